@@ -1,0 +1,56 @@
+// How to make a snapshot visible: a list of mounts, and the code that carries them out.
+//
+// Options are containerd's: words that name a mount flag ("ro", "rbind", "nosuid") become flags, "uidmap=" and "gidmap="
+// make an id-mapped mount, all others are handed to the file system.
+// Linked into the shim: depends on nothing but base.
+#ifndef GANTRY_SNAPSHOTTER_MOUNT_H_
+#define GANTRY_SNAPSHOTTER_MOUNT_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/types/span.h"
+
+namespace gantry::snapshot {
+
+struct Mount {
+  std::string type;    // "bind", "overlay", ...
+  std::string source;
+  std::string target;  // sub-directory of the mount point; "" for the mount point itself
+  std::vector<std::string> options;
+
+  friend bool operator==(const Mount&, const Mount&) = default;
+};
+
+// Mounts in order at `target`, an existing directory. A failure undoes what was mounted. Option strings of any length work.
+// kInvalidArgument: malformed mount; otherwise the kernel's errno with source, type and target named.
+absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target);
+
+// Unmounts everything mounted at `target`, innermost first; nothing mounted there is success.
+// `lazy` detaches a busy mount instead of failing with kFailedPrecondition.
+absl::Status UnmountAll(const std::string& target, bool lazy);
+
+// Mounted for as long as it lives. Move-only.
+class ScopedMount {
+ public:
+  ScopedMount() = default;
+  static absl::StatusOr<ScopedMount> Create(absl::Span<const Mount> mounts, std::string target);
+  ~ScopedMount();
+  ScopedMount(ScopedMount&& other) noexcept;
+  ScopedMount& operator=(ScopedMount&& other) noexcept;
+
+  const std::string& target() const { return target_; }
+  // Unmounts now and says how it went.
+  absl::Status Unmount();
+
+ private:
+  explicit ScopedMount(std::string target) : target_(std::move(target)) {}
+  std::string target_;
+};
+
+}  // namespace gantry::snapshot
+
+#endif  // GANTRY_SNAPSHOTTER_MOUNT_H_
