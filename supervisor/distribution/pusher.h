@@ -1,0 +1,57 @@
+// An image from the content store into a registry: blobs in parallel, then manifests, children before parents.
+//
+// Sends the exact bytes of the store. Skips what the registry has, mounts what it has in another repository (known from the
+// `containerd.io/distribution.source.<registry>` labels that pulls leave), continues an upload that broke.
+//
+// Thread-safe. Spec: OCI distribution-spec v1.1 "Pushing".
+#ifndef GANTRY_SUPERVISOR_DISTRIBUTION_PUSHER_H_
+#define GANTRY_SUPERVISOR_DISTRIBUTION_PUSHER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "content-store/descriptor.h"
+#include "content-store/store.h"
+#include "supervisor/distribution/progress.h"
+#include "supervisor/distribution/reference.h"
+#include "supervisor/distribution/registry_client.h"
+
+namespace gantry::distribution {
+
+struct PushOptions {
+  // Of an index: only these platforms' images, sent as an index of its own when more than one matches. Empty: the index as it
+  // is, with the children that are in the store; a child that is not is an error unless the registry has it.
+  std::vector<content::Platform> platforms;
+  int max_parallel_blobs = 4;
+  int64_t chunk_bytes = 0;  // > 0: PATCH chunks of this size; 0: one stream, chunks only to continue a broken one
+  ProgressFn progress;
+};
+
+struct PushedImage {
+  content::Descriptor target;  // what the tag names now
+  int64_t sent_bytes = 0;
+  int64_t skipped_bytes = 0;   // were there
+  int64_t mounted_bytes = 0;   // taken over from another repository
+};
+
+class Pusher {
+ public:
+  explicit Pusher(RegistryClient* client) : client_(client) {}
+
+  // Pushes `target` and everything below it to `ref` (tag or digest).
+  //   kFailedPrecondition  a blob is not in the store and not in the registry (named), or the registry refuses the manifest
+  //   kDataLoss            the registry stored something else than was sent
+  //   kUnauthenticated, kPermissionDenied, kResourceExhausted, kUnavailable, kCancelled, kDeadlineExceeded
+  absl::StatusOr<PushedImage> Push(const Reference& ref, const content::Descriptor& target, content::Store& store,
+                                   const PushOptions& options, const CallContext& context);
+
+ private:
+  class Session;
+  RegistryClient* const client_;
+};
+
+}  // namespace gantry::distribution
+
+#endif  // GANTRY_SUPERVISOR_DISTRIBUTION_PUSHER_H_
