@@ -1,0 +1,95 @@
+// Images to and from one tar stream: `load` and `save`, `import` and `export`.
+//
+// Import reads OCI layouts and docker archives (one file may be both), plain or compressed as a whole by gzip, zstd, xz or
+// bzip2, in one pass: each blob goes straight into an ingest of the content store, and to a LayerSink while it arrives.
+// Export writes one archive that is both; the same images give the same bytes.
+//
+// Free functions, safe to call from any thread.
+// Spec: OCI image-spec v1.1 "Image Layout"; docker image spec v1.2 "Combined Image JSON + Filesystem Changeset Format".
+#ifndef GANTRY_SUPERVISOR_DISTRIBUTION_ARCHIVE_H_
+#define GANTRY_SUPERVISOR_DISTRIBUTION_ARCHIVE_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "base/byte_stream.h"
+#include "content-store/descriptor.h"
+#include "content-store/store.h"
+#include "supervisor/distribution/layer_feed.h"
+#include "supervisor/oci/platform.h"
+
+namespace gantry {
+class CancelToken;
+}
+
+namespace gantry::distribution {
+
+// `entry` is the path in the archive; bytes of it so far.
+using ArchiveProgressFn = std::function<void(absl::string_view entry, int64_t offset_bytes, int64_t total_bytes)>;
+
+struct ImportOptions {
+  // Which of a multi-platform image must be complete; others may be missing from the archive.
+  oci::PlatformMatcher platforms = oci::PlatformMatcher::Host();
+  // Prefix for entries that only have a tag ("v1" -> "<base_name>:v1"). "": such entries keep the tag as their name.
+  std::string base_name;
+  // Name for the archive's own index as one image; "" for none.
+  std::string index_name;
+  // An entry without any name becomes "<digest_base_name>@sha256:..."; "": it gets no name (see ImportedImage).
+  std::string digest_base_name;
+  // Store docker archive layers that are plain tars as gzip. Off: as they are, which is faster.
+  bool compress = false;
+  int64_t max_archive_bytes = int64_t{1} << 42;  // after decompression
+};
+
+struct ImportedImage {
+  std::string name;            // normalised: "docker.io/library/busybox:latest"; may be empty
+  content::Descriptor target;  // index or manifest
+};
+
+// Returns the images in the order of the archive. Blobs are committed and children labelled; naming the images and unpacking
+// (FindRunnable, UnpackSession) is the caller's. Blobs that no image needs are left to garbage collection.
+//   kInvalidArgument     not a tar, or a tar without images; malformed documents
+//   kDataLoss            truncated, or bytes that do not have the digest their name promises
+//   kFailedPrecondition  a manifest points at a blob that is neither in the archive nor in the store, or at a foreign layer;
+//                        image and blob are named
+//   kResourceExhausted   disk full or a limit
+absl::StatusOr<std::vector<ImportedImage>> ImportArchive(ByteSource& archive, content::Store& store, LayerSink* sink,
+                                                         const ImportOptions& options, CancelToken& cancel,
+                                                         const ArchiveProgressFn& progress);
+
+// What to unpack for one image on this host.
+struct RunnableImage {
+  content::Descriptor manifest;
+  content::Descriptor config;
+  std::vector<content::Descriptor> layers;
+  std::vector<content::Digest> diff_ids;
+};
+
+// Walks from an index or manifest to the best match. kNotFound: no platform fits (those that exist are named), or a blob
+// is not in the store.
+absl::StatusOr<RunnableImage> FindRunnable(content::Store& store, const content::Descriptor& target,
+                                           const oci::PlatformMatcher& platforms);
+
+struct ExportImage {
+  content::Descriptor target;
+  std::vector<std::string> names;  // full references; may be empty
+};
+
+struct ExportOptions {
+  // All(): everything that is in the store. Otherwise an index is reduced to the manifests that match.
+  oci::PlatformMatcher platforms = oci::PlatformMatcher::All();
+  bool docker_compatible = true;  // also manifest.json and repositories
+};
+
+// kNotFound: a blob is not in the store, or no platform matches; nothing was written then. Errors of `out` are returned.
+absl::Status ExportArchive(content::Store& store, const std::vector<ExportImage>& images, const ExportOptions& options,
+                           ByteSink& out, CancelToken& cancel, const ArchiveProgressFn& progress);
+
+}  // namespace gantry::distribution
+
+#endif  // GANTRY_SUPERVISOR_DISTRIBUTION_ARCHIVE_H_
