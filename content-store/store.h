@@ -37,6 +37,8 @@ class BlobReader {
   virtual int64_t size_bytes() const = 0;
   // Reads up to `n` bytes at `offset`; fewer only at the end; 0 at or past the end.
   virtual absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t n) = 0;
+  // A file with exactly these bytes, for sendfile and mmap; -1 when there is none. Owned by the reader.
+  virtual int fd() const { return -1; }
 };
 
 struct IngestOptions {

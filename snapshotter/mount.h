@@ -25,6 +25,10 @@ struct Mount {
   friend bool operator==(const Mount&, const Mount&) = default;
 };
 
+// The directories, topmost first, that together are what `mounts` show: upper (if any), then lowers; the source of a
+// bind. Empty: these mounts are not made of plain directories.
+std::vector<std::string> MountedDirectories(absl::Span<const Mount> mounts);
+
 // Mounts in order at `target`, an existing directory. A failure undoes what was mounted. Option strings of any length work.
 // kInvalidArgument: malformed mount; otherwise the kernel's errno with source, type and target named.
 absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target);

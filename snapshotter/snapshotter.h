@@ -44,7 +44,7 @@ struct Usage {
 
 struct CommitOptions {
   Labels labels;       // of the committed snapshot; those of the active one are not inherited
-  std::string parent;  // rebase: only for an active snapshot that was prepared without parent
+  std::string parent;  // rebase, where CanRebase(): only for an active snapshot that was prepared without parent
   bool sync = true;    // false: the caller has made the files durable (one syncfs per image)
 };
 
@@ -75,7 +75,9 @@ class Snapshotter {
                                                   const Labels& labels) = 0;
 
   // Turns active `key` into committed `name`; the key is gone. Files are durable before the record is.
-  // kNotFound: no such key; kFailedPrecondition: not active; kAlreadyExists: name taken.
+  //   kNotFound            no such key, or no such parent to rebase on
+  //   kFailedPrecondition  not active, or a rebase of a snapshot that has a parent or where CanRebase() is false
+  //   kAlreadyExists       name taken; the active snapshot stays
   virtual absl::Status Commit(absl::string_view name, absl::string_view key,
                               const CommitOptions& options) = 0;
 
@@ -87,6 +89,10 @@ class Snapshotter {
 
   // Deletes files that no record names. Safe at any time beside other calls.
   virtual absl::Status Cleanup() = 0;
+
+  // True: an active snapshot prepared without parent may be committed with one (CommitOptions::parent), so that layers
+  // can be unpacked side by side. Constant.
+  virtual bool CanRebase() const { return false; }
 };
 
 }  // namespace gantry::snapshot

@@ -1,0 +1,106 @@
+// Which snapshots there are: key -> id, kind, parent, labels, times, usage. One fact, one place: nothing else records
+// a snapshot's parent or kind.
+//
+// Lives in a RocksDB column family that is handed in; several indexes share one family under different prefixes.
+//   <prefix>/k/<key>            record
+//   <prefix>/c/<parent id>/<id> child of parent
+// Ids are never used twice; they name the snapshot's directory.
+//
+// Durability: Commit() and SetLabels() are on disk when they return. Create() and Remove() become so with the next
+// synced write to the database (a container or image record, say) or Sync(); until then a power cut undoes them.
+//
+// Thread-safe. Iteration sees one consistent state and holds no lock.
+#ifndef GANTRY_SNAPSHOTTER_SNAPSHOT_INDEX_H_
+#define GANTRY_SNAPSHOTTER_SNAPSHOT_INDEX_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "snapshotter/snapshotter.h"
+
+namespace rocksdb {
+class ColumnFamilyHandle;
+class DB;
+class WriteBatch;
+}  // namespace rocksdb
+
+namespace gantry::snapshot {
+
+struct SnapshotRecord {
+  uint64_t id = 0;
+  uint64_t parent_id = 0;  // 0: none
+  Info info;
+  snapshot::Usage usage;  // of a committed snapshot
+};
+
+class SnapshotIndex {
+ public:
+  // `prefix` names this index within the family, "overlay" say; no '/'. `db` and `family` outlive the index.
+  static absl::StatusOr<std::unique_ptr<SnapshotIndex>> Open(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family,
+                                                             absl::string_view prefix);
+
+  // kNotFound: unknown key. kDataLoss: the record is damaged.
+  absl::StatusOr<SnapshotRecord> Get(absl::string_view key);
+
+  // The ids below `key`, nearest first; empty for a base.
+  absl::StatusOr<std::vector<uint64_t>> Parents(const SnapshotRecord& record);
+
+  // An id for a snapshot about to be created. Until Create() or Forget(), Orphans() does not count it as one.
+  uint64_t ReserveId();
+  void Forget(uint64_t id);
+
+  // Codes of Snapshotter::Prepare.
+  absl::StatusOr<SnapshotRecord> Create(uint64_t id, Kind kind, absl::string_view key, absl::string_view parent,
+                                        const Labels& labels);
+
+  // Codes of Snapshotter::Commit.
+  absl::StatusOr<SnapshotRecord> Commit(absl::string_view name, absl::string_view key, const snapshot::Usage& usage,
+                                        const CommitOptions& options);
+
+  absl::StatusOr<SnapshotRecord> SetLabels(absl::string_view key, const Labels& labels,
+                                           const std::vector<std::string>& fields);
+
+  // Returns what was removed. kFailedPrecondition: has children.
+  absl::StatusOr<SnapshotRecord> Remove(absl::string_view key);
+
+  absl::Status Walk(const std::function<absl::Status(const SnapshotRecord&)>& visit);
+
+  // Those of `ids` that neither a record nor a reservation names.
+  absl::StatusOr<std::vector<uint64_t>> Orphans(const std::vector<uint64_t>& ids);
+
+  // Tells of ids already in use on disk, so that they are not handed out.
+  void SkipIds(uint64_t highest);
+
+  // Everything returned so far survives a power cut.
+  absl::Status Sync();
+
+ private:
+  SnapshotIndex(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family, absl::string_view prefix);
+
+  std::string RecordKey(absl::string_view key) const;
+  std::string ChildKey(uint64_t parent_id, uint64_t id) const;
+  std::string ChildPrefix(uint64_t parent_id) const;
+  absl::StatusOr<std::string> KeyOfId(uint64_t id);
+  absl::Status Write(rocksdb::WriteBatch& batch);
+
+  rocksdb::DB* const db_;
+  rocksdb::ColumnFamilyHandle* const family_;
+  const std::string prefix_;
+
+  absl::Mutex mu_;  // makes check-then-write one step; spans unsynced writes only
+  uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
+  std::set<uint64_t> reserved_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace gantry::snapshot
+
+#endif  // GANTRY_SNAPSHOTTER_SNAPSHOT_INDEX_H_
