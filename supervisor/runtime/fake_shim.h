@@ -1,0 +1,59 @@
+// A shim made of nothing but its gRPC face, for tests of everything above it.
+//
+// Serves shim.v1 on a real unix socket from this process. Keeps one init process and its execs as states in memory; processes
+// "run" until Exit() is called or a KILL arrives. Thread-safe.
+#ifndef GANTRY_SUPERVISOR_RUNTIME_FAKE_SHIM_H_
+#define GANTRY_SUPERVISOR_RUNTIME_FAKE_SHIM_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "proto/shim/v1/shim.pb.h"
+#include "supervisor/runtime/task_key.h"
+
+namespace gantry::runtime {
+
+class FakeShim {
+ public:
+  // Listens at once. The socket's directory must exist.
+  FakeShim(TaskKey key, std::string socket_path);
+  // Closes the socket; streams break as if the shim had been killed.
+  ~FakeShim();
+  FakeShim(const FakeShim&) = delete;
+  FakeShim& operator=(const FakeShim&) = delete;
+
+  // Ends a process; "" is init. Emits the event.
+  void Exit(const std::string& exec_id, uint32_t status, bool oom_killed = false);
+  // Emits an arbitrary event, numbered.
+  void Emit(shim::v1::Event event);
+  // Output for attached clients.
+  void Output(const std::string& bytes);
+  // The next calls of this name ("Create", "Kill", ...) fail with this; OK lifts it.
+  void FailCalls(const std::string& method, absl::Status status);
+  // Calls are taken and not answered until Unfreeze(): a shim that hangs.
+  void Freeze();
+  void Unfreeze();
+  // Breaks open event streams; the next subscription is served again.
+  void BreakEventStreams();
+  // Forgets events up to and including this number.
+  void ForgetEvents(uint64_t number);
+
+  std::vector<std::string> calls() const;  // names, in order
+  shim::v1::CreateRequest create_request() const;
+  std::string stdin_received() const;
+  int event_streams() const;
+
+ private:
+  struct State;
+  class Service;
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace gantry::runtime
+
+#endif  // GANTRY_SUPERVISOR_RUNTIME_FAKE_SHIM_H_

@@ -1,0 +1,66 @@
+// Starts shims: through the zygote, which forks a warmed process in under a millisecond, or directly when there is none.
+//
+// The zygote is a child of the supervisor and ends with it; the shims it forked do not. A zygote that died is started again by
+// the next Launch(). A launch returns when the shim listens on its socket, or with the reason why it never will; it waits on
+// file descriptors only, it does not poll.
+//
+// Thread-safe; launches run side by side (the fork itself is serialised, the shim's start is not).
+#ifndef GANTRY_SUPERVISOR_RUNTIME_SHIM_LAUNCHER_H_
+#define GANTRY_SUPERVISOR_RUNTIME_SHIM_LAUNCHER_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/unique_fd.h"
+#include "supervisor/runtime/bundle.h"
+
+namespace gantry::runtime {
+
+// A shim that listens. `pidfd` refers to this very process, whatever happens to the number.
+struct LaunchedShim {
+  ShimProcess process;
+  UniqueFd pidfd;
+};
+
+class ShimLauncher {
+ public:
+  struct Options {
+    std::string shim_path;        // gantry-shim
+    std::string log_level = "info";
+    bool use_zygote = true;
+    absl::Duration timeout = absl::Seconds(10);  // from Launch() to a listening socket
+  };
+
+  explicit ShimLauncher(Options options);
+  // Ends the zygote, no shim.
+  ~ShimLauncher();
+  ShimLauncher(const ShimLauncher&) = delete;
+  ShimLauncher& operator=(const ShimLauncher&) = delete;
+
+  // Starts the zygote ahead of the first launch. Failure is not fatal: launches fall back.
+  absl::Status WarmUp();
+
+  // The bundle's launch record must be on disk. Writes shim.json before returning. On failure no shim of this bundle runs.
+  //   kNotFound           the gantry-shim program is missing
+  //   kDeadlineExceeded   it did not get ready in time (and was killed)
+  //   kInternal           it started and died; its last words are in the message
+  absl::StatusOr<LaunchedShim> Launch(const Bundle& bundle);
+
+  // 0 when none runs. For tests and for `system info`.
+  pid_t zygote_pid() const;
+
+ private:
+  class Zygote;
+  struct State;
+  const std::unique_ptr<State> state_;
+};
+
+// pidfd of the process if it is still the one named. kNotFound: it ended.
+absl::StatusOr<UniqueFd> OpenShimPidfd(const ShimProcess& process);
+
+}  // namespace gantry::runtime
+
+#endif  // GANTRY_SUPERVISOR_RUNTIME_SHIM_LAUNCHER_H_
