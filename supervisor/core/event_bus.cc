@@ -1,0 +1,153 @@
+#include "supervisor/core/event_bus.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "google/protobuf/message_lite.h"
+
+namespace gantry::core {
+namespace {
+
+// containerd's rule: an absolute path of at least one component, each an identifier.
+absl::Status CheckTopic(absl::string_view topic) {
+  if (topic.size() < 2 || topic.front() != '/') {
+    return absl::InvalidArgumentError(
+        absl::StrCat("event topic \"", topic, "\": must start with '/' and name something"));
+  }
+  for (absl::string_view part : absl::StrSplit(topic.substr(1), '/')) {
+    bool good = !part.empty() && part.size() <= 76 && absl::ascii_isalnum(part.front()) &&
+                absl::ascii_isalnum(part.back());
+    for (char c : part) good = good && (absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-');
+    if (!good) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("event topic \"", topic, "\": component \"", part, "\" is not an identifier"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+EventPtr Subscription::Pop() {
+  absl::MutexLock lock(&mu_);
+  if (queue_.empty()) return nullptr;
+  EventPtr event = std::move(queue_.front());
+  queue_.pop_front();
+  return event;
+}
+
+absl::Status Subscription::status() const {
+  absl::MutexLock lock(&mu_);
+  if (!overflowed_) return absl::OkStatus();
+  return absl::ResourceExhaustedError(
+      absl::StrCat("event subscriber fell more than ", capacity_,
+                   " events behind and was dropped; subscribe again and read the present state"));
+}
+
+void Subscription::Close() {
+  absl::MutexLock lock(&mu_);
+  closed_ = true;
+  queue_.clear();
+  ready_ = nullptr;
+}
+
+void Subscription::Offer(const EventPtr& event) {
+  if (wanted_ && !wanted_(*event)) return;
+  absl::MutexLock lock(&mu_);
+  if (closed_ || overflowed_) return;
+  if (queue_.size() >= capacity_) {
+    overflowed_ = true;
+  } else {
+    queue_.push_back(event);
+  }
+  // Told under the lock, so that Close() returning means no more calls.
+  if (ready_ && (overflowed_ || queue_.size() == 1)) ready_();
+}
+
+EventBus::EventBus(size_t history, size_t queue_capacity)
+    : history_limit_(history), queue_capacity_(queue_capacity) {}
+
+void EventBus::Publish(absl::string_view ns, absl::string_view topic,
+                       const google::protobuf::MessageLite& payload) {
+  Event event;
+  event.at = absl::Now();
+  event.ns = std::string(ns);
+  event.topic = std::string(topic);
+  event.type_url = payload.GetTypeName();
+  event.payload = payload.SerializeAsString();
+  Deliver(std::move(event));
+}
+
+absl::Status EventBus::PublishRaw(absl::string_view ns, absl::string_view topic,
+                                  absl::string_view type_url, absl::string_view payload,
+                                  absl::Time at) {
+  absl::Status valid = CheckTopic(topic);
+  if (!valid.ok()) return valid;
+  Event event;
+  event.at = at;
+  event.ns = std::string(ns);
+  event.topic = std::string(topic);
+  event.type_url = std::string(type_url);
+  event.payload = std::string(payload);
+  Deliver(std::move(event));
+  return absl::OkStatus();
+}
+
+void EventBus::Deliver(Event event) {
+  // The bus lock is held while queues are filled: that alone keeps every subscriber's order the same. Filling a queue
+  // neither waits nor does I/O.
+  absl::MutexLock lock(&mu_);
+  event.sequence = next_sequence_++;
+  auto shared = std::make_shared<const Event>(std::move(event));
+  history_.push_back(shared);
+  if (history_.size() > history_limit_) history_.pop_front();
+  if (recovering_) recovered_.push_back(shared);
+  auto gone = std::remove_if(subscribers_.begin(), subscribers_.end(),
+                             [&shared](const std::weak_ptr<Subscription>& weak) {
+                               auto subscription = weak.lock();
+                               if (!subscription) return true;
+                               subscription->Offer(shared);
+                               return false;
+                             });
+  subscribers_.erase(gone, subscribers_.end());
+}
+
+std::shared_ptr<Subscription> EventBus::Subscribe(std::function<bool(const Event&)> wanted,
+                                                  std::function<void()> ready, absl::Time since) {
+  auto subscription = std::make_shared<Subscription>();
+  subscription->wanted_ = std::move(wanted);
+  subscription->capacity_ = queue_capacity_;
+  absl::MutexLock lock(&mu_);
+  {
+    absl::MutexLock subscription_lock(&subscription->mu_);
+    subscription->ready_ = std::move(ready);
+  }
+  if (since != absl::InfiniteFuture()) {
+    for (const EventPtr& event : history_) {
+      if (event->at >= since) subscription->Offer(event);
+    }
+  } else if (absl::Now() < recovered_until_) {
+    for (const EventPtr& event : recovered_) subscription->Offer(event);
+  } else {
+    recovered_.clear();
+  }
+  subscribers_.push_back(subscription);
+  return subscription;
+}
+
+void EventBus::BeginRecovery() {
+  absl::MutexLock lock(&mu_);
+  recovering_ = true;
+}
+
+void EventBus::EndRecovery(absl::Duration grace) {
+  absl::MutexLock lock(&mu_);
+  recovering_ = false;
+  recovered_until_ = absl::Now() + grace;
+}
+
+}  // namespace gantry::core

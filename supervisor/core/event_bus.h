@@ -1,0 +1,106 @@
+// What happened, told to everybody who asked: containerd's events with their topics, in the order they happened.
+//
+// Publishing never waits: each subscriber has a bounded queue, and one that does not keep up is ended with kResourceExhausted.
+// The last events are kept so that `events --since` can look back, and so that a client that reconnects right after a restart of
+// the supervisor still hears of the exits found during recovery.
+//
+// Thread-safe. Callbacks run on the publisher's thread, must not block and must not call back into the bus.
+// Semantics: containerd "events" service; topics such as "/tasks/exit", payload messages of package containerd.events.
+#ifndef GANTRY_SUPERVISOR_CORE_EVENT_BUS_H_
+#define GANTRY_SUPERVISOR_CORE_EVENT_BUS_H_
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+namespace google::protobuf {
+class MessageLite;
+}
+
+namespace gantry::core {
+
+struct Event {
+  uint64_t sequence = 0;  // 1, 2, ... for this run of the supervisor
+  absl::Time at;
+  std::string ns;
+  std::string topic;     // "/tasks/exit"
+  std::string type_url;  // full message name, no prefix: "containerd.events.TaskExit"
+  std::string payload;   // the serialized message
+};
+using EventPtr = std::shared_ptr<const Event>;
+
+// One listener's queue. Thread-safe; shared by the bus and the listener.
+class Subscription {
+ public:
+  // The next event, if one waits. Null with an OK status(): nothing now. `ready` is called again once there is more.
+  EventPtr Pop();
+  // kResourceExhausted once the queue overflowed; what was queued before can still be popped.
+  absl::Status status() const;
+  // No more events; safe to call twice.
+  void Close();
+
+ private:
+  friend class EventBus;
+  void Offer(const EventPtr& event);
+
+  std::function<bool(const Event&)> wanted_;  // const after construction
+  size_t capacity_ = 0;                       // const after construction
+
+  mutable absl::Mutex mu_;
+  std::deque<EventPtr> queue_ ABSL_GUARDED_BY(mu_);
+  std::function<void()> ready_ ABSL_GUARDED_BY(mu_);
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
+  bool overflowed_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+class EventBus {
+ public:
+  // `history` events are kept for looking back; `queue_capacity` is each subscriber's bound.
+  explicit EventBus(size_t history = 2048, size_t queue_capacity = 16384);
+
+  // Publishes a message of package containerd.events under its full name.
+  void Publish(absl::string_view ns, absl::string_view topic,
+               const google::protobuf::MessageLite& payload);
+  // Publishes ready-made bytes, as the Events service's Publish and Forward do. kInvalidArgument: malformed topic.
+  absl::Status PublishRaw(absl::string_view ns, absl::string_view topic, absl::string_view type_url,
+                          absl::string_view payload, absl::Time at);
+
+  // `wanted` chooses (null: everything); `ready` is told when the queue was empty and no longer is, or has overflowed.
+  // History from `since` on is queued first (absl::InfiniteFuture(): none).
+  std::shared_ptr<Subscription> Subscribe(std::function<bool(const Event&)> wanted,
+                                          std::function<void()> ready,
+                                          absl::Time since = absl::InfiniteFuture());
+
+  // Events published between BeginRecovery() and EndRecovery() tell of what happened while no supervisor ran. They are queued for
+  // every subscriber that arrives within `grace` after EndRecovery(): clients of the former run reconnect and must not miss an exit.
+  void BeginRecovery();
+  void EndRecovery(absl::Duration grace = absl::Seconds(60));
+
+ private:
+  void Deliver(Event event);
+
+  const size_t history_limit_;
+  const size_t queue_capacity_;
+
+  absl::Mutex mu_;
+  uint64_t next_sequence_ ABSL_GUARDED_BY(mu_) = 1;
+  std::deque<EventPtr> history_ ABSL_GUARDED_BY(mu_);
+  std::vector<EventPtr> recovered_ ABSL_GUARDED_BY(mu_);
+  bool recovering_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time recovered_until_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  std::vector<std::weak_ptr<Subscription>> subscribers_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_EVENT_BUS_H_

@@ -1,0 +1,169 @@
+// Running containers: every task of every namespace, each behind its own shim.
+//
+// A task exists from Create() until Delete(). What this class knows of a task is a view of its shim's event stream, kept in memory so
+// that Get() and List() never wait for a shim; after a restart it is rebuilt by Recover(). Events are published here, once each, in
+// the order create, start, exit, delete, whichever of a call's answer and the shim's stream is first to bring the news.
+//
+// Thread-safe. A call on one task never waits for another task. Calls that reach the shim carry a deadline.
+// Status codes common to all: kNotFound no such task or process; kUnavailable the shim does not answer (retry; `ctl ps` shows it as
+// "unknown"); kFailedPrecondition wrong state, the message says which.
+// Semantics: containerd "tasks" service.
+#ifndef GANTRY_SUPERVISOR_CORE_TASK_SERVICE_H_
+#define GANTRY_SUPERVISOR_CORE_TASK_SERVICE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "proto/shim/v1/shim.pb.h"
+#include "snapshotter/mount.h"
+#include "supervisor/core/call_context.h"
+
+namespace gantry {
+class Executor;
+}
+namespace gantry::runtime {
+class Bundles;
+class CgroupWarmer;
+class RuntimeCatalog;
+class ShimClient;
+class ShimLauncher;
+class ShimRegistry;
+class AttachStream;
+}  // namespace gantry::runtime
+
+namespace gantry::core {
+
+class EventBus;
+
+enum class ProcessStatus { kUnknown = 0, kCreated = 1, kRunning = 2, kStopped = 3, kPaused = 4, kPausing = 5 };
+
+// One process of a task: the init process (exec_id "") or an exec.
+struct Process {
+  std::string container_id;
+  std::string exec_id;
+  ProcessStatus status = ProcessStatus::kUnknown;
+  int32_t pid = 0;
+  uint32_t exit_status = 0;
+  absl::Time started_at = absl::InfinitePast();
+  absl::Time exited_at = absl::InfinitePast();  // InfinitePast: has not
+  bool oom_killed = false;
+  bool terminal = false;
+  std::string stdin_uri, stdout_uri, stderr_uri;
+  std::string reason;  // why it is kUnknown, or what killed the shim; "" otherwise
+};
+
+struct Exit {
+  int32_t pid = 0;
+  uint32_t status = 0;
+  absl::Time at;
+  bool oom_killed = false;
+};
+
+struct CreateTask {
+  std::string container_id;
+  std::string spec_json;                 // OCI runtime-spec config.json, written to the bundle as it is
+  std::vector<snapshot::Mount> rootfs;   // mounted by the shim at <bundle>/rootfs; empty: spec root.path stands by itself
+  shim::v1::Stdio stdio;
+  std::string runtime;                   // name, absolute path, "io.containerd.runc.v2", or "" for the default
+  std::string runtime_options_type_url;  // containerd's runtime options as they came: stored, and read where known
+  std::string runtime_options;
+  std::string restore_image_path;
+  bool start = false;                    // create and start in one go, one runtime call fewer
+  bool attachable = false;
+};
+
+// What to do about exits, asked once per process after its exit was recorded and published.
+class ExitObserver {
+ public:
+  virtual ~ExitObserver() = default;
+  // Runs on a worker thread of the service; may call back into it.
+  virtual void OnExit(const std::string& ns, const Process& process) = 0;
+};
+
+class TaskService {
+ public:
+  struct Parts {
+    runtime::Bundles* bundles;
+    runtime::RuntimeCatalog* runtimes;
+    runtime::ShimLauncher* launcher;
+    runtime::ShimRegistry* shims;
+    runtime::CgroupWarmer* warmer;  // may be null
+    EventBus* events;
+    Executor* workers;
+  };
+  // Parts are not owned and outlive the service.
+  explicit TaskService(const Parts& parts);
+  ~TaskService();
+  TaskService(const TaskService&) = delete;
+  TaskService& operator=(const TaskService&) = delete;
+
+  void SetExitObserver(ExitObserver* observer);  // once, before the first task
+
+  // Begins the cgroup attach that the runtime will need, so that it overlaps with the caller's snapshot work. Never fails.
+  void AnnounceStart();
+
+  // kAlreadyExists: the container has a task. kInternal and others: the runtime's own words. Leaves nothing behind on failure.
+  absl::StatusOr<int32_t> Create(const CallContext& context, const CreateTask& create);
+  absl::StatusOr<int32_t> Start(const CallContext& context, const std::string& id, const std::string& exec_id);
+  // Registers (and with `start` starts) a further process. kAlreadyExists: exec id taken.
+  absl::StatusOr<int32_t> Exec(const CallContext& context, const std::string& id, const std::string& exec_id,
+                               const std::string& process_json, const shim::v1::Stdio& stdio, bool start);
+  absl::Status Kill(const CallContext& context, const std::string& id, const std::string& exec_id, uint32_t signal, bool all);
+  // Removes a stopped process, and with the init process the whole task. `force` kills first. kFailedPrecondition: still running.
+  absl::StatusOr<Exit> Delete(const CallContext& context, const std::string& id, const std::string& exec_id, bool force = false);
+
+  absl::StatusOr<Process> Get(const std::string& ns, const std::string& id, const std::string& exec_id) const;
+  // Init processes of a namespace ("" for all), in order of (namespace, id).
+  std::vector<std::pair<std::string, Process>> List(const std::string& ns) const;
+  bool Exists(const std::string& ns, const std::string& id) const;
+
+  // Calls `done` once the process has ended (at once if it has), or with kNotFound when it never existed, or with kCancelled after
+  // CancelWait. `done` runs without locks held. Returns a ticket.
+  uint64_t WaitAsync(const std::string& ns, const std::string& id, const std::string& exec_id,
+                     std::function<void(absl::StatusOr<Exit>)> done);
+  void CancelWait(uint64_t ticket);
+  // Blocking form; kDeadlineExceeded / kCancelled by the context.
+  absl::StatusOr<Exit> Wait(const CallContext& context, const std::string& id, const std::string& exec_id, absl::Duration limit);
+
+  absl::Status Pause(const CallContext& context, const std::string& id);
+  absl::Status Resume(const CallContext& context, const std::string& id);
+  absl::Status Update(const CallContext& context, const std::string& id, const std::string& resources_json);
+  absl::Status ResizePty(const CallContext& context, const std::string& id, const std::string& exec_id, uint32_t width, uint32_t height);
+  absl::Status CloseStdin(const CallContext& context, const std::string& id, const std::string& exec_id);
+  absl::Status ReopenLog(const CallContext& context, const std::string& id);
+  absl::StatusOr<shim::v1::PidsResponse> Pids(const CallContext& context, const std::string& id);
+  absl::StatusOr<shim::v1::StatsResponse> Stats(const CallContext& context, const std::string& id);
+  absl::Status Checkpoint(const CallContext& context, const std::string& id, const shim::v1::CheckpointRequest& request);
+
+  // The client of a live task's shim, for streams (attach). kNotFound; kUnavailable.
+  absl::StatusOr<std::shared_ptr<runtime::ShimClient>> Shim(const std::string& ns, const std::string& id) const;
+
+  // <state>/tasks/<ns>/<id> of a live task.
+  absl::StatusOr<std::string> BundleDirectory(const std::string& ns, const std::string& id) const;
+
+  // At start, before the doors open: finds every bundle, reconnects to its shim or settles what became of it, and publishes what
+  // happened meanwhile. Returns how many tasks live on. A shim that does not answer is kept as kUnknown, never deleted on a guess.
+  absl::StatusOr<int> Recover();
+
+  // Stops listening to shims; containers run on.
+  void Stop();
+
+ private:
+  struct Task;
+  struct Core;
+  std::shared_ptr<Core> core_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_TASK_SERVICE_H_
