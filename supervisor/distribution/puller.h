@@ -2,7 +2,7 @@
 //
 // One download per digest however many callers ask (they wait for the first). Blobs that are present are not fetched, broken
 // ones continue where they stopped, also after a restart: an ingest's ref is `<kind>-<digest>`. While a layer arrives it is
-// handed to the caller's ImageSink as well, which is how unpacking overlaps with the download. Nothing is visible before its
+// handed to the caller's LayerSink as well, which is how unpacking overlaps with the download. Nothing is visible before its
 // digest is verified.
 //
 // Thread-safe; keeps no state beyond running downloads. Spec: OCI image-spec v1.1, distribution-spec v1.1.
@@ -10,6 +10,7 @@
 #define GANTRY_SUPERVISOR_DISTRIBUTION_PULLER_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
 #include "supervisor/distribution/fetcher.h"
+#include "supervisor/distribution/layer_feed.h"
 #include "supervisor/distribution/progress.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/registry_client.h"
@@ -27,36 +29,12 @@
 
 namespace gantry::distribution {
 
-// Receives one layer's compressed bytes in order, while they arrive. Used by one thread at a time.
-class LayerSink {
- public:
-  // Without Finish(): the layer is given up, drop what was made of it.
-  virtual ~LayerSink() = default;
-
-  // May block (that is the back-pressure on the network). A failure ends the feeding, not the download: the digest is still
-  // checked first, since damaged bytes are the likeliest reason for a layer that does not unpack.
-  virtual absl::Status Write(absl::string_view bytes) = 0;
-
-  // All bytes were given and the blob's digest is verified.
-  virtual absl::Status Finish() = 0;
-};
-
-// What the puller feeds: the unpacker in the daemon, a recorder in tests. Called from the puller's threads.
-class ImageSink {
- public:
-  virtual ~ImageSink() = default;
-
-  // Manifest and config of the image for the chosen platform are in the store. Once per image, before its first OpenLayer().
-  virtual absl::Status Begin(const content::Descriptor& manifest, absl::string_view manifest_json,
-                             absl::string_view config_json) = 0;
-
-  // About to fetch (or to read back, when it is present) layer number `index`. A null sink: not wanted, it is unpacked already
-  // or somebody else is doing it.
-  virtual absl::StatusOr<std::unique_ptr<LayerSink>> OpenLayer(size_t index, const content::Descriptor& layer) = 0;
-
-  // Asked before OpenLayer for a layer that is not in the store, when PullOptions::fetch_unpacked_layers is off:
-  // true skips the download.
-  virtual bool IsUnpacked(size_t /*index*/, const content::Descriptor& /*layer*/) { return false; }
+// What is about to be fetched for the first chosen platform.
+struct ImagePlan {
+  content::Descriptor manifest;
+  content::Descriptor config;
+  std::vector<content::Descriptor> layers;  // base first
+  std::vector<content::Digest> diff_ids;    // of the config; may differ in number when the image is broken
 };
 
 struct PullOptions {
@@ -66,11 +44,20 @@ struct PullOptions {
 
   bool include_attestations = false;  // fetch attestation manifests of an index as well
   bool fetch_foreign_layers = true;   // from their `urls`, https only; false: leave them out
-  bool fetch_unpacked_layers = true;  // false: a layer the sink has unpacked already stays out of the store (policy `discard`)
+  bool fetch_unpacked_layers = true;  // false: a layer that is unpacked already stays out of the store (policy `discard`)
   int max_parallel_blobs = 4;
   content::Labels labels;             // added to every blob, e.g. a gc label for the caller's lease
 
-  ImageSink* sink = nullptr;  // fed with the first chosen platform's image; null: fetch only
+  // Manifest and config are in the store, the layers are not yet asked for: where an unpack session learns what to expect.
+  // Not called for artifacts. Other than OK ends the pull.
+  std::function<absl::Status(const ImagePlan&)> on_image;
+
+  // Asked for each layer that is not in the store, when fetch_unpacked_layers is off; true skips the download.
+  std::function<bool(const ImagePlan&, size_t index)> is_unpacked;
+
+  // Fed with the layers that arrive whole in this call; the others (present, resumed, fetched by another caller) are in the store
+  // when the call returns. Null: fetch only.
+  LayerSink* sink = nullptr;
   ProgressFn progress;
 };
 
@@ -92,7 +79,7 @@ class Puller {
 
   // Resolves and fetches. The caller holds a lease around it and writes the image record after it.
   //   kNotFound            no such image, or none for the platform (the platforms there are get named)
-  //   kFailedPrecondition  an image of a kind nobody can run (schema 1), or what the sink said
+  //   kFailedPrecondition  an image of a kind nobody can run (schema 1), or what on_image said
   //   kDataLoss            the registry sent something else than it promised; nothing of it is kept
   //   kResourceExhausted   document too large or too deep, rate limit, disk full
   //   kUnauthenticated, kPermissionDenied, kUnavailable, kCancelled, kDeadlineExceeded
