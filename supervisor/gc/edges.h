@@ -1,0 +1,42 @@
+// From records to the graph: which objects there are, which are roots, what keeps what.
+//
+// Labels that count (on whatever object they stand; no reference leaves its namespace):
+//   containerd.io/gc.root                               root (content, snapshots)
+//   containerd.io/gc.expire                             RFC 3339; leases and images end then, content and snapshots are roots until then;
+//                                                       unparsable: never
+//   containerd.io/gc.flat                               lease: keeps the listed objects and no further
+//   containerd.io/gc.ref.{content,image}[./...]         keeps that digest, that image
+//   containerd.io/gc.ref.snapshot.<snapshotter>[/...]   keeps that snapshot
+//   containerd.io/gc.bref.{container,content,image}[./...], gc.bref.snapshot.<snapshotter>[/...]
+//                                                       is kept by that object
+//   containerd.io/gc.cond.snapshot.<snapshotter>[/...]  "usedat<24h|key": keeps that snapshot while the condition holds; on content, images
+//   containerd.io/gc.cond.value-usedat                  on a snapshot: the time the condition looks at
+#ifndef GANTRY_SUPERVISOR_GC_EDGES_H_
+#define GANTRY_SUPERVISOR_GC_EDGES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "supervisor/gc/mark.h"
+#include "supervisor/metadata/database.h"
+#include "supervisor/metadata/snapshotters.h"
+
+namespace gantry::gc {
+
+struct Inventory {
+  Graph graph;
+  std::vector<std::pair<std::string, std::string>> lease_resource_keys_of_dead_leases;  // (lease key, row key)
+  // The next moment at which something expires; InfiniteFuture: none.
+  absl::Time next_expiry = absl::InfiniteFuture();
+};
+
+// Reads everything as of `view` and the snapshotters' indexes. Changes nothing.
+absl::StatusOr<Inventory> TakeInventory(const metadata::ReadView& view, const metadata::Snapshotters& snapshotters,
+                                        absl::Time now);
+
+}  // namespace gantry::gc
+
+#endif  // GANTRY_SUPERVISOR_GC_EDGES_H_

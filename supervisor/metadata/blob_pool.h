@@ -1,0 +1,80 @@
+// The blobs below all namespaces: the one content store on disk, and who is just looking at which blob.
+//
+// A blob's file is shared by the namespaces that have a record of it and goes when the last record went. Between a
+// namespace's "is it there?" and its record, a pin keeps the file; between the sweeper's "does nobody have it?" and the unlink, the
+// blob's lock keeps records away. Thread-safe.
+#ifndef GANTRY_SUPERVISOR_METADATA_BLOB_POOL_H_
+#define GANTRY_SUPERVISOR_METADATA_BLOB_POOL_H_
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "content-store/store.h"
+#include "supervisor/metadata/database.h"
+
+namespace gantry::metadata {
+
+class BlobPool {
+ public:
+  // `files` knows nothing of namespaces: its ingest refs are "<ns>/<ref>".
+  BlobPool(content::Store& files, Database& db) : files_(files), db_(db) {}
+
+  // Keeps a file from being swept while it lives. Move-only.
+  class Pin {
+   public:
+    Pin() = default;
+    Pin(Pin&& other) noexcept : pool_(std::exchange(other.pool_, nullptr)), digest_(std::move(other.digest_)) {}
+    Pin& operator=(Pin&& other) noexcept;
+    ~Pin() { Release(); }
+    void Release();
+
+   private:
+    friend class BlobPool;
+    Pin(BlobPool* pool, content::Digest digest) : pool_(pool), digest_(std::move(digest)) {}
+    BlobPool* pool_ = nullptr;
+    content::Digest digest_;
+  };
+
+  content::Store& files() { return files_; }
+
+  Pin PinBlob(const content::Digest& digest) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Nobody else gives the blob a record or removes its file while this is held. May be held over I/O on that blob.
+  KeyLocks::Held LockBlob(const content::Digest& digest);
+
+  // Does any namespace have a record of it?
+  absl::StatusOr<bool> HasRecord(const content::Digest& digest);
+
+  // The digest lost a record: worth a look at the next sweep.
+  void NoteRemoved(const content::Digest& digest) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Removes the files of those noted digests that no namespace has and nobody pins. `everything` looks at all files instead
+  // (start-up, `prune`). Returns the bytes freed per digest. Slow; nothing is locked but one blob at a time.
+  absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> Sweep(bool everything) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Drops the bytes of ingests that no namespace has a record of.
+  absl::StatusOr<int> SweepIngests();
+
+ private:
+  content::Store& files_;
+  Database& db_;
+  KeyLocks blob_locks_;
+
+  absl::Mutex mu_;
+  absl::flat_hash_map<std::string, int> pins_ ABSL_GUARDED_BY(mu_);
+  std::set<content::Digest> removed_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace gantry::metadata
+
+#endif  // GANTRY_SUPERVISOR_METADATA_BLOB_POOL_H_
