@@ -16,13 +16,12 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "snapshotter/mount.h"
@@ -31,14 +30,15 @@
 namespace gantry {
 class Executor;
 }
+namespace gantry::oci {
+struct HostFacts;
+}
 namespace gantry::runtime {
-class Bundles;
+class BundleStore;
 class CgroupWarmer;
-class RuntimeCatalog;
-class ShimClient;
+class RuntimeProbe;
+class Shim;
 class ShimLauncher;
-class ShimRegistry;
-class AttachStream;
 }  // namespace gantry::runtime
 
 namespace gantry::core {
@@ -79,7 +79,6 @@ struct CreateTask {
   std::string runtime_options;
   std::string restore_image_path;
   bool start = false;                    // create and start in one go, one runtime call fewer
-  bool attachable = false;
 };
 
 // What to do about exits, asked once per process after its exit was recorded and published.
@@ -93,13 +92,13 @@ class ExitObserver {
 class TaskService {
  public:
   struct Parts {
-    runtime::Bundles* bundles;
-    runtime::RuntimeCatalog* runtimes;
+    runtime::BundleStore* bundles;
+    runtime::RuntimeProbe* runtimes;
     runtime::ShimLauncher* launcher;
-    runtime::ShimRegistry* shims;
     runtime::CgroupWarmer* warmer;  // may be null
     EventBus* events;
     Executor* workers;
+    const oci::HostFacts* host;
   };
   // Parts are not owned and outlive the service.
   explicit TaskService(const Parts& parts);
@@ -145,8 +144,8 @@ class TaskService {
   absl::StatusOr<shim::v1::StatsResponse> Stats(const CallContext& context, const std::string& id);
   absl::Status Checkpoint(const CallContext& context, const std::string& id, const shim::v1::CheckpointRequest& request);
 
-  // The client of a live task's shim, for streams (attach). kNotFound; kUnavailable.
-  absl::StatusOr<std::shared_ptr<runtime::ShimClient>> Shim(const std::string& ns, const std::string& id) const;
+  // A live task's shim, for streams (attach). kNotFound; kUnavailable: there is no shim (any more).
+  absl::StatusOr<std::shared_ptr<runtime::Shim>> Shim(const std::string& ns, const std::string& id) const;
 
   // <state>/tasks/<ns>/<id> of a live task.
   absl::StatusOr<std::string> BundleDirectory(const std::string& ns, const std::string& id) const;

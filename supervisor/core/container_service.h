@@ -1,0 +1,157 @@
+// Containers by intent: docker's life cycle over records, snapshots and tasks. What all doors' container calls come to, except
+// containerd's, whose clients put the steps in order themselves.
+//
+// Values are messages of gantry.v1 (docs/adr/0004). A container is found by id, by name, or by an unambiguous prefix of its id; those that
+// containerd's clients made are found as well, with what is known of them. The intent is stored with the record (extension
+// "gantry", a gantry.v1.ContainerConfig); the state of the last run in a record of its own, so both survive a reboot.
+//
+// Thread-safe. Operations on one container take turns (its operation lock); lists and inspection never wait for them.
+// kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state forbids it.
+#ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_SERVICE_H_
+#define GANTRY_SUPERVISOR_CORE_CONTAINER_SERVICE_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "base/byte_stream.h"
+#include "proto/gantry/v1/containers.pb.h"
+#include "proto/record/v1/record.pb.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/image_service.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
+#include "supervisor/oci/host_facts.h"
+#include "supervisor/runtime/shim_client.h"
+
+namespace gantry::core {
+
+class ContainerService : public ExitObserver {
+ public:
+  struct Parts {
+    Stores* stores;
+    EventBus* events;
+    TaskService* tasks;
+    ImageService* images;
+    Executor* workers;
+    const oci::HostFacts* host;
+    std::string root_directory;   // <root>/containers/<ns>/<id>/ holds a container's log and generated files
+    std::string init_path;        // static init for --init; "" none
+    std::string default_runtime;
+    bool systemd_cgroups = false;
+    int64_t log_max_size_bytes = 20 << 20;
+    int32_t log_max_files = 5;
+  };
+  explicit ContainerService(const Parts& parts);
+  ~ContainerService() override;
+
+  // Reserves the name, prepares the root file system, writes the record: in this order, each undone if a later one fails.
+  // kNotFound: no such image (pull it first); kAlreadyExists: the name is taken, by whom.
+  absl::StatusOr<v1::CreateContainerResponse> Create(const CallContext& context, const v1::CreateContainerRequest& request);
+  absl::StatusOr<v1::StartContainerResponse> Start(const CallContext& context, const v1::StartContainerRequest& request);
+  absl::StatusOr<v1::StopContainerResponse> Stop(const CallContext& context, const v1::StopContainerRequest& request);
+  absl::Status Kill(const CallContext& context, const std::string& container, const std::string& signal);
+  absl::Status Restart(const CallContext& context, const v1::RestartContainerRequest& request);
+  absl::Status Pause(const CallContext& context, const std::string& container);
+  absl::Status Unpause(const CallContext& context, const std::string& container);
+  // kFailedPrecondition: it runs and `force` is not set. Whatever stands in the way is written down first, so removal ends
+  // even if the daemon dies in it.
+  absl::StatusOr<v1::RemoveContainerResponse> Remove(const CallContext& context, const v1::RemoveContainerRequest& request);
+  absl::Status Rename(const CallContext& context, const std::string& container, const std::string& new_name);
+  absl::StatusOr<v1::UpdateContainerResponse> Update(const CallContext& context, const v1::UpdateContainerRequest& request);
+  absl::StatusOr<v1::PruneContainersResponse> Prune(const CallContext& context, const v1::PruneContainersRequest& request);
+
+  absl::StatusOr<v1::ListContainersResponse> List(const CallContext& context, const v1::ListContainersRequest& request);
+  absl::StatusOr<v1::ContainerDetails> Inspect(const CallContext& context, const std::string& container, bool size);
+  absl::StatusOr<v1::TopResponse> Top(const CallContext& context, const v1::TopRequest& request);
+  // One sample; of all running containers when none is named. A container whose shim does not answer in time is left out.
+  absl::StatusOr<v1::StatsResponse> Stats(const CallContext& context, const v1::StatsRequest& request);
+  absl::StatusOr<v1::DiffResponse> Diff(const CallContext& context, const std::string& container);
+
+  // The id behind what a person typed.
+  absl::StatusOr<std::string> ResolveId(const CallContext& context, absl::string_view container);
+
+  // Calls `done` once with the answer, on any thread. Returns a function that gives up the wait (kCancelled); call it at most
+  // once and not from `done`.
+  std::function<void()> WaitAsync(const CallContext& context, const v1::WaitContainerRequest& request,
+                                  std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done);
+
+  // ---- streams: the door moves messages between its client and the stream ----
+
+  // Streams of the running main process. kFailedPrecondition: it does not run.
+  absl::StatusOr<std::unique_ptr<runtime::AttachStream>> Attach(const CallContext& context, const v1::AttachInput::Open& open,
+                                                                runtime::AttachStream::Handler* handler);
+  // Makes the task with its streams connected and not yet started; then attaches. StartAttached() lets it run. If that is never
+  // called, AbandonAttached() takes the task back.
+  absl::StatusOr<std::unique_ptr<runtime::AttachStream>> AttachForStart(const CallContext& context, const std::string& container,
+                                                                        const v1::AttachInput::Open& open,
+                                                                        runtime::AttachStream::Handler* handler);
+  absl::StatusOr<int32_t> StartAttached(const CallContext& context, const std::string& container);
+  void AbandonAttached(const CallContext& context, const std::string& container);
+
+  struct StartedExec {
+    std::string exec_id;
+    int32_t pid = 0;
+    std::unique_ptr<runtime::AttachStream> stream;  // null when detached
+  };
+  // One more process. With a handler its streams are connected before it starts; without, it runs detached. Its end removes it.
+  absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput::Open& open,
+                                   runtime::AttachStream::Handler* handler);
+  absl::Status Resize(const CallContext& context, const v1::ResizeRequest& request);
+  absl::Status SignalExec(const CallContext& context, const std::string& container, const std::string& exec_id,
+                          const std::string& signal);
+
+  // ---- files ----
+
+  absl::StatusOr<v1::PathStat> StatPath(const CallContext& context, const v1::StatPathRequest& request);
+  // Sends `begin` the path's stat, then a tar of it into `out`.
+  absl::Status CopyFrom(const CallContext& context, const v1::CopyFromRequest& request,
+                        const std::function<absl::Status(const v1::PathStat&)>& begin, ByteSink& out);
+  absl::Status CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open, ByteSource& tar);
+  absl::Status Export(const CallContext& context, const std::string& container, ByteSink& out);
+  absl::StatusOr<v1::CommitResponse> Commit(const CallContext& context, const v1::CommitRequest& request);
+
+  // The log as the shim writes it: <path>, <path>.1, ... in json-file format. kFailedPrecondition: the container keeps no log.
+  absl::StatusOr<std::string> LogPath(const CallContext& context, const std::string& container);
+  // True while more may be written to the log.
+  bool MayWriteLog(const CallContext& context, const std::string& container);
+
+  // ---- for the daemon ----
+
+  // After TaskService::Recover(): brings records in line with what lives, finishes removals, starts what the restart policy wants.
+  absl::Status Reconcile();
+
+  void OnExit(const std::string& ns, const Process& process) override;
+
+ private:
+  struct Loaded;
+  class OperationLocks;
+
+  absl::StatusOr<Loaded> Load(const CallContext& context, absl::string_view container);
+  absl::Status MakeTask(const CallContext& context, Loaded& loaded, bool start);
+  absl::Status StartLocked(const CallContext& context, Loaded& loaded);
+  absl::Status StopLocked(const CallContext& context, const Loaded& loaded, const std::string& signal, absl::Duration patience,
+                          bool* killed);
+  absl::Status RemoveLocked(const CallContext& context, Loaded& loaded, bool force);
+  v1::ContainerSummary Summarize(const Loaded& loaded) const;
+  std::string Directory(const std::string& ns, const std::string& id) const;
+
+  const Parts parts_;
+  const std::unique_ptr<OperationLocks> locks_;
+
+  struct Removal;
+  absl::Mutex mu_;
+  // Waits for condition REMOVED, by namespace and id.
+  std::multimap<std::pair<std::string, std::string>, std::shared_ptr<Removal>> removals_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_CONTAINER_SERVICE_H_

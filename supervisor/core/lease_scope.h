@@ -1,0 +1,39 @@
+// A lease for the length of one piece of work: what the work makes is kept from garbage collection until it is referenced.
+//
+// Made with an expiry, so that a daemon that dies in between leaves nothing for ever. Move-only; thread-compatible.
+#ifndef GANTRY_SUPERVISOR_CORE_LEASE_SCOPE_H_
+#define GANTRY_SUPERVISOR_CORE_LEASE_SCOPE_H_
+
+#include <string>
+#include <utility>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "supervisor/metadata/lease_store.h"
+#include "supervisor/metadata/scope.h"
+
+namespace gantry::core {
+
+class LeaseScope {
+ public:
+  // With a caller's own lease (`lease` not empty) nothing is made and nothing ends: that one is used.
+  static absl::StatusOr<LeaseScope> Create(metadata::LeaseStore& leases, const Clock& clock, const std::string& ns,
+                                           const std::string& lease, absl::Duration expiry = absl::Hours(24));
+  // Ends the lease.
+  ~LeaseScope();
+  LeaseScope(LeaseScope&& other) noexcept
+      : leases_(std::exchange(other.leases_, nullptr)), scope_(std::move(other.scope_)) {}
+  LeaseScope& operator=(LeaseScope&&) = delete;
+
+  // Namespace and lease, for the stores.
+  const metadata::Scope& scope() const { return scope_; }
+
+ private:
+  LeaseScope(metadata::LeaseStore* leases, metadata::Scope scope) : leases_(leases), scope_(std::move(scope)) {}
+  metadata::LeaseStore* leases_;  // null: not ours to end
+  metadata::Scope scope_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_LEASE_SCOPE_H_
