@@ -61,24 +61,27 @@ class LocalStore final : public Store {
 
   LocalStore(std::string root, UniqueFd root_fd, UniqueFd blobs_fd, UniqueFd ingest_fd);
 
-  absl::Status Recover();
   absl::Status RecoverIngests();
   absl::Status RecoverUnsynced();
   // kUnavailable: held by another writer.
   absl::Status LockRef(const std::string& ref);
   void UnlockRef(const std::string& ref);
-  // Before the first unsynced blob is published: notes on disk that there are some.
-  absl::Status NoteUnsynced();
+  // Around the publishing of a blob that waits for Sync(). The first one is noted on disk beforehand.
+  absl::Status BeginUnsynced();
+  void EndUnsynced();
 
   const std::string root_;
   const UniqueFd root_fd_;
   const UniqueFd blobs_fd_;
   const UniqueFd ingest_fd_;
 
-  absl::Mutex sync_mu_;  // held over the write of `state` and syncfs; taken before mu_
   absl::Mutex mu_;
-  std::map<std::string, absl::Time, std::less<>> locked_refs_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, absl::Time> locked_refs_ ABSL_GUARDED_BY(mu_);
+
+  absl::Mutex sync_mu_;  // orders writes of `state`; not held over the sync itself
   bool unsynced_ ABSL_GUARDED_BY(sync_mu_) = false;
+  int unsynced_in_flight_ ABSL_GUARDED_BY(sync_mu_) = 0;
+  uint64_t unsynced_generation_ ABSL_GUARDED_BY(sync_mu_) = 0;
 };
 
 }  // namespace gantry::content
