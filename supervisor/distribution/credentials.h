@@ -5,12 +5,16 @@
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_CREDENTIALS_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_CREDENTIALS_H_
 
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 namespace gantry::distribution {
@@ -74,6 +78,19 @@ class DockerConfigCredentials : public CredentialSource {
 
  private:
   const Options options_;
+};
+
+// Remembers another source's answers for the time of one operation, so that a helper is asked once and not for every blob.
+class MemoCredentials : public CredentialSource {
+ public:
+  // `source` may be null: anonymous.
+  explicit MemoCredentials(CredentialSource* source) : source_(source) {}
+  absl::StatusOr<std::optional<Credential>> Find(absl::string_view host) override;
+
+ private:
+  CredentialSource* const source_;
+  absl::Mutex mutex_;
+  std::map<std::string, absl::StatusOr<std::optional<Credential>>, std::less<>> known_ ABSL_GUARDED_BY(mutex_);
 };
 
 // The X-Registry-Auth header (base64url JSON) or a bare base64 `user:password`. kInvalidArgument: neither.

@@ -46,6 +46,7 @@ struct PullOptions {
   bool fetch_foreign_layers = true;   // from their `urls`, https only; false: leave them out
   bool fetch_unpacked_layers = true;  // false: a layer that is unpacked already stays out of the store (policy `discard`)
   int max_parallel_blobs = 4;
+  bool sync_blobs = true;             // false: the caller makes the store durable before it records the image
   content::Labels labels;             // added to every blob, e.g. a gc label for the caller's lease
 
   // Manifest and config are in the store, the layers are not yet asked for: where an unpack session learns what to expect.

@@ -10,15 +10,18 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "base/byte_stream.h"
 #include "supervisor/distribution/hosts_config.h"
@@ -66,7 +69,7 @@ struct RegistryClientOptions {
   int max_redirects = 8;
   absl::Duration connect_timeout = absl::Seconds(30);
   absl::Duration stall_timeout = absl::Seconds(30);  // no usable progress for this long
-  int64_t min_bytes_per_stall = 1024;                // and less than this in that time counts as none
+  int64_t min_bytes_per_stall = 16 << 10;            // and less than this in that time counts as none
 };
 
 struct RegistryRequest {
@@ -83,6 +86,7 @@ struct RegistryRequest {
   int64_t body_size_bytes = 0;
   int64_t max_response_bytes = 8 << 20;  // of a body collected in RegistryResponse::body
   bool retry = true;                     // false: one try, then the caller decides
+  bool last_resort = true;               // false: another host can be asked, so do not insist on this one
   bool may_redirect = true;
 };
 
@@ -124,16 +128,18 @@ class RegistryClient {
   absl::StatusOr<RegistryResponse> Send(const RegistryHost& host, const RegistryRequest& request, const CallContext& context,
                                         ResponseSink* sink = nullptr);
 
-  // Waits as the retry rules say before try number `attempt` (1 = after the first failure); kUnavailable is OK to wait for,
-  // kCancelled or kDeadlineExceeded: the caller gave up.
+  // Waits before the next try, after `attempt` failures. kCancelled or kDeadlineExceeded: the caller gave up.
   absl::Status Backoff(int attempt, const CallContext& context);
 
   const RegistryClientOptions& options() const { return options_; }
 
  private:
-  struct Exchange;
+  class Call;
   const RegistryClientOptions options_;
-  std::unique_ptr<TokenCache> tokens_;
+  const std::unique_ptr<TokenCache> tokens_;
+  absl::Mutex mutex_;
+  // Hosts found to speak plain HTTP although https was tried first, and when (monotonic).
+  std::map<std::string, absl::Duration> plain_hosts_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace gantry::distribution
