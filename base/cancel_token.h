@@ -11,9 +11,8 @@
 
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
-#include <vector>
+#include <thread>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
@@ -76,6 +75,7 @@ class CancelToken {
   std::string reason_ ABSL_GUARDED_BY(mu_);
   uint64_t next_id_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t running_id_ ABSL_GUARDED_BY(mu_) = 0;
+  std::thread::id running_on_ ABSL_GUARDED_BY(mu_);
   std::map<uint64_t, absl::AnyInvocable<void()>> callbacks_ ABSL_GUARDED_BY(mu_);
   Registration parent_;
 };

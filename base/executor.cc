@@ -1,0 +1,71 @@
+#include "base/executor.h"
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <utility>
+
+namespace gantry {
+
+Executor::Executor(absl::string_view name, size_t max_threads)
+    : name_(name.substr(0, 15)), max_threads_(max_threads == 0 ? 1 : max_threads) {}
+
+Executor::~Executor() {
+  std::vector<std::thread> threads;
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+    threads.swap(threads_);
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+bool Executor::Schedule(absl::AnyInvocable<void()> work) {
+  absl::MutexLock lock(&mu_);
+  if (stopping_) return false;
+  queue_.push_back(std::move(work));
+  if (queue_.size() > idle_ && threads_.size() < max_threads_) {
+    // A thread inherits the mask it is made under: signals belong to the main thread.
+    sigset_t all, before;
+    sigfillset(&all);
+    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    threads_.emplace_back([this] { Run(); });
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+  return true;
+}
+
+void Executor::WaitIdle() {
+  absl::MutexLock lock(&mu_);
+  const auto quiet = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return queue_.empty() && running_ == 0;
+  };
+  mu_.Await(absl::Condition(&quiet));
+}
+
+void Executor::Run() {
+  ::pthread_setname_np(::pthread_self(), name_.c_str());
+  absl::MutexLock lock(&mu_);
+  const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return !queue_.empty() || stopping_;
+  };
+  for (;;) {
+    ++idle_;
+    mu_.Await(absl::Condition(&has_news));
+    --idle_;
+    if (queue_.empty()) return;
+    {
+      absl::AnyInvocable<void()> work = std::move(queue_.front());
+      queue_.pop_front();
+      ++running_;
+      mu_.Unlock();
+      work();
+      // What the work holds is released before it counts as done.
+      work = nullptr;
+      mu_.Lock();
+    }
+    --running_;
+  }
+}
+
+}  // namespace gantry

@@ -1,0 +1,85 @@
+#include "base/executor.h"
+
+#include <signal.h>
+
+#include <atomic>
+#include <memory>
+#include <set>
+#include <thread>
+
+#include "absl/synchronization/barrier.h"
+#include "absl/synchronization/notification.h"
+#include "gtest/gtest.h"
+
+namespace gantry {
+namespace {
+
+TEST(ExecutorTest, DestructionFinishesWhatIsQueued) {
+  std::atomic<int> ran = 0;
+  {
+    Executor executor("test", 2);
+    for (int i = 0; i < 100; ++i) EXPECT_TRUE(executor.Schedule([&ran] { ++ran; }));
+  }
+  EXPECT_EQ(ran, 100);
+}
+
+TEST(ExecutorTest, RunsAsManyAtOnceAsItHasThreads) {
+  Executor executor("test", 3);
+  // Each waits for the other two: with fewer threads this would hang until the test's deadline.
+  auto* barrier = new absl::Barrier(3);
+  for (int i = 0; i < 3; ++i) {
+    executor.Schedule([barrier] {
+      if (barrier->Block()) delete barrier;
+    });
+  }
+  executor.WaitIdle();
+}
+
+TEST(ExecutorTest, NeverUsesMoreThreads) {
+  Executor executor("test", 2);
+  std::atomic<int> inside = 0, most = 0;
+  for (int i = 0; i < 200; ++i) {
+    executor.Schedule([&] {
+      const int now = ++inside;
+      int seen = most;
+      while (now > seen && !most.compare_exchange_weak(seen, now)) {
+      }
+      --inside;
+    });
+  }
+  executor.WaitIdle();
+  EXPECT_LE(most, 2);
+}
+
+TEST(ExecutorTest, OneThreadKeepsTheOrder) {
+  std::vector<int> order;
+  {
+    Executor executor("test", 1);
+    for (int i = 0; i < 5; ++i) executor.Schedule([&order, i] { order.push_back(i); });
+  }
+  EXPECT_EQ(order, (std::vector<int>{0, 1, 2, 3, 4}));
+}
+
+TEST(ExecutorTest, TakesMoveOnlyWorkAndDropsItBeforeIdle) {
+  auto owned = std::make_shared<int>(1);
+  std::weak_ptr<int> watch = owned;
+  Executor executor("test", 1);
+  executor.Schedule([owned = std::move(owned), only = std::make_unique<int>(2)] { EXPECT_EQ(*owned + *only, 3); });
+  executor.WaitIdle();
+  EXPECT_TRUE(watch.expired());
+}
+
+TEST(ExecutorTest, ThreadsTakeNoSignals) {
+  Executor executor("test", 1);
+  bool blocked = false;
+  executor.Schedule([&blocked] {
+    sigset_t mask;
+    ::pthread_sigmask(SIG_BLOCK, nullptr, &mask);
+    blocked = sigismember(&mask, SIGTERM) == 1 && sigismember(&mask, SIGCHLD) == 1;
+  });
+  executor.WaitIdle();
+  EXPECT_TRUE(blocked);
+}
+
+}  // namespace
+}  // namespace gantry
