@@ -25,13 +25,19 @@
 #include "proto/gantry/v1/containers.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_context.h"
+#include "supervisor/core/container_locks.h"
+#include "supervisor/core/delayed.h"
 #include "supervisor/core/image_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/oci/host_facts.h"
+#include "supervisor/oci/user_lookup.h"
 #include "supervisor/runtime/shim_client.h"
 
 namespace gantry::core {
+
+// Exec ids that this service gives begin so; containerd's clients choose their own.
+inline constexpr char kExecPrefix[] = "gantry-exec-";
 
 class ContainerService : public ExitObserver {
  public:
@@ -42,6 +48,7 @@ class ContainerService : public ExitObserver {
     ImageService* images;
     Executor* workers;
     const oci::HostFacts* host;
+    std::string state_directory;  // <state>/mounts/ is for moments
     std::string root_directory;   // <root>/containers/<ns>/<id>/ holds a container's log and generated files
     std::string init_path;        // static init for --init; "" none
     std::string default_runtime;
@@ -72,7 +79,9 @@ class ContainerService : public ExitObserver {
   absl::StatusOr<v1::ContainerDetails> Inspect(const CallContext& context, const std::string& container, bool size);
   absl::StatusOr<v1::TopResponse> Top(const CallContext& context, const v1::TopRequest& request);
   // One sample; of all running containers when none is named. A container whose shim does not answer in time is left out.
-  absl::StatusOr<v1::StatsResponse> Stats(const CallContext& context, const v1::StatsRequest& request);
+  // `previous` holds the caller's last sample of each and is brought up to date: rates are between the two.
+  absl::StatusOr<v1::StatsResponse> Stats(const CallContext& context, const v1::StatsRequest& request,
+                                          std::map<std::string, v1::ContainerStats>& previous);
   absl::StatusOr<v1::DiffResponse> Diff(const CallContext& context, const std::string& container);
 
   // The id behind what a person typed.
@@ -95,6 +104,10 @@ class ContainerService : public ExitObserver {
                                                                         runtime::AttachStream::Handler* handler);
   absl::StatusOr<int32_t> StartAttached(const CallContext& context, const std::string& container);
   void AbandonAttached(const CallContext& context, const std::string& container);
+
+  // After the main process was seen to end: returns once its end is in the records (and the container removed, with auto_remove:
+  // true), so that whoever is told of the exit finds it there. Does that work itself if nobody has yet.
+  absl::StatusOr<bool> SettleExit(const CallContext& context, const std::string& container);
 
   struct StartedExec {
     std::string exec_id;
@@ -131,25 +144,61 @@ class ContainerService : public ExitObserver {
   void OnExit(const std::string& ns, const Process& process) override;
 
  private:
-  struct Loaded;
-  class OperationLocks;
+  // One container as a call found it.
+  struct Loaded {
+    metadata::Scope scope;
+    record::v1::Container record;
+    record::v1::ContainerState state;
+    std::string name;
+    bool ours = false;             // made here, so `config` says what was wanted
+    v1::ContainerConfig config;
+    std::string image_id;
+    const std::string& id() const { return record.id(); }
+  };
+  // An answer given once, by whoever comes first.
+  class PendingAnswer {
+   public:
+    explicit PendingAnswer(std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done) : done_(std::move(done)) {}
+    void Answer(absl::StatusOr<v1::WaitContainerResponse> response);
 
+   private:
+    absl::Mutex mu_;
+    std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done_ ABSL_GUARDED_BY(mu_);
+  };
+
+  static void ReadIntent(Loaded& loaded);
   absl::StatusOr<Loaded> Load(const CallContext& context, absl::string_view container);
-  absl::Status MakeTask(const CallContext& context, Loaded& loaded, bool start);
-  absl::Status StartLocked(const CallContext& context, Loaded& loaded);
-  absl::Status StopLocked(const CallContext& context, const Loaded& loaded, const std::string& signal, absl::Duration patience,
-                          bool* killed);
+  // Loads again under the container's operation lock, which `lock` then holds.
+  absl::StatusOr<Loaded> LoadLocked(const CallContext& context, absl::string_view container, OperationLock& lock);
+  absl::StatusOr<CreateTask> DescribeTask(const CallContext& context, const Loaded& loaded, bool start);
+  absl::StatusOr<int32_t> StartLocked(const CallContext& context, Loaded& loaded, bool then_start);
+  absl::Status NoteStarted(Loaded& loaded, int32_t pid);
+  void NoteStartFailed(Loaded& loaded, const absl::Status& why);
+  absl::Status StopLocked(const CallContext& context, Loaded& loaded, const std::string& signal, absl::Duration patience, bool* killed);
+  // Takes the ended task's exit into the record and the task away. True: the container was removed as well.
+  absl::StatusOr<bool> SettleLocked(const CallContext& context, Loaded& loaded);
   absl::Status RemoveLocked(const CallContext& context, Loaded& loaded, bool force);
-  v1::ContainerSummary Summarize(const Loaded& loaded) const;
+  void ScheduleRestart(const Loaded& loaded);
+  void Publish(const Loaded& loaded, absl::string_view action, const std::map<std::string, std::string>& attributes = {});
+  v1::ContainerSummary Summarize(const Loaded& loaded, const Process* task) const;
+  absl::StatusOr<std::vector<Loaded>> LoadAll(const CallContext& context);
+  absl::StatusOr<oci::User> LookUpUser(const std::string& chain_id, const std::vector<snapshot::Mount>& mounts,
+                                       const std::string& user, const std::vector<std::string>& groups);
   std::string Directory(const std::string& ns, const std::string& id) const;
+  absl::Status WriteGeneratedFiles(const std::string& directory, const v1::ContainerConfig& config, const std::string& id);
+  // Runs `use` on the root of the container's file system, through the running container's own view or a mount of its snapshot.
+  absl::Status WithRootfs(const CallContext& context, const Loaded& loaded, bool writable,
+                          const std::function<absl::Status(int root_fd)>& use);
 
   const Parts parts_;
-  const std::unique_ptr<OperationLocks> locks_;
+  OperationLocks locks_;
+  const std::unique_ptr<Delayed> restarts_;
 
-  struct Removal;
   absl::Mutex mu_;
   // Waits for condition REMOVED, by namespace and id.
-  std::multimap<std::pair<std::string, std::string>, std::shared_ptr<Removal>> removals_ ABSL_GUARDED_BY(mu_);
+  std::multimap<std::pair<std::string, std::string>, std::shared_ptr<PendingAnswer>> removals_ ABSL_GUARDED_BY(mu_);
+  // Users and groups of image roots, by top chain ID; a few of the latest.
+  std::map<std::string, oci::UserDatabase> users_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::core

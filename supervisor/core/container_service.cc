@@ -1,0 +1,912 @@
+// The life cycle: create, start, stop, settle, remove. Lists are in container_list.cc, streams and execs in container_exec.cc, files in
+// container_files.cc.
+#include "supervisor/core/container_service.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "base/executor.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "glog/logging.h"
+#include "proto/containerd/events/container.pb.h"
+#include "proto/containerd/events/task.pb.h"
+#include "snapshotter/mount.h"
+#include "supervisor/core/container_spec.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/lease_scope.h"
+#include "nlohmann/json.hpp"
+
+namespace gantry::core {
+namespace {
+
+constexpr char kIntentExtension[] = "gantry";
+constexpr char kIntentType[] = "gantry.v1.ContainerConfig";
+constexpr char kImageExtension[] = "gantry.image";
+constexpr char kSpecType[] = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+constexpr char kRuntimeName[] = "io.containerd.runc.v2";
+constexpr absl::Duration kStopPatience = absl::Seconds(10);
+constexpr absl::Duration kKillPatience = absl::Seconds(20);
+
+std::string RandomBytes(size_t n) {
+  std::string bytes(n, '\0');
+  size_t done = 0;
+  while (done < n) {
+    const ssize_t got = getrandom(bytes.data() + done, n - done, 0);
+    if (got > 0) done += static_cast<size_t>(got);
+  }
+  return bytes;
+}
+
+uint64_t RandomNumber() {
+  uint64_t number = 0;
+  const std::string bytes = RandomBytes(sizeof number);
+  memcpy(&number, bytes.data(), sizeof number);
+  return number;
+}
+
+void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
+  const int64_t nanos = absl::ToUnixNanos(at);
+  out->set_seconds(nanos / 1000000000);
+  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+}
+
+// docker's exit codes for what never ran.
+uint32_t StartFailureCode(const absl::Status& why) {
+  const absl::string_view text = why.message();
+  if (absl::StrContains(text, "executable file not found") || absl::StrContains(text, "no such file or directory") ||
+      absl::StrContains(text, "not a directory")) {
+    return 127;
+  }
+  if (absl::StrContains(text, "permission denied") || absl::StrContains(text, "is a directory")) return 126;
+  return 128;
+}
+
+}  // namespace
+
+ContainerService::ContainerService(const Parts& parts)
+    : parts_(parts), restarts_(std::make_unique<Delayed>(parts.stores->clock, *parts.workers)) {}
+
+ContainerService::~ContainerService() = default;
+
+void ContainerService::PendingAnswer::Answer(absl::StatusOr<v1::WaitContainerResponse> response) {
+  std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done;
+  {
+    absl::MutexLock lock(&mu_);
+    done = std::exchange(done_, nullptr);
+  }
+  if (done) done(std::move(response));
+}
+
+std::string ContainerService::Directory(const std::string& ns, const std::string& id) const {
+  return absl::StrCat(parts_.root_directory, "/containers/", ns, "/", id);
+}
+
+void ContainerService::ReadIntent(Loaded& loaded) {
+  auto intent = loaded.record.extensions().find(kIntentExtension);
+  if (intent != loaded.record.extensions().end() && intent->second.type_url() == kIntentType) {
+    loaded.ours = loaded.config.ParseFromString(intent->second.value());
+  }
+  auto image = loaded.record.extensions().find(kImageExtension);
+  record::v1::Descriptor target;
+  if (image != loaded.record.extensions().end() && target.ParseFromString(image->second.value())) {
+    loaded.image_id = target.digest();
+  }
+  if (!loaded.ours) {
+    loaded.config.set_image(loaded.record.image());
+    *loaded.config.mutable_labels() = loaded.record.labels();
+  }
+}
+
+absl::StatusOr<ContainerService::Loaded> ContainerService::Load(const CallContext& context,
+                                                                absl::string_view container) {
+  Loaded loaded;
+  loaded.scope = metadata::Scope{context.ns, ""};
+  Stores& stores = *parts_.stores;
+  GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found, stores.names.Resolve(loaded.scope, container));
+  loaded.name = found.name;
+  GANTRY_ASSIGN_OR_RETURN(loaded.record, stores.containers.Get(loaded.scope, found.id));
+  GANTRY_ASSIGN_OR_RETURN(auto state, stores.containers.GetState(loaded.scope, found.id));
+  if (state.has_value()) loaded.state = *std::move(state);
+  ReadIntent(loaded);
+  return loaded;
+}
+
+absl::StatusOr<ContainerService::Loaded> ContainerService::LoadLocked(const CallContext& context,
+                                                                      absl::string_view container, OperationLock& lock) {
+  GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
+                          parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, container));
+  lock = locks_.Acquire(context.ns, found.id);
+  return Load(context, found.id);
+}
+
+absl::StatusOr<std::string> ContainerService::ResolveId(const CallContext& context, absl::string_view container) {
+  GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
+                          parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, container));
+  return found.id;
+}
+
+void ContainerService::Publish(const Loaded& loaded, absl::string_view action,
+                               const std::map<std::string, std::string>& attributes) {
+  containerd::events::ContainerUpdate event;
+  event.set_id(loaded.id());
+  event.set_image(loaded.record.image());
+  event.set_snapshot_key(loaded.record.snapshot_key());
+  *event.mutable_labels() = loaded.record.labels();
+  for (const auto& [key, value] : attributes) (*event.mutable_labels())[key] = value;
+  (*event.mutable_labels())["gantry.action"] = std::string(action);
+  parts_.events->Publish(loaded.scope.ns, "/containers/update", event);
+}
+
+absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_id,
+                                                       const std::vector<snapshot::Mount>& mounts, const std::string& user,
+                                                       const std::vector<std::string>& groups) {
+  constexpr size_t kKept = 64;
+  {
+    absl::MutexLock lock(&mu_);
+    auto it = users_.find(chain_id);
+    if (it != users_.end()) return oci::ResolveUser(it->second, user, groups);
+  }
+  const std::string at = absl::StrCat(parts_.state_directory, "/mounts/", absl::BytesToHexString(RandomBytes(8)));
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(at, 0700));
+  absl::Cleanup remove = [&at] {
+    if (rmdir(at.c_str()) != 0) PLOG(WARNING) << "cannot remove " << at;
+  };
+  oci::UserDatabase database;
+  {
+    GANTRY_ASSIGN_OR_RETURN(snapshot::ScopedMount mounted, snapshot::ScopedMount::Create(mounts, at));
+    GANTRY_ASSIGN_OR_RETURN(database, oci::LoadUserDatabase(at));
+    GANTRY_RETURN_IF_ERROR(mounted.Unmount());
+  }
+  absl::MutexLock lock(&mu_);
+  if (users_.size() >= kKept) users_.erase(users_.begin());
+  return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
+}
+
+absl::Status ContainerService::WriteGeneratedFiles(const std::string& directory, const v1::ContainerConfig& config,
+                                                   const std::string& id) {
+  const bool host_uts = config.uts_mode() == "host" || (config.network_mode() == "host" && config.hostname().empty());
+  std::string hostname = config.hostname().empty() ? id.substr(0, 12) : config.hostname();
+  if (host_uts) {
+    char host[256] = {};
+    if (gethostname(host, sizeof host - 1) == 0) hostname = host;
+  }
+  std::string hosts;
+  std::string resolv;
+  if (config.network_mode() == "host") {
+    absl::StatusOr<std::string> text = ReadFile("/etc/hosts", 1 << 20);
+    if (text.ok()) hosts = *std::move(text);
+    text = ReadFile("/etc/resolv.conf", 1 << 20);
+    if (text.ok()) resolv = *std::move(text);
+  } else {
+    hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+            "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+    absl::StrAppend(&hosts, "127.0.1.1\t", hostname, "\n");
+  }
+  for (const std::string& extra : config.extra_hosts()) {
+    const size_t colon = extra.find(':');
+    if (colon == std::string::npos || colon == 0 || extra.find_first_of(" \t\n\r") != std::string::npos) {
+      return absl::InvalidArgumentError(absl::StrCat("--add-host: \"", extra, "\" is not NAME:ADDRESS"));
+    }
+    absl::StrAppend(&hosts, extra.substr(colon + 1), "\t", extra.substr(0, colon), "\n");
+  }
+  if (config.dns_size() + config.dns_search_size() + config.dns_options_size() > 0) {
+    resolv.clear();
+    for (const std::string& server : config.dns()) absl::StrAppend(&resolv, "nameserver ", server, "\n");
+    if (config.dns_search_size() > 0) absl::StrAppend(&resolv, "search ", absl::StrJoin(config.dns_search(), " "), "\n");
+    if (config.dns_options_size() > 0) absl::StrAppend(&resolv, "options ", absl::StrJoin(config.dns_options(), " "), "\n");
+  }
+  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hostname", hostname + "\n", 0644));
+  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hosts", hosts, 0644));
+  return WriteFile(directory + "/resolv.conf", resolv, 0644);
+}
+
+absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallContext& context,
+                                                                     const v1::CreateContainerRequest& request) {
+  Stores& stores = *parts_.stores;
+  v1::ContainerConfig config = request.config();
+  GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
+  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image, parts_.images->Resolve(context, config.image(), config.platform()));
+  GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
+
+  // What is made from here on is kept by the lease until the record refers to it.
+  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  CallContext leased = context;
+  leased.lease = lease.scope().lease;
+  GANTRY_ASSIGN_OR_RETURN(std::string chain_id,
+                          parts_.images->EnsureUnpacked(leased, image, stores.default_snapshotter));
+
+  const std::string id = absl::BytesToHexString(RandomBytes(32));
+  const std::string directory = Directory(context.ns, id);
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0710));
+  absl::Cleanup remove_directory = [&directory] {
+    if (absl::Status removed = RemoveTree(directory); !removed.ok()) LOG(ERROR) << "undoing a failed create: " << removed;
+  };
+  GANTRY_RETURN_IF_ERROR(WriteGeneratedFiles(directory, config, id));
+
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Prepare(id, chain_id, {}));
+  absl::Cleanup remove_snapshot = [&snapshots, &id] {
+    if (absl::Status removed = snapshots.Remove(id); !removed.ok()) LOG(ERROR) << "undoing a failed create: " << removed;
+  };
+
+  GANTRY_ASSIGN_OR_RETURN(oci::User user, LookUpUser(chain_id, mounts, config.user(),
+                                                     {config.group_add().begin(), config.group_add().end()}));
+  SpecPlace place;
+  place.id = id;
+  place.directory = directory;
+  place.init_path = parts_.init_path;
+  if (parts_.systemd_cgroups) {
+    place.cgroups_path = absl::StrCat(config.cgroup_parent().empty() ? "system.slice" : config.cgroup_parent(), ":gantry:", id);
+  } else {
+    place.cgroups_path = absl::StrCat(config.cgroup_parent().empty() ? "/gantry" : config.cgroup_parent(), "/", id);
+  }
+  place.pid_of = [this, &context](absl::string_view other) -> absl::StatusOr<int32_t> {
+    GANTRY_ASSIGN_OR_RETURN(std::string other_id, ResolveId(context, other));
+    GANTRY_ASSIGN_OR_RETURN(Process process, parts_.tasks->Get(context.ns, other_id, ""));
+    if (process.status != ProcessStatus::kRunning) {
+      return absl::FailedPreconditionError(absl::StrCat("container ", other, " does not run: its namespaces cannot be joined"));
+    }
+    return process.pid;
+  };
+  GANTRY_ASSIGN_OR_RETURN(oci::ContainerConfig spec_config, ToSpecConfig(config, place));
+  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
+
+  metadata::NewContainer fresh;
+  record::v1::Container& record = fresh.record;
+  record.set_id(id);
+  *record.mutable_labels() = config.labels();
+  record.set_image(image.names.empty() ? image.target.digest.str() : image.names.front());
+  for (const std::string& name : image.names) {
+    if (name == config.image() || absl::EndsWith(name, "/" + config.image())) record.set_image(name);
+  }
+  record.mutable_runtime()->set_name(kRuntimeName);
+  record.mutable_spec()->set_type_url(kSpecType);
+  record.mutable_spec()->set_value(spec.Print());
+  record.set_snapshotter(stores.default_snapshotter);
+  record.set_snapshot_key(id);
+  google::protobuf::Any& intent = (*record.mutable_extensions())[kIntentExtension];
+  intent.set_type_url(kIntentType);
+  intent.set_value(config.SerializeAsString());
+  record::v1::Descriptor target;
+  target.set_media_type(image.target.media_type);
+  target.set_digest(image.target.digest.str());
+  target.set_size(image.target.size_bytes);
+  google::protobuf::Any& image_extension = (*record.mutable_extensions())[kImageExtension];
+  image_extension.set_type_url("gantry.record.v1.Descriptor");
+  image_extension.set_value(target.SerializeAsString());
+  fresh.state.emplace();
+
+  record::v1::Container stored;
+  std::string name = request.name();
+  for (int attempt = 0;; ++attempt) {
+    fresh.name = name.empty() ? MakeUpName(RandomNumber()) : name;
+    if (name.empty() && attempt > 5) absl::StrAppend(&fresh.name, RandomNumber() % 1000);
+    absl::StatusOr<record::v1::Container> created = stores.containers.Create(lease.scope(), fresh);
+    if (created.ok()) {
+      stored = *std::move(created);
+      break;
+    }
+    if (!name.empty() || !absl::IsAlreadyExists(created.status()) || attempt > 20) return created.status();
+  }
+  std::move(remove_snapshot).Cancel();
+  std::move(remove_directory).Cancel();
+
+  containerd::events::ContainerCreate event;
+  event.set_id(id);
+  event.set_image(stored.image());
+  event.mutable_runtime()->set_name(kRuntimeName);
+  parts_.events->Publish(context.ns, "/containers/create", event);
+
+  v1::CreateContainerResponse response;
+  response.set_id(id);
+  response.set_name(fresh.name);
+  return response;
+}
+
+absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& context, const Loaded& loaded, bool start) {
+  CreateTask task;
+  task.container_id = loaded.id();
+  task.spec_json = loaded.record.spec().value();
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
+  GANTRY_ASSIGN_OR_RETURN(task.rootfs, snapshots.Mounts(loaded.record.snapshot_key()));
+  task.runtime = loaded.config.runtime().empty() ? parts_.default_runtime : loaded.config.runtime();
+  task.start = start;
+  shim::v1::Stdio& stdio = task.stdio;
+  stdio.set_terminal(loaded.config.tty());
+  stdio.set_attachable(true);
+  stdio.set_attach_stdin(loaded.config.open_stdin());
+  stdio.set_stdin_once(loaded.config.stdin_once());
+  stdio.set_width(loaded.config.console_size().width());
+  stdio.set_height(loaded.config.console_size().height());
+  if (loaded.config.log().driver() != "none") {
+    shim::v1::Log* log = stdio.mutable_log();
+    log->set_path(Directory(context.ns, loaded.id()) + "/container.log");
+    log->set_format(shim::v1::Log::JSON_FILE);
+    log->set_max_size_bytes(parts_.log_max_size_bytes);
+    log->set_max_files(parts_.log_max_files);
+    for (const auto& [key, value] : loaded.config.log().options()) {
+      GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, *log));
+    }
+  }
+  return task;
+}
+
+absl::Status ContainerService::NoteStarted(Loaded& loaded, int32_t pid) {
+  loaded.state.set_status(record::v1::ContainerState::RUNNING);
+  loaded.state.set_pid(static_cast<uint32_t>(pid));
+  loaded.state.set_exit_code(0);
+  loaded.state.set_oom_killed(false);
+  loaded.state.clear_error();
+  loaded.state.clear_finished_at();
+  SetTimestamp(absl::Now(), loaded.state.mutable_started_at());
+  // The shim is the truth while it runs; this record only matters after a reboot, and a later synced write carries it along.
+  return parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered);
+}
+
+void ContainerService::NoteStartFailed(Loaded& loaded, const absl::Status& why) {
+  if (loaded.state.status() == record::v1::ContainerState::RUNNING) loaded.state.set_status(record::v1::ContainerState::STOPPED);
+  loaded.state.set_error(std::string(why.message()));
+  loaded.state.set_exit_code(StartFailureCode(why));
+  absl::Status stored =
+      parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered);
+  if (!stored.ok()) LOG(ERROR) << "ns=" << loaded.scope.ns << " id=" << loaded.id() << " " << stored;
+}
+
+absl::StatusOr<int32_t> ContainerService::StartLocked(const CallContext& context, Loaded& loaded, bool then_start) {
+  // A task that ended and was not settled yet is in the way of a new one.
+  GANTRY_RETURN_IF_ERROR(SettleLocked(context, loaded).status());
+  if (!loaded.ours) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "container ", loaded.id(), " was made by another client of the containerd API; start it with that one"));
+  }
+  loaded.state.set_stopped_by_user(false);
+  absl::StatusOr<CreateTask> task = DescribeTask(context, loaded, then_start);
+  if (!task.ok()) return task.status();
+  absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, *task);
+  if (!pid.ok()) {
+    NoteStartFailed(loaded, pid.status());
+    return pid.status();
+  }
+  if (then_start) GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
+  return *pid;
+}
+
+absl::StatusOr<v1::StartContainerResponse> ContainerService::Start(const CallContext& context,
+                                                                   const v1::StartContainerRequest& request) {
+  parts_.tasks->AnnounceStart();
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
+  v1::StartContainerResponse response;
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (task.ok() && task->status != ProcessStatus::kStopped && task->status != ProcessStatus::kCreated) {
+    response.set_already_running(true);
+    return response;
+  }
+  loaded.state.set_restart_count(0);
+  GANTRY_RETURN_IF_ERROR(StartLocked(context, loaded, true).status());
+  return response;
+}
+
+absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::AttachForStart(
+    const CallContext& context, const std::string& container, const v1::AttachInput::Open& open,
+    runtime::AttachStream::Handler* handler) {
+  parts_.tasks->AnnounceStart();
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (task.ok() && task->status != ProcessStatus::kStopped) {
+    return absl::FailedPreconditionError(absl::StrCat("container ", container, " runs already"));
+  }
+  GANTRY_RETURN_IF_ERROR(StartLocked(context, loaded, false).status());
+  return Attach(context, open, handler);
+}
+
+absl::StatusOr<int32_t> ContainerService::StartAttached(const CallContext& context, const std::string& container) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
+  absl::StatusOr<int32_t> pid = parts_.tasks->Start(context, loaded.id(), "");
+  if (!pid.ok()) {
+    NoteStartFailed(loaded, pid.status());
+    absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
+    if (!gone.ok()) LOG(ERROR) << "ns=" << context.ns << " id=" << loaded.id() << " " << gone.status();
+    return pid.status();
+  }
+  GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
+  return *pid;
+}
+
+void ContainerService::AbandonAttached(const CallContext& context, const std::string& container) {
+  OperationLock lock;
+  absl::StatusOr<Loaded> loaded = LoadLocked(context, container, lock);
+  if (!loaded.ok()) return;
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded->id(), "");
+  if (!task.ok() || task->status != ProcessStatus::kCreated) return;
+  absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded->id(), "", /*force=*/true);
+  if (!gone.ok()) LOG(ERROR) << "ns=" << context.ns << " id=" << loaded->id() << " " << gone.status();
+}
+
+absl::StatusOr<bool> ContainerService::SettleLocked(const CallContext& context, Loaded& loaded) {
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (!task.ok() || task->status != ProcessStatus::kStopped || !loaded.ours) return false;
+  loaded.state.set_status(record::v1::ContainerState::STOPPED);
+  loaded.state.set_pid(0);
+  loaded.state.set_exit_code(task->exit_status);
+  loaded.state.set_oom_killed(task->oom_killed);
+  if (!task->reason.empty()) loaded.state.set_error(task->reason);
+  SetTimestamp(task->exited_at, loaded.state.mutable_finished_at());
+  const bool remove = loaded.config.auto_remove();
+  // With auto_remove the record goes in a moment; it need not be right for that long.
+  if (!remove) {
+    GANTRY_RETURN_IF_ERROR(
+        parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
+  }
+  absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "");
+  if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
+  if (!remove) return false;
+  GANTRY_RETURN_IF_ERROR(RemoveLocked(context, loaded, false));
+  return true;
+}
+
+absl::StatusOr<bool> ContainerService::SettleExit(const CallContext& context, const std::string& container) {
+  OperationLock lock;
+  absl::StatusOr<Loaded> loaded = LoadLocked(context, container, lock);
+  if (absl::IsNotFound(loaded.status())) return true;
+  if (!loaded.ok()) return loaded.status();
+  return SettleLocked(context, *loaded);
+}
+
+void ContainerService::OnExit(const std::string& ns, const Process& process) {
+  CallContext context;
+  context.ns = ns;
+  if (!process.exec_id.empty()) {
+    // Execs of ours clean up after themselves; those of containerd's clients belong to them.
+    if (!absl::StartsWith(process.exec_id, kExecPrefix)) return;
+    absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, process.container_id, process.exec_id);
+    if (!gone.ok() && !absl::IsNotFound(gone.status())) {
+      LOG(WARNING) << "ns=" << ns << " id=" << process.container_id << " exec=" << process.exec_id << " " << gone.status();
+    }
+    return;
+  }
+  OperationLock lock = locks_.Acquire(ns, process.container_id);
+  absl::StatusOr<Loaded> loaded = Load(context, process.container_id);
+  if (!loaded.ok() || !loaded->ours) return;
+  absl::StatusOr<bool> removed = false;
+  if (parts_.tasks->Get(ns, loaded->id(), "").ok()) {
+    removed = SettleLocked(context, *loaded);
+  } else if (loaded->state.status() == record::v1::ContainerState::RUNNING) {
+    // The shim died and the task went with it: what is known of the end is what the event said.
+    loaded->state.set_status(record::v1::ContainerState::STOPPED);
+    loaded->state.set_pid(0);
+    loaded->state.set_exit_code(process.exit_status);
+    loaded->state.set_oom_killed(process.oom_killed);
+    loaded->state.set_error(process.reason);
+    SetTimestamp(process.exited_at, loaded->state.mutable_finished_at());
+    absl::Status stored = parts_.stores->containers.PutState(loaded->scope, loaded->id(), loaded->state);
+    if (!stored.ok()) removed = stored;
+    if (stored.ok() && loaded->config.auto_remove()) {
+      absl::Status gone = RemoveLocked(context, *loaded, false);
+      if (gone.ok()) removed = true;
+      else removed = gone;
+    }
+  }
+  if (!removed.ok()) {
+    LOG(ERROR) << "ns=" << ns << " id=" << process.container_id << " settling its exit: " << removed.status();
+    return;
+  }
+  if (!*removed) ScheduleRestart(*loaded);
+}
+
+absl::Status ContainerService::StopLocked(const CallContext& context, Loaded& loaded, const std::string& signal,
+                                          absl::Duration patience, bool* killed) {
+  std::string name = signal;
+  if (name.empty()) name = loaded.config.stop_signal().empty() ? "TERM" : loaded.config.stop_signal();
+  GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(name));
+  loaded.state.set_stopped_by_user(true);
+  GANTRY_RETURN_IF_ERROR(
+      parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  // A frozen process acts on no signal.
+  if (task.ok() && task->status == ProcessStatus::kPaused) GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
+  absl::Status sent = parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(number), false);
+  if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
+  absl::Status ended = parts_.tasks->Wait(context, loaded.id(), "", patience).status();
+  if (absl::IsDeadlineExceeded(ended)) {
+    if (killed != nullptr) *killed = true;
+    sent = parts_.tasks->Kill(context, loaded.id(), "", SIGKILL, false);
+    if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
+    ended = parts_.tasks->Wait(context, loaded.id(), "", kKillPatience).status();
+    if (absl::IsDeadlineExceeded(ended)) {
+      return absl::UnavailableError(absl::StrCat("container ", loaded.id(), ": still there ", absl::FormatDuration(kKillPatience),
+                                                 " after SIGKILL; a process of it hangs in the kernel (see `ctl top`)"));
+    }
+  }
+  if (!ended.ok() && !absl::IsNotFound(ended)) return ended;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::StopContainerResponse> ContainerService::Stop(const CallContext& context,
+                                                                 const v1::StopContainerRequest& request) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
+  v1::StopContainerResponse response;
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (!task.ok() || task->status == ProcessStatus::kStopped) {
+    // It may be waiting for its restart policy; a person who says stop means that, too.
+    if (loaded.ours && !loaded.state.stopped_by_user()) {
+      loaded.state.set_stopped_by_user(true);
+      GANTRY_RETURN_IF_ERROR(parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state));
+    }
+    response.set_not_running(true);
+    return response;
+  }
+  absl::Duration patience = kStopPatience;
+  if (loaded.config.has_stop_timeout_seconds()) patience = absl::Seconds(loaded.config.stop_timeout_seconds());
+  if (request.has_timeout_seconds()) patience = absl::Seconds(request.timeout_seconds());
+  if (patience < absl::ZeroDuration()) patience = absl::InfiniteDuration();
+  bool killed = false;
+  GANTRY_RETURN_IF_ERROR(StopLocked(context, loaded, request.signal(), patience, &killed));
+  GANTRY_RETURN_IF_ERROR(SettleLocked(context, loaded).status());
+  response.set_killed(killed);
+  return response;
+}
+
+absl::Status ContainerService::Kill(const CallContext& context, const std::string& container, const std::string& signal) {
+  // No operation lock: a kill must get through while a stop waits.
+  GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(signal.empty() ? "KILL" : signal));
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (!task.ok() || task->status == ProcessStatus::kStopped) {
+    return absl::FailedPreconditionError(absl::StrCat("container ", container, " is not running"));
+  }
+  if (loaded.ours && number == SIGKILL) {
+    loaded.state.set_stopped_by_user(true);
+    GANTRY_RETURN_IF_ERROR(
+        parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
+    if (task->status == ProcessStatus::kPaused) GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
+  }
+  return parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(number), false);
+}
+
+absl::Status ContainerService::Restart(const CallContext& context, const v1::RestartContainerRequest& request) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (task.ok() && task->status != ProcessStatus::kStopped) {
+    absl::Duration patience = kStopPatience;
+    if (loaded.config.has_stop_timeout_seconds()) patience = absl::Seconds(loaded.config.stop_timeout_seconds());
+    if (request.has_timeout_seconds()) patience = absl::Seconds(request.timeout_seconds());
+    if (patience < absl::ZeroDuration()) patience = absl::InfiniteDuration();
+    // Its end must not remove it: it comes back.
+    const bool auto_remove = loaded.config.auto_remove();
+    loaded.config.set_auto_remove(false);
+    GANTRY_RETURN_IF_ERROR(StopLocked(context, loaded, request.signal(), patience, nullptr));
+    GANTRY_RETURN_IF_ERROR(SettleLocked(context, loaded).status());
+    loaded.config.set_auto_remove(auto_remove);
+  }
+  loaded.state.set_restart_count(0);
+  return StartLocked(context, loaded, true).status();
+}
+
+absl::Status ContainerService::Pause(const CallContext& context, const std::string& container) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (!task.ok() || task->status == ProcessStatus::kStopped) {
+    return absl::FailedPreconditionError(absl::StrCat("container ", container, " is not running"));
+  }
+  if (task->status == ProcessStatus::kPaused) {
+    return absl::FailedPreconditionError(absl::StrCat("container ", container, " is already paused"));
+  }
+  return parts_.tasks->Pause(context, loaded.id());
+}
+
+absl::Status ContainerService::Unpause(const CallContext& context, const std::string& container) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (!task.ok() || task->status != ProcessStatus::kPaused) {
+    return absl::FailedPreconditionError(absl::StrCat("container ", container, " is not paused"));
+  }
+  return parts_.tasks->Resume(context, loaded.id());
+}
+
+absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& loaded, bool force) {
+  Stores& stores = *parts_.stores;
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (task.ok()) {
+    const bool runs = task->status != ProcessStatus::kStopped && task->status != ProcessStatus::kCreated;
+    if (runs && !force) {
+      return absl::FailedPreconditionError(absl::StrCat("container ", loaded.id(),
+                                                        " is running; stop it first or remove it with --force"));
+    }
+    // From here on the container goes, whatever happens to us: a restart finds this and finishes.
+    loaded.state.set_removing(true);
+    loaded.state.set_stopped_by_user(true);
+    if (loaded.ours) GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
+    absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
+    if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
+  }
+  if (!loaded.record.snapshot_key().empty() && loaded.ours) {
+    GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots(loaded.record.snapshotter(), loaded.scope));
+    absl::Status removed = snapshots.Remove(loaded.record.snapshot_key());
+    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  }
+  absl::Status deleted = stores.containers.Delete(loaded.scope, loaded.id());
+  if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
+  if (loaded.ours) {
+    absl::Status files = RemoveTree(Directory(context.ns, loaded.id()));
+    if (!files.ok()) LOG(WARNING) << "ns=" << context.ns << " id=" << loaded.id() << " files left until the next start: " << files;
+  }
+  containerd::events::ContainerDelete event;
+  event.set_id(loaded.id());
+  parts_.events->Publish(context.ns, "/containers/delete", event);
+
+  std::vector<std::shared_ptr<PendingAnswer>> told;
+  {
+    absl::MutexLock lock(&mu_);
+    auto [begin, end] = removals_.equal_range({context.ns, loaded.id()});
+    for (auto it = begin; it != end; ++it) told.push_back(it->second);
+    removals_.erase(begin, end);
+  }
+  v1::WaitContainerResponse response;
+  response.set_exit_code(loaded.state.exit_code());
+  for (auto& wait : told) wait->Answer(response);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::RemoveContainerResponse> ContainerService::Remove(const CallContext& context,
+                                                                     const v1::RemoveContainerRequest& request) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
+  GANTRY_RETURN_IF_ERROR(RemoveLocked(context, loaded, request.force()));
+  v1::RemoveContainerResponse response;
+  response.set_id(loaded.id());
+  return response;
+}
+
+absl::Status ContainerService::Rename(const CallContext& context, const std::string& container, const std::string& new_name) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
+  const std::string old_name = loaded.name;
+  GANTRY_RETURN_IF_ERROR(parts_.stores->names.Rename(loaded.scope, loaded.id(), new_name));
+  loaded.name = new_name;
+  Publish(loaded, "rename", {{"gantry.old-name", old_name}, {"gantry.name", new_name}});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::UpdateContainerResponse> ContainerService::Update(const CallContext& context,
+                                                                     const v1::UpdateContainerRequest& request) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
+  if (!loaded.ours) {
+    return absl::FailedPreconditionError(absl::StrCat("container ", loaded.id(), " was made by another client; update it with that one"));
+  }
+  loaded.config.mutable_resources()->MergeFrom(request.resources());
+  if (request.has_restart_policy()) *loaded.config.mutable_restart_policy() = request.restart_policy();
+  GANTRY_RETURN_IF_ERROR(CheckContainerConfig(loaded.config));
+  GANTRY_ASSIGN_OR_RETURN(oci::Resources change, ToResources(request.resources()));
+  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(loaded.record.spec().value()));
+  oci::Resources merged;
+  auto& linux_json = spec.json()["linux"];
+  if (linux_json.contains("resources")) {
+    GANTRY_ASSIGN_OR_RETURN(merged, oci::ResourcesFromJson(linux_json["resources"]));
+  }
+  oci::MergeResources(merged, change);
+  GANTRY_RETURN_IF_ERROR(oci::CheckResources(merged));
+  const nlohmann::json printed = oci::ResourcesToJson(merged);
+  for (auto it = printed.begin(); it != printed.end(); ++it) linux_json["resources"][it.key()] = it.value();
+
+  // The running container first: a limit the kernel refuses must not be on record.
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (task.ok() && task->status != ProcessStatus::kStopped) {
+    GANTRY_RETURN_IF_ERROR(parts_.tasks->Update(context, loaded.id(), oci::PrintResources(change)));
+  }
+  loaded.record.mutable_spec()->set_value(spec.Print());
+  (*loaded.record.mutable_extensions())[kIntentExtension].set_value(loaded.config.SerializeAsString());
+  GANTRY_RETURN_IF_ERROR(
+      parts_.stores->containers.Update(loaded.scope, loaded.record, {"spec", "extensions"}).status());
+  Publish(loaded, "update");
+  return v1::UpdateContainerResponse();
+}
+
+void ContainerService::ScheduleRestart(const Loaded& loaded) {
+  const v1::RestartPolicy& policy = loaded.config.restart_policy();
+  if (policy.name().empty() || policy.name() == "no" || loaded.state.stopped_by_user()) return;
+  if (policy.name() == "on-failure") {
+    if (loaded.state.exit_code() == 0) return;
+    if (policy.maximum_retry_count() > 0 &&
+        loaded.state.restart_count() >= static_cast<uint32_t>(policy.maximum_retry_count())) {
+      return;
+    }
+  }
+  // 100 ms, doubled with each restart that follows a short run, at most a minute.
+  const absl::Duration ran = absl::FromUnixSeconds(loaded.state.finished_at().seconds()) -
+                             absl::FromUnixSeconds(loaded.state.started_at().seconds());
+  const uint32_t streak = ran >= absl::Seconds(10) ? 0 : std::min<uint32_t>(loaded.state.restart_count(), 10);
+  const absl::Duration delay = std::min(absl::Milliseconds(100) * (1 << streak), absl::Minutes(1));
+  restarts_->At(delay, [this, ns = loaded.scope.ns, id = loaded.id()] {
+    CallContext context;
+    context.ns = ns;
+    OperationLock lock;
+    absl::StatusOr<Loaded> again = LoadLocked(context, id, lock);
+    if (!again.ok() || again->state.stopped_by_user() || parts_.tasks->Exists(ns, id)) return;
+    again->state.set_restart_count(again->state.restart_count() + 1);
+    absl::StatusOr<int32_t> pid = StartLocked(context, *again, true);
+    if (pid.ok()) return;
+    LOG(ERROR) << "ns=" << ns << " id=" << id << " restart policy: " << pid.status();
+    SetTimestamp(absl::Now(), again->state.mutable_started_at());
+    SetTimestamp(absl::Now(), again->state.mutable_finished_at());
+    ScheduleRestart(*again);
+  });
+}
+
+absl::Status ContainerService::Reconcile() {
+  Stores& stores = *parts_.stores;
+  std::vector<std::string> namespaces;
+  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
+    namespaces.push_back(ns.name());
+    return absl::OkStatus();
+  }));
+  for (const std::string& ns : namespaces) {
+    CallContext context;
+    context.ns = ns;
+    GANTRY_ASSIGN_OR_RETURN(std::vector<Loaded> all, LoadAll(context));
+    for (Loaded& loaded : all) {
+      if (!loaded.ours) continue;
+      OperationLock lock = locks_.Acquire(ns, loaded.id());
+      absl::StatusOr<Process> task = parts_.tasks->Get(ns, loaded.id(), "");
+      if (loaded.state.removing()) {
+        absl::Status removed = RemoveLocked(context, loaded, true);
+        if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " finishing its removal: " << removed;
+        continue;
+      }
+      if (task.ok() && task->status == ProcessStatus::kStopped) {
+        absl::StatusOr<bool> removed = SettleLocked(context, loaded);
+        if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed.status();
+        if (removed.ok() && !*removed) ScheduleRestart(loaded);
+        continue;
+      }
+      if (task.ok() && task->status == ProcessStatus::kCreated) {
+        // Made for a client that was going to attach and start it; that client is gone with our former life.
+        absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
+        if (!gone.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << gone.status();
+        if (loaded.config.auto_remove()) {
+          absl::Status removed = RemoveLocked(context, loaded, true);
+          if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed;
+        }
+        continue;
+      }
+      if (task.ok()) {
+        if (loaded.state.status() != record::v1::ContainerState::RUNNING && task->status == ProcessStatus::kRunning) {
+          GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, task->pid));
+          if (task->started_at != absl::InfinitePast()) SetTimestamp(task->started_at, loaded.state.mutable_started_at());
+        }
+        continue;
+      }
+      if (loaded.state.status() == record::v1::ContainerState::RUNNING) {
+        // Neither shim nor bundle: the machine went down with it (or OnExit is about to say more).
+        loaded.state.set_status(record::v1::ContainerState::STOPPED);
+        loaded.state.set_pid(0);
+        if (!loaded.state.has_finished_at()) {
+          loaded.state.set_exit_code(255);
+          loaded.state.set_error("it ended while no supervisor ran, with the machine or its shim");
+          SetTimestamp(absl::Now(), loaded.state.mutable_finished_at());
+        }
+        GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
+        if (loaded.config.auto_remove()) {
+          absl::Status removed = RemoveLocked(context, loaded, true);
+          if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed;
+          continue;
+        }
+        ScheduleRestart(loaded);
+      } else if (loaded.config.restart_policy().name() == "always" &&
+                 loaded.state.status() == record::v1::ContainerState::STOPPED) {
+        loaded.state.set_stopped_by_user(false);
+        ScheduleRestart(loaded);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::function<void()> ContainerService::WaitAsync(const CallContext& context, const v1::WaitContainerRequest& request,
+                                                  std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done) {
+  absl::StatusOr<Loaded> loaded = Load(context, request.container());
+  if (!loaded.ok()) {
+    done(loaded.status());
+    return [] {};
+  }
+  auto wait = std::make_shared<PendingAnswer>(std::move(done));
+  if (request.condition() == v1::WaitContainerRequest::REMOVED) {
+    const std::pair<std::string, std::string> key(context.ns, loaded->id());
+    {
+      absl::MutexLock lock(&mu_);
+      removals_.emplace(key, wait);
+    }
+    if (!Load(context, loaded->id()).ok()) wait->Answer(v1::WaitContainerResponse());
+    return [this, wait, key] {
+      {
+        absl::MutexLock lock(&mu_);
+        auto [begin, end] = removals_.equal_range(key);
+        for (auto it = begin; it != end; ++it) {
+          if (it->second == wait) {
+            removals_.erase(it);
+            break;
+          }
+        }
+      }
+      wait->Answer(absl::CancelledError("the wait was cancelled"));
+    };
+  }
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded->id(), "");
+  const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
+  if (!runs && request.condition() == v1::WaitContainerRequest::NOT_RUNNING) {
+    v1::WaitContainerResponse response;
+    response.set_exit_code(task.ok() ? task->exit_status : loaded->state.exit_code());
+    response.set_error(loaded->state.error());
+    wait->Answer(response);
+    return [] {};
+  }
+  if (!runs) {
+    // NEXT_EXIT of something that does not run yet: heard of by the event bus.
+    auto subscription = std::make_shared<std::shared_ptr<Subscription>>();
+    *subscription = parts_.events->Subscribe(
+        [ns = context.ns](const Event& event) { return event.ns == ns && event.topic == "/tasks/exit"; },
+        [this, wait, subscription, id = loaded->id()] {
+          parts_.workers->Schedule([wait, subscription, id] {
+            while (EventPtr event = *subscription ? (*subscription)->Pop() : nullptr) {
+              containerd::events::TaskExit exit;
+              if (!exit.ParseFromString(event->payload) || exit.container_id() != id || exit.id() != id) continue;
+              v1::WaitContainerResponse response;
+              response.set_exit_code(exit.exit_status());
+              *response.mutable_exited_at() = exit.exited_at();
+              (*subscription)->Close();
+              wait->Answer(response);
+            }
+          });
+        });
+    return [subscription, wait] {
+      (*subscription)->Close();
+      wait->Answer(absl::CancelledError("the wait was cancelled"));
+    };
+  }
+  const uint64_t ticket = parts_.tasks->WaitAsync(
+      context.ns, loaded->id(), "", [this, wait, ns = context.ns, id = loaded->id()](absl::StatusOr<Exit> exit) {
+        if (!exit.ok()) {
+          wait->Answer(exit.status());
+          return;
+        }
+        // Answered once the end is on record; that takes locks, so not on this thread.
+        parts_.workers->Schedule([this, wait, ns, id, exit = *exit] {
+          CallContext later;
+          later.ns = ns;
+          absl::StatusOr<bool> settled = SettleExit(later, id);
+          if (!settled.ok()) LOG(WARNING) << "ns=" << ns << " id=" << id << " " << settled.status();
+          v1::WaitContainerResponse response;
+          response.set_exit_code(exit.status);
+          response.set_oom_killed(exit.oom_killed);
+          SetTimestamp(exit.at, response.mutable_exited_at());
+          wait->Answer(response);
+        });
+      });
+  return [this, wait, ticket] {
+    parts_.tasks->CancelWait(ticket);
+    wait->Answer(absl::CancelledError("the wait was cancelled"));
+  };
+}
+
+}  // namespace gantry::core
