@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -61,7 +62,8 @@ absl::StatusOr<std::string> ReadAll(ByteSource& source, size_t max_bytes) {
     GANTRY_ASSIGN_OR_RETURN(size_t got, source.Read(buffer.get(), kCopyBufferBytes));
     if (got == 0) return result;
     if (got > max_bytes - result.size()) {
-      return absl::ResourceExhaustedError(absl::StrCat("stream is longer than ", max_bytes, " bytes"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("stream is longer than ", max_bytes, " bytes"));
     }
     result.append(buffer.get(), got);
   }

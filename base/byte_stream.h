@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/unique_fd.h"
 
 namespace gantry {
@@ -21,8 +22,8 @@ class ByteSource {
  public:
   virtual ~ByteSource() = default;
 
-  // Reads up to `n` bytes, at least one unless the stream is at its end; 0 is the end (also when asked again).
-  // After an error the stream is of no further use.
+  // Reads up to `n` bytes, at least one unless the stream is at its end; 0 is the end (also when
+  // asked again). After an error the stream is of no further use.
   virtual absl::StatusOr<size_t> Read(char* buffer, size_t n) = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/clock.h"
 
 namespace gantry {
@@ -32,7 +33,8 @@ CancelToken::Registration::~Registration() {
 }
 
 CancelToken::CancelToken(absl::Duration timeout, CancelToken* parent)
-    : deadline_(parent == nullptr ? Deadline(timeout) : std::min(Deadline(timeout), parent->deadline_)) {
+    : deadline_(parent == nullptr ? Deadline(timeout)
+                                  : std::min(Deadline(timeout), parent->deadline_)) {
   if (parent == nullptr) return;
   parent_ = parent->OnCancel([this, parent] {
     std::string reason;
@@ -67,7 +69,8 @@ absl::Status CancelToken::Check() const {
     absl::MutexLock lock(&mu_);
     if (cancelled_) return absl::CancelledError(reason_);
   }
-  if (remaining() <= absl::ZeroDuration()) return absl::DeadlineExceededError("the time for this operation is over");
+  if (remaining() <= absl::ZeroDuration())
+    return absl::DeadlineExceededError("the time for this operation is over");
   return absl::OkStatus();
 }
 

@@ -1,8 +1,10 @@
-// Ends an operation from outside: by Cancel(), by a deadline, or because the operation it is part of ended.
+// Ends an operation from outside: by Cancel(), by a deadline, or because the operation it is part
+// of ended.
 //
-// The one who starts an operation owns the token, the operation borrows it and calls Check() between steps. A token
-// stays cancelled once it is. The deadline is monotonic; when it passes, cancelled() turns true by itself, while
-// OnCancel() callbacks run for Cancel() only: a wait therefore takes remaining() as its timeout.
+// The one who starts an operation owns the token, the operation borrows it and calls Check()
+// between steps. A token stays cancelled once it is. The deadline is monotonic; when it passes,
+// cancelled() turns true by itself, while OnCancel() callbacks run for Cancel() only: a wait
+// therefore takes remaining() as its timeout.
 //
 // Thread-safe.
 
@@ -25,7 +27,8 @@ namespace gantry {
 
 class CancelToken {
  public:
-  // Withdraws its callback when destroyed. If the callback is running on another thread just then, waits for its end.
+  // Withdraws its callback when destroyed. If the callback is running on another thread just then,
+  // waits for its end.
   class Registration {
    public:
     Registration() = default;
@@ -58,11 +61,13 @@ class CancelToken {
   // Time until the deadline, at least zero.
   absl::Duration remaining() const;
 
-  // Calls `callback` once, when Cancel() is called; at once if it was called before. The callback must not block for
-  // long; it must neither make nor drop registrations of this token, other than by its own end.
+  // Calls `callback` once, when Cancel() is called; at once if it was called before. The callback
+  // must not block for long; it must neither make nor drop registrations of this token, other than
+  // by its own end.
   [[nodiscard]] Registration OnCancel(absl::AnyInvocable<void()> callback);
 
-  // Sleeps. OK: the time has passed; else Check()'s status, as soon as it is cancelled or the deadline passes.
+  // Sleeps. OK: the time has passed; else Check()'s status, as soon as it is cancelled or the
+  // deadline passes.
   absl::Status Sleep(absl::Duration duration);
 
  private:

@@ -6,8 +6,9 @@
 #include <thread>
 
 #include "absl/synchronization/notification.h"
-#include "base/clock.h"
 #include "gtest/gtest.h"
+
+#include "base/clock.h"
 
 namespace gantry {
 namespace {
@@ -51,7 +52,9 @@ TEST(CancelTokenTest, CallbackOfACancelledTokenRunsAtOnce) {
 TEST(CancelTokenTest, DroppedRegistrationIsNotCalled) {
   CancelToken token;
   int calls = 0;
-  { const auto registration = token.OnCancel([&calls] { ++calls; }); }
+  {
+    const auto registration = token.OnCancel([&calls] { ++calls; });
+  }
   token.Cancel();
   EXPECT_EQ(calls, 0);
 }

@@ -2,7 +2,6 @@
 
 #include <archive.h>
 #include <archive_entry.h>
-#include <isa-l/igzip_lib.h>
 #include <zstd.h>
 #include <zstd_errors.h>
 
@@ -13,6 +12,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include <isa-l/igzip_lib.h>
+
 #include "base/status_macros.h"
 
 namespace gantry {
@@ -28,7 +29,8 @@ uint32_t Clamp32(size_t n) { return static_cast<uint32_t>(std::min<size_t>(n, 1u
 // The compressed side: a buffer in front of a source, so that its start can be looked at.
 class Input {
  public:
-  explicit Input(ByteSource& source) : source_(source), buffer_(std::make_unique<char[]>(kBufferBytes)) {}
+  explicit Input(ByteSource& source)
+      : source_(source), buffer_(std::make_unique<char[]>(kBufferBytes)) {}
 
   // Reads until `n` bytes are there or the source ends; never drops anything.
   absl::Status Require(size_t n) {
@@ -123,12 +125,14 @@ class GzipStream : public Decompressor {
       if (state_->block_state == ISAL_BLOCK_FINISH) between_members_ = true;
       const size_t produced = room - state_->avail_out;
       if (produced > 0) return produced;
-      if (source_ended && !between_members_) return absl::DataLossError("gzip: the stream is truncated");
+      if (source_ended && !between_members_)
+        return absl::DataLossError("gzip: the stream is truncated");
     }
   }
 
  private:
-  // After the end of a member: is there another one? Padding with zeros, as tape and block devices leave it, is none.
+  // After the end of a member: is there another one? Padding with zeros, as tape and block devices
+  // leave it, is none.
   absl::StatusOr<bool> NextMember() {
     while (!input_->ended()) {
       const absl::string_view rest = input_->view();
@@ -137,7 +141,8 @@ class GzipStream : public Decompressor {
       input_->Consume(zeros);
       if (zeros < rest.size()) {
         if (padding_ || rest[zeros] != '\x1f') {
-          return absl::DataLossError("gzip: something that is not gzip follows the compressed data");
+          return absl::DataLossError(
+              "gzip: something that is not gzip follows the compressed data");
         }
         isal_inflate_reset(state_.get());
         state_->crc_flag = ISAL_GZIP;
@@ -157,7 +162,8 @@ class GzipStream : public Decompressor {
 
 class ZstdStream : public Decompressor {
  public:
-  explicit ZstdStream(std::unique_ptr<Input> input) : input_(std::move(input)), context_(ZSTD_createDCtx()) {
+  explicit ZstdStream(std::unique_ptr<Input> input)
+      : input_(std::move(input)), context_(ZSTD_createDCtx()) {
     ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, kMaxZstdWindowLog);
   }
   Compression compression() const override { return Compression::kZstd; }
@@ -181,7 +187,8 @@ class ZstdStream : public Decompressor {
       frame_complete_ = code == 0;
       input_->Consume(in.pos);
       if (out.pos > 0) return out.pos;
-      if (source_ended && !frame_complete_) return absl::DataLossError("zstd: the stream is truncated");
+      if (source_ended && !frame_complete_)
+        return absl::DataLossError("zstd: the stream is truncated");
     }
   }
 
@@ -194,7 +201,8 @@ class ZstdStream : public Decompressor {
   bool frame_complete_ = false;
 };
 
-// xz and bzip2, rare in images: libarchive's filters under its "raw" format, which has one entry, the bytes.
+// xz and bzip2, rare in images: libarchive's filters under its "raw" format, which has one entry,
+// the bytes.
 class ArchiveStream : public Decompressor {
  public:
   ArchiveStream(std::unique_ptr<Input> input, Compression compression)
@@ -246,7 +254,8 @@ class ArchiveStream : public Decompressor {
   absl::Status Error() {
     if (!input_status_.ok()) return input_status_;
     const char* text = archive_error_string(archive_.get());
-    return absl::DataLossError(absl::StrCat(CompressionName(compression_), ": ", text == nullptr ? "damaged data" : text));
+    return absl::DataLossError(
+        absl::StrCat(CompressionName(compression_), ": ", text == nullptr ? "damaged data" : text));
   }
 
   static la_ssize_t ReadInput(struct archive* a, void* self_pointer, const void** data) {
@@ -285,8 +294,11 @@ class PlainCompressor : public Compressor {
 class GzipCompressor : public Compressor {
  public:
   GzipCompressor(ByteSink& sink, int level)
-      : sink_(sink), out_(std::make_unique<uint8_t[]>(kBufferBytes)), stream_(std::make_unique<struct isal_zstream>()) {
-    static constexpr uint32_t kLevelBytes[] = {0, ISAL_DEF_LVL1_DEFAULT, ISAL_DEF_LVL2_DEFAULT, ISAL_DEF_LVL3_DEFAULT};
+      : sink_(sink),
+        out_(std::make_unique<uint8_t[]>(kBufferBytes)),
+        stream_(std::make_unique<struct isal_zstream>()) {
+    static constexpr uint32_t kLevelBytes[] = {0, ISAL_DEF_LVL1_DEFAULT, ISAL_DEF_LVL2_DEFAULT,
+                                               ISAL_DEF_LVL3_DEFAULT};
     level = level <= 0 ? 1 : std::min(level, 3);
     isal_deflate_init(stream_.get());
     level_buffer_ = std::make_unique<uint8_t[]>(kLevelBytes[level]);
@@ -325,7 +337,8 @@ class GzipCompressor : public Compressor {
       }
       const size_t produced = kBufferBytes - stream_->avail_out;
       if (produced > 0) {
-        GANTRY_RETURN_IF_ERROR(sink_.Write(absl::string_view(reinterpret_cast<char*>(out_.get()), produced)));
+        GANTRY_RETURN_IF_ERROR(
+            sink_.Write(absl::string_view(reinterpret_cast<char*>(out_.get()), produced)));
       }
     } while (stream_->avail_in > 0 || stream_->avail_out == 0);
     return absl::OkStatus();
@@ -342,7 +355,8 @@ class ZstdCompressor : public Compressor {
  public:
   ZstdCompressor(ByteSink& sink, int level)
       : sink_(sink), out_(std::make_unique<char[]>(kBufferBytes)), context_(ZSTD_createCCtx()) {
-    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel, level == 0 ? kDefaultZstdLevel : level);
+    ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_compressionLevel,
+                           level == 0 ? kDefaultZstdLevel : level);
     ZSTD_CCtx_setParameter(context_.get(), ZSTD_c_checksumFlag, 1);
   }
 
@@ -368,7 +382,8 @@ class ZstdCompressor : public Compressor {
     do {
       ZSTD_outBuffer out = {out_.get(), kBufferBytes, 0};
       left = ZSTD_compressStream2(context_.get(), &out, &in, directive);
-      if (ZSTD_isError(left)) return absl::InternalError(absl::StrCat("zstd: ", ZSTD_getErrorName(left)));
+      if (ZSTD_isError(left))
+        return absl::InternalError(absl::StrCat("zstd: ", ZSTD_getErrorName(left)));
       if (out.pos > 0) GANTRY_RETURN_IF_ERROR(sink_.Write(absl::string_view(out_.get(), out.pos)));
     } while (in.pos < in.size || (directive == ZSTD_e_end && left > 0));
     return absl::OkStatus();
@@ -380,7 +395,8 @@ class ZstdCompressor : public Compressor {
   bool finished_ = false;
 };
 
-absl::StatusOr<std::unique_ptr<Decompressor>> Open(std::unique_ptr<Input> input, Compression compression) {
+absl::StatusOr<std::unique_ptr<Decompressor>> Open(std::unique_ptr<Input> input,
+                                                   Compression compression) {
   switch (compression) {
     case Compression::kNone:
       return std::make_unique<PlainStream>(std::move(input));
@@ -414,7 +430,9 @@ absl::string_view CompressionName(Compression compression) {
 }
 
 Compression DetectCompression(absl::string_view magic) {
-  const auto starts = [magic](absl::string_view with) { return magic.substr(0, with.size()) == with; };
+  const auto starts = [magic](absl::string_view with) {
+    return magic.substr(0, with.size()) == with;
+  };
   if (starts(absl::string_view("\x1f\x8b\x08", 3))) return Compression::kGzip;
   if (starts(absl::string_view("\x28\xb5\x2f\xfd", 4))) return Compression::kZstd;
   // A stream may begin with a skippable frame (zstd:chunked and pzstd do that).
@@ -422,8 +440,12 @@ Compression DetectCompression(absl::string_view magic) {
       magic.substr(1, 3) == absl::string_view("\x2a\x4d\x18", 3)) {
     return Compression::kZstd;
   }
-  if (starts(absl::string_view("\xfd" "7zXZ\0", 6))) return Compression::kXz;
-  if (magic.size() >= 4 && starts("BZh") && magic[3] >= '1' && magic[3] <= '9') return Compression::kBzip2;
+  if (starts(absl::string_view("\xfd"
+                               "7zXZ\0",
+                               6)))
+    return Compression::kXz;
+  if (magic.size() >= 4 && starts("BZh") && magic[3] >= '1' && magic[3] <= '9')
+    return Compression::kBzip2;
   return Compression::kNone;
 }
 
@@ -434,11 +456,13 @@ absl::StatusOr<std::unique_ptr<Decompressor>> OpenDecompressor(ByteSource& sourc
   return Open(std::move(input), compression);
 }
 
-absl::StatusOr<std::unique_ptr<Decompressor>> OpenDecompressor(ByteSource& source, Compression compression) {
+absl::StatusOr<std::unique_ptr<Decompressor>> OpenDecompressor(ByteSource& source,
+                                                               Compression compression) {
   return Open(std::make_unique<Input>(source), compression);
 }
 
-absl::StatusOr<std::unique_ptr<Compressor>> OpenCompressor(ByteSink& sink, Compression compression, int level) {
+absl::StatusOr<std::unique_ptr<Compressor>> OpenCompressor(ByteSink& sink, Compression compression,
+                                                           int level) {
   switch (compression) {
     case Compression::kNone:
       return std::make_unique<PlainCompressor>(sink);

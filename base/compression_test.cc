@@ -3,8 +3,9 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
-#include "base/subprocess.h"
 #include "gtest/gtest.h"
+
+#include "base/subprocess.h"
 
 namespace gantry {
 namespace {
@@ -13,7 +14,9 @@ namespace {
 class DripSource : public ByteSource {
  public:
   DripSource(std::string bytes, size_t step) : inner_(std::move(bytes)), step_(step) {}
-  absl::StatusOr<size_t> Read(char* buffer, size_t n) override { return inner_.Read(buffer, std::min(n, step_)); }
+  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
+    return inner_.Read(buffer, std::min(n, step_));
+  }
 
  private:
   StringSource inner_;
@@ -87,7 +90,9 @@ TEST_P(RoundTripTest, TextComesBack) {
 
 TEST_P(RoundTripTest, EmptyComesBack) { EXPECT_EQ(*Decompress(Compress("", GetParam())), ""); }
 
-TEST_P(RoundTripTest, SameInputSameOutput) { EXPECT_EQ(Compress(Text(), GetParam()), Compress(Text(), GetParam())); }
+TEST_P(RoundTripTest, SameInputSameOutput) {
+  EXPECT_EQ(Compress(Text(), GetParam()), Compress(Text(), GetParam()));
+}
 
 TEST_P(RoundTripTest, OneByteAtATimeIsEnough) {
   const std::string text = Text().substr(0, 20000);
@@ -102,13 +107,16 @@ TEST_P(RoundTripTest, SourceErrorsComeThrough) {
   EXPECT_EQ(ReadAll(**stream, 64 << 20).status(), absl::UnavailableError("connection reset"));
 }
 
-INSTANTIATE_TEST_SUITE_P(All, RoundTripTest, testing::Values(Compression::kNone, Compression::kGzip, Compression::kZstd),
+INSTANTIATE_TEST_SUITE_P(All, RoundTripTest,
+                         testing::Values(Compression::kNone, Compression::kGzip,
+                                         Compression::kZstd),
                          [](const auto& info) { return std::string(CompressionName(info.param)); });
 
 class StrictTest : public testing::TestWithParam<Compression> {};
 
 TEST_P(StrictTest, ConcatenatedStreamsAreOne) {
-  const std::string bytes = Compress("first,", GetParam()) + Compress("", GetParam()) + Compress("second", GetParam());
+  const std::string bytes =
+      Compress("first,", GetParam()) + Compress("", GetParam()) + Compress("second", GetParam());
   EXPECT_EQ(*Decompress(bytes), "first,second");
   EXPECT_EQ(*Decompress(bytes, 1), "first,second");
 }
@@ -130,7 +138,8 @@ TEST_P(StrictTest, FlippedBitsInTheDataAreNoticed) {
 }
 
 TEST_P(StrictTest, GarbageAfterTheEndIsNoticed) {
-  EXPECT_EQ(Decompress(Compress("x", GetParam()) + "garbage").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Decompress(Compress("x", GetParam()) + "garbage").status().code(),
+            absl::StatusCode::kDataLoss);
 }
 
 TEST_P(StrictTest, EmptyStreamIsNotOfThisKind) {
@@ -152,7 +161,8 @@ TEST(DecompressorTest, UnknownBytesPassAsTheyAre) {
 TEST(DecompressorTest, GzipPaddedWithZerosEndsWhereTheDataEnds) {
   const std::string bytes = Compress("abc", Compression::kGzip);
   EXPECT_EQ(*Decompress(bytes + std::string(5000, '\0'), 7), "abc");
-  EXPECT_EQ(Decompress(bytes + std::string(5000, '\0') + "x").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(Decompress(bytes + std::string(5000, '\0') + "x").status().code(),
+            absl::StatusCode::kDataLoss);
 }
 
 TEST(DecompressorTest, ZstdSkippableFramesAreSkipped) {
@@ -177,17 +187,21 @@ TEST(DecompressorTest, ReadsWhatTheToolsWrite) {
     ++tried;
     EXPECT_EQ(*Decompress(bytes), text) << tool;
     EXPECT_EQ(*Decompress(bytes, 1), text) << tool;
-    EXPECT_EQ(Decompress(bytes.substr(0, bytes.size() / 2)).status().code(), absl::StatusCode::kDataLoss) << tool;
+    EXPECT_EQ(Decompress(bytes.substr(0, bytes.size() / 2)).status().code(),
+              absl::StatusCode::kDataLoss)
+        << tool;
   }
   EXPECT_GT(tried, 0);
 }
 
 TEST(DecompressorTest, OtherKindThanPromisedIsNoticed) {
-  for (const Compression kind : {Compression::kGzip, Compression::kZstd, Compression::kXz, Compression::kBzip2}) {
+  for (const Compression kind :
+       {Compression::kGzip, Compression::kZstd, Compression::kXz, Compression::kBzip2}) {
     StringSource source("this is plain text and nothing else");
     auto stream = OpenDecompressor(source, kind);
     ASSERT_TRUE(stream.ok());
-    EXPECT_EQ(ReadAll(**stream, 100).status().code(), absl::StatusCode::kDataLoss) << CompressionName(kind);
+    EXPECT_EQ(ReadAll(**stream, 100).status().code(), absl::StatusCode::kDataLoss)
+        << CompressionName(kind);
   }
 }
 
@@ -209,7 +223,8 @@ TEST(CompressorTest, WithoutFinishTheOutputIsTruncated) {
 
 TEST(CompressorTest, FormatsThatAreOnlyRead) {
   StringSink sink;
-  EXPECT_EQ(OpenCompressor(sink, Compression::kXz).status(), absl::InvalidArgumentError("cannot write xz"));
+  EXPECT_EQ(OpenCompressor(sink, Compression::kXz).status(),
+            absl::InvalidArgumentError("cannot write xz"));
 }
 
 }  // namespace

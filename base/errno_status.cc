@@ -86,7 +86,8 @@ absl::StatusCode CodeOf(int err) {
 absl::Status ErrnoToStatus(int err, absl::string_view what) {
   if (err == 0) return absl::InternalError(absl::StrCat(what, ": failed without an error number"));
   char buffer[128];
-  return absl::Status(CodeOf(err), absl::StrCat(what, ": ", ::strerror_r(err, buffer, sizeof(buffer))));
+  return absl::Status(CodeOf(err),
+                      absl::StrCat(what, ": ", ::strerror_r(err, buffer, sizeof(buffer))));
 }
 
 absl::Status WithContext(const absl::Status& status, absl::string_view what) {

@@ -8,7 +8,8 @@ namespace gantry {
 namespace {
 
 TEST(ErrnoStatusTest, SaysWhatFailedAndWhy) {
-  EXPECT_EQ(ErrnoToStatus(ENOENT, "open /x"), absl::NotFoundError("open /x: No such file or directory"));
+  EXPECT_EQ(ErrnoToStatus(ENOENT, "open /x"),
+            absl::NotFoundError("open /x: No such file or directory"));
 }
 
 TEST(ErrnoStatusTest, CodesFollowWhatTheCallerCanDo) {
@@ -20,7 +21,9 @@ TEST(ErrnoStatusTest, CodesFollowWhatTheCallerCanDo) {
   EXPECT_EQ(ErrnoToStatus(ENAMETOOLONG, "w").code(), absl::StatusCode::kInvalidArgument);
 }
 
-TEST(ErrnoStatusTest, ZeroIsNeverSuccess) { EXPECT_EQ(ErrnoToStatus(0, "w").code(), absl::StatusCode::kInternal); }
+TEST(ErrnoStatusTest, ZeroIsNeverSuccess) {
+  EXPECT_EQ(ErrnoToStatus(0, "w").code(), absl::StatusCode::kInternal);
+}
 
 TEST(ErrnoStatusTest, ContextComesFirstAndKeepsTheCode) {
   EXPECT_EQ(WithContext(absl::NotFoundError("b"), "a"), absl::NotFoundError("a: b"));

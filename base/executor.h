@@ -1,7 +1,8 @@
 // A bounded pool of threads.
 //
-// Threads are made as work arrives and have every signal blocked. Work starts in the order it was scheduled. Destruction
-// refuses new work, finishes what is queued and joins; it must not happen on a thread of the pool.
+// Threads are made as work arrives and have every signal blocked. Work starts in the order it was
+// scheduled. Destruction refuses new work, finishes what is queued and joins; it must not happen on
+// a thread of the pool.
 //
 // Thread-safe.
 
@@ -29,8 +30,8 @@ class Executor {
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
 
-  // Runs `work` on a thread of the pool. Never blocks; `work` must not throw and must not wait for other work of the
-  // same pool. False: the executor is being destroyed and `work` will not run.
+  // Runs `work` on a thread of the pool. Never blocks; `work` must not throw and must not wait for
+  // other work of the same pool. False: the executor is being destroyed and `work` will not run.
   bool Schedule(absl::AnyInvocable<void()> work);
 
   // Returns once nothing is queued and nothing runs.

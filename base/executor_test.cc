@@ -64,7 +64,9 @@ TEST(ExecutorTest, TakesMoveOnlyWorkAndDropsItBeforeIdle) {
   auto owned = std::make_shared<int>(1);
   std::weak_ptr<int> watch = owned;
   Executor executor("test", 1);
-  executor.Schedule([owned = std::move(owned), only = std::make_unique<int>(2)] { EXPECT_EQ(*owned + *only, 3); });
+  executor.Schedule([owned = std::move(owned), only = std::make_unique<int>(2)] {
+    EXPECT_EQ(*owned + *only, 3);
+  });
   executor.WaitIdle();
   EXPECT_TRUE(watch.expired());
 }

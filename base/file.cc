@@ -17,6 +17,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -41,7 +42,8 @@ std::string WithoutTrailingSlashes(std::string path) {
   return path;
 }
 
-// A directory entry as a directory, or -1 with errno: EXDEV for a mount point, ELOOP or ENOTDIR for what is none.
+// A directory entry as a directory, or -1 with errno: EXDEV for a mount point, ELOOP or ENOTDIR for
+// what is none.
 int OpenSubdirectory(int directory_fd, const char* name) {
   struct open_how how = {};
   how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
@@ -61,7 +63,8 @@ class TreeRemover {
   absl::Status Remove(int parent_fd, const std::string& name) {
     if (::unlinkat(parent_fd, name.c_str(), 0) == 0 || errno == ENOENT) return absl::OkStatus();
     // EISDIR is Linux's answer for a directory, EPERM is POSIX's (and that of some filesystems).
-    if (errno != EISDIR && errno != EPERM) return ErrnoToStatus(errno, absl::StrCat("remove ", name));
+    if (errno != EISDIR && errno != EPERM)
+      return ErrnoToStatus(errno, absl::StrCat("remove ", name));
     const int unlink_error = errno;
 
     UniqueFd top = Open(parent_fd, name.c_str());
@@ -75,8 +78,10 @@ class TreeRemover {
       removed_ = 0;
       error_ = absl::OkStatus();
       Empty(top.get(), 0);
-      if (::unlinkat(parent_fd, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return absl::OkStatus();
-      // Somebody added names, or Empty() moved deep directories here: as long as there is progress, again.
+      if (::unlinkat(parent_fd, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return absl::OkStatus();
+      // Somebody added names, or Empty() moved deep directories here: as long as there is progress,
+      // again.
       if (errno == ENOTEMPTY && removed_ > 0) continue;
       const absl::Status last = EntryError(errno, name);
       return error_.ok() ? last : error_;
@@ -100,7 +105,8 @@ class TreeRemover {
 
   static absl::Status EntryError(int err, absl::string_view name) {
     if (err == EXDEV || err == EBUSY) {
-      return absl::FailedPreconditionError(absl::StrCat("remove ", name, ": something is mounted there; unmount it first"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("remove ", name, ": something is mounted there; unmount it first"));
     }
     return ErrnoToStatus(err, absl::StrCat("remove ", name));
   }
@@ -118,7 +124,8 @@ class TreeRemover {
       return;
     }
     const auto close_listing = absl::MakeCleanup([listing] { ::closedir(listing); });
-    ::rewinddir(listing);  // the duplicate shares its position with `fd`, which an earlier round left at the end
+    // The duplicate shares its position with `fd`, which an earlier round left at the end.
+    ::rewinddir(listing);
     while (struct dirent* entry = ::readdir(listing)) {
       const char* name = entry->d_name;
       if (std::strcmp(name, ".") == 0 || std::strcmp(name, "..") == 0) continue;
@@ -209,7 +216,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
     result.resize(before + static_cast<size_t>(got));
     if (got == 0) return result;
     if (result.size() > max_bytes) {
-      return absl::ResourceExhaustedError(absl::StrCat("read ", path, ": larger than ", max_bytes, " bytes"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("read ", path, ": larger than ", max_bytes, " bytes"));
     }
     chunk = std::max<size_t>(chunk, 64 << 10);
   }
@@ -240,10 +248,12 @@ absl::Status WriteFileAtomic(const std::string& path, absl::string_view data, mo
   if (!fd.valid()) return ErrnoToStatus(errno, absl::StrCat("create ", temporary));
   auto remove_temporary = absl::MakeCleanup([&temporary] { ::unlink(temporary.c_str()); });
 
-  if (absl::Status status = WriteAll(fd.get(), data); !status.ok()) return WithContext(status, path);
+  if (absl::Status status = WriteAll(fd.get(), data); !status.ok())
+    return WithContext(status, path);
   if (::fchmod(fd.get(), mode) != 0) return ErrnoToStatus(errno, absl::StrCat("chmod ", temporary));
   if (::fsync(fd.get()) != 0) return ErrnoToStatus(errno, absl::StrCat("fsync ", temporary));
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return ErrnoToStatus(errno, absl::StrCat("rename to ", path));
+  if (::rename(temporary.c_str(), path.c_str()) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("rename to ", path));
   std::move(remove_temporary).Cancel();
   return SyncDirectory(directory);
 }
@@ -274,7 +284,8 @@ absl::Status MakeDirectories(const std::string& path, mode_t mode) {
 
 absl::Status RemoveTreeAt(int directory_fd, const std::string& name) {
   if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat("remove: not a name in a directory: \"", name, "\""));
+    return absl::InvalidArgumentError(
+        absl::StrCat("remove: not a name in a directory: \"", name, "\""));
   }
   return TreeRemover().Remove(directory_fd, name);
 }

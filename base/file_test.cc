@@ -9,9 +9,10 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/temp_dir.h"
 #include "base/unique_fd.h"
-#include "gtest/gtest.h"
 
 namespace gantry {
 namespace {
@@ -35,7 +36,9 @@ TEST(ReadFileTest, ReadsExactlyUpToTheLimit) {
   EXPECT_EQ(ReadFile(dir.Join("f"), 4).status().code(), absl::StatusCode::kResourceExhausted);
 }
 
-TEST(ReadFileTest, ReadsFilesWithoutASize) { EXPECT_NE(ReadFile("/proc/self/status", 1 << 20)->find("Pid:"), std::string::npos); }
+TEST(ReadFileTest, ReadsFilesWithoutASize) {
+  EXPECT_NE(ReadFile("/proc/self/status", 1 << 20)->find("Pid:"), std::string::npos);
+}
 
 TEST(ReadFileTest, MissingFileIsNotFound) {
   TempDir dir;
@@ -104,7 +107,8 @@ TEST(RemoveTreeTest, RemovesLinksAndNotWhatTheyPointAt) {
 TEST(RemoveTreeTest, RemovesWideTreesAndForbiddenDirectories) {
   TempDir dir;
   ASSERT_TRUE(MakeDirectories(dir.Join("tree/closed")).ok());
-  for (int i = 0; i < 2000; ++i) ASSERT_TRUE(WriteFile(dir.Join(absl::StrCat("tree/closed/", i)), "").ok());
+  for (int i = 0; i < 2000; ++i)
+    ASSERT_TRUE(WriteFile(dir.Join(absl::StrCat("tree/closed/", i)), "").ok());
   ASSERT_EQ(::chmod(dir.Join("tree/closed").c_str(), 0), 0);
   EXPECT_TRUE(RemoveTree(dir.Join("tree")).ok());
   EXPECT_FALSE(Exists(dir.Join("tree")));
@@ -131,7 +135,8 @@ TEST(RemoveTreeTest, NeverEntersAMount) {
   ASSERT_TRUE(WriteFile(dir.Join("tree/other"), "x").ok());
   ASSERT_TRUE(MakeDirectories(dir.Join("kept")).ok());
   ASSERT_TRUE(WriteFile(dir.Join("kept/file"), "x").ok());
-  if (::mount(dir.Join("kept").c_str(), dir.Join("tree/mnt").c_str(), nullptr, MS_BIND, nullptr) != 0) {
+  if (::mount(dir.Join("kept").c_str(), dir.Join("tree/mnt").c_str(), nullptr, MS_BIND, nullptr) !=
+      0) {
     GTEST_SKIP() << "mounting is not allowed here";
   }
   const absl::Status status = RemoveTree(dir.Join("tree"));

@@ -14,23 +14,22 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define GANTRY_RETURN_IF_ERROR(...)                              \
-  do {                                                           \
-    if (::absl::Status gantry_status = (__VA_ARGS__);            \
-        ABSL_PREDICT_FALSE(!gantry_status.ok())) {               \
-      return gantry_status;                                      \
-    }                                                            \
+#define GANTRY_RETURN_IF_ERROR(...)                                                              \
+  do {                                                                                           \
+    if (::absl::Status gantry_status = (__VA_ARGS__); ABSL_PREDICT_FALSE(!gantry_status.ok())) { \
+      return gantry_status;                                                                      \
+    }                                                                                            \
   } while (false)
 
 // `lhs` may declare a variable; it must not contain a comma outside parentheses.
 #define GANTRY_ASSIGN_OR_RETURN(lhs, ...) \
   GANTRY_ASSIGN_OR_RETURN_IMPL_(GANTRY_CONCAT_(gantry_status_or_, __LINE__), lhs, __VA_ARGS__)
 
-#define GANTRY_ASSIGN_OR_RETURN_IMPL_(result, lhs, ...)   \
-  auto result = (__VA_ARGS__);                            \
-  if (ABSL_PREDICT_FALSE(!result.ok())) {                 \
-    return std::move(result).status();                    \
-  }                                                       \
+#define GANTRY_ASSIGN_OR_RETURN_IMPL_(result, lhs, ...) \
+  auto result = (__VA_ARGS__);                          \
+  if (ABSL_PREDICT_FALSE(!result.ok())) {               \
+    return std::move(result).status();                  \
+  }                                                     \
   lhs = std::move(result).value()
 
 #define GANTRY_CONCAT_(a, b) GANTRY_CONCAT_INNER_(a, b)

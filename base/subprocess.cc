@@ -18,6 +18,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/errno_status.h"
@@ -29,7 +30,8 @@ namespace {
 // How long a killed process may take to vanish before it is left to init.
 constexpr absl::Duration kKillGrace = absl::Seconds(5);
 
-// A child's process group outlives a caller that died, so poll() is retried with what is left of the time.
+// A child's process group outlives a caller that died, so poll() is retried with what is left of
+// the time.
 int PollTimeoutMillis(absl::Duration left) {
   if (left == absl::InfiniteDuration()) return -1;
   const int64_t millis = absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1)));
@@ -53,18 +55,22 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
 }
 
 absl::Status CheckCommand(const Command& command) {
-  if (command.argv.empty() || command.argv[0].empty()) return absl::InvalidArgumentError("run: no program named");
+  if (command.argv.empty() || command.argv[0].empty())
+    return absl::InvalidArgumentError("run: no program named");
   const auto has_nul = [](const std::string& s) { return s.find('\0') != std::string::npos; };
   if (std::any_of(command.argv.begin(), command.argv.end(), has_nul)) {
-    return absl::InvalidArgumentError(absl::StrCat("run ", command.argv[0].c_str(), ": NUL byte in an argument"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("run ", command.argv[0].c_str(), ": NUL byte in an argument"));
   }
   if (command.env && std::any_of(command.env->begin(), command.env->end(), has_nul)) {
-    return absl::InvalidArgumentError(absl::StrCat("run ", command.argv[0], ": NUL byte in the environment"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("run ", command.argv[0], ": NUL byte in the environment"));
   }
   std::set<int> targets;
   for (const auto& [ours, theirs] : command.extra_fds) {
     if (theirs < 3 || ours < 0 || !targets.insert(theirs).second) {
-      return absl::InvalidArgumentError(absl::StrCat("run ", command.argv[0], ": bad descriptor ", theirs));
+      return absl::InvalidArgumentError(
+          absl::StrCat("run ", command.argv[0], ": bad descriptor ", theirs));
     }
   }
   return absl::OkStatus();
@@ -85,7 +91,8 @@ class FileActions {
 
     for (auto& [ours, theirs] : plan) {
       if (ours < 0) continue;
-      // dup2 in sequence would overwrite a source that is another one's target, so sources go above all targets.
+      // dup2 in sequence would overwrite a source that is another one's target, so sources go above
+      // all targets.
       if (ours <= last) {
         high_.emplace_back(::fcntl(ours, F_DUPFD_CLOEXEC, last + 1));
         if (!high_.back().valid()) return ErrnoToStatus(errno, "duplicate a descriptor");
@@ -100,11 +107,13 @@ class FileActions {
       }
     }
     for (int fd = 3; fd < last; ++fd) {
-      const bool wanted = std::any_of(plan.begin(), plan.end(), [fd](const auto& p) { return p.second == fd; });
+      const bool wanted =
+          std::any_of(plan.begin(), plan.end(), [fd](const auto& p) { return p.second == fd; });
       if (!wanted) ::posix_spawn_file_actions_addclose(&actions_, fd);
     }
     ::posix_spawn_file_actions_addclosefrom_np(&actions_, last + 1);
-    if (!command.cwd.empty()) ::posix_spawn_file_actions_addchdir_np(&actions_, command.cwd.c_str());
+    if (!command.cwd.empty())
+      ::posix_spawn_file_actions_addchdir_np(&actions_, command.cwd.c_str());
     return absl::OkStatus();
   }
 
@@ -171,11 +180,14 @@ void KeepLast(std::string& text, size_t max, bool& truncated) {
 std::string ExitStatus::ToString() const {
   if (signal == 0) return absl::StrCat("exit status ", code);
   const char* name = ::sigdescr_np(signal);
-  return absl::StrCat("killed by signal ", signal, name == nullptr ? "" : absl::StrCat(" (", name, ")"));
+  return absl::StrCat("killed by signal ", signal,
+                      name == nullptr ? "" : absl::StrCat(" (", name, ")"));
 }
 
 Process::Process(Process&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)), status_(std::move(other.status_)) {}
+    : pid_(std::exchange(other.pid_, -1)),
+      pidfd_(std::move(other.pidfd_)),
+      status_(std::move(other.status_)) {}
 
 Process& Process::operator=(Process&& other) noexcept {
   if (this != &other) {
@@ -205,7 +217,8 @@ absl::StatusOr<ExitStatus> Process::Wait(absl::Duration timeout) {
     struct pollfd poll_fd = {pidfd_.get(), POLLIN, 0};
     const int ready = ::poll(&poll_fd, 1, PollTimeoutMillis(LeftUntil(deadline)));
     if (ready > 0) break;
-    if (ready < 0 && errno != EINTR) return ErrnoToStatus(errno, absl::StrCat("wait for process ", pid_));
+    if (ready < 0 && errno != EINTR)
+      return ErrnoToStatus(errno, absl::StrCat("wait for process ", pid_));
     if (LeftUntil(deadline) <= absl::ZeroDuration()) {
       return absl::DeadlineExceededError(absl::StrCat("process ", pid_, " still runs"));
     }
@@ -254,20 +267,22 @@ absl::StatusOr<Process> Spawn(const Command& command) {
   ::posix_spawnattr_setsigdefault(&attributes, &all);
   ::posix_spawnattr_setpgroup(&attributes, 0);
   const int group = command.new_session ? POSIX_SPAWN_SETSID : POSIX_SPAWN_SETPGROUP;
-  ::posix_spawnattr_setflags(&attributes, static_cast<short>(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | group));
+  ::posix_spawnattr_setflags(
+      &attributes, static_cast<short>(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | group));
 
   std::vector<char*> argv = Pointers(command.argv);
   std::vector<char*> env;
   if (command.env) env = Pointers(*command.env);
 
   Process process;
-  const int err = ::posix_spawnp(&process.pid_, program.c_str(), actions.get(), &attributes, argv.data(),
-                                 command.env ? env.data() : environ);
+  const int err = ::posix_spawnp(&process.pid_, program.c_str(), actions.get(), &attributes,
+                                 argv.data(), command.env ? env.data() : environ);
   if (err != 0) {
     process.pid_ = -1;
     struct stat st;
     if (err == ENOENT && !command.cwd.empty() && ::stat(command.cwd.c_str(), &st) != 0) {
-      return ErrnoToStatus(errno, absl::StrCat("run ", program, ": working directory ", command.cwd));
+      return ErrnoToStatus(errno,
+                           absl::StrCat("run ", program, ": working directory ", command.cwd));
     }
     return ErrnoToStatus(err, absl::StrCat("run ", program));
   }
@@ -283,8 +298,8 @@ absl::StatusOr<Process> Spawn(const Command& command) {
   return process;
 }
 
-absl::StatusOr<CommandResult> RunCommand(const Command& command, const std::string& input, size_t max_output_bytes,
-                                         CancelToken* cancel) {
+absl::StatusOr<CommandResult> RunCommand(const Command& command, const std::string& input,
+                                         size_t max_output_bytes, CancelToken* cancel) {
   GANTRY_RETURN_IF_ERROR(CheckCommand(command));
   const std::string& program = command.argv[0];
   const absl::Duration deadline = MonotonicAfter(command.timeout);
@@ -294,9 +309,11 @@ absl::StatusOr<CommandResult> RunCommand(const Command& command, const std::stri
   UniqueFd input_file;
   if (command.stdin_fd < 0 && !input.empty()) {
     input_file.reset(::memfd_create("stdin", MFD_CLOEXEC));
-    if (!input_file.valid()) return ErrnoToStatus(errno, absl::StrCat("run ", program, ": memfd_create"));
+    if (!input_file.valid())
+      return ErrnoToStatus(errno, absl::StrCat("run ", program, ": memfd_create"));
     for (size_t done = 0; done < input.size();) {
-      const ssize_t put = ::pwrite(input_file.get(), input.data() + done, input.size() - done, static_cast<off_t>(done));
+      const ssize_t put = ::pwrite(input_file.get(), input.data() + done, input.size() - done,
+                                   static_cast<off_t>(done));
       if (put < 0 && errno == EINTR) continue;
       if (put < 0) return ErrnoToStatus(errno, absl::StrCat("run ", program, ": store its input"));
       done += static_cast<size_t>(put);
@@ -343,11 +360,13 @@ absl::StatusOr<CommandResult> RunCommand(const Command& command, const std::stri
     Drain(out.read, result.out);
     Drain(err.read, result.err);
     KeepFirst(result.out, max_output_bytes, result.truncated);
-    if (result.err.size() > 2 * max_output_bytes + (64 << 10)) KeepLast(result.err, max_output_bytes, result.truncated);
+    if (result.err.size() > 2 * max_output_bytes + (64 << 10))
+      KeepLast(result.err, max_output_bytes, result.truncated);
     if (ended || !stopped.ok()) break;
     if (cancel != nullptr) stopped = cancel->Check();
     if (stopped.ok() && LeftUntil(deadline) <= absl::ZeroDuration()) {
-      stopped = absl::DeadlineExceededError(absl::StrCat("still running after ", absl::FormatDuration(command.timeout)));
+      stopped = absl::DeadlineExceededError(
+          absl::StrCat("still running after ", absl::FormatDuration(command.timeout)));
     }
   }
 
@@ -356,7 +375,8 @@ absl::StatusOr<CommandResult> RunCommand(const Command& command, const std::stri
     process.Wait(kKillGrace).IgnoreError();
   }
   // A pipe holds up to 64 KiB (or what an admin allowed) that was written before the end.
-  for (size_t before = SIZE_MAX; before != result.out.size() && result.out.size() <= max_output_bytes;) {
+  for (size_t before = SIZE_MAX;
+       before != result.out.size() && result.out.size() <= max_output_bytes;) {
     before = result.out.size();
     Drain(out.read, result.out);
   }

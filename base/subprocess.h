@@ -1,7 +1,7 @@
 // Programs run by argv, never by a shell.
 //
-// A child starts with default signal handling, nothing blocked, and no descriptor but those it is given. It is started by
-// posix_spawn (vfork inside), so the size of this process does not matter.
+// A child starts with default signal handling, nothing blocked, and no descriptor but those it is
+// given. It is started by posix_spawn (vfork inside), so the size of this process does not matter.
 
 #ifndef GANTRY_BASE_SUBPROCESS_H_
 #define GANTRY_BASE_SUBPROCESS_H_
@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "base/unique_fd.h"
 
 namespace gantry {
@@ -33,7 +34,8 @@ struct Command {
   int stderr_fd = -1;
   // More descriptors: {ours, the child's}. The child's are 3 and above.
   std::vector<std::pair<int, int>> extra_fds;
-  // A session of its own (no controlling terminal). Otherwise a process group of its own in our session.
+  // A session of its own (no controlling terminal). Otherwise a process group of its own in our
+  // session.
   bool new_session = false;
   // RunCommand only: after it the whole process group is killed.
   absl::Duration timeout = absl::InfiniteDuration();
@@ -49,8 +51,9 @@ struct ExitStatus {
   friend bool operator==(const ExitStatus&, const ExitStatus&) = default;
 };
 
-// A child of this process. Destroying one that has not been waited for kills its process group and reaps it; Detach()
-// prevents that. A process that also reaps by waitid(P_ALL), as a subreaper might, must leave these children alone.
+// A child of this process. Destroying one that has not been waited for kills its process group and
+// reaps it; Detach() prevents that. A process that also reaps by waitid(P_ALL), as a subreaper
+// might, must leave these children alone.
 //
 // Thread-compatible; Kill() may run beside Wait().
 class Process {
@@ -64,7 +67,8 @@ class Process {
   // Readable once the process has ended.
   int pidfd() const { return pidfd_.get(); }
 
-  // Waits and reaps; may be called again after success. kDeadlineExceeded: still running after `timeout`.
+  // Waits and reaps; may be called again after success. kDeadlineExceeded: still running after
+  // `timeout`.
   absl::StatusOr<ExitStatus> Wait(absl::Duration timeout = absl::InfiniteDuration());
 
   // Signals the process alone. OK if it has ended already.
@@ -97,9 +101,10 @@ struct CommandResult {
   bool truncated = false;
 };
 
-// Starts the command, feeds `input`, collects what it prints and waits for its end. Output that comes after the end,
-// from children left behind, is not waited for.
-//   kDeadlineExceeded, kCancelled  the process group was killed; the message ends with what was printed on stderr
+// Starts the command, feeds `input`, collects what it prints and waits for its end. Output that
+// comes after the end, from children left behind, is not waited for.
+//   kDeadlineExceeded, kCancelled  the process group was killed; the message ends with what it
+//                                  printed on stderr
 // A command that ends with an error is OK here: look at `status`.
 absl::StatusOr<CommandResult> RunCommand(const Command& command, const std::string& input = "",
                                          size_t max_output_bytes = 1 << 20,

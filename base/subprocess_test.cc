@@ -8,11 +8,12 @@
 #include <thread>
 
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry {
 namespace {
@@ -68,7 +69,8 @@ TEST(RunCommandTest, UnreadInputIsNoError) {
 }
 
 TEST(RunCommandTest, KeepsTheStartOfOutAndTheEndOfErr) {
-  const auto result = RunCommand(Shell("echo start; seq 1 20000; seq 1 20000 >&2; echo end >&2"), "", 100);
+  const auto result =
+      RunCommand(Shell("echo start; seq 1 20000; seq 1 20000 >&2; echo end >&2"), "", 100);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(result->truncated);
   EXPECT_EQ(result->out.size(), 100u);
@@ -79,7 +81,8 @@ TEST(RunCommandTest, KeepsTheStartOfOutAndTheEndOfErr) {
 
 TEST(RunCommandTest, TimeoutKillsTheWholeGroupAndTellsWhatItSaid) {
   TempDir dir;
-  Command command = Shell(absl::StrCat("echo stuck >&2; sleep 600 & echo $! > ", dir.Join("pid"), "; wait"));
+  Command command =
+      Shell(absl::StrCat("echo stuck >&2; sleep 600 & echo $! > ", dir.Join("pid"), "; wait"));
   command.timeout = absl::Seconds(1);
   const auto result = RunCommand(command);
   EXPECT_EQ(result.status().code(), absl::StatusCode::kDeadlineExceeded);
@@ -100,7 +103,8 @@ TEST(RunCommandTest, CancelStopsIt) {
 TEST(RunCommandTest, DoesNotWaitForOutputOfOrphans) {
   TempDir dir;
   // The orphan keeps the pipe open after the end of the command.
-  const auto result = RunCommand(Shell(absl::StrCat("sleep 600 & echo $! > ", dir.Join("pid"), "; echo done")));
+  const auto result =
+      RunCommand(Shell(absl::StrCat("sleep 600 & echo $! > ", dir.Join("pid"), "; echo done")));
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->out, "done\n");
   ::kill(std::stoi(*ReadFile(dir.Join("pid"), 100)), SIGKILL);
@@ -109,14 +113,16 @@ TEST(RunCommandTest, DoesNotWaitForOutputOfOrphans) {
 TEST(SpawnTest, MissingProgramIsNotFound) {
   Command command;
   command.argv = {"/nonexistent/program"};
-  EXPECT_EQ(Spawn(command).status(), absl::NotFoundError("run /nonexistent/program: No such file or directory"));
+  EXPECT_EQ(Spawn(command).status(),
+            absl::NotFoundError("run /nonexistent/program: No such file or directory"));
 }
 
 TEST(SpawnTest, MissingDirectoryIsNamed) {
   Command command = Shell("true");
   command.cwd = "/nonexistent";
   EXPECT_EQ(Spawn(command).status(),
-            absl::NotFoundError("run /bin/sh: working directory /nonexistent: No such file or directory"));
+            absl::NotFoundError(
+                "run /bin/sh: working directory /nonexistent: No such file or directory"));
 }
 
 TEST(SpawnTest, RefusesNulAndEmptyCommands) {
@@ -140,7 +146,9 @@ TEST(SpawnTest, ChildHasOnlyTheDescriptorsItWasGiven) {
   UniqueFd leaked(::open("/dev/null", O_RDONLY));
   TempDir dir;
   UniqueFd extra(::open(dir.Join("extra").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  Command command = Shell("echo hello >&5; cd /proc/self/fd && for f in *; do readlink $f > /dev/null && echo $f; done");
+  Command command = Shell(
+      "echo hello >&5; cd /proc/self/fd && for f in *; do readlink $f > /dev/null && echo $f; "
+      "done");
   command.extra_fds = {{extra.get(), 5}};
   const auto result = RunCommand(command);
   ASSERT_TRUE(result.ok()) << result.status();
@@ -155,7 +163,8 @@ TEST(SpawnTest, DescriptorsMayTradePlaces) {
   for (const char* name : {"a", "b"}) {
     fds.emplace_back(::open(dir.Join(name).c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   }
-  Command command = Shell(absl::StrCat("echo to-b >&", fds[0].get(), "; echo to-a >&", fds[1].get()));
+  Command command =
+      Shell(absl::StrCat("echo to-b >&", fds[0].get(), "; echo to-a >&", fds[1].get()));
   ASSERT_LT(fds[1].get(), 10);  // what the shell's syntax can name
   command.extra_fds = {{fds[0].get(), fds[1].get()}, {fds[1].get(), fds[0].get()}};
   const auto result = RunCommand(command);
@@ -183,7 +192,8 @@ TEST(SpawnTest, SignalsAreAsAtTheStartOfAProgram) {
 TEST(ProcessTest, WaitTimesOutAndWorksAgain) {
   auto process = Spawn(Shell("exec sleep 600"));
   ASSERT_TRUE(process.ok()) << process.status();
-  EXPECT_EQ(process->Wait(absl::ZeroDuration()).status().code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(process->Wait(absl::ZeroDuration()).status().code(),
+            absl::StatusCode::kDeadlineExceeded);
   EXPECT_TRUE(process->Kill(SIGTERM).ok());
   EXPECT_EQ(process->Wait()->signal, SIGTERM);
   EXPECT_EQ(process->Wait()->signal, SIGTERM);

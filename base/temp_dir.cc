@@ -4,6 +4,7 @@
 #include <cstdlib>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/file.h"
 
 namespace gantry {

@@ -45,8 +45,9 @@ class Describer {
   Describer(std::string file, Table& table) : file_(std::move(file)), table_(table) {}
 
   void File(const pb::FileDescriptor& file) {
-    table_.Add({"file", file_, file.package(), file_, "-", "-", "-", "-", "-", "-", "-", "-",
-                file.syntax() == pb::FileDescriptor::SYNTAX_PROTO3 ? "syntax=proto3" : "syntax=proto2"});
+    table_.Add(
+        {"file", file_, file.package(), file_, "-", "-", "-", "-", "-", "-", "-", "-",
+         file.syntax() == pb::FileDescriptor::SYNTAX_PROTO3 ? "syntax=proto3" : "syntax=proto2"});
     for (int i = 0; i < file.message_type_count(); ++i) Message(*file.message_type(i));
     for (int i = 0; i < file.enum_type_count(); ++i) Enum(*file.enum_type(i));
     for (int i = 0; i < file.service_count(); ++i) Service(*file.service(i));
@@ -56,8 +57,10 @@ class Describer {
  private:
   void Message(const pb::Descriptor& message) {
     if (message.options().map_entry()) return;
-    table_.Add({"message", file_, message.full_name(), message.name(), "-", "-", "-", "-", "-", "-", "-", "-",
-                absl::StrCat("fields=", message.field_count(), message.options().deprecated() ? ",deprecated" : "")});
+    table_.Add({"message", file_, message.full_name(), message.name(), "-", "-", "-", "-", "-", "-",
+                "-", "-",
+                absl::StrCat("fields=", message.field_count(),
+                             message.options().deprecated() ? ",deprecated" : "")});
     for (int i = 0; i < message.field_count(); ++i) Field(*message.field(i));
     for (int i = 0; i < message.nested_type_count(); ++i) Message(*message.nested_type(i));
     for (int i = 0; i < message.enum_type_count(); ++i) Enum(*message.enum_type(i));
@@ -93,26 +96,30 @@ class Describer {
     std::vector<std::string> notes;
     if (field.is_packed()) notes.push_back("packed");
     if (field.options().deprecated()) notes.push_back("deprecated");
-    table_.Add({"field", file_, field.containing_type()->full_name(), field.name(), absl::StrCat(field.number()),
-                TypeOf(field), field.is_map() ? "map" : (field.is_repeated() ? "repeated" : "singular"),
-                field.real_containing_oneof() != nullptr ? field.real_containing_oneof()->name() : "-",
-                PresenceOf(field), "-", "-", "-", absl::StrJoin(notes, ",")});
+    table_.Add(
+        {"field", file_, field.containing_type()->full_name(), field.name(),
+         absl::StrCat(field.number()), TypeOf(field),
+         field.is_map() ? "map" : (field.is_repeated() ? "repeated" : "singular"),
+         field.real_containing_oneof() != nullptr ? field.real_containing_oneof()->name() : "-",
+         PresenceOf(field), "-", "-", "-", absl::StrJoin(notes, ",")});
   }
 
   void Enum(const pb::EnumDescriptor& type) {
     table_.Add({"enum", file_, type.full_name(), type.name()});
     for (int i = 0; i < type.value_count(); ++i) {
-      table_.Add({"enumvalue", file_, type.full_name(), type.value(i)->name(), absl::StrCat(type.value(i)->number())});
+      table_.Add({"enumvalue", file_, type.full_name(), type.value(i)->name(),
+                  absl::StrCat(type.value(i)->number())});
     }
   }
 
   void Service(const pb::ServiceDescriptor& service) {
-    table_.Add({"service", file_, service.full_name(), service.name(), "-", "-", "-", "-", "-", "-", "-", "-",
-                absl::StrCat("path prefix /", service.full_name(), "/")});
+    table_.Add({"service", file_, service.full_name(), service.name(), "-", "-", "-", "-", "-", "-",
+                "-", "-", absl::StrCat("path prefix /", service.full_name(), "/")});
     for (int i = 0; i < service.method_count(); ++i) {
       const pb::MethodDescriptor& method = *service.method(i);
-      table_.Add({"rpc", file_, service.full_name(), method.name(), "-", method.input_type()->full_name(), "-", "-",
-                  "-", method.output_type()->full_name(), method.client_streaming() ? "yes" : "no",
+      table_.Add({"rpc", file_, service.full_name(), method.name(), "-",
+                  method.input_type()->full_name(), "-", "-", "-",
+                  method.output_type()->full_name(), method.client_streaming() ? "yes" : "no",
                   method.server_streaming() ? "yes" : "no"});
     }
   }
@@ -147,9 +154,11 @@ std::set<std::string> ProtoFiles(const std::string& directory, const std::string
   return result;
 }
 
-std::vector<std::string> Without(const std::multiset<std::string>& left, const std::multiset<std::string>& right) {
+std::vector<std::string> Without(const std::multiset<std::string>& left,
+                                 const std::multiset<std::string>& right) {
   std::vector<std::string> result;
-  std::set_difference(left.begin(), left.end(), right.begin(), right.end(), std::back_inserter(result));
+  std::set_difference(left.begin(), left.end(), right.begin(), right.end(),
+                      std::back_inserter(result));
   return result;
 }
 
@@ -174,8 +183,10 @@ TEST(WireTest, ContainerdApiIsTheFactTable) {
     Describer(name, ours).File(*file);
   }
 
-  for (const std::string& row : Without(facts.rows(), ours.rows())) ADD_FAILURE() << "missing: " << row;
-  for (const std::string& row : Without(ours.rows(), facts.rows())) ADD_FAILURE() << "extra:   " << row;
+  for (const std::string& row : Without(facts.rows(), ours.rows()))
+    ADD_FAILURE() << "missing: " << row;
+  for (const std::string& row : Without(ours.rows(), facts.rows()))
+    ADD_FAILURE() << "extra:   " << row;
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 // Stack frames for glog without libunwind.
 //
-// Debian's glog takes the stack trace of a failed CHECK from libunwind, whose archive is not position independent and
-// whose shared library every shim would load and pay for. The compiler's own unwinder is linked anyway: the four
-// functions that glog calls are answered from it, under libunwind's ABI names for x86-64.
+// Debian's glog takes the stack trace of a failed CHECK from libunwind, whose archive is not
+// position independent and whose shared library every shim would load and pay for. The compiler's
+// own unwinder is linked anyway: the four functions that glog calls are answered from it, under
+// libunwind's ABI names for x86-64.
 
 #include <unwind.h>
 
