@@ -1,0 +1,167 @@
+#include "ctl/client.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grpcpp/create_channel_posix.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "base/unique_fd.h"
+#include "ctl/client_wire.h"
+#include "proto/gantry/v1/containers.grpc.pb.h"
+#include "proto/gantry/v1/images.grpc.pb.h"
+#include "proto/gantry/v1/system.grpc.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+constexpr absl::string_view kDaemonErrorUrl = "gantry.v1/daemon-error";
+
+std::string WhatToDo(const std::string& address) {
+  return absl::StrCat("Is it running? Start it with `gantryd --address ", address,
+                      "` or `systemctl start gantry`; --address or GANTRY_ADDRESS chooses "
+                      "another socket");
+}
+
+}  // namespace
+
+bool IsDaemonError(const absl::Status& status) {
+  return status.GetPayload(kDaemonErrorUrl).has_value();
+}
+
+Client::Client(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Client::~Client() = default;
+
+const std::string& Client::address() const { return state_->address; }
+const std::string& Client::name_space() const { return state_->name_space; }
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address,
+                                                        const std::string& name_space) {
+  std::string path = address;
+  if (path.rfind("unix://", 0) == 0) path = path.substr(7);
+  sockaddr_un name = {};
+  name.sun_family = AF_UNIX;
+  if (path.empty() || path.size() >= sizeof(name.sun_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("socket path \"", path, "\": ",
+                                                   path.empty() ? "empty" : "too long"));
+  }
+  memcpy(name.sun_path, path.data(), path.size());
+
+  // Connected here rather than by gRPC: the reason of a failure is plain, and no resolver or balancer has to start.
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!fd.valid()) return absl::InternalError(absl::StrCat("socket: ", strerror(errno)));
+  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0) {
+    const int error = errno;
+    if (error == EACCES || error == EPERM) {
+      return absl::PermissionDeniedError(
+          absl::StrCat("cannot connect to gantryd at ", path, ": permission denied. ",
+                       "Run as root, or join the group that owns the socket"));
+    }
+    return absl::UnavailableError(
+        absl::StrCat("cannot connect to gantryd at ", path, ": ",
+                     error == ENOENT         ? "no such socket"
+                     : error == ECONNREFUSED ? "nobody listens"
+                                             : strerror(error),
+                     ". ", WhatToDo(path)));
+  }
+  ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
+
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(-1);
+  arguments.SetMaxSendMessageSize(-1);
+  // Loads of gigabytes go over this socket.
+  arguments.SetInt(GRPC_ARG_HTTP2_WRITE_BUFFER_SIZE, 1 << 20);
+  auto state = std::make_unique<State>();
+  state->address = path;
+  state->name_space = name_space;
+  state->channel = grpc::CreateCustomInsecureChannelFromFd("gantryd", fd.release(), arguments);
+  return std::unique_ptr<Client>(new Client(std::move(state)));
+}
+
+void Wire::Prepare(const Client& client, absl::Duration timeout, grpc::ClientContext* context) {
+  context->AddMetadata("containerd-namespace", client.name_space());
+  if (timeout != absl::InfiniteDuration()) {
+    context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+  }
+}
+
+absl::Status Wire::ToStatus(const Client& client, const grpc::Status& status) {
+  if (status.ok()) return absl::OkStatus();
+  std::string message = status.error_message();
+  const auto code = static_cast<absl::StatusCode>(status.error_code());
+  const auto says = [&](absl::string_view part) { return absl::StrContains(message, part); };
+  if (code == absl::StatusCode::kUnavailable &&
+      (says("Socket closed") || says("Connection reset") || says("closed") || says("Broken pipe"))) {
+    return absl::UnavailableError(
+        absl::StrCat("lost the connection to gantryd at ", client.address(),
+                     ". Containers go on running; ask again once it is back"));
+  }
+  if (code == absl::StatusCode::kUnimplemented && message.empty()) {
+    message = absl::StrCat("gantryd at ", client.address(), " does not know this call");
+  }
+  if (message.empty()) message = absl::StatusCodeToString(code);
+  absl::Status out(code, message);
+  out.SetPayload(kDaemonErrorUrl, absl::Cord(""));
+  return out;
+}
+
+GANTRY_CTL_UNARY(v1::Containers, Create, v1::CreateContainerRequest, v1::CreateContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Start, v1::StartContainerRequest, v1::StartContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Stop, v1::StopContainerRequest, v1::StopContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Kill, v1::KillContainerRequest, v1::KillContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Restart, v1::RestartContainerRequest,
+                 v1::RestartContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Pause, v1::PauseContainerRequest, v1::PauseContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Unpause, v1::UnpauseContainerRequest,
+                 v1::UnpauseContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Wait, v1::WaitContainerRequest, v1::WaitContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Remove, v1::RemoveContainerRequest, v1::RemoveContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Rename, v1::RenameContainerRequest, v1::RenameContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Update, v1::UpdateContainerRequest, v1::UpdateContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Prune, v1::PruneContainersRequest, v1::PruneContainersResponse)
+GANTRY_CTL_UNARY(v1::Containers, List, v1::ListContainersRequest, v1::ListContainersResponse)
+GANTRY_CTL_UNARY(v1::Containers, Inspect, v1::InspectContainerRequest,
+                 v1::InspectContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Top, v1::TopRequest, v1::TopResponse)
+GANTRY_CTL_UNARY(v1::Containers, Diff, v1::DiffRequest, v1::DiffResponse)
+GANTRY_CTL_UNARY(v1::Containers, Resize, v1::ResizeRequest, v1::ResizeResponse)
+GANTRY_CTL_UNARY(v1::Containers, StatPath, v1::StatPathRequest, v1::StatPathResponse)
+GANTRY_CTL_UNARY(v1::Containers, Commit, v1::CommitRequest, v1::CommitResponse)
+GANTRY_CTL_READ(v1::Containers, Stats, v1::StatsRequest, v1::StatsResponse)
+GANTRY_CTL_READ(v1::Containers, Logs, v1::LogsRequest, v1::LogsResponse)
+GANTRY_CTL_READ(v1::Containers, CopyFrom, v1::CopyFromRequest, v1::CopyFromResponse)
+GANTRY_CTL_READ(v1::Containers, Export, v1::ExportRequest, v1::ExportResponse)
+GANTRY_CTL_WRITE(v1::Containers, CopyTo, v1::CopyToRequest, v1::CopyToResponse)
+GANTRY_CTL_DUPLEX(v1::Containers, Run, v1::RunInput, v1::RunOutput)
+GANTRY_CTL_DUPLEX(v1::Containers, Attach, v1::AttachInput, v1::AttachOutput)
+GANTRY_CTL_DUPLEX(v1::Containers, Exec, v1::ExecInput, v1::ExecOutput)
+
+GANTRY_CTL_UNARY(v1::Images, List, v1::ListImagesRequest, v1::ListImagesResponse)
+GANTRY_CTL_UNARY(v1::Images, Inspect, v1::InspectImageRequest, v1::InspectImageResponse)
+GANTRY_CTL_UNARY(v1::Images, History, v1::ImageHistoryRequest, v1::ImageHistoryResponse)
+GANTRY_CTL_UNARY(v1::Images, Tag, v1::TagImageRequest, v1::TagImageResponse)
+GANTRY_CTL_UNARY(v1::Images, Remove, v1::RemoveImageRequest, v1::RemoveImageResponse)
+GANTRY_CTL_UNARY(v1::Images, Prune, v1::PruneImagesRequest, v1::PruneImagesResponse)
+GANTRY_CTL_UNARY(v1::Images, Login, v1::LoginRequest, v1::LoginResponse)
+GANTRY_CTL_UNARY(v1::Images, ExplainRegistry, v1::ExplainRegistryRequest,
+                 v1::ExplainRegistryResponse)
+GANTRY_CTL_READ(v1::Images, Pull, v1::PullRequest, v1::PullResponse)
+GANTRY_CTL_READ(v1::Images, Push, v1::PushRequest, v1::PushResponse)
+GANTRY_CTL_READ(v1::Images, Save, v1::SaveRequest, v1::SaveResponse)
+GANTRY_CTL_READ(v1::Images, Verify, v1::VerifyRequest, v1::VerifyResponse)
+GANTRY_CTL_DUPLEX(v1::Images, Load, v1::LoadRequest, v1::LoadResponse)
+GANTRY_CTL_DUPLEX(v1::Images, Import, v1::ImportRequest, v1::ImportResponse)
+
+GANTRY_CTL_UNARY(v1::System, Ping, v1::PingRequest, v1::PingResponse)
+GANTRY_CTL_UNARY(v1::System, Version, v1::VersionRequest, v1::VersionResponse)
+GANTRY_CTL_UNARY(v1::System, Info, v1::InfoRequest, v1::InfoResponse)
+GANTRY_CTL_UNARY(v1::System, DiskUsage, v1::DiskUsageRequest, v1::DiskUsageResponse)
+GANTRY_CTL_UNARY(v1::System, Gc, v1::GcRequest, v1::GcResponse)
+GANTRY_CTL_READ(v1::System, Events, v1::EventsRequest, v1::Event)
+
+}  // namespace gantry::ctl

@@ -1,0 +1,41 @@
+// The part of Go's text/template that `--format` users write.
+//
+// Text with {{actions}}: fields (.A.B), variables ($x := ..., $), pipelines, parentheses, literals; if/else if/else, range (with else,
+// with one or two variables), with, end, comments, trim markers. Functions: and or not eq ne lt le gt ge len index slice print printf
+// println json join lower upper title split pad truncate. `.Label "key"` looks the key up in the field Labels, as docker's listings do.
+//
+// Immutable once parsed. Reference: https://pkg.go.dev/text/template.
+#ifndef GANTRY_CTL_GO_TEMPLATE_H_
+#define GANTRY_CTL_GO_TEMPLATE_H_
+
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "ctl/value.h"
+
+namespace gantry::ctl {
+
+struct TemplateNode;
+
+class GoTemplate {
+ public:
+  // kInvalidArgument: does not parse; the message shows where.
+  static absl::StatusOr<GoTemplate> Parse(absl::string_view text);
+
+  GoTemplate(GoTemplate&&) noexcept;
+  GoTemplate& operator=(GoTemplate&&) noexcept;
+  ~GoTemplate();
+
+  // With `strict`, a field that an object lacks is kInvalidArgument and the message lists what there is; without, it is "<no value>".
+  absl::StatusOr<std::string> Execute(const Value& data, bool strict) const;
+
+ private:
+  explicit GoTemplate(std::unique_ptr<TemplateNode> root);
+  std::unique_ptr<TemplateNode> root_;
+};
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_GO_TEMPLATE_H_

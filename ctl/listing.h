@@ -1,0 +1,31 @@
+// Lists on the screen: docker's tables, `--format` templates, JSON lines, ids only.
+#ifndef GANTRY_CTL_LISTING_H_
+#define GANTRY_CTL_LISTING_H_
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "ctl/value.h"
+
+namespace gantry::ctl {
+
+struct Listing {
+  // Field and heading of every field rows have, for headings of `table` templates.
+  std::vector<std::pair<std::string, std::string>> headings;
+  std::string default_table;  // a template without the word "table"
+  std::string quiet_field;    // what -q shows
+};
+
+// The text of the rows. `format` is "", "table", "json", "table TEMPLATE" or TEMPLATE. kInvalidArgument: bad template.
+absl::StatusOr<std::string> Render(const Listing& listing, const std::vector<Value>& rows,
+                                   absl::string_view format, bool quiet);
+
+// One object by a template, "json", or "" for indented JSON.
+absl::StatusOr<std::string> RenderOne(const Value& value, absl::string_view format);
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_LISTING_H_

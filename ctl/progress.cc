@@ -1,0 +1,234 @@
+#include "ctl/progress.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "ctl/units.h"
+#include "ctl/value.h"
+#include "proto/gantry/v1/types.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+using v1::Progress;
+
+constexpr absl::Duration kRedraw = absl::Milliseconds(80);
+
+// How far a state is along the way of one layer: bytes may be counted once on the wire and once again while unpacking.
+bool Done(int state) {
+  return state == Progress::COMPLETE || state == Progress::EXISTS || state == Progress::UPLOADED ||
+         state == Progress::MOUNTED;
+}
+
+std::string Label(const std::string& id) {
+  if (absl::StrContains(id, ":") && id.size() > 40) return ShortId(id);
+  return id;
+}
+
+std::string Bar(double fraction, size_t width) {
+  fraction = std::clamp(fraction, 0.0, 1.0);
+  const auto full = static_cast<size_t>(fraction * static_cast<double>(width));
+  std::string bar(full, '=');
+  if (full < width) bar += '>';
+  bar.resize(width, ' ');
+  return absl::StrCat("[", bar, "]");
+}
+
+}  // namespace
+
+std::string ProgressWord(int state) {
+  switch (static_cast<Progress::State>(state)) {
+    case Progress::WAITING:
+      return "Waiting";
+    case Progress::DOWNLOADING:
+      return "Downloading";
+    case Progress::VERIFYING:
+      return "Verifying Checksum";
+    case Progress::DOWNLOADED:
+      return "Download complete";
+    case Progress::UNPACKING:
+      return "Extracting";
+    case Progress::COMPLETE:
+      return "Pull complete";
+    case Progress::EXISTS:
+      return "Already exists";
+    case Progress::UPLOADING:
+      return "Pushing";
+    case Progress::UPLOADED:
+      return "Pushed";
+    case Progress::MOUNTED:
+      return "Mounted from";
+    case Progress::READING:
+      return "Reading";
+    case Progress::WRITING:
+      return "Writing";
+    case Progress::RETRYING:
+      return "Retrying";
+    case Progress::STATE_UNSPECIFIED:
+    default:
+      return "Working";
+  }
+}
+
+ProgressView::ProgressView(Style style, Write write, Now now, size_t width, size_t height)
+    : style_(style),
+      write_(std::move(write)),
+      now_(std::move(now)),
+      width_(std::max<size_t>(width, 40)),
+      height_(std::max<size_t>(height, 4)),
+      start_(now_()) {}
+
+void ProgressView::Update(const Progress& progress) {
+  if (style_ == Style::kSilent) return;
+  if (style_ == Style::kJson) {
+    Value line = Value::EmptyObject();
+    line.Set("id", progress.id());
+    line.Set("status", ProgressWord(progress.state()));
+    Value detail = Value::EmptyObject();
+    detail.Set("current", progress.current_bytes());
+    detail.Set("total", progress.total_bytes());
+    line.Set("progressDetail", std::move(detail));
+    if (!progress.detail().empty()) line.Set("detail", progress.detail());
+    write_(line.ToJson() + "\n");
+    return;
+  }
+  const auto [it, is_new] = index_.emplace(progress.id(), items_.size());
+  if (is_new) {
+    items_.emplace_back();
+    items_.back().id = progress.id();
+  }
+  Item& item = items_[it->second];
+  item.state = progress.state();
+  item.current = progress.current_bytes();
+  if (progress.total_bytes() > 0) item.total = progress.total_bytes();
+  item.detail = progress.detail();
+  if (Done(item.state)) item.current = item.total;
+  if (style_ == Style::kLines) {
+    std::string said = ProgressWord(item.state);
+    if (!item.detail.empty()) absl::StrAppend(&said, " ", item.detail);
+    if (said != item.printed) {
+      item.printed = said;
+      write_(absl::StrCat(item.id.empty() ? "" : Label(item.id), item.id.empty() ? "" : ": ", said,
+                          "\n"));
+    }
+    return;
+  }
+  const absl::Time now = now_();
+  if (now - last_draw_ >= kRedraw) Draw(false);
+}
+
+void ProgressView::Message(absl::string_view text) {
+  if (style_ == Style::kSilent) return;
+  if (style_ == Style::kJson) {
+    Value line = Value::EmptyObject();
+    line.Set("status", text);
+    write_(line.ToJson() + "\n");
+    return;
+  }
+  Erase();
+  write_(absl::StrCat(text, "\n"));
+}
+
+void ProgressView::Finish() {
+  if (finished_) return;
+  finished_ = true;
+  if (style_ == Style::kBars && !items_.empty()) Draw(true);
+}
+
+void ProgressView::Erase() {
+  if (drawn_lines_ == 0) return;
+  write_(absl::StrFormat("\x1b[%dA\x1b[J", drawn_lines_));
+  drawn_lines_ = 0;
+}
+
+void ProgressView::Draw(bool last) {
+  const absl::Time now = now_();
+  last_draw_ = now;
+  std::string out;
+  if (drawn_lines_ > 0) out = absl::StrFormat("\x1b[%dA", drawn_lines_);
+  // What does not fit on the screen could not be redrawn: finished layers give way first.
+  std::vector<const Item*> shown;
+  for (const Item& item : items_) {
+    if (!item.id.empty()) shown.push_back(&item);
+  }
+  if (shown.size() + 2 > height_ && !last) {
+    std::stable_partition(shown.begin(), shown.end(),
+                          [](const Item* item) { return !Done(item->state); });
+    shown.resize(height_ - 2);
+  }
+  size_t lines = 0;
+  for (const Item* item : shown) {
+    absl::StrAppend(&out, "\r\x1b[K", ItemLine(*item), "\n");
+    ++lines;
+  }
+  absl::StrAppend(&out, "\r\x1b[K", TotalLine(now), "\n\x1b[J");
+  drawn_lines_ = lines + 1;
+  write_(out);
+}
+
+std::string ProgressView::ItemLine(const Item& item) const {
+  std::string line = absl::StrCat(Label(item.id), ": ", ProgressWord(item.state));
+  if (!item.detail.empty()) absl::StrAppend(&line, " ", item.detail);
+  if (!Done(item.state) && item.total > 0 && item.state != Progress::WAITING) {
+    const std::string numbers =
+        absl::StrCat(HumanSize(item.current), "/", HumanSize(item.total));
+    const size_t used = DisplayWidth(line) + numbers.size() + 5;
+    if (used + 10 < width_) {
+      const size_t bar = std::min<size_t>(width_ - used, 50);
+      absl::StrAppend(
+          &line, " ",
+          Bar(static_cast<double>(item.current) / static_cast<double>(item.total), bar));
+    }
+    absl::StrAppend(&line, " ", numbers);
+  }
+  return Ellipsis(line, width_ - 1);
+}
+
+std::string ProgressView::TotalLine(absl::Time now) const {
+  int64_t current = 0;
+  int64_t total = 0;
+  size_t done = 0;
+  size_t count = 0;
+  const auto overall = index_.find("");
+  for (const Item& item : items_) {
+    if (item.id.empty()) continue;
+    ++count;
+    if (Done(item.state)) ++done;
+    // Existing layers cost nothing; they would make the rate look better than it is.
+    if (item.state == Progress::EXISTS) continue;
+    current += item.state == Progress::UNPACKING || item.state == Progress::DOWNLOADED ||
+                       item.state == Progress::VERIFYING
+                   ? item.total
+                   : item.current;
+    total += item.total;
+  }
+  if (overall != index_.end() && items_[overall->second].total > 0) {
+    current = items_[overall->second].current;
+    total = items_[overall->second].total;
+  }
+  const double elapsed = absl::ToDoubleSeconds(now - start_);
+  const double rate = elapsed > 0.2 ? static_cast<double>(current) / elapsed : 0;
+  std::string line = count > 0 ? absl::StrCat("Total ", done, "/", count) : "Total";
+  if (total > 0) {
+    absl::StrAppend(&line, " ", Bar(static_cast<double>(current) / static_cast<double>(total), 30),
+                    " ", HumanSize(current), "/", HumanSize(total));
+  } else if (current > 0) {
+    absl::StrAppend(&line, " ", HumanSize(current));
+  }
+  if (rate > 0) {
+    absl::StrAppend(&line, "  ", HumanSize(static_cast<int64_t>(rate)), "/s");
+    if (total > current) {
+      absl::StrAppend(&line, "  ",
+                      ShortDuration(absl::Seconds(static_cast<double>(total - current) / rate)),
+                      " left");
+    } else {
+      absl::StrAppend(&line, "  ", ShortDuration(now - start_));
+    }
+  }
+  return Ellipsis(line, width_ - 1);
+}
+
+}  // namespace gantry::ctl

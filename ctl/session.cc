@@ -1,0 +1,162 @@
+#include "ctl/session.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "base/errno_status.h"
+
+namespace gantry::ctl {
+namespace {
+
+// Always ours while a session runs.
+constexpr int kOwnSignals[] = {SIGWINCH, SIGCONT, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP};
+// Passed on as well when proxying. Not: what stops and continues jobs, what the C library uses, and what only ends us.
+constexpr int kProxiedSignals[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
+                                   SIGIO,   SIGPWR,  SIGXCPU, SIGXFSZ,   SIGTRAP};
+
+sigset_t Watched(bool signal_proxy, bool raw_terminal) {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : kOwnSignals) {
+    // Without a terminal of its own the session stops like any other job.
+    if ((number == SIGTSTP || number == SIGCONT) && !raw_terminal) continue;
+    sigaddset(&set, number);
+  }
+  if (signal_proxy) {
+    for (const int number : kProxiedSignals) sigaddset(&set, number);
+  }
+  return set;
+}
+
+constexpr int kInterruptsToGiveUp = 3;
+
+}  // namespace
+
+std::string SignalName(int signal) {
+  const char* name = sigabbrev_np(signal);
+  return name == nullptr ? "" : name;
+}
+
+void Session::BlockSignals(bool signal_proxy, bool raw_terminal) {
+  const sigset_t set = Watched(signal_proxy && !raw_terminal, raw_terminal);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
+}
+
+Session::Session(SessionOptions options, SessionCallbacks callbacks)
+    : options_(std::move(options)),
+      callbacks_(std::move(callbacks)),
+      detach_keys_(options_.detach_keys),
+      terminal_(options_.in) {}
+
+Session::~Session() { Stop(); }
+
+absl::Status Session::Start() {
+  wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake_.valid()) return ErrnoToStatus(errno, "eventfd");
+  BlockSignals(options_.signal_proxy, options_.raw_terminal);
+  const sigset_t set =
+      Watched(options_.signal_proxy && !options_.raw_terminal, options_.raw_terminal);
+  signals_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_.valid()) return ErrnoToStatus(errno, "signalfd");
+  if (options_.raw_terminal) {
+    if (const absl::Status status = terminal_.Enter(); !status.ok()) return status;
+    Resize();
+  }
+  signal_thread_ = std::thread([this] { WatchSignals(); });
+  if (options_.forward_stdin) input_thread_ = std::thread([this] { ReadInput(); });
+  return absl::OkStatus();
+}
+
+void Session::Stop() {
+  stopping_ = true;
+  if (wake_.valid()) {
+    const uint64_t one = 1;
+    (void)!::write(wake_.get(), &one, sizeof(one));
+  }
+  if (input_thread_.joinable()) input_thread_.join();
+  if (signal_thread_.joinable()) signal_thread_.join();
+  terminal_.Leave();
+}
+
+void Session::Resize() {
+  std::optional<WindowSize> size = TerminalWindow(options_.in);
+  if (!size) size = TerminalWindow(options_.out);
+  if (size && callbacks_.resize) callbacks_.resize(*size);
+}
+
+void Session::ReadInput() {
+  std::vector<char> buffer(64 * 1024);
+  while (!stopping_) {
+    pollfd fds[2] = {{options_.in, POLLIN, 0}, {wake_.get(), POLLIN, 0}};
+    if (::poll(fds, 2, -1) < 0) {
+      if (errno == EINTR) continue;
+      break;
+    }
+    if (fds[1].revents != 0) return;
+    const ssize_t n = ::read(options_.in, buffer.data(), buffer.size());
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (n <= 0) break;  // end of input; EIO: the terminal is gone
+    absl::string_view data(buffer.data(), static_cast<size_t>(n));
+    if (!options_.raw_terminal) {
+      if (!callbacks_.send_stdin(data)) return;
+      continue;
+    }
+    bool left = false;
+    const std::string passed = detach_keys_.Filter(data, &left);
+    if (!passed.empty() && !callbacks_.send_stdin(passed)) return;
+    if (left) {
+      detached_ = true;
+      callbacks_.leave();
+      return;
+    }
+  }
+  if (!stopping_) callbacks_.close_stdin();
+}
+
+void Session::WatchSignals() {
+  int interrupts = 0;
+  while (!stopping_) {
+    pollfd fds[2] = {{signals_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
+    if (::poll(fds, 2, -1) < 0 && errno != EINTR) return;
+    if (fds[1].revents != 0) return;
+    signalfd_siginfo info;
+    if (::read(signals_.get(), &info, sizeof(info)) != sizeof(info)) continue;
+    const int number = static_cast<int>(info.ssi_signo);
+    if (number == SIGWINCH) {
+      if (options_.raw_terminal) Resize();
+      continue;
+    }
+    if (number == SIGTSTP && options_.raw_terminal) {
+      terminal_.Leave();
+      ::kill(::getpid(), SIGSTOP);
+      // Continues here. From the background, entering raw mode stops us again until we are in front.
+      if (terminal_.Enter().ok()) Resize();
+      continue;
+    }
+    if (number == SIGCONT) {
+      if (options_.raw_terminal && terminal_.Enter().ok()) Resize();
+      continue;
+    }
+    if (options_.signal_proxy && !options_.raw_terminal) {
+      if (number == SIGINT || number == SIGTERM) ++interrupts;
+      if (interrupts < kInterruptsToGiveUp || (number != SIGINT && number != SIGTERM)) {
+        callbacks_.send_signal(number);
+        continue;
+      }
+    }
+    ended_by_signal_ = number;
+    callbacks_.leave();
+    return;
+  }
+}
+
+}  // namespace gantry::ctl

@@ -1,0 +1,45 @@
+// Numbers and times as people write and read them, in docker's way.
+#ifndef GANTRY_CTL_UNITS_H_
+#define GANTRY_CTL_UNITS_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+
+namespace gantry::ctl {
+
+// "7.66MB", powers of 1000, three digits.
+std::string HumanSize(int64_t bytes);
+// "1.944GiB", powers of 1024, four digits.
+std::string BinarySize(uint64_t bytes);
+// "About a minute", "3 days".
+std::string HumanDuration(absl::Duration duration);
+// "1.5s", "2m03s": for progress.
+std::string ShortDuration(absl::Duration duration);
+// "2026-11-21 09:24:08 +0000 UTC", local time.
+std::string TableTime(absl::Time time);
+// RFC 3339 with nanoseconds in UTC, no trailing zeros; docker's zero time for an infinite past.
+std::string JsonTime(absl::Time time);
+
+// "512m", "1.5g", "100": powers of 1024, optional b or ib. kInvalidArgument names the text.
+absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
+// Go's durations: "1h30m", "500ms".
+absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text);
+// RFC 3339 (date alone, local time without a zone), Unix seconds with a fraction, or a duration before `now`.
+absl::StatusOr<absl::Time> ParseTimestamp(absl::string_view text, absl::Time now);
+// "1.5" CPUs as billionths.
+absl::StatusOr<int64_t> ParseNanoCpus(absl::string_view text);
+
+// First 12 hex digits of an id or of a sha256 digest.
+std::string ShortId(absl::string_view id);
+// `text` in at most `width` characters, the last an ellipsis if it was cut.
+std::string Ellipsis(absl::string_view text, size_t width);
+// Columns of a terminal that `text` takes, escape sequences not counted.
+size_t DisplayWidth(absl::string_view text);
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_UNITS_H_

@@ -1,0 +1,102 @@
+// What a command line is made of: verbs, their options, and the tree they hang in.
+//
+// A Verb describes one word of the tree; an Action is one use of it. Everything that `--help`, completion and dispatch need is in the
+// tree, which is built when ctl starts and costs microseconds.
+#ifndef GANTRY_CTL_VERB_H_
+#define GANTRY_CTL_VERB_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "ctl/client.h"
+#include "ctl/flags.h"
+
+namespace gantry::ctl {
+
+struct Verb;
+
+// Where a run of ctl reads and writes, and whom it talks to. Thread-compatible; Out and Err may be called from any thread.
+class Context {
+ public:
+  struct Streams {
+    int in = 0;
+    int out = 1;
+    int err = 2;
+  };
+  Context(Streams streams, std::map<std::string, std::string> environment);
+  ~Context();
+
+  // A reader that is gone ends the program as SIGPIPE would.
+  void Out(absl::string_view text);
+  void Err(absl::string_view text);
+  int in_fd() const { return streams_.in; }
+  int out_fd() const { return streams_.out; }
+  int err_fd() const { return streams_.err; }
+  bool OutIsTerminal() const;
+
+  // "" if it is not set.
+  std::string Environment(const std::string& name) const;
+  const std::map<std::string, std::string>& environment() const { return environment_; }
+
+  // Connects at the first call.
+  absl::StatusOr<Client*> client();
+
+  // "Error response from daemon: ..." or "ctl: ..." on the error stream.
+  void Complain(const absl::Status& status);
+
+  std::string address;
+  std::string name_space;
+  const Verb* root = nullptr;  // the tree, for help and completion
+
+ private:
+  const Streams streams_;
+  const std::map<std::string, std::string> environment_;
+  std::unique_ptr<Client> client_;
+};
+
+class Action {
+ public:
+  virtual ~Action() = default;
+  virtual void AddFlags(FlagSet& flags) {}
+  // The exit status. An error is complained about and becomes Verb::error_status.
+  virtual absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) = 0;
+};
+
+struct Verb {
+  std::string name;
+  std::vector<std::string> aliases = {};
+  std::string arguments = {};  // "[OPTIONS] CONTAINER [CONTAINER...]"
+  std::string summary = {};
+  std::string examples = {};   // whole lines
+  int min_args = 0;
+  int max_args = -1;           // -1: any
+  bool hands_on = false;       // from the first argument on nothing is an option of ours
+  std::string completes = {};  // what its arguments are: containers, running, images, files
+  int error_status = 1;
+  bool hidden = false;
+  std::function<std::unique_ptr<Action>()> make = {};  // empty: only a group
+  std::vector<Verb> verbs = {};
+};
+
+// Runs one command line, without the program's own name. Returns the exit status.
+int RunCommandLine(const Verb& root, Context& context, const std::vector<std::string>& args);
+
+// Lines for a shell: what could stand in place of the last of `words`.
+std::vector<std::string> Complete(const Verb& root, Context& context,
+                                  const std::vector<std::string>& words);
+// The script that teaches bash, zsh or fish to ask. kInvalidArgument: another shell.
+absl::StatusOr<std::string> CompletionScript(absl::string_view shell);
+
+// Runs `one` for each name, prints what it returns on success (a line each, "" for none) and complains about every failure. The exit
+// status: 1 if anything failed.
+int ForEach(Context& context, const std::vector<std::string>& names,
+            const std::function<absl::StatusOr<std::string>(const std::string&)>& one);
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_VERB_H_

@@ -1,0 +1,11 @@
+// What this ctl calls itself.
+#ifndef GANTRY_CTL_VERSION_H_
+#define GANTRY_CTL_VERSION_H_
+
+namespace gantry::ctl {
+
+inline constexpr char kCtlVersion[] = "0.1.0";
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_VERSION_H_
