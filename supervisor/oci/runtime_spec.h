@@ -40,8 +40,8 @@ class RuntimeSpec {
   std::string Print() const;
 
   // For what the accessors below do not cover.
-  const nlohmann::json& json() const { return *json_; }
-  nlohmann::json& json() { return *json_; }
+  const nlohmann::json& document() const { return *json_; }
+  nlohmann::json& document() { return *json_; }
 
   std::string oci_version() const;
   bool terminal() const;

@@ -24,20 +24,20 @@ namespace gantry::oci {
 struct MountConfig {
   enum class Type { kBind, kTmpfs };
   Type type = Type::kBind;
-  std::string source;       // absolute host path; unused for tmpfs
-  std::string destination;  // absolute path in the container
+  std::string source = {};       // absolute host path; unused for tmpfs
+  std::string destination = {};  // absolute path in the container
   bool read_only = false;
   bool recursive_read_only = false;  // sub-mounts too; needs a runtime that knows "rro"
   bool non_recursive = false;        // "bind" rather than "rbind"
-  std::string propagation;           // "rprivate" when empty
-  std::vector<std::string> options;  // appended: "size=64m", "mode=1777", "noexec", ...
+  std::string propagation = {};           // "rprivate" when empty
+  std::vector<std::string> options = {};  // appended: "size=64m", "mode=1777", "noexec", ...
 
   friend bool operator==(const MountConfig&, const MountConfig&) = default;
 };
 
 struct DeviceConfig {
-  std::string host_path;
-  std::string container_path;       // "" for host_path
+  std::string host_path = {};
+  std::string container_path = {};       // "" for host_path
   std::string permissions = "rwm";
 
   friend bool operator==(const DeviceConfig&, const DeviceConfig&) = default;
@@ -74,6 +74,7 @@ struct ContainerConfig {
   std::vector<MountConfig> mounts;
   int64_t shm_size_bytes = 67108864;
   std::string init_path;             // host path of a static init to run as process 1; "" for none
+  std::vector<std::string> init_args = {"--"};  // between the init and the command line
 
   bool privileged = false;
   std::vector<std::string> cap_add;
@@ -117,11 +118,14 @@ absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& conf
 //   kNotFound            a device that does not exist on the host
 absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User& user, const HostFacts& host);
 
+// "nofile=1024:2048" or "nofile=1024", any case, with or without "RLIMIT_"; -1 and "unlimited" are infinity.
+absl::StatusOr<Rlimit> ParseUlimit(absl::string_view text);
+
 struct ExecConfig {
-  std::vector<std::string> args;
-  std::vector<std::string> env;          // added to the container's
-  std::string working_dir;               // "" for the container's
-  std::optional<std::string> user;       // unset: the container's
+  std::vector<std::string> args = {};
+  std::vector<std::string> env = {};          // added to the container's
+  std::string working_dir = {};               // "" for the container's
+  std::optional<std::string> user = {};       // unset: the container's
   bool terminal = false;
   int console_width = 0;
   int console_height = 0;

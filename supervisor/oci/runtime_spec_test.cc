@@ -1,0 +1,186 @@
+#include "supervisor/oci/runtime_spec.h"
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/match.h"
+#include "gtest/gtest.h"
+#include "supervisor/oci/json_document.h"
+
+namespace gantry::oci {
+namespace {
+
+using nlohmann::json;
+
+constexpr char kSpec[] = R"({"ociVersion":"1.3.0","x":{"client":true},"hostname":"h",
+  "process":{"terminal":true,"user":{"uid":5,"gid":6,"additionalGids":[7]},"args":["sh","-c"],"env":["A=1","B=2"],"cwd":"/w",
+    "capabilities":{"bounding":["CAP_CHOWN"]},"rlimits":[{"type":"RLIMIT_NOFILE","soft":1048576,"hard":1048576}],
+    "oomScoreAdj":-998,"ioPriority":{"class":"IOPRIO_CLASS_BE"}},
+  "root":{"path":"rootfs","readonly":true},"annotations":{"k":"v"},
+  "linux":{"cgroupsPath":"/ns/id","namespaces":[{"type":"pid"},{"type":"network","path":"/run/netns/x"}],
+    "netDevices":{"eth0":{}},"resources":{"memory":{"limit":10000000}}}})";
+
+RuntimeSpec Spec() {
+  auto spec = RuntimeSpec::Parse(kSpec);
+  EXPECT_TRUE(spec.ok()) << spec.status();
+  return std::move(spec).value_or(RuntimeSpec());
+}
+
+TEST(RuntimeSpecTest, ReadsWhatTheSupervisorNeeds) {
+  const RuntimeSpec spec = Spec();
+  EXPECT_EQ(spec.oci_version(), "1.3.0");
+  EXPECT_TRUE(spec.terminal());
+  EXPECT_EQ(spec.args(), (std::vector<std::string>{"sh", "-c"}));
+  EXPECT_EQ(spec.cwd(), "/w");
+  EXPECT_EQ(spec.uid(), 5u);
+  EXPECT_EQ(spec.root_path(), "rootfs");
+  EXPECT_TRUE(spec.root_readonly());
+  EXPECT_EQ(spec.cgroups_path(), "/ns/id");
+  EXPECT_EQ(spec.annotations().at("k"), "v");
+  EXPECT_TRUE(spec.has_namespace("pid"));
+  EXPECT_EQ(spec.namespace_path("network"), "/run/netns/x");
+  EXPECT_FALSE(spec.has_namespace("user"));
+}
+
+TEST(RuntimeSpecTest, PassesOnWhatItDoesNotKnow) {
+  const std::string text = Spec().Print();
+  EXPECT_TRUE(absl::StrContains(text, R"("x":{"client":true})"));
+  EXPECT_TRUE(absl::StrContains(text, "IOPRIO_CLASS_BE"));
+}
+
+TEST(RuntimeSpecTest, SettersChangeOneThing) {
+  RuntimeSpec spec = Spec();
+  spec.SetRootPath("/r");
+  spec.SetCgroupsPath("/c");
+  spec.SetTerminal(false);
+  spec.SetEnv("A", "9");
+  spec.SetEnv("C", "3");
+  spec.SetNamespace("network", "");
+  spec.SetNamespace("ipc", "/proc/1/ns/ipc");
+  EXPECT_EQ(spec.root_path(), "/r");
+  EXPECT_TRUE(spec.root_readonly());
+  EXPECT_EQ(spec.cgroups_path(), "/c");
+  EXPECT_FALSE(spec.terminal());
+  EXPECT_EQ(spec.env(), (std::vector<std::string>{"A=9", "B=2", "C=3"}));
+  EXPECT_EQ(spec.namespace_path("network"), "");
+  EXPECT_TRUE(spec.has_namespace("network"));
+  EXPECT_EQ(spec.namespace_path("ipc"), "/proc/1/ns/ipc");
+}
+
+TEST(RuntimeSpecTest, CopiesAreIndependent) {
+  const RuntimeSpec original = Spec();
+  RuntimeSpec copy = original;
+  copy.SetRootPath("/other");
+  EXPECT_EQ(original.root_path(), "rootfs");
+}
+
+TEST(RuntimeSpecTest, LowersVersionToWhatTheRuntimeKnows) {
+  RuntimeSpec spec = Spec();
+  const auto changes = spec.LowerVersion("1.0.2");
+  EXPECT_EQ(spec.oci_version(), "1.0.2");
+  EXPECT_EQ(changes.size(), 2u);
+  EXPECT_FALSE(spec.document()["linux"].contains("netDevices"));
+  EXPECT_TRUE(spec.LowerVersion("1.0.2").empty());
+  EXPECT_TRUE(spec.LowerVersion("1.2.0").empty());
+  EXPECT_EQ(spec.oci_version(), "1.0.2");
+}
+
+TEST(RuntimeSpecTest, ClampsToWhatTheHostAllows) {
+  HostFacts host;
+  host.may_raise_rlimits = false;
+  host.may_lower_oom_score = false;
+  host.own_oom_score_adj = -5;
+  host.hard_rlimits["RLIMIT_NOFILE"] = 4096;
+  RuntimeSpec spec = Spec();
+  EXPECT_EQ(spec.ClampToHost(host).size(), 2u);
+  const json& process = spec.document()["process"];
+  EXPECT_EQ(process["rlimits"][0]["hard"], 4096);
+  EXPECT_EQ(process["rlimits"][0]["soft"], 4096);
+  EXPECT_EQ(process["oomScoreAdj"], -5);
+  EXPECT_TRUE(spec.ClampToHost(host).empty());
+}
+
+TEST(RuntimeSpecTest, LeavesLimitsAloneWhereTheyCanBeSet) {
+  RuntimeSpec spec = Spec();
+  EXPECT_TRUE(spec.ClampToHost(HostFacts()).empty());
+  EXPECT_EQ(spec.document()["process"]["oomScoreAdj"], -998);
+}
+
+TEST(RuntimeSpecTest, RefusesWrongTypes) {
+  for (const char* text : {"", "[]", "1", R"({"process":[]})", R"({"process":{"args":"sh"}})", R"({"process":{"args":[1]}})",
+                           R"({"process":{"user":{"uid":-1}}})", R"({"process":{"user":{"uid":4294967296}}})",
+                           R"({"root":{"path":7}})", R"({"linux":{"namespaces":{}}})", R"({"linux":{"namespaces":[{"type":1}]}})",
+                           R"({"annotations":{"a":1}})", R"({"linux":{"resources":{"memory":{"limit":"1g"}}}})",
+                           R"({"process":{"rlimits":[{"type":"x","soft":-1}]}})"}) {
+    EXPECT_EQ(RuntimeSpec::Parse(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
+  }
+}
+
+TEST(ProcessSpecTest, ReadsBackWhatItPrints) {
+  ProcessSpec process;
+  process.terminal = true;
+  process.console_width = 80;
+  process.console_height = 24;
+  process.uid = 1;
+  process.additional_gids = {2, 3};
+  process.args = {"a"};
+  process.env = {"X=y"};
+  process.bounding = {"CAP_KILL"};
+  process.rlimits = {{"RLIMIT_CORE", 0, ~uint64_t{0}}};
+  process.oom_score_adj = 7;
+  auto again = ParseProcess(PrintProcess(process));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(PrintProcess(*again), PrintProcess(process));
+  EXPECT_EQ(again->rlimits, process.rlimits);
+  EXPECT_EQ(again->console_height, 24);
+}
+
+TEST(ResourcesTest, ReadsBackWhatItPrints) {
+  Resources r;
+  r.memory_limit_bytes = 64 << 20;
+  r.memory_swap_bytes = -1;
+  r.cpu_quota_micros = 50000;
+  r.cpu_period_micros = 100000;
+  r.cpuset_cpus = "0-1";
+  r.pids_limit = 100;
+  r.block_io_weight = 500;
+  r.hugepage_limits["2MB"] = 4 << 20;
+  r.unified["memory.high"] = "1000";
+  auto again = ParseResources(PrintResources(r));
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(*again, r);
+}
+
+TEST(ResourcesTest, MergeTakesOnlyWhatIsSet) {
+  Resources r;
+  r.memory_limit_bytes = 10;
+  r.pids_limit = 5;
+  Resources change;
+  change.pids_limit = 6;
+  MergeResources(r, change);
+  EXPECT_EQ(r.memory_limit_bytes, 10);
+  EXPECT_EQ(r.pids_limit, 6);
+}
+
+TEST(ResourcesTest, RefusesWhatTheKernelWould) {
+  const auto code = [](auto set) {
+    Resources r;
+    set(r);
+    return CheckResources(r).code();
+  };
+  const auto kBad = absl::StatusCode::kInvalidArgument;
+  EXPECT_EQ(code([](Resources&) {}), absl::StatusCode::kOk);
+  EXPECT_EQ(code([](Resources& r) { r.memory_limit_bytes = 1 << 20; }), kBad);
+  EXPECT_EQ(code([](Resources& r) { r.memory_swap_bytes = 1 << 30; }), kBad);
+  EXPECT_EQ(code([](Resources& r) { r.memory_limit_bytes = 1 << 30; r.memory_swap_bytes = 1 << 29; }), kBad);
+  EXPECT_EQ(code([](Resources& r) { r.memory_swappiness = 101; }), kBad);
+  EXPECT_EQ(code([](Resources& r) { r.cpu_period_micros = 1; }), kBad);
+  EXPECT_EQ(code([](Resources& r) { r.block_io_weight = 5; }), kBad);
+  EXPECT_EQ(code([](Resources& r) { r.unified["../x"] = "1"; }), kBad);
+  for (const char* cpus : {"a", "1-", "-1", "3-1", "0-99999999", "1,,2", "1 2", "0-1-2", "1\n"}) {
+    EXPECT_EQ(code([&](Resources& r) { r.cpuset_cpus = cpus; }), kBad) << cpus;
+  }
+  EXPECT_EQ(code([](Resources& r) { r.cpuset_cpus = "0-3,7"; }), absl::StatusCode::kOk);
+}
+
+}  // namespace
+}  // namespace gantry::oci

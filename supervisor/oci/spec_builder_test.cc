@@ -1,0 +1,338 @@
+#include "supervisor/oci/spec_builder.h"
+
+#include <algorithm>
+
+#include <nlohmann/json.hpp>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "supervisor/oci/default_profile.h"
+
+namespace gantry::oci {
+namespace {
+
+using nlohmann::json;
+
+HostFacts Host() {
+  HostFacts host;
+  host.kernel_major = 6;
+  host.kernel_minor = 1;
+  return host;
+}
+
+ContainerConfig Config() {
+  ContainerConfig config;
+  config.id = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+  config.args = {"sh"};
+  config.root_path = "rootfs";
+  config.cgroups_path = "/gantry/x";
+  return config;
+}
+
+User Root() { return {.uid = 0, .gid = 0, .additional_gids = {0}, .name = "root", .home = "/root"}; }
+
+json Build(const ContainerConfig& config, const User& user = Root(), const HostFacts& host = Host()) {
+  auto spec = BuildSpec(config, user, host);
+  EXPECT_TRUE(spec.ok()) << spec.status();
+  return spec.ok() ? spec->document() : json();
+}
+
+absl::Status Refusal(const ContainerConfig& config, const HostFacts& host = Host()) {
+  return BuildSpec(config, Root(), host).status();
+}
+
+const json* Mount(const json& spec, absl::string_view destination) {
+  for (const json& mount : spec["mounts"]) {
+    if (mount["destination"].get<std::string>() == destination) return &mount;
+  }
+  return nullptr;
+}
+
+std::vector<std::string> Destinations(const json& spec) {
+  std::vector<std::string> out;
+  for (const json& mount : spec["mounts"]) out.push_back(mount["destination"]);
+  return out;
+}
+
+bool Has(const json& list, const char* item) { return std::find(list.begin(), list.end(), item) != list.end(); }
+
+TEST(SpecBuilderTest, DefaultsAreDockers) {
+  const json spec = Build(Config());
+  EXPECT_EQ(spec["ociVersion"], "1.0.2");
+  EXPECT_EQ(spec["hostname"], "0123456789ab");
+  EXPECT_EQ(spec["process"]["cwd"], "/");
+  EXPECT_EQ(spec["process"]["env"],
+            (json{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=0123456789ab"}));
+  EXPECT_EQ(spec["process"]["noNewPrivileges"], false);
+  EXPECT_EQ(spec["process"]["capabilities"]["bounding"].size(), 14u);
+  EXPECT_EQ(spec["process"]["capabilities"]["effective"].size(), 14u);
+  EXPECT_FALSE(spec["process"]["capabilities"].contains("inheritable"));
+  EXPECT_FALSE(spec["process"]["capabilities"].contains("ambient"));
+  EXPECT_EQ(spec["process"]["oomScoreAdj"], 0);
+  EXPECT_EQ(Destinations(spec), (std::vector<std::string>{"/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup",
+                                                          "/dev/mqueue", "/dev/shm"}));
+  EXPECT_TRUE(Has((*Mount(spec, "/sys"))["options"], "ro"));
+  EXPECT_TRUE(Has((*Mount(spec, "/dev/shm"))["options"], "size=67108864"));
+  EXPECT_EQ(spec["linux"]["namespaces"],
+            json::parse(R"([{"type":"mount"},{"type":"network"},{"type":"uts"},{"type":"pid"},{"type":"ipc"}])"));
+  EXPECT_TRUE(Has(spec["linux"]["maskedPaths"], "/proc/kcore"));
+  EXPECT_TRUE(Has(spec["linux"]["readonlyPaths"], "/proc/sys"));
+  EXPECT_EQ(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
+  EXPECT_EQ(spec["linux"]["resources"]["devices"][0], json::parse(R"({"allow":false,"access":"rwm"})"));
+  EXPECT_EQ(spec["linux"]["resources"]["devices"].size(), 8u);
+  EXPECT_EQ(spec["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"], "0");
+}
+
+TEST(SpecBuilderTest, OrdinaryUsersHaveNoEffectiveCapabilities) {
+  const json spec = Build(Config(), {.uid = 33, .gid = 34, .additional_gids = {34, 50}, .name = "web", .home = "/"});
+  EXPECT_EQ(spec["process"]["user"], json::parse(R"({"uid":33,"gid":34,"additionalGids":[34,50]})"));
+  EXPECT_EQ(spec["process"]["capabilities"]["bounding"].size(), 14u);
+  EXPECT_FALSE(spec["process"]["capabilities"].contains("effective"));
+  EXPECT_FALSE(spec["process"]["capabilities"].contains("permitted"));
+}
+
+TEST(SpecBuilderTest, PrivilegedOpensEverything) {
+  ContainerConfig config = Config();
+  config.privileged = true;
+  const json spec = Build(config);
+  EXPECT_EQ(spec["process"]["capabilities"]["effective"].size(), 41u);
+  EXPECT_FALSE(spec["linux"].contains("seccomp"));
+  EXPECT_FALSE(spec["linux"].contains("maskedPaths"));
+  EXPECT_FALSE(spec["linux"].contains("readonlyPaths"));
+  EXPECT_FALSE(Has((*Mount(spec, "/sys"))["options"], "ro"));
+  EXPECT_FALSE(Has((*Mount(spec, "/sys/fs/cgroup"))["options"], "ro"));
+  EXPECT_EQ(spec["linux"]["resources"]["devices"], json::parse(R"([{"allow":true,"type":"a","access":"rwm"}])"));
+  const json& devices = spec["linux"]["devices"];
+  EXPECT_TRUE(std::any_of(devices.begin(), devices.end(), [](const json& d) { return d["path"] == "/dev/null"; }));
+}
+
+TEST(SpecBuilderTest, EnvironmentIsMergedLaterWins) {
+  ContainerConfig config = Config();
+  config.terminal = true;
+  config.env = {"A=1", "TERM=vt100", "B=2", "A=3", "B", "HOSTNAME=mine"};
+  EXPECT_EQ(Build(config)["process"]["env"],
+            (json{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=mine", "TERM=vt100", "A=3"}));
+  config.env = {"=x"};
+  EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SpecBuilderTest, MountsAreOrderedAndReplaceDefaults) {
+  ContainerConfig config = Config();
+  config.mounts = {{.source = "/h/deep", .destination = "/a/b/c"},
+                   {.source = "/h/a", .destination = "/a/", .read_only = true},
+                   {.type = MountConfig::Type::kTmpfs, .source = "", .destination = "/dev/shm", .options = {"size=1m"}}};
+  const json spec = Build(config);
+  EXPECT_EQ(Destinations(spec), (std::vector<std::string>{"/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup",
+                                                          "/dev/mqueue", "/a", "/dev/shm", "/a/b/c"}));
+  EXPECT_EQ((*Mount(spec, "/a"))["options"], (json{"rbind", "rprivate", "ro"}));
+  EXPECT_EQ((*Mount(spec, "/dev/shm"))["options"], (json{"noexec", "nosuid", "nodev", "size=1m"}));
+}
+
+TEST(SpecBuilderTest, MountOverDevTakesItsChildrenAway) {
+  ContainerConfig config = Config();
+  config.mounts = {{.source = "/dev", .destination = "/dev"}};
+  EXPECT_EQ(Destinations(Build(config)), (std::vector<std::string>{"/proc", "/sys", "/sys/fs/cgroup", "/dev"}));
+}
+
+TEST(SpecBuilderTest, PropagationReachesTheRoot) {
+  ContainerConfig config = Config();
+  config.mounts = {{.source = "/h", .destination = "/h", .propagation = "rshared"}};
+  const json spec = Build(config);
+  EXPECT_EQ((*Mount(spec, "/h"))["options"], (json{"rbind", "rshared"}));
+  EXPECT_EQ(spec["linux"]["rootfsPropagation"], "shared");
+  config.mounts[0].propagation = "sideways";
+  EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SpecBuilderTest, RefusesBadPaths) {
+  for (const char* destination : {"", "a", "/", "/..", "/../../etc", "/./", "/a/../.."}) {
+    ContainerConfig config = Config();
+    config.mounts = {{.source = "/h", .destination = destination}};
+    EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument) << destination;
+  }
+  ContainerConfig twice = Config();
+  twice.mounts = {{.source = "/h", .destination = "/a"}, {.source = "/h", .destination = "//a/."}};
+  EXPECT_TRUE(absl::StrContains(Refusal(twice).message(), "duplicate mount point: /a"));
+  for (const char* cwd : {"rel", "/proc/self/fd/7", "/proc/1/root", "/proc//self/./fd/3/..", "/proc/thread-self/cwd", "/../x"}) {
+    ContainerConfig config = Config();
+    config.working_dir = cwd;
+    EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument) << cwd;
+  }
+  ContainerConfig nul = Config();
+  nul.args = {"a", std::string("b\0c", 3)};
+  EXPECT_EQ(Refusal(nul).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SpecBuilderTest, NamespaceModes) {
+  ContainerConfig config = Config();
+  config.network = NamespaceMode::Host();
+  config.pid = NamespaceMode::Path("/proc/7/ns/pid");
+  config.ipc = NamespaceMode::Host();
+  config.uts = NamespaceMode::Host();
+  HostFacts v2 = Host();
+  v2.cgroup_v2 = true;
+  const json spec = Build(config, Root(), v2);
+  EXPECT_EQ(spec["linux"]["namespaces"],
+            json::parse(R"([{"type":"mount"},{"type":"pid","path":"/proc/7/ns/pid"},{"type":"cgroup"}])"));
+  EXPECT_FALSE(spec.contains("hostname"));
+  EXPECT_FALSE(spec["linux"].contains("sysctl"));
+  EXPECT_EQ((*Mount(spec, "/dev/shm"))["type"], "bind");
+  config.hostname = "x";
+  EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SpecBuilderTest, SysctlsNeedTheirNamespace) {
+  ContainerConfig config = Config();
+  config.sysctls = {{"net.core.somaxconn", "99"}, {"kernel.shmmax", "1"}};
+  EXPECT_EQ(Build(config)["linux"]["sysctl"]["net.core.somaxconn"], "99");
+  config.network = NamespaceMode::Host();
+  EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
+  for (const char* name : {"kernel.core_pattern", "vm.swappiness", "net/../kernel/core_pattern", "net.", "net..x", "kernel.sem\n",
+                           "net.a+b", "net.a=b", ""}) {
+    ContainerConfig bad = Config();
+    bad.sysctls = {{name, "1"}};
+    EXPECT_EQ(Refusal(bad).code(), absl::StatusCode::kInvalidArgument) << name;
+  }
+  ContainerConfig newline = Config();
+  newline.sysctls = {{"net.core.somaxconn", "1\nkernel.x=2"}};
+  EXPECT_EQ(Refusal(newline).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SpecBuilderTest, DevicesAreLookedUpAndAllowed) {
+  ContainerConfig config = Config();
+  config.devices = {{.host_path = "/dev/null", .container_path = "/dev/nothing", .permissions = "rw"}};
+  config.device_cgroup_rules = {"c 10:* r"};
+  const json spec = Build(config);
+  EXPECT_EQ(spec["linux"]["devices"][0]["path"], "/dev/nothing");
+  EXPECT_EQ(spec["linux"]["devices"][0]["minor"], 3);
+  const json& rules = spec["linux"]["resources"]["devices"];
+  EXPECT_EQ(rules[8], json::parse(R"({"allow":true,"type":"c","major":1,"minor":3,"access":"rw"})"));
+  EXPECT_EQ(rules[9], json::parse(R"({"allow":true,"type":"c","major":10,"access":"r"})"));
+
+  config.devices = {{.host_path = "/dev/does-not-exist", .container_path = ""}};
+  EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kNotFound);
+  config.devices = {{.host_path = "/etc/hostname", .container_path = ""}};
+  EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
+  config.devices.clear();
+  config.device_cgroup_rules = {"x 1:2 r"};
+  EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SpecBuilderTest, InitRunsBeforeTheCommand) {
+  ContainerConfig config = Config();
+  config.init_path = "/usr/lib/gantry/init";
+  const json spec = Build(config);
+  EXPECT_EQ(spec["process"]["args"], (json{"/dev/gantry-init", "--", "sh"}));
+  EXPECT_EQ((*Mount(spec, "/dev/gantry-init"))["source"], "/usr/lib/gantry/init");
+}
+
+TEST(SpecBuilderTest, SecurityOptions) {
+  ContainerConfig config = Config();
+  EXPECT_TRUE(ApplySecurityOption("no-new-privileges", config).ok());
+  EXPECT_TRUE(ApplySecurityOption("seccomp=unconfined", config).ok());
+  EXPECT_TRUE(ApplySecurityOption("apparmor:mine", config).ok());
+  EXPECT_TRUE(ApplySecurityOption("systempaths=unconfined", config).ok());
+  const json spec = Build(config);
+  EXPECT_EQ(spec["process"]["noNewPrivileges"], true);
+  EXPECT_EQ(spec["process"]["apparmorProfile"], "mine");
+  EXPECT_FALSE(spec["linux"].contains("seccomp"));
+  EXPECT_FALSE(spec["linux"].contains("maskedPaths"));
+  EXPECT_TRUE(ApplySecurityOption(R"(seccomp={"defaultAction":"SCMP_ACT_ALLOW"})", config).ok());
+  EXPECT_EQ(Build(config)["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ALLOW");
+  for (const char* option : {"", "nonsense", "seccomp", "apparmor=", "no-new-privileges=maybe"}) {
+    EXPECT_EQ(ApplySecurityOption(option, config).code(), absl::StatusCode::kInvalidArgument) << option;
+  }
+}
+
+TEST(SpecBuilderTest, LimitsAndResources) {
+  ContainerConfig config = Config();
+  config.rlimits = {*ParseUlimit("nofile=1024:2048"), *ParseUlimit("RLIMIT_CORE=-1")};
+  config.resources.memory_limit_bytes = 64 << 20;
+  config.resources.pids_limit = 50;
+  config.oom_score_adj = 300;
+  const json spec = Build(config);
+  EXPECT_EQ(spec["process"]["rlimits"][0], json::parse(R"({"type":"RLIMIT_NOFILE","soft":1024,"hard":2048})"));
+  EXPECT_EQ(spec["linux"]["resources"]["memory"]["limit"], 67108864);
+  EXPECT_EQ(spec["linux"]["resources"]["pids"]["limit"], 50);
+  EXPECT_EQ(spec["process"]["oomScoreAdj"], 300);
+  for (const char* text : {"", "nofile", "nofile=", "nofile=2:1", "x=1", "nofile=1:2:3", "nofile=a"}) {
+    EXPECT_EQ(ParseUlimit(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
+  }
+  config.oom_score_adj = 1001;
+  EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SpecBuilderTest, HostnamesAreChecked) {
+  for (const std::string& name : {std::string("a b"), std::string("a\n"), std::string(65, 'a'), std::string("-x")}) {
+    ContainerConfig config = Config();
+    config.hostname = name;
+    EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument) << name;
+  }
+}
+
+TEST(ApplyImageConfigTest, EntrypointAndCommandFollowDocker) {
+  ImageConfig image;
+  image.entrypoint = {"/entry"};
+  image.cmd = {"serve"};
+  image.env = {"A=image", "B=image"};
+  image.working_dir = "srv";
+  image.user = "web";
+  const auto args = [&](std::optional<std::vector<std::string>> entrypoint, std::vector<std::string> command) {
+    ContainerConfig config;
+    EXPECT_TRUE(ApplyImageConfig(image, entrypoint, command, config).ok());
+    return config.args;
+  };
+  using Args = std::vector<std::string>;
+  EXPECT_EQ(args(std::nullopt, {}), (Args{"/entry", "serve"}));
+  EXPECT_EQ(args(std::nullopt, {"x"}), (Args{"/entry", "x"}));
+  EXPECT_EQ(args(Args{"/other"}, {}), (Args{"/other"}));
+  EXPECT_EQ(args(Args{}, {"x"}), (Args{"x"}));
+  ContainerConfig none;
+  EXPECT_EQ(ApplyImageConfig(image, Args{}, {}, none).code(), absl::StatusCode::kInvalidArgument);
+
+  ContainerConfig config;
+  config.env = {"A=user"};
+  ASSERT_TRUE(ApplyImageConfig(image, std::nullopt, {}, config).ok());
+  EXPECT_EQ(config.env, (Args{"A=image", "B=image", "A=user"}));
+  EXPECT_EQ(config.working_dir, "/srv");
+  EXPECT_EQ(config.user, "web");
+}
+
+TEST(BuildExecProcessTest, TakesOverWhatConfinesTheContainer) {
+  ContainerConfig config = Config();
+  config.env = {"A=1"};
+  config.no_new_privileges = true;
+  config.rlimits = {*ParseUlimit("nofile=10")};
+  auto spec = BuildSpec(config, Root(), Host());
+  ASSERT_TRUE(spec.ok());
+  auto process = BuildExecProcess(*spec, {.args = {"id"}, .env = {"A=2", "C=3"}, .working_dir = "/tmp", .user = "web", .terminal = true},
+                                  User{.uid = 33, .gid = 34, .additional_gids = {34}, .name = "web", .home = "/"}, Host());
+  ASSERT_TRUE(process.ok()) << process.status();
+  EXPECT_EQ(process->args, std::vector<std::string>{"id"});
+  EXPECT_EQ(process->env, (std::vector<std::string>{"TERM=xterm", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                                                    "HOSTNAME=0123456789ab", "A=2", "C=3"}));
+  EXPECT_EQ(process->cwd, "/tmp");
+  EXPECT_EQ(process->uid, 33u);
+  EXPECT_TRUE(process->terminal);
+  EXPECT_TRUE(process->no_new_privileges);
+  EXPECT_EQ(process->bounding.size(), 14u);
+  EXPECT_TRUE(process->effective.empty());
+  EXPECT_EQ(process->rlimits.size(), 1u);
+
+  auto privileged = BuildExecProcess(*spec, {.args = {"id"}, .privileged = true}, std::nullopt, Host());
+  ASSERT_TRUE(privileged.ok());
+  EXPECT_EQ(privileged->effective.size(), 41u);
+  EXPECT_EQ(BuildExecProcess(*spec, {}, std::nullopt, Host()).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(HostFactsTest, ProbeSeesThisMachine) {
+  const HostFacts host = HostFacts::Probe();
+  EXPECT_GT(host.kernel_major, 3);
+  EXPECT_GE(host.last_capability, 37);
+  EXPECT_EQ(host.hard_rlimits.count("RLIMIT_NOFILE"), 1u);
+  EXPECT_FALSE(host.architecture.empty());
+}
+
+}  // namespace
+}  // namespace gantry::oci
