@@ -1,0 +1,527 @@
+// Looking at containers: lists, inspection, processes, numbers. Nothing here waits for an operation on a container.
+#include <dirent.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <set>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "base/subprocess.h"
+#include "re2/re2.h"
+#include "snapshotter/layer_diff.h"
+#include "supervisor/core/container_service.h"
+#include "supervisor/core/container_spec.h"
+#include "supervisor/oci/runtime_spec.h"
+#include "supervisor/runtime/shim_registry.h"
+
+namespace gantry::core {
+namespace {
+
+void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
+  if (at == absl::InfinitePast()) return;
+  const int64_t nanos = absl::ToUnixNanos(at);
+  out->set_seconds(nanos / 1000000000);
+  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+}
+
+bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timestamp& b) {
+  return std::make_pair(a.seconds(), a.nanos()) < std::make_pair(b.seconds(), b.nanos());
+}
+
+absl::string_view StateName(v1::ContainerState state) {
+  switch (state) {
+    case v1::CONTAINER_STATE_CREATED: return "created";
+    case v1::CONTAINER_STATE_RUNNING: return "running";
+    case v1::CONTAINER_STATE_PAUSED: return "paused";
+    case v1::CONTAINER_STATE_RESTARTING: return "restarting";
+    case v1::CONTAINER_STATE_REMOVING: return "removing";
+    case v1::CONTAINER_STATE_EXITED: return "exited";
+    case v1::CONTAINER_STATE_DEAD: return "dead";
+    default: return "unknown";
+  }
+}
+
+// The filters of `ps`, docker's: values of one key are alternatives, but for labels, which must all hold.
+absl::StatusOr<bool> Passes(const google::protobuf::RepeatedPtrField<v1::Filter>& filters,
+                            const v1::ContainerSummary& container,
+                            const std::function<absl::StatusOr<v1::ContainerSummary>(const std::string&)>& find) {
+  std::map<std::string, bool> passed;
+  for (const v1::Filter& filter : filters) {
+    const std::string& value = filter.value();
+    bool holds = false;
+    if (filter.key() == "id") {
+      holds = absl::StartsWith(container.id(), value);
+    } else if (filter.key() == "name") {
+      RE2 pattern(value, RE2::Quiet);
+      if (!pattern.ok()) return absl::InvalidArgumentError(absl::StrCat("filter name: \"", value, "\" is not a regular expression"));
+      holds = RE2::PartialMatch(container.name(), pattern) || RE2::PartialMatch("/" + container.name(), pattern);
+    } else if (filter.key() == "label") {
+      std::pair<std::string, std::string> pair = absl::StrSplit(value, absl::MaxSplits('=', 1));
+      auto it = container.labels().find(pair.first);
+      holds = it != container.labels().end() && (!absl::StrContains(value, '=') || it->second == pair.second);
+      if (!holds) return false;
+    } else if (filter.key() == "status") {
+      static const std::set<std::string> kKnown = {"created", "restarting", "running", "removing", "paused", "exited", "dead"};
+      if (kKnown.count(value) == 0) return absl::InvalidArgumentError(absl::StrCat("filter status: \"", value, "\" is no state of a container"));
+      holds = StateName(container.state()) == value;
+    } else if (filter.key() == "exited") {
+      uint32_t code = 0;
+      if (!absl::SimpleAtoi(value, &code)) return absl::InvalidArgumentError(absl::StrCat("filter exited: \"", value, "\" is not a number"));
+      holds = container.state() == v1::CONTAINER_STATE_EXITED && container.exit_code() == code;
+    } else if (filter.key() == "ancestor") {
+      holds = container.image() == value || absl::EndsWith(container.image(), "/" + value) ||
+              absl::EndsWith(container.image(), absl::StrCat("/", value, ":latest")) ||
+              container.image_id() == value || absl::StartsWith(absl::StripPrefix(container.image_id(), "sha256:"), absl::StripPrefix(value, "sha256:"));
+    } else if (filter.key() == "before" || filter.key() == "since") {
+      absl::StatusOr<v1::ContainerSummary> other = find(value);
+      if (!other.ok()) return other.status();
+      holds = filter.key() == "before" ? Before(container.created_at(), other->created_at())
+                                       : Before(other->created_at(), container.created_at());
+    } else if (filter.key() == "health") {
+      holds = value == (container.health().empty() ? "none" : container.health());
+    } else if (filter.key() == "network") {
+      holds = container.network_mode() == value || std::find(container.networks().begin(), container.networks().end(), value) != container.networks().end();
+    } else if (filter.key() == "volume") {
+      holds = std::any_of(container.mounts().begin(), container.mounts().end(), [&](const v1::MountPoint& mount) {
+        return mount.source() == value || mount.destination() == value || mount.name() == value;
+      });
+    } else if (filter.key() == "publish" || filter.key() == "expose" || filter.key() == "is-task" || filter.key() == "isolation") {
+      holds = filter.key() == "is-task" && value == "false";
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("filter \"", filter.key(), "\" is not known; use ancestor, before, exited, "
+                                                     "health, id, label, name, network, since, status or volume"));
+    }
+    passed[filter.key()] = passed[filter.key()] || holds;
+  }
+  return std::all_of(passed.begin(), passed.end(), [](const auto& entry) { return entry.second; });
+}
+
+// Jiffies of all CPUs together, in nanoseconds.
+uint64_t HostCpuNanos() {
+  absl::StatusOr<std::string> text = ReadFile("/proc/stat", 1 << 20);
+  if (!text.ok()) return 0;
+  uint64_t ticks = 0;
+  std::vector<absl::string_view> words = absl::StrSplit(text->substr(0, text->find('\n')), ' ', absl::SkipEmpty());
+  for (size_t i = 1; i < words.size() && i <= 8; ++i) {
+    uint64_t value = 0;
+    if (absl::SimpleAtoi(words[i], &value)) ticks += value;
+  }
+  return ticks * (1000000000ull / static_cast<uint64_t>(sysconf(_SC_CLK_TCK)));
+}
+
+uint64_t StatOr(const google::protobuf::Map<std::string, uint64_t>& stat, const char* name) {
+  auto it = stat.find(name);
+  return it == stat.end() ? 0 : it->second;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<ContainerService::Loaded>> ContainerService::LoadAll(const CallContext& context) {
+  const metadata::Scope scope{context.ns, ""};
+  Stores& stores = *parts_.stores;
+  std::vector<Loaded> all;
+  absl::flat_hash_map<std::string, size_t> where;
+  GANTRY_RETURN_IF_ERROR(stores.containers.List(scope, metadata::Filter(), [&](const record::v1::Container& record) {
+    Loaded& loaded = all.emplace_back();
+    loaded.scope = scope;
+    loaded.record = record;
+    ReadIntent(loaded);
+    where.emplace(record.id(), all.size() - 1);
+    return absl::OkStatus();
+  }));
+  GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(scope, [&](absl::string_view id, const record::v1::ContainerState& state) {
+    auto it = where.find(id);
+    if (it != where.end()) all[it->second].state = state;
+    return absl::OkStatus();
+  }));
+  GANTRY_RETURN_IF_ERROR(stores.names.List(scope, [&](const metadata::NamedContainer& named) {
+    auto it = where.find(named.id);
+    if (it != where.end()) all[it->second].name = named.name;
+    return absl::OkStatus();
+  }));
+  return all;
+}
+
+v1::ContainerSummary ContainerService::Summarize(const Loaded& loaded, const Process* task) const {
+  v1::ContainerSummary out;
+  out.set_id(loaded.id());
+  out.set_name(loaded.name);
+  out.set_image(loaded.config.image());
+  out.set_image_id(loaded.image_id);
+  for (const std::string& word : loaded.config.entrypoint().values()) out.add_command(word);
+  for (const std::string& word : loaded.config.command()) out.add_command(word);
+  *out.mutable_created_at() = loaded.record.created_at();
+  if (loaded.state.has_started_at()) *out.mutable_started_at() = loaded.state.started_at();
+  if (loaded.state.has_finished_at()) *out.mutable_finished_at() = loaded.state.finished_at();
+  out.set_exit_code(loaded.state.exit_code());
+  out.set_restart_count(static_cast<int32_t>(loaded.state.restart_count()));
+  out.set_oom_killed(loaded.state.oom_killed());
+  *out.mutable_labels() = loaded.config.labels();
+  out.set_network_mode(loaded.config.network_mode().empty() || loaded.config.network_mode() == "default" ? "none" : loaded.config.network_mode());
+  out.add_networks(out.network_mode());
+  out.set_platform(loaded.config.platform());
+  for (const v1::Mount& mount : loaded.config.mounts()) {
+    v1::MountPoint* point = out.add_mounts();
+    point->set_type(mount.type() == v1::Mount::TMPFS ? "tmpfs" : "bind");
+    point->set_source(mount.source());
+    point->set_destination(mount.target());
+    point->set_read_write(!mount.read_only());
+    point->set_mode(mount.read_only() ? "ro" : "");
+    if (mount.type() == v1::Mount::BIND) point->set_propagation(mount.propagation().empty() ? "rprivate" : mount.propagation());
+  }
+  switch (loaded.state.status()) {
+    case record::v1::ContainerState::CREATED: out.set_state(v1::CONTAINER_STATE_CREATED); break;
+    default: out.set_state(v1::CONTAINER_STATE_EXITED); break;
+  }
+  if (task != nullptr) {
+    out.set_pid(task->pid);
+    switch (task->status) {
+      case ProcessStatus::kCreated: out.set_state(v1::CONTAINER_STATE_CREATED); break;
+      case ProcessStatus::kRunning: out.set_state(v1::CONTAINER_STATE_RUNNING); break;
+      case ProcessStatus::kPaused:
+      case ProcessStatus::kPausing: out.set_state(v1::CONTAINER_STATE_PAUSED); break;
+      case ProcessStatus::kStopped:
+        out.set_state(v1::CONTAINER_STATE_EXITED);
+        out.set_exit_code(task->exit_status);
+        out.set_oom_killed(task->oom_killed);
+        SetTimestamp(task->exited_at, out.mutable_finished_at());
+        out.set_pid(0);
+        break;
+      case ProcessStatus::kUnknown: out.set_state(v1::CONTAINER_STATE_DEAD); break;
+    }
+    if (!out.has_started_at()) SetTimestamp(task->started_at, out.mutable_started_at());
+  }
+  if (loaded.state.removing()) out.set_state(v1::CONTAINER_STATE_REMOVING);
+  return out;
+}
+
+absl::StatusOr<v1::ListContainersResponse> ContainerService::List(const CallContext& context,
+                                                                  const v1::ListContainersRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(std::vector<Loaded> all, LoadAll(context));
+  absl::flat_hash_map<std::string, Process> tasks;
+  for (auto& [ns, process] : parts_.tasks->List(context.ns)) tasks.emplace(process.container_id, std::move(process));
+  auto task_of = [&tasks](const std::string& id) -> const Process* {
+    auto it = tasks.find(id);
+    return it == tasks.end() ? nullptr : &it->second;
+  };
+  std::sort(all.begin(), all.end(), [](const Loaded& a, const Loaded& b) {
+    return Before(b.record.created_at(), a.record.created_at());
+  });
+  bool any_state = request.all() || request.limit() > 0;
+  for (const v1::Filter& filter : request.filters()) {
+    if (filter.key() == "status" || filter.key() == "exited") any_state = true;
+  }
+  auto find = [&](const std::string& text) -> absl::StatusOr<v1::ContainerSummary> {
+    GANTRY_ASSIGN_OR_RETURN(Loaded other, Load(context, text));
+    return Summarize(other, task_of(other.id()));
+  };
+  v1::ListContainersResponse response;
+  for (const Loaded& loaded : all) {
+    v1::ContainerSummary summary = Summarize(loaded, task_of(loaded.id()));
+    if (!any_state && summary.state() != v1::CONTAINER_STATE_RUNNING && summary.state() != v1::CONTAINER_STATE_PAUSED &&
+        summary.state() != v1::CONTAINER_STATE_RESTARTING) {
+      continue;
+    }
+    GANTRY_ASSIGN_OR_RETURN(bool passes, Passes(request.filters(), summary, find));
+    if (!passes) continue;
+    if (request.size() && !loaded.record.snapshot_key().empty()) {
+      absl::StatusOr<metadata::SnapshotNamespace> snapshots = parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
+      if (snapshots.ok()) {
+        int64_t total = 0;
+        std::string key = loaded.record.snapshot_key();
+        for (bool own = true; !key.empty(); own = false) {
+          absl::StatusOr<snapshot::Usage> usage = snapshots->Usage(key);
+          if (!usage.ok()) break;
+          if (own) summary.set_size_rw_bytes(usage->size_bytes);
+          total += usage->size_bytes;
+          absl::StatusOr<snapshot::Info> info = snapshots->Stat(key);
+          key = info.ok() ? info->parent : "";
+        }
+        summary.set_size_rootfs_bytes(total);
+      }
+    }
+    *response.add_containers() = std::move(summary);
+    if (request.limit() > 0 && response.containers_size() >= request.limit()) break;
+  }
+  return response;
+}
+
+absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext& context, const std::string& container,
+                                                               bool size) {
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  v1::ContainerDetails details;
+  *details.mutable_summary() = Summarize(loaded, task.ok() ? &*task : nullptr);
+  *details.mutable_config() = loaded.config;
+  absl::StatusOr<oci::RuntimeSpec> spec = oci::RuntimeSpec::Parse(loaded.record.spec().value());
+  if (spec.ok()) {
+    std::vector<std::string> args = spec->args();
+    if (!args.empty()) {
+      details.set_path(args.front());
+      for (size_t i = 1; i < args.size(); ++i) details.add_args(args[i]);
+    }
+    details.set_cgroup_path(spec->cgroups_path());
+    if (!loaded.ours) {
+      for (const std::string& word : args) details.mutable_summary()->add_command(word);
+    }
+  }
+  details.set_error(loaded.state.error());
+  if (task.ok() && !task->reason.empty()) details.set_error(task->reason);
+  details.set_driver(loaded.record.snapshotter());
+  details.set_snapshot_key(loaded.record.snapshot_key());
+  details.set_runtime(!loaded.config.runtime().empty() ? loaded.config.runtime()
+                      : loaded.ours                    ? parts_.default_runtime
+                                                       : loaded.record.runtime().name());
+  details.set_pod_id(loaded.record.sandbox());
+  if (loaded.ours) {
+    const std::string directory = Directory(context.ns, loaded.id());
+    if (loaded.config.log().driver() != "none") details.set_log_path(directory + "/container.log");
+    details.set_hostname_path(directory + "/hostname");
+    details.set_hosts_path(directory + "/hosts");
+    details.set_resolv_conf_path(directory + "/resolv.conf");
+  }
+  if (task.ok()) {
+    absl::StatusOr<std::string> bundle = parts_.tasks->BundleDirectory(context.ns, loaded.id());
+    if (bundle.ok()) details.set_bundle_path(*bundle);
+    absl::StatusOr<std::shared_ptr<runtime::Shim>> shim = parts_.tasks->Shim(context.ns, loaded.id());
+    if (shim.ok()) details.set_shim_pid((*shim)->process().pid);
+  }
+  absl::StatusOr<metadata::SnapshotNamespace> snapshots = parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
+  if (snapshots.ok() && !loaded.record.snapshot_key().empty()) {
+    absl::StatusOr<std::vector<snapshot::Mount>> mounts = snapshots->Mounts(loaded.record.snapshot_key());
+    if (mounts.ok() && mounts->size() == 1) {
+      for (const std::string& option : mounts->front().options) {
+        std::pair<absl::string_view, absl::string_view> pair = absl::StrSplit(option, absl::MaxSplits('=', 1));
+        static const std::map<absl::string_view, const char*> kNames = {
+            {"lowerdir", "LowerDir"}, {"upperdir", "UpperDir"}, {"workdir", "WorkDir"}};
+        auto name = kNames.find(pair.first);
+        if (name != kNames.end()) (*details.mutable_graph_driver_data())[name->second] = std::string(pair.second);
+      }
+    }
+    if (size) {
+      absl::StatusOr<snapshot::Usage> usage = snapshots->Usage(loaded.record.snapshot_key());
+      if (usage.ok()) details.mutable_summary()->set_size_rw_bytes(usage->size_bytes);
+    }
+  }
+  return details;
+}
+
+absl::StatusOr<v1::TopResponse> ContainerService::Top(const CallContext& context, const v1::TopRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
+  GANTRY_ASSIGN_OR_RETURN(shim::v1::PidsResponse pids, parts_.tasks->Pids(context, loaded.id()));
+  std::set<int> wanted;
+  for (const auto& process : pids.processes()) wanted.insert(process.pid());
+  std::vector<std::string> arguments(request.ps_args().begin(), request.ps_args().end());
+  if (arguments.empty()) arguments = {"-ef"};
+  for (const std::string& argument : arguments) {
+    // ps runs on the host, as root: only what chooses and formats columns may reach it.
+    if (argument.find('\0') != std::string::npos || argument.size() > 256) {
+      return absl::InvalidArgumentError("top: malformed argument for ps");
+    }
+  }
+  Command command;
+  command.argv = {"ps"};
+  command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
+  command.timeout = absl::Seconds(10);
+  GANTRY_ASSIGN_OR_RETURN(CommandResult result, RunCommand(command, "", 8 << 20, context.cancel));
+  if (!result.status.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("top: ps: ", result.status.ToString(), ": ", absl::StripTrailingAsciiWhitespace(result.err)));
+  }
+  v1::TopResponse response;
+  int pid_column = -1;
+  for (absl::string_view line : absl::StrSplit(result.out, '\n', absl::SkipEmpty())) {
+    std::vector<absl::string_view> fields = absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    if (response.titles().empty()) {
+      for (size_t i = 0; i < fields.size(); ++i) {
+        response.add_titles(std::string(fields[i]));
+        if (fields[i] == "PID") pid_column = static_cast<int>(i);
+      }
+      if (pid_column < 0) return absl::InvalidArgumentError("top: the chosen ps output has no PID column");
+      continue;
+    }
+    int pid = 0;
+    if (static_cast<int>(fields.size()) <= pid_column || !absl::SimpleAtoi(fields[pid_column], &pid) || wanted.count(pid) == 0) continue;
+    // The last column (the command) holds everything that is left of the line.
+    const int columns = response.titles_size();
+    v1::StringList* row = response.add_processes();
+    for (int i = 0; i < columns && i < static_cast<int>(fields.size()); ++i) {
+      if (i + 1 == columns) {
+        row->add_values(std::string(line.substr(static_cast<size_t>(fields[i].data() - line.data()))));
+      } else {
+        row->add_values(std::string(fields[i]));
+      }
+    }
+  }
+  return response;
+}
+
+absl::StatusOr<v1::StatsResponse> ContainerService::Stats(const CallContext& context, const v1::StatsRequest& request,
+                                                          std::map<std::string, v1::ContainerStats>& previous) {
+  struct Wanted {
+    std::string id, name;
+    bool running;
+  };
+  std::vector<Wanted> wanted;
+  if (request.containers().empty()) {
+    v1::ListContainersRequest list;
+    list.set_all(request.all());
+    GANTRY_ASSIGN_OR_RETURN(v1::ListContainersResponse listed, List(context, list));
+    for (const v1::ContainerSummary& container : listed.containers()) {
+      wanted.push_back({container.id(), container.name(), container.state() == v1::CONTAINER_STATE_RUNNING || container.state() == v1::CONTAINER_STATE_PAUSED});
+    }
+  } else {
+    for (const std::string& text : request.containers()) {
+      GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found, parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, text));
+      absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, found.id, "");
+      wanted.push_back({found.id, found.name, task.ok() && task->status != ProcessStatus::kStopped});
+    }
+  }
+  const uint64_t memory_total = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  v1::StatsResponse response;
+  std::map<std::string, v1::ContainerStats> latest;
+  for (const Wanted& one : wanted) {
+    v1::ContainerStats stats;
+    stats.set_id(one.id);
+    stats.set_name(one.name);
+    stats.set_running(one.running);
+    stats.set_online_cpus(static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_ONLN)));
+    if (one.running) {
+      absl::StatusOr<shim::v1::StatsResponse> raw = parts_.tasks->Stats(context, one.id);
+      if (!raw.ok()) continue;
+      *stats.mutable_read_at() = raw->read_at();
+      stats.set_cpu_total_nanos(raw->cpu_usage_nanos());
+      stats.set_cpu_user_nanos(raw->cpu_user_nanos());
+      stats.set_cpu_system_nanos(raw->cpu_system_nanos());
+      stats.set_host_cpu_nanos(HostCpuNanos());
+      stats.set_throttled_periods(raw->cpu_throttled_periods());
+      stats.set_throttled_nanos(raw->cpu_throttled_nanos());
+      const uint64_t inactive = StatOr(raw->memory_stat(), raw->cgroup_v2() ? "inactive_file" : "total_inactive_file");
+      stats.set_memory_usage_bytes(raw->memory_usage_bytes() > inactive ? raw->memory_usage_bytes() - inactive : raw->memory_usage_bytes());
+      stats.set_memory_limit_bytes(std::min(raw->memory_limit_bytes(), memory_total));
+      if (stats.memory_limit_bytes() == 0) stats.set_memory_limit_bytes(memory_total);
+      stats.set_memory_max_usage_bytes(raw->memory_max_usage_bytes());
+      *stats.mutable_memory_stat() = raw->memory_stat();
+      for (const auto& network : raw->networks()) {
+        stats.set_network_rx_bytes(stats.network_rx_bytes() + network.rx_bytes());
+        stats.set_network_tx_bytes(stats.network_tx_bytes() + network.tx_bytes());
+      }
+      for (const auto& device : raw->block_io()) {
+        stats.set_block_read_bytes(stats.block_read_bytes() + device.read_bytes());
+        stats.set_block_write_bytes(stats.block_write_bytes() + device.write_bytes());
+      }
+      stats.set_pids_current(raw->pids_current());
+      stats.set_pids_limit(raw->pids_limit() == UINT64_MAX ? 0 : raw->pids_limit());
+      if (stats.memory_limit_bytes() > 0) {
+        stats.set_memory_percent(100.0 * static_cast<double>(stats.memory_usage_bytes()) / static_cast<double>(stats.memory_limit_bytes()));
+      }
+      auto before = previous.find(one.id);
+      if (before != previous.end()) {
+        *stats.mutable_previous_read_at() = before->second.read_at();
+        stats.set_previous_cpu_total_nanos(before->second.cpu_total_nanos());
+        stats.set_previous_host_cpu_nanos(before->second.host_cpu_nanos());
+        const double used = static_cast<double>(stats.cpu_total_nanos()) - static_cast<double>(before->second.cpu_total_nanos());
+        const double host = static_cast<double>(stats.host_cpu_nanos()) - static_cast<double>(before->second.host_cpu_nanos());
+        if (used > 0 && host > 0) stats.set_cpu_percent(used / host * stats.online_cpus() * 100.0);
+      }
+    }
+    latest[one.id] = stats;
+    *response.add_containers() = std::move(stats);
+  }
+  previous = std::move(latest);
+  return response;
+}
+
+absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& context, const std::string& container) {
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
+  if (loaded.record.snapshot_key().empty()) {
+    return absl::FailedPreconditionError(absl::StrCat("container ", container, " has no root file system of ours"));
+  }
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
+  GANTRY_ASSIGN_OR_RETURN(snapshot::Info info, snapshots.Stat(loaded.record.snapshot_key()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> newer, snapshots.Mounts(loaded.record.snapshot_key()));
+  std::vector<snapshot::Mount> older;
+  const std::string view = absl::StrCat(loaded.id(), "-diff-", absl::ToUnixNanos(absl::Now()));
+  if (!info.parent.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(older, snapshots.View(view, info.parent, {}));
+  }
+  v1::DiffResponse response;
+  absl::Status listed = snapshot::ListChanges(older, newer, [&response](const snapshot::Change& change) {
+    v1::DiffResponse::Change* out = response.add_changes();
+    out->set_kind(static_cast<v1::DiffResponse::Kind>(change.kind));
+    out->set_path(change.path);
+    return absl::OkStatus();
+  }, context.cancel);
+  if (!info.parent.empty()) {
+    absl::Status removed = snapshots.Remove(view);
+    if (listed.ok()) listed = removed;
+  }
+  GANTRY_RETURN_IF_ERROR(listed);
+  return response;
+}
+
+absl::StatusOr<v1::PruneContainersResponse> ContainerService::Prune(const CallContext& context,
+                                                                    const v1::PruneContainersRequest& request) {
+  v1::ListContainersRequest list;
+  list.set_all(true);
+  list.set_size(true);
+  absl::Time until = absl::InfiniteFuture();
+  for (const v1::Filter& filter : request.filters()) {
+    if (filter.key() == "label") {
+      *list.add_filters() = filter;
+    } else if (filter.key() == "until") {
+      absl::Duration age;
+      std::string error;
+      if (absl::ParseDuration(filter.value(), &age)) {
+        until = absl::Now() - age;
+      } else if (!absl::ParseTime(absl::RFC3339_full, filter.value(), &until, &error)) {
+        return absl::InvalidArgumentError(absl::StrCat("filter until: \"", filter.value(), "\" is neither a duration nor a time"));
+      }
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("filter \"", filter.key(), "\" is not known; use label or until"));
+    }
+  }
+  GANTRY_ASSIGN_OR_RETURN(v1::ListContainersResponse listed, List(context, list));
+  v1::PruneContainersResponse response;
+  for (const v1::ContainerSummary& container : listed.containers()) {
+    if (container.state() != v1::CONTAINER_STATE_EXITED && container.state() != v1::CONTAINER_STATE_CREATED) continue;
+    if (absl::FromUnixSeconds(container.created_at().seconds()) > until) continue;
+    OperationLock lock = locks_.Acquire(context.ns, container.id());
+    absl::StatusOr<Loaded> loaded = Load(context, container.id());
+    if (!loaded.ok() || !loaded->ours) continue;
+    absl::Status removed = RemoveLocked(context, *loaded, false);
+    if (absl::IsFailedPrecondition(removed)) continue;  // started meanwhile
+    GANTRY_RETURN_IF_ERROR(removed);
+    response.add_deleted(container.id());
+    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + container.size_rw_bytes());
+  }
+  return response;
+}
+
+absl::StatusOr<std::string> ContainerService::LogPath(const CallContext& context, const std::string& container) {
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
+  if (!loaded.ours) {
+    return absl::FailedPreconditionError(absl::StrCat("container ", container, " was made by another client, which keeps its output"));
+  }
+  if (loaded.config.log().driver() == "none") {
+    return absl::FailedPreconditionError(absl::StrCat("container ", container, " keeps no log (--log-driver none)"));
+  }
+  return Directory(context.ns, loaded.id()) + "/container.log";
+}
+
+bool ContainerService::MayWriteLog(const CallContext& context, const std::string& container) {
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, container, "");
+  return task.ok() && task->status != ProcessStatus::kStopped;
+}
+
+}  // namespace gantry::core
