@@ -3,7 +3,7 @@
 // The first write to any cgroup.procs after a pause waits for a grace period of the whole machine (6 ms typically); the
 // writes that follow within some milliseconds are cheap. A request that will end in a container starting, or an exec, calls
 // Poke() first: a background thread then rewrites the daemon's own pid into the cgroup it is in already (nothing moves), and
-// the runtime's write, a few milliseconds later, finds the lock cheap.
+// the runtime's write, a few milliseconds later, finds the lock cheap. It repeats the write, now cheap, for some 50 ms more.
 //
 // Thread-safe; Poke() never blocks. Where no cgroup.procs may be written it does nothing.
 #ifndef GANTRY_SUPERVISOR_RUNTIME_CGROUP_WARMER_H_
@@ -24,12 +24,12 @@ class CgroupWarmer {
   CgroupWarmer& operator=(const CgroupWarmer&) = delete;
 
   void Poke();
-  // Writes made so far; pokes that found one in progress, or just done, make none.
+  // Writes made so far. However often it is poked, there are no more than one in 6 ms.
   uint64_t writes() const;
 
  private:
   struct State;
-  const std::unique_ptr<State> state_;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace gantry::runtime

@@ -51,6 +51,7 @@ class FakeShim {
  private:
   struct State;
   class Service;
+  class Attached;
   const std::unique_ptr<State> state_;
 };
 

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "base/unique_fd.h"
 #include "proto/shim/v1/shim.pb.h"
 
 namespace gantry::runtime {
@@ -74,6 +75,10 @@ struct AutoInputs {
   bool controllers_mountable = false;  // tried: every unmounted_v1_controllers can be mounted in a private namespace
 };
 absl::StatusOr<std::string> ChooseAuto(const AutoInputs& inputs, std::string* reason);
+
+// Mounts a v1 controller at no place in any file tree; reach it by /proc/self/fd/N. While the descriptor is open the hierarchy
+// stays, so that a shim's mount of it joins at once instead of waiting for the kernel to tear down the one before.
+absl::StatusOr<UniqueFd> MountDetachedController(const std::string& controller);
 
 class RuntimeProbe {
  public:

@@ -61,6 +61,9 @@ class ShimLauncher {
 // pidfd of the process if it is still the one named. kNotFound: it ended.
 absl::StatusOr<UniqueFd> OpenShimPidfd(const ShimProcess& process);
 
+// Collects the zombie of a shim that was started without a zygote, and so is a child of this process. Harmless otherwise.
+void ReapIfChild(int pidfd);
+
 }  // namespace gantry::runtime
 
 #endif  // GANTRY_SUPERVISOR_RUNTIME_SHIM_LAUNCHER_H_

@@ -51,6 +51,7 @@ struct Observation {
   Answer answer = Answer::kNobody;
   // As the shim tells it; STATUS_EMPTY: it was never asked to create.
   shim::v1::Status init_status = shim::v1::STATUS_UNKNOWN;
+  bool removal_finished = false;  // the shim was told to delete and had done all of its part
   bool exit_record = false;     // the shim wrote down how the init process ended
   bool init_was_started = false;  // a pid was recorded: the container existed
 };
@@ -61,8 +62,8 @@ struct RecoveredTask {
   Verdict verdict = Verdict::kKeepUnknown;
   std::string reason;                          // one clause, for the log and for `inspect`
   std::optional<Bundle> bundle;                // absent when the launch record is
-  std::shared_ptr<Shim> shim;                  // kAdopt; kKeepUnknown when its process is known
-  std::optional<shim::v1::InfoResponse> info;  // kAdopt
+  std::shared_ptr<Shim> shim;                  // whenever its process lives: to use, to shut down, or to ask again
+  std::optional<shim::v1::InfoResponse> info;  // when it answered
   std::optional<TaskExit> exit;                // kMarkExited: recorded by the shim, or synthesised
 };
 

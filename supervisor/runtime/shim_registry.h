@@ -22,15 +22,23 @@ namespace gantry::runtime {
 
 class Shim {
  public:
-  Shim(Bundle bundle, ShimProcess process, UniqueFd pidfd)
+  // `client` that has been used with this shim already; null makes one.
+  Shim(Bundle bundle, ShimProcess process, UniqueFd pidfd,
+       std::unique_ptr<ShimClient> client = nullptr)
       : bundle_(std::move(bundle)), process_(process), pidfd_(std::move(pidfd)),
-        client_(bundle_.key(), bundle_.socket_path()) {}
+        client_(client != nullptr ? std::move(client)
+                                  : std::make_unique<ShimClient>(bundle_.key(),
+                                                                 bundle_.socket_path())) {}
+  // Leaves the process alone.
+  ~Shim();
+  Shim(const Shim&) = delete;
+  Shim& operator=(const Shim&) = delete;
 
   const TaskKey& key() const { return bundle_.key(); }
   const Bundle& bundle() const { return bundle_; }
   const ShimProcess& process() const { return process_; }
   int pidfd() const { return pidfd_.get(); }
-  ShimClient& client() { return client_; }
+  ShimClient& client() { return *client_; }
 
   // Sends SIGKILL to this very process; gone already is success.
   absl::Status KillShim();
@@ -41,7 +49,7 @@ class Shim {
   const Bundle bundle_;
   const ShimProcess process_;
   const UniqueFd pidfd_;
-  ShimClient client_;
+  const std::unique_ptr<ShimClient> client_;
 };
 
 class ShimRegistry {

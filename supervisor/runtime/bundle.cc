@@ -1,0 +1,433 @@
+#include "supervisor/runtime/bundle.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <set>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/errno_status.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "nlohmann/json.hpp"
+#include "openssl/sha.h"
+
+namespace gantry::runtime {
+namespace {
+
+constexpr size_t kMaxConfigBytes = 16 << 20;
+constexpr size_t kMaxRecordBytes = 4 << 20;
+constexpr size_t kMaxSpecDepth = 64;
+
+// What launching and recovery need to know of the spec. Read by SAX, because most of a spec is its seccomp profile and a tree
+// of it would be built for nothing on every start.
+class SpecReader : public nlohmann::json_sax<nlohmann::json> {
+ public:
+  std::string cgroups_path;
+  bool has_pid_namespace = false;
+  bool joins_pid_namespace = false;
+  std::optional<int64_t> root_gid;  // host id of gid 0 in the container's user namespace
+  std::string error;
+
+  bool null() override { return true; }
+  bool boolean(bool) override { return true; }
+  bool number_integer(number_integer_t value) override { return Number(value); }
+  bool number_unsigned(number_unsigned_t value) override {
+    return Number(static_cast<int64_t>(value));
+  }
+  bool number_float(number_float_t, const string_t&) override { return true; }
+  bool binary(binary_t&) override { return true; }
+  bool string(string_t& value) override {
+    if (At({"linux", "cgroupsPath"})) cgroups_path = value;
+    if (At({"linux", "namespaces", "[]", "type"})) namespace_type_ = value;
+    if (At({"linux", "namespaces", "[]", "path"})) namespace_path_ = value;
+    return true;
+  }
+  bool start_object(size_t) override { return Push(""); }
+  bool key(string_t& value) override {
+    path_.back() = value;
+    return true;
+  }
+  bool end_object() override {
+    path_.pop_back();
+    if (At({"linux", "namespaces", "[]"})) {
+      if (namespace_type_ == "pid") {
+        has_pid_namespace = true;
+        joins_pid_namespace = !namespace_path_.empty();
+      }
+      namespace_type_.clear();
+      namespace_path_.clear();
+    }
+    if (At({"linux", "gidMappings", "[]"})) {
+      if (mapping_container_id_ == 0) root_gid = mapping_host_id_;
+      mapping_container_id_ = 0;
+      mapping_host_id_ = 0;
+    }
+    return true;
+  }
+  bool start_array(size_t) override { return Push("[]"); }
+  bool end_array() override {
+    path_.pop_back();
+    return true;
+  }
+  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& e) override {
+    error = e.what();
+    return false;
+  }
+
+ private:
+  bool Push(absl::string_view name) {
+    if (path_.size() >= kMaxSpecDepth) {
+      error = absl::StrCat("nested deeper than ", kMaxSpecDepth);
+      return false;
+    }
+    path_.emplace_back(name);
+    return true;
+  }
+  bool Number(int64_t value) {
+    if (At({"linux", "gidMappings", "[]", "containerID"})) mapping_container_id_ = value;
+    if (At({"linux", "gidMappings", "[]", "hostID"})) mapping_host_id_ = value;
+    return true;
+  }
+  bool At(std::initializer_list<absl::string_view> path) const {
+    return path_.size() == path.size() && std::equal(path.begin(), path.end(), path_.begin());
+  }
+
+  std::vector<std::string> path_;  // "[]" stands for an array
+  std::string namespace_type_;
+  std::string namespace_path_;
+  int64_t mapping_container_id_ = 0;
+  int64_t mapping_host_id_ = 0;
+};
+
+absl::Status WriteRenamed(const std::string& path, absl::string_view data) {
+  const std::string temporary = path + ".new";
+  GANTRY_RETURN_IF_ERROR(WriteFile(temporary, data, 0600));
+  if (rename(temporary.c_str(), path.c_str()) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("rename ", temporary));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MakeDirectory(const std::string& path, mode_t mode) {
+  if (mkdir(path.c_str(), mode) != 0 && errno != EEXIST) {
+    return ErrnoToStatus(errno, absl::StrCat("mkdir ", path));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<bool> IsMountPoint(const std::string& path) {
+  struct statx info;
+  if (statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, 0, &info) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("statx ", path));
+  }
+  return (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+absl::Status MakePrivateMount(const std::string& path) {
+  GANTRY_ASSIGN_OR_RETURN(const bool mounted, IsMountPoint(path));
+  if (!mounted && mount(path.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("bind mount ", path, " onto itself"));
+  }
+  if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("make mount ", path, " private"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
+  DIR* directory = opendir(path.c_str());
+  if (directory == nullptr) return ErrnoToStatus(errno, absl::StrCat("open ", path));
+  const absl::Cleanup close = [directory] { closedir(directory); };
+  std::vector<std::string> names;
+  while (const dirent* entry = readdir(directory)) {
+    const absl::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::Status CheckName(absl::string_view what, absl::string_view name) {
+  const auto bad = [&](absl::string_view why) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " \"", absl::CHexEscape(name.substr(0, 64)), "\": ", why));
+  };
+  if (name.empty()) return bad("is empty");
+  if (name.size() > 255) return bad(absl::StrCat("is ", name.size(), " bytes long, at most 255"));
+  if (!absl::ascii_isalnum(name[0])) return bad("must start with a letter or a digit");
+  for (const char c : name) {
+    if (!absl::ascii_isalnum(c) && c != '_' && c != '.' && c != '-') {
+      return bad("may hold letters, digits, '_', '.' and '-' only");
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::string ToJson(const TaskKey& key, const LaunchRecord& launch) {
+  nlohmann::json out;
+  out["version"] = 1;
+  out["namespace"] = key.ns;
+  out["id"] = key.container_id;
+  out["boot_id"] = launch.boot_id;
+  out["created_at"] = absl::FormatTime(absl::RFC3339_full, launch.created_at, absl::UTCTimeZone());
+  out["cgroup_path"] = launch.cgroup_path;
+  out["private_pid_namespace"] = launch.private_pid_namespace;
+  // Binary, because a record must come back whole from any later version's fields too; base64 keeps the file text.
+  out["create"] = absl::Base64Escape(launch.create.SerializeAsString());
+  return out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+absl::StatusOr<LaunchRecord> FromJson(const TaskKey& key, const std::string& text) {
+  const nlohmann::json in = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  const auto damaged = [&](absl::string_view why) {
+    return absl::DataLossError(absl::StrCat("launch.json: ", why));
+  };
+  if (!in.is_object()) return damaged("is not a JSON object");
+  const auto text_at = [&](const char* name) {
+    const auto it = in.find(name);
+    return it != in.end() && it->is_string() ? it->get<std::string>() : std::string();
+  };
+  if (text_at("namespace") != key.ns || text_at("id") != key.container_id) {
+    return damaged(absl::StrCat("belongs to ", text_at("namespace"), "/", text_at("id")));
+  }
+  LaunchRecord launch;
+  launch.boot_id = text_at("boot_id");
+  launch.cgroup_path = text_at("cgroup_path");
+  const auto private_pids = in.find("private_pid_namespace");
+  launch.private_pid_namespace =
+      private_pids != in.end() && private_pids->is_boolean() && private_pids->get<bool>();
+  std::string error;
+  if (!absl::ParseTime(absl::RFC3339_full, text_at("created_at"), &launch.created_at, &error)) {
+    return damaged(absl::StrCat("created_at: ", error));
+  }
+  std::string create;
+  if (!absl::Base64Unescape(text_at("create"), &create) || !launch.create.ParseFromString(create)) {
+    return damaged("create cannot be read");
+  }
+  return launch;
+}
+
+std::string SocketName(const TaskKey& key) {
+  const std::string name = key.ToString();
+  unsigned char hash[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(name.data()), name.size(), hash);
+  return absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(hash), 8));
+}
+
+}  // namespace
+
+absl::Status CheckTaskKey(const TaskKey& key) {
+  GANTRY_RETURN_IF_ERROR(CheckName("namespace", key.ns));
+  return CheckName("container id", key.container_id);
+}
+
+absl::StatusOr<uint64_t> ReadStartTime(pid_t pid) {
+  const absl::StatusOr<std::string> stat = ReadFile(absl::StrCat("/proc/", pid, "/stat"), 4096);
+  if (!stat.ok()) return absl::NotFoundError(absl::StrCat("no process ", pid));
+  // The command name, in parentheses, may hold anything, also parentheses and spaces.
+  const size_t name_end = stat->rfind(')');
+  if (name_end == std::string::npos) return absl::InternalError("unreadable /proc stat line");
+  const std::vector<absl::string_view> fields =
+      absl::StrSplit(absl::string_view(*stat).substr(name_end + 2), ' ');
+  uint64_t start = 0;
+  if (fields.size() < 20 || !absl::SimpleAtoi(fields[19], &start)) {
+    return absl::InternalError("unreadable /proc stat line");
+  }
+  return start;
+}
+
+absl::StatusOr<std::string> Bundle::ReadConfig() const {
+  return ReadFile(config_path(), kMaxConfigBytes);
+}
+
+absl::StatusOr<ShimProcess> Bundle::ReadShimProcess() const {
+  GANTRY_ASSIGN_OR_RETURN(const std::string text, ReadFile(path_ + "/shim.json", kMaxRecordBytes));
+  const nlohmann::json in = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!in.is_object() || !in.contains("pid") || !in["pid"].is_number_integer() ||
+      !in.contains("start_time_ticks") || !in["start_time_ticks"].is_number_unsigned()) {
+    return absl::DataLossError("shim.json is damaged");
+  }
+  return ShimProcess{in["pid"].get<pid_t>(), in["start_time_ticks"].get<uint64_t>()};
+}
+
+absl::Status Bundle::WriteShimProcess(const ShimProcess& process) const {
+  return WriteRenamed(path_ + "/shim.json",
+                      absl::StrCat("{\"pid\":", process.pid,
+                                   ",\"start_time_ticks\":", process.start_time_ticks, "}\n"));
+}
+
+BundleStore::BundleStore(std::string state_dir, std::string boot_id)
+    : state_dir_(std::move(state_dir)), boot_id_(std::move(boot_id)) {}
+
+absl::StatusOr<std::unique_ptr<BundleStore>> BundleStore::Open(std::string state_dir,
+                                                               bool private_mount,
+                                                               std::string boot_id) {
+  while (state_dir.size() > 1 && state_dir.back() == '/') state_dir.pop_back();
+  if (state_dir.empty() || state_dir[0] != '/') {
+    return absl::InvalidArgumentError(
+        absl::StrCat("state directory \"", state_dir, "\" is not an absolute path"));
+  }
+  // "/s/", 16 digits and the terminating NUL.
+  constexpr size_t kMaxStateDir = sizeof(sockaddr_un::sun_path) - 20;
+  if (state_dir.size() > kMaxStateDir) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("state directory ", state_dir, " is ", state_dir.size(),
+                     " bytes long; sockets below it need it to be at most ", kMaxStateDir));
+  }
+  if (boot_id.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(boot_id, ReadFile("/proc/sys/kernel/random/boot_id", 256));
+    while (!boot_id.empty() && boot_id.back() == '\n') boot_id.pop_back();
+  }
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(state_dir, 0711));
+  GANTRY_RETURN_IF_ERROR(MakeDirectory(state_dir + "/tasks", 0711));
+  GANTRY_RETURN_IF_ERROR(MakeDirectory(state_dir + "/s", 0700));
+  if (private_mount) GANTRY_RETURN_IF_ERROR(MakePrivateMount(state_dir + "/tasks"));
+  auto store =
+      std::unique_ptr<BundleStore>(new BundleStore(std::move(state_dir), std::move(boot_id)));
+
+  // A crash between removing a bundle and its socket leaves a socket that nobody would look for.
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<FoundBundle> bundles, store->List());
+  std::set<std::string> wanted;
+  for (const FoundBundle& found : bundles) wanted.insert(SocketName(found.key));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> sockets,
+                          ListDirectory(store->state_dir_ + "/s"));
+  for (const std::string& name : sockets) {
+    if (wanted.count(name) == 0) unlink(absl::StrCat(store->state_dir_, "/s/", name).c_str());
+  }
+  return store;
+}
+
+std::string BundleStore::PathOf(const TaskKey& key) const {
+  return absl::StrCat(state_dir_, "/tasks/", key.ns, "/", key.container_id);
+}
+
+std::string BundleStore::SocketPathOf(const TaskKey& key) const {
+  return absl::StrCat(state_dir_, "/s/", SocketName(key));
+}
+
+absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view config_json,
+                                           const shim::v1::CreateRequest& create) {
+  GANTRY_RETURN_IF_ERROR(CheckTaskKey(key));
+  SpecReader spec;
+  const bool parsed = nlohmann::json::sax_parse(config_json.begin(), config_json.end(), &spec);
+  if (!parsed) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("task ", key.ToString(), ": runtime spec: ", spec.error));
+  }
+
+  const std::string path = PathOf(key);
+  GANTRY_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(state_dir_, "/tasks/", key.ns), 0711));
+  if (mkdir(path.c_str(), 0700) != 0) {
+    if (errno == EEXIST) {
+      return absl::AlreadyExistsError(absl::StrCat("task ", key.ToString(), " exists"));
+    }
+    return ErrnoToStatus(errno, absl::StrCat("task ", key.ToString(), ": mkdir ", path));
+  }
+  absl::Cleanup undo = [&] { (void)RemoveTree(path); };
+
+  LaunchRecord launch;
+  launch.create = create;
+  launch.cgroup_path = spec.cgroups_path;
+  launch.private_pid_namespace = spec.has_pid_namespace && !spec.joins_pid_namespace;
+  launch.created_at = absl::Now();
+  launch.boot_id = boot_id_;
+
+  const std::string task = absl::StrCat("task ", key.ToString());
+  GANTRY_RETURN_IF_ERROR(WithContext(MakeDirectory(path + "/rootfs", 0711), task));
+  if (spec.root_gid.has_value()) {
+    // The container's root must be able to walk to its root file system.
+    if (chown(path.c_str(), 0, static_cast<gid_t>(*spec.root_gid)) != 0 ||
+        chmod(path.c_str(), 0710) != 0) {
+      return ErrnoToStatus(errno, absl::StrCat(task, ": chown ", path));
+    }
+  }
+  GANTRY_RETURN_IF_ERROR(WithContext(WriteFile(path + "/config.json", config_json, 0600), task));
+  // A socket of this name can only be a leftover: the bundle did not exist.
+  const std::string socket_path = SocketPathOf(key);
+  unlink(socket_path.c_str());
+  GANTRY_RETURN_IF_ERROR(WithContext(WriteRenamed(path + "/launch.json", ToJson(key, launch)), task));
+  std::move(undo).Cancel();
+  return Bundle(key, path, socket_path, std::move(launch));
+}
+
+absl::StatusOr<Bundle> BundleStore::Load(const TaskKey& key) const {
+  GANTRY_RETURN_IF_ERROR(CheckTaskKey(key));
+  const std::string path = PathOf(key);
+  struct stat info;
+  if (lstat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT) {
+      return absl::NotFoundError(absl::StrCat("task ", key.ToString(), " has no bundle"));
+    }
+    return ErrnoToStatus(errno, absl::StrCat("stat ", path));
+  }
+  const absl::StatusOr<std::string> text = ReadFile(path + "/launch.json", kMaxRecordBytes);
+  if (!text.ok()) {
+    const absl::StatusCode code =
+        absl::IsNotFound(text.status()) ? absl::StatusCode::kDataLoss : text.status().code();
+    return absl::Status(code, absl::StrCat("task ", key.ToString(), ": ", text.status().message()));
+  }
+  absl::StatusOr<LaunchRecord> launch = FromJson(key, *text);
+  if (!launch.ok()) {
+    return WithContext(launch.status(), absl::StrCat("task ", key.ToString()));
+  }
+  return Bundle(key, path, SocketPathOf(key), *std::move(launch));
+}
+
+absl::Status BundleStore::Remove(const TaskKey& key) {
+  GANTRY_RETURN_IF_ERROR(CheckTaskKey(key));
+  // The launch record goes first: a directory without one is known to be half removed, or half made.
+  const std::string path = PathOf(key);
+  if (unlink((path + "/launch.json").c_str()) != 0 && errno != ENOENT) {
+    return ErrnoToStatus(errno, absl::StrCat("unlink ", path, "/launch.json"));
+  }
+  GANTRY_RETURN_IF_ERROR(RemoveTree(path));
+  if (unlink(SocketPathOf(key).c_str()) != 0 && errno != ENOENT) {
+    return ErrnoToStatus(errno, absl::StrCat("unlink ", SocketPathOf(key)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<FoundBundle>> BundleStore::List() const {
+  const std::string tasks = state_dir_ + "/tasks";
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> namespaces, ListDirectory(tasks));
+  std::vector<FoundBundle> found;
+  for (const std::string& ns : namespaces) {
+    const absl::StatusOr<std::vector<std::string>> ids =
+        ListDirectory(absl::StrCat(tasks, "/", ns));
+    if (!ids.ok()) continue;  // not a directory, or removed meanwhile: nothing that Create() made
+    for (const std::string& id : *ids) {
+      TaskKey key{ns, id};
+      if (!CheckTaskKey(key).ok()) continue;
+      absl::StatusOr<Bundle> bundle = Load(key);
+      if (absl::IsNotFound(bundle.status())) continue;
+      found.push_back(FoundBundle{std::move(key), std::move(bundle)});
+    }
+  }
+  return found;
+}
+
+absl::Status BundleStore::ReleaseMount() {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<FoundBundle> bundles, List());
+  if (!bundles.empty()) return absl::OkStatus();
+  const std::string tasks = state_dir_ + "/tasks";
+  GANTRY_ASSIGN_OR_RETURN(const bool mounted, IsMountPoint(tasks));
+  if (mounted && umount2(tasks.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("unmount ", tasks));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace gantry::runtime
