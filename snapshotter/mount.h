@@ -33,6 +33,11 @@ std::vector<std::string> MountedDirectories(absl::Span<const Mount> mounts);
 // kInvalidArgument: malformed mount; otherwise the kernel's errno with source, type and target named.
 absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target);
 
+// How overlay options longer than a page reach the kernel: lower directories appended one by one (Linux 6.8), or as paths
+// relative to their common directory (any Linux, up to a page of those). MountAll() tries both.
+enum class LongOverlay { kAppend, kRelative };
+absl::Status MountLongOverlay(const Mount& mount, const std::string& target, LongOverlay style);
+
 // Unmounts everything mounted at `target`, innermost first; nothing mounted there is success.
 // `lazy` detaches a busy mount instead of failing with kFailedPrecondition.
 absl::Status UnmountAll(const std::string& target, bool lazy);

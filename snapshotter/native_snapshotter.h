@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "snapshotter/snapshot_directories.h"
 #include "snapshotter/snapshot_index.h"
 #include "snapshotter/snapshotter.h"
 
@@ -38,15 +39,14 @@ class NativeSnapshotter final : public Snapshotter {
   absl::Status Cleanup() override;
 
  private:
-  NativeSnapshotter(std::string root, std::unique_ptr<SnapshotIndex> index);
+  NativeSnapshotter(const std::string& root, std::unique_ptr<SnapshotIndex> index);
 
   absl::StatusOr<std::vector<Mount>> Create(Kind kind, absl::string_view key, absl::string_view parent,
                                             const Labels& labels);
   std::vector<Mount> MountsOf(const SnapshotRecord& record) const;
-  std::string Directory(uint64_t id) const;
 
-  const std::string root_;
   const std::unique_ptr<SnapshotIndex> index_;
+  const SnapshotDirectories directories_;
 };
 
 }  // namespace gantry::snapshot

@@ -1,6 +1,7 @@
 // Snapshots as overlayfs layers: each is a directory, a stack of them is one mount.
 //
-// Disk layout below `root`: snapshots/<id>/fs (0755, the layer) and snapshots/<id>/work (0711, overlayfs' own).
+// Disk layout below `root`: snapshots/<id>/fs (0755, the layer) and, for active snapshots with a parent,
+// snapshots/<id>/work (0711, overlayfs' own). A view with parents has no directory.
 // Mounts are exactly containerd's: bind of fs without parents, overlay with lowerdir nearest parent first otherwise.
 // Layers are independent of each other, so a layer can be unpacked before its parent (CanRebase()).
 //
@@ -15,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "snapshotter/snapshot_directories.h"
 #include "snapshotter/snapshot_index.h"
 #include "snapshotter/snapshotter.h"
 
@@ -48,16 +50,19 @@ class OverlaySnapshotter final : public Snapshotter {
   bool CanRebase() const override { return true; }
 
  private:
-  OverlaySnapshotter(OverlayOptions options, std::unique_ptr<SnapshotIndex> index);
+  OverlaySnapshotter(const std::string& root, std::vector<std::string> trailing_options,
+                     std::unique_ptr<SnapshotIndex> index);
 
   absl::StatusOr<std::vector<Mount>> Create(Kind kind, absl::string_view key, absl::string_view parent,
                                             const Labels& labels);
-  absl::StatusOr<std::vector<Mount>> MountsOf(const SnapshotRecord& record);
-  std::string Directory(uint64_t id, absl::string_view child) const;
+  absl::Status MakeFor(const SnapshotRecord& record) const;
+  std::vector<Mount> MountsOf(const SnapshotRecord& record) const;
+  std::string Layer(uint64_t id) const;
+  std::string Work(uint64_t id) const;
 
-  const OverlayOptions options_;
-  const std::vector<std::string> trailing_options_;
   const std::unique_ptr<SnapshotIndex> index_;
+  const SnapshotDirectories directories_;
+  const std::vector<std::string> trailing_options_;
 };
 
 }  // namespace gantry::snapshot

@@ -4,7 +4,7 @@
 // Lives in a RocksDB column family that is handed in; several indexes share one family under different prefixes.
 //   <prefix>/k/<key>            record
 //   <prefix>/c/<parent id>/<id> child of parent
-// Ids are never used twice; they name the snapshot's directory.
+// An id names the snapshot's directory; it is not given out again as long as SkipIds() has been told of it.
 //
 // Durability: Commit() and SetLabels() are on disk when they return. Create() and Remove() become so with the next
 // synced write to the database (a container or image record, say) or Sync(); until then a power cut undoes them.
@@ -37,7 +37,7 @@ namespace gantry::snapshot {
 
 struct SnapshotRecord {
   uint64_t id = 0;
-  uint64_t parent_id = 0;  // 0: none
+  std::vector<uint64_t> ancestors;  // ids of what it is stacked on, nearest first
   Info info;
   snapshot::Usage usage;  // of a committed snapshot
 };
@@ -50,9 +50,6 @@ class SnapshotIndex {
 
   // kNotFound: unknown key. kDataLoss: the record is damaged.
   absl::StatusOr<SnapshotRecord> Get(absl::string_view key);
-
-  // The ids below `key`, nearest first; empty for a base.
-  absl::StatusOr<std::vector<uint64_t>> Parents(const SnapshotRecord& record);
 
   // An id for a snapshot about to be created. Until Create() or Forget(), Orphans() does not count it as one.
   uint64_t ReserveId();
@@ -74,7 +71,7 @@ class SnapshotIndex {
 
   absl::Status Walk(const std::function<absl::Status(const SnapshotRecord&)>& visit);
 
-  // Those of `ids` that neither a record nor a reservation names.
+  // Those of `ids` (listed before the call) that neither a record nor a reservation names.
   absl::StatusOr<std::vector<uint64_t>> Orphans(const std::vector<uint64_t>& ids);
 
   // Tells of ids already in use on disk, so that they are not handed out.
@@ -89,7 +86,9 @@ class SnapshotIndex {
   std::string RecordKey(absl::string_view key) const;
   std::string ChildKey(uint64_t parent_id, uint64_t id) const;
   std::string ChildPrefix(uint64_t parent_id) const;
-  absl::StatusOr<std::string> KeyOfId(uint64_t id);
+  // kNotFound and kInvalidArgument: `parent` cannot be stacked upon.
+  absl::StatusOr<std::vector<uint64_t>> AncestorsOn(absl::string_view parent);
+  void Put(rocksdb::WriteBatch& batch, const SnapshotRecord& record) const;
   absl::Status Write(rocksdb::WriteBatch& batch);
 
   rocksdb::DB* const db_;

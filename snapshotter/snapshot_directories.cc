@@ -1,0 +1,67 @@
+#include "snapshotter/snapshot_directories.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "base/errno_status.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "base/unique_fd.h"
+#include "snapshotter/snapshot_index.h"
+
+namespace gantry::snapshot {
+
+SnapshotDirectories::SnapshotDirectories(const std::string& root, SnapshotIndex& index)
+    : root_(root + "/snapshots"), index_(index) {}
+
+absl::Status SnapshotDirectories::Open() const {
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(root_, 0711));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<uint64_t> ids, List());
+  if (!ids.empty()) index_.SkipIds(ids.back());
+  return Sweep();
+}
+
+std::string SnapshotDirectories::PathOf(uint64_t id) const { return absl::StrCat(root_, "/", id); }
+
+absl::StatusOr<std::vector<uint64_t>> SnapshotDirectories::List() const {
+  std::unique_ptr<DIR, int (*)(DIR*)> stream(opendir(root_.c_str()), &closedir);
+  if (stream == nullptr) return ErrnoToStatus(errno, absl::StrCat("open ", root_));
+  std::vector<uint64_t> ids;
+  while (true) {
+    errno = 0;
+    const dirent* entry = readdir(stream.get());
+    if (entry == nullptr) break;
+    uint64_t id = 0;
+    // Only names that PathOf() makes: what else lies here is not ours to remove.
+    if (absl::SimpleAtoi(entry->d_name, &id) && absl::StrCat(id) == entry->d_name) ids.push_back(id);
+  }
+  if (errno != 0) return ErrnoToStatus(errno, absl::StrCat("read ", root_));
+  std::sort(ids.begin(), ids.end());
+  return ids;
+}
+
+absl::Status SnapshotDirectories::Sweep() const {
+  absl::MutexLock lock(&sweep_mu_);
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<uint64_t> ids, List());
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<uint64_t> orphans, index_.Orphans(ids));
+  if (orphans.empty()) return absl::OkStatus();
+  GANTRY_RETURN_IF_ERROR(index_.Sync());
+  absl::Status first;
+  for (const uint64_t id : orphans) first.Update(RemoveTree(PathOf(id)));
+  return first;
+}
+
+absl::Status SnapshotDirectories::Sync() const {
+  UniqueFd fd(open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd.valid() || syncfs(fd.get()) != 0) return ErrnoToStatus(errno, absl::StrCat("sync ", root_));
+  return absl::OkStatus();
+}
+
+}  // namespace gantry::snapshot
