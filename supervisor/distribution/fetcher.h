@@ -24,7 +24,7 @@
 namespace gantry::distribution {
 
 struct FetcherOptions {
-  std::string spool_directory;                // where early ranges wait; empty: in memory
+  std::string spool_directory;                // where early ranges wait; empty: in memory, lost with the process
   int64_t range_threshold_bytes = 24 << 20;   // smaller blobs are one stream
   int64_t range_bytes = 4 << 20;
   int max_ranges_per_blob = 4;                // connections for one blob; 1: never in parallel
@@ -38,6 +38,8 @@ struct FetchOptions {
   std::function<void(absl::string_view why)> on_retry;
   // Set to the origins bytes came from.
   std::set<std::string>* origins = nullptr;
+  // Counts bytes as they come over the network, those that are thrown away included.
+  std::atomic<int64_t>* received_bytes = nullptr;
 };
 
 class Fetcher {
@@ -59,6 +61,7 @@ class Fetcher {
 
  private:
   class BlobTransfer;
+  class RangeTransfer;
   RegistryClient* const client_;
   const FetcherOptions options_;
   std::atomic<int> range_connections_{0};

@@ -96,7 +96,7 @@ absl::StatusOr<Url> Url::Parse(absl::string_view text) {
   }
   if (name.empty() || name.find_first_of("%!$&'()*+,;=|") != absl::string_view::npos) return invalid("no usable host");
   url.target = end == absl::string_view::npos ? "/" : std::string(rest.substr(end));
-  if (url.target[0] != '/') url.target.insert(0, "/");
+  if (url.target[0] != '/') url.target = absl::StrCat("/", url.target);
   return url;
 }
 

@@ -106,6 +106,25 @@ absl::Duration RetryAfter(absl::string_view value) {
   return absl::ZeroDuration();
 }
 
+int Telling(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kFailedPrecondition:
+      return 6;
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kPermissionDenied:
+      return 5;
+    case absl::StatusCode::kResourceExhausted:
+      return 4;
+    case absl::StatusCode::kNotFound:
+      return 3;
+    case absl::StatusCode::kUnavailable:
+      return 2;
+    default:
+      return 1;
+  }
+}
+
 // 299 - "text"
 std::string WarningText(absl::string_view header) {
   size_t open = header.find('"'), close = header.rfind('"');
@@ -445,6 +464,19 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
     if (status == 429) absl::StrAppend(&text, credential_ ? "; rate limit reached" : "; rate limit reached, a login may raise it");
     return Fail(CodeFor(status), text);
   }
+}
+
+absl::Status MostTelling(const std::vector<absl::Status>& failures) {
+  const absl::Status* best = nullptr;
+  for (const absl::Status& status : failures) {
+    if (best == nullptr || Telling(status) > Telling(*best)) best = &status;
+  }
+  if (best == nullptr) return absl::InternalError("no host was asked");
+  std::string text(best->message());
+  for (const absl::Status& status : failures) {
+    if (&status != best && status.message() != best->message()) absl::StrAppend(&text, "; also: ", status.message());
+  }
+  return absl::Status(best->code(), text);
 }
 
 RegistryClient::RegistryClient(const RegistryClientOptions& options)

@@ -142,6 +142,9 @@ class RegistryClient {
   std::map<std::string, absl::Duration> plain_hosts_ ABSL_GUARDED_BY(mutex_);
 };
 
+// The final word when several hosts were asked in vain: the error that says most about the image, the others after it.
+absl::Status MostTelling(const std::vector<absl::Status>& failures);
+
 }  // namespace gantry::distribution
 
 #endif  // GANTRY_SUPERVISOR_DISTRIBUTION_REGISTRY_CLIENT_H_

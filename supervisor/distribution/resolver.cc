@@ -31,49 +31,6 @@ std::string MediaType(absl::string_view content_type) {
   return absl::AsciiStrToLower(absl::StripAsciiWhitespace(content_type.substr(0, content_type.find(';'))));
 }
 
-// How much an error says about the image, when several hosts each give one.
-int Telling(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kDataLoss:
-    case absl::StatusCode::kFailedPrecondition:
-      return 6;
-    case absl::StatusCode::kUnauthenticated:
-    case absl::StatusCode::kPermissionDenied:
-      return 5;
-    case absl::StatusCode::kResourceExhausted:
-      return 4;
-    case absl::StatusCode::kNotFound:
-      return 3;
-    case absl::StatusCode::kUnavailable:
-      return 2;
-    default:
-      return 1;
-  }
-}
-
-// The final word of an operation that asked several hosts: the most telling error, with the others' in short.
-class Verdict {
- public:
-  void Add(const absl::Status& status) { all_.push_back(status); }
-
-  absl::Status Final() const {
-    const absl::Status* best = nullptr;
-    for (const absl::Status& status : all_) {
-      if (best == nullptr || Telling(status) > Telling(*best)) best = &status;
-    }
-    if (best == nullptr) return absl::InternalError("no host was asked");
-    if (all_.size() == 1) return *best;
-    std::string text(best->message());
-    for (const absl::Status& status : all_) {
-      if (&status != best && status.message() != best->message()) absl::StrAppend(&text, "; before that: ", status.message());
-    }
-    return absl::Status(best->code(), text);
-  }
-
- private:
-  std::vector<absl::Status> all_;
-};
-
 // Cancelled: asking further hosts would not help.
 bool GaveUp(const absl::Status& status) { return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status); }
 
@@ -87,7 +44,7 @@ absl::StatusOr<Resolved> ResolveAt(RegistryClient& client, const RegistryHost& h
                                    const CallContext& context) {
   RegistryRequest request;
   request.method = "HEAD";
-  request.path = absl::StrCat("/", UrlEncode(ref.path(), true), "/manifests/", UrlEncode(ref.object()));
+  request.path = absl::StrCat("/", ref.path(), "/manifests/", ref.object());
   request.headers = {{"Accept", kManifestAccept}};
   request.scope_repository = ref.path();
   request.last_resort = last;
@@ -221,13 +178,13 @@ absl::StatusOr<Resolved> Resolver::Resolve(const Reference& ref, const CallConte
   GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
                           client_->Hosts(ref, ref.digest().empty() ? RegistryClient::Need::kResolve : RegistryClient::Need::kPull,
                                          context));
-  Verdict verdict;
+  std::vector<absl::Status> failures;
   for (size_t i = 0; i < hosts.size(); ++i) {
     absl::StatusOr<Resolved> resolved = ResolveAt(*client_, hosts[i], ref, i + 1 == hosts.size(), memo_context);
     if (resolved.ok() || GaveUp(resolved.status())) return resolved;
-    verdict.Add(resolved.status());
+    failures.push_back(resolved.status());
   }
-  return verdict.Final();
+  return MostTelling(failures);
 }
 
 absl::StatusOr<std::vector<std::string>> Resolver::ListTags(const Reference& ref, const CallContext& context) {
@@ -235,18 +192,18 @@ absl::StatusOr<std::vector<std::string>> Resolver::ListTags(const Reference& ref
   CallContext memo_context = context;
   memo_context.credentials = &memo;
   GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client_->Hosts(ref, RegistryClient::Need::kResolve, context));
-  Verdict verdict;
+  std::vector<absl::Status> failures;
   for (size_t i = 0; i < hosts.size(); ++i) {
     RegistryRequest request;
-    request.path = absl::StrCat("/", UrlEncode(ref.path(), true), "/tags/list");
+    request.path = absl::StrCat("/", ref.path(), "/tags/list");
     request.query = {{"n", "1000"}};
     request.scope_repository = ref.path();
     request.last_resort = i + 1 == hosts.size();
     absl::StatusOr<std::vector<std::string>> tags = ListPages(*client_, hosts[i], request, "tags", memo_context);
     if (tags.ok() || GaveUp(tags.status())) return tags;
-    verdict.Add(tags.status());
+    failures.push_back(tags.status());
   }
-  return verdict.Final();
+  return MostTelling(failures);
 }
 
 absl::StatusOr<std::vector<std::string>> Resolver::ListRepositories(const std::string& domain, const CallContext& context) {
@@ -269,10 +226,10 @@ absl::StatusOr<std::vector<content::Descriptor>> Resolver::Referrers(const Refer
   CallContext memo_context = context;
   memo_context.credentials = &memo;
   GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client_->Hosts(ref, RegistryClient::Need::kReferrers, context));
-  Verdict verdict;
+  std::vector<absl::Status> failures;
   for (size_t i = 0; i < hosts.size(); ++i) {
     RegistryRequest request;
-    request.path = absl::StrCat("/", UrlEncode(ref.path(), true), "/referrers/", UrlEncode(subject.str()));
+    request.path = absl::StrCat("/", ref.path(), "/referrers/", subject.str());
     if (!artifact_type.empty()) request.query = {{"artifactType", artifact_type}};
     request.headers = {{"Accept", oci::kOciIndex}};
     request.scope_repository = ref.path();
@@ -285,17 +242,17 @@ absl::StatusOr<std::vector<content::Descriptor>> Resolver::Referrers(const Refer
       // Registries of before version 1.1 keep the list under a tag.
       RegistryRequest fallback = request;
       fallback.query.clear();
-      fallback.path = absl::StrCat("/", UrlEncode(ref.path(), true), "/manifests/", std::string(subject.algorithm()), "-",
+      fallback.path = absl::StrCat("/", ref.path(), "/manifests/", std::string(subject.algorithm()), "-",
                                    std::string(subject.hex()).substr(0, 64));
       absl::StatusOr<RegistryResponse> tagged = client_->Send(hosts[i], fallback, memo_context);
       if (tagged.ok()) return ParseReferrers(tagged->body, artifact_type, what);
       if (absl::IsNotFound(tagged.status())) return std::vector<content::Descriptor>();
-      verdict.Add(tagged.status());
+      failures.push_back(tagged.status());
       continue;
     }
-    verdict.Add(response.status());
+    failures.push_back(response.status());
   }
-  return verdict.Final();
+  return MostTelling(failures);
 }
 
 namespace {
@@ -321,11 +278,11 @@ absl::Status Delete(RegistryClient& client, const Reference& ref, const std::str
 
 absl::Status Resolver::DeleteManifest(const Reference& ref, const CallContext& context) {
   if (ref.object().empty()) return absl::InvalidArgumentError(absl::StrCat("image ", ref.familiar(), ": a tag or digest is needed"));
-  return Delete(*client_, ref, absl::StrCat("/", UrlEncode(ref.path(), true), "/manifests/", UrlEncode(ref.object())), context);
+  return Delete(*client_, ref, absl::StrCat("/", ref.path(), "/manifests/", ref.object()), context);
 }
 
 absl::Status Resolver::DeleteBlob(const Reference& ref, const content::Digest& digest, const CallContext& context) {
-  return Delete(*client_, ref, absl::StrCat("/", UrlEncode(ref.path(), true), "/blobs/", UrlEncode(digest.str())), context);
+  return Delete(*client_, ref, absl::StrCat("/", ref.path(), "/blobs/", digest.str()), context);
 }
 
 absl::StatusOr<std::string> Resolver::CheckLogin(const std::string& domain, const CallContext& context) {
