@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "base/clock.h"
 #include "content-store/digest.h"
 #include "supervisor/gc/mark.h"
@@ -36,7 +37,7 @@ struct Collection {
 
   absl::Duration pause;  // how long the gate was closed
   absl::Duration total;
-  int64_t objects = 0;   // looked at
+  int64_t objects = 0;  // looked at
   absl::Time next_expiry = absl::InfiniteFuture();
   // What could not be removed and why: logged by the caller, tried again next time. The collection as such succeeded.
   std::vector<absl::Status> leftovers;
@@ -50,8 +51,8 @@ struct CollectOptions {
 class Collector {
  public:
   // All outlive it.
-  Collector(metadata::Database& db, metadata::BlobPool& blobs, const metadata::Snapshotters& snapshotters,
-            const Clock& clock)
+  Collector(metadata::Database& db, metadata::BlobPool& blobs,
+            const metadata::Snapshotters& snapshotters, const Clock& clock)
       : db_(db), blobs_(blobs), snapshotters_(snapshotters), clock_(clock) {}
 
   // kUnavailable: somebody inside the gate does not leave; nothing was changed, try later.

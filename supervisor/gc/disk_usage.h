@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+
 #include "base/clock.h"
 #include "content-store/digest.h"
 #include "supervisor/gc/mark.h"
@@ -21,7 +22,8 @@ namespace gantry::gc {
 struct BlobUsage {
   content::Digest digest;
   int64_t size_bytes = 0;
-  std::vector<Node> owners;  // images, containers, leases, sandboxes of every namespace; empty: garbage or gc.root'ed
+  std::vector<Node>
+      owners;  // images, containers, leases, sandboxes of every namespace; empty: garbage or gc.root'ed
   bool collectable = false;  // the next collection removes it
 };
 
@@ -48,7 +50,8 @@ struct DiskUsage {
 };
 
 absl::StatusOr<DiskUsage> MeasureDiskUsage(metadata::Database& db, metadata::BlobPool& blobs,
-                                           const metadata::Snapshotters& snapshotters, const Clock& clock);
+                                           const metadata::Snapshotters& snapshotters,
+                                           const Clock& clock);
 
 }  // namespace gantry::gc
 

@@ -17,9 +17,11 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "supervisor/gc/mark.h"
 #include "supervisor/metadata/database.h"
 #include "supervisor/metadata/snapshotters.h"
@@ -28,14 +30,17 @@ namespace gantry::gc {
 
 struct Inventory {
   Graph graph;
-  std::vector<std::pair<std::string, std::string>> lease_resource_keys_of_dead_leases;  // (lease key, row key)
+  // Rows of lease_resources that belong to an expired lease or to none.
+  std::vector<std::string> dead_lease_rows;
+  // How many snapshots lie below each, by node: what is removed goes deepest first.
+  absl::flat_hash_map<Graph::Id, int> snapshot_depth;
   // The next moment at which something expires; InfiniteFuture: none.
   absl::Time next_expiry = absl::InfiniteFuture();
 };
 
 // Reads everything as of `view` and the snapshotters' indexes. Changes nothing.
-absl::StatusOr<Inventory> TakeInventory(const metadata::ReadView& view, const metadata::Snapshotters& snapshotters,
-                                        absl::Time now);
+absl::StatusOr<Inventory> TakeInventory(const metadata::ReadView& view,
+                                        const metadata::Snapshotters& snapshotters, absl::Time now);
 
 }  // namespace gantry::gc
 

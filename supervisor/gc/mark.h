@@ -11,7 +11,6 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/types/span.h"
 
 namespace gantry::gc {
 
@@ -33,7 +32,7 @@ struct Node {
 // How far a root or an edge reaches.
 enum class Reach : uint8_t {
   kDeep,  // what a label says, or a root: followed by deep reachability only
-  kFlat,  // what an object cannot be without (a snapshot's parent, an image's target): followed by flat reachability too
+  kFlat,  // what an object cannot be without (a snapshot's parent, an image's target, a lease's list): followed by flat reachability too
 };
 
 class Graph {
@@ -60,8 +59,6 @@ class Graph {
 
   // The same from one node, deeply; as a list, without the node itself.
   std::vector<Id> ReachableFrom(Id id) const;
-
-  absl::Span<const std::pair<Id, Reach>> roots() const { return roots_; }
 
  private:
   struct Edge {

@@ -15,13 +15,15 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "supervisor/gc/collector.h"
 
 namespace gantry::gc {
 
 struct SchedulerOptions {
-  double pause_threshold = 0.02;   // at most this share of time with the gate closed by unasked-for runs; 0 < x <= 0.5
-  int64_t deletion_threshold = 0;  // run after so many deletions; 0: deletions alone do not count
+  double pause_threshold =
+      0.02;  // at most this share of time with the gate closed by unasked-for runs; 0 < x <= 0.5
+  int64_t deletion_threshold = 0;    // run after so many deletions; 0: deletions alone do not count
   int64_t mutation_threshold = 100;  // run after so many changes; 0: changes do not count
   absl::Duration schedule_delay = absl::ZeroDuration();
   absl::Duration startup_delay = absl::Milliseconds(100);

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
+
 #include "content-store/store.h"
 #include "supervisor/metadata/database.h"
 
@@ -33,7 +34,8 @@ class BlobPool {
   class Pin {
    public:
     Pin() = default;
-    Pin(Pin&& other) noexcept : pool_(std::exchange(other.pool_, nullptr)), digest_(std::move(other.digest_)) {}
+    Pin(Pin&& other) noexcept
+        : pool_(std::exchange(other.pool_, nullptr)), digest_(std::move(other.digest_)) {}
     Pin& operator=(Pin&& other) noexcept;
     ~Pin() { Release(); }
     void Release();
@@ -60,10 +62,15 @@ class BlobPool {
 
   // Removes the files of those noted digests that no namespace has and nobody pins. `everything` looks at all files instead
   // (start-up, `prune`). Returns the bytes freed per digest. Slow; nothing is locked but one blob at a time.
-  absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> Sweep(bool everything) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> Sweep(bool everything)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Drops the bytes of ingests that no namespace has a record of.
+  // Drops the bytes of ingests that no namespace has a record of; returns how many.
   absl::StatusOr<int> SweepIngests();
+
+  // Before the doors open: forgets blobs whose file a power cut took (written without sync, machine gone before the sync), so that
+  // they are fetched again. Returns them as "<ns>/<digest>" for the log.
+  absl::StatusOr<std::vector<std::string>> DropRecordsWithoutFile();
 
  private:
   content::Store& files_;

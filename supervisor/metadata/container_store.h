@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/clock.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/metadata/database.h"
@@ -44,8 +45,9 @@ class ContainerStore {
                     const std::function<absl::Status(const Container&)>& visit);
 
   // The stored bytes, which are a containerd.services.containers.v1.Container: for lists that are sent as they are.
-  absl::Status ListRaw(const Scope& scope,
-                       const std::function<absl::Status(absl::string_view id, absl::string_view bytes)>& visit);
+  absl::Status ListRaw(
+      const Scope& scope,
+      const std::function<absl::Status(absl::string_view id, absl::string_view bytes)>& visit);
 
   // Sets the times. kAlreadyExists: id or name taken; the message says by what. kInvalidArgument: id, labels, runtime name, spec,
   // snapshot key without snapshotter, extension without key.
@@ -59,15 +61,17 @@ class ContainerStore {
                                    Durability durability = Durability::kSynced);
 
   // Drops record, state and name.
-  absl::Status Delete(const Scope& scope, absl::string_view id, Durability durability = Durability::kSynced);
+  absl::Status Delete(const Scope& scope, absl::string_view id,
+                      Durability durability = Durability::kSynced);
 
   // No value: never stored. The container need not exist.
   absl::StatusOr<std::optional<State>> GetState(const Scope& scope, absl::string_view id);
   // kNotFound: the container is gone, nothing stored.
   absl::Status PutState(const Scope& scope, absl::string_view id, const State& state,
                         Durability durability = Durability::kSynced);
-  absl::Status ListStates(const Scope& scope,
-                          const std::function<absl::Status(absl::string_view id, const State&)>& visit);
+  absl::Status ListStates(
+      const Scope& scope,
+      const std::function<absl::Status(absl::string_view id, const State&)>& visit);
 
  private:
   Database& db_;

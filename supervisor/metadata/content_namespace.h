@@ -5,7 +5,7 @@
 // Labels live here. Ingest refs are the namespace's own; an ingest opened without lease is collected after 24 hours.
 // Under a lease, what is opened, committed or found present is attached to it; what is deleted is detached.
 //
-// Cheap to make, per call or for long. Thread-safe. Passes store_conformance. Semantics: containerd "content" service.
+// Cheap to make and to copy, per call or for long. Thread-safe. Passes store_conformance. Semantics: containerd "content" service.
 #ifndef GANTRY_SUPERVISOR_METADATA_CONTENT_NAMESPACE_H_
 #define GANTRY_SUPERVISOR_METADATA_CONTENT_NAMESPACE_H_
 
@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "base/clock.h"
 #include "content-store/store.h"
 #include "supervisor/metadata/blob_pool.h"
@@ -47,7 +48,8 @@ class ContentNamespace final : public content::Store {
   absl::Status Walk(const std::function<absl::Status(const content::Info&)>& visit) override;
   absl::StatusOr<std::unique_ptr<content::BlobReader>> Open(const content::Digest& digest) override;
   absl::Status Delete(const content::Digest& digest) override;
-  absl::StatusOr<std::unique_ptr<content::Ingest>> OpenIngest(const content::IngestOptions& options) override;
+  absl::StatusOr<std::unique_ptr<content::Ingest>> OpenIngest(
+      const content::IngestOptions& options) override;
   absl::StatusOr<content::IngestStatus> StatIngest(absl::string_view ref) override;
   absl::StatusOr<std::vector<content::IngestStatus>> ListIngests() override;
   absl::Status AbortIngest(absl::string_view ref) override;

@@ -8,7 +8,6 @@
 #ifndef GANTRY_SUPERVISOR_METADATA_DATABASE_H_
 #define GANTRY_SUPERVISOR_METADATA_DATABASE_H_
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -22,6 +21,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "base/unique_fd.h"
 #include "supervisor/metadata/gc_gate.h"
 #include "supervisor/metadata/key_locks.h"
@@ -69,8 +69,9 @@ class Transaction {
   absl::Status Delete(Family family, absl::string_view key);
 
   // Visits keys that start with `prefix` in order, with this transaction's own writes. No locks taken.
-  absl::Status Scan(Family family, absl::string_view prefix,
-                    const std::function<absl::Status(absl::string_view key, absl::string_view value)>& visit);
+  absl::Status Scan(
+      Family family, absl::string_view prefix,
+      const std::function<absl::Status(absl::string_view key, absl::string_view value)>& visit);
 
   // Makes all of it visible at once. kResourceExhausted: disk full; kDataLoss: the disk failed. Nothing happened then.
   // Ends the transaction, however it goes.
@@ -82,8 +83,9 @@ class Transaction {
  private:
   friend class Database;
   Transaction(Database& db, GcGate::Shared gate);
+  absl::Status Lock(Family family, absl::string_view key, bool exclusive);
 
-  Database* db_;
+  Database* db_;  // null once ended
   GcGate::Shared gate_;
   KeyLocks::Held locks_;
   std::unique_ptr<rocksdb::WriteBatchWithIndex> batch_;
@@ -102,7 +104,8 @@ class ReadView {
 
   // Visits keys that start with `prefix` in byte order; a status other than OK ends the scan and is returned.
   absl::Status Scan(Family family, absl::string_view prefix,
-                    const std::function<absl::Status(absl::string_view key, absl::string_view value)>& visit) const;
+                    const std::function<absl::Status(absl::string_view key,
+                                                     absl::string_view value)>& visit) const;
 
  private:
   Database& db_;
@@ -140,6 +143,9 @@ class Database {
   // Waits while a collection is in its short exclusive part.
   Transaction Begin();
 
+  // For the one who closed the gate.
+  Transaction Begin(const GcGate::Exclusive&);
+
   // Runs `body` in a transaction and commits; again, a few times, when either answers kAborted.
   absl::Status Run(const std::function<absl::Status(Transaction&)>& body,
                    Durability durability = Durability::kSynced);
@@ -159,7 +165,9 @@ class Database {
 
   // Called after every commit, on the committing thread, with whether it left garbage. Must be quick and must not call back.
   // Set once, before the first transaction of another thread.
-  void SetCommitObserver(std::function<void(bool deletion)> observer) { observer_ = std::move(observer); }
+  void SetCommitObserver(std::function<void(bool deletion)> observer) {
+    observer_ = std::move(observer);
+  }
   // For changes that live in another store (a snapshot index): tells the observer.
   void NoteChange(bool deletion);
 
@@ -171,14 +179,19 @@ class Database {
   friend class ReadView;
 
   Database() = default;
+  absl::Status Write(rocksdb::WriteBatchWithIndex& batch, Durability durability);
   absl::Status OpenRocks(const DatabaseOptions& options);
   absl::Status Migrate(const DatabaseOptions& options);
-  rocksdb::ColumnFamilyHandle* handle(Family family) const { return handles_[static_cast<size_t>(family)]; }
+  absl::Status PutSchemaVersion(int version);
+  rocksdb::ColumnFamilyHandle* handle(Family family) const {
+    return handles_[static_cast<size_t>(family)];
+  }
 
   std::string directory_;
   UniqueFd lock_;
   int schema_version_ = 0;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles_;  // by Family; owned
+  std::vector<rocksdb::ColumnFamilyHandle*>
+      handles_;  // by Family, then those of another schema; owned
   std::function<void(bool)> observer_;
   std::unique_ptr<rocksdb::DB> db_;
 

@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "base/clock.h"
 #include "content-store/digest.h"
 #include "proto/record/v1/record.pb.h"
@@ -37,11 +38,13 @@ class ImageStore {
                     const std::function<absl::Status(const Image&)>& visit);
 
   // Sets the times (`at`, or now). kAlreadyExists: the name is taken; kInvalidArgument: name, target or labels.
-  absl::StatusOr<Image> Create(const Scope& scope, Image image, std::optional<absl::Time> at = std::nullopt,
+  absl::StatusOr<Image> Create(const Scope& scope, Image image,
+                               std::optional<absl::Time> at = std::nullopt,
                                Durability durability = Durability::kSynced);
 
   // Empty `fields` replaces all but created_at; else "labels", "labels.<k>", "target", "annotations", "annotations.<k>".
-  absl::StatusOr<Image> Update(const Scope& scope, const Image& image, const std::vector<std::string>& fields,
+  absl::StatusOr<Image> Update(const Scope& scope, const Image& image,
+                               const std::vector<std::string>& fields,
                                std::optional<absl::Time> at = std::nullopt,
                                Durability durability = Durability::kSynced);
 

@@ -10,6 +10,7 @@
 //   containers        ns / id                        Container        root; -> (snapshotter, snapshot_key), labels
 //   container_states  ns / id                        ContainerState   - (goes with the container)
 //   container_names   ns / name                      ContainerName    - (goes with the container)
+//   names_of          ns / id                        ContainerName    - (the same, looked up from the other side)
 //   sandboxes         ns / id                        Sandbox          never collected; its labels are followed
 //   leases            ns / id                        Lease            root until gc.expire; then collected
 //   lease_resources   ns / lease / type / id         LeaseResource    lease -> resource (with gc.flat: and no further)
@@ -59,6 +60,7 @@ enum class Family {
   kContainers,
   kContainerStates,
   kContainerNames,
+  kNamesOf,
   kSandboxes,
   kLeases,
   kLeaseResources,
@@ -70,11 +72,11 @@ enum class Family {
 };
 
 // In the order of Family.
-inline constexpr std::array<absl::string_view, 14> kFamilyNames = {
+inline constexpr std::array<absl::string_view, 15> kFamilyNames = {
     "default",  // RocksDB insists on this one; it is the family "meta"
-    "namespaces",      "images",          "containers", "container_states", "container_names",
-    "sandboxes",       "leases",          "lease_resources", "content",     "ingests",
-    "networks",        "volumes",    "snapshots",
+    "namespaces", "images",    "containers", "container_states", "container_names",
+    "names_of",   "sandboxes", "leases",     "lease_resources",  "content",
+    "ingests",    "networks",  "volumes",    "snapshots",
 };
 
 // A family and the type of its values. `Record` is only named here: include record.pb.h to use one.
@@ -88,6 +90,7 @@ inline constexpr KeySpace<record::v1::Image> kImages{Family::kImages};
 inline constexpr KeySpace<record::v1::Container> kContainers{Family::kContainers};
 inline constexpr KeySpace<record::v1::ContainerState> kContainerStates{Family::kContainerStates};
 inline constexpr KeySpace<record::v1::ContainerName> kContainerNames{Family::kContainerNames};
+inline constexpr KeySpace<record::v1::ContainerName> kNamesOf{Family::kNamesOf};
 inline constexpr KeySpace<record::v1::Sandbox> kSandboxes{Family::kSandboxes};
 inline constexpr KeySpace<record::v1::Lease> kLeases{Family::kLeases};
 inline constexpr KeySpace<record::v1::LeaseResource> kLeaseResources{Family::kLeaseResources};

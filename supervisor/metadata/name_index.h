@@ -10,6 +10,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "supervisor/metadata/database.h"
 #include "supervisor/metadata/scope.h"
 
@@ -37,11 +38,12 @@ class NameIndex {
                       Durability durability = Durability::kSynced);
 
   // In name order.
-  absl::Status List(const Scope& scope, const std::function<absl::Status(const NamedContainer&)>& visit);
+  absl::Status List(const Scope& scope,
+                    const std::function<absl::Status(const NamedContainer&)>& visit);
 
-  // Parts of larger transactions. Claim() answers kAlreadyExists when another container has the name.
+  // Parts of larger transactions. Claim() gives up the container's former name; kAlreadyExists: another container has the new one.
   static absl::Status Claim(Transaction& tx, const Scope& scope, const NamedContainer& container);
-  static absl::Status ReleaseAll(Transaction& tx, const Scope& scope, absl::string_view id);
+  static absl::Status Release(Transaction& tx, const Scope& scope, absl::string_view id);
 
  private:
   Database& db_;

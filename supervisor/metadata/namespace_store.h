@@ -11,6 +11,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/clock.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/metadata/database.h"

@@ -12,13 +12,14 @@
 namespace gantry::metadata {
 
 Filter::Fields FieldsOf(const record::v1::Container& container);  // id runtime.name image labels.*
-Filter::Fields FieldsOf(const record::v1::Image& image);  // name target.digest target.mediatype labels.* annotations.*
-Filter::Fields FieldsOf(const record::v1::Lease& lease);          // id labels.*
-Filter::Fields FieldsOf(const record::v1::Sandbox& sandbox);      // id labels.*
-Filter::Fields FieldsOf(const record::v1::Namespace& ns);         // name labels.*
-Filter::Fields FieldsOf(const content::Info& info);               // digest labels.*
-Filter::Fields FieldsOf(const content::IngestStatus& status);     // ref
-Filter::Fields FieldsOf(const snapshot::Info& info);              // kind name parent labels.*
+Filter::Fields FieldsOf(
+    const record::v1::Image& image);  // name target.digest target.mediatype labels.* annotations.*
+Filter::Fields FieldsOf(const record::v1::Lease& lease);       // id labels.*
+Filter::Fields FieldsOf(const record::v1::Sandbox& sandbox);   // id labels.*
+Filter::Fields FieldsOf(const record::v1::Namespace& ns);      // name labels.*
+Filter::Fields FieldsOf(const content::Info& info);            // digest labels.*
+Filter::Fields FieldsOf(const content::IngestStatus& status);  // ref
+Filter::Fields FieldsOf(const snapshot::Info& info);           // kind name parent labels.*
 
 }  // namespace gantry::metadata
 

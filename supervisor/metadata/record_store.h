@@ -13,6 +13,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+
 #include "base/status_macros.h"
 #include "supervisor/metadata/database.h"
 #include "supervisor/metadata/key_space.h"
@@ -45,21 +46,25 @@ class RecordStore {
   absl::Status Put(Transaction& tx, absl::string_view key, const Record& record) const {
     return tx.Put(family_, key, record.SerializeAsString());
   }
-  absl::Status Delete(Transaction& tx, absl::string_view key) const { return tx.Delete(family_, key); }
+  absl::Status Delete(Transaction& tx, absl::string_view key) const {
+    return tx.Delete(family_, key);
+  }
 
   // In key order; `Source` is a ReadView or a Transaction. The record is reused between visits.
   template <typename Source>
   absl::Status List(Source& source, absl::string_view prefix, const Visitor& visit) const {
     Record record;
-    return source.Scan(family_, prefix, [&](absl::string_view key, absl::string_view value) -> absl::Status {
-      if (!record.ParseFromArray(value.data(), static_cast<int>(value.size()))) return Damaged(key);
-      return visit(key, record);
-    });
+    return source.Scan(family_, prefix,
+                       [&](absl::string_view key, absl::string_view value) -> absl::Status {
+                         if (!record.ParseFromArray(value.data(), static_cast<int>(value.size())))
+                           return Damaged(key);
+                         return visit(key, record);
+                       });
   }
 
  private:
-  absl::StatusOr<std::optional<Record>> Parse(absl::string_view key,
-                                              absl::StatusOr<std::optional<std::string>> value) const {
+  absl::StatusOr<std::optional<Record>> Parse(
+      absl::string_view key, absl::StatusOr<std::optional<std::string>> value) const {
     if (!value.ok()) return value.status();
     if (!value->has_value()) return std::optional<Record>();
     std::optional<Record> record(std::in_place);
@@ -68,8 +73,9 @@ class RecordStore {
   }
 
   absl::Status Damaged(absl::string_view key) const {
-    return absl::DataLossError(absl::StrCat("metadata ", kFamilyNames[static_cast<size_t>(family_)], " \"",
-                                            absl::CEscape(key), "\": the stored record does not parse"));
+    return absl::DataLossError(absl::StrCat("metadata ", kFamilyNames[static_cast<size_t>(family_)],
+                                            " \"", absl::CEscape(key),
+                                            "\": the stored record does not parse"));
   }
 
   const Family family_;

@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/clock.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/metadata/database.h"
@@ -31,7 +32,8 @@ class SandboxStore {
                     const std::function<absl::Status(const Sandbox&)>& visit);
 
   // Sets the times. kAlreadyExists; kInvalidArgument: id, labels, runtime name.
-  absl::StatusOr<Sandbox> Create(const Scope& scope, Sandbox sandbox, Durability durability = Durability::kSynced);
+  absl::StatusOr<Sandbox> Create(const Scope& scope, Sandbox sandbox,
+                                 Durability durability = Durability::kSynced);
 
   // Empty `fields` replaces labels, extensions, spec and runtime options (the runtime's name stays); else
   // "labels[.<k>]", "extensions[.<k>]", "runtime", "spec".
@@ -39,7 +41,8 @@ class SandboxStore {
                                  const std::vector<std::string>& fields,
                                  Durability durability = Durability::kSynced);
 
-  absl::Status Delete(const Scope& scope, absl::string_view id, Durability durability = Durability::kSynced);
+  absl::Status Delete(const Scope& scope, absl::string_view id,
+                      Durability durability = Durability::kSynced);
 
  private:
   Database& db_;

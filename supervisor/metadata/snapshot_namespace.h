@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "snapshotter/snapshotter.h"
 #include "supervisor/metadata/database.h"
 #include "supervisor/metadata/lease_store.h"
@@ -26,7 +27,8 @@ namespace gantry::metadata {
 class SnapshotNamespace final : public snapshot::Snapshotter {
  public:
   // kInvalidArgument: no such snapshotter. `snapshotters` and `db` outlive it.
-  static absl::StatusOr<SnapshotNamespace> Create(const Snapshotters& snapshotters, absl::string_view name, Database& db,
+  static absl::StatusOr<SnapshotNamespace> Create(const Snapshotters& snapshotters,
+                                                  absl::string_view name, Database& db,
                                                   Scope scope);
 
   // `name` is the one leases and events know `below` by.
@@ -38,7 +40,8 @@ class SnapshotNamespace final : public snapshot::Snapshotter {
                                         const std::vector<std::string>& fields) override;
   absl::StatusOr<snapshot::Usage> Usage(absl::string_view key) override;
   absl::StatusOr<std::vector<snapshot::Mount>> Mounts(absl::string_view key) override;
-  absl::StatusOr<std::vector<snapshot::Mount>> Prepare(absl::string_view key, absl::string_view parent,
+  absl::StatusOr<std::vector<snapshot::Mount>> Prepare(absl::string_view key,
+                                                       absl::string_view parent,
                                                        const snapshot::Labels& labels) override;
   absl::StatusOr<std::vector<snapshot::Mount>> View(absl::string_view key, absl::string_view parent,
                                                     const snapshot::Labels& labels) override;
@@ -56,7 +59,8 @@ class SnapshotNamespace final : public snapshot::Snapshotter {
   snapshot::Info Above(snapshot::Info info) const;  // takes the namespace off again
   LeaseResource Resource(absl::string_view key) const;
   absl::StatusOr<std::vector<snapshot::Mount>> Make(snapshot::Kind kind, absl::string_view key,
-                                                    absl::string_view parent, const snapshot::Labels& labels);
+                                                    absl::string_view parent,
+                                                    const snapshot::Labels& labels);
 
   snapshot::Snapshotter& below_;
   const std::string name_;

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "snapshotter/snapshotter.h"
 
 namespace gantry::metadata {
@@ -17,7 +18,9 @@ namespace gantry::metadata {
 class Snapshotters {
  public:
   // `snapshotter` outlives this.
-  void Add(std::string name, snapshot::Snapshotter& snapshotter) { by_name_.emplace(std::move(name), &snapshotter); }
+  void Add(std::string name, snapshot::Snapshotter& snapshotter) {
+    by_name_.emplace(std::move(name), &snapshotter);
+  }
 
   // kInvalidArgument: empty or unknown name; the message lists those there are.
   absl::StatusOr<snapshot::Snapshotter*> Find(absl::string_view name) const;

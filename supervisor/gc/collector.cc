@@ -1,0 +1,133 @@
+#include "supervisor/gc/collector.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+
+#include "base/errno_status.h"
+#include "base/status_macros.h"
+#include "supervisor/gc/edges.h"
+#include "supervisor/metadata/key_space.h"
+
+namespace gantry::gc {
+namespace {
+
+// Everybody inside the gate is in the middle of a write of a few milliseconds.
+constexpr absl::Duration kGateTimeout = absl::Seconds(5);
+
+// Where the record of a node lies. Containers and sandboxes are never removed, snapshots are the snapshotter's.
+std::optional<metadata::Family> FamilyOf(Type type) {
+  switch (type) {
+    case Type::kContent:
+      return metadata::Family::kContent;
+    case Type::kImage:
+      return metadata::Family::kImages;
+    case Type::kLease:
+      return metadata::Family::kLeases;
+    case Type::kIngest:
+      return metadata::Family::kIngests;
+    case Type::kSnapshot:
+    case Type::kContainer:
+    case Type::kSandbox:
+      break;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+int64_t Collection::freed_bytes() const {
+  int64_t sum = 0;
+  for (const auto& [digest, bytes] : blobs) sum += bytes;
+  return sum;
+}
+
+absl::Status Collector::SweepRecords(Collection& collection) {
+  std::optional<metadata::GcGate::Exclusive> gate = db_.gate().EnterExclusive(kGateTimeout);
+  if (!gate.has_value()) {
+    return absl::UnavailableError(
+        "garbage collection: a metadata change has not ended within 5 s, trying again later");
+  }
+  const absl::Duration closed_at = clock_.Monotonic();
+  absl::StatusOr<Inventory> inventory = [&] {
+    metadata::ReadView view(db_);
+    return TakeInventory(view, snapshotters_, clock_.Now());
+  }();
+  GANTRY_RETURN_IF_ERROR(WithContext(inventory.status(), "garbage collection"));
+  const Graph& graph = inventory->graph;
+  const std::vector<bool> kept = graph.Mark();
+
+  std::vector<Graph::Id> snapshots;
+  metadata::Transaction tx = db_.Begin(*gate);
+  for (Graph::Id id = 0; id < graph.size(); ++id) {
+    if (!graph.exists(id)) continue;
+    ++collection.objects;
+    if (kept[id]) continue;
+    const Node& node = graph.node(id);
+    if (node.type == Type::kSnapshot) snapshots.push_back(id);
+    const std::optional<metadata::Family> family = FamilyOf(node.type);
+    if (!family.has_value()) continue;
+    GANTRY_RETURN_IF_ERROR(tx.Delete(*family, metadata::MakeKey(node.ns, node.name)));
+    collection.removed.push_back(node);
+  }
+  for (const std::string& row : inventory->dead_lease_rows) {
+    GANTRY_RETURN_IF_ERROR(tx.Delete(metadata::Family::kLeaseResources, row));
+  }
+
+  // Children before parents. Removing a snapshot is not synced by itself: the commit below does that for all of them.
+  std::sort(snapshots.begin(), snapshots.end(), [&](Graph::Id a, Graph::Id b) {
+    return inventory->snapshot_depth[a] > inventory->snapshot_depth[b];
+  });
+  std::vector<Node> removed_snapshots;
+  for (Graph::Id id : snapshots) {
+    const Node& node = graph.node(id);
+    GANTRY_ASSIGN_OR_RETURN(snapshot::Snapshotter * snapshotter,
+                            snapshotters_.Find(node.snapshotter));
+    const absl::Status removed = snapshotter->Remove(absl::StrCat(node.ns, "/", node.name));
+    if (removed.ok()) {
+      removed_snapshots.push_back(node);
+    } else if (!absl::IsNotFound(removed) && !absl::IsFailedPrecondition(removed)) {
+      // Not there: committed or removed since. Has children: one was put on it since; it is theirs now.
+      collection.leftovers.push_back(removed);
+    }
+  }
+  absl::Status committed = tx.Commit(metadata::Durability::kSynced);
+  collection.removed.insert(collection.removed.begin(), removed_snapshots.begin(),
+                            removed_snapshots.end());
+  GANTRY_RETURN_IF_ERROR(WithContext(committed, "garbage collection"));
+  if (!removed_snapshots.empty() && collection.removed.size() == removed_snapshots.size()) {
+    GANTRY_RETURN_IF_ERROR(db_.Sync());
+  }
+  collection.next_expiry = inventory->next_expiry;
+  collection.pause = clock_.Monotonic() - closed_at;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
+  absl::MutexLock lock(&mu_);
+  const absl::Duration begun_at = clock_.Monotonic();
+  Collection collection;
+  GANTRY_RETURN_IF_ERROR(SweepRecords(collection));
+
+  // From here on everybody works; each file is looked at again under its own lock.
+  for (const Node& node : collection.removed) {
+    if (node.type != Type::kContent) continue;
+    if (auto digest = content::Digest::Parse(node.name); digest.ok()) blobs_.NoteRemoved(*digest);
+  }
+  if (auto swept = blobs_.Sweep(options.full_sweep); swept.ok()) {
+    collection.blobs = *std::move(swept);
+  } else {
+    collection.leftovers.push_back(swept.status());
+  }
+  if (auto swept = blobs_.SweepIngests(); !swept.ok())
+    collection.leftovers.push_back(swept.status());
+  for (const auto& [name, snapshotter] : snapshotters_.all()) {
+    if (absl::Status cleaned = snapshotter->Cleanup(); !cleaned.ok())
+      collection.leftovers.push_back(cleaned);
+  }
+  collection.total = clock_.Monotonic() - begun_at;
+  return collection;
+}
+
+}  // namespace gantry::gc

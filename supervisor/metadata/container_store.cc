@@ -1,0 +1,230 @@
+#include "supervisor/metadata/container_store.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+#include "base/status_macros.h"
+#include "supervisor/metadata/name_index.h"
+#include "supervisor/metadata/record_fields.h"
+#include "supervisor/metadata/record_store.h"
+#include "supervisor/metadata/record_values.h"
+#include "supervisor/metadata/validate.h"
+
+namespace gantry::metadata {
+namespace {
+
+const RecordStore containers(kContainers);
+const RecordStore states(kContainerStates);
+
+absl::Status NotFound(const Scope& scope, absl::string_view id) {
+  return absl::NotFoundError(
+      absl::StrCat("container \"", id, "\" in namespace \"", scope.ns, "\": not found"));
+}
+
+absl::Status Validate(const record::v1::Container& container) {
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", container.id()));
+  const std::string what = absl::StrCat("container \"", container.id(), "\": ");
+  GANTRY_RETURN_IF_ERROR(ValidateLabels(LabelsOf(container.labels())));
+  for (const auto& [key, value] : container.extensions()) {
+    if (key.empty())
+      return absl::InvalidArgumentError(absl::StrCat(what, "extension key must not be empty"));
+  }
+  if (container.runtime().name().empty()) {
+    return absl::InvalidArgumentError(absl::StrCat(what, "runtime name must not be empty"));
+  }
+  if (!container.has_spec())
+    return absl::InvalidArgumentError(absl::StrCat(what, "spec must be given"));
+  if (!container.snapshot_key().empty() && container.snapshotter().empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, "snapshotter must be given with a snapshot key"));
+  }
+  return absl::OkStatus();
+}
+
+void DropEmptyLabels(record::v1::Container& container) {
+  SetLabels(PresentLabels(LabelsOf(container.labels())), container.mutable_labels());
+}
+
+absl::Status Apply(const record::v1::Container& update, absl::string_view field,
+                   record::v1::Container& container) {
+  if (field == "spec") {
+    if (update.has_spec()) {
+      *container.mutable_spec() = update.spec();
+    } else {
+      container.clear_spec();
+    }
+  } else if (field == "image") {
+    container.set_image(update.image());
+  } else if (field == "snapshotkey") {
+    container.set_snapshot_key(update.snapshot_key());
+  } else if (field == "extensions") {
+    *container.mutable_extensions() = update.extensions();
+  } else if (absl::string_view key = field;
+             absl::ConsumePrefix(&key, "extensions.") && !key.empty()) {
+    auto it = update.extensions().find(std::string(key));
+    if (it == update.extensions().end()) {
+      container.mutable_extensions()->erase(std::string(key));
+    } else {
+      (*container.mutable_extensions())[std::string(key)] = it->second;
+    }
+  } else {
+    LabelMap labels = LabelsOf(container.labels());
+    GANTRY_RETURN_IF_ERROR(ApplyLabelUpdate(absl::StrCat("container \"", container.id(), "\""),
+                                            LabelsOf(update.labels()), {std::string(field)},
+                                            labels));
+    SetLabels(labels, container.mutable_labels());
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<record::v1::Container> ContainerStore::Get(const Scope& scope,
+                                                          absl::string_view id) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
+  GANTRY_ASSIGN_OR_RETURN(auto container, containers.Get(db_, MakeKey(scope.ns, id)));
+  if (!container.has_value()) return NotFound(scope, id);
+  return *std::move(container);
+}
+
+absl::Status ContainerStore::List(const Scope& scope, const Filter& filter,
+                                  const std::function<absl::Status(const Container&)>& visit) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  ReadView view(db_);
+  return containers.List(
+      view, MakePrefix(scope.ns), [&](absl::string_view, const Container& container) {
+        return filter.Matches(FieldsOf(container)) ? visit(container) : absl::OkStatus();
+      });
+}
+
+absl::Status ContainerStore::ListRaw(
+    const Scope& scope,
+    const std::function<absl::Status(absl::string_view id, absl::string_view bytes)>& visit) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  ReadView view(db_);
+  const std::string prefix = MakePrefix(scope.ns);
+  return view.Scan(Family::kContainers, prefix,
+                   [&](absl::string_view key, absl::string_view value) {
+                     return visit(key.substr(prefix.size()), value);
+                   });
+}
+
+absl::StatusOr<record::v1::Container> ContainerStore::Create(const Scope& scope,
+                                                             NewContainer container,
+                                                             Durability durability) {
+  Container& record = container.record;
+  DropEmptyLabels(record);
+  GANTRY_RETURN_IF_ERROR(Validate(record));
+  *record.mutable_created_at() = StampOf(clock_.Now());
+  *record.mutable_updated_at() = record.created_at();
+  const std::string key = MakeKey(scope.ns, record.id());
+  GANTRY_RETURN_IF_ERROR(db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        GANTRY_ASSIGN_OR_RETURN(auto present, tx.GetForUpdate(Family::kContainers, key));
+        if (present.has_value()) {
+          return absl::AlreadyExistsError(
+              absl::StrCat("container \"", record.id(), "\": already exists"));
+        }
+        if (!container.name.empty()) {
+          GANTRY_RETURN_IF_ERROR(
+              NameIndex::Claim(tx, scope, {.id = record.id(), .name = container.name}));
+        }
+        if (container.state.has_value())
+          GANTRY_RETURN_IF_ERROR(states.Put(tx, key, *container.state));
+        return containers.Put(tx, key, record);
+      },
+      durability));
+  return std::move(record);
+}
+
+absl::StatusOr<record::v1::Container> ContainerStore::Update(const Scope& scope,
+                                                             const Container& container,
+                                                             const std::vector<std::string>& fields,
+                                                             Durability durability) {
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", container.id()));
+  const std::string key = MakeKey(scope.ns, container.id());
+  Container result;
+  GANTRY_RETURN_IF_ERROR(db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        GANTRY_ASSIGN_OR_RETURN(auto present, containers.GetForUpdate(tx, key));
+        if (!present.has_value()) return NotFound(scope, container.id());
+        result = *std::move(present);
+        const std::string former_snapshot = result.snapshot_key();
+        if (fields.empty()) {
+          if (container.snapshotter() != result.snapshotter()) {
+            return absl::InvalidArgumentError(
+                absl::StrCat("container \"", container.id(), "\": snapshotter cannot change"));
+          }
+          if (container.runtime().name() != result.runtime().name()) {
+            return absl::InvalidArgumentError(
+                absl::StrCat("container \"", container.id(), "\": runtime name cannot change"));
+          }
+          for (absl::string_view field : {"labels", "spec", "extensions", "image", "snapshotkey"}) {
+            GANTRY_RETURN_IF_ERROR(Apply(container, field, result));
+          }
+        }
+        for (const std::string& field : fields)
+          GANTRY_RETURN_IF_ERROR(Apply(container, field, result));
+        GANTRY_RETURN_IF_ERROR(Validate(result));
+        if (result.snapshot_key() != former_snapshot) tx.NoteDeletion();
+        *result.mutable_updated_at() = StampOf(clock_.Now());
+        return containers.Put(tx, key, result);
+      },
+      durability));
+  return result;
+}
+
+absl::Status ContainerStore::Delete(const Scope& scope, absl::string_view id,
+                                    Durability durability) {
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
+  const std::string key = MakeKey(scope.ns, id);
+  return db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        GANTRY_ASSIGN_OR_RETURN(auto present, tx.GetForUpdate(Family::kContainers, key));
+        if (!present.has_value()) return NotFound(scope, id);
+        GANTRY_RETURN_IF_ERROR(NameIndex::Release(tx, scope, id));
+        GANTRY_RETURN_IF_ERROR(states.Delete(tx, key));
+        tx.NoteDeletion();
+        return containers.Delete(tx, key);
+      },
+      durability);
+}
+
+absl::StatusOr<std::optional<record::v1::ContainerState>> ContainerStore::GetState(
+    const Scope& scope, absl::string_view id) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
+  return states.Get(db_, MakeKey(scope.ns, id));
+}
+
+absl::Status ContainerStore::PutState(const Scope& scope, absl::string_view id, const State& state,
+                                      Durability durability) {
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
+  const std::string key = MakeKey(scope.ns, id);
+  return db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        GANTRY_ASSIGN_OR_RETURN(auto container, tx.GetShared(Family::kContainers, key));
+        if (!container.has_value()) return NotFound(scope, id);
+        return states.Put(tx, key, state);
+      },
+      durability);
+}
+
+absl::Status ContainerStore::ListStates(
+    const Scope& scope, const std::function<absl::Status(absl::string_view, const State&)>& visit) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  ReadView view(db_);
+  const std::string prefix = MakePrefix(scope.ns);
+  return states.List(view, prefix, [&](absl::string_view key, const State& state) {
+    return visit(key.substr(prefix.size()), state);
+  });
+}
+
+}  // namespace gantry::metadata

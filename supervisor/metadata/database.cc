@@ -1,0 +1,350 @@
+#include "supervisor/metadata/database.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "rocksdb/cache.h"
+#include "rocksdb/db.h"
+#include "rocksdb/env.h"
+#include "rocksdb/options.h"
+#include "rocksdb/table.h"
+#include "rocksdb/utilities/write_batch_with_index.h"
+
+#include "base/errno_status.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+
+namespace gantry::metadata {
+namespace {
+
+// Long enough for the slowest disk's fsync of the transaction in front, short enough to break a cycle before a client gives up.
+constexpr absl::Duration kLockTimeout = absl::Seconds(5);
+constexpr int kMaxRuns = 5;
+constexpr char kSchemaKey[] = "schema";
+
+absl::string_view View(const rocksdb::Slice& slice) {
+  return absl::string_view(slice.data(), slice.size());
+}
+rocksdb::Slice Slice(absl::string_view text) { return rocksdb::Slice(text.data(), text.size()); }
+
+absl::Status ToStatus(const rocksdb::Status& status, absl::string_view what) {
+  if (status.ok()) return absl::OkStatus();
+  const std::string text = absl::StrCat("metadata database: ", what, ": ", status.ToString());
+  if (status.IsNoSpace() || status.subcode() == rocksdb::Status::kSpaceLimit)
+    return absl::ResourceExhaustedError(text);
+  if (status.IsNotFound()) return absl::NotFoundError(text);
+  if (status.IsBusy() || status.IsTryAgain() || status.IsAborted()) return absl::AbortedError(text);
+  if (status.IsTimedOut() || status.IsShutdownInProgress()) return absl::UnavailableError(text);
+  if (status.IsInvalidArgument()) return absl::InternalError(text);
+  return absl::DataLossError(text);
+}
+
+// The first key behind all that start with `prefix`; "" when there is none.
+std::string PrefixEnd(absl::string_view prefix) {
+  std::string end(prefix);
+  while (!end.empty()) {
+    if (static_cast<unsigned char>(end.back()) != 0xff) {
+      ++end.back();
+      return end;
+    }
+    end.pop_back();
+  }
+  return end;
+}
+
+absl::Status ScanIterator(
+    rocksdb::Iterator& it, absl::string_view prefix,
+    const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) {
+  for (it.Seek(Slice(prefix)); it.Valid() && it.key().starts_with(Slice(prefix)); it.Next()) {
+    GANTRY_RETURN_IF_ERROR(visit(View(it.key()), View(it.value())));
+  }
+  return ToStatus(it.status(), "scan");
+}
+
+// Small memory is a design goal: the daemon holds a few MB of records, and the page cache does the rest.
+rocksdb::Options SmallOptions(rocksdb::Env* env) {
+  rocksdb::Options options;
+  if (env != nullptr) options.env = env;
+  options.create_if_missing = true;
+  options.create_missing_column_families = true;
+  options.write_buffer_size = 4 << 20;
+  options.db_write_buffer_size = 8 << 20;
+  options.arena_block_size = 32 << 10;  // else each family takes 512 KiB with its first key
+  options.max_write_buffer_number = 2;
+  options.max_total_wal_size = 16 << 20;
+  options.max_open_files = 128;
+  options.max_background_jobs = 2;
+  options.target_file_size_base = 8 << 20;
+  options.compression = rocksdb::kNoCompression;
+  options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
+  options.keep_log_file_num = 2;
+  options.max_log_file_size = 1 << 20;
+  options.stats_dump_period_sec = 0;
+  options.stats_persist_period_sec = 0;
+  // A start replays a few MB of log instead of writing files first.
+  options.avoid_flush_during_recovery = true;
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = rocksdb::NewLRUCache(4 << 20, /*num_shard_bits=*/0);
+  table.cache_index_and_filter_blocks = true;
+  options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return options;
+}
+
+absl::StatusOr<UniqueFd> LockRoot(const std::string& root) {
+  const std::string path = root + "/lock";
+  UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!fd.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", path));
+  if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return ErrnoToStatus(errno, absl::StrCat("lock ", path));
+    std::string holder = "another process";
+    if (auto pid = ReadFile(path, 64); pid.ok() && !pid->empty()) {
+      holder = absl::StrCat("pid ", absl::CEscape(absl::StripSuffix(*pid, "\n")));
+    }
+    return absl::UnavailableError(
+        absl::StrCat("root directory ", root, " is in use by another gantryd (", holder,
+                     "): stop it, or choose another --root, --state and --address"));
+  }
+  const std::string pid = absl::StrCat(::getpid(), "\n");
+  if (::ftruncate(fd.get(), 0) != 0) return ErrnoToStatus(errno, absl::StrCat("truncate ", path));
+  GANTRY_RETURN_IF_ERROR(WriteAll(fd.get(), pid));
+  return fd;
+}
+
+// One step per raised kSchemaVersion, in order.
+std::vector<Migration> RealMigrations() { return {}; }
+
+}  // namespace
+
+Transaction::Transaction(Database& db, GcGate::Shared gate)
+    : db_(&db),
+      gate_(std::move(gate)),
+      locks_(db.key_locks_),
+      batch_(std::make_unique<rocksdb::WriteBatchWithIndex>(rocksdb::BytewiseComparator(), 0,
+                                                            /*overwrite_key=*/true)) {}
+
+Transaction::Transaction(Transaction&&) noexcept = default;
+Transaction::~Transaction() = default;
+
+absl::Status Transaction::Lock(Family family, absl::string_view key, bool exclusive) {
+  std::string name(1, static_cast<char>(family));
+  name.append(key.data(), key.size());
+  if (exclusive ? locks_.Exclusive(name, kLockTimeout) : locks_.Shared(name, kLockTimeout))
+    return absl::OkStatus();
+  return absl::AbortedError(absl::StrCat("metadata ", kFamilyNames[static_cast<size_t>(family)],
+                                         " \"", absl::CEscape(key),
+                                         "\" is being changed by another call"));
+}
+
+absl::StatusOr<std::optional<std::string>> Transaction::Get(Family family, absl::string_view key) {
+  std::string value;
+  rocksdb::Status status = batch_->GetFromBatchAndDB(db_->db_.get(), rocksdb::ReadOptions(),
+                                                     db_->handle(family), Slice(key), &value);
+  if (status.IsNotFound()) return std::optional<std::string>();
+  if (!status.ok()) return ToStatus(status, "read");
+  return std::optional<std::string>(std::move(value));
+}
+
+absl::StatusOr<std::optional<std::string>> Transaction::GetForUpdate(Family family,
+                                                                     absl::string_view key) {
+  GANTRY_RETURN_IF_ERROR(Lock(family, key, /*exclusive=*/true));
+  return Get(family, key);
+}
+
+absl::StatusOr<std::optional<std::string>> Transaction::GetShared(Family family,
+                                                                  absl::string_view key) {
+  GANTRY_RETURN_IF_ERROR(Lock(family, key, /*exclusive=*/false));
+  return Get(family, key);
+}
+
+absl::Status Transaction::Put(Family family, absl::string_view key, absl::string_view value) {
+  GANTRY_RETURN_IF_ERROR(Lock(family, key, /*exclusive=*/true));
+  return ToStatus(batch_->Put(db_->handle(family), Slice(key), Slice(value)), "put");
+}
+
+absl::Status Transaction::Delete(Family family, absl::string_view key) {
+  GANTRY_RETURN_IF_ERROR(Lock(family, key, /*exclusive=*/true));
+  return ToStatus(batch_->Delete(db_->handle(family), Slice(key)), "delete");
+}
+
+absl::Status Transaction::Scan(
+    Family family, absl::string_view prefix,
+    const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) {
+  rocksdb::ColumnFamilyHandle* handle = db_->handle(family);
+  std::unique_ptr<rocksdb::Iterator> it(
+      batch_->NewIteratorWithBase(handle, db_->db_->NewIterator(rocksdb::ReadOptions(), handle)));
+  return ScanIterator(*it, prefix, visit);
+}
+
+absl::Status Transaction::Commit(Durability durability) {
+  Database* db = std::exchange(db_, nullptr);
+  const bool empty = batch_->GetWriteBatch()->Count() == 0;
+  absl::Status status = empty ? absl::OkStatus() : db->Write(*batch_, durability);
+  batch_.reset();
+  locks_.ReleaseAll();
+  gate_.Release();
+  if (status.ok() && !empty) db->NoteChange(deletion_);
+  return status;
+}
+
+ReadView::ReadView(Database& db) : db_(db), snapshot_(db.db_->GetSnapshot()) {}
+ReadView::~ReadView() { db_.db_->ReleaseSnapshot(snapshot_); }
+
+absl::StatusOr<std::optional<std::string>> ReadView::Get(Family family,
+                                                         absl::string_view key) const {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot_;
+  std::string value;
+  rocksdb::Status status = db_.db_->Get(options, db_.handle(family), Slice(key), &value);
+  if (status.IsNotFound()) return std::optional<std::string>();
+  if (!status.ok()) return ToStatus(status, "read");
+  return std::optional<std::string>(std::move(value));
+}
+
+absl::Status ReadView::Scan(
+    Family family, absl::string_view prefix,
+    const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) const {
+  rocksdb::ReadOptions options;
+  options.snapshot = snapshot_;
+  const std::string end = PrefixEnd(prefix);
+  const rocksdb::Slice bound(end);
+  if (!end.empty()) options.iterate_upper_bound = &bound;
+  std::unique_ptr<rocksdb::Iterator> it(db_.db_->NewIterator(options, db_.handle(family)));
+  return ScanIterator(*it, prefix, visit);
+}
+
+absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root,
+                                                         DatabaseOptions options) {
+  std::unique_ptr<Database> db(new Database());
+  db->directory_ = root + "/metadata";
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(db->directory_, 0700));
+  GANTRY_ASSIGN_OR_RETURN(db->lock_, LockRoot(root));
+  GANTRY_RETURN_IF_ERROR(db->OpenRocks(options));
+  GANTRY_RETURN_IF_ERROR(db->Migrate(options));
+  return db;
+}
+
+absl::Status Database::OpenRocks(const DatabaseOptions& options) {
+  const rocksdb::Options rocks = SmallOptions(options.env);
+  std::vector<std::string> names(kFamilyNames.begin(), kFamilyNames.end());
+  // RocksDB opens all families or none, so those of another schema are opened too, to be able to say whose they are.
+  std::vector<std::string> present;
+  if (rocksdb::DB::ListColumnFamilies(rocks, directory_, &present).ok()) {
+    for (std::string& name : present) {
+      if (std::find(names.begin(), names.end(), name) == names.end())
+        names.push_back(std::move(name));
+    }
+  }
+  std::vector<rocksdb::ColumnFamilyDescriptor> families;
+  for (const std::string& name : names) families.emplace_back(name, rocks);
+  rocksdb::DB* db = nullptr;
+  rocksdb::Status status = rocksdb::DB::Open(rocks, directory_, families, &handles_, &db);
+  if (!status.ok()) return ToStatus(status, absl::StrCat("open ", directory_));
+  db_.reset(db);
+  return absl::OkStatus();
+}
+
+absl::Status Database::PutSchemaVersion(int version) {
+  rocksdb::WriteOptions write;
+  write.sync = true;
+  return ToStatus(db_->Put(write, handle(Family::kMeta), kSchemaKey, absl::StrCat(version)),
+                  "write schema version");
+}
+
+absl::Status Database::Migrate(const DatabaseOptions& options) {
+  const int wanted = options.schema_version.value_or(kSchemaVersion);
+  const std::vector<Migration> migrations =
+      options.migrations.empty() ? RealMigrations() : options.migrations;
+  GANTRY_ASSIGN_OR_RETURN(std::optional<std::string> stored, Get(Family::kMeta, kSchemaKey));
+  if (!stored.has_value()) {
+    schema_version_ = wanted;
+    return PutSchemaVersion(wanted);
+  }
+  if (!absl::SimpleAtoi(*stored, &schema_version_)) {
+    return absl::DataLossError(absl::StrCat("metadata database ", directory_, ": schema version \"",
+                                            absl::CEscape(*stored), "\" is not a number"));
+  }
+  if (schema_version_ > wanted) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("metadata database ", directory_, " was written by a newer Gantry (schema ",
+                     schema_version_, ", this one knows ", wanted,
+                     "): install that version again, or choose another --root"));
+  }
+  while (schema_version_ < wanted) {
+    auto step = std::find_if(migrations.begin(), migrations.end(),
+                             [this](const Migration& m) { return m.from == schema_version_; });
+    if (step == migrations.end()) {
+      return absl::FailedPreconditionError(absl::StrCat("metadata database ", directory_,
+                                                        ": no way from schema ", schema_version_,
+                                                        " to ", wanted));
+    }
+    if (absl::Status status = step->apply(*this); !status.ok()) {
+      return WithContext(status,
+                         absl::StrCat("metadata database ", directory_, ": migration from schema ",
+                                      schema_version_, " (", step->what, ")"));
+    }
+    GANTRY_RETURN_IF_ERROR(PutSchemaVersion(schema_version_ + 1));
+    ++schema_version_;
+  }
+  return absl::OkStatus();
+}
+
+Database::~Database() {
+  if (db_ == nullptr) return;
+  for (rocksdb::ColumnFamilyHandle* handle : handles_) db_->DestroyColumnFamilyHandle(handle);
+  db_->Close();
+}
+
+Transaction Database::Begin() { return Transaction(*this, gate_.EnterShared()); }
+
+Transaction Database::Begin(const GcGate::Exclusive&) {
+  return Transaction(*this, GcGate::Shared());
+}
+
+absl::Status Database::Run(const std::function<absl::Status(Transaction&)>& body,
+                           Durability durability) {
+  absl::Status status;
+  for (int run = 0; run < kMaxRuns; ++run) {
+    Transaction tx = Begin();
+    status = body(tx);
+    if (status.ok()) status = tx.Commit(durability);
+    if (!absl::IsAborted(status)) break;
+  }
+  return status;
+}
+
+absl::StatusOr<std::optional<std::string>> Database::Get(Family family, absl::string_view key) {
+  std::string value;
+  rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), handle(family), Slice(key), &value);
+  if (status.IsNotFound()) return std::optional<std::string>();
+  if (!status.ok()) return ToStatus(status, "read");
+  return std::optional<std::string>(std::move(value));
+}
+
+absl::Status Database::Write(rocksdb::WriteBatchWithIndex& batch, Durability durability) {
+  rocksdb::WriteOptions options;
+  options.sync = durability == Durability::kSynced;
+  rocksdb::Status status = db_->Write(options, batch.GetWriteBatch());
+  // After a failed write (disk full, say) RocksDB refuses all others until told that things may be better now. The batch is in no
+  // memtable then, so it may be tried again.
+  if (!status.ok() && status.severity() >= rocksdb::Status::kHardError && db_->Resume().ok()) {
+    status = db_->Write(options, batch.GetWriteBatch());
+  }
+  return ToStatus(status, "write");
+}
+
+absl::Status Database::Sync() { return ToStatus(db_->FlushWAL(/*sync=*/true), "sync"); }
+
+void Database::NoteChange(bool deletion) {
+  if (observer_) observer_(deletion);
+}
+
+}  // namespace gantry::metadata
