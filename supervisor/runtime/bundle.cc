@@ -29,88 +29,6 @@ namespace {
 
 constexpr size_t kMaxConfigBytes = 16 << 20;
 constexpr size_t kMaxRecordBytes = 4 << 20;
-constexpr size_t kMaxSpecDepth = 64;
-
-// What launching and recovery need to know of the spec. Read by SAX, because most of a spec is its seccomp profile and a tree
-// of it would be built for nothing on every start.
-class SpecReader : public nlohmann::json_sax<nlohmann::json> {
- public:
-  std::string cgroups_path;
-  bool has_pid_namespace = false;
-  bool joins_pid_namespace = false;
-  std::optional<int64_t> root_gid;  // host id of gid 0 in the container's user namespace
-  std::string error;
-
-  bool null() override { return true; }
-  bool boolean(bool) override { return true; }
-  bool number_integer(number_integer_t value) override { return Number(value); }
-  bool number_unsigned(number_unsigned_t value) override {
-    return Number(static_cast<int64_t>(value));
-  }
-  bool number_float(number_float_t, const string_t&) override { return true; }
-  bool binary(binary_t&) override { return true; }
-  bool string(string_t& value) override {
-    if (At({"linux", "cgroupsPath"})) cgroups_path = value;
-    if (At({"linux", "namespaces", "[]", "type"})) namespace_type_ = value;
-    if (At({"linux", "namespaces", "[]", "path"})) namespace_path_ = value;
-    return true;
-  }
-  bool start_object(size_t) override { return Push(""); }
-  bool key(string_t& value) override {
-    path_.back() = value;
-    return true;
-  }
-  bool end_object() override {
-    path_.pop_back();
-    if (At({"linux", "namespaces", "[]"})) {
-      if (namespace_type_ == "pid") {
-        has_pid_namespace = true;
-        joins_pid_namespace = !namespace_path_.empty();
-      }
-      namespace_type_.clear();
-      namespace_path_.clear();
-    }
-    if (At({"linux", "gidMappings", "[]"})) {
-      if (mapping_container_id_ == 0) root_gid = mapping_host_id_;
-      mapping_container_id_ = 0;
-      mapping_host_id_ = 0;
-    }
-    return true;
-  }
-  bool start_array(size_t) override { return Push("[]"); }
-  bool end_array() override {
-    path_.pop_back();
-    return true;
-  }
-  bool parse_error(size_t, const std::string&, const nlohmann::detail::exception& e) override {
-    error = e.what();
-    return false;
-  }
-
- private:
-  bool Push(absl::string_view name) {
-    if (path_.size() >= kMaxSpecDepth) {
-      error = absl::StrCat("nested deeper than ", kMaxSpecDepth);
-      return false;
-    }
-    path_.emplace_back(name);
-    return true;
-  }
-  bool Number(int64_t value) {
-    if (At({"linux", "gidMappings", "[]", "containerID"})) mapping_container_id_ = value;
-    if (At({"linux", "gidMappings", "[]", "hostID"})) mapping_host_id_ = value;
-    return true;
-  }
-  bool At(std::initializer_list<absl::string_view> path) const {
-    return path_.size() == path.size() && std::equal(path.begin(), path.end(), path_.begin());
-  }
-
-  std::vector<std::string> path_;  // "[]" stands for an array
-  std::string namespace_type_;
-  std::string namespace_path_;
-  int64_t mapping_container_id_ = 0;
-  int64_t mapping_host_id_ = 0;
-};
 
 absl::Status WriteRenamed(const std::string& path, absl::string_view data) {
   const std::string temporary = path + ".new";
@@ -319,15 +237,8 @@ std::string BundleStore::SocketPathOf(const TaskKey& key) const {
 }
 
 absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view config_json,
-                                           const shim::v1::CreateRequest& create) {
+                                           LaunchRecord launch) {
   GANTRY_RETURN_IF_ERROR(CheckTaskKey(key));
-  SpecReader spec;
-  const bool parsed = nlohmann::json::sax_parse(config_json.begin(), config_json.end(), &spec);
-  if (!parsed) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("task ", key.ToString(), ": runtime spec: ", spec.error));
-  }
-
   const std::string path = PathOf(key);
   GANTRY_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(state_dir_, "/tasks/", key.ns), 0711));
   if (mkdir(path.c_str(), 0700) != 0) {
@@ -338,18 +249,13 @@ absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view
   }
   absl::Cleanup undo = [&] { (void)RemoveTree(path); };
 
-  LaunchRecord launch;
-  launch.create = create;
-  launch.cgroup_path = spec.cgroups_path;
-  launch.private_pid_namespace = spec.has_pid_namespace && !spec.joins_pid_namespace;
-  launch.created_at = absl::Now();
   launch.boot_id = boot_id_;
 
   const std::string task = absl::StrCat("task ", key.ToString());
   GANTRY_RETURN_IF_ERROR(WithContext(MakeDirectory(path + "/rootfs", 0711), task));
-  if (spec.root_gid.has_value()) {
+  if (launch.root_gid.has_value()) {
     // The container's root must be able to walk to its root file system.
-    if (chown(path.c_str(), 0, static_cast<gid_t>(*spec.root_gid)) != 0 ||
+    if (chown(path.c_str(), 0, *launch.root_gid) != 0 ||
         chmod(path.c_str(), 0710) != 0) {
       return ErrnoToStatus(errno, absl::StrCat(task, ": chown ", path));
     }

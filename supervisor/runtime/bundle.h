@@ -48,13 +48,12 @@ struct ShimProcess {
 
 // What was decided before the shim was forked. Enough to finish or roll back a launch that the supervisor did not live to see.
 struct LaunchRecord {
-  shim::v1::CreateRequest create;  // runtime choice, root file system, stdio: the caller's part
-
-  // Filled in by BundleStore::Create().
-  std::string cgroup_path;             // linux.cgroupsPath of the spec; "" when it names none
+  shim::v1::CreateRequest create;  // runtime choice, root file system, stdio
+  std::string cgroup_path;         // linux.cgroupsPath of the spec; "" when it names none
   bool private_pid_namespace = false;  // the container's processes end with its init
+  std::optional<gid_t> root_gid;   // host gid of the container's root, when it has a user namespace
   absl::Time created_at;
-  std::string boot_id;
+  std::string boot_id;             // filled in by BundleStore::Create()
 };
 
 class Bundle {
@@ -101,11 +100,11 @@ class BundleStore {
                                                            std::string boot_id = "");
 
   // Makes the directory, config.json and the launch record.
-  //   kInvalidArgument  an id that cannot be a directory name; config_json is not JSON, or nests absurdly deep
+  //   kInvalidArgument  an id that cannot be a directory name
   //   kAlreadyExists    the bundle is there (a task not deleted yet)
   //   kResourceExhausted disk full; nothing is left behind
   absl::StatusOr<Bundle> Create(const TaskKey& key, absl::string_view config_json,
-                                const shim::v1::CreateRequest& create);
+                                LaunchRecord launch);
 
   // kNotFound: no such bundle; kDataLoss: launch record absent or damaged.
   absl::StatusOr<Bundle> Load(const TaskKey& key) const;

@@ -12,9 +12,7 @@
 namespace gantry::runtime {
 namespace {
 
-constexpr char kSpec[] = R"({"ociVersion":"1.0.2","linux":{"cgroupsPath":"/default/web",
-    "seccomp":{"syscalls":[{"names":["read"],"args":[{"index":0,"value":1,"op":"SCMP_CMP_EQ"}]}]},
-    "namespaces":[{"type":"mount"},{"type":"pid"}]}})";
+constexpr char kSpec[] = R"({"ociVersion":"1.0.2"})";
 
 class BundleTest : public testing::Test {
  protected:
@@ -24,13 +22,16 @@ class BundleTest : public testing::Test {
     EXPECT_TRUE(store.ok()) << store.status();
     return *std::move(store);
   }
-  static shim::v1::CreateRequest Request() {
-    shim::v1::CreateRequest create;
-    create.mutable_runtime()->set_name("crun");
-    create.mutable_runtime()->set_path("/usr/bin/crun");
-    create.mutable_stdio()->set_stdout("/run/fifo/out \"quoted\"");
-    create.set_start(true);
-    return create;
+  static LaunchRecord Request() {
+    LaunchRecord launch;
+    launch.create.mutable_runtime()->set_name("crun");
+    launch.create.mutable_runtime()->set_path("/usr/bin/crun");
+    launch.create.mutable_stdio()->set_stdout("/run/fifo/out \"quoted\"");
+    launch.create.set_start(true);
+    launch.cgroup_path = "/default/web";
+    launch.private_pid_namespace = true;
+    launch.created_at = absl::FromUnixMicros(1700000000123456);
+    return launch;
   }
   TempDir dir_;
 };
@@ -42,23 +43,13 @@ TEST_F(BundleTest, LoadReturnsWhatCreateWasGiven) {
   const absl::StatusOr<Bundle> loaded = Open()->Load({"default", "web"});
   ASSERT_TRUE(loaded.ok()) << loaded.status();
   EXPECT_EQ(loaded->path(), dir_.path() + "/tasks/default/web");
-  EXPECT_EQ(loaded->launch().create.SerializeAsString(), Request().SerializeAsString());
+  EXPECT_EQ(loaded->launch().create.SerializeAsString(), Request().create.SerializeAsString());
   EXPECT_EQ(loaded->launch().cgroup_path, "/default/web");
   EXPECT_TRUE(loaded->launch().private_pid_namespace);
   EXPECT_EQ(loaded->launch().boot_id, "boot-1");
-  EXPECT_EQ(loaded->launch().created_at, made->launch().created_at);
+  EXPECT_EQ(loaded->launch().created_at, absl::FromUnixMicros(1700000000123456));
   EXPECT_EQ(loaded->socket_path(), made->socket_path());
   EXPECT_EQ(loaded->ReadConfig().value(), kSpec);
-}
-
-TEST_F(BundleTest, JoinedPidNamespaceIsNotPrivate) {
-  const auto store = Open();
-  const absl::StatusOr<Bundle> bundle = store->Create(
-      {"default", "web"},
-      R"({"linux":{"namespaces":[{"type":"pid","path":"/proc/7/ns/pid"},{"type":"mount"}]}})", {});
-  ASSERT_TRUE(bundle.ok()) << bundle.status();
-  EXPECT_FALSE(bundle->launch().private_pid_namespace);
-  EXPECT_EQ(bundle->launch().cgroup_path, "");
 }
 
 TEST_F(BundleTest, DirectoryIsOpenToTheContainersRootOnly) {
@@ -75,9 +66,9 @@ TEST_F(BundleTest, DirectoryIsOpenToTheContainersRootOnly) {
   EXPECT_EQ(mode(bundle->path() + "/launch.json"), 0600u);
   EXPECT_EQ(mode(dir_.path() + "/s"), 0700u);
   if (geteuid() != 0) GTEST_SKIP() << "chown of a user namespace's bundle needs root";
-  const absl::StatusOr<Bundle> mapped = store->Create(
-      {"default", "mapped"},
-      R"({"linux":{"gidMappings":[{"containerID":0,"hostID":231072,"size":65536}]}})", {});
+  LaunchRecord launch = Request();
+  launch.root_gid = 231072;
+  const absl::StatusOr<Bundle> mapped = store->Create({"default", "mapped"}, kSpec, launch);
   ASSERT_TRUE(mapped.ok()) << mapped.status();
   EXPECT_EQ(mode(mapped->path()), 0710u);
   struct stat info = {};
@@ -107,15 +98,6 @@ TEST_F(BundleTest, NamesThatAreNoDirectoryNamesAreRefused) {
     EXPECT_EQ(store->Remove({"default", id}).code(), absl::StatusCode::kInvalidArgument) << id;
   }
   EXPECT_TRUE(store->List()->empty());
-}
-
-TEST_F(BundleTest, SpecThatIsNotJsonLeavesNothingBehind) {
-  const auto store = Open();
-  EXPECT_EQ(store->Create({"default", "web"}, "{\"linux\":", {}).status().code(),
-            absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(store->Create({"default", "web"}, std::string(100000, '['), {}).status().code(),
-            absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(access((dir_.path() + "/tasks/default/web").c_str(), F_OK), -1);
 }
 
 TEST_F(BundleTest, LostOrDamagedLaunchRecordIsDataLoss) {

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <set>
+#include <utility>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
@@ -26,6 +27,7 @@
 #include "base/status_macros.h"
 #include "base/subprocess.h"
 #include "base/unique_fd.h"
+#include "nlohmann/json.hpp"
 #include "shim/exit_record.h"
 #include "supervisor/runtime/runtime_probe.h"
 
@@ -282,10 +284,19 @@ absl::StatusOr<TaskExit> ReadTaskExit(const Bundle& bundle) {
 }
 
 pid_t ReadInitPid(const Bundle& bundle) {
-  const absl::StatusOr<std::string> text = ReadFile(bundle.path() + "/init.pid", 64);
-  pid_t pid = 0;
-  if (!text.ok() || !absl::SimpleAtoi(absl::StripAsciiWhitespace(*text), &pid)) return 0;
-  return pid;
+  const std::string directory = absl::StrCat(bundle.launch().create.runtime().state_root(), "/",
+                                             bundle.key().container_id);
+  // crun and runc keep it under different names.
+  for (const auto& [file, field] : {std::pair{"/status", "pid"},
+                                    std::pair{"/state.json", "init_process_pid"}}) {
+    const absl::StatusOr<std::string> text = ReadFile(directory + file, 4 << 20);
+    if (!text.ok()) continue;
+    const nlohmann::json state = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);
+    if (!state.is_object()) continue;
+    const auto pid = state.find(field);
+    if (pid != state.end() && pid->is_number_integer()) return pid->get<pid_t>();
+  }
+  return 0;
 }
 
 std::vector<std::string> FindCgroups(absl::string_view cgroups_path, absl::string_view container_id,
@@ -313,6 +324,7 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
     detached.push_back(*std::move(mount));
   }
 
+  const pid_t init_pid = ReadInitPid(bundle);  // before the runtime forgets it
   absl::Status first = KillAll(cgroups, deadline);
   first.Update(DeleteFromRuntime(
       bundle, std::max(deadline - Clock::Real().Monotonic(), absl::Duration(absl::Seconds(1)))));
@@ -324,7 +336,7 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
     shim::ExitRecord record;
     record.name_space = bundle.key().ns;
     record.id = id;
-    record.pid = ReadInitPid(bundle);
+    record.pid = init_pid;
     record.exit_status = kKilledStatus;
     record.exited_at = absl::Now();
     record.reason = std::string(reason);

@@ -30,7 +30,8 @@ struct TaskExit {
 // How the init process ended, by the shim's record. kNotFound: it left none.
 absl::StatusOr<TaskExit> ReadTaskExit(const Bundle& bundle);
 
-// Pid of the init process as the shim or the runtime wrote it down; 0 when the container was never made.
+// Pid of the init process from the runtime's own state; 0 when the container was never made, or is deleted. A number for messages:
+// nothing says that the process still lives.
 pid_t ReadInitPid(const Bundle& bundle);
 
 // Kills what the container left running (never a process outside its cgroup: membership is checked on an open pidfd), has the

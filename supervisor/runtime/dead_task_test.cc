@@ -77,14 +77,12 @@ class ReapTest : public testing::Test {
     return path;
   }
   Bundle Make(const std::string& runtime_path) {
-    shim::v1::CreateRequest create;
-    create.mutable_runtime()->set_name("fake");
-    create.mutable_runtime()->set_path(runtime_path);
-    create.mutable_runtime()->set_state_root(dir_.Join("root"));
-    return store_
-        ->Create({"default", "web"},
-                 R"({"linux":{"cgroupsPath":"/gantry-dead-task-test/none"}})", create)
-        .value();
+    LaunchRecord launch;
+    launch.create.mutable_runtime()->set_name("fake");
+    launch.create.mutable_runtime()->set_path(runtime_path);
+    launch.create.mutable_runtime()->set_state_root(dir_.Join("root"));
+    launch.cgroup_path = "/gantry-dead-task-test/none";
+    return store_->Create({"default", "web"}, "{}", launch).value();
   }
   TempDir dir_;
   std::unique_ptr<BundleStore> store_;
@@ -92,7 +90,8 @@ class ReapTest : public testing::Test {
 
 TEST_F(ReapTest, WithoutARecordTheExitIsMadeUpOnceAndKept) {
   const Bundle bundle = Make("/nonexistent/runtime");
-  ASSERT_TRUE(WriteFile(bundle.path() + "/init.pid", "4711").ok());
+  ASSERT_TRUE(MakeDirectories(dir_.Join("root/web"), 0700).ok());
+  ASSERT_TRUE(WriteFile(dir_.Join("root/web/status"), R"({"pid":4711,"rootfs":"/x"})").ok());
   EXPECT_EQ(ReadTaskExit(bundle).status().code(), absl::StatusCode::kNotFound);
   const absl::StatusOr<TaskExit> exit = ReapDeadTask(bundle, "shim was killed", absl::Seconds(5));
   ASSERT_TRUE(exit.ok()) << exit.status();
@@ -103,6 +102,18 @@ TEST_F(ReapTest, WithoutARecordTheExitIsMadeUpOnceAndKept) {
   const absl::StatusOr<TaskExit> again = ReapDeadTask(bundle, "something else", absl::Seconds(5));
   ASSERT_TRUE(again.ok());
   EXPECT_EQ(again->reason, "shim was killed");
+}
+
+TEST_F(ReapTest, InitPidIsReadFromTheStateOfEitherRuntime) {
+  const Bundle bundle = Make("/nonexistent/runtime");
+  EXPECT_EQ(ReadInitPid(bundle), 0);
+  ASSERT_TRUE(MakeDirectories(dir_.Join("root/web"), 0700).ok());
+  ASSERT_TRUE(WriteFile(dir_.Join("root/web/state.json"), R"({"init_process_pid":12})").ok());
+  EXPECT_EQ(ReadInitPid(bundle), 12);
+  ASSERT_TRUE(WriteFile(dir_.Join("root/web/status"), "{\"pid\":").ok());
+  EXPECT_EQ(ReadInitPid(bundle), 12);
+  ASSERT_TRUE(WriteFile(dir_.Join("root/web/status"), R"({"pid":13})").ok());
+  EXPECT_EQ(ReadInitPid(bundle), 13);
 }
 
 TEST_F(ReapTest, TheShimsOwnRecordIsBelieved) {
