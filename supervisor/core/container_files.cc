@@ -257,18 +257,21 @@ absl::StatusOr<v1::PathStat> StatIn(int root, const std::string& path) {
 // Unpacks beneath an open directory. Unlike a layer, nothing in it is a whiteout and links are not followed on the way down.
 class TreeReader {
  public:
-  TreeReader(int root, int base, const v1::CopyToRequest::Open& open, CancelToken* cancel)
-      : root_(root), base_(base), open_(open), cancel_(cancel) {}
+  TreeReader(int base, const v1::CopyToRequest::Open& open, CancelToken* cancel)
+      : base_(base), open_(open), cancel_(cancel) {}
 
   absl::Status Run(ByteSource& source) {
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Decompressor> plain, OpenDecompressor(source));
-    snapshot::TarReader tar(*plain, snapshot::TarLimits{});
+    snapshot::TarReader tar(*plain);
+    snapshot::TarEntry entry;
     while (true) {
       if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-      GANTRY_ASSIGN_OR_RETURN(const snapshot::TarEntry* entry, tar.Next());
-      if (entry == nullptr) break;
-      GANTRY_RETURN_IF_ERROR(Unpack(*entry, tar));
+      GANTRY_ASSIGN_OR_RETURN(bool more, tar.Next(entry));
+      if (!more) break;
+      GANTRY_RETURN_IF_ERROR(Unpack(entry, tar));
     }
+    // A client streams to the end whatever follows the archive.
+    GANTRY_RETURN_IF_ERROR(tar.Drain());
     for (auto it = directory_times_.rbegin(); it != directory_times_.rend(); ++it) {
       UniqueFd directory = OpenBeneath(base_, it->first, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       const struct timespec times[2] = {{0, UTIME_OMIT}, {it->second.seconds, it->second.nanos}};
@@ -336,13 +339,15 @@ class TreeReader {
       case snapshot::TarType::kFile: {
         UniqueFd file(openat(parent.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
         if (!file.valid()) return PathError(errno, path);
-        std::vector<char> piece(kPiece);
         while (true) {
           if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-          GANTRY_ASSIGN_OR_RETURN(size_t n, tar.Read(piece.data(), piece.size()));
-          if (n == 0) break;
-          GANTRY_RETURN_IF_ERROR(WriteAll(file.get(), absl::string_view(piece.data(), n)));
+          snapshot::TarData data;
+          GANTRY_ASSIGN_OR_RETURN(bool some, tar.ReadData(data));
+          if (!some) break;
+          if (lseek(file.get(), data.offset, SEEK_SET) < 0) return PathError(errno, path);
+          GANTRY_RETURN_IF_ERROR(WriteAll(file.get(), data.bytes));
         }
+        if (ftruncate(file.get(), entry.size_bytes) != 0) return PathError(errno, path);  // a hole at the end
         if (fchown(file.get(), uid, gid) != 0) return PathError(errno, path);
         for (const auto& [key, value] : entry.xattrs) {
           if (absl::StartsWith(key, "trusted.") || key == "user.overlay" || absl::StartsWith(key, "user.overlay.")) continue;
@@ -389,7 +394,6 @@ class TreeReader {
     return absl::OkStatus();
   }
 
-  const int root_;
   const int base_;
   const v1::CopyToRequest::Open& open_;
   CancelToken* const cancel_;
@@ -489,7 +493,7 @@ absl::Status ContainerService::CopyTo(const CallContext& context, const v1::Copy
       if (errno == ENOTDIR) return absl::InvalidArgumentError(absl::StrCat(open.path(), " is not a directory in the container"));
       return PathError(errno, open.path());
     }
-    return TreeReader(root, base.get(), open, context.cancel).Run(tar);
+    return TreeReader(base.get(), open, context.cancel).Run(tar);
   });
 }
 

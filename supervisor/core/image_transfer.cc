@@ -1,0 +1,633 @@
+// Images on the move: pull, push, load, save, import; and the checking of what is here.
+#include <algorithm>
+#include <memory>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "base/cancel_token.h"
+#include "base/compression.h"
+#include "base/status_macros.h"
+#include "supervisor/core/image_service.h"
+#include "supervisor/core/lease_scope.h"
+#include "supervisor/distribution/archive.h"
+#include "supervisor/distribution/credentials.h"
+#include "supervisor/distribution/progress.h"
+#include "supervisor/distribution/puller.h"
+#include "supervisor/distribution/pusher.h"
+#include "supervisor/distribution/reference.h"
+#include "supervisor/distribution/registry_client.h"
+#include "supervisor/distribution/resolver.h"
+#include "supervisor/distribution/unpacker.h"
+
+namespace gantry::core {
+namespace {
+
+constexpr size_t kPiece = 1 << 20;
+
+// The caller's token, or one of our own where the caller has none.
+class Token {
+ public:
+  explicit Token(CancelToken* given) : token_(given) {
+    if (token_ == nullptr) token_ = &own_.emplace();
+  }
+  CancelToken& operator*() { return *token_; }
+  CancelToken* get() { return token_; }
+
+ private:
+  std::optional<CancelToken> own_;
+  CancelToken* token_;
+};
+
+v1::Progress::State ToState(distribution::Progress::State state, bool uploading) {
+  using State = distribution::Progress::State;
+  switch (state) {
+    case State::kResolving:
+    case State::kWaiting: return v1::Progress::WAITING;
+    case State::kMoving: return uploading ? v1::Progress::UPLOADING : v1::Progress::DOWNLOADING;
+    case State::kRetrying: return v1::Progress::RETRYING;
+    case State::kVerifying: return v1::Progress::VERIFYING;
+    case State::kDone: return uploading ? v1::Progress::UPLOADED : v1::Progress::DOWNLOADED;
+    case State::kExists: return v1::Progress::EXISTS;
+    case State::kMounted: return v1::Progress::MOUNTED;
+    case State::kSkipped: return v1::Progress::EXISTS;
+  }
+  return v1::Progress::STATE_UNSPECIFIED;
+}
+
+distribution::ProgressFn TransferProgress(const ProgressFn& progress, bool uploading) {
+  if (!progress) return nullptr;
+  return [progress, uploading](const distribution::Progress& step) {
+    v1::Progress out;
+    if (step.kind != distribution::Progress::Kind::kReference) out.set_id(step.ref);
+    out.set_state(ToState(step.state, uploading));
+    out.set_current_bytes(step.offset_bytes);
+    out.set_total_bytes(step.total_bytes);
+    out.set_detail(step.detail);
+    switch (step.kind) {
+      case distribution::Progress::Kind::kLayer: out.set_media_type("layer"); break;
+      case distribution::Progress::Kind::kConfig: out.set_media_type("config"); break;
+      case distribution::Progress::Kind::kManifest: out.set_media_type("manifest"); break;
+      case distribution::Progress::Kind::kIndex: out.set_media_type("index"); break;
+      default: break;
+    }
+    progress(out);
+  };
+}
+
+distribution::UnpackProgressFn UnpackProgressTo(const ProgressFn& progress) {
+  if (!progress) return nullptr;
+  return [progress](const distribution::UnpackProgress& step) {
+    v1::Progress out;
+    out.set_id(!step.layer.empty() ? step.layer.str() : step.diff_id.str());
+    if (out.id().empty()) return;
+    out.set_media_type("layer");
+    switch (step.state) {
+      case distribution::UnpackProgress::State::kUnpacking: out.set_state(v1::Progress::UNPACKING); break;
+      case distribution::UnpackProgress::State::kDone: out.set_state(v1::Progress::COMPLETE); break;
+      case distribution::UnpackProgress::State::kExists: out.set_state(v1::Progress::EXISTS); break;
+    }
+    out.set_current_bytes(step.offset_bytes);
+    out.set_total_bytes(step.total_bytes);
+    progress(out);
+  };
+}
+
+distribution::ArchiveProgressFn ArchiveProgress(const ProgressFn& progress, v1::Progress::State state) {
+  if (!progress) return nullptr;
+  return [progress, state](absl::string_view entry, int64_t offset, int64_t total) {
+    v1::Progress out;
+    out.set_id(std::string(entry));
+    out.set_state(total > 0 && offset >= total ? v1::Progress::COMPLETE : state);
+    out.set_current_bytes(offset);
+    out.set_total_bytes(total);
+    progress(out);
+  };
+}
+
+// What the request brought along, else what the daemon has.
+class Credentials {
+ public:
+  Credentials(const v1::RegistryAuth& auth, const std::string& domain, distribution::CredentialSource* fallback)
+      : source_(fallback) {
+    if (auth.username().empty() && auth.password().empty() && auth.identity_token().empty() && auth.registry_token().empty()) return;
+    distribution::Credential credential;
+    credential.username = auth.username();
+    credential.password = auth.password();
+    credential.identity_token = auth.identity_token();
+    credential.registry_token = auth.registry_token();
+    credential.source = "given with the request";
+    own_.emplace(domain, credential);
+    source_ = &*own_;
+  }
+  distribution::CredentialSource* get() { return source_; }
+
+ private:
+  std::optional<distribution::StaticCredentials> own_;
+  distribution::CredentialSource* source_;
+};
+
+absl::StatusOr<oci::PlatformMatcher> Matcher(const google::protobuf::RepeatedPtrField<std::string>& platforms,
+                                             const oci::PlatformMatcher& otherwise) {
+  if (platforms.empty()) return otherwise;
+  std::vector<content::Platform> parsed;
+  for (const std::string& text : platforms) {
+    GANTRY_ASSIGN_OR_RETURN(content::Platform platform, oci::ParsePlatform(text));
+    parsed.push_back(platform);
+  }
+  return oci::PlatformMatcher::AnyOf(parsed);
+}
+
+std::string NowText() { return absl::FormatTime(absl::RFC3339_full, absl::Now(), absl::UTCTimeZone()); }
+
+}  // namespace
+
+absl::StatusOr<std::string> ImageService::EnsureUnpacked(const CallContext& context, const ResolvedImage& image,
+                                                         const std::string& snapshotter, const ProgressFn& progress) {
+  if (image.chain_ids.empty()) return std::string();
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, parts_.stores->Snapshots(snapshotter, {context.ns, context.lease}));
+  if (snapshots.Stat(image.chain_id()).ok()) return image.chain_id();
+  metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
+  distribution::UnpackTarget target;
+  target.store = &content;
+  target.snapshotter = &snapshots;
+  target.snapshotter_name = snapshots.name();
+  target.scope = context.ns;
+  Token token(context.cancel);
+  GANTRY_ASSIGN_OR_RETURN(distribution::UnpackResult result,
+                          parts_.unpacker->UnpackImage(target, image.manifest, *token, UnpackProgressTo(progress)));
+  return result.chain_id.str();
+}
+
+absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context, const v1::PullRequest& request, const ProgressFn& progress) {
+  Stores& stores = *parts_.stores;
+  Token token(context.cancel);
+  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, request.all_tags() ? distribution::Reference::ParseName(request.reference())
+                                                                                : distribution::Reference::Parse(request.reference()));
+  Credentials credentials(request.auth(), reference.domain(), parts_.credentials);
+  distribution::CallContext registry;
+  registry.cancel = token.get();
+  registry.credentials = credentials.get();
+  if (request.all_tags()) {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> tags, parts_.resolver->ListTags(reference, registry));
+    v1::PulledImage last;
+    v1::PullRequest one = request;
+    one.set_all_tags(false);
+    for (const std::string& tag : tags) {
+      GANTRY_ASSIGN_OR_RETURN(distribution::Reference tagged, reference.WithTag(tag));
+      one.set_reference(tagged.canonical());
+      GANTRY_ASSIGN_OR_RETURN(last, Pull(context, one, progress));
+    }
+    if (tags.empty()) return absl::NotFoundError(absl::StrCat(request.reference(), ": the repository has no tags"));
+    return last;
+  }
+
+  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  metadata::ContentNamespace content = stores.Content(lease.scope());
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
+  distribution::UnpackTarget target;
+  target.store = &content;
+  target.snapshotter = &snapshots;
+  target.snapshotter_name = snapshots.name();
+  target.scope = context.ns;
+  std::unique_ptr<distribution::UnpackSession> session = parts_.unpacker->Start(target, *token, UnpackProgressTo(progress));
+
+  std::optional<distribution::ImagePlan> plan;
+  distribution::PullOptions options;
+  if (!request.platform().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(content::Platform platform, oci::ParsePlatform(request.platform()));
+    options.platforms.push_back(platform);
+  }
+  options.max_parallel_blobs = parts_.max_parallel_blobs;
+  options.fetch_unpacked_layers = !parts_.discard_blobs;
+  options.sink = session.get();
+  options.progress = TransferProgress(progress, false);
+  options.on_image = [&](const distribution::ImagePlan& found) {
+    if (!plan.has_value()) {
+      plan = found;
+      session->Expect(found.layers, found.diff_ids);
+    }
+    return absl::OkStatus();
+  };
+  options.is_unpacked = [&](const distribution::ImagePlan& found, size_t index) {
+    const std::vector<content::Digest> chain = oci::ChainIds(found.diff_ids);
+    return index < chain.size() && snapshots.Stat(chain[index].str()).ok();
+  };
+  GANTRY_ASSIGN_OR_RETURN(distribution::PulledImage pulled, parts_.puller->Pull(reference, content, options, registry));
+  if (plan.has_value()) {
+    GANTRY_RETURN_IF_ERROR(session->Finish(plan->config.digest, plan->layers, plan->diff_ids).status());
+  }
+
+  v1::PulledImage answer;
+  const std::string name = reference.canonical();
+  absl::StatusOr<record::v1::Image> before = stores.images.Get({context.ns, ""}, name);
+  answer.set_up_to_date(before.ok() && before->target().digest() == pulled.target.digest.str() && pulled.fetched_bytes == 0);
+  CallContext leased = context;
+  leased.lease = lease.scope().lease;
+  GANTRY_RETURN_IF_ERROR(Name(leased, name, pulled.target));
+  if (parts_.discard_blobs && plan.has_value()) {
+    for (const content::Descriptor& layer : plan->layers) {
+      absl::Status dropped = content.Delete(layer.digest);
+      if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
+    }
+  }
+  answer.set_reference(name);
+  answer.set_digest(pulled.target.digest.str());
+  answer.set_image_id(pulled.target.digest.str());
+  return answer;
+}
+
+absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContext& context, const v1::PushRequest& request,
+                                                                const ProgressFn& progress) {
+  Token token(context.cancel);
+  std::vector<distribution::Reference> references;
+  if (request.all_tags()) {
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference repository, distribution::Reference::ParseName(request.reference()));
+    GANTRY_RETURN_IF_ERROR(parts_.stores->images.List({context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
+      absl::StatusOr<distribution::Reference> own = distribution::Reference::ParseName(record.name());
+      if (own.ok() && own->repository() == repository.repository() && !own->tag().empty()) references.push_back(*own);
+      return absl::OkStatus();
+    }));
+    if (references.empty()) return absl::NotFoundError(absl::StrCat("no image of repository ", request.reference(), " is here"));
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.reference()));
+    references.push_back(reference);
+  }
+  Credentials credentials(request.auth(), references.front().domain(), parts_.credentials);
+  distribution::CallContext registry;
+  registry.cancel = token.get();
+  registry.credentials = credentials.get();
+  distribution::PushOptions options;
+  options.max_parallel_blobs = parts_.max_parallel_blobs;
+  options.progress = TransferProgress(progress, true);
+  if (!request.platform().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(content::Platform platform, oci::ParsePlatform(request.platform()));
+    options.platforms.push_back(platform);
+  }
+  metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
+  std::vector<v1::PushedImage> answers;
+  for (const distribution::Reference& reference : references) {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, reference.canonical()));
+    content::Descriptor target;
+    target.media_type = records.front().target().media_type();
+    target.size_bytes = records.front().target().size();
+    GANTRY_ASSIGN_OR_RETURN(target.digest, content::Digest::Parse(records.front().target().digest()));
+    GANTRY_ASSIGN_OR_RETURN(distribution::PushedImage pushed, parts_.pusher->Push(reference, target, content, options, registry));
+    v1::PushedImage& answer = answers.emplace_back();
+    answer.set_reference(reference.canonical());
+    answer.set_tag(reference.tag());
+    answer.set_digest(pushed.target.digest.str());
+    answer.set_size_bytes(pushed.target.size_bytes);
+  }
+  return answers;
+}
+
+absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(const CallContext& context, const v1::LoadRequest::Open& request,
+                                                                ByteSource& archive, const ProgressFn& progress) {
+  Stores& stores = *parts_.stores;
+  Token token(context.cancel);
+  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  metadata::ContentNamespace content = stores.Content(lease.scope());
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
+  distribution::UnpackTarget target;
+  target.store = &content;
+  target.snapshotter = &snapshots;
+  target.snapshotter_name = snapshots.name();
+  target.scope = context.ns;
+  std::unique_ptr<distribution::UnpackSession> session;
+  if (!request.no_unpack()) session = parts_.unpacker->Start(target, *token, UnpackProgressTo(progress));
+
+  distribution::ImportOptions options;
+  GANTRY_ASSIGN_OR_RETURN(options.platforms, Matcher(request.platforms(), oci::PlatformMatcher::All()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<distribution::ImportedImage> imported,
+                          distribution::ImportArchive(archive, content, session.get(), options, *token,
+                                                      ArchiveProgress(progress, v1::Progress::READING)));
+  std::vector<v1::LoadedImage> answers;
+  std::set<content::Digest> unpacked;
+  CallContext leased = context;
+  leased.lease = lease.scope().lease;
+  for (const distribution::ImportedImage& image : imported) {
+    if (session != nullptr && unpacked.insert(image.target.digest).second) {
+      absl::StatusOr<distribution::RunnableImage> runnable = distribution::FindRunnable(content, image.target, oci::PlatformMatcher::Host());
+      // An image for other machines only is taken in all the same; it cannot be run here.
+      if (runnable.ok()) {
+        GANTRY_RETURN_IF_ERROR(session->Finish(runnable->config.digest, runnable->layers, runnable->diff_ids).status());
+      } else if (!absl::IsNotFound(runnable.status())) {
+        return runnable.status();
+      }
+    }
+    std::string name = image.name;
+    if (name.empty() && !request.name().empty()) {
+      GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.name()));
+      name = reference.canonical();
+    }
+    GANTRY_RETURN_IF_ERROR(Name(leased, name.empty() ? DanglingName(image.target.digest) : name, image.target));
+    v1::LoadedImage& answer = answers.emplace_back();
+    if (!name.empty()) {
+      absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(name);
+      answer.set_reference(reference.ok() ? reference->familiar() : name);
+    }
+    answer.set_image_id(image.target.digest.str());
+  }
+  return answers;
+}
+
+absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context, const v1::ImportRequest::Open& request, ByteSource& tar,
+                                                     const ProgressFn& progress) {
+  if (request.changes_size() > 0) return absl::InvalidArgumentError("import: --change needs the builder, which this version does not have");
+  Stores& stores = *parts_.stores;
+  Token token(context.cancel);
+  std::string name;
+  if (!request.reference().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.reference()));
+    name = reference.canonical();
+  }
+  oci::ImageConfig config;
+  config.platform = oci::HostPlatform();
+  config.platform.variant.clear();
+  if (!request.platform().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(config.platform, oci::ParsePlatform(request.platform()));
+  }
+  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  metadata::ContentNamespace content = stores.Content(lease.scope());
+
+  content::IngestOptions ingest_options;
+  ingest_options.ref = absl::StrCat("import-", absl::ToUnixNanos(absl::Now()));
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest, content.OpenIngest(ingest_options));
+  class IngestSink : public ByteSink {
+   public:
+    explicit IngestSink(content::Ingest& target) : target_(target) {}
+    absl::Status Write(absl::string_view bytes) override { return target_.Append(bytes); }
+
+   private:
+    content::Ingest& target_;
+  };
+  IngestSink sink(*ingest);
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Decompressor> plain, OpenDecompressor(tar));
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> gzip, OpenCompressor(sink, Compression::kGzip));
+  content::Hasher diff_id;
+  std::vector<char> piece(kPiece);
+  int64_t total = 0;
+  while (true) {
+    GANTRY_RETURN_IF_ERROR((*token).Check());
+    GANTRY_ASSIGN_OR_RETURN(size_t n, plain->Read(piece.data(), piece.size()));
+    if (n == 0) break;
+    const absl::string_view bytes(piece.data(), n);
+    diff_id.Update(bytes);
+    GANTRY_RETURN_IF_ERROR(gzip->Write(bytes));
+    total += static_cast<int64_t>(n);
+    if (progress) {
+      v1::Progress step;
+      step.set_id("import");
+      step.set_state(v1::Progress::READING);
+      step.set_current_bytes(total);
+      step.set_total_bytes(request.total_bytes());
+      progress(step);
+    }
+  }
+  GANTRY_RETURN_IF_ERROR(gzip->Finish());
+  oci::Manifest manifest;
+  manifest.media_type = oci::kOciManifest;
+  content::Descriptor layer;
+  layer.media_type = oci::kOciLayerGzip;
+  layer.size_bytes = ingest->offset();
+  layer.digest = ingest->current_digest();
+  content::CommitOptions commit;
+  commit.labels["containerd.io/uncompressed"] = diff_id.Current().str();
+  absl::StatusOr<content::Digest> committed = ingest->Commit(commit);
+  if (!committed.ok() && !absl::IsAlreadyExists(committed.status())) return committed.status();
+  manifest.layers.push_back(layer);
+
+  config.created = NowText();
+  config.diff_ids.push_back(diff_id.Current());
+  oci::History history;
+  history.created = config.created;
+  history.comment = request.comment().empty() ? "Imported from a tar" : request.comment();
+  config.history.push_back(history);
+  const std::string config_json = oci::PrintImageConfig(config);
+  manifest.config.media_type = oci::kOciConfig;
+  manifest.config.digest = content::Digest::Sha256Of(config_json);
+  manifest.config.size_bytes = static_cast<int64_t>(config_json.size());
+  const std::string manifest_json = oci::PrintManifest(manifest);
+  content::Descriptor target;
+  target.media_type = oci::kOciManifest;
+  target.digest = content::Digest::Sha256Of(manifest_json);
+  target.size_bytes = static_cast<int64_t>(manifest_json.size());
+  oci::Document document;
+  document.manifest = manifest;
+  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("config-", manifest.config.digest.str()), config_json, manifest.config.digest).status());
+  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("manifest-", target.digest.str()), manifest_json, target.digest,
+                                            oci::ChildLabels(document)).status());
+  CallContext leased = context;
+  leased.lease = lease.scope().lease;
+  // Unpacked before it is named: a tar that is none, or a hostile one, never becomes an image.
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
+  distribution::UnpackTarget unpack;
+  unpack.store = &content;
+  unpack.snapshotter = &snapshots;
+  unpack.snapshotter_name = snapshots.name();
+  unpack.scope = context.ns;
+  GANTRY_RETURN_IF_ERROR(parts_.unpacker->UnpackImage(unpack, target, *token, UnpackProgressTo(progress)).status());
+  GANTRY_RETURN_IF_ERROR(Name(leased, name.empty() ? DanglingName(target.digest) : name, target));
+  v1::LoadedImage answer;
+  answer.set_reference(request.reference());
+  answer.set_image_id(target.digest.str());
+  return answer;
+}
+
+absl::Status ImageService::Save(const CallContext& context, const v1::SaveRequest& request, ByteSink& out, const ProgressFn& progress) {
+  if (request.images().empty()) return absl::InvalidArgumentError("save: no image given");
+  Token token(context.cancel);
+  std::map<content::Digest, size_t> where;
+  std::vector<distribution::ExportImage> images;
+  for (const std::string& text : request.images()) {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, text));
+    for (const record::v1::Image& record : records) {
+      content::Descriptor target;
+      target.media_type = record.target().media_type();
+      target.size_bytes = record.target().size();
+      GANTRY_ASSIGN_OR_RETURN(target.digest, content::Digest::Parse(record.target().digest()));
+      auto [it, fresh] = where.emplace(target.digest, images.size());
+      if (fresh) images.push_back({target, {}});
+      std::vector<std::string>& names = images[it->second].names;
+      const bool nameless = absl::StartsWith(record.name(), "<none>");
+      if (!nameless && std::find(names.begin(), names.end(), record.name()) == names.end()) names.push_back(record.name());
+    }
+  }
+  distribution::ExportOptions options;
+  GANTRY_ASSIGN_OR_RETURN(options.platforms, Matcher(request.platforms(), oci::PlatformMatcher::All()));
+  metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
+  return distribution::ExportArchive(content, images, options, out, *token, ArchiveProgress(progress, v1::Progress::WRITING));
+}
+
+absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(const CallContext& context, const v1::VerifyRequest& request,
+                                                                const std::function<void(const v1::VerifyResponse::Finding&)>& found,
+                                                                const ProgressFn& progress) {
+  Stores& stores = *parts_.stores;
+  Token token(context.cancel);
+  std::map<std::string, record::v1::Image> wanted;
+  if (request.images().empty()) {
+    GANTRY_RETURN_IF_ERROR(stores.images.List({context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
+      wanted.emplace(record.name(), record);
+      return absl::OkStatus();
+    }));
+  }
+  for (const std::string& text : request.images()) {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, text));
+    wanted.emplace(records.front().name(), records.front());
+  }
+  metadata::ContentNamespace content = stores.Content({context.ns, ""});
+  v1::VerifyResponse::Result result;
+  std::set<content::Digest> seen;
+  std::vector<char> piece(kPiece);
+  for (const auto& [name, record] : wanted) {
+    result.set_images(result.images() + 1);
+    content::Descriptor target;
+    target.media_type = record.target().media_type();
+    target.size_bytes = record.target().size();
+    GANTRY_ASSIGN_OR_RETURN(target.digest, content::Digest::Parse(record.target().digest()));
+    // Children of a manifest that is itself damaged are found once it is repaired.
+    std::vector<content::Descriptor> todo = {target};
+    while (!todo.empty()) {
+      GANTRY_RETURN_IF_ERROR((*token).Check());
+      content::Descriptor blob = todo.back();
+      todo.pop_back();
+      if (!seen.insert(blob.digest).second) continue;
+      auto check = [&]() -> std::string {
+        absl::StatusOr<std::unique_ptr<content::BlobReader>> reader = content.Open(blob.digest);
+        if (!reader.ok()) return absl::IsNotFound(reader.status()) ? "missing" : std::string(reader.status().message());
+        if (blob.size_bytes > 0 && (*reader)->size_bytes() != blob.size_bytes) {
+          return absl::StrCat("has ", (*reader)->size_bytes(), " bytes, not ", blob.size_bytes);
+        }
+        content::Hasher hasher(blob.digest.algorithm());
+        for (int64_t offset = 0; offset < (*reader)->size_bytes();) {
+          absl::StatusOr<size_t> n = (*reader)->ReadAt(offset, piece.data(), piece.size());
+          if (!n.ok()) return std::string(n.status().message());
+          if (*n == 0) return "shorter than its own length says";
+          hasher.Update(absl::string_view(piece.data(), *n));
+          offset += static_cast<int64_t>(*n);
+          result.set_bytes(result.bytes() + static_cast<int64_t>(*n));
+        }
+        return hasher.Current() == blob.digest ? "" : absl::StrCat("its bytes hash to ", hasher.Current().str());
+      };
+      const bool child_of_index = blob.platform.has_value() && oci::IsManifestType(blob.media_type);
+      if (!content.Stat(blob.digest).ok() && (child_of_index || (parts_.discard_blobs && oci::IsLayerType(blob.media_type)))) {
+        continue;  // another platform's image that was never fetched, or a layer that the policy discards
+      }
+      result.set_blobs(result.blobs() + 1);
+      std::string problem = check();
+      if (progress) {
+        v1::Progress step;
+        step.set_id(blob.digest.str());
+        step.set_state(v1::Progress::VERIFYING);
+        step.set_current_bytes(blob.size_bytes);
+        step.set_total_bytes(blob.size_bytes);
+        progress(step);
+      }
+      if (!problem.empty()) {
+        result.set_damaged(result.damaged() + 1);
+        v1::VerifyResponse::Finding finding;
+        finding.set_image(name);
+        finding.set_digest(blob.digest.str());
+        finding.set_problem(problem);
+        if (request.repair()) {
+          absl::Status repaired = [&]() -> absl::Status {
+            GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(name));
+            GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+            metadata::ContentNamespace leased = stores.Content(lease.scope());
+            absl::StatusOr<content::Info> before = content.Stat(blob.digest);
+            absl::Status dropped = content.Delete(blob.digest);
+            if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
+            // The damaged bytes themselves: no namespace may take them over again.
+            dropped = stores.blobs.files().Delete(blob.digest);
+            if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
+            Credentials credentials(request.auth(), reference.domain(), parts_.credentials);
+            distribution::CallContext registry;
+            registry.cancel = token.get();
+            registry.credentials = credentials.get();
+            GANTRY_RETURN_IF_ERROR(parts_.puller->FetchOne(reference, blob, leased, distribution::PullOptions(), registry));
+            if (before.ok() && !before->labels.empty()) {
+              GANTRY_RETURN_IF_ERROR(leased.Update(blob.digest, before->labels, {}).status());
+            }
+            return absl::OkStatus();
+          }();
+          finding.set_repaired(repaired.ok());
+          if (repaired.ok()) {
+            result.set_repaired(result.repaired() + 1);
+            problem.clear();
+          } else {
+            finding.set_problem(absl::StrCat(problem, "; repair: ", repaired.message()));
+          }
+        }
+        found(finding);
+      }
+      if (!problem.empty() || (!oci::IsIndexType(blob.media_type) && !oci::IsManifestType(blob.media_type))) continue;
+      GANTRY_ASSIGN_OR_RETURN(std::string bytes, content::ReadBlob(content, blob.digest, oci::kMaxManifestBytes));
+      GANTRY_ASSIGN_OR_RETURN(oci::Document document, oci::ParseDocument(bytes, blob.media_type, name));
+      for (const content::Descriptor& child : oci::Children(document)) todo.push_back(child);
+    }
+  }
+  return result;
+}
+
+absl::StatusOr<v1::LoginResponse> ImageService::Login(const CallContext& context, const v1::LoginRequest& request) {
+  const std::string domain = request.auth().server_address().empty() ? "docker.io" : request.auth().server_address();
+  Credentials credentials(request.auth(), domain, nullptr);
+  if (credentials.get() == nullptr) return absl::InvalidArgumentError("login: neither user name and password nor a token given");
+  distribution::CallContext registry;
+  registry.cancel = context.cancel;
+  registry.credentials = credentials.get();
+  GANTRY_RETURN_IF_ERROR(parts_.resolver->CheckLogin(domain, registry).status());
+  v1::LoginResponse response;
+  response.set_status("Login Succeeded");
+  return response;
+}
+
+absl::StatusOr<v1::ExplainRegistryResponse> ImageService::ExplainRegistry(const CallContext& context, const v1::ExplainRegistryRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.reference()));
+  Credentials credentials(request.auth(), reference.domain(), parts_.credentials);
+  distribution::CallContext registry;
+  registry.cancel = context.cancel;
+  registry.credentials = credentials.get();
+  GANTRY_ASSIGN_OR_RETURN(distribution::Explanation explanation, parts_.resolver->Explain(reference, registry));
+  v1::ExplainRegistryResponse response;
+  response.set_reference(reference.canonical());
+  for (const std::string& file : explanation.lookup.looked_at) response.add_files_read(file);
+  for (const distribution::RegistryHost& host : explanation.lookup.hosts) {
+    v1::ExplainRegistryResponse::Host* out = response.add_hosts();
+    out->set_url(host.origin() + host.path);
+    if (host.can_pull) out->add_capabilities("pull");
+    if (host.can_resolve) out->add_capabilities("resolve");
+    if (host.can_push) out->add_capabilities("push");
+    out->set_source(explanation.lookup.used.empty() ? "default" : explanation.lookup.used);
+    out->set_rule(host.rule);
+    out->set_skip_verify(host.tls.skip_verify);
+    out->set_ca(absl::StrJoin(host.tls.ca_files, ", "));
+    if (!host.tls.client_pairs.empty()) out->set_client_certificate(host.tls.client_pairs.front().first);
+    for (const distribution::Attempt& attempt : explanation.attempts) {
+      if (attempt.host != host.origin()) continue;
+      v1::ExplainRegistryResponse::Attempt* tried = out->add_attempts();
+      const size_t space = attempt.request.find(' ');
+      tried->set_method(attempt.request.substr(0, space));
+      tried->set_url(absl::StrCat(attempt.host, space == std::string::npos ? "" : attempt.request.substr(space + 1)));
+      tried->set_status(attempt.status);
+      if (attempt.status < 200 || attempt.status >= 300) tried->set_error(attempt.answer);
+      tried->set_duration_micros(absl::ToInt64Microseconds(attempt.took));
+      out->set_credential(attempt.credential);
+    }
+  }
+  if (explanation.result.ok()) {
+    response.mutable_resolved()->set_media_type(explanation.result->media_type);
+    response.mutable_resolved()->set_digest(explanation.result->digest.str());
+    response.mutable_resolved()->set_size_bytes(explanation.result->size_bytes);
+  } else {
+    response.set_error(std::string(explanation.result.status().message()));
+  }
+  return response;
+}
+
+}  // namespace gantry::core
