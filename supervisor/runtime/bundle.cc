@@ -18,6 +18,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "base/crash_point.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -248,6 +249,7 @@ absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view
     return ErrnoToStatus(errno, absl::StrCat("task ", key.ToString(), ": mkdir ", path));
   }
   absl::Cleanup undo = [&] { (void)RemoveTree(path); };
+  CrashPoint("bundle.made");
 
   launch.boot_id = boot_id_;
 
@@ -266,6 +268,7 @@ absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view
   unlink(socket_path.c_str());
   GANTRY_RETURN_IF_ERROR(WithContext(WriteRenamed(path + "/launch.json", ToJson(key, launch)), task));
   std::move(undo).Cancel();
+  CrashPoint("bundle.recorded");
   return Bundle(key, path, socket_path, std::move(launch));
 }
 
@@ -299,7 +302,9 @@ absl::Status BundleStore::Remove(const TaskKey& key) {
   if (unlink((path + "/launch.json").c_str()) != 0 && errno != ENOENT) {
     return ErrnoToStatus(errno, absl::StrCat("unlink ", path, "/launch.json"));
   }
+  CrashPoint("bundle.unrecorded");
   GANTRY_RETURN_IF_ERROR(RemoveTree(path));
+  CrashPoint("bundle.removed");
   if (unlink(SocketPathOf(key).c_str()) != 0 && errno != ENOENT) {
     return ErrnoToStatus(errno, absl::StrCat("unlink ", SocketPathOf(key)));
   }

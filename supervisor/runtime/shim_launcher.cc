@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "base/clock.h"
+#include "base/crash_point.h"
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
@@ -200,12 +201,14 @@ absl::StatusOr<LaunchedShim> ShimLauncher::Launch(const Bundle& bundle) {
   if (!reply.ok()) return WithContext(reply.status(), what);
   if (reply->pid == 0) return absl::InternalError(absl::StrCat(what, ": ", reply->error));
   ready->write.reset();
+  CrashPoint("shim.forked");
 
   LaunchedShim launched;
   launched.pidfd = std::move(reply->pidfd);
   launched.process.pid = reply->pid;
   const absl::Status listens = shim::ReadReadyReport(
       ready->read.get(), std::max(deadline - Clock::Real().Monotonic(), absl::ZeroDuration()));
+  CrashPoint("shim.listening");
   absl::Status failed = listens;
   if (listens.ok()) {
     // It listens, so it lives, so the number is still its own.
@@ -223,6 +226,7 @@ absl::StatusOr<LaunchedShim> ShimLauncher::Launch(const Bundle& bundle) {
     }
     return WithContext(failed, what);
   }
+  CrashPoint("shim.recorded");
   return launched;
 }
 
