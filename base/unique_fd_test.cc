@@ -23,7 +23,8 @@ TEST(UniqueFdTest, MoveLeavesTheSourceEmpty) {
   const int fd = OpenNull();
   UniqueFd from(fd);
   UniqueFd to(std::move(from));
-  EXPECT_FALSE(from.valid());  // NOLINT(bugprone-use-after-move,clang-analyzer-cplusplus.Move): the promise under test
+  // NOLINTNEXTLINE(bugprone-use-after-move,clang-analyzer-cplusplus.Move): the promise under test
+  EXPECT_FALSE(from.valid());
   EXPECT_EQ(to.get(), fd);
   EXPECT_TRUE(IsOpen(fd));
 }
