@@ -1,0 +1,78 @@
+// The daemon about itself: what it is, what it holds, what its disk is used for, what happens in it.
+//
+// Values are messages of gantry.v1 (docs/adr/0004). Thread-safe.
+#ifndef GANTRY_SUPERVISOR_CORE_SYSTEM_SERVICE_H_
+#define GANTRY_SUPERVISOR_CORE_SYSTEM_SERVICE_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "proto/gantry/v1/system.pb.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/stores.h"
+
+namespace gantry::gc {
+class Collector;
+class Scheduler;
+}  // namespace gantry::gc
+namespace gantry::runtime {
+class RuntimeProbe;
+}
+
+namespace gantry::core {
+
+class TaskService;
+
+// What does not change while the daemon runs.
+struct DaemonFacts {
+  std::string uuid;
+  std::string version;
+  std::string root_directory;
+  std::string state_directory;
+  std::string config_file;
+  std::string address;
+  std::string docker_address;
+  std::string default_runtime;
+  absl::Time started_at;
+};
+
+class SystemService {
+ public:
+  struct Parts {
+    Stores* stores;
+    EventBus* events;
+    TaskService* tasks;
+    runtime::RuntimeProbe* runtimes;
+    gc::Scheduler* gc;
+    DaemonFacts facts;
+  };
+  explicit SystemService(Parts parts) : parts_(std::move(parts)) {}
+
+  v1::VersionResponse Version();
+  absl::StatusOr<v1::InfoResponse> Info(const CallContext& context);
+  // Of all namespaces: the disk is one. `verbose` adds the items with their owners.
+  absl::StatusOr<v1::DiskUsageResponse> DiskUsage(const CallContext& context, const v1::DiskUsageRequest& request);
+  // What is garbage is removed now; `dry_run` only says what would be.
+  absl::StatusOr<v1::GcResponse> Gc(const CallContext& context, const v1::GcRequest& request);
+
+  // Listens for what people call events: container create, start, die, ...; image pull, tag, ...; docker's words. `ready` as in
+  // EventBus::Subscribe. Translate() gives the event in those words, or nothing when it has none or the filters drop it.
+  absl::StatusOr<std::shared_ptr<Subscription>> Subscribe(const CallContext& context, const v1::EventsRequest& request,
+                                                          std::function<void()> ready);
+  std::optional<v1::Event> Translate(const CallContext& context, const v1::EventsRequest& request, const Event& event);
+
+  const DaemonFacts& facts() const { return parts_.facts; }
+
+ private:
+  const Parts parts_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_SYSTEM_SERVICE_H_
