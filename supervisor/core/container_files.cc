@@ -152,7 +152,7 @@ class TreeWriter {
   absl::Status AddChildren(UniqueFd directory, const std::string& path, dev_t device, int depth) {
     DIR* stream = fdopendir(directory.get());
     if (stream == nullptr) return ErrnoToStatus(errno, path);
-    directory.release();
+    (void)directory.release();  // the stream owns it now
     absl::Cleanup close = [stream] { closedir(stream); };
     std::vector<std::string> names;
     while (struct dirent* child = readdir(stream)) {

@@ -701,7 +701,7 @@ absl::StatusOr<v1::UpdateContainerResponse> ContainerService::Update(const CallC
   GANTRY_ASSIGN_OR_RETURN(oci::Resources change, ToResources(request.resources()));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(loaded.record.spec().value()));
   oci::Resources merged;
-  auto& linux_json = spec.json()["linux"];
+  auto& linux_json = spec.document()["linux"];
   if (linux_json.contains("resources")) {
     GANTRY_ASSIGN_OR_RETURN(merged, oci::ResourcesFromJson(linux_json["resources"]));
   }

@@ -228,6 +228,10 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
 
     Exit told = exit;
     told.pid = known.process.pid;
+    {
+      absl::MutexLock lock(&ticket_mu);
+      for (const auto& waiting : known.waiters) tickets.erase(waiting.first);
+    }
     for (auto& [ticket, waiter] : known.waiters) {
       done.push_back([waiter = std::move(waiter), told] { waiter(told); });
     }
@@ -394,6 +398,30 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
     Forget(task);
     stream.reset();
     for (auto& call : done) call();
+  }
+
+  void CancelWait(uint64_t ticket) {
+    std::pair<std::weak_ptr<Task>, std::string> where;
+    {
+      absl::MutexLock lock(&ticket_mu);
+      auto it = tickets.find(ticket);
+      if (it == tickets.end()) return;
+      where = it->second;
+      tickets.erase(it);
+    }
+    std::function<void(absl::StatusOr<Exit>)> done;
+    if (std::shared_ptr<Task> task = where.first.lock()) {
+      absl::MutexLock lock(&task->mu);
+      auto process = task->processes.find(where.second);
+      if (process != task->processes.end()) {
+        auto waiter = process->second.waiters.find(ticket);
+        if (waiter != process->second.waiters.end()) {
+          done = std::move(waiter->second);
+          process->second.waiters.erase(waiter);
+        }
+      }
+    }
+    if (done) done(absl::CancelledError("the wait was cancelled"));
   }
 
   Parts parts;
@@ -762,29 +790,7 @@ uint64_t TaskService::WaitAsync(const std::string& ns, const std::string& id, co
   return ticket;
 }
 
-void TaskService::CancelWait(uint64_t ticket) {
-  std::pair<std::weak_ptr<Task>, std::string> where;
-  {
-    absl::MutexLock lock(&core_->ticket_mu);
-    auto it = core_->tickets.find(ticket);
-    if (it == core_->tickets.end()) return;
-    where = it->second;
-    core_->tickets.erase(it);
-  }
-  std::function<void(absl::StatusOr<Exit>)> done;
-  if (std::shared_ptr<Task> task = where.first.lock()) {
-    absl::MutexLock lock(&task->mu);
-    auto process = task->processes.find(where.second);
-    if (process != task->processes.end()) {
-      auto waiter = process->second.waiters.find(ticket);
-      if (waiter != process->second.waiters.end()) {
-        done = std::move(waiter->second);
-        process->second.waiters.erase(waiter);
-      }
-    }
-  }
-  if (done) done(absl::CancelledError("the wait was cancelled"));
-}
+void TaskService::CancelWait(uint64_t ticket) { core_->CancelWait(ticket); }
 
 absl::StatusOr<Exit> TaskService::Wait(const CallContext& context, const std::string& id, const std::string& exec_id,
                                        absl::Duration limit) {
@@ -797,22 +803,18 @@ absl::StatusOr<Exit> TaskService::Wait(const CallContext& context, const std::st
     answer->exit = std::move(exit);
     answer->ready.Notify();
   });
-  const absl::Time until = absl::Now() + limit;
-  while (!answer->ready.WaitForNotificationWithTimeout(absl::Milliseconds(200))) {
-    const bool cancelled = context.cancel != nullptr && context.cancel->cancelled();
-    if (cancelled || absl::Now() >= until) {
-      CancelWait(ticket);
-      answer->ready.WaitForNotification();
-      if (!cancelled && absl::IsCancelled(answer->exit.status())) {
-        return absl::DeadlineExceededError(absl::StrCat(ProcessText({context.ns, id}, exec_id), ": still running after ",
-                                                        absl::FormatDuration(limit)));
-      }
-      break;
-    }
+  CancelToken::Registration on_cancel;
+  if (context.cancel != nullptr) {
+    limit = std::min(limit, context.cancel->remaining());
+    on_cancel = context.cancel->OnCancel([core = core_.get(), ticket] { core->CancelWait(ticket); });
   }
-  {
-    absl::MutexLock lock(&core_->ticket_mu);
-    core_->tickets.erase(ticket);
+  if (!answer->ready.WaitForNotificationWithTimeout(limit)) {
+    core_->CancelWait(ticket);
+    answer->ready.WaitForNotification();
+    if (absl::IsCancelled(answer->exit.status())) {
+      return absl::DeadlineExceededError(absl::StrCat(ProcessText({context.ns, id}, exec_id), ": still running after ",
+                                                      absl::FormatDuration(limit)));
+    }
   }
   return answer->exit;
 }

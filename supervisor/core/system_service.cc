@@ -1,0 +1,425 @@
+#include "supervisor/core/system_service.h"
+
+#include <sys/statvfs.h>
+#include <sys/sysinfo.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "google/protobuf/util/time_util.h"
+#include "proto/containerd/events/container.pb.h"
+#include "proto/containerd/events/image.pb.h"
+#include "proto/containerd/events/task.pb.h"
+#include "snapshotter/tree_usage.h"
+#include "supervisor/core/task_service.h"
+#include "supervisor/gc/collector.h"
+#include "supervisor/gc/disk_usage.h"
+#include "supervisor/gc/scheduler.h"
+#include "supervisor/runtime/runtime_probe.h"
+
+namespace gantry::core {
+namespace {
+
+void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
+  const int64_t nanos = absl::ToUnixNanos(at);
+  out->set_seconds(nanos / 1000000000);
+  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+}
+
+absl::Time FromProto(const google::protobuf::Timestamp& at) {
+  return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());
+}
+
+std::string OsRelease(const char* key) {
+  absl::StatusOr<std::string> text = ReadFile("/etc/os-release", 64 << 10);
+  if (!text.ok()) return "";
+  for (absl::string_view line : absl::StrSplit(*text, '\n')) {
+    if (absl::ConsumePrefix(&line, absl::StrCat(key, "="))) {
+      absl::ConsumePrefix(&line, "\"");
+      absl::ConsumeSuffix(&line, "\"");
+      return std::string(line);
+    }
+  }
+  return "";
+}
+
+absl::string_view TypeName(gc::Type type) {
+  switch (type) {
+    case gc::Type::kContent: return "content";
+    case gc::Type::kSnapshot: return "snapshot";
+    case gc::Type::kImage: return "image";
+    case gc::Type::kContainer: return "container";
+    case gc::Type::kSandbox: return "sandbox";
+    case gc::Type::kLease: return "lease";
+    case gc::Type::kIngest: return "ingest";
+  }
+  return "object";
+}
+
+std::string OwnerText(const gc::Node& node) { return absl::StrCat(TypeName(node.type), " ", node.ns, "/", node.name); }
+
+}  // namespace
+
+v1::VersionResponse SystemService::Version() {
+  v1::VersionResponse response;
+  response.set_version(parts_.facts.version);
+  response.set_os("linux");
+  struct utsname host;
+  if (uname(&host) == 0) {
+    response.set_kernel_version(host.release);
+    response.set_arch(absl::string_view(host.machine) == "x86_64" ? "amd64" : host.machine);
+  }
+  response.set_compiler(absl::StrCat("gcc ", __VERSION__));
+  for (const std::string& name : parts_.runtimes->names()) {
+    absl::StatusOr<runtime::RuntimeInfo> info = parts_.runtimes->Resolve(name);
+    if (!info.ok()) continue;
+    v1::VersionResponse::Component* component = response.add_components();
+    component->set_name(name);
+    component->set_version(info->version);
+    (*component->mutable_details())["Path"] = info->path;
+  }
+  return response;
+}
+
+absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context) {
+  Stores& stores = *parts_.stores;
+  v1::InfoResponse info;
+  const DaemonFacts& facts = parts_.facts;
+  info.set_id(facts.uuid);
+  char host[256] = {};
+  if (gethostname(host, sizeof host - 1) == 0) info.set_name(host);
+  int64_t containers = 0;
+  GANTRY_RETURN_IF_ERROR(stores.containers.ListRaw({context.ns, ""}, [&containers](absl::string_view, absl::string_view) {
+    ++containers;
+    return absl::OkStatus();
+  }));
+  int64_t running = 0;
+  int64_t paused = 0;
+  for (const auto& [ns, process] : parts_.tasks->List(context.ns)) {
+    if (process.status == ProcessStatus::kRunning) ++running;
+    if (process.status == ProcessStatus::kPaused) ++paused;
+  }
+  info.set_containers(containers);
+  info.set_containers_running(running);
+  info.set_containers_paused(paused);
+  info.set_containers_stopped(containers - running - paused);
+  std::set<std::string> targets;
+  GANTRY_RETURN_IF_ERROR(stores.images.List({context.ns, ""}, metadata::Filter(), [&targets](const record::v1::Image& image) {
+    targets.insert(image.target().digest());
+    return absl::OkStatus();
+  }));
+  info.set_images(static_cast<int64_t>(targets.size()));
+  info.set_server_version(facts.version);
+  info.set_snapshotter(stores.default_snapshotter);
+  absl::StatusOr<runtime::CgroupHost> cgroups = parts_.runtimes->cgroup_host();
+  if (cgroups.ok()) {
+    info.set_cgroup_version(cgroups->layout == runtime::CgroupLayout::kUnified ? "2" : "1");
+    info.set_cgroup_driver(cgroups->systemd && cgroups->layout == runtime::CgroupLayout::kUnified ? "systemd" : "cgroupfs");
+    (*info.mutable_snapshotter_status())["Cgroup layout"] = std::string(runtime::CgroupLayoutName(cgroups->layout));
+  }
+  struct utsname kernel;
+  if (uname(&kernel) == 0) {
+    info.set_kernel_version(kernel.release);
+    info.set_architecture(kernel.machine);
+  }
+  info.set_operating_system(OsRelease("PRETTY_NAME"));
+  info.set_os_version(OsRelease("VERSION_ID"));
+  info.set_os_type("linux");
+  info.set_cpus(static_cast<int32_t>(sysconf(_SC_NPROCESSORS_ONLN)));
+  info.set_memory_bytes(static_cast<int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGESIZE));
+  info.set_root_dir(facts.root_directory);
+  info.set_state_dir(facts.state_directory);
+  info.set_config_file(facts.config_file);
+  info.set_address(facts.address);
+  info.set_docker_address(facts.docker_address);
+  info.set_default_runtime(facts.default_runtime);
+  for (const std::string& name : parts_.runtimes->names()) {
+    v1::InfoResponse::Runtime* out = info.add_runtimes();
+    out->set_name(name);
+    absl::StatusOr<runtime::RuntimeInfo> found = parts_.runtimes->Resolve(name);
+    if (found.ok()) {
+      out->set_path(found->path);
+      out->set_version(found->version);
+    } else {
+      out->set_problem(std::string(found.status().message()));
+    }
+  }
+  absl::StatusOr<runtime::RuntimeInfo> chosen = parts_.runtimes->Resolve("");
+  if (chosen.ok()) info.set_default_runtime(chosen->name);
+  if (access("/proc/sys/kernel/seccomp", F_OK) == 0) info.add_security_options("name=seccomp,profile=builtin");
+  if (access("/sys/module/apparmor", F_OK) == 0) info.add_security_options("name=apparmor");
+  info.set_log_driver("json-file");
+  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&info](const record::v1::Namespace& ns) {
+    info.add_namespaces(ns.name());
+    return absl::OkStatus();
+  }));
+  SetTimestamp(absl::Now(), info.mutable_system_time());
+  SetTimestamp(facts.started_at, info.mutable_started_at());
+  info.set_pid(getpid());
+  const bool unified = info.cgroup_version() == "2";
+  auto has = [unified](const char* v1_file, const char* controller) {
+    if (!unified) return access(absl::StrCat("/sys/fs/cgroup/", v1_file).c_str(), F_OK) == 0;
+    absl::StatusOr<std::string> text = ReadFile("/sys/fs/cgroup/cgroup.controllers", 4096);
+    return text.ok() && absl::StrContains(absl::StrCat(" ", absl::StripAsciiWhitespace(*text), " "), absl::StrCat(" ", controller, " "));
+  };
+  info.set_memory_limit(has("memory/memory.limit_in_bytes", "memory"));
+  info.set_swap_limit(has("memory/memory.memsw.limit_in_bytes", "memory"));
+  info.set_cpu_quota(has("cpu/cpu.cfs_quota_us", "cpu"));
+  info.set_cpu_shares(has("cpu/cpu.shares", "cpu"));
+  info.set_cpuset(has("cpuset/cpuset.cpus", "cpuset"));
+  info.set_pids_limit(has("pids", "pids"));
+  info.set_oom_kill_disable(!unified);
+  if (!info.memory_limit()) info.add_warnings("No memory limit support");
+  if (!info.swap_limit()) info.add_warnings("No swap limit support");
+  if (!info.pids_limit()) info.add_warnings("No pids limit support");
+  return info;
+}
+
+absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(const CallContext& context, const v1::DiskUsageRequest& request) {
+  (void)context;  // all namespaces share the disk
+  Stores& stores = *parts_.stores;
+  GANTRY_ASSIGN_OR_RETURN(gc::DiskUsage usage, gc::MeasureDiskUsage(stores.db, stores.blobs, stores.snapshotters, stores.clock));
+  v1::DiskUsageResponse response;
+  v1::DiskUsageResponse::Kind* images = response.add_kinds();
+  images->set_name("Images");
+  v1::DiskUsageResponse::Kind* containers = response.add_kinds();
+  containers->set_name("Containers");
+  v1::DiskUsageResponse::Kind* volumes = response.add_kinds();
+  volumes->set_name("Local Volumes");
+  v1::DiskUsageResponse::Kind* cache = response.add_kinds();
+  cache->set_name("Build Cache");
+  v1::DiskUsageResponse::Kind* ingests = response.add_kinds();
+  ingests->set_name("Ingests");
+  v1::DiskUsageResponse::Kind* metadata_kind = response.add_kinds();
+  metadata_kind->set_name("Metadata");
+
+  auto is_container = [](const gc::Node& node) { return node.type == gc::Type::kContainer; };
+  std::set<std::string> used_images;
+  std::set<std::string> all_images;
+  auto add = [&](v1::DiskUsageResponse::Kind* kind, const char* type, const std::string& id, int64_t size, const std::vector<gc::Node>& owners,
+                 bool collectable) {
+    kind->set_size_bytes(kind->size_bytes() + size);
+    if (collectable) kind->set_reclaimable_bytes(kind->reclaimable_bytes() + size);
+    if (!request.verbose()) return;
+    v1::DiskUsageResponse::Item* item = kind->add_items();
+    item->set_type(type);
+    item->set_id(id);
+    item->set_size_bytes(size);
+    item->set_references(static_cast<int64_t>(owners.size()));
+    if (owners.size() > 1) item->set_shared_bytes(size);
+    else item->set_unique_bytes(size);
+    for (const gc::Node& owner : owners) item->add_owners(OwnerText(owner));
+    if (collectable) item->set_state("collectable");
+  };
+  for (const gc::BlobUsage& blob : usage.blobs) {
+    const bool in_use = std::any_of(blob.owners.begin(), blob.owners.end(), is_container);
+    for (const gc::Node& owner : blob.owners) {
+      if (owner.type != gc::Type::kImage) continue;
+      all_images.insert(OwnerText(owner));
+      if (in_use) used_images.insert(OwnerText(owner));
+    }
+    add(images, "blob", blob.digest.str(), blob.size_bytes, blob.owners, blob.collectable);
+  }
+  for (const gc::SnapshotUsage& snapshot : usage.snapshots) {
+    const bool in_use = std::any_of(snapshot.owners.begin(), snapshot.owners.end(), is_container);
+    if (!snapshot.active && in_use) {
+      for (const gc::Node& owner : snapshot.owners) {
+        if (owner.type == gc::Type::kImage) used_images.insert(OwnerText(owner));
+      }
+    }
+    add(snapshot.active ? containers : images, "snapshot", absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name), snapshot.size_bytes,
+        snapshot.owners, snapshot.collectable);
+  }
+  for (const gc::IngestUsage& ingest : usage.ingests) {
+    ingests->set_total(ingests->total() + 1);
+    add(ingests, "ingest", absl::StrCat(ingest.ingest.ns, "/", ingest.ingest.name), ingest.size_bytes, ingest.owners, ingest.collectable);
+  }
+  images->set_total(static_cast<int64_t>(all_images.size()));
+  images->set_active(static_cast<int64_t>(used_images.size()));
+  int64_t total = 0;
+  std::vector<std::string> namespaces;
+  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
+    namespaces.push_back(ns.name());
+    return absl::OkStatus();
+  }));
+  for (const std::string& ns : namespaces) {
+    GANTRY_RETURN_IF_ERROR(stores.containers.ListRaw({ns, ""}, [&](absl::string_view id, absl::string_view) {
+      containers->set_total(containers->total() + 1);
+      if (parts_.tasks->Exists(ns, std::string(id))) containers->set_active(containers->active() + 1);
+      return absl::OkStatus();
+    }));
+  }
+  // What is left are our own files: logs and generated files of containers, and the database.
+  auto measure = [](const std::string& path) -> int64_t {
+    absl::StatusOr<snapshot::Usage> measured = snapshot::UsageOfTree(path);
+    return measured.ok() ? measured->size_bytes : 0;
+  };
+  const int64_t logs = measure(parts_.facts.root_directory + "/containers");
+  containers->set_size_bytes(containers->size_bytes() + logs);
+  if (request.verbose() && logs > 0) {
+    v1::DiskUsageResponse::Item* item = containers->add_items();
+    item->set_type("log");
+    item->set_id("containers");
+    item->set_size_bytes(logs);
+    item->set_unique_bytes(logs);
+  }
+  const int64_t database = measure(parts_.facts.root_directory + "/metadata");
+  metadata_kind->set_size_bytes(database);
+  metadata_kind->set_total(1);
+  metadata_kind->set_active(1);
+  total = measure(parts_.facts.root_directory);
+  response.set_total_bytes(total);
+  return response;
+}
+
+absl::StatusOr<v1::GcResponse> SystemService::Gc(const CallContext& context, const v1::GcRequest& request) {
+  (void)context;
+  Stores& stores = *parts_.stores;
+  v1::GcResponse response;
+  const absl::Duration begin = stores.clock.Monotonic();
+  GANTRY_ASSIGN_OR_RETURN(gc::DiskUsage before, gc::MeasureDiskUsage(stores.db, stores.blobs, stores.snapshotters, stores.clock));
+  auto report = [&response](const char* kind, const std::string& key, int64_t size) {
+    v1::GcResponse::Removed* removed = response.add_removed();
+    removed->set_kind(kind);
+    removed->set_key(key);
+    removed->set_size_bytes(size);
+    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + size);
+  };
+  for (const gc::BlobUsage& blob : before.blobs) {
+    if (blob.collectable) report("content", blob.digest.str(), blob.size_bytes);
+  }
+  for (const gc::SnapshotUsage& snapshot : before.snapshots) {
+    if (snapshot.collectable) report("snapshot", absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name), snapshot.size_bytes);
+  }
+  for (const gc::IngestUsage& ingest : before.ingests) {
+    if (ingest.collectable) report("ingest", absl::StrCat(ingest.ingest.ns, "/", ingest.ingest.name), ingest.size_bytes);
+  }
+  if (!request.dry_run()) {
+    GANTRY_RETURN_IF_ERROR(parts_.gc->CollectAndWait(/*full_sweep=*/true, absl::Now() + absl::Minutes(10)));
+  }
+  const absl::Duration took = stores.clock.Monotonic() - begin;
+  response.mutable_duration()->set_seconds(absl::ToInt64Seconds(took));
+  response.mutable_duration()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(took) % 1000000000));
+  return response;
+}
+
+absl::StatusOr<std::shared_ptr<Subscription>> SystemService::Subscribe(const CallContext& context, const v1::EventsRequest& request,
+                                                                       std::function<void()> ready) {
+  for (const v1::Filter& filter : request.filters()) {
+    static const std::set<std::string> kKnown = {"container", "image", "event", "type", "label", "network", "volume", "daemon", "scope"};
+    if (kKnown.count(filter.key()) == 0) {
+      return absl::InvalidArgumentError(absl::StrCat("filter \"", filter.key(), "\" is not known; use ", absl::StrJoin(kKnown, ", ")));
+    }
+  }
+  return parts_.events->Subscribe([ns = context.ns](const Event& event) { return event.ns == ns; }, std::move(ready),
+                                  request.has_since() ? FromProto(request.since()) : absl::InfiniteFuture());
+}
+
+std::optional<v1::Event> SystemService::Translate(const CallContext& context, const v1::EventsRequest& request, const Event& event) {
+  v1::Event out;
+  out.set_namespace_(event.ns);
+  SetTimestamp(event.at, out.mutable_at());
+  std::string container;
+  if (event.topic == "/containers/create" || event.topic == "/containers/delete") {
+    // Both begin with the id.
+    containerd::events::ContainerDelete payload;
+    if (!payload.ParseFromString(event.payload)) return std::nullopt;
+    container = payload.id();
+    out.set_action(event.topic == "/containers/create" ? "create" : "destroy");
+  } else if (event.topic == "/containers/update") {
+    containerd::events::ContainerUpdate payload;
+    if (!payload.ParseFromString(event.payload)) return std::nullopt;
+    auto action = payload.labels().find("gantry.action");
+    container = payload.id();
+    out.set_action(action == payload.labels().end() ? "update" : action->second);
+    auto old_name = payload.labels().find("gantry.old-name");
+    if (old_name != payload.labels().end()) (*out.mutable_attributes())["oldName"] = old_name->second;
+  } else if (event.topic == "/tasks/start") {
+    containerd::events::TaskStart payload;
+    if (!payload.ParseFromString(event.payload)) return std::nullopt;
+    container = payload.container_id();
+    out.set_action("start");
+  } else if (event.topic == "/tasks/exit") {
+    containerd::events::TaskExit payload;
+    if (!payload.ParseFromString(event.payload)) return std::nullopt;
+    container = payload.container_id();
+    const bool init = payload.id() == payload.container_id();
+    out.set_action(init ? "die" : "exec_die");
+    (*out.mutable_attributes())["exitCode"] = absl::StrCat(payload.exit_status());
+    if (!init) (*out.mutable_attributes())["execID"] = payload.id();
+  } else if (event.topic == "/tasks/exec-added" || event.topic == "/tasks/exec-started") {
+    containerd::events::TaskExecAdded payload;  // both begin with container id and exec id
+    if (!payload.ParseFromString(event.payload)) return std::nullopt;
+    container = payload.container_id();
+    out.set_action(event.topic == "/tasks/exec-added" ? "exec_create" : "exec_start");
+    (*out.mutable_attributes())["execID"] = payload.exec_id();
+  } else if (event.topic == "/tasks/oom" || event.topic == "/tasks/paused" || event.topic == "/tasks/resumed" ||
+             event.topic == "/tasks/checkpointed") {
+    containerd::events::TaskOOM payload;  // all four begin with the container id
+    if (!payload.ParseFromString(event.payload)) return std::nullopt;
+    container = payload.container_id();
+    static const std::map<std::string, const char*> kActions = {
+        {"/tasks/oom", "oom"}, {"/tasks/paused", "pause"}, {"/tasks/resumed", "unpause"}, {"/tasks/checkpointed", "checkpoint"}};
+    out.set_action(kActions.at(event.topic));
+  } else if (event.topic == "/images/create" || event.topic == "/images/update" || event.topic == "/images/delete") {
+    containerd::services::images::v1::ImageDelete payload;  // all three begin with the name
+    if (!payload.ParseFromString(event.payload)) return std::nullopt;
+    out.set_type("image");
+    out.set_id(payload.name());
+    out.set_action(event.topic == "/images/delete" ? "untag" : "tag");
+    (*out.mutable_attributes())["name"] = payload.name();
+  } else {
+    return std::nullopt;
+  }
+  if (!container.empty()) {
+    out.set_type("container");
+    out.set_id(container);
+    const metadata::Scope scope{context.ns, ""};
+    absl::StatusOr<std::string> name = parts_.stores->names.NameOf(scope, container);
+    if (name.ok() && !name->empty()) (*out.mutable_attributes())["name"] = *name;
+    absl::StatusOr<record::v1::Container> record = parts_.stores->containers.Get(scope, container);
+    if (record.ok()) {
+      (*out.mutable_attributes())["image"] = record->image();
+      for (const auto& [key, value] : record->labels()) out.mutable_attributes()->insert({key, value});
+    }
+  }
+  std::map<std::string, bool> passed;
+  for (const v1::Filter& filter : request.filters()) {
+    bool holds = false;
+    const auto& attributes = out.attributes();
+    auto attribute = [&attributes](const std::string& key) {
+      auto it = attributes.find(key);
+      return it == attributes.end() ? std::string() : it->second;
+    };
+    if (filter.key() == "type") holds = out.type() == filter.value();
+    if (filter.key() == "event") holds = out.action() == filter.value();
+    if (filter.key() == "container") holds = out.type() == "container" && (absl::StartsWith(out.id(), filter.value()) || attribute("name") == filter.value());
+    if (filter.key() == "image") holds = absl::StrContains(out.type() == "image" ? out.id() : attribute("image"), filter.value());
+    if (filter.key() == "label") {
+      std::pair<std::string, std::string> pair = absl::StrSplit(filter.value(), absl::MaxSplits('=', 1));
+      auto it = attributes.find(pair.first);
+      holds = it != attributes.end() && (!absl::StrContains(filter.value(), '=') || it->second == pair.second);
+      if (!holds) return std::nullopt;
+    }
+    passed[filter.key()] = passed[filter.key()] || holds;
+  }
+  for (const auto& [key, holds] : passed) {
+    if (!holds) return std::nullopt;
+  }
+  return out;
+}
+
+}  // namespace gantry::core
