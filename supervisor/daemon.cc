@@ -1,0 +1,455 @@
+#include "supervisor/daemon.h"
+
+#include <fcntl.h>
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/resource_quota.h>
+#include <malloc.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+#include "base/clock.h"
+#include "base/errno_status.h"
+#include "base/executor.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "base/unique_fd.h"
+#include "content-store/local_store.h"
+#include "glog/logging.h"
+#include "snapshotter/mount.h"
+#include "snapshotter/native_snapshotter.h"
+#include "snapshotter/overlay_snapshotter.h"
+#include "snapshotter/snapshot_index.h"
+#include "supervisor/api/containerd/containerd_door.h"
+#include "supervisor/api/gantry/gantry_door.h"
+#include "supervisor/core/container_service.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/image_service.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/core/system_service.h"
+#include "supervisor/core/task_service.h"
+#include "supervisor/distribution/credentials.h"
+#include "supervisor/distribution/hosts_config.h"
+#include "supervisor/distribution/http_client.h"
+#include "supervisor/distribution/puller.h"
+#include "supervisor/distribution/pusher.h"
+#include "supervisor/distribution/registry_client.h"
+#include "supervisor/distribution/resolver.h"
+#include "supervisor/distribution/unpacker.h"
+#include "supervisor/gc/collector.h"
+#include "supervisor/gc/scheduler.h"
+#include "supervisor/oci/host_facts.h"
+#include "supervisor/runtime/bundle.h"
+#include "supervisor/runtime/cgroup_warmer.h"
+#include "supervisor/runtime/runtime_probe.h"
+#include "supervisor/runtime/shim_launcher.h"
+#include "supervisor/version.h"
+
+namespace gantry {
+namespace {
+
+std::string ProgramDirectory() {
+  char path[4096];
+  const ssize_t n = readlink("/proc/self/exe", path, sizeof path);
+  if (n <= 0) return "";
+  std::string text(path, static_cast<size_t>(n));
+  return text.substr(0, text.rfind('/'));
+}
+
+// A program of ours: where it was said to be, beside this one, one room over (a build tree), or in PATH.
+std::string FindProgram(const std::string& given, const std::string& name, const std::string& room) {
+  if (!given.empty()) return given;
+  const std::string here = ProgramDirectory();
+  for (const std::string& path : {absl::StrCat(here, "/", name), absl::StrCat(here, "/../", room, "/", name),
+                                  absl::StrCat("/usr/libexec/gantry/", name), absl::StrCat("/usr/bin/", name)}) {
+    if (access(path.c_str(), X_OK) == 0) return path;
+  }
+  return "";
+}
+
+// A socket file that nobody answers at is left from a daemon that was killed. One that answers is somebody's.
+absl::Status TakeOverSocket(const std::string& path) {
+  struct stat info;
+  if (lstat(path.c_str(), &info) != 0) {
+    return errno == ENOENT ? absl::OkStatus() : ErrnoToStatus(errno, absl::StrCat("socket ", path));
+  }
+  if (!S_ISSOCK(info.st_mode)) {
+    return absl::FailedPreconditionError(absl::StrCat("socket ", path, ": there is something else by that name; remove it or choose another --address"));
+  }
+  UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  struct sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  const int connected = connect(probe.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address);
+  if (connected == 0 || errno == EAGAIN || errno == EINPROGRESS) {
+    return absl::UnavailableError(absl::StrCat("socket ", path, ": another daemon answers there; stop it or choose another --address"));
+  }
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, absl::StrCat("socket ", path));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> PersistentUuid(const std::string& root) {
+  const std::string path = root + "/uuid";
+  absl::StatusOr<std::string> stored = ReadFile(path, 64);
+  if (stored.ok() && stored->size() == 36) return stored;
+  absl::StatusOr<std::string> fresh = ReadFile("/proc/sys/kernel/random/uuid", 64);
+  GANTRY_RETURN_IF_ERROR(fresh.status());
+  fresh->resize(36);
+  GANTRY_RETURN_IF_ERROR(WriteFileAtomic(path, *fresh, 0600));
+  return fresh;
+}
+
+// Mounts of a moment that a killed daemon left.
+absl::Status SweepMoments(const std::string& directory) {
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
+  absl::StatusOr<std::string> mounts = ReadFile("/proc/self/mountinfo", 64 << 20);
+  GANTRY_RETURN_IF_ERROR(mounts.status());
+  if (absl::StrContains(*mounts, absl::StrCat(" ", directory, "/"))) {
+    for (size_t at = 0; (at = mounts->find(absl::StrCat(" ", directory, "/"), at)) != std::string::npos;) {
+      const size_t end = mounts->find(' ', at + 1);
+      const std::string path = mounts->substr(at + 1, end - at - 1);
+      GANTRY_RETURN_IF_ERROR(snapshot::UnmountAll(path, /*lazy=*/true));
+      at = end;
+    }
+  }
+  GANTRY_RETURN_IF_ERROR(RemoveTree(directory));
+  return MakeDirectories(directory, 0700);
+}
+
+std::map<std::string, runtime::RuntimeSettings> Runtimes(const Config& config) {
+  std::map<std::string, runtime::RuntimeSettings> settings;
+  for (const auto& [name, one] : config.runtimes) {
+    runtime::RuntimeSettings& out = settings[name];
+    out.path = one.path;
+    out.systemd_cgroup = one.systemd_cgroup;
+    out.no_pivot_root = one.no_pivot_root;
+  }
+  return settings;
+}
+
+void SetLogLevel(const std::string& level) {
+  FLAGS_minloglevel = level == "error" || level == "fatal" || level == "panic" ? google::GLOG_ERROR
+                      : level == "warn"                                          ? google::GLOG_WARNING
+                                                                                 : google::GLOG_INFO;
+  FLAGS_v = level == "trace" ? 2 : level == "debug" ? 1 : 0;
+}
+
+}  // namespace
+
+// In the order of construction: each member may use those above it, and is destroyed before them.
+struct Daemon::Parts {
+  explicit Parts(const Config& given) : config(given) {}
+
+  Config config;
+  const Clock& clock = Clock::Real();
+  oci::HostFacts host;
+
+  std::unique_ptr<runtime::BundleStore> bundles;
+  std::unique_ptr<runtime::RuntimeProbe> runtimes;
+  std::unique_ptr<runtime::ShimLauncher> launcher;
+  std::unique_ptr<runtime::CgroupWarmer> warmer;
+
+  std::unique_ptr<metadata::Database> db;
+  std::unique_ptr<content::LocalStore> blobs;
+  std::unique_ptr<metadata::BlobPool> pool;
+  std::unique_ptr<snapshot::Snapshotter> overlay;
+  std::unique_ptr<snapshot::Snapshotter> native;
+  metadata::Snapshotters snapshotters;
+  std::unique_ptr<metadata::ImageStore> images;
+  std::unique_ptr<metadata::ContainerStore> containers;
+  std::unique_ptr<metadata::LeaseStore> leases;
+  std::unique_ptr<metadata::NamespaceStore> namespaces;
+  std::unique_ptr<metadata::SandboxStore> sandboxes;
+  std::unique_ptr<metadata::NameIndex> names;
+  std::unique_ptr<core::Stores> stores;
+
+  core::EventBus events;
+  std::unique_ptr<distribution::HttpClient> http;
+  std::unique_ptr<distribution::HostsConfig> hosts;
+  std::unique_ptr<distribution::DockerConfigCredentials> credentials;
+  std::unique_ptr<distribution::RegistryClient> registry;
+  std::unique_ptr<distribution::Puller> puller;
+  std::unique_ptr<distribution::Pusher> pusher;
+  std::unique_ptr<distribution::Resolver> resolver;
+  std::unique_ptr<distribution::Unpacker> unpacker;
+  std::unique_ptr<gc::Collector> collector;
+  std::unique_ptr<gc::Scheduler> scheduler;
+
+  std::unique_ptr<core::TaskService> tasks;
+  std::unique_ptr<core::ImageService> image_service;
+  std::unique_ptr<core::ContainerService> container_service;
+  std::unique_ptr<core::SystemService> system_service;
+  // Runs what the services hand it; ends, with everything queued done, before they do.
+  std::unique_ptr<Executor> workers;
+
+  std::unique_ptr<api::GantryDoor> gantry_door;
+  std::unique_ptr<api::ContainerdDoor> containerd_door;
+  std::unique_ptr<grpc::Server> server;
+};
+
+Daemon::Daemon() = default;
+
+Daemon::~Daemon() {
+  Parts* p = parts_.get();
+  if (p == nullptr) return;
+  if (p->gantry_door) p->gantry_door->Stop();
+  if (p->containerd_door) p->containerd_door->Stop();
+  if (p->server) {
+    p->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+    p->server->Wait();
+    unlink(p->config.address.c_str());
+  }
+  if (p->scheduler) p->scheduler->Stop();
+  if (p->tasks) p->tasks->Stop();
+  p->server.reset();
+  p->gantry_door.reset();
+  p->containerd_door.reset();
+  p->workers.reset();
+  if (p->bundles) {
+    absl::Status released = p->bundles->ReleaseMount();
+    if (!released.ok()) LOG(WARNING) << released;
+  }
+}
+
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
+  SetLogLevel(config.log_level);
+  std::unique_ptr<Daemon> daemon(new Daemon);
+  daemon->parts_ = std::make_unique<Parts>(config);
+  Parts& p = *daemon->parts_;
+  const absl::Duration begin = p.clock.Monotonic();
+  for (const std::string& key : config.ignored) LOG(WARNING) << "configuration " << config.source << ": key " << key << " has no effect here";
+
+  // ---- directories and the lock on them ----
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(config.root, 0711));
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(config.state, 0711));
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(config.address.substr(0, config.address.rfind('/')), 0711));
+  GANTRY_ASSIGN_OR_RETURN(p.db, metadata::Database::Open(config.root));
+  GANTRY_RETURN_IF_ERROR(TakeOverSocket(config.address));
+  GANTRY_ASSIGN_OR_RETURN(p.bundles, runtime::BundleStore::Open(config.state));
+  GANTRY_RETURN_IF_ERROR(SweepMoments(config.state + "/mounts"));
+
+  // ---- runtimes and the zygote, on their way while the stores open ----
+  p.host = oci::HostFacts::Probe();
+  p.runtimes = std::make_unique<runtime::RuntimeProbe>(Runtimes(config), config.state, config.default_runtime);
+  p.runtimes->Warm();
+  runtime::ShimLauncher::Options launch;
+  launch.shim_path = FindProgram(config.shim_path, "gantry-shim", "shim");
+  launch.log_level = config.log_level;
+  if (launch.shim_path.empty()) LOG(ERROR) << "the program gantry-shim is not beside gantryd nor in /usr/bin: no container can start; name it with --shim";
+  p.launcher = std::make_unique<runtime::ShimLauncher>(launch);
+  if (absl::Status warm = p.launcher->WarmUp(); !warm.ok()) LOG(WARNING) << "shims will start slowly: " << warm;
+  p.warmer = std::make_unique<runtime::CgroupWarmer>();
+
+  // ---- stores; each sweeps what a crash left half-made ----
+  GANTRY_ASSIGN_OR_RETURN(p.blobs, content::LocalStore::Open(config.root + "/content"));
+  p.pool = std::make_unique<metadata::BlobPool>(*p.blobs, *p.db);
+  GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lost, p.pool->DropRecordsWithoutFile());
+  for (const std::string& blob : lost) LOG(WARNING) << "blob " << blob << " did not survive the last power cut; it is fetched again when needed";
+  {
+    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<snapshot::SnapshotIndex> index,
+                            snapshot::SnapshotIndex::Open(p.db->rocks(), p.db->snapshot_family(), "overlayfs"));
+    snapshot::OverlayOptions options;
+    options.root = config.root + "/snapshots/overlayfs";
+    absl::StatusOr<std::unique_ptr<snapshot::OverlaySnapshotter>> overlay = snapshot::OverlaySnapshotter::Open(options, std::move(index));
+    if (overlay.ok()) {
+      p.overlay = *std::move(overlay);
+      p.snapshotters.Add("overlayfs", *p.overlay);
+    } else if (config.snapshotter == "overlayfs") {
+      return absl::Status(overlay.status().code(), absl::StrCat(overlay.status().message(), "; use another --root or snapshotter = \"native\""));
+    }
+  }
+  {
+    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<snapshot::SnapshotIndex> index,
+                            snapshot::SnapshotIndex::Open(p.db->rocks(), p.db->snapshot_family(), "native"));
+    GANTRY_ASSIGN_OR_RETURN(p.native, snapshot::NativeSnapshotter::Open(config.root + "/snapshots/native", std::move(index)));
+    p.snapshotters.Add("native", *p.native);
+  }
+  p.images = std::make_unique<metadata::ImageStore>(*p.db, p.clock);
+  p.containers = std::make_unique<metadata::ContainerStore>(*p.db, p.clock);
+  p.leases = std::make_unique<metadata::LeaseStore>(*p.db, p.clock);
+  p.namespaces = std::make_unique<metadata::NamespaceStore>(*p.db, p.snapshotters, p.clock);
+  p.sandboxes = std::make_unique<metadata::SandboxStore>(*p.db, p.clock);
+  p.names = std::make_unique<metadata::NameIndex>(*p.db);
+  p.stores.reset(new core::Stores{*p.db, *p.pool, p.snapshotters, p.clock, *p.images, *p.containers, *p.leases, *p.namespaces,
+                                  *p.sandboxes, *p.names, config.snapshotter});
+
+  // ---- registries ----
+  p.http = distribution::NewCurlHttpClient(distribution::CurlHttpClientOptions());
+  distribution::HostsConfigOptions hosts;
+  if (!config.registry_config_path.empty()) hosts.directories = {config.registry_config_path};
+  p.hosts = std::make_unique<distribution::HostsConfig>(hosts);
+  p.credentials = std::make_unique<distribution::DockerConfigCredentials>(distribution::DockerConfigCredentials::Options());
+  distribution::RegistryClientOptions registry;
+  registry.http = p.http.get();
+  registry.hosts = p.hosts.get();
+  registry.credentials = p.credentials.get();
+  p.registry = std::make_unique<distribution::RegistryClient>(registry);
+  distribution::FetcherOptions fetcher;
+  fetcher.spool_directory = config.root + "/spool";
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(fetcher.spool_directory, 0700));
+  p.puller = std::make_unique<distribution::Puller>(p.registry.get(), fetcher);
+  p.pusher = std::make_unique<distribution::Pusher>(p.registry.get());
+  p.resolver = std::make_unique<distribution::Resolver>(p.registry.get());
+  p.unpacker = std::make_unique<distribution::Unpacker>(distribution::UnpackerOptions());
+
+  // ---- collection ----
+  p.collector = std::make_unique<gc::Collector>(*p.db, *p.pool, p.snapshotters, p.clock);
+  gc::SchedulerOptions schedule;
+  schedule.pause_threshold = config.gc_pause_threshold;
+  schedule.deletion_threshold = config.gc_deletion_threshold;
+  schedule.mutation_threshold = config.gc_mutation_threshold;
+  schedule.schedule_delay = config.gc_schedule_delay;
+  schedule.startup_delay = config.gc_startup_delay;
+  p.scheduler = std::make_unique<gc::Scheduler>(*p.collector, schedule, [parts = daemon->parts_.get()](const absl::StatusOr<gc::Collection>& run) {
+    if (!run.ok()) {
+      LOG(WARNING) << "garbage collection: " << run.status();
+      return;
+    }
+    for (const absl::Status& leftover : run->leftovers) LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
+    if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
+    malloc_trim(0);
+  });
+  p.db->SetCommitObserver([scheduler = p.scheduler.get()](bool deletion) { scheduler->NoteChange(deletion); });
+
+  // ---- services ----
+  p.workers = std::make_unique<Executor>("worker", 16);
+  core::TaskService::Parts task_parts;
+  task_parts.bundles = p.bundles.get();
+  task_parts.runtimes = p.runtimes.get();
+  task_parts.launcher = p.launcher.get();
+  task_parts.warmer = p.warmer.get();
+  task_parts.events = &p.events;
+  task_parts.workers = p.workers.get();
+  task_parts.host = &p.host;
+  p.tasks = std::make_unique<core::TaskService>(task_parts);
+
+  core::ImageService::Parts image_parts;
+  image_parts.stores = p.stores.get();
+  image_parts.events = &p.events;
+  image_parts.unpacker = p.unpacker.get();
+  image_parts.puller = p.puller.get();
+  image_parts.pusher = p.pusher.get();
+  image_parts.resolver = p.resolver.get();
+  image_parts.credentials = p.credentials.get();
+  image_parts.gc = p.scheduler.get();
+  image_parts.max_parallel_blobs = config.max_concurrent_downloads;
+  image_parts.discard_blobs = config.compressed_blobs == "discard";
+  p.image_service = std::make_unique<core::ImageService>(image_parts);
+
+  core::ContainerService::Parts container_parts;
+  container_parts.stores = p.stores.get();
+  container_parts.events = &p.events;
+  container_parts.tasks = p.tasks.get();
+  container_parts.images = p.image_service.get();
+  container_parts.workers = p.workers.get();
+  container_parts.host = &p.host;
+  container_parts.root_directory = config.root;
+  container_parts.state_directory = config.state;
+  container_parts.init_path = FindProgram("", "gantry-init", "shim");
+  container_parts.default_runtime = config.default_runtime;
+  auto default_runtime = config.runtimes.find(config.default_runtime);
+  container_parts.systemd_cgroups = default_runtime != config.runtimes.end() && default_runtime->second.systemd_cgroup;
+  container_parts.log_max_size_bytes = config.log_max_size_bytes;
+  container_parts.log_max_files = config.log_max_files;
+  p.container_service = std::make_unique<core::ContainerService>(container_parts);
+  p.tasks->SetExitObserver(p.container_service.get());
+
+  core::SystemService::Parts system_parts;
+  system_parts.stores = p.stores.get();
+  system_parts.events = &p.events;
+  system_parts.tasks = p.tasks.get();
+  system_parts.runtimes = p.runtimes.get();
+  system_parts.gc = p.scheduler.get();
+  GANTRY_ASSIGN_OR_RETURN(system_parts.facts.uuid, PersistentUuid(config.root));
+  system_parts.facts.version = kVersion;
+  system_parts.facts.root_directory = config.root;
+  system_parts.facts.state_directory = config.state;
+  system_parts.facts.config_file = config.source;
+  system_parts.facts.address = config.address;
+  system_parts.facts.docker_address = config.docker_address;
+  system_parts.facts.default_runtime = config.default_runtime;
+  system_parts.facts.started_at = p.clock.Now();
+  const std::string uuid = system_parts.facts.uuid;
+  p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
+
+  // ---- recovery: tasks first, for records are brought in line with them ----
+  p.events.BeginRecovery();
+  GANTRY_ASSIGN_OR_RETURN(int alive, p.tasks->Recover());
+  GANTRY_RETURN_IF_ERROR(p.container_service->Reconcile());
+  p.events.EndRecovery();
+
+  // ---- doors ----
+  api::GantryDoor::Parts gantry_parts;
+  gantry_parts.containers = p.container_service.get();
+  gantry_parts.images = p.image_service.get();
+  gantry_parts.system = p.system_service.get();
+  gantry_parts.workers = p.workers.get();
+  p.gantry_door = std::make_unique<api::GantryDoor>(gantry_parts);
+  api::ContainerdDoor::Parts containerd_parts;
+  containerd_parts.stores = p.stores.get();
+  containerd_parts.tasks = p.tasks.get();
+  containerd_parts.events = &p.events;
+  containerd_parts.images = p.image_service.get();
+  containerd_parts.gc = p.scheduler.get();
+  containerd_parts.unpacker = p.unpacker.get();
+  containerd_parts.workers = p.workers.get();
+  containerd_parts.uuid = uuid;
+  containerd_parts.root_directory = config.root;
+  containerd_parts.version = kContainerdApiVersion;
+  p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
+
+  p.scheduler->Start();
+
+  grpc::ServerBuilder builder;
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_bytes));
+  builder.SetMaxSendMessageSize(static_cast<int>(config.max_message_bytes));
+  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
+  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 4);
+  // Clients stream us blobs: windows of megabytes, not the protocol's 64 KiB.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  for (grpc::Service* service : p.gantry_door->services()) builder.RegisterService(service);
+  for (grpc::Service* service : p.containerd_door->services()) builder.RegisterService(service);
+  // Born with the right mode: no moment in which others could connect.
+  const mode_t before = umask(0117);
+  int port = 0;
+  builder.AddListeningPort("unix:" + config.address, grpc::InsecureServerCredentials(), &port);
+  p.server = builder.BuildAndStart();
+  umask(before);
+  if (!p.server) return absl::UnavailableError(absl::StrCat("socket ", config.address, ": cannot listen there"));
+  if (chown(config.address.c_str(), static_cast<uid_t>(config.socket_uid), static_cast<gid_t>(config.socket_gid)) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("socket ", config.address, ": chown"));
+  }
+  malloc_trim(0);
+  LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root " << config.root << ", " << alive
+            << " tasks alive, after " << absl::FormatDuration(p.clock.Monotonic() - begin);
+  return daemon;
+}
+
+void Daemon::Reload(const Config& config) {
+  Parts& p = *parts_;
+  SetLogLevel(config.log_level);
+  p.runtimes->Reconfigure(Runtimes(config), config.default_runtime);
+  std::vector<std::string> later;
+  if (config.root != p.config.root) later.push_back("root");
+  if (config.state != p.config.state) later.push_back("state");
+  if (config.address != p.config.address) later.push_back("address");
+  if (config.snapshotter != p.config.snapshotter) later.push_back("snapshotter");
+  LOG(INFO) << "configuration read again: runtimes and log level are in force"
+            << (later.empty() ? "" : absl::StrCat("; ", absl::StrJoin(later, ", "), " take a restart"));
+}
+
+}  // namespace gantry
