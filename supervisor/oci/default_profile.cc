@@ -6,8 +6,6 @@
 #include <set>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
@@ -16,6 +14,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
+#include <nlohmann/json.hpp>
+
 #include "base/status_macros.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/json_fields.h"
@@ -27,28 +27,65 @@ namespace {
 using nlohmann::json;
 
 // By number.
-constexpr const char* kCapabilities[] = {
-    "CAP_CHOWN",           "CAP_DAC_OVERRIDE",     "CAP_DAC_READ_SEARCH",   "CAP_FOWNER",
-    "CAP_FSETID",          "CAP_KILL",             "CAP_SETGID",            "CAP_SETUID",
-    "CAP_SETPCAP",         "CAP_LINUX_IMMUTABLE",  "CAP_NET_BIND_SERVICE",  "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",       "CAP_NET_RAW",          "CAP_IPC_LOCK",          "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",      "CAP_SYS_RAWIO",        "CAP_SYS_CHROOT",        "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",       "CAP_SYS_ADMIN",        "CAP_SYS_BOOT",          "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",    "CAP_SYS_TIME",         "CAP_SYS_TTY_CONFIG",    "CAP_MKNOD",
-    "CAP_LEASE",           "CAP_AUDIT_WRITE",      "CAP_AUDIT_CONTROL",     "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",    "CAP_MAC_ADMIN",        "CAP_SYSLOG",            "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",   "CAP_AUDIT_READ",       "CAP_PERFMON",           "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE"};
+constexpr const char* kCapabilities[] = {"CAP_CHOWN",
+                                         "CAP_DAC_OVERRIDE",
+                                         "CAP_DAC_READ_SEARCH",
+                                         "CAP_FOWNER",
+                                         "CAP_FSETID",
+                                         "CAP_KILL",
+                                         "CAP_SETGID",
+                                         "CAP_SETUID",
+                                         "CAP_SETPCAP",
+                                         "CAP_LINUX_IMMUTABLE",
+                                         "CAP_NET_BIND_SERVICE",
+                                         "CAP_NET_BROADCAST",
+                                         "CAP_NET_ADMIN",
+                                         "CAP_NET_RAW",
+                                         "CAP_IPC_LOCK",
+                                         "CAP_IPC_OWNER",
+                                         "CAP_SYS_MODULE",
+                                         "CAP_SYS_RAWIO",
+                                         "CAP_SYS_CHROOT",
+                                         "CAP_SYS_PTRACE",
+                                         "CAP_SYS_PACCT",
+                                         "CAP_SYS_ADMIN",
+                                         "CAP_SYS_BOOT",
+                                         "CAP_SYS_NICE",
+                                         "CAP_SYS_RESOURCE",
+                                         "CAP_SYS_TIME",
+                                         "CAP_SYS_TTY_CONFIG",
+                                         "CAP_MKNOD",
+                                         "CAP_LEASE",
+                                         "CAP_AUDIT_WRITE",
+                                         "CAP_AUDIT_CONTROL",
+                                         "CAP_SETFCAP",
+                                         "CAP_MAC_OVERRIDE",
+                                         "CAP_MAC_ADMIN",
+                                         "CAP_SYSLOG",
+                                         "CAP_WAKE_ALARM",
+                                         "CAP_BLOCK_SUSPEND",
+                                         "CAP_AUDIT_READ",
+                                         "CAP_PERFMON",
+                                         "CAP_BPF",
+                                         "CAP_CHECKPOINT_RESTORE"};
 
 constexpr const char* kDefaultCapabilities[] = {
-    "CAP_AUDIT_WRITE", "CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID",
-    "CAP_KILL",        "CAP_MKNOD",  "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP",
-    "CAP_SETGID",      "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT"};
+    "CAP_AUDIT_WRITE", "CAP_CHOWN",   "CAP_DAC_OVERRIDE",     "CAP_FOWNER",    "CAP_FSETID",
+    "CAP_KILL",        "CAP_MKNOD",   "CAP_NET_BIND_SERVICE", "CAP_NET_RAW",   "CAP_SETFCAP",
+    "CAP_SETGID",      "CAP_SETPCAP", "CAP_SETUID",           "CAP_SYS_CHROOT"};
 
-constexpr const char* kMaskedPaths[] = {
-    "/proc/acpi",          "/proc/asound",      "/proc/interrupts", "/proc/kcore",
-    "/proc/keys",          "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
-    "/proc/timer_list",    "/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware"};
+constexpr const char* kMaskedPaths[] = {"/proc/acpi",
+                                        "/proc/asound",
+                                        "/proc/interrupts",
+                                        "/proc/kcore",
+                                        "/proc/keys",
+                                        "/proc/latency_stats",
+                                        "/proc/sched_debug",
+                                        "/proc/scsi",
+                                        "/proc/timer_list",
+                                        "/proc/timer_stats",
+                                        "/sys/devices/virtual/powercap",
+                                        "/sys/firmware"};
 
 constexpr const char* kReadonlyPaths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                           "/proc/sysrq-trigger"};
@@ -62,20 +99,23 @@ struct Filter {
 
   bool HasCap(absl::string_view cap) const { return caps.count(cap) > 0; }
   bool KernelAtLeast(absl::string_view version) const {
-    const std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(version, absl::MaxSplits('.', 1));
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(version, absl::MaxSplits('.', 1));
     int major = 0;
     int minor = 0;
-    if (!absl::SimpleAtoi(parts.first, &major) || !absl::SimpleAtoi(parts.second, &minor)) return false;
+    if (!absl::SimpleAtoi(parts.first, &major) || !absl::SimpleAtoi(parts.second, &minor))
+      return false;
     return std::make_pair(host.kernel_major, host.kernel_minor) >= std::make_pair(major, minor);
   }
 };
 
 std::string ScmpArchitecture(absl::string_view goarch) {
   static const std::map<absl::string_view, const char*> kNames = {
-      {"amd64", "SCMP_ARCH_X86_64"},   {"386", "SCMP_ARCH_X86"},         {"arm64", "SCMP_ARCH_AARCH64"},
-      {"arm", "SCMP_ARCH_ARM"},        {"mips64", "SCMP_ARCH_MIPS64"},   {"mips64le", "SCMP_ARCH_MIPSEL64"},
-      {"s390x", "SCMP_ARCH_S390X"},    {"ppc64le", "SCMP_ARCH_PPC64LE"}, {"riscv64", "SCMP_ARCH_RISCV64"},
-      {"loong64", "SCMP_ARCH_LOONGARCH64"}};
+      {"amd64", "SCMP_ARCH_X86_64"},    {"386", "SCMP_ARCH_X86"},
+      {"arm64", "SCMP_ARCH_AARCH64"},   {"arm", "SCMP_ARCH_ARM"},
+      {"mips64", "SCMP_ARCH_MIPS64"},   {"mips64le", "SCMP_ARCH_MIPSEL64"},
+      {"s390x", "SCMP_ARCH_S390X"},     {"ppc64le", "SCMP_ARCH_PPC64LE"},
+      {"riscv64", "SCMP_ARCH_RISCV64"}, {"loong64", "SCMP_ARCH_LOONGARCH64"}};
   auto it = kNames.find(goarch);
   return it == kNames.end() ? "" : it->second;
 }
@@ -84,7 +124,8 @@ json Architectures(absl::string_view goarch) {
   if (goarch == "amd64") return {"SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"};
   if (goarch == "arm64") return {"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"};
   if (goarch == "mips64") return {"SCMP_ARCH_MIPS64", "SCMP_ARCH_MIPS", "SCMP_ARCH_MIPS64N32"};
-  if (goarch == "mips64le") return {"SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64N32"};
+  if (goarch == "mips64le")
+    return {"SCMP_ARCH_MIPSEL64", "SCMP_ARCH_MIPSEL", "SCMP_ARCH_MIPSEL64N32"};
   if (goarch == "s390x") return {"SCMP_ARCH_S390X", "SCMP_ARCH_S390"};
   json out = json::array();
   if (std::string native = ScmpArchitecture(goarch); !native.empty()) out.push_back(native);
@@ -99,8 +140,20 @@ bool ListHas(absl::string_view comma_list, absl::string_view word) {
 }
 
 enum Column {
-  kRule, kSyscall, kAction, kErrno, kArgIndex, kArgOp, kArgValue, kArgValueTwo,
-  kIfArch, kIfCap, kIfKernel, kUnlessCap, kUnlessArch, kColumns
+  kRule,
+  kSyscall,
+  kAction,
+  kErrno,
+  kArgIndex,
+  kArgOp,
+  kArgValue,
+  kArgValueTwo,
+  kIfArch,
+  kIfCap,
+  kIfKernel,
+  kUnlessCap,
+  kUnlessArch,
+  kColumns
 };
 
 bool Applies(const std::vector<absl::string_view>& row, const Filter& filter) {
@@ -115,11 +168,13 @@ bool Applies(const std::vector<absl::string_view>& row, const Filter& filter) {
 
 std::string BuildDefault(const Filter& filter) {
   json syscalls = json::array();
-  std::string group;  // rule, action and condition of the last entry; rows that share them become one
+  std::string
+      group;  // rule, action and condition of the last entry; rows that share them become one
   for (absl::string_view line : absl::StrSplit(kSeccompTable, '\n', absl::SkipEmpty())) {
     const std::vector<absl::string_view> row = absl::StrSplit(line, '\t');
     if (row.size() != kColumns || row[kRule] == "rule" || !Applies(row, filter)) continue;
-    const std::string key = absl::StrCat(row[kRule], "\t", absl::StrJoin(row.begin() + kAction, row.begin() + kIfArch, "\t"));
+    const std::string key = absl::StrCat(
+        row[kRule], "\t", absl::StrJoin(row.begin() + kAction, row.begin() + kIfArch, "\t"));
     if (key != group) {
       group = key;
       json entry = {{"names", json::array()}, {"action", std::string(row[kAction])}};
@@ -127,8 +182,9 @@ std::string BuildDefault(const Filter& filter) {
       if (absl::SimpleAtoi(row[kErrno], &number)) entry["errnoRet"] = number;
       if (row[kArgIndex] != "-") {
         json arg = {{"op", std::string(row[kArgOp])}};
-        for (const auto& [name, column] : {std::pair("index", kArgIndex), std::pair("value", kArgValue),
-                                           std::pair("valueTwo", kArgValueTwo)}) {
+        for (const auto& [name, column] :
+             {std::pair("index", kArgIndex), std::pair("value", kArgValue),
+              std::pair("valueTwo", kArgValueTwo)}) {
           if (absl::SimpleAtoi(row[column], &number)) arg[name] = number;
         }
         entry["args"] = json::array({std::move(arg)});
@@ -154,22 +210,26 @@ struct Cache {
   std::map<std::string, std::shared_ptr<const std::string>> profiles ABSL_GUARDED_BY(mu);
 };
 
-absl::Status CheckWord(const std::string& word, std::initializer_list<const char*> known, absl::string_view kind) {
+absl::Status CheckWord(const std::string& word, std::initializer_list<const char*> known,
+                       absl::string_view kind) {
   for (const char* k : known) {
     if (word == k) return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("seccomp profile: unknown ", kind, " \"", word, "\""));
+  return absl::InvalidArgumentError(
+      absl::StrCat("seccomp profile: unknown ", kind, " \"", word, "\""));
 }
 
 absl::Status CheckAction(const std::string& action) {
   return CheckWord(action,
                    {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP"},
+                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE",
+                    "SCMP_ACT_TRAP"},
                    "action");
 }
 
 // Does the `includes` or `excludes` object of a rule let the rule through?
-absl::StatusOr<bool> ConditionHolds(const json& rule, const char* key, bool include, const Filter& filter) {
+absl::StatusOr<bool> ConditionHolds(const json& rule, const char* key, bool include,
+                                    const Filter& filter) {
   JsonFields outer(rule, "seccomp profile: syscalls");
   const json* object = outer.Find(key);
   if (object == nullptr) return true;
@@ -181,7 +241,8 @@ absl::StatusOr<bool> ConditionHolds(const json& rule, const char* key, bool incl
   fields.Get("arches", arches);
   fields.Get("minKernel", kernel);
   GANTRY_RETURN_IF_ERROR(fields.status());
-  const bool on_arch = std::find(arches.begin(), arches.end(), filter.host.architecture) != arches.end();
+  const bool on_arch =
+      std::find(arches.begin(), arches.end(), filter.host.architecture) != arches.end();
   const auto held = [&](const std::string& cap) { return filter.HasCap(cap); };
   if (include) {
     return (arches.empty() || on_arch) && std::all_of(caps.begin(), caps.end(), held) &&
@@ -208,7 +269,8 @@ absl::StatusOr<json> ResolveRule(const json& rule) {
   json out = {{"names", names}, {"action", action}};
   if (errno_ret.has_value()) out["errnoRet"] = *errno_ret;
   if (const json* args = fields.Find("args"); args != nullptr && !args->empty()) {
-    if (!args->is_array()) return absl::InvalidArgumentError("seccomp profile: `args` is not a list");
+    if (!args->is_array())
+      return absl::InvalidArgumentError("seccomp profile: `args` is not a list");
     json list = json::array();
     for (const json& arg : *args) {
       uint32_t index = 0;
@@ -222,8 +284,8 @@ absl::StatusOr<json> ResolveRule(const json& rule) {
       parts.Get("op", op);
       GANTRY_RETURN_IF_ERROR(parts.status());
       GANTRY_RETURN_IF_ERROR(CheckWord(op,
-                                       {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE",
-                                        "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"},
+                                       {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ",
+                                        "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"},
                                        "operator"));
       list.push_back({{"index", index}, {"value", value}, {"valueTwo", value_two}, {"op", op}});
     }
@@ -240,7 +302,8 @@ absl::Span<const char* const> ReadonlyPaths() { return kReadonlyPaths; }
 
 std::vector<std::string> AllCapabilities(const HostFacts& host) {
   std::vector<std::string> out;
-  for (int i = 0; i < static_cast<int>(std::size(kCapabilities)) && i <= host.last_capability; ++i) {
+  for (int i = 0; i < static_cast<int>(std::size(kCapabilities)) && i <= host.last_capability;
+       ++i) {
     if ((host.bounding_capabilities >> i) & 1) out.emplace_back(kCapabilities[i]);
   }
   return out;
@@ -250,7 +313,8 @@ absl::StatusOr<std::string> ParseCapability(absl::string_view text) {
   std::string name = absl::AsciiStrToUpper(text);
   if (name == "ALL") return name;
   if (!absl::StartsWith(name, "CAP_")) name = absl::StrCat("CAP_", name);
-  if (std::find(std::begin(kCapabilities), std::end(kCapabilities), name) == std::end(kCapabilities)) {
+  if (std::find(std::begin(kCapabilities), std::end(kCapabilities), name) ==
+      std::end(kCapabilities)) {
     return absl::InvalidArgumentError(absl::StrCat("unknown capability \"", text, "\""));
   }
   return name;
@@ -259,7 +323,8 @@ absl::StatusOr<std::string> ParseCapability(absl::string_view text) {
 absl::StatusOr<std::vector<std::string>> TweakCapabilities(absl::Span<const std::string> add,
                                                            absl::Span<const std::string> drop,
                                                            const HostFacts& host) {
-  const auto parse = [](absl::Span<const std::string> list) -> absl::StatusOr<std::set<std::string>> {
+  const auto parse =
+      [](absl::Span<const std::string> list) -> absl::StatusOr<std::set<std::string>> {
     std::set<std::string> out;
     for (const std::string& text : list) {
       GANTRY_ASSIGN_OR_RETURN(std::string name, ParseCapability(text));
@@ -280,7 +345,8 @@ absl::StatusOr<std::vector<std::string>> TweakCapabilities(absl::Span<const std:
       if (dropped.count(cap) == 0) wanted.insert(cap);
     }
   }
-  wanted.insert(added.begin(), added.end());  // what is both added and dropped is added, as in docker
+  wanted.insert(added.begin(),
+                added.end());  // what is both added and dropped is added, as in docker
 
   // What we have not got ourselves a runtime cannot give: it would refuse to start.
   std::vector<std::string> out;
@@ -291,9 +357,10 @@ absl::StatusOr<std::vector<std::string>> TweakCapabilities(absl::Span<const std:
   return out;
 }
 
-std::shared_ptr<const std::string> DefaultSeccomp(const HostFacts& host,
-                                                  absl::Span<const std::string> bounding_capabilities) {
-  static Cache& cache = *new Cache;  // NOLINT(cppcoreguidelines-owning-memory): lives as long as the process
+std::shared_ptr<const std::string> DefaultSeccomp(
+    const HostFacts& host, absl::Span<const std::string> bounding_capabilities) {
+  static Cache& cache =
+      *new Cache;  // NOLINT(cppcoreguidelines-owning-memory): lives as long as the process
   std::string key = absl::StrCat(host.architecture, " ", host.kernel_major, ".", host.kernel_minor);
   std::set<absl::string_view> sorted(bounding_capabilities.begin(), bounding_capabilities.end());
   absl::StrAppend(&key, " ", absl::StrJoin(sorted, ","));
@@ -301,7 +368,8 @@ std::shared_ptr<const std::string> DefaultSeccomp(const HostFacts& host,
   auto it = cache.profiles.find(key);
   if (it != cache.profiles.end()) return it->second;
   if (cache.profiles.size() >= kMaxCachedProfiles) cache.profiles.clear();
-  auto text = std::make_shared<const std::string>(BuildDefault(MakeFilter(host, bounding_capabilities)));
+  auto text =
+      std::make_shared<const std::string>(BuildDefault(MakeFilter(host, bounding_capabilities)));
   cache.profiles.emplace(std::move(key), text);
   return text;
 }
@@ -329,7 +397,8 @@ absl::StatusOr<std::string> ResolveSeccomp(absl::string_view profile_json, const
 
   const json* arch_map = fields.Find("archMap");
   if (arch_map != nullptr && !arch_map->empty()) {
-    if (!arch_map->is_array()) return absl::InvalidArgumentError("seccomp profile: `archMap` is not a list");
+    if (!arch_map->is_array())
+      return absl::InvalidArgumentError("seccomp profile: `archMap` is not a list");
     if (!architectures.empty()) {
       return absl::InvalidArgumentError("seccomp profile: has both `architectures` and `archMap`");
     }
@@ -355,7 +424,8 @@ absl::StatusOr<std::string> ResolveSeccomp(absl::string_view profile_json, const
   if (!listener_metadata.empty()) out["listenerMetadata"] = listener_metadata;
   json rules = json::array();
   if (const json* syscalls = fields.Find("syscalls")) {
-    if (!syscalls->is_array()) return absl::InvalidArgumentError("seccomp profile: `syscalls` is not a list");
+    if (!syscalls->is_array())
+      return absl::InvalidArgumentError("seccomp profile: `syscalls` is not a list");
     for (const json& rule : *syscalls) {
       GANTRY_ASSIGN_OR_RETURN(const bool included, ConditionHolds(rule, "includes", true, filter));
       GANTRY_ASSIGN_OR_RETURN(const bool kept, ConditionHolds(rule, "excludes", false, filter));

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
+
 #include "supervisor/oci/host_facts.h"
 
 namespace gantry::oci {
@@ -35,8 +36,8 @@ absl::Span<const char* const> ReadonlyPaths();
 
 // The default filter as the JSON of `linux.seccomp`, resolved for the host and the container's bounding set.
 // Shared: equal arguments give the same string object.
-std::shared_ptr<const std::string> DefaultSeccomp(const HostFacts& host,
-                                                  absl::Span<const std::string> bounding_capabilities);
+std::shared_ptr<const std::string> DefaultSeccomp(
+    const HostFacts& host, absl::Span<const std::string> bounding_capabilities);
 
 // A profile in docker's form (archMap, includes, excludes) or the runtime's, resolved the same way.
 // kInvalidArgument: not JSON, or unknown actions and operators.

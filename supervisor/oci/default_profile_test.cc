@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
+#include <nlohmann/json.hpp>
+
 #include "supervisor/oci/json_document.h"
 
 namespace gantry::oci {
@@ -21,7 +21,9 @@ HostFacts Host() {
   return host;
 }
 
-std::vector<std::string> Defaults() { return {DefaultCapabilities().begin(), DefaultCapabilities().end()}; }
+std::vector<std::string> Defaults() {
+  return {DefaultCapabilities().begin(), DefaultCapabilities().end()};
+}
 
 json Profile(const HostFacts& host, const std::vector<std::string>& caps) {
   auto parsed = ParseJson(*DefaultSeccomp(host, caps), "seccomp");
@@ -47,13 +49,15 @@ TEST(DefaultProfileTest, FourteenCapabilities) {
 }
 
 TEST(DefaultProfileTest, AddAndDropFollowDocker) {
-  EXPECT_EQ(*TweakCapabilities({"net_admin"}, {"ALL"}, Host()), std::vector<std::string>{"CAP_NET_ADMIN"});
+  EXPECT_EQ(*TweakCapabilities({"net_admin"}, {"ALL"}, Host()),
+            std::vector<std::string>{"CAP_NET_ADMIN"});
   EXPECT_EQ(TweakCapabilities({"ALL"}, {}, Host())->size(), 41u);
   auto all_but_one = TweakCapabilities({"all"}, {"CAP_SYS_ADMIN"}, Host());
   EXPECT_EQ(all_but_one->size(), 40u);
   EXPECT_EQ(std::count(all_but_one->begin(), all_but_one->end(), "CAP_SYS_ADMIN"), 0);
   EXPECT_EQ(TweakCapabilities({}, {"chown"}, Host())->size(), 13u);
-  EXPECT_EQ(TweakCapabilities({"CAP_NONSENSE"}, {}, Host()).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(TweakCapabilities({"CAP_NONSENSE"}, {}, Host()).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(DefaultProfileTest, NothingTheHostLacksIsPromised) {
@@ -74,8 +78,9 @@ TEST(DefaultProfileTest, SeccompAllowsOrdinaryCallsAndNotDangerousOnes) {
   for (const char* call : {"read", "openat", "execve", "ptrace", "chroot", "arch_prctl"}) {
     EXPECT_EQ(Rules(profile, call).size(), 1u) << call;
   }
-  for (const char* call : {"mount", "bpf", "keyctl", "userfaultfd", "io_uring_setup", "unshare", "setns", "perf_event_open",
-                           "kexec_load", "init_module", "reboot", "open_by_handle_at"}) {
+  for (const char* call :
+       {"mount", "bpf", "keyctl", "userfaultfd", "io_uring_setup", "unshare", "setns",
+        "perf_event_open", "kexec_load", "init_module", "reboot", "open_by_handle_at"}) {
     EXPECT_TRUE(Rules(profile, call).empty()) << call;
   }
 }
@@ -84,7 +89,9 @@ TEST(DefaultProfileTest, SeccompCloneIsMaskedAndClone3Absent) {
   const json profile = Profile(Host(), Defaults());
   const auto clone = Rules(profile, "clone");
   ASSERT_EQ(clone.size(), 1u);
-  EXPECT_EQ(clone[0]["args"], json::parse(R"([{"index":0,"op":"SCMP_CMP_MASKED_EQ","value":2114060288,"valueTwo":0}])"));
+  EXPECT_EQ(
+      clone[0]["args"],
+      json::parse(R"([{"index":0,"op":"SCMP_CMP_MASKED_EQ","value":2114060288,"valueTwo":0}])"));
   const auto clone3 = Rules(profile, "clone3");
   ASSERT_EQ(clone3.size(), 1u);
   EXPECT_EQ(clone3[0]["action"], "SCMP_ACT_ERRNO");
@@ -113,7 +120,8 @@ TEST(DefaultProfileTest, SeccompFollowsCapabilitiesKernelAndArchitecture) {
   HostFacts arm = Host();
   arm.architecture = "arm64";
   EXPECT_TRUE(Rules(Profile(arm, Defaults()), "arch_prctl").empty());
-  EXPECT_EQ(Profile(arm, Defaults())["architectures"], (json{"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"}));
+  EXPECT_EQ(Profile(arm, Defaults())["architectures"],
+            (json{"SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM"}));
 }
 
 TEST(DefaultProfileTest, SeccompTextIsCached) {
@@ -139,12 +147,15 @@ TEST(DefaultProfileTest, ResolvesDockerProfile) {
 }
 
 TEST(DefaultProfileTest, RefusesMalformedProfiles) {
-  for (const char* text : {"", "[]", "{}", R"({"defaultAction":"ALLOW"})",
-                           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["x"],"action":"maybe"}]})",
-                           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"action":"SCMP_ACT_ALLOW"}]})",
-                           R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["x"],"action":"SCMP_ACT_ALLOW","args":[{"op":"~"}]}]})",
-                           R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["a"],"archMap":[{"architecture":"b"}]})"}) {
-    EXPECT_EQ(ResolveSeccomp(text, Host(), {}).status().code(), absl::StatusCode::kInvalidArgument) << text;
+  for (
+      const char* text :
+      {"", "[]", "{}", R"({"defaultAction":"ALLOW"})",
+       R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["x"],"action":"maybe"}]})",
+       R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"action":"SCMP_ACT_ALLOW"}]})",
+       R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["x"],"action":"SCMP_ACT_ALLOW","args":[{"op":"~"}]}]})",
+       R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["a"],"archMap":[{"architecture":"b"}]})"}) {
+    EXPECT_EQ(ResolveSeccomp(text, Host(), {}).status().code(), absl::StatusCode::kInvalidArgument)
+        << text;
   }
 }
 

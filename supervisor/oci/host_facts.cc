@@ -16,6 +16,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+
 #include "base/unique_fd.h"
 #include "supervisor/oci/platform.h"
 
@@ -25,14 +26,22 @@ namespace {
 constexpr long kCgroup2Magic = 0x63677270;
 
 constexpr std::pair<const char*, int> kLimits[] = {
-    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},
-    {"RLIMIT_CPU", RLIMIT_CPU},         {"RLIMIT_DATA", RLIMIT_DATA},
-    {"RLIMIT_FSIZE", RLIMIT_FSIZE},     {"RLIMIT_LOCKS", RLIMIT_LOCKS},
-    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
-    {"RLIMIT_NICE", RLIMIT_NICE},       {"RLIMIT_NOFILE", RLIMIT_NOFILE},
-    {"RLIMIT_NPROC", RLIMIT_NPROC},     {"RLIMIT_RSS", RLIMIT_RSS},
-    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME},
-    {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING}, {"RLIMIT_STACK", RLIMIT_STACK},
+    {"RLIMIT_AS", RLIMIT_AS},
+    {"RLIMIT_CORE", RLIMIT_CORE},
+    {"RLIMIT_CPU", RLIMIT_CPU},
+    {"RLIMIT_DATA", RLIMIT_DATA},
+    {"RLIMIT_FSIZE", RLIMIT_FSIZE},
+    {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},
+    {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+    {"RLIMIT_NICE", RLIMIT_NICE},
+    {"RLIMIT_NOFILE", RLIMIT_NOFILE},
+    {"RLIMIT_NPROC", RLIMIT_NPROC},
+    {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},
+    {"RLIMIT_RTTIME", RLIMIT_RTTIME},
+    {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+    {"RLIMIT_STACK", RLIMIT_STACK},
 };
 
 std::string ReadSmall(const char* path) {
@@ -54,7 +63,8 @@ bool TryRaiseRlimit() {
 bool WriteOomScore(int value) {
   UniqueFd fd(open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
   const std::string text = absl::StrCat(value);
-  return fd.valid() && write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  return fd.valid() &&
+         write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
 }  // namespace
@@ -63,10 +73,12 @@ HostFacts HostFacts::Probe() {
   HostFacts facts;
   facts.architecture = HostPlatform().architecture;
   utsname names{};
-  if (uname(&names) == 0) std::sscanf(names.release, "%d.%d", &facts.kernel_major, &facts.kernel_minor);
+  if (uname(&names) == 0)
+    std::sscanf(names.release, "%d.%d", &facts.kernel_major, &facts.kernel_minor);
 
   int number = 0;
-  if (absl::SimpleAtoi(ReadSmall("/proc/sys/kernel/cap_last_cap"), &number)) facts.last_capability = number;
+  if (absl::SimpleAtoi(ReadSmall("/proc/sys/kernel/cap_last_cap"), &number))
+    facts.last_capability = number;
   const std::string status = ReadSmall("/proc/self/status");
   if (size_t at = status.find("\nCapBnd:\t"); at != std::string::npos) {
     facts.bounding_capabilities = std::strtoull(status.c_str() + at + 9, nullptr, 16);
@@ -75,8 +87,9 @@ HostFacts HostFacts::Probe() {
   struct statfs fs {};
   facts.cgroup_v2 = statfs("/sys/fs/cgroup", &fs) == 0 && fs.f_type == kCgroup2Magic;
   // Naming a profile that is not loaded makes the runtime fail, so the switch alone is not enough.
-  facts.apparmor = absl::StartsWith(ReadSmall("/sys/module/apparmor/parameters/enabled"), "Y") &&
-                   absl::StrContains(ReadSmall("/sys/kernel/security/apparmor/profiles"), "docker-default (");
+  facts.apparmor =
+      absl::StartsWith(ReadSmall("/sys/module/apparmor/parameters/enabled"), "Y") &&
+      absl::StrContains(ReadSmall("/sys/kernel/security/apparmor/profiles"), "docker-default (");
 
   for (const auto& [name, which] : kLimits) {
     rlimit limit{};
@@ -94,7 +107,8 @@ HostFacts HostFacts::Probe() {
   }
 
   std::error_code ignored;
-  for (const auto& entry : std::filesystem::directory_iterator("/sys/devices/system/cpu", ignored)) {
+  for (const auto& entry :
+       std::filesystem::directory_iterator("/sys/devices/system/cpu", ignored)) {
     const std::string name = entry.path().filename().string();
     absl::string_view digits = name;
     if (!absl::ConsumePrefix(&digits, "cpu") || !absl::SimpleAtoi(digits, &number)) continue;

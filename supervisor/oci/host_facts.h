@@ -19,10 +19,11 @@ struct HostFacts {
   uint64_t bounding_capabilities = ~uint64_t{0};  // of this process: more cannot be given away
   bool cgroup_v2 = false;
   bool apparmor = false;
-  bool may_raise_rlimits = true;           // CAP_SYS_RESOURCE in the first user namespace, tried
+  bool may_raise_rlimits = true;  // CAP_SYS_RESOURCE in the first user namespace, tried
   bool may_lower_oom_score = true;
   int own_oom_score_adj = 0;
-  std::map<std::string, uint64_t> hard_rlimits;  // "RLIMIT_NOFILE" -> our hard limit; ~0 is infinity
+  std::map<std::string, uint64_t>
+      hard_rlimits;  // "RLIMIT_NOFILE" -> our hard limit; ~0 is infinity
   std::vector<std::string> thermal_throttle_paths;  // exist only on some hosts; masked
 
   // Reads /proc and /sys. Never fails: what cannot be read keeps its default.

@@ -2,9 +2,9 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include <nlohmann/json.hpp>
 
-#include "absl/strings/str_cat.h"
 #include "base/status_macros.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/json_fields.h"
@@ -53,8 +53,9 @@ json HealthCheckToJson(const HealthCheck& check) {
 bool SameHistory(const std::vector<History>& a, const std::vector<History>& b) {
   if (a.size() != b.size()) return false;
   for (size_t i = 0; i < a.size(); ++i) {
-    if (a[i].created != b[i].created || a[i].author != b[i].author || a[i].created_by != b[i].created_by ||
-        a[i].comment != b[i].comment || a[i].empty_layer != b[i].empty_layer) {
+    if (a[i].created != b[i].created || a[i].author != b[i].author ||
+        a[i].created_by != b[i].created_by || a[i].comment != b[i].comment ||
+        a[i].empty_layer != b[i].empty_layer) {
       return false;
     }
   }
@@ -90,8 +91,10 @@ void PutNames(json& object, const char* key, const std::set<std::string>& now,
 }  // namespace
 
 absl::StatusOr<ImageConfig> ParseImageConfig(absl::string_view bytes, absl::string_view what) {
-  GANTRY_ASSIGN_OR_RETURN(const json object, ParseJson(bytes, what, {.max_bytes = kMaxManifestBytes}));
-  if (!object.is_object()) return absl::InvalidArgumentError(absl::StrCat(what, ": not a JSON object"));
+  GANTRY_ASSIGN_OR_RETURN(const json object,
+                          ParseJson(bytes, what, {.max_bytes = kMaxManifestBytes}));
+  if (!object.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(what, ": not a JSON object"));
   ImageConfig out;
   out.original = std::string(bytes);
   JsonFields top(object, what);
@@ -133,13 +136,15 @@ absl::StatusOr<ImageConfig> ParseImageConfig(absl::string_view bytes, absl::stri
   for (const std::string& text : diff_ids) {
     absl::StatusOr<content::Digest> digest = content::Digest::Parse(text);
     if (!digest.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat(what, ": diff_ids: ", digest.status().message()));
+      return absl::InvalidArgumentError(
+          absl::StrCat(what, ": diff_ids: ", digest.status().message()));
     }
     out.diff_ids.push_back(*std::move(digest));
   }
 
   if (const json* history = top.Find("history")) {
-    if (!history->is_array()) return absl::InvalidArgumentError(absl::StrCat(what, ": `history` is not a list"));
+    if (!history->is_array())
+      return absl::InvalidArgumentError(absl::StrCat(what, ": `history` is not a list"));
     for (const json& item : *history) {
       History entry;
       JsonFields line(item, absl::StrCat(what, ": history"));
@@ -174,7 +179,8 @@ std::string PrintImageConfig(const ImageConfig& config) {
   PutText(object, "os.version", config.platform.os_version, before.platform.os_version);
   PutList(object, "os.features", config.platform.os_features, before.platform.os_features);
 
-  if (!object.contains("config") || !object["config"].is_object()) object["config"] = json::object();
+  if (!object.contains("config") || !object["config"].is_object())
+    object["config"] = json::object();
   json& c = object["config"];
   PutText(c, "User", config.user, before.user);
   PutNames(c, "ExposedPorts", config.exposed_ports, before.exposed_ports);

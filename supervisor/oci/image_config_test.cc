@@ -56,11 +56,13 @@ TEST(ImageConfigTest, PrintOfUnchangedConfigKeepsNulls) {
 
 TEST(ImageConfigTest, NewConfigReadsBack) {
   ImageConfig config;
-  config.platform = {.os = "linux", .architecture = "arm64", .variant = "", .os_version = "", .os_features = {}};
+  config.platform = {
+      .os = "linux", .architecture = "arm64", .variant = "", .os_version = "", .os_features = {}};
   config.env = {"A=b"};
   config.volumes = {"/v"};
   config.diff_ids = {content::Digest::Sha256Of("x")};
-  config.history = {{.created = "", .author = "", .created_by = "me", .comment = "", .empty_layer = false}};
+  config.history = {
+      {.created = "", .author = "", .created_by = "me", .comment = "", .empty_layer = false}};
   auto again = ParseImageConfig(PrintImageConfig(config), "c");
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->platform, config.platform);
@@ -71,10 +73,11 @@ TEST(ImageConfigTest, NewConfigReadsBack) {
 }
 
 TEST(ImageConfigTest, RefusesWrongTypesByName) {
-  for (const char* text : {"[]", R"({"config":[]})", R"({"config":{"Env":"A=b"}})", R"({"config":{"Env":[1]}})",
-                           R"({"config":{"Labels":{"a":1}}})", R"({"config":{"Volumes":["/x"]}})", R"({"os":1})",
-                           R"({"rootfs":{"diff_ids":["sha256:zz"]}})", R"({"history":{}})",
-                           R"({"config":{"Healthcheck":{"Retries":99999999999}}})"}) {
+  for (const char* text :
+       {"[]", R"({"config":[]})", R"({"config":{"Env":"A=b"}})", R"({"config":{"Env":[1]}})",
+        R"({"config":{"Labels":{"a":1}}})", R"({"config":{"Volumes":["/x"]}})", R"({"os":1})",
+        R"({"rootfs":{"diff_ids":["sha256:zz"]}})", R"({"history":{}})",
+        R"({"config":{"Healthcheck":{"Retries":99999999999}}})"}) {
     auto config = ParseImageConfig(text, "config of x");
     EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << text;
     EXPECT_TRUE(absl::StrContains(config.status().message(), "config of x")) << config.status();

@@ -1,9 +1,8 @@
 #include "supervisor/oci/json_document.h"
 
-#include <nlohmann/json.hpp>
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include <nlohmann/json.hpp>
 
 namespace gantry::oci {
 namespace {
@@ -56,8 +55,8 @@ absl::Status CheckShape(absl::string_view bytes, absl::string_view what, const J
 absl::StatusOr<nlohmann::json> ParseJson(absl::string_view bytes, absl::string_view what,
                                          const JsonLimits& limits) {
   if (static_cast<int64_t>(bytes.size()) > limits.max_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(what, ": ", bytes.size(), " bytes, more than the ",
-                                                     limits.max_bytes, " accepted"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        what, ": ", bytes.size(), " bytes, more than the ", limits.max_bytes, " accepted"));
   }
   if (absl::Status shape = CheckShape(bytes, what, limits); !shape.ok()) return shape;
   try {

@@ -7,17 +7,16 @@
 #include <cstdint>
 #include <string>
 
-#include <nlohmann/json_fwd.hpp>
-
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include <nlohmann/json_fwd.hpp>
 
 namespace gantry::oci {
 
 struct JsonLimits {
-  int64_t max_bytes = 4393216;   // what containerd's clients accept for a manifest
+  int64_t max_bytes = 4393216;  // what containerd's clients accept for a manifest
   int max_depth = 64;
-  int64_t max_values = 400000;   // members and elements of the whole document
+  int64_t max_values = 400000;  // members and elements of the whole document
 };
 
 // kInvalidArgument: not JSON, or deeper or richer than the limits; kResourceExhausted: too many bytes. `what` names the

@@ -13,11 +13,10 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include <nlohmann/json.hpp>
 
 namespace gantry::oci {
 
@@ -66,8 +65,7 @@ class JsonFields {
   }
 
   template <std::integral T>
-    requires(!std::same_as<T, bool>)
-  void Get(const char* key, T& out) {
+  requires(!std::same_as<T, bool>) void Get(const char* key, T& out) {
     const auto* v = Find(key);
     if (v == nullptr) return;
     if (!Integer(*v, out)) Fail(key, "an integer in range");

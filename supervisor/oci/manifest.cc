@@ -2,11 +2,11 @@
 
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include <nlohmann/json.hpp>
+
 #include "base/status_macros.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/json_fields.h"
@@ -17,15 +17,17 @@ namespace {
 using nlohmann::json;
 
 absl::Status Schema1(absl::string_view what) {
-  return absl::FailedPreconditionError(
-      absl::StrCat(what, ": docker schema 1 manifests are not supported any more; push the image again with a "
-                         "current client to convert it"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      what,
+      ": docker schema 1 manifests are not supported any more; push the image again with a "
+      "current client to convert it"));
 }
 
 // Some readers ignore the case of member names. A document that reads differently to them is refused.
 absl::Status CheckMemberNames(const json& object, absl::string_view what) {
-  static constexpr const char* kNames[] = {"schemaVersion", "mediaType", "artifactType", "config",
-                                           "layers",        "manifests", "subject",      "annotations"};
+  static constexpr const char* kNames[] = {"schemaVersion", "mediaType",  "artifactType",
+                                           "config",        "layers",     "manifests",
+                                           "subject",       "annotations"};
   for (const auto& [name, value] : object.items()) {
     for (const char* known : kNames) {
       if (name != known && absl::EqualsIgnoreCase(name, known)) {
@@ -37,8 +39,10 @@ absl::Status CheckMemberNames(const json& object, absl::string_view what) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<content::Descriptor>> ReadDescriptors(const json& array, absl::string_view what,
-                                                                 absl::string_view name, size_t limit) {
+absl::StatusOr<std::vector<content::Descriptor>> ReadDescriptors(const json& array,
+                                                                 absl::string_view what,
+                                                                 absl::string_view name,
+                                                                 size_t limit) {
   if (!array.is_array()) {
     return absl::InvalidArgumentError(absl::StrCat(what, ": `", name, "` is not a list"));
   }
@@ -65,7 +69,8 @@ absl::Status ReadShared(const json& object, absl::string_view what, T& out) {
   fields.Get("annotations", out.annotations);
   GANTRY_RETURN_IF_ERROR(fields.status());
   if (const json* subject = fields.Find("subject")) {
-    GANTRY_ASSIGN_OR_RETURN(out.subject, DescriptorFromJson(*subject, absl::StrCat(what, ": subject")));
+    GANTRY_ASSIGN_OR_RETURN(out.subject,
+                            DescriptorFromJson(*subject, absl::StrCat(what, ": subject")));
   }
   return absl::OkStatus();
 }
@@ -106,8 +111,8 @@ bool IsForeignLayerType(absl::string_view media_type) {
 
 bool IsLayerType(absl::string_view media_type) {
   return media_type == kOciLayer || media_type == kOciLayerGzip || media_type == kOciLayerZstd ||
-         media_type == kDockerLayer || media_type == kDockerLayerGzip || media_type == kDockerLayerZstd ||
-         IsForeignLayerType(media_type);
+         media_type == kDockerLayer || media_type == kDockerLayerGzip ||
+         media_type == kDockerLayerZstd || IsForeignLayerType(media_type);
 }
 
 bool IsSchema1Type(absl::string_view media_type) {
@@ -116,7 +121,8 @@ bool IsSchema1Type(absl::string_view media_type) {
 }
 
 absl::StatusOr<content::Descriptor> DescriptorFromJson(const json& value, absl::string_view what) {
-  if (!value.is_object()) return absl::InvalidArgumentError(absl::StrCat(what, ": not a descriptor"));
+  if (!value.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(what, ": not a descriptor"));
   content::Descriptor out;
   std::string digest;
   std::optional<int64_t> size;
@@ -128,13 +134,15 @@ absl::StatusOr<content::Descriptor> DescriptorFromJson(const json& value, absl::
   fields.Get("urls", out.urls);
   fields.Get("artifactType", out.artifact_type);
   GANTRY_RETURN_IF_ERROR(fields.status());
-  if (out.media_type.empty()) return absl::InvalidArgumentError(absl::StrCat(what, ": no mediaType"));
+  if (out.media_type.empty())
+    return absl::InvalidArgumentError(absl::StrCat(what, ": no mediaType"));
   if (!size.has_value() || *size < 0) {
     return absl::InvalidArgumentError(absl::StrCat(what, ": no valid size"));
   }
   out.size_bytes = *size;
   absl::StatusOr<content::Digest> parsed = content::Digest::Parse(digest);
-  if (!parsed.ok()) return absl::InvalidArgumentError(absl::StrCat(what, ": ", parsed.status().message()));
+  if (!parsed.ok())
+    return absl::InvalidArgumentError(absl::StrCat(what, ": ", parsed.status().message()));
   out.digest = *std::move(parsed);
   if (const json* platform = fields.Find("platform")) {
     content::Platform p;
@@ -169,11 +177,12 @@ absl::StatusOr<Document> ParseDocument(absl::string_view bytes, absl::string_vie
                                        absl::string_view what) {
   if (IsSchema1Type(media_type)) return Schema1(what);
   if (!media_type.empty() && !IsIndexType(media_type) && !IsManifestType(media_type)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, ": media type ", media_type, " is neither an image manifest nor an index"));
+    return absl::InvalidArgumentError(absl::StrCat(what, ": media type ", media_type,
+                                                   " is neither an image manifest nor an index"));
   }
   GANTRY_ASSIGN_OR_RETURN(json object, ParseJson(bytes, what, {.max_bytes = kMaxManifestBytes}));
-  if (!object.is_object()) return absl::InvalidArgumentError(absl::StrCat(what, ": not a JSON object"));
+  if (!object.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(what, ": not a JSON object"));
 
   JsonFields fields(object, what);
   int64_t schema_version = 0;
@@ -194,8 +203,9 @@ absl::StatusOr<Document> ParseDocument(absl::string_view bytes, absl::string_vie
   const bool has_manifests = fields.Find("manifests") != nullptr;
   const bool has_layers = fields.Find("layers") != nullptr || fields.Find("config") != nullptr;
   if (has_manifests && has_layers) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, ": has both `manifests` and `config` or `layers`, so it could be read as two things"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        what,
+        ": has both `manifests` and `config` or `layers`, so it could be read as two things"));
   }
   std::string type = media_type.empty() ? own_type : std::string(media_type);
   if (type.empty()) type = has_manifests ? kOciIndex : kOciManifest;
@@ -212,19 +222,20 @@ absl::StatusOr<Document> ParseDocument(absl::string_view bytes, absl::string_vie
     Index index;
     index.media_type = std::move(type);
     GANTRY_RETURN_IF_ERROR(ReadShared(object, what, index));
-    GANTRY_ASSIGN_OR_RETURN(
-        index.manifests, ReadDescriptors(*fields.Find("manifests"), what, "manifests", kMaxIndexEntries));
+    GANTRY_ASSIGN_OR_RETURN(index.manifests, ReadDescriptors(*fields.Find("manifests"), what,
+                                                             "manifests", kMaxIndexEntries));
     document.index = std::move(index);
     return document;
   }
   if (fields.Find("config") == nullptr || fields.Find("layers") == nullptr) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": a manifest without `config` and `layers`"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": a manifest without `config` and `layers`"));
   }
   Manifest manifest;
   manifest.media_type = std::move(type);
   GANTRY_RETURN_IF_ERROR(ReadShared(object, what, manifest));
-  GANTRY_ASSIGN_OR_RETURN(manifest.config,
-                          DescriptorFromJson(*fields.Find("config"), absl::StrCat(what, ": config")));
+  GANTRY_ASSIGN_OR_RETURN(
+      manifest.config, DescriptorFromJson(*fields.Find("config"), absl::StrCat(what, ": config")));
   GANTRY_ASSIGN_OR_RETURN(manifest.layers,
                           ReadDescriptors(*fields.Find("layers"), what, "layers", kMaxLayers));
   document.manifest = std::move(manifest);
@@ -235,7 +246,8 @@ absl::StatusOr<Manifest> ParseManifest(absl::string_view bytes, absl::string_vie
                                        absl::string_view what) {
   GANTRY_ASSIGN_OR_RETURN(Document document, ParseDocument(bytes, media_type, what));
   if (!document.manifest.has_value()) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": an index where a manifest was expected"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": an index where a manifest was expected"));
   }
   return *std::move(document.manifest);
 }
@@ -244,7 +256,8 @@ absl::StatusOr<Index> ParseIndex(absl::string_view bytes, absl::string_view medi
                                  absl::string_view what) {
   GANTRY_ASSIGN_OR_RETURN(Document document, ParseDocument(bytes, media_type, what));
   if (!document.index.has_value()) {
-    return absl::InvalidArgumentError(absl::StrCat(what, ": a manifest where an index was expected"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": a manifest where an index was expected"));
   }
   return *std::move(document.index);
 }
@@ -276,13 +289,15 @@ std::map<std::string, std::string> ChildLabels(const Document& document) {
   std::map<std::string, std::string> labels;
   if (document.index.has_value()) {
     for (size_t i = 0; i < document.index->manifests.size(); ++i) {
-      labels[absl::StrCat("containerd.io/gc.ref.content.m.", i)] = document.index->manifests[i].digest.str();
+      labels[absl::StrCat("containerd.io/gc.ref.content.m.", i)] =
+          document.index->manifests[i].digest.str();
     }
   }
   if (document.manifest.has_value()) {
     labels["containerd.io/gc.ref.content.config"] = document.manifest->config.digest.str();
     for (size_t i = 0; i < document.manifest->layers.size(); ++i) {
-      labels[absl::StrCat("containerd.io/gc.ref.content.l.", i)] = document.manifest->layers[i].digest.str();
+      labels[absl::StrCat("containerd.io/gc.ref.content.l.", i)] =
+          document.manifest->layers[i].digest.str();
     }
   }
   return labels;

@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json_fwd.hpp>
-
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include <nlohmann/json_fwd.hpp>
+
 #include "content-store/descriptor.h"
 
 namespace gantry::oci {
@@ -41,7 +41,7 @@ inline constexpr char kDockerLayerZstd[] = "application/vnd.docker.image.rootfs.
 bool IsIndexType(absl::string_view media_type);
 bool IsManifestType(absl::string_view media_type);
 bool IsConfigType(absl::string_view media_type);
-bool IsLayerType(absl::string_view media_type);    // foreign layers included
+bool IsLayerType(absl::string_view media_type);  // foreign layers included
 bool IsForeignLayerType(absl::string_view media_type);
 bool IsSchema1Type(absl::string_view media_type);
 
@@ -85,7 +85,8 @@ absl::StatusOr<Index> ParseIndex(absl::string_view bytes, absl::string_view medi
 std::string PrintManifest(const Manifest& manifest);
 std::string PrintIndex(const Index& index);
 
-absl::StatusOr<content::Descriptor> DescriptorFromJson(const nlohmann::json& value, absl::string_view what);
+absl::StatusOr<content::Descriptor> DescriptorFromJson(const nlohmann::json& value,
+                                                       absl::string_view what);
 nlohmann::json DescriptorToJson(const content::Descriptor& descriptor);
 
 // What the document points at: config then layers, or the manifests of an index. `subject` is not a child.

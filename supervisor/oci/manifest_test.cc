@@ -1,31 +1,34 @@
 #include "supervisor/oci/manifest.h"
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include <nlohmann/json.hpp>
+
 #include "supervisor/oci/json_document.h"
 
 namespace gantry::oci {
 namespace {
 
-constexpr char kDigestA[] = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-constexpr char kDigestB[] = "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+constexpr char kDigestA[] =
+    "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+constexpr char kDigestB[] =
+    "sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
 std::string Descriptor(absl::string_view type, absl::string_view digest) {
   return absl::StrCat(R"({"mediaType":")", type, R"(","digest":")", digest, R"(","size":7})");
 }
 
 std::string ManifestText(absl::string_view extra = "") {
-  return absl::StrCat(R"({"schemaVersion":2,"config":)", Descriptor(kOciConfig, kDigestA), R"(,"layers":[)",
-                      Descriptor(kOciLayerGzip, kDigestB), "]", extra, "}");
+  return absl::StrCat(R"({"schemaVersion":2,"config":)", Descriptor(kOciConfig, kDigestA),
+                      R"(,"layers":[)", Descriptor(kOciLayerGzip, kDigestB), "]", extra, "}");
 }
 
 std::string IndexText(absl::string_view extra = "") {
   return absl::StrCat(
-      R"({"schemaVersion":2,"manifests":[{"mediaType":")", kOciManifest, R"(","digest":")", kDigestA,
-      R"(","size":9,"platform":{"os":"linux","architecture":"arm","variant":"v6"}}])", extra, "}");
+      R"({"schemaVersion":2,"manifests":[{"mediaType":")", kOciManifest, R"(","digest":")",
+      kDigestA, R"(","size":9,"platform":{"os":"linux","architecture":"arm","variant":"v6"}}])",
+      extra, "}");
 }
 
 TEST(ManifestTest, ReadsOciManifestWithoutOwnMediaType) {
@@ -48,7 +51,8 @@ TEST(ManifestTest, ReadsIndexWithPlatforms) {
 }
 
 TEST(ManifestTest, ReadsDockerTypes) {
-  auto document = ParseDocument(ManifestText(absl::StrCat(R"(,"mediaType":")", kDockerManifest, "\"")), kDockerManifest, "m");
+  auto document = ParseDocument(
+      ManifestText(absl::StrCat(R"(,"mediaType":")", kDockerManifest, "\"")), kDockerManifest, "m");
   ASSERT_TRUE(document.ok()) << document.status();
   EXPECT_EQ(document->manifest->media_type, kDockerManifest);
 }
@@ -66,30 +70,39 @@ TEST(ManifestTest, RefusesMemberThatDiffersInCaseOnly) {
 
 TEST(ManifestTest, RefusesContradictingMediaType) {
   const std::string text = ManifestText(absl::StrCat(R"(,"mediaType":")", kOciIndex, "\""));
-  EXPECT_EQ(ParseDocument(text, kOciManifest, "m").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ParseDocument(ManifestText(), kOciIndex, "m").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ParseDocument(ManifestText(), "text/html", "m").status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ParseDocument(text, kOciManifest, "m").status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ParseDocument(ManifestText(), kOciIndex, "m").status().code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ParseDocument(ManifestText(), "text/html", "m").status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(ManifestTest, RefusesSchemaOneWithAdvice) {
   for (const char* type : {"", "application/vnd.docker.distribution.manifest.v1+prettyjws"}) {
-    auto old = ParseDocument(R"({"schemaVersion":1,"name":"x","fsLayers":[]})", type, "docker.io/library/old:1");
+    auto old = ParseDocument(R"({"schemaVersion":1,"name":"x","fsLayers":[]})", type,
+                             "docker.io/library/old:1");
     EXPECT_EQ(old.status().code(), absl::StatusCode::kFailedPrecondition);
-    EXPECT_TRUE(absl::StrContains(old.status().message(), "docker.io/library/old:1")) << old.status();
+    EXPECT_TRUE(absl::StrContains(old.status().message(), "docker.io/library/old:1"))
+        << old.status();
     EXPECT_TRUE(absl::StrContains(old.status().message(), "push the image again")) << old.status();
   }
 }
 
 TEST(ManifestTest, RefusesOversizedDocument) {
-  const std::string text = ManifestText(absl::StrCat(R"(,"annotations":{"k":")", std::string(kMaxManifestBytes, 'x'), "\"}"));
+  const std::string text = ManifestText(
+      absl::StrCat(R"(,"annotations":{"k":")", std::string(kMaxManifestBytes, 'x'), "\"}"));
   EXPECT_EQ(ParseDocument(text, "", "m").status().code(), absl::StatusCode::kResourceExhausted);
 }
 
 TEST(ManifestTest, RefusesTooManyLayers) {
   std::string layers;
-  for (int i = 0; i < 10000; ++i) absl::StrAppend(&layers, i == 0 ? "" : ",", Descriptor(kOciLayerGzip, kDigestB));
-  auto many = ParseDocument(absl::StrCat(R"({"schemaVersion":2,"config":)", Descriptor(kOciConfig, kDigestA),
-                                         R"(,"layers":[)", layers, "]}"), "", "m");
+  for (int i = 0; i < 10000; ++i)
+    absl::StrAppend(&layers, i == 0 ? "" : ",", Descriptor(kOciLayerGzip, kDigestB));
+  auto many =
+      ParseDocument(absl::StrCat(R"({"schemaVersion":2,"config":)",
+                                 Descriptor(kOciConfig, kDigestA), R"(,"layers":[)", layers, "]}"),
+                    "", "m");
   EXPECT_EQ(many.status().code(), absl::StatusCode::kResourceExhausted);
   EXPECT_TRUE(absl::StrContains(many.status().message(), "10000 layers")) << many.status();
 }
@@ -102,39 +115,52 @@ TEST(ManifestTest, RefusesDeepNesting) {
 }
 
 TEST(ManifestTest, BracketsInsideStringsAreNotNesting) {
-  EXPECT_TRUE(ParseDocument(ManifestText(absl::StrCat(R"(,"x":")", std::string(500, '['), R"(\"[")")), "", "m").ok());
+  EXPECT_TRUE(
+      ParseDocument(ManifestText(absl::StrCat(R"(,"x":")", std::string(500, '['), R"(\"[")")), "",
+                    "m")
+          .ok());
 }
 
 TEST(ManifestTest, RefusesMalformedParts) {
   for (const std::string& text : {
-           std::string(""), std::string("{"), std::string("[]"), std::string("null"), std::string("{}"),
-           std::string(R"({"schemaVersion":2})"), std::string(R"({"schemaVersion":2,"layers":[]})"),
-           std::string(R"({"schemaVersion":"2","manifests":[]})"), std::string(R"({"schemaVersion":2,"manifests":{}})"),
+           std::string(""),
+           std::string("{"),
+           std::string("[]"),
+           std::string("null"),
+           std::string("{}"),
+           std::string(R"({"schemaVersion":2})"),
+           std::string(R"({"schemaVersion":2,"layers":[]})"),
+           std::string(R"({"schemaVersion":"2","manifests":[]})"),
+           std::string(R"({"schemaVersion":2,"manifests":{}})"),
            std::string(R"({"schemaVersion":2,"manifests":[1]})"),
            IndexText(R"(,"annotations":{"k":1})"),
        }) {
-    EXPECT_EQ(ParseDocument(text, "", "m").status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_EQ(ParseDocument(text, "", "m").status().code(), absl::StatusCode::kInvalidArgument)
+        << text;
   }
 }
 
 TEST(ManifestTest, RefusesMalformedDescriptors) {
-  for (const char* text : {
-           R"({"mediaType":"a/b","digest":"sha256:../../etc/passwd","size":1})",
-           R"({"mediaType":"a/b","digest":"md5:aa","size":1})",
-           R"({"mediaType":"a/b","digest":"sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","size":1})",
-           R"({"mediaType":"a/b","digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":-1})",
-           R"({"mediaType":"a/b","digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":1e30})",
-           R"({"mediaType":"a/b","digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"})",
-           R"({"digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":1})",
-       }) {
+  for (
+      const char* text : {
+          R"({"mediaType":"a/b","digest":"sha256:../../etc/passwd","size":1})",
+          R"({"mediaType":"a/b","digest":"md5:aa","size":1})",
+          R"({"mediaType":"a/b","digest":"sha256:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA","size":1})",
+          R"({"mediaType":"a/b","digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":-1})",
+          R"({"mediaType":"a/b","digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":1e30})",
+          R"({"mediaType":"a/b","digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"})",
+          R"({"digest":"sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa","size":1})",
+      }) {
     auto json = ParseJson(text, "d");
     ASSERT_TRUE(json.ok()) << text;
-    EXPECT_EQ(DescriptorFromJson(*json, "d").status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_EQ(DescriptorFromJson(*json, "d").status().code(), absl::StatusCode::kInvalidArgument)
+        << text;
   }
 }
 
 TEST(ManifestTest, PrintedDocumentsReadBackAndAreDeterministic) {
-  auto manifest = ParseManifest(ManifestText(R"(,"annotations":{"b":"2","a":"1"},"artifactType":"x/y")"), "", "m");
+  auto manifest = ParseManifest(
+      ManifestText(R"(,"annotations":{"b":"2","a":"1"},"artifactType":"x/y")"), "", "m");
   ASSERT_TRUE(manifest.ok());
   const std::string text = PrintManifest(*manifest);
   auto again = ParseManifest(text, kOciManifest, "m");
@@ -168,7 +194,8 @@ TEST(ManifestTest, ChainIdsFollowTheSpecification) {
   ASSERT_EQ(chain.size(), 2u);
   EXPECT_EQ(chain[0].str(), kDigestA);
   // printf 'sha256:aa... sha256:bb...' | sha256sum
-  EXPECT_EQ(chain[1].str(), "sha256:ccd722928bd92476ba1745586fed6e45a102504185ad88cd89e01ff116fd146c");
+  EXPECT_EQ(chain[1].str(),
+            "sha256:ccd722928bd92476ba1745586fed6e45a102504185ad88cd89e01ff116fd146c");
 }
 
 }  // namespace

@@ -40,10 +40,12 @@ std::vector<Platform> WithFallbacks(const Platform& platform) {
   const auto add_arm_below = [&](int version) {
     for (int v = version; v >= 5; --v) add("arm", absl::StrCat("v", v));
   };
-  if (platform.architecture == "amd64" && platform.variant.size() == 2 && platform.variant[0] == 'v') {
+  if (platform.architecture == "amd64" && platform.variant.size() == 2 &&
+      platform.variant[0] == 'v') {
     for (int v = platform.variant[1] - '0' - 1; v >= 2; --v) add("amd64", absl::StrCat("v", v));
     add("amd64", "");
-  } else if (platform.architecture == "arm" && platform.variant.size() == 2 && platform.variant[0] == 'v') {
+  } else if (platform.architecture == "arm" && platform.variant.size() == 2 &&
+             platform.variant[0] == 'v') {
     add_arm_below(platform.variant[1] - '0' - 1);
   } else if (platform.architecture == "arm64") {
     if (!platform.variant.empty()) add("arm64", "");
@@ -78,7 +80,8 @@ Platform NormalizePlatform(Platform p) {
   absl::AsciiStrToLower(&p.variant);
   if (p.os == "macos") p.os = "darwin";
   if (p.architecture == "x86_64" || p.architecture == "x86-64") p.architecture = "amd64";
-  if (p.architecture == "i386" || p.architecture == "i686" || p.architecture == "x86") p.architecture = "386";
+  if (p.architecture == "i386" || p.architecture == "i686" || p.architecture == "x86")
+    p.architecture = "386";
   if (p.architecture == "aarch64") p.architecture = "arm64";
   if (p.architecture == "armhf" || p.architecture == "armv7l") {
     p.architecture = "arm";
@@ -101,7 +104,8 @@ Platform NormalizePlatform(Platform p) {
 
 absl::StatusOr<Platform> ParsePlatform(absl::string_view text) {
   const std::vector<std::string> parts = absl::StrSplit(text, '/');
-  const bool words = std::all_of(parts.begin(), parts.end(), [](const std::string& s) { return IsWord(s); });
+  const bool words =
+      std::all_of(parts.begin(), parts.end(), [](const std::string& s) { return IsWord(s); });
   if (!words || parts.size() > 3) {
     return absl::InvalidArgumentError(
         absl::StrCat("platform \"", text, "\": expected os, arch, os/arch or os/arch/variant"));
@@ -125,7 +129,8 @@ absl::StatusOr<Platform> ParsePlatform(absl::string_view text) {
   if (parts.size() == 3) p.variant = parts[2];
   p = NormalizePlatform(std::move(p));
   if (!IsKnownOs(p.os)) {
-    return absl::InvalidArgumentError(absl::StrCat("platform \"", text, "\": unknown system ", p.os));
+    return absl::InvalidArgumentError(
+        absl::StrCat("platform \"", text, "\": unknown system ", p.os));
   }
   return p;
 }
@@ -157,7 +162,8 @@ PlatformMatcher PlatformMatcher::AnyOf(const std::vector<Platform>& platforms) {
   for (const Platform& platform : platforms) {
     const Platform normal = NormalizePlatform(platform);
     for (Platform& p : WithFallbacks(normal)) matcher.wanted_.push_back(std::move(p));
-    absl::StrAppend(&matcher.description_, matcher.description_.empty() ? "" : ", ", FormatPlatform(normal));
+    absl::StrAppend(&matcher.description_, matcher.description_.empty() ? "" : ", ",
+                    FormatPlatform(normal));
   }
   return matcher;
 }

@@ -10,6 +10,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "content-store/descriptor.h"
 
 namespace gantry::oci {

@@ -42,7 +42,8 @@ TEST(PlatformTest, NormalisesSpellings) {
 }
 
 TEST(PlatformTest, RefusesNonsense) {
-  for (const char* text : {"", "/", "linux/", "linux//v7", "a/b/c/d", "linux/amd64/v1/x", "../etc", "lin ux/amd64", "toaster/amd64"}) {
+  for (const char* text : {"", "/", "linux/", "linux//v7", "a/b/c/d", "linux/amd64/v1/x", "../etc",
+                           "lin ux/amd64", "toaster/amd64"}) {
     EXPECT_EQ(ParsePlatform(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
 }
@@ -68,11 +69,12 @@ TEST(PlatformTest, OnlyAcceptsWhatTheMachineCanRun) {
 TEST(PlatformTest, SelectsBestFirstAndSkipsAttestations) {
   content::Descriptor attestation = Entry("unknown/unknown", '9');
   attestation.annotations["vnd.docker.reference.type"] = "attestation-manifest";
-  const std::vector<content::Descriptor> all = {Entry("linux/arm/v6", '1'), Entry("", '2'), Entry("linux/amd64", '3'),
-                                                Entry("linux/arm/v7", '4'), attestation,
-                                                Entry("windows/amd64", '5')};
+  const std::vector<content::Descriptor> all = {
+      Entry("linux/arm/v6", '1'), Entry("", '2'), Entry("linux/amd64", '3'),
+      Entry("linux/arm/v7", '4'), attestation,    Entry("windows/amd64", '5')};
   std::string order;
-  for (const auto& d : SelectManifests(all, PlatformMatcher::Only(P("linux/arm/v7")))) order += d.digest.hex()[0];
+  for (const auto& d : SelectManifests(all, PlatformMatcher::Only(P("linux/arm/v7"))))
+    order += d.digest.hex()[0];
   EXPECT_EQ(order, "412");
   EXPECT_EQ(SelectManifests(all, PlatformMatcher::All()).size(), 5u);
 }

@@ -3,12 +3,12 @@
 #include <algorithm>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include <nlohmann/json.hpp>
+
 #include "base/status_macros.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/json_fields.h"
@@ -28,7 +28,9 @@ const json& At(const json& object, const char* key) {
   return it == object.end() ? kNull : *it;
 }
 
-std::string Text(const json& value) { return value.is_string() ? value.get<std::string>() : std::string(); }
+std::string Text(const json& value) {
+  return value.is_string() ? value.get<std::string>() : std::string();
+}
 
 std::vector<std::string> Texts(const json& value) {
   std::vector<std::string> out;
@@ -54,7 +56,8 @@ absl::Status CheckSpec(const json& spec) {
   top.Get("hostname", text);
   top.Get("annotations", annotations);
   GANTRY_RETURN_IF_ERROR(top.status());
-  if (const json* process = top.Find("process")) GANTRY_RETURN_IF_ERROR(ProcessFromJson(*process).status());
+  if (const json* process = top.Find("process"))
+    GANTRY_RETURN_IF_ERROR(ProcessFromJson(*process).status());
   if (const json* root = top.Find("root")) {
     bool flag = false;
     JsonFields fields(*root, "runtime spec: root");
@@ -104,8 +107,8 @@ void Put(json& object, const char* key, const std::optional<T>& value) {
 // A cpuset such as "0-3,7": bounded and well-formed, whatever the kernel would make of it.
 absl::Status CheckCpuset(absl::string_view what, const std::string& text) {
   if (text.empty()) return absl::OkStatus();
-  const absl::Status bad =
-      absl::InvalidArgumentError(absl::StrCat(what, " \"", text.substr(0, 64), "\": expected numbers and ranges such as 0-3,7"));
+  const absl::Status bad = absl::InvalidArgumentError(absl::StrCat(
+      what, " \"", text.substr(0, 64), "\": expected numbers and ranges such as 0-3,7"));
   if (text.size() > 4096) return bad;
   for (absl::string_view part : absl::StrSplit(text, ',')) {
     const std::vector<absl::string_view> ends = absl::StrSplit(part, '-');
@@ -113,8 +116,9 @@ absl::Status CheckCpuset(absl::string_view what, const std::string& text) {
     if (ends.size() > 2) return bad;
     for (absl::string_view end : ends) {
       int n = 0;
-      const bool digits = !end.empty() && end.size() <= 5 &&
-                          std::all_of(end.begin(), end.end(), [](char c) { return c >= '0' && c <= '9'; });
+      const bool digits =
+          !end.empty() && end.size() <= 5 &&
+          std::all_of(end.begin(), end.end(), [](char c) { return c >= '0' && c <= '9'; });
       if (!digits || !absl::SimpleAtoi(end, &n) || n > 8191 || n < last) return bad;
       last = n;
     }
@@ -135,7 +139,8 @@ RuntimeSpec& RuntimeSpec::operator=(const RuntimeSpec& other) {
 }
 
 absl::StatusOr<RuntimeSpec> RuntimeSpec::Parse(absl::string_view bytes) {
-  GANTRY_ASSIGN_OR_RETURN(json parsed, ParseJson(bytes, "runtime spec", {.max_bytes = kMaxSpecBytes}));
+  GANTRY_ASSIGN_OR_RETURN(json parsed,
+                          ParseJson(bytes, "runtime spec", {.max_bytes = kMaxSpecBytes}));
   GANTRY_RETURN_IF_ERROR(CheckSpec(parsed));
   RuntimeSpec spec;
   *spec.json_ = std::move(parsed);
@@ -151,8 +156,12 @@ bool RuntimeSpec::terminal() const {
   return value.is_boolean() && value.get<bool>();
 }
 
-std::vector<std::string> RuntimeSpec::args() const { return Texts(At(At(*json_, "process"), "args")); }
-std::vector<std::string> RuntimeSpec::env() const { return Texts(At(At(*json_, "process"), "env")); }
+std::vector<std::string> RuntimeSpec::args() const {
+  return Texts(At(At(*json_, "process"), "args"));
+}
+std::vector<std::string> RuntimeSpec::env() const {
+  return Texts(At(At(*json_, "process"), "env"));
+}
 std::string RuntimeSpec::cwd() const { return Text(At(At(*json_, "process"), "cwd")); }
 
 uint32_t RuntimeSpec::uid() const {
@@ -169,7 +178,9 @@ bool RuntimeSpec::root_readonly() const {
   return value.is_boolean() && value.get<bool>();
 }
 
-std::string RuntimeSpec::cgroups_path() const { return Text(At(At(*json_, "linux"), "cgroupsPath")); }
+std::string RuntimeSpec::cgroups_path() const {
+  return Text(At(At(*json_, "linux"), "cgroupsPath"));
+}
 
 std::map<std::string, std::string> RuntimeSpec::annotations() const {
   std::map<std::string, std::string> out;
@@ -194,7 +205,9 @@ std::string RuntimeSpec::namespace_path(absl::string_view type) const {
   return "";
 }
 
-void RuntimeSpec::SetRootPath(absl::string_view path) { Object(*json_, "root")["path"] = std::string(path); }
+void RuntimeSpec::SetRootPath(absl::string_view path) {
+  Object(*json_, "root")["path"] = std::string(path);
+}
 
 void RuntimeSpec::SetCgroupsPath(absl::string_view path) {
   Object(*json_, "linux")["cgroupsPath"] = std::string(path);
@@ -234,7 +247,8 @@ std::vector<std::string> RuntimeSpec::LowerVersion(absl::string_view newest_know
   const std::string now = oci_version();
   if (!now.empty() && VersionNumbers(now) <= VersionNumbers(newest_known)) return changes;
   (*json_)["ociVersion"] = std::string(newest_known);
-  changes.push_back(absl::StrCat("ociVersion ", now.empty() ? "(none)" : now, " written as ", newest_known));
+  changes.push_back(
+      absl::StrCat("ociVersion ", now.empty() ? "(none)" : now, " written as ", newest_known));
   if (VersionNumbers(newest_known) < std::vector<int>{1, 3, 0} && json_->contains("linux") &&
       (*json_)["linux"].is_object()) {
     for (const char* later : {"netDevices", "memoryPolicy"}) {
@@ -271,8 +285,8 @@ std::vector<std::string> RuntimeSpec::ClampToHost(const HostFacts& host) {
     JsonFields(process, "process").Get("oomScoreAdj", score);
     if (score.has_value() && *score < host.own_oom_score_adj) {
       process["oomScoreAdj"] = host.own_oom_score_adj;
-      changes.push_back(absl::StrCat("oomScoreAdj raised from ", *score, " to ", host.own_oom_score_adj,
-                                     ", the least this process may set"));
+      changes.push_back(absl::StrCat("oomScoreAdj raised from ", *score, " to ",
+                                     host.own_oom_score_adj, ", the least this process may set"));
     }
   }
   return changes;
@@ -287,15 +301,17 @@ json ProcessToJson(const ProcessSpec& p) {
   }
   if (!p.env.empty()) out["env"] = p.env;
   json caps = json::object();
-  for (const auto& [key, list] : {std::pair("bounding", &p.bounding), std::pair("effective", &p.effective),
-                                  std::pair("permitted", &p.permitted), std::pair("inheritable", &p.inheritable),
-                                  std::pair("ambient", &p.ambient)}) {
+  for (const auto& [key, list] :
+       {std::pair("bounding", &p.bounding), std::pair("effective", &p.effective),
+        std::pair("permitted", &p.permitted), std::pair("inheritable", &p.inheritable),
+        std::pair("ambient", &p.ambient)}) {
     if (!list->empty()) caps[key] = *list;
   }
   out["capabilities"] = std::move(caps);
   if (!p.rlimits.empty()) {
     json list = json::array();
-    for (const Rlimit& r : p.rlimits) list.push_back({{"type", r.type}, {"soft", r.soft}, {"hard", r.hard}});
+    for (const Rlimit& r : p.rlimits)
+      list.push_back({{"type", r.type}, {"soft", r.soft}, {"hard", r.hard}});
     out["rlimits"] = std::move(list);
   }
   out["noNewPrivileges"] = p.no_new_privileges;
@@ -358,7 +374,8 @@ absl::StatusOr<ProcessSpec> ProcessFromJson(const json& value) {
 std::string PrintProcess(const ProcessSpec& process) { return PrintJson(ProcessToJson(process)); }
 
 absl::StatusOr<ProcessSpec> ParseProcess(absl::string_view bytes) {
-  GANTRY_ASSIGN_OR_RETURN(const json value, ParseJson(bytes, "process", {.max_bytes = kMaxSpecBytes}));
+  GANTRY_ASSIGN_OR_RETURN(const json value,
+                          ParseJson(bytes, "process", {.max_bytes = kMaxSpecBytes}));
   if (!value.is_object()) return absl::InvalidArgumentError("process: not a JSON object");
   return ProcessFromJson(value);
 }
@@ -426,7 +443,8 @@ absl::StatusOr<Resources> ResourcesFromJson(const json& value) {
     GANTRY_RETURN_IF_ERROR(part.status());
   }
   if (const json* pages = fields.Find("hugepageLimits")) {
-    if (!pages->is_array()) return absl::InvalidArgumentError("resources: `hugepageLimits` is not a list");
+    if (!pages->is_array())
+      return absl::InvalidArgumentError("resources: `hugepageLimits` is not a list");
     for (const json& item : *pages) {
       std::string size;
       uint64_t limit = 0;
@@ -440,10 +458,13 @@ absl::StatusOr<Resources> ResourcesFromJson(const json& value) {
   return r;
 }
 
-std::string PrintResources(const Resources& resources) { return PrintJson(ResourcesToJson(resources)); }
+std::string PrintResources(const Resources& resources) {
+  return PrintJson(ResourcesToJson(resources));
+}
 
 absl::StatusOr<Resources> ParseResources(absl::string_view bytes) {
-  GANTRY_ASSIGN_OR_RETURN(const json value, ParseJson(bytes, "resources", {.max_bytes = kMaxSpecBytes}));
+  GANTRY_ASSIGN_OR_RETURN(const json value,
+                          ParseJson(bytes, "resources", {.max_bytes = kMaxSpecBytes}));
   if (!value.is_object()) return absl::InvalidArgumentError("resources: not a JSON object");
   return ResourcesFromJson(value);
 }
@@ -472,7 +493,8 @@ void MergeResources(Resources& into, const Resources& change) {
 
 absl::Status CheckResources(const Resources& r) {
   constexpr int64_t kMinMemory = 6 << 20;  // below it a runtime's own start does not fit
-  if (r.memory_limit_bytes.has_value() && *r.memory_limit_bytes > 0 && *r.memory_limit_bytes < kMinMemory) {
+  if (r.memory_limit_bytes.has_value() && *r.memory_limit_bytes > 0 &&
+      *r.memory_limit_bytes < kMinMemory) {
     return absl::InvalidArgumentError("memory limit: the minimum is 6 MiB");
   }
   if (r.memory_swap_bytes.has_value() && *r.memory_swap_bytes > 0) {
@@ -480,7 +502,9 @@ absl::Status CheckResources(const Resources& r) {
       return absl::InvalidArgumentError("memory-swap limit: set the memory limit as well");
     }
     if (*r.memory_swap_bytes < *r.memory_limit_bytes) {
-      return absl::InvalidArgumentError("memory-swap limit: counts memory and swap together, so it cannot be below the memory limit");
+      return absl::InvalidArgumentError(
+          "memory-swap limit: counts memory and swap together, so it cannot be below the memory "
+          "limit");
     }
   }
   if (r.memory_reservation_bytes.has_value() && r.memory_limit_bytes.value_or(0) > 0 &&
@@ -502,8 +526,10 @@ absl::Status CheckResources(const Resources& r) {
     return absl::InvalidArgumentError("block I/O weight: expected 10 to 1000");
   }
   for (const auto& [file, value] : r.unified) {
-    if (file.empty() || absl::StrContains(file, "/") || absl::StrContains(value, absl::string_view("\0", 1))) {
-      return absl::InvalidArgumentError(absl::StrCat("unified resource \"", file, "\": not the name of a cgroup file"));
+    if (file.empty() || absl::StrContains(file, "/") ||
+        absl::StrContains(value, absl::string_view("\0", 1))) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("unified resource \"", file, "\": not the name of a cgroup file"));
     }
   }
   GANTRY_RETURN_IF_ERROR(CheckCpuset("cpuset-cpus", r.cpuset_cpus));

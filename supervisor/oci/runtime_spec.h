@@ -13,11 +13,11 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json_fwd.hpp>
-
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include <nlohmann/json_fwd.hpp>
+
 #include "supervisor/oci/host_facts.h"
 
 namespace gantry::oci {
@@ -54,7 +54,7 @@ class RuntimeSpec {
   bool root_readonly() const;
   std::string cgroups_path() const;
   std::map<std::string, std::string> annotations() const;
-  bool has_namespace(absl::string_view type) const;        // "pid", "network", ...
+  bool has_namespace(absl::string_view type) const;          // "pid", "network", ...
   std::string namespace_path(absl::string_view type) const;  // "" when new or absent
 
   void SetRootPath(absl::string_view path);
@@ -95,7 +95,7 @@ struct ProcessSpec {
   std::vector<std::string> args;
   std::vector<std::string> env;
   std::string cwd = "/";
-  std::vector<std::string> bounding;   // capabilities
+  std::vector<std::string> bounding;  // capabilities
   std::vector<std::string> effective;
   std::vector<std::string> permitted;
   std::vector<std::string> inheritable;
@@ -126,8 +126,8 @@ struct Resources {
   std::optional<uint64_t> cpu_realtime_period_micros;
   std::string cpuset_cpus;  // "0-1,3"
   std::string cpuset_mems;
-  std::optional<int64_t> pids_limit;  // -1: unlimited
-  std::optional<uint16_t> block_io_weight;  // 10..1000
+  std::optional<int64_t> pids_limit;                // -1: unlimited
+  std::optional<uint16_t> block_io_weight;          // 10..1000
   std::map<std::string, uint64_t> hugepage_limits;  // "2MB" -> bytes
   std::map<std::string, std::string> unified;       // cgroup v2 file -> value
 

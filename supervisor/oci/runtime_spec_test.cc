@@ -1,9 +1,9 @@
 #include "supervisor/oci/runtime_spec.h"
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/match.h"
 #include "gtest/gtest.h"
+#include <nlohmann/json.hpp>
+
 #include "supervisor/oci/json_document.h"
 
 namespace gantry::oci {
@@ -106,11 +106,13 @@ TEST(RuntimeSpecTest, LeavesLimitsAloneWhereTheyCanBeSet) {
 }
 
 TEST(RuntimeSpecTest, RefusesWrongTypes) {
-  for (const char* text : {"", "[]", "1", R"({"process":[]})", R"({"process":{"args":"sh"}})", R"({"process":{"args":[1]}})",
-                           R"({"process":{"user":{"uid":-1}}})", R"({"process":{"user":{"uid":4294967296}}})",
-                           R"({"root":{"path":7}})", R"({"linux":{"namespaces":{}}})", R"({"linux":{"namespaces":[{"type":1}]}})",
-                           R"({"annotations":{"a":1}})", R"({"linux":{"resources":{"memory":{"limit":"1g"}}}})",
-                           R"({"process":{"rlimits":[{"type":"x","soft":-1}]}})"}) {
+  for (const char* text :
+       {"", "[]", "1", R"({"process":[]})", R"({"process":{"args":"sh"}})",
+        R"({"process":{"args":[1]}})", R"({"process":{"user":{"uid":-1}}})",
+        R"({"process":{"user":{"uid":4294967296}}})", R"({"root":{"path":7}})",
+        R"({"linux":{"namespaces":{}}})", R"({"linux":{"namespaces":[{"type":1}]}})",
+        R"({"annotations":{"a":1}})", R"({"linux":{"resources":{"memory":{"limit":"1g"}}}})",
+        R"({"process":{"rlimits":[{"type":"x","soft":-1}]}})"}) {
     EXPECT_EQ(RuntimeSpec::Parse(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
 }
@@ -171,7 +173,11 @@ TEST(ResourcesTest, RefusesWhatTheKernelWould) {
   EXPECT_EQ(code([](Resources&) {}), absl::StatusCode::kOk);
   EXPECT_EQ(code([](Resources& r) { r.memory_limit_bytes = 1 << 20; }), kBad);
   EXPECT_EQ(code([](Resources& r) { r.memory_swap_bytes = 1 << 30; }), kBad);
-  EXPECT_EQ(code([](Resources& r) { r.memory_limit_bytes = 1 << 30; r.memory_swap_bytes = 1 << 29; }), kBad);
+  EXPECT_EQ(code([](Resources& r) {
+              r.memory_limit_bytes = 1 << 30;
+              r.memory_swap_bytes = 1 << 29;
+            }),
+            kBad);
   EXPECT_EQ(code([](Resources& r) { r.memory_swappiness = 101; }), kBad);
   EXPECT_EQ(code([](Resources& r) { r.cpu_period_micros = 1; }), kBad);
   EXPECT_EQ(code([](Resources& r) { r.block_io_weight = 5; }), kBad);

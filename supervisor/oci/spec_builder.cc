@@ -10,8 +10,6 @@
 #include <set>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -19,6 +17,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include <nlohmann/json.hpp>
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "supervisor/oci/default_profile.h"
@@ -34,21 +34,25 @@ constexpr char kDefaultPath[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/
 constexpr char kInitInContainer[] = "/dev/gantry-init";
 
 bool HasControl(absl::string_view text) {
-  return std::any_of(text.begin(), text.end(), [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); });
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); });
 }
 
 // Absolute, without "." and "..", without doubled or trailing slashes. A destination that climbs above the root is
 // refused rather than clamped: whoever wrote it meant something else.
 absl::StatusOr<std::string> CleanPath(absl::string_view what, absl::string_view path) {
-  if (!absl::StartsWith(path, "/") || path.size() > 4096 || absl::StrContains(path, absl::string_view("\0", 1))) {
-    return absl::InvalidArgumentError(absl::StrCat(what, " \"", path.substr(0, 256), "\": not an absolute path"));
+  if (!absl::StartsWith(path, "/") || path.size() > 4096 ||
+      absl::StrContains(path, absl::string_view("\0", 1))) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, " \"", path.substr(0, 256), "\": not an absolute path"));
   }
   std::vector<absl::string_view> parts;
   for (absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
     if (part == ".") continue;
     if (part == "..") {
       if (parts.empty()) {
-        return absl::InvalidArgumentError(absl::StrCat(what, " \"", path, "\": leads out of the root"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(what, " \"", path, "\": leads out of the root"));
       }
       parts.pop_back();
       continue;
@@ -68,7 +72,8 @@ class Environment {
   void Add(const std::string& entry) {
     const std::string name = entry.substr(0, entry.find('='));
     const auto same = [&](const std::string& other) {
-      return other.size() > name.size() && other[name.size()] == '=' && absl::StartsWith(other, name);
+      return other.size() > name.size() && other[name.size()] == '=' &&
+             absl::StartsWith(other, name);
     };
     auto it = std::find_if(entries_.begin(), entries_.end(), same);
     if (name.size() == entry.size()) {
@@ -88,7 +93,8 @@ class Environment {
 absl::Status CheckEnvironment(const std::vector<std::string>& env) {
   for (const std::string& entry : env) {
     if (entry.empty() || entry[0] == '=' || absl::StrContains(entry, absl::string_view("\0", 1))) {
-      return absl::InvalidArgumentError(absl::StrCat("environment \"", entry.substr(0, 64), "\": expected NAME=value"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("environment \"", entry.substr(0, 64), "\": expected NAME=value"));
     }
   }
   return absl::OkStatus();
@@ -100,9 +106,11 @@ absl::StatusOr<std::string> WorkingDirectory(const std::string& asked) {
   // A file descriptor of the runtime that is open just then may lead to the host's tree.
   const std::vector<absl::string_view> parts = absl::StrSplit(cwd, '/', absl::SkipEmpty());
   if (parts.size() >= 3 && parts[0] == "proc" &&
-      std::any_of(parts.begin() + 2, parts.end(), [](absl::string_view p) { return p == "fd" || p == "cwd" || p == "root"; })) {
+      std::any_of(parts.begin() + 2, parts.end(),
+                  [](absl::string_view p) { return p == "fd" || p == "cwd" || p == "root"; })) {
     return absl::InvalidArgumentError(
-        absl::StrCat("working directory \"", asked, "\": a handle of a process, not a directory of the container"));
+        absl::StrCat("working directory \"", asked,
+                     "\": a handle of a process, not a directory of the container"));
   }
   return cwd;
 }
@@ -114,7 +122,8 @@ absl::Status CheckHostname(absl::string_view kind, absl::string_view name) {
   });
   if (bad || name.size() > 64 || absl::StartsWith(name, "-")) {
     return absl::InvalidArgumentError(
-        absl::StrCat(kind, " \"", name.substr(0, 80), "\": expected at most 64 letters, digits, '-', '_' and '.'"));
+        absl::StrCat(kind, " \"", name.substr(0, 80),
+                     "\": expected at most 64 letters, digits, '-', '_' and '.'"));
   }
   return absl::OkStatus();
 }
@@ -136,9 +145,11 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
   }
   std::vector<json> out;
   out.push_back(MountToJson("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}));
-  out.push_back(MountToJson("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
-  out.push_back(MountToJson("/dev/pts", "devpts", "devpts",
-                            {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
+  out.push_back(
+      MountToJson("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
+  out.push_back(
+      MountToJson("/dev/pts", "devpts", "devpts",
+                  {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
   out.push_back(MountToJson("/sys", "sysfs", "sysfs", std::move(sys)));
   out.push_back(MountToJson("/sys/fs/cgroup", "cgroup", "cgroup", std::move(cgroup)));
   if (config.ipc.kind == NamespaceMode::Kind::kHost) {
@@ -146,15 +157,16 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
     out.push_back(MountToJson("/dev/shm", "bind", "/dev/shm", {"rbind", "rprivate"}));
   } else {
     out.push_back(MountToJson("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
-    out.push_back(MountToJson("/dev/shm", "tmpfs", "shm",
-                              {"nosuid", "noexec", "nodev", "mode=1777", absl::StrCat("size=", config.shm_size_bytes)}));
+    out.push_back(MountToJson(
+        "/dev/shm", "tmpfs", "shm",
+        {"nosuid", "noexec", "nodev", "mode=1777", absl::StrCat("size=", config.shm_size_bytes)}));
   }
   return out;
 }
 
 absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& destination) {
-  static constexpr const char* kPropagation[] = {"private", "rprivate", "shared", "rshared",
-                                                 "slave",   "rslave",   "unbindable", "runbindable"};
+  static constexpr const char* kPropagation[] = {
+      "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"};
   for (const std::string& option : mount.options) {
     if (option.empty() || HasControl(option)) {
       return absl::InvalidArgumentError(absl::StrCat("mount ", destination, ": malformed option"));
@@ -169,8 +181,10 @@ absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& dest
   GANTRY_ASSIGN_OR_RETURN(std::string source, CleanPath("mount source", mount.source));
   std::vector<std::string> options = {mount.non_recursive ? "bind" : "rbind"};
   std::string propagation = mount.propagation.empty() ? "rprivate" : mount.propagation;
-  if (std::find(std::begin(kPropagation), std::end(kPropagation), propagation) == std::end(kPropagation)) {
-    return absl::InvalidArgumentError(absl::StrCat("mount ", destination, ": unknown propagation ", propagation));
+  if (std::find(std::begin(kPropagation), std::end(kPropagation), propagation) ==
+      std::end(kPropagation)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("mount ", destination, ": unknown propagation ", propagation));
   }
   options.push_back(std::move(propagation));
   if (mount.read_only) options.push_back(mount.recursive_read_only ? "rro" : "ro");
@@ -178,7 +192,8 @@ absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& dest
   return MountToJson(destination, "bind", source, std::move(options));
 }
 
-absl::StatusOr<json> BuildMounts(const ContainerConfig& config, bool& needs_shared_root, bool& needs_slave_root) {
+absl::StatusOr<json> BuildMounts(const ContainerConfig& config, bool& needs_shared_root,
+                                 bool& needs_slave_root) {
   struct User {
     std::string destination;
     size_t depth = 0;
@@ -187,9 +202,11 @@ absl::StatusOr<json> BuildMounts(const ContainerConfig& config, bool& needs_shar
   std::vector<User> users;
   std::set<std::string> destinations;
   for (const MountConfig& mount : config.mounts) {
-    GANTRY_ASSIGN_OR_RETURN(std::string destination, CleanPath("mount destination", mount.destination));
+    GANTRY_ASSIGN_OR_RETURN(std::string destination,
+                            CleanPath("mount destination", mount.destination));
     if (destination == "/") {
-      return absl::InvalidArgumentError("mount destination \"/\": the root file system itself cannot be replaced");
+      return absl::InvalidArgumentError(
+          "mount destination \"/\": the root file system itself cannot be replaced");
     }
     if (!destinations.insert(destination).second) {
       return absl::InvalidArgumentError(absl::StrCat("duplicate mount point: ", destination));
@@ -201,7 +218,8 @@ absl::StatusOr<json> BuildMounts(const ContainerConfig& config, bool& needs_shar
     users.push_back({std::move(destination), depth, std::move(built)});
   }
   // Outer directories first, whatever the order they were asked for.
-  std::stable_sort(users.begin(), users.end(), [](const User& a, const User& b) { return a.depth < b.depth; });
+  std::stable_sort(users.begin(), users.end(),
+                   [](const User& a, const User& b) { return a.depth < b.depth; });
 
   json out = json::array();
   for (json& mount : DefaultMounts(config)) {
@@ -220,7 +238,8 @@ absl::StatusOr<json> BuildMounts(const ContainerConfig& config, bool& needs_shar
   return out;
 }
 
-json DeviceRule(bool allow, absl::string_view type, int64_t major, int64_t minor, absl::string_view access) {
+json DeviceRule(bool allow, absl::string_view type, int64_t major, int64_t minor,
+                absl::string_view access) {
   json rule = {{"allow", allow}, {"access", std::string(access)}};
   if (!type.empty()) rule["type"] = std::string(type);
   if (major >= 0) rule["major"] = major;
@@ -231,8 +250,8 @@ json DeviceRule(bool allow, absl::string_view type, int64_t major, int64_t minor
 json DefaultDeviceRules() {
   json rules = json::array();
   rules.push_back(DeviceRule(false, "", -1, -1, "rwm"));
-  for (const auto& [major, minor] : {std::pair(1, 5), std::pair(1, 3), std::pair(1, 9), std::pair(1, 8),
-                                     std::pair(5, 0), std::pair(5, 1)}) {
+  for (const auto& [major, minor] : {std::pair(1, 5), std::pair(1, 3), std::pair(1, 9),
+                                     std::pair(1, 8), std::pair(5, 0), std::pair(5, 1)}) {
     rules.push_back(DeviceRule(true, "c", major, minor, "rwm"));
   }
   rules.push_back(DeviceRule(false, "c", 10, 229, "rwm"));
@@ -242,11 +261,13 @@ json DefaultDeviceRules() {
 // "c 10:200 rwm", "b *:* r", "a *:* rwm".
 absl::StatusOr<json> ParseDeviceRule(absl::string_view text) {
   const absl::Status bad = absl::InvalidArgumentError(
-      absl::StrCat("device rule \"", text.substr(0, 64), "\": expected a type (a, b, c), major:minor and access (rwm)"));
+      absl::StrCat("device rule \"", text.substr(0, 64),
+                   "\": expected a type (a, b, c), major:minor and access (rwm)"));
   const std::vector<absl::string_view> words = absl::StrSplit(text, ' ', absl::SkipEmpty());
   if (words.size() != 3 || (words[0] != "a" && words[0] != "b" && words[0] != "c")) return bad;
   const std::vector<absl::string_view> numbers = absl::StrSplit(words[1], ':');
-  if (numbers.size() != 2 || words[2].find_first_not_of("rwm") != absl::string_view::npos) return bad;
+  if (numbers.size() != 2 || words[2].find_first_not_of("rwm") != absl::string_view::npos)
+    return bad;
   int64_t parsed[2] = {-1, -1};
   for (int i = 0; i < 2; ++i) {
     if (numbers[i] == "*") continue;
@@ -258,26 +279,33 @@ absl::StatusOr<json> ParseDeviceRule(absl::string_view text) {
 }
 
 // One device node of the host as the container will see it; null for what is not a device.
-std::optional<json> DeviceNode(const std::string& host_path, const std::string& container_path, json* rule,
-                               absl::string_view access) {
+std::optional<json> DeviceNode(const std::string& host_path, const std::string& container_path,
+                               json* rule, absl::string_view access) {
   struct stat st {};
-  if (stat(host_path.c_str(), &st) != 0 || !(S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode))) return std::nullopt;
+  if (stat(host_path.c_str(), &st) != 0 || !(S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)))
+    return std::nullopt;
   const char* type = S_ISCHR(st.st_mode) ? "c" : "b";
   const int64_t major_number = major(st.st_rdev);
   const int64_t minor_number = minor(st.st_rdev);
   if (rule != nullptr) *rule = DeviceRule(true, type, major_number, minor_number, access);
-  return json{{"path", container_path},     {"type", type},
-              {"major", major_number},      {"minor", minor_number},
-              {"fileMode", st.st_mode & 07777}, {"uid", st.st_uid}, {"gid", st.st_gid}};
+  return json{{"path", container_path},
+              {"type", type},
+              {"major", major_number},
+              {"minor", minor_number},
+              {"fileMode", st.st_mode & 07777},
+              {"uid", st.st_uid},
+              {"gid", st.st_gid}};
 }
 
 // All device nodes below `directory`. What belongs to the container's own /dev is left out.
-void CollectDevices(const std::string& directory, const std::string& shown_as, json& devices, json* rules,
-                    absl::string_view access, int depth) {
-  static constexpr const char* kSkipped[] = {"pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"};
+void CollectDevices(const std::string& directory, const std::string& shown_as, json& devices,
+                    json* rules, absl::string_view access, int depth) {
+  static constexpr const char* kSkipped[] = {"pts",  "shm",         "fd",    "mqueue",
+                                             ".lxc", ".lxd-mounts", ".udev", "console"};
   std::error_code error;
   std::vector<std::filesystem::path> entries;
-  for (const auto& entry : std::filesystem::directory_iterator(directory, error)) entries.push_back(entry.path());
+  for (const auto& entry : std::filesystem::directory_iterator(directory, error))
+    entries.push_back(entry.path());
   std::sort(entries.begin(), entries.end());
   for (const auto& path : entries) {
     const std::string name = path.filename().string();
@@ -286,9 +314,11 @@ void CollectDevices(const std::string& directory, const std::string& shown_as, j
     const auto status = std::filesystem::symlink_status(path, error);
     if (std::filesystem::is_directory(status)) {
       if (depth < 8) CollectDevices(path.string(), shown, devices, rules, access, depth + 1);
-    } else if (std::filesystem::is_character_file(status) || std::filesystem::is_block_file(status)) {
+    } else if (std::filesystem::is_character_file(status) ||
+               std::filesystem::is_block_file(status)) {
       json rule;
-      if (std::optional<json> node = DeviceNode(path.string(), shown, rules == nullptr ? nullptr : &rule, access)) {
+      if (std::optional<json> node =
+              DeviceNode(path.string(), shown, rules == nullptr ? nullptr : &rule, access)) {
         devices.push_back(*std::move(node));
         if (rules != nullptr) rules->push_back(std::move(rule));
       }
@@ -298,14 +328,19 @@ void CollectDevices(const std::string& directory, const std::string& shown_as, j
 
 absl::Status AddDevice(const DeviceConfig& device, json& devices, json& rules) {
   GANTRY_ASSIGN_OR_RETURN(const std::string host_path, CleanPath("device", device.host_path));
-  GANTRY_ASSIGN_OR_RETURN(const std::string container_path,
-                          CleanPath("device", device.container_path.empty() ? device.host_path : device.container_path));
-  if (device.permissions.empty() || device.permissions.find_first_not_of("rwm") != std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("device ", device.host_path, ": permissions \"", device.permissions, "\" are not made of r, w and m"));
+  GANTRY_ASSIGN_OR_RETURN(
+      const std::string container_path,
+      CleanPath("device",
+                device.container_path.empty() ? device.host_path : device.container_path));
+  if (device.permissions.empty() ||
+      device.permissions.find_first_not_of("rwm") != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat("device ", device.host_path, ": permissions \"",
+                                                   device.permissions,
+                                                   "\" are not made of r, w and m"));
   }
   struct stat st {};
-  if (stat(host_path.c_str(), &st) != 0) return ErrnoToStatus(errno, absl::StrCat("device ", host_path));
+  if (stat(host_path.c_str(), &st) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("device ", host_path));
   if (S_ISDIR(st.st_mode)) {
     const size_t before = devices.size();
     CollectDevices(host_path, container_path, devices, &rules, device.permissions, 0);
@@ -313,7 +348,8 @@ absl::Status AddDevice(const DeviceConfig& device, json& devices, json& rules) {
   }
   json rule;
   std::optional<json> node = DeviceNode(host_path, container_path, &rule, device.permissions);
-  if (!node.has_value()) return absl::InvalidArgumentError(absl::StrCat("device ", host_path, ": not a device node"));
+  if (!node.has_value())
+    return absl::InvalidArgumentError(absl::StrCat("device ", host_path, ": not a device node"));
   devices.push_back(*std::move(node));
   rules.push_back(std::move(rule));
   return absl::OkStatus();
@@ -321,10 +357,12 @@ absl::Status AddDevice(const DeviceConfig& device, json& devices, json& rules) {
 
 // Which kernel namespace a sysctl belongs to; null when it is the host's.
 const NamespaceMode* SysctlOwner(const std::string& key, const ContainerConfig& config) {
-  static constexpr const char* kIpc[] = {"kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall",
-                                         "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"};
+  static constexpr const char* kIpc[] = {"kernel.msgmax", "kernel.msgmnb",         "kernel.msgmni",
+                                         "kernel.sem",    "kernel.shmall",         "kernel.shmmax",
+                                         "kernel.shmmni", "kernel.shm_rmid_forced"};
   if (absl::StartsWith(key, "net.")) return &config.network;
-  if (absl::StartsWith(key, "fs.mqueue.") || std::find(std::begin(kIpc), std::end(kIpc), key) != std::end(kIpc)) {
+  if (absl::StartsWith(key, "fs.mqueue.") ||
+      std::find(std::begin(kIpc), std::end(kIpc), key) != std::end(kIpc)) {
     return &config.ipc;
   }
   if (key == "kernel.domainname" || key == "kernel.hostname") return &config.uts;
@@ -339,7 +377,8 @@ absl::StatusOr<json> BuildSysctls(const ContainerConfig& config) {
   }
   for (const auto& [name, value] : config.sysctls) {
     const bool bad_character = std::any_of(name.begin(), name.end(), [](char c) {
-      return !(absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-' || c == '/');
+      return !(absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
+               c == '-' || c == '/');
     });
     const std::string key = absl::StartsWith(name, "net/") || absl::StartsWith(name, "kernel/") || absl::StartsWith(name, "fs/")
                                 ? [&] {
@@ -349,18 +388,21 @@ absl::StatusOr<json> BuildSysctls(const ContainerConfig& config) {
                                   }()
                                 : name;
     const std::vector<absl::string_view> parts = absl::StrSplit(key, absl::ByAnyChar("./"));
-    const bool empty_part = std::any_of(parts.begin(), parts.end(), [](absl::string_view p) { return p.empty(); });
+    const bool empty_part =
+        std::any_of(parts.begin(), parts.end(), [](absl::string_view p) { return p.empty(); });
     if (bad_character || empty_part || HasControl(value)) {
-      return absl::InvalidArgumentError(absl::StrCat("sysctl \"", name.substr(0, 128), "\": malformed name or value"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("sysctl \"", name.substr(0, 128), "\": malformed name or value"));
     }
     const NamespaceMode* owner = SysctlOwner(key, config);
     if (owner == nullptr) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("sysctl \"", key, "\": not separate for containers, it would change the host"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "sysctl \"", key, "\": not separate for containers, it would change the host"));
     }
     if (owner->kind == NamespaceMode::Kind::kHost) {
       return absl::InvalidArgumentError(
-          absl::StrCat("sysctl \"", key, "\": the container uses the host's namespace, so it would change the host"));
+          absl::StrCat("sysctl \"", key,
+                       "\": the container uses the host's namespace, so it would change the host"));
     }
     out[key] = value;
   }
@@ -380,15 +422,19 @@ json BuildNamespaces(const ContainerConfig& config, const HostFacts& host) {
   add("uts", config.uts);
   add("pid", config.pid);
   add("ipc", config.ipc);
-  if (host.cgroup_v2 || config.cgroup.kind == NamespaceMode::Kind::kPath) add("cgroup", config.cgroup);
+  if (host.cgroup_v2 || config.cgroup.kind == NamespaceMode::Kind::kPath)
+    add("cgroup", config.cgroup);
   return out;
 }
 
-absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const User& user, const std::string& hostname,
-                                         const std::vector<std::string>& capabilities, const HostFacts& host) {
+absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const User& user,
+                                         const std::string& hostname,
+                                         const std::vector<std::string>& capabilities,
+                                         const HostFacts& host) {
   ProcessSpec process;
   if (config.args.empty() || config.args[0].empty()) {
-    return absl::InvalidArgumentError("no command: neither the image nor the request says what to run");
+    return absl::InvalidArgumentError(
+        "no command: neither the image nor the request says what to run");
   }
   for (const std::string& arg : config.args) {
     if (absl::StrContains(arg, absl::string_view("\0", 1))) {
@@ -427,8 +473,9 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
       return absl::InvalidArgumentError(absl::StrCat("ulimit ", limit.type, ": given twice"));
     }
     if (limit.soft > limit.hard) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("ulimit ", limit.type, ": soft limit ", limit.soft, " is above the hard limit ", limit.hard));
+      return absl::InvalidArgumentError(absl::StrCat("ulimit ", limit.type, ": soft limit ",
+                                                     limit.soft, " is above the hard limit ",
+                                                     limit.hard));
     }
     process.rlimits.push_back(limit);
   }
@@ -439,7 +486,8 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
     process.apparmor_profile = config.apparmor_profile;
   }
   process.selinux_label = config.selinux_label;
-  if (config.oom_score_adj.has_value() && (*config.oom_score_adj < -1000 || *config.oom_score_adj > 1000)) {
+  if (config.oom_score_adj.has_value() &&
+      (*config.oom_score_adj < -1000 || *config.oom_score_adj > 1000)) {
     return absl::InvalidArgumentError(
         absl::StrCat("oom-score-adj ", *config.oom_score_adj, ": expected -1000 to 1000"));
   }
@@ -447,7 +495,8 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
   return process;
 }
 
-absl::StatusOr<std::vector<std::string>> CleanPaths(absl::string_view what, const std::vector<std::string>& paths) {
+absl::StatusOr<std::vector<std::string>> CleanPaths(absl::string_view what,
+                                                    const std::vector<std::string>& paths) {
   std::vector<std::string> out;
   for (const std::string& path : paths) {
     GANTRY_ASSIGN_OR_RETURN(std::string clean, CleanPath(what, path));
@@ -456,11 +505,13 @@ absl::StatusOr<std::vector<std::string>> CleanPaths(absl::string_view what, cons
   return out;
 }
 
-absl::Status AddConfinement(const ContainerConfig& config, const std::vector<std::string>& capabilities,
-                            const HostFacts& host, json& linux_part) {
+absl::Status AddConfinement(const ContainerConfig& config,
+                            const std::vector<std::string>& capabilities, const HostFacts& host,
+                            json& linux_part) {
   if (!config.privileged) {
     std::vector<std::string> masked(MaskedPaths().begin(), MaskedPaths().end());
-    masked.insert(masked.end(), host.thermal_throttle_paths.begin(), host.thermal_throttle_paths.end());
+    masked.insert(masked.end(), host.thermal_throttle_paths.begin(),
+                  host.thermal_throttle_paths.end());
     std::vector<std::string> readonly(ReadonlyPaths().begin(), ReadonlyPaths().end());
     if (config.masked_paths.has_value()) {
       GANTRY_ASSIGN_OR_RETURN(masked, CleanPaths("masked path", *config.masked_paths));
@@ -471,7 +522,8 @@ absl::Status AddConfinement(const ContainerConfig& config, const std::vector<std
     if (!masked.empty()) linux_part["maskedPaths"] = masked;
     if (!readonly.empty()) linux_part["readonlyPaths"] = readonly;
   }
-  if (config.seccomp_unconfined || (config.privileged && config.seccomp_profile.empty())) return absl::OkStatus();
+  if (config.seccomp_unconfined || (config.privileged && config.seccomp_profile.empty()))
+    return absl::OkStatus();
   std::string profile;
   if (config.seccomp_profile.empty()) {
     profile = *DefaultSeccomp(host, capabilities);
@@ -484,7 +536,8 @@ absl::Status AddConfinement(const ContainerConfig& config, const std::vector<std
 
 }  // namespace
 
-absl::Status ApplyImageConfig(const ImageConfig& image, const std::optional<std::vector<std::string>>& entrypoint,
+absl::Status ApplyImageConfig(const ImageConfig& image,
+                              const std::optional<std::vector<std::string>>& entrypoint,
                               const std::vector<std::string>& command, ContainerConfig& config) {
   const std::vector<std::string>& first = entrypoint.has_value() ? *entrypoint : image.entrypoint;
   config.args = first;
@@ -494,14 +547,16 @@ absl::Status ApplyImageConfig(const ImageConfig& image, const std::optional<std:
     config.args.insert(config.args.end(), image.cmd.begin(), image.cmd.end());
   }
   if (config.args.empty()) {
-    return absl::InvalidArgumentError("no command: neither the image nor the request says what to run");
+    return absl::InvalidArgumentError(
+        "no command: neither the image nor the request says what to run");
   }
   std::vector<std::string> env = image.env;
   env.insert(env.end(), config.env.begin(), config.env.end());
   config.env = std::move(env);
   if (config.working_dir.empty()) config.working_dir = image.working_dir;
   // Images name relative directories too; the builder that made them started at the root.
-  if (!config.working_dir.empty() && config.working_dir[0] != '/') config.working_dir.insert(0, "/");
+  if (!config.working_dir.empty() && config.working_dir[0] != '/')
+    config.working_dir.insert(0, "/");
   if (config.user.empty()) config.user = image.user;
   return absl::OkStatus();
 }
@@ -509,10 +564,12 @@ absl::Status ApplyImageConfig(const ImageConfig& image, const std::optional<std:
 absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& config) {
   const size_t split = option.find_first_of("=:");
   const absl::string_view name = option.substr(0, split);
-  const absl::string_view value = split == absl::string_view::npos ? absl::string_view() : option.substr(split + 1);
+  const absl::string_view value =
+      split == absl::string_view::npos ? absl::string_view() : option.substr(split + 1);
   if (name == "no-new-privileges") {
     if (!value.empty() && value != "true" && value != "false") {
-      return absl::InvalidArgumentError(absl::StrCat("security option \"", option, "\": expected true or false"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("security option \"", option, "\": expected true or false"));
     }
     config.no_new_privileges = value != "false";
     return absl::OkStatus();
@@ -535,19 +592,23 @@ absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& conf
     config.readonly_paths.emplace();
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("security option \"", option.substr(0, 128), "\": unknown"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("security option \"", option.substr(0, 128), "\": unknown"));
 }
 
 absl::StatusOr<Rlimit> ParseUlimit(absl::string_view text) {
-  static constexpr const char* kKnown[] = {"AS",     "CORE", "CPU",  "DATA",   "FSIZE",  "LOCKS",      "MEMLOCK", "MSGQUEUE",
-                                           "NICE", "NOFILE", "NPROC", "RSS", "RTPRIO", "RTTIME", "SIGPENDING", "STACK"};
-  const absl::Status bad =
-      absl::InvalidArgumentError(absl::StrCat("ulimit \"", text.substr(0, 64), "\": expected name=soft[:hard]"));
-  const std::pair<absl::string_view, absl::string_view> halves = absl::StrSplit(text, absl::MaxSplits('=', 1));
+  static constexpr const char* kKnown[] = {
+      "AS",   "CORE",   "CPU",   "DATA", "FSIZE",  "LOCKS",  "MEMLOCK",    "MSGQUEUE",
+      "NICE", "NOFILE", "NPROC", "RSS",  "RTPRIO", "RTTIME", "SIGPENDING", "STACK"};
+  const absl::Status bad = absl::InvalidArgumentError(
+      absl::StrCat("ulimit \"", text.substr(0, 64), "\": expected name=soft[:hard]"));
+  const std::pair<absl::string_view, absl::string_view> halves =
+      absl::StrSplit(text, absl::MaxSplits('=', 1));
   std::string name = absl::AsciiStrToUpper(halves.first);
   if (absl::StartsWith(name, "RLIMIT_")) name = name.substr(7);
   if (std::find(std::begin(kKnown), std::end(kKnown), name) == std::end(kKnown)) {
-    return absl::InvalidArgumentError(absl::StrCat("ulimit \"", text.substr(0, 64), "\": no such limit"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("ulimit \"", text.substr(0, 64), "\": no such limit"));
   }
   const std::vector<absl::string_view> values = absl::StrSplit(halves.second, ':');
   if (values.empty() || values.size() > 2) return bad;
@@ -561,12 +622,14 @@ absl::StatusOr<Rlimit> ParseUlimit(absl::string_view text) {
   }
   if (values.size() == 1) parsed[1] = parsed[0];
   if (parsed[0] > parsed[1]) {
-    return absl::InvalidArgumentError(absl::StrCat("ulimit \"", text.substr(0, 64), "\": soft limit above the hard limit"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("ulimit \"", text.substr(0, 64), "\": soft limit above the hard limit"));
   }
   return Rlimit{absl::StrCat("RLIMIT_", name), parsed[0], parsed[1]};
 }
 
-absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User& user, const HostFacts& host) {
+absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User& user,
+                                      const HostFacts& host) {
   std::vector<std::string> capabilities;
   if (config.privileged) {
     capabilities = AllCapabilities(host);
@@ -580,9 +643,11 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
   GANTRY_RETURN_IF_ERROR(CheckHostname("hostname", hostname));
   GANTRY_RETURN_IF_ERROR(CheckHostname("domainname", config.domainname));
   if (!config.hostname.empty() && !own_uts) {
-    return absl::InvalidArgumentError("hostname: the container uses another UTS namespace, whose name it cannot set");
+    return absl::InvalidArgumentError(
+        "hostname: the container uses another UTS namespace, whose name it cannot set");
   }
-  GANTRY_ASSIGN_OR_RETURN(const ProcessSpec process, BuildProcess(config, user, hostname, capabilities, host));
+  GANTRY_ASSIGN_OR_RETURN(const ProcessSpec process,
+                          BuildProcess(config, user, hostname, capabilities, host));
   GANTRY_RETURN_IF_ERROR(CheckResources(config.resources));
 
   RuntimeSpec spec;
@@ -618,7 +683,9 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
     rules = DefaultDeviceRules();
   }
   for (const DeviceConfig& device : config.devices) {
-    if (config.privileged && (device.container_path.empty() || device.container_path == device.host_path)) continue;
+    if (config.privileged &&
+        (device.container_path.empty() || device.container_path == device.host_path))
+      continue;
     GANTRY_RETURN_IF_ERROR(AddDevice(device, devices, rules));
   }
   for (const std::string& rule : config.device_cgroup_rules) {
@@ -634,10 +701,13 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
 }
 
 absl::StatusOr<ProcessSpec> BuildExecProcess(const RuntimeSpec& spec, const ExecConfig& config,
-                                             const std::optional<User>& user, const HostFacts& host) {
-  if (config.args.empty() || config.args[0].empty()) return absl::InvalidArgumentError("exec: no command");
+                                             const std::optional<User>& user,
+                                             const HostFacts& host) {
+  if (config.args.empty() || config.args[0].empty())
+    return absl::InvalidArgumentError("exec: no command");
   auto main = spec.document().find("process");
-  if (main == spec.document().end()) return absl::FailedPreconditionError("exec: the container's spec has no process");
+  if (main == spec.document().end())
+    return absl::FailedPreconditionError("exec: the container's spec has no process");
   GANTRY_ASSIGN_OR_RETURN(ProcessSpec process, ProcessFromJson(*main));
   process.args = config.args;
   process.terminal = config.terminal;

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -27,8 +28,8 @@ struct MountConfig {
   std::string source = {};       // absolute host path; unused for tmpfs
   std::string destination = {};  // absolute path in the container
   bool read_only = false;
-  bool recursive_read_only = false;  // sub-mounts too; needs a runtime that knows "rro"
-  bool non_recursive = false;        // "bind" rather than "rbind"
+  bool recursive_read_only = false;       // sub-mounts too; needs a runtime that knows "rro"
+  bool non_recursive = false;             // "bind" rather than "rbind"
   std::string propagation = {};           // "rprivate" when empty
   std::vector<std::string> options = {};  // appended: "size=64m", "mode=1777", "noexec", ...
 
@@ -37,7 +38,7 @@ struct MountConfig {
 
 struct DeviceConfig {
   std::string host_path = {};
-  std::string container_path = {};       // "" for host_path
+  std::string container_path = {};  // "" for host_path
   std::string permissions = "rwm";
 
   friend bool operator==(const DeviceConfig&, const DeviceConfig&) = default;
@@ -56,24 +57,24 @@ struct NamespaceMode {
 };
 
 struct ContainerConfig {
-  std::string id;                    // 64 hex digits or a client's own; short form is the default host name
-  std::vector<std::string> args;     // whole command line; see ApplyImageConfig
-  std::vector<std::string> env;      // "NAME=value"; later ones win
-  std::string working_dir;           // "" for "/"
-  std::string user;                  // "" for root; ResolveUser grammar
+  std::string id;  // 64 hex digits or a client's own; short form is the default host name
+  std::vector<std::string> args;  // whole command line; see ApplyImageConfig
+  std::vector<std::string> env;   // "NAME=value"; later ones win
+  std::string working_dir;        // "" for "/"
+  std::string user;               // "" for root; ResolveUser grammar
   std::vector<std::string> group_add;
-  std::string hostname;              // "" for the short id, or the host's own with the host's UTS namespace
+  std::string hostname;  // "" for the short id, or the host's own with the host's UTS namespace
   std::string domainname;
   bool terminal = false;
   int console_width = 0;
   int console_height = 0;
   std::map<std::string, std::string> annotations;
 
-  std::string root_path;             // where the shim mounts the root file system; relative to the bundle
+  std::string root_path;  // where the shim mounts the root file system; relative to the bundle
   bool read_only_root = false;
   std::vector<MountConfig> mounts;
   int64_t shm_size_bytes = 67108864;
-  std::string init_path;             // host path of a static init to run as process 1; "" for none
+  std::string init_path;  // host path of a static init to run as process 1; "" for none
   std::vector<std::string> init_args = {"--"};  // between the init and the command line
 
   bool privileged = false;
@@ -81,10 +82,10 @@ struct ContainerConfig {
   std::vector<std::string> cap_drop;
   bool no_new_privileges = false;
   bool seccomp_unconfined = false;
-  std::string seccomp_profile;       // docker or runtime JSON; "" for the default
-  std::string apparmor_profile;      // "" for the default, "unconfined"
+  std::string seccomp_profile;   // docker or runtime JSON; "" for the default
+  std::string apparmor_profile;  // "" for the default, "unconfined"
   std::string selinux_label;
-  std::optional<std::vector<std::string>> masked_paths;    // unset: the defaults
+  std::optional<std::vector<std::string>> masked_paths;  // unset: the defaults
   std::optional<std::vector<std::string>> readonly_paths;
   std::vector<DeviceConfig> devices;
   std::vector<std::string> device_cgroup_rules;  // "c 1:3 rwm"
@@ -93,18 +94,19 @@ struct ContainerConfig {
   std::optional<int> oom_score_adj;
   Resources resources;
 
-  std::string cgroups_path;          // as the runtime wants it: "/gantry/<id>" or "slice:prefix:id"
+  std::string cgroups_path;  // as the runtime wants it: "/gantry/<id>" or "slice:prefix:id"
   NamespaceMode network;
   NamespaceMode pid;
   NamespaceMode ipc;
   NamespaceMode uts;
-  NamespaceMode cgroup;              // private only takes effect on cgroup v2
+  NamespaceMode cgroup;  // private only takes effect on cgroup v2
 };
 
 // Fills `config` from the image, docker's way: an entrypoint given by the user drops the image's command; user env wins over the image's;
 // working directory, user and stop signal are the image's where the user was silent. `entrypoint` unset means "the image's",
 // an empty list means none. kInvalidArgument: nothing to run.
-absl::Status ApplyImageConfig(const ImageConfig& image, const std::optional<std::vector<std::string>>& entrypoint,
+absl::Status ApplyImageConfig(const ImageConfig& image,
+                              const std::optional<std::vector<std::string>>& entrypoint,
                               const std::vector<std::string>& command, ContainerConfig& config);
 
 // Applies one `--security-opt`: "no-new-privileges[=true|false]", "seccomp=unconfined|builtin|<json>",
@@ -116,16 +118,17 @@ absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& conf
 //   kInvalidArgument     relative or escaping paths, duplicate mount points, unknown capabilities, bad sysctls (or one of a
 //                        namespace the container does not own), malformed resources
 //   kNotFound            a device that does not exist on the host
-absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User& user, const HostFacts& host);
+absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User& user,
+                                      const HostFacts& host);
 
 // "nofile=1024:2048" or "nofile=1024", any case, with or without "RLIMIT_"; -1 and "unlimited" are infinity.
 absl::StatusOr<Rlimit> ParseUlimit(absl::string_view text);
 
 struct ExecConfig {
   std::vector<std::string> args = {};
-  std::vector<std::string> env = {};          // added to the container's
-  std::string working_dir = {};               // "" for the container's
-  std::optional<std::string> user = {};       // unset: the container's
+  std::vector<std::string> env = {};     // added to the container's
+  std::string working_dir = {};          // "" for the container's
+  std::optional<std::string> user = {};  // unset: the container's
   bool terminal = false;
   int console_width = 0;
   int console_height = 0;
@@ -135,7 +138,8 @@ struct ExecConfig {
 // The process for an exec into a container that runs `spec`: same limits, labels and bounding set, the user's own
 // capabilities. `user` is only read when config.user is set.
 absl::StatusOr<ProcessSpec> BuildExecProcess(const RuntimeSpec& spec, const ExecConfig& config,
-                                             const std::optional<User>& user, const HostFacts& host);
+                                             const std::optional<User>& user,
+                                             const HostFacts& host);
 
 }  // namespace gantry::oci
 

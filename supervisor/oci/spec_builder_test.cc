@@ -2,11 +2,11 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+#include <nlohmann/json.hpp>
+
 #include "supervisor/oci/default_profile.h"
 
 namespace gantry::oci {
@@ -30,9 +30,12 @@ ContainerConfig Config() {
   return config;
 }
 
-User Root() { return {.uid = 0, .gid = 0, .additional_gids = {0}, .name = "root", .home = "/root"}; }
+User Root() {
+  return {.uid = 0, .gid = 0, .additional_gids = {0}, .name = "root", .home = "/root"};
+}
 
-json Build(const ContainerConfig& config, const User& user = Root(), const HostFacts& host = Host()) {
+json Build(const ContainerConfig& config, const User& user = Root(),
+           const HostFacts& host = Host()) {
   auto spec = BuildSpec(config, user, host);
   EXPECT_TRUE(spec.ok()) << spec.status();
   return spec.ok() ? spec->document() : json();
@@ -55,7 +58,9 @@ std::vector<std::string> Destinations(const json& spec) {
   return out;
 }
 
-bool Has(const json& list, const char* item) { return std::find(list.begin(), list.end(), item) != list.end(); }
+bool Has(const json& list, const char* item) {
+  return std::find(list.begin(), list.end(), item) != list.end();
+}
 
 TEST(SpecBuilderTest, DefaultsAreDockers) {
   const json spec = Build(Config());
@@ -63,30 +68,37 @@ TEST(SpecBuilderTest, DefaultsAreDockers) {
   EXPECT_EQ(spec["hostname"], "0123456789ab");
   EXPECT_EQ(spec["process"]["cwd"], "/");
   EXPECT_EQ(spec["process"]["env"],
-            (json{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=0123456789ab"}));
+            (json{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                  "HOSTNAME=0123456789ab"}));
   EXPECT_EQ(spec["process"]["noNewPrivileges"], false);
   EXPECT_EQ(spec["process"]["capabilities"]["bounding"].size(), 14u);
   EXPECT_EQ(spec["process"]["capabilities"]["effective"].size(), 14u);
   EXPECT_FALSE(spec["process"]["capabilities"].contains("inheritable"));
   EXPECT_FALSE(spec["process"]["capabilities"].contains("ambient"));
   EXPECT_EQ(spec["process"]["oomScoreAdj"], 0);
-  EXPECT_EQ(Destinations(spec), (std::vector<std::string>{"/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup",
-                                                          "/dev/mqueue", "/dev/shm"}));
+  EXPECT_EQ(Destinations(spec),
+            (std::vector<std::string>{"/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup",
+                                      "/dev/mqueue", "/dev/shm"}));
   EXPECT_TRUE(Has((*Mount(spec, "/sys"))["options"], "ro"));
   EXPECT_TRUE(Has((*Mount(spec, "/dev/shm"))["options"], "size=67108864"));
-  EXPECT_EQ(spec["linux"]["namespaces"],
-            json::parse(R"([{"type":"mount"},{"type":"network"},{"type":"uts"},{"type":"pid"},{"type":"ipc"}])"));
+  EXPECT_EQ(
+      spec["linux"]["namespaces"],
+      json::parse(
+          R"([{"type":"mount"},{"type":"network"},{"type":"uts"},{"type":"pid"},{"type":"ipc"}])"));
   EXPECT_TRUE(Has(spec["linux"]["maskedPaths"], "/proc/kcore"));
   EXPECT_TRUE(Has(spec["linux"]["readonlyPaths"], "/proc/sys"));
   EXPECT_EQ(spec["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ERRNO");
-  EXPECT_EQ(spec["linux"]["resources"]["devices"][0], json::parse(R"({"allow":false,"access":"rwm"})"));
+  EXPECT_EQ(spec["linux"]["resources"]["devices"][0],
+            json::parse(R"({"allow":false,"access":"rwm"})"));
   EXPECT_EQ(spec["linux"]["resources"]["devices"].size(), 8u);
   EXPECT_EQ(spec["linux"]["sysctl"]["net.ipv4.ip_unprivileged_port_start"], "0");
 }
 
 TEST(SpecBuilderTest, OrdinaryUsersHaveNoEffectiveCapabilities) {
-  const json spec = Build(Config(), {.uid = 33, .gid = 34, .additional_gids = {34, 50}, .name = "web", .home = "/"});
-  EXPECT_EQ(spec["process"]["user"], json::parse(R"({"uid":33,"gid":34,"additionalGids":[34,50]})"));
+  const json spec = Build(
+      Config(), {.uid = 33, .gid = 34, .additional_gids = {34, 50}, .name = "web", .home = "/"});
+  EXPECT_EQ(spec["process"]["user"],
+            json::parse(R"({"uid":33,"gid":34,"additionalGids":[34,50]})"));
   EXPECT_EQ(spec["process"]["capabilities"]["bounding"].size(), 14u);
   EXPECT_FALSE(spec["process"]["capabilities"].contains("effective"));
   EXPECT_FALSE(spec["process"]["capabilities"].contains("permitted"));
@@ -102,9 +114,11 @@ TEST(SpecBuilderTest, PrivilegedOpensEverything) {
   EXPECT_FALSE(spec["linux"].contains("readonlyPaths"));
   EXPECT_FALSE(Has((*Mount(spec, "/sys"))["options"], "ro"));
   EXPECT_FALSE(Has((*Mount(spec, "/sys/fs/cgroup"))["options"], "ro"));
-  EXPECT_EQ(spec["linux"]["resources"]["devices"], json::parse(R"([{"allow":true,"type":"a","access":"rwm"}])"));
+  EXPECT_EQ(spec["linux"]["resources"]["devices"],
+            json::parse(R"([{"allow":true,"type":"a","access":"rwm"}])"));
   const json& devices = spec["linux"]["devices"];
-  EXPECT_TRUE(std::any_of(devices.begin(), devices.end(), [](const json& d) { return d["path"] == "/dev/null"; }));
+  EXPECT_TRUE(std::any_of(devices.begin(), devices.end(),
+                          [](const json& d) { return d["path"] == "/dev/null"; }));
 }
 
 TEST(SpecBuilderTest, EnvironmentIsMergedLaterWins) {
@@ -112,7 +126,8 @@ TEST(SpecBuilderTest, EnvironmentIsMergedLaterWins) {
   config.terminal = true;
   config.env = {"A=1", "TERM=vt100", "B=2", "A=3", "B", "HOSTNAME=mine"};
   EXPECT_EQ(Build(config)["process"]["env"],
-            (json{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOSTNAME=mine", "TERM=vt100", "A=3"}));
+            (json{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                  "HOSTNAME=mine", "TERM=vt100", "A=3"}));
   config.env = {"=x"};
   EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
 }
@@ -121,10 +136,14 @@ TEST(SpecBuilderTest, MountsAreOrderedAndReplaceDefaults) {
   ContainerConfig config = Config();
   config.mounts = {{.source = "/h/deep", .destination = "/a/b/c"},
                    {.source = "/h/a", .destination = "/a/", .read_only = true},
-                   {.type = MountConfig::Type::kTmpfs, .source = "", .destination = "/dev/shm", .options = {"size=1m"}}};
+                   {.type = MountConfig::Type::kTmpfs,
+                    .source = "",
+                    .destination = "/dev/shm",
+                    .options = {"size=1m"}}};
   const json spec = Build(config);
-  EXPECT_EQ(Destinations(spec), (std::vector<std::string>{"/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup",
-                                                          "/dev/mqueue", "/a", "/dev/shm", "/a/b/c"}));
+  EXPECT_EQ(Destinations(spec),
+            (std::vector<std::string>{"/proc", "/dev", "/dev/pts", "/sys", "/sys/fs/cgroup",
+                                      "/dev/mqueue", "/a", "/dev/shm", "/a/b/c"}));
   EXPECT_EQ((*Mount(spec, "/a"))["options"], (json{"rbind", "rprivate", "ro"}));
   EXPECT_EQ((*Mount(spec, "/dev/shm"))["options"], (json{"noexec", "nosuid", "nodev", "size=1m"}));
 }
@@ -132,7 +151,8 @@ TEST(SpecBuilderTest, MountsAreOrderedAndReplaceDefaults) {
 TEST(SpecBuilderTest, MountOverDevTakesItsChildrenAway) {
   ContainerConfig config = Config();
   config.mounts = {{.source = "/dev", .destination = "/dev"}};
-  EXPECT_EQ(Destinations(Build(config)), (std::vector<std::string>{"/proc", "/sys", "/sys/fs/cgroup", "/dev"}));
+  EXPECT_EQ(Destinations(Build(config)),
+            (std::vector<std::string>{"/proc", "/sys", "/sys/fs/cgroup", "/dev"}));
 }
 
 TEST(SpecBuilderTest, PropagationReachesTheRoot) {
@@ -154,7 +174,8 @@ TEST(SpecBuilderTest, RefusesBadPaths) {
   ContainerConfig twice = Config();
   twice.mounts = {{.source = "/h", .destination = "/a"}, {.source = "/h", .destination = "//a/."}};
   EXPECT_TRUE(absl::StrContains(Refusal(twice).message(), "duplicate mount point: /a"));
-  for (const char* cwd : {"rel", "/proc/self/fd/7", "/proc/1/root", "/proc//self/./fd/3/..", "/proc/thread-self/cwd", "/../x"}) {
+  for (const char* cwd : {"rel", "/proc/self/fd/7", "/proc/1/root", "/proc//self/./fd/3/..",
+                          "/proc/thread-self/cwd", "/../x"}) {
     ContainerConfig config = Config();
     config.working_dir = cwd;
     EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument) << cwd;
@@ -174,7 +195,8 @@ TEST(SpecBuilderTest, NamespaceModes) {
   v2.cgroup_v2 = true;
   const json spec = Build(config, Root(), v2);
   EXPECT_EQ(spec["linux"]["namespaces"],
-            json::parse(R"([{"type":"mount"},{"type":"pid","path":"/proc/7/ns/pid"},{"type":"cgroup"}])"));
+            json::parse(
+                R"([{"type":"mount"},{"type":"pid","path":"/proc/7/ns/pid"},{"type":"cgroup"}])"));
   EXPECT_FALSE(spec.contains("hostname"));
   EXPECT_FALSE(spec["linux"].contains("sysctl"));
   EXPECT_EQ((*Mount(spec, "/dev/shm"))["type"], "bind");
@@ -188,8 +210,8 @@ TEST(SpecBuilderTest, SysctlsNeedTheirNamespace) {
   EXPECT_EQ(Build(config)["linux"]["sysctl"]["net.core.somaxconn"], "99");
   config.network = NamespaceMode::Host();
   EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
-  for (const char* name : {"kernel.core_pattern", "vm.swappiness", "net/../kernel/core_pattern", "net.", "net..x", "kernel.sem\n",
-                           "net.a+b", "net.a=b", ""}) {
+  for (const char* name : {"kernel.core_pattern", "vm.swappiness", "net/../kernel/core_pattern",
+                           "net.", "net..x", "kernel.sem\n", "net.a+b", "net.a=b", ""}) {
     ContainerConfig bad = Config();
     bad.sysctls = {{name, "1"}};
     EXPECT_EQ(Refusal(bad).code(), absl::StatusCode::kInvalidArgument) << name;
@@ -201,13 +223,15 @@ TEST(SpecBuilderTest, SysctlsNeedTheirNamespace) {
 
 TEST(SpecBuilderTest, DevicesAreLookedUpAndAllowed) {
   ContainerConfig config = Config();
-  config.devices = {{.host_path = "/dev/null", .container_path = "/dev/nothing", .permissions = "rw"}};
+  config.devices = {
+      {.host_path = "/dev/null", .container_path = "/dev/nothing", .permissions = "rw"}};
   config.device_cgroup_rules = {"c 10:* r"};
   const json spec = Build(config);
   EXPECT_EQ(spec["linux"]["devices"][0]["path"], "/dev/nothing");
   EXPECT_EQ(spec["linux"]["devices"][0]["minor"], 3);
   const json& rules = spec["linux"]["resources"]["devices"];
-  EXPECT_EQ(rules[8], json::parse(R"({"allow":true,"type":"c","major":1,"minor":3,"access":"rw"})"));
+  EXPECT_EQ(rules[8],
+            json::parse(R"({"allow":true,"type":"c","major":1,"minor":3,"access":"rw"})"));
   EXPECT_EQ(rules[9], json::parse(R"({"allow":true,"type":"c","major":10,"access":"r"})"));
 
   config.devices = {{.host_path = "/dev/does-not-exist", .container_path = ""}};
@@ -241,7 +265,8 @@ TEST(SpecBuilderTest, SecurityOptions) {
   EXPECT_TRUE(ApplySecurityOption(R"(seccomp={"defaultAction":"SCMP_ACT_ALLOW"})", config).ok());
   EXPECT_EQ(Build(config)["linux"]["seccomp"]["defaultAction"], "SCMP_ACT_ALLOW");
   for (const char* option : {"", "nonsense", "seccomp", "apparmor=", "no-new-privileges=maybe"}) {
-    EXPECT_EQ(ApplySecurityOption(option, config).code(), absl::StatusCode::kInvalidArgument) << option;
+    EXPECT_EQ(ApplySecurityOption(option, config).code(), absl::StatusCode::kInvalidArgument)
+        << option;
   }
 }
 
@@ -252,11 +277,13 @@ TEST(SpecBuilderTest, LimitsAndResources) {
   config.resources.pids_limit = 50;
   config.oom_score_adj = 300;
   const json spec = Build(config);
-  EXPECT_EQ(spec["process"]["rlimits"][0], json::parse(R"({"type":"RLIMIT_NOFILE","soft":1024,"hard":2048})"));
+  EXPECT_EQ(spec["process"]["rlimits"][0],
+            json::parse(R"({"type":"RLIMIT_NOFILE","soft":1024,"hard":2048})"));
   EXPECT_EQ(spec["linux"]["resources"]["memory"]["limit"], 67108864);
   EXPECT_EQ(spec["linux"]["resources"]["pids"]["limit"], 50);
   EXPECT_EQ(spec["process"]["oomScoreAdj"], 300);
-  for (const char* text : {"", "nofile", "nofile=", "nofile=2:1", "x=1", "nofile=1:2:3", "nofile=a"}) {
+  for (const char* text :
+       {"", "nofile", "nofile=", "nofile=2:1", "x=1", "nofile=1:2:3", "nofile=a"}) {
     EXPECT_EQ(ParseUlimit(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
   config.oom_score_adj = 1001;
@@ -264,7 +291,8 @@ TEST(SpecBuilderTest, LimitsAndResources) {
 }
 
 TEST(SpecBuilderTest, HostnamesAreChecked) {
-  for (const std::string& name : {std::string("a b"), std::string("a\n"), std::string(65, 'a'), std::string("-x")}) {
+  for (const std::string& name :
+       {std::string("a b"), std::string("a\n"), std::string(65, 'a'), std::string("-x")}) {
     ContainerConfig config = Config();
     config.hostname = name;
     EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument) << name;
@@ -278,7 +306,8 @@ TEST(ApplyImageConfigTest, EntrypointAndCommandFollowDocker) {
   image.env = {"A=image", "B=image"};
   image.working_dir = "srv";
   image.user = "web";
-  const auto args = [&](std::optional<std::vector<std::string>> entrypoint, std::vector<std::string> command) {
+  const auto args = [&](std::optional<std::vector<std::string>> entrypoint,
+                        std::vector<std::string> command) {
     ContainerConfig config;
     EXPECT_TRUE(ApplyImageConfig(image, entrypoint, command, config).ok());
     return config.args;
@@ -306,12 +335,20 @@ TEST(BuildExecProcessTest, TakesOverWhatConfinesTheContainer) {
   config.rlimits = {*ParseUlimit("nofile=10")};
   auto spec = BuildSpec(config, Root(), Host());
   ASSERT_TRUE(spec.ok());
-  auto process = BuildExecProcess(*spec, {.args = {"id"}, .env = {"A=2", "C=3"}, .working_dir = "/tmp", .user = "web", .terminal = true},
-                                  User{.uid = 33, .gid = 34, .additional_gids = {34}, .name = "web", .home = "/"}, Host());
+  auto process = BuildExecProcess(
+      *spec,
+      {.args = {"id"},
+       .env = {"A=2", "C=3"},
+       .working_dir = "/tmp",
+       .user = "web",
+       .terminal = true},
+      User{.uid = 33, .gid = 34, .additional_gids = {34}, .name = "web", .home = "/"}, Host());
   ASSERT_TRUE(process.ok()) << process.status();
   EXPECT_EQ(process->args, std::vector<std::string>{"id"});
-  EXPECT_EQ(process->env, (std::vector<std::string>{"TERM=xterm", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                                                    "HOSTNAME=0123456789ab", "A=2", "C=3"}));
+  EXPECT_EQ(process->env,
+            (std::vector<std::string>{
+                "TERM=xterm", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                "HOSTNAME=0123456789ab", "A=2", "C=3"}));
   EXPECT_EQ(process->cwd, "/tmp");
   EXPECT_EQ(process->uid, 33u);
   EXPECT_TRUE(process->terminal);
@@ -320,10 +357,12 @@ TEST(BuildExecProcessTest, TakesOverWhatConfinesTheContainer) {
   EXPECT_TRUE(process->effective.empty());
   EXPECT_EQ(process->rlimits.size(), 1u);
 
-  auto privileged = BuildExecProcess(*spec, {.args = {"id"}, .privileged = true}, std::nullopt, Host());
+  auto privileged =
+      BuildExecProcess(*spec, {.args = {"id"}, .privileged = true}, std::nullopt, Host());
   ASSERT_TRUE(privileged.ok());
   EXPECT_EQ(privileged->effective.size(), 41u);
-  EXPECT_EQ(BuildExecProcess(*spec, {}, std::nullopt, Host()).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(BuildExecProcess(*spec, {}, std::nullopt, Host()).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(HostFactsTest, ProbeSeesThisMachine) {

@@ -17,6 +17,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -42,20 +43,25 @@ absl::Status ReadUserFile(int root_fd, const char* path, std::string& out) {
     return ErrnoToStatus(errno, absl::StrCat("/", path, " of the image"));
   }
   struct stat st {};
-  if (fstat(handle.get(), &st) != 0) return ErrnoToStatus(errno, absl::StrCat("/", path, " of the image"));
+  if (fstat(handle.get(), &st) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("/", path, " of the image"));
   if (!S_ISREG(st.st_mode)) {
-    return absl::FailedPreconditionError(absl::StrCat("/", path, " of the image is not a regular file"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("/", path, " of the image is not a regular file"));
   }
   if (st.st_size > kMaxUserFileBytes) {
     return absl::FailedPreconditionError(absl::StrCat("/", path, " of the image has ", st.st_size,
-                                                      " bytes, more than the ", kMaxUserFileBytes, " accepted"));
+                                                      " bytes, more than the ", kMaxUserFileBytes,
+                                                      " accepted"));
   }
-  UniqueFd fd(open(absl::StrCat("/proc/self/fd/", handle.get()).c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  UniqueFd fd(open(absl::StrCat("/proc/self/fd/", handle.get()).c_str(),
+                   O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!fd.valid()) return ErrnoToStatus(errno, absl::StrCat("open /", path, " of the image"));
   out.resize(static_cast<size_t>(st.st_size));
   size_t have = 0;
   while (have < out.size()) {
-    const ssize_t n = pread(fd.get(), out.data() + have, out.size() - have, static_cast<off_t>(have));
+    const ssize_t n =
+        pread(fd.get(), out.data() + have, out.size() - have, static_cast<off_t>(have));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) {
       out.clear();
@@ -69,12 +75,14 @@ absl::Status ReadUserFile(int root_fd, const char* path, std::string& out) {
 }
 
 bool AllDigits(absl::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
 // Strict: what one reader takes for 0 and another for a name must be neither.
 std::optional<uint32_t> ParseId(absl::string_view text) {
-  if (!AllDigits(text) || text.size() > 10 || (text.size() > 1 && text[0] == '0')) return std::nullopt;
+  if (!AllDigits(text) || text.size() > 10 || (text.size() > 1 && text[0] == '0'))
+    return std::nullopt;
   uint64_t value = 0;
   for (char c : text) value = value * 10 + static_cast<uint64_t>(c - '0');
   if (value > kMaxId) return std::nullopt;
@@ -123,7 +131,8 @@ void ForEachPasswd(absl::string_view text, Visit visit) {
     const std::optional<uint32_t> uid = ParseId(fields[2]);
     const std::optional<uint32_t> gid = ParseId(fields[3]);
     if (!IsName(fields[0]) || !uid.has_value() || !gid.has_value()) continue;
-    if (visit(Passwd{fields[0], *uid, *gid, fields.size() > 5 ? fields[5] : absl::string_view()})) return;
+    if (visit(Passwd{fields[0], *uid, *gid, fields.size() > 5 ? fields[5] : absl::string_view()}))
+      return;
   }
 }
 
@@ -150,7 +159,8 @@ absl::Status Malformed(absl::string_view kind, absl::string_view text) {
     return absl::InvalidArgumentError(
         absl::StrCat(kind, " \"", text, "\": numbers are 0 to ", kMaxId, " without leading zeros"));
   }
-  return absl::InvalidArgumentError(absl::StrCat(kind, " \"", text, "\": neither a name nor a number"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(kind, " \"", text, "\": neither a name nor a number"));
 }
 
 absl::StatusOr<uint32_t> ResolveGroup(const UserDatabase& database, absl::string_view text) {
@@ -164,7 +174,8 @@ absl::StatusOr<uint32_t> ResolveGroup(const UserDatabase& database, absl::string
     return true;
   });
   if (!found.has_value()) {
-    return absl::NotFoundError(absl::StrCat("group \"", text, "\": no matching entry in /etc/group of the image"));
+    return absl::NotFoundError(
+        absl::StrCat("group \"", text, "\": no matching entry in /etc/group of the image"));
   }
   return *found;
 }
@@ -229,7 +240,8 @@ absl::StatusOr<User> ResolveUser(const UserDatabase& database, absl::string_view
     gids.insert(gid);
   }
   if (gids.size() > kMaxGroups) {
-    return absl::InvalidArgumentError(absl::StrCat("user \"", spec, "\": member of more than ", kMaxGroups, " groups"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("user \"", spec, "\": member of more than ", kMaxGroups, " groups"));
   }
   user.additional_gids.assign(gids.begin(), gids.end());
   return user;

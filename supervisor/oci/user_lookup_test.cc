@@ -6,9 +6,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry::oci {
 namespace {
@@ -40,14 +41,19 @@ UserDatabase Sample() {
 TEST(UserLookupTest, EmptyMeansRoot) {
   auto user = ResolveUser(Sample(), "");
   ASSERT_TRUE(user.ok()) << user.status();
-  EXPECT_EQ(*user, (User{.uid = 0, .gid = 0, .additional_gids = {0}, .name = "root", .home = "/root"}));
+  EXPECT_EQ(*user,
+            (User{.uid = 0, .gid = 0, .additional_gids = {0}, .name = "root", .home = "/root"}));
 }
 
 TEST(UserLookupTest, NameBringsGroupHomeAndSupplementaryGroups) {
   for (const char* spec : {"web", "33"}) {
     auto user = ResolveUser(Sample(), spec);
     ASSERT_TRUE(user.ok()) << user.status();
-    EXPECT_EQ(*user, (User{.uid = 33, .gid = 34, .additional_gids = {6, 34, 50}, .name = "web", .home = "/var/www"}));
+    EXPECT_EQ(*user, (User{.uid = 33,
+                           .gid = 34,
+                           .additional_gids = {6, 34, 50},
+                           .name = "web",
+                           .home = "/var/www"}));
   }
 }
 
@@ -70,8 +76,28 @@ TEST(UserLookupTest, UnknownNumberIsTakenAsItIs) {
 }
 
 TEST(UserLookupTest, NeverBecomesRootByAccident) {
-  for (const char* spec : {"-1", "2147483648", "4294967295", "4294967296", "00", "007", "01000", "+0", " 5", "5 ", "0x10", "0X0",
-                           "18446744073709551616", "1e3", "0.0", ":", ":0", "root\n", "\troot", "ro:ot:0", "a/b", ""
+  for (const char* spec : {"-1",
+                           "2147483648",
+                           "4294967295",
+                           "4294967296",
+                           "00",
+                           "007",
+                           "01000",
+                           "+0",
+                           " 5",
+                           "5 ",
+                           "0x10",
+                           "0X0",
+                           "18446744073709551616",
+                           "1e3",
+                           "0.0",
+                           ":",
+                           ":0",
+                           "root\n",
+                           "\troot",
+                           "ro:ot:0",
+                           "a/b",
+                           ""
                            "99999999999999999999999999999999999999999"}) {
     auto user = ResolveUser(Sample(), spec);
     EXPECT_FALSE(user.ok()) << "\"" << spec << "\" became uid " << user->uid;
