@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/byte_stream.h"
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
@@ -30,7 +31,8 @@ class CancelToken;
 namespace gantry::distribution {
 
 // `entry` is the path in the archive; bytes of it so far.
-using ArchiveProgressFn = std::function<void(absl::string_view entry, int64_t offset_bytes, int64_t total_bytes)>;
+using ArchiveProgressFn =
+    std::function<void(absl::string_view entry, int64_t offset_bytes, int64_t total_bytes)>;
 
 struct ImportOptions {
   // Which of a multi-platform image must be complete; others may be missing from the archive.
@@ -43,6 +45,7 @@ struct ImportOptions {
   std::string digest_base_name;
   // Store docker archive layers that are plain tars as gzip. Off: as they are, which is faster.
   bool compress = false;
+  bool sync_blobs = true;  // false: the caller makes the store durable before it records an image
   int64_t max_archive_bytes = int64_t{1} << 42;  // after decompression
 };
 
@@ -58,8 +61,10 @@ struct ImportedImage {
 //   kFailedPrecondition  a manifest points at a blob that is neither in the archive nor in the store, or at a foreign layer;
 //                        image and blob are named
 //   kResourceExhausted   disk full or a limit
-absl::StatusOr<std::vector<ImportedImage>> ImportArchive(ByteSource& archive, content::Store& store, LayerSink* sink,
-                                                         const ImportOptions& options, CancelToken& cancel,
+absl::StatusOr<std::vector<ImportedImage>> ImportArchive(ByteSource& archive, content::Store& store,
+                                                         LayerSink* sink,
+                                                         const ImportOptions& options,
+                                                         CancelToken& cancel,
                                                          const ArchiveProgressFn& progress);
 
 // What to unpack for one image on this host.
@@ -70,8 +75,9 @@ struct RunnableImage {
   std::vector<content::Digest> diff_ids;
 };
 
-// Walks from an index or manifest to the best match. kNotFound: no platform fits (those that exist are named), or a blob
-// is not in the store.
+// Walks from an index or manifest to the best match.
+//   kNotFound         no platform fits (those that exist are named), or a blob is not in the store
+//   kInvalidArgument  a malformed document, or layers and diff ids that differ in number
 absl::StatusOr<RunnableImage> FindRunnable(content::Store& store, const content::Descriptor& target,
                                            const oci::PlatformMatcher& platforms);
 
@@ -87,8 +93,9 @@ struct ExportOptions {
 };
 
 // kNotFound: a blob is not in the store, or no platform matches; nothing was written then. Errors of `out` are returned.
-absl::Status ExportArchive(content::Store& store, const std::vector<ExportImage>& images, const ExportOptions& options,
-                           ByteSink& out, CancelToken& cancel, const ArchiveProgressFn& progress);
+absl::Status ExportArchive(content::Store& store, const std::vector<ExportImage>& images,
+                           const ExportOptions& options, ByteSink& out, CancelToken& cancel,
+                           const ArchiveProgressFn& progress);
 
 }  // namespace gantry::distribution
 

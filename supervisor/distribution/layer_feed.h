@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "absl/strings/string_view.h"
+
 #include "content-store/descriptor.h"
 
 namespace gantry::distribution {
@@ -31,7 +32,8 @@ class LayerSink {
   // `layer` names what is coming: for a pull its digest, for an import at least its media type (the digest may be empty).
   // `diff_id` is set when the image's configuration is known already.
   // Null: nobody wants the bytes (present already, being unpacked by another, or no layer at all).
-  virtual std::unique_ptr<LayerFeed> OpenFeed(const content::Descriptor& layer, const content::Digest& diff_id) = 0;
+  virtual std::unique_ptr<LayerFeed> OpenFeed(const content::Descriptor& layer,
+                                              const content::Digest& diff_id) = 0;
 };
 
 }  // namespace gantry::distribution

@@ -20,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
 #include "snapshotter/snapshotter.h"
@@ -38,12 +39,13 @@ struct UnpackProgress {
   int64_t offset_bytes = 0;  // of the compressed layer
   int64_t total_bytes = 0;   // 0: unknown
 };
-using UnpackProgressFn = std::function<void(const UnpackProgress&)>;  // called from several threads, one at a time
+using UnpackProgressFn =
+    std::function<void(const UnpackProgress&)>;  // called from several threads, one at a time
 
 struct UnpackerOptions {
-  bool rebase = true;              // the snapshotter accepts a parent at commit
-  int parallel_layers = 2;         // unpacking at once, over all sessions
-  int64_t feed_buffer_bytes = 8 << 20;  // of each layer being unpacked while it arrives
+  int parallel_layers = 2;                      // unpacking at once, over all sessions
+  int64_t feed_buffer_bytes = 8 << 20;          // of each layer being unpacked while it arrives
+  int64_t total_feed_buffer_bytes = 32 << 20;   // of all together
   int64_t max_layer_bytes = int64_t{64} << 30;  // uncompressed
   int64_t max_layer_entries = 5000000;
 };
@@ -62,7 +64,7 @@ struct UnpackResult {
   int layers_present = 0;
 };
 
-// Feeds first (in any order, from any thread), then Finish once per image. Thread-safe.
+// Feeds first (in any order, from any thread), then Finish once per image. Feeds end before the session does. Thread-safe.
 class UnpackSession : public LayerSink {
  public:
   // Drops what no Finish has claimed.
@@ -70,16 +72,17 @@ class UnpackSession : public LayerSink {
 
   // Tells which layers belong together, base first, before they arrive, so that work can be shared and what exists skipped.
   // May be left out.
-  virtual void Expect(const std::vector<content::Descriptor>& layers, const std::vector<content::Digest>& diff_ids) = 0;
+  virtual void Expect(const std::vector<content::Descriptor>& layers,
+                      const std::vector<content::Digest>& diff_ids) = 0;
 
-  // Unpacks what has not been fed, waits for what is being unpacked, commits the chain and labels the blob `config` as
-  // referring to it (unless `config` is empty).
+  // Unpacks what has not been fed, waits for what is being unpacked, commits the chain, labels the blob `config` as
+  // referring to it (unless `config` is empty) and each layer with its diff id.
   //   kInvalidArgument     layers and diff ids do not match in number
   //   kDataLoss            a layer is damaged or does not have its diff id; its digest is named
   //   kNotFound            a layer is not in the store
   //   kResourceExhausted   disk full, or a limit of UnpackerOptions
   //   kCancelled, kDeadlineExceeded
-  // After a failure the layers that are complete stay usable for the next attempt.
+  // After a failure the layers below the failed one stay, committed, for the next attempt.
   virtual absl::StatusOr<UnpackResult> Finish(const content::Digest& config,
                                               const std::vector<content::Descriptor>& layers,
                                               const std::vector<content::Digest>& diff_ids) = 0;
@@ -93,16 +96,18 @@ class Unpacker {
   Unpacker& operator=(const Unpacker&) = delete;
 
   // `cancel` and what `target` points at outlive the session. `progress` may be null.
-  std::unique_ptr<UnpackSession> Start(const UnpackTarget& target, CancelToken& cancel, UnpackProgressFn progress);
+  std::unique_ptr<UnpackSession> Start(const UnpackTarget& target, CancelToken& cancel,
+                                       UnpackProgressFn progress);
 
   // Reads manifest and config of `manifest` (not an index) from the store and unpacks it, without feeding.
-  absl::StatusOr<UnpackResult> UnpackImage(const UnpackTarget& target, const content::Descriptor& manifest,
-                                           CancelToken& cancel, UnpackProgressFn progress);
+  absl::StatusOr<UnpackResult> UnpackImage(const UnpackTarget& target,
+                                           const content::Descriptor& manifest, CancelToken& cancel,
+                                           UnpackProgressFn progress);
 
  private:
-  class Shared;
+  struct Shared;
   class Session;
-  std::shared_ptr<Shared> shared_;  // with worker threads that outlive a cancelled session for a moment
+  const std::unique_ptr<Shared> shared_;
 };
 
 }  // namespace gantry::distribution
