@@ -1,0 +1,539 @@
+#include "supervisor/api/gantry/containers.h"
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "base/executor.h"
+#include "base/status_macros.h"
+#include "proto/gantry/v1/containers.grpc.pb.h"
+#include "supervisor/api/gantry/attach_reactor.h"
+#include "supervisor/api/gantry/call.h"
+#include "supervisor/api/gantry/work_stream.h"
+#include "supervisor/api/grpc_status.h"
+#include "supervisor/core/container_service.h"
+#include "supervisor/core/log_reader.h"
+
+namespace gantry::api::gantry_v1 {
+namespace {
+
+constexpr absl::Duration kStatsPeriod = absl::Seconds(1);
+constexpr size_t kLogBatchBytes = 64 << 10;
+
+absl::Time FromProto(const google::protobuf::Timestamp& t) {
+  return absl::FromUnixSeconds(t.seconds()) + absl::Nanoseconds(t.nanos());
+}
+
+void ToProto(absl::Time time, google::protobuf::Timestamp* t) {
+  t->set_seconds(absl::ToUnixSeconds(time));
+  t->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(t->seconds()))));
+}
+
+// Answers a unary call from what core returned.
+template <class T>
+grpc::Status Answer(absl::StatusOr<T> result, T* response) {
+  if (!result.ok()) return ToGrpc(result.status());
+  *response = *std::move(result);
+  return grpc::Status::OK;
+}
+
+v1::AttachInput::Open AttachAll(const std::string& container, const v1::ContainerConfig& config) {
+  v1::AttachInput::Open open;
+  open.set_container(container);
+  open.set_stdin(config.attach_stdin());
+  open.set_stdout(config.attach_stdout());
+  open.set_stderr(config.attach_stderr());
+  return open;
+}
+
+class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
+ public:
+  using AttachReactor::AttachReactor;
+
+ protected:
+  void Begin(const v1::RunInput& input) override {
+    const v1::RunInput::Open& open = input.open();
+    v1::CreateContainerRequest create;
+    create.set_name(open.name());
+    *create.mutable_config() = open.config();
+    auto created = containers_.Create(call(), create);
+    if (!created.ok()) return End(created.status());
+    id_ = created->id();
+    v1::RunOutput output;
+    *output.mutable_created() = *std::move(created);
+    Send(std::move(output));
+    const absl::Status status = open.detach() ? StartDetached() : StartConnected(open.config());
+    if (status.ok()) return;
+    if (open.config().auto_remove()) RemoveFailed();
+    End(status);
+  }
+
+  void Exited(const v1::ProcessExited& exited) override {
+    // Whoever hears of the exit finds it in the records, and the container gone if that was asked for. The call's own token may be
+    // cancelled by now: that is no reason to leave the records behind.
+    core::CallContext context = call();
+    context.cancel = nullptr;
+    const absl::StatusOr<bool> removed = containers_.SettleExit(context, id_);
+    v1::RunOutput output;
+    *output.mutable_exited() = exited;
+    Send(std::move(output));
+    if (removed.ok() && *removed) {
+      v1::RunOutput gone;
+      gone.set_removed(true);
+      Send(std::move(gone));
+    }
+    End(absl::OkStatus());
+  }
+
+  void Signal(const std::string& signal) override {
+    // The process may have ended meanwhile; its exit tells.
+    (void)containers_.Kill(call(), id_, signal);
+  }
+
+ private:
+  absl::Status StartDetached() {
+    v1::StartContainerRequest request;
+    request.set_container(id_);
+    GANTRY_RETURN_IF_ERROR(containers_.Start(call(), request).status());
+    v1::RunOutput output;
+    output.mutable_started();
+    Send(std::move(output));
+    End(absl::OkStatus());
+    return absl::OkStatus();
+  }
+
+  absl::Status StartConnected(const v1::ContainerConfig& config) {
+    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<runtime::AttachStream> stream,
+                            containers_.AttachForStart(call(), id_, AttachAll(id_, config), this));
+    absl::Status status = WaitAttached();
+    if (status.ok()) {
+      v1::RunOutput output;
+      output.mutable_attached();
+      Send(std::move(output));
+      absl::StatusOr<int32_t> pid = containers_.StartAttached(call(), id_);
+      if (pid.ok()) {
+        v1::RunOutput started;
+        started.mutable_started()->set_pid(*pid);
+        Send(std::move(started));
+        Connected(std::move(stream));
+        return absl::OkStatus();
+      }
+      status = pid.status();
+    }
+    stream.reset();
+    containers_.AbandonAttached(call(), id_);
+    return status;
+  }
+
+  void RemoveFailed() {
+    v1::RemoveContainerRequest request;
+    request.set_container(id_);
+    request.set_force(true);
+    core::CallContext context = call();
+    context.cancel = nullptr;
+    (void)containers_.Remove(context, request);
+  }
+
+  std::string id_;  // set in Begin(), before anything else can ask
+};
+
+class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::AttachOutput> {
+ public:
+  using AttachReactor::AttachReactor;
+
+ protected:
+  void Begin(const v1::AttachInput& input) override {
+    const v1::AttachInput::Open& open = input.open();
+    auto id = containers_.ResolveId(call(), open.container());
+    if (!id.ok()) return End(id.status());
+    id_ = *std::move(id);
+    auto stream = open.start() ? containers_.AttachForStart(call(), id_, open, this) : containers_.Attach(call(), open, this);
+    if (!stream.ok()) return End(stream.status());
+    absl::Status status = WaitAttached();
+    if (status.ok() && open.logs() && !open.start()) status = SendLogs(open);
+    if (status.ok()) {
+      v1::AttachOutput output;
+      output.mutable_attached();
+      Send(std::move(output));
+    }
+    if (status.ok() && open.start()) {
+      absl::StatusOr<int32_t> pid = containers_.StartAttached(call(), id_);
+      status = pid.status();
+      if (pid.ok()) {
+        v1::AttachOutput started;
+        started.mutable_started()->set_pid(*pid);
+        Send(std::move(started));
+      }
+    }
+    if (status.ok()) return Connected(*std::move(stream));
+    stream->reset();
+    if (open.start()) containers_.AbandonAttached(call(), id_);
+    End(status);
+  }
+
+  void Exited(const v1::ProcessExited& exited) override {
+    core::CallContext context = call();
+    context.cancel = nullptr;
+    (void)containers_.SettleExit(context, id_);
+    v1::AttachOutput output;
+    *output.mutable_exited() = exited;
+    Send(std::move(output));
+    End(absl::OkStatus());
+  }
+
+  void Signal(const std::string& signal) override { (void)containers_.Kill(call(), id_, signal); }
+
+ private:
+  absl::Status SendLogs(const v1::AttachInput::Open& open) {
+    GANTRY_ASSIGN_OR_RETURN(std::string path, containers_.LogPath(call(), id_));
+    core::LogQuery query;
+    query.want_stdout = open.stdout();
+    query.want_stderr = open.stderr();
+    query.until = absl::Now();
+    query.cancel = &cancel_;
+    return core::ReadLog(path, query, [this](const core::LogEntry& entry) {
+      v1::AttachOutput output;
+      entry.is_stderr ? output.set_stderr(entry.text) : output.set_stdout(entry.text);
+      return SendWhenRoom(std::move(output));
+    });
+  }
+
+  std::string id_;
+};
+
+class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
+ public:
+  using AttachReactor::AttachReactor;
+
+ protected:
+  void Begin(const v1::ExecInput& input) override {
+    const v1::ExecInput::Open& open = input.open();
+    container_ = open.container();
+    auto started = containers_.Exec(call(), open, open.detach() ? nullptr : this);
+    if (!started.ok()) return End(started.status());
+    exec_id_ = started->exec_id;
+    v1::ExecOutput output;
+    output.mutable_started()->set_exec_id(exec_id_);
+    output.mutable_started()->set_pid(started->pid);
+    Send(std::move(output));
+    if (open.detach()) return End(absl::OkStatus());
+    Connected(std::move(started->stream));
+  }
+
+  void Exited(const v1::ProcessExited& exited) override {
+    v1::ExecOutput output;
+    *output.mutable_exited() = exited;
+    Send(std::move(output));
+    End(absl::OkStatus());
+  }
+
+  void Signal(const std::string& signal) override {
+    (void)containers_.SignalExec(call(), container_, exec_id_, signal);
+  }
+
+ private:
+  std::string container_;
+  std::string exec_id_;
+};
+
+// Waits without a thread.
+class WaitReactor final : public grpc::ServerUnaryReactor {
+ public:
+  static WaitReactor* Start(grpc::CallbackServerContext* context, core::ContainerService& containers,
+                            const v1::WaitContainerRequest& request, v1::WaitContainerResponse* response) {
+    auto reactor = std::make_shared<WaitReactor>(context);
+    reactor->self_ = reactor;
+    reactor->StartSendInitialMetadata();
+    std::weak_ptr<WaitReactor> weak = reactor;
+    std::function<void()> give_up =
+        containers.WaitAsync(reactor->call_, request, [weak, response](absl::StatusOr<v1::WaitContainerResponse> answer) {
+          const std::shared_ptr<WaitReactor> waiting = weak.lock();
+          if (waiting != nullptr) waiting->Answered(std::move(answer), response);
+        });
+    WaitReactor* const raw = reactor.get();
+    bool cancelled;
+    {
+      absl::MutexLock lock(&raw->mu_);
+      cancelled = raw->cancelled_;
+      if (!raw->answered_ && !cancelled) raw->give_up_ = std::move(give_up);
+    }
+    if (cancelled && give_up) give_up();
+    return raw;
+  }
+
+  explicit WaitReactor(grpc::CallbackServerContext* context) : call_(MakeCallContext(*context, nullptr)) {}
+
+  void OnSendInitialMetadataDone(bool ok) override {}
+
+  void OnCancel() override {
+    std::function<void()> give_up;
+    {
+      absl::MutexLock lock(&mu_);
+      cancelled_ = true;
+      give_up = std::exchange(give_up_, nullptr);
+    }
+    if (give_up) give_up();
+  }
+
+  void OnDone() override { auto last = std::move(self_); }
+
+ private:
+  void Answered(absl::StatusOr<v1::WaitContainerResponse> answer, v1::WaitContainerResponse* response) {
+    std::function<void()> unused;
+    {
+      absl::MutexLock lock(&mu_);
+      if (std::exchange(answered_, true)) return;
+      unused = std::exchange(give_up_, nullptr);
+      if (answer.ok()) *response = *answer;
+    }
+    Finish(ToGrpc(answer.status()));
+  }
+
+  const core::CallContext call_;
+  std::shared_ptr<WaitReactor> self_;  // until gRPC is done
+  absl::Mutex mu_;
+  std::function<void()> give_up_ ABSL_GUARDED_BY(mu_);
+  bool answered_ ABSL_GUARDED_BY(mu_) = false;
+  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+bool MergeLogs(v1::LogsResponse& last, v1::LogsResponse& next) {
+  if (last.ByteSizeLong() > kLogBatchBytes) return false;
+  for (auto& entry : *next.mutable_entries()) *last.add_entries() = std::move(entry);
+  return true;
+}
+
+using Base = v1::Containers::WithCallbackMethod_Run<v1::Containers::WithCallbackMethod_Attach<
+    v1::Containers::WithCallbackMethod_Exec<v1::Containers::WithCallbackMethod_Wait<
+        v1::Containers::WithCallbackMethod_Stats<v1::Containers::WithCallbackMethod_Logs<
+            v1::Containers::WithCallbackMethod_CopyFrom<v1::Containers::WithCallbackMethod_Export<
+                v1::Containers::Service>>>>>>>>;
+
+class ContainersDoor final : public Base {
+ public:
+  ContainersDoor(core::ContainerService& containers, Executor& work, Executor& followers)
+      : containers_(containers), work_(work), followers_(followers) {}
+
+  grpc::Status Create(grpc::ServerContext* context, const v1::CreateContainerRequest* request,
+                      v1::CreateContainerResponse* response) override {
+    return Answer(containers_.Create(Call(*context), *request), response);
+  }
+  grpc::Status Start(grpc::ServerContext* context, const v1::StartContainerRequest* request,
+                     v1::StartContainerResponse* response) override {
+    return Answer(containers_.Start(Call(*context), *request), response);
+  }
+  grpc::Status Stop(grpc::ServerContext* context, const v1::StopContainerRequest* request,
+                    v1::StopContainerResponse* response) override {
+    return Answer(containers_.Stop(Call(*context), *request), response);
+  }
+  grpc::Status Kill(grpc::ServerContext* context, const v1::KillContainerRequest* request,
+                    v1::KillContainerResponse* response) override {
+    return ToGrpc(containers_.Kill(Call(*context), request->container(), request->signal()));
+  }
+  grpc::Status Restart(grpc::ServerContext* context, const v1::RestartContainerRequest* request,
+                       v1::RestartContainerResponse* response) override {
+    return ToGrpc(containers_.Restart(Call(*context), *request));
+  }
+  grpc::Status Pause(grpc::ServerContext* context, const v1::PauseContainerRequest* request,
+                     v1::PauseContainerResponse* response) override {
+    return ToGrpc(containers_.Pause(Call(*context), request->container()));
+  }
+  grpc::Status Unpause(grpc::ServerContext* context, const v1::UnpauseContainerRequest* request,
+                       v1::UnpauseContainerResponse* response) override {
+    return ToGrpc(containers_.Unpause(Call(*context), request->container()));
+  }
+  grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context, const v1::WaitContainerRequest* request,
+                                 v1::WaitContainerResponse* response) override {
+    return WaitReactor::Start(context, containers_, *request, response);
+  }
+  grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveContainerRequest* request,
+                      v1::RemoveContainerResponse* response) override {
+    return Answer(containers_.Remove(Call(*context), *request), response);
+  }
+  grpc::Status Rename(grpc::ServerContext* context, const v1::RenameContainerRequest* request,
+                      v1::RenameContainerResponse* response) override {
+    return ToGrpc(containers_.Rename(Call(*context), request->container(), request->new_name()));
+  }
+  grpc::Status Update(grpc::ServerContext* context, const v1::UpdateContainerRequest* request,
+                      v1::UpdateContainerResponse* response) override {
+    return Answer(containers_.Update(Call(*context), *request), response);
+  }
+  grpc::Status Prune(grpc::ServerContext* context, const v1::PruneContainersRequest* request,
+                     v1::PruneContainersResponse* response) override {
+    return Answer(containers_.Prune(Call(*context), *request), response);
+  }
+  grpc::Status List(grpc::ServerContext* context, const v1::ListContainersRequest* request,
+                    v1::ListContainersResponse* response) override {
+    return Answer(containers_.List(Call(*context), *request), response);
+  }
+  grpc::Status Inspect(grpc::ServerContext* context, const v1::InspectContainerRequest* request,
+                       v1::InspectContainerResponse* response) override {
+    return Answer(containers_.Inspect(Call(*context), request->container(), request->size()), response->mutable_container());
+  }
+  grpc::Status Top(grpc::ServerContext* context, const v1::TopRequest* request, v1::TopResponse* response) override {
+    return Answer(containers_.Top(Call(*context), *request), response);
+  }
+  grpc::Status Diff(grpc::ServerContext* context, const v1::DiffRequest* request, v1::DiffResponse* response) override {
+    return Answer(containers_.Diff(Call(*context), request->container()), response);
+  }
+  grpc::Status Resize(grpc::ServerContext* context, const v1::ResizeRequest* request, v1::ResizeResponse* response) override {
+    return ToGrpc(containers_.Resize(Call(*context), *request));
+  }
+  grpc::Status StatPath(grpc::ServerContext* context, const v1::StatPathRequest* request,
+                        v1::StatPathResponse* response) override {
+    return Answer(containers_.StatPath(Call(*context), *request), response->mutable_stat());
+  }
+  grpc::Status Commit(grpc::ServerContext* context, const v1::CommitRequest* request, v1::CommitResponse* response) override {
+    return Answer(containers_.Commit(Call(*context), *request), response);
+  }
+
+  grpc::ServerBidiReactor<v1::RunInput, v1::RunOutput>* Run(grpc::CallbackServerContext* context) override {
+    return OpenReactor<RunReactor>(context);
+  }
+  grpc::ServerBidiReactor<v1::AttachInput, v1::AttachOutput>* Attach(grpc::CallbackServerContext* context) override {
+    return OpenReactor<ContainerAttachReactor>(context);
+  }
+  grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* Exec(grpc::CallbackServerContext* context) override {
+    return OpenReactor<ExecReactor>(context);
+  }
+
+  grpc::ServerWriteReactor<v1::StatsResponse>* Stats(grpc::CallbackServerContext* context,
+                                                     const v1::StatsRequest* request) override {
+    return WorkStream<v1::StatsResponse>::Start(
+        context, followers_, [this, request = *request](const core::CallContext& call, Emitter<v1::StatsResponse>& out) {
+          std::map<std::string, v1::ContainerStats> previous;
+          // A rate needs two samples: the first only begins it.
+          bool first = true;
+          while (true) {
+            GANTRY_ASSIGN_OR_RETURN(v1::StatsResponse sample, containers_.Stats(call, request, previous));
+            if (!first || !request.once()) GANTRY_RETURN_IF_ERROR(out.Send(std::move(sample)));
+            if (!first && request.once()) return absl::OkStatus();
+            first = false;
+            GANTRY_RETURN_IF_ERROR(call.cancel->Sleep(kStatsPeriod));
+          }
+        });
+  }
+
+  grpc::ServerWriteReactor<v1::LogsResponse>* Logs(grpc::CallbackServerContext* context, const v1::LogsRequest* request) override {
+    return WorkStream<v1::LogsResponse>::Start(
+        context, request->follow() ? followers_ : work_,
+        [this, request = *request](const core::CallContext& call, Emitter<v1::LogsResponse>& out) {
+          return SendLogs(call, request, out);
+        });
+  }
+
+  grpc::ServerWriteReactor<v1::CopyFromResponse>* CopyFrom(grpc::CallbackServerContext* context,
+                                                           const v1::CopyFromRequest* request) override {
+    return WorkStream<v1::CopyFromResponse>::Start(
+        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::CopyFromResponse>& out) {
+          EmitterSink<v1::CopyFromResponse> sink(out, [](std::string bytes) {
+            v1::CopyFromResponse response;
+            response.set_data(std::move(bytes));
+            return response;
+          });
+          GANTRY_RETURN_IF_ERROR(containers_.CopyFrom(
+              call, request,
+              [&out](const v1::PathStat& stat) {
+                v1::CopyFromResponse response;
+                *response.mutable_stat() = stat;
+                return out.Send(std::move(response));
+              },
+              sink));
+          return sink.Flush();
+        });
+  }
+
+  grpc::Status CopyTo(grpc::ServerContext* context, grpc::ServerReader<v1::CopyToRequest>* reader,
+                      v1::CopyToResponse* response) override {
+    v1::CopyToRequest open;
+    if (!reader->Read(&open) || !open.has_open()) {
+      return ToGrpc(absl::InvalidArgumentError("the first message must be `open`"));
+    }
+    UploadSource source(reader);
+    return ToGrpc(containers_.CopyTo(Call(*context), open.open(), source));
+  }
+
+  grpc::ServerWriteReactor<v1::ExportResponse>* Export(grpc::CallbackServerContext* context,
+                                                       const v1::ExportRequest* request) override {
+    return WorkStream<v1::ExportResponse>::Start(
+        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::ExportResponse>& out) {
+          EmitterSink<v1::ExportResponse> sink(out, [](std::string bytes) {
+            v1::ExportResponse response;
+            response.set_data(std::move(bytes));
+            return response;
+          });
+          GANTRY_RETURN_IF_ERROR(containers_.Export(call, request.container(), sink));
+          return sink.Flush();
+        });
+  }
+
+ private:
+  // The bytes of a client stream.
+  class UploadSource final : public ByteSource {
+   public:
+    explicit UploadSource(grpc::ServerReader<v1::CopyToRequest>* reader) : reader_(reader) {}
+    absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
+      while (offset_ == message_.data().size()) {
+        offset_ = 0;
+        if (!reader_->Read(&message_)) {
+          message_.Clear();
+          return 0;
+        }
+      }
+      const size_t taken = message_.data().copy(buffer, n, offset_);
+      offset_ += taken;
+      return taken;
+    }
+
+   private:
+    grpc::ServerReader<v1::CopyToRequest>* const reader_;
+    v1::CopyToRequest message_;
+    size_t offset_ = 0;
+  };
+
+  template <class Reactor>
+  Reactor* OpenReactor(grpc::CallbackServerContext* context) {
+    auto reactor = std::make_shared<Reactor>(context, containers_, work_);
+    reactor->Open();
+    return reactor.get();
+  }
+
+  absl::Status SendLogs(const core::CallContext& call, const v1::LogsRequest& request, Emitter<v1::LogsResponse>& out) {
+    if (!request.stdout() && !request.stderr()) {
+      return absl::InvalidArgumentError("logs: neither stdout nor stderr is asked for");
+    }
+    GANTRY_ASSIGN_OR_RETURN(std::string id, containers_.ResolveId(call, request.container()));
+    GANTRY_ASSIGN_OR_RETURN(std::string path, containers_.LogPath(call, id));
+    core::LogQuery query;
+    query.want_stdout = request.stdout();
+    query.want_stderr = request.stderr();
+    if (request.has_since()) query.since = FromProto(request.since());
+    if (request.has_until()) query.until = FromProto(request.until());
+    if (request.has_tail()) query.tail = request.tail();
+    query.follow = request.follow();
+    query.more_may_come = [&] { return containers_.MayWriteLog(call, id); };
+    query.cancel = call.cancel;
+    absl::Status status = core::ReadLog(path, query, [&](const core::LogEntry& entry) {
+      v1::LogsResponse response;
+      v1::LogsResponse::Entry* to = response.add_entries();
+      to->set_stderr(entry.is_stderr);
+      ToProto(entry.at, to->mutable_at());
+      to->set_text(entry.text);
+      return out.SendMerging(std::move(response), MergeLogs);
+    });
+    // A container that was never started has written nothing.
+    return absl::IsNotFound(status) ? absl::OkStatus() : status;
+  }
+
+  core::ContainerService& containers_;
+  Executor& work_;
+  Executor& followers_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> NewContainersDoor(core::ContainerService& containers, Executor& work, Executor& followers) {
+  return std::make_unique<ContainersDoor>(containers, work, followers);
+}
+
+}  // namespace gantry::api::gantry_v1

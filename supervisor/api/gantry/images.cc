@@ -1,0 +1,169 @@
+#include "supervisor/api/gantry/images.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/executor.h"
+#include "base/status_macros.h"
+#include "proto/gantry/v1/images.grpc.pb.h"
+#include "supervisor/api/gantry/call.h"
+#include "supervisor/api/gantry/work_stream.h"
+#include "supervisor/api/grpc_status.h"
+#include "supervisor/core/image_service.h"
+
+namespace gantry::api::gantry_v1 {
+namespace {
+
+template <class T>
+grpc::Status Answer(absl::StatusOr<T> result, T* response) {
+  if (!result.ok()) return ToGrpc(result.status());
+  *response = *std::move(result);
+  return grpc::Status::OK;
+}
+
+// Progress goes out when there is room; its next message is better anyway. Ends of steps are never dropped.
+template <class Response>
+core::ProgressFn ProgressTo(Emitter<Response>& out) {
+  return [&out](const v1::Progress& progress) {
+    Response response;
+    *response.mutable_progress() = progress;
+    const bool running = progress.state() == v1::Progress::DOWNLOADING || progress.state() == v1::Progress::UNPACKING ||
+                         progress.state() == v1::Progress::UPLOADING || progress.state() == v1::Progress::READING ||
+                         progress.state() == v1::Progress::WRITING || progress.state() == v1::Progress::VERIFYING;
+    out.Offer(std::move(response), !running);
+  };
+}
+
+using Base = v1::Images::WithCallbackMethod_Pull<v1::Images::WithCallbackMethod_Push<
+    v1::Images::WithCallbackMethod_Load<v1::Images::WithCallbackMethod_Import<
+        v1::Images::WithCallbackMethod_Save<v1::Images::WithCallbackMethod_Verify<v1::Images::Service>>>>>>;
+
+class ImagesDoor final : public Base {
+ public:
+  ImagesDoor(core::ImageService& images, Executor& work) : images_(images), work_(work) {}
+
+  grpc::Status List(grpc::ServerContext* context, const v1::ListImagesRequest* request,
+                    v1::ListImagesResponse* response) override {
+    return Answer(images_.List(Call(*context), *request), response);
+  }
+  grpc::Status Inspect(grpc::ServerContext* context, const v1::InspectImageRequest* request,
+                       v1::InspectImageResponse* response) override {
+    return Answer(images_.Inspect(Call(*context), *request), response->mutable_image());
+  }
+  grpc::Status History(grpc::ServerContext* context, const v1::ImageHistoryRequest* request,
+                       v1::ImageHistoryResponse* response) override {
+    return Answer(images_.History(Call(*context), *request), response);
+  }
+  grpc::Status Tag(grpc::ServerContext* context, const v1::TagImageRequest* request, v1::TagImageResponse* response) override {
+    return ToGrpc(images_.Tag(Call(*context), *request));
+  }
+  grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveImageRequest* request,
+                      v1::RemoveImageResponse* response) override {
+    return Answer(images_.Remove(Call(*context), *request), response);
+  }
+  grpc::Status Prune(grpc::ServerContext* context, const v1::PruneImagesRequest* request,
+                     v1::PruneImagesResponse* response) override {
+    return Answer(images_.Prune(Call(*context), *request), response);
+  }
+  grpc::Status Login(grpc::ServerContext* context, const v1::LoginRequest* request, v1::LoginResponse* response) override {
+    return Answer(images_.Login(Call(*context), *request), response);
+  }
+  grpc::Status ExplainRegistry(grpc::ServerContext* context, const v1::ExplainRegistryRequest* request,
+                               v1::ExplainRegistryResponse* response) override {
+    return Answer(images_.ExplainRegistry(Call(*context), *request), response);
+  }
+
+  grpc::ServerWriteReactor<v1::PullResponse>* Pull(grpc::CallbackServerContext* context, const v1::PullRequest* request) override {
+    return WorkStream<v1::PullResponse>::Start(
+        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::PullResponse>& out) {
+          GANTRY_ASSIGN_OR_RETURN(v1::PulledImage pulled, images_.Pull(call, request, ProgressTo(out)));
+          v1::PullResponse response;
+          *response.mutable_pulled() = std::move(pulled);
+          return out.Send(std::move(response));
+        });
+  }
+
+  grpc::ServerWriteReactor<v1::PushResponse>* Push(grpc::CallbackServerContext* context, const v1::PushRequest* request) override {
+    return WorkStream<v1::PushResponse>::Start(
+        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::PushResponse>& out) {
+          GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PushedImage> pushed, images_.Push(call, request, ProgressTo(out)));
+          for (v1::PushedImage& image : pushed) {
+            v1::PushResponse response;
+            *response.mutable_pushed() = std::move(image);
+            GANTRY_RETURN_IF_ERROR(out.Send(std::move(response)));
+          }
+          return absl::OkStatus();
+        });
+  }
+
+  grpc::ServerBidiReactor<v1::LoadRequest, v1::LoadResponse>* Load(grpc::CallbackServerContext* context) override {
+    return UploadStream<v1::LoadRequest, v1::LoadResponse>::Start(
+        context, work_,
+        [this](const core::CallContext& call, const v1::LoadRequest& request, ByteSource& archive,
+               Emitter<v1::LoadResponse>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(std::vector<v1::LoadedImage> loaded,
+                                  images_.Load(call, request.open(), archive, ProgressTo(out)));
+          for (v1::LoadedImage& image : loaded) {
+            v1::LoadResponse response;
+            *response.mutable_loaded() = std::move(image);
+            GANTRY_RETURN_IF_ERROR(out.Send(std::move(response)));
+          }
+          return absl::OkStatus();
+        });
+  }
+
+  grpc::ServerBidiReactor<v1::ImportRequest, v1::ImportResponse>* Import(grpc::CallbackServerContext* context) override {
+    return UploadStream<v1::ImportRequest, v1::ImportResponse>::Start(
+        context, work_,
+        [this](const core::CallContext& call, const v1::ImportRequest& request, ByteSource& tar,
+               Emitter<v1::ImportResponse>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(v1::LoadedImage imported, images_.Import(call, request.open(), tar, ProgressTo(out)));
+          v1::ImportResponse response;
+          *response.mutable_imported() = std::move(imported);
+          return out.Send(std::move(response));
+        });
+  }
+
+  grpc::ServerWriteReactor<v1::SaveResponse>* Save(grpc::CallbackServerContext* context, const v1::SaveRequest* request) override {
+    return WorkStream<v1::SaveResponse>::Start(
+        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::SaveResponse>& out) {
+          EmitterSink<v1::SaveResponse> sink(out, [](std::string bytes) {
+            v1::SaveResponse response;
+            response.set_data(std::move(bytes));
+            return response;
+          });
+          GANTRY_RETURN_IF_ERROR(images_.Save(call, request, sink, ProgressTo(out)));
+          return sink.Flush();
+        });
+  }
+
+  grpc::ServerWriteReactor<v1::VerifyResponse>* Verify(grpc::CallbackServerContext* context,
+                                                       const v1::VerifyRequest* request) override {
+    return WorkStream<v1::VerifyResponse>::Start(
+        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::VerifyResponse>& out) {
+          const auto found = [&out](const v1::VerifyResponse::Finding& finding) {
+            v1::VerifyResponse response;
+            *response.mutable_finding() = finding;
+            // A client that has gone cancels the whole; nothing to do about it here.
+            (void)out.Send(std::move(response));
+          };
+          GANTRY_ASSIGN_OR_RETURN(v1::VerifyResponse::Result result, images_.Verify(call, request, found, ProgressTo(out)));
+          v1::VerifyResponse response;
+          *response.mutable_result() = std::move(result);
+          return out.Send(std::move(response));
+        });
+  }
+
+ private:
+  core::ImageService& images_;
+  Executor& work_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> NewImagesDoor(core::ImageService& images, Executor& work) {
+  return std::make_unique<ImagesDoor>(images, work);
+}
+
+}  // namespace gantry::api::gantry_v1

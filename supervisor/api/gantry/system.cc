@@ -1,0 +1,157 @@
+#include "supervisor/api/gantry/system.h"
+
+#include <grpcpp/alarm.h>
+
+#include <optional>
+#include <utility>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "proto/gantry/v1/system.grpc.pb.h"
+#include "supervisor/api/gantry/call.h"
+#include "supervisor/api/grpc_status.h"
+#include "supervisor/core/system_service.h"
+
+namespace gantry::api::gantry_v1 {
+namespace {
+
+template <class T>
+grpc::Status Answer(absl::StatusOr<T> result, T* response) {
+  if (!result.ok()) return ToGrpc(result.status());
+  *response = *std::move(result);
+  return grpc::Status::OK;
+}
+
+// One listener. Events wait in its subscription, which is bounded; no thread waits for them.
+class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
+ public:
+  static EventsReactor* Start(grpc::CallbackServerContext* context, core::SystemService& system, const v1::EventsRequest& request) {
+    auto reactor = std::make_shared<EventsReactor>(context, system, request);
+    reactor->self_ = reactor;
+    reactor->Begin(reactor);
+    return reactor.get();
+  }
+
+  EventsReactor(grpc::CallbackServerContext* context, core::SystemService& system, const v1::EventsRequest& request)
+      : system_(system), request_(request), call_(MakeCallContext(*context, nullptr)) {}
+
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    if (!ok) over_ = true;
+    WriteNext();
+  }
+
+  void OnCancel() override {
+    absl::MutexLock lock(&mu_);
+    over_ = true;
+    WriteNext();
+  }
+
+  void OnDone() override {
+    std::shared_ptr<EventsReactor> last = std::move(self_);
+    if (subscription_ != nullptr) subscription_->Close();
+    alarm_.Cancel();
+  }
+
+ private:
+  void Begin(const std::weak_ptr<EventsReactor>& weak) {
+    auto subscription = system_.Subscribe(call_, request_, [weak] {
+      const std::shared_ptr<EventsReactor> reactor = weak.lock();
+      if (reactor == nullptr) return;
+      absl::MutexLock lock(&reactor->mu_);
+      reactor->WriteNext();
+    });
+    absl::MutexLock lock(&mu_);
+    if (!subscription.ok()) {
+      finished_ = true;
+      Finish(ToGrpc(subscription.status()));
+      return;
+    }
+    subscription_ = *std::move(subscription);
+    ready_ = true;
+    if (request_.has_until()) {
+      const absl::Time until =
+          absl::FromUnixSeconds(request_.until().seconds()) + absl::Nanoseconds(request_.until().nanos());
+      alarm_.Set(absl::ToChronoTime(until), [weak](bool) {
+        const std::shared_ptr<EventsReactor> reactor = weak.lock();
+        if (reactor == nullptr) return;
+        absl::MutexLock lock(&reactor->mu_);
+        reactor->past_until_ = true;
+        reactor->WriteNext();
+      });
+    }
+    WriteNext();
+  }
+
+  void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    if (!ready_ || writing_ || finished_) return;
+    while (!over_) {
+      const core::EventPtr event = subscription_->Pop();
+      if (event == nullptr) break;
+      std::optional<v1::Event> translated = system_.Translate(call_, request_, *event);
+      if (!translated) continue;
+      outgoing_ = *std::move(translated);
+      writing_ = true;
+      StartWrite(&outgoing_);
+      return;
+    }
+    absl::Status status = subscription_->status();
+    if (!over_ && !past_until_ && status.ok()) return;
+    finished_ = true;
+    Finish(ToGrpc(status.ok() && over_ ? absl::CancelledError("the client has gone") : status));
+  }
+
+  core::SystemService& system_;
+  const v1::EventsRequest request_;
+  const core::CallContext call_;
+  std::shared_ptr<EventsReactor> self_;  // until gRPC is done
+  std::shared_ptr<core::Subscription> subscription_;  // set once, before ready_
+  grpc::Alarm alarm_;
+
+  absl::Mutex mu_;
+  v1::Event outgoing_;  // gRPC's while writing_
+  bool ready_ ABSL_GUARDED_BY(mu_) = false;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool over_ ABSL_GUARDED_BY(mu_) = false;
+  bool past_until_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+using Base = v1::System::WithCallbackMethod_Events<v1::System::Service>;
+
+class SystemDoor final : public Base {
+ public:
+  explicit SystemDoor(core::SystemService& system) : system_(system) {}
+
+  grpc::Status Ping(grpc::ServerContext* context, const v1::PingRequest* request, v1::PingResponse* response) override {
+    return grpc::Status::OK;
+  }
+  grpc::Status Version(grpc::ServerContext* context, const v1::VersionRequest* request, v1::VersionResponse* response) override {
+    *response = system_.Version();
+    return grpc::Status::OK;
+  }
+  grpc::Status Info(grpc::ServerContext* context, const v1::InfoRequest* request, v1::InfoResponse* response) override {
+    return Answer(system_.Info(Call(*context)), response);
+  }
+  grpc::Status DiskUsage(grpc::ServerContext* context, const v1::DiskUsageRequest* request,
+                         v1::DiskUsageResponse* response) override {
+    return Answer(system_.DiskUsage(Call(*context), *request), response);
+  }
+  grpc::Status Gc(grpc::ServerContext* context, const v1::GcRequest* request, v1::GcResponse* response) override {
+    return Answer(system_.Gc(Call(*context), *request), response);
+  }
+  grpc::ServerWriteReactor<v1::Event>* Events(grpc::CallbackServerContext* context, const v1::EventsRequest* request) override {
+    return EventsReactor::Start(context, system_, *request);
+  }
+
+ private:
+  core::SystemService& system_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> NewSystemDoor(core::SystemService& system) { return std::make_unique<SystemDoor>(system); }
+
+}  // namespace gantry::api::gantry_v1
