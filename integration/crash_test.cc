@@ -1,0 +1,103 @@
+// kill -9 of the daemon at each named step of the flows (base/crash_point.h). After a restart whatever is listed must be true, whatever
+// was half done must be finished or undone, and everything must be removable and usable again. What is left behind after that, the
+// testbed's own check finds.
+
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/file.h"
+#include "gtest/gtest.h"
+#include "integration/images.h"
+#include "integration/testbed.h"
+
+namespace gantry::integration {
+namespace {
+
+constexpr char kImage[] = "busybox:test";
+
+struct CrashCase {
+  const char* point;
+  // What the daemon is doing when it dies.
+  enum class During { kLoad, kRun, kExec, kStop, kRemove } during;
+};
+
+class CrashTest : public testing::TestWithParam<CrashCase> {};
+
+TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
+  if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+  const CrashCase& crash = GetParam();
+  Testbed bed;
+  const bool image_first = crash.during != CrashCase::During::kLoad;
+  if (image_first) {
+    ASSERT_TRUE(bed.LoadBusybox(kImage));
+  }
+  const bool container_first = image_first && crash.during != CrashCase::During::kRun;
+  if (container_first) bed.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
+  EXPECT_LT(bed.StopDaemon(), absl::Seconds(5));
+
+  ASSERT_TRUE(bed.StartDaemon({{"GANTRY_CRASH_POINT", crash.point}}));
+  Outcome outcome;
+  switch (crash.during) {
+    case CrashCase::During::kLoad: {
+      const std::string archive = bed.scratch() + "/image.tar";
+      ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
+      outcome = bed.Ctl({"load", "-i", archive});
+      break;
+    }
+    case CrashCase::During::kRun:
+      outcome = bed.Ctl({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
+      break;
+    case CrashCase::During::kExec:
+      outcome = bed.Ctl({"exec", "web", "true"});
+      break;
+    case CrashCase::During::kStop:
+      outcome = bed.Ctl({"stop", "--time", "0", "web"});
+      break;
+    case CrashCase::During::kRemove:
+      outcome = bed.Ctl({"rm", "-f", "web"});
+      break;
+  }
+  ASSERT_EQ(bed.WaitDaemonGone(), 137) << "the crash point " << crash.point << " was not passed; ctl said: " << outcome.code
+                                       << " " << outcome.out << outcome.err;
+  ASSERT_TRUE(bed.StartDaemon());
+
+  // An image that is listed runs; one that is not can be loaded.
+  if (bed.CtlOut({"images", "-q"}).empty()) {
+    EXPECT_FALSE(image_first) << "an image was lost";
+    ASSERT_TRUE(bed.LoadBusybox(kImage));
+  }
+  EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", kImage, "true"})));
+
+  const std::string status = bed.Inspect("web", "{{.State.Status}}");
+  if (status == "running") {
+    EXPECT_EQ(bed.CtlOut({"exec", "web", "echo", "yes"}), "yes");
+  } else if (!status.empty()) {
+    EXPECT_TRUE(status == "created" || status == "exited") << status;
+    EXPECT_TRUE(Ok(bed.Ctl({"start", "web"})));
+    EXPECT_TRUE(bed.StatusBecomes("web", "running"));
+  }
+  if (!status.empty()) {
+    EXPECT_TRUE(Ok(bed.Ctl({"rm", "-f", "web"})));
+  }
+  EXPECT_TRUE(bed.Bundles().empty());
+  EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", "--name", "web", kImage, "true"}))) << "the name is still taken";
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Points, CrashTest,
+    testing::Values(CrashCase{"bundle.made", CrashCase::During::kRun}, CrashCase{"bundle.recorded", CrashCase::During::kRun},
+                    CrashCase{"shim.forked", CrashCase::During::kRun}, CrashCase{"shim.listening", CrashCase::During::kRun},
+                    CrashCase{"shim.recorded", CrashCase::During::kRun},
+                    CrashCase{"bundle.unrecorded", CrashCase::During::kRemove},
+                    CrashCase{"bundle.removed", CrashCase::During::kRemove}),
+    [](const testing::TestParamInfo<CrashCase>& info) {
+      std::string name = info.param.point;
+      std::replace(name.begin(), name.end(), '.', '_');
+      return name;
+    });
+
+}  // namespace
+}  // namespace gantry::integration

@@ -1,0 +1,410 @@
+// The life of a container, from image to nothing left, through ctl and with the real runtimes.
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/file.h"
+#include "gtest/gtest.h"
+#include "integration/images.h"
+#include "integration/testbed.h"
+
+namespace gantry::integration {
+namespace {
+
+constexpr char kImage[] = "busybox:test";
+
+bool HaveRoot() { return geteuid() == 0; }
+
+// Tests that need a daemon and an image, and share nothing else.
+class RunTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!HaveRoot()) GTEST_SKIP() << "containers need root";
+    bed_ = std::make_unique<Testbed>();
+    ASSERT_TRUE(bed_->LoadBusybox(kImage));
+  }
+  Outcome Run(std::vector<std::string> args, const std::string& input = "") {
+    args.insert(args.begin(), {"run", "--rm"});
+    return bed_->Ctl(std::move(args), input);
+  }
+  std::string Detached(const std::string& name, std::vector<std::string> args) {
+    args.insert(args.begin(), {"run", "-d", "--name", name, kImage});
+    return bed_->CtlOut(std::move(args));
+  }
+  std::unique_ptr<Testbed> bed_;
+};
+
+TEST_F(RunTest, OutputAndExitStatusAreTheContainersOwn) {
+  const Outcome outcome = Run({kImage, "sh", "-c", "echo out; echo err >&2; exit 7"});
+  EXPECT_EQ(outcome.out, "out\n");
+  EXPECT_EQ(outcome.err, "err\n");
+  EXPECT_EQ(outcome.code, 7);
+  const Outcome killed = Run({kImage, "sh", "-c", "kill -9 $$"});
+  EXPECT_EQ(killed.code, 137);
+}
+
+TEST_F(RunTest, WhatCannotBeStartedIsToldByDockersExitCodes) {
+  const Outcome missing = Run({kImage, "no-such-program"});
+  EXPECT_EQ(missing.code, 127) << missing.err;
+  EXPECT_TRUE(absl::StrContains(missing.err, "no-such-program")) << missing.err;
+  const Outcome not_executable = Run({kImage, "/etc/passwd"});
+  EXPECT_EQ(not_executable.code, 126) << not_executable.err;
+  EXPECT_TRUE(absl::StrContains(not_executable.err, "permission denied")) << not_executable.err;
+  EXPECT_EQ(Run({"--no-such-flag", kImage}).code, 125);
+  const Outcome no_image = Run({"--pull", "never", "no-such-image:x", "true"});
+  EXPECT_EQ(no_image.code, 125) << no_image.err;
+  EXPECT_TRUE(absl::StrContains(no_image.err, "no-such-image")) << no_image.err;
+  EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "") << "a container that never ran was kept";
+}
+
+TEST_F(RunTest, StandardInputReachesTheContainerAndItsEnd) {
+  std::string text;
+  for (int i = 0; i < 20000; ++i) absl::StrAppend(&text, "line ", i, "\n");
+  const Outcome outcome = Run({"-i", kImage, "cat"}, text);
+  EXPECT_TRUE(Ok(outcome));
+  EXPECT_EQ(outcome.out.size(), text.size());
+  EXPECT_TRUE(outcome.out == text);
+}
+
+TEST_F(RunTest, LargeOutputArrivesWhole) {
+  const Outcome outcome = Run({kImage, "sh", "-c", "seq 1 200000; echo end"});
+  EXPECT_TRUE(Ok(outcome));
+  std::string expected;
+  for (int i = 1; i <= 200000; ++i) absl::StrAppend(&expected, i, "\n");
+  EXPECT_TRUE(outcome.out == expected + "end\n") << outcome.out.size() << " of " << expected.size() + 4;
+}
+
+TEST_F(RunTest, FlagsShapeTheContainer) {
+  EXPECT_EQ(Run({"-e", "COLOUR=blue", "-e", "EMPTY=", kImage, "sh", "-c", "echo $COLOUR,$EMPTY,"}).out, "blue,,\n");
+  EXPECT_EQ(Run({"-w", "/var/lib", kImage, "pwd"}).out, "/var/lib\n");
+  EXPECT_EQ(Run({"-u", "65534:65534", kImage, "id", "-u"}).out, "65534\n");
+  EXPECT_EQ(Run({"--hostname", "lighthouse", kImage, "hostname"}).out, "lighthouse\n");
+  EXPECT_EQ(Run({"--entrypoint", "/bin/echo", kImage, "a", "b"}).out, "a b\n");
+  EXPECT_EQ(Run({"--tmpfs", "/scratch", kImage, "sh", "-c", "grep -c ' /scratch tmpfs' /proc/mounts"}).out, "1\n");
+  const Outcome read_only = Run({"--read-only", kImage, "touch", "/x"});
+  EXPECT_NE(read_only.code, 0);
+  EXPECT_TRUE(absl::StrContains(read_only.err, "Read-only file system")) << read_only.err;
+  EXPECT_EQ(Run({"--network", "none", kImage, "sh", "-c", "ls /sys/class/net"}).out, "lo\n");
+}
+
+TEST_F(RunTest, CapabilitiesAreDockersFourteenUnlessSaidOtherwise) {
+  const auto effective = [&](std::vector<std::string> flags) {
+    flags.insert(flags.end(), {kImage, "sh", "-c", "grep CapEff /proc/self/status | cut -f2"});
+    const Outcome outcome = Run(flags);
+    EXPECT_TRUE(Ok(outcome));
+    return outcome.out;
+  };
+  EXPECT_EQ(effective({}), "00000000a80425fb\n");
+  EXPECT_EQ(effective({"--cap-drop", "ALL"}), "0000000000000000\n");
+  EXPECT_EQ(effective({"--cap-drop", "ALL", "--cap-add", "NET_ADMIN"}), "0000000000001000\n");
+  const Outcome seccomp = Run({kImage, "sh", "-c", "grep Seccomp: /proc/self/status | cut -f2"});
+  EXPECT_EQ(seccomp.out, "2\n");
+}
+
+TEST_F(RunTest, PrivilegedIsUnconfined) {
+  const Outcome outcome = Run({"--privileged", kImage, "sh", "-c", "grep Seccomp: /proc/self/status | cut -f2; ls /dev/null"});
+  EXPECT_EQ(outcome.out, "0\n/dev/null\n") << outcome.err;
+}
+
+TEST_F(RunTest, BindMountsShareFilesAndReadOnlyOnesDoNotTakeAny) {
+  const std::string host = bed_->scratch() + "/shared";
+  ASSERT_TRUE(MakeDirectories(host, 0755).ok());
+  ASSERT_TRUE(WriteFile(host + "/in", "from the host").ok());
+  const Outcome outcome = Run({"-v", host + ":/mnt", kImage, "sh", "-c", "cat /mnt/in; echo back >/mnt/out"});
+  EXPECT_TRUE(Ok(outcome));
+  EXPECT_EQ(outcome.out, "from the host");
+  EXPECT_EQ(ReadFile(host + "/out", 100).value(), "back\n");
+  const Outcome read_only = Run({"--mount", "type=bind,source=" + host + ",target=/mnt,readonly", kImage, "touch", "/mnt/x"});
+  EXPECT_NE(read_only.code, 0);
+  EXPECT_EQ(access((host + "/x").c_str(), F_OK), -1);
+}
+
+TEST_F(RunTest, InitReapsOrphansAndForwardsSignals) {
+  const std::string id = bed_->CtlOut({"run", "-d", "--init", "--name", "web", kImage, "sleep", "1000"});
+  EXPECT_FALSE(absl::StrContains(bed_->CtlOut({"exec", "web", "cat", "/proc/1/cmdline"}).substr(0, 5), "sleep"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"kill", "--signal", "TERM", "web"})));
+  EXPECT_EQ(bed_->CtlOut({"wait", "web"}), "143");
+}
+
+TEST_F(RunTest, DetachedContainerGoesThroughItsWholeLife) {
+  const std::string id = Detached("web", {"sh", "-c", "echo started; trap 'echo stopping; exit 3' TERM; while :; do sleep 0.1; done"});
+  EXPECT_EQ(id.size(), 64u);
+  EXPECT_TRUE(bed_->StatusBecomes("web", "running"));
+  EXPECT_EQ(bed_->CtlOut({"ps", "-q", "--no-trunc"}), id);
+  EXPECT_TRUE(Eventually([&] { return bed_->CtlOut({"logs", "web"}) == "started"; }));
+
+  EXPECT_EQ(bed_->CtlOut({"exec", "web", "echo", "inside"}), "inside");
+  EXPECT_EQ(bed_->Ctl({"exec", "web", "sh", "-c", "exit 5"}).code, 5);
+  EXPECT_EQ(bed_->Ctl({"exec", "web", "no-such-program"}).code, 127);
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"top", "web"}), "trap"));
+
+  EXPECT_TRUE(Ok(bed_->Ctl({"pause", "web"})));
+  EXPECT_EQ(bed_->Inspect("web", "{{.State.Status}}"), "paused");
+  EXPECT_NE(bed_->Ctl({"exec", "web", "true"}).code, 0);
+  EXPECT_TRUE(Ok(bed_->Ctl({"unpause", "web"})));
+  EXPECT_EQ(bed_->Inspect("web", "{{.State.Status}}"), "running");
+
+  EXPECT_TRUE(Ok(bed_->Ctl({"rename", "web", "site"})));
+  const Outcome stats = bed_->Ctl({"stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "site"});
+  EXPECT_TRUE(Ok(stats));
+  EXPECT_TRUE(absl::StartsWith(stats.out, "site ")) << stats.out;
+
+  EXPECT_NE(bed_->Ctl({"rm", "site"}).code, 0) << "a running container was removed without --force";
+  EXPECT_TRUE(Ok(bed_->Ctl({"stop", "site"})));
+  EXPECT_EQ(bed_->Inspect("site", "{{.State.Status}} {{.State.ExitCode}}"), "exited 3");
+  EXPECT_EQ(bed_->CtlOut({"wait", "site"}), "3");
+  EXPECT_EQ(bed_->CtlOut({"logs", "site"}), "started\nstopping");
+
+  EXPECT_TRUE(Ok(bed_->Ctl({"start", "site"})));
+  EXPECT_TRUE(bed_->StatusBecomes("site", "running"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"restart", "--time", "5", "site"})));
+  EXPECT_TRUE(bed_->StatusBecomes("site", "running"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"rm", "--force", "site"})));
+  EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "");
+  EXPECT_TRUE(bed_->Bundles().empty());
+}
+
+TEST_F(RunTest, StopKillsWhoDoesNotListen) {
+  Detached("deaf", {"sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"});
+  ASSERT_TRUE(Eventually([&] { return bed_->CtlOut({"logs", "deaf"}) == "ready"; }));
+  EXPECT_TRUE(Ok(bed_->Ctl({"stop", "--time", "1", "deaf"})));
+  EXPECT_EQ(bed_->Inspect("deaf", "{{.State.ExitCode}}"), "137");
+}
+
+TEST_F(RunTest, CreateThenStartIsRun) {
+  const std::string id = bed_->CtlOut({"create", "--name", "later", kImage, "echo", "hello"});
+  EXPECT_EQ(bed_->Inspect("later", "{{.State.Status}}"), "created");
+  const Outcome started = bed_->Ctl({"start", "--attach", "later"});
+  EXPECT_TRUE(Ok(started));
+  EXPECT_EQ(started.out, "hello\n");
+}
+
+TEST_F(RunTest, NameInUseIsRefusedAndNamesTheHolder) {
+  const std::string id = Detached("web", {"sleep", "1000"});
+  const Outcome second = bed_->Ctl({"run", "-d", "--name", "web", kImage, "true"});
+  EXPECT_EQ(second.code, 125);
+  EXPECT_TRUE(absl::StrContains(second.err, "web")) << second.err;
+  EXPECT_TRUE(absl::StrContains(second.err, id.substr(0, 12))) << second.err;
+}
+
+TEST_F(RunTest, FilesAreCopiedBothWaysAlsoWhenStopped) {
+  Detached("web", {"sleep", "1000"});
+  ASSERT_TRUE(WriteFile(bed_->scratch() + "/note", "carried in").ok());
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", bed_->scratch() + "/note", "web:/root/note"})));
+  EXPECT_EQ(bed_->CtlOut({"exec", "web", "cat", "/root/note"}), "carried in");
+  EXPECT_TRUE(Ok(bed_->Ctl({"exec", "web", "sh", "-c", "echo made >/root/made; rm /etc/group"})));
+  const std::string diff = bed_->CtlOut({"diff", "web"});
+  EXPECT_TRUE(absl::StrContains(diff, "A /root/made")) << diff;
+  EXPECT_TRUE(absl::StrContains(diff, "D /etc/group")) << diff;
+  EXPECT_TRUE(Ok(bed_->Ctl({"kill", "web"})));
+  EXPECT_TRUE(bed_->StatusBecomes("web", "exited"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", "web:/root/made", bed_->scratch() + "/made"})));
+  EXPECT_EQ(ReadFile(bed_->scratch() + "/made", 100).value(), "made\n");
+}
+
+TEST_F(RunTest, AttachSeesWhatComesAndTheExit) {
+  const std::string fifo_dir = bed_->scratch() + "/gate";
+  ASSERT_TRUE(MakeDirectories(fifo_dir, 0755).ok());
+  bed_->CtlOut({"run", "-d", "--name", "web", "-v", fifo_dir + ":/gate", kImage, "sh", "-c",
+                "while [ ! -e /gate/open ]; do sleep 0.05; done; echo through; exit 4"});
+  const std::string out_path = bed_->scratch() + "/attached";
+  const UniqueFd out(open(out_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+  absl::StatusOr<Process> attach = bed_->SpawnCtl({"attach", "--no-stdin", "web"}, out.get());
+  ASSERT_TRUE(attach.ok());
+  // Attached once the container has one reader more; nothing tells, so the gate opens only after the client has had its time to dial.
+  ASSERT_TRUE(Eventually([&] {
+    std::ifstream net(absl::StrCat("/proc/", attach->pid(), "/net/unix"));
+    const std::string text((std::istreambuf_iterator<char>(net)), std::istreambuf_iterator<char>());
+    return absl::StrContains(text, bed_->address());
+  }));
+  ASSERT_TRUE(WriteFile(fifo_dir + "/open", "").ok());
+  const absl::StatusOr<ExitStatus> ended = attach->Wait(absl::Seconds(30));
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->code, 4);
+  EXPECT_EQ(bed_->CtlOut({"logs", "web"}), "through");
+}
+
+TEST_F(RunTest, OomIsToldAsSuch) {
+  const Outcome outcome = bed_->Ctl({"run", "--name", "hungry", "--memory", "16m", kImage, "sh", "-c",
+                                     "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo ${#x}"});
+  EXPECT_EQ(outcome.code, 137) << outcome.out << outcome.err;
+  EXPECT_EQ(bed_->Inspect("hungry", "{{.State.OOMKilled}}"), "true");
+}
+
+TEST_F(RunTest, LogsHaveTailSinceAndTimestamps) {
+  Detached("web", {"sh", "-c", "seq 1 100"});
+  ASSERT_TRUE(bed_->StatusBecomes("web", "exited"));
+  EXPECT_EQ(bed_->CtlOut({"logs", "--tail", "3", "web"}), "98\n99\n100");
+  EXPECT_EQ(bed_->CtlOut({"logs", "--since", "2000-01-01T00:00:00Z", "--tail", "1", "web"}), "100");
+  EXPECT_EQ(bed_->CtlOut({"logs", "--until", "2000-01-01T00:00:00Z", "web"}), "");
+  const std::string stamped = bed_->CtlOut({"logs", "-t", "--tail", "1", "web"});
+  EXPECT_TRUE(absl::EndsWith(stamped, "Z 100")) << stamped;
+}
+
+TEST_F(RunTest, LogsFollowToTheEnd) {
+  Detached("web", {"sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"});
+  const Outcome followed = bed_->Ctl({"logs", "--follow", "web"});
+  EXPECT_TRUE(Ok(followed));
+  EXPECT_EQ(followed.out, "1\n2\n3\n4\n5\n");
+}
+
+TEST_F(RunTest, EventsTellTheLifeOfAContainer) {
+  EXPECT_TRUE(Ok(Run({"--name", "brief", kImage, "true"})));
+  const Outcome events = bed_->Ctl({"events", "--since", "10m", "--until", "0s", "--format", "{{.Action}}"});
+  EXPECT_TRUE(Ok(events));
+  const std::vector<std::string> seen = absl::StrSplit(events.out, '\n');
+  size_t next = 0;
+  const std::vector<std::string> wanted = {"create", "start", "die", "destroy"};
+  for (const std::string& action : seen) {
+    if (next < wanted.size() && action == wanted[next]) ++next;
+  }
+  EXPECT_EQ(next, wanted.size()) << events.out;
+}
+
+TEST_F(RunTest, ContainersLeaveNothingInTheHostsMountTable) {
+  const std::string id = Detached("web", {"sleep", "1000"});
+  const std::string mounts = ReadFile("/proc/self/mountinfo", 16 << 20).value();
+  EXPECT_FALSE(absl::StrContains(mounts, id)) << "the root file system is visible on the host";
+}
+
+TEST_F(RunTest, ExecSeesOnlyItsThreeDescriptors) {
+  Detached("web", {"sleep", "1000"});
+  EXPECT_EQ(bed_->CtlOut({"exec", "web", "sh", "-c", "ls /proc/1/fd | tr '\\n' ' '"}), "0 1 2 ");
+  // The shell's own directory stream is the one more.
+  EXPECT_EQ(bed_->CtlOut({"exec", "web", "sh", "-c", "echo /proc/self/fd/*"}), "/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 /proc/self/fd/3");
+}
+
+// Both runtimes must carry the same life.
+class RuntimeTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(RuntimeTest, RunExecPauseStatsKill) {
+  if (!HaveRoot()) GTEST_SKIP() << "containers need root";
+  Testbed bed;
+  ASSERT_TRUE(bed.LoadBusybox(kImage));
+  const std::string runtime = GetParam();
+  const Outcome hello = bed.Ctl({"run", "--rm", "--runtime", runtime, kImage, "sh", "-c", "echo hello; exit 9"});
+  EXPECT_EQ(hello.out, "hello\n") << hello.err;
+  EXPECT_EQ(hello.code, 9);
+  bed.CtlOut({"run", "-d", "--runtime", runtime, "--name", "web", kImage, "sleep", "1000"});
+  EXPECT_EQ(bed.CtlOut({"exec", "web", "echo", "in"}), "in");
+  EXPECT_TRUE(Ok(bed.Ctl({"pause", "web"})));
+  EXPECT_TRUE(Ok(bed.Ctl({"unpause", "web"})));
+  const Outcome stats = bed.Ctl({"stats", "--no-stream", "--format", "{{.PIDs}}", "web"});
+  EXPECT_EQ(stats.out, "1\n") << stats.err;
+  EXPECT_TRUE(Ok(bed.Ctl({"kill", "web"})));
+  EXPECT_EQ(bed.CtlOut({"wait", "web"}), "137");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, RuntimeTest, testing::Values("crun", "runc"),
+                         [](const testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
+
+// Archives of every kind.
+struct ArchiveCase {
+  const char* name;
+  bool oci;
+  const char* compression;
+};
+class ArchiveTest : public testing::TestWithParam<ArchiveCase> {};
+
+TEST_P(ArchiveTest, LoadsAndRuns) {
+  if (!HaveRoot()) GTEST_SKIP() << "containers need root";
+  Testbed bed;
+  const std::string base = bed.scratch() + "/base";
+  const std::string top = bed.scratch() + "/top";
+  ASSERT_TRUE(MakeBusyboxRoot(base).ok());
+  ASSERT_TRUE(MakeDirectories(top + "/etc", 0755).ok());
+  ASSERT_TRUE(WriteFile(top + "/etc/motd", "from the upper layer\n").ok());
+  // A whiteout: the lower layer's file is gone.
+  ASSERT_TRUE(WriteFile(top + "/etc/.wh.group", "").ok());
+  ImageOptions options;
+  options.names = {"layered:one", "layered:two"};
+  options.layer_compression = GetParam().compression;
+  const std::string archive = bed.scratch() + "/image.tar";
+  const absl::Status made = GetParam().oci ? WriteOciArchive(archive, {base, top}, options)
+                                           : WriteDockerArchive(archive, {base, top}, options);
+  ASSERT_TRUE(made.ok()) << made;
+  ASSERT_TRUE(Ok(bed.Ctl({"load", "-i", archive})));
+  for (const char* name : {"layered:one", "layered:two"}) {
+    const Outcome outcome = bed.Ctl({"run", "--rm", name, "sh", "-c", "cat /etc/motd; ls /etc/group"});
+    EXPECT_EQ(outcome.out, "from the upper layer\n") << name << ": " << outcome.err;
+    EXPECT_EQ(outcome.code, 1);
+  }
+  EXPECT_TRUE(Ok(bed.Ctl({"rmi", "layered:one"})));
+  EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", "layered:two", "true"})));
+  // Saved and loaded again it is the same image.
+  const std::string saved = bed.scratch() + "/saved.tar";
+  const std::string id = bed.CtlOut({"images", "-q", "--no-trunc", "layered:two"});
+  ASSERT_TRUE(Ok(bed.Ctl({"save", "-o", saved, "layered:two"})));
+  EXPECT_TRUE(Ok(bed.Ctl({"rmi", "layered:two"})));
+  EXPECT_EQ(bed.CtlOut({"images", "-q"}), "");
+  ASSERT_TRUE(Ok(bed.Ctl({"load", "-i", saved})));
+  EXPECT_EQ(bed.CtlOut({"images", "-q", "--no-trunc", "layered:two"}), id);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ArchiveTest,
+                         testing::Values(ArchiveCase{"docker", false, ""}, ArchiveCase{"oci", true, ""},
+                                         ArchiveCase{"oci_gzip", true, "gzip"}, ArchiveCase{"oci_zstd", true, "zstd"}),
+                         [](const testing::TestParamInfo<ArchiveCase>& info) { return std::string(info.param.name); });
+
+TEST(DebianTest, DebootstrappedRootRunsWithItsHardLinksAndModes) {
+  if (!HaveRoot()) GTEST_SKIP() << "containers need root";
+  const absl::StatusOr<std::string> root = DebianRoot();
+  if (!root.ok()) GTEST_SKIP() << root.status();
+  Testbed bed;
+  ImageOptions options;
+  options.names = {"debian:test"};
+  options.layer_compression = "gzip";
+  const std::string archive = bed.scratch() + "/debian.tar";
+  ASSERT_TRUE(WriteOciArchive(archive, {*root}, options).ok());
+  ASSERT_TRUE(Ok(bed.Ctl({"load", "-i", archive}, "", absl::Minutes(3))));
+  const std::string version = ReadFile(*root + "/etc/debian_version", 100).value();
+  const Outcome outcome = bed.Ctl({"run", "--rm", "debian:test", "cat", "/etc/debian_version"});
+  EXPECT_EQ(outcome.out, version) << outcome.err;
+  // perl and perl5.x are one file; su keeps its setuid bit.
+  const Outcome facts = bed.Ctl({"run", "--rm", "debian:test", "sh", "-c",
+                                 "stat -c %h /usr/bin/perl; stat -c %a /bin/su; dpkg --verify | grep -v '^.......T' | head"});
+  EXPECT_EQ(facts.out, "2\n4755\n") << facts.err;
+}
+
+TEST(DaemonTest, TwoSupervisorsSideBySideAndASecondOnOneRootRefused) {
+  if (!HaveRoot()) GTEST_SKIP() << "containers need root";
+  Testbed one;
+  Testbed two;
+  ASSERT_TRUE(one.LoadBusybox(kImage));
+  ASSERT_TRUE(two.LoadBusybox(kImage));
+  one.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
+  two.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
+  EXPECT_NE(one.Inspect("web", "{{.Id}}"), two.Inspect("web", "{{.Id}}"));
+
+  const std::string daemon = ReadFile(absl::StrCat("/proc/", one.daemon_pid(), "/cmdline"), 65536).value();
+  std::vector<std::string> same = absl::StrSplit(daemon, '\0', absl::SkipEmpty());
+  const Outcome refused = RunProgram(same, "", absl::Seconds(20));
+  EXPECT_NE(refused.code, 0);
+  EXPECT_NE(refused.code, -1) << "the second daemon did not end";
+  EXPECT_TRUE(absl::StrContains(refused.err, one.root())) << refused.err;
+  EXPECT_EQ(one.Inspect("web", "{{.State.Status}}"), "running") << "the first one was harmed";
+}
+
+TEST(DaemonTest, GracefulStopLeavesContainersRunningAndPicksThemUpAgain) {
+  if (!HaveRoot()) GTEST_SKIP() << "containers need root";
+  Testbed bed;
+  ASSERT_TRUE(bed.LoadBusybox(kImage));
+  const std::string id = bed.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
+  const std::string pid = bed.Inspect("web", "{{.State.Pid}}");
+  EXPECT_LT(bed.StopDaemon(), absl::Seconds(5));
+  EXPECT_EQ(access(absl::StrCat("/proc/", pid).c_str(), F_OK), 0) << "the container did not survive";
+  ASSERT_TRUE(bed.StartDaemon());
+  EXPECT_EQ(bed.Inspect("web", "{{.State.Status}} {{.State.Pid}}"), "running " + pid);
+  EXPECT_EQ(bed.CtlOut({"exec", "web", "echo", "here"}), "here");
+}
+
+}  // namespace
+}  // namespace gantry::integration
