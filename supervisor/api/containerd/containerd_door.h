@@ -1,0 +1,72 @@
+// containerd's API on Gantry's core: every service of containerd's main socket, for clients that were written for containerd.
+//
+// Translates and nothing else. Unary calls run on gRPC's own threads; calls that wait or stream for long (Tasks.Wait,
+// Events.Subscribe, Health.Watch, Streaming.Stream) hold no thread while they wait.
+// Life: construct -> register services() with one or more grpc::Server builders -> Stop() before the servers are shut down.
+// Thread-safe.
+#ifndef GANTRY_SUPERVISOR_API_CONTAINERD_CONTAINERD_DOOR_H_
+#define GANTRY_SUPERVISOR_API_CONTAINERD_CONTAINERD_DOOR_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace grpc {
+class Service;
+}
+namespace gantry {
+class Executor;
+}
+namespace gantry::core {
+class EventBus;
+class ImageService;
+class TaskService;
+struct Stores;
+}  // namespace gantry::core
+namespace gantry::distribution {
+class Unpacker;
+}
+namespace gantry::gc {
+class Scheduler;
+struct Collection;
+}  // namespace gantry::gc
+
+namespace gantry::api::containerd {
+
+class ContainerdDoor {
+ public:
+  // Nothing is owned; everything outlives the door.
+  struct Parts {
+    core::Stores* stores = nullptr;
+    core::TaskService* tasks = nullptr;
+    core::EventBus* events = nullptr;
+    core::ImageService* images = nullptr;
+    gc::Scheduler* gc = nullptr;
+    distribution::Unpacker* unpacker = nullptr;
+    Executor* workers = nullptr;
+    std::string uuid;            // of this installation, kept over restarts
+    std::string root_directory;  // where the snapshotters' directories are, for the plugin table
+    std::string version;         // ours; clients are told which containerd it stands for
+  };
+  explicit ContainerdDoor(const Parts& parts);
+  ~ContainerdDoor();
+  ContainerdDoor(const ContainerdDoor&) = delete;
+  ContainerdDoor& operator=(const ContainerdDoor&) = delete;
+
+  // Owned by the door.
+  std::vector<grpc::Service*> services();
+
+  // Ends waits, subscriptions and streams with kUnavailable; later ones end at once.
+  void Stop();
+
+ private:
+  struct Services;
+  const std::unique_ptr<Services> services_;
+};
+
+// Publishes what a collection removed: /images/delete, /snapshot/remove, /content/delete.
+void PublishCollection(core::EventBus& events, const gc::Collection& collection);
+
+}  // namespace gantry::api::containerd
+
+#endif  // GANTRY_SUPERVISOR_API_CONTAINERD_CONTAINERD_DOOR_H_
