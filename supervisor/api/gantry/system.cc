@@ -8,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "base/executor.h"
 #include "proto/gantry/v1/system.grpc.pb.h"
 #include "supervisor/api/gantry/call.h"
 #include "supervisor/api/grpc_status.h"
@@ -26,15 +27,16 @@ grpc::Status Answer(absl::StatusOr<T> result, T* response) {
 // One listener. Events wait in its subscription, which is bounded; no thread waits for them.
 class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
  public:
-  static EventsReactor* Start(grpc::CallbackServerContext* context, core::SystemService& system, const v1::EventsRequest& request) {
-    auto reactor = std::make_shared<EventsReactor>(context, system, request);
+  static EventsReactor* Start(grpc::CallbackServerContext* context, core::SystemService& system, Executor& work,
+                              const v1::EventsRequest& request) {
+    auto reactor = std::make_shared<EventsReactor>(context, system, work, request);
     reactor->self_ = reactor;
     reactor->Begin(reactor);
     return reactor.get();
   }
 
-  EventsReactor(grpc::CallbackServerContext* context, core::SystemService& system, const v1::EventsRequest& request)
-      : system_(system), request_(request), call_(MakeCallContext(*context, nullptr)) {}
+  EventsReactor(grpc::CallbackServerContext* context, core::SystemService& system, Executor& work, const v1::EventsRequest& request)
+      : system_(system), work_(work), request_(request), call_(MakeCallContext(*context, nullptr)) {}
 
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mu_);
@@ -57,11 +59,14 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
 
  private:
   void Begin(const std::weak_ptr<EventsReactor>& weak) {
-    auto subscription = system_.Subscribe(call_, request_, [weak] {
-      const std::shared_ptr<EventsReactor> reactor = weak.lock();
-      if (reactor == nullptr) return;
-      absl::MutexLock lock(&reactor->mu_);
-      reactor->WriteNext();
+    // Told under the bus's locks: the work itself is done elsewhere.
+    auto subscription = system_.Subscribe(call_, request_, [weak, &work = work_] {
+      work.Schedule([weak] {
+        const std::shared_ptr<EventsReactor> reactor = weak.lock();
+        if (reactor == nullptr) return;
+        absl::MutexLock lock(&reactor->mu_);
+        reactor->WriteNext();
+      });
     });
     absl::MutexLock lock(&mu_);
     if (!subscription.ok()) {
@@ -104,6 +109,7 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
   }
 
   core::SystemService& system_;
+  Executor& work_;
   const v1::EventsRequest request_;
   const core::CallContext call_;
   std::shared_ptr<EventsReactor> self_;  // until gRPC is done
@@ -123,7 +129,7 @@ using Base = v1::System::WithCallbackMethod_Events<v1::System::Service>;
 
 class SystemDoor final : public Base {
  public:
-  explicit SystemDoor(core::SystemService& system) : system_(system) {}
+  SystemDoor(core::SystemService& system, Executor& work) : system_(system), work_(work) {}
 
   grpc::Status Ping(grpc::ServerContext* context, const v1::PingRequest* request, v1::PingResponse* response) override {
     return grpc::Status::OK;
@@ -143,15 +149,18 @@ class SystemDoor final : public Base {
     return Answer(system_.Gc(Call(*context), *request), response);
   }
   grpc::ServerWriteReactor<v1::Event>* Events(grpc::CallbackServerContext* context, const v1::EventsRequest* request) override {
-    return EventsReactor::Start(context, system_, *request);
+    return EventsReactor::Start(context, system_, work_, *request);
   }
 
  private:
   core::SystemService& system_;
+  Executor& work_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewSystemDoor(core::SystemService& system) { return std::make_unique<SystemDoor>(system); }
+std::unique_ptr<grpc::Service> NewSystemDoor(core::SystemService& system, Executor& work) {
+  return std::make_unique<SystemDoor>(system, work);
+}
 
 }  // namespace gantry::api::gantry_v1

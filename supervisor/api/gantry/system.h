@@ -6,14 +6,17 @@
 
 #include <memory>
 
+namespace gantry {
+class Executor;
+}
 namespace gantry::core {
 class SystemService;
 }
 
 namespace gantry::api::gantry_v1 {
 
-// `system` outlives the service.
-std::unique_ptr<grpc::Service> NewSystemDoor(core::SystemService& system);
+// `work` moves events for moments at a time. Both outlive the service.
+std::unique_ptr<grpc::Service> NewSystemDoor(core::SystemService& system, Executor& work);
 
 }  // namespace gantry::api::gantry_v1
 
