@@ -209,6 +209,7 @@ Daemon::~Daemon() {
     unlink(p->config.address.c_str());
   }
   if (p->scheduler) p->scheduler->Stop();
+  if (p->container_service) p->container_service->Stop();
   if (p->tasks) p->tasks->Stop();
   p->server.reset();
   p->gantry_door.reset();

@@ -81,6 +81,8 @@ ContainerService::ContainerService(const Parts& parts)
 
 ContainerService::~ContainerService() = default;
 
+void ContainerService::Stop() { restarts_->Stop(); }
+
 void ContainerService::PendingAnswer::Answer(absl::StatusOr<v1::WaitContainerResponse> response) {
   std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done;
   {

@@ -143,6 +143,9 @@ class ContainerService : public ExitObserver {
 
   void OnExit(const std::string& ns, const Process& process) override;
 
+  // No more restarts by policy. Before the workers go.
+  void Stop();
+
  private:
   // One container as a call found it.
   struct Loaded {

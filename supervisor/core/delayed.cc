@@ -6,7 +6,7 @@
 
 namespace gantry::core {
 
-Delayed::~Delayed() {
+void Delayed::Stop() {
   std::thread thread;
   {
     absl::MutexLock lock(&mu_);

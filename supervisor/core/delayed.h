@@ -22,7 +22,9 @@ namespace gantry::core {
 class Delayed {
  public:
   Delayed(const Clock& clock, Executor& workers) : clock_(clock), workers_(workers) {}
-  ~Delayed();
+  ~Delayed() { Stop(); }
+  // After Stop() nothing runs any more.
+  void Stop();
   void At(absl::Duration delay, std::function<void()> work);
 
  private:

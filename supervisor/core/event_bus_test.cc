@@ -1,0 +1,100 @@
+#include "supervisor/core/event_bus.h"
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "proto/containerd/events/task.pb.h"
+
+namespace gantry::core {
+namespace {
+
+containerd::events::TaskStart Start(const std::string& id) {
+  containerd::events::TaskStart event;
+  event.set_container_id(id);
+  event.set_pid(7);
+  return event;
+}
+
+TEST(EventBusTest, DeliversInOrderToEverySubscriber) {
+  EventBus bus;
+  int woken = 0;
+  auto first = bus.Subscribe(nullptr, [&woken] { ++woken; });
+  auto second = bus.Subscribe([](const Event& event) { return event.ns == "b"; }, nullptr);
+  bus.Publish("a", "/tasks/start", Start("one"));
+  bus.Publish("b", "/tasks/start", Start("two"));
+  EventPtr event = first->Pop();
+  ASSERT_NE(event, nullptr);
+  EXPECT_EQ(event->ns, "a");
+  EXPECT_EQ(event->topic, "/tasks/start");
+  EXPECT_EQ(event->type_url, "containerd.events.TaskStart");
+  containerd::events::TaskStart payload;
+  ASSERT_TRUE(payload.ParseFromString(event->payload));
+  EXPECT_EQ(payload.container_id(), "one");
+  event = first->Pop();
+  ASSERT_NE(event, nullptr);
+  EXPECT_EQ(event->ns, "b");
+  EXPECT_EQ(first->Pop(), nullptr);
+  EXPECT_EQ(woken, 1);
+  ASSERT_NE(second->Pop(), nullptr);
+  EXPECT_EQ(second->Pop(), nullptr);
+}
+
+TEST(EventBusTest, DropsWhoFallsBehindAndKeepsServingOthers) {
+  EventBus bus(/*history=*/10, /*queue_capacity=*/3);
+  auto slow = bus.Subscribe(nullptr, nullptr);
+  auto quick = bus.Subscribe(nullptr, nullptr);
+  for (int i = 0; i < 5; ++i) {
+    bus.Publish("n", "/tasks/start", Start("x"));
+    ASSERT_NE(quick->Pop(), nullptr);
+  }
+  EXPECT_TRUE(absl::IsResourceExhausted(slow->status()));
+  EXPECT_TRUE(quick->status().ok());
+  int left = 0;
+  while (slow->Pop() != nullptr) ++left;
+  EXPECT_EQ(left, 3);
+}
+
+TEST(EventBusTest, LooksBack) {
+  EventBus bus;
+  bus.Publish("n", "/tasks/start", Start("old"));
+  auto late = bus.Subscribe(nullptr, nullptr, absl::InfinitePast());
+  ASSERT_NE(late->Pop(), nullptr);
+  auto present = bus.Subscribe(nullptr, nullptr);
+  EXPECT_EQ(present->Pop(), nullptr);
+}
+
+TEST(EventBusTest, TellsOfRecoveryToWhoReconnects) {
+  EventBus bus;
+  bus.Publish("n", "/tasks/start", Start("before"));
+  bus.BeginRecovery();
+  bus.Publish("n", "/tasks/exit", Start("meanwhile"));
+  bus.EndRecovery(absl::Hours(1));
+  bus.Publish("n", "/tasks/start", Start("after"));
+  auto client = bus.Subscribe(nullptr, nullptr);
+  EventPtr event = client->Pop();
+  ASSERT_NE(event, nullptr);
+  EXPECT_EQ(event->topic, "/tasks/exit");
+  EXPECT_EQ(client->Pop(), nullptr);
+}
+
+TEST(EventBusTest, RefusesMalformedTopics) {
+  EventBus bus;
+  for (const char* topic : {"", "tasks", "/", "//x", "/a/", "/a b", "/-x"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(bus.PublishRaw("n", topic, "t", "", absl::UnixEpoch()))) << topic;
+  }
+  EXPECT_TRUE(bus.PublishRaw("n", "/my/own.topic", "t", "", absl::UnixEpoch()).ok());
+}
+
+TEST(EventBusTest, ClosedSubscriptionHearsNothing) {
+  EventBus bus;
+  int woken = 0;
+  auto subscription = bus.Subscribe(nullptr, [&woken] { ++woken; });
+  subscription->Close();
+  bus.Publish("n", "/tasks/start", Start("x"));
+  EXPECT_EQ(subscription->Pop(), nullptr);
+  EXPECT_EQ(woken, 0);
+}
+
+}  // namespace
+}  // namespace gantry::core
