@@ -80,7 +80,7 @@ absl::StatusOr<DiskUsage> MeasureDiskUsage(metadata::Database& db, metadata::Blo
                                  .owners = owners[id],
                                  .collectable = !kept[id]});
     } else if (node.type == Type::kIngest) {
-      auto status = blobs.files().StatIngest(absl::StrCat(node.ns, "/", node.name));
+      auto status = blobs.files().StatIngest(metadata::BlobPool::IngestRef(node.ns, node.name));
       if (absl::IsNotFound(status.status())) continue;
       GANTRY_RETURN_IF_ERROR(status.status());
       usage.ingests.push_back({.ingest = node,

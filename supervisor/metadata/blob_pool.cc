@@ -6,6 +6,7 @@
 #include "base/status_macros.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/metadata/record_store.h"
+#include "supervisor/metadata/validate.h"
 
 namespace gantry::metadata {
 
@@ -36,9 +37,42 @@ BlobPool::Pin BlobPool::PinBlob(const content::Digest& digest) {
 }
 
 KeyLocks::Held BlobPool::LockBlob(const content::Digest& digest) {
-  KeyLocks::Held held(blob_locks_);
+  KeyLocks::Held held(locks_);
   held.Exclusive(digest.str(), absl::InfiniteDuration());
   return held;
+}
+
+KeyLocks::Held BlobPool::LockIngest(const std::string& ingest_ref) {
+  KeyLocks::Held held(locks_);
+  held.Exclusive(ingest_ref, absl::InfiniteDuration());
+  return held;
+}
+
+std::string BlobPool::IngestRef(absl::string_view ns, absl::string_view ref) {
+  std::string name = absl::StrCat(ns, "/", ref);
+  if (name.size() <= kMaxNameBytes) return name;
+  const content::Digest digest = content::Digest::Sha256Of(ref);
+  name.resize(kMaxNameBytes - digest.hex().size() - 1);
+  absl::StrAppend(&name, "~", digest.hex());
+  return name;
+}
+
+absl::StatusOr<bool> BlobPool::HasIngestRecord(absl::string_view ingest_ref) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(ingest_ref, absl::MaxSplits('/', 1));
+  GANTRY_ASSIGN_OR_RETURN(auto record,
+                          db_.Get(Family::kIngests, MakeKey(parts.first, parts.second)));
+  if (record.has_value()) return true;
+  if (ingest_ref.size() < kMaxNameBytes) return false;
+  // Perhaps a shortened one, which does not tell its ref.
+  bool found = false;
+  ReadView view(db_);
+  GANTRY_RETURN_IF_ERROR(RecordStore(kIngests).List(
+      view, MakePrefix(parts.first), [&](absl::string_view, const record::v1::Ingest& ingest) {
+        found = found || IngestRef(parts.first, ingest.ref()) == ingest_ref;
+        return absl::OkStatus();
+      }));
+  return found;
 }
 
 absl::StatusOr<bool> BlobPool::HasRecord(const content::Digest& digest) {
@@ -105,12 +139,10 @@ absl::StatusOr<int> BlobPool::SweepIngests() {
   GANTRY_ASSIGN_OR_RETURN(std::vector<content::IngestStatus> ingests, files_.ListIngests());
   int swept = 0;
   for (const content::IngestStatus& ingest : ingests) {
-    const std::pair<std::string, std::string> parts =
-        absl::StrSplit(ingest.ref, absl::MaxSplits('/', 1));
-    GANTRY_ASSIGN_OR_RETURN(auto record,
-                            db_.Get(Family::kIngests, MakeKey(parts.first, parts.second)));
-    if (record.has_value()) continue;
-    // A writer that has just opened it and not made its record yet holds the ref, and then this fails.
+    KeyLocks::Held lock = LockIngest(ingest.ref);
+    GANTRY_ASSIGN_OR_RETURN(bool has_record, HasIngestRecord(ingest.ref));
+    if (has_record) continue;
+    // kUnavailable: it has a writer, who will make a blob of it or leave it for next time.
     absl::Status aborted = files_.AbortIngest(ingest.ref);
     if (aborted.ok()) {
       ++swept;

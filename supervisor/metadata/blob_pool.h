@@ -27,7 +27,7 @@ namespace gantry::metadata {
 
 class BlobPool {
  public:
-  // `files` knows nothing of namespaces: its ingest refs are "<ns>/<ref>".
+  // `files` knows nothing of namespaces: its ingest refs are made by IngestRef().
   BlobPool(content::Store& files, Database& db) : files_(files), db_(db) {}
 
   // Keeps a file from being swept while it lives. Move-only.
@@ -54,6 +54,12 @@ class BlobPool {
   // Nobody else gives the blob a record or removes its file while this is held. May be held over I/O on that blob.
   KeyLocks::Held LockBlob(const content::Digest& digest);
 
+  // The name in files() of a namespace's ingest: "<ns>/<ref>", with the end of a very long ref replaced by a hash.
+  static std::string IngestRef(absl::string_view ns, absl::string_view ref);
+
+  // Nobody else opens, aborts or sweeps that ingest while this is held.
+  KeyLocks::Held LockIngest(const std::string& ingest_ref);
+
   // Does any namespace have a record of it?
   absl::StatusOr<bool> HasRecord(const content::Digest& digest);
 
@@ -73,9 +79,11 @@ class BlobPool {
   absl::StatusOr<std::vector<std::string>> DropRecordsWithoutFile();
 
  private:
+  absl::StatusOr<bool> HasIngestRecord(absl::string_view ingest_ref);
+
   content::Store& files_;
   Database& db_;
-  KeyLocks blob_locks_;
+  KeyLocks locks_;  // by digest, and by ingest ref, which holds a '/'
 
   absl::Mutex mu_;
   absl::flat_hash_map<std::string, int> pins_ ABSL_GUARDED_BY(mu_);

@@ -114,7 +114,8 @@ class NamespacedIngest final : public content::Ingest {
     GANTRY_RETURN_IF_ERROR(ValidateLabels(labels));
     // Held until the record is in: the sweeper must not take the file in between. The one who comes second with the same
     // bytes waits here for the first one's fsync, nobody else.
-    const Digest digest = current_digest();
+    // With `expected` of another algorithm than was hashed so far, that is the blob's name; with a wrong one, nothing comes of it.
+    const Digest digest = options.expected.empty() ? current_digest() : options.expected;
     const int64_t size_bytes = offset();
     KeyLocks::Held lock = ns_.pool_.LockBlob(digest);
     GANTRY_RETURN_IF_ERROR(Publish(digest, size_bytes, options));
@@ -154,10 +155,10 @@ class NamespacedIngest final : public content::Ingest {
       // On disk for another namespace's sake: ours all the same, the bytes were sent and hashed.
       return absl::IsAlreadyExists(committed) ? absl::OkStatus() : committed;
     }
-    if (!options.expected.empty() && options.expected != digest) {
+    if (adopted_->digest != digest) {
       return absl::FailedPreconditionError(absl::StrCat("ingest ref ", options_.ref, ": digest is ",
-                                                        digest.str(), ", expected ",
-                                                        options.expected.str()));
+                                                        adopted_->digest.str(), ", expected ",
+                                                        digest.str()));
     }
     if (options.size_bytes.has_value() && *options.size_bytes != size_bytes) {
       return absl::FailedPreconditionError(absl::StrCat("ingest ref ", options_.ref, ": size is ",
@@ -174,11 +175,12 @@ class NamespacedIngest final : public content::Ingest {
 
   // The writer has bytes of its own after all: goes on as an ordinary ingest that starts with the first `bytes` of the blob.
   absl::Status Materialise(int64_t bytes) {
-    GANTRY_RETURN_IF_ERROR(ns_.RecordIngest(options_));
+    KeyLocks::Held lock = ns_.pool_.LockIngest(ns_.PoolRef(options_.ref));
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> below,
                             ns_.pool_.files().OpenIngest({.ref = ns_.PoolRef(options_.ref),
                                                           .total_bytes = options_.total_bytes,
                                                           .expected = {}}));
+    GANTRY_RETURN_IF_ERROR(ns_.RecordIngest(options_));
     GANTRY_RETURN_IF_ERROR(below->Truncate(0));
     if (bytes > 0) {
       GANTRY_ASSIGN_OR_RETURN(auto reader, ns_.pool_.files().Open(adopted_->digest));
@@ -208,7 +210,7 @@ class NamespacedIngest final : public content::Ingest {
 };
 
 std::string ContentNamespace::PoolRef(absl::string_view ref) const {
-  return absl::StrCat(scope_.ns, "/", ref);
+  return BlobPool::IngestRef(scope_.ns, ref);
 }
 
 absl::StatusOr<Info> ContentNamespace::Stat(const Digest& digest) {
@@ -333,13 +335,14 @@ absl::StatusOr<std::unique_ptr<content::Ingest>> ContentNamespace::OpenIngest(
       }
     }
   }
+  // Bytes and record together: the sweeper drops bytes without record.
+  KeyLocks::Held ingest_lock = pool_.LockIngest(PoolRef(options.ref));
   // The store below would answer "present" for a blob that this namespace may not see.
   GANTRY_ASSIGN_OR_RETURN(
       std::unique_ptr<content::Ingest> below,
       pool_.files().OpenIngest({.ref = PoolRef(options.ref),
                                 .total_bytes = options.total_bytes,
                                 .expected = on_disk ? Digest() : options.expected}));
-  // The bytes first, the record second: without a record they are swept, but not while this writer holds the ref.
   GANTRY_RETURN_IF_ERROR(RecordIngest(options));
   ingest->WriteTo(std::move(below));
   return ingest;
@@ -384,6 +387,7 @@ absl::Status ContentNamespace::AbortIngest(absl::string_view ref) {
   GANTRY_RETURN_IF_ERROR(scope_.Validate());
   GANTRY_RETURN_IF_ERROR(ValidateName("ingest ref", ref));
   const std::string key = MakeKey(scope_.ns, ref);
+  KeyLocks::Held lock = pool_.LockIngest(PoolRef(ref));
   GANTRY_ASSIGN_OR_RETURN(auto record, db_.Get(Family::kIngests, key));
   if (!record.has_value()) return IngestNotFound(ref);
   absl::Status aborted = pool_.files().AbortIngest(PoolRef(ref));

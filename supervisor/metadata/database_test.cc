@@ -1,0 +1,299 @@
+#include "supervisor/metadata/database.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "gtest/gtest.h"
+
+#include "base/temp_dir.h"
+#include "supervisor/metadata/crash_env.h"
+
+namespace gantry::metadata {
+namespace {
+
+std::unique_ptr<Database> OpenOrDie(const std::string& root, DatabaseOptions options = {}) {
+  absl::StatusOr<std::unique_ptr<Database>> db = Database::Open(root, std::move(options));
+  EXPECT_TRUE(db.ok()) << db.status();
+  return db.ok() ? *std::move(db) : nullptr;
+}
+
+absl::Status Put(Database& db, absl::string_view key, absl::string_view value,
+                 Durability durability = Durability::kSynced) {
+  return db.Run([&](Transaction& tx) { return tx.Put(Family::kImages, key, value); }, durability);
+}
+
+std::string Value(Database& db, absl::string_view key) {
+  auto value = db.Get(Family::kImages, key);
+  EXPECT_TRUE(value.ok()) << value.status();
+  return value.ok() ? value->value_or("(none)") : "(error)";
+}
+
+TEST(DatabaseTest, TransactionIsVisibleAsAWholeAndSurvivesReopening) {
+  TempDir dir;
+  {
+    auto db = OpenOrDie(dir.path());
+    Transaction tx = db->Begin();
+    ASSERT_TRUE(tx.Put(Family::kImages, "a", "1").ok());
+    ASSERT_TRUE(tx.Put(Family::kImages, "b", "2").ok());
+    EXPECT_EQ(*tx.Get(Family::kImages, "a"), "1");
+    EXPECT_EQ(Value(*db, "a"), "(none)");
+    ASSERT_TRUE(tx.Commit().ok());
+    EXPECT_EQ(Value(*db, "a"), "1");
+  }
+  auto db = OpenOrDie(dir.path());
+  EXPECT_EQ(Value(*db, "a"), "1");
+  EXPECT_EQ(Value(*db, "b"), "2");
+}
+
+TEST(DatabaseTest, DroppedTransactionChangesNothingAndLetsItsLocksGo) {
+  TempDir dir;
+  auto db = OpenOrDie(dir.path());
+  {
+    Transaction tx = db->Begin();
+    ASSERT_TRUE(tx.Put(Family::kImages, "a", "1").ok());
+  }
+  EXPECT_EQ(Value(*db, "a"), "(none)");
+  EXPECT_TRUE(Put(*db, "a", "2").ok());
+}
+
+TEST(DatabaseTest, ScanSeesOwnWritesInOrderAndKeepsToThePrefix) {
+  TempDir dir;
+  auto db = OpenOrDie(dir.path());
+  for (const char* name : {"c", "a"}) ASSERT_TRUE(Put(*db, MakeKey("ns", name), "old").ok());
+  ASSERT_TRUE(Put(*db, MakeKey("ns.x", "z"), "other").ok());
+  ASSERT_TRUE(Put(*db, MakeKey("n", "z"), "other").ok());
+  auto names = [](auto& source) {
+    std::string found;
+    EXPECT_TRUE(source
+                    .Scan(Family::kImages, MakePrefix("ns"),
+                          [&found](absl::string_view key, absl::string_view) {
+                            found += std::string(key.substr(3));
+                            return absl::OkStatus();
+                          })
+                    .ok());
+    return found;
+  };
+  Transaction tx = db->Begin();
+  ASSERT_TRUE(tx.Put(Family::kImages, MakeKey("ns", "b"), "new").ok());
+  ASSERT_TRUE(tx.Delete(Family::kImages, MakeKey("ns", "c")).ok());
+  EXPECT_EQ(names(tx), "ab");
+  ReadView before(*db);
+  ASSERT_TRUE(tx.Commit().ok());
+  EXPECT_EQ(names(before), "ac");
+  ReadView after(*db);
+  EXPECT_EQ(names(after), "ab");
+}
+
+TEST(DatabaseTest, ReadModifyWriteLosesNoUpdate) {
+  TempDir dir;
+  auto db = OpenOrDie(dir.path());
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&] {
+      for (int i = 0; i < 100; ++i) {
+        absl::Status status = db->Run(
+            [](Transaction& tx) -> absl::Status {
+              auto value = tx.GetForUpdate(Family::kImages, "n");
+              if (!value.ok()) return value.status();
+              return tx.Put(Family::kImages, "n", std::string(value->value_or("").size() + 1, 'x'));
+            },
+            Durability::kBuffered);
+        ASSERT_TRUE(status.ok()) << status;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(Value(*db, "n").size(), 400u);
+}
+
+TEST(DatabaseTest, TheGateKeepsTransactionsOut) {
+  TempDir dir;
+  auto db = OpenOrDie(dir.path());
+  std::optional<GcGate::Exclusive> gate = db->gate().EnterExclusive(absl::Seconds(1));
+  ASSERT_TRUE(gate.has_value());
+  absl::Notification written;
+  std::thread writer([&] {
+    EXPECT_TRUE(Put(*db, "a", "1").ok());
+    written.Notify();
+  });
+  EXPECT_FALSE(written.WaitForNotificationWithTimeout(absl::Milliseconds(30)));
+  Transaction inside = db->Begin(*gate);
+  ASSERT_TRUE(inside.Put(Family::kImages, "b", "2").ok());
+  ASSERT_TRUE(inside.Commit().ok());
+  gate->Release();
+  writer.join();
+  EXPECT_EQ(Value(*db, "a"), "1");
+  EXPECT_EQ(Value(*db, "b"), "2");
+}
+
+TEST(DatabaseTest, ObserverHearsOfCommitsAndDeletions) {
+  TempDir dir;
+  auto db = OpenOrDie(dir.path());
+  std::string heard;
+  db->SetCommitObserver([&heard](bool deletion) { heard += deletion ? 'd' : 'c'; });
+  ASSERT_TRUE(Put(*db, "a", "1").ok());
+  ASSERT_TRUE(db->Run([](Transaction& tx) {
+                  tx.NoteDeletion();
+                  return tx.Delete(Family::kImages, "a");
+                }).ok());
+  ASSERT_TRUE(db->Run([](Transaction&) { return absl::OkStatus(); }).ok());
+  EXPECT_EQ(heard, "cd");
+}
+
+TEST(DatabaseTest, SecondDaemonOnTheSameRootIsRefusedWithThePid) {
+  TempDir dir;
+  auto db = OpenOrDie(dir.path());
+  const absl::Status second = Database::Open(dir.path()).status();
+  EXPECT_TRUE(absl::IsUnavailable(second)) << second;
+  EXPECT_NE(second.message().find(absl::StrCat("pid ", getpid())), absl::string_view::npos)
+      << second;
+  EXPECT_NE(second.message().find(dir.path()), absl::string_view::npos) << second;
+  db.reset();
+  EXPECT_NE(OpenOrDie(dir.path()), nullptr);
+}
+
+TEST(MigrationTest, RunsEachMissingStepOnceInOrder) {
+  TempDir dir;
+  OpenOrDie(dir.path(), {.env = nullptr, .schema_version = 1, .migrations = {}});
+  std::string steps;
+  auto step = [&steps](int from) {
+    return Migration{from, "test", [&steps, from](Database&) {
+                       steps += absl::StrCat(from);
+                       return absl::OkStatus();
+                     }};
+  };
+  for (int i = 0; i < 2; ++i) {
+    auto db = OpenOrDie(dir.path(),
+                        {.env = nullptr, .schema_version = 3, .migrations = {step(2), step(1)}});
+    EXPECT_EQ(db->schema_version(), 3);
+  }
+  EXPECT_EQ(steps, "12");
+}
+
+TEST(MigrationTest, AFailedStepIsTriedAgainNextTime) {
+  TempDir dir;
+  OpenOrDie(dir.path(), {.env = nullptr, .schema_version = 1, .migrations = {}});
+  int runs = 0;
+  DatabaseOptions options{.env = nullptr,
+                          .schema_version = 2,
+                          .migrations = {{1, "adds a thing", [&](Database&) {
+                                            ++runs;
+                                            return runs == 1 ? absl::UnavailableError("no")
+                                                             : absl::OkStatus();
+                                          }}}};
+  const absl::Status failed = Database::Open(dir.path(), options).status();
+  EXPECT_TRUE(absl::IsUnavailable(failed));
+  EXPECT_NE(failed.message().find("adds a thing"), absl::string_view::npos);
+  EXPECT_NE(OpenOrDie(dir.path(), options), nullptr);
+  EXPECT_EQ(runs, 2);
+}
+
+TEST(MigrationTest, ANewerSchemaIsRefusedAndLeftAlone) {
+  TempDir dir;
+  {
+    auto db = OpenOrDie(dir.path(),
+                        {.env = nullptr, .schema_version = kSchemaVersion + 1, .migrations = {}});
+    ASSERT_TRUE(Put(*db, "a", "1").ok());
+  }
+  const absl::Status refused = Database::Open(dir.path()).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_NE(refused.message().find("newer"), absl::string_view::npos);
+  auto db = OpenOrDie(dir.path(),
+                      {.env = nullptr, .schema_version = kSchemaVersion + 1, .migrations = {}});
+  EXPECT_EQ(Value(*db, "a"), "1");
+}
+
+TEST(PowerCutTest, SyncedCommitsAndAllBeforeThemSurvive) {
+  TempDir dir;
+  CrashEnv env;
+  {
+    auto db = OpenOrDie(dir.path(), {.env = &env, .schema_version = {}, .migrations = {}});
+    ASSERT_TRUE(Put(*db, "synced", "1").ok());
+    ASSERT_TRUE(Put(*db, "buffered before", "2", Durability::kBuffered).ok());
+    ASSERT_TRUE(Put(*db, "synced after", "3").ok());
+    ASSERT_TRUE(Put(*db, "buffered, then Sync()", "4", Durability::kBuffered).ok());
+    ASSERT_TRUE(db->Sync().ok());
+    ASSERT_TRUE(Put(*db, "lost", "5", Durability::kBuffered).ok());
+    env.PowerOff();
+  }
+  env.DropUnsynced();
+  auto db = OpenOrDie(dir.path(), {.env = &env, .schema_version = {}, .migrations = {}});
+  ASSERT_NE(db, nullptr);
+  EXPECT_EQ(Value(*db, "synced"), "1");
+  EXPECT_EQ(Value(*db, "buffered before"), "2");
+  EXPECT_EQ(Value(*db, "synced after"), "3");
+  EXPECT_EQ(Value(*db, "buffered, then Sync()"), "4");
+  EXPECT_EQ(Value(*db, "lost"), "(none)");
+}
+
+TEST(PowerCutTest, NoCutShowsHalfATransaction) {
+  // Cuts at many moments of a growing log, each followed by a reopening that must find pairs whole.
+  TempDir dir;
+  CrashEnv env;
+  int64_t acknowledged = 0;
+  for (int cut = 0; cut < 12; ++cut) {
+    {
+      auto db = OpenOrDie(dir.path(), {.env = &env, .schema_version = {}, .migrations = {}});
+      ASSERT_NE(db, nullptr);
+      for (int i = 0; i < 5 + cut; ++i) {
+        const std::string value =
+            absl::StrCat(acknowledged + 1, std::string(200 * static_cast<size_t>(i), '.'));
+        const bool synced = i % 3 == 0;
+        ASSERT_TRUE(db->Run(
+                          [&](Transaction& tx) -> absl::Status {
+                            absl::Status status = tx.Put(Family::kImages, "left", value);
+                            if (status.ok()) status = tx.Put(Family::kContent, "right", value);
+                            return status;
+                          },
+                          synced ? Durability::kSynced : Durability::kBuffered)
+                        .ok());
+        if (synced) ++acknowledged;
+      }
+      env.PowerOff();
+    }
+    env.DropUnsynced();
+    auto db = OpenOrDie(dir.path(), {.env = &env, .schema_version = {}, .migrations = {}});
+    ASSERT_NE(db, nullptr);
+    const std::string left = Value(*db, "left");
+    EXPECT_EQ(left, **db->Get(Family::kContent, "right"));
+    EXPECT_GE(std::stoll(left), acknowledged);
+  }
+}
+
+TEST(KillTest, BufferedCommitsSurviveTheDeathOfTheProcess) {
+  TempDir dir;
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    auto db = Database::Open(dir.path());
+    for (int i = 0; db.ok() && i < 100000; ++i) {
+      if (!Put(**db, "n", absl::StrCat(i), Durability::kBuffered).ok()) break;
+      if (write(pipe_fds[1], &i, sizeof(i)) != sizeof(i)) break;
+    }
+    _exit(1);
+  }
+  close(pipe_fds[1]);
+  int acknowledged = -1;
+  while (acknowledged < 50 &&
+         read(pipe_fds[0], &acknowledged, sizeof(acknowledged)) == sizeof(acknowledged)) {
+  }
+  ASSERT_EQ(kill(child, SIGKILL), 0);
+  for (int next; read(pipe_fds[0], &next, sizeof(next)) == sizeof(next);) acknowledged = next;
+  close(pipe_fds[0]);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  auto db = OpenOrDie(dir.path());
+  ASSERT_NE(db, nullptr);
+  EXPECT_GE(std::stoi(Value(*db, "n")), acknowledged);
+}
+
+}  // namespace
+}  // namespace gantry::metadata
