@@ -4,7 +4,8 @@
 // target, so that the host's tree is not there to be reached; paths are resolved with openat2(RESOLVE_IN_ROOT |
 // RESOLVE_NO_MAGICLINKS) besides. What a layer may cost is bounded by ApplyLimits.
 //
-// One pass: bytes are inflated, hashed (DiffID) and written as they come.
+// One pass: bytes are inflated, hashed (DiffID) and written as they come. The calling thread reads and inflates, beside
+// the thread that writes; `layer` is read by the caller's thread only.
 //
 // Spec: OCI image-spec v1.1 "Layer", "Applying Changesets".
 #ifndef GANTRY_SNAPSHOTTER_LAYER_APPLY_H_
@@ -37,7 +38,7 @@ enum class Whiteouts {
 
 struct ApplyLimits {
   int64_t uncompressed_bytes = int64_t{1} << 40;
-  // Uncompressed bytes per compressed byte, once 64 MiB came out.
+  // Uncompressed bytes per compressed byte, once a gibibyte came out.
   int64_t expansion = 1100;
   int64_t entries = 10'000'000;
   int64_t file_bytes = int64_t{1} << 40;  // length of one file, holes included
@@ -50,12 +51,12 @@ struct ApplyOptions {
   ApplyLimits limits;
   CancelToken* cancel = nullptr;            // checked between pieces; may be null
   bool user_xattr = false;                  // overlay mounted with "userxattr"
-  // Uncompressed bytes so far; called from the worker about once per MiB.
+  // Uncompressed bytes so far; called on the calling thread, about once per MiB.
   std::function<void(int64_t)> progress;
 };
 
-// Things a detached layer cannot know: how directories that it only mentions in passing look below it, and files below it
-// that it links to. Almost always empty.
+// Things a layer applied without its parent cannot know: how directories that it only mentions in passing look below it,
+// and files below it that it links to. Almost always empty.
 struct DeferredWork {
   struct Link {
     std::string path;
@@ -63,15 +64,16 @@ struct DeferredWork {
   };
   std::vector<std::string> implied_directories;  // outermost first
   std::vector<Link> links;
+  bool opaque_root = false;  // the layer hides all there is below it
 
-  bool empty() const { return implied_directories.empty() && links.empty(); }
+  bool empty() const { return implied_directories.empty() && links.empty() && !opaque_root; }
 };
 
 struct ApplyResult {
   std::string diff_id;  // "sha256:<hex>" of the uncompressed stream
   int64_t uncompressed_bytes = 0;
   int64_t entries = 0;
-  DeferredWork deferred;  // for CompleteLayer(), before the layer is committed on a parent
+  DeferredWork deferred;  // unless empty: for CompleteLayer(), before the layer is committed
 };
 
 // Unpacks onto what `mounts` show. A single overlay mount is not mounted: its upper directory is written, its lower ones
@@ -89,7 +91,8 @@ absl::StatusOr<ApplyResult> ApplyLayerToDirectory(ByteSource& layer, const std::
                                                   const ApplyOptions& options);
 
 // For a layer applied without its parent (mounts of an active snapshot that is to be rebased): does what had to wait.
-// `parent_mounts` are those of a view of the parent.
+// `parent_mounts` are those of a view of the parent, which need not be mounted; none for a base layer.
+// kInvalidArgument: the layer links to a file that is nowhere.
 absl::Status CompleteLayer(const DeferredWork& deferred, absl::Span<const Mount> layer_mounts,
                            absl::Span<const Mount> parent_mounts);
 
