@@ -1,0 +1,191 @@
+// One container: its init process, its execs, and what may be done with them in which state.
+//
+//   empty -> created -> running <-> paused -> stopped -> deleted        execs: created -> running -> stopped
+//
+// The runtime decides what happens in the kernel; this class puts the steps in order, undoes what failed, and tells the end of
+// every process exactly once, in this order: output taken in, exit record on disk, state, event, waiters. Execs are
+// reported before the init process; if that had no pid namespace of its own, what it left behind is killed first.
+//
+// Thread-safe. Create, Start, Exec, Kill, Delete, Pause, Resume, Update, Checkpoint, Stats and Pids block and are for worker
+// threads; calls that change the same process run one after the other, except Kill, which never waits for another call.
+// `limit` is how long a call may take; a runtime that has not answered by then is killed.
+//
+// Errors of all calls: kNotFound no such process; kFailedPrecondition wrong state, the message says which; kUnavailable the
+// runtime did not answer in time; kInternal it failed, with its own words.
+// Spec: OCI runtime-spec "lifecycle"; ordering as containerd's clients rely on it.
+#ifndef GANTRY_SHIM_CONTAINER_H_
+#define GANTRY_SHIM_CONTAINER_H_
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "base/unique_fd.h"
+#include "proto/shim/v1/shim.pb.h"
+#include "shim/cgroup.h"
+#include "shim/event_log.h"
+#include "shim/event_loop.h"
+#include "shim/oci_runtime.h"
+#include "shim/oom_watch.h"
+#include "shim/reaper.h"
+#include "shim/spec_facts.h"
+#include "shim/stdio.h"
+
+namespace gantry::shim {
+
+class Container {
+ public:
+  struct Options {
+    std::string name_space;
+    std::string id;
+    std::string bundle;  // the process's working directory
+  };
+  using WaitCallback = std::function<void(const v1::WaitResponse&)>;
+
+  // `loop`, `reaper` and `events` outlive the container.
+  Container(Options options, EventLoop* loop, Reaper* reaper, EventLog* events);
+  ~Container();
+  Container(const Container&) = delete;
+  Container& operator=(const Container&) = delete;
+
+  // kAlreadyExists: was created before. After a failure it is empty again, and nothing is left behind.
+  absl::StatusOr<v1::CreateResponse> Create(const v1::CreateRequest& request, absl::Duration limit);
+  absl::StatusOr<v1::StartResponse> Start(const std::string& exec_id, absl::Duration limit);
+  // kAlreadyExists: the id is taken.
+  absl::StatusOr<v1::ExecResponse> Exec(const v1::ExecRequest& request, absl::Duration limit);
+  // Ended processes are kNotFound.
+  absl::Status Kill(const v1::KillRequest& request, absl::Duration limit);
+  absl::StatusOr<v1::DeleteResponse> Delete(const v1::DeleteRequest& request, absl::Duration limit);
+  absl::Status Pause(absl::Duration limit);
+  absl::Status Resume(absl::Duration limit);
+  absl::Status Update(const std::string& resources_json, absl::Duration limit);
+  absl::Status Checkpoint(const v1::CheckpointRequest& request, absl::Duration limit);
+  absl::StatusOr<v1::StatsResponse> Stats();
+  absl::StatusOr<v1::PidsResponse> Pids(absl::Duration limit);
+
+  absl::StatusOr<v1::ProcessState> State(const std::string& exec_id) const;
+  void FillInfo(v1::InfoResponse* info) const;
+  // No process was ever made here: the shim may as well go.
+  bool IsEmpty() const;
+  // The init process and its leavings are gone: there is nothing left to serve.
+  bool IsDeleted() const;
+  bool HasLiveProcess() const;
+
+  // `callback` is called once: at once on this thread if the process has ended, later on the event loop otherwise. Returns a
+  // number for CancelWait(), 0 if called already. An init process that does not exist yet may be waited for.
+  absl::StatusOr<uint64_t> Wait(const std::string& exec_id, WaitCallback callback);
+  // The callback may be running.
+  void CancelWait(uint64_t id);
+
+  // Streams to attach to; those of the init process exist before Create().
+  absl::StatusOr<std::shared_ptr<ProcessIo>> Streams(const std::string& exec_id) const;
+  absl::Status ResizePty(const std::string& exec_id, uint32_t width, uint32_t height);
+  absl::Status CloseStdin(const std::string& exec_id);
+  absl::Status ReopenLog();
+
+ private:
+  struct Ended {
+    int wait_status;
+    absl::Time at;
+  };
+  struct Process {
+    explicit Process(std::string id) : exec_id(std::move(id)) {}
+
+    const std::string exec_id;  // "" for the init process
+    absl::Mutex op_mu;          // held across one operation; before mu_ in the order of locks
+
+    // Guarded by mu_ of the container.
+    v1::Status status = v1::STATUS_EMPTY;
+    std::shared_ptr<ProcessIo> io;
+    v1::Stdio stdio;
+    std::string process_json;
+    pid_t pid = 0;
+    UniqueFd pidfd;
+    bool starting = false;             // an end that is seen now is told when the start has been
+    std::optional<Ended> early_end;
+    bool reaped = false;
+    uint32_t exit_status = 0;
+    absl::Time started_at = absl::InfinitePast();
+    absl::Time exited_at = absl::InfinitePast();
+    bool oom_killed = false;
+    bool deleted = false;
+  };
+  using ProcessPtr = std::shared_ptr<Process>;
+  struct Waiter {
+    ProcessPtr process;
+    WaitCallback callback;
+  };
+
+  std::shared_ptr<ProcessIo> MakeIo();
+  absl::StatusOr<ProcessPtr> Find(const std::string& exec_id) const ABSL_LOCKS_EXCLUDED(mu_);
+  // The init process in one of the states named, and the runtime. kFailedPrecondition: another state.
+  absl::StatusOr<OciRuntime*> RuntimeWhen(std::initializer_list<v1::Status> states,
+                                          absl::string_view what) const ABSL_LOCKS_EXCLUDED(mu_);
+
+  absl::Status MountControllers(const v1::Runtime& runtime);
+  absl::StatusOr<pid_t> CreateInit(const v1::CreateRequest& request, const ProcessPtr& init,
+                                   absl::Duration limit);
+  absl::StatusOr<pid_t> RestoreInit(const ProcessPtr& init, absl::Duration limit);
+  absl::StatusOr<pid_t> StartExec(const ProcessPtr& process, absl::Duration limit);
+  // The runtime has made `pid`: keeps a handle on it and asks for its end. Under a Reaper::Hold.
+  void Adopt(const ProcessPtr& process, pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);
+  // No start is under way any more: an end that came meanwhile is told now.
+  void StartIsOver(const ProcessPtr& process) ABSL_LOCKS_EXCLUDED(mu_);
+  void EmitStarted(const ProcessPtr& process) ABSL_LOCKS_EXCLUDED(mu_);
+  void WatchForOom();
+  absl::Status WaitForEnd(const ProcessPtr& process, absl::Duration limit);
+  void WaitForOutput(const std::shared_ptr<ProcessIo>& io, absl::Duration limit);
+  absl::StatusOr<v1::DeleteResponse> DeleteInit(bool force, absl::Duration limit);
+  absl::StatusOr<v1::DeleteResponse> DeleteExec(const ProcessPtr& process, bool force,
+                                                absl::Duration limit);
+  absl::Status DeleteRuntimeState(bool force, absl::Duration limit);
+  absl::Status SignalDirectly(const Process& process, int signal) const ABSL_LOCKS_EXCLUDED(mu_);
+  void FillState(const Process& process, v1::ProcessState* state) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  // On the event loop.
+  void OnReaped(const ProcessPtr& process, Ended end) ABSL_LOCKS_EXCLUDED(mu_);
+  void HandleEnd(const ProcessPtr& process, Ended end) ABSL_LOCKS_EXCLUDED(mu_);
+  // Sets the state and hands out who waited for it.
+  std::vector<WaitCallback> MarkStopped(Process& process, v1::WaitResponse* answer)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool AnyExecRuns() const ABSL_LOCKS_EXCLUDED(mu_);
+  void AnnounceEnd(const ProcessPtr& process, Ended end) ABSL_LOCKS_EXCLUDED(mu_);
+
+  const Options options_;
+  EventLoop* const loop_;
+  Reaper* const reaper_;
+  EventLog* const events_;
+  const ProcessPtr init_;
+
+  // Event loop only.
+  std::unique_ptr<OomWatch> oom_watch_;
+  std::optional<Ended> init_end_;  // waits for the execs
+  EventLoop::TimerId init_end_timer_ = 0;
+
+  mutable absl::Mutex mu_;
+  std::unique_ptr<OciRuntime> runtime_ ABSL_GUARDED_BY(mu_);  // set once; the object is thread-safe
+  SpecFacts facts_ ABSL_GUARDED_BY(mu_);
+  Cgroup cgroup_ ABSL_GUARDED_BY(mu_);
+  v1::CreateRequest restore_ ABSL_GUARDED_BY(mu_);  // of a restore that Start() does
+  bool rootfs_mounted_ ABSL_GUARDED_BY(mu_) = false;
+  std::map<std::string, ProcessPtr> execs_ ABSL_GUARDED_BY(mu_);
+  std::map<uint64_t, Waiter> waiters_ ABSL_GUARDED_BY(mu_);
+  uint64_t next_waiter_ ABSL_GUARDED_BY(mu_) = 1;
+  uint64_t next_console_ ABSL_GUARDED_BY(mu_) = 1;
+};
+
+}  // namespace gantry::shim
+
+#endif  // GANTRY_SHIM_CONTAINER_H_

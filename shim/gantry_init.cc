@@ -1,0 +1,70 @@
+// Process 1 of a container that was started with --init: starts the command, hands signals on, reaps what is orphaned to it, and ends
+// as the command does. Statically linked, for it runs inside whatever the image holds.
+//
+//   gantry-init [--] COMMAND [ARGUMENT...]
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+namespace {
+
+constexpr int kNotExecutable = 126;
+constexpr int kNotFound = 127;
+
+int Fail(const char* what, const char* which) {
+  const int error = errno;
+  fprintf(stderr, "gantry-init: %s %s: %s\n", what, which, strerror(error));
+  return error == ENOENT ? kNotFound : kNotExecutable;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int first = 1;
+  if (first < argc && strcmp(argv[first], "--") == 0) ++first;
+  if (first >= argc) {
+    fprintf(stderr, "gantry-init: no command given\n");
+    return kNotFound;
+  }
+
+  // All are collected by sigwaitinfo() below. Those that tell of a mistake of our own, and those of the terminal, stay as they are.
+  sigset_t all;
+  sigset_t before;
+  sigfillset(&all);
+  for (int own : {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU}) sigdelset(&all, own);
+  sigprocmask(SIG_BLOCK, &all, &before);
+
+  const pid_t child = fork();
+  if (child < 0) return Fail("cannot start", argv[first]);
+  if (child == 0) {
+    // A group of its own, in the foreground of the terminal if there is one, so that job control works inside.
+    setpgid(0, 0);
+    signal(SIGTTOU, SIG_IGN);
+    if (isatty(STDIN_FILENO)) tcsetpgrp(STDIN_FILENO, getpgrp());
+    signal(SIGTTOU, SIG_DFL);
+    sigprocmask(SIG_SETMASK, &before, nullptr);
+    execvp(argv[first], argv + first);
+    _exit(Fail("cannot execute", argv[first]));
+  }
+
+  while (true) {
+    siginfo_t info;
+    const int signal = sigwaitinfo(&all, &info);
+    if (signal < 0) continue;
+    if (signal != SIGCHLD) {
+      kill(child, signal);
+      continue;
+    }
+    int status = 0;
+    for (pid_t pid; (pid = waitpid(-1, &status, WNOHANG)) > 0;) {
+      if (pid != child) continue;
+      if (WIFEXITED(status)) return WEXITSTATUS(status);
+      if (WIFSIGNALED(status)) return 128 + WTERMSIG(status);
+    }
+  }
+}

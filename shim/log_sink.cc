@@ -1,0 +1,308 @@
+#include "shim/log_sink.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/errno_status.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+
+namespace gantry::shim {
+namespace {
+
+// docker and containerd both cut there.
+constexpr size_t kMaxLineBytes = 16 * 1024;
+constexpr mode_t kLogMode = 0640;
+constexpr absl::Duration kReplacedCheckInterval = absl::Seconds(1);
+
+absl::string_view StreamName(LogStream stream) {
+  return stream == LogStream::kStdout ? "stdout" : "stderr";
+}
+
+// Length of the valid UTF-8 sequence at the front, 0 if there is none.
+size_t Utf8SequenceLength(absl::string_view text) {
+  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
+  const auto continues = [&](size_t i) { return i < text.size() && (byte(i) & 0xc0) == 0x80; };
+  const uint8_t first = byte(0);
+  if (first < 0x80) return 1;
+  if (first >= 0xc2 && first <= 0xdf) return continues(1) ? 2 : 0;
+  if (first >= 0xe0 && first <= 0xef) {
+    if (!continues(1) || !continues(2)) return 0;
+    if (first == 0xe0 && byte(1) < 0xa0) return 0;
+    if (first == 0xed && byte(1) > 0x9f) return 0;  // surrogates
+    return 3;
+  }
+  if (first >= 0xf0 && first <= 0xf4) {
+    if (!continues(1) || !continues(2) || !continues(3)) return 0;
+    if (first == 0xf0 && byte(1) < 0x90) return 0;
+    if (first == 0xf4 && byte(1) > 0x8f) return 0;
+    return 4;
+  }
+  return 0;
+}
+
+void AppendJsonString(absl::string_view text, std::string& out) {
+  static constexpr char kHex[] = "0123456789abcdef";
+  size_t i = 0;
+  while (i < text.size()) {
+    // Most text needs no escape: copy it in runs.
+    size_t run = i;
+    while (run < text.size()) {
+      const uint8_t c = static_cast<uint8_t>(text[run]);
+      if (c < 0x20 || c >= 0x80 || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&') break;
+      ++run;
+    }
+    out.append(text.data() + i, run - i);
+    i = run;
+    if (i == text.size()) break;
+    const uint8_t c = static_cast<uint8_t>(text[i]);
+    if (c >= 0x80) {
+      const size_t length = Utf8SequenceLength(text.substr(i));
+      if (length == 0) {
+        out += "\\ufffd";
+        ++i;
+      } else {
+        out.append(text.data() + i, length);
+        i += length;
+      }
+      continue;
+    }
+    switch (c) {
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      default:
+        out += "\\u00";
+        out += kHex[c >> 4];
+        out += kHex[c & 15];
+    }
+    ++i;
+  }
+}
+
+}  // namespace
+
+std::string FormatLogTime(absl::Time time) {
+  std::string text = absl::FormatTime("%Y-%m-%d%ET%H:%M:%E*S", time, absl::UTCTimeZone());
+  text += 'Z';
+  return text;
+}
+
+LogSink::LogSink(LogOptions options, std::function<absl::Time()> now)
+    : options_(std::move(options)), now_(std::move(now)), next_check_(absl::InfinitePast()) {}
+
+absl::Status LogSink::Open() { return OpenFile(); }
+
+absl::Status LogSink::OpenFile() {
+  const size_t slash = options_.path.rfind('/');
+  if (slash != std::string::npos && slash > 0) {
+    GANTRY_RETURN_IF_ERROR(MakeDirectories(options_.path.substr(0, slash), 0755));
+  }
+  // The name may have been planted by someone: neither follow a link, nor wait for a FIFO's reader.
+  UniqueFd file(open(options_.path.c_str(),
+                     O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, kLogMode));
+  if (!file.valid()) return ErrnoToStatus(errno, absl::StrCat("log ", options_.path));
+  struct stat status;
+  if (fstat(file.get(), &status) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("log ", options_.path));
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return absl::FailedPreconditionError(absl::StrCat("log ", options_.path, ": not a regular file"));
+  }
+  size_bytes_ = status.st_size;
+  file_ = std::move(file);
+  next_check_ = now_() + kReplacedCheckInterval;
+  return absl::OkStatus();
+}
+
+absl::Status LogSink::Reopen() {
+  file_.reset();
+  return OpenFile();
+}
+
+bool LogSink::FileWasReplaced() const {
+  struct stat named;
+  struct stat held;
+  if (fstat(file_.get(), &held) != 0) return true;
+  if (lstat(options_.path.c_str(), &named) != 0) return errno == ENOENT;
+  return named.st_ino != held.st_ino || named.st_dev != held.st_dev;
+}
+
+absl::Status LogSink::Rotate() {
+  if (options_.max_files <= 1) {
+    if (ftruncate(file_.get(), 0) != 0) {
+      return ErrnoToStatus(errno, absl::StrCat("log ", options_.path, ": truncate"));
+    }
+    size_bytes_ = 0;
+    return absl::OkStatus();
+  }
+  const auto numbered = [&](int n) { return absl::StrCat(options_.path, ".", n); };
+  for (int n = options_.max_files - 2; n >= 1; --n) {
+    if (rename(numbered(n).c_str(), numbered(n + 1).c_str()) != 0 && errno != ENOENT) {
+      return ErrnoToStatus(errno, absl::StrCat("log ", numbered(n), ": rotate"));
+    }
+  }
+  if (rename(options_.path.c_str(), numbered(1).c_str()) != 0 && errno != ENOENT) {
+    return ErrnoToStatus(errno, absl::StrCat("log ", options_.path, ": rotate"));
+  }
+  return Reopen();
+}
+
+void LogSink::AppendLine(LogStream stream, absl::string_view text, bool complete,
+                         const std::string& time, std::string& out) const {
+  switch (options_.format) {
+    case LogOptions::Format::kJsonFile:
+      out += "{\"log\":\"";
+      AppendJsonString(text, out);
+      if (complete) out += "\\n";
+      absl::StrAppend(&out, "\",\"stream\":\"", StreamName(stream), "\",\"time\":\"", time, "\"}\n");
+      return;
+    case LogOptions::Format::kCri:
+      absl::StrAppend(&out, time, " ", StreamName(stream), complete ? " F " : " P ", text, "\n");
+      return;
+  }
+}
+
+absl::Status LogSink::Commit(absl::string_view lines) {
+  if (file_.valid() && now_() >= next_check_) {
+    next_check_ = now_() + kReplacedCheckInterval;
+    if (FileWasReplaced()) file_.reset();
+  }
+  if (!file_.valid()) GANTRY_RETURN_IF_ERROR(OpenFile());
+
+  if (options_.max_size_bytes > 0 && size_bytes_ > 0 &&
+      size_bytes_ + static_cast<int64_t>(lines.size()) > options_.max_size_bytes) {
+    struct stat status;
+    if (fstat(file_.get(), &status) == 0) size_bytes_ = status.st_size;
+    if (size_bytes_ > 0 &&
+        size_bytes_ + static_cast<int64_t>(lines.size()) > options_.max_size_bytes) {
+      GANTRY_RETURN_IF_ERROR(Rotate());
+    }
+  }
+
+  size_t written = 0;
+  while (written < lines.size()) {
+    const ssize_t count = write(file_.get(), lines.data() + written, lines.size() - written);
+    if (count >= 0) {
+      written += static_cast<size_t>(count);
+      continue;
+    }
+    if (errno == EINTR) continue;
+    const int error = errno;
+    if (written > 0) {
+      // Take the torn part back: a reader must never see half a line.
+      struct stat status;
+      if (fstat(file_.get(), &status) == 0 && status.st_size >= static_cast<off_t>(written)) {
+        [[maybe_unused]] const int ignored =
+            ftruncate(file_.get(), status.st_size - static_cast<off_t>(written));
+      }
+    }
+    file_.reset();
+    return ErrnoToStatus(error, absl::StrCat("log ", options_.path));
+  }
+  size_bytes_ += static_cast<int64_t>(lines.size());
+  return absl::OkStatus();
+}
+
+absl::string_view LogSink::NextBatch(absl::string_view lines) const {
+  const size_t max = static_cast<size_t>(options_.max_size_bytes);
+  const size_t size = static_cast<size_t>(size_bytes_);
+  if (max == 0 || size + lines.size() <= max) return lines;
+  const size_t first = lines.find('\n') + 1;
+  // Room in this file, or in the one that Commit() rotates to.
+  const size_t room = size + first <= max ? max - size : max;
+  if (lines.size() <= room) return lines;
+  const size_t last = lines.rfind('\n', room - 1);
+  return lines.substr(0, last == absl::string_view::npos ? first : std::max(first, last + 1));
+}
+
+void LogSink::Store(absl::string_view lines) {
+  if (!waiting_.empty()) {
+    absl::StrAppend(&waiting_, lines);
+    return;
+  }
+  while (!lines.empty()) {
+    if (dropped_lines_ > 0) {
+      std::string notice;
+      AppendLine(LogStream::kStderr,
+                 absl::StrCat("[gantry] ", dropped_lines_, dropped_lines_ == 1 ? " line" : " lines",
+                              " of this log could not be written: ", drop_reason_),
+                 /*complete=*/true, FormatLogTime(now_()), notice);
+      if (Commit(notice).ok()) dropped_lines_ = 0;
+    }
+    const absl::string_view batch = NextBatch(lines);
+    // While lines are missing and the file has no word of it, later lines would hide the gap.
+    const absl::Status status =
+        dropped_lines_ > 0 ? absl::ResourceExhaustedError(drop_reason_) : Commit(batch);
+    if (status.ok()) {
+      lines.remove_prefix(batch.size());
+      continue;
+    }
+    if (options_.block_when_full) {
+      waiting_ = std::string(lines);
+      return;
+    }
+    const uint64_t count = static_cast<uint64_t>(std::count(lines.begin(), lines.end(), '\n'));
+    dropped_lines_ += count;
+    total_dropped_lines_ += count;
+    drop_reason_ = std::string(status.message());
+    return;
+  }
+}
+
+void LogSink::Retry() {
+  const std::string lines = std::move(waiting_);
+  waiting_.clear();
+  Store(lines);
+}
+
+void LogSink::Write(LogStream stream, absl::string_view bytes) {
+  std::string& partial = partial_[static_cast<int>(stream)];
+  const std::string time = FormatLogTime(now_());
+  std::string lines;
+  while (!bytes.empty()) {
+    const size_t newline = bytes.find('\n');
+    const bool complete = newline != absl::string_view::npos;
+    const size_t length = complete ? newline : bytes.size();
+    if (partial.size() + length > kMaxLineBytes) {
+      const size_t take = kMaxLineBytes - partial.size();
+      partial.append(bytes.data(), take);
+      AppendLine(stream, partial, /*complete=*/false, time, lines);
+      partial.clear();
+      bytes.remove_prefix(take);
+    } else if (!complete) {
+      partial.append(bytes.data(), length);
+      bytes = {};
+    } else if (partial.empty()) {
+      AppendLine(stream, bytes.substr(0, length), /*complete=*/true, time, lines);
+      bytes.remove_prefix(length + 1);
+    } else {
+      partial.append(bytes.data(), length);
+      AppendLine(stream, partial, /*complete=*/true, time, lines);
+      partial.clear();
+      bytes.remove_prefix(length + 1);
+    }
+  }
+  Store(lines);
+}
+
+void LogSink::Flush(LogStream stream) {
+  std::string& partial = partial_[static_cast<int>(stream)];
+  if (partial.empty()) return;
+  std::string line;
+  // json-file: no newline came, none is added. CRI: the last line of a stream counts as full.
+  AppendLine(stream, partial, options_.format == LogOptions::Format::kCri, FormatLogTime(now_()),
+             line);
+  partial.clear();
+  Store(line);
+}
+
+}  // namespace gantry::shim

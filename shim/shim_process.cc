@@ -1,0 +1,179 @@
+#include "shim/shim_process.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+#include "base/errno_status.h"
+#include "base/status_macros.h"
+#include "shim/container.h"
+#include "shim/event_log.h"
+#include "shim/event_loop.h"
+#include "shim/reaper.h"
+#include "shim/shim_log.h"
+#include "shim/shim_service.h"
+#include "shim/version.h"
+
+namespace gantry::shim {
+namespace {
+
+constexpr int kListenBacklog = 64;
+
+// Descriptors 0, 1, 2 and `keep` stay, moved to 3; nothing of the parent's may be held open for the life of a container.
+absl::Status CleanDescriptors(UniqueFd& keep) {
+  UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  if (!null.valid()) return ErrnoToStatus(errno, "open /dev/null");
+  for (int fd = 0; fd < 3; ++fd) {
+    if (dup2(null.get(), fd) < 0) return ErrnoToStatus(errno, "redirect standard streams");
+  }
+  unsigned int first = 3;
+  if (keep.valid()) {
+    if (keep.get() != 3) {
+      // null may be 3, and is closed by this.
+      if (null.get() == 3) [[maybe_unused]] const int released = null.release();
+      if (dup3(keep.get(), 3, O_CLOEXEC) < 0) return ErrnoToStatus(errno, "move a descriptor");
+      [[maybe_unused]] const int moved = keep.release();
+      keep = UniqueFd(3);
+    }
+    first = 4;
+  }
+  [[maybe_unused]] const int released = null.release();
+  if (close_range(first, ~0U, 0) != 0) return ErrnoToStatus(errno, "close inherited descriptors");
+  return absl::OkStatus();
+}
+
+void SetSignals() {
+  struct sigaction ignore = {};
+  ignore.sa_handler = SIG_IGN;
+  for (const int signal : {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU}) {
+    sigaction(signal, &ignore, nullptr);
+  }
+  // Read from descriptors; blocked here, before there are threads, so that all of them inherit it.
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGCHLD);
+  sigaddset(&mask, SIGTERM);
+  sigprocmask(SIG_SETMASK, &mask, nullptr);
+}
+
+absl::StatusOr<UniqueFd> Listen(const std::string& path) {
+  UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!listener.valid()) return ErrnoToStatus(errno, "socket");
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  std::memcpy(address.sun_path, path.data(), std::min(path.size(), sizeof(address.sun_path) - 1));
+  unlink(path.c_str());
+  const mode_t old_umask = umask(0177);
+  const int bound =
+      bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
+  const int error = errno;
+  umask(old_umask);
+  if (bound != 0) return ErrnoToStatus(error, absl::StrCat("bind ", path));
+  if (listen(listener.get(), kListenBacklog) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("listen on ", path));
+  }
+  return listener;
+}
+
+absl::StatusOr<UniqueFd> Prepare(const LaunchRequest& request, UniqueFd& ready) {
+  setsid();  // fails when we lead a group already, which is as good
+  GANTRY_RETURN_IF_ERROR(CleanDescriptors(ready));
+  SetSignals();
+  umask(0022);
+  prctl(PR_SET_NAME, "gantry-shim");
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return ErrnoToStatus(errno, "become subreaper");
+  if (chdir(request.bundle.c_str()) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("bundle ", request.bundle));
+  }
+  if (unshare(CLONE_NEWNS) != 0) return ErrnoToStatus(errno, "mount namespace");
+  return Listen(request.socket_path);
+}
+
+// Only the supervisor's user may speak to us, whoever else can reach the socket.
+bool PeerIsTrusted(int connection) {
+  ucred peer = {};
+  socklen_t size = sizeof(peer);
+  if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  return peer.uid == geteuid() || peer.uid == 0;
+}
+
+absl::Status Serve(const LaunchRequest& request, UniqueFd listener) {
+  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<EventLoop> loop, EventLoop::Create());
+  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Reaper> reaper, Reaper::Create(loop.get()));
+  EventLog events;
+  Container container({request.name_space, request.id, request.bundle}, loop.get(), reaper.get(),
+                      &events);
+  const auto leave = [&loop] { loop->Stop(); };
+  ShimService service({kVersion, leave}, &container, &events);
+  GANTRY_RETURN_IF_ERROR(service.Start());
+
+  GANTRY_RETURN_IF_ERROR(loop->Watch(listener.get(), EPOLLIN, [&](uint32_t) {
+    UniqueFd connection(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (!connection.valid()) return;
+    if (!PeerIsTrusted(connection.get())) {
+      ShimLog(LogLevel::kWarning, "a connection of another user was refused");
+      return;
+    }
+    service.AddConnection(std::move(connection));
+  }));
+
+  sigset_t term;
+  sigemptyset(&term);
+  sigaddset(&term, SIGTERM);
+  const UniqueFd term_signals(signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK));
+  GANTRY_RETURN_IF_ERROR(loop->Watch(term_signals.get(), EPOLLIN, [&](uint32_t) {
+    signalfd_siginfo ignored;
+    [[maybe_unused]] const ssize_t got = read(term_signals.get(), &ignored, sizeof(ignored));
+    // A container is not ended by somebody's sweep over all processes; whoever wants that asks the supervisor.
+    if (!container.HasLiveProcess()) loop->Stop();
+  }));
+
+  if (request.idle_exit_seconds > 0) {
+    loop->After(absl::Seconds(request.idle_exit_seconds), [&] {
+      if (!container.IsEmpty()) return;
+      ShimLog(LogLevel::kWarning, "nobody asked for a container; leaving");
+      loop->Stop();
+    });
+  }
+  loop->Run();
+  unlink(request.socket_path.c_str());
+  // Not by way of the destructors: nothing is left to be saved, and threads may be in calls that take long.
+  _exit(0);
+}
+
+}  // namespace
+
+void RunShim(const LaunchRequest& request, UniqueFd ready) {
+  OpenShimLog(absl::StrCat(request.bundle, "/shim.log"), request.log_level,
+              absl::StrCat("ns=", request.name_space, " id=", request.id));
+  absl::StatusOr<UniqueFd> listener = Prepare(request, ready);
+  // The supervisor may dial now: connections wait in the backlog until gRPC has started.
+  if (ready.valid()) WriteReadyReport(ready.get(), listener.status());
+  ready.reset();
+  if (!listener.ok()) {
+    ShimLog(LogLevel::kError, listener.status().message());
+    _exit(1);
+  }
+  const absl::Status status = Serve(request, *std::move(listener));
+  ShimLog(LogLevel::kError, status.message());
+  unlink(request.socket_path.c_str());
+  _exit(1);
+}
+
+}  // namespace gantry::shim

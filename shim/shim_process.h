@@ -1,0 +1,21 @@
+// What a gantry-shim process does after it was born, by fork from the zygote or by exec.
+#ifndef GANTRY_SHIM_SHIM_PROCESS_H_
+#define GANTRY_SHIM_SHIM_PROCESS_H_
+
+#include "base/unique_fd.h"
+#include "shim/zygote_protocol.h"
+
+namespace gantry::shim {
+
+// Leaves the session, the mount namespace and all descriptors of whoever started it, listens on the socket, reports that through
+// `ready` (which may be invalid), then serves until its container is deleted. Never returns.
+//
+// The mount namespace keeps its propagation: mounts below the bundle stay private because the supervisor made that directory
+// a private mount, while volumes go on exchanging mounts with the host.
+//
+// Call in a single-threaded process in which gRPC was never used.
+[[noreturn]] void RunShim(const LaunchRequest& request, UniqueFd ready);
+
+}  // namespace gantry::shim
+
+#endif  // GANTRY_SHIM_SHIM_PROCESS_H_

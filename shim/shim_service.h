@@ -1,0 +1,49 @@
+// The gRPC face of one container: takes calls, hands them to Container, answers.
+//
+// The completion-queue API with one thread, because each further thread and each polling loop costs memory in every shim.
+// Calls that block run on worker threads; Wait, Events and Attach hold no thread. Clients that vanish are forgotten at once.
+//
+// Thread-safe. Connections are accepted elsewhere and handed over by AddConnection().
+#ifndef GANTRY_SHIM_SHIM_SERVICE_H_
+#define GANTRY_SHIM_SHIM_SERVICE_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "base/unique_fd.h"
+#include "shim/container.h"
+#include "shim/event_log.h"
+
+namespace gantry::shim {
+
+class ShimService {
+ public:
+  struct Options {
+    std::string version;
+    // The shim has nothing left to do, and the answer that said so is on its way. Called once, on any thread.
+    std::function<void()> on_finished;
+  };
+
+  // `container` and `events` outlive the service.
+  ShimService(Options options, Container* container, EventLog* events);
+  // Cancels all calls and ends the thread.
+  ~ShimService();
+  ShimService(const ShimService&) = delete;
+  ShimService& operator=(const ShimService&) = delete;
+
+  // kInternal: gRPC could not be started.
+  absl::Status Start();
+
+  // A connected stream socket, non-blocking.
+  void AddConnection(UniqueFd connection);
+
+ private:
+  class State;
+  const std::unique_ptr<State> state_;
+};
+
+}  // namespace gantry::shim
+
+#endif  // GANTRY_SHIM_SHIM_SERVICE_H_

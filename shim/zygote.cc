@@ -1,0 +1,139 @@
+#include "shim/zygote.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/errno_status.h"
+#include "proto/shim/v1/shim.pb.h"
+#include "shim/exit_record.h"
+#include "shim/log_sink.h"
+#include "shim/shim_process.h"
+#include "shim/spec_facts.h"
+#include "shim/zygote_protocol.h"
+
+namespace gantry::shim {
+namespace {
+
+// Runs the code, and touches the tables, that each shim will need: what is set up lazily is set up once, here, and shared.
+void Warm() {
+  v1::CreateRequest request;
+  request.add_rootfs()->add_options("ro");
+  request.mutable_stdio()->mutable_log()->set_path("/");
+  v1::CreateRequest copy;
+  copy.ParseFromString(request.SerializeAsString());
+  v1::Event event;
+  event.mutable_exited()->mutable_exited_at()->set_seconds(1);
+  v1::Event event_copy;
+  event_copy.ParseFromString(event.SerializeAsString());
+  [[maybe_unused]] const std::string time = FormatLogTime(absl::Now());
+  [[maybe_unused]] const auto facts = ParseSpecFacts(R"({"linux":{"namespaces":[{"type":"pid"}]}})");
+  [[maybe_unused]] const auto record = DecodeExitRecord(EncodeExitRecord(ExitRecord()));
+}
+
+// What `ps` shows. The strings of argv and of the environment lie behind each other; the kernel shows what is written over
+// them, into the environment too when the last byte of argv is not NUL.
+class ProcessTitle {
+ public:
+  ProcessTitle(int argc, char** argv) {
+    if (argc < 1) return;
+    begin_ = argv[0];
+    argv_size_ = static_cast<size_t>(argv[argc - 1] + std::strlen(argv[argc - 1]) + 1 - begin_);
+    size_ = argv_size_;
+    for (char** variable = environ; *variable != nullptr; ++variable) {
+      if (*variable != begin_ + size_) break;
+      size_ += std::strlen(*variable) + 1;
+    }
+  }
+  // The environment is lost by it, but for PATH.
+  void Set(const std::string& title) const {
+    if (begin_ == nullptr || title.size() + 1 > size_) return;
+    const char* path = getenv("PATH");
+    const std::string saved = path == nullptr ? "" : path;
+    clearenv();
+    std::memset(begin_, 0, size_);
+    std::memcpy(begin_, title.data(), title.size());
+    if (title.size() < argv_size_) std::memset(begin_ + title.size(), 0, argv_size_ - title.size());
+    if (!saved.empty()) setenv("PATH", saved.c_str(), 1);
+  }
+
+ private:
+  char* begin_ = nullptr;
+  size_t argv_size_ = 0;
+  size_t size_ = 0;
+};
+
+LaunchReply Fork(int socket, ReceivedLaunchRequest& received, const ProcessTitle& title) {
+  LaunchReply reply;
+  if (!received.request.ok()) {
+    reply.error = std::string(received.request.status().message());
+    return reply;
+  }
+  const pid_t pid = fork();
+  if (pid < 0) {
+    reply.error = absl::StrCat("fork: ", std::strerror(errno));
+    return reply;
+  }
+  if (pid == 0) {
+    close(socket);
+    const LaunchRequest request = *std::move(received.request);
+    title.Set(absl::StrCat("gantry-shim --namespace ", request.name_space, " --id ", request.id));
+    RunShim(request, std::move(received.ready_write));
+  }
+  reply.pid = pid;
+  // Children are reaped by the loop below and not before: the pid still means this child.
+  reply.pidfd = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  if (!reply.pidfd.valid()) {
+    reply.error = absl::StrCat("pidfd_open: ", std::strerror(errno));
+    reply.pid = 0;
+    kill(pid, SIGKILL);
+  }
+  return reply;
+}
+
+}  // namespace
+
+void RunZygote(UniqueFd socket, int argc, char** argv) {
+  prctl(PR_SET_NAME, "gantry-zygote");
+  // A terminal's Ctrl-C is for the supervisor; the end of the socket is our signal.
+  signal(SIGINT, SIG_IGN);
+  signal(SIGHUP, SIG_IGN);
+  signal(SIGPIPE, SIG_IGN);
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGCHLD);
+  sigprocmask(SIG_BLOCK, &mask, nullptr);
+  const UniqueFd children(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
+  const ProcessTitle title(argc, argv);
+  Warm();
+  for (;;) {
+    pollfd fds[2] = {{socket.get(), POLLIN, 0}, {children.get(), POLLIN, 0}};
+    if (poll(fds, 2, -1) < 0 && errno != EINTR) return;
+    if (fds[1].revents != 0) {
+      signalfd_siginfo ignored;
+      while (read(children.get(), &ignored, sizeof(ignored)) > 0) {
+      }
+      while (waitpid(-1, nullptr, WNOHANG) > 0) {
+      }
+    }
+    if (fds[0].revents == 0) continue;
+    absl::StatusOr<ReceivedLaunchRequest> received = ReceiveLaunchRequest(socket.get());
+    if (!received.ok()) return;
+    const LaunchReply reply = Fork(socket.get(), *received, title);
+    if (!SendLaunchReply(socket.get(), reply).ok()) return;
+  }
+}
+
+}  // namespace gantry::shim
