@@ -67,7 +67,7 @@ class ShimLauncher::Zygote {
     Command command;
     command.argv = {options.shim_path, "--zygote", "--fd", absl::StrCat(kZygoteFd),
                     "--log-level", options.log_level};
-    command.cwd = "/";
+    command.cwd = std::string("/");  // not assigned from a literal: GCC 12 sees an overlap there that is none
     command.stderr_fd = STDERR_FILENO;
     command.extra_fds = {{sockets.zygote.get(), kZygoteFd}};
     command.new_session = true;
