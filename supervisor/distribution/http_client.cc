@@ -350,7 +350,14 @@ class CurlHttpClient : public HttpClient {
       stopped = Drive(multi, request, exchange, code);
     }
     curl_multi_remove_handle(multi, easy);
-    if (stopped.ok() && code == CURLE_OK && exchange.failure().ok()) exchange.Finish();
+    if (exchange.failure().ok()) {
+      // What came before a connection broke is as good as any other bytes.
+      if (stopped.ok() && code == CURLE_OK) {
+        exchange.Finish();
+      } else {
+        exchange.Flush();
+      }
+    }
     curl_easy_reset(easy);
 
     result.got_head = exchange.head_delivered();

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -99,6 +98,18 @@ struct Puller::Flights {
     flight->status = status;
     flight->changed.SignalAll();
   }
+
+  // Lands when it goes out of scope, with the status that was last set.
+  struct Landing {
+    Landing(Flights& flights, const content::Digest& digest) : flights(flights), digest(digest) {}
+    ~Landing() { flights.Land(digest, status); }
+    Landing(const Landing&) = delete;
+    Landing& operator=(const Landing&) = delete;
+
+    Flights& flights;
+    const content::Digest digest;
+    absl::Status status = absl::CancelledError("given up");
+  };
 
   // OK: it has landed, with `outcome`.
   static absl::Status Wait(Flight& flight, CancelToken& cancel, absl::Status& outcome) {
@@ -279,29 +290,28 @@ absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& 
       if (!outcome.ok() && !GaveUp(outcome)) return outcome;
       continue;
     }
-    absl::Status landed = absl::CancelledError("given up");
-    absl::Cleanup land = [&] { puller_.flights_->Land(descriptor.digest, landed); };
+    Flights::Landing landing(*puller_.flights_, descriptor.digest);
     Tell(descriptor, Progress::State::kMoving, 0);
     std::string bytes = known_bytes;
     if (bytes.empty()) {
       absl::StatusOr<std::string> fetched = puller_.fetcher_.FetchManifest(ref_, descriptor, context_);
       if (!fetched.ok()) {
-        landed = fetched.status();
-        return landed;
+        landing.status = fetched.status();
+        return landing.status;
       }
       bytes = *std::move(fetched);
     }
     received_ += bytes.size();
     absl::StatusOr<oci::Document> document = oci::ParseDocument(bytes, descriptor.media_type, what);
     if (!document.ok()) {
-      landed = FromRegistry(document.status());
-      return landed;
+      landing.status = FromRegistry(document.status());
+      return landing.status;
     }
     content::Labels labels = BaseLabels();
     std::map<std::string, std::string> children = oci::ChildLabels(*document);
     labels.insert(children.begin(), children.end());
-    landed = Write(descriptor, bytes, labels);
-    GANTRY_RETURN_IF_ERROR(landed);
+    landing.status = Write(descriptor, bytes, labels);
+    GANTRY_RETURN_IF_ERROR(landing.status);
     Have(descriptor, false);
     Tell(descriptor, Progress::State::kDone, descriptor.size_bytes);
     return document;
@@ -529,15 +539,14 @@ absl::Status Puller::Walk::Blob(const Job& job) {
       if (outcome.ok() || GaveUp(outcome)) continue;  // found in the store, or ours to do now
       return outcome;
     }
-    absl::Status landed = absl::CancelledError("given up");
-    absl::Cleanup land = [&] { puller_.flights_->Land(descriptor.digest, landed); };
-    landed = Download(job);
-    if (absl::IsAlreadyExists(landed)) {
-      landed = absl::OkStatus();
+    Flights::Landing landing(*puller_.flights_, descriptor.digest);
+    landing.status = Download(job);
+    if (absl::IsAlreadyExists(landing.status)) {
+      landing.status = absl::OkStatus();
       continue;
     }
-    if (landed.ok()) Have(descriptor, false);
-    return landed;
+    if (landing.status.ok()) Have(descriptor, false);
+    return landing.status;
   }
 }
 
@@ -604,6 +613,11 @@ absl::Status Puller::Walk::Download(const Job& job) {
     fetch.on_retry = [&](absl::string_view why) { Tell(descriptor, Progress::State::kRetrying, ingest->offset(), why); };
     absl::Status status = puller_.fetcher_.FetchBlob(ref_, descriptor, fetch, context_, sink);
     if (!status.ok()) {
+      if (ingest->offset() == 0) {
+        // Nothing to resume from, so nothing to leave behind.
+        ingest.reset();
+        store_.AbortIngest(open.ref).IgnoreError();
+      }
       // That nobody is left to ask says less than why nobody is left.
       if (!mismatch.ok() && absl::IsNotFound(status)) return mismatch;
       return absl::Status(status.code(), absl::StrCat("image ", ref_.familiar(), ": ", status.message()));

@@ -74,7 +74,8 @@ std::string Key(const AuthRequest& request, bool with_scopes) {
 }
 
 // "repository:a/b:pull,push" -> its actions, reduced to those we came for. A registry that asks us to fetch a more powerful
-// token than the request needs gets the smaller one.
+// token than the request needs gets the smaller one. For the repository we asked about it is our own scope, which also covers
+// what the operation does next.
 std::string Reduce(const std::string& offered, const std::vector<std::string>& wanted) {
   std::vector<std::string> parts = absl::StrSplit(offered, ':');
   if (parts.size() < 3 || parts[0] != "repository") return "";
@@ -82,6 +83,7 @@ std::string Reduce(const std::string& offered, const std::vector<std::string>& w
   for (const std::string& scope : wanted) {
     std::vector<std::string> mine = absl::StrSplit(scope, ':');
     if (mine.size() < 3 || mine[0] != "repository") continue;
+    if (mine[1] == parts[1]) return scope;
     for (absl::string_view action : absl::StrSplit(mine.back(), ',')) allowed.insert(std::string(action));
   }
   std::vector<std::string> actions;
@@ -164,10 +166,11 @@ std::string TokenCache::Known(const AuthRequest& request) {
 }
 
 absl::StatusOr<std::string> TokenCache::Answer(const AuthRequest& request, const std::vector<Challenge>& challenges,
-                                               const std::string& refused) {
+                                               const std::string& refused, bool& fresh) {
   // Another exchange of the same operation may have renewed the token meanwhile.
   std::string known = Known(request);
-  if (!known.empty() && known != refused) return known;
+  fresh = known.empty() || known == refused;
+  if (!fresh) return known;
 
   const std::optional<Credential>& credential = *request.credential;
   std::string key;

@@ -48,12 +48,13 @@ class TokenCache {
   // The Authorization value to begin with; empty: none is known.
   std::string Known(const AuthRequest& request);
 
-  // The value to send after `refused` (may be empty) was answered with these challenges.
+  // The value to send after `refused` (may be empty) was answered with these challenges. `fresh`: it was made for this call, so if
+  // it is refused too, there is no point in asking again.
   //   kUnauthenticated  no credential, or the token server refuses it
   //   kUnavailable      the token server does not answer
   //   kFailedPrecondition, kDataLoss  the challenge is not acceptable, or no scheme we know
   absl::StatusOr<std::string> Answer(const AuthRequest& request, const std::vector<Challenge>& challenges,
-                                     const std::string& refused);
+                                     const std::string& refused, bool& fresh);
 
  private:
   struct Entry {

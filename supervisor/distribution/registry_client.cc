@@ -300,6 +300,7 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
   int attempt = 1;
   int redirects = 0;
   int auth_rounds = 0;
+  bool fresh_token = false;  // what is sent was made for this call; refused, it is an answer
   Url url = *first;
   auto start_over = [&] {
     url = *first;
@@ -413,25 +414,20 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
       continue;
     }
 
-    if (status == 401 && own && auth_rounds < 2) {
+    if (status == 401 && own && !fresh_token && auth_rounds++ < 4) {
       std::vector<Challenge> challenges;
       for (const auto& [name, value] : response.headers) {
         if (name != "www-authenticate") continue;
         std::vector<Challenge> more = ParseChallenges(value);
         challenges.insert(challenges.end(), more.begin(), more.end());
       }
-      // A fresh token that is refused at once is an answer; only a kept one may just have grown old.
-      bool fresh_refused = auth_rounds > 0;
-      ++auth_rounds;
-      if (!fresh_refused) {
-        absl::StatusOr<std::string> next = client_.tokens_->Answer(Auth(), challenges, authorization_);
-        if (!next.ok()) {
-          std::string helper = credential_error_.ok() ? "" : absl::StrCat(" (", credential_error_.message(), ")");
-          return Fail(next.status().code(), absl::StrCat(answer, ": ", next.status().message(), helper));
-        }
-        authorization_ = *std::move(next);
-        continue;
+      absl::StatusOr<std::string> next = client_.tokens_->Answer(Auth(), challenges, authorization_, fresh_token);
+      if (!next.ok()) {
+        std::string helper = credential_error_.ok() ? "" : absl::StrCat(" (", credential_error_.message(), ")");
+        return Fail(next.status().code(), absl::StrCat(answer, ": ", next.status().message(), helper));
       }
+      authorization_ = *std::move(next);
+      continue;
     }
 
     if (IsTransient(status) && attempt < max_attempts) {
