@@ -33,9 +33,9 @@ struct IngestStatus {
 };
 
 struct CommitOptions {
-  Digest expected;                     // empty: whatever the bytes hash to
-  std::optional<int64_t> size_bytes;   // refuse any other size
-  Labels labels;                       // stored on the blob where the store keeps labels
+  Digest expected = {};                // empty: whatever the bytes hash to
+  std::optional<int64_t> size_bytes = std::nullopt;  // refuse any other size
+  Labels labels = {};                  // stored on the blob where the store keeps labels
   bool sync = true;                    // false: the caller makes the data durable (syncfs) before it records the blob
 };
 

@@ -44,7 +44,7 @@ class BlobReader {
 struct IngestOptions {
   std::string ref;       // 1..4096 bytes, any characters but NUL
   int64_t total_bytes = 0;  // 0: unknown
-  Digest expected;          // empty: unknown. Known and present: OpenIngest answers kAlreadyExists
+  Digest expected = {};     // empty: unknown. Known and present: OpenIngest answers kAlreadyExists
 };
 
 class Store {

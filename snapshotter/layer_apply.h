@@ -43,16 +43,16 @@ struct ApplyLimits {
   int64_t entries = 10'000'000;
   int64_t file_bytes = int64_t{1} << 40;  // length of one file, holes included
   int path_depth = 512;
-  TarLimits tar;
+  TarLimits tar = {};
 };
 
 struct ApplyOptions {
   Whiteouts whiteouts = Whiteouts::kAuto;
-  ApplyLimits limits;
+  ApplyLimits limits = {};
   CancelToken* cancel = nullptr;            // checked between pieces; may be null
   bool user_xattr = false;                  // overlay mounted with "userxattr"
   // Uncompressed bytes so far; called on the calling thread, about once per MiB.
-  std::function<void(int64_t)> progress;
+  std::function<void(int64_t)> progress = nullptr;
 };
 
 // Things a layer applied without its parent cannot know: how directories that it only mentions in passing look below it,

@@ -35,7 +35,7 @@ struct Change {
 };
 
 struct DiffOptions {
-  std::optional<absl::Time> source_date_epoch;  // later mtimes become this one
+  std::optional<absl::Time> source_date_epoch = std::nullopt;  // later mtimes become this one
   CancelToken* cancel = nullptr;                // may be null
 };
 

@@ -19,8 +19,8 @@ namespace gantry::snapshot {
 struct Mount {
   std::string type;    // "bind", "overlay", ...
   std::string source;
-  std::string target;  // sub-directory of the mount point; "" for the mount point itself
-  std::vector<std::string> options;
+  std::string target = {};  // sub-directory of the mount point; "" for the mount point itself
+  std::vector<std::string> options = {};
 
   friend bool operator==(const Mount&, const Mount&) = default;
 };

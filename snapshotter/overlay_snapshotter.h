@@ -24,7 +24,7 @@ namespace gantry::snapshot {
 
 struct OverlayOptions {
   std::string root;
-  std::vector<std::string> mount_options;  // appended to every overlay mount
+  std::vector<std::string> mount_options = {};  // appended to every overlay mount
 };
 
 class OverlaySnapshotter final : public Snapshotter {

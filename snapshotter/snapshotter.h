@@ -43,8 +43,8 @@ struct Usage {
 };
 
 struct CommitOptions {
-  Labels labels;       // of the committed snapshot; those of the active one are not inherited
-  std::string parent;  // rebase, where CanRebase(): only for an active snapshot that was prepared without parent
+  Labels labels = {};  // of the committed snapshot; those of the active one are not inherited
+  std::string parent = {};  // rebase, where CanRebase(): only for an active snapshot that was prepared without parent
   bool sync = true;    // false: the caller has made the files durable (one syncfs per image)
 };
 
