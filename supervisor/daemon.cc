@@ -30,7 +30,9 @@
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/api/containerd/containerd_door.h"
-#include "supervisor/api/gantry/gantry_door.h"
+#include "supervisor/api/gantry/containers.h"
+#include "supervisor/api/gantry/images.h"
+#include "supervisor/api/gantry/system.h"
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/image_service.h"
@@ -191,8 +193,11 @@ struct Daemon::Parts {
   // Runs what the services hand it; ends, with everything queued done, before they do.
   std::unique_ptr<Executor> workers;
 
-  std::unique_ptr<api::GantryDoor> gantry_door;
-  std::unique_ptr<api::ContainerdDoor> containerd_door;
+  // Calls that take their time, off gRPC's threads; and those that follow a log for as long as somebody looks.
+  std::unique_ptr<Executor> calls;
+  std::unique_ptr<Executor> followers;
+  std::vector<std::unique_ptr<grpc::Service>> gantry_door;
+  std::unique_ptr<api::containerd::ContainerdDoor> containerd_door;
   std::unique_ptr<grpc::Server> server;
 };
 
@@ -201,7 +206,6 @@ Daemon::Daemon() = default;
 Daemon::~Daemon() {
   Parts* p = parts_.get();
   if (p == nullptr) return;
-  if (p->gantry_door) p->gantry_door->Stop();
   if (p->containerd_door) p->containerd_door->Stop();
   if (p->server) {
     p->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
@@ -211,8 +215,10 @@ Daemon::~Daemon() {
   if (p->scheduler) p->scheduler->Stop();
   if (p->container_service) p->container_service->Stop();
   if (p->tasks) p->tasks->Stop();
+  p->calls.reset();
+  p->followers.reset();
   p->server.reset();
-  p->gantry_door.reset();
+  p->gantry_door.clear();
   p->containerd_door.reset();
   p->workers.reset();
   if (p->bundles) {
@@ -316,7 +322,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
       return;
     }
     for (const absl::Status& leftover : run->leftovers) LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
-    if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
+    api::containerd::PublishCollection(parts->events, *run);
     malloc_trim(0);
   });
   p.db->SetCommitObserver([scheduler = p.scheduler.get()](bool deletion) { scheduler->NoteChange(deletion); });
@@ -389,13 +395,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.events.EndRecovery();
 
   // ---- doors ----
-  api::GantryDoor::Parts gantry_parts;
-  gantry_parts.containers = p.container_service.get();
-  gantry_parts.images = p.image_service.get();
-  gantry_parts.system = p.system_service.get();
-  gantry_parts.workers = p.workers.get();
-  p.gantry_door = std::make_unique<api::GantryDoor>(gantry_parts);
-  api::ContainerdDoor::Parts containerd_parts;
+  p.calls = std::make_unique<Executor>("call", 32);
+  p.followers = std::make_unique<Executor>("follow", 256);
+  p.gantry_door.push_back(api::gantry_v1::NewContainersDoor(*p.container_service, *p.calls, *p.followers));
+  p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_service, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
+  api::containerd::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();
   containerd_parts.tasks = p.tasks.get();
   containerd_parts.events = &p.events;
@@ -406,7 +411,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   containerd_parts.uuid = uuid;
   containerd_parts.root_directory = config.root;
   containerd_parts.version = kContainerdApiVersion;
-  p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
+  p.containerd_door = std::make_unique<api::containerd::ContainerdDoor>(containerd_parts);
 
   p.scheduler->Start();
 
@@ -422,7 +427,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10000);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  for (grpc::Service* service : p.gantry_door->services()) builder.RegisterService(service);
+  for (const auto& service : p.gantry_door) builder.RegisterService(service.get());
   for (grpc::Service* service : p.containerd_door->services()) builder.RegisterService(service);
   // Born with the right mode: no moment in which others could connect.
   const mode_t before = umask(0117);
