@@ -39,6 +39,7 @@ using snapshot::TarType;
 
 constexpr int64_t kMaxEntries = 200000;
 constexpr int kMaxLinks = 16;
+constexpr int kMaxPlans = 64;
 constexpr int kMaxDepth = 8;  // of indexes in indexes
 constexpr size_t kSniffBytes = 512;
 constexpr int64_t kProgressStep = 1 << 20;
@@ -256,6 +257,55 @@ class Tree {
   std::map<Digest, Descriptor> by_config_;
 };
 
+// The best match that is there.
+absl::StatusOr<RunnableImage> FindRunnableAt(content::Store& store, const Descriptor& target,
+                                             const oci::PlatformMatcher& platforms, int depth) {
+  if (depth > kMaxDepth)
+    return absl::InvalidArgumentError(absl::StrCat("indexes nested deeper than ", kMaxDepth));
+  GANTRY_ASSIGN_OR_RETURN(const std::string text,
+                          content::ReadBlob(store, target.digest, oci::kMaxManifestBytes));
+  GANTRY_ASSIGN_OR_RETURN(oci::Document document,
+                          oci::ParseDocument(text, target.media_type, target.digest.str()));
+  if (document.index.has_value()) {
+    absl::Status first_error;
+    for (const Descriptor& child : oci::SelectManifests(document.index->manifests, platforms)) {
+      absl::StatusOr<RunnableImage> image = FindRunnableAt(store, child, platforms, depth + 1);
+      if (image.ok() || !absl::IsNotFound(image.status())) return image;
+      if (first_error.ok()) first_error = image.status();
+    }
+    if (!first_error.ok()) return first_error;
+    std::vector<std::string> available;
+    for (const Descriptor& child : document.index->manifests) {
+      if (child.platform.has_value() && !oci::IsAttestation(child))
+        available.push_back(oci::FormatPlatform(*child.platform));
+    }
+    return absl::NotFoundError(
+        absl::StrCat("no image for platform ", platforms.Describe(), " in ", target.digest.str(),
+                     "; there are: ", available.empty() ? "none" : absl::StrJoin(available, ", ")));
+  }
+  RunnableImage image;
+  image.manifest = target;
+  image.config = document.manifest->config;
+  image.layers = std::move(document.manifest->layers);
+  GANTRY_ASSIGN_OR_RETURN(const std::string config_text,
+                          content::ReadBlob(store, image.config.digest, oci::kMaxManifestBytes));
+  const std::string what = absl::StrCat("config ", image.config.digest.str());
+  GANTRY_ASSIGN_OR_RETURN(oci::ImageConfig config, oci::ParseImageConfig(config_text, what));
+  if (!config.platform.os.empty() && !config.platform.architecture.empty() &&
+      !platforms.Matches(config.platform)) {
+    return absl::NotFoundError(absl::StrCat("image ", target.digest.str(), " is for ",
+                                            oci::FormatPlatform(config.platform), ", not for ",
+                                            platforms.Describe()));
+  }
+  if (config.diff_ids.size() != image.layers.size()) {
+    return absl::InvalidArgumentError(absl::StrCat("manifest ", target.digest.str(), " has ",
+                                                   image.layers.size(), " layers, its config ",
+                                                   config.diff_ids.size(), " diff ids"));
+  }
+  image.diff_ids = std::move(config.diff_ids);
+  return image;
+}
+
 class Importer {
  public:
   Importer(content::Store& store, LayerSink* sink, const ImportOptions& options,
@@ -279,6 +329,8 @@ class Importer {
   absl::Status ReadEntry(snapshot::TarReader& reader, const TarEntry& entry);
   absl::Status TakeBlob(snapshot::TarReader& reader, const TarEntry& entry,
                         const std::string& path);
+  void Plan();
+  std::unique_ptr<LayerFeed> OpenFeed(const Descriptor& layer);
   absl::StatusOr<const Blob*> FindBlob(absl::string_view path, absl::string_view image);
   absl::StatusOr<std::vector<ImportedImage>> OciImages();
   absl::Status AddDockerNames(const Tree& tree, std::vector<ImportedImage>& images);
@@ -305,6 +357,10 @@ class Importer {
   const ArchiveProgressFn& progress_;
   std::string ref_prefix_;
   int next_ref_ = 0;
+
+  // Layers that will be unpacked and their diff ids; known early when the documents came before the layers.
+  std::optional<std::map<Digest, Digest>> plan_;
+  int plans_tried_ = 0;
 
   std::map<std::string, std::string> documents_;  // index.json and its like, by path
   std::map<std::string, Blob> blobs_;             // by path
@@ -367,6 +423,33 @@ absl::Status Importer::ReadEntry(snapshot::TarReader& reader, const TarEntry& en
   return TakeBlob(reader, entry, path);
 }
 
+void Importer::Plan() {
+  auto text = documents_.find("index.json");
+  if (plan_.has_value() || text == documents_.end() || plans_tried_ >= kMaxPlans) return;
+  ++plans_tried_;
+  absl::StatusOr<oci::Index> index = oci::ParseIndex(text->second, "", "archive: index.json");
+  if (!index.ok()) return;
+  std::map<Digest, Digest> plan;
+  for (const Descriptor& entry : index->manifests) {
+    absl::StatusOr<RunnableImage> image = FindRunnableAt(store_, entry, options_.platforms, 0);
+    if (!image.ok()) return;
+    for (size_t i = 0; i < image->layers.size(); ++i) {
+      plan.emplace(image->layers[i].digest, image->diff_ids[i]);
+    }
+  }
+  plan_ = std::move(plan);
+}
+
+// A layer of a platform that nobody asked for is stored and not unpacked.
+std::unique_ptr<LayerFeed> Importer::OpenFeed(const Descriptor& layer) {
+  if (layer.digest.empty()) return sink_->OpenFeed(layer, Digest());
+  Plan();
+  if (!plan_.has_value()) return sink_->OpenFeed(layer, Digest());
+  auto planned = plan_->find(layer.digest);
+  if (planned != plan_->end()) return sink_->OpenFeed(layer, planned->second);
+  return options_.platforms.all() ? sink_->OpenFeed(layer, Digest()) : nullptr;
+}
+
 absl::Status Importer::TakeBlob(snapshot::TarReader& reader, const TarEntry& entry,
                                 const std::string& path) {
   GANTRY_ASSIGN_OR_RETURN(const Digest expected, DigestInName(path));
@@ -401,7 +484,7 @@ absl::Status Importer::TakeBlob(snapshot::TarReader& reader, const TarEntry& ent
     layer.media_type = OciLayerType(blob.looks);
     layer.digest = expected;
     layer.size_bytes = entry.size_bytes;
-    feed = sink_->OpenFeed(layer, Digest());
+    feed = OpenFeed(layer);
   };
   int64_t offset = 0;
   int64_t reported = 0;
@@ -753,55 +836,6 @@ absl::StatusOr<std::vector<ImportedImage>> ImportArchive(ByteSource& archive, co
 }
 
 namespace {
-
-// The first that is there in full, best match first.
-absl::StatusOr<RunnableImage> FindRunnableAt(content::Store& store, const Descriptor& target,
-                                             const oci::PlatformMatcher& platforms, int depth) {
-  if (depth > kMaxDepth)
-    return absl::InvalidArgumentError(absl::StrCat("indexes nested deeper than ", kMaxDepth));
-  GANTRY_ASSIGN_OR_RETURN(const std::string text,
-                          content::ReadBlob(store, target.digest, oci::kMaxManifestBytes));
-  GANTRY_ASSIGN_OR_RETURN(oci::Document document,
-                          oci::ParseDocument(text, target.media_type, target.digest.str()));
-  if (document.index.has_value()) {
-    absl::Status first_error;
-    for (const Descriptor& child : oci::SelectManifests(document.index->manifests, platforms)) {
-      absl::StatusOr<RunnableImage> image = FindRunnableAt(store, child, platforms, depth + 1);
-      if (image.ok() || !absl::IsNotFound(image.status())) return image;
-      if (first_error.ok()) first_error = image.status();
-    }
-    if (!first_error.ok()) return first_error;
-    std::vector<std::string> available;
-    for (const Descriptor& child : document.index->manifests) {
-      if (child.platform.has_value() && !oci::IsAttestation(child))
-        available.push_back(oci::FormatPlatform(*child.platform));
-    }
-    return absl::NotFoundError(
-        absl::StrCat("no image for platform ", platforms.Describe(), " in ", target.digest.str(),
-                     "; there are: ", available.empty() ? "none" : absl::StrJoin(available, ", ")));
-  }
-  RunnableImage image;
-  image.manifest = target;
-  image.config = document.manifest->config;
-  image.layers = std::move(document.manifest->layers);
-  GANTRY_ASSIGN_OR_RETURN(const std::string config_text,
-                          content::ReadBlob(store, image.config.digest, oci::kMaxManifestBytes));
-  const std::string what = absl::StrCat("config ", image.config.digest.str());
-  GANTRY_ASSIGN_OR_RETURN(oci::ImageConfig config, oci::ParseImageConfig(config_text, what));
-  if (!config.platform.os.empty() && !config.platform.architecture.empty() &&
-      !platforms.Matches(config.platform)) {
-    return absl::NotFoundError(absl::StrCat("image ", target.digest.str(), " is for ",
-                                            oci::FormatPlatform(config.platform), ", not for ",
-                                            platforms.Describe()));
-  }
-  if (config.diff_ids.size() != image.layers.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("manifest ", target.digest.str(), " has ",
-                                                   image.layers.size(), " layers, its config ",
-                                                   config.diff_ids.size(), " diff ids"));
-  }
-  image.diff_ids = std::move(config.diff_ids);
-  return image;
-}
 
 // What an export consists of, found out before the first byte is written.
 class Exporter {

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <random>
 #include <string>
 #include <utility>
 #include <vector>
@@ -151,9 +152,10 @@ class RecordingSink : public LayerSink {
     Descriptor layer;
     std::string bytes;
     std::optional<Digest> finished;
+    Digest diff_id;
   };
-  std::unique_ptr<LayerFeed> OpenFeed(const Descriptor& layer, const Digest&) override {
-    layers.push_back(std::make_shared<Layer>(Layer{layer, "", std::nullopt}));
+  std::unique_ptr<LayerFeed> OpenFeed(const Descriptor& layer, const Digest& diff_id) override {
+    layers.push_back(std::make_shared<Layer>(Layer{layer, "", std::nullopt, diff_id}));
     return std::make_unique<Feed>(layers.back());
   }
   std::vector<std::shared_ptr<Layer>> layers;
@@ -372,6 +374,52 @@ TEST_F(ArchiveTest, LayersReachTheSinkWhileTheyArrive) {
   EXPECT_EQ(sink.layers[1]->bytes, sample.blobs[1]);
   ASSERT_TRUE(Import(OciArchive(sample)).ok());
   EXPECT_EQ(sink.layers.size(), 2u) << "what is in the store already is not unpacked on the way";
+}
+
+TEST_F(ArchiveTest, LayersOfOtherPlatformsAreStoredAndNotFed) {
+  RecordingSink sink;
+  sink_ = &sink;
+  options_.platforms = oci::PlatformMatcher::Only(*oci::ParsePlatform("linux/amd64"));
+  const Sample amd("h", "amd64");
+  const Sample arm("o", "arm64");
+  oci::Index inner;
+  inner.media_type = oci::kOciIndex;
+  inner.manifests = {arm.target, amd.target};
+  const std::string inner_text = oci::PrintIndex(inner);
+  Tar tar;
+  tar.File("index.json", IndexText({{Describe(oci::kOciIndex, inner_text), "m:1"}}));
+  for (const std::string& text : {inner_text, arm.manifest, amd.manifest, arm.config, amd.config}) {
+    tar.File(BlobName(text), text);
+  }
+  for (const std::string& blob : {arm.blobs[0], arm.blobs[1], amd.blobs[0], amd.blobs[1]}) {
+    tar.File(BlobName(blob), blob);
+  }
+  ASSERT_TRUE(Import(tar.Finish()).ok());
+  ASSERT_EQ(sink.layers.size(), 2u);
+  EXPECT_EQ(sink.layers[0]->layer.digest, Digest::Sha256Of(amd.blobs[0]));
+  EXPECT_EQ(sink.layers[0]->diff_id, Digest::Sha256Of(amd.plain[0]));
+  EXPECT_TRUE(Has(arm.blobs[0]));
+}
+
+TEST_F(ArchiveTest, RandomDamageIsNeverTakenForSuccessWithoutItsBlobs) {
+  const Sample sample;
+  const std::string whole = OciArchive(sample);
+  std::mt19937 random(20261121);
+  for (int round = 0; round < 3000; ++round) {
+    std::string damaged = whole;
+    for (int flips = 1 + static_cast<int>(random() % 4); flips > 0; --flips) {
+      damaged[random() % damaged.size()] = static_cast<char>(random());
+    }
+    content::FakeStore store;
+    StringSource source(damaged);
+    auto images = ImportArchive(source, store, nullptr, options_, cancel_, nullptr);
+    EXPECT_TRUE(store.ListIngests()->empty());
+    if (!images.ok()) continue;
+    for (const ImportedImage& image : *images) {
+      EXPECT_TRUE(FindRunnable(store, image.target, oci::PlatformMatcher::All()).ok())
+          << "round " << round;
+    }
+  }
 }
 
 TEST_F(ArchiveTest, DamagedLayerIsNotFinishedAndNotStored) {
