@@ -371,7 +371,7 @@ const NamespaceMode* SysctlOwner(const std::string& key, const ContainerConfig& 
 
 absl::StatusOr<json> BuildSysctls(const ContainerConfig& config) {
   json out = json::object();
-  if (config.network.kind == NamespaceMode::Kind::kPrivate && !config.privileged) {
+  if (config.network.kind == NamespaceMode::Kind::kPrivate) {
     out["net.ipv4.ip_unprivileged_port_start"] = "0";
     out["net.ipv4.ping_group_range"] = "0 2147483647";
   }
