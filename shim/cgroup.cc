@@ -374,8 +374,13 @@ absl::Status Cgroup::KillAll() const {
 absl::Status Cgroup::Remove(absl::string_view path) const {
   std::set<std::string> directories;
   const auto add = [&](const Hierarchy& hierarchy) {
-    // The root, or a group that the runtime did not make: not in this hierarchy.
-    if (hierarchy.directory.empty() || hierarchy.path == "/") return true;
+    if (hierarchy.directory.empty()) return true;
+    if (hierarchy.path == "/") {
+      // cgroup v1 shows a process that has ended at the root, whatever group it was in. The path is the spec's own: what lies
+      // there in this hierarchy, if anything, is the container's.
+      directories.insert(absl::StrCat(absl::StripSuffix(hierarchy.directory, "/"), path));
+      return true;
+    }
     if (hierarchy.path != path && !absl::EndsWith(hierarchy.path, path)) return false;
     directories.insert(hierarchy.directory);
     return true;
