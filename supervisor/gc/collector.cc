@@ -13,9 +13,6 @@
 namespace gantry::gc {
 namespace {
 
-// Everybody inside the gate is in the middle of a write of a few milliseconds.
-constexpr absl::Duration kGateTimeout = absl::Seconds(5);
-
 // Where the record of a node lies. Containers and sandboxes are never removed, snapshots are the snapshotter's.
 std::optional<metadata::Family> FamilyOf(Type type) {
   switch (type) {
@@ -43,11 +40,12 @@ int64_t Collection::freed_bytes() const {
   return sum;
 }
 
-absl::Status Collector::SweepRecords(Collection& collection) {
-  std::optional<metadata::GcGate::Exclusive> gate = db_.gate().EnterExclusive(kGateTimeout);
+absl::Status Collector::SweepRecords(absl::Duration gate_timeout, Collection& collection) {
+  std::optional<metadata::GcGate::Exclusive> gate = db_.gate().EnterExclusive(gate_timeout);
   if (!gate.has_value()) {
     return absl::UnavailableError(
-        "garbage collection: a metadata change has not ended within 5 s, trying again later");
+        absl::StrCat("garbage collection: a metadata change has not ended within ",
+                     absl::FormatDuration(gate_timeout), "; it will be tried again"));
   }
   const absl::Duration closed_at = clock_.Monotonic();
   absl::StatusOr<Inventory> inventory = [&] {
@@ -108,7 +106,7 @@ absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
   absl::MutexLock lock(&mu_);
   const absl::Duration begun_at = clock_.Monotonic();
   Collection collection;
-  GANTRY_RETURN_IF_ERROR(SweepRecords(collection));
+  GANTRY_RETURN_IF_ERROR(SweepRecords(options.gate_timeout, collection));
 
   // From here on everybody works; each file is looked at again under its own lock.
   for (const Node& node : collection.removed) {

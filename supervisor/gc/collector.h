@@ -46,6 +46,8 @@ struct Collection {
 struct CollectOptions {
   // Looks at every file on disk, not only at those whose record went: after a start, and when a person asks.
   bool full_sweep = false;
+  // How long to wait for those who are in the middle of a write of a few milliseconds; nobody else can begin one meanwhile.
+  absl::Duration gate_timeout = absl::Seconds(5);
 };
 
 class Collector {
@@ -60,7 +62,8 @@ class Collector {
   absl::StatusOr<Collection> Collect(const CollectOptions& options = {}) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  absl::Status SweepRecords(Collection& collection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status SweepRecords(absl::Duration gate_timeout, Collection& collection)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   metadata::Database& db_;
   metadata::BlobPool& blobs_;

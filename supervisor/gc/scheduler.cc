@@ -76,6 +76,12 @@ absl::Time Scheduler::NextRun() const {
   return std::max(not_before_, std::min({due_at_, idle_due_, next_expiry_}));
 }
 
+absl::StatusOr<Collection> Scheduler::Run(bool full_sweep) {
+  CollectOptions options;
+  options.full_sweep = full_sweep;
+  return collector_.Collect(options);
+}
+
 void Scheduler::Loop() {
   mu_.Lock();
   while (!stopping_) {
@@ -92,7 +98,7 @@ void Scheduler::Loop() {
     idle_due_ = absl::InfiniteFuture();
     mu_.Unlock();
 
-    const absl::StatusOr<Collection> collection = collector_.Collect({.full_sweep = full_sweep});
+    const absl::StatusOr<Collection> collection = Run(full_sweep);
     report_(collection);
 
     mu_.Lock();

@@ -52,6 +52,7 @@ class Scheduler {
 
  private:
   void Loop();
+  absl::StatusOr<Collection> Run(bool full_sweep);
   absl::Time NextRun() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   Collector& collector_;
