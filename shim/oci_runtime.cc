@@ -57,6 +57,24 @@ pid_t ParentOf(pid_t pid) {
   return parent;
 }
 
+// Whether this process has made `pid`, directly or through others that may be ending just now: crun detaches by forking twice and
+// says that it is done before the one between us and the container has exited. When that one has, the container becomes our child.
+bool IsDescendant(pid_t pid) {
+  constexpr int kMaxDepth = 8;
+  constexpr int kMaxTries = 16;
+  for (int attempt = 0; attempt < kMaxTries; ++attempt) {
+    pid_t ancestor = pid;
+    for (int depth = 0; depth < kMaxDepth; ++depth) {
+      ancestor = ParentOf(ancestor);
+      if (ancestor == getpid()) return true;
+      if (ancestor <= 1) break;
+    }
+    // Came to an end at a process that is gone by now: its children have another parent, look again.
+    if (ancestor != 0 || ParentOf(pid) == 0) return false;
+  }
+  return false;
+}
+
 }  // namespace
 
 std::string LastRuntimeError(absl::string_view log) {
@@ -188,7 +206,8 @@ absl::StatusOr<pid_t> OciRuntime::CallForPid(absl::string_view verb, std::vector
                                             ": it reported success but no usable pid"));
   }
   // We are going to signal this number: a runtime may not talk us into signalling a stranger.
-  if (ParentOf(pid) != getpid()) {
+  if (const pid_t parent = ParentOf(pid); parent != getpid()) {
+    [[maybe_unused]] int x = system(absl::StrCat("echo DEBUG parent ",parent," me ",getpid()," >> /tmp/dbg; cat /proc/",pid,"/status >> /tmp/dbg; cat /proc/",parent,"/status /proc/", parent, "/cmdline >> /tmp/dbg;ps -ef >>/tmp/dbg").c_str());
     reaper_->KillUnclaimed();
     return absl::InternalError(absl::StrCat("OCI runtime ", config_.name(), " ", verb, ": pid ", pid,
                                             ", which it reported, is not a process it made"));
