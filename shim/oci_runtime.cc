@@ -206,8 +206,7 @@ absl::StatusOr<pid_t> OciRuntime::CallForPid(absl::string_view verb, std::vector
                                             ": it reported success but no usable pid"));
   }
   // We are going to signal this number: a runtime may not talk us into signalling a stranger.
-  if (const pid_t parent = ParentOf(pid); parent != getpid()) {
-    [[maybe_unused]] int x = system(absl::StrCat("echo DEBUG parent ",parent," me ",getpid()," >> /tmp/dbg; cat /proc/",pid,"/status >> /tmp/dbg; cat /proc/",parent,"/status /proc/", parent, "/cmdline >> /tmp/dbg;ps -ef >>/tmp/dbg").c_str());
+  if (!IsDescendant(pid)) {
     reaper_->KillUnclaimed();
     return absl::InternalError(absl::StrCat("OCI runtime ", config_.name(), " ", verb, ": pid ", pid,
                                             ", which it reported, is not a process it made"));
