@@ -224,12 +224,10 @@ class Tree {
     return absl::IsUnimplemented(labelled) ? absl::OkStatus() : labelled;  // a store without labels
   }
 
-  // Platforms that were not asked for may be missing, as long as there is something to use.
+  // What was left out may be missing as a whole, as long as there is something to use. A manifest that is there and asked
+  // for has to be complete.
   absl::Status CheckIndex(const oci::Index& index, absl::string_view what, int depth) {
-    std::set<Digest> wanted;
-    for (const Descriptor& d : oci::SelectManifests(index.manifests, platforms_))
-      wanted.insert(d.digest);
-    absl::Status first_missing;
+    absl::Status missing;
     bool usable = index.manifests.empty();
     for (const Descriptor& child : index.manifests) {
       if (!oci::IsIndexType(child.media_type) && !oci::IsManifestType(child.media_type)) continue;
@@ -243,11 +241,11 @@ class Tree {
         continue;
       }
       if (!absl::IsFailedPrecondition(status)) return status;
-      if (platforms_.all() && wanted.count(child.digest) > 0) return status;
-      if (first_missing.ok() || wanted.count(child.digest) > 0) first_missing = status;
+      const bool wanted = !child.platform.has_value() || platforms_.Matches(*child.platform);
+      if (wanted && store_.Stat(child.digest).ok()) return status;
+      if (missing.ok() || wanted) missing = status;
     }
-    // The best match decides; a second best that is there does when the best was left out of the archive.
-    return usable ? absl::OkStatus() : first_missing;
+    return usable ? absl::OkStatus() : missing;
   }
 
   content::Store& store_;
@@ -431,8 +429,13 @@ void Importer::Plan() {
   if (!index.ok()) return;
   std::map<Digest, Digest> plan;
   for (const Descriptor& entry : index->manifests) {
-    absl::StatusOr<RunnableImage> image = FindRunnableAt(store_, entry, options_.platforms, 0);
-    if (!image.ok()) return;
+    absl::StatusOr<RunnableImage> image =
+        FindRunnableAt(store_, entry, options_.unpack_platforms, 0);
+    if (!image.ok()) {
+      // Not for this machine, or not here yet?
+      if (!FindRunnableAt(store_, entry, oci::PlatformMatcher::All(), 0).ok()) return;
+      continue;
+    }
     for (size_t i = 0; i < image->layers.size(); ++i) {
       plan.emplace(image->layers[i].digest, image->diff_ids[i]);
     }
@@ -447,7 +450,7 @@ std::unique_ptr<LayerFeed> Importer::OpenFeed(const Descriptor& layer) {
   if (!plan_.has_value()) return sink_->OpenFeed(layer, Digest());
   auto planned = plan_->find(layer.digest);
   if (planned != plan_->end()) return sink_->OpenFeed(layer, planned->second);
-  return options_.platforms.all() ? sink_->OpenFeed(layer, Digest()) : nullptr;
+  return nullptr;
 }
 
 absl::Status Importer::TakeBlob(snapshot::TarReader& reader, const TarEntry& entry,

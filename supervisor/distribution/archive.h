@@ -35,8 +35,11 @@ using ArchiveProgressFn =
     std::function<void(absl::string_view entry, int64_t offset_bytes, int64_t total_bytes)>;
 
 struct ImportOptions {
-  // Which of a multi-platform image must be complete; others may be missing from the archive.
+  // What must be complete of a multi-platform image, as far as the archive has its manifest. At least one platform must
+  // be there in any case.
   oci::PlatformMatcher platforms = oci::PlatformMatcher::Host();
+  // What the caller will unpack. Layers known to be for others are not handed to the sink.
+  oci::PlatformMatcher unpack_platforms = oci::PlatformMatcher::Host();
   // Prefix for entries that only have a tag ("v1" -> "<base_name>:v1"). "": such entries keep the tag as their name.
   std::string base_name;
   // Name for the archive's own index as one image; "" for none.

@@ -379,7 +379,7 @@ TEST_F(ArchiveTest, LayersReachTheSinkWhileTheyArrive) {
 TEST_F(ArchiveTest, LayersOfOtherPlatformsAreStoredAndNotFed) {
   RecordingSink sink;
   sink_ = &sink;
-  options_.platforms = oci::PlatformMatcher::Only(*oci::ParsePlatform("linux/amd64"));
+  options_.unpack_platforms = oci::PlatformMatcher::Only(*oci::ParsePlatform("linux/amd64"));
   const Sample amd("h", "amd64");
   const Sample arm("o", "arm64");
   oci::Index inner;
@@ -529,7 +529,14 @@ TEST_F(ArchiveTest, OtherPlatformsMayBeMissing) {
       << missing.status();
 
   options_.platforms = oci::PlatformMatcher::All();
-  ExpectRefused(archive, absl::StatusCode::kFailedPrecondition, other.target.digest.str());
+  EXPECT_TRUE(Import(archive).ok());
+  Tar incomplete;
+  ExpectRefused(host.AddTo(incomplete)
+                    .File(BlobName(other.manifest), other.manifest)
+                    .File(BlobName(inner_text), inner_text)
+                    .File("index.json", IndexText({{Describe(oci::kOciIndex, inner_text), "m:1"}}))
+                    .Finish(),
+                absl::StatusCode::kFailedPrecondition, "(linux/s390x): config");
 }
 
 TEST_F(ArchiveTest, HostileDocumentsAreRefused) {
