@@ -455,13 +455,25 @@ absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& conte
   if (!info.parent.empty()) {
     GANTRY_ASSIGN_OR_RETURN(older, snapshots.View(view, info.parent, {}));
   }
-  v1::DiffResponse response;
-  absl::Status listed = snapshot::ListChanges(older, newer, [&response](const snapshot::Change& change) {
-    v1::DiffResponse::Change* out = response.add_changes();
-    out->set_kind(static_cast<v1::DiffResponse::Kind>(change.kind));
-    out->set_path(change.path);
+  // Mount points the runtime had to make are not the container's doing, nor that their directory changed for them.
+  std::set<std::string> made = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"};
+  for (const v1::Mount& mount : loaded.config.mounts()) made.insert(mount.target());
+  std::vector<snapshot::Change> changes;
+  absl::Status listed = snapshot::ListChanges(older, newer, [&](const snapshot::Change& change) {
+    if (!loaded.ours || change.kind != snapshot::ChangeKind::kAdded || made.count(change.path) == 0) changes.push_back(change);
     return absl::OkStatus();
   }, context.cancel);
+  v1::DiffResponse response;
+  for (size_t i = 0; i < changes.size(); ++i) {
+    const bool has_changes_below = i + 1 < changes.size() && absl::StartsWith(changes[i + 1].path, changes[i].path + "/");
+    const bool holds_mount_point = std::any_of(made.begin(), made.end(), [&](const std::string& path) {
+      return absl::StartsWith(path, changes[i].path + "/");
+    });
+    if (loaded.ours && changes[i].kind == snapshot::ChangeKind::kModified && holds_mount_point && !has_changes_below) continue;
+    v1::DiffResponse::Change* out = response.add_changes();
+    out->set_kind(static_cast<v1::DiffResponse::Kind>(changes[i].kind));
+    out->set_path(changes[i].path);
+  }
   if (!info.parent.empty()) {
     absl::Status removed = snapshots.Remove(view);
     if (listed.ok()) listed = removed;

@@ -74,6 +74,14 @@ uint32_t StartFailureCode(const absl::Status& why) {
   return 128;
 }
 
+// The runtime's words are what a person can act on; which of our processes passed them along is not.
+absl::Status NamingTheContainer(const absl::Status& status, const std::string& name, const std::string& id) {
+  absl::string_view text = status.message();
+  const size_t runtime = text.find("OCI runtime ");
+  if (runtime != absl::string_view::npos) text.remove_prefix(runtime);
+  return absl::Status(status.code(), absl::StrCat("container ", name.empty() ? id.substr(0, 12) : name, ": ", text));
+}
+
 }  // namespace
 
 ContainerService::ContainerService(const Parts& parts)
@@ -380,8 +388,9 @@ absl::StatusOr<int32_t> ContainerService::StartLocked(const CallContext& context
   if (!task.ok()) return task.status();
   absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, *task);
   if (!pid.ok()) {
-    NoteStartFailed(loaded, pid.status());
-    return pid.status();
+    const absl::Status why = NamingTheContainer(pid.status(), loaded.name, loaded.id());
+    NoteStartFailed(loaded, why);
+    return why;
   }
   if (then_start) GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
   return *pid;
@@ -422,10 +431,11 @@ absl::StatusOr<int32_t> ContainerService::StartAttached(const CallContext& conte
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
   absl::StatusOr<int32_t> pid = parts_.tasks->Start(context, loaded.id(), "");
   if (!pid.ok()) {
-    NoteStartFailed(loaded, pid.status());
+    const absl::Status why = NamingTheContainer(pid.status(), loaded.name, loaded.id());
+    NoteStartFailed(loaded, why);
     absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
     if (!gone.ok()) LOG(ERROR) << "ns=" << context.ns << " id=" << loaded.id() << " " << gone.status();
-    return pid.status();
+    return why;
   }
   GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
   return *pid;

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <map>
+#include <set>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -153,6 +154,15 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
       return absl::UnavailableError(absl::StrCat(ProcessText(key, ""), ": its shim is gone"));
     }
     return std::make_pair(task, task->shim);
+  }
+
+  // What the machine withholds is the same for every container: one line is enough.
+  void SayOnce(const std::string& line) {
+    {
+      absl::MutexLock lock(&said_mu);
+      if (said.size() > 200 || !said.insert(line).second) return;
+    }
+    LOG(INFO) << line;
   }
 
   // ---- what happened; each is idempotent ----
@@ -431,6 +441,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
 
   mutable absl::Mutex map_mu;
   std::map<TaskKey, std::shared_ptr<Task>> tasks ABSL_GUARDED_BY(map_mu);
+  absl::Mutex said_mu;
+  std::set<std::string> said ABSL_GUARDED_BY(said_mu);
   // Which process a ticket waits for.
   absl::Mutex ticket_mu;
   std::map<uint64_t, std::pair<std::weak_ptr<Task>, std::string>> tickets ABSL_GUARDED_BY(ticket_mu);
@@ -518,9 +530,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(create.spec_json));
   std::vector<std::string> changed = spec.LowerVersion(chosen.info.oci_version_max);
   for (std::string& change : spec.ClampToHost(*parts.host)) changed.push_back(std::move(change));
-  for (const std::string& change : changed) {
-    LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id << " spec fitted to this host: " << change;
-  }
+  for (const std::string& change : changed) core_->SayOnce(absl::StrCat("specs are fitted to this host: ", change));
 
   runtime::LaunchRecord launch;
   launch.create = request;
