@@ -298,6 +298,30 @@ absl::StatusOr<Cgroup> Cgroup::Find(pid_t pid) {
   return Parse(proc_cgroup, mountinfo);
 }
 
+Cgroup Cgroup::AtPath(const std::string& path) {
+  Cgroup cgroup;
+  const absl::StatusOr<std::string> mountinfo = ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes);
+  if (!mountinfo.ok() || path.size() < 2 || path[0] != '/' || absl::StrContains(path, "/..")) {
+    return cgroup;
+  }
+  bool any_v1 = false;
+  for (const CgroupMount& mount : ParseMounts(*mountinfo)) {
+    any_v1 = any_v1 || !mount.v2;
+    const Hierarchy hierarchy = {mount.point + path, path};
+    if (access(hierarchy.directory.c_str(), F_OK) != 0) continue;
+    if (mount.v2) {
+      if (cgroup.unified_.directory.empty()) cgroup.unified_ = hierarchy;
+      continue;
+    }
+    // The options also hold "rw" and the like: names no controller has.
+    for (const std::string& option : mount.controllers) {
+      cgroup.controllers_.emplace(absl::StripPrefix(option, "name="), hierarchy);
+    }
+  }
+  cgroup.v2_ = !any_v1 && !cgroup.unified_.directory.empty();
+  return cgroup;
+}
+
 std::string Cgroup::DirectoryOf(absl::string_view controller) const {
   if (v2_) return unified_.directory;
   auto it = controllers_.find(std::string(controller));

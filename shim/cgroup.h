@@ -27,11 +27,15 @@ class Cgroup {
   // In no group at all: statistics are empty, there is nothing to kill or remove.
   Cgroup() = default;
 
-  // kNotFound: no such process (a zombie will do).
+  // kNotFound: no such process. Of a zombie cgroup v1 tells nothing: empty().
   static absl::StatusOr<Cgroup> Find(pid_t pid);
+  // The directories of that name which exist, for a process that was too quick to be looked at.
+  static Cgroup AtPath(const std::string& path);
   // As Find(), from the texts of /proc/<pid>/cgroup and /proc/self/mountinfo.
   static Cgroup Parse(absl::string_view proc_cgroup, absl::string_view mountinfo);
 
+  // No group of its own.
+  bool empty() const { return ProcessHierarchy() == nullptr; }
   bool v2() const { return v2_; }
   // Directory of a v1 controller ("memory"), or the v2 directory whatever the name. "" if there is none.
   std::string DirectoryOf(absl::string_view controller) const;

@@ -32,7 +32,8 @@ namespace {
 constexpr size_t kMaxConfigBytes = 16 << 20;
 constexpr absl::Duration kMaxWaitForExecs = absl::Seconds(5);
 constexpr absl::Duration kMaxWaitForOutput = absl::Seconds(10);
-constexpr absl::Duration kCleanUpLimit = absl::Seconds(10);
+// Of the time a create may take, what is kept for cleaning up after a runtime that hangs.
+constexpr double kCleanUpShare = 0.25;
 
 absl::string_view StatusWord(v1::Status status) {
   switch (status) {
@@ -166,6 +167,19 @@ void Container::Adopt(const ProcessPtr& process, pid_t pid) {
   });
 }
 
+void Container::FindCgroup(pid_t pid) {
+  absl::StatusOr<Cgroup> found = Cgroup::Find(pid);
+  Cgroup cgroup = found.ok() ? *std::move(found) : Cgroup();
+  if (cgroup.empty()) cgroup = Cgroup::AtPath(CgroupPath());
+  absl::MutexLock lock(&mu_);
+  cgroup_ = std::move(cgroup);
+}
+
+std::string Container::CgroupPath() const {
+  absl::MutexLock lock(&mu_);
+  return facts_.cgroups_path.empty() ? absl::StrCat("/", options_.id) : facts_.cgroups_path;
+}
+
 void Container::WatchForOom() {
   loop_->Post([this] {
     Cgroup cgroup;
@@ -263,10 +277,11 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     if (!request.stdio().terminal()) io->Begin();
     const Reaper::Hold hold(reaper_);
     absl::Cleanup delete_container = [&] {
-      [[maybe_unused]] const absl::Status ignored = runtime->Delete(/*force=*/true, kCleanUpLimit);
+      [[maybe_unused]] const absl::Status ignored =
+          runtime->Delete(/*force=*/true, limit * kCleanUpShare);
     };
     const absl::StatusOr<pid_t> created =
-        runtime->Create(request.start(), io->child_stdio(), limit);
+        runtime->Create(request.start(), io->child_stdio(), limit * (1 - 2 * kCleanUpShare));
     if (!created.ok()) {
       // Somebody else's container of this name is not ours to delete.
       if (absl::IsAlreadyExists(created.status())) std::move(delete_container).Cancel();
@@ -274,11 +289,10 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     }
     pid = *created;
     if (request.stdio().terminal()) GANTRY_RETURN_IF_ERROR(io->TakeConsole());
-    absl::StatusOr<Cgroup> cgroup = Cgroup::Find(pid);
+    FindCgroup(pid);
     {
       absl::MutexLock lock(&mu_);
       init->starting = true;
-      if (cgroup.ok()) cgroup_ = *std::move(cgroup);
     }
     Adopt(init, pid);
     std::move(delete_container).Cancel();
@@ -359,10 +373,9 @@ absl::StatusOr<pid_t> Container::RestoreInit(const ProcessPtr& init, absl::Durat
                           runtime->Restore(request.restore_image_path(), request.restore_work_path(),
                                            io->child_stdio(), limit));
   if (request.stdio().terminal()) GANTRY_RETURN_IF_ERROR(io->TakeConsole());
-  absl::StatusOr<Cgroup> cgroup = Cgroup::Find(pid);
+  FindCgroup(pid);
   {
     absl::MutexLock lock(&mu_);
-    if (cgroup.ok()) cgroup_ = *std::move(cgroup);
     restore_.Clear();
   }
   Adopt(init, pid);
@@ -931,9 +944,7 @@ absl::Status Container::DeleteRuntimeState(bool force, absl::Duration limit) {
   // does is little, and we do it ourselves; whatever is unexpected goes to the runtime.
   if (!force && !facts.has_poststop_hooks && !facts.has_intel_rdt &&
       !runtime->config().systemd_cgroup()) {
-    const std::string path =
-        facts.cgroups_path.empty() ? absl::StrCat("/", options_.id) : facts.cgroups_path;
-    if (cgroup.Remove(path).ok() && runtime->RemoveState()) return absl::OkStatus();
+    if (cgroup.Remove(CgroupPath()).ok() && runtime->RemoveState()) return absl::OkStatus();
   }
   return runtime->Delete(force, limit);
 }

@@ -143,6 +143,9 @@ class Container {
   // No start is under way any more: an end that came meanwhile is told now.
   void StartIsOver(const ProcessPtr& process) ABSL_LOCKS_EXCLUDED(mu_);
   void EmitStarted(const ProcessPtr& process) ABSL_LOCKS_EXCLUDED(mu_);
+  void FindCgroup(pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);
+  // Where the runtime puts it, unless systemd does.
+  std::string CgroupPath() const ABSL_LOCKS_EXCLUDED(mu_);
   void WatchForOom();
   absl::Status WaitForEnd(const ProcessPtr& process, absl::Duration limit);
   void WaitForOutput(const std::shared_ptr<ProcessIo>& io, absl::Duration limit);

@@ -146,7 +146,7 @@ absl::StatusOr<int> Reaper::Run(const SpawnRequest& request, absl::Duration time
   if (!wait->mu.AwaitWithTimeout(done, timeout)) {
     kill(-pid, SIGKILL);
     // Not reaped yet: a process in uninterruptible sleep may stay for long, and we do not wait for it.
-    wait->mu.AwaitWithTimeout(done, absl::Milliseconds(500));
+    wait->mu.AwaitWithTimeout(done, absl::Milliseconds(100));
     return absl::DeadlineExceededError(absl::StrCat(request.argv[0], ": no answer in time, killed"));
   }
   return wait->status;

@@ -348,12 +348,12 @@ void ShimService::State::ReopenLog(UnaryCall<v1::ReopenLogRequest, v1::ReopenLog
 
 void ShimService::State::Shutdown(UnaryCall<v1::ShutdownRequest, v1::ShutdownResponse>* call) {
   call->Work([this, call] {
-    if (container_->HasLiveProcess()) {
-      if (!call->request().force()) {
-        call->Answer(absl::FailedPreconditionError("cannot end the shim: its container runs"),
-                     v1::ShutdownResponse());
-        return;
-      }
+    if (container_->HasLiveProcess() && !call->request().force()) {
+      call->Answer(absl::FailedPreconditionError("cannot end the shim: its container runs"),
+                   v1::ShutdownResponse());
+      return;
+    }
+    if (call->request().force()) {
       v1::DeleteRequest request;
       request.set_force(true);
       if (const absl::Status status = container_->Delete(request, call->limit()).status();
