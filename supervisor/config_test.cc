@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "base/file.h"
 #include "base/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -82,6 +83,15 @@ TEST(ConfigTest, WhatIsPrintedReadsBackTheSame) {
   EXPECT_EQ(PrintConfig(again), PrintConfig(config));
   EXPECT_EQ(again.root, config.root);
   EXPECT_TRUE(again.ignored.empty());
+}
+
+TEST(ConfigTest, TheFileWeShipShowsTheDefaults) {
+  absl::StatusOr<std::string> text = ReadFile("packaging/config.toml", 1 << 20);
+  ASSERT_TRUE(text.ok()) << text.status();
+  Config shipped;
+  ASSERT_TRUE(ApplyConfigText(*text, "packaging/config.toml", shipped).ok());
+  EXPECT_TRUE(shipped.ignored.empty());
+  EXPECT_EQ(PrintConfig(shipped), PrintConfig(Config()));
 }
 
 TEST(ConfigTest, FlagsWinOverTheFile) {
