@@ -199,10 +199,14 @@ absl::Status Applier::Run(TarReader& tar) {
 
 absl::Status Applier::Apply(TarReader& tar, const TarEntry& entry, const std::string& path) {
   const std::string name(BaseOf(path));
-  if (absl::StartsWith(name, kWhiteoutPrefix)) return ApplyWhiteout(path);
-  // A marker can also be hidden in the middle of a path; nothing that reads layers could see what is below it.
-  if (absl::StrContains(path, "/.wh.") || absl::StartsWith(path, kWhiteoutPrefix)) {
-    return absl::InvalidArgumentError("lies below a whiteout");
+  if (path[0] == '.' || absl::StrContains(path, "/.")) {
+    const absl::string_view parent = ParentOf(path);
+    // AUFS kept its own files in such directories.
+    if (absl::StartsWith(parent, ".wh..wh.") || absl::StrContains(parent, "/.wh..wh.")) return absl::OkStatus();
+    if (absl::StartsWith(parent, kWhiteoutPrefix) || absl::StrContains(parent, "/.wh.")) {
+      return absl::InvalidArgumentError("lies below a whiteout");
+    }
+    if (absl::StartsWith(name, kWhiteoutPrefix)) return ApplyWhiteout(path);
   }
   if (!deferred_links_.empty()) deferred_links_.erase(path);
   if (entry.type == TarType::kHardLink) return ApplyHardLink(entry, path, name);
@@ -323,7 +327,6 @@ absl::Status Applier::SetOpaque(int directory) const {
 absl::Status Applier::ApplyWhiteout(const std::string& path) {
   const std::string marker(BaseOf(path));
   const std::string parent_path(ParentOf(path));
-  if (absl::StrContains(absl::StrCat("/", parent_path), "/.wh.")) return absl::InvalidArgumentError("lies below a whiteout");
   if (marker == kOpaqueMarker) {
     GANTRY_ASSIGN_OR_RETURN(const Directory* const directory, OpenDirectory(parent_path));
     if (overlay_ && parent_path.empty()) {
