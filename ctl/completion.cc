@@ -45,7 +45,7 @@ const FlagSet::Flag* FlagOfWord(const FlagSet& flags, absl::string_view word) {
 constexpr char kBash[] = R"sh(# ctl completion bash > /etc/bash_completion.d/ctl
 _ctl_complete() {
     local IFS=$'\n' current="${COMP_WORDS[COMP_CWORD]}"
-    COMPREPLY=($(ctl __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    COMPREPLY=($(ctl __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
     if [ ${#COMPREPLY[@]} -eq 1 ] && [ "${COMPREPLY[0]}" = ":files" ]; then
         COMPREPLY=($(compgen -f -- "$current"))
         compopt -o filenames
@@ -59,7 +59,7 @@ constexpr char kZsh[] = R"sh(#compdef ctl
 # ctl completion zsh > "${fpath[1]}/_ctl"
 _ctl() {
     local -a candidates
-    candidates=("${(@f)$(ctl __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    candidates=("${(@f)$(ctl __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
     if [[ "${candidates[1]}" == ":files" ]]; then
         _files
     else
@@ -72,7 +72,7 @@ compdef _ctl ctl
 constexpr char kFish[] = R"sh(# ctl completion fish > ~/.config/fish/completions/ctl.fish
 function __ctl_complete
     set -l words (commandline -opc) (commandline -ct)
-    set -l candidates (ctl __complete $words[2..-1] 2>/dev/null)
+    set -l candidates (ctl __complete -- $words[2..-1] 2>/dev/null)
     if test "$candidates[1]" = ":files"
         __fish_complete_path (commandline -ct)
     else

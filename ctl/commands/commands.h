@@ -1,0 +1,80 @@
+// Every verb there is, one file each, and the tree they hang in (tree.cc).
+#ifndef GANTRY_CTL_COMMANDS_COMMANDS_H_
+#define GANTRY_CTL_COMMANDS_COMMANDS_H_
+
+#include "ctl/verb.h"
+
+namespace gantry::ctl {
+
+// The whole tree, rooted at "ctl".
+Verb CommandTree();
+
+// Containers.
+Verb AttachVerb();
+Verb CommitVerb();
+Verb ContainerPruneVerb();
+Verb CpVerb();
+Verb CreateVerb();
+Verb DiffVerb();
+Verb ExecVerb();
+Verb ExportVerb();
+Verb KillVerb();
+Verb LogsVerb();
+Verb PauseVerb();
+Verb PortVerb();
+Verb PsVerb();
+Verb RenameVerb();
+Verb RestartVerb();
+Verb RmVerb();
+Verb RunVerb();
+Verb StartVerb();
+Verb StatsVerb();
+Verb StopVerb();
+Verb TopVerb();
+Verb UnpauseVerb();
+Verb UpdateVerb();
+Verb WaitVerb();
+
+// Images.
+Verb HistoryVerb();
+Verb ImagePruneVerb();
+Verb ImageVerifyVerb();
+Verb ImagesVerb();
+Verb ImportVerb();
+Verb LoadVerb();
+Verb PullVerb();
+Verb PushVerb();
+Verb RmiVerb();
+Verb SaveVerb();
+Verb TagVerb();
+
+// Registries.
+Verb LoginVerb();
+Verb LogoutVerb();
+Verb RegistryExplainVerb();
+
+// Any object, and the daemon.
+Verb DfVerb();
+Verb EventsVerb();
+Verb GcVerb();
+Verb InfoVerb();
+Verb InspectContainerVerb();
+Verb InspectImageVerb();
+Verb InspectVerb();
+Verb SystemPruneVerb();
+Verb VersionVerb();
+
+// Low-level stores, through the containerd door.
+std::vector<Verb> ContentVerbs();
+std::vector<Verb> LeaseVerbs();
+std::vector<Verb> NamespaceVerbs();
+std::vector<Verb> SnapshotVerbs();
+std::vector<Verb> TaskVerbs();
+
+// ctl itself.
+Verb CompleteVerb();
+Verb CompletionVerb();
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_COMMANDS_COMMANDS_H_

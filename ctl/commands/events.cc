@@ -1,0 +1,83 @@
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "ctl/commands/commands.h"
+#include "ctl/filters.h"
+#include "ctl/listing.h"
+#include "ctl/proto_time.h"
+#include "ctl/shown.h"
+#include "ctl/units.h"
+#include "proto/gantry/v1/system.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+// "2026-11-21T09:24:08.123456789+00:00 container start <id> (image=x, name=y)"
+std::string EventLine(const v1::Event& event) {
+  std::vector<std::string> attributes;
+  const Value sorted = Value::StringMap(event.attributes());
+  for (const auto& [key, value] : sorted.object().fields) {
+    attributes.push_back(absl::StrCat(key, "=", value.string()));
+  }
+  return absl::StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", FromProto(event.at()),
+                                       absl::LocalTimeZone()),
+                      " ", event.type(), " ", event.action(), " ", event.id(),
+                      attributes.empty() ? "" : absl::StrCat(" (", absl::StrJoin(attributes, ", "), ")"),
+                      "\n");
+}
+
+class EventsAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.String(&since_, "since", 0, "time", "From then on: 2026-11-21T09:00:00Z, or 10m ago");
+    flags.String(&until_, "until", 0, "time", "Up to then");
+    flags.String(&format_, "format", 0, "template", "json, or a Go template");
+    filters_.AddFlags(flags);
+  }
+
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    v1::EventsRequest request;
+    const absl::Time now = absl::Now();
+    if (!since_.empty()) {
+      GANTRY_ASSIGN_OR_RETURN(absl::Time since, ParseTimestamp(since_, now));
+      ToProto(since, request.mutable_since());
+    }
+    if (!until_.empty()) {
+      GANTRY_ASSIGN_OR_RETURN(absl::Time until, ParseTimestamp(until_, now));
+      ToProto(until, request.mutable_until());
+    }
+    GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    auto stream = client->Open<v1::EventsRequest, v1::Event>(request);
+    v1::Event event;
+    while (stream->Read(&event)) {
+      if (format_.empty()) {
+        context.Out(EventLine(event));
+        continue;
+      }
+      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(EventDocument(event), format_));
+      context.Out(text);
+    }
+    GANTRY_RETURN_IF_ERROR(stream->Finish());
+    return 0;
+  }
+
+ private:
+  std::string since_, until_, format_;
+  FilterFlags filters_;
+};
+
+}  // namespace
+
+Verb EventsVerb() {
+  return {.name = "events",
+          .arguments = "[OPTIONS]",
+          .summary = "Watch what happens to containers and images",
+          .examples = "  ctl events --since 10m --until 0s\n"
+                      "  ctl events --filter type=container --filter event=die --format json\n",
+          .max_args = 0,
+          .make = [] { return std::make_unique<EventsAction>(); }};
+}
+
+}  // namespace gantry::ctl

@@ -1,0 +1,198 @@
+#include <algorithm>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "ctl/commands/commands.h"
+#include "ctl/filters.h"
+#include "ctl/listing.h"
+#include "ctl/proto_time.h"
+#include "ctl/shown.h"
+#include "ctl/table.h"
+#include "ctl/units.h"
+#include "proto/gantry/v1/images.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+struct Named {
+  std::string repository = "<none>";
+  std::string tag = "<none>";
+  std::string digest = "<none>";
+};
+
+// "host:5000/a/b:tag" at its last colon that is not part of the host.
+std::pair<std::string, std::string> SplitTag(const std::string& reference) {
+  const size_t colon = reference.rfind(':');
+  if (colon == std::string::npos || reference.find('/', colon) != std::string::npos) {
+    return {reference, "<none>"};
+  }
+  return {reference.substr(0, colon), reference.substr(colon + 1)};
+}
+
+// The lines of one image: one per tag, or one for what has none.
+std::vector<Named> Names(const v1::ImageSummary& image, bool digests) {
+  std::vector<Named> names;
+  std::vector<std::string> used;
+  for (const std::string& reference : image.repo_tags()) {
+    Named named;
+    std::tie(named.repository, named.tag) = SplitTag(reference);
+    for (const std::string& d : image.repo_digests()) {
+      const size_t at = d.find('@');
+      if (at != std::string::npos && d.substr(0, at) == named.repository) {
+        named.digest = d.substr(at + 1);
+        used.push_back(d);
+      }
+    }
+    names.push_back(std::move(named));
+  }
+  for (const std::string& d : image.repo_digests()) {
+    if (std::find(used.begin(), used.end(), d) != used.end()) continue;
+    if (!names.empty() && !digests) continue;
+    const size_t at = d.find('@');
+    if (at == std::string::npos) continue;
+    Named named;
+    named.repository = d.substr(0, at);
+    named.digest = d.substr(at + 1);
+    names.push_back(std::move(named));
+  }
+  if (names.empty()) names.emplace_back();
+  return names;
+}
+
+class ImagesAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&all_, "all", 'a', "Intermediate ones too");
+    flags.Bool(&quiet_, "quiet", 'q', "Ids only");
+    flags.Bool(&no_trunc_, "no-trunc", 0, "Nothing shortened");
+    flags.Bool(&digests_, "digests", 0, "With their digests");
+    flags.Bool(&tree_, "tree", 0, "With the platforms of each image");
+    flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
+    filters_.AddFlags(flags);
+  }
+
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    v1::ListImagesRequest request;
+    request.set_all(all_);
+    request.set_manifests(tree_);
+    request.set_shared_size(absl::StrContains(format_, ".SharedSize") ||
+                            absl::StrContains(format_, ".UniqueSize") || format_ == "json");
+    GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
+    if (!args.empty()) {
+      v1::Filter* filter = request.add_filters();
+      filter->set_key("reference");
+      filter->set_value(args[0]);
+    }
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    v1::ListImagesResponse response;
+    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    if (tree_) {
+      context.Out(Tree(response));
+      return 0;
+    }
+
+    const bool with_digests = digests_ || absl::StrContains(format_, ".Digest");
+    const absl::Time now = absl::Now();
+    std::vector<Value> rows;
+    for (const v1::ImageSummary& image : response.images()) {
+      for (const Named& named : Names(image, with_digests)) {
+        if (quiet_ && !rows.empty() && rows.back().Find("FullID")->string() == image.id()) continue;
+        Value row = Value::EmptyObject();
+        row.Set("Containers", image.has_containers() ? absl::StrCat(image.containers()) : "N/A");
+        row.Set("CreatedAt", TableTime(FromProto(image.created_at())));
+        row.Set("CreatedSince",
+                FromProto(image.created_at()) == absl::InfinitePast()
+                    ? "N/A"
+                    : absl::StrCat(HumanDuration(now - FromProto(image.created_at())), " ago"));
+        row.Set("Digest", named.digest);
+        row.Set("FullID", image.id());
+        row.Set("ID", no_trunc_ ? image.id() : ShortId(image.id()));
+        row.Set("Repository", named.repository);
+        row.Set("SharedSize",
+                image.has_shared_size_bytes() ? HumanSize(image.shared_size_bytes()) : "N/A");
+        row.Set("Size", HumanSize(image.size_bytes()));
+        row.Set("Tag", named.tag);
+        row.Set("UniqueSize",
+                image.has_shared_size_bytes()
+                    ? HumanSize(image.size_bytes() - image.shared_size_bytes())
+                    : "N/A");
+        row.Set("VirtualSize", HumanSize(image.size_bytes()));
+        row.Set("Labels", LabelsText(image.labels()));
+        row.Set("LabelMap", Value::StringMap(image.labels()));
+        rows.push_back(std::move(row));
+      }
+    }
+    Listing listing;
+    listing.headings = {{"Repository", "REPOSITORY"},   {"Tag", "TAG"},
+                        {"Digest", "DIGEST"},           {"ID", "IMAGE ID"},
+                        {"CreatedSince", "CREATED"},    {"CreatedAt", "CREATED AT"},
+                        {"Size", "SIZE"},               {"SharedSize", "SHARED SIZE"},
+                        {"UniqueSize", "UNIQUE SIZE"},  {"VirtualSize", "VIRTUAL SIZE"},
+                        {"Containers", "CONTAINERS"},   {"Labels", "LABELS"},
+                        {"FullID", "IMAGE ID"}};
+    listing.default_table =
+        digests_ ? "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
+                 : "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
+    listing.quiet_field = "ID";
+    GANTRY_ASSIGN_OR_RETURN(std::string text, Render(listing, rows, format_, quiet_));
+    context.Out(text);
+    return 0;
+  }
+
+ private:
+  std::string Tree(const v1::ListImagesResponse& response) const {
+    std::string out = "IMAGE\tID\tDISK USAGE\tCONTENT SIZE\tSTATE\n";
+    for (const v1::ImageSummary& image : response.images()) {
+      const std::string id = no_trunc_ ? image.id() : ShortId(image.id());
+      std::string name = "<untagged>";
+      if (image.repo_tags_size() > 0) name = image.repo_tags(0);
+      absl::StrAppend(&out, name, "\t", id, "\t", HumanSize(image.size_bytes()), "\t",
+                      HumanSize(image.content_size_bytes()), "\t",
+                      image.has_containers() && image.containers() > 0 ? "in use" : "", "\n");
+      for (int i = 1; i < image.repo_tags_size(); ++i) {
+        absl::StrAppend(&out, image.repo_tags(i), "\t", id, "\t\t\t\n");
+      }
+      int shown = 0;
+      int count = 0;
+      for (const auto& manifest : image.manifests()) count += manifest.attestation() ? 0 : 1;
+      for (const auto& manifest : image.manifests()) {
+        if (manifest.attestation()) continue;
+        ++shown;
+        absl::StrAppend(
+            &out, shown == count ? "└─ " : "├─ ",
+            manifest.platform().empty() ? "unknown" : manifest.platform(), "\t",
+            no_trunc_ ? manifest.manifest().digest() : ShortId(manifest.manifest().digest()), "\t",
+            HumanSize(manifest.unpacked_size_bytes() + manifest.content_size_bytes()), "\t",
+            HumanSize(manifest.content_size_bytes()), "\t",
+            !manifest.containers().empty() ? "in use"
+            : manifest.unpacked()          ? "unpacked"
+            : manifest.available()         ? "complete"
+                                           : "not here",
+            "\n");
+      }
+    }
+    return AlignColumns(out);
+  }
+
+  bool all_ = false, quiet_ = false, no_trunc_ = false, digests_ = false, tree_ = false;
+  std::string format_;
+  FilterFlags filters_;
+};
+
+}  // namespace
+
+Verb ImagesVerb() {
+  return {.name = "images",
+          .arguments = "[OPTIONS] [REPOSITORY[:TAG]]",
+          .summary = "List images",
+          .examples = "  ctl images --digests\n"
+                      "  ctl images --filter dangling=true -q\n"
+                      "  ctl images --tree debian\n",
+          .max_args = 1,
+          .completes = "images",
+          .make = [] { return std::make_unique<ImagesAction>(); }};
+}
+
+}  // namespace gantry::ctl

@@ -1,0 +1,118 @@
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "ctl/commands/commands.h"
+#include "ctl/listing.h"
+#include "ctl/shown.h"
+#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/images.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+class InspectAction final : public Action {
+ public:
+  explicit InspectAction(std::string type) : type_(std::move(type)) {}
+
+  void AddFlags(FlagSet& flags) override {
+    if (type_.empty()) {
+      flags.String(&type_, "type", 0, "kind", "container or image (default: whichever it is)");
+    }
+    flags.String(&format_, "format", 'f', "template", "json, or a Go template");
+    if (type_ != "image") flags.Bool(&size_, "size", 's', "With the sizes of its file systems");
+    if (type_ != "container") {
+      flags.String(&platform_, "platform", 0, "os/arch", "Platform of an image");
+    }
+  }
+
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    if (!type_.empty() && type_ != "container" && type_ != "image") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--type: \"", type_, "\"; there is container and image"));
+    }
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    std::vector<Value> found;
+    int exit_status = 0;
+    for (const std::string& name : args) {
+      auto value = Find(*client, name);
+      if (value.ok()) {
+        found.push_back(*std::move(value));
+      } else {
+        exit_status = 1;
+        if (absl::IsNotFound(value.status()) && type_.empty()) {
+          context.Err(absl::StrCat("Error: No such object: ", name, "\n"));
+        } else {
+          context.Complain(value.status());
+        }
+      }
+    }
+    if (format_.empty()) {
+      context.Out(absl::StrCat(Value(std::move(found)).ToPrettyJson(4), "\n"));
+      return exit_status;
+    }
+    for (const Value& value : found) {
+      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(value, format_));
+      context.Out(text);
+    }
+    return exit_status;
+  }
+
+ private:
+  absl::StatusOr<Value> Find(Client& client, const std::string& name) {
+    if (type_ != "image") {
+      v1::InspectContainerRequest request;
+      request.set_container(name);
+      request.set_size(size_);
+      v1::InspectContainerResponse response;
+      const absl::Status status = client.Call(request, &response);
+      if (status.ok()) return ContainerDocument(response.container());
+      if (!absl::IsNotFound(status) || type_ == "container") return status;
+    }
+    v1::InspectImageRequest request;
+    request.set_image(name);
+    request.set_platform(platform_);
+    v1::InspectImageResponse response;
+    const absl::Status status = client.Call(request, &response);
+    if (status.ok()) return ImageDocument(response.image());
+    // What is no image's name cannot be one either.
+    if (type_.empty() && absl::IsInvalidArgument(status)) return absl::NotFoundError("");
+    return status;
+  }
+
+  std::string type_, format_, platform_;
+  bool size_ = false;
+};
+
+}  // namespace
+
+Verb InspectVerb() {
+  return {.name = "inspect",
+          .arguments = "[OPTIONS] NAME|ID [NAME|ID...]",
+          .summary = "Show everything about containers or images",
+          .examples = "  ctl inspect web\n"
+                      "  ctl inspect -f '{{.State.ExitCode}}' job\n"
+                      "  ctl inspect --type image -f '{{json .Config.Env}}' debian\n",
+          .min_args = 1,
+          .completes = "containers",
+          .make = [] { return std::make_unique<InspectAction>(""); }};
+}
+
+Verb InspectContainerVerb() {
+  Verb verb = InspectVerb();
+  verb.arguments = "[OPTIONS] CONTAINER [CONTAINER...]";
+  verb.summary = "Show everything about containers";
+  verb.examples = "  ctl container inspect web\n";
+  verb.make = [] { return std::make_unique<InspectAction>("container"); };
+  return verb;
+}
+
+Verb InspectImageVerb() {
+  Verb verb = InspectVerb();
+  verb.arguments = "[OPTIONS] IMAGE [IMAGE...]";
+  verb.summary = "Show everything about images";
+  verb.examples = "  ctl image inspect debian\n";
+  verb.completes = "images";
+  verb.make = [] { return std::make_unique<InspectAction>("image"); };
+  return verb;
+}
+
+}  // namespace gantry::ctl

@@ -1,0 +1,32 @@
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "ctl/commands/commands.h"
+#include "ctl/registry_config.h"
+
+namespace gantry::ctl {
+namespace {
+
+class LogoutAction final : public Action {
+ public:
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    const std::string registry = args.empty() ? "docker.io" : args[0];
+    GANTRY_ASSIGN_OR_RETURN(RegistryConfig config, RegistryConfig::Load(context.environment()));
+    GANTRY_ASSIGN_OR_RETURN(bool erased, config.Erase(registry));
+    context.Out(absl::StrCat(erased ? "Removing login credentials for " : "Not logged in to ",
+                             registry, "\n"));
+    return 0;
+  }
+};
+
+}  // namespace
+
+Verb LogoutVerb() {
+  return {.name = "logout",
+          .arguments = "[SERVER]",
+          .summary = "Forget the credentials for a registry",
+          .examples = "  ctl logout localhost:5000\n",
+          .max_args = 1,
+          .make = [] { return std::make_unique<LogoutAction>(); }};
+}
+
+}  // namespace gantry::ctl

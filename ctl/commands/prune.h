@@ -1,0 +1,24 @@
+// What the prune verbs share: the question before, the sum after.
+#ifndef GANTRY_CTL_COMMANDS_PRUNE_H_
+#define GANTRY_CTL_COMMANDS_PRUNE_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "ctl/filters.h"
+#include "ctl/verb.h"
+
+namespace gantry::ctl {
+
+// True if the person agrees. kFailedPrecondition: there is nobody to ask.
+absl::StatusOr<bool> Agreed(Context& context, absl::string_view warning);
+
+// Removes, prints what was removed, and returns the bytes that came back.
+absl::StatusOr<int64_t> PruneContainers(Context& context, const FilterFlags& filters);
+absl::StatusOr<int64_t> PruneImages(Context& context, const FilterFlags& filters, bool all);
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_COMMANDS_PRUNE_H_

@@ -1,0 +1,77 @@
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "ctl/commands/commands.h"
+#include "ctl/filters.h"
+#include "ctl/listing.h"
+#include "ctl/shown.h"
+#include "proto/gantry/v1/containers.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+class PsAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&all_, "all", 'a', "Stopped ones too");
+    flags.Bool(&quiet_, "quiet", 'q', "Ids only");
+    flags.Bool(&latest_, "latest", 'l', "The newest container");
+    flags.Int(&last_, "last", 'n', "The newest so many containers");
+    flags.Bool(&no_trunc_, "no-trunc", 0, "Nothing shortened");
+    flags.Bool(&size_, "size", 's', "Sizes of their file systems");
+    flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
+    filters_.AddFlags(flags);
+  }
+
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    v1::ListContainersRequest request;
+    request.set_all(all_);
+    request.set_limit(latest_ ? 1 : static_cast<int32_t>(last_));
+    request.set_size(size_ || format_.find(".Size") != std::string::npos);
+    GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    v1::ListContainersResponse response;
+    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    const absl::Time now = absl::Now();
+    std::vector<Value> rows;
+    for (const v1::ContainerSummary& container : response.containers()) {
+      rows.push_back(ContainerRow(container, !no_trunc_, now));
+    }
+    Listing listing;
+    listing.headings = {{"ID", "CONTAINER ID"},       {"Image", "IMAGE"},
+                        {"Command", "COMMAND"},       {"CreatedAt", "CREATED AT"},
+                        {"RunningFor", "CREATED"},    {"Status", "STATUS"},
+                        {"State", "STATE"},           {"Ports", "PORTS"},
+                        {"Names", "NAMES"},           {"Labels", "LABELS"},
+                        {"Mounts", "MOUNTS"},         {"LocalVolumes", "LOCAL VOLUMES"},
+                        {"Networks", "NETWORKS"},     {"Size", "SIZE"},
+                        {"Platform", "PLATFORM"}};
+    listing.default_table =
+        "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
+    if (size_) listing.default_table += "\t{{.Size}}";
+    listing.quiet_field = "ID";
+    GANTRY_ASSIGN_OR_RETURN(std::string text, Render(listing, rows, format_, quiet_));
+    context.Out(text);
+    return 0;
+  }
+
+ private:
+  bool all_ = false, quiet_ = false, latest_ = false, no_trunc_ = false, size_ = false;
+  int64_t last_ = 0;
+  std::string format_;
+  FilterFlags filters_;
+};
+
+}  // namespace
+
+Verb PsVerb() {
+  return {.name = "ps",
+          .arguments = "[OPTIONS]",
+          .summary = "List containers",
+          .examples = "  ctl ps -a\n"
+                      "  ctl ps -q --filter status=exited --filter label=team=web\n"
+                      "  ctl ps --format 'table {{.Names}}\\t{{.Status}}'\n",
+          .max_args = 0,
+          .make = [] { return std::make_unique<PsAction>(); }};
+}
+
+}  // namespace gantry::ctl

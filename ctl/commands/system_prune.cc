@@ -1,0 +1,48 @@
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "ctl/commands/commands.h"
+#include "ctl/commands/prune.h"
+#include "ctl/units.h"
+
+namespace gantry::ctl {
+namespace {
+
+class SystemPruneAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&force_, "force", 'f', "Do not ask");
+    // -f is --force here: filters have no letter.
+    flags.Strings(&filters_.texts, "filter", 0, "key=value", "Only what fits; may be repeated");
+    flags.Bool(&all_, "all", 'a', "Every image without a container, not only nameless ones");
+  }
+
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    if (!force_) {
+      GANTRY_ASSIGN_OR_RETURN(bool agreed, Agreed(context, all_ ? "This will remove all stopped containers, and all images without a container." : "This will remove all stopped containers and all dangling images."));
+      if (!agreed) return 1;
+    }
+    GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));
+    GANTRY_ASSIGN_OR_RETURN(int64_t image_bytes, PruneImages(context, filters_, all_));
+    bytes += image_bytes;
+    context.Out(absl::StrCat("Total reclaimed space: ", HumanSize(bytes), "\n"));
+    return 0;
+  }
+
+ private:
+  bool force_ = false;
+  bool all_ = false;
+  FilterFlags filters_;
+};
+
+}  // namespace
+
+Verb SystemPruneVerb() {
+  return {.name = "prune",
+          .arguments = "[OPTIONS]",
+          .summary = "Remove stopped containers and images that nothing needs",
+          .examples = "  ctl system prune -f\n",
+          .max_args = 0,
+          .make = [] { return std::make_unique<SystemPruneAction>(); }};
+}
+
+}  // namespace gantry::ctl

@@ -1,0 +1,97 @@
+#include "ctl/commands/transfer.h"
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "ctl/registry_config.h"
+#include "ctl/terminal.h"
+#include "proto/gantry/v1/images.pb.h"
+
+namespace gantry::ctl {
+
+absl::StatusOr<ProgressView::Style> ProgressStyle(bool quiet, absl::string_view format,
+                                                  int out_fd) {
+  if (format == "json") return ProgressView::Style::kJson;
+  if (!format.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--format: \"", format, "\"; progress can be shown as json"));
+  }
+  if (quiet) return ProgressView::Style::kSilent;
+  return IsTerminal(out_fd) ? ProgressView::Style::kBars : ProgressView::Style::kLines;
+}
+
+ProgressView MakeProgress(Context& context, ProgressView::Style style, bool to_stderr) {
+  const int fd = to_stderr ? context.err_fd() : context.out_fd();
+  const WindowSize window = TerminalWindow(fd).value_or(WindowSize{80, 24});
+  return ProgressView(
+      style,
+      [&context, to_stderr](absl::string_view text) {
+        to_stderr ? context.Err(text) : context.Out(text);
+      },
+      [] { return absl::Now(); }, window.width, window.height);
+}
+
+absl::StatusOr<v1::RegistryAuth> AuthFor(Context& context, absl::string_view reference) {
+  const std::string registry = RegistryOfReference(reference);
+  GANTRY_ASSIGN_OR_RETURN(RegistryConfig config, RegistryConfig::Load(context.environment()));
+  GANTRY_ASSIGN_OR_RETURN(Credential credential, config.Find(registry));
+  v1::RegistryAuth auth;
+  if (credential.empty()) return auth;
+  auth.set_server_address(registry);
+  auth.set_username(credential.username);
+  auth.set_password(credential.password);
+  auth.set_identity_token(credential.identity_token);
+  auth.set_registry_token(credential.registry_token);
+  return auth;
+}
+
+absl::Status PullImage(Context& context, const std::string& reference, const std::string& platform,
+                       bool all_tags, ProgressView& view,
+                       const std::function<void(const v1::PulledImage&)>& on_pulled) {
+  GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+  v1::PullRequest request;
+  request.set_reference(reference);
+  request.set_platform(platform);
+  request.set_all_tags(all_tags);
+  GANTRY_ASSIGN_OR_RETURN(*request.mutable_auth(), AuthFor(context, reference));
+  auto stream = client->Open<v1::PullRequest, v1::PullResponse>(request);
+  v1::PullResponse response;
+  while (stream->Read(&response)) {
+    switch (response.event_case()) {
+      case v1::PullResponse::kProgress:
+        view.Update(response.progress());
+        break;
+      case v1::PullResponse::kMessage:
+        view.Message(response.message());
+        break;
+      case v1::PullResponse::kPulled:
+        view.Finish();
+        on_pulled(response.pulled());
+        break;
+      case v1::PullResponse::EVENT_NOT_SET:
+        break;
+    }
+  }
+  view.Finish();
+  return stream->Finish();
+}
+
+absl::StatusOr<bool> ImageExists(Context& context, const std::string& reference) {
+  GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+  v1::InspectImageRequest request;
+  request.set_image(reference);
+  v1::InspectImageResponse response;
+  const absl::Status status = client->Call(request, &response);
+  if (status.ok()) return true;
+  if (absl::IsNotFound(status)) return false;
+  return status;
+}
+
+std::string PullStatus(const v1::PulledImage& image) {
+  return absl::StrCat("Status: ",
+                      image.up_to_date() ? "Image is up to date for "
+                                         : "Downloaded newer image for ",
+                      image.reference());
+}
+
+}  // namespace gantry::ctl

@@ -1,0 +1,36 @@
+// -f/--filter of listings.
+#ifndef GANTRY_CTL_FILTERS_H_
+#define GANTRY_CTL_FILTERS_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "ctl/flags.h"
+#include "ctl/options.h"
+#include "proto/gantry/v1/types.pb.h"
+
+namespace gantry::ctl {
+
+class FilterFlags {
+ public:
+  void AddFlags(FlagSet& flags) {
+    flags.Strings(&texts, "filter", 'f', "key=value", "Only what fits; may be repeated");
+  }
+  // Into a request's `filters`.
+  template <class Repeated>
+  absl::Status Fill(Repeated* filters) const {
+    for (const std::string& text : texts) {
+      auto filter = ParseFilter(text);
+      if (!filter.ok()) return filter.status();
+      *filters->Add() = *std::move(filter);
+    }
+    return absl::OkStatus();
+  }
+
+  std::vector<std::string> texts;
+};
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_FILTERS_H_

@@ -1,0 +1,21 @@
+// ctl: the command line of Gantry.
+#include <map>
+#include <string>
+#include <vector>
+
+#include "ctl/commands/commands.h"
+#include "ctl/verb.h"
+
+extern char** environ;
+
+int main(int argc, char** argv) {
+  std::map<std::string, std::string> environment;
+  for (char** variable = environ; *variable != nullptr; ++variable) {
+    const std::string text = *variable;
+    const size_t equals = text.find('=');
+    if (equals != std::string::npos) environment[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  gantry::ctl::Context context({}, std::move(environment));
+  const gantry::ctl::Verb root = gantry::ctl::CommandTree();
+  return gantry::ctl::RunCommandLine(root, context, std::vector<std::string>(argv + 1, argv + argc));
+}

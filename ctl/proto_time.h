@@ -1,0 +1,27 @@
+// google.protobuf.Timestamp <-> absl::Time, without the header that knows it.
+#ifndef GANTRY_CTL_PROTO_TIME_H_
+#define GANTRY_CTL_PROTO_TIME_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+
+namespace gantry::ctl {
+
+// InfinitePast for a timestamp that was never set.
+template <class Timestamp>
+absl::Time FromProto(const Timestamp& t) {
+  if (t.seconds() == 0 && t.nanos() == 0) return absl::InfinitePast();
+  return absl::FromUnixSeconds(t.seconds()) + absl::Nanoseconds(t.nanos());
+}
+
+template <class Timestamp>
+void ToProto(absl::Time time, Timestamp* t) {
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  t->set_seconds(seconds);
+  t->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+}
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_PROTO_TIME_H_

@@ -1,0 +1,598 @@
+#include "ctl/shown.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "ctl/proto_time.h"
+#include "ctl/units.h"
+#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/system.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+Value TimeField(const google::protobuf::Timestamp& t) { return JsonTime(FromProto(t)); }
+
+// Docker writes null for an empty list of these.
+template <class Range>
+Value ListOrNull(const Range& range) {
+  return range.size() == 0 ? Value() : Value::StringRange(range);
+}
+
+std::string JoinArgs(const google::protobuf::RepeatedPtrField<std::string>& args) {
+  return absl::StrJoin(args, " ");
+}
+
+int64_t DurationNanos(const google::protobuf::Duration& d) {
+  return d.seconds() * 1000000000 + d.nanos();
+}
+
+std::string MountTypeWord(v1::Mount::Type type) {
+  switch (type) {
+    case v1::Mount::BIND:
+      return "bind";
+    case v1::Mount::VOLUME:
+      return "volume";
+    case v1::Mount::TMPFS:
+      return "tmpfs";
+    case v1::Mount::IMAGE:
+      return "image";
+    default:
+      return "";
+  }
+}
+
+Value PortBindings(const google::protobuf::RepeatedPtrField<v1::PortBinding>& bindings) {
+  Value out = Value::EmptyObject();
+  for (const v1::PortBinding& binding : bindings) {
+    const std::string key = absl::StrCat(binding.container_port(), "/", binding.protocol());
+    Value list = out.Find(key) == nullptr ? Value::EmptyList() : *out.Find(key);
+    Value entry = Value::EmptyObject();
+    entry.Set("HostIp", binding.host_ip());
+    entry.Set("HostPort", binding.host_port());
+    list.Append(std::move(entry));
+    out.Set(key, std::move(list));
+  }
+  return out;
+}
+
+Value DeviceRates(const google::protobuf::RepeatedPtrField<v1::DeviceRate>& rates,
+                  const char* name) {
+  if (rates.empty()) return Value();
+  Value list = Value::EmptyList();
+  for (const v1::DeviceRate& rate : rates) {
+    Value entry = Value::EmptyObject();
+    entry.Set("Path", rate.path());
+    entry.Set(name, rate.rate());
+    list.Append(std::move(entry));
+  }
+  return list;
+}
+
+Value HostConfig(const v1::ContainerDetails& container) {
+  const v1::ContainerConfig& config = container.config();
+  const v1::Resources& r = config.resources();
+  Value host = Value::EmptyObject();
+  Value binds = Value::EmptyList();
+  Value mounts = Value::EmptyList();
+  Value tmpfs = Value::EmptyObject();
+  for (const v1::Mount& mount : config.mounts()) {
+    if (mount.type() == v1::Mount::TMPFS && !mount.options().empty()) {
+      tmpfs.Set(mount.target(), absl::StrJoin(mount.options(), ","));
+      continue;
+    }
+    if ((mount.type() == v1::Mount::BIND && mount.create_source()) ||
+        (mount.type() == v1::Mount::VOLUME && !mount.source().empty())) {
+      std::vector<std::string> options;
+      if (mount.read_only()) options.push_back("ro");
+      if (!mount.propagation().empty()) options.push_back(mount.propagation());
+      if (mount.no_copy()) options.push_back("nocopy");
+      binds.Append(absl::StrCat(mount.source(), ":", mount.target(), options.empty() ? "" : ":",
+                                absl::StrJoin(options, ",")));
+      continue;
+    }
+    Value entry = Value::EmptyObject();
+    entry.Set("Type", MountTypeWord(mount.type()));
+    if (!mount.source().empty()) entry.Set("Source", mount.source());
+    entry.Set("Target", mount.target());
+    if (mount.read_only()) entry.Set("ReadOnly", true);
+    mounts.Append(std::move(entry));
+  }
+  host.Set("Binds", binds.list().empty() ? Value() : binds);
+  host.Set("ContainerIDFile", config.container_id_file());
+  Value log = Value::EmptyObject();
+  log.Set("Type", config.log().driver().empty() ? "json-file" : config.log().driver());
+  log.Set("Config", Value::StringMap(config.log().options()));
+  host.Set("LogConfig", std::move(log));
+  host.Set("NetworkMode", config.network_mode().empty() ? "default" : config.network_mode());
+  host.Set("PortBindings", PortBindings(config.port_bindings()));
+  Value restart = Value::EmptyObject();
+  restart.Set("Name",
+              config.restart_policy().name().empty() ? "no" : config.restart_policy().name());
+  restart.Set("MaximumRetryCount", config.restart_policy().maximum_retry_count());
+  host.Set("RestartPolicy", std::move(restart));
+  host.Set("AutoRemove", config.auto_remove());
+  host.Set("VolumeDriver", "");
+  host.Set("VolumesFrom", ListOrNull(config.volumes_from()));
+  Value size = Value::EmptyList();
+  size.Append(config.console_size().height());
+  size.Append(config.console_size().width());
+  host.Set("ConsoleSize", std::move(size));
+  if (!config.annotations().empty()) host.Set("Annotations", Value::StringMap(config.annotations()));
+  host.Set("CapAdd", ListOrNull(config.cap_add()));
+  host.Set("CapDrop", ListOrNull(config.cap_drop()));
+  host.Set("CgroupnsMode", config.cgroupns_mode());
+  host.Set("Dns", Value::StringRange(config.dns()));
+  host.Set("DnsOptions", Value::StringRange(config.dns_options()));
+  host.Set("DnsSearch", Value::StringRange(config.dns_search()));
+  host.Set("ExtraHosts", ListOrNull(config.extra_hosts()));
+  host.Set("GroupAdd", ListOrNull(config.group_add()));
+  host.Set("IpcMode", config.ipc_mode().empty() ? "private" : config.ipc_mode());
+  host.Set("Cgroup", "");
+  host.Set("Links", ListOrNull(config.links()));
+  host.Set("OomScoreAdj", config.oom_score_adj());
+  host.Set("PidMode", config.pid_mode());
+  host.Set("Privileged", config.privileged());
+  host.Set("PublishAllPorts", config.publish_all_ports());
+  host.Set("ReadonlyRootfs", config.read_only_rootfs());
+  host.Set("SecurityOpt", ListOrNull(config.security_options()));
+  if (!config.storage_options().empty()) {
+    host.Set("StorageOpt", Value::StringMap(config.storage_options()));
+  }
+  if (!tmpfs.object().fields.empty()) host.Set("Tmpfs", std::move(tmpfs));
+  host.Set("UTSMode", config.uts_mode());
+  host.Set("UsernsMode", config.userns_mode());
+  host.Set("ShmSize",
+           config.shm_size_bytes() == 0 ? int64_t{64} << 20 : config.shm_size_bytes());
+  if (!config.sysctls().empty()) host.Set("Sysctls", Value::StringMap(config.sysctls()));
+  host.Set("Runtime", container.runtime());
+  host.Set("Isolation", "");
+  host.Set("CpuShares", r.cpu_shares());
+  host.Set("Memory", r.memory_bytes());
+  host.Set("NanoCpus", r.nano_cpus());
+  host.Set("CgroupParent", config.cgroup_parent());
+  host.Set("BlkioWeight", r.blkio_weight());
+  host.Set("BlkioWeightDevice", DeviceRates(r.blkio_weight_device(), "Weight"));
+  host.Set("BlkioDeviceReadBps", DeviceRates(r.blkio_device_read_bps(), "Rate"));
+  host.Set("BlkioDeviceWriteBps", DeviceRates(r.blkio_device_write_bps(), "Rate"));
+  host.Set("BlkioDeviceReadIOps", DeviceRates(r.blkio_device_read_iops(), "Rate"));
+  host.Set("BlkioDeviceWriteIOps", DeviceRates(r.blkio_device_write_iops(), "Rate"));
+  host.Set("CpuPeriod", r.cpu_period_micros());
+  host.Set("CpuQuota", r.cpu_quota_micros());
+  host.Set("CpuRealtimePeriod", r.cpu_rt_period_micros());
+  host.Set("CpuRealtimeRuntime", r.cpu_rt_runtime_micros());
+  host.Set("CpusetCpus", r.cpuset_cpus());
+  host.Set("CpusetMems", r.cpuset_mems());
+  Value devices = Value::EmptyList();
+  for (const v1::Device& device : r.devices()) {
+    Value entry = Value::EmptyObject();
+    entry.Set("PathOnHost", device.host_path());
+    entry.Set("PathInContainer", device.container_path());
+    entry.Set("CgroupPermissions", device.permissions());
+    devices.Append(std::move(entry));
+  }
+  host.Set("Devices", std::move(devices));
+  host.Set("DeviceCgroupRules", ListOrNull(r.device_cgroup_rules()));
+  host.Set("DeviceRequests", Value());
+  host.Set("MemoryReservation", r.memory_reservation_bytes());
+  host.Set("MemorySwap", r.memory_swap_bytes());
+  host.Set("MemorySwappiness", r.has_memory_swappiness() ? Value(r.memory_swappiness()) : Value());
+  host.Set("OomKillDisable", r.oom_kill_disable());
+  host.Set("PidsLimit", r.has_pids_limit() ? Value(r.pids_limit()) : Value());
+  Value ulimits = Value::EmptyList();
+  for (const v1::Ulimit& ulimit : r.ulimits()) {
+    Value entry = Value::EmptyObject();
+    entry.Set("Name", ulimit.name());
+    entry.Set("Hard", ulimit.hard());
+    entry.Set("Soft", ulimit.soft());
+    ulimits.Append(std::move(entry));
+  }
+  host.Set("Ulimits", std::move(ulimits));
+  if (!mounts.list().empty()) host.Set("Mounts", std::move(mounts));
+  if (config.has_masked_paths()) {
+    host.Set("MaskedPaths", Value::StringRange(config.masked_paths().values()));
+  }
+  if (config.has_readonly_paths()) {
+    host.Set("ReadonlyPaths", Value::StringRange(config.readonly_paths().values()));
+  }
+  if (config.has_init()) host.Set("Init", config.init());
+  return host;
+}
+
+Value HealthCheckDocument(const v1::HealthCheck& check) {
+  Value out = Value::EmptyObject();
+  if (!check.test().empty()) out.Set("Test", Value::StringRange(check.test()));
+  if (check.has_interval()) out.Set("Interval", DurationNanos(check.interval()));
+  if (check.has_timeout()) out.Set("Timeout", DurationNanos(check.timeout()));
+  if (check.has_start_period()) out.Set("StartPeriod", DurationNanos(check.start_period()));
+  if (check.has_start_interval()) out.Set("StartInterval", DurationNanos(check.start_interval()));
+  if (check.retries() != 0) out.Set("Retries", check.retries());
+  return out;
+}
+
+Value ConfigDocument(const v1::ContainerConfig& config) {
+  Value out = Value::EmptyObject();
+  out.Set("Hostname", config.hostname());
+  out.Set("Domainname", config.domainname());
+  out.Set("User", config.user());
+  out.Set("AttachStdin", config.attach_stdin());
+  out.Set("AttachStdout", config.attach_stdout());
+  out.Set("AttachStderr", config.attach_stderr());
+  if (!config.exposed_ports().empty()) {
+    Value ports = Value::EmptyObject();
+    for (const std::string& port : config.exposed_ports()) ports.Set(port, Value::EmptyObject());
+    out.Set("ExposedPorts", std::move(ports));
+  }
+  out.Set("Tty", config.tty());
+  out.Set("OpenStdin", config.open_stdin());
+  out.Set("StdinOnce", config.stdin_once());
+  out.Set("Env", Value::StringRange(config.env()));
+  out.Set("Cmd", ListOrNull(config.command()));
+  if (config.has_health_check()) out.Set("Healthcheck", HealthCheckDocument(config.health_check()));
+  out.Set("Image", config.image());
+  Value volumes;
+  for (const v1::Mount& mount : config.mounts()) {
+    if (mount.type() == v1::Mount::VOLUME && mount.source().empty()) {
+      volumes.Set(mount.target(), Value::EmptyObject());
+    }
+  }
+  out.Set("Volumes", std::move(volumes));
+  out.Set("WorkingDir", config.working_dir());
+  out.Set("Entrypoint",
+          config.has_entrypoint() ? Value::StringRange(config.entrypoint().values()) : Value());
+  out.Set("OnBuild", Value());
+  out.Set("Labels", Value::StringMap(config.labels()));
+  if (!config.stop_signal().empty()) out.Set("StopSignal", config.stop_signal());
+  if (config.has_stop_timeout_seconds()) out.Set("StopTimeout", config.stop_timeout_seconds());
+  return out;
+}
+
+Value NetworkSettings(const v1::ContainerDetails& container) {
+  Value out = Value::EmptyObject();
+  out.Set("Bridge", "");
+  out.Set("SandboxID", container.sandbox_id());
+  out.Set("SandboxKey", container.sandbox_key());
+  Value ports = Value::EmptyObject();
+  for (const v1::PublishedPort& port : container.summary().ports()) {
+    const std::string key = absl::StrCat(port.private_port(), "/", port.protocol());
+    if (port.public_port() == 0) {
+      if (ports.Find(key) == nullptr) ports.Set(key, Value());
+      continue;
+    }
+    Value list = ports.Find(key) == nullptr || ports.Find(key)->is_null() ? Value::EmptyList()
+                                                                           : *ports.Find(key);
+    Value entry = Value::EmptyObject();
+    entry.Set("HostIp", port.ip());
+    entry.Set("HostPort", absl::StrCat(port.public_port()));
+    list.Append(std::move(entry));
+    ports.Set(key, std::move(list));
+  }
+  out.Set("Ports", std::move(ports));
+  Value networks = Value::EmptyObject();
+  const auto add = [&](const std::string& name, const v1::NetworkEndpoint& e) {
+    Value entry = Value::EmptyObject();
+    entry.Set("IPAMConfig", Value());
+    entry.Set("Links", ListOrNull(e.links()));
+    entry.Set("Aliases", ListOrNull(e.aliases()));
+    entry.Set("DriverOpts", e.driver_options().empty() ? Value()
+                                                       : Value::StringMap(e.driver_options()));
+    entry.Set("NetworkID", e.network_id());
+    entry.Set("EndpointID", e.endpoint_id());
+    entry.Set("Gateway", e.gateway());
+    entry.Set("IPAddress", e.ip_address());
+    entry.Set("IPPrefixLen", e.ip_prefix_len());
+    entry.Set("IPv6Gateway", e.ipv6_gateway());
+    entry.Set("GlobalIPv6Address", e.global_ipv6_address());
+    entry.Set("GlobalIPv6PrefixLen", e.global_ipv6_prefix_len());
+    entry.Set("MacAddress", e.mac_address());
+    entry.Set("DNSNames", ListOrNull(e.dns_names()));
+    networks.Set(name, std::move(entry));
+  };
+  for (const v1::NetworkEndpoint& endpoint : container.endpoints()) {
+    add(endpoint.network(), endpoint);
+  }
+  for (const std::string& network : container.summary().networks()) {
+    if (networks.Find(network) == nullptr) add(network, v1::NetworkEndpoint());
+  }
+  out.Set("Networks", std::move(networks));
+  return out;
+}
+
+}  // namespace
+
+std::string StateWord(int state) {
+  switch (static_cast<v1::ContainerState>(state)) {
+    case v1::CONTAINER_STATE_CREATED:
+      return "created";
+    case v1::CONTAINER_STATE_RUNNING:
+      return "running";
+    case v1::CONTAINER_STATE_PAUSED:
+      return "paused";
+    case v1::CONTAINER_STATE_RESTARTING:
+      return "restarting";
+    case v1::CONTAINER_STATE_REMOVING:
+      return "removing";
+    case v1::CONTAINER_STATE_EXITED:
+      return "exited";
+    case v1::CONTAINER_STATE_DEAD:
+      return "dead";
+    case v1::CONTAINER_STATE_UNSPECIFIED:
+    default:
+      return "unknown";
+  }
+}
+
+std::string StatusText(const v1::ContainerSummary& c, absl::Time now) {
+  const auto since = [&](const google::protobuf::Timestamp& t) {
+    return HumanDuration(now - FromProto(t));
+  };
+  switch (c.state()) {
+    case v1::CONTAINER_STATE_CREATED:
+      return "Created";
+    case v1::CONTAINER_STATE_RUNNING: {
+      std::string text = absl::StrCat("Up ", since(c.started_at()));
+      if (c.health() == "starting") {
+        text += " (health: starting)";
+      } else if (!c.health().empty() && c.health() != "none") {
+        absl::StrAppend(&text, " (", c.health(), ")");
+      }
+      return text;
+    }
+    case v1::CONTAINER_STATE_PAUSED:
+      return absl::StrCat("Up ", since(c.started_at()), " (Paused)");
+    case v1::CONTAINER_STATE_RESTARTING:
+      return absl::StrCat("Restarting (", c.exit_code(), ") ", since(c.finished_at()), " ago");
+    case v1::CONTAINER_STATE_REMOVING:
+      return "Removal In Progress";
+    case v1::CONTAINER_STATE_EXITED:
+      return absl::StrCat("Exited (", c.exit_code(), ") ", since(c.finished_at()), " ago");
+    case v1::CONTAINER_STATE_DEAD:
+      return "Dead";
+    case v1::CONTAINER_STATE_UNSPECIFIED:
+    default:
+      return "Unknown: its shim does not answer";
+  }
+}
+
+std::string PortsText(const v1::ContainerSummary& c) {
+  std::set<std::string> shown;
+  std::vector<std::string> texts;
+  for (const v1::PublishedPort& port : c.ports()) {
+    std::string text;
+    if (port.public_port() != 0) {
+      const bool v6 = absl::StrContains(port.ip(), ":");
+      text = absl::StrCat(v6 ? "[" : "", port.ip(), v6 ? "]" : "", ":", port.public_port(), "->",
+                          port.private_port(), "/", port.protocol());
+    } else {
+      text = absl::StrCat(port.private_port(), "/", port.protocol());
+    }
+    if (shown.insert(text).second) texts.push_back(std::move(text));
+  }
+  return absl::StrJoin(texts, ", ");
+}
+
+Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now) {
+  Value row = Value::EmptyObject();
+  const std::string command = JoinArgs(c.command());
+  row.Set("Command", absl::StrCat("\"", truncate ? Ellipsis(command, 20) : command, "\""));
+  row.Set("CreatedAt", TableTime(FromProto(c.created_at())));
+  row.Set("ID", truncate ? ShortId(c.id()) : c.id());
+  std::string image = c.image();
+  if (truncate && absl::StartsWith(image, "sha256:")) image = ShortId(image);
+  row.Set("Image", image.empty() ? "<no image>" : image);
+  row.Set("Labels", LabelsText(c.labels()));
+  row.Set("LabelMap", Value::StringMap(c.labels()));
+  int volumes = 0;
+  std::vector<std::string> mounts;
+  for (const v1::MountPoint& mount : c.mounts()) {
+    if (mount.type() == "volume") ++volumes;
+    const std::string name = mount.name().empty() ? mount.source() : mount.name();
+    mounts.push_back(truncate ? Ellipsis(name, 15) : name);
+  }
+  row.Set("LocalVolumes", absl::StrCat(volumes));
+  row.Set("Mounts", absl::StrJoin(mounts, ","));
+  row.Set("Names", c.name());
+  row.Set("Networks", absl::StrJoin(c.networks(), ","));
+  row.Set("Platform", c.platform());
+  row.Set("Ports", PortsText(c));
+  row.Set("RunningFor", absl::StrCat(HumanDuration(now - FromProto(c.created_at())), " ago"));
+  row.Set("Size", c.has_size_rootfs_bytes()
+                      ? absl::StrCat(HumanSize(c.size_rw_bytes()), " (virtual ",
+                                     HumanSize(c.size_rootfs_bytes()), ")")
+                      : HumanSize(c.size_rw_bytes()));
+  row.Set("State", StateWord(c.state()));
+  row.Set("Status", StatusText(c, now));
+  return row;
+}
+
+Value StatsRow(const v1::ContainerStats& s, bool truncate) {
+  Value row = Value::EmptyObject();
+  const bool on = s.running();
+  row.Set("BlockIO", on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.block_read_bytes())),
+                                       " / ",
+                                       HumanSize(static_cast<int64_t>(s.block_write_bytes())))
+                        : "--");
+  row.Set("CPUPerc", on ? absl::StrFormat("%.2f%%", s.cpu_percent()) : "--");
+  row.Set("Container", s.name());
+  row.Set("ID", truncate ? ShortId(s.id()) : s.id());
+  row.Set("MemPerc", on ? absl::StrFormat("%.2f%%", s.memory_percent()) : "--");
+  row.Set("MemUsage", on ? absl::StrCat(BinarySize(s.memory_usage_bytes()), " / ",
+                                        BinarySize(s.memory_limit_bytes()))
+                         : "-- / --");
+  row.Set("Name", s.name());
+  row.Set("NetIO", on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.network_rx_bytes())), " / ",
+                                     HumanSize(static_cast<int64_t>(s.network_tx_bytes())))
+                      : "--");
+  row.Set("PIDs", on ? absl::StrCat(s.pids_current()) : "--");
+  return row;
+}
+
+Value ContainerDocument(const v1::ContainerDetails& container) {
+  const v1::ContainerSummary& c = container.summary();
+  Value out = Value::EmptyObject();
+  out.Set("Id", c.id());
+  out.Set("Created", TimeField(c.created_at()));
+  out.Set("Path", container.path());
+  out.Set("Args", Value::StringRange(container.args()));
+  Value state = Value::EmptyObject();
+  state.Set("Status", StateWord(c.state()));
+  state.Set("Running", c.state() == v1::CONTAINER_STATE_RUNNING ||
+                           c.state() == v1::CONTAINER_STATE_PAUSED ||
+                           c.state() == v1::CONTAINER_STATE_RESTARTING);
+  state.Set("Paused", c.state() == v1::CONTAINER_STATE_PAUSED);
+  state.Set("Restarting", c.state() == v1::CONTAINER_STATE_RESTARTING);
+  state.Set("OOMKilled", c.oom_killed());
+  state.Set("Dead", c.state() == v1::CONTAINER_STATE_DEAD);
+  state.Set("Pid", c.pid());
+  state.Set("ExitCode", c.exit_code());
+  state.Set("Error", container.error());
+  state.Set("StartedAt", TimeField(c.started_at()));
+  state.Set("FinishedAt", TimeField(c.finished_at()));
+  if (container.has_health()) {
+    Value health = Value::EmptyObject();
+    health.Set("Status", container.health().status());
+    health.Set("FailingStreak", container.health().failing_streak());
+    Value log = Value::EmptyList();
+    for (const v1::HealthResult& result : container.health().log()) {
+      Value entry = Value::EmptyObject();
+      entry.Set("Start", TimeField(result.start()));
+      entry.Set("End", TimeField(result.end()));
+      entry.Set("ExitCode", result.exit_code());
+      entry.Set("Output", result.output());
+      log.Append(std::move(entry));
+    }
+    health.Set("Log", std::move(log));
+    state.Set("Health", std::move(health));
+  }
+  out.Set("State", std::move(state));
+  out.Set("Image", c.image_id());
+  out.Set("ResolvConfPath", container.resolv_conf_path());
+  out.Set("HostnamePath", container.hostname_path());
+  out.Set("HostsPath", container.hosts_path());
+  out.Set("LogPath", container.log_path());
+  out.Set("Name", absl::StrCat("/", c.name()));
+  out.Set("RestartCount", c.restart_count());
+  out.Set("Driver", container.driver());
+  out.Set("Platform", c.platform().empty() ? "linux" : c.platform());
+  out.Set("MountLabel", container.mount_label());
+  out.Set("ProcessLabel", container.process_label());
+  out.Set("AppArmorProfile", container.app_armor_profile());
+  out.Set("ExecIDs", ListOrNull(container.exec_ids()));
+  out.Set("HostConfig", HostConfig(container));
+  Value driver = Value::EmptyObject();
+  driver.Set("Data", Value::StringMap(container.graph_driver_data()));
+  driver.Set("Name", container.driver());
+  out.Set("GraphDriver", std::move(driver));
+  if (c.has_size_rw_bytes()) out.Set("SizeRw", c.size_rw_bytes());
+  if (c.has_size_rootfs_bytes()) out.Set("SizeRootFs", c.size_rootfs_bytes());
+  Value mounts = Value::EmptyList();
+  for (const v1::MountPoint& mount : c.mounts()) {
+    Value entry = Value::EmptyObject();
+    entry.Set("Type", mount.type());
+    if (!mount.name().empty()) entry.Set("Name", mount.name());
+    entry.Set("Source", mount.source());
+    entry.Set("Destination", mount.destination());
+    if (!mount.driver().empty()) entry.Set("Driver", mount.driver());
+    entry.Set("Mode", mount.mode());
+    entry.Set("RW", mount.read_write());
+    entry.Set("Propagation", mount.propagation());
+    mounts.Append(std::move(entry));
+  }
+  out.Set("Mounts", std::move(mounts));
+  out.Set("Config", ConfigDocument(container.config()));
+  out.Set("NetworkSettings", NetworkSettings(container));
+  Value gantry = Value::EmptyObject();
+  gantry.Set("Bundle", container.bundle_path());
+  gantry.Set("CgroupPath", container.cgroup_path());
+  gantry.Set("PodID", container.pod_id());
+  gantry.Set("ShimPid", container.shim_pid());
+  gantry.Set("SnapshotKey", container.snapshot_key());
+  out.Set("Gantry", std::move(gantry));
+  return out;
+}
+
+Value ImageDocument(const v1::ImageDetails& image) {
+  const v1::ImageSummary& summary = image.summary();
+  Value config = Value::EmptyObject();
+  if (auto parsed = Value::FromJson(image.config_json()); parsed.ok() && parsed->is_object()) {
+    config = *std::move(parsed);
+  }
+  const auto field = [&](const char* name, Value fallback) {
+    const Value* value = config.Find(name);
+    return value == nullptr ? fallback : *value;
+  };
+  Value out = Value::EmptyObject();
+  out.Set("Id", summary.id());
+  out.Set("RepoTags", Value::StringRange(summary.repo_tags()));
+  out.Set("RepoDigests", Value::StringRange(summary.repo_digests()));
+  out.Set("Parent", summary.parent_id());
+  Value comment = "";
+  if (const Value* history = config.Find("history");
+      history != nullptr && history->is_list() && !history->list().empty()) {
+    if (const Value* c = history->list().back().Find("comment")) comment = *c;
+  }
+  out.Set("Comment", std::move(comment));
+  out.Set("Created", field("created", "0001-01-01T00:00:00Z"));
+  out.Set("Author", field("author", ""));
+  out.Set("Config", field("config", Value::EmptyObject()));
+  out.Set("Architecture", field("architecture", ""));
+  if (config.Find("variant") != nullptr) out.Set("Variant", field("variant", ""));
+  out.Set("Os", field("os", ""));
+  if (config.Find("os.version") != nullptr) out.Set("OsVersion", field("os.version", ""));
+  out.Set("Size", summary.size_bytes());
+  Value driver = Value::EmptyObject();
+  driver.Set("Data",
+             image.graph_driver_data().empty() ? Value() : Value::StringMap(image.graph_driver_data()));
+  driver.Set("Name", image.driver());
+  out.Set("GraphDriver", std::move(driver));
+  Value rootfs = Value::EmptyObject();
+  rootfs.Set("Type", "layers");
+  Value layers = Value::EmptyList();
+  if (const Value* fs = config.Find("rootfs")) {
+    if (const Value* ids = fs->Find("diff_ids")) layers = *ids;
+  }
+  rootfs.Set("Layers", std::move(layers));
+  out.Set("RootFS", std::move(rootfs));
+  Value metadata = Value::EmptyObject();
+  metadata.Set("LastTagTime", TimeField(image.last_tagged_at()));
+  out.Set("Metadata", std::move(metadata));
+  Value descriptor = Value::EmptyObject();
+  descriptor.Set("mediaType", summary.target().media_type());
+  descriptor.Set("digest", summary.target().digest());
+  descriptor.Set("size", summary.target().size_bytes());
+  out.Set("Descriptor", std::move(descriptor));
+  return out;
+}
+
+Value EventDocument(const v1::Event& event) {
+  Value out = Value::EmptyObject();
+  out.Set("Type", event.type());
+  out.Set("Action", event.action());
+  Value actor = Value::EmptyObject();
+  actor.Set("ID", event.id());
+  actor.Set("Attributes", Value::StringMap(event.attributes()));
+  out.Set("Actor", std::move(actor));
+  out.Set("scope", "local");
+  const absl::Time at = FromProto(event.at());
+  out.Set("time", absl::ToUnixSeconds(at));
+  out.Set("timeNano", absl::ToUnixNanos(at));
+  if (event.type() == "container" || event.type() == "image") {
+    out.Set("status", event.action());
+    out.Set("id", event.id());
+    const auto from = event.attributes().find("image");
+    if (event.type() == "container" && from != event.attributes().end()) {
+      out.Set("from", from->second);
+    }
+  }
+  return out;
+}
+
+}  // namespace gantry::ctl
