@@ -75,24 +75,6 @@ bool IsDescendant(pid_t pid) {
   return false;
 }
 
-// Mostly it is our child by now. A runtime that forked (crun does, to detach) may still have a process in between that is
-// about to exit, after which the orphan comes to us.
-bool DescendsFromThisProcess(pid_t pid) {
-  constexpr int kMaxGenerations = 8;
-  // A link of the chain may vanish while we follow it; each time one less is left.
-  for (int attempt = 0; attempt < kMaxGenerations; ++attempt) {
-    pid_t ancestor = pid;
-    for (int generation = 0; generation < kMaxGenerations; ++generation) {
-      const pid_t parent = ParentOf(ancestor);
-      if (parent == getpid()) return true;
-      if (parent == 1 || (parent == 0 && ancestor == pid)) return false;
-      if (parent == 0) break;
-      ancestor = parent;
-    }
-  }
-  return false;
-}
-
 }  // namespace
 
 std::string LastRuntimeError(absl::string_view log) {
@@ -224,7 +206,7 @@ absl::StatusOr<pid_t> OciRuntime::CallForPid(absl::string_view verb, std::vector
                                             ": it reported success but no usable pid"));
   }
   // We are going to signal this number: a runtime may not talk us into signalling a stranger.
-  if (!DescendsFromThisProcess(pid)) {
+  if (!IsDescendant(pid)) {
     reaper_->KillUnclaimed();
     return absl::InternalError(absl::StrCat("OCI runtime ", config_.name(), " ", verb, ": pid ", pid,
                                             ", which it reported, is not a process it made"));
