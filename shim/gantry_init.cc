@@ -11,6 +11,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <initializer_list>
+
 namespace {
 
 constexpr int kNotExecutable = 126;
@@ -45,7 +47,7 @@ int main(int argc, char** argv) {
     // A group of its own, in the foreground of the terminal if there is one, so that job control works inside.
     setpgid(0, 0);
     signal(SIGTTOU, SIG_IGN);
-    if (isatty(STDIN_FILENO)) tcsetpgrp(STDIN_FILENO, getpgrp());
+    if (isatty(STDIN_FILENO) && tcsetpgrp(STDIN_FILENO, getpgrp()) != 0) perror("gantry-init: terminal");
     signal(SIGTTOU, SIG_DFL);
     sigprocmask(SIG_SETMASK, &before, nullptr);
     execvp(argv[first], argv + first);
