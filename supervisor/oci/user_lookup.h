@@ -19,7 +19,7 @@
 
 namespace gantry::oci {
 
-inline constexpr int64_t kMaxUserFileBytes = 4 << 20;
+inline constexpr int64_t kMaxUserFileBytes = 1 << 20;
 inline constexpr uint32_t kMaxId = (uint32_t{1} << 31) - 1;
 
 struct User {
