@@ -1,6 +1,6 @@
 // One garbage collection, start to end, in the caller's thread.
 //
-// Closes the gate, takes the inventory, marks, deletes the records of what is unreachable in one write, opens the gate; then
+// Looks whether there is anything to remove. If so: closes the gate, takes the inventory, marks, deletes the records of what is unreachable in one write, opens the gate; then
 // removes files: snapshots, ingests, and blobs that no namespace has, each after looking again.
 // A crash after the write leaves files without records, which the next full sweep removes; never a record without its file.
 //
@@ -35,7 +35,7 @@ struct Collection {
   std::vector<std::pair<content::Digest, int64_t>> blobs;
   int64_t freed_bytes() const;
 
-  absl::Duration pause;  // how long the gate was closed
+  absl::Duration pause;  // how long the gate was closed; zero when there was nothing to remove
   absl::Duration total;
   int64_t objects = 0;  // looked at
   absl::Time next_expiry = absl::InfiniteFuture();
@@ -62,6 +62,8 @@ class Collector {
   absl::StatusOr<Collection> Collect(const CollectOptions& options = {}) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  // True: nothing to remove, as far as can be seen with the gate open; `collection` is filled in then.
+  absl::StatusOr<bool> LooksClean(Collection& collection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status SweepRecords(absl::Duration gate_timeout, Collection& collection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

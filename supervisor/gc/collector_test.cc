@@ -253,11 +253,20 @@ TEST_F(CollectorTest, AFullSweepFindsFilesThatNoRecordEverNamed) {
 }
 
 TEST_F(CollectorTest, AChangeInProgressStopsTheCollectorAndNotTheOthers) {
+  world_.Blob("garbage");
   metadata::Transaction stuck = world_.db->Begin();
   EXPECT_TRUE(absl::IsUnavailable(
       world_.collector.Collect({.full_sweep = false, .gate_timeout = absl::Milliseconds(10)})
           .status()));
   world_.Container("c", "");
+}
+
+TEST_F(CollectorTest, WhereNothingIsDeadNobodyIsStopped) {
+  world_.Image("x", world_.Blob("target"));
+  metadata::Transaction in_progress = world_.db->Begin();
+  const Collection collection = world_.Collect();
+  EXPECT_EQ(collection.objects, 2);
+  EXPECT_EQ(collection.pause, absl::ZeroDuration());
 }
 
 TEST_F(CollectorTest, ADamagedRecordStopsTheCollectionBeforeAnythingIsLost) {

@@ -112,7 +112,8 @@ void Scheduler::Loop() {
         next_expiry_ = std::max(now, collection->next_expiry) + absl::Milliseconds(10);
       }
       if (options_.pause_threshold > 0) {
-        not_before_ = now + collection->pause * (1 / options_.pause_threshold - 1);
+        // The whole run counts, not only the time with the gate closed: on few cores it is as much in the way.
+        not_before_ = now + collection->total * (1 / options_.pause_threshold - 1);
       }
       if (!collection->leftovers.empty()) idle_due_ = std::min(idle_due_, now + kRetryDelay);
     } else {

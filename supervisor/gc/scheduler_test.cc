@@ -138,6 +138,7 @@ TEST_F(SchedulerTest, CollectAndWaitCoversWhatWasDoneBefore) {
 
 TEST_F(SchedulerTest, AWaitThatTakesTooLongSaysSoAndStopEndsTheOthers) {
   Start(Never());
+  world_.Blob("garbage");
   std::thread waiter;
   {
     metadata::Transaction stuck = world_.db->Begin();

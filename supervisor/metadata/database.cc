@@ -76,13 +76,15 @@ rocksdb::Options SmallOptions(rocksdb::Env* env) {
   if (env != nullptr) options.env = env;
   options.create_if_missing = true;
   options.create_missing_column_families = true;
-  options.write_buffer_size = 4 << 20;
-  options.db_write_buffer_size = 8 << 20;
+  options.write_buffer_size = 2 << 20;
+  options.db_write_buffer_size = 4 << 20;
   options.arena_block_size = 32 << 10;  // else each family takes 512 KiB with its first key
   options.max_write_buffer_number = 2;
-  options.max_total_wal_size = 16 << 20;
+  options.max_total_wal_size = 8 << 20;
   options.max_open_files = 128;
   options.max_background_jobs = 2;
+  options.max_file_opening_threads = 1;  // else each family starts 16 to open its few files
+  options.skip_stats_update_on_db_open = true;
   options.target_file_size_base = 8 << 20;
   options.compression = rocksdb::kNoCompression;
   options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
@@ -93,7 +95,7 @@ rocksdb::Options SmallOptions(rocksdb::Env* env) {
   // A start replays a few MB of log instead of writing files first.
   options.avoid_flush_during_recovery = true;
   rocksdb::BlockBasedTableOptions table;
-  table.block_cache = rocksdb::NewLRUCache(4 << 20, /*num_shard_bits=*/0);
+  table.block_cache = rocksdb::NewLRUCache(2 << 20, /*num_shard_bits=*/0);
   table.cache_index_and_filter_blocks = true;
   options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
   return options;
