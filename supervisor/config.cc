@@ -9,6 +9,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "base/file.h"
@@ -172,7 +173,6 @@ void ReadContainerd(Reader& in, Config& config) {
   in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "uid"}, config.socket_uid);
   in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "gid"}, config.socket_gid);
   in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "max_recv_message_size"}, config.max_message_bytes);
-  in.Take({"metrics", "address"}, config.metrics_address);
 
   const std::string gc = "io.containerd.gc.v1.scheduler";
   in.Take({"plugins", gc, "pause_threshold"}, config.gc_pause_threshold);
@@ -359,6 +359,10 @@ absl::Status CheckConfig(const Config& config) {
   }
   if (config.root == config.state) {
     return absl::InvalidArgumentError("settings root and state name the same directory");
+  }
+  if (!config.metrics_address.empty()) {
+    return absl::InvalidArgumentError(
+        "setting metrics_address: this version serves no metrics; leave it out (`ctl stats` and `ctl system df` have the numbers)");
   }
   static const std::set<std::string> kLevels = {"trace", "debug", "info", "warn", "error", "fatal", "panic"};
   if (kLevels.count(config.log_level) == 0) {
