@@ -1,4 +1,5 @@
-// How one object names another: media type, digest and size of the bytes, and for which platform they are.
+// How one object names another: media type, digest and size of the bytes, and for which platform
+// they are.
 //
 // A value. Spec: OCI image-spec v1.1 "Content Descriptors".
 #ifndef GANTRY_CONTENT_STORE_DESCRIPTOR_H_

@@ -47,7 +47,8 @@ absl::StatusOr<Digest> Digest::Parse(absl::string_view text) {
   if (length == 0) return invalid("unknown algorithm (known: sha256, sha512)");
   const absl::string_view hex = text.substr(colon + 1);
   if (hex.size() != length) {
-    return invalid(absl::StrCat("has ", hex.size(), " characters after the colon instead of ", length));
+    return invalid(
+        absl::StrCat("has ", hex.size(), " characters after the colon instead of ", length));
   }
   for (const char c : hex) {
     if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'))) return invalid("not lower-case hex");
@@ -67,11 +68,13 @@ absl::string_view Digest::algorithm() const {
 
 absl::string_view Digest::hex() const {
   const size_t colon = text_.find(':');
-  return colon == std::string::npos ? absl::string_view() : absl::string_view(text_).substr(colon + 1);
+  return colon == std::string::npos ? absl::string_view()
+                                    : absl::string_view(text_).substr(colon + 1);
 }
 
 struct Hasher::State {
-  explicit State(absl::string_view name) : algorithm(name), context(EVP_MD_CTX_new()), scratch(EVP_MD_CTX_new()) {
+  explicit State(absl::string_view name)
+      : algorithm(name), context(EVP_MD_CTX_new()), scratch(EVP_MD_CTX_new()) {
     const EVP_MD* md = Algorithm(name);
     if (md == nullptr || context == nullptr || scratch == nullptr) Die();
     if (EVP_DigestInit_ex(context, md, nullptr) != 1) Die();

@@ -1,4 +1,5 @@
-// The name of a blob: algorithm and hex digest of its bytes, and the streaming hasher that makes one.
+// The name of a blob: algorithm and hex digest of its bytes, and the streaming hasher that makes
+// one.
 //
 // Digest is an immutable value; Hasher is thread-compatible.
 // Spec: OCI image-spec v1.1 "Descriptors", section "Digests".
@@ -14,13 +15,15 @@
 
 namespace gantry::content {
 
-// `sha256:<64 lower hex>` or `sha512:<128 lower hex>`. A Digest that exists is well formed, so it is safe as a path component.
+// `sha256:<64 lower hex>` or `sha512:<128 lower hex>`. A Digest that exists is well formed, so it
+// is safe as a path component.
 class Digest {
  public:
   // Empty: no digest. str() is "".
   Digest() = default;
 
-  // kInvalidArgument: unknown algorithm, wrong length, upper case or foreign characters; the text is named.
+  // kInvalidArgument: unknown algorithm, wrong length, upper case or foreign characters; the text
+  // is named.
   static absl::StatusOr<Digest> Parse(absl::string_view text);
 
   // sha256 of `bytes`.

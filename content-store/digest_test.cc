@@ -18,9 +18,10 @@ TEST(DigestTest, ParsesWhatItPrints) {
 TEST(DigestTest, RefusesWhatIsNotADigest) {
   const std::string hex(64, 'a');
   for (const std::string& text :
-       {std::string(), std::string("sha256"), std::string("sha256:"), "sha256:" + hex.substr(1), "sha256:" + hex + "a",
-        "md5:" + hex.substr(0, 32), "SHA256:" + hex, "sha256:" + std::string(64, 'A'), "sha256:" + std::string(64, 'g'),
-        "sha512:" + hex, "sha256:../../" + hex.substr(6), std::string("sha256:\0", 8) + hex.substr(1), ":" + hex}) {
+       {std::string(), std::string("sha256"), std::string("sha256:"), "sha256:" + hex.substr(1),
+        "sha256:" + hex + "a", "md5:" + hex.substr(0, 32), "SHA256:" + hex,
+        "sha256:" + std::string(64, 'A'), "sha256:" + std::string(64, 'g'), "sha512:" + hex,
+        "sha256:../../" + hex.substr(6), std::string("sha256:\0", 8) + hex.substr(1), ":" + hex}) {
     EXPECT_EQ(Digest::Parse(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
   }
 }

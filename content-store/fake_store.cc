@@ -55,14 +55,16 @@ class FakeIngest final : public Ingest {
     FakeStore::Partial& partial = store_.ingests_.find(ref_)->second;
     size_t room = bytes.size();
     if (store_.ingest_limit_ >= 0) {
-      room = static_cast<size_t>(std::clamp<int64_t>(
-          store_.ingest_limit_ - static_cast<int64_t>(partial.bytes.size()), 0, static_cast<int64_t>(room)));
+      room = static_cast<size_t>(
+          std::clamp<int64_t>(store_.ingest_limit_ - static_cast<int64_t>(partial.bytes.size()), 0,
+                              static_cast<int64_t>(room)));
     }
     partial.bytes.append(bytes.data(), room);
     partial.status.offset_bytes = static_cast<int64_t>(partial.bytes.size());
     partial.status.updated_at = absl::Now();
     if (room < bytes.size()) {
-      return absl::ResourceExhaustedError(absl::StrCat("ingest ", ref_, ": write: No space left on device"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("ingest ", ref_, ": write: No space left on device"));
     }
     return absl::OkStatus();
   }
@@ -72,7 +74,8 @@ class FakeIngest final : public Ingest {
     if (ended_) return Ended();
     FakeStore::Partial& partial = store_.ingests_.find(ref_)->second;
     if (offset_bytes < 0 || offset_bytes > static_cast<int64_t>(partial.bytes.size())) {
-      return absl::OutOfRangeError(absl::StrCat("ingest ", ref_, ": cannot go back to ", offset_bytes));
+      return absl::OutOfRangeError(
+          absl::StrCat("ingest ", ref_, ": cannot go back to ", offset_bytes));
     }
     partial.bytes.resize(static_cast<size_t>(offset_bytes));
     partial.status.offset_bytes = offset_bytes;
@@ -90,7 +93,8 @@ class FakeIngest final : public Ingest {
   Digest current_digest() const override {
     absl::MutexLock lock(&store_.mu_);
     const auto it = store_.ingests_.find(ref_);
-    return ended_ || it == store_.ingests_.end() ? final_digest_ : DigestOf(it->second.bytes, algorithm_);
+    return ended_ || it == store_.ingests_.end() ? final_digest_
+                                                 : DigestOf(it->second.bytes, algorithm_);
   }
 
   absl::StatusOr<Digest> Commit(const CommitOptions& options) override {
@@ -103,15 +107,21 @@ class FakeIngest final : public Ingest {
       return absl::FailedPreconditionError(
           absl::StrCat("ingest ", ref_, ": has ", size, " bytes, expected ", *options.size_bytes));
     }
-    const Digest digest = DigestOf(
-        partial.bytes, options.expected.empty() ? algorithm_ : std::string(options.expected.algorithm()));
+    const Digest digest =
+        DigestOf(partial.bytes,
+                 options.expected.empty() ? algorithm_ : std::string(options.expected.algorithm()));
     if (!options.expected.empty() && options.expected != digest) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("ingest ", ref_, ": bytes hash to ", digest.str(), ", expected ", options.expected.str()));
+      return absl::FailedPreconditionError(absl::StrCat("ingest ", ref_, ": bytes hash to ",
+                                                        digest.str(), ", expected ",
+                                                        options.expected.str()));
     }
     FakeStore::Blob blob;
     const absl::Time now = absl::Now();
-    blob.info = {.digest = digest, .size_bytes = size, .created_at = now, .updated_at = now, .labels = options.labels};
+    blob.info = {.digest = digest,
+                 .size_bytes = size,
+                 .created_at = now,
+                 .updated_at = now,
+                 .labels = options.labels};
     blob.bytes = std::make_shared<const std::string>(std::move(partial.bytes));
     final_status_ = partial.status;
     final_digest_ = digest;
@@ -171,8 +181,8 @@ absl::StatusOr<Info> FakeStore::Update(const Digest& digest, const Labels& label
         updated[key] = found->second;
       }
     } else {
-      return absl::InvalidArgumentError(
-          absl::StrCat("blob ", digest.str(), ": cannot update field \"", field, "\", only labels"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "blob ", digest.str(), ": cannot update field \"", field, "\", only labels"));
     }
   }
   for (auto label = updated.begin(); label != updated.end();) {
@@ -209,36 +219,39 @@ absl::Status FakeStore::Delete(const Digest& digest) {
 }
 
 absl::StatusOr<std::unique_ptr<Ingest>> FakeStore::OpenIngest(const IngestOptions& options) {
-  if (options.ref.empty() || options.ref.size() > 4096 || options.ref.find('\0') != std::string::npos) {
+  if (options.ref.empty() || options.ref.size() > 4096 ||
+      options.ref.find('\0') != std::string::npos) {
     return absl::InvalidArgumentError("ingest: a ref has 1 to 4096 characters and no NUL");
   }
   absl::MutexLock lock(&mu_);
   if (!options.expected.empty() && blobs_.count(options.expected) > 0) {
-    return absl::AlreadyExistsError(absl::StrCat("blob ", options.expected.str(), ": already exists"));
+    return absl::AlreadyExistsError(
+        absl::StrCat("blob ", options.expected.str(), ": already exists"));
   }
   const absl::Time now = absl::Now();
   auto [it, fresh] = ingests_.try_emplace(options.ref);
   Partial& partial = it->second;
   if (partial.locked) {
-    return absl::UnavailableError(absl::StrCat("ref ", options.ref, " locked for ",
-                                               absl::FormatDuration(now - partial.status.updated_at), " (since ",
-                                               absl::FormatTime(partial.status.updated_at), ")"));
+    return absl::UnavailableError(absl::StrCat(
+        "ref ", options.ref, " locked for ", absl::FormatDuration(now - partial.status.updated_at),
+        " (since ", absl::FormatTime(partial.status.updated_at), ")"));
   }
   if (fresh) {
     partial.status.ref = options.ref;
     partial.status.started_at = now;
   } else if (options.total_bytes > 0 && partial.status.total_bytes > 0 &&
              options.total_bytes != partial.status.total_bytes) {
-    return absl::FailedPreconditionError(absl::StrCat("ingest ", options.ref, ": was begun with a total of ",
-                                                      partial.status.total_bytes, " bytes, not ",
-                                                      options.total_bytes));
+    return absl::FailedPreconditionError(
+        absl::StrCat("ingest ", options.ref, ": was begun with a total of ",
+                     partial.status.total_bytes, " bytes, not ", options.total_bytes));
   }
   if (options.total_bytes > 0) partial.status.total_bytes = options.total_bytes;
   if (!options.expected.empty()) partial.status.expected = options.expected;
   partial.status.updated_at = now;
   partial.locked = true;
   return std::unique_ptr<Ingest>(std::make_unique<FakeIngest>(
-      *this, options.ref, options.expected.empty() ? "sha256" : std::string(options.expected.algorithm())));
+      *this, options.ref,
+      options.expected.empty() ? "sha256" : std::string(options.expected.algorithm())));
 }
 
 absl::StatusOr<IngestStatus> FakeStore::StatIngest(absl::string_view ref) {
@@ -259,7 +272,8 @@ absl::Status FakeStore::AbortIngest(absl::string_view ref) {
   absl::MutexLock lock(&mu_);
   const auto it = ingests_.find(std::string(ref));
   if (it == ingests_.end()) return NoIngest(ref);
-  if (it->second.locked) return absl::UnavailableError(absl::StrCat("ref ", ref, " locked by a writer"));
+  if (it->second.locked)
+    return absl::UnavailableError(absl::StrCat("ref ", ref, " locked by a writer"));
   ingests_.erase(it);
   return absl::OkStatus();
 }

@@ -12,6 +12,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+
 #include "content-store/store.h"
 
 namespace gantry::content {
@@ -32,7 +33,8 @@ class FakeStore final : public Store {
   absl::StatusOr<std::vector<IngestStatus>> ListIngests() override;
   absl::Status AbortIngest(absl::string_view ref) override;
 
-  // From now on Append() stops with kResourceExhausted once an ingest holds `bytes`; negative: no limit.
+  // From now on Append() stops with kResourceExhausted once an ingest holds `bytes`; negative: no
+  // limit.
   void SetIngestLimit(int64_t bytes);
 
  private:

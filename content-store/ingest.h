@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "content-store/digest.h"
 
 namespace gantry::content {
@@ -33,10 +34,10 @@ struct IngestStatus {
 };
 
 struct CommitOptions {
-  Digest expected = {};                // empty: whatever the bytes hash to
+  Digest expected = {};                              // empty: whatever the bytes hash to
   std::optional<int64_t> size_bytes = std::nullopt;  // refuse any other size
-  Labels labels = {};                  // stored on the blob where the store keeps labels
-  bool sync = true;                    // false: the caller makes the data durable (syncfs) before it records the blob
+  Labels labels = {};  // stored on the blob where the store keeps labels
+  bool sync = true;  // false: the caller makes the data durable (syncfs) before it records the blob
 };
 
 class Ingest {

@@ -18,6 +18,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -29,10 +30,13 @@ constexpr const char* kAlgorithms[] = {"sha256", "sha512"};
 constexpr size_t kHashBufferBytes = 1 << 20;
 // Writeback of a growing ingest is started every so often, so that the sync at its end is short.
 constexpr int64_t kWritebackBytes = 16 << 20;
-// How much earlier than noted a blob may have been published and still be distrusted after a power cut: clocks step.
+// How much earlier than noted a blob may have been published and still be distrusted after a power
+// cut: clocks step.
 constexpr absl::Duration kClockSlack = absl::Minutes(10);
 
-std::string BlobName(const Digest& digest) { return absl::StrCat(digest.algorithm(), "/", digest.hex()); }
+std::string BlobName(const Digest& digest) {
+  return absl::StrCat(digest.algorithm(), "/", digest.hex());
+}
 
 std::string IngestName(absl::string_view ref) { return std::string(Digest::Sha256Of(ref).hex()); }
 
@@ -42,8 +46,8 @@ absl::Status NotHere(const Digest& digest) {
 
 absl::Status CheckRef(absl::string_view ref) {
   if (ref.empty() || ref.size() > 4096 || ref.find('\0') != absl::string_view::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("ingest: a ref has 1 to 4096 characters and no NUL; this one has ", ref.size()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "ingest: a ref has 1 to 4096 characters and no NUL; this one has ", ref.size()));
   }
   return absl::OkStatus();
 }
@@ -101,8 +105,9 @@ absl::StatusOr<std::string> ReadSmallFileAt(int directory, const std::string& pa
 
 // Line by line "name value", the ref last because it may hold anything but NUL.
 std::string PrintIngestStatus(const IngestStatus& status) {
-  return absl::StrCat("started ", absl::ToUnixNanos(status.started_at), "\ntotal ", status.total_bytes, "\nexpected ",
-                      status.expected.str(), "\nref ", status.ref);
+  return absl::StrCat("started ", absl::ToUnixNanos(status.started_at), "\ntotal ",
+                      status.total_bytes, "\nexpected ", status.expected.str(), "\nref ",
+                      status.ref);
 }
 
 bool ParseIngestStatus(absl::string_view text, IngestStatus& status) {
@@ -110,8 +115,10 @@ bool ParseIngestStatus(absl::string_view text, IngestStatus& status) {
   if (lines.size() != 4) return false;
   absl::string_view started = lines[0], total = lines[1], expected = lines[2], ref = lines[3];
   int64_t started_nanos = 0;
-  if (!absl::ConsumePrefix(&started, "started ") || !absl::SimpleAtoi(started, &started_nanos)) return false;
-  if (!absl::ConsumePrefix(&total, "total ") || !absl::SimpleAtoi(total, &status.total_bytes)) return false;
+  if (!absl::ConsumePrefix(&started, "started ") || !absl::SimpleAtoi(started, &started_nanos))
+    return false;
+  if (!absl::ConsumePrefix(&total, "total ") || !absl::SimpleAtoi(total, &status.total_bytes))
+    return false;
   if (!absl::ConsumePrefix(&expected, "expected ")) return false;
   if (!absl::ConsumePrefix(&ref, "ref ") || !CheckRef(ref).ok()) return false;
   if (!expected.empty()) {
@@ -144,11 +151,14 @@ absl::StatusOr<IngestStatus> ReadIngestStatus(int ingest_fd, const std::string& 
 absl::Status WriteIngestStatus(int directory, const IngestStatus& status) {
   const std::string text = PrintIngestStatus(status);
   {
-    UniqueFd fd(openat(directory, "ref.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd.valid()) return ErrnoToStatus(errno, absl::StrCat("ingest ", status.ref, ": create ref"));
+    UniqueFd fd(
+        openat(directory, "ref.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd.valid())
+      return ErrnoToStatus(errno, absl::StrCat("ingest ", status.ref, ": create ref"));
     const ssize_t n = write(fd.get(), text.data(), text.size());
     if (n != static_cast<ssize_t>(text.size())) {
-      return ErrnoToStatus(n < 0 ? errno : ENOSPC, absl::StrCat("ingest ", status.ref, ": write ref"));
+      return ErrnoToStatus(n < 0 ? errno : ENOSPC,
+                           absl::StrCat("ingest ", status.ref, ": write ref"));
     }
   }
   if (renameat(directory, "ref.new", directory, "ref") != 0) {
@@ -179,7 +189,8 @@ absl::Status HashPrefix(int fd, int64_t bytes, Hasher& hasher, absl::string_view
     const ssize_t n = pread(fd, buffer.get(), want, done);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoToStatus(errno, absl::StrCat(what, ": read"));
-    if (n == 0) return absl::DataLossError(absl::StrCat(what, ": ends at ", done, " of ", bytes, " bytes"));
+    if (n == 0)
+      return absl::DataLossError(absl::StrCat(what, ": ends at ", done, " of ", bytes, " bytes"));
     hasher.Update(absl::string_view(buffer.get(), static_cast<size_t>(n)));
     done += n;
   }
@@ -208,12 +219,16 @@ class LocalReader final : public BlobReader {
   int fd() const override { return fd_.get(); }
 
   absl::StatusOr<size_t> ReadAt(int64_t offset, char* buffer, size_t n) override {
-    if (offset < 0) return absl::OutOfRangeError(absl::StrCat("blob ", digest_.str(), ": negative offset ", offset));
+    if (offset < 0)
+      return absl::OutOfRangeError(
+          absl::StrCat("blob ", digest_.str(), ": negative offset ", offset));
     if (offset >= size_bytes_) return size_t{0};
-    n = static_cast<size_t>(std::min<int64_t>(size_bytes_ - offset, static_cast<int64_t>(std::min<size_t>(n, SSIZE_MAX))));
+    n = static_cast<size_t>(std::min<int64_t>(
+        size_bytes_ - offset, static_cast<int64_t>(std::min<size_t>(n, SSIZE_MAX))));
     size_t done = 0;
     while (done < n) {
-      const ssize_t got = pread(fd_.get(), buffer + done, n - done, offset + static_cast<int64_t>(done));
+      const ssize_t got =
+          pread(fd_.get(), buffer + done, n - done, offset + static_cast<int64_t>(done));
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return ErrnoToStatus(errno, absl::StrCat("blob ", digest_.str(), ": read"));
       if (got == 0) break;
@@ -232,8 +247,8 @@ class LocalReader final : public BlobReader {
 
 class LocalIngest final : public Ingest {
  public:
-  LocalIngest(LocalStore& store, IngestStatus status, UniqueFd directory, UniqueFd data, Hasher hasher,
-              std::string algorithm)
+  LocalIngest(LocalStore& store, IngestStatus status, UniqueFd directory, UniqueFd data,
+              Hasher hasher, std::string algorithm)
       : store_(store),
         name_(IngestName(status.ref)),
         status_(std::move(status)),
@@ -252,7 +267,8 @@ class LocalIngest final : public Ingest {
     while (!bytes.empty()) {
       const ssize_t n = pwrite(data_.get(), bytes.data(), bytes.size(), status_.offset_bytes);
       if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return ErrnoToStatus(errno, absl::StrCat(What(), ": write at ", status_.offset_bytes));
+      if (n < 0)
+        return ErrnoToStatus(errno, absl::StrCat(What(), ": write at ", status_.offset_bytes));
       hasher_.Update(bytes.substr(0, static_cast<size_t>(n)));
       bytes.remove_prefix(static_cast<size_t>(n));
       status_.offset_bytes += n;
@@ -270,11 +286,12 @@ class LocalIngest final : public Ingest {
   absl::Status Truncate(int64_t offset_bytes) override {
     if (ended_) return Ended();
     if (offset_bytes < 0 || offset_bytes > status_.offset_bytes) {
-      return absl::OutOfRangeError(
-          absl::StrCat(What(), ": cannot go back from ", status_.offset_bytes, " to ", offset_bytes));
+      return absl::OutOfRangeError(absl::StrCat(What(), ": cannot go back from ",
+                                                status_.offset_bytes, " to ", offset_bytes));
     }
     if (offset_bytes == status_.offset_bytes) return absl::OkStatus();
-    if (ftruncate(data_.get(), offset_bytes) != 0) return ErrnoToStatus(errno, absl::StrCat(What(), ": truncate"));
+    if (ftruncate(data_.get(), offset_bytes) != 0)
+      return ErrnoToStatus(errno, absl::StrCat(What(), ": truncate"));
     Hasher hasher(algorithm_);
     GANTRY_RETURN_IF_ERROR(HashPrefix(data_.get(), offset_bytes, hasher, What()));
     hasher_ = std::move(hasher);
@@ -291,33 +308,37 @@ class LocalIngest final : public Ingest {
   absl::StatusOr<Digest> Commit(const CommitOptions& options) override {
     if (ended_) return Ended();
     if (options.size_bytes.has_value() && *options.size_bytes != status_.offset_bytes) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(What(), ": has ", status_.offset_bytes, " bytes, expected ", *options.size_bytes));
+      return absl::FailedPreconditionError(absl::StrCat(What(), ": has ", status_.offset_bytes,
+                                                        " bytes, expected ", *options.size_bytes));
     }
     Digest digest = hasher_.Current();
     if (!options.expected.empty() && options.expected.algorithm() != digest.algorithm()) {
       GANTRY_ASSIGN_OR_RETURN(digest, HashFile(data_.get(), options.expected.algorithm(), What()));
     }
     if (!options.expected.empty() && options.expected != digest) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(What(), ": bytes hash to ", digest.str(), ", expected ", options.expected.str()));
+      return absl::FailedPreconditionError(absl::StrCat(What(), ": bytes hash to ", digest.str(),
+                                                        ", expected ", options.expected.str()));
     }
 
     const std::string blob = BlobName(digest);
     struct stat stat;
-    if (fstatat(store_.blobs_fd_.get(), blob.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0) return Drop(digest);
-    if (fchmod(data_.get(), 0444) != 0) return ErrnoToStatus(errno, absl::StrCat(What(), ": chmod"));
+    if (fstatat(store_.blobs_fd_.get(), blob.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0)
+      return Drop(digest);
+    if (fchmod(data_.get(), 0444) != 0)
+      return ErrnoToStatus(errno, absl::StrCat(What(), ": chmod"));
     if (options.sync) {
       if (fsync(data_.get()) != 0) return ErrnoToStatus(errno, absl::StrCat(What(), ": sync"));
     } else {
       GANTRY_RETURN_IF_ERROR(store_.BeginUnsynced());
     }
-    const bool renamed = renameat2(directory_.get(), "data", store_.blobs_fd_.get(), blob.c_str(), RENAME_NOREPLACE) == 0;
+    const bool renamed = renameat2(directory_.get(), "data", store_.blobs_fd_.get(), blob.c_str(),
+                                   RENAME_NOREPLACE) == 0;
     const int rename_errno = errno;
     if (!options.sync) store_.EndUnsynced();
     // Somebody else committed the same bytes in the meantime.
     if (!renamed && rename_errno == EEXIST) return Drop(digest);
-    if (!renamed) return ErrnoToStatus(rename_errno, absl::StrCat(What(), ": publish as ", digest.str()));
+    if (!renamed)
+      return ErrnoToStatus(rename_errno, absl::StrCat(What(), ": publish as ", digest.str()));
     if (options.sync) {
       UniqueFd parent(openat(store_.blobs_fd_.get(), std::string(digest.algorithm()).c_str(),
                              O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -332,14 +353,17 @@ class LocalIngest final : public Ingest {
  private:
   std::string What() const { return absl::StrCat("ingest ", status_.ref); }
 
-  absl::Status Ended() const { return absl::FailedPreconditionError(absl::StrCat(What(), ": already committed")); }
+  absl::Status Ended() const {
+    return absl::FailedPreconditionError(absl::StrCat(What(), ": already committed"));
+  }
 
   absl::Status Drop(const Digest& digest) {
     End();
     return absl::AlreadyExistsError(absl::StrCat("blob ", digest.str(), ": already exists"));
   }
 
-  // What is left of the directory is of no use; should it stay, the sweep at the next start takes it.
+  // What is left of the directory is of no use; should it stay, the sweep at the next start takes
+  // it.
   void End() {
     RemoveIngestAt(store_.ingest_fd_.get(), name_).IgnoreError();
     store_.UnlockRef(status_.ref);
@@ -390,7 +414,8 @@ absl::Status LocalStore::RecoverIngests() {
   for (const std::string& name : names) {
     if (ReadIngestStatus(ingest_fd_.get(), name).ok()) continue;
     struct stat stat;
-    if (fstatat(ingest_fd_.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 && !S_ISDIR(stat.st_mode)) {
+    if (fstatat(ingest_fd_.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
+        !S_ISDIR(stat.st_mode)) {
       if (unlinkat(ingest_fd_.get(), name.c_str(), 0) != 0) {
         return ErrnoToStatus(errno, absl::StrCat("content store: remove ingest/", name));
       }
@@ -407,7 +432,8 @@ absl::Status LocalStore::RecoverUnsynced() {
   if (!text.ok()) return text.status();
   if (*text == "clean\n") return absl::OkStatus();
 
-  const std::vector<absl::string_view> words = absl::StrSplit(absl::StripAsciiWhitespace(*text), ' ');
+  const std::vector<absl::string_view> words =
+      absl::StrSplit(absl::StripAsciiWhitespace(*text), ' ');
   int64_t since_nanos = 0;
   absl::Time since = absl::InfinitePast();  // an unreadable note distrusts everything
   std::string boot;
@@ -418,12 +444,14 @@ absl::Status LocalStore::RecoverUnsynced() {
   }
   if (boot != BootId()) {
     for (const char* algorithm : kAlgorithms) {
-      GANTRY_ASSIGN_OR_RETURN(const UniqueFd directory, OpenDirectoryAt(blobs_fd_.get(), algorithm));
+      GANTRY_ASSIGN_OR_RETURN(const UniqueFd directory,
+                              OpenDirectoryAt(blobs_fd_.get(), algorithm));
       GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> names, Names(directory.get()));
       for (const std::string& name : names) {
         const absl::StatusOr<Digest> digest = Digest::Parse(absl::StrCat(algorithm, ":", name));
         struct stat stat;
-        if (!digest.ok() || fstatat(directory.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0) continue;
+        if (!digest.ok() || fstatat(directory.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0)
+          continue;
         // The rename that published the blob set its change time.
         if (TimeOf(stat.st_ctim) < since) continue;
         const absl::Status verified = Verify(*digest);
@@ -435,7 +463,8 @@ absl::Status LocalStore::RecoverUnsynced() {
       }
     }
   }
-  if (syncfs(root_fd_.get()) != 0) return ErrnoToStatus(errno, absl::StrCat("content store: sync ", root_));
+  if (syncfs(root_fd_.get()) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("content store: sync ", root_));
   return WriteFileAtomic(root_ + "/state", "clean\n", 0600);
 }
 
@@ -444,8 +473,9 @@ absl::Status LocalStore::LockRef(const std::string& ref) {
   absl::MutexLock lock(&mu_);
   const auto [it, inserted] = locked_refs_.emplace(ref, now);
   if (inserted) return absl::OkStatus();
-  return absl::UnavailableError(absl::StrCat("ref ", ref, " locked for ", absl::FormatDuration(now - it->second),
-                                             " (since ", absl::FormatTime(it->second, absl::UTCTimeZone()), ")"));
+  return absl::UnavailableError(
+      absl::StrCat("ref ", ref, " locked for ", absl::FormatDuration(now - it->second), " (since ",
+                   absl::FormatTime(it->second, absl::UTCTimeZone()), ")"));
 }
 
 void LocalStore::UnlockRef(const std::string& ref) {
@@ -457,7 +487,8 @@ absl::Status LocalStore::BeginUnsynced() {
   absl::MutexLock lock(&sync_mu_);
   if (!unsynced_) {
     GANTRY_RETURN_IF_ERROR(WriteFileAtomic(
-        root_ + "/state", absl::StrCat("unsynced ", BootId(), " ", absl::ToUnixNanos(absl::Now()), "\n"), 0600));
+        root_ + "/state",
+        absl::StrCat("unsynced ", BootId(), " ", absl::ToUnixNanos(absl::Now()), "\n"), 0600));
     unsynced_ = true;
   }
   ++unsynced_in_flight_;
@@ -478,7 +509,8 @@ absl::Status LocalStore::Sync() {
     if (!unsynced_) return absl::OkStatus();
     generation = unsynced_generation_;
   }
-  if (syncfs(root_fd_.get()) != 0) return ErrnoToStatus(errno, absl::StrCat("content store: sync ", root_));
+  if (syncfs(root_fd_.get()) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("content store: sync ", root_));
   absl::MutexLock lock(&sync_mu_);
   // A commit that ran beside the sync may not be part of it; the next sync will clear the note.
   if (unsynced_ && unsynced_in_flight_ == 0 && unsynced_generation_ == generation) {
@@ -490,10 +522,11 @@ absl::Status LocalStore::Sync() {
 
 absl::Status LocalStore::Verify(const Digest& digest) {
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BlobReader> reader, Open(digest));
-  GANTRY_ASSIGN_OR_RETURN(const Digest found,
-                          HashFile(reader->fd(), digest.algorithm(), absl::StrCat("blob ", digest.str())));
+  GANTRY_ASSIGN_OR_RETURN(const Digest found, HashFile(reader->fd(), digest.algorithm(),
+                                                       absl::StrCat("blob ", digest.str())));
   if (found != digest) {
-    return absl::DataLossError(absl::StrCat("blob ", digest.str(), ": damaged on disk, its bytes hash to ", found.str()));
+    return absl::DataLossError(
+        absl::StrCat("blob ", digest.str(), ": damaged on disk, its bytes hash to ", found.str()));
   }
   return absl::OkStatus();
 }
@@ -508,9 +541,11 @@ absl::StatusOr<Info> LocalStore::Stat(const Digest& digest) {
   return InfoOf(digest, stat);
 }
 
-absl::StatusOr<Info> LocalStore::Update(const Digest& digest, const Labels&, const std::vector<std::string>&) {
+absl::StatusOr<Info> LocalStore::Update(const Digest& digest, const Labels&,
+                                        const std::vector<std::string>&) {
   GANTRY_RETURN_IF_ERROR(Stat(digest).status());
-  return absl::UnimplementedError(absl::StrCat("blob ", digest.str(), ": the file store keeps no labels"));
+  return absl::UnimplementedError(
+      absl::StrCat("blob ", digest.str(), ": the file store keeps no labels"));
 }
 
 absl::Status LocalStore::Walk(const std::function<absl::Status(const Info&)>& visit) {
@@ -521,7 +556,8 @@ absl::Status LocalStore::Walk(const std::function<absl::Status(const Info&)>& vi
       const absl::StatusOr<Digest> digest = Digest::Parse(absl::StrCat(algorithm, ":", name));
       struct stat stat;
       // Deleted meanwhile, or not ours.
-      if (!digest.ok() || fstatat(directory.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0) continue;
+      if (!digest.ok() || fstatat(directory.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0)
+        continue;
       GANTRY_RETURN_IF_ERROR(visit(InfoOf(*digest, stat)));
     }
   }
@@ -536,8 +572,10 @@ absl::StatusOr<std::unique_ptr<BlobReader>> LocalStore::Open(const Digest& diges
     return ErrnoToStatus(errno, absl::StrCat("blob ", digest.str(), ": open"));
   }
   struct stat stat;
-  if (fstat(fd.get(), &stat) != 0) return ErrnoToStatus(errno, absl::StrCat("blob ", digest.str(), ": stat"));
-  return std::unique_ptr<BlobReader>(std::make_unique<LocalReader>(std::move(fd), stat.st_size, digest));
+  if (fstat(fd.get(), &stat) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("blob ", digest.str(), ": stat"));
+  return std::unique_ptr<BlobReader>(
+      std::make_unique<LocalReader>(std::move(fd), stat.st_size, digest));
 }
 
 absl::Status LocalStore::Delete(const Digest& digest) {
@@ -552,7 +590,8 @@ absl::Status LocalStore::Delete(const Digest& digest) {
 absl::StatusOr<std::unique_ptr<Ingest>> LocalStore::OpenIngest(const IngestOptions& options) {
   GANTRY_RETURN_IF_ERROR(CheckRef(options.ref));
   if (!options.expected.empty() && Stat(options.expected).ok()) {
-    return absl::AlreadyExistsError(absl::StrCat("blob ", options.expected.str(), ": already exists"));
+    return absl::AlreadyExistsError(
+        absl::StrCat("blob ", options.expected.str(), ": already exists"));
   }
   GANTRY_RETURN_IF_ERROR(LockRef(options.ref));
   absl::Cleanup unlock = [&] { UnlockRef(options.ref); };
@@ -561,7 +600,8 @@ absl::StatusOr<std::unique_ptr<Ingest>> LocalStore::OpenIngest(const IngestOptio
   const std::string name = IngestName(options.ref);
   const bool fresh = mkdirat(ingest_fd_.get(), name.c_str(), 0700) == 0;
   if (!fresh && errno != EEXIST) return ErrnoToStatus(errno, absl::StrCat(what, ": mkdir"));
-  UniqueFd directory(openat(ingest_fd_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
+  UniqueFd directory(
+      openat(ingest_fd_.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW));
   if (!directory.valid()) return ErrnoToStatus(errno, absl::StrCat(what, ": open"));
 
   IngestStatus status;
@@ -575,9 +615,11 @@ absl::StatusOr<std::unique_ptr<Ingest>> LocalStore::OpenIngest(const IngestOptio
       return before.status();
     }
   }
-  if (resumed && options.total_bytes > 0 && status.total_bytes > 0 && options.total_bytes != status.total_bytes) {
-    return absl::FailedPreconditionError(absl::StrCat(what, ": was begun with a total of ", status.total_bytes,
-                                                      " bytes, not ", options.total_bytes));
+  if (resumed && options.total_bytes > 0 && status.total_bytes > 0 &&
+      options.total_bytes != status.total_bytes) {
+    return absl::FailedPreconditionError(absl::StrCat(what, ": was begun with a total of ",
+                                                      status.total_bytes, " bytes, not ",
+                                                      options.total_bytes));
   }
   UniqueFd data(openat(directory.get(), "data",
                        O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (resumed ? 0 : O_TRUNC), 0600));
@@ -590,7 +632,8 @@ absl::StatusOr<std::unique_ptr<Ingest>> LocalStore::OpenIngest(const IngestOptio
   }
   if (options.total_bytes > 0) status.total_bytes = options.total_bytes;
   if (!options.expected.empty()) status.expected = options.expected;
-  if (!resumed || status.total_bytes != written.total_bytes || status.expected != written.expected) {
+  if (!resumed || status.total_bytes != written.total_bytes ||
+      status.expected != written.expected) {
     GANTRY_RETURN_IF_ERROR(WriteIngestStatus(directory.get(), status));
   }
 
@@ -598,13 +641,15 @@ absl::StatusOr<std::unique_ptr<Ingest>> LocalStore::OpenIngest(const IngestOptio
   Hasher hasher(algorithm);
   GANTRY_RETURN_IF_ERROR(HashPrefix(data.get(), status.offset_bytes, hasher, what));
   std::move(unlock).Cancel();
-  return std::unique_ptr<Ingest>(std::make_unique<LocalIngest>(*this, std::move(status), std::move(directory),
-                                                               std::move(data), std::move(hasher), algorithm));
+  return std::unique_ptr<Ingest>(
+      std::make_unique<LocalIngest>(*this, std::move(status), std::move(directory), std::move(data),
+                                    std::move(hasher), algorithm));
 }
 
 absl::StatusOr<IngestStatus> LocalStore::StatIngest(absl::string_view ref) {
   absl::StatusOr<IngestStatus> status = ReadIngestStatus(ingest_fd_.get(), IngestName(ref));
-  if (absl::IsNotFound(status.status())) return absl::NotFoundError(absl::StrCat("ingest ", ref, ": not found"));
+  if (absl::IsNotFound(status.status()))
+    return absl::NotFoundError(absl::StrCat("ingest ", ref, ": not found"));
   return status;
 }
 
@@ -616,7 +661,8 @@ absl::StatusOr<std::vector<IngestStatus>> LocalStore::ListIngests() {
     // Committed or aborted meanwhile, or about to be written down.
     if (status.ok()) all.push_back(*std::move(status));
   }
-  std::sort(all.begin(), all.end(), [](const IngestStatus& a, const IngestStatus& b) { return a.ref < b.ref; });
+  std::sort(all.begin(), all.end(),
+            [](const IngestStatus& a, const IngestStatus& b) { return a.ref < b.ref; });
   return all;
 }
 

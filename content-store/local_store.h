@@ -2,14 +2,17 @@
 //
 // Disk layout below `root`:
 //   blobs/<alg>/<hex>        0444; a name here has all its bytes
-//   ingest/<id>/ref          what OpenIngest() was told; <id> is the sha256 of the ref, so any ref is a safe name
+//   ingest/<id>/ref          what OpenIngest() was told; <id> is the sha256 of the ref, so any ref
+//                            is a safe name
 //   ingest/<id>/data         the bytes so far
-//   state                    "clean", or the boot and time since when blobs may be in the page cache only
-// A commit syncs data, renames it into blobs/, syncs the directory. With CommitOptions::sync == false all that waits
-// for Sync(); a power cut in between can leave a torn blob behind, which Open() then finds by `state` and removes.
+//   state                    "clean", or the boot and time since when blobs may be in the page
+//                            cache only
+// A commit syncs data, renames it into blobs/, syncs the directory. With CommitOptions::sync ==
+// false all that waits for Sync(); a power cut in between can leave a torn blob behind, which
+// Open() then finds by `state` and removes.
 //
-// Lifecycle: one LocalStore per root and machine (the owner of the root directory sees to that); outlives its readers
-// and ingests. Thread-safe.
+// Lifecycle: one LocalStore per root and machine (the owner of the root directory sees to that);
+// outlives its readers and ingests. Thread-safe.
 #ifndef GANTRY_CONTENT_STORE_LOCAL_STORE_H_
 #define GANTRY_CONTENT_STORE_LOCAL_STORE_H_
 
@@ -24,6 +27,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "base/unique_fd.h"
 #include "content-store/store.h"
 
@@ -31,7 +35,8 @@ namespace gantry::content {
 
 class LocalStore final : public Store {
  public:
-  // Creates what is missing below `root`, drops ingests that cannot be resumed and blobs torn by a power cut.
+  // Creates what is missing below `root`, drops ingests that cannot be resumed and blobs torn by a
+  // power cut.
   static absl::StatusOr<std::unique_ptr<LocalStore>> Open(const std::string& root);
   // Leaves everything synced.
   ~LocalStore() override;
@@ -66,7 +71,8 @@ class LocalStore final : public Store {
   // kUnavailable: held by another writer.
   absl::Status LockRef(const std::string& ref);
   void UnlockRef(const std::string& ref);
-  // Around the publishing of a blob that waits for Sync(). The first one is noted on disk beforehand.
+  // Around the publishing of a blob that waits for Sync(). The first one is noted on disk
+  // beforehand.
   absl::Status BeginUnsynced();
   void EndUnsynced();
 

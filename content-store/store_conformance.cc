@@ -1,13 +1,15 @@
 #include "content-store/store_conformance.h"
 
-#include <atomic>
 #include <stdlib.h>
+
+#include <atomic>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/file.h"
 
 namespace gantry::content {
@@ -27,7 +29,8 @@ Digest Put(Store& store, const std::string& bytes) {
 }
 
 std::unique_ptr<Ingest> OpenRef(Store& store, const std::string& ref) {
-  absl::StatusOr<std::unique_ptr<Ingest>> ingest = store.OpenIngest({.ref = ref, .total_bytes = 0, .expected = {}});
+  absl::StatusOr<std::unique_ptr<Ingest>> ingest =
+      store.OpenIngest({.ref = ref, .total_bytes = 0, .expected = {}});
   EXPECT_TRUE(ingest.ok()) << ingest.status();
   return ingest.ok() ? *std::move(ingest) : nullptr;
 }
@@ -40,16 +43,19 @@ std::string Contents(Store& store, const Digest& digest) {
 
 std::vector<std::string> AllDigests(Store& store) {
   std::vector<std::string> all;
-  EXPECT_TRUE(store.Walk([&](const Info& info) {
-    all.push_back(info.digest.str());
-    return absl::OkStatus();
-  }).ok());
+  EXPECT_TRUE(store
+                  .Walk([&](const Info& info) {
+                    all.push_back(info.digest.str());
+                    return absl::OkStatus();
+                  })
+                  .ok());
   return all;
 }
 
 }  // namespace
 
-StoreConformance::StoreConformance() : directory_(NewDirectory()), store_(GetParam().make(directory_)) {}
+StoreConformance::StoreConformance()
+    : directory_(NewDirectory()), store_(GetParam().make(directory_)) {}
 
 StoreConformance::~StoreConformance() {
   store_.reset();
@@ -64,7 +70,8 @@ TEST_P(StoreConformance, CommittedBlobIsReadBack) {
   EXPECT_EQ(ingest->offset(), 11);
   const absl::StatusOr<Digest> digest = ingest->Commit({});
   ASSERT_TRUE(digest.ok()) << digest.status();
-  EXPECT_EQ(digest->str(), "sha256:b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9");
+  EXPECT_EQ(digest->str(),
+            "sha256:b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9");
 
   const absl::StatusOr<Info> info = store().Stat(*digest);
   ASSERT_TRUE(info.ok()) << info.status();
@@ -75,7 +82,8 @@ TEST_P(StoreConformance, CommittedBlobIsReadBack) {
 
 TEST_P(StoreConformance, EmptyBlobIsABlob) {
   const Digest digest = Put(store(), "");
-  EXPECT_EQ(digest.str(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(digest.str(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   EXPECT_EQ(Contents(store(), digest), "");
 }
 
@@ -98,7 +106,9 @@ TEST_P(StoreConformance, UnknownBlobIsNotFoundEverywhere) {
 TEST_P(StoreConformance, CommitWithWrongDigestPublishesNothing) {
   std::unique_ptr<Ingest> ingest = OpenRef(store(), "layer");
   ASSERT_TRUE(ingest->Append("hello").ok());
-  EXPECT_EQ(ingest->Commit({.expected = Digest::Sha256Of("other"), .size_bytes = {}, .labels = {}}).status().code(),
+  EXPECT_EQ(ingest->Commit({.expected = Digest::Sha256Of("other"), .size_bytes = {}, .labels = {}})
+                .status()
+                .code(),
             StatusCode::kFailedPrecondition);
   EXPECT_TRUE(AllDigests(store()).empty());
   EXPECT_EQ(ingest->offset(), 5);
@@ -154,7 +164,8 @@ TEST_P(StoreConformance, IngestResumesWhereItsWriterStopped) {
   EXPECT_EQ(ingest->offset(), 6);
   EXPECT_EQ(ingest->current_digest(), Digest::Sha256Of("hello "));
   ASSERT_TRUE(ingest->Append("world").ok());
-  const absl::StatusOr<Digest> digest = ingest->Commit({.expected = Digest::Sha256Of("hello world"), .size_bytes = 11, .labels = {}});
+  const absl::StatusOr<Digest> digest =
+      ingest->Commit({.expected = Digest::Sha256Of("hello world"), .size_bytes = 11, .labels = {}});
   ASSERT_TRUE(digest.ok()) << digest.status();
   EXPECT_EQ(Contents(store(), *digest), "hello world");
 }
@@ -162,7 +173,8 @@ TEST_P(StoreConformance, IngestResumesWhereItsWriterStopped) {
 TEST_P(StoreConformance, SecondWriterOfARefIsRefused) {
   const std::unique_ptr<Ingest> first = OpenRef(store(), "layer");
   ASSERT_NE(first, nullptr);
-  const absl::Status second = store().OpenIngest({.ref = "layer", .total_bytes = 0, .expected = {}}).status();
+  const absl::Status second =
+      store().OpenIngest({.ref = "layer", .total_bytes = 0, .expected = {}}).status();
   EXPECT_EQ(second.code(), StatusCode::kUnavailable);
   EXPECT_TRUE(absl::StrContains(second.message(), "layer locked for ")) << second;
   EXPECT_TRUE(absl::StrContains(second.message(), " (since ")) << second;
@@ -176,7 +188,8 @@ TEST_P(StoreConformance, ManyWritersOfOneRefLetExactlyOneIn) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; ++i) {
     threads.emplace_back([&] {
-      absl::StatusOr<std::unique_ptr<Ingest>> ingest = store().OpenIngest({.ref = "one", .total_bytes = 0, .expected = {}});
+      absl::StatusOr<std::unique_ptr<Ingest>> ingest =
+          store().OpenIngest({.ref = "one", .total_bytes = 0, .expected = {}});
       if (ingest.ok()) ++opened;
       if (absl::IsUnavailable(ingest.status())) ++refused;
       ++arrived;
@@ -232,7 +245,8 @@ TEST_P(StoreConformance, TruncateKeepsWhatIsBefore) {
 
 TEST_P(StoreConformance, StatusTellsWhatWasToldAtOpen) {
   const Digest expected = Digest::Sha256Of("hello");
-  absl::StatusOr<std::unique_ptr<Ingest>> ingest = store().OpenIngest({.ref = "layer", .total_bytes = 5, .expected = expected});
+  absl::StatusOr<std::unique_ptr<Ingest>> ingest =
+      store().OpenIngest({.ref = "layer", .total_bytes = 5, .expected = expected});
   ASSERT_TRUE(ingest.ok());
   ASSERT_TRUE((*ingest)->Append("he").ok());
   const absl::StatusOr<IngestStatus> status = store().StatIngest("layer");
@@ -275,8 +289,9 @@ TEST_P(StoreConformance, AbortDropsTheBytes) {
 
 TEST_P(StoreConformance, RefsMayBeAnythingThatIsNoPath) {
   for (const std::string& ref :
-       {std::string("../../../etc/passwd"), std::string("/"), std::string("."), std::string(".."), std::string("a\nb"),
-        std::string("-rf"), std::string("\xf0\x9f\x90\xb3"), std::string(4096, 'r')}) {
+       {std::string("../../../etc/passwd"), std::string("/"), std::string("."), std::string(".."),
+        std::string("a\nb"), std::string("-rf"), std::string("\xf0\x9f\x90\xb3"),
+        std::string(4096, 'r')}) {
     std::unique_ptr<Ingest> ingest = OpenRef(store(), ref);
     ASSERT_NE(ingest, nullptr) << ref;
     ASSERT_TRUE(ingest->Append("x").ok());
@@ -357,9 +372,11 @@ TEST_P(StoreConformance, Sha512IsHonoured) {
     hasher.Update("hello");
     return hasher.Current();
   }();
-  std::unique_ptr<Ingest> ingest = OpenRef(store(), "layer");  // hashed with sha256 until commit says otherwise
+  std::unique_ptr<Ingest> ingest =
+      OpenRef(store(), "layer");  // hashed with sha256 until commit says otherwise
   ASSERT_TRUE(ingest->Append("hello").ok());
-  const absl::StatusOr<Digest> digest = ingest->Commit({.expected = expected, .size_bytes = {}, .labels = {}});
+  const absl::StatusOr<Digest> digest =
+      ingest->Commit({.expected = expected, .size_bytes = {}, .labels = {}});
   ASSERT_TRUE(digest.ok()) << digest.status();
   EXPECT_EQ(*digest, expected);
   EXPECT_EQ(Contents(store(), expected), "hello");
@@ -388,7 +405,8 @@ TEST_P(StoreConformance, LabelsGivenAtCommitAreKept) {
   if (!GetParam().keeps_labels) GTEST_SKIP() << "this store keeps no labels";
   std::unique_ptr<Ingest> ingest = OpenRef(store(), "layer");
   ASSERT_TRUE(ingest->Append("hello").ok());
-  const absl::StatusOr<Digest> digest = ingest->Commit({.expected = {}, .size_bytes = {}, .labels = {{"a", "1"}}});
+  const absl::StatusOr<Digest> digest =
+      ingest->Commit({.expected = {}, .size_bytes = {}, .labels = {{"a", "1"}}});
   ASSERT_TRUE(digest.ok());
   const absl::StatusOr<Info> info = store().Stat(*digest);
   ASSERT_TRUE(info.ok());

@@ -1,7 +1,9 @@
 // What every Store must do, as a GoogleTest suite. An implementation instantiates it:
 //
-//   INSTANTIATE_TEST_SUITE_P(FakeStore, StoreConformance, testing::Values(StoreCase{
-//       .name = "fake", .keeps_labels = true, .make = [](const std::string&) { return std::make_unique<FakeStore>(); }}));
+//   INSTANTIATE_TEST_SUITE_P(Fake, StoreConformance, testing::Values(StoreCase{
+//       .name = "Fake",
+//       .keeps_labels = true,
+//       .make = [](const std::string&) { return std::make_shared<FakeStore>(); }}));
 #ifndef GANTRY_CONTENT_STORE_STORE_CONFORMANCE_H_
 #define GANTRY_CONTENT_STORE_STORE_CONFORMANCE_H_
 
@@ -9,16 +11,17 @@
 #include <memory>
 #include <string>
 
-#include "content-store/store.h"
 #include "gtest/gtest.h"
+
+#include "content-store/store.h"
 
 namespace gantry::content {
 
 struct StoreCase {
   std::string name;
   bool keeps_labels = true;
-  // An empty store; `directory` is an empty one that outlives it. What the store needs beside it lives in the deleter or
-  // in a class derived from it.
+  // An empty store; `directory` is an empty one that outlives it. What the store needs beside it
+  // lives in the deleter or in a class derived from it.
   std::function<std::shared_ptr<Store>(const std::string& directory)> make;
 };
 

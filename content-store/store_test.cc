@@ -8,30 +8,32 @@
 #include <algorithm>
 #include <string>
 
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
 #include "content-store/fake_store.h"
 #include "content-store/local_store.h"
 #include "content-store/store_conformance.h"
-#include "gtest/gtest.h"
 
 namespace gantry::content {
 namespace {
 
 std::string NameOf(const testing::TestParamInfo<StoreCase>& info) { return info.param.name; }
 
-INSTANTIATE_TEST_SUITE_P(Stores, StoreConformance,
-                         testing::Values(StoreCase{.name = "Fake",
-                                                   .keeps_labels = true,
-                                                   .make = [](const std::string&) -> std::shared_ptr<Store> {
-                                                     return std::make_shared<FakeStore>();
-                                                   }},
-                                         StoreCase{.name = "Local",
-                                                   .keeps_labels = false,
-                                                   .make = [](const std::string& directory) -> std::shared_ptr<Store> {
-                                                     return LocalStore::Open(directory + "/content").value();
-                                                   }}),
-                         NameOf);
+INSTANTIATE_TEST_SUITE_P(
+    Stores, StoreConformance,
+    testing::Values(StoreCase{.name = "Fake",
+                              .keeps_labels = true,
+                              .make = [](const std::string&) -> std::shared_ptr<Store> {
+                                return std::make_shared<FakeStore>();
+                              }},
+                    StoreCase{.name = "Local",
+                              .keeps_labels = false,
+                              .make = [](const std::string& directory) -> std::shared_ptr<Store> {
+                                return LocalStore::Open(directory + "/content").value();
+                              }}),
+    NameOf);
 
 bool Exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 
@@ -61,7 +63,8 @@ class LocalStoreTest : public testing::Test {
   std::string State() const { return ReadFile(Root() + "/state", 4096).value_or(""); }
 
   Digest CommitUnsynced(LocalStore& store, const std::string& bytes) {
-    std::unique_ptr<Ingest> ingest = store.OpenIngest({.ref = bytes, .total_bytes = 0, .expected = {}}).value();
+    std::unique_ptr<Ingest> ingest =
+        store.OpenIngest({.ref = bytes, .total_bytes = 0, .expected = {}}).value();
     EXPECT_TRUE(ingest->Append(bytes).ok());
     return ingest->Commit({.expected = {}, .size_bytes = {}, .labels = {}, .sync = false}).value();
   }
@@ -90,14 +93,16 @@ TEST_F(LocalStoreTest, ReaderHandsOutItsFile) {
 TEST_F(LocalStoreTest, IngestSurvivesARestart) {
   {
     const std::unique_ptr<LocalStore> store = OpenStore();
-    std::unique_ptr<Ingest> ingest = store->OpenIngest({.ref = "layer", .total_bytes = 11, .expected = {}}).value();
+    std::unique_ptr<Ingest> ingest =
+        store->OpenIngest({.ref = "layer", .total_bytes = 11, .expected = {}}).value();
     ASSERT_TRUE(ingest->Append("hello ").ok());
   }
   const std::unique_ptr<LocalStore> store = OpenStore();
   const IngestStatus status = store->StatIngest("layer").value();
   EXPECT_EQ(status.offset_bytes, 6);
   EXPECT_EQ(status.total_bytes, 11);
-  std::unique_ptr<Ingest> ingest = store->OpenIngest({.ref = "layer", .total_bytes = 11, .expected = {}}).value();
+  std::unique_ptr<Ingest> ingest =
+      store->OpenIngest({.ref = "layer", .total_bytes = 11, .expected = {}}).value();
   ASSERT_TRUE(ingest->Append("world").ok());
   EXPECT_EQ(ingest->Commit({}).value(), Digest::Sha256Of("hello world"));
 }
@@ -139,10 +144,12 @@ TEST_F(LocalStoreTest, ForeignFilesAmongBlobsAreNotListed) {
   const std::unique_ptr<LocalStore> store = OpenStore();
   ASSERT_TRUE(WriteFile(Root() + "/blobs/sha256/README", "x").ok());
   int visited = 0;
-  ASSERT_TRUE(store->Walk([&](const Info&) {
-    ++visited;
-    return absl::OkStatus();
-  }).ok());
+  ASSERT_TRUE(store
+                  ->Walk([&](const Info&) {
+                    ++visited;
+                    return absl::OkStatus();
+                  })
+                  .ok());
   EXPECT_EQ(visited, 0);
 }
 
@@ -209,13 +216,15 @@ TEST_F(LocalStoreTest, FullDiskKeepsTheBytesSoFar) {
   }
   {
     const std::unique_ptr<LocalStore> store = LocalStore::Open(mounted + "/content").value();
-    std::unique_ptr<Ingest> ingest = store->OpenIngest({.ref = "big", .total_bytes = 0, .expected = {}}).value();
+    std::unique_ptr<Ingest> ingest =
+        store->OpenIngest({.ref = "big", .total_bytes = 0, .expected = {}}).value();
     const std::string bytes(1 << 20, 'x');
     EXPECT_EQ(ingest->Append(bytes).code(), absl::StatusCode::kResourceExhausted);
     const int64_t kept = ingest->offset();
     EXPECT_GT(kept, 0);
     EXPECT_LT(kept, static_cast<int64_t>(bytes.size()));
-    EXPECT_EQ(ingest->current_digest(), Digest::Sha256Of(std::string(static_cast<size_t>(kept), 'x')));
+    EXPECT_EQ(ingest->current_digest(),
+              Digest::Sha256Of(std::string(static_cast<size_t>(kept), 'x')));
     ASSERT_EQ(mount("tmpfs", mounted.c_str(), "tmpfs", MS_REMOUNT, "size=4m"), 0) << errno;
     EXPECT_TRUE(ingest->Append(absl::string_view(bytes).substr(static_cast<size_t>(kept))).ok());
     EXPECT_EQ(ingest->Commit({}).value(), Digest::Sha256Of(bytes));
@@ -226,7 +235,8 @@ TEST_F(LocalStoreTest, FullDiskKeepsTheBytesSoFar) {
 TEST(FakeStoreTest, LimitActsLikeAFullDisk) {
   FakeStore store;
   store.SetIngestLimit(3);
-  std::unique_ptr<Ingest> ingest = store.OpenIngest({.ref = "r", .total_bytes = 0, .expected = {}}).value();
+  std::unique_ptr<Ingest> ingest =
+      store.OpenIngest({.ref = "r", .total_bytes = 0, .expected = {}}).value();
   EXPECT_EQ(ingest->Append("hello").code(), absl::StatusCode::kResourceExhausted);
   EXPECT_EQ(ingest->offset(), 3);
   store.SetIngestLimit(-1);

@@ -2,7 +2,8 @@
 
 namespace gantry::snapshot {
 
-ChunkQueue::ChunkQueue(size_t buffers, size_t buffer_bytes) : buffer_bytes_(buffer_bytes), buffers_(buffers) {}
+ChunkQueue::ChunkQueue(size_t buffers, size_t buffer_bytes)
+    : buffer_bytes_(buffer_bytes), buffers_(buffers) {}
 
 char* ChunkQueue::NextFree() {
   absl::MutexLock lock(&mu_);

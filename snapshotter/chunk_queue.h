@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+
 #include "snapshotter/tar_reader.h"
 
 namespace gantry::snapshot {
@@ -40,15 +41,17 @@ class ChunkQueue final : public ChunkSource {
     std::unique_ptr<char[]> bytes;
     size_t size = 0;
   };
-  bool HasFree() const ABSL_SHARED_LOCKS_REQUIRED(mu_) { return stopped_ || filled_ - released_ < buffers_.size(); }
+  bool HasFree() const ABSL_SHARED_LOCKS_REQUIRED(mu_) {
+    return stopped_ || filled_ - released_ < buffers_.size();
+  }
   bool HasFilled() const ABSL_SHARED_LOCKS_REQUIRED(mu_) { return finished_ || taken_ < filled_; }
 
   const size_t buffer_bytes_;
   std::vector<Buffer> buffers_;  // each belongs to the side that the counters say
 
   absl::Mutex mu_;
-  // Buffer i % size is filled for the i-th time when filled_ > i, with the consumer when taken_ > i, free again when
-  // released_ > i.
+  // Buffer i % size is filled for the i-th time when filled_ > i, with the consumer when taken_ >
+  // i, free again when released_ > i.
   size_t filled_ ABSL_GUARDED_BY(mu_) = 0;
   size_t taken_ ABSL_GUARDED_BY(mu_) = 0;
   size_t released_ ABSL_GUARDED_BY(mu_) = 0;

@@ -26,6 +26,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/errno_status.h"
@@ -44,7 +45,8 @@ constexpr size_t kBuffers = 4;
 constexpr size_t kBufferBytes = 512 << 10;
 constexpr int64_t kProgressBytes = 1 << 20;
 constexpr int64_t kFreeExpansionBytes = 1 << 30;
-// Open directories kept at hand. A layer comes in tree order, so that the next entry is nearly always in one of them.
+// Open directories kept at hand. A layer comes in tree order, so that the next entry is nearly
+// always in one of them.
 constexpr size_t kCachedDirectories = 48;
 constexpr int kRemoveDepth = 400;
 
@@ -66,7 +68,8 @@ class CountingSource final : public ByteSource {
 // Hashes what passes.
 class HashingChunks final : public ChunkSource {
  public:
-  explicit HashingChunks(ChunkSource& source, StreamDigest* digest) : source_(source), digest_(digest) {}
+  explicit HashingChunks(ChunkSource& source, StreamDigest* digest)
+      : source_(source), digest_(digest) {}
   absl::StatusOr<absl::string_view> NextChunk() override {
     absl::StatusOr<absl::string_view> chunk = source_.NextChunk();
     if (chunk.ok() && digest_ != nullptr) digest_->Update(*chunk);
@@ -85,10 +88,13 @@ bool IsOverlayAttribute(absl::string_view name) {
 constexpr size_t kHoleBytes = 64 << 10;
 
 bool IsHole(absl::string_view bytes) {
-  return bytes.size() >= kHoleBytes && bytes[0] == '\0' && memcmp(bytes.data(), bytes.data() + 1, kHoleBytes - 1) == 0;
+  return bytes.size() >= kHoleBytes && bytes[0] == '\0' &&
+         memcmp(bytes.data(), bytes.data() + 1, kHoleBytes - 1) == 0;
 }
 
-bool IsWhiteoutDevice(const struct stat& stat) { return S_ISCHR(stat.st_mode) && stat.st_rdev == 0; }
+bool IsWhiteoutDevice(const struct stat& stat) {
+  return S_ISCHR(stat.st_mode) && stat.st_rdev == 0;
+}
 
 // Writes the entries of one layer below the root of its thread.
 class Applier {
@@ -117,13 +123,19 @@ class Applier {
 
   absl::Status Apply(TarReader& tar, const TarEntry& entry, const std::string& path);
   absl::Status ApplyWhiteout(const std::string& path);
-  absl::Status ApplyDirectory(const Directory& parent, const TarEntry& entry, const std::string& path, const std::string& name);
-  absl::Status ApplyFile(TarReader& tar, const Directory& parent, const TarEntry& entry, const std::string& name);
-  absl::Status ApplyHardLink(const TarEntry& entry, const std::string& path, const std::string& name);
-  absl::Status ApplySymlink(const Directory& parent, const TarEntry& entry, const std::string& name);
+  absl::Status ApplyDirectory(const Directory& parent, const TarEntry& entry,
+                              const std::string& path, const std::string& name);
+  absl::Status ApplyFile(TarReader& tar, const Directory& parent, const TarEntry& entry,
+                         const std::string& name);
+  absl::Status ApplyHardLink(const TarEntry& entry, const std::string& path,
+                             const std::string& name);
+  absl::Status ApplySymlink(const Directory& parent, const TarEntry& entry,
+                            const std::string& name);
   absl::Status ApplyNode(const Directory& parent, const TarEntry& entry, const std::string& name);
-  absl::Status SetAttributes(const Directory& parent, const TarEntry& entry, const std::string& name);
-  absl::Status SetXattr(const std::string& key, const std::string& value, const TarEntry& entry, int fd, const char* name) const;
+  absl::Status SetAttributes(const Directory& parent, const TarEntry& entry,
+                             const std::string& name);
+  absl::Status SetXattr(const std::string& key, const std::string& value, const TarEntry& entry,
+                        int fd, const char* name) const;
   absl::Status SetDirectoryTimes();
 
   // The open directory `path`, made with its parents if missing. Valid until the next call.
@@ -161,7 +173,8 @@ class Applier {
   std::string last_path_;
 
   std::unordered_map<std::string, TarTime> directory_times_;
-  // Of what this layer has made: (inode of its directory, name), hashed. Only where whiteouts delete.
+  // Of what this layer has made: (inode of its directory, name), hashed. Only where whiteouts
+  // delete.
   std::unordered_set<size_t> brought_;
   std::set<std::string> implied_;  // sorted: outer before inner
   std::map<std::string, std::string> deferred_links_;
@@ -176,11 +189,14 @@ absl::Status Applier::Run(TarReader& tar) {
     GANTRY_ASSIGN_OR_RETURN(const bool more, tar.Next(entry));
     if (!more) break;
     const auto context = [&](const absl::Status& status) {
-      return WithContext(status, absl::StrCat("layer entry ", tar.entry_count(), " \"",
-                                              absl::CHexEscape(absl::string_view(entry.path).substr(0, 300)), "\""));
+      return WithContext(
+          status,
+          absl::StrCat("layer entry ", tar.entry_count(), " \"",
+                       absl::CHexEscape(absl::string_view(entry.path).substr(0, 300)), "\""));
     };
     if (tar.entry_count() > limits_.entries) {
-      return context(absl::ResourceExhaustedError(absl::StrCat("more than ", limits_.entries, " entries")));
+      return context(
+          absl::ResourceExhaustedError(absl::StrCat("more than ", limits_.entries, " entries")));
     }
     const absl::StatusOr<std::string> path = CleanLayerPath(entry.path, limits_.path_depth);
     if (!path.ok()) return context(path.status());
@@ -202,7 +218,8 @@ absl::Status Applier::Apply(TarReader& tar, const TarEntry& entry, const std::st
   if (path[0] == '.' || absl::StrContains(path, "/.")) {
     const absl::string_view parent = ParentOf(path);
     // AUFS kept its own files in such directories.
-    if (absl::StartsWith(parent, ".wh..wh.") || absl::StrContains(parent, "/.wh..wh.")) return absl::OkStatus();
+    if (absl::StartsWith(parent, ".wh..wh.") || absl::StrContains(parent, "/.wh..wh."))
+      return absl::OkStatus();
     if (absl::StartsWith(parent, kWhiteoutPrefix) || absl::StrContains(parent, "/.wh.")) {
       return absl::InvalidArgumentError("lies below a whiteout");
     }
@@ -270,7 +287,8 @@ absl::StatusOr<UniqueFd> Applier::MakeImplied(const std::string& path, int links
     UniqueFd fd = OpenBelow(root_.get(), next, O_RDONLY | O_DIRECTORY);
     if (!fd.valid() && (errno == ENOENT || errno == ENOTDIR)) {
       struct stat stat;
-      if (fstatat(current.get(), names[i].c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 && S_ISLNK(stat.st_mode)) {
+      if (fstatat(current.get(), names[i].c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
+          S_ISLNK(stat.st_mode)) {
         // A link to a directory that is still to come, /var/run -> /run say.
         if (links_followed >= 40) return ErrnoToStatus(ELOOP, "open its directory");
         char target[4096];
@@ -278,8 +296,10 @@ absl::StatusOr<UniqueFd> Applier::MakeImplied(const std::string& path, int links
         if (n <= 0) return Failed("read a link on its way");
         target[n] = '\0';
         std::string resolved = target[0] == '/' ? target : absl::StrCat(done, "/", target);
-        for (size_t rest = i + 1; rest < names.size(); ++rest) absl::StrAppend(&resolved, "/", names[rest]);
-        GANTRY_ASSIGN_OR_RETURN(const std::string clean, CleanLayerPath(resolved, limits_.path_depth));
+        for (size_t rest = i + 1; rest < names.size(); ++rest)
+          absl::StrAppend(&resolved, "/", names[rest]);
+        GANTRY_ASSIGN_OR_RETURN(const std::string clean,
+                                CleanLayerPath(resolved, limits_.path_depth));
         return MakeImplied(clean, links_followed + 1);
       }
       bool existed = false;
@@ -289,9 +309,11 @@ absl::StatusOr<UniqueFd> Applier::MakeImplied(const std::string& path, int links
       if (fstat(current.get(), &above) != 0) return Failed("stat its directory");
       Note(above.st_ino, names[i]);
       if (overlay_) implied_.insert(next);
-      fd.reset(openat(current.get(), names[i].c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      fd.reset(
+          openat(current.get(), names[i].c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
       // A setgid parent gives its group away; implied directories are root's.
-      if (fd.valid() && (above.st_mode & S_ISGID) != 0 && (fchown(fd.get(), 0, 0) != 0 || fchmod(fd.get(), 0755) != 0)) {
+      if (fd.valid() && (above.st_mode & S_ISGID) != 0 &&
+          (fchown(fd.get(), 0, 0) != 0 || fchmod(fd.get(), 0755) != 0)) {
         return Failed("chown its directory");
       }
     }
@@ -302,7 +324,8 @@ absl::StatusOr<UniqueFd> Applier::MakeImplied(const std::string& path, int links
   return current;
 }
 
-absl::Status Applier::MakeDirectoryAt(int parent, const std::string& name, mode_t mode, bool& existed) {
+absl::Status Applier::MakeDirectoryAt(int parent, const std::string& name, mode_t mode,
+                                      bool& existed) {
   existed = false;
   if (mkdirat(parent, name.c_str(), mode) == 0) return absl::OkStatus();
   if (errno != EEXIST) return Failed("make directory");
@@ -320,7 +343,8 @@ absl::Status Applier::MakeDirectoryAt(int parent, const std::string& name, mode_
 }
 
 absl::Status Applier::SetOpaque(int directory) const {
-  if (fsetxattr(directory, opaque_attribute_, "y", 1, 0) != 0) return Failed("mark directory opaque");
+  if (fsetxattr(directory, opaque_attribute_, "y", 1, 0) != 0)
+    return Failed("mark directory opaque");
   return absl::OkStatus();
 }
 
@@ -342,7 +366,8 @@ absl::Status Applier::ApplyWhiteout(const std::string& path) {
   }
   if (absl::StartsWith(marker, ".wh..wh.")) return absl::OkStatus();  // bookkeeping of AUFS
   const std::string name = marker.substr(kWhiteoutPrefix.size());
-  if (name.empty() || name == "." || name == "..") return absl::InvalidArgumentError("whiteout of nothing");
+  if (name.empty() || name == "." || name == "..")
+    return absl::InvalidArgumentError("whiteout of nothing");
 
   GANTRY_ASSIGN_OR_RETURN(const Directory* const parent, OpenDirectory(parent_path));
   struct stat stat;
@@ -353,27 +378,30 @@ absl::Status Applier::ApplyWhiteout(const std::string& path) {
       if (mknodat(parent->fd.get(), name.c_str(), S_IFCHR, 0) != 0) return Failed("make whiteout");
       return absl::OkStatus();
     }
-    // This layer brings something of that name: that stays, what is below it does not show. For anything but
-    // a directory that is so anyway.
+    // This layer brings something of that name: that stays, what is below it does not show. For
+    // anything but a directory that is so anyway.
     if (!S_ISDIR(stat.st_mode)) return absl::OkStatus();
-    UniqueFd fd(openat(parent->fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    UniqueFd fd(
+        openat(parent->fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd.valid()) return Failed("open directory");
     return SetOpaque(fd.get());
   }
   if (!exists) return absl::OkStatus();
   if (!Brought(parent->inode, name)) return RemoveEntry(*parent, name);
   if (!S_ISDIR(stat.st_mode)) return absl::OkStatus();
-  UniqueFd fd(openat(parent->fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  UniqueFd fd(
+      openat(parent->fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid()) return Failed("open directory");
   ForgetDirectories();
   return RemoveUnbrought(fd.get(), stat.st_ino, 0).status();
 }
 
-absl::Status Applier::ApplyDirectory(const Directory& parent, const TarEntry& entry, const std::string& path,
-                                     const std::string& name) {
+absl::Status Applier::ApplyDirectory(const Directory& parent, const TarEntry& entry,
+                                     const std::string& path, const std::string& name) {
   bool existed = false;
   GANTRY_RETURN_IF_ERROR(MakeDirectoryAt(parent.fd.get(), name, entry.mode & 01777, existed));
-  UniqueFd fd(openat(parent.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  UniqueFd fd(
+      openat(parent.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid() && existed && (errno == ENOTDIR || errno == ELOOP)) {
     GANTRY_RETURN_IF_ERROR(RemoveEntry(parent, name));
     GANTRY_ASSIGN_OR_RETURN(const Directory* const again, OpenDirectory(ParentOf(path)));
@@ -382,13 +410,15 @@ absl::Status Applier::ApplyDirectory(const Directory& parent, const TarEntry& en
   if (!fd.valid()) return Failed("open directory");
   Note(parent.inode, name);
   if (!implied_.empty()) implied_.erase(path);
-  if ((existed || parent.setgid || entry.uid != 0 || entry.gid != 0) && fchown(fd.get(), entry.uid, entry.gid) != 0) {
+  if ((existed || parent.setgid || entry.uid != 0 || entry.gid != 0) &&
+      fchown(fd.get(), entry.uid, entry.gid) != 0) {
     return Failed("chown");
   }
   for (const auto& [key, value] : entry.xattrs) {
     GANTRY_RETURN_IF_ERROR(SetXattr(key, value, entry, fd.get(), nullptr));
   }
-  if ((existed || parent.setgid || (entry.mode & 06000) != 0) && fchmod(fd.get(), entry.mode) != 0) return Failed("chmod");
+  if ((existed || parent.setgid || (entry.mode & 06000) != 0) && fchmod(fd.get(), entry.mode) != 0)
+    return Failed("chmod");
   directory_times_[path] = entry.mtime;
   struct stat stat;
   if (fstat(fd.get(), &stat) != 0) return Failed("stat");
@@ -403,11 +433,15 @@ absl::Status Applier::ApplyDirectory(const Directory& parent, const TarEntry& en
   return absl::OkStatus();
 }
 
-absl::Status Applier::ApplyFile(TarReader& tar, const Directory& parent, const TarEntry& entry, const std::string& name) {
+absl::Status Applier::ApplyFile(TarReader& tar, const Directory& parent, const TarEntry& entry,
+                                const std::string& name) {
   if (entry.size_bytes > limits_.file_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("file of ", entry.size_bytes, " bytes, more than ", limits_.file_bytes));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("file of ", entry.size_bytes, " bytes, more than ", limits_.file_bytes));
   }
-  const UniqueFd fd(openat(parent.fd.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, entry.mode & 0777));
+  const UniqueFd fd(openat(parent.fd.get(), name.c_str(),
+                           O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+                           entry.mode & 0777));
   if (!fd.valid()) return Failed("create");
   int64_t end = 0;
   TarData data;
@@ -417,14 +451,16 @@ absl::Status Applier::ApplyFile(TarReader& tar, const Directory& parent, const T
     // Long runs of zeros become holes, whether or not the archive called them so.
     while (!data.bytes.empty()) {
       size_t piece = 0;
-      while (piece < data.bytes.size() && !IsHole(data.bytes.substr(piece))) piece += std::min(kHoleBytes, data.bytes.size() - piece);
+      while (piece < data.bytes.size() && !IsHole(data.bytes.substr(piece)))
+        piece += std::min(kHoleBytes, data.bytes.size() - piece);
       if (piece == 0) {
         data.bytes.remove_prefix(kHoleBytes);
         data.offset += kHoleBytes;
         continue;
       }
-      const ssize_t n = data.offset == end ? write(fd.get(), data.bytes.data(), piece)
-                                           : pwrite(fd.get(), data.bytes.data(), piece, data.offset);
+      const ssize_t n = data.offset == end
+                            ? write(fd.get(), data.bytes.data(), piece)
+                            : pwrite(fd.get(), data.bytes.data(), piece, data.offset);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return Failed("write");
       const bool behind_hole = data.offset != end;
@@ -435,8 +471,11 @@ absl::Status Applier::ApplyFile(TarReader& tar, const Directory& parent, const T
       if (behind_hole && lseek(fd.get(), end, SEEK_SET) < 0) return Failed("seek");
     }
   }
-  if (end < entry.size_bytes && ftruncate(fd.get(), entry.size_bytes) != 0) return Failed("set length");
-  if ((parent.setgid || entry.uid != 0 || entry.gid != 0) && fchown(fd.get(), entry.uid, entry.gid) != 0) return Failed("chown");
+  if (end < entry.size_bytes && ftruncate(fd.get(), entry.size_bytes) != 0)
+    return Failed("set length");
+  if ((parent.setgid || entry.uid != 0 || entry.gid != 0) &&
+      fchown(fd.get(), entry.uid, entry.gid) != 0)
+    return Failed("chown");
   for (const auto& [key, value] : entry.xattrs) {
     GANTRY_RETURN_IF_ERROR(SetXattr(key, value, entry, fd.get(), nullptr));
   }
@@ -448,35 +487,46 @@ absl::Status Applier::ApplyFile(TarReader& tar, const Directory& parent, const T
   return absl::OkStatus();
 }
 
-absl::Status Applier::ApplyHardLink(const TarEntry& entry, const std::string& path, const std::string& name) {
+absl::Status Applier::ApplyHardLink(const TarEntry& entry, const std::string& path,
+                                    const std::string& name) {
   absl::StatusOr<std::string> existing = CleanLayerPath(entry.link_target, limits_.path_depth);
-  if (!existing.ok()) return absl::InvalidArgumentError(absl::StrCat("its link target ", existing.status().message()));
+  if (!existing.ok())
+    return absl::InvalidArgumentError(
+        absl::StrCat("its link target ", existing.status().message()));
   if (existing->empty()) return absl::InvalidArgumentError("hard link to the root");
   if (*existing == path) return absl::InvalidArgumentError("hard link to itself");
   const std::string existing_name(BaseOf(*existing));
-  const UniqueFd existing_parent = OpenBelow(root_.get(), std::string(ParentOf(*existing)), O_PATH | O_DIRECTORY);
+  const UniqueFd existing_parent =
+      OpenBelow(root_.get(), std::string(ParentOf(*existing)), O_PATH | O_DIRECTORY);
   struct stat stat;
-  const bool found = existing_parent.valid() &&
-                     fstatat(existing_parent.get(), existing_name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
-                     !(overlay_ && IsWhiteoutDevice(stat));
+  const bool found =
+      existing_parent.valid() &&
+      fstatat(existing_parent.get(), existing_name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
+      !(overlay_ && IsWhiteoutDevice(stat));
   if (!found) {
     // It may lie in a layer below, which is not here to be looked at.
-    if (!overlay_) return absl::InvalidArgumentError(absl::StrCat("hard link to \"", absl::CHexEscape(*existing), "\", which does not exist"));
+    if (!overlay_)
+      return absl::InvalidArgumentError(
+          absl::StrCat("hard link to \"", absl::CHexEscape(*existing), "\", which does not exist"));
     deferred_links_[path] = *std::move(existing);
     return absl::OkStatus();
   }
   if (S_ISDIR(stat.st_mode)) return absl::InvalidArgumentError("hard link to a directory");
   GANTRY_ASSIGN_OR_RETURN(const Directory* parent, OpenDirectory(ParentOf(path)));
-  if (linkat(existing_parent.get(), existing_name.c_str(), parent->fd.get(), name.c_str(), 0) != 0) {
-    if (errno != EEXIST) return Failed(absl::StrCat("link to \"", absl::CHexEscape(*existing), "\""));
+  if (linkat(existing_parent.get(), existing_name.c_str(), parent->fd.get(), name.c_str(), 0) !=
+      0) {
+    if (errno != EEXIST)
+      return Failed(absl::StrCat("link to \"", absl::CHexEscape(*existing), "\""));
     struct stat now;
-    if (fstatat(parent->fd.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) == 0 && now.st_ino == stat.st_ino) {
+    if (fstatat(parent->fd.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+        now.st_ino == stat.st_ino) {
       Note(parent->inode, name);
       return absl::OkStatus();
     }
     GANTRY_RETURN_IF_ERROR(RemoveEntry(*parent, name));
     GANTRY_ASSIGN_OR_RETURN(parent, OpenDirectory(ParentOf(path)));
-    if (linkat(existing_parent.get(), existing_name.c_str(), parent->fd.get(), name.c_str(), 0) != 0) {
+    if (linkat(existing_parent.get(), existing_name.c_str(), parent->fd.get(), name.c_str(), 0) !=
+        0) {
       return Failed(absl::StrCat("link to \"", absl::CHexEscape(*existing), "\""));
     }
   }
@@ -484,23 +534,29 @@ absl::Status Applier::ApplyHardLink(const TarEntry& entry, const std::string& pa
   return absl::OkStatus();
 }
 
-absl::Status Applier::ApplySymlink(const Directory& parent, const TarEntry& entry, const std::string& name) {
+absl::Status Applier::ApplySymlink(const Directory& parent, const TarEntry& entry,
+                                   const std::string& name) {
   if (entry.link_target.empty()) return absl::InvalidArgumentError("symbolic link to nothing");
-  if (entry.link_target.find('\0') != std::string::npos) return absl::InvalidArgumentError("NUL in a link target");
-  if (symlinkat(entry.link_target.c_str(), parent.fd.get(), name.c_str()) != 0) return Failed("make link");
+  if (entry.link_target.find('\0') != std::string::npos)
+    return absl::InvalidArgumentError("NUL in a link target");
+  if (symlinkat(entry.link_target.c_str(), parent.fd.get(), name.c_str()) != 0)
+    return Failed("make link");
   return SetAttributes(parent, entry, name);
 }
 
-absl::Status Applier::ApplyNode(const Directory& parent, const TarEntry& entry, const std::string& name) {
+absl::Status Applier::ApplyNode(const Directory& parent, const TarEntry& entry,
+                                const std::string& name) {
   const mode_t type = entry.type == TarType::kCharDevice    ? S_IFCHR
                       : entry.type == TarType::kBlockDevice ? S_IFBLK
                                                             : S_IFIFO;
   const dev_t device = type == S_IFIFO ? 0 : makedev(entry.device_major, entry.device_minor);
-  if (mknodat(parent.fd.get(), name.c_str(), type | (entry.mode & 0777), device) != 0) return Failed("make device");
+  if (mknodat(parent.fd.get(), name.c_str(), type | (entry.mode & 0777), device) != 0)
+    return Failed("make device");
   return SetAttributes(parent, entry, name);
 }
 
-absl::Status Applier::SetAttributes(const Directory& parent, const TarEntry& entry, const std::string& name) {
+absl::Status Applier::SetAttributes(const Directory& parent, const TarEntry& entry,
+                                    const std::string& name) {
   if ((parent.setgid || entry.uid != 0 || entry.gid != 0) &&
       fchownat(parent.fd.get(), name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0) {
     return Failed("chown");
@@ -519,12 +575,13 @@ absl::Status Applier::SetAttributes(const Directory& parent, const TarEntry& ent
   }
   const timespec mtime{.tv_sec = entry.mtime.seconds, .tv_nsec = entry.mtime.nanos};
   const timespec times[2] = {mtime, mtime};
-  if (utimensat(parent.fd.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) return Failed("set times");
+  if (utimensat(parent.fd.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0)
+    return Failed("set times");
   return absl::OkStatus();
 }
 
-absl::Status Applier::SetXattr(const std::string& key, const std::string& value, const TarEntry& entry, int fd,
-                               const char* name) const {
+absl::Status Applier::SetXattr(const std::string& key, const std::string& value,
+                               const TarEntry& entry, int fd, const char* name) const {
   // What a layer says in overlayfs' own words would change what other layers show.
   if (IsOverlayAttribute(key)) return absl::OkStatus();
   const int rc = name == nullptr ? fsetxattr(fd, key.c_str(), value.data(), value.size(), 0)
@@ -533,8 +590,9 @@ absl::Status Applier::SetXattr(const std::string& key, const std::string& value,
   // The kernel has user attributes on files and directories only.
   const bool plain = entry.type == TarType::kFile || entry.type == TarType::kDirectory;
   if (errno == EPERM && !plain && absl::StartsWith(key, "user.")) return absl::OkStatus();
-  const std::string step = absl::StrCat("set attribute ", absl::CHexEscape(absl::string_view(key).substr(0, 100)), " of ",
-                                        value.size(), " bytes");
+  const std::string step =
+      absl::StrCat("set attribute ", absl::CHexEscape(absl::string_view(key).substr(0, 100)),
+                   " of ", value.size(), " bytes");
   if (errno == ERANGE || errno == E2BIG || errno == EINVAL) {
     return absl::InvalidArgumentError(Failed(step).message());
   }
@@ -543,7 +601,8 @@ absl::Status Applier::SetXattr(const std::string& key, const std::string& value,
 
 absl::Status Applier::RemoveEntry(const Directory& parent, const std::string& name) {
   struct stat stat;
-  if (fstatat(parent.fd.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0) return Failed("replace");
+  if (fstatat(parent.fd.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0)
+    return Failed("replace");
   if (!S_ISDIR(stat.st_mode) && !S_ISLNK(stat.st_mode)) {
     if (unlinkat(parent.fd.get(), name.c_str(), 0) != 0) return Failed("replace");
     return absl::OkStatus();
@@ -567,7 +626,8 @@ absl::Status Applier::RemoveBelow(int parent, const std::string& name, int depth
     const int directory = fd.release();
     while (const dirent* item = readdir(stream.get())) {
       const std::string child = item->d_name;
-      if (child != "." && child != "..") GANTRY_RETURN_IF_ERROR(RemoveBelow(directory, child, depth + 1));
+      if (child != "." && child != "..")
+        GANTRY_RETURN_IF_ERROR(RemoveBelow(directory, child, depth + 1));
     }
   }
   if (unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0) return Failed("remove");
@@ -577,7 +637,8 @@ absl::Status Applier::RemoveBelow(int parent, const std::string& name, int depth
 absl::StatusOr<bool> Applier::RemoveUnbrought(int directory, ino_t inode, int depth) {
   if (depth > kRemoveDepth) return absl::ResourceExhaustedError("remove: nested too deeply");
   UniqueFd again(openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  std::unique_ptr<DIR, int (*)(DIR*)> stream(again.valid() ? fdopendir(again.get()) : nullptr, &closedir);
+  std::unique_ptr<DIR, int (*)(DIR*)> stream(again.valid() ? fdopendir(again.get()) : nullptr,
+                                             &closedir);
   if (stream == nullptr) return Failed("hide what is below");
   (void)again.release();
   bool left = false;
@@ -585,7 +646,8 @@ absl::StatusOr<bool> Applier::RemoveUnbrought(int directory, ino_t inode, int de
     const std::string child = item->d_name;
     if (child == "." || child == "..") continue;
     struct stat stat;
-    if (fstatat(directory, child.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0) return Failed("hide what is below");
+    if (fstatat(directory, child.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0)
+      return Failed("hide what is below");
     const bool brought = Brought(inode, child);
     if (!S_ISDIR(stat.st_mode)) {
       if (brought) {
@@ -597,7 +659,8 @@ absl::StatusOr<bool> Applier::RemoveUnbrought(int directory, ino_t inode, int de
     }
     UniqueFd fd(openat(directory, child.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd.valid()) return Failed("hide what is below");
-    GANTRY_ASSIGN_OR_RETURN(const bool child_left, RemoveUnbrought(fd.get(), stat.st_ino, depth + 1));
+    GANTRY_ASSIGN_OR_RETURN(const bool child_left,
+                            RemoveUnbrought(fd.get(), stat.st_ino, depth + 1));
     if (brought || child_left) {
       left = true;
     } else if (unlinkat(directory, child.c_str(), AT_REMOVEDIR) != 0) {
@@ -612,42 +675,46 @@ absl::Status Applier::SetDirectoryTimes() {
   for (const auto& [path, time] : directory_times_) {
     const UniqueFd fd = OpenBelow(root_.get(), path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     if (!fd.valid()) {
-      if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) continue;  // replaced later in the layer
+      if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+        continue;  // replaced later in the layer
       return Failed(absl::StrCat("open \"", absl::CHexEscape(path), "\""));
     }
     const timespec mtime{.tv_sec = time.seconds, .tv_nsec = time.nanos};
     const timespec times[2] = {mtime, mtime};
-    if (futimens(fd.get(), times) != 0) return Failed(absl::StrCat("set times of \"", absl::CHexEscape(path), "\""));
+    if (futimens(fd.get(), times) != 0)
+      return Failed(absl::StrCat("set times of \"", absl::CHexEscape(path), "\""));
   }
   return absl::OkStatus();
 }
 
 // Reads and inflates into `queue` until the end, a limit, a cancellation, or the writer's stop.
-absl::Status Produce(ByteSource& layer, const ApplyOptions& options, CountingSource& compressed, Decompressor& plain,
-                     ChunkQueue& queue, StreamDigest* digest, int64_t& total) {
+absl::Status Produce(ByteSource& layer, const ApplyOptions& options, CountingSource& compressed,
+                     Decompressor& plain, ChunkQueue& queue, StreamDigest* digest, int64_t& total) {
   int64_t reported = 0;
   while (true) {
     if (options.cancel != nullptr) GANTRY_RETURN_IF_ERROR(options.cancel->Check());
     char* const buffer = queue.NextFree();
     if (buffer == nullptr) return absl::OkStatus();
-    // Whole buffers: fewer hand-overs and larger writes. But what is there is not held back for long.
+    // Whole buffers: fewer hand-overs and larger writes. But what is there is not held back for
+    // long.
     size_t filled = 0;
     bool ended = false;
     while (filled < queue.buffer_bytes() && !ended) {
-      GANTRY_ASSIGN_OR_RETURN(const size_t n, plain.Read(buffer + filled, queue.buffer_bytes() - filled));
+      GANTRY_ASSIGN_OR_RETURN(const size_t n,
+                              plain.Read(buffer + filled, queue.buffer_bytes() - filled));
       if (n == 0) ended = true;
       filled += n;
       if (options.cancel != nullptr) GANTRY_RETURN_IF_ERROR(options.cancel->Check());
     }
     total += static_cast<int64_t>(filled);
     if (total > options.limits.uncompressed_bytes) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("layer: larger than ", options.limits.uncompressed_bytes, " bytes when uncompressed"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "layer: larger than ", options.limits.uncompressed_bytes, " bytes when uncompressed"));
     }
     if (total > kFreeExpansionBytes && total / options.limits.expansion > compressed.bytes()) {
       return absl::ResourceExhaustedError(
-          absl::StrCat("layer: ", compressed.bytes(), " bytes expand to more than ", total, ", more than ",
-                       options.limits.expansion, " times"));
+          absl::StrCat("layer: ", compressed.bytes(), " bytes expand to more than ", total,
+                       ", more than ", options.limits.expansion, " times"));
     }
     if (filled > 0) {
       if (digest != nullptr) digest->Update(absl::string_view(buffer, filled));
@@ -663,8 +730,8 @@ absl::Status Produce(ByteSource& layer, const ApplyOptions& options, CountingSou
 
 using Confine = std::function<absl::Status(const std::function<absl::Status()>&)>;
 
-absl::StatusOr<ApplyResult> ApplyConfined(ByteSource& layer, const ApplyOptions& options, Whiteouts whiteouts,
-                                          const Confine& confine) {
+absl::StatusOr<ApplyResult> ApplyConfined(ByteSource& layer, const ApplyOptions& options,
+                                          Whiteouts whiteouts, const Confine& confine) {
   CountingSource compressed(layer);
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Decompressor> plain, OpenDecompressor(compressed));
   // Hashing goes to the thread that has less to do.
@@ -686,8 +753,8 @@ absl::StatusOr<ApplyResult> ApplyConfined(ByteSource& layer, const ApplyOptions&
     return absl::ResourceExhaustedError(absl::StrCat("layer: start a thread: ", error.what()));
   }
   ApplyResult result;
-  const absl::Status produced =
-      Produce(layer, options, compressed, *plain, queue, hash_here ? &digest : nullptr, result.uncompressed_bytes);
+  const absl::Status produced = Produce(layer, options, compressed, *plain, queue,
+                                        hash_here ? &digest : nullptr, result.uncompressed_bytes);
   queue.Finish(produced);
   writer.join();
   // The writer passes the producer's error on; its own comes first because it happened first.
@@ -719,8 +786,8 @@ bool IsOverlayLayer(absl::string_view directory) {
 }
 
 struct Target {
-  std::string directory;             // empty: the mounts must be mounted
-  std::vector<std::string> lowers;   // of an overlay, topmost first
+  std::string directory;            // empty: the mounts must be mounted
+  std::vector<std::string> lowers;  // of an overlay, topmost first
   bool overlay = false;
   bool user_xattr = false;
 };
@@ -728,15 +795,18 @@ struct Target {
 absl::StatusOr<Target> TargetOf(absl::Span<const Mount> mounts) {
   Target target;
   if (mounts.empty()) return absl::InvalidArgumentError("layer: no mounts to unpack onto");
-  if (mounts.size() > 1 || !mounts[0].target.empty() || HasOptionPrefix(mounts[0], "uidmap=")) return target;
+  if (mounts.size() > 1 || !mounts[0].target.empty() || HasOptionPrefix(mounts[0], "uidmap="))
+    return target;
   const Mount& mount = mounts[0];
   if (HasOption(mount, "ro")) {
-    return absl::FailedPreconditionError(absl::StrCat("layer: cannot unpack onto a read-only mount of ", mount.source));
+    return absl::FailedPreconditionError(
+        absl::StrCat("layer: cannot unpack onto a read-only mount of ", mount.source));
   }
   std::vector<std::string> directories = MountedDirectories(mounts);
   if (mount.type == "overlay") {
     if (!HasOptionPrefix(mount, "upperdir=")) {
-      return absl::FailedPreconditionError("layer: cannot unpack onto an overlay without upper directory, which is read-only");
+      return absl::FailedPreconditionError(
+          "layer: cannot unpack onto an overlay without upper directory, which is read-only");
     }
     target.overlay = true;
     target.user_xattr = HasOption(mount, "userxattr");
@@ -750,48 +820,61 @@ absl::StatusOr<Target> TargetOf(absl::Span<const Mount> mounts) {
 }
 
 // Owner, mode, attributes and times that an implied directory has below.
-absl::Status CompleteDirectory(int root, const std::string& path, const std::vector<std::string>& lowers) {
+absl::Status CompleteDirectory(int root, const std::string& path,
+                               const std::vector<std::string>& lowers) {
   GANTRY_ASSIGN_OR_RETURN(const std::optional<FoundEntry> found, FindInLayers(lowers, path));
   if (!found.has_value() || !S_ISDIR(found->mode)) return absl::OkStatus();
-  const UniqueFd from(openat(found->directory.get(), found->name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const UniqueFd from(openat(found->directory.get(), found->name.c_str(),
+                             O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   const UniqueFd to = OpenBelow(root, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
   if (!from.valid() || !to.valid()) return ErrnoToStatus(errno, "open");
   return CopyDirectoryAttributes(from.get(), to.get());
 }
 
-absl::StatusOr<UniqueFd> OpenOrMake(int root, const std::string& path, const std::vector<std::string>& lowers) {
+absl::StatusOr<UniqueFd> OpenOrMake(int root, const std::string& path,
+                                    const std::vector<std::string>& lowers) {
   UniqueFd fd = OpenBelow(root, path, O_RDONLY | O_DIRECTORY);
   if (fd.valid() || errno != ENOENT || path.empty()) {
     if (!fd.valid()) return ErrnoToStatus(errno, "open");
     return fd;
   }
-  GANTRY_ASSIGN_OR_RETURN(const UniqueFd parent, OpenOrMake(root, std::string(ParentOf(path)), lowers));
-  if (mkdirat(parent.get(), std::string(BaseOf(path)).c_str(), 0755) != 0) return ErrnoToStatus(errno, "make directory");
+  GANTRY_ASSIGN_OR_RETURN(const UniqueFd parent,
+                          OpenOrMake(root, std::string(ParentOf(path)), lowers));
+  if (mkdirat(parent.get(), std::string(BaseOf(path)).c_str(), 0755) != 0)
+    return ErrnoToStatus(errno, "make directory");
   GANTRY_RETURN_IF_ERROR(CompleteDirectory(root, path, lowers));
   fd = OpenBelow(root, path, O_RDONLY | O_DIRECTORY);
   if (!fd.valid()) return ErrnoToStatus(errno, "open");
   return fd;
 }
 
-absl::Status CompleteLink(int root, const DeferredWork::Link& link, const std::vector<std::string>& lowers) {
+absl::Status CompleteLink(int root, const DeferredWork::Link& link,
+                          const std::vector<std::string>& lowers) {
   const std::string existing_name(BaseOf(link.existing));
-  GANTRY_ASSIGN_OR_RETURN(const std::optional<FoundEntry> found, FindInLayers(lowers, link.existing));
+  GANTRY_ASSIGN_OR_RETURN(const std::optional<FoundEntry> found,
+                          FindInLayers(lowers, link.existing));
   if (!found.has_value()) {
-    return absl::InvalidArgumentError(absl::StrCat("hard link to \"", absl::CHexEscape(link.existing), "\", which does not exist"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "hard link to \"", absl::CHexEscape(link.existing), "\", which does not exist"));
   }
   if (S_ISDIR(found->mode)) return absl::InvalidArgumentError("hard link to a directory");
-  GANTRY_ASSIGN_OR_RETURN(const UniqueFd existing_parent, OpenOrMake(root, std::string(ParentOf(link.existing)), lowers));
+  GANTRY_ASSIGN_OR_RETURN(const UniqueFd existing_parent,
+                          OpenOrMake(root, std::string(ParentOf(link.existing)), lowers));
   // An earlier link may have brought it up already.
-  const absl::Status copied = CopyEntry(found->directory.get(), found->name, existing_parent.get(), existing_name);
+  const absl::Status copied =
+      CopyEntry(found->directory.get(), found->name, existing_parent.get(), existing_name);
   if (!copied.ok() && !absl::IsAlreadyExists(copied)) return copied;
-  GANTRY_ASSIGN_OR_RETURN(const UniqueFd parent, OpenOrMake(root, std::string(ParentOf(link.path)), lowers));
-  if (linkat(existing_parent.get(), existing_name.c_str(), parent.get(), std::string(BaseOf(link.path)).c_str(), 0) != 0) {
+  GANTRY_ASSIGN_OR_RETURN(const UniqueFd parent,
+                          OpenOrMake(root, std::string(ParentOf(link.path)), lowers));
+  if (linkat(existing_parent.get(), existing_name.c_str(), parent.get(),
+             std::string(BaseOf(link.path)).c_str(), 0) != 0) {
     return ErrnoToStatus(errno, "link");
   }
   return absl::OkStatus();
 }
 
-// What an opaque mark on the root would do: each name below is whited out, each directory kept made opaque.
+// What an opaque mark on the root would do: each name below is whited out, each directory kept made
+// opaque.
 absl::Status HideLowerRoot(int root, const std::vector<std::string>& lowers) {
   for (const std::string& lower : lowers) {
     std::unique_ptr<DIR, int (*)(DIR*)> stream(opendir(lower.c_str()), &closedir);
@@ -801,7 +884,8 @@ absl::Status HideLowerRoot(int root, const std::vector<std::string>& lowers) {
       if (name == "." || name == "..") continue;
       if (mknodat(root, name.c_str(), S_IFCHR, 0) == 0) continue;
       if (errno != EEXIST) return ErrnoToStatus(errno, absl::StrCat("hide ", name));
-      const UniqueFd kept(openat(root, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      const UniqueFd kept(
+          openat(root, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
       if (kept.valid() && fsetxattr(kept.get(), "trusted.overlay.opaque", "y", 1, 0) != 0) {
         return ErrnoToStatus(errno, absl::StrCat("hide what is below ", name));
       }
@@ -810,11 +894,13 @@ absl::Status HideLowerRoot(int root, const std::vector<std::string>& lowers) {
   return absl::OkStatus();
 }
 
-absl::Status Complete(const DeferredWork& deferred, const std::string& directory, const std::vector<std::string>& lowers) {
+absl::Status Complete(const DeferredWork& deferred, const std::string& directory,
+                      const std::vector<std::string>& lowers) {
   const UniqueFd root(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!root.valid()) return ErrnoToStatus(errno, absl::StrCat("layer: open ", directory));
   if (deferred.opaque_root) {
-    if (absl::Status status = HideLowerRoot(root.get(), lowers); !status.ok()) return WithContext(status, "layer: opaque root");
+    if (absl::Status status = HideLowerRoot(root.get(), lowers); !status.ok())
+      return WithContext(status, "layer: opaque root");
   }
   for (const DeferredWork::Link& link : deferred.links) {
     if (absl::Status status = CompleteLink(root.get(), link, lowers); !status.ok()) {
@@ -822,7 +908,8 @@ absl::Status Complete(const DeferredWork& deferred, const std::string& directory
     }
   }
   // Inner before outer: setting a directory's time must come after changes in it.
-  for (auto path = deferred.implied_directories.rbegin(); path != deferred.implied_directories.rend(); ++path) {
+  for (auto path = deferred.implied_directories.rbegin();
+       path != deferred.implied_directories.rend(); ++path) {
     if (absl::Status status = CompleteDirectory(root.get(), *path, lowers); !status.ok()) {
       return WithContext(status, absl::StrCat("layer directory \"", absl::CHexEscape(*path), "\""));
     }
@@ -832,19 +919,23 @@ absl::Status Complete(const DeferredWork& deferred, const std::string& directory
 
 }  // namespace
 
-absl::StatusOr<ApplyResult> ApplyLayer(ByteSource& layer, absl::Span<const Mount> mounts, const ApplyOptions& options) {
+absl::StatusOr<ApplyResult> ApplyLayer(ByteSource& layer, absl::Span<const Mount> mounts,
+                                       const ApplyOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(Target target, TargetOf(mounts));
   // An overlay whose whiteouts shall delete must be looked at through its mount.
-  if (target.overlay && options.whiteouts == Whiteouts::kDelete && mounts[0].type == "overlay") target.directory.clear();
+  if (target.overlay && options.whiteouts == Whiteouts::kDelete && mounts[0].type == "overlay")
+    target.directory.clear();
   Whiteouts whiteouts = options.whiteouts;
-  if (whiteouts == Whiteouts::kAuto) whiteouts = target.overlay ? Whiteouts::kOverlay : Whiteouts::kDelete;
+  if (whiteouts == Whiteouts::kAuto)
+    whiteouts = target.overlay ? Whiteouts::kOverlay : Whiteouts::kDelete;
   ApplyOptions adjusted = options;
   adjusted.user_xattr = options.user_xattr || target.user_xattr;
-  GANTRY_ASSIGN_OR_RETURN(ApplyResult result,
-                          ApplyConfined(layer, adjusted, whiteouts, [&](const std::function<absl::Status()>& work) {
-                            return target.directory.empty() ? RunConfinedTo(mounts, work)
-                                                            : RunConfinedTo(target.directory, work);
-                          }));
+  GANTRY_ASSIGN_OR_RETURN(
+      ApplyResult result,
+      ApplyConfined(layer, adjusted, whiteouts, [&](const std::function<absl::Status()>& work) {
+        return target.directory.empty() ? RunConfinedTo(mounts, work)
+                                        : RunConfinedTo(target.directory, work);
+      }));
   // With the lower layers at hand nothing has to wait.
   if (!target.lowers.empty() && !target.directory.empty()) {
     GANTRY_RETURN_IF_ERROR(Complete(result.deferred, target.directory, target.lowers));
@@ -855,7 +946,8 @@ absl::StatusOr<ApplyResult> ApplyLayer(ByteSource& layer, absl::Span<const Mount
 
 absl::StatusOr<ApplyResult> ApplyLayerToDirectory(ByteSource& layer, const std::string& directory,
                                                   const ApplyOptions& options) {
-  const Whiteouts whiteouts = options.whiteouts == Whiteouts::kAuto ? Whiteouts::kDelete : options.whiteouts;
+  const Whiteouts whiteouts =
+      options.whiteouts == Whiteouts::kAuto ? Whiteouts::kDelete : options.whiteouts;
   return ApplyConfined(layer, options, whiteouts, [&](const std::function<absl::Status()>& work) {
     return RunConfinedTo(directory, work);
   });
@@ -865,15 +957,18 @@ absl::Status CompleteLayer(const DeferredWork& deferred, absl::Span<const Mount>
                            absl::Span<const Mount> parent_mounts) {
   if (deferred.empty()) return absl::OkStatus();
   const std::vector<std::string> layer = MountedDirectories(layer_mounts);
-  if (layer.empty()) return absl::InvalidArgumentError("layer: its mounts are not made of plain directories");
+  if (layer.empty())
+    return absl::InvalidArgumentError("layer: its mounts are not made of plain directories");
   return Complete(deferred, layer.front(), MountedDirectories(parent_mounts));
 }
 
 absl::Status SyncLayer(absl::Span<const Mount> mounts) {
   const std::vector<std::string> directories = MountedDirectories(mounts);
-  if (directories.empty()) return absl::InvalidArgumentError("layer: its mounts are not made of plain directories");
+  if (directories.empty())
+    return absl::InvalidArgumentError("layer: its mounts are not made of plain directories");
   const UniqueFd fd(open(directories.front().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid() || syncfs(fd.get()) != 0) return ErrnoToStatus(errno, absl::StrCat("sync ", directories.front()));
+  if (!fd.valid() || syncfs(fd.get()) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("sync ", directories.front()));
   return absl::OkStatus();
 }
 

@@ -1,11 +1,12 @@
 // Unpacks a layer: a tar stream (plain, gzip or zstd, by magic) onto a directory tree.
 //
-// A layer is hostile input. The work is done by a thread of its own in a mount namespace of its own whose root is the
-// target, so that the host's tree is not there to be reached; paths are resolved with openat2(RESOLVE_IN_ROOT |
-// RESOLVE_NO_MAGICLINKS) besides. What a layer may cost is bounded by ApplyLimits.
+// A layer is hostile input. The work is done by a thread of its own in a mount namespace of its own
+// whose root is the target, so that the host's tree is not there to be reached; paths are resolved
+// with openat2(RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS) besides. What a layer may cost is bounded
+// by ApplyLimits.
 //
-// One pass: bytes are inflated, hashed (DiffID) and written as they come. The calling thread reads and inflates, beside
-// the thread that writes; `layer` is read by the caller's thread only.
+// One pass: bytes are inflated, hashed (DiffID) and written as they come. The calling thread reads
+// and inflates, beside the thread that writes; `layer` is read by the caller's thread only.
 //
 // Spec: OCI image-spec v1.1 "Layer", "Applying Changesets".
 #ifndef GANTRY_SNAPSHOTTER_LAYER_APPLY_H_
@@ -19,6 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+
 #include "base/byte_stream.h"
 #include "snapshotter/mount.h"
 #include "snapshotter/tar_reader.h"
@@ -49,14 +51,14 @@ struct ApplyLimits {
 struct ApplyOptions {
   Whiteouts whiteouts = Whiteouts::kAuto;
   ApplyLimits limits = {};
-  CancelToken* cancel = nullptr;            // checked between pieces; may be null
-  bool user_xattr = false;                  // overlay mounted with "userxattr"
+  CancelToken* cancel = nullptr;  // checked between pieces; may be null
+  bool user_xattr = false;        // overlay mounted with "userxattr"
   // Uncompressed bytes so far; called on the calling thread, about once per MiB.
   std::function<void(int64_t)> progress = nullptr;
 };
 
-// Things a layer applied without its parent cannot know: how directories that it only mentions in passing look below it,
-// and files below it that it links to. Almost always empty.
+// Things a layer applied without its parent cannot know: how directories that it only mentions in
+// passing look below it, and files below it that it links to. Almost always empty.
 struct DeferredWork {
   struct Link {
     std::string path;
@@ -76,22 +78,27 @@ struct ApplyResult {
   DeferredWork deferred;  // unless empty: for CompleteLayer(), before the layer is committed
 };
 
-// Unpacks onto what `mounts` show. A single overlay mount is not mounted: its upper directory is written, its lower ones
-// are looked at. So is a single bind. The files are not synced (SyncLayer()).
-//   kInvalidArgument     the layer is malformed or breaks the rules; entry number and path are named
+// Unpacks onto what `mounts` show. A single overlay mount is not mounted: its upper directory is
+// written, its lower ones are looked at. So is a single bind. The files are not synced
+// (SyncLayer()).
+//   kInvalidArgument     the layer is malformed or breaks the rules; entry number and path are
+//                        named
 //   kDataLoss            it is cut short or its compression is damaged
 //   kResourceExhausted   a limit, or the disk is full
 //   kUnimplemented       unknown compression
 //   kCancelled, kDeadlineExceeded  from `cancel`
 // After a failure the target holds part of the layer: remove the snapshot.
-absl::StatusOr<ApplyResult> ApplyLayer(ByteSource& layer, absl::Span<const Mount> mounts, const ApplyOptions& options);
+absl::StatusOr<ApplyResult> ApplyLayer(ByteSource& layer, absl::Span<const Mount> mounts,
+                                       const ApplyOptions& options);
 
 // The same onto a plain directory; kAuto is kDelete.
 absl::StatusOr<ApplyResult> ApplyLayerToDirectory(ByteSource& layer, const std::string& directory,
                                                   const ApplyOptions& options);
 
-// For a layer applied without its parent (mounts of an active snapshot that is to be rebased): does what had to wait.
-// `parent_mounts` are those of a view of the parent, which need not be mounted; none for a base layer.
+// For a layer applied without its parent (mounts of an active snapshot that is to be rebased): does
+// what had to wait.
+// `parent_mounts` are those of a view of the parent, which need not be mounted; none for a base
+// layer.
 // kInvalidArgument: the layer links to a file that is nowhere.
 absl::Status CompleteLayer(const DeferredWork& deferred, absl::Span<const Mount> layer_mounts,
                            absl::Span<const Mount> parent_mounts);

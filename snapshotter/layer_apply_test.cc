@@ -11,12 +11,13 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/byte_stream.h"
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
 
@@ -29,9 +30,12 @@ class LayerApplyTest : public testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "unpacking needs root";
-    for (const char* name : {"target", "lower", "upper", "work", "merged"}) ASSERT_TRUE(MakeDirectories(directory_.Join(name)).ok());
+    for (const char* name : {"target", "lower", "upper", "work", "merged"})
+      ASSERT_TRUE(MakeDirectories(directory_.Join(name)).ok());
   }
-  std::string Target(const std::string& path = "") const { return directory_.Join("target" + path); }
+  std::string Target(const std::string& path = "") const {
+    return directory_.Join("target" + path);
+  }
   static bool Exists(const std::string& path) {
     struct stat stat;
     return lstat(path.c_str(), &stat) == 0;
@@ -41,7 +45,9 @@ class LayerApplyTest : public testing::Test {
     EXPECT_EQ(lstat(path.c_str(), &stat), 0) << path;
     return stat;
   }
-  static std::string Read(const std::string& path) { return ReadFile(path, 1 << 20).value_or("(unreadable)"); }
+  static std::string Read(const std::string& path) {
+    return ReadFile(path, 1 << 20).value_or("(unreadable)");
+  }
 
   absl::StatusOr<ApplyResult> Apply(const std::string& layer, const ApplyOptions& options = {}) {
     StringSource source(layer);
@@ -54,15 +60,19 @@ class LayerApplyTest : public testing::Test {
 
   // An overlay of "upper" on "lower".
   Mount Overlay() const {
-    return {.type = "overlay", .source = "overlay",
-            .options = {"workdir=" + directory_.Join("work"), "upperdir=" + directory_.Join("upper"), "lowerdir=" + directory_.Join("lower")}};
+    return {
+        .type = "overlay",
+        .source = "overlay",
+        .options = {"workdir=" + directory_.Join("work"), "upperdir=" + directory_.Join("upper"),
+                    "lowerdir=" + directory_.Join("lower")}};
   }
   absl::StatusOr<ApplyResult> ApplyToOverlay(const std::string& layer) {
     StringSource source(layer);
     return ApplyLayer(source, {Overlay()}, {});
   }
   std::vector<std::string> Merged(bool times = false) {
-    const absl::StatusOr<ScopedMount> mounted = ScopedMount::Create({Overlay()}, directory_.Join("merged"));
+    const absl::StatusOr<ScopedMount> mounted =
+        ScopedMount::Create({Overlay()}, directory_.Join("merged"));
     EXPECT_TRUE(mounted.ok()) << mounted.status();
     return DescribeTree(directory_.Join("merged"), times);
   }
@@ -77,7 +87,9 @@ TEST_F(LayerApplyTest, EverythingIsMadeAsTheLayerSays) {
   file.uid = 10;
   file.gid = 20;
   file.mtime = {.seconds = 1234567890, .nanos = 0};
-  file.xattrs = {{"security.capability", std::string("\1\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}, {"user.note", "hi"}};
+  file.xattrs = {
+      {"security.capability", std::string("\1\0\0\2\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)},
+      {"user.note", "hi"}};
   TarEntry device;
   device.path = "dev/null";
   device.type = TarType::kCharDevice;
@@ -105,7 +117,17 @@ TEST_F(LayerApplyTest, EverythingIsMadeAsTheLayerSays) {
   link.link_target = "usr/lib";
   link.uid = 3;
   link.mtime = {.seconds = 99, .nanos = 0};
-  MustApply(LayerBuilder().Entry(tmp).Entry(file).Entry(device).Entry(fifo).Entry(group).Entry(link).File("srv/f").File("tmp/later").HardLink("bin/sudo", "bin/su").Finish());
+  MustApply(LayerBuilder()
+                .Entry(tmp)
+                .Entry(file)
+                .Entry(device)
+                .Entry(fifo)
+                .Entry(group)
+                .Entry(link)
+                .File("srv/f")
+                .File("tmp/later")
+                .HardLink("bin/sudo", "bin/su")
+                .Finish());
 
   struct stat stat = StatOf(Target("/bin/su"));
   EXPECT_EQ(stat.st_mode, S_IFREG | 04755u);
@@ -128,7 +150,8 @@ TEST_F(LayerApplyTest, EverythingIsMadeAsTheLayerSays) {
   EXPECT_EQ(stat.st_mtim.tv_sec, 1000000000) << "set after what came into it";
   stat = StatOf(Target("/srv"));
   EXPECT_EQ(stat.st_mode, S_IFDIR | 02750u);
-  EXPECT_EQ(StatOf(Target("/srv/f")).st_gid, 0u) << "the layer says root, whatever the directory hands down";
+  EXPECT_EQ(StatOf(Target("/srv/f")).st_gid, 0u)
+      << "the layer says root, whatever the directory hands down";
   stat = StatOf(Target("/lib"));
   EXPECT_TRUE(S_ISLNK(stat.st_mode));
   EXPECT_EQ(stat.st_uid, 3u);
@@ -139,7 +162,8 @@ TEST_F(LayerApplyTest, EverythingIsMadeAsTheLayerSays) {
 
 TEST_F(LayerApplyTest, ResultDescribesTheUncompressedStream) {
   const std::string layer = LayerBuilder().File("a").Directory("d").Finish();
-  for (const Compression compression : {Compression::kNone, Compression::kGzip, Compression::kZstd}) {
+  for (const Compression compression :
+       {Compression::kNone, Compression::kGzip, Compression::kZstd}) {
     std::string packed = layer;
     if (compression != Compression::kNone) {
       StringSink sink;
@@ -160,21 +184,37 @@ TEST_F(LayerApplyTest, DiffIdCoversWhatFollowsTheArchive) {
   // sha256 of 10240 zero bytes: an empty archive as GNU tar pads it.
   const absl::StatusOr<ApplyResult> result = Apply(std::string(10240, '\0'));
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->diff_id, "sha256:84ff92691f909a05b224e1c56abb4864f01b4f8e3c854e4bb4c7baf1d3f6d652");
+  EXPECT_EQ(result->diff_id,
+            "sha256:84ff92691f909a05b224e1c56abb4864f01b4f8e3c854e4bb4c7baf1d3f6d652");
   EXPECT_EQ(result->uncompressed_bytes, 10240);
 }
 
 TEST_F(LayerApplyTest, EmptyLayerIsALayer) {
   const absl::StatusOr<ApplyResult> result = Apply("");
   ASSERT_TRUE(result.ok()) << result.status();
-  EXPECT_EQ(result->diff_id, "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  EXPECT_EQ(result->diff_id,
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
 
 TEST_F(LayerApplyTest, LaterEntriesReplaceEarlierOnes) {
-  MustApply(LayerBuilder().File("file-to-dir").Directory("dir-to-file").File("dir-to-file/inside").Symlink("link-to-dir", "elsewhere")
-                .Directory("elsewhere").File("file").Directory("kept", 0700).File("kept/inside").Finish());
-  MustApply(LayerBuilder().Directory("file-to-dir").File("dir-to-file", "new").Directory("link-to-dir").File("link-to-dir/x")
-                .File("file", "second").Directory("kept", 0711).Finish());
+  MustApply(LayerBuilder()
+                .File("file-to-dir")
+                .Directory("dir-to-file")
+                .File("dir-to-file/inside")
+                .Symlink("link-to-dir", "elsewhere")
+                .Directory("elsewhere")
+                .File("file")
+                .Directory("kept", 0700)
+                .File("kept/inside")
+                .Finish());
+  MustApply(LayerBuilder()
+                .Directory("file-to-dir")
+                .File("dir-to-file", "new")
+                .Directory("link-to-dir")
+                .File("link-to-dir/x")
+                .File("file", "second")
+                .Directory("kept", 0711)
+                .Finish());
   EXPECT_TRUE(S_ISDIR(StatOf(Target("/file-to-dir")).st_mode));
   EXPECT_EQ(Read(Target("/dir-to-file")), "new");
   EXPECT_TRUE(S_ISDIR(StatOf(Target("/link-to-dir")).st_mode));
@@ -185,7 +225,13 @@ TEST_F(LayerApplyTest, LaterEntriesReplaceEarlierOnes) {
 }
 
 TEST_F(LayerApplyTest, SymlinkedParentsAreFollowedInsideOnly) {
-  MustApply(LayerBuilder().Directory("usr/lib").Symlink("lib", "/usr/lib").File("lib/a").Symlink("up", "../../../usr").File("up/b").Finish());
+  MustApply(LayerBuilder()
+                .Directory("usr/lib")
+                .Symlink("lib", "/usr/lib")
+                .File("lib/a")
+                .Symlink("up", "../../../usr")
+                .File("up/b")
+                .Finish());
   EXPECT_TRUE(Exists(Target("/usr/lib/a")));
   EXPECT_TRUE(Exists(Target("/usr/b")));
   EXPECT_TRUE(S_ISLNK(StatOf(Target("/lib")).st_mode));
@@ -198,14 +244,25 @@ TEST_F(LayerApplyTest, DanglingParentLinkLeadsToANewDirectory) {
 
 TEST_F(LayerApplyTest, WhiteoutsDelete) {
   MustApply(LayerBuilder().File("a").File("d/x").File("d/sub/y").File("e/z").Finish());
-  MustApply(LayerBuilder().File(".wh.a", "").File("d/.wh.sub", "").File(".wh.e", "").File(".wh.absent", "").Finish());
+  MustApply(LayerBuilder()
+                .File(".wh.a", "")
+                .File("d/.wh.sub", "")
+                .File(".wh.e", "")
+                .File(".wh.absent", "")
+                .Finish());
   EXPECT_EQ(DescribeTree(Target(), false).size(), 2u);
   EXPECT_TRUE(Exists(Target("/d/x")));
 }
 
 TEST_F(LayerApplyTest, WhiteoutSparesWhatTheSameLayerBrings) {
   MustApply(LayerBuilder().File("a", "old").File("d/old").Finish());
-  MustApply(LayerBuilder().File("a", "new").File(".wh.a", "").File("d/new").Directory("d").File(".wh.d", "").Finish());
+  MustApply(LayerBuilder()
+                .File("a", "new")
+                .File(".wh.a", "")
+                .File("d/new")
+                .Directory("d")
+                .File(".wh.d", "")
+                .Finish());
   EXPECT_EQ(Read(Target("/a")), "new");
   EXPECT_TRUE(Exists(Target("/d/new")));
   EXPECT_FALSE(Exists(Target("/d/old")));
@@ -229,7 +286,12 @@ TEST_F(LayerApplyTest, OpaqueHidesLowerChildrenWhicheverOrder) {
 }
 
 TEST_F(LayerApplyTest, AufsBookkeepingIsIgnored) {
-  MustApply(LayerBuilder().Directory(".wh..wh.plnk").File(".wh..wh.aufs").File(".wh..wh.plnk/123.456").File("a").Finish());
+  MustApply(LayerBuilder()
+                .Directory(".wh..wh.plnk")
+                .File(".wh..wh.aufs")
+                .File(".wh..wh.plnk/123.456")
+                .File("a")
+                .Finish());
   EXPECT_EQ(DescribeTree(Target()).size(), 1u);
 }
 
@@ -238,7 +300,10 @@ TEST_F(LayerApplyTest, OverlayAttributesOfTheLayerAreNotSet) {
   entry.path = "d/";
   entry.type = TarType::kDirectory;
   entry.mode = 0755;
-  entry.xattrs = {{"trusted.overlay.opaque", "y"}, {"user.overlay.opaque", "y"}, {"trusted.overlay.redirect", "/etc"}, {"user.ok", "1"}};
+  entry.xattrs = {{"trusted.overlay.opaque", "y"},
+                  {"user.overlay.opaque", "y"},
+                  {"trusted.overlay.redirect", "/etc"},
+                  {"user.ok", "1"}};
   MustApply(LayerBuilder().Entry(entry).Finish());
   char value[16];
   EXPECT_EQ(getxattr(Target("/d").c_str(), "trusted.overlay.opaque", value, sizeof(value)), -1);
@@ -251,7 +316,8 @@ TEST_F(LayerApplyTest, LongRunsOfZerosTakeNoSpace) {
   std::string content(8 << 20, '\0');
   content.replace(1000000, 5, "piece");
   content.replace(content.size() - 3, 3, "end");
-  MustApply(LayerBuilder().File("sparse", content).File("zeros", std::string(1 << 20, '\0')).Finish());
+  MustApply(
+      LayerBuilder().File("sparse", content).File("zeros", std::string(1 << 20, '\0')).Finish());
   EXPECT_TRUE(ReadFile(Target("/sparse"), 64 << 20).value() == content);
   EXPECT_LT(StatOf(Target("/sparse")).st_blocks * 512, 1 << 20);
   EXPECT_EQ(StatOf(Target("/zeros")).st_size, 1 << 20);
@@ -259,7 +325,8 @@ TEST_F(LayerApplyTest, LongRunsOfZerosTakeNoSpace) {
 }
 
 TEST_F(LayerApplyTest, PathsThatLeadOutAreRefusedByName) {
-  const absl::Status status = Apply(LayerBuilder().File("ok").File("a/../../outside").Finish()).status();
+  const absl::Status status =
+      Apply(LayerBuilder().File("ok").File("a/../../outside").Finish()).status();
   EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
   EXPECT_TRUE(absl::StrContains(status.message(), "layer entry 2 \"a/../../outside\"")) << status;
 }
@@ -293,31 +360,42 @@ TEST_F(LayerApplyTest, BadEntriesAreRefused) {
 TEST_F(LayerApplyTest, LimitsHold) {
   ApplyOptions options;
   options.limits.entries = 3;
-  EXPECT_EQ(Apply(LayerBuilder().File("a").File("b").File("c").File("d").Finish(), options).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(Apply(LayerBuilder().File("a").File("b").File("c").File("d").Finish(), options)
+                .status()
+                .code(),
+            StatusCode::kResourceExhausted);
   options = {};
   options.limits.uncompressed_bytes = 10000;
-  EXPECT_EQ(Apply(LayerBuilder().File("a", std::string(10000, 'a')).Finish(), options).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(
+      Apply(LayerBuilder().File("a", std::string(10000, 'a')).Finish(), options).status().code(),
+      StatusCode::kResourceExhausted);
   options = {};
   options.limits.file_bytes = 100;
-  EXPECT_EQ(Apply(LayerBuilder().File("a", std::string(101, 'a')).Finish(), options).status().code(), StatusCode::kResourceExhausted);
+  EXPECT_EQ(
+      Apply(LayerBuilder().File("a", std::string(101, 'a')).Finish(), options).status().code(),
+      StatusCode::kResourceExhausted);
   options = {};
   options.limits.path_depth = 5;
   EXPECT_TRUE(Apply(LayerBuilder().File("1/2/3/4/5").Finish(), options).ok());
-  EXPECT_EQ(Apply(LayerBuilder().File("1/2/3/4/5/6").Finish(), options).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(Apply(LayerBuilder().File("1/2/3/4/5/6").Finish(), options).status().code(),
+            StatusCode::kInvalidArgument);
 }
 
 TEST_F(LayerApplyTest, DamagedCompressionIsDataLoss) {
   StringSink sink;
   const std::unique_ptr<Compressor> compressor = OpenCompressor(sink, Compression::kGzip).value();
-  ASSERT_TRUE(compressor->Write(LayerBuilder().File("a", std::string(100000, 'x')).Finish()).ok() && compressor->Finish().ok());
-  EXPECT_EQ(Apply(sink.str().substr(0, sink.str().size() / 2)).status().code(), StatusCode::kDataLoss);
+  ASSERT_TRUE(compressor->Write(LayerBuilder().File("a", std::string(100000, 'x')).Finish()).ok() &&
+              compressor->Finish().ok());
+  EXPECT_EQ(Apply(sink.str().substr(0, sink.str().size() / 2)).status().code(),
+            StatusCode::kDataLoss);
 }
 
 TEST_F(LayerApplyTest, FullDiskIsSaidToBeFull) {
-  absl::StatusOr<ScopedMount> small =
-      ScopedMount::Create({{.type = "tmpfs", .source = "tmpfs", .options = {"size=256k"}}}, Target());
+  absl::StatusOr<ScopedMount> small = ScopedMount::Create(
+      {{.type = "tmpfs", .source = "tmpfs", .options = {"size=256k"}}}, Target());
   ASSERT_TRUE(small.ok()) << small.status();
-  const absl::Status status = Apply(LayerBuilder().File("a", std::string(1 << 20, 'x')).Finish()).status();
+  const absl::Status status =
+      Apply(LayerBuilder().File("a", std::string(1 << 20, 'x')).Finish()).status();
   EXPECT_EQ(status.code(), StatusCode::kResourceExhausted) << status;
   EXPECT_TRUE(absl::StrContains(status.message(), "\"a\"")) << status;
 }
@@ -327,7 +405,8 @@ TEST_F(LayerApplyTest, CancelEndsIt) {
   cancel.Cancel("enough");
   ApplyOptions options;
   options.cancel = &cancel;
-  EXPECT_EQ(Apply(LayerBuilder().File("a").Finish(), options).status().code(), StatusCode::kCancelled);
+  EXPECT_EQ(Apply(LayerBuilder().File("a").Finish(), options).status().code(),
+            StatusCode::kCancelled);
 }
 
 class FailingSource final : public ByteSource {
@@ -347,7 +426,8 @@ class FailingSource final : public ByteSource {
 };
 
 TEST_F(LayerApplyTest, ErrorOfTheSourceIsReturned) {
-  FailingSource source(LayerBuilder().File("a", std::string(3 << 20, 'x')).Finish().substr(0, 2 << 20));
+  FailingSource source(
+      LayerBuilder().File("a", std::string(3 << 20, 'x')).Finish().substr(0, 2 << 20));
   const absl::Status status = ApplyLayerToDirectory(source, Target(), {}).status();
   EXPECT_EQ(status.code(), StatusCode::kUnavailable) << status;
   EXPECT_TRUE(absl::StrContains(status.message(), "the network went away")) << status;
@@ -362,7 +442,8 @@ TEST_F(LayerApplyTest, HostSeesNoMountAndKeepsItsWorkingDirectory) {
   ASSERT_NE(getcwd(after, sizeof(after)), nullptr);
   EXPECT_STREQ(before, after);
   EXPECT_EQ(umask(mask), mask);
-  EXPECT_FALSE(absl::StrContains(ReadFile("/proc/self/mountinfo", 16 << 20).value(), directory_.path()));
+  EXPECT_FALSE(
+      absl::StrContains(ReadFile("/proc/self/mountinfo", 16 << 20).value(), directory_.path()));
 }
 
 TEST_F(LayerApplyTest, OverlayLayerTakesOverlaysOwnForm) {
@@ -370,14 +451,22 @@ TEST_F(LayerApplyTest, OverlayLayerTakesOverlaysOwnForm) {
   ASSERT_TRUE(WriteFile(directory_.Join("lower/a"), "a").ok());
   ASSERT_TRUE(WriteFile(directory_.Join("lower/d/old"), "x").ok());
   ASSERT_TRUE(WriteFile(directory_.Join("lower/replaced"), "x").ok());
-  const absl::StatusOr<ApplyResult> result = ApplyToOverlay(
-      LayerBuilder().File(".wh.a", "").Directory("d").File("d/.wh..wh..opq", "").File("d/new").Directory("replaced").File("replaced/in").Finish());
+  const absl::StatusOr<ApplyResult> result = ApplyToOverlay(LayerBuilder()
+                                                                .File(".wh.a", "")
+                                                                .Directory("d")
+                                                                .File("d/.wh..wh..opq", "")
+                                                                .File("d/new")
+                                                                .Directory("replaced")
+                                                                .File("replaced/in")
+                                                                .Finish());
   ASSERT_TRUE(result.ok()) << result.status();
   const struct stat whiteout = StatOf(directory_.Join("upper/a"));
   EXPECT_TRUE(S_ISCHR(whiteout.st_mode));
   EXPECT_EQ(whiteout.st_rdev, 0u);
   char value[4];
-  EXPECT_EQ(getxattr(directory_.Join("upper/d").c_str(), "trusted.overlay.opaque", value, sizeof(value)), 1);
+  EXPECT_EQ(
+      getxattr(directory_.Join("upper/d").c_str(), "trusted.overlay.opaque", value, sizeof(value)),
+      1);
   std::vector<std::string> paths;
   for (const std::string& line : Merged()) paths.push_back(line.substr(0, line.find(' ')));
   EXPECT_EQ(paths, (std::vector<std::string>{"d", "d/new", "replaced", "replaced/in"}));
@@ -402,7 +491,8 @@ TEST_F(LayerApplyTest, ImpliedDirectoriesLookAsBelow) {
   ASSERT_EQ(chmod(directory_.Join("lower/var/tmp").c_str(), 01777), 0);
   ASSERT_EQ(chown(directory_.Join("lower/var").c_str(), 5, 6), 0);
   ASSERT_TRUE(ApplyToOverlay(LayerBuilder().File("var/tmp/f").Finish()).ok());
-  const absl::StatusOr<ScopedMount> mounted = ScopedMount::Create({Overlay()}, directory_.Join("merged"));
+  const absl::StatusOr<ScopedMount> mounted =
+      ScopedMount::Create({Overlay()}, directory_.Join("merged"));
   ASSERT_TRUE(mounted.ok());
   EXPECT_EQ(StatOf(directory_.Join("merged/var/tmp")).st_mode & 07777, 01777u);
   EXPECT_EQ(StatOf(directory_.Join("merged/var")).st_uid, 5u);
@@ -411,14 +501,18 @@ TEST_F(LayerApplyTest, ImpliedDirectoriesLookAsBelow) {
 TEST_F(LayerApplyTest, HardLinkToAFileBelowBringsItUp) {
   ASSERT_TRUE(MakeDirectories(directory_.Join("lower/bin")).ok());
   ASSERT_TRUE(WriteFile(directory_.Join("lower/bin/a"), "content", 0750).ok());
-  const absl::StatusOr<ApplyResult> result = ApplyToOverlay(LayerBuilder().HardLink("b", "bin/a").HardLink("c", "bin/a").Finish());
+  const absl::StatusOr<ApplyResult> result =
+      ApplyToOverlay(LayerBuilder().HardLink("b", "bin/a").HardLink("c", "bin/a").Finish());
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_TRUE(result->deferred.empty());
-  const absl::StatusOr<ScopedMount> mounted = ScopedMount::Create({Overlay()}, directory_.Join("merged"));
+  const absl::StatusOr<ScopedMount> mounted =
+      ScopedMount::Create({Overlay()}, directory_.Join("merged"));
   ASSERT_TRUE(mounted.ok());
   EXPECT_EQ(Read(directory_.Join("merged/b")), "content");
-  EXPECT_EQ(StatOf(directory_.Join("merged/b")).st_ino, StatOf(directory_.Join("merged/bin/a")).st_ino);
-  EXPECT_EQ(StatOf(directory_.Join("merged/c")).st_ino, StatOf(directory_.Join("merged/bin/a")).st_ino);
+  EXPECT_EQ(StatOf(directory_.Join("merged/b")).st_ino,
+            StatOf(directory_.Join("merged/bin/a")).st_ino);
+  EXPECT_EQ(StatOf(directory_.Join("merged/c")).st_ino,
+            StatOf(directory_.Join("merged/bin/a")).st_ino);
   EXPECT_EQ(StatOf(directory_.Join("merged/b")).st_mode & 07777, 0750u);
 }
 
@@ -428,26 +522,32 @@ TEST_F(LayerApplyTest, DetachedLayerIsCompletedOnItsParent) {
   ASSERT_TRUE(MakeDirectories(directory_.Join("lower/var/tmp")).ok());
   ASSERT_EQ(chmod(directory_.Join("lower/var/tmp").c_str(), 01777), 0);
   ASSERT_TRUE(WriteFile(directory_.Join("lower/file"), "below").ok());
-  const std::vector<Mount> mounts = {{.type = "bind", .source = layer_directory, .options = {"rw", "rbind"}}};
-  StringSource source(LayerBuilder().File("var/tmp/f").HardLink("linked", "file").File(".wh.gone", "").Finish());
+  const std::vector<Mount> mounts = {
+      {.type = "bind", .source = layer_directory, .options = {"rw", "rbind"}}};
+  StringSource source(
+      LayerBuilder().File("var/tmp/f").HardLink("linked", "file").File(".wh.gone", "").Finish());
   const absl::StatusOr<ApplyResult> result = ApplyLayer(source, mounts, {});
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->deferred.implied_directories, (std::vector<std::string>{"var", "var/tmp"}));
   ASSERT_EQ(result->deferred.links.size(), 1u);
-  EXPECT_TRUE(S_ISCHR(StatOf(layer_directory + "/gone").st_mode)) << "a layer of an overlay snapshot keeps its whiteouts";
+  EXPECT_TRUE(S_ISCHR(StatOf(layer_directory + "/gone").st_mode))
+      << "a layer of an overlay snapshot keeps its whiteouts";
 
-  const std::vector<Mount> parent = {{.type = "bind", .source = directory_.Join("lower"), .options = {"ro", "rbind"}}};
+  const std::vector<Mount> parent = {
+      {.type = "bind", .source = directory_.Join("lower"), .options = {"ro", "rbind"}}};
   const absl::Status completed = CompleteLayer(result->deferred, mounts, parent);
   ASSERT_TRUE(completed.ok()) << completed;
   EXPECT_EQ(StatOf(layer_directory + "/var/tmp").st_mode & 07777, 01777u);
   EXPECT_EQ(Read(layer_directory + "/linked"), "below");
-  EXPECT_EQ(CompleteLayer(result->deferred, mounts, {}).code(), StatusCode::kInvalidArgument) << "nothing to link to";
+  EXPECT_EQ(CompleteLayer(result->deferred, mounts, {}).code(), StatusCode::kInvalidArgument)
+      << "nothing to link to";
 }
 
 TEST_F(LayerApplyTest, OpaqueRootHidesAllBelow) {
   ASSERT_TRUE(MakeDirectories(directory_.Join("lower/kept/old")).ok());
   ASSERT_TRUE(WriteFile(directory_.Join("lower/file"), "x").ok());
-  ASSERT_TRUE(ApplyToOverlay(LayerBuilder().File(".wh..wh..opq", "").File("kept/new").Finish()).ok());
+  ASSERT_TRUE(
+      ApplyToOverlay(LayerBuilder().File(".wh..wh..opq", "").File("kept/new").Finish()).ok());
   std::vector<std::string> paths;
   for (const std::string& line : Merged()) paths.push_back(line.substr(0, line.find(' ')));
   EXPECT_EQ(paths, (std::vector<std::string>{"kept", "kept/new"}));
@@ -455,10 +555,17 @@ TEST_F(LayerApplyTest, OpaqueRootHidesAllBelow) {
 
 TEST_F(LayerApplyTest, ReadOnlyMountsAreRefused) {
   StringSource source("");
-  EXPECT_EQ(ApplyLayer(source, {{.type = "bind", .source = Target(), .options = {"ro", "rbind"}}}, {}).status().code(),
-            StatusCode::kFailedPrecondition);
-  EXPECT_EQ(ApplyLayer(source, {{.type = "overlay", .source = "overlay", .options = {"lowerdir=/a:/b"}}}, {}).status().code(),
-            StatusCode::kFailedPrecondition);
+  EXPECT_EQ(
+      ApplyLayer(source, {{.type = "bind", .source = Target(), .options = {"ro", "rbind"}}}, {})
+          .status()
+          .code(),
+      StatusCode::kFailedPrecondition);
+  EXPECT_EQ(
+      ApplyLayer(source, {{.type = "overlay", .source = "overlay", .options = {"lowerdir=/a:/b"}}},
+                 {})
+          .status()
+          .code(),
+      StatusCode::kFailedPrecondition);
   EXPECT_EQ(ApplyLayer(source, {}, {}).status().code(), StatusCode::kInvalidArgument);
 }
 

@@ -1,7 +1,9 @@
-// How fast layers are unpacked: bazel run -c opt //snapshotter:layer_benchmark -- [DIRECTORY] [LAYER.tar[.gz|.zst] ...]
+// How fast layers are unpacked: bazel run -c opt //snapshotter:layer_benchmark -- [DIRECTORY]
+// [LAYER.tar[.gz|.zst] ...]
 //
-// Without layers it makes its own: one of many small files, one of few large ones. DIRECTORY (default /dev/shm) decides
-// which file system is measured. Prints the fastest and the median of several rounds.
+// Without layers it makes its own: one of many small files, one of few large ones. DIRECTORY
+// (default /dev/shm) decides which file system is measured. Prints the fastest and the median of
+// several rounds.
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -15,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+
 #include "base/byte_stream.h"
 #include "base/compression.h"
 #include "base/file.h"
@@ -67,7 +70,9 @@ std::string Compressed(const std::string& plain, Compression compression) {
 double CpuSeconds() {
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  const auto seconds = [](const timeval& time) { return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6; };
+  const auto seconds = [](const timeval& time) {
+    return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_usec) / 1e6;
+  };
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
@@ -84,7 +89,8 @@ void Measure(const std::string& name, const std::string& layer, const std::strin
     StringSource source(layer);
     const double cpu_before = CpuSeconds();
     const absl::Time start = absl::Now();
-    absl::StatusOr<ApplyResult> applied = ApplyLayerToDirectory(source, target, {.whiteouts = Whiteouts::kOverlay});
+    absl::StatusOr<ApplyResult> applied =
+        ApplyLayerToDirectory(source, target, {.whiteouts = Whiteouts::kOverlay});
     times.push_back(absl::ToDoubleSeconds(absl::Now() - start));
     cpu = CpuSeconds() - cpu_before;
     if (!applied.ok()) {
@@ -96,8 +102,9 @@ void Measure(const std::string& name, const std::string& layer, const std::strin
   }
   std::sort(times.begin(), times.end());
   const double megabytes = static_cast<double>(result.uncompressed_bytes) / 1e6;
-  printf("%-28s %8.1f MB %8lld entries   best %7.3f s %7.0f MB/s   median %7.3f s   cpu %6.3f s\n", name.c_str(), megabytes,
-         static_cast<long long>(result.entries), times.front(), megabytes / times.front(), times[times.size() / 2], cpu);
+  printf("%-28s %8.1f MB %8lld entries   best %7.3f s %7.0f MB/s   median %7.3f s   cpu %6.3f s\n",
+         name.c_str(), megabytes, static_cast<long long>(result.entries), times.front(),
+         megabytes / times.front(), times[times.size() / 2], cpu);
   fflush(stdout);
 }
 
@@ -118,10 +125,13 @@ int Main(int argc, char** argv) {
   const std::string large = MakeLayer(2, 8, 24 << 20);
   const std::string empty = MakeLayer(1, 1, 1);
   Measure("one file", empty, directory);
-  for (const Compression compression : {Compression::kNone, Compression::kGzip, Compression::kZstd}) {
+  for (const Compression compression :
+       {Compression::kNone, Compression::kGzip, Compression::kZstd}) {
     const std::string kind(CompressionName(compression));
-    Measure("small files, " + kind, compression == Compression::kNone ? small : Compressed(small, compression), directory);
-    Measure("large files, " + kind, compression == Compression::kNone ? large : Compressed(large, compression), directory);
+    Measure("small files, " + kind,
+            compression == Compression::kNone ? small : Compressed(small, compression), directory);
+    Measure("large files, " + kind,
+            compression == Compression::kNone ? large : Compressed(large, compression), directory);
   }
   return 0;
 }

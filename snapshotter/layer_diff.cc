@@ -24,6 +24,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
 #include "base/cancel_token.h"
 #include "base/errno_status.h"
 #include "base/status_macros.h"
@@ -62,7 +63,8 @@ std::string Join(absl::string_view directory, absl::string_view name) {
 
 absl::StatusOr<std::vector<std::string>> SortedNames(int directory, absl::string_view path) {
   UniqueFd again(openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  std::unique_ptr<DIR, int (*)(DIR*)> stream(again.valid() ? fdopendir(again.get()) : nullptr, &closedir);
+  std::unique_ptr<DIR, int (*)(DIR*)> stream(again.valid() ? fdopendir(again.get()) : nullptr,
+                                             &closedir);
   if (stream == nullptr) return Failed(path, "read directory");
   (void)again.release();
   std::vector<std::string> names;
@@ -76,8 +78,10 @@ absl::StatusOr<std::vector<std::string>> SortedNames(int directory, absl::string
   return names;
 }
 
-// Of the file itself, never of what a symlink points to. The working directory is not used: it belongs to the process.
-absl::Status ReadXattrs(int directory, const std::string& name, const std::string& path, Xattrs& xattrs) {
+// Of the file itself, never of what a symlink points to. The working directory is not used: it
+// belongs to the process.
+absl::Status ReadXattrs(int directory, const std::string& name, const std::string& path,
+                        Xattrs& xattrs) {
   xattrs.clear();
   const std::string file = absl::StrCat("/proc/self/fd/", directory, "/", name);
   char first[1024];
@@ -93,11 +97,13 @@ absl::Status ReadXattrs(int directory, const std::string& name, const std::strin
     if (errno == EOPNOTSUPP || errno == ENOENT) return absl::OkStatus();
     return Failed(path, "list attributes");
   }
-  for (const absl::string_view key : absl::StrSplit(absl::string_view(names, static_cast<size_t>(size)), '\0', absl::SkipEmpty())) {
+  for (const absl::string_view key : absl::StrSplit(
+           absl::string_view(names, static_cast<size_t>(size)), '\0', absl::SkipEmpty())) {
     const std::string key_text(key);
     std::string value(256, '\0');
     ssize_t length;
-    while ((length = lgetxattr(file.c_str(), key_text.c_str(), value.data(), value.size())) < 0 && errno == ERANGE && value.size() < 65536) {
+    while ((length = lgetxattr(file.c_str(), key_text.c_str(), value.data(), value.size())) < 0 &&
+           errno == ERANGE && value.size() < 65536) {
       value.resize(value.size() * 16);
     }
     if (length < 0) {
@@ -112,35 +118,41 @@ absl::Status ReadXattrs(int directory, const std::string& name, const std::strin
 
 // What this machine adds on its own account is no part of an image.
 bool BelongsInLayer(absl::string_view xattr) {
-  return !absl::StartsWith(xattr, "trusted.overlay.") && !absl::StartsWith(xattr, "user.overlay.") &&
-         xattr != "security.selinux" && xattr != "security.ima" && xattr != "security.evm";
+  return !absl::StartsWith(xattr, "trusted.overlay.") &&
+         !absl::StartsWith(xattr, "user.overlay.") && xattr != "security.selinux" &&
+         xattr != "security.ima" && xattr != "security.evm";
 }
 
 // Receives changes in order. `directory` and `name` reach the changed entry; absent for deletions.
 class ChangeSink {
  public:
   virtual ~ChangeSink() = default;
-  virtual absl::Status Changed(ChangeKind kind, const std::string& path, int directory, const std::string& name,
-                               const struct stat& stat, const Xattrs& xattrs) = 0;
+  virtual absl::Status Changed(ChangeKind kind, const std::string& path, int directory,
+                               const std::string& name, const struct stat& stat,
+                               const Xattrs& xattrs) = 0;
   virtual absl::Status Deleted(const std::string& path) = 0;
   // All that is below this directory is hidden; only if WantsEachDeletion() is false.
   virtual absl::Status Opaque(const std::string& path) = 0;
   virtual bool WantsEachDeletion() const = 0;
   // A file with several names that did not change.
-  virtual absl::Status Unchanged(const std::string& path, int directory, const std::string& name, const struct stat& stat,
-                                 const Xattrs& xattrs) = 0;
+  virtual absl::Status Unchanged(const std::string& path, int directory, const std::string& name,
+                                 const struct stat& stat, const Xattrs& xattrs) = 0;
 };
 
 class ListingSink final : public ChangeSink {
  public:
   explicit ListingSink(const std::function<absl::Status(const Change&)>& visit) : visit_(visit) {}
-  absl::Status Changed(ChangeKind kind, const std::string& path, int, const std::string&, const struct stat&, const Xattrs&) override {
+  absl::Status Changed(ChangeKind kind, const std::string& path, int, const std::string&,
+                       const struct stat&, const Xattrs&) override {
     return visit_({kind, "/" + path});
   }
-  absl::Status Deleted(const std::string& path) override { return visit_({ChangeKind::kDeleted, "/" + path}); }
+  absl::Status Deleted(const std::string& path) override {
+    return visit_({ChangeKind::kDeleted, "/" + path});
+  }
   absl::Status Opaque(const std::string&) override { return absl::OkStatus(); }
   bool WantsEachDeletion() const override { return true; }
-  absl::Status Unchanged(const std::string&, int, const std::string&, const struct stat&, const Xattrs&) override {
+  absl::Status Unchanged(const std::string&, int, const std::string&, const struct stat&,
+                         const Xattrs&) override {
     return absl::OkStatus();
   }
 
@@ -189,12 +201,14 @@ class BufferingSink final : public ByteSink {
 
 class TarSink final : public ChangeSink {
  public:
-  TarSink(ByteSink& sink, const DiffOptions& options) : tar_(sink), options_(options), buffer_(std::make_unique<char[]>(kBufferBytes)) {
-    if (options.source_date_epoch.has_value()) latest_ = absl::ToUnixSeconds(*options.source_date_epoch);
+  TarSink(ByteSink& sink, const DiffOptions& options)
+      : tar_(sink), options_(options), buffer_(std::make_unique<char[]>(kBufferBytes)) {
+    if (options.source_date_epoch.has_value())
+      latest_ = absl::ToUnixSeconds(*options.source_date_epoch);
   }
 
-  absl::Status Changed(ChangeKind, const std::string& path, int directory, const std::string& name, const struct stat& stat,
-                       const Xattrs& xattrs) override {
+  absl::Status Changed(ChangeKind, const std::string& path, int directory, const std::string& name,
+                       const struct stat& stat, const Xattrs& xattrs) override {
     if (S_ISSOCK(stat.st_mode)) return absl::OkStatus();  // has no form in an archive
     TarEntry entry;
     entry.path = path;
@@ -208,7 +222,8 @@ class TarSink final : public ChangeSink {
         // A new name for a file of the older tree: that file comes along, so that both stay one.
         const std::string unchanged_path = std::move(unchanged->second);
         unchanged_.erase(unchanged);
-        GANTRY_RETURN_IF_ERROR(Changed(ChangeKind::kModified, unchanged_path, directory, name, stat, xattrs));
+        GANTRY_RETURN_IF_ERROR(
+            Changed(ChangeKind::kModified, unchanged_path, directory, name, stat, xattrs));
       }
       const auto [first, fresh] = written_.try_emplace(IdOf(stat), path);
       if (!fresh) {
@@ -253,14 +268,17 @@ class TarSink final : public ChangeSink {
   absl::Status Deleted(const std::string& path) override {
     return WriteMarker(Join(ParentOf(path), absl::StrCat(kWhiteoutPrefix, BaseOf(path))));
   }
-  absl::Status Opaque(const std::string& path) override { return WriteMarker(Join(path, kOpaqueMarker)); }
+  absl::Status Opaque(const std::string& path) override {
+    return WriteMarker(Join(path, kOpaqueMarker));
+  }
   bool WantsEachDeletion() const override { return false; }
 
-  absl::Status Unchanged(const std::string& path, int directory, const std::string& name, const struct stat& stat,
-                         const Xattrs& xattrs) override {
+  absl::Status Unchanged(const std::string& path, int directory, const std::string& name,
+                         const struct stat& stat, const Xattrs& xattrs) override {
     if (S_ISDIR(stat.st_mode) || stat.st_nlink < 2) return absl::OkStatus();
     // Another name of it is in the layer already.
-    if (written_.count(IdOf(stat)) > 0) return Changed(ChangeKind::kModified, path, directory, name, stat, xattrs);
+    if (written_.count(IdOf(stat)) > 0)
+      return Changed(ChangeKind::kModified, path, directory, name, stat, xattrs);
     unchanged_.try_emplace(IdOf(stat), path);
     return absl::OkStatus();
   }
@@ -276,21 +294,27 @@ class TarSink final : public ChangeSink {
 
   absl::Status WriteContent(const TarEntry& entry, int directory, const std::string& name) {
     // Not blocking, for what became a FIFO since.
-    const UniqueFd fd(openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    const UniqueFd fd(
+        openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!fd.valid()) return Failed(entry.path, "open");
     struct stat now;
-    if (fstat(fd.get(), &now) != 0 || !S_ISREG(now.st_mode)) return Failed(entry.path, "changed while it was read");
+    if (fstat(fd.get(), &now) != 0 || !S_ISREG(now.st_mode))
+      return Failed(entry.path, "changed while it was read");
     GANTRY_RETURN_IF_ERROR(tar_.WriteEntry(entry));
     int64_t left = entry.size_bytes;
     while (left > 0) {
       if (options_.cancel != nullptr) GANTRY_RETURN_IF_ERROR(options_.cancel->Check());
-      const ssize_t n = read(fd.get(), buffer_.get(), static_cast<size_t>(std::min<int64_t>(left, kBufferBytes)));
+      const ssize_t n =
+          read(fd.get(), buffer_.get(), static_cast<size_t>(std::min<int64_t>(left, kBufferBytes)));
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return Failed(entry.path, "read");
       if (n == 0) {
-        return absl::UnavailableError(absl::StrCat("diff: ", absl::CHexEscape(entry.path), ": became shorter while it was read; pause the container"));
+        return absl::UnavailableError(
+            absl::StrCat("diff: ", absl::CHexEscape(entry.path),
+                         ": became shorter while it was read; pause the container"));
       }
-      GANTRY_RETURN_IF_ERROR(tar_.WriteData(absl::string_view(buffer_.get(), static_cast<size_t>(n))));
+      GANTRY_RETURN_IF_ERROR(
+          tar_.WriteData(absl::string_view(buffer_.get(), static_cast<size_t>(n))));
       left -= n;
     }
     return absl::OkStatus();
@@ -312,7 +336,8 @@ struct Walk {
   absl::Status Step(absl::string_view path, int depth) const {
     if (cancel != nullptr) GANTRY_RETURN_IF_ERROR(cancel->Check());
     if (depth > kMaxDepth) {
-      return absl::ResourceExhaustedError(absl::StrCat("diff: ", absl::CHexEscape(path), ": nested more than ", kMaxDepth, " deep"));
+      return absl::ResourceExhaustedError(absl::StrCat("diff: ", absl::CHexEscape(path),
+                                                       ": nested more than ", kMaxDepth, " deep"));
     }
     return absl::OkStatus();
   }
@@ -321,7 +346,8 @@ struct Walk {
 // Reads the changes off an overlay's upper directory.
 class UpperWalk {
  public:
-  UpperWalk(const Walk& walk, const std::vector<std::string>& lowers) : walk_(walk), lowers_(lowers) {}
+  UpperWalk(const Walk& walk, const std::vector<std::string>& lowers)
+      : walk_(walk), lowers_(lowers) {}
 
   absl::Status Run(int directory, const std::string& path, bool hides_lower, int depth) {
     GANTRY_RETURN_IF_ERROR(walk_.Step(path, depth));
@@ -350,26 +376,32 @@ class UpperWalk {
       }
       Xattrs xattrs;
       GANTRY_RETURN_IF_ERROR(ReadXattrs(directory, name, child, xattrs));
-      for (const char* key : {"trusted.overlay.redirect", "user.overlay.redirect", "trusted.overlay.metacopy", "user.overlay.metacopy"}) {
+      for (const char* key : {"trusted.overlay.redirect", "user.overlay.redirect",
+                              "trusted.overlay.metacopy", "user.overlay.metacopy"}) {
         if (xattrs.count(key) > 0) {
           return absl::FailedPreconditionError(absl::StrCat(
               "diff: ", absl::CHexEscape(child), ": overlayfs keeps part of it elsewhere (", key,
-              "), although its redirect_dir and metacopy are off now; turn them on to read this snapshot"));
+              "), although its redirect_dir and metacopy are off now; turn them on to read this "
+              "snapshot"));
         }
       }
-      const bool opaque = xattrs.count("trusted.overlay.opaque") > 0 || xattrs.count("user.overlay.opaque") > 0;
+      const bool opaque =
+          xattrs.count("trusted.overlay.opaque") > 0 || xattrs.count("user.overlay.opaque") > 0;
       bool below = false;
       bool directory_below = false;
       if (walk_.sink.WantsEachDeletion() || opaque) {
-        GANTRY_ASSIGN_OR_RETURN(const std::optional<FoundEntry> found, FindInLayers(lowers_, child));
+        GANTRY_ASSIGN_OR_RETURN(const std::optional<FoundEntry> found,
+                                FindInLayers(lowers_, child));
         below = found.has_value();
         directory_below = below && S_ISDIR(found->mode);
       }
-      GANTRY_RETURN_IF_ERROR(walk_.sink.Changed(below ? ChangeKind::kModified : ChangeKind::kAdded, child, directory, name, stat, xattrs));
+      GANTRY_RETURN_IF_ERROR(walk_.sink.Changed(below ? ChangeKind::kModified : ChangeKind::kAdded,
+                                                child, directory, name, stat, xattrs));
       if (!S_ISDIR(stat.st_mode)) continue;
       // overlayfs marks new directories opaque too, only to save itself a look.
       const bool hides = opaque && directory_below;
-      if (hides && !walk_.sink.WantsEachDeletion()) GANTRY_RETURN_IF_ERROR(walk_.sink.Opaque(child));
+      if (hides && !walk_.sink.WantsEachDeletion())
+        GANTRY_RETURN_IF_ERROR(walk_.sink.Opaque(child));
       const UniqueFd fd(openat(directory, name.c_str(), kOpenDirectory));
       if (!fd.valid()) {
         if (errno == ENOENT) continue;
@@ -393,7 +425,8 @@ class UpperWalk {
     }
     std::set<std::string> shown;
     for (const std::string& name : candidates) {
-      GANTRY_ASSIGN_OR_RETURN(const std::optional<FoundEntry> found, FindInLayers(lowers_, Join(path, name)));
+      GANTRY_ASSIGN_OR_RETURN(const std::optional<FoundEntry> found,
+                              FindInLayers(lowers_, Join(path, name)));
       if (found.has_value()) shown.insert(name);
     }
     return shown;
@@ -408,8 +441,10 @@ class SideBySide {
  public:
   explicit SideBySide(const Walk& walk) : walk_(walk) {}
 
-  // `older` is -1 where there is none. `announce` reports the directory itself before the first change in it.
-  absl::Status Run(int older, int newer, const std::string& path, const std::function<absl::Status()>& announce, int depth) {
+  // `older` is -1 where there is none. `announce` reports the directory itself before the first
+  // change in it.
+  absl::Status Run(int older, int newer, const std::string& path,
+                   const std::function<absl::Status()>& announce, int depth) {
     GANTRY_RETURN_IF_ERROR(walk_.Step(path, depth));
     std::vector<std::string> old_names;
     if (older >= 0) {
@@ -444,11 +479,13 @@ class SideBySide {
     Xattrs xattrs;
     GANTRY_RETURN_IF_ERROR(ReadXattrs(newer, name, child, xattrs));
     struct stat before = {};
-    if (older >= 0 && fstatat(older, name.c_str(), &before, AT_SYMLINK_NOFOLLOW) != 0) return Failed(child, "stat before");
+    if (older >= 0 && fstatat(older, name.c_str(), &before, AT_SYMLINK_NOFOLLOW) != 0)
+      return Failed(child, "stat before");
     const bool same_type = older >= 0 && (now.st_mode & S_IFMT) == (before.st_mode & S_IFMT);
     bool changed = !same_type;
     if (same_type) {
-      GANTRY_ASSIGN_OR_RETURN(const bool same, Same(older, newer, name, child, before, now, xattrs));
+      GANTRY_ASSIGN_OR_RETURN(const bool same,
+                              Same(older, newer, name, child, before, now, xattrs));
       changed = !same;
     }
     const ChangeKind kind = older >= 0 ? ChangeKind::kModified : ChangeKind::kAdded;
@@ -471,17 +508,21 @@ class SideBySide {
       old_fd.reset(openat(older, name.c_str(), kOpenDirectory));
       if (!old_fd.valid()) return Failed(child, "open before");
     }
-    return Run(old_fd.get(), new_fd.get(), child, [&]() -> absl::Status {
-      if (reported) return absl::OkStatus();
-      reported = true;
-      return report();
-    }, depth + 1);
+    return Run(
+        old_fd.get(), new_fd.get(), child,
+        [&]() -> absl::Status {
+          if (reported) return absl::OkStatus();
+          reported = true;
+          return report();
+        },
+        depth + 1);
   }
 
-  absl::StatusOr<bool> Same(int older, int newer, const std::string& name, const std::string& path, const struct stat& before,
-                            const struct stat& now, const Xattrs& xattrs) {
-    if (before.st_mode != now.st_mode || before.st_uid != now.st_uid || before.st_gid != now.st_gid ||
-        before.st_rdev != now.st_rdev) {
+  absl::StatusOr<bool> Same(int older, int newer, const std::string& name, const std::string& path,
+                            const struct stat& before, const struct stat& now,
+                            const Xattrs& xattrs) {
+    if (before.st_mode != now.st_mode || before.st_uid != now.st_uid ||
+        before.st_gid != now.st_gid || before.st_rdev != now.st_rdev) {
       return false;
     }
     Xattrs xattrs_before;
@@ -494,7 +535,8 @@ class SideBySide {
       return kept;
     };
     if (own(xattrs_before) != own(xattrs)) return false;
-    const bool same_time = before.st_mtim.tv_sec == now.st_mtim.tv_sec && before.st_mtim.tv_nsec == now.st_mtim.tv_nsec;
+    const bool same_time = before.st_mtim.tv_sec == now.st_mtim.tv_sec &&
+                           before.st_mtim.tv_nsec == now.st_mtim.tv_nsec;
     if (S_ISLNK(now.st_mode)) {
       char a[4096], b[4096];
       const ssize_t na = readlinkat(older, name.c_str(), a, sizeof(a));
@@ -505,10 +547,12 @@ class SideBySide {
     if (!S_ISREG(now.st_mode)) return true;
     if (before.st_size != now.st_size) return false;
     // A whole second may have been set by hand, or by the layer; only the bytes tell then.
-    return now.st_mtim.tv_nsec != 0 ? absl::StatusOr<bool>(true) : SameContent(older, newer, name, path);
+    return now.st_mtim.tv_nsec != 0 ? absl::StatusOr<bool>(true)
+                                    : SameContent(older, newer, name, path);
   }
 
-  absl::StatusOr<bool> SameContent(int older, int newer, const std::string& name, const std::string& path) {
+  absl::StatusOr<bool> SameContent(int older, int newer, const std::string& name,
+                                   const std::string& path) {
     if (buffer_ == nullptr) buffer_ = std::make_unique<char[]>(2 * kBufferBytes);
     const UniqueFd a(openat(older, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     const UniqueFd b(openat(newer, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
@@ -518,7 +562,9 @@ class SideBySide {
       const ssize_t na = pread(a.get(), buffer_.get(), kBufferBytes, offset);
       const ssize_t nb = pread(b.get(), buffer_.get() + kBufferBytes, kBufferBytes, offset);
       if (na < 0 || nb < 0) return Failed(path, "read");
-      if (na != nb || memcmp(buffer_.get(), buffer_.get() + kBufferBytes, static_cast<size_t>(na)) != 0) return false;
+      if (na != nb ||
+          memcmp(buffer_.get(), buffer_.get() + kBufferBytes, static_cast<size_t>(na)) != 0)
+        return false;
       if (na == 0) return true;
       offset += na;
     }
@@ -529,10 +575,12 @@ class SideBySide {
 };
 
 // Mounts in a namespace of its own and compares.
-absl::Status CompareMounted(absl::Span<const Mount> older, absl::Span<const Mount> newer, const Walk& walk) {
+absl::Status CompareMounted(absl::Span<const Mount> older, absl::Span<const Mount> newer,
+                            const Walk& walk) {
   const char* base = getenv("TMPDIR");
   std::string directory = absl::StrCat(base == nullptr ? "/tmp" : base, "/gantry-diff-XXXXXX");
-  if (mkdtemp(directory.data()) == nullptr) return gantry::ErrnoToStatus(errno, absl::StrCat("make ", directory));
+  if (mkdtemp(directory.data()) == nullptr)
+    return gantry::ErrnoToStatus(errno, absl::StrCat("make ", directory));
   const std::string old_root = directory + "/old";
   const std::string new_root = directory + "/new";
   const absl::Cleanup remove = [&] {
@@ -553,7 +601,8 @@ absl::Status CompareMounted(absl::Span<const Mount> older, absl::Span<const Moun
     GANTRY_RETURN_IF_ERROR(MountAll(newer, new_root));
     const UniqueFd new_fd(open(new_root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!new_fd.valid()) return Failed("", "open the newer tree");
-    return SideBySide(walk).Run(old_fd.get(), new_fd.get(), "", [] { return absl::OkStatus(); }, 0);
+    return SideBySide(walk).Run(
+        old_fd.get(), new_fd.get(), "", [] { return absl::OkStatus(); }, 0);
   });
 }
 
@@ -568,7 +617,8 @@ std::string UpperOf(absl::Span<const Mount> older, absl::Span<const Mount> newer
 // With these on, an upper directory names data that lies elsewhere.
 bool KernelMovesDirectories() {
   for (const char* parameter : {"redirect_dir", "metacopy"}) {
-    const UniqueFd fd(open(absl::StrCat("/sys/module/overlay/parameters/", parameter).c_str(), O_RDONLY | O_CLOEXEC));
+    const UniqueFd fd(open(absl::StrCat("/sys/module/overlay/parameters/", parameter).c_str(),
+                           O_RDONLY | O_CLOEXEC));
     char value = 'N';
     if (fd.valid() && read(fd.get(), &value, 1) == 1 && value == 'Y') return true;
   }
@@ -584,9 +634,11 @@ bool AsksForMoves(absl::Span<const Mount> mounts) {
   return false;
 }
 
-absl::Status FindChanges(absl::Span<const Mount> older, absl::Span<const Mount> newer, ChangeSink& sink, CancelToken* cancel) {
+absl::Status FindChanges(absl::Span<const Mount> older, absl::Span<const Mount> newer,
+                         ChangeSink& sink, CancelToken* cancel) {
   const Walk walk{sink, cancel};
-  const std::string upper = KernelMovesDirectories() || AsksForMoves(newer) ? std::string() : UpperOf(older, newer);
+  const std::string upper =
+      KernelMovesDirectories() || AsksForMoves(newer) ? std::string() : UpperOf(older, newer);
   if (upper.empty()) return CompareMounted(older, newer, walk);
   const UniqueFd fd(open(upper.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!fd.valid()) return Failed(upper, "open");
@@ -597,13 +649,14 @@ absl::Status FindChanges(absl::Span<const Mount> older, absl::Span<const Mount> 
 }  // namespace
 
 absl::Status ListChanges(absl::Span<const Mount> older, absl::Span<const Mount> newer,
-                         const std::function<absl::Status(const Change&)>& visit, CancelToken* cancel) {
+                         const std::function<absl::Status(const Change&)>& visit,
+                         CancelToken* cancel) {
   ListingSink sink(visit);
   return FindChanges(older, newer, sink, cancel);
 }
 
-absl::StatusOr<DiffResult> WriteDiff(absl::Span<const Mount> older, absl::Span<const Mount> newer, ByteSink& sink,
-                                     const DiffOptions& options) {
+absl::StatusOr<DiffResult> WriteDiff(absl::Span<const Mount> older, absl::Span<const Mount> newer,
+                                     ByteSink& sink, const DiffOptions& options) {
   HashingSink hashing(sink);
   BufferingSink buffering(hashing);
   TarSink tar(buffering, options);

@@ -1,7 +1,8 @@
-// What changed between two trees: as a list, and as a layer (a tar stream that layer_apply turns back into the changes).
+// What changed between two trees: as a list, and as a layer (a tar stream that layer_apply turns
+// back into the changes).
 //
-// Where the newer tree is an overlay on the older one its upper directory is read, which costs as much as there are
-// changes. Otherwise both trees are walked side by side.
+// Where the newer tree is an overlay on the older one its upper directory is read, which costs as
+// much as there are changes. Otherwise both trees are walked side by side.
 //
 // Spec: OCI image-spec v1.1 "Layer", "Creating".
 #ifndef GANTRY_SNAPSHOTTER_LAYER_DIFF_H_
@@ -17,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+
 #include "base/byte_stream.h"
 #include "snapshotter/mount.h"
 
@@ -36,7 +38,7 @@ struct Change {
 
 struct DiffOptions {
   std::optional<absl::Time> source_date_epoch = std::nullopt;  // later mtimes become this one
-  CancelToken* cancel = nullptr;                // may be null
+  CancelToken* cancel = nullptr;                               // may be null
 };
 
 struct DiffResult {
@@ -47,12 +49,13 @@ struct DiffResult {
 // Visits changes in lexical order of their paths. Empty `older`: everything is new.
 // A status other than OK from `visit` ends the listing and is returned.
 absl::Status ListChanges(absl::Span<const Mount> older, absl::Span<const Mount> newer,
-                         const std::function<absl::Status(const Change&)>& visit, CancelToken* cancel = nullptr);
+                         const std::function<absl::Status(const Change&)>& visit,
+                         CancelToken* cancel = nullptr);
 
-// Writes the layer, uncompressed, in lexical order; the same trees give the same bytes. `sink` is called from another
-// thread, one call at a time.
-absl::StatusOr<DiffResult> WriteDiff(absl::Span<const Mount> older, absl::Span<const Mount> newer, ByteSink& sink,
-                                     const DiffOptions& options);
+// Writes the layer, uncompressed, in lexical order; the same trees give the same bytes. `sink` is
+// called from another thread, one call at a time.
+absl::StatusOr<DiffResult> WriteDiff(absl::Span<const Mount> older, absl::Span<const Mount> newer,
+                                     ByteSink& sink, const DiffOptions& options);
 
 }  // namespace gantry::snapshot
 

@@ -16,11 +16,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/byte_stream.h"
 #include "base/cancel_token.h"
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "snapshotter/layer_apply.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
@@ -29,20 +30,24 @@
 namespace gantry::snapshot {
 namespace {
 
-// Changes made through an overlay mount ("upper" on "lower"), or to a plain copy: both must diff alike.
+// Changes made through an overlay mount ("upper" on "lower"), or to a plain copy: both must diff
+// alike.
 class LayerDiffTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "needs root";
-    absl::StatusOr<ScopedMount> memory = ScopedMount::Create({{.type = "tmpfs", .source = "tmpfs", .options = {"size=256m"}}}, directory_.path());
+    absl::StatusOr<ScopedMount> memory = ScopedMount::Create(
+        {{.type = "tmpfs", .source = "tmpfs", .options = {"size=256m"}}}, directory_.path());
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);
-    for (const char* name : {"lower", "upper", "work", "newer", "again", "again-upper", "again-work", "mnt"}) {
+    for (const char* name :
+         {"lower", "upper", "work", "newer", "again", "again-upper", "again-work", "mnt"}) {
       ASSERT_TRUE(MakeDirectories(directory_.Join(name)).ok());
     }
     const std::string lower = directory_.Join("lower");
     ASSERT_TRUE(MakeDirectories(lower + "/etc/dir/sub").ok());
-    for (const char* file : {"/etc/changed", "/etc/deleted", "/etc/same", "/etc/dir/a", "/etc/dir/sub/b", "/kind", "/chmod", "/touched"}) {
+    for (const char* file : {"/etc/changed", "/etc/deleted", "/etc/same", "/etc/dir/a",
+                             "/etc/dir/sub/b", "/kind", "/chmod", "/touched"}) {
       ASSERT_TRUE(WriteFile(lower + file, "old").ok());
     }
     ASSERT_TRUE(MakeDirectories(lower + "/gone/deep").ok());
@@ -53,11 +58,17 @@ class LayerDiffTest : public testing::TestWithParam<bool> {
 
   bool overlay() const { return GetParam(); }
 
-  std::vector<Mount> Older() const { return {{.type = "bind", .source = directory_.Join("lower"), .options = {"ro", "rbind"}}}; }
+  std::vector<Mount> Older() const {
+    return {{.type = "bind", .source = directory_.Join("lower"), .options = {"ro", "rbind"}}};
+  }
   std::vector<Mount> Newer() const {
-    if (!overlay()) return {{.type = "bind", .source = directory_.Join("newer"), .options = {"rw", "rbind"}}};
-    return {{.type = "overlay", .source = "overlay",
-             .options = {"workdir=" + directory_.Join("work"), "upperdir=" + directory_.Join("upper"), "lowerdir=" + directory_.Join("lower")}}};
+    if (!overlay())
+      return {{.type = "bind", .source = directory_.Join("newer"), .options = {"rw", "rbind"}}};
+    return {
+        {.type = "overlay",
+         .source = "overlay",
+         .options = {"workdir=" + directory_.Join("work"), "upperdir=" + directory_.Join("upper"),
+                     "lowerdir=" + directory_.Join("lower")}}};
   }
 
   // Runs `change` on the newer tree.
@@ -72,12 +83,14 @@ class LayerDiffTest : public testing::TestWithParam<bool> {
       StringSource again(layer);
       ASSERT_TRUE(ApplyLayerToDirectory(again, directory_.Join("lower"), {}).ok());
     }
-    const absl::StatusOr<ScopedMount> mounted = ScopedMount::Create(Newer(), directory_.Join("mnt"));
+    const absl::StatusOr<ScopedMount> mounted =
+        ScopedMount::Create(Newer(), directory_.Join("mnt"));
     ASSERT_TRUE(mounted.ok()) << mounted.status();
     change(directory_.Join("mnt"));
   }
 
-  absl::StatusOr<std::string> Pack(const std::vector<Mount>& older, const std::vector<Mount>& newer, const DiffOptions& options = {}) {
+  absl::StatusOr<std::string> Pack(const std::vector<Mount>& older, const std::vector<Mount>& newer,
+                                   const DiffOptions& options = {}) {
     StringSink sink;
     const absl::StatusOr<DiffResult> result = WriteDiff(older, newer, sink, options);
     if (!result.ok()) return result.status();
@@ -101,38 +114,47 @@ class LayerDiffTest : public testing::TestWithParam<bool> {
   std::vector<std::string> Changes() {
     std::vector<std::string> changes;
     const absl::Status status = ListChanges(Older(), Newer(), [&](const snapshot::Change& change) {
-      changes.push_back(absl::StrCat(change.kind == ChangeKind::kAdded ? "A " : change.kind == ChangeKind::kDeleted ? "D " : "C ", change.path));
+      changes.push_back(absl::StrCat(change.kind == ChangeKind::kAdded     ? "A "
+                                     : change.kind == ChangeKind::kDeleted ? "D "
+                                                                           : "C ",
+                                     change.path));
       return absl::OkStatus();
     });
     EXPECT_TRUE(status.ok()) << status;
     return changes;
   }
 
-  // The newer tree as it is, and as its layer on the older one makes it: as overlay layer and as plain files.
+  // The newer tree as it is, and as its layer on the older one makes it: as overlay layer and as
+  // plain files.
   void ExpectRoundTrip() {
     const absl::StatusOr<std::string> layer = Pack(Older(), Newer());
     ASSERT_TRUE(layer.ok()) << layer.status();
     std::vector<std::string> wanted;
     {
-      const absl::StatusOr<ScopedMount> mounted = ScopedMount::Create(Newer(), directory_.Join("mnt"));
+      const absl::StatusOr<ScopedMount> mounted =
+          ScopedMount::Create(Newer(), directory_.Join("mnt"));
       ASSERT_TRUE(mounted.ok());
       wanted = DescribeTree(directory_.Join("mnt"), /*times=*/false);
     }
-    const std::vector<Mount> again = {{.type = "overlay", .source = "overlay",
-                                       .options = {"workdir=" + directory_.Join("again-work"), "upperdir=" + directory_.Join("again-upper"),
+    const std::vector<Mount> again = {{.type = "overlay",
+                                       .source = "overlay",
+                                       .options = {"workdir=" + directory_.Join("again-work"),
+                                                   "upperdir=" + directory_.Join("again-upper"),
                                                    "lowerdir=" + directory_.Join("lower")}}};
     StringSource source(*layer);
     const absl::StatusOr<ApplyResult> applied = ApplyLayer(source, again, {});
     ASSERT_TRUE(applied.ok()) << applied.status();
     {
-      const absl::StatusOr<ScopedMount> mounted = ScopedMount::Create(again, directory_.Join("mnt"));
+      const absl::StatusOr<ScopedMount> mounted =
+          ScopedMount::Create(again, directory_.Join("mnt"));
       ASSERT_TRUE(mounted.ok());
       EXPECT_EQ(DescribeTree(directory_.Join("mnt"), false), wanted) << "through an overlay layer";
     }
     StringSource base(Pack({}, Older()).value());
     ASSERT_TRUE(ApplyLayerToDirectory(base, directory_.Join("again"), {}).ok());
     StringSource on_top(*layer);
-    const absl::StatusOr<ApplyResult> plain = ApplyLayerToDirectory(on_top, directory_.Join("again"), {});
+    const absl::StatusOr<ApplyResult> plain =
+        ApplyLayerToDirectory(on_top, directory_.Join("again"), {});
     ASSERT_TRUE(plain.ok()) << plain.status();
     EXPECT_EQ(DescribeTree(directory_.Join("again"), false), wanted) << "through plain files";
     EXPECT_EQ(Pack(Older(), Newer()).value(), *layer) << "the same trees give the same bytes";
@@ -157,10 +179,12 @@ TEST_P(LayerDiffTest, ChangesAreListedInOrder) {
     ASSERT_EQ(chmod((root + "/chmod").c_str(), 0600), 0);
     ASSERT_TRUE(MakeDirectories(root + "/new/sub").ok());
   });
-  EXPECT_EQ(Changes(), (std::vector<std::string>{"C /chmod", "C /etc", "A /etc/added", "C /etc/changed", "D /etc/deleted", "D /gone",
-                                                 "A /new", "A /new/sub"}));
+  EXPECT_EQ(Changes(),
+            (std::vector<std::string>{"C /chmod", "C /etc", "A /etc/added", "C /etc/changed",
+                                      "D /etc/deleted", "D /gone", "A /new", "A /new/sub"}));
   EXPECT_EQ(Paths(Pack(Older(), Newer()).value()),
-            (std::vector<std::string>{"chmod", "etc/", "etc/added", "etc/changed", "etc/.wh.deleted", ".wh.gone", "new/", "new/sub/"}));
+            (std::vector<std::string>{"chmod", "etc/", "etc/added", "etc/changed",
+                                      "etc/.wh.deleted", ".wh.gone", "new/", "new/sub/"}));
   ExpectRoundTrip();
 }
 
@@ -170,7 +194,9 @@ TEST_P(LayerDiffTest, ReplacedDirectoryHidesWhatWasThere) {
     ASSERT_TRUE(MakeDirectories(root + "/etc/dir/fresh").ok());
     ASSERT_TRUE(WriteFile(root + "/etc/dir/c", "c").ok());
   });
-  EXPECT_EQ(Changes(), (std::vector<std::string>{"C /etc", "C /etc/dir", "D /etc/dir/a", "A /etc/dir/c", "A /etc/dir/fresh", "D /etc/dir/sub"}));
+  EXPECT_EQ(Changes(),
+            (std::vector<std::string>{"C /etc", "C /etc/dir", "D /etc/dir/a", "A /etc/dir/c",
+                                      "A /etc/dir/fresh", "D /etc/dir/sub"}));
   ExpectRoundTrip();
 }
 
@@ -202,7 +228,8 @@ TEST_P(LayerDiffTest, AttributesComeThrough) {
     ASSERT_EQ(mkdir((root + "/sticky").c_str(), 0777), 0);
     ASSERT_EQ(chmod((root + "/sticky").c_str(), 03777), 0);
     ASSERT_EQ(mkdir((root + "/" + std::string(255, 'n')).c_str(), 0755), 0);
-    ASSERT_TRUE(WriteFile(root + "/" + std::string(255, 'n') + "/" + std::string(255, 'm'), "deep").ok());
+    ASSERT_TRUE(
+        WriteFile(root + "/" + std::string(255, 'n') + "/" + std::string(255, 'm'), "deep").ok());
     ASSERT_TRUE(WriteFile(root + "/sp\xc3\xa4\n\t\xff", "odd name").ok());
     ASSERT_TRUE(WriteFile(root + "/sparse", "start").ok());
     ASSERT_EQ(truncate((root + "/sparse").c_str(), 20 << 20), 0);
@@ -215,7 +242,8 @@ TEST_P(LayerDiffTest, AttributesComeThrough) {
 
 TEST_P(LayerDiffTest, ModificationTimesComeThroughInSeconds) {
   Change([](const std::string& root) {
-    const timespec times[2] = {{.tv_sec = 1, .tv_nsec = 0}, {.tv_sec = 1234567890, .tv_nsec = 987654321}};
+    const timespec times[2] = {{.tv_sec = 1, .tv_nsec = 0},
+                               {.tv_sec = 1234567890, .tv_nsec = 987654321}};
     ASSERT_EQ(utimensat(AT_FDCWD, (root + "/touched").c_str(), times, 0), 0);
     ASSERT_TRUE(WriteFile(root + "/etc/new", "x").ok());
     ASSERT_EQ(utimensat(AT_FDCWD, (root + "/etc").c_str(), times, 0), 0);
@@ -257,7 +285,8 @@ TEST_P(LayerDiffTest, SocketsAreLeftOut) {
     sockaddr_un address = {};
     address.sun_family = AF_UNIX;
     const std::string path = root + "/s";
-    if (path.size() >= sizeof(address.sun_path)) GTEST_SKIP() << "the test directory's name is too long for a socket";
+    if (path.size() >= sizeof(address.sun_path))
+      GTEST_SKIP() << "the test directory's name is too long for a socket";
     memcpy(address.sun_path, path.data(), path.size());
     ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)), 0);
     close(fd);
@@ -300,10 +329,12 @@ TEST_P(LayerDiffTest, VisitorEndsTheListing) {
     ASSERT_TRUE(WriteFile(root + "/n2", "x").ok());
   });
   int visited = 0;
-  EXPECT_EQ(ListChanges(Older(), Newer(), [&](const snapshot::Change&) {
-              ++visited;
-              return absl::AbortedError("enough");
-            }).code(),
+  EXPECT_EQ(ListChanges(Older(), Newer(),
+                        [&](const snapshot::Change&) {
+                          ++visited;
+                          return absl::AbortedError("enough");
+                        })
+                .code(),
             absl::StatusCode::kAborted);
   EXPECT_EQ(visited, 1);
 }
@@ -314,13 +345,18 @@ class FullSink final : public ByteSink {
 };
 
 TEST_P(LayerDiffTest, ErrorOfTheSinkIsReturned) {
-  Change([](const std::string& root) { ASSERT_TRUE(WriteFile(root + "/n", std::string(1 << 20, 'x')).ok()); });
+  Change([](const std::string& root) {
+    ASSERT_TRUE(WriteFile(root + "/n", std::string(1 << 20, 'x')).ok());
+  });
   FullSink sink;
-  EXPECT_EQ(WriteDiff(Older(), Newer(), sink, {}).status().code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_EQ(WriteDiff(Older(), Newer(), sink, {}).status().code(),
+            absl::StatusCode::kResourceExhausted);
 }
 
 INSTANTIATE_TEST_SUITE_P(Trees, LayerDiffTest, testing::Values(true, false),
-                         [](const testing::TestParamInfo<bool>& info) { return info.param ? "Overlay" : "Plain"; });
+                         [](const testing::TestParamInfo<bool>& info) {
+                           return info.param ? "Overlay" : "Plain";
+                         });
 
 }  // namespace
 }  // namespace gantry::snapshot

@@ -1,5 +1,5 @@
-// Layers that try to reach what is outside of their target. A canary tree beside it must not change in any way,
-// whatever the unpacker says to the layer.
+// Layers that try to reach what is outside of their target. A canary tree beside it must not change
+// in any way, whatever the unpacker says to the layer.
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,10 +11,11 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/byte_stream.h"
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "snapshotter/layer_apply.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
@@ -39,20 +40,53 @@ TarEntry Node(TarType type, const std::string& path, const std::string& target =
   return entry;
 }
 
-constexpr TarType kTypes[] = {TarType::kFile, TarType::kHardLink, TarType::kSymlink, TarType::kCharDevice,
-                              TarType::kBlockDevice, TarType::kDirectory, TarType::kFifo};
+constexpr TarType kTypes[] = {TarType::kFile,       TarType::kHardLink,    TarType::kSymlink,
+                              TarType::kCharDevice, TarType::kBlockDevice, TarType::kDirectory,
+                              TarType::kFifo};
 
 // `outside` is the canary's absolute path; the target lies beside it.
 std::vector<Case> Corpus(const std::string& outside) {
   std::vector<Case> cases;
-  const auto add = [&](const std::string& name, LayerBuilder& builder) { cases.push_back({name, builder.Finish()}); };
+  const auto add = [&](const std::string& name, LayerBuilder& builder) {
+    cases.push_back({name, builder.Finish()});
+  };
 
-  const std::vector<std::string> names = {
-      "../outside/victim", "../../outside/victim", "/../outside/victim", "a/../../outside/victim", "./../outside/victim", "..", "../", "/..",
-      "../outside", "a/../..", outside, outside + "/victim", "/" + outside + "/victim", "//" + outside + "/victim",
-      ".wh...", "../.wh.outside", "../outside/.wh.victim", "../outside/.wh..wh..opq", ".wh..", ".wh.", ".wh../outside", ".", "/", "./", "",
-      "a/./../../outside/victim", "..\\outside\\victim", "a/b/../../../outside/victim", "proc/self/root" + outside + "/victim",
-      "/proc/self/cwd/../outside/victim", "dev/fd/3", std::string(300, '.'), "...", ".. ", "~/victim", "$HOME"};
+  const std::vector<std::string> names = {"../outside/victim",
+                                          "../../outside/victim",
+                                          "/../outside/victim",
+                                          "a/../../outside/victim",
+                                          "./../outside/victim",
+                                          "..",
+                                          "../",
+                                          "/..",
+                                          "../outside",
+                                          "a/../..",
+                                          outside,
+                                          outside + "/victim",
+                                          "/" + outside + "/victim",
+                                          "//" + outside + "/victim",
+                                          ".wh...",
+                                          "../.wh.outside",
+                                          "../outside/.wh.victim",
+                                          "../outside/.wh..wh..opq",
+                                          ".wh..",
+                                          ".wh.",
+                                          ".wh../outside",
+                                          ".",
+                                          "/",
+                                          "./",
+                                          "",
+                                          "a/./../../outside/victim",
+                                          "..\\outside\\victim",
+                                          "a/b/../../../outside/victim",
+                                          "proc/self/root" + outside + "/victim",
+                                          "/proc/self/cwd/../outside/victim",
+                                          "dev/fd/3",
+                                          std::string(300, '.'),
+                                          "...",
+                                          ".. ",
+                                          "~/victim",
+                                          "$HOME"};
   for (const std::string& name : names) {
     if (name.empty()) continue;
     for (const TarType type : kTypes) {
@@ -66,29 +100,62 @@ std::vector<Case> Corpus(const std::string& outside) {
     }
   }
 
-  const std::vector<std::string> targets = {"..",        "../..",          "../outside", "../../outside", outside,          outside + "/",
-                                            "/proc/self/root" + outside, "/proc/self/cwd/../outside", "./../outside", "d/../../outside",
-                                            "../target/../outside", "/proc/thread-self/root", "/dev/fd", "/"};
+  const std::vector<std::string> targets = {"..",
+                                            "../..",
+                                            "../outside",
+                                            "../../outside",
+                                            outside,
+                                            outside + "/",
+                                            "/proc/self/root" + outside,
+                                            "/proc/self/cwd/../outside",
+                                            "./../outside",
+                                            "d/../../outside",
+                                            "../target/../outside",
+                                            "/proc/thread-self/root",
+                                            "/dev/fd",
+                                            "/"};
   const std::vector<std::string> ways = {"l", "d/l", "l/", "d/../l"};
   using Step = std::function<void(LayerBuilder&, const std::string&)>;
   const std::vector<std::pair<std::string, Step>> steps = {
-      {"write through", [](LayerBuilder& b, const std::string& l) { b.File(l + "/victim", "evil"); }},
-      {"new file through", [](LayerBuilder& b, const std::string& l) { b.File(l + "/planted", "evil"); }},
-      {"new file deep", [](LayerBuilder& b, const std::string& l) { b.File(l + "/x/y/planted", "evil"); }},
-      {"outside through", [](LayerBuilder& b, const std::string& l) { b.File(l + "/outside/victim", "evil"); }},
-      {"whiteout through", [](LayerBuilder& b, const std::string& l) { b.File(l + "/.wh.victim", ""); }},
-      {"whiteout outside", [](LayerBuilder& b, const std::string& l) { b.File(l + "/.wh.outside", ""); }},
-      {"opaque through", [](LayerBuilder& b, const std::string& l) { b.File(l + "/.wh..wh..opq", ""); }},
-      {"chmod through", [](LayerBuilder& b, const std::string& l) { b.Directory(l + "/sub", 0777); }},
-      {"chmod itself", [](LayerBuilder& b, const std::string& l) { b.Entry(Node(TarType::kDirectory, l + "/")); }},
-      {"device through", [](LayerBuilder& b, const std::string& l) { b.Entry(Node(TarType::kCharDevice, l + "/dev")); }},
-      {"link to victim", [](LayerBuilder& b, const std::string& l) { b.HardLink("got", l + "/victim").File("got", "evil"); }},
-      {"link in", [](LayerBuilder& b, const std::string& l) { b.File("mine").HardLink(l + "/planted", "mine"); }},
-      {"link to link", [](LayerBuilder& b, const std::string& l) { b.HardLink("l2", l).File("l2/victim", "evil"); }},
-      {"symlink through", [](LayerBuilder& b, const std::string& l) { b.Symlink(l + "/planted", "/etc"); }},
+      {"write through",
+       [](LayerBuilder& b, const std::string& l) { b.File(l + "/victim", "evil"); }},
+      {"new file through",
+       [](LayerBuilder& b, const std::string& l) { b.File(l + "/planted", "evil"); }},
+      {"new file deep",
+       [](LayerBuilder& b, const std::string& l) { b.File(l + "/x/y/planted", "evil"); }},
+      {"outside through",
+       [](LayerBuilder& b, const std::string& l) { b.File(l + "/outside/victim", "evil"); }},
+      {"whiteout through",
+       [](LayerBuilder& b, const std::string& l) { b.File(l + "/.wh.victim", ""); }},
+      {"whiteout outside",
+       [](LayerBuilder& b, const std::string& l) { b.File(l + "/.wh.outside", ""); }},
+      {"opaque through",
+       [](LayerBuilder& b, const std::string& l) { b.File(l + "/.wh..wh..opq", ""); }},
+      {"chmod through",
+       [](LayerBuilder& b, const std::string& l) { b.Directory(l + "/sub", 0777); }},
+      {"chmod itself",
+       [](LayerBuilder& b, const std::string& l) { b.Entry(Node(TarType::kDirectory, l + "/")); }},
+      {"device through",
+       [](LayerBuilder& b, const std::string& l) {
+         b.Entry(Node(TarType::kCharDevice, l + "/dev"));
+       }},
+      {"link to victim",
+       [](LayerBuilder& b, const std::string& l) {
+         b.HardLink("got", l + "/victim").File("got", "evil");
+       }},
+      {"link in", [](LayerBuilder& b,
+                     const std::string& l) { b.File("mine").HardLink(l + "/planted", "mine"); }},
+      {"link to link", [](LayerBuilder& b,
+                          const std::string& l) { b.HardLink("l2", l).File("l2/victim", "evil"); }},
+      {"symlink through",
+       [](LayerBuilder& b, const std::string& l) { b.Symlink(l + "/planted", "/etc"); }},
       {"file over", [](LayerBuilder& b, const std::string& l) { b.File(l, "evil"); }},
-      {"swap", [](LayerBuilder& b, const std::string& l) { b.Directory("s").File("s/f").Symlink("s", "../outside").File("s/victim", l); }},
-      {"two links", [](LayerBuilder& b, const std::string& l) { b.Symlink("m", l).File("m/victim", "evil"); }},
+      {"swap",
+       [](LayerBuilder& b, const std::string& l) {
+         b.Directory("s").File("s/f").Symlink("s", "../outside").File("s/victim", l);
+       }},
+      {"two links",
+       [](LayerBuilder& b, const std::string& l) { b.Symlink("m", l).File("m/victim", "evil"); }},
   };
   for (const std::string& target : targets) {
     for (const std::string& way : ways) {
@@ -102,8 +169,10 @@ std::vector<Case> Corpus(const std::string& outside) {
     }
   }
 
-  for (const std::string& target : {std::string("../outside/victim"), outside + "/victim", std::string("/../outside/victim"),
-                                    std::string("d/../../outside/victim"), std::string("/proc/self/root") + outside + "/victim"}) {
+  for (const std::string& target :
+       {std::string("../outside/victim"), outside + "/victim", std::string("/../outside/victim"),
+        std::string("d/../../outside/victim"),
+        std::string("/proc/self/root") + outside + "/victim"}) {
     LayerBuilder builder;
     builder.Directory("d").HardLink("got", target).File("got", "evil").Directory("got");
     add("hard link to " + target, builder);
@@ -130,10 +199,16 @@ std::vector<Case> Corpus(const std::string& outside) {
 
   // One whole archive cut at every block, and with every byte of its headers changed.
   LayerBuilder sample;
-  sample.Directory("d").File("d/f", std::string(3000, 'f')).Symlink("d/l", "../../outside").HardLink("d/h", "d/f").File(std::string(180, 'n'))
-      .File("d/.wh.x", "").File("d/l/victim", "evil");
+  sample.Directory("d")
+      .File("d/f", std::string(3000, 'f'))
+      .Symlink("d/l", "../../outside")
+      .HardLink("d/h", "d/f")
+      .File(std::string(180, 'n'))
+      .File("d/.wh.x", "")
+      .File("d/l/victim", "evil");
   const std::string archive = sample.Finish();
-  for (size_t size = 512; size < archive.size(); size += 512) cases.push_back({absl::StrCat("cut at ", size), archive.substr(0, size)});
+  for (size_t size = 512; size < archive.size(); size += 512)
+    cases.push_back({absl::StrCat("cut at ", size), archive.substr(0, size)});
   for (size_t at = 0; at < 512; at += 3) {
     std::string damaged = archive;
     damaged[at] = static_cast<char>(damaged[at] ^ 0x5a);
@@ -151,7 +226,9 @@ std::vector<Case> Corpus(const std::string& outside) {
         for (size_t i = 0; i < 512; ++i) sum += static_cast<unsigned char>(damaged[block + i]);
         snprintf(&damaged[block + 148], 8, "%06o", sum & 0777777);
         damaged[block + 155] = ' ';
-        cases.push_back({absl::StrCat("block ", block, " byte ", at, " is ", absl::CHexEscape(std::string(1, value))), damaged});
+        cases.push_back({absl::StrCat("block ", block, " byte ", at, " is ",
+                                      absl::CHexEscape(std::string(1, value))),
+                         damaged});
       }
     }
   }
@@ -163,7 +240,8 @@ class HostileLayerTest : public testing::Test {
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "unpacking needs root";
     // In memory: thousands of trees come and go here.
-    absl::StatusOr<ScopedMount> memory = ScopedMount::Create({{.type = "tmpfs", .source = "tmpfs", .options = {"size=64m"}}}, directory_.path());
+    absl::StatusOr<ScopedMount> memory = ScopedMount::Create(
+        {{.type = "tmpfs", .source = "tmpfs", .options = {"size=64m"}}}, directory_.path());
     ASSERT_TRUE(memory.ok()) << memory.status();
     memory_ = *std::move(memory);
     outside_ = directory_.Join("outside");
@@ -178,7 +256,8 @@ class HostileLayerTest : public testing::Test {
     std::vector<std::string> lines = DescribeTree(outside_);
     struct stat stat = {};
     EXPECT_EQ(lstat(outside_.c_str(), &stat), 0);
-    lines.push_back(absl::StrCat(stat.st_mode, " ", stat.st_uid, " ", stat.st_mtim.tv_sec, ".", stat.st_mtim.tv_nsec, " ", stat.st_ino));
+    lines.push_back(absl::StrCat(stat.st_mode, " ", stat.st_uid, " ", stat.st_mtim.tv_sec, ".",
+                                 stat.st_mtim.tv_nsec, " ", stat.st_ino));
     EXPECT_EQ(lstat((outside_ + "/victim").c_str(), &stat), 0);
     lines.push_back(absl::StrCat(stat.st_nlink, " ", stat.st_ino));
     return lines;
@@ -191,7 +270,8 @@ class HostileLayerTest : public testing::Test {
   }
 
   static bool IsClear(const absl::Status& status) {
-    return status.ok() || absl::IsInvalidArgument(status) || absl::IsDataLoss(status) || absl::IsResourceExhausted(status);
+    return status.ok() || absl::IsInvalidArgument(status) || absl::IsDataLoss(status) ||
+           absl::IsResourceExhausted(status);
   }
 
   TempDir directory_;
@@ -208,7 +288,8 @@ TEST_F(HostileLayerTest, NothingOutsideIsTouched) {
     for (const Case& test : corpus) {
       const std::string target = NewTarget("target");
       StringSource source(test.layer);
-      const absl::Status status = ApplyLayerToDirectory(source, target, {.whiteouts = whiteouts}).status();
+      const absl::Status status =
+          ApplyLayerToDirectory(source, target, {.whiteouts = whiteouts}).status();
       EXPECT_TRUE(IsClear(status)) << test.name << ": " << status;
       ASSERT_EQ(Canary(), canary_) << test.name << ": " << status;
       ASSERT_TRUE(RemoveTree(target).ok()) << test.name;
@@ -227,7 +308,10 @@ TEST_F(HostileLayerTest, NotEvenByLayersThatRace) {
       // Each thread takes its own order through the corpus, all unpack into one directory.
       for (size_t i = 0; i < corpus.size(); i += 4) {
         StringSource source(corpus[(i * 7 + t * 131) % corpus.size()].layer);
-        ApplyLayerToDirectory(source, shared, {.whiteouts = t % 2 == 0 ? Whiteouts::kDelete : Whiteouts::kOverlay}).status().IgnoreError();
+        ApplyLayerToDirectory(source, shared,
+                              {.whiteouts = t % 2 == 0 ? Whiteouts::kDelete : Whiteouts::kOverlay})
+            .status()
+            .IgnoreError();
       }
     });
   }

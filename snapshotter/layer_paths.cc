@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+
 #include "base/errno_status.h"
 
 namespace gantry::snapshot {
@@ -21,7 +22,8 @@ namespace {
 constexpr size_t kNameBytes = 255;
 
 bool IsPlain(absl::string_view path) {
-  if (path.empty() || path.front() == '/' || path.front() == '.' || path.back() == '/') return false;
+  if (path.empty() || path.front() == '/' || path.front() == '.' || path.back() == '/')
+    return false;
   for (size_t i = 0; i + 1 < path.size(); ++i) {
     if (path[i] == '/' && (path[i + 1] == '/' || path[i + 1] == '.')) return false;
   }
@@ -64,9 +66,11 @@ absl::StatusOr<std::string> CleanLayerPath(absl::string_view path, int max_depth
     depth = kept.size();
     clean = absl::StrJoin(kept, "/");
   }
-  if (longest > kNameBytes) return absl::InvalidArgumentError(absl::StrCat("a name of more than ", kNameBytes, " bytes"));
+  if (longest > kNameBytes)
+    return absl::InvalidArgumentError(absl::StrCat("a name of more than ", kNameBytes, " bytes"));
   if (depth > static_cast<size_t>(max_depth)) {
-    return absl::InvalidArgumentError(absl::StrCat("nested ", depth, " deep, more than ", max_depth));
+    return absl::InvalidArgumentError(
+        absl::StrCat("nested ", depth, " deep, more than ", max_depth));
   }
   return clean;
 }
@@ -86,7 +90,8 @@ UniqueFd OpenBelow(int root, const std::string& path, int flags) {
   how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
   while (true) {
-    const long fd = syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof(how));
+    const long fd =
+        syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof(how));
     // A rename anywhere on the machine while ".." is resolved makes the kernel ask for another try.
     if (fd < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     return UniqueFd(static_cast<int>(fd));
@@ -101,7 +106,8 @@ bool IsOpaque(int directory) {
   return false;
 }
 
-absl::StatusOr<std::optional<FoundEntry>> FindInLayers(const std::vector<std::string>& layers, const std::string& path) {
+absl::StatusOr<std::optional<FoundEntry>> FindInLayers(const std::vector<std::string>& layers,
+                                                       const std::string& path) {
   const std::vector<std::string> names = absl::StrSplit(path, '/', absl::SkipEmpty());
   if (names.empty()) return std::nullopt;
   for (const std::string& layer : layers) {
@@ -111,14 +117,16 @@ absl::StatusOr<std::optional<FoundEntry>> FindInLayers(const std::vector<std::st
     for (size_t i = 0; i < names.size(); ++i) {
       struct stat stat;
       if (fstatat(directory.get(), names[i].c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0) {
-        if (errno != ENOENT && errno != ENAMETOOLONG) return ErrnoToStatus(errno, absl::StrCat("stat ", path, " in ", layer));
+        if (errno != ENOENT && errno != ENAMETOOLONG)
+          return ErrnoToStatus(errno, absl::StrCat("stat ", path, " in ", layer));
         break;  // this layer says nothing about it
       }
       const bool last = i + 1 == names.size();
       if (S_ISCHR(stat.st_mode) && stat.st_rdev == 0) return std::nullopt;
       if (last) return FoundEntry{std::move(directory), names[i], stat.st_mode};
       if (!S_ISDIR(stat.st_mode)) return std::nullopt;
-      UniqueFd next(openat(directory.get(), names[i].c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      UniqueFd next(openat(directory.get(), names[i].c_str(),
+                           O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
       if (!next.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", path, " in ", layer));
       directory = std::move(next);
       if (IsOpaque(directory.get())) hides_below = true;

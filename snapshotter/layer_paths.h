@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/unique_fd.h"
 
 namespace gantry::snapshot {
@@ -16,15 +17,16 @@ namespace gantry::snapshot {
 inline constexpr absl::string_view kWhiteoutPrefix = ".wh.";
 inline constexpr absl::string_view kOpaqueMarker = ".wh..wh..opq";
 
-// "./a//b/../c/" and "/a/c" -> "a/c"; "" for the root itself. kInvalidArgument: leads above the root, a name of more than
-// 255 bytes, deeper than `max_depth`.
+// "./a//b/../c/" and "/a/c" -> "a/c"; "" for the root itself. kInvalidArgument: leads above the
+// root, a name of more than 255 bytes, deeper than `max_depth`.
 absl::StatusOr<std::string> CleanLayerPath(absl::string_view path, int max_depth);
 
 // "a/b/c" -> "a/b" and "c"; "c" -> "" and "c".
 absl::string_view ParentOf(absl::string_view path);
 absl::string_view BaseOf(absl::string_view path);
 
-// Opens `path` ("" for the directory itself) below an open directory: no symlink, "..", or /proc link leads out of it.
+// Opens `path` ("" for the directory itself) below an open directory: no symlink, "..", or /proc
+// link leads out of it.
 // Invalid with errno on failure.
 UniqueFd OpenBelow(int root, const std::string& path, int flags);
 
@@ -37,9 +39,10 @@ struct FoundEntry {
   unsigned int mode = 0;
 };
 
-// What overlayfs shows at `path` (clean) in a stack of layer directories, topmost first; nothing if nothing. Symlinks on
-// the way are not followed.
-absl::StatusOr<std::optional<FoundEntry>> FindInLayers(const std::vector<std::string>& layers, const std::string& path);
+// What overlayfs shows at `path` (clean) in a stack of layer directories, topmost first; nothing if
+// nothing. Symlinks on the way are not followed.
+absl::StatusOr<std::optional<FoundEntry>> FindInLayers(const std::vector<std::string>& layers,
+                                                       const std::string& path);
 
 }  // namespace gantry::snapshot
 

@@ -14,6 +14,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
 #include "base/file.h"
 
 namespace gantry::snapshot {
@@ -28,7 +29,9 @@ std::string Content(const std::string& path, mode_t mode) {
   if (!S_ISREG(mode)) return "";
   const absl::StatusOr<std::string> bytes = ReadFile(path, 256 << 20);
   if (!bytes.ok()) return "unreadable";
-  return bytes->size() < 100 ? absl::CHexEscape(*bytes) : absl::StrCat(bytes->size(), " bytes ", std::hash<std::string>()(*bytes));
+  return bytes->size() < 100
+             ? absl::CHexEscape(*bytes)
+             : absl::StrCat(bytes->size(), " bytes ", std::hash<std::string>()(*bytes));
 }
 
 std::string Attributes(const std::string& path) {
@@ -36,10 +39,12 @@ std::string Attributes(const std::string& path) {
   const ssize_t size = llistxattr(path.c_str(), names, sizeof(names));
   std::map<std::string, std::string> all;
   if (size > 0) {
-    for (const absl::string_view name : absl::StrSplit(absl::string_view(names, static_cast<size_t>(size)), '\0', absl::SkipEmpty())) {
+    for (const absl::string_view name : absl::StrSplit(
+             absl::string_view(names, static_cast<size_t>(size)), '\0', absl::SkipEmpty())) {
       char value[65536];
       const ssize_t n = lgetxattr(path.c_str(), std::string(name).c_str(), value, sizeof(value));
-      all[std::string(name)] = absl::BytesToHexString(absl::string_view(value, n < 0 ? 0 : static_cast<size_t>(n)));
+      all[std::string(name)] =
+          absl::BytesToHexString(absl::string_view(value, n < 0 ? 0 : static_cast<size_t>(n)));
     }
   }
   std::string text;
@@ -47,8 +52,8 @@ std::string Attributes(const std::string& path) {
   return text;
 }
 
-void Describe(const std::string& root, const std::string& path, bool times, std::map<ino_t, std::string>& first,
-              std::vector<std::string>& lines) {
+void Describe(const std::string& root, const std::string& path, bool times,
+              std::map<ino_t, std::string>& first, std::vector<std::string>& lines) {
   DIR* stream = opendir((root + "/" + path).c_str());
   if (stream == nullptr) {
     lines.push_back(path + " unreadable");
@@ -66,10 +71,13 @@ void Describe(const std::string& root, const std::string& path, bool times, std:
     const std::string full = root + "/" + child;
     struct stat stat;
     if (lstat(full.c_str(), &stat) != 0) continue;
-    std::string line = absl::StrCat(child, " ", absl::Hex(stat.st_mode), " ", stat.st_uid, ":", stat.st_gid);
-    if (S_ISCHR(stat.st_mode) || S_ISBLK(stat.st_mode)) absl::StrAppend(&line, " dev ", major(stat.st_rdev), ":", minor(stat.st_rdev));
+    std::string line =
+        absl::StrCat(child, " ", absl::Hex(stat.st_mode), " ", stat.st_uid, ":", stat.st_gid);
+    if (S_ISCHR(stat.st_mode) || S_ISBLK(stat.st_mode))
+      absl::StrAppend(&line, " dev ", major(stat.st_rdev), ":", minor(stat.st_rdev));
     if (times) absl::StrAppend(&line, " ", stat.st_mtim.tv_sec, ".", stat.st_mtim.tv_nsec);
-    if (!S_ISDIR(stat.st_mode) && stat.st_nlink > 1) absl::StrAppend(&line, " same as ", first.try_emplace(stat.st_ino, child).first->second);
+    if (!S_ISDIR(stat.st_mode) && stat.st_nlink > 1)
+      absl::StrAppend(&line, " same as ", first.try_emplace(stat.st_ino, child).first->second);
     absl::StrAppend(&line, " ", Content(full, stat.st_mode), Attributes(full));
     lines.push_back(line);
     if (S_ISDIR(stat.st_mode)) Describe(root, child, times, first, lines);
@@ -83,7 +91,8 @@ LayerBuilder& LayerBuilder::Entry(const TarEntry& entry) {
   return *this;
 }
 
-LayerBuilder& LayerBuilder::File(const std::string& path, const std::string& content, uint32_t mode) {
+LayerBuilder& LayerBuilder::File(const std::string& path, const std::string& content,
+                                 uint32_t mode) {
   TarEntry entry;
   entry.path = path;
   entry.mode = mode;

@@ -16,7 +16,8 @@ class LayerBuilder {
  public:
   LayerBuilder() : writer_(sink_) {}
 
-  LayerBuilder& File(const std::string& path, const std::string& content = "x", uint32_t mode = 0644);
+  LayerBuilder& File(const std::string& path, const std::string& content = "x",
+                     uint32_t mode = 0644);
   LayerBuilder& Directory(const std::string& path, uint32_t mode = 0755);
   LayerBuilder& Symlink(const std::string& path, const std::string& target);
   LayerBuilder& HardLink(const std::string& path, const std::string& target);
@@ -28,8 +29,9 @@ class LayerBuilder {
   TarWriter writer_;
 };
 
-// One line for each entry of a tree: path, type, mode, owner, links, time, attributes and a digest of the content. With
-// `times` false mtimes are left out. Overlay's own attributes are shown, directories' sizes and inodes not.
+// One line for each entry of a tree: path, type, mode, owner, links, time, attributes and a digest
+// of the content. With `times` false mtimes are left out. Overlay's own attributes are shown,
+// directories' sizes and inodes not.
 std::vector<std::string> DescribeTree(const std::string& root, bool times = true);
 
 }  // namespace gantry::snapshot

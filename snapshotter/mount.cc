@@ -25,6 +25,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -70,10 +71,14 @@ constexpr FlagWord kFlagWords[] = {
 };
 
 constexpr FlagWord kPropagationWords[] = {
-    {"private", MS_PRIVATE, 0},       {"rprivate", MS_PRIVATE | MS_REC, 0},
-    {"rshared", MS_SHARED | MS_REC, 0}, {"rslave", MS_SLAVE | MS_REC, 0},
-    {"runbindable", MS_UNBINDABLE | MS_REC, 0}, {"shared", MS_SHARED, 0},
-    {"slave", MS_SLAVE, 0},           {"unbindable", MS_UNBINDABLE, 0},
+    {"private", MS_PRIVATE, 0},
+    {"rprivate", MS_PRIVATE | MS_REC, 0},
+    {"rshared", MS_SHARED | MS_REC, 0},
+    {"rslave", MS_SLAVE | MS_REC, 0},
+    {"runbindable", MS_UNBINDABLE | MS_REC, 0},
+    {"shared", MS_SHARED, 0},
+    {"slave", MS_SLAVE, 0},
+    {"unbindable", MS_UNBINDABLE, 0},
 };
 
 struct IdMap {
@@ -117,7 +122,8 @@ absl::StatusOr<Parsed> Parse(const Mount& mount) {
   if (mount.type == "bind") parsed.flags |= MS_BIND;
   for (const std::string& option : mount.options) {
     if (option.find('\0') != std::string::npos) {
-      return absl::InvalidArgumentError(absl::StrCat("mount ", mount.source, ": an option contains NUL"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("mount ", mount.source, ": an option contains NUL"));
     }
     if (option.empty()) continue;
     absl::string_view map = option;
@@ -135,8 +141,9 @@ absl::StatusOr<Parsed> Parse(const Mount& mount) {
       parsed.flags = (parsed.flags & ~flag->clear) | flag->set;
       continue;
     }
-    const auto propagation = std::find_if(std::begin(kPropagationWords), std::end(kPropagationWords),
-                                          [&](const FlagWord& word) { return word.word == option; });
+    const auto propagation =
+        std::find_if(std::begin(kPropagationWords), std::end(kPropagationWords),
+                     [&](const FlagWord& word) { return word.word == option; });
     if (propagation != std::end(kPropagationWords)) {
       parsed.propagation = propagation->set;
       continue;
@@ -144,7 +151,8 @@ absl::StatusOr<Parsed> Parse(const Mount& mount) {
     parsed.data.push_back(option);
   }
   if (parsed.uid_map.empty() != parsed.gid_map.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("mount ", mount.source, ": uidmap and gidmap go together"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("mount ", mount.source, ": uidmap and gidmap go together"));
   }
   return parsed;
 }
@@ -190,7 +198,8 @@ absl::Status WriteProcFile(const std::string& path, const std::string& text) {
 }
 
 // A user namespace that exists only as the carrier of these maps.
-absl::StatusOr<UniqueFd> UserNamespaceWith(const std::vector<IdMap>& uid_map, const std::vector<IdMap>& gid_map) {
+absl::StatusOr<UniqueFd> UserNamespaceWith(const std::vector<IdMap>& uid_map,
+                                           const std::vector<IdMap>& gid_map) {
   int hold[2];
   if (pipe2(hold, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "id map: pipe");
   UniqueFd hold_read(hold[0]);
@@ -223,8 +232,10 @@ absl::StatusOr<UniqueFd> UserNamespaceWith(const std::vector<IdMap>& uid_map, co
   return fd;
 }
 
-// A detached copy of what is mounted at `source`, with attributes, and id-mapped if there is a user namespace.
-absl::StatusOr<UniqueFd> CloneMount(const std::string& source, bool recursive, uint64_t attributes, int user_namespace) {
+// A detached copy of what is mounted at `source`, with attributes, and id-mapped if there is a user
+// namespace.
+absl::StatusOr<UniqueFd> CloneMount(const std::string& source, bool recursive, uint64_t attributes,
+                                    int user_namespace) {
   const unsigned int depth = recursive ? AT_RECURSIVE : 0;
   UniqueFd tree(open_tree(AT_FDCWD, source.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | depth));
   if (!tree.valid()) return ErrnoToStatus(errno, absl::StrCat("clone mount of ", source));
@@ -233,7 +244,9 @@ absl::StatusOr<UniqueFd> CloneMount(const std::string& source, bool recursive, u
     attr.attr_set = MOUNT_ATTR_IDMAP;
     attr.userns_fd = static_cast<uint64_t>(user_namespace);
     if (mount_setattr(tree.get(), "", AT_EMPTY_PATH | depth, &attr, sizeof(attr)) != 0) {
-      return ErrnoToStatus(errno, absl::StrCat("id-map ", source, " (the file system may not support id-mapped mounts)"));
+      return ErrnoToStatus(
+          errno,
+          absl::StrCat("id-map ", source, " (the file system may not support id-mapped mounts)"));
     }
   }
   if (attributes != 0) {
@@ -273,7 +286,8 @@ absl::StatusOr<std::string> ShortPath(const std::string& path, std::vector<Uniqu
   return absl::StrCat("/proc/self/fd/", keep.back().get());
 }
 
-absl::Status MountOverlayByAppending(const Mount& mount, const Parsed& parsed, const std::string& target) {
+absl::Status MountOverlayByAppending(const Mount& mount, const Parsed& parsed,
+                                     const std::string& target) {
   const std::string what = Describe(mount, target);
   UniqueFd fs(fsopen("overlay", FSOPEN_CLOEXEC));
   if (!fs.valid()) return ErrnoToStatus(errno, absl::StrCat(what, ": fsopen"));
@@ -302,7 +316,8 @@ absl::Status MountOverlayByAppending(const Mount& mount, const Parsed& parsed, c
       for (const std::string& directory : SplitLowerDirectories(value)) {
         std::string path;
         if (user_namespace.valid()) {
-          GANTRY_ASSIGN_OR_RETURN(UniqueFd tree, CloneMount(directory, false, 0, user_namespace.get()));
+          GANTRY_ASSIGN_OR_RETURN(UniqueFd tree,
+                                  CloneMount(directory, false, 0, user_namespace.get()));
           keep.push_back(std::move(tree));
           path = absl::StrCat("/proc/self/fd/", keep.back().get());
         } else {
@@ -322,12 +337,14 @@ absl::Status MountOverlayByAppending(const Mount& mount, const Parsed& parsed, c
     const int err = errno;
     return ErrnoToStatus(err, absl::StrCat(what, KernelMessages(fs.get())));
   }
-  UniqueFd mounted(fsmount(fs.get(), FSMOUNT_CLOEXEC, static_cast<unsigned int>(AttributesOf(parsed.flags))));
+  UniqueFd mounted(
+      fsmount(fs.get(), FSMOUNT_CLOEXEC, static_cast<unsigned int>(AttributesOf(parsed.flags))));
   if (!mounted.valid()) {
     const int err = errno;
     return ErrnoToStatus(err, absl::StrCat(what, KernelMessages(fs.get())));
   }
-  if (move_mount(mounted.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS) != 0) {
+  if (move_mount(mounted.get(), "", AT_FDCWD, target.c_str(),
+                 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS) != 0) {
     return ErrnoToStatus(errno, what);
   }
   return absl::OkStatus();
@@ -345,7 +362,8 @@ std::string CommonDirectory(const std::vector<std::string>& paths) {
   return common;
 }
 
-absl::Status MountOverlayRelative(const Mount& mount, const Parsed& parsed, const std::string& target) {
+absl::Status MountOverlayRelative(const Mount& mount, const Parsed& parsed,
+                                  const std::string& target) {
   const std::string what = Describe(mount, target);
   std::string directory;
   std::vector<std::string> data;
@@ -354,21 +372,25 @@ absl::Status MountOverlayRelative(const Mount& mount, const Parsed& parsed, cons
       data.push_back(option);
       continue;
     }
-    const std::vector<std::string> paths = SplitLowerDirectories(absl::string_view(option).substr(9));
+    const std::vector<std::string> paths =
+        SplitLowerDirectories(absl::string_view(option).substr(9));
     for (const std::string& path : paths) {
       if (path.empty() || path[0] != '/') {
-        return absl::InvalidArgumentError(absl::StrCat(what, ": lower directory \"", path, "\" is not an absolute path"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(what, ": lower directory \"", path, "\" is not an absolute path"));
       }
     }
     directory = CommonDirectory(paths);
-    data.push_back(absl::StrCat("lowerdir=", absl::StrJoin(paths, ":", [&](std::string* out, const std::string& path) {
-      absl::StrAppend(out, absl::StrReplaceAll(absl::string_view(path).substr(directory.size()), {{":", "\\:"}}));
-    })));
+    data.push_back(absl::StrCat(
+        "lowerdir=", absl::StrJoin(paths, ":", [&](std::string* out, const std::string& path) {
+          absl::StrAppend(out, absl::StrReplaceAll(absl::string_view(path).substr(directory.size()),
+                                                   {{":", "\\:"}}));
+        })));
   }
   const std::string joined = absl::StrJoin(data, ",");
   if (joined.size() >= static_cast<size_t>(getpagesize())) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, ": options take ", joined.size(), " bytes, more than the page this kernel accepts"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        what, ": options take ", joined.size(), " bytes, more than the page this kernel accepts"));
   }
   UniqueFd target_fd(open(target.c_str(), O_PATH | O_CLOEXEC));
   if (!target_fd.valid()) return ErrnoToStatus(errno, what);
@@ -377,7 +399,8 @@ absl::Status MountOverlayRelative(const Mount& mount, const Parsed& parsed, cons
   int err = 0;
   std::thread([&] {
     if (unshare(CLONE_FS) != 0 || chdir(directory.c_str()) != 0 ||
-        ::mount(mount.source.c_str(), target_path.c_str(), "overlay", parsed.flags, joined.c_str()) != 0) {
+        ::mount(mount.source.c_str(), target_path.c_str(), "overlay", parsed.flags,
+                joined.c_str()) != 0) {
       err = errno;
     }
   }).join();
@@ -388,12 +411,14 @@ absl::Status MountBind(const Mount& mount, const Parsed& parsed, const std::stri
   const std::string what = Describe(mount, target);
   const uint64_t attributes = AttributesOf(parsed.flags);
   if (attributes == 0 && !parsed.id_mapped()) {
-    if (::mount(mount.source.c_str(), target.c_str(), nullptr, parsed.flags & (MS_BIND | MS_REC), nullptr) != 0) {
+    if (::mount(mount.source.c_str(), target.c_str(), nullptr, parsed.flags & (MS_BIND | MS_REC),
+                nullptr) != 0) {
       return ErrnoToStatus(errno, what);
     }
     return absl::OkStatus();
   }
-  // mount(2) would need a second call for the flags, and in between the mount is there without them.
+  // mount(2) would need a second call for the flags, and in between the mount is there without
+  // them.
   UniqueFd user_namespace;
   if (parsed.id_mapped()) {
     GANTRY_ASSIGN_OR_RETURN(user_namespace, UserNamespaceWith(parsed.uid_map, parsed.gid_map));
@@ -401,14 +426,16 @@ absl::Status MountBind(const Mount& mount, const Parsed& parsed, const std::stri
   absl::StatusOr<UniqueFd> tree =
       CloneMount(mount.source, (parsed.flags & MS_REC) != 0, attributes, user_namespace.get());
   if (!tree.ok()) return WithContext(tree.status(), what);
-  if (move_mount(tree->get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS) != 0) {
+  if (move_mount(tree->get(), "", AT_FDCWD, target.c_str(),
+                 MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS) != 0) {
     return ErrnoToStatus(errno, what);
   }
   return absl::OkStatus();
 }
 
 absl::Status MountOne(const Mount& mount, const Parsed& parsed, const std::string& target) {
-  if (parsed.flags & MS_BIND && !(parsed.flags & MS_REMOUNT)) return MountBind(mount, parsed, target);
+  if (parsed.flags & MS_BIND && !(parsed.flags & MS_REMOUNT))
+    return MountBind(mount, parsed, target);
   const std::string data = absl::StrJoin(parsed.data, ",");
   const bool is_long = data.size() >= static_cast<size_t>(getpagesize());
   if (mount.type == "overlay" && (is_long || parsed.id_mapped())) {
@@ -418,13 +445,16 @@ absl::Status MountOne(const Mount& mount, const Parsed& parsed, const std::strin
     return relative.ok() || absl::IsInvalidArgument(relative) ? relative : appended;
   }
   if (parsed.id_mapped()) {
-    return absl::InvalidArgumentError(absl::StrCat(Describe(mount, target), ": only binds and overlays can be id-mapped"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(Describe(mount, target), ": only binds and overlays can be id-mapped"));
   }
   if (is_long) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(Describe(mount, target), ": options take ", data.size(), " bytes, more than the kernel accepts"));
+    return absl::InvalidArgumentError(absl::StrCat(Describe(mount, target), ": options take ",
+                                                   data.size(),
+                                                   " bytes, more than the kernel accepts"));
   }
-  if (::mount(mount.source.c_str(), target.c_str(), mount.type.c_str(), parsed.flags, data.c_str()) != 0) {
+  if (::mount(mount.source.c_str(), target.c_str(), mount.type.c_str(), parsed.flags,
+              data.c_str()) != 0) {
     return ErrnoToStatus(errno, Describe(mount, target));
   }
   return absl::OkStatus();
@@ -442,7 +472,8 @@ std::vector<std::string> MountPointsBelow(const std::string& target) {
   if (!fd.valid()) return points;
   std::string text;
   char buffer[65536];
-  for (ssize_t n; (n = read(fd.get(), buffer, sizeof(buffer))) > 0;) text.append(buffer, static_cast<size_t>(n));
+  for (ssize_t n; (n = read(fd.get(), buffer, sizeof(buffer))) > 0;)
+    text.append(buffer, static_cast<size_t>(n));
   for (const absl::string_view line : absl::StrSplit(text, '\n', absl::SkipEmpty())) {
     const std::vector<absl::string_view> fields = absl::StrSplit(line, absl::MaxSplits(' ', 5));
     std::string point;
@@ -466,7 +497,8 @@ std::vector<std::string> MountedDirectories(absl::Span<const Mount> mounts) {
       if (absl::ConsumePrefix(&value, "upperdir=")) {
         directories.insert(directories.begin(), std::string(value));
       } else if (absl::ConsumePrefix(&value, "lowerdir=")) {
-        for (std::string& directory : SplitLowerDirectories(value)) directories.push_back(std::move(directory));
+        for (std::string& directory : SplitLowerDirectories(value))
+          directories.push_back(std::move(directory));
       }
     }
   }
@@ -487,7 +519,8 @@ absl::Status MountLongOverlay(const Mount& mount, const std::string& target, Lon
 absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target) {
   std::vector<std::string> done;
   absl::Cleanup undo = [&] {
-    for (auto path = done.rbegin(); path != done.rend(); ++path) Unmount(*path, MNT_DETACH).IgnoreError();
+    for (auto path = done.rbegin(); path != done.rend(); ++path)
+      Unmount(*path, MNT_DETACH).IgnoreError();
   };
   for (const Mount& mount : mounts) {
     GANTRY_ASSIGN_OR_RETURN(const Parsed parsed, Parse(mount));
@@ -500,21 +533,26 @@ absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target)
       how.flags = O_PATH | O_CLOEXEC;
       how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
       if (root.valid()) {
-        inside.reset(static_cast<int>(syscall(SYS_openat2, root.get(), mount.target.c_str(), &how, sizeof(how))));
+        inside.reset(static_cast<int>(
+            syscall(SYS_openat2, root.get(), mount.target.c_str(), &how, sizeof(how))));
       }
       if (!inside.valid()) {
-        return ErrnoToStatus(errno, absl::StrCat(Describe(mount, target), ": open ", mount.target, " in it"));
+        return ErrnoToStatus(
+            errno, absl::StrCat(Describe(mount, target), ": open ", mount.target, " in it"));
       }
       char resolved[4096];
-      const ssize_t n = readlink(absl::StrCat("/proc/self/fd/", inside.get()).c_str(), resolved, sizeof(resolved));
-      if (n < 0) return ErrnoToStatus(errno, absl::StrCat(Describe(mount, target), ": ", mount.target));
+      const ssize_t n = readlink(absl::StrCat("/proc/self/fd/", inside.get()).c_str(), resolved,
+                                 sizeof(resolved));
+      if (n < 0)
+        return ErrnoToStatus(errno, absl::StrCat(Describe(mount, target), ": ", mount.target));
       GANTRY_RETURN_IF_ERROR(MountOne(mount, parsed, absl::StrCat("/proc/self/fd/", inside.get())));
       path.assign(resolved, static_cast<size_t>(n));
     } else {
       GANTRY_RETURN_IF_ERROR(MountOne(mount, parsed, path));
     }
     done.push_back(path);
-    if (parsed.propagation != 0 && ::mount(nullptr, path.c_str(), nullptr, parsed.propagation, nullptr) != 0) {
+    if (parsed.propagation != 0 &&
+        ::mount(nullptr, path.c_str(), nullptr, parsed.propagation, nullptr) != 0) {
       return ErrnoToStatus(errno, absl::StrCat(Describe(mount, path), ": set propagation"));
     }
   }
@@ -523,7 +561,8 @@ absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target)
 }
 
 absl::Status UnmountAll(const std::string& target, bool lazy) {
-  // A mount on top of a mount shows only when the upper one is gone; the bound is against one that never goes.
+  // A mount on top of a mount shows only when the upper one is gone; the bound is against one that
+  // never goes.
   for (int round = 0; round < 1000; ++round) {
     const absl::Status status = Unmount(target, lazy ? MNT_DETACH : 0);
     // EINVAL: not a mount point.
@@ -532,12 +571,15 @@ absl::Status UnmountAll(const std::string& target, bool lazy) {
     if (lazy || !absl::IsFailedPrecondition(status)) return status;
     const std::vector<std::string> inner = MountPointsBelow(target);
     if (inner.empty()) return status;
-    for (auto path = inner.rbegin(); path != inner.rend(); ++path) GANTRY_RETURN_IF_ERROR(Unmount(*path, 0));
+    for (auto path = inner.rbegin(); path != inner.rend(); ++path)
+      GANTRY_RETURN_IF_ERROR(Unmount(*path, 0));
   }
-  return absl::FailedPreconditionError(absl::StrCat("unmount ", target, ": something keeps mounting there"));
+  return absl::FailedPreconditionError(
+      absl::StrCat("unmount ", target, ": something keeps mounting there"));
 }
 
-absl::StatusOr<ScopedMount> ScopedMount::Create(absl::Span<const Mount> mounts, std::string target) {
+absl::StatusOr<ScopedMount> ScopedMount::Create(absl::Span<const Mount> mounts,
+                                                std::string target) {
   GANTRY_RETURN_IF_ERROR(MountAll(mounts, target));
   return ScopedMount(std::move(target));
 }
@@ -546,7 +588,8 @@ ScopedMount::~ScopedMount() {
   if (!target_.empty()) UnmountAll(target_, /*lazy=*/true).IgnoreError();
 }
 
-ScopedMount::ScopedMount(ScopedMount&& other) noexcept : target_(std::exchange(other.target_, std::string())) {}
+ScopedMount::ScopedMount(ScopedMount&& other) noexcept
+    : target_(std::exchange(other.target_, std::string())) {}
 
 ScopedMount& ScopedMount::operator=(ScopedMount&& other) noexcept {
   if (this != &other) {

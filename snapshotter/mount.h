@@ -1,7 +1,7 @@
 // How to make a snapshot visible: a list of mounts, and the code that carries them out.
 //
-// Options are containerd's: words that name a mount flag ("ro", "rbind", "nosuid") become flags, "uidmap=" and "gidmap="
-// make an id-mapped mount, all others are handed to the file system.
+// Options are containerd's: words that name a mount flag ("ro", "rbind", "nosuid") become flags,
+// "uidmap=" and "gidmap=" make an id-mapped mount, all others are handed to the file system.
 // Linked into the shim: depends on nothing but base.
 #ifndef GANTRY_SNAPSHOTTER_MOUNT_H_
 #define GANTRY_SNAPSHOTTER_MOUNT_H_
@@ -17,7 +17,7 @@
 namespace gantry::snapshot {
 
 struct Mount {
-  std::string type;    // "bind", "overlay", ...
+  std::string type;  // "bind", "overlay", ...
   std::string source;
   std::string target = {};  // sub-directory of the mount point; "" for the mount point itself
   std::vector<std::string> options = {};
@@ -25,16 +25,19 @@ struct Mount {
   friend bool operator==(const Mount&, const Mount&) = default;
 };
 
-// The directories, topmost first, that together are what `mounts` show: upper (if any), then lowers; the source of a
-// bind. Empty: these mounts are not made of plain directories.
+// The directories, topmost first, that together are what `mounts` show: upper (if any), then
+// lowers; the source of a bind. Empty: these mounts are not made of plain directories.
 std::vector<std::string> MountedDirectories(absl::Span<const Mount> mounts);
 
-// Mounts in order at `target`, an existing directory. A failure undoes what was mounted. Option strings of any length work.
-// kInvalidArgument: malformed mount; otherwise the kernel's errno with source, type and target named.
+// Mounts in order at `target`, an existing directory. A failure undoes what was mounted. Option
+// strings of any length work.
+// kInvalidArgument: malformed mount; otherwise the kernel's errno with source, type and target
+// named.
 absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target);
 
-// How overlay options longer than a page reach the kernel: lower directories appended one by one (Linux 6.8), or as paths
-// relative to their common directory (any Linux, up to a page of those). MountAll() tries both.
+// How overlay options longer than a page reach the kernel: lower directories appended one by one
+// (Linux 6.8), or as paths relative to their common directory (any Linux, up to a page of those).
+// MountAll() tries both.
 enum class LongOverlay { kAppend, kRelative };
 absl::Status MountLongOverlay(const Mount& mount, const std::string& target, LongOverlay style);
 

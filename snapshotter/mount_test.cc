@@ -9,9 +9,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry::snapshot {
 namespace {
@@ -32,7 +33,8 @@ class MountTest : public testing::Test {
   }
   std::string Target() const { return directory_.Join("target"); }
   bool IsMounted(const std::string& path) const {
-    return absl::StrContains(ReadFile("/proc/self/mountinfo", 16 << 20).value(), absl::StrCat(" ", path, " "));
+    return absl::StrContains(ReadFile("/proc/self/mountinfo", 16 << 20).value(),
+                             absl::StrCat(" ", path, " "));
   }
 
   TempDir directory_;
@@ -41,7 +43,10 @@ class MountTest : public testing::Test {
 TEST_F(MountTest, BindShowsItsSource) {
   const std::string source = Make("source");
   ASSERT_TRUE(WriteFile(source + "/f", "x").ok());
-  ASSERT_TRUE(MountAll({{.type = "bind", .source = source, .target = "", .options = {"rw", "rbind"}}}, Target()).ok());
+  ASSERT_TRUE(
+      MountAll({{.type = "bind", .source = source, .target = "", .options = {"rw", "rbind"}}},
+               Target())
+          .ok());
   EXPECT_EQ(ReadFile(Target() + "/f", 10).value(), "x");
   ASSERT_TRUE(UnmountAll(Target(), false).ok());
   EXPECT_FALSE(IsMounted(Target()));
@@ -49,8 +54,12 @@ TEST_F(MountTest, BindShowsItsSource) {
 
 TEST_F(MountTest, FlagsAreSetOnABind) {
   const std::string source = Make("source");
-  ASSERT_TRUE(MountAll({{.type = "bind", .source = source, .target = "", .options = {"rbind", "ro", "nosuid", "nodev", "noexec"}}},
-                       Target()).ok());
+  ASSERT_TRUE(MountAll({{.type = "bind",
+                         .source = source,
+                         .target = "",
+                         .options = {"rbind", "ro", "nosuid", "nodev", "noexec"}}},
+                       Target())
+                  .ok());
   struct statvfs stat;
   ASSERT_EQ(statvfs(Target().c_str(), &stat), 0);
   EXPECT_TRUE(stat.f_flag & ST_RDONLY);
@@ -62,7 +71,12 @@ TEST_F(MountTest, FlagsAreSetOnABind) {
 }
 
 TEST_F(MountTest, OtherOptionsGoToTheFileSystem) {
-  ASSERT_TRUE(MountAll({{.type = "tmpfs", .source = "tmpfs", .target = "", .options = {"size=64k", "nodev", "mode=700"}}}, Target()).ok());
+  ASSERT_TRUE(MountAll({{.type = "tmpfs",
+                         .source = "tmpfs",
+                         .target = "",
+                         .options = {"size=64k", "nodev", "mode=700"}}},
+                       Target())
+                  .ok());
   struct statvfs stat;
   ASSERT_EQ(statvfs(Target().c_str(), &stat), 0);
   EXPECT_EQ(stat.f_blocks * stat.f_frsize, 65536u);
@@ -71,8 +85,10 @@ TEST_F(MountTest, OtherOptionsGoToTheFileSystem) {
 
 TEST_F(MountTest, FailureNamesTheMountAndLeavesNothing) {
   const std::string source = Make("source");
-  const absl::Status status = MountAll({{.type = "bind", .source = source, .target = "", .options = {}},
-                                        {.type = "bind", .source = "/does/not/exist", .target = "", .options = {}}}, Target());
+  const absl::Status status =
+      MountAll({{.type = "bind", .source = source, .target = "", .options = {}},
+                {.type = "bind", .source = "/does/not/exist", .target = "", .options = {}}},
+               Target());
   EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(absl::StrContains(status.message(), "/does/not/exist")) << status;
   EXPECT_FALSE(IsMounted(Target()));
@@ -80,11 +96,18 @@ TEST_F(MountTest, FailureNamesTheMountAndLeavesNothing) {
 
 TEST_F(MountTest, MalformedIdMapIsInvalid) {
   for (const char* map : {"uidmap=0:1000", "uidmap=a:b:c", "uidmap=0:1:0", "uidmap=-1:0:1"}) {
-    EXPECT_EQ(MountAll({{.type = "bind", .source = "/", .target = "", .options = {map, "gidmap=0:0:1"}}}, Target()).code(),
-              absl::StatusCode::kInvalidArgument) << map;
+    EXPECT_EQ(
+        MountAll({{.type = "bind", .source = "/", .target = "", .options = {map, "gidmap=0:0:1"}}},
+                 Target())
+            .code(),
+        absl::StatusCode::kInvalidArgument)
+        << map;
   }
-  EXPECT_EQ(MountAll({{.type = "bind", .source = "/", .target = "", .options = {"uidmap=0:1000:1"}}}, Target()).code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      MountAll({{.type = "bind", .source = "/", .target = "", .options = {"uidmap=0:1000:1"}}},
+               Target())
+          .code(),
+      absl::StatusCode::kInvalidArgument);
 }
 
 TEST_F(MountTest, TargetInsideIsResolvedBelowTheRoot) {
@@ -96,11 +119,14 @@ TEST_F(MountTest, TargetInsideIsResolvedBelowTheRoot) {
   ASSERT_TRUE(MakeDirectories(lower + outside).ok());
   ASSERT_EQ(symlink(outside.c_str(), (lower + "/sub").c_str()), 0);
   ASSERT_TRUE(MountAll({{.type = "bind", .source = lower, .target = "", .options = {"rw"}},
-                        {.type = "bind", .source = source, .target = "/sub", .options = {"ro"}}}, Target()).ok());
+                        {.type = "bind", .source = source, .target = "/sub", .options = {"ro"}}},
+                       Target())
+                  .ok());
   EXPECT_FALSE(IsMounted(outside));
   EXPECT_EQ(ReadFile(Target() + outside + "/f", 10).value(), "x");
   EXPECT_TRUE(UnmountAll(Target(), false).ok());
-  EXPECT_FALSE(absl::StrContains(ReadFile("/proc/self/mountinfo", 16 << 20).value(), directory_.path()));
+  EXPECT_FALSE(
+      absl::StrContains(ReadFile("/proc/self/mountinfo", 16 << 20).value(), directory_.path()));
 }
 
 TEST_F(MountTest, UnmountOfWhatIsNotMountedIsSuccess) {
@@ -109,7 +135,8 @@ TEST_F(MountTest, UnmountOfWhatIsNotMountedIsSuccess) {
 }
 
 TEST_F(MountTest, BusyMountIsUnmountedLazilyOnly) {
-  ASSERT_TRUE(MountAll({{.type = "tmpfs", .source = "tmpfs", .target = "", .options = {}}}, Target()).ok());
+  ASSERT_TRUE(
+      MountAll({{.type = "tmpfs", .source = "tmpfs", .target = "", .options = {}}}, Target()).ok());
   const int busy = open(Target().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   ASSERT_GE(busy, 0);
   EXPECT_EQ(UnmountAll(Target(), false).code(), absl::StatusCode::kFailedPrecondition);
@@ -120,7 +147,8 @@ TEST_F(MountTest, BusyMountIsUnmountedLazilyOnly) {
 
 TEST_F(MountTest, ScopedMountEndsWithItsScope) {
   {
-    absl::StatusOr<ScopedMount> mounted = ScopedMount::Create({{.type = "tmpfs", .source = "tmpfs", .target = "", .options = {}}}, Target());
+    absl::StatusOr<ScopedMount> mounted = ScopedMount::Create(
+        {{.type = "tmpfs", .source = "tmpfs", .target = "", .options = {}}}, Target());
     ASSERT_TRUE(mounted.ok());
     const ScopedMount moved = *std::move(mounted);
     EXPECT_TRUE(IsMounted(Target()));
@@ -132,8 +160,12 @@ TEST_F(MountTest, IdMappedBindShiftsOwners) {
   ASSERT_EQ(mount("tmpfs", Make("fs").c_str(), "tmpfs", 0, nullptr), 0);
   const std::string source = directory_.Join("fs");
   ASSERT_TRUE(WriteFile(source + "/f", "x").ok());
-  const absl::Status status = MountAll({{.type = "bind", .source = source, .target = "",
-                                         .options = {"uidmap=0:1000:10", "gidmap=0:2000:10", "rw", "rbind"}}}, Target());
+  const absl::Status status =
+      MountAll({{.type = "bind",
+                 .source = source,
+                 .target = "",
+                 .options = {"uidmap=0:1000:10", "gidmap=0:2000:10", "rw", "rbind"}}},
+               Target());
   EXPECT_TRUE(status.ok()) << status;
   struct stat stat;
   EXPECT_EQ(::stat((Target() + "/f").c_str(), &stat), 0);
@@ -149,30 +181,40 @@ TEST_P(LongOverlayTest, OptionsLongerThanAPageMount) {
   ASSERT_EQ(mount("tmpfs", Make("fs").c_str(), "tmpfs", 0, nullptr), 0);
   std::string lowers;
   for (int i = 0; i < 200; ++i) {
-    const std::string lower = Make(absl::StrCat("fs/a-directory-with-a-long-name/snapshots/", i, "/fs"));
+    const std::string lower =
+        Make(absl::StrCat("fs/a-directory-with-a-long-name/snapshots/", i, "/fs"));
     ASSERT_TRUE(WriteFile(absl::StrCat(lower, "/f", i), "x").ok());
     absl::StrAppend(&lowers, lowers.empty() ? "" : ":", lower);
   }
   ASSERT_GT(lowers.size(), 4096u);
-  const Mount mount{.type = "overlay", .source = "overlay", .target = "",
-                    .options = {"workdir=" + Make("fs/work"), "upperdir=" + Make("fs/upper"), "lowerdir=" + lowers}};
+  const Mount mount{.type = "overlay",
+                    .source = "overlay",
+                    .target = "",
+                    .options = {"workdir=" + Make("fs/work"), "upperdir=" + Make("fs/upper"),
+                                "lowerdir=" + lowers}};
   const absl::Status status = MountLongOverlay(mount, Target(), GetParam());
   EXPECT_TRUE(status.ok()) << status;
-  for (int i = 0; i < 200; ++i) EXPECT_EQ(access(absl::StrCat(Target(), "/f", i).c_str(), F_OK), 0) << i;
+  for (int i = 0; i < 200; ++i)
+    EXPECT_EQ(access(absl::StrCat(Target(), "/f", i).c_str(), F_OK), 0) << i;
   EXPECT_TRUE(WriteFile(Target() + "/new", "x").ok());
   EXPECT_TRUE(UnmountAll(Target(), false).ok());
   umount2(directory_.Join("fs").c_str(), MNT_DETACH);
 }
 
-INSTANTIATE_TEST_SUITE_P(Styles, LongOverlayTest, testing::Values(LongOverlay::kAppend, LongOverlay::kRelative));
+INSTANTIATE_TEST_SUITE_P(Styles, LongOverlayTest,
+                         testing::Values(LongOverlay::kAppend, LongOverlay::kRelative));
 
 TEST_F(MountTest, MountedDirectoriesAreTopmostFirst) {
-  EXPECT_EQ(MountedDirectories({{.type = "overlay", .source = "overlay", .target = "",
-                                 .options = {"workdir=/w", "upperdir=/u", "lowerdir=/b:/a\\:x", "index=off"}}}),
+  EXPECT_EQ(MountedDirectories(
+                {{.type = "overlay",
+                  .source = "overlay",
+                  .target = "",
+                  .options = {"workdir=/w", "upperdir=/u", "lowerdir=/b:/a\\:x", "index=off"}}}),
             (std::vector<std::string>{"/u", "/b", "/a:x"}));
   EXPECT_EQ(MountedDirectories({{.type = "bind", .source = "/s", .target = "", .options = {"ro"}}}),
             (std::vector<std::string>{"/s"}));
-  EXPECT_TRUE(MountedDirectories({{.type = "erofs", .source = "/s", .target = "", .options = {}}}).empty());
+  EXPECT_TRUE(
+      MountedDirectories({{.type = "erofs", .source = "/s", .target = "", .options = {}}}).empty());
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -20,8 +21,8 @@ namespace gantry::snapshot {
 NativeSnapshotter::NativeSnapshotter(const std::string& root, std::unique_ptr<SnapshotIndex> index)
     : index_(std::move(index)), directories_(root, *index_) {}
 
-absl::StatusOr<std::unique_ptr<NativeSnapshotter>> NativeSnapshotter::Open(std::string root,
-                                                                           std::unique_ptr<SnapshotIndex> index) {
+absl::StatusOr<std::unique_ptr<NativeSnapshotter>> NativeSnapshotter::Open(
+    std::string root, std::unique_ptr<SnapshotIndex> index) {
   std::unique_ptr<NativeSnapshotter> snapshotter(new NativeSnapshotter(root, std::move(index)));
   GANTRY_RETURN_IF_ERROR(snapshotter->directories_.Open());
   return snapshotter;
@@ -31,22 +32,29 @@ std::vector<Mount> NativeSnapshotter::MountsOf(const SnapshotRecord& record) con
   const bool writable = record.info.kind == Kind::kActive;
   // A view shows its parent; only an active snapshot has a copy.
   const uint64_t id = writable || record.ancestors.empty() ? record.id : record.ancestors.front();
-  return {{.type = "bind", .source = directories_.PathOf(id), .target = "", .options = {writable ? "rw" : "ro", "rbind"}}};
+  return {{.type = "bind",
+           .source = directories_.PathOf(id),
+           .target = "",
+           .options = {writable ? "rw" : "ro", "rbind"}}};
 }
 
-absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Create(Kind kind, absl::string_view key, absl::string_view parent,
+absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Create(Kind kind, absl::string_view key,
+                                                             absl::string_view parent,
                                                              const Labels& labels) {
   const std::string what = absl::StrCat("snapshot ", absl::CHexEscape(key));
-  if (index_->Get(key).ok()) return absl::AlreadyExistsError(absl::StrCat(what, ": already exists"));
+  if (index_->Get(key).ok())
+    return absl::AlreadyExistsError(absl::StrCat(what, ": already exists"));
   uint64_t parent_id = 0;
   if (!parent.empty()) {
     const absl::StatusOr<SnapshotRecord> below = index_->Get(parent);
     if (absl::IsNotFound(below.status())) {
-      return absl::NotFoundError(absl::StrCat("parent snapshot ", absl::CHexEscape(parent), ": not found"));
+      return absl::NotFoundError(
+          absl::StrCat("parent snapshot ", absl::CHexEscape(parent), ": not found"));
     }
     if (!below.ok()) return below.status();
     if (below->info.kind != Kind::kCommitted) {
-      return absl::InvalidArgumentError(absl::StrCat("parent snapshot ", absl::CHexEscape(parent), ": is not committed"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("parent snapshot ", absl::CHexEscape(parent), ": is not committed"));
     }
     parent_id = below->id;
   }
@@ -66,7 +74,8 @@ absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Create(Kind kind, absl::st
       }
     }
   }
-  GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record, index_->Create(id, kind, key, parent, labels));
+  GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record,
+                          index_->Create(id, kind, key, parent, labels));
   std::move(undo).Cancel();
   return MountsOf(record);
 }
@@ -93,35 +102,44 @@ absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Mounts(absl::string_view k
   GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record, index_->Get(key));
   if (record.info.kind == Kind::kCommitted) {
     return absl::FailedPreconditionError(
-        absl::StrCat("snapshot ", absl::CHexEscape(key), ": is committed and cannot be mounted; prepare or view it"));
+        absl::StrCat("snapshot ", absl::CHexEscape(key),
+                     ": is committed and cannot be mounted; prepare or view it"));
   }
   return MountsOf(record);
 }
 
-absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Prepare(absl::string_view key, absl::string_view parent,
+absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Prepare(absl::string_view key,
+                                                              absl::string_view parent,
                                                               const Labels& labels) {
   return Create(Kind::kActive, key, parent, labels);
 }
 
-absl::StatusOr<std::vector<Mount>> NativeSnapshotter::View(absl::string_view key, absl::string_view parent,
+absl::StatusOr<std::vector<Mount>> NativeSnapshotter::View(absl::string_view key,
+                                                           absl::string_view parent,
                                                            const Labels& labels) {
   return Create(Kind::kView, key, parent, labels);
 }
 
-absl::Status NativeSnapshotter::Commit(absl::string_view name, absl::string_view key, const CommitOptions& options) {
+absl::Status NativeSnapshotter::Commit(absl::string_view name, absl::string_view key,
+                                       const CommitOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record, index_->Get(key));
   const std::string what = absl::StrCat("snapshot ", absl::CHexEscape(key));
-  if (record.info.kind != Kind::kActive) return absl::FailedPreconditionError(absl::StrCat(what, ": is not active"));
+  if (record.info.kind != Kind::kActive)
+    return absl::FailedPreconditionError(absl::StrCat(what, ": is not active"));
   if (!options.parent.empty() && options.parent != record.info.parent) {
     return absl::FailedPreconditionError(
-        absl::StrCat(what, ": the native snapshotter cannot give a snapshot another parent; prepare it on that parent"));
+        absl::StrCat(what,
+                     ": the native snapshotter cannot give a snapshot another parent; prepare it "
+                     "on that parent"));
   }
   GANTRY_ASSIGN_OR_RETURN(const snapshot::Usage usage, UsageOfTree(directories_.PathOf(record.id)));
   if (options.sync) GANTRY_RETURN_IF_ERROR(directories_.Sync());
   return index_->Commit(name, key, usage, options).status();
 }
 
-absl::Status NativeSnapshotter::Remove(absl::string_view key) { return index_->Remove(key).status(); }
+absl::Status NativeSnapshotter::Remove(absl::string_view key) {
+  return index_->Remove(key).status();
+}
 
 absl::Status NativeSnapshotter::Walk(const std::function<absl::Status(const Info&)>& visit) {
   return index_->Walk([&](const SnapshotRecord& record) { return visit(record.info); });

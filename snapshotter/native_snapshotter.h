@@ -1,4 +1,5 @@
-// Snapshots as plain copies: works on every file system, costs a copy per Prepare (a reflink where there are any).
+// Snapshots as plain copies: works on every file system, costs a copy per Prepare (a reflink where
+// there are any).
 //
 // Disk layout below `root`: snapshots/<id>/, the whole tree. Mounts are binds.
 //
@@ -13,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "snapshotter/snapshot_directories.h"
 #include "snapshotter/snapshot_index.h"
 #include "snapshotter/snapshotter.h"
@@ -22,7 +24,8 @@ namespace gantry::snapshot {
 class NativeSnapshotter final : public Snapshotter {
  public:
   // Makes `root`, deletes files left behind.
-  static absl::StatusOr<std::unique_ptr<NativeSnapshotter>> Open(std::string root, std::unique_ptr<SnapshotIndex> index);
+  static absl::StatusOr<std::unique_ptr<NativeSnapshotter>> Open(
+      std::string root, std::unique_ptr<SnapshotIndex> index);
 
   absl::StatusOr<Info> Stat(absl::string_view key) override;
   absl::StatusOr<Info> Update(absl::string_view key, const Labels& labels,
@@ -33,7 +36,8 @@ class NativeSnapshotter final : public Snapshotter {
                                              const Labels& labels) override;
   absl::StatusOr<std::vector<Mount>> View(absl::string_view key, absl::string_view parent,
                                           const Labels& labels) override;
-  absl::Status Commit(absl::string_view name, absl::string_view key, const CommitOptions& options) override;
+  absl::Status Commit(absl::string_view name, absl::string_view key,
+                      const CommitOptions& options) override;
   absl::Status Remove(absl::string_view key) override;
   absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) override;
   absl::Status Cleanup() override;
@@ -41,8 +45,8 @@ class NativeSnapshotter final : public Snapshotter {
  private:
   NativeSnapshotter(const std::string& root, std::unique_ptr<SnapshotIndex> index);
 
-  absl::StatusOr<std::vector<Mount>> Create(Kind kind, absl::string_view key, absl::string_view parent,
-                                            const Labels& labels);
+  absl::StatusOr<std::vector<Mount>> Create(Kind kind, absl::string_view key,
+                                            absl::string_view parent, const Labels& labels);
   std::vector<Mount> MountsOf(const SnapshotRecord& record) const;
 
   const std::unique_ptr<SnapshotIndex> index_;

@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -33,17 +34,20 @@ constexpr char kGidMapping[] = "containerd.io/snapshot/gidmapping";
 bool InUserNamespace() {
   const absl::StatusOr<std::string> map = ReadFile("/proc/self/uid_map", 65536);
   if (!map.ok()) return false;
-  const std::vector<std::string> words = absl::StrSplit(*map, absl::ByAnyChar(" \t\n"), absl::SkipEmpty());
+  const std::vector<std::string> words =
+      absl::StrSplit(*map, absl::ByAnyChar(" \t\n"), absl::SkipEmpty());
   return words != std::vector<std::string>{"0", "0", "4294967295"};
 }
 
 // Has the kernel accept an overlay below `root`, without attaching it anywhere.
 absl::Status Probe(const std::string& root) {
   std::string directory = root + "/probe-XXXXXX";
-  if (mkdtemp(directory.data()) == nullptr) return ErrnoToStatus(errno, absl::StrCat("make ", directory));
+  if (mkdtemp(directory.data()) == nullptr)
+    return ErrnoToStatus(errno, absl::StrCat("make ", directory));
   const absl::Cleanup remove = [&] { RemoveTree(directory).IgnoreError(); };
   for (const char* name : {"/lower", "/upper", "/work"}) {
-    if (mkdir((directory + name).c_str(), 0700) != 0) return ErrnoToStatus(errno, absl::StrCat("make ", directory, name));
+    if (mkdir((directory + name).c_str(), 0700) != 0)
+      return ErrnoToStatus(errno, absl::StrCat("make ", directory, name));
   }
   UniqueFd fs(fsopen("overlay", FSOPEN_CLOEXEC));
   if (!fs.valid()) {
@@ -54,7 +58,8 @@ absl::Status Probe(const std::string& root) {
     return fsconfig(fs.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) == 0;
   };
   if (directory.size() > 240) return absl::OkStatus();  // too long for this interface
-  if (set("lowerdir", directory + "/lower") && set("upperdir", directory + "/upper") && set("workdir", directory + "/work") &&
+  if (set("lowerdir", directory + "/lower") && set("upperdir", directory + "/upper") &&
+      set("workdir", directory + "/work") &&
       fsconfig(fs.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) == 0) {
     return absl::OkStatus();
   }
@@ -62,9 +67,10 @@ absl::Status Probe(const std::string& root) {
   std::string why(1024, '\0');
   const ssize_t n = read(fs.get(), why.data(), why.size());
   why.resize(n > 0 ? static_cast<size_t>(n) : 0);
-  return absl::FailedPreconditionError(
-      absl::StrCat("its file system cannot carry overlay layers: ", ErrnoToStatus(err, "overlayfs").message(), " ",
-                   absl::StripAsciiWhitespace(why), "; choose another root directory or the native snapshotter"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "its file system cannot carry overlay layers: ", ErrnoToStatus(err, "overlayfs").message(),
+      " ", absl::StripAsciiWhitespace(why),
+      "; choose another root directory or the native snapshotter"));
 }
 
 std::vector<std::string> TrailingOptions(const std::vector<std::string>& configured) {
@@ -89,32 +95,38 @@ std::optional<uint32_t> MappedRoot(const Labels& labels, const char* label) {
 
 }  // namespace
 
-OverlaySnapshotter::OverlaySnapshotter(const std::string& root, std::vector<std::string> trailing_options,
+OverlaySnapshotter::OverlaySnapshotter(const std::string& root,
+                                       std::vector<std::string> trailing_options,
                                        std::unique_ptr<SnapshotIndex> index)
-    : index_(std::move(index)), directories_(root, *index_), trailing_options_(std::move(trailing_options)) {}
+    : index_(std::move(index)),
+      directories_(root, *index_),
+      trailing_options_(std::move(trailing_options)) {}
 
-absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> OverlaySnapshotter::Open(OverlayOptions options,
-                                                                             std::unique_ptr<SnapshotIndex> index) {
-  if (options.root.empty() || options.root[0] != '/' || options.root.find_first_of(":,\\\n") != std::string::npos) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("overlay snapshotter: root \"", options.root,
-                     "\" must be an absolute path without the characters : , \\ that separate mount options"));
+absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> OverlaySnapshotter::Open(
+    OverlayOptions options, std::unique_ptr<SnapshotIndex> index) {
+  if (options.root.empty() || options.root[0] != '/' ||
+      options.root.find_first_of(":,\\\n") != std::string::npos) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "overlay snapshotter: root \"", options.root,
+        "\" must be an absolute path without the characters : , \\ that separate mount options"));
   }
   GANTRY_RETURN_IF_ERROR(MakeDirectories(options.root, 0711));
   if (absl::Status probed = Probe(options.root); !probed.ok()) {
     return WithContext(probed, absl::StrCat("overlay snapshotter: root ", options.root));
   }
-  std::unique_ptr<OverlaySnapshotter> snapshotter(
-      new OverlaySnapshotter(options.root, TrailingOptions(options.mount_options), std::move(index)));
+  std::unique_ptr<OverlaySnapshotter> snapshotter(new OverlaySnapshotter(
+      options.root, TrailingOptions(options.mount_options), std::move(index)));
   GANTRY_RETURN_IF_ERROR(snapshotter->directories_.Open());
   return snapshotter;
 }
 
 std::string OverlaySnapshotter::Layer(uint64_t id) const { return directories_.PathOf(id) + "/fs"; }
-std::string OverlaySnapshotter::Work(uint64_t id) const { return directories_.PathOf(id) + "/work"; }
+std::string OverlaySnapshotter::Work(uint64_t id) const {
+  return directories_.PathOf(id) + "/work";
+}
 
-// Makes what is missing: at creation everything, after a power cut what the directory above has forgotten (the record is
-// durable earlier than an empty directory).
+// Makes what is missing: at creation everything, after a power cut what the directory above has
+// forgotten (the record is durable earlier than an empty directory).
 absl::Status OverlaySnapshotter::MakeFor(const SnapshotRecord& record) const {
   if (record.info.kind == Kind::kView && !record.ancestors.empty()) return absl::OkStatus();
   const std::string layer = Layer(record.id);
@@ -130,7 +142,8 @@ absl::Status OverlaySnapshotter::MakeFor(const SnapshotRecord& record) const {
     owner.st_gid = MappedRoot(record.info.labels, kGidMapping).value_or(owner.st_gid);
     // Whatever the umask took away.
     if (chmod(layer.c_str(), 0755) != 0) return ErrnoToStatus(errno, absl::StrCat("chmod ", layer));
-    if ((owner.st_uid != 0 || owner.st_gid != 0) && chown(layer.c_str(), owner.st_uid, owner.st_gid) != 0) {
+    if ((owner.st_uid != 0 || owner.st_gid != 0) &&
+        chown(layer.c_str(), owner.st_uid, owner.st_gid) != 0) {
       return ErrnoToStatus(errno, absl::StrCat("chown ", layer));
     }
   } else if (errno != EEXIST) {
@@ -145,9 +158,11 @@ absl::Status OverlaySnapshotter::MakeFor(const SnapshotRecord& record) const {
 
 std::vector<Mount> OverlaySnapshotter::MountsOf(const SnapshotRecord& record) const {
   Mount mount;
-  for (const auto& [label, option] : {std::pair(kUidMapping, "uidmap="), std::pair(kGidMapping, "gidmap=")}) {
+  for (const auto& [label, option] :
+       {std::pair(kUidMapping, "uidmap="), std::pair(kGidMapping, "gidmap=")}) {
     const auto found = record.info.labels.find(label);
-    if (found != record.info.labels.end()) mount.options.push_back(absl::StrCat(option, found->second));
+    if (found != record.info.labels.end())
+      mount.options.push_back(absl::StrCat(option, found->second));
   }
   const bool writable = record.info.kind == Kind::kActive;
   if (record.ancestors.empty() || (!writable && record.ancestors.size() == 1)) {
@@ -163,18 +178,22 @@ std::vector<Mount> OverlaySnapshotter::MountsOf(const SnapshotRecord& record) co
     mount.options.push_back(absl::StrCat("workdir=", Work(record.id)));
     mount.options.push_back(absl::StrCat("upperdir=", Layer(record.id)));
   }
-  mount.options.push_back(absl::StrCat("lowerdir=", absl::StrJoin(record.ancestors, ":", [this](std::string* out, uint64_t id) {
-    absl::StrAppend(out, Layer(id));
-  })));
+  mount.options.push_back(absl::StrCat(
+      "lowerdir=", absl::StrJoin(record.ancestors, ":", [this](std::string* out, uint64_t id) {
+        absl::StrAppend(out, Layer(id));
+      })));
   mount.options.insert(mount.options.end(), trailing_options_.begin(), trailing_options_.end());
   return {mount};
 }
 
-absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Create(Kind kind, absl::string_view key, absl::string_view parent,
+absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Create(Kind kind, absl::string_view key,
+                                                              absl::string_view parent,
                                                               const Labels& labels) {
   // Known failures before any directory is made: ext4 is slow to reuse inodes that come and go.
   SnapshotRecord record;
-  if (index_->Get(key).ok()) return absl::AlreadyExistsError(absl::StrCat("snapshot ", absl::CHexEscape(key), ": already exists"));
+  if (index_->Get(key).ok())
+    return absl::AlreadyExistsError(
+        absl::StrCat("snapshot ", absl::CHexEscape(key), ": already exists"));
   record.id = index_->ReserveId();
   absl::Cleanup undo = [&] {
     RemoveTree(directories_.PathOf(record.id)).IgnoreError();
@@ -218,7 +237,9 @@ absl::StatusOr<snapshot::Usage> OverlaySnapshotter::Usage(absl::string_view key)
 absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Mounts(absl::string_view key) {
   GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record, index_->Get(key));
   if (record.info.kind == Kind::kCommitted) {
-    return absl::FailedPreconditionError(absl::StrCat("snapshot ", absl::CHexEscape(key), ": is committed and cannot be mounted; prepare or view it"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("snapshot ", absl::CHexEscape(key),
+                     ": is committed and cannot be mounted; prepare or view it"));
   }
   if (absl::Status made = MakeFor(record); !made.ok()) {
     return WithContext(made, absl::StrCat("snapshot ", absl::CHexEscape(key)));
@@ -226,27 +247,33 @@ absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Mounts(absl::string_view 
   return MountsOf(record);
 }
 
-absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Prepare(absl::string_view key, absl::string_view parent,
+absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Prepare(absl::string_view key,
+                                                               absl::string_view parent,
                                                                const Labels& labels) {
   return Create(Kind::kActive, key, parent, labels);
 }
 
-absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::View(absl::string_view key, absl::string_view parent,
+absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::View(absl::string_view key,
+                                                            absl::string_view parent,
                                                             const Labels& labels) {
   return Create(Kind::kView, key, parent, labels);
 }
 
-absl::Status OverlaySnapshotter::Commit(absl::string_view name, absl::string_view key, const CommitOptions& options) {
+absl::Status OverlaySnapshotter::Commit(absl::string_view name, absl::string_view key,
+                                        const CommitOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record, index_->Get(key));
   if (record.info.kind != Kind::kActive) {
-    return absl::FailedPreconditionError(absl::StrCat("snapshot ", absl::CHexEscape(key), ": is not active"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("snapshot ", absl::CHexEscape(key), ": is not active"));
   }
   GANTRY_ASSIGN_OR_RETURN(const snapshot::Usage usage, UsageOfTree(Layer(record.id)));
   if (options.sync) GANTRY_RETURN_IF_ERROR(directories_.Sync());
   return index_->Commit(name, key, usage, options).status();
 }
 
-absl::Status OverlaySnapshotter::Remove(absl::string_view key) { return index_->Remove(key).status(); }
+absl::Status OverlaySnapshotter::Remove(absl::string_view key) {
+  return index_->Remove(key).status();
+}
 
 absl::Status OverlaySnapshotter::Walk(const std::function<absl::Status(const Info&)>& visit) {
   return index_->Walk([&](const SnapshotRecord& record) { return visit(record.info); });

@@ -1,8 +1,9 @@
 // Snapshots as overlayfs layers: each is a directory, a stack of them is one mount.
 //
-// Disk layout below `root`: snapshots/<id>/fs (0755, the layer) and, for active snapshots with a parent,
-// snapshots/<id>/work (0711, overlayfs' own). A view with parents has no directory.
-// Mounts are exactly containerd's: bind of fs without parents, overlay with lowerdir nearest parent first otherwise.
+// Disk layout below `root`: snapshots/<id>/fs (0755, the layer) and, for active snapshots with a
+// parent, snapshots/<id>/work (0711, overlayfs' own). A view with parents has no directory.
+// Mounts are exactly containerd's: bind of fs without parents, overlay with lowerdir nearest parent
+// first otherwise.
 // Layers are independent of each other, so a layer can be unpacked before its parent (CanRebase()).
 //
 // Lifecycle: one per root. Thread-safe.
@@ -16,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "snapshotter/snapshot_directories.h"
 #include "snapshotter/snapshot_index.h"
 #include "snapshotter/snapshotter.h"
@@ -29,10 +31,10 @@ struct OverlayOptions {
 
 class OverlaySnapshotter final : public Snapshotter {
  public:
-  // Makes `root`, deletes files left behind. kFailedPrecondition: the file system of `root` cannot carry overlay layers;
-  // the text says why.
-  static absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> Open(OverlayOptions options,
-                                                                  std::unique_ptr<SnapshotIndex> index);
+  // Makes `root`, deletes files left behind. kFailedPrecondition: the file system of `root` cannot
+  // carry overlay layers; the text says why.
+  static absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> Open(
+      OverlayOptions options, std::unique_ptr<SnapshotIndex> index);
 
   absl::StatusOr<Info> Stat(absl::string_view key) override;
   absl::StatusOr<Info> Update(absl::string_view key, const Labels& labels,
@@ -43,7 +45,8 @@ class OverlaySnapshotter final : public Snapshotter {
                                              const Labels& labels) override;
   absl::StatusOr<std::vector<Mount>> View(absl::string_view key, absl::string_view parent,
                                           const Labels& labels) override;
-  absl::Status Commit(absl::string_view name, absl::string_view key, const CommitOptions& options) override;
+  absl::Status Commit(absl::string_view name, absl::string_view key,
+                      const CommitOptions& options) override;
   absl::Status Remove(absl::string_view key) override;
   absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) override;
   absl::Status Cleanup() override;
@@ -53,8 +56,8 @@ class OverlaySnapshotter final : public Snapshotter {
   OverlaySnapshotter(const std::string& root, std::vector<std::string> trailing_options,
                      std::unique_ptr<SnapshotIndex> index);
 
-  absl::StatusOr<std::vector<Mount>> Create(Kind kind, absl::string_view key, absl::string_view parent,
-                                            const Labels& labels);
+  absl::StatusOr<std::vector<Mount>> Create(Kind kind, absl::string_view key,
+                                            absl::string_view parent, const Labels& labels);
   absl::Status MakeFor(const SnapshotRecord& record) const;
   std::vector<Mount> MountsOf(const SnapshotRecord& record) const;
   std::string Layer(uint64_t id) const;

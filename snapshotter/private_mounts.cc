@@ -13,6 +13,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 
@@ -24,7 +25,8 @@ absl::Status EnterRoot(const std::string& directory) {
   if (chdir(directory.c_str()) != 0) return ErrnoToStatus(errno, absl::StrCat("enter ", directory));
   if (syscall(SYS_pivot_root, ".", ".") == 0) {
     // The old root now lies on top of the new one.
-    if (umount2(".", MNT_DETACH) != 0) return ErrnoToStatus(errno, absl::StrCat("leave the host's tree for ", directory));
+    if (umount2(".", MNT_DETACH) != 0)
+      return ErrnoToStatus(errno, absl::StrCat("leave the host's tree for ", directory));
   } else {
     // The first root of a machine that runs from its initramfs cannot be pivoted away.
     if (errno != EINVAL) return ErrnoToStatus(errno, absl::StrCat("pivot to ", directory));
@@ -60,7 +62,8 @@ absl::Status RunWithPrivateMounts(const std::function<absl::Status()>& work) {
   return status;
 }
 
-absl::Status RunConfinedTo(const std::string& directory, const std::function<absl::Status()>& work) {
+absl::Status RunConfinedTo(const std::string& directory,
+                           const std::function<absl::Status()>& work) {
   return RunWithPrivateMounts([&]() -> absl::Status {
     if (mount(directory.c_str(), directory.c_str(), nullptr, MS_BIND, nullptr) != 0) {
       return ErrnoToStatus(errno, absl::StrCat("bind ", directory));
@@ -71,7 +74,8 @@ absl::Status RunConfinedTo(const std::string& directory, const std::function<abs
   });
 }
 
-absl::Status RunConfinedTo(absl::Span<const Mount> mounts, const std::function<absl::Status()>& work) {
+absl::Status RunConfinedTo(absl::Span<const Mount> mounts,
+                           const std::function<absl::Status()>& work) {
   const char* base = getenv("TMPDIR");
   std::string target = absl::StrCat(base == nullptr ? "/tmp" : base, "/gantry-mnt-XXXXXX");
   if (mkdtemp(target.data()) == nullptr) return ErrnoToStatus(errno, absl::StrCat("make ", target));

@@ -10,6 +10,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -40,7 +41,8 @@ absl::StatusOr<std::vector<uint64_t>> SnapshotDirectories::List() const {
     if (entry == nullptr) break;
     uint64_t id = 0;
     // Only names that PathOf() makes: what else lies here is not ours to remove.
-    if (absl::SimpleAtoi(entry->d_name, &id) && absl::StrCat(id) == entry->d_name) ids.push_back(id);
+    if (absl::SimpleAtoi(entry->d_name, &id) && absl::StrCat(id) == entry->d_name)
+      ids.push_back(id);
   }
   if (errno != 0) return ErrnoToStatus(errno, absl::StrCat("read ", root_));
   std::sort(ids.begin(), ids.end());
@@ -60,7 +62,8 @@ absl::Status SnapshotDirectories::Sweep() const {
 
 absl::Status SnapshotDirectories::Sync() const {
   UniqueFd fd(open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!fd.valid() || syncfs(fd.get()) != 0) return ErrnoToStatus(errno, absl::StrCat("sync ", root_));
+  if (!fd.valid() || syncfs(fd.get()) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("sync ", root_));
   return absl::OkStatus();
 }
 

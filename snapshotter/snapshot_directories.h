@@ -1,4 +1,5 @@
-// The directories <root>/snapshots/<id> of a snapshotter, and the removal of those that no record names.
+// The directories <root>/snapshots/<id> of a snapshotter, and the removal of those that no record
+// names.
 //
 // Thread-safe.
 #ifndef GANTRY_SNAPSHOTTER_SNAPSHOT_DIRECTORIES_H_
@@ -25,7 +26,8 @@ class SnapshotDirectories {
 
   std::string PathOf(uint64_t id) const;
 
-  // Removes directories that no record names. A removal that the index may still lose is synced first.
+  // Removes directories that no record names. A removal that the index may still lose is synced
+  // first.
   absl::Status Sweep() const;
 
   // Everything on the file system below the root.

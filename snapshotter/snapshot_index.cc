@@ -13,6 +13,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 
 namespace gantry::snapshot {
@@ -21,14 +22,17 @@ namespace {
 constexpr char kFormat = 1;
 constexpr size_t kKeyBytes = 4096;
 
-std::string What(absl::string_view key) { return absl::StrCat("snapshot ", absl::CHexEscape(key.substr(0, 300))); }
+std::string What(absl::string_view key) {
+  return absl::StrCat("snapshot ", absl::CHexEscape(key.substr(0, 300)));
+}
 
 absl::Status FromRocks(const rocksdb::Status& status, absl::string_view what) {
   const std::string text = absl::StrCat(what, ": database: ", status.ToString());
   if (status.IsNotFound()) return absl::NotFoundError(absl::StrCat(what, ": not found"));
   if (status.IsNoSpace()) return absl::ResourceExhaustedError(text);
   if (status.IsCorruption()) return absl::DataLossError(text);
-  if (status.IsBusy() || status.IsTimedOut() || status.IsTryAgain()) return absl::UnavailableError(text);
+  if (status.IsBusy() || status.IsTimedOut() || status.IsTryAgain())
+    return absl::UnavailableError(text);
   return absl::InternalError(text);
 }
 
@@ -45,7 +49,8 @@ void PutText(std::string& out, absl::string_view text) {
   out.append(text.data(), text.size());
 }
 
-// Takes fields off the front; after the first one that is not there all others are empty and ok() is false.
+// Takes fields off the front; after the first one that is not there all others are empty and ok()
+// is false.
 class Fields {
  public:
   explicit Fields(absl::string_view bytes) : rest_(bytes) {}
@@ -104,7 +109,9 @@ std::string Encode(const SnapshotRecord& record) {
 }
 
 absl::StatusOr<SnapshotRecord> Decode(absl::string_view key, absl::string_view bytes) {
-  const auto damaged = [&] { return absl::DataLossError(absl::StrCat(What(key), ": its record is damaged")); };
+  const auto damaged = [&] {
+    return absl::DataLossError(absl::StrCat(What(key), ": its record is damaged"));
+  };
   if (bytes.empty() || bytes[0] != kFormat) return damaged();
   Fields fields(bytes.substr(1));
   SnapshotRecord record;
@@ -115,7 +122,8 @@ absl::StatusOr<SnapshotRecord> Decode(absl::string_view key, absl::string_view b
   record.info.name = std::string(key);
   record.info.parent = fields.Text();
   const uint64_t ancestors = fields.Number();
-  for (uint64_t i = 0; i < ancestors && fields.ok(); ++i) record.ancestors.push_back(fields.Number());
+  for (uint64_t i = 0; i < ancestors && fields.ok(); ++i)
+    record.ancestors.push_back(fields.Number());
   record.info.created_at = absl::FromUnixNanos(static_cast<int64_t>(fields.Number()));
   record.info.updated_at = absl::FromUnixNanos(static_cast<int64_t>(fields.Number()));
   record.usage.size_bytes = static_cast<int64_t>(fields.Number());
@@ -135,8 +143,8 @@ void AppendBigEndian(std::string& out, uint64_t number) {
 
 absl::Status CheckKey(absl::string_view key) {
   if (key.empty() || key.size() > kKeyBytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("snapshot: a key has 1 to ", kKeyBytes, " characters; this one has ", key.size()));
+    return absl::InvalidArgumentError(absl::StrCat("snapshot: a key has 1 to ", kKeyBytes,
+                                                   " characters; this one has ", key.size()));
   }
   return absl::OkStatus();
 }
@@ -146,19 +154,25 @@ rocksdb::Slice ToSlice(const std::string& text) { return rocksdb::Slice(text); }
 // Iterates over the keys that begin with `prefix`, as they are now.
 class PrefixIterator {
  public:
-  PrefixIterator(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family, std::string prefix) : prefix_(std::move(prefix)) {
+  PrefixIterator(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family, std::string prefix)
+      : prefix_(std::move(prefix)) {
     rocksdb::ReadOptions options;
     options.total_order_seek = true;
     options.fill_cache = false;
     iterator_.reset(db->NewIterator(options, family));
     iterator_->Seek(ToSlice(prefix_));
   }
-  bool Valid() const { return iterator_->Valid() && iterator_->key().starts_with(ToSlice(prefix_)); }
+  bool Valid() const {
+    return iterator_->Valid() && iterator_->key().starts_with(ToSlice(prefix_));
+  }
   void Next() { iterator_->Next(); }
   absl::string_view suffix() const {
-    return absl::string_view(iterator_->key().data(), iterator_->key().size()).substr(prefix_.size());
+    return absl::string_view(iterator_->key().data(), iterator_->key().size())
+        .substr(prefix_.size());
   }
-  absl::string_view value() const { return absl::string_view(iterator_->value().data(), iterator_->value().size()); }
+  absl::string_view value() const {
+    return absl::string_view(iterator_->value().data(), iterator_->value().size());
+  }
   rocksdb::Status status() const { return iterator_->status(); }
 
  private:
@@ -168,11 +182,12 @@ class PrefixIterator {
 
 }  // namespace
 
-SnapshotIndex::SnapshotIndex(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family, absl::string_view prefix)
+SnapshotIndex::SnapshotIndex(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family,
+                             absl::string_view prefix)
     : db_(db), family_(family), prefix_(prefix) {}
 
-absl::StatusOr<std::unique_ptr<SnapshotIndex>> SnapshotIndex::Open(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family,
-                                                                   absl::string_view prefix) {
+absl::StatusOr<std::unique_ptr<SnapshotIndex>> SnapshotIndex::Open(
+    rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family, absl::string_view prefix) {
   std::unique_ptr<SnapshotIndex> index(new SnapshotIndex(db, family, prefix));
   uint64_t highest = 0;
   // A damaged record does not keep the others from being used; who asks for it is told.
@@ -186,7 +201,9 @@ absl::StatusOr<std::unique_ptr<SnapshotIndex>> SnapshotIndex::Open(rocksdb::DB* 
   return index;
 }
 
-std::string SnapshotIndex::RecordKey(absl::string_view key) const { return absl::StrCat(prefix_, "/k/", key); }
+std::string SnapshotIndex::RecordKey(absl::string_view key) const {
+  return absl::StrCat(prefix_, "/k/", key);
+}
 
 std::string SnapshotIndex::ChildPrefix(uint64_t parent_id) const {
   std::string key = absl::StrCat(prefix_, "/c/");
@@ -256,7 +273,8 @@ absl::StatusOr<std::vector<uint64_t>> SnapshotIndex::AncestorsOn(absl::string_vi
 }
 
 absl::StatusOr<SnapshotRecord> SnapshotIndex::Create(uint64_t id, Kind kind, absl::string_view key,
-                                                     absl::string_view parent, const Labels& labels) {
+                                                     absl::string_view parent,
+                                                     const Labels& labels) {
   GANTRY_RETURN_IF_ERROR(CheckKey(key));
   SnapshotRecord record;
   record.id = id;
@@ -275,14 +293,16 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Create(uint64_t id, Kind kind, abs
   GANTRY_ASSIGN_OR_RETURN(record.ancestors, AncestorsOn(parent));
   rocksdb::WriteBatch batch;
   Put(batch, record);
-  if (!record.ancestors.empty()) batch.Put(family_, ChildKey(record.ancestors.front(), id), rocksdb::Slice());
+  if (!record.ancestors.empty())
+    batch.Put(family_, ChildKey(record.ancestors.front(), id), rocksdb::Slice());
   GANTRY_RETURN_IF_ERROR(Write(batch));
   reserved_.erase(id);
   return record;
 }
 
 absl::StatusOr<SnapshotRecord> SnapshotIndex::Commit(absl::string_view name, absl::string_view key,
-                                                     const snapshot::Usage& usage, const CommitOptions& options) {
+                                                     const snapshot::Usage& usage,
+                                                     const CommitOptions& options) {
   GANTRY_RETURN_IF_ERROR(CheckKey(name));
   SnapshotRecord record;
   {
@@ -298,8 +318,9 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Commit(absl::string_view name, abs
     rocksdb::WriteBatch batch;
     if (!options.parent.empty() && options.parent != record.info.parent) {
       if (!record.info.parent.empty()) {
-        return absl::FailedPreconditionError(absl::StrCat(What(key), ": is stacked on ", What(record.info.parent),
-                                                          " and cannot be moved onto ", What(options.parent)));
+        return absl::FailedPreconditionError(
+            absl::StrCat(What(key), ": is stacked on ", What(record.info.parent),
+                         " and cannot be moved onto ", What(options.parent)));
       }
       GANTRY_ASSIGN_OR_RETURN(record.ancestors, AncestorsOn(options.parent));
       record.info.parent = options.parent;
@@ -358,12 +379,14 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Remove(absl::string_view key) {
   GANTRY_ASSIGN_OR_RETURN(SnapshotRecord record, Get(key));
   const PrefixIterator children(db_, family_, ChildPrefix(record.id));
   if (children.Valid()) {
-    return absl::FailedPreconditionError(absl::StrCat(What(key), ": cannot remove it, other snapshots are stacked on it"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(What(key), ": cannot remove it, other snapshots are stacked on it"));
   }
   if (!children.status().ok()) return FromRocks(children.status(), What(key));
   rocksdb::WriteBatch batch;
   batch.Delete(family_, RecordKey(key));
-  if (!record.ancestors.empty()) batch.Delete(family_, ChildKey(record.ancestors.front(), record.id));
+  if (!record.ancestors.empty())
+    batch.Delete(family_, ChildKey(record.ancestors.front(), record.id));
   GANTRY_RETURN_IF_ERROR(Write(batch));
   return record;
 }

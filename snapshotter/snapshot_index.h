@@ -1,13 +1,16 @@
-// Which snapshots there are: key -> id, kind, parent, labels, times, usage. One fact, one place: nothing else records
-// a snapshot's parent or kind.
+// Which snapshots there are: key -> id, kind, parent, labels, times, usage. One fact, one place:
+// nothing else records a snapshot's parent or kind.
 //
-// Lives in a RocksDB column family that is handed in; several indexes share one family under different prefixes.
+// Lives in a RocksDB column family that is handed in; several indexes share one family under
+// different prefixes.
 //   <prefix>/k/<key>            record
 //   <prefix>/c/<parent id>/<id> child of parent
-// An id names the snapshot's directory; it is not given out again as long as SkipIds() has been told of it.
+// An id names the snapshot's directory; it is not given out again as long as SkipIds() has been
+// told of it.
 //
-// Durability: Commit() and SetLabels() are on disk when they return. Create() and Remove() become so with the next
-// synced write to the database (a container or image record, say) or Sync(); until then a power cut undoes them.
+// Durability: Commit() and SetLabels() are on disk when they return. Create() and Remove() become
+// so with the next synced write to the database (a container or image record, say) or Sync(); until
+// then a power cut undoes them.
 //
 // Thread-safe. Iteration sees one consistent state and holds no lock.
 #ifndef GANTRY_SNAPSHOTTER_SNAPSHOT_INDEX_H_
@@ -25,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+
 #include "snapshotter/snapshotter.h"
 
 namespace rocksdb {
@@ -44,24 +48,27 @@ struct SnapshotRecord {
 
 class SnapshotIndex {
  public:
-  // `prefix` names this index within the family, "overlay" say; no '/'. `db` and `family` outlive the index.
-  static absl::StatusOr<std::unique_ptr<SnapshotIndex>> Open(rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family,
+  // `prefix` names this index within the family, "overlay" say; no '/'. `db` and `family` outlive
+  // the index.
+  static absl::StatusOr<std::unique_ptr<SnapshotIndex>> Open(rocksdb::DB* db,
+                                                             rocksdb::ColumnFamilyHandle* family,
                                                              absl::string_view prefix);
 
   // kNotFound: unknown key. kDataLoss: the record is damaged.
   absl::StatusOr<SnapshotRecord> Get(absl::string_view key);
 
-  // An id for a snapshot about to be created. Until Create() or Forget(), Orphans() does not count it as one.
+  // An id for a snapshot about to be created. Until Create() or Forget(), Orphans() does not count
+  // it as one.
   uint64_t ReserveId();
   void Forget(uint64_t id);
 
   // Codes of Snapshotter::Prepare.
-  absl::StatusOr<SnapshotRecord> Create(uint64_t id, Kind kind, absl::string_view key, absl::string_view parent,
-                                        const Labels& labels);
+  absl::StatusOr<SnapshotRecord> Create(uint64_t id, Kind kind, absl::string_view key,
+                                        absl::string_view parent, const Labels& labels);
 
   // Codes of Snapshotter::Commit.
-  absl::StatusOr<SnapshotRecord> Commit(absl::string_view name, absl::string_view key, const snapshot::Usage& usage,
-                                        const CommitOptions& options);
+  absl::StatusOr<SnapshotRecord> Commit(absl::string_view name, absl::string_view key,
+                                        const snapshot::Usage& usage, const CommitOptions& options);
 
   absl::StatusOr<SnapshotRecord> SetLabels(absl::string_view key, const Labels& labels,
                                            const std::vector<std::string>& fields);

@@ -1,9 +1,11 @@
-// States of root filesystems, stacked: prepare one on top of a committed parent, change it, commit it under a name.
+// States of root filesystems, stacked: prepare one on top of a committed parent, change it, commit
+// it under a name.
 //
-// Implementations: overlay_snapshotter, native_snapshotter, supervisor/metadata/snapshot_namespace (one namespace's
-// view). All pass snapshotter_conformance.
+// Implementations: overlay_snapshotter, native_snapshotter, supervisor/metadata/snapshot_namespace
+// (one namespace's view). All pass snapshotter_conformance.
 //
-// Keys of active snapshots and views and names of committed ones share one name space. They are opaque text.
+// Keys of active snapshots and views and names of committed ones share one name space. They are
+// opaque text.
 // Thread-safe. No lock is held over file system work.
 #ifndef GANTRY_SNAPSHOTTER_SNAPSHOTTER_H_
 #define GANTRY_SNAPSHOTTER_SNAPSHOTTER_H_
@@ -18,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "snapshotter/mount.h"
 
 namespace gantry::snapshot {
@@ -44,8 +47,9 @@ struct Usage {
 
 struct CommitOptions {
   Labels labels = {};  // of the committed snapshot; those of the active one are not inherited
-  std::string parent = {};  // rebase, where CanRebase(): only for an active snapshot that was prepared without parent
-  bool sync = true;    // false: the caller has made the files durable (one syncfs per image)
+  // Rebase, where CanRebase(): only for an active snapshot that was prepared without parent.
+  std::string parent = {};
+  bool sync = true;  // false: the caller has made the files durable (one syncfs per image)
 };
 
 class Snapshotter {
@@ -55,43 +59,50 @@ class Snapshotter {
   // kNotFound: unknown key.
   virtual absl::StatusOr<Info> Stat(absl::string_view key) = 0;
 
-  // Only labels change. Empty `fields` replaces all; else each is "labels" or "labels.<key>"; others are kInvalidArgument.
+  // Only labels change. Empty `fields` replaces all; else each is "labels" or "labels.<key>";
+  // others are kInvalidArgument.
   virtual absl::StatusOr<Info> Update(absl::string_view key, const Labels& labels,
                                       const std::vector<std::string>& fields) = 0;
 
-  // Of this snapshot alone, without parents. Walks the tree of an active one; stored for a committed one.
+  // Of this snapshot alone, without parents. Walks the tree of an active one; stored for a
+  // committed one.
   virtual absl::StatusOr<snapshot::Usage> Usage(absl::string_view key) = 0;
 
   // How to see an active snapshot or view. kFailedPrecondition: the key is committed.
   virtual absl::StatusOr<std::vector<Mount>> Mounts(absl::string_view key) = 0;
 
-  // Writable, on `parent` ("" for none). kAlreadyExists: key taken (any kind); kNotFound: no such parent;
-  // kInvalidArgument: the parent is not committed.
-  virtual absl::StatusOr<std::vector<Mount>> Prepare(absl::string_view key, absl::string_view parent,
+  // Writable, on `parent` ("" for none). kAlreadyExists: key taken (any kind); kNotFound: no such
+  // parent; kInvalidArgument: the parent is not committed.
+  virtual absl::StatusOr<std::vector<Mount>> Prepare(absl::string_view key,
+                                                     absl::string_view parent,
                                                      const Labels& labels) = 0;
 
   // Read-only; same codes.
   virtual absl::StatusOr<std::vector<Mount>> View(absl::string_view key, absl::string_view parent,
                                                   const Labels& labels) = 0;
 
-  // Turns active `key` into committed `name`; the key is gone. Files are durable before the record is.
+  // Turns active `key` into committed `name`; the key is gone. Files are durable before the record
+  // is.
   //   kNotFound            no such key, or no such parent to rebase on
-  //   kFailedPrecondition  not active, or a rebase of a snapshot that has a parent or where CanRebase() is false
+  //   kFailedPrecondition  not active, or a rebase of a snapshot that has a parent or where
+  //                        CanRebase() is false
   //   kAlreadyExists       name taken; the active snapshot stays
   virtual absl::Status Commit(absl::string_view name, absl::string_view key,
                               const CommitOptions& options) = 0;
 
-  // Gone at once; its files go with the next Cleanup(). kFailedPrecondition: something is stacked on it.
+  // Gone at once; its files go with the next Cleanup(). kFailedPrecondition: something is stacked
+  // on it.
   virtual absl::Status Remove(absl::string_view key) = 0;
 
-  // Visits in key order from a consistent view; a status other than OK ends the walk and is returned.
+  // Visits in key order from a consistent view; a status other than OK ends the walk and is
+  // returned.
   virtual absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) = 0;
 
   // Deletes files that no record names. Safe at any time beside other calls.
   virtual absl::Status Cleanup() = 0;
 
-  // True: an active snapshot prepared without parent may be committed with one (CommitOptions::parent), so that layers
-  // can be unpacked side by side. Constant.
+  // True: an active snapshot prepared without parent may be committed with one
+  // (CommitOptions::parent), so that layers can be unpacked side by side. Constant.
   virtual bool CanRebase() const { return false; }
 };
 

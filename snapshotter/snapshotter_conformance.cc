@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/file.h"
 
 namespace gantry::snapshot {
@@ -32,7 +33,9 @@ void Write(const std::string& path, const std::string& text) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-std::string Read(const std::string& path) { return ReadFile(path, 1 << 20).value_or("(unreadable)"); }
+std::string Read(const std::string& path) {
+  return ReadFile(path, 1 << 20).value_or("(unreadable)");
+}
 
 bool Exists(const std::string& path) {
   struct stat stat;
@@ -41,10 +44,12 @@ bool Exists(const std::string& path) {
 
 std::vector<std::string> AllNames(Snapshotter& snapshotter) {
   std::vector<std::string> names;
-  EXPECT_TRUE(snapshotter.Walk([&](const Info& info) {
-    names.push_back(info.name);
-    return absl::OkStatus();
-  }).ok());
+  EXPECT_TRUE(snapshotter
+                  .Walk([&](const Info& info) {
+                    names.push_back(info.name);
+                    return absl::OkStatus();
+                  })
+                  .ok());
   return names;
 }
 
@@ -78,10 +83,12 @@ void SnapshotterConformance::With(const std::vector<Mount>& mounts,
 
 void SnapshotterConformance::CommitLayer(const std::string& name, const std::string& parent,
                                          const std::function<void(const std::string& root)>& work) {
-  const absl::StatusOr<std::vector<Mount>> mounts = snapshotter().Prepare(name + "-active", parent, {});
+  const absl::StatusOr<std::vector<Mount>> mounts =
+      snapshotter().Prepare(name + "-active", parent, {});
   ASSERT_TRUE(mounts.ok()) << mounts.status();
   With(*mounts, work);
-  const absl::Status committed = snapshotter().Commit(name, name + "-active", {.labels = {}, .parent = "", .sync = false});
+  const absl::Status committed =
+      snapshotter().Commit(name, name + "-active", {.labels = {}, .parent = "", .sync = false});
   ASSERT_TRUE(committed.ok()) << committed;
 }
 
@@ -89,7 +96,8 @@ TEST_P(SnapshotterConformance, PreparedSnapshotIsWritable) {
   const absl::StatusOr<std::vector<Mount>> mounts = snapshotter().Prepare("a", "", {{"l", "v"}});
   ASSERT_TRUE(mounts.ok()) << mounts.status();
   With(*mounts, [](const std::string& root) { Write(root + "/file", "hello"); });
-  With(snapshotter().Mounts("a").value(), [](const std::string& root) { EXPECT_EQ(Read(root + "/file"), "hello"); });
+  With(snapshotter().Mounts("a").value(),
+       [](const std::string& root) { EXPECT_EQ(Read(root + "/file"), "hello"); });
   const absl::StatusOr<Info> info = snapshotter().Stat("a");
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->kind, Kind::kActive);
@@ -131,8 +139,10 @@ TEST_P(SnapshotterConformance, CommittedLayersStack) {
 
 TEST_P(SnapshotterConformance, ChangesInOneChildDoNotShowInAnother) {
   CommitLayer("base", "", [](const std::string& root) { Write(root + "/f", "base"); });
-  With(snapshotter().Prepare("x", "base", {}).value(), [](const std::string& root) { Write(root + "/f", "x"); });
-  With(snapshotter().Prepare("y", "base", {}).value(), [](const std::string& root) { EXPECT_EQ(Read(root + "/f"), "base"); });
+  With(snapshotter().Prepare("x", "base", {}).value(),
+       [](const std::string& root) { Write(root + "/f", "x"); });
+  With(snapshotter().Prepare("y", "base", {}).value(),
+       [](const std::string& root) { EXPECT_EQ(Read(root + "/f"), "base"); });
 }
 
 TEST_P(SnapshotterConformance, ViewsAreReadOnly) {
@@ -195,8 +205,9 @@ TEST_P(SnapshotterConformance, UnknownKeysAreNotFound) {
 
 TEST_P(SnapshotterConformance, KeysAreOpaqueText) {
   const std::string bytes("bin\x01\xff ary", 9);
-  for (const std::string& key : {std::string("../../../etc"), std::string("/"), std::string(".."), std::string("-rf"),
-                                 std::string("extract-123-abcd sha256:00"), bytes, std::string(1000, 'k')}) {
+  for (const std::string& key :
+       {std::string("../../../etc"), std::string("/"), std::string(".."), std::string("-rf"),
+        std::string("extract-123-abcd sha256:00"), bytes, std::string(1000, 'k')}) {
     const absl::StatusOr<std::vector<Mount>> mounts = snapshotter().Prepare(key, "", {});
     ASSERT_TRUE(mounts.ok()) << mounts.status();
     EXPECT_EQ(snapshotter().Stat(key)->name, key);
@@ -213,7 +224,8 @@ TEST_P(SnapshotterConformance, LabelsOfCommitReplaceThoseOfTheKey) {
 
 TEST_P(SnapshotterConformance, UpdateChangesLabelsOnly) {
   ASSERT_TRUE(snapshotter().Prepare("k", "", {{"a", "1"}, {"b", "2"}}).ok());
-  absl::StatusOr<Info> info = snapshotter().Update("k", {{"b", "3"}, {"ignored", "x"}}, {"labels.b"});
+  absl::StatusOr<Info> info =
+      snapshotter().Update("k", {{"b", "3"}, {"ignored", "x"}}, {"labels.b"});
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->labels, (Labels{{"a", "1"}, {"b", "3"}}));
   EXPECT_EQ(info->kind, Kind::kActive);
@@ -221,7 +233,8 @@ TEST_P(SnapshotterConformance, UpdateChangesLabelsOnly) {
   info = snapshotter().Update("k", {{"c", "4"}}, {});
   ASSERT_TRUE(info.ok());
   EXPECT_EQ(info->labels, (Labels{{"c", "4"}}));
-  EXPECT_EQ(snapshotter().Update("k", {}, {"parent"}).status().code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(snapshotter().Update("k", {}, {"parent"}).status().code(),
+            StatusCode::kInvalidArgument);
   EXPECT_EQ(snapshotter().Stat("k")->labels, (Labels{{"c", "4"}}));
 }
 
@@ -242,21 +255,28 @@ TEST_P(SnapshotterConformance, RemoveTakesLeavesOnly) {
 }
 
 TEST_P(SnapshotterConformance, RemovedKeyCanBeUsedAgainAndIsEmpty) {
-  With(snapshotter().Prepare("k", "", {}).value(), [](const std::string& root) { Write(root + "/f", "old"); });
+  With(snapshotter().Prepare("k", "", {}).value(),
+       [](const std::string& root) { Write(root + "/f", "old"); });
   ASSERT_TRUE(snapshotter().Remove("k").ok());
-  With(snapshotter().Prepare("k", "", {}).value(), [](const std::string& root) { EXPECT_FALSE(Exists(root + "/f")); });
+  With(snapshotter().Prepare("k", "", {}).value(),
+       [](const std::string& root) { EXPECT_FALSE(Exists(root + "/f")); });
   EXPECT_TRUE(snapshotter().Cleanup().ok());
-  With(snapshotter().Mounts("k").value(), [](const std::string& root) { EXPECT_FALSE(Exists(root + "/f")); });
+  With(snapshotter().Mounts("k").value(),
+       [](const std::string& root) { EXPECT_FALSE(Exists(root + "/f")); });
 }
 
 TEST_P(SnapshotterConformance, CleanupSparesWhatIsInUse) {
-  With(snapshotter().Prepare("keep", "", {}).value(), [](const std::string& root) { Write(root + "/f", "kept"); });
-  With(snapshotter().Prepare("drop", "", {}).value(), [](const std::string& root) { Write(root + "/f", "gone"); });
+  With(snapshotter().Prepare("keep", "", {}).value(),
+       [](const std::string& root) { Write(root + "/f", "kept"); });
+  With(snapshotter().Prepare("drop", "", {}).value(),
+       [](const std::string& root) { Write(root + "/f", "gone"); });
   CommitLayer("layer", "", [](const std::string& root) { Write(root + "/l", "layer"); });
   ASSERT_TRUE(snapshotter().Remove("drop").ok());
   ASSERT_TRUE(snapshotter().Cleanup().ok());
-  With(snapshotter().Mounts("keep").value(), [](const std::string& root) { EXPECT_EQ(Read(root + "/f"), "kept"); });
-  With(snapshotter().View("v", "layer", {}).value(), [](const std::string& root) { EXPECT_EQ(Read(root + "/l"), "layer"); });
+  With(snapshotter().Mounts("keep").value(),
+       [](const std::string& root) { EXPECT_EQ(Read(root + "/f"), "kept"); });
+  With(snapshotter().View("v", "layer", {}).value(),
+       [](const std::string& root) { EXPECT_EQ(Read(root + "/l"), "layer"); });
 }
 
 TEST_P(SnapshotterConformance, CleanupBesidePrepareLosesNothing) {
@@ -265,7 +285,8 @@ TEST_P(SnapshotterConformance, CleanupBesidePrepareLosesNothing) {
     while (!stop) EXPECT_TRUE(snapshotter().Cleanup().ok());
   });
   for (int i = 0; i < 50; ++i) {
-    const absl::StatusOr<std::vector<Mount>> mounts = snapshotter().Prepare(absl::StrCat("k", i), "", {});
+    const absl::StatusOr<std::vector<Mount>> mounts =
+        snapshotter().Prepare(absl::StrCat("k", i), "", {});
     EXPECT_TRUE(mounts.ok()) << mounts.status();
     if (mounts.ok()) {
       EXPECT_TRUE(Exists(MountedDirectories(*mounts).at(0))) << i;
@@ -274,7 +295,9 @@ TEST_P(SnapshotterConformance, CleanupBesidePrepareLosesNothing) {
   stop = true;
   cleaner.join();
   for (int i = 0; i < 50; ++i) {
-    EXPECT_TRUE(Exists(MountedDirectories(snapshotter().Mounts(absl::StrCat("k", i)).value()).at(0))) << i;
+    EXPECT_TRUE(
+        Exists(MountedDirectories(snapshotter().Mounts(absl::StrCat("k", i)).value()).at(0)))
+        << i;
   }
 }
 
@@ -298,16 +321,20 @@ TEST_P(SnapshotterConformance, WalkVisitsInKeyOrderAndStopsWhenToldTo) {
   for (const char* key : {"c", "a", "b"}) ASSERT_TRUE(snapshotter().Prepare(key, "", {}).ok());
   EXPECT_EQ(AllNames(snapshotter()), (std::vector<std::string>{"a", "b", "c"}));
   int visited = 0;
-  EXPECT_EQ(snapshotter().Walk([&](const Info&) {
-    ++visited;
-    return absl::CancelledError("enough");
-  }).code(), StatusCode::kCancelled);
+  EXPECT_EQ(snapshotter()
+                .Walk([&](const Info&) {
+                  ++visited;
+                  return absl::CancelledError("enough");
+                })
+                .code(),
+            StatusCode::kCancelled);
   EXPECT_EQ(visited, 1);
 }
 
 TEST_P(SnapshotterConformance, WalkVisitorMayUseTheSnapshotter) {
   for (const char* key : {"a", "b"}) ASSERT_TRUE(snapshotter().Prepare(key, "", {}).ok());
-  EXPECT_TRUE(snapshotter().Walk([&](const Info& info) { return snapshotter().Remove(info.name); }).ok());
+  EXPECT_TRUE(
+      snapshotter().Walk([&](const Info& info) { return snapshotter().Remove(info.name); }).ok());
   EXPECT_TRUE(AllNames(snapshotter()).empty());
 }
 
@@ -348,13 +375,16 @@ TEST_P(SnapshotterConformance, AttributesComeThroughLayers) {
     // A version 2 capability set: cap_net_raw, effective.
     const char capability[20] = {1, 0, 0, 2, 0, 0x20};
     Write(root + "/ping", "x");
-    ASSERT_EQ(setxattr((root + "/ping").c_str(), "security.capability", capability, sizeof(capability), 0), 0);
+    ASSERT_EQ(setxattr((root + "/ping").c_str(), "security.capability", capability,
+                       sizeof(capability), 0),
+              0);
     ASSERT_EQ(symlink("/nowhere", (root + "/link").c_str()), 0);
     ASSERT_EQ(mknod((root + "/null").c_str(), S_IFCHR | 0666, makedev(1, 3)), 0);
     ASSERT_EQ(mkfifo((root + "/pipe").c_str(), 0640), 0);
     Write(root + "/l1", "linked");
     ASSERT_EQ(link((root + "/l1").c_str(), (root + "/l2").c_str()), 0);
-    const timespec times[2] = {{.tv_sec = 11, .tv_nsec = 12}, {.tv_sec = 1000000000, .tv_nsec = 123456789}};
+    const timespec times[2] = {{.tv_sec = 11, .tv_nsec = 12},
+                               {.tv_sec = 1000000000, .tv_nsec = 123456789}};
     ASSERT_EQ(utimensat(AT_FDCWD, (root + "/l1").c_str(), times, 0), 0);
   });
   With(snapshotter().Prepare("top", "one", {}).value(), [](const std::string& root) {
@@ -406,7 +436,8 @@ TEST_P(SnapshotterConformance, MoreThanAHundredParentsMount) {
 
 TEST_P(SnapshotterConformance, RebaseMovesAParentlessSnapshotOntoAParent) {
   CommitLayer("base", "", [](const std::string& root) { Write(root + "/a", "base"); });
-  With(snapshotter().Prepare("k", "", {}).value(), [](const std::string& root) { Write(root + "/b", "top"); });
+  With(snapshotter().Prepare("k", "", {}).value(),
+       [](const std::string& root) { Write(root + "/b", "top"); });
   const absl::Status status = snapshotter().Commit("n", "k", {.labels = {}, .parent = "base"});
   if (!snapshotter().CanRebase()) {
     EXPECT_EQ(status.code(), StatusCode::kFailedPrecondition);
@@ -431,9 +462,11 @@ TEST_P(SnapshotterConformance, RebaseNeedsAnEmptyAndAKnownParent) {
   EXPECT_TRUE(snapshotter().Commit("n", "stacked", {.labels = {}, .parent = "one"}).ok());
   if (!snapshotter().CanRebase()) return;
   ASSERT_TRUE(snapshotter().Prepare("k", "", {}).ok());
-  EXPECT_EQ(snapshotter().Commit("m", "k", {.labels = {}, .parent = "nowhere"}).code(), StatusCode::kNotFound);
+  EXPECT_EQ(snapshotter().Commit("m", "k", {.labels = {}, .parent = "nowhere"}).code(),
+            StatusCode::kNotFound);
   ASSERT_TRUE(snapshotter().Prepare("active", "", {}).ok());
-  EXPECT_EQ(snapshotter().Commit("m", "k", {.labels = {}, .parent = "active"}).code(), StatusCode::kInvalidArgument);
+  EXPECT_EQ(snapshotter().Commit("m", "k", {.labels = {}, .parent = "active"}).code(),
+            StatusCode::kInvalidArgument);
   EXPECT_TRUE(snapshotter().Stat("k").ok());
 }
 

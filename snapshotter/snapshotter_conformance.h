@@ -13,18 +13,21 @@
 #include <string>
 
 #include "gtest/gtest.h"
+
 #include "snapshotter/snapshotter.h"
 
 namespace gantry::snapshot {
 
 struct SnapshotterCase {
   std::string name;
-  // An empty snapshotter that keeps its files below `directory`, which is empty and outlives it. What it needs beside it
-  // (a database) lives in the deleter.
+  // An empty snapshotter that keeps its files below `directory`, which is empty and outlives it.
+  // What it needs beside it (a database) lives in the deleter.
   std::function<std::shared_ptr<Snapshotter>(const std::string& directory)> make;
 };
 
-inline void PrintTo(const SnapshotterCase& snapshotter_case, std::ostream* os) { *os << snapshotter_case.name; }
+inline void PrintTo(const SnapshotterCase& snapshotter_case, std::ostream* os) {
+  *os << snapshotter_case.name;
+}
 
 class SnapshotterConformance : public testing::TestWithParam<SnapshotterCase> {
  protected:
@@ -34,7 +37,8 @@ class SnapshotterConformance : public testing::TestWithParam<SnapshotterCase> {
 
   Snapshotter& snapshotter() { return *snapshotter_; }
   // Runs `work` on the directory where `mounts` are mounted.
-  void With(const std::vector<Mount>& mounts, const std::function<void(const std::string& root)>& work);
+  void With(const std::vector<Mount>& mounts,
+            const std::function<void(const std::string& root)>& work);
   // Prepares `key` on `parent`, runs `work` in it, commits it as `name`.
   void CommitLayer(const std::string& name, const std::string& parent,
                    const std::function<void(const std::string& root)>& work);

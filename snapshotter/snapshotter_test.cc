@@ -1,14 +1,15 @@
-// Both snapshotters against the conformance suite, and what each promises beyond it; the index under them.
+// Both snapshotters against the conformance suite, and what each promises beyond it; the index
+// under them.
 #include <fcntl.h>
+#include <rocksdb/db.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include <rocksdb/db.h>
-
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
@@ -32,17 +33,19 @@ std::unique_ptr<SnapshotIndex> OpenIndex(rocksdb::DB& db, const std::string& pre
 
 // The snapshotter, and after it the database that it uses.
 template <typename T>
-std::shared_ptr<Snapshotter> Bundle(std::unique_ptr<rocksdb::DB> db, std::unique_ptr<T> snapshotter) {
+std::shared_ptr<Snapshotter> Bundle(std::unique_ptr<rocksdb::DB> db,
+                                    std::unique_ptr<T> snapshotter) {
   Snapshotter* raw = snapshotter.get();
-  const auto keep = std::make_shared<std::pair<std::unique_ptr<rocksdb::DB>, std::unique_ptr<T>>>(std::move(db), std::move(snapshotter));
+  const auto keep = std::make_shared<std::pair<std::unique_ptr<rocksdb::DB>, std::unique_ptr<T>>>(
+      std::move(db), std::move(snapshotter));
   return std::shared_ptr<Snapshotter>(keep, raw);
 }
 
 std::shared_ptr<Snapshotter> MakeOverlay(const std::string& directory) {
   EXPECT_TRUE(MakeDirectories(directory).ok());
   std::unique_ptr<rocksdb::DB> db = OpenDatabase(directory + "/db");
-  absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> snapshotter =
-      OverlaySnapshotter::Open({.root = directory + "/overlay", .mount_options = {}}, OpenIndex(*db, "overlay"));
+  absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> snapshotter = OverlaySnapshotter::Open(
+      {.root = directory + "/overlay", .mount_options = {}}, OpenIndex(*db, "overlay"));
   EXPECT_TRUE(snapshotter.ok()) << snapshotter.status();
   return Bundle(std::move(db), *std::move(snapshotter));
 }
@@ -59,7 +62,9 @@ std::shared_ptr<Snapshotter> MakeNative(const std::string& directory) {
 INSTANTIATE_TEST_SUITE_P(Snapshotters, SnapshotterConformance,
                          testing::Values(SnapshotterCase{.name = "Overlay", .make = MakeOverlay},
                                          SnapshotterCase{.name = "Native", .make = MakeNative}),
-                         [](const testing::TestParamInfo<SnapshotterCase>& info) { return info.param.name; });
+                         [](const testing::TestParamInfo<SnapshotterCase>& info) {
+                           return info.param.name;
+                         });
 
 class OverlaySnapshotterTest : public testing::Test {
  protected:
@@ -71,11 +76,14 @@ class OverlaySnapshotterTest : public testing::Test {
   void Reopen(std::vector<std::string> mount_options) {
     snapshotter_.reset();
     absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> opened = OverlaySnapshotter::Open(
-        {.root = directory_.Join("root"), .mount_options = std::move(mount_options)}, OpenIndex(*db_, "overlay"));
+        {.root = directory_.Join("root"), .mount_options = std::move(mount_options)},
+        OpenIndex(*db_, "overlay"));
     ASSERT_TRUE(opened.ok()) << opened.status();
     snapshotter_ = *std::move(opened);
   }
-  std::string Path(const std::string& rest) const { return directory_.Join("root/snapshots/" + rest); }
+  std::string Path(const std::string& rest) const {
+    return directory_.Join("root/snapshots/" + rest);
+  }
   static std::vector<std::string> Trailing(std::vector<std::string> options) {
     if (access("/sys/module/overlay/parameters/index", F_OK) == 0) options.push_back("index=off");
     return options;
@@ -87,21 +95,31 @@ class OverlaySnapshotterTest : public testing::Test {
 };
 
 TEST_F(OverlaySnapshotterTest, MountsAreTheExpectedOnes) {
-  const auto mounts = [](const absl::StatusOr<std::vector<Mount>>& result) { return result.value().at(0); };
+  const auto mounts = [](const absl::StatusOr<std::vector<Mount>>& result) {
+    return result.value().at(0);
+  };
   // 1, 2, 3 are the ids of the layers.
-  EXPECT_EQ(mounts(snapshotter_->Prepare("a1", "", {})),
-            (Mount{.type = "bind", .source = Path("1/fs"), .target = "", .options = {"rw", "rbind"}}));
+  EXPECT_EQ(
+      mounts(snapshotter_->Prepare("a1", "", {})),
+      (Mount{.type = "bind", .source = Path("1/fs"), .target = "", .options = {"rw", "rbind"}}));
   ASSERT_TRUE(snapshotter_->Commit("c1", "a1", {}).ok());
   EXPECT_EQ(mounts(snapshotter_->Prepare("a2", "c1", {})),
-            (Mount{.type = "overlay", .source = "overlay", .target = "",
-                   .options = Trailing({"workdir=" + Path("2/work"), "upperdir=" + Path("2/fs"), "lowerdir=" + Path("1/fs")})}));
+            (Mount{.type = "overlay",
+                   .source = "overlay",
+                   .target = "",
+                   .options = Trailing({"workdir=" + Path("2/work"), "upperdir=" + Path("2/fs"),
+                                        "lowerdir=" + Path("1/fs")})}));
   ASSERT_TRUE(snapshotter_->Commit("c2", "a2", {}).ok());
-  EXPECT_EQ(mounts(snapshotter_->View("v0", "", {})),
-            (Mount{.type = "bind", .source = Path("3/fs"), .target = "", .options = {"ro", "rbind"}}));
-  EXPECT_EQ(mounts(snapshotter_->View("v1", "c1", {})),
-            (Mount{.type = "bind", .source = Path("1/fs"), .target = "", .options = {"ro", "rbind"}}));
+  EXPECT_EQ(
+      mounts(snapshotter_->View("v0", "", {})),
+      (Mount{.type = "bind", .source = Path("3/fs"), .target = "", .options = {"ro", "rbind"}}));
+  EXPECT_EQ(
+      mounts(snapshotter_->View("v1", "c1", {})),
+      (Mount{.type = "bind", .source = Path("1/fs"), .target = "", .options = {"ro", "rbind"}}));
   EXPECT_EQ(mounts(snapshotter_->View("v2", "c2", {})),
-            (Mount{.type = "overlay", .source = "overlay", .target = "",
+            (Mount{.type = "overlay",
+                   .source = "overlay",
+                   .target = "",
                    .options = Trailing({"lowerdir=" + Path("2/fs") + ":" + Path("1/fs")})}));
   EXPECT_EQ(mounts(snapshotter_->Mounts("v2")), mounts(snapshotter_->Mounts("v2")));
 }
@@ -110,14 +128,21 @@ TEST_F(OverlaySnapshotterTest, ConfiguredOptionsComeLast) {
   Reopen({"metacopy=off"});
   ASSERT_TRUE(snapshotter_->Prepare("a", "", {}).ok());
   ASSERT_TRUE(snapshotter_->Commit("c", "a", {}).ok());
-  const std::vector<std::string> options = snapshotter_->Prepare("b", "c", {}).value().at(0).options;
-  EXPECT_EQ(std::vector<std::string>(options.begin() + 3, options.end()), Trailing({"metacopy=off"}));
+  const std::vector<std::string> options =
+      snapshotter_->Prepare("b", "c", {}).value().at(0).options;
+  EXPECT_EQ(std::vector<std::string>(options.begin() + 3, options.end()),
+            Trailing({"metacopy=off"}));
 }
 
 TEST_F(OverlaySnapshotterTest, IdMapsAreTheFirstOptions) {
-  const Mount mount = snapshotter_->Prepare("a", "", {{"containerd.io/snapshot/uidmapping", "0:1000:65536"},
-                                                      {"containerd.io/snapshot/gidmapping", "0:2000:65536"}}).value().at(0);
-  EXPECT_EQ(mount.options, (std::vector<std::string>{"uidmap=0:1000:65536", "gidmap=0:2000:65536", "rw", "rbind"}));
+  const Mount mount = snapshotter_
+                          ->Prepare("a", "",
+                                    {{"containerd.io/snapshot/uidmapping", "0:1000:65536"},
+                                     {"containerd.io/snapshot/gidmapping", "0:2000:65536"}})
+                          .value()
+                          .at(0);
+  EXPECT_EQ(mount.options, (std::vector<std::string>{"uidmap=0:1000:65536", "gidmap=0:2000:65536",
+                                                     "rw", "rbind"}));
   struct stat stat;
   ASSERT_EQ(::stat(mount.source.c_str(), &stat), 0);
   EXPECT_EQ(stat.st_uid, 1000u);
@@ -176,23 +201,34 @@ TEST_F(OverlaySnapshotterTest, DirectoryLostToAPowerCutIsMadeAgain) {
 }
 
 TEST_F(OverlaySnapshotterTest, RootThatWouldBreakMountOptionsIsRefused) {
-  for (const std::string& root : {directory_.Join("a:b"), directory_.Join("a,b"), std::string("relative")}) {
-    EXPECT_EQ(OverlaySnapshotter::Open({.root = root, .mount_options = {}}, OpenIndex(*db_, "other")).status().code(),
-              absl::StatusCode::kInvalidArgument) << root;
+  for (const std::string& root :
+       {directory_.Join("a:b"), directory_.Join("a,b"), std::string("relative")}) {
+    EXPECT_EQ(
+        OverlaySnapshotter::Open({.root = root, .mount_options = {}}, OpenIndex(*db_, "other"))
+            .status()
+            .code(),
+        absl::StatusCode::kInvalidArgument)
+        << root;
   }
 }
 
 TEST_F(OverlaySnapshotterTest, RootOnAFileSystemThatCannotIsRefused) {
   if (access("/proc/sys", F_OK) != 0) GTEST_SKIP() << "no /proc";
   // An overlay with an upper directory of its own cannot carry another one's upper directory.
-  for (const char* name : {"l", "u", "w", "m"}) ASSERT_TRUE(MakeDirectories(directory_.Join(name)).ok());
+  for (const char* name : {"l", "u", "w", "m"})
+    ASSERT_TRUE(MakeDirectories(directory_.Join(name)).ok());
   absl::StatusOr<ScopedMount> below = ScopedMount::Create(
-      {{.type = "overlay", .source = "overlay", .target = "",
-        .options = {"lowerdir=" + directory_.Join("l"), "upperdir=" + directory_.Join("u"), "workdir=" + directory_.Join("w")}}},
+      {{.type = "overlay",
+        .source = "overlay",
+        .target = "",
+        .options = {"lowerdir=" + directory_.Join("l"), "upperdir=" + directory_.Join("u"),
+                    "workdir=" + directory_.Join("w")}}},
       directory_.Join("m"));
   ASSERT_TRUE(below.ok()) << below.status();
   const absl::Status status =
-      OverlaySnapshotter::Open({.root = directory_.Join("m/root"), .mount_options = {}}, OpenIndex(*db_, "other")).status();
+      OverlaySnapshotter::Open({.root = directory_.Join("m/root"), .mount_options = {}},
+                               OpenIndex(*db_, "other"))
+          .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
   EXPECT_NE(status.message().find("native snapshotter"), absl::string_view::npos) << status;
 }
@@ -210,7 +246,10 @@ class SnapshotIndexTest : public testing::Test {
 
 TEST_F(SnapshotIndexTest, KeepsEveryField) {
   const uint64_t base = Create("base-active", "");
-  ASSERT_TRUE(index_->Commit("base", "base-active", {.size_bytes = 12345678901, .inodes = 7}, {.labels = {{"a", "b"}}, .parent = ""}).ok());
+  ASSERT_TRUE(index_
+                  ->Commit("base", "base-active", {.size_bytes = 12345678901, .inodes = 7},
+                           {.labels = {{"a", "b"}}, .parent = ""})
+                  .ok());
   const uint64_t child = Create("child", "base");
   const SnapshotRecord record = index_->Get("base").value();
   EXPECT_EQ(record.id, base);
@@ -229,10 +268,12 @@ TEST_F(SnapshotIndexTest, IndexesUnderDifferentPrefixesDoNotMix) {
   EXPECT_EQ(other->Get("k").status().code(), absl::StatusCode::kNotFound);
   EXPECT_TRUE(other->Create(other->ReserveId(), Kind::kActive, "k", "", {}).ok());
   int visited = 0;
-  EXPECT_TRUE(index_->Walk([&](const SnapshotRecord&) {
-    ++visited;
-    return absl::OkStatus();
-  }).ok());
+  EXPECT_TRUE(index_
+                  ->Walk([&](const SnapshotRecord&) {
+                    ++visited;
+                    return absl::OkStatus();
+                  })
+                  .ok());
   EXPECT_EQ(visited, 1);
 }
 

@@ -24,7 +24,8 @@ std::string StreamDigest::Finish() {
   unsigned char bytes[EVP_MAX_MD_SIZE];
   unsigned int length = 0;
   if (EVP_DigestFinal_ex(context_, bytes, &length) != 1) abort();
-  return absl::StrCat("sha256:", absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(bytes), length)));
+  return absl::StrCat("sha256:", absl::BytesToHexString(absl::string_view(
+                                     reinterpret_cast<const char*>(bytes), length)));
 }
 
 }  // namespace gantry::snapshot

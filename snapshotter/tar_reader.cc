@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+
 #include "base/status_macros.h"
 
 namespace gantry::snapshot {
@@ -46,7 +47,9 @@ constexpr size_t kGnuSparseMore = 482;
 constexpr Field kGnuRealSize{483, 12};
 constexpr size_t kSparseEntry = 24;
 
-absl::string_view Raw(const char* block, Field field) { return absl::string_view(block + field.offset, field.size); }
+absl::string_view Raw(const char* block, Field field) {
+  return absl::string_view(block + field.offset, field.size);
+}
 
 // Up to the first NUL.
 absl::string_view Text(const char* block, Field field) {
@@ -54,7 +57,8 @@ absl::string_view Text(const char* block, Field field) {
   return raw.substr(0, raw.find('\0'));
 }
 
-// Octal digits between spaces and NULs, or a big-endian two's complement number marked by the top bit.
+// Octal digits between spaces and NULs, or a big-endian two's complement number marked by the top
+// bit.
 std::optional<int64_t> Number(absl::string_view raw) {
   if (!raw.empty() && (static_cast<uint8_t>(raw[0]) & 0x80) != 0) {
     const bool negative = (static_cast<uint8_t>(raw[0]) & 0x40) != 0;
@@ -73,7 +77,8 @@ std::optional<int64_t> Number(absl::string_view raw) {
   while (!raw.empty() && (raw.back() == ' ' || raw.back() == '\0')) raw.remove_suffix(1);
   int64_t number = 0;
   for (const char c : raw) {
-    if (c < '0' || c > '7' || number > (std::numeric_limits<int64_t>::max() >> 3)) return std::nullopt;
+    if (c < '0' || c > '7' || number > (std::numeric_limits<int64_t>::max() >> 3))
+      return std::nullopt;
     number = number << 3 | (c - '0');
   }
   return number;
@@ -82,7 +87,8 @@ std::optional<int64_t> Number(absl::string_view raw) {
 std::optional<int64_t> Decimal(absl::string_view text) {
   int64_t number = 0;
   if (text.empty() || text[0] == '+' || absl::ascii_isspace(static_cast<unsigned char>(text[0])) ||
-      absl::ascii_isspace(static_cast<unsigned char>(text.back())) || !absl::SimpleAtoi(text, &number)) {
+      absl::ascii_isspace(static_cast<unsigned char>(text.back())) ||
+      !absl::SimpleAtoi(text, &number)) {
     return std::nullopt;
   }
   return number;
@@ -111,10 +117,14 @@ std::optional<TarTime> PaxTime(absl::string_view text) {
   if (whole != "-" && !whole.empty()) {
     // A time beyond int64 is still a time.
     const absl::string_view digits = negative ? whole.substr(1) : whole;
-    if (digits.empty() || !std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; })) {
+    if (digits.empty() ||
+        !std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; })) {
       return std::nullopt;
     }
-    if (digits.size() > 18) return Clamp({negative ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max(), 0});
+    if (digits.size() > 18)
+      return Clamp(
+          {negative ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max(),
+           0});
     time.seconds = *Decimal(digits) * (negative ? -1 : 1);
   } else if (dot == absl::string_view::npos) {
     return std::nullopt;
@@ -162,7 +172,8 @@ std::string UnescapeUrl(absl::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     std::string byte;
-    if (text[i] == '%' && i + 2 < text.size() && absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 1])) &&
+    if (text[i] == '%' && i + 2 < text.size() &&
+        absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 1])) &&
         absl::ascii_isxdigit(static_cast<unsigned char>(text[i + 2]))) {
       out += absl::HexStringToBytes(text.substr(i + 1, 2));
       i += 2;
@@ -175,7 +186,8 @@ std::string UnescapeUrl(absl::string_view text) {
 
 class BufferedChunks final : public ChunkSource {
  public:
-  explicit BufferedChunks(ByteSource& source) : source_(source), buffer_(std::make_unique<char[]>(kReadBuffer)) {}
+  explicit BufferedChunks(ByteSource& source)
+      : source_(source), buffer_(std::make_unique<char[]>(kReadBuffer)) {}
 
   absl::StatusOr<absl::string_view> NextChunk() override {
     GANTRY_ASSIGN_OR_RETURN(const size_t n, source_.Read(buffer_.get(), kReadBuffer));
@@ -210,16 +222,21 @@ struct TarReader::Pending {
   std::vector<int64_t> sparse_numbers;  // 0.0: offset and length in turn
 };
 
-TarReader::TarReader(ChunkSource& source, const TarLimits& limits) : source_(source), limits_(limits) {}
+TarReader::TarReader(ChunkSource& source, const TarLimits& limits)
+    : source_(source), limits_(limits) {}
 
 TarReader::TarReader(ByteSource& source, const TarLimits& limits)
-    : owned_source_(std::make_unique<BufferedChunks>(source)), source_(*owned_source_), limits_(limits) {}
+    : owned_source_(std::make_unique<BufferedChunks>(source)),
+      source_(*owned_source_),
+      limits_(limits) {}
 
 TarReader::~TarReader() = default;
 
 absl::Status TarReader::Bad(absl::string_view what) const {
   std::string where = absl::StrCat("tar entry ", entry_count_ + 1);
-  if (!current_path_.empty()) absl::StrAppend(&where, " \"", absl::CHexEscape(absl::string_view(current_path_).substr(0, 300)), "\"");
+  if (!current_path_.empty())
+    absl::StrAppend(&where, " \"",
+                    absl::CHexEscape(absl::string_view(current_path_).substr(0, 300)), "\"");
   return absl::InvalidArgumentError(absl::StrCat(where, ": ", what));
 }
 
@@ -257,7 +274,8 @@ absl::Status TarReader::ReadExact(int64_t n, std::string& out) {
   while (n > 0) {
     GANTRY_RETURN_IF_ERROR(Fill());
     if (chunk_.empty()) return CutShort();
-    const size_t piece = static_cast<size_t>(std::min<int64_t>(n, static_cast<int64_t>(chunk_.size())));
+    const size_t piece =
+        static_cast<size_t>(std::min<int64_t>(n, static_cast<int64_t>(chunk_.size())));
     out.append(chunk_.data(), piece);
     chunk_.remove_prefix(piece);
     n -= static_cast<int64_t>(piece);
@@ -269,7 +287,8 @@ absl::Status TarReader::Skip(int64_t n) {
   while (n > 0) {
     GANTRY_RETURN_IF_ERROR(Fill());
     if (chunk_.empty()) return CutShort();
-    const size_t piece = static_cast<size_t>(std::min<int64_t>(n, static_cast<int64_t>(chunk_.size())));
+    const size_t piece =
+        static_cast<size_t>(std::min<int64_t>(n, static_cast<int64_t>(chunk_.size())));
     chunk_.remove_prefix(piece);
     n -= static_cast<int64_t>(piece);
   }
@@ -294,10 +313,12 @@ absl::Status TarReader::Drain() {
 absl::Status TarReader::ParsePax(absl::string_view records, bool global, Pending& pending) {
   while (!records.empty()) {
     const size_t space = records.find(' ');
-    const std::optional<int64_t> length =
-        space == absl::string_view::npos || space > 20 ? std::nullopt : Decimal(records.substr(0, space));
+    const std::optional<int64_t> length = space == absl::string_view::npos || space > 20
+                                              ? std::nullopt
+                                              : Decimal(records.substr(0, space));
     if (!length.has_value() || *length <= static_cast<int64_t>(space) + 1 ||
-        *length > static_cast<int64_t>(records.size()) || records[static_cast<size_t>(*length) - 1] != '\n') {
+        *length > static_cast<int64_t>(records.size()) ||
+        records[static_cast<size_t>(*length) - 1] != '\n') {
       return Bad("malformed extended header");
     }
     absl::string_view record = records.substr(space + 1, static_cast<size_t>(*length) - space - 2);
@@ -310,7 +331,8 @@ absl::Status TarReader::ParsePax(absl::string_view records, bool global, Pending
     if (global) continue;  // checked, but layers must not depend on it
 
     const auto text = [&](std::optional<std::string>& field) -> absl::Status {
-      if (value.find('\0') != absl::string_view::npos) return Bad(absl::StrCat("NUL in extended header ", key));
+      if (value.find('\0') != absl::string_view::npos)
+        return Bad(absl::StrCat("NUL in extended header ", key));
       if (value.empty()) {
         field.reset();  // back to what the plain header says
       } else {
@@ -322,13 +344,15 @@ absl::Status TarReader::ParsePax(absl::string_view records, bool global, Pending
       field.reset();
       if (value.empty()) return absl::OkStatus();
       field = Decimal(value);
-      if (!field.has_value() || *field < 0) return Bad(absl::StrCat("extended header ", key, " is not a number"));
+      if (!field.has_value() || *field < 0)
+        return Bad(absl::StrCat("extended header ", key, " is not a number"));
       return absl::OkStatus();
     };
     const auto xattr = [&](std::string name, std::string bytes) -> absl::Status {
       pending.xattr_bytes += static_cast<int64_t>(name.size() + bytes.size());
       if (pending.xattr_bytes > limits_.xattr_bytes) {
-        return Bad(absl::StrCat("extended attributes take more than ", limits_.xattr_bytes, " bytes"));
+        return Bad(
+            absl::StrCat("extended attributes take more than ", limits_.xattr_bytes, " bytes"));
       }
       if (name.empty()) return Bad("extended attribute without a name");
       pending.xattrs[std::move(name)] = std::move(bytes);
@@ -361,7 +385,8 @@ absl::Status TarReader::ParsePax(absl::string_view records, bool global, Pending
       std::string bytes;
       if (!absl::Base64Unescape(value, &bytes)) return Bad("extended attribute is not base64");
       std::string name = UnescapeUrl(key);
-      if (pending.xattrs.count(name) == 0) GANTRY_RETURN_IF_ERROR(xattr(std::move(name), std::move(bytes)));
+      if (pending.xattrs.count(name) == 0)
+        GANTRY_RETURN_IF_ERROR(xattr(std::move(name), std::move(bytes)));
     } else if (key == "GNU.sparse.major") {
       GANTRY_RETURN_IF_ERROR(number(pending.sparse_major));
     } else if (key == "GNU.sparse.minor") {
@@ -394,7 +419,8 @@ absl::Status TarReader::CheckExtents(int64_t stored_bytes) {
   int64_t end = 0;
   int64_t sum = 0;
   for (const Extent& extent : extents_) {
-    if (extent.offset < end || extent.length < 0 || extent.length > std::numeric_limits<int64_t>::max() - extent.offset) {
+    if (extent.offset < end || extent.length < 0 ||
+        extent.length > std::numeric_limits<int64_t>::max() - extent.offset) {
       return Bad("malformed map of a sparse file");
     }
     end = extent.offset + extent.length;
@@ -412,7 +438,8 @@ absl::Status TarReader::ReadOldGnuSparse(const char* block) {
       if (entry[0] == '\0' && entry[12] == '\0') break;
       const std::optional<int64_t> offset = Number(entry.substr(0, 12));
       const std::optional<int64_t> length = Number(entry.substr(12));
-      if (!offset.has_value() || !length.has_value() || *offset < 0) return Bad("malformed map of a sparse file");
+      if (!offset.has_value() || !length.has_value() || *offset < 0)
+        return Bad("malformed map of a sparse file");
       extents_.push_back({*offset, *length});
     }
     if (static_cast<int64_t>(extents_.size()) > limits_.sparse_extents) {
@@ -444,7 +471,8 @@ absl::Status TarReader::ReadPax10Map() {
     digits.clear();
     while (true) {
       if (at == kBlock) {
-        if (stored_left_ < static_cast<int64_t>(kBlock)) return Bad("the map of a sparse file is cut short");
+        if (stored_left_ < static_cast<int64_t>(kBlock))
+          return Bad("the map of a sparse file is cut short");
         GANTRY_ASSIGN_OR_RETURN(const bool got, ReadBlock(block));
         if (!got) return CutShort();
         stored_left_ -= static_cast<int64_t>(kBlock);
@@ -503,7 +531,8 @@ absl::Status TarReader::ParseHeader(const char* block, Pending& pending, TarEntr
   uid = pending.uid.value_or(uid);
   gid = pending.gid.value_or(gid);
   size = pending.size.value_or(size);
-  if (size < 0 || size > std::numeric_limits<int64_t>::max() - static_cast<int64_t>(kBlock)) return Bad(absl::StrCat("impossible size ", size));
+  if (size < 0 || size > std::numeric_limits<int64_t>::max() - static_cast<int64_t>(kBlock))
+    return Bad(absl::StrCat("impossible size ", size));
   const std::optional<uint32_t> checked_uid = Id(uid);
   const std::optional<uint32_t> checked_gid = Id(gid);
   if (!checked_uid.has_value() || !checked_gid.has_value()) {
@@ -556,7 +585,8 @@ absl::Status TarReader::ParseHeader(const char* block, Pending& pending, TarEntr
       old_gnu_sparse = true;
       break;
     default:
-      return Bad(absl::StrCat("unknown entry type '", absl::CHexEscape(absl::string_view(block + kTypeFlag, 1)), "'"));
+      return Bad(absl::StrCat("unknown entry type '",
+                              absl::CHexEscape(absl::string_view(block + kTypeFlag, 1)), "'"));
   }
   if (entry.type == TarType::kCharDevice || entry.type == TarType::kBlockDevice) {
     int64_t device_major = 0, device_minor = 0;
@@ -569,10 +599,12 @@ absl::Status TarReader::ParseHeader(const char* block, Pending& pending, TarEntr
     entry.device_minor = static_cast<uint32_t>(device_minor);
   }
   if (static_cast<int64_t>(entry.path.size()) > limits_.path_bytes) {
-    return Bad(absl::StrCat("path of ", entry.path.size(), " bytes, more than ", limits_.path_bytes));
+    return Bad(
+        absl::StrCat("path of ", entry.path.size(), " bytes, more than ", limits_.path_bytes));
   }
   if (static_cast<int64_t>(entry.link_target.size()) > limits_.path_bytes) {
-    return Bad(absl::StrCat("link target of ", entry.link_target.size(), " bytes, more than ", limits_.path_bytes));
+    return Bad(absl::StrCat("link target of ", entry.link_target.size(), " bytes, more than ",
+                            limits_.path_bytes));
   }
 
   sparse_ = false;
@@ -707,8 +739,9 @@ absl::StatusOr<std::string> TarReader::ReadAll(int64_t max_bytes) {
     GANTRY_ASSIGN_OR_RETURN(const bool some, ReadData(data));
     if (!some) break;
     if (data.offset + static_cast<int64_t>(data.bytes.size()) > max_bytes) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("tar entry ", entry_count_, " \"", absl::CHexEscape(current_path_), "\": larger than ", max_bytes, " bytes"));
+      return absl::ResourceExhaustedError(absl::StrCat("tar entry ", entry_count_, " \"",
+                                                       absl::CHexEscape(current_path_),
+                                                       "\": larger than ", max_bytes, " bytes"));
     }
     all.resize(static_cast<size_t>(data.offset));
     all.append(data.bytes.data(), data.bytes.size());

@@ -1,15 +1,18 @@
-// Reads tar archives of every dialect that image layers come in: v7, ustar, PAX (local and global headers), GNU long
-// names, GNU and PAX sparse files (0.0, 0.1, 1.0), base-256 numbers, star.
+// Reads tar archives of every dialect that image layers come in: v7, ustar, PAX (local and global
+// headers), GNU long names, GNU and PAX sparse files (0.0, 0.1, 1.0), base-256 numbers, star.
 //
-// Everything read is outside input: nothing in an archive makes it use more memory than the limits say, and every
-// malformed archive is kInvalidArgument or (cut short) kDataLoss with the entry's number and name.
+// Everything read is outside input: nothing in an archive makes it use more memory than the limits
+// say, and every malformed archive is kInvalidArgument or (cut short) kDataLoss with the entry's
+// number and name.
 //
 //   while (true) {
 //     ASSIGN(bool more, reader.Next(entry)); if (!more) break;
-//     TarData data; while (true) { ASSIGN(bool some, reader.ReadData(data)); if (!some) break; ... }
+//     TarData data; while (true) { ASSIGN(bool some, reader.ReadData(data)); if (!some) break; ...
+//     }
 //   }
 //
-// Thread-compatible. Spec: POSIX.1-2017 pax, GNU tar manual "Basic Tar Format", "Storing Sparse Files".
+// Thread-compatible. Spec: POSIX.1-2017 pax, GNU tar manual "Basic Tar Format", "Storing Sparse
+// Files".
 #ifndef GANTRY_SNAPSHOTTER_TAR_READER_H_
 #define GANTRY_SNAPSHOTTER_TAR_READER_H_
 
@@ -23,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/byte_stream.h"
 #include "snapshotter/tar_entry.h"
 
@@ -37,9 +41,9 @@ class ChunkSource {
 };
 
 struct TarLimits {
-  int64_t header_bytes = 1 << 20;        // all extended headers of one entry together
-  int64_t path_bytes = 4096;             // of a path or link target
-  int64_t xattr_bytes = 1 << 20;         // names and values of one entry together
+  int64_t header_bytes = 1 << 20;  // all extended headers of one entry together
+  int64_t path_bytes = 4096;       // of a path or link target
+  int64_t xattr_bytes = 1 << 20;   // names and values of one entry together
   int64_t sparse_extents = 1 << 16;
 };
 
@@ -59,8 +63,8 @@ class TarReader {
   TarReader(const TarReader&) = delete;
   TarReader& operator=(const TarReader&) = delete;
 
-  // The next entry, skipping what was not read of the last one. False at the end of the archive; an archive that stops
-  // after a whole entry without end marker ends there too.
+  // The next entry, skipping what was not read of the last one. False at the end of the archive; an
+  // archive that stops after a whole entry without end marker ends there too.
   absl::StatusOr<bool> Next(TarEntry& entry);
 
   // The next piece of the current entry's data. False when there is no more.
@@ -69,7 +73,8 @@ class TarReader {
   // Reads all data of the current entry, holes as zeros. kResourceExhausted: more than `max_bytes`.
   absl::StatusOr<std::string> ReadAll(int64_t max_bytes);
 
-  // After the end: reads and drops whatever follows the archive, so that the source has seen every byte.
+  // After the end: reads and drops whatever follows the archive, so that the source has seen every
+  // byte.
   absl::Status Drain();
 
   // Entries returned so far.

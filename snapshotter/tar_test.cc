@@ -1,4 +1,5 @@
-// Reader and writer against each other, against GNU tar in each of its dialects, and against what no writer makes.
+// Reader and writer against each other, against GNU tar in each of its dialects, and against what
+// no writer makes.
 #include <fcntl.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,11 +14,12 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/byte_stream.h"
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "snapshotter/tar_reader.h"
 #include "snapshotter/tar_writer.h"
 
@@ -29,7 +31,8 @@ struct Member {
   std::string data;
 };
 
-absl::Status ReadMembers(const std::string& archive, std::vector<Member>& members, const TarLimits& limits = {}) {
+absl::Status ReadMembers(const std::string& archive, std::vector<Member>& members,
+                         const TarLimits& limits = {}) {
   StringSource source(archive);
   TarReader reader(source, limits);
   while (true) {
@@ -98,7 +101,8 @@ std::string Padded(std::string bytes) {
 std::string Record(const std::string& key, const std::string& value) {
   const std::string rest = absl::StrCat(" ", key, "=", value, "\n");
   size_t length = rest.size() + 1;
-  while (absl::StrCat(length).size() + rest.size() != length) length = absl::StrCat(length).size() + rest.size();
+  while (absl::StrCat(length).size() + rest.size() != length)
+    length = absl::StrCat(length).size() + rest.size();
   return absl::StrCat(length, rest);
 }
 
@@ -106,7 +110,8 @@ std::string Extended(char type, const std::string& payload) {
   return Block([&](char* block) {
            block[156] = type;
            snprintf(block + 124, 12, "%011o", static_cast<unsigned int>(payload.size()));
-         }) + Padded(payload);
+         }) +
+         Padded(payload);
 }
 
 const std::string kEnd(1024, '\0');
@@ -140,7 +145,8 @@ TEST(TarTest, EveryFieldComesBack) {
   directory.mtime.seconds = -5;
   const std::string archive = Archive([&](TarWriter& writer) {
     ASSERT_TRUE(writer.WriteFile(file, "content").ok());
-    for (const TarEntry& entry : {link, hard, device, block, fifo, directory}) ASSERT_TRUE(writer.WriteEntry(entry).ok());
+    for (const TarEntry& entry : {link, hard, device, block, fifo, directory})
+      ASSERT_TRUE(writer.WriteEntry(entry).ok());
   });
   EXPECT_EQ(archive.size() % 512, 0u);
 
@@ -194,7 +200,8 @@ TEST(TarTest, PathsOfEveryLengthComeBack) {
 }
 
 TEST(TarTest, PlainEntriesNeedNoExtendedHeader) {
-  const std::string archive = Archive([](TarWriter& writer) { ASSERT_TRUE(writer.WriteFile(File("a"), "b").ok()); });
+  const std::string archive =
+      Archive([](TarWriter& writer) { ASSERT_TRUE(writer.WriteFile(File("a"), "b").ok()); });
   EXPECT_EQ(archive.size(), 512u + 512 + 1024);
 }
 
@@ -210,7 +217,8 @@ TEST(TarTest, WriterHoldsWhatAnEntryAnnounced) {
   EXPECT_EQ(writer.Finish().code(), absl::StatusCode::kFailedPrecondition);
   ASSERT_TRUE(writer.WriteData("3").ok());
   EXPECT_EQ(writer.WriteEntry(File("")).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(writer.WriteEntry(File(std::string("a\0b", 3))).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(writer.WriteEntry(File(std::string("a\0b", 3))).code(),
+            absl::StatusCode::kInvalidArgument);
   EXPECT_TRUE(writer.Finish().ok());
 }
 
@@ -226,7 +234,8 @@ class GnuTarTest : public testing::TestWithParam<std::vector<std::string>> {
     ASSERT_EQ(symlink("sub/file", (tree + "/symlink").c_str()), 0);
     const int fd = open((tree + "/sparse").c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0640);
     ASSERT_GE(fd, 0);
-    for (int i = 1; i <= 40; ++i) ASSERT_EQ(pwrite(fd, absl::StrCat("piece", i % 10).c_str(), 6, i * 100003), 6);
+    for (int i = 1; i <= 40; ++i)
+      ASSERT_EQ(pwrite(fd, absl::StrCat("piece", i % 10).c_str(), 6, i * 100003), 6);
     ASSERT_EQ(ftruncate(fd, 5000000), 0);
     close(fd);
   }
@@ -236,7 +245,8 @@ class GnuTarTest : public testing::TestWithParam<std::vector<std::string>> {
     command.argv.insert(command.argv.end(), options.begin(), options.end());
     command.argv.insert(command.argv.end(), {"-cf", directory_.Join("out.tar"), "."});
     const absl::StatusOr<CommandResult> result = RunCommand(command);
-    EXPECT_TRUE(result.ok() && result->status.ok()) << result.status() << (result.ok() ? result->err : "");
+    EXPECT_TRUE(result.ok() && result->status.ok())
+        << result.status() << (result.ok() ? result->err : "");
     return ReadFile(directory_.Join("out.tar"), 256 << 20).value();
   }
   TempDir directory_;
@@ -269,13 +279,15 @@ TEST_P(GnuTarTest, IsReadWhole) {
 
 INSTANTIATE_TEST_SUITE_P(
     Dialects, GnuTarTest,
-    testing::Values(std::vector<std::string>{"--format=v7"}, std::vector<std::string>{"--format=ustar"},
-                    std::vector<std::string>{"--format=oldgnu"}, std::vector<std::string>{"--format=gnu"},
-                    std::vector<std::string>{"--format=posix"}, std::vector<std::string>{"--format=oldgnu", "--sparse"},
-                    std::vector<std::string>{"--format=gnu", "--sparse"},
-                    std::vector<std::string>{"--format=posix", "--sparse", "--sparse-version=0.0"},
-                    std::vector<std::string>{"--format=posix", "--sparse", "--sparse-version=0.1"},
-                    std::vector<std::string>{"--format=posix", "--sparse", "--sparse-version=1.0"}));
+    testing::Values(
+        std::vector<std::string>{"--format=v7"}, std::vector<std::string>{"--format=ustar"},
+        std::vector<std::string>{"--format=oldgnu"}, std::vector<std::string>{"--format=gnu"},
+        std::vector<std::string>{"--format=posix"},
+        std::vector<std::string>{"--format=oldgnu", "--sparse"},
+        std::vector<std::string>{"--format=gnu", "--sparse"},
+        std::vector<std::string>{"--format=posix", "--sparse", "--sparse-version=0.0"},
+        std::vector<std::string>{"--format=posix", "--sparse", "--sparse-version=0.1"},
+        std::vector<std::string>{"--format=posix", "--sparse", "--sparse-version=1.0"}));
 
 TEST(TarTest, GnuTarReadsWhatIsWritten) {
   TempDir directory;
@@ -286,7 +298,11 @@ TEST(TarTest, GnuTarReadsWhatIsWritten) {
     ASSERT_TRUE(writer.WriteFile(File("gr\xc3\xbc\xc3\x9f"), "three").ok());
   });
   const absl::StatusOr<CommandResult> result =
-      RunCommand({.argv = {"tar", "-C", directory.path(), "-xf", "-"}, .env = std::nullopt, .cwd = {}, .extra_fds = {}}, archive);
+      RunCommand({.argv = {"tar", "-C", directory.path(), "-xf", "-"},
+                  .env = std::nullopt,
+                  .cwd = {},
+                  .extra_fds = {}},
+                 archive);
   ASSERT_TRUE(result.ok() && result->status.ok()) << result.status();
   EXPECT_EQ(ReadFile(directory.Join("short"), 100).value(), "one");
   EXPECT_EQ(ReadFile(directory.Join(long_name), 100).value(), "two");
@@ -297,9 +313,10 @@ TEST(TarReaderTest, Base256NumbersAreRead) {
   const std::string archive = Block([](char* block) {
                                 memset(block + 108, 0, 8);
                                 block[108] = '\x80';
-                                block[115] = 77;  // uid
+                                block[115] = 77;                // uid
                                 memset(block + 136, 0xff, 12);  // mtime -1
-                              }) + kEnd;
+                              }) +
+                              kEnd;
   const std::vector<Member> members = Members(archive);
   ASSERT_EQ(members.size(), 1u);
   EXPECT_EQ(members[0].entry.uid, 77u);
@@ -308,14 +325,14 @@ TEST(TarReaderTest, Base256NumbersAreRead) {
 
 TEST(TarReaderTest, NumbersThatCannotBeAreRefused) {
   const std::vector<std::function<void(char*)>> changes = {
-      [](char* block) { memset(block + 124, 0xff, 12); },                              // size -1
-      [](char* block) { memset(block + 124, 0x7f, 12), block[124] = '\x80'; },          // size beyond int64
-      [](char* block) { memcpy(block + 124, "77777777777x", 12); },                    // not octal
-      [](char* block) { memset(block + 108, 0xff, 8); },                               // uid -1
-      [](char* block) { memcpy(block + 108, "\x80\0\0\0\xff\xff\xff\xff", 8); },        // uid 2^32-1
-      [](char* block) { memcpy(block + 100, "8888888\0", 8); },                        // mode
-      [](char* block) { block[156] = '3', memcpy(block + 329, "7777777\0", 8); },       // device number
-      [](char* block) { block[156] = 'Z'; },                                           // type
+      [](char* block) { memset(block + 124, 0xff, 12); },                       // size -1
+      [](char* block) { memset(block + 124, 0x7f, 12), block[124] = '\x80'; },  // size beyond int64
+      [](char* block) { memcpy(block + 124, "77777777777x", 12); },             // not octal
+      [](char* block) { memset(block + 108, 0xff, 8); },                        // uid -1
+      [](char* block) { memcpy(block + 108, "\x80\0\0\0\xff\xff\xff\xff", 8); },   // uid 2^32-1
+      [](char* block) { memcpy(block + 100, "8888888\0", 8); },                    // mode
+      [](char* block) { block[156] = '3', memcpy(block + 329, "7777777\0", 8); },  // device number
+      [](char* block) { block[156] = 'Z'; },                                       // type
   };
   for (size_t i = 0; i < changes.size(); ++i) {
     EXPECT_EQ(ReadStatus(Block(changes[i]) + kEnd).code(), absl::StatusCode::kInvalidArgument) << i;
@@ -332,51 +349,77 @@ TEST(TarReaderTest, WrongChecksumIsRefused) {
 
 TEST(TarReaderTest, PaxTimesHaveFractions) {
   const std::map<std::string, TarTime> cases = {
-      {"1.5", {1, 50000000}},         {"-1.25", {-2, 75000000}},   {"12345678901.123456789", {9223372036, 0}},
-      {"0.0000000019", {0, 1}},        {"-0.5", {-1, 50000000}},    {"7", {7, 0}},
-      {"999999999999999999999", {9223372036, 0}}, {"-999999999999999999999", {-9223372036, 0}},
+      {"1.5", {1, 500000000}},
+      {"-1.25", {-2, 75000000}},
+      {"12345678901.123456789", {9223372036, 0}},
+      {"0.0000000019", {0, 1}},
+      {"-0.5", {-1, 500000000}},
+      {"7", {7, 0}},
+      {"999999999999999999999", {9223372036, 0}},
+      {"-999999999999999999999", {-9223372036, 0}},
   };
   for (const auto& [text, time] : cases) {
-    const std::vector<Member> members = Members(Extended('x', Record("mtime", text)) + Block([](char*) {}) + kEnd);
+    const std::vector<Member> members =
+        Members(Extended('x', Record("mtime", text)) + Block([](char*) {}) + kEnd);
     ASSERT_EQ(members.size(), 1u) << text;
     EXPECT_EQ(members[0].entry.mtime, time) << text;
   }
   for (const char* text : {"x", "1.x", "-", "1e5", " 1", "+1"}) {
     EXPECT_EQ(ReadStatus(Extended('x', Record("mtime", text)) + Block([](char*) {}) + kEnd).code(),
-              absl::StatusCode::kInvalidArgument) << text;
+              absl::StatusCode::kInvalidArgument)
+        << text;
   }
 }
 
 TEST(TarReaderTest, GlobalHeadersAreIgnored) {
   const std::vector<Member> members =
-      Members(Extended('g', Record("path", "evil") + Record("comment", "git")) + Block([](char*) {}) + kEnd);
+      Members(Extended('g', Record("path", "evil") + Record("comment", "git")) +
+              Block([](char*) {}) + kEnd);
   ASSERT_EQ(members.size(), 1u);
   EXPECT_EQ(members[0].entry.path, "name");
 }
 
 TEST(TarReaderTest, LibarchiveAttributesAreRead) {
-  const std::vector<Member> members = Members(
-      Extended('x', Record("LIBARCHIVE.xattr.user.a%20b", "aGVsbG8") + Record("SCHILY.xattr.user.n", std::string("a\0\nb", 4))) +
-      Block([](char*) {}) + kEnd);
+  const std::vector<Member> members =
+      Members(Extended('x', Record("LIBARCHIVE.xattr.user.a%20b", "aGVsbG8") +
+                                Record("SCHILY.xattr.user.n", std::string("a\0\nb", 4))) +
+              Block([](char*) {}) + kEnd);
   ASSERT_EQ(members.size(), 1u);
-  EXPECT_EQ(members[0].entry.xattrs, (std::map<std::string, std::string>{{"user.a b", "hello"}, {"user.n", std::string("a\0\nb", 4)}}));
+  EXPECT_EQ(members[0].entry.xattrs,
+            (std::map<std::string, std::string>{{"user.a b", "hello"},
+                                                {"user.n", std::string("a\0\nb", 4)}}));
 }
 
 TEST(TarReaderTest, EmptyPaxValueGivesThePlainFieldBack) {
-  const std::vector<Member> members =
-      Members(Extended('x', Record("path", "other") + Record("path", "")) + Block([](char*) {}) + kEnd);
+  const std::vector<Member> members = Members(
+      Extended('x', Record("path", "other") + Record("path", "")) + Block([](char*) {}) + kEnd);
   ASSERT_EQ(members.size(), 1u);
   EXPECT_EQ(members[0].entry.path, "name");
 }
 
 TEST(TarReaderTest, MalformedExtendedHeadersAreRefused) {
   for (const std::string& payload :
-       {std::string("garbage"), std::string("5 a=b\n"), std::string("99 path=x\n"), std::string("7 path=\n"), std::string("6 a=b"),
-        std::string("0 a=b\n"), std::string("-6 a=b\n"), std::string("99999999999999999999 a=b\n"), std::string("6 =ab\n"),
-        std::string("5 ab\n"), Record("path", std::string("a\0b", 3)), Record("size", "x"), Record("size", "-1"),
-        Record("uid", "99999999999"), Record("size", "99999999999999999999"), Record("GNU.sparse.offset", "x"),
-        Record("GNU.sparse.numbytes", "1"), Record("GNU.sparse.map", "1,2,3"), Record("GNU.sparse.major", "7"),
-        Record("GNU.sparse.major", "1") + Record("GNU.sparse.minor", "0"), Record("SCHILY.xattr.", "x"),
+       {std::string("garbage"),
+        std::string("5 a=b\n"),
+        std::string("99 path=x\n"),
+        std::string("7 path=\n"),
+        std::string("6 a=b"),
+        std::string("0 a=b\n"),
+        std::string("-6 a=b\n"),
+        std::string("99999999999999999999 a=b\n"),
+        std::string("6 =ab\n"),
+        std::string("5 ab\n"),
+        Record("path", std::string("a\0b", 3)),
+        Record("size", "x"),
+        Record("size", "-1"),
+        Record("uid", "99999999999"),
+        Record("size", "99999999999999999999"),
+        Record("GNU.sparse.offset", "x"),
+        Record("GNU.sparse.numbytes", "1"),
+        Record("GNU.sparse.map", "1,2,3"),
+        Record("GNU.sparse.major", "7"),
+        Record("GNU.sparse.major", "1") + Record("GNU.sparse.minor", "0"),
+        Record("SCHILY.xattr.", "x"),
         Record("LIBARCHIVE.xattr.user.x", "!!!")}) {
     EXPECT_FALSE(ReadStatus(Extended('x', payload) + Block([](char*) {}) + kEnd).ok()) << payload;
   }
@@ -384,9 +427,11 @@ TEST(TarReaderTest, MalformedExtendedHeadersAreRefused) {
 
 TEST(TarReaderTest, SparseMapsThatLieAreRefused) {
   const auto sparse = [](const std::string& map, const std::string& size, int stored) {
-    return Extended('x', Record("GNU.sparse.size", size) + Record("GNU.sparse.map", map)) + Block([&](char* block) {
+    return Extended('x', Record("GNU.sparse.size", size) + Record("GNU.sparse.map", map)) +
+           Block([&](char* block) {
              snprintf(block + 124, 12, "%011o", static_cast<unsigned int>(stored));
-           }) + Padded(std::string(static_cast<size_t>(stored), 'd')) + kEnd;
+           }) +
+           Padded(std::string(static_cast<size_t>(stored), 'd')) + kEnd;
   };
   EXPECT_TRUE(ReadStatus(sparse("0,10,100,10", "200", 20)).ok());
   EXPECT_FALSE(ReadStatus(sparse("0,10,100,11", "200", 20)).ok()) << "more than stored";
@@ -400,18 +445,29 @@ TEST(TarReaderTest, SparseMapsThatLieAreRefused) {
 TEST(TarReaderTest, LimitsHold) {
   TarLimits limits;
   limits.path_bytes = 50;
-  EXPECT_EQ(ReadStatus(Archive([](TarWriter& writer) { ASSERT_TRUE(writer.WriteFile(File(std::string(51, 'p')), "").ok()); }), limits).code(),
+  EXPECT_EQ(ReadStatus(Archive([](TarWriter& writer) {
+                         ASSERT_TRUE(writer.WriteFile(File(std::string(51, 'p')), "").ok());
+                       }),
+                       limits)
+                .code(),
             absl::StatusCode::kInvalidArgument);
   limits = {};
   limits.header_bytes = 1000;
-  EXPECT_EQ(ReadStatus(Extended('x', Record("comment", std::string(1001, 'c'))) + Block([](char*) {}) + kEnd, limits).code(),
+  EXPECT_EQ(ReadStatus(Extended('x', Record("comment", std::string(1001, 'c'))) +
+                           Block([](char*) {}) + kEnd,
+                       limits)
+                .code(),
             absl::StatusCode::kInvalidArgument);
   std::string chain;
   for (int i = 0; i < 10; ++i) chain += Extended('x', "");
-  EXPECT_EQ(ReadStatus(chain + Block([](char*) {}) + kEnd, limits).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ReadStatus(chain + Block([](char*) {}) + kEnd, limits).code(),
+            absl::StatusCode::kInvalidArgument);
   limits = {};
   limits.xattr_bytes = 100;
-  EXPECT_EQ(ReadStatus(Extended('x', Record("SCHILY.xattr.user.x", std::string(100, 'x'))) + Block([](char*) {}) + kEnd, limits).code(),
+  EXPECT_EQ(ReadStatus(Extended('x', Record("SCHILY.xattr.user.x", std::string(100, 'x'))) +
+                           Block([](char*) {}) + kEnd,
+                       limits)
+                .code(),
             absl::StatusCode::kInvalidArgument);
   // A header that announces a gigabyte is refused before it is read.
   EXPECT_EQ(ReadStatus(Block([](char* block) {
@@ -433,8 +489,9 @@ TEST(TarReaderTest, ArchiveWithoutMarkerEndsWithItsBytes) {
 }
 
 TEST(TarReaderTest, ZeroBlockBetweenEntriesIsRefused) {
-  EXPECT_EQ(ReadStatus(Block([](char*) {}) + std::string(512, '\0') + Block([](char*) {}) + kEnd).code(),
-            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(
+      ReadStatus(Block([](char*) {}) + std::string(512, '\0') + Block([](char*) {}) + kEnd).code(),
+      absl::StatusCode::kInvalidArgument);
 }
 
 TEST(TarReaderTest, TruncationIsNoticedExceptBetweenEntries) {
@@ -458,7 +515,8 @@ TEST(TarReaderTest, TruncationIsNoticedExceptBetweenEntries) {
 }
 
 TEST(TarReaderTest, AnyFlippedBitInAHeaderIsNoticedOrHarmless) {
-  const std::string archive = Archive([](TarWriter& writer) { ASSERT_TRUE(writer.WriteFile(File("name"), "data").ok()); });
+  const std::string archive =
+      Archive([](TarWriter& writer) { ASSERT_TRUE(writer.WriteFile(File("name"), "data").ok()); });
   for (size_t bit = 0; bit < 512 * 8; ++bit) {
     std::string damaged = archive;
     damaged[bit / 8] = static_cast<char>(damaged[bit / 8] ^ (1 << (bit % 8)));
@@ -502,7 +560,8 @@ TEST(TarReaderTest, ChunkBordersDoNotMatter) {
 }
 
 TEST(TarReaderTest, ReadAllRefusesWhatIsTooLarge) {
-  const std::string archive = Archive([](TarWriter& writer) { ASSERT_TRUE(writer.WriteFile(File("f"), "12345").ok()); });
+  const std::string archive =
+      Archive([](TarWriter& writer) { ASSERT_TRUE(writer.WriteFile(File("f"), "12345").ok()); });
   StringSource source(archive);
   TarReader reader(source);
   TarEntry entry;

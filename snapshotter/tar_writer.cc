@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+
 #include "base/status_macros.h"
 
 namespace gantry::snapshot {
@@ -20,7 +21,8 @@ constexpr int64_t kMaxOctal7 = 07777777;
 constexpr int64_t kMaxOctal11 = 077777777777;
 
 bool IsAscii(absl::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return absl::ascii_isascii(static_cast<unsigned char>(c)); });
+  return std::all_of(text.begin(), text.end(),
+                     [](char c) { return absl::ascii_isascii(static_cast<unsigned char>(c)); });
 }
 
 void PutOctal(char* field, size_t size, int64_t number) {
@@ -28,7 +30,9 @@ void PutOctal(char* field, size_t size, int64_t number) {
   for (size_t i = size - 1; i-- > 0; number >>= 3) field[i] = static_cast<char>('0' + (number & 7));
 }
 
-void PutText(char* field, size_t size, absl::string_view text) { memcpy(field, text.data(), std::min(size, text.size())); }
+void PutText(char* field, size_t size, absl::string_view text) {
+  memcpy(field, text.data(), std::min(size, text.size()));
+}
 
 // Where a path can be cut into prefix and name; npos: nowhere.
 size_t SplitPoint(absl::string_view path) {
@@ -64,7 +68,8 @@ struct Header {
   absl::string_view view() const { return absl::string_view(bytes, kBlock); }
 };
 
-void PutCommon(Header& header, char type, int64_t mode, int64_t uid, int64_t gid, int64_t size, int64_t mtime) {
+void PutCommon(Header& header, char type, int64_t mode, int64_t uid, int64_t gid, int64_t size,
+               int64_t mtime) {
   PutOctal(header.bytes + 100, 8, mode);
   PutOctal(header.bytes + 108, 8, uid);
   PutOctal(header.bytes + 116, 8, gid);
@@ -111,14 +116,17 @@ absl::Status TarWriter::Pad() {
 absl::Status TarWriter::WriteEntry(const TarEntry& entry) {
   const auto invalid = [&](absl::string_view why) {
     return absl::InvalidArgumentError(
-        absl::StrCat("tar entry \"", absl::CHexEscape(absl::string_view(entry.path).substr(0, 300)), "\": ", why));
+        absl::StrCat("tar entry \"", absl::CHexEscape(absl::string_view(entry.path).substr(0, 300)),
+                     "\": ", why));
   };
   if (data_left_ != 0) {
-    return absl::FailedPreconditionError(absl::StrCat("tar: ", data_left_, " bytes of the entry before \"",
-                                                      absl::CHexEscape(entry.path), "\" were not written"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("tar: ", data_left_, " bytes of the entry before \"",
+                     absl::CHexEscape(entry.path), "\" were not written"));
   }
   if (entry.path.empty()) return invalid("has no path");
-  if (entry.path.find('\0') != std::string::npos || entry.link_target.find('\0') != std::string::npos) {
+  if (entry.path.find('\0') != std::string::npos ||
+      entry.link_target.find('\0') != std::string::npos) {
     return invalid("NUL in a name");
   }
   const int64_t size = entry.type == TarType::kFile ? entry.size_bytes : 0;
@@ -132,14 +140,17 @@ absl::Status TarWriter::WriteEntry(const TarEntry& entry) {
   // Sorted by key, so that equal entries are equal bytes.
   std::string records;
   for (const auto& [name, value] : entry.xattrs) {
-    if (name.empty() || name.find('=') != std::string::npos || name.find('\0') != std::string::npos) {
+    if (name.empty() || name.find('=') != std::string::npos ||
+        name.find('\0') != std::string::npos) {
       return invalid("an extended attribute's name cannot be written");
     }
     AppendRecord(records, absl::StrCat("SCHILY.xattr.", name), value);
   }
   if (entry.gid > kMaxOctal7) AppendRecord(records, "gid", absl::StrCat(entry.gid));
-  if (entry.group_name.size() > 32 || !IsAscii(entry.group_name)) AppendRecord(records, "gname", entry.group_name);
-  const bool link_fits = !has_link || (entry.link_target.size() <= 100 && IsAscii(entry.link_target));
+  if (entry.group_name.size() > 32 || !IsAscii(entry.group_name))
+    AppendRecord(records, "gname", entry.group_name);
+  const bool link_fits =
+      !has_link || (entry.link_target.size() <= 100 && IsAscii(entry.link_target));
   if (!link_fits) AppendRecord(records, "linkpath", entry.link_target);
   const bool mtime_fits = entry.mtime.seconds >= 0 && entry.mtime.seconds <= kMaxOctal11;
   if (!mtime_fits) AppendRecord(records, "mtime", absl::StrCat(entry.mtime.seconds));
@@ -148,14 +159,16 @@ absl::Status TarWriter::WriteEntry(const TarEntry& entry) {
   if (!path_fits) AppendRecord(records, "path", path);
   if (size > kMaxOctal11) AppendRecord(records, "size", absl::StrCat(size));
   if (entry.uid > kMaxOctal7) AppendRecord(records, "uid", absl::StrCat(entry.uid));
-  if (entry.user_name.size() > 32 || !IsAscii(entry.user_name)) AppendRecord(records, "uname", entry.user_name);
+  if (entry.user_name.size() > 32 || !IsAscii(entry.user_name))
+    AppendRecord(records, "uname", entry.user_name);
 
   if (!records.empty()) {
     Header extended;
     // Readers that know PAX ignore the name; for the others it is a file of this name.
     absl::string_view base = absl::StripSuffix(path, "/");
     base = base.substr(base.rfind('/') == absl::string_view::npos ? 0 : base.rfind('/') + 1);
-    const std::string name = absl::StrCat("PaxHeaders.0/", IsAscii(base) ? base.substr(0, 80) : "entry");
+    const std::string name =
+        absl::StrCat("PaxHeaders.0/", IsAscii(base) ? base.substr(0, 80) : "entry");
     PutText(extended.bytes, 100, name);
     PutCommon(extended, 'x', 0644, 0, 0, static_cast<int64_t>(records.size()), 0);
     extended.Seal();
@@ -171,8 +184,9 @@ absl::Status TarWriter::WriteEntry(const TarEntry& entry) {
   } else {
     PutText(header.bytes, 100, path);
   }
-  PutCommon(header, TypeFlag(entry.type), entry.mode & 07777, entry.uid > kMaxOctal7 ? 0 : entry.uid,
-            entry.gid > kMaxOctal7 ? 0 : entry.gid, size > kMaxOctal11 ? 0 : size, mtime_fits ? entry.mtime.seconds : 0);
+  PutCommon(header, TypeFlag(entry.type), entry.mode & 07777,
+            entry.uid > kMaxOctal7 ? 0 : entry.uid, entry.gid > kMaxOctal7 ? 0 : entry.gid,
+            size > kMaxOctal11 ? 0 : size, mtime_fits ? entry.mtime.seconds : 0);
   if (has_link) PutText(header.bytes + 157, 100, entry.link_target);
   PutText(header.bytes + 265, 32, IsAscii(entry.user_name) ? entry.user_name : "");
   PutText(header.bytes + 297, 32, IsAscii(entry.group_name) ? entry.group_name : "");
@@ -188,7 +202,8 @@ absl::Status TarWriter::WriteEntry(const TarEntry& entry) {
 
 absl::Status TarWriter::WriteData(absl::string_view bytes) {
   if (static_cast<int64_t>(bytes.size()) > data_left_) {
-    return absl::OutOfRangeError(absl::StrCat("tar: ", bytes.size(), " bytes of data where ", data_left_, " are left"));
+    return absl::OutOfRangeError(
+        absl::StrCat("tar: ", bytes.size(), " bytes of data where ", data_left_, " are left"));
   }
   data_left_ -= static_cast<int64_t>(bytes.size());
   return sink_.Write(bytes);
@@ -203,7 +218,8 @@ absl::Status TarWriter::WriteFile(TarEntry entry, absl::string_view bytes) {
 
 absl::Status TarWriter::Finish() {
   if (data_left_ != 0) {
-    return absl::FailedPreconditionError(absl::StrCat("tar: ", data_left_, " bytes of the last entry were not written"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("tar: ", data_left_, " bytes of the last entry were not written"));
   }
   GANTRY_RETURN_IF_ERROR(Pad());
   return sink_.Write(Zeros(2 * kBlock));

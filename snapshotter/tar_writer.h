@@ -1,4 +1,5 @@
-// Writes tar archives: ustar where an entry fits, PAX records where it does not. Same entries, same bytes.
+// Writes tar archives: ustar where an entry fits, PAX records where it does not. Same entries, same
+// bytes.
 //
 // Whole seconds of mtime are written, no access or change times, owner names only if given.
 //
@@ -10,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+
 #include "base/byte_stream.h"
 #include "snapshotter/tar_entry.h"
 
@@ -24,7 +26,8 @@ class TarWriter {
   TarWriter& operator=(const TarWriter&) = delete;
 
   // Starts an entry; exactly entry.size_bytes of data must follow for a file, none for other types.
-  // kInvalidArgument: no path, a NUL in a name, a negative size. kFailedPrecondition: the last entry is not complete.
+  // kInvalidArgument: no path, a NUL in a name, a negative size. kFailedPrecondition: the last
+  // entry is not complete.
   absl::Status WriteEntry(const TarEntry& entry);
 
   // kOutOfRange: more than the entry announced.

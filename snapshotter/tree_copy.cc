@@ -18,6 +18,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -43,7 +44,8 @@ absl::Status CopyXattrs(const std::string& from, const std::string& to, bool fol
   const auto set = follow ? setxattr : lsetxattr;
   std::string names(256, '\0');
   ssize_t size;
-  while ((size = list(from.c_str(), names.data(), names.size())) < 0 && errno == ERANGE) names.resize(names.size() * 4);
+  while ((size = list(from.c_str(), names.data(), names.size())) < 0 && errno == ERANGE)
+    names.resize(names.size() * 4);
   if (size < 0) {
     if (errno == EOPNOTSUPP) return absl::OkStatus();
     return ErrnoToStatus(errno, absl::StrCat("list attributes of ", from));
@@ -53,14 +55,16 @@ absl::Status CopyXattrs(const std::string& from, const std::string& to, bool fol
     if (IsOverlayOwn(name)) continue;
     const std::string key(name);
     std::string value(256, '\0');
-    while ((size = get(from.c_str(), key.c_str(), value.data(), value.size())) < 0 && errno == ERANGE) {
+    while ((size = get(from.c_str(), key.c_str(), value.data(), value.size())) < 0 &&
+           errno == ERANGE) {
       value.resize(value.size() * 4);
     }
     if (size < 0) {
       if (errno == ENODATA) continue;
       return ErrnoToStatus(errno, absl::StrCat("read attribute ", key));
     }
-    if (set(to.c_str(), key.c_str(), value.data(), static_cast<size_t>(size), 0) != 0 && errno != EOPNOTSUPP) {
+    if (set(to.c_str(), key.c_str(), value.data(), static_cast<size_t>(size), 0) != 0 &&
+        errno != EOPNOTSUPP) {
       return ErrnoToStatus(errno, absl::StrCat("set attribute ", key));
     }
   }
@@ -86,7 +90,8 @@ absl::Status CopyContent(int from, int to, int64_t size) {
       ssize_t n;
       if (!plain) {
         n = copy_file_range(from, &in, to, &out, want, 0);
-        if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)) {
+        if (n < 0 &&
+            (errno == EXDEV || errno == EINVAL || errno == EOPNOTSUPP || errno == ENOSYS)) {
           plain = true;
           continue;
         }
@@ -110,23 +115,27 @@ absl::Status CopyContent(int from, int to, int64_t size) {
   return absl::OkStatus();
 }
 
-absl::Status CopyNonDirectory(int from_directory, const std::string& from_name, const struct stat& stat,
-                              int to_directory, const std::string& to_name) {
+absl::Status CopyNonDirectory(int from_directory, const std::string& from_name,
+                              const struct stat& stat, int to_directory,
+                              const std::string& to_name) {
   const auto failed = [&](absl::string_view step) {
     return ErrnoToStatus(errno, absl::StrCat("copy ", from_name, ": ", step));
   };
   const timespec times[2] = {stat.st_atim, stat.st_mtim};
   if (S_ISREG(stat.st_mode)) {
     // Not blocking: the entry may have become a FIFO since it was looked at.
-    UniqueFd from(openat(from_directory, from_name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    UniqueFd from(
+        openat(from_directory, from_name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (!from.valid()) return failed("open");
-    UniqueFd to(openat(to_directory, to_name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    UniqueFd to(openat(to_directory, to_name.c_str(),
+                       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!to.valid()) return failed("create");
     if (absl::Status status = CopyContent(from.get(), to.get(), stat.st_size); !status.ok()) {
       return WithContext(status, absl::StrCat("copy ", from_name));
     }
     if (fchown(to.get(), stat.st_uid, stat.st_gid) != 0) return failed("chown");
-    GANTRY_RETURN_IF_ERROR(CopyXattrs(ProcPath(from.get(), ""), ProcPath(to.get(), ""), /*follow=*/true));
+    GANTRY_RETURN_IF_ERROR(
+        CopyXattrs(ProcPath(from.get(), ""), ProcPath(to.get(), ""), /*follow=*/true));
     if (fchmod(to.get(), stat.st_mode & 07777) != 0) return failed("chmod");
     if (futimens(to.get(), times) != 0) return failed("set times");
     return absl::OkStatus();
@@ -140,10 +149,15 @@ absl::Status CopyNonDirectory(int from_directory, const std::string& from_name, 
   } else if (mknodat(to_directory, to_name.c_str(), stat.st_mode & S_IFMT, stat.st_rdev) != 0) {
     return failed("create");
   }
-  if (fchownat(to_directory, to_name.c_str(), stat.st_uid, stat.st_gid, AT_SYMLINK_NOFOLLOW) != 0) return failed("chown");
-  GANTRY_RETURN_IF_ERROR(CopyXattrs(ProcPath(from_directory, from_name), ProcPath(to_directory, to_name), /*follow=*/false));
-  if (!S_ISLNK(stat.st_mode) && fchmodat(to_directory, to_name.c_str(), stat.st_mode & 07777, 0) != 0) return failed("chmod");
-  if (utimensat(to_directory, to_name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) return failed("set times");
+  if (fchownat(to_directory, to_name.c_str(), stat.st_uid, stat.st_gid, AT_SYMLINK_NOFOLLOW) != 0)
+    return failed("chown");
+  GANTRY_RETURN_IF_ERROR(CopyXattrs(ProcPath(from_directory, from_name),
+                                    ProcPath(to_directory, to_name), /*follow=*/false));
+  if (!S_ISLNK(stat.st_mode) &&
+      fchmodat(to_directory, to_name.c_str(), stat.st_mode & 07777, 0) != 0)
+    return failed("chmod");
+  if (utimensat(to_directory, to_name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0)
+    return failed("set times");
   return absl::OkStatus();
 }
 
@@ -153,11 +167,13 @@ class TreeCopier {
 
   absl::Status Copy(UniqueFd from, UniqueFd to, const std::string& path, int depth) {
     if (depth > kMaxDepth) {
-      return absl::ResourceExhaustedError(absl::StrCat("copy ", path, ": nested more than ", kMaxDepth, " deep"));
+      return absl::ResourceExhaustedError(
+          absl::StrCat("copy ", path, ": nested more than ", kMaxDepth, " deep"));
     }
     UniqueFd from_again(fcntl(from.get(), F_DUPFD_CLOEXEC, 0));
     std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(from_again.get()), &closedir);
-    if (stream == nullptr) return ErrnoToStatus(errno, absl::StrCat("copy ", path, ": read directory"));
+    if (stream == nullptr)
+      return ErrnoToStatus(errno, absl::StrCat("copy ", path, ": read directory"));
     (void)from_again.release();
     while (true) {
       errno = 0;
@@ -170,16 +186,20 @@ class TreeCopier {
         return ErrnoToStatus(errno, absl::StrCat("copy ", path, name, ": stat"));
       }
       if (S_ISDIR(stat.st_mode)) {
-        if (mkdirat(to.get(), name.c_str(), 0700) != 0) return ErrnoToStatus(errno, absl::StrCat("copy ", path, name));
+        if (mkdirat(to.get(), name.c_str(), 0700) != 0)
+          return ErrnoToStatus(errno, absl::StrCat("copy ", path, name));
         constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
         UniqueFd from_child(openat(from.get(), name.c_str(), kFlags));
         UniqueFd to_child(openat(to.get(), name.c_str(), kFlags));
-        if (!from_child.valid() || !to_child.valid()) return ErrnoToStatus(errno, absl::StrCat("copy ", path, name));
-        GANTRY_RETURN_IF_ERROR(Copy(std::move(from_child), std::move(to_child), absl::StrCat(path, name, "/"), depth + 1));
+        if (!from_child.valid() || !to_child.valid())
+          return ErrnoToStatus(errno, absl::StrCat("copy ", path, name));
+        GANTRY_RETURN_IF_ERROR(Copy(std::move(from_child), std::move(to_child),
+                                    absl::StrCat(path, name, "/"), depth + 1));
         continue;
       }
       if (stat.st_nlink > 1) {
-        const auto [first, fresh] = links_.try_emplace(std::make_pair(stat.st_dev, stat.st_ino), path + name);
+        const auto [first, fresh] =
+            links_.try_emplace(std::make_pair(stat.st_dev, stat.st_ino), path + name);
         if (!fresh) {
           if (linkat(to_root_, first->second.c_str(), to.get(), name.c_str(), 0) != 0) {
             return ErrnoToStatus(errno, absl::StrCat("copy ", path, name, ": link"));
@@ -203,20 +223,25 @@ class TreeCopier {
 absl::Status CopyDirectoryAttributes(int from_directory, int to_directory) {
   struct stat stat;
   if (fstat(from_directory, &stat) != 0) return ErrnoToStatus(errno, "copy attributes: stat");
-  if (fchown(to_directory, stat.st_uid, stat.st_gid) != 0) return ErrnoToStatus(errno, "copy attributes: chown");
-  GANTRY_RETURN_IF_ERROR(CopyXattrs(ProcPath(from_directory, ""), ProcPath(to_directory, ""), /*follow=*/true));
-  if (fchmod(to_directory, stat.st_mode & 07777) != 0) return ErrnoToStatus(errno, "copy attributes: chmod");
+  if (fchown(to_directory, stat.st_uid, stat.st_gid) != 0)
+    return ErrnoToStatus(errno, "copy attributes: chown");
+  GANTRY_RETURN_IF_ERROR(
+      CopyXattrs(ProcPath(from_directory, ""), ProcPath(to_directory, ""), /*follow=*/true));
+  if (fchmod(to_directory, stat.st_mode & 07777) != 0)
+    return ErrnoToStatus(errno, "copy attributes: chmod");
   const timespec times[2] = {stat.st_atim, stat.st_mtim};
   if (futimens(to_directory, times) != 0) return ErrnoToStatus(errno, "copy attributes: set times");
   return absl::OkStatus();
 }
 
-absl::Status CopyEntry(int from_directory, const std::string& from_name, int to_directory, const std::string& to_name) {
+absl::Status CopyEntry(int from_directory, const std::string& from_name, int to_directory,
+                       const std::string& to_name) {
   struct stat stat;
   if (fstatat(from_directory, from_name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0) {
     return ErrnoToStatus(errno, absl::StrCat("copy ", from_name));
   }
-  if (S_ISDIR(stat.st_mode)) return absl::InvalidArgumentError(absl::StrCat("copy ", from_name, ": is a directory"));
+  if (S_ISDIR(stat.st_mode))
+    return absl::InvalidArgumentError(absl::StrCat("copy ", from_name, ": is a directory"));
   return CopyNonDirectory(from_directory, from_name, stat, to_directory, to_name);
 }
 

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -33,11 +34,12 @@ class Count {
 
   absl::Status AddBelow(UniqueFd directory, int depth) {
     if (depth > kMaxDepth) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("usage of ", root_, ": directories are nested more than ", kMaxDepth, " deep"));
+      return absl::ResourceExhaustedError(absl::StrCat(
+          "usage of ", root_, ": directories are nested more than ", kMaxDepth, " deep"));
     }
     std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(directory.get()), &closedir);
-    if (stream == nullptr) return ErrnoToStatus(errno, absl::StrCat("usage of ", root_, ": read directory"));
+    if (stream == nullptr)
+      return ErrnoToStatus(errno, absl::StrCat("usage of ", root_, ": read directory"));
     const int fd = directory.release();
     while (true) {
       errno = 0;
@@ -60,7 +62,8 @@ class Count {
       }
       GANTRY_RETURN_IF_ERROR(AddBelow(std::move(child), depth + 1));
     }
-    if (errno != 0) return ErrnoToStatus(errno, absl::StrCat("usage of ", root_, ": read directory"));
+    if (errno != 0)
+      return ErrnoToStatus(errno, absl::StrCat("usage of ", root_, ": read directory"));
     return absl::OkStatus();
   }
 
@@ -78,7 +81,8 @@ class Count {
 absl::StatusOr<Usage> UsageOfTree(const std::string& root) {
   UniqueFd fd(open(root.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   struct stat stat;
-  if (!fd.valid() || fstat(fd.get(), &stat) != 0) return ErrnoToStatus(errno, absl::StrCat("usage of ", root));
+  if (!fd.valid() || fstat(fd.get(), &stat) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("usage of ", root));
   Count count(root, stat.st_dev);
   count.Add(stat);
   GANTRY_RETURN_IF_ERROR(count.AddBelow(std::move(fd), 1));

@@ -5,12 +5,13 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+
 #include "snapshotter/snapshotter.h"
 
 namespace gantry::snapshot {
 
-// Blocks and inodes of `root` and everything below it on its file system, hard links counted once. What disappears
-// meanwhile is not counted. kResourceExhausted: nested too deeply.
+// Blocks and inodes of `root` and everything below it on its file system, hard links counted once.
+// What disappears meanwhile is not counted. kResourceExhausted: nested too deeply.
 absl::StatusOr<Usage> UsageOfTree(const std::string& root);
 
 }  // namespace gantry::snapshot
