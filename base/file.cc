@@ -219,7 +219,9 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
       return absl::ResourceExhaustedError(
           absl::StrCat("read ", path, ": larger than ", max_bytes, " bytes"));
     }
-    chunk = std::max<size_t>(chunk, 64 << 10);
+    // Small again after a short read, which mostly comes before the end: each byte asked for is cleared first.
+    const bool was_full = static_cast<size_t>(got) == want;
+    chunk = was_full ? std::clamp<size_t>(result.size(), 4096, 64 << 10) : 4096;
   }
 }
 
