@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
+#include "absl/synchronization/mutex.h"
 #include "base/unique_fd.h"
 #include "shim/shim_process.h"
 #include "shim/version.h"
@@ -40,6 +41,8 @@ UniqueFd OpenDescriptor(const char* text) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // Debian builds Abseil with its checks on; the lock graph costs 80 kB.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   // Small over fast: one arena for all threads, freed memory goes back soon.
   mallopt(M_ARENA_MAX, 1);
   mallopt(M_TRIM_THRESHOLD, 64 * 1024);

@@ -593,7 +593,7 @@ TEST_F(ShimTest, CheckpointSaysWhatIsMissing) {
   EXPECT_TRUE(absl::StrContains(status.error_message(), "criu")) << status.error_message();
 }
 
-TEST_F(ShimTest, AThousandCancelledWaitsLeaveNothing) {
+TEST_F(ShimTest, CancelledWaitsAndAttachesLeaveNothing) {
   TestContainer container("crun", {"sleep", "100"});
   container.Launch();
   ASSERT_EQ(container.Create(), absl::OkStatus());
@@ -614,7 +614,8 @@ TEST_F(ShimTest, AThousandCancelledWaitsLeaveNothing) {
     AttachedStreams attached(container.stub(), "");
   }
   EXPECT_EQ(container.State().status(), v1::STATUS_RUNNING);
-  EXPECT_LE(count_descriptors(), before);
+  // The last cancellation may still be on its way.
+  EXPECT_TRUE(Eventually([&] { return count_descriptors() <= before; }));
 }
 
 }  // namespace
