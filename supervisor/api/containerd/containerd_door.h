@@ -31,7 +31,7 @@ class Scheduler;
 struct Collection;
 }  // namespace gantry::gc
 
-namespace gantry::api::containerd {
+namespace gantry::api {
 
 class ContainerdDoor {
  public:
@@ -46,7 +46,7 @@ class ContainerdDoor {
     Executor* workers = nullptr;
     std::string uuid;            // of this installation, kept over restarts
     std::string root_directory;  // where the snapshotters' directories are, for the plugin table
-    std::string version;         // ours; clients are told which containerd it stands for
+    std::string version;         // of the API served, which clients choose their calls by: a semantic version
   };
   explicit ContainerdDoor(const Parts& parts);
   ~ContainerdDoor();
@@ -59,14 +59,14 @@ class ContainerdDoor {
   // Ends waits, subscriptions and streams with kUnavailable; later ones end at once.
   void Stop();
 
+  // Publishes what a collection removed: /images/delete, /snapshot/remove, /content/delete.
+  void PublishCollected(const gc::Collection& collection);
+
  private:
   struct Services;
   const std::unique_ptr<Services> services_;
 };
 
-// Publishes what a collection removed: /images/delete, /snapshot/remove, /content/delete.
-void PublishCollection(core::EventBus& events, const gc::Collection& collection);
-
-}  // namespace gantry::api::containerd
+}  // namespace gantry::api
 
 #endif  // GANTRY_SUPERVISOR_API_CONTAINERD_CONTAINERD_DOOR_H_

@@ -1,0 +1,105 @@
+#include "supervisor/api/containerd/containerd_door.h"
+
+#include <utility>
+
+#include "base/executor.h"
+#include "proto/containerd/events/content.pb.h"
+#include "proto/containerd/events/image.pb.h"
+#include "proto/containerd/events/snapshot.pb.h"
+#include "supervisor/api/containerd/services.h"
+#include "supervisor/api/containerd/stream_registry.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/gc/collector.h"
+
+namespace gantry::api {
+
+using containerd_api::DoorService;
+using containerd_api::Room;
+
+namespace {
+
+// Threads that may wait for a client or a disk; they exist only while they have something to do.
+constexpr size_t kLongCalls = 64;
+constexpr size_t kPumps = 2;
+
+}  // namespace
+
+struct ContainerdDoor::Services {
+  explicit Services(const Parts& parts) : room(parts) {
+    room.streams = &streams;
+    room.long_calls = &long_calls;
+    room.pumps = &pumps;
+    all.push_back(NewContainersService(room));
+    all.push_back(NewContentService(room));
+    all.push_back(NewDiffService(room));
+    all.push_back(NewEventsService(room));
+    all.push_back(containerd_api::NewHealthService(room));
+    all.push_back(NewImagesService(room));
+    all.push_back(NewIntrospectionService(room));
+    all.push_back(NewLeasesService(room));
+    all.push_back(NewMountsService(room));
+    all.push_back(NewNamespacesService(room));
+    all.push_back(NewSandboxControllerService(room));
+    all.push_back(NewSandboxStoreService(room));
+    all.push_back(NewSnapshotsService(room));
+    all.push_back(NewStreamingService(room));
+    all.push_back(NewTasksService(room));
+    all.push_back(NewTransferService(room));
+    all.push_back(NewVersionService(room));
+  }
+
+  Room room;
+  containerd_api::StreamRegistry streams;
+  std::vector<std::unique_ptr<DoorService>> all;
+  // Last, so that they are idle before what they work on goes.
+  Executor long_calls{"containerd-call", kLongCalls};
+  Executor pumps{"containerd-pump", kPumps};
+};
+
+ContainerdDoor::ContainerdDoor(const Parts& parts) : services_(std::make_unique<Services>(parts)) {}
+
+ContainerdDoor::~ContainerdDoor() = default;
+
+std::vector<grpc::Service*> ContainerdDoor::services() {
+  std::vector<grpc::Service*> services;
+  for (const std::unique_ptr<DoorService>& one : services_->all) services.push_back(one->service());
+  return services;
+}
+
+void ContainerdDoor::Stop() {
+  for (const std::unique_ptr<DoorService>& one : services_->all) one->Stop();
+}
+
+void ContainerdDoor::PublishCollected(const gc::Collection& collection) {
+  core::EventBus& events = *services_->room.events;
+  for (const gc::Node& node : collection.removed) {
+    switch (node.type) {
+      case gc::Type::kImage: {
+        containerd::services::images::v1::ImageDelete event;
+        event.set_name(node.name);
+        events.Publish(node.ns, "/images/delete", event);
+        break;
+      }
+      case gc::Type::kSnapshot: {
+        containerd::events::SnapshotRemove event;
+        event.set_key(node.name);
+        event.set_snapshotter(node.snapshotter);
+        events.Publish(node.ns, "/snapshot/remove", event);
+        break;
+      }
+      case gc::Type::kContent: {
+        containerd::events::ContentDelete event;
+        event.set_digest(node.name);
+        events.Publish(node.ns, "/content/delete", event);
+        break;
+      }
+      // Nobody is told of these: leases and ingests have no events, the others are not collected.
+      case gc::Type::kContainer:
+      case gc::Type::kSandbox:
+      case gc::Type::kLease:
+      case gc::Type::kIngest: break;
+    }
+  }
+}
+
+}  // namespace gantry::api

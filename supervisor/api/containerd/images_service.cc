@@ -1,0 +1,104 @@
+// containerd.services.images.v1.
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "base/status_macros.h"
+#include "proto/containerd/events/image.pb.h"
+#include "proto/containerd/services/images/v1/images.grpc.pb.h"
+#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/containerd/services.h"
+#include "supervisor/api/containerd/wire.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/gc/scheduler.h"
+#include "supervisor/metadata/filter.h"
+#include "supervisor/metadata/record_values.h"
+
+namespace gantry::api::containerd_api {
+namespace {
+
+using namespace containerd::services::images::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using metadata::Filter;
+
+class ImagesService final : public Images::Service, public DoorService {
+ public:
+  explicit ImagesService(const Room& room) : room_(room), images_(room.stores->images) {}
+  grpc::Service* service() override { return this; }
+
+  grpc::Status Get(grpc::ServerContext* context, const GetImageRequest* request, GetImageResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Image record, images_.Get(call.scope(), request->name()));
+      Recast(record, response->mutable_image());
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status List(grpc::ServerContext* context, const ListImagesRequest* request, ListImagesResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
+      return images_.List(call.scope(), filter, [&](const record::v1::Image& record) {
+        Recast(record, response->add_images());
+        return absl::OkStatus();
+      });
+    });
+  }
+
+  grpc::Status Create(grpc::ServerContext* context, const CreateImageRequest* request, CreateImageResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      record::v1::Image fresh;
+      Recast(request->image(), &fresh);
+      std::optional<absl::Time> at;
+      if (request->has_source_date_epoch()) at = metadata::TimeOf(request->source_date_epoch());
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Image record, images_.Create(call.scope(), std::move(fresh), at));
+      Recast(record, response->mutable_image());
+      ImageCreate event;
+      event.set_name(record.name());
+      *event.mutable_labels() = record.labels();
+      room_.events->Publish(call.ns(), "/images/create", event);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Update(grpc::ServerContext* context, const UpdateImageRequest* request, UpdateImageResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      record::v1::Image wanted;
+      Recast(request->image(), &wanted);
+      std::optional<absl::Time> at;
+      if (request->has_source_date_epoch()) at = metadata::TimeOf(request->source_date_epoch());
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Image record,
+                              images_.Update(call.scope(), wanted, TextsOf(request->update_mask().paths()), at));
+      Recast(record, response->mutable_image());
+      ImageUpdate event;
+      event.set_name(record.name());
+      *event.mutable_labels() = record.labels();
+      room_.events->Publish(call.ns(), "/images/update", event);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Delete(grpc::ServerContext* context, const DeleteImageRequest* request, google::protobuf::Empty*) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      std::optional<content::Digest> target;
+      if (request->has_target()) {
+        GANTRY_ASSIGN_OR_RETURN(target, content::Digest::Parse(request->target().digest()));
+      }
+      GANTRY_RETURN_IF_ERROR(images_.Delete(call.scope(), request->name(), target));
+      ImageDelete event;
+      event.set_name(request->name());
+      room_.events->Publish(call.ns(), "/images/delete", event);
+      if (!request->sync()) return absl::OkStatus();
+      return room_.gc->CollectAndWait(/*full_sweep=*/false, call.deadline());
+    });
+  }
+
+ private:
+  const Room& room_;
+  metadata::ImageStore& images_;
+};
+
+}  // namespace
+
+std::unique_ptr<DoorService> NewImagesService(const Room& room) { return std::make_unique<ImagesService>(room); }
+
+}  // namespace gantry::api::containerd_api

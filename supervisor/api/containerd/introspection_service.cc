@@ -1,0 +1,118 @@
+// containerd.services.introspection.v1, and containerd.services.version.v1 beside it.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "base/status_macros.h"
+#include "proto/containerd/services/introspection/v1/introspection.grpc.pb.h"
+#include "proto/containerd/services/version/v1/version.grpc.pb.h"
+#include "proto/containerd/types/introspection.pb.h"
+#include "supervisor/api/containerd/plugin_table.h"
+#include "supervisor/api/containerd/services.h"
+#include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc_status.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/metadata/filter.h"
+#include "supervisor/oci/platform.h"
+
+namespace gantry::api::containerd_api {
+namespace {
+
+namespace intro = containerd::services::introspection::v1;
+namespace version = containerd::services::version::v1;
+
+std::vector<Plugin> Table(const Room& room) {
+  std::map<std::string, std::string> snapshotters;
+  for (const auto& [name, snapshotter] : room.stores->snapshotters.all()) {
+    snapshotters[name] = absl::StrCat(room.root_directory, "/snapshots/", name);
+  }
+  return PluginTable(snapshotters, absl::StrCat(room.root_directory, "/content"));
+}
+
+class IntrospectionService final : public intro::Introspection::Service, public DoorService {
+ public:
+  explicit IntrospectionService(const Room& room)
+      : room_(room), platform_(ServedPlatform(oci::HostPlatform())), table_(Table(room)) {}
+  grpc::Service* service() override { return this; }
+
+  grpc::Status Plugins(grpc::ServerContext*, const intro::PluginsRequest* request, intro::PluginsResponse* response) override {
+    absl::StatusOr<metadata::Filter> filter = metadata::Filter::Parse(TextsOf(request->filters()));
+    if (!filter.ok()) return ToGrpc(filter.status());
+    for (const Plugin& plugin : table_) {
+      if (filter->Matches(FieldsOf(plugin))) SetPlugin(plugin, response->add_plugins());
+    }
+    return grpc::Status::OK;
+  }
+
+  grpc::Status Server(grpc::ServerContext*, const google::protobuf::Empty*, intro::ServerResponse* response) override {
+    response->set_uuid(room_.uuid);
+    response->set_pid(static_cast<uint64_t>(getpid()));
+    struct stat info;
+    if (stat("/proc/self/ns/pid", &info) == 0) response->set_pidns(info.st_ino);
+    return grpc::Status::OK;
+  }
+
+  grpc::Status PluginInfo(grpc::ServerContext*, const intro::PluginInfoRequest* request, intro::PluginInfoResponse* response) override {
+    return ToGrpc(FindInfo(*request, *response));
+  }
+
+ private:
+  absl::Status FindInfo(const intro::PluginInfoRequest& request, intro::PluginInfoResponse& response) const {
+    for (const Plugin& plugin : table_) {
+      if (plugin.type != request.type() || plugin.id != request.id()) continue;
+      SetPlugin(plugin, response.mutable_plugin());
+      if (!request.has_options()) return absl::OkStatus();
+      if (plugin.type != kRuntimePlugin) {
+        return absl::UnimplementedError(absl::StrCat("plugin ", plugin.type, " ", plugin.id, " takes no options: not implemented"));
+      }
+      containerd::types::RuntimeRequest runtime;
+      GANTRY_RETURN_IF_ERROR(ReadAny(request.options(), &runtime));
+      containerd::types::RuntimeInfo info;
+      info.set_name(runtime.runtime_path().empty() ? "io.containerd.runc.v2" : runtime.runtime_path());
+      info.mutable_version()->set_version(room_.version);
+      *response.mutable_extra() = AnyOf(info);
+      return absl::OkStatus();
+    }
+    return absl::NotFoundError(absl::StrCat("plugin ", request.type(), " ", request.id(), ": not found"));
+  }
+
+  void SetPlugin(const Plugin& plugin, intro::Plugin* out) const {
+    out->set_type(plugin.type);
+    out->set_id(plugin.id);
+    for (const std::string& type : plugin.requires_types) out->add_requires(type);
+    if (plugin.on_platform) SetPlatform(platform_, out->add_platforms());
+    out->mutable_exports()->insert(plugin.exports.begin(), plugin.exports.end());
+    for (const std::string& capability : plugin.capabilities) out->add_capabilities(capability);
+  }
+
+  const Room& room_;
+  const content::Platform platform_;
+  const std::vector<Plugin> table_;
+};
+
+class VersionService final : public version::Version::Service, public DoorService {
+ public:
+  explicit VersionService(const Room& room) : room_(room) {}
+  grpc::Service* service() override { return this; }
+
+  grpc::Status Version(grpc::ServerContext*, const google::protobuf::Empty*, version::VersionResponse* response) override {
+    response->set_version(room_.version);
+    response->set_revision("gantry");
+    return grpc::Status::OK;
+  }
+
+ private:
+  const Room& room_;
+};
+
+}  // namespace
+
+std::unique_ptr<DoorService> NewIntrospectionService(const Room& room) { return std::make_unique<IntrospectionService>(room); }
+std::unique_ptr<DoorService> NewVersionService(const Room& room) { return std::make_unique<VersionService>(room); }
+
+}  // namespace gantry::api::containerd_api

@@ -1,0 +1,310 @@
+// containerd.services.sandbox.v1: the store of sandbox records, and the controller "shim".
+//
+// A sandbox of this controller is an environment without a process of its own: containers in it have shims of their own. What the
+// controller knows beyond the record (when it started, whether it was stopped) lives as long as the daemon.
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "base/status_macros.h"
+#include "proto/containerd/events/sandbox.pb.h"
+#include "proto/containerd/services/sandbox/v1/sandbox.grpc.pb.h"
+#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/containerd/plugin_table.h"
+#include "supervisor/api/containerd/services.h"
+#include "supervisor/api/containerd/wire.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/metadata/filter.h"
+#include "supervisor/metadata/record_values.h"
+#include "supervisor/metadata/validate.h"
+#include "supervisor/oci/platform.h"
+
+namespace gantry::api::containerd_api {
+namespace {
+
+using namespace containerd::services::sandbox::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+
+constexpr char kShimController[] = "shim";
+
+class SandboxStoreService final : public Store::Service, public DoorService {
+ public:
+  explicit SandboxStoreService(const Room& room) : sandboxes_(room.stores->sandboxes) {}
+  grpc::Service* service() override { return this; }
+
+  grpc::Status Create(grpc::ServerContext* context, const StoreCreateRequest* request, StoreCreateResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      record::v1::Sandbox fresh;
+      Recast(request->sandbox(), &fresh);
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record, sandboxes_.Create(call.scope(), std::move(fresh)));
+      Recast(record, response->mutable_sandbox());
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Update(grpc::ServerContext* context, const StoreUpdateRequest* request, StoreUpdateResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      record::v1::Sandbox wanted;
+      Recast(request->sandbox(), &wanted);
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record, sandboxes_.Update(call.scope(), wanted, TextsOf(request->fields())));
+      Recast(record, response->mutable_sandbox());
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Delete(grpc::ServerContext* context, const StoreDeleteRequest* request, StoreDeleteResponse*) override {
+    return Handle(*context, [&](Call& call) { return sandboxes_.Delete(call.scope(), request->sandbox_id()); });
+  }
+
+  grpc::Status List(grpc::ServerContext* context, const StoreListRequest* request, StoreListResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter, metadata::Filter::Parse(TextsOf(request->filters())));
+      return sandboxes_.List(call.scope(), filter, [&](const record::v1::Sandbox& record) {
+        Recast(record, response->add_list());
+        return absl::OkStatus();
+      });
+    });
+  }
+
+  grpc::Status Get(grpc::ServerContext* context, const StoreGetRequest* request, StoreGetResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record, sandboxes_.Get(call.scope(), request->sandbox_id()));
+      Recast(record, response->mutable_sandbox());
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  metadata::SandboxStore& sandboxes_;
+};
+
+class WaitReactor;
+
+struct Running {
+  absl::Time created_at = absl::InfinitePast();
+  bool started = false;
+  std::optional<absl::Time> stopped_at;
+  std::vector<WaitReactor*> waiters;
+};
+
+// One Wait call; in the list of its sandbox until it is answered.
+class WaitReactor final : public grpc::ServerUnaryReactor {
+ public:
+  WaitReactor(ControllerWaitResponse* response, std::function<bool(WaitReactor*)> withdraw)
+      : response_(response), withdraw_(std::move(withdraw)) {}
+  void Answer(absl::Time at) {
+    SetTime(at, response_->mutable_exited_at());
+    Finish(grpc::Status::OK);
+  }
+  void Refuse(const absl::Status& status) { Finish(ToGrpc(status)); }
+  void OnCancel() override {
+    if (withdraw_(this)) Finish(ToGrpc(absl::CancelledError("the client has gone")));
+  }
+  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory): made for this call
+
+ private:
+  ControllerWaitResponse* const response_;
+  const std::function<bool(WaitReactor*)> withdraw_;
+};
+
+class SandboxControllerService final : public Controller::WithCallbackMethod_Wait<Controller::Service>, public DoorService {
+ public:
+  explicit SandboxControllerService(const Room& room) : room_(room) {}
+  grpc::Service* service() override { return this; }
+  void Stop() override {
+    std::vector<WaitReactor*> waiters;
+    {
+      absl::MutexLock lock(&mu_);
+      stopping_ = true;
+      for (auto& [key, one] : running_) {
+        waiters.insert(waiters.end(), one.waiters.begin(), one.waiters.end());
+        one.waiters.clear();
+      }
+    }
+    for (WaitReactor* waiter : waiters) waiter->Refuse(absl::UnavailableError("the daemon is stopping"));
+  }
+
+  grpc::Status Create(grpc::ServerContext* context, const ControllerCreateRequest* request, ControllerCreateResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("sandbox id", request->sandbox_id()));
+      {
+        absl::MutexLock lock(&mu_);
+        if (!running_.try_emplace({call.ns(), request->sandbox_id()}, Running{absl::Now(), false, std::nullopt, {}}).second) {
+          return absl::AlreadyExistsError(absl::StrCat("sandbox \"", request->sandbox_id(), "\" in namespace \"", call.ns(), "\": already exists"));
+        }
+      }
+      response->set_sandbox_id(request->sandbox_id());
+      containerd::events::SandboxCreate event;
+      event.set_sandbox_id(request->sandbox_id());
+      room_.events->Publish(call.ns(), "/sandboxes/create", event);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Start(grpc::ServerContext* context, const ControllerStartRequest* request, ControllerStartResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      {
+        absl::MutexLock lock(&mu_);
+        GANTRY_ASSIGN_OR_RETURN(Running * one, Find(call, request->sandbox_id()));
+        if (one->stopped_at.has_value()) {
+          return absl::FailedPreconditionError(absl::StrCat("sandbox \"", request->sandbox_id(), "\": was stopped"));
+        }
+        one->started = true;
+        response->set_sandbox_id(request->sandbox_id());
+        SetTime(one->created_at, response->mutable_created_at());
+      }
+      containerd::events::SandboxStart event;
+      event.set_sandbox_id(request->sandbox_id());
+      room_.events->Publish(call.ns(), "/sandboxes/start", event);
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Platform(grpc::ServerContext* context, const ControllerPlatformRequest* request, ControllerPlatformResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      absl::MutexLock lock(&mu_);
+      GANTRY_RETURN_IF_ERROR(Find(call, request->sandbox_id()).status());
+      SetPlatform(ServedPlatform(oci::HostPlatform()), response->mutable_platform());
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Stop(grpc::ServerContext* context, const ControllerStopRequest* request, ControllerStopResponse*) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      return End(call, request->sandbox_id(), /*forget=*/false);
+    });
+  }
+
+  grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context, const ControllerWaitRequest* request,
+                                 ControllerWaitResponse* response) override {
+    Call call(*context);
+    const std::pair<std::string, std::string> key(call.ns(), request->sandbox_id());
+    auto* reactor = new WaitReactor(response, [this, key](WaitReactor* waiter) { return Withdraw(key, waiter); });  // NOLINT(cppcoreguidelines-owning-memory)
+    absl::Status status = call.scope().Validate();
+    if (status.ok()) status = CheckController(request->sandboxer());
+    std::optional<absl::Time> stopped;
+    if (status.ok()) {
+      absl::MutexLock lock(&mu_);
+      absl::StatusOr<Running*> one = Find(call, request->sandbox_id());
+      status = !one.ok() ? one.status() : stopping_ ? absl::UnavailableError("the daemon is stopping") : absl::OkStatus();
+      if (status.ok()) {
+        stopped = (*one)->stopped_at;
+        if (!stopped.has_value()) (*one)->waiters.push_back(reactor);
+      }
+    }
+    if (!status.ok()) {
+      reactor->Refuse(status);
+    } else if (stopped.has_value()) {
+      reactor->Answer(*stopped);
+    }
+    return reactor;
+  }
+
+  grpc::Status Status(grpc::ServerContext* context, const ControllerStatusRequest* request, ControllerStatusResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      absl::MutexLock lock(&mu_);
+      GANTRY_ASSIGN_OR_RETURN(Running * one, Find(call, request->sandbox_id()));
+      response->set_sandbox_id(request->sandbox_id());
+      response->set_state(one->started && !one->stopped_at.has_value() ? "SANDBOX_READY" : "SANDBOX_NOTREADY");
+      SetTime(one->created_at, response->mutable_created_at());
+      SetTime(one->stopped_at.value_or(absl::InfinitePast()), response->mutable_exited_at());
+      if (request->verbose()) (*response->mutable_info())["controller"] = kShimController;
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Shutdown(grpc::ServerContext* context, const ControllerShutdownRequest* request, ControllerShutdownResponse*) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      return End(call, request->sandbox_id(), /*forget=*/true);
+    });
+  }
+
+  // Nothing runs in the sandbox itself: there is nothing to count.
+  grpc::Status Metrics(grpc::ServerContext* context, const ControllerMetricsRequest* request, ControllerMetricsResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      absl::MutexLock lock(&mu_);
+      GANTRY_RETURN_IF_ERROR(Find(call, request->sandbox_id()).status());
+      response->mutable_metrics()->set_id(request->sandbox_id());
+      SetTime(absl::Now(), response->mutable_metrics()->mutable_timestamp());
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Update(grpc::ServerContext* context, const ControllerUpdateRequest* request, ControllerUpdateResponse*) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      absl::MutexLock lock(&mu_);
+      return Find(call, request->sandbox_id()).status();
+    });
+  }
+
+ private:
+  static absl::Status CheckController(const std::string& name) {
+    if (name.empty()) return absl::InvalidArgumentError("sandbox: no sandboxer is named");
+    if (name != kShimController) return absl::NotFoundError(absl::StrCat("sandbox controller \"", name, "\": not found"));
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<Running*> Find(const Call& call, const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    auto it = running_.find({call.ns(), id});
+    if (it != running_.end()) return &it->second;
+    return absl::NotFoundError(absl::StrCat("sandbox \"", id, "\" in namespace \"", call.ns(), "\": not found"));
+  }
+
+  absl::Status End(const Call& call, const std::string& id, bool forget) {
+    std::vector<WaitReactor*> waiters;
+    absl::Time at;
+    bool first = false;
+    {
+      absl::MutexLock lock(&mu_);
+      GANTRY_ASSIGN_OR_RETURN(Running * one, Find(call, id));
+      first = !one->stopped_at.has_value();
+      if (first) one->stopped_at = absl::Now();
+      at = *one->stopped_at;
+      waiters.swap(one->waiters);
+      if (forget) running_.erase({call.ns(), id});
+    }
+    for (WaitReactor* waiter : waiters) waiter->Answer(at);
+    if (!first) return absl::OkStatus();
+    containerd::events::SandboxExit event;
+    event.set_sandbox_id(id);
+    SetTime(at, event.mutable_exited_at());
+    room_.events->Publish(call.ns(), "/sandboxes/exit", event);
+    return absl::OkStatus();
+  }
+
+  // True: it was still waiting, and is the caller's to answer.
+  bool Withdraw(const std::pair<std::string, std::string>& key, WaitReactor* waiter) {
+    absl::MutexLock lock(&mu_);
+    auto it = running_.find(key);
+    if (it == running_.end()) return false;
+    return std::erase(it->second.waiters, waiter) > 0;
+  }
+
+  const Room& room_;
+  absl::Mutex mu_;
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::map<std::pair<std::string, std::string>, Running> running_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace
+
+std::unique_ptr<DoorService> NewSandboxStoreService(const Room& room) { return std::make_unique<SandboxStoreService>(room); }
+std::unique_ptr<DoorService> NewSandboxControllerService(const Room& room) { return std::make_unique<SandboxControllerService>(room); }
+
+}  // namespace gantry::api::containerd_api
