@@ -17,7 +17,9 @@
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/file.h"
+#include "base/subprocess.h"
 #include "base/temp_dir.h"
+#include "base/unique_fd.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
 
@@ -578,6 +580,43 @@ TEST_F(LayerApplyTest, OtherMountsAreMountedWhereNobodySees) {
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(Merged().size(), 1u);
   EXPECT_FALSE(absl::StrContains(ReadFile("/proc/self/mountinfo", 16 << 20).value(), "gantry-mnt"));
+}
+
+absl::StatusOr<CommandResult> Tar(std::vector<std::string> arguments) {
+  Command command;
+  command.argv = std::move(arguments);
+  command.argv.insert(command.argv.begin(), "tar");
+  return RunCommand(command);
+}
+
+TEST_F(LayerApplyTest, SystemDirectoriesComeOutAsFromGnuTar) {
+  for (const char* format : {"--format=gnu", "--format=posix"}) {
+    const std::string archive = directory_.Join("system.tar");
+    const std::string expected = directory_.Join("expected");
+    const std::string found = directory_.Join("found");
+    ASSERT_TRUE(MakeDirectories(expected).ok() && MakeDirectories(found).ok());
+    // A tar that warns of a file changed meanwhile has still written a whole archive.
+    ASSERT_TRUE(
+        Tar({"-C", "/", format, "--xattrs", "-cf", archive, "etc", "usr/sbin", "usr/share/perl5"})
+            .ok());
+    const absl::StatusOr<CommandResult> unpacked =
+        Tar({"-C", expected, "--xattrs", "--numeric-owner", "-xpf", archive});
+    ASSERT_TRUE(unpacked.ok() && unpacked->status.ok());
+    FdSource source(UniqueFd(open(archive.c_str(), O_RDONLY | O_CLOEXEC)));
+    const absl::StatusOr<ApplyResult> result = ApplyLayerToDirectory(source, found, {});
+    ASSERT_TRUE(result.ok()) << result.status();
+    const std::vector<std::string> wanted = DescribeTree(expected);
+    EXPECT_GT(wanted.size(), 300u);
+    // The directories above were not archived, their times are those of unpacking.
+    const auto comparable = [](std::vector<std::string> lines) {
+      std::erase_if(lines, [](const std::string& line) {
+        return absl::StartsWith(line, "usr ") || absl::StartsWith(line, "usr/share ");
+      });
+      return lines;
+    };
+    EXPECT_EQ(comparable(DescribeTree(found)), comparable(wanted));
+    ASSERT_TRUE(RemoveTree(expected).ok() && RemoveTree(found).ok());
+  }
 }
 
 }  // namespace

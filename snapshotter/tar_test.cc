@@ -350,7 +350,7 @@ TEST(TarReaderTest, WrongChecksumIsRefused) {
 TEST(TarReaderTest, PaxTimesHaveFractions) {
   const std::map<std::string, TarTime> cases = {
       {"1.5", {1, 500000000}},
-      {"-1.25", {-2, 75000000}},
+      {"-1.25", {-2, 750000000}},
       {"12345678901.123456789", {9223372036, 0}},
       {"0.0000000019", {0, 1}},
       {"-0.5", {-1, 500000000}},
