@@ -2,7 +2,8 @@
 //
 // Import reads OCI layouts and docker archives (one file may be both), plain or compressed as a whole by gzip, zstd, xz or
 // bzip2, in one pass: each blob goes straight into an ingest of the content store, and to a LayerSink while it arrives.
-// Export writes one archive that is both; the same images give the same bytes.
+// An image of a docker archive gets an OCI manifest. Export writes one archive that is both; the same images give the same
+// bytes.
 //
 // Free functions, safe to call from any thread.
 // Spec: OCI image-spec v1.1 "Image Layout"; docker image spec v1.2 "Combined Image JSON + Filesystem Changeset Format".

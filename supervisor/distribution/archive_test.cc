@@ -275,11 +275,11 @@ TEST_F(ArchiveTest, ReadsDockerArchiveWithSeveralTags) {
   EXPECT_EQ((*images)[0].name, "docker.io/library/busybox:latest");
   EXPECT_EQ((*images)[1].name, "registry.example:5000/x/y:2");
   EXPECT_EQ((*images)[0].target.digest, (*images)[1].target.digest);
-  EXPECT_EQ((*images)[0].target.media_type, oci::kDockerManifest);
+  EXPECT_EQ((*images)[0].target.media_type, oci::kOciManifest);
 
   auto runnable = FindRunnable(store_, (*images)[0].target, oci::PlatformMatcher::All());
   ASSERT_TRUE(runnable.ok()) << runnable.status();
-  EXPECT_EQ(runnable->layers[0].media_type, oci::kDockerLayer);
+  EXPECT_EQ(runnable->layers[0].media_type, oci::kOciLayer);
   EXPECT_EQ(runnable->layers[0].digest, Digest::Sha256Of(sample.plain[0]));
   EXPECT_EQ(runnable->diff_ids[1], Digest::Sha256Of(sample.plain[1]));
   EXPECT_EQ(store_.Stat((*images)[0].target.digest)->labels.size(), 3u);
@@ -334,7 +334,7 @@ TEST_F(ArchiveTest, CompressesPlainLayersWhenAsked) {
   EXPECT_EQ((*images)[0].name, "");
   auto runnable = FindRunnable(store_, (*images)[0].target, oci::PlatformMatcher::All());
   ASSERT_TRUE(runnable.ok());
-  EXPECT_EQ(runnable->layers[0].media_type, oci::kDockerLayerGzip);
+  EXPECT_EQ(runnable->layers[0].media_type, oci::kOciLayerGzip);
   EXPECT_LT(runnable->layers[0].size_bytes, 10000);
   auto bytes = content::ReadBlob(store_, runnable->layers[0].digest, 1 << 20);
   ASSERT_TRUE(bytes.ok());
