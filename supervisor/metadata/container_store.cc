@@ -210,6 +210,7 @@ absl::Status ContainerStore::PutState(const Scope& scope, absl::string_view id, 
   return db_.Run(
       [&](Transaction& tx) -> absl::Status {
         GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        tx.NoteEssential();  // it has happened, whether the disk has room or not
         GANTRY_ASSIGN_OR_RETURN(auto container, tx.GetShared(Family::kContainers, key));
         if (!container.has_value()) return NotFound(scope, id);
         return states.Put(tx, key, state);

@@ -2,16 +2,20 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdarg>
+#include <cstdio>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "glog/logging.h"
 #include "rocksdb/cache.h"
 #include "rocksdb/db.h"
 #include "rocksdb/env.h"
@@ -29,6 +33,13 @@ namespace {
 // Long enough for the slowest disk's fsync of the transaction in front, short enough to break a cycle before a client gives up.
 constexpr absl::Duration kLockTimeout = absl::Seconds(5);
 constexpr int kMaxRuns = 5;
+
+// A disk that blobs and layers have filled must still take the few bytes that a removal writes. Below the reserve only essential changes
+// are taken, and when even their space is gone, that of the ballast file is given to them.
+constexpr int64_t kReserveBytes = 16 << 20;
+constexpr int64_t kBallastBytes = 8 << 20;
+constexpr int64_t kTightBytes = 4 << 20;
+constexpr int64_t kPlentyBytes = 64 << 20;
 constexpr char kSchemaKey[] = "schema";
 
 absl::string_view View(const rocksdb::Slice& slice) {
@@ -70,6 +81,23 @@ absl::Status ScanIterator(
   return ToStatus(it.status(), "scan");
 }
 
+// RocksDB's own words, from warnings on, in the daemon's log. Its default is a file beside the data, whose writer aborts the process
+// when the disk is full.
+class Log final : public rocksdb::Logger {
+ public:
+  Log() : Logger(rocksdb::InfoLogLevel::WARN_LEVEL) {}
+
+  using Logger::Logv;
+  void Logv(const rocksdb::InfoLogLevel level, const char* format, va_list arguments) override {
+    if (level < rocksdb::InfoLogLevel::WARN_LEVEL || level == rocksdb::InfoLogLevel::HEADER_LEVEL)
+      return;
+    char text[1024];
+    std::vsnprintf(text, sizeof(text), format, arguments);
+    LOG(WARNING) << "metadata database: " << text;
+  }
+  void Logv(const char*, va_list) override {}
+};
+
 // Small memory is a design goal: the daemon holds a few MB of records, and the page cache does the rest.
 rocksdb::Options SmallOptions(rocksdb::Env* env) {
   rocksdb::Options options;
@@ -88,8 +116,7 @@ rocksdb::Options SmallOptions(rocksdb::Env* env) {
   options.target_file_size_base = 8 << 20;
   options.compression = rocksdb::kNoCompression;
   options.info_log_level = rocksdb::InfoLogLevel::WARN_LEVEL;
-  options.keep_log_file_num = 2;
-  options.max_log_file_size = 1 << 20;
+  options.info_log = std::make_shared<Log>();
   options.stats_dump_period_sec = 0;
   options.stats_persist_period_sec = 0;
   // A start replays a few MB of log instead of writing files first.
@@ -119,6 +146,13 @@ absl::StatusOr<UniqueFd> LockRoot(const std::string& root) {
   if (::ftruncate(fd.get(), 0) != 0) return ErrnoToStatus(errno, absl::StrCat("truncate ", path));
   GANTRY_RETURN_IF_ERROR(WriteAll(fd.get(), pid));
   return fd;
+}
+
+// What root may still use; a disk that does not say is taken to be roomy.
+int64_t FreeBytes(const std::string& directory) {
+  struct statvfs fs;
+  if (::statvfs(directory.c_str(), &fs) != 0) return INT64_MAX;
+  return static_cast<int64_t>(fs.f_bfree) * static_cast<int64_t>(fs.f_frsize);
 }
 
 // One step per raised kSchemaVersion, in order.
@@ -169,6 +203,7 @@ absl::StatusOr<std::optional<std::string>> Transaction::GetShared(Family family,
 
 absl::Status Transaction::Put(Family family, absl::string_view key, absl::string_view value) {
   GANTRY_RETURN_IF_ERROR(Lock(family, key, /*exclusive=*/true));
+  puts_ = true;
   return ToStatus(batch_->Put(db_->handle(family), Slice(key), Slice(value)), "put");
 }
 
@@ -189,7 +224,8 @@ absl::Status Transaction::Scan(
 absl::Status Transaction::Commit(Durability durability) {
   Database* db = std::exchange(db_, nullptr);
   const bool empty = batch_->GetWriteBatch()->Count() == 0;
-  absl::Status status = empty ? absl::OkStatus() : db->Write(*batch_, durability);
+  absl::Status status =
+      empty ? absl::OkStatus() : db->Write(*batch_, durability, essential_ || !puts_);
   batch_.reset();
   locks_.ReleaseAll();
   gate_.Release();
@@ -229,6 +265,10 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root
   db->directory_ = root + "/metadata";
   GANTRY_RETURN_IF_ERROR(MakeDirectories(db->directory_, 0700));
   GANTRY_ASSIGN_OR_RETURN(db->lock_, LockRoot(root));
+  db->free_bytes_ = options.free_bytes ? options.free_bytes : [directory = db->directory_] {
+    return FreeBytes(directory);
+  };
+  db->ballast_ = ::access((db->directory_ + "/ballast").c_str(), F_OK) == 0;
   GANTRY_RETURN_IF_ERROR(db->OpenRocks(options));
   GANTRY_RETURN_IF_ERROR(db->Migrate(options));
   return db;
@@ -331,7 +371,36 @@ absl::StatusOr<std::optional<std::string>> Database::Get(Family family, absl::st
   return std::optional<std::string>(std::move(value));
 }
 
-absl::Status Database::Write(rocksdb::WriteBatchWithIndex& batch, Durability durability) {
+absl::Status Database::CheckSpace(bool essential) {
+  const int64_t free_bytes = free_bytes_();
+  if (free_bytes >= kReserveBytes) {
+    if (!ballast_ && free_bytes >= kPlentyBytes) MakeBallast();
+    return absl::OkStatus();
+  }
+  if (!essential) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("the disk under ", directory_, " is full (", free_bytes >> 10,
+                     " KiB free): nothing can be created until space is freed; removing works"));
+  }
+  if (free_bytes < kTightBytes) DropBallast();
+  return absl::OkStatus();
+}
+
+void Database::MakeBallast() {
+  if (ballast_.exchange(true)) return;
+  const std::string path = directory_ + "/ballast";
+  UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (fd.valid() && ::posix_fallocate(fd.get(), 0, kBallastBytes) == 0) return;
+  DropBallast();
+}
+
+void Database::DropBallast() {
+  if (ballast_.exchange(false)) ::unlink((directory_ + "/ballast").c_str());
+}
+
+absl::Status Database::Write(rocksdb::WriteBatchWithIndex& batch, Durability durability,
+                             bool essential) {
+  GANTRY_RETURN_IF_ERROR(CheckSpace(essential));
   rocksdb::WriteOptions options;
   options.sync = durability == Durability::kSynced;
   rocksdb::Status status = db_->Write(options, batch.GetWriteBatch());
@@ -340,6 +409,8 @@ absl::Status Database::Write(rocksdb::WriteBatchWithIndex& batch, Durability dur
   if (!status.ok() && status.severity() >= rocksdb::Status::kHardError && db_->Resume().ok()) {
     status = db_->Write(options, batch.GetWriteBatch());
   }
+  // It comes to itself within seconds once there is room.
+  if (status.IsNoSpace()) DropBallast();
   return ToStatus(status, "write");
 }
 

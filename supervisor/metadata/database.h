@@ -8,6 +8,7 @@
 #ifndef GANTRY_SUPERVISOR_METADATA_DATABASE_H_
 #define GANTRY_SUPERVISOR_METADATA_DATABASE_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -73,9 +74,13 @@ class Transaction {
       Family family, absl::string_view prefix,
       const std::function<absl::Status(absl::string_view key, absl::string_view value)>& visit);
 
-  // Makes all of it visible at once. kResourceExhausted: disk full; kDataLoss: the disk failed. Nothing happened then.
+  // Makes all of it visible at once. kResourceExhausted: disk (almost) full; kDataLoss: the disk failed. Nothing happened then.
   // Ends the transaction, however it goes.
   absl::Status Commit(Durability durability = Durability::kSynced);
+
+  // A change that must be possible on a full disk, because it is on the way to freeing space or tells of what has happened anyway.
+  // Changes that only delete are.
+  void NoteEssential() { essential_ = true; }
 
   // Counts this change towards the next collection as one that left garbage.
   void NoteDeletion() { deletion_ = true; }
@@ -90,6 +95,8 @@ class Transaction {
   KeyLocks::Held locks_;
   std::unique_ptr<rocksdb::WriteBatchWithIndex> batch_;
   bool deletion_ = false;
+  bool essential_ = false;
+  bool puts_ = false;
 };
 
 // Reads of one moment, whatever is written meanwhile. Thread-safe. Must not outlive the Database; long-lived ones keep old data on disk.
@@ -122,8 +129,9 @@ struct Migration {
 struct DatabaseOptions {
   // For tests: a file system that forgets unsynced writes, other migrations. Null / empty: the real ones.
   rocksdb::Env* env = nullptr;
-  std::optional<int> schema_version;
-  std::vector<Migration> migrations;
+  std::optional<int> schema_version = std::nullopt;
+  std::vector<Migration> migrations = {};
+  std::function<int64_t()> free_bytes = nullptr;  // on the file system of the database
 };
 
 class Database {
@@ -179,7 +187,11 @@ class Database {
   friend class ReadView;
 
   Database() = default;
-  absl::Status Write(rocksdb::WriteBatchWithIndex& batch, Durability durability);
+  absl::Status Write(rocksdb::WriteBatchWithIndex& batch, Durability durability, bool essential);
+  // Keeps the last bytes of the disk for essential changes; they have a ballast file to live on.
+  absl::Status CheckSpace(bool essential);
+  void MakeBallast();
+  void DropBallast();
   absl::Status OpenRocks(const DatabaseOptions& options);
   absl::Status Migrate(const DatabaseOptions& options);
   absl::Status PutSchemaVersion(int version);
@@ -193,6 +205,8 @@ class Database {
   std::vector<rocksdb::ColumnFamilyHandle*>
       handles_;  // by Family, then those of another schema; owned
   std::function<void(bool)> observer_;
+  std::function<int64_t()> free_bytes_;
+  std::atomic<bool> ballast_ = false;  // the file is there
   std::unique_ptr<rocksdb::DB> db_;
 
   GcGate gate_;

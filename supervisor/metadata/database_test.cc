@@ -159,6 +159,38 @@ TEST(DatabaseTest, SecondDaemonOnTheSameRootIsRefusedWithThePid) {
   EXPECT_NE(OpenOrDie(dir.path()), nullptr);
 }
 
+TEST(FullDiskTest, NothingIsCreatedAndEverythingCanBeRemoved) {
+  TempDir dir;
+  int64_t free_bytes = int64_t{1} << 40;
+  DatabaseOptions options;
+  options.free_bytes = [&free_bytes] { return free_bytes; };
+  auto db = OpenOrDie(dir.path(), options);
+  ASSERT_TRUE(Put(*db, "a", "1").ok());
+  const std::string ballast = dir.path() + "/metadata/ballast";
+  EXPECT_EQ(access(ballast.c_str(), F_OK), 0);
+
+  free_bytes = 10 << 20;
+  const absl::Status refused = Put(*db, "b", "2");
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_NE(refused.message().find(dir.path()), absl::string_view::npos) << refused;
+  EXPECT_TRUE(db->Run([](Transaction& tx) {
+                  tx.NoteEssential();
+                  return tx.Put(Family::kImages, "state", "3");
+                }).ok());
+  EXPECT_EQ(access(ballast.c_str(), F_OK), 0);
+
+  free_bytes = 0;
+  EXPECT_TRUE(db->Run([](Transaction& tx) { return tx.Delete(Family::kImages, "a"); }).ok());
+  EXPECT_NE(access(ballast.c_str(), F_OK), 0);
+  EXPECT_EQ(Value(*db, "a"), "(none)");
+  EXPECT_EQ(Value(*db, "b"), "(none)");
+  EXPECT_EQ(Value(*db, "state"), "3");
+
+  free_bytes = int64_t{1} << 40;
+  EXPECT_TRUE(Put(*db, "b", "2").ok());
+  EXPECT_EQ(access(ballast.c_str(), F_OK), 0);
+}
+
 TEST(MigrationTest, RunsEachMissingStepOnceInOrder) {
   TempDir dir;
   OpenOrDie(dir.path(), {.env = nullptr, .schema_version = 1, .migrations = {}});
