@@ -197,7 +197,7 @@ struct Daemon::Parts {
   std::unique_ptr<Executor> calls;
   std::unique_ptr<Executor> followers;
   std::vector<std::unique_ptr<grpc::Service>> gantry_door;
-  std::unique_ptr<api::containerd::ContainerdDoor> containerd_door;
+  std::unique_ptr<api::ContainerdDoor> containerd_door;
   std::unique_ptr<grpc::Server> server;
 };
 
@@ -322,7 +322,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
       return;
     }
     for (const absl::Status& leftover : run->leftovers) LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
-    api::containerd::PublishCollection(parts->events, *run);
+    if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
     malloc_trim(0);
   });
   p.db->SetCommitObserver([scheduler = p.scheduler.get()](bool deletion) { scheduler->NoteChange(deletion); });
@@ -400,7 +400,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.gantry_door.push_back(api::gantry_v1::NewContainersDoor(*p.container_service, *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_service, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
-  api::containerd::ContainerdDoor::Parts containerd_parts;
+  api::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();
   containerd_parts.tasks = p.tasks.get();
   containerd_parts.events = &p.events;
@@ -411,7 +411,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   containerd_parts.uuid = uuid;
   containerd_parts.root_directory = config.root;
   containerd_parts.version = kContainerdApiVersion;
-  p.containerd_door = std::make_unique<api::containerd::ContainerdDoor>(containerd_parts);
+  p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
 
   p.scheduler->Start();
 
