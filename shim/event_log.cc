@@ -8,13 +8,6 @@
 #include "shim/proto_time.h"
 
 namespace gantry::shim {
-namespace {
-
-bool IsExitOf(const v1::Event& event, absl::string_view exec_id) {
-  return event.has_exited() && event.exited().exec_id() == exec_id;
-}
-
-}  // namespace
 
 uint64_t EventLog::Append(v1::Event event) {
   if (!event.has_at()) SetTimestamp(absl::Now(), event.mutable_at());
@@ -24,7 +17,17 @@ uint64_t EventLog::Append(v1::Event event) {
     absl::MutexLock lock(&mu_);
     number = ++last_number_;
     event.set_number(number);
-    events_.push_back(std::move(event));
+    if (event.has_deleted()) {
+      // Who deletes a process knows its end.
+      for (Kept& kept : events_) {
+        if (kept.event.has_exited() &&
+            kept.event.exited().exec_id() == event.deleted().exec_id()) {
+          kept.must_stay = false;
+        }
+      }
+    }
+    const bool must_stay = event.has_exited();
+    events_.push_back({std::move(event), must_stay});
     Trim();
     for (const auto& [id, listener] : listeners_) listeners.push_back(listener);
   }
@@ -34,19 +37,11 @@ uint64_t EventLog::Append(v1::Event event) {
 
 void EventLog::Trim() {
   if (events_.size() <= kMaxEvents) return;
-  // The exit of an exec id whose deletion is listed too is known to the supervisor, like everything else but exits.
-  const auto must_stay = [&](const v1::Event& event) {
-    if (!event.has_exited()) return false;
-    return std::none_of(events_.begin(), events_.end(), [&](const v1::Event& other) {
-      return other.has_deleted() && other.number() > event.number() &&
-             IsExitOf(event, other.deleted().exec_id());
-    });
-  };
-  for (auto it = events_.begin(); it != events_.end(); ++it) {
-    if (!must_stay(*it)) {
-      events_.erase(it);
-      return;
-    }
+  const auto oldest = std::find_if(events_.begin(), events_.end(),
+                                   [](const Kept& kept) { return !kept.must_stay; });
+  if (oldest != events_.end()) {
+    events_.erase(oldest);
+    return;
   }
   if (events_.size() > kMaxExits) events_.pop_front();
 }
@@ -55,14 +50,14 @@ std::optional<v1::Event> EventLog::NextAfter(uint64_t after) const {
   absl::MutexLock lock(&mu_);
   auto it = std::upper_bound(
       events_.begin(), events_.end(), after,
-      [](uint64_t number, const v1::Event& event) { return number < event.number(); });
+      [](uint64_t number, const Kept& kept) { return number < kept.event.number(); });
   if (it == events_.end()) return std::nullopt;
-  return *it;
+  return it->event;
 }
 
 void EventLog::Confirm(uint64_t number) {
   absl::MutexLock lock(&mu_);
-  while (!events_.empty() && events_.front().number() <= number) events_.pop_front();
+  while (!events_.empty() && events_.front().event.number() <= number) events_.pop_front();
 }
 
 uint64_t EventLog::last_number() const {

@@ -49,10 +49,15 @@ class EventLog {
   void Unlisten(uint64_t id) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  struct Kept {
+    v1::Event event;
+    // An exit that the supervisor is not known to know of.
+    bool must_stay;
+  };
   void Trim() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   mutable absl::Mutex mu_;
-  std::deque<v1::Event> events_ ABSL_GUARDED_BY(mu_);
+  std::deque<Kept> events_ ABSL_GUARDED_BY(mu_);
   uint64_t last_number_ ABSL_GUARDED_BY(mu_) = 0;
   std::map<uint64_t, std::shared_ptr<Listener>> listeners_ ABSL_GUARDED_BY(mu_);
   uint64_t next_listener_ ABSL_GUARDED_BY(mu_) = 1;

@@ -1,0 +1,155 @@
+// The shim's readers of other programs' texts: stdio strings, specs, runtime logs, cgroup files.
+
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "shim/cgroup.h"
+#include "shim/oci_runtime.h"
+#include "shim/spec_facts.h"
+#include "shim/stdio_uri.h"
+
+namespace gantry::shim {
+namespace {
+
+using Kind = StdioUri::Kind;
+
+TEST(StdioUriTest, EachFormIsKnown) {
+  EXPECT_EQ(ParseStdioUri("")->kind, Kind::kNone);
+  EXPECT_EQ(ParseStdioUri("/run/x")->kind, Kind::kPath);
+  EXPECT_EQ(ParseStdioUri("fifo:///run/x")->path, "/run/x");
+  EXPECT_EQ(ParseStdioUri("file:///var/log/a%20b")->path, "/var/log/a b");
+  EXPECT_EQ(ParseStdioUri("file:///var/log/x")->kind, Kind::kFile);
+  EXPECT_EQ(ParseStdioUri("binary-v2:///bin/l")->kind, Kind::kBinaryV2);
+}
+
+TEST(StdioUriTest, LoggerArgumentsKeepTheirOrder) {
+  const auto uri = ParseStdioUri("binary:///usr/bin/nerdctl?_INTERNAL=%2Fvar%2Flib&flag&b=c+d");
+  ASSERT_TRUE(uri.ok()) << uri.status();
+  EXPECT_EQ(uri->path, "/usr/bin/nerdctl");
+  EXPECT_EQ(uri->args, (std::vector<std::string>{"_INTERNAL", "/var/lib", "flag", "b", "c d"}));
+}
+
+TEST(StdioUriTest, AnythingElseIsRefused) {
+  for (const char* text : {"relative", "http://x/y", "file://relative", "binary://", "file:///a%zz",
+                           "file:///a%00b", "npipe:////./pipe/x"}) {
+    EXPECT_EQ(ParseStdioUri(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
+  }
+}
+
+TEST(SpecFactsTest, ReadsWhatTheShimNeeds) {
+  const auto facts = ParseSpecFacts(R"({
+    "process": {"terminal": true, "args": ["x"], "env": ["terminal=false"]},
+    "linux": {"cgroupsPath": "/a/b", "namespaces": [{"type": "mount"}, {"type": "pid"}],
+              "seccomp": {"syscalls": [{"names": ["poststop"]}]}},
+    "hooks": {"prestart": [{"path": "/x"}], "poststop": []}})");
+  ASSERT_TRUE(facts.ok()) << facts.status();
+  EXPECT_TRUE(facts->terminal);
+  EXPECT_EQ(facts->cgroups_path, "/a/b");
+  EXPECT_TRUE(facts->private_pid_namespace);
+  EXPECT_FALSE(facts->has_poststop_hooks);
+  EXPECT_FALSE(facts->has_intel_rdt);
+}
+
+TEST(SpecFactsTest, AJoinedPidNamespaceIsNotPrivate) {
+  EXPECT_FALSE(ParseSpecFacts(
+                   R"({"linux":{"namespaces":[{"path":"/proc/1/ns/pid","type":"pid"}]}})")
+                   ->private_pid_namespace);
+  EXPECT_FALSE(ParseSpecFacts(R"({"linux":{"namespaces":[{"type":"ipc"}]}})")->private_pid_namespace);
+  EXPECT_FALSE(ParseSpecFacts("{}")->private_pid_namespace);
+}
+
+TEST(SpecFactsTest, PoststopHooksAreSeen) {
+  EXPECT_TRUE(ParseSpecFacts(R"({"hooks":{"poststop":[{"path":"/x"}]}})")->has_poststop_hooks);
+}
+
+TEST(SpecFactsTest, AbsurdDocumentsAreRefused) {
+  EXPECT_FALSE(ParseSpecFacts("").ok());
+  EXPECT_FALSE(ParseSpecFacts("[]").ok());
+  EXPECT_FALSE(ParseSpecFacts("null").ok());
+  EXPECT_FALSE(ParseSpecFacts("{\"a\":").ok());
+  std::string deep;
+  for (int i = 0; i < 100000; ++i) deep += "{\"a\":";
+  EXPECT_FALSE(ParseSpecFacts(deep).ok());
+}
+
+TEST(RuntimeErrorTest, TheLastErrorCounts) {
+  EXPECT_EQ(LastRuntimeError("{\"msg\":\"first\",\"level\":\"error\"}\n"
+                             "{\"msg\":\"second\",\"level\":\"error\"}\n"
+                             "{\"msg\":\"cleaning up\",\"level\":\"warning\"}\n"),
+            "second");
+  EXPECT_EQ(LastRuntimeError("{\"msg\":\"only a warning\",\"level\":\"warning\"}\n"), "only a warning");
+  EXPECT_EQ(LastRuntimeError("panic: plain text\n\n"), "panic: plain text");
+  EXPECT_EQ(LastRuntimeError(""), "");
+  EXPECT_EQ(LastRuntimeError("{\"msg\":17}\n"), "");
+}
+
+TEST(RuntimeErrorTest, RuntimesAreWordedAlike) {
+  EXPECT_EQ(NormaliseRuntimeError("executable file `foo` not found in $PATH: No such file or directory"),
+            "exec: \"foo\": executable file not found in $PATH");
+  EXPECT_EQ(NormaliseRuntimeError("executable file `./a/b` not found in $PATH: No such file or directory"),
+            "exec: \"./a/b\": stat ./a/b: no such file or directory");
+  EXPECT_EQ(NormaliseRuntimeError("open executable: Permission denied"),
+            "open executable: permission denied");
+  EXPECT_EQ(NormaliseRuntimeError("exec: \"x\": executable file not found in $PATH"),
+            "exec: \"x\": executable file not found in $PATH");
+}
+
+TEST(RuntimeErrorTest, AGoneContainerIsRecognised) {
+  EXPECT_TRUE(SaysNotRunning("container does not exist"));
+  EXPECT_TRUE(SaysNotRunning("error opening file `/run/x/status`: no such file or directory"));
+  EXPECT_TRUE(SaysNotRunning("cannot open directory '/run/x': No such file or directory"));
+  EXPECT_FALSE(SaysNotRunning("exec: \"x\": stat x: no such file or directory"));
+}
+
+constexpr char kHybridMounts[] =
+    "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
+    "31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
+    "32 30 0:28 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    "33 30 0:29 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+
+TEST(CgroupTest, FindsTheDirectoriesOfAHybridHost) {
+  const Cgroup cgroup =
+      Cgroup::Parse("3:memory:/a/b\n2:cpu,cpuacct:/a/b\n1:pids:/a/b\n0::/\n", kHybridMounts);
+  EXPECT_FALSE(cgroup.v2());
+  EXPECT_FALSE(cgroup.empty());
+  EXPECT_EQ(cgroup.DirectoryOf("memory"), "/sys/fs/cgroup/memory/a/b");
+  EXPECT_EQ(cgroup.DirectoryOf("cpuacct"), "/sys/fs/cgroup/cpu/a/b");
+  // Active, but mounted nowhere.
+  EXPECT_EQ(cgroup.DirectoryOf("pids"), "");
+}
+
+TEST(CgroupTest, FindsTheDirectoryOnV2) {
+  const Cgroup cgroup = Cgroup::Parse("0::/system.slice/x:y.scope\n",
+                                      "33 30 0:29 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+  EXPECT_TRUE(cgroup.v2());
+  EXPECT_EQ(cgroup.DirectoryOf("memory"), "/sys/fs/cgroup/system.slice/x:y.scope");
+}
+
+TEST(CgroupTest, UnderstandsAMountOfAPart) {
+  const Cgroup cgroup = Cgroup::Parse("3:memory:/outer/inner/x\n",
+                                      "32 30 0:28 /outer /mnt/my\\040cg rw - cgroup cgroup rw,memory\n");
+  EXPECT_EQ(cgroup.DirectoryOf("memory"), "/mnt/my cg/inner/x");
+  EXPECT_TRUE(Cgroup::Parse("3:memory:/outermost/x\n",
+                            "32 30 0:28 /outer /mnt/cg rw - cgroup cgroup rw,memory\n")
+                  .empty());
+}
+
+TEST(CgroupTest, TheRootIsNobodysOwn) {
+  EXPECT_TRUE(Cgroup::Parse("0::/\n", "33 30 0:29 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").empty());
+  EXPECT_TRUE(Cgroup().empty());
+  EXPECT_TRUE(Cgroup().Processes().empty());
+}
+
+TEST(CgroupTest, ForeignGroupsAreNotRemoved) {
+  const Cgroup cgroup = Cgroup::Parse("3:memory:/somebody/elses\n", kHybridMounts);
+  EXPECT_EQ(cgroup.Remove("/mine").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(cgroup.Remove("/").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(cgroup.Remove("").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(cgroup.Remove("/a/../somebody/elses").code(), absl::StatusCode::kFailedPrecondition);
+}
+
+}  // namespace
+}  // namespace gantry::shim
