@@ -529,6 +529,107 @@ TEST(TarReaderTest, AnyFlippedBitInAHeaderIsNoticedOrHarmless) {
   }
 }
 
+// Seeds for the test below: each dialect's special headers once.
+std::vector<std::string> MutationSeeds() {
+  std::vector<std::string> seeds;
+  seeds.push_back(Archive([](TarWriter& writer) {
+    TarEntry entry = File(std::string(180, 'n'));
+    entry.uid = 3000000000;
+    entry.xattrs = {{"user.a", "value"}};
+    ASSERT_TRUE(writer.WriteFile(entry, std::string(700, 'd')).ok());
+    entry = File("link");
+    entry.type = TarType::kSymlink;
+    entry.link_target = std::string(150, 't');
+    ASSERT_TRUE(writer.WriteEntry(entry).ok());
+  }));
+  seeds.push_back(Extended('L', std::string(300, 'L')) + Extended('K', std::string(200, 'K')) +
+                  Block([](char* block) { block[156] = '2'; }) + kEnd);
+  seeds.push_back(
+      Extended('g', Record("comment", "c")) +
+      Extended('x', Record("GNU.sparse.size", "2000") + Record("GNU.sparse.map", "0,10,1000,10")) +
+      Block([](char* block) { memcpy(block + 124, "00000000024\0", 12); }) +
+      Padded(std::string(20, 's')) + kEnd);
+  seeds.push_back(Extended('x', Record("GNU.sparse.major", "1") + Record("GNU.sparse.minor", "0") +
+                                    Record("GNU.sparse.realsize", "2000") +
+                                    Record("GNU.sparse.name", "real")) +
+                  Block([](char* block) { memcpy(block + 124, "00000001024\0", 12); }) +
+                  Padded("2\n0\n10\n1000\n10\n") + Padded(std::string(20, 's')) + kEnd);
+  seeds.push_back(Block([](char* block) {
+                    block[156] = 'S';
+                    memcpy(block + 257, "ustar  \0", 8);
+                    memcpy(block + 124, "00000000024\0", 12);
+                    memcpy(block + 386,
+                           "00000000000\0"
+                           "00000000012\0",
+                           24);
+                    block[482] = 1;
+                    memcpy(block + 483, "00000003720\0", 12);
+                  }) +
+                  Padded(std::string("00000001750\0"
+                                     "00000000012\0",
+                                     24)) +
+                  Padded(std::string(20, 's')) + kEnd);
+  return seeds;
+}
+
+TEST(TarReaderTest, NoMutationBreaksTheReader) {
+  uint64_t random = 20260101;
+  const auto next = [&random](uint64_t bound) {
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    return random % bound;
+  };
+  constexpr char kInteresting[] = {0, 1, 9, '0', '7', '9', ' ', '\n', '=', '/', '.', 127, -128, -1};
+  TarLimits limits;
+  limits.header_bytes = 4096;
+  limits.sparse_extents = 64;
+  int accepted = 0;
+  int refused = 0;
+  for (const std::string& seed : MutationSeeds()) {
+    ASSERT_TRUE(ReadStatus(seed).ok());
+    for (int round = 0; round < 4000; ++round) {
+      std::string archive = seed;
+      for (uint64_t change = 0; change <= next(4); ++change) {
+        archive[next(archive.size())] = kInteresting[next(sizeof(kInteresting))];
+      }
+      if (next(8) == 0) archive.resize(next(archive.size()));
+      // Mostly with checksums that fit, or nothing would get past them.
+      for (size_t at = 0; next(10) != 0 && at + 512 <= archive.size(); at += 512) {
+        if (memcmp(&archive[at + 257], "ustar", 5) != 0) continue;
+        memset(&archive[at + 148], ' ', 8);
+        unsigned int sum = 0;
+        for (size_t i = 0; i < 512; ++i) sum += static_cast<unsigned char>(archive[at + i]);
+        snprintf(&archive[at + 148], 8, "%06o", sum & 0777777);
+        archive[at + 155] = ' ';
+      }
+      StringSource source(archive);
+      TarReader reader(source, limits);
+      TarEntry entry;
+      TarData data;
+      absl::StatusOr<bool> more = true;
+      while ((more = reader.Next(entry)).ok() && *more) {
+        EXPECT_LE(entry.path.size(), 4096u);
+        int64_t end = 0;
+        absl::StatusOr<bool> some = true;
+        while ((some = reader.ReadData(data)).ok() && *some) {
+          EXPECT_GE(data.offset, end);
+          end = data.offset + static_cast<int64_t>(data.bytes.size());
+          EXPECT_LE(end, entry.size_bytes);
+        }
+        if (!some.ok()) break;
+      }
+      if (more.ok() && !*more) {
+        ++accepted;
+      } else {
+        ++refused;
+      }
+    }
+  }
+  EXPECT_GT(accepted, 100);
+  EXPECT_GT(refused, 1000);
+}
+
 // One byte at a time: nothing may depend on how the source cuts the stream.
 class OneByteChunks final : public ChunkSource {
  public:
