@@ -175,6 +175,25 @@ TEST_F(MountTest, IdMappedBindShiftsOwners) {
   umount2(source.c_str(), MNT_DETACH);
 }
 
+TEST_F(MountTest, IdMappedOverlayShiftsOwnersOfLowerLayers) {
+  ASSERT_EQ(mount("tmpfs", Make("fs").c_str(), "tmpfs", 0, nullptr), 0);
+  const std::string lower = Make("fs/lower");
+  ASSERT_TRUE(WriteFile(lower + "/f", "x").ok());
+  const absl::Status status =
+      MountAll({{.type = "overlay",
+                 .source = "overlay",
+                 .options = {"uidmap=0:1000:10", "gidmap=0:2000:10", "workdir=" + Make("fs/work"),
+                             "upperdir=" + Make("fs/upper"), "lowerdir=" + lower}}},
+               Target());
+  EXPECT_TRUE(status.ok()) << status;
+  struct stat stat = {};
+  EXPECT_EQ(::stat((Target() + "/f").c_str(), &stat), 0);
+  EXPECT_EQ(stat.st_uid, 1000u);
+  EXPECT_EQ(stat.st_gid, 2000u);
+  EXPECT_TRUE(UnmountAll(Target(), false).ok());
+  umount2(directory_.Join("fs").c_str(), MNT_DETACH);
+}
+
 class LongOverlayTest : public MountTest, public testing::WithParamInterface<LongOverlay> {};
 
 TEST_P(LongOverlayTest, OptionsLongerThanAPageMount) {

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,9 +40,12 @@ bool InUserNamespace() {
 
 // Has the kernel accept an overlay below `root`, without attaching it anywhere.
 absl::Status Probe(const std::string& root) {
-  std::string directory = root + "/probe-XXXXXX";
-  if (mkdtemp(directory.data()) == nullptr)
+  // One name, so that a crash leaves nothing that is not removed here.
+  const std::string directory = root + "/probe";
+  GANTRY_RETURN_IF_ERROR(RemoveTree(directory));
+  if (mkdir(directory.c_str(), 0700) != 0) {
     return ErrnoToStatus(errno, absl::StrCat("make ", directory));
+  }
   const absl::Cleanup remove = [&] { RemoveTree(directory).IgnoreError(); };
   for (const char* name : {"/lower", "/upper", "/work"}) {
     if (mkdir((directory + name).c_str(), 0700) != 0)
