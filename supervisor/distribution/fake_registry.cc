@@ -272,7 +272,7 @@ content::Descriptor FakeRegistry::AddBlob(const std::string& repository, std::st
   descriptor.digest = content::Digest::Sha256Of(bytes);
   descriptor.size_bytes = bytes.size();
   absl::MutexLock lock(&mutex_);
-  repositories_[repository].blobs[descriptor.digest.str()] = std::move(bytes);
+  repositories_[repository].blobs[descriptor.digest.str()] = std::make_shared<const std::string>(std::move(bytes));
   return descriptor;
 }
 
@@ -752,7 +752,7 @@ void FakeRegistry::ServeManifest(const Request& request, const std::string& repo
 }
 
 void FakeRegistry::ServeBlob(const Request& request, const std::string& repository, const std::string& digest, Socket& socket) {
-  std::string bytes;
+  std::shared_ptr<const std::string> blob;
   bool found = false, ranges = true;
   int64_t rate = 0, break_after = -1;
   {
@@ -763,7 +763,7 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
     if (request.method == "DELETE") {
       if (found) source.blobs.erase(it);
     } else if (found) {
-      bytes = it->second;
+      blob = it->second;
       ranges = ranges_;
       rate = rate_;
       if (request.method == "GET" && break_blobs_times_ > 0) {
@@ -783,6 +783,7 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
   std::vector<std::pair<std::string, std::string>> headers = {{"Content-Type", "application/octet-stream"},
                                                               {"Docker-Content-Digest", digest}};
   int status = 200;
+  const std::string& bytes = *blob;
   absl::string_view body = bytes;
   absl::string_view range = "";
   std::string range_header = request.header("range");
@@ -806,7 +807,7 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
   int64_t sent = 0;
   absl::Duration started = Clock::Real().Monotonic();
   while (!body.empty() && !stopping_) {
-    size_t n = std::min<size_t>(body.size(), rate > 0 ? std::max<int64_t>(1024, rate / 50) : 256 << 10);
+    size_t n = std::min<size_t>(body.size(), rate > 0 ? std::max<int64_t>(1024, rate / 400) : 256 << 10);
     if (break_after >= 0) n = std::min<int64_t>(n, break_after - sent);
     if (n == 0) {
       // What was sent shall arrive: an RST would make the other side drop what it has not read.
@@ -879,7 +880,7 @@ void FakeRegistry::ServeUpload(const Request& request, const std::string& reposi
     socket.Answer(400, {}, ErrorBody("DIGEST_INVALID", "provided digest did not match uploaded content"));
     return;
   }
-  repositories_[repository].blobs[digest] = std::move(bytes);
+  repositories_[repository].blobs[digest] = std::make_shared<const std::string>(std::move(bytes));
   uploads_.erase(it);
   socket.Answer(201, {{"Location", absl::StrCat("/v2/", repository, "/blobs/", digest)}, {"Docker-Content-Digest", digest}}, "");
 }

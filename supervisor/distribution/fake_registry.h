@@ -120,7 +120,7 @@ class FakeRegistry {
  private:
   class Socket;
   struct Repository {
-    std::map<std::string, std::string> blobs;  // digest -> bytes
+    std::map<std::string, std::shared_ptr<const std::string>> blobs;  // by digest; shared with running answers
     std::map<std::string, std::pair<std::string, std::string>> manifests;  // digest -> media type, bytes
     std::map<std::string, std::string> tags;
   };

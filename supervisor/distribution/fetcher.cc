@@ -37,8 +37,8 @@ namespace {
 
 // A try that brought less than this counts as a failed one, so a registry that breaks every connection after a byte is left.
 constexpr int64_t kProgressBytes = 64 << 10;
-// A network faster than this is left alone: one connection can fill what unpacking takes.
-constexpr double kFastBytesPerSecond = 160.0 * (1 << 20);
+// A network faster than this is left alone: one connection brings what unpacking can take.
+constexpr double kFastBytesPerSecond = 64.0 * (1 << 20);
 constexpr size_t kCopyBytes = 256 << 10;
 
 bool GaveUp(const absl::Status& status) { return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status); }

@@ -58,10 +58,11 @@ class HostileRegistryTest : public ::testing::Test {
   // The layer must not be there; nor half of it under its name.
   void ExpectLayerInvisible() { EXPECT_FALSE(bed.Has(digest)); }
 
-  RegistryTestbed bed;
-  FakeRegistry registry;
+  // First, because the registry's threads read it until they end.
   const std::string layer = Noise(300 << 10, 42);
   content::Digest digest;
+  RegistryTestbed bed;
+  FakeRegistry registry;
 };
 
 TEST_F(HostileRegistryTest, WrongBytesOfTheRightLength) {

@@ -157,9 +157,9 @@ using HeaderList = std::unique_ptr<curl_slist, ListDeleter>;
 
 // A connection with what belongs to it. Used by one thread at a time: the one whose exchange it is.
 struct Lane {
-  // The easy handle must go first, so it comes last.
+  // The easy handle must be destroyed first, so it comes last.
   std::unique_ptr<CURLM, MultiDeleter> multi{curl_multi_init()};
-  std::unique_ptr<CURL, EasyDeleter> easy{curl_easy_init()};
+  std::unique_ptr<CURL, EasyDeleter> easy;  // only while in use: it holds the large buffers, `multi` the connection
   std::string origin;       // of the last exchange
   absl::Duration last_used;  // monotonic
 };
@@ -329,15 +329,13 @@ class CurlHttpClient : public HttpClient {
       if (!result.status.ok()) return result;
     }
     std::unique_ptr<Lane> lane = TakeLane(request.url.origin());
+    lane->easy.reset(curl_easy_init());
     Exchange exchange(request, receiver);
     HeaderList headers;
     char error[CURL_ERROR_SIZE] = "";
     std::string trust;
     result.status = Prepare(*lane, request, exchange, headers, trust, error);
-    if (!result.status.ok()) {
-      curl_easy_reset(lane->easy.get());
-      return result;
-    }
+    if (!result.status.ok()) return result;
     CURLM* multi = lane->multi.get();
     CURL* easy = lane->easy.get();
     curl_multi_add_handle(multi, easy);
@@ -358,7 +356,6 @@ class CurlHttpClient : public HttpClient {
         exchange.Flush();
       }
     }
-    curl_easy_reset(easy);
 
     result.got_head = exchange.head_delivered();
     if (!exchange.failure().ok()) {
@@ -588,6 +585,7 @@ class CurlHttpClient : public HttpClient {
   }
 
   void ReturnLane(std::unique_ptr<Lane> lane, std::string origin) {
+    lane->easy.reset();
     lane->origin = std::move(origin);
     lane->last_used = Clock::Real().Monotonic();
     std::unique_ptr<Lane> dropped;

@@ -30,8 +30,6 @@ constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
 // How long we wait for somebody else's writer of the same ingest.
 constexpr absl::Duration kForeignWriterPatience = absl::Minutes(5);
 
-bool GaveUp(const absl::Status& status) { return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status); }
-
 Progress::Kind KindOf(absl::string_view media_type) {
   if (oci::IsIndexType(media_type)) return Progress::Kind::kIndex;
   if (oci::IsManifestType(media_type)) return Progress::Kind::kManifest;
@@ -68,6 +66,9 @@ absl::Status FromRegistry(const absl::Status& status) {
 struct Puller::Flights {
   struct Flight {
     absl::Mutex mutex;
+    explicit Flight(std::string domain) : domain(std::move(domain)) {}
+
+    const std::string domain;  // of the registry that is asked
     bool landed ABSL_GUARDED_BY(mutex) = false;
     absl::Status status ABSL_GUARDED_BY(mutex);
     absl::CondVar changed;
@@ -77,12 +78,19 @@ struct Puller::Flights {
   std::map<content::Digest, std::shared_ptr<Flight>> running ABSL_GUARDED_BY(mutex);
 
   // The flight to wait for; null: the caller is the one who downloads and calls Land().
-  std::shared_ptr<Flight> Join(const content::Digest& digest) {
+  std::shared_ptr<Flight> Join(const content::Digest& digest, const std::string& domain) {
     absl::MutexLock lock(&mutex);
     auto [it, mine] = running.try_emplace(digest);
     if (!mine) return it->second;
-    it->second = std::make_shared<Flight>();
+    it->second = std::make_shared<Flight>(domain);
     return nullptr;
+  }
+
+  // Whether the failure of that flight is ours as well. Who was turned away, gave up or asked another registry says nothing
+  // about us.
+  static bool Concerns(const Flight& flight, const absl::Status& outcome, const std::string& domain) {
+    return flight.domain == domain &&
+           (absl::IsUnavailable(outcome) || absl::IsDataLoss(outcome) || absl::IsResourceExhausted(outcome));
   }
 
   void Land(const content::Digest& digest, const absl::Status& status) {
@@ -283,11 +291,11 @@ absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& 
       }
       if (!absl::IsNotFound(bytes.status())) return bytes.status();
     }
-    std::shared_ptr<Flights::Flight> other = puller_.flights_->Join(descriptor.digest);
+    std::shared_ptr<Flights::Flight> other = puller_.flights_->Join(descriptor.digest, ref_.domain());
     if (other != nullptr) {
       absl::Status outcome;
       GANTRY_RETURN_IF_ERROR(Flights::Wait(*other, stop_, outcome));
-      if (!outcome.ok() && !GaveUp(outcome)) return outcome;
+      if (Flights::Concerns(*other, outcome, ref_.domain())) return outcome;
       continue;
     }
     Flights::Landing landing(*puller_.flights_, descriptor.digest);
@@ -531,13 +539,13 @@ absl::Status Puller::Walk::Blob(const Job& job) {
       Tell(descriptor, Progress::State::kSkipped, 0, "already unpacked");
       return absl::OkStatus();
     }
-    std::shared_ptr<Flights::Flight> other = puller_.flights_->Join(descriptor.digest);
+    std::shared_ptr<Flights::Flight> other = puller_.flights_->Join(descriptor.digest, ref_.domain());
     if (other != nullptr) {
       Tell(descriptor, Progress::State::kWaiting, 0, "another pull is fetching it");
       absl::Status outcome;
       GANTRY_RETURN_IF_ERROR(Flights::Wait(*other, stop_, outcome));
-      if (outcome.ok() || GaveUp(outcome)) continue;  // found in the store, or ours to do now
-      return outcome;
+      if (Flights::Concerns(*other, outcome, ref_.domain())) return outcome;
+      continue;  // found in the store, or ours to do now
     }
     Flights::Landing landing(*puller_.flights_, descriptor.digest);
     landing.status = Download(job);

@@ -234,6 +234,43 @@ TEST(PullerTest, WhoWaitsTakesOverFromACancelledPull) {
   EXPECT_TRUE(bed.Has(content::Digest::Sha256Of(layer)));
 }
 
+TEST(PullerTest, WhoMayPullIsNotRefusedBecauseAnotherWas) {
+  RegistryTestbed bed;
+  FakeRegistry::Options basic;
+  basic.auth = FakeRegistry::Auth::kBasic;
+  basic.users = {{"ann", "secret"}};
+  FakeRegistry registry(basic);
+  content::Descriptor image = registry.AddImage("app", "v1", {"layer"});
+  // The stranger knows the digest and gets as far as asking for the manifest, where it is held until the other one waits.
+  absl::Notification stranger_asks, ann_waits;
+  registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection&) {
+    if (request.header("authorization").empty() && request.method == "GET" && !stranger_asks.HasBeenNotified()) {
+      stranger_asks.Notify();
+      ann_waits.WaitForNotificationWithTimeout(absl::Seconds(10));
+    }
+    return false;
+  });
+  Resolved resolved;
+  resolved.descriptor = image;
+  absl::Status stranger;
+  std::thread stranger_caller([&] {
+    stranger = bed.puller->PullResolved(bed.Ref(registry, "app:v1"), resolved, bed.store, bed.pull, {}).status();
+  });
+  stranger_asks.WaitForNotification();
+  StaticCredentials credentials(registry.host(), {"ann", "secret", "", "", "test"});
+  CallContext context;
+  context.credentials = &credentials;
+  absl::Status ann;
+  std::thread ann_caller([&] {
+    ann = bed.puller->PullResolved(bed.Ref(registry, "app:v1"), resolved, bed.store, bed.pull, context).status();
+  });
+  ann_waits.Notify();
+  stranger_caller.join();
+  ann_caller.join();
+  EXPECT_EQ(stranger.code(), absl::StatusCode::kUnauthenticated) << stranger;
+  EXPECT_TRUE(ann.ok()) << ann;
+}
+
 TEST(PullerTest, TheBestPlatformOfAnIndexIsFetchedAndNoOther) {
   RegistryTestbed bed;
   FakeRegistry registry;

@@ -341,6 +341,29 @@ TEST(RegistryClientTest, PlainHttpIsForLoopbackOnly) {
   EXPECT_FALSE(lookup->hosts[0].tls.skip_verify);
 }
 
+TEST(RegistryClientTest, ProxiesComeFromTheEnvironmentAndNeverForLoopback) {
+  FakeRegistry proxy, direct;
+  direct.AddImage("app", "v1", {"x"});
+  proxy.SetHook([](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
+    return connection.Answer(404, {}, "");
+  });
+  setenv("HTTP_PROXY", proxy.origin().c_str(), 1);
+  setenv("NO_PROXY", "direct.example", 1);
+  RegistryTestbed bed;
+  unsetenv("HTTP_PROXY");
+  unsetenv("NO_PROXY");
+  bed.Configure("registry.example", "server = \"http://registry.example\"\n");
+  EXPECT_EQ(bed.resolver->Resolve(*Reference::Parse("registry.example/app:v1"), {}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(proxy.lines(), ElementsAre("HEAD http://registry.example/v2/app/manifests/v1"));
+  proxy.ClearLog();
+  EXPECT_TRUE(bed.Pull(direct, "app:v1").ok());
+  bed.options.max_attempts = 1;
+  bed.Rebuild();
+  bed.Configure("direct.example", "server = \"http://direct.example\"\n");
+  EXPECT_EQ(bed.resolver->Resolve(*Reference::Parse("direct.example/app:v1"), {}).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_TRUE(proxy.lines().empty());
+}
+
 // A private CA, a server certificate for 127.0.0.1 and a client certificate, made by openssl.
 struct Certificates {
   explicit Certificates(const TempDir& temp) : directory(temp.path()) {
