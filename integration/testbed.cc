@@ -166,7 +166,7 @@ Testbed::Testbed(Options options) : options_(std::move(options)) {
   namespace_ = absl::StrCat("t-", token_.substr(3));
   log_path_ = base_ + "/gantryd.log";
   (void)MakeDirectories(scratch_, 0755);
-  if (!options_.config.empty()) (void)WriteFile(base_ + "/config.toml", options_.config);
+  (void)WriteFile(base_ + "/config.toml", options_.config);
   cgroups_before_ = ContainerCgroups();
   if (options_.start) {
     EXPECT_TRUE(StartDaemon());
