@@ -336,7 +336,7 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Commit(absl::string_view name, abs
     GANTRY_RETURN_IF_ERROR(Write(batch));
   }
   // Outside the lock: concurrent commits share a sync.
-  GANTRY_RETURN_IF_ERROR(Sync());
+  if (options.sync) GANTRY_RETURN_IF_ERROR(Sync());
   return record;
 }
 

@@ -49,7 +49,9 @@ struct CommitOptions {
   Labels labels = {};  // of the committed snapshot; those of the active one are not inherited
   // Rebase, where CanRebase(): only for an active snapshot that was prepared without parent.
   std::string parent = {};
-  bool sync = true;  // false: the caller has made the files durable (one syncfs per image)
+  // False: the caller has made the files durable (one syncfs per image), and the record becomes so
+  // with the caller's next synced write to the database.
+  bool sync = true;
 };
 
 class Snapshotter {
