@@ -1,6 +1,5 @@
 #include "shim/container.h"
 
-#include <malloc.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -349,8 +348,6 @@ absl::StatusOr<v1::CreateResponse> Container::Create(const v1::CreateRequest& re
   WatchForOom();
   if (request.start()) EmitStarted(init_);
   StartIsOver(init_);
-  // Parsing the spec is the largest thing a shim ever does.
-  malloc_trim(0);
   return response;
 }
 
