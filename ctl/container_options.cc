@@ -443,7 +443,8 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     config.set_attach_stdout(true);
     config.set_attach_stderr(true);
   }
-  config.set_stdin_once(interactive && config.attach_stdin());
+  // Who leaves a terminal may come back to it; a pipe that ended is over.
+  config.set_stdin_once(interactive && config.attach_stdin() && !tty);
   return config;
 }
 

@@ -109,10 +109,11 @@ void ProgressView::Update(const Progress& progress) {
   if (style_ == Style::kLines) {
     std::string said = ProgressWord(item.state);
     if (!item.detail.empty()) absl::StrAppend(&said, " ", item.detail);
+    // Of the whole only a trouble is news.
+    if (item.id.empty() && item.state != Progress::RETRYING) return;
     if (said != item.printed) {
       item.printed = said;
-      write_(absl::StrCat(item.id.empty() ? "" : Label(item.id), item.id.empty() ? "" : ": ", said,
-                          "\n"));
+      write_(absl::StrCat(item.id.empty() ? "" : Label(item.id) + ": ", said, "\n"));
     }
     return;
   }

@@ -46,7 +46,7 @@ struct Target {
       path.pop_back();
       directory = true;
     }
-    if (path.empty()) path = ".";
+    if (path.empty()) path.push_back('.');
   }
 
   std::string Name() const {

@@ -1,0 +1,276 @@
+// Verbs from end to end: a command line in, calls at a daemon, text and an exit status out.
+#include "ctl/commands/commands.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "base/temp_dir.h"
+#include "base/unique_fd.h"
+#include "ctl/fake_daemon.h"
+
+namespace gantry::ctl {
+namespace {
+
+struct Result {
+  int status;
+  std::string out;
+  std::string err;
+};
+
+std::string ReadBack(int fd) {
+  std::string text;
+  char buffer[4096];
+  ssize_t n;
+  ::lseek(fd, 0, SEEK_SET);
+  while ((n = ::read(fd, buffer, sizeof(buffer))) > 0) text.append(buffer, static_cast<size_t>(n));
+  return text;
+}
+
+class CommandsTest : public ::testing::Test {
+ protected:
+  CommandsTest() : socket_(directory_.path() + "/s"), daemon_(socket_) {}
+
+  Result Ctl(std::vector<std::string> args, const std::string& input = "") {
+    UniqueFd in(::memfd_create("in", MFD_CLOEXEC));
+    UniqueFd out(::memfd_create("out", MFD_CLOEXEC));
+    UniqueFd err(::memfd_create("err", MFD_CLOEXEC));
+    EXPECT_EQ(::write(in.get(), input.data(), input.size()), static_cast<ssize_t>(input.size()));
+    ::lseek(in.get(), 0, SEEK_SET);
+    Context context({in.get(), out.get(), err.get()},
+                    {{"GANTRY_ADDRESS", socket_}, {"DOCKER_CONFIG", directory_.path()}});
+    const Verb tree = CommandTree();
+    Result result;
+    result.status = RunCommandLine(tree, context, args);
+    result.out = ReadBack(out.get());
+    result.err = ReadBack(err.get());
+    return result;
+  }
+
+  TempDir directory_;
+  const std::string socket_;
+  FakeDaemon daemon_;
+};
+
+TEST_F(CommandsTest, RunPassesOutputAndExitCode) {
+  daemon_.play.out = "hello\n";
+  daemon_.play.err = "oops\n";
+  daemon_.play.exit_code = 7;
+  const Result result = Ctl({"run", "--rm", "busybox", "sh", "-c", "x"});
+  EXPECT_EQ(result.status, 7);
+  EXPECT_EQ(result.out, "hello\n");
+  EXPECT_EQ(result.err, "oops\n");
+  EXPECT_TRUE(daemon_.last_config().auto_remove());
+  EXPECT_EQ(daemon_.last_config().command(1), "-c");
+}
+
+TEST_F(CommandsTest, RunForwardsStdinToItsEnd) {
+  daemon_.play.echo = true;
+  const Result result = Ctl({"run", "-i", "busybox", "cat"}, std::string(300000, 'z'));
+  EXPECT_EQ(result.status, 0);
+  EXPECT_EQ(result.out, std::string(300000, 'z'));
+}
+
+TEST_F(CommandsTest, RunDetachedPrintsTheIdAndWritesTheCidFile) {
+  const std::string file = directory_.path() + "/cid";
+  const Result result = Ctl({"run", "-d", "--cidfile", file, "busybox"});
+  EXPECT_EQ(result.status, 0);
+  EXPECT_EQ(result.out, "0123456789abcdef\n");
+  std::stringstream written;
+  written << std::ifstream(file).rdbuf();
+  EXPECT_EQ(written.str(), "0123456789abcdef");
+  EXPECT_EQ(Ctl({"run", "-d", "--cidfile", file, "busybox"}).status, 125);
+}
+
+TEST_F(CommandsTest, RunPullsAnImageThatIsMissing) {
+  daemon_.play.create = absl::NotFoundError("no such image: busybox");
+  const Result result = Ctl({"run", "busybox"});
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(daemon_.calls(),
+            (std::vector<std::string>{"run busybox", "pull busybox", "run busybox"}));
+  EXPECT_NE(result.err.find("Unable to find image 'busybox' locally"), std::string::npos);
+}
+
+TEST_F(CommandsTest, PullNeverDoesNotPull) {
+  daemon_.play.create = absl::NotFoundError("no such image: busybox");
+  const Result result = Ctl({"run", "--pull", "never", "busybox"});
+  EXPECT_EQ(result.status, 125);
+  EXPECT_EQ(result.err, "Error response from daemon: no such image: busybox\n");
+  EXPECT_EQ(daemon_.calls(), std::vector<std::string>{"run busybox"});
+}
+
+TEST_F(CommandsTest, StartFailuresHaveDockersExitCodes) {
+  daemon_.play.start = absl::InternalError("exec: \"x\": executable file not found in $PATH");
+  EXPECT_EQ(Ctl({"run", "busybox", "x"}).status, 127);
+  daemon_.play.start = absl::InternalError("exec: \"/etc\": Permission denied");
+  EXPECT_EQ(Ctl({"run", "busybox", "/etc"}).status, 126);
+  EXPECT_EQ(Ctl({"exec", "web", "/etc"}).status, 126);
+  daemon_.play.start = absl::InternalError("cgroup: broken");
+  EXPECT_EQ(Ctl({"run", "busybox"}).status, 125);
+  daemon_.play.start = absl::FailedPreconditionError("container web is not running");
+  EXPECT_EQ(Ctl({"exec", "web", "true"}).status, 1);
+}
+
+TEST_F(CommandsTest, ExecPassesExitCode) {
+  daemon_.play.exit_code = 42;
+  daemon_.play.out = "x";
+  const Result result = Ctl({"exec", "web", "true"});
+  EXPECT_EQ(result.status, 42);
+  EXPECT_EQ(result.out, "x");
+}
+
+TEST_F(CommandsTest, TerminalIsRefusedWithoutOne) {
+  const Result result = Ctl({"run", "-it", "busybox"});
+  EXPECT_EQ(result.status, 125);
+  EXPECT_NE(result.err.find("not a TTY"), std::string::npos);
+  EXPECT_TRUE(daemon_.calls().empty());
+}
+
+TEST_F(CommandsTest, SeveralNamesGoOnAfterAFailure) {
+  daemon_.details["a"];
+  daemon_.details["c"];
+  const Result result = Ctl({"stop", "-t", "3", "a", "b", "c"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_EQ(result.out, "a\nc\n");
+  EXPECT_EQ(result.err, "Error response from daemon: no such container: b\n");
+  EXPECT_EQ(daemon_.calls()[0], "stop a 3");
+}
+
+TEST_F(CommandsTest, PsShowsDockersColumns) {
+  v1::ContainerSummary* container = daemon_.containers.add_containers();
+  container->set_id("0123456789abcdef0123");
+  container->set_name("web");
+  container->set_image("nginx");
+  container->add_command("nginx");
+  container->add_command("-g");
+  container->add_command("daemon off;");
+  container->set_state(v1::CONTAINER_STATE_EXITED);
+  container->set_exit_code(1);
+  v1::PublishedPort* port = container->add_ports();
+  port->set_ip("0.0.0.0");
+  port->set_private_port(80);
+  port->set_public_port(8080);
+  port->set_protocol("tcp");
+  const Result result = Ctl({"ps", "-a", "--format", "{{.ID}}|{{.Image}}|{{.Command}}|{{.Ports}}|{{.Names}}|{{.State}}"});
+  EXPECT_EQ(result.out,
+            "0123456789ab|nginx|\"nginx -g daemon off;\"|0.0.0.0:8080->80/tcp|web|exited\n");
+  EXPECT_EQ(Ctl({"ps", "-q", "--no-trunc"}).out, "0123456789abcdef0123\n");
+  EXPECT_EQ(Ctl({"container", "ls"}).out.substr(0, 15), "CONTAINER ID   ");
+  EXPECT_EQ(daemon_.calls(), (std::vector<std::string>{"list all", "list", "list"}));
+}
+
+TEST_F(CommandsTest, ImagesShowsALineAName) {
+  v1::ImageSummary* image = daemon_.images.add_images();
+  image->set_id("sha256:0123456789abcdef");
+  image->add_repo_tags("localhost:5000/a:1");
+  image->add_repo_tags("b:2");
+  image->set_size_bytes(4261550);
+  daemon_.images.add_images()->set_id("sha256:ffffffffffffffff");
+  const Result result = Ctl({"images", "--format", "{{.Repository}} {{.Tag}} {{.ID}} {{.Size}}"});
+  EXPECT_EQ(result.out,
+            "localhost:5000/a 1 0123456789ab 4.26MB\nb 2 0123456789ab 4.26MB\n"
+            "<none> <none> ffffffffffff 0B\n");
+  EXPECT_EQ(Ctl({"images", "-q"}).out, "0123456789ab\nffffffffffff\n");
+}
+
+TEST_F(CommandsTest, InspectPrintsAnArrayAndNamesWhatIsMissing) {
+  daemon_.details["web"].mutable_summary()->set_name("web");
+  daemon_.details["web"].mutable_summary()->set_exit_code(3);
+  const Result result = Ctl({"inspect", "-f", "{{.Name}} {{.State.ExitCode}}", "web"});
+  EXPECT_EQ(result.out, "/web 3\n");
+  const Result missing = Ctl({"inspect", "nope"});
+  EXPECT_EQ(missing.status, 1);
+  EXPECT_EQ(missing.out, "[]\n");
+  EXPECT_EQ(missing.err, "Error: No such object: nope\n");
+}
+
+TEST_F(CommandsTest, LogsSeparateStreamsAndStampWholeLinesOnce) {
+  EXPECT_EQ(Ctl({"logs", "web"}).out, "one\nlong line\n");
+  EXPECT_EQ(Ctl({"logs", "web"}).err, "two\n");
+  EXPECT_EQ(Ctl({"logs", "-t", "web"}).out,
+            "2001-09-09T01:46:40.000000005Z one\n2001-09-09T01:46:40.000000005Z long line\n");
+}
+
+TEST_F(CommandsTest, LoadSendsTheWholeArchive) {
+  const Result result = Ctl({"load", "-q"}, std::string(3000000, 'x'));
+  EXPECT_EQ(result.status, 0) << result.err;
+  EXPECT_EQ(result.out, "Loaded image: a:b\n");
+  EXPECT_EQ(daemon_.calls(), std::vector<std::string>{"load 3000000"});
+}
+
+TEST_F(CommandsTest, PullSaysWhatDockerSays) {
+  const Result result = Ctl({"pull", "busybox"});
+  EXPECT_EQ(result.out,
+            "Using default tag: latest\nlayer: Pull complete\nDigest: sha256:d\n"
+            "Status: Downloaded newer image for busybox\nbusybox\n");
+  EXPECT_EQ(Ctl({"pull", "-q", "busybox"}).out, "busybox\n");
+}
+
+TEST_F(CommandsTest, NamespaceTravelsWithEveryCall) {
+  Ctl({"ps"});
+  EXPECT_EQ(daemon_.last_namespace(), "default");
+  Ctl({"-n", "k8s.io", "ps"});
+  EXPECT_EQ(daemon_.last_namespace(), "k8s.io");
+}
+
+TEST_F(CommandsTest, UsageErrorsAre125AndNameTheNearest) {
+  const Result flag = Ctl({"run", "--detahc", "x"});
+  EXPECT_EQ(flag.status, 125);
+  EXPECT_NE(flag.err.find("--detach?"), std::string::npos) << flag.err;
+  const Result verb = Ctl({"stpo"});
+  EXPECT_EQ(verb.status, 125);
+  EXPECT_NE(verb.err.find("did you mean stop?"), std::string::npos) << verb.err;
+  const Result few = Ctl({"stop"});
+  EXPECT_EQ(few.status, 125);
+  EXPECT_NE(few.err.find("requires at least 1 argument."), std::string::npos) << few.err;
+}
+
+TEST_F(CommandsTest, MissingDaemonSaysHowToStartOne) {
+  const Result result = Ctl({"--address", directory_.path() + "/nobody", "ps"});
+  EXPECT_EQ(result.status, 1);
+  EXPECT_NE(result.err.find("no such socket"), std::string::npos) << result.err;
+  EXPECT_NE(result.err.find("Start it with"), std::string::npos) << result.err;
+}
+
+TEST_F(CommandsTest, CompletionOffersVerbsFlagsAndNames) {
+  daemon_.containers.add_containers()->set_name("web-1");
+  daemon_.containers.add_containers()->set_name("db-1");
+  EXPECT_EQ(Ctl({"__complete", "--", "pau"}).out, "pause\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "stop", "--sig"}).out, "--signal\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "stop", "w"}).out, "web-1\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "container", "ins"}).out, "inspect\n");
+}
+
+// Every verb explains itself with an example, and its options do not clash.
+void CheckVerb(const Verb& verb, const std::string& path) {
+  SCOPED_TRACE(path);
+  EXPECT_FALSE(verb.summary.empty());
+  for (const Verb& child : verb.verbs) CheckVerb(child, path + " " + child.name);
+  if (!verb.make) return;
+  if (!verb.hidden) {
+    EXPECT_NE(verb.examples.find("ctl "), std::string::npos);
+  }
+  FlagSet flags;
+  const std::unique_ptr<Action> action = verb.make();
+  action->AddFlags(flags);
+  std::set<std::string> names;
+  std::set<char> letters;
+  for (const FlagSet::Flag& flag : flags.flags()) {
+    EXPECT_TRUE(names.insert(flag.name).second) << flag.name;
+    EXPECT_FALSE(flag.help.empty()) << flag.name;
+    if (flag.letter != 0) {
+      EXPECT_TRUE(letters.insert(flag.letter).second) << flag.letter;
+    }
+  }
+}
+
+TEST(CommandTreeTest, EveryVerbIsComplete) { CheckVerb(CommandTree(), "ctl"); }
+
+}  // namespace
+}  // namespace gantry::ctl

@@ -1,0 +1,51 @@
+// A gantry.v1 server on a temporary socket that does what a test tells it: for tests of verbs.
+//
+// Thread-safe once started; set the answers before.
+#ifndef GANTRY_CTL_FAKE_DAEMON_H_
+#define GANTRY_CTL_FAKE_DAEMON_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/images.pb.h"
+
+namespace gantry::ctl {
+
+class FakeDaemon {
+ public:
+  // One process as the fake plays it.
+  struct Play {
+    absl::Status create;             // the answer before anything is created
+    absl::Status start;              // after `created`
+    std::string out;                 // printed at once
+    std::string err;
+    bool echo = false;               // stdin comes back on stdout, until its end
+    uint32_t exit_code = 0;
+  };
+
+  explicit FakeDaemon(const std::string& socket_path);
+  ~FakeDaemon();
+
+  Play play;
+  v1::ListContainersResponse containers;
+  v1::ListImagesResponse images;
+  // By name; what is not here is kNotFound.
+  std::map<std::string, v1::ContainerDetails> details;
+
+  // What was asked, in order: "create NAME", "pull REFERENCE", "stop NAME", ...
+  std::vector<std::string> calls() const;
+  v1::ContainerConfig last_config() const;
+  std::string last_namespace() const;
+
+ private:
+  struct Server;
+  std::unique_ptr<Server> server_;
+};
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_FAKE_DAEMON_H_

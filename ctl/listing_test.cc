@@ -1,0 +1,166 @@
+// Tables, templates and listings together: they are one thing to whoever uses --format.
+#include "ctl/listing.h"
+
+#include <gtest/gtest.h>
+
+#include "ctl/go_template.h"
+#include "ctl/table.h"
+
+namespace gantry::ctl {
+namespace {
+
+Value Data() {
+  Value state;
+  state.Set("Running", true).Set("ExitCode", 3);
+  Value labels;
+  labels.Set("b", "2").Set("a", "1");
+  Value mount;
+  mount.Set("Source", "/a");
+  Value mounts;
+  mounts.Append(mount);
+  Value value;
+  value.Set("Name", "/web")
+      .Set("State", state)
+      .Set("Env", Value::Strings({"A=1", "B=2"}))
+      .Set("Labels", labels)
+      .Set("Mounts", mounts)
+      .Set("Nothing", Value())
+      .Set("Size", int64_t{1234567890123});
+  return value;
+}
+
+std::string Expand(absl::string_view text) {
+  auto parsed = GoTemplate::Parse(text);
+  if (!parsed.ok()) return parsed.status().ToString();
+  auto result = parsed->Execute(Data(), true);
+  return result.ok() ? *result : result.status().ToString();
+}
+
+TEST(GoTemplateTest, FieldsAndText) {
+  EXPECT_EQ(Expand("<{{.Name}} {{.State.ExitCode}}>"), "</web 3>");
+  EXPECT_EQ(Expand("{{.Size}}"), "1234567890123");
+  EXPECT_EQ(Expand("{{.State}}"), "map[Running:true ExitCode:3]");
+}
+
+TEST(GoTemplateTest, Json) {
+  EXPECT_EQ(Expand("{{json .State}}"), R"({"Running":true,"ExitCode":3})");
+  EXPECT_EQ(Expand("{{.Env | json}}"), R"(["A=1","B=2"])");
+}
+
+TEST(GoTemplateTest, RangeOverListsAndMaps) {
+  EXPECT_EQ(Expand("{{range .Env}}{{.}};{{end}}"), "A=1;B=2;");
+  EXPECT_EQ(Expand("{{range $i, $e := .Env}}{{$i}}={{$e}} {{end}}"), "0=A=1 1=B=2 ");
+  EXPECT_EQ(Expand("{{range $k, $v := .Labels}}{{$k}}:{{$v}},{{end}}"), "a:1,b:2,");
+  EXPECT_EQ(Expand("{{range .Nothing}}x{{else}}none{{end}}"), "none");
+  EXPECT_EQ(Expand("{{range .Env}}{{$.Name}}{{end}}"), "/web/web");
+}
+
+TEST(GoTemplateTest, IfElse) {
+  EXPECT_EQ(Expand("{{if .State.Running}}up{{else}}down{{end}}"), "up");
+  EXPECT_EQ(Expand("{{if eq .State.ExitCode 0}}zero{{else if gt .State.ExitCode 2}}many{{else}}few{{end}}"),
+            "many");
+  EXPECT_EQ(Expand("{{if and .State.Running (not .Nothing)}}yes{{end}}"), "yes");
+}
+
+TEST(GoTemplateTest, WithAndVariables) {
+  EXPECT_EQ(Expand("{{with .State}}{{.ExitCode}}{{end}}"), "3");
+  EXPECT_EQ(Expand("{{with .Nothing}}x{{else}}no{{end}}"), "no");
+  EXPECT_EQ(Expand("{{$n := .Name}}{{range .Env}}{{$n}}{{end}}"), "/web/web");
+  EXPECT_EQ(Expand("{{$c := 1}}{{range .Env}}{{$c = 2}}{{end}}{{$c}}"), "2");
+}
+
+TEST(GoTemplateTest, Functions) {
+  EXPECT_EQ(Expand("{{index .Env 1}}"), "B=2");
+  EXPECT_EQ(Expand("{{index .Labels \"a\"}}"), "1");
+  EXPECT_EQ(Expand("{{(index .Mounts 0).Source}}"), "/a");
+  EXPECT_EQ(Expand("{{join .Env \",\"}}"), "A=1,B=2");
+  EXPECT_EQ(Expand("{{upper .Name}} {{len .Env}} {{slice .Name 1}}"), "/WEB 2 web");
+  EXPECT_EQ(Expand("{{println .Name}}"), "/web\n");
+  EXPECT_EQ(Expand("{{printf \"%-6s|%05d|%q\" .Name .State.ExitCode .Name}}"), "/web  |00003|\"/web\"");
+  EXPECT_EQ(Expand("{{truncate .Name 2}}{{pad \"x\" 1 2}}|"), "/w x  |");
+  EXPECT_EQ(Expand("{{range split .Name \"e\"}}[{{.}}]{{end}}"), "[/w][b]");
+}
+
+TEST(GoTemplateTest, TrimMarkersAndComments) {
+  EXPECT_EQ(Expand("a  {{- /* no */ -}}  b"), "ab");
+  EXPECT_EQ(Expand("a {{- .State.ExitCode -}} b"), "a3b");
+}
+
+TEST(GoTemplateTest, MissingFieldNamesWhatThereIs) {
+  const std::string text = Expand("{{.Nmae}}");
+  EXPECT_NE(text.find("no field \"Nmae\""), std::string::npos) << text;
+  EXPECT_NE(text.find("Name"), std::string::npos) << text;
+}
+
+TEST(GoTemplateTest, RefusesWhatDoesNotParse) {
+  for (const char* text : {"{{", "{{.A", "{{if .A}}", "{{end}}", "{{nosuch .A}}", "{{range}}{{end}}",
+                           "{{\"a}}", "{{.A | }}", "{{(.A}}", "{{if .A}}{{else}}{{else}}{{end}}"}) {
+    EXPECT_FALSE(GoTemplate::Parse(text).ok()) << text;
+  }
+}
+
+TEST(GoTemplateTest, DeepNestingIsRefusedNotFollowed) {
+  EXPECT_FALSE(GoTemplate::Parse("{{" + std::string(100000, '(') + "}}").ok());
+}
+
+TEST(TableTest, ColumnsAreAtLeastTenWideAndThreeApart) {
+  EXPECT_EQ(AlignColumns("ID\tNAME\n0123456789ab\tx\n"),
+            "ID             NAME\n0123456789ab   x\n");
+  EXPECT_EQ(AlignColumns("A\tB\tC\n1\t2\t3\n"), "A         B         C\n1         2         3\n");
+}
+
+TEST(TableTest, WideCharactersAreCountedAsCharacters) {
+  EXPECT_EQ(AlignColumns("└─ linux/amd64\tx\nplain\ty\n"),
+            "└─ linux/amd64   x\nplain            y\n");
+}
+
+Listing TwoFields() {
+  Listing listing;
+  listing.headings = {{"ID", "IMAGE ID"}, {"Name", "NAME"}};
+  listing.default_table = "{{.ID}}\t{{.Name}}";
+  listing.quiet_field = "ID";
+  return listing;
+}
+
+std::vector<Value> OneRow() {
+  Value labels;
+  labels.Set("team", "web");
+  Value row;
+  row.Set("ID", "abc").Set("Name", "web").Set("Labels", "team=web").Set("LabelMap", labels);
+  return {row};
+}
+
+TEST(ListingTest, DefaultTableHasHeadings) {
+  EXPECT_EQ(*Render(TwoFields(), OneRow(), "", false), "IMAGE ID   NAME\nabc        web\n");
+  EXPECT_EQ(*Render(TwoFields(), {}, "table", false), "IMAGE ID   NAME\n");
+}
+
+TEST(ListingTest, QuietShowsIdsOnly) {
+  EXPECT_EQ(*Render(TwoFields(), OneRow(), "", true), "abc\n");
+}
+
+TEST(ListingTest, TemplatesOfEachKind) {
+  EXPECT_EQ(*Render(TwoFields(), OneRow(), "{{.Name}}:{{.ID}}", false), "web:abc\n");
+  EXPECT_EQ(*Render(TwoFields(), OneRow(), "table {{.Name}}\\t{{.ID}}", false),
+            "NAME      IMAGE ID\nweb       abc\n");
+  EXPECT_EQ(*Render(TwoFields(), OneRow(), "{{.Label \"team\"}}", false), "web\n");
+}
+
+TEST(ListingTest, JsonIsALineARowWithoutHelpers) {
+  EXPECT_EQ(*Render(TwoFields(), OneRow(), "json", false),
+            "{\"ID\":\"abc\",\"Name\":\"web\",\"Labels\":\"team=web\"}\n");
+  EXPECT_EQ(*Render(TwoFields(), OneRow(), "{{json .}}", false),
+            "{\"ID\":\"abc\",\"Name\":\"web\",\"Labels\":\"team=web\"}\n");
+}
+
+TEST(ListingTest, OneObject) {
+  Value value;
+  value.Set("A", 1);
+  EXPECT_EQ(*RenderOne(value, ""), "{\n    \"A\": 1\n}\n");
+  EXPECT_EQ(*RenderOne(value, "json"), "{\"A\":1}\n");
+  EXPECT_EQ(*RenderOne(value, "{{.A}}"), "1\n");
+  EXPECT_FALSE(RenderOne(value, "{{.B}}").ok());
+}
+
+}  // namespace
+}  // namespace gantry::ctl

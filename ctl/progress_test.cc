@@ -1,0 +1,117 @@
+#include "ctl/progress.h"
+
+#include <gtest/gtest.h>
+
+#include "proto/gantry/v1/types.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+using v1::Progress;
+
+Progress Step(const std::string& id, Progress::State state, int64_t current = 0, int64_t total = 0) {
+  Progress progress;
+  progress.set_id(id);
+  progress.set_state(state);
+  progress.set_current_bytes(current);
+  progress.set_total_bytes(total);
+  return progress;
+}
+
+class ProgressTest : public ::testing::Test {
+ protected:
+  ProgressView View(ProgressView::Style style, size_t height = 24) {
+    return ProgressView(
+        style, [this](absl::string_view text) { out_.append(text.data(), text.size()); },
+        [this] { return now_; }, 100, height);
+  }
+  std::string out_;
+  absl::Time now_ = absl::FromUnixSeconds(1000);
+};
+
+TEST_F(ProgressTest, LinesSayEachChangeOnce) {
+  auto view = View(ProgressView::Style::kLines);
+  view.Update(Step("a", Progress::DOWNLOADING, 1, 10));
+  view.Update(Step("a", Progress::DOWNLOADING, 5, 10));
+  view.Update(Step("b", Progress::EXISTS));
+  view.Update(Step("a", Progress::COMPLETE));
+  view.Finish();
+  EXPECT_EQ(out_, "a: Downloading\nb: Already exists\na: Pull complete\n");
+}
+
+TEST_F(ProgressTest, LinesPassTheWholeOverUnlessItIsInTrouble) {
+  auto view = View(ProgressView::Style::kLines);
+  view.Update(Step("", Progress::WAITING));
+  EXPECT_EQ(out_, "");
+  Progress retry = Step("", Progress::RETRYING);
+  retry.set_detail("in 2s: 503");
+  view.Update(retry);
+  EXPECT_EQ(out_, "Retrying in 2s: 503\n");
+}
+
+TEST_F(ProgressTest, DigestsAreShortened) {
+  auto view = View(ProgressView::Style::kLines);
+  view.Update(Step("sha256:" + std::string(64, 'a'), Progress::WAITING));
+  EXPECT_EQ(out_, "aaaaaaaaaaaa: Waiting\n");
+}
+
+TEST_F(ProgressTest, JsonIsALineAStep) {
+  auto view = View(ProgressView::Style::kJson);
+  view.Update(Step("a", Progress::DOWNLOADING, 1, 10));
+  EXPECT_EQ(out_,
+            "{\"id\":\"a\",\"status\":\"Downloading\",\"progressDetail\":{\"current\":1,\"total\":10}}\n");
+}
+
+TEST_F(ProgressTest, SilentSaysNothing) {
+  auto view = View(ProgressView::Style::kSilent);
+  view.Update(Step("a", Progress::DOWNLOADING, 1, 10));
+  view.Message("x");
+  view.Finish();
+  EXPECT_EQ(out_, "");
+}
+
+TEST_F(ProgressTest, BarsShowLayersAndOneTotalWithRateAndTimeLeft) {
+  auto view = View(ProgressView::Style::kBars);
+  now_ += absl::Seconds(2);
+  view.Update(Step("a", Progress::DOWNLOADING, 20000000, 100000000));
+  EXPECT_NE(out_.find("a: Downloading ["), std::string::npos) << out_;
+  EXPECT_NE(out_.find("20MB/100MB  10MB/s  8.0s left"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("Total 0/1 ["), std::string::npos) << out_;
+}
+
+TEST_F(ProgressTest, BarsAreRedrawnInPlaceAndNotTooOften) {
+  auto view = View(ProgressView::Style::kBars);
+  now_ += absl::Seconds(1);
+  view.Update(Step("a", Progress::DOWNLOADING, 1, 10));
+  out_.clear();
+  now_ += absl::Milliseconds(1);
+  view.Update(Step("a", Progress::DOWNLOADING, 2, 10));
+  EXPECT_EQ(out_, "");
+  now_ += absl::Seconds(1);
+  view.Update(Step("a", Progress::DOWNLOADING, 3, 10));
+  EXPECT_EQ(out_.substr(0, 4), "\x1b[2A") << out_;
+}
+
+TEST_F(ProgressTest, MoreLayersThanRowsKeepTheUnfinishedOnes) {
+  auto view = View(ProgressView::Style::kBars, 5);
+  for (int i = 0; i < 9; ++i) view.Update(Step("done" + std::to_string(i), Progress::COMPLETE));
+  now_ += absl::Seconds(1);
+  out_.clear();
+  view.Update(Step("busy", Progress::DOWNLOADING, 1, 10));
+  EXPECT_NE(out_.find("busy: "), std::string::npos) << out_;
+  int lines = 0;
+  for (const char c : out_) lines += c == '\n' ? 1 : 0;
+  EXPECT_EQ(lines, 4);
+}
+
+TEST_F(ProgressTest, LayersThatWereThereDoNotCountForTheRate) {
+  auto view = View(ProgressView::Style::kBars);
+  now_ += absl::Seconds(1);
+  view.Update(Step("old", Progress::EXISTS, 0, 900000000));
+  now_ += absl::Seconds(1);
+  view.Update(Step("new", Progress::DOWNLOADING, 2000000, 4000000));
+  EXPECT_NE(out_.find("2MB/4MB  1MB/s"), std::string::npos) << out_;
+}
+
+}  // namespace
+}  // namespace gantry::ctl
