@@ -1,13 +1,14 @@
 #include "ctl/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <iterator>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -23,18 +24,27 @@ constexpr int kOwnSignals[] = {SIGWINCH, SIGCONT, SIGTERM, SIGINT, SIGHUP, SIGQU
 constexpr int kProxiedSignals[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
                                    SIGIO,   SIGPWR,  SIGXCPU, SIGXFSZ,   SIGTRAP};
 
-sigset_t Watched(bool signal_proxy, bool raw_terminal) {
-  sigset_t set;
-  sigemptyset(&set);
+std::vector<int> Watched(bool signal_proxy, bool raw_terminal) {
+  std::vector<int> numbers;
   for (const int number : kOwnSignals) {
     // Without a terminal of its own the session stops like any other job.
     if ((number == SIGTSTP || number == SIGCONT) && !raw_terminal) continue;
-    sigaddset(&set, number);
+    numbers.push_back(number);
   }
-  if (signal_proxy) {
-    for (const int number : kProxiedSignals) sigaddset(&set, number);
-  }
-  return set;
+  if (signal_proxy) numbers.insert(numbers.end(), std::begin(kProxiedSignals), std::end(kProxiedSignals));
+  return numbers;
+}
+
+// Where the handler writes. A handler rather than a blocked mask and a signalfd: threads that gRPC makes at any time do not inherit
+// our mask for sure, and a signal that finds one thread open for it would kill the process with the terminal raw.
+std::atomic<int> g_signal_pipe{-1};
+
+void OnSignal(int number) {
+  const int saved = errno;
+  const auto byte = static_cast<unsigned char>(number);
+  const int fd = g_signal_pipe;
+  if (fd >= 0) (void)!::write(fd, &byte, 1);
+  errno = saved;
 }
 
 constexpr int kInterruptsToGiveUp = 3;
@@ -44,11 +54,6 @@ constexpr int kInterruptsToGiveUp = 3;
 std::string SignalName(int signal) {
   const char* name = sigabbrev_np(signal);
   return name == nullptr ? "" : name;
-}
-
-void Session::BlockSignals(bool signal_proxy, bool raw_terminal) {
-  const sigset_t set = Watched(signal_proxy && !raw_terminal, raw_terminal);
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
 }
 
 Session::Session(SessionOptions options, SessionCallbacks callbacks)
@@ -62,11 +67,11 @@ Session::~Session() { Stop(); }
 absl::Status Session::Start() {
   wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake_.valid()) return ErrnoToStatus(errno, "eventfd");
-  BlockSignals(options_.signal_proxy, options_.raw_terminal);
-  const sigset_t set =
-      Watched(options_.signal_proxy && !options_.raw_terminal, options_.raw_terminal);
-  signals_ = UniqueFd(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_.valid()) return ErrnoToStatus(errno, "signalfd");
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0) return ErrnoToStatus(errno, "pipe");
+  signals_ = UniqueFd(ends[0]);
+  signals_write_ = UniqueFd(ends[1]);
+  CatchSignals();
   if (options_.raw_terminal) {
     if (const absl::Status status = terminal_.Enter(); !status.ok()) return status;
     Resize();
@@ -74,6 +79,23 @@ absl::Status Session::Start() {
   signal_thread_ = std::thread([this] { WatchSignals(); });
   if (options_.forward_stdin) input_thread_ = std::thread([this] { ReadInput(); });
   return absl::OkStatus();
+}
+
+void Session::CatchSignals() {
+  g_signal_pipe = signals_write_.get();
+  for (const int number : Watched(options_.signal_proxy && !options_.raw_terminal, options_.raw_terminal)) {
+    struct sigaction action = {};
+    action.sa_handler = OnSignal;
+    action.sa_flags = SA_RESTART;
+    struct sigaction former;
+    if (::sigaction(number, &action, &former) == 0) former_actions_.emplace_back(number, former);
+  }
+}
+
+void Session::ReleaseSignals() {
+  for (const auto& [number, former] : former_actions_) ::sigaction(number, &former, nullptr);
+  former_actions_.clear();
+  g_signal_pipe = -1;
 }
 
 void Session::Stop() {
@@ -85,6 +107,7 @@ void Session::Stop() {
   if (input_thread_.joinable()) input_thread_.join();
   if (signal_thread_.joinable()) signal_thread_.join();
   terminal_.Leave();
+  ReleaseSignals();
 }
 
 void Session::Resize() {
@@ -128,9 +151,9 @@ void Session::WatchSignals() {
     pollfd fds[2] = {{signals_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
     if (::poll(fds, 2, -1) < 0 && errno != EINTR) return;
     if (fds[1].revents != 0) return;
-    signalfd_siginfo info;
-    if (::read(signals_.get(), &info, sizeof(info)) != sizeof(info)) continue;
-    const int number = static_cast<int>(info.ssi_signo);
+    unsigned char byte;
+    if (::read(signals_.get(), &byte, 1) != 1) continue;
+    const int number = byte;
     if (number == SIGWINCH) {
       if (options_.raw_terminal) Resize();
       continue;

@@ -1,17 +1,21 @@
 // One person (or pipe) talking to one process in a container: stdin forwarded, the terminal raw and resized, signals passed on or
 // acted upon, detach keys watched.
 //
-// Lifecycle: BlockSignals() before any other thread exists; construct, Start(), Stop() once the process has ended or the stream is
-// gone. Output is the caller's business. Callbacks come from the session's own threads.
-// Thread-compatible; detached() and interrupted() may be asked from any thread.
+// Lifecycle: construct, Start(), Stop() once the process has ended or the stream is gone; one at a time in a process, because signals are
+// the process's. Before and after, signals do what they did. Output is the caller's business. Callbacks come from the session's own
+// threads. Thread-compatible; detached() and ended_by_signal() may be asked from any thread.
 #ifndef GANTRY_CTL_SESSION_H_
 #define GANTRY_CTL_SESSION_H_
+
+#include <signal.h>
 
 #include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -41,9 +45,6 @@ struct SessionCallbacks {
 
 class Session {
  public:
-  // In the calling thread and those it makes from then on.
-  static void BlockSignals(bool signal_proxy, bool raw_terminal);
-
   Session(SessionOptions options, SessionCallbacks callbacks);
   ~Session();
 
@@ -59,13 +60,17 @@ class Session {
   void ReadInput();
   void WatchSignals();
   void Resize();
+  void CatchSignals();
+  void ReleaseSignals();
 
   const SessionOptions options_;
   const SessionCallbacks callbacks_;
   DetachKeys detach_keys_;
   RawTerminal terminal_;
   UniqueFd wake_;
-  UniqueFd signals_;
+  UniqueFd signals_;        // what the handler writes arrives here
+  UniqueFd signals_write_;  // a byte a signal
+  std::vector<std::pair<int, struct sigaction>> former_actions_;
   std::thread input_thread_;
   std::thread signal_thread_;
   std::atomic<bool> stopping_{false};

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
@@ -215,6 +216,34 @@ TEST(SessionTest, ThirdInterruptGivesUp) {
   ::kill(::getpid(), SIGINT);
   EXPECT_TRUE(recorder.WaitLeft());
   EXPECT_EQ(session.ended_by_signal(), SIGINT);
+}
+
+TEST(SessionTest, SignalsAreCaughtWhicheverThreadTheyMeet) {
+  Pty pty;
+  Recorder recorder;
+  absl::Notification over;
+  // Exists before the session and blocks nothing, as gRPC's threads do.
+  std::thread bystander([&over] { over.WaitForNotification(); });
+  Session session(Interactive(pty), recorder.Callbacks());
+  ASSERT_TRUE(session.Start().ok());
+  ::pthread_kill(bystander.native_handle(), SIGTERM);
+  EXPECT_TRUE(recorder.WaitLeft());
+  session.Stop();
+  over.Notify();
+  bystander.join();
+  EXPECT_FALSE(pty.Raw());
+}
+
+TEST(SessionTest, SignalsDoWhatTheyDidAfterwards) {
+  Pty pty;
+  Recorder recorder;
+  {
+    Session session(Interactive(pty), recorder.Callbacks());
+    ASSERT_TRUE(session.Start().ok());
+  }
+  struct sigaction action;
+  ASSERT_EQ(::sigaction(SIGTERM, nullptr, &action), 0);
+  EXPECT_EQ(action.sa_handler, SIG_DFL);
 }
 
 TEST(RawTerminalTest, CrashRestoresTheTerminal) {

@@ -30,7 +30,6 @@ absl::StatusOr<int> AttachTo(Context& context, const std::string& container,
   }
   const bool with_stdin = wanted.with_stdin && config.open_stdin();
   GANTRY_RETURN_IF_ERROR(CheckTerminal(context, config.tty(), with_stdin));
-  Session::BlockSignals(wanted.signal_proxy, config.tty());
 
   auto stream = client->OpenDuplex<v1::AttachInput, v1::AttachOutput>();
   v1::AttachInput open;

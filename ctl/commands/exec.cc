@@ -56,7 +56,6 @@ class ExecAction final : public Action {
           config->mutable_console_size()->set_height(size->height);
         }
       }
-      if (tty_ && interactive_) Session::BlockSignals(false, true);
     }
     GANTRY_ASSIGN_OR_RETURN(DetachKeys keys, DetachKeysFrom(detach_keys_, context));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());

@@ -55,7 +55,6 @@ class RunAction final : public Action {
     }
     if (!detach_ && !create_only_) {
       GANTRY_RETURN_IF_ERROR(CheckTerminal(context, config.tty(), config.attach_stdin()));
-      Session::BlockSignals(signal_proxy_, config.tty());
     } else {
       config.set_attach_stdin(false);
       config.set_stdin_once(false);
