@@ -396,7 +396,7 @@ absl::StatusOr<v1::StartResponse> Container::Start(const std::string& exec_id,
   }
   if (!exec_id.empty() || restore) {
     GANTRY_ASSIGN_OR_RETURN(const pid_t pid, restore ? RestoreInit(process, limit)
-                                                     : StartExec(process, limit));
+                                                     : StartExec(process, limit, std::nullopt));
     response.set_pid(pid);
     return response;
   }
@@ -441,18 +441,26 @@ absl::StatusOr<v1::ExecResponse> Container::Exec(const v1::ExecRequest& request,
   if (!request.stdio().terminal()) process->io->Begin();
   std::move(forget).Cancel();
 
-  v1::Event event;
-  event.mutable_exec_added()->set_exec_id(request.exec_id());
-  events_->Append(std::move(event));
+  v1::Event added;
+  added.mutable_exec_added()->set_exec_id(request.exec_id());
   v1::ExecResponse response;
-  if (request.start()) {
-    GANTRY_ASSIGN_OR_RETURN(const pid_t pid, StartExec(process, limit));
-    response.set_pid(pid);
+  if (!request.start()) {
+    events_->Append(std::move(added));
+    return response;
   }
+  const absl::StatusOr<pid_t> pid = StartExec(process, limit, std::move(added));
+  if (!pid.ok()) {
+    // One call, one outcome: what could not be started was never there.
+    absl::MutexLock lock(&mu_);
+    execs_.erase(request.exec_id());
+    return pid.status();
+  }
+  response.set_pid(*pid);
   return response;
 }
 
-absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Duration limit) {
+absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Duration limit,
+                                           std::optional<v1::Event> added) {
   GANTRY_ASSIGN_OR_RETURN(OciRuntime * runtime, RuntimeWhen({v1::STATUS_RUNNING}, "exec"));
   std::shared_ptr<ProcessIo> io;
   std::string process_json;
@@ -491,6 +499,7 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
   }
   std::move(failed).Cancel();
   Adopt(process, *pid);
+  if (added.has_value()) events_->Append(*std::move(added));
   EmitStarted(process);
   return *pid;
 }

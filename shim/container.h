@@ -137,7 +137,9 @@ class Container {
   absl::StatusOr<pid_t> CreateInit(const v1::CreateRequest& request, const ProcessPtr& init,
                                    absl::Duration limit);
   absl::StatusOr<pid_t> RestoreInit(const ProcessPtr& init, absl::Duration limit);
-  absl::StatusOr<pid_t> StartExec(const ProcessPtr& process, absl::Duration limit);
+  // `added` is told before the start, if there is one.
+  absl::StatusOr<pid_t> StartExec(const ProcessPtr& process, absl::Duration limit,
+                                  std::optional<v1::Event> added);
   // The runtime has made `pid`: keeps a handle on it and asks for its end. Under a Reaper::Hold.
   void Adopt(const ProcessPtr& process, pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);
   // No start is under way any more: an end that came meanwhile is told now.
