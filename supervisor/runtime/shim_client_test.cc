@@ -3,6 +3,7 @@
 #include <thread>
 
 #include "absl/synchronization/mutex.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "base/cancel_token.h"
 #include "base/temp_dir.h"
@@ -140,6 +141,18 @@ TEST_F(ShimClientTest, InfoAsyncAnswersWithoutBlocking) {
   absl::MutexLock lock(&mu);
   ASSERT_TRUE(mu.AwaitWithTimeout(absl::Condition(&done), kLimit));
   EXPECT_EQ(got->container_id(), "web");
+}
+
+// No server in this process, whose presence would keep gRPC's threads.
+TEST(ShimClientAloneTest, AnswerMayBeTheLastToHoldTheConnection) {
+  TempDir dir;
+  for (int i = 0; i < 50; ++i) {
+    absl::Notification done;
+    auto client = std::make_unique<ShimClient>(TaskKey{"default", "web"}, dir.Join("none"));
+    client->InfoAsync(kLimit, [&](const absl::StatusOr<shim::v1::InfoResponse>&) { done.Notify(); });
+    client.reset();
+    ASSERT_TRUE(done.WaitForNotificationWithTimeout(kLimit));
+  }
 }
 
 TEST_F(ShimClientTest, EventsComeFromTheBeginningInOrder) {
