@@ -536,7 +536,9 @@ class Fetcher::BlobTransfer {
         return response.status();
       }
       if (!streamer.contradiction().ok()) return wrong(streamer.contradiction());
-      if (response.ok() && offset_ >= streamer.end()) {
+      const int64_t asked = probe ? fetcher.range_bytes : remaining;
+      // A server may answer less than was asked for, but not in crumbs.
+      if (response.ok() && offset_ >= streamer.end() && offset_ - before >= std::min(asked, kProgressBytes)) {
         if (probe) {
           ranges = ranges && streamer.partial();
           absl::Duration took = Clock::Real().Monotonic() - streamer.begun;

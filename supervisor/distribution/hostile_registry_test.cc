@@ -3,7 +3,7 @@
 
 #include <sys/resource.h>
 
-#include <fstream>
+#include <cstdlib>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -156,6 +156,20 @@ TEST_F(HostileRegistryTest, RangesThatAreNotWhatWasAskedFor) {
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << range << ": " << status;
     EXPECT_FALSE(fresh.Has(digest));
   }
+}
+
+TEST_F(HostileRegistryTest, CrumbsOfRanges) {
+  {
+    std::unique_ptr<content::Ingest> ingest = *bed.store.OpenIngest({"layer-" + digest.str(), 307200, digest});
+    ASSERT_TRUE(ingest->Append(layer.substr(0, 100000)).ok());
+  }
+  OnLayer([&](const Request& request, Connection& connection) {
+    size_t first = std::strtoul(request.header("range").c_str() + 6, nullptr, 10);
+    connection.Answer(206, {{"Content-Range", absl::StrCat("bytes ", first, "-", first, "/307200")}}, layer.substr(first, 1));
+  });
+  EXPECT_EQ(Pull().code(), absl::StatusCode::kUnavailable);
+  EXPECT_LE(registry.CountRequests("GET", digest.str()), 8);
+  ExpectLayerInvisible();
 }
 
 TEST_F(HostileRegistryTest, MoreThanTheRangeItPromised) {

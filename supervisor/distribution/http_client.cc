@@ -37,6 +37,17 @@ bool IsUrlCharacter(char c) {
   return absl::ascii_isalnum(c) || std::strchr("-._~:/?#[]@!$&'()*+,;=%|", c) != nullptr;
 }
 
+bool IsHostName(absl::string_view name) {
+  bool address = absl::ConsumePrefix(&name, "[");
+  if (address && !absl::ConsumeSuffix(&name, "]")) return false;
+  if (name.empty()) return false;
+  for (char c : name) {
+    bool good = address ? absl::ascii_isxdigit(c) || c == ':' || c == '.' : absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_';
+    if (!good) return false;
+  }
+  return true;
+}
+
 // Removes "." and ".." segments of a path.
 std::string NormalizePath(absl::string_view path) {
   std::vector<absl::string_view> out;
@@ -94,7 +105,7 @@ absl::StatusOr<Url> Url::Parse(absl::string_view text) {
       name = url.host;
     }
   }
-  if (name.empty() || name.find_first_of("%!$&'()*+,;=|") != absl::string_view::npos) return invalid("no usable host");
+  if (!IsHostName(name)) return invalid("no usable host");
   url.target = end == absl::string_view::npos ? "/" : std::string(rest.substr(end));
   if (url.target[0] != '/') url.target = absl::StrCat("/", url.target);
   return url;

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
+#include <random>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
@@ -72,6 +73,30 @@ TEST(ReferenceTest, WhatIsNoNameIsRefused) {
     EXPECT_EQ(Reference::Parse(text).status().code(), absl::StatusCode::kInvalidArgument) << absl::CEscape(text);
   }
   EXPECT_THAT(std::string(Reference::Parse("Ubuntu/App").status().message()), HasSubstr("lower case"));
+}
+
+// Pieces of names, put together by chance: whatever is accepted survives being printed and read again.
+TEST(ReferenceTest, AcceptedNamesReadBackAsTheyWere) {
+  const std::vector<std::string> pieces = {"a",  "ubuntu", "library", "docker.io", "localhost", "host.tld", ":5000", "/",  "/", ":", "@",
+                                           kDigest, "latest", ".",     "..",        "_",         "__",       "-",     "A", "[::1]", "\n",
+                                           std::string(1, '\0'), "%2f", "sha256:", std::string(64, 'f'), std::string(200, 'x')};
+  std::mt19937 random(7);
+  int accepted = 0;
+  for (int i = 0; i < 50000; ++i) {
+    std::string text;
+    for (int n = random() % 7; n >= 0; --n) text += pieces[random() % pieces.size()];
+    absl::StatusOr<Reference> ref = Reference::Parse(text);
+    if (!ref.ok()) {
+      ASSERT_EQ(ref.status().code(), absl::StatusCode::kInvalidArgument);
+      continue;
+    }
+    ++accepted;
+    ASSERT_EQ(*Reference::Parse(ref->canonical()), *ref) << absl::CEscape(text);
+    for (absl::string_view bad : {"..", "//", "\n", "%", " "}) {
+      ASSERT_THAT(ref->path(), Not(HasSubstr(std::string(bad)))) << absl::CEscape(text);
+    }
+  }
+  EXPECT_GT(accepted, 1000);
 }
 
 TEST(ReferenceTest, LoopbackIsAnAddressAndNotAPrefix) {

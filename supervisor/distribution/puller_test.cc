@@ -487,6 +487,17 @@ TEST(PullerTest, RangesThatBreakAreContinuedToo) {
   EXPECT_EQ(*content::ReadBlob(bed.store, content::Digest::Sha256Of(layer), 8 << 20), layer);
 }
 
+TEST(FetcherTest, TheSpoolIsSweptByAge) {
+  RegistryTestbed bed;
+  ASSERT_TRUE(MakeDirectories(bed.fetcher_options.spool_directory).ok());
+  std::string left = bed.fetcher_options.spool_directory + "/" + std::string(64, 'a') + ".4194304.data";
+  ASSERT_TRUE(WriteFile(left, "early").ok());
+  ASSERT_TRUE(bed.puller->fetcher().SweepSpool(absl::Hours(1)).ok());
+  EXPECT_TRUE(ReadFile(left, 100).ok());
+  ASSERT_TRUE(bed.puller->fetcher().SweepSpool(-absl::Seconds(1)).ok());
+  EXPECT_TRUE(absl::IsNotFound(ReadFile(left, 100).status()));
+}
+
 TEST(PullerTest, CancellingEndsAtOnceAndKeepsWhatThereIs) {
   RegistryTestbed bed;
   FakeRegistry registry;

@@ -1,5 +1,6 @@
 #include "supervisor/distribution/registry_client.h"
 
+#include <random>
 #include <thread>
 
 #include "absl/strings/match.h"
@@ -481,6 +482,39 @@ TEST(UrlTest, ReadsAndResolves) {
   EXPECT_EQ(url.Resolve("http://[::1]:80/z")->str(), "http://[::1]/z");
   for (const char* bad : {"", "a/b", "ftp://x/y", "http://", "http://a@b/", "http://a b/", "http://a:0/", "http://a:99999/", "http://a\r\nX: y/"}) {
     EXPECT_FALSE(Url::Parse(bad).ok()) << bad;
+  }
+}
+
+// Headers and URLs as a registry might send them when it means no good: read or refused, never a crash, never a line break kept.
+TEST(UrlTest, MutatedInputIsReadOrRefused) {
+  const std::vector<std::string> seeds = {"https://host.example:5000/v2/a/b?x=1&y=%2f#z", "http://[::1]:80/../..//a/./b/..",
+                                          R"(Bearer realm="https://a/b?c",service="x y",scope="repository:a:pull", Basic realm=z)"};
+  std::mt19937 random(11);
+  for (int i = 0; i < 30000; ++i) {
+    std::string text = seeds[random() % seeds.size()];
+    for (int n = random() % 6; n >= 0; --n) {
+      size_t at = random() % (text.size() + 1);
+      switch (random() % 3) {
+        case 0:
+          text.insert(at, 1, static_cast<char>(random()));
+          break;
+        case 1:
+          if (at < text.size()) text.erase(at, 1 + random() % 4);
+          break;
+        default:
+          text.insert(at, std::string(1, "\"\\,= \r\n/@:?#[]%"[random() % 16]));
+      }
+    }
+    ASSERT_LE(ParseChallenges(text).size(), 16u);
+    absl::StatusOr<Url> url = Url::Parse(text);
+    absl::StatusOr<Url> relative = Url{"https", "base.example", "/v2/x"}.Resolve(text);
+    for (const absl::StatusOr<Url>& found : {url, relative}) {
+      if (!found.ok()) continue;
+      ASSERT_EQ(found->str().find_first_of(" \r\n\""), std::string::npos) << text;
+      absl::StatusOr<Url> again = Url::Parse(found->str());
+      ASSERT_TRUE(again.ok()) << found->str();
+      ASSERT_EQ(again->str(), found->str());
+    }
   }
 }
 
