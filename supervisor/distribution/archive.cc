@@ -229,7 +229,7 @@ class Tree {
           child.platform.has_value()
               ? absl::StrCat(what, " (", oci::FormatPlatform(*child.platform), ")")
               : std::string(what);
-      const absl::Status status = Check(child, name, depth + 1);
+      absl::Status status = Check(child, name, depth + 1);
       if (status.ok()) {
         usable |= !oci::IsAttestation(child);
         continue;

@@ -110,14 +110,14 @@ struct Filter {
 };
 
 std::string ScmpArchitecture(absl::string_view goarch) {
-  static const std::map<absl::string_view, const char*> kNames = {
+  static const std::map<absl::string_view, const char*> names = {
       {"amd64", "SCMP_ARCH_X86_64"},    {"386", "SCMP_ARCH_X86"},
       {"arm64", "SCMP_ARCH_AARCH64"},   {"arm", "SCMP_ARCH_ARM"},
       {"mips64", "SCMP_ARCH_MIPS64"},   {"mips64le", "SCMP_ARCH_MIPSEL64"},
       {"s390x", "SCMP_ARCH_S390X"},     {"ppc64le", "SCMP_ARCH_PPC64LE"},
       {"riscv64", "SCMP_ARCH_RISCV64"}, {"loong64", "SCMP_ARCH_LOONGARCH64"}};
-  auto it = kNames.find(goarch);
-  return it == kNames.end() ? "" : it->second;
+  auto it = names.find(goarch);
+  return it == names.end() ? "" : it->second;
 }
 
 json Architectures(absl::string_view goarch) {
@@ -170,7 +170,7 @@ std::string BuildDefault(const Filter& filter) {
   json syscalls = json::array();
   std::string
       group;  // rule, action and condition of the last entry; rows that share them become one
-  for (absl::string_view line : absl::StrSplit(kSeccompTable, '\n', absl::SkipEmpty())) {
+  for (absl::string_view line : absl::StrSplit(SeccompTable(), '\n', absl::SkipEmpty())) {
     const std::vector<absl::string_view> row = absl::StrSplit(line, '\t');
     if (row.size() != kColumns || row[kRule] == "rule" || !Applies(row, filter)) continue;
     const std::string key = absl::StrCat(

@@ -107,9 +107,9 @@ absl::StatusOr<ImageConfig> ParseImageConfig(absl::string_view bytes, absl::stri
   top.Get("os.features", out.platform.os_features);
   GANTRY_RETURN_IF_ERROR(top.status());
 
-  static const json kNothing;
+  static const json nothing;
   const json* config = top.Find("config");
-  JsonFields fields(config == nullptr ? kNothing : *config, absl::StrCat(what, ": config"));
+  JsonFields fields(config == nullptr ? nothing : *config, absl::StrCat(what, ": config"));
   fields.Get("User", out.user);
   fields.GetNames("ExposedPorts", out.exposed_ports);
   fields.Get("Env", out.env);
@@ -130,7 +130,7 @@ absl::StatusOr<ImageConfig> ParseImageConfig(absl::string_view bytes, absl::stri
 
   const json* rootfs = top.Find("rootfs");
   std::vector<std::string> diff_ids;
-  JsonFields root(rootfs == nullptr ? kNothing : *rootfs, absl::StrCat(what, ": rootfs"));
+  JsonFields root(rootfs == nullptr ? nothing : *rootfs, absl::StrCat(what, ": rootfs"));
   root.Get("diff_ids", diff_ids);
   GANTRY_RETURN_IF_ERROR(root.status());
   for (const std::string& text : diff_ids) {

@@ -61,13 +61,13 @@ Platform ProbeHost() {
   host.architecture = uname(&names) == 0 ? names.machine : "x86_64";
   host = NormalizePlatform(std::move(host));
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("x86-64-v4")) {
-    host.variant = "v4";
-  } else if (__builtin_cpu_supports("x86-64-v3")) {
-    host.variant = "v3";
-  } else if (__builtin_cpu_supports("x86-64-v2")) {
-    host.variant = "v2";
-  }
+  // What tells the levels of the x86-64 psABI apart; the rest of each level came with it.
+  const bool v2 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+  const bool v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+                  __builtin_cpu_supports("fma");
+  const bool v4 = v3 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+                  __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  host.variant = v4 ? "v4" : v3 ? "v3" : v2 ? "v2" : "";
 #endif
   return host;
 }

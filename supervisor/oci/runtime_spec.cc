@@ -20,12 +20,11 @@ using nlohmann::json;
 
 constexpr int64_t kMaxSpecBytes = 8 << 20;
 
-const json kNull;
-
 const json& At(const json& object, const char* key) {
-  if (!object.is_object()) return kNull;
+  static const json null;
+  if (!object.is_object()) return null;
   auto it = object.find(key);
-  return it == object.end() ? kNull : *it;
+  return it == object.end() ? null : *it;
 }
 
 std::string Text(const json& value) {
@@ -107,7 +106,7 @@ void Put(json& object, const char* key, const std::optional<T>& value) {
 // A cpuset such as "0-3,7": bounded and well-formed, whatever the kernel would make of it.
 absl::Status CheckCpuset(absl::string_view what, const std::string& text) {
   if (text.empty()) return absl::OkStatus();
-  const absl::Status bad = absl::InvalidArgumentError(absl::StrCat(
+  absl::Status bad = absl::InvalidArgumentError(absl::StrCat(
       what, " \"", text.substr(0, 64), "\": expected numbers and ranges such as 0-3,7"));
   if (text.size() > 4096) return bad;
   for (absl::string_view part : absl::StrSplit(text, ',')) {

@@ -5,7 +5,7 @@
 namespace gantry::oci {
 
 // One line per system call and rule; columns are named by the first line, "-" is unconditional.
-extern const char kSeccompTable[];
+const char* SeccompTable();
 
 }  // namespace gantry::oci
 

@@ -380,13 +380,12 @@ absl::StatusOr<json> BuildSysctls(const ContainerConfig& config) {
       return !(absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
                c == '-' || c == '/');
     });
-    const std::string key = absl::StartsWith(name, "net/") || absl::StartsWith(name, "kernel/") || absl::StartsWith(name, "fs/")
-                                ? [&] {
-                                    std::string dotted = name;
-                                    std::replace(dotted.begin(), dotted.end(), '/', '.');
-                                    return dotted;
-                                  }()
-                                : name;
+    // "net/ipv4/..." is the other way to write it; dots then belong to an interface's name.
+    std::string key = name;
+    if (absl::StartsWith(key, "net/") || absl::StartsWith(key, "kernel/") ||
+        absl::StartsWith(key, "fs/")) {
+      for (char& c : key) c = c == '/' ? '.' : c == '.' ? '/' : c;
+    }
     const std::vector<absl::string_view> parts = absl::StrSplit(key, absl::ByAnyChar("./"));
     const bool empty_part =
         std::any_of(parts.begin(), parts.end(), [](absl::string_view p) { return p.empty(); });

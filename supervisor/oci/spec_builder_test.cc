@@ -208,6 +208,8 @@ TEST(SpecBuilderTest, SysctlsNeedTheirNamespace) {
   ContainerConfig config = Config();
   config.sysctls = {{"net.core.somaxconn", "99"}, {"kernel.shmmax", "1"}};
   EXPECT_EQ(Build(config)["linux"]["sysctl"]["net.core.somaxconn"], "99");
+  config.sysctls = {{"net/ipv4/conf/eth0.7/forwarding", "1"}};
+  EXPECT_EQ(Build(config)["linux"]["sysctl"]["net.ipv4.conf.eth0/7.forwarding"], "1");
   config.network = NamespaceMode::Host();
   EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
   for (const char* name : {"kernel.core_pattern", "vm.swappiness", "net/../kernel/core_pattern",
