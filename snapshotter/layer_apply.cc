@@ -137,6 +137,7 @@ class Applier {
   absl::Status SetXattr(const std::string& key, const std::string& value, const TarEntry& entry,
                         int fd, const char* name) const;
   absl::Status SetDirectoryTimes();
+  absl::StatusOr<bool> IsEmpty() const;
 
   // The open directory `path`, made with its parents if missing. Valid until the next call.
   absl::StatusOr<const Directory*> OpenDirectory(absl::string_view path);
@@ -152,7 +153,7 @@ class Applier {
   absl::StatusOr<bool> RemoveUnbrought(int directory, ino_t inode, int depth);
 
   void Note(ino_t directory, const std::string& name) {
-    if (!overlay_) brought_.insert(absl::HashOf(directory, name));
+    if (tracking_) brought_.insert(absl::HashOf(directory, name));
   }
   bool Brought(ino_t directory, const std::string& name) const {
     return brought_.count(absl::HashOf(directory, name)) > 0;
@@ -173,8 +174,8 @@ class Applier {
   std::string last_path_;
 
   std::unordered_map<std::string, TarTime> directory_times_;
-  // Of what this layer has made: (inode of its directory, name), hashed. Only where whiteouts
-  // delete.
+  bool tracking_ = true;
+  // Of what this layer has made: (inode of its directory, name), hashed. Only if tracking_.
   std::unordered_set<size_t> brought_;
   std::set<std::string> implied_;  // sorted: outer before inner
   std::map<std::string, std::string> deferred_links_;
@@ -184,6 +185,9 @@ class Applier {
 absl::Status Applier::Run(TarReader& tar) {
   root_.reset(open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!root_.valid()) return Failed("open the target");
+  GANTRY_ASSIGN_OR_RETURN(const bool empty, IsEmpty());
+  // In an empty overlay layer all there is comes from this layer.
+  tracking_ = !overlay_ || !empty;
   TarEntry entry;
   while (true) {
     GANTRY_ASSIGN_OR_RETURN(const bool more, tar.Next(entry));
@@ -353,47 +357,51 @@ absl::Status Applier::ApplyWhiteout(const std::string& path) {
   const std::string parent_path(ParentOf(path));
   if (marker == kOpaqueMarker) {
     GANTRY_ASSIGN_OR_RETURN(const Directory* const directory, OpenDirectory(parent_path));
-    if (overlay_ && parent_path.empty()) {
-      opaque_root_ = true;  // overlayfs does not look for the mark on the root of a layer
-      return absl::OkStatus();
-    }
-    if (overlay_) return SetOpaque(directory->fd.get());
+    const ino_t inode = directory->inode;
     UniqueFd fd(openat(directory->fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!fd.valid()) return Failed("open directory");
-    const ino_t inode = directory->inode;
-    ForgetDirectories();
-    return RemoveUnbrought(fd.get(), inode, 0).status();
+    if (tracking_) {
+      ForgetDirectories();
+      GANTRY_RETURN_IF_ERROR(RemoveUnbrought(fd.get(), inode, 0).status());
+    }
+    if (!overlay_) return absl::OkStatus();
+    // overlayfs does not look for the mark on the root of a layer.
+    if (!parent_path.empty()) return SetOpaque(fd.get());
+    opaque_root_ = true;
+    return absl::OkStatus();
   }
   if (absl::StartsWith(marker, ".wh..wh.")) return absl::OkStatus();  // bookkeeping of AUFS
   const std::string name = marker.substr(kWhiteoutPrefix.size());
-  if (name.empty() || name == "." || name == "..")
+  if (name.empty() || name == "." || name == "..") {
     return absl::InvalidArgumentError("whiteout of nothing");
-
-  GANTRY_ASSIGN_OR_RETURN(const Directory* const parent, OpenDirectory(parent_path));
-  struct stat stat;
-  const bool exists = fstatat(parent->fd.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0;
-  if (!exists && errno != ENOENT) return Failed("stat what it hides");
-  if (overlay_) {
-    if (!exists) {
-      if (mknodat(parent->fd.get(), name.c_str(), S_IFCHR, 0) != 0) return Failed("make whiteout");
-      return absl::OkStatus();
-    }
-    // This layer brings something of that name: that stays, what is below it does not show. For
-    // anything but a directory that is so anyway.
-    if (!S_ISDIR(stat.st_mode)) return absl::OkStatus();
-    UniqueFd fd(
-        openat(parent->fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!fd.valid()) return Failed("open directory");
-    return SetOpaque(fd.get());
   }
-  if (!exists) return absl::OkStatus();
-  if (!Brought(parent->inode, name)) return RemoveEntry(*parent, name);
+
+  GANTRY_ASSIGN_OR_RETURN(const Directory* parent, OpenDirectory(parent_path));
+  struct stat stat;
+  bool exists = fstatat(parent->fd.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!exists && errno != ENOENT) return Failed("stat what it hides");
+  if (exists && tracking_ && !Brought(parent->inode, name)) {
+    GANTRY_RETURN_IF_ERROR(RemoveEntry(*parent, name));
+    GANTRY_ASSIGN_OR_RETURN(parent, OpenDirectory(parent_path));
+    exists = false;
+  }
+  if (!exists) {
+    if (!overlay_) return absl::OkStatus();
+    if (mknodat(parent->fd.get(), name.c_str(), S_IFCHR, 0) != 0) return Failed("make whiteout");
+    Note(parent->inode, name);
+    return absl::OkStatus();
+  }
+  // This layer brings something of that name: that stays, what is below it does not show. For
+  // anything but a directory that is so anyway.
   if (!S_ISDIR(stat.st_mode)) return absl::OkStatus();
   UniqueFd fd(
       openat(parent->fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid()) return Failed("open directory");
-  ForgetDirectories();
-  return RemoveUnbrought(fd.get(), stat.st_ino, 0).status();
+  if (tracking_) {
+    ForgetDirectories();
+    GANTRY_RETURN_IF_ERROR(RemoveUnbrought(fd.get(), stat.st_ino, 0).status());
+  }
+  return overlay_ ? SetOpaque(fd.get()) : absl::OkStatus();
 }
 
 absl::Status Applier::ApplyDirectory(const Directory& parent, const TarEntry& entry,
@@ -668,6 +676,16 @@ absl::StatusOr<bool> Applier::RemoveUnbrought(int directory, ino_t inode, int de
     }
   }
   return left;
+}
+
+absl::StatusOr<bool> Applier::IsEmpty() const {
+  std::unique_ptr<DIR, int (*)(DIR*)> stream(opendir("/"), &closedir);
+  if (stream == nullptr) return Failed("read the target");
+  while (const dirent* item = readdir(stream.get())) {
+    const absl::string_view name = item->d_name;
+    if (name != "." && name != "..") return false;
+  }
+  return true;
 }
 
 // Last, because every entry made in a directory changed its time.

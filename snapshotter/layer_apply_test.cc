@@ -474,6 +474,24 @@ TEST_F(LayerApplyTest, OverlayLayerTakesOverlaysOwnForm) {
   EXPECT_EQ(paths, (std::vector<std::string>{"d", "d/new", "replaced", "replaced/in"}));
 }
 
+TEST_F(LayerApplyTest, SecondLayerOnTheSameUpperDirectoryHidesTheFirst) {
+  ASSERT_TRUE(MakeDirectories(directory_.Join("lower/d")).ok());
+  ASSERT_TRUE(WriteFile(directory_.Join("lower/a"), "below").ok());
+  ASSERT_TRUE(WriteFile(directory_.Join("lower/d/below"), "x").ok());
+  ASSERT_TRUE(ApplyToOverlay(LayerBuilder().File("a").File("d/x").File("e/z").Finish()).ok());
+  ASSERT_TRUE(ApplyToOverlay(LayerBuilder()
+                                 .File(".wh.a", "")
+                                 .File("d/y")
+                                 .File("d/.wh..wh..opq", "")
+                                 .File("e/w")
+                                 .File(".wh.e", "")
+                                 .Finish())
+                  .ok());
+  std::vector<std::string> paths;
+  for (const std::string& line : Merged()) paths.push_back(line.substr(0, line.find(' ')));
+  EXPECT_EQ(paths, (std::vector<std::string>{"d", "d/y"}));
+}
+
 TEST_F(LayerApplyTest, DirectoryAfterItsWhiteoutIsNew) {
   ASSERT_TRUE(MakeDirectories(directory_.Join("lower/d/sub")).ok());
   for (const bool whiteout_first : {true, false}) {
