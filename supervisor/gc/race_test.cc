@@ -338,6 +338,9 @@ TEST(RaceTest, NoLiveObjectIsLostAndNoDeadByteStays) {
 }
 
 TEST(RaceTest, KillingTheProcessLosesNothingAndLeavesNothing) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "ThreadSanitizer cannot start threads after a fork";
+#endif
   TempDir dir;
   std::mt19937 random(7);
   for (int kill_after = 0; kill_after < 5; ++kill_after) {

@@ -59,6 +59,20 @@ absl::Status ToStatus(const rocksdb::Status& status, absl::string_view what) {
   return absl::DataLossError(text);
 }
 
+absl::StatusOr<std::optional<std::string>> ToValue(const rocksdb::Status& status,
+                                                   std::string& value) {
+  if (status.IsNotFound()) return std::optional<std::string>();
+  if (!status.ok()) return ToStatus(status, "read");
+  return std::optional<std::string>(std::move(value));
+}
+
+// Where a family's key is stored.
+std::string RowKey(Family family, absl::string_view key) {
+  std::string row(1, static_cast<char>('A' + static_cast<int>(family)));
+  row.append(key.data(), key.size());
+  return row;
+}
+
 // The first key behind all that start with `prefix`; "" when there is none.
 std::string PrefixEnd(absl::string_view prefix) {
   std::string end(prefix);
@@ -72,11 +86,11 @@ std::string PrefixEnd(absl::string_view prefix) {
   return end;
 }
 
-absl::Status ScanIterator(
-    rocksdb::Iterator& it, absl::string_view prefix,
+absl::Status ScanRows(
+    rocksdb::Iterator& it, const std::string& prefix,
     const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) {
-  for (it.Seek(Slice(prefix)); it.Valid() && it.key().starts_with(Slice(prefix)); it.Next()) {
-    GANTRY_RETURN_IF_ERROR(visit(View(it.key()), View(it.value())));
+  for (it.Seek(prefix); it.Valid() && it.key().starts_with(prefix); it.Next()) {
+    GANTRY_RETURN_IF_ERROR(visit(View(it.key()).substr(1), View(it.value())));
   }
   return ToStatus(it.status(), "scan");
 }
@@ -106,12 +120,12 @@ rocksdb::Options SmallOptions(rocksdb::Env* env) {
   options.create_missing_column_families = true;
   options.write_buffer_size = 2 << 20;
   options.db_write_buffer_size = 4 << 20;
-  options.arena_block_size = 32 << 10;  // else each family takes 512 KiB with its first key
+  options.arena_block_size = 32 << 10;  // else each column family takes more with its first key
   options.max_write_buffer_number = 2;
   options.max_total_wal_size = 8 << 20;
   options.max_open_files = 128;
   options.max_background_jobs = 2;
-  options.max_file_opening_threads = 1;  // else each family starts 16 to open its few files
+  options.max_file_opening_threads = 1;  // else each column family starts 16 to open its few files
   options.skip_stats_update_on_db_open = true;
   options.target_file_size_base = 8 << 20;
   options.compression = rocksdb::kNoCompression;
@@ -171,8 +185,7 @@ Transaction::Transaction(Transaction&&) noexcept = default;
 Transaction::~Transaction() = default;
 
 absl::Status Transaction::Lock(Family family, absl::string_view key, bool exclusive) {
-  std::string name(1, static_cast<char>(family));
-  name.append(key.data(), key.size());
+  const std::string name = RowKey(family, key);
   if (exclusive ? locks_.Exclusive(name, kLockTimeout) : locks_.Shared(name, kLockTimeout))
     return absl::OkStatus();
   return absl::AbortedError(absl::StrCat("metadata ", kFamilyNames[static_cast<size_t>(family)],
@@ -182,11 +195,9 @@ absl::Status Transaction::Lock(Family family, absl::string_view key, bool exclus
 
 absl::StatusOr<std::optional<std::string>> Transaction::Get(Family family, absl::string_view key) {
   std::string value;
-  rocksdb::Status status = batch_->GetFromBatchAndDB(db_->db_.get(), rocksdb::ReadOptions(),
-                                                     db_->handle(family), Slice(key), &value);
-  if (status.IsNotFound()) return std::optional<std::string>();
-  if (!status.ok()) return ToStatus(status, "read");
-  return std::optional<std::string>(std::move(value));
+  return ToValue(batch_->GetFromBatchAndDB(db_->db_.get(), rocksdb::ReadOptions(), db_->rows(),
+                                           RowKey(family, key), &value),
+                 value);
 }
 
 absl::StatusOr<std::optional<std::string>> Transaction::GetForUpdate(Family family,
@@ -204,21 +215,20 @@ absl::StatusOr<std::optional<std::string>> Transaction::GetShared(Family family,
 absl::Status Transaction::Put(Family family, absl::string_view key, absl::string_view value) {
   GANTRY_RETURN_IF_ERROR(Lock(family, key, /*exclusive=*/true));
   puts_ = true;
-  return ToStatus(batch_->Put(db_->handle(family), Slice(key), Slice(value)), "put");
+  return ToStatus(batch_->Put(db_->rows(), RowKey(family, key), Slice(value)), "put");
 }
 
 absl::Status Transaction::Delete(Family family, absl::string_view key) {
   GANTRY_RETURN_IF_ERROR(Lock(family, key, /*exclusive=*/true));
-  return ToStatus(batch_->Delete(db_->handle(family), Slice(key)), "delete");
+  return ToStatus(batch_->Delete(db_->rows(), RowKey(family, key)), "delete");
 }
 
 absl::Status Transaction::Scan(
     Family family, absl::string_view prefix,
     const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) {
-  rocksdb::ColumnFamilyHandle* handle = db_->handle(family);
-  std::unique_ptr<rocksdb::Iterator> it(
-      batch_->NewIteratorWithBase(handle, db_->db_->NewIterator(rocksdb::ReadOptions(), handle)));
-  return ScanIterator(*it, prefix, visit);
+  std::unique_ptr<rocksdb::Iterator> it(batch_->NewIteratorWithBase(
+      db_->rows(), db_->db_->NewIterator(rocksdb::ReadOptions(), db_->rows())));
+  return ScanRows(*it, RowKey(family, prefix), visit);
 }
 
 absl::Status Transaction::Commit(Durability durability) {
@@ -241,10 +251,7 @@ absl::StatusOr<std::optional<std::string>> ReadView::Get(Family family,
   rocksdb::ReadOptions options;
   options.snapshot = snapshot_;
   std::string value;
-  rocksdb::Status status = db_.db_->Get(options, db_.handle(family), Slice(key), &value);
-  if (status.IsNotFound()) return std::optional<std::string>();
-  if (!status.ok()) return ToStatus(status, "read");
-  return std::optional<std::string>(std::move(value));
+  return ToValue(db_.db_->Get(options, db_.rows(), RowKey(family, key), &value), value);
 }
 
 absl::Status ReadView::Scan(
@@ -252,11 +259,12 @@ absl::Status ReadView::Scan(
     const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) const {
   rocksdb::ReadOptions options;
   options.snapshot = snapshot_;
-  const std::string end = PrefixEnd(prefix);
+  const std::string begin = RowKey(family, prefix);
+  const std::string end = PrefixEnd(begin);
   const rocksdb::Slice bound(end);
-  if (!end.empty()) options.iterate_upper_bound = &bound;
-  std::unique_ptr<rocksdb::Iterator> it(db_.db_->NewIterator(options, db_.handle(family)));
-  return ScanIterator(*it, prefix, visit);
+  options.iterate_upper_bound = &bound;
+  std::unique_ptr<rocksdb::Iterator> it(db_.db_->NewIterator(options, db_.rows()));
+  return ScanRows(*it, begin, visit);
 }
 
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root,
@@ -276,7 +284,7 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root
 
 absl::Status Database::OpenRocks(const DatabaseOptions& options) {
   const rocksdb::Options rocks = SmallOptions(options.env);
-  std::vector<std::string> names(kFamilyNames.begin(), kFamilyNames.end());
+  std::vector<std::string> names = {rocksdb::kDefaultColumnFamilyName, "snapshots"};
   // RocksDB opens all families or none, so those of another schema are opened too, to be able to say whose they are.
   std::vector<std::string> present;
   if (rocksdb::DB::ListColumnFamilies(rocks, directory_, &present).ok()) {
@@ -297,7 +305,7 @@ absl::Status Database::OpenRocks(const DatabaseOptions& options) {
 absl::Status Database::PutSchemaVersion(int version) {
   rocksdb::WriteOptions write;
   write.sync = true;
-  return ToStatus(db_->Put(write, handle(Family::kMeta), kSchemaKey, absl::StrCat(version)),
+  return ToStatus(db_->Put(write, rows(), RowKey(Family::kMeta, kSchemaKey), absl::StrCat(version)),
                   "write schema version");
 }
 
@@ -365,10 +373,7 @@ absl::Status Database::Run(const std::function<absl::Status(Transaction&)>& body
 
 absl::StatusOr<std::optional<std::string>> Database::Get(Family family, absl::string_view key) {
   std::string value;
-  rocksdb::Status status = db_->Get(rocksdb::ReadOptions(), handle(family), Slice(key), &value);
-  if (status.IsNotFound()) return std::optional<std::string>();
-  if (!status.ok()) return ToStatus(status, "read");
-  return std::optional<std::string>(std::move(value));
+  return ToValue(db_->Get(rocksdb::ReadOptions(), rows(), RowKey(family, key), &value), value);
 }
 
 absl::Status Database::CheckSpace(bool essential) {

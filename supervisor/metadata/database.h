@@ -169,7 +169,7 @@ class Database {
 
   // Where the snapshotters keep their indexes (snapshotter/snapshot_index.h). Both live as long as this Database.
   rocksdb::DB* rocks() { return db_.get(); }
-  rocksdb::ColumnFamilyHandle* snapshot_family() { return handle(Family::kSnapshots); }
+  rocksdb::ColumnFamilyHandle* snapshot_family() { return handles_[1]; }
 
   // Called after every commit, on the committing thread, with whether it left garbage. Must be quick and must not call back.
   // Set once, before the first transaction of another thread.
@@ -195,15 +195,13 @@ class Database {
   absl::Status OpenRocks(const DatabaseOptions& options);
   absl::Status Migrate(const DatabaseOptions& options);
   absl::Status PutSchemaVersion(int version);
-  rocksdb::ColumnFamilyHandle* handle(Family family) const {
-    return handles_[static_cast<size_t>(family)];
-  }
+  rocksdb::ColumnFamilyHandle* rows() const { return handles_[0]; }
 
   std::string directory_;
   UniqueFd lock_;
   int schema_version_ = 0;
-  std::vector<rocksdb::ColumnFamilyHandle*>
-      handles_;  // by Family, then those of another schema; owned
+  // Rows, snapshots, then those of another schema; owned.
+  std::vector<rocksdb::ColumnFamilyHandle*> handles_;
   std::function<void(bool)> observer_;
   std::function<int64_t()> free_bytes_;
   std::atomic<bool> ballast_ = false;  // the file is there

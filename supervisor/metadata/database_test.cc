@@ -300,6 +300,9 @@ TEST(PowerCutTest, NoCutShowsHalfATransaction) {
 }
 
 TEST(KillTest, BufferedCommitsSurviveTheDeathOfTheProcess) {
+#if defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "ThreadSanitizer cannot start threads after a fork";
+#endif
   TempDir dir;
   int pipe_fds[2];
   ASSERT_EQ(pipe(pipe_fds), 0);

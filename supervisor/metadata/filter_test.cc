@@ -1,6 +1,8 @@
 #include "supervisor/metadata/filter.h"
 
 #include <map>
+#include <optional>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -101,6 +103,47 @@ TEST(FilterTest, MalformedTextsAreInvalid) {
   // Each RE2 program is bounded.
   EXPECT_TRUE(
       absl::IsInvalidArgument(Filter::Parse({"id~=((((a{100}){100}){100}){100})"}).status()));
+}
+
+TEST(FilterTest, RandomTextsAreParsedOrRefusedAndNothingElse) {
+  // Pieces rather than characters, so that most of a text makes sense.
+  static const std::vector<std::string> kPieces = {"id",
+                                                   "labels",
+                                                   ".",
+                                                   "\"a b\"",
+                                                   "==",
+                                                   "!=",
+                                                   "~=",
+                                                   "=",
+                                                   ",",
+                                                   " ",
+                                                   "/x/",
+                                                   "|y|",
+                                                   "\\",
+                                                   "\"",
+                                                   "(",
+                                                   ")*",
+                                                   std::string(1, '\0'),
+                                                   "\xff"};
+  std::mt19937 random(1);
+  int parsed = 0, refused = 0;
+  for (int i = 0; i < 20000; ++i) {
+    std::string text;
+    for (size_t n = 1 + random() % 10; n > 0; --n) text += kPieces[random() % kPieces.size()];
+    const absl::StatusOr<Filter> filter = Filter::Parse({text});
+    if (filter.ok()) {
+      ++parsed;
+      filter->Matches([](absl::Span<const std::string> path) -> std::optional<std::string> {
+        EXPECT_FALSE(path.empty());
+        return MapKey(path);
+      });
+    } else {
+      ++refused;
+      EXPECT_TRUE(absl::IsInvalidArgument(filter.status())) << filter.status();
+    }
+  }
+  EXPECT_GT(parsed, 500);
+  EXPECT_GT(refused, 500);
 }
 
 TEST(RecordFieldsTest, Container) {

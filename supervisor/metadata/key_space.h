@@ -1,7 +1,9 @@
 // THE schema page: every family of keys in the database, its key, its value, and what it is to the garbage collector.
 //
-// One RocksDB column family per row. `/` below stands for the byte 0x00, which no component may contain, so that the
-// byte order of keys is the order of namespace, then name. Times are UTC. Values are messages of proto/record/v1.
+// All in RocksDB's default column family, each family's keys behind its own first byte ('A' + its place in the enum), but for snapshots,
+// which have a column family to themselves: a column family costs files, memory and start-up time, and these are small.
+// `/` below stands for the byte 0x00, which no component may contain, so that the byte order of keys is the order of namespace, then
+// name. Times are UTC. Values are messages of proto/record/v1.
 //
 //   family            key                            value            to the garbage collector
 //   meta              "schema"                       decimal number   -
@@ -53,6 +55,7 @@ namespace gantry::metadata {
 
 inline constexpr int kSchemaVersion = 1;
 
+// Their places are part of the stored keys: append only.
 enum class Family {
   kMeta,
   kNamespaces,
@@ -73,10 +76,9 @@ enum class Family {
 
 // In the order of Family.
 inline constexpr std::array<absl::string_view, 15> kFamilyNames = {
-    "default",  // RocksDB insists on this one; it is the family "meta"
-    "namespaces", "images",    "containers", "container_states", "container_names",
-    "names_of",   "sandboxes", "leases",     "lease_resources",  "content",
-    "ingests",    "networks",  "volumes",    "snapshots",
+    "meta",     "namespaces", "images",    "containers",      "container_states", "container_names",
+    "names_of", "sandboxes",  "leases",    "lease_resources", "content",          "ingests",
+    "networks", "volumes",    "snapshots",
 };
 
 // A family and the type of its values. `Record` is only named here: include record.pb.h to use one.

@@ -45,6 +45,18 @@ LeaseResource SnapshotNamespace::Resource(absl::string_view key) const {
   return {.type = absl::StrCat(kSnapshotResource, name_), .id = std::string(key)};
 }
 
+absl::Status SnapshotNamespace::Detach(absl::string_view key) {
+  if (scope_.lease.empty()) return absl::OkStatus();
+  absl::Status detached = db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope_));
+        return LeaseStore::Detach(tx, scope_, Resource(key));
+      },
+      Durability::kBuffered);
+  // The lease ended meanwhile: its list went with it.
+  return absl::IsNotFound(detached) ? absl::OkStatus() : detached;
+}
+
 absl::StatusOr<snapshot::Info> SnapshotNamespace::Stat(absl::string_view key) {
   GANTRY_RETURN_IF_ERROR(scope_.Validate());
   GANTRY_RETURN_IF_ERROR(ValidateName("snapshot key", key));
@@ -148,13 +160,7 @@ absl::Status SnapshotNamespace::Commit(absl::string_view name, absl::string_view
       Durability::kBuffered));
   GANTRY_RETURN_IF_ERROR(below_.Commit(Below(name), Below(key), below));
   db_.NoteChange(/*deletion=*/false);
-  if (scope_.lease.empty()) return absl::OkStatus();
-  return db_.Run(
-      [&](Transaction& tx) -> absl::Status {
-        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope_));
-        return LeaseStore::Detach(tx, scope_, Resource(key));
-      },
-      Durability::kBuffered);
+  return Detach(key);
 }
 
 absl::Status SnapshotNamespace::Remove(absl::string_view key) {
@@ -162,13 +168,7 @@ absl::Status SnapshotNamespace::Remove(absl::string_view key) {
   GANTRY_RETURN_IF_ERROR(ValidateName("snapshot key", key));
   GANTRY_RETURN_IF_ERROR(below_.Remove(Below(key)));
   db_.NoteChange(/*deletion=*/true);
-  if (scope_.lease.empty()) return absl::OkStatus();
-  return db_.Run(
-      [&](Transaction& tx) -> absl::Status {
-        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope_));
-        return LeaseStore::Detach(tx, scope_, Resource(key));
-      },
-      Durability::kBuffered);
+  return Detach(key);
 }
 
 absl::Status SnapshotNamespace::Walk(

@@ -58,6 +58,8 @@ class SnapshotNamespace final : public snapshot::Snapshotter {
   std::string Below(absl::string_view key) const;   // "" stays ""
   snapshot::Info Above(snapshot::Info info) const;  // takes the namespace off again
   LeaseResource Resource(absl::string_view key) const;
+  // From the scope's lease, after the snapshot itself is gone or has another name.
+  absl::Status Detach(absl::string_view key);
   absl::StatusOr<std::vector<snapshot::Mount>> Make(snapshot::Kind kind, absl::string_view key,
                                                     absl::string_view parent,
                                                     const snapshot::Labels& labels);

@@ -137,6 +137,15 @@ TEST_F(SnapshotNamespaceTest, AnUnknownLeaseIsNotFoundAndNothingIsMade) {
   EXPECT_TRUE(absl::IsNotFound(In("a").Stat("key").status()));
 }
 
+TEST_F(SnapshotNamespaceTest, ALeaseThatEndedDoesNotStopARemoval) {
+  MakeLease("a", "l");
+  SnapshotNamespace leased = In("a", "l");
+  ASSERT_TRUE(leased.Prepare("key", "", {}).ok());
+  ASSERT_TRUE(leases_.Delete(Scope{.ns = "a"}, "l").ok());
+  EXPECT_TRUE(leased.Remove("key").ok());
+  EXPECT_TRUE(absl::IsNotFound(In("a").Stat("key").status()));
+}
+
 TEST_F(SnapshotNamespaceTest, BadKeysAndLabelsAreInvalid) {
   SnapshotNamespace a = In("a");
   EXPECT_TRUE(absl::IsInvalidArgument(a.Prepare("", "", {}).status()));
