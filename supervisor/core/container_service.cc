@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -31,6 +32,17 @@
 
 namespace gantry::core {
 namespace {
+
+// Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b", ".." or 4 KB have no place.
+absl::Status CheckName(absl::string_view name) {
+  constexpr size_t kMaxLength = 255;
+  const auto allowed = [](char c) { return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-'; };
+  if (name.size() >= 2 && name.size() <= kMaxLength && absl::ascii_isalnum(name[0]) && std::all_of(name.begin(), name.end(), allowed)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrCat("Invalid container name (", absl::CHexEscape(name.substr(0, 64)), name.size() > 64 ? "..." : "",
+                                                 "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
+}
 
 constexpr char kIntentExtension[] = "gantry";
 constexpr char kIntentType[] = "gantry.v1.ContainerConfig";
@@ -227,6 +239,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
                                                                      const v1::CreateContainerRequest& request) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
+  if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckName(request.name()));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
   GANTRY_ASSIGN_OR_RETURN(ResolvedImage image, parts_.images->Resolve(context, config.image(), config.platform()));
   GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
@@ -691,6 +704,7 @@ absl::StatusOr<v1::RemoveContainerResponse> ContainerService::Remove(const CallC
 }
 
 absl::Status ContainerService::Rename(const CallContext& context, const std::string& container, const std::string& new_name) {
+  GANTRY_RETURN_IF_ERROR(CheckName(new_name));
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
   const std::string old_name = loaded.name;
