@@ -242,6 +242,12 @@ class Pipe {
     return digest_;
   }
 
+  // Nothing will come of it.
+  bool closed() {
+    absl::MutexLock lock(&mu_);
+    return closed_;
+  }
+
  private:
   bool Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return !chunks_.empty() || finished_ || closed_;
@@ -550,7 +556,9 @@ std::unique_ptr<LayerFeed> Unpacker::Session::OpenFeed(const Descriptor& layer,
   {
     absl::MutexLock lock(&mu_);
     for (const auto& job : fed_) {
-      if (!layer.digest.empty() && job->layer.digest == layer.digest) return nullptr;
+      if (!layer.digest.empty() && job->layer.digest == layer.digest && !job->pipe->closed()) {
+        return nullptr;
+      }
     }
     for (const Expected& e : expected_) {
       if (!layer.digest.empty() && e.layer == layer.digest &&

@@ -429,6 +429,21 @@ TEST_P(FeedTest, FeedThatFailedHalfwayIsReplacedByTheStore) {
   EXPECT_EQ(result->layers_unpacked, 3);
 }
 
+TEST_P(FeedTest, LayerWhoseFeedFailedCanBeFedAgain) {
+  const Image image = MakeImage(ThreeLayers(), /*stored=*/!GetParam());
+  auto session = unpacker_.Start(Target(), cancel_, nullptr);
+  session->Expect(image.layers, image.diff_ids);
+  if (auto feed = session->OpenFeed(image.layers[0], image.diff_ids[0]); feed != nullptr) {
+    EXPECT_EQ(session->OpenFeed(image.layers[0], image.diff_ids[0]), nullptr) << "one at a time";
+    feed->Write("\x1f\x8b");
+  }
+  FeedAll(*session, image, 100);
+  auto result = session->Finish(image.config, image.layers, image.diff_ids);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(Etc(result->chain_id),
+            (std::map<std::string, std::string>{{"b", "three"}, {"c", "two"}}));
+}
+
 TEST_P(FeedTest, PresentLayersAreNotWanted) {
   const Image image = MakeImage(ThreeLayers());
   ASSERT_TRUE(Unpack(image).ok());
