@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+"""./dev bench run: containers beside the peers, everything interleaved in one run.
+
+Measures run-to-removed latency (back to back and after pauses), exec, lifecycles per second with four clients, private memory per shim,
+the daemon's memory, and the time from kill -9 of the daemon to all containers reported running.
+
+Peers are started with roots, states and sockets of their own below a temporary directory; nothing of the machine's is touched.
+Environment: GANTRY_BIN (built programs, default bazel-bin), BENCH_REPEAT (20), BENCH_CONTAINERS (50), BENCH_SECONDS (5).
+"""
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin"))
+REPEAT = int(os.environ.get("BENCH_REPEAT", "20"))
+CONTAINERS = int(os.environ.get("BENCH_CONTAINERS", "50"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "5"))
+IMAGE = "docker.io/library/bench:latest"
+
+# crun refuses a cgroup v2 tree that holds a controller beside v1; a private mount namespace may mount that one as v1.
+if os.environ.get("GANTRY_BENCH_INSIDE") != "1":
+    os.environ["GANTRY_BENCH_INSIDE"] = "1"
+    os.execvp("unshare", ["unshare", "-m", "--propagation", "private", sys.executable, os.path.abspath(__file__)])
+
+
+def have(program):
+    return shutil.which(program) is not None
+
+
+def sh(*argv, **kw):
+    return subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **kw)
+
+
+class Daemon:
+    def __init__(self, argv, ready, log):
+        self.argv, self.ready, self.log = argv, ready, log
+        self.process = None
+
+    def start(self):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(self.argv, stdout=log, stderr=log)
+        deadline = time.monotonic() + 20
+        while subprocess.run(self.ready, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                raise SystemExit("bench: %s did not start; see %s" % (self.argv[0], self.log))
+            time.sleep(0.005)
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(20)
+
+    def memory_kib(self):
+        for line in open("/proc/%d/status" % self.process.pid):
+            if line.startswith("VmRSS"):
+                return int(line.split()[1])
+
+
+def private_kib(pid):
+    total = 0
+    for line in open("/proc/%d/smaps_rollup" % pid):
+        if line.startswith(("Private_Clean", "Private_Dirty")):
+            total += int(line.split()[1])
+    return total
+
+
+def children_named(name, below):
+    """Processes called `name` whose command line or environment of files names the directory `below`."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if open("/proc/%s/comm" % pid).read().strip() != name[:15]:
+                continue
+            line = open("/proc/%s/cmdline" % pid, "rb").read().decode(errors="replace")
+            cwd = os.readlink("/proc/%s/cwd" % pid)
+            if below in line or cwd.startswith(below):
+                found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+def make_image(work):
+    root = os.path.join(work, "image")
+    os.makedirs(root + "/bin")
+    os.makedirs(root + "/etc")
+    shutil.copy(shutil.which("busybox"), root + "/bin/busybox")
+    for applet in ("sh", "true", "sleep", "echo"):
+        os.symlink("busybox", root + "/bin/" + applet)
+    layer = os.path.join(work, "layer.tar")
+    sh("tar", "-C", root, "-cf", layer, ".")
+    digest = subprocess.check_output(["sha256sum", layer]).split()[0].decode()
+    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"]},
+                         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest]}})
+    open(os.path.join(work, "config.json"), "w").write(config)
+    open(os.path.join(work, "manifest.json"), "w").write(
+        json.dumps([{"Config": "config.json", "RepoTags": ["bench:latest"], "Layers": ["layer.tar"]}]))
+    archive = os.path.join(work, "image.tar")
+    sh("tar", "-C", work, "-cf", archive, "manifest.json", "config.json", "layer.tar")
+    return root, archive
+
+
+class Table:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, measure, values, unit, note=""):
+        self.rows.append((measure, statistics.median(values), min(values), unit, note))
+        print("  %-46s %9.2f %9.2f %-5s %s" % (measure, statistics.median(values), min(values), unit, note), flush=True)
+
+    def of(self, measure):
+        for row in self.rows:
+            if row[0] == measure:
+                return row[1]
+        return None
+
+
+def timed(argv):
+    begin = time.monotonic()
+    done = subprocess.run(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    took = (time.monotonic() - begin) * 1000
+    if done.returncode != 0:
+        raise SystemExit("bench: %s: %s" % (" ".join(argv), done.stderr.decode(errors="replace")))
+    return took
+
+
+def main():
+    if os.geteuid() != 0:
+        raise SystemExit("bench: needs root")
+    work = tempfile.mkdtemp(prefix="gantry-bench.")
+    daemons = []
+    number = [0]
+    lock = threading.Lock()
+
+    def fresh():
+        with lock:
+            number[0] += 1
+            return "b%d" % number[0]
+
+    try:
+        if os.path.exists("/sys/fs/cgroup/unified/cgroup.controllers"):
+            for controller in open("/sys/fs/cgroup/unified/cgroup.controllers").read().split():
+                os.makedirs(os.path.join(work, controller))
+                subprocess.run(["mount", "-t", "cgroup", "-o", controller, "none", os.path.join(work, controller)], check=True)
+        root, archive = make_image(work)
+        gsock = work + "/gantry.sock"
+        gantry = Daemon([BIN + "/supervisor/gantryd", "--root", work + "/groot", "--state", work + "/gstate", "--address", gsock,
+                         "--docker-address", work + "/gdocker.sock", "--shim", BIN + "/shim/gantry-shim"],
+                        [BIN + "/ctl/ctl", "--address", gsock, "version"], work + "/gantryd.log")
+        daemons.append(gantry)
+        gantry.start()
+        ctl = [BIN + "/ctl/ctl", "--address", gsock]
+        sh(*ctl, "load", "-q", "-i", archive)
+        csock = work + "/containerd.sock"
+        peer = None
+        if have("containerd"):
+            open(work + "/containerd.toml", "w").write(
+                'version = 2\nroot = "%s/croot"\nstate = "%s/cstate"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+                '[grpc]\naddress = "%s"\n[ttrpc]\naddress = "%s.ttrpc"\n' % (work, work, csock, csock))
+            peer = Daemon(["containerd", "--config", work + "/containerd.toml"], ["ctr", "--address", csock, "version"], work + "/containerd.log")
+            daemons.append(peer)
+            peer.start()
+            sh("ctr", "--address", csock, "images", "import", archive)
+
+        bundle = work + "/bundle"
+        os.makedirs(bundle)
+        os.rename(root, bundle + "/rootfs")
+        subprocess.run(["crun", "spec"], cwd=bundle, check=True)
+        spec = json.load(open(bundle + "/config.json"))
+        spec["process"]["terminal"] = False
+        spec["process"]["args"] = ["true"]
+        spec["process"]["env"] = ["PATH=/bin"]
+        json.dump(spec, open(bundle + "/config.json", "w"))
+
+        ways = {
+            "crun run": lambda: ["crun", "--root", work + "/crun", "run", "--bundle", bundle, fresh()],
+            "ctl run --rm": lambda: ctl + ["run", "--rm", "bench", "true"],
+            "ctr run --rm on gantryd": lambda: ["ctr", "--address", gsock, "run", "--rm", IMAGE, fresh(), "true"],
+        }
+        if have("runc"):
+            ways["runc run"] = lambda: ["runc", "--root", work + "/runc", "run", "--bundle", bundle, fresh()]
+        if peer:
+            ways["ctr run --rm on containerd"] = lambda: ["ctr", "--address", csock, "run", "--rm", IMAGE, fresh(), "true"]
+        if have("podman"):
+            podman = ["podman", "--root", work + "/podman", "--runroot", work + "/podman-run", "--cgroup-manager", "cgroupfs"]
+            if subprocess.run(podman + ["load", "-q", "-i", archive], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+                ways["podman run --rm"] = lambda: podman + ["run", "--rm", "--network", "none", IMAGE, "true"]
+        for name in list(ways):
+            if subprocess.run(ways[name](), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
+                print("  (%s does not work on this machine and is left out)" % name)
+                del ways[name]
+
+        table = Table()
+        print("load average %s; %d repetitions\n  %-46s %9s %9s" % (open("/proc/loadavg").read().split()[0], REPEAT, "", "median", "min"))
+        for pause in (0, 0.3):
+            label = " after 300 ms" if pause else ""
+            times = {name: [] for name in ways}
+            for _ in range(REPEAT):
+                for name, command in ways.items():
+                    command_line = command()
+                    if pause:
+                        time.sleep(pause)
+                    else:
+                        timed(command())  # the one before was somebody else's: the second in a row is "back to back"
+                    times[name].append(timed(command_line))
+            for name in ways:
+                table.add(name + label, times[name], "ms")
+
+        sh(*ctl, "run", "-d", "--name", "execs", "bench", "sleep", "1000")
+        subprocess.run(["crun", "--root", work + "/crun", "delete", "-f", "execs"], stderr=subprocess.DEVNULL)
+        spec["process"]["args"] = ["sleep", "1000"]
+        json.dump(spec, open(bundle + "/config.json", "w"))
+        sh("crun", "--root", work + "/crun", "run", "--detach", "--bundle", bundle, "execs", stdin=subprocess.DEVNULL)
+        execs = {"crun exec": lambda: ["crun", "--root", work + "/crun", "exec", "execs", "true"],
+                 "ctl exec": lambda: ctl + ["exec", "execs", "true"]}
+        if peer:
+            sh("ctr", "--address", csock, "run", "-d", IMAGE, "execs", "sleep", "1000")
+            execs["ctr exec on containerd"] = lambda: ["ctr", "--address", csock, "task", "exec", "--exec-id", fresh(), "execs", "true"]
+        times = {name: [] for name in execs}
+        for _ in range(REPEAT):
+            for name, command in execs.items():
+                timed(command())
+                times[name].append(timed(command()))
+        for name in execs:
+            table.add(name, times[name], "ms")
+        sh(*ctl, "rm", "-f", "execs")
+        sh("crun", "--root", work + "/crun", "delete", "-f", "execs")
+        if peer:
+            subprocess.run(["ctr", "--address", csock, "task", "kill", "-s", "KILL", "execs"], stdout=subprocess.DEVNULL)
+            subprocess.run(["ctr", "--address", csock, "task", "rm", "-f", "execs"], stdout=subprocess.DEVNULL)
+            subprocess.run(["ctr", "--address", csock, "container", "rm", "execs"], stdout=subprocess.DEVNULL)
+
+        def throughput(command):
+            until = time.monotonic() + SECONDS
+            done = [0] * 4
+
+            def client(k):
+                while time.monotonic() < until:
+                    timed(command())
+                    done[k] += 1
+            threads = [threading.Thread(target=client, args=(k,)) for k in range(4)]
+            [t.start() for t in threads]
+            [t.join() for t in threads]
+            return sum(done) / SECONDS
+        table.add("ctl run --rm, 4 clients", [throughput(ways["ctl run --rm"])], "/s")
+        if "ctr run --rm on containerd" in ways:
+            table.add("ctr run --rm on gantryd, 4 clients", [throughput(ways["ctr run --rm on gantryd"])], "/s")
+            table.add("ctr run --rm on containerd, 4 clients", [throughput(ways["ctr run --rm on containerd"])], "/s")
+
+        table.add("gantryd idle", [gantry.memory_kib() / 1024], "MiB")
+        names = ["m%d" % k for k in range(CONTAINERS)]
+        for name in names:
+            sh(*ctl, "run", "-d", "--name", name, "bench", "sleep", "1000")
+        shims = [pid for pid in children_named("gantry-shim", work)]
+        zygotes = [pid for pid in shims if b"--zygote" in open("/proc/%d/cmdline" % pid, "rb").read() and os.readlink("/proc/%d/cwd" % pid) == "/"]
+        table.add("gantry-shim private, each of %d" % CONTAINERS, [private_kib(pid) / 1024 for pid in shims if pid not in zygotes] or [0], "MiB")
+        table.add("gantryd with %d" % CONTAINERS, [gantry.memory_kib() / 1024], "MiB")
+        listing = [timed(ctl + ["ps", "-q"]) for _ in range(5)]
+        table.add("ctl ps with %d" % CONTAINERS, listing, "ms")
+        gantry.process.send_signal(signal.SIGKILL)
+        gantry.process.wait()
+        time.sleep(0.2)
+        begin = time.monotonic()
+        gantry.start()
+        while True:
+            running = subprocess.run(ctl + ["ps", "-q"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.split()
+            if len(running) == CONTAINERS:
+                break
+            if time.monotonic() - begin > 10:
+                raise SystemExit("bench: %d of %d containers came back" % (len(running), CONTAINERS))
+        table.add("kill -9 of gantryd to all %d running" % CONTAINERS, [(time.monotonic() - begin) * 1000], "ms")
+        sh(*ctl, "rm", "-f", *names)
+        if peer:
+            table.add("containerd idle", [peer.memory_kib() / 1024], "MiB")
+            for name in names:
+                sh("ctr", "--address", csock, "run", "-d", IMAGE, name, "sleep", "1000")
+            table.add("containerd-shim private, each of %d" % CONTAINERS,
+                      [private_kib(pid) / 1024 for pid in children_named("containerd-shim-runc-v2", csock)] or [0], "MiB")
+            table.add("containerd with %d" % CONTAINERS, [peer.memory_kib() / 1024], "MiB")
+            for name in names:
+                subprocess.run(["ctr", "--address", csock, "task", "rm", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                subprocess.run(["ctr", "--address", csock, "container", "rm", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+        print("\nbudgets")
+
+        def budget(what, ours, theirs, limit, most=True):
+            a, b = table.of(ours), table.of(theirs)
+            if a is None or b is None or b == 0:
+                return
+            ratio = a / b
+            met = ratio <= limit if most else ratio >= limit
+            print("  %-58s %6.2f  (%s %.2f)  %s" % (what, ratio, "<=" if most else ">=", limit, "met" if met else "MISSED"))
+        budget("ctl run --rm / crun run, back to back", "ctl run --rm", "crun run", 1.5)
+        budget("ctl run --rm / crun run, after pauses", "ctl run --rm after 300 ms", "crun run after 300 ms", 1.0)
+        budget("ctl run --rm / ctr run --rm on containerd", "ctl run --rm", "ctr run --rm on containerd", 0.15)
+        budget("ctl exec / crun exec", "ctl exec", "crun exec", 2.0)
+        budget("lifecycles, 4 clients: ctl / ctr on containerd", "ctl run --rm, 4 clients", "ctr run --rm on containerd, 4 clients", 4.0, most=False)
+        for what, limit in (("gantry-shim private, each of %d" % CONTAINERS, 0.5), ("gantryd idle", 20), ("gantryd with %d" % CONTAINERS, 28),
+                            ("kill -9 of gantryd to all %d running" % CONTAINERS, 100)):
+            value = table.of(what)
+            if value is not None:
+                print("  %-58s %6.2f  (<= %g)  %s" % (what, value, limit, "met" if value <= limit else "MISSED"))
+    finally:
+        if os.path.exists(work + "/gantry.sock"):
+            left = subprocess.run([BIN + "/ctl/ctl", "--address", work + "/gantry.sock", "ps", "-aq"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.DEVNULL).stdout.split()
+            if left:
+                subprocess.run([BIN + "/ctl/ctl", "--address", work + "/gantry.sock", "rm", "-f"] + [x.decode() for x in left],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for daemon in daemons:
+            daemon.stop()
+        for pid in children_named("containerd-shim-runc-v2", work):
+            os.kill(pid, signal.SIGKILL)
+        mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
+        for mount in sorted((m for m in mounts if m.startswith(work)), reverse=True):
+            subprocess.run(["umount", "-l", mount])
+        shutil.rmtree(work, ignore_errors=True)
+
+
+main()
