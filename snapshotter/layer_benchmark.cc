@@ -10,13 +10,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
-#include "absl/time/time.h"
 
 #include "base/byte_stream.h"
 #include "base/compression.h"
@@ -88,10 +87,11 @@ void Measure(const std::string& name, const std::string& layer, const std::strin
     }
     StringSource source(layer);
     const double cpu_before = CpuSeconds();
-    const absl::Time start = absl::Now();
+    const auto start = std::chrono::steady_clock::now();
     absl::StatusOr<ApplyResult> applied =
         ApplyLayerToDirectory(source, target, {.whiteouts = Whiteouts::kOverlay});
-    times.push_back(absl::ToDoubleSeconds(absl::Now() - start));
+    times.push_back(
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     cpu = CpuSeconds() - cpu_before;
     if (!applied.ok()) {
       fprintf(stderr, "%s: %s\n", name.c_str(), applied.status().ToString().c_str());
