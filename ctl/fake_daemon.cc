@@ -1,5 +1,6 @@
 #include "ctl/fake_daemon.h"
 
+#include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 
 #include "absl/strings/str_cat.h"
@@ -176,6 +177,8 @@ struct FakeDaemon::Server {
   };
 
   Server(FakeDaemon& daemon, const std::string& path) : containers(daemon, *this), images(daemon, *this) {
+    // Kept for good: gRPC going down with its last user may wait ten seconds for a poller of its own.
+    grpc_init();
     grpc::ServerBuilder builder;
     builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials());
     builder.RegisterService(&containers);

@@ -102,11 +102,13 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
   }
 
   void OnCancel() override {
+    {
+      absl::MutexLock lock(&mu_);
+      gone_ = true;
+      if (stream_ != nullptr) stream_->Cancel();
+      if (begun_) EndLocked(absl::CancelledError("the client has gone"));
+    }
     cancel_.Cancel("the client has gone");
-    absl::MutexLock lock(&mu_);
-    gone_ = true;
-    if (stream_ != nullptr) stream_->Cancel();
-    if (begun_) EndLocked(absl::CancelledError("the client has gone"));
   }
 
   // The shim's stream must not be taken down on gRPC's own thread: that waits for its handler.
@@ -159,7 +161,7 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
 
   void OnWritable() override {
     absl::MutexLock lock(&mu_);
-    if (!std::exchange(input_held_, false)) return;
+    if (!std::exchange(input_held_, false) || finished_) return;
     this->StartRead(&incoming_);
   }
 

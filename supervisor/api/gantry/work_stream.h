@@ -85,10 +85,12 @@ class EmittingReactor : public Reactor, public Emitter<Response> {
   }
 
   void OnCancel() override {
+    {
+      // First: work that the token wakes must find nobody to send to.
+      absl::MutexLock lock(&mu_);
+      gone_ = true;
+    }
     cancel_.Cancel("the client has gone");
-    absl::MutexLock lock(&mu_);
-    gone_ = true;
-    Left();
   }
 
   const core::CallContext& call() const { return call_; }
@@ -105,9 +107,6 @@ class EmittingReactor : public Reactor, public Emitter<Response> {
     status_ = status;
     WriteNext();
   }
-
-  // The client has gone; whoever waits for it shall not.
-  virtual void Left() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {}
 
   absl::Mutex mu_;
   bool gone_ ABSL_GUARDED_BY(mu_) = false;

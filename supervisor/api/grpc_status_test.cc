@@ -1,0 +1,27 @@
+#include "supervisor/api/grpc_status.h"
+
+#include <gtest/gtest.h>
+
+namespace gantry::api {
+namespace {
+
+TEST(GrpcStatusTest, CodesAreTheSameNumbers) {
+  for (int code = 0; code <= 16; ++code) {
+    const absl::Status status(static_cast<absl::StatusCode>(code), "m");
+    EXPECT_EQ(static_cast<int>(ToGrpc(status).error_code()), code);
+    EXPECT_EQ(FromGrpc(ToGrpc(status)).code(), status.code());
+  }
+}
+
+TEST(GrpcStatusTest, MessagesStayTextWhateverRuntimesQuote) {
+  EXPECT_EQ(ToGrpc(absl::InternalError("caf\xC3\xA9 \xF0\x9F\x98\x80")).error_message(), "caf\xC3\xA9 \xF0\x9F\x98\x80");
+  EXPECT_EQ(ToGrpc(absl::InternalError("a\xFF\xC3z\xE2\x82")).error_message(), "a??z??");
+  EXPECT_EQ(ToGrpc(absl::InternalError("\xC0\xAF")).error_message(), "??");
+}
+
+TEST(GrpcStatusTest, LongMessagesFitATrailer) {
+  EXPECT_EQ(ToGrpc(absl::InternalError(std::string(100000, 'x'))).error_message().size(), 4096u);
+}
+
+}  // namespace
+}  // namespace gantry::api
