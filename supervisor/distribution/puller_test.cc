@@ -611,5 +611,23 @@ TEST(ResolverTest, ExplainShowsRulesHostsAndAnswers) {
   EXPECT_EQ(explanation->attempts[1].request, "HEAD /v2/app/manifests/v1");
 }
 
+TEST(ResolverTest, EveryExplainedAttemptHasItsHost) {
+  RegistryTestbed bed;
+  FakeRegistry registry, elsewhere;
+  elsewhere.AddImage("app", "v1", {"x"});
+  registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
+    return connection.Answer(307, {{"Location", elsewhere.origin() + request.path}}, "");
+  });
+  absl::StatusOr<Explanation> explanation = bed.resolver->Explain(bed.Ref(registry, "app:v1"), {});
+  ASSERT_TRUE(explanation.ok()) << explanation.status();
+  std::vector<std::string> hosts, tried;
+  for (const RegistryHost& host : explanation->lookup.hosts) hosts.push_back(host.origin());
+  for (const Attempt& attempt : explanation->attempts) tried.push_back(attempt.host);
+  EXPECT_THAT(hosts, ElementsAre("https://" + registry.host(), registry.origin(), elsewhere.origin()));
+  EXPECT_THAT(tried, ElementsAre("https://" + registry.host(), registry.origin(), elsewhere.origin()));
+  EXPECT_EQ(explanation->attempts[0].status, 0);
+  EXPECT_EQ(explanation->attempts[1].status, 307);
+}
+
 }  // namespace
 }  // namespace gantry::distribution

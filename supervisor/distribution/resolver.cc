@@ -313,6 +313,33 @@ absl::StatusOr<Explanation> Resolver::Explain(const Reference& ref, const CallCo
   } else {
     explanation.result = resolved.status();
   }
+  // Every attempt finds its host in the list: where https was a guess, http is an entry of its own, and so is each place
+  // that was redirected to.
+  std::vector<RegistryHost> hosts;
+  std::set<std::string> listed;
+  for (const RegistryHost& host : explanation.lookup.hosts) {
+    hosts.push_back(host);
+    listed.insert(host.origin());
+    if (!host.http_fallback || host.scheme != "https") continue;
+    RegistryHost plain = host;
+    plain.scheme = "http";
+    plain.http_fallback = false;
+    listed.insert(plain.origin());
+    hosts.push_back(std::move(plain));
+  }
+  for (const Attempt& attempt : explanation.attempts) {
+    absl::StatusOr<Url> url = Url::Parse(attempt.host);
+    if (!url.ok() || !listed.insert(url->origin()).second) continue;
+    RegistryHost elsewhere;
+    elsewhere.scheme = url->scheme;
+    elsewhere.host = url->host;
+    elsewhere.path.clear();
+    elsewhere.upstream_domain = ref.domain();
+    elsewhere.can_pull = elsewhere.can_resolve = elsewhere.can_push = elsewhere.can_referrers = false;
+    elsewhere.rule = attempt.rule;
+    hosts.push_back(std::move(elsewhere));
+  }
+  explanation.lookup.hosts = std::move(hosts);
   return explanation;
 }
 

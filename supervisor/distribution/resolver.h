@@ -23,7 +23,7 @@ struct Resolved {
 };
 
 struct Explanation {
-  HostsLookup lookup;
+  HostsLookup lookup;  // its hosts include plain http where that is tried after https, and hosts that were redirected to
   std::vector<Attempt> attempts;
   absl::StatusOr<content::Descriptor> result = absl::UnknownError("not asked");
 };
