@@ -282,6 +282,7 @@ TEST_F(HostileRegistryTest, ASizeThatIsALie) {
 
 TEST_F(HostileRegistryTest, ADripEndsInTime) {
   bed.options.min_bytes_per_stall = 4096;
+  bed.options.stall_timeout = absl::Milliseconds(500);
   bed.options.max_attempts = 2;
   bed.Rebuild();
   OnLayer([&](const Request&, Connection& connection) {
@@ -297,6 +298,7 @@ TEST_F(HostileRegistryTest, ADripEndsInTime) {
 }
 
 TEST_F(HostileRegistryTest, ARegistryThatNeverAnswers) {
+  bed.options.stall_timeout = absl::Milliseconds(500);
   bed.options.max_attempts = 2;
   bed.Rebuild();
   registry.SetHook([](const Request&, Connection& connection) {
