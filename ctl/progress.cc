@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "ctl/units.h"
@@ -23,8 +22,10 @@ bool Done(int state) {
          state == Progress::MOUNTED;
 }
 
+// Digests, and paths of blobs in an archive, by the first digits.
 std::string Label(const std::string& id) {
-  if (absl::StrContains(id, ":") && id.size() > 40) return ShortId(id);
+  const size_t split = id.find_last_of(":/");
+  if (split != std::string::npos && id.size() - split > 40) return id.substr(split + 1, 12);
   return id;
 }
 
@@ -39,7 +40,7 @@ std::string Bar(double fraction, size_t width) {
 
 }  // namespace
 
-std::string ProgressWord(int state) {
+std::string ProgressView::Word(int state) const {
   switch (static_cast<Progress::State>(state)) {
     case Progress::WAITING:
       return "Waiting";
@@ -52,7 +53,7 @@ std::string ProgressWord(int state) {
     case Progress::UNPACKING:
       return "Extracting";
     case Progress::COMPLETE:
-      return "Pull complete";
+      return complete_word_;
     case Progress::EXISTS:
       return "Already exists";
     case Progress::UPLOADING:
@@ -86,7 +87,7 @@ void ProgressView::Update(const Progress& progress) {
   if (style_ == Style::kJson) {
     Value line = Value::EmptyObject();
     line.Set("id", progress.id());
-    line.Set("status", ProgressWord(progress.state()));
+    line.Set("status", Word(progress.state()));
     Value detail = Value::EmptyObject();
     detail.Set("current", progress.current_bytes());
     detail.Set("total", progress.total_bytes());
@@ -107,7 +108,7 @@ void ProgressView::Update(const Progress& progress) {
   item.detail = progress.detail();
   if (Done(item.state)) item.current = item.total;
   if (style_ == Style::kLines) {
-    std::string said = ProgressWord(item.state);
+    std::string said = Word(item.state);
     if (!item.detail.empty()) absl::StrAppend(&said, " ", item.detail);
     // Of the whole only a trouble is news.
     if (item.id.empty() && item.state != Progress::RETRYING) return;
@@ -171,7 +172,7 @@ void ProgressView::Draw(bool last) {
 }
 
 std::string ProgressView::ItemLine(const Item& item) const {
-  std::string line = absl::StrCat(Label(item.id), ": ", ProgressWord(item.state));
+  std::string line = absl::StrCat(Label(item.id), ": ", Word(item.state));
   if (!item.detail.empty()) absl::StrAppend(&line, " ", item.detail);
   if (!Done(item.state) && item.total > 0 && item.state != Progress::WAITING) {
     const std::string numbers =

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -28,6 +29,9 @@ class ProgressView {
 
   // `width` columns and `height` rows of a terminal.
   ProgressView(Style style, Write write, Now now, size_t width = 80, size_t height = 24);
+
+  // What a finished layer is called: "Pull complete" unless told otherwise.
+  void SetCompleteWord(std::string word) { complete_word_ = std::move(word); }
 
   void Update(const v1::Progress& progress);
   // A line that stays.
@@ -49,6 +53,7 @@ class ProgressView {
   void Erase();
   std::string TotalLine(absl::Time now) const;
   std::string ItemLine(const Item& item) const;
+  std::string Word(int state) const;
 
   const Style style_;
   const Write write_;
@@ -57,15 +62,13 @@ class ProgressView {
   const size_t height_;
   const absl::Time start_;
 
+  std::string complete_word_ = "Pull complete";
   std::vector<Item> items_;
   std::map<std::string, size_t> index_;
   size_t drawn_lines_ = 0;
   absl::Time last_draw_ = absl::InfinitePast();
   bool finished_ = false;
 };
-
-// What a state is called: "Downloading".
-std::string ProgressWord(int state);
 
 }  // namespace gantry::ctl
 

@@ -55,6 +55,13 @@ TEST_F(ProgressTest, DigestsAreShortened) {
   EXPECT_EQ(out_, "aaaaaaaaaaaa: Waiting\n");
 }
 
+TEST_F(ProgressTest, BlobsOfAnArchiveAreShortenedAndLoaded) {
+  auto view = View(ProgressView::Style::kLines);
+  view.SetCompleteWord("Loaded");
+  view.Update(Step("blobs/sha256/" + std::string(64, 'b'), Progress::COMPLETE));
+  EXPECT_EQ(out_, "bbbbbbbbbbbb: Loaded\n");
+}
+
 TEST_F(ProgressTest, JsonIsALineAStep) {
   auto view = View(ProgressView::Style::kJson);
   view.Update(Step("a", Progress::DOWNLOADING, 1, 10));

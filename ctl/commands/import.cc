@@ -40,6 +40,7 @@ class ImportAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(ProgressView::Style style, ProgressStyle(quiet_, "", context.err_fd()));
     if (style == ProgressView::Style::kLines) style = ProgressView::Style::kSilent;
     ProgressView view = MakeProgress(context, style, true);
+    view.SetCompleteWord("Loaded");
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     auto stream = client->OpenDuplex<v1::ImportRequest, v1::ImportResponse>();
     v1::ImportRequest open;

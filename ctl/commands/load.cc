@@ -44,6 +44,7 @@ class LoadAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(ProgressView::Style style,
                             ProgressStyle(quiet_, format_, context.out_fd()));
     ProgressView view = MakeProgress(context, style, false);
+    view.SetCompleteWord("Loaded");
 
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     auto stream = client->OpenDuplex<v1::LoadRequest, v1::LoadResponse>();
