@@ -170,7 +170,6 @@ TEST_F(CtrTest, RunGivesOutputAndExitStatus) {
 
 TEST_F(CtrTest, RunTakesItsFlags) {
   EXPECT_EQ(Out({"run", "--rm", "--env", "A=b", "--cwd", "/tmp", kImage, "c1", "sh", "-c", "echo $A $(pwd)"}), "b /tmp");
-  EXPECT_EQ(Out({"run", "--rm", "--user", "1234:5678", kImage, "c2", "sh", "-c", "echo $(id -u):$(id -g)"}), "1234:5678");
   EXPECT_EQ(Out({"run", "--rm", "--mount", absl::StrCat("type=bind,src=", bed_->scratch(), ",dst=/mnt,options=rbind:ro"), kImage, "c3",
                  "ls", "/mnt/busybox-ctr.tar"}),
             "/mnt/busybox-ctr.tar");
@@ -209,7 +208,7 @@ TEST_F(CtrTest, ARunningTaskIsLookedAtExecdPausedAndKilled) {
 }
 
 TEST_F(CtrTest, ATaskIsCreatedStartedAndAttachedTo) {
-  ASSERT_TRUE(Ok(bed_->Ctr({"containers", "create", kImage, "c", "sh", "-c", "echo started"})));
+  ASSERT_TRUE(Ok(bed_->Ctr({"containers", "create", kImage, "c", "echo", "started"})));
   ASSERT_TRUE(Ok(bed_->Ctr({"containers", "label", "c", "x=y"})));
   EXPECT_THAT(Out({"containers", "ls", "labels.x==y"}), HasSubstr("c"));
   EXPECT_EQ(Out({"tasks", "start", "c"}), "started");
@@ -243,7 +242,9 @@ TEST_F(CtrTest, EventsTellWhatHappened) {
 TEST_F(CtrTest, CheckpointSaysWhatIsMissing) {
   StartSleeper("c");
   const Outcome outcome = bed_->Ctr({"tasks", "checkpoint", "--image-path", absl::StrCat(bed_->scratch(), "/cp"), "c"});
-  if (!outcome.ok()) EXPECT_THAT(outcome.out + outcome.err, testing::ContainsRegex("[Cc][Rr][Ii][Uu]"));
+  if (!outcome.ok()) {
+    EXPECT_THAT(outcome.out + outcome.err, testing::ContainsRegex("[Cc][Rr][Ii][Uu]"));
+  }
   RemoveSleeper("c");
 }
 
