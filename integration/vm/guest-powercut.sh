@@ -1,0 +1,129 @@
+#!/usr/bin/env bash
+# The guest's side of `./dev vm powercut`. Looks at what the last cut left, then takes images in until the power goes.
+#
+#   guest-powercut.sh fill               make the registry's contents, into out/registry
+#   guest-powercut.sh cycle PRESENT ABSENT
+#   guest-powercut.sh last PRESENT ABSENT
+#
+# PRESENT and ABSENT are comma-separated names that were reported loaded, or removed, before the cut. Speaks to the host's
+# side in lines of the console, which a power cut cannot take back:
+#   taking NAME, taken NAME, removing NAME, removed NAME    before and after each
+#   checked SECONDS ...           everything was as it must be, so long after the start
+#   broken WHAT                   it was not
+set -uo pipefail
+. ./guest.sh
+
+fail() {
+  echo "broken $*"
+  tail -25 /run/step.out | sed 's/^/    /'
+  journalctl --no-pager -b -u gantry | tail -25 | sed 's/^/    /'
+  exit 1
+}
+# The image's own list of digests is looked at from inside: what was unpacked, not only what was stored.
+readonly look='cd /data && sha256sum -c SUMS > /tmp/sums && grep -c OK /tmp/sums'
+
+start_registry() {
+  cat > /run/registry.yml <<CONFIG
+version: 0.1
+log: {level: error}
+storage:
+  filesystem: {rootdirectory: $1}
+http: {addr: "127.0.0.1:5000"}
+CONFIG
+  docker-registry serve /run/registry.yml > /run/registry.log 2>&1 &
+  eventually 60 bash -c 'exec 3<> /dev/tcp/127.0.0.1/5000' || {
+    cp /run/registry.log /run/step.out
+    fail "the registry does not start"
+  }
+}
+
+listed() { ctl images --format '{{.Repository}}:{{.Tag}}'; }
+
+check_all() {
+  local name wanted got
+  wanted=$(cat images/files)
+  listed > /run/listed 2> /run/step.out || fail "images cannot be listed"
+  for name in ${1//,/ }; do
+    cp /run/listed /run/step.out
+    grep -qxF "$name" /run/listed || fail "$name was loaded before the cut and is gone"
+  done
+  for name in ${2//,/ }; do
+    cp /run/listed /run/step.out
+    if grep -qxF "$name" /run/listed; then fail "$name was removed before the cut and is back"; fi
+  done
+  while read -r name; do
+    ctl image verify "$name" > /run/step.out 2>&1 || fail "$name does not verify"
+    got=$(ctl run --rm --network none "$name" sh -c "$look" 2> /run/step.out < /dev/null) || fail "$name does not run (\"$got\")"
+    [ "$got" = "$wanted" ] || fail "$name has $got whole files, not $wanted"
+  done < /run/listed
+  [ -z "$(ctl ps -aq)" ] || {
+    ctl ps -a > /run/step.out
+    fail "containers of before the cut are left"
+  }
+  echo "checked $SECONDS s, $(wc -l < /run/listed) images"
+}
+
+take() {
+  local name=$1
+  echo "taking $name"
+  case $name in
+    localhost:5000/*) ctl pull -q "$name" > /run/step.out 2>&1 || fail "$name cannot be pulled" ;;
+    *) ctl load -q -i "images/${name%:*}.tar" > /run/step.out 2>&1 || fail "$name cannot be loaded" ;;
+  esac
+  echo "taken $name"
+}
+drop() {
+  echo "removing $1"
+  ctl rmi "$1" > /run/step.out 2>&1 || fail "$1 cannot be removed"
+  echo "removed $1"
+}
+
+names=(one:vm two:vm localhost:5000/one:vm localhost:5000/three:vm)
+
+install_gantry
+start_gantry > /run/step.out 2>&1 || fail "the daemon does not start"
+
+case $1 in
+  fill)
+    mkdir -p out/registry
+    start_registry "$PWD/out/registry"
+    for name in one three; do
+      ctl load -q -i "images/$name.tar" > /run/step.out 2>&1 || fail "$name cannot be loaded"
+      ctl tag "$name:vm" "localhost:5000/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be tagged"
+      ctl push -q "localhost:5000/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be pushed"
+      ctl rmi "$name:vm" "localhost:5000/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be removed"
+    done
+    ctl gc > /run/step.out 2>&1 || fail "gc"
+    systemctl stop gantry
+    echo "filled"
+    ;;
+  cycle)
+    start_registry "$PWD/registry"
+    check_all "$2" "$3"
+    while true; do
+      for name in $(shuf -e "${names[@]}"); do
+        # What is there is taken away first, most of the time with its blobs and snapshots.
+        if listed | grep -qxF "$name"; then
+          drop "$name"
+          [ $((RANDOM % 3)) = 0 ] || ctl gc > /run/step.out 2>&1 || fail "gc"
+        fi
+        take "$name"
+      done
+    done
+    ;;
+  last)
+    start_registry "$PWD/registry"
+    check_all "$2" "$3"
+    # Everything that was interrupted goes on, and in the end all of it can be removed.
+    for name in "${names[@]}"; do take "$name"; done
+    check_all "" ""
+    for name in "${names[@]}"; do drop "$name"; done
+    ctl gc > /run/step.out 2>&1 || fail "gc"
+    find /var/lib/gantry/content/blobs -type f > /run/step.out
+    [ ! -s /run/step.out ] || fail "blobs that nothing refers to are left"
+    find /var/lib/gantry/snapshots -mindepth 3 -maxdepth 3 > /run/step.out
+    [ ! -s /run/step.out ] || fail "snapshots that nothing refers to are left"
+    systemctl stop gantry
+    echo "emptied"
+    ;;
+esac

@@ -1,0 +1,284 @@
+#!/usr/bin/env bash
+# The test of `./dev vm test`, on the virtual machine: the lifecycle of containers under systemd and cgroup v2.
+set -uo pipefail
+. ./guest.sh
+
+passed=0 failed=0
+# check NAME COMMAND...: one behaviour.
+check() {
+  local name=$1 start=$SECONDS
+  shift
+  if "$@" > /run/check.out 2>&1; then
+    passed=$((passed + 1))
+    echo "ok      $name ($((SECONDS - start)) s)"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  $name ($((SECONDS - start)) s)"
+    tail -25 /run/check.out | sed 's/^/        /'
+  fi
+}
+
+equal() {
+  [ "$1" = "$2" ] || {
+    printf 'got  "%s"\nwant "%s"\n' "$1" "$2"
+    return 1
+  }
+}
+
+exits_with() {
+  local want=$1 got=0
+  shift
+  "$@" || got=$?
+  equal "$got" "$want"
+}
+
+image=busybox:vm
+state_of() { ctl inspect --format '{{.State.Status}}' "$1"; }
+state_is() { equal "$(state_of "$1")" "$2"; }
+exit_code_is() { equal "$(ctl inspect --format '{{.State.ExitCode}}' "$1")" "$2"; }
+pid_of() { ctl inspect --format '{{.State.Pid}}' "$1"; }
+# The directory of a container's group in the v2 tree.
+cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(pid_of "$1")/cgroup")"; }
+shows() { "${@:2}" | tee /dev/stderr | grep -q -- "$1"; }
+
+cgroup_is_v2() {
+  equal "$(stat -f -c %T /sys/fs/cgroup)" cgroup2fs &&
+    shows 'Cgroup Version: 2' ctl info
+}
+
+make_image() {
+  local applet
+  mkdir -p /run/rootfs/{bin,etc,tmp,proc,sys,dev}
+  cp /bin/busybox /run/rootfs/bin/busybox
+  for applet in $(busybox --list); do
+    [ "$applet" = busybox ] || ln -sf busybox "/run/rootfs/bin/$applet"
+  done
+  echo 'root:x:0:0:root:/:/bin/sh' > /run/rootfs/etc/passwd
+  tar -C /run/rootfs -cf /run/busybox.tar . && ctl import /run/busybox.tar "$image"
+}
+
+prints() { equal "$(ctl run --rm --runtime "$runtime" "$image" echo hello)" hello; }
+reads_stdin() { equal "$(echo through | ctl run -i --rm --runtime "$runtime" "$image" cat)" through; }
+returns_code() { exits_with 42 ctl run --rm --runtime "$runtime" "$image" sh -c 'exit 42'; }
+missing_command() { exits_with 127 ctl run --rm --runtime "$runtime" "$image" /no/such/command; }
+
+has_terminal() {
+  local out
+  out=$(script -qec "ctl run -t --rm --runtime $runtime $image sh -c 'tty; stty size'" /dev/null < /dev/null | tr -d '\r')
+  shows '^/dev/pts/0$' printf '%s\n' "$out"
+}
+
+lives_detached() {
+  ctl run -d --runtime "$runtime" --name "life-$runtime" "$image" \
+    sh -c 'trap "exit 7" TERM; i=0; while true; do echo "line $i"; i=$((i + 1)); sleep 0.5; done' &&
+    state_is "life-$runtime" running &&
+    eventually 60 shows '^line 2$' ctl logs "life-$runtime" &&
+    equal "$(ctl exec "life-$runtime" echo inside)" inside &&
+    exits_with 3 ctl exec "life-$runtime" sh -c 'exit 3' &&
+    shows 'line' ctl top "life-$runtime"
+}
+execs_with_terminal() {
+  shows '/dev/pts/' script -qec "ctl exec -t life-$runtime tty" /dev/null < /dev/null
+}
+stops() {
+  ctl stop -t 60 "life-$runtime" && state_is "life-$runtime" exited && exit_code_is "life-$runtime" 7
+}
+removes() {
+  ctl rm "life-$runtime" && ! ctl inspect "life-$runtime"
+}
+is_killed() {
+  ctl run -d --runtime "$runtime" --name "killed-$runtime" "$image" sleep 1000 &&
+    ctl kill "killed-$runtime" && eventually 60 state_is "killed-$runtime" exited &&
+    exit_code_is "killed-$runtime" 137 && ctl rm "killed-$runtime"
+}
+
+limits_are_set() {
+  ctl run -d --runtime "$runtime" --name "limited-$runtime" -m 64m --cpus 0.5 --pids-limit 20 --cpu-shares 512 \
+    "$image" sleep 1000 || return 1
+  local group
+  group=$(cgroup_of "limited-$runtime")
+  equal "$(cat "$group/memory.max")" 67108864 && equal "$(cat "$group/cpu.max")" "50000 100000" &&
+    equal "$(cat "$group/pids.max")" 20 &&
+    equal "$(ctl exec "limited-$runtime" cat /sys/fs/cgroup/memory.max)" 67108864
+}
+limits_change() {
+  local group
+  group=$(cgroup_of "limited-$runtime")
+  ctl update -m 96m --memory-swap 96m --pids-limit 30 "limited-$runtime" &&
+    equal "$(cat "$group/memory.max")" 100663296 && equal "$(cat "$group/pids.max")" 30
+}
+pids_are_limited() {
+  local group
+  group=$(cgroup_of "limited-$runtime")
+  ctl exec "limited-$runtime" sh -c 'for i in $(seq 60); do sleep 30 & done' || true
+  shows '^max [1-9]' cat "$group/pids.events"
+}
+pauses() {
+  local group
+  group=$(cgroup_of "limited-$runtime")
+  ctl pause "limited-$runtime" && state_is "limited-$runtime" paused &&
+    shows '^frozen 1$' cat "$group/cgroup.events" &&
+    ctl unpause "limited-$runtime" && state_is "limited-$runtime" running &&
+    eventually 10 shows '^frozen 0$' cat "$group/cgroup.events"
+}
+stats_are_read() {
+  local out
+  out=$(ctl stats --no-stream --format '{{.Name}} {{.MemUsage}} {{.PIDs}} {{.CPUPerc}}' "limited-$runtime")
+  echo "$out"
+  # A limit of the container, not of the machine, and something in use.
+  grep -Eq '^limited-[a-z-]+ [1-9][0-9.]*[kKM]iB / (64|96)MiB [1-9]' <<< "$out"
+}
+stops_with_its_children() {
+  local group
+  group=$(cgroup_of "limited-$runtime")
+  ctl rm -f "limited-$runtime" && [ ! -e "$group" ]
+}
+oom_is_told() {
+  exits_with 137 ctl run --runtime "$runtime" --name "oom-$runtime" -m 24m --memory-swap 24m "$image" tail /dev/zero &&
+    equal "$(ctl inspect --format '{{.State.OOMKilled}}' "oom-$runtime")" true && ctl rm "oom-$runtime"
+}
+is_read_only() {
+  exits_with 1 ctl run --rm --runtime "$runtime" --read-only --tmpfs /tmp "$image" sh -c 'echo x > /tmp/x && echo x > /x'
+}
+
+lifecycle() {
+  runtime=$1
+  check "$runtime: prints" prints
+  check "$runtime: reads its stdin" reads_stdin
+  check "$runtime: ends with its code" returns_code
+  check "$runtime: a command that is not there ends with 127" missing_command
+  check "$runtime: a terminal" has_terminal
+  check "$runtime: lives in the background; exec, logs, top" lives_detached
+  check "$runtime: an exec with a terminal" execs_with_terminal
+  check "$runtime: stops when asked" stops
+  check "$runtime: is removed" removes
+  check "$runtime: is killed" is_killed
+  check "$runtime: memory, cpu and pids are limited" limits_are_set
+  check "$runtime: limits change while it runs" limits_change
+  check "$runtime: stats are its own" stats_are_read
+  check "$runtime: forks end at the limit" pids_are_limited
+  check "$runtime: pauses and goes on" pauses
+  check "$runtime: is removed with all its processes" stops_with_its_children
+  check "$runtime: an end for want of memory is told" oom_is_told
+  check "$runtime: read-only" is_read_only
+}
+
+# Containers of the checks that follow; $1 of them.
+start_counters() {
+  local i
+  for i in $(seq "$1"); do
+    ctl run -d --name "counter$i" "$image" \
+      sh -c 'trap "exit 5" TERM; i=0; while true; do echo "n $i"; i=$((i + 1)); sleep 0.3; done' || return 1
+  done
+}
+logs_have_no_gap() {
+  ctl logs "$1" | awk '$2 != n++ { print "line " n " is: " $0; bad = 1 } END { print n " lines"; exit bad || n < 3 }'
+}
+daemon_is_another() { [ "$(systemctl show -P MainPID gantry)" != "$1" ] && ctl version; }
+
+survives_restart() {
+  local pid daemon
+  pid=$(pid_of counter1)
+  daemon=$(systemctl show -P MainPID gantry)
+  "$@" && eventually 60 daemon_is_another "$daemon" || return 1
+  state_is counter1 running && state_is counter2 running && state_is counter3 running &&
+    equal "$(pid_of counter1)" "$pid" && logs_have_no_gap counter1 &&
+    equal "$(ctl exec counter2 echo still)" still
+}
+exit_while_daemon_is_away() {
+  local pid
+  pid=$(pid_of counter3)
+  systemctl stop gantry && kill -TERM "$pid" && eventually 60 test ! -e "/proc/$pid" && systemctl start gantry &&
+    eventually 60 state_is counter3 exited && exit_code_is counter3 5 && logs_have_no_gap counter3
+}
+restart_policy_holds() {
+  ctl run -d --name again --restart always "$image" sh -c 'sleep 0.3; exit 1' &&
+    eventually 90 shows '^[1-9]' ctl inspect --format '{{.RestartCount}}' again && ctl rm -f again
+}
+config_reloads() { systemctl reload gantry && ctl version && systemctl is-active gantry; }
+
+systemd_driver() {
+  mkdir -p /etc/gantry
+  cat > /etc/gantry/config.toml <<CONFIG
+default_runtime = "$1"
+[runtimes.$1]
+systemd_cgroup = true
+CONFIG
+  systemctl restart gantry && ctl run -d --name scoped -m 64m "$image" sleep 1000 || return 1
+  local id group
+  id=$(ctl inspect --format '{{.Id}}' scoped)
+  group=$(cgroup_of scoped)
+  shows "gantry-$id.scope" systemctl list-units --no-legend --full --type=scope &&
+    shows "/system.slice/gantry-$id.scope" echo "$group" &&
+    equal "$(cat "$group/memory.max")" 67108864 &&
+    equal "$(ctl exec scoped echo in)" in &&
+    shows ' / 64MiB' ctl stats --no-stream --format '{{.Name}} {{.MemUsage}}' scoped &&
+    ctl pause scoped && ctl unpause scoped &&
+    systemctl restart gantry && state_is scoped running &&
+    ctl rm -f scoped && eventually 20 test ! -e "$group"
+}
+scopes_are_gone() { equal "$(systemctl list-units --no-legend --full --all 'gantry-*.scope')" ""; }
+
+ctr_works() {
+  ctr -a /run/gantry/gantry.sock -n vm images import --base-name vm /run/saved.tar &&
+    shows busybox ctr -a /run/gantry/gantry.sock -n vm images ls -q || return 1
+  local name
+  name=$(ctr -a /run/gantry/gantry.sock -n vm images ls -q | grep busybox | head -1)
+  equal "$(ctr -a /run/gantry/gantry.sock -n vm run --rm "$name" one echo through-ctr)" through-ctr &&
+    ctr -a /run/gantry/gantry.sock -n vm images rm "$name"
+}
+
+cgroups() { find /sys/fs/cgroup -type d | grep -v '/vmhost.service' | sort; }
+# Groups that systemd made for something else are no business of ours.
+foreign='/(init\.scope|user\.slice|system\.slice/[^/]*\.(service|mount|socket|slice))$'
+nothing_is_left() {
+  local left
+  equal "$(ctl ps -aq)" "" &&
+    equal "$(pgrep -x gantry-shim -a | grep -v zygote | wc -l)" "$(cat /run/shims.before)" &&
+    equal "$(findmnt -rno TARGET | grep -E '^/(run|var/lib)/gantry/' | grep -v '^/run/gantry/tasks$')" "" || return 1
+  left=$(comm -13 /run/cgroups.before <(cgroups) | grep -Ev "$foreign")
+  equal "$left" "" && equal "$(find /run/gantry/tasks /run/gantry/s -mindepth 2)" ""
+}
+stops_with_the_service() {
+  systemctl stop gantry && equal "$(systemctl show -P Result gantry)" success && ! ctl version
+}
+
+install_gantry
+echo "systemd $(systemctl --version | awk 'NR == 1 { print $2 }'), kernel $(uname -r), $(crun --version | head -1), $(runc --version | head -1)"
+check "starts as a service of systemd" start_gantry
+check "this is cgroup v2, and it is told so" cgroup_is_v2
+check "an image comes in" make_image
+# The first container may leave what stays for good: the parents of all groups.
+check "the first container" ctl run --rm "$image" true
+cgroups > /run/cgroups.before
+pgrep -x gantry-shim -a | grep -v zygote | wc -l > /run/shims.before
+
+lifecycle crun
+lifecycle runc
+
+check "counters run" start_counters 3
+check "containers survive systemctl restart" survives_restart systemctl restart gantry
+check "containers survive kill -9 of the daemon, which comes back" survives_restart systemctl kill -s KILL --kill-who=main gantry
+check "an exit while the daemon is away is not lost" exit_while_daemon_is_away
+check "systemctl reload" config_reloads
+check "counters stop" ctl stop -t 60 counter1 counter2
+check "counters are removed" ctl rm counter1 counter2 counter3
+check "a restart policy holds" restart_policy_holds
+check "systemd's cgroup driver with crun" systemd_driver crun
+ctl rm -f scoped > /run/rm.out 2>&1
+check "systemd's cgroup driver with runc" systemd_driver runc
+ctl rm -f scoped > /run/rm.out 2>&1
+check "no scope stays" scopes_are_gone
+rm -f /etc/gantry/config.toml
+check "back to cgroupfs" systemctl restart gantry
+check "saves an image" ctl save -o /run/saved.tar "$image"
+if command -v ctr > /run/ctr.path; then check "ctr imports and runs" ctr_works; fi
+check "nothing is left behind" nothing_is_left
+check "stops with its service" stops_with_the_service
+
+if [ "$failed" != 0 ]; then
+  echo "-- the daemon's log"
+  journalctl --no-pager -b -u gantry | tail -60
+fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]

@@ -1,0 +1,155 @@
+#!/usr/bin/env bash
+# ./dev vm powercut: the power goes while images are taken in. After each boot every listed image must verify and run, what was
+# reported loaded must be there, what was reported removed must not, and what was interrupted must go on.
+#
+#   powercut.sh [--cuts N] [--seed N]
+#
+# 20 cuts unless told otherwise, at random moments of `ctl load`, `ctl pull`, `ctl rmi` and the seconds after them. The disk is
+# kept from boot to boot. The last line is "N passed, N failed". The environment is in common.sh.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+cuts=20 seed=$RANDOM
+while [ $# -gt 0 ]; do
+  case $1 in
+    --cuts) cuts=${2:?number} && shift 2 ;;
+    --seed) seed=${2:?number} && shift 2 ;;
+    *) die "unknown option $1" ;;
+  esac
+done
+RANDOM=$seed
+say "seed $seed"
+
+base=$(base_disk)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+payload=$work/payload
+
+# Writes $payload/images/NAME.tar, what `docker save` writes: a layer that all share, and two with files of its own.
+make_image() {
+  local name=$1 layer ids=() files=()
+  local dir=$work/image-$name
+  mkdir -p "$dir" "$payload/images"
+  local number=0
+  for layer in "$work/shared" "$work/$name-a" "$work/$name-b"; do
+    number=$((number + 1))
+    # Some of the layers are compressed.
+    tar -C "$layer" --sort=name --mtime=@1700000000 --owner=0 --group=0 -cf "$dir/layer$number.tar" .
+    ids+=("\"sha256:$(sha256sum < "$dir/layer$number.tar" | cut -d' ' -f1)\"")
+    if [ "$number" = 2 ]; then gzip -n1 "$dir/layer$number.tar" && mv "$dir/layer$number.tar.gz" "$dir/layer$number.tar"; fi
+    files+=("\"layer$number.tar\"")
+  done
+  local IFS=,
+  printf '{"architecture":"amd64","os":"linux","config":{"Cmd":["sh"],"Env":["PATH=/bin"]},"rootfs":{"type":"layers","diff_ids":[%s]}}' \
+    "${ids[*]}" > "$dir/config.json"
+  printf '[{"Config":"config.json","RepoTags":["%s:vm"],"Layers":[%s]}]' "$name" "${files[*]}" > "$dir/manifest.json"
+  unset IFS
+  tar -C "$dir" -cf "$payload/images/$name.tar" manifest.json config.json layer1.tar layer2.tar layer3.tar
+}
+
+# A layer of files: large ones, small ones, in directories.
+make_files() {
+  local i
+  mkdir -p "$1/data/$2"
+  head -c 2000000 /dev/urandom > "$1/data/$2/large"
+  for i in $(seq 40); do
+    mkdir -p "$1/data/$2/$((i % 5))"
+    head -c $((i * 200)) /dev/urandom > "$1/data/$2/$((i % 5))/small$i"
+  done
+}
+
+make_payload "$payload"
+cp "$here/guest-powercut.sh" "$payload/"
+mkdir -p "$work/shared"/{bin,etc,tmp,proc,sys,dev}
+cp "$(command -v busybox)" "$work/shared/bin/busybox"
+for applet in sh sha256sum grep cat ls; do ln -s busybox "$work/shared/bin/$applet"; done
+echo 'root:x:0:0:root:/:/bin/sh' > "$work/shared/etc/passwd"
+for name in one two three; do
+  make_files "$work/$name-a" a
+  make_files "$work/$name-b" b
+  (cd "$work/$name-a/data" && find a -type f -exec sha256sum {} +) > "$work/sums"
+  (cd "$work/$name-b/data" && find b -type f -exec sha256sum {} +) >> "$work/sums"
+  cp "$work/sums" "$work/$name-b/data/SUMS"
+  make_image "$name"
+done
+wc -l < "$work/sums" > "$payload/images/files"
+
+# boot LOG OPTIONS... -- ARGUMENTS of the guest's script
+boot() {
+  local log=$1
+  shift
+  local options=()
+  while [ "$1" != -- ]; do options+=("$1") && shift; done
+  shift
+  "$vmhost" run "$base" "$payload" --disk "$work/disk.qcow2" --memory 2048 "${options[@]}" -- \
+    bash ./guest-powercut.sh "$@" > "$log" 2>&1
+}
+
+say "filling the registry"
+boot "$work/fill" --timeout 1200 --collect "$work/out" -- fill || {
+  cat "$work/fill" >&2
+  die "the first boot failed"
+}
+registry=$(find "$work/out" -maxdepth 3 -type d -name registry | head -1)
+[ -n "$registry" ] || die "the first boot left no registry"
+mv "$registry" "$payload/registry"
+
+# What the console told: of each name, the last word counts. A name in between may be there or not.
+declare -A last=()
+follow() {
+  local word name
+  while read -r word name _; do
+    case $word in
+      taking | taken | removing | removed) last[$name]=$word ;;
+    esac
+  done < <(tr -d '\r' < "$1")
+}
+those() {
+  local name list=()
+  for name in "${!last[@]}"; do
+    if [ "${last[$name]}" = "$1" ]; then list+=("$name"); fi
+  done
+  local IFS=,
+  printf '%s' "${list[*]}"
+}
+
+passed=0 failed=0 early=0 check_time=20
+cut=0
+while [ "$cut" -lt "$cuts" ]; do
+  after=$((check_time + RANDOM % 20))
+  log=$work/cut-$cut
+  boot "$log" --cut-after "$after" --timeout $((after + 900)) -- \
+    cycle "$(those taken)" "$(those removed)" || true
+  if grep -q '^broken ' "$log" || ! grep -q 'power cut after' "$log"; then
+    failed=$((failed + 1))
+    echo "FAILED  boot after cut $cut"
+    tail -60 "$log" | sed 's/^/        /'
+    break
+  fi
+  if ! grep -q '^checked' "$log"; then
+    # The power went before the look at the last cut was over: that look is due again.
+    early=$((early + 1))
+    check_time=$((check_time + 20))
+    [ "$early" -lt 10 ] || die "the guest does not come to an end of its checks"
+    continue
+  fi
+  follow "$log"
+  check_time=$(($(sed -n 's/^checked \([0-9]*\) .*/\1/p' "$log" | tail -1) + 3))
+  cut=$((cut + 1))
+  passed=$((passed + 1))
+  echo "ok      cut $cut: $after s after boot, $(grep -c '^taken' "$log" || true) taken in; the last words: $(tr -d '\r' < "$log" | grep -E '^(taking|taken|removing|removed|checked)' | tail -1)"
+done
+
+if [ "$failed" = 0 ]; then
+  if boot "$work/last" --timeout 1800 -- last "$(those taken)" "$(those removed)" && grep -q '^emptied' "$work/last"; then
+    passed=$((passed + 1))
+    echo "ok      after the last cut: everything verifies, runs, goes on, and can be removed"
+  else
+    failed=$((failed + 1))
+    echo "FAILED  after the last cut"
+    tail -60 "$work/last" | sed 's/^/        /'
+  fi
+fi
+if [ "$early" != 0 ]; then echo "$early cuts came too early to count"; fi
+echo "$passed passed, $failed failed"
+[ "$failed" = 0 ]
