@@ -121,7 +121,7 @@ rocksdb::Options SmallOptions(rocksdb::Env* env) {
   options.write_buffer_size = 2 << 20;
   options.db_write_buffer_size = 4 << 20;
   options.arena_block_size = 32 << 10;  // else each column family takes more with its first key
-  options.max_write_buffer_number = 2;
+  options.max_write_buffer_number = 4;  // in a burst only; with less, writers stop for each flush
   options.max_total_wal_size = 8 << 20;
   options.max_open_files = 128;
   options.max_background_jobs = 2;
