@@ -19,6 +19,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
+#include "base/crash_point.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -339,6 +340,7 @@ class LocalIngest final : public Ingest {
     if (!renamed && rename_errno == EEXIST) return Drop(digest);
     if (!renamed)
       return ErrnoToStatus(rename_errno, absl::StrCat(What(), ": publish as ", digest.str()));
+    CrashPoint("blob.renamed");
     if (options.sync) {
       UniqueFd parent(openat(store_.blobs_fd_.get(), std::string(digest.algorithm()).c_str(),
                              O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -88,14 +88,22 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
 
 INSTANTIATE_TEST_SUITE_P(
     Points, CrashTest,
-    testing::Values(CrashCase{"bundle.made", CrashCase::During::kRun}, CrashCase{"bundle.recorded", CrashCase::During::kRun},
+    testing::Values(CrashCase{"blob.renamed", CrashCase::During::kLoad}, CrashCase{"blob.renamed:2", CrashCase::During::kLoad},
+                    CrashCase{"layer.committed", CrashCase::During::kLoad}, CrashCase{"image.whole", CrashCase::During::kLoad},
+                    CrashCase{"image.recorded", CrashCase::During::kLoad},
+                    CrashCase{"snapshot.prepared", CrashCase::During::kRun}, CrashCase{"container.recorded", CrashCase::During::kRun},
+                    CrashCase{"task.created", CrashCase::During::kRun}, CrashCase{"exec.added", CrashCase::During::kExec},
+                    CrashCase{"removal.recorded", CrashCase::During::kRemove}, CrashCase{"task.deleted", CrashCase::During::kRemove},
+                    CrashCase{"snapshot.removed", CrashCase::During::kRemove},
+                    CrashCase{"container.forgotten", CrashCase::During::kRemove},
+                    CrashCase{"bundle.made", CrashCase::During::kRun}, CrashCase{"bundle.recorded", CrashCase::During::kRun},
                     CrashCase{"shim.forked", CrashCase::During::kRun}, CrashCase{"shim.listening", CrashCase::During::kRun},
                     CrashCase{"shim.recorded", CrashCase::During::kRun},
                     CrashCase{"bundle.unrecorded", CrashCase::During::kRemove},
                     CrashCase{"bundle.removed", CrashCase::During::kRemove}),
     [](const testing::TestParamInfo<CrashCase>& info) {
       std::string name = info.param.point;
-      std::replace(name.begin(), name.end(), '.', '_');
+      std::replace_if(name.begin(), name.end(), [](char c) { return c == '.' || c == ':'; }, '_');
       return name;
     });
 

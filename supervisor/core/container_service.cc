@@ -18,6 +18,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "base/crash_point.h"
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -264,6 +265,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
   absl::Cleanup remove_snapshot = [&snapshots, &id] {
     if (absl::Status removed = snapshots.Remove(id); !removed.ok()) LOG(ERROR) << "undoing a failed create: " << removed;
   };
+  CrashPoint("snapshot.prepared");
 
   GANTRY_ASSIGN_OR_RETURN(oci::User user, LookUpUser(chain_id, mounts, config.user(),
                                                      {config.group_add().begin(), config.group_add().end()}));
@@ -327,6 +329,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
   std::move(remove_snapshot).Cancel();
   std::move(remove_directory).Cancel();
 
+  CrashPoint("container.recorded");
   containerd::events::ContainerCreate event;
   event.set_id(id);
   event.set_image(stored.image());
@@ -665,6 +668,7 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
     absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
     if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
   }
+    CrashPoint("removal.recorded");
   if (!loaded.record.snapshot_key().empty() && loaded.ours) {
     GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots(loaded.record.snapshotter(), loaded.scope));
     absl::Status removed = snapshots.Remove(loaded.record.snapshot_key());
@@ -673,7 +677,9 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
   absl::Status deleted = stores.containers.Delete(loaded.scope, loaded.id());
   if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
   if (loaded.ours) {
+  CrashPoint("snapshot.removed");
     absl::Status files = RemoveTree(Directory(context.ns, loaded.id()));
+  CrashPoint("container.forgotten");
     if (!files.ok()) LOG(WARNING) << "ns=" << context.ns << " id=" << loaded.id() << " files left until the next start: " << files;
   }
   containerd::events::ContainerDelete event;

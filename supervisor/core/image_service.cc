@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "base/crash_point.h"
 #include "base/status_macros.h"
 #include "proto/containerd/events/image.pb.h"
 #include "supervisor/core/event_bus.h"
@@ -177,7 +178,9 @@ absl::Status ImageService::Name(const CallContext& context, const std::string& n
   // Who loses the name stays reachable by id, as with docker, until pruned.
   absl::StatusOr<record::v1::Image> before = parts_.stores->images.Get(scope, name);
   bool created = false;
+  CrashPoint("image.whole");
   GANTRY_RETURN_IF_ERROR(parts_.stores->images.Put(scope, record, &created).status());
+  CrashPoint("image.recorded");
   if (created) {
     containerd::services::images::v1::ImageCreate event;
     event.set_name(name);

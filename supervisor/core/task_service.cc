@@ -19,6 +19,7 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "base/cancel_token.h"
+#include "base/crash_point.h"
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -601,6 +602,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
 
   GANTRY_ASSIGN_OR_RETURN(shim::v1::CreateResponse created,
                           shim->client().Create(request, runtime::CallOptions{kRuntimeCall, context.cancel}));
+  CrashPoint("task.created");
   {
     absl::MutexLock lock(&task->mu);
     task->ready = true;
@@ -658,6 +660,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
   request.set_start(start);
   absl::StatusOr<shim::v1::ExecResponse> added =
       shim->client().Exec(request, runtime::CallOptions{start ? kRuntimeCall : kShortCall, context.cancel});
+  CrashPoint("exec.added");
   absl::MutexLock lock(&task->mu);
   if (!added.ok()) {
     task->processes.erase(exec_id);
@@ -735,6 +738,7 @@ absl::StatusOr<Exit> TaskService::Delete(const CallContext& context, const std::
     }
     return gone.status();
   }
+  CrashPoint("task.deleted");
   const Exit exit{gone->pid(), gone->exit_status(), FromProto(gone->exited_at()), false};
   core_->Settle(task, exit, "");
   // The record of the task was the bundle; what is left of it are files.

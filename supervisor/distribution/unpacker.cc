@@ -19,6 +19,7 @@
 
 #include "base/byte_stream.h"
 #include "base/cancel_token.h"
+#include "base/crash_point.h"
 #include "base/status_macros.h"
 #include "snapshotter/layer_apply.h"
 #include "supervisor/oci/image_config.h"
@@ -664,6 +665,7 @@ absl::Status Unpacker::Session::CommitLayer(Job& job, const Digest& chain_id, co
 }
 
 absl::Status Unpacker::Session::UnpackBeside(const std::vector<Descriptor>& layers,
+  CrashPoint("layer.committed");
                                              const std::vector<Digest>& diff_ids,
                                              const std::vector<Digest>& chain_ids, size_t first) {
   std::vector<std::shared_ptr<Job>> jobs;
