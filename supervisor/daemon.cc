@@ -304,6 +304,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   fetcher.spool_directory = config.root + "/spool";
   GANTRY_RETURN_IF_ERROR(MakeDirectories(fetcher.spool_directory, 0700));
   p.puller = std::make_unique<distribution::Puller>(p.registry.get(), fetcher);
+  if (absl::Status swept = p.puller->fetcher().SweepSpool(absl::Hours(24 * 7)); !swept.ok()) LOG(WARNING) << swept;
   p.pusher = std::make_unique<distribution::Pusher>(p.registry.get());
   p.resolver = std::make_unique<distribution::Resolver>(p.registry.get());
   p.unpacker = std::make_unique<distribution::Unpacker>(distribution::UnpackerOptions());
@@ -350,6 +351,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   image_parts.gc = p.scheduler.get();
   image_parts.max_parallel_blobs = config.max_concurrent_downloads;
   image_parts.discard_blobs = config.compressed_blobs == "discard";
+  image_parts.sync_blobs = [blobs = p.blobs.get()] { return blobs->Sync(); };
   p.image_service = std::make_unique<core::ImageService>(image_parts);
 
   core::ContainerService::Parts container_parts;
@@ -384,6 +386,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   system_parts.facts.address = config.address;
   system_parts.facts.docker_address = config.docker_address;
   system_parts.facts.default_runtime = config.default_runtime;
+  system_parts.facts.systemd_cgroups = container_parts.systemd_cgroups;
   system_parts.facts.started_at = p.clock.Now();
   const std::string uuid = system_parts.facts.uuid;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
@@ -391,6 +394,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // ---- recovery: tasks first, for records are brought in line with them ----
   p.events.BeginRecovery();
   GANTRY_ASSIGN_OR_RETURN(int alive, p.tasks->Recover());
+  // Exits found on the way are in the records before anything is made of what the records say.
+  p.workers->WaitIdle();
   GANTRY_RETURN_IF_ERROR(p.container_service->Reconcile());
   p.events.EndRecovery();
 

@@ -177,6 +177,7 @@ absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_
                                                        const std::vector<snapshot::Mount>& mounts, const std::string& user,
                                                        const std::vector<std::string>& groups) {
   constexpr size_t kKept = 64;
+  constexpr size_t kKeptBytes = 64 << 10;
   {
     absl::MutexLock lock(&mu_);
     auto it = users_.find(chain_id);
@@ -193,6 +194,8 @@ absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_
     GANTRY_ASSIGN_OR_RETURN(database, oci::LoadUserDatabase(at));
     GANTRY_RETURN_IF_ERROR(mounted.Unmount());
   }
+  // Files of the usual size are kept; an image with a megabyte of users pays for reading them each time.
+  if (database.passwd.size() + database.group.size() > kKeptBytes) return oci::ResolveUser(database, user, groups);
   absl::MutexLock lock(&mu_);
   if (users_.size() >= kKept) users_.erase(users_.begin());
   return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
@@ -262,10 +265,10 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
   GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Prepare(id, chain_id, {}));
+  CrashPoint("snapshot.prepared");
   absl::Cleanup remove_snapshot = [&snapshots, &id] {
     if (absl::Status removed = snapshots.Remove(id); !removed.ok()) LOG(ERROR) << "undoing a failed create: " << removed;
   };
-  CrashPoint("snapshot.prepared");
 
   GANTRY_ASSIGN_OR_RETURN(oci::User user, LookUpUser(chain_id, mounts, config.user(),
                                                      {config.group_add().begin(), config.group_add().end()}));
@@ -326,10 +329,10 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
     }
     if (!name.empty() || !absl::IsAlreadyExists(created.status()) || attempt > 20) return created.status();
   }
+  CrashPoint("container.recorded");
   std::move(remove_snapshot).Cancel();
   std::move(remove_directory).Cancel();
 
-  CrashPoint("container.recorded");
   containerd::events::ContainerCreate event;
   event.set_id(id);
   event.set_image(stored.image());
@@ -665,21 +668,21 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
     loaded.state.set_removing(true);
     loaded.state.set_stopped_by_user(true);
     if (loaded.ours) GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
+    CrashPoint("removal.recorded");
     absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
     if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
   }
-    CrashPoint("removal.recorded");
   if (!loaded.record.snapshot_key().empty() && loaded.ours) {
     GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots(loaded.record.snapshotter(), loaded.scope));
     absl::Status removed = snapshots.Remove(loaded.record.snapshot_key());
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
+  CrashPoint("snapshot.removed");
   absl::Status deleted = stores.containers.Delete(loaded.scope, loaded.id());
+  CrashPoint("container.forgotten");
   if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
   if (loaded.ours) {
-  CrashPoint("snapshot.removed");
     absl::Status files = RemoveTree(Directory(context.ns, loaded.id()));
-  CrashPoint("container.forgotten");
     if (!files.ok()) LOG(WARNING) << "ns=" << context.ns << " id=" << loaded.id() << " files left until the next start: " << files;
   }
   containerd::events::ContainerDelete event;

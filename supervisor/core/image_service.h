@@ -72,6 +72,9 @@ class ImageService {
     gc::Scheduler* gc;
     int max_parallel_blobs = 4;
     bool discard_blobs = false;
+    // Makes every blob committed so far durable. With it, the blobs of one image are synced once, before its name is written;
+    // without, each by itself.
+    std::function<absl::Status()> sync_blobs = nullptr;
   };
   explicit ImageService(const Parts& parts) : parts_(parts) {}
 

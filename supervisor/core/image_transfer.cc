@@ -204,6 +204,7 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context, c
   }
   options.max_parallel_blobs = parts_.max_parallel_blobs;
   options.fetch_unpacked_layers = !parts_.discard_blobs;
+  options.sync_blobs = parts_.sync_blobs == nullptr;
   options.sink = session.get();
   options.progress = TransferProgress(progress, false);
   options.on_image = [&](const distribution::ImagePlan& found) {
@@ -221,6 +222,8 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context, c
   if (plan.has_value()) {
     GANTRY_RETURN_IF_ERROR(session->Finish(plan->config.digest, plan->layers, plan->diff_ids).status());
   }
+
+  if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
 
   v1::PulledImage answer;
   const std::string name = reference.canonical();
@@ -303,9 +306,11 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(const CallContex
 
   distribution::ImportOptions options;
   GANTRY_ASSIGN_OR_RETURN(options.platforms, Matcher(request.platforms(), oci::PlatformMatcher::All()));
+  options.sync_blobs = parts_.sync_blobs == nullptr;
   GANTRY_ASSIGN_OR_RETURN(std::vector<distribution::ImportedImage> imported,
                           distribution::ImportArchive(archive, content, session.get(), options, *token,
                                                       ArchiveProgress(progress, v1::Progress::READING)));
+  if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
   std::vector<v1::LoadedImage> answers;
   std::set<content::Digest> unpacked;
   CallContext leased = context;

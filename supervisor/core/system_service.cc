@@ -127,7 +127,7 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   absl::StatusOr<runtime::CgroupHost> cgroups = parts_.runtimes->cgroup_host();
   if (cgroups.ok()) {
     info.set_cgroup_version(cgroups->layout == runtime::CgroupLayout::kUnified ? "2" : "1");
-    info.set_cgroup_driver(cgroups->systemd && cgroups->layout == runtime::CgroupLayout::kUnified ? "systemd" : "cgroupfs");
+    info.set_cgroup_driver(facts.systemd_cgroups ? "systemd" : "cgroupfs");
     (*info.mutable_snapshotter_status())["Cgroup layout"] = std::string(runtime::CgroupLayoutName(cgroups->layout));
   }
   struct utsname kernel;

@@ -638,7 +638,12 @@ absl::Status Unpacker::Session::CheckJob(Job& job) {
 }
 
 absl::Status Unpacker::Session::Complete(Job& job, const Digest& parent) {
-  if (job.result.deferred.empty() || parent.empty()) return absl::OkStatus();
+  if (job.result.deferred.empty()) return absl::OkStatus();
+  if (parent.empty()) {
+    // A base layer has nothing below it that it could have meant: what it links to must be in it.
+    absl::Status status = snapshot::CompleteLayer(job.result.deferred, job.mounts, {});
+    return status.ok() ? status : LayerError(job.layer, status);
+  }
   const std::string view = ExtractKey(absl::StrCat("view ", parent.str()));
   GANTRY_ASSIGN_OR_RETURN(const std::vector<snapshot::Mount> parent_mounts,
                           target_.snapshotter->View(view, parent.str(), {}));
@@ -660,12 +665,12 @@ absl::Status Unpacker::Session::CommitLayer(Job& job, const Digest& chain_id, co
     return absl::OkStatus();
   }
   if (!committed.ok()) return LayerError(job.layer, committed);
+  CrashPoint("layer.committed");
   job.key.clear();
   return absl::OkStatus();
 }
 
 absl::Status Unpacker::Session::UnpackBeside(const std::vector<Descriptor>& layers,
-  CrashPoint("layer.committed");
                                              const std::vector<Digest>& diff_ids,
                                              const std::vector<Digest>& chain_ids, size_t first) {
   std::vector<std::shared_ptr<Job>> jobs;
