@@ -420,11 +420,13 @@ class ShimService::State::EventsCall final : public std::enable_shared_from_this
   }
 
   void OnWritten(bool ok) {
+    // Outlives the lock.
+    std::shared_ptr<EventsCall> keep;
     {
       absl::MutexLock lock(&mu_);
       writing_ = false;
       if (over_) {
-        self_.reset();
+        keep = std::move(self_);
         return;
       }
       // The client's leaving is on its way to OnDone().
