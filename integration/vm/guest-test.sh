@@ -43,7 +43,7 @@ shows() { "${@:2}" | tee /dev/stderr | grep -q -- "$1"; }
 
 cgroup_is_v2() {
   equal "$(stat -f -c %T /sys/fs/cgroup)" cgroup2fs &&
-    shows 'Cgroup Version: 2' ctl info
+    shows 'Cgroup Version: 2' ctl info && shows 'Cgroup Driver: cgroupfs' ctl info
 }
 
 make_image() {
@@ -204,7 +204,8 @@ default_runtime = "$1"
 [runtimes.$1]
 systemd_cgroup = true
 CONFIG
-  systemctl restart gantry && ctl run -d --name scoped -m 64m "$image" sleep 1000 || return 1
+  systemctl restart gantry && shows 'Cgroup Driver: systemd' ctl info &&
+    ctl run -d --name scoped -m 64m "$image" sleep 1000 || return 1
   local id group
   id=$(ctl inspect --format '{{.Id}}' scoped)
   group=$(cgroup_of scoped)

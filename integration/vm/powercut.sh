@@ -33,9 +33,9 @@ make_image() {
   local number=0
   for layer in "$work/shared" "$work/$name-a" "$work/$name-b"; do
     number=$((number + 1))
-    # Some of the layers are compressed.
     tar -C "$layer" --sort=name --mtime=@1700000000 --owner=0 --group=0 -cf "$dir/layer$number.tar" .
     ids+=("\"sha256:$(sha256sum < "$dir/layer$number.tar" | cut -d' ' -f1)\"")
+    # A compressed one among plain ones.
     if [ "$number" = 2 ]; then gzip -n1 "$dir/layer$number.tar" && mv "$dir/layer$number.tar.gz" "$dir/layer$number.tar"; fi
     files+=("\"layer$number.tar\"")
   done
@@ -76,13 +76,16 @@ wc -l < "$work/sums" > "$payload/images/files"
 
 # boot LOG OPTIONS... -- ARGUMENTS of the guest's script
 boot() {
-  local log=$1
+  local log=$1 status=0
   shift
   local options=()
   while [ "$1" != -- ]; do options+=("$1") && shift; done
   shift
   "$vmhost" run "$base" "$payload" --disk "$work/disk.qcow2" --memory 2048 "${options[@]}" -- \
-    bash ./guest-powercut.sh "$@" > "$log" 2>&1
+    bash ./guest-powercut.sh "$@" > "$log.console" 2>&1 || status=$?
+  # The console is a terminal, and a login prompt may stand before a line of ours.
+  tr -d '\r' < "$log.console" | sed 's/^.* login: //' > "$log"
+  return "$status"
 }
 
 say "filling the registry"
@@ -102,7 +105,7 @@ follow() {
     case $word in
       taking | taken | removing | removed) last[$name]=$word ;;
     esac
-  done < <(tr -d '\r' < "$1")
+  done < "$1"
 }
 those() {
   local name list=()
@@ -137,7 +140,7 @@ while [ "$cut" -lt "$cuts" ]; do
   check_time=$(($(sed -n 's/^checked \([0-9]*\) .*/\1/p' "$log" | tail -1) + 3))
   cut=$((cut + 1))
   passed=$((passed + 1))
-  echo "ok      cut $cut: $after s after boot, $(grep -c '^taken' "$log" || true) taken in; the last words: $(tr -d '\r' < "$log" | grep -E '^(taking|taken|removing|removed|checked)' | tail -1)"
+  echo "ok      cut $cut: $after s after boot, $(grep -c '^taken' "$log" || true) taken in; the last words: $(grep -E '^(taking|taken|removing|removed|checked) ' "$log" | tail -1)"
 done
 
 if [ "$failed" = 0 ]; then
