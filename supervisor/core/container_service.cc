@@ -493,6 +493,13 @@ absl::StatusOr<bool> ContainerService::SettleLocked(const CallContext& context, 
 }
 
 absl::StatusOr<bool> ContainerService::SettleExit(const CallContext& context, const std::string& container) {
+  // Whoever saw the end in a stream may be ahead of the event that tells us of it; the event is on its way.
+  constexpr absl::Duration kEventUnderWay = absl::Seconds(3);
+  absl::StatusOr<std::string> id = ResolveId(context, container);
+  if (absl::IsNotFound(id.status())) return true;
+  if (!id.ok()) return id.status();
+  absl::Status heard = parts_.tasks->Wait(context, *id, "", kEventUnderWay).status();
+  if (absl::IsDeadlineExceeded(heard)) return false;  // it runs again already
   OperationLock lock;
   absl::StatusOr<Loaded> loaded = LoadLocked(context, container, lock);
   if (absl::IsNotFound(loaded.status())) return true;
