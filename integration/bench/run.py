@@ -133,6 +133,7 @@ def timed(argv):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is cleaned up
     if os.geteuid() != 0:
         raise SystemExit("bench: needs root")
     work = tempfile.mkdtemp(prefix="gantry-bench.")
@@ -191,7 +192,7 @@ def main():
             ways["ctr run --rm on containerd"] = lambda: ["ctr", "--address", csock, "run", "--rm", IMAGE, fresh(), "true"]
         if have("podman"):
             podman = ["podman", "--root", work + "/podman", "--runroot", work + "/podman-run", "--cgroup-manager", "cgroupfs"]
-            if subprocess.run(podman + ["load", "-q", "-i", archive], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0:
+            if subprocess.run(podman + ["load", "-q", "-i", archive], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60).returncode == 0:
                 ways["podman run --rm"] = lambda: podman + ["run", "--rm", "--network", "none", IMAGE, "true"]
         for name in list(ways):
             if subprocess.run(ways[name](), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
@@ -218,7 +219,9 @@ def main():
         subprocess.run(["crun", "--root", work + "/crun", "delete", "-f", "execs"], stderr=subprocess.DEVNULL)
         spec["process"]["args"] = ["sleep", "1000"]
         json.dump(spec, open(bundle + "/config.json", "w"))
-        sh("crun", "--root", work + "/crun", "run", "--detach", "--bundle", bundle, "execs", stdin=subprocess.DEVNULL)
+        # The container keeps what it inherits: no pipe of ours, whose end nobody would see.
+        subprocess.run(["crun", "--root", work + "/crun", "run", "--detach", "--bundle", bundle, "execs"], check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         execs = {"crun exec": lambda: ["crun", "--root", work + "/crun", "exec", "execs", "true"],
                  "ctl exec": lambda: ctl + ["exec", "execs", "true"]}
         if peer:

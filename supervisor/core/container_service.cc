@@ -322,7 +322,9 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
   for (int attempt = 0;; ++attempt) {
     fresh.name = name.empty() ? MakeUpName(RandomNumber()) : name;
     if (name.empty() && attempt > 5) absl::StrAppend(&fresh.name, RandomNumber() % 1000);
-    absl::StatusOr<record::v1::Container> created = stores.containers.Create(lease.scope(), fresh);
+    // What removes itself at its end does not outlive a power cut, so neither need its record.
+    absl::StatusOr<record::v1::Container> created = stores.containers.Create(
+        lease.scope(), fresh, config.auto_remove() ? metadata::Durability::kBuffered : metadata::Durability::kSynced);
     if (created.ok()) {
       stored = *std::move(created);
       break;
@@ -685,7 +687,10 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
   CrashPoint("snapshot.removed");
-  absl::Status deleted = stores.containers.Delete(loaded.scope, loaded.id());
+  // A record of that kind which a power cut brings back is removed at the next start.
+  absl::Status deleted = stores.containers.Delete(
+      loaded.scope, loaded.id(),
+      loaded.config.auto_remove() ? metadata::Durability::kBuffered : metadata::Durability::kSynced);
   CrashPoint("container.forgotten");
   if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
   if (loaded.ours) {
