@@ -31,7 +31,8 @@ struct Wanted {
 }  // namespace
 
 void CrashPoint(const char* name) {
-  static Wanted* const wanted = new Wanted;  // NOLINT(cppcoreguidelines-owning-memory): until the process ends
+  static Wanted* const wanted =
+      new Wanted;  // NOLINT(cppcoreguidelines-owning-memory): until the process ends
   if (!wanted->set || wanted->name != name) return;
   if (wanted->passes_left.fetch_sub(1) == 1) kill(getpid(), SIGKILL);
 }

@@ -11,6 +11,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/unique_fd.h"
 #include "ctl/client_wire.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
@@ -47,8 +48,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   sockaddr_un name = {};
   name.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof(name.sun_path)) {
-    return absl::InvalidArgumentError(absl::StrCat("socket path \"", path, "\": ",
-                                                   path.empty() ? "empty" : "too long"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("socket path \"", path, "\": ", path.empty() ? "empty" : "too long"));
   }
   memcpy(name.sun_path, path.data(), path.size());
 
@@ -62,12 +63,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
           absl::StrCat("cannot connect to gantryd at ", path, ": permission denied. ",
                        "Run as root, or join the group that owns the socket"));
     }
-    return absl::UnavailableError(
-        absl::StrCat("cannot connect to gantryd at ", path, ": ",
-                     error == ENOENT         ? "no such socket"
-                     : error == ECONNREFUSED ? "nobody listens"
-                                             : strerror(error),
-                     ". ", WhatToDo(path)));
+    return absl::UnavailableError(absl::StrCat("cannot connect to gantryd at ", path, ": ",
+                                               error == ENOENT         ? "no such socket"
+                                               : error == ECONNREFUSED ? "nobody listens"
+                                                                       : strerror(error),
+                                               ". ", WhatToDo(path)));
   }
   ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
 
@@ -96,7 +96,8 @@ absl::Status Wire::ToStatus(const Client& client, const grpc::Status& status) {
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   const auto says = [&](absl::string_view part) { return absl::StrContains(message, part); };
   if (code == absl::StatusCode::kUnavailable &&
-      (says("Socket closed") || says("Connection reset") || says("closed") || says("Broken pipe"))) {
+      (says("Socket closed") || says("Connection reset") || says("closed") ||
+       says("Broken pipe"))) {
     return absl::UnavailableError(
         absl::StrCat("lost the connection to gantryd at ", client.address(),
                      ". Containers go on running; ask again once it is back"));
@@ -114,19 +115,16 @@ GANTRY_CTL_UNARY(v1::Containers, Create, v1::CreateContainerRequest, v1::CreateC
 GANTRY_CTL_UNARY(v1::Containers, Start, v1::StartContainerRequest, v1::StartContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Stop, v1::StopContainerRequest, v1::StopContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Kill, v1::KillContainerRequest, v1::KillContainerResponse)
-GANTRY_CTL_UNARY(v1::Containers, Restart, v1::RestartContainerRequest,
-                 v1::RestartContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Restart, v1::RestartContainerRequest, v1::RestartContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Pause, v1::PauseContainerRequest, v1::PauseContainerResponse)
-GANTRY_CTL_UNARY(v1::Containers, Unpause, v1::UnpauseContainerRequest,
-                 v1::UnpauseContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Unpause, v1::UnpauseContainerRequest, v1::UnpauseContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Wait, v1::WaitContainerRequest, v1::WaitContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Remove, v1::RemoveContainerRequest, v1::RemoveContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Rename, v1::RenameContainerRequest, v1::RenameContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Update, v1::UpdateContainerRequest, v1::UpdateContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Prune, v1::PruneContainersRequest, v1::PruneContainersResponse)
 GANTRY_CTL_UNARY(v1::Containers, List, v1::ListContainersRequest, v1::ListContainersResponse)
-GANTRY_CTL_UNARY(v1::Containers, Inspect, v1::InspectContainerRequest,
-                 v1::InspectContainerResponse)
+GANTRY_CTL_UNARY(v1::Containers, Inspect, v1::InspectContainerRequest, v1::InspectContainerResponse)
 GANTRY_CTL_UNARY(v1::Containers, Top, v1::TopRequest, v1::TopResponse)
 GANTRY_CTL_UNARY(v1::Containers, Diff, v1::DiffRequest, v1::DiffResponse)
 GANTRY_CTL_UNARY(v1::Containers, Resize, v1::ResizeRequest, v1::ResizeResponse)

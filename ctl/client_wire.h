@@ -121,38 +121,37 @@ class GrpcWriteStream final : public WriteStream<Request> {
 }  // namespace gantry::ctl
 
 // Defines and instantiates one call of `service` (a generated service class).
-#define GANTRY_CTL_UNARY(service, method, request, response)                                  \
-  template <>                                                                                 \
-  absl::Status Client::Call(const request& in, response* out, absl::Duration timeout) {       \
-    grpc::ClientContext context;                                                              \
-    Wire::Prepare(*this, timeout, &context);                                                  \
-    service::Stub stub(Wire::Channel(*this));                                                 \
-    return Wire::ToStatus(*this, stub.method(&context, in, out));                             \
+#define GANTRY_CTL_UNARY(service, method, request, response)                            \
+  template <>                                                                           \
+  absl::Status Client::Call(const request& in, response* out, absl::Duration timeout) { \
+    grpc::ClientContext context;                                                        \
+    Wire::Prepare(*this, timeout, &context);                                            \
+    service::Stub stub(Wire::Channel(*this));                                           \
+    return Wire::ToStatus(*this, stub.method(&context, in, out));                       \
   }
-#define GANTRY_CTL_READ(service, method, request, response)                                   \
-  template <>                                                                                 \
-  std::unique_ptr<ReadStream<response>> Client::Open<request, response>(const request& in) {  \
-    auto stream = std::make_unique<GrpcReadStream<response, grpc::ClientReader<response>>>(   \
-        *this);                                                                               \
-    service::Stub stub(Wire::Channel(*this));                                                 \
-    stream->stream = stub.method(stream->context(), in);                                      \
-    return stream;                                                                            \
+#define GANTRY_CTL_READ(service, method, request, response)                                        \
+  template <>                                                                                      \
+  std::unique_ptr<ReadStream<response>> Client::Open<request, response>(const request& in) {       \
+    auto stream = std::make_unique<GrpcReadStream<response, grpc::ClientReader<response>>>(*this); \
+    service::Stub stub(Wire::Channel(*this));                                                      \
+    stream->stream = stub.method(stream->context(), in);                                           \
+    return stream;                                                                                 \
   }
-#define GANTRY_CTL_DUPLEX(service, method, request, response)                                 \
-  template <>                                                                                 \
-  std::unique_ptr<DuplexStream<request, response>> Client::OpenDuplex() {                     \
-    auto stream = std::make_unique<GrpcDuplexStream<request, response>>(*this);               \
-    service::Stub stub(Wire::Channel(*this));                                                 \
-    stream->stream = stub.method(stream->context());                                          \
-    return stream;                                                                            \
+#define GANTRY_CTL_DUPLEX(service, method, request, response)                   \
+  template <>                                                                   \
+  std::unique_ptr<DuplexStream<request, response>> Client::OpenDuplex() {       \
+    auto stream = std::make_unique<GrpcDuplexStream<request, response>>(*this); \
+    service::Stub stub(Wire::Channel(*this));                                   \
+    stream->stream = stub.method(stream->context());                            \
+    return stream;                                                              \
   }
-#define GANTRY_CTL_WRITE(service, method, request, response)                                  \
-  template <>                                                                                 \
-  std::unique_ptr<WriteStream<request>> Client::OpenWriter<request, response>(response* out) { \
-    auto stream = std::make_unique<GrpcWriteStream<request>>(*this);                          \
-    service::Stub stub(Wire::Channel(*this));                                                 \
-    stream->stream = stub.method(stream->context(), out);                                     \
-    return stream;                                                                            \
+#define GANTRY_CTL_WRITE(service, method, request, response)                                    \
+  template <>                                                                                   \
+  std::unique_ptr<WriteStream<request>> Client::OpenWriter<request, response>(response * out) { \
+    auto stream = std::make_unique<GrpcWriteStream<request>>(*this);                            \
+    service::Stub stub(Wire::Channel(*this));                                                   \
+    stream->stream = stub.method(stream->context(), out);                                       \
+    return stream;                                                                              \
   }
 
 #endif  // GANTRY_CTL_CLIENT_WIRE_H_

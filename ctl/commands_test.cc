@@ -157,7 +157,8 @@ TEST_F(CommandsTest, PsShowsDockersColumns) {
   port->set_private_port(80);
   port->set_public_port(8080);
   port->set_protocol("tcp");
-  const Result result = Ctl({"ps", "-a", "--format", "{{.ID}}|{{.Image}}|{{.Command}}|{{.Ports}}|{{.Names}}|{{.State}}"});
+  const Result result = Ctl(
+      {"ps", "-a", "--format", "{{.ID}}|{{.Image}}|{{.Command}}|{{.Ports}}|{{.Names}}|{{.State}}"});
   EXPECT_EQ(result.out,
             "0123456789ab|nginx|\"nginx -g daemon off;\"|0.0.0.0:8080->80/tcp|web|exited\n");
   EXPECT_EQ(Ctl({"ps", "-q", "--no-trunc"}).out, "0123456789abcdef0123\n");

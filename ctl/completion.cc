@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+
 #include "ctl/verb.h"
 #include "proto/gantry/v1/containers.pb.h"
 #include "proto/gantry/v1/images.pb.h"
@@ -111,11 +112,10 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
       continue;
     }
     if (!verb->verbs.empty()) {
-      const auto found = std::find_if(
-          verb->verbs.begin(), verb->verbs.end(), [&](const Verb& v) {
-            return v.name == word ||
-                   std::find(v.aliases.begin(), v.aliases.end(), word) != v.aliases.end();
-          });
+      const auto found = std::find_if(verb->verbs.begin(), verb->verbs.end(), [&](const Verb& v) {
+        return v.name == word ||
+               std::find(v.aliases.begin(), v.aliases.end(), word) != v.aliases.end();
+      });
       if (found == verb->verbs.end()) return {};
       verb = &*found;
       if (verb->make) {

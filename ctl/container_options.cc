@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
 #include "base/status_macros.h"
 #include "ctl/options.h"
 #include "ctl/units.h"
@@ -35,8 +36,8 @@ absl::Status SetDuration(absl::string_view option, const std::string& text,
   if (!duration.ok()) return Named(option, duration.status());
   google::protobuf::Duration* out = (check->*field)();
   out->set_seconds(absl::ToInt64Seconds(*duration));
-  out->set_nanos(static_cast<int32_t>(
-      absl::ToInt64Nanoseconds(*duration - absl::Seconds(out->seconds()))));
+  out->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(*duration - absl::Seconds(out->seconds()))));
   return absl::OkStatus();
 }
 
@@ -94,7 +95,8 @@ absl::Status ResourceOptions::Fill(v1::Resources* out) const {
     auto cpus = ParseNanoCpus(cpus_);
     if (!cpus.ok()) return Named("cpus", cpus.status());
     if (cpu_period_ != 0 || cpu_quota_ != 0) {
-      return absl::InvalidArgumentError("--cpus says it all: leave --cpu-period and --cpu-quota out");
+      return absl::InvalidArgumentError(
+          "--cpus says it all: leave --cpu-period and --cpu-quota out");
     }
     out->set_nano_cpus(*cpus);
   }
@@ -116,8 +118,10 @@ absl::Status ResourceOptions::Fill(v1::Resources* out) const {
 
 void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.String(&name, "name", 0, "string", "Name of the container");
-  flags.String(&cidfile, "cidfile", 0, "file", "Write the container's id there").completes = "files";
-  flags.String(&pull, "pull", 0, "when", "Pull the image: always, missing, never (default missing)");
+  flags.String(&cidfile, "cidfile", 0, "file", "Write the container's id there").completes =
+      "files";
+  flags.String(&pull, "pull", 0, "when",
+               "Pull the image: always, missing, never (default missing)");
   flags.String(&platform, "platform", 0, "os/arch", "Platform, where the image has several");
   flags.Bool(&quiet, "quiet", 'q', "No progress of the pull");
   flags.Bool(&interactive, "interactive", 'i', "Keep stdin open");
@@ -170,7 +174,8 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.String(&uts_, "uts", 0, "mode", "UTS namespace: host");
   flags.String(&cgroupns_, "cgroupns", 0, "mode", "cgroup namespace: host, private");
   flags.String(&cgroup_parent_, "cgroup-parent", 0, "path", "cgroup above the container's");
-  flags.OptionalInt(&oom_score_adj_, "oom-score-adj", 0, "Preference of the OOM killer (-1000 to 1000)");
+  flags.OptionalInt(&oom_score_adj_, "oom-score-adj", 0,
+                    "Preference of the OOM killer (-1000 to 1000)");
   flags.Bool(&oom_kill_disable_, "oom-kill-disable", 0, "No OOM killer for it");
   flags.Strings(&devices_, "device", 0, "host[:ctr[:rwm]]", "Device");
   flags.Strings(&device_rules_, "device-cgroup-rule", 0, "rule", "Rule for the device cgroup");

@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "ctl/flags.h"
 
 namespace gantry::v1 {
@@ -28,8 +29,8 @@ class ResourceOptions {
   std::string memory_, memory_reservation_, memory_swap_, kernel_memory_, cpus_, cpuset_cpus_,
       cpuset_mems_;
   std::optional<int64_t> memory_swappiness_, pids_limit_;
-  int64_t cpu_shares_ = 0, cpu_period_ = 0, cpu_quota_ = 0, cpu_rt_period_ = 0,
-          cpu_rt_runtime_ = 0, blkio_weight_ = 0;
+  int64_t cpu_shares_ = 0, cpu_period_ = 0, cpu_quota_ = 0, cpu_rt_period_ = 0, cpu_rt_runtime_ = 0,
+          blkio_weight_ = 0;
 };
 
 class ContainerOptions {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
 
@@ -67,7 +68,8 @@ struct FakeDaemon::Server {
                          v1::InspectContainerResponse* response) override {
       const auto it = daemon_.details.find(request->container());
       if (it == daemon_.details.end()) {
-        return ToGrpc(absl::NotFoundError(absl::StrCat("no such container: ", request->container())));
+        return ToGrpc(
+            absl::NotFoundError(absl::StrCat("no such container: ", request->container())));
       }
       *response->mutable_container() = it->second;
       return grpc::Status::OK;
@@ -80,7 +82,8 @@ struct FakeDaemon::Server {
                                               ? absl::StrCat(" ", request->timeout_seconds())
                                               : ""));
       if (daemon_.details.count(request->container()) == 0) {
-        return ToGrpc(absl::NotFoundError(absl::StrCat("no such container: ", request->container())));
+        return ToGrpc(
+            absl::NotFoundError(absl::StrCat("no such container: ", request->container())));
       }
       return grpc::Status::OK;
     }
@@ -159,8 +162,9 @@ struct FakeDaemon::Server {
       server_.pulled = true;
       return grpc::Status::OK;
     }
-    grpc::Status Load(grpc::ServerContext* context,
-                      grpc::ServerReaderWriter<v1::LoadResponse, v1::LoadRequest>* stream) override {
+    grpc::Status Load(
+        grpc::ServerContext* context,
+        grpc::ServerReaderWriter<v1::LoadResponse, v1::LoadRequest>* stream) override {
       v1::LoadRequest request;
       size_t bytes = 0;
       while (stream->Read(&request)) bytes += request.data().size();
@@ -176,7 +180,8 @@ struct FakeDaemon::Server {
     Server& server_;
   };
 
-  Server(FakeDaemon& daemon, const std::string& path) : containers(daemon, *this), images(daemon, *this) {
+  Server(FakeDaemon& daemon, const std::string& path)
+      : containers(daemon, *this), images(daemon, *this) {
     // Kept for good: gRPC going down with its last user may wait ten seconds for a poller of its own.
     grpc_init();
     grpc::ServerBuilder builder;
@@ -191,7 +196,9 @@ struct FakeDaemon::Server {
     absl::MutexLock lock(&mu);
     calls.push_back(std::move(call));
     const auto it = context.client_metadata().find("containerd-namespace");
-    name_space = it == context.client_metadata().end() ? "" : std::string(it->second.data(), it->second.size());
+    name_space = it == context.client_metadata().end()
+                     ? ""
+                     : std::string(it->second.data(), it->second.size());
   }
 
   absl::Mutex mu;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+
 #include "proto/gantry/v1/containers.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 
@@ -19,11 +20,11 @@ class FakeDaemon {
  public:
   // One process as the fake plays it.
   struct Play {
-    absl::Status create;             // the answer before anything is created
-    absl::Status start;              // after `created`
-    std::string out;                 // printed at once
+    absl::Status create;  // the answer before anything is created
+    absl::Status start;   // after `created`
+    std::string out;      // printed at once
     std::string err;
-    bool echo = false;               // stdin comes back on stdout, until its end
+    bool echo = false;  // stdin comes back on stdout, until its end
     uint32_t exit_code = 0;
   };
 

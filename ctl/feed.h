@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "absl/status/status.h"
+
 #include "base/unique_fd.h"
 
 namespace gantry::ctl {
@@ -15,7 +16,8 @@ class Feed {
  public:
   // `take` gets each piece (it may keep the string) and says whether it wants more; `end` is called once after the last one with how
   // the reading ended, unless Stop() came first. `fd` is borrowed.
-  Feed(int fd, std::function<bool(std::string&&)> take, std::function<void(const absl::Status&)> end);
+  Feed(int fd, std::function<bool(std::string&&)> take,
+       std::function<void(const absl::Status&)> end);
   ~Feed() { Stop(); }
 
   // Does not wait for a descriptor that says nothing; waits for a `take` that is running.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+
 #include "ctl/flags.h"
 #include "ctl/options.h"
 #include "proto/gantry/v1/types.pb.h"

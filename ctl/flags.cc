@@ -7,6 +7,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
 #include "base/status_macros.h"
 
 namespace gantry::ctl {
@@ -95,8 +96,7 @@ FlagSet::Flag& FlagSet::String(std::string* value, absl::string_view name, char 
 }
 
 FlagSet::Flag& FlagSet::Strings(std::vector<std::string>* value, absl::string_view name,
-                                char letter, absl::string_view value_name,
-                                absl::string_view help) {
+                                char letter, absl::string_view value_name, absl::string_view help) {
   return Custom(name, letter, value_name, help, [value](absl::string_view text) {
     value->push_back(std::string(text));
     return absl::OkStatus();

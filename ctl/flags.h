@@ -21,13 +21,14 @@ class FlagSet {
  public:
   struct Flag {
     std::string name;
-    char letter = 0;         // 0: none
+    char letter = 0;              // 0: none
     std::string value_name = {};  // "": takes no value
     std::string help = {};
     bool hidden = false;
     // Receives the text after = or the next argument; for one without a value "true" or what follows =.
     std::function<absl::Status(absl::string_view)> set = {};
-    std::string completes = {};  // containers, running, images, files or "": what a value is, for completion
+    std::string completes =
+        {};  // containers, running, images, files or "": what a value is, for completion
     bool seen = false;
   };
 

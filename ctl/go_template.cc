@@ -12,6 +12,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+
 #include "base/status_macros.h"
 
 namespace gantry::ctl {
@@ -40,7 +41,7 @@ struct Pipeline;
 struct Operand {
   enum class Kind { kDot, kVariable, kLiteral, kPipeline, kFunction };
   Kind kind = Kind::kDot;
-  std::string name;                 // variable or function
+  std::string name;  // variable or function
   Value literal;
   std::unique_ptr<Pipeline> inner;  // parenthesised
   std::vector<std::string> fields;  // .A.B after it
@@ -140,9 +141,9 @@ absl::StatusOr<std::vector<Token>> Tokenize(absl::string_view action) {
 
 bool IsFunction(absl::string_view name) {
   static constexpr absl::string_view kNames[] = {
-      "and",  "or",    "not",   "eq",    "ne",    "lt",    "le",  "gt",      "ge",
-      "len",  "index", "slice", "print", "printf", "println", "json", "join", "lower",
-      "upper", "title", "split", "pad",   "truncate", "html", "js"};
+      "and",   "or",    "not",   "eq",    "ne",       "lt",      "le",   "gt",   "ge",
+      "len",   "index", "slice", "print", "printf",   "println", "json", "join", "lower",
+      "upper", "title", "split", "pad",   "truncate", "html",    "js"};
   for (absl::string_view n : kNames) {
     if (n == name) return true;
   }
@@ -452,9 +453,7 @@ bool Equal(const Value& a, const Value& b) {
 
 class Evaluator {
  public:
-  Evaluator(const Value& root, bool strict) : strict_(strict) {
-    variables_.push_back({"", root});
-  }
+  Evaluator(const Value& root, bool strict) : strict_(strict) { variables_.push_back({"", root}); }
 
   absl::Status Run(const Nodes& nodes, const Value& dot) {
     const size_t scope = variables_.size();
@@ -663,9 +662,8 @@ class Evaluator {
       const Value& key = args[i];
       if (value.is_list() && key.is_integer()) {
         if (key.integer() < 0 || key.integer() >= static_cast<int64_t>(value.list().size())) {
-          return absl::InvalidArgumentError(
-              absl::StrCat("index ", key.integer(), " is out of range, there are ",
-                           value.list().size()));
+          return absl::InvalidArgumentError(absl::StrCat(
+              "index ", key.integer(), " is out of range, there are ", value.list().size()));
         }
         Value item = value.list()[static_cast<size_t>(key.integer())];
         value = std::move(item);
@@ -734,10 +732,9 @@ class Evaluator {
             (void)absl::SimpleAtoi(plain_flags.substr(dot + 1), &precision);
             plain_flags.resize(dot);
           }
-          AppendPadded(verb == 'f' ? absl::StrFormat("%.*f", precision, arg.number())
-                       : verb == 'e'
-                           ? absl::StrFormat("%.*e", precision, arg.number())
-                           : arg.Text(),
+          AppendPadded(verb == 'f'   ? absl::StrFormat("%.*f", precision, arg.number())
+                       : verb == 'e' ? absl::StrFormat("%.*e", precision, arg.number())
+                                     : arg.Text(),
                        plain_flags, &out);
           break;
         }
@@ -763,10 +760,9 @@ class Evaluator {
     const size_t dot = flags.find('.');
     size_t width = 0;
     size_t limit = 0;
-    if (absl::SimpleAtoi(flags.substr(left ? 1 : 0, dot == std::string::npos
-                                                        ? dot
-                                                        : dot - (left ? 1 : 0)),
-                         &width)) {
+    if (absl::SimpleAtoi(
+            flags.substr(left ? 1 : 0, dot == std::string::npos ? dot : dot - (left ? 1 : 0)),
+            &width)) {
       width = std::min<size_t>(width, 1000);
     }
     if (dot != std::string::npos && absl::SimpleAtoi(flags.substr(dot + 1), &limit) &&
@@ -841,16 +837,16 @@ class Evaluator {
         return absl::InvalidArgumentError("slice is out of range");
       }
       if (args[0].is_string()) {
-        return Value(args[0].string().substr(static_cast<size_t>(from),
-                                             static_cast<size_t>(to - from)));
+        return Value(
+            args[0].string().substr(static_cast<size_t>(from), static_cast<size_t>(to - from)));
       }
       return Value(Value::List(args[0].list().begin() + from, args[0].list().begin() + to));
     }
     if (name == "print" || name == "println") {
       std::string out;
       for (size_t i = 0; i < args.size(); ++i) {
-        const bool space = i > 0 && (name == "println" ||
-                                     (!args[i].is_string() && !args[i - 1].is_string()));
+        const bool space =
+            i > 0 && (name == "println" || (!args[i].is_string() && !args[i - 1].is_string()));
         absl::StrAppend(&out, space ? " " : "", args[i].Text());
       }
       if (name == "println") out.push_back('\n');

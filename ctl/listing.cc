@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
+
 #include "base/status_macros.h"
 #include "ctl/go_template.h"
 #include "ctl/table.h"

@@ -57,8 +57,10 @@ TEST(GoTemplateTest, RangeOverListsAndMaps) {
 
 TEST(GoTemplateTest, IfElse) {
   EXPECT_EQ(Expand("{{if .State.Running}}up{{else}}down{{end}}"), "up");
-  EXPECT_EQ(Expand("{{if eq .State.ExitCode 0}}zero{{else if gt .State.ExitCode 2}}many{{else}}few{{end}}"),
-            "many");
+  EXPECT_EQ(
+      Expand(
+          "{{if eq .State.ExitCode 0}}zero{{else if gt .State.ExitCode 2}}many{{else}}few{{end}}"),
+      "many");
   EXPECT_EQ(Expand("{{if and .State.Running (not .Nothing)}}yes{{end}}"), "yes");
 }
 
@@ -76,7 +78,8 @@ TEST(GoTemplateTest, Functions) {
   EXPECT_EQ(Expand("{{join .Env \",\"}}"), "A=1,B=2");
   EXPECT_EQ(Expand("{{upper .Name}} {{len .Env}} {{slice .Name 1}}"), "/WEB 2 web");
   EXPECT_EQ(Expand("{{println .Name}}"), "/web\n");
-  EXPECT_EQ(Expand("{{printf \"%-6s|%05d|%q\" .Name .State.ExitCode .Name}}"), "/web  |00003|\"/web\"");
+  EXPECT_EQ(Expand("{{printf \"%-6s|%05d|%q\" .Name .State.ExitCode .Name}}"),
+            "/web  |00003|\"/web\"");
   EXPECT_EQ(Expand("{{truncate .Name 2}}{{pad \"x\" 1 2}}|"), "/w x  |");
   EXPECT_EQ(Expand("{{range split .Name \"e\"}}[{{.}}]{{end}}"), "[/w][b]");
 }
@@ -93,8 +96,9 @@ TEST(GoTemplateTest, MissingFieldNamesWhatThereIs) {
 }
 
 TEST(GoTemplateTest, RefusesWhatDoesNotParse) {
-  for (const char* text : {"{{", "{{.A", "{{if .A}}", "{{end}}", "{{nosuch .A}}", "{{range}}{{end}}",
-                           "{{\"a}}", "{{.A | }}", "{{(.A}}", "{{if .A}}{{else}}{{else}}{{end}}"}) {
+  for (const char* text :
+       {"{{", "{{.A", "{{if .A}}", "{{end}}", "{{nosuch .A}}", "{{range}}{{end}}", "{{\"a}}",
+        "{{.A | }}", "{{(.A}}", "{{if .A}}{{else}}{{else}}{{end}}"}) {
     EXPECT_FALSE(GoTemplate::Parse(text).ok()) << text;
   }
 }
@@ -104,8 +108,7 @@ TEST(GoTemplateTest, DeepNestingIsRefusedNotFollowed) {
 }
 
 TEST(TableTest, ColumnsAreAtLeastTenWideAndThreeApart) {
-  EXPECT_EQ(AlignColumns("ID\tNAME\n0123456789ab\tx\n"),
-            "ID             NAME\n0123456789ab   x\n");
+  EXPECT_EQ(AlignColumns("ID\tNAME\n0123456789ab\tx\n"), "ID             NAME\n0123456789ab   x\n");
   EXPECT_EQ(AlignColumns("A\tB\tC\n1\t2\t3\n"), "A         B         C\n1         2         3\n");
 }
 

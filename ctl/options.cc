@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "ctl/units.h"
@@ -75,9 +76,8 @@ absl::StatusOr<PortRange> ParsePortRange(absl::string_view text) {
     return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is no port"));
   }
   range.last = range.first;
-  if (absl::StrContains(text, "-") &&
-      (!absl::SimpleAtoi(ends.second, &range.last) || range.last < range.first ||
-       range.last > 65535)) {
+  if (absl::StrContains(text, "-") && (!absl::SimpleAtoi(ends.second, &range.last) ||
+                                       range.last < range.first || range.last > 65535)) {
     return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is no range of ports"));
   }
   return range;
@@ -159,8 +159,7 @@ absl::StatusOr<v1::Mount> ParseMount(absl::string_view text, const std::string& 
   v1::Mount mount;
   mount.set_type(v1::Mount::VOLUME);
   for (const std::string& field : SplitCsv(text)) {
-    const std::pair<std::string, std::string> pair =
-        absl::StrSplit(field, absl::MaxSplits('=', 1));
+    const std::pair<std::string, std::string> pair = absl::StrSplit(field, absl::MaxSplits('=', 1));
     const std::string key = absl::AsciiStrToLower(pair.first);
     const std::string& value = pair.second;
     if (key == "type") {
@@ -203,8 +202,7 @@ absl::StatusOr<v1::Mount> ParseMount(absl::string_view text, const std::string& 
       } else if (value == "readonly") {
         mount.set_read_only_force_recursive(true);
       } else if (value != "enabled") {
-        return Bad("mount", text,
-                   "bind-recursive is one of enabled, disabled, writable, readonly");
+        return Bad("mount", text, "bind-recursive is one of enabled, disabled, writable, readonly");
       }
     } else if (key == "bind-create-src") {
       auto on = ParseMountBool(value);
@@ -229,7 +227,8 @@ absl::StatusOr<v1::Mount> ParseMount(absl::string_view text, const std::string& 
     } else if (key == "tmpfs-mode") {
       uint32_t mode = 0;
       for (const char c : value) {
-        if (c < '0' || c > '7' || value.size() > 5) return Bad("mount", text, "tmpfs-mode is octal");
+        if (c < '0' || c > '7' || value.size() > 5)
+          return Bad("mount", text, "tmpfs-mode is octal");
         mode = mode * 8 + static_cast<uint32_t>(c - '0');
       }
       mount.set_tmpfs_mode(mode);
@@ -296,7 +295,8 @@ absl::StatusOr<std::vector<v1::PortBinding>> ParsePublish(absl::string_view text
     } else {
       host = rest;
     }
-    if (host_ip.size() >= 2 && host_ip.front() == '[') host_ip = host_ip.substr(1, host_ip.size() - 2);
+    if (host_ip.size() >= 2 && host_ip.front() == '[')
+      host_ip = host_ip.substr(1, host_ip.size() - 2);
   }
   auto inside = ParsePortRange(container);
   if (!inside.ok()) return Bad("port", text, inside.status().message());
@@ -407,8 +407,8 @@ absl::StatusOr<v1::DeviceRate> ParseDeviceRate(absl::string_view text, bool byte
 
 absl::StatusOr<v1::Ulimit> ParseUlimit(absl::string_view text) {
   static constexpr absl::string_view kNames[] = {
-      "core", "cpu",   "data",       "fsize",  "locks",  "memlock", "msgqueue", "nice",
-      "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack", "as"};
+      "core",   "cpu",   "data", "fsize",  "locks",  "memlock",    "msgqueue", "nice",
+      "nofile", "nproc", "rss",  "rtprio", "rttime", "sigpending", "stack",    "as"};
   const auto [name, limits] = SplitAssignment(text);
   if (std::find(std::begin(kNames), std::end(kNames), name) == std::end(kNames)) {
     return Bad("ulimit", text,

@@ -37,7 +37,8 @@ TEST(VolumeTest, NamesAreVolumes) {
 }
 
 TEST(VolumeTest, RefusesWhatMakesNoSense) {
-  for (const char* text : {"", ":/x", "/a:", "/a:b", "/a:/b:ro:x", "/a:/b:sideways", "/a:/", "/a:/../"}) {
+  for (const char* text :
+       {"", ":/x", "/a:", "/a:b", "/a:/b:ro:x", "/a:/b:sideways", "/a:/", "/a:/../"}) {
     EXPECT_FALSE(ParseVolume(text, "/").ok()) << text;
   }
 }
@@ -62,7 +63,8 @@ TEST(MountTest, TmpfsOptions) {
 TEST(MountTest, UnknownKeyAndTypeAreNamed) {
   EXPECT_NE(ParseMount("type=bind,src=/a,dst=/b,colour=red", "/").status().message().find("colour"),
             absl::string_view::npos);
-  EXPECT_NE(ParseMount("type=nfs,dst=/b", "/").status().message().find("nfs"), absl::string_view::npos);
+  EXPECT_NE(ParseMount("type=nfs,dst=/b", "/").status().message().find("nfs"),
+            absl::string_view::npos);
 }
 
 TEST(PublishTest, EveryForm) {
@@ -178,7 +180,8 @@ TEST(ContainerOptionsTest, EmptyEntrypointIsPresentAndEmpty) {
 }
 
 TEST(ContainerOptionsTest, LimitsAndTheirContradictions) {
-  const auto config = BuildConfig({"-m", "512m", "--memory-swap", "-1", "--cpus", "1.5", "--pids-limit", "9", "x"});
+  const auto config =
+      BuildConfig({"-m", "512m", "--memory-swap", "-1", "--cpus", "1.5", "--pids-limit", "9", "x"});
   EXPECT_EQ(config.resources().memory_bytes(), 512 << 20);
   EXPECT_EQ(config.resources().memory_swap_bytes(), -1);
   EXPECT_EQ(config.resources().nano_cpus(), 1500000000);

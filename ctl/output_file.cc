@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "ctl/terminal.h"

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+
 #include "ctl/units.h"
 #include "ctl/value.h"
 #include "proto/gantry/v1/types.pb.h"
@@ -175,8 +176,7 @@ std::string ProgressView::ItemLine(const Item& item) const {
   std::string line = absl::StrCat(Label(item.id), ": ", Word(item.state));
   if (!item.detail.empty()) absl::StrAppend(&line, " ", item.detail);
   if (!Done(item.state) && item.total > 0 && item.state != Progress::WAITING) {
-    const std::string numbers =
-        absl::StrCat(HumanSize(item.current), "/", HumanSize(item.total));
+    const std::string numbers = absl::StrCat(HumanSize(item.current), "/", HumanSize(item.total));
     const size_t used = DisplayWidth(line) + numbers.size() + 5;
     if (used + 10 < width_) {
       const size_t bar = std::min<size_t>(width_ - used, 50);

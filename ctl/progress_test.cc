@@ -9,7 +9,8 @@ namespace {
 
 using v1::Progress;
 
-Progress Step(const std::string& id, Progress::State state, int64_t current = 0, int64_t total = 0) {
+Progress Step(const std::string& id, Progress::State state, int64_t current = 0,
+              int64_t total = 0) {
   Progress progress;
   progress.set_id(id);
   progress.set_state(state);
@@ -66,7 +67,8 @@ TEST_F(ProgressTest, JsonIsALineAStep) {
   auto view = View(ProgressView::Style::kJson);
   view.Update(Step("a", Progress::DOWNLOADING, 1, 10));
   EXPECT_EQ(out_,
-            "{\"id\":\"a\",\"status\":\"Downloading\",\"progressDetail\":{\"current\":1,\"total\":10}}\n");
+            "{\"id\":\"a\",\"status\":\"Downloading\",\"progressDetail\":{\"current\":1,\"total\":"
+            "10}}\n");
 }
 
 TEST_F(ProgressTest, SilentSaysNothing) {

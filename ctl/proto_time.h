@@ -19,7 +19,8 @@ template <class Timestamp>
 void ToProto(absl::Time time, Timestamp* t) {
   const int64_t seconds = absl::ToUnixSeconds(time);
   t->set_seconds(seconds);
-  t->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
+  t->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
 }
 
 }  // namespace gantry::ctl

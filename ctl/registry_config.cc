@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
@@ -39,8 +40,11 @@ absl::StatusOr<CommandResult> CallHelper(const std::string& helper, const std::s
 std::vector<std::string> Spellings(const std::string& registry) {
   const std::string key = ConfigKey(registry);
   if (key == kHubKey) return {kHubKey, "docker.io", "index.docker.io", "registry-1.docker.io"};
-  return {key, absl::StrCat("https://", key), absl::StrCat("http://", key),
-          absl::StrCat("https://", key, "/"), absl::StrCat("https://", key, "/v1/"),
+  return {key,
+          absl::StrCat("https://", key),
+          absl::StrCat("http://", key),
+          absl::StrCat("https://", key, "/"),
+          absl::StrCat("https://", key, "/v1/"),
           absl::StrCat("https://", key, "/v2/")};
 }
 
@@ -92,9 +96,8 @@ absl::StatusOr<RegistryConfig> RegistryConfig::Load(
   if (absl::StripAsciiWhitespace(*text).empty()) return config;
   auto document = Value::FromJson(*text);
   if (!document.ok() || !document->is_object()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(config.path_, ": ",
-                     document.ok() ? "not a JSON object" : document.status().message()));
+    return absl::InvalidArgumentError(absl::StrCat(
+        config.path_, ": ", document.ok() ? "not a JSON object" : document.status().message()));
   }
   config.document_ = *std::move(document);
   return config;
@@ -113,17 +116,16 @@ std::string RegistryConfig::HelperFor(const std::string& registry) const {
 absl::StatusOr<Credential> RegistryConfig::Find(const std::string& registry) const {
   Credential credential;
   if (const std::string helper = HelperFor(registry); !helper.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(CommandResult result,
-                            CallHelper(helper, "get", ConfigKey(registry)));
+    GANTRY_ASSIGN_OR_RETURN(CommandResult result, CallHelper(helper, "get", ConfigKey(registry)));
     if (!result.status.ok()) {
       // Helpers have no code for "none": they say so.
-      if (absl::StrContains(result.out, "not found") || absl::StrContains(result.err, "not found")) {
+      if (absl::StrContains(result.out, "not found") ||
+          absl::StrContains(result.err, "not found")) {
         return credential;
       }
-      return absl::FailedPreconditionError(
-          absl::StrCat("credential helper docker-credential-", helper, ": ",
-                       absl::StripAsciiWhitespace(result.out), " ",
-                       absl::StripAsciiWhitespace(result.err)));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "credential helper docker-credential-", helper, ": ",
+          absl::StripAsciiWhitespace(result.out), " ", absl::StripAsciiWhitespace(result.err)));
     }
     auto answer = Value::FromJson(result.out);
     if (!answer.ok()) {
@@ -175,20 +177,21 @@ absl::StatusOr<Credential> RegistryConfig::Find(const std::string& registry) con
 absl::StatusOr<std::string> RegistryConfig::Store(const std::string& registry,
                                                   const Credential& credential) {
   const std::string key = ConfigKey(registry);
-  Value auths = document_.Find("auths") != nullptr ? *document_.Find("auths") : Value::EmptyObject();
+  Value auths =
+      document_.Find("auths") != nullptr ? *document_.Find("auths") : Value::EmptyObject();
   const std::string helper = HelperFor(registry);
   if (!helper.empty()) {
     Value stored = Value::EmptyObject();
     stored.Set("ServerURL", key);
     stored.Set("Username",
                credential.identity_token.empty() ? credential.username : std::string("<token>"));
-    stored.Set("Secret", credential.identity_token.empty() ? credential.password
-                                                           : credential.identity_token);
+    stored.Set("Secret",
+               credential.identity_token.empty() ? credential.password : credential.identity_token);
     GANTRY_ASSIGN_OR_RETURN(CommandResult result, CallHelper(helper, "store", stored.ToJson()));
     if (!result.status.ok()) {
       return absl::FailedPreconditionError(
-          absl::StrCat("credential helper docker-credential-", helper, " did not store: ",
-                       absl::StripAsciiWhitespace(result.err)));
+          absl::StrCat("credential helper docker-credential-", helper,
+                       " did not store: ", absl::StripAsciiWhitespace(result.err)));
     }
     auths.Set(key, Value::EmptyObject());
     document_.Set("auths", std::move(auths));
@@ -209,8 +212,7 @@ absl::StatusOr<std::string> RegistryConfig::Store(const std::string& registry,
 absl::StatusOr<bool> RegistryConfig::Erase(const std::string& registry) {
   bool erased = false;
   if (const std::string helper = HelperFor(registry); !helper.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(CommandResult result,
-                            CallHelper(helper, "erase", ConfigKey(registry)));
+    GANTRY_ASSIGN_OR_RETURN(CommandResult result, CallHelper(helper, "erase", ConfigKey(registry)));
     erased = result.status.ok();
   }
   if (const Value* auths = document_.Find("auths")) {

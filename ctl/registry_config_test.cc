@@ -50,7 +50,8 @@ TEST_F(RegistryConfigTest, MissingFileHasNoCredentials) {
 }
 
 TEST_F(RegistryConfigTest, FindsWhatDockerStored) {
-  Write(R"({"auths":{"https://index.docker.io/v1/":{"auth":"YW5uOnM6ZWNyZXQ="},"host:5000":{"identitytoken":"tok"}}})");
+  Write(
+      R"({"auths":{"https://index.docker.io/v1/":{"auth":"YW5uOnM6ZWNyZXQ="},"host:5000":{"identitytoken":"tok"}}})");
   const auto hub = Load().Find("docker.io");
   ASSERT_TRUE(hub.ok()) << hub.status();
   EXPECT_EQ(hub->username, "ann");
@@ -118,7 +119,8 @@ TEST_F(RegistryConfigTest, CredentialHelperIsAsked) {
 TEST_F(RegistryConfigTest, MissingHelperIsNamed) {
   Write(R"({"credHelpers":{"host:5000":"nosuchhelper"}})");
   const auto found = Load().Find("host:5000");
-  EXPECT_NE(found.status().message().find("docker-credential-nosuchhelper"), absl::string_view::npos);
+  EXPECT_NE(found.status().message().find("docker-credential-nosuchhelper"),
+            absl::string_view::npos);
   EXPECT_TRUE(Load().Find("other:5000").ok());
 }
 

@@ -31,7 +31,8 @@ std::vector<int> Watched(bool signal_proxy, bool raw_terminal) {
     if ((number == SIGTSTP || number == SIGCONT) && !raw_terminal) continue;
     numbers.push_back(number);
   }
-  if (signal_proxy) numbers.insert(numbers.end(), std::begin(kProxiedSignals), std::end(kProxiedSignals));
+  if (signal_proxy)
+    numbers.insert(numbers.end(), std::begin(kProxiedSignals), std::end(kProxiedSignals));
   return numbers;
 }
 
@@ -83,7 +84,8 @@ absl::Status Session::Start() {
 
 void Session::CatchSignals() {
   g_signal_pipe = signals_write_.get();
-  for (const int number : Watched(options_.signal_proxy && !options_.raw_terminal, options_.raw_terminal)) {
+  for (const int number :
+       Watched(options_.signal_proxy && !options_.raw_terminal, options_.raw_terminal)) {
     struct sigaction action = {};
     action.sa_handler = OnSignal;
     action.sa_flags = SA_RESTART;

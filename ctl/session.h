@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+
 #include "base/unique_fd.h"
 #include "ctl/detach_keys.h"
 #include "ctl/terminal.h"
@@ -29,9 +30,9 @@ struct SessionOptions {
   int in = 0;
   int out = 1;
   bool forward_stdin = false;
-  bool raw_terminal = false;   // `in` is a terminal and the process has one
-  bool signal_proxy = false;   // signals go to the process; otherwise they end the session
-  DetachKeys detach_keys;      // watched with raw_terminal only
+  bool raw_terminal = false;  // `in` is a terminal and the process has one
+  bool signal_proxy = false;  // signals go to the process; otherwise they end the session
+  DetachKeys detach_keys;     // watched with raw_terminal only
 };
 
 struct SessionCallbacks {

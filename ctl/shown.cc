@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+
 #include "ctl/proto_time.h"
 #include "ctl/units.h"
 #include "proto/gantry/v1/containers.pb.h"
@@ -126,7 +127,8 @@ Value HostConfig(const v1::ContainerDetails& container) {
   size.Append(config.console_size().height());
   size.Append(config.console_size().width());
   host.Set("ConsoleSize", std::move(size));
-  if (!config.annotations().empty()) host.Set("Annotations", Value::StringMap(config.annotations()));
+  if (!config.annotations().empty())
+    host.Set("Annotations", Value::StringMap(config.annotations()));
   host.Set("CapAdd", ListOrNull(config.cap_add()));
   host.Set("CapDrop", ListOrNull(config.cap_drop()));
   host.Set("CgroupnsMode", config.cgroupns_mode());
@@ -150,8 +152,7 @@ Value HostConfig(const v1::ContainerDetails& container) {
   if (!tmpfs.object().fields.empty()) host.Set("Tmpfs", std::move(tmpfs));
   host.Set("UTSMode", config.uts_mode());
   host.Set("UsernsMode", config.userns_mode());
-  host.Set("ShmSize",
-           config.shm_size_bytes() == 0 ? int64_t{64} << 20 : config.shm_size_bytes());
+  host.Set("ShmSize", config.shm_size_bytes() == 0 ? int64_t{64} << 20 : config.shm_size_bytes());
   if (!config.sysctls().empty()) host.Set("Sysctls", Value::StringMap(config.sysctls()));
   host.Set("Runtime", container.runtime());
   host.Set("Isolation", "");
@@ -268,7 +269,7 @@ Value NetworkSettings(const v1::ContainerDetails& container) {
       continue;
     }
     Value list = ports.Find(key) == nullptr || ports.Find(key)->is_null() ? Value::EmptyList()
-                                                                           : *ports.Find(key);
+                                                                          : *ports.Find(key);
     Value entry = Value::EmptyObject();
     entry.Set("HostIp", port.ip());
     entry.Set("HostPort", absl::StrCat(port.public_port()));
@@ -282,8 +283,8 @@ Value NetworkSettings(const v1::ContainerDetails& container) {
     entry.Set("IPAMConfig", Value());
     entry.Set("Links", ListOrNull(e.links()));
     entry.Set("Aliases", ListOrNull(e.aliases()));
-    entry.Set("DriverOpts", e.driver_options().empty() ? Value()
-                                                       : Value::StringMap(e.driver_options()));
+    entry.Set("DriverOpts",
+              e.driver_options().empty() ? Value() : Value::StringMap(e.driver_options()));
     entry.Set("NetworkID", e.network_id());
     entry.Set("EndpointID", e.endpoint_id());
     entry.Set("Gateway", e.gateway());
@@ -416,8 +417,7 @@ Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now)
 Value StatsRow(const v1::ContainerStats& s, bool truncate) {
   Value row = Value::EmptyObject();
   const bool on = s.running();
-  row.Set("BlockIO", on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.block_read_bytes())),
-                                       " / ",
+  row.Set("BlockIO", on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.block_read_bytes())), " / ",
                                        HumanSize(static_cast<int64_t>(s.block_write_bytes())))
                         : "--");
   row.Set("CPUPerc", on ? absl::StrFormat("%.2f%%", s.cpu_percent()) : "--");
@@ -549,8 +549,9 @@ Value ImageDocument(const v1::ImageDetails& image) {
   if (config.Find("os.version") != nullptr) out.Set("OsVersion", field("os.version", ""));
   out.Set("Size", summary.size_bytes());
   Value driver = Value::EmptyObject();
-  driver.Set("Data",
-             image.graph_driver_data().empty() ? Value() : Value::StringMap(image.graph_driver_data()));
+  driver.Set("Data", image.graph_driver_data().empty()
+                         ? Value()
+                         : Value::StringMap(image.graph_driver_data()));
   driver.Set("Name", image.driver());
   out.Set("GraphDriver", std::move(driver));
   Value rootfs = Value::EmptyObject();

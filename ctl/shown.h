@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+
 #include "ctl/value.h"
 
 namespace gantry::v1 {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_split.h"
+
 #include "ctl/units.h"
 
 namespace gantry::ctl {

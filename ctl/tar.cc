@@ -22,6 +22,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -95,7 +96,11 @@ class TreeWriter {
       target.resize(static_cast<size_t>(n));
       return WriteHeader(name, st, '2', 0, target);
     }
-    return WriteHeader(name, st, S_ISCHR(st.st_mode) ? '3' : S_ISBLK(st.st_mode) ? '4' : '6', 0, "");
+    return WriteHeader(name, st,
+                       S_ISCHR(st.st_mode)   ? '3'
+                       : S_ISBLK(st.st_mode) ? '4'
+                                             : '6',
+                       0, "");
   }
 
   // What a directory holds, under `name` ("" for names relative to it).
@@ -138,12 +143,14 @@ class TreeWriter {
     // The header's promise is kept even if the file shrinks or grows meanwhile.
     int64_t left = st.st_size;
     while (left > 0) {
-      const size_t want = static_cast<size_t>(std::min<int64_t>(left, static_cast<int64_t>(buffer_.size())));
+      const size_t want =
+          static_cast<size_t>(std::min<int64_t>(left, static_cast<int64_t>(buffer_.size())));
       const ssize_t n = ::read(fd.get(), buffer_.data(), want);
       if (n < 0 && errno == EINTR) continue;
       if (n < 0) return ErrnoToStatus(errno, absl::StrCat("read ", name));
       if (n == 0) {
-        return absl::AbortedError(absl::StrCat(name, " became shorter while it was read; try again"));
+        return absl::AbortedError(
+            absl::StrCat(name, " became shorter while it was read; try again"));
       }
       GANTRY_RETURN_IF_ERROR(out_.Write(absl::string_view(buffer_.data(), static_cast<size_t>(n))));
       left -= n;
@@ -249,7 +256,8 @@ absl::StatusOr<int64_t> Number(const char (&field)[N]) {
   int64_t value = 0;
   for (size_t i = 0; i < N && field[i] != '\0'; ++i) {
     if (field[i] == ' ') continue;
-    if (field[i] < '0' || field[i] > '7') return absl::DataLossError("archive: bad number in a header");
+    if (field[i] < '0' || field[i] > '7')
+      return absl::DataLossError("archive: bad number in a header");
     value = value * 8 + (field[i] - '0');
   }
   return value;
@@ -285,7 +293,8 @@ class EntryReader {
       }
       Entry out;
       out.name = Text(header.name);
-      if (memcmp(header.magic, "ustar", 5) == 0 && header.magic[5] == '\0' && header.prefix[0] != '\0') {
+      if (memcmp(header.magic, "ustar", 5) == 0 && header.magic[5] == '\0' &&
+          header.prefix[0] != '\0') {
         out.name = absl::StrCat(Text(header.prefix), "/", out.name);
       }
       if (!long_name.empty()) out.name = long_name;
@@ -326,7 +335,8 @@ class EntryReader {
 
  private:
   static int64_t Padding(int64_t size) {
-    return (static_cast<int64_t>(kBlock) - size % static_cast<int64_t>(kBlock)) % static_cast<int64_t>(kBlock);
+    return (static_cast<int64_t>(kBlock) - size % static_cast<int64_t>(kBlock)) %
+           static_cast<int64_t>(kBlock);
   }
 
   absl::Status Skip(int64_t n) {
@@ -358,11 +368,13 @@ class EntryReader {
     }
     if (zero) return false;
     GANTRY_ASSIGN_OR_RETURN(int64_t expected, Number(header->checksum));
-    if (expected != static_cast<int64_t>(sum)) return absl::DataLossError("archive: header checksum differs");
+    if (expected != static_cast<int64_t>(sum))
+      return absl::DataLossError("archive: header checksum differs");
     return true;
   }
 
-  static absl::Status ParsePax(absl::string_view data, std::map<std::string, std::string>* records) {
+  static absl::Status ParsePax(absl::string_view data,
+                               std::map<std::string, std::string>* records) {
     while (!data.empty()) {
       const size_t space = data.find(' ');
       size_t length;
@@ -387,7 +399,8 @@ class EntryReader {
     if (key == "uid" && absl::SimpleAtoi(value, &id)) entry->uid = id;
     if (key == "gid" && absl::SimpleAtoi(value, &id)) entry->gid = id;
     if (key == "mtime") {
-      const std::pair<std::string, std::string> parts = absl::StrSplit(value, absl::MaxSplits('.', 1));
+      const std::pair<std::string, std::string> parts =
+          absl::StrSplit(value, absl::MaxSplits('.', 1));
       int64_t seconds;
       if (!absl::SimpleAtoi(parts.first, &seconds)) return;
       std::string fraction = parts.second;
@@ -439,8 +452,8 @@ class TreeExtractor {
     for (absl::string_view part : absl::StrSplit(name, '/', absl::SkipEmpty())) {
       if (part == ".") continue;
       if (part == ".." || part.find('\0') != part.npos) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("archive: the name \"", name, "\" leads out of the target; nothing more is written"));
+        return absl::FailedPreconditionError(absl::StrCat(
+            "archive: the name \"", name, "\" leads out of the target; nothing more is written"));
       }
       parts.push_back(std::string(part));
     }
@@ -457,7 +470,8 @@ class TreeExtractor {
     if (!fd.valid()) {
       const int error = errno;
       if (error == ELOOP || error == EXDEV) {
-        return absl::FailedPreconditionError("the way to it leads through a symbolic link; refused");
+        return absl::FailedPreconditionError(
+            "the way to it leads through a symbolic link; refused");
       }
       return ErrnoToStatus(error, path);
     }
@@ -485,7 +499,8 @@ class TreeExtractor {
       if (exists && !S_ISDIR(st.st_mode)) {
         return absl::FailedPreconditionError("cannot overwrite a non-directory with a directory");
       }
-      if (!exists && ::mkdirat(parent.get(), name.c_str(), 0700) != 0) return ErrnoToStatus(errno, "mkdir");
+      if (!exists && ::mkdirat(parent.get(), name.c_str(), 0700) != 0)
+        return ErrnoToStatus(errno, "mkdir");
       GANTRY_RETURN_IF_ERROR(SetOwner(parent.get(), name, entry));
       directories_.emplace_back(absl::StrJoin(parts, "/"), entry);
       return absl::OkStatus();
@@ -493,7 +508,8 @@ class TreeExtractor {
     if (exists && S_ISDIR(st.st_mode)) {
       return absl::FailedPreconditionError("cannot overwrite a directory with a non-directory");
     }
-    if (exists && ::unlinkat(parent.get(), name.c_str(), 0) != 0) return ErrnoToStatus(errno, "replace");
+    if (exists && ::unlinkat(parent.get(), name.c_str(), 0) != 0)
+      return ErrnoToStatus(errno, "replace");
     switch (entry.type) {
       case '0':
         return MakeFile(parent.get(), name, entry);
@@ -508,7 +524,8 @@ class TreeExtractor {
       case '4':
       case '6': {
         const mode_t kind = entry.type == '3' ? S_IFCHR : entry.type == '4' ? S_IFBLK : S_IFIFO;
-        if (::mknodat(parent.get(), name.c_str(), kind | entry.mode, makedev(entry.major, entry.minor)) != 0) {
+        if (::mknodat(parent.get(), name.c_str(), kind | entry.mode,
+                      makedev(entry.major, entry.minor)) != 0) {
           return ErrnoToStatus(errno, "mknod");
         }
         break;
@@ -523,7 +540,8 @@ class TreeExtractor {
   }
 
   absl::Status MakeFile(int parent, const std::string& name, const Entry& entry) {
-    UniqueFd fd(::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    UniqueFd fd(
+        ::openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!fd.valid()) return ErrnoToStatus(errno, "create");
     std::string buffer(kBufferBytes, '\0');
     while (true) {

@@ -89,8 +89,8 @@ absl::StatusOr<int64_t> ParseBytes(absl::string_view text) {
   double factor = 1;
   if (!unit.empty()) {
     static constexpr absl::string_view kLetters = "bkmgtp";
-    const size_t power = kLetters.find(
-        static_cast<char>(std::tolower(static_cast<unsigned char>(unit.front()))));
+    const size_t power =
+        kLetters.find(static_cast<char>(std::tolower(static_cast<unsigned char>(unit.front()))));
     if (power == absl::string_view::npos) return bad();
     const absl::string_view rest = unit.substr(1);
     if (power == 0 ? !rest.empty()
@@ -131,8 +131,8 @@ absl::StatusOr<absl::Time> ParseTimestamp(absl::string_view text, absl::Time now
   }
   absl::Duration ago;
   if (absl::ParseDuration(text, &ago)) return now - ago;
-  static constexpr const char* kFormats[] = {
-      "%Y-%m-%dT%H:%M:%E*S%Ez", "%Y-%m-%d %H:%M:%E*S%Ez", "%Y-%m-%dT%H:%M%Ez"};
+  static constexpr const char* kFormats[] = {"%Y-%m-%dT%H:%M:%E*S%Ez", "%Y-%m-%d %H:%M:%E*S%Ez",
+                                             "%Y-%m-%dT%H:%M%Ez"};
   static constexpr const char* kLocalFormats[] = {"%Y-%m-%dT%H:%M:%E*S", "%Y-%m-%d %H:%M:%E*S",
                                                   "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d"};
   absl::Time time;
@@ -170,7 +170,8 @@ std::string Ellipsis(absl::string_view text, size_t width) {
   size_t columns = 0;
   for (size_t i = 0; i < text.size();) {
     size_t length = 1;
-    while (i + length < text.size() && (static_cast<unsigned char>(text[i + length]) & 0xC0) == 0x80) {
+    while (i + length < text.size() &&
+           (static_cast<unsigned char>(text[i + length]) & 0xC0) == 0x80) {
       ++length;
     }
     if (columns + 1 >= width) break;

@@ -62,8 +62,7 @@ TEST(UnitsTest, ParseTimestampTakesEveryForm) {
   EXPECT_EQ(*ParseTimestamp("0s", now), now);
   EXPECT_EQ(*ParseTimestamp("1136073845", now), absl::FromUnixSeconds(1136073845));
   EXPECT_EQ(*ParseTimestamp("1136073845.000000001", now), absl::FromUnixNanos(1136073845000000001));
-  EXPECT_EQ(*ParseTimestamp("2006-01-02T15:04:05.5Z", now),
-            absl::FromUnixMillis(1136214245500));
+  EXPECT_EQ(*ParseTimestamp("2006-01-02T15:04:05.5Z", now), absl::FromUnixMillis(1136214245500));
   EXPECT_EQ(*ParseTimestamp("2006-01-02T15:04:05+01:00", now), absl::FromUnixSeconds(1136210645));
   EXPECT_FALSE(ParseTimestamp("yesterday", now).ok());
   EXPECT_FALSE(ParseTimestamp("", now).ok());

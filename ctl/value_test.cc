@@ -14,8 +14,9 @@ TEST(ValueTest, JsonKeepsTheOrderOfFields) {
 TEST(ValueTest, PrettyJsonIsDockers) {
   Value value;
   value.Set("Env", Value::Strings({"A=1"})).Set("Empty", Value::EmptyList()).Set("Null", Value());
-  EXPECT_EQ(value.ToPrettyJson(4),
-            "{\n    \"Env\": [\n        \"A=1\"\n    ],\n    \"Empty\": [],\n    \"Null\": null\n}");
+  EXPECT_EQ(
+      value.ToPrettyJson(4),
+      "{\n    \"Env\": [\n        \"A=1\"\n    ],\n    \"Empty\": [],\n    \"Null\": null\n}");
 }
 
 TEST(ValueTest, QuotesControlCharacters) {

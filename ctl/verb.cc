@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "base/file.h"
 #include "ctl/terminal.h"
 #include "ctl/version.h"
@@ -62,8 +63,8 @@ std::string GroupHelp(const std::vector<const Verb*>& way) {
 
 std::string VerbHelp(const std::vector<const Verb*>& way, const FlagSet& flags) {
   const Verb& verb = *way.back();
-  std::string out = absl::StrCat("Usage:  ", Path(way), " ", verb.arguments, "\n\n",
-                                 verb.summary, "\n");
+  std::string out =
+      absl::StrCat("Usage:  ", Path(way), " ", verb.arguments, "\n\n", verb.summary, "\n");
   if (!verb.aliases.empty()) {
     absl::StrAppend(&out, "\nAliases:  ", absl::StrJoin(verb.aliases, ", "), "\n");
   }
@@ -99,8 +100,8 @@ absl::Status CheckArguments(const Verb& verb, const std::string& path, size_t gi
     wanted = absl::StrCat("requires at most ", verb.max_args, " argument",
                           verb.max_args == 1 ? "" : "s");
   }
-  return absl::InvalidArgumentError(absl::StrCat("\"", path, "\" ", wanted, ".\n\nUsage:  ", path,
-                                                 " ", verb.arguments));
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", path, "\" ", wanted, ".\n\nUsage:  ", path, " ", verb.arguments));
 }
 
 }  // namespace
@@ -139,8 +140,8 @@ absl::StatusOr<Client*> Context::client() {
 
 void Context::Complain(const absl::Status& status) {
   if (status.message().empty()) return;
-  Err(absl::StrCat(IsDaemonError(status) ? "Error response from daemon: " : "ctl: ",
-                   status.message(), "\n"));
+  Err(absl::StrCat(
+      IsDaemonError(status) ? "Error response from daemon: " : "ctl: ", status.message(), "\n"));
 }
 
 int RunCommandLine(const Verb& root, Context& context, const std::vector<std::string>& args) {
@@ -196,7 +197,8 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
   }
   const Verb& verb = *way.back();
   if (!verb.make) {
-    (help || way.size() > 1 ? void(context.Out(GroupHelp(way))) : void(context.Err(GroupHelp(way))));
+    (help || way.size() > 1 ? void(context.Out(GroupHelp(way)))
+                            : void(context.Err(GroupHelp(way))));
     return help ? 0 : way.size() > 1 ? 0 : kUsageStatus;
   }
 

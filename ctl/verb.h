@@ -13,6 +13,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "ctl/client.h"
 #include "ctl/flags.h"
 
@@ -72,7 +73,7 @@ struct Verb {
   std::vector<std::string> aliases = {};
   std::string arguments = {};  // "[OPTIONS] CONTAINER [CONTAINER...]"
   std::string summary = {};
-  std::string examples = {};   // whole lines
+  std::string examples = {};  // whole lines
   int min_args = 0;
   int max_args = -1;           // -1: any
   bool hands_on = false;       // from the first argument on nothing is an option of ours

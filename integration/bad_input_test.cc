@@ -10,9 +10,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/unique_fd.h"
-#include "gtest/gtest.h"
 #include "integration/images.h"
 #include "integration/testbed.h"
 
@@ -31,14 +32,16 @@ class BadInputTest : public testing::Test {
   }
   void TearDown() override {
     if (!bed_) return;
-    EXPECT_EQ(bed_->CtlOut({"images", "-q", "--no-trunc"}), images_) << "a refused image is listed, or a good one is gone";
+    EXPECT_EQ(bed_->CtlOut({"images", "-q", "--no-trunc"}), images_)
+        << "a refused image is listed, or a good one is gone";
     EXPECT_TRUE(Ok(bed_->Ctl({"run", "--rm", kImage, "true"})));
   }
   // Packs files into a tar, named and in order.
   std::string Tar(const std::vector<std::pair<std::string, std::string>>& files) {
     const std::string directory = bed_->scratch() + "/pack";
     (void)RemoveTree(directory);
-    std::vector<std::string> command = {"tar", "-cf", bed_->scratch() + "/bad.tar", "-C", directory};
+    std::vector<std::string> command = {"tar", "-cf", bed_->scratch() + "/bad.tar", "-C",
+                                        directory};
     for (const auto& [name, content] : files) {
       const std::string path = directory + "/" + name;
       EXPECT_TRUE(MakeDirectories(path.substr(0, path.rfind('/')), 0755).ok());
@@ -54,18 +57,21 @@ class BadInputTest : public testing::Test {
     EXPECT_NE(outcome.code, 0) << outcome.out;
     EXPECT_NE(outcome.code, -1) << "the client hangs";
     for (const std::string& word : words) {
-      EXPECT_TRUE(absl::StrContains(outcome.err, word)) << "\"" << word << "\" is not in: " << outcome.err;
+      EXPECT_TRUE(absl::StrContains(outcome.err, word))
+          << "\"" << word << "\" is not in: " << outcome.err;
     }
   }
   std::string HexOf(const std::string& bytes) { return Sha256(bytes).substr(7); }
   // An OCI layout around a manifest.
-  std::string Layout(const std::string& manifest, std::vector<std::pair<std::string, std::string>> blobs,
+  std::string Layout(const std::string& manifest,
+                     std::vector<std::pair<std::string, std::string>> blobs,
                      const std::string& media_type = "application/vnd.oci.image.manifest.v1+json") {
     std::vector<std::pair<std::string, std::string>> files = {
         {"oci-layout", R"({"imageLayoutVersion":"1.0.0"})"},
-        {"index.json", absl::StrCat(R"({"schemaVersion":2,"manifests":[{"mediaType":")", media_type, R"(","digest":")",
-                                    Sha256(manifest), R"(","size":)", manifest.size(),
-                                    R"(,"annotations":{"io.containerd.image.name":"bad:test"}}]})")},
+        {"index.json",
+         absl::StrCat(R"({"schemaVersion":2,"manifests":[{"mediaType":")", media_type,
+                      R"(","digest":")", Sha256(manifest), R"(","size":)", manifest.size(),
+                      R"(,"annotations":{"io.containerd.image.name":"bad:test"}}]})")},
         {"blobs/sha256/" + HexOf(manifest), manifest}};
     for (auto& [name, content] : blobs) files.emplace_back("blobs/sha256/" + name, content);
     return Tar(files);
@@ -120,12 +126,14 @@ TEST_F(BadInputTest, LayerThatIsNotTheOneTheConfigurationNames) {
 }
 
 TEST_F(BadInputTest, ManifestThatPointsAtWhatIsNotThere) {
-  const std::string config = R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}})";
+  const std::string config =
+      R"({"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}})";
   const std::string absent = Sha256("absent");
   const std::string manifest = absl::StrCat(
-      R"({"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")", Sha256(config),
-      R"(","size":)", config.size(),
-      R"(},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":")", absent, R"(","size":10}]})");
+      R"({"schemaVersion":2,"config":{"mediaType":"application/vnd.oci.image.config.v1+json","digest":")",
+      Sha256(config), R"(","size":)", config.size(),
+      R"(},"layers":[{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":")", absent,
+      R"(","size":10}]})");
   ExpectRefused(Layout(manifest, {{HexOf(config), config}}), {absent});
 }
 
@@ -138,15 +146,18 @@ TEST_F(BadInputTest, JsonThatNestsWithoutEnd) {
   const std::string deep = std::string(500000, '[') + std::string(500000, ']');
   ExpectRefused(Layout(deep, {}), {});
   ExpectRefused(Tar({{"manifest.json", deep}}), {});
-  ExpectRefused(Tar({{"oci-layout", R"({"imageLayoutVersion":"1.0.0"})"}, {"index.json", deep}}), {});
+  ExpectRefused(Tar({{"oci-layout", R"({"imageLayoutVersion":"1.0.0"})"}, {"index.json", deep}}),
+                {});
 }
 
 TEST_F(BadInputTest, DigestsThatAreNone) {
-  for (const char* digest : {"sha256:zz", "md5:d41d8cd98f00b204e9800998ecf8427e", "sha256:../../../etc/passwd", "", "sha256"}) {
+  for (const char* digest : {"sha256:zz", "md5:d41d8cd98f00b204e9800998ecf8427e",
+                             "sha256:../../../etc/passwd", "", "sha256"}) {
     const std::string index = absl::StrCat(
-        R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")", digest,
-        R"(","size":2}]})");
-    ExpectRefused(Tar({{"oci-layout", R"({"imageLayoutVersion":"1.0.0"})"}, {"index.json", index}}), {});
+        R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")",
+        digest, R"(","size":2}]})");
+    ExpectRefused(Tar({{"oci-layout", R"({"imageLayoutVersion":"1.0.0"})"}, {"index.json", index}}),
+                  {});
   }
 }
 
@@ -174,11 +185,13 @@ TEST_F(BadInputTest, LayersThatReachOutsideChangeNothingThere) {
     ASSERT_TRUE(Ok(RunProgram(command)));
     const std::string diff_id = Sha256OfFile(layer).value();
     const std::string config = absl::StrCat(
-        R"({"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":[")", diff_id, R"("]}})");
+        R"({"architecture":"amd64","os":"linux","config":{"Cmd":["sh"]},"rootfs":{"type":"layers","diff_ids":[")",
+        diff_id, R"("]}})");
     const std::string bytes = ReadFile(layer, 64 << 20).value();
     const std::string manifest = absl::StrCat(
         R"([{"Config":"config.json","RepoTags":["hostile:test"],"Layers":["layer.tar"]}])");
-    const std::string archive = Tar({{"config.json", config}, {"layer.tar", bytes}, {"manifest.json", manifest}});
+    const std::string archive =
+        Tar({{"config.json", config}, {"layer.tar", bytes}, {"manifest.json", manifest}});
     // Refused or confined: both are right, writing through is not.
     const Outcome outcome = bed_->Ctl({"load", "-i", archive});
     EXPECT_NE(outcome.code, -1);
@@ -190,25 +203,30 @@ TEST_F(BadInputTest, LayersThatReachOutsideChangeNothingThere) {
 }
 
 TEST_F(BadInputTest, NamesAndIdsThatAreNone) {
-  for (const std::string& name : {std::string("../x"), std::string("a/b"), std::string(".."), std::string("a b"), std::string("-x-"),
-                                  std::string(4096, 'n'), std::string("a\nb")}) {
+  for (const std::string& name :
+       {std::string("../x"), std::string("a/b"), std::string(".."), std::string("a b"),
+        std::string("-x-"), std::string(4096, 'n'), std::string("a\nb")}) {
     const Outcome outcome = bed_->Ctl({"create", "--name=" + name, kImage, "true"});
     EXPECT_EQ(outcome.code, 1) << name.substr(0, 20) << ": " << outcome.out << outcome.err;
-    EXPECT_TRUE(absl::StrContains(outcome.err, "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed")) << outcome.err;
+    EXPECT_TRUE(absl::StrContains(outcome.err, "only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"))
+        << outcome.err;
     EXPECT_NE(bed_->Ctl({"inspect", name}).code, 0);
   }
-  const Outcome ns = RunProgram({bed_->CtlCommand({})[0], "--address", bed_->address(), "--namespace", "../../x", "ps"});
+  const Outcome ns = RunProgram(
+      {bed_->CtlCommand({})[0], "--address", bed_->address(), "--namespace", "../../x", "ps"});
   EXPECT_NE(ns.code, 0) << ns.out;
   EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "");
   // By containerd's door as well.
   for (const char* id : {"../x", "a/b", ".."}) {
-    const Outcome outcome = bed_->Ctr({"containers", "create", "docker.io/library/busybox:test", id});
+    const Outcome outcome =
+        bed_->Ctr({"containers", "create", "docker.io/library/busybox:test", id});
     EXPECT_NE(outcome.code, 0) << id;
   }
 }
 
 TEST_F(BadInputTest, RuntimeThatIsMissingHangsOrLies) {
-  const Outcome missing = bed_->Ctl({"run", "--rm", "--runtime", "no-such-runtime", kImage, "true"});
+  const Outcome missing =
+      bed_->Ctl({"run", "--rm", "--runtime", "no-such-runtime", kImage, "true"});
   EXPECT_EQ(missing.code, 125) << missing.err;
   EXPECT_TRUE(absl::StrContains(missing.err, "no-such-runtime")) << missing.err;
   EXPECT_TRUE(absl::StrContains(missing.err, "known: auto, crun, runc")) << missing.err;
@@ -218,23 +236,31 @@ TEST_F(BadInputTest, RuntimeThatIsMissingHangsOrLies) {
     EXPECT_TRUE(WriteFile(path, "#!/bin/sh\n" + text, 0755).ok());
     return path;
   };
-  const std::string speaks = "case \"$*\" in --version) echo 'fake version 1'; exit 0;; features) exit 1;; esac\n";
+  const std::string speaks =
+      "case \"$*\" in --version) echo 'fake version 1'; exit 0;; features) exit 1;; esac\n";
   // Fails with words of its own: they are passed on.
-  const std::string failing = script(
-      "failing", speaks + "while [ $# -gt 0 ]; do [ \"$1\" = --log ] && echo "
-                          "'{\"level\":\"error\",\"msg\":\"the stars are not right\"}' >\"$2\"; shift; done; exit 1\n");
+  const std::string failing =
+      script("failing", speaks +
+                            "while [ $# -gt 0 ]; do [ \"$1\" = --log ] && echo "
+                            "'{\"level\":\"error\",\"msg\":\"the stars are not right\"}' >\"$2\"; "
+                            "shift; done; exit 1\n");
   const Outcome fails = bed_->Ctl({"run", "--rm", "--runtime", failing, kImage, "true"});
   EXPECT_EQ(fails.code, 125);
   EXPECT_TRUE(absl::StrContains(fails.err, "the stars are not right")) << fails.err;
   // Says that all is well and has started nothing.
-  const Outcome silent = bed_->Ctl({"run", "--rm", "--runtime", script("silent", speaks + "exit 0\n"), kImage, "true"});
+  const Outcome silent = bed_->Ctl(
+      {"run", "--rm", "--runtime", script("silent", speaks + "exit 0\n"), kImage, "true"});
   EXPECT_EQ(silent.code, 125) << silent.out << silent.err;
   // Names a process that is not the container's.
-  const std::string liar = script("liar", speaks + "while [ $# -gt 0 ]; do [ \"$1\" = --pid-file ] && printf 1 >\"$2\"; shift; done; exit 0\n");
+  const std::string liar = script("liar", speaks +
+                                              "while [ $# -gt 0 ]; do [ \"$1\" = --pid-file ] && "
+                                              "printf 1 >\"$2\"; shift; done; exit 0\n");
   const Outcome lies = bed_->Ctl({"run", "--rm", "--runtime", liar, kImage, "true"});
   EXPECT_EQ(lies.code, 125) << lies.out << lies.err;
   // Does not answer even to --version.
-  const Outcome hangs = bed_->Ctl({"run", "--rm", "--runtime", script("hanging", "exec sleep 1000\n"), kImage, "true"}, "", absl::Minutes(2));
+  const Outcome hangs = bed_->Ctl(
+      {"run", "--rm", "--runtime", script("hanging", "exec sleep 1000\n"), kImage, "true"}, "",
+      absl::Minutes(2));
   EXPECT_EQ(hangs.code, 125) << hangs.out << hangs.err;
   EXPECT_TRUE(absl::StrContains(hangs.err, "no answer within")) << hangs.err;
   EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "");
@@ -264,7 +290,9 @@ TEST_F(BadInputTest, FullDiskIsACleanErrorAndPasses) {
   ASSERT_TRUE(WriteDockerArchive(small.scratch() + "/big.tar", {root}, image).ok());
   const Outcome full = small.Ctl({"load", "-i", small.scratch() + "/big.tar"});
   EXPECT_NE(full.code, 0);
-  EXPECT_TRUE(absl::StrContains(full.err, "No space left on device") || absl::StrContains(full.err, "is full")) << full.err;
+  EXPECT_TRUE(absl::StrContains(full.err, "No space left on device") ||
+              absl::StrContains(full.err, "is full"))
+      << full.err;
   EXPECT_EQ(small.Ctl({"images", "-q", "big:test"}).out, "");
   ASSERT_EQ(unlink(filler.c_str()), 0);
   EXPECT_TRUE(Ok(small.Ctl({"run", "--rm", kImage, "true"})));
@@ -275,12 +303,14 @@ TEST_F(BadInputTest, FullDiskIsACleanErrorAndPasses) {
 
 TEST_F(BadInputTest, StateDirectoryTooLongForSocketsIsRefusedAtStart) {
   const std::string state = bed_->scratch() + "/" + std::string(100, 's');
-  std::vector<std::string> command =
-      absl::StrSplit(ReadFile(absl::StrCat("/proc/", bed_->daemon_pid(), "/cmdline"), 65536).value(), '\0', absl::SkipEmpty());
+  std::vector<std::string> command = absl::StrSplit(
+      ReadFile(absl::StrCat("/proc/", bed_->daemon_pid(), "/cmdline"), 65536).value(), '\0',
+      absl::SkipEmpty());
   for (size_t i = 0; i + 1 < command.size(); ++i) {
     if (command[i] == "--state") command[i + 1] = state;
     if (command[i] == "--root") command[i + 1] = bed_->scratch() + "/other-root";
-    if (command[i] == "--address" || command[i] == "--docker-address") command[i + 1] = bed_->scratch() + command[i].substr(1) + ".sock";
+    if (command[i] == "--address" || command[i] == "--docker-address")
+      command[i + 1] = bed_->scratch() + command[i].substr(1) + ".sock";
   }
   const Outcome outcome = RunProgram(command, "", absl::Seconds(20));
   EXPECT_NE(outcome.code, 0);

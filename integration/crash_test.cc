@@ -8,8 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "base/file.h"
 #include "gtest/gtest.h"
+
+#include "base/file.h"
 #include "integration/images.h"
 #include "integration/testbed.h"
 
@@ -60,8 +61,9 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
       outcome = bed.Ctl({"rm", "-f", "web"});
       break;
   }
-  ASSERT_EQ(bed.WaitDaemonGone(), 137) << "the crash point " << crash.point << " was not passed; ctl said: " << outcome.code
-                                       << " " << outcome.out << outcome.err;
+  ASSERT_EQ(bed.WaitDaemonGone(), 137)
+      << "the crash point " << crash.point << " was not passed; ctl said: " << outcome.code << " "
+      << outcome.out << outcome.err;
   ASSERT_TRUE(bed.StartDaemon());
 
   // An image that is listed runs; one that is not can be loaded.
@@ -83,29 +85,39 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
     EXPECT_TRUE(Ok(bed.Ctl({"rm", "-f", "web"})));
   }
   EXPECT_TRUE(bed.Bundles().empty());
-  EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", "--name", "web", kImage, "true"}))) << "the name is still taken";
+  EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", "--name", "web", kImage, "true"})))
+      << "the name is still taken";
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Points, CrashTest,
-    testing::Values(CrashCase{"blob.renamed", CrashCase::During::kLoad}, CrashCase{"blob.renamed:2", CrashCase::During::kLoad},
-                    CrashCase{"layer.committed", CrashCase::During::kLoad}, CrashCase{"image.whole", CrashCase::During::kLoad},
-                    CrashCase{"image.recorded", CrashCase::During::kLoad},
-                    CrashCase{"snapshot.prepared", CrashCase::During::kRun}, CrashCase{"container.recorded", CrashCase::During::kRun},
-                    CrashCase{"task.created", CrashCase::During::kRun}, CrashCase{"exec.added", CrashCase::During::kExec},
-                    CrashCase{"removal.recorded", CrashCase::During::kRemove}, CrashCase{"task.deleted", CrashCase::During::kRemove},
-                    CrashCase{"snapshot.removed", CrashCase::During::kRemove},
-                    CrashCase{"container.forgotten", CrashCase::During::kRemove},
-                    CrashCase{"bundle.made", CrashCase::During::kRun}, CrashCase{"bundle.recorded", CrashCase::During::kRun},
-                    CrashCase{"shim.forked", CrashCase::During::kRun}, CrashCase{"shim.listening", CrashCase::During::kRun},
-                    CrashCase{"shim.recorded", CrashCase::During::kRun},
-                    CrashCase{"bundle.unrecorded", CrashCase::During::kRemove},
-                    CrashCase{"bundle.removed", CrashCase::During::kRemove}),
-    [](const testing::TestParamInfo<CrashCase>& info) {
-      std::string name = info.param.point;
-      std::replace_if(name.begin(), name.end(), [](char c) { return c == '.' || c == ':'; }, '_');
-      return name;
-    });
+INSTANTIATE_TEST_SUITE_P(Points, CrashTest,
+                         testing::Values(CrashCase{"blob.renamed", CrashCase::During::kLoad},
+                                         CrashCase{"blob.renamed:2", CrashCase::During::kLoad},
+                                         CrashCase{"layer.committed", CrashCase::During::kLoad},
+                                         CrashCase{"image.whole", CrashCase::During::kLoad},
+                                         CrashCase{"image.recorded", CrashCase::During::kLoad},
+                                         CrashCase{"snapshot.prepared", CrashCase::During::kRun},
+                                         CrashCase{"container.recorded", CrashCase::During::kRun},
+                                         CrashCase{"task.created", CrashCase::During::kRun},
+                                         CrashCase{"exec.added", CrashCase::During::kExec},
+                                         CrashCase{"removal.recorded", CrashCase::During::kRemove},
+                                         CrashCase{"task.deleted", CrashCase::During::kRemove},
+                                         CrashCase{"snapshot.removed", CrashCase::During::kRemove},
+                                         CrashCase{"container.forgotten",
+                                                   CrashCase::During::kRemove},
+                                         CrashCase{"bundle.made", CrashCase::During::kRun},
+                                         CrashCase{"bundle.recorded", CrashCase::During::kRun},
+                                         CrashCase{"shim.forked", CrashCase::During::kRun},
+                                         CrashCase{"shim.listening", CrashCase::During::kRun},
+                                         CrashCase{"shim.recorded", CrashCase::During::kRun},
+                                         CrashCase{"bundle.unrecorded", CrashCase::During::kRemove},
+                                         CrashCase{"bundle.removed", CrashCase::During::kRemove}),
+                         [](const testing::TestParamInfo<CrashCase>& info) {
+                           std::string name = info.param.point;
+                           std::replace_if(
+                               name.begin(), name.end(),
+                               [](char c) { return c == '.' || c == ':'; }, '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace gantry::integration

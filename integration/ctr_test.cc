@@ -9,10 +9,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "base/file.h"
-#include "base/subprocess.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "base/file.h"
+#include "base/subprocess.h"
 #include "integration/images.h"
 #include "integration/testbed.h"
 
@@ -119,9 +120,10 @@ TEST_F(CtrTest, ContentIsReadLabelledIngestedAndDeleted) {
 
   // ctr reads what it ingests from its standard input.
   const std::string text(3 << 20, 'x');
-  const Outcome ingested = RunProgram({"ctr", "--address", bed_->address(), "--namespace", bed_->ns(), "content", "ingest",
-                                       "--expected-digest", Sha256(text), "--expected-size", absl::StrCat(text.size()), "my-ref"},
-                                      text);
+  const Outcome ingested = RunProgram(
+      {"ctr", "--address", bed_->address(), "--namespace", bed_->ns(), "content", "ingest",
+       "--expected-digest", Sha256(text), "--expected-size", absl::StrCat(text.size()), "my-ref"},
+      text);
   ASSERT_TRUE(Ok(ingested));
   EXPECT_EQ(bed_->Ctr({"content", "get", Sha256(text)}).out, text);
   ASSERT_TRUE(Ok(bed_->Ctr({"content", "rm", Sha256(text)})));
@@ -160,7 +162,8 @@ TEST_F(CtrTest, LeasesAreMadeListedAndDeleted) {
 }
 
 TEST_F(CtrTest, RunGivesOutputAndExitStatus) {
-  const Outcome outcome = bed_->Ctr({"run", "--rm", kImage, "c", "sh", "-c", "echo out; echo err >&2; exit 7"});
+  const Outcome outcome =
+      bed_->Ctr({"run", "--rm", kImage, "c", "sh", "-c", "echo out; echo err >&2; exit 7"});
   EXPECT_EQ(outcome.code, 7) << outcome.err;
   EXPECT_EQ(outcome.out, "out\n");
   EXPECT_THAT(outcome.err, HasSubstr("err"));
@@ -169,22 +172,30 @@ TEST_F(CtrTest, RunGivesOutputAndExitStatus) {
 }
 
 TEST_F(CtrTest, RunTakesItsFlags) {
-  EXPECT_EQ(Out({"run", "--rm", "--env", "A=b", "--cwd", "/tmp", kImage, "c1", "sh", "-c", "echo $A $(pwd)"}), "b /tmp");
-  EXPECT_EQ(Out({"run", "--rm", "--mount", absl::StrCat("type=bind,src=", bed_->scratch(), ",dst=/mnt,options=rbind:ro"), kImage, "c3",
-                 "ls", "/mnt/busybox-ctr.tar"}),
+  EXPECT_EQ(Out({"run", "--rm", "--env", "A=b", "--cwd", "/tmp", kImage, "c1", "sh", "-c",
+                 "echo $A $(pwd)"}),
+            "b /tmp");
+  EXPECT_EQ(Out({"run", "--rm", "--mount",
+                 absl::StrCat("type=bind,src=", bed_->scratch(), ",dst=/mnt,options=rbind:ro"),
+                 kImage, "c3", "ls", "/mnt/busybox-ctr.tar"}),
             "/mnt/busybox-ctr.tar");
-  EXPECT_EQ(Out({"run", "--rm", "--read-only", kImage, "c4", "sh", "-c", "touch /x 2>/dev/null || echo refused"}), "refused");
-  EXPECT_EQ(Out({"run", "--rm", "--memory-limit", "33554432", "--net-host", "--privileged", "--label", "a=b", kImage, "c5", "echo", "fine"}),
+  EXPECT_EQ(Out({"run", "--rm", "--read-only", kImage, "c4", "sh", "-c",
+                 "touch /x 2>/dev/null || echo refused"}),
+            "refused");
+  EXPECT_EQ(Out({"run", "--rm", "--memory-limit", "33554432", "--net-host", "--privileged",
+                 "--label", "a=b", kImage, "c5", "echo", "fine"}),
             "fine");
-  EXPECT_THAT(Refused({"run", "--rm", kImage, "c6", "/no/such/program"}), HasSubstr("no such file or directory"));
+  EXPECT_THAT(Refused({"run", "--rm", kImage, "c6", "/no/such/program"}),
+              HasSubstr("no such file or directory"));
 }
 
 TEST_F(CtrTest, ATerminalIsATerminal) {
-  const Outcome outcome = RunProgram({"script", "-qec",
-                                      absl::StrCat("ctr --address ", bed_->address(), " --namespace ", bed_->ns(), " run --rm -t ", kImage,
-                                                   " tty sh -c 'tty; stty size'"),
-                                      "/dev/null"},
-                                     "");
+  const Outcome outcome =
+      RunProgram({"script", "-qec",
+                  absl::StrCat("ctr --address ", bed_->address(), " --namespace ", bed_->ns(),
+                               " run --rm -t ", kImage, " tty sh -c 'tty; stty size'"),
+                  "/dev/null"},
+                 "");
   EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
   EXPECT_THAT(outcome.out, HasSubstr("/dev/pts/0"));
 }
@@ -217,7 +228,8 @@ TEST_F(CtrTest, ATaskIsCreatedStartedAndAttachedTo) {
 
 TEST_F(CtrTest, EventsTellWhatHappened) {
   const std::string log = absl::StrCat(bed_->scratch(), "/events");
-  const std::string command = absl::StrCat("exec timeout 60 ctr --address ", bed_->address(), " --namespace ", bed_->ns(), " events > ", log);
+  const std::string command = absl::StrCat("exec timeout 60 ctr --address ", bed_->address(),
+                                           " --namespace ", bed_->ns(), " events > ", log);
   Command events;
   events.argv = {"sh", "-c", command};
   absl::StatusOr<Process> listener = Spawn(events);
@@ -232,8 +244,9 @@ TEST_F(CtrTest, EventsTellWhatHappened) {
     return seen("/images/update");
   }));
   EXPECT_EQ(Out({"run", "--rm", kImage, "c", "true"}), "");
-  for (const char* topic : {"/snapshot/prepare", "/containers/create", "/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete",
-                            "/snapshot/remove", "/containers/delete"}) {
+  for (const char* topic :
+       {"/snapshot/prepare", "/containers/create", "/tasks/create", "/tasks/start", "/tasks/exit",
+        "/tasks/delete", "/snapshot/remove", "/containers/delete"}) {
     EXPECT_TRUE(Eventually([&] { return seen(topic); }, absl::Seconds(10))) << topic;
   }
   EXPECT_TRUE(listener->Kill(9).ok());
@@ -241,7 +254,8 @@ TEST_F(CtrTest, EventsTellWhatHappened) {
 
 TEST_F(CtrTest, CheckpointSaysWhatIsMissing) {
   StartSleeper("c");
-  const Outcome outcome = bed_->Ctr({"tasks", "checkpoint", "--image-path", absl::StrCat(bed_->scratch(), "/cp"), "c"});
+  const Outcome outcome =
+      bed_->Ctr({"tasks", "checkpoint", "--image-path", absl::StrCat(bed_->scratch(), "/cp"), "c"});
   if (!outcome.ok()) {
     EXPECT_THAT(outcome.out + outcome.err, testing::ContainsRegex("[Cc][Rr][Ii][Uu]"));
   }

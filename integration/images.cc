@@ -11,13 +11,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "nlohmann/json.hpp"
+#include "openssl/evp.h"
+#include "openssl/sha.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
-#include "nlohmann/json.hpp"
-#include "openssl/evp.h"
-#include "openssl/sha.h"
 
 namespace gantry::integration {
 namespace {
@@ -35,8 +36,8 @@ absl::Status Run(std::vector<std::string> argv, absl::Duration timeout = absl::M
 }
 
 absl::Status TarDirectory(const std::string& directory, const std::string& archive) {
-  return Run({"tar", "--create", "--file", archive, "--directory", directory, "--numeric-owner", "--sort=name",
-              "--mtime=@1700000000", "--xattrs", "--xattrs-include=*", "."},
+  return Run({"tar", "--create", "--file", archive, "--directory", directory, "--numeric-owner",
+              "--sort=name", "--mtime=@1700000000", "--xattrs", "--xattrs-include=*", "."},
              absl::Minutes(5));
 }
 
@@ -54,7 +55,8 @@ absl::StatusOr<int64_t> SizeOf(const std::string& path) {
   return info.st_size;
 }
 
-absl::StatusOr<std::vector<Layer>> MakeLayers(const std::string& work, const std::vector<std::string>& directories,
+absl::StatusOr<std::vector<Layer>> MakeLayers(const std::string& work,
+                                              const std::vector<std::string>& directories,
                                               const std::string& compression) {
   std::vector<Layer> layers;
   for (const std::string& directory : directories) {
@@ -83,13 +85,16 @@ std::string ConfigJson(const std::vector<Layer>& layers, const ImageOptions& opt
   config["architecture"] = "amd64";
   config["os"] = "linux";
   config["created"] = "2023-11-14T22:13:20Z";
-  for (const auto& [name, value] : options.env) config["config"]["Env"].push_back(absl::StrCat(name, "=", value));
+  for (const auto& [name, value] : options.env)
+    config["config"]["Env"].push_back(absl::StrCat(name, "=", value));
   config["config"]["Cmd"] = options.command;
   config["rootfs"]["type"] = "layers";
   config["rootfs"]["diff_ids"] = json::array();
   for (const Layer& layer : layers) {
-    config["rootfs"]["diff_ids"].push_back(options.correct_diff_id ? layer.diff_id : Sha256(layer.diff_id));
-    config["history"].push_back({{"created", "2023-11-14T22:13:20Z"}, {"created_by", "integration test"}});
+    config["rootfs"]["diff_ids"].push_back(options.correct_diff_id ? layer.diff_id
+                                                                   : Sha256(layer.diff_id));
+    config["history"].push_back(
+        {{"created", "2023-11-14T22:13:20Z"}, {"created_by", "integration test"}});
   }
   return config.dump();
 }
@@ -108,7 +113,8 @@ absl::StatusOr<std::string> WorkDirectory(const std::string& archive) {
 std::string Sha256(absl::string_view bytes) {
   unsigned char hash[SHA256_DIGEST_LENGTH];
   SHA256(reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size(), hash);
-  return absl::StrCat("sha256:", absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(hash), sizeof(hash))));
+  return absl::StrCat("sha256:", absl::BytesToHexString(absl::string_view(
+                                     reinterpret_cast<const char*>(hash), sizeof(hash))));
 }
 
 absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
@@ -123,17 +129,20 @@ absl::StatusOr<std::string> Sha256OfFile(const std::string& path) {
   unsigned char hash[EVP_MAX_MD_SIZE];
   unsigned size = 0;
   EVP_DigestFinal_ex(context.get(), hash, &size);
-  return absl::StrCat("sha256:", absl::BytesToHexString(absl::string_view(reinterpret_cast<const char*>(hash), size)));
+  return absl::StrCat("sha256:", absl::BytesToHexString(
+                                     absl::string_view(reinterpret_cast<const char*>(hash), size)));
 }
 
 absl::Status MakeBusyboxRoot(const std::string& directory) {
-  for (const char* name : {"/bin", "/etc", "/tmp", "/root", "/proc", "/sys", "/dev", "/var/lib", "/usr/bin"}) {
+  for (const char* name :
+       {"/bin", "/etc", "/tmp", "/root", "/proc", "/sys", "/dev", "/var/lib", "/usr/bin"}) {
     GANTRY_RETURN_IF_ERROR(MakeDirectories(directory + name, 0755));
   }
   if (chmod((directory + "/tmp").c_str(), 01777) != 0) return ErrnoToStatus(errno, "chmod /tmp");
   GANTRY_RETURN_IF_ERROR(Run({"cp", "/bin/busybox", directory + "/bin/busybox"}));
-  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/etc/passwd",
-                                   "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"));
+  GANTRY_RETURN_IF_ERROR(
+      WriteFile(directory + "/etc/passwd",
+                "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"));
   GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/etc/group", "root:x:0:\nnogroup:x:65534:\n"));
   Command command;
   command.argv = {"/bin/busybox", "--list"};
@@ -151,23 +160,27 @@ absl::StatusOr<std::string> DebianRoot() {
   const std::string base = cache != nullptr ? cache : "/var/cache/gantry-test";
   const std::string root = base + "/debian";
   if (access((root + "/etc/debian_version").c_str(), F_OK) == 0) return root;
-  if (access("/usr/sbin/debootstrap", X_OK) != 0) return absl::UnavailableError("debootstrap is not installed");
+  if (access("/usr/sbin/debootstrap", X_OK) != 0)
+    return absl::UnavailableError("debootstrap is not installed");
   GANTRY_RETURN_IF_ERROR(MakeDirectories(base, 0755));
   // Made aside: half a root must not be taken for one.
   const std::string making = absl::StrCat(base, "/debian.", getpid());
-  const absl::Status made = Run({"debootstrap", "--variant=minbase", "bookworm", making}, absl::Minutes(10));
+  const absl::Status made =
+      Run({"debootstrap", "--variant=minbase", "bookworm", making}, absl::Minutes(10));
   if (!made.ok()) {
     (void)RemoveTree(making);
     return absl::UnavailableError(made.message());
   }
   if (rename(making.c_str(), root.c_str()) != 0) {
     (void)RemoveTree(making);
-    if (access((root + "/etc/debian_version").c_str(), F_OK) != 0) return ErrnoToStatus(errno, root);
+    if (access((root + "/etc/debian_version").c_str(), F_OK) != 0)
+      return ErrnoToStatus(errno, root);
   }
   return root;
 }
 
-absl::Status WriteDockerArchive(const std::string& archive, const std::vector<std::string>& layer_directories,
+absl::Status WriteDockerArchive(const std::string& archive,
+                                const std::vector<std::string>& layer_directories,
                                 const ImageOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(const std::string work, WorkDirectory(archive));
   const absl::Cleanup clean = [&] { (void)RemoveTree(work); };
@@ -189,7 +202,8 @@ absl::Status WriteDockerArchive(const std::string& archive, const std::vector<st
   return TarDirectory(work + "/out", archive);
 }
 
-absl::Status WriteOciArchive(const std::string& archive, const std::vector<std::string>& layer_directories,
+absl::Status WriteOciArchive(const std::string& archive,
+                             const std::vector<std::string>& layer_directories,
                              const ImageOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(const std::string work, WorkDirectory(archive));
   const absl::Cleanup clean = [&] { (void)RemoveTree(work); };
@@ -197,7 +211,8 @@ absl::Status WriteOciArchive(const std::string& archive, const std::vector<std::
                           MakeLayers(work, layer_directories, options.layer_compression));
   const std::string blobs = work + "/out/blobs/sha256/";
   GANTRY_RETURN_IF_ERROR(MakeDirectories(blobs, 0755));
-  const auto put = [&](const std::string& bytes, const std::string& media_type) -> absl::StatusOr<json> {
+  const auto put = [&](const std::string& bytes,
+                       const std::string& media_type) -> absl::StatusOr<json> {
     const std::string digest = Sha256(bytes);
     GANTRY_RETURN_IF_ERROR(WriteFile(blobs + HexOf(digest), bytes));
     return json{{"mediaType", media_type}, {"digest", digest}, {"size", bytes.size()}};
@@ -205,13 +220,14 @@ absl::Status WriteOciArchive(const std::string& archive, const std::vector<std::
   json manifest;
   manifest["schemaVersion"] = 2;
   manifest["mediaType"] = "application/vnd.oci.image.manifest.v1+json";
-  GANTRY_ASSIGN_OR_RETURN(manifest["config"],
-                          put(ConfigJson(layers, options), "application/vnd.oci.image.config.v1+json"));
+  GANTRY_ASSIGN_OR_RETURN(manifest["config"], put(ConfigJson(layers, options),
+                                                  "application/vnd.oci.image.config.v1+json"));
   for (const Layer& layer : layers) {
     const std::string digest = options.correct_layer_digest ? layer.digest : Sha256(layer.digest);
     const std::string path = blobs + HexOf(digest);
     if (rename(layer.path.c_str(), path.c_str()) != 0) return ErrnoToStatus(errno, path);
-    const std::string suffix = options.layer_compression.empty() ? "" : "+" + options.layer_compression;
+    const std::string suffix =
+        options.layer_compression.empty() ? "" : "+" + options.layer_compression;
     manifest["layers"].push_back({{"mediaType", "application/vnd.oci.image.layer.v1.tar" + suffix},
                                   {"digest", digest},
                                   {"size", layer.size_bytes}});

@@ -25,15 +25,18 @@ absl::StatusOr<std::string> DebianRoot();
 struct ImageOptions {
   std::vector<std::string> names = {"busybox:test"};
   std::vector<std::string> command = {"sh"};
-  std::map<std::string, std::string> env = {{"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
-  std::string layer_compression;  // "", "gzip" or "zstd"; OCI only
-  bool correct_diff_id = true;    // false: the configuration names another layer's
+  std::map<std::string, std::string> env = {
+      {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
+  std::string layer_compression;     // "", "gzip" or "zstd"; OCI only
+  bool correct_diff_id = true;       // false: the configuration names another layer's
   bool correct_layer_digest = true;  // OCI only
 };
-absl::Status WriteDockerArchive(const std::string& archive, const std::vector<std::string>& layer_directories,
+absl::Status WriteDockerArchive(const std::string& archive,
+                                const std::vector<std::string>& layer_directories,
                                 const ImageOptions& options);
 // An OCI image layout in a tar.
-absl::Status WriteOciArchive(const std::string& archive, const std::vector<std::string>& layer_directories,
+absl::Status WriteOciArchive(const std::string& archive,
+                             const std::vector<std::string>& layer_directories,
                              const ImageOptions& options);
 
 // MakeBusyboxRoot and WriteDockerArchive in one.

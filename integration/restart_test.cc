@@ -13,9 +13,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include "gtest/gtest.h"
+
 #include "base/clock.h"
 #include "base/file.h"
-#include "gtest/gtest.h"
 #include "integration/testbed.h"
 
 namespace gantry::integration {
@@ -34,7 +35,8 @@ class RestartTest : public testing::Test {
   }
   // A detached container that sees the gate directory.
   std::string Detached(const std::string& name, const std::string& script) {
-    return bed_->CtlOut({"run", "-d", "--name", name, "-v", gate_ + ":/gate", kImage, "sh", "-c", script});
+    return bed_->CtlOut(
+        {"run", "-d", "--name", name, "-v", gate_ + ":/gate", kImage, "sh", "-c", script});
   }
   void Open(const std::string& gate) { ASSERT_TRUE(WriteFile(gate_ + "/" + gate, "").ok()); }
   std::vector<std::string> Listed(std::vector<std::string> flags = {}) {
@@ -43,21 +45,25 @@ class RestartTest : public testing::Test {
     std::sort(names.begin(), names.end());
     return names;
   }
-  static bool Alive(const std::string& pid) { return access(absl::StrCat("/proc/", pid).c_str(), F_OK) == 0; }
+  static bool Alive(const std::string& pid) {
+    return access(absl::StrCat("/proc/", pid).c_str(), F_OK) == 0;
+  }
 
   std::unique_ptr<Testbed> bed_;
   std::string gate_;
 };
 
 // Prints numbers as fast as it can, then what it was asked for.
-constexpr char kFastPrinter[] = "i=0; while [ ! -e /gate/stop ]; do i=$((i+1)); echo $i; done; echo last $i; exit 21";
+constexpr char kFastPrinter[] =
+    "i=0; while [ ! -e /gate/stop ]; do i=$((i+1)); echo $i; done; echo last $i; exit 21";
 
 TEST_F(RestartTest, FiftyContainersAreAllInTheirTrueStateAfterAKill) {
   std::vector<std::thread> starters;
   for (int lane = 0; lane < 2; ++lane) {
     starters.emplace_back([&, lane] {
       for (int i = lane; i < 44; i += 2) {
-        EXPECT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", absl::StrCat("still-", i), kImage, "sleep", "1000"})));
+        EXPECT_TRUE(Ok(bed_->Ctl(
+            {"run", "-d", "--name", absl::StrCat("still-", i), kImage, "sleep", "1000"})));
       }
     });
   }
@@ -74,7 +80,9 @@ TEST_F(RestartTest, FiftyContainersAreAllInTheirTrueStateAfterAKill) {
   const std::string early = bed_->state();
   ASSERT_TRUE(Eventually([&] {
     for (const std::string& id : bed_->Bundles()) {
-      if (access(absl::StrCat(bed_->state(), "/tasks/", bed_->ns(), "/", id, "/exit.json").c_str(), F_OK) == 0) return true;
+      if (access(absl::StrCat(bed_->state(), "/tasks/", bed_->ns(), "/", id, "/exit.json").c_str(),
+                 F_OK) == 0)
+        return true;
     }
     return false;
   }));
@@ -83,7 +91,8 @@ TEST_F(RestartTest, FiftyContainersAreAllInTheirTrueStateAfterAKill) {
   const absl::Duration begin = Clock::Real().Monotonic();
   const std::vector<std::string> running = Listed();
   RecordProperty("start_millis", static_cast<int>(bed_->start_took() / absl::Milliseconds(1)));
-  RecordProperty("list_millis", static_cast<int>((Clock::Real().Monotonic() - begin) / absl::Milliseconds(1)));
+  RecordProperty("list_millis",
+                 static_cast<int>((Clock::Real().Monotonic() - begin) / absl::Milliseconds(1)));
   EXPECT_EQ(running.size(), 49u);
   EXPECT_EQ(bed_->Inspect("early", "{{.State.Status}} {{.State.ExitCode}}"), "exited 33");
   EXPECT_EQ(bed_->CtlOut({"wait", "early"}), "33");
@@ -115,16 +124,18 @@ TEST_F(RestartTest, StartsUnderWayWhenTheDaemonIsKilledFinishOrAreUndone) {
   for (int round = 0; round < 4; ++round) {
     std::vector<Process> clients;
     for (int i = 0; i < 6; ++i) {
-      absl::StatusOr<Process> client =
-          bed_->SpawnCtl({"run", "-d", "--name", absl::StrCat("r", round, "-", i), kImage, "sleep", "1000"});
+      absl::StatusOr<Process> client = bed_->SpawnCtl(
+          {"run", "-d", "--name", absl::StrCat("r", round, "-", i), kImage, "sleep", "1000"});
       ASSERT_TRUE(client.ok());
       clients.push_back(*std::move(client));
     }
     // Killed at another moment of the starts each time: as soon as so many bundles are there.
     const size_t before = bed_->Bundles().size();
-    (void)Eventually([&] { return bed_->Bundles().size() >= before + static_cast<size_t>(round); }, absl::Seconds(5));
+    (void)Eventually([&] { return bed_->Bundles().size() >= before + static_cast<size_t>(round); },
+                     absl::Seconds(5));
     bed_->KillDaemon();
-    for (Process& client : clients) EXPECT_TRUE(client.Wait(absl::Seconds(30)).ok()) << "a client hangs on a dead daemon";
+    for (Process& client : clients)
+      EXPECT_TRUE(client.Wait(absl::Seconds(30)).ok()) << "a client hangs on a dead daemon";
     ASSERT_TRUE(bed_->StartDaemon());
     // Whatever is listed is true: running ones run, the others can be started or removed.
     for (const std::string& name : Listed({"-a"})) {
@@ -137,7 +148,9 @@ TEST_F(RestartTest, StartsUnderWayWhenTheDaemonIsKilledFinishOrAreUndone) {
       EXPECT_TRUE(Ok(bed_->Ctl({"rm", "-f", name})));
     }
     EXPECT_TRUE(bed_->Bundles().empty());
-    EXPECT_TRUE(Ok(bed_->Ctl({"run", "--rm", "--name", absl::StrCat("r", round, "-0"), kImage, "true"}))) << "the name is still taken";
+    EXPECT_TRUE(
+        Ok(bed_->Ctl({"run", "--rm", "--name", absl::StrCat("r", round, "-0"), kImage, "true"})))
+        << "the name is still taken";
   }
 }
 
@@ -155,7 +168,8 @@ TEST_F(RestartTest, RemovalsUnderWayWhenTheDaemonIsKilledEnd) {
   ASSERT_TRUE(bed_->StartDaemon());
   for (const std::string& name : Listed({"-a"})) {
     const std::string status = bed_->Inspect(name, "{{.State.Status}}");
-    EXPECT_TRUE(status == "running" || status == "exited" || status == "dead") << name << " is " << status;
+    EXPECT_TRUE(status == "running" || status == "exited" || status == "dead")
+        << name << " is " << status;
     EXPECT_TRUE(Ok(bed_->Ctl({"rm", "-f", name})));
   }
   EXPECT_TRUE(bed_->Bundles().empty());
@@ -163,7 +177,8 @@ TEST_F(RestartTest, RemovalsUnderWayWhenTheDaemonIsKilledEnd) {
 
 TEST_F(RestartTest, ExecsUnderWayGoOnAndTheContainerStaysUsable) {
   Detached("web", "sleep 1000");
-  absl::StatusOr<Process> exec = bed_->SpawnCtl({"exec", "web", "sh", "-c", "while :; do sleep 0.1; done"});
+  absl::StatusOr<Process> exec =
+      bed_->SpawnCtl({"exec", "web", "sh", "-c", "while :; do sleep 0.1; done"});
   ASSERT_TRUE(exec.ok());
   ASSERT_TRUE(Eventually([&] { return absl::StrContains(bed_->CtlOut({"top", "web"}), "while"); }));
   bed_->KillDaemon();
@@ -184,9 +199,11 @@ TEST_F(RestartTest, KilledShimMakesItsContainerDeadWithAReasonAndNothingIsLeft) 
   ASSERT_TRUE(Eventually([&] { return bed_->Inspect("web", "{{.State.Status}}") != "running"; }));
   EXPECT_EQ(bed_->Inspect("web", "{{.State.ExitCode}}"), "137");
   EXPECT_NE(bed_->Inspect("web", "{{.State.Error}}"), "") << "no reason is given";
-  EXPECT_TRUE(Eventually([&] { return !Alive(init); })) << "the container's process outlived its shim";
+  EXPECT_TRUE(Eventually([&] { return !Alive(init); }))
+      << "the container's process outlived its shim";
   EXPECT_EQ(bed_->CtlOut({"exec", "other", "echo", "well"}), "well");
-  EXPECT_TRUE(Ok(bed_->Ctl({"start", "web"}))) << "a container whose shim died cannot be started again";
+  EXPECT_TRUE(Ok(bed_->Ctl({"start", "web"})))
+      << "a container whose shim died cannot be started again";
   EXPECT_TRUE(bed_->StatusBecomes("web", "running"));
 }
 
@@ -233,7 +250,9 @@ TEST_F(RestartTest, StoppedShimDoesNotHoldUpTheListNorTheStart) {
 
 TEST_F(RestartTest, OutputOfAMinuteWithoutADaemonIsNotLost) {
   // A short minute: as long as the pipe and every buffer on the way are filled many times over.
-  Detached("loud", "i=0; while [ ! -e /gate/stop ]; do i=$((i+1)); echo $i $(printf %0200d 0); done; echo last $i");
+  Detached("loud",
+           "i=0; while [ ! -e /gate/stop ]; do i=$((i+1)); echo $i $(printf %0200d 0); done; echo "
+           "last $i");
   bed_->KillDaemon();
   const std::string bundle = bed_->Bundles().at(0);
   const auto printed = [&] {
@@ -243,7 +262,8 @@ TEST_F(RestartTest, OutputOfAMinuteWithoutADaemonIsNotLost) {
     return bytes;
   };
   const int64_t before = printed();
-  ASSERT_TRUE(Eventually([&] { return printed() > before + (8 << 20); }, absl::Seconds(60))) << "the container stalls";
+  ASSERT_TRUE(Eventually([&] { return printed() > before + (8 << 20); }, absl::Seconds(60)))
+      << "the container stalls";
   ASSERT_TRUE(bed_->StartDaemon());
   Open("stop");
   EXPECT_EQ(bed_->CtlOut({"wait", "loud"}), "0");
@@ -255,7 +275,8 @@ TEST_F(RestartTest, OutputOfAMinuteWithoutADaemonIsNotLost) {
       break;
     }
     ++expected;
-    ASSERT_TRUE(absl::StartsWith(line, absl::StrCat(expected, " "))) << line.substr(0, 20) << " is not line " << expected;
+    ASSERT_TRUE(absl::StartsWith(line, absl::StrCat(expected, " ")))
+        << line.substr(0, 20) << " is not line " << expected;
   }
 }
 

@@ -11,8 +11,9 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "base/file.h"
 #include "gtest/gtest.h"
+
+#include "base/file.h"
 #include "integration/images.h"
 #include "integration/testbed.h"
 
@@ -80,16 +81,22 @@ TEST_F(RunTest, LargeOutputArrivesWhole) {
   EXPECT_TRUE(Ok(outcome));
   std::string expected;
   for (int i = 1; i <= 200000; ++i) absl::StrAppend(&expected, i, "\n");
-  EXPECT_TRUE(outcome.out == expected + "end\n") << outcome.out.size() << " of " << expected.size() + 4;
+  EXPECT_TRUE(outcome.out == expected + "end\n")
+      << outcome.out.size() << " of " << expected.size() + 4;
 }
 
 TEST_F(RunTest, FlagsShapeTheContainer) {
-  EXPECT_EQ(Run({"-e", "COLOUR=blue", "-e", "EMPTY=", kImage, "sh", "-c", "echo $COLOUR,$EMPTY,"}).out, "blue,,\n");
+  EXPECT_EQ(
+      Run({"-e", "COLOUR=blue", "-e", "EMPTY=", kImage, "sh", "-c", "echo $COLOUR,$EMPTY,"}).out,
+      "blue,,\n");
   EXPECT_EQ(Run({"-w", "/var/lib", kImage, "pwd"}).out, "/var/lib\n");
   EXPECT_EQ(Run({"-u", "65534:65534", kImage, "id", "-u"}).out, "65534\n");
   EXPECT_EQ(Run({"--hostname", "lighthouse", kImage, "hostname"}).out, "lighthouse\n");
   EXPECT_EQ(Run({"--entrypoint", "/bin/echo", kImage, "a", "b"}).out, "a b\n");
-  EXPECT_EQ(Run({"--tmpfs", "/scratch", kImage, "sh", "-c", "grep -c ' /scratch tmpfs' /proc/mounts"}).out, "1\n");
+  EXPECT_EQ(
+      Run({"--tmpfs", "/scratch", kImage, "sh", "-c", "grep -c ' /scratch tmpfs' /proc/mounts"})
+          .out,
+      "1\n");
   const Outcome read_only = Run({"--read-only", kImage, "touch", "/x"});
   EXPECT_NE(read_only.code, 0);
   EXPECT_TRUE(absl::StrContains(read_only.err, "Read-only file system")) << read_only.err;
@@ -111,7 +118,8 @@ TEST_F(RunTest, CapabilitiesAreDockersFourteenUnlessSaidOtherwise) {
 }
 
 TEST_F(RunTest, PrivilegedIsUnconfined) {
-  const Outcome outcome = Run({"--privileged", kImage, "sh", "-c", "grep Seccomp: /proc/self/status | cut -f2; ls /dev/null"});
+  const Outcome outcome = Run({"--privileged", kImage, "sh", "-c",
+                               "grep Seccomp: /proc/self/status | cut -f2; ls /dev/null"});
   EXPECT_EQ(outcome.out, "0\n/dev/null\n") << outcome.err;
 }
 
@@ -119,24 +127,30 @@ TEST_F(RunTest, BindMountsShareFilesAndReadOnlyOnesDoNotTakeAny) {
   const std::string host = bed_->scratch() + "/shared";
   ASSERT_TRUE(MakeDirectories(host, 0755).ok());
   ASSERT_TRUE(WriteFile(host + "/in", "from the host").ok());
-  const Outcome outcome = Run({"-v", host + ":/mnt", kImage, "sh", "-c", "cat /mnt/in; echo back >/mnt/out"});
+  const Outcome outcome =
+      Run({"-v", host + ":/mnt", kImage, "sh", "-c", "cat /mnt/in; echo back >/mnt/out"});
   EXPECT_TRUE(Ok(outcome));
   EXPECT_EQ(outcome.out, "from the host");
   EXPECT_EQ(ReadFile(host + "/out", 100).value(), "back\n");
-  const Outcome read_only = Run({"--mount", "type=bind,source=" + host + ",target=/mnt,readonly", kImage, "touch", "/mnt/x"});
+  const Outcome read_only = Run(
+      {"--mount", "type=bind,source=" + host + ",target=/mnt,readonly", kImage, "touch", "/mnt/x"});
   EXPECT_NE(read_only.code, 0);
   EXPECT_EQ(access((host + "/x").c_str(), F_OK), -1);
 }
 
 TEST_F(RunTest, InitReapsOrphansAndForwardsSignals) {
-  const std::string id = bed_->CtlOut({"run", "-d", "--init", "--name", "web", kImage, "sleep", "1000"});
-  EXPECT_FALSE(absl::StrContains(bed_->CtlOut({"exec", "web", "cat", "/proc/1/cmdline"}).substr(0, 5), "sleep"));
+  const std::string id =
+      bed_->CtlOut({"run", "-d", "--init", "--name", "web", kImage, "sleep", "1000"});
+  EXPECT_FALSE(absl::StrContains(
+      bed_->CtlOut({"exec", "web", "cat", "/proc/1/cmdline"}).substr(0, 5), "sleep"));
   EXPECT_TRUE(Ok(bed_->Ctl({"kill", "--signal", "TERM", "web"})));
   EXPECT_EQ(bed_->CtlOut({"wait", "web"}), "143");
 }
 
 TEST_F(RunTest, DetachedContainerGoesThroughItsWholeLife) {
-  const std::string id = Detached("web", {"sh", "-c", "echo started; trap 'echo stopping; exit 3' TERM; while :; do sleep 0.1; done"});
+  const std::string id = Detached(
+      "web",
+      {"sh", "-c", "echo started; trap 'echo stopping; exit 3' TERM; while :; do sleep 0.1; done"});
   EXPECT_EQ(id.size(), 64u);
   EXPECT_TRUE(bed_->StatusBecomes("web", "running"));
   EXPECT_EQ(bed_->CtlOut({"ps", "-q", "--no-trunc"}), id);
@@ -154,7 +168,8 @@ TEST_F(RunTest, DetachedContainerGoesThroughItsWholeLife) {
   EXPECT_EQ(bed_->Inspect("web", "{{.State.Status}}"), "running");
 
   EXPECT_TRUE(Ok(bed_->Ctl({"rename", "web", "site"})));
-  const Outcome stats = bed_->Ctl({"stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "site"});
+  const Outcome stats =
+      bed_->Ctl({"stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "site"});
   EXPECT_TRUE(Ok(stats));
   EXPECT_TRUE(absl::StartsWith(stats.out, "site ")) << stats.out;
 
@@ -234,8 +249,9 @@ TEST_F(RunTest, AttachSeesWhatComesAndTheExit) {
 }
 
 TEST_F(RunTest, OomIsToldAsSuch) {
-  const Outcome outcome = bed_->Ctl({"run", "--name", "hungry", "--memory", "16m", kImage, "sh", "-c",
-                                     "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo ${#x}"});
+  const Outcome outcome =
+      bed_->Ctl({"run", "--name", "hungry", "--memory", "16m", kImage, "sh", "-c",
+                 "x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo ${#x}"});
   EXPECT_EQ(outcome.code, 137) << outcome.out << outcome.err;
   EXPECT_EQ(bed_->Inspect("hungry", "{{.State.OOMKilled}}"), "true");
 }
@@ -259,7 +275,8 @@ TEST_F(RunTest, LogsFollowToTheEnd) {
 
 TEST_F(RunTest, EventsTellTheLifeOfAContainer) {
   EXPECT_TRUE(Ok(Run({"--name", "brief", kImage, "true"})));
-  const Outcome events = bed_->Ctl({"events", "--since", "10m", "--until", "0s", "--format", "{{.Action}}"});
+  const Outcome events =
+      bed_->Ctl({"events", "--since", "10m", "--until", "0s", "--format", "{{.Action}}"});
   EXPECT_TRUE(Ok(events));
   const std::vector<std::string> seen = absl::StrSplit(events.out, '\n');
   size_t next = 0;
@@ -280,7 +297,8 @@ TEST_F(RunTest, ExecSeesOnlyItsThreeDescriptors) {
   Detached("web", {"sleep", "1000"});
   EXPECT_EQ(bed_->CtlOut({"exec", "web", "sh", "-c", "ls /proc/1/fd | tr '\\n' ' '"}), "0 1 2 ");
   // The shell's own directory stream is the one more.
-  EXPECT_EQ(bed_->CtlOut({"exec", "web", "sh", "-c", "echo /proc/self/fd/*"}), "/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 /proc/self/fd/3");
+  EXPECT_EQ(bed_->CtlOut({"exec", "web", "sh", "-c", "echo /proc/self/fd/*"}),
+            "/proc/self/fd/0 /proc/self/fd/1 /proc/self/fd/2 /proc/self/fd/3");
 }
 
 // Both runtimes must carry the same life.
@@ -291,7 +309,8 @@ TEST_P(RuntimeTest, RunExecPauseStatsKill) {
   Testbed bed;
   ASSERT_TRUE(bed.LoadBusybox(kImage));
   const std::string runtime = GetParam();
-  const Outcome hello = bed.Ctl({"run", "--rm", "--runtime", runtime, kImage, "sh", "-c", "echo hello; exit 9"});
+  const Outcome hello =
+      bed.Ctl({"run", "--rm", "--runtime", runtime, kImage, "sh", "-c", "echo hello; exit 9"});
   EXPECT_EQ(hello.out, "hello\n") << hello.err;
   EXPECT_EQ(hello.code, 9);
   bed.CtlOut({"run", "-d", "--runtime", runtime, "--name", "web", kImage, "sleep", "1000"});
@@ -305,7 +324,9 @@ TEST_P(RuntimeTest, RunExecPauseStatsKill) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RuntimeTest, testing::Values("crun", "runc"),
-                         [](const testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
+                         [](const testing::TestParamInfo<const char*>& info) {
+                           return std::string(info.param);
+                         });
 
 // Archives of every kind.
 struct ArchiveCase {
@@ -334,7 +355,8 @@ TEST_P(ArchiveTest, LoadsAndRuns) {
   ASSERT_TRUE(made.ok()) << made;
   ASSERT_TRUE(Ok(bed.Ctl({"load", "-i", archive})));
   for (const char* name : {"layered:one", "layered:two"}) {
-    const Outcome outcome = bed.Ctl({"run", "--rm", name, "sh", "-c", "cat /etc/motd; ls /etc/group"});
+    const Outcome outcome =
+        bed.Ctl({"run", "--rm", name, "sh", "-c", "cat /etc/motd; ls /etc/group"});
     EXPECT_EQ(outcome.out, "from the upper layer\n") << name << ": " << outcome.err;
     EXPECT_EQ(outcome.code, 1);
   }
@@ -350,10 +372,11 @@ TEST_P(ArchiveTest, LoadsAndRuns) {
   EXPECT_EQ(bed.CtlOut({"images", "-q", "--no-trunc", "layered:two"}), id);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, ArchiveTest,
-                         testing::Values(ArchiveCase{"docker", false, ""}, ArchiveCase{"oci", true, ""},
-                                         ArchiveCase{"oci_gzip", true, "gzip"}, ArchiveCase{"oci_zstd", true, "zstd"}),
-                         [](const testing::TestParamInfo<ArchiveCase>& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    All, ArchiveTest,
+    testing::Values(ArchiveCase{"docker", false, ""}, ArchiveCase{"oci", true, ""},
+                    ArchiveCase{"oci_gzip", true, "gzip"}, ArchiveCase{"oci_zstd", true, "zstd"}),
+    [](const testing::TestParamInfo<ArchiveCase>& info) { return std::string(info.param.name); });
 
 TEST(DebianTest, DebootstrappedRootRunsWithItsHardLinksAndModes) {
   if (!HaveRoot()) GTEST_SKIP() << "containers need root";
@@ -370,8 +393,9 @@ TEST(DebianTest, DebootstrappedRootRunsWithItsHardLinksAndModes) {
   const Outcome outcome = bed.Ctl({"run", "--rm", "debian:test", "cat", "/etc/debian_version"});
   EXPECT_EQ(outcome.out, version) << outcome.err;
   // perl and perl5.x are one file; su keeps its setuid bit.
-  const Outcome facts = bed.Ctl({"run", "--rm", "debian:test", "sh", "-c",
-                                 "stat -c %h /usr/bin/perl; stat -c %a /bin/su; dpkg --verify | grep -v '^.......T' | head"});
+  const Outcome facts = bed.Ctl(
+      {"run", "--rm", "debian:test", "sh", "-c",
+       "stat -c %h /usr/bin/perl; stat -c %a /bin/su; dpkg --verify | grep -v '^.......T' | head"});
   EXPECT_EQ(facts.out, "2\n4755\n") << facts.err;
 }
 
@@ -385,7 +409,8 @@ TEST(DaemonTest, TwoSupervisorsSideBySideAndASecondOnOneRootRefused) {
   two.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
   EXPECT_NE(one.Inspect("web", "{{.Id}}"), two.Inspect("web", "{{.Id}}"));
 
-  const std::string daemon = ReadFile(absl::StrCat("/proc/", one.daemon_pid(), "/cmdline"), 65536).value();
+  const std::string daemon =
+      ReadFile(absl::StrCat("/proc/", one.daemon_pid(), "/cmdline"), 65536).value();
   std::vector<std::string> same = absl::StrSplit(daemon, '\0', absl::SkipEmpty());
   const Outcome refused = RunProgram(same, "", absl::Seconds(20));
   EXPECT_NE(refused.code, 0);
@@ -401,7 +426,8 @@ TEST(DaemonTest, GracefulStopLeavesContainersRunningAndPicksThemUpAgain) {
   const std::string id = bed.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
   const std::string pid = bed.Inspect("web", "{{.State.Pid}}");
   EXPECT_LT(bed.StopDaemon(), absl::Seconds(5));
-  EXPECT_EQ(access(absl::StrCat("/proc/", pid).c_str(), F_OK), 0) << "the container did not survive";
+  EXPECT_EQ(access(absl::StrCat("/proc/", pid).c_str(), F_OK), 0)
+      << "the container did not survive";
   ASSERT_TRUE(bed.StartDaemon());
   EXPECT_EQ(bed.Inspect("web", "{{.State.Status}} {{.State.Pid}}"), "running " + pid);
   EXPECT_EQ(bed.CtlOut({"exec", "web", "echo", "here"}), "here");

@@ -22,6 +22,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/unique_fd.h"
@@ -62,7 +63,8 @@ std::vector<std::string> Environment(const std::map<std::string, std::string>& m
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string name = std::string(*entry).substr(0, std::string(*entry).find('='));
     // A test under Bazel, or a shell with settings of its own, must not change what the programs do.
-    if (absl::StartsWith(name, "GANTRY_") || name == "NOTIFY_SOCKET" || more.count(name) > 0) continue;
+    if (absl::StartsWith(name, "GANTRY_") || name == "NOTIFY_SOCKET" || more.count(name) > 0)
+      continue;
     env.emplace_back(*entry);
   }
   for (const auto& [name, value] : more) env.push_back(absl::StrCat(name, "=", value));
@@ -80,11 +82,13 @@ std::vector<std::string> Hierarchies(UniqueFd& held) {
   }
   // crun's containers have a cgroup in hugetlb as well, where that is in use as v1 without being mounted.
   for (const absl::string_view line : absl::StrSplit(ReadAllOf("/proc/cgroups"), '\n')) {
-    const std::vector<absl::string_view> fields = absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    const std::vector<absl::string_view> fields =
+        absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
     if (fields.size() != 4 || fields[0] != "hugetlb" || fields[1] == "0") continue;
     if (access("/sys/fs/cgroup/hugetlb", F_OK) == 0) continue;
     const UniqueFd context(fsopen("cgroup", FSOPEN_CLOEXEC));
-    if (!context.valid() || fsconfig(context.get(), FSCONFIG_SET_FLAG, "hugetlb", nullptr, 0) != 0 ||
+    if (!context.valid() ||
+        fsconfig(context.get(), FSCONFIG_SET_FLAG, "hugetlb", nullptr, 0) != 0 ||
         fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
       continue;
     }
@@ -104,8 +108,9 @@ bool IsFullId(absl::string_view word) {
 
 testing::AssertionResult Ok(const Outcome& outcome) {
   if (outcome.ok()) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << outcome.command << "\n  exit status " << outcome.code << "\n  stdout: "
-                                     << outcome.out.substr(0, 2000) << "\n  stderr: " << outcome.err.substr(0, 4000);
+  return testing::AssertionFailure() << outcome.command << "\n  exit status " << outcome.code
+                                     << "\n  stdout: " << outcome.out.substr(0, 2000)
+                                     << "\n  stderr: " << outcome.err.substr(0, 4000);
 }
 
 bool Eventually(const std::function<bool()>& condition, absl::Duration limit) {
@@ -142,7 +147,8 @@ std::set<std::string> ContainerCgroups() {
   for (const std::string& hierarchy : Hierarchies(held)) {
     for (const std::string& name : ListNames(hierarchy + "/gantry")) {
       struct stat info;
-      if (stat(absl::StrCat(hierarchy, "/gantry/", name).c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+      if (stat(absl::StrCat(hierarchy, "/gantry/", name).c_str(), &info) == 0 &&
+          S_ISDIR(info.st_mode)) {
         found.insert(name);
       }
     }
@@ -205,7 +211,8 @@ Testbed::~Testbed() {
   }
   for (const absl::string_view line : absl::StrSplit(ReadAllOf("/proc/self/mountinfo"), '\n')) {
     const std::vector<std::string> fields = absl::StrSplit(line, ' ');
-    if (fields.size() > 4 && absl::StartsWith(fields[4], base_ + "/")) umount2(fields[4].c_str(), MNT_DETACH);
+    if (fields.size() > 4 && absl::StartsWith(fields[4], base_ + "/"))
+      umount2(fields[4].c_str(), MNT_DETACH);
   }
   const absl::Status removed = RemoveTree(base_);
   EXPECT_TRUE(removed.ok()) << removed;
@@ -216,7 +223,8 @@ std::string Testbed::Binary(const std::string& name) const {
   if (const char* bin = getenv("GANTRY_BIN")) directories.push_back(bin);
   const char* sources = getenv("TEST_SRCDIR");
   const char* workspace = getenv("TEST_WORKSPACE");
-  if (sources != nullptr && workspace != nullptr) directories.push_back(absl::StrCat(sources, "/", workspace));
+  if (sources != nullptr && workspace != nullptr)
+    directories.push_back(absl::StrCat(sources, "/", workspace));
   directories.push_back("bazel-bin");
   for (const std::string& directory : directories) {
     const std::string path = absl::StrCat(directory, "/", name);
@@ -234,13 +242,20 @@ testing::AssertionResult Testbed::SpawnDaemon(const std::map<std::string, std::s
   for (const auto& [name, value] : more_env) env[name] = value;
   Command command;
   command.argv = {Binary("supervisor/gantryd"),
-                  "--root", root_,
-                  "--state", state_,
-                  "--address", address_,
-                  "--docker-address", state_ + "/docker.sock",
-                  "--shim", Binary("shim/gantry-shim"),
-                  "--config", base_ + "/config.toml"};
-  command.argv.insert(command.argv.end(), options_.daemon_flags.begin(), options_.daemon_flags.end());
+                  "--root",
+                  root_,
+                  "--state",
+                  state_,
+                  "--address",
+                  address_,
+                  "--docker-address",
+                  state_ + "/docker.sock",
+                  "--shim",
+                  Binary("shim/gantry-shim"),
+                  "--config",
+                  base_ + "/config.toml"};
+  command.argv.insert(command.argv.end(), options_.daemon_flags.begin(),
+                      options_.daemon_flags.end());
   command.env = Environment(env);
   command.cwd = base_;
   command.stdout_fd = log.get();
@@ -269,17 +284,21 @@ testing::AssertionResult Testbed::StartDaemon(const std::map<std::string, std::s
   while (true) {
     pollfd waits[] = {{notify.get(), POLLIN, 0}, {daemon_.pidfd(), POLLIN, 0}};
     const absl::Duration left = begin + kReadyLimit - Clock::Real().Monotonic();
-    const int ready = poll(waits, 2, std::max(0, static_cast<int>(absl::ToInt64Milliseconds(left))));
+    const int ready =
+        poll(waits, 2, std::max(0, static_cast<int>(absl::ToInt64Milliseconds(left))));
     if (ready < 0 && errno == EINTR) continue;
-    if (ready == 0) return testing::AssertionFailure() << "gantryd not ready within 30 s:\n" << daemon_log();
+    if (ready == 0)
+      return testing::AssertionFailure() << "gantryd not ready within 30 s:\n" << daemon_log();
     if (waits[0].revents != 0) {
       char message[4096];
       const ssize_t n = recv(notify.get(), message, sizeof(message), 0);
-      if (n > 0 && absl::StrContains(absl::string_view(message, static_cast<size_t>(n)), "READY=1")) break;
+      if (n > 0 && absl::StrContains(absl::string_view(message, static_cast<size_t>(n)), "READY=1"))
+        break;
       continue;
     }
     const int code = WaitDaemonGone(absl::Seconds(1));
-    return testing::AssertionFailure() << "gantryd ended with " << code << " before it was ready:\n" << daemon_log();
+    return testing::AssertionFailure() << "gantryd ended with " << code << " before it was ready:\n"
+                                       << daemon_log();
   }
   start_took_ = Clock::Real().Monotonic() - begin;
   return testing::AssertionSuccess();
@@ -314,12 +333,14 @@ pid_t Testbed::daemon_pid() const { return daemon_.pid(); }
 std::string Testbed::daemon_log() const { return ReadAllOf(log_path_); }
 
 std::vector<std::string> Testbed::CtlCommand(std::vector<std::string> args) const {
-  std::vector<std::string> argv = {Binary("ctl/ctl"), "--address", address_, "--namespace", namespace_};
+  std::vector<std::string> argv = {Binary("ctl/ctl"), "--address", address_, "--namespace",
+                                   namespace_};
   argv.insert(argv.end(), args.begin(), args.end());
   return argv;
 }
 
-Outcome Testbed::Ctl(std::vector<std::string> args, const std::string& input, absl::Duration timeout) const {
+Outcome Testbed::Ctl(std::vector<std::string> args, const std::string& input,
+                     absl::Duration timeout) const {
   return RunProgram(CtlCommand(std::move(args)), input, timeout, {{"HOME", scratch_}});
 }
 
@@ -335,7 +356,8 @@ Outcome Testbed::Ctr(std::vector<std::string> args, absl::Duration timeout) cons
   return RunProgram(std::move(argv), "", timeout, {{"HOME", scratch_}});
 }
 
-absl::StatusOr<Process> Testbed::SpawnCtl(std::vector<std::string> args, int out_fd, int in_fd) const {
+absl::StatusOr<Process> Testbed::SpawnCtl(std::vector<std::string> args, int out_fd,
+                                          int in_fd) const {
   Command command;
   command.argv = CtlCommand(std::move(args));
   command.env = Environment({{"HOME", scratch_}});
@@ -360,7 +382,8 @@ std::string Testbed::Inspect(const std::string& container, const std::string& fo
   return outcome.ok() ? std::string(absl::StripSuffix(outcome.out, "\n")) : "";
 }
 
-testing::AssertionResult Testbed::StatusBecomes(const std::string& container, const std::string& status,
+testing::AssertionResult Testbed::StatusBecomes(const std::string& container,
+                                                const std::string& status,
                                                 absl::Duration limit) const {
   std::string last;
   if (Eventually(
@@ -382,7 +405,8 @@ pid_t Testbed::ZygotePid() const {
     for (const absl::string_view word : absl::StrSplit(children, ' ', absl::SkipWhitespace())) {
       pid_t pid = 0;
       if (!absl::SimpleAtoi(word, &pid)) continue;
-      if (absl::StrContains(ReadAllOf(absl::StrCat("/proc/", pid, "/cmdline")), "--zygote")) return pid;
+      if (absl::StrContains(ReadAllOf(absl::StrCat("/proc/", pid, "/cmdline")), "--zygote"))
+        return pid;
     }
   }
   return 0;
@@ -397,7 +421,8 @@ std::vector<std::string> Testbed::Bundles() const {
 }
 
 pid_t Testbed::ShimPid(const std::string& full_id) const {
-  const std::string text = ReadAllOf(absl::StrCat(state_, "/tasks/", namespace_, "/", full_id, "/shim.json"));
+  const std::string text =
+      ReadAllOf(absl::StrCat(state_, "/tasks/", namespace_, "/", full_id, "/shim.json"));
   const size_t at = text.find("\"pid\":");
   return at == std::string::npos ? 0 : atoi(text.c_str() + at + 6);
 }
@@ -426,7 +451,8 @@ std::vector<std::string> Testbed::Leaks() const {
     std::string cmdline = ReadAllOf(proc + "/cmdline");
     std::replace(cmdline.begin(), cmdline.end(), '\0', ' ');
     const std::string cgroup = ReadAllOf(proc + "/cgroup");
-    bool ours = absl::StrContains(cmdline, base_) || absl::StrContains(ReadLinkOf(proc + "/cwd"), base_) ||
+    bool ours = absl::StrContains(cmdline, base_) ||
+                absl::StrContains(ReadLinkOf(proc + "/cwd"), base_) ||
                 absl::StrContains(ReadAllOf(proc + "/environ"), base_);
     for (const std::string& id : ids_seen_) ours = ours || absl::StrContains(cgroup, id);
     if (!ours) continue;
@@ -454,7 +480,8 @@ std::vector<std::string> Testbed::Leaks() const {
   for (const std::string& name : ListNames("/tmp")) {
     if (!absl::StartsWith(name, "gt-") || name == token_) continue;
     for (const std::string& ns : ListNames(absl::StrCat("/tmp/", name, "/state/tasks"))) {
-      for (const std::string& id : ListNames(absl::StrCat("/tmp/", name, "/state/tasks/", ns))) foreign.insert(id);
+      for (const std::string& id : ListNames(absl::StrCat("/tmp/", name, "/state/tasks/", ns)))
+        foreign.insert(id);
     }
   }
   const std::string log = daemon_log();

@@ -22,14 +22,16 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "base/subprocess.h"
 #include "gtest/gtest.h"
+
+#include "base/subprocess.h"
 
 namespace gantry::integration {
 
 // How a program ended and what it printed.
 struct Outcome {
-  int code = -1;  // 128 + signal when a signal ended it; -1 when it did not start or had to be killed
+  int code =
+      -1;  // 128 + signal when a signal ended it; -1 when it did not start or had to be killed
   std::string out;
   std::string err;
   std::string command;
@@ -49,7 +51,7 @@ bool Eventually(const std::function<bool()>& condition, absl::Duration limit = a
 class Testbed {
  public:
   struct Options {
-    std::string config;                          // config.toml; "" for none
+    std::string config;  // config.toml; "" for none
     std::map<std::string, std::string> daemon_env;
     std::vector<std::string> daemon_flags;
     bool start = true;
@@ -87,7 +89,8 @@ class Testbed {
   // Debian's ctr on our socket, in our namespace.
   Outcome Ctr(std::vector<std::string> args, absl::Duration timeout = absl::Seconds(60)) const;
   // Runs beside the test.
-  absl::StatusOr<Process> SpawnCtl(std::vector<std::string> args, int out_fd = -1, int in_fd = -1) const;
+  absl::StatusOr<Process> SpawnCtl(std::vector<std::string> args, int out_fd = -1,
+                                   int in_fd = -1) const;
   // The command line of ctl with address and namespace.
   std::vector<std::string> CtlCommand(std::vector<std::string> args) const;
 
@@ -121,8 +124,8 @@ class Testbed {
   void RemoveContainers();
 
   const Options options_;
-  std::string base_;       // everything of this testbed lies below
-  std::string token_;      // the unique part of base_
+  std::string base_;   // everything of this testbed lies below
+  std::string token_;  // the unique part of base_
   std::string root_;
   std::string state_;
   std::string scratch_;

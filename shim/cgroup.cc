@@ -20,6 +20,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -74,7 +75,8 @@ std::string Unescape(absl::string_view text) {
   std::string out;
   for (size_t i = 0; i < text.size(); ++i) {
     if (text[i] == '\\' && i + 3 < text.size()) {
-      out += static_cast<char>((text[i + 1] - '0') << 6 | (text[i + 2] - '0') << 3 | (text[i + 3] - '0'));
+      out += static_cast<char>((text[i + 1] - '0') << 6 | (text[i + 2] - '0') << 3 |
+                               (text[i + 3] - '0'));
       i += 3;
     } else {
       out += text[i];
@@ -178,7 +180,8 @@ void ReadBlockIoV2(const std::string& path, v1::StatsResponse& stats) {
     const std::pair<absl::string_view, absl::string_view> device = absl::StrSplit(words[0], ':');
     uint64_t major;
     uint64_t minor;
-    if (!absl::SimpleAtoi(device.first, &major) || !absl::SimpleAtoi(device.second, &minor)) continue;
+    if (!absl::SimpleAtoi(device.first, &major) || !absl::SimpleAtoi(device.second, &minor))
+      continue;
     v1::StatsResponse::BlockIo* io = stats.add_block_io();
     io->set_major(major);
     io->set_minor(minor);
@@ -207,7 +210,8 @@ void ReadBlockIoV1(const std::string& directory, v1::StatsResponse& stats) {
       uint64_t value;
       if (words.size() != 3 || !absl::SimpleAtoi(words[2], &value)) continue;
       const std::pair<absl::string_view, absl::string_view> device = absl::StrSplit(words[0], ':');
-      if (!absl::SimpleAtoi(device.first, &major) || !absl::SimpleAtoi(device.second, &minor)) continue;
+      if (!absl::SimpleAtoi(device.first, &major) || !absl::SimpleAtoi(device.second, &minor))
+        continue;
       v1::StatsResponse::BlockIo& io = devices[{major, minor}];
       io.set_major(major);
       io.set_minor(minor);
@@ -279,8 +283,8 @@ Cgroup Cgroup::Parse(absl::string_view proc_cgroup, absl::string_view mountinfo)
         if (mount.v2 || mount.controllers.count(std::string(controller)) == 0) continue;
         const std::string directory = DirectoryIn(mount, path);
         if (directory.empty()) continue;
-        cgroup.controllers_[std::string(absl::StripPrefix(controller, "name="))] = {directory,
-                                                                                  std::string(path)};
+        cgroup.controllers_[std::string(absl::StripPrefix(controller, "name="))] = {
+            directory, std::string(path)};
         any_v1 = any_v1 || !absl::StartsWith(controller, "name=");
         break;
       }
@@ -300,7 +304,8 @@ absl::StatusOr<Cgroup> Cgroup::Find(pid_t pid) {
 
 Cgroup Cgroup::AtPath(const std::string& path) {
   Cgroup cgroup;
-  const absl::StatusOr<std::string> mountinfo = ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes);
+  const absl::StatusOr<std::string> mountinfo =
+      ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes);
   if (!mountinfo.ok() || path.size() < 2 || path[0] != '/' || absl::StrContains(path, "/..")) {
     return cgroup;
   }
@@ -481,7 +486,8 @@ v1::StatsResponse Cgroup::ReadStats() const {
     stats.set_cpu_user_nanos(CounterOr0(split, "user") * nanos_per_tick);
     stats.set_cpu_system_nanos(CounterOr0(split, "system") * nanos_per_tick);
     const std::string per_cpu = ReadText(file("cpuacct", "cpuacct.usage_percpu"));
-    for (absl::string_view word : absl::StrSplit(per_cpu, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
+    for (absl::string_view word :
+         absl::StrSplit(per_cpu, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
       uint64_t value;
       if (absl::SimpleAtoi(word, &value)) stats.add_cpu_per_cpu_nanos(value);
     }
@@ -498,13 +504,13 @@ v1::StatsResponse Cgroup::ReadStats() const {
     stats.set_memory_limit_bytes(ReadLimitV1(file("memory", "memory.limit_in_bytes")));
     stats.set_memory_failcnt(number("memory", "memory.failcnt"));
     // memsw counts memory and swap together.
-    const std::optional<uint64_t> with_swap = ReadNumber(file("memory", "memory.memsw.usage_in_bytes"));
+    const std::optional<uint64_t> with_swap =
+        ReadNumber(file("memory", "memory.memsw.usage_in_bytes"));
     if (with_swap.has_value()) {
       stats.set_swap_usage_bytes(*with_swap - std::min(*with_swap, stats.memory_usage_bytes()));
       const uint64_t limit = ReadLimitV1(file("memory", "memory.memsw.limit_in_bytes"));
-      stats.set_swap_limit_bytes(limit == kUnlimited
-                                     ? kUnlimited
-                                     : limit - std::min(limit, stats.memory_limit_bytes()));
+      stats.set_swap_limit_bytes(
+          limit == kUnlimited ? kUnlimited : limit - std::min(limit, stats.memory_limit_bytes()));
     }
   }
   if (!DirectoryOf("blkio").empty()) ReadBlockIoV1(DirectoryOf("blkio"), stats);

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "proto/shim/v1/shim.pb.h"
 
 namespace gantry::shim {
@@ -67,7 +68,7 @@ class Cgroup {
   const Hierarchy* ProcessHierarchy() const;
 
   bool v2_ = false;
-  Hierarchy unified_;                              // v2, or the unified tree of a hybrid host
+  Hierarchy unified_;                             // v2, or the unified tree of a hybrid host
   std::map<std::string, Hierarchy> controllers_;  // v1
 };
 

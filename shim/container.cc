@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -36,13 +37,20 @@ constexpr double kCleanUpShare = 0.25;
 
 absl::string_view StatusWord(v1::Status status) {
   switch (status) {
-    case v1::STATUS_EMPTY: return "not created";
-    case v1::STATUS_CREATED: return "created, not started";
-    case v1::STATUS_RUNNING: return "running";
-    case v1::STATUS_STOPPED: return "stopped";
-    case v1::STATUS_PAUSED: return "paused";
-    case v1::STATUS_PAUSING: return "being paused";
-    default: return "in an unknown state";
+    case v1::STATUS_EMPTY:
+      return "not created";
+    case v1::STATUS_CREATED:
+      return "created, not started";
+    case v1::STATUS_RUNNING:
+      return "running";
+    case v1::STATUS_STOPPED:
+      return "stopped";
+    case v1::STATUS_PAUSED:
+      return "paused";
+    case v1::STATUS_PAUSING:
+      return "being paused";
+    default:
+      return "in an unknown state";
   }
 }
 
@@ -55,7 +63,9 @@ absl::Status WrongState(absl::string_view exec_id, v1::Status status, absl::stri
       absl::StrCat("cannot ", what, ": ", NameOf(exec_id), " is ", StatusWord(status)));
 }
 
-UniqueFd OpenPidfd(pid_t pid) { return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0))); }
+UniqueFd OpenPidfd(pid_t pid) {
+  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+}
 
 // Interfaces as the process sees them; none when it shares the host's.
 void ReadNetworks(pid_t pid, v1::StatsResponse* stats) {
@@ -65,7 +75,8 @@ void ReadNetworks(pid_t pid, v1::StatsResponse* stats) {
       stat("/proc/self/ns/net", &ours) != 0 || theirs.st_ino == ours.st_ino) {
     return;
   }
-  const absl::StatusOr<std::string> text = ReadFile(absl::StrCat("/proc/", pid, "/net/dev"), 1 << 20);
+  const absl::StatusOr<std::string> text =
+      ReadFile(absl::StrCat("/proc/", pid, "/net/dev"), 1 << 20);
   if (!text.ok()) return;
   for (absl::string_view line : absl::StrSplit(*text, '\n', absl::SkipEmpty())) {
     const size_t colon = line.find(':');
@@ -239,7 +250,8 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     absl::MutexLock lock(&mu_);
     facts_ = std::move(facts);
     // The runtime of an earlier, failed attempt is not used by anybody any more: op_mu is held.
-    runtime_ = std::make_unique<OciRuntime>(request.runtime(), options_.bundle, options_.id, reaper_);
+    runtime_ =
+        std::make_unique<OciRuntime>(request.runtime(), options_.bundle, options_.id, reaper_);
     runtime = runtime_.get();
     io = init->io;
   }
@@ -254,7 +266,9 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   if (request.rootfs_size() > 0) {
     std::vector<snapshot::Mount> mounts;
     for (const v1::Mount& mount : request.rootfs()) {
-      mounts.push_back({mount.type(), mount.source(), mount.target(),
+      mounts.push_back({mount.type(),
+                        mount.source(),
+                        mount.target(),
                         {mount.options().begin(), mount.options().end()}});
     }
     GANTRY_RETURN_IF_ERROR(MakeDirectories(rootfs, 0755));
@@ -313,7 +327,8 @@ absl::StatusOr<v1::CreateResponse> Container::Create(const v1::CreateRequest& re
   {
     absl::MutexLock lock(&mu_);
     if (init_->status != v1::STATUS_EMPTY || init_->deleted) {
-      return absl::AlreadyExistsError(absl::StrCat("container ", options_.id, " was created already"));
+      return absl::AlreadyExistsError(
+          absl::StrCat("container ", options_.id, " was created already"));
     }
     init_->stdio = request.stdio();
   }
@@ -366,9 +381,9 @@ absl::StatusOr<pid_t> Container::RestoreInit(const ProcessPtr& init, absl::Durat
   // Only pipes and FIFOs were opened at create; the runtime hands them to the restored process.
   if (!request.stdio().terminal()) io->Begin();
   const Reaper::Hold hold(reaper_);
-  GANTRY_ASSIGN_OR_RETURN(const pid_t pid,
-                          runtime->Restore(request.restore_image_path(), request.restore_work_path(),
-                                           io->child_stdio(), limit));
+  GANTRY_ASSIGN_OR_RETURN(
+      const pid_t pid, runtime->Restore(request.restore_image_path(), request.restore_work_path(),
+                                        io->child_stdio(), limit));
   if (request.stdio().terminal()) GANTRY_RETURN_IF_ERROR(io->TakeConsole());
   FindCgroup(pid);
   {
@@ -436,8 +451,8 @@ absl::StatusOr<v1::ExecResponse> Container::Exec(const v1::ExecRequest& request,
     absl::MutexLock lock(&mu_);
     execs_.erase(request.exec_id());
   };
-  GANTRY_RETURN_IF_ERROR(WithContext(process->io->Open(request.stdio()),
-                                     absl::StrCat("exec ", request.exec_id())));
+  GANTRY_RETURN_IF_ERROR(
+      WithContext(process->io->Open(request.stdio()), absl::StrCat("exec ", request.exec_id())));
   if (!request.stdio().terminal()) process->io->Begin();
   std::move(forget).Cancel();
 
@@ -773,8 +788,8 @@ absl::Status Container::SignalDirectly(const Process& process, int signal) const
     return absl::NotFoundError(absl::StrCat(NameOf(process.exec_id), ": process already finished"));
   }
   const int result = process.pidfd.valid()
-                         ? static_cast<int>(syscall(SYS_pidfd_send_signal, process.pidfd.get(), signal,
-                                                    nullptr, 0))
+                         ? static_cast<int>(syscall(SYS_pidfd_send_signal, process.pidfd.get(),
+                                                    signal, nullptr, 0))
                          : kill(process.pid, signal);
   if (result == 0) return absl::OkStatus();
   if (errno == ESRCH) {
@@ -795,7 +810,8 @@ absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limi
     status = process->status;
     runtime = runtime_.get();
     if (status == v1::STATUS_STOPPED || process->reaped || process->deleted) {
-      return absl::NotFoundError(absl::StrCat(NameOf(request.exec_id()), ": process already finished"));
+      return absl::NotFoundError(
+          absl::StrCat(NameOf(request.exec_id()), ": process already finished"));
     }
     if (process->pid == 0) return WrongState(request.exec_id(), status, "signal");
   }
@@ -858,9 +874,8 @@ absl::Status Container::Update(const std::string& resources_json, absl::Duration
 
 absl::Status Container::Checkpoint(const v1::CheckpointRequest& request, absl::Duration limit) {
   absl::MutexLock op_lock(&init_->op_mu);
-  GANTRY_ASSIGN_OR_RETURN(
-      OciRuntime * runtime,
-      RuntimeWhen({v1::STATUS_RUNNING, v1::STATUS_PAUSED}, "checkpoint"));
+  GANTRY_ASSIGN_OR_RETURN(OciRuntime * runtime,
+                          RuntimeWhen({v1::STATUS_RUNNING, v1::STATUS_PAUSED}, "checkpoint"));
   if (request.image_path().empty()) return absl::InvalidArgumentError("checkpoint: no image path");
   GANTRY_RETURN_IF_ERROR(runtime->Checkpoint(request, limit));
   v1::Event event;

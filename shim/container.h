@@ -31,6 +31,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "base/unique_fd.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "shim/cgroup.h"
@@ -112,7 +113,7 @@ class Container {
     std::string process_json;
     pid_t pid = 0;
     UniqueFd pidfd;
-    bool starting = false;             // an end that is seen now is told when the start has been
+    bool starting = false;  // an end that is seen now is told when the start has been
     std::optional<Ended> early_end;
     bool reaped = false;
     uint32_t exit_status = 0;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/clock.h"
+
 #include "shim/proto_time.h"
 
 namespace gantry::shim {
@@ -20,8 +21,7 @@ uint64_t EventLog::Append(v1::Event event) {
     if (event.has_deleted()) {
       // Who deletes a process knows its end.
       for (Kept& kept : events_) {
-        if (kept.event.has_exited() &&
-            kept.event.exited().exec_id() == event.deleted().exec_id()) {
+        if (kept.event.has_exited() && kept.event.exited().exec_id() == event.deleted().exec_id()) {
           kept.must_stay = false;
         }
       }

@@ -21,9 +21,7 @@ int64_t MonotonicNanos() {
 }
 
 // epoll hands back 64 bits: the descriptor, and the low half of its watcher's generation.
-uint64_t Tag(int fd, uint64_t generation) {
-  return generation << 32 | static_cast<uint32_t>(fd);
-}
+uint64_t Tag(int fd, uint64_t generation) { return generation << 32 | static_cast<uint32_t>(fd); }
 
 }  // namespace
 
@@ -151,8 +149,8 @@ void EventLoop::Run() {
       absl::MutexLock lock(&mu_);
       if (stopped_) return;
     }
-    const int count =
-        epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), NextTimeoutMillis());
+    const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()),
+                                 NextTimeoutMillis());
     for (int i = 0; i < count; ++i) {
       const int fd = static_cast<int>(events[i].data.u64 & 0xffffffff);
       const uint64_t generation = events[i].data.u64 >> 32;

@@ -20,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+
 #include "base/unique_fd.h"
 
 namespace gantry::shim {
@@ -59,7 +60,8 @@ class EventLoop {
 
  private:
   struct Watcher {
-    uint64_t generation = 0;  // tells a reused descriptor number from the one an event was queued for
+    uint64_t generation =
+        0;  // tells a reused descriptor number from the one an event was queued for
     uint32_t events = 0;
     bool in_epoll = false;
     std::shared_ptr<IoCallback> callback;

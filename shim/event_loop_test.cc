@@ -53,13 +53,15 @@ TEST(EventLoopTest, ReportsReadinessUntilUnwatched) {
   auto loop = *EventLoop::Create();
   Pipe pipe;
   int calls = 0;
-  ASSERT_TRUE(loop->Watch(pipe.read.get(), EPOLLIN, [&](uint32_t) {
-    // Level-triggered: nothing was read, so it is called again.
-    if (++calls == 3) {
-      loop->Unwatch(pipe.read.get());
-      loop->After(absl::Milliseconds(5), [&] { loop->Stop(); });
-    }
-  }).ok());
+  ASSERT_TRUE(loop->Watch(pipe.read.get(), EPOLLIN,
+                          [&](uint32_t) {
+                            // Level-triggered: nothing was read, so it is called again.
+                            if (++calls == 3) {
+                              loop->Unwatch(pipe.read.get());
+                              loop->After(absl::Milliseconds(5), [&] { loop->Stop(); });
+                            }
+                          })
+                  .ok());
   ASSERT_EQ(write(pipe.write.get(), "x", 1), 1);
   loop->Run();
   EXPECT_EQ(calls, 3);
@@ -69,10 +71,12 @@ TEST(EventLoopTest, WithoutEventsEvenAHangUpIsSilent) {
   auto loop = *EventLoop::Create();
   Pipe pipe;
   int calls = 0;
-  ASSERT_TRUE(loop->Watch(pipe.read.get(), 0, [&](uint32_t) {
-    ++calls;
-    loop->Stop();
-  }).ok());
+  ASSERT_TRUE(loop->Watch(pipe.read.get(), 0,
+                          [&](uint32_t) {
+                            ++calls;
+                            loop->Stop();
+                          })
+                  .ok());
   pipe.write.reset();
   loop->After(absl::Milliseconds(5), [&] {
     EXPECT_EQ(calls, 0);

@@ -7,11 +7,12 @@
 #include <cstdio>
 
 #include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
-#include "nlohmann/json.hpp"
 
 namespace gantry::shim {
 namespace {
@@ -95,7 +96,9 @@ absl::StatusOr<ExitRecord> ReadExitRecord(const std::string& bundle) {
   return DecodeExitRecord(text);
 }
 
-absl::Status MarkDeleted(const std::string& bundle) { return WriteFile(DeletedPath(bundle), "", 0600); }
+absl::Status MarkDeleted(const std::string& bundle) {
+  return WriteFile(DeletedPath(bundle), "", 0600);
+}
 
 bool IsDeleted(const std::string& bundle) { return access(DeletedPath(bundle).c_str(), F_OK) == 0; }
 

@@ -25,7 +25,7 @@ struct ExitRecord {
   std::string name_space;
   std::string id;
   pid_t pid = 0;
-  uint32_t exit_status = 0;       // exit code, or 128 + signal
+  uint32_t exit_status = 0;                      // exit code, or 128 + signal
   absl::Time started_at = absl::InfinitePast();  // InfinitePast: never started
   absl::Time exited_at = absl::InfinitePast();
   bool oom_killed = false;

@@ -2,9 +2,10 @@
 
 #include <unistd.h>
 
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry::shim {
 namespace {

@@ -38,7 +38,8 @@ int main(int argc, char** argv) {
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
-  for (int own : {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU}) sigdelset(&all, own);
+  for (int own : {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGABRT, SIGTRAP, SIGSYS, SIGTTIN, SIGTTOU})
+    sigdelset(&all, own);
   sigprocmask(SIG_BLOCK, &all, &before);
 
   const pid_t child = fork();
@@ -47,7 +48,8 @@ int main(int argc, char** argv) {
     // A group of its own, in the foreground of the terminal if there is one, so that job control works inside.
     setpgid(0, 0);
     signal(SIGTTOU, SIG_IGN);
-    if (isatty(STDIN_FILENO) && tcsetpgrp(STDIN_FILENO, getpgrp()) != 0) perror("gantry-init: terminal");
+    if (isatty(STDIN_FILENO) && tcsetpgrp(STDIN_FILENO, getpgrp()) != 0)
+      perror("gantry-init: terminal");
     signal(SIGTTOU, SIG_DFL);
     sigprocmask(SIG_SETMASK, &before, nullptr);
     execvp(argv[first], argv + first);

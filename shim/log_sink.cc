@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -74,11 +75,21 @@ void AppendJsonString(absl::string_view text, std::string& out) {
       continue;
     }
     switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
+      case '"':
+        out += "\\\"";
+        break;
+      case '\\':
+        out += "\\\\";
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
       default:
         out += "\\u00";
         out += kHex[c >> 4];
@@ -108,14 +119,16 @@ absl::Status LogSink::OpenFile() {
   }
   // The name may have been planted by someone: neither follow a link, nor wait for a FIFO's reader.
   UniqueFd file(open(options_.path.c_str(),
-                     O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, kLogMode));
+                     O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK,
+                     kLogMode));
   if (!file.valid()) return ErrnoToStatus(errno, absl::StrCat("log ", options_.path));
   struct stat status;
   if (fstat(file.get(), &status) != 0) {
     return ErrnoToStatus(errno, absl::StrCat("log ", options_.path));
   }
   if (!S_ISREG(status.st_mode)) {
-    return absl::FailedPreconditionError(absl::StrCat("log ", options_.path, ": not a regular file"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("log ", options_.path, ": not a regular file"));
   }
   size_bytes_ = status.st_size;
   file_ = std::move(file);
@@ -163,7 +176,8 @@ void LogSink::AppendLine(LogStream stream, absl::string_view text, bool complete
       out += "{\"log\":\"";
       AppendJsonString(text, out);
       if (complete) out += "\\n";
-      absl::StrAppend(&out, "\",\"stream\":\"", StreamName(stream), "\",\"time\":\"", time, "\"}\n");
+      absl::StrAppend(&out, "\",\"stream\":\"", StreamName(stream), "\",\"time\":\"", time,
+                      "\"}\n");
       return;
     case LogOptions::Format::kCri:
       absl::StrAppend(&out, time, " ", StreamName(stream), complete ? " F " : " P ", text, "\n");

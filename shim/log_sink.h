@@ -23,6 +23,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "base/unique_fd.h"
 
 namespace gantry::shim {
@@ -81,13 +82,13 @@ class LogSink {
   const std::function<absl::Time()> now_;
 
   UniqueFd file_;
-  int64_t size_bytes_ = 0;       // as we know it; others may have truncated
-  absl::Time next_check_;        // of the name still being our file
-  std::string partial_[2];       // unfinished line by stream
+  int64_t size_bytes_ = 0;  // as we know it; others may have truncated
+  absl::Time next_check_;   // of the name still being our file
+  std::string partial_[2];  // unfinished line by stream
   uint64_t dropped_lines_ = 0;
   uint64_t total_dropped_lines_ = 0;
   std::string drop_reason_;
-  std::string waiting_;          // formatted lines, with block_when_full
+  std::string waiting_;  // formatted lines, with block_when_full
 };
 
 // "2026-11-21T09:24:06.5Z": RFC 3339 in UTC, up to nanoseconds, without trailing zeros.

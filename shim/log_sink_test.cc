@@ -10,9 +10,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry::shim {
 namespace {
@@ -46,10 +47,11 @@ TEST_F(LogSinkTest, JsonFileHasOneObjectPerLine) {
   sink.Write(LogStream::kStdout, "one\ntwo");
   sink.Write(LogStream::kStderr, "bad\n");
   sink.Write(LogStream::kStdout, " more\n");
-  EXPECT_EQ(Text(),
-            "{\"log\":\"one\\n\",\"stream\":\"stdout\",\"time\":\"2023-11-14T22:13:20.5Z\"}\n"
-            "{\"log\":\"bad\\n\",\"stream\":\"stderr\",\"time\":\"2023-11-14T22:13:20.5Z\"}\n"
-            "{\"log\":\"two more\\n\",\"stream\":\"stdout\",\"time\":\"2023-11-14T22:13:20.5Z\"}\n");
+  EXPECT_EQ(
+      Text(),
+      "{\"log\":\"one\\n\",\"stream\":\"stdout\",\"time\":\"2023-11-14T22:13:20.5Z\"}\n"
+      "{\"log\":\"bad\\n\",\"stream\":\"stderr\",\"time\":\"2023-11-14T22:13:20.5Z\"}\n"
+      "{\"log\":\"two more\\n\",\"stream\":\"stdout\",\"time\":\"2023-11-14T22:13:20.5Z\"}\n");
 }
 
 TEST_F(LogSinkTest, CriMarksFullAndPartialLines) {
@@ -62,16 +64,18 @@ TEST_F(LogSinkTest, CriMarksFullAndPartialLines) {
 TEST_F(LogSinkTest, ALongJsonLineIsCutWithoutNewline) {
   LogSink sink = Sink(Options());
   sink.Write(LogStream::kStdout, std::string(16 * 1024 + 1, 'x') + "\n");
-  EXPECT_TRUE(absl::StartsWith(Text(), "{\"log\":\"" + std::string(16 * 1024, 'x') + "\",")) << Text().size();
+  EXPECT_TRUE(absl::StartsWith(Text(), "{\"log\":\"" + std::string(16 * 1024, 'x') + "\","))
+      << Text().size();
   EXPECT_TRUE(absl::StrContains(Text(), "\n{\"log\":\"x\\n\","));
 }
 
 TEST_F(LogSinkTest, TextIsEscaped) {
   LogSink sink = Sink(Options());
   sink.Write(LogStream::kStdout, std::string("q\" b\\ t\t r\r <&> \x01 \xc3\xa4 \xff \0.\n", 26));
-  EXPECT_TRUE(absl::StartsWith(Text(),
-                               "{\"log\":\"q\\\" b\\\\ t\\t r\\r \\u003c\\u0026\\u003e \\u0001 \xc3\xa4 "
-                               "\\ufffd \\u0000.\\n\","))
+  EXPECT_TRUE(
+      absl::StartsWith(Text(),
+                       "{\"log\":\"q\\\" b\\\\ t\\t r\\r \\u003c\\u0026\\u003e \\u0001 \xc3\xa4 "
+                       "\\ufffd \\u0000.\\n\","))
       << Text();
 }
 
@@ -93,7 +97,9 @@ TEST_F(LogSinkTest, RotationKeepsSoManyFilesInOrder) {
   std::string chunk;
   for (int i = 10; i < 20; ++i) absl::StrAppend(&chunk, "line ", i, "\n");
   sink.Write(LogStream::kStdout, chunk);
-  const auto line = [](int i) { return absl::StrCat("2023-11-14T22:13:20.5Z stdout F line ", i, "\n"); };
+  const auto line = [](int i) {
+    return absl::StrCat("2023-11-14T22:13:20.5Z stdout F line ", i, "\n");
+  };
   EXPECT_EQ(Text(), line(18) + line(19));
   EXPECT_EQ(Text(".1"), line(16) + line(17));
   EXPECT_EQ(Text(".2"), line(14) + line(15));
@@ -123,7 +129,8 @@ TEST_F(LogSinkTest, ALineLargerThanTheLimitGetsAFileOfItsOwn) {
 TEST_F(LogSinkTest, AFileRemovedOrRenamedOutsideIsMadeAnew) {
   LogSink sink = Sink(Options(Format::kCri));
   sink.Write(LogStream::kStdout, "a\n");
-  ASSERT_EQ(rename(directory_.Join("logs/container.log").c_str(), directory_.Join("old").c_str()), 0);
+  ASSERT_EQ(rename(directory_.Join("logs/container.log").c_str(), directory_.Join("old").c_str()),
+            0);
   now_ += absl::Seconds(2);
   sink.Write(LogStream::kStdout, "b\n");
   EXPECT_EQ(Text(), "2023-11-14T22:13:22.5Z stdout F b\n");
@@ -132,7 +139,8 @@ TEST_F(LogSinkTest, AFileRemovedOrRenamedOutsideIsMadeAnew) {
 TEST_F(LogSinkTest, ReopenGoesOnInANewFileAtOnce) {
   LogSink sink = Sink(Options(Format::kCri));
   sink.Write(LogStream::kStdout, "a\n");
-  ASSERT_EQ(rename(directory_.Join("logs/container.log").c_str(), directory_.Join("old").c_str()), 0);
+  ASSERT_EQ(rename(directory_.Join("logs/container.log").c_str(), directory_.Join("old").c_str()),
+            0);
   ASSERT_TRUE(sink.Reopen().ok());
   sink.Write(LogStream::kStdout, "b\n");
   EXPECT_EQ(Text(), "2023-11-14T22:13:20.5Z stdout F b\n");
@@ -166,7 +174,8 @@ TEST_F(LogSinkTest, WhatCannotBeWrittenIsDroppedCountedAndTold) {
   EXPECT_EQ(sink.dropped_lines(), 0u);
   EXPECT_EQ(sink.total_dropped_lines(), 3u);
   EXPECT_TRUE(absl::StartsWith(
-      Text(), "2023-11-14T22:13:20.5Z stderr F [gantry] 3 lines of this log could not be written: "))
+      Text(),
+      "2023-11-14T22:13:20.5Z stderr F [gantry] 3 lines of this log could not be written: "))
       << Text();
   EXPECT_TRUE(absl::EndsWith(Text(), "2023-11-14T22:13:20.5Z stdout F d\n"));
 }
@@ -210,7 +219,8 @@ TEST_F(LogSinkTest, AFullDiskLeavesNoTornLine) {
 TEST_F(LogSinkTest, ALinkInPlaceOfTheFileIsNotFollowed) {
   ASSERT_TRUE(MakeDirectories(directory_.Join("logs")).ok());
   ASSERT_TRUE(WriteFile(directory_.Join("canary"), "untouched").ok());
-  ASSERT_EQ(symlink(directory_.Join("canary").c_str(), directory_.Join("logs/container.log").c_str()), 0);
+  ASSERT_EQ(
+      symlink(directory_.Join("canary").c_str(), directory_.Join("logs/container.log").c_str()), 0);
   LogSink sink = Sink(Options());
   EXPECT_FALSE(sink.Open().ok());
   sink.Write(LogStream::kStdout, "a\n");

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 
@@ -44,7 +45,8 @@ absl::StatusOr<LoggerPipes> StartLogger(const StdioUri& uri, const std::string& 
   request.env = {absl::StrCat("CONTAINER_ID=", container_id),
                  absl::StrCat("CONTAINER_NAMESPACE=", name_space),
                  "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
-  request.fds = {{pipes.stdout_read.get(), 3}, {pipes.stderr_read.get(), 4}, {ready_write.get(), 5}};
+  request.fds = {
+      {pipes.stdout_read.get(), 3}, {pipes.stderr_read.get(), 4}, {ready_write.get(), 5}};
   GANTRY_ASSIGN_OR_RETURN(
       const pid_t pid,
       reaper->Spawn(request, [on_exit = std::move(on_exit)](int, absl::Time) { on_exit(); }));

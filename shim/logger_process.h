@@ -8,6 +8,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+
 #include "base/unique_fd.h"
 #include "shim/reaper.h"
 #include "shim/stdio_uri.h"

@@ -15,6 +15,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/unique_fd.h"
 #include "shim/shim_process.h"
 #include "shim/version.h"
@@ -48,7 +49,18 @@ int main(int argc, char** argv) {
   mallopt(M_TRIM_THRESHOLD, 64 * 1024);
   mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 
-  enum Option { kZygote = 1, kFd, kNamespace, kId, kBundle, kSocket, kReadyFd, kLogLevel, kIdleExit, kVersionFlag };
+  enum Option {
+    kZygote = 1,
+    kFd,
+    kNamespace,
+    kId,
+    kBundle,
+    kSocket,
+    kReadyFd,
+    kLogLevel,
+    kIdleExit,
+    kVersionFlag
+  };
   const option options[] = {
       {"zygote", no_argument, nullptr, kZygote},
       {"fd", required_argument, nullptr, kFd},
@@ -68,13 +80,27 @@ int main(int argc, char** argv) {
   gantry::shim::LaunchRequest request;
   for (int choice; (choice = getopt_long(argc, argv, "", options, nullptr)) != -1;) {
     switch (choice) {
-      case kZygote: zygote = true; break;
-      case kFd: zygote_socket = OpenDescriptor(optarg); break;
-      case kNamespace: request.name_space = optarg; break;
-      case kId: request.id = optarg; break;
-      case kBundle: request.bundle = optarg; break;
-      case kSocket: request.socket_path = optarg; break;
-      case kReadyFd: ready = OpenDescriptor(optarg); break;
+      case kZygote:
+        zygote = true;
+        break;
+      case kFd:
+        zygote_socket = OpenDescriptor(optarg);
+        break;
+      case kNamespace:
+        request.name_space = optarg;
+        break;
+      case kId:
+        request.id = optarg;
+        break;
+      case kBundle:
+        request.bundle = optarg;
+        break;
+      case kSocket:
+        request.socket_path = optarg;
+        break;
+      case kReadyFd:
+        ready = OpenDescriptor(optarg);
+        break;
       case kLogLevel: {
         const auto level = gantry::shim::ParseLogLevel(optarg);
         if (!level.ok()) Fail(std::string(level.status().message()));
@@ -82,7 +108,8 @@ int main(int argc, char** argv) {
         break;
       }
       case kIdleExit:
-        if (!absl::SimpleAtoi(optarg, &request.idle_exit_seconds)) Fail("--idle-exit: not a number");
+        if (!absl::SimpleAtoi(optarg, &request.idle_exit_seconds))
+          Fail("--idle-exit: not a number");
         break;
       case kVersionFlag:
         std::printf("gantry-shim %s\n", gantry::shim::kVersion);

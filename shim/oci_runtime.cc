@@ -16,10 +16,11 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "nlohmann/json.hpp"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "nlohmann/json.hpp"
 
 namespace gantry::shim {
 namespace {
@@ -99,8 +100,9 @@ std::string LastRuntimeError(absl::string_view log) {
 }
 
 std::string NormaliseRuntimeError(absl::string_view message) {
-  std::string text = absl::StrReplaceAll(message, {{"No such file or directory", "no such file or directory"},
-                                                   {"Permission denied", "permission denied"}});
+  std::string text =
+      absl::StrReplaceAll(message, {{"No such file or directory", "no such file or directory"},
+                                    {"Permission denied", "permission denied"}});
   // crun: executable file `x` not found in $PATH: no such file or directory
   static const std::string kBefore = "executable file `";
   static const std::string kAfter = "` not found in $PATH: no such file or directory";
@@ -208,8 +210,8 @@ absl::StatusOr<pid_t> OciRuntime::CallForPid(absl::string_view verb, std::vector
   // We are going to signal this number: a runtime may not talk us into signalling a stranger.
   if (!IsDescendant(pid)) {
     reaper_->KillUnclaimed();
-    return absl::InternalError(absl::StrCat("OCI runtime ", config_.name(), " ", verb, ": pid ", pid,
-                                            ", which it reported, is not a process it made"));
+    return absl::InternalError(absl::StrCat("OCI runtime ", config_.name(), " ", verb, ": pid ",
+                                            pid, ", which it reported, is not a process it made"));
   }
   return pid;
 }
@@ -264,7 +266,9 @@ absl::Status OciRuntime::Delete(bool force, absl::Duration timeout) {
 
 absl::Status OciRuntime::Pause(absl::Duration timeout) { return Call("pause", {id_}, {}, timeout); }
 
-absl::Status OciRuntime::Resume(absl::Duration timeout) { return Call("resume", {id_}, {}, timeout); }
+absl::Status OciRuntime::Resume(absl::Duration timeout) {
+  return Call("resume", {id_}, {}, timeout);
+}
 
 absl::Status OciRuntime::Update(const std::string& resources_json, absl::Duration timeout) {
   const std::string resources_file = ScratchName("resources");

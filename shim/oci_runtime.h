@@ -26,6 +26,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+
 #include "proto/shim/v1/shim.pb.h"
 #include "shim/reaper.h"
 

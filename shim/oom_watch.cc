@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -53,8 +54,7 @@ absl::StatusOr<std::unique_ptr<OomWatch>> OomWatch::Start(EventLoop* loop, const
   const std::string directory = cgroup.DirectoryOf("memory");
   if (directory.empty()) return absl::NotFoundError("no memory cgroup");
   GANTRY_ASSIGN_OR_RETURN(UniqueFd fd, cgroup.v2() ? OpenV2(directory) : OpenV1(directory));
-  std::unique_ptr<OomWatch> watch(
-      new OomWatch(loop, cgroup, std::move(fd), std::move(on_oom)));
+  std::unique_ptr<OomWatch> watch(new OomWatch(loop, cgroup, std::move(fd), std::move(on_oom)));
   OomWatch* const raw = watch.get();
   GANTRY_RETURN_IF_ERROR(loop->Watch(raw->fd_.get(), EPOLLIN, [raw](uint32_t) {
     std::array<char, 4096> ignored;

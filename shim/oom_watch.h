@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "base/unique_fd.h"
 #include "shim/cgroup.h"
 #include "shim/event_loop.h"

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -53,16 +54,14 @@ absl::StatusOr<std::unique_ptr<OutputSink>> OutputSink::OpenPath(EventLoop* loop
   if (!keeper.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", path));
   UniqueFd write(open(path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
   if (!write.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", path));
-  std::unique_ptr<OutputSink> sink(
-      new OutputSink(loop, std::move(write), std::move(keeper), path));
+  std::unique_ptr<OutputSink> sink(new OutputSink(loop, std::move(write), std::move(keeper), path));
   sink->seen_reader_ = sink->HasReader();
   return sink;
 }
 
 std::unique_ptr<OutputSink> OutputSink::ForPipe(EventLoop* loop, UniqueFd write, UniqueFd keeper) {
   fcntl(write.get(), F_SETFL, O_NONBLOCK);
-  return std::unique_ptr<OutputSink>(
-      new OutputSink(loop, std::move(write), std::move(keeper), ""));
+  return std::unique_ptr<OutputSink>(new OutputSink(loop, std::move(write), std::move(keeper), ""));
 }
 
 bool OutputSink::HasReader() {

@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+
 #include "shim/cgroup.h"
 #include "shim/oci_runtime.h"
 #include "shim/spec_facts.h"
@@ -54,10 +55,11 @@ TEST(SpecFactsTest, ReadsWhatTheShimNeeds) {
 }
 
 TEST(SpecFactsTest, AJoinedPidNamespaceIsNotPrivate) {
-  EXPECT_FALSE(ParseSpecFacts(
-                   R"({"linux":{"namespaces":[{"path":"/proc/1/ns/pid","type":"pid"}]}})")
-                   ->private_pid_namespace);
-  EXPECT_FALSE(ParseSpecFacts(R"({"linux":{"namespaces":[{"type":"ipc"}]}})")->private_pid_namespace);
+  EXPECT_FALSE(
+      ParseSpecFacts(R"({"linux":{"namespaces":[{"path":"/proc/1/ns/pid","type":"pid"}]}})")
+          ->private_pid_namespace);
+  EXPECT_FALSE(
+      ParseSpecFacts(R"({"linux":{"namespaces":[{"type":"ipc"}]}})")->private_pid_namespace);
   EXPECT_FALSE(ParseSpecFacts("{}")->private_pid_namespace);
 }
 
@@ -80,16 +82,19 @@ TEST(RuntimeErrorTest, TheLastErrorCounts) {
                              "{\"msg\":\"second\",\"level\":\"error\"}\n"
                              "{\"msg\":\"cleaning up\",\"level\":\"warning\"}\n"),
             "second");
-  EXPECT_EQ(LastRuntimeError("{\"msg\":\"only a warning\",\"level\":\"warning\"}\n"), "only a warning");
+  EXPECT_EQ(LastRuntimeError("{\"msg\":\"only a warning\",\"level\":\"warning\"}\n"),
+            "only a warning");
   EXPECT_EQ(LastRuntimeError("panic: plain text\n\n"), "panic: plain text");
   EXPECT_EQ(LastRuntimeError(""), "");
   EXPECT_EQ(LastRuntimeError("{\"msg\":17}\n"), "");
 }
 
 TEST(RuntimeErrorTest, RuntimesAreWordedAlike) {
-  EXPECT_EQ(NormaliseRuntimeError("executable file `foo` not found in $PATH: No such file or directory"),
-            "exec: \"foo\": executable file not found in $PATH");
-  EXPECT_EQ(NormaliseRuntimeError("executable file `./a/b` not found in $PATH: No such file or directory"),
+  EXPECT_EQ(
+      NormaliseRuntimeError("executable file `foo` not found in $PATH: No such file or directory"),
+      "exec: \"foo\": executable file not found in $PATH");
+  EXPECT_EQ(NormaliseRuntimeError(
+                "executable file `./a/b` not found in $PATH: No such file or directory"),
             "exec: \"./a/b\": stat ./a/b: no such file or directory");
   EXPECT_EQ(NormaliseRuntimeError("open executable: Permission denied"),
             "open executable: permission denied");
@@ -129,8 +134,9 @@ TEST(CgroupTest, FindsTheDirectoryOnV2) {
 }
 
 TEST(CgroupTest, UnderstandsAMountOfAPart) {
-  const Cgroup cgroup = Cgroup::Parse("3:memory:/outer/inner/x\n",
-                                      "32 30 0:28 /outer /mnt/my\\040cg rw - cgroup cgroup rw,memory\n");
+  const Cgroup cgroup =
+      Cgroup::Parse("3:memory:/outer/inner/x\n",
+                    "32 30 0:28 /outer /mnt/my\\040cg rw - cgroup cgroup rw,memory\n");
   EXPECT_EQ(cgroup.DirectoryOf("memory"), "/mnt/my cg/inner/x");
   EXPECT_TRUE(Cgroup::Parse("3:memory:/outermost/x\n",
                             "32 30 0:28 /outer /mnt/cg rw - cgroup cgroup rw,memory\n")
@@ -138,7 +144,8 @@ TEST(CgroupTest, UnderstandsAMountOfAPart) {
 }
 
 TEST(CgroupTest, TheRootIsNobodysOwn) {
-  EXPECT_TRUE(Cgroup::Parse("0::/\n", "33 30 0:29 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").empty());
+  EXPECT_TRUE(
+      Cgroup::Parse("0::/\n", "33 30 0:29 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n").empty());
   EXPECT_TRUE(Cgroup().empty());
   EXPECT_TRUE(Cgroup().Processes().empty());
 }

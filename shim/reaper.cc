@@ -17,6 +17,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -32,7 +33,8 @@ absl::StatusOr<pid_t> PosixSpawn(const SpawnRequest& request) {
   for (const std::string& arg : request.argv) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
   std::vector<char*> env;
-  for (const std::string& variable : request.env) env.push_back(const_cast<char*>(variable.c_str()));
+  for (const std::string& variable : request.env)
+    env.push_back(const_cast<char*>(variable.c_str()));
   env.push_back(nullptr);
 
   posix_spawn_file_actions_t actions;
@@ -70,11 +72,10 @@ absl::StatusOr<pid_t> PosixSpawn(const SpawnRequest& request) {
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setpgroup(&attributes, 0);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
-                                            POSIX_SPAWN_SETPGROUP);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
   pid_t pid;
-  const int error =
-      posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), env.data());
+  const int error = posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), env.data());
   if (error != 0) return ErrnoToStatus(error, absl::StrCat("run ", request.argv[0]));
   return pid;
 }
@@ -112,8 +113,8 @@ absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(EventLoop* loop) {
   UniqueFd signals(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
   if (!signals.valid()) return ErrnoToStatus(errno, "signalfd");
   std::unique_ptr<Reaper> reaper(new Reaper(loop, std::move(signals)));
-  GANTRY_RETURN_IF_ERROR(loop->Watch(
-      reaper->signals_.get(), EPOLLIN, [raw = reaper.get()](uint32_t) { raw->Reap(); }));
+  GANTRY_RETURN_IF_ERROR(loop->Watch(reaper->signals_.get(), EPOLLIN,
+                                     [raw = reaper.get()](uint32_t) { raw->Reap(); }));
   return reaper;
 }
 
@@ -147,7 +148,8 @@ absl::StatusOr<int> Reaper::Run(const SpawnRequest& request, absl::Duration time
     kill(-pid, SIGKILL);
     // Not reaped yet: a process in uninterruptible sleep may stay for long, and we do not wait for it.
     wait->mu.AwaitWithTimeout(done, absl::Milliseconds(100));
-    return absl::DeadlineExceededError(absl::StrCat(request.argv[0], ": no answer in time, killed"));
+    return absl::DeadlineExceededError(
+        absl::StrCat(request.argv[0], ": no answer in time, killed"));
   }
   return wait->status;
 }

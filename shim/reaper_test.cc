@@ -12,9 +12,10 @@
 #include <thread>
 #include <vector>
 
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "shim/worker_threads.h"
 
 namespace gantry::shim {
@@ -70,7 +71,8 @@ TEST_F(ReaperTest, AProgramThatHangsIsKilledWithItsGroup) {
           .status();
   EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
   const pid_t child = std::stoi(*ReadFile(pid_file, 100));
-  for (int i = 0; i < 5000 && kill(child, 0) == 0; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  for (int i = 0; i < 5000 && kill(child, 0) == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
   EXPECT_NE(kill(child, 0), 0);
 }
 
@@ -118,8 +120,9 @@ TEST_F(ReaperTest, UnderAHoldAnOrphanCanStillBeClaimed) {
     // The inner shell ends as an orphan of ours, long before it is claimed.
     const std::string fifo = directory_.Join("fifo");
     ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-    ASSERT_TRUE(reaper_->Run(Shell("sh -c 'read line < " + fifo + "; exit 9' & echo $! > " + pid_file),
-                             absl::Seconds(10))
+    ASSERT_TRUE(reaper_
+                    ->Run(Shell("sh -c 'read line < " + fifo + "; exit 9' & echo $! > " + pid_file),
+                          absl::Seconds(10))
                     .ok());
     const pid_t orphan = std::stoi(*ReadFile(pid_file, 100));
     ASSERT_TRUE(WriteFile(fifo, "go\n").ok());

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "absl/strings/string_view.h"
+
 #include "shim/zygote_protocol.h"
 
 namespace gantry::shim {

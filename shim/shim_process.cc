@@ -20,6 +20,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "shim/container.h"
@@ -46,7 +47,8 @@ absl::Status CleanDescriptors(UniqueFd& keep) {
   if (keep.valid()) {
     if (keep.get() != 3) {
       // null may be 3, and is closed by this.
-      if (null.get() == 3) [[maybe_unused]] const int released = null.release();
+      if (null.get() == 3) [[maybe_unused]]
+        const int released = null.release();
       if (dup3(keep.get(), 3, O_CLOEXEC) < 0) return ErrnoToStatus(errno, "move a descriptor");
       [[maybe_unused]] const int moved = keep.release();
       keep = UniqueFd(3);

@@ -14,8 +14,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
-#include "base/file.h"
 #include "gtest/gtest.h"
+
+#include "base/file.h"
 #include "shim/exit_record.h"
 #include "shim/shim_testbed.h"
 
@@ -41,7 +42,8 @@ TEST_P(RealRuntimeTest, RunsFromCreateToDelete) {
   ASSERT_EQ(container.Create(), absl::OkStatus());
   EXPECT_EQ(container.Wait(), 7);
   EXPECT_EQ(container.State().status(), v1::STATUS_STOPPED);
-  EXPECT_TRUE(Eventually([&] { return container.LogText() == "hello\noops\n"; })) << container.LogText();
+  EXPECT_TRUE(Eventually([&] { return container.LogText() == "hello\noops\n"; }))
+      << container.LogText();
 
   const auto record = ReadExitRecord(container.bundle());
   ASSERT_TRUE(record.ok()) << record.status();
@@ -192,7 +194,8 @@ TEST_P(RealRuntimeTest, PausedProcessesStandStillAndCanBeKilled) {
 
 TEST_P(RealRuntimeTest, StatisticsLimitsAndProcesses) {
   TestContainer container(GetParam(), {"sh", "-c", "sleep 100 & wait"});
-  container.spec["linux"]["resources"] = {{"memory", {{"limit", 64 << 20}}}, {"pids", {{"limit", 50}}}};
+  container.spec["linux"]["resources"] = {{"memory", {{"limit", 64 << 20}}},
+                                          {"pids", {{"limit", 50}}}};
   container.Launch();
   ASSERT_EQ(container.Create(), absl::OkStatus());
   ASSERT_EQ(container.Exec("e", {"sleep", "100"}), absl::OkStatus());
@@ -224,8 +227,7 @@ TEST_P(RealRuntimeTest, StatisticsLimitsAndProcesses) {
 TEST_P(RealRuntimeTest, AnOutOfMemoryKillIsReported) {
   TestContainer container(GetParam(), {"sh", "-c", "exec tail /dev/zero"});
   container.spec["linux"]["devices"] = nlohmann::json::array();
-  container.spec["linux"]["resources"] = {
-      {"memory", {{"limit", 24 << 20}, {"swap", 24 << 20}}}};
+  container.spec["linux"]["resources"] = {{"memory", {{"limit", 24 << 20}, {"swap", 24 << 20}}}};
   container.Launch();
   ASSERT_EQ(container.Create(), absl::OkStatus());
   const v1::WaitResponse result = container.WaitResult();
@@ -262,8 +264,8 @@ TEST_P(RealRuntimeTest, MissingProgramsAreNamedAsClientsExpect) {
 TEST_P(RealRuntimeTest, WithoutAPidNamespaceLeftOversAreKilledBeforeTheExitIsTold) {
   TestContainer container(GetParam(), {"sh", "-c", "sleep 12345 & echo started; exit 0"});
   auto& namespaces = container.spec["linux"]["namespaces"];
-  namespaces = nlohmann::json::array({{{"type", "mount"}}, {{"type", "network"}}, {{"type", "ipc"}},
-                                      {{"type", "uts"}}});
+  namespaces = nlohmann::json::array(
+      {{{"type", "mount"}}, {{"type", "network"}}, {{"type", "ipc"}}, {{"type", "uts"}}});
   container.Launch();
   ASSERT_EQ(container.Create(), absl::OkStatus());
   EXPECT_EQ(container.Wait(), 0);
@@ -346,7 +348,8 @@ TEST_F(ShimTest, FifosCarryTheStreams) {
   TestContainer container("crun", {"sh", "-c", "cat; echo done >&2"});
   container.create.mutable_stdio()->clear_log();
   const std::string prefix = container.bundle();
-  for (const char* name : {"-in", "-out", "-err"}) ASSERT_EQ(mkfifo((prefix + name).c_str(), 0600), 0);
+  for (const char* name : {"-in", "-out", "-err"})
+    ASSERT_EQ(mkfifo((prefix + name).c_str(), 0600), 0);
   container.create.mutable_stdio()->set_stdin(prefix + "-in");
   container.create.mutable_stdio()->set_stdout("fifo://" + prefix + "-out");
   container.create.mutable_stdio()->set_stderr(prefix + "-err");
@@ -425,12 +428,13 @@ TEST_F(ShimTest, ALoggerProgramReadsTheStreams) {
   container.create.mutable_stdio()->clear_log();
   const std::string script = container.bundle() + "-logger";
   const std::string result = container.bundle() + "-logged";
-  ASSERT_TRUE(WriteFile(script,
-                        "#!/bin/sh\nexec 5>&-\n"
-                        "{ echo $CONTAINER_NAMESPACE $CONTAINER_ID $1 $2; cat <&3; cat <&4; } > $2.new\n"
-                        "mv $2.new $2\n",
-                        0755)
-                  .ok());
+  ASSERT_TRUE(
+      WriteFile(script,
+                "#!/bin/sh\nexec 5>&-\n"
+                "{ echo $CONTAINER_NAMESPACE $CONTAINER_ID $1 $2; cat <&3; cat <&4; } > $2.new\n"
+                "mv $2.new $2\n",
+                0755)
+          .ok());
   container.create.mutable_stdio()->set_stdout("binary://" + script + "?to=" + result);
   container.Launch();
   ASSERT_EQ(container.Create(), absl::OkStatus());
@@ -457,7 +461,9 @@ TEST_F(ShimTest, ALoggerThatDiesDoesNotTakeTheContainerAlong) {
 }
 
 TEST_F(ShimTest, AClientThatStopsReadingIsCutOffAndTheContainerGoesOn) {
-  TestContainer container("crun", {"sh", "-c", "yes 0123456789012345678901234567890123456789 | head -c 20000000; touch /finished"});
+  TestContainer container(
+      "crun", {"sh", "-c",
+               "yes 0123456789012345678901234567890123456789 | head -c 20000000; touch /finished"});
   container.Launch();
   AttachedStreams slow(container.stub(), "");
   ASSERT_EQ(container.Create(), absl::OkStatus());
@@ -554,7 +560,8 @@ TEST_F(ShimTest, ARuntimeThatHangsIsKilledAndReported) {
   v1::CreateResponse response;
   const grpc::Status status = container.stub().Create(&context, container.create, &response);
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_TRUE(absl::StrContains(status.error_message(), "no answer within")) << status.error_message();
+  EXPECT_TRUE(absl::StrContains(status.error_message(), "no answer within"))
+      << status.error_message();
   const pid_t hanging = std::stoi(*ReadFile(pid_file, 100));
   EXPECT_TRUE(Eventually([&] { return kill(hanging, 0) != 0; }));
 }
@@ -562,8 +569,9 @@ TEST_F(ShimTest, ARuntimeThatHangsIsKilledAndReported) {
 TEST_F(ShimTest, ARuntimeThatLiesAboutThePidIsNotBelieved) {
   TestContainer container("crun", {"true"});
   // Our own pid: a stranger's to the shim.
-  UseScript(container, absl::StrCat("while [ $# -gt 0 ]; do if [ \"$1\" = --pid-file ]; then echo -n ",
-                                    getpid(), " > $2; fi; shift; done\n"));
+  UseScript(container,
+            absl::StrCat("while [ $# -gt 0 ]; do if [ \"$1\" = --pid-file ]; then echo -n ",
+                         getpid(), " > $2; fi; shift; done\n"));
   container.Launch();
   const absl::Status status = container.Create();
   EXPECT_EQ(status.code(), absl::StatusCode::kInternal);

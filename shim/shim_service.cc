@@ -3,7 +3,6 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server_posix.h>
-
 #include <malloc.h>
 #include <unistd.h>
 
@@ -20,6 +19,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+
 #include "proto/shim/v1/shim.grpc.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "shim/shim_log.h"
@@ -75,7 +75,10 @@ class FunctionTag final : public Tag {
 class ShimService::State {
  public:
   State(Options options, Container* container, EventLog* events)
-      : options_(std::move(options)), container_(container), events_(events), workers_(kMaxWorkers) {}
+      : options_(std::move(options)),
+        container_(container),
+        events_(events),
+        workers_(kMaxWorkers) {}
 
   absl::Status StartServer();
   void StopServer();
@@ -92,7 +95,8 @@ class ShimService::State {
   template <typename Request, typename Response>
   using RequestMethod = void (Async::*)(grpc::ServerContext*, Request*,
                                         grpc::ServerAsyncResponseWriter<Response>*,
-                                        grpc::CompletionQueue*, grpc::ServerCompletionQueue*, void*);
+                                        grpc::CompletionQueue*, grpc::ServerCompletionQueue*,
+                                        void*);
   // Answers once through `call`, from any thread.
   template <typename Request, typename Response>
   using Handler = void (State::*)(UnaryCall<Request, Response>* call);
@@ -253,9 +257,8 @@ void ShimService::State::Create(UnaryCall<v1::CreateRequest, v1::CreateResponse>
 }
 
 void ShimService::State::Start(UnaryCall<v1::StartRequest, v1::StartResponse>* call) {
-  call->Work([this, call] {
-    call->Answer(container_->Start(call->request().exec_id(), call->limit()));
-  });
+  call->Work(
+      [this, call] { call->Answer(container_->Start(call->request().exec_id(), call->limit())); });
 }
 
 void ShimService::State::Exec(UnaryCall<v1::ExecRequest, v1::ExecResponse>* call) {
@@ -317,7 +320,8 @@ void ShimService::State::Pause(UnaryCall<v1::PauseRequest, v1::PauseResponse>* c
 }
 
 void ShimService::State::Resume(UnaryCall<v1::ResumeRequest, v1::ResumeResponse>* call) {
-  call->Work([this, call] { call->Answer(container_->Resume(call->limit()), v1::ResumeResponse()); });
+  call->Work(
+      [this, call] { call->Answer(container_->Resume(call->limit()), v1::ResumeResponse()); });
 }
 
 void ShimService::State::Update(UnaryCall<v1::UpdateRequest, v1::UpdateResponse>* call) {
@@ -331,7 +335,8 @@ void ShimService::State::Stats(UnaryCall<v1::StatsRequest, v1::StatsResponse>* c
   call->Work([this, call] { call->Answer(container_->Stats()); });
 }
 
-void ShimService::State::Checkpoint(UnaryCall<v1::CheckpointRequest, v1::CheckpointResponse>* call) {
+void ShimService::State::Checkpoint(
+    UnaryCall<v1::CheckpointRequest, v1::CheckpointResponse>* call) {
   call->Work([this, call] {
     call->Answer(container_->Checkpoint(call->request(), call->limit()), v1::CheckpointResponse());
   });
@@ -343,7 +348,8 @@ void ShimService::State::ResizePty(UnaryCall<v1::ResizePtyRequest, v1::ResizePty
                v1::ResizePtyResponse());
 }
 
-void ShimService::State::CloseStdin(UnaryCall<v1::CloseStdinRequest, v1::CloseStdinResponse>* call) {
+void ShimService::State::CloseStdin(
+    UnaryCall<v1::CloseStdinRequest, v1::CloseStdinResponse>* call) {
   call->Answer(container_->CloseStdin(call->request().exec_id()), v1::CloseStdinResponse());
 }
 
@@ -512,8 +518,8 @@ class ShimService::State::AttachCall final : public AttachedClient,
       return;
     }
     // All output is in; the exit follows.
-    const absl::StatusOr<uint64_t> wait = state_->container_->Wait(
-        exec_id_, [weak = weak_from_this()](const v1::WaitResponse& exit) {
+    const absl::StatusOr<uint64_t> wait =
+        state_->container_->Wait(exec_id_, [weak = weak_from_this()](const v1::WaitResponse& exit) {
           const std::shared_ptr<AttachCall> call = weak.lock();
           if (call == nullptr) return;
           absl::MutexLock lock(&call->mu_);

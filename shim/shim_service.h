@@ -12,6 +12,7 @@
 #include <string>
 
 #include "absl/status/status.h"
+
 #include "base/unique_fd.h"
 #include "shim/container.h"
 #include "shim/event_log.h"

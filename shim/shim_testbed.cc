@@ -20,8 +20,9 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
-#include "base/file.h"
 #include "gtest/gtest.h"
+
+#include "base/file.h"
 #include "shim/zygote_protocol.h"
 
 namespace gantry::shim {
@@ -38,9 +39,17 @@ std::string ProgramPath(const std::string& name) {
   return "";
 }
 
-bool HostIsHybrid() {
-  const auto controllers = ReadFile("/sys/fs/cgroup/unified/cgroup.controllers", 4096);
-  return controllers.ok() && absl::StrContains(*controllers, "hugetlb");
+// crun refuses this host unless hugetlb is mounted as a v1 controller. The list of v2 controllers does not answer it: hugetlb
+// is away from there for a while after each test that had it mounted, and back for the next.
+bool HugetlbMustBeMounted() {
+  if (access("/sys/fs/cgroup/unified", F_OK) != 0) return false;
+  const auto known = ReadFile("/proc/cgroups", 1 << 16);
+  const auto mounts = ReadFile("/proc/self/mountinfo", 1 << 24);
+  if (!known.ok() || !absl::StrContains(*known, "\nhugetlb\t") || !mounts.ok()) return false;
+  for (const absl::string_view line : absl::StrSplit(*mounts, '\n')) {
+    if (absl::StrContains(line, " - cgroup ") && absl::EndsWith(line, "hugetlb")) return false;
+  }
+  return true;
 }
 
 absl::Status FromGrpc(const grpc::Status& status) {
@@ -65,9 +74,8 @@ Json NamespacesOf(std::initializer_list<const char*> types) {
 // Left-overs of a container in the hierarchies of this machine.
 std::vector<std::string> CgroupDirectories(const std::string& cgroup) {
   std::vector<std::string> found;
-  for (const char* hierarchy :
-       {"", "/unified", "/memory", "/pids", "/cpu", "/cpuacct", "/cpuset", "/devices", "/freezer",
-        "/blkio"}) {
+  for (const char* hierarchy : {"", "/unified", "/memory", "/pids", "/cpu", "/cpuacct", "/cpuset",
+                                "/devices", "/freezer", "/blkio"}) {
     const std::string directory = absl::StrCat("/sys/fs/cgroup", hierarchy, cgroup);
     if (access(directory.c_str(), F_OK) == 0) found.push_back(directory);
   }
@@ -150,7 +158,8 @@ TestContainer::TestContainer(const std::string& runtime, std::vector<std::string
     EXPECT_TRUE(MakeDirectories(rootfs() + directory).ok());
   }
   const std::string busybox = ProgramPath("busybox");
-  EXPECT_EQ(std::system(absl::StrCat("cp ", busybox, " ", rootfs(), "/bin/busybox && for tool in sh "
+  EXPECT_EQ(std::system(absl::StrCat("cp ", busybox, " ", rootfs(),
+                                     "/bin/busybox && for tool in sh "
                                      "sleep cat echo ls stty tty head tail yes true false seq dd "
                                      "touch wc grep kill; do ln -s busybox ",
                                      rootfs(), "/bin/$tool; done")
@@ -188,7 +197,7 @@ TestContainer::TestContainer(const std::string& runtime, std::vector<std::string
   config.set_name(runtime);
   config.set_path(ProgramPath(runtime));
   config.set_state_root(state.path() + "/run-" + runtime);
-  if (runtime == "crun" && HostIsHybrid()) config.add_mount_v1_controllers("hugetlb");
+  if (runtime == "crun" && HugetlbMustBeMounted()) config.add_mount_v1_controllers("hugetlb");
   v1::Mount& root = *create.add_rootfs();
   root.set_type("bind");
   root.set_source(rootfs());
@@ -216,7 +225,8 @@ TestContainer::~TestContainer() {
     EXPECT_TRUE(WaitForShimExit()) << "the shim of " << id_ << " lives on";
   }
   EXPECT_TRUE(CgroupDirectories(cgroup_).empty())
-      << "left behind: " << (CgroupDirectories(cgroup_).empty() ? "" : CgroupDirectories(cgroup_)[0]);
+      << "left behind: "
+      << (CgroupDirectories(cgroup_).empty() ? "" : CgroupDirectories(cgroup_)[0]);
   const std::string state = absl::StrCat(create.runtime().state_root(), "/", id_);
   EXPECT_NE(access(state.c_str(), F_OK), 0) << "left behind: " << state;
   EXPECT_NE(access(socket_.c_str(), F_OK), 0) << "left behind: " << socket_;
@@ -273,8 +283,8 @@ std::unique_ptr<v1::Shim::Stub> TestContainer::Connect() const {
   grpc::ChannelArguments arguments;
   // A connection of its own, not one shared with other stubs of this program.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return v1::Shim::NewStub(grpc::CreateCustomChannel(
-      "unix:" + socket_, grpc::InsecureChannelCredentials(), arguments));
+  return v1::Shim::NewStub(
+      grpc::CreateCustomChannel("unix:" + socket_, grpc::InsecureChannelCredentials(), arguments));
 }
 
 absl::Status TestContainer::Create() {
@@ -374,18 +384,36 @@ std::vector<std::string> TestContainer::Events(const std::string& last, uint64_t
     EXPECT_EQ(event.number(), ++number);
     std::string word;
     switch (event.what_case()) {
-      case v1::Event::kCreated: word = "created"; break;
-      case v1::Event::kStarted: word = absl::StrCat("started ", event.started().exec_id()); break;
+      case v1::Event::kCreated:
+        word = "created";
+        break;
+      case v1::Event::kStarted:
+        word = absl::StrCat("started ", event.started().exec_id());
+        break;
       case v1::Event::kExited:
         word = absl::StrCat("exited ", event.exited().exec_id(), " ", event.exited().exit_status());
         break;
-      case v1::Event::kExecAdded: word = absl::StrCat("added ", event.exec_added().exec_id()); break;
-      case v1::Event::kOom: word = "oom"; break;
-      case v1::Event::kPaused: word = "paused"; break;
-      case v1::Event::kResumed: word = "resumed"; break;
-      case v1::Event::kCheckpointed: word = "checkpointed"; break;
-      case v1::Event::kDeleted: word = absl::StrCat("deleted ", event.deleted().exec_id()); break;
-      case v1::Event::WHAT_NOT_SET: word = "?"; break;
+      case v1::Event::kExecAdded:
+        word = absl::StrCat("added ", event.exec_added().exec_id());
+        break;
+      case v1::Event::kOom:
+        word = "oom";
+        break;
+      case v1::Event::kPaused:
+        word = "paused";
+        break;
+      case v1::Event::kResumed:
+        word = "resumed";
+        break;
+      case v1::Event::kCheckpointed:
+        word = "checkpointed";
+        break;
+      case v1::Event::kDeleted:
+        word = absl::StrCat("deleted ", event.deleted().exec_id());
+        break;
+      case v1::Event::WHAT_NOT_SET:
+        word = "?";
+        break;
     }
     words.push_back(word);
     if (word == last) break;
@@ -421,7 +449,8 @@ std::string TestContainer::LogText() const {
   return text;
 }
 
-AttachedStreams::AttachedStreams(v1::Shim::Stub& stub, const std::string& exec_id, bool with_stdin) {
+AttachedStreams::AttachedStreams(v1::Shim::Stub& stub, const std::string& exec_id,
+                                 bool with_stdin) {
   SetDeadline(context_);
   stream_ = stub.Attach(&context_);
   v1::AttachInput input;

@@ -14,8 +14,9 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
-#include "base/unique_fd.h"
 #include "nlohmann/json.hpp"
+
+#include "base/unique_fd.h"
 #include "proto/shim/v1/shim.grpc.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 

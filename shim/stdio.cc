@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/types/span.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "shim/logger_process.h"
@@ -66,7 +67,7 @@ void SetNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK
 
 // One stream on its way through the shim.
 struct ProcessIo::Output {
-  UniqueFd source;                    // read end of the process's pipe, or the terminal
+  UniqueFd source;                   // read end of the process's pipe, or the terminal
   std::unique_ptr<OutputSink> sink;  // null: only log and clients
   bool ended = false;
 };
@@ -176,13 +177,13 @@ absl::Status ProcessIo::OpenPipeOutput(int index, const std::string& uri_text) {
 absl::Status ProcessIo::ConnectLogger(const std::string& uri_text) {
   GANTRY_ASSIGN_OR_RETURN(const StdioUri uri, ParseStdioUri(uri_text));
   std::weak_ptr<ProcessIo> weak = weak_from_this();
-  GANTRY_ASSIGN_OR_RETURN(LoggerPipes pipes,
-                          StartLogger(uri, context_.name_space, context_.container_id,
-                                      context_.reaper, [weak] {
-                                        if (std::shared_ptr<ProcessIo> io = weak.lock()) {
-                                          io->LoggerExited();
-                                        }
-                                      }));
+  GANTRY_ASSIGN_OR_RETURN(
+      LoggerPipes pipes,
+      StartLogger(uri, context_.name_space, context_.container_id, context_.reaper, [weak] {
+        if (std::shared_ptr<ProcessIo> io = weak.lock()) {
+          io->LoggerExited();
+        }
+      }));
   if (stdio_.terminal()) {
     outputs_[0]->sink = OutputSink::ForPipe(context_.loop, std::move(pipes.stdout_write),
                                             std::move(pipes.stdout_read));
@@ -256,7 +257,8 @@ absl::Status ProcessIo::TakeConsole() {
   GANTRY_RETURN_IF_ERROR(console.status());
   // std::function wants something that can be copied.
   auto shared = std::make_shared<UniqueFd>(*std::move(console));
-  context_.loop->Post([self = shared_from_this(), shared] { self->InstallConsole(std::move(*shared)); });
+  context_.loop->Post(
+      [self = shared_from_this(), shared] { self->InstallConsole(std::move(*shared)); });
   return absl::OkStatus();
 }
 
@@ -270,7 +272,8 @@ void ProcessIo::Resize(uint32_t width, uint32_t height) {
   context_.loop->Post([self = shared_from_this(), width, height] {
     self->width_ = width;
     self->height_ = height;
-    if (!self->stdio_.terminal() || self->outputs_[0] == nullptr || !self->outputs_[0]->source.valid()) {
+    if (!self->stdio_.terminal() || self->outputs_[0] == nullptr ||
+        !self->outputs_[0]->source.valid()) {
       return;
     }
     winsize size = {};
@@ -339,21 +342,21 @@ void ProcessIo::ClientDrained() {
 
 void ProcessIo::WriteStdin(const AttachedClient* client, std::string bytes,
                            std::function<void()> taken) {
-  context_.loop->Post([self = shared_from_this(), client, bytes = std::move(bytes),
-                       taken = std::move(taken)] {
-    for (Client& each : self->clients_) {
-      if (each.client.get() == client) each.sent_stdin = true;
-    }
-    const bool lost = self->closed_ || self->stdin_closing_ ||
-                      (self->begun_ && !self->stdin_write_.valid() && !self->stdio_.terminal());
-    if (lost) {
-      taken();
-      return;
-    }
-    self->stdin_pending_ += bytes;
-    self->stdin_waiters_.push_back(taken);
-    self->PumpStdin();
-  });
+  context_.loop->Post(
+      [self = shared_from_this(), client, bytes = std::move(bytes), taken = std::move(taken)] {
+        for (Client& each : self->clients_) {
+          if (each.client.get() == client) each.sent_stdin = true;
+        }
+        const bool lost = self->closed_ || self->stdin_closing_ ||
+                          (self->begun_ && !self->stdin_write_.valid() && !self->stdio_.terminal());
+        if (lost) {
+          taken();
+          return;
+        }
+        self->stdin_pending_ += bytes;
+        self->stdin_waiters_.push_back(taken);
+        self->PumpStdin();
+      });
 }
 
 void ProcessIo::WhenDrained(absl::Duration timeout, std::function<void()> done) {
@@ -434,8 +437,8 @@ void ProcessIo::InstallConsole(UniqueFd console) {
 }
 
 void ProcessIo::WatchOutput(int index) {
-  const absl::Status status = context_.loop->Watch(
-      outputs_[index]->source.get(), EPOLLIN, [this, index](uint32_t) {
+  const absl::Status status =
+      context_.loop->Watch(outputs_[index]->source.get(), EPOLLIN, [this, index](uint32_t) {
         // The callback may end in Close(), which gives up the last reference.
         const std::shared_ptr<ProcessIo> keep = shared_from_this();
         PumpOutput(index, kMaxPumpBytes);
@@ -515,8 +518,8 @@ void ProcessIo::CheckSlowClients() {
     if (slow && buffered + kMinClientProgress > it->buffered_at_check) {
       const std::shared_ptr<AttachedClient> client = it->client;
       it = clients_.erase(it);
-      client->OnDetached(absl::ResourceExhaustedError(absl::StrCat(
-          "attached client is too slow: ", buffered, " bytes of output wait for it")));
+      client->OnDetached(absl::ResourceExhaustedError(
+          absl::StrCat("attached client is too slow: ", buffered, " bytes of output wait for it")));
       continue;
     }
     it->buffered_at_check = buffered;
@@ -543,7 +546,8 @@ void ProcessIo::RetryLog() {
 void ProcessIo::LoggerExited() {
   logger_dead_ = true;
   if (!begun_ || closed_) return;
-  ShimLog(LogLevel::kWarning, "the logger program has ended; output for it is dropped from here on");
+  ShimLog(LogLevel::kWarning,
+          "the logger program has ended; output for it is dropped from here on");
   for (const std::unique_ptr<Output>& output : outputs_) {
     if (output != nullptr && output->sink != nullptr) output->sink->Abandon();
   }
@@ -570,11 +574,11 @@ void ProcessIo::EndOutput(int index) {
 
 bool ProcessIo::AllDelivered() const {
   if (log_ != nullptr && log_->blocked()) return false;
-  return std::all_of(std::begin(outputs_), std::end(outputs_),
-                     [](const std::unique_ptr<Output>& output) {
-                       return output == nullptr ||
-                              (output->ended && (output->sink == nullptr || !output->sink->pending()));
-                     });
+  return std::all_of(
+      std::begin(outputs_), std::end(outputs_), [](const std::unique_ptr<Output>& output) {
+        return output == nullptr ||
+               (output->ended && (output->sink == nullptr || !output->sink->pending()));
+      });
 }
 
 void ProcessIo::FinishIfDelivered() {
@@ -614,10 +618,11 @@ void ProcessIo::ProcessExited() {
 
 void ProcessIo::CheckQuiet(int rounds_left) {
   // A slow FIFO reader or a full disk is not quiet: what waits for them is output too.
-  const bool waiting = (log_ != nullptr && log_->blocked()) ||
-                       std::any_of(std::begin(outputs_), std::end(outputs_), [](const auto& output) {
-                         return output != nullptr && output->sink != nullptr && output->sink->pending();
-                       });
+  const bool waiting =
+      (log_ != nullptr && log_->blocked()) ||
+      std::any_of(std::begin(outputs_), std::end(outputs_), [](const auto& output) {
+        return output != nullptr && output->sink != nullptr && output->sink->pending();
+      });
   if (rounds_left == 0 || (bytes_seen_ == bytes_at_quiet_check_ && !waiting)) {
     Finish(absl::OkStatus());
     return;
@@ -660,8 +665,8 @@ void ProcessIo::PumpStdin() {
     if (count < 0 && errno == EAGAIN) {
       // Watched from here on; the events are set by whether something waits.
       context_.loop->Unwatch(stdin_write_.get());
-      [[maybe_unused]] const absl::Status watched = context_.loop->Watch(
-          stdin_write_.get(), EPOLLOUT, [this](uint32_t) { PumpStdin(); });
+      [[maybe_unused]] const absl::Status watched =
+          context_.loop->Watch(stdin_write_.get(), EPOLLOUT, [this](uint32_t) { PumpStdin(); });
       break;
     }
     // The process closed its stdin.

@@ -32,6 +32,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "base/unique_fd.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "shim/console_socket.h"
@@ -70,7 +71,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
     Reaper* reaper;   // same
     std::string name_space;
     std::string container_id;
-    std::string console_socket;  // path, relative to the working directory, to listen on for a terminal
+    std::string
+        console_socket;  // path, relative to the working directory, to listen on for a terminal
   };
 
   // Streams that lead nowhere yet. Clients may attach already, and nothing will be missed.
@@ -174,20 +176,21 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   std::unique_ptr<LogSink> log_;
   // stdout (or the terminal) and stderr; null when the process writes to where it goes itself.
   std::unique_ptr<Output> outputs_[2];
-  std::vector<UniqueFd> logger_keepers_;  // read ends of pipes that the process shares with a logger
-  UniqueFd stdin_write_;                  // pipe, or the console once more
+  std::vector<UniqueFd>
+      logger_keepers_;    // read ends of pipes that the process shares with a logger
+  UniqueFd stdin_write_;  // pipe, or the console once more
   UniqueFd stdin_fifo_;
-  UniqueFd stdin_fifo_keeper_;            // a write end: the FIFO ends only after CloseStdin()
+  UniqueFd stdin_fifo_keeper_;  // a write end: the FIFO ends only after CloseStdin()
 
   // The loop's.
-  std::shared_ptr<ProcessIo> self_;       // from Begin() to Close(): descriptors are watched
+  std::shared_ptr<ProcessIo> self_;  // from Begin() to Close(): descriptors are watched
   std::string stdin_pending_;
   std::vector<std::function<void()>> stdin_waiters_;
   bool stdin_closing_ = false;
   std::vector<Client> clients_;
   bool begun_ = false;
   bool exited_ = false;
-  bool finished_ = false;                 // as good as all output delivered; clients were told
+  bool finished_ = false;  // as good as all output delivered; clients were told
   bool closed_ = false;
   bool logger_dead_ = false;
   uint32_t width_ = 0;

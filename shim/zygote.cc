@@ -17,6 +17,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "base/errno_status.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "shim/exit_record.h"
@@ -40,7 +41,8 @@ void Warm() {
   v1::Event event_copy;
   event_copy.ParseFromString(event.SerializeAsString());
   [[maybe_unused]] const std::string time = FormatLogTime(absl::Now());
-  [[maybe_unused]] const auto facts = ParseSpecFacts(R"({"linux":{"namespaces":[{"type":"pid"}]}})");
+  [[maybe_unused]] const auto facts =
+      ParseSpecFacts(R"({"linux":{"namespaces":[{"type":"pid"}]}})");
   [[maybe_unused]] const auto record = DecodeExitRecord(EncodeExitRecord(ExitRecord()));
 }
 

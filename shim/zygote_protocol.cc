@@ -17,6 +17,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 
@@ -80,7 +81,8 @@ class FieldReader {
 };
 
 absl::Status CheckText(absl::string_view what, absl::string_view text, size_t max_bytes) {
-  if (text.empty()) return absl::InvalidArgumentError(absl::StrCat("launch request: ", what, " is empty"));
+  if (text.empty())
+    return absl::InvalidArgumentError(absl::StrCat("launch request: ", what, " is empty"));
   if (text.size() > max_bytes) {
     return absl::InvalidArgumentError(absl::StrCat("launch request: ", what, " is ", text.size(),
                                                    " bytes long, at most ", max_bytes, " fit"));
@@ -244,7 +246,8 @@ std::string EncodeLaunchReply(const LaunchReply& reply) {
 
 absl::StatusOr<LaunchReply> DecodeLaunchReply(absl::string_view datagram) {
   FieldReader in(datagram);
-  if (!in.Magic(kReplyMagic)) return absl::InvalidArgumentError("launch reply: not of this version");
+  if (!in.Magic(kReplyMagic))
+    return absl::InvalidArgumentError("launch reply: not of this version");
   LaunchReply reply;
   const uint32_t pid = in.U32();
   reply.error = in.String();
@@ -302,7 +305,8 @@ absl::Status ReadReadyReport(int ready_read, absl::Duration timeout) {
     break;
   }
   if (report == kReadyWord) return absl::OkStatus();
-  if (report.empty()) return absl::UnavailableError(absl::StrCat(kWhat, ": it died without a word"));
+  if (report.empty())
+    return absl::UnavailableError(absl::StrCat(kWhat, ": it died without a word"));
   return absl::InternalError(absl::StrCat(kWhat, ": ", absl::StripAsciiWhitespace(report)));
 }
 
@@ -325,7 +329,8 @@ void WriteReadyReport(int ready_write, const absl::Status& status) {
   std::string report(kReadyWord);
   if (!status.ok()) {
     // One line, and never one that reads as readiness.
-    report = absl::StrCat("error: ", absl::string_view(status.message()).substr(0, kMaxReport - 16));
+    report =
+        absl::StrCat("error: ", absl::string_view(status.message()).substr(0, kMaxReport - 16));
     for (char& c : report) {
       if (c == '\n') c = ' ';
     }

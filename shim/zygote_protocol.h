@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "base/unique_fd.h"
 
 namespace gantry::shim {
@@ -32,10 +33,11 @@ absl::StatusOr<LogLevel> ParseLogLevel(absl::string_view word);
 
 // Everything a shim is told at birth; what it runs comes by gRPC. The same facts as gantry-shim's flags.
 struct LaunchRequest {
-  std::string name_space;   // containerd tenancy, for messages and environment of loggers
-  std::string id;           // container id
-  std::string bundle;       // absolute directory
-  std::string socket_path;  // absolute, under 108 bytes, on which the shim listens; replaced if present
+  std::string name_space;  // containerd tenancy, for messages and environment of loggers
+  std::string id;          // container id
+  std::string bundle;      // absolute directory
+  std::string
+      socket_path;  // absolute, under 108 bytes, on which the shim listens; replaced if present
   LogLevel log_level = LogLevel::kInfo;
   // The shim exits when nobody called Create for so long. 0: never.
   uint32_t idle_exit_seconds = 60;
@@ -44,7 +46,7 @@ struct LaunchRequest {
 };
 
 struct LaunchReply {
-  pid_t pid = 0;      // 0: not forked, `error` says why
+  pid_t pid = 0;  // 0: not forked, `error` says why
   std::string error;
   // Refers to this very process even when it has died since. Not part of the encoding: sent beside it. Invalid when pid is 0.
   UniqueFd pidfd;

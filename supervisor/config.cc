@@ -12,10 +12,11 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "toml++/toml.h"
+
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "supervisor/version.h"
-#include "toml++/toml.h"
 
 namespace gantry {
 namespace {
@@ -30,35 +31,44 @@ class Reader {
   // Sets `out` when the dotted `path` is there; records a wrong type as an error.
   void Take(const std::vector<std::string>& path, std::string& out) {
     if (const toml::node* node = Find(path)) {
-      if (auto value = node->value<std::string>()) out = *value;
-      else Wrong(path, *node, "a string");
+      if (auto value = node->value<std::string>())
+        out = *value;
+      else
+        Wrong(path, *node, "a string");
     }
   }
   void Take(const std::vector<std::string>& path, bool& out) {
     if (const toml::node* node = Find(path)) {
-      if (node->is_boolean()) out = *node->value<bool>();
-      else Wrong(path, *node, "true or false");
+      if (node->is_boolean())
+        out = *node->value<bool>();
+      else
+        Wrong(path, *node, "true or false");
     }
   }
   void Take(const std::vector<std::string>& path, double& out) {
     if (const toml::node* node = Find(path)) {
-      if (node->is_number()) out = *node->value<double>();
-      else Wrong(path, *node, "a number");
+      if (node->is_number())
+        out = *node->value<double>();
+      else
+        Wrong(path, *node, "a number");
     }
   }
   template <typename Integer>
   void TakeInt(const std::vector<std::string>& path, Integer& out) {
     if (const toml::node* node = Find(path)) {
-      if (node->is_integer()) out = static_cast<Integer>(*node->value<int64_t>());
-      else Wrong(path, *node, "a whole number");
+      if (node->is_integer())
+        out = static_cast<Integer>(*node->value<int64_t>());
+      else
+        Wrong(path, *node, "a whole number");
     }
   }
   void Take(const std::vector<std::string>& path, absl::Duration& out) {
     std::string text;
     Take(path, text);
     if (!text.empty() && !absl::ParseDuration(text, &out)) {
-      error_ = absl::InvalidArgumentError(absl::StrCat(
-          file_, ": ", absl::StrJoin(path, "."), " = \"", text, "\": not a duration such as \"100ms\""));
+      error_ =
+          absl::InvalidArgumentError(absl::StrCat(file_, ": ", absl::StrJoin(path, "."), " = \"",
+                                                  text, "\": not a duration such as \"100ms\""));
     }
   }
 
@@ -94,10 +104,11 @@ class Reader {
     return node;
   }
 
-  void Wrong(const std::vector<std::string>& path, const toml::node& node, absl::string_view wanted) {
+  void Wrong(const std::vector<std::string>& path, const toml::node& node,
+             absl::string_view wanted) {
     if (!error_.ok()) return;
-    error_ = absl::InvalidArgumentError(absl::StrCat(file_, ":", node.source().begin.line, ": ",
-                                                     absl::StrJoin(path, "."), " must be ", wanted));
+    error_ = absl::InvalidArgumentError(absl::StrCat(
+        file_, ":", node.source().begin.line, ": ", absl::StrJoin(path, "."), " must be ", wanted));
   }
 
   void Collect(const toml::table& table, std::vector<std::string> path,
@@ -172,7 +183,8 @@ void ReadContainerd(Reader& in, Config& config) {
   in.Take({"plugins", "io.containerd.server.v1.grpc", "address"}, config.address);
   in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "uid"}, config.socket_uid);
   in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "gid"}, config.socket_gid);
-  in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "max_recv_message_size"}, config.max_message_bytes);
+  in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "max_recv_message_size"},
+             config.max_message_bytes);
 
   const std::string gc = "io.containerd.gc.v1.scheduler";
   in.Take({"plugins", gc, "pause_threshold"}, config.gc_pause_threshold);
@@ -191,22 +203,31 @@ void ReadContainerd(Reader& in, Config& config) {
         std::string type;
         RuntimeConfig runtime;
         in.Take({"plugins", cri, "containerd", "runtimes", name, "runtime_type"}, type);
-        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "BinaryName"}, runtime.path);
-        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "SystemdCgroup"}, runtime.systemd_cgroup);
-        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "NoPivotRoot"}, runtime.no_pivot_root);
+        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "BinaryName"},
+                runtime.path);
+        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "SystemdCgroup"},
+                runtime.systemd_cgroup);
+        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "NoPivotRoot"},
+                runtime.no_pivot_root);
         if (runtime.path.empty()) runtime.path = "runc";
         config.runtimes[name] = runtime;
       }
     }
   }
-  in.Take({"plugins", "io.containerd.grpc.v1.cri", "registry", "config_path"}, config.registry_config_path);
-  in.Take({"plugins", "io.containerd.cri.v1.images", "registry", "config_path"}, config.registry_config_path);
+  in.Take({"plugins", "io.containerd.grpc.v1.cri", "registry", "config_path"},
+          config.registry_config_path);
+  in.Take({"plugins", "io.containerd.cri.v1.images", "registry", "config_path"},
+          config.registry_config_path);
   in.Take({"plugins", "io.containerd.cri.v1.images", "snapshotter"}, config.snapshotter);
-  in.TakeInt({"plugins", "io.containerd.grpc.v1.cri", "max_concurrent_downloads"}, config.max_concurrent_downloads);
-  in.TakeInt({"plugins", "io.containerd.cri.v1.images", "max_concurrent_downloads"}, config.max_concurrent_downloads);
-  in.Take({"plugins", "io.containerd.transfer.v1.local", "config_path"}, config.registry_config_path);
+  in.TakeInt({"plugins", "io.containerd.grpc.v1.cri", "max_concurrent_downloads"},
+             config.max_concurrent_downloads);
+  in.TakeInt({"plugins", "io.containerd.cri.v1.images", "max_concurrent_downloads"},
+             config.max_concurrent_downloads);
+  in.Take({"plugins", "io.containerd.transfer.v1.local", "config_path"},
+          config.registry_config_path);
   bool discard = false;
-  in.Take({"plugins", "io.containerd.grpc.v1.cri", "containerd", "discard_unpacked_layers"}, discard);
+  in.Take({"plugins", "io.containerd.grpc.v1.cri", "containerd", "discard_unpacked_layers"},
+          discard);
   in.Take({"plugins", "io.containerd.cri.v1.images", "discard_unpacked_layers"}, discard);
   if (discard) config.compressed_blobs = "discard";
 }
@@ -235,7 +256,8 @@ struct Flag {
 
 const std::vector<Flag>& Flags() {
   static const auto* flags = new std::vector<Flag>{
-      {"--config", "FILE", "settings; Gantry's own or containerd's config.toml (/etc/gantry/config.toml)", nullptr},
+      {"--config", "FILE",
+       "settings; Gantry's own or containerd's config.toml (/etc/gantry/config.toml)", nullptr},
       {"--root", "DIR", "what must survive a reboot: blobs, snapshots, metadata",
        [](Config& c, std::string v) { c.root = std::move(v); }},
       {"--state", "DIR", "what lives until the next boot: bundles and sockets of shims",
@@ -280,17 +302,19 @@ absl::Status ApplyConfigText(absl::string_view text, const std::string& file, Co
   try {
     table = toml::parse(std::string_view(text.data(), text.size()), std::string_view(file));
   } catch (const toml::parse_error& error) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        file, ":", error.source().begin.line, ":", error.source().begin.column, ": ",
-        absl::string_view(error.description().data(), error.description().size())));
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ":", error.source().begin.line, ":", error.source().begin.column, ": ",
+                     absl::string_view(error.description().data(), error.description().size())));
   }
   Reader reader(table, file);
   config.source = file;
   if (const toml::node* version = table.get("version")) {
-    if (!version->is_integer() || *version->value<int64_t>() < 2 || *version->value<int64_t>() > 4) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          file, ":", version->source().begin.line,
-          ": version: a containerd configuration of version 2, 3 or 4 can be read; Gantry's own has no such key"));
+    if (!version->is_integer() || *version->value<int64_t>() < 2 ||
+        *version->value<int64_t>() > 4) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(file, ":", version->source().begin.line,
+                       ": version: a containerd configuration of version 2, 3 or 4 can be read; "
+                       "Gantry's own has no such key"));
     }
     config.containerd_dialect = true;
     ReadContainerd(reader, config);
@@ -353,8 +377,8 @@ absl::Status CheckConfig(const Config& config) {
   // sun_path holds 108 bytes, the last of them NUL.
   for (const std::string& socket : {config.address, config.docker_address}) {
     if (socket.size() > 107) {
-      return absl::InvalidArgumentError(absl::StrCat("socket path \"", socket, "\" has ", socket.size(),
-                                                     " characters; the kernel takes 107"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "socket path \"", socket, "\" has ", socket.size(), " characters; the kernel takes 107"));
     }
   }
   if (config.root == config.state) {
@@ -362,12 +386,15 @@ absl::Status CheckConfig(const Config& config) {
   }
   if (!config.metrics_address.empty()) {
     return absl::InvalidArgumentError(
-        "setting metrics_address: this version serves no metrics; leave it out (`ctl stats` and `ctl system df` have the numbers)");
+        "setting metrics_address: this version serves no metrics; leave it out (`ctl stats` and "
+        "`ctl system df` have the numbers)");
   }
-  static const std::set<std::string> kLevels = {"trace", "debug", "info", "warn", "error", "fatal", "panic"};
+  static const std::set<std::string> kLevels = {"trace", "debug", "info", "warn",
+                                                "error", "fatal", "panic"};
   if (kLevels.count(config.log_level) == 0) {
     return absl::InvalidArgumentError(absl::StrCat("setting log_level = \"", config.log_level,
-                                                   "\": use one of ", absl::StrJoin(kLevels, ", ")));
+                                                   "\": use one of ",
+                                                   absl::StrJoin(kLevels, ", ")));
   }
   if (config.snapshotter != "overlayfs" && config.snapshotter != "native") {
     return absl::InvalidArgumentError(absl::StrCat("setting snapshotter = \"", config.snapshotter,
@@ -375,7 +402,8 @@ absl::Status CheckConfig(const Config& config) {
   }
   if (config.compressed_blobs != "keep" && config.compressed_blobs != "discard") {
     return absl::InvalidArgumentError(absl::StrCat("setting registry.compressed_blobs = \"",
-                                                   config.compressed_blobs, "\": use keep or discard"));
+                                                   config.compressed_blobs,
+                                                   "\": use keep or discard"));
   }
   if (config.max_message_bytes < (1 << 20)) {
     return absl::InvalidArgumentError("setting grpc.max_message_bytes: at least 1048576");
@@ -387,7 +415,8 @@ absl::Status CheckConfig(const Config& config) {
     return absl::InvalidArgumentError("setting gc.pause_threshold: 0 to 0.5");
   }
   if (config.log_max_files < 1 || config.log_max_size_bytes < 0) {
-    return absl::InvalidArgumentError("settings logs.max_files and logs.max_size_bytes: at least 1 and 0");
+    return absl::InvalidArgumentError(
+        "settings logs.max_files and logs.max_size_bytes: at least 1 and 0");
   }
   return absl::OkStatus();
 }
@@ -406,10 +435,12 @@ absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
       *text = Help();
       return absl::CancelledError("help");
     }
-    std::pair<absl::string_view, absl::string_view> parts = absl::StrSplit(word, absl::MaxSplits('=', 1));
+    std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(word, absl::MaxSplits('=', 1));
     absl::string_view name = parts.first;
     std::string long_name(name);
-    if (absl::StartsWith(name, "-") && !absl::StartsWith(name, "--")) long_name = absl::StrCat("-", name);
+    if (absl::StartsWith(name, "-") && !absl::StartsWith(name, "--"))
+      long_name = absl::StrCat("-", name);
     if (long_name == "--c") long_name = "--config";
     if (long_name == "--a") long_name = "--address";
     if (long_name == "--l") long_name = "--log-level";
@@ -418,13 +449,14 @@ absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
       if (flag.name == long_name) found = &flag;
     }
     if (found == nullptr) {
-      return absl::InvalidArgumentError(absl::StrCat("unknown argument \"", word, "\"; see gantryd --help"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("unknown argument \"", word, "\"; see gantryd --help"));
     }
     std::string value(parts.second);
     if (!absl::StrContains(word, '=')) {
       if (++i == argc) {
-        return absl::InvalidArgumentError(absl::StrCat("flag ", found->name, " needs a value: ",
-                                                       found->name, " ", found->value_name));
+        return absl::InvalidArgumentError(absl::StrCat(
+            "flag ", found->name, " needs a value: ", found->name, " ", found->value_name));
       }
       value = argv[i];
     }

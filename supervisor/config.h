@@ -19,7 +19,7 @@
 namespace gantry {
 
 struct RuntimeConfig {
-  std::string path;            // absolute, or a name looked up in PATH
+  std::string path;  // absolute, or a name looked up in PATH
   bool systemd_cgroup = false;
   bool no_pivot_root = false;
 };
@@ -56,7 +56,7 @@ struct Config {
 
   bool restrict_oom_score_adj = false;
 
-  std::string source;                // the file that was read; "" none
+  std::string source;  // the file that was read; "" none
   bool containerd_dialect = false;
   std::vector<std::string> ignored;  // dotted names of keys that have no effect
 };

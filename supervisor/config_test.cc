@@ -2,10 +2,11 @@
 
 #include <string>
 
-#include "base/file.h"
-#include "base/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "base/file.h"
+#include "base/temp_dir.h"
 
 namespace gantry {
 namespace {
@@ -15,9 +16,12 @@ using ::testing::HasSubstr;
 
 TEST(ConfigTest, ReadsOwnDialect) {
   Config config;
-  ASSERT_TRUE(ApplyConfigText("root = \"/srv/g\"\ndefault_runtime = \"crun\"\n[runtimes.mine]\npath = \"/opt/crun\"\n"
-                              "[gc]\nschedule_delay = \"50ms\"\npause_threshold = 0.1\n[logs]\nmax_files = 3\n",
-                              "f.toml", config).ok());
+  ASSERT_TRUE(
+      ApplyConfigText(
+          "root = \"/srv/g\"\ndefault_runtime = \"crun\"\n[runtimes.mine]\npath = \"/opt/crun\"\n"
+          "[gc]\nschedule_delay = \"50ms\"\npause_threshold = 0.1\n[logs]\nmax_files = 3\n",
+          "f.toml", config)
+          .ok());
   EXPECT_EQ(config.root, "/srv/g");
   EXPECT_EQ(config.default_runtime, "crun");
   EXPECT_EQ(config.runtimes.at("mine").path, "/opt/crun");
@@ -44,7 +48,9 @@ oom_score = -999
         SystemdCgroup = true
   [plugins."io.containerd.grpc.v1.cri".registry]
     config_path = "/etc/containerd/certs.d"
-)", "config.toml", config).ok());
+)",
+                              "config.toml", config)
+                  .ok());
   EXPECT_TRUE(config.containerd_dialect);
   EXPECT_EQ(config.root, "/var/lib/c");
   EXPECT_EQ(config.address, "/run/c/c.sock");
@@ -52,13 +58,17 @@ oom_score = -999
   EXPECT_EQ(config.default_runtime, "runc");
   EXPECT_TRUE(config.runtimes.at("runc").systemd_cgroup);
   EXPECT_EQ(config.registry_config_path, "/etc/containerd/certs.d");
-  EXPECT_THAT(config.ignored, ElementsAre("oom_score", "plugins.\"io.containerd.grpc.v1.cri\".sandbox_image"));
+  EXPECT_THAT(config.ignored,
+              ElementsAre("oom_score", "plugins.\"io.containerd.grpc.v1.cri\".sandbox_image"));
 }
 
 TEST(ConfigTest, ReadsContainerdVersion3) {
   Config config;
-  ASSERT_TRUE(ApplyConfigText("version = 3\n[plugins.'io.containerd.cri.v1.images']\nsnapshotter = 'native'\n"
-                              "max_concurrent_downloads = 7\n", "config.toml", config).ok());
+  ASSERT_TRUE(ApplyConfigText(
+                  "version = 3\n[plugins.'io.containerd.cri.v1.images']\nsnapshotter = 'native'\n"
+                  "max_concurrent_downloads = 7\n",
+                  "config.toml", config)
+                  .ok());
   EXPECT_EQ(config.snapshotter, "native");
   EXPECT_EQ(config.max_concurrent_downloads, 7);
 }
@@ -70,7 +80,8 @@ TEST(ConfigTest, NamesFileAndLineOfAMistake) {
   EXPECT_THAT(std::string(broken.message()), HasSubstr("x.toml:1:"));
   absl::Status wrong = ApplyConfigText("\nroot = 5\n", "x.toml", config);
   EXPECT_THAT(std::string(wrong.message()), HasSubstr("x.toml:2: root must be a string"));
-  EXPECT_EQ(ApplyConfigText("version = 9\n", "x.toml", config).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ApplyConfigText("version = 9\n", "x.toml", config).code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(ConfigTest, WhatIsPrintedReadsBackTheSame) {
@@ -121,7 +132,8 @@ TEST(ConfigTest, RefusesWhatMakesNoSense) {
   EXPECT_FALSE(CheckConfig(config).ok());
   std::string program = "gantryd", flag = "--rot", text;
   char* argv[] = {program.data(), flag.data()};
-  EXPECT_THAT(std::string(LoadConfig(2, argv, &text).status().message()), HasSubstr("unknown argument"));
+  EXPECT_THAT(std::string(LoadConfig(2, argv, &text).status().message()),
+              HasSubstr("unknown argument"));
 }
 
 }  // namespace

@@ -17,6 +17,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
+
 #include "base/clock.h"
 #include "base/errno_status.h"
 #include "base/executor.h"
@@ -24,7 +26,6 @@
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "content-store/local_store.h"
-#include "glog/logging.h"
 #include "snapshotter/mount.h"
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/overlay_snapshotter.h"
@@ -68,11 +69,13 @@ std::string ProgramDirectory() {
 }
 
 // A program of ours: where it was said to be, beside this one, one room over (a build tree), or in PATH.
-std::string FindProgram(const std::string& given, const std::string& name, const std::string& room) {
+std::string FindProgram(const std::string& given, const std::string& name,
+                        const std::string& room) {
   if (!given.empty()) return given;
   const std::string here = ProgramDirectory();
-  for (const std::string& path : {absl::StrCat(here, "/", name), absl::StrCat(here, "/../", room, "/", name),
-                                  absl::StrCat("/usr/libexec/gantry/", name), absl::StrCat("/usr/bin/", name)}) {
+  for (const std::string& path :
+       {absl::StrCat(here, "/", name), absl::StrCat(here, "/../", room, "/", name),
+        absl::StrCat("/usr/libexec/gantry/", name), absl::StrCat("/usr/bin/", name)}) {
     if (access(path.c_str(), X_OK) == 0) return path;
   }
   return "";
@@ -85,17 +88,22 @@ absl::Status TakeOverSocket(const std::string& path) {
     return errno == ENOENT ? absl::OkStatus() : ErrnoToStatus(errno, absl::StrCat("socket ", path));
   }
   if (!S_ISSOCK(info.st_mode)) {
-    return absl::FailedPreconditionError(absl::StrCat("socket ", path, ": there is something else by that name; remove it or choose another --address"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "socket ", path,
+        ": there is something else by that name; remove it or choose another --address"));
   }
   UniqueFd probe(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   struct sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   path.copy(address.sun_path, sizeof address.sun_path - 1);
-  const int connected = connect(probe.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address);
+  const int connected =
+      connect(probe.get(), reinterpret_cast<struct sockaddr*>(&address), sizeof address);
   if (connected == 0 || errno == EAGAIN || errno == EINPROGRESS) {
-    return absl::UnavailableError(absl::StrCat("socket ", path, ": another daemon answers there; stop it or choose another --address"));
+    return absl::UnavailableError(absl::StrCat(
+        "socket ", path, ": another daemon answers there; stop it or choose another --address"));
   }
-  if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, absl::StrCat("socket ", path));
+  if (unlink(path.c_str()) != 0 && errno != ENOENT)
+    return ErrnoToStatus(errno, absl::StrCat("socket ", path));
   return absl::OkStatus();
 }
 
@@ -116,7 +124,8 @@ absl::Status SweepMoments(const std::string& directory) {
   absl::StatusOr<std::string> mounts = ReadFile("/proc/self/mountinfo", 64 << 20);
   GANTRY_RETURN_IF_ERROR(mounts.status());
   if (absl::StrContains(*mounts, absl::StrCat(" ", directory, "/"))) {
-    for (size_t at = 0; (at = mounts->find(absl::StrCat(" ", directory, "/"), at)) != std::string::npos;) {
+    for (size_t at = 0;
+         (at = mounts->find(absl::StrCat(" ", directory, "/"), at)) != std::string::npos;) {
       const size_t end = mounts->find(' ', at + 1);
       const std::string path = mounts->substr(at + 1, end - at - 1);
       GANTRY_RETURN_IF_ERROR(snapshot::UnmountAll(path, /*lazy=*/true));
@@ -140,8 +149,8 @@ std::map<std::string, runtime::RuntimeSettings> Runtimes(const Config& config) {
 
 void SetLogLevel(const std::string& level) {
   FLAGS_minloglevel = level == "error" || level == "fatal" || level == "panic" ? google::GLOG_ERROR
-                      : level == "warn"                                          ? google::GLOG_WARNING
-                                                                                 : google::GLOG_INFO;
+                      : level == "warn" ? google::GLOG_WARNING
+                                        : google::GLOG_INFO;
   FLAGS_v = level == "trace" ? 2 : level == "debug" ? 1 : 0;
 }
 
@@ -233,12 +242,14 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   daemon->parts_ = std::make_unique<Parts>(config);
   Parts& p = *daemon->parts_;
   const absl::Duration begin = p.clock.Monotonic();
-  for (const std::string& key : config.ignored) LOG(WARNING) << "configuration " << config.source << ": key " << key << " has no effect here";
+  for (const std::string& key : config.ignored)
+    LOG(WARNING) << "configuration " << config.source << ": key " << key << " has no effect here";
 
   // ---- directories and the lock on them ----
   GANTRY_RETURN_IF_ERROR(MakeDirectories(config.root, 0711));
   GANTRY_RETURN_IF_ERROR(MakeDirectories(config.state, 0711));
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(config.address.substr(0, config.address.rfind('/')), 0711));
+  GANTRY_RETURN_IF_ERROR(
+      MakeDirectories(config.address.substr(0, config.address.rfind('/')), 0711));
   GANTRY_ASSIGN_OR_RETURN(p.db, metadata::Database::Open(config.root));
   GANTRY_RETURN_IF_ERROR(TakeOverSocket(config.address));
   GANTRY_ASSIGN_OR_RETURN(p.bundles, runtime::BundleStore::Open(config.state));
@@ -246,38 +257,50 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 
   // ---- runtimes and the zygote, on their way while the stores open ----
   p.host = oci::HostFacts::Probe();
-  p.runtimes = std::make_unique<runtime::RuntimeProbe>(Runtimes(config), config.state, config.default_runtime);
+  p.runtimes = std::make_unique<runtime::RuntimeProbe>(Runtimes(config), config.state,
+                                                       config.default_runtime);
   p.runtimes->Warm();
   runtime::ShimLauncher::Options launch;
   launch.shim_path = FindProgram(config.shim_path, "gantry-shim", "shim");
   launch.log_level = config.log_level;
-  if (launch.shim_path.empty()) LOG(ERROR) << "the program gantry-shim is not beside gantryd nor in /usr/bin: no container can start; name it with --shim";
+  if (launch.shim_path.empty())
+    LOG(ERROR) << "the program gantry-shim is not beside gantryd nor in /usr/bin: no container can "
+                  "start; name it with --shim";
   p.launcher = std::make_unique<runtime::ShimLauncher>(launch);
-  if (absl::Status warm = p.launcher->WarmUp(); !warm.ok()) LOG(WARNING) << "shims will start slowly: " << warm;
+  if (absl::Status warm = p.launcher->WarmUp(); !warm.ok())
+    LOG(WARNING) << "shims will start slowly: " << warm;
   p.warmer = std::make_unique<runtime::CgroupWarmer>();
 
   // ---- stores; each sweeps what a crash left half-made ----
   GANTRY_ASSIGN_OR_RETURN(p.blobs, content::LocalStore::Open(config.root + "/content"));
   p.pool = std::make_unique<metadata::BlobPool>(*p.blobs, *p.db);
   GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lost, p.pool->DropRecordsWithoutFile());
-  for (const std::string& blob : lost) LOG(WARNING) << "blob " << blob << " did not survive the last power cut; it is fetched again when needed";
+  for (const std::string& blob : lost)
+    LOG(WARNING) << "blob " << blob
+                 << " did not survive the last power cut; it is fetched again when needed";
   {
-    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<snapshot::SnapshotIndex> index,
-                            snapshot::SnapshotIndex::Open(p.db->rocks(), p.db->snapshot_family(), "overlayfs"));
+    GANTRY_ASSIGN_OR_RETURN(
+        std::unique_ptr<snapshot::SnapshotIndex> index,
+        snapshot::SnapshotIndex::Open(p.db->rocks(), p.db->snapshot_family(), "overlayfs"));
     snapshot::OverlayOptions options;
     options.root = config.root + "/snapshots/overlayfs";
-    absl::StatusOr<std::unique_ptr<snapshot::OverlaySnapshotter>> overlay = snapshot::OverlaySnapshotter::Open(options, std::move(index));
+    absl::StatusOr<std::unique_ptr<snapshot::OverlaySnapshotter>> overlay =
+        snapshot::OverlaySnapshotter::Open(options, std::move(index));
     if (overlay.ok()) {
       p.overlay = *std::move(overlay);
       p.snapshotters.Add("overlayfs", *p.overlay);
     } else if (config.snapshotter == "overlayfs") {
-      return absl::Status(overlay.status().code(), absl::StrCat(overlay.status().message(), "; use another --root or snapshotter = \"native\""));
+      return absl::Status(overlay.status().code(),
+                          absl::StrCat(overlay.status().message(),
+                                       "; use another --root or snapshotter = \"native\""));
     }
   }
   {
-    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<snapshot::SnapshotIndex> index,
-                            snapshot::SnapshotIndex::Open(p.db->rocks(), p.db->snapshot_family(), "native"));
-    GANTRY_ASSIGN_OR_RETURN(p.native, snapshot::NativeSnapshotter::Open(config.root + "/snapshots/native", std::move(index)));
+    GANTRY_ASSIGN_OR_RETURN(
+        std::unique_ptr<snapshot::SnapshotIndex> index,
+        snapshot::SnapshotIndex::Open(p.db->rocks(), p.db->snapshot_family(), "native"));
+    GANTRY_ASSIGN_OR_RETURN(p.native, snapshot::NativeSnapshotter::Open(
+                                          config.root + "/snapshots/native", std::move(index)));
     p.snapshotters.Add("native", *p.native);
   }
   p.images = std::make_unique<metadata::ImageStore>(*p.db, p.clock);
@@ -286,15 +309,17 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.namespaces = std::make_unique<metadata::NamespaceStore>(*p.db, p.snapshotters, p.clock);
   p.sandboxes = std::make_unique<metadata::SandboxStore>(*p.db, p.clock);
   p.names = std::make_unique<metadata::NameIndex>(*p.db);
-  p.stores.reset(new core::Stores{*p.db, *p.pool, p.snapshotters, p.clock, *p.images, *p.containers, *p.leases, *p.namespaces,
-                                  *p.sandboxes, *p.names, config.snapshotter});
+  p.stores.reset(new core::Stores{*p.db, *p.pool, p.snapshotters, p.clock, *p.images, *p.containers,
+                                  *p.leases, *p.namespaces, *p.sandboxes, *p.names,
+                                  config.snapshotter});
 
   // ---- registries ----
   p.http = distribution::NewCurlHttpClient(distribution::CurlHttpClientOptions());
   distribution::HostsConfigOptions hosts;
   if (!config.registry_config_path.empty()) hosts.directories = {config.registry_config_path};
   p.hosts = std::make_unique<distribution::HostsConfig>(hosts);
-  p.credentials = std::make_unique<distribution::DockerConfigCredentials>(distribution::DockerConfigCredentials::Options());
+  p.credentials = std::make_unique<distribution::DockerConfigCredentials>(
+      distribution::DockerConfigCredentials::Options());
   distribution::RegistryClientOptions registry;
   registry.http = p.http.get();
   registry.hosts = p.hosts.get();
@@ -304,7 +329,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   fetcher.spool_directory = config.root + "/spool";
   GANTRY_RETURN_IF_ERROR(MakeDirectories(fetcher.spool_directory, 0700));
   p.puller = std::make_unique<distribution::Puller>(p.registry.get(), fetcher);
-  if (absl::Status swept = p.puller->fetcher().SweepSpool(absl::Hours(24 * 7)); !swept.ok()) LOG(WARNING) << swept;
+  if (absl::Status swept = p.puller->fetcher().SweepSpool(absl::Hours(24 * 7)); !swept.ok())
+    LOG(WARNING) << swept;
   p.pusher = std::make_unique<distribution::Pusher>(p.registry.get());
   p.resolver = std::make_unique<distribution::Resolver>(p.registry.get());
   p.unpacker = std::make_unique<distribution::Unpacker>(distribution::UnpackerOptions());
@@ -317,16 +343,20 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   schedule.mutation_threshold = config.gc_mutation_threshold;
   schedule.schedule_delay = config.gc_schedule_delay;
   schedule.startup_delay = config.gc_startup_delay;
-  p.scheduler = std::make_unique<gc::Scheduler>(*p.collector, schedule, [parts = daemon->parts_.get()](const absl::StatusOr<gc::Collection>& run) {
-    if (!run.ok()) {
-      LOG(WARNING) << "garbage collection: " << run.status();
-      return;
-    }
-    for (const absl::Status& leftover : run->leftovers) LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
-    if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
-    malloc_trim(0);
-  });
-  p.db->SetCommitObserver([scheduler = p.scheduler.get()](bool deletion) { scheduler->NoteChange(deletion); });
+  p.scheduler = std::make_unique<gc::Scheduler>(
+      *p.collector, schedule,
+      [parts = daemon->parts_.get()](const absl::StatusOr<gc::Collection>& run) {
+        if (!run.ok()) {
+          LOG(WARNING) << "garbage collection: " << run.status();
+          return;
+        }
+        for (const absl::Status& leftover : run->leftovers)
+          LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
+        if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
+        malloc_trim(0);
+      });
+  p.db->SetCommitObserver(
+      [scheduler = p.scheduler.get()](bool deletion) { scheduler->NoteChange(deletion); });
 
   // ---- services ----
   p.workers = std::make_unique<Executor>("worker", 16);
@@ -366,7 +396,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   container_parts.init_path = FindProgram("", "gantry-init", "shim");
   container_parts.default_runtime = config.default_runtime;
   auto default_runtime = config.runtimes.find(config.default_runtime);
-  container_parts.systemd_cgroups = default_runtime != config.runtimes.end() && default_runtime->second.systemd_cgroup;
+  container_parts.systemd_cgroups =
+      default_runtime != config.runtimes.end() && default_runtime->second.systemd_cgroup;
   container_parts.log_max_size_bytes = config.log_max_size_bytes;
   container_parts.log_max_files = config.log_max_files;
   p.container_service = std::make_unique<core::ContainerService>(container_parts);
@@ -402,7 +433,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // ---- doors ----
   p.calls = std::make_unique<Executor>("call", 32);
   p.followers = std::make_unique<Executor>("follow", 256);
-  p.gantry_door.push_back(api::gantry_v1::NewContainersDoor(*p.container_service, *p.calls, *p.followers));
+  p.gantry_door.push_back(
+      api::gantry_v1::NewContainersDoor(*p.container_service, *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_service, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
   api::ContainerdDoor::Parts containerd_parts;
@@ -440,13 +472,16 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   builder.AddListeningPort("unix:" + config.address, grpc::InsecureServerCredentials(), &port);
   p.server = builder.BuildAndStart();
   umask(before);
-  if (!p.server) return absl::UnavailableError(absl::StrCat("socket ", config.address, ": cannot listen there"));
-  if (chown(config.address.c_str(), static_cast<uid_t>(config.socket_uid), static_cast<gid_t>(config.socket_gid)) != 0) {
+  if (!p.server)
+    return absl::UnavailableError(absl::StrCat("socket ", config.address, ": cannot listen there"));
+  if (chown(config.address.c_str(), static_cast<uid_t>(config.socket_uid),
+            static_cast<gid_t>(config.socket_gid)) != 0) {
     return ErrnoToStatus(errno, absl::StrCat("socket ", config.address, ": chown"));
   }
   malloc_trim(0);
-  LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root " << config.root << ", " << alive
-            << " tasks alive, after " << absl::FormatDuration(p.clock.Monotonic() - begin);
+  LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root "
+            << config.root << ", " << alive << " tasks alive, after "
+            << absl::FormatDuration(p.clock.Monotonic() - begin);
   return daemon;
 }
 
@@ -460,7 +495,8 @@ void Daemon::Reload(const Config& config) {
   if (config.address != p.config.address) later.push_back("address");
   if (config.snapshotter != p.config.snapshotter) later.push_back("snapshotter");
   LOG(INFO) << "configuration read again: runtimes and log level are in force"
-            << (later.empty() ? "" : absl::StrCat("; ", absl::StrJoin(later, ", "), " take a restart"));
+            << (later.empty() ? ""
+                              : absl::StrCat("; ", absl::StrJoin(later, ", "), " take a restart"));
 }
 
 }  // namespace gantry

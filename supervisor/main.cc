@@ -15,6 +15,7 @@
 #include <string>
 
 #include "glog/logging.h"
+
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
 
@@ -33,7 +34,8 @@ void Notify(const std::string& state) {
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return;
   const socklen_t size = static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + length);
-  if (sendto(fd, state.data(), state.size(), MSG_NOSIGNAL, reinterpret_cast<struct sockaddr*>(&address), size) < 0) {
+  if (sendto(fd, state.data(), state.size(), MSG_NOSIGNAL,
+             reinterpret_cast<struct sockaddr*>(&address), size) < 0) {
     PLOG(WARNING) << "telling the service manager " << state;
   }
   close(fd);
@@ -50,7 +52,8 @@ void DropStartupPages() {
           if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
           const uintptr_t begin = (info->dlpi_addr + segment.p_vaddr) & ~(page - 1);
           const uintptr_t end = (info->dlpi_addr + segment.p_vaddr + segment.p_memsz) & ~(page - 1);
-          if (end > begin && madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED) != 0) {
+          if (end > begin &&
+              madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED) != 0) {
             PLOG(WARNING) << "giving back start-up pages";
           }
         }
@@ -104,7 +107,8 @@ int main(int argc, char** argv) {
     if (again.ok()) {
       (*daemon)->Reload(*again);
     } else {
-      LOG(ERROR) << "the new configuration is refused, the old one stays in force: " << again.status().message();
+      LOG(ERROR) << "the new configuration is refused, the old one stays in force: "
+                 << again.status().message();
     }
   }
   Notify("STOPPING=1");

@@ -1,6 +1,7 @@
 #include "ctl/commands/attach.h"
 
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/interactive.h"
@@ -85,8 +86,9 @@ Verb AttachVerb() {
   return {.name = "attach",
           .arguments = "[OPTIONS] CONTAINER",
           .summary = "Connect to a running container's streams",
-          .examples = "  ctl attach web\n"
-                      "  ctl attach --no-stdin --sig-proxy=false web\n",
+          .examples =
+              "  ctl attach web\n"
+              "  ctl attach --no-stdin --sig-proxy=false web\n",
           .min_args = 1,
           .max_args = 1,
           .completes = "running",

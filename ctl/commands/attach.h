@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+
 #include "ctl/verb.h"
 
 namespace gantry::ctl {

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 
@@ -30,9 +31,10 @@ Verb CompletionVerb() {
   return {.name = "completion",
           .arguments = "bash|zsh|fish",
           .summary = "Print the script that completes ctl's command lines",
-          .examples = "  ctl completion bash > /etc/bash_completion.d/ctl\n"
-                      "  ctl completion zsh > \"${fpath[1]}/_ctl\"\n"
-                      "  ctl completion fish > ~/.config/fish/completions/ctl.fish\n",
+          .examples =
+              "  ctl completion bash > /etc/bash_completion.d/ctl\n"
+              "  ctl completion zsh > \"${fpath[1]}/_ctl\"\n"
+              "  ctl completion fish > ~/.config/fish/completions/ctl.fish\n",
           .min_args = 1,
           .max_args = 1,
           .make = [] { return std::make_unique<CompletionAction>(); }};

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/prune.h"
@@ -17,7 +18,8 @@ class ContainerPruneAction final : public Action {
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     if (!force_) {
-      GANTRY_ASSIGN_OR_RETURN(bool agreed, Agreed(context, "This will remove all stopped containers."));
+      GANTRY_ASSIGN_OR_RETURN(bool agreed,
+                              Agreed(context, "This will remove all stopped containers."));
       if (!agreed) return 1;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));

@@ -1,12 +1,13 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "google/protobuf/empty.pb.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/proto_time.h"
 #include "ctl/shown.h"
 #include "ctl/table.h"
 #include "ctl/units.h"
-#include "google/protobuf/empty.pb.h"
 #include "proto/containerd/services/content/v1/content.pb.h"
 
 namespace gantry::ctl {
@@ -16,9 +17,7 @@ namespace content = containerd::services::content::v1;
 
 class ListAction final : public Action {
  public:
-  void AddFlags(FlagSet& flags) override {
-    flags.Bool(&quiet_, "quiet", 'q', "Digests only");
-  }
+  void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Digests only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     content::ListContentRequest request;

@@ -7,6 +7,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/byte_stream.h"
 #include "base/errno_status.h"
 #include "base/status_macros.h"
@@ -116,10 +117,12 @@ class CpAction final : public Action {
     const Place from = ParsePlace(args[0]);
     const Place to = ParsePlace(args[1]);
     if (!from.container.empty() && !to.container.empty()) {
-      return absl::InvalidArgumentError("copying between containers is not supported; copy through a file");
+      return absl::InvalidArgumentError(
+          "copying between containers is not supported; copy through a file");
     }
     if (from.container.empty() && to.container.empty()) {
-      return absl::InvalidArgumentError("must specify at least one container source or destination");
+      return absl::InvalidArgumentError(
+          "must specify at least one container source or destination");
     }
     GANTRY_RETURN_IF_ERROR(from.container.empty() ? CopyTo(context, from.path, to)
                                                   : CopyFrom(context, from, to.path));
@@ -221,7 +224,8 @@ class CpAction final : public Action {
     return absl::StrCat(place.container, ":", place.path);
   }
 
-  void Report(Context& context, int64_t entries, const std::string& from, const std::string& to) const {
+  void Report(Context& context, int64_t entries, const std::string& from,
+              const std::string& to) const {
     if (quiet_ || !context.OutIsTerminal()) return;
     context.Err(absl::StrCat("Successfully copied ", entries, entries == 1 ? " entry" : " entries",
                              " from ", from, " to ", to, "\n"));
@@ -311,12 +315,14 @@ class CpAction final : public Action {
 
 Verb CpVerb() {
   return {.name = "cp",
-          .arguments = "[OPTIONS] CONTAINER:SOURCE DESTINATION|-\n"
-                       "        ctl cp [OPTIONS] SOURCE|- CONTAINER:DESTINATION",
+          .arguments =
+              "[OPTIONS] CONTAINER:SOURCE DESTINATION|-\n"
+              "        ctl cp [OPTIONS] SOURCE|- CONTAINER:DESTINATION",
           .summary = "Copy files between a container and here; - is a tar archive",
-          .examples = "  ctl cp web:/etc/nginx/nginx.conf .\n"
-                      "  ctl cp ./site/. web:/var/www\n"
-                      "  ctl cp web:/var/log - | tar -t\n",
+          .examples =
+              "  ctl cp web:/etc/nginx/nginx.conf .\n"
+              "  ctl cp ./site/. web:/var/www\n"
+              "  ctl cp web:/var/log - | tar -t\n",
           .min_args = 2,
           .max_args = 2,
           .completes = "containers",

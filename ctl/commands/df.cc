@@ -1,7 +1,8 @@
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
@@ -22,17 +23,16 @@ std::string Verbose(const v1::DiskUsageResponse& usage) {
     std::string table = "TYPE\tID\tNAME\tSIZE\tSHARED\tUNIQUE\tCREATED\tSTATE\tOWNERS\n";
     for (const auto& item : kind.items()) {
       const absl::Time created = FromProto(item.created_at());
-      absl::StrAppend(&table, item.type(), "\t", ShortId(item.id()), "\t",
-                      item.name().empty() ? "-" : item.name(), "\t", HumanSize(item.size_bytes()),
-                      "\t", HumanSize(item.shared_bytes()), "\t", HumanSize(item.unique_bytes()),
-                      "\t",
-                      created == absl::InfinitePast()
-                          ? "-"
-                          : absl::StrCat(HumanDuration(now - created), " ago"),
-                      "\t", item.state().empty() ? "-" : item.state(), "\t",
-                      item.owners().empty() ? "nobody: the next collection takes it"
-                                            : absl::StrJoin(item.owners(), ", "),
-                      "\n");
+      absl::StrAppend(
+          &table, item.type(), "\t", ShortId(item.id()), "\t",
+          item.name().empty() ? "-" : item.name(), "\t", HumanSize(item.size_bytes()), "\t",
+          HumanSize(item.shared_bytes()), "\t", HumanSize(item.unique_bytes()), "\t",
+          created == absl::InfinitePast() ? "-"
+                                          : absl::StrCat(HumanDuration(now - created), " ago"),
+          "\t", item.state().empty() ? "-" : item.state(), "\t",
+          item.owners().empty() ? "nobody: the next collection takes it"
+                                : absl::StrJoin(item.owners(), ", "),
+          "\n");
     }
     absl::StrAppend(&out, AlignColumns(table), "\n");
   }
@@ -90,8 +90,11 @@ class DfAction final : public Action {
       rows.push_back(std::move(row));
     }
     Listing listing;
-    listing.headings = {{"Type", "TYPE"},     {"TotalCount", "TOTAL"}, {"Active", "ACTIVE"},
-                        {"Size", "SIZE"},     {"Reclaimable", "RECLAIMABLE"}};
+    listing.headings = {{"Type", "TYPE"},
+                        {"TotalCount", "TOTAL"},
+                        {"Active", "ACTIVE"},
+                        {"Size", "SIZE"},
+                        {"Reclaimable", "RECLAIMABLE"}};
     listing.default_table = "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}";
     listing.quiet_field = "Type";
     GANTRY_ASSIGN_OR_RETURN(std::string text, Render(listing, rows, format_, false));
@@ -110,8 +113,9 @@ Verb DfVerb() {
   return {.name = "df",
           .arguments = "[OPTIONS]",
           .summary = "Show what takes disk space, and who keeps it",
-          .examples = "  ctl system df\n"
-                      "  ctl system df -v\n",
+          .examples =
+              "  ctl system df\n"
+              "  ctl system df -v\n",
           .max_args = 0,
           .make = [] { return std::make_unique<DfAction>(); }};
 }

@@ -1,6 +1,7 @@
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
@@ -20,11 +21,10 @@ std::string EventLine(const v1::Event& event) {
   for (const auto& [key, value] : sorted.object().fields) {
     attributes.push_back(absl::StrCat(key, "=", value.string()));
   }
-  return absl::StrCat(absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", FromProto(event.at()),
-                                       absl::LocalTimeZone()),
-                      " ", event.type(), " ", event.action(), " ", event.id(),
-                      attributes.empty() ? "" : absl::StrCat(" (", absl::StrJoin(attributes, ", "), ")"),
-                      "\n");
+  return absl::StrCat(
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", FromProto(event.at()), absl::LocalTimeZone()), " ",
+      event.type(), " ", event.action(), " ", event.id(),
+      attributes.empty() ? "" : absl::StrCat(" (", absl::StrJoin(attributes, ", "), ")"), "\n");
 }
 
 class EventsAction final : public Action {
@@ -74,8 +74,9 @@ Verb EventsVerb() {
   return {.name = "events",
           .arguments = "[OPTIONS]",
           .summary = "Watch what happens to containers and images",
-          .examples = "  ctl events --since 10m --until 0s\n"
-                      "  ctl events --filter type=container --filter event=die --format json\n",
+          .examples =
+              "  ctl events --since 10m --until 0s\n"
+              "  ctl events --filter type=container --filter event=die --format json\n",
           .max_args = 0,
           .make = [] { return std::make_unique<EventsAction>(); }};
 }

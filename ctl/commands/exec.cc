@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/interactive.h"
@@ -113,8 +114,9 @@ Verb ExecVerb() {
   return {.name = "exec",
           .arguments = "[OPTIONS] CONTAINER COMMAND [ARG...]",
           .summary = "Run a command in a running container",
-          .examples = "  ctl exec -it web sh\n"
-                      "  ctl exec -u 1000 -w /tmp -e DEBUG=1 web id\n",
+          .examples =
+              "  ctl exec -it web sh\n"
+              "  ctl exec -u 1000 -w /tmp -e DEBUG=1 web id\n",
           .min_args = 2,
           .hands_on = true,
           .completes = "running",

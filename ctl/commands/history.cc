@@ -1,5 +1,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
@@ -36,17 +37,22 @@ class HistoryAction final : public Action {
       row.Set("Comment", entry.comment());
       row.Set("CreatedAt", JsonTime(created));
       row.Set("CreatedBy", no_trunc_ ? entry.created_by() : Ellipsis(entry.created_by(), 45));
-      row.Set("CreatedSince", created == absl::InfinitePast()
-                                  ? "N/A"
+      row.Set("CreatedSince", created == absl::InfinitePast() ? "N/A"
                               : human_ ? absl::StrCat(HumanDuration(now - created), " ago")
                                        : JsonTime(created));
-      row.Set("ID", entry.id().empty() ? "<missing>" : no_trunc_ ? entry.id() : ShortId(entry.id()));
+      row.Set("ID", entry.id().empty() ? "<missing>"
+                    : no_trunc_        ? entry.id()
+                                       : ShortId(entry.id()));
       row.Set("Size", human_ ? HumanSize(entry.size_bytes()) : absl::StrCat(entry.size_bytes()));
       rows.push_back(std::move(row));
     }
     Listing listing;
-    listing.headings = {{"ID", "IMAGE"},     {"CreatedSince", "CREATED"}, {"CreatedAt", "CREATED AT"},
-                        {"CreatedBy", "CREATED BY"}, {"Size", "SIZE"},    {"Comment", "COMMENT"}};
+    listing.headings = {{"ID", "IMAGE"},
+                        {"CreatedSince", "CREATED"},
+                        {"CreatedAt", "CREATED AT"},
+                        {"CreatedBy", "CREATED BY"},
+                        {"Size", "SIZE"},
+                        {"Comment", "COMMENT"}};
     listing.default_table =
         human_ ? "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}"
                : "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/prune.h"
@@ -18,7 +19,13 @@ class ImagePruneAction final : public Action {
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     if (!force_) {
-      GANTRY_ASSIGN_OR_RETURN(bool agreed, Agreed(context, all_ ? "This will remove all images without at least one container associated to them." : "This will remove all dangling images."));
+      GANTRY_ASSIGN_OR_RETURN(
+          bool agreed,
+          Agreed(
+              context,
+              all_
+                  ? "This will remove all images without at least one container associated to them."
+                  : "This will remove all dangling images."));
       if (!agreed) return 1;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneImages(context, filters_, all_));
@@ -38,8 +45,9 @@ Verb ImagePruneVerb() {
   return {.name = "prune",
           .arguments = "[OPTIONS]",
           .summary = "Remove images that nothing needs",
-          .examples = "  ctl image prune\n"
-                      "  ctl image prune -a --filter until=240h\n",
+          .examples =
+              "  ctl image prune\n"
+              "  ctl image prune -a --filter until=240h\n",
           .max_args = 0,
           .make = [] { return std::make_unique<ImagePruneAction>(); }};
 }

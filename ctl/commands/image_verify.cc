@@ -1,9 +1,10 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/transfer.h"
-#include "ctl/value.h"
 #include "ctl/units.h"
+#include "ctl/value.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
@@ -51,8 +52,7 @@ class ImageVerifyAction final : public Action {
             const std::string text =
                 absl::StrCat(finding.image(), ": ", finding.digest(), ": ", finding.problem(),
                              finding.repaired() ? "; repaired" : "");
-            style == ProgressView::Style::kBars ? view.Message(text)
-                                                : context.Out(text + "\n");
+            style == ProgressView::Style::kBars ? view.Message(text) : context.Out(text + "\n");
           }
           break;
         }
@@ -62,8 +62,8 @@ class ImageVerifyAction final : public Action {
           left = result.damaged() - result.repaired();
           if (!quiet_ && format_.empty()) {
             context.Out(absl::StrCat(
-                result.images(), " images, ", result.blobs(), " blobs, ",
-                HumanSize(result.bytes()), " read: ", result.damaged(), " damaged",
+                result.images(), " images, ", result.blobs(), " blobs, ", HumanSize(result.bytes()),
+                " read: ", result.damaged(), " damaged",
                 result.repaired() > 0 ? absl::StrCat(", ", result.repaired(), " repaired") : "",
                 "\n"));
           }
@@ -89,8 +89,9 @@ Verb ImageVerifyVerb() {
   return {.name = "verify",
           .arguments = "[OPTIONS] [IMAGE...]",
           .summary = "Read every blob of images again and compare digests",
-          .examples = "  ctl image verify\n"
-                      "  ctl image verify --repair debian\n",
+          .examples =
+              "  ctl image verify\n"
+              "  ctl image verify --repair debian\n",
           .completes = "images",
           .make = [] { return std::make_unique<ImageVerifyAction>(); }};
 }

@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
@@ -114,10 +115,9 @@ class ImagesAction final : public Action {
                 image.has_shared_size_bytes() ? HumanSize(image.shared_size_bytes()) : "N/A");
         row.Set("Size", HumanSize(image.size_bytes()));
         row.Set("Tag", named.tag);
-        row.Set("UniqueSize",
-                image.has_shared_size_bytes()
-                    ? HumanSize(image.size_bytes() - image.shared_size_bytes())
-                    : "N/A");
+        row.Set("UniqueSize", image.has_shared_size_bytes()
+                                  ? HumanSize(image.size_bytes() - image.shared_size_bytes())
+                                  : "N/A");
         row.Set("VirtualSize", HumanSize(image.size_bytes()));
         row.Set("Labels", LabelsText(image.labels()));
         row.Set("LabelMap", Value::StringMap(image.labels()));
@@ -125,12 +125,18 @@ class ImagesAction final : public Action {
       }
     }
     Listing listing;
-    listing.headings = {{"Repository", "REPOSITORY"},   {"Tag", "TAG"},
-                        {"Digest", "DIGEST"},           {"ID", "IMAGE ID"},
-                        {"CreatedSince", "CREATED"},    {"CreatedAt", "CREATED AT"},
-                        {"Size", "SIZE"},               {"SharedSize", "SHARED SIZE"},
-                        {"UniqueSize", "UNIQUE SIZE"},  {"VirtualSize", "VIRTUAL SIZE"},
-                        {"Containers", "CONTAINERS"},   {"Labels", "LABELS"},
+    listing.headings = {{"Repository", "REPOSITORY"},
+                        {"Tag", "TAG"},
+                        {"Digest", "DIGEST"},
+                        {"ID", "IMAGE ID"},
+                        {"CreatedSince", "CREATED"},
+                        {"CreatedAt", "CREATED AT"},
+                        {"Size", "SIZE"},
+                        {"SharedSize", "SHARED SIZE"},
+                        {"UniqueSize", "UNIQUE SIZE"},
+                        {"VirtualSize", "VIRTUAL SIZE"},
+                        {"Containers", "CONTAINERS"},
+                        {"Labels", "LABELS"},
                         {"FullID", "IMAGE ID"}};
     listing.default_table =
         digests_ ? "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
@@ -187,9 +193,10 @@ Verb ImagesVerb() {
   return {.name = "images",
           .arguments = "[OPTIONS] [REPOSITORY[:TAG]]",
           .summary = "List images",
-          .examples = "  ctl images --digests\n"
-                      "  ctl images --filter dangling=true -q\n"
-                      "  ctl images --tree debian\n",
+          .examples =
+              "  ctl images --digests\n"
+              "  ctl images --filter dangling=true -q\n"
+              "  ctl images --tree debian\n",
           .max_args = 1,
           .completes = "images",
           .make = [] { return std::make_unique<ImagesAction>(); }};

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -49,7 +50,8 @@ class ImportAction final : public Action {
     open.mutable_open()->set_platform(platform_);
     open.mutable_open()->mutable_changes()->Assign(changes_.begin(), changes_.end());
     struct stat st = {};
-    if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) open.mutable_open()->set_total_bytes(st.st_size);
+    if (::fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+      open.mutable_open()->set_total_bytes(st.st_size);
     stream->Write(open);
 
     absl::Status read_status;
@@ -102,8 +104,9 @@ Verb ImportVerb() {
   return {.name = "import",
           .arguments = "[OPTIONS] FILE|- [REPOSITORY[:TAG]]",
           .summary = "Make an image from a tar of a root file system",
-          .examples = "  ctl import rootfs.tar debian:mine\n"
-                      "  tar -C rootfs -c . | ctl import -c 'CMD [\"bash\"]' - debian:mine\n",
+          .examples =
+              "  ctl import rootfs.tar debian:mine\n"
+              "  tar -C rootfs -c . | ctl import -c 'CMD [\"bash\"]' - debian:mine\n",
           .min_args = 1,
           .max_args = 2,
           .completes = "files",

@@ -1,5 +1,6 @@
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
@@ -86,7 +87,8 @@ std::string Text(const v1::InfoResponse& info) {
   line("Server Version", info.server_version());
   line("Snapshotter", info.snapshotter());
   const Value status = Value::StringMap(info.snapshotter_status());
-  for (const auto& [key, value] : status.object().fields) line(absl::StrCat(" ", key), value.Text());
+  for (const auto& [key, value] : status.object().fields)
+    line(absl::StrCat(" ", key), value.Text());
   line("Logging Driver", info.log_driver());
   line("Cgroup Driver", info.cgroup_driver());
   line("Cgroup Version", info.cgroup_version());

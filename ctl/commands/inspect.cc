@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
@@ -88,9 +89,10 @@ Verb InspectVerb() {
   return {.name = "inspect",
           .arguments = "[OPTIONS] NAME|ID [NAME|ID...]",
           .summary = "Show everything about containers or images",
-          .examples = "  ctl inspect web\n"
-                      "  ctl inspect -f '{{.State.ExitCode}}' job\n"
-                      "  ctl inspect --type image -f '{{json .Config.Env}}' debian\n",
+          .examples =
+              "  ctl inspect web\n"
+              "  ctl inspect -f '{{.State.ExitCode}}' job\n"
+              "  ctl inspect --type image -f '{{json .Config.Env}}' debian\n",
           .min_args = 1,
           .completes = "containers",
           .make = [] { return std::make_unique<InspectAction>(""); }};

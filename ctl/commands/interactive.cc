@@ -3,6 +3,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+
 #include "proto/gantry/v1/containers.pb.h"
 
 namespace gantry::ctl {

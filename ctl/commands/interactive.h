@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "ctl/client.h"
 #include "ctl/session.h"
 #include "ctl/verb.h"
@@ -20,11 +21,11 @@ namespace gantry::ctl {
 
 struct InteractiveOptions {
   bool forward_stdin = false;
-  bool tty = false;           // the process has a terminal
-  bool signal_proxy = true;   // without a terminal: signals go to the process
-  bool redraw = false;        // make a program that was there before draw its screen again
-  bool exec = false;          // the process is an exec: ctl's signals are ctl's
-  std::string detach_keys;    // "": docker's default
+  bool tty = false;          // the process has a terminal
+  bool signal_proxy = true;  // without a terminal: signals go to the process
+  bool redraw = false;       // make a program that was there before draw its screen again
+  bool exec = false;         // the process is an exec: ctl's signals are ctl's
+  std::string detach_keys;   // "": docker's default
 };
 
 struct InteractiveOutcome {

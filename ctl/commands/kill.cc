@@ -32,8 +32,9 @@ Verb KillVerb() {
   return {.name = "kill",
           .arguments = "[OPTIONS] CONTAINER [CONTAINER...]",
           .summary = "Signal running containers",
-          .examples = "  ctl kill web\n"
-                      "  ctl kill -s HUP web\n",
+          .examples =
+              "  ctl kill web\n"
+              "  ctl kill -s HUP web\n",
           .min_args = 1,
           .completes = "running",
           .make = [] { return std::make_unique<KillAction>(); }};

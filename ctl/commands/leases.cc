@@ -1,5 +1,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "google/protobuf/empty.pb.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/options.h"
@@ -7,7 +9,6 @@
 #include "ctl/shown.h"
 #include "ctl/table.h"
 #include "ctl/units.h"
-#include "google/protobuf/empty.pb.h"
 #include "proto/containerd/services/leases/v1/leases.pb.h"
 
 namespace gantry::ctl {
@@ -17,9 +18,7 @@ namespace leases = containerd::services::leases::v1;
 
 class ListAction final : public Action {
  public:
-  void AddFlags(FlagSet& flags) override {
-    flags.Bool(&quiet_, "quiet", 'q', "Ids only");
-  }
+  void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Ids only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     leases::ListRequest request;

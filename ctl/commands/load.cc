@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -112,8 +113,9 @@ Verb LoadVerb() {
   return {.name = "load",
           .arguments = "[OPTIONS]",
           .summary = "Take images in from an archive: an OCI layout or what `save` writes",
-          .examples = "  ctl load -i debian.tar\n"
-                      "  zstdcat image.tar.zst | ctl load\n",
+          .examples =
+              "  ctl load -i debian.tar\n"
+              "  zstdcat image.tar.zst | ctl load\n",
           .max_args = 0,
           .completes = "files",
           .make = [] { return std::make_unique<LoadAction>(); }};

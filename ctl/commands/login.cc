@@ -1,7 +1,9 @@
 #include <termios.h>
 #include <unistd.h>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+
 #include "base/byte_stream.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
@@ -67,8 +69,8 @@ class LoginAction final : public Action {
     if (username_.empty() && password_.empty()) {
       GANTRY_ASSIGN_OR_RETURN(credential, config.Find(registry));
       if (!credential.empty()) {
-        context.Err(absl::StrCat("Authenticating with existing credentials (", credential.source,
-                                 ")\n"));
+        context.Err(
+            absl::StrCat("Authenticating with existing credentials (", credential.source, ")\n"));
       }
     }
     if (credential.empty()) {
@@ -100,8 +102,8 @@ class LoginAction final : public Action {
       context.Err(absl::StrCat("WARNING: the password is stored unencrypted in ", where,
                                "; a credential helper would keep it better\n"));
     }
-    context.Out(absl::StrCat(
-        response.status().empty() ? "Login Succeeded" : response.status(), "\n"));
+    context.Out(
+        absl::StrCat(response.status().empty() ? "Login Succeeded" : response.status(), "\n"));
     return 0;
   }
 
@@ -116,8 +118,9 @@ Verb LoginVerb() {
   return {.name = "login",
           .arguments = "[OPTIONS] [SERVER]",
           .summary = "Log in to a registry",
-          .examples = "  ctl login localhost:5000\n"
-                      "  pass show registry | ctl login -u me --password-stdin registry.example.com\n",
+          .examples =
+              "  ctl login localhost:5000\n"
+              "  pass show registry | ctl login -u me --password-stdin registry.example.com\n",
           .max_args = 1,
           .make = [] { return std::make_unique<LoginAction>(); }};
 }

@@ -1,6 +1,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/proto_time.h"
@@ -15,7 +16,8 @@ class LogsAction final : public Action {
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&follow_, "follow", 'f', "Go on with what comes");
     flags.String(&tail_, "tail", 'n', "lines", "Only the last so many lines (default all)");
-    flags.String(&since_, "since", 0, "time", "Only from then on: 2026-11-21T09:00:00Z, or 10m ago");
+    flags.String(&since_, "since", 0, "time",
+                 "Only from then on: 2026-11-21T09:00:00Z, or 10m ago");
     flags.String(&until_, "until", 0, "time", "Only up to then");
     flags.Bool(&timestamps_, "timestamps", 't', "With the time of each line");
     flags.Bool(&details_, "details", 0, "With the attributes of each line");
@@ -62,9 +64,10 @@ class LogsAction final : public Action {
         to_stderr = entry.stderr();
         bool& line_start = at_line_start[to_stderr ? 1 : 0];
         if (line_start && timestamps_) {
-          absl::StrAppend(&out, absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", FromProto(entry.at()),
-                                                 absl::UTCTimeZone()),
-                          " ");
+          absl::StrAppend(
+              &out,
+              absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", FromProto(entry.at()), absl::UTCTimeZone()),
+              " ");
         }
         if (line_start && details_ && !entry.attributes().empty()) {
           std::string attributes;
@@ -93,8 +96,9 @@ Verb LogsVerb() {
   return {.name = "logs",
           .arguments = "[OPTIONS] CONTAINER",
           .summary = "Show what a container has printed",
-          .examples = "  ctl logs --tail 20 -f web\n"
-                      "  ctl logs --since 10m -t web\n",
+          .examples =
+              "  ctl logs --tail 20 -f web\n"
+              "  ctl logs --since 10m -t web\n",
           .min_args = 1,
           .max_args = 1,
           .completes = "containers",

@@ -1,10 +1,11 @@
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/empty.pb.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/options.h"
 #include "ctl/shown.h"
 #include "ctl/table.h"
-#include "google/protobuf/empty.pb.h"
 #include "proto/containerd/services/namespaces/v1/namespace.pb.h"
 
 namespace gantry::ctl {
@@ -14,9 +15,7 @@ namespace namespaces = containerd::services::namespaces::v1;
 
 class ListAction final : public Action {
  public:
-  void AddFlags(FlagSet& flags) override {
-    flags.Bool(&quiet_, "quiet", 'q', "Names only");
-  }
+  void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Names only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     namespaces::ListNamespacesResponse response;

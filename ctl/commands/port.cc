@@ -1,5 +1,6 @@
-#include "absl/strings/str_cat.h"
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "proto/gantry/v1/containers.pb.h"
@@ -46,8 +47,9 @@ Verb PortVerb() {
   return {.name = "port",
           .arguments = "CONTAINER [PORT[/PROTOCOL]]",
           .summary = "List where the ports of a container are published",
-          .examples = "  ctl port web\n"
-                      "  ctl port web 80\n",
+          .examples =
+              "  ctl port web\n"
+              "  ctl port web 80\n",
           .min_args = 1,
           .max_args = 2,
           .completes = "containers",

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/terminal.h"
 #include "proto/gantry/v1/containers.pb.h"
@@ -47,7 +48,8 @@ absl::StatusOr<int64_t> PruneImages(Context& context, const FilterFlags& filters
   if (!response.removals().empty()) {
     std::string out = "Deleted Images:\n";
     for (const v1::ImageRemoval& removal : response.removals()) {
-      if (!removal.untagged().empty()) absl::StrAppend(&out, "untagged: ", removal.untagged(), "\n");
+      if (!removal.untagged().empty())
+        absl::StrAppend(&out, "untagged: ", removal.untagged(), "\n");
       if (!removal.deleted().empty()) absl::StrAppend(&out, "deleted: ", removal.deleted(), "\n");
     }
     context.Out(out + "\n");

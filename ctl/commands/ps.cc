@@ -1,4 +1,5 @@
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
@@ -37,14 +38,12 @@ class PsAction final : public Action {
       rows.push_back(ContainerRow(container, !no_trunc_, now));
     }
     Listing listing;
-    listing.headings = {{"ID", "CONTAINER ID"},       {"Image", "IMAGE"},
-                        {"Command", "COMMAND"},       {"CreatedAt", "CREATED AT"},
-                        {"RunningFor", "CREATED"},    {"Status", "STATUS"},
-                        {"State", "STATE"},           {"Ports", "PORTS"},
-                        {"Names", "NAMES"},           {"Labels", "LABELS"},
-                        {"Mounts", "MOUNTS"},         {"LocalVolumes", "LOCAL VOLUMES"},
-                        {"Networks", "NETWORKS"},     {"Size", "SIZE"},
-                        {"Platform", "PLATFORM"}};
+    listing.headings = {
+        {"ID", "CONTAINER ID"},      {"Image", "IMAGE"},        {"Command", "COMMAND"},
+        {"CreatedAt", "CREATED AT"}, {"RunningFor", "CREATED"}, {"Status", "STATUS"},
+        {"State", "STATE"},          {"Ports", "PORTS"},        {"Names", "NAMES"},
+        {"Labels", "LABELS"},        {"Mounts", "MOUNTS"},      {"LocalVolumes", "LOCAL VOLUMES"},
+        {"Networks", "NETWORKS"},    {"Size", "SIZE"},          {"Platform", "PLATFORM"}};
     listing.default_table =
         "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
     if (size_) listing.default_table += "\t{{.Size}}";
@@ -67,9 +66,10 @@ Verb PsVerb() {
   return {.name = "ps",
           .arguments = "[OPTIONS]",
           .summary = "List containers",
-          .examples = "  ctl ps -a\n"
-                      "  ctl ps -q --filter status=exited --filter label=team=web\n"
-                      "  ctl ps --format 'table {{.Names}}\\t{{.Status}}'\n",
+          .examples =
+              "  ctl ps -a\n"
+              "  ctl ps -q --filter status=exited --filter label=team=web\n"
+              "  ctl ps --format 'table {{.Names}}\\t{{.Status}}'\n",
           .max_args = 0,
           .make = [] { return std::make_unique<PsAction>(); }};
 }

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/transfer.h"
@@ -58,8 +59,9 @@ Verb PullVerb() {
   return {.name = "pull",
           .arguments = "[OPTIONS] NAME[:TAG|@DIGEST]",
           .summary = "Fetch an image from a registry",
-          .examples = "  ctl pull debian:12\n"
-                      "  ctl pull -q --platform linux/arm64 busybox\n",
+          .examples =
+              "  ctl pull debian:12\n"
+              "  ctl pull -q --platform linux/arm64 busybox\n",
           .min_args = 1,
           .max_args = 1,
           .make = [] { return std::make_unique<PullAction>(); }};

@@ -1,5 +1,6 @@
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/transfer.h"
@@ -51,11 +52,13 @@ Value Document(const v1::ExplainRegistryResponse& explained) {
   return out;
 }
 
-std::string Text(const v1::ExplainRegistryResponse& explained, absl::string_view client_credential) {
+std::string Text(const v1::ExplainRegistryResponse& explained,
+                 absl::string_view client_credential) {
   std::string out = absl::StrCat("Reference:   ", explained.reference(), "\n");
   absl::StrAppend(&out, "Files read:  ",
-                  explained.files_read().empty() ? "none"
-                                                 : absl::StrJoin(explained.files_read(), "\n             "),
+                  explained.files_read().empty()
+                      ? "none"
+                      : absl::StrJoin(explained.files_read(), "\n             "),
                   "\n");
   int number = 0;
   for (const auto& host : explained.hosts()) {
@@ -125,15 +128,17 @@ class RegistryExplainAction final : public Action {
 }  // namespace
 
 Verb RegistryExplainVerb() {
-  return {.name = "explain",
-          .arguments = "[OPTIONS] REFERENCE",
-          .summary = "Show which rules, hosts and credentials a pull would use, and what each answers",
-          .examples = "  ctl registry explain debian:12\n"
-                      "  ctl registry explain --offline localhost:5000/app\n",
-          .min_args = 1,
-          .max_args = 1,
-          .completes = "images",
-          .make = [] { return std::make_unique<RegistryExplainAction>(); }};
+  return {
+      .name = "explain",
+      .arguments = "[OPTIONS] REFERENCE",
+      .summary = "Show which rules, hosts and credentials a pull would use, and what each answers",
+      .examples =
+          "  ctl registry explain debian:12\n"
+          "  ctl registry explain --offline localhost:5000/app\n",
+      .min_args = 1,
+      .max_args = 1,
+      .completes = "images",
+      .make = [] { return std::make_unique<RegistryExplainAction>(); }};
 }
 
 }  // namespace gantry::ctl

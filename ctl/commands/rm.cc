@@ -41,8 +41,9 @@ Verb RmVerb() {
           .aliases = {"remove"},
           .arguments = "[OPTIONS] CONTAINER [CONTAINER...]",
           .summary = "Remove containers",
-          .examples = "  ctl rm job\n"
-                      "  ctl rm -f $(ctl ps -aq)\n",
+          .examples =
+              "  ctl rm job\n"
+              "  ctl rm -f $(ctl ps -aq)\n",
           .min_args = 1,
           .completes = "containers",
           .make = [] { return std::make_unique<RmAction>(); }};

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "proto/gantry/v1/images.pb.h"
@@ -49,8 +50,9 @@ Verb RmiVerb() {
   return {.name = "rmi",
           .arguments = "[OPTIONS] IMAGE [IMAGE...]",
           .summary = "Remove images",
-          .examples = "  ctl rmi debian:old\n"
-                      "  ctl rmi -f $(ctl images -q --filter dangling=true)\n",
+          .examples =
+              "  ctl rmi debian:old\n"
+              "  ctl rmi -f $(ctl images -q --filter dangling=true)\n",
           .min_args = 1,
           .completes = "images",
           .make = [] { return std::make_unique<RmiAction>(); }};

@@ -2,6 +2,7 @@
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
@@ -23,9 +24,8 @@ std::string CurrentDirectory() {
 absl::Status CheckCidFile(const std::string& path) {
   struct stat st;
   if (!path.empty() && ::stat(path.c_str(), &st) == 0) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("container id file ", path,
-                     " exists; remove it first, or choose another with --cidfile"));
+    return absl::AlreadyExistsError(absl::StrCat(
+        "container id file ", path, " exists; remove it first, or choose another with --cidfile"));
   }
   return absl::OkStatus();
 }
@@ -72,8 +72,8 @@ class RunAction final : public Action {
 
     if (options_.pull == "always") GANTRY_RETURN_IF_ERROR(Pull(context, config));
     bool not_found = false;
-    auto result = create_only_ ? Create(context, config, &not_found)
-                               : Start(context, config, &not_found);
+    auto result =
+        create_only_ ? Create(context, config, &not_found) : Start(context, config, &not_found);
     if (!not_found || options_.pull != "missing") return result;
     // Is it the image that is missing, or something else?
     GANTRY_ASSIGN_OR_RETURN(bool here, ImageExists(context, config.image()));
@@ -88,12 +88,11 @@ class RunAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(ProgressView::Style style,
                             ProgressStyle(options_.quiet, "", context.err_fd()));
     ProgressView view = MakeProgress(context, style, true);
-    return PullImage(context, config.image(), options_.platform, false, view,
-                     [&](const v1::PulledImage& image) {
-                       if (options_.quiet) return;
-                       context.Err(absl::StrCat("Digest: ", image.digest(), "\n",
-                                                PullStatus(image), "\n"));
-                     });
+    return PullImage(
+        context, config.image(), options_.platform, false, view, [&](const v1::PulledImage& image) {
+          if (options_.quiet) return;
+          context.Err(absl::StrCat("Digest: ", image.digest(), "\n", PullStatus(image), "\n"));
+        });
   }
 
   absl::Status NoteCreated(Context& context, const v1::CreateContainerResponse& created) {
@@ -105,8 +104,7 @@ class RunAction final : public Action {
     return WriteFile(options_.cidfile, id_);
   }
 
-  absl::StatusOr<int> Create(Context& context, const v1::ContainerConfig& config,
-                             bool* not_found) {
+  absl::StatusOr<int> Create(Context& context, const v1::ContainerConfig& config, bool* not_found) {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     v1::CreateContainerRequest request;
     request.set_name(options_.name);
@@ -186,9 +184,10 @@ Verb RunVerb() {
   return {.name = "run",
           .arguments = "[OPTIONS] IMAGE [COMMAND] [ARG...]",
           .summary = "Create a container from an image and start it",
-          .examples = "  ctl run --rm busybox echo hello\n"
-                      "  ctl run -it --rm debian bash\n"
-                      "  ctl run -d --name web -v /srv/www:/www:ro busybox httpd -f -h /www\n",
+          .examples =
+              "  ctl run --rm busybox echo hello\n"
+              "  ctl run -it --rm debian bash\n"
+              "  ctl run -d --name web -v /srv/www:/www:ro busybox httpd -f -h /www\n",
           .min_args = 1,
           .hands_on = true,
           .completes = "images",
@@ -200,8 +199,9 @@ Verb CreateVerb() {
   return {.name = "create",
           .arguments = "[OPTIONS] IMAGE [COMMAND] [ARG...]",
           .summary = "Create a container without starting it",
-          .examples = "  ctl create --name job busybox sh -c 'echo done'\n"
-                      "  ctl start -a job\n",
+          .examples =
+              "  ctl create --name job busybox sh -c 'echo done'\n"
+              "  ctl start -a job\n",
           .min_args = 1,
           .hands_on = true,
           .completes = "images",

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/transfer.h"
@@ -59,8 +60,9 @@ Verb SaveVerb() {
   return {.name = "save",
           .arguments = "[OPTIONS] IMAGE [IMAGE...]",
           .summary = "Write images to an archive that `load` and docker take",
-          .examples = "  ctl save -o debian.tar debian:12 debian:11\n"
-                      "  ctl save busybox | zstd > busybox.tar.zst\n",
+          .examples =
+              "  ctl save -o debian.tar debian:12 debian:11\n"
+              "  ctl save busybox | zstd > busybox.tar.zst\n",
           .min_args = 1,
           .completes = "images",
           .make = [] { return std::make_unique<SaveAction>(); }};

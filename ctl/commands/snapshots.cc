@@ -3,13 +3,14 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "google/protobuf/empty.pb.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/proto_time.h"
 #include "ctl/shown.h"
 #include "ctl/table.h"
 #include "ctl/units.h"
-#include "google/protobuf/empty.pb.h"
 #include "proto/containerd/services/snapshots/v1/snapshots.pb.h"
 
 namespace gantry::ctl {
@@ -34,7 +35,8 @@ class SnapshotAction : public Action {
         client->Open<snapshots::ListSnapshotsRequest, snapshots::ListSnapshotsResponse>(request);
     std::vector<snapshots::Info> all;
     snapshots::ListSnapshotsResponse response;
-    while (stream->Read(&response)) all.insert(all.end(), response.info().begin(), response.info().end());
+    while (stream->Read(&response))
+      all.insert(all.end(), response.info().begin(), response.info().end());
     GANTRY_RETURN_IF_ERROR(stream->Finish());
     return all;
   }
@@ -80,7 +82,8 @@ class TreeAction final : public SnapshotAction {
       children[known.count(info.parent()) > 0 ? info.parent() : ""].push_back(info.name());
     }
     std::string out;
-    const std::function<void(const std::string&, int)> show = [&](const std::string& key, int depth) {
+    const std::function<void(const std::string&, int)> show = [&](const std::string& key,
+                                                                  int depth) {
       for (const std::string& name : children[key]) {
         absl::StrAppend(&out, std::string(static_cast<size_t>(depth) * 2, ' '),
                         depth > 0 ? "└─ " : "", name, "\n");

@@ -52,8 +52,9 @@ Verb StartVerb() {
   return {.name = "start",
           .arguments = "[OPTIONS] CONTAINER [CONTAINER...]",
           .summary = "Start containers",
-          .examples = "  ctl start web db\n"
-                      "  ctl start -ai shell\n",
+          .examples =
+              "  ctl start web db\n"
+              "  ctl start -ai shell\n",
           .min_args = 1,
           .completes = "containers",
           .make = [] { return std::make_unique<StartAction>(); }};

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
@@ -24,9 +25,14 @@ class StatsAction final : public Action {
     request.set_once(no_stream_);
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     Listing listing;
-    listing.headings = {{"ID", "CONTAINER ID"},  {"Name", "NAME"},      {"Container", "CONTAINER"},
-                        {"CPUPerc", "CPU %"},    {"MemUsage", "MEM USAGE / LIMIT"},
-                        {"MemPerc", "MEM %"},    {"NetIO", "NET I/O"},  {"BlockIO", "BLOCK I/O"},
+    listing.headings = {{"ID", "CONTAINER ID"},
+                        {"Name", "NAME"},
+                        {"Container", "CONTAINER"},
+                        {"CPUPerc", "CPU %"},
+                        {"MemUsage", "MEM USAGE / LIMIT"},
+                        {"MemPerc", "MEM %"},
+                        {"NetIO", "NET I/O"},
+                        {"BlockIO", "BLOCK I/O"},
                         {"PIDs", "PIDS"}};
     listing.default_table =
         "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t"
@@ -59,8 +65,9 @@ Verb StatsVerb() {
   return {.name = "stats",
           .arguments = "[OPTIONS] [CONTAINER...]",
           .summary = "Watch what containers use",
-          .examples = "  ctl stats\n"
-                      "  ctl stats --no-stream --format json web\n",
+          .examples =
+              "  ctl stats\n"
+              "  ctl stats --no-stream --format json web\n",
           .completes = "running",
           .make = [] { return std::make_unique<StatsAction>(); }};
 }

@@ -8,7 +8,9 @@ namespace {
 class StopAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.OptionalInt(&timeout_, "time", 't', "Seconds to wait before killing; -1 for ever (default: the container's, or 10)");
+    flags.OptionalInt(
+        &timeout_, "time", 't',
+        "Seconds to wait before killing; -1 for ever (default: the container's, or 10)");
     flags.Alias("timeout", "time");
     flags.String(&signal_, "signal", 's', "signal", "Instead of the container's stop signal");
   }
@@ -36,8 +38,9 @@ Verb StopVerb() {
   return {.name = "stop",
           .arguments = "[OPTIONS] CONTAINER [CONTAINER...]",
           .summary = "Stop running containers: the stop signal, then SIGKILL after a while",
-          .examples = "  ctl stop web\n"
-                      "  ctl stop -t 30 web db\n",
+          .examples =
+              "  ctl stop web\n"
+              "  ctl stop -t 30 web db\n",
           .min_args = 1,
           .completes = "running",
           .make = [] { return std::make_unique<StopAction>(); }};

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/prune.h"
@@ -18,7 +19,12 @@ class SystemPruneAction final : public Action {
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     if (!force_) {
-      GANTRY_ASSIGN_OR_RETURN(bool agreed, Agreed(context, all_ ? "This will remove all stopped containers, and all images without a container." : "This will remove all stopped containers and all dangling images."));
+      GANTRY_ASSIGN_OR_RETURN(
+          bool agreed,
+          Agreed(
+              context,
+              all_ ? "This will remove all stopped containers, and all images without a container."
+                   : "This will remove all stopped containers and all dangling images."));
       if (!agreed) return 1;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));

@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/table.h"
@@ -11,9 +12,7 @@ namespace tasks = containerd::services::tasks::v1;
 
 class ListAction final : public Action {
  public:
-  void AddFlags(FlagSet& flags) override {
-    flags.Bool(&quiet_, "quiet", 'q', "Ids only");
-  }
+  void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Ids only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     tasks::ListTasksResponse response;

@@ -1,5 +1,6 @@
-#include "absl/strings/str_join.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/table.h"
@@ -32,8 +33,9 @@ Verb TopVerb() {
   return {.name = "top",
           .arguments = "CONTAINER [PS OPTIONS]",
           .summary = "List the processes of a container",
-          .examples = "  ctl top web\n"
-                      "  ctl top web -o pid,rss,args\n",
+          .examples =
+              "  ctl top web\n"
+              "  ctl top web -o pid,rss,args\n",
           .min_args = 1,
           .hands_on = true,
           .completes = "running",

@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 #include "ctl/registry_config.h"
 #include "ctl/terminal.h"
@@ -88,10 +89,9 @@ absl::StatusOr<bool> ImageExists(Context& context, const std::string& reference)
 }
 
 std::string PullStatus(const v1::PulledImage& image) {
-  return absl::StrCat("Status: ",
-                      image.up_to_date() ? "Image is up to date for "
-                                         : "Downloaded newer image for ",
-                      image.reference());
+  return absl::StrCat(
+      "Status: ", image.up_to_date() ? "Image is up to date for " : "Downloaded newer image for ",
+      image.reference());
 }
 
 }  // namespace gantry::ctl

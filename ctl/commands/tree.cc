@@ -25,25 +25,45 @@ Verb Group(const char* name, std::vector<std::string> aliases, const char* summa
 Verb CommandTree() {
   Verb root;
   root.name = "ctl";
-  root.summary = "Runs containers through gantryd.\n\n"
-                 "Global options, before the command:\n"
-                 "  -H, --address SOCKET   gantryd's socket (GANTRY_ADDRESS)\n"
-                 "  -n, --namespace NAME   namespace to work in (GANTRY_NAMESPACE)";
+  root.summary =
+      "Runs containers through gantryd.\n\n"
+      "Global options, before the command:\n"
+      "  -H, --address SOCKET   gantryd's socket (GANTRY_ADDRESS)\n"
+      "  -n, --namespace NAME   namespace to work in (GANTRY_NAMESPACE)";
   root.verbs = {
-      RunVerb(),     CreateVerb(),  StartVerb(),   StopVerb(),    RestartVerb(), KillVerb(),
-      PauseVerb(),   UnpauseVerb(), WaitVerb(),    RmVerb(),      RenameVerb(),  UpdateVerb(),
-      PsVerb(),      InspectVerb(), LogsVerb(),    AttachVerb(),  ExecVerb(),    TopVerb(),
-      StatsVerb(),   PortVerb(),    CpVerb(),      DiffVerb(),    ExportVerb(),  CommitVerb(),
-      ImagesVerb(),  PullVerb(),    PushVerb(),    LoadVerb(),    SaveVerb(),    ImportVerb(),
-      TagVerb(),     RmiVerb(),     HistoryVerb(), LoginVerb(),   LogoutVerb(),  EventsVerb(),
-      InfoVerb(),    VersionVerb(), GcVerb(),      CompletionVerb(), CompleteVerb()};
-  root.verbs.push_back(Group(
-      "container", {}, "Manage containers",
-      {RunVerb(), CreateVerb(), StartVerb(), StopVerb(), RestartVerb(), KillVerb(), PauseVerb(),
-       UnpauseVerb(), WaitVerb(), RmVerb(), RenameVerb(), UpdateVerb(),
-       Named(PsVerb(), "ls", {"ps", "list"}), InspectContainerVerb(), LogsVerb(), AttachVerb(),
-       ExecVerb(), TopVerb(), StatsVerb(), PortVerb(), CpVerb(), DiffVerb(), ExportVerb(),
-       CommitVerb(), ContainerPruneVerb()}));
+      RunVerb(),    CreateVerb(),  StartVerb(),   StopVerb(),       RestartVerb(), KillVerb(),
+      PauseVerb(),  UnpauseVerb(), WaitVerb(),    RmVerb(),         RenameVerb(),  UpdateVerb(),
+      PsVerb(),     InspectVerb(), LogsVerb(),    AttachVerb(),     ExecVerb(),    TopVerb(),
+      StatsVerb(),  PortVerb(),    CpVerb(),      DiffVerb(),       ExportVerb(),  CommitVerb(),
+      ImagesVerb(), PullVerb(),    PushVerb(),    LoadVerb(),       SaveVerb(),    ImportVerb(),
+      TagVerb(),    RmiVerb(),     HistoryVerb(), LoginVerb(),      LogoutVerb(),  EventsVerb(),
+      InfoVerb(),   VersionVerb(), GcVerb(),      CompletionVerb(), CompleteVerb()};
+  root.verbs.push_back(Group("container", {}, "Manage containers",
+                             {RunVerb(),
+                              CreateVerb(),
+                              StartVerb(),
+                              StopVerb(),
+                              RestartVerb(),
+                              KillVerb(),
+                              PauseVerb(),
+                              UnpauseVerb(),
+                              WaitVerb(),
+                              RmVerb(),
+                              RenameVerb(),
+                              UpdateVerb(),
+                              Named(PsVerb(), "ls", {"ps", "list"}),
+                              InspectContainerVerb(),
+                              LogsVerb(),
+                              AttachVerb(),
+                              ExecVerb(),
+                              TopVerb(),
+                              StatsVerb(),
+                              PortVerb(),
+                              CpVerb(),
+                              DiffVerb(),
+                              ExportVerb(),
+                              CommitVerb(),
+                              ContainerPruneVerb()}));
   root.verbs.push_back(
       Group("image", {}, "Manage images",
             {Named(ImagesVerb(), "ls", {"list"}), PullVerb(), PushVerb(), LoadVerb(), SaveVerb(),

@@ -1,6 +1,7 @@
 #include "ctl/version.h"
 
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
@@ -52,9 +53,9 @@ class VersionAction final : public Action {
       GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(document, format_));
       context.Out(text);
     } else {
-      std::string out = absl::StrCat("Client: ctl\n Version:   ", kCtlVersion,
-                                     "\n OS/Arch:   linux/amd64\n Address:   ", context.address,
-                                     "\n");
+      std::string out =
+          absl::StrCat("Client: ctl\n Version:   ", kCtlVersion,
+                       "\n OS/Arch:   linux/amd64\n Address:   ", context.address, "\n");
       if (status.ok()) {
         absl::StrAppend(&out, "\nServer: gantryd\n Version:   ", version.version(), "\n");
         if (!version.git_commit().empty()) {

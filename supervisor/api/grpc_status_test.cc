@@ -14,7 +14,8 @@ TEST(GrpcStatusTest, CodesAreTheSameNumbers) {
 }
 
 TEST(GrpcStatusTest, MessagesStayTextWhateverRuntimesQuote) {
-  EXPECT_EQ(ToGrpc(absl::InternalError("caf\xC3\xA9 \xF0\x9F\x98\x80")).error_message(), "caf\xC3\xA9 \xF0\x9F\x98\x80");
+  EXPECT_EQ(ToGrpc(absl::InternalError("caf\xC3\xA9 \xF0\x9F\x98\x80")).error_message(),
+            "caf\xC3\xA9 \xF0\x9F\x98\x80");
   EXPECT_EQ(ToGrpc(absl::InternalError("a\xFF\xC3z\xE2\x82")).error_message(), "a??z??");
   EXPECT_EQ(ToGrpc(absl::InternalError("\xC0\xAF")).error_message(), "??");
 }

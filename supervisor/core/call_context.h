@@ -11,9 +11,9 @@ class CancelToken;
 namespace gantry::core {
 
 struct CallContext {
-  std::string ns;                  // containerd namespace, checked by the door
-  std::string lease;               // "" for none
-  CancelToken* cancel = nullptr;   // outlives the call; null: never cancelled
+  std::string ns;                 // containerd namespace, checked by the door
+  std::string lease;              // "" for none
+  CancelToken* cancel = nullptr;  // outlives the call; null: never cancelled
 };
 
 }  // namespace gantry::core

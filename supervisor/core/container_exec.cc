@@ -5,6 +5,7 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/container_spec.h"
@@ -25,16 +26,18 @@ absl::StatusOr<std::string> NewExecId() {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::Attach(const CallContext& context,
-                                                                                const v1::AttachInput::Open& open,
-                                                                                runtime::AttachStream::Handler* handler) {
+absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::Attach(
+    const CallContext& context, const v1::AttachInput::Open& open,
+    runtime::AttachStream::Handler* handler) {
   GANTRY_ASSIGN_OR_RETURN(std::string id, ResolveId(context, open.container()));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, id, "");
   if (!task.ok() || task->status == ProcessStatus::kStopped) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", open.container(), " is not running"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), " is not running"));
   }
   if (task->status == ProcessStatus::kPaused) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", open.container(), " is paused; unpause it before attaching"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), " is paused; unpause it before attaching"));
   }
   GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim, parts_.tasks->Shim(context.ns, id));
   shim::v1::AttachInput::Open request;
@@ -44,20 +47,25 @@ absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::Attach(
   return shim->client().Attach(request, handler);
 }
 
-absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(const CallContext& context, const v1::ExecInput::Open& open,
-                                                                     runtime::AttachStream::Handler* handler) {
+absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
+    const CallContext& context, const v1::ExecInput::Open& open,
+    runtime::AttachStream::Handler* handler) {
   parts_.tasks->AnnounceStart();
   const v1::ExecConfig& config = open.config();
   if (config.command().empty()) return absl::InvalidArgumentError("exec: no command given");
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, open.container()));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (!task.ok() || task->status == ProcessStatus::kStopped || task->status == ProcessStatus::kCreated) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", open.container(), " is not running"));
+  if (!task.ok() || task->status == ProcessStatus::kStopped ||
+      task->status == ProcessStatus::kCreated) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), " is not running"));
   }
   if (task->status == ProcessStatus::kPaused) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", open.container(), " is paused; unpause it before exec"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), " is paused; unpause it before exec"));
   }
-  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(loaded.record.spec().value()));
+  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec,
+                          oci::RuntimeSpec::Parse(loaded.record.spec().value()));
   oci::ExecConfig exec;
   exec.args.assign(config.command().begin(), config.command().end());
   exec.env.assign(config.env().begin(), config.env().end());
@@ -71,13 +79,15 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(const CallC
     exec.user = config.user();
     // The files as they are in the container now: users may have been added since it was made.
     oci::UserDatabase database;
-    GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, /*writable=*/false, [&database](int root_fd) {
-      database = oci::LoadUserDatabase(root_fd);
-      return absl::OkStatus();
-    }));
+    GANTRY_RETURN_IF_ERROR(
+        WithRootfs(context, loaded, /*writable=*/false, [&database](int root_fd) {
+          database = oci::LoadUserDatabase(root_fd);
+          return absl::OkStatus();
+        }));
     GANTRY_ASSIGN_OR_RETURN(user, oci::ResolveUser(database, config.user()));
   }
-  GANTRY_ASSIGN_OR_RETURN(oci::ProcessSpec process, oci::BuildExecProcess(spec, exec, user, *parts_.host));
+  GANTRY_ASSIGN_OR_RETURN(oci::ProcessSpec process,
+                          oci::BuildExecProcess(spec, exec, user, *parts_.host));
 
   StartedExec started;
   GANTRY_ASSIGN_OR_RETURN(started.exec_id, NewExecId());
@@ -89,13 +99,17 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(const CallC
   stdio.set_width(config.console_size().width());
   stdio.set_height(config.console_size().height());
   if (handler == nullptr) {
-    GANTRY_ASSIGN_OR_RETURN(started.pid, parts_.tasks->Exec(context, loaded.id(), started.exec_id, oci::PrintProcess(process),
-                                                            stdio, /*start=*/true));
+    GANTRY_ASSIGN_OR_RETURN(started.pid,
+                            parts_.tasks->Exec(context, loaded.id(), started.exec_id,
+                                               oci::PrintProcess(process), stdio, /*start=*/true));
     return started;
   }
-  GANTRY_RETURN_IF_ERROR(
-      parts_.tasks->Exec(context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio, /*start=*/false).status());
-  GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim, parts_.tasks->Shim(context.ns, loaded.id()));
+  GANTRY_RETURN_IF_ERROR(parts_.tasks
+                             ->Exec(context, loaded.id(), started.exec_id,
+                                    oci::PrintProcess(process), stdio, /*start=*/false)
+                             .status());
+  GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim,
+                          parts_.tasks->Shim(context.ns, loaded.id()));
   shim::v1::AttachInput::Open request;
   request.set_exec_id(started.exec_id);
   request.set_stdin(config.attach_stdin());
@@ -105,23 +119,27 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(const CallC
   absl::StatusOr<int32_t> pid = parts_.tasks->Start(context, loaded.id(), started.exec_id);
   if (!pid.ok()) {
     started.stream.reset();
-    absl::StatusOr<core::Exit> gone = parts_.tasks->Delete(context, loaded.id(), started.exec_id, /*force=*/true);
+    absl::StatusOr<core::Exit> gone =
+        parts_.tasks->Delete(context, loaded.id(), started.exec_id, /*force=*/true);
     return pid.status();
   }
   started.pid = *pid;
   return started;
 }
 
-absl::Status ContainerService::Resize(const CallContext& context, const v1::ResizeRequest& request) {
+absl::Status ContainerService::Resize(const CallContext& context,
+                                      const v1::ResizeRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(std::string id, ResolveId(context, request.container()));
-  if (request.size().width() == 0 || request.size().height() == 0 || request.size().width() > 65535 || request.size().height() > 65535) {
+  if (request.size().width() == 0 || request.size().height() == 0 ||
+      request.size().width() > 65535 || request.size().height() > 65535) {
     return absl::InvalidArgumentError("resize: width and height are 1 to 65535 characters");
   }
-  return parts_.tasks->ResizePty(context, id, request.exec_id(), request.size().width(), request.size().height());
+  return parts_.tasks->ResizePty(context, id, request.exec_id(), request.size().width(),
+                                 request.size().height());
 }
 
-absl::Status ContainerService::SignalExec(const CallContext& context, const std::string& container, const std::string& exec_id,
-                                          const std::string& signal) {
+absl::Status ContainerService::SignalExec(const CallContext& context, const std::string& container,
+                                          const std::string& exec_id, const std::string& signal) {
   GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(signal));
   GANTRY_ASSIGN_OR_RETURN(std::string id, ResolveId(context, container));
   return parts_.tasks->Kill(context, id, exec_id, static_cast<uint32_t>(number), false);

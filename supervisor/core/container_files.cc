@@ -27,14 +27,15 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
+#include "nlohmann/json.hpp"
+
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
-#include "glog/logging.h"
-#include "nlohmann/json.hpp"
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/tar_reader.h"
 #include "snapshotter/tar_writer.h"
@@ -53,11 +54,13 @@ UniqueFd OpenBeneath(int root, const std::string& path, int flags) {
   struct open_how how = {};
   how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  return UniqueFd(static_cast<int>(syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
+  return UniqueFd(static_cast<int>(
+      syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
 }
 
 absl::Status PathError(int error, absl::string_view path) {
-  if (error == ENOENT) return absl::NotFoundError(absl::StrCat("no such file or directory in the container: ", path));
+  if (error == ENOENT)
+    return absl::NotFoundError(absl::StrCat("no such file or directory in the container: ", path));
   return ErrnoToStatus(error, absl::StrCat("path ", path, " in the container"));
 }
 
@@ -70,7 +73,8 @@ struct SplitPath {
 
 absl::StatusOr<SplitPath> Split(absl::string_view path) {
   if (path.empty() || path.size() > 4096 || path.find('\0') != absl::string_view::npos) {
-    return absl::InvalidArgumentError("the path in the container is empty, too long or holds a NUL byte");
+    return absl::InvalidArgumentError(
+        "the path in the container is empty, too long or holds a NUL byte");
   }
   SplitPath split;
   std::string text = absl::StrCat("/", path);
@@ -106,7 +110,9 @@ class TreeWriter {
   // `name` in the open directory, as `path` in the archive.
   absl::Status Add(int directory, const std::string& name, const std::string& path, int depth) {
     if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-    if (depth > kMaxDepth) return absl::ResourceExhaustedError(absl::StrCat(path, ": more than ", kMaxDepth, " directories deep"));
+    if (depth > kMaxDepth)
+      return absl::ResourceExhaustedError(
+          absl::StrCat(path, ": more than ", kMaxDepth, " directories deep"));
     struct stat info;
     if (fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
       if (errno == ENOENT) return absl::OkStatus();  // gone since it was listed
@@ -127,8 +133,10 @@ class TreeWriter {
       }
     }
     switch (info.st_mode & S_IFMT) {
-      case S_IFREG: return AddFile(directory, name, std::move(entry));
-      case S_IFDIR: return AddDirectory(directory, name, std::move(entry), info, depth);
+      case S_IFREG:
+        return AddFile(directory, name, std::move(entry));
+      case S_IFDIR:
+        return AddDirectory(directory, name, std::move(entry), info, depth);
       case S_IFLNK: {
         entry.type = snapshot::TarType::kSymlink;
         GANTRY_ASSIGN_OR_RETURN(entry.link_target, ReadLink(directory, name));
@@ -136,7 +144,8 @@ class TreeWriter {
       }
       case S_IFCHR:
       case S_IFBLK:
-        entry.type = S_ISCHR(info.st_mode) ? snapshot::TarType::kCharDevice : snapshot::TarType::kBlockDevice;
+        entry.type = S_ISCHR(info.st_mode) ? snapshot::TarType::kCharDevice
+                                           : snapshot::TarType::kBlockDevice;
         entry.device_major = major(info.st_rdev);
         entry.device_minor = minor(info.st_rdev);
         return tar_.WriteEntry(entry);
@@ -163,8 +172,10 @@ class TreeWriter {
     for (const std::string& name : names) {
       if (stay_) {
         struct stat info;
-        if (fstatat(dirfd(stream), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(info.st_mode) && info.st_dev != device) {
-          snapshot::TarEntry entry;  // a mount point: the directory belongs to the container, what is mounted there does not
+        if (fstatat(dirfd(stream), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISDIR(info.st_mode) && info.st_dev != device) {
+          snapshot::TarEntry
+              entry;  // a mount point: the directory belongs to the container, what is mounted there does not
           entry.type = snapshot::TarType::kDirectory;
           entry.path = path.empty() ? name : absl::StrCat(path, "/", name);
           entry.mode = 0755;
@@ -172,7 +183,8 @@ class TreeWriter {
           continue;
         }
       }
-      GANTRY_RETURN_IF_ERROR(Add(dirfd(stream), name, path.empty() ? name : absl::StrCat(path, "/", name), depth + 1));
+      GANTRY_RETURN_IF_ERROR(
+          Add(dirfd(stream), name, path.empty() ? name : absl::StrCat(path, "/", name), depth + 1));
     }
     return absl::OkStatus();
   }
@@ -183,36 +195,43 @@ class TreeWriter {
     UniqueFd file(openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat info;
     if (!file.valid() || fstat(file.get(), &info) != 0) return ErrnoToStatus(errno, entry.path);
-    if (!S_ISREG(info.st_mode)) return absl::AbortedError(absl::StrCat(entry.path, ": changed while it was read; try again"));
+    if (!S_ISREG(info.st_mode))
+      return absl::AbortedError(absl::StrCat(entry.path, ": changed while it was read; try again"));
     entry.type = snapshot::TarType::kFile;
     entry.size_bytes = info.st_size;
     char value[4096];
     const ssize_t length = fgetxattr(file.get(), "security.capability", value, sizeof value);
-    if (length > 0) entry.xattrs.emplace("security.capability", std::string(value, static_cast<size_t>(length)));
+    if (length > 0)
+      entry.xattrs.emplace("security.capability", std::string(value, static_cast<size_t>(length)));
     GANTRY_RETURN_IF_ERROR(tar_.WriteEntry(entry));
     std::vector<char> piece(kPiece);
     for (int64_t left = entry.size_bytes; left > 0;) {
       if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-      const ssize_t n = read(file.get(), piece.data(), static_cast<size_t>(std::min<int64_t>(left, kPiece)));
+      const ssize_t n =
+          read(file.get(), piece.data(), static_cast<size_t>(std::min<int64_t>(left, kPiece)));
       if (n < 0) return ErrnoToStatus(errno, entry.path);
       if (n == 0) {
         // It shrank; the header has promised its old length.
         std::fill(piece.begin(), piece.end(), '\0');
         const int64_t zeros = std::min<int64_t>(left, kPiece);
-        GANTRY_RETURN_IF_ERROR(tar_.WriteData(absl::string_view(piece.data(), static_cast<size_t>(zeros))));
+        GANTRY_RETURN_IF_ERROR(
+            tar_.WriteData(absl::string_view(piece.data(), static_cast<size_t>(zeros))));
         left -= zeros;
         continue;
       }
-      GANTRY_RETURN_IF_ERROR(tar_.WriteData(absl::string_view(piece.data(), static_cast<size_t>(n))));
+      GANTRY_RETURN_IF_ERROR(
+          tar_.WriteData(absl::string_view(piece.data(), static_cast<size_t>(n))));
       left -= n;
     }
     return absl::OkStatus();
   }
 
-  absl::Status AddDirectory(int directory, const std::string& name, snapshot::TarEntry entry, const struct stat& info, int depth) {
+  absl::Status AddDirectory(int directory, const std::string& name, snapshot::TarEntry entry,
+                            const struct stat& info, int depth) {
     entry.type = snapshot::TarType::kDirectory;
     GANTRY_RETURN_IF_ERROR(tar_.WriteEntry(entry));
-    UniqueFd child(openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    UniqueFd child(
+        openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!child.valid()) {
       if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return absl::OkStatus();
       return ErrnoToStatus(errno, entry.path);
@@ -245,11 +264,13 @@ absl::StatusOr<v1::PathStat> StatIn(int root, const std::string& path) {
     FillStat(info, split.content ? "." : "/", out);
     return out;
   }
-  if (fstatat(parent.get(), split.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return PathError(errno, path);
+  if (fstatat(parent.get(), split.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    return PathError(errno, path);
   FillStat(info, split.name, out);
   if (S_ISLNK(info.st_mode)) {
     GANTRY_ASSIGN_OR_RETURN(std::string target, ReadLink(parent.get(), split.name));
-    out.set_link_target(absl::StartsWith(target, "/") ? target : absl::StrCat(split.parent, target));
+    out.set_link_target(absl::StartsWith(target, "/") ? target
+                                                      : absl::StrCat(split.parent, target));
   }
   return out;
 }
@@ -275,7 +296,8 @@ class TreeReader {
     for (auto it = directory_times_.rbegin(); it != directory_times_.rend(); ++it) {
       UniqueFd directory = OpenBeneath(base_, it->first, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
       const struct timespec times[2] = {{0, UTIME_OMIT}, {it->second.seconds, it->second.nanos}};
-      if (directory.valid() && futimens(directory.get(), times) != 0) return ErrnoToStatus(errno, it->first);
+      if (directory.valid() && futimens(directory.get(), times) != 0)
+        return ErrnoToStatus(errno, it->first);
     }
     return absl::OkStatus();
   }
@@ -285,10 +307,13 @@ class TreeReader {
     std::vector<absl::string_view> parts;
     for (absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
       if (part == ".") continue;
-      if (part == "..") return absl::InvalidArgumentError(absl::StrCat("archive entry \"", path, "\" climbs out of the target"));
+      if (part == "..")
+        return absl::InvalidArgumentError(
+            absl::StrCat("archive entry \"", path, "\" climbs out of the target"));
       parts.push_back(part);
     }
-    if (parts.size() > kMaxDepth) return absl::ResourceExhaustedError(absl::StrCat("archive entry \"", path, "\" is too deep"));
+    if (parts.size() > kMaxDepth)
+      return absl::ResourceExhaustedError(absl::StrCat("archive entry \"", path, "\" is too deep"));
     return absl::StrJoin(parts, "/");
   }
 
@@ -303,7 +328,8 @@ class TreeReader {
     for (absl::string_view part : absl::StrSplit(parent, '/', absl::SkipEmpty())) {
       UniqueFd above = OpenBeneath(base_, so_far, O_PATH | O_DIRECTORY);
       if (!above.valid()) return PathError(errno, so_far);
-      if (mkdirat(above.get(), std::string(part).c_str(), 0755) != 0 && errno != EEXIST) return PathError(errno, parent);
+      if (mkdirat(above.get(), std::string(part).c_str(), 0755) != 0 && errno != EEXIST)
+        return PathError(errno, parent);
       absl::StrAppend(&so_far, so_far.empty() ? "" : "/", part);
     }
     fd = OpenBeneath(base_, parent, O_PATH | O_DIRECTORY);
@@ -316,15 +342,17 @@ class TreeReader {
     if (path.empty()) return absl::OkStatus();  // the target itself stays as it is
     const size_t slash = path.rfind('/');
     const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
-    GANTRY_ASSIGN_OR_RETURN(UniqueFd parent, OpenParent(slash == std::string::npos ? "" : path.substr(0, slash)));
+    GANTRY_ASSIGN_OR_RETURN(UniqueFd parent,
+                            OpenParent(slash == std::string::npos ? "" : path.substr(0, slash)));
     const uid_t uid = open_.copy_uid_gid() ? entry.uid : 0;
     const gid_t gid = open_.copy_uid_gid() ? entry.gid : 0;
     struct stat old;
     const bool exists = fstatat(parent.get(), name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0;
     const bool to_directory = entry.type == snapshot::TarType::kDirectory;
     if (exists && open_.no_overwrite_dir_non_dir() && S_ISDIR(old.st_mode) != to_directory) {
-      return absl::FailedPreconditionError(absl::StrCat("cannot overwrite ", S_ISDIR(old.st_mode) ? "directory" : "file", " ", path,
-                                                        " with ", to_directory ? "a directory" : "what is none"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("cannot overwrite ", S_ISDIR(old.st_mode) ? "directory" : "file", " ", path,
+                       " with ", to_directory ? "a directory" : "what is none"));
     }
     if (exists && !(S_ISDIR(old.st_mode) && to_directory)) {
       if (S_ISDIR(old.st_mode)) {
@@ -337,7 +365,8 @@ class TreeReader {
     const struct timespec times[2] = {{0, UTIME_OMIT}, {entry.mtime.seconds, entry.mtime.nanos}};
     switch (entry.type) {
       case snapshot::TarType::kFile: {
-        UniqueFd file(openat(parent.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+        UniqueFd file(openat(parent.get(), name.c_str(),
+                             O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
         if (!file.valid()) return PathError(errno, path);
         while (true) {
           if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
@@ -347,32 +376,44 @@ class TreeReader {
           if (lseek(file.get(), data.offset, SEEK_SET) < 0) return PathError(errno, path);
           GANTRY_RETURN_IF_ERROR(WriteAll(file.get(), data.bytes));
         }
-        if (ftruncate(file.get(), entry.size_bytes) != 0) return PathError(errno, path);  // a hole at the end
+        if (ftruncate(file.get(), entry.size_bytes) != 0)
+          return PathError(errno, path);  // a hole at the end
         if (fchown(file.get(), uid, gid) != 0) return PathError(errno, path);
         for (const auto& [key, value] : entry.xattrs) {
-          if (absl::StartsWith(key, "trusted.") || key == "user.overlay" || absl::StartsWith(key, "user.overlay.")) continue;
-          if (fsetxattr(file.get(), key.c_str(), value.data(), value.size(), 0) != 0 && errno != ENOTSUP) return PathError(errno, path);
+          if (absl::StartsWith(key, "trusted.") || key == "user.overlay" ||
+              absl::StartsWith(key, "user.overlay."))
+            continue;
+          if (fsetxattr(file.get(), key.c_str(), value.data(), value.size(), 0) != 0 &&
+              errno != ENOTSUP)
+            return PathError(errno, path);
         }
-        if (fchmod(file.get(), entry.mode) != 0 || futimens(file.get(), times) != 0) return PathError(errno, path);
+        if (fchmod(file.get(), entry.mode) != 0 || futimens(file.get(), times) != 0)
+          return PathError(errno, path);
         return absl::OkStatus();
       }
       case snapshot::TarType::kDirectory: {
-        if (mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST) return PathError(errno, path);
-        UniqueFd directory(openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        if (mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
+          return PathError(errno, path);
+        UniqueFd directory(
+            openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
         if (!directory.valid()) return PathError(errno, path);
-        if (fchown(directory.get(), uid, gid) != 0 || fchmod(directory.get(), entry.mode) != 0) return PathError(errno, path);
+        if (fchown(directory.get(), uid, gid) != 0 || fchmod(directory.get(), entry.mode) != 0)
+          return PathError(errno, path);
         directory_times_.emplace_back(path, entry.mtime);
         return absl::OkStatus();
       }
       case snapshot::TarType::kSymlink:
-        if (symlinkat(entry.link_target.c_str(), parent.get(), name.c_str()) != 0) return PathError(errno, path);
+        if (symlinkat(entry.link_target.c_str(), parent.get(), name.c_str()) != 0)
+          return PathError(errno, path);
         break;
       case snapshot::TarType::kHardLink: {
         GANTRY_ASSIGN_OR_RETURN(std::string existing, Clean(entry.link_target));
         const size_t cut = existing.rfind('/');
-        GANTRY_ASSIGN_OR_RETURN(UniqueFd from, OpenParent(cut == std::string::npos ? "" : existing.substr(0, cut)));
+        GANTRY_ASSIGN_OR_RETURN(
+            UniqueFd from, OpenParent(cut == std::string::npos ? "" : existing.substr(0, cut)));
         const std::string old_name = cut == std::string::npos ? existing : existing.substr(cut + 1);
-        if (linkat(from.get(), old_name.c_str(), parent.get(), name.c_str(), 0) != 0) return PathError(errno, path);
+        if (linkat(from.get(), old_name.c_str(), parent.get(), name.c_str(), 0) != 0)
+          return PathError(errno, path);
         return absl::OkStatus();
       }
       case snapshot::TarType::kCharDevice:
@@ -381,7 +422,8 @@ class TreeReader {
         const mode_t type = entry.type == snapshot::TarType::kCharDevice    ? S_IFCHR
                             : entry.type == snapshot::TarType::kBlockDevice ? S_IFBLK
                                                                             : S_IFIFO;
-        if (mknodat(parent.get(), name.c_str(), type | (entry.mode & 07777), makedev(entry.device_major, entry.device_minor)) != 0) {
+        if (mknodat(parent.get(), name.c_str(), type | (entry.mode & 07777),
+                    makedev(entry.device_major, entry.device_minor)) != 0) {
           return PathError(errno, path);
         }
         break;
@@ -402,22 +444,27 @@ class TreeReader {
 
 }  // namespace
 
-absl::Status ContainerService::WithRootfs(const CallContext& context, const Loaded& loaded, bool writable,
+absl::Status ContainerService::WithRootfs(const CallContext& context, const Loaded& loaded,
+                                          bool writable,
                                           const std::function<absl::Status(int root_fd)>& use) {
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (task.ok() && (task->status == ProcessStatus::kRunning || task->status == ProcessStatus::kPaused)) {
+  if (task.ok() &&
+      (task->status == ProcessStatus::kRunning || task->status == ProcessStatus::kPaused)) {
     const std::string proc = absl::StrCat("/proc/", task->pid);
     UniqueFd mounts(open((proc + "/ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
-    if (!mounts.valid()) return ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": its mount namespace"));
+    if (!mounts.valid())
+      return ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": its mount namespace"));
     // The pid may have been another's by the time it was opened: it is ours if the container still runs with it now.
     absl::StatusOr<Process> again = parts_.tasks->Get(context.ns, loaded.id(), "");
     if (!again.ok() || again->pid != task->pid || again->status == ProcessStatus::kStopped) {
-      return absl::AbortedError(absl::StrCat("container ", loaded.id(), " ended meanwhile; try again"));
+      return absl::AbortedError(
+          absl::StrCat("container ", loaded.id(), " ended meanwhile; try again"));
     }
     absl::Status result;
     std::thread worker([&] {
       if (unshare(CLONE_FS) != 0 || setns(mounts.get(), CLONE_NEWNS) != 0) {
-        result = ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": entering its mount namespace"));
+        result = ErrnoToStatus(
+            errno, absl::StrCat("container ", loaded.id(), ": entering its mount namespace"));
         return;
       }
       UniqueFd root(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -430,11 +477,15 @@ absl::Status ContainerService::WithRootfs(const CallContext& context, const Load
     worker.join();
     return result;
   }
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Mounts(loaded.record.snapshot_key()));
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts,
+                          snapshots.Mounts(loaded.record.snapshot_key()));
   std::string random(8, '\0');
-  if (getrandom(random.data(), random.size(), 0) != 8) return absl::UnavailableError("the kernel gives no random numbers");
-  const std::string at = absl::StrCat(parts_.state_directory, "/mounts/", absl::BytesToHexString(random));
+  if (getrandom(random.data(), random.size(), 0) != 8)
+    return absl::UnavailableError("the kernel gives no random numbers");
+  const std::string at =
+      absl::StrCat(parts_.state_directory, "/mounts/", absl::BytesToHexString(random));
   GANTRY_RETURN_IF_ERROR(MakeDirectories(at, 0700));
   absl::Cleanup remove = [&at] {
     if (rmdir(at.c_str()) != 0) PLOG(WARNING) << "cannot remove " << at;
@@ -450,7 +501,8 @@ absl::Status ContainerService::WithRootfs(const CallContext& context, const Load
   return result.ok() && writable ? unmounted : result;
 }
 
-absl::StatusOr<v1::PathStat> ContainerService::StatPath(const CallContext& context, const v1::StatPathRequest& request) {
+absl::StatusOr<v1::PathStat> ContainerService::StatPath(const CallContext& context,
+                                                        const v1::StatPathRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
   v1::PathStat out;
   GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
@@ -460,8 +512,9 @@ absl::StatusOr<v1::PathStat> ContainerService::StatPath(const CallContext& conte
   return out;
 }
 
-absl::Status ContainerService::CopyFrom(const CallContext& context, const v1::CopyFromRequest& request,
-                                        const std::function<absl::Status(const v1::PathStat&)>& begin, ByteSink& out) {
+absl::Status ContainerService::CopyFrom(
+    const CallContext& context, const v1::CopyFromRequest& request,
+    const std::function<absl::Status(const v1::PathStat&)>& begin, ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
   return WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, StatIn(root, request.path()));
@@ -482,49 +535,67 @@ absl::Status ContainerService::CopyFrom(const CallContext& context, const v1::Co
   });
 }
 
-absl::Status ContainerService::CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open, ByteSource& tar) {
+absl::Status ContainerService::CopyTo(const CallContext& context,
+                                      const v1::CopyToRequest::Open& open, ByteSource& tar) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, open.container()));
   if (loaded.config.read_only_rootfs()) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", open.container(), ": its root file system is read-only"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), ": its root file system is read-only"));
   }
   return WithRootfs(context, loaded, true, [&](int root) -> absl::Status {
     UniqueFd base = OpenBeneath(root, open.path(), O_RDONLY | O_DIRECTORY);
     if (!base.valid()) {
-      if (errno == ENOTDIR) return absl::InvalidArgumentError(absl::StrCat(open.path(), " is not a directory in the container"));
+      if (errno == ENOTDIR)
+        return absl::InvalidArgumentError(
+            absl::StrCat(open.path(), " is not a directory in the container"));
       return PathError(errno, open.path());
     }
     return TreeReader(base.get(), open, context.cancel).Run(tar);
   });
 }
 
-absl::Status ContainerService::Export(const CallContext& context, const std::string& container, ByteSink& out) {
+absl::Status ContainerService::Export(const CallContext& context, const std::string& container,
+                                      ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
   return WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
     struct stat info;
     if (fstat(root, &info) != 0) return ErrnoToStatus(errno, "root");
     snapshot::TarWriter tar(out);
     TreeWriter tree(tar, context.cancel, /*stay_on_device=*/true);
-    GANTRY_RETURN_IF_ERROR(tree.AddChildren(UniqueFd(openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), "", info.st_dev, 0));
+    GANTRY_RETURN_IF_ERROR(tree.AddChildren(
+        UniqueFd(openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), "", info.st_dev, 0));
     return tar.Finish();
   });
 }
 
-absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& context, const v1::CommitRequest& request) {
+absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& context,
+                                                            const v1::CommitRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
-  if (!loaded.ours) return absl::FailedPreconditionError(absl::StrCat("container ", request.container(), " was made by another client"));
-  if (request.changes_size() > 0) return absl::InvalidArgumentError("commit: --change needs the builder, which this version does not have");
+  if (!loaded.ours)
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", request.container(), " was made by another client"));
+  if (request.changes_size() > 0)
+    return absl::InvalidArgumentError(
+        "commit: --change needs the builder, which this version does not have");
   std::string name;
   if (!request.reference().empty()) {
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.reference()));
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::Parse(request.reference()));
     name = reference.canonical();
   }
   Stores& stores = *parts_.stores;
-  GANTRY_ASSIGN_OR_RETURN(ResolvedImage base, parts_.images->Resolve(context, loaded.image_id.empty() ? loaded.config.image() : loaded.image_id));
-  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  GANTRY_ASSIGN_OR_RETURN(
+      ResolvedImage base,
+      parts_.images->Resolve(context,
+                             loaded.image_id.empty() ? loaded.config.image() : loaded.image_id));
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
   metadata::ContentNamespace content = stores.Content(lease.scope());
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots(loaded.record.snapshotter(), lease.scope()));
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          stores.Snapshots(loaded.record.snapshotter(), lease.scope()));
   GANTRY_ASSIGN_OR_RETURN(snapshot::Info info, snapshots.Stat(loaded.record.snapshot_key()));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> newer, snapshots.Mounts(loaded.record.snapshot_key()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> newer,
+                          snapshots.Mounts(loaded.record.snapshot_key()));
 
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   const bool pause = request.pause() && task.ok() && task->status == ProcessStatus::kRunning;
@@ -532,7 +603,9 @@ absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& c
   absl::Cleanup resume = [&] {
     if (!pause) return;
     absl::Status resumed = parts_.tasks->Resume(context, loaded.id());
-    if (!resumed.ok()) LOG(ERROR) << "ns=" << context.ns << " id=" << loaded.id() << " resuming after a commit: " << resumed;
+    if (!resumed.ok())
+      LOG(ERROR) << "ns=" << context.ns << " id=" << loaded.id()
+                 << " resuming after a commit: " << resumed;
   };
 
   std::vector<snapshot::Mount> older;
@@ -557,10 +630,12 @@ absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& c
   options.ref = absl::StrCat("commit-", view);
   GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest, content.OpenIngest(options));
   IngestSink sink(*ingest);
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> gzip, OpenCompressor(sink, Compression::kGzip));
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> gzip,
+                          OpenCompressor(sink, Compression::kGzip));
   snapshot::DiffOptions diff_options;
   diff_options.cancel = context.cancel;
-  GANTRY_ASSIGN_OR_RETURN(snapshot::DiffResult diff, snapshot::WriteDiff(older, newer, *gzip, diff_options));
+  GANTRY_ASSIGN_OR_RETURN(snapshot::DiffResult diff,
+                          snapshot::WriteDiff(older, newer, *gzip, diff_options));
   GANTRY_RETURN_IF_ERROR(gzip->Finish());
   content::CommitOptions commit;
   commit.labels["containerd.io/uncompressed"] = diff.diff_id;
@@ -585,7 +660,8 @@ absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& c
   config.history.push_back(history);
   config.user = loaded.config.user();
   config.env.assign(loaded.config.env().begin(), loaded.config.env().end());
-  config.entrypoint.assign(loaded.config.entrypoint().values().begin(), loaded.config.entrypoint().values().end());
+  config.entrypoint.assign(loaded.config.entrypoint().values().begin(),
+                           loaded.config.entrypoint().values().end());
   config.cmd.assign(loaded.config.command().begin(), loaded.config.command().end());
   config.working_dir = loaded.config.working_dir();
   config.labels.clear();
@@ -599,16 +675,22 @@ absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& c
   manifest.config.size_bytes = static_cast<int64_t>(config_json.size());
   manifest.config.digest = content::Digest::Sha256Of(config_json);
   const std::string manifest_json = oci::PrintManifest(manifest);
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("config-", manifest.config.digest.str()), config_json, manifest.config.digest).status());
+  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content,
+                                            absl::StrCat("config-", manifest.config.digest.str()),
+                                            config_json, manifest.config.digest)
+                             .status());
   oci::Document document;
   document.manifest = manifest;
   content::Descriptor target;
   target.media_type = manifest.media_type;
   target.digest = content::Digest::Sha256Of(manifest_json);
   target.size_bytes = static_cast<int64_t>(manifest_json.size());
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("manifest-", target.digest.str()), manifest_json, target.digest,
-                                            oci::ChildLabels(document)).status());
-  GANTRY_RETURN_IF_ERROR(parts_.images->Name(context, name.empty() ? ImageService::DanglingName(target.digest) : name, target));
+  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("manifest-", target.digest.str()),
+                                            manifest_json, target.digest,
+                                            oci::ChildLabels(document))
+                             .status());
+  GANTRY_RETURN_IF_ERROR(parts_.images->Name(
+      context, name.empty() ? ImageService::DanglingName(target.digest) : name, target));
   v1::CommitResponse response;
   response.set_image_id(target.digest.str());
   return response;

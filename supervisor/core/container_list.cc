@@ -8,13 +8,14 @@
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
@@ -41,21 +42,30 @@ bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timest
 
 absl::string_view StateName(v1::ContainerState state) {
   switch (state) {
-    case v1::CONTAINER_STATE_CREATED: return "created";
-    case v1::CONTAINER_STATE_RUNNING: return "running";
-    case v1::CONTAINER_STATE_PAUSED: return "paused";
-    case v1::CONTAINER_STATE_RESTARTING: return "restarting";
-    case v1::CONTAINER_STATE_REMOVING: return "removing";
-    case v1::CONTAINER_STATE_EXITED: return "exited";
-    case v1::CONTAINER_STATE_DEAD: return "dead";
-    default: return "unknown";
+    case v1::CONTAINER_STATE_CREATED:
+      return "created";
+    case v1::CONTAINER_STATE_RUNNING:
+      return "running";
+    case v1::CONTAINER_STATE_PAUSED:
+      return "paused";
+    case v1::CONTAINER_STATE_RESTARTING:
+      return "restarting";
+    case v1::CONTAINER_STATE_REMOVING:
+      return "removing";
+    case v1::CONTAINER_STATE_EXITED:
+      return "exited";
+    case v1::CONTAINER_STATE_DEAD:
+      return "dead";
+    default:
+      return "unknown";
   }
 }
 
 // The filters of `ps`, docker's: values of one key are alternatives, but for labels, which must all hold.
-absl::StatusOr<bool> Passes(const google::protobuf::RepeatedPtrField<v1::Filter>& filters,
-                            const v1::ContainerSummary& container,
-                            const std::function<absl::StatusOr<v1::ContainerSummary>(const std::string&)>& find) {
+absl::StatusOr<bool> Passes(
+    const google::protobuf::RepeatedPtrField<v1::Filter>& filters,
+    const v1::ContainerSummary& container,
+    const std::function<absl::StatusOr<v1::ContainerSummary>(const std::string&)>& find) {
   std::map<std::string, bool> passed;
   for (const v1::Filter& filter : filters) {
     const std::string& value = filter.value();
@@ -64,25 +74,36 @@ absl::StatusOr<bool> Passes(const google::protobuf::RepeatedPtrField<v1::Filter>
       holds = absl::StartsWith(container.id(), value);
     } else if (filter.key() == "name") {
       RE2 pattern(value, RE2::Quiet);
-      if (!pattern.ok()) return absl::InvalidArgumentError(absl::StrCat("filter name: \"", value, "\" is not a regular expression"));
-      holds = RE2::PartialMatch(container.name(), pattern) || RE2::PartialMatch("/" + container.name(), pattern);
+      if (!pattern.ok())
+        return absl::InvalidArgumentError(
+            absl::StrCat("filter name: \"", value, "\" is not a regular expression"));
+      holds = RE2::PartialMatch(container.name(), pattern) ||
+              RE2::PartialMatch("/" + container.name(), pattern);
     } else if (filter.key() == "label") {
       std::pair<std::string, std::string> pair = absl::StrSplit(value, absl::MaxSplits('=', 1));
       auto it = container.labels().find(pair.first);
-      holds = it != container.labels().end() && (!absl::StrContains(value, '=') || it->second == pair.second);
+      holds = it != container.labels().end() &&
+              (!absl::StrContains(value, '=') || it->second == pair.second);
       if (!holds) return false;
     } else if (filter.key() == "status") {
-      static const std::set<std::string> kKnown = {"created", "restarting", "running", "removing", "paused", "exited", "dead"};
-      if (kKnown.count(value) == 0) return absl::InvalidArgumentError(absl::StrCat("filter status: \"", value, "\" is no state of a container"));
+      static const std::set<std::string> kKnown = {"created", "restarting", "running", "removing",
+                                                   "paused",  "exited",     "dead"};
+      if (kKnown.count(value) == 0)
+        return absl::InvalidArgumentError(
+            absl::StrCat("filter status: \"", value, "\" is no state of a container"));
       holds = StateName(container.state()) == value;
     } else if (filter.key() == "exited") {
       uint32_t code = 0;
-      if (!absl::SimpleAtoi(value, &code)) return absl::InvalidArgumentError(absl::StrCat("filter exited: \"", value, "\" is not a number"));
+      if (!absl::SimpleAtoi(value, &code))
+        return absl::InvalidArgumentError(
+            absl::StrCat("filter exited: \"", value, "\" is not a number"));
       holds = container.state() == v1::CONTAINER_STATE_EXITED && container.exit_code() == code;
     } else if (filter.key() == "ancestor") {
       holds = container.image() == value || absl::EndsWith(container.image(), "/" + value) ||
               absl::EndsWith(container.image(), absl::StrCat("/", value, ":latest")) ||
-              container.image_id() == value || absl::StartsWith(absl::StripPrefix(container.image_id(), "sha256:"), absl::StripPrefix(value, "sha256:"));
+              container.image_id() == value ||
+              absl::StartsWith(absl::StripPrefix(container.image_id(), "sha256:"),
+                               absl::StripPrefix(value, "sha256:"));
     } else if (filter.key() == "before" || filter.key() == "since") {
       absl::StatusOr<v1::ContainerSummary> other = find(value);
       if (!other.ok()) return other.status();
@@ -91,16 +112,22 @@ absl::StatusOr<bool> Passes(const google::protobuf::RepeatedPtrField<v1::Filter>
     } else if (filter.key() == "health") {
       holds = value == (container.health().empty() ? "none" : container.health());
     } else if (filter.key() == "network") {
-      holds = container.network_mode() == value || std::find(container.networks().begin(), container.networks().end(), value) != container.networks().end();
+      holds = container.network_mode() == value ||
+              std::find(container.networks().begin(), container.networks().end(), value) !=
+                  container.networks().end();
     } else if (filter.key() == "volume") {
-      holds = std::any_of(container.mounts().begin(), container.mounts().end(), [&](const v1::MountPoint& mount) {
-        return mount.source() == value || mount.destination() == value || mount.name() == value;
-      });
-    } else if (filter.key() == "publish" || filter.key() == "expose" || filter.key() == "is-task" || filter.key() == "isolation") {
+      holds = std::any_of(
+          container.mounts().begin(), container.mounts().end(), [&](const v1::MountPoint& mount) {
+            return mount.source() == value || mount.destination() == value || mount.name() == value;
+          });
+    } else if (filter.key() == "publish" || filter.key() == "expose" || filter.key() == "is-task" ||
+               filter.key() == "isolation") {
       holds = filter.key() == "is-task" && value == "false";
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("filter \"", filter.key(), "\" is not known; use ancestor, before, exited, "
-                                                     "health, id, label, name, network, since, status or volume"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("filter \"", filter.key(),
+                       "\" is not known; use ancestor, before, exited, "
+                       "health, id, label, name, network, since, status or volume"));
     }
     passed[filter.key()] = passed[filter.key()] || holds;
   }
@@ -112,7 +139,8 @@ uint64_t HostCpuNanos() {
   absl::StatusOr<std::string> text = ReadFile("/proc/stat", 1 << 20);
   if (!text.ok()) return 0;
   uint64_t ticks = 0;
-  std::vector<absl::string_view> words = absl::StrSplit(text->substr(0, text->find('\n')), ' ', absl::SkipEmpty());
+  std::vector<absl::string_view> words =
+      absl::StrSplit(text->substr(0, text->find('\n')), ' ', absl::SkipEmpty());
   for (size_t i = 1; i < words.size() && i <= 8; ++i) {
     uint64_t value = 0;
     if (absl::SimpleAtoi(words[i], &value)) ticks += value;
@@ -127,24 +155,27 @@ uint64_t StatOr(const google::protobuf::Map<std::string, uint64_t>& stat, const 
 
 }  // namespace
 
-absl::StatusOr<std::vector<ContainerService::Loaded>> ContainerService::LoadAll(const CallContext& context) {
+absl::StatusOr<std::vector<ContainerService::Loaded>> ContainerService::LoadAll(
+    const CallContext& context) {
   const metadata::Scope scope{context.ns, ""};
   Stores& stores = *parts_.stores;
   std::vector<Loaded> all;
   absl::flat_hash_map<std::string, size_t> where;
-  GANTRY_RETURN_IF_ERROR(stores.containers.List(scope, metadata::Filter(), [&](const record::v1::Container& record) {
-    Loaded& loaded = all.emplace_back();
-    loaded.scope = scope;
-    loaded.record = record;
-    ReadIntent(loaded);
-    where.emplace(record.id(), all.size() - 1);
-    return absl::OkStatus();
-  }));
-  GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(scope, [&](absl::string_view id, const record::v1::ContainerState& state) {
-    auto it = where.find(id);
-    if (it != where.end()) all[it->second].state = state;
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(
+      stores.containers.List(scope, metadata::Filter(), [&](const record::v1::Container& record) {
+        Loaded& loaded = all.emplace_back();
+        loaded.scope = scope;
+        loaded.record = record;
+        ReadIntent(loaded);
+        where.emplace(record.id(), all.size() - 1);
+        return absl::OkStatus();
+      }));
+  GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
+      scope, [&](absl::string_view id, const record::v1::ContainerState& state) {
+        auto it = where.find(id);
+        if (it != where.end()) all[it->second].state = state;
+        return absl::OkStatus();
+      }));
   GANTRY_RETURN_IF_ERROR(stores.names.List(scope, [&](const metadata::NamedContainer& named) {
     auto it = where.find(named.id);
     if (it != where.end()) all[it->second].name = named.name;
@@ -168,7 +199,10 @@ v1::ContainerSummary ContainerService::Summarize(const Loaded& loaded, const Pro
   out.set_restart_count(static_cast<int32_t>(loaded.state.restart_count()));
   out.set_oom_killed(loaded.state.oom_killed());
   *out.mutable_labels() = loaded.config.labels();
-  out.set_network_mode(loaded.config.network_mode().empty() || loaded.config.network_mode() == "default" ? "none" : loaded.config.network_mode());
+  out.set_network_mode(loaded.config.network_mode().empty() ||
+                               loaded.config.network_mode() == "default"
+                           ? "none"
+                           : loaded.config.network_mode());
   out.add_networks(out.network_mode());
   out.set_platform(loaded.config.platform());
   for (const v1::Mount& mount : loaded.config.mounts()) {
@@ -178,19 +212,30 @@ v1::ContainerSummary ContainerService::Summarize(const Loaded& loaded, const Pro
     point->set_destination(mount.target());
     point->set_read_write(!mount.read_only());
     point->set_mode(mount.read_only() ? "ro" : "");
-    if (mount.type() == v1::Mount::BIND) point->set_propagation(mount.propagation().empty() ? "rprivate" : mount.propagation());
+    if (mount.type() == v1::Mount::BIND)
+      point->set_propagation(mount.propagation().empty() ? "rprivate" : mount.propagation());
   }
   switch (loaded.state.status()) {
-    case record::v1::ContainerState::CREATED: out.set_state(v1::CONTAINER_STATE_CREATED); break;
-    default: out.set_state(v1::CONTAINER_STATE_EXITED); break;
+    case record::v1::ContainerState::CREATED:
+      out.set_state(v1::CONTAINER_STATE_CREATED);
+      break;
+    default:
+      out.set_state(v1::CONTAINER_STATE_EXITED);
+      break;
   }
   if (task != nullptr) {
     out.set_pid(task->pid);
     switch (task->status) {
-      case ProcessStatus::kCreated: out.set_state(v1::CONTAINER_STATE_CREATED); break;
-      case ProcessStatus::kRunning: out.set_state(v1::CONTAINER_STATE_RUNNING); break;
+      case ProcessStatus::kCreated:
+        out.set_state(v1::CONTAINER_STATE_CREATED);
+        break;
+      case ProcessStatus::kRunning:
+        out.set_state(v1::CONTAINER_STATE_RUNNING);
+        break;
       case ProcessStatus::kPaused:
-      case ProcessStatus::kPausing: out.set_state(v1::CONTAINER_STATE_PAUSED); break;
+      case ProcessStatus::kPausing:
+        out.set_state(v1::CONTAINER_STATE_PAUSED);
+        break;
       case ProcessStatus::kStopped:
         out.set_state(v1::CONTAINER_STATE_EXITED);
         out.set_exit_code(task->exit_status);
@@ -198,7 +243,9 @@ v1::ContainerSummary ContainerService::Summarize(const Loaded& loaded, const Pro
         SetTimestamp(task->exited_at, out.mutable_finished_at());
         out.set_pid(0);
         break;
-      case ProcessStatus::kUnknown: out.set_state(v1::CONTAINER_STATE_DEAD); break;
+      case ProcessStatus::kUnknown:
+        out.set_state(v1::CONTAINER_STATE_DEAD);
+        break;
     }
     if (!out.has_started_at()) SetTimestamp(task->started_at, out.mutable_started_at());
   }
@@ -206,11 +253,12 @@ v1::ContainerSummary ContainerService::Summarize(const Loaded& loaded, const Pro
   return out;
 }
 
-absl::StatusOr<v1::ListContainersResponse> ContainerService::List(const CallContext& context,
-                                                                  const v1::ListContainersRequest& request) {
+absl::StatusOr<v1::ListContainersResponse> ContainerService::List(
+    const CallContext& context, const v1::ListContainersRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(std::vector<Loaded> all, LoadAll(context));
   absl::flat_hash_map<std::string, Process> tasks;
-  for (auto& [ns, process] : parts_.tasks->List(context.ns)) tasks.emplace(process.container_id, std::move(process));
+  for (auto& [ns, process] : parts_.tasks->List(context.ns))
+    tasks.emplace(process.container_id, std::move(process));
   auto task_of = [&tasks](const std::string& id) -> const Process* {
     auto it = tasks.find(id);
     return it == tasks.end() ? nullptr : &it->second;
@@ -229,14 +277,16 @@ absl::StatusOr<v1::ListContainersResponse> ContainerService::List(const CallCont
   v1::ListContainersResponse response;
   for (const Loaded& loaded : all) {
     v1::ContainerSummary summary = Summarize(loaded, task_of(loaded.id()));
-    if (!any_state && summary.state() != v1::CONTAINER_STATE_RUNNING && summary.state() != v1::CONTAINER_STATE_PAUSED &&
+    if (!any_state && summary.state() != v1::CONTAINER_STATE_RUNNING &&
+        summary.state() != v1::CONTAINER_STATE_PAUSED &&
         summary.state() != v1::CONTAINER_STATE_RESTARTING) {
       continue;
     }
     GANTRY_ASSIGN_OR_RETURN(bool passes, Passes(request.filters(), summary, find));
     if (!passes) continue;
     if (request.size() && !loaded.record.snapshot_key().empty()) {
-      absl::StatusOr<metadata::SnapshotNamespace> snapshots = parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
+      absl::StatusOr<metadata::SnapshotNamespace> snapshots =
+          parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
       if (snapshots.ok()) {
         int64_t total = 0;
         std::string key = loaded.record.snapshot_key();
@@ -257,7 +307,8 @@ absl::StatusOr<v1::ListContainersResponse> ContainerService::List(const CallCont
   return response;
 }
 
-absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext& context, const std::string& container,
+absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext& context,
+                                                               const std::string& container,
                                                                bool size) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
@@ -294,19 +345,24 @@ absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext
   if (task.ok()) {
     absl::StatusOr<std::string> bundle = parts_.tasks->BundleDirectory(context.ns, loaded.id());
     if (bundle.ok()) details.set_bundle_path(*bundle);
-    absl::StatusOr<std::shared_ptr<runtime::Shim>> shim = parts_.tasks->Shim(context.ns, loaded.id());
+    absl::StatusOr<std::shared_ptr<runtime::Shim>> shim =
+        parts_.tasks->Shim(context.ns, loaded.id());
     if (shim.ok()) details.set_shim_pid((*shim)->process().pid);
   }
-  absl::StatusOr<metadata::SnapshotNamespace> snapshots = parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
+  absl::StatusOr<metadata::SnapshotNamespace> snapshots =
+      parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
   if (snapshots.ok() && !loaded.record.snapshot_key().empty()) {
-    absl::StatusOr<std::vector<snapshot::Mount>> mounts = snapshots->Mounts(loaded.record.snapshot_key());
+    absl::StatusOr<std::vector<snapshot::Mount>> mounts =
+        snapshots->Mounts(loaded.record.snapshot_key());
     if (mounts.ok() && mounts->size() == 1) {
       for (const std::string& option : mounts->front().options) {
-        std::pair<absl::string_view, absl::string_view> pair = absl::StrSplit(option, absl::MaxSplits('=', 1));
+        std::pair<absl::string_view, absl::string_view> pair =
+            absl::StrSplit(option, absl::MaxSplits('=', 1));
         static const std::map<absl::string_view, const char*> kNames = {
             {"lowerdir", "LowerDir"}, {"upperdir", "UpperDir"}, {"workdir", "WorkDir"}};
         auto name = kNames.find(pair.first);
-        if (name != kNames.end()) (*details.mutable_graph_driver_data())[name->second] = std::string(pair.second);
+        if (name != kNames.end())
+          (*details.mutable_graph_driver_data())[name->second] = std::string(pair.second);
       }
     }
     if (size) {
@@ -317,7 +373,8 @@ absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext
   return details;
 }
 
-absl::StatusOr<v1::TopResponse> ContainerService::Top(const CallContext& context, const v1::TopRequest& request) {
+absl::StatusOr<v1::TopResponse> ContainerService::Top(const CallContext& context,
+                                                      const v1::TopRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
   GANTRY_ASSIGN_OR_RETURN(shim::v1::PidsResponse pids, parts_.tasks->Pids(context, loaded.id()));
   std::set<int> wanted;
@@ -336,28 +393,34 @@ absl::StatusOr<v1::TopResponse> ContainerService::Top(const CallContext& context
   command.timeout = absl::Seconds(10);
   GANTRY_ASSIGN_OR_RETURN(CommandResult result, RunCommand(command, "", 8 << 20, context.cancel));
   if (!result.status.ok()) {
-    return absl::InvalidArgumentError(absl::StrCat("top: ps: ", result.status.ToString(), ": ", absl::StripTrailingAsciiWhitespace(result.err)));
+    return absl::InvalidArgumentError(absl::StrCat("top: ps: ", result.status.ToString(), ": ",
+                                                   absl::StripTrailingAsciiWhitespace(result.err)));
   }
   v1::TopResponse response;
   int pid_column = -1;
   for (absl::string_view line : absl::StrSplit(result.out, '\n', absl::SkipEmpty())) {
-    std::vector<absl::string_view> fields = absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    std::vector<absl::string_view> fields =
+        absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
     if (response.titles().empty()) {
       for (size_t i = 0; i < fields.size(); ++i) {
         response.add_titles(std::string(fields[i]));
         if (fields[i] == "PID") pid_column = static_cast<int>(i);
       }
-      if (pid_column < 0) return absl::InvalidArgumentError("top: the chosen ps output has no PID column");
+      if (pid_column < 0)
+        return absl::InvalidArgumentError("top: the chosen ps output has no PID column");
       continue;
     }
     int pid = 0;
-    if (static_cast<int>(fields.size()) <= pid_column || !absl::SimpleAtoi(fields[pid_column], &pid) || wanted.count(pid) == 0) continue;
+    if (static_cast<int>(fields.size()) <= pid_column ||
+        !absl::SimpleAtoi(fields[pid_column], &pid) || wanted.count(pid) == 0)
+      continue;
     // The last column (the command) holds everything that is left of the line.
     const int columns = response.titles_size();
     v1::StringList* row = response.add_processes();
     for (int i = 0; i < columns && i < static_cast<int>(fields.size()); ++i) {
       if (i + 1 == columns) {
-        row->add_values(std::string(line.substr(static_cast<size_t>(fields[i].data() - line.data()))));
+        row->add_values(
+            std::string(line.substr(static_cast<size_t>(fields[i].data() - line.data()))));
       } else {
         row->add_values(std::string(fields[i]));
       }
@@ -366,8 +429,9 @@ absl::StatusOr<v1::TopResponse> ContainerService::Top(const CallContext& context
   return response;
 }
 
-absl::StatusOr<v1::StatsResponse> ContainerService::Stats(const CallContext& context, const v1::StatsRequest& request,
-                                                          std::map<std::string, v1::ContainerStats>& previous) {
+absl::StatusOr<v1::StatsResponse> ContainerService::Stats(
+    const CallContext& context, const v1::StatsRequest& request,
+    std::map<std::string, v1::ContainerStats>& previous) {
   struct Wanted {
     std::string id, name;
     bool running;
@@ -378,16 +442,21 @@ absl::StatusOr<v1::StatsResponse> ContainerService::Stats(const CallContext& con
     list.set_all(request.all());
     GANTRY_ASSIGN_OR_RETURN(v1::ListContainersResponse listed, List(context, list));
     for (const v1::ContainerSummary& container : listed.containers()) {
-      wanted.push_back({container.id(), container.name(), container.state() == v1::CONTAINER_STATE_RUNNING || container.state() == v1::CONTAINER_STATE_PAUSED});
+      wanted.push_back({container.id(), container.name(),
+                        container.state() == v1::CONTAINER_STATE_RUNNING ||
+                            container.state() == v1::CONTAINER_STATE_PAUSED});
     }
   } else {
     for (const std::string& text : request.containers()) {
-      GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found, parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, text));
+      GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
+                              parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, text));
       absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, found.id, "");
-      wanted.push_back({found.id, found.name, task.ok() && task->status != ProcessStatus::kStopped});
+      wanted.push_back(
+          {found.id, found.name, task.ok() && task->status != ProcessStatus::kStopped});
     }
   }
-  const uint64_t memory_total = static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t memory_total =
+      static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   v1::StatsResponse response;
   std::map<std::string, v1::ContainerStats> latest;
   for (const Wanted& one : wanted) {
@@ -406,8 +475,11 @@ absl::StatusOr<v1::StatsResponse> ContainerService::Stats(const CallContext& con
       stats.set_host_cpu_nanos(HostCpuNanos());
       stats.set_throttled_periods(raw->cpu_throttled_periods());
       stats.set_throttled_nanos(raw->cpu_throttled_nanos());
-      const uint64_t inactive = StatOr(raw->memory_stat(), raw->cgroup_v2() ? "inactive_file" : "total_inactive_file");
-      stats.set_memory_usage_bytes(raw->memory_usage_bytes() > inactive ? raw->memory_usage_bytes() - inactive : raw->memory_usage_bytes());
+      const uint64_t inactive =
+          StatOr(raw->memory_stat(), raw->cgroup_v2() ? "inactive_file" : "total_inactive_file");
+      stats.set_memory_usage_bytes(raw->memory_usage_bytes() > inactive
+                                       ? raw->memory_usage_bytes() - inactive
+                                       : raw->memory_usage_bytes());
       stats.set_memory_limit_bytes(std::min(raw->memory_limit_bytes(), memory_total));
       if (stats.memory_limit_bytes() == 0) stats.set_memory_limit_bytes(memory_total);
       stats.set_memory_max_usage_bytes(raw->memory_max_usage_bytes());
@@ -423,15 +495,18 @@ absl::StatusOr<v1::StatsResponse> ContainerService::Stats(const CallContext& con
       stats.set_pids_current(raw->pids_current());
       stats.set_pids_limit(raw->pids_limit() == UINT64_MAX ? 0 : raw->pids_limit());
       if (stats.memory_limit_bytes() > 0) {
-        stats.set_memory_percent(100.0 * static_cast<double>(stats.memory_usage_bytes()) / static_cast<double>(stats.memory_limit_bytes()));
+        stats.set_memory_percent(100.0 * static_cast<double>(stats.memory_usage_bytes()) /
+                                 static_cast<double>(stats.memory_limit_bytes()));
       }
       auto before = previous.find(one.id);
       if (before != previous.end()) {
         *stats.mutable_previous_read_at() = before->second.read_at();
         stats.set_previous_cpu_total_nanos(before->second.cpu_total_nanos());
         stats.set_previous_host_cpu_nanos(before->second.host_cpu_nanos());
-        const double used = static_cast<double>(stats.cpu_total_nanos()) - static_cast<double>(before->second.cpu_total_nanos());
-        const double host = static_cast<double>(stats.host_cpu_nanos()) - static_cast<double>(before->second.host_cpu_nanos());
+        const double used = static_cast<double>(stats.cpu_total_nanos()) -
+                            static_cast<double>(before->second.cpu_total_nanos());
+        const double host = static_cast<double>(stats.host_cpu_nanos()) -
+                            static_cast<double>(before->second.host_cpu_nanos());
         if (used > 0 && host > 0) stats.set_cpu_percent(used / host * stats.online_cpus() * 100.0);
       }
     }
@@ -442,14 +517,18 @@ absl::StatusOr<v1::StatsResponse> ContainerService::Stats(const CallContext& con
   return response;
 }
 
-absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& context, const std::string& container) {
+absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& context,
+                                                        const std::string& container) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
   if (loaded.record.snapshot_key().empty()) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", container, " has no root file system of ours"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", container, " has no root file system of ours"));
   }
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
   GANTRY_ASSIGN_OR_RETURN(snapshot::Info info, snapshots.Stat(loaded.record.snapshot_key()));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> newer, snapshots.Mounts(loaded.record.snapshot_key()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> newer,
+                          snapshots.Mounts(loaded.record.snapshot_key()));
   std::vector<snapshot::Mount> older;
   const std::string view = absl::StrCat(loaded.id(), "-diff-", absl::ToUnixNanos(absl::Now()));
   if (!info.parent.empty()) {
@@ -459,17 +538,25 @@ absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& conte
   std::set<std::string> made = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"};
   for (const v1::Mount& mount : loaded.config.mounts()) made.insert(mount.target());
   std::vector<snapshot::Change> changes;
-  absl::Status listed = snapshot::ListChanges(older, newer, [&](const snapshot::Change& change) {
-    if (!loaded.ours || change.kind != snapshot::ChangeKind::kAdded || made.count(change.path) == 0) changes.push_back(change);
-    return absl::OkStatus();
-  }, context.cancel);
+  absl::Status listed = snapshot::ListChanges(
+      older, newer,
+      [&](const snapshot::Change& change) {
+        if (!loaded.ours || change.kind != snapshot::ChangeKind::kAdded ||
+            made.count(change.path) == 0)
+          changes.push_back(change);
+        return absl::OkStatus();
+      },
+      context.cancel);
   v1::DiffResponse response;
   for (size_t i = 0; i < changes.size(); ++i) {
-    const bool has_changes_below = i + 1 < changes.size() && absl::StartsWith(changes[i + 1].path, changes[i].path + "/");
-    const bool holds_mount_point = std::any_of(made.begin(), made.end(), [&](const std::string& path) {
-      return absl::StartsWith(path, changes[i].path + "/");
-    });
-    if (loaded.ours && changes[i].kind == snapshot::ChangeKind::kModified && holds_mount_point && !has_changes_below) continue;
+    const bool has_changes_below =
+        i + 1 < changes.size() && absl::StartsWith(changes[i + 1].path, changes[i].path + "/");
+    const bool holds_mount_point = std::any_of(
+        made.begin(), made.end(),
+        [&](const std::string& path) { return absl::StartsWith(path, changes[i].path + "/"); });
+    if (loaded.ours && changes[i].kind == snapshot::ChangeKind::kModified && holds_mount_point &&
+        !has_changes_below)
+      continue;
     v1::DiffResponse::Change* out = response.add_changes();
     out->set_kind(static_cast<v1::DiffResponse::Kind>(changes[i].kind));
     out->set_path(changes[i].path);
@@ -482,8 +569,8 @@ absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& conte
   return response;
 }
 
-absl::StatusOr<v1::PruneContainersResponse> ContainerService::Prune(const CallContext& context,
-                                                                    const v1::PruneContainersRequest& request) {
+absl::StatusOr<v1::PruneContainersResponse> ContainerService::Prune(
+    const CallContext& context, const v1::PruneContainersRequest& request) {
   v1::ListContainersRequest list;
   list.set_all(true);
   list.set_size(true);
@@ -497,16 +584,20 @@ absl::StatusOr<v1::PruneContainersResponse> ContainerService::Prune(const CallCo
       if (absl::ParseDuration(filter.value(), &age)) {
         until = absl::Now() - age;
       } else if (!absl::ParseTime(absl::RFC3339_full, filter.value(), &until, &error)) {
-        return absl::InvalidArgumentError(absl::StrCat("filter until: \"", filter.value(), "\" is neither a duration nor a time"));
+        return absl::InvalidArgumentError(absl::StrCat("filter until: \"", filter.value(),
+                                                       "\" is neither a duration nor a time"));
       }
     } else {
-      return absl::InvalidArgumentError(absl::StrCat("filter \"", filter.key(), "\" is not known; use label or until"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("filter \"", filter.key(), "\" is not known; use label or until"));
     }
   }
   GANTRY_ASSIGN_OR_RETURN(v1::ListContainersResponse listed, List(context, list));
   v1::PruneContainersResponse response;
   for (const v1::ContainerSummary& container : listed.containers()) {
-    if (container.state() != v1::CONTAINER_STATE_EXITED && container.state() != v1::CONTAINER_STATE_CREATED) continue;
+    if (container.state() != v1::CONTAINER_STATE_EXITED &&
+        container.state() != v1::CONTAINER_STATE_CREATED)
+      continue;
     if (absl::FromUnixSeconds(container.created_at().seconds()) > until) continue;
     OperationLock lock = locks_.Acquire(context.ns, container.id());
     absl::StatusOr<Loaded> loaded = Load(context, container.id());
@@ -515,18 +606,22 @@ absl::StatusOr<v1::PruneContainersResponse> ContainerService::Prune(const CallCo
     if (absl::IsFailedPrecondition(removed)) continue;  // started meanwhile
     GANTRY_RETURN_IF_ERROR(removed);
     response.add_deleted(container.id());
-    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + container.size_rw_bytes());
+    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() +
+                                       container.size_rw_bytes());
   }
   return response;
 }
 
-absl::StatusOr<std::string> ContainerService::LogPath(const CallContext& context, const std::string& container) {
+absl::StatusOr<std::string> ContainerService::LogPath(const CallContext& context,
+                                                      const std::string& container) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
   if (!loaded.ours) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", container, " was made by another client, which keeps its output"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "container ", container, " was made by another client, which keeps its output"));
   }
   if (loaded.config.log().driver() == "none") {
-    return absl::FailedPreconditionError(absl::StrCat("container ", container, " keeps no log (--log-driver none)"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", container, " keeps no log (--log-driver none)"));
   }
   return Directory(context.ns, loaded.id()) + "/container.log";
 }

@@ -25,7 +25,8 @@ OperationLock OperationLocks::Acquire(const std::string& ns, const std::string& 
   absl::MutexLock lock(&mu_);
   Entry& entry = entries_[key];  // map nodes stay where they are
   ++entry.interested;
-  mu_.Await(absl::Condition(+[](Entry* waited) { return !waited->held; }, &entry));
+  mu_.Await(absl::Condition(
+      +[](Entry* waited) { return !waited->held; }, &entry));
   entry.held = true;
   return OperationLock(this, std::move(key));
 }

@@ -28,7 +28,8 @@ class OperationLock {
 
  private:
   friend class OperationLocks;
-  OperationLock(OperationLocks* locks, std::pair<std::string, std::string> key) : locks_(locks), key_(std::move(key)) {}
+  OperationLock(OperationLocks* locks, std::pair<std::string, std::string> key)
+      : locks_(locks), key_(std::move(key)) {}
   OperationLocks* locks_ = nullptr;
   std::pair<std::string, std::string> key_;
 };

@@ -18,18 +18,19 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
+#include "nlohmann/json.hpp"
+
 #include "base/crash_point.h"
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "glog/logging.h"
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/events/task.pb.h"
 #include "snapshotter/mount.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/lease_scope.h"
-#include "nlohmann/json.hpp"
 
 namespace gantry::core {
 namespace {
@@ -37,12 +38,17 @@ namespace {
 // Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b", ".." or 4 KB have no place.
 absl::Status CheckName(absl::string_view name) {
   constexpr size_t kMaxLength = 255;
-  const auto allowed = [](char c) { return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-'; };
-  if (name.size() >= 2 && name.size() <= kMaxLength && absl::ascii_isalnum(name[0]) && std::all_of(name.begin(), name.end(), allowed)) {
+  const auto allowed = [](char c) {
+    return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
+  };
+  if (name.size() >= 2 && name.size() <= kMaxLength && absl::ascii_isalnum(name[0]) &&
+      std::all_of(name.begin(), name.end(), allowed)) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat("Invalid container name (", absl::CHexEscape(name.substr(0, 64)), name.size() > 64 ? "..." : "",
-                                                 "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("Invalid container name (", absl::CHexEscape(name.substr(0, 64)),
+                   name.size() > 64 ? "..." : "",
+                   "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
 }
 
 constexpr char kIntentExtension[] = "gantry";
@@ -79,20 +85,25 @@ void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
 // docker's exit codes for what never ran.
 uint32_t StartFailureCode(const absl::Status& why) {
   const absl::string_view text = why.message();
-  if (absl::StrContains(text, "executable file not found") || absl::StrContains(text, "no such file or directory") ||
+  if (absl::StrContains(text, "executable file not found") ||
+      absl::StrContains(text, "no such file or directory") ||
       absl::StrContains(text, "not a directory")) {
     return 127;
   }
-  if (absl::StrContains(text, "permission denied") || absl::StrContains(text, "is a directory")) return 126;
+  if (absl::StrContains(text, "permission denied") || absl::StrContains(text, "is a directory"))
+    return 126;
   return 128;
 }
 
 // The runtime's words are what a person can act on; which of our processes passed them along is not.
-absl::Status NamingTheContainer(const absl::Status& status, const std::string& name, const std::string& id) {
+absl::Status NamingTheContainer(const absl::Status& status, const std::string& name,
+                                const std::string& id) {
   absl::string_view text = status.message();
   const size_t runtime = text.find("OCI runtime ");
   if (runtime != absl::string_view::npos) text.remove_prefix(runtime);
-  return absl::Status(status.code(), absl::StrCat("container ", name.empty() ? id.substr(0, 12) : name, ": ", text));
+  return absl::Status(
+      status.code(),
+      absl::StrCat("container ", name.empty() ? id.substr(0, 12) : name, ": ", text));
 }
 
 }  // namespace
@@ -138,7 +149,8 @@ absl::StatusOr<ContainerService::Loaded> ContainerService::Load(const CallContex
   Loaded loaded;
   loaded.scope = metadata::Scope{context.ns, ""};
   Stores& stores = *parts_.stores;
-  GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found, stores.names.Resolve(loaded.scope, container));
+  GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
+                          stores.names.Resolve(loaded.scope, container));
   loaded.name = found.name;
   GANTRY_ASSIGN_OR_RETURN(loaded.record, stores.containers.Get(loaded.scope, found.id));
   GANTRY_ASSIGN_OR_RETURN(auto state, stores.containers.GetState(loaded.scope, found.id));
@@ -148,14 +160,16 @@ absl::StatusOr<ContainerService::Loaded> ContainerService::Load(const CallContex
 }
 
 absl::StatusOr<ContainerService::Loaded> ContainerService::LoadLocked(const CallContext& context,
-                                                                      absl::string_view container, OperationLock& lock) {
+                                                                      absl::string_view container,
+                                                                      OperationLock& lock) {
   GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
                           parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, container));
   lock = locks_.Acquire(context.ns, found.id);
   return Load(context, found.id);
 }
 
-absl::StatusOr<std::string> ContainerService::ResolveId(const CallContext& context, absl::string_view container) {
+absl::StatusOr<std::string> ContainerService::ResolveId(const CallContext& context,
+                                                        absl::string_view container) {
   GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
                           parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, container));
   return found.id;
@@ -174,7 +188,8 @@ void ContainerService::Publish(const Loaded& loaded, absl::string_view action,
 }
 
 absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_id,
-                                                       const std::vector<snapshot::Mount>& mounts, const std::string& user,
+                                                       const std::vector<snapshot::Mount>& mounts,
+                                                       const std::string& user,
                                                        const std::vector<std::string>& groups) {
   constexpr size_t kKept = 64;
   constexpr size_t kKeptBytes = 64 << 10;
@@ -183,27 +198,32 @@ absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_
     auto it = users_.find(chain_id);
     if (it != users_.end()) return oci::ResolveUser(it->second, user, groups);
   }
-  const std::string at = absl::StrCat(parts_.state_directory, "/mounts/", absl::BytesToHexString(RandomBytes(8)));
+  const std::string at =
+      absl::StrCat(parts_.state_directory, "/mounts/", absl::BytesToHexString(RandomBytes(8)));
   GANTRY_RETURN_IF_ERROR(MakeDirectories(at, 0700));
   absl::Cleanup remove = [&at] {
     if (rmdir(at.c_str()) != 0) PLOG(WARNING) << "cannot remove " << at;
   };
   oci::UserDatabase database;
   {
-    GANTRY_ASSIGN_OR_RETURN(snapshot::ScopedMount mounted, snapshot::ScopedMount::Create(mounts, at));
+    GANTRY_ASSIGN_OR_RETURN(snapshot::ScopedMount mounted,
+                            snapshot::ScopedMount::Create(mounts, at));
     GANTRY_ASSIGN_OR_RETURN(database, oci::LoadUserDatabase(at));
     GANTRY_RETURN_IF_ERROR(mounted.Unmount());
   }
   // Files of the usual size are kept; an image with a megabyte of users pays for reading them each time.
-  if (database.passwd.size() + database.group.size() > kKeptBytes) return oci::ResolveUser(database, user, groups);
+  if (database.passwd.size() + database.group.size() > kKeptBytes)
+    return oci::ResolveUser(database, user, groups);
   absl::MutexLock lock(&mu_);
   if (users_.size() >= kKept) users_.erase(users_.begin());
   return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
 }
 
-absl::Status ContainerService::WriteGeneratedFiles(const std::string& directory, const v1::ContainerConfig& config,
+absl::Status ContainerService::WriteGeneratedFiles(const std::string& directory,
+                                                   const v1::ContainerConfig& config,
                                                    const std::string& id) {
-  const bool host_uts = config.uts_mode() == "host" || (config.network_mode() == "host" && config.hostname().empty());
+  const bool host_uts =
+      config.uts_mode() == "host" || (config.network_mode() == "host" && config.hostname().empty());
   std::string hostname = config.hostname().empty() ? id.substr(0, 12) : config.hostname();
   if (host_uts) {
     char host[256] = {};
@@ -217,39 +237,47 @@ absl::Status ContainerService::WriteGeneratedFiles(const std::string& directory,
     text = ReadFile("/etc/resolv.conf", 1 << 20);
     if (text.ok()) resolv = *std::move(text);
   } else {
-    hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
-            "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+    hosts =
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+        "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
     absl::StrAppend(&hosts, "127.0.1.1\t", hostname, "\n");
   }
   for (const std::string& extra : config.extra_hosts()) {
     const size_t colon = extra.find(':');
-    if (colon == std::string::npos || colon == 0 || extra.find_first_of(" \t\n\r") != std::string::npos) {
-      return absl::InvalidArgumentError(absl::StrCat("--add-host: \"", extra, "\" is not NAME:ADDRESS"));
+    if (colon == std::string::npos || colon == 0 ||
+        extra.find_first_of(" \t\n\r") != std::string::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--add-host: \"", extra, "\" is not NAME:ADDRESS"));
     }
     absl::StrAppend(&hosts, extra.substr(colon + 1), "\t", extra.substr(0, colon), "\n");
   }
   if (config.dns_size() + config.dns_search_size() + config.dns_options_size() > 0) {
     resolv.clear();
-    for (const std::string& server : config.dns()) absl::StrAppend(&resolv, "nameserver ", server, "\n");
-    if (config.dns_search_size() > 0) absl::StrAppend(&resolv, "search ", absl::StrJoin(config.dns_search(), " "), "\n");
-    if (config.dns_options_size() > 0) absl::StrAppend(&resolv, "options ", absl::StrJoin(config.dns_options(), " "), "\n");
+    for (const std::string& server : config.dns())
+      absl::StrAppend(&resolv, "nameserver ", server, "\n");
+    if (config.dns_search_size() > 0)
+      absl::StrAppend(&resolv, "search ", absl::StrJoin(config.dns_search(), " "), "\n");
+    if (config.dns_options_size() > 0)
+      absl::StrAppend(&resolv, "options ", absl::StrJoin(config.dns_options(), " "), "\n");
   }
   GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hostname", hostname + "\n", 0644));
   GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hosts", hosts, 0644));
   return WriteFile(directory + "/resolv.conf", resolv, 0644);
 }
 
-absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallContext& context,
-                                                                     const v1::CreateContainerRequest& request) {
+absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
+    const CallContext& context, const v1::CreateContainerRequest& request) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckName(request.name()));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
-  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image, parts_.images->Resolve(context, config.image(), config.platform()));
+  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
+                          parts_.images->Resolve(context, config.image(), config.platform()));
   GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
 
   // What is made from here on is kept by the lease until the record refers to it.
-  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
   CallContext leased = context;
   leased.lease = lease.scope().lease;
   GANTRY_ASSIGN_OR_RETURN(std::string chain_id,
@@ -259,33 +287,40 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
   const std::string directory = Directory(context.ns, id);
   GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0710));
   absl::Cleanup remove_directory = [&directory] {
-    if (absl::Status removed = RemoveTree(directory); !removed.ok()) LOG(ERROR) << "undoing a failed create: " << removed;
+    if (absl::Status removed = RemoveTree(directory); !removed.ok())
+      LOG(ERROR) << "undoing a failed create: " << removed;
   };
   GANTRY_RETURN_IF_ERROR(WriteGeneratedFiles(directory, config, id));
 
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          stores.Snapshots("", lease.scope()));
   GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Prepare(id, chain_id, {}));
   CrashPoint("snapshot.prepared");
   absl::Cleanup remove_snapshot = [&snapshots, &id] {
-    if (absl::Status removed = snapshots.Remove(id); !removed.ok()) LOG(ERROR) << "undoing a failed create: " << removed;
+    if (absl::Status removed = snapshots.Remove(id); !removed.ok())
+      LOG(ERROR) << "undoing a failed create: " << removed;
   };
 
-  GANTRY_ASSIGN_OR_RETURN(oci::User user, LookUpUser(chain_id, mounts, config.user(),
-                                                     {config.group_add().begin(), config.group_add().end()}));
+  GANTRY_ASSIGN_OR_RETURN(oci::User user,
+                          LookUpUser(chain_id, mounts, config.user(),
+                                     {config.group_add().begin(), config.group_add().end()}));
   SpecPlace place;
   place.id = id;
   place.directory = directory;
   place.init_path = parts_.init_path;
   if (parts_.systemd_cgroups) {
-    place.cgroups_path = absl::StrCat(config.cgroup_parent().empty() ? "system.slice" : config.cgroup_parent(), ":gantry:", id);
+    place.cgroups_path = absl::StrCat(
+        config.cgroup_parent().empty() ? "system.slice" : config.cgroup_parent(), ":gantry:", id);
   } else {
-    place.cgroups_path = absl::StrCat(config.cgroup_parent().empty() ? "/gantry" : config.cgroup_parent(), "/", id);
+    place.cgroups_path =
+        absl::StrCat(config.cgroup_parent().empty() ? "/gantry" : config.cgroup_parent(), "/", id);
   }
   place.pid_of = [this, &context](absl::string_view other) -> absl::StatusOr<int32_t> {
     GANTRY_ASSIGN_OR_RETURN(std::string other_id, ResolveId(context, other));
     GANTRY_ASSIGN_OR_RETURN(Process process, parts_.tasks->Get(context.ns, other_id, ""));
     if (process.status != ProcessStatus::kRunning) {
-      return absl::FailedPreconditionError(absl::StrCat("container ", other, " does not run: its namespaces cannot be joined"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("container ", other, " does not run: its namespaces cannot be joined"));
     }
     return process.pid;
   };
@@ -298,7 +333,8 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
   *record.mutable_labels() = config.labels();
   record.set_image(image.names.empty() ? image.target.digest.str() : image.names.front());
   for (const std::string& name : image.names) {
-    if (name == config.image() || absl::EndsWith(name, "/" + config.image())) record.set_image(name);
+    if (name == config.image() || absl::EndsWith(name, "/" + config.image()))
+      record.set_image(name);
   }
   record.mutable_runtime()->set_name(kRuntimeName);
   record.mutable_spec()->set_type_url(kSpecType);
@@ -324,12 +360,14 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
     if (name.empty() && attempt > 5) absl::StrAppend(&fresh.name, RandomNumber() % 1000);
     // What removes itself at its end does not outlive a power cut, so neither need its record.
     absl::StatusOr<record::v1::Container> created = stores.containers.Create(
-        lease.scope(), fresh, config.auto_remove() ? metadata::Durability::kBuffered : metadata::Durability::kSynced);
+        lease.scope(), fresh,
+        config.auto_remove() ? metadata::Durability::kBuffered : metadata::Durability::kSynced);
     if (created.ok()) {
       stored = *std::move(created);
       break;
     }
-    if (!name.empty() || !absl::IsAlreadyExists(created.status()) || attempt > 20) return created.status();
+    if (!name.empty() || !absl::IsAlreadyExists(created.status()) || attempt > 20)
+      return created.status();
   }
   CrashPoint("container.recorded");
   std::move(remove_snapshot).Cancel();
@@ -347,7 +385,8 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(const CallC
   return response;
 }
 
-absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& context, const Loaded& loaded, bool start) {
+absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& context,
+                                                          const Loaded& loaded, bool start) {
   CreateTask task;
   task.container_id = loaded.id();
   task.spec_json = loaded.record.spec().value();
@@ -385,24 +424,29 @@ absl::Status ContainerService::NoteStarted(Loaded& loaded, int32_t pid) {
   loaded.state.clear_finished_at();
   SetTimestamp(absl::Now(), loaded.state.mutable_started_at());
   // The shim is the truth while it runs; this record only matters after a reboot, and a later synced write carries it along.
-  return parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered);
+  return parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state,
+                                            metadata::Durability::kBuffered);
 }
 
 void ContainerService::NoteStartFailed(Loaded& loaded, const absl::Status& why) {
-  if (loaded.state.status() == record::v1::ContainerState::RUNNING) loaded.state.set_status(record::v1::ContainerState::STOPPED);
+  if (loaded.state.status() == record::v1::ContainerState::RUNNING)
+    loaded.state.set_status(record::v1::ContainerState::STOPPED);
   loaded.state.set_error(std::string(why.message()));
   loaded.state.set_exit_code(StartFailureCode(why));
-  absl::Status stored =
-      parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered);
-  if (!stored.ok()) LOG(ERROR) << "ns=" << loaded.scope.ns << " id=" << loaded.id() << " " << stored;
+  absl::Status stored = parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state,
+                                                           metadata::Durability::kBuffered);
+  if (!stored.ok())
+    LOG(ERROR) << "ns=" << loaded.scope.ns << " id=" << loaded.id() << " " << stored;
 }
 
-absl::StatusOr<int32_t> ContainerService::StartLocked(const CallContext& context, Loaded& loaded, bool then_start) {
+absl::StatusOr<int32_t> ContainerService::StartLocked(const CallContext& context, Loaded& loaded,
+                                                      bool then_start) {
   // A task that ended and was not settled yet is in the way of a new one.
   GANTRY_RETURN_IF_ERROR(SettleLocked(context, loaded).status());
   if (!loaded.ours) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "container ", loaded.id(), " was made by another client of the containerd API; start it with that one"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", loaded.id(),
+                     " was made by another client of the containerd API; start it with that one"));
   }
   loaded.state.set_stopped_by_user(false);
   absl::StatusOr<CreateTask> task = DescribeTask(context, loaded, then_start);
@@ -417,14 +461,15 @@ absl::StatusOr<int32_t> ContainerService::StartLocked(const CallContext& context
   return *pid;
 }
 
-absl::StatusOr<v1::StartContainerResponse> ContainerService::Start(const CallContext& context,
-                                                                   const v1::StartContainerRequest& request) {
+absl::StatusOr<v1::StartContainerResponse> ContainerService::Start(
+    const CallContext& context, const v1::StartContainerRequest& request) {
   parts_.tasks->AnnounceStart();
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
   v1::StartContainerResponse response;
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (task.ok() && task->status != ProcessStatus::kStopped && task->status != ProcessStatus::kCreated) {
+  if (task.ok() && task->status != ProcessStatus::kStopped &&
+      task->status != ProcessStatus::kCreated) {
     response.set_already_running(true);
     return response;
   }
@@ -447,7 +492,8 @@ absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::AttachF
   return Attach(context, open, handler);
 }
 
-absl::StatusOr<int32_t> ContainerService::StartAttached(const CallContext& context, const std::string& container) {
+absl::StatusOr<int32_t> ContainerService::StartAttached(const CallContext& context,
+                                                        const std::string& container) {
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
   absl::StatusOr<int32_t> pid = parts_.tasks->Start(context, loaded.id(), "");
@@ -455,7 +501,8 @@ absl::StatusOr<int32_t> ContainerService::StartAttached(const CallContext& conte
     const absl::Status why = NamingTheContainer(pid.status(), loaded.name, loaded.id());
     NoteStartFailed(loaded, why);
     absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
-    if (!gone.ok()) LOG(ERROR) << "ns=" << context.ns << " id=" << loaded.id() << " " << gone.status();
+    if (!gone.ok())
+      LOG(ERROR) << "ns=" << context.ns << " id=" << loaded.id() << " " << gone.status();
     return why;
   }
   GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
@@ -469,7 +516,8 @@ void ContainerService::AbandonAttached(const CallContext& context, const std::st
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded->id(), "");
   if (!task.ok() || task->status != ProcessStatus::kCreated) return;
   absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded->id(), "", /*force=*/true);
-  if (!gone.ok()) LOG(ERROR) << "ns=" << context.ns << " id=" << loaded->id() << " " << gone.status();
+  if (!gone.ok())
+    LOG(ERROR) << "ns=" << context.ns << " id=" << loaded->id() << " " << gone.status();
 }
 
 absl::StatusOr<bool> ContainerService::SettleLocked(const CallContext& context, Loaded& loaded) {
@@ -484,8 +532,8 @@ absl::StatusOr<bool> ContainerService::SettleLocked(const CallContext& context, 
   const bool remove = loaded.config.auto_remove();
   // With auto_remove the record goes in a moment; it need not be right for that long.
   if (!remove) {
-    GANTRY_RETURN_IF_ERROR(
-        parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
+    GANTRY_RETURN_IF_ERROR(parts_.stores->containers.PutState(
+        loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
   }
   absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "");
   if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
@@ -494,7 +542,8 @@ absl::StatusOr<bool> ContainerService::SettleLocked(const CallContext& context, 
   return true;
 }
 
-absl::StatusOr<bool> ContainerService::SettleExit(const CallContext& context, const std::string& container) {
+absl::StatusOr<bool> ContainerService::SettleExit(const CallContext& context,
+                                                  const std::string& container) {
   // Whoever saw the end in a stream may be ahead of the event that tells us of it; the event is on its way.
   constexpr absl::Duration kEventUnderWay = absl::Seconds(3);
   absl::StatusOr<std::string> id = ResolveId(context, container);
@@ -515,9 +564,11 @@ void ContainerService::OnExit(const std::string& ns, const Process& process) {
   if (!process.exec_id.empty()) {
     // Execs of ours clean up after themselves; those of containerd's clients belong to them.
     if (!absl::StartsWith(process.exec_id, kExecPrefix)) return;
-    absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, process.container_id, process.exec_id);
+    absl::StatusOr<Exit> gone =
+        parts_.tasks->Delete(context, process.container_id, process.exec_id);
     if (!gone.ok() && !absl::IsNotFound(gone.status())) {
-      LOG(WARNING) << "ns=" << ns << " id=" << process.container_id << " exec=" << process.exec_id << " " << gone.status();
+      LOG(WARNING) << "ns=" << ns << " id=" << process.container_id << " exec=" << process.exec_id
+                   << " " << gone.status();
     }
     return;
   }
@@ -535,33 +586,41 @@ void ContainerService::OnExit(const std::string& ns, const Process& process) {
     loaded->state.set_oom_killed(process.oom_killed);
     loaded->state.set_error(process.reason);
     SetTimestamp(process.exited_at, loaded->state.mutable_finished_at());
-    absl::Status stored = parts_.stores->containers.PutState(loaded->scope, loaded->id(), loaded->state);
+    absl::Status stored =
+        parts_.stores->containers.PutState(loaded->scope, loaded->id(), loaded->state);
     if (!stored.ok()) removed = stored;
     if (stored.ok() && loaded->config.auto_remove()) {
       absl::Status gone = RemoveLocked(context, *loaded, false);
-      if (gone.ok()) removed = true;
-      else removed = gone;
+      if (gone.ok())
+        removed = true;
+      else
+        removed = gone;
     }
   }
   if (!removed.ok()) {
-    LOG(ERROR) << "ns=" << ns << " id=" << process.container_id << " settling its exit: " << removed.status();
+    LOG(ERROR) << "ns=" << ns << " id=" << process.container_id
+               << " settling its exit: " << removed.status();
     return;
   }
   if (!*removed) ScheduleRestart(*loaded);
 }
 
-absl::Status ContainerService::StopLocked(const CallContext& context, Loaded& loaded, const std::string& signal,
-                                          absl::Duration patience, bool* killed) {
+absl::Status ContainerService::StopLocked(const CallContext& context, Loaded& loaded,
+                                          const std::string& signal, absl::Duration patience,
+                                          bool* killed) {
   std::string name = signal;
-  if (name.empty()) name = loaded.config.stop_signal().empty() ? "TERM" : loaded.config.stop_signal();
+  if (name.empty())
+    name = loaded.config.stop_signal().empty() ? "TERM" : loaded.config.stop_signal();
   GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(name));
   loaded.state.set_stopped_by_user(true);
-  GANTRY_RETURN_IF_ERROR(
-      parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
+  GANTRY_RETURN_IF_ERROR(parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state,
+                                                            metadata::Durability::kBuffered));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   // A frozen process acts on no signal.
-  if (task.ok() && task->status == ProcessStatus::kPaused) GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
-  absl::Status sent = parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(number), false);
+  if (task.ok() && task->status == ProcessStatus::kPaused)
+    GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
+  absl::Status sent =
+      parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(number), false);
   if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
   absl::Status ended = parts_.tasks->Wait(context, loaded.id(), "", patience).status();
   if (absl::IsDeadlineExceeded(ended)) {
@@ -570,16 +629,17 @@ absl::Status ContainerService::StopLocked(const CallContext& context, Loaded& lo
     if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
     ended = parts_.tasks->Wait(context, loaded.id(), "", kKillPatience).status();
     if (absl::IsDeadlineExceeded(ended)) {
-      return absl::UnavailableError(absl::StrCat("container ", loaded.id(), ": still there ", absl::FormatDuration(kKillPatience),
-                                                 " after SIGKILL; a process of it hangs in the kernel (see `ctl top`)"));
+      return absl::UnavailableError(absl::StrCat(
+          "container ", loaded.id(), ": still there ", absl::FormatDuration(kKillPatience),
+          " after SIGKILL; a process of it hangs in the kernel (see `ctl top`)"));
     }
   }
   if (!ended.ok() && !absl::IsNotFound(ended)) return ended;
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::StopContainerResponse> ContainerService::Stop(const CallContext& context,
-                                                                 const v1::StopContainerRequest& request) {
+absl::StatusOr<v1::StopContainerResponse> ContainerService::Stop(
+    const CallContext& context, const v1::StopContainerRequest& request) {
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
   v1::StopContainerResponse response;
@@ -588,13 +648,15 @@ absl::StatusOr<v1::StopContainerResponse> ContainerService::Stop(const CallConte
     // It may be waiting for its restart policy; a person who says stop means that, too.
     if (loaded.ours && !loaded.state.stopped_by_user()) {
       loaded.state.set_stopped_by_user(true);
-      GANTRY_RETURN_IF_ERROR(parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state));
+      GANTRY_RETURN_IF_ERROR(
+          parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state));
     }
     response.set_not_running(true);
     return response;
   }
   absl::Duration patience = kStopPatience;
-  if (loaded.config.has_stop_timeout_seconds()) patience = absl::Seconds(loaded.config.stop_timeout_seconds());
+  if (loaded.config.has_stop_timeout_seconds())
+    patience = absl::Seconds(loaded.config.stop_timeout_seconds());
   if (request.has_timeout_seconds()) patience = absl::Seconds(request.timeout_seconds());
   if (patience < absl::ZeroDuration()) patience = absl::InfiniteDuration();
   bool killed = false;
@@ -604,7 +666,8 @@ absl::StatusOr<v1::StopContainerResponse> ContainerService::Stop(const CallConte
   return response;
 }
 
-absl::Status ContainerService::Kill(const CallContext& context, const std::string& container, const std::string& signal) {
+absl::Status ContainerService::Kill(const CallContext& context, const std::string& container,
+                                    const std::string& signal) {
   // No operation lock: a kill must get through while a stop waits.
   GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(signal.empty() ? "KILL" : signal));
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
@@ -614,20 +677,23 @@ absl::Status ContainerService::Kill(const CallContext& context, const std::strin
   }
   if (loaded.ours && number == SIGKILL) {
     loaded.state.set_stopped_by_user(true);
-    GANTRY_RETURN_IF_ERROR(
-        parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
-    if (task->status == ProcessStatus::kPaused) GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
+    GANTRY_RETURN_IF_ERROR(parts_.stores->containers.PutState(
+        loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
+    if (task->status == ProcessStatus::kPaused)
+      GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
   }
   return parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(number), false);
 }
 
-absl::Status ContainerService::Restart(const CallContext& context, const v1::RestartContainerRequest& request) {
+absl::Status ContainerService::Restart(const CallContext& context,
+                                       const v1::RestartContainerRequest& request) {
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (task.ok() && task->status != ProcessStatus::kStopped) {
     absl::Duration patience = kStopPatience;
-    if (loaded.config.has_stop_timeout_seconds()) patience = absl::Seconds(loaded.config.stop_timeout_seconds());
+    if (loaded.config.has_stop_timeout_seconds())
+      patience = absl::Seconds(loaded.config.stop_timeout_seconds());
     if (request.has_timeout_seconds()) patience = absl::Seconds(request.timeout_seconds());
     if (patience < absl::ZeroDuration()) patience = absl::InfiniteDuration();
     // Its end must not remove it: it comes back.
@@ -649,7 +715,8 @@ absl::Status ContainerService::Pause(const CallContext& context, const std::stri
     return absl::FailedPreconditionError(absl::StrCat("container ", container, " is not running"));
   }
   if (task->status == ProcessStatus::kPaused) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", container, " is already paused"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", container, " is already paused"));
   }
   return parts_.tasks->Pause(context, loaded.id());
 }
@@ -664,38 +731,45 @@ absl::Status ContainerService::Unpause(const CallContext& context, const std::st
   return parts_.tasks->Resume(context, loaded.id());
 }
 
-absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& loaded, bool force) {
+absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& loaded,
+                                            bool force) {
   Stores& stores = *parts_.stores;
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (task.ok()) {
-    const bool runs = task->status != ProcessStatus::kStopped && task->status != ProcessStatus::kCreated;
+    const bool runs =
+        task->status != ProcessStatus::kStopped && task->status != ProcessStatus::kCreated;
     if (runs && !force) {
-      return absl::FailedPreconditionError(absl::StrCat("container ", loaded.id(),
-                                                        " is running; stop it first or remove it with --force"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "container ", loaded.id(), " is running; stop it first or remove it with --force"));
     }
     // From here on the container goes, whatever happens to us: a restart finds this and finishes.
     loaded.state.set_removing(true);
     loaded.state.set_stopped_by_user(true);
-    if (loaded.ours) GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
+    if (loaded.ours)
+      GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
     CrashPoint("removal.recorded");
     absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
     if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
   }
   if (!loaded.record.snapshot_key().empty() && loaded.ours) {
-    GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots(loaded.record.snapshotter(), loaded.scope));
+    GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                            stores.Snapshots(loaded.record.snapshotter(), loaded.scope));
     absl::Status removed = snapshots.Remove(loaded.record.snapshot_key());
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
   CrashPoint("snapshot.removed");
   // A record of that kind which a power cut brings back is removed at the next start.
-  absl::Status deleted = stores.containers.Delete(
-      loaded.scope, loaded.id(),
-      loaded.config.auto_remove() ? metadata::Durability::kBuffered : metadata::Durability::kSynced);
+  absl::Status deleted =
+      stores.containers.Delete(loaded.scope, loaded.id(),
+                               loaded.config.auto_remove() ? metadata::Durability::kBuffered
+                                                           : metadata::Durability::kSynced);
   CrashPoint("container.forgotten");
   if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
   if (loaded.ours) {
     absl::Status files = RemoveTree(Directory(context.ns, loaded.id()));
-    if (!files.ok()) LOG(WARNING) << "ns=" << context.ns << " id=" << loaded.id() << " files left until the next start: " << files;
+    if (!files.ok())
+      LOG(WARNING) << "ns=" << context.ns << " id=" << loaded.id()
+                   << " files left until the next start: " << files;
   }
   containerd::events::ContainerDelete event;
   event.set_id(loaded.id());
@@ -714,8 +788,8 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::RemoveContainerResponse> ContainerService::Remove(const CallContext& context,
-                                                                     const v1::RemoveContainerRequest& request) {
+absl::StatusOr<v1::RemoveContainerResponse> ContainerService::Remove(
+    const CallContext& context, const v1::RemoveContainerRequest& request) {
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
   GANTRY_RETURN_IF_ERROR(RemoveLocked(context, loaded, request.force()));
@@ -724,7 +798,8 @@ absl::StatusOr<v1::RemoveContainerResponse> ContainerService::Remove(const CallC
   return response;
 }
 
-absl::Status ContainerService::Rename(const CallContext& context, const std::string& container, const std::string& new_name) {
+absl::Status ContainerService::Rename(const CallContext& context, const std::string& container,
+                                      const std::string& new_name) {
   GANTRY_RETURN_IF_ERROR(CheckName(new_name));
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
@@ -735,18 +810,21 @@ absl::Status ContainerService::Rename(const CallContext& context, const std::str
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::UpdateContainerResponse> ContainerService::Update(const CallContext& context,
-                                                                     const v1::UpdateContainerRequest& request) {
+absl::StatusOr<v1::UpdateContainerResponse> ContainerService::Update(
+    const CallContext& context, const v1::UpdateContainerRequest& request) {
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, request.container(), lock));
   if (!loaded.ours) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", loaded.id(), " was made by another client; update it with that one"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "container ", loaded.id(), " was made by another client; update it with that one"));
   }
   loaded.config.mutable_resources()->MergeFrom(request.resources());
-  if (request.has_restart_policy()) *loaded.config.mutable_restart_policy() = request.restart_policy();
+  if (request.has_restart_policy())
+    *loaded.config.mutable_restart_policy() = request.restart_policy();
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(loaded.config));
   GANTRY_ASSIGN_OR_RETURN(oci::Resources change, ToResources(request.resources()));
-  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(loaded.record.spec().value()));
+  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec,
+                          oci::RuntimeSpec::Parse(loaded.record.spec().value()));
   oci::Resources merged;
   auto& linux_json = spec.document()["linux"];
   if (linux_json.contains("resources")) {
@@ -755,7 +833,8 @@ absl::StatusOr<v1::UpdateContainerResponse> ContainerService::Update(const CallC
   oci::MergeResources(merged, change);
   GANTRY_RETURN_IF_ERROR(oci::CheckResources(merged));
   const nlohmann::json printed = oci::ResourcesToJson(merged);
-  for (auto it = printed.begin(); it != printed.end(); ++it) linux_json["resources"][it.key()] = it.value();
+  for (auto it = printed.begin(); it != printed.end(); ++it)
+    linux_json["resources"][it.key()] = it.value();
 
   // The running container first: a limit the kernel refuses must not be on record.
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
@@ -763,9 +842,11 @@ absl::StatusOr<v1::UpdateContainerResponse> ContainerService::Update(const CallC
     GANTRY_RETURN_IF_ERROR(parts_.tasks->Update(context, loaded.id(), oci::PrintResources(change)));
   }
   loaded.record.mutable_spec()->set_value(spec.Print());
-  (*loaded.record.mutable_extensions())[kIntentExtension].set_value(loaded.config.SerializeAsString());
+  (*loaded.record.mutable_extensions())[kIntentExtension].set_value(
+      loaded.config.SerializeAsString());
   GANTRY_RETURN_IF_ERROR(
-      parts_.stores->containers.Update(loaded.scope, loaded.record, {"spec", "extensions"}).status());
+      parts_.stores->containers.Update(loaded.scope, loaded.record, {"spec", "extensions"})
+          .status());
   Publish(loaded, "update");
   return v1::UpdateContainerResponse();
 }
@@ -783,7 +864,8 @@ void ContainerService::ScheduleRestart(const Loaded& loaded) {
   // 100 ms, doubled with each restart that follows a short run, at most a minute.
   const absl::Duration ran = absl::FromUnixSeconds(loaded.state.finished_at().seconds()) -
                              absl::FromUnixSeconds(loaded.state.started_at().seconds());
-  const uint32_t streak = ran >= absl::Seconds(10) ? 0 : std::min<uint32_t>(loaded.state.restart_count(), 10);
+  const uint32_t streak =
+      ran >= absl::Seconds(10) ? 0 : std::min<uint32_t>(loaded.state.restart_count(), 10);
   const absl::Duration delay = std::min(absl::Milliseconds(100) * (1 << streak), absl::Minutes(1));
   restarts_->At(delay, [this, ns = loaded.scope.ns, id = loaded.id()] {
     CallContext context;
@@ -818,12 +900,15 @@ absl::Status ContainerService::Reconcile() {
       absl::StatusOr<Process> task = parts_.tasks->Get(ns, loaded.id(), "");
       if (loaded.state.removing()) {
         absl::Status removed = RemoveLocked(context, loaded, true);
-        if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " finishing its removal: " << removed;
+        if (!removed.ok())
+          LOG(ERROR) << "ns=" << ns << " id=" << loaded.id()
+                     << " finishing its removal: " << removed;
         continue;
       }
       if (task.ok() && task->status == ProcessStatus::kStopped) {
         absl::StatusOr<bool> removed = SettleLocked(context, loaded);
-        if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed.status();
+        if (!removed.ok())
+          LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed.status();
         if (removed.ok() && !*removed) ScheduleRestart(loaded);
         continue;
       }
@@ -838,9 +923,11 @@ absl::Status ContainerService::Reconcile() {
         continue;
       }
       if (task.ok()) {
-        if (loaded.state.status() != record::v1::ContainerState::RUNNING && task->status == ProcessStatus::kRunning) {
+        if (loaded.state.status() != record::v1::ContainerState::RUNNING &&
+            task->status == ProcessStatus::kRunning) {
           GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, task->pid));
-          if (task->started_at != absl::InfinitePast()) SetTimestamp(task->started_at, loaded.state.mutable_started_at());
+          if (task->started_at != absl::InfinitePast())
+            SetTimestamp(task->started_at, loaded.state.mutable_started_at());
         }
         continue;
       }
@@ -870,8 +957,9 @@ absl::Status ContainerService::Reconcile() {
   return absl::OkStatus();
 }
 
-std::function<void()> ContainerService::WaitAsync(const CallContext& context, const v1::WaitContainerRequest& request,
-                                                  std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done) {
+std::function<void()> ContainerService::WaitAsync(
+    const CallContext& context, const v1::WaitContainerRequest& request,
+    std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done) {
   absl::StatusOr<Loaded> loaded = Load(context, request.container());
   if (!loaded.ok()) {
     done(loaded.status());
@@ -912,12 +1000,16 @@ std::function<void()> ContainerService::WaitAsync(const CallContext& context, co
     // NEXT_EXIT of something that does not run yet: heard of by the event bus.
     auto subscription = std::make_shared<std::shared_ptr<Subscription>>();
     *subscription = parts_.events->Subscribe(
-        [ns = context.ns](const Event& event) { return event.ns == ns && event.topic == "/tasks/exit"; },
+        [ns = context.ns](const Event& event) {
+          return event.ns == ns && event.topic == "/tasks/exit";
+        },
         [this, wait, subscription, id = loaded->id()] {
           parts_.workers->Schedule([wait, subscription, id] {
             while (EventPtr event = *subscription ? (*subscription)->Pop() : nullptr) {
               containerd::events::TaskExit exit;
-              if (!exit.ParseFromString(event->payload) || exit.container_id() != id || exit.id() != id) continue;
+              if (!exit.ParseFromString(event->payload) || exit.container_id() != id ||
+                  exit.id() != id)
+                continue;
               v1::WaitContainerResponse response;
               response.set_exit_code(exit.exit_status());
               *response.mutable_exited_at() = exit.exited_at();
@@ -932,7 +1024,8 @@ std::function<void()> ContainerService::WaitAsync(const CallContext& context, co
     };
   }
   const uint64_t ticket = parts_.tasks->WaitAsync(
-      context.ns, loaded->id(), "", [this, wait, ns = context.ns, id = loaded->id()](absl::StatusOr<Exit> exit) {
+      context.ns, loaded->id(), "",
+      [this, wait, ns = context.ns, id = loaded->id()](absl::StatusOr<Exit> exit) {
         if (!exit.ok()) {
           wait->Answer(exit.status());
           return;

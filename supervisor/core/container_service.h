@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/byte_stream.h"
 #include "proto/gantry/v1/containers.pb.h"
 #include "proto/record/v1/record.pb.h"
@@ -49,8 +50,9 @@ class ContainerService : public ExitObserver {
     Executor* workers;
     const oci::HostFacts* host;
     std::string state_directory;  // <state>/mounts/ is for moments
-    std::string root_directory;   // <root>/containers/<ns>/<id>/ holds a container's log and generated files
-    std::string init_path;        // static init for --init; "" none
+    std::string
+        root_directory;  // <root>/containers/<ns>/<id>/ holds a container's log and generated files
+    std::string init_path;  // static init for --init; "" none
     std::string default_runtime;
     bool systemd_cgroups = false;
     int64_t log_max_size_bytes = 20 << 20;
@@ -61,26 +63,37 @@ class ContainerService : public ExitObserver {
 
   // Reserves the name, prepares the root file system, writes the record: in this order, each undone if a later one fails.
   // kNotFound: no such image (pull it first); kAlreadyExists: the name is taken, by whom.
-  absl::StatusOr<v1::CreateContainerResponse> Create(const CallContext& context, const v1::CreateContainerRequest& request);
-  absl::StatusOr<v1::StartContainerResponse> Start(const CallContext& context, const v1::StartContainerRequest& request);
-  absl::StatusOr<v1::StopContainerResponse> Stop(const CallContext& context, const v1::StopContainerRequest& request);
-  absl::Status Kill(const CallContext& context, const std::string& container, const std::string& signal);
+  absl::StatusOr<v1::CreateContainerResponse> Create(const CallContext& context,
+                                                     const v1::CreateContainerRequest& request);
+  absl::StatusOr<v1::StartContainerResponse> Start(const CallContext& context,
+                                                   const v1::StartContainerRequest& request);
+  absl::StatusOr<v1::StopContainerResponse> Stop(const CallContext& context,
+                                                 const v1::StopContainerRequest& request);
+  absl::Status Kill(const CallContext& context, const std::string& container,
+                    const std::string& signal);
   absl::Status Restart(const CallContext& context, const v1::RestartContainerRequest& request);
   absl::Status Pause(const CallContext& context, const std::string& container);
   absl::Status Unpause(const CallContext& context, const std::string& container);
   // kFailedPrecondition: it runs and `force` is not set. Whatever stands in the way is written down first, so removal ends
   // even if the daemon dies in it.
-  absl::StatusOr<v1::RemoveContainerResponse> Remove(const CallContext& context, const v1::RemoveContainerRequest& request);
-  absl::Status Rename(const CallContext& context, const std::string& container, const std::string& new_name);
-  absl::StatusOr<v1::UpdateContainerResponse> Update(const CallContext& context, const v1::UpdateContainerRequest& request);
-  absl::StatusOr<v1::PruneContainersResponse> Prune(const CallContext& context, const v1::PruneContainersRequest& request);
+  absl::StatusOr<v1::RemoveContainerResponse> Remove(const CallContext& context,
+                                                     const v1::RemoveContainerRequest& request);
+  absl::Status Rename(const CallContext& context, const std::string& container,
+                      const std::string& new_name);
+  absl::StatusOr<v1::UpdateContainerResponse> Update(const CallContext& context,
+                                                     const v1::UpdateContainerRequest& request);
+  absl::StatusOr<v1::PruneContainersResponse> Prune(const CallContext& context,
+                                                    const v1::PruneContainersRequest& request);
 
-  absl::StatusOr<v1::ListContainersResponse> List(const CallContext& context, const v1::ListContainersRequest& request);
-  absl::StatusOr<v1::ContainerDetails> Inspect(const CallContext& context, const std::string& container, bool size);
+  absl::StatusOr<v1::ListContainersResponse> List(const CallContext& context,
+                                                  const v1::ListContainersRequest& request);
+  absl::StatusOr<v1::ContainerDetails> Inspect(const CallContext& context,
+                                               const std::string& container, bool size);
   absl::StatusOr<v1::TopResponse> Top(const CallContext& context, const v1::TopRequest& request);
   // One sample; of all running containers when none is named. A container whose shim does not answer in time is left out.
   // `previous` holds the caller's last sample of each and is brought up to date: rates are between the two.
-  absl::StatusOr<v1::StatsResponse> Stats(const CallContext& context, const v1::StatsRequest& request,
+  absl::StatusOr<v1::StatsResponse> Stats(const CallContext& context,
+                                          const v1::StatsRequest& request,
                                           std::map<std::string, v1::ContainerStats>& previous);
   absl::StatusOr<v1::DiffResponse> Diff(const CallContext& context, const std::string& container);
 
@@ -89,19 +102,21 @@ class ContainerService : public ExitObserver {
 
   // Calls `done` once with the answer, on any thread. Returns a function that gives up the wait (kCancelled); call it at most
   // once and not from `done`.
-  std::function<void()> WaitAsync(const CallContext& context, const v1::WaitContainerRequest& request,
-                                  std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done);
+  std::function<void()> WaitAsync(
+      const CallContext& context, const v1::WaitContainerRequest& request,
+      std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done);
 
   // ---- streams: the door moves messages between its client and the stream ----
 
   // Streams of the running main process. kFailedPrecondition: it does not run.
-  absl::StatusOr<std::unique_ptr<runtime::AttachStream>> Attach(const CallContext& context, const v1::AttachInput::Open& open,
-                                                                runtime::AttachStream::Handler* handler);
+  absl::StatusOr<std::unique_ptr<runtime::AttachStream>> Attach(
+      const CallContext& context, const v1::AttachInput::Open& open,
+      runtime::AttachStream::Handler* handler);
   // Makes the task with its streams connected and not yet started; then attaches. StartAttached() lets it run. If that is never
   // called, AbandonAttached() takes the task back.
-  absl::StatusOr<std::unique_ptr<runtime::AttachStream>> AttachForStart(const CallContext& context, const std::string& container,
-                                                                        const v1::AttachInput::Open& open,
-                                                                        runtime::AttachStream::Handler* handler);
+  absl::StatusOr<std::unique_ptr<runtime::AttachStream>> AttachForStart(
+      const CallContext& context, const std::string& container, const v1::AttachInput::Open& open,
+      runtime::AttachStream::Handler* handler);
   absl::StatusOr<int32_t> StartAttached(const CallContext& context, const std::string& container);
   void AbandonAttached(const CallContext& context, const std::string& container);
 
@@ -118,18 +133,22 @@ class ContainerService : public ExitObserver {
   absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput::Open& open,
                                    runtime::AttachStream::Handler* handler);
   absl::Status Resize(const CallContext& context, const v1::ResizeRequest& request);
-  absl::Status SignalExec(const CallContext& context, const std::string& container, const std::string& exec_id,
-                          const std::string& signal);
+  absl::Status SignalExec(const CallContext& context, const std::string& container,
+                          const std::string& exec_id, const std::string& signal);
 
   // ---- files ----
 
-  absl::StatusOr<v1::PathStat> StatPath(const CallContext& context, const v1::StatPathRequest& request);
+  absl::StatusOr<v1::PathStat> StatPath(const CallContext& context,
+                                        const v1::StatPathRequest& request);
   // Sends `begin` the path's stat, then a tar of it into `out`.
   absl::Status CopyFrom(const CallContext& context, const v1::CopyFromRequest& request,
-                        const std::function<absl::Status(const v1::PathStat&)>& begin, ByteSink& out);
-  absl::Status CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open, ByteSource& tar);
+                        const std::function<absl::Status(const v1::PathStat&)>& begin,
+                        ByteSink& out);
+  absl::Status CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
+                      ByteSource& tar);
   absl::Status Export(const CallContext& context, const std::string& container, ByteSink& out);
-  absl::StatusOr<v1::CommitResponse> Commit(const CallContext& context, const v1::CommitRequest& request);
+  absl::StatusOr<v1::CommitResponse> Commit(const CallContext& context,
+                                            const v1::CommitRequest& request);
 
   // The log as the shim writes it: <path>, <path>.1, ... in json-file format. kFailedPrecondition: the container keeps no log.
   absl::StatusOr<std::string> LogPath(const CallContext& context, const std::string& container);
@@ -153,7 +172,7 @@ class ContainerService : public ExitObserver {
     record::v1::Container record;
     record::v1::ContainerState state;
     std::string name;
-    bool ours = false;             // made here, so `config` says what was wanted
+    bool ours = false;  // made here, so `config` says what was wanted
     v1::ContainerConfig config;
     std::string image_id;
     const std::string& id() const { return record.id(); }
@@ -161,7 +180,8 @@ class ContainerService : public ExitObserver {
   // An answer given once, by whoever comes first.
   class PendingAnswer {
    public:
-    explicit PendingAnswer(std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done) : done_(std::move(done)) {}
+    explicit PendingAnswer(std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done)
+        : done_(std::move(done)) {}
     void Answer(absl::StatusOr<v1::WaitContainerResponse> response);
 
    private:
@@ -172,23 +192,30 @@ class ContainerService : public ExitObserver {
   static void ReadIntent(Loaded& loaded);
   absl::StatusOr<Loaded> Load(const CallContext& context, absl::string_view container);
   // Loads again under the container's operation lock, which `lock` then holds.
-  absl::StatusOr<Loaded> LoadLocked(const CallContext& context, absl::string_view container, OperationLock& lock);
-  absl::StatusOr<CreateTask> DescribeTask(const CallContext& context, const Loaded& loaded, bool start);
+  absl::StatusOr<Loaded> LoadLocked(const CallContext& context, absl::string_view container,
+                                    OperationLock& lock);
+  absl::StatusOr<CreateTask> DescribeTask(const CallContext& context, const Loaded& loaded,
+                                          bool start);
   absl::StatusOr<int32_t> StartLocked(const CallContext& context, Loaded& loaded, bool then_start);
   absl::Status NoteStarted(Loaded& loaded, int32_t pid);
   void NoteStartFailed(Loaded& loaded, const absl::Status& why);
-  absl::Status StopLocked(const CallContext& context, Loaded& loaded, const std::string& signal, absl::Duration patience, bool* killed);
+  absl::Status StopLocked(const CallContext& context, Loaded& loaded, const std::string& signal,
+                          absl::Duration patience, bool* killed);
   // Takes the ended task's exit into the record and the task away. True: the container was removed as well.
   absl::StatusOr<bool> SettleLocked(const CallContext& context, Loaded& loaded);
   absl::Status RemoveLocked(const CallContext& context, Loaded& loaded, bool force);
   void ScheduleRestart(const Loaded& loaded);
-  void Publish(const Loaded& loaded, absl::string_view action, const std::map<std::string, std::string>& attributes = {});
+  void Publish(const Loaded& loaded, absl::string_view action,
+               const std::map<std::string, std::string>& attributes = {});
   v1::ContainerSummary Summarize(const Loaded& loaded, const Process* task) const;
   absl::StatusOr<std::vector<Loaded>> LoadAll(const CallContext& context);
-  absl::StatusOr<oci::User> LookUpUser(const std::string& chain_id, const std::vector<snapshot::Mount>& mounts,
-                                       const std::string& user, const std::vector<std::string>& groups);
+  absl::StatusOr<oci::User> LookUpUser(const std::string& chain_id,
+                                       const std::vector<snapshot::Mount>& mounts,
+                                       const std::string& user,
+                                       const std::vector<std::string>& groups);
   std::string Directory(const std::string& ns, const std::string& id) const;
-  absl::Status WriteGeneratedFiles(const std::string& directory, const v1::ContainerConfig& config, const std::string& id);
+  absl::Status WriteGeneratedFiles(const std::string& directory, const v1::ContainerConfig& config,
+                                   const std::string& id);
   // Runs `use` on the root of the container's file system, through the running container's own view or a mount of its snapshot.
   absl::Status WithRootfs(const CallContext& context, const Loaded& loaded, bool writable,
                           const std::function<absl::Status(int root_fd)>& use);
@@ -199,7 +226,8 @@ class ContainerService : public ExitObserver {
 
   absl::Mutex mu_;
   // Waits for condition REMOVED, by namespace and id.
-  std::multimap<std::pair<std::string, std::string>, std::shared_ptr<PendingAnswer>> removals_ ABSL_GUARDED_BY(mu_);
+  std::multimap<std::pair<std::string, std::string>, std::shared_ptr<PendingAnswer>> removals_
+      ABSL_GUARDED_BY(mu_);
   // Users and groups of image roots, by top chain ID; a few of the latest.
   std::map<std::string, oci::UserDatabase> users_ ABSL_GUARDED_BY(mu_);
 };

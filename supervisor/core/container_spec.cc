@@ -16,6 +16,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+
 #include "base/file.h"
 #include "base/status_macros.h"
 
@@ -35,9 +36,10 @@ bool ReservedLabel(absl::string_view key) {
 
 absl::string_view EnvName(absl::string_view entry) { return entry.substr(0, entry.find('=')); }
 
-absl::StatusOr<oci::NamespaceMode> ToNamespace(absl::string_view option, absl::string_view mode, absl::string_view file,
-                                               const SpecPlace& place) {
-  if (mode.empty() || mode == "private" || mode == "shareable") return oci::NamespaceMode::Private();
+absl::StatusOr<oci::NamespaceMode> ToNamespace(absl::string_view option, absl::string_view mode,
+                                               absl::string_view file, const SpecPlace& place) {
+  if (mode.empty() || mode == "private" || mode == "shareable")
+    return oci::NamespaceMode::Private();
   if (mode == "host") return oci::NamespaceMode::Host();
   if (absl::ConsumePrefix(&mode, "container:")) {
     GANTRY_ASSIGN_OR_RETURN(int32_t pid, place.pid_of(mode));
@@ -58,8 +60,10 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   for (const std::string& word : config.command()) {
     if (HasNul(word)) return Refuse("command", "an argument holds a NUL byte");
   }
-  if (!config.working_dir().empty() && (config.working_dir().front() != '/' || HasNul(config.working_dir()))) {
-    return Refuse("--workdir", absl::StrCat("\"", config.working_dir(), "\" is not an absolute path"));
+  if (!config.working_dir().empty() &&
+      (config.working_dir().front() != '/' || HasNul(config.working_dir()))) {
+    return Refuse("--workdir",
+                  absl::StrCat("\"", config.working_dir(), "\" is not an absolute path"));
   }
   if (config.hostname().size() > 63 || HasNul(config.hostname())) {
     return Refuse("--hostname", "at most 63 characters");
@@ -67,41 +71,54 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   const std::string& network = config.network_mode();
   if (!network.empty() && network != "default" && network != "none" && network != "host" &&
       !absl::StartsWith(network, "container:")) {
-    return Refuse("--network", absl::StrCat("there is no network \"", network, "\"; use host, none or container:NAME"));
+    return Refuse("--network", absl::StrCat("there is no network \"", network,
+                                            "\"; use host, none or container:NAME"));
   }
   if (config.port_bindings_size() > 0 || config.publish_all_ports()) {
-    return Refuse("--publish", "needs a bridge network, which this version does not make; use --network host");
+    return Refuse("--publish",
+                  "needs a bridge network, which this version does not make; use --network host");
   }
   for (const v1::Mount& mount : config.mounts()) {
     if (mount.target().empty() || mount.target().front() != '/' || HasNul(mount.target())) {
-      return Refuse("mount", absl::StrCat("target \"", mount.target(), "\" is not an absolute path"));
+      return Refuse("mount",
+                    absl::StrCat("target \"", mount.target(), "\" is not an absolute path"));
     }
     switch (mount.type()) {
       case v1::Mount::BIND:
         if (mount.source().empty() || mount.source().front() != '/' || HasNul(mount.source())) {
-          return Refuse("mount", absl::StrCat("bind source \"", mount.source(), "\" is not an absolute path"));
+          return Refuse("mount", absl::StrCat("bind source \"", mount.source(),
+                                              "\" is not an absolute path"));
         }
         break;
       case v1::Mount::TMPFS:
         break;
       case v1::Mount::VOLUME:
-        return Refuse("mount", absl::StrCat("\"", mount.source(), "\" names a volume, which this version does not keep; "
+        return Refuse("mount", absl::StrCat("\"", mount.source(),
+                                            "\" names a volume, which this version does not keep; "
                                             "give an absolute host path"));
       default:
-        return Refuse("mount", absl::StrCat("target ", mount.target(), ": only bind and tmpfs mounts are known"));
+        return Refuse("mount", absl::StrCat("target ", mount.target(),
+                                            ": only bind and tmpfs mounts are known"));
     }
   }
-  if (config.volumes_from_size() > 0) return Refuse("--volumes-from", "this version keeps no volumes");
-  if (!config.stop_signal().empty()) GANTRY_RETURN_IF_ERROR(ParseSignal(config.stop_signal()).status());
+  if (config.volumes_from_size() > 0)
+    return Refuse("--volumes-from", "this version keeps no volumes");
+  if (!config.stop_signal().empty())
+    GANTRY_RETURN_IF_ERROR(ParseSignal(config.stop_signal()).status());
   const std::string& driver = config.log().driver();
   if (!driver.empty() && driver != "json-file" && driver != "local" && driver != "none") {
-    return Refuse("--log-driver", absl::StrCat("\"", driver, "\" is none of json-file, local, none"));
+    return Refuse("--log-driver",
+                  absl::StrCat("\"", driver, "\" is none of json-file, local, none"));
   }
   shim::v1::Log probe;
-  for (const auto& [key, value] : config.log().options()) GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, probe));
+  for (const auto& [key, value] : config.log().options())
+    GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, probe));
   const std::string& restart = config.restart_policy().name();
-  if (!restart.empty() && restart != "no" && restart != "always" && restart != "on-failure" && restart != "unless-stopped") {
-    return Refuse("--restart", absl::StrCat("\"", restart, "\" is none of no, always, on-failure[:N], unless-stopped"));
+  if (!restart.empty() && restart != "no" && restart != "always" && restart != "on-failure" &&
+      restart != "unless-stopped") {
+    return Refuse(
+        "--restart",
+        absl::StrCat("\"", restart, "\" is none of no, always, on-failure[:N], unless-stopped"));
   }
   if (config.auto_remove() && !restart.empty() && restart != "no") {
     return Refuse("--rm", "cannot be combined with a restart policy");
@@ -169,7 +186,8 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
     for (const std::string& word : image.health_check->test) check->add_test(word);
     check->mutable_interval()->set_seconds(absl::ToInt64Seconds(image.health_check->interval));
     check->mutable_timeout()->set_seconds(absl::ToInt64Seconds(image.health_check->timeout));
-    check->mutable_start_period()->set_seconds(absl::ToInt64Seconds(image.health_check->start_period));
+    check->mutable_start_period()->set_seconds(
+        absl::ToInt64Seconds(image.health_check->start_period));
     check->set_retries(image.health_check->retries);
   }
   return absl::OkStatus();
@@ -178,16 +196,19 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
 absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
   oci::Resources out;
   if (in.memory_bytes() != 0) {
-    if (in.memory_bytes() < (6 << 20)) return Refuse("--memory", "at least 6 MiB, a container cannot start with less");
+    if (in.memory_bytes() < (6 << 20))
+      return Refuse("--memory", "at least 6 MiB, a container cannot start with less");
     out.memory_limit_bytes = in.memory_bytes();
   }
-  if (in.memory_reservation_bytes() != 0) out.memory_reservation_bytes = in.memory_reservation_bytes();
+  if (in.memory_reservation_bytes() != 0)
+    out.memory_reservation_bytes = in.memory_reservation_bytes();
   if (in.memory_swap_bytes() != 0) {
     out.memory_swap_bytes = in.memory_swap_bytes();
   } else if (in.memory_bytes() > 0) {
     out.memory_swap_bytes = in.memory_bytes() * 2;
   }
-  if (in.has_memory_swappiness()) out.memory_swappiness = static_cast<uint64_t>(in.memory_swappiness());
+  if (in.has_memory_swappiness())
+    out.memory_swappiness = static_cast<uint64_t>(in.memory_swappiness());
   if (in.oom_kill_disable()) out.oom_kill_disabled = true;
   if (in.nano_cpus() != 0) {
     if (in.cpu_quota_micros() != 0 || in.cpu_period_micros() != 0) {
@@ -199,23 +220,29 @@ absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
     if (*out.cpu_quota_micros < 1000) return Refuse("--cpus", "at least 0.01");
   }
   if (in.cpu_shares() != 0) out.cpu_shares = in.cpu_shares();
-  if (in.cpu_period_micros() != 0) out.cpu_period_micros = static_cast<uint64_t>(in.cpu_period_micros());
+  if (in.cpu_period_micros() != 0)
+    out.cpu_period_micros = static_cast<uint64_t>(in.cpu_period_micros());
   if (in.cpu_quota_micros() != 0) out.cpu_quota_micros = in.cpu_quota_micros();
-  if (in.cpu_rt_period_micros() != 0) out.cpu_realtime_period_micros = static_cast<uint64_t>(in.cpu_rt_period_micros());
+  if (in.cpu_rt_period_micros() != 0)
+    out.cpu_realtime_period_micros = static_cast<uint64_t>(in.cpu_rt_period_micros());
   if (in.cpu_rt_runtime_micros() != 0) out.cpu_realtime_runtime_micros = in.cpu_rt_runtime_micros();
   out.cpuset_cpus = in.cpuset_cpus();
   out.cpuset_mems = in.cpuset_mems();
   if (in.has_pids_limit()) out.pids_limit = in.pids_limit() <= 0 ? -1 : in.pids_limit();
   if (in.blkio_weight() != 0) out.block_io_weight = static_cast<uint16_t>(in.blkio_weight());
-  if (in.blkio_weight_device_size() + in.blkio_device_read_bps_size() + in.blkio_device_write_bps_size() +
-          in.blkio_device_read_iops_size() + in.blkio_device_write_iops_size() > 0) {
-    return Refuse("--device-read-bps and its like", "limits per device are not known to this version");
+  if (in.blkio_weight_device_size() + in.blkio_device_read_bps_size() +
+          in.blkio_device_write_bps_size() + in.blkio_device_read_iops_size() +
+          in.blkio_device_write_iops_size() >
+      0) {
+    return Refuse("--device-read-bps and its like",
+                  "limits per device are not known to this version");
   }
   GANTRY_RETURN_IF_ERROR(oci::CheckResources(out));
   return out;
 }
 
-absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in, const SpecPlace& place) {
+absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
+                                                  const SpecPlace& place) {
   oci::ContainerConfig out;
   out.id = place.id;
   out.args.assign(in.entrypoint().values().begin(), in.entrypoint().values().end());
@@ -234,7 +261,9 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   out.read_only_root = in.read_only_rootfs();
   if (in.shm_size_bytes() != 0) out.shm_size_bytes = in.shm_size_bytes();
   if (in.init()) {
-    if (place.init_path.empty()) return absl::FailedPreconditionError("--init: the program gantry-init is not installed beside gantryd");
+    if (place.init_path.empty())
+      return absl::FailedPreconditionError(
+          "--init: the program gantry-init is not installed beside gantryd");
     out.init_path = place.init_path;
   }
 
@@ -246,7 +275,8 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
     spec.options.assign(mount.options().begin(), mount.options().end());
     if (mount.type() == v1::Mount::TMPFS) {
       spec.type = oci::MountConfig::Type::kTmpfs;
-      if (mount.tmpfs_size_bytes() > 0) spec.options.push_back(absl::StrCat("size=", mount.tmpfs_size_bytes()));
+      if (mount.tmpfs_size_bytes() > 0)
+        spec.options.push_back(absl::StrCat("size=", mount.tmpfs_size_bytes()));
       if (mount.tmpfs_mode() > 0) {
         spec.options.push_back(absl::StrFormat("mode=%o", mount.tmpfs_mode()));
       }
@@ -258,7 +288,8 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
       struct stat info;
       if (stat(spec.source.c_str(), &info) != 0) {
         if (!mount.create_source()) {
-          return Refuse("mount", absl::StrCat("bind source path does not exist: ", spec.source, " (-v would make it)"));
+          return Refuse("mount", absl::StrCat("bind source path does not exist: ", spec.source,
+                                              " (-v would make it)"));
         }
         GANTRY_RETURN_IF_ERROR(MakeDirectories(spec.source, 0755));
       }
@@ -268,8 +299,9 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   // What a name server, a host name and its own name are; files of ours unless the person mounts something there.
   for (const char* file : {"resolv.conf", "hostname", "hosts"}) {
     const std::string target = absl::StrCat("/etc/", file);
-    const bool taken = std::any_of(in.mounts().begin(), in.mounts().end(),
-                                   [&](const v1::Mount& mount) { return mount.target() == target; });
+    const bool taken =
+        std::any_of(in.mounts().begin(), in.mounts().end(),
+                    [&](const v1::Mount& mount) { return mount.target() == target; });
     if (taken) continue;
     oci::MountConfig spec;
     spec.type = oci::MountConfig::Type::kBind;
@@ -288,16 +320,19 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
     out.masked_paths.emplace(in.masked_paths().values().begin(), in.masked_paths().values().end());
   }
   if (in.has_readonly_paths()) {
-    out.readonly_paths.emplace(in.readonly_paths().values().begin(), in.readonly_paths().values().end());
+    out.readonly_paths.emplace(in.readonly_paths().values().begin(),
+                               in.readonly_paths().values().end());
   }
   for (const v1::Device& device : in.resources().devices()) {
     out.devices.push_back({device.host_path(), device.container_path(),
                            device.permissions().empty() ? "rwm" : device.permissions()});
   }
-  out.device_cgroup_rules.assign(in.resources().device_cgroup_rules().begin(), in.resources().device_cgroup_rules().end());
+  out.device_cgroup_rules.assign(in.resources().device_cgroup_rules().begin(),
+                                 in.resources().device_cgroup_rules().end());
   for (const v1::Ulimit& limit : in.resources().ulimits()) {
     out.rlimits.push_back({absl::StrCat("RLIMIT_", absl::AsciiStrToUpper(limit.name())),
-                           static_cast<uint64_t>(limit.soft()), static_cast<uint64_t>(limit.hard())});
+                           static_cast<uint64_t>(limit.soft()),
+                           static_cast<uint64_t>(limit.hard())});
   }
   out.sysctls.insert(in.sysctls().begin(), in.sysctls().end());
   if (in.has_oom_score_adj()) out.oom_score_adj = in.oom_score_adj();
@@ -305,13 +340,16 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   out.cgroups_path = place.cgroups_path;
 
   // No network of ours exists yet, so "default" is the safe one of the two there are.
-  const std::string network = in.network_mode().empty() || in.network_mode() == "default" || in.network_mode() == "none"
-                                  ? "private" : in.network_mode();
+  const std::string network =
+      in.network_mode().empty() || in.network_mode() == "default" || in.network_mode() == "none"
+          ? "private"
+          : in.network_mode();
   GANTRY_ASSIGN_OR_RETURN(out.network, ToNamespace("--network", network, "net", place));
   GANTRY_ASSIGN_OR_RETURN(out.pid, ToNamespace("--pid", in.pid_mode(), "pid", place));
   GANTRY_ASSIGN_OR_RETURN(out.ipc, ToNamespace("--ipc", in.ipc_mode(), "ipc", place));
   GANTRY_ASSIGN_OR_RETURN(out.uts, ToNamespace("--uts", in.uts_mode(), "uts", place));
-  GANTRY_ASSIGN_OR_RETURN(out.cgroup, ToNamespace("--cgroupns", in.cgroupns_mode(), "cgroup", place));
+  GANTRY_ASSIGN_OR_RETURN(out.cgroup,
+                          ToNamespace("--cgroupns", in.cgroupns_mode(), "cgroup", place));
   return out;
 }
 
@@ -322,10 +360,17 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
     if (!digits.empty() && (digits.back() == 'b' || digits.back() == 'B')) digits.remove_suffix(1);
     if (!digits.empty() && !absl::ascii_isdigit(digits.back())) {
       switch (absl::ascii_tolower(digits.back())) {
-        case 'k': unit = int64_t{1} << 10; break;
-        case 'm': unit = int64_t{1} << 20; break;
-        case 'g': unit = int64_t{1} << 30; break;
-        default: unit = 0;
+        case 'k':
+          unit = int64_t{1} << 10;
+          break;
+        case 'm':
+          unit = int64_t{1} << 20;
+          break;
+        case 'g':
+          unit = int64_t{1} << 30;
+          break;
+        default:
+          unit = 0;
       }
       digits.remove_suffix(1);
     }
@@ -334,8 +379,10 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
       log.set_max_size_bytes(0);
       return absl::OkStatus();
     }
-    if (unit == 0 || !absl::SimpleAtoi(digits, &number) || number <= 0 || number > (int64_t{1} << 50) / unit) {
-      return Refuse("--log-opt max-size", absl::StrCat("\"", value, "\" is not a size such as 10m"));
+    if (unit == 0 || !absl::SimpleAtoi(digits, &number) || number <= 0 ||
+        number > (int64_t{1} << 50) / unit) {
+      return Refuse("--log-opt max-size",
+                    absl::StrCat("\"", value, "\" is not a size such as 10m"));
     }
     log.set_max_size_bytes(number * unit);
     return absl::OkStatus();
@@ -343,7 +390,8 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
   if (key == "max-file") {
     int32_t number = 0;
     if (!absl::SimpleAtoi(value, &number) || number < 1 || number > 1000) {
-      return Refuse("--log-opt max-file", absl::StrCat("\"", value, "\" is not a number from 1 to 1000"));
+      return Refuse("--log-opt max-file",
+                    absl::StrCat("\"", value, "\" is not a number from 1 to 1000"));
     }
     log.set_max_files(number);
     return absl::OkStatus();
@@ -352,7 +400,8 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
     log.set_block_when_full(value == "blocking");
     return absl::OkStatus();
   }
-  if (key == "max-buffer-size" || key == "compress" || key == "labels" || key == "env" || key == "tag") {
+  if (key == "max-buffer-size" || key == "compress" || key == "labels" || key == "env" ||
+      key == "tag") {
     return absl::OkStatus();  // understood by docker, without effect on what is kept here
   }
   return Refuse("--log-opt", absl::StrCat("unknown option \"", key, "=", value, "\""));
@@ -373,10 +422,12 @@ absl::StatusOr<int> ParseSignal(absl::string_view text) {
     int offset = 0;
     if (bare == "RTMIN") return SIGRTMIN;
     if (bare == "RTMAX") return SIGRTMAX;
-    if (absl::ConsumePrefix(&bare, "RTMIN+") && absl::SimpleAtoi(bare, &offset) && SIGRTMIN + offset <= SIGRTMAX && offset > 0) {
+    if (absl::ConsumePrefix(&bare, "RTMIN+") && absl::SimpleAtoi(bare, &offset) &&
+        SIGRTMIN + offset <= SIGRTMAX && offset > 0) {
       return SIGRTMIN + offset;
     }
-    if (absl::ConsumePrefix(&bare, "RTMAX-") && absl::SimpleAtoi(bare, &offset) && SIGRTMAX - offset >= SIGRTMIN && offset > 0) {
+    if (absl::ConsumePrefix(&bare, "RTMAX-") && absl::SimpleAtoi(bare, &offset) &&
+        SIGRTMAX - offset >= SIGRTMIN && offset > 0) {
       return SIGRTMAX - offset;
     }
   }
@@ -385,16 +436,21 @@ absl::StatusOr<int> ParseSignal(absl::string_view text) {
 
 std::string MakeUpName(uint64_t random) {
   static constexpr const char* kFirst[] = {
-      "amber", "brisk", "calm", "copper", "crisp", "dapper", "eager", "early", "fleet", "gentle", "golden", "handy",
-      "humble", "ivory", "jolly", "keen", "level", "lively", "lucid", "mellow", "merry", "modest", "nimble", "noble",
-      "patient", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready", "rosy", "sandy", "silver", "sincere",
-      "sober", "solid", "sunny", "sturdy", "swift", "tidy", "upbeat", "vivid", "warm", "wise", "witty", "zesty"};
+      "amber",   "brisk",  "calm",   "copper",  "crisp",  "dapper", "eager",  "early",
+      "fleet",   "gentle", "golden", "handy",   "humble", "ivory",  "jolly",  "keen",
+      "level",   "lively", "lucid",  "mellow",  "merry",  "modest", "nimble", "noble",
+      "patient", "plucky", "polite", "proud",   "quick",  "quiet",  "rapid",  "ready",
+      "rosy",    "sandy",  "silver", "sincere", "sober",  "solid",  "sunny",  "sturdy",
+      "swift",   "tidy",   "upbeat", "vivid",   "warm",   "wise",   "witty",  "zesty"};
   static constexpr const char* kSecond[] = {
-      "anchor", "barge", "beacon", "bollard", "bridge", "buoy", "cable", "canal", "capstan", "cargo", "compass", "crane",
-      "davit", "derrick", "dock", "ferry", "girder", "gulf", "hangar", "harbor", "hoist", "hull", "jetty", "keel",
-      "ladder", "lantern", "lever", "lock", "mast", "mooring", "pallet", "pier", "piston", "pulley", "quay", "rigger",
-      "rudder", "sextant", "shackle", "sling", "spindle", "strait", "tackle", "tender", "trolley", "tugboat", "wharf", "winch"};
-  return absl::StrCat(kFirst[random % std::size(kFirst)], "_", kSecond[(random >> 16) % std::size(kSecond)]);
+      "anchor",  "barge",   "beacon",  "bollard", "bridge",  "buoy",    "cable",   "canal",
+      "capstan", "cargo",   "compass", "crane",   "davit",   "derrick", "dock",    "ferry",
+      "girder",  "gulf",    "hangar",  "harbor",  "hoist",   "hull",    "jetty",   "keel",
+      "ladder",  "lantern", "lever",   "lock",    "mast",    "mooring", "pallet",  "pier",
+      "piston",  "pulley",  "quay",    "rigger",  "rudder",  "sextant", "shackle", "sling",
+      "spindle", "strait",  "tackle",  "tender",  "trolley", "tugboat", "wharf",   "winch"};
+  return absl::StrCat(kFirst[random % std::size(kFirst)], "_",
+                      kSecond[(random >> 16) % std::size(kSecond)]);
 }
 
 }  // namespace gantry::core

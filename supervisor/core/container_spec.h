@@ -9,6 +9,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "proto/gantry/v1/containers.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/oci/image_config.h"
@@ -25,7 +26,7 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
 
 struct SpecPlace {
   std::string id;
-  std::string directory;        // holds hostname, hosts and resolv.conf to be shown in the container
+  std::string directory;  // holds hostname, hosts and resolv.conf to be shown in the container
   std::string init_path;
   std::string cgroups_path;
   // Pid of another container's init process, for "container:NAME" modes.
@@ -33,7 +34,8 @@ struct SpecPlace {
 };
 
 // `config` is merged already.
-absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& config, const SpecPlace& place);
+absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& config,
+                                                  const SpecPlace& place);
 
 // The limits alone, for create and update.
 absl::StatusOr<oci::Resources> ToResources(const v1::Resources& resources);

@@ -49,7 +49,9 @@ TEST(MergeImageConfigTest, EnvironmentOfTheUserWinsAndCanTakeAway) {
 TEST(MergeImageConfigTest, LabelsThatSteerTheDaemonAreNotTakenFromImages) {
   oci::ImageConfig image;
   image.cmd = {"sh"};
-  image.labels = {{"containerd.io/restart.loguri", "binary:///bin/evil"}, {"io.cri-containerd.kind", "sandbox"}, {"fine", "1"}};
+  image.labels = {{"containerd.io/restart.loguri", "binary:///bin/evil"},
+                  {"io.cri-containerd.kind", "sandbox"},
+                  {"fine", "1"}};
   v1::ContainerConfig config;
   config.set_image("x");
   ASSERT_TRUE(MergeImageConfig(image, config).ok());
@@ -70,17 +72,20 @@ TEST(CheckContainerConfigTest, RefusalsNameTheOption) {
   EXPECT_THAT(message([](auto& c) { c.set_working_dir("rel"); }), HasSubstr("--workdir"));
   EXPECT_THAT(message([](auto& c) { c.set_network_mode("mynet"); }), HasSubstr("host, none"));
   EXPECT_THAT(message([](auto& c) { c.set_stop_signal("SIGNOPE"); }), HasSubstr("SIGNOPE"));
-  EXPECT_THAT(message([](auto& c) { c.mutable_resources()->set_memory_bytes(1000); }), HasSubstr("--memory"));
+  EXPECT_THAT(message([](auto& c) { c.mutable_resources()->set_memory_bytes(1000); }),
+              HasSubstr("--memory"));
   EXPECT_THAT(message([](auto& c) {
                 auto* mount = c.add_mounts();
                 mount->set_type(v1::Mount::BIND);
                 mount->set_source("../etc");
                 mount->set_target("/x");
-              }), HasSubstr("../etc"));
+              }),
+              HasSubstr("../etc"));
   EXPECT_THAT(message([](auto& c) {
                 c.set_auto_remove(true);
                 c.mutable_restart_policy()->set_name("always");
-              }), HasSubstr("--rm"));
+              }),
+              HasSubstr("--rm"));
 }
 
 TEST(ToResourcesTest, CpusBecomeQuotaAndPeriod) {
@@ -133,7 +138,8 @@ TEST(ParseSignalTest, NamesAndNumbers) {
   EXPECT_EQ(*ParseSignal("9"), 9);
   EXPECT_EQ(*ParseSignal("RTMIN+3"), SIGRTMIN + 3);
   EXPECT_EQ(*ParseSignal("SIGRTMAX-1"), SIGRTMAX - 1);
-  for (const char* bad : {"", "0", "-1", "65", "TERMINATE", "SIG", "RTMIN+99"}) EXPECT_FALSE(ParseSignal(bad).ok()) << bad;
+  for (const char* bad : {"", "0", "-1", "65", "TERMINATE", "SIG", "RTMIN+99"})
+    EXPECT_FALSE(ParseSignal(bad).ok()) << bad;
 }
 
 TEST(ApplyLogOptionTest, SizesAndCounts) {
@@ -146,7 +152,8 @@ TEST(ApplyLogOptionTest, SizesAndCounts) {
   EXPECT_EQ(log.max_files(), 3);
   ASSERT_TRUE(ApplyLogOption("mode", "blocking", log).ok());
   EXPECT_TRUE(log.block_when_full());
-  for (const char* bad : {"", "m", "-5m", "1x", "1.5m"}) EXPECT_FALSE(ApplyLogOption("max-size", bad, log).ok()) << bad;
+  for (const char* bad : {"", "m", "-5m", "1x", "1.5m"})
+    EXPECT_FALSE(ApplyLogOption("max-size", bad, log).ok()) << bad;
   EXPECT_FALSE(ApplyLogOption("max-file", "0", log).ok());
   EXPECT_FALSE(ApplyLogOption("nope", "1", log).ok());
 }

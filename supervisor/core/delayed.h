@@ -11,6 +11,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "base/clock.h"
 
 namespace gantry {
@@ -35,7 +36,8 @@ class Delayed {
 
   absl::Mutex mu_;
   absl::CondVar changed_;
-  std::multimap<absl::Duration, std::function<void()>> waiting_ ABSL_GUARDED_BY(mu_);  // by monotonic time
+  std::multimap<absl::Duration, std::function<void()>> waiting_
+      ABSL_GUARDED_BY(mu_);  // by monotonic time
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread thread_ ABSL_GUARDED_BY(mu_);  // made with the first work
 };

@@ -23,8 +23,8 @@ absl::Status CheckTopic(absl::string_view topic) {
                 absl::ascii_isalnum(part.back());
     for (char c : part) good = good && (absl::ascii_isalnum(c) || c == '.' || c == '_' || c == '-');
     if (!good) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("event topic \"", topic, "\": component \"", part, "\" is not an identifier"));
+      return absl::InvalidArgumentError(absl::StrCat("event topic \"", topic, "\": component \"",
+                                                     part, "\" is not an identifier"));
     }
   }
   return absl::OkStatus();

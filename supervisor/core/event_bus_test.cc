@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "gtest/gtest.h"
+
 #include "proto/containerd/events/task.pb.h"
 
 namespace gantry::core {
@@ -81,7 +82,8 @@ TEST(EventBusTest, TellsOfRecoveryToWhoReconnects) {
 TEST(EventBusTest, RefusesMalformedTopics) {
   EventBus bus;
   for (const char* topic : {"", "tasks", "/", "//x", "/a/", "/a b", "/-x"}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(bus.PublishRaw("n", topic, "t", "", absl::UnixEpoch()))) << topic;
+    EXPECT_TRUE(absl::IsInvalidArgument(bus.PublishRaw("n", topic, "t", "", absl::UnixEpoch())))
+        << topic;
   }
   EXPECT_TRUE(bus.PublishRaw("n", "/my/own.topic", "t", "", absl::UnixEpoch()).ok());
 }

@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+
 #include "base/crash_point.h"
 #include "base/status_macros.h"
 #include "proto/containerd/events/image.pb.h"
@@ -36,7 +37,8 @@ absl::StatusOr<content::Descriptor> TargetOf(const record::v1::Image& image) {
   content::Descriptor target;
   target.media_type = image.target().media_type();
   target.size_bytes = image.target().size();
-  target.annotations.insert(image.target().annotations().begin(), image.target().annotations().end());
+  target.annotations.insert(image.target().annotations().begin(),
+                            image.target().annotations().end());
   GANTRY_ASSIGN_OR_RETURN(target.digest, content::Digest::Parse(image.target().digest()));
   return target;
 }
@@ -81,18 +83,24 @@ void WalkTree(content::Store& store, const content::Descriptor& descriptor, int 
   const bool index = oci::IsIndexType(descriptor.media_type);
   if (!index && !oci::IsManifestType(descriptor.media_type)) return;
   if (!index) tree.manifests.push_back(descriptor);
-  absl::StatusOr<std::string> bytes = content::ReadBlob(store, descriptor.digest, oci::kMaxManifestBytes);
+  absl::StatusOr<std::string> bytes =
+      content::ReadBlob(store, descriptor.digest, oci::kMaxManifestBytes);
   if (!bytes.ok()) return;
-  absl::StatusOr<oci::Document> document = oci::ParseDocument(*bytes, descriptor.media_type, descriptor.digest.str());
+  absl::StatusOr<oci::Document> document =
+      oci::ParseDocument(*bytes, descriptor.media_type, descriptor.digest.str());
   if (!document.ok()) return;
-  for (const content::Descriptor& child : oci::Children(*document)) WalkTree(store, child, depth + 1, tree);
+  for (const content::Descriptor& child : oci::Children(*document))
+    WalkTree(store, child, depth + 1, tree);
 }
 
 }  // namespace
 
-std::string ImageService::DanglingName(const content::Digest& digest) { return absl::StrCat(kDangling, digest.str()); }
+std::string ImageService::DanglingName(const content::Digest& digest) {
+  return absl::StrCat(kDangling, digest.str());
+}
 
-absl::StatusOr<std::vector<record::v1::Image>> ImageService::FindRecords(const CallContext& context, absl::string_view image) {
+absl::StatusOr<std::vector<record::v1::Image>> ImageService::FindRecords(const CallContext& context,
+                                                                         absl::string_view image) {
   const metadata::Scope scope{context.ns, ""};
   Stores& stores = *parts_.stores;
   if (image.empty()) return absl::InvalidArgumentError("image: the name is empty");
@@ -103,7 +111,8 @@ absl::StatusOr<std::vector<record::v1::Image>> ImageService::FindRecords(const C
   for (const std::string& name : names) {
     absl::StatusOr<record::v1::Image> found = stores.images.Get(scope, name);
     if (found.ok()) return std::vector<record::v1::Image>{*std::move(found)};
-    if (!absl::IsNotFound(found.status()) && !absl::IsInvalidArgument(found.status())) return found.status();
+    if (!absl::IsNotFound(found.status()) && !absl::IsInvalidArgument(found.status()))
+      return found.status();
   }
   // By repository@digest: any name of the repository that points there.
   std::map<std::string, std::vector<record::v1::Image>> by_target;
@@ -112,67 +121,85 @@ absl::StatusOr<std::vector<record::v1::Image>> ImageService::FindRecords(const C
   const bool id = IsHex(hex) && hex.size() <= 64 && (prefixed || hex.size() >= 3);
   const std::string wanted_digest = reference.ok() ? reference->digest().str() : "";
   if (!id && wanted_digest.empty()) {
-    return absl::NotFoundError(absl::StrCat("no such image: ", image, reference.ok() ? "" : absl::StrCat(" (", reference.status().message(), ")")));
+    return absl::NotFoundError(
+        absl::StrCat("no such image: ", image,
+                     reference.ok() ? "" : absl::StrCat(" (", reference.status().message(), ")")));
   }
-  GANTRY_RETURN_IF_ERROR(stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
-    const std::string& digest = record.target().digest();
-    if (!wanted_digest.empty()) {
-      if (digest != wanted_digest) return absl::OkStatus();
-      absl::StatusOr<distribution::Reference> own = distribution::Reference::ParseName(record.name());
-      if (own.ok() && own->repository() != reference->repository()) return absl::OkStatus();
-      by_target[digest].push_back(record);
-    } else if (absl::StartsWith(absl::StripPrefix(digest, "sha256:"), hex)) {
-      by_target[digest].push_back(record);
-    }
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(
+      stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
+        const std::string& digest = record.target().digest();
+        if (!wanted_digest.empty()) {
+          if (digest != wanted_digest) return absl::OkStatus();
+          absl::StatusOr<distribution::Reference> own =
+              distribution::Reference::ParseName(record.name());
+          if (own.ok() && own->repository() != reference->repository()) return absl::OkStatus();
+          by_target[digest].push_back(record);
+        } else if (absl::StartsWith(absl::StripPrefix(digest, "sha256:"), hex)) {
+          by_target[digest].push_back(record);
+        }
+        return absl::OkStatus();
+      }));
   if (by_target.empty() && id && hex.size() >= 12) {
     // Some tools call an image by the digest of its configuration.
     metadata::ContentNamespace content = stores.Content(scope);
-    GANTRY_RETURN_IF_ERROR(stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
-      absl::StatusOr<content::Descriptor> target = TargetOf(record);
-      if (!target.ok()) return absl::OkStatus();
-      absl::StatusOr<distribution::RunnableImage> runnable =
-          distribution::FindRunnable(content, *target, oci::PlatformMatcher::All());
-      if (runnable.ok() && absl::StartsWith(runnable->config.digest.hex(), hex)) by_target[record.target().digest()].push_back(record);
-      return absl::OkStatus();
-    }));
+    GANTRY_RETURN_IF_ERROR(
+        stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
+          absl::StatusOr<content::Descriptor> target = TargetOf(record);
+          if (!target.ok()) return absl::OkStatus();
+          absl::StatusOr<distribution::RunnableImage> runnable =
+              distribution::FindRunnable(content, *target, oci::PlatformMatcher::All());
+          if (runnable.ok() && absl::StartsWith(runnable->config.digest.hex(), hex))
+            by_target[record.target().digest()].push_back(record);
+          return absl::OkStatus();
+        }));
   }
   if (by_target.empty()) return absl::NotFoundError(absl::StrCat("no such image: ", image));
   if (by_target.size() > 1) {
-    return absl::InvalidArgumentError(absl::StrCat("image id ", image, " is ambiguous: ", by_target.size(), " images begin with it"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "image id ", image, " is ambiguous: ", by_target.size(), " images begin with it"));
   }
   return by_target.begin()->second;
 }
 
-absl::StatusOr<ResolvedImage> ImageService::Resolve(const CallContext& context, absl::string_view image, absl::string_view platform) {
+absl::StatusOr<ResolvedImage> ImageService::Resolve(const CallContext& context,
+                                                    absl::string_view image,
+                                                    absl::string_view platform) {
   GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, image));
   GANTRY_ASSIGN_OR_RETURN(oci::PlatformMatcher matcher, MatcherFor(platform));
   ResolvedImage resolved;
   for (const record::v1::Image& record : records) resolved.names.push_back(record.name());
   GANTRY_ASSIGN_OR_RETURN(resolved.target, TargetOf(records.front()));
   metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
-  absl::StatusOr<distribution::RunnableImage> runnable = distribution::FindRunnable(content, resolved.target, matcher);
+  absl::StatusOr<distribution::RunnableImage> runnable =
+      distribution::FindRunnable(content, resolved.target, matcher);
   if (!runnable.ok()) {
-    return absl::Status(absl::IsNotFound(runnable.status()) ? absl::StatusCode::kFailedPrecondition : runnable.status().code(),
+    return absl::Status(absl::IsNotFound(runnable.status()) ? absl::StatusCode::kFailedPrecondition
+                                                            : runnable.status().code(),
                         absl::StrCat("image ", image, ": ", runnable.status().message()));
   }
   resolved.manifest = runnable->manifest;
-  GANTRY_ASSIGN_OR_RETURN(std::string manifest, content::ReadBlob(content, runnable->manifest.digest, oci::kMaxManifestBytes));
-  GANTRY_ASSIGN_OR_RETURN(resolved.manifest_document, oci::ParseManifest(manifest, runnable->manifest.media_type, image));
-  GANTRY_ASSIGN_OR_RETURN(resolved.config_json, content::ReadBlob(content, runnable->config.digest, kMaxConfigBytes));
-  GANTRY_ASSIGN_OR_RETURN(resolved.config, oci::ParseImageConfig(resolved.config_json, absl::StrCat("image ", image)));
+  GANTRY_ASSIGN_OR_RETURN(
+      std::string manifest,
+      content::ReadBlob(content, runnable->manifest.digest, oci::kMaxManifestBytes));
+  GANTRY_ASSIGN_OR_RETURN(resolved.manifest_document,
+                          oci::ParseManifest(manifest, runnable->manifest.media_type, image));
+  GANTRY_ASSIGN_OR_RETURN(resolved.config_json,
+                          content::ReadBlob(content, runnable->config.digest, kMaxConfigBytes));
+  GANTRY_ASSIGN_OR_RETURN(
+      resolved.config, oci::ParseImageConfig(resolved.config_json, absl::StrCat("image ", image)));
   resolved.chain_ids = oci::ChainIds(resolved.config.diff_ids);
   return resolved;
 }
 
-absl::Status ImageService::Name(const CallContext& context, const std::string& name, const content::Descriptor& target) {
+absl::Status ImageService::Name(const CallContext& context, const std::string& name,
+                                const content::Descriptor& target) {
   record::v1::Image record;
   record.set_name(name);
   record.mutable_target()->set_media_type(target.media_type);
   record.mutable_target()->set_digest(target.digest.str());
   record.mutable_target()->set_size(target.size_bytes);
-  for (const auto& [key, value] : target.annotations) (*record.mutable_target()->mutable_annotations())[key] = value;
+  for (const auto& [key, value] : target.annotations)
+    (*record.mutable_target()->mutable_annotations())[key] = value;
   const metadata::Scope scope{context.ns, ""};
 
   // Who loses the name stays reachable by id, as with docker, until pruned.
@@ -190,12 +217,14 @@ absl::Status ImageService::Name(const CallContext& context, const std::string& n
     event.set_name(name);
     parts_.events->Publish(context.ns, "/images/update", event);
   }
-  if (before.ok() && before->target().digest() != target.digest.str() && !absl::StartsWith(name, kDangling)) {
+  if (before.ok() && before->target().digest() != target.digest.str() &&
+      !absl::StartsWith(name, kDangling)) {
     bool still_named = false;
-    GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(scope, metadata::Filter(), [&](const record::v1::Image& other) {
-      still_named = still_named || other.target().digest() == before->target().digest();
-      return absl::OkStatus();
-    }));
+    GANTRY_RETURN_IF_ERROR(
+        parts_.stores->images.List(scope, metadata::Filter(), [&](const record::v1::Image& other) {
+          still_named = still_named || other.target().digest() == before->target().digest();
+          return absl::OkStatus();
+        }));
     if (!still_named) {
       GANTRY_ASSIGN_OR_RETURN(content::Descriptor old, TargetOf(*before));
       return Name(context, DanglingName(old.digest), old);
@@ -205,20 +234,24 @@ absl::Status ImageService::Name(const CallContext& context, const std::string& n
 }
 
 absl::Status ImageService::Tag(const CallContext& context, const v1::TagImageRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, request.image()));
-  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.reference()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records,
+                          FindRecords(context, request.image()));
+  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                          distribution::Reference::Parse(request.reference()));
   if (!reference.digest().empty()) {
-    return absl::InvalidArgumentError(absl::StrCat("tag ", request.reference(), ": a tag cannot carry a digest"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("tag ", request.reference(), ": a tag cannot carry a digest"));
   }
   GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, TargetOf(records.front()));
   GANTRY_RETURN_IF_ERROR(Name(context, reference.canonical(), target));
   // With a name of its own it is nameless no more.
-  absl::Status dropped = parts_.stores->images.Delete({context.ns, ""}, DanglingName(target.digest));
+  absl::Status dropped =
+      parts_.stores->images.Delete({context.ns, ""}, DanglingName(target.digest));
   return absl::IsNotFound(dropped) ? absl::OkStatus() : dropped;
 }
 
-absl::StatusOr<v1::ImageSummary> ImageService::Summarize(const CallContext& context, const std::vector<record::v1::Image>& records,
-                                                         bool manifests) {
+absl::StatusOr<v1::ImageSummary> ImageService::Summarize(
+    const CallContext& context, const std::vector<record::v1::Image>& records, bool manifests) {
   v1::ImageSummary out;
   GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, TargetOf(records.front()));
   out.set_id(target.digest.str());
@@ -226,12 +259,15 @@ absl::StatusOr<v1::ImageSummary> ImageService::Summarize(const CallContext& cont
   std::set<std::string> digests;
   for (const record::v1::Image& record : records) {
     if (absl::StartsWith(record.name(), kDangling)) continue;
-    absl::StatusOr<distribution::Reference> reference = distribution::Reference::ParseName(record.name());
+    absl::StatusOr<distribution::Reference> reference =
+        distribution::Reference::ParseName(record.name());
     if (!reference.ok()) {
       out.add_repo_tags(record.name());
       continue;
     }
-    if (!reference->tag().empty()) out.add_repo_tags(reference->WithDigest(content::Digest()).repository() + ":" + reference->tag());
+    if (!reference->tag().empty())
+      out.add_repo_tags(reference->WithDigest(content::Digest()).repository() + ":" +
+                        reference->tag());
     digests.insert(absl::StrCat(reference->repository(), "@", target.digest.str()));
   }
   for (std::string& tag : *out.mutable_repo_tags()) {
@@ -240,7 +276,8 @@ absl::StatusOr<v1::ImageSummary> ImageService::Summarize(const CallContext& cont
   }
   for (const std::string& digest : digests) {
     absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(digest);
-    out.add_repo_digests(reference.ok() ? reference->familiar_repository() + "@" + target.digest.str() : digest);
+    out.add_repo_digests(
+        reference.ok() ? reference->familiar_repository() + "@" + target.digest.str() : digest);
   }
   metadata::ContentNamespace content = parts_.stores->Content({context.ns, ""});
   Tree tree;
@@ -250,16 +287,20 @@ absl::StatusOr<v1::ImageSummary> ImageService::Summarize(const CallContext& cont
   out.set_content_size_bytes(content_bytes);
 
   int64_t unpacked_bytes = 0;
-  absl::StatusOr<metadata::SnapshotNamespace> snapshots = parts_.stores->Snapshots("", {context.ns, ""});
+  absl::StatusOr<metadata::SnapshotNamespace> snapshots =
+      parts_.stores->Snapshots("", {context.ns, ""});
   std::set<std::string> counted;
   for (const content::Descriptor& manifest : tree.manifests) {
     v1::ManifestSummary summary;
     FillDescriptor(manifest, *summary.mutable_manifest());
     summary.set_attestation(oci::IsAttestation(manifest));
-    if (manifest.platform.has_value()) summary.set_platform(oci::FormatPlatform(*manifest.platform));
-    absl::StatusOr<std::string> bytes = content::ReadBlob(content, manifest.digest, oci::kMaxManifestBytes);
+    if (manifest.platform.has_value())
+      summary.set_platform(oci::FormatPlatform(*manifest.platform));
+    absl::StatusOr<std::string> bytes =
+        content::ReadBlob(content, manifest.digest, oci::kMaxManifestBytes);
     absl::StatusOr<oci::Manifest> document =
-        bytes.ok() ? oci::ParseManifest(*bytes, manifest.media_type, manifest.digest.str()) : absl::StatusOr<oci::Manifest>(bytes.status());
+        bytes.ok() ? oci::ParseManifest(*bytes, manifest.media_type, manifest.digest.str())
+                   : absl::StatusOr<oci::Manifest>(bytes.status());
     if (document.ok()) {
       bool complete = content.Stat(document->config.digest).ok();
       int64_t size = static_cast<int64_t>(bytes->size()) + document->config.size_bytes;
@@ -269,17 +310,23 @@ absl::StatusOr<v1::ImageSummary> ImageService::Summarize(const CallContext& cont
       }
       summary.set_available(complete);
       summary.set_content_size_bytes(size);
-      absl::StatusOr<std::string> config_json = content::ReadBlob(content, document->config.digest, kMaxConfigBytes);
+      absl::StatusOr<std::string> config_json =
+          content::ReadBlob(content, document->config.digest, kMaxConfigBytes);
       absl::StatusOr<oci::ImageConfig> config =
-          config_json.ok() ? oci::ParseImageConfig(*config_json, manifest.digest.str()) : absl::StatusOr<oci::ImageConfig>(config_json.status());
+          config_json.ok() ? oci::ParseImageConfig(*config_json, manifest.digest.str())
+                           : absl::StatusOr<oci::ImageConfig>(config_json.status());
       if (config.ok() && !summary.attestation()) {
-        if (summary.platform().empty()) summary.set_platform(oci::FormatPlatform(oci::NormalizePlatform(config->platform)));
+        if (summary.platform().empty())
+          summary.set_platform(oci::FormatPlatform(oci::NormalizePlatform(config->platform)));
         if (!out.has_created_at()) ParseTimestamp(config->created, out.mutable_created_at());
-        if (out.labels().empty()) out.mutable_labels()->insert(config->labels.begin(), config->labels.end());
+        if (out.labels().empty())
+          out.mutable_labels()->insert(config->labels.begin(), config->labels.end());
         const std::vector<content::Digest> chain = oci::ChainIds(config->diff_ids);
         bool unpacked = snapshots.ok();
         for (const content::Digest& id : chain) {
-          absl::StatusOr<snapshot::Usage> usage = snapshots.ok() ? snapshots->Usage(id.str()) : absl::StatusOr<snapshot::Usage>(snapshots.status());
+          absl::StatusOr<snapshot::Usage> usage =
+              snapshots.ok() ? snapshots->Usage(id.str())
+                             : absl::StatusOr<snapshot::Usage>(snapshots.status());
           unpacked = unpacked && usage.ok();
           if (!usage.ok()) continue;
           summary.set_unpacked_size_bytes(summary.unpacked_size_bytes() + usage->size_bytes);
@@ -295,30 +342,36 @@ absl::StatusOr<v1::ImageSummary> ImageService::Summarize(const CallContext& cont
   return out;
 }
 
-absl::StatusOr<v1::ListImagesResponse> ImageService::List(const CallContext& context, const v1::ListImagesRequest& request) {
+absl::StatusOr<v1::ListImagesResponse> ImageService::List(const CallContext& context,
+                                                          const v1::ListImagesRequest& request) {
   const metadata::Scope scope{context.ns, ""};
   Stores& stores = *parts_.stores;
   std::map<std::string, std::vector<record::v1::Image>> by_target;
-  GANTRY_RETURN_IF_ERROR(stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
-    by_target[record.target().digest()].push_back(record);
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(
+      stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
+        by_target[record.target().digest()].push_back(record);
+        return absl::OkStatus();
+      }));
   std::map<std::string, int32_t> users;
-  GANTRY_RETURN_IF_ERROR(stores.containers.List(scope, metadata::Filter(), [&](const record::v1::Container& container) {
-    auto it = container.extensions().find("gantry.image");
-    record::v1::Descriptor target;
-    if (it != container.extensions().end() && target.ParseFromString(it->second.value())) ++users[target.digest()];
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(stores.containers.List(
+      scope, metadata::Filter(), [&](const record::v1::Container& container) {
+        auto it = container.extensions().find("gantry.image");
+        record::v1::Descriptor target;
+        if (it != container.extensions().end() && target.ParseFromString(it->second.value()))
+          ++users[target.digest()];
+        return absl::OkStatus();
+      }));
   std::vector<v1::ImageSummary> found;
   for (const auto& [digest, records] : by_target) {
-    GANTRY_ASSIGN_OR_RETURN(v1::ImageSummary summary, Summarize(context, records, request.manifests()));
+    GANTRY_ASSIGN_OR_RETURN(v1::ImageSummary summary,
+                            Summarize(context, records, request.manifests()));
     auto it = users.find(digest);
     summary.set_containers(it == users.end() ? 0 : it->second);
     found.push_back(std::move(summary));
   }
   std::sort(found.begin(), found.end(), [](const v1::ImageSummary& a, const v1::ImageSummary& b) {
-    return std::make_pair(a.created_at().seconds(), a.created_at().nanos()) > std::make_pair(b.created_at().seconds(), b.created_at().nanos());
+    return std::make_pair(a.created_at().seconds(), a.created_at().nanos()) >
+           std::make_pair(b.created_at().seconds(), b.created_at().nanos());
   });
 
   v1::ListImagesResponse response;
@@ -329,13 +382,15 @@ absl::StatusOr<v1::ListImagesResponse> ImageService::List(const CallContext& con
       const std::string& value = filter.value();
       if (filter.key() == "dangling") {
         if (value != "true" && value != "false" && value != "1" && value != "0") {
-          return absl::InvalidArgumentError(absl::StrCat("filter dangling: \"", value, "\" is neither true nor false"));
+          return absl::InvalidArgumentError(
+              absl::StrCat("filter dangling: \"", value, "\" is neither true nor false"));
         }
         holds = image.repo_tags().empty() == (value == "true" || value == "1");
       } else if (filter.key() == "label") {
         std::pair<std::string, std::string> pair = absl::StrSplit(value, absl::MaxSplits('=', 1));
         auto it = image.labels().find(pair.first);
-        holds = it != image.labels().end() && (!absl::StrContains(value, '=') || it->second == pair.second);
+        holds = it != image.labels().end() &&
+                (!absl::StrContains(value, '=') || it->second == pair.second);
         if (!holds) {
           passed["label"] = false;
           break;
@@ -344,18 +399,23 @@ absl::StatusOr<v1::ListImagesResponse> ImageService::List(const CallContext& con
         for (const std::string& tag : image.repo_tags()) {
           std::string_view name(tag.data(), tag.size());
           const std::string repository(name.substr(0, name.rfind(':')));
-          holds = holds || fnmatch(value.c_str(), tag.c_str(), FNM_PATHNAME) == 0 || fnmatch(value.c_str(), repository.c_str(), FNM_PATHNAME) == 0;
+          holds = holds || fnmatch(value.c_str(), tag.c_str(), FNM_PATHNAME) == 0 ||
+                  fnmatch(value.c_str(), repository.c_str(), FNM_PATHNAME) == 0;
         }
       } else if (filter.key() == "before" || filter.key() == "since") {
         GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> other, FindRecords(context, value));
         GANTRY_ASSIGN_OR_RETURN(v1::ImageSummary summary, Summarize(context, other, false));
-        const bool older = std::make_pair(image.created_at().seconds(), image.created_at().nanos()) <
-                           std::make_pair(summary.created_at().seconds(), summary.created_at().nanos());
-        const bool newer = std::make_pair(image.created_at().seconds(), image.created_at().nanos()) >
-                           std::make_pair(summary.created_at().seconds(), summary.created_at().nanos());
+        const bool older =
+            std::make_pair(image.created_at().seconds(), image.created_at().nanos()) <
+            std::make_pair(summary.created_at().seconds(), summary.created_at().nanos());
+        const bool newer =
+            std::make_pair(image.created_at().seconds(), image.created_at().nanos()) >
+            std::make_pair(summary.created_at().seconds(), summary.created_at().nanos());
         holds = filter.key() == "before" ? older : newer;
       } else {
-        return absl::InvalidArgumentError(absl::StrCat("filter \"", filter.key(), "\" is not known; use before, dangling, label, reference or since"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("filter \"", filter.key(),
+                         "\" is not known; use before, dangling, label, reference or since"));
       }
       passed[filter.key()] = passed[filter.key()] || holds;
     }
@@ -366,39 +426,50 @@ absl::StatusOr<v1::ListImagesResponse> ImageService::List(const CallContext& con
   return response;
 }
 
-absl::StatusOr<v1::ImageDetails> ImageService::Inspect(const CallContext& context, const v1::InspectImageRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, request.image()));
+absl::StatusOr<v1::ImageDetails> ImageService::Inspect(const CallContext& context,
+                                                       const v1::InspectImageRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records,
+                          FindRecords(context, request.image()));
   std::vector<record::v1::Image> same;
-  GANTRY_RETURN_IF_ERROR(parts_.stores->images.List({context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
-    if (record.target().digest() == records.front().target().digest()) same.push_back(record);
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(
+      {context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
+        if (record.target().digest() == records.front().target().digest()) same.push_back(record);
+        return absl::OkStatus();
+      }));
   v1::ImageDetails details;
-  GANTRY_ASSIGN_OR_RETURN(*details.mutable_summary(), Summarize(context, same.empty() ? records : same, request.manifests()));
-  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image, Resolve(context, records.front().name(), request.platform()));
+  GANTRY_ASSIGN_OR_RETURN(*details.mutable_summary(),
+                          Summarize(context, same.empty() ? records : same, request.manifests()));
+  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
+                          Resolve(context, records.front().name(), request.platform()));
   details.set_config_json(image.config_json);
   details.set_config_digest(image.manifest_document.config.digest.str());
   details.set_manifest_digest(image.manifest.digest.str());
   details.set_platform(oci::FormatPlatform(oci::NormalizePlatform(image.config.platform)));
   details.set_driver(parts_.stores->default_snapshotter);
   *details.mutable_last_tagged_at() = records.front().updated_at();
-  absl::StatusOr<metadata::SnapshotNamespace> snapshots = parts_.stores->Snapshots("", {context.ns, ""});
+  absl::StatusOr<metadata::SnapshotNamespace> snapshots =
+      parts_.stores->Snapshots("", {context.ns, ""});
   for (size_t i = 0; i < image.manifest_document.layers.size(); ++i) {
     v1::LayerInfo* layer = details.add_layers();
     FillDescriptor(image.manifest_document.layers[i], *layer->mutable_blob());
     if (i >= image.chain_ids.size()) continue;
     layer->set_diff_id(image.config.diff_ids[i].str());
     layer->set_chain_id(image.chain_ids[i].str());
-    absl::StatusOr<snapshot::Usage> usage = snapshots.ok() ? snapshots->Usage(image.chain_ids[i].str()) : absl::StatusOr<snapshot::Usage>(snapshots.status());
+    absl::StatusOr<snapshot::Usage> usage =
+        snapshots.ok() ? snapshots->Usage(image.chain_ids[i].str())
+                       : absl::StatusOr<snapshot::Usage>(snapshots.status());
     layer->set_unpacked(usage.ok());
     if (usage.ok()) layer->set_unpacked_size_bytes(usage->size_bytes);
   }
   return details;
 }
 
-absl::StatusOr<v1::ImageHistoryResponse> ImageService::History(const CallContext& context, const v1::ImageHistoryRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image, Resolve(context, request.image(), request.platform()));
-  absl::StatusOr<metadata::SnapshotNamespace> snapshots = parts_.stores->Snapshots("", {context.ns, ""});
+absl::StatusOr<v1::ImageHistoryResponse> ImageService::History(
+    const CallContext& context, const v1::ImageHistoryRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
+                          Resolve(context, request.image(), request.platform()));
+  absl::StatusOr<metadata::SnapshotNamespace> snapshots =
+      parts_.stores->Snapshots("", {context.ns, ""});
   v1::ImageHistoryResponse response;
   std::vector<v1::ImageHistoryResponse::Entry> entries;
   size_t layer = 0;
@@ -412,10 +483,12 @@ absl::StatusOr<v1::ImageHistoryResponse> ImageService::History(const CallContext
     entry.set_empty_layer(step.empty_layer);
     if (!step.empty_layer && layer < image.chain_ids.size()) {
       absl::StatusOr<snapshot::Usage> usage =
-          snapshots.ok() ? snapshots->Usage(image.chain_ids[layer].str()) : absl::StatusOr<snapshot::Usage>(snapshots.status());
-      entry.set_size_bytes(usage.ok()                                            ? usage->size_bytes
-                           : layer < image.manifest_document.layers.size() ? image.manifest_document.layers[layer].size_bytes
-                                                                                 : 0);
+          snapshots.ok() ? snapshots->Usage(image.chain_ids[layer].str())
+                         : absl::StatusOr<snapshot::Usage>(snapshots.status());
+      entry.set_size_bytes(usage.ok() ? usage->size_bytes
+                           : layer < image.manifest_document.layers.size()
+                               ? image.manifest_document.layers[layer].size_bytes
+                               : 0);
       ++layer;
     }
     entries.push_back(std::move(entry));
@@ -427,42 +500,52 @@ absl::StatusOr<v1::ImageHistoryResponse> ImageService::History(const CallContext
       if (reference.ok()) entries.back().add_tags(reference->familiar());
     }
   }
-  for (auto it = entries.rbegin(); it != entries.rend(); ++it) *response.add_entries() = std::move(*it);
+  for (auto it = entries.rbegin(); it != entries.rend(); ++it)
+    *response.add_entries() = std::move(*it);
   return response;
 }
 
-absl::StatusOr<v1::RemoveImageResponse> ImageService::Remove(const CallContext& context, const v1::RemoveImageRequest& request) {
+absl::StatusOr<v1::RemoveImageResponse> ImageService::Remove(
+    const CallContext& context, const v1::RemoveImageRequest& request) {
   Stores& stores = *parts_.stores;
   const metadata::Scope scope{context.ns, ""};
-  GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, request.image()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records,
+                          FindRecords(context, request.image()));
   const std::string digest = records.front().target().digest();
   std::vector<record::v1::Image> same;
-  GANTRY_RETURN_IF_ERROR(stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
-    if (record.target().digest() == digest) same.push_back(record);
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(
+      stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
+        if (record.target().digest() == digest) same.push_back(record);
+        return absl::OkStatus();
+      }));
   absl::string_view hex = request.image();
   absl::ConsumePrefix(&hex, "sha256:");
-  const bool by_id = records.front().name() != request.image() && IsHex(hex) && absl::StartsWith(absl::StripPrefix(digest, "sha256:"), hex);
+  const bool by_id = records.front().name() != request.image() && IsHex(hex) &&
+                     absl::StartsWith(absl::StripPrefix(digest, "sha256:"), hex);
   std::vector<record::v1::Image> going = by_id ? same : records;
   if (by_id && same.size() > 1 && !request.force()) {
     std::vector<std::string> names;
     for (const record::v1::Image& record : same) names.push_back(record.name());
-    return absl::FailedPreconditionError(absl::StrCat("image ", request.image(), " has several names (", absl::StrJoin(names, ", "),
-                                                      "); remove them one by one, or all with --force"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("image ", request.image(), " has several names (", absl::StrJoin(names, ", "),
+                     "); remove them one by one, or all with --force"));
   }
   const bool last_names = going.size() == same.size();
   if (last_names && !request.force()) {
     std::string user;
-    GANTRY_RETURN_IF_ERROR(stores.containers.List(scope, metadata::Filter(), [&](const record::v1::Container& container) {
-      auto it = container.extensions().find("gantry.image");
-      record::v1::Descriptor target;
-      if (it != container.extensions().end() && target.ParseFromString(it->second.value()) && target.digest() == digest) user = container.id();
-      return absl::OkStatus();
-    }));
+    GANTRY_RETURN_IF_ERROR(stores.containers.List(
+        scope, metadata::Filter(), [&](const record::v1::Container& container) {
+          auto it = container.extensions().find("gantry.image");
+          record::v1::Descriptor target;
+          if (it != container.extensions().end() && target.ParseFromString(it->second.value()) &&
+              target.digest() == digest)
+            user = container.id();
+          return absl::OkStatus();
+        }));
     if (!user.empty()) {
-      return absl::FailedPreconditionError(absl::StrCat("image ", request.image(), " is used by container ", user.substr(0, 12),
-                                                        "; remove that first, or use --force to take the name away"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("image ", request.image(), " is used by container ", user.substr(0, 12),
+                       "; remove that first, or use --force to take the name away"));
     }
   }
   v1::RemoveImageResponse response;
@@ -473,7 +556,8 @@ absl::StatusOr<v1::RemoveImageResponse> ImageService::Remove(const CallContext& 
     event.set_name(record.name());
     parts_.events->Publish(context.ns, "/images/delete", event);
     if (absl::StartsWith(record.name(), kDangling)) continue;
-    absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(record.name());
+    absl::StatusOr<distribution::Reference> reference =
+        distribution::Reference::Parse(record.name());
     response.add_removals()->set_untagged(reference.ok() ? reference->familiar() : record.name());
   }
   if (last_names) {
@@ -484,7 +568,8 @@ absl::StatusOr<v1::RemoveImageResponse> ImageService::Remove(const CallContext& 
   return response;
 }
 
-absl::StatusOr<v1::PruneImagesResponse> ImageService::Prune(const CallContext& context, const v1::PruneImagesRequest& request) {
+absl::StatusOr<v1::PruneImagesResponse> ImageService::Prune(const CallContext& context,
+                                                            const v1::PruneImagesRequest& request) {
   absl::Time until = absl::InfiniteFuture();
   v1::ListImagesRequest list;
   bool all = request.all();
@@ -495,7 +580,8 @@ absl::StatusOr<v1::PruneImagesResponse> ImageService::Prune(const CallContext& c
       if (absl::ParseDuration(filter.value(), &age)) {
         until = absl::Now() - age;
       } else if (!absl::ParseTime(absl::RFC3339_full, filter.value(), &until, &error)) {
-        return absl::InvalidArgumentError(absl::StrCat("filter until: \"", filter.value(), "\" is neither a duration nor a time"));
+        return absl::InvalidArgumentError(absl::StrCat("filter until: \"", filter.value(),
+                                                       "\" is neither a duration nor a time"));
       }
     } else if (filter.key() == "dangling") {
       all = filter.value() == "false" || filter.value() == "0";

@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/byte_stream.h"
 #include "content-store/descriptor.h"
 #include "proto/gantry/v1/images.pb.h"
@@ -43,20 +44,23 @@ namespace gantry::core {
 
 class EventBus;
 
-using ProgressFn = std::function<void(const v1::Progress&)>;  // from several threads, must not block
+using ProgressFn =
+    std::function<void(const v1::Progress&)>;  // from several threads, must not block
 
 // One image, down to one platform.
 struct ResolvedImage {
-  std::vector<std::string> names;   // every record that points at `target`
-  content::Descriptor target;       // index or manifest: its digest is the image's id
-  content::Descriptor manifest;     // of the chosen platform
+  std::vector<std::string> names;  // every record that points at `target`
+  content::Descriptor target;      // index or manifest: its digest is the image's id
+  content::Descriptor manifest;    // of the chosen platform
   oci::Manifest manifest_document;
   std::string config_json;
   oci::ImageConfig config;
   std::vector<content::Digest> chain_ids;  // by layer, base first
 
   // Of the whole image; empty for an image without layers.
-  std::string chain_id() const { return chain_ids.empty() ? std::string() : chain_ids.back().str(); }
+  std::string chain_id() const {
+    return chain_ids.empty() ? std::string() : chain_ids.back().str();
+  }
 };
 
 class ImageService {
@@ -79,49 +83,67 @@ class ImageService {
   explicit ImageService(const Parts& parts) : parts_(parts) {}
 
   // Resolves the name, fetches what is missing, unpacks while it arrives, names it. `up_to_date` in the answer: nothing had to change.
-  absl::StatusOr<v1::PulledImage> Pull(const CallContext& context, const v1::PullRequest& request, const ProgressFn& progress);
-  absl::StatusOr<std::vector<v1::PushedImage>> Push(const CallContext& context, const v1::PushRequest& request,
+  absl::StatusOr<v1::PulledImage> Pull(const CallContext& context, const v1::PullRequest& request,
+                                       const ProgressFn& progress);
+  absl::StatusOr<std::vector<v1::PushedImage>> Push(const CallContext& context,
+                                                    const v1::PushRequest& request,
                                                     const ProgressFn& progress);
-  absl::StatusOr<std::vector<v1::LoadedImage>> Load(const CallContext& context, const v1::LoadRequest::Open& request,
-                                                    ByteSource& archive, const ProgressFn& progress);
-  absl::StatusOr<v1::LoadedImage> Import(const CallContext& context, const v1::ImportRequest::Open& request,
-                                         ByteSource& tar, const ProgressFn& progress);
-  absl::Status Save(const CallContext& context, const v1::SaveRequest& request, ByteSink& out, const ProgressFn& progress);
+  absl::StatusOr<std::vector<v1::LoadedImage>> Load(const CallContext& context,
+                                                    const v1::LoadRequest::Open& request,
+                                                    ByteSource& archive,
+                                                    const ProgressFn& progress);
+  absl::StatusOr<v1::LoadedImage> Import(const CallContext& context,
+                                         const v1::ImportRequest::Open& request, ByteSource& tar,
+                                         const ProgressFn& progress);
+  absl::Status Save(const CallContext& context, const v1::SaveRequest& request, ByteSink& out,
+                    const ProgressFn& progress);
 
-  absl::StatusOr<v1::ListImagesResponse> List(const CallContext& context, const v1::ListImagesRequest& request);
-  absl::StatusOr<v1::ImageDetails> Inspect(const CallContext& context, const v1::InspectImageRequest& request);
-  absl::StatusOr<v1::ImageHistoryResponse> History(const CallContext& context, const v1::ImageHistoryRequest& request);
+  absl::StatusOr<v1::ListImagesResponse> List(const CallContext& context,
+                                              const v1::ListImagesRequest& request);
+  absl::StatusOr<v1::ImageDetails> Inspect(const CallContext& context,
+                                           const v1::InspectImageRequest& request);
+  absl::StatusOr<v1::ImageHistoryResponse> History(const CallContext& context,
+                                                   const v1::ImageHistoryRequest& request);
   absl::Status Tag(const CallContext& context, const v1::TagImageRequest& request);
   // kFailedPrecondition: a container uses it (named), or several names point at an id and `force` is not set.
-  absl::StatusOr<v1::RemoveImageResponse> Remove(const CallContext& context, const v1::RemoveImageRequest& request);
-  absl::StatusOr<v1::PruneImagesResponse> Prune(const CallContext& context, const v1::PruneImagesRequest& request);
+  absl::StatusOr<v1::RemoveImageResponse> Remove(const CallContext& context,
+                                                 const v1::RemoveImageRequest& request);
+  absl::StatusOr<v1::PruneImagesResponse> Prune(const CallContext& context,
+                                                const v1::PruneImagesRequest& request);
   // `found` hears of each damaged or missing blob as it is found.
-  absl::StatusOr<v1::VerifyResponse::Result> Verify(const CallContext& context, const v1::VerifyRequest& request,
-                                                    const std::function<void(const v1::VerifyResponse::Finding&)>& found,
-                                                    const ProgressFn& progress);
-  absl::StatusOr<v1::LoginResponse> Login(const CallContext& context, const v1::LoginRequest& request);
-  absl::StatusOr<v1::ExplainRegistryResponse> ExplainRegistry(const CallContext& context,
-                                                              const v1::ExplainRegistryRequest& request);
+  absl::StatusOr<v1::VerifyResponse::Result> Verify(
+      const CallContext& context, const v1::VerifyRequest& request,
+      const std::function<void(const v1::VerifyResponse::Finding&)>& found,
+      const ProgressFn& progress);
+  absl::StatusOr<v1::LoginResponse> Login(const CallContext& context,
+                                          const v1::LoginRequest& request);
+  absl::StatusOr<v1::ExplainRegistryResponse> ExplainRegistry(
+      const CallContext& context, const v1::ExplainRegistryRequest& request);
 
   // ---- for the other services of core ----
 
   // `platform` "" is the host's. kFailedPrecondition: its content is not here in full.
-  absl::StatusOr<ResolvedImage> Resolve(const CallContext& context, absl::string_view image, absl::string_view platform = "");
+  absl::StatusOr<ResolvedImage> Resolve(const CallContext& context, absl::string_view image,
+                                        absl::string_view platform = "");
 
   // Makes sure that all layers are snapshots; returns the chain ID to stand on ("" for an image without layers).
   absl::StatusOr<std::string> EnsureUnpacked(const CallContext& context, const ResolvedImage& image,
-                                             const std::string& snapshotter, const ProgressFn& progress = nullptr);
+                                             const std::string& snapshotter,
+                                             const ProgressFn& progress = nullptr);
 
   // Writes the record of a new image and publishes it.
-  absl::Status Name(const CallContext& context, const std::string& name, const content::Descriptor& target);
+  absl::Status Name(const CallContext& context, const std::string& name,
+                    const content::Descriptor& target);
 
   // A name for what has none: "<none>@sha256:..." as records need one. People see "<none>".
   static std::string DanglingName(const content::Digest& digest);
 
  private:
   struct Lookup;
-  absl::StatusOr<std::vector<record::v1::Image>> FindRecords(const CallContext& context, absl::string_view image);
-  absl::StatusOr<v1::ImageSummary> Summarize(const CallContext& context, const std::vector<record::v1::Image>& records,
+  absl::StatusOr<std::vector<record::v1::Image>> FindRecords(const CallContext& context,
+                                                             absl::string_view image);
+  absl::StatusOr<v1::ImageSummary> Summarize(const CallContext& context,
+                                             const std::vector<record::v1::Image>& records,
                                              bool manifests);
 
   const Parts parts_;

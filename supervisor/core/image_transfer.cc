@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
+
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/status_macros.h"
@@ -47,14 +48,22 @@ v1::Progress::State ToState(distribution::Progress::State state, bool uploading)
   using State = distribution::Progress::State;
   switch (state) {
     case State::kResolving:
-    case State::kWaiting: return v1::Progress::WAITING;
-    case State::kMoving: return uploading ? v1::Progress::UPLOADING : v1::Progress::DOWNLOADING;
-    case State::kRetrying: return v1::Progress::RETRYING;
-    case State::kVerifying: return v1::Progress::VERIFYING;
-    case State::kDone: return uploading ? v1::Progress::UPLOADED : v1::Progress::DOWNLOADED;
-    case State::kExists: return v1::Progress::EXISTS;
-    case State::kMounted: return v1::Progress::MOUNTED;
-    case State::kSkipped: return v1::Progress::EXISTS;
+    case State::kWaiting:
+      return v1::Progress::WAITING;
+    case State::kMoving:
+      return uploading ? v1::Progress::UPLOADING : v1::Progress::DOWNLOADING;
+    case State::kRetrying:
+      return v1::Progress::RETRYING;
+    case State::kVerifying:
+      return v1::Progress::VERIFYING;
+    case State::kDone:
+      return uploading ? v1::Progress::UPLOADED : v1::Progress::DOWNLOADED;
+    case State::kExists:
+      return v1::Progress::EXISTS;
+    case State::kMounted:
+      return v1::Progress::MOUNTED;
+    case State::kSkipped:
+      return v1::Progress::EXISTS;
   }
   return v1::Progress::STATE_UNSPECIFIED;
 }
@@ -69,11 +78,20 @@ distribution::ProgressFn TransferProgress(const ProgressFn& progress, bool uploa
     out.set_total_bytes(step.total_bytes);
     out.set_detail(step.detail);
     switch (step.kind) {
-      case distribution::Progress::Kind::kLayer: out.set_media_type("layer"); break;
-      case distribution::Progress::Kind::kConfig: out.set_media_type("config"); break;
-      case distribution::Progress::Kind::kManifest: out.set_media_type("manifest"); break;
-      case distribution::Progress::Kind::kIndex: out.set_media_type("index"); break;
-      default: break;
+      case distribution::Progress::Kind::kLayer:
+        out.set_media_type("layer");
+        break;
+      case distribution::Progress::Kind::kConfig:
+        out.set_media_type("config");
+        break;
+      case distribution::Progress::Kind::kManifest:
+        out.set_media_type("manifest");
+        break;
+      case distribution::Progress::Kind::kIndex:
+        out.set_media_type("index");
+        break;
+      default:
+        break;
     }
     progress(out);
   };
@@ -87,9 +105,15 @@ distribution::UnpackProgressFn UnpackProgressTo(const ProgressFn& progress) {
     if (out.id().empty()) return;
     out.set_media_type("layer");
     switch (step.state) {
-      case distribution::UnpackProgress::State::kUnpacking: out.set_state(v1::Progress::UNPACKING); break;
-      case distribution::UnpackProgress::State::kDone: out.set_state(v1::Progress::COMPLETE); break;
-      case distribution::UnpackProgress::State::kExists: out.set_state(v1::Progress::EXISTS); break;
+      case distribution::UnpackProgress::State::kUnpacking:
+        out.set_state(v1::Progress::UNPACKING);
+        break;
+      case distribution::UnpackProgress::State::kDone:
+        out.set_state(v1::Progress::COMPLETE);
+        break;
+      case distribution::UnpackProgress::State::kExists:
+        out.set_state(v1::Progress::EXISTS);
+        break;
     }
     out.set_current_bytes(step.offset_bytes);
     out.set_total_bytes(step.total_bytes);
@@ -97,7 +121,8 @@ distribution::UnpackProgressFn UnpackProgressTo(const ProgressFn& progress) {
   };
 }
 
-distribution::ArchiveProgressFn ArchiveProgress(const ProgressFn& progress, v1::Progress::State state) {
+distribution::ArchiveProgressFn ArchiveProgress(const ProgressFn& progress,
+                                                v1::Progress::State state) {
   if (!progress) return nullptr;
   return [progress, state](absl::string_view entry, int64_t offset, int64_t total) {
     v1::Progress out;
@@ -112,9 +137,12 @@ distribution::ArchiveProgressFn ArchiveProgress(const ProgressFn& progress, v1::
 // What the request brought along, else what the daemon has.
 class Credentials {
  public:
-  Credentials(const v1::RegistryAuth& auth, const std::string& domain, distribution::CredentialSource* fallback)
+  Credentials(const v1::RegistryAuth& auth, const std::string& domain,
+              distribution::CredentialSource* fallback)
       : source_(fallback) {
-    if (auth.username().empty() && auth.password().empty() && auth.identity_token().empty() && auth.registry_token().empty()) return;
+    if (auth.username().empty() && auth.password().empty() && auth.identity_token().empty() &&
+        auth.registry_token().empty())
+      return;
     distribution::Credential credential;
     credential.username = auth.username();
     credential.password = auth.password();
@@ -131,8 +159,9 @@ class Credentials {
   distribution::CredentialSource* source_;
 };
 
-absl::StatusOr<oci::PlatformMatcher> Matcher(const google::protobuf::RepeatedPtrField<std::string>& platforms,
-                                             const oci::PlatformMatcher& otherwise) {
+absl::StatusOr<oci::PlatformMatcher> Matcher(
+    const google::protobuf::RepeatedPtrField<std::string>& platforms,
+    const oci::PlatformMatcher& otherwise) {
   if (platforms.empty()) return otherwise;
   std::vector<content::Platform> parsed;
   for (const std::string& text : platforms) {
@@ -142,14 +171,19 @@ absl::StatusOr<oci::PlatformMatcher> Matcher(const google::protobuf::RepeatedPtr
   return oci::PlatformMatcher::AnyOf(parsed);
 }
 
-std::string NowText() { return absl::FormatTime(absl::RFC3339_full, absl::Now(), absl::UTCTimeZone()); }
+std::string NowText() {
+  return absl::FormatTime(absl::RFC3339_full, absl::Now(), absl::UTCTimeZone());
+}
 
 }  // namespace
 
-absl::StatusOr<std::string> ImageService::EnsureUnpacked(const CallContext& context, const ResolvedImage& image,
-                                                         const std::string& snapshotter, const ProgressFn& progress) {
+absl::StatusOr<std::string> ImageService::EnsureUnpacked(const CallContext& context,
+                                                         const ResolvedImage& image,
+                                                         const std::string& snapshotter,
+                                                         const ProgressFn& progress) {
   if (image.chain_ids.empty()) return std::string();
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, parts_.stores->Snapshots(snapshotter, {context.ns, context.lease}));
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          parts_.stores->Snapshots(snapshotter, {context.ns, context.lease}));
   if (snapshots.Stat(image.chain_id()).ok()) return image.chain_id();
   metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
   distribution::UnpackTarget target;
@@ -158,22 +192,28 @@ absl::StatusOr<std::string> ImageService::EnsureUnpacked(const CallContext& cont
   target.snapshotter_name = snapshots.name();
   target.scope = context.ns;
   Token token(context.cancel);
-  GANTRY_ASSIGN_OR_RETURN(distribution::UnpackResult result,
-                          parts_.unpacker->UnpackImage(target, image.manifest, *token, UnpackProgressTo(progress)));
+  GANTRY_ASSIGN_OR_RETURN(
+      distribution::UnpackResult result,
+      parts_.unpacker->UnpackImage(target, image.manifest, *token, UnpackProgressTo(progress)));
   return result.chain_id.str();
 }
 
-absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context, const v1::PullRequest& request, const ProgressFn& progress) {
+absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
+                                                   const v1::PullRequest& request,
+                                                   const ProgressFn& progress) {
   Stores& stores = *parts_.stores;
   Token token(context.cancel);
-  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, request.all_tags() ? distribution::Reference::ParseName(request.reference())
-                                                                                : distribution::Reference::Parse(request.reference()));
+  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                          request.all_tags()
+                              ? distribution::Reference::ParseName(request.reference())
+                              : distribution::Reference::Parse(request.reference()));
   Credentials credentials(request.auth(), reference.domain(), parts_.credentials);
   distribution::CallContext registry;
   registry.cancel = token.get();
   registry.credentials = credentials.get();
   if (request.all_tags()) {
-    GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> tags, parts_.resolver->ListTags(reference, registry));
+    GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> tags,
+                            parts_.resolver->ListTags(reference, registry));
     v1::PulledImage last;
     v1::PullRequest one = request;
     one.set_all_tags(false);
@@ -182,19 +222,23 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context, c
       one.set_reference(tagged.canonical());
       GANTRY_ASSIGN_OR_RETURN(last, Pull(context, one, progress));
     }
-    if (tags.empty()) return absl::NotFoundError(absl::StrCat(request.reference(), ": the repository has no tags"));
+    if (tags.empty())
+      return absl::NotFoundError(absl::StrCat(request.reference(), ": the repository has no tags"));
     return last;
   }
 
-  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
   metadata::ContentNamespace content = stores.Content(lease.scope());
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          stores.Snapshots("", lease.scope()));
   distribution::UnpackTarget target;
   target.store = &content;
   target.snapshotter = &snapshots;
   target.snapshotter_name = snapshots.name();
   target.scope = context.ns;
-  std::unique_ptr<distribution::UnpackSession> session = parts_.unpacker->Start(target, *token, UnpackProgressTo(progress));
+  std::unique_ptr<distribution::UnpackSession> session =
+      parts_.unpacker->Start(target, *token, UnpackProgressTo(progress));
 
   std::optional<distribution::ImagePlan> plan;
   distribution::PullOptions options;
@@ -218,9 +262,11 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context, c
     const std::vector<content::Digest> chain = oci::ChainIds(found.diff_ids);
     return index < chain.size() && snapshots.Stat(chain[index].str()).ok();
   };
-  GANTRY_ASSIGN_OR_RETURN(distribution::PulledImage pulled, parts_.puller->Pull(reference, content, options, registry));
+  GANTRY_ASSIGN_OR_RETURN(distribution::PulledImage pulled,
+                          parts_.puller->Pull(reference, content, options, registry));
   if (plan.has_value()) {
-    GANTRY_RETURN_IF_ERROR(session->Finish(plan->config.digest, plan->layers, plan->diff_ids).status());
+    GANTRY_RETURN_IF_ERROR(
+        session->Finish(plan->config.digest, plan->layers, plan->diff_ids).status());
   }
 
   if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
@@ -228,7 +274,8 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context, c
   v1::PulledImage answer;
   const std::string name = reference.canonical();
   absl::StatusOr<record::v1::Image> before = stores.images.Get({context.ns, ""}, name);
-  answer.set_up_to_date(before.ok() && before->target().digest() == pulled.target.digest.str() && pulled.fetched_bytes == 0);
+  answer.set_up_to_date(before.ok() && before->target().digest() == pulled.target.digest.str() &&
+                        pulled.fetched_bytes == 0);
   CallContext leased = context;
   leased.lease = lease.scope().lease;
   GANTRY_RETURN_IF_ERROR(Name(leased, name, pulled.target));
@@ -244,20 +291,28 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context, c
   return answer;
 }
 
-absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContext& context, const v1::PushRequest& request,
+absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContext& context,
+                                                                const v1::PushRequest& request,
                                                                 const ProgressFn& progress) {
   Token token(context.cancel);
   std::vector<distribution::Reference> references;
   if (request.all_tags()) {
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference repository, distribution::Reference::ParseName(request.reference()));
-    GANTRY_RETURN_IF_ERROR(parts_.stores->images.List({context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
-      absl::StatusOr<distribution::Reference> own = distribution::Reference::ParseName(record.name());
-      if (own.ok() && own->repository() == repository.repository() && !own->tag().empty()) references.push_back(*own);
-      return absl::OkStatus();
-    }));
-    if (references.empty()) return absl::NotFoundError(absl::StrCat("no image of repository ", request.reference(), " is here"));
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference repository,
+                            distribution::Reference::ParseName(request.reference()));
+    GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(
+        {context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
+          absl::StatusOr<distribution::Reference> own =
+              distribution::Reference::ParseName(record.name());
+          if (own.ok() && own->repository() == repository.repository() && !own->tag().empty())
+            references.push_back(*own);
+          return absl::OkStatus();
+        }));
+    if (references.empty())
+      return absl::NotFoundError(
+          absl::StrCat("no image of repository ", request.reference(), " is here"));
   } else {
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.reference()));
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::Parse(request.reference()));
     references.push_back(reference);
   }
   Credentials credentials(request.auth(), references.front().domain(), parts_.credentials);
@@ -274,12 +329,15 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContex
   metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
   std::vector<v1::PushedImage> answers;
   for (const distribution::Reference& reference : references) {
-    GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, reference.canonical()));
+    GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records,
+                            FindRecords(context, reference.canonical()));
     content::Descriptor target;
     target.media_type = records.front().target().media_type();
     target.size_bytes = records.front().target().size();
-    GANTRY_ASSIGN_OR_RETURN(target.digest, content::Digest::Parse(records.front().target().digest()));
-    GANTRY_ASSIGN_OR_RETURN(distribution::PushedImage pushed, parts_.pusher->Push(reference, target, content, options, registry));
+    GANTRY_ASSIGN_OR_RETURN(target.digest,
+                            content::Digest::Parse(records.front().target().digest()));
+    GANTRY_ASSIGN_OR_RETURN(distribution::PushedImage pushed,
+                            parts_.pusher->Push(reference, target, content, options, registry));
     v1::PushedImage& answer = answers.emplace_back();
     answer.set_reference(reference.canonical());
     answer.set_tag(reference.tag());
@@ -289,27 +347,33 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContex
   return answers;
 }
 
-absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(const CallContext& context, const v1::LoadRequest::Open& request,
-                                                                ByteSource& archive, const ProgressFn& progress) {
+absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(
+    const CallContext& context, const v1::LoadRequest::Open& request, ByteSource& archive,
+    const ProgressFn& progress) {
   Stores& stores = *parts_.stores;
   Token token(context.cancel);
-  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
   metadata::ContentNamespace content = stores.Content(lease.scope());
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          stores.Snapshots("", lease.scope()));
   distribution::UnpackTarget target;
   target.store = &content;
   target.snapshotter = &snapshots;
   target.snapshotter_name = snapshots.name();
   target.scope = context.ns;
   std::unique_ptr<distribution::UnpackSession> session;
-  if (!request.no_unpack()) session = parts_.unpacker->Start(target, *token, UnpackProgressTo(progress));
+  if (!request.no_unpack())
+    session = parts_.unpacker->Start(target, *token, UnpackProgressTo(progress));
 
   distribution::ImportOptions options;
-  GANTRY_ASSIGN_OR_RETURN(options.platforms, Matcher(request.platforms(), oci::PlatformMatcher::All()));
+  GANTRY_ASSIGN_OR_RETURN(options.platforms,
+                          Matcher(request.platforms(), oci::PlatformMatcher::All()));
   options.sync_blobs = parts_.sync_blobs == nullptr;
-  GANTRY_ASSIGN_OR_RETURN(std::vector<distribution::ImportedImage> imported,
-                          distribution::ImportArchive(archive, content, session.get(), options, *token,
-                                                      ArchiveProgress(progress, v1::Progress::READING)));
+  GANTRY_ASSIGN_OR_RETURN(
+      std::vector<distribution::ImportedImage> imported,
+      distribution::ImportArchive(archive, content, session.get(), options, *token,
+                                  ArchiveProgress(progress, v1::Progress::READING)));
   if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
   std::vector<v1::LoadedImage> answers;
   std::set<content::Digest> unpacked;
@@ -317,20 +381,25 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(const CallContex
   leased.lease = lease.scope().lease;
   for (const distribution::ImportedImage& image : imported) {
     if (session != nullptr && unpacked.insert(image.target.digest).second) {
-      absl::StatusOr<distribution::RunnableImage> runnable = distribution::FindRunnable(content, image.target, oci::PlatformMatcher::Host());
+      absl::StatusOr<distribution::RunnableImage> runnable =
+          distribution::FindRunnable(content, image.target, oci::PlatformMatcher::Host());
       // An image for other machines only is taken in all the same; it cannot be run here.
       if (runnable.ok()) {
-        GANTRY_RETURN_IF_ERROR(session->Finish(runnable->config.digest, runnable->layers, runnable->diff_ids).status());
+        GANTRY_RETURN_IF_ERROR(
+            session->Finish(runnable->config.digest, runnable->layers, runnable->diff_ids)
+                .status());
       } else if (!absl::IsNotFound(runnable.status())) {
         return runnable.status();
       }
     }
     std::string name = image.name;
     if (name.empty() && !request.name().empty()) {
-      GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.name()));
+      GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                              distribution::Reference::Parse(request.name()));
       name = reference.canonical();
     }
-    GANTRY_RETURN_IF_ERROR(Name(leased, name.empty() ? DanglingName(image.target.digest) : name, image.target));
+    GANTRY_RETURN_IF_ERROR(
+        Name(leased, name.empty() ? DanglingName(image.target.digest) : name, image.target));
     v1::LoadedImage& answer = answers.emplace_back();
     if (!name.empty()) {
       absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(name);
@@ -341,14 +410,18 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(const CallContex
   return answers;
 }
 
-absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context, const v1::ImportRequest::Open& request, ByteSource& tar,
-                                                     const ProgressFn& progress) {
-  if (request.changes_size() > 0) return absl::InvalidArgumentError("import: --change needs the builder, which this version does not have");
+absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context,
+                                                     const v1::ImportRequest::Open& request,
+                                                     ByteSource& tar, const ProgressFn& progress) {
+  if (request.changes_size() > 0)
+    return absl::InvalidArgumentError(
+        "import: --change needs the builder, which this version does not have");
   Stores& stores = *parts_.stores;
   Token token(context.cancel);
   std::string name;
   if (!request.reference().empty()) {
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.reference()));
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::Parse(request.reference()));
     name = reference.canonical();
   }
   oci::ImageConfig config;
@@ -357,12 +430,14 @@ absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context,
   if (!request.platform().empty()) {
     GANTRY_ASSIGN_OR_RETURN(config.platform, oci::ParsePlatform(request.platform()));
   }
-  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
   metadata::ContentNamespace content = stores.Content(lease.scope());
 
   content::IngestOptions ingest_options;
   ingest_options.ref = absl::StrCat("import-", absl::ToUnixNanos(absl::Now()));
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest, content.OpenIngest(ingest_options));
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest,
+                          content.OpenIngest(ingest_options));
   class IngestSink : public ByteSink {
    public:
     explicit IngestSink(content::Ingest& target) : target_(target) {}
@@ -373,7 +448,8 @@ absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context,
   };
   IngestSink sink(*ingest);
   GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Decompressor> plain, OpenDecompressor(tar));
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> gzip, OpenCompressor(sink, Compression::kGzip));
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> gzip,
+                          OpenCompressor(sink, Compression::kGzip));
   content::Hasher diff_id;
   std::vector<char> piece(kPiece);
   int64_t total = 0;
@@ -424,19 +500,26 @@ absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context,
   target.size_bytes = static_cast<int64_t>(manifest_json.size());
   oci::Document document;
   document.manifest = manifest;
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("config-", manifest.config.digest.str()), config_json, manifest.config.digest).status());
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("manifest-", target.digest.str()), manifest_json, target.digest,
-                                            oci::ChildLabels(document)).status());
+  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content,
+                                            absl::StrCat("config-", manifest.config.digest.str()),
+                                            config_json, manifest.config.digest)
+                             .status());
+  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("manifest-", target.digest.str()),
+                                            manifest_json, target.digest,
+                                            oci::ChildLabels(document))
+                             .status());
   CallContext leased = context;
   leased.lease = lease.scope().lease;
   // Unpacked before it is named: a tar that is none, or a hostile one, never becomes an image.
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, stores.Snapshots("", lease.scope()));
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          stores.Snapshots("", lease.scope()));
   distribution::UnpackTarget unpack;
   unpack.store = &content;
   unpack.snapshotter = &snapshots;
   unpack.snapshotter_name = snapshots.name();
   unpack.scope = context.ns;
-  GANTRY_RETURN_IF_ERROR(parts_.unpacker->UnpackImage(unpack, target, *token, UnpackProgressTo(progress)).status());
+  GANTRY_RETURN_IF_ERROR(
+      parts_.unpacker->UnpackImage(unpack, target, *token, UnpackProgressTo(progress)).status());
   GANTRY_RETURN_IF_ERROR(Name(leased, name.empty() ? DanglingName(target.digest) : name, target));
   v1::LoadedImage answer;
   answer.set_reference(request.reference());
@@ -444,7 +527,8 @@ absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context,
   return answer;
 }
 
-absl::Status ImageService::Save(const CallContext& context, const v1::SaveRequest& request, ByteSink& out, const ProgressFn& progress) {
+absl::Status ImageService::Save(const CallContext& context, const v1::SaveRequest& request,
+                                ByteSink& out, const ProgressFn& progress) {
   if (request.images().empty()) return absl::InvalidArgumentError("save: no image given");
   Token token(context.cancel);
   std::map<content::Digest, size_t> where;
@@ -460,26 +544,31 @@ absl::Status ImageService::Save(const CallContext& context, const v1::SaveReques
       if (fresh) images.push_back({target, {}});
       std::vector<std::string>& names = images[it->second].names;
       const bool nameless = absl::StartsWith(record.name(), "<none>");
-      if (!nameless && std::find(names.begin(), names.end(), record.name()) == names.end()) names.push_back(record.name());
+      if (!nameless && std::find(names.begin(), names.end(), record.name()) == names.end())
+        names.push_back(record.name());
     }
   }
   distribution::ExportOptions options;
-  GANTRY_ASSIGN_OR_RETURN(options.platforms, Matcher(request.platforms(), oci::PlatformMatcher::All()));
+  GANTRY_ASSIGN_OR_RETURN(options.platforms,
+                          Matcher(request.platforms(), oci::PlatformMatcher::All()));
   metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
-  return distribution::ExportArchive(content, images, options, out, *token, ArchiveProgress(progress, v1::Progress::WRITING));
+  return distribution::ExportArchive(content, images, options, out, *token,
+                                     ArchiveProgress(progress, v1::Progress::WRITING));
 }
 
-absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(const CallContext& context, const v1::VerifyRequest& request,
-                                                                const std::function<void(const v1::VerifyResponse::Finding&)>& found,
-                                                                const ProgressFn& progress) {
+absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(
+    const CallContext& context, const v1::VerifyRequest& request,
+    const std::function<void(const v1::VerifyResponse::Finding&)>& found,
+    const ProgressFn& progress) {
   Stores& stores = *parts_.stores;
   Token token(context.cancel);
   std::map<std::string, record::v1::Image> wanted;
   if (request.images().empty()) {
-    GANTRY_RETURN_IF_ERROR(stores.images.List({context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
-      wanted.emplace(record.name(), record);
-      return absl::OkStatus();
-    }));
+    GANTRY_RETURN_IF_ERROR(stores.images.List({context.ns, ""}, metadata::Filter(),
+                                              [&](const record::v1::Image& record) {
+                                                wanted.emplace(record.name(), record);
+                                                return absl::OkStatus();
+                                              }));
   }
   for (const std::string& text : request.images()) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, FindRecords(context, text));
@@ -504,7 +593,9 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(const CallContex
       if (!seen.insert(blob.digest).second) continue;
       auto check = [&]() -> std::string {
         absl::StatusOr<std::unique_ptr<content::BlobReader>> reader = content.Open(blob.digest);
-        if (!reader.ok()) return absl::IsNotFound(reader.status()) ? "missing" : std::string(reader.status().message());
+        if (!reader.ok())
+          return absl::IsNotFound(reader.status()) ? "missing"
+                                                   : std::string(reader.status().message());
         if (blob.size_bytes > 0 && (*reader)->size_bytes() != blob.size_bytes) {
           return absl::StrCat("has ", (*reader)->size_bytes(), " bytes, not ", blob.size_bytes);
         }
@@ -517,10 +608,13 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(const CallContex
           offset += static_cast<int64_t>(*n);
           result.set_bytes(result.bytes() + static_cast<int64_t>(*n));
         }
-        return hasher.Current() == blob.digest ? "" : absl::StrCat("its bytes hash to ", hasher.Current().str());
+        return hasher.Current() == blob.digest
+                   ? ""
+                   : absl::StrCat("its bytes hash to ", hasher.Current().str());
       };
       const bool child_of_index = blob.platform.has_value() && oci::IsManifestType(blob.media_type);
-      if (!content.Stat(blob.digest).ok() && (child_of_index || (parts_.discard_blobs && oci::IsLayerType(blob.media_type)))) {
+      if (!content.Stat(blob.digest).ok() &&
+          (child_of_index || (parts_.discard_blobs && oci::IsLayerType(blob.media_type)))) {
         continue;  // another platform's image that was never fetched, or a layer that the policy discards
       }
       result.set_blobs(result.blobs() + 1);
@@ -541,8 +635,11 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(const CallContex
         finding.set_problem(problem);
         if (request.repair()) {
           absl::Status repaired = [&]() -> absl::Status {
-            GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(name));
-            GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+            GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                                    distribution::Reference::Parse(name));
+            GANTRY_ASSIGN_OR_RETURN(
+                LeaseScope lease,
+                LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
             metadata::ContentNamespace leased = stores.Content(lease.scope());
             absl::StatusOr<content::Info> before = content.Stat(blob.digest);
             absl::Status dropped = content.Delete(blob.digest);
@@ -554,7 +651,8 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(const CallContex
             distribution::CallContext registry;
             registry.cancel = token.get();
             registry.credentials = credentials.get();
-            GANTRY_RETURN_IF_ERROR(parts_.puller->FetchOne(reference, blob, leased, distribution::PullOptions(), registry));
+            GANTRY_RETURN_IF_ERROR(parts_.puller->FetchOne(reference, blob, leased,
+                                                           distribution::PullOptions(), registry));
             if (before.ok() && !before->labels.empty()) {
               GANTRY_RETURN_IF_ERROR(leased.Update(blob.digest, before->labels, {}).status());
             }
@@ -570,19 +668,26 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(const CallContex
         }
         found(finding);
       }
-      if (!problem.empty() || (!oci::IsIndexType(blob.media_type) && !oci::IsManifestType(blob.media_type))) continue;
-      GANTRY_ASSIGN_OR_RETURN(std::string bytes, content::ReadBlob(content, blob.digest, oci::kMaxManifestBytes));
-      GANTRY_ASSIGN_OR_RETURN(oci::Document document, oci::ParseDocument(bytes, blob.media_type, name));
+      if (!problem.empty() ||
+          (!oci::IsIndexType(blob.media_type) && !oci::IsManifestType(blob.media_type)))
+        continue;
+      GANTRY_ASSIGN_OR_RETURN(std::string bytes,
+                              content::ReadBlob(content, blob.digest, oci::kMaxManifestBytes));
+      GANTRY_ASSIGN_OR_RETURN(oci::Document document,
+                              oci::ParseDocument(bytes, blob.media_type, name));
       for (const content::Descriptor& child : oci::Children(document)) todo.push_back(child);
     }
   }
   return result;
 }
 
-absl::StatusOr<v1::LoginResponse> ImageService::Login(const CallContext& context, const v1::LoginRequest& request) {
-  const std::string domain = request.auth().server_address().empty() ? "docker.io" : request.auth().server_address();
+absl::StatusOr<v1::LoginResponse> ImageService::Login(const CallContext& context,
+                                                      const v1::LoginRequest& request) {
+  const std::string domain =
+      request.auth().server_address().empty() ? "docker.io" : request.auth().server_address();
   Credentials credentials(request.auth(), domain, nullptr);
-  if (credentials.get() == nullptr) return absl::InvalidArgumentError("login: neither user name and password nor a token given");
+  if (credentials.get() == nullptr)
+    return absl::InvalidArgumentError("login: neither user name and password nor a token given");
   distribution::CallContext registry;
   registry.cancel = context.cancel;
   registry.credentials = credentials.get();
@@ -592,13 +697,16 @@ absl::StatusOr<v1::LoginResponse> ImageService::Login(const CallContext& context
   return response;
 }
 
-absl::StatusOr<v1::ExplainRegistryResponse> ImageService::ExplainRegistry(const CallContext& context, const v1::ExplainRegistryRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(request.reference()));
+absl::StatusOr<v1::ExplainRegistryResponse> ImageService::ExplainRegistry(
+    const CallContext& context, const v1::ExplainRegistryRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                          distribution::Reference::Parse(request.reference()));
   Credentials credentials(request.auth(), reference.domain(), parts_.credentials);
   distribution::CallContext registry;
   registry.cancel = context.cancel;
   registry.credentials = credentials.get();
-  GANTRY_ASSIGN_OR_RETURN(distribution::Explanation explanation, parts_.resolver->Explain(reference, registry));
+  GANTRY_ASSIGN_OR_RETURN(distribution::Explanation explanation,
+                          parts_.resolver->Explain(reference, registry));
   v1::ExplainRegistryResponse response;
   response.set_reference(reference.canonical());
   for (const std::string& file : explanation.lookup.looked_at) response.add_files_read(file);
@@ -612,13 +720,15 @@ absl::StatusOr<v1::ExplainRegistryResponse> ImageService::ExplainRegistry(const 
     out->set_rule(host.rule);
     out->set_skip_verify(host.tls.skip_verify);
     out->set_ca(absl::StrJoin(host.tls.ca_files, ", "));
-    if (!host.tls.client_pairs.empty()) out->set_client_certificate(host.tls.client_pairs.front().first);
+    if (!host.tls.client_pairs.empty())
+      out->set_client_certificate(host.tls.client_pairs.front().first);
     for (const distribution::Attempt& attempt : explanation.attempts) {
       if (attempt.host != host.origin()) continue;
       v1::ExplainRegistryResponse::Attempt* tried = out->add_attempts();
       const size_t space = attempt.request.find(' ');
       tried->set_method(attempt.request.substr(0, space));
-      tried->set_url(absl::StrCat(attempt.host, space == std::string::npos ? "" : attempt.request.substr(space + 1)));
+      tried->set_url(absl::StrCat(
+          attempt.host, space == std::string::npos ? "" : attempt.request.substr(space + 1)));
       tried->set_status(attempt.status);
       if (attempt.status < 200 || attempt.status >= 300) tried->set_error(attempt.answer);
       tried->set_duration_micros(absl::ToInt64Microseconds(attempt.took));

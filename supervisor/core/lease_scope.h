@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "supervisor/metadata/lease_store.h"
 #include "supervisor/metadata/scope.h"
 
@@ -17,8 +18,9 @@ namespace gantry::core {
 class LeaseScope {
  public:
   // With a caller's own lease (`lease` not empty) nothing is made and nothing ends: that one is used.
-  static absl::StatusOr<LeaseScope> Create(metadata::LeaseStore& leases, const Clock& clock, const std::string& ns,
-                                           const std::string& lease, absl::Duration expiry = absl::Hours(24));
+  static absl::StatusOr<LeaseScope> Create(metadata::LeaseStore& leases, const Clock& clock,
+                                           const std::string& ns, const std::string& lease,
+                                           absl::Duration expiry = absl::Hours(24));
   // Ends the lease.
   ~LeaseScope();
   LeaseScope(LeaseScope&& other) noexcept
@@ -29,7 +31,8 @@ class LeaseScope {
   const metadata::Scope& scope() const { return scope_; }
 
  private:
-  LeaseScope(metadata::LeaseStore* leases, metadata::Scope scope) : leases_(leases), scope_(std::move(scope)) {}
+  LeaseScope(metadata::LeaseStore* leases, metadata::Scope scope)
+      : leases_(leases), scope_(std::move(scope)) {}
   metadata::LeaseStore* leases_;  // null: not ours to end
   metadata::Scope scope_;
 };

@@ -16,11 +16,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "nlohmann/json.hpp"
+
 #include "base/cancel_token.h"
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
-#include "nlohmann/json.hpp"
 
 namespace gantry::core {
 namespace {
@@ -31,16 +32,20 @@ constexpr int kMaxRotated = 1000;
 
 // One line of a json-file. Nothing: damaged, e.g. cut short by a full disk.
 std::optional<LogEntry> ParseLine(absl::string_view line) {
-  nlohmann::json json = nlohmann::json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
+  nlohmann::json json =
+      nlohmann::json::parse(line.begin(), line.end(), nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return std::nullopt;
   auto log = json.find("log");
   auto time = json.find("time");
-  if (log == json.end() || !log->is_string() || time == json.end() || !time->is_string()) return std::nullopt;
+  if (log == json.end() || !log->is_string() || time == json.end() || !time->is_string())
+    return std::nullopt;
   LogEntry entry;
   std::string error;
-  if (!absl::ParseTime(absl::RFC3339_full, time->get_ref<const std::string&>(), &entry.at, &error)) return std::nullopt;
+  if (!absl::ParseTime(absl::RFC3339_full, time->get_ref<const std::string&>(), &entry.at, &error))
+    return std::nullopt;
   auto stream = json.find("stream");
-  entry.is_stderr = stream != json.end() && stream->is_string() && stream->get_ref<const std::string&>() == "stderr";
+  entry.is_stderr = stream != json.end() && stream->is_string() &&
+                    stream->get_ref<const std::string&>() == "stderr";
   entry.text = std::move(log->get_ref<std::string&>());
   return entry;
 }
@@ -73,14 +78,15 @@ absl::StatusOr<OpenLog> Open(const std::string& path) {
 absl::StatusOr<int64_t> TailOffset(int fd, int64_t count, const LogQuery& query, int64_t* found) {
   const int64_t size = lseek(fd, 0, SEEK_END);
   *found = 0;
-  int64_t begin = size;         // of `tail`
-  std::string tail;             // bytes from `begin` whose line start was not seen yet
+  int64_t begin = size;  // of `tail`
+  std::string tail;      // bytes from `begin` whose line start was not seen yet
   int64_t answer = size;
   std::vector<char> chunk(kChunk);
   while (begin > 0) {
     const size_t n = std::min<int64_t>(begin, kChunk);
     const ssize_t got = pread(fd, chunk.data(), n, begin - static_cast<int64_t>(n));
-    if (got != static_cast<ssize_t>(n)) return absl::DataLossError("log: the file shrank while it was read");
+    if (got != static_cast<ssize_t>(n))
+      return absl::DataLossError("log: the file shrank while it was read");
     begin -= n;
     tail.insert(0, chunk.data(), n);
     // Whole lines from the back. The byte before the last line's end belongs to it.
@@ -88,7 +94,8 @@ absl::StatusOr<int64_t> TailOffset(int fd, int64_t count, const LogQuery& query,
       size_t end = tail.size();
       if (end == 0) break;
       const size_t search_from = tail[end - 1] == '\n' ? end - 1 : end;
-      const size_t newline = search_from == 0 ? std::string::npos : tail.rfind('\n', search_from - 1);
+      const size_t newline =
+          search_from == 0 ? std::string::npos : tail.rfind('\n', search_from - 1);
       if (newline == std::string::npos && begin > 0) {
         if (tail.size() > kMaxLine) tail.clear();
         break;
@@ -109,14 +116,15 @@ absl::StatusOr<int64_t> TailOffset(int fd, int64_t count, const LogQuery& query,
 }
 
 // Emits whole lines up to the present end. Keeps the offset of the first byte not emitted.
-absl::Status EmitLines(OpenLog& log, const LogQuery& query, bool last_line_may_lack_newline, bool* past_until,
-                       const std::function<absl::Status(const LogEntry&)>& emit) {
+absl::Status EmitLines(OpenLog& log, const LogQuery& query, bool last_line_may_lack_newline,
+                       bool* past_until, const std::function<absl::Status(const LogEntry&)>& emit) {
   std::string pending;
   std::vector<char> chunk(kChunk);
   int64_t read_at = log.offset;
   auto line = [&](absl::string_view text) -> absl::Status {
     std::optional<LogEntry> entry = ParseLine(text);
-    if (!entry.has_value() || !Wanted(*entry, query) || entry->at < query.since) return absl::OkStatus();
+    if (!entry.has_value() || !Wanted(*entry, query) || entry->at < query.since)
+      return absl::OkStatus();
     if (entry->at > query.until) {
       *past_until = true;
       return absl::OkStatus();
@@ -169,11 +177,13 @@ std::optional<std::string> Successor(const std::string& path, ino_t inode) {
 class ChangeWaiter {
  public:
   ChangeWaiter(const std::string& path, CancelToken* cancel)
-      : inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)), wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+      : inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
+        wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
     const std::string directory = path.substr(0, path.rfind('/'));
     if (inotify_.valid()) {
-      inotify_add_watch(inotify_.get(), directory.c_str(),
-                        IN_MODIFY | IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_CLOSE_WRITE);
+      inotify_add_watch(
+          inotify_.get(), directory.c_str(),
+          IN_MODIFY | IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_CLOSE_WRITE);
     }
     if (cancel != nullptr) {
       registration_ = cancel->OnCancel([fd = wake_.get()] {
@@ -216,10 +226,12 @@ absl::Status ReadLog(const std::string& path, const LogQuery& query,
       }
       break;
     }
-    const bool seen = std::any_of(logs.begin(), logs.end(), [&](const OpenLog& l) { return l.inode == log->inode; });
+    const bool seen = std::any_of(logs.begin(), logs.end(),
+                                  [&](const OpenLog& l) { return l.inode == log->inode; });
     if (!seen) logs.push_back(*std::move(log));
   }
-  if (logs.empty() && !query.follow) return absl::NotFoundError(absl::StrCat("log ", path, ": there is none"));
+  if (logs.empty() && !query.follow)
+    return absl::NotFoundError(absl::StrCat("log ", path, ": there is none"));
   std::reverse(logs.begin(), logs.end());
 
   if (query.tail.has_value()) {
@@ -252,7 +264,8 @@ absl::Status ReadLog(const std::string& path, const LogQuery& query,
     while (true) {
       if (current.fd.valid()) {
         struct stat info;
-        if (fstat(current.fd.get(), &info) == 0 && info.st_size < current.offset) current.offset = 0;  // truncated
+        if (fstat(current.fd.get(), &info) == 0 && info.st_size < current.offset)
+          current.offset = 0;  // truncated
         GANTRY_RETURN_IF_ERROR(EmitLines(current, query, !more, &past_until, emit));
       }
       std::optional<std::string> next = current.fd.valid() ? Successor(path, current.inode) : path;
@@ -260,7 +273,8 @@ absl::Status ReadLog(const std::string& path, const LogQuery& query,
       absl::StatusOr<OpenLog> log = Open(*next);
       if (!log.ok()) break;
       // Written between the last read and the rotation.
-      if (current.fd.valid()) GANTRY_RETURN_IF_ERROR(EmitLines(current, query, true, &past_until, emit));
+      if (current.fd.valid())
+        GANTRY_RETURN_IF_ERROR(EmitLines(current, query, true, &past_until, emit));
       current = *std::move(log);
     }
     if (past_until || !more) break;

@@ -9,10 +9,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "base/cancel_token.h"
-#include "base/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "base/cancel_token.h"
+#include "base/temp_dir.h"
 
 namespace gantry::core {
 namespace {
@@ -20,7 +21,9 @@ namespace {
 using ::testing::ElementsAre;
 
 std::string Line(int second, const std::string& text, const char* stream = "stdout") {
-  return absl::StrFormat("{\"log\":\"%s\\n\",\"stream\":\"%s\",\"time\":\"2026-01-02T03:04:%02d.5Z\"}\n", text, stream, second);
+  return absl::StrFormat(
+      "{\"log\":\"%s\\n\",\"stream\":\"%s\",\"time\":\"2026-01-02T03:04:%02d.5Z\"}\n", text, stream,
+      second);
 }
 
 void Append(const std::string& path, const std::string& text) {
@@ -94,7 +97,8 @@ TEST_F(LogReaderTest, PassesOverDamage) {
 }
 
 TEST_F(LogReaderTest, SaysWhenThereIsNone) {
-  EXPECT_TRUE(absl::IsNotFound(ReadLog(path_, {}, [](const LogEntry&) { return absl::OkStatus(); })));
+  EXPECT_TRUE(
+      absl::IsNotFound(ReadLog(path_, {}, [](const LogEntry&) { return absl::OkStatus(); })));
 }
 
 TEST_F(LogReaderTest, FollowsThroughRotationToTheEnd) {

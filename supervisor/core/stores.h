@@ -38,9 +38,10 @@ struct Stores {
     return metadata::ContentNamespace(blobs, db, clock, std::move(scope));
   }
   // kInvalidArgument: no such snapshotter. "" is the default one.
-  absl::StatusOr<metadata::SnapshotNamespace> Snapshots(absl::string_view name, metadata::Scope scope) const {
-    return metadata::SnapshotNamespace::Create(snapshotters, name.empty() ? default_snapshotter : std::string(name), db,
-                                               std::move(scope));
+  absl::StatusOr<metadata::SnapshotNamespace> Snapshots(absl::string_view name,
+                                                        metadata::Scope scope) const {
+    return metadata::SnapshotNamespace::Create(
+        snapshotters, name.empty() ? default_snapshotter : std::string(name), db, std::move(scope));
   }
 };
 

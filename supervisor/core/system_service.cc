@@ -17,9 +17,10 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "google/protobuf/util/time_util.h"
+
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "google/protobuf/util/time_util.h"
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/events/image.pb.h"
 #include "proto/containerd/events/task.pb.h"
@@ -58,18 +59,27 @@ std::string OsRelease(const char* key) {
 
 absl::string_view TypeName(gc::Type type) {
   switch (type) {
-    case gc::Type::kContent: return "content";
-    case gc::Type::kSnapshot: return "snapshot";
-    case gc::Type::kImage: return "image";
-    case gc::Type::kContainer: return "container";
-    case gc::Type::kSandbox: return "sandbox";
-    case gc::Type::kLease: return "lease";
-    case gc::Type::kIngest: return "ingest";
+    case gc::Type::kContent:
+      return "content";
+    case gc::Type::kSnapshot:
+      return "snapshot";
+    case gc::Type::kImage:
+      return "image";
+    case gc::Type::kContainer:
+      return "container";
+    case gc::Type::kSandbox:
+      return "sandbox";
+    case gc::Type::kLease:
+      return "lease";
+    case gc::Type::kIngest:
+      return "ingest";
   }
   return "object";
 }
 
-std::string OwnerText(const gc::Node& node) { return absl::StrCat(TypeName(node.type), " ", node.ns, "/", node.name); }
+std::string OwnerText(const gc::Node& node) {
+  return absl::StrCat(TypeName(node.type), " ", node.ns, "/", node.name);
+}
 
 }  // namespace
 
@@ -102,10 +112,11 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   char host[256] = {};
   if (gethostname(host, sizeof host - 1) == 0) info.set_name(host);
   int64_t containers = 0;
-  GANTRY_RETURN_IF_ERROR(stores.containers.ListRaw({context.ns, ""}, [&containers](absl::string_view, absl::string_view) {
-    ++containers;
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(stores.containers.ListRaw(
+      {context.ns, ""}, [&containers](absl::string_view, absl::string_view) {
+        ++containers;
+        return absl::OkStatus();
+      }));
   int64_t running = 0;
   int64_t paused = 0;
   for (const auto& [ns, process] : parts_.tasks->List(context.ns)) {
@@ -117,10 +128,11 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   info.set_containers_paused(paused);
   info.set_containers_stopped(containers - running - paused);
   std::set<std::string> targets;
-  GANTRY_RETURN_IF_ERROR(stores.images.List({context.ns, ""}, metadata::Filter(), [&targets](const record::v1::Image& image) {
-    targets.insert(image.target().digest());
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(stores.images.List({context.ns, ""}, metadata::Filter(),
+                                            [&targets](const record::v1::Image& image) {
+                                              targets.insert(image.target().digest());
+                                              return absl::OkStatus();
+                                            }));
   info.set_images(static_cast<int64_t>(targets.size()));
   info.set_server_version(facts.version);
   info.set_snapshotter(stores.default_snapshotter);
@@ -128,7 +140,8 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   if (cgroups.ok()) {
     info.set_cgroup_version(cgroups->layout == runtime::CgroupLayout::kUnified ? "2" : "1");
     info.set_cgroup_driver(facts.systemd_cgroups ? "systemd" : "cgroupfs");
-    (*info.mutable_snapshotter_status())["Cgroup layout"] = std::string(runtime::CgroupLayoutName(cgroups->layout));
+    (*info.mutable_snapshotter_status())["Cgroup layout"] =
+        std::string(runtime::CgroupLayoutName(cgroups->layout));
   }
   struct utsname kernel;
   if (uname(&kernel) == 0) {
@@ -159,7 +172,8 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   }
   absl::StatusOr<runtime::RuntimeInfo> chosen = parts_.runtimes->Resolve("");
   if (chosen.ok()) info.set_default_runtime(chosen->name);
-  if (access("/proc/sys/kernel/seccomp", F_OK) == 0) info.add_security_options("name=seccomp,profile=builtin");
+  if (access("/proc/sys/kernel/seccomp", F_OK) == 0)
+    info.add_security_options("name=seccomp,profile=builtin");
   if (access("/sys/module/apparmor", F_OK) == 0) info.add_security_options("name=apparmor");
   info.set_log_driver("json-file");
   GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&info](const record::v1::Namespace& ns) {
@@ -173,7 +187,8 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   auto has = [unified](const char* v1_file, const char* controller) {
     if (!unified) return access(absl::StrCat("/sys/fs/cgroup/", v1_file).c_str(), F_OK) == 0;
     absl::StatusOr<std::string> text = ReadFile("/sys/fs/cgroup/cgroup.controllers", 4096);
-    return text.ok() && absl::StrContains(absl::StrCat(" ", absl::StripAsciiWhitespace(*text), " "), absl::StrCat(" ", controller, " "));
+    return text.ok() && absl::StrContains(absl::StrCat(" ", absl::StripAsciiWhitespace(*text), " "),
+                                          absl::StrCat(" ", controller, " "));
   };
   info.set_memory_limit(has("memory/memory.limit_in_bytes", "memory"));
   info.set_swap_limit(has("memory/memory.memsw.limit_in_bytes", "memory"));
@@ -188,10 +203,13 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   return info;
 }
 
-absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(const CallContext& context, const v1::DiskUsageRequest& request) {
+absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
+    const CallContext& context, const v1::DiskUsageRequest& request) {
   (void)context;  // all namespaces share the disk
   Stores& stores = *parts_.stores;
-  GANTRY_ASSIGN_OR_RETURN(gc::DiskUsage usage, gc::MeasureDiskUsage(stores.db, stores.blobs, stores.snapshotters, stores.clock));
+  GANTRY_ASSIGN_OR_RETURN(
+      gc::DiskUsage usage,
+      gc::MeasureDiskUsage(stores.db, stores.blobs, stores.snapshotters, stores.clock));
   v1::DiskUsageResponse response;
   v1::DiskUsageResponse::Kind* images = response.add_kinds();
   images->set_name("Images");
@@ -209,8 +227,8 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(const CallContext
   auto is_container = [](const gc::Node& node) { return node.type == gc::Type::kContainer; };
   std::set<std::string> used_images;
   std::set<std::string> all_images;
-  auto add = [&](v1::DiskUsageResponse::Kind* kind, const char* type, const std::string& id, int64_t size, const std::vector<gc::Node>& owners,
-                 bool collectable) {
+  auto add = [&](v1::DiskUsageResponse::Kind* kind, const char* type, const std::string& id,
+                 int64_t size, const std::vector<gc::Node>& owners, bool collectable) {
     kind->set_size_bytes(kind->size_bytes() + size);
     if (collectable) kind->set_reclaimable_bytes(kind->reclaimable_bytes() + size);
     if (!request.verbose()) return;
@@ -219,8 +237,10 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(const CallContext
     item->set_id(id);
     item->set_size_bytes(size);
     item->set_references(static_cast<int64_t>(owners.size()));
-    if (owners.size() > 1) item->set_shared_bytes(size);
-    else item->set_unique_bytes(size);
+    if (owners.size() > 1)
+      item->set_shared_bytes(size);
+    else
+      item->set_unique_bytes(size);
     for (const gc::Node& owner : owners) item->add_owners(OwnerText(owner));
     if (collectable) item->set_state("collectable");
   };
@@ -240,12 +260,14 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(const CallContext
         if (owner.type == gc::Type::kImage) used_images.insert(OwnerText(owner));
       }
     }
-    add(snapshot.active ? containers : images, "snapshot", absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name), snapshot.size_bytes,
+    add(snapshot.active ? containers : images, "snapshot",
+        absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name), snapshot.size_bytes,
         snapshot.owners, snapshot.collectable);
   }
   for (const gc::IngestUsage& ingest : usage.ingests) {
     ingests->set_total(ingests->total() + 1);
-    add(ingests, "ingest", absl::StrCat(ingest.ingest.ns, "/", ingest.ingest.name), ingest.size_bytes, ingest.owners, ingest.collectable);
+    add(ingests, "ingest", absl::StrCat(ingest.ingest.ns, "/", ingest.ingest.name),
+        ingest.size_bytes, ingest.owners, ingest.collectable);
   }
   images->set_total(static_cast<int64_t>(all_images.size()));
   images->set_active(static_cast<int64_t>(used_images.size()));
@@ -256,11 +278,13 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(const CallContext
     return absl::OkStatus();
   }));
   for (const std::string& ns : namespaces) {
-    GANTRY_RETURN_IF_ERROR(stores.containers.ListRaw({ns, ""}, [&](absl::string_view id, absl::string_view) {
-      containers->set_total(containers->total() + 1);
-      if (parts_.tasks->Exists(ns, std::string(id))) containers->set_active(containers->active() + 1);
-      return absl::OkStatus();
-    }));
+    GANTRY_RETURN_IF_ERROR(
+        stores.containers.ListRaw({ns, ""}, [&](absl::string_view id, absl::string_view) {
+          containers->set_total(containers->total() + 1);
+          if (parts_.tasks->Exists(ns, std::string(id)))
+            containers->set_active(containers->active() + 1);
+          return absl::OkStatus();
+        }));
   }
   // What is left are our own files: logs and generated files of containers, and the database.
   auto measure = [](const std::string& path) -> int64_t {
@@ -285,12 +309,15 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(const CallContext
   return response;
 }
 
-absl::StatusOr<v1::GcResponse> SystemService::Gc(const CallContext& context, const v1::GcRequest& request) {
+absl::StatusOr<v1::GcResponse> SystemService::Gc(const CallContext& context,
+                                                 const v1::GcRequest& request) {
   (void)context;
   Stores& stores = *parts_.stores;
   v1::GcResponse response;
   const absl::Duration begin = stores.clock.Monotonic();
-  GANTRY_ASSIGN_OR_RETURN(gc::DiskUsage before, gc::MeasureDiskUsage(stores.db, stores.blobs, stores.snapshotters, stores.clock));
+  GANTRY_ASSIGN_OR_RETURN(
+      gc::DiskUsage before,
+      gc::MeasureDiskUsage(stores.db, stores.blobs, stores.snapshotters, stores.clock));
   auto report = [&response](const char* kind, const std::string& key, int64_t size) {
     v1::GcResponse::Removed* removed = response.add_removed();
     removed->set_kind(kind);
@@ -302,33 +329,43 @@ absl::StatusOr<v1::GcResponse> SystemService::Gc(const CallContext& context, con
     if (blob.collectable) report("content", blob.digest.str(), blob.size_bytes);
   }
   for (const gc::SnapshotUsage& snapshot : before.snapshots) {
-    if (snapshot.collectable) report("snapshot", absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name), snapshot.size_bytes);
+    if (snapshot.collectable)
+      report("snapshot", absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name),
+             snapshot.size_bytes);
   }
   for (const gc::IngestUsage& ingest : before.ingests) {
-    if (ingest.collectable) report("ingest", absl::StrCat(ingest.ingest.ns, "/", ingest.ingest.name), ingest.size_bytes);
+    if (ingest.collectable)
+      report("ingest", absl::StrCat(ingest.ingest.ns, "/", ingest.ingest.name), ingest.size_bytes);
   }
   if (!request.dry_run()) {
-    GANTRY_RETURN_IF_ERROR(parts_.gc->CollectAndWait(/*full_sweep=*/true, absl::Now() + absl::Minutes(10)));
+    GANTRY_RETURN_IF_ERROR(
+        parts_.gc->CollectAndWait(/*full_sweep=*/true, absl::Now() + absl::Minutes(10)));
   }
   const absl::Duration took = stores.clock.Monotonic() - begin;
   response.mutable_duration()->set_seconds(absl::ToInt64Seconds(took));
-  response.mutable_duration()->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(took) % 1000000000));
+  response.mutable_duration()->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(took) % 1000000000));
   return response;
 }
 
-absl::StatusOr<std::shared_ptr<Subscription>> SystemService::Subscribe(const CallContext& context, const v1::EventsRequest& request,
-                                                                       std::function<void()> ready) {
+absl::StatusOr<std::shared_ptr<Subscription>> SystemService::Subscribe(
+    const CallContext& context, const v1::EventsRequest& request, std::function<void()> ready) {
   for (const v1::Filter& filter : request.filters()) {
-    static const std::set<std::string> kKnown = {"container", "image", "event", "type", "label", "network", "volume", "daemon", "scope"};
+    static const std::set<std::string> kKnown = {"container", "image",  "event",  "type", "label",
+                                                 "network",   "volume", "daemon", "scope"};
     if (kKnown.count(filter.key()) == 0) {
-      return absl::InvalidArgumentError(absl::StrCat("filter \"", filter.key(), "\" is not known; use ", absl::StrJoin(kKnown, ", ")));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "filter \"", filter.key(), "\" is not known; use ", absl::StrJoin(kKnown, ", ")));
     }
   }
-  return parts_.events->Subscribe([ns = context.ns](const Event& event) { return event.ns == ns; }, std::move(ready),
-                                  request.has_since() ? FromProto(request.since()) : absl::InfiniteFuture());
+  return parts_.events->Subscribe(
+      [ns = context.ns](const Event& event) { return event.ns == ns; }, std::move(ready),
+      request.has_since() ? FromProto(request.since()) : absl::InfiniteFuture());
 }
 
-std::optional<v1::Event> SystemService::Translate(const CallContext& context, const v1::EventsRequest& request, const Event& event) {
+std::optional<v1::Event> SystemService::Translate(const CallContext& context,
+                                                  const v1::EventsRequest& request,
+                                                  const Event& event) {
   v1::Event out;
   out.set_namespace_(event.ns);
   SetTimestamp(event.at, out.mutable_at());
@@ -346,7 +383,8 @@ std::optional<v1::Event> SystemService::Translate(const CallContext& context, co
     container = payload.id();
     out.set_action(action == payload.labels().end() ? "update" : action->second);
     auto old_name = payload.labels().find("gantry.old-name");
-    if (old_name != payload.labels().end()) (*out.mutable_attributes())["oldName"] = old_name->second;
+    if (old_name != payload.labels().end())
+      (*out.mutable_attributes())["oldName"] = old_name->second;
   } else if (event.topic == "/tasks/start") {
     containerd::events::TaskStart payload;
     if (!payload.ParseFromString(event.payload)) return std::nullopt;
@@ -366,15 +404,19 @@ std::optional<v1::Event> SystemService::Translate(const CallContext& context, co
     container = payload.container_id();
     out.set_action(event.topic == "/tasks/exec-added" ? "exec_create" : "exec_start");
     (*out.mutable_attributes())["execID"] = payload.exec_id();
-  } else if (event.topic == "/tasks/oom" || event.topic == "/tasks/paused" || event.topic == "/tasks/resumed" ||
-             event.topic == "/tasks/checkpointed") {
+  } else if (event.topic == "/tasks/oom" || event.topic == "/tasks/paused" ||
+             event.topic == "/tasks/resumed" || event.topic == "/tasks/checkpointed") {
     containerd::events::TaskOOM payload;  // all four begin with the container id
     if (!payload.ParseFromString(event.payload)) return std::nullopt;
     container = payload.container_id();
     static const std::map<std::string, const char*> kActions = {
-        {"/tasks/oom", "oom"}, {"/tasks/paused", "pause"}, {"/tasks/resumed", "unpause"}, {"/tasks/checkpointed", "checkpoint"}};
+        {"/tasks/oom", "oom"},
+        {"/tasks/paused", "pause"},
+        {"/tasks/resumed", "unpause"},
+        {"/tasks/checkpointed", "checkpoint"}};
     out.set_action(kActions.at(event.topic));
-  } else if (event.topic == "/images/create" || event.topic == "/images/update" || event.topic == "/images/delete") {
+  } else if (event.topic == "/images/create" || event.topic == "/images/update" ||
+             event.topic == "/images/delete") {
     containerd::services::images::v1::ImageDelete payload;  // all three begin with the name
     if (!payload.ParseFromString(event.payload)) return std::nullopt;
     out.set_type("image");
@@ -393,7 +435,8 @@ std::optional<v1::Event> SystemService::Translate(const CallContext& context, co
     absl::StatusOr<record::v1::Container> record = parts_.stores->containers.Get(scope, container);
     if (record.ok()) {
       (*out.mutable_attributes())["image"] = record->image();
-      for (const auto& [key, value] : record->labels()) out.mutable_attributes()->insert({key, value});
+      for (const auto& [key, value] : record->labels())
+        out.mutable_attributes()->insert({key, value});
     }
   }
   std::map<std::string, bool> passed;
@@ -406,12 +449,18 @@ std::optional<v1::Event> SystemService::Translate(const CallContext& context, co
     };
     if (filter.key() == "type") holds = out.type() == filter.value();
     if (filter.key() == "event") holds = out.action() == filter.value();
-    if (filter.key() == "container") holds = out.type() == "container" && (absl::StartsWith(out.id(), filter.value()) || attribute("name") == filter.value());
-    if (filter.key() == "image") holds = absl::StrContains(out.type() == "image" ? out.id() : attribute("image"), filter.value());
+    if (filter.key() == "container")
+      holds = out.type() == "container" &&
+              (absl::StartsWith(out.id(), filter.value()) || attribute("name") == filter.value());
+    if (filter.key() == "image")
+      holds =
+          absl::StrContains(out.type() == "image" ? out.id() : attribute("image"), filter.value());
     if (filter.key() == "label") {
-      std::pair<std::string, std::string> pair = absl::StrSplit(filter.value(), absl::MaxSplits('=', 1));
+      std::pair<std::string, std::string> pair =
+          absl::StrSplit(filter.value(), absl::MaxSplits('=', 1));
       auto it = attributes.find(pair.first);
-      holds = it != attributes.end() && (!absl::StrContains(filter.value(), '=') || it->second == pair.second);
+      holds = it != attributes.end() &&
+              (!absl::StrContains(filter.value(), '=') || it->second == pair.second);
       if (!holds) return std::nullopt;
     }
     passed[filter.key()] = passed[filter.key()] || holds;

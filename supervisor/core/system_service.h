@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "proto/gantry/v1/system.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/event_bus.h"
@@ -58,15 +59,18 @@ class SystemService {
   v1::VersionResponse Version();
   absl::StatusOr<v1::InfoResponse> Info(const CallContext& context);
   // Of all namespaces: the disk is one. `verbose` adds the items with their owners.
-  absl::StatusOr<v1::DiskUsageResponse> DiskUsage(const CallContext& context, const v1::DiskUsageRequest& request);
+  absl::StatusOr<v1::DiskUsageResponse> DiskUsage(const CallContext& context,
+                                                  const v1::DiskUsageRequest& request);
   // What is garbage is removed now; `dry_run` only says what would be.
   absl::StatusOr<v1::GcResponse> Gc(const CallContext& context, const v1::GcRequest& request);
 
   // Listens for what people call events: container create, start, die, ...; image pull, tag, ...; docker's words. `ready` as in
   // EventBus::Subscribe. Translate() gives the event in those words, or nothing when it has none or the filters drop it.
-  absl::StatusOr<std::shared_ptr<Subscription>> Subscribe(const CallContext& context, const v1::EventsRequest& request,
+  absl::StatusOr<std::shared_ptr<Subscription>> Subscribe(const CallContext& context,
+                                                          const v1::EventsRequest& request,
                                                           std::function<void()> ready);
-  std::optional<v1::Event> Translate(const CallContext& context, const v1::EventsRequest& request, const Event& event);
+  std::optional<v1::Event> Translate(const CallContext& context, const v1::EventsRequest& request,
+                                     const Event& event);
 
   const DaemonFacts& facts() const { return parts_.facts; }
 

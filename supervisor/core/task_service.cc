@@ -18,12 +18,13 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
+
 #include "base/cancel_token.h"
 #include "base/crash_point.h"
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "glog/logging.h"
 #include "proto/containerd/events/task.pb.h"
 #include "proto/containerd/types/runc/options/oci.pb.h"
 #include "supervisor/core/event_bus.h"
@@ -57,9 +58,10 @@ void ToProto(absl::Time at, google::protobuf::Timestamp* out) {
 }
 
 std::string ProcessText(const TaskKey& key, const std::string& exec_id) {
-  return exec_id.empty() ? absl::StrCat("task \"", key.container_id, "\" in namespace \"", key.ns, "\"")
-                         : absl::StrCat("exec \"", exec_id, "\" of task \"", key.container_id,
-                                        "\" in namespace \"", key.ns, "\"");
+  return exec_id.empty()
+             ? absl::StrCat("task \"", key.container_id, "\" in namespace \"", key.ns, "\"")
+             : absl::StrCat("exec \"", exec_id, "\" of task \"", key.container_id,
+                            "\" in namespace \"", key.ns, "\"");
 }
 
 absl::Status NoSuchProcess(const TaskKey& key, const std::string& exec_id) {
@@ -120,9 +122,10 @@ struct TaskService::Task {
   std::unique_ptr<runtime::EventStream> stream ABSL_GUARDED_BY(mu);
   std::string bundle_path ABSL_GUARDED_BY(mu);
   containerd::events::TaskCreate create_event ABSL_GUARDED_BY(mu);
-  bool ready ABSL_GUARDED_BY(mu) = false;    // Create has succeeded; lists show it
+  bool ready ABSL_GUARDED_BY(mu) = false;  // Create has succeeded; lists show it
   bool deleted ABSL_GUARDED_BY(mu) = false;
-  uint64_t history_until ABSL_GUARDED_BY(mu) = 0;  // events up to here happened while no supervisor listened
+  uint64_t history_until ABSL_GUARDED_BY(mu) =
+      0;  // events up to here happened while no supervisor listened
   SeenEvents seen ABSL_GUARDED_BY(mu);
 };
 
@@ -172,7 +175,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
     if (init.created_published && !again) return;
     init.created_published = true;
     init.process.pid = pid;
-    if (init.process.status == ProcessStatus::kUnknown) init.process.status = ProcessStatus::kCreated;
+    if (init.process.status == ProcessStatus::kUnknown)
+      init.process.status = ProcessStatus::kCreated;
     task.create_event.set_pid(pid);
     parts.events->Publish(task.key.ns, "/tasks/create", task.create_event);
   }
@@ -187,7 +191,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
     known.started_published = true;
     known.process.pid = pid;
     if (known.process.started_at == absl::InfinitePast()) known.process.started_at = at;
-    if (known.process.status == ProcessStatus::kCreated || known.process.status == ProcessStatus::kUnknown) {
+    if (known.process.status == ProcessStatus::kCreated ||
+        known.process.status == ProcessStatus::kUnknown) {
       known.process.status = ProcessStatus::kRunning;
     }
     if (exec_id.empty()) {
@@ -214,8 +219,9 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   }
 
   // Adds to `done` what must run once the lock is released.
-  void ApplyExited(Task& task, const std::string& exec_id, const Exit& exit, const std::string& reason, bool again,
-                   WaitersDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu) {
+  void ApplyExited(Task& task, const std::string& exec_id, const Exit& exit,
+                   const std::string& reason, bool again, WaitersDone& done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu) {
     auto it = task.processes.find(exec_id);
     if (it == task.processes.end()) return;
     Task::Known& known = it->second;
@@ -267,12 +273,14 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
           ApplyCreated(*task, event.created().pid(), again);
           break;
         case shim::v1::Event::kStarted:
-          ApplyStarted(*task, event.started().exec_id(), event.started().pid(), FromProto(event.at()), again);
+          ApplyStarted(*task, event.started().exec_id(), event.started().pid(),
+                       FromProto(event.at()), again);
           break;
         case shim::v1::Event::kExited: {
           const auto& exited = event.exited();
           ApplyExited(*task, exited.exec_id(),
-                      Exit{exited.pid(), exited.exit_status(), FromProto(exited.exited_at()), exited.oom_killed()},
+                      Exit{exited.pid(), exited.exit_status(), FromProto(exited.exited_at()),
+                           exited.oom_killed()},
                       "", again, done);
           break;
         }
@@ -326,7 +334,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
     if (!paused && init.status == ProcessStatus::kPaused) init.status = ProcessStatus::kRunning;
   }
 
-  void PublishDeleted(Task& task, const std::string& exec_id, const Exit& exit) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu) {
+  void PublishDeleted(Task& task, const std::string& exec_id, const Exit& exit)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu) {
     containerd::events::TaskDelete event;
     event.set_container_id(task.key.container_id);
     event.set_id(exec_id.empty() ? task.key.container_id : exec_id);
@@ -345,7 +354,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
         [key = task->key](const absl::Status& status) {
           // A shim that ended says so through its pidfd; anything else is worth a line.
           if (!status.ok() && !absl::IsUnavailable(status) && !absl::IsCancelled(status)) {
-            LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " event stream of the shim ended: " << status;
+            LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id
+                       << " event stream of the shim ended: " << status;
           }
         });
     absl::MutexLock lock(&task->mu);
@@ -361,8 +371,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
       absl::MutexLock lock(&task->mu);
       if (task->shim != shim || task->deleted) return;
     }
-    LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id << " shim " << shim->process().pid
-               << " died; its container is stopped and cleaned up";
+    LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id << " shim "
+               << shim->process().pid << " died; its container is stopped and cleaned up";
     absl::StatusOr<runtime::TaskExit> ended =
         runtime::ReapDeadTask(shim->bundle(), "its shim died unexpectedly", kRuntimeCall);
     Exit exit;
@@ -373,8 +383,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
     } else {
       exit = Exit{0, 137, absl::Now(), false};
       reason = absl::StrCat(reason, "; cleaning up: ", ended.status().message());
-      LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id << " cleaning up after a dead shim: "
-                 << ended.status();
+      LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id
+                 << " cleaning up after a dead shim: " << ended.status();
     }
     Settle(task, exit, reason);
     if (absl::Status removed = parts.bundles->Remove(task->key); !removed.ok()) {
@@ -394,7 +404,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
       }
       for (const std::string& exec_id : execs) {
         const Process& process = task->processes[exec_id].process;
-        ApplyExited(*task, exec_id, Exit{process.pid, init_exit.status, init_exit.at, false}, reason, false, done);
+        ApplyExited(*task, exec_id, Exit{process.pid, init_exit.status, init_exit.at, false},
+                    reason, false, done);
       }
       if (task->ready) {
         ApplyExited(*task, "", init_exit, reason, false, done);
@@ -446,16 +457,18 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   std::set<std::string> said ABSL_GUARDED_BY(said_mu);
   // Which process a ticket waits for.
   absl::Mutex ticket_mu;
-  std::map<uint64_t, std::pair<std::weak_ptr<Task>, std::string>> tickets ABSL_GUARDED_BY(ticket_mu);
+  std::map<uint64_t, std::pair<std::weak_ptr<Task>, std::string>> tickets
+      ABSL_GUARDED_BY(ticket_mu);
 };
 
 TaskService::TaskService(const Parts& parts) : core_(std::make_shared<Core>(parts)) {
   std::weak_ptr<Core> weak = core_;
-  core_->registry = std::make_unique<runtime::ShimRegistry>([weak](std::shared_ptr<runtime::Shim> shim) {
-    if (auto core = weak.lock()) {
-      core->parts.workers->Schedule([core, shim = std::move(shim)] { core->OnShimGone(shim); });
-    }
-  });
+  core_->registry =
+      std::make_unique<runtime::ShimRegistry>([weak](std::shared_ptr<runtime::Shim> shim) {
+        if (auto core = weak.lock()) {
+          core->parts.workers->Schedule([core, shim = std::move(shim)] { core->OnShimGone(shim); });
+        }
+      });
 }
 
 TaskService::~TaskService() { Stop(); }
@@ -474,12 +487,13 @@ struct ChosenRuntime {
   shim::v1::Runtime for_shim;
 };
 
-absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const CreateTask& create, const std::string& ns,
-                                            shim::v1::Stdio& stdio) {
+absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const CreateTask& create,
+                                            const std::string& ns, shim::v1::Stdio& stdio) {
   std::string name = create.runtime;
   containerd::runc::v1::Options options;
   const absl::string_view type = absl::string_view(create.runtime_options_type_url);
-  const bool runc_options = type == "containerd.runc.v1.Options" || absl::EndsWith(type, "/containerd.runc.v1.Options");
+  const bool runc_options =
+      type == "containerd.runc.v1.Options" || absl::EndsWith(type, "/containerd.runc.v1.Options");
   if (runc_options && !options.ParseFromString(create.runtime_options)) {
     return absl::InvalidArgumentError("runtime options: malformed containerd.runc.v1.Options");
   }
@@ -489,7 +503,8 @@ absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const 
   ChosenRuntime chosen;
   GANTRY_ASSIGN_OR_RETURN(chosen.info, probe.Resolve(name));
   chosen.for_shim = chosen.info.ForShim(ns);
-  if (!options.root().empty()) chosen.for_shim.set_state_root(absl::StrCat(options.root(), "/", ns));
+  if (!options.root().empty())
+    chosen.for_shim.set_state_root(absl::StrCat(options.root(), "/", ns));
   if (options.systemd_cgroup()) chosen.for_shim.set_systemd_cgroup(true);
   if (options.no_pivot_root()) chosen.for_shim.set_no_pivot_root(true);
   if (options.no_new_keyring()) chosen.for_shim.set_no_new_keyring(true);
@@ -515,8 +530,8 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
 
   shim::v1::CreateRequest request;
   *request.mutable_stdio() = create.stdio;
-  GANTRY_ASSIGN_OR_RETURN(ChosenRuntime chosen,
-                          ChooseRuntime(*parts.runtimes, create, context.ns, *request.mutable_stdio()));
+  GANTRY_ASSIGN_OR_RETURN(ChosenRuntime chosen, ChooseRuntime(*parts.runtimes, create, context.ns,
+                                                              *request.mutable_stdio()));
   *request.mutable_runtime() = chosen.for_shim;
   for (const snapshot::Mount& mount : create.rootfs) {
     shim::v1::Mount* out = request.add_rootfs();
@@ -531,7 +546,8 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(create.spec_json));
   std::vector<std::string> changed = spec.LowerVersion(chosen.info.oci_version_max);
   for (std::string& change : spec.ClampToHost(*parts.host)) changed.push_back(std::move(change));
-  for (const std::string& change : changed) core_->SayOnce(absl::StrCat("specs are fitted to this host: ", change));
+  for (const std::string& change : changed)
+    core_->SayOnce(absl::StrCat("specs are fitted to this host: ", change));
 
   runtime::LaunchRecord launch;
   launch.create = request;
@@ -539,11 +555,13 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   launch.private_pid_namespace = spec.has_namespace("pid") && spec.namespace_path("pid").empty();
   launch.created_at = absl::Now();
   // What the client wrote goes to the runtime byte for byte unless something had to be fitted.
-  GANTRY_ASSIGN_OR_RETURN(runtime::Bundle bundle,
-                          parts.bundles->Create(key, changed.empty() ? create.spec_json : spec.Print(), launch));
+  GANTRY_ASSIGN_OR_RETURN(
+      runtime::Bundle bundle,
+      parts.bundles->Create(key, changed.empty() ? create.spec_json : spec.Print(), launch));
   absl::Cleanup remove_bundle = [&parts, &key] {
     if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {
-      LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " undoing a failed create: " << removed;
+      LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id
+                 << " undoing a failed create: " << removed;
     }
   };
 
@@ -554,12 +572,15 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     // Asks first: the shim undoes a half-made container itself. Then makes sure.
     shim::v1::ShutdownRequest shutdown;
     shutdown.set_force(true);
-    const absl::Status asked = shim->client().Shutdown(shutdown, runtime::CallOptions{kShortCall, nullptr});
+    const absl::Status asked =
+        shim->client().Shutdown(shutdown, runtime::CallOptions{kShortCall, nullptr});
     if (!asked.ok() || !shim->WaitGone(kShortCall).ok()) {
-      if (absl::Status killed = shim->KillShim(); !killed.ok()) LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << killed;
+      if (absl::Status killed = shim->KillShim(); !killed.ok())
+        LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << killed;
       absl::StatusOr<runtime::TaskExit> reaped =
           runtime::ReapDeadTask(shim->bundle(), "its creation failed", kShortCall);
-      if (!reaped.ok()) LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
+      if (!reaped.ok())
+        LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
     }
   };
   GANTRY_RETURN_IF_ERROR(core_->registry->Add(shim));
@@ -600,8 +621,9 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     task->mu.Lock();
   };
 
-  GANTRY_ASSIGN_OR_RETURN(shim::v1::CreateResponse created,
-                          shim->client().Create(request, runtime::CallOptions{kRuntimeCall, context.cancel}));
+  GANTRY_ASSIGN_OR_RETURN(
+      shim::v1::CreateResponse created,
+      shim->client().Create(request, runtime::CallOptions{kRuntimeCall, context.cancel}));
   CrashPoint("task.created");
   {
     absl::MutexLock lock(&task->mu);
@@ -623,15 +645,17 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
   auto& [task, shim] = reached;
   shim::v1::StartRequest request;
   request.set_exec_id(exec_id);
-  GANTRY_ASSIGN_OR_RETURN(shim::v1::StartResponse started,
-                          shim->client().Start(request, runtime::CallOptions{kRuntimeCall, context.cancel}));
+  GANTRY_ASSIGN_OR_RETURN(
+      shim::v1::StartResponse started,
+      shim->client().Start(request, runtime::CallOptions{kRuntimeCall, context.cancel}));
   absl::MutexLock lock(&task->mu);
   core_->ApplyStarted(*task, exec_id, started.pid(), absl::Now(), false);
   return started.pid();
 }
 
 absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std::string& id,
-                                          const std::string& exec_id, const std::string& process_json,
+                                          const std::string& exec_id,
+                                          const std::string& process_json,
                                           const shim::v1::Stdio& stdio, bool start) {
   if (exec_id.empty()) return absl::InvalidArgumentError("exec: the exec id is empty");
   if (start) AnnounceStart();
@@ -642,7 +666,8 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
     absl::MutexLock lock(&task->mu);
     auto [it, fresh] = task->processes.try_emplace(exec_id);
     if (!fresh) {
-      return absl::AlreadyExistsError(absl::StrCat(ProcessText(task->key, exec_id), ": already exists"));
+      return absl::AlreadyExistsError(
+          absl::StrCat(ProcessText(task->key, exec_id), ": already exists"));
     }
     Process& process = it->second.process;
     process.container_id = id;
@@ -658,8 +683,8 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
   request.set_process_json(process_json);
   *request.mutable_stdio() = stdio;
   request.set_start(start);
-  absl::StatusOr<shim::v1::ExecResponse> added =
-      shim->client().Exec(request, runtime::CallOptions{start ? kRuntimeCall : kShortCall, context.cancel});
+  absl::StatusOr<shim::v1::ExecResponse> added = shim->client().Exec(
+      request, runtime::CallOptions{start ? kRuntimeCall : kShortCall, context.cancel});
   CrashPoint("exec.added");
   absl::MutexLock lock(&task->mu);
   if (!added.ok()) {
@@ -678,8 +703,8 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
   return added->pid();
 }
 
-absl::Status TaskService::Kill(const CallContext& context, const std::string& id, const std::string& exec_id,
-                               uint32_t signal, bool all) {
+absl::Status TaskService::Kill(const CallContext& context, const std::string& id,
+                               const std::string& exec_id, uint32_t signal, bool all) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   auto& [task, shim] = reached;
   {
@@ -687,7 +712,8 @@ absl::Status TaskService::Kill(const CallContext& context, const std::string& id
     auto it = task->processes.find(exec_id);
     if (it == task->processes.end()) return NoSuchProcess(task->key, exec_id);
     if (it->second.process.status == ProcessStatus::kStopped && !all) {
-      return absl::NotFoundError(absl::StrCat(ProcessText(task->key, exec_id), ": process already finished: not found"));
+      return absl::NotFoundError(
+          absl::StrCat(ProcessText(task->key, exec_id), ": process already finished: not found"));
     }
   }
   shim::v1::KillRequest request;
@@ -707,8 +733,9 @@ absl::StatusOr<Exit> TaskService::Delete(const CallContext& context, const std::
     shim::v1::DeleteRequest request;
     request.set_exec_id(exec_id);
     request.set_force(force);
-    GANTRY_ASSIGN_OR_RETURN(shim::v1::DeleteResponse gone,
-                            reached.second->client().Delete(request, runtime::CallOptions{kShortCall, context.cancel}));
+    GANTRY_ASSIGN_OR_RETURN(
+        shim::v1::DeleteResponse gone,
+        reached.second->client().Delete(request, runtime::CallOptions{kShortCall, context.cancel}));
     const Exit exit{gone.pid(), gone.exit_status(), FromProto(gone.exited_at()), false};
     Core::WaitersDone done;
     {
@@ -772,7 +799,8 @@ std::vector<std::pair<std::string, Process>> TaskService::List(const std::string
   for (const auto& task : found) {
     absl::MutexLock lock(&task->mu);
     auto it = task->processes.find("");
-    if (task->ready && it != task->processes.end()) list.emplace_back(task->key.ns, it->second.process);
+    if (task->ready && it != task->processes.end())
+      list.emplace_back(task->key.ns, it->second.process);
   }
   return list;
 }
@@ -781,7 +809,8 @@ bool TaskService::Exists(const std::string& ns, const std::string& id) const {
   return core_->Find({ns, id}) != nullptr;
 }
 
-uint64_t TaskService::WaitAsync(const std::string& ns, const std::string& id, const std::string& exec_id,
+uint64_t TaskService::WaitAsync(const std::string& ns, const std::string& id,
+                                const std::string& exec_id,
                                 std::function<void(absl::StatusOr<Exit>)> done) {
   const TaskKey key{ns, id};
   const uint64_t ticket = core_->next_ticket.fetch_add(1);
@@ -806,8 +835,8 @@ uint64_t TaskService::WaitAsync(const std::string& ns, const std::string& id, co
 
 void TaskService::CancelWait(uint64_t ticket) { core_->CancelWait(ticket); }
 
-absl::StatusOr<Exit> TaskService::Wait(const CallContext& context, const std::string& id, const std::string& exec_id,
-                                       absl::Duration limit) {
+absl::StatusOr<Exit> TaskService::Wait(const CallContext& context, const std::string& id,
+                                       const std::string& exec_id, absl::Duration limit) {
   struct Answer {
     absl::Notification ready;
     absl::StatusOr<Exit> exit = absl::UnknownError("no answer yet");
@@ -820,13 +849,15 @@ absl::StatusOr<Exit> TaskService::Wait(const CallContext& context, const std::st
   CancelToken::Registration on_cancel;
   if (context.cancel != nullptr) {
     limit = std::min(limit, context.cancel->remaining());
-    on_cancel = context.cancel->OnCancel([core = core_.get(), ticket] { core->CancelWait(ticket); });
+    on_cancel =
+        context.cancel->OnCancel([core = core_.get(), ticket] { core->CancelWait(ticket); });
   }
   if (!answer->ready.WaitForNotificationWithTimeout(limit)) {
     core_->CancelWait(ticket);
     answer->ready.WaitForNotification();
     if (absl::IsCancelled(answer->exit.status())) {
-      return absl::DeadlineExceededError(absl::StrCat(ProcessText({context.ns, id}, exec_id), ": still running after ",
+      return absl::DeadlineExceededError(absl::StrCat(ProcessText({context.ns, id}, exec_id),
+                                                      ": still running after ",
                                                       absl::FormatDuration(limit)));
     }
   }
@@ -835,7 +866,8 @@ absl::StatusOr<Exit> TaskService::Wait(const CallContext& context, const std::st
 
 absl::Status TaskService::Pause(const CallContext& context, const std::string& id) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
-  GANTRY_RETURN_IF_ERROR(reached.second->client().Pause(runtime::CallOptions{kRuntimeCall, context.cancel}));
+  GANTRY_RETURN_IF_ERROR(
+      reached.second->client().Pause(runtime::CallOptions{kRuntimeCall, context.cancel}));
   absl::MutexLock lock(&reached.first->mu);
   core_->SetPaused(*reached.first, true);
   return absl::OkStatus();
@@ -843,34 +875,40 @@ absl::Status TaskService::Pause(const CallContext& context, const std::string& i
 
 absl::Status TaskService::Resume(const CallContext& context, const std::string& id) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
-  GANTRY_RETURN_IF_ERROR(reached.second->client().Resume(runtime::CallOptions{kRuntimeCall, context.cancel}));
+  GANTRY_RETURN_IF_ERROR(
+      reached.second->client().Resume(runtime::CallOptions{kRuntimeCall, context.cancel}));
   absl::MutexLock lock(&reached.first->mu);
   core_->SetPaused(*reached.first, false);
   return absl::OkStatus();
 }
 
-absl::Status TaskService::Update(const CallContext& context, const std::string& id, const std::string& resources_json) {
+absl::Status TaskService::Update(const CallContext& context, const std::string& id,
+                                 const std::string& resources_json) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   shim::v1::UpdateRequest request;
   request.set_resources_json(resources_json);
-  return reached.second->client().Update(request, runtime::CallOptions{kRuntimeCall, context.cancel});
+  return reached.second->client().Update(request,
+                                         runtime::CallOptions{kRuntimeCall, context.cancel});
 }
 
-absl::Status TaskService::ResizePty(const CallContext& context, const std::string& id, const std::string& exec_id,
-                                    uint32_t width, uint32_t height) {
+absl::Status TaskService::ResizePty(const CallContext& context, const std::string& id,
+                                    const std::string& exec_id, uint32_t width, uint32_t height) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   shim::v1::ResizePtyRequest request;
   request.set_exec_id(exec_id);
   request.set_width(width);
   request.set_height(height);
-  return reached.second->client().ResizePty(request, runtime::CallOptions{kShortCall, context.cancel});
+  return reached.second->client().ResizePty(request,
+                                            runtime::CallOptions{kShortCall, context.cancel});
 }
 
-absl::Status TaskService::CloseStdin(const CallContext& context, const std::string& id, const std::string& exec_id) {
+absl::Status TaskService::CloseStdin(const CallContext& context, const std::string& id,
+                                     const std::string& exec_id) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   shim::v1::CloseStdinRequest request;
   request.set_exec_id(exec_id);
-  return reached.second->client().CloseStdin(request, runtime::CallOptions{kShortCall, context.cancel});
+  return reached.second->client().CloseStdin(request,
+                                             runtime::CallOptions{kShortCall, context.cancel});
 }
 
 absl::Status TaskService::ReopenLog(const CallContext& context, const std::string& id) {
@@ -878,12 +916,14 @@ absl::Status TaskService::ReopenLog(const CallContext& context, const std::strin
   return reached.second->client().ReopenLog(runtime::CallOptions{kShortCall, context.cancel});
 }
 
-absl::StatusOr<shim::v1::PidsResponse> TaskService::Pids(const CallContext& context, const std::string& id) {
+absl::StatusOr<shim::v1::PidsResponse> TaskService::Pids(const CallContext& context,
+                                                         const std::string& id) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   return reached.second->client().Pids(runtime::CallOptions{kShortCall, context.cancel});
 }
 
-absl::StatusOr<shim::v1::StatsResponse> TaskService::Stats(const CallContext& context, const std::string& id) {
+absl::StatusOr<shim::v1::StatsResponse> TaskService::Stats(const CallContext& context,
+                                                           const std::string& id) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   return reached.second->client().Stats(runtime::CallOptions{kShortCall, context.cancel});
 }
@@ -891,15 +931,18 @@ absl::StatusOr<shim::v1::StatsResponse> TaskService::Stats(const CallContext& co
 absl::Status TaskService::Checkpoint(const CallContext& context, const std::string& id,
                                      const shim::v1::CheckpointRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
-  return reached.second->client().Checkpoint(request, runtime::CallOptions{kRuntimeCall, context.cancel});
+  return reached.second->client().Checkpoint(request,
+                                             runtime::CallOptions{kRuntimeCall, context.cancel});
 }
 
-absl::StatusOr<std::shared_ptr<runtime::Shim>> TaskService::Shim(const std::string& ns, const std::string& id) const {
+absl::StatusOr<std::shared_ptr<runtime::Shim>> TaskService::Shim(const std::string& ns,
+                                                                 const std::string& id) const {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({ns, id}));
   return reached.second;
 }
 
-absl::StatusOr<std::string> TaskService::BundleDirectory(const std::string& ns, const std::string& id) const {
+absl::StatusOr<std::string> TaskService::BundleDirectory(const std::string& ns,
+                                                         const std::string& id) const {
   const TaskKey key{ns, id};
   std::shared_ptr<Task> task = core_->Find(key);
   if (!task) return NoSuchProcess(key, "");
@@ -915,13 +958,15 @@ absl::StatusOr<int> TaskService::Recover() {
   for (runtime::RecoveredTask& recovered : found) {
     const TaskKey& key = recovered.key;
     if (recovered.verdict == runtime::Verdict::kReap) {
-      LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id << " removing what is left: " << recovered.reason;
+      LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id
+                << " removing what is left: " << recovered.reason;
       if (recovered.bundle.has_value()) {
         if (recovered.shim) {
           if (absl::Status killed = recovered.shim->KillShim(); !killed.ok()) LOG(ERROR) << killed;
         }
         auto reaped = runtime::ReapDeadTask(*recovered.bundle, recovered.reason, kShortCall);
-        if (!reaped.ok()) LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
+        if (!reaped.ok())
+          LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
       }
       if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {
         LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << removed;
@@ -966,21 +1011,26 @@ absl::StatusOr<int> TaskService::Recover() {
     }
 
     if (recovered.verdict == runtime::Verdict::kMarkExited) {
-      LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id << " ended while no supervisor ran: " << recovered.reason;
+      LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id
+                << " ended while no supervisor ran: " << recovered.reason;
       Exit exit{0, 137, absl::Now(), false};
       if (recovered.exit.has_value()) {
-        exit = Exit{recovered.exit->pid, recovered.exit->exit_status, recovered.exit->exited_at, recovered.exit->oom_killed};
+        exit = Exit{recovered.exit->pid, recovered.exit->exit_status, recovered.exit->exited_at,
+                    recovered.exit->oom_killed};
       }
       if (recovered.bundle.has_value()) {
         auto reaped = runtime::ReapDeadTask(*recovered.bundle, recovered.reason, kShortCall);
-        if (!reaped.ok()) LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
+        if (!reaped.ok())
+          LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
       }
       {
         absl::MutexLock lock(&task->mu);
         task->processes[""].created_published = true;
         task->processes[""].started_published = true;
       }
-      core_->Settle(task, exit, recovered.exit.has_value() && !recovered.exit->synthesised ? "" : recovered.reason);
+      core_->Settle(
+          task, exit,
+          recovered.exit.has_value() && !recovered.exit->synthesised ? "" : recovered.reason);
       if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {
         LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << removed;
       }
@@ -989,7 +1039,8 @@ absl::StatusOr<int> TaskService::Recover() {
 
     ++alive;
     if (recovered.verdict == runtime::Verdict::kKeepUnknown) {
-      LOG(WARNING) << "ns=" << key.ns << " id=" << key.container_id << " kept as unknown: " << recovered.reason;
+      LOG(WARNING) << "ns=" << key.ns << " id=" << key.container_id
+                   << " kept as unknown: " << recovered.reason;
       absl::MutexLock lock(&task->mu);
       task->processes[""].process.reason = recovered.reason;
     }
@@ -1024,7 +1075,8 @@ absl::StatusOr<int> TaskService::Recover() {
       task->history_until = recovered.info->last_event();
     }
     if (recovered.shim) {
-      if (absl::Status added = core_->registry->Add(recovered.shim); !added.ok()) LOG(ERROR) << added;
+      if (absl::Status added = core_->registry->Add(recovered.shim); !added.ok())
+        LOG(ERROR) << added;
       core_->Listen(task, *recovered.shim, after);
     }
   }

@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "proto/shim/v1/shim.pb.h"
 #include "snapshotter/mount.h"
 #include "supervisor/core/call_context.h"
@@ -45,7 +46,14 @@ namespace gantry::core {
 
 class EventBus;
 
-enum class ProcessStatus { kUnknown = 0, kCreated = 1, kRunning = 2, kStopped = 3, kPaused = 4, kPausing = 5 };
+enum class ProcessStatus {
+  kUnknown = 0,
+  kCreated = 1,
+  kRunning = 2,
+  kStopped = 3,
+  kPaused = 4,
+  kPausing = 5
+};
 
 // One process of a task: the init process (exec_id "") or an exec.
 struct Process {
@@ -71,14 +79,16 @@ struct Exit {
 
 struct CreateTask {
   std::string container_id;
-  std::string spec_json;                 // OCI runtime-spec config.json, written to the bundle as it is
-  std::vector<snapshot::Mount> rootfs;   // mounted by the shim at <bundle>/rootfs; empty: spec root.path stands by itself
+  std::string spec_json;  // OCI runtime-spec config.json, written to the bundle as it is
+  std::vector<snapshot::Mount>
+      rootfs;  // mounted by the shim at <bundle>/rootfs; empty: spec root.path stands by itself
   shim::v1::Stdio stdio;
-  std::string runtime;                   // name, absolute path, "io.containerd.runc.v2", or "" for the default
-  std::string runtime_options_type_url;  // containerd's runtime options as they came: stored, and read where known
+  std::string runtime;  // name, absolute path, "io.containerd.runc.v2", or "" for the default
+  std::string
+      runtime_options_type_url;  // containerd's runtime options as they came: stored, and read where known
   std::string runtime_options;
   std::string restore_image_path;
-  bool start = false;                    // create and start in one go, one runtime call fewer
+  bool start = false;  // create and start in one go, one runtime call fewer
 };
 
 // What to do about exits, asked once per process after its exit was recorded and published.
@@ -113,15 +123,20 @@ class TaskService {
 
   // kAlreadyExists: the container has a task. kInternal and others: the runtime's own words. Leaves nothing behind on failure.
   absl::StatusOr<int32_t> Create(const CallContext& context, const CreateTask& create);
-  absl::StatusOr<int32_t> Start(const CallContext& context, const std::string& id, const std::string& exec_id);
+  absl::StatusOr<int32_t> Start(const CallContext& context, const std::string& id,
+                                const std::string& exec_id);
   // Registers (and with `start` starts) a further process. kAlreadyExists: exec id taken.
-  absl::StatusOr<int32_t> Exec(const CallContext& context, const std::string& id, const std::string& exec_id,
-                               const std::string& process_json, const shim::v1::Stdio& stdio, bool start);
-  absl::Status Kill(const CallContext& context, const std::string& id, const std::string& exec_id, uint32_t signal, bool all);
+  absl::StatusOr<int32_t> Exec(const CallContext& context, const std::string& id,
+                               const std::string& exec_id, const std::string& process_json,
+                               const shim::v1::Stdio& stdio, bool start);
+  absl::Status Kill(const CallContext& context, const std::string& id, const std::string& exec_id,
+                    uint32_t signal, bool all);
   // Removes a stopped process, and with the init process the whole task. `force` kills first. kFailedPrecondition: still running.
-  absl::StatusOr<Exit> Delete(const CallContext& context, const std::string& id, const std::string& exec_id, bool force = false);
+  absl::StatusOr<Exit> Delete(const CallContext& context, const std::string& id,
+                              const std::string& exec_id, bool force = false);
 
-  absl::StatusOr<Process> Get(const std::string& ns, const std::string& id, const std::string& exec_id) const;
+  absl::StatusOr<Process> Get(const std::string& ns, const std::string& id,
+                              const std::string& exec_id) const;
   // Init processes of a namespace ("" for all), in order of (namespace, id).
   std::vector<std::pair<std::string, Process>> List(const std::string& ns) const;
   bool Exists(const std::string& ns, const std::string& id) const;
@@ -132,20 +147,26 @@ class TaskService {
                      std::function<void(absl::StatusOr<Exit>)> done);
   void CancelWait(uint64_t ticket);
   // Blocking form; kDeadlineExceeded / kCancelled by the context.
-  absl::StatusOr<Exit> Wait(const CallContext& context, const std::string& id, const std::string& exec_id, absl::Duration limit);
+  absl::StatusOr<Exit> Wait(const CallContext& context, const std::string& id,
+                            const std::string& exec_id, absl::Duration limit);
 
   absl::Status Pause(const CallContext& context, const std::string& id);
   absl::Status Resume(const CallContext& context, const std::string& id);
-  absl::Status Update(const CallContext& context, const std::string& id, const std::string& resources_json);
-  absl::Status ResizePty(const CallContext& context, const std::string& id, const std::string& exec_id, uint32_t width, uint32_t height);
-  absl::Status CloseStdin(const CallContext& context, const std::string& id, const std::string& exec_id);
+  absl::Status Update(const CallContext& context, const std::string& id,
+                      const std::string& resources_json);
+  absl::Status ResizePty(const CallContext& context, const std::string& id,
+                         const std::string& exec_id, uint32_t width, uint32_t height);
+  absl::Status CloseStdin(const CallContext& context, const std::string& id,
+                          const std::string& exec_id);
   absl::Status ReopenLog(const CallContext& context, const std::string& id);
   absl::StatusOr<shim::v1::PidsResponse> Pids(const CallContext& context, const std::string& id);
   absl::StatusOr<shim::v1::StatsResponse> Stats(const CallContext& context, const std::string& id);
-  absl::Status Checkpoint(const CallContext& context, const std::string& id, const shim::v1::CheckpointRequest& request);
+  absl::Status Checkpoint(const CallContext& context, const std::string& id,
+                          const shim::v1::CheckpointRequest& request);
 
   // A live task's shim, for streams (attach). kNotFound; kUnavailable: there is no shim (any more).
-  absl::StatusOr<std::shared_ptr<runtime::Shim>> Shim(const std::string& ns, const std::string& id) const;
+  absl::StatusOr<std::shared_ptr<runtime::Shim>> Shim(const std::string& ns,
+                                                      const std::string& id) const;
 
   // <state>/tasks/<ns>/<id> of a live task.
   absl::StatusOr<std::string> BundleDirectory(const std::string& ns, const std::string& id) const;

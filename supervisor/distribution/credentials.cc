@@ -1,8 +1,8 @@
 #include "supervisor/distribution/credentials.h"
 
+#include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,14 +10,14 @@
 #include <utility>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include <nlohmann/json.hpp>
+
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -48,7 +48,8 @@ absl::string_view HostOfKey(absl::string_view key) {
 
 std::string ConfigFile(const DockerConfigCredentials::Options& options) {
   if (!options.config_file.empty()) return options.config_file;
-  if (const char* directory = std::getenv("DOCKER_CONFIG"); directory != nullptr && *directory != 0) {
+  if (const char* directory = std::getenv("DOCKER_CONFIG");
+      directory != nullptr && *directory != 0) {
     return absl::StrCat(directory, "/config.json");
   }
   const char* home = std::getenv("HOME");
@@ -63,7 +64,8 @@ std::string Text(const json& object, const char* key) {
 absl::StatusOr<json> ParseConfig(absl::string_view text, absl::string_view where) {
   json config = json::parse(text.begin(), text.end(), nullptr, /*allow_exceptions=*/false);
   if (config.is_discarded() || !config.is_object()) {
-    return absl::FailedPreconditionError(absl::StrCat("credentials ", where, ": not a JSON object; repair or remove the file"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("credentials ", where, ": not a JSON object; repair or remove the file"));
   }
   return config;
 }
@@ -71,7 +73,9 @@ absl::StatusOr<json> ParseConfig(absl::string_view text, absl::string_view where
 absl::StatusOr<json> ReadConfig(const std::string& file) {
   absl::StatusOr<std::string> text = ReadFile(file, kMaxConfigBytes);
   if (absl::IsNotFound(text.status())) return json::object();
-  if (!text.ok()) return absl::FailedPreconditionError(absl::StrCat("credentials ", file, ": ", text.status().message()));
+  if (!text.ok())
+    return absl::FailedPreconditionError(
+        absl::StrCat("credentials ", file, ": ", text.status().message()));
   if (absl::StripAsciiWhitespace(*text).empty()) return json::object();
   return ParseConfig(*text, file);
 }
@@ -89,11 +93,13 @@ absl::StatusOr<Credential> FromAuth(const json& auth, absl::string_view where) {
     size_t colon = std::string::npos;
     if (absl::Base64Unescape(encoded, &decoded)) colon = decoded.find(':');
     if (colon == std::string::npos) {
-      return absl::FailedPreconditionError(absl::StrCat("credentials ", where, ": \"auth\" is not base64 of user:password"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("credentials ", where, ": \"auth\" is not base64 of user:password"));
     }
     credential.username = decoded.substr(0, colon);
     credential.password = decoded.substr(colon + 1);
-    while (!credential.password.empty() && credential.password.back() == '\0') credential.password.pop_back();
+    while (!credential.password.empty() && credential.password.back() == '\0')
+      credential.password.pop_back();
   }
   if (credential.username == "<token>") {
     if (credential.identity_token.empty()) credential.identity_token = credential.password;
@@ -103,7 +109,8 @@ absl::StatusOr<Credential> FromAuth(const json& auth, absl::string_view where) {
   return credential;
 }
 
-absl::StatusOr<std::optional<Credential>> FindInAuths(const json& config, absl::string_view host, absl::string_view file) {
+absl::StatusOr<std::optional<Credential>> FindInAuths(const json& config, absl::string_view host,
+                                                      absl::string_view file) {
   auto auths = config.find("auths");
   if (auths == config.end() || !auths->is_object()) return std::nullopt;
   const json* best = nullptr;
@@ -128,7 +135,8 @@ absl::StatusOr<std::optional<Credential>> FindInAuths(const json& config, absl::
     }
   }
   if (best == nullptr) return std::nullopt;
-  GANTRY_ASSIGN_OR_RETURN(Credential credential, FromAuth(*best, absl::StrCat(file, " auths[\"", best_key, "\"]")));
+  GANTRY_ASSIGN_OR_RETURN(Credential credential,
+                          FromAuth(*best, absl::StrCat(file, " auths[\"", best_key, "\"]")));
   // A helper that stores the secret elsewhere leaves an empty entry behind.
   if (credential.empty()) return std::nullopt;
   return credential;
@@ -140,18 +148,21 @@ std::string HelperFor(const json& config, absl::string_view host) {
   if (helpers != config.end() && helpers->is_object()) {
     for (auto it = helpers->begin(); it != helpers->end(); ++it) {
       absl::string_view key_host = HostOfKey(it.key());
-      if (it->is_string() && (key_host == host || (IsHub(host) && IsHub(key_host)))) return it->get<std::string>();
+      if (it->is_string() && (key_host == host || (IsHub(host) && IsHub(key_host))))
+        return it->get<std::string>();
     }
   }
   return Text(config, "credsStore");
 }
 
-absl::StatusOr<CommandResult> RunHelper(const DockerConfigCredentials::Options& options, const std::string& helper,
-                                        const std::string& verb, const std::string& input) {
+absl::StatusOr<CommandResult> RunHelper(const DockerConfigCredentials::Options& options,
+                                        const std::string& helper, const std::string& verb,
+                                        const std::string& input) {
   // The name comes from a file people write; it names a program, not a path.
   for (char c : helper) {
     if (!absl::ascii_isalnum(c) && c != '-' && c != '_' && c != '.') {
-      return absl::FailedPreconditionError(absl::StrCat("credential helper \"", absl::CEscape(helper), "\": not a helper's name"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("credential helper \"", absl::CEscape(helper), "\": not a helper's name"));
     }
   }
   std::string program = absl::StrCat("docker-credential-", helper);
@@ -160,7 +171,8 @@ absl::StatusOr<CommandResult> RunHelper(const DockerConfigCredentials::Options& 
     command.argv = {program, verb};
   } else {
     std::string found;
-    for (absl::string_view directory : absl::StrSplit(options.helper_path, ':', absl::SkipEmpty())) {
+    for (absl::string_view directory :
+         absl::StrSplit(options.helper_path, ':', absl::SkipEmpty())) {
       std::string path = absl::StrCat(directory, "/", program);
       if (access(path.c_str(), X_OK) == 0) {
         found = path;
@@ -168,7 +180,8 @@ absl::StatusOr<CommandResult> RunHelper(const DockerConfigCredentials::Options& 
       }
     }
     if (found.empty()) {
-      return absl::UnavailableError(absl::StrCat("credential helper ", program, ": not found in ", options.helper_path));
+      return absl::UnavailableError(
+          absl::StrCat("credential helper ", program, ": not found in ", options.helper_path));
     }
     command.argv = {found, verb};
   }
@@ -176,10 +189,11 @@ absl::StatusOr<CommandResult> RunHelper(const DockerConfigCredentials::Options& 
   absl::StatusOr<CommandResult> result = RunCommand(command, input, 1 << 20);
   if (!result.ok()) {
     // Not the helper's own words: they may hold what it was given.
-    return absl::UnavailableError(absl::StrCat("credential helper ", program, " ", verb, ": ",
-                                               absl::IsNotFound(result.status())            ? "not installed (not in PATH)"
-                                               : absl::IsDeadlineExceeded(result.status()) ? "no answer in time"
-                                                                                            : "could not be run"));
+    return absl::UnavailableError(
+        absl::StrCat("credential helper ", program, " ", verb, ": ",
+                     absl::IsNotFound(result.status())           ? "not installed (not in PATH)"
+                     : absl::IsDeadlineExceeded(result.status()) ? "no answer in time"
+                                                                 : "could not be run"));
   }
   return result;
 }
@@ -190,17 +204,20 @@ std::string FirstLine(absl::string_view text) {
 }
 
 absl::StatusOr<std::optional<Credential>> AskHelper(const DockerConfigCredentials::Options& options,
-                                                    const std::string& helper, absl::string_view host) {
+                                                    const std::string& helper,
+                                                    absl::string_view host) {
   GANTRY_ASSIGN_OR_RETURN(CommandResult result, RunHelper(options, helper, "get", ServerKey(host)));
   std::string program = absl::StrCat("docker-credential-", helper);
   if (!result.status.ok()) {
     if (absl::StrContains(result.out, "credentials not found")) return std::nullopt;
-    return absl::UnavailableError(
-        absl::StrCat("credential helper ", program, " get: ", result.status.ToString(), ": ", FirstLine(result.out)));
+    return absl::UnavailableError(absl::StrCat("credential helper ", program,
+                                               " get: ", result.status.ToString(), ": ",
+                                               FirstLine(result.out)));
   }
   json answer = json::parse(result.out, nullptr, false);
   if (answer.is_discarded() || !answer.is_object()) {
-    return absl::UnavailableError(absl::StrCat("credential helper ", program, " get: the answer is not a JSON object"));
+    return absl::UnavailableError(
+        absl::StrCat("credential helper ", program, " get: the answer is not a JSON object"));
   }
   Credential credential;
   credential.username = Text(answer, "Username");
@@ -218,7 +235,8 @@ absl::StatusOr<std::optional<Credential>> AskHelper(const DockerConfigCredential
 // Keeps two logins at once from losing one of them. The lock file stays: removing it would race.
 absl::StatusOr<UniqueFd> LockConfig(const std::string& file) {
   size_t slash = file.rfind('/');
-  if (slash != std::string::npos && slash > 0) GANTRY_RETURN_IF_ERROR(MakeDirectories(file.substr(0, slash), 0700));
+  if (slash != std::string::npos && slash > 0)
+    GANTRY_RETURN_IF_ERROR(MakeDirectories(file.substr(0, slash), 0700));
   std::string path = absl::StrCat(file, ".lock");
   UniqueFd fd(open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!fd.valid()) return ErrnoToStatus(errno, absl::StrCat("credentials ", path, ": open"));
@@ -233,7 +251,8 @@ absl::Status WriteConfig(const std::string& file, const json& config) {
   // People keep this file in a dotfiles repository and link to it; the link stays a link.
   std::unique_ptr<char, decltype(&std::free)> real(realpath(file.c_str(), nullptr), &std::free);
   if (real != nullptr) target = real.get();
-  return WriteFileAtomic(target, config.dump(1, '\t', false, json::error_handler_t::replace) + "\n", 0600);
+  return WriteFileAtomic(target, config.dump(1, '\t', false, json::error_handler_t::replace) + "\n",
+                         0600);
 }
 
 }  // namespace
@@ -266,7 +285,8 @@ absl::StatusOr<std::optional<Credential>> DockerConfigCredentials::Find(absl::st
   }
   if (!inline_auths.empty()) {
     GANTRY_ASSIGN_OR_RETURN(json config, ParseConfig(inline_auths, "DOCKER_AUTH_CONFIG"));
-    GANTRY_ASSIGN_OR_RETURN(std::optional<Credential> found, FindInAuths(config, host, "DOCKER_AUTH_CONFIG"));
+    GANTRY_ASSIGN_OR_RETURN(std::optional<Credential> found,
+                            FindInAuths(config, host, "DOCKER_AUTH_CONFIG"));
     if (found) return found;
   }
   std::string file = ConfigFile(options_);
@@ -276,8 +296,8 @@ absl::StatusOr<std::optional<Credential>> DockerConfigCredentials::Find(absl::st
   return FindInAuths(config, host, file);
 }
 
-absl::StatusOr<DockerConfigCredentials::StoreOutcome> DockerConfigCredentials::Store(absl::string_view host,
-                                                                                     const Credential& credential) {
+absl::StatusOr<DockerConfigCredentials::StoreOutcome> DockerConfigCredentials::Store(
+    absl::string_view host, const Credential& credential) {
   std::string file = ConfigFile(options_);
   GANTRY_ASSIGN_OR_RETURN(UniqueFd lock, LockConfig(file));
   GANTRY_ASSIGN_OR_RETURN(json config, ReadConfig(file));
@@ -285,10 +305,13 @@ absl::StatusOr<DockerConfigCredentials::StoreOutcome> DockerConfigCredentials::S
   std::string helper = HelperFor(config, host);
   if (!config["auths"].is_object()) config["auths"] = json::object();
   if (!helper.empty()) {
-    json stored = {{"ServerURL", key},
-                   {"Username", credential.identity_token.empty() ? credential.username : "<token>"},
-                   {"Secret", credential.identity_token.empty() ? credential.password : credential.identity_token}};
-    GANTRY_ASSIGN_OR_RETURN(CommandResult result, RunHelper(options_, helper, "store", stored.dump()));
+    json stored = {
+        {"ServerURL", key},
+        {"Username", credential.identity_token.empty() ? credential.username : "<token>"},
+        {"Secret",
+         credential.identity_token.empty() ? credential.password : credential.identity_token}};
+    GANTRY_ASSIGN_OR_RETURN(CommandResult result,
+                            RunHelper(options_, helper, "store", stored.dump()));
     if (!result.status.ok()) {
       return absl::UnavailableError(absl::StrCat("credential helper docker-credential-", helper,
                                                  " store: ", result.status.ToString()));
@@ -300,7 +323,8 @@ absl::StatusOr<DockerConfigCredentials::StoreOutcome> DockerConfigCredentials::S
   json entry = json::object();
   entry["auth"] = absl::Base64Escape(absl::StrCat(credential.username, ":", credential.password));
   if (!credential.identity_token.empty()) {
-    entry["auth"] = absl::Base64Escape(absl::StrCat(credential.username.empty() ? "<token>" : credential.username, ":"));
+    entry["auth"] = absl::Base64Escape(
+        absl::StrCat(credential.username.empty() ? "<token>" : credential.username, ":"));
     entry["identitytoken"] = credential.identity_token;
   }
   if (!credential.registry_token.empty()) entry["registrytoken"] = credential.registry_token;
@@ -316,7 +340,8 @@ absl::Status DockerConfigCredentials::Erase(absl::string_view host) {
   bool erased = false;
   std::string helper = HelperFor(config, host);
   if (!helper.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(CommandResult result, RunHelper(options_, helper, "erase", ServerKey(host)));
+    GANTRY_ASSIGN_OR_RETURN(CommandResult result,
+                            RunHelper(options_, helper, "erase", ServerKey(host)));
     if (result.status.ok()) {
       erased = true;
     } else if (!absl::StrContains(result.out, "credentials not found")) {
@@ -338,7 +363,8 @@ absl::Status DockerConfigCredentials::Erase(absl::string_view host) {
     }
   }
   if (changed) GANTRY_RETURN_IF_ERROR(WriteConfig(file, config));
-  return erased ? absl::OkStatus() : absl::NotFoundError(absl::StrCat("credentials for ", host, ": not logged in"));
+  return erased ? absl::OkStatus()
+                : absl::NotFoundError(absl::StrCat("credentials for ", host, ": not logged in"));
 }
 
 absl::StatusOr<Credential> ParseEncodedCredential(absl::string_view text) {
@@ -354,7 +380,8 @@ absl::StatusOr<Credential> ParseEncodedCredential(absl::string_view text) {
     return credential;
   }
   size_t colon = decoded.find(':');
-  if (colon == std::string::npos) return absl::InvalidArgumentError("registry credential: neither JSON nor user:password");
+  if (colon == std::string::npos)
+    return absl::InvalidArgumentError("registry credential: neither JSON nor user:password");
   Credential credential;
   credential.username = decoded.substr(0, colon);
   credential.password = decoded.substr(colon + 1);

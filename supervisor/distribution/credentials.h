@@ -24,9 +24,12 @@ struct Credential {
   std::string password;
   std::string identity_token;  // an OAuth2 refresh token; used instead of the password
   std::string registry_token;  // a bearer token, used as it is
-  std::string source;          // for people: "/root/.docker/config.json auths[\"r:5000\"]", "docker-credential-pass"
+  std::string
+      source;  // for people: "/root/.docker/config.json auths[\"r:5000\"]", "docker-credential-pass"
 
-  bool empty() const { return username.empty() && password.empty() && identity_token.empty() && registry_token.empty(); }
+  bool empty() const {
+    return username.empty() && password.empty() && identity_token.empty() && registry_token.empty();
+  }
 };
 
 // Thread-safe.
@@ -55,7 +58,7 @@ class StaticCredentials : public CredentialSource {
 class DockerConfigCredentials : public CredentialSource {
  public:
   struct Options {
-    std::string config_file;  // empty: $DOCKER_CONFIG/config.json, else $HOME/.docker/config.json
+    std::string config_file;   // empty: $DOCKER_CONFIG/config.json, else $HOME/.docker/config.json
     std::string inline_auths;  // JSON with `auths` only, used before the file ($DOCKER_AUTH_CONFIG)
     std::string helper_path;   // searched for docker-credential-*; empty: $PATH
     absl::Duration helper_timeout = absl::Seconds(30);
@@ -90,7 +93,8 @@ class MemoCredentials : public CredentialSource {
  private:
   CredentialSource* const source_;
   absl::Mutex mutex_;
-  std::map<std::string, absl::StatusOr<std::optional<Credential>>, std::less<>> known_ ABSL_GUARDED_BY(mutex_);
+  std::map<std::string, absl::StatusOr<std::optional<Credential>>, std::less<>> known_
+      ABSL_GUARDED_BY(mutex_);
 };
 
 // The X-Registry-Auth header (base64url JSON) or a bare base64 `user:password`. kInvalidArgument: neither.

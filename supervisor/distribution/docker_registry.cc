@@ -6,8 +6,6 @@
 #include <cerrno>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -15,6 +13,8 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
+#include <nlohmann/json.hpp>
+
 #include "base/clock.h"
 #include "base/errno_status.h"
 #include "base/file.h"
@@ -24,14 +24,16 @@ namespace gantry::distribution {
 namespace {
 
 // bcrypt of kPassword at the lowest cost, so that the test spends its time elsewhere.
-constexpr char kPasswordLine[] = "ann:$2y$04$abcdefghijklmnopqrstuuaUNpTaGyHErb7YklXKRt/SEtSLxPST6\n";
+constexpr char kPasswordLine[] =
+    "ann:$2y$04$abcdefghijklmnopqrstuuaUNpTaGyHErb7YklXKRt/SEtSLxPST6\n";
 
 absl::StatusOr<std::string> Run(std::vector<std::string> argv, const std::string& input = "") {
   Command command;
   command.argv = argv;
   command.timeout = absl::Seconds(20);
   GANTRY_ASSIGN_OR_RETURN(CommandResult result, RunCommand(command, input));
-  if (!result.status.ok()) return absl::InternalError(absl::StrCat(argv[0], " ", argv[1], ": ", result.err));
+  if (!result.status.ok())
+    return absl::InternalError(absl::StrCat(argv[0], " ", argv[1], ": ", result.err));
   return result.out;
 }
 
@@ -51,13 +53,17 @@ absl::StatusOr<std::unique_ptr<DockerRegistry>> DockerRegistry::Start(bool tls, 
   if (auth == Auth::kToken) {
     registry->token_server_ = std::make_unique<FakeRegistry>();
     DockerRegistry* self = registry.get();
-    registry->token_server_->SetHook([self](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
-      std::string expected = absl::StrCat("Basic ", absl::Base64Escape(absl::StrCat(kUser, ":", kPassword)));
-      if (request.header("authorization") != expected) return connection.Answer(401, {}, "{}");
-      std::string scopes;
-      for (const std::string& scope : request.parameters("scope")) absl::StrAppend(&scopes, scope, " ");
-      return connection.Answer(200, {}, nlohmann::json{{"token", self->Token(scopes)}, {"expires_in", 300}}.dump());
-    });
+    registry->token_server_->SetHook(
+        [self](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
+          std::string expected =
+              absl::StrCat("Basic ", absl::Base64Escape(absl::StrCat(kUser, ":", kPassword)));
+          if (request.header("authorization") != expected) return connection.Answer(401, {}, "{}");
+          std::string scopes;
+          for (const std::string& scope : request.parameters("scope"))
+            absl::StrAppend(&scopes, scope, " ");
+          return connection.Answer(
+              200, {}, nlohmann::json{{"token", self->Token(scopes)}, {"expires_in", 300}}.dump());
+        });
   }
   GANTRY_RETURN_IF_ERROR(registry->Launch());
   return registry;
@@ -75,14 +81,17 @@ std::string DockerRegistry::log() const {
 
 absl::Status DockerRegistry::Certificates() {
   std::string directory = temp_.path();
-  GANTRY_RETURN_IF_ERROR(Run({"openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test ca",
-                              "-keyout", directory + "/ca.key", "-out", directory + "/ca.crt"})
+  GANTRY_RETURN_IF_ERROR(
+      Run({"openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+           "/CN=test ca", "-keyout", directory + "/ca.key", "-out", directory + "/ca.crt"})
+          .status());
+  GANTRY_RETURN_IF_ERROR(Run({"openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj",
+                              "/CN=registry", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout",
+                              directory + "/server.key", "-out", directory + "/server.csr"})
                              .status());
-  GANTRY_RETURN_IF_ERROR(Run({"openssl", "req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=registry", "-addext",
-                              "subjectAltName=IP:127.0.0.1", "-keyout", directory + "/server.key", "-out", directory + "/server.csr"})
-                             .status());
-  return Run({"openssl", "x509", "-req", "-in", directory + "/server.csr", "-CA", directory + "/ca.crt", "-CAkey",
-              directory + "/ca.key", "-CAcreateserial", "-days", "2", "-copy_extensions", "copy", "-out", directory + "/server.crt"})
+  return Run({"openssl", "x509", "-req", "-in", directory + "/server.csr", "-CA",
+              directory + "/ca.crt", "-CAkey", directory + "/ca.key", "-CAcreateserial", "-days",
+              "2", "-copy_extensions", "copy", "-out", directory + "/server.crt"})
       .status();
 }
 
@@ -92,25 +101,35 @@ std::string DockerRegistry::Token(const std::string& scopes) const {
   for (absl::string_view scope : absl::StrSplit(scopes, ' ', absl::SkipEmpty())) {
     std::vector<std::string> parts = absl::StrSplit(scope, ':');
     if (parts.size() != 3) continue;
-    access.push_back({{"type", parts[0]}, {"name", parts[1]}, {"actions", std::vector<std::string>(absl::StrSplit(parts[2], ','))}});
+    access.push_back({{"type", parts[0]},
+                      {"name", parts[1]},
+                      {"actions", std::vector<std::string>(absl::StrSplit(parts[2], ','))}});
   }
   int64_t now = absl::ToUnixSeconds(absl::Now());
-  absl::StatusOr<std::string> certificate = Run({"openssl", "x509", "-in", temp_.Join("ca.crt"), "-outform", "DER"});
+  absl::StatusOr<std::string> certificate =
+      Run({"openssl", "x509", "-in", temp_.Join("ca.crt"), "-outform", "DER"});
   if (!certificate.ok()) return "";
-  nlohmann::json header = {{"typ", "JWT"}, {"alg", "RS256"}, {"x5c", {absl::Base64Escape(*certificate)}}};
-  nlohmann::json claims = {{"iss", "tests"}, {"sub", kUser}, {"aud", "registry"}, {"exp", now + 300}, {"nbf", now - 10},
-                           {"iat", now},     {"jti", "1"},   {"access", access}};
+  nlohmann::json header = {
+      {"typ", "JWT"}, {"alg", "RS256"}, {"x5c", {absl::Base64Escape(*certificate)}}};
+  nlohmann::json claims = {{"iss", "tests"},   {"sub", kUser},    {"aud", "registry"},
+                           {"exp", now + 300}, {"nbf", now - 10}, {"iat", now},
+                           {"jti", "1"},       {"access", access}};
   std::string text = absl::StrCat(Base64Url(header.dump()), ".", Base64Url(claims.dump()));
-  absl::StatusOr<std::string> signature = Run({"openssl", "dgst", "-sha256", "-sign", temp_.Join("ca.key")}, text);
+  absl::StatusOr<std::string> signature =
+      Run({"openssl", "dgst", "-sha256", "-sign", temp_.Join("ca.key")}, text);
   return signature.ok() ? absl::StrCat(text, ".", Base64Url(*signature)) : "";
 }
 
 absl::Status DockerRegistry::Launch() {
-  nlohmann::json config = {{"version", "0.1"},
-                           {"log", {{"level", "info"}}},
-                           {"storage", {{"filesystem", {{"rootdirectory", temp_.Join("data")}}}, {"delete", {{"enabled", true}}}}},
-                           {"http", {{"addr", absl::StrCat("127.0.0.1:", port_)}, {"secret", "tests"}}}};
-  if (tls_) config["http"]["tls"] = {{"certificate", temp_.Join("server.crt")}, {"key", temp_.Join("server.key")}};
+  nlohmann::json config = {
+      {"version", "0.1"},
+      {"log", {{"level", "info"}}},
+      {"storage",
+       {{"filesystem", {{"rootdirectory", temp_.Join("data")}}}, {"delete", {{"enabled", true}}}}},
+      {"http", {{"addr", absl::StrCat("127.0.0.1:", port_)}, {"secret", "tests"}}}};
+  if (tls_)
+    config["http"]["tls"] = {{"certificate", temp_.Join("server.crt")},
+                             {"key", temp_.Join("server.key")}};
   if (auth_ == Auth::kBasic) {
     GANTRY_RETURN_IF_ERROR(WriteFile(temp_.Join("htpasswd"), kPasswordLine));
     config["auth"]["htpasswd"] = {{"realm", "tests"}, {"path", temp_.Join("htpasswd")}};
@@ -137,7 +156,8 @@ absl::Status DockerRegistry::Launch() {
     if (at != std::string::npos) {
       absl::string_view digits = absl::string_view(text).substr(at + 23);
       size_t end = digits.find_first_not_of("0123456789");
-      if (end != absl::string_view::npos && absl::SimpleAtoi(digits.substr(0, end), &port_)) return absl::OkStatus();
+      if (end != absl::string_view::npos && absl::SimpleAtoi(digits.substr(0, end), &port_))
+        return absl::OkStatus();
     }
     // Ends the wait early when it died, otherwise it is the pause between two looks.
     if (process_.Wait(absl::Milliseconds(10)).ok()) break;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
 #include "base/unique_fd.h"

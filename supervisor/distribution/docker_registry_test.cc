@@ -1,11 +1,13 @@
 // Pull and push against the registry people run, in each of its ways to keep others out.
 
+#include "supervisor/distribution/docker_registry.h"
+
 #include "absl/strings/match.h"
-#include "base/cancel_token.h"
-#include "base/subprocess.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
-#include "supervisor/distribution/docker_registry.h"
+
+#include "base/cancel_token.h"
+#include "base/subprocess.h"
 #include "supervisor/distribution/registry_testbed.h"
 
 namespace gantry::distribution {
@@ -22,19 +24,23 @@ struct Setup {
 class DockerRegistryTest : public ::testing::TestWithParam<Setup> {
  protected:
   void SetUp() override {
-    absl::StatusOr<std::unique_ptr<DockerRegistry>> started = DockerRegistry::Start(GetParam().tls, GetParam().auth);
+    absl::StatusOr<std::unique_ptr<DockerRegistry>> started =
+        DockerRegistry::Start(GetParam().tls, GetParam().auth);
     if (absl::IsNotFound(started.status())) GTEST_SKIP() << "docker-registry is not installed";
     ASSERT_TRUE(started.ok()) << started.status();
     registry = *std::move(started);
     if (GetParam().tls) bed.Configure(registry->host(), "ca = \"" + registry->ca_file() + "\"\n");
     if (GetParam().auth != DockerRegistry::Auth::kNone) {
       credentials = std::make_unique<StaticCredentials>(
-          registry->host(), Credential{DockerRegistry::kUser, DockerRegistry::kPassword, "", "", "test"});
+          registry->host(),
+          Credential{DockerRegistry::kUser, DockerRegistry::kPassword, "", "", "test"});
       bed.context.credentials = credentials.get();
     }
   }
 
-  Reference Ref(const std::string& name) { return *Reference::Parse(registry->host() + "/" + name); }
+  Reference Ref(const std::string& name) {
+    return *Reference::Parse(registry->host() + "/" + name);
+  }
 
   // An image in the store, by way of a fake registry.
   content::Descriptor Make(const std::vector<std::string>& layers) {
@@ -53,28 +59,33 @@ class DockerRegistryTest : public ::testing::TestWithParam<Setup> {
 TEST_P(DockerRegistryTest, ThereAndBackIsByteIdentical) {
   std::string large = Noise(40 << 20, 1), small = Noise(1000, 2);
   content::Descriptor image = Make({large, small});
-  absl::StatusOr<PushedImage> pushed = bed.pusher->Push(Ref("team/app:v1"), image, bed.store, {}, bed.context);
+  absl::StatusOr<PushedImage> pushed =
+      bed.pusher->Push(Ref("team/app:v1"), image, bed.store, {}, bed.context);
   ASSERT_TRUE(pushed.ok()) << pushed.status() << "\n" << registry->log();
   content::FakeStore other;
-  absl::StatusOr<PulledImage> pulled = bed.puller->Pull(Ref("team/app:v1"), other, bed.pull, bed.context);
+  absl::StatusOr<PulledImage> pulled =
+      bed.puller->Pull(Ref("team/app:v1"), other, bed.pull, bed.context);
   ASSERT_TRUE(pulled.ok()) << pulled.status();
   EXPECT_EQ(pulled->target.digest, image.digest);
   ASSERT_EQ(pulled->blobs.size(), 4u);
   for (const content::Digest& digest : pulled->blobs) {
-    EXPECT_EQ(*content::ReadBlob(other, digest, 64 << 20), *content::ReadBlob(bed.store, digest, 64 << 20));
+    EXPECT_EQ(*content::ReadBlob(other, digest, 64 << 20),
+              *content::ReadBlob(bed.store, digest, 64 << 20));
   }
 }
 
 TEST_P(DockerRegistryTest, SkipsMountsListsAndDeletes) {
   content::Descriptor image = Make({Noise(2 << 20, 3)});
   ASSERT_TRUE(bed.pusher->Push(Ref("team/app:v1"), image, bed.store, {}, bed.context).ok());
-  absl::StatusOr<PushedImage> again = bed.pusher->Push(Ref("team/app:v2"), image, bed.store, {}, bed.context);
+  absl::StatusOr<PushedImage> again =
+      bed.pusher->Push(Ref("team/app:v2"), image, bed.store, {}, bed.context);
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(again->sent_bytes, 0);
 
   content::FakeStore other;
   ASSERT_TRUE(bed.puller->Pull(Ref("team/app:v1"), other, bed.pull, bed.context).ok());
-  absl::StatusOr<PushedImage> mounted = bed.pusher->Push(Ref("side/app:v1"), image, other, {}, bed.context);
+  absl::StatusOr<PushedImage> mounted =
+      bed.pusher->Push(Ref("side/app:v1"), image, other, {}, bed.context);
   ASSERT_TRUE(mounted.ok()) << mounted.status();
   EXPECT_GT(mounted->mounted_bytes, 2 << 20);
 
@@ -82,7 +93,8 @@ TEST_P(DockerRegistryTest, SkipsMountsListsAndDeletes) {
   EXPECT_TRUE(bed.resolver->CheckLogin(registry->host(), bed.context).ok());
   Reference by_digest = Ref("team/app:v1").WithDigest(image.digest);
   ASSERT_TRUE(bed.resolver->DeleteManifest(by_digest, bed.context).ok());
-  EXPECT_EQ(bed.resolver->Resolve(by_digest, bed.context).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(bed.resolver->Resolve(by_digest, bed.context).status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 TEST_P(DockerRegistryTest, ChunkedUploads) {
@@ -90,7 +102,8 @@ TEST_P(DockerRegistryTest, ChunkedUploads) {
   content::Descriptor image = Make({layer});
   PushOptions options;
   options.chunk_bytes = 1 << 20;
-  absl::StatusOr<PushedImage> pushed = bed.pusher->Push(Ref("team/app:v1"), image, bed.store, options, bed.context);
+  absl::StatusOr<PushedImage> pushed =
+      bed.pusher->Push(Ref("team/app:v1"), image, bed.store, options, bed.context);
   ASSERT_TRUE(pushed.ok()) << pushed.status() << "\n" << registry->log();
   content::FakeStore other;
   EXPECT_TRUE(bed.puller->Pull(Ref("team/app:v1"), other, bed.pull, bed.context).ok());
@@ -105,7 +118,8 @@ TEST_P(DockerRegistryTest, StrangersAndUnknownNamesGetClearErrors) {
     EXPECT_EQ(status.code(), absl::StatusCode::kNotFound) << status;
   } else {
     EXPECT_EQ(status.code(), absl::StatusCode::kUnauthenticated) << status;
-    EXPECT_EQ(bed.resolver->Resolve(Ref("team/none:v1"), bed.context).status().code(), absl::StatusCode::kNotFound);
+    EXPECT_EQ(bed.resolver->Resolve(Ref("team/none:v1"), bed.context).status().code(),
+              absl::StatusCode::kNotFound);
   }
 }
 
@@ -118,12 +132,14 @@ TEST_P(DockerRegistryTest, ARegistryKilledInTheMiddleIsContinuedAfterItsReturn) 
   PullOptions options = bed.pull;
   std::string digest = content::Digest::Sha256Of(layer).str();
   options.progress = [&](const Progress& progress) {
-    if (!killed && progress.ref == digest && progress.offset_bytes > 0 && progress.state == Progress::State::kMoving) {
+    if (!killed && progress.ref == digest && progress.offset_bytes > 0 &&
+        progress.state == Progress::State::kMoving) {
       killed = true;
       EXPECT_TRUE(registry->Restart().ok());
     }
   };
-  absl::StatusOr<PulledImage> pulled = bed.puller->Pull(Ref("team/app:v1"), other, options, bed.context);
+  absl::StatusOr<PulledImage> pulled =
+      bed.puller->Pull(Ref("team/app:v1"), other, options, bed.context);
   ASSERT_TRUE(pulled.ok()) << pulled.status();
   EXPECT_TRUE(killed);
   // Whatever was on the way when it died, and nothing else, came twice.
@@ -135,7 +151,9 @@ INSTANTIATE_TEST_SUITE_P(Ways, DockerRegistryTest,
                                            Setup{true, DockerRegistry::Auth::kNone, "Tls"},
                                            Setup{true, DockerRegistry::Auth::kBasic, "TlsBasic"},
                                            Setup{false, DockerRegistry::Auth::kToken, "Token"}),
-                         [](const ::testing::TestParamInfo<Setup>& info) { return info.param.name; });
+                         [](const ::testing::TestParamInfo<Setup>& info) {
+                           return info.param.name;
+                         });
 
 }  // namespace
 }  // namespace gantry::distribution

@@ -14,8 +14,6 @@
 #include <iostream>
 #include <optional>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -25,6 +23,8 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include <nlohmann/json.hpp>
+
 #include "base/clock.h"
 
 namespace gantry::distribution {
@@ -98,7 +98,8 @@ const char* Reason(int status) {
 std::optional<std::pair<std::string, std::string>> BasicLogin(const std::string& header) {
   absl::string_view rest = header;
   std::string decoded;
-  if (!absl::ConsumePrefix(&rest, "Basic ") || !absl::Base64Unescape(rest, &decoded)) return std::nullopt;
+  if (!absl::ConsumePrefix(&rest, "Basic ") || !absl::Base64Unescape(rest, &decoded))
+    return std::nullopt;
   size_t colon = decoded.find(':');
   if (colon == std::string::npos) return std::nullopt;
   return std::make_pair(decoded.substr(0, colon), decoded.substr(colon + 1));
@@ -128,7 +129,8 @@ std::string FakeRegistry::Request::parameter(absl::string_view name) const {
 
 class FakeRegistry::Socket : public FakeRegistry::Connection {
  public:
-  Socket(UniqueFd fd, int number, const std::atomic<bool>& stopping) : fd_(std::move(fd)), number_(number), stopping_(stopping) {}
+  Socket(UniqueFd fd, int number, const std::atomic<bool>& stopping)
+      : fd_(std::move(fd)), number_(number), stopping_(stopping) {}
   ~Socket() override {
     if (ssl_ != nullptr) SSL_free(ssl_);
   }
@@ -155,7 +157,8 @@ class FakeRegistry::Socket : public FakeRegistry::Connection {
     while (!bytes.empty()) {
       ssize_t sent;
       if (ssl_ != nullptr) {
-        sent = SSL_write(ssl_, bytes.data(), static_cast<int>(std::min<size_t>(bytes.size(), 1 << 20)));
+        sent = SSL_write(ssl_, bytes.data(),
+                         static_cast<int>(std::min<size_t>(bytes.size(), 1 << 20)));
       } else {
         sent = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
@@ -169,12 +172,14 @@ class FakeRegistry::Socket : public FakeRegistry::Connection {
     return true;
   }
 
-  bool Answer(int status, const std::vector<std::pair<std::string, std::string>>& headers, absl::string_view body) override {
+  bool Answer(int status, const std::vector<std::pair<std::string, std::string>>& headers,
+              absl::string_view body) override {
     std::string head = absl::StrCat("HTTP/1.1 ", status, " ", Reason(status), "\r\n");
     bool has_length = status == 204;
     for (const auto& [name, value] : headers) {
       absl::StrAppend(&head, name, ": ", value, "\r\n");
-      has_length |= absl::EqualsIgnoreCase(name, "content-length") || absl::EqualsIgnoreCase(name, "transfer-encoding");
+      has_length |= absl::EqualsIgnoreCase(name, "content-length") ||
+                    absl::EqualsIgnoreCase(name, "transfer-encoding");
     }
     if (!has_length) absl::StrAppend(&head, "Content-Length: ", body.size(), "\r\n");
     absl::StrAppend(&head, "\r\n");
@@ -231,7 +236,8 @@ FakeRegistry::FakeRegistry(Options options) : options_(std::move(options)) {
       Fatal("certificate or key cannot be loaded");
     }
     if (!options_.client_ca_file.empty()) {
-      if (SSL_CTX_load_verify_locations(tls_, options_.client_ca_file.c_str(), nullptr) != 1) Fatal("client CA cannot be loaded");
+      if (SSL_CTX_load_verify_locations(tls_, options_.client_ca_file.c_str(), nullptr) != 1)
+        Fatal("client CA cannot be loaded");
       SSL_CTX_set_verify(tls_, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
     }
   }
@@ -240,7 +246,8 @@ FakeRegistry::FakeRegistry(Options options) : options_(std::move(options)) {
   sockaddr_in address{};
   address.sin_family = AF_INET;
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 || listen(listener_.get(), 64) != 0) {
+  if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+      listen(listener_.get(), 64) != 0) {
     Fatal("bind");
   }
   socklen_t size = sizeof address;
@@ -264,20 +271,24 @@ FakeRegistry::~FakeRegistry() {
 }
 
 std::string FakeRegistry::host() const { return absl::StrCat("127.0.0.1:", port_); }
-std::string FakeRegistry::origin() const { return absl::StrCat(tls_ != nullptr ? "https" : "http", "://", host()); }
+std::string FakeRegistry::origin() const {
+  return absl::StrCat(tls_ != nullptr ? "https" : "http", "://", host());
+}
 
-content::Descriptor FakeRegistry::AddBlob(const std::string& repository, std::string bytes, std::string media_type) {
+content::Descriptor FakeRegistry::AddBlob(const std::string& repository, std::string bytes,
+                                          std::string media_type) {
   content::Descriptor descriptor;
   descriptor.media_type = std::move(media_type);
   descriptor.digest = content::Digest::Sha256Of(bytes);
   descriptor.size_bytes = bytes.size();
   absl::MutexLock lock(&mutex_);
-  repositories_[repository].blobs[descriptor.digest.str()] = std::make_shared<const std::string>(std::move(bytes));
+  repositories_[repository].blobs[descriptor.digest.str()] =
+      std::make_shared<const std::string>(std::move(bytes));
   return descriptor;
 }
 
-content::Descriptor FakeRegistry::AddManifest(const std::string& repository, const std::string& tag, std::string bytes,
-                                              std::string media_type) {
+content::Descriptor FakeRegistry::AddManifest(const std::string& repository, const std::string& tag,
+                                              std::string bytes, std::string media_type) {
   content::Descriptor descriptor;
   descriptor.media_type = media_type;
   descriptor.digest = content::Digest::Sha256Of(bytes);
@@ -292,12 +303,16 @@ content::Descriptor FakeRegistry::AddManifest(const std::string& repository, con
 namespace {
 
 nlohmann::json ToJson(const content::Descriptor& descriptor) {
-  nlohmann::json out = {{"mediaType", descriptor.media_type}, {"digest", descriptor.digest.str()}, {"size", descriptor.size_bytes}};
+  nlohmann::json out = {{"mediaType", descriptor.media_type},
+                        {"digest", descriptor.digest.str()},
+                        {"size", descriptor.size_bytes}};
   if (!descriptor.annotations.empty()) out["annotations"] = descriptor.annotations;
   if (!descriptor.urls.empty()) out["urls"] = descriptor.urls;
   if (descriptor.platform) {
-    out["platform"] = {{"os", descriptor.platform->os}, {"architecture", descriptor.platform->architecture}};
-    if (!descriptor.platform->variant.empty()) out["platform"]["variant"] = descriptor.platform->variant;
+    out["platform"] = {{"os", descriptor.platform->os},
+                       {"architecture", descriptor.platform->architecture}};
+    if (!descriptor.platform->variant.empty())
+      out["platform"]["variant"] = descriptor.platform->variant;
   }
   return out;
 }
@@ -305,12 +320,15 @@ nlohmann::json ToJson(const content::Descriptor& descriptor) {
 }  // namespace
 
 content::Descriptor FakeRegistry::AddImage(const std::string& repository, const std::string& tag,
-                                           const std::vector<std::string>& layers, const std::string& architecture) {
-  nlohmann::json manifest = {{"schemaVersion", 2}, {"mediaType", "application/vnd.oci.image.manifest.v1+json"}};
+                                           const std::vector<std::string>& layers,
+                                           const std::string& architecture) {
+  nlohmann::json manifest = {{"schemaVersion", 2},
+                             {"mediaType", "application/vnd.oci.image.manifest.v1+json"}};
   nlohmann::json diff_ids = nlohmann::json::array();
   manifest["layers"] = nlohmann::json::array();
   for (const std::string& layer : layers) {
-    content::Descriptor descriptor = AddBlob(repository, layer, "application/vnd.oci.image.layer.v1.tar");
+    content::Descriptor descriptor =
+        AddBlob(repository, layer, "application/vnd.oci.image.layer.v1.tar");
     manifest["layers"].push_back(ToJson(descriptor));
     diff_ids.push_back(descriptor.digest.str());
   }
@@ -318,15 +336,18 @@ content::Descriptor FakeRegistry::AddImage(const std::string& repository, const 
                            {"architecture", architecture},
                            {"config", nlohmann::json::object()},
                            {"rootfs", {{"type", "layers"}, {"diff_ids", diff_ids}}}};
-  manifest["config"] = ToJson(AddBlob(repository, config.dump(), "application/vnd.oci.image.config.v1+json"));
-  content::Descriptor descriptor = AddManifest(repository, tag, manifest.dump(), "application/vnd.oci.image.manifest.v1+json");
+  manifest["config"] =
+      ToJson(AddBlob(repository, config.dump(), "application/vnd.oci.image.config.v1+json"));
+  content::Descriptor descriptor =
+      AddManifest(repository, tag, manifest.dump(), "application/vnd.oci.image.manifest.v1+json");
   descriptor.platform = content::Platform{"linux", architecture, "", "", {}};
   return descriptor;
 }
 
 content::Descriptor FakeRegistry::AddIndex(const std::string& repository, const std::string& tag,
                                            const std::vector<content::Descriptor>& children) {
-  nlohmann::json index = {{"schemaVersion", 2}, {"mediaType", "application/vnd.oci.image.index.v1+json"}};
+  nlohmann::json index = {{"schemaVersion", 2},
+                          {"mediaType", "application/vnd.oci.image.index.v1+json"}};
   index["manifests"] = nlohmann::json::array();
   for (const content::Descriptor& child : children) index["manifests"].push_back(ToJson(child));
   return AddManifest(repository, tag, index.dump(), "application/vnd.oci.image.index.v1+json");
@@ -395,14 +416,16 @@ std::vector<FakeRegistry::Request> FakeRegistry::requests() const {
 std::vector<std::string> FakeRegistry::lines() const {
   absl::MutexLock lock(&mutex_);
   std::vector<std::string> out;
-  for (const Request& request : requests_) out.push_back(absl::StrCat(request.method, " ", request.path));
+  for (const Request& request : requests_)
+    out.push_back(absl::StrCat(request.method, " ", request.path));
   return out;
 }
 
 int FakeRegistry::CountRequests(absl::string_view method, absl::string_view path_part) const {
   absl::MutexLock lock(&mutex_);
   int count = 0;
-  for (const Request& request : requests_) count += request.method == method && absl::StrContains(request.path, path_part);
+  for (const Request& request : requests_)
+    count += request.method == method && absl::StrContains(request.path, path_part);
   return count;
 }
 
@@ -451,7 +474,8 @@ bool FakeRegistry::ReadRequest(Socket& socket, Request& request) {
     if (got <= 0) return false;
     buffer.append(chunk, got);
     if (buffer[0] == '\x16') {  // a TLS handshake; Go's servers answer like this
-      socket.Raw("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n");
+      socket.Raw(
+          "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n");
       return false;
     }
   }
@@ -465,7 +489,8 @@ bool FakeRegistry::ReadRequest(Socket& socket, Request& request) {
   request.query = target.second;
   for (size_t i = 1; i < lines.size(); ++i) {
     std::pair<std::string, std::string> header = absl::StrSplit(lines[i], absl::MaxSplits(':', 1));
-    request.headers.emplace_back(absl::AsciiStrToLower(header.first), std::string(absl::StripAsciiWhitespace(header.second)));
+    request.headers.emplace_back(absl::AsciiStrToLower(header.first),
+                                 std::string(absl::StripAsciiWhitespace(header.second)));
   }
   socket.is_head = request.method == "HEAD";
   int64_t length = 0;
@@ -474,7 +499,8 @@ bool FakeRegistry::ReadRequest(Socket& socket, Request& request) {
   bool break_here = false;
   {
     absl::MutexLock lock(&mutex_);
-    if (break_uploads_times_ > 0 && length > break_uploads_after_ && absl::StrContains(request.path, "/blobs/uploads/")) {
+    if (break_uploads_times_ > 0 && length > break_uploads_after_ &&
+        absl::StrContains(request.path, "/blobs/uploads/")) {
       --break_uploads_times_;
       break_here = true;
       limit = break_uploads_after_;
@@ -483,7 +509,8 @@ bool FakeRegistry::ReadRequest(Socket& socket, Request& request) {
   request.body = buffer.substr(0, std::min<size_t>(limit, buffer.size()));
   buffer.erase(0, request.body.size());
   while (static_cast<int64_t>(request.body.size()) < limit) {
-    ssize_t got = socket.Read(chunk, std::min<int64_t>(sizeof chunk, limit - static_cast<int64_t>(request.body.size())));
+    ssize_t got = socket.Read(
+        chunk, std::min<int64_t>(sizeof chunk, limit - static_cast<int64_t>(request.body.size())));
     if (got <= 0) {
       request.body_complete = false;
       break;
@@ -514,7 +541,8 @@ void FakeRegistry::Serve(Socket& socket) {
   }
 }
 
-bool FakeRegistry::Authorize(const Request& request, const std::string& repository, bool push, Socket& socket) {
+bool FakeRegistry::Authorize(const Request& request, const std::string& repository, bool push,
+                             Socket& socket) {
   if (options_.auth == Auth::kNone) return true;
   std::string authorization = request.header("authorization");
   if (options_.auth == Auth::kBasic) {
@@ -523,10 +551,13 @@ bool FakeRegistry::Authorize(const Request& request, const std::string& reposito
       auto user = options_.users.find(login->first);
       if (user != options_.users.end() && user->second == login->second) return true;
     }
-    socket.Answer(401, {{"WWW-Authenticate", "Basic realm=\"fake\""}}, ErrorBody("UNAUTHORIZED", "authentication required"));
+    socket.Answer(401, {{"WWW-Authenticate", "Basic realm=\"fake\""}},
+                  ErrorBody("UNAUTHORIZED", "authentication required"));
     return false;
   }
-  std::string wanted = repository.empty() ? "" : absl::StrCat("repository:", repository, ":", push ? "pull,push" : "pull");
+  std::string wanted = repository.empty() ? ""
+                                          : absl::StrCat("repository:", repository, ":",
+                                                         push ? "pull,push" : "pull");
   absl::string_view token = authorization;
   if (absl::ConsumePrefix(&token, "Bearer ")) {
     absl::MutexLock lock(&mutex_);
@@ -541,10 +572,12 @@ bool FakeRegistry::Authorize(const Request& request, const std::string& reposito
       if (enough) return true;
     }
   }
-  std::string realm = options_.token_realm.empty() ? absl::StrCat(origin(), "/token") : options_.token_realm;
+  std::string realm =
+      options_.token_realm.empty() ? absl::StrCat(origin(), "/token") : options_.token_realm;
   socket.Answer(401,
-                {{"WWW-Authenticate", absl::StrCat("Bearer realm=\"", realm, "\",service=\"fake\"",
-                                                   wanted.empty() ? "" : absl::StrCat(",scope=\"", wanted, "\""))}},
+                {{"WWW-Authenticate",
+                  absl::StrCat("Bearer realm=\"", realm, "\",service=\"fake\"",
+                               wanted.empty() ? "" : absl::StrCat(",scope=\"", wanted, "\""))}},
                 ErrorBody("UNAUTHORIZED", "authentication required"));
   return false;
 }
@@ -619,11 +652,13 @@ void FakeRegistry::Handle(const Request& request, Socket& socket) {
       absl::MutexLock lock(&mutex_);
       for (const auto& [name, unused] : repositories_) names.push_back(name);
     }
-    socket.Answer(200, {{"Content-Type", "application/json"}}, nlohmann::json{{"repositories", names}}.dump());
+    socket.Answer(200, {{"Content-Type", "application/json"}},
+                  nlohmann::json{{"repositories", names}}.dump());
     return;
   }
   bool push = request.method != "GET" && request.method != "HEAD";
-  for (absl::string_view mark : {"/manifests/", "/blobs/uploads/", "/blobs/", "/tags/list", "/referrers/"}) {
+  for (absl::string_view mark :
+       {"/manifests/", "/blobs/uploads/", "/blobs/", "/tags/list", "/referrers/"}) {
     size_t at = path.rfind(mark);
     if (at == absl::string_view::npos) continue;
     std::string repository(path.substr(0, at));
@@ -638,14 +673,16 @@ void FakeRegistry::Handle(const Request& request, Socket& socket) {
         absl::MutexLock lock(&mutex_);
         auto it = repositories_.find(repository);
         if (it == repositories_.end()) {
-          socket.Answer(404, {}, ErrorBody("NAME_UNKNOWN", "repository name not known to registry"));
+          socket.Answer(404, {},
+                        ErrorBody("NAME_UNKNOWN", "repository name not known to registry"));
           return;
         }
         for (const auto& [tag, unused] : it->second.tags) tags.push_back(tag);
       }
       std::string last = request.parameter("last");
       size_t limit = 1000;
-      if (!request.parameter("n").empty() && !absl::SimpleAtoi(request.parameter("n"), &limit)) limit = 1000;
+      if (!request.parameter("n").empty() && !absl::SimpleAtoi(request.parameter("n"), &limit))
+        limit = 1000;
       // Pages are small, so that they get tested.
       limit = std::min<size_t>(limit, 3);
       std::vector<std::string> page;
@@ -658,9 +695,11 @@ void FakeRegistry::Handle(const Request& request, Socket& socket) {
         }
         page.push_back(tag);
       }
-      std::vector<std::pair<std::string, std::string>> headers = {{"Content-Type", "application/json"}};
+      std::vector<std::pair<std::string, std::string>> headers = {
+          {"Content-Type", "application/json"}};
       if (more) {
-        headers.emplace_back("Link", absl::StrCat("</v2/", repository, "/tags/list?last=", page.back(), "&n=", limit, ">; rel=\"next\""));
+        headers.emplace_back("Link", absl::StrCat("</v2/", repository, "/tags/list?last=",
+                                                  page.back(), "&n=", limit, ">; rel=\"next\""));
       }
       socket.Answer(200, headers, nlohmann::json{{"name", repository}, {"tags", page}}.dump());
       return;
@@ -674,27 +713,33 @@ void FakeRegistry::Handle(const Request& request, Socket& socket) {
       }
       for (const auto& [digest, manifest] : repositories_[repository].manifests) {
         nlohmann::json document = nlohmann::json::parse(manifest.second, nullptr, false);
-        if (!document.is_object() || !document.contains("subject") || document["subject"]["digest"] != object) continue;
+        if (!document.is_object() || !document.contains("subject") ||
+            document["subject"]["digest"] != object)
+          continue;
         manifests.push_back({{"mediaType", manifest.first},
                              {"digest", digest},
                              {"size", manifest.second.size()},
                              {"artifactType", document.value("artifactType", "")}});
       }
     }
-    nlohmann::json index = {{"schemaVersion", 2}, {"mediaType", "application/vnd.oci.image.index.v1+json"}, {"manifests", manifests}};
+    nlohmann::json index = {{"schemaVersion", 2},
+                            {"mediaType", "application/vnd.oci.image.index.v1+json"},
+                            {"manifests", manifests}};
     socket.Answer(200, {{"Content-Type", "application/vnd.oci.image.index.v1+json"}}, index.dump());
     return;
   }
   socket.Answer(404, {}, ErrorBody("UNSUPPORTED", "no such endpoint"));
 }
 
-void FakeRegistry::ServeManifest(const Request& request, const std::string& repository, const std::string& object, Socket& socket) {
+void FakeRegistry::ServeManifest(const Request& request, const std::string& repository,
+                                 const std::string& object, Socket& socket) {
   if (request.method == "PUT") {
     content::Digest digest = content::Digest::Sha256Of(request.body);
     nlohmann::json document = nlohmann::json::parse(request.body, nullptr, false);
     bool subject = document.is_object() && document.contains("subject");
-    std::vector<std::pair<std::string, std::string>> headers = {{"Location", absl::StrCat("/v2/", repository, "/manifests/", digest.str())},
-                                                                {"Docker-Content-Digest", digest.str()}};
+    std::vector<std::pair<std::string, std::string>> headers = {
+        {"Location", absl::StrCat("/v2/", repository, "/manifests/", digest.str())},
+        {"Docker-Content-Digest", digest.str()}};
     std::string missing;
     {
       absl::MutexLock lock(&mutex_);
@@ -710,11 +755,14 @@ void FakeRegistry::ServeManifest(const Request& request, const std::string& repo
       if (missing.empty()) {
         target.manifests[digest.str()] = {request.header("content-type"), request.body};
         if (!absl::StrContains(object, ":")) target.tags[object] = digest.str();
-        if (subject && referrers_) headers.emplace_back("OCI-Subject", document["subject"].value("digest", ""));
+        if (subject && referrers_)
+          headers.emplace_back("OCI-Subject", document["subject"].value("digest", ""));
       }
     }
     if (!missing.empty()) {
-      socket.Answer(400, {}, ErrorBody("MANIFEST_BLOB_UNKNOWN", absl::StrCat("blob unknown to registry: ", missing)));
+      socket.Answer(
+          400, {},
+          ErrorBody("MANIFEST_BLOB_UNKNOWN", absl::StrCat("blob unknown to registry: ", missing)));
       return;
     }
     socket.Answer(201, headers, "");
@@ -730,7 +778,8 @@ void FakeRegistry::ServeManifest(const Request& request, const std::string& repo
         it = it->second == object ? target.tags.erase(it) : std::next(it);
       }
     }
-    socket.Answer(gone ? 202 : 404, {}, gone ? "" : ErrorBody("MANIFEST_UNKNOWN", "manifest unknown"));
+    socket.Answer(gone ? 202 : 404, {},
+                  gone ? "" : ErrorBody("MANIFEST_UNKNOWN", "manifest unknown"));
     return;
   }
   std::string type, bytes;
@@ -748,10 +797,14 @@ void FakeRegistry::ServeManifest(const Request& request, const std::string& repo
     socket.Answer(404, {}, ErrorBody("MANIFEST_UNKNOWN", "manifest unknown"));
     return;
   }
-  socket.Answer(200, {{"Content-Type", type}, {"Docker-Content-Digest", content::Digest::Sha256Of(bytes).str()}}, bytes);
+  socket.Answer(
+      200,
+      {{"Content-Type", type}, {"Docker-Content-Digest", content::Digest::Sha256Of(bytes).str()}},
+      bytes);
 }
 
-void FakeRegistry::ServeBlob(const Request& request, const std::string& repository, const std::string& digest, Socket& socket) {
+void FakeRegistry::ServeBlob(const Request& request, const std::string& repository,
+                             const std::string& digest, Socket& socket) {
   std::shared_ptr<const std::string> blob;
   bool found = false, ranges = true;
   int64_t rate = 0, break_after = -1;
@@ -780,8 +833,8 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
     socket.Answer(202, {}, "");
     return;
   }
-  std::vector<std::pair<std::string, std::string>> headers = {{"Content-Type", "application/octet-stream"},
-                                                              {"Docker-Content-Digest", digest}};
+  std::vector<std::pair<std::string, std::string>> headers = {
+      {"Content-Type", "application/octet-stream"}, {"Docker-Content-Digest", digest}};
   int status = 200;
   const std::string& bytes = *blob;
   absl::string_view body = bytes;
@@ -799,7 +852,8 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
       return;
     }
     status = 206;
-    headers.emplace_back("Content-Range", absl::StrCat("bytes ", first, "-", last, "/", bytes.size()));
+    headers.emplace_back("Content-Range",
+                         absl::StrCat("bytes ", first, "-", last, "/", bytes.size()));
     body = body.substr(first, last - first + 1);
   }
   headers.emplace_back("Content-Length", absl::StrCat(body.size()));
@@ -807,7 +861,8 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
   int64_t sent = 0;
   absl::Duration started = Clock::Real().Monotonic();
   while (!body.empty() && !stopping_) {
-    size_t n = std::min<size_t>(body.size(), rate > 0 ? std::max<int64_t>(1024, rate / 400) : 256 << 10);
+    size_t n =
+        std::min<size_t>(body.size(), rate > 0 ? std::max<int64_t>(1024, rate / 400) : 256 << 10);
     if (break_after >= 0) n = std::min<int64_t>(n, break_after - sent);
     if (n == 0) {
       // What was sent shall arrive: an RST would make the other side drop what it has not read.
@@ -819,20 +874,29 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
     sent += n;
     body.remove_prefix(n);
     if (rate > 0) {
-      absl::Duration due = absl::Seconds(static_cast<double>(sent) / rate) - (Clock::Real().Monotonic() - started);
-      if (due > absl::ZeroDuration()) absl::SleepFor(due);  // this is the slow network, not a wait of a test
+      absl::Duration due =
+          absl::Seconds(static_cast<double>(sent) / rate) - (Clock::Real().Monotonic() - started);
+      if (due > absl::ZeroDuration())
+        absl::SleepFor(due);  // this is the slow network, not a wait of a test
     }
   }
 }
 
-void FakeRegistry::ServeUpload(const Request& request, const std::string& repository, const std::string& id, Socket& socket) {
-  auto location = [&](const std::string& which) { return absl::StrCat("/v2/", repository, "/blobs/uploads/", which, "?state=x"); };
+void FakeRegistry::ServeUpload(const Request& request, const std::string& repository,
+                               const std::string& id, Socket& socket) {
+  auto location = [&](const std::string& which) {
+    return absl::StrCat("/v2/", repository, "/blobs/uploads/", which, "?state=x");
+  };
   if (request.method == "POST") {
     std::string mount = request.parameter("mount"), from = request.parameter("from");
     absl::MutexLock lock(&mutex_);
-    if (!mount.empty() && repositories_.count(from) > 0 && repositories_[from].blobs.count(mount) > 0) {
+    if (!mount.empty() && repositories_.count(from) > 0 &&
+        repositories_[from].blobs.count(mount) > 0) {
       repositories_[repository].blobs[mount] = repositories_[from].blobs[mount];
-      socket.Answer(201, {{"Location", absl::StrCat("/v2/", repository, "/blobs/", mount)}, {"Docker-Content-Digest", mount}}, "");
+      socket.Answer(201,
+                    {{"Location", absl::StrCat("/v2/", repository, "/blobs/", mount)},
+                     {"Docker-Content-Digest", mount}},
+                    "");
       return;
     }
     std::string fresh = absl::StrCat("upload-", next_id_++);
@@ -848,7 +912,10 @@ void FakeRegistry::ServeUpload(const Request& request, const std::string& reposi
   }
   std::string& bytes = it->second.bytes;
   if (request.method == "GET") {
-    socket.Answer(204, {{"Location", location(id)}, {"Range", absl::StrCat("0-", bytes.empty() ? 0 : bytes.size() - 1)}}, "");
+    socket.Answer(204,
+                  {{"Location", location(id)},
+                   {"Range", absl::StrCat("0-", bytes.empty() ? 0 : bytes.size() - 1)}},
+                  "");
     return;
   }
   if (request.method == "DELETE") {
@@ -861,7 +928,10 @@ void FakeRegistry::ServeUpload(const Request& request, const std::string& reposi
     int64_t first = -1;
     std::pair<std::string, std::string> ends = absl::StrSplit(range, absl::MaxSplits('-', 1));
     if (!absl::SimpleAtoi(ends.first, &first) || first != static_cast<int64_t>(bytes.size())) {
-      socket.Answer(416, {{"Location", location(id)}, {"Range", absl::StrCat("0-", bytes.empty() ? 0 : bytes.size() - 1)}}, "");
+      socket.Answer(416,
+                    {{"Location", location(id)},
+                     {"Range", absl::StrCat("0-", bytes.empty() ? 0 : bytes.size() - 1)}},
+                    "");
       return;
     }
   }
@@ -871,18 +941,25 @@ void FakeRegistry::ServeUpload(const Request& request, const std::string& reposi
     return;
   }
   if (request.method == "PATCH") {
-    socket.Answer(202, {{"Location", location(id)}, {"Range", absl::StrCat("0-", bytes.empty() ? 0 : bytes.size() - 1)}}, "");
+    socket.Answer(202,
+                  {{"Location", location(id)},
+                   {"Range", absl::StrCat("0-", bytes.empty() ? 0 : bytes.size() - 1)}},
+                  "");
     return;
   }
   std::string digest = request.parameter("digest");
   if (content::Digest::Sha256Of(bytes).str() != digest) {
     uploads_.erase(it);
-    socket.Answer(400, {}, ErrorBody("DIGEST_INVALID", "provided digest did not match uploaded content"));
+    socket.Answer(400, {},
+                  ErrorBody("DIGEST_INVALID", "provided digest did not match uploaded content"));
     return;
   }
   repositories_[repository].blobs[digest] = std::make_shared<const std::string>(std::move(bytes));
   uploads_.erase(it);
-  socket.Answer(201, {{"Location", absl::StrCat("/v2/", repository, "/blobs/", digest)}, {"Docker-Content-Digest", digest}}, "");
+  socket.Answer(201,
+                {{"Location", absl::StrCat("/v2/", repository, "/blobs/", digest)},
+                 {"Docker-Content-Digest", digest}},
+                "");
 }
 
 }  // namespace gantry::distribution

@@ -21,6 +21,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/unique_fd.h"
 #include "content-store/descriptor.h"
 
@@ -32,14 +33,14 @@ class FakeRegistry {
  public:
   struct Request {
     std::string method;
-    std::string path;   // without query
-    std::string query;  // as sent
+    std::string path;                                          // without query
+    std::string query;                                         // as sent
     std::vector<std::pair<std::string, std::string>> headers;  // names in lower case
     std::string body;
     bool body_complete = true;
 
-    std::string header(absl::string_view name) const;       // "": none
-    std::string parameter(absl::string_view name) const;    // of the query, decoded; the first
+    std::string header(absl::string_view name) const;     // "": none
+    std::string parameter(absl::string_view name) const;  // of the query, decoded; the first
     std::vector<std::string> parameters(absl::string_view name) const;
   };
 
@@ -51,7 +52,8 @@ class FakeRegistry {
     // False: the other side is gone.
     virtual bool Raw(absl::string_view bytes) = 0;
     // Status line, headers, Content-Length and body. A HEAD request gets no body.
-    virtual bool Answer(int status, const std::vector<std::pair<std::string, std::string>>& headers, absl::string_view body) = 0;
+    virtual bool Answer(int status, const std::vector<std::pair<std::string, std::string>>& headers,
+                        absl::string_view body) = 0;
     virtual void Close() = 0;  // after what was sent
     virtual void Reset() = 0;  // RST, dropping what was sent and not read
     // The server is being stopped: endless answers end.
@@ -62,12 +64,12 @@ class FakeRegistry {
 
   struct Options {
     Auth auth = Auth::kNone;
-    std::map<std::string, std::string> users;          // name -> password
+    std::map<std::string, std::string> users;           // name -> password
     std::map<std::string, std::string> refresh_tokens;  // accepted by POST /token
-    bool anonymous_pull = true;                        // kToken: tokens for pull without login
-    std::string token_realm;                           // empty: our own /token
-    std::string certificate_file, key_file;            // PEM; set: TLS
-    std::string client_ca_file;                        // set: clients need a certificate of this CA
+    bool anonymous_pull = true;                         // kToken: tokens for pull without login
+    std::string token_realm;                            // empty: our own /token
+    std::string certificate_file, key_file;             // PEM; set: TLS
+    std::string client_ca_file;  // set: clients need a certificate of this CA
   };
 
   FakeRegistry() : FakeRegistry(Options()) {}
@@ -81,13 +83,17 @@ class FakeRegistry {
   std::string origin() const;  // "http://127.0.0.1:4711"
 
   // Content. Returned descriptors are what a manifest or index would say.
-  content::Descriptor AddBlob(const std::string& repository, std::string bytes, std::string media_type);
-  content::Descriptor AddManifest(const std::string& repository, const std::string& tag, std::string bytes, std::string media_type);
+  content::Descriptor AddBlob(const std::string& repository, std::string bytes,
+                              std::string media_type);
+  content::Descriptor AddManifest(const std::string& repository, const std::string& tag,
+                                  std::string bytes, std::string media_type);
   // A whole image of these layers (plain tars as far as anyone can tell), under `tag` unless that is empty. Its manifest's
   // descriptor, with the platform set.
-  content::Descriptor AddImage(const std::string& repository, const std::string& tag, const std::vector<std::string>& layers,
+  content::Descriptor AddImage(const std::string& repository, const std::string& tag,
+                               const std::vector<std::string>& layers,
                                const std::string& architecture = "amd64");
-  content::Descriptor AddIndex(const std::string& repository, const std::string& tag, const std::vector<content::Descriptor>& children);
+  content::Descriptor AddIndex(const std::string& repository, const std::string& tag,
+                               const std::vector<content::Descriptor>& children);
   bool HasBlob(const std::string& repository, const content::Digest& digest) const;
   // "" when there is none. `object` is a tag or digest.
   std::string Manifest(const std::string& repository, const std::string& object) const;
@@ -120,8 +126,10 @@ class FakeRegistry {
  private:
   class Socket;
   struct Repository {
-    std::map<std::string, std::shared_ptr<const std::string>> blobs;  // by digest; shared with running answers
-    std::map<std::string, std::pair<std::string, std::string>> manifests;  // digest -> media type, bytes
+    std::map<std::string, std::shared_ptr<const std::string>>
+        blobs;  // by digest; shared with running answers
+    std::map<std::string, std::pair<std::string, std::string>>
+        manifests;  // digest -> media type, bytes
     std::map<std::string, std::string> tags;
   };
   struct Upload {
@@ -140,9 +148,12 @@ class FakeRegistry {
   void Handle(const Request& request, Socket& socket);
   bool Authorize(const Request& request, const std::string& repository, bool push, Socket& socket);
   void Token(const Request& request, Socket& socket);
-  void ServeManifest(const Request& request, const std::string& repository, const std::string& object, Socket& socket);
-  void ServeBlob(const Request& request, const std::string& repository, const std::string& digest, Socket& socket);
-  void ServeUpload(const Request& request, const std::string& repository, const std::string& id, Socket& socket);
+  void ServeManifest(const Request& request, const std::string& repository,
+                     const std::string& object, Socket& socket);
+  void ServeBlob(const Request& request, const std::string& repository, const std::string& digest,
+                 Socket& socket);
+  void ServeUpload(const Request& request, const std::string& repository, const std::string& id,
+                   Socket& socket);
 
   const Options options_;
   ssl_ctx_st* tls_ = nullptr;
@@ -155,7 +166,8 @@ class FakeRegistry {
   mutable absl::Mutex mutex_;
   std::map<std::string, Repository> repositories_ ABSL_GUARDED_BY(mutex_);
   std::map<std::string, Upload> uploads_ ABSL_GUARDED_BY(mutex_);
-  std::map<std::string, std::pair<std::string, int64_t>> tokens_ ABSL_GUARDED_BY(mutex_);  // -> scopes, expiry in monotonic seconds
+  std::map<std::string, std::pair<std::string, int64_t>> tokens_
+      ABSL_GUARDED_BY(mutex_);  // -> scopes, expiry in monotonic seconds
   std::vector<Request> requests_ ABSL_GUARDED_BY(mutex_);
   Hook hook_ ABSL_GUARDED_BY(mutex_);
   int next_id_ ABSL_GUARDED_BY(mutex_) = 1;

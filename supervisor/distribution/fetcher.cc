@@ -22,6 +22,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/errno_status.h"
@@ -41,7 +42,9 @@ constexpr int64_t kProgressBytes = 64 << 10;
 constexpr double kFastBytesPerSecond = 64.0 * (1 << 20);
 constexpr size_t kCopyBytes = 256 << 10;
 
-bool GaveUp(const absl::Status& status) { return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status); }
+bool GaveUp(const absl::Status& status) {
+  return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
+}
 
 struct ContentRange {
   int64_t first = 0;
@@ -53,7 +56,8 @@ struct ContentRange {
 std::optional<ContentRange> ParseContentRange(absl::string_view text) {
   if (!absl::ConsumePrefix(&text, "bytes ")) return std::nullopt;
   size_t dash = text.find('-'), slash = text.find('/');
-  if (dash == absl::string_view::npos || slash == absl::string_view::npos || slash < dash) return std::nullopt;
+  if (dash == absl::string_view::npos || slash == absl::string_view::npos || slash < dash)
+    return std::nullopt;
   ContentRange range;
   if (!absl::SimpleAtoi(text.substr(0, dash), &range.first) ||
       !absl::SimpleAtoi(text.substr(dash + 1, slash - dash - 1), &range.last)) {
@@ -61,7 +65,9 @@ std::optional<ContentRange> ParseContentRange(absl::string_view text) {
   }
   absl::string_view total = text.substr(slash + 1);
   if (total != "*" && !absl::SimpleAtoi(total, &range.total)) return std::nullopt;
-  if (range.first < 0 || range.last < range.first || (range.total >= 0 && range.last >= range.total)) return std::nullopt;
+  if (range.first < 0 || range.last < range.first ||
+      (range.total >= 0 && range.last >= range.total))
+    return std::nullopt;
   return range;
 }
 
@@ -84,17 +90,21 @@ class RangeSink : public ResponseSink {
       std::optional<ContentRange> range = ParseContentRange(head.header("content-range"));
       if (!range) return Wrong("a partial answer without a usable Content-Range");
       if (range->total >= 0 && range->total != size_) {
-        return Wrong(absl::StrCat("it says the blob has ", range->total, " bytes, the manifest says ", size_));
+        return Wrong(absl::StrCat("it says the blob has ", range->total,
+                                  " bytes, the manifest says ", size_));
       }
       if (range->first != offset_ || range->last >= end_) {
-        return Wrong(absl::StrCat("asked for bytes ", offset_, "-", end_ - 1, ", it sends ", range->first, "-", range->last));
+        return Wrong(absl::StrCat("asked for bytes ", offset_, "-", end_ - 1, ", it sends ",
+                                  range->first, "-", range->last));
       }
-      if (length && *length != range->last - range->first + 1) return Wrong("Content-Length and Content-Range contradict each other");
+      if (length && *length != range->last - range->first + 1)
+        return Wrong("Content-Length and Content-Range contradict each other");
       end_ = range->last + 1;
       partial_ = true;
     } else if (head.status == 200) {
       if (length && *length != size_) {
-        return Wrong(absl::StrCat("it says the blob has ", *length, " bytes, the manifest says ", size_));
+        return Wrong(
+            absl::StrCat("it says the blob has ", *length, " bytes, the manifest says ", size_));
       }
       skip_ = offset_;
       end_ = size_;
@@ -155,21 +165,28 @@ class RangeSink : public ResponseSink {
 // the digest then shows.
 class Spool {
  public:
-  static absl::StatusOr<std::unique_ptr<Spool>> Open(const std::string& directory, const content::Digest& digest, int64_t size,
+  static absl::StatusOr<std::unique_ptr<Spool>> Open(const std::string& directory,
+                                                     const content::Digest& digest, int64_t size,
                                                      int64_t range_bytes) {
     auto spool = std::make_unique<Spool>();
     spool->have_.resize((size + range_bytes - 1) / range_bytes, 0);
     if (!directory.empty()) {
       GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
-      spool->data_path_ = absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".data");
-      spool->map_path_ = absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".map");
-      spool->data_.reset(open(spool->data_path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+      spool->data_path_ =
+          absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".data");
+      spool->map_path_ =
+          absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".map");
+      spool->data_.reset(
+          open(spool->data_path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
       // Another transfer of the same blob has it: this one keeps to memory.
       if (spool->data_.valid() && flock(spool->data_.get(), LOCK_EX | LOCK_NB) == 0) {
-        spool->map_.reset(open(spool->map_path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+        spool->map_.reset(
+            open(spool->map_path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
         if (spool->map_.valid()) {
-          ssize_t bytes = pread(spool->map_.get(), spool->have_.data(), spool->have_.size() * sizeof(uint32_t), 0);
-          if (bytes < 0) return ErrnoToStatus(errno, absl::StrCat("spool ", spool->map_path_, ": read"));
+          ssize_t bytes = pread(spool->map_.get(), spool->have_.data(),
+                                spool->have_.size() * sizeof(uint32_t), 0);
+          if (bytes < 0)
+            return ErrnoToStatus(errno, absl::StrCat("spool ", spool->map_path_, ": read"));
           for (uint32_t& have : spool->have_) have = std::min<int64_t>(have, range_bytes);
         }
       }
@@ -187,9 +204,11 @@ class Spool {
   }
 
   // True when something is left over from an earlier run.
-  static bool Left(const std::string& directory, const content::Digest& digest, int64_t range_bytes) {
+  static bool Left(const std::string& directory, const content::Digest& digest,
+                   int64_t range_bytes) {
     if (directory.empty()) return false;
-    std::string path = absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".map");
+    std::string path =
+        absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".map");
     return access(path.c_str(), F_OK) == 0;
   }
 
@@ -207,7 +226,8 @@ class Spool {
     }
     size_t range = offset / range_bytes_;
     uint32_t have = static_cast<uint32_t>(at - static_cast<int64_t>(range) * range_bytes_);
-    if (map_.valid() && pwrite(map_.get(), &have, sizeof have, range * sizeof have) != sizeof have) {
+    if (map_.valid() &&
+        pwrite(map_.get(), &have, sizeof have, range * sizeof have) != sizeof have) {
       return ErrnoToStatus(errno, "spool of early ranges: write map");
     }
     return absl::OkStatus();
@@ -227,9 +247,11 @@ class Spool {
 
   // The bytes of a range were handed on; their space is given back.
   void Release(size_t range) {
-    fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<int64_t>(range) * range_bytes_, range_bytes_);
+    fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+              static_cast<int64_t>(range) * range_bytes_, range_bytes_);
     uint32_t none = 0;
-    if (map_.valid() && pwrite(map_.get(), &none, sizeof none, range * sizeof none) != sizeof none) {
+    if (map_.valid() &&
+        pwrite(map_.get(), &none, sizeof none, range * sizeof none) != sizeof none) {
       // The map then promises bytes of a hole, behind the offset anyone will ask from.
       return;
     }
@@ -252,8 +274,9 @@ class Spool {
 // One blob from several connections: workers fill ranges ahead, the calling thread hands them on in order.
 class Fetcher::RangeTransfer {
  public:
-  RangeTransfer(RegistryClient& client, const RegistryHost& host, const RegistryRequest& request, const CallContext& context,
-                const FetchOptions& options, Spool& spool, int64_t offset, int64_t size, int64_t range_bytes, int workers)
+  RangeTransfer(RegistryClient& client, const RegistryHost& host, const RegistryRequest& request,
+                const CallContext& context, const FetchOptions& options, Spool& spool,
+                int64_t offset, int64_t size, int64_t range_bytes, int workers)
       : client_(client),
         host_(host),
         request_(request),
@@ -289,7 +312,9 @@ class Fetcher::RangeTransfer {
   class Filler : public RangeSink {
    public:
     Filler(RangeTransfer& transfer, size_t range, int64_t offset, int64_t end)
-        : RangeSink(offset, end, transfer.size_, transfer.options_.received_bytes), transfer_(transfer), range_(range) {}
+        : RangeSink(offset, end, transfer.size_, transfer.options_.received_bytes),
+          transfer_(transfer),
+          range_(range) {}
 
    protected:
     absl::Status Take(int64_t offset, absl::string_view bytes) override {
@@ -305,11 +330,14 @@ class Fetcher::RangeTransfer {
     const size_t range_;
   };
 
-  int64_t RangeEnd(size_t range) const { return std::min<int64_t>((range + 1) * range_bytes_, size_); }
+  int64_t RangeEnd(size_t range) const {
+    return std::min<int64_t>((range + 1) * range_bytes_, size_);
+  }
   size_t Ranges() const { return (size_ + range_bytes_ - 1) / range_bytes_; }
 
   bool MayStart() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
-    return ended_ || !failure_.ok() || next_ >= Ranges() || next_ < reading_ + 2 * static_cast<size_t>(workers_);
+    return ended_ || !failure_.ok() || next_ >= Ranges() ||
+           next_ < reading_ + 2 * static_cast<size_t>(workers_);
   }
 
   void Work() {
@@ -352,20 +380,25 @@ class Fetcher::RangeTransfer {
       int64_t gained = filler.offset() - at;
       at = filler.offset();
       if (!filler.contradiction().ok()) return filler.contradiction();
-      if (response.ok() && !filler.partial()) return absl::DataLossError("it stopped answering ranges");
+      if (response.ok() && !filler.partial())
+        return absl::DataLossError("it stopped answering ranges");
       if (response.ok() && at >= filler.end()) continue;
       if (!response.ok() && !absl::IsUnavailable(response.status())) return response.status();
       if (gained >= kProgressBytes) failures = 0;
       if (++failures >= client_.options().max_attempts) {
-        return response.ok() ? absl::UnavailableError("the answers end too early") : response.status();
+        return response.ok() ? absl::UnavailableError("the answers end too early")
+                             : response.status();
       }
-      if (options_.on_retry) options_.on_retry(response.ok() ? "answer ended early" : response.status().message());
+      if (options_.on_retry)
+        options_.on_retry(response.ok() ? "answer ended early" : response.status().message());
       GANTRY_RETURN_IF_ERROR(client_.Backoff(failures, context_));
     }
     return absl::OkStatus();
   }
 
-  bool HasMore() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) { return Available() > 0 || !failure_.ok(); }
+  bool HasMore() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
+    return Available() > 0 || !failure_.ok();
+  }
 
   int64_t Available() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mutex_) {
     return static_cast<int64_t>(reading_) * range_bytes_ + spool_.have(reading_) - offset_;
@@ -412,9 +445,9 @@ class Fetcher::RangeTransfer {
   CancelToken stop_;
 
   absl::Mutex mutex_;
-  size_t reading_;          // the range being handed on; written by the calling thread, under the lock
+  size_t reading_;  // the range being handed on; written by the calling thread, under the lock
   size_t next_ ABSL_GUARDED_BY(mutex_);  // the next one nobody works on
-  int64_t offset_;          // written by the calling thread, under the lock
+  int64_t offset_;                       // written by the calling thread, under the lock
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
 };
@@ -422,8 +455,8 @@ class Fetcher::RangeTransfer {
 // One blob from whatever hosts there are.
 class Fetcher::BlobTransfer {
  public:
-  BlobTransfer(Fetcher& fetcher, const Reference& ref, const content::Descriptor& descriptor, const FetchOptions& options,
-               const CallContext& context, ByteSink& sink)
+  BlobTransfer(Fetcher& fetcher, const Reference& ref, const content::Descriptor& descriptor,
+               const FetchOptions& options, const CallContext& context, ByteSink& sink)
       : fetcher_(fetcher),
         client_(*fetcher.client_),
         ref_(ref),
@@ -435,12 +468,14 @@ class Fetcher::BlobTransfer {
 
   absl::Status Run() {
     if (offset_ > descriptor_.size_bytes || offset_ < 0) {
-      return absl::OutOfRangeError(absl::StrCat("blob ", descriptor_.digest.str(), ": offset ", offset_, " is outside its ",
-                                                descriptor_.size_bytes, " bytes"));
+      return absl::OutOfRangeError(absl::StrCat("blob ", descriptor_.digest.str(), ": offset ",
+                                                offset_, " is outside its ", descriptor_.size_bytes,
+                                                " bytes"));
     }
     if (offset_ == descriptor_.size_bytes) return absl::OkStatus();
     std::vector<absl::Status> failures;
-    GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client_.Hosts(ref_, RegistryClient::Need::kPull, context_));
+    GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
+                            client_.Hosts(ref_, RegistryClient::Need::kPull, context_));
     std::vector<RegistryHost> usable;
     for (RegistryHost& host : hosts) {
       if (options_.avoid_origins.count(host.origin()) == 0) usable.push_back(std::move(host));
@@ -452,15 +487,18 @@ class Fetcher::BlobTransfer {
       request.scope_repository = ref_.path();
       absl::Status status = From(usable[i], request, i + 1 == usable.size() && !has_urls, context_);
       if (status.ok() || sink_failed_ || GaveUp(status)) return status;
-      failures.push_back(absl::Status(status.code(), absl::StrCat("blob ", descriptor_.digest.str(), ": ", status.message())));
+      failures.push_back(absl::Status(
+          status.code(), absl::StrCat("blob ", descriptor_.digest.str(), ": ", status.message())));
     }
     for (const std::string& text : descriptor_.urls) {
       absl::Status status = FromUrl(text);
       if (status.ok() || sink_failed_ || GaveUp(status)) return status;
-      failures.push_back(absl::Status(status.code(), absl::StrCat("blob ", descriptor_.digest.str(), ": ", status.message())));
+      failures.push_back(absl::Status(
+          status.code(), absl::StrCat("blob ", descriptor_.digest.str(), ": ", status.message())));
     }
     if (failures.empty()) {
-      return absl::NotFoundError(absl::StrCat("blob ", descriptor_.digest.str(), ": no host is left that has not sent wrong bytes"));
+      return absl::NotFoundError(absl::StrCat("blob ", descriptor_.digest.str(),
+                                              ": no host is left that has not sent wrong bytes"));
     }
     return MostTelling(failures);
   }
@@ -470,7 +508,8 @@ class Fetcher::BlobTransfer {
   class Streamer : public RangeSink {
    public:
     Streamer(BlobTransfer& transfer, const RegistryHost& host, int64_t end)
-        : RangeSink(transfer.offset_, end, transfer.descriptor_.size_bytes, transfer.options_.received_bytes),
+        : RangeSink(transfer.offset_, end, transfer.descriptor_.size_bytes,
+                    transfer.options_.received_bytes),
           transfer_(transfer),
           host_(host) {}
 
@@ -500,14 +539,17 @@ class Fetcher::BlobTransfer {
   }
 
   // As far as this host brings us; OK: to the end.
-  absl::Status From(const RegistryHost& host, RegistryRequest request, bool last, const CallContext& context) {
+  absl::Status From(const RegistryHost& host, RegistryRequest request, bool last,
+                    const CallContext& context) {
     const FetcherOptions& fetcher = fetcher_.options_;
     request.last_resort = last;
     int failures = 0;
     bool ranges = fetcher.max_ranges_per_blob > 1;
-    bool network_is_slow = Spool::Left(fetcher.spool_directory, descriptor_.digest, fetcher.range_bytes);
+    bool network_is_slow =
+        Spool::Left(fetcher.spool_directory, descriptor_.digest, fetcher.range_bytes);
     auto wrong = [&](const absl::Status& status) {
-      return absl::Status(status.code(), absl::StrCat("registry ", host.origin(), ": ", status.message()));
+      return absl::Status(status.code(),
+                          absl::StrCat("registry ", host.origin(), ": ", status.message()));
     };
     while (offset_ < descriptor_.size_bytes) {
       int64_t remaining = descriptor_.size_bytes - offset_;
@@ -519,14 +561,16 @@ class Fetcher::BlobTransfer {
         if (sink_failed_ || GaveUp(status)) return status;
         // Whatever went wrong, one plain stream from here is the simpler thing to try before leaving this host.
         ranges = false;
-        if (options_.on_retry && !absl::IsUnimplemented(status)) options_.on_retry(status.message());
+        if (options_.on_retry && !absl::IsUnimplemented(status))
+          options_.on_retry(status.message());
         continue;
       }
       bool probe = ranges && large && !network_is_slow;
       int64_t end = probe ? offset_ + fetcher.range_bytes : -1;
       RegistryRequest one = request;
       if (offset_ > 0 || probe) {
-        one.headers.emplace_back("Range", probe ? absl::StrCat("bytes=", offset_, "-", end - 1) : absl::StrCat("bytes=", offset_, "-"));
+        one.headers.emplace_back("Range", probe ? absl::StrCat("bytes=", offset_, "-", end - 1)
+                                                : absl::StrCat("bytes=", offset_, "-"));
       }
       Streamer streamer(*this, host, end);
       absl::StatusOr<RegistryResponse> response = client_.Send(host, one, context, &streamer);
@@ -538,19 +582,23 @@ class Fetcher::BlobTransfer {
       if (!streamer.contradiction().ok()) return wrong(streamer.contradiction());
       const int64_t asked = probe ? fetcher.range_bytes : remaining;
       // A server may answer less than was asked for, but not in crumbs.
-      if (response.ok() && offset_ >= streamer.end() && offset_ - before >= std::min(asked, kProgressBytes)) {
+      if (response.ok() && offset_ >= streamer.end() &&
+          offset_ - before >= std::min(asked, kProgressBytes)) {
         if (probe) {
           ranges = ranges && streamer.partial();
           absl::Duration took = Clock::Real().Monotonic() - streamer.begun;
-          double rate = static_cast<double>(offset_ - before) / std::max(absl::ToDoubleSeconds(took), 1e-6);
+          double rate =
+              static_cast<double>(offset_ - before) / std::max(absl::ToDoubleSeconds(took), 1e-6);
           network_is_slow = streamer.taking < took * 0.5 && rate < kFastBytesPerSecond;
           if (!network_is_slow) ranges = false;
         }
         continue;
       }
-      absl::Status status = response.ok() ? absl::UnavailableError(absl::StrCat("the body ended after ", offset_, " of ",
-                                                                                descriptor_.size_bytes, " bytes"))
-                                          : response.status();
+      absl::Status status =
+          response.ok()
+              ? absl::UnavailableError(absl::StrCat("the body ended after ", offset_, " of ",
+                                                    descriptor_.size_bytes, " bytes"))
+              : response.status();
       if (GaveUp(status)) return status;
       if (!absl::IsUnavailable(status)) return status;
       if (offset_ - before >= kProgressBytes) failures = 0;
@@ -565,7 +613,8 @@ class Fetcher::BlobTransfer {
     return absl::OkStatus();
   }
 
-  absl::Status InRanges(const RegistryHost& host, const RegistryRequest& request, const CallContext& context) {
+  absl::Status InRanges(const RegistryHost& host, const RegistryRequest& request,
+                        const CallContext& context) {
     const FetcherOptions& fetcher = fetcher_.options_;
     int granted = 0;
     for (int i = 0; i < fetcher.max_ranges_per_blob; ++i) {
@@ -576,11 +625,13 @@ class Fetcher::BlobTransfer {
       ++granted;
     }
     absl::Cleanup give_back = [&] { fetcher_.range_connections_.fetch_sub(granted); };
-    if (granted < 2) return absl::UnimplementedError("other blobs have all the connections there are");
+    if (granted < 2)
+      return absl::UnimplementedError("other blobs have all the connections there are");
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Spool> spool,
-                            Spool::Open(fetcher.spool_directory, descriptor_.digest, descriptor_.size_bytes, fetcher.range_bytes));
-    RangeTransfer transfer(client_, host, request, context, options_, *spool, offset_, descriptor_.size_bytes, fetcher.range_bytes,
-                           granted);
+                            Spool::Open(fetcher.spool_directory, descriptor_.digest,
+                                        descriptor_.size_bytes, fetcher.range_bytes));
+    RangeTransfer transfer(client_, host, request, context, options_, *spool, offset_,
+                           descriptor_.size_bytes, fetcher.range_bytes, granted);
     Used(host);
     absl::Status status = transfer.Run(sink_, offset_, sink_failed_);
     if (status.ok()) spool->Remove();
@@ -591,7 +642,8 @@ class Fetcher::BlobTransfer {
   absl::Status FromUrl(const std::string& text) {
     GANTRY_ASSIGN_OR_RETURN(Url url, Url::Parse(text));
     if (url.scheme != "https" && !IsLoopbackHost(url.host)) {
-      return absl::FailedPreconditionError(absl::StrCat("foreign layer at ", url.without_query(), ": only https is accepted"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("foreign layer at ", url.without_query(), ": only https is accepted"));
     }
     MemoCredentials nobody(nullptr);
     CallContext context = context_;
@@ -618,20 +670,25 @@ class Fetcher::BlobTransfer {
   bool sink_failed_ = false;
 };
 
-Fetcher::Fetcher(RegistryClient* client, FetcherOptions options) : client_(client), options_(std::move(options)) {}
+Fetcher::Fetcher(RegistryClient* client, FetcherOptions options)
+    : client_(client), options_(std::move(options)) {}
 
-absl::Status Fetcher::FetchBlob(const Reference& ref, const content::Descriptor& descriptor, const FetchOptions& options,
-                                const CallContext& context, ByteSink& sink) {
+absl::Status Fetcher::FetchBlob(const Reference& ref, const content::Descriptor& descriptor,
+                                const FetchOptions& options, const CallContext& context,
+                                ByteSink& sink) {
   return BlobTransfer(*this, ref, descriptor, options, context, sink).Run();
 }
 
-absl::StatusOr<std::string> Fetcher::FetchManifest(const Reference& ref, const content::Descriptor& descriptor,
+absl::StatusOr<std::string> Fetcher::FetchManifest(const Reference& ref,
+                                                   const content::Descriptor& descriptor,
                                                    const CallContext& context) {
   if (descriptor.size_bytes > oci::kMaxManifestBytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("manifest ", descriptor.digest.str(), ": ", descriptor.size_bytes,
-                                                     " bytes, at most ", oci::kMaxManifestBytes, " are accepted"));
+    return absl::ResourceExhaustedError(absl::StrCat("manifest ", descriptor.digest.str(), ": ",
+                                                     descriptor.size_bytes, " bytes, at most ",
+                                                     oci::kMaxManifestBytes, " are accepted"));
   }
-  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client_->Hosts(ref, RegistryClient::Need::kPull, context));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
+                          client_->Hosts(ref, RegistryClient::Need::kPull, context));
   std::vector<absl::Status> failures;
   for (size_t i = 0; i < hosts.size(); ++i) {
     RegistryRequest request;
@@ -646,16 +703,19 @@ absl::StatusOr<std::string> Fetcher::FetchManifest(const Reference& ref, const c
       failures.push_back(response.status());
       continue;
     }
-    std::string what = absl::StrCat("registry ", hosts[i].origin(), ": manifest ", descriptor.digest.str());
+    std::string what =
+        absl::StrCat("registry ", hosts[i].origin(), ": manifest ", descriptor.digest.str());
     if (static_cast<int64_t>(response->body.size()) != descriptor.size_bytes) {
-      failures.push_back(absl::DataLossError(
-          absl::StrCat(what, ": ", response->body.size(), " bytes, its descriptor says ", descriptor.size_bytes)));
+      failures.push_back(
+          absl::DataLossError(absl::StrCat(what, ": ", response->body.size(),
+                                           " bytes, its descriptor says ", descriptor.size_bytes)));
       continue;
     }
     content::Hasher hasher(descriptor.digest.algorithm());
     hasher.Update(response->body);
     if (hasher.Current() != descriptor.digest) {
-      failures.push_back(absl::DataLossError(absl::StrCat(what, ": the bytes hash to ", hasher.Current().str())));
+      failures.push_back(
+          absl::DataLossError(absl::StrCat(what, ": the bytes hash to ", hasher.Current().str())));
       continue;
     }
     return std::move(response->body);
@@ -665,9 +725,12 @@ absl::StatusOr<std::string> Fetcher::FetchManifest(const Reference& ref, const c
 
 absl::Status Fetcher::SweepSpool(absl::Duration older_than) {
   if (options_.spool_directory.empty()) return absl::OkStatus();
-  std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(options_.spool_directory.c_str()), closedir);
+  std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(options_.spool_directory.c_str()),
+                                                closedir);
   if (!directory) {
-    return errno == ENOENT ? absl::OkStatus() : ErrnoToStatus(errno, absl::StrCat("spool ", options_.spool_directory, ": open"));
+    return errno == ENOENT
+               ? absl::OkStatus()
+               : ErrnoToStatus(errno, absl::StrCat("spool ", options_.spool_directory, ": open"));
   }
   int fd = dirfd(directory.get());
   absl::Time limit = absl::Now() - older_than;
@@ -676,7 +739,8 @@ absl::Status Fetcher::SweepSpool(absl::Duration older_than) {
     if (fstatat(fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(st.st_mode)) continue;
     if (absl::TimeFromTimespec(st.st_mtim) > limit) continue;
     UniqueFd file(openat(fd, entry->d_name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-    if (!file.valid() || flock(file.get(), LOCK_EX | LOCK_NB) != 0) continue;  // a transfer is using it
+    if (!file.valid() || flock(file.get(), LOCK_EX | LOCK_NB) != 0)
+      continue;  // a transfer is using it
     unlinkat(fd, entry->d_name, 0);
   }
   return absl::OkStatus();
@@ -684,7 +748,8 @@ absl::Status Fetcher::SweepSpool(absl::Duration older_than) {
 
 void Fetcher::DropSpool(const content::Digest& digest) {
   if (options_.spool_directory.empty()) return;
-  std::string stem = absl::StrCat(options_.spool_directory, "/", std::string(digest.hex()), ".", options_.range_bytes);
+  std::string stem = absl::StrCat(options_.spool_directory, "/", std::string(digest.hex()), ".",
+                                  options_.range_bytes);
   unlink(absl::StrCat(stem, ".map").c_str());
   unlink(absl::StrCat(stem, ".data").c_str());
 }

@@ -16,6 +16,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "base/byte_stream.h"
 #include "content-store/descriptor.h"
 #include "supervisor/distribution/reference.h"
@@ -24,11 +25,11 @@
 namespace gantry::distribution {
 
 struct FetcherOptions {
-  std::string spool_directory;                // where early ranges wait; empty: in memory, lost with the process
-  int64_t range_threshold_bytes = 24 << 20;   // smaller blobs are one stream
+  std::string spool_directory;  // where early ranges wait; empty: in memory, lost with the process
+  int64_t range_threshold_bytes = 24 << 20;  // smaller blobs are one stream
   int64_t range_bytes = 4 << 20;
-  int max_ranges_per_blob = 4;                // connections for one blob; 1: never in parallel
-  int max_range_connections = 8;              // for all blobs together
+  int max_ranges_per_blob = 4;    // connections for one blob; 1: never in parallel
+  int max_range_connections = 8;  // for all blobs together
 };
 
 struct FetchOptions {
@@ -49,11 +50,13 @@ class Fetcher {
   // Writes exactly size_bytes - offset_bytes bytes to `sink`, or fails. A failure of the sink ends the transfer with the sink's
   // status. Otherwise: kDataLoss the registry's length or ranges contradict the descriptor; kUnavailable broken too often;
   // kNotFound no host has it.
-  absl::Status FetchBlob(const Reference& ref, const content::Descriptor& descriptor, const FetchOptions& options,
-                         const CallContext& context, ByteSink& sink);
+  absl::Status FetchBlob(const Reference& ref, const content::Descriptor& descriptor,
+                         const FetchOptions& options, const CallContext& context, ByteSink& sink);
 
   // A manifest or index, at most 4393216 bytes, verified against the descriptor. kResourceExhausted: larger.
-  absl::StatusOr<std::string> FetchManifest(const Reference& ref, const content::Descriptor& descriptor, const CallContext& context);
+  absl::StatusOr<std::string> FetchManifest(const Reference& ref,
+                                            const content::Descriptor& descriptor,
+                                            const CallContext& context);
 
   // Removes spooled ranges of blobs nobody has asked for since `older_than` ago; at start and after a pull ends.
   absl::Status SweepSpool(absl::Duration older_than);

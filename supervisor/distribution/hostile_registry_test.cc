@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "supervisor/distribution/registry_testbed.h"
 #include "supervisor/oci/manifest.h"
 
@@ -66,7 +67,9 @@ class HostileRegistryTest : public ::testing::Test {
 };
 
 TEST_F(HostileRegistryTest, WrongBytesOfTheRightLength) {
-  OnLayer([&](const Request&, Connection& connection) { connection.Answer(200, {}, Noise(layer.size(), 43)); });
+  OnLayer([&](const Request&, Connection& connection) {
+    connection.Answer(200, {}, Noise(layer.size(), 43));
+  });
   absl::Status status = Pull();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("sent bytes that hash to"));
@@ -76,7 +79,8 @@ TEST_F(HostileRegistryTest, WrongBytesOfTheRightLength) {
 }
 
 TEST_F(HostileRegistryTest, ALengthThatContradictsTheManifest) {
-  OnLayer([&](const Request&, Connection& connection) { connection.Answer(200, {}, layer + "more"); });
+  OnLayer(
+      [&](const Request&, Connection& connection) { connection.Answer(200, {}, layer + "more"); });
   absl::Status status = Pull();
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("the manifest says 307200"));
@@ -115,7 +119,9 @@ TEST_F(HostileRegistryTest, AnEndlessManifest) {
       connection.Answer(405, {}, "");
       return;
     }
-    connection.Raw("HTTP/1.1 200 OK\r\nContent-Type: application/vnd.oci.image.manifest.v1+json\r\nTransfer-Encoding: chunked\r\n\r\n");
+    connection.Raw(
+        "HTTP/1.1 200 OK\r\nContent-Type: "
+        "application/vnd.oci.image.manifest.v1+json\r\nTransfer-Encoding: chunked\r\n\r\n");
     std::string chunk = absl::StrCat("10000\r\n", std::string(0x10000, ' '), "\r\n");
     while (!connection.stopping() && connection.Raw(chunk)) {
     }
@@ -141,11 +147,14 @@ TEST_F(HostileRegistryTest, AManifestThatClaimsAHundredMegabytes) {
 }
 
 TEST_F(HostileRegistryTest, RangesThatAreNotWhatWasAskedFor) {
-  for (const char* range : {"bytes 0-307199/307200", "bytes 5-307199/307200", "bytes 100000-307199/999999999", "bytes 1-0/307200", "nonsense",
-                            "bytes 100000-307200/307200", "bytes 100000-18446744073709551615/307200"}) {
+  for (const char* range :
+       {"bytes 0-307199/307200", "bytes 5-307199/307200", "bytes 100000-307199/999999999",
+        "bytes 1-0/307200", "nonsense", "bytes 100000-307200/307200",
+        "bytes 100000-18446744073709551615/307200"}) {
     RegistryTestbed fresh;
     {
-      std::unique_ptr<content::Ingest> ingest = *fresh.store.OpenIngest({"layer-" + digest.str(), 307200, digest});
+      std::unique_ptr<content::Ingest> ingest =
+          *fresh.store.OpenIngest({"layer-" + digest.str(), 307200, digest});
       ASSERT_TRUE(ingest->Append(layer.substr(0, 100000)).ok());
     }
     OnLayer([&](const Request& request, Connection& connection) {
@@ -160,12 +169,15 @@ TEST_F(HostileRegistryTest, RangesThatAreNotWhatWasAskedFor) {
 
 TEST_F(HostileRegistryTest, CrumbsOfRanges) {
   {
-    std::unique_ptr<content::Ingest> ingest = *bed.store.OpenIngest({"layer-" + digest.str(), 307200, digest});
+    std::unique_ptr<content::Ingest> ingest =
+        *bed.store.OpenIngest({"layer-" + digest.str(), 307200, digest});
     ASSERT_TRUE(ingest->Append(layer.substr(0, 100000)).ok());
   }
   OnLayer([&](const Request& request, Connection& connection) {
     size_t first = std::strtoul(request.header("range").c_str() + 6, nullptr, 10);
-    connection.Answer(206, {{"Content-Range", absl::StrCat("bytes ", first, "-", first, "/307200")}}, layer.substr(first, 1));
+    connection.Answer(206,
+                      {{"Content-Range", absl::StrCat("bytes ", first, "-", first, "/307200")}},
+                      layer.substr(first, 1));
   });
   EXPECT_EQ(Pull().code(), absl::StatusCode::kUnavailable);
   EXPECT_LE(registry.CountRequests("GET", digest.str()), 8);
@@ -174,7 +186,8 @@ TEST_F(HostileRegistryTest, CrumbsOfRanges) {
 
 TEST_F(HostileRegistryTest, MoreThanTheRangeItPromised) {
   {
-    std::unique_ptr<content::Ingest> ingest = *bed.store.OpenIngest({"layer-" + digest.str(), 307200, digest});
+    std::unique_ptr<content::Ingest> ingest =
+        *bed.store.OpenIngest({"layer-" + digest.str(), 307200, digest});
     ASSERT_TRUE(ingest->Append(layer.substr(0, 100000)).ok());
   }
   OnLayer([&](const Request&, Connection& connection) {
@@ -190,22 +203,26 @@ TEST_F(HostileRegistryTest, ManyConfusedMediaTypes) {
     const char* body;
   };
   // The same bytes must not mean two things.
-  for (const Case& test : std::vector<Case>{
-           {"application/vnd.oci.image.manifest.v1+json",
-            R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]})"},
-           {"application/vnd.oci.image.index.v1+json",
-            R"({"schemaVersion":2,"manifests":[],"config":{},"layers":[]})"},
-           {"application/vnd.oci.image.manifest.v1+json",
-            R"({"schemaVersion":2,"config":{"mediaType":"a/b","digest":"sha256:../../../../etc/passwd","size":1},"layers":[]})"},
-           {"application/vnd.oci.image.manifest.v1+json",
-            R"({"schemaVersion":2,"config":{"mediaType":"a/b","digest":"md5:d41d8cd98f00b204e9800998ecf8427e","size":1},"layers":[]})"},
-           {"application/vnd.oci.image.manifest.v1+json", "<html>login page</html>"},
-           {"text/html", "<html>login page</html>"},
-           {"application/vnd.oci.image.manifest.v1+json", ""}}) {
+  for (
+      const Case& test : std::vector<Case>{
+          {"application/vnd.oci.image.manifest.v1+json",
+           R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]})"},
+          {"application/vnd.oci.image.index.v1+json",
+           R"({"schemaVersion":2,"manifests":[],"config":{},"layers":[]})"},
+          {"application/vnd.oci.image.manifest.v1+json",
+           R"({"schemaVersion":2,"config":{"mediaType":"a/b","digest":"sha256:../../../../etc/passwd","size":1},"layers":[]})"},
+          {"application/vnd.oci.image.manifest.v1+json",
+           R"({"schemaVersion":2,"config":{"mediaType":"a/b","digest":"md5:d41d8cd98f00b204e9800998ecf8427e","size":1},"layers":[]})"},
+          {"application/vnd.oci.image.manifest.v1+json", "<html>login page</html>"},
+          {"text/html", "<html>login page</html>"},
+          {"application/vnd.oci.image.manifest.v1+json", ""}}) {
     FakeRegistry liar;
     liar.AddManifest("app", "v1", test.body, test.type);
-    absl::Status status = bed.puller->Pull(bed.Ref(liar, "app:v1"), bed.store, bed.pull, {}).status();
-    EXPECT_THAT(status.code(), AnyOf(absl::StatusCode::kDataLoss, absl::StatusCode::kInvalidArgument, absl::StatusCode::kNotFound))
+    absl::Status status =
+        bed.puller->Pull(bed.Ref(liar, "app:v1"), bed.store, bed.pull, {}).status();
+    EXPECT_THAT(status.code(),
+                AnyOf(absl::StatusCode::kDataLoss, absl::StatusCode::kInvalidArgument,
+                      absl::StatusCode::kNotFound))
         << test.type << " " << test.body << ": " << status;
     EXPECT_FALSE(status.ok());
     EXPECT_EQ(bed.Blobs(), 0) << test.body;
@@ -215,11 +232,13 @@ TEST_F(HostileRegistryTest, ManyConfusedMediaTypes) {
 TEST_F(HostileRegistryTest, AManifestThatIsNotItsDigest) {
   OnManifest([&](const Request& request, Connection& connection) {
     if (absl::StrContains(request.path, "sha256:")) {
-      connection.Answer(200, {{"Content-Type", oci::kOciManifest}}, R"({"schemaVersion":2,"config":{},"layers":[]})");
+      connection.Answer(200, {{"Content-Type", oci::kOciManifest}},
+                        R"({"schemaVersion":2,"config":{},"layers":[]})");
     } else {
       std::string manifest = registry.Manifest("app", "v1");
       connection.Answer(200,
-                        {{"Content-Type", oci::kOciManifest}, {"Docker-Content-Digest", content::Digest::Sha256Of(manifest).str()}},
+                        {{"Content-Type", oci::kOciManifest},
+                         {"Docker-Content-Digest", content::Digest::Sha256Of(manifest).str()}},
                         manifest);
     }
   });
@@ -230,7 +249,9 @@ TEST_F(HostileRegistryTest, AManifestThatIsNotItsDigest) {
 
 TEST_F(HostileRegistryTest, ADigestThatWasAskedForAndNotGiven) {
   OnManifest([&](const Request&, Connection& connection) {
-    connection.Answer(200, {{"Content-Type", oci::kOciManifest}, {"Docker-Content-Digest", content::Digest::Sha256Of("evil").str()}},
+    connection.Answer(200,
+                      {{"Content-Type", oci::kOciManifest},
+                       {"Docker-Content-Digest", content::Digest::Sha256Of("evil").str()}},
                       "evil");
   });
   Reference ref = bed.Ref(registry, "app:v1").WithDigest(digest);
@@ -267,7 +288,10 @@ TEST_F(HostileRegistryTest, ASizeThatIsALie) {
   oci::Manifest manifest;
   manifest.media_type = oci::kOciManifest;
   manifest.config = registry.AddBlob(
-      "app", absl::StrCat(R"({"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[")", digest.str(), R"("]}})"),
+      "app",
+      absl::StrCat(
+          R"({"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[")",
+          digest.str(), R"("]}})"),
       oci::kOciConfig);
   content::Descriptor huge;
   huge.media_type = oci::kOciLayer;
@@ -287,7 +311,8 @@ TEST_F(HostileRegistryTest, ADripEndsInTime) {
   bed.Rebuild();
   OnLayer([&](const Request&, Connection& connection) {
     connection.Raw("HTTP/1.1 200 OK\r\nContent-Length: 307200\r\n\r\n");
-    while (!connection.stopping() && connection.Raw("x")) absl::SleepFor(absl::Milliseconds(20));  // the drip itself
+    while (!connection.stopping() && connection.Raw("x"))
+      absl::SleepFor(absl::Milliseconds(20));  // the drip itself
   });
   absl::Time started = absl::Now();
   absl::Status status = Pull();
@@ -302,7 +327,8 @@ TEST_F(HostileRegistryTest, ARegistryThatNeverAnswers) {
   bed.options.max_attempts = 2;
   bed.Rebuild();
   registry.SetHook([](const Request&, Connection& connection) {
-    while (!connection.stopping() && connection.Raw("")) absl::SleepFor(absl::Milliseconds(10));  // silence
+    while (!connection.stopping() && connection.Raw(""))
+      absl::SleepFor(absl::Milliseconds(10));  // silence
     return true;
   });
   absl::Time started = absl::Now();
@@ -319,7 +345,8 @@ TEST_F(HostileRegistryTest, EndlessHeaders) {
     return true;
   });
   absl::Status status = Pull();
-  EXPECT_THAT(status.code(), AnyOf(absl::StatusCode::kDataLoss, absl::StatusCode::kUnavailable)) << status;
+  EXPECT_THAT(status.code(), AnyOf(absl::StatusCode::kDataLoss, absl::StatusCode::kUnavailable))
+      << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("headers"));
 }
 
@@ -353,11 +380,13 @@ TEST_F(HostileRegistryTest, ErrorsWithFloodingOrUglyBodies) {
 TEST_F(HostileRegistryTest, TagListsWithoutEnd) {
   std::atomic<int> page{0};
   registry.SetHook([&](const Request& request, Connection& connection) {
-    connection.Answer(200, {{"Link", absl::StrCat("</v2/app/tags/list?last=", page++ % 3, ">; rel=\"next\"")}},
-                      R"({"name":"app","tags":["a"]})");
+    connection.Answer(
+        200, {{"Link", absl::StrCat("</v2/app/tags/list?last=", page++ % 3, ">; rel=\"next\"")}},
+        R"({"name":"app","tags":["a"]})");
     return true;
   });
-  EXPECT_EQ(bed.resolver->ListTags(bed.Ref(registry, "app:v1"), {}).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(bed.resolver->ListTags(bed.Ref(registry, "app:v1"), {}).status().code(),
+            absl::StatusCode::kDataLoss);
   EXPECT_LT(page, 10);
 }
 
@@ -394,7 +423,8 @@ TEST_F(HostileRegistryTest, ATokenServerThatFloodsLoopsOrLies) {
 }
 
 TEST_F(HostileRegistryTest, AForeignLayerUrlIsNotAWayIntoTheMachine) {
-  for (const char* url : {"file:///etc/passwd", "http://198.51.100.1/x", "https://user:pw@198.51.100.1/x"}) {
+  for (const char* url :
+       {"file:///etc/passwd", "http://198.51.100.1/x", "https://user:pw@198.51.100.1/x"}) {
     content::Descriptor foreign;
     foreign.media_type = "application/vnd.docker.image.rootfs.foreign.diff.tar";
     foreign.digest = content::Digest::Sha256Of("x");
@@ -403,12 +433,17 @@ TEST_F(HostileRegistryTest, AForeignLayerUrlIsNotAWayIntoTheMachine) {
     oci::Manifest manifest;
     manifest.media_type = oci::kDockerManifest;
     manifest.config = registry.AddBlob(
-        "app", absl::StrCat(R"({"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[")", digest.str(), R"("]}})"),
+        "app",
+        absl::StrCat(
+            R"({"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[")",
+            digest.str(), R"("]}})"),
         oci::kDockerConfig);
     manifest.layers = {foreign};
     registry.AddManifest("app", "foreign", oci::PrintManifest(manifest), oci::kDockerManifest);
     absl::Status status = bed.Pull(registry, "app:foreign").status();
-    EXPECT_THAT(status.code(), AnyOf(absl::StatusCode::kFailedPrecondition, absl::StatusCode::kInvalidArgument, absl::StatusCode::kNotFound))
+    EXPECT_THAT(status.code(),
+                AnyOf(absl::StatusCode::kFailedPrecondition, absl::StatusCode::kInvalidArgument,
+                      absl::StatusCode::kNotFound))
         << url << ": " << status;
   }
 }

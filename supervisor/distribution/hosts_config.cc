@@ -11,8 +11,6 @@
 #include <optional>
 
 #define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -20,6 +18,8 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include <toml++/toml.h>
+
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "supervisor/distribution/reference.h"
@@ -41,11 +41,12 @@ std::string TomlKey(const toml::key& key) { return std::string(key.str()); }
 // Reads the keys of one host (the root table for the server, or one [host."URL"]).
 class HostReader {
  public:
-  HostReader(std::string file, std::string directory) : file_(std::move(file)), directory_(std::move(directory)) {}
+  HostReader(std::string file, std::string directory)
+      : file_(std::move(file)), directory_(std::move(directory)) {}
 
   absl::Status Wrong(const toml::node& node, absl::string_view key, absl::string_view why) const {
-    return absl::FailedPreconditionError(
-        absl::StrCat("registry configuration ", file_, ":", node.source().begin.line, ": ", key, ": ", why));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "registry configuration ", file_, ":", node.source().begin.line, ": ", key, ": ", why));
   }
 
   std::string Absolute(absl::string_view path) const {
@@ -76,7 +77,8 @@ class HostReader {
       if (const toml::array* list = node->as_array()) {
         for (const toml::node& item : *list) {
           if (const toml::array* pair = item.as_array()) {
-            if (pair->empty() || pair->size() > 2) return Wrong(item, "client", "a pair [certificate, key] is expected");
+            if (pair->empty() || pair->size() > 2)
+              return Wrong(item, "client", "a pair [certificate, key] is expected");
             GANTRY_ASSIGN_OR_RETURN(std::string cert, File(*pair->get(0), "client"));
             std::string key;
             if (pair->size() == 2 && pair->get(1)->value_or(std::string_view("x")) != "") {
@@ -119,7 +121,8 @@ class HostReader {
         } else if (name == "referrers") {
           host.can_referrers = true;
         } else {
-          return Wrong(item, "capabilities", absl::StrCat("\"", name, "\" is none of pull, resolve, push, referrers"));
+          return Wrong(item, "capabilities",
+                       absl::StrCat("\"", name, "\" is none of pull, resolve, push, referrers"));
         }
       }
     }
@@ -136,7 +139,8 @@ class HostReader {
           return Wrong(value, TomlKey(key), "a string or a list of strings is expected");
         }
         for (const std::string& text : values) {
-          if (text.find_first_of("\r\n") != std::string::npos || TomlKey(key).find_first_of("\r\n: ") != std::string::npos) {
+          if (text.find_first_of("\r\n") != std::string::npos ||
+              TomlKey(key).find_first_of("\r\n: ") != std::string::npos) {
             return Wrong(value, TomlKey(key), "a header cannot contain line breaks");
           }
           host.headers.emplace_back(TomlKey(key), text);
@@ -145,7 +149,8 @@ class HostReader {
     }
     if (const toml::node* node = table.get("dial_timeout")) {
       std::string text = node->value_or(std::string());
-      if (!absl::ParseDuration(text, &host.dial_timeout) || host.dial_timeout <= absl::ZeroDuration()) {
+      if (!absl::ParseDuration(text, &host.dial_timeout) ||
+          host.dial_timeout <= absl::ZeroDuration()) {
         return Wrong(*node, "dial_timeout", "a duration such as \"5s\" is expected");
       }
     }
@@ -153,7 +158,8 @@ class HostReader {
   }
 
   // Sets scheme, host and path out of a URL as it may be written in the file.
-  absl::Status ReadUrl(const toml::node& where, absl::string_view text, bool override_path, RegistryHost& host) const {
+  absl::Status ReadUrl(const toml::node& where, absl::string_view text, bool override_path,
+                       RegistryHost& host) const {
     absl::string_view rest = text;
     if (absl::ConsumePrefix(&rest, "http://")) {
       host.scheme = "http";
@@ -171,7 +177,8 @@ class HostReader {
     }
     std::string path = slash == absl::string_view::npos ? "" : std::string(rest.substr(slash));
     while (absl::EndsWith(path, "/")) path.pop_back();
-    if (path.find_first_of("?# ") != std::string::npos) return Wrong(where, text, "a host URL has no query");
+    if (path.find_first_of("?# ") != std::string::npos)
+      return Wrong(where, text, "a host URL has no query");
     if (override_path) {
       host.path = path;
     } else {
@@ -193,7 +200,8 @@ bool OverridePath(const toml::table& table) { return table["override_path"].valu
 bool IsInsecure(const std::vector<std::string>& rules, absl::string_view domain) {
   absl::string_view host = domain;
   size_t colon = host.rfind(':');
-  if (colon != absl::string_view::npos && host.find(']', colon) == absl::string_view::npos) host = host.substr(0, colon);
+  if (colon != absl::string_view::npos && host.find(']', colon) == absl::string_view::npos)
+    host = host.substr(0, colon);
   for (const std::string& rule : rules) {
     if (rule == domain || rule == host) return true;
     std::vector<std::string> parts = absl::StrSplit(rule, '/');
@@ -229,7 +237,8 @@ RegistryHost DefaultHost(absl::string_view domain, const std::vector<std::string
   return host;
 }
 
-absl::StatusOr<std::vector<RegistryHost>> ReadHostsToml(const std::string& directory, const std::string& file,
+absl::StatusOr<std::vector<RegistryHost>> ReadHostsToml(const std::string& directory,
+                                                        const std::string& file,
                                                         absl::string_view domain,
                                                         const std::vector<std::string>& insecure,
                                                         std::vector<std::string>& looked_at) {
@@ -244,14 +253,16 @@ absl::StatusOr<std::vector<RegistryHost>> ReadHostsToml(const std::string& direc
   HostReader reader(file, directory);
   std::vector<RegistryHost> hosts;
 
-  static constexpr const char* kKnown[] = {"server", "host", "capabilities", "ca", "client", "skip_verify",
+  static constexpr const char* kKnown[] = {"server", "host",          "capabilities",
+                                           "ca",     "client",        "skip_verify",
                                            "header", "override_path", "dial_timeout"};
   auto note_unknown = [&](const toml::table& table) {
     for (const auto& [key, value] : table) {
       bool known = false;
       for (const char* name : kKnown) known |= TomlKey(key) == name;
       if (!known) {
-        looked_at.push_back(absl::StrCat(file, ":", value.source().begin.line, ": key ", TomlKey(key), " is not known, ignored"));
+        looked_at.push_back(absl::StrCat(file, ":", value.source().begin.line, ": key ",
+                                         TomlKey(key), " is not known, ignored"));
       }
     }
   };
@@ -324,7 +335,8 @@ absl::StatusOr<bool> ReadDockerCerts(const std::string& directory, TlsConfig& tl
       std::string key = absl::StrCat(absl::StripSuffix(path, ".cert"), ".key");
       if (!Exists(key)) {
         return absl::FailedPreconditionError(
-            absl::StrCat("registry configuration ", path, ": its key ", key, " is missing (a CA certificate ends in .crt)"));
+            absl::StrCat("registry configuration ", path, ": its key ", key,
+                         " is missing (a CA certificate ends in .crt)"));
       }
       tls.client_pairs.emplace_back(path, key);
       found = true;
@@ -362,8 +374,9 @@ absl::StatusOr<HostsLookup> HostsConfig::Lookup(absl::string_view domain) const 
       }
       std::string file = absl::StrCat(directory, "/hosts.toml");
       if (Exists(file)) {
-        GANTRY_ASSIGN_OR_RETURN(lookup.hosts,
-                                ReadHostsToml(directory, file, domain, options_.insecure_registries, lookup.looked_at));
+        GANTRY_ASSIGN_OR_RETURN(
+            lookup.hosts,
+            ReadHostsToml(directory, file, domain, options_.insecure_registries, lookup.looked_at));
         lookup.looked_at.push_back(absl::StrCat(file, ": used"));
         lookup.used = file;
         return lookup;

@@ -21,8 +21,9 @@ namespace gantry::distribution {
 
 struct TlsConfig {
   bool skip_verify = false;
-  std::vector<std::string> ca_files;                               // added to the system's
-  std::vector<std::pair<std::string, std::string>> client_pairs;  // certificate and key files; empty key: in the same file
+  std::vector<std::string> ca_files;  // added to the system's
+  std::vector<std::pair<std::string, std::string>>
+      client_pairs;  // certificate and key files; empty key: in the same file
 
   friend bool operator==(const TlsConfig&, const TlsConfig&) = default;
 };
@@ -30,16 +31,18 @@ struct TlsConfig {
 // One host to ask.
 struct RegistryHost {
   std::string scheme = "https";
-  std::string host;              // "registry-1.docker.io", "mirror:5000"
-  std::string path = "/v2";      // prefix of every request, no trailing slash
-  std::string upstream_domain;   // the registry it stands for, "docker.io"
-  bool mirror = false;           // not the registry itself: requests carry ?ns=<upstream domain>
+  std::string host;             // "registry-1.docker.io", "mirror:5000"
+  std::string path = "/v2";     // prefix of every request, no trailing slash
+  std::string upstream_domain;  // the registry it stands for, "docker.io"
+  bool mirror = false;          // not the registry itself: requests carry ?ns=<upstream domain>
   bool can_pull = true, can_resolve = true, can_push = true, can_referrers = true;
-  bool http_fallback = false;    // https was a guess: a failed handshake may be followed by plain http
+  bool http_fallback =
+      false;  // https was a guess: a failed handshake may be followed by plain http
   TlsConfig tls;
   std::vector<std::pair<std::string, std::string>> headers;  // sent to this origin only
   absl::Duration dial_timeout = absl::Seconds(30);
-  std::string rule;              // why it is in the list: "/etc/gantry/certs.d/docker.io/hosts.toml:3 [host.\"https://m\"]"
+  std::string
+      rule;  // why it is in the list: "/etc/gantry/certs.d/docker.io/hosts.toml:3 [host.\"https://m\"]"
 
   std::string origin() const { return scheme + "://" + host; }
 };
@@ -47,13 +50,14 @@ struct RegistryHost {
 struct HostsLookup {
   std::string domain;
   std::vector<std::string> looked_at;  // each path tried, in order, with what was found there
-  std::string used;                    // the directory or file that decided; empty: built-in defaults
-  std::vector<RegistryHost> hosts;     // in the order they are asked; never empty
+  std::string used;                 // the directory or file that decided; empty: built-in defaults
+  std::vector<RegistryHost> hosts;  // in the order they are asked; never empty
 };
 
 struct HostsConfigOptions {
   // Directories in the layout above. A relative path is an error of the caller's.
-  std::vector<std::string> directories = {"/etc/gantry/certs.d", "/etc/containerd/certs.d", "/etc/docker/certs.d"};
+  std::vector<std::string> directories = {"/etc/gantry/certs.d", "/etc/containerd/certs.d",
+                                          "/etc/docker/certs.d"};
 
   // Registries (host or host:port) to which plain HTTP and unverified TLS are allowed, as dockerd's insecure-registries.
   std::vector<std::string> insecure_registries;

@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/file.h"
@@ -42,7 +43,8 @@ bool IsHostName(absl::string_view name) {
   if (address && !absl::ConsumeSuffix(&name, "]")) return false;
   if (name.empty()) return false;
   for (char c : name) {
-    bool good = address ? absl::ascii_isxdigit(c) || c == ':' || c == '.' : absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_';
+    bool good = address ? absl::ascii_isxdigit(c) || c == ':' || c == '.'
+                        : absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_';
     if (!good) return false;
   }
   return true;
@@ -68,13 +70,16 @@ std::string NormalizePath(absl::string_view path) {
 
 }  // namespace
 
-std::string Url::without_query() const { return absl::StrCat(origin(), target.substr(0, target.find('?'))); }
+std::string Url::without_query() const {
+  return absl::StrCat(origin(), target.substr(0, target.find('?')));
+}
 
 absl::StatusOr<Url> Url::Parse(absl::string_view text) {
   auto invalid = [&](absl::string_view why) {
     // The query may carry a signature; messages do without it.
     std::string shown;
-    for (char c : text.substr(0, std::min(text.find('?'), size_t{200}))) shown += absl::ascii_isprint(c) ? c : '?';
+    for (char c : text.substr(0, std::min(text.find('?'), size_t{200})))
+      shown += absl::ascii_isprint(c) ? c : '?';
     return absl::InvalidArgumentError(absl::StrCat("URL \"", shown, "\": ", why));
   };
   if (text.size() > 16 << 10) return invalid("longer than 16 KiB");
@@ -91,7 +96,8 @@ absl::StatusOr<Url> Url::Parse(absl::string_view text) {
   rest = rest.substr(0, rest.find('#'));
   size_t end = rest.find_first_of("/?");
   absl::string_view authority = rest.substr(0, end);
-  if (authority.find('@') != absl::string_view::npos) return invalid("user information in a URL is refused");
+  if (authority.find('@') != absl::string_view::npos)
+    return invalid("user information in a URL is refused");
   url.host = absl::AsciiStrToLower(authority);
   absl::string_view name = url.host, port;
   size_t port_at = name.rfind(':');
@@ -99,8 +105,10 @@ absl::StatusOr<Url> Url::Parse(absl::string_view text) {
     port = name.substr(port_at + 1);
     name = name.substr(0, port_at);
     int number = 0;
-    if (!port.empty() && (!absl::SimpleAtoi(port, &number) || number <= 0 || number > 65535)) return invalid("the port is not a number");
-    if (port.empty() || (url.scheme == "http" && number == 80) || (url.scheme == "https" && number == 443)) {
+    if (!port.empty() && (!absl::SimpleAtoi(port, &number) || number <= 0 || number > 65535))
+      return invalid("the port is not a number");
+    if (port.empty() || (url.scheme == "http" && number == 80) ||
+        (url.scheme == "https" && number == 443)) {
       url.host = std::string(name);
       name = url.host;
     }
@@ -114,7 +122,8 @@ absl::StatusOr<Url> Url::Parse(absl::string_view text) {
 absl::StatusOr<Url> Url::Resolve(absl::string_view location) const {
   if (absl::StartsWith(location, "//")) return Parse(absl::StrCat(scheme, ":", location));
   size_t colon = location.find(':');
-  if (colon != absl::string_view::npos && colon < location.find_first_of("/?#")) return Parse(location);
+  if (colon != absl::string_view::npos && colon < location.find_first_of("/?#"))
+    return Parse(location);
   std::string path = target.substr(0, target.find('?'));
   if (absl::StartsWith(location, "/")) {
     path = std::string(location);
@@ -134,7 +143,8 @@ std::string UrlEncode(absl::string_view text, bool keep_slash) {
   std::string out;
   out.reserve(text.size() + 16);
   for (char c : text) {
-    if (absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~' || (keep_slash && c == '/')) {
+    if (absl::ascii_isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~' ||
+        (keep_slash && c == '/')) {
       out += c;
     } else {
       out += '%';
@@ -170,28 +180,34 @@ using HeaderList = std::unique_ptr<curl_slist, ListDeleter>;
 struct Lane {
   // The easy handle must be destroyed first, so it comes last.
   std::unique_ptr<CURLM, MultiDeleter> multi{curl_multi_init()};
-  std::unique_ptr<CURL, EasyDeleter> easy;  // only while in use: it holds the large buffers, `multi` the connection
-  std::string origin;       // of the last exchange
+  std::unique_ptr<CURL, EasyDeleter>
+      easy;            // only while in use: it holds the large buffers, `multi` the connection
+  std::string origin;  // of the last exchange
   absl::Duration last_used;  // monotonic
 };
 
 // The state of one exchange, which curl's callbacks work on.
 class Exchange {
  public:
-  Exchange(const HttpRequest& request, HttpReceiver& receiver) : request_(request), receiver_(receiver) {}
+  Exchange(const HttpRequest& request, HttpReceiver& receiver)
+      : request_(request), receiver_(receiver) {}
 
   static size_t OnHeader(char* data, size_t size, size_t count, void* self) {
-    return static_cast<Exchange*>(self)->Header(absl::string_view(data, size * count)) ? size * count : 0;
+    return static_cast<Exchange*>(self)->Header(absl::string_view(data, size * count))
+               ? size * count
+               : 0;
   }
   static size_t OnWrite(char* data, size_t size, size_t count, void* self) {
-    return static_cast<Exchange*>(self)->Body(absl::string_view(data, size * count)) ? size * count : 0;
+    return static_cast<Exchange*>(self)->Body(absl::string_view(data, size * count)) ? size * count
+                                                                                     : 0;
   }
   static size_t OnRead(char* data, size_t size, size_t count, void* self) {
     return static_cast<Exchange*>(self)->Upload(data, size * count);
   }
   static int OnSeek(void* self, curl_off_t offset, int origin) {
     // curl rewinds when it sends a request again because a kept connection turned out to be dead.
-    return static_cast<Exchange*>(self)->Rewind(offset, origin) ? CURL_SEEKFUNC_OK : CURL_SEEKFUNC_CANTSEEK;
+    return static_cast<Exchange*>(self)->Rewind(offset, origin) ? CURL_SEEKFUNC_OK
+                                                                : CURL_SEEKFUNC_CANTSEEK;
   }
 
   bool Flush() {
@@ -231,8 +247,10 @@ class Exchange {
       // A new answer begins: after 100 Continue, or after a proxy's CONNECT.
       head_ = HttpHead();
       header_bytes_ = 0;
-      std::vector<absl::string_view> parts = absl::StrSplit(absl::StripAsciiWhitespace(line), absl::MaxSplits(' ', 2));
-      if (parts.size() < 2 || !absl::SimpleAtoi(parts[1], &head_.status)) return Broken("the answer has no status");
+      std::vector<absl::string_view> parts =
+          absl::StrSplit(absl::StripAsciiWhitespace(line), absl::MaxSplits(' ', 2));
+      if (parts.size() < 2 || !absl::SimpleAtoi(parts[1], &head_.status))
+        return Broken("the answer has no status");
       if (parts.size() > 2) head_.reason = std::string(parts[2].substr(0, 200));
       return true;
     }
@@ -278,7 +296,8 @@ class Exchange {
         return CURL_READFUNC_ABORT;
       }
       if (*got == 0) {
-        Keep(absl::DataLossError(absl::StrCat("the body to send ended after ", uploaded_, " of ", request_.body_size_bytes, " bytes")));
+        Keep(absl::DataLossError(absl::StrCat("the body to send ended after ", uploaded_, " of ",
+                                              request_.body_size_bytes, " bytes")));
         return CURL_READFUNC_ABORT;
       }
       n = *got;
@@ -355,7 +374,8 @@ class CurlHttpClient : public HttpClient {
     {
       // Another thread's Cancel() must not wait for the poll below to time out.
       CancelToken::Registration wake;
-      if (request.cancel != nullptr) wake = request.cancel->OnCancel([multi] { curl_multi_wakeup(multi); });
+      if (request.cancel != nullptr)
+        wake = request.cancel->OnCancel([multi] { curl_multi_wakeup(multi); });
       stopped = Drive(multi, request, exchange, code);
     }
     curl_multi_remove_handle(multi, easy);
@@ -393,7 +413,8 @@ class CurlHttpClient : public HttpClient {
   absl::Status Prepare(Lane& lane, const HttpRequest& request, Exchange& exchange,
                        HeaderList& headers, std::string& trust, char* error) {
     CURL* easy = lane.easy.get();
-    if (easy == nullptr || lane.multi == nullptr) return absl::ResourceExhaustedError("no memory for a connection");
+    if (easy == nullptr || lane.multi == nullptr)
+      return absl::ResourceExhaustedError("no memory for a connection");
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error);
     curl_easy_setopt(easy, CURLOPT_URL, request.url.str().c_str());
     // The path is ours to normalise; curl would fold "%2F" tricks and ".." in its own way.
@@ -410,7 +431,8 @@ class CurlHttpClient : public HttpClient {
     curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, kReadBuffer);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
-                     static_cast<long>(std::max<int64_t>(1, absl::ToInt64Milliseconds(request.connect_timeout))));
+                     static_cast<long>(
+                         std::max<int64_t>(1, absl::ToInt64Milliseconds(request.connect_timeout))));
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &Exchange::OnHeader);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, &exchange);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &Exchange::OnWrite);
@@ -424,7 +446,8 @@ class CurlHttpClient : public HttpClient {
     } else {
       // An upload without body still says Content-Length: 0, which registries insist on for POST and PUT.
       curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
-      curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, static_cast<curl_off_t>(request.body_size_bytes));
+      curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE,
+                       static_cast<curl_off_t>(request.body_size_bytes));
       curl_easy_setopt(easy, CURLOPT_READFUNCTION, &Exchange::OnRead);
       curl_easy_setopt(easy, CURLOPT_READDATA, &exchange);
       curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, &Exchange::OnSeek);
@@ -442,8 +465,10 @@ class CurlHttpClient : public HttpClient {
     // "Expect: 100-continue" costs a second with servers that ignore it.
     add_header("Expect:");
     for (const auto& [name, value] : request.headers) {
-      if (absl::StrContains(name, "\n") || absl::StrContains(value, "\n") || absl::StrContains(value, "\r")) {
-        return absl::InvalidArgumentError(absl::StrCat("header ", name, ": line breaks are refused"));
+      if (absl::StrContains(name, "\n") || absl::StrContains(value, "\n") ||
+          absl::StrContains(value, "\r")) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("header ", name, ": line breaks are refused"));
       }
       // "Name;" is curl's way to send an empty value.
       if (!add_header(value.empty() ? absl::StrCat(name, ";") : absl::StrCat(name, ": ", value))) {
@@ -463,10 +488,12 @@ class CurlHttpClient : public HttpClient {
       for (const std::string& file : tls.ca_files) {
         absl::StatusOr<std::string> text = ReadFile(file, 4 << 20);
         if (!text.ok()) {
-          return absl::FailedPreconditionError(absl::StrCat("CA certificate ", file, ": ", text.status().message()));
+          return absl::FailedPreconditionError(
+              absl::StrCat("CA certificate ", file, ": ", text.status().message()));
         }
         if (!absl::StrContains(*text, "-----BEGIN")) {
-          return absl::FailedPreconditionError(absl::StrCat("CA certificate ", file, ": there is no PEM certificate in it"));
+          return absl::FailedPreconditionError(
+              absl::StrCat("CA certificate ", file, ": there is no PEM certificate in it"));
         }
         absl::StrAppend(&trust, *text, "\n");
       }
@@ -500,7 +527,8 @@ class CurlHttpClient : public HttpClient {
     while (true) {
       int running = 0;
       CURLMcode multi_code = curl_multi_perform(multi, &running);
-      if (multi_code != CURLM_OK) return absl::InternalError(absl::StrCat("curl: ", curl_multi_strerror(multi_code)));
+      if (multi_code != CURLM_OK)
+        return absl::InternalError(absl::StrCat("curl: ", curl_multi_strerror(multi_code)));
       int left = 0;
       while (CURLMsg* message = curl_multi_info_read(multi, &left)) {
         if (message->msg == CURLMSG_DONE) {
@@ -516,17 +544,21 @@ class CurlHttpClient : public HttpClient {
         window_start = exchange.moved();
         idle = absl::ZeroDuration();
       }
-      patience = request.body_size_bytes > 0 && exchange.sent_everything() ? 4 * request.stall_timeout : request.stall_timeout;
+      patience = request.body_size_bytes > 0 && exchange.sent_everything()
+                     ? 4 * request.stall_timeout
+                     : request.stall_timeout;
       if (idle >= patience) {
-        return absl::UnavailableError(absl::StrCat("stalled: ", exchange.moved() - window_start, " bytes in ",
-                                                   absl::FormatDuration(idle), " (at least ", request.min_bytes_per_stall,
-                                                   " are expected)"));
+        return absl::UnavailableError(absl::StrCat(
+            "stalled: ", exchange.moved() - window_start, " bytes in ", absl::FormatDuration(idle),
+            " (at least ", request.min_bytes_per_stall, " are expected)"));
       }
       // On a slow line the receiver gets what there is, before we wait for more.
       if (!exchange.Flush()) return absl::OkStatus();
       absl::Duration before = Clock::Real().Monotonic();
-      absl::Duration wait = std::min(absl::Milliseconds(500), patience - idle + absl::Milliseconds(1));
-      curl_multi_poll(multi, nullptr, 0, static_cast<int>(absl::ToInt64Milliseconds(wait)) + 1, nullptr);
+      absl::Duration wait =
+          std::min(absl::Milliseconds(500), patience - idle + absl::Milliseconds(1));
+      curl_multi_poll(multi, nullptr, 0, static_cast<int>(absl::ToInt64Milliseconds(wait)) + 1,
+                      nullptr);
       idle += Clock::Real().Monotonic() - before;
     }
   }
@@ -538,8 +570,9 @@ class CurlHttpClient : public HttpClient {
       case CURLE_SSL_ISSUER_ERROR:
       case CURLE_SSL_INVALIDCERTSTATUS:
         result.tls_failed = true;
-        result.status = absl::FailedPreconditionError(absl::StrCat(
-            "TLS: the server's certificate is not trusted: ", text, "; add its CA to the registry's configuration (ca = in hosts.toml)"));
+        result.status = absl::FailedPreconditionError(
+            absl::StrCat("TLS: the server's certificate is not trusted: ", text,
+                         "; add its CA to the registry's configuration (ca = in hosts.toml)"));
         return;
       case CURLE_SSL_CACERT_BADFILE:
       case CURLE_SSL_CERTPROBLEM:
@@ -550,15 +583,19 @@ class CurlHttpClient : public HttpClient {
       case CURLE_SSL_CONNECT_ERROR:
         result.tls_failed = true;
         // OpenSSL's words for "this was no TLS record": a plain HTTP server answered the handshake.
-        result.not_tls = absl::StrContains(text, "wrong version number") || absl::StrContains(text, "http request") ||
-                         absl::StrContains(text, "packet length too long") || absl::StrContains(text, "record layer failure");
-        result.status = result.not_tls ? absl::FailedPreconditionError(absl::StrCat("TLS: the server does not speak TLS (", text, ")"))
+        result.not_tls = absl::StrContains(text, "wrong version number") ||
+                         absl::StrContains(text, "http request") ||
+                         absl::StrContains(text, "packet length too long") ||
+                         absl::StrContains(text, "record layer failure");
+        result.status = result.not_tls ? absl::FailedPreconditionError(absl::StrCat(
+                                             "TLS: the server does not speak TLS (", text, ")"))
                                        : absl::UnavailableError(absl::StrCat("TLS: ", text));
         return;
       case CURLE_WEIRD_SERVER_REPLY:
       case CURLE_UNSUPPORTED_PROTOCOL:
       case CURLE_BAD_CONTENT_ENCODING:
-        result.status = absl::DataLossError(absl::StrCat("the answer is not HTTP as we know it: ", text));
+        result.status =
+            absl::DataLossError(absl::StrCat("the answer is not HTTP as we know it: ", text));
         return;
       case CURLE_OUT_OF_MEMORY:
         result.status = absl::ResourceExhaustedError(text);

@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "base/byte_stream.h"
 #include "supervisor/distribution/hosts_config.h"
 
@@ -31,7 +32,8 @@ using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 // An absolute http or https URL in its parts.
 struct Url {
   std::string scheme;  // "http", "https"
-  std::string host;    // lower case, with the port unless it is the scheme's own: "r.example:5000", "[::1]:80"
+  std::string
+      host;  // lower case, with the port unless it is the scheme's own: "r.example:5000", "[::1]:80"
   std::string target;  // path and query, starts with '/'
 
   std::string origin() const { return scheme + "://" + host; }
@@ -52,12 +54,13 @@ struct HttpRequest {
   std::string method = "GET";
   Url url;
   HttpHeaders headers;
-  absl::string_view body;       // small bodies; outlives the exchange
+  absl::string_view body;        // small bodies; outlives the exchange
   ByteSource* source = nullptr;  // or a stream of body_size_bytes bytes
   int64_t body_size_bytes = 0;
   const TlsConfig* tls = nullptr;  // null: the system's trust
   absl::Duration connect_timeout = absl::Seconds(30);
-  absl::Duration stall_timeout = absl::Seconds(30);  // with fewer than min_bytes_per_stall bytes moved, not counting time in the receiver
+  absl::Duration stall_timeout = absl::Seconds(
+      30);  // with fewer than min_bytes_per_stall bytes moved, not counting time in the receiver
   int64_t min_bytes_per_stall = 1024;
   CancelToken* cancel = nullptr;
 };
@@ -85,10 +88,11 @@ struct HttpResult {
   //   kDataLoss            what came is not HTTP, or its headers are beyond all bounds
   //   kCancelled, kDeadlineExceeded, or what the receiver or the source said
   absl::Status status;
-  bool from_caller = false;    // the status is the receiver's or the source's own
+  bool from_caller = false;  // the status is the receiver's or the source's own
   bool got_head = false;
-  bool tls_failed = false;     // the handshake failed: the other side does not speak TLS, or its certificate is not trusted
-  bool not_tls = false;        // and it is the former
+  bool tls_failed =
+      false;  // the handshake failed: the other side does not speak TLS, or its certificate is not trusted
+  bool not_tls = false;  // and it is the former
 };
 
 class HttpClient {
@@ -102,8 +106,9 @@ class HttpClient {
 
 struct CurlHttpClientOptions {
   std::string user_agent = "gantry";
-  int max_idle = 8;            // connections (with their buffers) kept for later
-  bool proxy_from_environment = true;  // http_proxy, https_proxy, all_proxy, no_proxy, in either case; never for loopback
+  int max_idle = 8;  // connections (with their buffers) kept for later
+  bool proxy_from_environment =
+      true;  // http_proxy, https_proxy, all_proxy, no_proxy, in either case; never for loopback
 };
 
 std::unique_ptr<HttpClient> NewCurlHttpClient(const CurlHttpClientOptions& options);

@@ -7,10 +7,11 @@
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "base/file.h"
-#include "base/temp_dir.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "base/file.h"
+#include "base/temp_dir.h"
 #include "supervisor/distribution/credentials.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/reference.h"
@@ -22,7 +23,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-constexpr char kDigest[] = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+constexpr char kDigest[] =
+    "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
 TEST(ReferenceTest, NamesBecomeCanonicalAsDockerMakesThem) {
   struct Case {
@@ -64,22 +66,74 @@ TEST(ReferenceTest, ADigestIsWhatGetsAskedFor) {
 }
 
 TEST(ReferenceTest, WhatIsNoNameIsRefused) {
-  std::vector<std::string> bad = {
-      "", "UPPER", "user/App", ":tag", "a:", "a:-x", "a:.x", "a//b", "/a", "a/", "a b", "a@", "a@sha256:12", "a/../b", "..",
-      "a.", "-a", "a_", "a___b", "host:port/x", "host:99999999/x", "http://host/x", "[::1/x", "[zz]/x", "a\nb", "-host.tld/x",
-      std::string("a\0b", 3), std::string(64, 'a'), "host.tld/" + std::string(300, 'a'), "a:" + std::string(129, 't'),
-      "a@sha256:" + std::string(64, 'Z'), "a@md5:d41d8cd98f00b204e9800998ecf8427e"};
+  std::vector<std::string> bad = {"",
+                                  "UPPER",
+                                  "user/App",
+                                  ":tag",
+                                  "a:",
+                                  "a:-x",
+                                  "a:.x",
+                                  "a//b",
+                                  "/a",
+                                  "a/",
+                                  "a b",
+                                  "a@",
+                                  "a@sha256:12",
+                                  "a/../b",
+                                  "..",
+                                  "a.",
+                                  "-a",
+                                  "a_",
+                                  "a___b",
+                                  "host:port/x",
+                                  "host:99999999/x",
+                                  "http://host/x",
+                                  "[::1/x",
+                                  "[zz]/x",
+                                  "a\nb",
+                                  "-host.tld/x",
+                                  std::string("a\0b", 3),
+                                  std::string(64, 'a'),
+                                  "host.tld/" + std::string(300, 'a'),
+                                  "a:" + std::string(129, 't'),
+                                  "a@sha256:" + std::string(64, 'Z'),
+                                  "a@md5:d41d8cd98f00b204e9800998ecf8427e"};
   for (const std::string& text : bad) {
-    EXPECT_EQ(Reference::Parse(text).status().code(), absl::StatusCode::kInvalidArgument) << absl::CEscape(text);
+    EXPECT_EQ(Reference::Parse(text).status().code(), absl::StatusCode::kInvalidArgument)
+        << absl::CEscape(text);
   }
-  EXPECT_THAT(std::string(Reference::Parse("Ubuntu/App").status().message()), HasSubstr("lower case"));
+  EXPECT_THAT(std::string(Reference::Parse("Ubuntu/App").status().message()),
+              HasSubstr("lower case"));
 }
 
 // Pieces of names, put together by chance: whatever is accepted survives being printed and read again.
 TEST(ReferenceTest, AcceptedNamesReadBackAsTheyWere) {
-  const std::vector<std::string> pieces = {"a",  "ubuntu", "library", "docker.io", "localhost", "host.tld", ":5000", "/",  "/", ":", "@",
-                                           kDigest, "latest", ".",     "..",        "_",         "__",       "-",     "A", "[::1]", "\n",
-                                           std::string(1, '\0'), "%2f", "sha256:", std::string(64, 'f'), std::string(200, 'x')};
+  const std::vector<std::string> pieces = {"a",
+                                           "ubuntu",
+                                           "library",
+                                           "docker.io",
+                                           "localhost",
+                                           "host.tld",
+                                           ":5000",
+                                           "/",
+                                           "/",
+                                           ":",
+                                           "@",
+                                           kDigest,
+                                           "latest",
+                                           ".",
+                                           "..",
+                                           "_",
+                                           "__",
+                                           "-",
+                                           "A",
+                                           "[::1]",
+                                           "\n",
+                                           std::string(1, '\0'),
+                                           "%2f",
+                                           "sha256:",
+                                           std::string(64, 'f'),
+                                           std::string(200, 'x')};
   std::mt19937 random(7);
   int accepted = 0;
   for (int i = 0; i < 50000; ++i) {
@@ -100,10 +154,12 @@ TEST(ReferenceTest, AcceptedNamesReadBackAsTheyWere) {
 }
 
 TEST(ReferenceTest, LoopbackIsAnAddressAndNotAPrefix) {
-  for (const char* host : {"localhost", "localhost:5000", "127.0.0.1", "127.8.9.10:443", "[::1]:5000", "[::1]"}) {
+  for (const char* host :
+       {"localhost", "localhost:5000", "127.0.0.1", "127.8.9.10:443", "[::1]:5000", "[::1]"}) {
     EXPECT_TRUE(IsLoopbackHost(host)) << host;
   }
-  for (const char* host : {"127.evil.example", "127.0.0.1.evil.example", "localhost.evil", "128.0.0.1", "[::2]", "127.0.0", "1270.0.0.1"}) {
+  for (const char* host : {"127.evil.example", "127.0.0.1.evil.example", "localhost.evil",
+                           "128.0.0.1", "[::2]", "127.0.0", "1270.0.0.1"}) {
     EXPECT_FALSE(IsLoopbackHost(host)) << host;
   }
 }
@@ -185,14 +241,15 @@ TEST_F(HostsConfigTest, ABrokenFileIsAnErrorWithItsLine) {
     const char* text;
     const char* expected;
   };
-  for (const Case& test : std::vector<Case>{{"server = \n", "hosts.toml:1"},
-                                            {"\n\ncapabilities = [\"fly\"]\n", "hosts.toml:3: capabilities: \"fly\""},
-                                            {"ca = \"missing.pem\"\n", "no such file"},
-                                            {"[host.\"ftp://x\"]\n", "http:// or https://"},
-                                            {"[host.\"https://u@x\"]\n", "no usable host"},
-                                            {"dial_timeout = \"soon\"\n", "a duration"},
-                                            {"skip_verify = \"yes\"\n", "true or false"},
-                                            {"[header]\nx = \"a\\nb\"\n", "line breaks"}}) {
+  for (const Case& test :
+       std::vector<Case>{{"server = \n", "hosts.toml:1"},
+                         {"\n\ncapabilities = [\"fly\"]\n", "hosts.toml:3: capabilities: \"fly\""},
+                         {"ca = \"missing.pem\"\n", "no such file"},
+                         {"[host.\"ftp://x\"]\n", "http:// or https://"},
+                         {"[host.\"https://u@x\"]\n", "no usable host"},
+                         {"dial_timeout = \"soon\"\n", "a duration"},
+                         {"skip_verify = \"yes\"\n", "true or false"},
+                         {"[header]\nx = \"a\\nb\"\n", "line breaks"}}) {
     Write("first/r.example/hosts.toml", test.text);
     absl::Status status = Lookup("r.example").status();
     EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << test.text;
@@ -204,7 +261,8 @@ TEST_F(HostsConfigTest, UnknownKeysAreNamed) {
   Write("first/r.example/hosts.toml", "sever = \"https://typo.example\"\n");
   absl::StatusOr<HostsLookup> lookup = Lookup("r.example");
   ASSERT_TRUE(lookup.ok());
-  EXPECT_THAT(lookup->looked_at, ::testing::Contains(HasSubstr("hosts.toml:1: key sever is not known")));
+  EXPECT_THAT(lookup->looked_at,
+              ::testing::Contains(HasSubstr("hosts.toml:1: key sever is not known")));
 }
 
 TEST_F(HostsConfigTest, DockersCertificatesAreUsed) {
@@ -222,7 +280,8 @@ TEST_F(HostsConfigTest, DockersCertificatesAreUsed) {
 TEST_F(HostsConfigTest, RelativeFilesAndPairsOfClientCertificates) {
   Write("first/r.example/a.pem", "x");
   Write("first/r.example/b.pem", "x");
-  Write("first/r.example/hosts.toml", "ca = [\"a.pem\", \"b.pem\"]\nclient = [[\"a.pem\", \"b.pem\"], [\"b.pem\", \"\"]]\n");
+  Write("first/r.example/hosts.toml",
+        "ca = [\"a.pem\", \"b.pem\"]\nclient = [[\"a.pem\", \"b.pem\"], [\"b.pem\", \"\"]]\n");
   absl::StatusOr<HostsLookup> lookup = Lookup("r.example");
   ASSERT_TRUE(lookup.ok()) << lookup.status();
   EXPECT_EQ(lookup->hosts[0].tls.ca_files.size(), 2u);
@@ -287,9 +346,12 @@ TEST_F(CredentialsTest, NothingConfiguredIsAnonymous) {
 }
 
 TEST_F(CredentialsTest, AuthsAreFoundUnderEveryKeyDockerWrites) {
-  for (const char* key : {"r.example:5000", "https://r.example:5000", "http://r.example:5000", "r.example:5000/v1/", "https://r.example:5000/v2/"}) {
-    WriteConfig(absl::StrCat(R"({"auths":{")", key, R"(":{"auth":")", absl::Base64Escape("ann:pa:ss"), R"("}}})"));
-    absl::StatusOr<std::optional<Credential>> found = DockerConfigCredentials(options).Find("r.example:5000");
+  for (const char* key : {"r.example:5000", "https://r.example:5000", "http://r.example:5000",
+                          "r.example:5000/v1/", "https://r.example:5000/v2/"}) {
+    WriteConfig(absl::StrCat(R"({"auths":{")", key, R"(":{"auth":")",
+                             absl::Base64Escape("ann:pa:ss"), R"("}}})"));
+    absl::StatusOr<std::optional<Credential>> found =
+        DockerConfigCredentials(options).Find("r.example:5000");
     ASSERT_TRUE(found.ok() && found->has_value()) << key;
     EXPECT_EQ((*found)->username, "ann");
     EXPECT_EQ((*found)->password, "pa:ss");
@@ -298,14 +360,16 @@ TEST_F(CredentialsTest, AuthsAreFoundUnderEveryKeyDockerWrites) {
 }
 
 TEST_F(CredentialsTest, TheHubHasItsOldKey) {
-  WriteConfig(absl::StrCat(R"({"auths":{"https://index.docker.io/v1/":{"auth":")", absl::Base64Escape("ann:pw"), R"("}}})"));
+  WriteConfig(absl::StrCat(R"({"auths":{"https://index.docker.io/v1/":{"auth":")",
+                           absl::Base64Escape("ann:pw"), R"("}}})"));
   EXPECT_EQ((*DockerConfigCredentials(options).Find("registry-1.docker.io"))->password, "pw");
   EXPECT_EQ((*DockerConfigCredentials(options).Find("docker.io"))->password, "pw");
 }
 
 TEST_F(CredentialsTest, IdentityTokens) {
   WriteConfig(absl::StrCat(R"({"auths":{"a.example":{"auth":")", absl::Base64Escape("ann:"),
-                           R"(","identitytoken":"refresh"},"b.example":{"auth":")", absl::Base64Escape("<token>:refresh2"), R"("}}})"));
+                           R"(","identitytoken":"refresh"},"b.example":{"auth":")",
+                           absl::Base64Escape("<token>:refresh2"), R"("}}})"));
   EXPECT_EQ((*DockerConfigCredentials(options).Find("a.example"))->identity_token, "refresh");
   EXPECT_EQ((*DockerConfigCredentials(options).Find("b.example"))->identity_token, "refresh2");
 }
@@ -314,10 +378,14 @@ TEST_F(CredentialsTest, HelpersComeBeforeAuthsAndTheHostsOwnBeforeTheStore) {
   AddHelper("one");
   AddHelper("two");
   ASSERT_TRUE(MakeDirectories(temp.Join("vault")).ok());
-  ASSERT_TRUE(WriteFile(temp.Join("vault/a.example"), R"({"ServerURL":"a.example","Username":"ann","Secret":"from helper"})").ok());
-  WriteConfig(absl::StrCat(R"({"credsStore":"two","credHelpers":{"a.example":"one"},"auths":{"a.example":{"auth":")",
-                           absl::Base64Escape("x:from file"), R"("}}})"));
-  absl::StatusOr<std::optional<Credential>> found = DockerConfigCredentials(options).Find("a.example");
+  ASSERT_TRUE(WriteFile(temp.Join("vault/a.example"),
+                        R"({"ServerURL":"a.example","Username":"ann","Secret":"from helper"})")
+                  .ok());
+  WriteConfig(absl::StrCat(
+      R"({"credsStore":"two","credHelpers":{"a.example":"one"},"auths":{"a.example":{"auth":")",
+      absl::Base64Escape("x:from file"), R"("}}})"));
+  absl::StatusOr<std::optional<Credential>> found =
+      DockerConfigCredentials(options).Find("a.example");
   ASSERT_TRUE(found.ok() && found->has_value()) << found.status();
   EXPECT_EQ((*found)->password, "from helper");
   EXPECT_EQ((*found)->source, "docker-credential-one");
@@ -326,10 +394,14 @@ TEST_F(CredentialsTest, HelpersComeBeforeAuthsAndTheHostsOwnBeforeTheStore) {
 
 TEST_F(CredentialsTest, AMissingOrFailingHelperIsAnError) {
   WriteConfig(R"({"credsStore":"none"})");
-  EXPECT_EQ(DockerConfigCredentials(options).Find("a.example").status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(DockerConfigCredentials(options).Find("a.example").status().code(),
+            absl::StatusCode::kUnavailable);
   WriteConfig(R"({"credsStore":"../../bin/sh"})");
-  EXPECT_EQ(DockerConfigCredentials(options).Find("a.example").status().code(), absl::StatusCode::kFailedPrecondition);
-  ASSERT_TRUE(WriteFile(temp.Join("docker-credential-bad"), "#!/bin/sh\necho 'vault is sealed'; exit 3\n", 0755).ok());
+  EXPECT_EQ(DockerConfigCredentials(options).Find("a.example").status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(WriteFile(temp.Join("docker-credential-bad"),
+                        "#!/bin/sh\necho 'vault is sealed'; exit 3\n", 0755)
+                  .ok());
   WriteConfig(R"({"credsStore":"bad"})");
   absl::Status status = DockerConfigCredentials(options).Find("a.example").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
@@ -337,7 +409,9 @@ TEST_F(CredentialsTest, AMissingOrFailingHelperIsAnError) {
 }
 
 TEST_F(CredentialsTest, AHelperThatHangsIsEnded) {
-  ASSERT_TRUE(WriteFile(temp.Join("docker-credential-slow"), "#!/bin/sh\nexec tail -f /dev/null\n", 0755).ok());
+  ASSERT_TRUE(
+      WriteFile(temp.Join("docker-credential-slow"), "#!/bin/sh\nexec tail -f /dev/null\n", 0755)
+          .ok());
   WriteConfig(R"({"credsStore":"slow"})");
   options.helper_timeout = absl::Milliseconds(100);
   absl::Status status = DockerConfigCredentials(options).Find("a.example").status();
@@ -348,7 +422,8 @@ TEST_F(CredentialsTest, AHelperThatHangsIsEnded) {
 TEST_F(CredentialsTest, LoginWritesAPrivateFileAndKeepsTheRest) {
   WriteConfig(R"({"psFormat":"table {{.ID}}","auths":{"b.example":{"auth":"Yjpj"}}})");
   DockerConfigCredentials credentials(options);
-  absl::StatusOr<DockerConfigCredentials::StoreOutcome> outcome = credentials.Store("a.example", {"ann", "pw", "", "", ""});
+  absl::StatusOr<DockerConfigCredentials::StoreOutcome> outcome =
+      credentials.Store("a.example", {"ann", "pw", "", "", ""});
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_TRUE(outcome->plain_text);
   struct stat st;
@@ -367,7 +442,8 @@ TEST_F(CredentialsTest, LoginWithAHelperKeepsTheSecretOutOfTheFile) {
   AddHelper("vaulted");
   WriteConfig(R"({"credsStore":"vaulted"})");
   DockerConfigCredentials credentials(options);
-  absl::StatusOr<DockerConfigCredentials::StoreOutcome> outcome = credentials.Store("a.example", {"ann", "top-secret", "", "", ""});
+  absl::StatusOr<DockerConfigCredentials::StoreOutcome> outcome =
+      credentials.Store("a.example", {"ann", "top-secret", "", "", ""});
   ASSERT_TRUE(outcome.ok()) << outcome.status();
   EXPECT_FALSE(outcome->plain_text);
   EXPECT_THAT(*ReadFile(options.config_file, 1 << 20), Not(HasSubstr("top-secret")));
@@ -385,19 +461,22 @@ TEST_F(CredentialsTest, ADamagedFileIsReportedAndLeftAlone) {
 }
 
 TEST_F(CredentialsTest, InlineAuthsComeFirst) {
-  WriteConfig(absl::StrCat(R"({"auths":{"a.example":{"auth":")", absl::Base64Escape("ann:file"), R"("}}})"));
-  options.inline_auths = absl::StrCat(R"({"auths":{"a.example":{"auth":")", absl::Base64Escape("ann:inline"), R"("}}})");
+  WriteConfig(absl::StrCat(R"({"auths":{"a.example":{"auth":")", absl::Base64Escape("ann:file"),
+                           R"("}}})"));
+  options.inline_auths = absl::StrCat(R"({"auths":{"a.example":{"auth":")",
+                                      absl::Base64Escape("ann:inline"), R"("}}})");
   EXPECT_EQ((*DockerConfigCredentials(options).Find("a.example"))->password, "inline");
 }
 
 TEST(EncodedCredentialTest, ReadsTheHeaderDockerSends) {
-  absl::StatusOr<Credential> credential =
-      ParseEncodedCredential(absl::WebSafeBase64Escape(R"({"username":"ann","password":"p>?w","serveraddress":"r.example"})"));
+  absl::StatusOr<Credential> credential = ParseEncodedCredential(absl::WebSafeBase64Escape(
+      R"({"username":"ann","password":"p>?w","serveraddress":"r.example"})"));
   ASSERT_TRUE(credential.ok()) << credential.status();
   EXPECT_EQ(credential->password, "p>?w");
   EXPECT_EQ(ParseEncodedCredential(absl::Base64Escape("ann:pw"))->username, "ann");
   EXPECT_EQ(ParseEncodedCredential("%%%").status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(ParseEncodedCredential(absl::Base64Escape("neither")).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(ParseEncodedCredential(absl::Base64Escape("neither")).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(StaticCredentialsTest, BelongToOneHost) {

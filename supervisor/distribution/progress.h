@@ -17,9 +17,9 @@ struct Progress {
     kRetrying,   // `detail` says why and when
     kVerifying,  // all bytes here, being checked and published
     kDone,
-    kExists,     // was there already
-    kMounted,    // push: taken over from another repository
-    kSkipped,    // not needed (attestation, foreign layer, other platform, already unpacked)
+    kExists,   // was there already
+    kMounted,  // push: taken over from another repository
+    kSkipped,  // not needed (attestation, foreign layer, other platform, already unpacked)
   };
 
   Kind kind = Kind::kOther;

@@ -13,6 +13,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+
 #include "base/clock.h"
 #include "base/temp_dir.h"
 #include "content-store/local_store.h"
@@ -25,7 +26,8 @@ namespace {
 double CpuSeconds() {
   rusage usage;
   getrusage(RUSAGE_SELF, &usage);
-  return usage.ru_utime.tv_sec + usage.ru_stime.tv_sec + 1e-6 * (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
+  return usage.ru_utime.tv_sec + usage.ru_stime.tv_sec +
+         1e-6 * (usage.ru_utime.tv_usec + usage.ru_stime.tv_usec);
 }
 
 int64_t PeakMiB() {
@@ -39,8 +41,8 @@ struct Stopwatch {
   double cpu = CpuSeconds();
   void Print(const char* what, int64_t bytes) const {
     double seconds = absl::ToDoubleSeconds(Clock::Real().Monotonic() - started);
-    std::printf("%-28s %6.3f s wall  %6.3f s cpu  %7.0f MB/s  peak %lld MiB\n", what, seconds, CpuSeconds() - cpu,
-                bytes / seconds / 1e6, static_cast<long long>(PeakMiB()));
+    std::printf("%-28s %6.3f s wall  %6.3f s cpu  %7.0f MB/s  peak %lld MiB\n", what, seconds,
+                CpuSeconds() - cpu, bytes / seconds / 1e6, static_cast<long long>(PeakMiB()));
   }
 };
 
@@ -50,7 +52,8 @@ int Main(int argc, char** argv) {
   if (argc > 2 && !absl::SimpleAtoi(argv[2], &mebibytes)) return 2;
   if (argc > 3 && !absl::SimpleAtoi(argv[3], &rounds)) return 2;
 
-  absl::StatusOr<std::unique_ptr<DockerRegistry>> registry = DockerRegistry::Start(false, DockerRegistry::Auth::kNone);
+  absl::StatusOr<std::unique_ptr<DockerRegistry>> registry =
+      DockerRegistry::Start(false, DockerRegistry::Auth::kNone);
   if (!registry.ok()) {
     std::fprintf(stderr, "%s\n", registry.status().ToString().c_str());
     return 1;
@@ -63,12 +66,15 @@ int Main(int argc, char** argv) {
   {
     FakeRegistry source;
     std::vector<std::string> bytes;
-    for (int i = 0; i < layers; ++i) bytes.push_back(Noise(static_cast<size_t>(mebibytes) << 20, i + 1));
+    for (int i = 0; i < layers; ++i)
+      bytes.push_back(Noise(static_cast<size_t>(mebibytes) << 20, i + 1));
     for (const std::string& layer : bytes) total += layer.size();
     source.AddImage("bench", "v1", bytes);
     TempDir directory;
-    std::unique_ptr<content::LocalStore> store = *content::LocalStore::Open(directory.Join("store"));
-    absl::StatusOr<PulledImage> image = bed.puller->Pull(bed.Ref(source, "bench:v1"), *store, bed.pull, {});
+    std::unique_ptr<content::LocalStore> store =
+        *content::LocalStore::Open(directory.Join("store"));
+    absl::StatusOr<PulledImage> image =
+        bed.puller->Pull(bed.Ref(source, "bench:v1"), *store, bed.pull, {});
     if (!image.ok()) {
       std::fprintf(stderr, "%s\n", image.status().ToString().c_str());
       return 1;
@@ -85,14 +91,17 @@ int Main(int argc, char** argv) {
     for (size_t i = 0; i < bytes.size(); ++i) {
       content::Hasher hasher;
       hasher.Update(bytes[i]);
-      if (hasher.Current().empty() || !WriteFile(floor_directory.Join(absl::StrCat(i)), bytes[i]).ok()) return 1;
+      if (hasher.Current().empty() ||
+          !WriteFile(floor_directory.Join(absl::StrCat(i)), bytes[i]).ok())
+        return 1;
     }
     floor.Print("floor: sha256 + write", total);
   }
   for (int parallel : {1, 4}) {
     for (int round = 0; round < rounds; ++round) {
       TempDir directory;
-      std::unique_ptr<content::LocalStore> store = *content::LocalStore::Open(directory.Join("store"));
+      std::unique_ptr<content::LocalStore> store =
+          *content::LocalStore::Open(directory.Join("store"));
       PullOptions options = bed.pull;
       options.max_parallel_blobs = parallel;
       options.sync_blobs = false;

@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
@@ -88,9 +89,10 @@ struct Puller::Flights {
 
   // Whether the failure of that flight is ours as well. Who was turned away, gave up or asked another registry says nothing
   // about us.
-  static bool Concerns(const Flight& flight, const absl::Status& outcome, const std::string& domain) {
-    return flight.domain == domain &&
-           (absl::IsUnavailable(outcome) || absl::IsDataLoss(outcome) || absl::IsResourceExhausted(outcome));
+  static bool Concerns(const Flight& flight, const absl::Status& outcome,
+                       const std::string& domain) {
+    return flight.domain == domain && (absl::IsUnavailable(outcome) || absl::IsDataLoss(outcome) ||
+                                       absl::IsResourceExhausted(outcome));
   }
 
   void Land(const content::Digest& digest, const absl::Status& status) {
@@ -139,12 +141,14 @@ struct Puller::Flights {
 // One pull: the tree of one reference into one store.
 class Puller::Walk {
  public:
-  Walk(Puller& puller, const Reference& ref, content::Store& store, const PullOptions& options, const CallContext& context)
+  Walk(Puller& puller, const Reference& ref, content::Store& store, const PullOptions& options,
+       const CallContext& context)
       : puller_(puller),
         ref_(ref),
         store_(store),
         options_(options),
-        memo_(context.credentials != nullptr ? context.credentials : puller.client_->options().credentials),
+        memo_(context.credentials != nullptr ? context.credentials
+                                             : puller.client_->options().credentials),
         stop_(absl::InfiniteDuration(), context.cancel),
         context_(context) {
     context_.credentials = &memo_;
@@ -157,11 +161,12 @@ class Puller::Walk {
  private:
   struct Job {
     content::Descriptor descriptor;
-    content::Digest diff_id;        // empty: unknown
-    std::optional<size_t> layer;    // of the image that is being unpacked
+    content::Digest diff_id;      // empty: unknown
+    std::optional<size_t> layer;  // of the image that is being unpacked
   };
 
-  void Tell(const content::Descriptor& descriptor, Progress::State state, int64_t offset, absl::string_view detail = "") const {
+  void Tell(const content::Descriptor& descriptor, Progress::State state, int64_t offset,
+            absl::string_view detail = "") const {
     if (!options_.progress) return;
     Progress progress;
     progress.kind = KindOf(descriptor.media_type);
@@ -189,8 +194,9 @@ class Puller::Walk {
 
   absl::Status CheckSize(const content::Info& info, const content::Descriptor& descriptor) const {
     if (info.size_bytes == descriptor.size_bytes) return absl::OkStatus();
-    return absl::DataLossError(absl::StrCat("image ", ref_.familiar(), ": it says blob ", descriptor.digest.str(), " has ",
-                                            descriptor.size_bytes, " bytes, the blob has ", info.size_bytes));
+    return absl::DataLossError(absl::StrCat("image ", ref_.familiar(), ": it says blob ",
+                                            descriptor.digest.str(), " has ", descriptor.size_bytes,
+                                            " bytes, the blob has ", info.size_bytes));
   }
 
   // Adds labels to a blob that is there; a list of repositories grows by ours.
@@ -198,7 +204,8 @@ class Puller::Walk {
     std::vector<std::string> fields;
     for (auto it = labels.begin(); it != labels.end();) {
       auto old = info.labels.find(it->first);
-      if (old != info.labels.end() && absl::StartsWith(it->first, "containerd.io/distribution.source.")) {
+      if (old != info.labels.end() &&
+          absl::StartsWith(it->first, "containerd.io/distribution.source.")) {
         std::vector<std::string> repositories = absl::StrSplit(old->second, ',');
         if (std::find(repositories.begin(), repositories.end(), it->second) != repositories.end()) {
           it = labels.erase(it);
@@ -216,14 +223,20 @@ class Puller::Walk {
     if (!fields.empty()) store_.Update(info.digest, labels, fields).IgnoreError();
   }
 
-  absl::StatusOr<oci::Document> Document(const content::Descriptor& descriptor, const std::string& known_bytes);
-  absl::Status Write(const content::Descriptor& descriptor, const std::string& bytes, const content::Labels& labels);
-  absl::Status Choose(const content::Descriptor& descriptor, const oci::Document& document, const oci::PlatformMatcher& matcher,
-                      int depth, std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen);
-  absl::Status Collect(const content::Descriptor& descriptor, const oci::Document& document, int depth,
+  absl::StatusOr<oci::Document> Document(const content::Descriptor& descriptor,
+                                         const std::string& known_bytes);
+  absl::Status Write(const content::Descriptor& descriptor, const std::string& bytes,
+                     const content::Labels& labels);
+  absl::Status Choose(const content::Descriptor& descriptor, const oci::Document& document,
+                      const oci::PlatformMatcher& matcher, int depth,
+                      std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen);
+  absl::Status Collect(const content::Descriptor& descriptor, const oci::Document& document,
+                       int depth,
                        std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen);
-  absl::Status Attestations(const oci::Index& index, std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen);
-  absl::Status CheckPlatform(const oci::ImageConfig& config, const oci::PlatformMatcher& matcher) const;
+  absl::Status Attestations(const oci::Index& index,
+                            std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen);
+  absl::Status CheckPlatform(const oci::ImageConfig& config,
+                             const oci::PlatformMatcher& matcher) const;
   absl::Status Blob(const Job& job);
   absl::Status Download(const Job& job);
   absl::Status RunJobs(std::vector<Job> jobs);
@@ -243,7 +256,8 @@ class Puller::Walk {
   std::set<content::Digest> seen_ ABSL_GUARDED_BY(mutex_);
 };
 
-absl::Status Puller::Walk::Write(const content::Descriptor& descriptor, const std::string& bytes, const content::Labels& labels) {
+absl::Status Puller::Walk::Write(const content::Descriptor& descriptor, const std::string& bytes,
+                                 const content::Labels& labels) {
   content::IngestOptions open;
   open.ref = IngestRef(descriptor);
   open.total_bytes = descriptor.size_bytes;
@@ -267,8 +281,10 @@ absl::Status Puller::Walk::Write(const content::Descriptor& descriptor, const st
 }
 
 // A manifest or index, from the store or the registry; afterwards it is in the store with labels for its children.
-absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& descriptor, const std::string& known_bytes) {
-  std::string what = absl::StrCat("image ", ref_.familiar(), ": manifest ", descriptor.digest.str());
+absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& descriptor,
+                                                     const std::string& known_bytes) {
+  std::string what =
+      absl::StrCat("image ", ref_.familiar(), ": manifest ", descriptor.digest.str());
   if (oci::IsSchema1Type(descriptor.media_type)) {
     return oci::ParseDocument("{}", descriptor.media_type, what).status();
   }
@@ -277,9 +293,11 @@ absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& 
     absl::StatusOr<content::Info> info = store_.Stat(descriptor.digest);
     if (info.ok()) {
       GANTRY_RETURN_IF_ERROR(CheckSize(*info, descriptor));
-      absl::StatusOr<std::string> bytes = content::ReadBlob(store_, descriptor.digest, oci::kMaxManifestBytes);
+      absl::StatusOr<std::string> bytes =
+          content::ReadBlob(store_, descriptor.digest, oci::kMaxManifestBytes);
       if (bytes.ok()) {
-        absl::StatusOr<oci::Document> document = oci::ParseDocument(*bytes, descriptor.media_type, what);
+        absl::StatusOr<oci::Document> document =
+            oci::ParseDocument(*bytes, descriptor.media_type, what);
         if (!document.ok()) return FromRegistry(document.status());
         content::Labels labels = BaseLabels();
         std::map<std::string, std::string> children = oci::ChildLabels(*document);
@@ -291,7 +309,8 @@ absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& 
       }
       if (!absl::IsNotFound(bytes.status())) return bytes.status();
     }
-    std::shared_ptr<Flights::Flight> other = puller_.flights_->Join(descriptor.digest, ref_.domain());
+    std::shared_ptr<Flights::Flight> other =
+        puller_.flights_->Join(descriptor.digest, ref_.domain());
     if (other != nullptr) {
       absl::Status outcome;
       GANTRY_RETURN_IF_ERROR(Flights::Wait(*other, stop_, outcome));
@@ -302,7 +321,8 @@ absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& 
     Tell(descriptor, Progress::State::kMoving, 0);
     std::string bytes = known_bytes;
     if (bytes.empty()) {
-      absl::StatusOr<std::string> fetched = puller_.fetcher_.FetchManifest(ref_, descriptor, context_);
+      absl::StatusOr<std::string> fetched =
+          puller_.fetcher_.FetchManifest(ref_, descriptor, context_);
       if (!fetched.ok()) {
         landing.status = fetched.status();
         return landing.status;
@@ -327,9 +347,10 @@ absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& 
 }
 
 // The best image for each wanted platform, through nested indexes.
-absl::Status Puller::Walk::Choose(const content::Descriptor& descriptor, const oci::Document& document,
-                                  const oci::PlatformMatcher& matcher, int depth,
-                                  std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen) {
+absl::Status Puller::Walk::Choose(
+    const content::Descriptor& descriptor, const oci::Document& document,
+    const oci::PlatformMatcher& matcher, int depth,
+    std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen) {
   if (document.manifest) {
     for (const auto& [known, manifest] : chosen) {
       if (known.digest == descriptor.digest) return absl::OkStatus();
@@ -338,28 +359,34 @@ absl::Status Puller::Walk::Choose(const content::Descriptor& descriptor, const o
     return absl::OkStatus();
   }
   if (depth >= kMaxIndexDepth) {
-    return absl::ResourceExhaustedError(absl::StrCat("image ", ref_.familiar(), ": indexes nested deeper than ", kMaxIndexDepth));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("image ", ref_.familiar(), ": indexes nested deeper than ", kMaxIndexDepth));
   }
   const oci::Index& index = *document.index;
   std::vector<content::Descriptor> fitting = oci::SelectManifests(index.manifests, matcher);
   if (fitting.empty()) {
     std::set<std::string> offered;
     for (const content::Descriptor& entry : index.manifests) {
-      if (entry.platform && !oci::IsAttestation(entry)) offered.insert(oci::FormatPlatform(*entry.platform));
+      if (entry.platform && !oci::IsAttestation(entry))
+        offered.insert(oci::FormatPlatform(*entry.platform));
     }
-    return absl::NotFoundError(absl::StrCat("image ", ref_.familiar(), ": nothing for ", matcher.Describe(), "; there is ",
-                                            offered.empty() ? "no image in it" : absl::StrJoin(offered, ", ")));
+    return absl::NotFoundError(
+        absl::StrCat("image ", ref_.familiar(), ": nothing for ", matcher.Describe(), "; there is ",
+                     offered.empty() ? "no image in it" : absl::StrJoin(offered, ", ")));
   }
   GANTRY_ASSIGN_OR_RETURN(oci::Document child, Document(fitting.front(), ""));
   return Choose(fitting.front(), child, matcher, depth + 1, chosen);
 }
 
 // Every image of an index.
-absl::Status Puller::Walk::Collect(const content::Descriptor& descriptor, const oci::Document& document, int depth,
-                                   std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen) {
-  if (document.manifest) return Choose(descriptor, document, oci::PlatformMatcher::All(), depth, chosen);
+absl::Status Puller::Walk::Collect(
+    const content::Descriptor& descriptor, const oci::Document& document, int depth,
+    std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen) {
+  if (document.manifest)
+    return Choose(descriptor, document, oci::PlatformMatcher::All(), depth, chosen);
   if (depth >= kMaxIndexDepth) {
-    return absl::ResourceExhaustedError(absl::StrCat("image ", ref_.familiar(), ": indexes nested deeper than ", kMaxIndexDepth));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("image ", ref_.familiar(), ": indexes nested deeper than ", kMaxIndexDepth));
   }
   for (const content::Descriptor& entry : document.index->manifests) {
     if (oci::IsAttestation(entry)) continue;
@@ -368,7 +395,8 @@ absl::Status Puller::Walk::Collect(const content::Descriptor& descriptor, const 
       absl::MutexLock lock(&mutex_);
       if (seen_.count(entry.digest) > 0) continue;
       if (seen_.size() > oci::kMaxIndexEntries) {
-        return absl::ResourceExhaustedError(absl::StrCat("image ", ref_.familiar(), ": more than ", oci::kMaxIndexEntries, " manifests"));
+        return absl::ResourceExhaustedError(absl::StrCat("image ", ref_.familiar(), ": more than ",
+                                                         oci::kMaxIndexEntries, " manifests"));
       }
     }
     GANTRY_ASSIGN_OR_RETURN(oci::Document child, Document(entry, ""));
@@ -377,15 +405,16 @@ absl::Status Puller::Walk::Collect(const content::Descriptor& descriptor, const 
   return absl::OkStatus();
 }
 
-absl::Status Puller::Walk::Attestations(const oci::Index& index,
-                                        std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen) {
+absl::Status Puller::Walk::Attestations(
+    const oci::Index& index, std::vector<std::pair<content::Descriptor, oci::Manifest>>& chosen) {
   std::set<std::string> images;
   for (const auto& [descriptor, manifest] : chosen) images.insert(descriptor.digest.str());
   for (const content::Descriptor& entry : index.manifests) {
     if (!oci::IsAttestation(entry)) continue;
     auto subject = entry.annotations.find("vnd.docker.reference.digest");
-    bool wanted = options_.include_attestations && (options_.all_platforms || (subject != entry.annotations.end() &&
-                                                                                images.count(subject->second) > 0));
+    bool wanted = options_.include_attestations &&
+                  (options_.all_platforms ||
+                   (subject != entry.annotations.end() && images.count(subject->second) > 0));
     if (!wanted) {
       Tell(entry, Progress::State::kSkipped, 0, "attestation");
       continue;
@@ -397,10 +426,14 @@ absl::Status Puller::Walk::Attestations(const oci::Index& index,
 }
 
 // An image without index says its platform in its configuration only.
-absl::Status Puller::Walk::CheckPlatform(const oci::ImageConfig& config, const oci::PlatformMatcher& matcher) const {
-  if (config.platform.architecture.empty() || matcher.Matches(oci::NormalizePlatform(config.platform))) return absl::OkStatus();
-  std::string text = absl::StrCat("image ", ref_.familiar(), ": it is for ", oci::FormatPlatform(config.platform), ", not for ",
-                                  matcher.Describe());
+absl::Status Puller::Walk::CheckPlatform(const oci::ImageConfig& config,
+                                         const oci::PlatformMatcher& matcher) const {
+  if (config.platform.architecture.empty() ||
+      matcher.Matches(oci::NormalizePlatform(config.platform)))
+    return absl::OkStatus();
+  std::string text =
+      absl::StrCat("image ", ref_.familiar(), ": it is for ", oci::FormatPlatform(config.platform),
+                   ", not for ", matcher.Describe());
   if (!options_.platforms.empty()) return absl::NotFoundError(text);
   if (context_.on_warning) context_.on_warning(text);
   return absl::OkStatus();
@@ -423,20 +456,22 @@ absl::StatusOr<PulledImage> Puller::Walk::Run(const Resolved& resolved) {
       GANTRY_RETURN_IF_ERROR(Choose(target, root, oci::PlatformMatcher::Only(platform), 0, chosen));
     }
   }
-  if (chosen.empty()) return absl::NotFoundError(absl::StrCat("image ", ref_.familiar(), ": the index is empty"));
+  if (chosen.empty())
+    return absl::NotFoundError(absl::StrCat("image ", ref_.familiar(), ": the index is empty"));
   size_t images = chosen.size();
   // With all platforms, what is unpacked is still this machine's.
   size_t to_unpack = 0;
   if (options_.all_platforms && root.index) {
-    std::vector<content::Descriptor> fitting =
-        oci::SelectManifests(root.index->manifests, options_.platforms.empty()
-                                                        ? oci::PlatformMatcher::Host()
-                                                        : oci::PlatformMatcher::AnyOf(options_.platforms));
+    std::vector<content::Descriptor> fitting = oci::SelectManifests(
+        root.index->manifests, options_.platforms.empty()
+                                   ? oci::PlatformMatcher::Host()
+                                   : oci::PlatformMatcher::AnyOf(options_.platforms));
     for (size_t i = 0; i < images && !fitting.empty(); ++i) {
       if (chosen[i].first.digest == fitting.front().digest) to_unpack = i;
     }
   }
-  if (to_unpack != 0) std::rotate(chosen.begin(), chosen.begin() + to_unpack, chosen.begin() + to_unpack + 1);
+  if (to_unpack != 0)
+    std::rotate(chosen.begin(), chosen.begin() + to_unpack, chosen.begin() + to_unpack + 1);
   if (root.index) GANTRY_RETURN_IF_ERROR(Attestations(*root.index, chosen));
 
   // The first image's configuration decides how its layers are unpacked, so it comes before all of them.
@@ -449,9 +484,11 @@ absl::StatusOr<PulledImage> Puller::Walk::Run(const Resolved& resolved) {
       plan_.config = manifest.config;
       plan_.layers = manifest.layers;
       if (oci::IsConfigType(manifest.config.media_type)) {
-        GANTRY_ASSIGN_OR_RETURN(std::string bytes, content::ReadBlob(store_, manifest.config.digest, oci::kMaxManifestBytes));
-        absl::StatusOr<oci::ImageConfig> config =
-            oci::ParseImageConfig(bytes, absl::StrCat("image ", ref_.familiar(), ": config ", manifest.config.digest.str()));
+        GANTRY_ASSIGN_OR_RETURN(std::string bytes, content::ReadBlob(store_, manifest.config.digest,
+                                                                     oci::kMaxManifestBytes));
+        absl::StatusOr<oci::ImageConfig> config = oci::ParseImageConfig(
+            bytes,
+            absl::StrCat("image ", ref_.familiar(), ": config ", manifest.config.digest.str()));
         if (!config.ok()) return FromRegistry(config.status());
         if (root.manifest) GANTRY_RETURN_IF_ERROR(CheckPlatform(*config, first_matcher));
         plan_.diff_ids = config->diff_ids;
@@ -466,7 +503,8 @@ absl::StatusOr<PulledImage> Puller::Walk::Run(const Resolved& resolved) {
       }
       jobs.push_back(std::move(job));
     }
-    if (i > 0 && !manifest.config.digest.empty()) jobs.push_back({manifest.config, {}, std::nullopt});
+    if (i > 0 && !manifest.config.digest.empty())
+      jobs.push_back({manifest.config, {}, std::nullopt});
   }
   GANTRY_RETURN_IF_ERROR(RunJobs(std::move(jobs)));
 
@@ -506,7 +544,8 @@ absl::Status Puller::Walk::RunJobs(std::vector<Job> jobs) {
     }
   };
   std::vector<std::thread> threads;
-  size_t count = std::min(unique.size(), static_cast<size_t>(std::max(1, options_.max_parallel_blobs)));
+  size_t count =
+      std::min(unique.size(), static_cast<size_t>(std::max(1, options_.max_parallel_blobs)));
   for (size_t i = 1; i < count; ++i) threads.emplace_back(work);
   if (count > 0) work();
   for (std::thread& thread : threads) thread.join();
@@ -516,9 +555,11 @@ absl::Status Puller::Walk::RunJobs(std::vector<Job> jobs) {
 // Sees to it that one blob is in the store.
 absl::Status Puller::Walk::Blob(const Job& job) {
   const content::Descriptor& descriptor = job.descriptor;
-  if (KindOf(descriptor.media_type) == Progress::Kind::kConfig && descriptor.size_bytes > oci::kMaxManifestBytes) {
-    return absl::ResourceExhaustedError(absl::StrCat("image ", ref_.familiar(), ": its configuration has ", descriptor.size_bytes,
-                                                     " bytes, at most ", oci::kMaxManifestBytes, " are accepted"));
+  if (KindOf(descriptor.media_type) == Progress::Kind::kConfig &&
+      descriptor.size_bytes > oci::kMaxManifestBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("image ", ref_.familiar(), ": its configuration has ", descriptor.size_bytes,
+                     " bytes, at most ", oci::kMaxManifestBytes, " are accepted"));
   }
   while (true) {
     GANTRY_RETURN_IF_ERROR(stop_.Check());
@@ -535,11 +576,13 @@ absl::Status Puller::Walk::Blob(const Job& job) {
       Tell(descriptor, Progress::State::kSkipped, 0, "foreign layer");
       return absl::OkStatus();
     }
-    if (!options_.fetch_unpacked_layers && job.layer && options_.is_unpacked && options_.is_unpacked(plan_, *job.layer)) {
+    if (!options_.fetch_unpacked_layers && job.layer && options_.is_unpacked &&
+        options_.is_unpacked(plan_, *job.layer)) {
       Tell(descriptor, Progress::State::kSkipped, 0, "already unpacked");
       return absl::OkStatus();
     }
-    std::shared_ptr<Flights::Flight> other = puller_.flights_->Join(descriptor.digest, ref_.domain());
+    std::shared_ptr<Flights::Flight> other =
+        puller_.flights_->Join(descriptor.digest, ref_.domain());
     if (other != nullptr) {
       Tell(descriptor, Progress::State::kWaiting, 0, "another pull is fetching it");
       absl::Status outcome;
@@ -577,7 +620,8 @@ absl::Status Puller::Walk::Download(const Job& job) {
       if (locked_tries++ == 0) locked_since = now;
       if (now - locked_since > kForeignWriterPatience) return opened.status();
       Tell(descriptor, Progress::State::kWaiting, 0, opened.status().message());
-      GANTRY_RETURN_IF_ERROR(stop_.Sleep(std::min(absl::Milliseconds(50) * locked_tries, absl::Seconds(2))));
+      GANTRY_RETURN_IF_ERROR(
+          stop_.Sleep(std::min(absl::Milliseconds(50) * locked_tries, absl::Seconds(2))));
       continue;
     }
     GANTRY_RETURN_IF_ERROR(opened.status());
@@ -586,11 +630,13 @@ absl::Status Puller::Walk::Download(const Job& job) {
     int64_t start = ingest->offset();
 
     std::unique_ptr<LayerFeed> feed;
-    if (options_.sink != nullptr && job.layer && start == 0) feed = options_.sink->OpenFeed(descriptor, job.diff_id);
+    if (options_.sink != nullptr && job.layer && start == 0)
+      feed = options_.sink->OpenFeed(descriptor, job.diff_id);
 
     class Sink : public ByteSink {
      public:
-      Sink(const Walk& walk, const content::Descriptor& descriptor, content::Ingest& ingest, LayerFeed* feed)
+      Sink(const Walk& walk, const content::Descriptor& descriptor, content::Ingest& ingest,
+           LayerFeed* feed)
           : walk_(walk), descriptor_(descriptor), ingest_(ingest), feed_(feed) {}
       absl::Status Write(absl::string_view bytes) override {
         GANTRY_RETURN_IF_ERROR(ingest_.Append(bytes));
@@ -618,7 +664,9 @@ absl::Status Puller::Walk::Download(const Job& job) {
     fetch.avoid_origins = avoid;
     fetch.origins = &origins;
     fetch.received_bytes = &received_;
-    fetch.on_retry = [&](absl::string_view why) { Tell(descriptor, Progress::State::kRetrying, ingest->offset(), why); };
+    fetch.on_retry = [&](absl::string_view why) {
+      Tell(descriptor, Progress::State::kRetrying, ingest->offset(), why);
+    };
     absl::Status status = puller_.fetcher_.FetchBlob(ref_, descriptor, fetch, context_, sink);
     if (!status.ok()) {
       if (ingest->offset() == 0) {
@@ -628,7 +676,8 @@ absl::Status Puller::Walk::Download(const Job& job) {
       }
       // That nobody is left to ask says less than why nobody is left.
       if (!mismatch.ok() && absl::IsNotFound(status)) return mismatch;
-      return absl::Status(status.code(), absl::StrCat("image ", ref_.familiar(), ": ", status.message()));
+      return absl::Status(status.code(),
+                          absl::StrCat("image ", ref_.familiar(), ": ", status.message()));
     }
     Tell(descriptor, Progress::State::kVerifying, descriptor.size_bytes);
     content::CommitOptions commit;
@@ -650,8 +699,9 @@ absl::Status Puller::Walk::Download(const Job& job) {
     ingest.reset();
     store_.AbortIngest(open.ref).IgnoreError();
     puller_.fetcher_.DropSpool(descriptor.digest);
-    mismatch = absl::DataLossError(absl::StrCat("image ", ref_.familiar(), ": ", absl::StrJoin(origins, ", "),
-                                                " sent bytes that hash to ", actual, " for blob ", descriptor.digest.str()));
+    mismatch = absl::DataLossError(
+        absl::StrCat("image ", ref_.familiar(), ": ", absl::StrJoin(origins, ", "),
+                     " sent bytes that hash to ", actual, " for blob ", descriptor.digest.str()));
     Tell(descriptor, Progress::State::kRetrying, 0, mismatch.message());
     // A continued download may have been damaged before today; who sent the rest gets another chance. From the start,
     // whoever took part is not asked again.
@@ -667,14 +717,17 @@ absl::Status Puller::Walk::One(const content::Descriptor& descriptor) {
 }
 
 Puller::Puller(RegistryClient* client, FetcherOptions fetcher_options)
-    : client_(client), resolver_(client), fetcher_(client, std::move(fetcher_options)), flights_(std::make_unique<Flights>()) {}
+    : client_(client),
+      resolver_(client),
+      fetcher_(client, std::move(fetcher_options)),
+      flights_(std::make_unique<Flights>()) {}
 
 Puller::~Puller() = default;
 
 Fetcher& Puller::fetcher() { return fetcher_; }
 
-absl::StatusOr<PulledImage> Puller::Pull(const Reference& ref, content::Store& store, const PullOptions& options,
-                                         const CallContext& context) {
+absl::StatusOr<PulledImage> Puller::Pull(const Reference& ref, content::Store& store,
+                                         const PullOptions& options, const CallContext& context) {
   auto tell = [&](Progress::State state) {
     if (!options.progress) return;
     Progress progress;
@@ -685,7 +738,8 @@ absl::StatusOr<PulledImage> Puller::Pull(const Reference& ref, content::Store& s
   };
   tell(Progress::State::kResolving);
   // One look-up of the credential for both steps.
-  MemoCredentials memo(context.credentials != nullptr ? context.credentials : client_->options().credentials);
+  MemoCredentials memo(context.credentials != nullptr ? context.credentials
+                                                      : client_->options().credentials);
   CallContext memo_context = context;
   memo_context.credentials = &memo;
   GANTRY_ASSIGN_OR_RETURN(Resolved resolved, resolver_.Resolve(ref, memo_context));
@@ -694,13 +748,15 @@ absl::StatusOr<PulledImage> Puller::Pull(const Reference& ref, content::Store& s
   return image;
 }
 
-absl::StatusOr<PulledImage> Puller::PullResolved(const Reference& ref, const Resolved& resolved, content::Store& store,
-                                                 const PullOptions& options, const CallContext& context) {
+absl::StatusOr<PulledImage> Puller::PullResolved(const Reference& ref, const Resolved& resolved,
+                                                 content::Store& store, const PullOptions& options,
+                                                 const CallContext& context) {
   return Walk(*this, ref, store, options, context).Run(resolved);
 }
 
-absl::Status Puller::FetchOne(const Reference& ref, const content::Descriptor& descriptor, content::Store& store,
-                              const PullOptions& options, const CallContext& context) {
+absl::Status Puller::FetchOne(const Reference& ref, const content::Descriptor& descriptor,
+                              content::Store& store, const PullOptions& options,
+                              const CallContext& context) {
   return Walk(*this, ref, store, options, context).One(descriptor);
 }
 

@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
 #include "supervisor/distribution/fetcher.h"
@@ -34,7 +35,8 @@ struct ImagePlan {
   content::Descriptor manifest;
   content::Descriptor config;
   std::vector<content::Descriptor> layers;  // base first
-  std::vector<content::Digest> diff_ids;    // of the config; may differ in number when the image is broken
+  std::vector<content::Digest>
+      diff_ids;  // of the config; may differ in number when the image is broken
 };
 
 struct PullOptions {
@@ -44,10 +46,11 @@ struct PullOptions {
 
   bool include_attestations = false;  // fetch attestation manifests of an index as well
   bool fetch_foreign_layers = true;   // from their `urls`, https only; false: leave them out
-  bool fetch_unpacked_layers = true;  // false: a layer that is unpacked already stays out of the store (policy `discard`)
+  bool fetch_unpacked_layers =
+      true;  // false: a layer that is unpacked already stays out of the store (policy `discard`)
   int max_parallel_blobs = 4;
-  bool sync_blobs = true;             // false: the caller makes the store durable before it records the image
-  content::Labels labels;             // added to every blob, e.g. a gc label for the caller's lease
+  bool sync_blobs = true;  // false: the caller makes the store durable before it records the image
+  content::Labels labels;  // added to every blob, e.g. a gc label for the caller's lease
 
   // Manifest and config are in the store, the layers are not yet asked for: where an unpack session learns what to expect.
   // Not called for artifacts. Other than OK ends the pull.
@@ -64,12 +67,12 @@ struct PullOptions {
 
 struct PulledImage {
   Reference reference;
-  content::Descriptor target;                   // what the reference names: index or manifest
+  content::Descriptor target;                  // what the reference names: index or manifest
   std::vector<content::Descriptor> manifests;  // the images chosen, best first
-  content::Descriptor config;                   // of manifests[0]
-  std::vector<content::Digest> blobs;           // everything in the tree that is in the store now, each once
-  int64_t fetched_bytes = 0;                    // over the network, repeats included
-  int64_t present_bytes = 0;                    // found in the store
+  content::Descriptor config;                  // of manifests[0]
+  std::vector<content::Digest> blobs;  // everything in the tree that is in the store now, each once
+  int64_t fetched_bytes = 0;           // over the network, repeats included
+  int64_t present_bytes = 0;           // found in the store
 };
 
 class Puller {
@@ -84,16 +87,18 @@ class Puller {
   //   kDataLoss            the registry sent something else than it promised; nothing of it is kept
   //   kResourceExhausted   document too large or too deep, rate limit, disk full
   //   kUnauthenticated, kPermissionDenied, kUnavailable, kCancelled, kDeadlineExceeded
-  absl::StatusOr<PulledImage> Pull(const Reference& ref, content::Store& store, const PullOptions& options,
-                                   const CallContext& context);
+  absl::StatusOr<PulledImage> Pull(const Reference& ref, content::Store& store,
+                                   const PullOptions& options, const CallContext& context);
 
   // The same from a descriptor that is known already.
-  absl::StatusOr<PulledImage> PullResolved(const Reference& ref, const Resolved& resolved, content::Store& store,
-                                           const PullOptions& options, const CallContext& context);
+  absl::StatusOr<PulledImage> PullResolved(const Reference& ref, const Resolved& resolved,
+                                           content::Store& store, const PullOptions& options,
+                                           const CallContext& context);
 
   // One blob or manifest of `ref`'s repository into the store: repairs, discarded layers. Present is success.
-  absl::Status FetchOne(const Reference& ref, const content::Descriptor& descriptor, content::Store& store,
-                        const PullOptions& options, const CallContext& context);
+  absl::Status FetchOne(const Reference& ref, const content::Descriptor& descriptor,
+                        content::Store& store, const PullOptions& options,
+                        const CallContext& context);
 
   Fetcher& fetcher();
 

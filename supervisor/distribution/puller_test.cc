@@ -4,9 +4,10 @@
 
 #include "absl/strings/match.h"
 #include "absl/synchronization/notification.h"
-#include "base/cancel_token.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "base/cancel_token.h"
 #include "supervisor/distribution/registry_testbed.h"
 #include "supervisor/oci/manifest.h"
 
@@ -27,7 +28,8 @@ class RecordingSink : public LayerSink {
     content::Digest diff_id;
   };
 
-  std::unique_ptr<LayerFeed> OpenFeed(const content::Descriptor& layer, const content::Digest& diff_id) override {
+  std::unique_ptr<LayerFeed> OpenFeed(const content::Descriptor& layer,
+                                      const content::Digest& diff_id) override {
     absl::MutexLock lock(&mutex);
     Seen& seen = layers[layer.digest];
     seen.diff_id = diff_id;
@@ -69,7 +71,8 @@ TEST(PullerTest, AnImageArrivesWholeWithItsExactBytes) {
   ASSERT_TRUE(image.ok()) << image.status();
   EXPECT_EQ(image->target.digest, manifest.digest);
   EXPECT_EQ(image->blobs.size(), 4u);
-  EXPECT_EQ(*content::ReadBlob(bed.store, manifest.digest, 1 << 20), registry.Manifest("app", "v1"));
+  EXPECT_EQ(*content::ReadBlob(bed.store, manifest.digest, 1 << 20),
+            registry.Manifest("app", "v1"));
   EXPECT_EQ(*content::ReadBlob(bed.store, content::Digest::Sha256Of(first), 1 << 20), first);
   EXPECT_EQ(*content::ReadBlob(bed.store, content::Digest::Sha256Of(second), 1 << 20), second);
   EXPECT_TRUE(bed.store.ListIngests()->empty());
@@ -83,7 +86,8 @@ TEST(PullerTest, TheManifestIsLabelledWithItsChildren) {
   content::Labels labels = bed.store.Stat(manifest.digest)->labels;
   EXPECT_EQ(labels["containerd.io/gc.ref.content.l.0"], content::Digest::Sha256Of("layer").str());
   EXPECT_EQ(labels.count("containerd.io/gc.ref.content.config"), 1u);
-  EXPECT_EQ(bed.store.Stat(content::Digest::Sha256Of("layer"))->labels["containerd.io/distribution.source." + registry.host()],
+  EXPECT_EQ(bed.store.Stat(content::Digest::Sha256Of("layer"))
+                ->labels["containerd.io/distribution.source." + registry.host()],
             "team/app");
 }
 
@@ -172,7 +176,8 @@ TEST(PullerTest, DamagedBytesOfAnEarlierPullAreThrownAway) {
   registry.AddImage("app", "v1", {layer});
   content::Digest digest = content::Digest::Sha256Of(layer);
   {
-    std::unique_ptr<content::Ingest> ingest = *bed.store.OpenIngest({"layer-" + digest.str(), 1 << 20, digest});
+    std::unique_ptr<content::Ingest> ingest =
+        *bed.store.OpenIngest({"layer-" + digest.str(), 1 << 20, digest});
     ASSERT_TRUE(ingest->Append("not the layer's bytes").ok());
   }
   absl::StatusOr<PulledImage> image = bed.Pull(registry, "app:v1");
@@ -209,7 +214,8 @@ TEST(PullerTest, WhoWaitsTakesOverFromACancelledPull) {
   std::thread first_caller([&] {
     PullOptions options = bed.pull;
     options.progress = [&](const Progress& progress) {
-      if (progress.ref == layer_path && progress.offset_bytes > 0 && !begun.HasBeenNotified()) begun.Notify();
+      if (progress.ref == layer_path && progress.offset_bytes > 0 && !begun.HasBeenNotified())
+        begun.Notify();
     };
     CallContext context;
     context.cancel = &first_token;
@@ -220,7 +226,8 @@ TEST(PullerTest, WhoWaitsTakesOverFromACancelledPull) {
   std::thread second_caller([&] {
     PullOptions options = bed.pull;
     options.progress = [&](const Progress& progress) {
-      if (absl::StrContains(progress.detail, "another pull") && !second_waits.HasBeenNotified()) second_waits.Notify();
+      if (absl::StrContains(progress.detail, "another pull") && !second_waits.HasBeenNotified())
+        second_waits.Notify();
     };
     second = bed.puller->Pull(bed.Ref(registry, "app:v1"), bed.store, options, {});
   });
@@ -244,7 +251,8 @@ TEST(PullerTest, WhoMayPullIsNotRefusedBecauseAnotherWas) {
   // The stranger knows the digest and gets as far as asking for the manifest, where it is held until the other one waits.
   absl::Notification stranger_asks, ann_waits;
   registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection&) {
-    if (request.header("authorization").empty() && request.method == "GET" && !stranger_asks.HasBeenNotified()) {
+    if (request.header("authorization").empty() && request.method == "GET" &&
+        !stranger_asks.HasBeenNotified()) {
       stranger_asks.Notify();
       ann_waits.WaitForNotificationWithTimeout(absl::Seconds(10));
     }
@@ -254,7 +262,9 @@ TEST(PullerTest, WhoMayPullIsNotRefusedBecauseAnotherWas) {
   resolved.descriptor = image;
   absl::Status stranger;
   std::thread stranger_caller([&] {
-    stranger = bed.puller->PullResolved(bed.Ref(registry, "app:v1"), resolved, bed.store, bed.pull, {}).status();
+    stranger =
+        bed.puller->PullResolved(bed.Ref(registry, "app:v1"), resolved, bed.store, bed.pull, {})
+            .status();
   });
   stranger_asks.WaitForNotification();
   StaticCredentials credentials(registry.host(), {"ann", "secret", "", "", "test"});
@@ -262,7 +272,9 @@ TEST(PullerTest, WhoMayPullIsNotRefusedBecauseAnotherWas) {
   context.credentials = &credentials;
   absl::Status ann;
   std::thread ann_caller([&] {
-    ann = bed.puller->PullResolved(bed.Ref(registry, "app:v1"), resolved, bed.store, bed.pull, context).status();
+    ann = bed.puller
+              ->PullResolved(bed.Ref(registry, "app:v1"), resolved, bed.store, bed.pull, context)
+              .status();
   });
   ann_waits.Notify();
   stranger_caller.join();
@@ -325,7 +337,8 @@ TEST(PullerTest, AttestationsAreLeftOutUnlessWanted) {
     content::Descriptor image = registry.AddImage("app", "", {"layer"});
     content::Descriptor proof = registry.AddImage("app", "", {"in-toto"}, "unknown");
     proof.platform = content::Platform{"unknown", "unknown", "", "", {}};
-    proof.annotations = {{"vnd.docker.reference.type", "attestation-manifest"}, {"vnd.docker.reference.digest", image.digest.str()}};
+    proof.annotations = {{"vnd.docker.reference.type", "attestation-manifest"},
+                         {"vnd.docker.reference.digest", image.digest.str()}};
     registry.AddIndex("app", "v1", {image, proof});
     bed.pull.include_attestations = wanted;
     absl::StatusOr<PulledImage> pulled = bed.Pull(registry, "app:v1");
@@ -363,10 +376,13 @@ TEST(PullerTest, AForeignLayerComesFromItsUrlWithoutCredentials) {
   basic.users = {{"ann", "secret"}};
   FakeRegistry registry(basic);
   FakeRegistry elsewhere;
-  content::Descriptor layer = elsewhere.AddBlob("files", "foreign bytes", "application/vnd.docker.image.rootfs.foreign.diff.tar");
+  content::Descriptor layer = elsewhere.AddBlob(
+      "files", "foreign bytes", "application/vnd.docker.image.rootfs.foreign.diff.tar");
   layer.urls = {elsewhere.origin() + "/v2/files/blobs/" + layer.digest.str()};
   content::Descriptor config = registry.AddBlob(
-      "app", R"({"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[")" + layer.digest.str() + R"("]}})",
+      "app",
+      R"({"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":[")" +
+          layer.digest.str() + R"("]}})",
       "application/vnd.docker.container.image.v1+json");
   oci::Manifest manifest;
   manifest.media_type = oci::kDockerManifest;
@@ -379,7 +395,8 @@ TEST(PullerTest, AForeignLayerComesFromItsUrlWithoutCredentials) {
   absl::StatusOr<PulledImage> image = bed.Pull(registry, "app:v1");
   ASSERT_TRUE(image.ok()) << image.status();
   EXPECT_TRUE(bed.Has(layer.digest));
-  for (const FakeRegistry::Request& request : elsewhere.requests()) EXPECT_EQ(request.header("authorization"), "");
+  for (const FakeRegistry::Request& request : elsewhere.requests())
+    EXPECT_EQ(request.header("authorization"), "");
 }
 
 TEST(PullerTest, ADeadMirrorIsPassedOverAndADyingOneContinuedElsewhere) {
@@ -389,14 +406,16 @@ TEST(PullerTest, ADeadMirrorIsPassedOverAndADyingOneContinuedElsewhere) {
   upstream.AddImage("app", "v1", {layer});
   mirror.AddImage("app", "v1", {layer});
   mirror.BreakBlobs(1 << 20, 1000);
-  bed.Configure(upstream.host(), "server = \"" + upstream.origin() + "\"\n[host.\"http://127.0.0.1:1\"]\n[host.\"" +
+  bed.Configure(upstream.host(), "server = \"" + upstream.origin() +
+                                     "\"\n[host.\"http://127.0.0.1:1\"]\n[host.\"" +
                                      mirror.origin() + "\"]\n");
   bed.options.max_attempts = 2;
   bed.Rebuild();
   absl::StatusOr<PulledImage> image = bed.Pull(upstream, "app:v1");
   ASSERT_TRUE(image.ok()) << image.status();
   EXPECT_GT(mirror.blob_bytes_sent(), 1 << 20);
-  EXPECT_LE(mirror.blob_bytes_sent() + upstream.blob_bytes_sent(), static_cast<int64_t>(layer.size()) + 8192);
+  EXPECT_LE(mirror.blob_bytes_sent() + upstream.blob_bytes_sent(),
+            static_cast<int64_t>(layer.size()) + 8192);
   EXPECT_EQ(mirror.requests()[0].parameter("ns"), upstream.host());
 }
 
@@ -412,7 +431,8 @@ TEST(PullerTest, AMirrorThatSendsWrongBytesIsNotAskedAgain) {
     connection.Answer(200, {}, std::string(1 << 20, 'x'));
     return true;
   });
-  bed.Configure(upstream.host(), "server = \"" + upstream.origin() + "\"\n[host.\"" + mirror.origin() + "\"]\n");
+  bed.Configure(upstream.host(),
+                "server = \"" + upstream.origin() + "\"\n[host.\"" + mirror.origin() + "\"]\n");
   absl::StatusOr<PulledImage> image = bed.Pull(upstream, "app:v1");
   ASSERT_TRUE(image.ok()) << image.status();
   EXPECT_EQ(mirror.CountRequests("GET", path), 1);
@@ -490,7 +510,8 @@ TEST(PullerTest, RangesThatBreakAreContinuedToo) {
 TEST(FetcherTest, TheSpoolIsSweptByAge) {
   RegistryTestbed bed;
   ASSERT_TRUE(MakeDirectories(bed.fetcher_options.spool_directory).ok());
-  std::string left = bed.fetcher_options.spool_directory + "/" + std::string(64, 'a') + ".4194304.data";
+  std::string left =
+      bed.fetcher_options.spool_directory + "/" + std::string(64, 'a') + ".4194304.data";
   ASSERT_TRUE(WriteFile(left, "early").ok());
   ASSERT_TRUE(bed.puller->fetcher().SweepSpool(absl::Hours(1)).ok());
   EXPECT_TRUE(ReadFile(left, 100).ok());
@@ -536,7 +557,8 @@ TEST(ResolverTest, TagsComeInPages) {
   RegistryTestbed bed;
   FakeRegistry registry;
   for (const char* tag : {"a", "b", "c", "d", "e", "f", "g"}) registry.AddImage("app", tag, {"x"});
-  absl::StatusOr<std::vector<std::string>> tags = bed.resolver->ListTags(bed.Ref(registry, "app"), {});
+  absl::StatusOr<std::vector<std::string>> tags =
+      bed.resolver->ListTags(bed.Ref(registry, "app"), {});
   ASSERT_TRUE(tags.ok()) << tags.status();
   EXPECT_THAT(*tags, ElementsAre("a", "b", "c", "d", "e", "f", "g"));
 }
@@ -553,20 +575,23 @@ TEST(ResolverTest, ReferrersByApiAndByTag) {
     signature.artifact_type = "application/vnd.test.signature";
     signature.config = empty;
     signature.subject = image;
-    content::Descriptor made = registry.AddManifest("app", "", oci::PrintManifest(signature), oci::kOciManifest);
+    content::Descriptor made =
+        registry.AddManifest("app", "", oci::PrintManifest(signature), oci::kOciManifest);
     if (!api) {
       made.artifact_type = signature.artifact_type;
       oci::Index index;
       index.media_type = oci::kOciIndex;
       index.manifests = {made};
-      registry.AddManifest("app", "sha256-" + std::string(image.digest.hex()), oci::PrintIndex(index), oci::kOciIndex);
+      registry.AddManifest("app", "sha256-" + std::string(image.digest.hex()),
+                           oci::PrintIndex(index), oci::kOciIndex);
     }
-    absl::StatusOr<std::vector<content::Descriptor>> found =
-        bed.resolver->Referrers(bed.Ref(registry, "app:v1"), image.digest, "application/vnd.test.signature", {});
+    absl::StatusOr<std::vector<content::Descriptor>> found = bed.resolver->Referrers(
+        bed.Ref(registry, "app:v1"), image.digest, "application/vnd.test.signature", {});
     ASSERT_TRUE(found.ok()) << found.status();
     ASSERT_EQ(found->size(), 1u);
     EXPECT_EQ(found->front().digest, made.digest);
-    EXPECT_TRUE(bed.resolver->Referrers(bed.Ref(registry, "app:v1"), image.digest, "other", {})->empty());
+    EXPECT_TRUE(
+        bed.resolver->Referrers(bed.Ref(registry, "app:v1"), image.digest, "other", {})->empty());
   }
 }
 
@@ -599,7 +624,8 @@ TEST(ResolverTest, ExplainShowsRulesHostsAndAnswers) {
   RegistryTestbed bed;
   FakeRegistry upstream, mirror;
   upstream.AddImage("app", "v1", {"x"});
-  bed.Configure(upstream.host(), "server = \"" + upstream.origin() + "\"\n\n[host.\"" + mirror.origin() + "\"]\n");
+  bed.Configure(upstream.host(),
+                "server = \"" + upstream.origin() + "\"\n\n[host.\"" + mirror.origin() + "\"]\n");
   absl::StatusOr<Explanation> explanation = bed.resolver->Explain(bed.Ref(upstream, "app:v1"), {});
   ASSERT_TRUE(explanation.ok()) << explanation.status();
   EXPECT_TRUE(explanation->result.ok());
@@ -623,8 +649,10 @@ TEST(ResolverTest, EveryExplainedAttemptHasItsHost) {
   std::vector<std::string> hosts, tried;
   for (const RegistryHost& host : explanation->lookup.hosts) hosts.push_back(host.origin());
   for (const Attempt& attempt : explanation->attempts) tried.push_back(attempt.host);
-  EXPECT_THAT(hosts, ElementsAre("https://" + registry.host(), registry.origin(), elsewhere.origin()));
-  EXPECT_THAT(tried, ElementsAre("https://" + registry.host(), registry.origin(), elsewhere.origin()));
+  EXPECT_THAT(hosts,
+              ElementsAre("https://" + registry.host(), registry.origin(), elsewhere.origin()));
+  EXPECT_THAT(tried,
+              ElementsAre("https://" + registry.host(), registry.origin(), elsewhere.origin()));
   EXPECT_EQ(explanation->attempts[0].status, 0);
   EXPECT_EQ(explanation->attempts[1].status, 307);
 }

@@ -17,6 +17,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/byte_stream.h"
 #include "base/cancel_token.h"
 #include "base/clock.h"
@@ -32,7 +33,9 @@ constexpr int kMaxIndexDepth = 4;
 constexpr size_t kMaxManifests = 4096;
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
 
-bool GaveUp(const absl::Status& status) { return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status); }
+bool GaveUp(const absl::Status& status) {
+  return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
+}
 
 Progress::Kind KindOf(absl::string_view media_type) {
   if (oci::IsIndexType(media_type)) return Progress::Kind::kIndex;
@@ -45,7 +48,8 @@ Progress::Kind KindOf(absl::string_view media_type) {
 // A part of a blob, as an upload reads it.
 class BlobSource : public ByteSource {
  public:
-  BlobSource(content::BlobReader& reader, int64_t offset, int64_t end, std::function<void(int64_t)> moved)
+  BlobSource(content::BlobReader& reader, int64_t offset, int64_t end,
+             std::function<void(int64_t)> moved)
       : reader_(reader), offset_(offset), end_(end), moved_(std::move(moved)) {}
   absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
     n = static_cast<size_t>(std::min<int64_t>(n, end_ - offset_));
@@ -68,7 +72,9 @@ int64_t Received(absl::string_view range) {
   absl::ConsumePrefix(&range, "bytes=");
   size_t dash = range.find('-');
   int64_t last = 0;
-  if (dash == absl::string_view::npos || !absl::SimpleAtoi(range.substr(dash + 1), &last) || last <= 0) return 0;
+  if (dash == absl::string_view::npos || !absl::SimpleAtoi(range.substr(dash + 1), &last) ||
+      last <= 0)
+    return 0;
   return last + 1;
 }
 
@@ -76,8 +82,8 @@ int64_t Received(absl::string_view range) {
 
 class Pusher::Session {
  public:
-  Session(RegistryClient& client, const Reference& ref, content::Store& store, const PushOptions& options,
-          const CallContext& context)
+  Session(RegistryClient& client, const Reference& ref, content::Store& store,
+          const PushOptions& options, const CallContext& context)
       : client_(client),
         ref_(ref),
         store_(store),
@@ -100,7 +106,8 @@ class Pusher::Session {
     std::map<std::string, std::string> annotations;
   };
 
-  void Tell(const content::Descriptor& descriptor, Progress::State state, int64_t offset, absl::string_view detail = "") const {
+  void Tell(const content::Descriptor& descriptor, Progress::State state, int64_t offset,
+            absl::string_view detail = "") const {
     if (!options_.progress) return;
     Progress progress;
     progress.kind = KindOf(descriptor.media_type);
@@ -129,8 +136,10 @@ class Pusher::Session {
   absl::StatusOr<content::Descriptor> Narrow(const content::Descriptor& target);
   absl::Status Blobs();
   absl::Status Blob(const content::Descriptor& descriptor);
-  absl::StatusOr<std::string> Begin(const content::Descriptor& descriptor, const content::Labels& labels, bool& mounted);
-  absl::Status Upload(const content::Descriptor& descriptor, content::BlobReader& reader, std::string location);
+  absl::StatusOr<std::string> Begin(const content::Descriptor& descriptor,
+                                    const content::Labels& labels, bool& mounted);
+  absl::Status Upload(const content::Descriptor& descriptor, content::BlobReader& reader,
+                      std::string location);
   absl::Status Manifest(const Document& document, const std::string& object);
   absl::Status AnnounceReferrer(const Document& document);
   absl::StatusOr<bool> Exists(const std::string& path, const content::Digest& digest);
@@ -150,7 +159,8 @@ class Pusher::Session {
   std::atomic<int64_t> sent_{0}, skipped_{0}, mounted_{0};
 };
 
-absl::StatusOr<bool> Pusher::Session::Exists(const std::string& path, const content::Digest& digest) {
+absl::StatusOr<bool> Pusher::Session::Exists(const std::string& path,
+                                             const content::Digest& digest) {
   RegistryRequest request = Request("HEAD", path);
   request.headers = {{"Accept", "*/*"}};
   absl::StatusOr<RegistryResponse> response = client_.Send(host_, request, context_);
@@ -166,25 +176,31 @@ absl::StatusOr<bool> Pusher::Session::Exists(const std::string& path, const cont
 absl::Status Pusher::Session::Gather(const content::Descriptor& descriptor, int depth) {
   if (!gathered_.insert(descriptor.digest).second) return absl::OkStatus();
   if (depth > kMaxIndexDepth || gathered_.size() > kMaxManifests) {
-    return absl::ResourceExhaustedError(absl::StrCat("push ", ref_.familiar(), ": more or deeper nested manifests than are accepted"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "push ", ref_.familiar(), ": more or deeper nested manifests than are accepted"));
   }
-  absl::StatusOr<std::string> bytes = content::ReadBlob(store_, descriptor.digest, oci::kMaxManifestBytes);
+  absl::StatusOr<std::string> bytes =
+      content::ReadBlob(store_, descriptor.digest, oci::kMaxManifestBytes);
   if (absl::IsNotFound(bytes.status())) {
     // A platform that was never pulled. Fine if the registry has it.
-    GANTRY_ASSIGN_OR_RETURN(bool there,
-                            Exists(absl::StrCat("/", ref_.path(), "/manifests/", descriptor.digest.str()), descriptor.digest));
+    GANTRY_ASSIGN_OR_RETURN(
+        bool there, Exists(absl::StrCat("/", ref_.path(), "/manifests/", descriptor.digest.str()),
+                           descriptor.digest));
     if (there) {
       Tell(descriptor, Progress::State::kExists, descriptor.size_bytes);
       return absl::OkStatus();
     }
     return absl::FailedPreconditionError(absl::StrCat(
         "push ", ref_.familiar(), ": manifest ", descriptor.digest.str(),
-        descriptor.platform ? absl::StrCat(" (", oci::FormatPlatform(*descriptor.platform), ")") : "",
-        " is neither here nor in the registry; pull all platforms first, or push one with --platform"));
+        descriptor.platform ? absl::StrCat(" (", oci::FormatPlatform(*descriptor.platform), ")")
+                            : "",
+        " is neither here nor in the registry; pull all platforms first, or push one with "
+        "--platform"));
   }
   GANTRY_RETURN_IF_ERROR(bytes.status());
   GANTRY_ASSIGN_OR_RETURN(oci::Document parsed,
-                          oci::ParseDocument(*bytes, descriptor.media_type, absl::StrCat("manifest ", descriptor.digest.str())));
+                          oci::ParseDocument(*bytes, descriptor.media_type,
+                                             absl::StrCat("manifest ", descriptor.digest.str())));
   Document document;
   document.descriptor = descriptor;
   document.descriptor.size_bytes = bytes->size();
@@ -193,11 +209,13 @@ absl::Status Pusher::Session::Gather(const content::Descriptor& descriptor, int 
     document.subject = parsed.index->subject;
     document.artifact_type = parsed.index->artifact_type;
     document.annotations = parsed.index->annotations;
-    for (const content::Descriptor& child : parsed.index->manifests) GANTRY_RETURN_IF_ERROR(Gather(child, depth + 1));
+    for (const content::Descriptor& child : parsed.index->manifests)
+      GANTRY_RETURN_IF_ERROR(Gather(child, depth + 1));
   } else {
     document.subject = parsed.manifest->subject;
-    document.artifact_type =
-        parsed.manifest->artifact_type.empty() ? parsed.manifest->config.media_type : parsed.manifest->artifact_type;
+    document.artifact_type = parsed.manifest->artifact_type.empty()
+                                 ? parsed.manifest->config.media_type
+                                 : parsed.manifest->artifact_type;
     document.annotations = parsed.manifest->annotations;
     for (const content::Descriptor& child : oci::Children(parsed)) {
       if (!gathered_.insert(child.digest).second) continue;
@@ -215,15 +233,18 @@ absl::Status Pusher::Session::Gather(const content::Descriptor& descriptor, int 
 // Of an index, the part for the wanted platforms: one image, or an index made of the several.
 absl::StatusOr<content::Descriptor> Pusher::Session::Narrow(const content::Descriptor& target) {
   if (options_.platforms.empty() || !oci::IsIndexType(target.media_type)) return target;
-  GANTRY_ASSIGN_OR_RETURN(std::string bytes, content::ReadBlob(store_, target.digest, oci::kMaxManifestBytes));
-  GANTRY_ASSIGN_OR_RETURN(oci::Index index,
-                          oci::ParseIndex(bytes, target.media_type, absl::StrCat("index ", target.digest.str())));
+  GANTRY_ASSIGN_OR_RETURN(std::string bytes,
+                          content::ReadBlob(store_, target.digest, oci::kMaxManifestBytes));
+  GANTRY_ASSIGN_OR_RETURN(
+      oci::Index index,
+      oci::ParseIndex(bytes, target.media_type, absl::StrCat("index ", target.digest.str())));
   std::vector<content::Descriptor> wanted;
   for (const content::Platform& platform : options_.platforms) {
-    std::vector<content::Descriptor> fitting =
-        oci::SelectManifests(index.manifests, oci::PlatformMatcher::Only(oci::NormalizePlatform(platform)));
+    std::vector<content::Descriptor> fitting = oci::SelectManifests(
+        index.manifests, oci::PlatformMatcher::Only(oci::NormalizePlatform(platform)));
     if (fitting.empty()) {
-      return absl::NotFoundError(absl::StrCat("push ", ref_.familiar(), ": the image has nothing for ", oci::FormatPlatform(platform)));
+      return absl::NotFoundError(absl::StrCat(
+          "push ", ref_.familiar(), ": the image has nothing for ", oci::FormatPlatform(platform)));
     }
     bool known = false;
     for (const content::Descriptor& have : wanted) known |= have.digest == fitting.front().digest;
@@ -244,15 +265,17 @@ absl::StatusOr<content::Descriptor> Pusher::Session::Narrow(const content::Descr
 }
 
 // Starts an upload; the Location to send to, or nothing when the blob was mounted.
-absl::StatusOr<std::string> Pusher::Session::Begin(const content::Descriptor& descriptor, const content::Labels& labels,
-                                                   bool& mounted) {
+absl::StatusOr<std::string> Pusher::Session::Begin(const content::Descriptor& descriptor,
+                                                   const content::Labels& labels, bool& mounted) {
   std::string path = absl::StrCat("/", ref_.path(), "/blobs/uploads/");
   mounted = false;
   auto sources = labels.find(absl::StrCat("containerd.io/distribution.source.", ref_.domain()));
   if (sources != labels.end()) {
     int tried = 0;
     for (absl::string_view source : absl::StrSplit(sources->second, ',', absl::SkipEmpty())) {
-      if (source == ref_.path() || !Reference::ParseName(absl::StrCat(ref_.domain(), "/", source)).ok()) continue;
+      if (source == ref_.path() ||
+          !Reference::ParseName(absl::StrCat(ref_.domain(), "/", source)).ok())
+        continue;
       if (++tried > 3) break;
       RegistryRequest request = Request("POST", path);
       request.query = {{"mount", descriptor.digest.str()}, {"from", std::string(source)}};
@@ -269,14 +292,17 @@ absl::StatusOr<std::string> Pusher::Session::Begin(const content::Descriptor& de
       if (response->status == 202 && !response->location.empty()) return response->location;
     }
   }
-  GANTRY_ASSIGN_OR_RETURN(RegistryResponse response, client_.Send(host_, Request("POST", path), context_));
+  GANTRY_ASSIGN_OR_RETURN(RegistryResponse response,
+                          client_.Send(host_, Request("POST", path), context_));
   if (response.location.empty()) {
-    return absl::DataLossError(absl::StrCat("registry ", host_.origin(), ": starts an upload without saying where (no Location)"));
+    return absl::DataLossError(absl::StrCat(
+        "registry ", host_.origin(), ": starts an upload without saying where (no Location)"));
   }
   return response.location;
 }
 
-absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor, content::BlobReader& reader, std::string location) {
+absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor,
+                                     content::BlobReader& reader, std::string location) {
   const int64_t size = reader.size_bytes();
   int64_t offset = 0;  // what the registry has
   int failures = 0;
@@ -297,10 +323,12 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor, cont
     int64_t begin = offset;
     int64_t end = in_chunks ? std::min(size, offset + chunk_bytes) : size;
     if (last) request.query = {{"digest", descriptor.digest.str()}};
-    if (in_chunks && !last) request.headers.emplace_back("Content-Range", absl::StrCat(begin, "-", end - 1));
+    if (in_chunks && !last)
+      request.headers.emplace_back("Content-Range", absl::StrCat(begin, "-", end - 1));
     if (end > begin) {
       request.body_size_bytes = end - begin;
-      request.open_body = [&reader, begin, end, &moved]() -> absl::StatusOr<std::unique_ptr<ByteSource>> {
+      request.open_body = [&reader, begin, end,
+                           &moved]() -> absl::StatusOr<std::unique_ptr<ByteSource>> {
         return std::make_unique<BlobSource>(reader, begin, end, moved);
       };
     }
@@ -310,7 +338,8 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor, cont
       if (last) {
         absl::string_view stored = response->header("docker-content-digest");
         if (!stored.empty() && stored != descriptor.digest.str()) {
-          return absl::DataLossError(absl::StrCat(What(descriptor), ": the registry says it stored ", stored));
+          return absl::DataLossError(
+              absl::StrCat(What(descriptor), ": the registry says it stored ", stored));
         }
         return absl::OkStatus();
       }
@@ -318,7 +347,8 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor, cont
       absl::string_view range = response->header("range");
       offset = range.empty() ? end : Received(range);
       if (offset <= begin || offset > end) {
-        return absl::DataLossError(absl::StrCat(What(descriptor), ": sent up to byte ", end - 1, ", the registry says it has \"", range, "\""));
+        return absl::DataLossError(absl::StrCat(What(descriptor), ": sent up to byte ", end - 1,
+                                                ", the registry says it has \"", range, "\""));
       }
       failures = 0;
       continue;
@@ -331,7 +361,8 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor, cont
     }
     Tell(descriptor, Progress::State::kRetrying, offset, status.message());
     GANTRY_RETURN_IF_ERROR(client_.Backoff(failures, context_));
-    absl::StatusOr<RegistryResponse> state = client_.Send(host_, Request("GET", location), context_);
+    absl::StatusOr<RegistryResponse> state =
+        client_.Send(host_, Request("GET", location), context_);
     if (state.ok()) {
       int64_t has = Received(state->header("range"));
       if (has >= 0 && has <= size) {
@@ -354,7 +385,9 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor, cont
 }
 
 absl::Status Pusher::Session::Blob(const content::Descriptor& descriptor) {
-  GANTRY_ASSIGN_OR_RETURN(bool there, Exists(absl::StrCat("/", ref_.path(), "/blobs/", descriptor.digest.str()), descriptor.digest));
+  GANTRY_ASSIGN_OR_RETURN(bool there,
+                          Exists(absl::StrCat("/", ref_.path(), "/blobs/", descriptor.digest.str()),
+                                 descriptor.digest));
   if (there) {
     skipped_ += descriptor.size_bytes;
     Tell(descriptor, Progress::State::kExists, descriptor.size_bytes);
@@ -365,7 +398,8 @@ absl::Status Pusher::Session::Blob(const content::Descriptor& descriptor) {
   if (info.ok()) reader = store_.Open(descriptor.digest);
   if (absl::IsNotFound(reader.status()) || absl::IsNotFound(info.status())) {
     return absl::FailedPreconditionError(
-        absl::StrCat(What(descriptor), " (", descriptor.media_type, ") is neither here nor in the registry; if it was discarded "
+        absl::StrCat(What(descriptor), " (", descriptor.media_type,
+                     ") is neither here nor in the registry; if it was discarded "
                      "after unpacking, pull the image again first"));
   }
   GANTRY_RETURN_IF_ERROR(info.status());
@@ -401,7 +435,8 @@ absl::Status Pusher::Session::Blobs() {
     }
   };
   std::vector<std::thread> threads;
-  size_t count = std::min(blobs_.size(), static_cast<size_t>(std::max(1, options_.max_parallel_blobs)));
+  size_t count =
+      std::min(blobs_.size(), static_cast<size_t>(std::max(1, options_.max_parallel_blobs)));
   for (size_t i = 1; i < count; ++i) threads.emplace_back(work);
   if (count > 0) work();
   for (std::thread& thread : threads) thread.join();
@@ -425,18 +460,22 @@ absl::Status Pusher::Session::Manifest(const Document& document, const std::stri
   put.body = document.bytes;
   absl::StatusOr<RegistryResponse> response = client_.Send(host_, put, context_);
   if (!response.ok()) {
-    absl::StatusCode code = absl::IsInvalidArgument(response.status()) || absl::IsNotFound(response.status())
-                                ? absl::StatusCode::kFailedPrecondition
-                                : response.status().code();
-    return absl::Status(code, absl::StrCat("push ", ref_.familiar(), ": manifest ", descriptor.digest.str(), ": ",
-                                           response.status().message()));
+    absl::StatusCode code =
+        absl::IsInvalidArgument(response.status()) || absl::IsNotFound(response.status())
+            ? absl::StatusCode::kFailedPrecondition
+            : response.status().code();
+    return absl::Status(
+        code, absl::StrCat("push ", ref_.familiar(), ": manifest ", descriptor.digest.str(), ": ",
+                           response.status().message()));
   }
   absl::string_view stored = response->header("docker-content-digest");
   if (!stored.empty() && stored != descriptor.digest.str()) {
-    return absl::DataLossError(
-        absl::StrCat("push ", ref_.familiar(), ": sent manifest ", descriptor.digest.str(), ", the registry says it stored ", stored));
+    return absl::DataLossError(absl::StrCat("push ", ref_.familiar(), ": sent manifest ",
+                                            descriptor.digest.str(),
+                                            ", the registry says it stored ", stored));
   }
-  if (document.subject && response->header("oci-subject").empty()) GANTRY_RETURN_IF_ERROR(AnnounceReferrer(document));
+  if (document.subject && response->header("oci-subject").empty())
+    GANTRY_RETURN_IF_ERROR(AnnounceReferrer(document));
   Tell(descriptor, Progress::State::kDone, descriptor.size_bytes);
   return absl::OkStatus();
 }
@@ -444,8 +483,8 @@ absl::Status Pusher::Session::Manifest(const Document& document, const std::stri
 // A registry from before referrers were part of the API: the list is kept by its clients under the tag <alg>-<hex>.
 absl::Status Pusher::Session::AnnounceReferrer(const Document& document) {
   const content::Digest& subject = document.subject->digest;
-  std::string path = absl::StrCat("/", ref_.path(), "/manifests/", std::string(subject.algorithm()), "-",
-                                  std::string(subject.hex()).substr(0, 64));
+  std::string path = absl::StrCat("/", ref_.path(), "/manifests/", std::string(subject.algorithm()),
+                                  "-", std::string(subject.hex()).substr(0, 64));
   oci::Index index;
   index.media_type = oci::kOciIndex;
   RegistryRequest get = Request("GET", path);
@@ -453,7 +492,8 @@ absl::Status Pusher::Session::AnnounceReferrer(const Document& document) {
   get.max_response_bytes = oci::kMaxManifestBytes;
   absl::StatusOr<RegistryResponse> response = client_.Send(host_, get, context_);
   if (response.ok()) {
-    GANTRY_ASSIGN_OR_RETURN(index, oci::ParseIndex(response->body, oci::kOciIndex, absl::StrCat("referrers of ", subject.str())));
+    GANTRY_ASSIGN_OR_RETURN(index, oci::ParseIndex(response->body, oci::kOciIndex,
+                                                   absl::StrCat("referrers of ", subject.str())));
   } else if (!absl::IsNotFound(response.status())) {
     return response.status();
   }
@@ -471,25 +511,30 @@ absl::Status Pusher::Session::AnnounceReferrer(const Document& document) {
 }
 
 absl::StatusOr<PushedImage> Pusher::Session::Run(const content::Descriptor& target) {
-  if (ref_.object().empty()) return absl::InvalidArgumentError(absl::StrCat("push ", ref_.familiar(), ": a tag or digest is needed"));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client_.Hosts(ref_, RegistryClient::Need::kPush, context_));
+  if (ref_.object().empty())
+    return absl::InvalidArgumentError(
+        absl::StrCat("push ", ref_.familiar(), ": a tag or digest is needed"));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
+                          client_.Hosts(ref_, RegistryClient::Need::kPush, context_));
   host_ = hosts.front();
   GANTRY_ASSIGN_OR_RETURN(content::Descriptor root, Narrow(target));
   GANTRY_RETURN_IF_ERROR(Gather(root, 0));
   if (!ref_.digest().empty() && ref_.digest() != root.digest) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("push ", ref_.familiar(), ": the image is ", root.digest.str(), ", not what the name says"));
+    return absl::InvalidArgumentError(absl::StrCat("push ", ref_.familiar(), ": the image is ",
+                                                   root.digest.str(), ", not what the name says"));
   }
   for (const content::Descriptor& blob : blobs_) Tell(blob, Progress::State::kWaiting, 0);
   GANTRY_RETURN_IF_ERROR(Blobs());
   PushedImage pushed;
   for (const Document& document : documents_) {
     bool is_root = document.descriptor.digest == root.digest;
-    GANTRY_RETURN_IF_ERROR(Manifest(document, is_root ? ref_.object() : document.descriptor.digest.str()));
+    GANTRY_RETURN_IF_ERROR(
+        Manifest(document, is_root ? ref_.object() : document.descriptor.digest.str()));
     if (is_root) pushed.target = document.descriptor;
   }
   if (pushed.target.digest.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat("push ", ref_.familiar(), ": manifest ", root.digest.str(), " is not here"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("push ", ref_.familiar(), ": manifest ", root.digest.str(), " is not here"));
   }
   pushed.sent_bytes = sent_;
   pushed.skipped_bytes = skipped_;
@@ -497,8 +542,9 @@ absl::StatusOr<PushedImage> Pusher::Session::Run(const content::Descriptor& targ
   return pushed;
 }
 
-absl::StatusOr<PushedImage> Pusher::Push(const Reference& ref, const content::Descriptor& target, content::Store& store,
-                                         const PushOptions& options, const CallContext& context) {
+absl::StatusOr<PushedImage> Pusher::Push(const Reference& ref, const content::Descriptor& target,
+                                         content::Store& store, const PushOptions& options,
+                                         const CallContext& context) {
   return Session(*client_, ref, store, options, context).Run(target);
 }
 

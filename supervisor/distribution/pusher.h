@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
 #include "supervisor/distribution/progress.h"
@@ -25,15 +26,16 @@ struct PushOptions {
   // is, with the children that are in the store; a child that is not is an error unless the registry has it.
   std::vector<content::Platform> platforms;
   int max_parallel_blobs = 4;
-  int64_t chunk_bytes = 0;  // > 0: PATCH chunks of this size; 0: one stream, chunks only to continue a broken one
+  int64_t chunk_bytes =
+      0;  // > 0: PATCH chunks of this size; 0: one stream, chunks only to continue a broken one
   ProgressFn progress;
 };
 
 struct PushedImage {
   content::Descriptor target;  // what the tag names now
   int64_t sent_bytes = 0;
-  int64_t skipped_bytes = 0;   // were there
-  int64_t mounted_bytes = 0;   // taken over from another repository
+  int64_t skipped_bytes = 0;  // were there
+  int64_t mounted_bytes = 0;  // taken over from another repository
 };
 
 class Pusher {
@@ -44,8 +46,9 @@ class Pusher {
   //   kFailedPrecondition  a blob is not in the store and not in the registry (named), or the registry refuses the manifest
   //   kDataLoss            the registry stored something else than was sent
   //   kUnauthenticated, kPermissionDenied, kResourceExhausted, kUnavailable, kCancelled, kDeadlineExceeded
-  absl::StatusOr<PushedImage> Push(const Reference& ref, const content::Descriptor& target, content::Store& store,
-                                   const PushOptions& options, const CallContext& context);
+  absl::StatusOr<PushedImage> Push(const Reference& ref, const content::Descriptor& target,
+                                   content::Store& store, const PushOptions& options,
+                                   const CallContext& context);
 
  private:
   class Session;

@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "supervisor/distribution/registry_testbed.h"
 #include "supervisor/oci/manifest.h"
 
@@ -21,7 +22,8 @@ class PusherTest : public ::testing::Test {
     return image->target;
   }
 
-  absl::StatusOr<PushedImage> Push(FakeRegistry& registry, const std::string& name, const content::Descriptor& target) {
+  absl::StatusOr<PushedImage> Push(FakeRegistry& registry, const std::string& name,
+                                   const content::Descriptor& target) {
     return bed.pusher->Push(bed.Ref(registry, name), target, bed.store, push, bed.context);
   }
 
@@ -39,10 +41,12 @@ TEST_F(PusherTest, ThePushedImageIsByteIdentical) {
   EXPECT_EQ(pushed->target.digest, image.digest);
   EXPECT_EQ(target.Manifest("dst/app", "v2"), source.Manifest("src/app", "v1"));
   EXPECT_TRUE(target.HasBlob("dst/app", content::Digest::Sha256Of(layer)));
-  EXPECT_EQ(pushed->sent_bytes, static_cast<int64_t>(layer.size()) + 5 + *[&] {
-    oci::Manifest manifest = *oci::ParseManifest(source.Manifest("src/app", "v1"), oci::kOciManifest, "m");
-    return std::make_unique<int64_t>(manifest.config.size_bytes);
-  }());
+  EXPECT_EQ(
+      pushed->sent_bytes, static_cast<int64_t>(layer.size()) + 5 + *[&] {
+        oci::Manifest manifest =
+            *oci::ParseManifest(source.Manifest("src/app", "v1"), oci::kOciManifest, "m");
+        return std::make_unique<int64_t>(manifest.config.size_bytes);
+      }());
 }
 
 TEST_F(PusherTest, WhatIsThereIsNotSentAgain) {
@@ -129,7 +133,8 @@ TEST_F(PusherTest, AnIndexGoesAfterItsImages) {
   EXPECT_FALSE(target.Manifest("dst/app", arm.digest.str()).empty());
   std::vector<std::string> puts;
   for (const std::string& line : target.lines()) {
-    if (absl::StartsWith(line, "PUT") && absl::StrContains(line, "/manifests/")) puts.push_back(line);
+    if (absl::StartsWith(line, "PUT") && absl::StrContains(line, "/manifests/"))
+      puts.push_back(line);
   }
   ASSERT_EQ(puts.size(), 3u);
   EXPECT_EQ(puts.back(), "PUT /v2/dst/app/manifests/all");
@@ -167,7 +172,8 @@ TEST_F(PusherTest, ARegistryThatStoresSomethingElseIsCaught) {
   FakeRegistry target;
   target.SetHook([](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
     if (request.method != "PUT" || !absl::StrContains(request.path, "/manifests/")) return false;
-    return connection.Answer(201, {{"Docker-Content-Digest", content::Digest::Sha256Of("other").str()}}, "");
+    return connection.Answer(
+        201, {{"Docker-Content-Digest", content::Digest::Sha256Of("other").str()}}, "");
   });
   EXPECT_EQ(Push(target, "dst/app:v1", image).status().code(), absl::StatusCode::kDataLoss);
 }
@@ -191,7 +197,8 @@ TEST_F(PusherTest, UploadsAreNotRedirectedToOtherHosts) {
     if (request.method != "POST") return false;
     return connection.Answer(307, {{"Location", thief.origin() + request.path}}, "");
   });
-  EXPECT_EQ(Push(target, "dst/app:v1", image).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(Push(target, "dst/app:v1", image).status().code(),
+            absl::StatusCode::kFailedPrecondition);
   EXPECT_TRUE(thief.requests().empty());
 }
 
@@ -210,8 +217,8 @@ TEST_F(PusherTest, AReferrerIsAnnouncedWhereTheRegistryDoesNotDoIt) {
   target.SetReferrersApi(false);
   absl::StatusOr<PushedImage> pushed = Push(target, "dst/app:sig", image->target);
   ASSERT_TRUE(pushed.ok()) << pushed.status();
-  absl::StatusOr<std::vector<content::Descriptor>> found =
-      bed.resolver->Referrers(bed.Ref(target, "dst/app:sig"), subject.digest, "application/vnd.test.signature", {});
+  absl::StatusOr<std::vector<content::Descriptor>> found = bed.resolver->Referrers(
+      bed.Ref(target, "dst/app:sig"), subject.digest, "application/vnd.test.signature", {});
   ASSERT_TRUE(found.ok()) << found.status();
   ASSERT_EQ(found->size(), 1u);
   EXPECT_EQ(found->front().digest, image->target.digest);

@@ -126,7 +126,8 @@ absl::StatusOr<Reference> Reference::ParseName(absl::string_view text) {
                          (first == "localhost" || first.find('.') != absl::string_view::npos ||
                           first.find(':') != absl::string_view::npos || has_upper);
   if (first_is_domain) {
-    if (!IsDomain(first)) return Invalid(text, absl::StrCat(Quoted(first), " is not a registry host"));
+    if (!IsDomain(first))
+      return Invalid(text, absl::StrCat(Quoted(first), " is not a registry host"));
     ref.domain_ = first == "index.docker.io" ? kHub : std::string(first);
     rest = rest.substr(slash + 1);
   } else {
@@ -138,7 +139,9 @@ absl::StatusOr<Reference> Reference::ParseName(absl::string_view text) {
   if (colon != absl::string_view::npos) {
     ref.tag_ = std::string(rest.substr(colon + 1));
     if (!IsTag(ref.tag_)) {
-      return Invalid(text, "a tag is up to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'");
+      return Invalid(text,
+                     "a tag is up to 128 letters, digits, '_', '.' and '-', and does not start "
+                     "with '.' or '-'");
     }
     rest = rest.substr(0, colon);
   }
@@ -149,12 +152,16 @@ absl::StatusOr<Reference> Reference::ParseName(absl::string_view text) {
     for (char c : component) {
       if (absl::ascii_isupper(c)) return Invalid(text, "a repository name must be lower case");
     }
-    return Invalid(text, absl::StrCat(Quoted(component),
-                                      " is not a repository name: lower-case letters and digits, separated by one '.', one "
-                                      "or two '_', or '-'"));
+    return Invalid(
+        text,
+        absl::StrCat(
+            Quoted(component),
+            " is not a repository name: lower-case letters and digits, separated by one '.', one "
+            "or two '_', or '-'"));
   }
   ref.path_ = std::string(rest);
-  if (ref.domain_ == kHub && !absl::StrContains(ref.path_, "/")) ref.path_ = absl::StrCat("library/", ref.path_);
+  if (ref.domain_ == kHub && !absl::StrContains(ref.path_, "/"))
+    ref.path_ = absl::StrCat("library/", ref.path_);
   if (ref.domain_.size() + 1 + ref.path_.size() > kMaxRepositoryBytes) {
     return Invalid(text, "a repository name has at most 255 characters");
   }
@@ -170,24 +177,28 @@ absl::StatusOr<Reference> Reference::Parse(absl::string_view text) {
 std::string Reference::repository() const { return absl::StrCat(domain_, "/", path_); }
 
 std::string Reference::canonical() const {
-  return absl::StrCat(repository(), tag_.empty() ? "" : ":", tag_, digest_.empty() ? "" : "@", digest_.str());
+  return absl::StrCat(repository(), tag_.empty() ? "" : ":", tag_, digest_.empty() ? "" : "@",
+                      digest_.str());
 }
 
 std::string Reference::familiar_repository() const {
   if (domain_ != kHub) return repository();
   absl::string_view path = path_;
   absl::string_view official = path;
-  if (absl::ConsumePrefix(&official, "library/") && official.find('/') == absl::string_view::npos) path = official;
+  if (absl::ConsumePrefix(&official, "library/") && official.find('/') == absl::string_view::npos)
+    path = official;
   return std::string(path);
 }
 
 std::string Reference::familiar() const {
-  return absl::StrCat(familiar_repository(), tag_.empty() ? "" : ":", tag_, digest_.empty() ? "" : "@", digest_.str());
+  return absl::StrCat(familiar_repository(), tag_.empty() ? "" : ":", tag_,
+                      digest_.empty() ? "" : "@", digest_.str());
 }
 
 absl::StatusOr<Reference> Reference::WithTag(absl::string_view tag) const {
   if (!IsTag(tag)) {
-    return absl::InvalidArgumentError(absl::StrCat("tag ", Quoted(tag), ": not a tag (letters, digits, '_', '.', '-')"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("tag ", Quoted(tag), ": not a tag (letters, digits, '_', '.', '-')"));
   }
   Reference out = *this;
   out.tag_ = std::string(tag);

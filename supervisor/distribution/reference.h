@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "content-store/digest.h"
 
 namespace gantry::distribution {
@@ -24,16 +25,17 @@ class Reference {
   // The same, but a missing tag stays missing (`docker pull --all-tags`, `ctl images REPO`).
   static absl::StatusOr<Reference> ParseName(absl::string_view text);
 
-  const std::string& domain() const { return domain_; }    // "docker.io", "localhost:5000"
-  const std::string& path() const { return path_; }        // "library/ubuntu"
-  const std::string& tag() const { return tag_; }          // may be empty
+  const std::string& domain() const { return domain_; }      // "docker.io", "localhost:5000"
+  const std::string& path() const { return path_; }          // "library/ubuntu"
+  const std::string& tag() const { return tag_; }            // may be empty
   const content::Digest& digest() const { return digest_; }  // may be empty
 
   // What to ask the registry for: the digest when there is one, otherwise the tag.
   const std::string& object() const { return digest_.empty() ? tag_ : digest_.str(); }
 
-  std::string repository() const;           // "docker.io/library/ubuntu"
-  std::string canonical() const;            // "docker.io/library/ubuntu:latest"; tag and digest both kept when both are given
+  std::string repository() const;  // "docker.io/library/ubuntu"
+  std::string canonical()
+      const;  // "docker.io/library/ubuntu:latest"; tag and digest both kept when both are given
   std::string familiar() const;             // "ubuntu:latest"
   std::string familiar_repository() const;  // "ubuntu"
 

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <set>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
@@ -12,6 +10,8 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include <nlohmann/json.hpp>
+
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
@@ -62,9 +62,10 @@ std::string Text(const nlohmann::json& object, const char* key) {
 // Who asks: tokens of one user are never used for another.
 std::string Identity(const std::optional<Credential>& credential) {
   if (!credential) return "";
-  return content::Digest::Sha256Of(absl::StrCat(credential->username, absl::string_view("\0", 1), credential->password,
-                                                absl::string_view("\0", 1), credential->identity_token,
-                                                absl::string_view("\0", 1), credential->registry_token))
+  return content::Digest::Sha256Of(
+             absl::StrCat(credential->username, absl::string_view("\0", 1), credential->password,
+                          absl::string_view("\0", 1), credential->identity_token,
+                          absl::string_view("\0", 1), credential->registry_token))
       .str();
 }
 
@@ -84,7 +85,8 @@ std::string Reduce(const std::string& offered, const std::vector<std::string>& w
     std::vector<std::string> mine = absl::StrSplit(scope, ':');
     if (mine.size() < 3 || mine[0] != "repository") continue;
     if (mine[1] == parts[1]) return scope;
-    for (absl::string_view action : absl::StrSplit(mine.back(), ',')) allowed.insert(std::string(action));
+    for (absl::string_view action : absl::StrSplit(mine.back(), ','))
+      allowed.insert(std::string(action));
   }
   std::vector<std::string> actions;
   for (absl::string_view action : absl::StrSplit(parts.back(), ',')) {
@@ -140,9 +142,11 @@ std::vector<Challenge> ParseChallenges(absl::string_view header) {
   return out;
 }
 
-std::string Redact(std::string text, const std::optional<Credential>& credential, absl::string_view header) {
+std::string Redact(std::string text, const std::optional<Credential>& credential,
+                   absl::string_view header) {
   std::vector<std::string> secrets;
-  if (credential) secrets = {credential->password, credential->identity_token, credential->registry_token};
+  if (credential)
+    secrets = {credential->password, credential->identity_token, credential->registry_token};
   size_t space = header.find(' ');
   if (space != absl::string_view::npos) secrets.emplace_back(header.substr(space + 1));
   for (const std::string& secret : secrets) {
@@ -165,7 +169,8 @@ std::string TokenCache::Known(const AuthRequest& request) {
   return "";
 }
 
-absl::StatusOr<std::string> TokenCache::Answer(const AuthRequest& request, const std::vector<Challenge>& challenges,
+absl::StatusOr<std::string> TokenCache::Answer(const AuthRequest& request,
+                                               const std::vector<Challenge>& challenges,
                                                const std::string& refused, bool& fresh) {
   // Another exchange of the same operation may have renewed the token meanwhile.
   std::string known = Known(request);
@@ -188,25 +193,29 @@ absl::StatusOr<std::string> TokenCache::Answer(const AuthRequest& request, const
     GANTRY_ASSIGN_OR_RETURN(entry, FetchToken(request, *bearer));
     key = Key(request, true);
   } else if (basic) {
-    if (!credential) return absl::UnauthenticatedError("a user name and password are needed: log in");
+    if (!credential)
+      return absl::UnauthenticatedError("a user name and password are needed: log in");
     if (credential->password.empty()) {
       return absl::UnauthenticatedError(
-          absl::StrCat("the registry wants a password, the credential of ", credential->source, " has only a token"));
+          absl::StrCat("the registry wants a password, the credential of ", credential->source,
+                       " has only a token"));
     }
-    entry.value = absl::StrCat("Basic ", absl::Base64Escape(absl::StrCat(credential->username, ":", credential->password)));
+    entry.value = absl::StrCat("Basic ", absl::Base64Escape(absl::StrCat(credential->username, ":",
+                                                                         credential->password)));
     entry.expires = absl::InfiniteDuration();
     key = Key(request, false);
     if (entry.value == refused) {
       absl::MutexLock lock(&mutex_);
       entries_.erase(key);
-      return absl::UnauthenticatedError(absl::StrCat("the user name or password of ", credential->source, " is refused"));
+      return absl::UnauthenticatedError(
+          absl::StrCat("the user name or password of ", credential->source, " is refused"));
     }
   } else if (challenges.empty()) {
     return absl::UnauthenticatedError("the registry does not say how to authenticate");
   } else {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the registry wants authentication by \"", absl::CEscape(challenges[0].scheme.substr(0, 40)),
-                     "\"; Basic and Bearer are supported"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the registry wants authentication by \"",
+        absl::CEscape(challenges[0].scheme.substr(0, 40)), "\"; Basic and Bearer are supported"));
   }
 
   absl::Duration now = Clock::Real().Monotonic();
@@ -221,7 +230,8 @@ absl::StatusOr<std::string> TokenCache::Answer(const AuthRequest& request, const
   return entry.value;
 }
 
-absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& request, const Challenge& challenge) {
+absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& request,
+                                                         const Challenge& challenge) {
   const RegistryHost& host = *request.host;
   const std::optional<Credential>& credential = *request.credential;
   auto param = [&](const char* name) {
@@ -230,11 +240,13 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
   };
   absl::StatusOr<Url> realm = Url::Parse(param("realm"));
   if (!realm.ok()) {
-    return absl::FailedPreconditionError(absl::StrCat("the registry names an unusable token server: ", realm.status().message()));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the registry names an unusable token server: ", realm.status().message()));
   }
   if (realm->scheme == "http" && host.scheme == "https") {
-    return absl::FailedPreconditionError(absl::StrCat("the registry is https but names a token server over plain http (",
-                                                      realm->origin(), "): refused, credentials would be readable on the way"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the registry is https but names a token server over plain http (",
+                     realm->origin(), "): refused, credentials would be readable on the way"));
   }
   std::string what = absl::StrCat("token server ", realm->origin());
 
@@ -245,7 +257,8 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
   }
   // The registry knows its own names best (a mirror may keep the repository below a prefix); ours fill in what it left out.
   for (const std::string& scope : request.scopes) {
-    if (scopes.empty() || (request.scopes.size() > 1 && std::find(scopes.begin(), scopes.end(), scope) == scopes.end())) {
+    if (scopes.empty() || (request.scopes.size() > 1 &&
+                           std::find(scopes.begin(), scopes.end(), scope) == scopes.end())) {
       scopes.push_back(scope);
     }
   }
@@ -282,7 +295,9 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
           fields.emplace_back("account", credential->username);
           fields.emplace_back("client_id", kClientId);
         }
-        if (!fields.empty()) absl::StrAppend(&url.target, absl::StrContains(url.target, "?") ? "&" : "?", Form(fields));
+        if (!fields.empty())
+          absl::StrAppend(&url.target, absl::StrContains(url.target, "?") ? "&" : "?",
+                          Form(fields));
       }
       if (use_post) body = Form(fields);
     }
@@ -295,7 +310,9 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
       http.body_size_bytes = body.size();
     } else if (credential) {
       http.headers.emplace_back(
-          "Authorization", absl::StrCat("Basic ", absl::Base64Escape(absl::StrCat(credential->username, ":", credential->password))));
+          "Authorization",
+          absl::StrCat("Basic ", absl::Base64Escape(absl::StrCat(credential->username, ":",
+                                                                 credential->password))));
     }
     http.tls = &tls;
     http.cancel = request.cancel;
@@ -308,12 +325,14 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
     bool again = false;
     if (!result.status.ok()) {
       if (!absl::IsUnavailable(result.status) || attempt >= kTokenAttempts) {
-        return absl::Status(result.status.code(), absl::StrCat(what, ": ", result.status.message()));
+        return absl::Status(result.status.code(),
+                            absl::StrCat(what, ": ", result.status.message()));
       }
       again = true;
     } else if (status == 429 || status == 408 || status >= 500) {
       if (attempt >= kTokenAttempts) {
-        return absl::UnavailableError(absl::StrCat(what, ": answers ", status, " ", absl::CEscape(answer.head.reason)));
+        return absl::UnavailableError(
+            absl::StrCat(what, ": answers ", status, " ", absl::CEscape(answer.head.reason)));
       }
       again = true;
     }
@@ -331,10 +350,12 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
 
     if (status == 301 || status == 302 || status == 303 || status == 307 || status == 308) {
       absl::StatusOr<Url> next = url.Resolve(answer.head.header("location"));
-      if (!next.ok() || ++redirects > 3) return absl::DataLossError(absl::StrCat(what, ": redirects to nowhere"));
+      if (!next.ok() || ++redirects > 3)
+        return absl::DataLossError(absl::StrCat(what, ": redirects to nowhere"));
       if (use_post || next->origin() != realm->origin()) {
         return absl::FailedPreconditionError(
-            absl::StrCat(what, ": redirects to ", next->origin(), ": refused, credentials stay where they were meant for"));
+            absl::StrCat(what, ": redirects to ", next->origin(),
+                         ": refused, credentials stay where they were meant for"));
       }
       url = *next;
       continue;
@@ -353,19 +374,23 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
                      : absl::StrCat(what, ": gives no token without a login"));
     }
     if (status < 200 || status >= 300) {
-      return absl::UnavailableError(absl::StrCat(what, ": answers ", status, " ", absl::CEscape(answer.head.reason)));
+      return absl::UnavailableError(
+          absl::StrCat(what, ": answers ", status, " ", absl::CEscape(answer.head.reason)));
     }
     nlohmann::json object = nlohmann::json::parse(answer.body, nullptr, /*allow_exceptions=*/false);
-    if (!object.is_object()) return absl::DataLossError(absl::StrCat(what, ": the answer is not a JSON object"));
+    if (!object.is_object())
+      return absl::DataLossError(absl::StrCat(what, ": the answer is not a JSON object"));
     std::string token = Text(object, "token");
     if (token.empty()) token = Text(object, "access_token");
     if (token.empty()) return absl::DataLossError(absl::StrCat(what, ": the answer has no token"));
     bool printable = token.size() <= kMaxTokenBytes;
     for (char c : token) printable &= absl::ascii_isgraph(c) != 0;
-    if (!printable) return absl::DataLossError(absl::StrCat(what, ": the token cannot be sent in a header"));
+    if (!printable)
+      return absl::DataLossError(absl::StrCat(what, ": the token cannot be sent in a header"));
     double seconds = 60;
     auto expires = object.find("expires_in");
-    if (expires != object.end() && expires->is_number()) seconds = std::clamp(expires->get<double>(), 60.0, 86400.0);
+    if (expires != object.end() && expires->is_number())
+      seconds = std::clamp(expires->get<double>(), 60.0, 86400.0);
     Entry entry;
     entry.value = absl::StrCat("Bearer ", token);
     // Not used in its last tenth: the clock that counts is the registry's.

@@ -18,6 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "supervisor/distribution/credentials.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/http_client.h"
@@ -53,7 +54,8 @@ class TokenCache {
   //   kUnauthenticated  no credential, or the token server refuses it
   //   kUnavailable      the token server does not answer
   //   kFailedPrecondition, kDataLoss  the challenge is not acceptable, or no scheme we know
-  absl::StatusOr<std::string> Answer(const AuthRequest& request, const std::vector<Challenge>& challenges,
+  absl::StatusOr<std::string> Answer(const AuthRequest& request,
+                                     const std::vector<Challenge>& challenges,
                                      const std::string& refused, bool& fresh);
 
  private:
@@ -70,7 +72,8 @@ class TokenCache {
 };
 
 // "a secret" -> "***" wherever a secret of `credential` or `header` shows up in text that came from outside.
-std::string Redact(std::string text, const std::optional<Credential>& credential, absl::string_view header);
+std::string Redact(std::string text, const std::optional<Credential>& credential,
+                   absl::string_view header);
 
 }  // namespace gantry::distribution
 

@@ -2,14 +2,14 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/random/random.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include <nlohmann/json.hpp>
+
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/status_macros.h"
@@ -28,7 +28,8 @@ bool IsRedirect(int status) {
 }
 
 bool IsTransient(int status) {
-  return status == 408 || status == 425 || status == 429 || status == 500 || status == 502 || status == 503 || status == 504;
+  return status == 408 || status == 425 || status == 429 || status == 500 || status == 502 ||
+         status == 503 || status == 504;
 }
 
 absl::StatusCode CodeFor(int status) {
@@ -56,8 +57,9 @@ absl::StatusCode CodeFor(int status) {
     case 501:
       return absl::StatusCode::kUnimplemented;
     default:
-      return status >= 500 || status == 408 || status == 425 ? absl::StatusCode::kUnavailable
-                                                             : absl::StatusCode::kFailedPrecondition;
+      return status >= 500 || status == 408 || status == 425
+                 ? absl::StatusCode::kUnavailable
+                 : absl::StatusCode::kFailedPrecondition;
   }
 }
 
@@ -77,16 +79,19 @@ std::string Shown(absl::string_view text, size_t limit) {
 
 // {"errors":[{"code":...,"message":...,"detail":...}]}
 std::string ErrorText(absl::string_view body) {
-  nlohmann::json object = nlohmann::json::parse(body.begin(), body.end(), nullptr, /*allow_exceptions=*/false);
+  nlohmann::json object =
+      nlohmann::json::parse(body.begin(), body.end(), nullptr, /*allow_exceptions=*/false);
   if (!object.is_object()) return "";
   auto text = [](const nlohmann::json& value, const char* key) {
     auto it = value.find(key);
     return it != value.end() && it->is_string() ? it->get<std::string>() : std::string();
   };
   auto errors = object.find("errors");
-  if (errors != object.end() && errors->is_array() && !errors->empty() && errors->front().is_object()) {
+  if (errors != object.end() && errors->is_array() && !errors->empty() &&
+      errors->front().is_object()) {
     const nlohmann::json& error = errors->front();
-    std::string code = text(error, "code"), message = text(error, "message"), detail = text(error, "detail");
+    std::string code = text(error, "code"), message = text(error, "message"),
+                detail = text(error, "detail");
     std::string out = code;
     if (!message.empty()) absl::StrAppend(&out, out.empty() ? "" : ": ", message);
     if (!detail.empty()) absl::StrAppend(&out, out.empty() ? "" : ": ", detail);
@@ -98,7 +103,8 @@ std::string ErrorText(absl::string_view body) {
 // Seconds, or a date. Zero: not given.
 absl::Duration RetryAfter(absl::string_view value) {
   int64_t seconds = 0;
-  if (absl::SimpleAtoi(value, &seconds)) return absl::Seconds(std::clamp<int64_t>(seconds, 0, 86400 * 30));
+  if (absl::SimpleAtoi(value, &seconds))
+    return absl::Seconds(std::clamp<int64_t>(seconds, 0, 86400 * 30));
   absl::Time when;
   if (!value.empty() && absl::ParseTime("%a, %d %b %Y %H:%M:%S GMT", value, &when, nullptr)) {
     return std::max(absl::ZeroDuration(), when - absl::Now());
@@ -128,7 +134,8 @@ int Telling(const absl::Status& status) {
 // 299 - "text"
 std::string WarningText(absl::string_view header) {
   size_t open = header.find('"'), close = header.rfind('"');
-  if (!absl::StartsWith(header, "299") || open == absl::string_view::npos || close <= open) return "";
+  if (!absl::StartsWith(header, "299") || open == absl::string_view::npos || close <= open)
+    return "";
   return Shown(header.substr(open + 1, close - open - 1), 500);
 }
 
@@ -144,8 +151,8 @@ absl::string_view RegistryResponse::header(absl::string_view name) const {
 // The life of one Send(): several exchanges with the host and with those it redirects to.
 class RegistryClient::Call {
  public:
-  Call(RegistryClient& client, const RegistryHost& host, const RegistryRequest& request, const CallContext& context,
-       ResponseSink* sink)
+  Call(RegistryClient& client, const RegistryHost& host, const RegistryRequest& request,
+       const CallContext& context, ResponseSink* sink)
       : client_(client), host_(host), request_(request), context_(context), sink_(sink) {}
 
   absl::StatusOr<RegistryResponse> Run();
@@ -167,7 +174,8 @@ class RegistryClient::Call {
         absl::StatusOr<Url> target = url_.Resolve(location);
         if (target.ok()) {
           // Behind a proxy that ends TLS, registries often call themselves http. The stronger scheme is kept.
-          if (target->host == url_.host && target->scheme == "http" && url_.scheme == "https") target->scheme = "https";
+          if (target->host == url_.host && target->scheme == "http" && url_.scheme == "https")
+            target->scheme = "https";
           response.location = target->str();
         } else {
           location_error = target.status();
@@ -185,7 +193,8 @@ class RegistryClient::Call {
       int64_t limit = success_ ? call_.request_.max_response_bytes : kMaxErrorBody;
       if (static_cast<int64_t>(response.body.size() + bytes.size()) > limit) {
         cut = true;
-        return absl::ResourceExhaustedError(absl::StrCat("the answer is larger than ", limit, " bytes"));
+        return absl::ResourceExhaustedError(
+            absl::StrCat("the answer is larger than ", limit, " bytes"));
       }
       response.body.append(bytes.data(), bytes.size());
       return absl::OkStatus();
@@ -205,11 +214,15 @@ class RegistryClient::Call {
 
   absl::StatusOr<Url> FirstUrl() const;
   absl::Status Wait(absl::Duration how_long) const;
-  std::string What() const { return absl::StrCat("registry ", host_.origin(), ": ", request_.method, " ", shown_path_); }
-  absl::Status Fail(absl::StatusCode code, absl::string_view text) const {
-    return absl::Status(code, Redact(absl::StrCat(What(), ": ", text), credential_, authorization_));
+  std::string What() const {
+    return absl::StrCat("registry ", host_.origin(), ": ", request_.method, " ", shown_path_);
   }
-  void Report(const Url& url, int status, absl::string_view answer, bool authorized, absl::Duration took) const;
+  absl::Status Fail(absl::StatusCode code, absl::string_view text) const {
+    return absl::Status(code,
+                        Redact(absl::StrCat(What(), ": ", text), credential_, authorization_));
+  }
+  void Report(const Url& url, int status, absl::string_view answer, bool authorized,
+              absl::Duration took) const;
   AuthRequest Auth() const;
 
   RegistryClient& client_;
@@ -229,10 +242,12 @@ absl::StatusOr<Url> RegistryClient::Call::FirstUrl() const {
   if (absl::StrContains(request_.path, "://")) {
     GANTRY_ASSIGN_OR_RETURN(url, Url::Parse(request_.path));
   } else {
-    GANTRY_ASSIGN_OR_RETURN(url, Url::Parse(absl::StrCat(host_.origin(), host_.path, request_.path)));
+    GANTRY_ASSIGN_OR_RETURN(url,
+                            Url::Parse(absl::StrCat(host_.origin(), host_.path, request_.path)));
   }
   auto add = [&](absl::string_view name, absl::string_view value) {
-    absl::StrAppend(&url.target, absl::StrContains(url.target, "?") ? "&" : "?", UrlEncode(name), "=", UrlEncode(value));
+    absl::StrAppend(&url.target, absl::StrContains(url.target, "?") ? "&" : "?", UrlEncode(name),
+                    "=", UrlEncode(value));
   };
   for (const auto& [name, value] : request_.query) add(name, value);
   if (host_.mirror && url.origin() == host_.origin()) add("ns", host_.upstream_domain);
@@ -244,7 +259,8 @@ AuthRequest RegistryClient::Call::Auth() const {
   auth.host = &host_;
   auth.credential = &credential_;
   if (!request_.scope_repository.empty()) {
-    auth.scopes.push_back(absl::StrCat("repository:", request_.scope_repository, ":", request_.scope_actions));
+    auth.scopes.push_back(
+        absl::StrCat("repository:", request_.scope_repository, ":", request_.scope_actions));
   }
   if (!request_.extra_scope.empty()) auth.scopes.push_back(request_.extra_scope);
   std::sort(auth.scopes.begin(), auth.scopes.end());
@@ -260,14 +276,17 @@ absl::Status RegistryClient::Call::Wait(absl::Duration how_long) const {
   return absl::OkStatus();
 }
 
-void RegistryClient::Call::Report(const Url& url, int status, absl::string_view answer, bool authorized,
-                                  absl::Duration took) const {
+void RegistryClient::Call::Report(const Url& url, int status, absl::string_view answer,
+                                  bool authorized, absl::Duration took) const {
   if (!context_.on_attempt) return;
   Attempt attempt;
   attempt.host = url.origin();
-  attempt.rule = url.origin() == host_.origin() ? host_.rule : absl::StrCat("redirected by ", host_.origin());
+  attempt.rule =
+      url.origin() == host_.origin() ? host_.rule : absl::StrCat("redirected by ", host_.origin());
   attempt.request = absl::StrCat(request_.method, " ", url.target.substr(0, url.target.find('?')));
-  attempt.credential = !authorized ? "anonymous" : credential_ ? credential_->source : "anonymous token";
+  attempt.credential = !authorized   ? "anonymous"
+                       : credential_ ? credential_->source
+                                     : "anonymous token";
   attempt.status = status;
   attempt.answer = Redact(std::string(answer), credential_, authorization_);
   attempt.took = took;
@@ -276,7 +295,8 @@ void RegistryClient::Call::Report(const Url& url, int status, absl::string_view 
 
 absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
   const RegistryClientOptions& options = client_.options_;
-  CredentialSource* source = context_.credentials != nullptr ? context_.credentials : options.credentials;
+  CredentialSource* source =
+      context_.credentials != nullptr ? context_.credentials : options.credentials;
   if (source != nullptr) {
     // A helper that fails is no reason to refuse a public image; if it comes to a 401, its failure is the explanation.
     absl::StatusOr<std::optional<Credential>> found = source->Find(host_.host);
@@ -289,14 +309,18 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
   if (host_.http_fallback && host_.scheme == "https") {
     absl::MutexLock lock(&client_.mutex_);
     auto it = client_.plain_hosts_.find(host_.host);
-    if (it != client_.plain_hosts_.end() && Clock::Real().Monotonic() - it->second < kPlainHostMemory) host_.scheme = "http";
+    if (it != client_.plain_hosts_.end() &&
+        Clock::Real().Monotonic() - it->second < kPlainHostMemory)
+      host_.scheme = "http";
   }
   absl::StatusOr<Url> first = FirstUrl();
   if (!first.ok()) return first.status();
   shown_path_ = first->target.substr(0, first->target.find('?'));
   authorization_ = client_.tokens_->Known(Auth());
 
-  int max_attempts = request_.retry ? (request_.last_resort ? options.max_attempts : std::min(options.max_attempts, 2)) : 1;
+  int max_attempts = request_.retry ? (request_.last_resort ? options.max_attempts
+                                                            : std::min(options.max_attempts, 2))
+                                    : 1;
   int attempt = 1;
   int redirects = 0;
   int auth_rounds = 0;
@@ -351,7 +375,8 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
       std::string detail = success ? "" : ErrorText(response.body);
       if (!detail.empty()) absl::StrAppend(&answer, ": ", detail);
     }
-    Report(url, status, result.got_head ? answer : std::string(result.status.message()), authorized, took);
+    Report(url, status, result.got_head ? answer : std::string(result.status.message()), authorized,
+           took);
     for (const auto& [name, value] : response.headers) {
       if (name != "warning" || !context_.on_warning) continue;
       std::string text = WarningText(value);
@@ -364,10 +389,12 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
       if (result.from_caller && receiver.begun) return result.status;
       if (result.from_caller) return Fail(result.status.code(), result.status.message());
       if (absl::IsCancelled(result.status) || absl::IsDeadlineExceeded(result.status)) {
-        return absl::Status(result.status.code(), absl::StrCat(What(), ": ", result.status.message()));
+        return absl::Status(result.status.code(),
+                            absl::StrCat(What(), ": ", result.status.message()));
       }
       if (receiver.begun) return Fail(result.status.code(), result.status.message());
-      bool may_be_plain = own && host_.http_fallback && host_.scheme == "https" && !result.got_head &&
+      bool may_be_plain = own && host_.http_fallback && host_.scheme == "https" &&
+                          !result.got_head &&
                           (result.tls_failed || absl::IsUnavailable(result.status));
       if (may_be_plain) {
         host_.scheme = "http";
@@ -396,17 +423,21 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
       if (response.location.empty()) {
         return Fail(absl::StatusCode::kDataLoss,
                     absl::StrCat("redirects to nowhere: ",
-                                 receiver.location_error.ok() ? "no Location" : receiver.location_error.message()));
+                                 receiver.location_error.ok() ? "no Location"
+                                                              : receiver.location_error.message()));
       }
       if (++redirects > options.max_redirects) {
-        return Fail(absl::StatusCode::kDataLoss, absl::StrCat("redirects more than ", options.max_redirects, " times"));
+        return Fail(absl::StatusCode::kDataLoss,
+                    absl::StrCat("redirects more than ", options.max_redirects, " times"));
       }
       GANTRY_ASSIGN_OR_RETURN(Url next, Url::Parse(response.location));
       if (url.scheme == "https" && next.scheme == "http") {
-        return Fail(absl::StatusCode::kFailedPrecondition,
-                    absl::StrCat("redirects from https to plain http (", next.origin(), "): refused"));
+        return Fail(
+            absl::StatusCode::kFailedPrecondition,
+            absl::StrCat("redirects from https to plain http (", next.origin(), "): refused"));
       }
-      if (request_.method != "GET" && request_.method != "HEAD" && next.origin() != host_.origin()) {
+      if (request_.method != "GET" && request_.method != "HEAD" &&
+          next.origin() != host_.origin()) {
         return Fail(absl::StatusCode::kFailedPrecondition,
                     absl::StrCat("redirects an upload to ", next.origin(), ": refused"));
       }
@@ -421,10 +452,13 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
         std::vector<Challenge> more = ParseChallenges(value);
         challenges.insert(challenges.end(), more.begin(), more.end());
       }
-      absl::StatusOr<std::string> next = client_.tokens_->Answer(Auth(), challenges, authorization_, fresh_token);
+      absl::StatusOr<std::string> next =
+          client_.tokens_->Answer(Auth(), challenges, authorization_, fresh_token);
       if (!next.ok()) {
-        std::string helper = credential_error_.ok() ? "" : absl::StrCat(" (", credential_error_.message(), ")");
-        return Fail(next.status().code(), absl::StrCat(answer, ": ", next.status().message(), helper));
+        std::string helper =
+            credential_error_.ok() ? "" : absl::StrCat(" (", credential_error_.message(), ")");
+        return Fail(next.status().code(),
+                    absl::StrCat(answer, ": ", next.status().message(), helper));
       }
       authorization_ = *std::move(next);
       continue;
@@ -433,7 +467,9 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
     if (IsTransient(status) && attempt < max_attempts) {
       absl::Duration wait = RetryAfter(response.header("retry-after"));
       if (wait > options.max_retry_after) {
-        return Fail(CodeFor(status), absl::StrCat(answer, "; it asks to wait ", absl::FormatDuration(wait), " before the next try"));
+        return Fail(CodeFor(status),
+                    absl::StrCat(answer, "; it asks to wait ", absl::FormatDuration(wait),
+                                 " before the next try"));
       }
       if (wait > absl::ZeroDuration()) {
         GANTRY_RETURN_IF_ERROR(Wait(wait));
@@ -457,7 +493,9 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
         absl::StrAppend(&text, "; the credential of ", credential_->source, " does not allow it");
       }
     }
-    if (status == 429) absl::StrAppend(&text, credential_ ? "; rate limit reached" : "; rate limit reached, a login may raise it");
+    if (status == 429)
+      absl::StrAppend(&text, credential_ ? "; rate limit reached"
+                                         : "; rate limit reached, a login may raise it");
     return Fail(CodeFor(status), text);
   }
 }
@@ -470,7 +508,8 @@ absl::Status MostTelling(const std::vector<absl::Status>& failures) {
   if (best == nullptr) return absl::InternalError("no host was asked");
   std::string text(best->message());
   for (const absl::Status& status : failures) {
-    if (&status != best && status.message() != best->message()) absl::StrAppend(&text, "; also: ", status.message());
+    if (&status != best && status.message() != best->message())
+      absl::StrAppend(&text, "; also: ", status.message());
   }
   return absl::Status(best->code(), text);
 }
@@ -480,7 +519,8 @@ RegistryClient::RegistryClient(const RegistryClientOptions& options)
 
 RegistryClient::~RegistryClient() = default;
 
-absl::StatusOr<std::vector<RegistryHost>> RegistryClient::Hosts(const Reference& ref, Need need, const CallContext& context) {
+absl::StatusOr<std::vector<RegistryHost>> RegistryClient::Hosts(const Reference& ref, Need need,
+                                                                const CallContext& context) {
   const HostsConfig* config = context.hosts != nullptr ? context.hosts : options_.hosts;
   GANTRY_ASSIGN_OR_RETURN(HostsLookup lookup, config->Lookup(ref.domain()));
   std::vector<RegistryHost> usable;
@@ -504,14 +544,17 @@ absl::StatusOr<std::vector<RegistryHost>> RegistryClient::Hosts(const Reference&
   }
   if (usable.empty()) {
     static constexpr const char* kNames[] = {"pull", "resolve", "push", "referrers"};
-    return absl::FailedPreconditionError(absl::StrCat("registry ", ref.domain(), ": no host in ", lookup.used, " has the capability ",
+    return absl::FailedPreconditionError(absl::StrCat("registry ", ref.domain(), ": no host in ",
+                                                      lookup.used, " has the capability ",
                                                       kNames[static_cast<int>(need)]));
   }
   return usable;
 }
 
-absl::StatusOr<RegistryResponse> RegistryClient::Send(const RegistryHost& host, const RegistryRequest& request,
-                                                      const CallContext& context, ResponseSink* sink) {
+absl::StatusOr<RegistryResponse> RegistryClient::Send(const RegistryHost& host,
+                                                      const RegistryRequest& request,
+                                                      const CallContext& context,
+                                                      ResponseSink* sink) {
   return Call(*this, host, request, context, sink).Run();
 }
 
@@ -520,7 +563,8 @@ absl::Status RegistryClient::Backoff(int attempt, const CallContext& context) {
   for (int i = 1; i < attempt && wait < options_.max_backoff; ++i) wait *= 2;
   wait = std::min(wait, options_.max_backoff);
   absl::BitGen random;
-  wait *= absl::Uniform(random, 0.75, 1.25);  // many clients that fail together shall not come back together
+  wait *= absl::Uniform(random, 0.75,
+                        1.25);  // many clients that fail together shall not come back together
   if (context.cancel != nullptr) return context.cancel->Sleep(wait);
   absl::SleepFor(wait);
   return absl::OkStatus();

@@ -23,6 +23,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+
 #include "base/byte_stream.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/reference.h"
@@ -53,40 +54,43 @@ struct CallContext {
   CancelToken* cancel = nullptr;
   CredentialSource* credentials = nullptr;  // null: the client's
   const HostsConfig* hosts = nullptr;       // null: the client's
-  std::vector<std::pair<std::string, std::string>> headers;  // sent to the registry's own origins only
-  std::function<void(const Attempt&)> on_attempt;            // may come from several threads
-  std::function<void(absl::string_view)> on_warning;         // the registry's `Warning: 299` texts
+  std::vector<std::pair<std::string, std::string>>
+      headers;                                        // sent to the registry's own origins only
+  std::function<void(const Attempt&)> on_attempt;     // may come from several threads
+  std::function<void(absl::string_view)> on_warning;  // the registry's `Warning: 299` texts
 };
 
 struct RegistryClientOptions {
-  HttpClient* http = nullptr;                // not null
-  const HostsConfig* hosts = nullptr;        // not null
-  CredentialSource* credentials = nullptr;   // null: anonymous
-  int max_attempts = 6;                      // per request and host, counting the first
+  HttpClient* http = nullptr;               // not null
+  const HostsConfig* hosts = nullptr;       // not null
+  CredentialSource* credentials = nullptr;  // null: anonymous
+  int max_attempts = 6;                     // per request and host, counting the first
   absl::Duration first_backoff = absl::Milliseconds(250);  // doubled each time, jittered
   absl::Duration max_backoff = absl::Seconds(20);
-  absl::Duration max_retry_after = absl::Seconds(120);  // a longer Retry-After ends the call with kResourceExhausted
+  absl::Duration max_retry_after =
+      absl::Seconds(120);  // a longer Retry-After ends the call with kResourceExhausted
   int max_redirects = 8;
   absl::Duration connect_timeout = absl::Seconds(30);
   absl::Duration stall_timeout = absl::Seconds(30);  // no usable progress for this long
-  int64_t min_bytes_per_stall = 16 << 10;            // and less than this in that time counts as none
+  int64_t min_bytes_per_stall = 16 << 10;  // and less than this in that time counts as none
 };
 
 struct RegistryRequest {
   std::string method = "GET";
-  std::string path;  // below the host's prefix: "/library/ubuntu/manifests/latest"; or an absolute URL from a Location
+  std::string
+      path;  // below the host's prefix: "/library/ubuntu/manifests/latest"; or an absolute URL from a Location
   std::vector<std::pair<std::string, std::string>> query;
   std::vector<std::pair<std::string, std::string>> headers;
   std::string scope_repository;  // the repository the token is for; empty: none (ping, catalog)
   std::string scope_actions = "pull";  // "pull", "pull,push", "delete"
-  std::string extra_scope;       // mount: "repository:<from>:pull"
-  std::string body;              // small bodies
+  std::string extra_scope;             // mount: "repository:<from>:pull"
+  std::string body;                    // small bodies
   // Large bodies: called anew for each try. The length must be known.
   std::function<absl::StatusOr<std::unique_ptr<ByteSource>>()> open_body;
   int64_t body_size_bytes = 0;
   int64_t max_response_bytes = 8 << 20;  // of a body collected in RegistryResponse::body
   bool retry = true;                     // false: one try, then the caller decides
-  bool last_resort = true;               // false: another host can be asked, so do not insist on this one
+  bool last_resort = true;  // false: another host can be asked, so do not insist on this one
   bool may_redirect = true;
 };
 
@@ -118,15 +122,16 @@ class RegistryClient {
   enum class Need { kPull, kResolve, kPush, kReferrers };
 
   // The hosts to ask for `ref`, in order. kFailedPrecondition: configuration is broken, or no host may do what is needed.
-  absl::StatusOr<std::vector<RegistryHost>> Hosts(const Reference& ref, Need need, const CallContext& context);
+  absl::StatusOr<std::vector<RegistryHost>> Hosts(const Reference& ref, Need need,
+                                                  const CallContext& context);
 
   // One request to one host: token, redirects, retries. 2xx gives a response (body in `sink` when it is given); other answers
   // become a status made by what the caller can do:
   //   kNotFound 404 | kUnauthenticated 401 | kPermissionDenied 403 | kInvalidArgument 400 | kResourceExhausted 429 |
   //   kOutOfRange 416 | kFailedPrecondition 405, 409, 412, 413, 415 | kUnavailable no answer, 408, 5xx | kDataLoss the answer breaks HTTP
   // A transfer that breaks after sink->Begin() is not retried here: kUnavailable, the sink knows how far it came.
-  absl::StatusOr<RegistryResponse> Send(const RegistryHost& host, const RegistryRequest& request, const CallContext& context,
-                                        ResponseSink* sink = nullptr);
+  absl::StatusOr<RegistryResponse> Send(const RegistryHost& host, const RegistryRequest& request,
+                                        const CallContext& context, ResponseSink* sink = nullptr);
 
   // Waits before the next try, after `attempt` failures. kCancelled or kDeadlineExceeded: the caller gave up.
   absl::Status Backoff(int attempt, const CallContext& context);

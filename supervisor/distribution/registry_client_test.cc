@@ -5,10 +5,11 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "base/cancel_token.h"
-#include "base/subprocess.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
+#include "base/cancel_token.h"
+#include "base/subprocess.h"
 #include "supervisor/distribution/registry_auth.h"
 #include "supervisor/distribution/registry_testbed.h"
 
@@ -124,8 +125,9 @@ TEST(RegistryAuthTest, OneUsersTokenIsNeverUsedForAnother) {
   ann.credentials = &credentials;
   ASSERT_TRUE(bed.puller->Pull(bed.Ref(registry, "app:v1"), bed.store, bed.pull, ann).ok());
   content::FakeStore other;
-  EXPECT_EQ(bed.puller->Pull(bed.Ref(registry, "app:v1"), other, bed.pull, bed.context).status().code(),
-            absl::StatusCode::kUnauthenticated);
+  EXPECT_EQ(
+      bed.puller->Pull(bed.Ref(registry, "app:v1"), other, bed.pull, bed.context).status().code(),
+      absl::StatusCode::kUnauthenticated);
 }
 
 TEST(RegistryAuthTest, ARegistryCannotMakeUsAskForMoreThanWeNeed) {
@@ -134,10 +136,12 @@ TEST(RegistryAuthTest, ARegistryCannotMakeUsAskForMoreThanWeNeed) {
   registry.AddImage("app", "v1", {"x"});
   registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
     if (request.path == "/token" || !request.header("authorization").empty()) return false;
-    connection.Answer(401,
-                      {{"WWW-Authenticate", absl::StrCat("Bearer realm=\"", registry.origin(),
-                                                         "/token\",service=\"fake\",scope=\"repository:app:pull,push,delete\"")}},
-                      "");
+    connection.Answer(
+        401,
+        {{"WWW-Authenticate",
+          absl::StrCat("Bearer realm=\"", registry.origin(),
+                       "/token\",service=\"fake\",scope=\"repository:app:pull,push,delete\"")}},
+        "");
     return true;
   });
   StaticCredentials credentials(registry.host(), Ann());
@@ -155,7 +159,9 @@ TEST(RegistryAuthTest, A401TrapEndsAfterOneFreshToken) {
   FakeRegistry registry(WithUser(FakeRegistry::Auth::kToken));
   registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
     if (request.path == "/token") return false;
-    connection.Answer(401, {{"WWW-Authenticate", absl::StrCat("Bearer realm=\"", registry.origin(), "/token\"")}}, "");
+    connection.Answer(
+        401, {{"WWW-Authenticate", absl::StrCat("Bearer realm=\"", registry.origin(), "/token\"")}},
+        "");
     return true;
   });
   absl::Status status = bed.Pull(registry, "app:v1").status();
@@ -172,7 +178,8 @@ TEST(RegistryAuthTest, LoginIsCheckedAgainstTheRegistry) {
     context.credentials = &right;
     EXPECT_TRUE(bed.resolver->CheckLogin(registry.host(), context).ok());
     context.credentials = &wrong;
-    EXPECT_EQ(bed.resolver->CheckLogin(registry.host(), context).status().code(), absl::StatusCode::kUnauthenticated);
+    EXPECT_EQ(bed.resolver->CheckLogin(registry.host(), context).status().code(),
+              absl::StatusCode::kUnauthenticated);
   }
 }
 
@@ -183,8 +190,13 @@ TEST(RegistryClientTest, BlobsMayLiveElsewhereAndGetNoCredentialsThere) {
   registry.AddImage("app", "v1", {"the layer"});
   content::Descriptor layer = storage.AddBlob("bucket", "the layer", "x");
   registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
-    if (!absl::StrContains(request.path, layer.digest.str()) || request.header("authorization").empty()) return false;
-    connection.Answer(307, {{"Location", absl::StrCat(storage.origin(), "/v2/bucket/blobs/", layer.digest.str(), "?signature=abc")}}, "");
+    if (!absl::StrContains(request.path, layer.digest.str()) ||
+        request.header("authorization").empty())
+      return false;
+    connection.Answer(307,
+                      {{"Location", absl::StrCat(storage.origin(), "/v2/bucket/blobs/",
+                                                 layer.digest.str(), "?signature=abc")}},
+                      "");
     return true;
   });
   StaticCredentials credentials(registry.host(), Ann());
@@ -213,7 +225,8 @@ TEST(RegistryClientTest, A401BehindARedirectIsNotAnsweredWithCredentials) {
   absl::Status status = bed.Pull(registry, "app:v1").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnauthenticated) << status;
   EXPECT_THAT(std::string(status.message()), HasSubstr("not sent there"));
-  for (const FakeRegistry::Request& request : thief.requests()) EXPECT_EQ(request.header("authorization"), "");
+  for (const FakeRegistry::Request& request : thief.requests())
+    EXPECT_EQ(request.header("authorization"), "");
 }
 
 TEST(RegistryClientTest, RedirectLoopsEnd) {
@@ -230,7 +243,8 @@ TEST(RegistryClientTest, RedirectLoopsEnd) {
 }
 
 TEST(RegistryClientTest, RedirectsToOtherSchemesAreRefused) {
-  for (const char* target : {"file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1:70/x", "//user:pw@127.0.0.1/x", "http://"}) {
+  for (const char* target : {"file:///etc/passwd", "ftp://127.0.0.1/x", "gopher://127.0.0.1:70/x",
+                             "//user:pw@127.0.0.1/x", "http://"}) {
     RegistryTestbed bed;
     FakeRegistry registry;
     registry.SetHook([&](const FakeRegistry::Request&, FakeRegistry::Connection& connection) {
@@ -263,8 +277,9 @@ TEST(RegistryClientTest, ALongRetryAfterIsReportedAndNotWaitedFor) {
   RegistryTestbed bed;
   FakeRegistry registry;
   registry.SetHook([&](const FakeRegistry::Request&, FakeRegistry::Connection& connection) {
-    return connection.Answer(429, {{"Retry-After", "3600"}},
-                             R"({"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit"}]})");
+    return connection.Answer(
+        429, {{"Retry-After", "3600"}},
+        R"({"errors":[{"code":"TOOMANYREQUESTS","message":"pull rate limit"}]})");
   });
   absl::Status status = bed.Pull(registry, "app:v1").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
@@ -276,7 +291,8 @@ TEST(RegistryClientTest, GivesUpAfterTheLastAttemptAndSaysSo) {
   RegistryTestbed bed;
   FakeRegistry registry;
   registry.SetHook([&](const FakeRegistry::Request&, FakeRegistry::Connection& connection) {
-    return connection.Answer(500, {}, R"({"errors":[{"code":"UNKNOWN","message":"disk on fire"}]})");
+    return connection.Answer(500, {},
+                             R"({"errors":[{"code":"UNKNOWN","message":"disk on fire"}]})");
   });
   absl::Status status = bed.resolver->ListTags(bed.Ref(registry, "app:v1"), {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnavailable);
@@ -288,8 +304,9 @@ TEST(RegistryClientTest, SecretsEchoedByARegistryAreBlackedOut) {
   FakeRegistry registry(WithUser(FakeRegistry::Auth::kBasic));
   registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
     if (request.header("authorization").empty()) return false;
-    return connection.Answer(403, {}, absl::StrCat(R"({"errors":[{"code":"DENIED","message":"you sent )",
-                                                   request.header("authorization"), R"( s3cret-pass"}]})"));
+    return connection.Answer(403, {},
+                             absl::StrCat(R"({"errors":[{"code":"DENIED","message":"you sent )",
+                                          request.header("authorization"), R"( s3cret-pass"}]})"));
   });
   StaticCredentials credentials("", Ann());
   bed.context.credentials = &credentials;
@@ -326,7 +343,8 @@ TEST(RegistryClientTest, WarningsReachTheUser) {
 TEST(RegistryClientTest, ConnectionsAreReused) {
   RegistryTestbed bed;
   FakeRegistry registry;
-  for (int i = 0; i < 10; ++i) registry.AddImage("app", absl::StrCat("v", i), {absl::StrCat("layer ", i)});
+  for (int i = 0; i < 10; ++i)
+    registry.AddImage("app", absl::StrCat("v", i), {absl::StrCat("layer ", i)});
   bed.pull.max_parallel_blobs = 1;
   for (int i = 0; i < 10; ++i) ASSERT_TRUE(bed.Pull(registry, absl::StrCat("app:v", i)).ok());
   // One that tried TLS first, one that stays.
@@ -354,28 +372,33 @@ TEST(RegistryClientTest, ProxiesComeFromTheEnvironmentAndNeverForLoopback) {
   unsetenv("HTTP_PROXY");
   unsetenv("NO_PROXY");
   bed.Configure("registry.example", "server = \"http://registry.example\"\n");
-  EXPECT_EQ(bed.resolver->Resolve(*Reference::Parse("registry.example/app:v1"), {}).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(bed.resolver->Resolve(*Reference::Parse("registry.example/app:v1"), {}).status().code(),
+            absl::StatusCode::kNotFound);
   EXPECT_THAT(proxy.lines(), ElementsAre("HEAD http://registry.example/v2/app/manifests/v1"));
   proxy.ClearLog();
   EXPECT_TRUE(bed.Pull(direct, "app:v1").ok());
   bed.options.max_attempts = 1;
   bed.Rebuild();
   bed.Configure("direct.example", "server = \"http://direct.example\"\n");
-  EXPECT_EQ(bed.resolver->Resolve(*Reference::Parse("direct.example/app:v1"), {}).status().code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(bed.resolver->Resolve(*Reference::Parse("direct.example/app:v1"), {}).status().code(),
+            absl::StatusCode::kUnavailable);
   EXPECT_TRUE(proxy.lines().empty());
 }
 
 // A private CA, a server certificate for 127.0.0.1 and a client certificate, made by openssl.
 struct Certificates {
   explicit Certificates(const TempDir& temp) : directory(temp.path()) {
-    Run({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
-         "/CN=test ca", "-keyout", directory + "/ca.key", "-out", directory + "/ca.crt"});
+    Run({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+         "-nodes", "-days", "2", "-subj", "/CN=test ca", "-keyout", directory + "/ca.key", "-out",
+         directory + "/ca.crt"});
     for (const char* name : {"server", "client"}) {
       std::string stem = absl::StrCat(directory, "/", name);
-      Run({"openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj",
-           absl::StrCat("/CN=", name), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", stem + ".key", "-out", stem + ".csr"});
-      Run({"openssl", "x509", "-req", "-in", stem + ".csr", "-CA", directory + "/ca.crt", "-CAkey", directory + "/ca.key",
-           "-CAcreateserial", "-days", "2", "-copy_extensions", "copy", "-out", stem + ".crt"});
+      Run({"openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+           "-subj", absl::StrCat("/CN=", name), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout",
+           stem + ".key", "-out", stem + ".csr"});
+      Run({"openssl", "x509", "-req", "-in", stem + ".csr", "-CA", directory + "/ca.crt", "-CAkey",
+           directory + "/ca.key", "-CAcreateserial", "-days", "2", "-copy_extensions", "copy",
+           "-out", stem + ".crt"});
     }
   }
 
@@ -383,7 +406,8 @@ struct Certificates {
     Command command;
     command.argv = std::move(argv);
     absl::StatusOr<CommandResult> result = RunCommand(command);
-    ASSERT_TRUE(result.ok() && result->status.ok()) << result.status() << (result.ok() ? result->err : "");
+    ASSERT_TRUE(result.ok() && result->status.ok())
+        << result.status() << (result.ok() ? result->err : "");
   }
 
   const std::string directory;
@@ -429,7 +453,8 @@ TEST(RegistryTlsTest, MutualTlsShowsOurCertificateToTheRegistryOnly) {
     EXPECT_FALSE(bed.Pull(registry, "app:v1").ok());
   }
   RegistryTestbed bed;
-  bed.Configure(registry.host(), ca + "client = [[\"" + certificates.directory + "/client.crt\", \"" + certificates.directory +
+  bed.Configure(registry.host(), ca + "client = [[\"" + certificates.directory +
+                                     "/client.crt\", \"" + certificates.directory +
                                      "/client.key\"]]\n");
   absl::StatusOr<PulledImage> image = bed.Pull(registry, "app:v1");
   EXPECT_TRUE(image.ok()) << image.status();
@@ -480,15 +505,17 @@ TEST(UrlTest, ReadsAndResolves) {
   EXPECT_EQ(url.Resolve("?n=2")->str(), "https://host.example/v2/a?n=2");
   EXPECT_EQ(url.Resolve("//other:5000/z")->str(), "https://other:5000/z");
   EXPECT_EQ(url.Resolve("http://[::1]:80/z")->str(), "http://[::1]/z");
-  for (const char* bad : {"", "a/b", "ftp://x/y", "http://", "http://a@b/", "http://a b/", "http://a:0/", "http://a:99999/", "http://a\r\nX: y/"}) {
+  for (const char* bad : {"", "a/b", "ftp://x/y", "http://", "http://a@b/", "http://a b/",
+                          "http://a:0/", "http://a:99999/", "http://a\r\nX: y/"}) {
     EXPECT_FALSE(Url::Parse(bad).ok()) << bad;
   }
 }
 
 // Headers and URLs as a registry might send them when it means no good: read or refused, never a crash, never a line break kept.
 TEST(UrlTest, MutatedInputIsReadOrRefused) {
-  const std::vector<std::string> seeds = {"https://host.example:5000/v2/a/b?x=1&y=%2f#z", "http://[::1]:80/../..//a/./b/..",
-                                          R"(Bearer realm="https://a/b?c",service="x y",scope="repository:a:pull", Basic realm=z)"};
+  const std::vector<std::string> seeds = {
+      "https://host.example:5000/v2/a/b?x=1&y=%2f#z", "http://[::1]:80/../..//a/./b/..",
+      R"(Bearer realm="https://a/b?c",service="x y",scope="repository:a:pull", Basic realm=z)"};
   std::mt19937 random(11);
   for (int i = 0; i < 30000; ++i) {
     std::string text = seeds[random() % seeds.size()];

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
 #include "content-store/fake_store.h"
@@ -30,7 +31,8 @@ struct RegistryTestbed {
     options.max_attempts = 4;
     options.first_backoff = absl::Milliseconds(1);
     options.max_backoff = absl::Milliseconds(20);
-    options.stall_timeout = absl::Seconds(10);  // long enough for a busy machine; tests of stalls set their own
+    options.stall_timeout =
+        absl::Seconds(10);  // long enough for a busy machine; tests of stalls set their own
     options.max_retry_after = absl::Seconds(2);
     fetcher_options.spool_directory = temp.Join("spool");
     Rebuild();
@@ -51,7 +53,9 @@ struct RegistryTestbed {
   // Writes certs.d/<host>/hosts.toml.
   void Configure(const std::string& host, const std::string& toml) {
     std::string directory = temp.Join(absl::StrCat("certs.d/", host));
-    if (!MakeDirectories(directory).ok() || !WriteFile(absl::StrCat(directory, "/hosts.toml"), toml).ok()) std::abort();
+    if (!MakeDirectories(directory).ok() ||
+        !WriteFile(absl::StrCat(directory, "/hosts.toml"), toml).ok())
+      std::abort();
   }
 
   absl::StatusOr<PulledImage> Pull(const FakeRegistry& registry, const std::string& name) {
@@ -62,10 +66,12 @@ struct RegistryTestbed {
 
   int Blobs() {
     int count = 0;
-    store.Walk([&](const content::Info&) {
-           ++count;
-           return absl::OkStatus();
-         }).IgnoreError();
+    store
+        .Walk([&](const content::Info&) {
+          ++count;
+          return absl::OkStatus();
+        })
+        .IgnoreError();
     return count;
   }
 

@@ -2,14 +2,14 @@
 
 #include <set>
 
-#include <nlohmann/json.hpp>
-
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include <nlohmann/json.hpp>
+
 #include "base/status_macros.h"
 #include "supervisor/distribution/credentials.h"
 #include "supervisor/distribution/http_client.h"
@@ -20,7 +20,8 @@ namespace gantry::distribution {
 
 const char kManifestAccept[] =
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, "
-    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*";
+    "application/vnd.docker.distribution.manifest.list.v2+json, "
+    "application/vnd.docker.distribution.manifest.v2+json, */*";
 
 namespace {
 
@@ -28,20 +29,24 @@ constexpr size_t kMaxListed = 100000;
 
 // "application/json; charset=utf-8" -> "application/json"
 std::string MediaType(absl::string_view content_type) {
-  return absl::AsciiStrToLower(absl::StripAsciiWhitespace(content_type.substr(0, content_type.find(';'))));
+  return absl::AsciiStrToLower(
+      absl::StripAsciiWhitespace(content_type.substr(0, content_type.find(';'))));
 }
 
 // Cancelled: asking further hosts would not help.
-bool GaveUp(const absl::Status& status) { return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status); }
+bool GaveUp(const absl::Status& status) {
+  return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
+}
 
 absl::Status Schema1(const Reference& ref) {
   return absl::FailedPreconditionError(
-      absl::StrCat("image ", ref.familiar(), ": it is in docker's schema 1 format of 2015, which is not supported any more; "
+      absl::StrCat("image ", ref.familiar(),
+                   ": it is in docker's schema 1 format of 2015, which is not supported any more; "
                    "push it again with a current docker or buildah"));
 }
 
-absl::StatusOr<Resolved> ResolveAt(RegistryClient& client, const RegistryHost& host, const Reference& ref, bool last,
-                                   const CallContext& context) {
+absl::StatusOr<Resolved> ResolveAt(RegistryClient& client, const RegistryHost& host,
+                                   const Reference& ref, bool last, const CallContext& context) {
   RegistryRequest request;
   request.method = "HEAD";
   request.path = absl::StrCat("/", ref.path(), "/manifests/", ref.object());
@@ -55,17 +60,19 @@ absl::StatusOr<Resolved> ResolveAt(RegistryClient& client, const RegistryHost& h
   if (head.ok()) {
     std::string type = MediaType(head->header("content-type"));
     if (oci::IsSchema1Type(type)) return Schema1(ref);
-    absl::StatusOr<content::Digest> digest = content::Digest::Parse(head->header("docker-content-digest"));
+    absl::StatusOr<content::Digest> digest =
+        content::Digest::Parse(head->header("docker-content-digest"));
     int64_t size = -1;
     bool sized = absl::SimpleAtoi(head->header("content-length"), &size) && size > 0;
     if (!ref.digest().empty() && digest.ok() && *digest != ref.digest()) {
-      return absl::DataLossError(absl::StrCat("registry ", host.origin(), ": asked for ", ref.digest().str(), ", it names ",
-                                              digest->str()));
+      return absl::DataLossError(absl::StrCat("registry ", host.origin(), ": asked for ",
+                                              ref.digest().str(), ", it names ", digest->str()));
     }
     if (digest.ok() && sized && (oci::IsIndexType(type) || oci::IsManifestType(type))) {
       if (size > oci::kMaxManifestBytes) {
-        return absl::ResourceExhaustedError(absl::StrCat("registry ", host.origin(), ": the manifest of ", ref.familiar(), " has ",
-                                                         size, " bytes, at most ", oci::kMaxManifestBytes, " are accepted"));
+        return absl::ResourceExhaustedError(
+            absl::StrCat("registry ", host.origin(), ": the manifest of ", ref.familiar(), " has ",
+                         size, " bytes, at most ", oci::kMaxManifestBytes, " are accepted"));
       }
       out.descriptor.media_type = type;
       out.descriptor.digest = *digest;
@@ -89,23 +96,29 @@ absl::StatusOr<Resolved> ResolveAt(RegistryClient& client, const RegistryHost& h
     hasher.Update(got.body);
     digest = hasher.Current();
     if (digest != ref.digest()) {
-      return absl::DataLossError(absl::StrCat(where, ": the bytes hash to ", digest.str(), ", asked for was ", ref.digest().str()));
+      return absl::DataLossError(absl::StrCat(where, ": the bytes hash to ", digest.str(),
+                                              ", asked for was ", ref.digest().str()));
     }
   } else {
     absl::string_view named = got.header("docker-content-digest");
     absl::StatusOr<content::Digest> said = content::Digest::Parse(named);
-    if (!named.empty() && !said.ok()) return absl::DataLossError(absl::StrCat(where, ": ", said.status().message()));
+    if (!named.empty() && !said.ok())
+      return absl::DataLossError(absl::StrCat(where, ": ", said.status().message()));
     content::Hasher hasher(said.ok() ? said->algorithm() : "sha256");
     hasher.Update(got.body);
     digest = hasher.Current();
     if (said.ok() && *said != digest) {
-      return absl::DataLossError(absl::StrCat(where, ": the bytes hash to ", digest.str(), ", it names ", said->str()));
+      return absl::DataLossError(
+          absl::StrCat(where, ": the bytes hash to ", digest.str(), ", it names ", said->str()));
     }
   }
   // Generic types are what static file servers say; the document itself then tells.
-  bool generic = type.empty() || type == "application/json" || type == "application/octet-stream" || type == "text/plain";
-  GANTRY_ASSIGN_OR_RETURN(oci::Document document, oci::ParseDocument(got.body, generic ? "" : type, where));
-  out.descriptor.media_type = document.index ? document.index->media_type : document.manifest->media_type;
+  bool generic = type.empty() || type == "application/json" || type == "application/octet-stream" ||
+                 type == "text/plain";
+  GANTRY_ASSIGN_OR_RETURN(oci::Document document,
+                          oci::ParseDocument(got.body, generic ? "" : type, where));
+  out.descriptor.media_type =
+      document.index ? document.index->media_type : document.manifest->media_type;
   out.descriptor.digest = digest;
   out.descriptor.size_bytes = got.body.size();
   out.manifest = std::move(got.body);
@@ -120,7 +133,8 @@ std::string NextPage(const RegistryResponse& response, const RegistryHost& host)
     if (open == std::string::npos || close == std::string::npos || close < open) continue;
     absl::StatusOr<Url> base = Url::Parse(response.url);
     if (!base.ok()) return "";
-    absl::StatusOr<Url> next = base->Resolve(absl::string_view(value).substr(open + 1, close - open - 1));
+    absl::StatusOr<Url> next =
+        base->Resolve(absl::string_view(value).substr(open + 1, close - open - 1));
     // A list that continues on another host is none of ours.
     if (!next.ok() || next->origin() != base->origin()) return "";
     return next->str();
@@ -128,24 +142,29 @@ std::string NextPage(const RegistryResponse& response, const RegistryHost& host)
   return "";
 }
 
-absl::StatusOr<std::vector<std::string>> ListPages(RegistryClient& client, const RegistryHost& host, RegistryRequest request,
-                                                   const char* field, const CallContext& context) {
+absl::StatusOr<std::vector<std::string>> ListPages(RegistryClient& client, const RegistryHost& host,
+                                                   RegistryRequest request, const char* field,
+                                                   const CallContext& context) {
   std::vector<std::string> out;
   std::set<std::string> seen;
   while (true) {
     GANTRY_ASSIGN_OR_RETURN(RegistryResponse response, client.Send(host, request, context));
-    std::string what = absl::StrCat("registry ", host.origin(), ": ", request.method, " ", response.url);
+    std::string what =
+        absl::StrCat("registry ", host.origin(), ": ", request.method, " ", response.url);
     absl::StatusOr<nlohmann::json> page = oci::ParseJson(response.body, what);
     if (!page.ok()) return absl::DataLossError(page.status().message());
     auto list = page->is_object() ? page->find(field) : page->end();
     if (!page->is_object()) return absl::DataLossError(absl::StrCat(what, ": not a JSON object"));
     if (list != page->end() && list->is_array()) {
       for (const nlohmann::json& item : *list) {
-        if (!item.is_string()) return absl::DataLossError(absl::StrCat(what, ": ", field, " holds something that is no name"));
+        if (!item.is_string())
+          return absl::DataLossError(
+              absl::StrCat(what, ": ", field, " holds something that is no name"));
         out.push_back(item.get<std::string>());
       }
     }
-    if (out.size() > kMaxListed) return absl::ResourceExhaustedError(absl::StrCat(what, ": more than ", kMaxListed, " names"));
+    if (out.size() > kMaxListed)
+      return absl::ResourceExhaustedError(absl::StrCat(what, ": more than ", kMaxListed, " names"));
     std::string next = NextPage(response, host);
     if (next.empty()) return out;
     if (!seen.insert(next).second || seen.size() > kMaxListed / 10) {
@@ -156,13 +175,15 @@ absl::StatusOr<std::vector<std::string>> ListPages(RegistryClient& client, const
   }
 }
 
-absl::StatusOr<std::vector<content::Descriptor>> ParseReferrers(const std::string& body, const std::string& artifact_type,
-                                                               absl::string_view what) {
+absl::StatusOr<std::vector<content::Descriptor>> ParseReferrers(const std::string& body,
+                                                                const std::string& artifact_type,
+                                                                absl::string_view what) {
   GANTRY_ASSIGN_OR_RETURN(oci::Index index, oci::ParseIndex(body, oci::kOciIndex, what));
   std::vector<content::Descriptor> out;
   for (content::Descriptor& descriptor : index.manifests) {
     // Registries may ignore the filter.
-    if (artifact_type.empty() || descriptor.artifact_type == artifact_type) out.push_back(std::move(descriptor));
+    if (artifact_type.empty() || descriptor.artifact_type == artifact_type)
+      out.push_back(std::move(descriptor));
   }
   return out;
 }
@@ -170,28 +191,37 @@ absl::StatusOr<std::vector<content::Descriptor>> ParseReferrers(const std::strin
 }  // namespace
 
 absl::StatusOr<Resolved> Resolver::Resolve(const Reference& ref, const CallContext& context) {
-  if (ref.object().empty()) return absl::InvalidArgumentError(absl::StrCat("image ", ref.familiar(), ": a tag or digest is needed"));
-  MemoCredentials memo(context.credentials != nullptr ? context.credentials : client_->options().credentials);
+  if (ref.object().empty())
+    return absl::InvalidArgumentError(
+        absl::StrCat("image ", ref.familiar(), ": a tag or digest is needed"));
+  MemoCredentials memo(context.credentials != nullptr ? context.credentials
+                                                      : client_->options().credentials);
   CallContext memo_context = context;
   memo_context.credentials = &memo;
   // A host that may not resolve tags may still know a digest.
-  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
-                          client_->Hosts(ref, ref.digest().empty() ? RegistryClient::Need::kResolve : RegistryClient::Need::kPull,
-                                         context));
+  GANTRY_ASSIGN_OR_RETURN(
+      std::vector<RegistryHost> hosts,
+      client_->Hosts(
+          ref, ref.digest().empty() ? RegistryClient::Need::kResolve : RegistryClient::Need::kPull,
+          context));
   std::vector<absl::Status> failures;
   for (size_t i = 0; i < hosts.size(); ++i) {
-    absl::StatusOr<Resolved> resolved = ResolveAt(*client_, hosts[i], ref, i + 1 == hosts.size(), memo_context);
+    absl::StatusOr<Resolved> resolved =
+        ResolveAt(*client_, hosts[i], ref, i + 1 == hosts.size(), memo_context);
     if (resolved.ok() || GaveUp(resolved.status())) return resolved;
     failures.push_back(resolved.status());
   }
   return MostTelling(failures);
 }
 
-absl::StatusOr<std::vector<std::string>> Resolver::ListTags(const Reference& ref, const CallContext& context) {
-  MemoCredentials memo(context.credentials != nullptr ? context.credentials : client_->options().credentials);
+absl::StatusOr<std::vector<std::string>> Resolver::ListTags(const Reference& ref,
+                                                            const CallContext& context) {
+  MemoCredentials memo(context.credentials != nullptr ? context.credentials
+                                                      : client_->options().credentials);
   CallContext memo_context = context;
   memo_context.credentials = &memo;
-  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client_->Hosts(ref, RegistryClient::Need::kResolve, context));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
+                          client_->Hosts(ref, RegistryClient::Need::kResolve, context));
   std::vector<absl::Status> failures;
   for (size_t i = 0; i < hosts.size(); ++i) {
     RegistryRequest request;
@@ -199,19 +229,23 @@ absl::StatusOr<std::vector<std::string>> Resolver::ListTags(const Reference& ref
     request.query = {{"n", "1000"}};
     request.scope_repository = ref.path();
     request.last_resort = i + 1 == hosts.size();
-    absl::StatusOr<std::vector<std::string>> tags = ListPages(*client_, hosts[i], request, "tags", memo_context);
+    absl::StatusOr<std::vector<std::string>> tags =
+        ListPages(*client_, hosts[i], request, "tags", memo_context);
     if (tags.ok() || GaveUp(tags.status())) return tags;
     failures.push_back(tags.status());
   }
   return MostTelling(failures);
 }
 
-absl::StatusOr<std::vector<std::string>> Resolver::ListRepositories(const std::string& domain, const CallContext& context) {
+absl::StatusOr<std::vector<std::string>> Resolver::ListRepositories(const std::string& domain,
+                                                                    const CallContext& context) {
   GANTRY_ASSIGN_OR_RETURN(Reference any, Reference::ParseName(absl::StrCat(domain, "/any/any")));
-  MemoCredentials memo(context.credentials != nullptr ? context.credentials : client_->options().credentials);
+  MemoCredentials memo(context.credentials != nullptr ? context.credentials
+                                                      : client_->options().credentials);
   CallContext memo_context = context;
   memo_context.credentials = &memo;
-  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client_->Hosts(any, RegistryClient::Need::kResolve, context));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
+                          client_->Hosts(any, RegistryClient::Need::kResolve, context));
   RegistryRequest request;
   request.path = "/_catalog";
   request.query = {{"n", "1000"}};
@@ -219,13 +253,15 @@ absl::StatusOr<std::vector<std::string>> Resolver::ListRepositories(const std::s
   return ListPages(*client_, hosts.back(), request, "repositories", memo_context);
 }
 
-absl::StatusOr<std::vector<content::Descriptor>> Resolver::Referrers(const Reference& ref, const content::Digest& subject,
-                                                                     const std::string& artifact_type,
-                                                                     const CallContext& context) {
-  MemoCredentials memo(context.credentials != nullptr ? context.credentials : client_->options().credentials);
+absl::StatusOr<std::vector<content::Descriptor>> Resolver::Referrers(
+    const Reference& ref, const content::Digest& subject, const std::string& artifact_type,
+    const CallContext& context) {
+  MemoCredentials memo(context.credentials != nullptr ? context.credentials
+                                                      : client_->options().credentials);
   CallContext memo_context = context;
   memo_context.credentials = &memo;
-  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client_->Hosts(ref, RegistryClient::Need::kReferrers, context));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
+                          client_->Hosts(ref, RegistryClient::Need::kReferrers, context));
   std::vector<absl::Status> failures;
   for (size_t i = 0; i < hosts.size(); ++i) {
     RegistryRequest request;
@@ -234,7 +270,8 @@ absl::StatusOr<std::vector<content::Descriptor>> Resolver::Referrers(const Refer
     request.headers = {{"Accept", oci::kOciIndex}};
     request.scope_repository = ref.path();
     request.last_resort = i + 1 == hosts.size();
-    std::string what = absl::StrCat("registry ", hosts[i].origin(), ": referrers of ", subject.str());
+    std::string what =
+        absl::StrCat("registry ", hosts[i].origin(), ": referrers of ", subject.str());
     absl::StatusOr<RegistryResponse> response = client_->Send(hosts[i], request, memo_context);
     if (response.ok()) return ParseReferrers(response->body, artifact_type, what);
     if (GaveUp(response.status())) return response.status();
@@ -242,8 +279,8 @@ absl::StatusOr<std::vector<content::Descriptor>> Resolver::Referrers(const Refer
       // Registries of before version 1.1 keep the list under a tag.
       RegistryRequest fallback = request;
       fallback.query.clear();
-      fallback.path = absl::StrCat("/", ref.path(), "/manifests/", std::string(subject.algorithm()), "-",
-                                   std::string(subject.hex()).substr(0, 64));
+      fallback.path = absl::StrCat("/", ref.path(), "/manifests/", std::string(subject.algorithm()),
+                                   "-", std::string(subject.hex()).substr(0, 64));
       absl::StatusOr<RegistryResponse> tagged = client_->Send(hosts[i], fallback, memo_context);
       if (tagged.ok()) return ParseReferrers(tagged->body, artifact_type, what);
       if (absl::IsNotFound(tagged.status())) return std::vector<content::Descriptor>();
@@ -257,11 +294,14 @@ absl::StatusOr<std::vector<content::Descriptor>> Resolver::Referrers(const Refer
 
 namespace {
 
-absl::Status Delete(RegistryClient& client, const Reference& ref, const std::string& path, const CallContext& context) {
-  MemoCredentials memo(context.credentials != nullptr ? context.credentials : client.options().credentials);
+absl::Status Delete(RegistryClient& client, const Reference& ref, const std::string& path,
+                    const CallContext& context) {
+  MemoCredentials memo(context.credentials != nullptr ? context.credentials
+                                                      : client.options().credentials);
   CallContext memo_context = context;
   memo_context.credentials = &memo;
-  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts, client.Hosts(ref, RegistryClient::Need::kPush, context));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<RegistryHost> hosts,
+                          client.Hosts(ref, RegistryClient::Need::kPush, context));
   RegistryRequest request;
   request.method = "DELETE";
   request.path = path;
@@ -269,7 +309,8 @@ absl::Status Delete(RegistryClient& client, const Reference& ref, const std::str
   request.scope_actions = "delete,pull,push";
   absl::StatusOr<RegistryResponse> response = client.Send(hosts.front(), request, memo_context);
   if (absl::IsFailedPrecondition(response.status())) {
-    return absl::UnimplementedError(absl::StrCat(response.status().message(), "; this registry does not allow deletion"));
+    return absl::UnimplementedError(
+        absl::StrCat(response.status().message(), "; this registry does not allow deletion"));
   }
   return response.status();
 }
@@ -277,15 +318,19 @@ absl::Status Delete(RegistryClient& client, const Reference& ref, const std::str
 }  // namespace
 
 absl::Status Resolver::DeleteManifest(const Reference& ref, const CallContext& context) {
-  if (ref.object().empty()) return absl::InvalidArgumentError(absl::StrCat("image ", ref.familiar(), ": a tag or digest is needed"));
+  if (ref.object().empty())
+    return absl::InvalidArgumentError(
+        absl::StrCat("image ", ref.familiar(), ": a tag or digest is needed"));
   return Delete(*client_, ref, absl::StrCat("/", ref.path(), "/manifests/", ref.object()), context);
 }
 
-absl::Status Resolver::DeleteBlob(const Reference& ref, const content::Digest& digest, const CallContext& context) {
+absl::Status Resolver::DeleteBlob(const Reference& ref, const content::Digest& digest,
+                                  const CallContext& context) {
   return Delete(*client_, ref, absl::StrCat("/", ref.path(), "/blobs/", digest.str()), context);
 }
 
-absl::StatusOr<std::string> Resolver::CheckLogin(const std::string& domain, const CallContext& context) {
+absl::StatusOr<std::string> Resolver::CheckLogin(const std::string& domain,
+                                                 const CallContext& context) {
   GANTRY_ASSIGN_OR_RETURN(Reference any, Reference::ParseName(absl::StrCat(domain, "/any/any")));
   const HostsConfig* config = context.hosts != nullptr ? context.hosts : client_->options().hosts;
   GANTRY_ASSIGN_OR_RETURN(HostsLookup lookup, config->Lookup(any.domain()));
@@ -335,7 +380,8 @@ absl::StatusOr<Explanation> Resolver::Explain(const Reference& ref, const CallCo
     elsewhere.host = url->host;
     elsewhere.path.clear();
     elsewhere.upstream_domain = ref.domain();
-    elsewhere.can_pull = elsewhere.can_resolve = elsewhere.can_push = elsewhere.can_referrers = false;
+    elsewhere.can_pull = elsewhere.can_resolve = elsewhere.can_push = elsewhere.can_referrers =
+        false;
     elsewhere.rule = attempt.rule;
     hosts.push_back(std::move(elsewhere));
   }

@@ -10,6 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+
 #include "content-store/descriptor.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/registry_client.h"
@@ -23,7 +24,8 @@ struct Resolved {
 };
 
 struct Explanation {
-  HostsLookup lookup;  // its hosts include plain http where that is tried after https, and hosts that were redirected to
+  HostsLookup
+      lookup;  // its hosts include plain http where that is tried after https, and hosts that were redirected to
   std::vector<Attempt> attempts;
   absl::StatusOr<content::Descriptor> result = absl::UnknownError("not asked");
 };
@@ -37,18 +39,23 @@ class Resolver {
   absl::StatusOr<Resolved> Resolve(const Reference& ref, const CallContext& context);
 
   // All tags, sorted as the registry sorts them; follows pages. kResourceExhausted above 100,000 tags.
-  absl::StatusOr<std::vector<std::string>> ListTags(const Reference& ref, const CallContext& context);
+  absl::StatusOr<std::vector<std::string>> ListTags(const Reference& ref,
+                                                    const CallContext& context);
 
   // Repositories of a registry; many registries refuse this.
-  absl::StatusOr<std::vector<std::string>> ListRepositories(const std::string& domain, const CallContext& context);
+  absl::StatusOr<std::vector<std::string>> ListRepositories(const std::string& domain,
+                                                            const CallContext& context);
 
   // Manifests that name `subject`; an empty `artifact_type` means all. Falls back to the `<alg>-<hex>` tag.
-  absl::StatusOr<std::vector<content::Descriptor>> Referrers(const Reference& ref, const content::Digest& subject,
-                                                             const std::string& artifact_type, const CallContext& context);
+  absl::StatusOr<std::vector<content::Descriptor>> Referrers(const Reference& ref,
+                                                             const content::Digest& subject,
+                                                             const std::string& artifact_type,
+                                                             const CallContext& context);
 
   // Deletes the manifest that `ref` names (a digest, or a tag where the registry allows that). kUnimplemented: registry refuses deletion.
   absl::Status DeleteManifest(const Reference& ref, const CallContext& context);
-  absl::Status DeleteBlob(const Reference& ref, const content::Digest& digest, const CallContext& context);
+  absl::Status DeleteBlob(const Reference& ref, const content::Digest& digest,
+                          const CallContext& context);
 
   // GET /v2/ with the credential of `context`: what `login` does. kUnauthenticated: wrong credential. Returns the origin that took it.
   absl::StatusOr<std::string> CheckLogin(const std::string& domain, const CallContext& context);

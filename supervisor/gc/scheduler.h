@@ -21,7 +21,8 @@
 namespace gantry::gc {
 
 struct SchedulerOptions {
-  double pause_threshold = 0.02;  // at most this share of time for unasked-for runs, <= 0.5; 0: no limit
+  double pause_threshold =
+      0.02;  // at most this share of time for unasked-for runs, <= 0.5; 0: no limit
   int64_t deletion_threshold = 0;    // run after so many deletions; 0: deletions alone do not count
   int64_t mutation_threshold = 100;  // run after so many changes; 0: changes do not count
   absl::Duration schedule_delay = absl::ZeroDuration();

@@ -18,12 +18,13 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "nlohmann/json.hpp"
+#include "openssl/sha.h"
+
 #include "base/crash_point.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "nlohmann/json.hpp"
-#include "openssl/sha.h"
 
 namespace gantry::runtime {
 namespace {
@@ -257,8 +258,7 @@ absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view
   GANTRY_RETURN_IF_ERROR(WithContext(MakeDirectory(path + "/rootfs", 0711), task));
   if (launch.root_gid.has_value()) {
     // The container's root must be able to walk to its root file system.
-    if (chown(path.c_str(), 0, *launch.root_gid) != 0 ||
-        chmod(path.c_str(), 0710) != 0) {
+    if (chown(path.c_str(), 0, *launch.root_gid) != 0 || chmod(path.c_str(), 0710) != 0) {
       return ErrnoToStatus(errno, absl::StrCat(task, ": chown ", path));
     }
   }
@@ -266,7 +266,8 @@ absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view
   // A socket of this name can only be a leftover: the bundle did not exist.
   const std::string socket_path = SocketPathOf(key);
   unlink(socket_path.c_str());
-  GANTRY_RETURN_IF_ERROR(WithContext(WriteRenamed(path + "/launch.json", ToJson(key, launch)), task));
+  GANTRY_RETURN_IF_ERROR(
+      WithContext(WriteRenamed(path + "/launch.json", ToJson(key, launch)), task));
   std::move(undo).Cancel();
   CrashPoint("bundle.recorded");
   return Bundle(key, path, socket_path, std::move(launch));

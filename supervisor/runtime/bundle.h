@@ -33,6 +33,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/runtime/task_key.h"
 
@@ -48,18 +49,20 @@ struct ShimProcess {
 
 // What was decided before the shim was forked. Enough to finish or roll back a launch that the supervisor did not live to see.
 struct LaunchRecord {
-  shim::v1::CreateRequest create;  // runtime choice, root file system, stdio
-  std::string cgroup_path;         // linux.cgroupsPath of the spec; "" when it names none
+  shim::v1::CreateRequest create;      // runtime choice, root file system, stdio
+  std::string cgroup_path;             // linux.cgroupsPath of the spec; "" when it names none
   bool private_pid_namespace = false;  // the container's processes end with its init
-  std::optional<gid_t> root_gid;   // host gid of the container's root, when it has a user namespace
+  std::optional<gid_t> root_gid;  // host gid of the container's root, when it has a user namespace
   absl::Time created_at;
-  std::string boot_id;             // filled in by BundleStore::Create()
+  std::string boot_id;  // filled in by BundleStore::Create()
 };
 
 class Bundle {
  public:
   Bundle(TaskKey key, std::string path, std::string socket_path, LaunchRecord launch)
-      : key_(std::move(key)), path_(std::move(path)), socket_path_(std::move(socket_path)),
+      : key_(std::move(key)),
+        path_(std::move(path)),
+        socket_path_(std::move(socket_path)),
         launch_(std::move(launch)) {}
 
   const TaskKey& key() const { return key_; }

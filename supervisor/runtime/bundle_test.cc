@@ -5,9 +5,10 @@
 
 #include <string>
 
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry::runtime {
 namespace {

@@ -4,9 +4,10 @@
 
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry::runtime {
 namespace {

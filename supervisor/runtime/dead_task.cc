@@ -21,13 +21,14 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "nlohmann/json.hpp"
+
 #include "base/clock.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
 #include "base/unique_fd.h"
-#include "nlohmann/json.hpp"
 #include "shim/exit_record.h"
 #include "supervisor/runtime/runtime_probe.h"
 
@@ -82,7 +83,7 @@ std::string PathInHierarchy(absl::string_view cgroups_path, absl::string_view co
   if (parts.size() == 3 && !absl::StartsWith(cgroups_path, "/")) {
     const std::string slice = parts[0].empty() ? "system.slice" : parts[0];
     const std::string unit = absl::EndsWith(parts[2], ".slice") ? parts[2]
-                             : parts[1].empty() ? parts[2] + ".scope"
+                             : parts[1].empty()                 ? parts[2] + ".scope"
                                                 : parts[1] + "-" + parts[2] + ".scope";
     path = absl::StrCat(ExpandSlice(slice), "/", unit);
   } else {
@@ -263,8 +264,8 @@ absl::Status DeleteFromRuntime(const Bundle& bundle, absl::Duration timeout) {
   // Whatever it said: its processes are dead and its cgroups are ours to remove, so what it keeps on disk is litter.
   const absl::Status removed = RemoveTree(state);
   if (absl::IsDeadlineExceeded(result.status())) {
-    return absl::UnavailableError(absl::StrCat("runtime ", runtime.name(), " delete: no answer within ",
-                                               absl::FormatDuration(timeout)));
+    return absl::UnavailableError(absl::StrCat(
+        "runtime ", runtime.name(), " delete: no answer within ", absl::FormatDuration(timeout)));
   }
   return removed;
 }
@@ -284,11 +285,11 @@ absl::StatusOr<TaskExit> ReadTaskExit(const Bundle& bundle) {
 }
 
 pid_t ReadInitPid(const Bundle& bundle) {
-  const std::string directory = absl::StrCat(bundle.launch().create.runtime().state_root(), "/",
-                                             bundle.key().container_id);
+  const std::string directory =
+      absl::StrCat(bundle.launch().create.runtime().state_root(), "/", bundle.key().container_id);
   // crun and runc keep it under different names.
-  for (const auto& [file, field] : {std::pair{"/status", "pid"},
-                                    std::pair{"/state.json", "init_process_pid"}}) {
+  for (const auto& [file, field] :
+       {std::pair{"/status", "pid"}, std::pair{"/state.json", "init_process_pid"}}) {
     const absl::StatusOr<std::string> text = ReadFile(directory + file, 4 << 20);
     if (!text.ok()) continue;
     const nlohmann::json state = nlohmann::json::parse(*text, nullptr, /*allow_exceptions=*/false);

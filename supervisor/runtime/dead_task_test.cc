@@ -3,9 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "shim/exit_record.h"
 
 namespace gantry::runtime {
@@ -72,8 +73,9 @@ class ReapTest : public testing::Test {
   // A program that stands for the runtime; what it was called with ends up in a file.
   std::string FakeRuntime(const std::string& script) {
     const std::string path = dir_.Join("runtime.sh");
-    EXPECT_TRUE(WriteFile(path, "#!/bin/sh\necho \"$@\" >>" + dir_.Join("calls") + "\n" + script,
-                          0755).ok());
+    EXPECT_TRUE(
+        WriteFile(path, "#!/bin/sh\necho \"$@\" >>" + dir_.Join("calls") + "\n" + script, 0755)
+            .ok());
     return path;
   }
   Bundle Make(const std::string& runtime_path) {

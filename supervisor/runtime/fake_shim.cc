@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/grpcpp.h"
+
 #include "proto/shim/v1/shim.grpc.pb.h"
 
 namespace gantry::runtime {
@@ -19,14 +20,16 @@ namespace {
 
 namespace pb = ::gantry::shim::v1;
 
-constexpr absl::Duration kLook = absl::Milliseconds(5);  // how soon a handler notices that its call was cancelled
+constexpr absl::Duration kLook =
+    absl::Milliseconds(5);  // how soon a handler notices that its call was cancelled
 constexpr int kFirstPid = 1000;
 
 google::protobuf::Timestamp Now() {
   const absl::Time now = absl::Now();
   google::protobuf::Timestamp out;
   out.set_seconds(absl::ToUnixSeconds(now));
-  out.set_nanos(static_cast<int32_t>((now - absl::FromUnixSeconds(out.seconds())) / absl::Nanoseconds(1)));
+  out.set_nanos(
+      static_cast<int32_t>((now - absl::FromUnixSeconds(out.seconds())) / absl::Nanoseconds(1)));
   return out;
 }
 

@@ -13,6 +13,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/runtime/task_key.h"
 

@@ -11,9 +11,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/subprocess.h"
-#include "gtest/gtest.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/dead_task.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -61,7 +62,8 @@ class RealShimTest : public testing::TestWithParam<const char*> {
     for (const char* name : {"sh", "sleep"}) {
       ASSERT_EQ(symlink("busybox", absl::StrCat(base_, "/rootfs/bin/", name).c_str()), 0);
     }
-    probe_ = std::make_unique<RuntimeProbe>(std::map<std::string, RuntimeSettings>(), base_ + "/state");
+    probe_ =
+        std::make_unique<RuntimeProbe>(std::map<std::string, RuntimeSettings>(), base_ + "/state");
     ShimLauncher::Options options;
     options.shim_path = ShimProgram();
     launcher_ = std::make_unique<ShimLauncher>(options);
@@ -93,9 +95,12 @@ class RealShimTest : public testing::TestWithParam<const char*> {
     *launch.create.mutable_runtime() = runtime->ForShim("test");
     launch.create.set_start(true);
     const std::string config = absl::StrCat(
-        R"({"ociVersion":")", runtime->oci_version_max, R"(","process":{"cwd":"/","args":["/bin/sh","-c",")", script,
-        R"("],"env":["PATH=/bin"],"user":{"uid":0,"gid":0}},"root":{"path":")", base_, R"(/rootfs"},)",
-        R"("mounts":[{"destination":"/proc","type":"proc","source":"proc"}],"linux":{"cgroupsPath":")", launch.cgroup_path,
+        R"({"ociVersion":")", runtime->oci_version_max,
+        R"(","process":{"cwd":"/","args":["/bin/sh","-c",")", script,
+        R"("],"env":["PATH=/bin"],"user":{"uid":0,"gid":0}},"root":{"path":")", base_,
+        R"(/rootfs"},)",
+        R"("mounts":[{"destination":"/proc","type":"proc","source":"proc"}],"linux":{"cgroupsPath":")",
+        launch.cgroup_path,
         R"(","namespaces":[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"},{"type":"network"}]}})");
     return store_->Create({"test", id}, config, launch);
   }
@@ -200,7 +205,8 @@ TEST_P(RealShimTest, EventsTellCreateStartAndExitAndAnExitMissedIsStillTold) {
         absl::MutexLock lock(&mu);
         if (event.has_created()) seen.push_back("created");
         if (event.has_started()) seen.push_back("started");
-        if (event.has_exited()) seen.push_back(absl::StrCat("exited ", event.exited().exit_status()));
+        if (event.has_exited())
+          seen.push_back(absl::StrCat("exited ", event.exited().exit_status()));
       },
       [](const absl::Status&) {});
   EXPECT_TRUE(Eventually([&] {
@@ -229,7 +235,10 @@ TEST_P(RealShimTest, KilledShimIsNoticedAndItsContainerRemovedFromTheMachine) {
   EXPECT_TRUE(exit->synthesised);
   EXPECT_TRUE(Eventually([&] { return !Alive(init); }));
   EXPECT_TRUE(Cgroups(shim->bundle()).empty());
-  EXPECT_EQ(access(absl::StrCat(shim->bundle().launch().create.runtime().state_root(), "/orphan").c_str(), F_OK), -1);
+  EXPECT_EQ(
+      access(absl::StrCat(shim->bundle().launch().create.runtime().state_root(), "/orphan").c_str(),
+             F_OK),
+      -1);
 }
 
 TEST_P(RealShimTest, LaunchThatWasNeverFollowedByCreateIsReaped) {
@@ -261,7 +270,9 @@ TEST_P(RealShimTest, NoMountOfAContainerIsSeenOnTheHost) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, RealShimTest, testing::Values("crun", "runc"),
-                         [](const testing::TestParamInfo<const char*>& info) { return std::string(info.param); });
+                         [](const testing::TestParamInfo<const char*>& info) {
+                           return std::string(info.param);
+                         });
 
 }  // namespace
 }  // namespace gantry::runtime

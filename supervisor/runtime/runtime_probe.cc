@@ -22,14 +22,15 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
+#include "glog/logging.h"
+#include "nlohmann/json.hpp"
+
 #include "base/cancel_token.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
 #include "base/unique_fd.h"
-#include "glog/logging.h"
-#include "nlohmann/json.hpp"
 
 namespace gantry::runtime {
 namespace {
@@ -72,8 +73,7 @@ struct ProgramStamp {
 absl::StatusOr<ProgramStamp> StampOf(const std::string& path) {
   struct stat info;
   if (stat(path.c_str(), &info) != 0) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(ErrnoToStatus(errno, path).message()));
+    return absl::FailedPreconditionError(absl::StrCat(ErrnoToStatus(errno, path).message()));
   }
   if (!S_ISREG(info.st_mode) || access(path.c_str(), X_OK) != 0) {
     return absl::FailedPreconditionError(absl::StrCat(path, " is not an executable file"));
@@ -112,9 +112,8 @@ absl::StatusOr<std::string> Ask(const std::string& path, const std::string& ques
   if (absl::IsCancelled(result.status())) return result.status();
   if (!result.ok()) return absl::FailedPreconditionError(result.status().message());
   if (!result->status.ok()) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " ", question, ": ",
-                                                      result->status.ToString(), ": ",
-                                                      FirstWords(result->err)));
+    return absl::FailedPreconditionError(absl::StrCat(
+        path, " ", question, ": ", result->status.ToString(), ": ", FirstWords(result->err)));
   }
   return result->out;
 }
@@ -127,8 +126,8 @@ absl::StatusOr<Answers> AskAll(const std::string& path, CancelToken* cancel) {
   const std::vector<std::string> lines = absl::StrSplit(version, '\n');
   const std::vector<std::string> words = absl::StrSplit(lines[0], ' ', absl::SkipEmpty());
   if (words.size() < 2) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        path, " is not an OCI runtime: --version says \"", FirstWords(version), "\""));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is not an OCI runtime: --version says \"", FirstWords(version), "\""));
   }
   answers.is_crun = words[0] == "crun";
   answers.version = words.back();
@@ -161,9 +160,12 @@ absl::StatusOr<Answers> AskAll(const std::string& path, CancelToken* cancel) {
 
 absl::string_view CgroupLayoutName(CgroupLayout layout) {
   switch (layout) {
-    case CgroupLayout::kV1: return "v1";
-    case CgroupLayout::kHybrid: return "hybrid";
-    case CgroupLayout::kUnified: return "v2";
+    case CgroupLayout::kV1:
+      return "v1";
+    case CgroupLayout::kHybrid:
+      return "hybrid";
+    case CgroupLayout::kUnified:
+      return "v2";
   }
   return "";
 }
@@ -208,8 +210,8 @@ absl::StatusOr<CgroupHost> ReadCgroupHost(const std::string& root) {
     const std::vector<absl::string_view> fields =
         absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
     if (fields.size() != 4 || fields[3] != "1") continue;
-    const bool both_kinds = std::find(std::begin(kBothKinds), std::end(kBothKinds), fields[0]) !=
-                            std::end(kBothKinds);
+    const bool both_kinds =
+        std::find(std::begin(kBothKinds), std::end(kBothKinds), fields[0]) != std::end(kBothKinds);
     if (both_kinds && v1_options.count(std::string(fields[0])) == 0) {
       host.unmounted_v1_controllers.emplace_back(fields[0]);
     }
@@ -258,9 +260,9 @@ absl::StatusOr<std::string> ChooseAuto(const AutoInputs& inputs, std::string* re
                            " in the v2 tree, and it cannot be mounted as v1");
     return "runc";
   }
-  return absl::FailedPreconditionError(
-      absl::StrCat("crun refuses cgroup ", layout, " with ", controllers,
-                   " in the v2 tree, which cannot be mounted as v1 here; install the package runc"));
+  return absl::FailedPreconditionError(absl::StrCat(
+      "crun refuses cgroup ", layout, " with ", controllers,
+      " in the v2 tree, which cannot be mounted as v1 here; install the package runc"));
 }
 
 absl::StatusOr<UniqueFd> MountDetachedController(const std::string& controller) {
@@ -380,8 +382,8 @@ absl::StatusOr<RuntimeInfo> RuntimeProbe::State::Resolve(absl::string_view asked
       for (const auto& [other, unused] : settings) {
         if (other != "crun" && other != "runc") known.push_back(other);
       }
-      return absl::NotFoundError(absl::StrCat("no runtime \"", name, "\"; known: ",
-                                              absl::StrJoin(known, ", "),
+      return absl::NotFoundError(absl::StrCat("no runtime \"", name,
+                                              "\"; known: ", absl::StrJoin(known, ", "),
                                               "; add [runtimes.", name, "] to the configuration"));
     }
     path = chosen.path;

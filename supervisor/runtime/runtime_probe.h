@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/unique_fd.h"
 #include "proto/shim/v1/shim.pb.h"
 
@@ -55,8 +56,8 @@ struct RuntimeInfo {
   std::string oci_version_max;  // the newest spec it accepts; a spec is lowered to it
   bool is_crun = false;         // by what it says of itself, not by its name
   bool idmap_mounts = false;
-  bool checkpoint = false;      // knows the verb; whether criu works is found out when it is used
-  std::string features_json;    // as printed; "" when the runtime has no `features`
+  bool checkpoint = false;    // knows the verb; whether criu works is found out when it is used
+  std::string features_json;  // as printed; "" when the runtime has no `features`
   // The part of a shim's CreateRequest that names the runtime, ready to copy. state_root gets a sub-directory per namespace.
   shim::v1::Runtime ForShim(absl::string_view ns) const;
 
@@ -72,7 +73,8 @@ struct AutoInputs {
   bool have_crun = false;
   bool have_runc = false;
   CgroupHost host;
-  bool controllers_mountable = false;  // tried: every unmounted_v1_controllers can be mounted in a private namespace
+  bool controllers_mountable =
+      false;  // tried: every unmounted_v1_controllers can be mounted in a private namespace
 };
 absl::StatusOr<std::string> ChooseAuto(const AutoInputs& inputs, std::string* reason);
 

@@ -3,9 +3,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry::runtime {
 namespace {
@@ -112,8 +113,8 @@ class ProbeTest : public testing::Test {
  protected:
   std::string Program(const std::string& name, const std::string& script) {
     const std::string path = dir_.Join(name);
-    EXPECT_TRUE(WriteFile(path, "#!/bin/sh\necho run >>" + dir_.Join("runs") + "\n" + script, 0755)
-                    .ok());
+    EXPECT_TRUE(
+        WriteFile(path, "#!/bin/sh\necho run >>" + dir_.Join("runs") + "\n" + script, 0755).ok());
     return path;
   }
   RuntimeProbe Probe(const std::string& name, const std::string& path) {
@@ -129,9 +130,10 @@ class ProbeTest : public testing::Test {
 };
 
 TEST_F(ProbeTest, OldRuntimeWithoutFeaturesTellsItsSpecByVersion) {
-  RuntimeProbe probe = Probe(
-      "old", Program("old", "case $1 in --version) printf 'crunch version 0.9\\nspec: 1.0.0\\n';; "
-                            "*) exit 1;; esac\n"));
+  RuntimeProbe probe =
+      Probe("old", Program("old",
+                           "case $1 in --version) printf 'crunch version 0.9\\nspec: 1.0.0\\n';; "
+                           "*) exit 1;; esac\n"));
   const absl::StatusOr<RuntimeInfo> info = probe.Resolve("old");
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->version, "0.9");
@@ -143,10 +145,11 @@ TEST_F(ProbeTest, OldRuntimeWithoutFeaturesTellsItsSpecByVersion) {
 }
 
 TEST_F(ProbeTest, FeaturesOverruleTheVersionText) {
-  RuntimeProbe probe = Probe(
-      "new", Program("new", "case $1 in --version) echo 'runc version 1.3.0';; features) echo "
-                            "'{\"ociVersionMax\":\"1.2.1\",\"linux\":{\"mountExtensions\":"
-                            "{\"idmap\":{\"enabled\":true}}}}';; esac\n"));
+  RuntimeProbe probe =
+      Probe("new", Program("new",
+                           "case $1 in --version) echo 'runc version 1.3.0';; features) echo "
+                           "'{\"ociVersionMax\":\"1.2.1\",\"linux\":{\"mountExtensions\":"
+                           "{\"idmap\":{\"enabled\":true}}}}';; esac\n"));
   const absl::StatusOr<RuntimeInfo> info = probe.Resolve("");
   ASSERT_TRUE(info.ok()) << info.status();
   EXPECT_EQ(info->name, "new");
@@ -176,7 +179,8 @@ TEST_F(ProbeTest, ErrorsNameTheRuntimeAndWhatIsWrongWithIt) {
   EXPECT_EQ(lies.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_NE(lies.status().message().find("not an OCI runtime"), std::string::npos) << lies.status();
 
-  RuntimeProbe failing = Probe("failing", Program("failing", "echo 'no such library' >&2; exit 5\n"));
+  RuntimeProbe failing =
+      Probe("failing", Program("failing", "echo 'no such library' >&2; exit 5\n"));
   const absl::StatusOr<RuntimeInfo> fails = failing.Resolve("failing");
   EXPECT_EQ(fails.status().code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_NE(fails.status().message().find("exit status 5: no such library"), std::string::npos)

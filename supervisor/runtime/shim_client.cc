@@ -14,10 +14,11 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
-#include "base/cancel_token.h"
-#include "base/unique_fd.h"
 #include "grpcpp/alarm.h"
 #include "grpcpp/grpcpp.h"
+
+#include "base/cancel_token.h"
+#include "base/unique_fd.h"
 #include "proto/shim/v1/shim.grpc.pb.h"
 
 namespace gantry::runtime {
@@ -99,7 +100,8 @@ struct ShimClient::Connection {
     // The path would be sent as :authority, which a proxyless unix socket has no use for.
     arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, "localhost");
     KeepCallbackThreads();
-    channel = grpc::CreateCustomChannel("unix:" + path, grpc::InsecureChannelCredentials(), arguments);
+    channel =
+        grpc::CreateCustomChannel("unix:" + path, grpc::InsecureChannelCredentials(), arguments);
     stub = pb::Shim::NewStub(channel);
   }
 
@@ -144,9 +146,13 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
   EventFeed(TaskKey key, std::shared_ptr<grpc::Channel> channel, std::string socket_path,
             uint64_t after, std::function<void(const pb::Event&)> on_event,
             std::function<void(const absl::Status&)> on_end)
-      : key_(std::move(key)), channel_(std::move(channel)), stub_(pb::Shim::NewStub(channel_)),
-        socket_path_(std::move(socket_path)), on_event_(std::move(on_event)),
-        on_end_(std::move(on_end)), last_(after) {}
+      : key_(std::move(key)),
+        channel_(std::move(channel)),
+        stub_(pb::Shim::NewStub(channel_)),
+        socket_path_(std::move(socket_path)),
+        on_event_(std::move(on_event)),
+        on_end_(std::move(on_end)),
+        last_(after) {}
 
   void Subscribe() {
     absl::MutexLock lock(&mu_);
@@ -209,9 +215,9 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
       if (closed_) return false;
       if (event.number() <= last_) return true;  // sent again after a reconnect
       if (event.number() != last_ + 1) {
-        broken_ = absl::DataLossError(absl::StrCat("shim of ", key_.ToString(), ": events ",
-                                                   last_ + 1, " to ", event.number() - 1,
-                                                   " are missing"));
+        broken_ =
+            absl::DataLossError(absl::StrCat("shim of ", key_.ToString(), ": events ", last_ + 1,
+                                             " to ", event.number() - 1, " are missing"));
         return false;
       }
       last_ = event.number();
@@ -300,8 +306,10 @@ class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOut
  public:
   AttachCall(std::string what, std::shared_ptr<grpc::Channel> channel,
              AttachStream::Handler* handler)
-      : what_(std::move(what)), channel_(std::move(channel)),
-        stub_(pb::Shim::NewStub(channel_)), handler_(handler) {}
+      : what_(std::move(what)),
+        channel_(std::move(channel)),
+        stub_(pb::Shim::NewStub(channel_)),
+        handler_(handler) {}
 
   void Begin(const pb::AttachInput::Open& open) {
     pb::AttachInput first;
@@ -432,8 +440,8 @@ class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOut
   grpc::ClientContext context_;
 
   absl::Mutex mu_;
-  pb::AttachOutput output_;                           // gRPC's while reading_
-  std::deque<pb::AttachInput> queue_;                 // its front is gRPC's while writing_
+  pb::AttachOutput output_;            // gRPC's while reading_
+  std::deque<pb::AttachInput> queue_;  // its front is gRPC's while writing_
   size_t queued_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool read_ended_ ABSL_GUARDED_BY(mu_) = false;
@@ -555,9 +563,9 @@ void ShimClient::InfoAsync(absl::Duration timeout,
       });
 }
 
-std::unique_ptr<EventStream> ShimClient::Events(
-    uint64_t after, std::function<void(const pb::Event&)> on_event,
-    std::function<void(const absl::Status&)> on_end) {
+std::unique_ptr<EventStream> ShimClient::Events(uint64_t after,
+                                                std::function<void(const pb::Event&)> on_event,
+                                                std::function<void(const absl::Status&)> on_end) {
   auto feed = std::make_shared<EventFeed>(key_, connection_->channel, connection_->socket_path,
                                           after, std::move(on_event), std::move(on_end));
   feed->Subscribe();

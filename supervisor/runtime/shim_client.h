@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/runtime/task_key.h"
 
@@ -82,15 +83,22 @@ class ShimClient {
 
   absl::StatusOr<shim::v1::InfoResponse> Info(CallOptions options = {});
   // The same without blocking; `done` runs once, on a gRPC thread, also when the client is gone by then.
-  void InfoAsync(absl::Duration timeout, std::function<void(absl::StatusOr<shim::v1::InfoResponse>)> done);
-  absl::StatusOr<shim::v1::CreateResponse> Create(const shim::v1::CreateRequest& request, CallOptions options = {});
-  absl::StatusOr<shim::v1::StartResponse> Start(const shim::v1::StartRequest& request, CallOptions options = {});
-  absl::StatusOr<shim::v1::ExecResponse> Exec(const shim::v1::ExecRequest& request, CallOptions options = {});
-  absl::StatusOr<shim::v1::ProcessState> State(const shim::v1::StateRequest& request, CallOptions options = {});
+  void InfoAsync(absl::Duration timeout,
+                 std::function<void(absl::StatusOr<shim::v1::InfoResponse>)> done);
+  absl::StatusOr<shim::v1::CreateResponse> Create(const shim::v1::CreateRequest& request,
+                                                  CallOptions options = {});
+  absl::StatusOr<shim::v1::StartResponse> Start(const shim::v1::StartRequest& request,
+                                                CallOptions options = {});
+  absl::StatusOr<shim::v1::ExecResponse> Exec(const shim::v1::ExecRequest& request,
+                                              CallOptions options = {});
+  absl::StatusOr<shim::v1::ProcessState> State(const shim::v1::StateRequest& request,
+                                               CallOptions options = {});
   // Blocks a thread; those who wait for many processes listen to Events() instead.
-  absl::StatusOr<shim::v1::WaitResponse> Wait(const shim::v1::WaitRequest& request, CallOptions options = {});
+  absl::StatusOr<shim::v1::WaitResponse> Wait(const shim::v1::WaitRequest& request,
+                                              CallOptions options = {});
   absl::Status Kill(const shim::v1::KillRequest& request, CallOptions options = {});
-  absl::StatusOr<shim::v1::DeleteResponse> Delete(const shim::v1::DeleteRequest& request, CallOptions options = {});
+  absl::StatusOr<shim::v1::DeleteResponse> Delete(const shim::v1::DeleteRequest& request,
+                                                  CallOptions options = {});
   absl::StatusOr<shim::v1::PidsResponse> Pids(CallOptions options = {});
   absl::Status Pause(CallOptions options = {});
   absl::Status Resume(CallOptions options = {});
@@ -116,7 +124,8 @@ class ShimClient {
  private:
   struct Connection;
   const TaskKey key_;
-  const std::shared_ptr<Connection> connection_;  // shared with streams, which may outlive the client
+  const std::shared_ptr<Connection>
+      connection_;  // shared with streams, which may outlive the client
 };
 
 }  // namespace gantry::runtime

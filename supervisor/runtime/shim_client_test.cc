@@ -5,9 +5,10 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
+#include "gtest/gtest.h"
+
 #include "base/cancel_token.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "supervisor/runtime/fake_shim.h"
 
 namespace gantry::runtime {
@@ -123,7 +124,8 @@ TEST_F(ShimClientTest, CancelledTokenEndsTheCall) {
   });
   // Once the shim has the call there is something to cancel.
   const absl::Time limit = absl::Now() + kLimit;
-  while (shim_->calls().back() != "Wait" && absl::Now() < limit) absl::SleepFor(absl::Milliseconds(1));
+  while (shim_->calls().back() != "Wait" && absl::Now() < limit)
+    absl::SleepFor(absl::Milliseconds(1));
   token.Cancel();
   waiter.join();
   EXPECT_EQ(client_.Info({.cancel = &token}).status().code(), absl::StatusCode::kCancelled);
@@ -149,7 +151,8 @@ TEST(ShimClientAloneTest, AnswerMayBeTheLastToHoldTheConnection) {
   for (int i = 0; i < 50; ++i) {
     absl::Notification done;
     auto client = std::make_unique<ShimClient>(TaskKey{"default", "web"}, dir.Join("none"));
-    client->InfoAsync(kLimit, [&](const absl::StatusOr<shim::v1::InfoResponse>&) { done.Notify(); });
+    client->InfoAsync(kLimit,
+                      [&](const absl::StatusOr<shim::v1::InfoResponse>&) { done.Notify(); });
     client.reset();
     ASSERT_TRUE(done.WaitForNotificationWithTimeout(kLimit));
   }
@@ -308,7 +311,8 @@ TEST_F(ShimClientTest, AttachCarriesInputOutputAndTheExit) {
   shim_->Output("world");
   ASSERT_TRUE(terminal.AwaitText("hello world"));
   const absl::Time limit = absl::Now() + kLimit;
-  while (shim_->stdin_received() != "typed" && absl::Now() < limit) absl::SleepFor(absl::Milliseconds(1));
+  while (shim_->stdin_received() != "typed" && absl::Now() < limit)
+    absl::SleepFor(absl::Milliseconds(1));
   EXPECT_EQ(shim_->stdin_received(), "typed");
   shim_->Exit("", 7);
   ASSERT_TRUE(terminal.Await(&Terminal::done_));
@@ -335,7 +339,8 @@ TEST_F(ShimClientTest, NothingMoreIsReadUntilAskedFor) {
   stream->Write(input);
   // The shim has taken the input, so the connection works both ways; output still waits.
   const absl::Time limit = absl::Now() + kLimit;
-  while (shim_->stdin_received() != "x" && absl::Now() < limit) absl::SleepFor(absl::Milliseconds(1));
+  while (shim_->stdin_received() != "x" && absl::Now() < limit)
+    absl::SleepFor(absl::Milliseconds(1));
   EXPECT_EQ(terminal.outputs(), 1);
   stream->Read();
   EXPECT_TRUE(terminal.AwaitText("one"));

@@ -14,12 +14,13 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "glog/logging.h"
+
 #include "base/clock.h"
 #include "base/crash_point.h"
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
-#include "glog/logging.h"
 #include "shim/zygote_protocol.h"
 
 namespace gantry::runtime {
@@ -30,9 +31,7 @@ constexpr int kKillMillis = 2000;
 constexpr int kZygoteFd = 3;
 constexpr int kReadyFd = 3;
 
-void KillByPidfd(int pidfd) {
-  (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0);
-}
+void KillByPidfd(int pidfd) { (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0); }
 
 }  // namespace
 
@@ -65,9 +64,10 @@ class ShimLauncher::Zygote {
   static absl::StatusOr<std::unique_ptr<Zygote>> Start(const Options& options) {
     GANTRY_ASSIGN_OR_RETURN(shim::ZygoteSockets sockets, shim::MakeZygoteSockets());
     Command command;
-    command.argv = {options.shim_path, "--zygote", "--fd", absl::StrCat(kZygoteFd),
-                    "--log-level", options.log_level};
-    command.cwd = std::string("/");  // not assigned from a literal: GCC 12 sees an overlap there that is none
+    command.argv = {options.shim_path,       "--zygote",    "--fd",
+                    absl::StrCat(kZygoteFd), "--log-level", options.log_level};
+    command.cwd =
+        std::string("/");  // not assigned from a literal: GCC 12 sees an overlap there that is none
     command.stderr_fd = STDERR_FILENO;
     command.extra_fds = {{sockets.zygote.get(), kZygoteFd}};
     command.new_session = true;
@@ -148,9 +148,9 @@ absl::StatusOr<shim::LaunchReply> ShimLauncher::State::ForkFromZygote(
 absl::StatusOr<shim::LaunchReply> ShimLauncher::State::SpawnDirectly(
     const shim::LaunchRequest& request, int ready_write) {
   Command command;
-  command.argv = {options.shim_path,      "--namespace", request.name_space,  "--id",
-                  request.id,             "--bundle",    request.bundle,      "--socket",
-                  request.socket_path,    "--ready-fd",  absl::StrCat(kReadyFd), "--log-level",
+  command.argv = {options.shim_path,   "--namespace", request.name_space,     "--id",
+                  request.id,          "--bundle",    request.bundle,         "--socket",
+                  request.socket_path, "--ready-fd",  absl::StrCat(kReadyFd), "--log-level",
                   options.log_level};
   command.cwd = request.bundle;
   command.stderr_fd = STDERR_FILENO;

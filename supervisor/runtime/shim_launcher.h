@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+
 #include "base/unique_fd.h"
 #include "supervisor/runtime/bundle.h"
 
@@ -28,7 +29,7 @@ struct LaunchedShim {
 class ShimLauncher {
  public:
   struct Options {
-    std::string shim_path;        // gantry-shim
+    std::string shim_path;  // gantry-shim
     std::string log_level = "info";
     bool use_zygote = true;
     absl::Duration timeout = absl::Seconds(10);  // from Launch() to a listening socket

@@ -4,10 +4,11 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 
 namespace gantry::runtime {
 namespace {
@@ -65,8 +66,8 @@ TEST_F(ShimLauncherTest, ShimThatNeverListensIsKilledAtTheDeadline) {
 
 TEST_F(ShimLauncherTest, DirectShimIsToldWhatItNeedsAndIsWrittenDown) {
   // The report "I listen" is the shim's; any program that makes it counts as one here.
-  ShimLauncher::Options options =
-      Options(Script("echo \"$@\" >" + dir_.Join("args") + "\necho ready >&3\nexec 3>&-\nexec sleep 1000\n"));
+  ShimLauncher::Options options = Options(Script("echo \"$@\" >" + dir_.Join("args") +
+                                                 "\necho ready >&3\nexec 3>&-\nexec sleep 1000\n"));
   options.use_zygote = false;
   ShimLauncher launcher(options);
   const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_);

@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+
 #include "base/clock.h"
 #include "base/status_macros.h"
 #include "shim/exit_record.h"
@@ -28,7 +29,8 @@ struct Answers {
 
 std::string Explain(const Observation& seen, Verdict verdict) {
   switch (verdict) {
-    case Verdict::kAdopt: return "its shim answers";
+    case Verdict::kAdopt:
+      return "its shim answers";
     case Verdict::kReap:
       if (!seen.launch_record_ok) return "its launch record is missing or damaged";
       if (seen.removal_finished) return "its removal had only the bundle left to remove";
@@ -37,13 +39,18 @@ std::string Explain(const Observation& seen, Verdict verdict) {
       if (!seen.same_boot) return "the machine was restarted";
       if (seen.exit_record) return "its shim recorded the exit and is gone";
       return "its shim died and left no record of the exit";
-    case Verdict::kKeepUnknown: break;
+    case Verdict::kKeepUnknown:
+      break;
   }
   switch (seen.answer) {
-    case Observation::Answer::kNobody: return "its shim lives but its socket is not served";
-    case Observation::Answer::kSilent: return "its shim did not answer in time";
-    case Observation::Answer::kStranger: return "another task's shim answers at its socket";
-    case Observation::Answer::kAnswered: break;
+    case Observation::Answer::kNobody:
+      return "its shim lives but its socket is not served";
+    case Observation::Answer::kSilent:
+      return "its shim did not answer in time";
+    case Observation::Answer::kStranger:
+      return "another task's shim answers at its socket";
+    case Observation::Answer::kAnswered:
+      break;
   }
   return "its launch record cannot be read but its shim lives";
 }
@@ -52,10 +59,14 @@ std::string Explain(const Observation& seen, Verdict verdict) {
 
 absl::string_view VerdictName(Verdict verdict) {
   switch (verdict) {
-    case Verdict::kAdopt: return "adopt";
-    case Verdict::kReap: return "reap";
-    case Verdict::kMarkExited: return "mark_exited";
-    case Verdict::kKeepUnknown: return "keep_unknown";
+    case Verdict::kAdopt:
+      return "adopt";
+    case Verdict::kReap:
+      return "reap";
+    case Verdict::kMarkExited:
+      return "mark_exited";
+    case Verdict::kKeepUnknown:
+      return "keep_unknown";
   }
   return "";
 }
@@ -129,8 +140,7 @@ absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store
         candidate.pidfd = *std::move(pidfd);
       }
     }
-    if (!seen.launch_record_ok || !seen.same_boot ||
-        seen.process == Observation::Process::kGone) {
+    if (!seen.launch_record_ok || !seen.same_boot || seen.process == Observation::Process::kGone) {
       continue;
     }
     candidate.client = std::make_unique<ShimClient>(bundle.key(), bundle.socket_path());
@@ -164,8 +174,8 @@ absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store
     const TaskKey& key = found[i].key;
     if (candidate.client != nullptr) {
       if (infos[i].ok()) {
-        const bool ours = infos[i]->namespace_() == key.ns &&
-                          infos[i]->container_id() == key.container_id;
+        const bool ours =
+            infos[i]->namespace_() == key.ns && infos[i]->container_id() == key.container_id;
         seen.answer = ours ? Observation::Answer::kAnswered : Observation::Answer::kStranger;
         seen.init_status = infos[i]->init().status();
       } else {

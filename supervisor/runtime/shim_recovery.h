@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/dead_task.h"
@@ -26,16 +27,16 @@
 namespace gantry::runtime {
 
 enum class Verdict {
-  kAdopt,       // the shim answers and is who it should be: use it
-  kReap,        // nothing was ever running, or nobody can want what is left: clean up, report nothing
-  kMarkExited,  // the container ran and is over, the shim is gone: report the exit, then clean up
-  kKeepUnknown, // the shim lives but does not answer: show the task as unknown, try again later
+  kAdopt,  // the shim answers and is who it should be: use it
+  kReap,   // nothing was ever running, or nobody can want what is left: clean up, report nothing
+  kMarkExited,   // the container ran and is over, the shim is gone: report the exit, then clean up
+  kKeepUnknown,  // the shim lives but does not answer: show the task as unknown, try again later
 };
 absl::string_view VerdictName(Verdict verdict);
 
 struct Observation {
   bool launch_record_ok = false;
-  bool same_boot = false;       // the record was written since the machine started
+  bool same_boot = false;  // the record was written since the machine started
   enum class Process {
     kNeverReady,  // no shim.json: the supervisor died during the launch
     kGone,        // the process named there has ended
@@ -52,7 +53,7 @@ struct Observation {
   // As the shim tells it; STATUS_EMPTY: it was never asked to create.
   shim::v1::Status init_status = shim::v1::STATUS_UNKNOWN;
   bool removal_finished = false;  // the shim was told to delete and had done all of its part
-  bool exit_record = false;     // the shim wrote down how the init process ended
+  bool exit_record = false;       // the shim wrote down how the init process ended
   bool init_was_started = false;  // a pid was recorded: the container existed
 };
 Verdict Decide(const Observation& observation);
@@ -60,9 +61,9 @@ Verdict Decide(const Observation& observation);
 struct RecoveredTask {
   TaskKey key;
   Verdict verdict = Verdict::kKeepUnknown;
-  std::string reason;                          // one clause, for the log and for `inspect`
-  std::optional<Bundle> bundle;                // absent when the launch record is
-  std::shared_ptr<Shim> shim;                  // whenever its process lives: to use, to shut down, or to ask again
+  std::string reason;            // one clause, for the log and for `inspect`
+  std::optional<Bundle> bundle;  // absent when the launch record is
+  std::shared_ptr<Shim> shim;  // whenever its process lives: to use, to shut down, or to ask again
   std::optional<shim::v1::InfoResponse> info;  // when it answered
   std::optional<TaskExit> exit;                // kMarkExited: recorded by the shim, or synthesised
 };

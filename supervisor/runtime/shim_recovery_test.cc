@@ -4,9 +4,10 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "gtest/gtest.h"
+
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "shim/exit_record.h"
 #include "supervisor/runtime/fake_shim.h"
 
@@ -50,11 +51,13 @@ TEST(DecideTest, Table) {
       {"running", Answered(shim::v1::STATUS_RUNNING), Verdict::kAdopt},
       {"created", Answered(shim::v1::STATUS_CREATED), Verdict::kAdopt},
       {"paused", Answered(shim::v1::STATUS_PAUSED), Verdict::kAdopt},
-      {"stopped, exit to be learnt from events", Answered(shim::v1::STATUS_STOPPED), Verdict::kAdopt},
+      {"stopped, exit to be learnt from events", Answered(shim::v1::STATUS_STOPPED),
+       Verdict::kAdopt},
       {"stopped and recorded", With(Answered(shim::v1::STATUS_STOPPED), recorded), Verdict::kAdopt},
       {"shim says unknown", Answered(shim::v1::STATUS_UNKNOWN), Verdict::kAdopt},
       {"launched, never asked to create", Answered(shim::v1::STATUS_EMPTY), Verdict::kReap},
-      {"answers, never written down", Seen(Process::kNeverReady, Answer::kAnswered), Verdict::kAdopt},
+      {"answers, never written down", Seen(Process::kNeverReady, Answer::kAnswered),
+       Verdict::kAdopt},
       {"alive and silent", Seen(Process::kAlive, Answer::kSilent), Verdict::kKeepUnknown},
       {"alive and silent, exit recorded", With(Seen(Process::kAlive, Answer::kSilent), recorded),
        Verdict::kKeepUnknown},
@@ -70,8 +73,8 @@ TEST(DecideTest, Table) {
        Verdict::kMarkExited},
       {"never ready, nobody there", Seen(Process::kNeverReady, Answer::kNobody), Verdict::kReap},
       {"never ready, silent", Seen(Process::kNeverReady, Answer::kSilent), Verdict::kKeepUnknown},
-      {"another boot, never started",
-       With(Seen(Process::kGone, Answer::kNobody), same_boot, false), Verdict::kReap},
+      {"another boot, never started", With(Seen(Process::kGone, Answer::kNobody), same_boot, false),
+       Verdict::kReap},
       {"another boot, was running",
        With(With(Seen(Process::kGone, Answer::kNobody), same_boot, false), started),
        Verdict::kMarkExited},
@@ -80,10 +83,10 @@ TEST(DecideTest, Table) {
        Verdict::kMarkExited},
       {"no launch record, nobody",
        With(Seen(Process::kNeverReady, Answer::kNobody), launch_ok, false), Verdict::kReap},
-      {"no launch record, shim lives", With(Seen(Process::kAlive, Answer::kNobody), launch_ok, false),
-       Verdict::kKeepUnknown},
-      {"removal done, shim lingers", With(With(Answered(shim::v1::STATUS_STOPPED), removed), recorded),
-       Verdict::kMarkExited},
+      {"no launch record, shim lives",
+       With(Seen(Process::kAlive, Answer::kNobody), launch_ok, false), Verdict::kKeepUnknown},
+      {"removal done, shim lingers",
+       With(With(Answered(shim::v1::STATUS_STOPPED), removed), recorded), Verdict::kMarkExited},
       {"removal done, shim gone",
        With(With(Seen(Process::kGone, Answer::kNobody), removed), recorded), Verdict::kMarkExited},
       {"removal of a never started one", With(Seen(Process::kGone, Answer::kNobody), removed),
@@ -170,7 +173,8 @@ TEST_F(RecoverTest, OneSilentShimDoesNotHoldUpTheOthersBeyondTheDeadline) {
 
 TEST_F(RecoverTest, GoneShimLeavesItsRecordedExitOrOneOfKilled) {
   for (const char* id : {"recorded", "killed", "unborn"}) {
-    ASSERT_TRUE(Make(id).WriteShimProcess({getpid(), 1}).ok());  // a pid that is another process's now
+    ASSERT_TRUE(
+        Make(id).WriteShimProcess({getpid(), 1}).ok());  // a pid that is another process's now
   }
   shim::ExitRecord record;
   record.name_space = "default";

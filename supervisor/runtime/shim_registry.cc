@@ -16,9 +16,10 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "glog/logging.h"
+
 #include "base/clock.h"
 #include "base/errno_status.h"
-#include "glog/logging.h"
 #include "supervisor/runtime/shim_launcher.h"
 
 namespace gantry::runtime {
@@ -37,9 +38,10 @@ absl::Status Shim::WaitGone(absl::Duration timeout) {
   while (true) {
     const absl::Duration left = deadline - Clock::Real().Monotonic();
     pollfd wait = {pidfd_.get(), POLLIN, 0};
-    const int millis = left > absl::ZeroDuration()
-                           ? static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))))
-                           : 0;
+    const int millis =
+        left > absl::ZeroDuration()
+            ? static_cast<int>(absl::ToInt64Milliseconds(absl::Ceil(left, absl::Milliseconds(1))))
+            : 0;
     const int ready = poll(&wait, 1, millis);
     if (ready > 0) {
       ReapIfChild(pidfd_.get());

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+
 #include "base/unique_fd.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/shim_client.h"
@@ -25,10 +26,12 @@ class Shim {
   // `client` that has been used with this shim already; null makes one.
   Shim(Bundle bundle, ShimProcess process, UniqueFd pidfd,
        std::unique_ptr<ShimClient> client = nullptr)
-      : bundle_(std::move(bundle)), process_(process), pidfd_(std::move(pidfd)),
-        client_(client != nullptr ? std::move(client)
-                                  : std::make_unique<ShimClient>(bundle_.key(),
-                                                                 bundle_.socket_path())) {}
+      : bundle_(std::move(bundle)),
+        process_(process),
+        pidfd_(std::move(pidfd)),
+        client_(client != nullptr
+                    ? std::move(client)
+                    : std::make_unique<ShimClient>(bundle_.key(), bundle_.socket_path())) {}
   // Leaves the process alone.
   ~Shim();
   Shim(const Shim&) = delete;

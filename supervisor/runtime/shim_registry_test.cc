@@ -3,9 +3,10 @@
 #include <signal.h>
 
 #include "absl/synchronization/mutex.h"
+#include "gtest/gtest.h"
+
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
-#include "gtest/gtest.h"
 #include "supervisor/runtime/shim_launcher.h"
 
 namespace gantry::runtime {

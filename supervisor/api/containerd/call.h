@@ -13,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+
 #include "base/cancel_token.h"
 #include "base/executor.h"
 #include "supervisor/api/grpc_status.h"
@@ -25,7 +26,8 @@ namespace gantry::api::containerd_api {
 class Call {
  public:
   explicit Call(const grpc::ServerContextBase& context)
-      : cancel_(TimeLeft(context)), scope_{Header(context, "containerd-namespace"), Header(context, "containerd-lease")} {
+      : cancel_(TimeLeft(context)),
+        scope_{Header(context, "containerd-namespace"), Header(context, "containerd-lease")} {
     context_.ns = scope_.ns;
     context_.lease = scope_.lease;
     context_.cancel = &cancel_;
@@ -45,13 +47,15 @@ class Call {
   static absl::Duration TimeLeft(const grpc::ServerContextBase& context) {
     const auto deadline = context.deadline();
     if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteDuration();
-    return std::max(absl::ZeroDuration(), absl::FromChrono(deadline - std::chrono::system_clock::now()));
+    return std::max(absl::ZeroDuration(),
+                    absl::FromChrono(deadline - std::chrono::system_clock::now()));
   }
   // The first value, if there are several.
   static std::string Header(const grpc::ServerContextBase& context, const char* name) {
     const auto& all = context.client_metadata();
     const auto it = all.lower_bound(name);
-    return it == all.end() || it->first != name ? std::string() : std::string(it->second.data(), it->second.size());
+    return it == all.end() || it->first != name ? std::string()
+                                                : std::string(it->second.data(), it->second.size());
   }
 
   CancelToken cancel_;
@@ -72,16 +76,21 @@ grpc::Status Handle(const grpc::ServerContextBase& context, Work work) {
 template <typename Work>
 class LongCall final : public grpc::ServerUnaryReactor {
  public:
-  static LongCall* Start(Executor& executor, const grpc::CallbackServerContext& context, Work work) {
-    auto* self = new LongCall(context, std::move(work));  // NOLINT(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
-    if (!executor.Schedule([self] { self->Run(); })) self->Finish(ToGrpc(absl::UnavailableError("the daemon is stopping")));
+  static LongCall* Start(Executor& executor, const grpc::CallbackServerContext& context,
+                         Work work) {
+    auto* self = new LongCall(
+        context,
+        std::move(work));  // NOLINT(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
+    if (!executor.Schedule([self] { self->Run(); }))
+      self->Finish(ToGrpc(absl::UnavailableError("the daemon is stopping")));
     return self;
   }
   void OnCancel() override { call_.cancel().Cancel("the client has gone"); }
   void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
 
  private:
-  LongCall(const grpc::CallbackServerContext& context, Work work) : call_(context), work_(std::move(work)) {}
+  LongCall(const grpc::CallbackServerContext& context, Work work)
+      : call_(context), work_(std::move(work)) {}
   void Run() {
     absl::Status status = call_.scope().Validate();
     if (status.ok()) status = work_(call_);
@@ -93,7 +102,8 @@ class LongCall final : public grpc::ServerUnaryReactor {
 };
 
 template <typename Work>
-grpc::ServerUnaryReactor* HandleLong(Executor& executor, const grpc::CallbackServerContext& context, Work work) {
+grpc::ServerUnaryReactor* HandleLong(Executor& executor, const grpc::CallbackServerContext& context,
+                                     Work work) {
   return LongCall<Work>::Start(executor, context, std::move(work));
 }
 

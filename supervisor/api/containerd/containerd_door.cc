@@ -97,7 +97,8 @@ void ContainerdDoor::PublishCollected(const gc::Collection& collection) {
       case gc::Type::kContainer:
       case gc::Type::kSandbox:
       case gc::Type::kLease:
-      case gc::Type::kIngest: break;
+      case gc::Type::kIngest:
+        break;
     }
   }
 }

@@ -46,7 +46,8 @@ class ContainerdDoor {
     Executor* workers = nullptr;
     std::string uuid;            // of this installation, kept over restarts
     std::string root_directory;  // where the snapshotters' directories are, for the plugin table
-    std::string version;         // of the API served, which clients choose their calls by: a semantic version
+    std::string
+        version;  // of the API served, which clients choose their calls by: a semantic version
   };
   explicit ContainerdDoor(const Parts& parts);
   ~ContainerdDoor();

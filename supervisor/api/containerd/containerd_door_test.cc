@@ -10,11 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "gtest/gtest.h"
+
 #include "base/clock.h"
 #include "base/executor.h"
 #include "base/temp_dir.h"
 #include "content-store/local_store.h"
-#include "gtest/gtest.h"
 #include "proto/containerd/events/content.pb.h"
 #include "proto/containerd/events/image.pb.h"
 #include "proto/containerd/grpc/health/v1/health.grpc.pb.h"
@@ -67,8 +68,9 @@ class DoorTest : public testing::Test {
     db_ = *metadata::Database::Open(dir_.path() + "/db");
     files_ = *content::LocalStore::Open(dir_.path() + "/content");
     blobs_ = std::make_unique<metadata::BlobPool>(*files_, *db_);
-    native_ = *snapshot::NativeSnapshotter::Open(dir_.path() + "/snapshots/native",
-                                                 *snapshot::SnapshotIndex::Open(db_->rocks(), db_->snapshot_family(), "native"));
+    native_ = *snapshot::NativeSnapshotter::Open(
+        dir_.path() + "/snapshots/native",
+        *snapshot::SnapshotIndex::Open(db_->rocks(), db_->snapshot_family(), "native"));
     snapshotters_.Add("native", *native_);
     images_ = std::make_unique<metadata::ImageStore>(*db_, clock_);
     containers_ = std::make_unique<metadata::ContainerStore>(*db_, clock_);
@@ -76,16 +78,17 @@ class DoorTest : public testing::Test {
     namespaces_ = std::make_unique<metadata::NamespaceStore>(*db_, snapshotters_, clock_);
     sandboxes_ = std::make_unique<metadata::SandboxStore>(*db_, clock_);
     names_ = std::make_unique<metadata::NameIndex>(*db_);
-    stores_.reset(new core::Stores{*db_, *blobs_, snapshotters_, clock_, *images_, *containers_, *leases_, *namespaces_, *sandboxes_,
-                                   *names_, "native"});
+    stores_.reset(new core::Stores{*db_, *blobs_, snapshotters_, clock_, *images_, *containers_,
+                                   *leases_, *namespaces_, *sandboxes_, *names_, "native"});
     core::TaskService::Parts task_parts = {};
     task_parts.events = &events_;
     task_parts.workers = &workers_;
     tasks_ = std::make_unique<core::TaskService>(task_parts);
     collector_ = std::make_unique<gc::Collector>(*db_, *blobs_, snapshotters_, clock_);
-    scheduler_ = std::make_unique<gc::Scheduler>(*collector_, gc::SchedulerOptions(), [this](const absl::StatusOr<gc::Collection>& run) {
-      if (run.ok()) door_->PublishCollected(*run);
-    });
+    scheduler_ = std::make_unique<gc::Scheduler>(*collector_, gc::SchedulerOptions(),
+                                                 [this](const absl::StatusOr<gc::Collection>& run) {
+                                                   if (run.ok()) door_->PublishCollected(*run);
+                                                 });
 
     ContainerdDoor::Parts parts;
     parts.stores = stores_.get();
@@ -124,7 +127,8 @@ class DoorTest : public testing::Test {
 
   // ---- shorthands ----
 
-  grpc::Status WriteBlob(const std::string& bytes, const std::string& ref, const std::string& ns = "default", const std::string& lease = "") {
+  grpc::Status WriteBlob(const std::string& bytes, const std::string& ref,
+                         const std::string& ns = "default", const std::string& lease = "") {
     Context context(ns, lease);
     auto stream = Stub<services::content::v1::Content>()->Write(&context);
     services::content::v1::WriteContentRequest request;
@@ -140,7 +144,8 @@ class DoorTest : public testing::Test {
     return stream->Finish();
   }
 
-  grpc::Status CreateContainer(const std::string& id, services::containers::v1::Container* made = nullptr) {
+  grpc::Status CreateContainer(const std::string& id,
+                               services::containers::v1::Container* made = nullptr) {
     services::containers::v1::CreateContainerRequest request;
     request.mutable_container()->set_id(id);
     request.mutable_container()->mutable_runtime()->set_name("io.containerd.runc.v2");
@@ -149,15 +154,18 @@ class DoorTest : public testing::Test {
     (*request.mutable_container()->mutable_labels())["a"] = "1";
     Context context;
     services::containers::v1::CreateContainerResponse response;
-    grpc::Status status = Stub<services::containers::v1::Containers>()->Create(&context, request, &response);
+    grpc::Status status =
+        Stub<services::containers::v1::Containers>()->Create(&context, request, &response);
     if (made != nullptr) *made = response.container();
     return status;
   }
 
-  grpc::Status CreateImage(const std::string& name, const std::string& target, const std::string& ns = "default") {
+  grpc::Status CreateImage(const std::string& name, const std::string& target,
+                           const std::string& ns = "default") {
     services::images::v1::CreateImageRequest request;
     request.mutable_image()->set_name(name);
-    request.mutable_image()->mutable_target()->set_media_type("application/vnd.oci.image.manifest.v1+json");
+    request.mutable_image()->mutable_target()->set_media_type(
+        "application/vnd.oci.image.manifest.v1+json");
     request.mutable_image()->mutable_target()->set_digest(target);
     request.mutable_image()->mutable_target()->set_size(5);
     Context context(ns);
@@ -173,14 +181,17 @@ class DoorTest : public testing::Test {
     return Stub<services::content::v1::Content>()->Info(&context, request, &response).error_code();
   }
 
-  StatusCode Prepare(const std::string& snapshotter, const std::string& key, const std::string& parent) {
+  StatusCode Prepare(const std::string& snapshotter, const std::string& key,
+                     const std::string& parent) {
     services::snapshots::v1::PrepareSnapshotRequest request;
     request.set_snapshotter(snapshotter);
     request.set_key(key);
     request.set_parent(parent);
     services::snapshots::v1::PrepareSnapshotResponse response;
     Context context;
-    return Stub<services::snapshots::v1::Snapshots>()->Prepare(&context, request, &response).error_code();
+    return Stub<services::snapshots::v1::Snapshots>()
+        ->Prepare(&context, request, &response)
+        .error_code();
   }
 
   TempDir dir_;
@@ -218,7 +229,8 @@ TEST_F(DoorTest, ACallWithoutNamespaceIsRefused) {
 TEST_F(DoorTest, AMalformedNamespaceIsRefused) {
   Context context("no/slashes");
   services::images::v1::ListImagesResponse response;
-  EXPECT_EQ(Stub<services::images::v1::Images>()->List(&context, {}, &response).error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Stub<services::images::v1::Images>()->List(&context, {}, &response).error_code(),
+            StatusCode::INVALID_ARGUMENT);
 }
 
 TEST_F(DoorTest, HealthAndVersionNeedNoNamespace) {
@@ -327,7 +339,8 @@ TEST_F(DoorTest, ASynchronousDeleteCollectsAndSaysWhatWent) {
   std::vector<std::string> topics;
   ::containerd::types::Envelope envelope;
   while (topics.size() < 4 && events->Read(&envelope)) topics.push_back(envelope.topic());
-  EXPECT_EQ(topics, (std::vector<std::string>{"/content/create", "/images/create", "/images/delete", "/content/delete"}));
+  EXPECT_EQ(topics, (std::vector<std::string>{"/content/create", "/images/create", "/images/delete",
+                                              "/content/delete"}));
   ::containerd::events::ContentDelete gone;
   EXPECT_EQ(envelope.event().type_url(), "containerd.events.ContentDelete");
   ASSERT_TRUE(gone.ParseFromString(envelope.event().value()));
@@ -469,7 +482,8 @@ TEST_F(DoorTest, ALeaseKeepsWhatIsWrittenUnderItUntilItGoes) {
   services::leases::v1::CreateResponse created;
   Context create_context;
   ASSERT_TRUE(stub->Create(&create_context, create, &created).ok());
-  EXPECT_EQ(WriteBlob("other", "x", "default", "no-such-lease").error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(WriteBlob("other", "x", "default", "no-such-lease").error_code(),
+            StatusCode::NOT_FOUND);
   ASSERT_TRUE(WriteBlob("kept", "r", "default", "l").ok());
 
   services::leases::v1::ListResourcesRequest list;
@@ -543,12 +557,14 @@ TEST_F(DoorTest, SnapshotsAnswerWithTheCodesClientsActOn) {
   mounts.set_key("base");
   services::snapshots::v1::MountsResponse mounted;
   Context mounts_context;
-  EXPECT_EQ(stub->Mounts(&mounts_context, mounts, &mounted).error_code(), StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(stub->Mounts(&mounts_context, mounts, &mounted).error_code(),
+            StatusCode::FAILED_PRECONDITION);
   services::snapshots::v1::RemoveSnapshotRequest remove;
   remove.set_snapshotter("native");
   remove.set_key("base");
   Context remove_context;
-  EXPECT_EQ(stub->Remove(&remove_context, remove, &empty).error_code(), StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(stub->Remove(&remove_context, remove, &empty).error_code(),
+            StatusCode::FAILED_PRECONDITION);
 
   services::snapshots::v1::ListSnapshotsRequest list;
   list.set_snapshotter("native");
@@ -565,7 +581,8 @@ TEST_F(DoorTest, SnapshotsAnswerWithTheCodesClientsActOn) {
 }
 
 TEST_F(DoorTest, LongSnapshotListsComeInBatchesOfAHundred) {
-  for (int i = 0; i < 101; ++i) ASSERT_EQ(Prepare("native", "k" + std::to_string(i), ""), StatusCode::OK);
+  for (int i = 0; i < 101; ++i)
+    ASSERT_EQ(Prepare("native", "k" + std::to_string(i), ""), StatusCode::OK);
   services::snapshots::v1::ListSnapshotsRequest list;
   list.set_snapshotter("native");
   Context context;
@@ -725,7 +742,8 @@ TEST_F(DoorTest, PlainMountsAreTheClientsBusiness) {
   activate.set_name("m");
   services::mounts::v1::ActivateResponse activated;
   Context activate_context;
-  EXPECT_EQ(stub->Activate(&activate_context, activate, &activated).error_code(), StatusCode::UNIMPLEMENTED);
+  EXPECT_EQ(stub->Activate(&activate_context, activate, &activated).error_code(),
+            StatusCode::UNIMPLEMENTED);
   services::mounts::v1::InfoRequest info;
   info.set_name("m");
   services::mounts::v1::InfoResponse answer;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "proto/containerd/events/content.pb.h"
 #include "proto/containerd/services/content/v1/content.grpc.pb.h"
@@ -22,7 +23,8 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace containerd::services::content::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace containerd::services::content::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using content::Digest;
 using metadata::ContentNamespace;
 using metadata::Filter;
@@ -53,9 +55,11 @@ class WriteSession {
   WriteSession(ContentNamespace& store, core::EventBus& events) : store_(store), events_(events) {}
 
   absl::Status Open(const WriteContentRequest& first) {
-    if (first.ref().empty()) return absl::InvalidArgumentError("content write: the first message names no ref");
+    if (first.ref().empty())
+      return absl::InvalidArgumentError("content write: the first message names no ref");
     ref_ = first.ref();
-    if (first.total() < 0) return absl::InvalidArgumentError(absl::StrCat("content write ", ref_, ": negative total"));
+    if (first.total() < 0)
+      return absl::InvalidArgumentError(absl::StrCat("content write ", ref_, ": negative total"));
     total_ = first.total();
     if (!first.expected().empty()) {
       GANTRY_ASSIGN_OR_RETURN(expected_, Digest::Parse(first.expected()));
@@ -69,7 +73,8 @@ class WriteSession {
   }
 
   // `done`: that was the commit.
-  absl::Status Obey(const WriteContentRequest& request, WriteContentResponse* response, bool* done) {
+  absl::Status Obey(const WriteContentRequest& request, WriteContentResponse* response,
+                    bool* done) {
     response->set_action(request.action());
     response->set_offset(ingest_->offset());
     GANTRY_RETURN_IF_ERROR(Learn(request));
@@ -105,7 +110,9 @@ class WriteSession {
         events_.Publish(store_.scope().ns, "/content/create", event);
         return absl::OkStatus();
       }
-      default: return absl::UnimplementedError(absl::StrCat("content write ", ref_, ": unknown action ", request.action()));
+      default:
+        return absl::UnimplementedError(
+            absl::StrCat("content write ", ref_, ": unknown action ", request.action()));
     }
   }
 
@@ -113,13 +120,16 @@ class WriteSession {
   // What a later message says about the blob. A digest that turns out to be here already ends the ingest.
   absl::Status Learn(const WriteContentRequest& request) {
     if (!request.ref().empty() && request.ref() != ref_) {
-      return absl::InvalidArgumentError(absl::StrCat("content write ", ref_, ": a message of the stream names ref ", request.ref()));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "content write ", ref_, ": a message of the stream names ref ", request.ref()));
     }
     if (request.total() < 0 || request.offset() < 0) {
-      return absl::InvalidArgumentError(absl::StrCat("content write ", ref_, ": negative total or offset"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("content write ", ref_, ": negative total or offset"));
     }
     if (request.total() > 0) total_ = request.total();
-    if (request.expected().empty() || request.expected() == expected_.str()) return absl::OkStatus();
+    if (request.expected().empty() || request.expected() == expected_.str())
+      return absl::OkStatus();
     GANTRY_ASSIGN_OR_RETURN(expected_, Digest::Parse(request.expected()));
     if (!store_.Stat(expected_).ok()) return absl::OkStatus();
     ingest_.reset();
@@ -131,7 +141,8 @@ class WriteSession {
   absl::Status Append(const WriteContentRequest& request) {
     const int64_t at = ingest_->offset();
     if (request.offset() > 0 && request.offset() != at) {
-      return absl::OutOfRangeError(absl::StrCat("content write ", ref_, ": offset ", request.offset(), ", but the ingest is at ", at));
+      return absl::OutOfRangeError(absl::StrCat("content write ", ref_, ": offset ",
+                                                request.offset(), ", but the ingest is at ", at));
     }
     if (request.offset() == 0 && at > 0) {
       GANTRY_RETURN_IF_ERROR(ingest_->Truncate(0));
@@ -152,7 +163,8 @@ class ContentService final : public Content::Service, public DoorService {
   explicit ContentService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Info(grpc::ServerContext* context, const InfoRequest* request, InfoResponse* response) override {
+  grpc::Status Info(grpc::ServerContext* context, const InfoRequest* request,
+                    InfoResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->digest()));
       GANTRY_ASSIGN_OR_RETURN(content::Info info, Open(call).Stat(digest));
@@ -161,11 +173,14 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateRequest* request, UpdateResponse* response) override {
+  grpc::Status Update(grpc::ServerContext* context, const UpdateRequest* request,
+                      UpdateResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->info().digest()));
-      GANTRY_ASSIGN_OR_RETURN(content::Info info, Open(call).Update(digest, metadata::LabelsOf(request->info().labels()),
-                                                                    TextsOf(request->update_mask().paths())));
+      GANTRY_ASSIGN_OR_RETURN(
+          content::Info info,
+          Open(call).Update(digest, metadata::LabelsOf(request->info().labels()),
+                            TextsOf(request->update_mask().paths())));
       SetInfo(info, response->mutable_info());
       return absl::OkStatus();
     });
@@ -182,7 +197,8 @@ class ContentService final : public Content::Service, public DoorService {
         return sent ? absl::OkStatus() : absl::CancelledError("the client has gone");
       };
       GANTRY_RETURN_IF_ERROR(Open(call).Walk([&](const content::Info& info) -> absl::Status {
-        if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info))) return absl::OkStatus();
+        if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))
+          return absl::OkStatus();
         SetInfo(info, batch.add_info());
         return batch.info_size() < kInfosPerMessage ? absl::OkStatus() : send();
       }));
@@ -190,7 +206,8 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteContentRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Delete(grpc::ServerContext* context, const DeleteContentRequest* request,
+                      google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->digest()));
       GANTRY_RETURN_IF_ERROR(Open(call).Delete(digest));
@@ -209,7 +226,8 @@ class ContentService final : public Content::Service, public DoorService {
       const int64_t size = blob->size_bytes();
       const int64_t start = std::max<int64_t>(request->offset(), 0);
       if (start > size) {
-        return absl::OutOfRangeError(absl::StrCat("blob ", digest.str(), ": offset ", start, " lies behind its ", size, " bytes"));
+        return absl::OutOfRangeError(absl::StrCat("blob ", digest.str(), ": offset ", start,
+                                                  " lies behind its ", size, " bytes"));
       }
       int64_t left = size - start;
       if (request->size() > 0) left = std::min(left, request->size());
@@ -219,7 +237,9 @@ class ContentService final : public Content::Service, public DoorService {
         std::string* data = chunk.mutable_data();
         data->resize(static_cast<size_t>(std::min(left - sent, kReadChunkBytes)));
         GANTRY_ASSIGN_OR_RETURN(size_t got, blob->ReadAt(start + sent, data->data(), data->size()));
-        if (got == 0) return absl::DataLossError(absl::StrCat("blob ", digest.str(), ": shorter on disk than recorded"));
+        if (got == 0)
+          return absl::DataLossError(
+              absl::StrCat("blob ", digest.str(), ": shorter on disk than recorded"));
         data->resize(got);
         chunk.set_offset(sent);
         sent += static_cast<int64_t>(got);
@@ -231,7 +251,8 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status Status(grpc::ServerContext* context, const StatusRequest* request, StatusResponse* response) override {
+  grpc::Status Status(grpc::ServerContext* context, const StatusRequest* request,
+                      StatusResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(content::IngestStatus status, Open(call).StatIngest(request->ref()));
       SetStatus(status, response->mutable_status());
@@ -239,10 +260,12 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status ListStatuses(grpc::ServerContext* context, const ListStatusesRequest* request, ListStatusesResponse* response) override {
+  grpc::Status ListStatuses(grpc::ServerContext* context, const ListStatusesRequest* request,
+                            ListStatusesResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
-      GANTRY_ASSIGN_OR_RETURN(std::vector<content::IngestStatus> statuses, Open(call).ListIngests());
+      GANTRY_ASSIGN_OR_RETURN(std::vector<content::IngestStatus> statuses,
+                              Open(call).ListIngests());
       for (const content::IngestStatus& status : statuses) {
         if (filter.Matches(metadata::FieldsOf(status))) SetStatus(status, response->add_statuses());
       }
@@ -250,7 +273,9 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status Write(grpc::ServerContext* context, grpc::ServerReaderWriter<WriteContentResponse, WriteContentRequest>* stream) override {
+  grpc::Status Write(
+      grpc::ServerContext* context,
+      grpc::ServerReaderWriter<WriteContentResponse, WriteContentRequest>* stream) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       ContentNamespace store = Open(call);
       WriteSession session(store, *room_.events);
@@ -267,8 +292,11 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status Abort(grpc::ServerContext* context, const AbortRequest* request, google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status { return Open(call).AbortIngest(request->ref()); });
+  grpc::Status Abort(grpc::ServerContext* context, const AbortRequest* request,
+                     google::protobuf::Empty*) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      return Open(call).AbortIngest(request->ref());
+    });
   }
 
  private:
@@ -279,6 +307,8 @@ class ContentService final : public Content::Service, public DoorService {
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewContentService(const Room& room) { return std::make_unique<ContentService>(room); }
+std::unique_ptr<DoorService> NewContentService(const Room& room) {
+  return std::make_unique<ContentService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -17,16 +17,19 @@ using Path = absl::Span<const std::string>;
 
 std::unique_ptr<Message> Decode(const core::Event& event) {
   const std::string name = event.type_url.substr(event.type_url.rfind('/') + 1);
-  const Descriptor* type = google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(name);
+  const Descriptor* type =
+      google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(name);
   if (type == nullptr) return nullptr;
-  const Message* prototype = google::protobuf::MessageFactory::generated_factory()->GetPrototype(type);
+  const Message* prototype =
+      google::protobuf::MessageFactory::generated_factory()->GetPrototype(type);
   if (prototype == nullptr) return nullptr;
   std::unique_ptr<Message> message(prototype->New());
   if (!message->ParseFromString(event.payload)) return nullptr;
   return message;
 }
 
-std::optional<std::string> MapValue(const Message& message, const FieldDescriptor* field, Path key_path) {
+std::optional<std::string> MapValue(const Message& message, const FieldDescriptor* field,
+                                    Path key_path) {
   const FieldDescriptor* value = field->message_type()->map_value();
   const FieldDescriptor* key = field->message_type()->map_key();
   if (key_path.empty() || value->cpp_type() != FieldDescriptor::CPPTYPE_STRING) return std::nullopt;
@@ -34,7 +37,8 @@ std::optional<std::string> MapValue(const Message& message, const FieldDescripto
   const Reflection* reflection = message.GetReflection();
   for (int i = 0; i < reflection->FieldSize(message, field); ++i) {
     const Message& entry = reflection->GetRepeatedMessage(message, field, i);
-    if (entry.GetReflection()->GetString(entry, key) == wanted) return entry.GetReflection()->GetString(entry, value);
+    if (entry.GetReflection()->GetString(entry, key) == wanted)
+      return entry.GetReflection()->GetString(entry, value);
   }
   return std::nullopt;
 }
@@ -58,8 +62,11 @@ std::optional<std::string> Value(const Message& message, Path path) {
 }  // namespace
 
 metadata::Filter::Fields FieldsOf(const core::Event& event) {
-  return [&event, payload = std::shared_ptr<Message>(), decoded = false](Path path) mutable -> std::optional<std::string> {
-    const auto present = [](const std::string& text) { return text.empty() ? std::nullopt : std::optional<std::string>(text); };
+  return [&event, payload = std::shared_ptr<Message>(),
+          decoded = false](Path path) mutable -> std::optional<std::string> {
+    const auto present = [](const std::string& text) {
+      return text.empty() ? std::nullopt : std::optional<std::string>(text);
+    };
     if (path[0] == "namespace" && path.size() == 1) return present(event.ns);
     if (path[0] == "topic" && path.size() == 1) return present(event.topic);
     if (path[0] != "event") return std::nullopt;

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "google/protobuf/message.h"
+
 #include "supervisor/core/event_bus.h"
 #include "supervisor/metadata/filter.h"
 

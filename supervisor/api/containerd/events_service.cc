@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/containerd/services/events/v1/events.grpc.pb.h"
@@ -23,7 +24,8 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace containerd::services::events::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace containerd::services::events::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using containerd::types::Envelope;
 
 class Subscriber;
@@ -52,7 +54,8 @@ class Subscribers {
 
 // One Subscribe call. Writes one event at a time; the bus fills the queue behind it. Shared by gRPC (until OnDone), by the list of
 // subscribers and by whatever pump is under way.
-class Subscriber final : public grpc::ServerWriteReactor<Envelope>, public std::enable_shared_from_this<Subscriber> {
+class Subscriber final : public grpc::ServerWriteReactor<Envelope>,
+                         public std::enable_shared_from_this<Subscriber> {
  public:
   Subscriber(Executor& pumps, Subscribers& all) : pumps_(pumps), all_(all) {}
 
@@ -66,17 +69,20 @@ class Subscriber final : public grpc::ServerWriteReactor<Envelope>, public std::
     if (!all_.Add(self_)) return End(absl::UnavailableError("the daemon is stopping"));
     std::function<bool(const core::Event&)> wanted;
     if (!filter.matches_everything()) {
-      wanted = [filter = std::move(filter)](const core::Event& event) { return filter.Matches(FieldsOf(event)); };
+      wanted = [filter = std::move(filter)](const core::Event& event) {
+        return filter.Matches(FieldsOf(event));
+      };
     }
     // Answered before the first event, so that a client knows that from here on it misses nothing.
     StartSendInitialMetadata();
     std::weak_ptr<Subscriber> weak = self_;
-    std::shared_ptr<core::Subscription> subscription = bus.Subscribe(std::move(wanted), [weak, pumps = &pumps_] {
-      // On the publisher's thread, under its locks: only a word to somebody else.
-      pumps->Schedule([weak] {
-        if (std::shared_ptr<Subscriber> strong = weak.lock()) strong->Pump();
-      });
-    });
+    std::shared_ptr<core::Subscription> subscription =
+        bus.Subscribe(std::move(wanted), [weak, pumps = &pumps_] {
+          // On the publisher's thread, under its locks: only a word to somebody else.
+          pumps->Schedule([weak] {
+            if (std::shared_ptr<Subscriber> strong = weak.lock()) strong->Pump();
+          });
+        });
     {
       absl::MutexLock lock(&mu_);
       subscription_ = std::move(subscription);
@@ -149,33 +155,41 @@ void Subscribers::Stop() {
     stopping_ = true;
     all = all_;
   }
-  for (const std::shared_ptr<Subscriber>& subscriber : all) subscriber->End(absl::UnavailableError("the daemon is stopping"));
+  for (const std::shared_ptr<Subscriber>& subscriber : all)
+    subscriber->End(absl::UnavailableError("the daemon is stopping"));
 }
 
-class EventsService final : public Events::WithCallbackMethod_Subscribe<Events::Service>, public DoorService {
+class EventsService final : public Events::WithCallbackMethod_Subscribe<Events::Service>,
+                            public DoorService {
  public:
   explicit EventsService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
   void Stop() override { subscribers_.Stop(); }
 
-  grpc::Status Publish(grpc::ServerContext* context, const PublishRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Publish(grpc::ServerContext* context, const PublishRequest* request,
+                       google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) {
-      return room_.events->PublishRaw(call.ns(), request->topic(), request->event().type_url(), request->event().value(), absl::Now());
+      return room_.events->PublishRaw(call.ns(), request->topic(), request->event().type_url(),
+                                      request->event().value(), absl::Now());
     });
   }
 
-  grpc::Status Forward(grpc::ServerContext*, const ForwardRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Forward(grpc::ServerContext*, const ForwardRequest* request,
+                       google::protobuf::Empty*) override {
     const Envelope& envelope = request->envelope();
     absl::Status status = metadata::ValidateIdentifier("event namespace", envelope.namespace_());
-    if (status.ok() && !envelope.has_timestamp()) status = absl::InvalidArgumentError("event: no timestamp");
+    if (status.ok() && !envelope.has_timestamp())
+      status = absl::InvalidArgumentError("event: no timestamp");
     if (status.ok()) {
-      status = room_.events->PublishRaw(envelope.namespace_(), envelope.topic(), envelope.event().type_url(), envelope.event().value(),
+      status = room_.events->PublishRaw(envelope.namespace_(), envelope.topic(),
+                                        envelope.event().type_url(), envelope.event().value(),
                                         metadata::TimeOf(envelope.timestamp()));
     }
     return ToGrpc(status);
   }
 
-  grpc::ServerWriteReactor<Envelope>* Subscribe(grpc::CallbackServerContext*, const SubscribeRequest* request) override {
+  grpc::ServerWriteReactor<Envelope>* Subscribe(grpc::CallbackServerContext*,
+                                                const SubscribeRequest* request) override {
     auto subscriber = std::make_shared<Subscriber>(*room_.pumps, subscribers_);
     absl::StatusOr<metadata::Filter> filter = metadata::Filter::Parse(TextsOf(request->filters()));
     if (filter.ok()) {
@@ -193,6 +207,8 @@ class EventsService final : public Events::WithCallbackMethod_Subscribe<Events::
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewEventsService(const Room& room) { return std::make_unique<EventsService>(room); }
+std::unique_ptr<DoorService> NewEventsService(const Room& room) {
+  return std::make_unique<EventsService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -6,13 +6,15 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
+
 #include "proto/containerd/grpc/health/v1/health.grpc.pb.h"
 #include "supervisor/api/containerd/services.h"
 
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace ::grpc::health::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace ::grpc::health::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 
 class Watcher;
 
@@ -50,7 +52,9 @@ class Watcher final : public ::grpc::ServerWriteReactor<HealthCheckResponse> {
   void OnWriteDone(bool ok) override {
     if (!ok) End(::grpc::Status(::grpc::StatusCode::CANCELLED, "the client has gone"));
   }
-  void OnCancel() override { End(::grpc::Status(::grpc::StatusCode::CANCELLED, "the client has gone")); }
+  void OnCancel() override {
+    End(::grpc::Status(::grpc::StatusCode::CANCELLED, "the client has gone"));
+  }
   void OnDone() override {
     all_.Remove(this);
     delete this;  // NOLINT(cppcoreguidelines-owning-memory): made for this call
@@ -66,28 +70,37 @@ class Watcher final : public ::grpc::ServerWriteReactor<HealthCheckResponse> {
 void Watchers::Stop() {
   // A watcher leaves the list in OnDone, which waits for this lock: none is destroyed in between.
   absl::MutexLock lock(&mu_);
-  for (Watcher* watcher : all_) watcher->End(::grpc::Status(::grpc::StatusCode::UNAVAILABLE, "the daemon is stopping"));
+  for (Watcher* watcher : all_)
+    watcher->End(::grpc::Status(::grpc::StatusCode::UNAVAILABLE, "the daemon is stopping"));
 }
 
-class HealthService final : public Health::WithCallbackMethod_Watch<Health::Service>, public DoorService {
+class HealthService final : public Health::WithCallbackMethod_Watch<Health::Service>,
+                            public DoorService {
  public:
   ::grpc::Service* service() override { return this; }
   void Stop() override { watchers_.Stop(); }
 
-  ::grpc::Status Check(::grpc::ServerContext*, const HealthCheckRequest* request, HealthCheckResponse* response) override {
-    if (!request->service().empty()) return ::grpc::Status(::grpc::StatusCode::NOT_FOUND, "unknown service");
+  ::grpc::Status Check(::grpc::ServerContext*, const HealthCheckRequest* request,
+                       HealthCheckResponse* response) override {
+    if (!request->service().empty())
+      return ::grpc::Status(::grpc::StatusCode::NOT_FOUND, "unknown service");
     response->set_status(HealthCheckResponse::SERVING);
     return ::grpc::Status::OK;
   }
 
-  ::grpc::Status List(::grpc::ServerContext*, const HealthListRequest*, HealthListResponse* response) override {
+  ::grpc::Status List(::grpc::ServerContext*, const HealthListRequest*,
+                      HealthListResponse* response) override {
     (*response->mutable_statuses())[""].set_status(HealthCheckResponse::SERVING);
     return ::grpc::Status::OK;
   }
 
-  ::grpc::ServerWriteReactor<HealthCheckResponse>* Watch(::grpc::CallbackServerContext*, const HealthCheckRequest* request) override {
-    return new Watcher(request->service().empty() ? HealthCheckResponse::SERVING : HealthCheckResponse::SERVICE_UNKNOWN,  // NOLINT(cppcoreguidelines-owning-memory)
-                       watchers_);
+  ::grpc::ServerWriteReactor<HealthCheckResponse>* Watch(
+      ::grpc::CallbackServerContext*, const HealthCheckRequest* request) override {
+    return new Watcher(
+        request->service().empty()
+            ? HealthCheckResponse::SERVING
+            : HealthCheckResponse::SERVICE_UNKNOWN,  // NOLINT(cppcoreguidelines-owning-memory)
+        watchers_);
   }
 
  private:
@@ -96,6 +109,8 @@ class HealthService final : public Health::WithCallbackMethod_Watch<Health::Serv
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewHealthService(const Room&) { return std::make_unique<HealthService>(); }
+std::unique_ptr<DoorService> NewHealthService(const Room&) {
+  return std::make_unique<HealthService>();
+}
 
 }  // namespace gantry::api::containerd_api

@@ -18,7 +18,8 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace containerd::services::images::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace containerd::services::images::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using metadata::Filter;
 
 class ImagesService final : public Images::Service, public DoorService {
@@ -26,7 +27,8 @@ class ImagesService final : public Images::Service, public DoorService {
   explicit ImagesService(const Room& room) : room_(room), images_(room.stores->images) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Get(grpc::ServerContext* context, const GetImageRequest* request, GetImageResponse* response) override {
+  grpc::Status Get(grpc::ServerContext* context, const GetImageRequest* request,
+                   GetImageResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(record::v1::Image record, images_.Get(call.scope(), request->name()));
       Recast(record, response->mutable_image());
@@ -34,7 +36,8 @@ class ImagesService final : public Images::Service, public DoorService {
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const ListImagesRequest* request, ListImagesResponse* response) override {
+  grpc::Status List(grpc::ServerContext* context, const ListImagesRequest* request,
+                    ListImagesResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
       return images_.List(call.scope(), filter, [&](const record::v1::Image& record) {
@@ -44,13 +47,15 @@ class ImagesService final : public Images::Service, public DoorService {
     });
   }
 
-  grpc::Status Create(grpc::ServerContext* context, const CreateImageRequest* request, CreateImageResponse* response) override {
+  grpc::Status Create(grpc::ServerContext* context, const CreateImageRequest* request,
+                      CreateImageResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       record::v1::Image fresh;
       Recast(request->image(), &fresh);
       std::optional<absl::Time> at;
       if (request->has_source_date_epoch()) at = metadata::TimeOf(request->source_date_epoch());
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Image record, images_.Create(call.scope(), std::move(fresh), at));
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Image record,
+                              images_.Create(call.scope(), std::move(fresh), at));
       Recast(record, response->mutable_image());
       ImageCreate event;
       event.set_name(record.name());
@@ -60,14 +65,16 @@ class ImagesService final : public Images::Service, public DoorService {
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateImageRequest* request, UpdateImageResponse* response) override {
+  grpc::Status Update(grpc::ServerContext* context, const UpdateImageRequest* request,
+                      UpdateImageResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       record::v1::Image wanted;
       Recast(request->image(), &wanted);
       std::optional<absl::Time> at;
       if (request->has_source_date_epoch()) at = metadata::TimeOf(request->source_date_epoch());
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Image record,
-                              images_.Update(call.scope(), wanted, TextsOf(request->update_mask().paths()), at));
+      GANTRY_ASSIGN_OR_RETURN(
+          record::v1::Image record,
+          images_.Update(call.scope(), wanted, TextsOf(request->update_mask().paths()), at));
       Recast(record, response->mutable_image());
       ImageUpdate event;
       event.set_name(record.name());
@@ -77,7 +84,8 @@ class ImagesService final : public Images::Service, public DoorService {
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteImageRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Delete(grpc::ServerContext* context, const DeleteImageRequest* request,
+                      google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       std::optional<content::Digest> target;
       if (request->has_target()) {
@@ -99,6 +107,8 @@ class ImagesService final : public Images::Service, public DoorService {
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewImagesService(const Room& room) { return std::make_unique<ImagesService>(room); }
+std::unique_ptr<DoorService> NewImagesService(const Room& room) {
+  return std::make_unique<ImagesService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
+
 #include "content-store/digest.h"
 #include "proto/containerd/types/transfer/imagestore.pb.h"
 

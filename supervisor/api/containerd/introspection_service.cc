@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "proto/containerd/services/introspection/v1/introspection.grpc.pb.h"
 #include "proto/containerd/services/version/v1/version.grpc.pb.h"
@@ -40,7 +41,8 @@ class IntrospectionService final : public intro::Introspection::Service, public 
       : room_(room), platform_(ServedPlatform(oci::HostPlatform())), table_(Table(room)) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Plugins(grpc::ServerContext*, const intro::PluginsRequest* request, intro::PluginsResponse* response) override {
+  grpc::Status Plugins(grpc::ServerContext*, const intro::PluginsRequest* request,
+                       intro::PluginsResponse* response) override {
     absl::StatusOr<metadata::Filter> filter = metadata::Filter::Parse(TextsOf(request->filters()));
     if (!filter.ok()) return ToGrpc(filter.status());
     for (const Plugin& plugin : table_) {
@@ -49,7 +51,8 @@ class IntrospectionService final : public intro::Introspection::Service, public 
     return grpc::Status::OK;
   }
 
-  grpc::Status Server(grpc::ServerContext*, const google::protobuf::Empty*, intro::ServerResponse* response) override {
+  grpc::Status Server(grpc::ServerContext*, const google::protobuf::Empty*,
+                      intro::ServerResponse* response) override {
     response->set_uuid(room_.uuid);
     response->set_pid(static_cast<uint64_t>(getpid()));
     struct stat info;
@@ -57,28 +60,33 @@ class IntrospectionService final : public intro::Introspection::Service, public 
     return grpc::Status::OK;
   }
 
-  grpc::Status PluginInfo(grpc::ServerContext*, const intro::PluginInfoRequest* request, intro::PluginInfoResponse* response) override {
+  grpc::Status PluginInfo(grpc::ServerContext*, const intro::PluginInfoRequest* request,
+                          intro::PluginInfoResponse* response) override {
     return ToGrpc(FindInfo(*request, *response));
   }
 
  private:
-  absl::Status FindInfo(const intro::PluginInfoRequest& request, intro::PluginInfoResponse& response) const {
+  absl::Status FindInfo(const intro::PluginInfoRequest& request,
+                        intro::PluginInfoResponse& response) const {
     for (const Plugin& plugin : table_) {
       if (plugin.type != request.type() || plugin.id != request.id()) continue;
       SetPlugin(plugin, response.mutable_plugin());
       if (!request.has_options()) return absl::OkStatus();
       if (plugin.type != kRuntimePlugin) {
-        return absl::UnimplementedError(absl::StrCat("plugin ", plugin.type, " ", plugin.id, " takes no options: not implemented"));
+        return absl::UnimplementedError(absl::StrCat("plugin ", plugin.type, " ", plugin.id,
+                                                     " takes no options: not implemented"));
       }
       containerd::types::RuntimeRequest runtime;
       GANTRY_RETURN_IF_ERROR(ReadAny(request.options(), &runtime));
       containerd::types::RuntimeInfo info;
-      info.set_name(runtime.runtime_path().empty() ? "io.containerd.runc.v2" : runtime.runtime_path());
+      info.set_name(runtime.runtime_path().empty() ? "io.containerd.runc.v2"
+                                                   : runtime.runtime_path());
       info.mutable_version()->set_version(room_.version);
       *response.mutable_extra() = AnyOf(info);
       return absl::OkStatus();
     }
-    return absl::NotFoundError(absl::StrCat("plugin ", request.type(), " ", request.id(), ": not found"));
+    return absl::NotFoundError(
+        absl::StrCat("plugin ", request.type(), " ", request.id(), ": not found"));
   }
 
   void SetPlugin(const Plugin& plugin, intro::Plugin* out) const {
@@ -100,7 +108,8 @@ class VersionService final : public version::Version::Service, public DoorServic
   explicit VersionService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Version(grpc::ServerContext*, const google::protobuf::Empty*, version::VersionResponse* response) override {
+  grpc::Status Version(grpc::ServerContext*, const google::protobuf::Empty*,
+                       version::VersionResponse* response) override {
     response->set_version(room_.version);
     response->set_revision("gantry");
     return grpc::Status::OK;
@@ -112,7 +121,11 @@ class VersionService final : public version::Version::Service, public DoorServic
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewIntrospectionService(const Room& room) { return std::make_unique<IntrospectionService>(room); }
-std::unique_ptr<DoorService> NewVersionService(const Room& room) { return std::make_unique<VersionService>(room); }
+std::unique_ptr<DoorService> NewIntrospectionService(const Room& room) {
+  return std::make_unique<IntrospectionService>(room);
+}
+std::unique_ptr<DoorService> NewVersionService(const Room& room) {
+  return std::make_unique<VersionService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -15,25 +15,29 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace containerd::services::leases::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace containerd::services::leases::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 
 class LeasesService final : public Leases::Service, public DoorService {
  public:
   explicit LeasesService(const Room& room) : room_(room), leases_(room.stores->leases) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Create(grpc::ServerContext* context, const CreateRequest* request, CreateResponse* response) override {
+  grpc::Status Create(grpc::ServerContext* context, const CreateRequest* request,
+                      CreateResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       record::v1::Lease fresh;
       fresh.set_id(request->id());
       *fresh.mutable_labels() = request->labels();
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Lease record, leases_.Create(call.scope(), std::move(fresh)));
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Lease record,
+                              leases_.Create(call.scope(), std::move(fresh)));
       Recast(record, response->mutable_lease());
       return absl::OkStatus();
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Delete(grpc::ServerContext* context, const DeleteRequest* request,
+                      google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(leases_.Delete(call.scope(), request->id()));
       if (!request->sync()) return absl::OkStatus();
@@ -41,9 +45,11 @@ class LeasesService final : public Leases::Service, public DoorService {
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const ListRequest* request, ListResponse* response) override {
+  grpc::Status List(grpc::ServerContext* context, const ListRequest* request,
+                    ListResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter, metadata::Filter::Parse(TextsOf(request->filters())));
+      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter,
+                              metadata::Filter::Parse(TextsOf(request->filters())));
       return leases_.List(call.scope(), filter, [&](const record::v1::Lease& record) {
         Recast(record, response->add_leases());
         return absl::OkStatus();
@@ -51,21 +57,27 @@ class LeasesService final : public Leases::Service, public DoorService {
     });
   }
 
-  grpc::Status AddResource(grpc::ServerContext* context, const AddResourceRequest* request, google::protobuf::Empty*) override {
+  grpc::Status AddResource(grpc::ServerContext* context, const AddResourceRequest* request,
+                           google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      return leases_.AddResource(call.scope(), request->id(), {request->resource().type(), request->resource().id()});
+      return leases_.AddResource(call.scope(), request->id(),
+                                 {request->resource().type(), request->resource().id()});
     });
   }
 
-  grpc::Status DeleteResource(grpc::ServerContext* context, const DeleteResourceRequest* request, google::protobuf::Empty*) override {
+  grpc::Status DeleteResource(grpc::ServerContext* context, const DeleteResourceRequest* request,
+                              google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      return leases_.RemoveResource(call.scope(), request->id(), {request->resource().type(), request->resource().id()});
+      return leases_.RemoveResource(call.scope(), request->id(),
+                                    {request->resource().type(), request->resource().id()});
     });
   }
 
-  grpc::Status ListResources(grpc::ServerContext* context, const ListResourcesRequest* request, ListResourcesResponse* response) override {
+  grpc::Status ListResources(grpc::ServerContext* context, const ListResourcesRequest* request,
+                             ListResourcesResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(std::vector<metadata::LeaseResource> resources, leases_.ListResources(call.scope(), request->id()));
+      GANTRY_ASSIGN_OR_RETURN(std::vector<metadata::LeaseResource> resources,
+                              leases_.ListResources(call.scope(), request->id()));
       for (const metadata::LeaseResource& resource : resources) {
         Resource* out = response->add_resources();
         out->set_id(resource.id);
@@ -82,6 +94,8 @@ class LeasesService final : public Leases::Service, public DoorService {
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewLeasesService(const Room& room) { return std::make_unique<LeasesService>(room); }
+std::unique_ptr<DoorService> NewLeasesService(const Room& room) {
+  return std::make_unique<LeasesService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -26,7 +26,8 @@ absl::StatusOr<Compression> CompressionToMake(absl::string_view media_type) {
     if (rest == "+zstd") return Compression::kZstd;
   }
   if (media_type == "application/vnd.docker.image.rootfs.diff.tar.gzip") return Compression::kGzip;
-  return absl::UnimplementedError(absl::StrCat("no differ makes media type \"", media_type, "\": not implemented"));
+  return absl::UnimplementedError(
+      absl::StrCat("no differ makes media type \"", media_type, "\": not implemented"));
 }
 
 }  // namespace gantry::api::containerd_api

@@ -14,28 +14,34 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace containerd::services::namespaces::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace containerd::services::namespaces::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 
 class NamespacesService final : public Namespaces::Service, public DoorService {
  public:
-  explicit NamespacesService(const Room& room) : room_(room), namespaces_(room.stores->namespaces) {}
+  explicit NamespacesService(const Room& room)
+      : room_(room), namespaces_(room.stores->namespaces) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Get(grpc::ServerContext*, const GetNamespaceRequest* request, GetNamespaceResponse* response) override {
+  grpc::Status Get(grpc::ServerContext*, const GetNamespaceRequest* request,
+                   GetNamespaceResponse* response) override {
     absl::StatusOr<record::v1::Namespace> record = namespaces_.Get(request->name());
     if (record.ok()) SetNamespace(*record, response->mutable_namespace_());
     return ToGrpc(record.status());
   }
 
-  grpc::Status List(grpc::ServerContext*, const ListNamespacesRequest*, ListNamespacesResponse* response) override {
+  grpc::Status List(grpc::ServerContext*, const ListNamespacesRequest*,
+                    ListNamespacesResponse* response) override {
     return ToGrpc(namespaces_.List([&](const record::v1::Namespace& record) {
       SetNamespace(record, response->add_namespaces());
       return absl::OkStatus();
     }));
   }
 
-  grpc::Status Create(grpc::ServerContext*, const CreateNamespaceRequest* request, CreateNamespaceResponse* response) override {
-    absl::StatusOr<record::v1::Namespace> record = namespaces_.Create(RecordOf(request->namespace_()));
+  grpc::Status Create(grpc::ServerContext*, const CreateNamespaceRequest* request,
+                      CreateNamespaceResponse* response) override {
+    absl::StatusOr<record::v1::Namespace> record =
+        namespaces_.Create(RecordOf(request->namespace_()));
     if (!record.ok()) return ToGrpc(record.status());
     SetNamespace(*record, response->mutable_namespace_());
     containerd::events::NamespaceCreate event;
@@ -45,9 +51,10 @@ class NamespacesService final : public Namespaces::Service, public DoorService {
     return grpc::Status::OK;
   }
 
-  grpc::Status Update(grpc::ServerContext*, const UpdateNamespaceRequest* request, UpdateNamespaceResponse* response) override {
-    absl::StatusOr<record::v1::Namespace> record =
-        namespaces_.Update(RecordOf(request->namespace_()), TextsOf(request->update_mask().paths()));
+  grpc::Status Update(grpc::ServerContext*, const UpdateNamespaceRequest* request,
+                      UpdateNamespaceResponse* response) override {
+    absl::StatusOr<record::v1::Namespace> record = namespaces_.Update(
+        RecordOf(request->namespace_()), TextsOf(request->update_mask().paths()));
     if (!record.ok()) return ToGrpc(record.status());
     SetNamespace(*record, response->mutable_namespace_());
     containerd::events::NamespaceUpdate event;
@@ -57,7 +64,8 @@ class NamespacesService final : public Namespaces::Service, public DoorService {
     return grpc::Status::OK;
   }
 
-  grpc::Status Delete(grpc::ServerContext*, const DeleteNamespaceRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Delete(grpc::ServerContext*, const DeleteNamespaceRequest* request,
+                      google::protobuf::Empty*) override {
     absl::Status deleted = namespaces_.Delete(request->name());
     if (!deleted.ok()) return ToGrpc(deleted);
     containerd::events::NamespaceDelete event;
@@ -84,6 +92,8 @@ class NamespacesService final : public Namespaces::Service, public DoorService {
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewNamespacesService(const Room& room) { return std::make_unique<NamespacesService>(room); }
+std::unique_ptr<DoorService> NewNamespacesService(const Room& room) {
+  return std::make_unique<NamespacesService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

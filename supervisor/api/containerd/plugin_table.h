@@ -23,7 +23,8 @@ struct Plugin {
 inline constexpr char kRuntimePlugin[] = "io.containerd.runtime.v2";
 
 // In the order of type, then id. `snapshotters`: name to directory.
-std::vector<Plugin> PluginTable(const std::map<std::string, std::string>& snapshotters, const std::string& content_directory);
+std::vector<Plugin> PluginTable(const std::map<std::string, std::string>& snapshotters,
+                                const std::string& content_directory);
 
 // type, id.
 metadata::Filter::Fields FieldsOf(const Plugin& plugin);

@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+
 #include "base/status_macros.h"
 #include "proto/containerd/events/sandbox.pb.h"
 #include "proto/containerd/services/sandbox/v1/sandbox.grpc.pb.h"
@@ -31,7 +32,8 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace containerd::services::sandbox::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace containerd::services::sandbox::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 
 constexpr char kShimController[] = "shim";
 
@@ -40,33 +42,42 @@ class SandboxStoreService final : public Store::Service, public DoorService {
   explicit SandboxStoreService(const Room& room) : sandboxes_(room.stores->sandboxes) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Create(grpc::ServerContext* context, const StoreCreateRequest* request, StoreCreateResponse* response) override {
+  grpc::Status Create(grpc::ServerContext* context, const StoreCreateRequest* request,
+                      StoreCreateResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       record::v1::Sandbox fresh;
       Recast(request->sandbox(), &fresh);
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record, sandboxes_.Create(call.scope(), std::move(fresh)));
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record,
+                              sandboxes_.Create(call.scope(), std::move(fresh)));
       Recast(record, response->mutable_sandbox());
       return absl::OkStatus();
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const StoreUpdateRequest* request, StoreUpdateResponse* response) override {
+  grpc::Status Update(grpc::ServerContext* context, const StoreUpdateRequest* request,
+                      StoreUpdateResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       record::v1::Sandbox wanted;
       Recast(request->sandbox(), &wanted);
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record, sandboxes_.Update(call.scope(), wanted, TextsOf(request->fields())));
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record,
+                              sandboxes_.Update(call.scope(), wanted, TextsOf(request->fields())));
       Recast(record, response->mutable_sandbox());
       return absl::OkStatus();
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const StoreDeleteRequest* request, StoreDeleteResponse*) override {
-    return Handle(*context, [&](Call& call) { return sandboxes_.Delete(call.scope(), request->sandbox_id()); });
+  grpc::Status Delete(grpc::ServerContext* context, const StoreDeleteRequest* request,
+                      StoreDeleteResponse*) override {
+    return Handle(*context, [&](Call& call) {
+      return sandboxes_.Delete(call.scope(), request->sandbox_id());
+    });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const StoreListRequest* request, StoreListResponse* response) override {
+  grpc::Status List(grpc::ServerContext* context, const StoreListRequest* request,
+                    StoreListResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter, metadata::Filter::Parse(TextsOf(request->filters())));
+      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter,
+                              metadata::Filter::Parse(TextsOf(request->filters())));
       return sandboxes_.List(call.scope(), filter, [&](const record::v1::Sandbox& record) {
         Recast(record, response->add_list());
         return absl::OkStatus();
@@ -74,9 +85,11 @@ class SandboxStoreService final : public Store::Service, public DoorService {
     });
   }
 
-  grpc::Status Get(grpc::ServerContext* context, const StoreGetRequest* request, StoreGetResponse* response) override {
+  grpc::Status Get(grpc::ServerContext* context, const StoreGetRequest* request,
+                   StoreGetResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record, sandboxes_.Get(call.scope(), request->sandbox_id()));
+      GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record,
+                              sandboxes_.Get(call.scope(), request->sandbox_id()));
       Recast(record, response->mutable_sandbox());
       return absl::OkStatus();
     });
@@ -108,14 +121,18 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
   void OnCancel() override {
     if (withdraw_(this)) Finish(ToGrpc(absl::CancelledError("the client has gone")));
   }
-  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory): made for this call
+  void OnDone() override {
+    delete this;
+  }  // NOLINT(cppcoreguidelines-owning-memory): made for this call
 
  private:
   ControllerWaitResponse* const response_;
   const std::function<bool(WaitReactor*)> withdraw_;
 };
 
-class SandboxControllerService final : public Controller::WithCallbackMethod_Wait<Controller::Service>, public DoorService {
+class SandboxControllerService final
+    : public Controller::WithCallbackMethod_Wait<Controller::Service>,
+      public DoorService {
  public:
   explicit SandboxControllerService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
@@ -129,17 +146,24 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
         one.waiters.clear();
       }
     }
-    for (WaitReactor* waiter : waiters) waiter->Refuse(absl::UnavailableError("the daemon is stopping"));
+    for (WaitReactor* waiter : waiters)
+      waiter->Refuse(absl::UnavailableError("the daemon is stopping"));
   }
 
-  grpc::Status Create(grpc::ServerContext* context, const ControllerCreateRequest* request, ControllerCreateResponse* response) override {
+  grpc::Status Create(grpc::ServerContext* context, const ControllerCreateRequest* request,
+                      ControllerCreateResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("sandbox id", request->sandbox_id()));
       {
         absl::MutexLock lock(&mu_);
-        if (!running_.try_emplace({call.ns(), request->sandbox_id()}, Running{absl::Now(), false, std::nullopt, {}}).second) {
-          return absl::AlreadyExistsError(absl::StrCat("sandbox \"", request->sandbox_id(), "\" in namespace \"", call.ns(), "\": already exists"));
+        if (!running_
+                 .try_emplace({call.ns(), request->sandbox_id()},
+                              Running{absl::Now(), false, std::nullopt, {}})
+                 .second) {
+          return absl::AlreadyExistsError(absl::StrCat("sandbox \"", request->sandbox_id(),
+                                                       "\" in namespace \"", call.ns(),
+                                                       "\": already exists"));
         }
       }
       response->set_sandbox_id(request->sandbox_id());
@@ -150,14 +174,16 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
     });
   }
 
-  grpc::Status Start(grpc::ServerContext* context, const ControllerStartRequest* request, ControllerStartResponse* response) override {
+  grpc::Status Start(grpc::ServerContext* context, const ControllerStartRequest* request,
+                     ControllerStartResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       {
         absl::MutexLock lock(&mu_);
         GANTRY_ASSIGN_OR_RETURN(Running * one, Find(call, request->sandbox_id()));
         if (one->stopped_at.has_value()) {
-          return absl::FailedPreconditionError(absl::StrCat("sandbox \"", request->sandbox_id(), "\": was stopped"));
+          return absl::FailedPreconditionError(
+              absl::StrCat("sandbox \"", request->sandbox_id(), "\": was stopped"));
         }
         one->started = true;
         response->set_sandbox_id(request->sandbox_id());
@@ -170,7 +196,8 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
     });
   }
 
-  grpc::Status Platform(grpc::ServerContext* context, const ControllerPlatformRequest* request, ControllerPlatformResponse* response) override {
+  grpc::Status Platform(grpc::ServerContext* context, const ControllerPlatformRequest* request,
+                        ControllerPlatformResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       absl::MutexLock lock(&mu_);
@@ -180,25 +207,31 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
     });
   }
 
-  grpc::Status Stop(grpc::ServerContext* context, const ControllerStopRequest* request, ControllerStopResponse*) override {
+  grpc::Status Stop(grpc::ServerContext* context, const ControllerStopRequest* request,
+                    ControllerStopResponse*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       return End(call, request->sandbox_id(), /*forget=*/false);
     });
   }
 
-  grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context, const ControllerWaitRequest* request,
+  grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context,
+                                 const ControllerWaitRequest* request,
                                  ControllerWaitResponse* response) override {
     Call call(*context);
     const std::pair<std::string, std::string> key(call.ns(), request->sandbox_id());
-    auto* reactor = new WaitReactor(response, [this, key](WaitReactor* waiter) { return Withdraw(key, waiter); });  // NOLINT(cppcoreguidelines-owning-memory)
+    auto* reactor = new WaitReactor(response, [this, key](WaitReactor* waiter) {
+      return Withdraw(key, waiter);
+    });  // NOLINT(cppcoreguidelines-owning-memory)
     absl::Status status = call.scope().Validate();
     if (status.ok()) status = CheckController(request->sandboxer());
     std::optional<absl::Time> stopped;
     if (status.ok()) {
       absl::MutexLock lock(&mu_);
       absl::StatusOr<Running*> one = Find(call, request->sandbox_id());
-      status = !one.ok() ? one.status() : stopping_ ? absl::UnavailableError("the daemon is stopping") : absl::OkStatus();
+      status = !one.ok()   ? one.status()
+               : stopping_ ? absl::UnavailableError("the daemon is stopping")
+                           : absl::OkStatus();
       if (status.ok()) {
         stopped = (*one)->stopped_at;
         if (!stopped.has_value()) (*one)->waiters.push_back(reactor);
@@ -212,13 +245,15 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
     return reactor;
   }
 
-  grpc::Status Status(grpc::ServerContext* context, const ControllerStatusRequest* request, ControllerStatusResponse* response) override {
+  grpc::Status Status(grpc::ServerContext* context, const ControllerStatusRequest* request,
+                      ControllerStatusResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       absl::MutexLock lock(&mu_);
       GANTRY_ASSIGN_OR_RETURN(Running * one, Find(call, request->sandbox_id()));
       response->set_sandbox_id(request->sandbox_id());
-      response->set_state(one->started && !one->stopped_at.has_value() ? "SANDBOX_READY" : "SANDBOX_NOTREADY");
+      response->set_state(one->started && !one->stopped_at.has_value() ? "SANDBOX_READY"
+                                                                       : "SANDBOX_NOTREADY");
       SetTime(one->created_at, response->mutable_created_at());
       SetTime(one->stopped_at.value_or(absl::InfinitePast()), response->mutable_exited_at());
       if (request->verbose()) (*response->mutable_info())["controller"] = kShimController;
@@ -226,7 +261,8 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
     });
   }
 
-  grpc::Status Shutdown(grpc::ServerContext* context, const ControllerShutdownRequest* request, ControllerShutdownResponse*) override {
+  grpc::Status Shutdown(grpc::ServerContext* context, const ControllerShutdownRequest* request,
+                        ControllerShutdownResponse*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       return End(call, request->sandbox_id(), /*forget=*/true);
@@ -234,7 +270,8 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
   }
 
   // Nothing runs in the sandbox itself: there is nothing to count.
-  grpc::Status Metrics(grpc::ServerContext* context, const ControllerMetricsRequest* request, ControllerMetricsResponse* response) override {
+  grpc::Status Metrics(grpc::ServerContext* context, const ControllerMetricsRequest* request,
+                       ControllerMetricsResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       absl::MutexLock lock(&mu_);
@@ -245,7 +282,8 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const ControllerUpdateRequest* request, ControllerUpdateResponse*) override {
+  grpc::Status Update(grpc::ServerContext* context, const ControllerUpdateRequest* request,
+                      ControllerUpdateResponse*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       absl::MutexLock lock(&mu_);
@@ -256,14 +294,17 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
  private:
   static absl::Status CheckController(const std::string& name) {
     if (name.empty()) return absl::InvalidArgumentError("sandbox: no sandboxer is named");
-    if (name != kShimController) return absl::NotFoundError(absl::StrCat("sandbox controller \"", name, "\": not found"));
+    if (name != kShimController)
+      return absl::NotFoundError(absl::StrCat("sandbox controller \"", name, "\": not found"));
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Running*> Find(const Call& call, const std::string& id) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+  absl::StatusOr<Running*> Find(const Call& call, const std::string& id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     auto it = running_.find({call.ns(), id});
     if (it != running_.end()) return &it->second;
-    return absl::NotFoundError(absl::StrCat("sandbox \"", id, "\" in namespace \"", call.ns(), "\": not found"));
+    return absl::NotFoundError(
+        absl::StrCat("sandbox \"", id, "\" in namespace \"", call.ns(), "\": not found"));
   }
 
   absl::Status End(const Call& call, const std::string& id, bool forget) {
@@ -304,7 +345,11 @@ class SandboxControllerService final : public Controller::WithCallbackMethod_Wai
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewSandboxStoreService(const Room& room) { return std::make_unique<SandboxStoreService>(room); }
-std::unique_ptr<DoorService> NewSandboxControllerService(const Room& room) { return std::make_unique<SandboxControllerService>(room); }
+std::unique_ptr<DoorService> NewSandboxStoreService(const Room& room) {
+  return std::make_unique<SandboxStoreService>(room);
+}
+std::unique_ptr<DoorService> NewSandboxControllerService(const Room& room) {
+  return std::make_unique<SandboxControllerService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -18,7 +18,8 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace containerd::services::snapshots::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace containerd::services::snapshots::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using metadata::SnapshotNamespace;
 
 constexpr int kInfosPerMessage = 100;
@@ -37,11 +38,13 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
   explicit SnapshotsService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Prepare(grpc::ServerContext* context, const PrepareSnapshotRequest* request, PrepareSnapshotResponse* response) override {
+  grpc::Status Prepare(grpc::ServerContext* context, const PrepareSnapshotRequest* request,
+                       PrepareSnapshotResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts,
-                              snapshots.Prepare(request->key(), request->parent(), metadata::LabelsOf(request->labels())));
+                              snapshots.Prepare(request->key(), request->parent(),
+                                                metadata::LabelsOf(request->labels())));
       SetMounts(mounts, response->mutable_mounts());
       containerd::events::SnapshotPrepare event;
       event.set_key(request->key());
@@ -52,26 +55,31 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status View(grpc::ServerContext* context, const ViewSnapshotRequest* request, ViewSnapshotResponse* response) override {
+  grpc::Status View(grpc::ServerContext* context, const ViewSnapshotRequest* request,
+                    ViewSnapshotResponse* response) override {
+    return Handle(*context, [&](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
+      GANTRY_ASSIGN_OR_RETURN(
+          std::vector<snapshot::Mount> mounts,
+          snapshots.View(request->key(), request->parent(), metadata::LabelsOf(request->labels())));
+      SetMounts(mounts, response->mutable_mounts());
+      return absl::OkStatus();
+    });
+  }
+
+  grpc::Status Mounts(grpc::ServerContext* context, const MountsRequest* request,
+                      MountsResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts,
-                              snapshots.View(request->key(), request->parent(), metadata::LabelsOf(request->labels())));
+                              snapshots.Mounts(request->key()));
       SetMounts(mounts, response->mutable_mounts());
       return absl::OkStatus();
     });
   }
 
-  grpc::Status Mounts(grpc::ServerContext* context, const MountsRequest* request, MountsResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
-      GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Mounts(request->key()));
-      SetMounts(mounts, response->mutable_mounts());
-      return absl::OkStatus();
-    });
-  }
-
-  grpc::Status Commit(grpc::ServerContext* context, const CommitSnapshotRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Commit(grpc::ServerContext* context, const CommitSnapshotRequest* request,
+                      google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       snapshot::CommitOptions options;
@@ -87,7 +95,8 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Remove(grpc::ServerContext* context, const RemoveSnapshotRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Remove(grpc::ServerContext* context, const RemoveSnapshotRequest* request,
+                      google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_RETURN_IF_ERROR(snapshots.Remove(request->key()));
@@ -99,7 +108,8 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Stat(grpc::ServerContext* context, const StatSnapshotRequest* request, StatSnapshotResponse* response) override {
+  grpc::Status Stat(grpc::ServerContext* context, const StatSnapshotRequest* request,
+                    StatSnapshotResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(snapshot::Info info, snapshots.Stat(request->key()));
@@ -108,12 +118,14 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateSnapshotRequest* request, UpdateSnapshotResponse* response) override {
+  grpc::Status Update(grpc::ServerContext* context, const UpdateSnapshotRequest* request,
+                      UpdateSnapshotResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
-      GANTRY_ASSIGN_OR_RETURN(snapshot::Info info,
-                              snapshots.Update(request->info().name(), metadata::LabelsOf(request->info().labels()),
-                                               TextsOf(request->update_mask().paths())));
+      GANTRY_ASSIGN_OR_RETURN(
+          snapshot::Info info,
+          snapshots.Update(request->info().name(), metadata::LabelsOf(request->info().labels()),
+                           TextsOf(request->update_mask().paths())));
       SetInfo(info, response->mutable_info());
       return absl::OkStatus();
     });
@@ -123,7 +135,8 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
                     grpc::ServerWriter<ListSnapshotsResponse>* writer) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
-      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter, metadata::Filter::Parse(TextsOf(request->filters())));
+      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter,
+                              metadata::Filter::Parse(TextsOf(request->filters())));
       ListSnapshotsResponse batch;
       const auto send = [&]() -> absl::Status {
         const bool sent = writer->Write(batch);
@@ -131,7 +144,8 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
         return sent ? absl::OkStatus() : absl::CancelledError("the client has gone");
       };
       GANTRY_RETURN_IF_ERROR(snapshots.Walk([&](const snapshot::Info& info) -> absl::Status {
-        if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info))) return absl::OkStatus();
+        if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))
+          return absl::OkStatus();
         SetInfo(info, batch.add_info());
         return batch.info_size() < kInfosPerMessage ? absl::OkStatus() : send();
       }));
@@ -139,7 +153,8 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Usage(grpc::ServerContext* context, const UsageRequest* request, UsageResponse* response) override {
+  grpc::Status Usage(grpc::ServerContext* context, const UsageRequest* request,
+                     UsageResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(snapshot::Usage usage, snapshots.Usage(request->key()));
@@ -149,7 +164,8 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Cleanup(grpc::ServerContext* context, const CleanupRequest* request, google::protobuf::Empty*) override {
+  grpc::Status Cleanup(grpc::ServerContext* context, const CleanupRequest* request,
+                       google::protobuf::Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       return snapshots.Cleanup();
@@ -159,7 +175,8 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
  private:
   // No default here: a client that leaves the name out is refused.
   absl::StatusOr<SnapshotNamespace> Open(const Call& call, const std::string& snapshotter) const {
-    return SnapshotNamespace::Create(room_.stores->snapshotters, snapshotter, room_.stores->db, call.scope());
+    return SnapshotNamespace::Create(room_.stores->snapshotters, snapshotter, room_.stores->db,
+                                     call.scope());
   }
 
   const Room& room_;
@@ -167,6 +184,8 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewSnapshotsService(const Room& room) { return std::make_unique<SnapshotsService>(room); }
+std::unique_ptr<DoorService> NewSnapshotsService(const Room& room) {
+  return std::make_unique<SnapshotsService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -7,6 +7,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+
 #include "base/byte_stream.h"
 #include "content-store/ingest.h"
 #include "content-store/store.h"

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
+
 #include "base/cancel_token.h"
 #include "base/status_macros.h"
 #include "proto/containerd/types/transfer/streaming.pb.h"
@@ -63,7 +64,8 @@ absl::Status Stream::Send(google::protobuf::Any message, CancelToken& cancel) {
 
 void Stream::Offer(google::protobuf::Any message) {
   absl::MutexLock lock(&mu_);
-  if (!gone_ && !ended_ && !closing_.has_value() && out_.size() < kMaxQueuedOut) Enqueue(std::move(message));
+  if (!gone_ && !ended_ && !closing_.has_value() && out_.size() < kMaxQueuedOut)
+    Enqueue(std::move(message));
 }
 
 void Stream::Close(const absl::Status& status) {
@@ -136,12 +138,14 @@ void Stream::WriteNext() {
   }
 }
 
-absl::Status StreamRegistry::Add(const std::string& ns, const std::string& id, std::shared_ptr<Stream> stream) {
+absl::Status StreamRegistry::Add(const std::string& ns, const std::string& id,
+                                 std::shared_ptr<Stream> stream) {
   if (id.empty()) return absl::InvalidArgumentError("stream: no id");
   absl::MutexLock lock(&mu_);
   if (stopping_) return absl::UnavailableError("the daemon is stopping");
   if (!streams_.emplace(std::make_pair(ns, id), std::move(stream)).second) {
-    return absl::AlreadyExistsError(absl::StrCat("stream \"", id, "\" in namespace \"", ns, "\": already exists"));
+    return absl::AlreadyExistsError(
+        absl::StrCat("stream \"", id, "\" in namespace \"", ns, "\": already exists"));
   }
   return absl::OkStatus();
 }
@@ -151,10 +155,13 @@ void StreamRegistry::Remove(const std::string& ns, const std::string& id) {
   streams_.erase({ns, id});
 }
 
-absl::StatusOr<std::shared_ptr<Stream>> StreamRegistry::Find(const std::string& ns, const std::string& id) {
+absl::StatusOr<std::shared_ptr<Stream>> StreamRegistry::Find(const std::string& ns,
+                                                             const std::string& id) {
   absl::MutexLock lock(&mu_);
   auto it = streams_.find({ns, id});
-  if (it == streams_.end()) return absl::NotFoundError(absl::StrCat("stream \"", id, "\" in namespace \"", ns, "\": not found"));
+  if (it == streams_.end())
+    return absl::NotFoundError(
+        absl::StrCat("stream \"", id, "\" in namespace \"", ns, "\": not found"));
   return it->second;
 }
 
@@ -165,7 +172,8 @@ void StreamRegistry::Stop() {
     stopping_ = true;
     all = streams_;
   }
-  for (const auto& [key, stream] : all) stream->Close(absl::UnavailableError("the daemon is stopping"));
+  for (const auto& [key, stream] : all)
+    stream->Close(absl::UnavailableError("the daemon is stopping"));
 }
 
 absl::Status StreamSource::Grant(int64_t bytes) {
@@ -203,7 +211,8 @@ absl::StatusOr<size_t> StreamSource::Read(char* buffer, size_t n) {
 absl::Status StreamSink::Write(absl::string_view bytes) {
   while (!bytes.empty()) {
     while (window_ <= 0) {
-      GANTRY_ASSIGN_OR_RETURN(std::optional<google::protobuf::Any> message, stream_.Receive(cancel_));
+      GANTRY_ASSIGN_OR_RETURN(std::optional<google::protobuf::Any> message,
+                              stream_.Receive(cancel_));
       if (!message.has_value()) return Gone();
       containerd::types::transfer::WindowUpdate update;
       GANTRY_RETURN_IF_ERROR(ReadAny(*message, &update));

@@ -19,8 +19,9 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
-#include "base/byte_stream.h"
 #include "google/protobuf/any.pb.h"
+
+#include "base/byte_stream.h"
 
 namespace gantry {
 class CancelToken;
@@ -35,14 +36,16 @@ class Stream {
    public:
     virtual ~Transport() = default;
     virtual void StartReading() = 0;
-    virtual void StartWriting(const google::protobuf::Any& message) = 0;  // which stays as it is until Written()
+    virtual void StartWriting(
+        const google::protobuf::Any& message) = 0;  // which stays as it is until Written()
     virtual void End(const absl::Status& status) = 0;
   };
 
   // ---- for the consumer ----
 
   // The next message; no value: the client has said all it will. kCancelled, kDeadlineExceeded (`cancel`); kUnavailable: the client has gone.
-  absl::StatusOr<std::optional<google::protobuf::Any>> Receive(CancelToken& cancel) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<std::optional<google::protobuf::Any>> Receive(CancelToken& cancel)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Waits while too much is on its way to the client already. Same codes.
   absl::Status Send(google::protobuf::Any message, CancelToken& cancel) ABSL_LOCKS_EXCLUDED(mu_);
   // Queues if there is room, else drops it: for progress, where the next message says more. Never waits.
@@ -72,7 +75,8 @@ class Stream {
   size_t in_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
   bool client_finished_ ABSL_GUARDED_BY(mu_) = false;
-  std::deque<google::protobuf::Any> out_ ABSL_GUARDED_BY(mu_);  // the first one is being written while writing_
+  std::deque<google::protobuf::Any> out_
+      ABSL_GUARDED_BY(mu_);  // the first one is being written while writing_
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   std::optional<absl::Status> closing_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
@@ -82,17 +86,20 @@ class Stream {
 class StreamRegistry {
  public:
   // kAlreadyExists: the namespace has a stream of that id; kInvalidArgument: no id; kUnavailable: stopping.
-  absl::Status Add(const std::string& ns, const std::string& id, std::shared_ptr<Stream> stream) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Add(const std::string& ns, const std::string& id, std::shared_ptr<Stream> stream)
+      ABSL_LOCKS_EXCLUDED(mu_);
   void Remove(const std::string& ns, const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
   // kNotFound: no such stream.
-  absl::StatusOr<std::shared_ptr<Stream>> Find(const std::string& ns, const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<std::shared_ptr<Stream>> Find(const std::string& ns, const std::string& id)
+      ABSL_LOCKS_EXCLUDED(mu_);
   // Closes all of them; later ones are refused.
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  std::map<std::pair<std::string, std::string>, std::shared_ptr<Stream>> streams_ ABSL_GUARDED_BY(mu_);
+  std::map<std::pair<std::string, std::string>, std::shared_ptr<Stream>> streams_
+      ABSL_GUARDED_BY(mu_);
 };
 
 // The bytes that a client sends: we grant windows of megabytes, so that it never waits for our answer. `stream` and `cancel` outlive it.

@@ -6,6 +6,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "google/protobuf/empty.pb.h"
+
 #include "proto/containerd/services/streaming/v1/streaming.grpc.pb.h"
 #include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
@@ -15,13 +16,14 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using containerd::services::streaming::v1::StreamInit;
 using containerd::services::streaming::v1::Streaming;
+using containerd::services::streaming::v1::StreamInit;
 using google::protobuf::Any;
 
 class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream::Transport {
  public:
-  StreamCall(const grpc::CallbackServerContext& context, StreamRegistry& registry) : call_(context), registry_(registry) {
+  StreamCall(const grpc::CallbackServerContext& context, StreamRegistry& registry)
+      : call_(context), registry_(registry) {
     absl::Status valid = call_.scope().Validate();
     if (!valid.ok()) {
       Finish(ToGrpc(valid));
@@ -65,7 +67,8 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
  private:
   void Open(bool ok) {
     StreamInit init;
-    absl::Status status = ok ? ReadAny(in_, &init) : absl::InvalidArgumentError("stream: no first message");
+    absl::Status status =
+        ok ? ReadAny(in_, &init) : absl::InvalidArgumentError("stream: no first message");
     auto stream = std::make_shared<Stream>();
     if (status.ok()) status = registry_.Add(call_.ns(), init.id(), stream);
     if (!status.ok()) {
@@ -74,7 +77,9 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
     }
     id_ = init.id();
     stream_ = std::move(stream);
-    stream_->Offer(AnyOf(google::protobuf::Empty()));  // "registered": the client may now name the stream in another call
+    stream_->Offer(
+        AnyOf(google::protobuf::
+                  Empty()));  // "registered": the client may now name the stream in another call
     stream_->Attach(this);
     absl::MutexLock lock(&mu_);
     opened_ = stream_;
@@ -92,14 +97,17 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
   std::shared_ptr<Stream> opened_ ABSL_GUARDED_BY(mu_);  // the same, for OnCancel
 };
 
-class StreamingService final : public Streaming::WithCallbackMethod_Stream<Streaming::Service>, public DoorService {
+class StreamingService final : public Streaming::WithCallbackMethod_Stream<Streaming::Service>,
+                               public DoorService {
  public:
   explicit StreamingService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
   void Stop() override { room_.streams->Stop(); }
 
   grpc::ServerBidiReactor<Any, Any>* Stream(grpc::CallbackServerContext* context) override {
-    return new StreamCall(*context, *room_.streams);  // NOLINT(cppcoreguidelines-owning-memory): deletes itself in OnDone
+    return new StreamCall(
+        *context,
+        *room_.streams);  // NOLINT(cppcoreguidelines-owning-memory): deletes itself in OnDone
   }
 
  private:
@@ -108,6 +116,8 @@ class StreamingService final : public Streaming::WithCallbackMethod_Stream<Strea
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewStreamingService(const Room& room) { return std::make_unique<StreamingService>(room); }
+std::unique_ptr<DoorService> NewStreamingService(const Room& room) {
+  return std::make_unique<StreamingService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

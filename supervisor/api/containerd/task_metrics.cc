@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/descriptor.h"
 #include "google/protobuf/message.h"
+
 #include "proto/containerd/cgroup1/metrics.pb.h"
 #include "proto/containerd/cgroup2/metrics.pb.h"
 #include "supervisor/api/containerd/wire.h"
@@ -26,7 +27,9 @@ uint64_t Counter(const Counters& counters, const std::string& name) {
 void SetByName(const Counters& counters, google::protobuf::Message* out) {
   for (const auto& [name, value] : counters) {
     const google::protobuf::FieldDescriptor* field = out->GetDescriptor()->FindFieldByName(name);
-    if (field == nullptr || field->is_repeated() || field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_UINT64) continue;
+    if (field == nullptr || field->is_repeated() ||
+        field->cpp_type() != google::protobuf::FieldDescriptor::CPPTYPE_UINT64)
+      continue;
     out->GetReflection()->SetUInt64(out, field, value);
   }
 }
@@ -124,8 +127,10 @@ v1::Metrics Hierarchies(const shim::v1::StatsResponse& stats) {
   for (const char* prefix : {"", "total_"}) {
     // The kernel writes these without underscores.
     const auto set = [&](const char* kernel_name, const char* field_name) {
-      const google::protobuf::FieldDescriptor* field = memory->GetDescriptor()->FindFieldByName(absl::StrCat(prefix, field_name));
-      memory->GetReflection()->SetUInt64(memory, field, Counter(stats.memory_stat(), absl::StrCat(prefix, kernel_name)));
+      const google::protobuf::FieldDescriptor* field =
+          memory->GetDescriptor()->FindFieldByName(absl::StrCat(prefix, field_name));
+      memory->GetReflection()->SetUInt64(
+          memory, field, Counter(stats.memory_stat(), absl::StrCat(prefix, kernel_name)));
     };
     set("pgpgin", "pg_pg_in");
     set("pgpgout", "pg_pg_out");

@@ -3,6 +3,7 @@
 #define GANTRY_SUPERVISOR_API_CONTAINERD_TASK_METRICS_H_
 
 #include "google/protobuf/any.pb.h"
+
 #include "proto/shim/v1/shim.pb.h"
 
 namespace gantry::api::containerd_api {

@@ -12,9 +12,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
+
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "glog/logging.h"
 #include "proto/containerd/services/containers/v1/containers.pb.h"
 #include "proto/containerd/services/tasks/v1/tasks.grpc.pb.h"
 #include "proto/containerd/types/runc/options/oci.pb.h"
@@ -33,13 +34,16 @@
 namespace gantry::api::containerd_api {
 namespace {
 
-using namespace containerd::services::tasks::v1;  // NOLINT(google-build-using-namespace): the messages of this file
+using namespace containerd::services::tasks::
+    v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using google::protobuf::Empty;
 using TaskProcess = containerd::v1::types::Process;
 
 constexpr char kCheckpointTar[] = "application/vnd.containerd.container.criu.checkpoint.criu.tar";
-constexpr char kCheckpointConfig[] = "application/vnd.containerd.container.checkpoint.config.v1+proto";
-constexpr char kResourcesType[] = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+constexpr char kCheckpointConfig[] =
+    "application/vnd.containerd.container.checkpoint.config.v1+proto";
+constexpr char kResourcesType[] =
+    "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
 
 void SetProcess(const core::Process& process, TaskProcess* out) {
   out->set_container_id(process.container_id);
@@ -131,7 +135,8 @@ class Waits {
 // One Wait call. Holds no thread; the reactor lives until gRPC is done with the answer.
 class WaitCall final : public grpc::ServerUnaryReactor {
  public:
-  WaitCall(const grpc::CallbackServerContext& context, core::TaskService& tasks, Waits& waits) : call_(context), tasks_(tasks), waits_(waits) {}
+  WaitCall(const grpc::CallbackServerContext& context, core::TaskService& tasks, Waits& waits)
+      : call_(context), tasks_(tasks), waits_(waits) {}
 
   void Begin(const WaitRequest& request, WaitResponse* response) {
     absl::Status valid = call_.scope().Validate();
@@ -143,8 +148,9 @@ class WaitCall final : public grpc::ServerUnaryReactor {
     // After the answer this object may be gone at any moment, before WaitAsync() has returned even.
     std::shared_ptr<Waits::Wait> wait = wait_;
     core::TaskService& tasks = tasks_;
-    const uint64_t ticket = tasks.WaitAsync(call_.ns(), request.container_id(), request.exec_id(),
-                                            [this, response](absl::StatusOr<core::Exit> exit) { Answer(exit, response); });
+    const uint64_t ticket = tasks.WaitAsync(
+        call_.ns(), request.container_id(), request.exec_id(),
+        [this, response](absl::StatusOr<core::Exit> exit) { Answer(exit, response); });
     bool cancel = false;
     {
       absl::MutexLock lock(&wait->mu);
@@ -189,7 +195,8 @@ class WaitCall final : public grpc::ServerUnaryReactor {
   const std::shared_ptr<Waits::Wait> wait_ = std::make_shared<Waits::Wait>();
 };
 
-using TasksBase = Tasks::WithCallbackMethod_Create<Tasks::WithCallbackMethod_Checkpoint<Tasks::WithCallbackMethod_Wait<Tasks::Service>>>;
+using TasksBase = Tasks::WithCallbackMethod_Create<
+    Tasks::WithCallbackMethod_Checkpoint<Tasks::WithCallbackMethod_Wait<Tasks::Service>>>;
 
 class TasksService final : public TasksBase, public DoorService {
  public:
@@ -199,20 +206,26 @@ class TasksService final : public TasksBase, public DoorService {
     for (const std::shared_ptr<Waits::Wait>& wait : waits_.Stop()) WaitCall::Cancel(tasks_, *wait);
   }
 
-  grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context, const CreateTaskRequest* request,
+  grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
+                                   const CreateTaskRequest* request,
                                    CreateTaskResponse* response) override {
-    return HandleLong(*room_.long_calls, *context, [this, request, response](Call& call) { return CreateTask(call, *request, *response); });
+    return HandleLong(*room_.long_calls, *context, [this, request, response](Call& call) {
+      return CreateTask(call, *request, *response);
+    });
   }
 
-  grpc::Status Start(grpc::ServerContext* context, const StartRequest* request, StartResponse* response) override {
+  grpc::Status Start(grpc::ServerContext* context, const StartRequest* request,
+                     StartResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(int32_t pid, tasks_.Start(call.context(), request->container_id(), request->exec_id()));
+      GANTRY_ASSIGN_OR_RETURN(
+          int32_t pid, tasks_.Start(call.context(), request->container_id(), request->exec_id()));
       response->set_pid(static_cast<uint32_t>(pid));
       return absl::OkStatus();
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteTaskRequest* request, DeleteResponse* response) override {
+  grpc::Status Delete(grpc::ServerContext* context, const DeleteTaskRequest* request,
+                      DeleteResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       absl::StatusOr<core::Exit> exit = tasks_.Delete(call.context(), request->container_id(), "");
       if (!exit.ok()) return DeleteError(exit.status());
@@ -221,10 +234,13 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::Status DeleteProcess(grpc::ServerContext* context, const DeleteProcessRequest* request, DeleteResponse* response) override {
+  grpc::Status DeleteProcess(grpc::ServerContext* context, const DeleteProcessRequest* request,
+                             DeleteResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      if (request->exec_id().empty()) return absl::InvalidArgumentError("delete process: no exec id");
-      absl::StatusOr<core::Exit> exit = tasks_.Delete(call.context(), request->container_id(), request->exec_id());
+      if (request->exec_id().empty())
+        return absl::InvalidArgumentError("delete process: no exec id");
+      absl::StatusOr<core::Exit> exit =
+          tasks_.Delete(call.context(), request->container_id(), request->exec_id());
       if (!exit.ok()) return DeleteError(exit.status());
       response->set_id(request->exec_id());
       SetExit(*exit, response);
@@ -232,28 +248,34 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::Status Get(grpc::ServerContext* context, const GetRequest* request, GetResponse* response) override {
+  grpc::Status Get(grpc::ServerContext* context, const GetRequest* request,
+                   GetResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(core::Process process, tasks_.Get(call.ns(), request->container_id(), request->exec_id()));
+      GANTRY_ASSIGN_OR_RETURN(core::Process process,
+                              tasks_.Get(call.ns(), request->container_id(), request->exec_id()));
       SetProcess(process, response->mutable_process());
       return absl::OkStatus();
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const ListTasksRequest*, ListTasksResponse* response) override {
+  grpc::Status List(grpc::ServerContext* context, const ListTasksRequest*,
+                    ListTasksResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      for (const auto& [ns, process] : tasks_.List(call.ns())) SetProcess(process, response->add_tasks());
+      for (const auto& [ns, process] : tasks_.List(call.ns()))
+        SetProcess(process, response->add_tasks());
       return absl::OkStatus();
     });
   }
 
   grpc::Status Kill(grpc::ServerContext* context, const KillRequest* request, Empty*) override {
     return Handle(*context, [&](Call& call) {
-      return tasks_.Kill(call.context(), request->container_id(), request->exec_id(), request->signal(), request->all());
+      return tasks_.Kill(call.context(), request->container_id(), request->exec_id(),
+                         request->signal(), request->all());
     });
   }
 
-  grpc::Status Exec(grpc::ServerContext* context, const ExecProcessRequest* request, Empty*) override {
+  grpc::Status Exec(grpc::ServerContext* context, const ExecProcessRequest* request,
+                    Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       if (request->exec_id().empty()) return absl::InvalidArgumentError("exec: no exec id");
       GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("exec id", request->exec_id()));
@@ -263,35 +285,48 @@ class TasksService final : public TasksBase, public DoorService {
       stdio.set_stderr(request->stderr());
       stdio.set_terminal(request->terminal());
       return tasks_
-          .Exec(call.context(), request->container_id(), request->exec_id(), request->spec().value(), stdio, /*start=*/false)
+          .Exec(call.context(), request->container_id(), request->exec_id(),
+                request->spec().value(), stdio, /*start=*/false)
           .status();
     });
   }
 
-  grpc::Status ResizePty(grpc::ServerContext* context, const ResizePtyRequest* request, Empty*) override {
+  grpc::Status ResizePty(grpc::ServerContext* context, const ResizePtyRequest* request,
+                         Empty*) override {
     return Handle(*context, [&](Call& call) {
-      return tasks_.ResizePty(call.context(), request->container_id(), request->exec_id(), request->width(), request->height());
+      return tasks_.ResizePty(call.context(), request->container_id(), request->exec_id(),
+                              request->width(), request->height());
     });
   }
 
-  grpc::Status CloseIO(grpc::ServerContext* context, const CloseIORequest* request, Empty*) override {
+  grpc::Status CloseIO(grpc::ServerContext* context, const CloseIORequest* request,
+                       Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      if (!request->stdin()) return tasks_.Get(call.ns(), request->container_id(), request->exec_id()).status();
+      if (!request->stdin())
+        return tasks_.Get(call.ns(), request->container_id(), request->exec_id()).status();
       return tasks_.CloseStdin(call.context(), request->container_id(), request->exec_id());
     });
   }
 
-  grpc::Status Pause(grpc::ServerContext* context, const PauseTaskRequest* request, Empty*) override {
-    return Handle(*context, [&](Call& call) { return DeleteError(tasks_.Pause(call.context(), request->container_id())); });
+  grpc::Status Pause(grpc::ServerContext* context, const PauseTaskRequest* request,
+                     Empty*) override {
+    return Handle(*context, [&](Call& call) {
+      return DeleteError(tasks_.Pause(call.context(), request->container_id()));
+    });
   }
 
-  grpc::Status Resume(grpc::ServerContext* context, const ResumeTaskRequest* request, Empty*) override {
-    return Handle(*context, [&](Call& call) { return DeleteError(tasks_.Resume(call.context(), request->container_id())); });
+  grpc::Status Resume(grpc::ServerContext* context, const ResumeTaskRequest* request,
+                      Empty*) override {
+    return Handle(*context, [&](Call& call) {
+      return DeleteError(tasks_.Resume(call.context(), request->container_id()));
+    });
   }
 
-  grpc::Status ListPids(grpc::ServerContext* context, const ListPidsRequest* request, ListPidsResponse* response) override {
+  grpc::Status ListPids(grpc::ServerContext* context, const ListPidsRequest* request,
+                        ListPidsResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(shim::v1::PidsResponse pids, tasks_.Pids(call.context(), request->container_id()));
+      GANTRY_ASSIGN_OR_RETURN(shim::v1::PidsResponse pids,
+                              tasks_.Pids(call.context(), request->container_id()));
       for (const auto& process : pids.processes()) {
         containerd::v1::types::ProcessInfo* out = response->add_processes();
         out->set_pid(static_cast<uint32_t>(process.pid()));
@@ -304,33 +339,45 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::ServerUnaryReactor* Checkpoint(grpc::CallbackServerContext* context, const CheckpointTaskRequest* request,
+  grpc::ServerUnaryReactor* Checkpoint(grpc::CallbackServerContext* context,
+                                       const CheckpointTaskRequest* request,
                                        CheckpointTaskResponse* response) override {
-    return HandleLong(*room_.long_calls, *context,
-                      [this, request, response](Call& call) { return CheckpointTask(call, *request, *response); });
+    return HandleLong(*room_.long_calls, *context, [this, request, response](Call& call) {
+      return CheckpointTask(call, *request, *response);
+    });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateTaskRequest* request, Empty*) override {
+  grpc::Status Update(grpc::ServerContext* context, const UpdateTaskRequest* request,
+                      Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       if (request->resources().type_url() != kResourcesType) {
-        return absl::InvalidArgumentError(absl::StrCat("update: expected ", kResourcesType, ", got \"", request->resources().type_url(), "\""));
+        return absl::InvalidArgumentError(absl::StrCat("update: expected ", kResourcesType,
+                                                       ", got \"", request->resources().type_url(),
+                                                       "\""));
       }
       return tasks_.Update(call.context(), request->container_id(), request->resources().value());
     });
   }
 
-  grpc::Status Metrics(grpc::ServerContext* context, const MetricsRequest* request, MetricsResponse* response) override {
+  grpc::Status Metrics(grpc::ServerContext* context, const MetricsRequest* request,
+                       MetricsResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter, metadata::Filter::Parse(TextsOf(request->filters())));
+      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter,
+                              metadata::Filter::Parse(TextsOf(request->filters())));
       for (const auto& [ns, process] : tasks_.List(call.ns())) {
-        const bool wanted = filter.Matches([&ns = ns, &id = process.container_id](absl::Span<const std::string> path) -> std::optional<std::string> {
-          if (path.size() != 1) return std::nullopt;
-          return path[0] == "id" ? std::optional(id) : path[0] == "namespace" ? std::optional(ns) : std::nullopt;
-        });
+        const bool wanted =
+            filter.Matches([&ns = ns, &id = process.container_id](
+                               absl::Span<const std::string> path) -> std::optional<std::string> {
+              if (path.size() != 1) return std::nullopt;
+              return path[0] == "id"          ? std::optional(id)
+                     : path[0] == "namespace" ? std::optional(ns)
+                                              : std::nullopt;
+            });
         if (!wanted) continue;
         GANTRY_RETURN_IF_ERROR(call.cancel().Check());
         // One that has just ended has no numbers, and is left out.
-        absl::StatusOr<shim::v1::StatsResponse> stats = tasks_.Stats(call.context(), process.container_id);
+        absl::StatusOr<shim::v1::StatsResponse> stats =
+            tasks_.Stats(call.context(), process.container_id);
         if (!stats.ok()) continue;
         containerd::types::Metric* metric = response->add_metrics();
         *metric->mutable_timestamp() = stats->read_at();
@@ -341,15 +388,20 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context, const WaitRequest* request, WaitResponse* response) override {
-    auto* wait = new WaitCall(*context, tasks_, waits_);  // NOLINT(cppcoreguidelines-owning-memory): deletes itself in OnDone
+  grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context, const WaitRequest* request,
+                                 WaitResponse* response) override {
+    auto* wait =
+        new WaitCall(*context, tasks_,
+                     waits_);  // NOLINT(cppcoreguidelines-owning-memory): deletes itself in OnDone
     wait->Begin(*request, response);
     return wait;
   }
 
  private:
-  absl::Status CreateTask(Call& call, const CreateTaskRequest& request, CreateTaskResponse& response) {
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Container container, room_.stores->containers.Get(call.scope(), request.container_id()));
+  absl::Status CreateTask(Call& call, const CreateTaskRequest& request,
+                          CreateTaskResponse& response) {
+    GANTRY_ASSIGN_OR_RETURN(record::v1::Container container,
+                            room_.stores->containers.Get(call.scope(), request.container_id()));
     core::CreateTask create;
     create.container_id = request.container_id();
     create.spec_json = container.spec().value();
@@ -358,8 +410,10 @@ class TasksService final : public TasksBase, public DoorService {
     create.stdio.set_stdout(request.stdout());
     create.stdio.set_stderr(request.stderr());
     create.stdio.set_terminal(request.terminal());
-    create.runtime = request.runtime_path().empty() ? container.runtime().name() : request.runtime_path();
-    const google::protobuf::Any& options = request.has_options() ? request.options() : container.runtime().options();
+    create.runtime =
+        request.runtime_path().empty() ? container.runtime().name() : request.runtime_path();
+    const google::protobuf::Any& options =
+        request.has_options() ? request.options() : container.runtime().options();
     create.runtime_options_type_url = options.type_url();
     create.runtime_options = options.value();
 
@@ -369,7 +423,8 @@ class TasksService final : public TasksBase, public DoorService {
       create.restore_image_path = checkpoint->path();
     } else if (TypeName(options) == "containerd.runc.v1.Options") {
       containerd::runc::v1::Options runc;
-      if (!runc.ParseFromString(options.value())) return absl::InvalidArgumentError("task create: the runtime options do not parse");
+      if (!runc.ParseFromString(options.value()))
+        return absl::InvalidArgumentError("task create: the runtime options do not parse");
       create.restore_image_path = runc.criu_image_path();
     }
     GANTRY_ASSIGN_OR_RETURN(int32_t pid, tasks_.Create(call.context(), create));
@@ -381,19 +436,24 @@ class TasksService final : public TasksBase, public DoorService {
   // The checkpoint's files, out of the content store.
   absl::StatusOr<Scratch> OpenCheckpoint(Call& call, const CreateTaskRequest& request) {
     if (request.checkpoint().media_type() != kCheckpointTar) {
-      return absl::InvalidArgumentError(absl::StrCat("task create: unsupported checkpoint type \"", request.checkpoint().media_type(), "\""));
+      return absl::InvalidArgumentError(absl::StrCat("task create: unsupported checkpoint type \"",
+                                                     request.checkpoint().media_type(), "\""));
     }
     GANTRY_ASSIGN_OR_RETURN(content::Descriptor descriptor, DescriptorFrom(request.checkpoint()));
-    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::BlobReader> blob, room_.stores->Content(call.scope()).Open(descriptor.digest));
-    GANTRY_ASSIGN_OR_RETURN(Scratch scratch, Scratch::Create(room_.root_directory, request.container_id()));
+    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::BlobReader> blob,
+                            room_.stores->Content(call.scope()).Open(descriptor.digest));
+    GANTRY_ASSIGN_OR_RETURN(Scratch scratch,
+                            Scratch::Create(room_.root_directory, request.container_id()));
     BlobSource source(*blob);
     snapshot::ApplyOptions options;
     options.cancel = &call.cancel();
-    GANTRY_RETURN_IF_ERROR(snapshot::ApplyLayerToDirectory(source, scratch.path(), options).status());
+    GANTRY_RETURN_IF_ERROR(
+        snapshot::ApplyLayerToDirectory(source, scratch.path(), options).status());
     return scratch;
   }
 
-  absl::Status CheckpointTask(Call& call, const CheckpointTaskRequest& request, CheckpointTaskResponse& response) {
+  absl::Status CheckpointTask(Call& call, const CheckpointTaskRequest& request,
+                              CheckpointTaskResponse& response) {
     containerd::runc::v1::CheckpointOptions options;
     if (request.has_options()) {
       GANTRY_RETURN_IF_ERROR(ReadAny(request.options(), &options));
@@ -403,7 +463,8 @@ class TasksService final : public TasksBase, public DoorService {
     shim::v1::CheckpointRequest checkpoint;
     checkpoint.set_image_path(options.image_path());
     if (options.image_path().empty()) {
-      GANTRY_ASSIGN_OR_RETURN(scratch, Scratch::Create(room_.root_directory, request.container_id()));
+      GANTRY_ASSIGN_OR_RETURN(scratch,
+                              Scratch::Create(room_.root_directory, request.container_id()));
       checkpoint.set_image_path(scratch->path());
     }
     checkpoint.set_work_path(options.work_path());
@@ -417,11 +478,14 @@ class TasksService final : public TasksBase, public DoorService {
 
     // The client named no place: it gets the files as a blob, and the specification they go with as another.
     metadata::ContentNamespace store = room_.stores->Content(call.scope());
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Container container, room_.stores->containers.Get(call.scope(), request.container_id()));
-    const std::string ref = absl::StrCat("checkpoint-", request.container_id(), "-", absl::ToUnixNanos(absl::Now()));
+    GANTRY_ASSIGN_OR_RETURN(record::v1::Container container,
+                            room_.stores->containers.Get(call.scope(), request.container_id()));
+    const std::string ref =
+        absl::StrCat("checkpoint-", request.container_id(), "-", absl::ToUnixNanos(absl::Now()));
     content::IngestOptions ingest_options;
     ingest_options.ref = ref;
-    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest, store.OpenIngest(ingest_options));
+    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest,
+                            store.OpenIngest(ingest_options));
     IngestSink sink(*ingest);
     snapshot::Mount files;
     files.type = "bind";
@@ -441,7 +505,8 @@ class TasksService final : public TasksBase, public DoorService {
     content::Descriptor spec;
     spec.media_type = kCheckpointConfig;
     const std::string bytes = container.spec().SerializeAsString();
-    GANTRY_ASSIGN_OR_RETURN(spec.digest, content::WriteBlob(store, absl::StrCat(ref, "-spec"), bytes));
+    GANTRY_ASSIGN_OR_RETURN(spec.digest,
+                            content::WriteBlob(store, absl::StrCat(ref, "-spec"), bytes));
     spec.size_bytes = static_cast<int64_t>(bytes.size());
     SetDescriptor(spec, response.add_descriptors());
     return absl::OkStatus();
@@ -454,6 +519,8 @@ class TasksService final : public TasksBase, public DoorService {
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewTasksService(const Room& room) { return std::make_unique<TasksService>(room); }
+std::unique_ptr<DoorService> NewTasksService(const Room& room) {
+  return std::make_unique<TasksService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -13,8 +13,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "base/status_macros.h"
 #include "glog/logging.h"
+
+#include "base/status_macros.h"
 #include "proto/containerd/events/image.pb.h"
 #include "proto/containerd/services/transfer/v1/transfer.grpc.pb.h"
 #include "proto/containerd/types/transfer/imagestore.pb.h"
@@ -75,22 +76,42 @@ class Reporter {
     if (step.id().empty()) return;
     WireProgress out;
     switch (step.state()) {
-      case State::WAITING: out.set_event("waiting"); break;
+      case State::WAITING:
+        out.set_event("waiting");
+        break;
       case State::DOWNLOADING:
       case State::VERIFYING:
-      case State::RETRYING: out.set_event("downloading"); break;
-      case State::UPLOADING: out.set_event("uploading"); break;
-      case State::UNPACKING: out.set_event("extracting"); break;
-      case State::EXISTS: out.set_event("already exists"); break;
+      case State::RETRYING:
+        out.set_event("downloading");
+        break;
+      case State::UPLOADING:
+        out.set_event("uploading");
+        break;
+      case State::UNPACKING:
+        out.set_event("extracting");
+        break;
+      case State::EXISTS:
+        out.set_event("already exists");
+        break;
       case State::DOWNLOADED:
       case State::UPLOADED:
-      case State::MOUNTED: out.set_event("complete"); break;
-      case State::COMPLETE: out.set_event(step.media_type() == "layer" ? "extracted" : "complete"); break;
-      case State::READING: out.set_event("loading"); break;
-      case State::WRITING: out.set_event("writing"); break;
-      default: return;
+      case State::MOUNTED:
+        out.set_event("complete");
+        break;
+      case State::COMPLETE:
+        out.set_event(step.media_type() == "layer" ? "extracted" : "complete");
+        break;
+      case State::READING:
+        out.set_event("loading");
+        break;
+      case State::WRITING:
+        out.set_event("writing");
+        break;
+      default:
+        return;
     }
-    out.set_name(step.media_type().empty() ? step.id() : absl::StrCat(step.media_type(), "-", step.id()));
+    out.set_name(step.media_type().empty() ? step.id()
+                                           : absl::StrCat(step.media_type(), "-", step.id()));
     out.set_progress(step.current_bytes());
     out.set_total(step.total_bytes());
     if (absl::StartsWith(step.id(), "sha256:")) {
@@ -118,34 +139,41 @@ class Closer {
   Stream& stream_;
 };
 
-oci::PlatformMatcher MatcherOf(const WirePlatforms& platforms, const oci::PlatformMatcher& otherwise) {
+oci::PlatformMatcher MatcherOf(const WirePlatforms& platforms,
+                               const oci::PlatformMatcher& otherwise) {
   if (platforms.empty()) return otherwise;
   std::vector<content::Platform> wanted;
-  for (const auto& platform : platforms) wanted.push_back(oci::NormalizePlatform(PlatformFrom(platform)));
+  for (const auto& platform : platforms)
+    wanted.push_back(oci::NormalizePlatform(PlatformFrom(platform)));
   return oci::PlatformMatcher::AnyOf(wanted);
 }
 
-class TransferService final : public Transfer::WithCallbackMethod_Transfer<Transfer::Service>, public DoorService {
+class TransferService final : public Transfer::WithCallbackMethod_Transfer<Transfer::Service>,
+                              public DoorService {
  public:
   explicit TransferService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
-  grpc::ServerUnaryReactor* Transfer(grpc::CallbackServerContext* context, const TransferRequest* request, Empty*) override {
-    return HandleLong(*room_.long_calls, *context, [this, request](Call& call) { return Run(call, *request); });
+  grpc::ServerUnaryReactor* Transfer(grpc::CallbackServerContext* context,
+                                     const TransferRequest* request, Empty*) override {
+    return HandleLong(*room_.long_calls, *context,
+                      [this, request](Call& call) { return Run(call, *request); });
   }
 
  private:
   absl::Status Run(Call& call, const TransferRequest& request) {
     std::shared_ptr<Stream> progress;
     if (!request.options().progress_stream().empty()) {
-      GANTRY_ASSIGN_OR_RETURN(progress, room_.streams->Find(call.ns(), request.options().progress_stream()));
+      GANTRY_ASSIGN_OR_RETURN(progress,
+                              room_.streams->Find(call.ns(), request.options().progress_stream()));
     }
     const Reporter reporter(std::move(progress));
     const Any& from = request.source();
     const Any& to = request.destination();
     const auto pair = [&](const char* source, const char* destination) {
       constexpr absl::string_view kPackage = "containerd.types.transfer.";
-      return TypeName(from) == absl::StrCat(kPackage, source) && TypeName(to) == absl::StrCat(kPackage, destination);
+      return TypeName(from) == absl::StrCat(kPackage, source) &&
+             TypeName(to) == absl::StrCat(kPackage, destination);
     };
     ImageStore store;
     if (pair("OCIRegistry", "ImageStore")) {
@@ -185,8 +213,9 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
       GANTRY_RETURN_IF_ERROR(ReadAny(to, &destination));
       return Echo(call, source, destination);
     }
-    return absl::UnimplementedError(
-        absl::StrCat("transfer from \"", from.type_url(), "\" to \"", to.type_url(), "\" is not supported: not implemented"));
+    return absl::UnimplementedError(absl::StrCat("transfer from \"", from.type_url(), "\" to \"",
+                                                 to.type_url(),
+                                                 "\" is not supported: not implemented"));
   }
 
   // The credential that the client has for the registry, asked for once. It answers NONE where it has none.
@@ -195,9 +224,11 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     if (id.empty()) return absl::OkStatus();
     GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> stream, room_.streams->Find(call.ns(), id));
     const Closer closer(*stream);
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(registry.reference()));
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::Parse(registry.reference()));
     AuthRequest question;
-    question.set_host(reference.domain() == "docker.io" ? "registry-1.docker.io" : reference.domain());
+    question.set_host(reference.domain() == "docker.io" ? "registry-1.docker.io"
+                                                        : reference.domain());
     question.set_reference(registry.reference());
     GANTRY_RETURN_IF_ERROR(stream->Send(AnyOf(question), call.cancel()));
     GANTRY_ASSIGN_OR_RETURN(std::optional<Any> message, stream->Receive(call.cancel()));
@@ -209,19 +240,23 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
         auth->set_username(answer.username());
         auth->set_password(answer.secret());
         break;
-      case containerd::types::transfer::REFRESH: auth->set_identity_token(answer.secret()); break;
+      case containerd::types::transfer::REFRESH:
+        auth->set_identity_token(answer.secret());
+        break;
       case containerd::types::transfer::HEADER: {
         absl::string_view header = answer.secret();
         if (absl::StartsWithIgnoreCase(header, "bearer ")) header.remove_prefix(7);
         auth->set_registry_token(std::string(absl::StripAsciiWhitespace(header)));
         break;
       }
-      default: break;
+      default:
+        break;
     }
     return absl::OkStatus();
   }
 
-  absl::Status Pull(Call& call, const OCIRegistry& registry, const ImageStore& store, const Reporter& reporter) {
+  absl::Status Pull(Call& call, const OCIRegistry& registry, const ImageStore& store,
+                    const Reporter& reporter) {
     reporter.Say(absl::StrCat("Resolving from ", registry.reference()));
     GANTRY_ASSIGN_OR_RETURN(core::LeaseScope lease, Lease(call));
     core::CallContext context = call.context();
@@ -230,33 +265,45 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     request.set_reference(registry.reference());
     GANTRY_RETURN_IF_ERROR(AskCredential(call, registry, request.mutable_auth()));
     std::vector<std::string> platforms;
-    for (const auto& platform : store.platforms()) platforms.push_back(oci::FormatPlatform(PlatformFrom(platform)));
+    for (const auto& platform : store.platforms())
+      platforms.push_back(oci::FormatPlatform(PlatformFrom(platform)));
     if (platforms.empty()) platforms.emplace_back();
 
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(registry.reference()));
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::Parse(registry.reference()));
     const std::string pulled_name = reference.canonical();
     const bool had_name = room_.stores->images.Get({call.ns(), ""}, pulled_name).ok();
     reporter.Say(absl::StrCat("Pulling from ", registry.reference()));
     reporter.Say("fetching image content", registry.reference());
     for (const std::string& platform : platforms) {
       request.set_platform(platform);
-      GANTRY_RETURN_IF_ERROR(room_.images->Pull(context, request, [&reporter](const v1::Progress& step) { reporter.Step(step); }).status());
+      GANTRY_RETURN_IF_ERROR(
+          room_.images
+              ->Pull(context, request,
+                     [&reporter](const v1::Progress& step) { reporter.Step(step); })
+              .status());
     }
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Image pulled, room_.stores->images.Get({call.ns(), ""}, pulled_name));
+    GANTRY_ASSIGN_OR_RETURN(record::v1::Image pulled,
+                            room_.stores->images.Get({call.ns(), ""}, pulled_name));
 
     // The pull unpacks for the default snapshotter; what else the client wants comes after it.
     for (const auto& unpack : store.unpacks()) {
-      if (unpack.snapshotter().empty() || unpack.snapshotter() == room_.stores->default_snapshotter) continue;
-      GANTRY_ASSIGN_OR_RETURN(core::ResolvedImage image,
-                              room_.images->Resolve(context, pulled_name, oci::FormatPlatform(PlatformFrom(unpack.platform()))));
-      GANTRY_RETURN_IF_ERROR(room_.images->EnsureUnpacked(context, image, unpack.snapshotter()).status());
+      if (unpack.snapshotter().empty() || unpack.snapshotter() == room_.stores->default_snapshotter)
+        continue;
+      GANTRY_ASSIGN_OR_RETURN(
+          core::ResolvedImage image,
+          room_.images->Resolve(context, pulled_name,
+                                oci::FormatPlatform(PlatformFrom(unpack.platform()))));
+      GANTRY_RETURN_IF_ERROR(
+          room_.images->EnsureUnpacked(context, image, unpack.snapshotter()).status());
     }
 
     std::set<std::string> names;
     if (!store.name().empty()) names.insert(store.name());
     for (const auto& extra : store.extra_references()) {
       if (extra.is_prefix() && !extra.add_digest()) continue;
-      names.insert(extra.add_digest() ? absl::StrCat(extra.name(), "@", pulled.target().digest()) : extra.name());
+      names.insert(extra.add_digest() ? absl::StrCat(extra.name(), "@", pulled.target().digest())
+                                      : extra.name());
     }
     if (names.empty()) names.insert(pulled_name);
     for (const std::string& name : names) {
@@ -272,8 +319,10 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     return absl::OkStatus();
   }
 
-  absl::Status Push(Call& call, const ImageStore& store, const OCIRegistry& registry, const Reporter& reporter) {
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference, distribution::Reference::Parse(registry.reference()));
+  absl::Status Push(Call& call, const ImageStore& store, const OCIRegistry& registry,
+                    const Reporter& reporter) {
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::Parse(registry.reference()));
     const metadata::Scope scope{call.ns(), ""};
     GANTRY_ASSIGN_OR_RETURN(record::v1::Image image, room_.stores->images.Get(scope, store.name()));
 
@@ -282,11 +331,14 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     absl::StatusOr<record::v1::Image> before = room_.stores->images.Get(scope, pushed_name);
     if (!before.ok() && !absl::IsNotFound(before.status())) return before.status();
     if (before.ok() && before->target().digest() != image.target().digest()) {
-      return absl::FailedPreconditionError(absl::StrCat("push of ", store.name(), " as ", pushed_name, ": an image of that name is here and is another; remove or retag it"));
+      return absl::FailedPreconditionError(
+          absl::StrCat("push of ", store.name(), " as ", pushed_name,
+                       ": an image of that name is here and is another; remove or retag it"));
     }
     absl::Cleanup unname = [&] {
       absl::Status dropped = room_.stores->images.Delete(scope, pushed_name);
-      LOG_IF(WARNING, !dropped.ok()) << "ns=" << call.ns() << " name of the push left behind: " << dropped;
+      LOG_IF(WARNING, !dropped.ok())
+          << "ns=" << call.ns() << " name of the push left behind: " << dropped;
     };
     if (before.ok()) {
       std::move(unname).Cancel();
@@ -304,22 +356,29 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     reporter.Say("pushing content", registry.reference());
     v1::PushRequest request;
     request.set_reference(pushed_name);
-    if (store.platforms_size() == 1) request.set_platform(oci::FormatPlatform(PlatformFrom(store.platforms(0))));
+    if (store.platforms_size() == 1)
+      request.set_platform(oci::FormatPlatform(PlatformFrom(store.platforms(0))));
     GANTRY_RETURN_IF_ERROR(AskCredential(call, registry, request.mutable_auth()));
     GANTRY_RETURN_IF_ERROR(
-        room_.images->Push(call.context(), request, [&reporter](const v1::Progress& step) { reporter.Step(step); }).status());
+        room_.images
+            ->Push(call.context(), request,
+                   [&reporter](const v1::Progress& step) { reporter.Step(step); })
+            .status());
     reporter.Say("pushed content", registry.reference());
     reporter.Say(absl::StrCat("Completed push to ", registry.reference()));
     return absl::OkStatus();
   }
 
   absl::Status Tag(Call& call, const ImageStore& from, const ImageStore& to) {
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Image image, room_.stores->images.Get({call.ns(), ""}, from.name()));
+    GANTRY_ASSIGN_OR_RETURN(record::v1::Image image,
+                            room_.stores->images.Get({call.ns(), ""}, from.name()));
     return PutImage(call, to.name(), image.target(), to);
   }
 
-  absl::Status Import(Call& call, const ImageImportStream& archive, const ImageStore& store, const Reporter& reporter) {
-    GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> stream, room_.streams->Find(call.ns(), archive.stream()));
+  absl::Status Import(Call& call, const ImageImportStream& archive, const ImageStore& store,
+                      const Reporter& reporter) {
+    GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> stream,
+                            room_.streams->Find(call.ns(), archive.stream()));
     const Closer closer(*stream);
     reporter.Say("Importing");
     GANTRY_ASSIGN_OR_RETURN(core::LeaseScope lease, Lease(call));
@@ -328,9 +387,11 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
       v1::Progress out;
       out.set_id(!progress.layer.empty() ? progress.layer.str() : progress.diff_id.str());
       out.set_media_type("layer");
-      out.set_state(progress.state == distribution::UnpackProgress::State::kUnpacking ? v1::Progress::UNPACKING
-                    : progress.state == distribution::UnpackProgress::State::kDone    ? v1::Progress::COMPLETE
-                                                                                      : v1::Progress::EXISTS);
+      out.set_state(progress.state == distribution::UnpackProgress::State::kUnpacking
+                        ? v1::Progress::UNPACKING
+                    : progress.state == distribution::UnpackProgress::State::kDone
+                        ? v1::Progress::COMPLETE
+                        : v1::Progress::EXISTS);
       out.set_current_bytes(progress.offset_bytes);
       out.set_total_bytes(progress.total_bytes);
       reporter.Step(out);
@@ -339,7 +400,8 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     // The layers are unpacked for the first snapshotter that is asked for while they arrive.
     std::vector<Unpacking> unpackings;
     for (const auto& unpack : store.unpacks()) {
-      GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots, room_.stores->Snapshots(unpack.snapshotter(), lease.scope()));
+      GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                              room_.stores->Snapshots(unpack.snapshotter(), lease.scope()));
       const content::Platform platform = PlatformFrom(unpack.platform());
       unpackings.push_back({std::make_unique<metadata::SnapshotNamespace>(std::move(snapshots)),
                             platform.os.empty() && platform.architecture.empty()
@@ -347,7 +409,9 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
                                 : oci::PlatformMatcher::Only(oci::NormalizePlatform(platform))});
     }
     std::unique_ptr<distribution::UnpackSession> session;
-    if (!unpackings.empty()) session = room_.unpacker->Start(TargetOf(content, *unpackings[0].snapshots, call.ns()), call.cancel(), step);
+    if (!unpackings.empty())
+      session = room_.unpacker->Start(TargetOf(content, *unpackings[0].snapshots, call.ns()),
+                                      call.cancel(), step);
 
     const ImportNames names(store);
     distribution::ImportOptions options;
@@ -356,16 +420,18 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     options.index_name = store.name();
     options.compress = archive.force_compress();
     StreamSource source(*stream, call.cancel());
-    GANTRY_ASSIGN_OR_RETURN(std::vector<distribution::ImportedImage> imported,
-                            distribution::ImportArchive(source, content, session.get(), options, call.cancel(),
-                                                        [&reporter](absl::string_view entry, int64_t offset, int64_t total) {
-                                                          v1::Progress out;
-                                                          out.set_id(std::string(entry));
-                                                          out.set_state(v1::Progress::READING);
-                                                          out.set_current_bytes(offset);
-                                                          out.set_total_bytes(total);
-                                                          reporter.Step(out);
-                                                        }));
+    GANTRY_ASSIGN_OR_RETURN(
+        std::vector<distribution::ImportedImage> imported,
+        distribution::ImportArchive(
+            source, content, session.get(), options, call.cancel(),
+            [&reporter](absl::string_view entry, int64_t offset, int64_t total) {
+              v1::Progress out;
+              out.set_id(std::string(entry));
+              out.set_state(v1::Progress::READING);
+              out.set_current_bytes(offset);
+              out.set_total_bytes(total);
+              reporter.Step(out);
+            }));
     std::set<content::Digest> unpacked;
     for (const distribution::ImportedImage& image : imported) {
       if (!unpacked.insert(image.target.digest).second) continue;
@@ -375,12 +441,15 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
         if (absl::IsNotFound(runnable.status())) continue;  // for other machines only
         GANTRY_RETURN_IF_ERROR(runnable.status());
         if (i == 0) {
-          GANTRY_RETURN_IF_ERROR(session->Finish(runnable->config.digest, runnable->layers, runnable->diff_ids).status());
+          GANTRY_RETURN_IF_ERROR(
+              session->Finish(runnable->config.digest, runnable->layers, runnable->diff_ids)
+                  .status());
         } else {
-          GANTRY_RETURN_IF_ERROR(room_.unpacker
-                                     ->UnpackImage(TargetOf(content, *unpackings[i].snapshots, call.ns()), runnable->manifest,
-                                                   call.cancel(), step)
-                                     .status());
+          GANTRY_RETURN_IF_ERROR(
+              room_.unpacker
+                  ->UnpackImage(TargetOf(content, *unpackings[i].snapshots, call.ns()),
+                                runnable->manifest, call.cancel(), step)
+                  .status());
         }
       }
     }
@@ -397,50 +466,61 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
         ++saved;
       }
     }
-    if (saved == 0) return absl::NotFoundError("import: the archive holds no image of the names asked for: not found");
+    if (saved == 0)
+      return absl::NotFoundError(
+          "import: the archive holds no image of the names asked for: not found");
     reporter.Say("Completed import");
     return absl::OkStatus();
   }
 
-  absl::Status Export(Call& call, const ImageStore& store, const ImageExportStream& archive, const Reporter& reporter) {
-    GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> stream, room_.streams->Find(call.ns(), archive.stream()));
+  absl::Status Export(Call& call, const ImageStore& store, const ImageExportStream& archive,
+                      const Reporter& reporter) {
+    GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> stream,
+                            room_.streams->Find(call.ns(), archive.stream()));
     const Closer closer(*stream);
     reporter.Say("Exporting");
     std::vector<distribution::ExportImage> images;
-    GANTRY_RETURN_IF_ERROR(EachExported(call, store, [&](const record::v1::Image& record) -> absl::Status {
-      containerd::types::Descriptor wire;
-      Recast(record.target(), &wire);
-      GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, DescriptorFrom(wire));
-      for (distribution::ExportImage& known : images) {
-        if (known.target.digest != target.digest) continue;
-        if (std::find(known.names.begin(), known.names.end(), record.name()) == known.names.end()) known.names.push_back(record.name());
-        return absl::OkStatus();
-      }
-      images.push_back({target, {record.name()}});
-      return absl::OkStatus();
-    }));
+    GANTRY_RETURN_IF_ERROR(
+        EachExported(call, store, [&](const record::v1::Image& record) -> absl::Status {
+          containerd::types::Descriptor wire;
+          Recast(record.target(), &wire);
+          GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, DescriptorFrom(wire));
+          for (distribution::ExportImage& known : images) {
+            if (known.target.digest != target.digest) continue;
+            if (std::find(known.names.begin(), known.names.end(), record.name()) ==
+                known.names.end())
+              known.names.push_back(record.name());
+            return absl::OkStatus();
+          }
+          images.push_back({target, {record.name()}});
+          return absl::OkStatus();
+        }));
     distribution::ExportOptions options;
-    options.platforms =
-        archive.all_platforms() ? oci::PlatformMatcher::All() : MatcherOf(archive.platforms(), oci::PlatformMatcher::Host());
+    options.platforms = archive.all_platforms()
+                            ? oci::PlatformMatcher::All()
+                            : MatcherOf(archive.platforms(), oci::PlatformMatcher::Host());
     options.docker_compatible = !archive.skip_compatibility_manifest();
     metadata::ContentNamespace content = room_.stores->Content(call.scope());
     StreamSink sink(*stream, call.cancel());
-    GANTRY_RETURN_IF_ERROR(distribution::ExportArchive(content, images, options, sink, call.cancel(),
-                                                       [&reporter](absl::string_view entry, int64_t offset, int64_t total) {
-                                                         v1::Progress out;
-                                                         out.set_id(std::string(entry));
-                                                         out.set_state(v1::Progress::WRITING);
-                                                         out.set_current_bytes(offset);
-                                                         out.set_total_bytes(total);
-                                                         reporter.Step(out);
-                                                       }));
+    GANTRY_RETURN_IF_ERROR(distribution::ExportArchive(
+        content, images, options, sink, call.cancel(),
+        [&reporter](absl::string_view entry, int64_t offset, int64_t total) {
+          v1::Progress out;
+          out.set_id(std::string(entry));
+          out.set_state(v1::Progress::WRITING);
+          out.set_current_bytes(offset);
+          out.set_total_bytes(total);
+          reporter.Step(out);
+        }));
     reporter.Say("Completed export");
     return absl::OkStatus();
   }
 
   absl::Status Echo(Call& call, const ImageImportStream& from, const ImageExportStream& to) {
-    GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> in, room_.streams->Find(call.ns(), from.stream()));
-    GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> out, room_.streams->Find(call.ns(), to.stream()));
+    GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> in,
+                            room_.streams->Find(call.ns(), from.stream()));
+    GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<Stream> out,
+                            room_.streams->Find(call.ns(), to.stream()));
     const Closer close_in(*in);
     const Closer close_out(*out);
     StreamSource source(*in, call.cancel());
@@ -453,7 +533,8 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     oci::PlatformMatcher platform;
   };
 
-  static distribution::UnpackTarget TargetOf(metadata::ContentNamespace& content, metadata::SnapshotNamespace& snapshots,
+  static distribution::UnpackTarget TargetOf(metadata::ContentNamespace& content,
+                                             metadata::SnapshotNamespace& snapshots,
                                              const std::string& ns) {
     distribution::UnpackTarget target;
     target.store = &content;
@@ -464,11 +545,13 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
   }
 
   absl::StatusOr<core::LeaseScope> Lease(const Call& call) const {
-    return core::LeaseScope::Create(room_.stores->leases, room_.stores->clock, call.ns(), call.scope().lease);
+    return core::LeaseScope::Create(room_.stores->leases, room_.stores->clock, call.ns(),
+                                    call.scope().lease);
   }
 
   // The images that a source names: one by its name, others by extra references or their prefixes.
-  absl::Status EachExported(Call& call, const ImageStore& store, const std::function<absl::Status(const record::v1::Image&)>& visit) {
+  absl::Status EachExported(Call& call, const ImageStore& store,
+                            const std::function<absl::Status(const record::v1::Image&)>& visit) {
     const metadata::Scope scope{call.ns(), ""};
     std::vector<std::string> names;
     if (!store.name().empty()) names.push_back(store.name());
@@ -477,11 +560,13 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
         names.push_back(extra.name());
         continue;
       }
-      GANTRY_RETURN_IF_ERROR(room_.stores->images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
-        return absl::StartsWith(record.name(), extra.name()) ? visit(record) : absl::OkStatus();
-      }));
+      GANTRY_RETURN_IF_ERROR(room_.stores->images.List(
+          scope, metadata::Filter(), [&](const record::v1::Image& record) {
+            return absl::StartsWith(record.name(), extra.name()) ? visit(record) : absl::OkStatus();
+          }));
     }
-    if (names.empty() && store.extra_references().empty()) return absl::InvalidArgumentError("export: no image is named");
+    if (names.empty() && store.extra_references().empty())
+      return absl::InvalidArgumentError("export: no image is named");
     for (const std::string& name : names) {
       GANTRY_ASSIGN_OR_RETURN(record::v1::Image record, room_.stores->images.Get(scope, name));
       GANTRY_RETURN_IF_ERROR(visit(record));
@@ -489,13 +574,15 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     return absl::OkStatus();
   }
 
-  absl::Status PutImage(Call& call, const std::string& name, const record::v1::Descriptor& target, const ImageStore& store) {
+  absl::Status PutImage(Call& call, const std::string& name, const record::v1::Descriptor& target,
+                        const ImageStore& store) {
     record::v1::Image image;
     image.set_name(name);
     *image.mutable_labels() = store.labels();
     *image.mutable_target() = target;
     bool created = false;
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Image stored, room_.stores->images.Put({call.ns(), ""}, std::move(image), &created));
+    GANTRY_ASSIGN_OR_RETURN(record::v1::Image stored,
+                            room_.stores->images.Put({call.ns(), ""}, std::move(image), &created));
     if (created) {
       containerd::services::images::v1::ImageCreate event;
       event.set_name(name);
@@ -515,6 +602,8 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewTransferService(const Room& room) { return std::make_unique<TransferService>(room); }
+std::unique_ptr<DoorService> NewTransferService(const Room& room) {
+  return std::make_unique<TransferService>(room);
+}
 
 }  // namespace gantry::api::containerd_api

@@ -5,9 +5,10 @@
 #include <vector>
 
 #include "absl/time/time.h"
-#include "base/cancel_token.h"
 #include "google/protobuf/any.pb.h"
 #include "gtest/gtest.h"
+
+#include "base/cancel_token.h"
 #include "proto/containerd/cgroup1/metrics.pb.h"
 #include "proto/containerd/cgroup2/metrics.pb.h"
 #include "proto/containerd/events/container.pb.h"
@@ -116,10 +117,12 @@ TEST(EventFieldsTest, EnvelopeAndPayloadAreSeen) {
 TEST(EventFieldsTest, NestedFieldsAndLabelsAreSeen) {
   ::containerd::events::ContainerCreate create;
   create.mutable_runtime()->set_name("io.containerd.runc.v2");
-  EXPECT_TRUE(Matches(EventOf(create, "/containers/create"), "event.runtime.name==io.containerd.runc.v2"));
+  EXPECT_TRUE(
+      Matches(EventOf(create, "/containers/create"), "event.runtime.name==io.containerd.runc.v2"));
   ::containerd::events::ContainerUpdate update;
   (*update.mutable_labels())["com.example/a.b"] = "1";
-  EXPECT_TRUE(Matches(EventOf(update, "/containers/update"), "event.labels.\"com.example/a.b\"==1"));
+  EXPECT_TRUE(
+      Matches(EventOf(update, "/containers/update"), "event.labels.\"com.example/a.b\"==1"));
   EXPECT_FALSE(Matches(EventOf(update, "/containers/update"), "event.labels.other"));
 }
 
@@ -135,7 +138,8 @@ TEST(EventFieldsTest, APayloadOfUnknownTypeHasNoFields) {
 
 const content::Digest kDigest = content::Digest::Sha256Of("x");
 
-::containerd::types::transfer::ImageStore StoreWith(const std::string& prefix, bool overwrite, bool digest, bool skip_named) {
+::containerd::types::transfer::ImageStore StoreWith(const std::string& prefix, bool overwrite,
+                                                    bool digest, bool skip_named) {
   ::containerd::types::transfer::ImageStore store;
   auto* reference = store.add_extra_references();
   reference->set_name(prefix);
@@ -176,12 +180,15 @@ TEST(ImportNamesTest, TheIndexHasItsOwnName) {
 }
 
 TEST(MediaTypeTest, LayersOfBothKindsAreKnown) {
-  for (const char* type : {"application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+zstd",
-                           "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-                           "application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}) {
+  for (const char* type :
+       {"application/vnd.oci.image.layer.v1.tar", "application/vnd.oci.image.layer.v1.tar+zstd",
+        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.gzip",
+        "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}) {
     EXPECT_TRUE(IsLayer(type)) << type;
   }
-  for (const char* type : {"", "application/vnd.oci.image.config.v1+json", "application/vnd.oci.image.layer.v1.tar+encrypted"}) {
+  for (const char* type : {"", "application/vnd.oci.image.config.v1+json",
+                           "application/vnd.oci.image.layer.v1.tar+encrypted"}) {
     EXPECT_FALSE(IsLayer(type)) << type;
   }
 }
@@ -190,7 +197,8 @@ TEST(MediaTypeTest, WhatWeDoNotMakeIsUnimplemented) {
   EXPECT_EQ(*CompressionToMake("application/vnd.oci.image.layer.v1.tar"), Compression::kNone);
   EXPECT_EQ(*CompressionToMake("application/vnd.oci.image.layer.v1.tar+gzip"), Compression::kGzip);
   EXPECT_EQ(*CompressionToMake("application/vnd.oci.image.layer.v1.tar+zstd"), Compression::kZstd);
-  EXPECT_TRUE(absl::IsUnimplemented(CompressionToMake("application/vnd.oci.image.layer.v1.tar+xz").status()));
+  EXPECT_TRUE(absl::IsUnimplemented(
+      CompressionToMake("application/vnd.oci.image.layer.v1.tar+xz").status()));
 }
 
 TEST(PluginTableTest, ClientsFindWhatTheyLookFor) {
@@ -198,7 +206,8 @@ TEST(PluginTableTest, ClientsFindWhatTheyLookFor) {
   const auto found = [&table](const std::string& filter) {
     const std::vector<std::string> texts = {filter};
     const metadata::Filter parsed = *metadata::Filter::Parse(texts);
-    return std::count_if(table.begin(), table.end(), [&](const Plugin& plugin) { return parsed.Matches(FieldsOf(plugin)); });
+    return std::count_if(table.begin(), table.end(),
+                         [&](const Plugin& plugin) { return parsed.Matches(FieldsOf(plugin)); });
   };
   EXPECT_EQ(found("type==io.containerd.snapshotter.v1, id==overlayfs"), 1);
   EXPECT_EQ(found("type==io.containerd.snapshotter.v1, id==btrfs"), 0);

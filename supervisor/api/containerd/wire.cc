@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "supervisor/metadata/record_values.h"
 
@@ -42,11 +43,14 @@ void SetMounts(const std::vector<snapshot::Mount>& mounts, WireMounts* out) {
   }
 }
 
-absl::StatusOr<content::Descriptor> DescriptorFrom(const containerd::types::Descriptor& descriptor) {
+absl::StatusOr<content::Descriptor> DescriptorFrom(
+    const containerd::types::Descriptor& descriptor) {
   content::Descriptor out;
   out.media_type = descriptor.media_type();
   GANTRY_ASSIGN_OR_RETURN(out.digest, content::Digest::Parse(descriptor.digest()));
-  if (descriptor.size() < 0) return absl::InvalidArgumentError(absl::StrCat("descriptor ", descriptor.digest(), ": negative size"));
+  if (descriptor.size() < 0)
+    return absl::InvalidArgumentError(
+        absl::StrCat("descriptor ", descriptor.digest(), ": negative size"));
   out.size_bytes = descriptor.size();
   out.annotations = {descriptor.annotations().begin(), descriptor.annotations().end()};
   return out;
@@ -56,7 +60,8 @@ void SetDescriptor(const content::Descriptor& descriptor, containerd::types::Des
   out->set_media_type(descriptor.media_type);
   out->set_digest(descriptor.digest.str());
   out->set_size(descriptor.size_bytes);
-  for (const auto& [key, value] : descriptor.annotations) (*out->mutable_annotations())[key] = value;
+  for (const auto& [key, value] : descriptor.annotations)
+    (*out->mutable_annotations())[key] = value;
 }
 
 content::Platform PlatformFrom(const containerd::types::Platform& platform) {

@@ -9,11 +9,12 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
-#include "content-store/descriptor.h"
 #include "google/protobuf/any.pb.h"
 #include "google/protobuf/message_lite.h"
 #include "google/protobuf/repeated_ptr_field.h"
 #include "google/protobuf/timestamp.pb.h"
+
+#include "content-store/descriptor.h"
 #include "proto/containerd/types/descriptor.pb.h"
 #include "proto/containerd/types/mount.pb.h"
 #include "proto/containerd/types/platform.pb.h"
@@ -57,7 +58,8 @@ absl::string_view TypeName(const google::protobuf::Any& any);
 template <typename Message>
 absl::Status ReadAny(const google::protobuf::Any& any, Message* message) {
   if (TypeName(any) != message->GetTypeName() || !message->ParseFromString(any.value())) {
-    return absl::InvalidArgumentError("expected a " + message->GetTypeName() + ", got \"" + any.type_url() + "\"");
+    return absl::InvalidArgumentError("expected a " + message->GetTypeName() + ", got \"" +
+                                      any.type_url() + "\"");
   }
   return absl::OkStatus();
 }

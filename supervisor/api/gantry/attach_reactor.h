@@ -17,6 +17,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/cancel_token.h"
 #include "base/executor.h"
 #include "proto/gantry/v1/containers.pb.h"
@@ -31,8 +32,12 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
                       public runtime::AttachStream::Handler,
                       public std::enable_shared_from_this<AttachReactor<In, Out>> {
  public:
-  AttachReactor(grpc::CallbackServerContext* context, core::ContainerService& containers, Executor& executor)
-      : containers_(containers), cancel_(TimeLeft(*context)), executor_(executor), call_(MakeCallContext(*context, &cancel_)) {}
+  AttachReactor(grpc::CallbackServerContext* context, core::ContainerService& containers,
+                Executor& executor)
+      : containers_(containers),
+        cancel_(TimeLeft(*context)),
+        executor_(executor),
+        call_(MakeCallContext(*context, &cancel_)) {}
 
   // Before anything else, once it is owned by a shared_ptr.
   void Open() {
@@ -169,7 +174,8 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
     absl::MutexLock lock(&mu_);
     stream_done_ = true;
     if (exit_seen_ || !begun_) return;  // Exited() or Begin() says how it ended
-    EndLocked(status.ok() ? absl::UnavailableError("the stream ended before the process did") : status);
+    EndLocked(status.ok() ? absl::UnavailableError("the stream ended before the process did")
+                          : status);
   }
 
  protected:
@@ -180,12 +186,15 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
   // Waits until the shim has connected the streams: what is started after that loses no output.
   absl::Status WaitAttached() {
     absl::MutexLock lock(&mu_);
-    const auto settled = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return attached_ || stream_done_ || gone_; };
+    const auto settled = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      return attached_ || stream_done_ || gone_;
+    };
     if (!mu_.AwaitWithTimeout(absl::Condition(&settled), kAttachPatience)) {
       return absl::UnavailableError("attach: the shim does not answer");
     }
     if (attached_) return absl::OkStatus();
-    return gone_ ? absl::CancelledError("the client has gone") : absl::UnavailableError("attach: the shim ended the stream");
+    return gone_ ? absl::CancelledError("the client has gone")
+                 : absl::UnavailableError("attach: the shim ended the stream");
   }
 
   void Send(Out out) {
@@ -198,7 +207,9 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
   // Waits for room first. For a thread of the executor.
   absl::Status SendWhenRoom(Out out) {
     absl::MutexLock lock(&mu_);
-    const auto room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return gone_ || queue_.size() < kMaxQueued; };
+    const auto room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      return gone_ || queue_.size() < kMaxQueued;
+    };
     mu_.Await(absl::Condition(&room));
     if (gone_) return absl::CancelledError("the client has gone");
     queue_.push_back(std::move(out));
@@ -240,7 +251,8 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
 
  private:
   bool Later(absl::AnyInvocable<void()> work) {
-    return executor_.Schedule([self = this->shared_from_this(), work = std::move(work)]() mutable { work(); });
+    return executor_.Schedule(
+        [self = this->shared_from_this(), work = std::move(work)]() mutable { work(); });
   }
 
   // False: hold the next input back until OnWritable().

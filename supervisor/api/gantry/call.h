@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+
 #include "base/cancel_token.h"
 #include "supervisor/core/call_context.h"
 
@@ -18,14 +19,18 @@ namespace gantry::api::gantry_v1 {
 inline absl::Duration TimeLeft(const grpc::ServerContextBase& context) {
   const auto deadline = context.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteDuration();
-  return std::max(absl::ZeroDuration(), absl::FromChrono(deadline - std::chrono::system_clock::now()));
+  return std::max(absl::ZeroDuration(),
+                  absl::FromChrono(deadline - std::chrono::system_clock::now()));
 }
 
 // Namespace and lease of a call; without a header it is "default".
-inline core::CallContext MakeCallContext(const grpc::ServerContextBase& context, CancelToken* cancel) {
+inline core::CallContext MakeCallContext(const grpc::ServerContextBase& context,
+                                         CancelToken* cancel) {
   const auto header = [&](const char* name) {
     const auto it = context.client_metadata().find(name);
-    return it == context.client_metadata().end() ? std::string() : std::string(it->second.data(), it->second.size());
+    return it == context.client_metadata().end()
+               ? std::string()
+               : std::string(it->second.data(), it->second.size());
   };
   core::CallContext call;
   call.ns = header("containerd-namespace");

@@ -26,7 +26,8 @@ absl::Time FromProto(const google::protobuf::Timestamp& t) {
 
 void ToProto(absl::Time time, google::protobuf::Timestamp* t) {
   t->set_seconds(absl::ToUnixSeconds(time));
-  t->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(t->seconds()))));
+  t->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(t->seconds()))));
 }
 
 // Answers a unary call from what core returned.
@@ -147,7 +148,8 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
     auto id = containers_.ResolveId(call(), open.container());
     if (!id.ok()) return End(id.status());
     id_ = *std::move(id);
-    auto stream = open.start() ? containers_.AttachForStart(call(), id_, open, this) : containers_.Attach(call(), open, this);
+    auto stream = open.start() ? containers_.AttachForStart(call(), id_, open, this)
+                               : containers_.Attach(call(), open, this);
     if (!stream.ok()) return End(stream.status());
     absl::Status status = WaitAttached();
     if (status.ok() && open.logs() && !open.start()) status = SendLogs(open);
@@ -239,17 +241,21 @@ class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
 // Waits without a thread.
 class WaitReactor final : public grpc::ServerUnaryReactor {
  public:
-  static WaitReactor* Start(grpc::CallbackServerContext* context, core::ContainerService& containers,
-                            const v1::WaitContainerRequest& request, v1::WaitContainerResponse* response) {
+  static WaitReactor* Start(grpc::CallbackServerContext* context,
+                            core::ContainerService& containers,
+                            const v1::WaitContainerRequest& request,
+                            v1::WaitContainerResponse* response) {
     auto reactor = std::make_shared<WaitReactor>(context);
     reactor->self_ = reactor;
     reactor->StartSendInitialMetadata();
     std::weak_ptr<WaitReactor> weak = reactor;
     std::function<void()> give_up =
-        containers.WaitAsync(reactor->call_, request, [weak, response](absl::StatusOr<v1::WaitContainerResponse> answer) {
-          const std::shared_ptr<WaitReactor> waiting = weak.lock();
-          if (waiting != nullptr) waiting->Answered(std::move(answer), response);
-        });
+        containers.WaitAsync(reactor->call_, request,
+                             [weak, response](absl::StatusOr<v1::WaitContainerResponse> answer) {
+                               const std::shared_ptr<WaitReactor> waiting = weak.lock();
+                               if (waiting != nullptr)
+                                 waiting->Answered(std::move(answer), response);
+                             });
     WaitReactor* const raw = reactor.get();
     bool cancelled;
     {
@@ -261,7 +267,8 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
     return raw;
   }
 
-  explicit WaitReactor(grpc::CallbackServerContext* context) : call_(MakeCallContext(*context, nullptr)) {}
+  explicit WaitReactor(grpc::CallbackServerContext* context)
+      : call_(MakeCallContext(*context, nullptr)) {}
 
   void OnSendInitialMetadataDone(bool ok) override {}
 
@@ -278,7 +285,8 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
   void OnDone() override { auto last = std::move(self_); }
 
  private:
-  void Answered(absl::StatusOr<v1::WaitContainerResponse> answer, v1::WaitContainerResponse* response) {
+  void Answered(absl::StatusOr<v1::WaitContainerResponse> answer,
+                v1::WaitContainerResponse* response) {
     std::function<void()> unused;
     {
       absl::MutexLock lock(&mu_);
@@ -303,11 +311,11 @@ bool MergeLogs(v1::LogsResponse& last, v1::LogsResponse& next) {
   return true;
 }
 
-using Base = v1::Containers::WithCallbackMethod_Run<v1::Containers::WithCallbackMethod_Attach<
-    v1::Containers::WithCallbackMethod_Exec<v1::Containers::WithCallbackMethod_Wait<
-        v1::Containers::WithCallbackMethod_Stats<v1::Containers::WithCallbackMethod_Logs<
-            v1::Containers::WithCallbackMethod_CopyFrom<v1::Containers::WithCallbackMethod_Export<
-                v1::Containers::Service>>>>>>>>;
+using Base = v1::Containers::WithCallbackMethod_Run<
+    v1::Containers::WithCallbackMethod_Attach<v1::Containers::WithCallbackMethod_Exec<
+        v1::Containers::WithCallbackMethod_Wait<v1::Containers::WithCallbackMethod_Stats<
+            v1::Containers::WithCallbackMethod_Logs<v1::Containers::WithCallbackMethod_CopyFrom<
+                v1::Containers::WithCallbackMethod_Export<v1::Containers::Service>>>>>>>>;
 
 class ContainersDoor final : public Base {
  public:
@@ -342,7 +350,8 @@ class ContainersDoor final : public Base {
                        v1::UnpauseContainerResponse* response) override {
     return ToGrpc(containers_.Unpause(Call(*context), request->container()));
   }
-  grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context, const v1::WaitContainerRequest* request,
+  grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context,
+                                 const v1::WaitContainerRequest* request,
                                  v1::WaitContainerResponse* response) override {
     return WaitReactor::Start(context, containers_, *request, response);
   }
@@ -368,44 +377,54 @@ class ContainersDoor final : public Base {
   }
   grpc::Status Inspect(grpc::ServerContext* context, const v1::InspectContainerRequest* request,
                        v1::InspectContainerResponse* response) override {
-    return Answer(containers_.Inspect(Call(*context), request->container(), request->size()), response->mutable_container());
+    return Answer(containers_.Inspect(Call(*context), request->container(), request->size()),
+                  response->mutable_container());
   }
-  grpc::Status Top(grpc::ServerContext* context, const v1::TopRequest* request, v1::TopResponse* response) override {
+  grpc::Status Top(grpc::ServerContext* context, const v1::TopRequest* request,
+                   v1::TopResponse* response) override {
     return Answer(containers_.Top(Call(*context), *request), response);
   }
-  grpc::Status Diff(grpc::ServerContext* context, const v1::DiffRequest* request, v1::DiffResponse* response) override {
+  grpc::Status Diff(grpc::ServerContext* context, const v1::DiffRequest* request,
+                    v1::DiffResponse* response) override {
     return Answer(containers_.Diff(Call(*context), request->container()), response);
   }
-  grpc::Status Resize(grpc::ServerContext* context, const v1::ResizeRequest* request, v1::ResizeResponse* response) override {
+  grpc::Status Resize(grpc::ServerContext* context, const v1::ResizeRequest* request,
+                      v1::ResizeResponse* response) override {
     return ToGrpc(containers_.Resize(Call(*context), *request));
   }
   grpc::Status StatPath(grpc::ServerContext* context, const v1::StatPathRequest* request,
                         v1::StatPathResponse* response) override {
     return Answer(containers_.StatPath(Call(*context), *request), response->mutable_stat());
   }
-  grpc::Status Commit(grpc::ServerContext* context, const v1::CommitRequest* request, v1::CommitResponse* response) override {
+  grpc::Status Commit(grpc::ServerContext* context, const v1::CommitRequest* request,
+                      v1::CommitResponse* response) override {
     return Answer(containers_.Commit(Call(*context), *request), response);
   }
 
-  grpc::ServerBidiReactor<v1::RunInput, v1::RunOutput>* Run(grpc::CallbackServerContext* context) override {
+  grpc::ServerBidiReactor<v1::RunInput, v1::RunOutput>* Run(
+      grpc::CallbackServerContext* context) override {
     return OpenReactor<RunReactor>(context);
   }
-  grpc::ServerBidiReactor<v1::AttachInput, v1::AttachOutput>* Attach(grpc::CallbackServerContext* context) override {
+  grpc::ServerBidiReactor<v1::AttachInput, v1::AttachOutput>* Attach(
+      grpc::CallbackServerContext* context) override {
     return OpenReactor<ContainerAttachReactor>(context);
   }
-  grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* Exec(grpc::CallbackServerContext* context) override {
+  grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* Exec(
+      grpc::CallbackServerContext* context) override {
     return OpenReactor<ExecReactor>(context);
   }
 
   grpc::ServerWriteReactor<v1::StatsResponse>* Stats(grpc::CallbackServerContext* context,
                                                      const v1::StatsRequest* request) override {
     return WorkStream<v1::StatsResponse>::Start(
-        context, followers_, [this, request = *request](const core::CallContext& call, Emitter<v1::StatsResponse>& out) {
+        context, followers_,
+        [this, request = *request](const core::CallContext& call, Emitter<v1::StatsResponse>& out) {
           std::map<std::string, v1::ContainerStats> previous;
           // A rate needs two samples: the first only begins it.
           bool first = true;
           while (true) {
-            GANTRY_ASSIGN_OR_RETURN(v1::StatsResponse sample, containers_.Stats(call, request, previous));
+            GANTRY_ASSIGN_OR_RETURN(v1::StatsResponse sample,
+                                    containers_.Stats(call, request, previous));
             if (!first || !request.once()) GANTRY_RETURN_IF_ERROR(out.Send(std::move(sample)));
             if (!first && request.once()) return absl::OkStatus();
             first = false;
@@ -414,7 +433,8 @@ class ContainersDoor final : public Base {
         });
   }
 
-  grpc::ServerWriteReactor<v1::LogsResponse>* Logs(grpc::CallbackServerContext* context, const v1::LogsRequest* request) override {
+  grpc::ServerWriteReactor<v1::LogsResponse>* Logs(grpc::CallbackServerContext* context,
+                                                   const v1::LogsRequest* request) override {
     return WorkStream<v1::LogsResponse>::Start(
         context, request->follow() ? followers_ : work_,
         [this, request = *request](const core::CallContext& call, Emitter<v1::LogsResponse>& out) {
@@ -422,10 +442,12 @@ class ContainersDoor final : public Base {
         });
   }
 
-  grpc::ServerWriteReactor<v1::CopyFromResponse>* CopyFrom(grpc::CallbackServerContext* context,
-                                                           const v1::CopyFromRequest* request) override {
+  grpc::ServerWriteReactor<v1::CopyFromResponse>* CopyFrom(
+      grpc::CallbackServerContext* context, const v1::CopyFromRequest* request) override {
     return WorkStream<v1::CopyFromResponse>::Start(
-        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::CopyFromResponse>& out) {
+        context, work_,
+        [this, request = *request](const core::CallContext& call,
+                                   Emitter<v1::CopyFromResponse>& out) {
           EmitterSink<v1::CopyFromResponse> sink(out, [](std::string bytes) {
             v1::CopyFromResponse response;
             response.set_data(std::move(bytes));
@@ -456,7 +478,9 @@ class ContainersDoor final : public Base {
   grpc::ServerWriteReactor<v1::ExportResponse>* Export(grpc::CallbackServerContext* context,
                                                        const v1::ExportRequest* request) override {
     return WorkStream<v1::ExportResponse>::Start(
-        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::ExportResponse>& out) {
+        context, work_,
+        [this, request = *request](const core::CallContext& call,
+                                   Emitter<v1::ExportResponse>& out) {
           EmitterSink<v1::ExportResponse> sink(out, [](std::string bytes) {
             v1::ExportResponse response;
             response.set_data(std::move(bytes));
@@ -498,7 +522,8 @@ class ContainersDoor final : public Base {
     return reactor.get();
   }
 
-  absl::Status SendLogs(const core::CallContext& call, const v1::LogsRequest& request, Emitter<v1::LogsResponse>& out) {
+  absl::Status SendLogs(const core::CallContext& call, const v1::LogsRequest& request,
+                        Emitter<v1::LogsResponse>& out) {
     if (!request.stdout() && !request.stderr()) {
       return absl::InvalidArgumentError("logs: neither stdout nor stderr is asked for");
     }
@@ -532,7 +557,8 @@ class ContainersDoor final : public Base {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewContainersDoor(core::ContainerService& containers, Executor& work, Executor& followers) {
+std::unique_ptr<grpc::Service> NewContainersDoor(core::ContainerService& containers, Executor& work,
+                                                 Executor& followers) {
   return std::make_unique<ContainersDoor>(containers, work, followers);
 }
 

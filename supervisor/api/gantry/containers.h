@@ -17,7 +17,8 @@ namespace gantry::api::gantry_v1 {
 
 // `work` runs what takes a moment (starts, copies), `followers` what may last for days (logs -f, stats): separate, so that the one
 // never waits for the other. All outlive the service, which is stopped first.
-std::unique_ptr<grpc::Service> NewContainersDoor(core::ContainerService& containers, Executor& work, Executor& followers);
+std::unique_ptr<grpc::Service> NewContainersDoor(core::ContainerService& containers, Executor& work,
+                                                 Executor& followers);
 
 }  // namespace gantry::api::gantry_v1
 

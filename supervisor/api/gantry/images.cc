@@ -28,16 +28,19 @@ core::ProgressFn ProgressTo(Emitter<Response>& out) {
   return [&out](const v1::Progress& progress) {
     Response response;
     *response.mutable_progress() = progress;
-    const bool running = progress.state() == v1::Progress::DOWNLOADING || progress.state() == v1::Progress::UNPACKING ||
-                         progress.state() == v1::Progress::UPLOADING || progress.state() == v1::Progress::READING ||
-                         progress.state() == v1::Progress::WRITING || progress.state() == v1::Progress::VERIFYING;
+    const bool running =
+        progress.state() == v1::Progress::DOWNLOADING ||
+        progress.state() == v1::Progress::UNPACKING ||
+        progress.state() == v1::Progress::UPLOADING || progress.state() == v1::Progress::READING ||
+        progress.state() == v1::Progress::WRITING || progress.state() == v1::Progress::VERIFYING;
     out.Offer(std::move(response), !running);
   };
 }
 
-using Base = v1::Images::WithCallbackMethod_Pull<v1::Images::WithCallbackMethod_Push<
-    v1::Images::WithCallbackMethod_Load<v1::Images::WithCallbackMethod_Import<
-        v1::Images::WithCallbackMethod_Save<v1::Images::WithCallbackMethod_Verify<v1::Images::Service>>>>>>;
+using Base = v1::Images::WithCallbackMethod_Pull<
+    v1::Images::WithCallbackMethod_Push<v1::Images::WithCallbackMethod_Load<
+        v1::Images::WithCallbackMethod_Import<v1::Images::WithCallbackMethod_Save<
+            v1::Images::WithCallbackMethod_Verify<v1::Images::Service>>>>>>;
 
 class ImagesDoor final : public Base {
  public:
@@ -55,7 +58,8 @@ class ImagesDoor final : public Base {
                        v1::ImageHistoryResponse* response) override {
     return Answer(images_.History(Call(*context), *request), response);
   }
-  grpc::Status Tag(grpc::ServerContext* context, const v1::TagImageRequest* request, v1::TagImageResponse* response) override {
+  grpc::Status Tag(grpc::ServerContext* context, const v1::TagImageRequest* request,
+                   v1::TagImageResponse* response) override {
     return ToGrpc(images_.Tag(Call(*context), *request));
   }
   grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveImageRequest* request,
@@ -66,28 +70,36 @@ class ImagesDoor final : public Base {
                      v1::PruneImagesResponse* response) override {
     return Answer(images_.Prune(Call(*context), *request), response);
   }
-  grpc::Status Login(grpc::ServerContext* context, const v1::LoginRequest* request, v1::LoginResponse* response) override {
+  grpc::Status Login(grpc::ServerContext* context, const v1::LoginRequest* request,
+                     v1::LoginResponse* response) override {
     return Answer(images_.Login(Call(*context), *request), response);
   }
-  grpc::Status ExplainRegistry(grpc::ServerContext* context, const v1::ExplainRegistryRequest* request,
+  grpc::Status ExplainRegistry(grpc::ServerContext* context,
+                               const v1::ExplainRegistryRequest* request,
                                v1::ExplainRegistryResponse* response) override {
     return Answer(images_.ExplainRegistry(Call(*context), *request), response);
   }
 
-  grpc::ServerWriteReactor<v1::PullResponse>* Pull(grpc::CallbackServerContext* context, const v1::PullRequest* request) override {
+  grpc::ServerWriteReactor<v1::PullResponse>* Pull(grpc::CallbackServerContext* context,
+                                                   const v1::PullRequest* request) override {
     return WorkStream<v1::PullResponse>::Start(
-        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::PullResponse>& out) {
-          GANTRY_ASSIGN_OR_RETURN(v1::PulledImage pulled, images_.Pull(call, request, ProgressTo(out)));
+        context, work_,
+        [this, request = *request](const core::CallContext& call, Emitter<v1::PullResponse>& out) {
+          GANTRY_ASSIGN_OR_RETURN(v1::PulledImage pulled,
+                                  images_.Pull(call, request, ProgressTo(out)));
           v1::PullResponse response;
           *response.mutable_pulled() = std::move(pulled);
           return out.Send(std::move(response));
         });
   }
 
-  grpc::ServerWriteReactor<v1::PushResponse>* Push(grpc::CallbackServerContext* context, const v1::PushRequest* request) override {
+  grpc::ServerWriteReactor<v1::PushResponse>* Push(grpc::CallbackServerContext* context,
+                                                   const v1::PushRequest* request) override {
     return WorkStream<v1::PushResponse>::Start(
-        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::PushResponse>& out) {
-          GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PushedImage> pushed, images_.Push(call, request, ProgressTo(out)));
+        context, work_,
+        [this, request = *request](const core::CallContext& call, Emitter<v1::PushResponse>& out) {
+          GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PushedImage> pushed,
+                                  images_.Push(call, request, ProgressTo(out)));
           for (v1::PushedImage& image : pushed) {
             v1::PushResponse response;
             *response.mutable_pushed() = std::move(image);
@@ -97,7 +109,8 @@ class ImagesDoor final : public Base {
         });
   }
 
-  grpc::ServerBidiReactor<v1::LoadRequest, v1::LoadResponse>* Load(grpc::CallbackServerContext* context) override {
+  grpc::ServerBidiReactor<v1::LoadRequest, v1::LoadResponse>* Load(
+      grpc::CallbackServerContext* context) override {
     return UploadStream<v1::LoadRequest, v1::LoadResponse>::Start(
         context, work_,
         [this](const core::CallContext& call, const v1::LoadRequest& request, ByteSource& archive,
@@ -113,21 +126,25 @@ class ImagesDoor final : public Base {
         });
   }
 
-  grpc::ServerBidiReactor<v1::ImportRequest, v1::ImportResponse>* Import(grpc::CallbackServerContext* context) override {
+  grpc::ServerBidiReactor<v1::ImportRequest, v1::ImportResponse>* Import(
+      grpc::CallbackServerContext* context) override {
     return UploadStream<v1::ImportRequest, v1::ImportResponse>::Start(
         context, work_,
         [this](const core::CallContext& call, const v1::ImportRequest& request, ByteSource& tar,
                Emitter<v1::ImportResponse>& out) -> absl::Status {
-          GANTRY_ASSIGN_OR_RETURN(v1::LoadedImage imported, images_.Import(call, request.open(), tar, ProgressTo(out)));
+          GANTRY_ASSIGN_OR_RETURN(v1::LoadedImage imported,
+                                  images_.Import(call, request.open(), tar, ProgressTo(out)));
           v1::ImportResponse response;
           *response.mutable_imported() = std::move(imported);
           return out.Send(std::move(response));
         });
   }
 
-  grpc::ServerWriteReactor<v1::SaveResponse>* Save(grpc::CallbackServerContext* context, const v1::SaveRequest* request) override {
+  grpc::ServerWriteReactor<v1::SaveResponse>* Save(grpc::CallbackServerContext* context,
+                                                   const v1::SaveRequest* request) override {
     return WorkStream<v1::SaveResponse>::Start(
-        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::SaveResponse>& out) {
+        context, work_,
+        [this, request = *request](const core::CallContext& call, Emitter<v1::SaveResponse>& out) {
           EmitterSink<v1::SaveResponse> sink(out, [](std::string bytes) {
             v1::SaveResponse response;
             response.set_data(std::move(bytes));
@@ -141,14 +158,17 @@ class ImagesDoor final : public Base {
   grpc::ServerWriteReactor<v1::VerifyResponse>* Verify(grpc::CallbackServerContext* context,
                                                        const v1::VerifyRequest* request) override {
     return WorkStream<v1::VerifyResponse>::Start(
-        context, work_, [this, request = *request](const core::CallContext& call, Emitter<v1::VerifyResponse>& out) {
+        context, work_,
+        [this, request = *request](const core::CallContext& call,
+                                   Emitter<v1::VerifyResponse>& out) {
           const auto found = [&out](const v1::VerifyResponse::Finding& finding) {
             v1::VerifyResponse response;
             *response.mutable_finding() = finding;
             // A client that has gone cancels the whole; nothing to do about it here.
             (void)out.Send(std::move(response));
           };
-          GANTRY_ASSIGN_OR_RETURN(v1::VerifyResponse::Result result, images_.Verify(call, request, found, ProgressTo(out)));
+          GANTRY_ASSIGN_OR_RETURN(v1::VerifyResponse::Result result,
+                                  images_.Verify(call, request, found, ProgressTo(out)));
           v1::VerifyResponse response;
           *response.mutable_result() = std::move(result);
           return out.Send(std::move(response));

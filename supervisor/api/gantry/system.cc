@@ -8,6 +8,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+
 #include "base/executor.h"
 #include "proto/gantry/v1/system.grpc.pb.h"
 #include "supervisor/api/gantry/call.h"
@@ -27,16 +28,20 @@ grpc::Status Answer(absl::StatusOr<T> result, T* response) {
 // One listener. Events wait in its subscription, which is bounded; no thread waits for them.
 class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
  public:
-  static EventsReactor* Start(grpc::CallbackServerContext* context, core::SystemService& system, Executor& work,
-                              const v1::EventsRequest& request) {
+  static EventsReactor* Start(grpc::CallbackServerContext* context, core::SystemService& system,
+                              Executor& work, const v1::EventsRequest& request) {
     auto reactor = std::make_shared<EventsReactor>(context, system, work, request);
     reactor->self_ = reactor;
     reactor->Begin(reactor);
     return reactor.get();
   }
 
-  EventsReactor(grpc::CallbackServerContext* context, core::SystemService& system, Executor& work, const v1::EventsRequest& request)
-      : system_(system), work_(work), request_(request), call_(MakeCallContext(*context, nullptr)) {}
+  EventsReactor(grpc::CallbackServerContext* context, core::SystemService& system, Executor& work,
+                const v1::EventsRequest& request)
+      : system_(system),
+        work_(work),
+        request_(request),
+        call_(MakeCallContext(*context, nullptr)) {}
 
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mu_);
@@ -77,8 +82,8 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
     subscription_ = *std::move(subscription);
     ready_ = true;
     if (request_.has_until()) {
-      const absl::Time until =
-          absl::FromUnixSeconds(request_.until().seconds()) + absl::Nanoseconds(request_.until().nanos());
+      const absl::Time until = absl::FromUnixSeconds(request_.until().seconds()) +
+                               absl::Nanoseconds(request_.until().nanos());
       alarm_.Set(absl::ToChronoTime(until), [weak](bool) {
         const std::shared_ptr<EventsReactor> reactor = weak.lock();
         if (reactor == nullptr) return;
@@ -112,7 +117,7 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
   Executor& work_;
   const v1::EventsRequest request_;
   const core::CallContext call_;
-  std::shared_ptr<EventsReactor> self_;  // until gRPC is done
+  std::shared_ptr<EventsReactor> self_;               // until gRPC is done
   std::shared_ptr<core::Subscription> subscription_;  // set once, before ready_
   grpc::Alarm alarm_;
 
@@ -131,24 +136,29 @@ class SystemDoor final : public Base {
  public:
   SystemDoor(core::SystemService& system, Executor& work) : system_(system), work_(work) {}
 
-  grpc::Status Ping(grpc::ServerContext* context, const v1::PingRequest* request, v1::PingResponse* response) override {
+  grpc::Status Ping(grpc::ServerContext* context, const v1::PingRequest* request,
+                    v1::PingResponse* response) override {
     return grpc::Status::OK;
   }
-  grpc::Status Version(grpc::ServerContext* context, const v1::VersionRequest* request, v1::VersionResponse* response) override {
+  grpc::Status Version(grpc::ServerContext* context, const v1::VersionRequest* request,
+                       v1::VersionResponse* response) override {
     *response = system_.Version();
     return grpc::Status::OK;
   }
-  grpc::Status Info(grpc::ServerContext* context, const v1::InfoRequest* request, v1::InfoResponse* response) override {
+  grpc::Status Info(grpc::ServerContext* context, const v1::InfoRequest* request,
+                    v1::InfoResponse* response) override {
     return Answer(system_.Info(Call(*context)), response);
   }
   grpc::Status DiskUsage(grpc::ServerContext* context, const v1::DiskUsageRequest* request,
                          v1::DiskUsageResponse* response) override {
     return Answer(system_.DiskUsage(Call(*context), *request), response);
   }
-  grpc::Status Gc(grpc::ServerContext* context, const v1::GcRequest* request, v1::GcResponse* response) override {
+  grpc::Status Gc(grpc::ServerContext* context, const v1::GcRequest* request,
+                  v1::GcResponse* response) override {
     return Answer(system_.Gc(Call(*context), *request), response);
   }
-  grpc::ServerWriteReactor<v1::Event>* Events(grpc::CallbackServerContext* context, const v1::EventsRequest* request) override {
+  grpc::ServerWriteReactor<v1::Event>* Events(grpc::CallbackServerContext* context,
+                                              const v1::EventsRequest* request) override {
     return EventsReactor::Start(context, system_, work_, *request);
   }
 

@@ -22,6 +22,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+
 #include "base/byte_stream.h"
 #include "base/cancel_token.h"
 #include "base/executor.h"
@@ -38,7 +39,8 @@ class Emitter {
   // Waits while too much is queued. kCancelled: the client has gone.
   virtual absl::Status Send(Response response) = 0;
   // Like Send(), but into the last message that waits if `merge` takes it there (and says so). For many small things.
-  virtual absl::Status SendMerging(Response response, bool (*merge)(Response& last, Response& next)) = 0;
+  virtual absl::Status SendMerging(Response response,
+                                   bool (*merge)(Response& last, Response& next)) = 0;
   // Never waits: dropped while much is queued, unless it is to be kept. For progress, which the next message brings up to date.
   virtual void Offer(Response response, bool keep) = 0;
 };
@@ -52,7 +54,9 @@ class EmittingReactor : public Reactor, public Emitter<Response> {
 
   absl::Status Send(Response response) override {
     absl::MutexLock lock(&mu_);
-    const auto room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return gone_ || queue_.size() < kMaxQueued; };
+    const auto room = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      return gone_ || queue_.size() < kMaxQueued;
+    };
     mu_.Await(absl::Condition(&room));
     if (gone_) return absl::CancelledError("the client has gone");
     queue_.push_back(std::move(response));
@@ -60,7 +64,8 @@ class EmittingReactor : public Reactor, public Emitter<Response> {
     return absl::OkStatus();
   }
 
-  absl::Status SendMerging(Response response, bool (*merge)(Response& last, Response& next)) override {
+  absl::Status SendMerging(Response response,
+                           bool (*merge)(Response& last, Response& next)) override {
     {
       absl::MutexLock lock(&mu_);
       // The front is gRPC's while it is being written.
@@ -123,7 +128,8 @@ class EmittingReactor : public Reactor, public Emitter<Response> {
     }
     if (ended_) {
       finished_ = true;
-      this->Finish(ToGrpc(gone_ && status_.ok() ? absl::CancelledError("the client has gone") : status_));
+      this->Finish(
+          ToGrpc(gone_ && status_.ok() ? absl::CancelledError("the client has gone") : status_));
     }
   }
 
@@ -142,10 +148,12 @@ class WorkStream final : public EmittingReactor<grpc::ServerWriteReactor<Respons
  public:
   using Work = std::function<absl::Status(const core::CallContext&, Emitter<Response>&)>;
 
-  static grpc::ServerWriteReactor<Response>* Start(grpc::CallbackServerContext* context, Executor& executor, Work work) {
+  static grpc::ServerWriteReactor<Response>* Start(grpc::CallbackServerContext* context,
+                                                   Executor& executor, Work work) {
     auto stream = std::make_shared<WorkStream>(context);
     stream->self_ = stream;
-    const bool scheduled = executor.Schedule([stream, work = std::move(work)] { stream->End(work(stream->call(), *stream)); });
+    const bool scheduled = executor.Schedule(
+        [stream, work = std::move(work)] { stream->End(work(stream->call(), *stream)); });
     if (!scheduled) stream->End(absl::UnavailableError("gantryd is stopping"));
     return stream.get();
   }
@@ -161,11 +169,14 @@ class WorkStream final : public EmittingReactor<grpc::ServerWriteReactor<Respons
 
 // `In` is a message with `open` and `data`.
 template <class In, class Out>
-class UploadStream final : public EmittingReactor<grpc::ServerBidiReactor<In, Out>, Out>, public ByteSource {
+class UploadStream final : public EmittingReactor<grpc::ServerBidiReactor<In, Out>, Out>,
+                           public ByteSource {
  public:
-  using Work = std::function<absl::Status(const core::CallContext&, const In& open, ByteSource&, Emitter<Out>&)>;
+  using Work = std::function<absl::Status(const core::CallContext&, const In& open, ByteSource&,
+                                          Emitter<Out>&)>;
 
-  static grpc::ServerBidiReactor<In, Out>* Start(grpc::CallbackServerContext* context, Executor& executor, Work work) {
+  static grpc::ServerBidiReactor<In, Out>* Start(grpc::CallbackServerContext* context,
+                                                 Executor& executor, Work work) {
     auto stream = std::make_shared<UploadStream>(context, executor, std::move(work));
     stream->self_ = stream;
     stream->StartRead(&stream->incoming_);
@@ -173,7 +184,9 @@ class UploadStream final : public EmittingReactor<grpc::ServerBidiReactor<In, Ou
   }
 
   UploadStream(grpc::CallbackServerContext* context, Executor& executor, Work work)
-      : EmittingReactor<grpc::ServerBidiReactor<In, Out>, Out>(context), executor_(executor), work_(std::move(work)) {}
+      : EmittingReactor<grpc::ServerBidiReactor<In, Out>, Out>(context),
+        executor_(executor),
+        work_(std::move(work)) {}
 
   void OnReadDone(bool ok) override {
     if (!opened_) {
@@ -184,7 +197,8 @@ class UploadStream final : public EmittingReactor<grpc::ServerBidiReactor<In, Ou
       }
       open_ = std::move(incoming_);
       auto self = self_;
-      if (!executor_.Schedule([self] { self->End(self->work_(self->call(), self->open_, *self, *self)); })) {
+      if (!executor_.Schedule(
+              [self] { self->End(self->work_(self->call(), self->open_, *self, *self)); })) {
         this->End(absl::UnavailableError("gantryd is stopping"));
         return;
       }

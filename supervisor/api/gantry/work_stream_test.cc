@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
+
 #include "base/temp_dir.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
 
@@ -19,15 +20,18 @@ constexpr absl::Duration kDeadline = absl::Seconds(30);
 
 using PullWork = WorkStream<v1::PullResponse>::Work;
 using LoadWork = UploadStream<v1::LoadRequest, v1::LoadResponse>::Work;
-using Base = v1::Images::WithCallbackMethod_Pull<v1::Images::WithCallbackMethod_Load<v1::Images::Service>>;
+using Base =
+    v1::Images::WithCallbackMethod_Pull<v1::Images::WithCallbackMethod_Load<v1::Images::Service>>;
 
 class Service final : public Base {
  public:
   explicit Service(Executor& executor) : executor_(executor) {}
-  grpc::ServerWriteReactor<v1::PullResponse>* Pull(grpc::CallbackServerContext* context, const v1::PullRequest*) override {
+  grpc::ServerWriteReactor<v1::PullResponse>* Pull(grpc::CallbackServerContext* context,
+                                                   const v1::PullRequest*) override {
     return WorkStream<v1::PullResponse>::Start(context, executor_, pull);
   }
-  grpc::ServerBidiReactor<v1::LoadRequest, v1::LoadResponse>* Load(grpc::CallbackServerContext* context) override {
+  grpc::ServerBidiReactor<v1::LoadRequest, v1::LoadResponse>* Load(
+      grpc::CallbackServerContext* context) override {
     return UploadStream<v1::LoadRequest, v1::LoadResponse>::Start(context, executor_, load);
   }
   PullWork pull;
@@ -163,11 +167,12 @@ TEST_F(WorkStreamTest, OffersNeverWaitAndKeptOnesAllArrive) {
 TEST_F(WorkStreamTest, MergedMessagesLoseNothing) {
   service_.pull = [](const core::CallContext&, Emitter<v1::PullResponse>& out) -> absl::Status {
     for (int i = 0; i < 3000; ++i) {
-      const absl::Status sent = out.SendMerging(Message("x"), [](v1::PullResponse& last, v1::PullResponse& next) {
-        if (last.message().size() >= 100) return false;
-        last.set_message(last.message() + next.message());
-        return true;
-      });
+      const absl::Status sent =
+          out.SendMerging(Message("x"), [](v1::PullResponse& last, v1::PullResponse& next) {
+            if (last.message().size() >= 100) return false;
+            last.set_message(last.message() + next.message());
+            return true;
+          });
       if (!sent.ok()) return sent;
     }
     return absl::OkStatus();
@@ -191,7 +196,8 @@ TEST_F(WorkStreamTest, UploadIsReadToItsEndWhileAnswersGoOut) {
     if (absl::Status sent = out.Send(response); !sent.ok()) return sent;
     absl::StatusOr<std::string> all = ReadAll(source, 64 << 20);
     if (!all.ok()) return all.status();
-    response.set_message(absl::StrCat(all->size(), all->substr(0, 3), all->substr(all->size() - 3)));
+    response.set_message(
+        absl::StrCat(all->size(), all->substr(0, 3), all->substr(all->size() - 3)));
     return out.Send(response);
   };
   auto stream = stub_->Load(&context_);
@@ -226,7 +232,8 @@ TEST_F(WorkStreamTest, UploadWithoutOpeningMessageIsRefused) {
 
 TEST_F(WorkStreamTest, UploadThatIsAbandonedWakesTheReader) {
   absl::Notification reading, ended;
-  service_.load = [&](const core::CallContext&, const v1::LoadRequest&, ByteSource& source, Emitter<v1::LoadResponse>&) {
+  service_.load = [&](const core::CallContext&, const v1::LoadRequest&, ByteSource& source,
+                      Emitter<v1::LoadResponse>&) {
     reading.Notify();
     char buffer[16];
     const absl::Status status = source.Read(buffer, sizeof(buffer)).status();
@@ -246,7 +253,8 @@ TEST_F(WorkStreamTest, UploadThatIsAbandonedWakesTheReader) {
 }
 
 TEST_F(WorkStreamTest, WorkThatStopsReadingEndsTheUpload) {
-  service_.load = [](const core::CallContext&, const v1::LoadRequest&, ByteSource& source, Emitter<v1::LoadResponse>&) {
+  service_.load = [](const core::CallContext&, const v1::LoadRequest&, ByteSource& source,
+                     Emitter<v1::LoadResponse>&) {
     char buffer[16];
     (void)source.Read(buffer, sizeof(buffer));
     return absl::InvalidArgumentError("not an archive");
