@@ -328,7 +328,7 @@ class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOut
 
   bool Write(pb::AttachInput input) {
     absl::MutexLock lock(&mu_);
-    if (broken_ || half_closed_) return true;
+    if (broken_ || half_closed_ || read_ended_) return true;
     queued_bytes_ += input.ByteSizeLong();
     queue_.push_back(std::move(input));
     if (!writing_) WriteNext();
@@ -341,7 +341,7 @@ class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOut
     absl::MutexLock lock(&mu_);
     if (half_closed_) return;
     half_closed_ = true;
-    if (!writing_ && !broken_) StartWritesDone();
+    if (!writing_ && !broken_ && !read_ended_) StartWritesDone();
   }
 
   void Cancel() {
@@ -444,6 +444,7 @@ class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOut
   std::deque<pb::AttachInput> queue_;  // its front is gRPC's while writing_
   size_t queued_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
+  // The hold goes with it: from then on only a callback may begin an operation, since gRPC may be done with the call.
   bool read_ended_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool half_closed_ ABSL_GUARDED_BY(mu_) = false;

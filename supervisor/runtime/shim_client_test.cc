@@ -259,6 +259,7 @@ class Terminal : public AttachStream::Handler {
   void OnDone(const absl::Status& status) override {
     absl::MutexLock lock(&mu_);
     done_ = true;
+    ++dones_;
     status_ = status;
   }
   bool Await(bool Terminal::*flag) {
@@ -285,6 +286,7 @@ class Terminal : public AttachStream::Handler {
   bool attached_ = false;
   bool writable_ = false;
   bool done_ = false;
+  int dones_ = 0;
   int outputs_ = 0;
   int exit_status_ = -1;
   std::string text_;
@@ -355,6 +357,30 @@ TEST_F(ShimClientTest, CancelledAttachIsDoneAlsoWhileNothingIsBeingRead) {
   stream->Cancel();
   ASSERT_TRUE(terminal.Await(&Terminal::done_));
   EXPECT_EQ(terminal.status_.code(), absl::StatusCode::kCancelled) << terminal.status_;
+}
+
+// gRPC is done with the call by then: an operation begun would end it a second time.
+TEST_F(ShimClientTest, InputAfterTheEndGoesNowhere) {
+  Run();
+  for (int round = 0; round < 20; ++round) {
+    Terminal terminal;
+    terminal.Hold();
+    const auto stream = client_.Attach({}, &terminal);
+    ASSERT_TRUE(terminal.Await(&Terminal::attached_));
+    stream->Cancel();
+    ASSERT_TRUE(terminal.Await(&Terminal::done_));
+    if (round % 2 == 0) {
+      stream->WritesDone();
+    } else {
+      shim::v1::AttachInput input;
+      input.set_stdin("late");
+      EXPECT_TRUE(stream->Write(input));
+    }
+    // A call of its own there and back: what an operation would have set off has happened by then.
+    ASSERT_TRUE(client_.Info({kLimit, nullptr}).ok());
+    absl::MutexLock lock(&terminal.mu_);
+    EXPECT_EQ(terminal.dones_, 1);
+  }
 }
 
 TEST_F(ShimClientTest, AttachDroppedInTheMiddleCallsNobodyBack) {
