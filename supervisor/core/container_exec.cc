@@ -1,6 +1,7 @@
 // Streams into a container: attach, exec, terminal sizes.
 #include <sys/random.h>
 
+#include <functional>
 #include <utility>
 
 #include "absl/strings/escaping.h"
@@ -24,7 +25,35 @@ absl::StatusOr<std::string> NewExecId() {
   return absl::StrCat(kExecPrefix, absl::BytesToHexString(bytes));
 }
 
+shim::v1::AttachInput::Open InitStreams(const v1::AttachInput::Open& open) {
+  shim::v1::AttachInput::Open request;
+  request.set_stdin(open.stdin());
+  request.set_stdout(open.stdout());
+  request.set_stderr(open.stderr());
+  return request;
+}
+
 }  // namespace
+
+absl::StatusOr<ContainerService::ConnectedStart> ContainerService::StartConnected(
+    const CallContext& context, const v1::AttachInput::Open& open,
+    runtime::AttachStream::Handler* handler, const std::function<absl::Status()>& when_attached) {
+  parts_.tasks->AnnounceStart();
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, open.container(), lock));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (task.ok() && task->status != ProcessStatus::kStopped) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), " runs already"));
+  }
+  ConnectedStart started;
+  GANTRY_ASSIGN_OR_RETURN(started.pid,
+                          StartLocked(context, loaded, [&](runtime::Shim& shim) -> absl::Status {
+                            started.stream = shim.client().Attach(InitStreams(open), handler);
+                            return when_attached();
+                          }));
+  return started;
+}
 
 absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::Attach(
     const CallContext& context, const v1::AttachInput::Open& open,
@@ -40,11 +69,7 @@ absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::Attach(
         absl::StrCat("container ", open.container(), " is paused; unpause it before attaching"));
   }
   GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim, parts_.tasks->Shim(context.ns, id));
-  shim::v1::AttachInput::Open request;
-  request.set_stdin(open.stdin());
-  request.set_stdout(open.stdout());
-  request.set_stderr(open.stderr());
-  return shim->client().Attach(request, handler);
+  return shim->client().Attach(InitStreams(open), handler);
 }
 
 absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(

@@ -386,7 +386,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
 }
 
 absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& context,
-                                                          const Loaded& loaded, bool start) {
+                                                          const Loaded& loaded) {
   CreateTask task;
   task.container_id = loaded.id();
   task.spec_json = loaded.record.spec().value();
@@ -394,7 +394,6 @@ absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& con
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
   GANTRY_ASSIGN_OR_RETURN(task.rootfs, snapshots.Mounts(loaded.record.snapshot_key()));
   task.runtime = loaded.config.runtime().empty() ? parts_.default_runtime : loaded.config.runtime();
-  task.start = start;
   shim::v1::Stdio& stdio = task.stdio;
   stdio.set_terminal(loaded.config.tty());
   stdio.set_attachable(true);
@@ -439,8 +438,9 @@ void ContainerService::NoteStartFailed(Loaded& loaded, const absl::Status& why) 
     LOG(ERROR) << "ns=" << loaded.scope.ns << " id=" << loaded.id() << " " << stored;
 }
 
-absl::StatusOr<int32_t> ContainerService::StartLocked(const CallContext& context, Loaded& loaded,
-                                                      bool then_start) {
+absl::StatusOr<int32_t> ContainerService::StartLocked(
+    const CallContext& context, Loaded& loaded,
+    std::function<absl::Status(runtime::Shim&)> before_create) {
   // A task that ended and was not settled yet is in the way of a new one.
   GANTRY_RETURN_IF_ERROR(SettleLocked(context, loaded).status());
   if (!loaded.ours) {
@@ -449,15 +449,16 @@ absl::StatusOr<int32_t> ContainerService::StartLocked(const CallContext& context
                      " was made by another client of the containerd API; start it with that one"));
   }
   loaded.state.set_stopped_by_user(false);
-  absl::StatusOr<CreateTask> task = DescribeTask(context, loaded, then_start);
-  if (!task.ok()) return task.status();
-  absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, *task);
+  GANTRY_ASSIGN_OR_RETURN(CreateTask task, DescribeTask(context, loaded));
+  task.start = true;
+  task.before_create = std::move(before_create);
+  absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, task);
   if (!pid.ok()) {
     const absl::Status why = NamingTheContainer(pid.status(), loaded.name, loaded.id());
     NoteStartFailed(loaded, why);
     return why;
   }
-  if (then_start) GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
+  GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
   return *pid;
 }
 
@@ -474,50 +475,8 @@ absl::StatusOr<v1::StartContainerResponse> ContainerService::Start(
     return response;
   }
   loaded.state.set_restart_count(0);
-  GANTRY_RETURN_IF_ERROR(StartLocked(context, loaded, true).status());
+  GANTRY_RETURN_IF_ERROR(StartLocked(context, loaded).status());
   return response;
-}
-
-absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::AttachForStart(
-    const CallContext& context, const std::string& container, const v1::AttachInput::Open& open,
-    runtime::AttachStream::Handler* handler) {
-  parts_.tasks->AnnounceStart();
-  OperationLock lock;
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (task.ok() && task->status != ProcessStatus::kStopped) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", container, " runs already"));
-  }
-  GANTRY_RETURN_IF_ERROR(StartLocked(context, loaded, false).status());
-  return Attach(context, open, handler);
-}
-
-absl::StatusOr<int32_t> ContainerService::StartAttached(const CallContext& context,
-                                                        const std::string& container) {
-  OperationLock lock;
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
-  absl::StatusOr<int32_t> pid = parts_.tasks->Start(context, loaded.id(), "");
-  if (!pid.ok()) {
-    const absl::Status why = NamingTheContainer(pid.status(), loaded.name, loaded.id());
-    NoteStartFailed(loaded, why);
-    absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
-    if (!gone.ok())
-      LOG(ERROR) << "ns=" << context.ns << " id=" << loaded.id() << " " << gone.status();
-    return why;
-  }
-  GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
-  return *pid;
-}
-
-void ContainerService::AbandonAttached(const CallContext& context, const std::string& container) {
-  OperationLock lock;
-  absl::StatusOr<Loaded> loaded = LoadLocked(context, container, lock);
-  if (!loaded.ok()) return;
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded->id(), "");
-  if (!task.ok() || task->status != ProcessStatus::kCreated) return;
-  absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded->id(), "", /*force=*/true);
-  if (!gone.ok())
-    LOG(ERROR) << "ns=" << context.ns << " id=" << loaded->id() << " " << gone.status();
 }
 
 absl::StatusOr<bool> ContainerService::SettleLocked(const CallContext& context, Loaded& loaded) {
@@ -704,7 +663,7 @@ absl::Status ContainerService::Restart(const CallContext& context,
     loaded.config.set_auto_remove(auto_remove);
   }
   loaded.state.set_restart_count(0);
-  return StartLocked(context, loaded, true).status();
+  return StartLocked(context, loaded).status();
 }
 
 absl::Status ContainerService::Pause(const CallContext& context, const std::string& container) {
@@ -874,7 +833,7 @@ void ContainerService::ScheduleRestart(const Loaded& loaded) {
     absl::StatusOr<Loaded> again = LoadLocked(context, id, lock);
     if (!again.ok() || again->state.stopped_by_user() || parts_.tasks->Exists(ns, id)) return;
     again->state.set_restart_count(again->state.restart_count() + 1);
-    absl::StatusOr<int32_t> pid = StartLocked(context, *again, true);
+    absl::StatusOr<int32_t> pid = StartLocked(context, *again);
     if (pid.ok()) return;
     LOG(ERROR) << "ns=" << ns << " id=" << id << " restart policy: " << pid.status();
     SetTimestamp(absl::Now(), again->state.mutable_started_at());

@@ -112,13 +112,17 @@ class ContainerService : public ExitObserver {
   absl::StatusOr<std::unique_ptr<runtime::AttachStream>> Attach(
       const CallContext& context, const v1::AttachInput::Open& open,
       runtime::AttachStream::Handler* handler);
-  // Makes the task with its streams connected and not yet started; then attaches. StartAttached() lets it run. If that is never
-  // called, AbandonAttached() takes the task back.
-  absl::StatusOr<std::unique_ptr<runtime::AttachStream>> AttachForStart(
-      const CallContext& context, const std::string& container, const v1::AttachInput::Open& open,
-      runtime::AttachStream::Handler* handler);
-  absl::StatusOr<int32_t> StartAttached(const CallContext& context, const std::string& container);
-  void AbandonAttached(const CallContext& context, const std::string& container);
+  struct ConnectedStart {
+    int32_t pid = 0;
+    std::unique_ptr<runtime::AttachStream> stream;
+  };
+  // Starts the container with its streams connected, so that no output is missed. `when_attached` is called after the attach was sent; it
+  // returns when the handler was told that it is done, and then the container is let go. Its failure, or any other, leaves the
+  // container as it was, not started.
+  absl::StatusOr<ConnectedStart> StartConnected(const CallContext& context,
+                                                const v1::AttachInput::Open& open,
+                                                runtime::AttachStream::Handler* handler,
+                                                const std::function<absl::Status()>& when_attached);
 
   // After the main process was seen to end: returns once its end is in the records (and the container removed, with auto_remove:
   // true), so that whoever is told of the exit finds it there. Does that work itself if nobody has yet.
@@ -194,9 +198,10 @@ class ContainerService : public ExitObserver {
   // Loads again under the container's operation lock, which `lock` then holds.
   absl::StatusOr<Loaded> LoadLocked(const CallContext& context, absl::string_view container,
                                     OperationLock& lock);
-  absl::StatusOr<CreateTask> DescribeTask(const CallContext& context, const Loaded& loaded,
-                                          bool start);
-  absl::StatusOr<int32_t> StartLocked(const CallContext& context, Loaded& loaded, bool then_start);
+  absl::StatusOr<CreateTask> DescribeTask(const CallContext& context, const Loaded& loaded);
+  absl::StatusOr<int32_t> StartLocked(
+      const CallContext& context, Loaded& loaded,
+      std::function<absl::Status(runtime::Shim&)> before_create = nullptr);
   absl::Status NoteStarted(Loaded& loaded, int32_t pid);
   void NoteStartFailed(Loaded& loaded, const absl::Status& why);
   absl::Status StopLocked(const CallContext& context, Loaded& loaded, const std::string& signal,

@@ -30,6 +30,7 @@
 #include "supervisor/core/event_bus.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/oci/runtime_spec.h"
+#include "supervisor/oci/seccomp_filter.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
 #include "supervisor/runtime/dead_task.h"
@@ -449,6 +450,7 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   Parts parts;
   ExitObserver* observer = nullptr;
   std::unique_ptr<runtime::ShimRegistry> registry;
+  oci::SeccompFilters seccomp;
   std::atomic<uint64_t> next_ticket{1};
 
   mutable absl::Mutex map_mu;
@@ -548,6 +550,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   for (std::string& change : spec.ClampToHost(*parts.host)) changed.push_back(std::move(change));
   for (const std::string& change : changed)
     core_->SayOnce(absl::StrCat("specs are fitted to this host: ", change));
+  const bool prebuilt = chosen.info.is_crun && core_->seccomp.Prebuild(spec);
 
   runtime::LaunchRecord launch;
   launch.create = request;
@@ -557,7 +560,8 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   // What the client wrote goes to the runtime byte for byte unless something had to be fitted.
   GANTRY_ASSIGN_OR_RETURN(
       runtime::Bundle bundle,
-      parts.bundles->Create(key, changed.empty() ? create.spec_json : spec.Print(), launch));
+      parts.bundles->Create(key, changed.empty() && !prebuilt ? create.spec_json : spec.Print(),
+                            launch));
   absl::Cleanup remove_bundle = [&parts, &key] {
     if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {
       LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id
@@ -621,6 +625,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     task->mu.Lock();
   };
 
+  if (create.before_create) GANTRY_RETURN_IF_ERROR(create.before_create(*shim));
   GANTRY_ASSIGN_OR_RETURN(
       shim::v1::CreateResponse created,
       shim->client().Create(request, runtime::CallOptions{kRuntimeCall, context.cancel}));

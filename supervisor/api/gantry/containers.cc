@@ -104,26 +104,20 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
   }
 
   absl::Status StartConnected(const v1::ContainerConfig& config) {
-    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<runtime::AttachStream> stream,
-                            containers_.AttachForStart(call(), id_, AttachAll(id_, config), this));
-    absl::Status status = WaitAttached();
-    if (status.ok()) {
-      v1::RunOutput output;
-      output.mutable_attached();
-      Send(std::move(output));
-      absl::StatusOr<int32_t> pid = containers_.StartAttached(call(), id_);
-      if (pid.ok()) {
-        v1::RunOutput started;
-        started.mutable_started()->set_pid(*pid);
-        Send(std::move(started));
-        Connected(std::move(stream));
-        return absl::OkStatus();
-      }
-      status = pid.status();
-    }
-    stream.reset();
-    containers_.AbandonAttached(call(), id_);
-    return status;
+    GANTRY_ASSIGN_OR_RETURN(
+        core::ContainerService::ConnectedStart start,
+        containers_.StartConnected(call(), AttachAll(id_, config), this, [this] {
+          GANTRY_RETURN_IF_ERROR(WaitAttached());
+          v1::RunOutput output;
+          output.mutable_attached();
+          Send(std::move(output));
+          return absl::OkStatus();
+        }));
+    v1::RunOutput started;
+    started.mutable_started()->set_pid(start.pid);
+    Send(std::move(started));
+    Connected(std::move(start.stream));
+    return absl::OkStatus();
   }
 
   void RemoveFailed() {
@@ -148,29 +142,8 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
     auto id = containers_.ResolveId(call(), open.container());
     if (!id.ok()) return End(id.status());
     id_ = *std::move(id);
-    auto stream = open.start() ? containers_.AttachForStart(call(), id_, open, this)
-                               : containers_.Attach(call(), open, this);
-    if (!stream.ok()) return End(stream.status());
-    absl::Status status = WaitAttached();
-    if (status.ok() && open.logs() && !open.start()) status = SendLogs(open);
-    if (status.ok()) {
-      v1::AttachOutput output;
-      output.mutable_attached();
-      Send(std::move(output));
-    }
-    if (status.ok() && open.start()) {
-      absl::StatusOr<int32_t> pid = containers_.StartAttached(call(), id_);
-      status = pid.status();
-      if (pid.ok()) {
-        v1::AttachOutput started;
-        started.mutable_started()->set_pid(*pid);
-        Send(std::move(started));
-      }
-    }
-    if (status.ok()) return Connected(*std::move(stream));
-    stream->reset();
-    if (open.start()) containers_.AbandonAttached(call(), id_);
-    End(status);
+    const absl::Status status = open.start() ? StartConnected(open) : Join(open);
+    if (!status.ok()) End(status);
   }
 
   void Exited(const v1::ProcessExited& exited) override {
@@ -186,6 +159,37 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
   void Signal(const std::string& signal) override { (void)containers_.Kill(call(), id_, signal); }
 
  private:
+  absl::Status StartConnected(v1::AttachInput::Open open) {
+    open.set_container(id_);
+    GANTRY_ASSIGN_OR_RETURN(core::ContainerService::ConnectedStart start,
+                            containers_.StartConnected(call(), open, this, [this] {
+                              GANTRY_RETURN_IF_ERROR(WaitAttached());
+                              SendAttached();
+                              return absl::OkStatus();
+                            }));
+    v1::AttachOutput started;
+    started.mutable_started()->set_pid(start.pid);
+    Send(std::move(started));
+    Connected(std::move(start.stream));
+    return absl::OkStatus();
+  }
+
+  absl::Status Join(const v1::AttachInput::Open& open) {
+    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<runtime::AttachStream> stream,
+                            containers_.Attach(call(), open, this));
+    GANTRY_RETURN_IF_ERROR(WaitAttached());
+    if (open.logs()) GANTRY_RETURN_IF_ERROR(SendLogs(open));
+    SendAttached();
+    Connected(std::move(stream));
+    return absl::OkStatus();
+  }
+
+  void SendAttached() {
+    v1::AttachOutput output;
+    output.mutable_attached();
+    Send(std::move(output));
+  }
+
   absl::Status SendLogs(const v1::AttachInput::Open& open) {
     GANTRY_ASSIGN_OR_RETURN(std::string path, containers_.LogPath(call(), id_));
     core::LogQuery query;
