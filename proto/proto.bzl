@@ -21,31 +21,32 @@ _FILE_LOCAL = [
     "file_default_instances",
 ]
 
-def cc_proto_set(name, srcs, visibility, shards = 1):
+def cc_proto_set(name, srcs, visibility, deps = [], lite = True, shards = 1):
     """One cc_library with the messages and the gRPC stubs of all files.
 
     Args:
       name: target name.
-      srcs: .proto files of this package; they import each other and google/protobuf by their path from
-        the workspace root.
+      srcs: .proto files of this package; they import each other, those of deps and google/protobuf by their
+        path from the workspace root.
       visibility: of the library.
+      deps: other sets of this package.
+      lite: without descriptors. A program parses the descriptors of everything it links before main(), whether
+        it asks for them or not; that was half of what `ctl` needed to start.
       shards: how many translation units the messages are spread over.
     """
-    if not srcs:
-        native.cc_library(name = name, visibility = visibility)
-        return
-
+    native.filegroup(name = name + "_protos", srcs = srcs)
+    imports = [d + "_protos" for d in deps]
     stems = [s[:-len(".proto")] for s in srcs]
     native.genrule(
         name = name + "_gen",
-        srcs = srcs,
+        srcs = srcs + imports,
         outs = [s + ext for s in stems for ext in [".pb.h", ".pb.cc", ".grpc.pb.h", ".grpc.pb.cc"]],
         cmd = " ".join([
             "$(location @system//:protoc) -I.",
-            "--cpp_out=$(GENDIR)",
+            "--cpp_out=%s$(GENDIR)" % ("lite:" if lite else ""),
             "--grpc_out=$(GENDIR)",
             "--plugin=protoc-gen-grpc=$(location @system//:grpc_cpp_plugin)",
-            "$(SRCS)",
+            " ".join(["$(execpath %s)" % s for s in srcs]),
             # protoc 3.21 does not know that C++20 made a keyword of `requires`, which is a field of
             # containerd's Plugin. Later versions write the accessor with this underscore.
             "&& sed -i -E 's/\\brequires\\(/requires_(/g' $(OUTS)",
@@ -74,7 +75,7 @@ def cc_proto_set(name, srcs, visibility, shards = 1):
         ],
         textual_hdrs = [s + ext for s in stems for ext in [".pb.cc", ".grpc.pb.cc"]],
         visibility = visibility,
-        deps = [
+        deps = deps + [
             "//third_party:absl",
             "//third_party:grpc",
             "//third_party:protobuf",

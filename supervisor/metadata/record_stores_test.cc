@@ -3,6 +3,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
@@ -115,7 +116,7 @@ TEST_F(ImageStoreTest, IncompleteImagesAreInvalid) {
   (*label.mutable_labels())["k"] = std::string(5000, 'v');
   for (const record::v1::Image& image : {no_name, bad_digest, no_size, no_type, nul, label}) {
     EXPECT_TRUE(absl::IsInvalidArgument(images_.Create(scope_, image).status()))
-        << image.ShortDebugString();
+        << absl::CHexEscape(image.SerializeAsString());
   }
   EXPECT_TRUE(absl::IsFailedPrecondition(images_.Create(Scope{}, Image("x")).status()));
 }
@@ -241,7 +242,7 @@ TEST_F(ContainerStoreTest, IncompleteContainersAreInvalid) {
        {bad_id, no_runtime, no_spec, no_snapshotter, no_key}) {
     EXPECT_TRUE(absl::IsInvalidArgument(
         containers_.Create(scope_, {.record = container, .name = "", .state = {}}).status()))
-        << container.ShortDebugString();
+        << absl::CHexEscape(container.SerializeAsString());
   }
   ASSERT_TRUE(Create("c", "").ok());
   EXPECT_TRUE(absl::IsAlreadyExists(Create("c", "")));
