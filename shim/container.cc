@@ -165,6 +165,15 @@ absl::Status Container::MountControllers(const v1::Runtime& runtime) {
   return absl::OkStatus();
 }
 
+std::string Container::RuntimeProgram(const v1::Runtime& runtime) const {
+  if (!options_.sealed_runtime.valid() || runtime.path() != options_.runtime_path) return "";
+  // By a name of its own, which is what `ps` shows of it.
+  const std::string link = absl::StrCat(options_.bundle, "/runtime-",
+                                        runtime.path().substr(runtime.path().rfind('/') + 1));
+  const std::string copy = absl::StrCat("/proc/", getpid(), "/fd/", options_.sealed_runtime.get());
+  return symlink(copy.c_str(), link.c_str()) == 0 || errno == EEXIST ? link : "";
+}
+
 void Container::Adopt(const ProcessPtr& process, pid_t pid) {
   {
     absl::MutexLock lock(&mu_);
@@ -250,8 +259,8 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     absl::MutexLock lock(&mu_);
     facts_ = std::move(facts);
     // The runtime of an earlier, failed attempt is not used by anybody any more: op_mu is held.
-    runtime_ =
-        std::make_unique<OciRuntime>(request.runtime(), options_.bundle, options_.id, reaper_);
+    runtime_ = std::make_unique<OciRuntime>(request.runtime(), RuntimeProgram(request.runtime()),
+                                            options_.bundle, options_.id, reaper_);
     runtime = runtime_.get();
     io = init->io;
   }

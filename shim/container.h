@@ -51,6 +51,9 @@ class Container {
     std::string name_space;
     std::string id;
     std::string bundle;  // the process's working directory
+    // A sealed copy of the program at `runtime_path`, run in its place; invalid if there is none.
+    std::string runtime_path;
+    UniqueFd sealed_runtime;
   };
   using WaitCallback = std::function<void(const v1::WaitResponse&)>;
 
@@ -134,6 +137,8 @@ class Container {
   absl::StatusOr<OciRuntime*> RuntimeWhen(std::initializer_list<v1::Status> states,
                                           absl::string_view what) const ABSL_LOCKS_EXCLUDED(mu_);
 
+  // What to execute for the runtime: a link to its sealed copy, "" when there is none.
+  std::string RuntimeProgram(const v1::Runtime& runtime) const;
   absl::Status MountControllers(const v1::Runtime& runtime);
   absl::StatusOr<pid_t> CreateInit(const v1::CreateRequest& request, const ProcessPtr& init,
                                    absl::Duration limit);

@@ -126,5 +126,5 @@ int main(int argc, char** argv) {
   }
   const absl::Status status = gantry::shim::CheckLaunchRequest(request);
   if (!status.ok()) Fail(std::string(status.message()));
-  gantry::shim::RunShim(request, std::move(ready));
+  gantry::shim::RunShim(request, std::move(ready), UniqueFd());
 }

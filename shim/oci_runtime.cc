@@ -131,8 +131,13 @@ bool SaysNotRunning(absl::string_view message) {
          absl::StrContains(absl::AsciiStrToLower(message), "no such file or directory");
 }
 
-OciRuntime::OciRuntime(v1::Runtime config, std::string bundle, std::string id, Reaper* reaper)
-    : config_(std::move(config)), bundle_(std::move(bundle)), id_(std::move(id)), reaper_(reaper) {}
+OciRuntime::OciRuntime(v1::Runtime config, std::string program, std::string bundle, std::string id,
+                       Reaper* reaper)
+    : config_(std::move(config)),
+      program_(std::move(program)),
+      bundle_(std::move(bundle)),
+      id_(std::move(id)),
+      reaper_(reaper) {}
 
 std::string OciRuntime::ScratchName(absl::string_view kind) {
   return absl::StrCat(bundle_, "/", kind, "-", sequence_.fetch_add(1));
@@ -144,6 +149,7 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   absl::Cleanup remove_log = [&] { unlink(log.c_str()); };
 
   SpawnRequest request;
+  request.program = program_;
   request.argv = {config_.path()};
   if (!config_.state_root().empty()) {
     request.argv.insert(request.argv.end(), {"--root", config_.state_root()});

@@ -42,8 +42,10 @@ struct RuntimeStdio {
 
 class OciRuntime {
  public:
-  // `bundle` is the working directory of this process. `reaper` outlives the runtime.
-  OciRuntime(v1::Runtime config, std::string bundle, std::string id, Reaper* reaper);
+  // `program` is what is executed, "": config.path() itself. `bundle` is the working directory of this process. `reaper` outlives the
+  // runtime.
+  OciRuntime(v1::Runtime config, std::string program, std::string bundle, std::string id,
+             Reaper* reaper);
   OciRuntime(const OciRuntime&) = delete;
   OciRuntime& operator=(const OciRuntime&) = delete;
 
@@ -81,6 +83,7 @@ class OciRuntime {
   std::string ScratchName(absl::string_view kind);
 
   const v1::Runtime config_;
+  const std::string program_;
   const std::string bundle_;
   const std::string id_;
   Reaper* const reaper_;

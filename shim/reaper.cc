@@ -75,7 +75,8 @@ absl::StatusOr<pid_t> PosixSpawn(const SpawnRequest& request) {
   posix_spawnattr_setflags(&attributes,
                            POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
   pid_t pid;
-  const int error = posix_spawn(&pid, argv[0], &actions, &attributes, argv.data(), env.data());
+  const char* program = request.program.empty() ? argv[0] : request.program.c_str();
+  const int error = posix_spawn(&pid, program, &actions, &attributes, argv.data(), env.data());
   if (error != 0) return ErrnoToStatus(error, absl::StrCat("run ", request.argv[0]));
   return pid;
 }

@@ -35,6 +35,7 @@ namespace gantry::shim {
 // process group; working directory as ours.
 struct SpawnRequest {
   std::vector<std::string> argv;  // argv[0] is a path, there is no search
+  std::string program;            // executed in place of argv[0]; "" for that itself
   std::vector<std::string> env;
   // {ours, the child's}; the child's numbers are 0 .. n-1. A standard stream that is not named is /dev/null.
   std::vector<std::pair<int, int>> fds;

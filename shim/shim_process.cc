@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <utility>
@@ -35,28 +36,33 @@ namespace gantry::shim {
 namespace {
 
 constexpr int kListenBacklog = 64;
+// Above whatever a parent leaves open below.
+constexpr int kFirstFreeFd = 64;
 
-// Descriptors 0, 1, 2 and `keep` stay, moved to 3; nothing of the parent's may be held open for the life of a container.
-absl::Status CleanDescriptors(UniqueFd& keep) {
+// Descriptors 0, 1, 2 stay, and those of `kept` that are valid, moved to 3 and up; nothing of the parent's may be held open for the
+// life of a container.
+absl::Status CleanDescriptors(std::initializer_list<UniqueFd*> kept) {
   UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid()) return ErrnoToStatus(errno, "open /dev/null");
   for (int fd = 0; fd < 3; ++fd) {
     if (dup2(null.get(), fd) < 0) return ErrnoToStatus(errno, "redirect standard streams");
   }
-  unsigned int first = 3;
-  if (keep.valid()) {
-    if (keep.get() != 3) {
-      // null may be 3, and is closed by this.
-      if (null.get() == 3) [[maybe_unused]]
-        const int released = null.release();
-      if (dup3(keep.get(), 3, O_CLOEXEC) < 0) return ErrnoToStatus(errno, "move a descriptor");
-      [[maybe_unused]] const int moved = keep.release();
-      keep = UniqueFd(3);
-    }
-    first = 4;
+  // Out of the way first, so that moving one down does not close another.
+  for (UniqueFd* fd : kept) {
+    if (!fd->valid()) continue;
+    *fd = UniqueFd(fcntl(fd->get(), F_DUPFD_CLOEXEC, kFirstFreeFd));
+    if (!fd->valid()) return ErrnoToStatus(errno, "move a descriptor");
   }
-  [[maybe_unused]] const int released = null.release();
-  if (close_range(first, ~0U, 0) != 0) return ErrnoToStatus(errno, "close inherited descriptors");
+  [[maybe_unused]] const int closed_below = null.release();
+  int next = 3;
+  for (UniqueFd* fd : kept) {
+    if (!fd->valid()) continue;
+    if (dup3(fd->get(), next, O_CLOEXEC) < 0) return ErrnoToStatus(errno, "move a descriptor");
+    *fd = UniqueFd(next++);
+  }
+  if (close_range(static_cast<unsigned>(next), ~0U, 0) != 0) {
+    return ErrnoToStatus(errno, "close inherited descriptors");
+  }
   return absl::OkStatus();
 }
 
@@ -93,9 +99,10 @@ absl::StatusOr<UniqueFd> Listen(const std::string& path) {
   return listener;
 }
 
-absl::StatusOr<UniqueFd> Prepare(const LaunchRequest& request, UniqueFd& ready) {
+absl::StatusOr<UniqueFd> Prepare(const LaunchRequest& request, UniqueFd& ready,
+                                 UniqueFd& sealed_runtime) {
   setsid();  // fails when we lead a group already, which is as good
-  GANTRY_RETURN_IF_ERROR(CleanDescriptors(ready));
+  GANTRY_RETURN_IF_ERROR(CleanDescriptors({&ready, &sealed_runtime}));
   SetSignals();
   umask(0022);
   prctl(PR_SET_NAME, "gantry-shim");
@@ -115,12 +122,13 @@ bool PeerIsTrusted(int connection) {
   return peer.uid == geteuid() || peer.uid == 0;
 }
 
-absl::Status Serve(const LaunchRequest& request, UniqueFd listener) {
+absl::Status Serve(const LaunchRequest& request, UniqueFd listener, UniqueFd sealed_runtime) {
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<EventLoop> loop, EventLoop::Create());
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Reaper> reaper, Reaper::Create(loop.get()));
   EventLog events;
-  Container container({request.name_space, request.id, request.bundle}, loop.get(), reaper.get(),
-                      &events);
+  Container container({request.name_space, request.id, request.bundle, request.runtime_path,
+                       std::move(sealed_runtime)},
+                      loop.get(), reaper.get(), &events);
   const auto leave = [&loop] { loop->Stop(); };
   ShimService service({kVersion, leave}, &container, &events);
   GANTRY_RETURN_IF_ERROR(service.Start());
@@ -161,10 +169,10 @@ absl::Status Serve(const LaunchRequest& request, UniqueFd listener) {
 
 }  // namespace
 
-void RunShim(const LaunchRequest& request, UniqueFd ready) {
+void RunShim(const LaunchRequest& request, UniqueFd ready, UniqueFd sealed_runtime) {
   OpenShimLog(absl::StrCat(request.bundle, "/shim.log"), request.log_level,
               absl::StrCat("ns=", request.name_space, " id=", request.id));
-  absl::StatusOr<UniqueFd> listener = Prepare(request, ready);
+  absl::StatusOr<UniqueFd> listener = Prepare(request, ready, sealed_runtime);
   // The supervisor may dial now: connections wait in the backlog until gRPC has started.
   if (ready.valid()) WriteReadyReport(ready.get(), listener.status());
   ready.reset();
@@ -172,7 +180,7 @@ void RunShim(const LaunchRequest& request, UniqueFd ready) {
     ShimLog(LogLevel::kError, listener.status().message());
     _exit(1);
   }
-  const absl::Status status = Serve(request, *std::move(listener));
+  const absl::Status status = Serve(request, *std::move(listener), std::move(sealed_runtime));
   ShimLog(LogLevel::kError, status.message());
   unlink(request.socket_path.c_str());
   _exit(1);

@@ -8,13 +8,14 @@
 namespace gantry::shim {
 
 // Leaves the session, the mount namespace and all descriptors of whoever started it, listens on the socket, reports that through
-// `ready` (which may be invalid), then serves until its container is deleted. Never returns.
+// `ready` (which may be invalid), then serves until its container is deleted. `sealed_runtime`, which may be invalid, is a copy
+// of the program at request.runtime_path to run in its place. Never returns.
 //
 // The mount namespace keeps its propagation: mounts below the bundle stay private because the supervisor made that directory
 // a private mount, while volumes go on exchanging mounts with the host.
 //
 // Call in a single-threaded process in which gRPC was never used.
-[[noreturn]] void RunShim(const LaunchRequest& request, UniqueFd ready);
+[[noreturn]] void RunShim(const LaunchRequest& request, UniqueFd ready, UniqueFd sealed_runtime);
 
 }  // namespace gantry::shim
 

@@ -533,6 +533,19 @@ TEST_F(ShimTest, TheMountIsInvisibleOutside) {
       container.bundle() + "/rootfs"));
 }
 
+TEST_F(ShimTest, TheRuntimeIsRunFromItsSealedCopy) {
+  TestContainer container("crun", {"sh", "-c", "exit 3"});
+  const std::string program = container.bundle() + "-crun";
+  ASSERT_TRUE(
+      WriteFile(program, *ReadFile(container.create.runtime().path(), 64 << 20), 0755).ok());
+  container.create.mutable_runtime()->set_path(program);
+  container.Launch();
+  // Whatever becomes of the file meanwhile.
+  ASSERT_EQ(unlink(program.c_str()), 0);
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  EXPECT_EQ(container.Wait(), 3);
+}
+
 TEST_F(ShimTest, AMissingRuntimeIsNamed) {
   TestContainer container("crun", {"true"});
   container.create.mutable_runtime()->set_path("/no/such/runtime");

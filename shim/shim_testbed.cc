@@ -251,6 +251,7 @@ void TestContainer::Launch(bool zygote) {
     request.id = id_;
     request.bundle = bundle_;
     request.socket_path = socket_;
+    request.runtime_path = create.runtime().path();
     request.log_level = LogLevel::kDebug;
     const int socket = state.zygote_socket();
     ASSERT_TRUE(SendLaunchRequest(socket, request, pipe->write.get()).ok());

@@ -22,6 +22,7 @@
 #include "proto/shim/v1/shim.pb.h"
 #include "shim/exit_record.h"
 #include "shim/log_sink.h"
+#include "shim/sealed_program.h"
 #include "shim/shim_process.h"
 #include "shim/spec_facts.h"
 #include "shim/zygote_protocol.h"
@@ -90,12 +91,15 @@ class ProcessTitle {
   size_t size_ = 0;
 };
 
-LaunchReply Fork(int socket, ReceivedLaunchRequest& received, const ProcessTitle& title) {
+LaunchReply Fork(int socket, ReceivedLaunchRequest& received, SealedPrograms& programs,
+                 const ProcessTitle& title) {
   LaunchReply reply;
   if (!received.request.ok()) {
     reply.error = std::string(received.request.status().message());
     return reply;
   }
+  const std::string& runtime = received.request->runtime_path;
+  const int sealed_runtime = runtime.empty() ? -1 : programs.Find(runtime);
   const pid_t pid = fork();
   if (pid < 0) {
     reply.error = absl::StrCat("fork: ", std::strerror(errno));
@@ -105,7 +109,7 @@ LaunchReply Fork(int socket, ReceivedLaunchRequest& received, const ProcessTitle
     close(socket);
     const LaunchRequest request = *std::move(received.request);
     title.Set(absl::StrCat("gantry-shim --namespace ", request.name_space, " --id ", request.id));
-    RunShim(request, std::move(received.ready_write));
+    RunShim(request, std::move(received.ready_write), UniqueFd(dup(sealed_runtime)));
   }
   reply.pid = pid;
   // Children are reaped by the loop below and not before: the pid still means this child.
@@ -132,6 +136,7 @@ void RunZygote(UniqueFd socket, int argc, char** argv) {
   sigprocmask(SIG_BLOCK, &mask, nullptr);
   const UniqueFd children(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
   const ProcessTitle title(argc, argv);
+  SealedPrograms programs;
   Warm();
   FillHeapHoles();
   for (;;) {
@@ -147,7 +152,7 @@ void RunZygote(UniqueFd socket, int argc, char** argv) {
     if (fds[0].revents == 0) continue;
     absl::StatusOr<ReceivedLaunchRequest> received = ReceiveLaunchRequest(socket.get());
     if (!received.ok()) return;
-    const LaunchReply reply = Fork(socket.get(), *received, title);
+    const LaunchReply reply = Fork(socket.get(), *received, programs, title);
     if (!SendLaunchReply(socket.get(), reply).ok()) return;
   }
 }

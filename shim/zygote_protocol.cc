@@ -26,7 +26,7 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr absl::string_view kRequestMagic = "GZQ1";
+constexpr absl::string_view kRequestMagic = "GZQ2";
 constexpr absl::string_view kReplyMagic = "GZR1";
 constexpr size_t kMaxDatagram = 16 * 1024;
 constexpr size_t kMaxNameBytes = 1024;
@@ -196,6 +196,12 @@ absl::Status CheckLaunchRequest(const LaunchRequest& request) {
   GANTRY_RETURN_IF_ERROR(CheckText("container id", request.id, kMaxNameBytes));
   GANTRY_RETURN_IF_ERROR(CheckText("bundle", request.bundle, kMaxPathBytes));
   GANTRY_RETURN_IF_ERROR(CheckText("socket path", request.socket_path, kMaxSocketPathBytes));
+  if (!request.runtime_path.empty()) {
+    GANTRY_RETURN_IF_ERROR(CheckText("runtime path", request.runtime_path, kMaxPathBytes));
+    if (request.runtime_path[0] != '/') {
+      return absl::InvalidArgumentError("launch request: the runtime's path must be absolute");
+    }
+  }
   if (request.bundle[0] != '/' || request.socket_path[0] != '/') {
     return absl::InvalidArgumentError("launch request: bundle and socket path must be absolute");
   }
@@ -212,6 +218,7 @@ absl::StatusOr<std::string> EncodeLaunchRequest(const LaunchRequest& request) {
   PutString(out, request.id);
   PutString(out, request.bundle);
   PutString(out, request.socket_path);
+  PutString(out, request.runtime_path);
   PutU32(out, static_cast<uint32_t>(request.log_level));
   PutU32(out, request.idle_exit_seconds);
   return out;
@@ -227,6 +234,7 @@ absl::StatusOr<LaunchRequest> DecodeLaunchRequest(absl::string_view datagram) {
   request.id = in.String();
   request.bundle = in.String();
   request.socket_path = in.String();
+  request.runtime_path = in.String();
   const uint32_t level = in.U32();
   request.idle_exit_seconds = in.U32();
   if (!in.Finished() || level > static_cast<uint32_t>(LogLevel::kError)) {

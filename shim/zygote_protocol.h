@@ -38,6 +38,8 @@ struct LaunchRequest {
   std::string bundle;      // absolute directory
   std::string
       socket_path;  // absolute, under 108 bytes, on which the shim listens; replaced if present
+  // Absolute, or "": the OCI runtime that the shim will be asked to call. The zygote hands down a sealed copy of it.
+  std::string runtime_path;
   LogLevel log_level = LogLevel::kInfo;
   // The shim exits when nobody called Create for so long. 0: never.
   uint32_t idle_exit_seconds = 60;

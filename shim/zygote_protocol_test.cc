@@ -19,6 +19,7 @@ LaunchRequest SomeRequest() {
   request.id = "web-1";
   request.bundle = "/run/gantry/tasks/default/web-1";
   request.socket_path = "/run/gantry/s/0123456789abcdef";
+  request.runtime_path = "/usr/bin/crun";
   request.log_level = LogLevel::kWarning;
   request.idle_exit_seconds = 7;
   return request;
@@ -50,7 +51,7 @@ TEST(ZygoteProtocolTest, ALengthBeyondTheMessageIsRefused) {
 
 TEST(ZygoteProtocolTest, AMessageOfAnotherVersionIsRefused) {
   std::string bytes = *EncodeLaunchRequest(SomeRequest());
-  bytes[3] = '2';
+  bytes[3] = '1';
   EXPECT_FALSE(DecodeLaunchRequest(bytes).ok());
 }
 
@@ -69,6 +70,10 @@ TEST(ZygoteProtocolTest, FieldsAreChecked) {
   const absl::Status too_long = EncodeLaunchRequest(request).status();
   EXPECT_TRUE(absl::StrContains(too_long.message(), "socket path")) << too_long;
   request.socket_path.pop_back();
+  EXPECT_TRUE(EncodeLaunchRequest(request).ok());
+  request.runtime_path = "crun";
+  EXPECT_EQ(EncodeLaunchRequest(request).status().code(), absl::StatusCode::kInvalidArgument);
+  request.runtime_path = "";
   EXPECT_TRUE(EncodeLaunchRequest(request).ok());
 }
 

@@ -569,7 +569,8 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     }
   };
 
-  GANTRY_ASSIGN_OR_RETURN(runtime::LaunchedShim launched, parts.launcher->Launch(bundle));
+  GANTRY_ASSIGN_OR_RETURN(runtime::LaunchedShim launched,
+                          parts.launcher->Launch(bundle, request.runtime().path()));
   auto shim = std::make_shared<runtime::Shim>(bundle, launched.process, std::move(launched.pidfd));
   absl::Cleanup end_shim = [this, &key, shim] {
     core_->registry->Remove(key);

@@ -115,7 +115,7 @@ class RealShimTest : public testing::TestWithParam<const char*> {
     absl::StatusOr<Bundle> bundle = Prepare(id, script);
     EXPECT_TRUE(bundle.ok()) << bundle.status();
     if (!bundle.ok()) return nullptr;
-    absl::StatusOr<LaunchedShim> launched = launcher_->Launch(*bundle);
+    absl::StatusOr<LaunchedShim> launched = launcher_->Launch(*bundle, "");
     EXPECT_TRUE(launched.ok()) << launched.status();
     if (!launched.ok()) return nullptr;
     auto shim = std::make_shared<Shim>(*bundle, launched->process, std::move(launched->pidfd));
@@ -244,7 +244,7 @@ TEST_P(RealShimTest, KilledShimIsNoticedAndItsContainerRemovedFromTheMachine) {
 TEST_P(RealShimTest, LaunchThatWasNeverFollowedByCreateIsReaped) {
   absl::StatusOr<Bundle> bundle = Prepare("unborn", "exit 0");
   ASSERT_TRUE(bundle.ok());
-  absl::StatusOr<LaunchedShim> launched = launcher_->Launch(*bundle);
+  absl::StatusOr<LaunchedShim> launched = launcher_->Launch(*bundle, "");
   ASSERT_TRUE(launched.ok()) << launched.status();
   absl::StatusOr<std::vector<RecoveredTask>> tasks = RecoverShims(*store_, kLimit);
   ASSERT_EQ(tasks->size(), 1u);

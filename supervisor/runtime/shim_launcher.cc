@@ -181,7 +181,8 @@ pid_t ShimLauncher::zygote_pid() const {
   return state_->zygote == nullptr || state_->zygote->ended() ? 0 : state_->zygote->pid();
 }
 
-absl::StatusOr<LaunchedShim> ShimLauncher::Launch(const Bundle& bundle) {
+absl::StatusOr<LaunchedShim> ShimLauncher::Launch(const Bundle& bundle,
+                                                  const std::string& runtime_path) {
   const absl::Duration deadline = Clock::Real().Monotonic() + state_->options.timeout;
   const std::string what = absl::StrCat("launch shim of ", bundle.key().ToString());
   shim::LaunchRequest request;
@@ -189,6 +190,7 @@ absl::StatusOr<LaunchedShim> ShimLauncher::Launch(const Bundle& bundle) {
   request.id = bundle.key().container_id;
   request.bundle = bundle.path();
   request.socket_path = bundle.socket_path();
+  request.runtime_path = runtime_path;
   GANTRY_ASSIGN_OR_RETURN(request.log_level, shim::ParseLogLevel(state_->options.log_level));
   absl::StatusOr<shim::ReadyPipe> ready = shim::MakeReadyPipe();
   if (!ready.ok()) return WithContext(ready.status(), what);

@@ -48,7 +48,8 @@ class ShimLauncher {
   //   kNotFound           the gantry-shim program is missing
   //   kDeadlineExceeded   it did not get ready in time (and was killed)
   //   kInternal           it started and died; its last words are in the message
-  absl::StatusOr<LaunchedShim> Launch(const Bundle& bundle);
+  // `runtime_path`, absolute or "", is the OCI runtime that the shim will be told to call: it gets a sealed copy of it.
+  absl::StatusOr<LaunchedShim> Launch(const Bundle& bundle, const std::string& runtime_path);
 
   // 0 when none runs. For tests and for `system info`.
   pid_t zygote_pid() const;

@@ -38,7 +38,7 @@ class ShimLauncherTest : public testing::Test {
 
 TEST_F(ShimLauncherTest, MissingProgramIsNotFoundAndNamesIt) {
   ShimLauncher launcher(Options("/nonexistent/gantry-shim"));
-  const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_);
+  const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_, "");
   EXPECT_EQ(shim.status().code(), absl::StatusCode::kNotFound) << shim.status();
   EXPECT_NE(shim.status().message().find("default/web"), std::string::npos);
   EXPECT_NE(shim.status().message().find("/nonexistent/gantry-shim"), std::string::npos);
@@ -47,7 +47,7 @@ TEST_F(ShimLauncherTest, MissingProgramIsNotFoundAndNamesIt) {
 
 TEST_F(ShimLauncherTest, ShimThatDiesAtOnceIsAnErrorAndLeavesNoProcess) {
   ShimLauncher launcher(Options("/bin/false"));
-  const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_);
+  const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_, "");
   EXPECT_EQ(shim.status().code(), absl::StatusCode::kInternal) << shim.status();
   EXPECT_EQ(bundle_.ReadShimProcess().status().code(), absl::StatusCode::kNotFound);
 }
@@ -58,7 +58,7 @@ TEST_F(ShimLauncherTest, ShimThatNeverListensIsKilledAtTheDeadline) {
   options.use_zygote = false;
   options.timeout = absl::Milliseconds(300);
   ShimLauncher launcher(options);
-  const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_);
+  const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_, "");
   EXPECT_EQ(shim.status().code(), absl::StatusCode::kDeadlineExceeded) << shim.status();
   const int pid = std::stoi(ReadFile(dir_.Join("pid"), 64).value());
   EXPECT_EQ(ReadStartTime(pid).status().code(), absl::StatusCode::kNotFound);
@@ -70,7 +70,7 @@ TEST_F(ShimLauncherTest, DirectShimIsToldWhatItNeedsAndIsWrittenDown) {
                                                  "\necho ready >&3\nexec 3>&-\nexec sleep 1000\n"));
   options.use_zygote = false;
   ShimLauncher launcher(options);
-  const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_);
+  const absl::StatusOr<LaunchedShim> shim = launcher.Launch(bundle_, "");
   const std::string args = ReadFile(dir_.Join("args"), 4096).value();
   EXPECT_NE(args.find("--namespace default --id web --bundle " + bundle_.path() + " --socket " +
                       bundle_.socket_path() + " --ready-fd 3"),
