@@ -328,6 +328,25 @@ INSTANTIATE_TEST_SUITE_P(All, RuntimeTest, testing::Values("crun", "runc"),
                            return std::string(info.param);
                          });
 
+// The driver is a setting of the runtime that "auto" comes to, not of the word "auto". This host needs no systemd: what the spec
+// says is decided when a container is made.
+TEST(CgroupDriverTest, IsThatOfTheRuntimeWhichWasChosen) {
+  if (!HaveRoot()) GTEST_SKIP() << "containers need root";
+  Testbed::Options options;
+  options.config = "default_runtime = \"auto\"\n[runtimes.crun]\nsystemd_cgroup = true\n";
+  Testbed bed(options);
+  ASSERT_TRUE(bed.LoadBusybox(kImage));
+  const std::string by_systemd = bed.CtlOut({"create", "--name", "auto", kImage, "true"});
+  EXPECT_TRUE(absl::StrContains(bed.Ctr({"containers", "info", by_systemd}).out,
+                                absl::StrCat("system.slice:gantry:", by_systemd)));
+  EXPECT_TRUE(absl::StrContains(bed.CtlOut({"info"}), "Cgroup Driver: systemd"));
+  const std::string by_path =
+      bed.CtlOut({"create", "--name", "other", "--runtime", "runc", kImage, "true"});
+  EXPECT_TRUE(absl::StrContains(bed.Ctr({"containers", "info", by_path}).out,
+                                absl::StrCat("/gantry/", by_path)));
+  EXPECT_TRUE(Ok(bed.Ctl({"start", "-a", "other"})));
+}
+
 // Archives of every kind.
 struct ArchiveCase {
   const char* name;

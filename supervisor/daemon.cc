@@ -391,13 +391,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   container_parts.images = p.image_service.get();
   container_parts.workers = p.workers.get();
   container_parts.host = &p.host;
+  container_parts.runtimes = p.runtimes.get();
   container_parts.root_directory = config.root;
   container_parts.state_directory = config.state;
   container_parts.init_path = FindProgram("", "gantry-init", "shim");
   container_parts.default_runtime = config.default_runtime;
-  auto default_runtime = config.runtimes.find(config.default_runtime);
-  container_parts.systemd_cgroups =
-      default_runtime != config.runtimes.end() && default_runtime->second.systemd_cgroup;
   container_parts.log_max_size_bytes = config.log_max_size_bytes;
   container_parts.log_max_files = config.log_max_files;
   p.container_service = std::make_unique<core::ContainerService>(container_parts);
@@ -417,7 +415,6 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   system_parts.facts.address = config.address;
   system_parts.facts.docker_address = config.docker_address;
   system_parts.facts.default_runtime = config.default_runtime;
-  system_parts.facts.systemd_cgroups = container_parts.systemd_cgroups;
   system_parts.facts.started_at = p.clock.Now();
   const std::string uuid = system_parts.facts.uuid;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));

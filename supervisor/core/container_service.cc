@@ -274,6 +274,9 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
   GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
                           parts_.images->Resolve(context, config.image(), config.platform()));
   GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
+  // Says who makes the cgroup. The task keeps to it if the settings change before it starts.
+  GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo oci_runtime,
+                          parts_.runtimes->Resolve(config.runtime()));
 
   // What is made from here on is kept by the lease until the record refers to it.
   GANTRY_ASSIGN_OR_RETURN(
@@ -308,13 +311,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
   place.id = id;
   place.directory = directory;
   place.init_path = parts_.init_path;
-  if (parts_.systemd_cgroups) {
-    place.cgroups_path = absl::StrCat(
-        config.cgroup_parent().empty() ? "system.slice" : config.cgroup_parent(), ":gantry:", id);
-  } else {
-    place.cgroups_path =
-        absl::StrCat(config.cgroup_parent().empty() ? "/gantry" : config.cgroup_parent(), "/", id);
-  }
+  place.cgroups_path = CgroupsPath(id, config.cgroup_parent(), oci_runtime.systemd_cgroup);
   place.pid_of = [this, &context](absl::string_view other) -> absl::StatusOr<int32_t> {
     GANTRY_ASSIGN_OR_RETURN(std::string other_id, ResolveId(context, other));
     GANTRY_ASSIGN_OR_RETURN(Process process, parts_.tasks->Get(context.ns, other_id, ""));
@@ -393,7 +390,7 @@ absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& con
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
   GANTRY_ASSIGN_OR_RETURN(task.rootfs, snapshots.Mounts(loaded.record.snapshot_key()));
-  task.runtime = loaded.config.runtime().empty() ? parts_.default_runtime : loaded.config.runtime();
+  task.runtime = loaded.config.runtime();
   shim::v1::Stdio& stdio = task.stdio;
   stdio.set_terminal(loaded.config.tty());
   stdio.set_attachable(true);

@@ -33,6 +33,7 @@
 #include "supervisor/core/task_service.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/oci/user_lookup.h"
+#include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/runtime/shim_client.h"
 
 namespace gantry::core {
@@ -49,12 +50,12 @@ class ContainerService : public ExitObserver {
     ImageService* images;
     Executor* workers;
     const oci::HostFacts* host;
+    runtime::RuntimeProbe* runtimes;
     std::string state_directory;  // <state>/mounts/ is for moments
     std::string
         root_directory;  // <root>/containers/<ns>/<id>/ holds a container's log and generated files
-    std::string init_path;  // static init for --init; "" none
-    std::string default_runtime;
-    bool systemd_cgroups = false;
+    std::string init_path;        // static init for --init; "" none
+    std::string default_runtime;  // as configured, to be shown
     int64_t log_max_size_bytes = 20 << 20;
     int32_t log_max_files = 5;
   };

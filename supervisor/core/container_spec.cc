@@ -241,6 +241,11 @@ absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
   return out;
 }
 
+std::string CgroupsPath(absl::string_view id, const std::string& parent, bool systemd) {
+  if (systemd) return absl::StrCat(parent.empty() ? "system.slice" : parent, ":gantry:", id);
+  return absl::StrCat(parent.empty() ? "/gantry" : parent, "/", id);
+}
+
 absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
                                                   const SpecPlace& place) {
   oci::ContainerConfig out;

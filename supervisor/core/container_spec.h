@@ -24,6 +24,10 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config);
 // kInvalidArgument: nothing to run.
 absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig& config);
 
+// linux.cgroupsPath of a container: "/gantry/<id>", or "system.slice:gantry:<id>" where systemd makes the group. `parent` is the
+// person's --cgroup-parent; "" is the usual one.
+std::string CgroupsPath(absl::string_view id, const std::string& parent, bool systemd);
+
 struct SpecPlace {
   std::string id;
   std::string directory;  // holds hostname, hosts and resolv.conf to be shown in the container

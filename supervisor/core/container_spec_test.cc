@@ -120,6 +120,13 @@ TEST(ToSpecConfigTest, NetworkIsNoneUnlessAskedFor) {
   EXPECT_EQ(spec->mounts[0].source, "/d/resolv.conf");
 }
 
+TEST(CgroupsPathTest, IsWhatTheRuntimesDriverReads) {
+  EXPECT_EQ(CgroupsPath("web", "", false), "/gantry/web");
+  EXPECT_EQ(CgroupsPath("web", "/jobs", false), "/jobs/web");
+  EXPECT_EQ(CgroupsPath("web", "", true), "system.slice:gantry:web");
+  EXPECT_EQ(CgroupsPath("web", "jobs.slice", true), "jobs.slice:gantry:web");
+}
+
 TEST(ToSpecConfigTest, MissingBindSourceIsRefusedUnlessItMayBeMade) {
   v1::ContainerConfig config;
   config.set_image("x");

@@ -139,7 +139,6 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   absl::StatusOr<runtime::CgroupHost> cgroups = parts_.runtimes->cgroup_host();
   if (cgroups.ok()) {
     info.set_cgroup_version(cgroups->layout == runtime::CgroupLayout::kUnified ? "2" : "1");
-    info.set_cgroup_driver(facts.systemd_cgroups ? "systemd" : "cgroupfs");
     (*info.mutable_snapshotter_status())["Cgroup layout"] =
         std::string(runtime::CgroupLayoutName(cgroups->layout));
   }
@@ -172,6 +171,7 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   }
   absl::StatusOr<runtime::RuntimeInfo> chosen = parts_.runtimes->Resolve("");
   if (chosen.ok()) info.set_default_runtime(chosen->name);
+  info.set_cgroup_driver(chosen.ok() && chosen->systemd_cgroup ? "systemd" : "cgroupfs");
   if (access("/proc/sys/kernel/seccomp", F_OK) == 0)
     info.add_security_options("name=seccomp,profile=builtin");
   if (access("/sys/module/apparmor", F_OK) == 0) info.add_security_options("name=apparmor");

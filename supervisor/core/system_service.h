@@ -40,7 +40,6 @@ struct DaemonFacts {
   std::string address;
   std::string docker_address;
   std::string default_runtime;
-  bool systemd_cgroups = false;  // the default runtime lets systemd make the containers' groups
   absl::Time started_at;
 };
 

@@ -534,7 +534,6 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   *request.mutable_stdio() = create.stdio;
   GANTRY_ASSIGN_OR_RETURN(ChosenRuntime chosen, ChooseRuntime(*parts.runtimes, create, context.ns,
                                                               *request.mutable_stdio()));
-  *request.mutable_runtime() = chosen.for_shim;
   for (const snapshot::Mount& mount : create.rootfs) {
     shim::v1::Mount* out = request.add_rootfs();
     out->set_type(mount.type);
@@ -551,6 +550,10 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   for (const std::string& change : changed)
     core_->SayOnce(absl::StrCat("specs are fitted to this host: ", change));
   const bool prebuilt = chosen.info.is_crun && core_->seccomp.Prebuild(spec);
+
+  // A spec is written once, for the driver of its day. Runtimes refuse the one's path with the other, and settings change.
+  chosen.for_shim.set_systemd_cgroup(spec.systemd_makes_cgroup(chosen.for_shim.systemd_cgroup()));
+  *request.mutable_runtime() = chosen.for_shim;
 
   runtime::LaunchRecord launch;
   launch.create = request;

@@ -181,6 +181,12 @@ std::string RuntimeSpec::cgroups_path() const {
   return Text(At(At(*json_, "linux"), "cgroupsPath"));
 }
 
+bool RuntimeSpec::systemd_makes_cgroup(bool otherwise) const {
+  const std::string path = cgroups_path();
+  if (path.empty()) return otherwise;
+  return path.front() != '/' && std::count(path.begin(), path.end(), ':') == 2;
+}
+
 std::map<std::string, std::string> RuntimeSpec::annotations() const {
   std::map<std::string, std::string> out;
   JsonFields(*json_, "runtime spec").Get("annotations", out);

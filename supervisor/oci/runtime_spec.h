@@ -53,6 +53,9 @@ class RuntimeSpec {
   std::string root_path() const;
   bool root_readonly() const;
   std::string cgroups_path() const;
+  // Whether systemd is to make the group, as the form of cgroups_path() says: "slice:prefix:name" is written for systemd, all
+  // else is a path. `otherwise` when the spec names none.
+  bool systemd_makes_cgroup(bool otherwise) const;
   std::map<std::string, std::string> annotations() const;
   bool has_namespace(absl::string_view type) const;          // "pid", "network", ...
   std::string namespace_path(absl::string_view type) const;  // "" when new or absent

@@ -66,6 +66,20 @@ TEST(RuntimeSpecTest, SettersChangeOneThing) {
   EXPECT_EQ(spec.namespace_path("ipc"), "/proc/1/ns/ipc");
 }
 
+TEST(RuntimeSpecTest, CgroupsPathTellsWhoMakesTheGroup) {
+  RuntimeSpec spec = *RuntimeSpec::Parse(R"({"ociVersion":"1.0.2"})");
+  EXPECT_TRUE(spec.systemd_makes_cgroup(true));
+  EXPECT_FALSE(spec.systemd_makes_cgroup(false));
+  for (const char* path : {"system.slice:gantry:web", ":gantry:web", "user.slice::x"}) {
+    spec.SetCgroupsPath(path);
+    EXPECT_TRUE(spec.systemd_makes_cgroup(false)) << path;
+  }
+  for (const char* path : {"/gantry/web", "gantry/web", "/a:b:c", "a:b"}) {
+    spec.SetCgroupsPath(path);
+    EXPECT_FALSE(spec.systemd_makes_cgroup(true)) << path;
+  }
+}
+
 TEST(RuntimeSpecTest, CopiesAreIndependent) {
   const RuntimeSpec original = Spec();
   RuntimeSpec copy = original;
