@@ -1,8 +1,15 @@
 #include "base/crash_point.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <string>
+#include <thread>
 
 #include "gtest/gtest.h"
+
+#include "base/file.h"
+#include "base/temp_dir.h"
 
 namespace gantry {
 namespace {
@@ -37,6 +44,24 @@ TEST(CrashPointDeathTest, CountsPasses) {
   };
   EXPECT_EXIT(pass(2), testing::ExitedWithCode(7), "");
   EXPECT_EXIT(pass(3), testing::KilledBySignal(9), "");
+}
+
+TEST(CrashPointDeathTest, WaitsForAFile) {
+  testing::GTEST_FLAG(death_test_style) = "threadsafe";
+  const TempDir dir;
+  const std::string file = dir.Join("go");
+  EXPECT_EXIT(
+      {
+        setenv("GANTRY_CRASH_POINT", ("x.y@" + file).c_str(), 1);
+        std::thread other([&file] {
+          while (access((file + ".reached").c_str(), F_OK) != 0) std::this_thread::yield();
+          (void)WriteFile(file, "");
+        });
+        CrashPoint("x.y");
+        other.join();
+        exit(access(file.c_str(), F_OK) == 0 ? 7 : 1);
+      },
+      testing::ExitedWithCode(7), "");
 }
 
 TEST(CrashPointDeathTest, DoesNothingWhenNotAskedFor) {

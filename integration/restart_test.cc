@@ -219,6 +219,21 @@ TEST_F(RestartTest, ShimKilledWhileTheDaemonIsAwayIsNoticedAtStart) {
   EXPECT_TRUE(Eventually([&] { return !Alive(init); }));
 }
 
+// Its news may come between the record's being read and its being brought in line.
+TEST_F(RestartTest, ExitDuringTheStartKeepsItsStatus) {
+  Detached("web", "while [ ! -e /gate/end ]; do sleep 0.05; done; exit 5");
+  bed_->KillDaemon();
+  const std::string settled = bed_->scratch() + "/settled";
+  ASSERT_TRUE(
+      bed_->SpawnDaemon({{"GANTRY_CRASH_POINT", absl::StrCat("reconcile.listed@", settled)}}));
+  ASSERT_TRUE(Eventually([&] { return access((settled + ".reached").c_str(), F_OK) == 0; }));
+  Open("end");
+  ASSERT_TRUE(Eventually([&] { return bed_->Bundles().empty(); }));
+  ASSERT_TRUE(WriteFile(settled, "").ok());
+  ASSERT_TRUE(Eventually([&] { return bed_->Ctl({"version"}).ok(); }));
+  EXPECT_EQ(bed_->Inspect("web", "{{.State.Status}} {{.State.ExitCode}}"), "exited 5");
+}
+
 TEST_F(RestartTest, KilledZygoteIsReplacedByTheNextStart) {
   Detached("before", "sleep 1000");
   const pid_t zygote = bed_->ZygotePid();

@@ -850,9 +850,15 @@ absl::Status ContainerService::Reconcile() {
     CallContext context;
     context.ns = ns;
     GANTRY_ASSIGN_OR_RETURN(std::vector<Loaded> all, LoadAll(context));
-    for (Loaded& loaded : all) {
-      if (!loaded.ours) continue;
-      OperationLock lock = locks_.Acquire(ns, loaded.id());
+    CrashPoint("reconcile.listed");
+    for (const Loaded& listed : all) {
+      if (!listed.ours) continue;
+      OperationLock lock = locks_.Acquire(ns, listed.id());
+      // As it is now: the news of its exit may have come after the list was read, and settled it.
+      absl::StatusOr<Loaded> current = Load(context, listed.id());
+      if (absl::IsNotFound(current.status())) continue;
+      GANTRY_RETURN_IF_ERROR(current.status());
+      Loaded& loaded = *current;
       absl::StatusOr<Process> task = parts_.tasks->Get(ns, loaded.id(), "");
       if (loaded.state.removing()) {
         absl::Status removed = RemoveLocked(context, loaded, true);
