@@ -259,8 +259,9 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     absl::MutexLock lock(&mu_);
     facts_ = std::move(facts);
     // The runtime of an earlier, failed attempt is not used by anybody any more: op_mu is held.
-    runtime_ = std::make_unique<OciRuntime>(request.runtime(), RuntimeProgram(request.runtime()),
-                                            options_.bundle, options_.id, reaper_);
+    runtime_ =
+        std::make_unique<OciRuntime>(request.runtime(), RuntimeProgram(request.runtime()),
+                                     options_.bundle, options_.id, facts_.oom_score_adj, reaper_);
     runtime = runtime_.get();
     io = init->io;
   }

@@ -17,6 +17,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "base/unique_fd.h"
+#include "shim/service_group.h"
 #include "shim/shim_process.h"
 #include "shim/version.h"
 #include "shim/zygote.h"
@@ -119,6 +120,10 @@ int main(int argc, char** argv) {
     }
   }
   if (optind < argc) Fail(std::string("unexpected argument: ") + argv[optind]);
+  if (const absl::Status left = gantry::shim::LeaveServiceGroup(); !left.ok()) {
+    std::fprintf(stderr, "gantry-shim: shims stay in the service's group: %s\n",
+                 std::string(left.message()).c_str());
+  }
   if (zygote) {
     if (!zygote_socket.valid()) Fail("--zygote needs --fd");
     gantry::shim::RunZygote(std::move(zygote_socket), argc, argv);

@@ -132,11 +132,12 @@ bool SaysNotRunning(absl::string_view message) {
 }
 
 OciRuntime::OciRuntime(v1::Runtime config, std::string program, std::string bundle, std::string id,
-                       Reaper* reaper)
+                       int oom_score_adj, Reaper* reaper)
     : config_(std::move(config)),
       program_(std::move(program)),
       bundle_(std::move(bundle)),
       id_(std::move(id)),
+      oom_score_adj_(oom_score_adj),
       reaper_(reaper) {}
 
 std::string OciRuntime::ScratchName(absl::string_view kind) {
@@ -150,6 +151,7 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
 
   SpawnRequest request;
   request.program = program_;
+  request.oom_score_adj = oom_score_adj_;
   request.argv = {config_.path()};
   if (!config_.state_root().empty()) {
     request.argv.insert(request.argv.end(), {"--root", config_.state_root()});

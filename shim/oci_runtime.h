@@ -42,10 +42,10 @@ struct RuntimeStdio {
 
 class OciRuntime {
  public:
-  // `program` is what is executed, "": config.path() itself. `bundle` is the working directory of this process. `reaper` outlives the
-  // runtime.
+  // `program` is what is executed, "": config.path() itself. `bundle` is the working directory of this process. The runtime's
+  // processes, and so the container's, begin with `oom_score_adj`, which is the spec's. `reaper` outlives the runtime.
   OciRuntime(v1::Runtime config, std::string program, std::string bundle, std::string id,
-             Reaper* reaper);
+             int oom_score_adj, Reaper* reaper);
   OciRuntime(const OciRuntime&) = delete;
   OciRuntime& operator=(const OciRuntime&) = delete;
 
@@ -86,6 +86,7 @@ class OciRuntime {
   const std::string program_;
   const std::string bundle_;
   const std::string id_;
+  const int oom_score_adj_;
   Reaper* const reaper_;
   std::atomic<uint64_t> sequence_{0};
 };

@@ -9,6 +9,7 @@
 
 #include "shim/cgroup.h"
 #include "shim/oci_runtime.h"
+#include "shim/service_group.h"
 #include "shim/spec_facts.h"
 #include "shim/stdio_uri.h"
 
@@ -40,14 +41,29 @@ TEST(StdioUriTest, AnythingElseIsRefused) {
   }
 }
 
+TEST(ServiceGroupTest, OnlyTheServiceWhichTheSupervisorIsIsLeft) {
+  constexpr char kService[] = "0::/system.slice/gantry.service\n";
+  EXPECT_TRUE(InServiceOf(123, "123", kService));
+  EXPECT_FALSE(InServiceOf(124, "123", kService))
+      << "a supervisor that something in a service runs";
+  EXPECT_FALSE(InServiceOf(123, "", kService));
+  EXPECT_FALSE(InServiceOf(123, "123", "0::/user.slice/user-0.slice/session-1.scope\n"));
+  EXPECT_FALSE(InServiceOf(123, "123", "0::/gantry-shims\n"));
+  EXPECT_FALSE(
+      InServiceOf(123, "123", absl::StrCat("4:memory:/system.slice/x.service\n", kService)))
+      << "not a pure v2 host";
+}
+
 TEST(SpecFactsTest, ReadsWhatTheShimNeeds) {
   const auto facts = ParseSpecFacts(R"({
-    "process": {"terminal": true, "args": ["x"], "env": ["terminal=false"]},
+    "process": {"terminal": true, "args": ["x"], "env": ["terminal=false"],
+                "oomScoreAdj": -998},
     "linux": {"cgroupsPath": "/a/b", "namespaces": [{"type": "mount"}, {"type": "pid"}],
               "seccomp": {"syscalls": [{"names": ["poststop"]}]}},
     "hooks": {"prestart": [{"path": "/x"}], "poststop": []}})");
   ASSERT_TRUE(facts.ok()) << facts.status();
   EXPECT_TRUE(facts->terminal);
+  EXPECT_EQ(facts->oom_score_adj, -998);
   EXPECT_EQ(facts->cgroups_path, "/a/b");
   EXPECT_TRUE(facts->private_pid_namespace);
   EXPECT_FALSE(facts->has_poststop_hooks);

@@ -81,6 +81,35 @@ absl::StatusOr<pid_t> PosixSpawn(const SpawnRequest& request) {
   return pid;
 }
 
+// Gives this process another oom_score_adj for as long as it takes to make a child, which inherits it: crun leaves alone what the
+// spec calls 0, and an exec's altogether. Not thread-safe.
+class ScopedOomScore {
+ public:
+  explicit ScopedOomScore(int score) {
+    const absl::StatusOr<std::string> own = ReadFile(kFile, 64);
+    if (!own.ok() || !absl::SimpleAtoi(*own, &own_) || own_ == score) return;
+    changed_ = WriteScore(score);
+  }
+  ~ScopedOomScore() {
+    if (changed_) (void)WriteScore(own_);
+  }
+  ScopedOomScore(const ScopedOomScore&) = delete;
+  ScopedOomScore& operator=(const ScopedOomScore&) = delete;
+
+ private:
+  static constexpr char kFile[] = "/proc/self/oom_score_adj";
+  // False where the host does not allow it; the spec was fitted to that before.
+  static bool WriteScore(int score) {
+    const UniqueFd file(open(kFile, O_WRONLY | O_CLOEXEC));
+    const std::string text = absl::StrCat(score);
+    return file.valid() &&
+           write(file.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
+  }
+
+  int own_ = 0;
+  bool changed_ = false;
+};
+
 // All children of this process. A child is listed under the thread that made it or was given it.
 std::vector<pid_t> Children() {
   std::vector<pid_t> children;
@@ -125,6 +154,7 @@ absl::StatusOr<pid_t> Reaper::Spawn(const SpawnRequest& request, OnExit on_exit)
   // The lock is held across the spawn: Reap() must not meet the child before its claim is there. It takes as long
   // as an exec does.
   absl::MutexLock lock(&mu_);
+  const ScopedOomScore score(request.oom_score_adj);
   GANTRY_ASSIGN_OR_RETURN(const pid_t pid, PosixSpawn(request));
   claims_[pid] = {Rank::kHelper, std::move(on_exit)};
   return pid;

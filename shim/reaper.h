@@ -39,6 +39,7 @@ struct SpawnRequest {
   std::vector<std::string> env;
   // {ours, the child's}; the child's numbers are 0 .. n-1. A standard stream that is not named is /dev/null.
   std::vector<std::pair<int, int>> fds;
+  int oom_score_adj = 0;  // not ours: the shim may be protected, what it starts is not
 };
 
 class Reaper {

@@ -57,6 +57,15 @@ TEST_F(ReaperTest, RunTellsHowAProgramEnded) {
   EXPECT_EQ(ExitStatusOf(*reaper_->Run(Shell("kill -TERM $$"), absl::Seconds(10))), 143u);
 }
 
+TEST_F(ReaperTest, AChildHasTheOomScoreOfItsRequestAndWeKeepOurs) {
+  const std::string before = *ReadFile("/proc/self/oom_score_adj", 64);
+  SpawnRequest request = Shell("cat /proc/self/oom_score_adj >" + directory_.Join("score"));
+  request.oom_score_adj = 321;
+  ASSERT_TRUE(reaper_->Run(request, absl::Seconds(10)).ok());
+  EXPECT_EQ(*ReadFile(directory_.Join("score"), 64), "321\n");
+  EXPECT_EQ(*ReadFile("/proc/self/oom_score_adj", 64), before);
+}
+
 TEST_F(ReaperTest, AMissingProgramIsNamed) {
   SpawnRequest request;
   request.argv = {"/no/such/program"};

@@ -22,8 +22,15 @@ class FactsReader final : public nlohmann::json_sax<Json> {
     if (At({"process", "terminal"})) facts_.terminal = value;
     return true;
   }
-  bool number_integer(number_integer_t) override { return true; }
-  bool number_unsigned(number_unsigned_t) override { return true; }
+  bool number_integer(number_integer_t value) override {
+    if (At({"process", "oomScoreAdj"}) && value >= -1000 && value <= 1000) {
+      facts_.oom_score_adj = static_cast<int>(value);
+    }
+    return true;
+  }
+  bool number_unsigned(number_unsigned_t value) override {
+    return value > 1000 || number_integer(static_cast<number_integer_t>(value));
+  }
   bool number_float(number_float_t, const string_t&) override { return true; }
   bool string(string_t& value) override {
     if (At({"linux", "cgroupsPath"})) facts_.cgroups_path = value;

@@ -19,6 +19,7 @@ struct SpecFacts {
   bool has_intel_rdt = false;
   std::string cgroups_path;
   bool terminal = false;
+  int oom_score_adj = 0;
 };
 
 // kInvalidArgument: not JSON, or not an object.
