@@ -2,14 +2,15 @@
 # The guest's side of `./dev vm powercut`. Looks at what the last cut left, then takes images in until the power goes.
 #
 #   guest-powercut.sh fill               make the registry's contents, into out/registry
-#   guest-powercut.sh cycle PRESENT ABSENT
-#   guest-powercut.sh last PRESENT ABSENT
+#   guest-powercut.sh cycle PRESENT ABSENT UNFINISHED
+#   guest-powercut.sh last PRESENT ABSENT UNFINISHED
 #
-# PRESENT and ABSENT are comma-separated names that were reported loaded, or removed, before the cut. Speaks to the host's
-# side in lines of the console, which a power cut cannot take back:
+# PRESENT, ABSENT and UNFINISHED are comma-separated names that were reported taken in, or removed, before the cut, or whose taking in
+# was begun and not reported ended. Speaks to the host's side in lines of the console, which a power cut cannot take back:
 #   taking NAME, taken NAME, removing NAME, removed NAME    before and after each
-#   checked SECONDS ...           everything was as it must be, so long after the start
-#   broken WHAT                   it was not
+#   checked N images, S s         all that is listed was as it must be, so long after the start
+#   resumed NAME                  an unfinished one is whole now
+#   broken WHAT                   something was not as it must be
 set -uo pipefail
 . ./guest.sh
 
@@ -28,10 +29,10 @@ version: 0.1
 log: {level: error}
 storage:
   filesystem: {rootdirectory: $1}
-http: {addr: "127.0.0.1:5000"}
+http: {addr: "127.0.0.1:5055"}
 CONFIG
   docker-registry serve /run/registry.yml > /run/registry.log 2>&1 &
-  eventually 60 bash -c 'exec 3<> /dev/tcp/127.0.0.1/5000' || {
+  eventually 60 bash -c 'exec 3<> /dev/tcp/127.0.0.1/5055' || {
     cp /run/registry.log /run/step.out
     fail "the registry does not start"
   }
@@ -39,35 +40,49 @@ CONFIG
 
 listed() { ctl images --format '{{.Repository}}:{{.Tag}}'; }
 
+# What is listed verifies, and what was unpacked is what was packed.
+check_one() {
+  local name=$1 got
+  ctl image verify "$name" > /run/step.out 2>&1 || fail "$name does not verify"
+  got=$(ctl run --rm --network none "$name" sh -c "$look" 2> /run/step.out < /dev/null) || fail "$name does not run (\"$got\")"
+  [ "$got" = "$(cat images/files)" ] || fail "$name has $got whole files, not $(cat images/files)"
+}
+
 check_all() {
-  local name wanted got
-  wanted=$(cat images/files)
+  local name
   listed > /run/listed 2> /run/step.out || fail "images cannot be listed"
   for name in ${1//,/ }; do
     cp /run/listed /run/step.out
-    grep -qxF "$name" /run/listed || fail "$name was loaded before the cut and is gone"
+    grep -qxF "$name" /run/listed || fail "$name was taken in before the cut and is gone"
   done
   for name in ${2//,/ }; do
     cp /run/listed /run/step.out
     if grep -qxF "$name" /run/listed; then fail "$name was removed before the cut and is back"; fi
   done
-  while read -r name; do
-    ctl image verify "$name" > /run/step.out 2>&1 || fail "$name does not verify"
-    got=$(ctl run --rm --network none "$name" sh -c "$look" 2> /run/step.out < /dev/null) || fail "$name does not run (\"$got\")"
-    [ "$got" = "$wanted" ] || fail "$name has $got whole files, not $wanted"
-  done < /run/listed
+  while read -r name; do check_one "$name"; done < /run/listed
   [ -z "$(ctl ps -aq)" ] || {
     ctl ps -a > /run/step.out
     fail "containers of before the cut are left"
   }
-  echo "checked $SECONDS s, $(wc -l < /run/listed) images"
+  echo "checked $(wc -l < /run/listed) images, $SECONDS s"
+}
+
+# What the cut left half done goes on.
+resume() {
+  local name
+  for name in ${1//,/ }; do
+    grep -qxF "$name" /run/listed && continue
+    take "$name"
+    check_one "$name"
+    echo "resumed $name"
+  done
 }
 
 take() {
   local name=$1
   echo "taking $name"
   case $name in
-    localhost:5000/*) ctl pull -q "$name" > /run/step.out 2>&1 || fail "$name cannot be pulled" ;;
+    "$registry"/*) ctl pull -q "$name" > /run/step.out 2>&1 || fail "$name cannot be pulled" ;;
     *) ctl load -q -i "images/${name%:*}.tar" > /run/step.out 2>&1 || fail "$name cannot be loaded" ;;
   esac
   echo "taken $name"
@@ -78,7 +93,8 @@ drop() {
   echo "removed $1"
 }
 
-names=(one:vm two:vm localhost:5000/one:vm localhost:5000/three:vm)
+registry=localhost:5055
+names=("$registry/one:vm" "$registry/two:vm" "$registry/three:vm" one:vm)
 
 install_gantry
 start_gantry > /run/step.out 2>&1 || fail "the daemon does not start"
@@ -87,11 +103,11 @@ case $1 in
   fill)
     mkdir -p out/registry
     start_registry "$PWD/out/registry"
-    for name in one three; do
+    for name in one two three; do
       ctl load -q -i "images/$name.tar" > /run/step.out 2>&1 || fail "$name cannot be loaded"
-      ctl tag "$name:vm" "localhost:5000/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be tagged"
-      ctl push -q "localhost:5000/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be pushed"
-      ctl rmi "$name:vm" "localhost:5000/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be removed"
+      ctl tag "$name:vm" "$registry/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be tagged"
+      ctl push -q "$registry/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be pushed"
+      ctl rmi "$name:vm" "$registry/$name:vm" > /run/step.out 2>&1 || fail "$name cannot be removed"
     done
     ctl gc > /run/step.out 2>&1 || fail "gc"
     systemctl stop gantry
@@ -100,6 +116,7 @@ case $1 in
   cycle)
     start_registry "$PWD/registry"
     check_all "$2" "$3"
+    resume "$4"
     while true; do
       for name in $(shuf -e "${names[@]}"); do
         # What is there is taken away first, most of the time with its blobs and snapshots.
@@ -114,6 +131,7 @@ case $1 in
   last)
     start_registry "$PWD/registry"
     check_all "$2" "$3"
+    resume "$4"
     # Everything that was interrupted goes on, and in the end all of it can be removed.
     for name in "${names[@]}"; do take "$name"; done
     check_all "" ""

@@ -37,6 +37,7 @@ state_of() { ctl inspect --format '{{.State.Status}}' "$1"; }
 state_is() { equal "$(state_of "$1")" "$2"; }
 exit_code_is() { equal "$(ctl inspect --format '{{.State.ExitCode}}' "$1")" "$2"; }
 pid_of() { ctl inspect --format '{{.State.Pid}}' "$1"; }
+oom_score_of() { cat "/proc/$(pid_of "$1")/oom_score_adj"; }
 # The directory of a container's group in the v2 tree.
 cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(pid_of "$1")/cgroup")"; }
 shows() { "${@:2}" | tee /dev/stderr | grep -q -- "$1"; }
@@ -50,11 +51,11 @@ make_image() {
   local applet
   mkdir -p /run/rootfs/{bin,etc,tmp,proc,sys,dev}
   cp /bin/busybox /run/rootfs/bin/busybox
-  for applet in $(busybox --list); do
-    [ "$applet" = busybox ] || ln -sf busybox "/run/rootfs/bin/$applet"
+  for applet in awk cat echo env grep head ls ps seq sh sleep stat stty tail test touch true tty; do
+    ln -sf busybox "/run/rootfs/bin/$applet"
   done
   echo 'root:x:0:0:root:/:/bin/sh' > /run/rootfs/etc/passwd
-  tar -C /run/rootfs -cf /run/busybox.tar . && ctl import /run/busybox.tar "$image"
+  tar -C /run/rootfs -cf /run/busybox.tar . && ctl import /run/busybox.tar "$image" > /run/import.out
 }
 
 prints() { equal "$(ctl run --rm --runtime "$runtime" "$image" echo hello)" hello; }
@@ -98,8 +99,29 @@ limits_are_set() {
   local group
   group=$(cgroup_of "limited-$runtime")
   equal "$(cat "$group/memory.max")" 67108864 && equal "$(cat "$group/cpu.max")" "50000 100000" &&
-    equal "$(cat "$group/pids.max")" 20 &&
+    equal "$(cat "$group/pids.max")" 20 && equal "$(cat "$group/cpu.weight")" 20 &&
     equal "$(ctl exec "limited-$runtime" cat /sys/fs/cgroup/memory.max)" 67108864
+}
+# The service has a score of its own, which is not for containers.
+oom_scores_are_their_own() {
+  equal "$(oom_score_of "limited-$runtime")" 0 &&
+    equal "$(ctl exec "limited-$runtime" cat /proc/self/oom_score_adj)" 0 &&
+    equal "$(ctl run --rm --runtime "$runtime" --oom-score-adj 300 "$image" cat /proc/self/oom_score_adj)" 300
+}
+# Where the driver of this round puts a container's group.
+group_is_where_it_belongs() {
+  local id group
+  id=$(ctl inspect --format '{{.Id}}' "limited-$runtime")
+  group=$(cgroup_of "limited-$runtime")
+  case $driver in
+    cgroupfs) equal "$group" "/sys/fs/cgroup/gantry/$id" ;;
+    systemd)
+      equal "$group" "/sys/fs/cgroup/system.slice/gantry-$id.scope" &&
+        equal "$(systemctl is-active "gantry-$id.scope")" active &&
+        equal "$(systemctl show -P MemoryMax "gantry-$id.scope")" 67108864 &&
+        equal "$(systemctl show -P TasksMax "gantry-$id.scope")" 20
+      ;;
+  esac
 }
 limits_change() {
   local group
@@ -141,26 +163,30 @@ is_read_only() {
   exits_with 1 ctl run --rm --runtime "$runtime" --read-only --tmpfs /tmp "$image" sh -c 'echo x > /tmp/x && echo x > /x'
 }
 
+# lifecycle RUNTIME DRIVER
 lifecycle() {
-  runtime=$1
-  check "$runtime: prints" prints
-  check "$runtime: reads its stdin" reads_stdin
-  check "$runtime: ends with its code" returns_code
-  check "$runtime: a command that is not there ends with 127" missing_command
-  check "$runtime: a terminal" has_terminal
-  check "$runtime: lives in the background; exec, logs, top" lives_detached
-  check "$runtime: an exec with a terminal" execs_with_terminal
-  check "$runtime: stops when asked" stops
-  check "$runtime: is removed" removes
-  check "$runtime: is killed" is_killed
-  check "$runtime: memory, cpu and pids are limited" limits_are_set
-  check "$runtime: limits change while it runs" limits_change
-  check "$runtime: stats are its own" stats_are_read
-  check "$runtime: forks end at the limit" pids_are_limited
-  check "$runtime: pauses and goes on" pauses
-  check "$runtime: is removed with all its processes" stops_with_its_children
-  check "$runtime: an end for want of memory is told" oom_is_told
-  check "$runtime: read-only" is_read_only
+  runtime=$1 driver=$2
+  local round="$runtime, $driver:"
+  check "$round prints" prints
+  check "$round reads its stdin" reads_stdin
+  check "$round ends with its code" returns_code
+  check "$round a command that is not there ends with 127" missing_command
+  check "$round a terminal" has_terminal
+  check "$round lives in the background; exec, logs, top" lives_detached
+  check "$round an exec with a terminal" execs_with_terminal
+  check "$round stops when asked" stops
+  check "$round is removed" removes
+  check "$round is killed" is_killed
+  check "$round memory, cpu and pids are limited" limits_are_set
+  check "$round its group is where the driver puts it" group_is_where_it_belongs
+  check "$round OOM scores are its own" oom_scores_are_their_own
+  check "$round limits change while it runs" limits_change
+  check "$round stats are its own" stats_are_read
+  check "$round forks end at the limit" pids_are_limited
+  check "$round pauses and goes on" pauses
+  check "$round is removed with all its processes" stops_with_its_children
+  check "$round an end for want of memory is told" oom_is_told
+  check "$round read-only" is_read_only
 }
 
 # Containers of the checks that follow; $1 of them.
@@ -185,6 +211,38 @@ survives_restart() {
     equal "$(pid_of counter1)" "$pid" && logs_have_no_gap counter1 &&
     equal "$(ctl exec counter2 echo still)" still
 }
+# systemd has the daemon in the service's group, and nothing that outlives it.
+group_is_the_daemons() {
+  local pid
+  for pid in $(pgrep -f '^gantry-shim|gantry-shim --zygote'); do
+    shows '^0::/gantry-shims$' cat "/proc/$pid/cgroup" || return 1
+  done
+  equal "$(cat /sys/fs/cgroup/system.slice/gantry.service/cgroup.procs)" "$(systemctl show -P MainPID gantry)"
+}
+# After so long systemd kills what did not stop.
+set_patience() {
+  mkdir -p /run/systemd/system/gantry.service.d
+  printf '[Service]\nTimeoutStopSec=%s\n' "$1" > /run/systemd/system/gantry.service.d/patience.conf
+  systemctl daemon-reload
+}
+stops_when_told() {
+  local pid
+  pid=$(pid_of counter1)
+  systemctl stop gantry && equal "$(systemctl show -P Result gantry)" success &&
+    equal "$(systemctl show -P ExecMainStatus gantry)" 0 && kill -0 "$pid" && systemctl start gantry &&
+    state_is counter1 running && equal "$(pid_of counter1)" "$pid"
+}
+shim_is_killed() {
+  local pid id shim
+  pid=$(pid_of counter3)
+  id=$(ctl inspect --format '{{.Id}}' counter3)
+  shim=$(pgrep -f "gantry-shim --namespace default --id $id")
+  kill -KILL "$shim" && eventually 60 state_is counter3 exited && exit_code_is counter3 137 &&
+    eventually 60 test ! -e "/proc/$pid" && shows shim ctl inspect --format '{{.State.Error}}' counter3 &&
+    state_is counter1 running && ctl start counter3 && state_is counter3 running
+}
+systemd_is_content() { ! shows 'left-over process\|remains running\|unclean termination' journalctl --no-pager -b -u gantry; }
+
 exit_while_daemon_is_away() {
   local pid
   pid=$(pid_of counter3)
@@ -197,26 +255,18 @@ restart_policy_holds() {
 }
 config_reloads() { systemctl reload gantry && ctl version && systemctl is-active gantry; }
 
-systemd_driver() {
+# The runtime is left to choose itself: the driver is what is set for the one that is chosen.
+use_driver() {
   mkdir -p /etc/gantry
-  cat > /etc/gantry/config.toml <<CONFIG
-default_runtime = "$1"
-[runtimes.$1]
-systemd_cgroup = true
-CONFIG
-  systemctl restart gantry && shows 'Cgroup Driver: systemd' ctl info &&
-    ctl run -d --name scoped -m 64m "$image" sleep 1000 || return 1
-  local id group
-  id=$(ctl inspect --format '{{.Id}}' scoped)
-  group=$(cgroup_of scoped)
-  shows "gantry-$id.scope" systemctl list-units --no-legend --full --type=scope &&
-    shows "/system.slice/gantry-$id.scope" echo "$group" &&
-    equal "$(cat "$group/memory.max")" 67108864 &&
-    equal "$(ctl exec scoped echo in)" in &&
-    shows ' / 64MiB' ctl stats --no-stream --format '{{.Name}} {{.MemUsage}}' scoped &&
-    ctl pause scoped && ctl unpause scoped &&
-    systemctl restart gantry && state_is scoped running &&
-    ctl rm -f scoped && eventually 20 test ! -e "$group"
+  printf '[runtimes.%s]\nsystemd_cgroup = true\n' crun runc > /etc/gantry/config.toml
+  [ "$1" = systemd ] || rm /etc/gantry/config.toml
+  systemctl restart gantry && shows "Cgroup Driver: $1" ctl info
+}
+# Its spec is written for the driver it was made with.
+outlives_its_driver() {
+  ctl run -d --name "old-$1" "$image" sleep 1000 && use_driver "$2" && state_is "old-$1" running &&
+    equal "$(ctl exec "old-$1" echo in)" in && ctl stop -t 0 "old-$1" && ctl start "old-$1" &&
+    state_is "old-$1" running && ctl rm -f "old-$1"
 }
 scopes_are_gone() { equal "$(systemctl list-units --no-legend --full --all 'gantry-*.scope')" ""; }
 
@@ -230,8 +280,8 @@ ctr_works() {
 }
 
 cgroups() { find /sys/fs/cgroup -type d | grep -v '/vmhost.service' | sort; }
-# Groups that systemd made for something else are no business of ours.
-foreign='/(init\.scope|user\.slice|system\.slice/[^/]*\.(service|mount|socket|slice))$'
+# Groups that systemd made for something else are no business of ours; what all containers of a namespace are in stays.
+foreign='/(init\.scope|user\.slice|system\.slice/[^/]*\.(service|mount|socket|slice)|vm)$'
 nothing_is_left() {
   local left
   equal "$(ctl ps -aq)" "" &&
@@ -254,24 +304,34 @@ check "the first container" ctl run --rm "$image" true
 cgroups > /run/cgroups.before
 pgrep -x gantry-shim -a | grep -v zygote | wc -l > /run/shims.before
 
-lifecycle crun
-lifecycle runc
+lifecycle crun cgroupfs
+lifecycle runc cgroupfs
 
 check "counters run" start_counters 3
+check "the service's group holds the daemon and no shim" group_is_the_daemons
+patience=$(systemctl show -P TimeoutStopUSec gantry)
+set_patience 5s
+check "systemctl stop ends it within 5 s, containers run on" stops_when_told
+set_patience "$patience"
 check "containers survive systemctl restart" survives_restart systemctl restart gantry
 check "containers survive kill -9 of the daemon, which comes back" survives_restart systemctl kill -s KILL --kill-who=main gantry
+check "containers survive kill -9 of all that is in the service's group" survives_restart systemctl kill -s KILL gantry
+check "a killed shim's container is dead, with a reason" shim_is_killed
 check "an exit while the daemon is away is not lost" exit_while_daemon_is_away
 check "systemctl reload" config_reloads
 check "counters stop" ctl stop -t 60 counter1 counter2
 check "counters are removed" ctl rm counter1 counter2 counter3
 check "a restart policy holds" restart_policy_holds
-check "systemd's cgroup driver with crun" systemd_driver crun
-ctl rm -f scoped > /run/rm.out 2>&1
-check "systemd's cgroup driver with runc" systemd_driver runc
-ctl rm -f scoped > /run/rm.out 2>&1
+
+check "a container outlives the change to systemd's driver" outlives_its_driver cgroupfs systemd
+lifecycle crun systemd
+lifecycle runc systemd
+check "scoped counters run" start_counters 3
+check "scoped containers survive systemctl restart" survives_restart systemctl restart gantry
+check "scoped counters are removed" ctl rm -f counter1 counter2 counter3
+check "a container outlives the change to cgroupfs" outlives_its_driver systemd cgroupfs
 check "no scope stays" scopes_are_gone
-rm -f /etc/gantry/config.toml
-check "back to cgroupfs" systemctl restart gantry
+check "systemd has nothing to complain of" systemd_is_content
 check "saves an image" ctl save -o /run/saved.tar "$image"
 if command -v ctr > /run/ctr.path; then check "ctr imports and runs" ctr_works; fi
 check "nothing is left behind" nothing_is_left

@@ -2,6 +2,12 @@
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
+# The console's login prompt, when it starts, hangs up whoever writes there: us, and the tool that would report our status. So there
+# is none, what we say goes to a descriptor of our own, and so does the status, in the tool's words.
+[ "$(systemctl is-enabled serial-getty@ttyS0)" = masked ] || systemctl mask -q --now serial-getty@ttyS0
+exec > /dev/ttyS0 2>&1
+trap 'echo "VMHOST-EXIT $?"' EXIT
+
 # Waits up to $1 seconds until the command succeeds.
 eventually() {
   local end=$((SECONDS + $1))
@@ -17,12 +23,18 @@ eventually() {
 }
 [ -p /run/eventually.tick ] || mkfifo /run/eventually.tick
 
-# Installs the programs and their service, as a package would.
+# Installs the programs and their service, as a package would. Other services of the host only cost time; one of them has the
+# registry's usual port.
 install_gantry() {
   local program changed=
-  for program in gantryd gantry-shim gantry-init ctl; do
-    cmp -s "bin/$program" "/usr/bin/$program" && continue
-    install -m 0755 "bin/$program" "/usr/bin/$program"
+  if systemctl is-enabled -q docker-registry containerd 2> /run/install.out; then
+    systemctl disable -q --now docker-registry containerd
+    changed=1
+  fi
+  # A disk that is kept has them from its first boot.
+  for program in bin/*; do
+    [ -f "$program" ] || continue
+    install -m 0755 "$program" /usr/bin/
     changed=1
   done
   cmp -s gantry.service /etc/systemd/system/gantry.service || {

@@ -4,12 +4,13 @@
 #
 #   powercut.sh [--cuts N] [--seed N]
 #
-# 20 cuts unless told otherwise, at random moments of `ctl load`, `ctl pull`, `ctl rmi` and the seconds after them. The disk is
-# kept from boot to boot. The last line is "N passed, N failed". The environment is in common.sh.
+# 24 cuts unless told otherwise, at random moments of `ctl pull` (from a registry in the guest), `ctl load`, `ctl rmi`, `ctl gc` and of
+# what follows them. The disk is kept from boot to boot. A line per cut says what was found after it and what went on when the power
+# went the next time; the last line is "N passed, N failed". The environment is in common.sh.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-cuts=20 seed=$RANDOM
+cuts=24 seed=$RANDOM
 while [ $# -gt 0 ]; do
   case $1 in
     --cuts) cuts=${2:?number} && shift 2 ;;
@@ -96,6 +97,8 @@ boot "$work/fill" --timeout 1200 --collect "$work/out" -- fill || {
 registry=$(find "$work/out" -maxdepth 3 -type d -name registry | head -1)
 [ -n "$registry" ] || die "the first boot left no registry"
 mv "$registry" "$payload/registry"
+# They are on the disk now; without them each boot is quicker.
+rm -r "$payload/bin"
 
 # What the console told: of each name, the last word counts. A name in between may be there or not.
 declare -A last=()
@@ -115,14 +118,30 @@ those() {
   local IFS=,
   printf '%s' "${list[*]}"
 }
+state_arguments() { arguments=("$(those taken)" "$(those removed)" "$(those taking)"); }
 
-passed=0 failed=0 early=0 check_time=20
-cut=0
+# What was going on when the power went, by the last word.
+moment() {
+  local word name kind=pull
+  read -r word name _ < <(grep -E '^(taking|taken|removing|removed|checked) ' "$1" | tail -1)
+  case $name in */*) ;; *) kind=load ;; esac
+  case $word in
+    taking) echo "in a $kind" ;;
+    taken) echo "after a $kind" ;;
+    removing) echo "in a removal" ;;
+    removed) echo "after a removal" ;;
+    *) echo "after the checks" ;;
+  esac
+}
+
+passed=0 failed=0 early=0 check_time=25 cut=0
+declare -A moments=()
+printf '%-7s %3s %6s  %-8s %-7s %-5s  %s\n' '' cut after verified resumed taken 'the power went'
 while [ "$cut" -lt "$cuts" ]; do
-  after=$((check_time + RANDOM % 20))
+  after=$((check_time + RANDOM % 16))
   log=$work/cut-$cut
-  boot "$log" --cut-after "$after" --timeout $((after + 900)) -- \
-    cycle "$(those taken)" "$(those removed)" || true
+  state_arguments
+  boot "$log" --cut-after "$after" --timeout $((after + 900)) -- cycle "${arguments[@]}" || true
   if grep -q '^broken ' "$log" || ! grep -q 'power cut after' "$log"; then
     failed=$((failed + 1))
     echo "FAILED  boot after cut $cut"
@@ -132,19 +151,25 @@ while [ "$cut" -lt "$cuts" ]; do
   if ! grep -q '^checked' "$log"; then
     # The power went before the look at the last cut was over: that look is due again.
     early=$((early + 1))
-    check_time=$((check_time + 20))
+    check_time=$((check_time + 10))
     [ "$early" -lt 10 ] || die "the guest does not come to an end of its checks"
     continue
   fi
   follow "$log"
-  check_time=$(($(sed -n 's/^checked \([0-9]*\) .*/\1/p' "$log" | tail -1) + 3))
+  # "checked N images, S s"
+  read -r _ verified _ seconds _ < <(grep '^checked' "$log" | tail -1)
+  check_time=$((seconds + 2))
   cut=$((cut + 1))
   passed=$((passed + 1))
-  echo "ok      cut $cut: $after s after boot, $(grep -c '^taken' "$log" || true) taken in; the last words: $(grep -E '^(taking|taken|removing|removed|checked) ' "$log" | tail -1)"
+  at=$(moment "$log")
+  moments[$at]=$((${moments[$at]:-0} + 1))
+  printf '%-7s %3d %4d s  %-8d %-7d %-5d  %s\n' ok "$cut" "$after" "$verified" \
+    "$(grep -c '^resumed' "$log" || true)" "$(grep -c '^taken' "$log" || true)" "$at"
 done
 
 if [ "$failed" = 0 ]; then
-  if boot "$work/last" --timeout 1800 -- last "$(those taken)" "$(those removed)" && grep -q '^emptied' "$work/last"; then
+  state_arguments
+  if boot "$work/last" --timeout 1800 -- last "${arguments[@]}" && grep -q '^emptied' "$work/last"; then
     passed=$((passed + 1))
     echo "ok      after the last cut: everything verifies, runs, goes on, and can be removed"
   else
@@ -153,6 +178,7 @@ if [ "$failed" = 0 ]; then
     tail -60 "$work/last" | sed 's/^/        /'
   fi
 fi
-if [ "$early" != 0 ]; then echo "$early cuts came too early to count"; fi
+for at in "${!moments[@]}"; do echo "${moments[$at]} cuts $at"; done | sort -rn
+if [ "$early" != 0 ]; then echo "$early cuts came before the checks were over and do not count"; fi
 echo "$passed passed, $failed failed"
 [ "$failed" = 0 ]
