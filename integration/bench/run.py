@@ -18,6 +18,8 @@ import tempfile
 import threading
 import time
 
+from peers import Daemon, enter_mount_namespace, have, make_image, mount_free_controllers, private_kib, sh, start_containerd, unmount_below
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin"))
 REPEAT = int(os.environ.get("BENCH_REPEAT", "20"))
@@ -25,51 +27,7 @@ CONTAINERS = int(os.environ.get("BENCH_CONTAINERS", "50"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "5"))
 IMAGE = "docker.io/library/bench:latest"
 
-# crun refuses a cgroup v2 tree that holds a controller beside v1; a private mount namespace may mount that one as v1.
-if os.environ.get("GANTRY_BENCH_INSIDE") != "1":
-    os.environ["GANTRY_BENCH_INSIDE"] = "1"
-    os.execvp("unshare", ["unshare", "-m", "--propagation", "private", sys.executable, os.path.abspath(__file__)])
-
-
-def have(program):
-    return shutil.which(program) is not None
-
-
-def sh(*argv, **kw):
-    return subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **kw)
-
-
-class Daemon:
-    def __init__(self, argv, ready, log):
-        self.argv, self.ready, self.log = argv, ready, log
-        self.process = None
-
-    def start(self):
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.argv, stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
-        while subprocess.run(self.ready, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
-            if time.monotonic() > deadline or self.process.poll() is not None:
-                raise SystemExit("bench: %s did not start; see %s" % (self.argv[0], self.log))
-            time.sleep(0.005)
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(20)
-
-    def memory_kib(self):
-        for line in open("/proc/%d/status" % self.process.pid):
-            if line.startswith("VmRSS"):
-                return int(line.split()[1])
-
-
-def private_kib(pid):
-    total = 0
-    for line in open("/proc/%d/smaps_rollup" % pid):
-        if line.startswith(("Private_Clean", "Private_Dirty")):
-            total += int(line.split()[1])
-    return total
+enter_mount_namespace()
 
 
 def children_named(name, below):
@@ -86,26 +44,6 @@ def children_named(name, below):
         except OSError:
             continue
     return found
-
-
-def make_image(work):
-    root = os.path.join(work, "image")
-    os.makedirs(root + "/bin")
-    os.makedirs(root + "/etc")
-    shutil.copy(shutil.which("busybox"), root + "/bin/busybox")
-    for applet in ("sh", "true", "sleep", "echo"):
-        os.symlink("busybox", root + "/bin/" + applet)
-    layer = os.path.join(work, "layer.tar")
-    sh("tar", "-C", root, "-cf", layer, ".")
-    digest = subprocess.check_output(["sha256sum", layer]).split()[0].decode()
-    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["sh"], "Env": ["PATH=/bin"]},
-                         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest]}})
-    open(os.path.join(work, "config.json"), "w").write(config)
-    open(os.path.join(work, "manifest.json"), "w").write(
-        json.dumps([{"Config": "config.json", "RepoTags": ["bench:latest"], "Layers": ["layer.tar"]}]))
-    archive = os.path.join(work, "image.tar")
-    sh("tar", "-C", work, "-cf", archive, "manifest.json", "config.json", "layer.tar")
-    return root, archive
 
 
 class Table:
@@ -147,10 +85,7 @@ def main():
             return "b%d" % number[0]
 
     try:
-        if os.path.exists("/sys/fs/cgroup/unified/cgroup.controllers"):
-            for controller in open("/sys/fs/cgroup/unified/cgroup.controllers").read().split():
-                os.makedirs(os.path.join(work, controller))
-                subprocess.run(["mount", "-t", "cgroup", "-o", controller, "none", os.path.join(work, controller)], check=True)
+        mount_free_controllers(work)
         root, archive = make_image(work)
         gsock = work + "/gantry.sock"
         gantry = Daemon([BIN + "/supervisor/gantryd", "--root", work + "/groot", "--state", work + "/gstate", "--address", gsock,
@@ -163,12 +98,8 @@ def main():
         csock = work + "/containerd.sock"
         peer = None
         if have("containerd"):
-            open(work + "/containerd.toml", "w").write(
-                'version = 2\nroot = "%s/croot"\nstate = "%s/cstate"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-                '[grpc]\naddress = "%s"\n[ttrpc]\naddress = "%s.ttrpc"\n' % (work, work, csock, csock))
-            peer = Daemon(["containerd", "--config", work + "/containerd.toml"], ["ctr", "--address", csock, "version"], work + "/containerd.log")
+            peer = start_containerd(work, csock)
             daemons.append(peer)
-            peer.start()
             sh("ctr", "--address", csock, "images", "import", archive)
 
         bundle = work + "/bundle"
@@ -322,9 +253,7 @@ def main():
             daemon.stop()
         for pid in children_named("containerd-shim-runc-v2", work):
             os.kill(pid, signal.SIGKILL)
-        mounts = [line.split()[4] for line in open("/proc/self/mountinfo")]
-        for mount in sorted((m for m in mounts if m.startswith(work)), reverse=True):
-            subprocess.run(["umount", "-l", mount])
+        unmount_below(work)
         shutil.rmtree(work, ignore_errors=True)
 
 

@@ -1,0 +1,417 @@
+// The clients' side of ./dev bench api: the same calls against gantryd and a peer, slice by slice in turn, so that what else the
+// machine does hits both alike. Started by api.py, which makes the daemons, the image and the specification.
+//
+//   api_client_bench --spec FILE --image NAME --chain-id ID --scratch DIR --seconds N NAME=SOCKET...
+//
+// Prints one line per measure; the ratio is the first server's rate over the second's.
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "base/unique_fd.h"
+#include "integration/api_client.h"
+
+namespace gantry::integration {
+namespace {
+
+constexpr char kNamespace[] = "bench";
+constexpr int kListed = 1000;
+constexpr size_t kBlobBytes = 32 << 20;
+constexpr int kRounds = 4;
+
+absl::Duration Now() { return Clock::Real().Monotonic(); }
+
+[[noreturn]] void Die(const std::string& why) {
+  fprintf(stderr, "api_client_bench: %s\n", why.c_str());
+  exit(1);
+}
+void Check(const absl::Status& status, const std::string& what) {
+  if (!status.ok()) Die(absl::StrCat(what, ": ", status.ToString()));
+}
+
+struct Settings {
+  std::string spec;
+  std::string image;
+  std::string chain_id;
+  std::string scratch;
+  absl::Duration slice;
+};
+
+// Pseudorandom bytes that no other blob of the run has.
+std::string FreshBytes(size_t n, uint64_t seed) {
+  std::string bytes(n, '\0');
+  uint64_t x = seed * 0x9E3779B97F4A7C15u + 1;
+  for (size_t i = 0; i + 8 <= n; i += 8) {
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    memcpy(&bytes[i], &x, 8);
+  }
+  return bytes;
+}
+
+class Server {
+ public:
+  Server(std::string name, std::string socket, const Settings& settings)
+      : name_(std::move(name)), socket_(std::move(socket)), settings_(settings) {
+    for (int i = 0; i < 4; ++i)
+      clients_.push_back(std::make_unique<ApiClient>(socket_, kNamespace));
+    // A namespace of its own, so that the list of a thousand is a list of a thousand.
+    lister_ = std::make_unique<ApiClient>(socket_, "bench-list");
+  }
+
+  const std::string& name() const { return name_; }
+  ApiClient& client(size_t i) { return *clients_[i]; }
+
+  void Prepare() {
+    for (int i = 0; i < kListed; ++i) {
+      const std::string id = absl::StrCat("listed-", i);
+      Check(lister_->CreateContainer(id, settings_.image, SpecOf(id)), "create " + id);
+    }
+    Check(client(0).CreateContainer("one", settings_.image, SpecOf("one")), "create one");
+    absl::StatusOr<std::string> digest = client(0).WriteBlob(
+        "read", FreshBytes(kBlobBytes, 7), {{"containerd.io/gc.root", "2026-01-01T00:00:00Z"}});
+    Check(digest.status(), name_ + ": write blob");
+    blob_ = *digest;
+  }
+
+  void GetImage(size_t i) {
+    images_api::GetImageRequest request;
+    images_api::GetImageResponse response;
+    request.set_name(settings_.image);
+    Check(FromGrpc(client(i).images().Get(client(i).Context().get(), request, &response)), "image");
+  }
+  void GetContainer(size_t i) {
+    containers_api::GetContainerRequest request;
+    containers_api::GetContainerResponse response;
+    request.set_id("one");
+    Check(FromGrpc(client(i).containers().Get(client(i).Context().get(), request, &response)),
+          "container");
+  }
+  void ListContainers(size_t) {
+    // Taken as bytes: what a client makes of them is the same work whoever sent them.
+    absl::StatusOr<size_t> bytes = lister_->RawListContainers();
+    Check(bytes.status(), "list");
+    if (*bytes < kListed * settings_.spec.size()) Die(name_ + " lists too little");
+  }
+  void WriteContent(size_t i) {
+    const std::string id = absl::StrCat("write-", ++serial_);
+    absl::StatusOr<std::string> digest = client(i).WriteBlob(id, *Payload(i));
+    Check(digest.status(), "write");
+    std::lock_guard<std::mutex> lock(mu_);
+    written_.push_back(*digest);
+  }
+  void ReadContent(size_t i) {
+    absl::StatusOr<int64_t> got = client(i).ReadBlob(blob_);
+    Check(got.status(), "read");
+    if (*got != static_cast<int64_t>(kBlobBytes)) Die("read: not the whole blob");
+  }
+  void PrepareAndRemove(size_t i) {
+    const std::string key = absl::StrCat("snapshot-", ++serial_);
+    PrepareSnapshot(i, key);
+    RemoveSnapshot(i, key);
+  }
+
+  void Lifecycle(size_t i) {
+    ApiClient& c = client(i);
+    const std::string id = absl::StrCat("life-", ++serial_);
+    tasks_api::CreateTaskRequest create;
+    *create.mutable_rootfs() = PrepareSnapshot(i, id).mounts();
+    Check(c.CreateContainer(id, settings_.image, SpecOf(id), id), "create container");
+    tasks_api::CreateTaskResponse created;
+    create.set_container_id(id);
+    Check(FromGrpc(c.tasks().Create(c.Context().get(), create, &created)), "create task");
+    // Asked before the start, as clients do that must not miss a quick end.
+    std::thread waiter([&] {
+      tasks_api::WaitRequest wait;
+      tasks_api::WaitResponse ended;
+      wait.set_container_id(id);
+      Check(FromGrpc(c.tasks().Wait(c.Context().get(), wait, &ended)), "wait");
+      if (ended.exit_status() != 0) Die(absl::StrCat("exit status ", ended.exit_status()));
+    });
+    tasks_api::StartRequest start;
+    tasks_api::StartResponse started;
+    start.set_container_id(id);
+    Check(FromGrpc(c.tasks().Start(c.Context().get(), start, &started)), "start");
+    waiter.join();
+    tasks_api::DeleteTaskRequest end;
+    tasks_api::DeleteResponse deleted;
+    end.set_container_id(id);
+    Check(FromGrpc(c.tasks().Delete(c.Context().get(), end, &deleted)), "delete task");
+    containers_api::DeleteContainerRequest forget;
+    google::protobuf::Empty nothing;
+    forget.set_id(id);
+    Check(FromGrpc(c.containers().Delete(c.Context().get(), forget, &nothing)), "delete container");
+    RemoveSnapshot(i, id);
+  }
+
+  // New bytes for the next round of writes; what the last one wrote goes.
+  void Refresh() {
+    static std::atomic<uint64_t> seed = 1000;
+    for (size_t i = 0; i < clients_.size(); ++i) payload_[i] = FreshBytes(kBlobBytes, ++seed);
+    for (const std::string& digest : written_) {
+      content_api::DeleteContentRequest request;
+      google::protobuf::Empty nothing;
+      request.set_digest(digest);
+      client(0).content().Delete(client(0).Context().get(), request, &nothing);
+    }
+    written_.clear();
+  }
+
+ private:
+  std::string SpecOf(const std::string& id) const {
+    return absl::StrReplaceAll(settings_.spec, {{"@ID@", id}});
+  }
+  // A blob that was not there yet: the same bytes with another beginning.
+  std::string* Payload(size_t i) {
+    std::string& bytes = payload_[i];
+    const uint64_t mark = ++serial_;
+    memcpy(&bytes[0], &mark, sizeof mark);
+    return &bytes;
+  }
+  snapshots_api::PrepareSnapshotResponse PrepareSnapshot(size_t i, const std::string& key) {
+    snapshots_api::PrepareSnapshotRequest request;
+    snapshots_api::PrepareSnapshotResponse response;
+    request.set_snapshotter("overlayfs");
+    request.set_key(key);
+    request.set_parent(settings_.chain_id);
+    // A root, as clients make it without a lease, or a collection might take it.
+    (*request.mutable_labels())["containerd.io/gc.root"] = "2026-01-01T00:00:00Z";
+    Check(FromGrpc(client(i).snapshots().Prepare(client(i).Context().get(), request, &response)),
+          "prepare");
+    return response;
+  }
+  void RemoveSnapshot(size_t i, const std::string& key) {
+    snapshots_api::RemoveSnapshotRequest request;
+    google::protobuf::Empty nothing;
+    request.set_snapshotter("overlayfs");
+    request.set_key(key);
+    Check(FromGrpc(client(i).snapshots().Remove(client(i).Context().get(), request, &nothing)),
+          "remove");
+  }
+
+  const std::string name_;
+  const std::string socket_;
+  const Settings& settings_;
+  std::vector<std::unique_ptr<ApiClient>> clients_;
+  std::unique_ptr<ApiClient> lister_;
+  std::string blob_;
+  std::string payload_[4];
+  std::atomic<uint64_t> serial_ = 0;
+  std::mutex mu_;
+  std::vector<std::string> written_;
+};
+
+// What one server did in all its slices.
+struct Sample {
+  std::vector<double> millis;
+  double seconds = 0;
+  double rate() const { return seconds > 0 ? static_cast<double>(millis.size()) / seconds : 0; }
+  double Percentile(double p) {
+    if (millis.empty()) return 0;
+    std::sort(millis.begin(), millis.end());
+    return millis[static_cast<size_t>(p * static_cast<double>(millis.size() - 1))];
+  }
+};
+
+void Slice(const std::function<void(size_t)>& call, size_t clients, absl::Duration length,
+           Sample& sample) {
+  const absl::Duration begin = Now();
+  std::vector<std::vector<double>> took(clients);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < clients; ++i) {
+    threads.emplace_back([&, i] {
+      do {
+        const absl::Duration at = Now();
+        call(i);
+        took[i].push_back(absl::ToDoubleMilliseconds(Now() - at));
+      } while (Now() - begin < length);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  sample.seconds += absl::ToDoubleSeconds(Now() - begin);
+  for (std::vector<double>& one : took)
+    sample.millis.insert(sample.millis.end(), one.begin(), one.end());
+}
+
+struct Measure {
+  std::string name;
+  void (Server::*call)(size_t);
+  double bytes = 0;  // per call; 0 for those that are counted
+};
+
+class Report {
+ public:
+  void Run(const Measure& measure, size_t clients, std::vector<std::unique_ptr<Server>>& servers,
+           absl::Duration slice) {
+    std::vector<Sample> samples(servers.size());
+    for (int round = 0; round < kRounds; ++round) {
+      for (size_t s = 0; s < servers.size(); ++s) {
+        Server& server = *servers[s];
+        if (measure.bytes > 0) server.Refresh();
+        if (round == 0) (server.*measure.call)(0);
+        Slice([&](size_t i) { (server.*measure.call)(i); }, clients, slice, samples[s]);
+      }
+    }
+    const double unit = measure.bytes > 0 ? measure.bytes / 1e6 : 1;
+    std::string line = absl::StrFormat("  %-28s %d", measure.name, clients);
+    for (Sample& sample : samples) {
+      absl::StrAppendFormat(&line, "  | %9.1f %8.3f %8.3f", sample.rate() * unit,
+                            sample.Percentile(0.5), sample.Percentile(0.99));
+    }
+    rates_[{measure.name, clients}] = samples[0].rate();
+    medians_[{measure.name, clients}] = samples[0].Percentile(0.5);
+    if (samples.size() > 1) {
+      ratios_[{measure.name, clients}] = samples[0].rate() / samples[1].rate();
+      absl::StrAppendFormat(&line, "  | %6.2f", samples[0].rate() / samples[1].rate());
+    }
+    puts(line.c_str());
+    fflush(stdout);
+  }
+
+  void Budgets(double sha_rate, double disk_rate) {
+    puts("\nbudgets");
+    const auto line = [](const std::string& what, double value, const char* sense, double limit) {
+      const bool met = sense[0] == '<' ? value <= limit : value >= limit;
+      printf("  %-58s %8.2f  (%s %.2f)  %s\n", what.c_str(), value, sense, limit,
+             met ? "met" : "MISSED");
+    };
+    for (const auto& [key, ratio] : ratios_) {
+      const double least = key.first == "lifecycle" ? 4 : 2;
+      line(absl::StrCat(key.first, ", ", key.second, " clients: rate / peer's"), ratio,
+           ">=", least);
+    }
+    line("list of 1,000, median milliseconds", medians_[{"container list of 1,000", 1}], "<=", 3);
+    const double bound = std::min(sha_rate, disk_rate);
+    const double mb = static_cast<double>(kBlobBytes) / 1e6;
+    line("content write / what sha256 and disk allow",
+         rates_[{"content write, MB/s", 1}] * mb / bound, ">=", 0.8);
+  }
+
+ private:
+  std::map<std::pair<std::string, size_t>, double> ratios_, rates_, medians_;
+};
+
+// MB/s of hashing on one thread.
+double ShaRate() {
+  const std::string bytes = FreshBytes(kBlobBytes, 1);
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  const absl::Duration begin = Now();
+  int n = 0;
+  do {
+    EVP_Digest(bytes.data(), bytes.size(), digest, nullptr, EVP_sha256(), nullptr);
+    ++n;
+  } while (Now() - begin < absl::Milliseconds(300));
+  return static_cast<double>(bytes.size()) * n / 1e6 / absl::ToDoubleSeconds(Now() - begin);
+}
+
+// MB/s of writing and syncing a blob to a new file, where the stores are.
+double DiskRate(const std::string& scratch) {
+  double best = 0;
+  for (int n = 0; n < 8; ++n) {
+    const std::string bytes = FreshBytes(kBlobBytes, static_cast<uint64_t>(n) + 50);
+    const std::string path = absl::StrCat(scratch, "/disk-", n);
+    const absl::Duration begin = Now();
+    UniqueFd fd(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
+    for (size_t at = 0; at < bytes.size();) {
+      const ssize_t wrote =
+          write(fd.get(), bytes.data() + at, std::min<size_t>(1 << 20, bytes.size() - at));
+      if (wrote < 0) Die("write " + path);
+      at += static_cast<size_t>(wrote);
+    }
+    if (fsync(fd.get()) != 0) Die("fsync " + path);
+    best = std::max(best,
+                    static_cast<double>(bytes.size()) / 1e6 / absl::ToDoubleSeconds(Now() - begin));
+    unlink(path.c_str());
+  }
+  return best;
+}
+
+int Main(int argc, char** argv) {
+  Settings settings;
+  std::string only;
+  std::vector<std::pair<std::string, std::string>> sockets;
+  double seconds = 1;
+  for (int i = 1; i < argc; ++i) {
+    const std::string flag = argv[i];
+    if (flag.rfind("--", 0) == 0 && i + 1 < argc) {
+      const std::string value = argv[++i];
+      if (flag == "--spec") {
+        absl::StatusOr<std::string> read = ReadFile(value, 1 << 20);
+        Check(read.status(), "specification");
+        settings.spec = *read;
+      } else if (flag == "--image") {
+        settings.image = value;
+      } else if (flag == "--chain-id") {
+        settings.chain_id = value;
+      } else if (flag == "--scratch") {
+        settings.scratch = value;
+      } else if (flag == "--only") {
+        only = value;
+      } else if (flag != "--seconds" || !absl::SimpleAtod(value, &seconds)) {
+        Die("what is " + flag + " " + value + "?");
+      }
+    } else {
+      sockets.push_back(absl::StrSplit(flag, absl::MaxSplits('=', 1)));
+    }
+  }
+  if (sockets.empty() || settings.spec.empty()) Die("see the head of this file for its arguments");
+  settings.slice = absl::Seconds(seconds) / kRounds;
+
+  std::vector<std::unique_ptr<Server>> servers;
+  std::string head = absl::StrFormat("  %-28s %s", "", "n");
+  for (const auto& [name, socket] : sockets) {
+    servers.push_back(std::make_unique<Server>(name, socket, settings));
+    servers.back()->Prepare();
+    absl::StrAppendFormat(&head, "  | %9s %8s %8s", name.substr(0, 9), "p50 ms", "p99 ms");
+  }
+  puts(absl::StrCat(head, servers.size() > 1 ? "  |  ratio" : "").c_str());
+  const std::vector<Measure> measures = {
+      {"image get, calls/s", &Server::GetImage},
+      {"container get, calls/s", &Server::GetContainer},
+      {"container list of 1,000", &Server::ListContainers},
+      {"content write, MB/s", &Server::WriteContent, static_cast<double>(kBlobBytes)},
+      {"content read, MB/s", &Server::ReadContent, static_cast<double>(kBlobBytes)},
+      {"snapshot prepare+remove", &Server::PrepareAndRemove},
+      {"lifecycle", &Server::Lifecycle},
+  };
+  Report report;
+  for (const Measure& measure : measures) {
+    if (!only.empty() && measure.name.find(only) == std::string::npos) continue;
+    for (size_t clients : {1, 4}) report.Run(measure, clients, servers, settings.slice);
+  }
+  for (auto& server : servers) server->Refresh();
+  const double sha = ShaRate();
+  const double disk = DiskRate(settings.scratch);
+  printf("  sha256 of one thread %.0f MB/s; write and fsync of 32 MiB %.0f MB/s\n", sha, disk);
+  if (only.empty()) report.Budgets(sha, disk);
+  return 0;
+}
+
+}  // namespace
+}  // namespace gantry::integration
+
+int main(int argc, char** argv) { return gantry::integration::Main(argc, argv); }
