@@ -32,15 +32,15 @@ def main():
         mount_free_controllers(work)
         _, archive = make_image(work)
         chain_id = json.load(open(work + "/config.json"))["rootfs"]["diff_ids"][0]
-        sockets = ["gantryd=%s/gantry.sock" % work]
         gantry = Daemon([BIN + "/supervisor/gantryd", "--root", work + "/groot", "--state", work + "/gstate", "--address", work + "/gantry.sock",
                          "--docker-address", work + "/gdocker.sock", "--shim", BIN + "/shim/gantry-shim"],
                         ["ctr", "--address", work + "/gantry.sock", "version"], work + "/gantryd.log")
         daemons.append(gantry)
         gantry.start()
+        sockets = ["gantryd=%s/gantry.sock=%d" % (work, gantry.process.pid)]
         if have("containerd"):
             daemons.append(start_containerd(work, work + "/containerd.sock"))
-            sockets.append("containerd=%s/containerd.sock" % work)
+            sockets.append("containerd=%s/containerd.sock=%d" % (work, daemons[-1].process.pid))
         for socket in sockets:
             sh("ctr", "--address", socket.split("=")[1], "--namespace", "bench", "images", "import", archive)
 

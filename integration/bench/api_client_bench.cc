@@ -1,9 +1,10 @@
 // The clients' side of ./dev bench api: the same calls against gantryd and a peer, slice by slice in turn, so that what else the
 // machine does hits both alike. Started by api.py, which makes the daemons, the image and the specification.
 //
-//   api_client_bench --spec FILE --image NAME --chain-id ID --scratch DIR --seconds N NAME=SOCKET...
+//   api_client_bench --spec FILE --image NAME --chain-id ID --scratch DIR --seconds N NAME=SOCKET=PID...
 //
-// Prints one line per measure; the ratio is the first server's rate over the second's.
+// Prints one line per measure: rate, latencies and the server's CPU time per call. The ratios are the first server's rate over the
+// second's, and the second's CPU time over the first's; the latter says what the server costs however busy the machine is.
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <unistd.h>
@@ -75,8 +76,11 @@ std::string FreshBytes(size_t n, uint64_t seed) {
 
 class Server {
  public:
-  Server(std::string name, std::string socket, const Settings& settings)
-      : name_(std::move(name)), socket_(std::move(socket)), settings_(settings) {
+  Server(std::string name, std::string socket, std::string pid, const Settings& settings)
+      : name_(std::move(name)),
+        socket_(std::move(socket)),
+        pid_(std::move(pid)),
+        settings_(settings) {
     for (int i = 0; i < 4; ++i)
       clients_.push_back(std::make_unique<ApiClient>(socket_, kNamespace));
     // A namespace of its own, so that the list of a thousand is a list of a thousand.
@@ -85,6 +89,18 @@ class Server {
 
   const std::string& name() const { return name_; }
   ApiClient& client(size_t i) { return *clients_[i]; }
+
+  // Seconds of CPU time that the daemon itself has used, without its children.
+  double CpuSeconds() const {
+    absl::StatusOr<std::string> stat = ReadFile(absl::StrCat("/proc/", pid_, "/stat"), 4096);
+    Check(stat.status(), name_ + ": CPU time");
+    // Fields 14 and 15; the second field is a name in brackets that may hold anything.
+    const std::vector<std::string> fields = absl::StrSplit(stat->substr(stat->rfind(')') + 2), ' ');
+    double ticks = 0, part = 0;
+    for (size_t i : {11, 12})
+      if (fields.size() > i && absl::SimpleAtod(fields[i], &part)) ticks += part;
+    return ticks / static_cast<double>(sysconf(_SC_CLK_TCK));
+  }
 
   void Prepare() {
     for (int i = 0; i < kListed; ++i) {
@@ -215,6 +231,7 @@ class Server {
 
   const std::string name_;
   const std::string socket_;
+  const std::string pid_;
   const Settings& settings_;
   std::vector<std::unique_ptr<ApiClient>> clients_;
   std::unique_ptr<ApiClient> lister_;
@@ -229,6 +246,10 @@ class Server {
 struct Sample {
   std::vector<double> millis;
   double seconds = 0;
+  double cpu_seconds = 0;
+  double CpuMillis() const {
+    return millis.empty() ? 0 : cpu_seconds * 1000 / static_cast<double>(millis.size());
+  }
   double rate() const { return seconds > 0 ? static_cast<double>(millis.size()) / seconds : 0; }
   double Percentile(double p) {
     if (millis.empty()) return 0;
@@ -273,20 +294,23 @@ class Report {
         Server& server = *servers[s];
         if (measure.bytes > 0) server.Refresh();
         if (round == 0) (server.*measure.call)(0);
+        const double cpu = server.CpuSeconds();
         Slice([&](size_t i) { (server.*measure.call)(i); }, clients, slice, samples[s]);
+        samples[s].cpu_seconds += server.CpuSeconds() - cpu;
       }
     }
     const double unit = measure.bytes > 0 ? measure.bytes / 1e6 : 1;
     std::string line = absl::StrFormat("  %-28s %d", measure.name, clients);
     for (Sample& sample : samples) {
-      absl::StrAppendFormat(&line, "  | %9.1f %8.3f %8.3f", sample.rate() * unit,
-                            sample.Percentile(0.5), sample.Percentile(0.99));
+      absl::StrAppendFormat(&line, "  | %9.1f %8.3f %8.3f %7.3f", sample.rate() * unit,
+                            sample.Percentile(0.5), sample.Percentile(0.99), sample.CpuMillis());
     }
     rates_[{measure.name, clients}] = samples[0].rate();
     medians_[{measure.name, clients}] = samples[0].Percentile(0.5);
     if (samples.size() > 1) {
       ratios_[{measure.name, clients}] = samples[0].rate() / samples[1].rate();
-      absl::StrAppendFormat(&line, "  | %6.2f", samples[0].rate() / samples[1].rate());
+      absl::StrAppendFormat(&line, "  | %6.2f %6.2f", samples[0].rate() / samples[1].rate(),
+                            samples[1].CpuMillis() / samples[0].CpuMillis());
     }
     puts(line.c_str());
     fflush(stdout);
@@ -353,7 +377,7 @@ double DiskRate(const std::string& scratch) {
 int Main(int argc, char** argv) {
   Settings settings;
   std::string only;
-  std::vector<std::pair<std::string, std::string>> sockets;
+  std::vector<std::vector<std::string>> peers;
   double seconds = 1;
   for (int i = 1; i < argc; ++i) {
     const std::string flag = argv[i];
@@ -375,20 +399,23 @@ int Main(int argc, char** argv) {
         Die("what is " + flag + " " + value + "?");
       }
     } else {
-      sockets.push_back(absl::StrSplit(flag, absl::MaxSplits('=', 1)));
+      peers.push_back(absl::StrSplit(flag, '='));
+      if (peers.back().size() != 3) Die("what is " + flag + "? NAME=SOCKET=PID is wanted");
     }
   }
-  if (sockets.empty() || settings.spec.empty()) Die("see the head of this file for its arguments");
+  if (peers.empty() || settings.spec.empty()) Die("see the head of this file for its arguments");
   settings.slice = absl::Seconds(seconds) / kRounds;
 
   std::vector<std::unique_ptr<Server>> servers;
   std::string head = absl::StrFormat("  %-28s %s", "", "n");
-  for (const auto& [name, socket] : sockets) {
-    servers.push_back(std::make_unique<Server>(name, socket, settings));
+  for (const std::vector<std::string>& peer : peers) {
+    const std::string& name = peer[0];
+    servers.push_back(std::make_unique<Server>(name, peer[1], peer[2], settings));
     servers.back()->Prepare();
-    absl::StrAppendFormat(&head, "  | %9s %8s %8s", name.substr(0, 9), "p50 ms", "p99 ms");
+    absl::StrAppendFormat(&head, "  | %9s %8s %8s %7s", name.substr(0, 9), "p50 ms", "p99 ms",
+                          "CPU ms");
   }
-  puts(absl::StrCat(head, servers.size() > 1 ? "  |  ratio" : "").c_str());
+  puts(absl::StrCat(head, servers.size() > 1 ? "  |   rate    CPU" : "").c_str());
   const std::vector<Measure> measures = {
       {"image get, calls/s", &Server::GetImage},
       {"container get, calls/s", &Server::GetContainer},

@@ -90,6 +90,14 @@ absl::StatusOr<record::v1::Container> ContainerStore::Get(const Scope& scope,
   return *std::move(container);
 }
 
+absl::StatusOr<std::string> ContainerStore::GetRaw(const Scope& scope, absl::string_view id) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
+  GANTRY_ASSIGN_OR_RETURN(auto bytes, db_.Get(Family::kContainers, MakeKey(scope.ns, id)));
+  if (!bytes.has_value()) return NotFound(scope, id);
+  return *std::move(bytes);
+}
+
 absl::Status ContainerStore::List(const Scope& scope, const Filter& filter,
                                   const std::function<absl::Status(const Container&)>& visit) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());

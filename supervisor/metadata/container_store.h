@@ -39,6 +39,8 @@ class ContainerStore {
 
   // kNotFound: no such container.
   absl::StatusOr<Container> Get(const Scope& scope, absl::string_view id);
+  // The same as it is stored: the bytes of a record::v1::Container.
+  absl::StatusOr<std::string> GetRaw(const Scope& scope, absl::string_view id);
 
   // In id order, from one consistent view; a status other than OK from `visit` ends the list and is returned.
   absl::Status List(const Scope& scope, const Filter& filter,

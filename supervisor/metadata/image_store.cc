@@ -87,6 +87,14 @@ absl::StatusOr<record::v1::Image> ImageStore::Get(const Scope& scope, absl::stri
   return *std::move(image);
 }
 
+absl::StatusOr<std::string> ImageStore::GetRaw(const Scope& scope, absl::string_view name) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  GANTRY_RETURN_IF_ERROR(ValidateName("image name", name));
+  GANTRY_ASSIGN_OR_RETURN(auto bytes, db_.Get(Family::kImages, MakeKey(scope.ns, name)));
+  if (!bytes.has_value()) return NotFound(name);
+  return *std::move(bytes);
+}
+
 absl::Status ImageStore::List(const Scope& scope, const Filter& filter,
                               const std::function<absl::Status(const Image&)>& visit) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());

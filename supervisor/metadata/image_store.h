@@ -32,6 +32,8 @@ class ImageStore {
 
   // kNotFound: no such image.
   absl::StatusOr<Image> Get(const Scope& scope, absl::string_view name);
+  // The same as it is stored: the bytes of a record::v1::Image.
+  absl::StatusOr<std::string> GetRaw(const Scope& scope, absl::string_view name);
 
   // In name order, from one consistent view; a status other than OK from `visit` ends the list and is returned.
   absl::Status List(const Scope& scope, const Filter& filter,

@@ -1,8 +1,4 @@
 // containerd.services.containers.v1.
-#include <google/protobuf/io/coded_stream.h>
-#include <grpcpp/support/byte_buffer.h>
-#include <grpcpp/support/proto_buffer_reader.h>
-
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +7,7 @@
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/services/containers/v1/containers.grpc.pb.h"
 #include "supervisor/api/containerd/call.h"
+#include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
 #include "supervisor/core/event_bus.h"
@@ -26,39 +23,25 @@ using namespace containerd::services::containers::
     v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using metadata::Filter;
 
-// A message whose bytes are `bytes`, without another copy.
-grpc::ByteBuffer Wrap(std::string bytes) {
-  auto* kept = new std::string(
-      std::move(bytes));  // NOLINT(cppcoreguidelines-owning-memory): the slice's; deleted with it
-  grpc::Slice slice(
-      kept->data(), kept->size(), [](void* owner) { delete static_cast<std::string*>(owner); },
-      kept);  // NOLINT(cppcoreguidelines-owning-memory)
-  return grpc::ByteBuffer(&slice, 1);
-}
+using ContainersBase = Containers::WithRawCallbackMethod_Get<
+    Containers::WithRawCallbackMethod_List<Containers::Service>>;
 
-// One `repeated Container containers = 1` of a ListContainersResponse.
-void AppendContainer(absl::string_view bytes, std::string& out) {
-  uint8_t head[1 + 10];
-  head[0] = (1 << 3) | 2;
-  const uint8_t* end =
-      google::protobuf::io::CodedOutputStream::WriteVarint64ToArray(bytes.size(), head + 1);
-  out.append(reinterpret_cast<const char*>(head), static_cast<size_t>(end - head));
-  out.append(bytes.data(), bytes.size());
-}
-
-class ContainersService final : public Containers::WithRawCallbackMethod_List<Containers::Service>,
-                                public DoorService {
+class ContainersService final : public ContainersBase, public DoorService {
  public:
   explicit ContainersService(const Room& room)
       : room_(room), containers_(room.stores->containers) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Get(grpc::ServerContext* context, const GetContainerRequest* request,
-                   GetContainerResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Container record,
-                              containers_.Get(call.scope(), request->id()));
-      Recast(record, response->mutable_container());
+  grpc::ServerUnaryReactor* Get(grpc::CallbackServerContext* context,
+                                const grpc::ByteBuffer* request,
+                                grpc::ByteBuffer* response) override {
+    return HandleQuick(*context, [&](Call& call) -> absl::Status {
+      GetContainerRequest parsed;
+      GANTRY_RETURN_IF_ERROR(ParseRaw(*request, &parsed));
+      GANTRY_ASSIGN_OR_RETURN(std::string record, containers_.GetRaw(call.scope(), parsed.id()));
+      std::string out;
+      AppendField1(record, out);
+      *response = RawMessage(std::move(out));
       return absl::OkStatus();
     });
   }
@@ -67,23 +50,18 @@ class ContainersService final : public Containers::WithRawCallbackMethod_List<Co
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer* request,
                                  grpc::ByteBuffer* response) override {
-    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    reactor->Finish(Handle(*context, [&](Call& call) -> absl::Status {
+    return HandleQuick(*context, [&](Call& call) -> absl::Status {
       ListContainersRequest parsed;
-      grpc::ByteBuffer bytes(*request);
-      grpc::ProtoBufferReader reader(&bytes);
-      if (!parsed.ParseFromZeroCopyStream(&reader))
-        return absl::InternalError("the request does not parse");
+      GANTRY_RETURN_IF_ERROR(ParseRaw(*request, &parsed));
       GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(parsed.filters())));
       std::string out;
       GANTRY_RETURN_IF_ERROR(EachRaw(call.scope(), filter, [&out](absl::string_view record) {
-        AppendContainer(record, out);
+        AppendField1(record, out);
         return absl::OkStatus();
       }));
-      *response = Wrap(std::move(out));
+      *response = RawMessage(std::move(out));
       return absl::OkStatus();
-    }));
-    return reactor;
+    });
   }
 
   grpc::Status ListStream(grpc::ServerContext* context, const ListContainersRequest* request,

@@ -7,6 +7,7 @@
 #include "proto/containerd/events/image.pb.h"
 #include "proto/containerd/services/images/v1/images.grpc.pb.h"
 #include "supervisor/api/containerd/call.h"
+#include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
 #include "supervisor/core/event_bus.h"
@@ -22,16 +23,22 @@ using namespace containerd::services::images::
     v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using metadata::Filter;
 
-class ImagesService final : public Images::Service, public DoorService {
+class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Service>,
+                            public DoorService {
  public:
   explicit ImagesService(const Room& room) : room_(room), images_(room.stores->images) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Get(grpc::ServerContext* context, const GetImageRequest* request,
-                   GetImageResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Image record, images_.Get(call.scope(), request->name()));
-      Recast(record, response->mutable_image());
+  grpc::ServerUnaryReactor* Get(grpc::CallbackServerContext* context,
+                                const grpc::ByteBuffer* request,
+                                grpc::ByteBuffer* response) override {
+    return HandleQuick(*context, [&](Call& call) -> absl::Status {
+      GetImageRequest parsed;
+      GANTRY_RETURN_IF_ERROR(ParseRaw(*request, &parsed));
+      GANTRY_ASSIGN_OR_RETURN(std::string record, images_.GetRaw(call.scope(), parsed.name()));
+      std::string out;
+      AppendField1(record, out);
+      *response = RawMessage(std::move(out));
       return absl::OkStatus();
     });
   }
