@@ -266,7 +266,8 @@ const std::vector<Flag>& Flags() {
        [](Config& c, std::string v) { c.address = std::move(v); }},
       {"--docker-address", "SOCKET", "where docker's own clients connect",
        [](Config& c, std::string v) { c.docker_address = std::move(v); }},
-      {"--metrics-address", "HOST:PORT", "serve Prometheus metrics (off)",
+      {"--metrics-address", "HOST:PORT",
+       "serve Prometheus' metrics at http://HOST:PORT/metrics (off)",
        [](Config& c, std::string v) { c.metrics_address = std::move(v); }},
       {"--shim", "FILE", "the gantry-shim program (beside gantryd)",
        [](Config& c, std::string v) { c.shim_path = std::move(v); }},
@@ -383,11 +384,6 @@ absl::Status CheckConfig(const Config& config) {
   }
   if (config.root == config.state) {
     return absl::InvalidArgumentError("settings root and state name the same directory");
-  }
-  if (!config.metrics_address.empty()) {
-    return absl::InvalidArgumentError(
-        "setting metrics_address: this version serves no metrics; leave it out (`ctl stats` and "
-        "`ctl system df` have the numbers)");
   }
   static const std::set<std::string> kLevels = {"trace", "debug", "info", "warn",
                                                 "error", "fatal", "panic"};

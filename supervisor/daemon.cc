@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <future>
 #include <utility>
 #include <vector>
 
@@ -34,12 +35,14 @@
 #include "supervisor/api/gantry/containers.h"
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/system.h"
+#include "supervisor/api/metrics/metrics_server.h"
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/image_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/daemon_metrics.h"
 #include "supervisor/distribution/credentials.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/http_client.h"
@@ -55,10 +58,14 @@
 #include "supervisor/runtime/cgroup_warmer.h"
 #include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/runtime/shim_launcher.h"
+#include "supervisor/runtime/shim_recovery.h"
 #include "supervisor/version.h"
 
 namespace gantry {
 namespace {
+
+// How long a shim may take to say what became of its container before it is listed as unknown.
+constexpr absl::Duration kRecoverEach = absl::Seconds(3);
 
 std::string ProgramDirectory() {
   char path[4096];
@@ -207,7 +214,10 @@ struct Daemon::Parts {
   std::unique_ptr<Executor> followers;
   std::vector<std::unique_ptr<grpc::Service>> gantry_door;
   std::unique_ptr<api::ContainerdDoor> containerd_door;
+  // Null unless asked for.
+  std::unique_ptr<DaemonMetrics> metrics;
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<api::MetricsServer> metrics_server;
 };
 
 Daemon::Daemon() = default;
@@ -215,6 +225,7 @@ Daemon::Daemon() = default;
 Daemon::~Daemon() {
   Parts* p = parts_.get();
   if (p == nullptr) return;
+  p->metrics_server.reset();
   if (p->containerd_door) p->containerd_door->Stop();
   if (p->server) {
     p->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
@@ -250,9 +261,17 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   GANTRY_RETURN_IF_ERROR(MakeDirectories(config.state, 0711));
   GANTRY_RETURN_IF_ERROR(
       MakeDirectories(config.address.substr(0, config.address.rfind('/')), 0711));
-  GANTRY_ASSIGN_OR_RETURN(p.db, metadata::Database::Open(config.root));
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd lock, metadata::LockRoot(config.root));
   GANTRY_RETURN_IF_ERROR(TakeOverSocket(config.address));
   GANTRY_ASSIGN_OR_RETURN(p.bundles, runtime::BundleStore::Open(config.state));
+  // The database waits for the disk and the shims take their time to answer: both while the rest gets on.
+  auto shims = std::async(std::launch::async, [bundles = p.bundles.get()] {
+    return runtime::RecoverShims(*bundles, kRecoverEach);
+  });
+  auto database =
+      std::async(std::launch::async, [root = config.root, held = std::move(lock)]() mutable {
+        return metadata::Database::Open(root, std::move(held));
+      });
   GANTRY_RETURN_IF_ERROR(SweepMoments(config.state + "/mounts"));
 
   // ---- runtimes and the zygote, on their way while the stores open ----
@@ -272,6 +291,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.warmer = std::make_unique<runtime::CgroupWarmer>();
 
   // ---- stores; each sweeps what a crash left half-made ----
+  GANTRY_ASSIGN_OR_RETURN(p.db, database.get());
   GANTRY_ASSIGN_OR_RETURN(p.blobs, content::LocalStore::Open(config.root + "/content"));
   p.pool = std::make_unique<metadata::BlobPool>(*p.blobs, *p.db);
   GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lost, p.pool->DropRecordsWithoutFile());
@@ -346,6 +366,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.scheduler = std::make_unique<gc::Scheduler>(
       *p.collector, schedule,
       [parts = daemon->parts_.get()](const absl::StatusOr<gc::Collection>& run) {
+        if (parts->metrics) parts->metrics->NoteCollection(run);
         if (!run.ok()) {
           LOG(WARNING) << "garbage collection: " << run.status();
           return;
@@ -421,7 +442,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 
   // ---- recovery: tasks first, for records are brought in line with them ----
   p.events.BeginRecovery();
-  GANTRY_ASSIGN_OR_RETURN(int alive, p.tasks->Recover());
+  GANTRY_ASSIGN_OR_RETURN(std::vector<runtime::RecoveredTask> found, shims.get());
+  const int alive = p.tasks->Recover(std::move(found));
   // Exits found on the way are in the records before anything is made of what the records say.
   p.workers->WaitIdle();
   GANTRY_RETURN_IF_ERROR(p.container_service->Reconcile());
@@ -447,9 +469,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   containerd_parts.version = kContainerdApiVersion;
   p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
 
+  if (!config.metrics_address.empty())
+    p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, kVersion);
   p.scheduler->Start();
 
   grpc::ServerBuilder builder;
+  if (p.metrics)
+    builder.experimental().SetInterceptorCreators(p.metrics->calls().NewInterceptors());
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_bytes));
   builder.SetMaxSendMessageSize(static_cast<int>(config.max_message_bytes));
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
@@ -474,6 +500,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   if (chown(config.address.c_str(), static_cast<uid_t>(config.socket_uid),
             static_cast<gid_t>(config.socket_gid)) != 0) {
     return ErrnoToStatus(errno, absl::StrCat("socket ", config.address, ": chown"));
+  }
+  if (p.metrics) {
+    GANTRY_ASSIGN_OR_RETURN(
+        p.metrics_server,
+        api::MetricsServer::Start(config.metrics_address,
+                                  [metrics = p.metrics.get()] { return metrics->Text(); }));
+    LOG(INFO) << "metrics on port " << p.metrics_server->port() << ", path /metrics";
   }
   malloc_trim(0);
   LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root "

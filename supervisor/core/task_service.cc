@@ -46,7 +46,6 @@ using runtime::TaskKey;
 
 constexpr absl::Duration kRuntimeCall = absl::Seconds(60);  // calls that run the OCI runtime
 constexpr absl::Duration kShortCall = absl::Seconds(10);    // calls the shim answers by itself
-constexpr absl::Duration kRecoverEach = absl::Seconds(3);
 
 absl::Time FromProto(const google::protobuf::Timestamp& at) {
   return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());
@@ -959,10 +958,8 @@ absl::StatusOr<std::string> TaskService::BundleDirectory(const std::string& ns,
   return task->bundle_path;
 }
 
-absl::StatusOr<int> TaskService::Recover() {
+int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
   const Parts& parts = core_->parts;
-  GANTRY_ASSIGN_OR_RETURN(std::vector<runtime::RecoveredTask> found,
-                          runtime::RecoverShims(*parts.bundles, kRecoverEach));
   int alive = 0;
   for (runtime::RecoveredTask& recovered : found) {
     const TaskKey& key = recovered.key;

@@ -40,6 +40,7 @@ class CgroupWarmer;
 class RuntimeProbe;
 class Shim;
 class ShimLauncher;
+struct RecoveredTask;
 }  // namespace gantry::runtime
 
 namespace gantry::core {
@@ -174,9 +175,10 @@ class TaskService {
   // <state>/tasks/<ns>/<id> of a live task.
   absl::StatusOr<std::string> BundleDirectory(const std::string& ns, const std::string& id) const;
 
-  // At start, before the doors open: finds every bundle, reconnects to its shim or settles what became of it, and publishes what
-  // happened meanwhile. Returns how many tasks live on. A shim that does not answer is kept as kUnknown, never deleted on a guess.
-  absl::StatusOr<int> Recover();
+  // At start, before the doors open: takes over the shims that runtime::RecoverShims() found, or settles what became of them, and
+  // publishes what happened meanwhile. Returns how many tasks live on. A shim that does not answer is kept as kUnknown, never deleted
+  // on a guess.
+  int Recover(std::vector<runtime::RecoveredTask> found);
 
   // Stops listening to shims; containers run on.
   void Stop();

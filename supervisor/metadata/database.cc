@@ -142,6 +142,18 @@ rocksdb::Options SmallOptions(rocksdb::Env* env) {
   return options;
 }
 
+// What root may still use; a disk that does not say is taken to be roomy.
+int64_t FreeBytes(const std::string& directory) {
+  struct statvfs fs;
+  if (::statvfs(directory.c_str(), &fs) != 0) return INT64_MAX;
+  return static_cast<int64_t>(fs.f_bfree) * static_cast<int64_t>(fs.f_frsize);
+}
+
+// One step per raised kSchemaVersion, in order.
+std::vector<Migration> RealMigrations() { return {}; }
+
+}  // namespace
+
 absl::StatusOr<UniqueFd> LockRoot(const std::string& root) {
   const std::string path = root + "/lock";
   UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -161,18 +173,6 @@ absl::StatusOr<UniqueFd> LockRoot(const std::string& root) {
   GANTRY_RETURN_IF_ERROR(WriteAll(fd.get(), pid));
   return fd;
 }
-
-// What root may still use; a disk that does not say is taken to be roomy.
-int64_t FreeBytes(const std::string& directory) {
-  struct statvfs fs;
-  if (::statvfs(directory.c_str(), &fs) != 0) return INT64_MAX;
-  return static_cast<int64_t>(fs.f_bfree) * static_cast<int64_t>(fs.f_frsize);
-}
-
-// One step per raised kSchemaVersion, in order.
-std::vector<Migration> RealMigrations() { return {}; }
-
-}  // namespace
 
 Transaction::Transaction(Database& db, GcGate::Shared gate)
     : db_(&db),
@@ -269,10 +269,17 @@ absl::Status ReadView::Scan(
 
 absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root,
                                                          DatabaseOptions options) {
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(root, 0700));
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd lock, LockRoot(root));
+  return Open(root, std::move(lock), std::move(options));
+}
+
+absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root, UniqueFd lock,
+                                                         DatabaseOptions options) {
   std::unique_ptr<Database> db(new Database());
   db->directory_ = root + "/metadata";
+  db->lock_ = std::move(lock);
   GANTRY_RETURN_IF_ERROR(MakeDirectories(db->directory_, 0700));
-  GANTRY_ASSIGN_OR_RETURN(db->lock_, LockRoot(root));
   db->free_bytes_ = options.free_bytes ? options.free_bytes : [directory = db->directory_] {
     return FreeBytes(directory);
   };

@@ -134,12 +134,17 @@ struct DatabaseOptions {
   std::function<int64_t()> free_bytes = nullptr;  // on the file system of the database
 };
 
+// Takes `<root>/lock`, for as long as the descriptor is open. kUnavailable: another daemon has the root; the message names its pid.
+absl::StatusOr<UniqueFd> LockRoot(const std::string& root);
+
 class Database {
  public:
-  // Opens `<root>/metadata`, creating what is missing, and holds `<root>/lock` until destroyed.
-  //   kUnavailable         another daemon has the root; the message names its pid
+  // Opens `<root>/metadata`, creating what is missing, and keeps `lock`, which LockRoot() gave, until destroyed.
   //   kFailedPrecondition  written by a newer Gantry
   //   kDataLoss            damaged; the message names the directory
+  static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& root, UniqueFd lock,
+                                                        DatabaseOptions options = {});
+  // The same, and takes the lock itself.
   static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& root,
                                                         DatabaseOptions options = {});
   // No Transaction or ReadView may be left.
