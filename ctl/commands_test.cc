@@ -273,5 +273,26 @@ void CheckVerb(const Verb& verb, const std::string& path) {
 
 TEST(CommandTreeTest, EveryVerbIsComplete) { CheckVerb(CommandTree(), "ctl"); }
 
+TEST_F(CommandsTest, ConfigMigrateTurnsContainerdsFileIntoOurs) {
+  const Result result = Ctl({"config", "migrate", "-"},
+                            "version = 3\noom_score = -1\n[plugins.'io.containerd.cri.v1.images']\n"
+                            "snapshotter = 'native'\nuse_local_image_pull = true\n");
+  EXPECT_EQ(result.status, 0);
+  EXPECT_NE(result.out.find("snapshotter = \"native\"\n"), std::string::npos) << result.out;
+  EXPECT_NE(result.out.find("address = \"/run/containerd/containerd.sock\"\n"), std::string::npos);
+  EXPECT_EQ(result.err,
+            "no effect in Gantry: oom_score\n"
+            "no effect in Gantry: plugins.\"io.containerd.cri.v1.images\": use_local_image_pull\n");
+  // What was printed is Gantry's, and stays what it is.
+  const Result again = Ctl({"config", "dump", "-"}, result.out);
+  EXPECT_EQ(again.out, result.out);
+  EXPECT_EQ(again.err, "");
+
+  EXPECT_NE(Ctl({"config", "migrate", "-"}, "root = '/a'\n").err.find("needs no migration"),
+            std::string::npos);
+  EXPECT_EQ(Ctl({"config", "migrate", "-"}, "version = 3\nroot = 'relative'\n").status, 1);
+  EXPECT_EQ(Ctl({"config", "dump", "-"}, "").out, Ctl({"config", "default"}).out);
+}
+
 }  // namespace
 }  // namespace gantry::ctl

@@ -1,7 +1,11 @@
 #include "supervisor/config.h"
 
+#include <glob.h>
+
+#include <algorithm>
 #include <cctype>
 #include <functional>
+#include <map>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -22,6 +26,8 @@ namespace gantry {
 namespace {
 
 constexpr size_t kMaxConfigBytes = 1 << 20;
+constexpr int kMaxImportDepth = 8;
+constexpr char kContainerdAddress[] = "/run/containerd/containerd.sock";
 
 // Walks a parsed file and remembers which keys somebody asked for, so that the rest can be reported by name.
 class Reader {
@@ -62,7 +68,27 @@ class Reader {
         Wrong(path, *node, "a whole number");
     }
   }
+  void Take(const std::vector<std::string>& path, std::vector<std::string>& out) {
+    const toml::node* node = Find(path);
+    if (node == nullptr) return;
+    const toml::array* array = node->as_array();
+    std::vector<std::string> texts;
+    for (size_t i = 0; array != nullptr && i < array->size(); ++i) {
+      if (auto text = array->get(i)->value<std::string>()) texts.push_back(*std::move(text));
+    }
+    if (array == nullptr || texts.size() != array->size()) {
+      Wrong(path, *node, "a list of strings");
+    } else {
+      out = std::move(texts);
+    }
+  }
+  // As Go reads one: a text such as "100ms", or a number of nanoseconds.
   void Take(const std::vector<std::string>& path, absl::Duration& out) {
+    if (const toml::node* node = Lookup(path); node != nullptr && node->is_integer()) {
+      (void)Find(path);
+      out = absl::Nanoseconds(*node->value<int64_t>());
+      return;
+    }
     std::string text;
     Take(path, text);
     if (!text.empty() && !absl::ParseDuration(text, &out)) {
@@ -75,6 +101,12 @@ class Reader {
   const toml::table* Table(const std::vector<std::string>& path) {
     const toml::node* node = Lookup(path);
     return node == nullptr ? nullptr : node->as_table();
+  }
+
+  // A text as it stands, "" when there is none. Does not count as taken.
+  std::string Peek(const std::vector<std::string>& path) const {
+    const toml::node* node = Lookup(path);
+    return node == nullptr ? "" : node->value_or<std::string>("");
   }
 
   // Dotted names of all leaves nobody took.
@@ -116,8 +148,10 @@ class Reader {
     for (const auto& [key, node] : table) {
       std::vector<std::string> here = path;
       here.emplace_back(key.str());
-      if (const toml::table* inner = node.as_table()) {
+      if (const toml::table* inner = node.as_table(); inner != nullptr && !inner->empty()) {
         Collect(*inner, here, names);
+      } else if (inner != nullptr) {
+        continue;  // says nothing
       } else if (taken_.count(absl::StrJoin(here, "\x1f")) == 0) {
         std::vector<std::string> shown;
         for (const std::string& part : here) {
@@ -145,12 +179,17 @@ void ReadGantry(Reader& in, Config& config) {
   in.Take({"snapshotter"}, config.snapshotter);
   in.Take({"default_runtime"}, config.default_runtime);
   in.Take({"restrict_oom_score_adj"}, config.restrict_oom_score_adj);
-  in.TakeInt({"grpc", "max_message_bytes"}, config.max_message_bytes);
+  in.Take({"restart_interval"}, config.restart_interval);
+  in.TakeInt({"grpc", "max_receive_bytes"}, config.max_receive_bytes);
+  in.TakeInt({"grpc", "max_send_bytes"}, config.max_send_bytes);
   in.TakeInt({"grpc", "uid"}, config.socket_uid);
   in.TakeInt({"grpc", "gid"}, config.socket_gid);
   in.Take({"registry", "config_path"}, config.registry_config_path);
   in.TakeInt({"registry", "max_concurrent_downloads"}, config.max_concurrent_downloads);
   in.Take({"registry", "compressed_blobs"}, config.compressed_blobs);
+  in.Take({"registry", "pinned_images"}, config.pinned_images);
+  in.Take({"cni", "bin_dirs"}, config.cni_bin_dirs);
+  in.Take({"cni", "conf_dir"}, config.cni_conf_dir);
   in.TakeInt({"logs", "max_size_bytes"}, config.log_max_size_bytes);
   in.TakeInt({"logs", "max_files"}, config.log_max_files);
   in.Take({"gc", "pause_threshold"}, config.gc_pause_threshold);
@@ -165,26 +204,65 @@ void ReadGantry(Reader& in, Config& config) {
       in.Take({"runtimes", name, "path"}, runtime.path);
       in.Take({"runtimes", name, "systemd_cgroup"}, runtime.systemd_cgroup);
       in.Take({"runtimes", name, "no_pivot_root"}, runtime.no_pivot_root);
+      in.Take({"runtimes", name, "no_new_keyring"}, runtime.no_new_keyring);
+      in.Take({"runtimes", name, "state_root"}, runtime.state_root);
     }
   }
+}
+
+// One handler of the CRI section: its options are those of containerd's runc shim. A handler of another shim (a virtual machine, say)
+// has no counterpart here; nothing of it is taken, so that it is reported.
+void ReadContainerdRuntime(Reader& in, const std::vector<std::string>& section,
+                           const std::string& name, Config& config) {
+  const auto at = [&section](std::vector<std::string> tail) {
+    std::vector<std::string> path = section;
+    path.insert(path.end(), tail.begin(), tail.end());
+    return path;
+  };
+  std::string type = in.Peek(at({"runtime_type"}));
+  if (!type.empty() && !absl::StartsWith(type, "io.containerd.runc.") &&
+      type != "io.containerd.runtime.v1.linux") {
+    return;
+  }
+  RuntimeConfig runtime;
+  in.Take(at({"runtime_type"}), type);
+  in.Take(at({"options", "BinaryName"}), runtime.path);
+  in.Take(at({"options", "SystemdCgroup"}), runtime.systemd_cgroup);
+  in.Take(at({"options", "NoPivotRoot"}), runtime.no_pivot_root);
+  in.Take(at({"options", "NoNewKeyring"}), runtime.no_new_keyring);
+  in.Take(at({"options", "Root"}), runtime.state_root);
+  if (runtime.path.empty()) runtime.path = "runc";
+  config.runtimes[name] = runtime;
 }
 
 // containerd's own layout. Plugin sections moved between versions; each place that one of them used is looked at.
 void ReadContainerd(Reader& in, Config& config) {
   int64_t version = 0;
   in.TakeInt({"version"}, version);
+  in.Take({"imports"}, config.imports);
   in.Take({"root"}, config.root);
   in.Take({"state"}, config.state);
   in.Take({"debug", "level"}, config.log_level);
-  in.Take({"grpc", "address"}, config.address);
-  in.TakeInt({"grpc", "uid"}, config.socket_uid);
-  in.TakeInt({"grpc", "gid"}, config.socket_gid);
-  in.TakeInt({"grpc", "max_recv_message_size"}, config.max_message_bytes);
-  in.Take({"plugins", "io.containerd.server.v1.grpc", "address"}, config.address);
-  in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "uid"}, config.socket_uid);
-  in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "gid"}, config.socket_gid);
-  in.TakeInt({"plugins", "io.containerd.server.v1.grpc", "max_recv_message_size"},
-             config.max_message_bytes);
+  in.Take({"plugins", "io.containerd.server.v1.debug", "level"}, config.log_level);
+  for (const std::vector<std::string>& section :
+       {std::vector<std::string>{"grpc"}, {"plugins", "io.containerd.server.v1.grpc"}}) {
+    const auto at = [&section](const char* key) {
+      std::vector<std::string> path = section;
+      path.emplace_back(key);
+      return path;
+    };
+    std::string address;
+    in.Take(at("address"), address);
+    if (!address.empty()) config.address = address;
+    in.TakeInt(at("uid"), config.socket_uid);
+    in.TakeInt(at("gid"), config.socket_gid);
+    // Zero means the default there.
+    int64_t receive = 0, send = 0;
+    in.TakeInt(at("max_recv_message_size"), receive);
+    in.TakeInt(at("max_send_message_size"), send);
+    if (receive > 0) config.max_receive_bytes = receive;
+    if (send > 0) config.max_send_bytes = send;
+  }
 
   const std::string gc = "io.containerd.gc.v1.scheduler";
   in.Take({"plugins", gc, "pause_threshold"}, config.gc_pause_threshold);
@@ -192,44 +270,91 @@ void ReadContainerd(Reader& in, Config& config) {
   in.TakeInt({"plugins", gc, "mutation_threshold"}, config.gc_mutation_threshold);
   in.Take({"plugins", gc, "schedule_delay"}, config.gc_schedule_delay);
   in.Take({"plugins", gc, "startup_delay"}, config.gc_startup_delay);
+  for (const char* monitor :
+       {"io.containerd.internal.v1.restart", "io.containerd.monitor.container.v1.restart"}) {
+    in.Take({"plugins", monitor, "interval"}, config.restart_interval);
+  }
 
+  bool discard = false;
   for (const char* cri : {"io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"}) {
     in.Take({"plugins", cri, "restrict_oom_score_adj"}, config.restrict_oom_score_adj);
     in.Take({"plugins", cri, "containerd", "snapshotter"}, config.snapshotter);
     in.Take({"plugins", cri, "containerd", "default_runtime_name"}, config.default_runtime);
-    if (const toml::table* runtimes = in.Table({"plugins", cri, "containerd", "runtimes"})) {
+    in.Take({"plugins", cri, "containerd", "discard_unpacked_layers"}, discard);
+    const std::vector<std::string> section = {"plugins", cri, "containerd", "runtimes"};
+    if (const toml::table* runtimes = in.Table(section)) {
       for (const auto& [key, node] : *runtimes) {
-        const std::string name(key.str());
-        std::string type;
-        RuntimeConfig runtime;
-        in.Take({"plugins", cri, "containerd", "runtimes", name, "runtime_type"}, type);
-        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "BinaryName"},
-                runtime.path);
-        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "SystemdCgroup"},
-                runtime.systemd_cgroup);
-        in.Take({"plugins", cri, "containerd", "runtimes", name, "options", "NoPivotRoot"},
-                runtime.no_pivot_root);
-        if (runtime.path.empty()) runtime.path = "runc";
-        config.runtimes[name] = runtime;
+        std::vector<std::string> one = section;
+        one.emplace_back(key.str());
+        ReadContainerdRuntime(in, one, std::string(key.str()), config);
       }
     }
+    std::string bin_dir;
+    in.Take({"plugins", cri, "cni", "bin_dir"}, bin_dir);
+    if (!bin_dir.empty()) config.cni_bin_dirs = {bin_dir};
+    in.Take({"plugins", cri, "cni", "bin_dirs"}, config.cni_bin_dirs);
+    in.Take({"plugins", cri, "cni", "conf_dir"}, config.cni_conf_dir);
   }
-  in.Take({"plugins", "io.containerd.grpc.v1.cri", "registry", "config_path"},
-          config.registry_config_path);
-  in.Take({"plugins", "io.containerd.cri.v1.images", "registry", "config_path"},
-          config.registry_config_path);
-  in.Take({"plugins", "io.containerd.cri.v1.images", "snapshotter"}, config.snapshotter);
-  in.TakeInt({"plugins", "io.containerd.grpc.v1.cri", "max_concurrent_downloads"},
-             config.max_concurrent_downloads);
-  in.TakeInt({"plugins", "io.containerd.cri.v1.images", "max_concurrent_downloads"},
-             config.max_concurrent_downloads);
-  in.Take({"plugins", "io.containerd.transfer.v1.local", "config_path"},
-          config.registry_config_path);
-  bool discard = false;
-  in.Take({"plugins", "io.containerd.grpc.v1.cri", "containerd", "discard_unpacked_layers"},
-          discard);
-  in.Take({"plugins", "io.containerd.cri.v1.images", "discard_unpacked_layers"}, discard);
+  const char* const images = "io.containerd.cri.v1.images";
+  in.Take({"plugins", images, "snapshotter"}, config.snapshotter);
+  in.Take({"plugins", images, "discard_unpacked_layers"}, discard);
+  for (const char* pulls :
+       {"io.containerd.grpc.v1.cri", images, "io.containerd.transfer.v1.local"}) {
+    in.TakeInt({"plugins", pulls, "max_concurrent_downloads"}, config.max_concurrent_downloads);
+  }
+  for (const std::vector<std::string>& place :
+       {std::vector<std::string>{"plugins", "io.containerd.grpc.v1.cri", "registry", "config_path"},
+        {"plugins", images, "registry", "config_path"},
+        {"plugins", "io.containerd.transfer.v1.local", "config_path"}}) {
+    std::string directories;
+    in.Take(place, directories);
+    if (!directories.empty()) config.registry_config_path = directories;
+  }
+  std::string pause;
+  in.Take({"plugins", "io.containerd.grpc.v1.cri", "sandbox_image"}, pause);
+  if (!pause.empty()) config.pinned_images.push_back(pause);
+  if (const toml::table* pinned = in.Table({"plugins", images, "pinned_images"})) {
+    for (const auto& [key, node] : *pinned) {
+      std::string name;
+      in.Take({"plugins", images, "pinned_images", std::string(key.str())}, name);
+      if (!name.empty()) config.pinned_images.push_back(name);
+    }
+  }
   if (discard) config.compressed_blobs = "discard";
+}
+
+// The files that an `imports` pattern names, in order; relative ones lie beside `file`.
+std::vector<std::string> Expand(const std::string& pattern, const std::string& file) {
+  const size_t slash = file.rfind('/');
+  const std::string directory = slash == std::string::npos ? "." : file.substr(0, slash);
+  const std::string full =
+      absl::StartsWith(pattern, "/") ? pattern : absl::StrCat(directory, "/", pattern);
+  std::vector<std::string> files;
+  glob_t found = {};
+  if (glob(full.c_str(), GLOB_NOSORT, nullptr, &found) == 0)
+    files.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  globfree(&found);
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
+absl::Status ApplyFile(const std::string& file, int depth, std::set<std::string>& seen,
+                       Config& config) {
+  if (!seen.insert(file).second) return absl::OkStatus();
+  if (depth > kMaxImportDepth) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file, ": imported through more than ", kMaxImportDepth, " other files"));
+  }
+  GANTRY_ASSIGN_OR_RETURN(const std::string text, ReadFile(file, kMaxConfigBytes));
+  const std::string source = config.source;
+  GANTRY_RETURN_IF_ERROR(ApplyConfigText(text, file, config));
+  if (depth > 0) config.source = source;
+  const std::vector<std::string> imports = std::exchange(config.imports, {});
+  for (const std::string& pattern : imports) {
+    for (const std::string& imported : Expand(pattern, file))
+      GANTRY_RETURN_IF_ERROR(ApplyFile(imported, depth + 1, seen, config));
+  }
+  return absl::OkStatus();
 }
 
 std::string Quote(absl::string_view text) {
@@ -317,20 +442,59 @@ absl::Status ApplyConfigText(absl::string_view text, const std::string& file, Co
                        ": version: a containerd configuration of version 2, 3 or 4 can be read; "
                        "Gantry's own has no such key"));
     }
+    if (!config.containerd_dialect) config.address = kContainerdAddress;
     config.containerd_dialect = true;
     ReadContainerd(reader, config);
   } else {
     ReadGantry(reader, config);
   }
   GANTRY_RETURN_IF_ERROR(reader.error());
-  config.ignored = reader.Untaken();
+  for (std::string& name : reader.Untaken()) {
+    if (std::find(config.ignored.begin(), config.ignored.end(), name) == config.ignored.end())
+      config.ignored.push_back(std::move(name));
+  }
   return absl::OkStatus();
+}
+
+absl::Status ApplyConfigFile(const std::string& file, Config& config) {
+  std::set<std::string> seen;
+  return ApplyFile(file, 0, seen, config);
+}
+
+std::vector<std::string> IgnoredByTable(const Config& config) {
+  std::map<std::string, std::vector<std::string>> tables;
+  for (const std::string& name : config.ignored) {
+    // The last dot that is not within quotes parts table and key.
+    size_t cut = std::string::npos;
+    bool quoted = false;
+    for (size_t i = 0; i < name.size(); ++i) {
+      if (name[i] == '"') quoted = !quoted;
+      if (name[i] == '.' && !quoted) cut = i;
+    }
+    if (cut == std::string::npos) {
+      tables[""].push_back(name);
+    } else {
+      tables[name.substr(0, cut)].push_back(name.substr(cut + 1));
+    }
+  }
+  std::vector<std::string> lines;
+  for (const auto& [table, keys] : tables) {
+    lines.push_back(absl::StrCat(table, table.empty() ? "" : ": ", absl::StrJoin(keys, ", ")));
+  }
+  return lines;
 }
 
 std::string PrintConfig(const Config& config) {
   std::ostringstream out;
   auto text = [&out](const char* key, const std::string& value) {
     out << key << " = " << Quote(value) << "\n";
+  };
+  auto list = [&out](const char* key, const std::vector<std::string>& values) {
+    out << key << " = ["
+        << absl::StrJoin(
+               values, ", ",
+               [](std::string* to, const std::string& value) { to->append(Quote(value)); })
+        << "]\n";
   };
   text("root", config.root);
   text("state", config.state);
@@ -342,12 +506,18 @@ std::string PrintConfig(const Config& config) {
   text("snapshotter", config.snapshotter);
   text("default_runtime", config.default_runtime);
   out << "restrict_oom_score_adj = " << (config.restrict_oom_score_adj ? "true" : "false") << "\n";
-  out << "\n[grpc]\nmax_message_bytes = " << config.max_message_bytes
-      << "\nuid = " << config.socket_uid << "\ngid = " << config.socket_gid << "\n";
+  text("restart_interval", absl::FormatDuration(config.restart_interval));
+  out << "\n[grpc]\nmax_receive_bytes = " << config.max_receive_bytes
+      << "\nmax_send_bytes = " << config.max_send_bytes << "\nuid = " << config.socket_uid
+      << "\ngid = " << config.socket_gid << "\n";
   out << "\n[registry]\n";
   text("config_path", config.registry_config_path);
   out << "max_concurrent_downloads = " << config.max_concurrent_downloads << "\n";
   text("compressed_blobs", config.compressed_blobs);
+  list("pinned_images", config.pinned_images);
+  out << "\n[cni]\n";
+  list("bin_dirs", config.cni_bin_dirs);
+  text("conf_dir", config.cni_conf_dir);
   out << "\n[logs]\nmax_size_bytes = " << config.log_max_size_bytes
       << "\nmax_files = " << config.log_max_files << "\n";
   out << "\n[gc]\npause_threshold = " << absl::StrFormat("%g", config.gc_pause_threshold)
@@ -360,7 +530,9 @@ std::string PrintConfig(const Config& config) {
     out << "\n[runtimes." << Quote(name) << "]\n";
     text("path", runtime.path);
     out << "systemd_cgroup = " << (runtime.systemd_cgroup ? "true" : "false")
-        << "\nno_pivot_root = " << (runtime.no_pivot_root ? "true" : "false") << "\n";
+        << "\nno_pivot_root = " << (runtime.no_pivot_root ? "true" : "false")
+        << "\nno_new_keyring = " << (runtime.no_new_keyring ? "true" : "false") << "\n";
+    text("state_root", runtime.state_root);
   }
   return out.str();
 }
@@ -401,8 +573,14 @@ absl::Status CheckConfig(const Config& config) {
                                                    config.compressed_blobs,
                                                    "\": use keep or discard"));
   }
-  if (config.max_message_bytes < (1 << 20)) {
-    return absl::InvalidArgumentError("setting grpc.max_message_bytes: at least 1048576");
+  for (const int64_t bytes : {config.max_receive_bytes, config.max_send_bytes}) {
+    if (bytes < (1 << 20) || bytes > (1 << 30)) {
+      return absl::InvalidArgumentError(
+          "settings grpc.max_receive_bytes and grpc.max_send_bytes: 1048576 to 1073741824");
+    }
+  }
+  if (config.restart_interval <= absl::ZeroDuration()) {
+    return absl::InvalidArgumentError("setting restart_interval: greater than zero");
   }
   if (config.max_concurrent_downloads < 1 || config.max_concurrent_downloads > 64) {
     return absl::InvalidArgumentError("setting registry.max_concurrent_downloads: 1 to 64");
@@ -465,13 +643,9 @@ absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
   }
   Config config;
   if (!file_given) file = "/etc/gantry/config.toml";
-  absl::StatusOr<std::string> contents = ReadFile(file, kMaxConfigBytes);
-  if (contents.ok()) {
-    GANTRY_RETURN_IF_ERROR(ApplyConfigText(*contents, file, config));
-  } else if (file_given || !absl::IsNotFound(contents.status())) {
-    return absl::Status(contents.status().code(),
-                        absl::StrCat("configuration: ", contents.status().message()));
-  }
+  const absl::Status read = ApplyConfigFile(file, config);
+  if (!read.ok() && (file_given || !absl::IsNotFound(read)))
+    return absl::Status(read.code(), absl::StrCat("configuration: ", read.message()));
   for (auto& [flag, value] : given) flag->set(config, value);
   GANTRY_RETURN_IF_ERROR(CheckConfig(config));
   return config;

@@ -1,8 +1,11 @@
 // What the daemon was told: flags over file over built-in defaults.
 //
 // Two file dialects are read. Gantry's own (`/etc/gantry/config.toml`, see packaging/config.toml for every key), and containerd's
-// `config.toml` versions 2 to 4, recognised by its `version` key: keys that Gantry honours take effect, all others are listed in
-// `ignored` and reported once. A file that does not parse is refused whole, with line and column.
+// `config.toml` versions 2 to 4 with the files it imports, recognised by its `version` key: keys that Gantry honours take effect, all
+// others are listed in `ignored` and reported once. A file that does not parse is refused whole, with line and column.
+//
+// A containerd file that names no socket gets containerd's own, /run/containerd/containerd.sock, since its clients look there. One
+// that names no root or state gets Gantry's: two daemons of different make should not meet in one directory by accident.
 #ifndef GANTRY_SUPERVISOR_CONFIG_H_
 #define GANTRY_SUPERVISOR_CONFIG_H_
 
@@ -22,6 +25,8 @@ struct RuntimeConfig {
   std::string path;  // absolute, or a name looked up in PATH
   bool systemd_cgroup = false;
   bool no_pivot_root = false;
+  bool no_new_keyring = false;
+  std::string state_root;  // the runtime's own --root; "" below our state directory
 };
 
 struct Config {
@@ -33,7 +38,8 @@ struct Config {
   std::string shim_path;        // "" beside gantryd, else in PATH
   std::string log_level = "info";
 
-  int64_t max_message_bytes = 16 << 20;
+  int64_t max_receive_bytes = 16 << 20;  // of one message
+  int64_t max_send_bytes = 16 << 20;
   int32_t socket_uid = 0;
   int32_t socket_gid = 0;
 
@@ -41,9 +47,16 @@ struct Config {
   std::string default_runtime = "auto";
   std::map<std::string, RuntimeConfig> runtimes;
 
-  std::string registry_config_path;  // directory of <host>/hosts.toml; "" the built-in places
+  // Directories of <host>/hosts.toml, parted by ':'; "" the built-in places.
+  std::string registry_config_path;
   int32_t max_concurrent_downloads = 4;
   std::string compressed_blobs = "keep";  // or "discard"
+  std::vector<std::string>
+      pinned_images;  // full names; labelled as pinned when they come in, and not pruned
+
+  // Where network plugins of pods and their settings lie.
+  std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin"};
+  std::string cni_conf_dir = "/etc/cni/net.d";
 
   int64_t log_max_size_bytes = 20 << 20;
   int32_t log_max_files = 5;
@@ -54,15 +67,25 @@ struct Config {
   absl::Duration gc_schedule_delay = absl::ZeroDuration();
   absl::Duration gc_startup_delay = absl::Milliseconds(100);
 
+  // Containers are killed for memory before the daemon is: none gets a lower score than the daemon has.
   bool restrict_oom_score_adj = false;
+  absl::Duration restart_interval =
+      absl::Seconds(10);  // the most that a restart by label is put off
 
   std::string source;  // the file that was read; "" none
   bool containerd_dialect = false;
   std::vector<std::string> ignored;  // dotted names of keys that have no effect
+  std::vector<std::string> imports;  // of the file read last: patterns, as they are written there
 };
 
-// Reads a file's text. kInvalidArgument names file, line and key.
+// Reads a file's text, but not what it imports. kInvalidArgument names file, line and key.
 absl::Status ApplyConfigText(absl::string_view text, const std::string& file, Config& config);
+
+// Reads a file and the files it imports, each over those before. kNotFound: there is no such file.
+absl::Status ApplyConfigFile(const std::string& file, Config& config);
+
+// `ignored` for people, one line for each table: "plugins.\"x\": a, b".
+std::vector<std::string> IgnoredByTable(const Config& config);
 
 // The value as Gantry's own dialect writes it: parsing the result gives the same Config. `ctl config migrate` prints this.
 std::string PrintConfig(const Config& config);

@@ -58,8 +58,8 @@ oom_score = -999
   EXPECT_EQ(config.default_runtime, "runc");
   EXPECT_TRUE(config.runtimes.at("runc").systemd_cgroup);
   EXPECT_EQ(config.registry_config_path, "/etc/containerd/certs.d");
-  EXPECT_THAT(config.ignored,
-              ElementsAre("oom_score", "plugins.\"io.containerd.grpc.v1.cri\".sandbox_image"));
+  EXPECT_THAT(config.pinned_images, ElementsAre("pause:3.9"));
+  EXPECT_THAT(config.ignored, ElementsAre("oom_score"));
 }
 
 TEST(ConfigTest, ReadsContainerdVersion3) {
@@ -71,6 +71,81 @@ TEST(ConfigTest, ReadsContainerdVersion3) {
                   .ok());
   EXPECT_EQ(config.snapshotter, "native");
   EXPECT_EQ(config.max_concurrent_downloads, 7);
+}
+
+TEST(ConfigTest, ReadsContainerdVersion4) {
+  Config config;
+  ASSERT_TRUE(ApplyConfigText(R"(version = 4
+[plugins.'io.containerd.server.v1.grpc']
+  address = '/run/other.sock'
+  gid = 12
+  max_recv_message_size = 33554432
+  max_send_message_size = 0
+[plugins.'io.containerd.gc.v1.scheduler']
+  schedule_delay = 5000000
+  startup_delay = '1s'
+[plugins.'io.containerd.monitor.container.v1.restart']
+  interval = '3s'
+[plugins.'io.containerd.cri.v1.images'.pinned_images]
+  sandbox = 'registry.k8s.io/pause:3.10'
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  bin_dirs = ['/usr/lib/cni', '/opt/cni/bin']
+  conf_dir = '/etc/cni'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.slow]
+  runtime_type = 'io.containerd.runc.v2'
+  cgroup_writable = true
+  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.slow.options]
+    BinaryName = '/opt/slow'
+    NoNewKeyring = true
+    Root = '/run/slow'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm]
+  runtime_type = 'io.containerd.kata.v2'
+)",
+                              "config.toml", config)
+                  .ok());
+  EXPECT_EQ(config.address, "/run/other.sock");
+  EXPECT_EQ(config.socket_gid, 12);
+  EXPECT_EQ(config.max_receive_bytes, 32 << 20);
+  EXPECT_EQ(config.max_send_bytes, 16 << 20);
+  EXPECT_EQ(config.gc_schedule_delay, absl::Milliseconds(5));
+  EXPECT_EQ(config.gc_startup_delay, absl::Seconds(1));
+  EXPECT_EQ(config.restart_interval, absl::Seconds(3));
+  EXPECT_THAT(config.pinned_images, ElementsAre("registry.k8s.io/pause:3.10"));
+  EXPECT_THAT(config.cni_bin_dirs, ElementsAre("/usr/lib/cni", "/opt/cni/bin"));
+  EXPECT_EQ(config.cni_conf_dir, "/etc/cni");
+  EXPECT_EQ(config.runtimes.at("slow").path, "/opt/slow");
+  EXPECT_TRUE(config.runtimes.at("slow").no_new_keyring);
+  EXPECT_EQ(config.runtimes.at("slow").state_root, "/run/slow");
+  EXPECT_EQ(config.runtimes.count("vm"), 0u);
+  const std::string runtimes = "plugins.\"io.containerd.cri.v1.runtime\".containerd.runtimes.";
+  EXPECT_THAT(IgnoredByTable(config),
+              ElementsAre(runtimes + "slow: cgroup_writable", runtimes + "vm: runtime_type"));
+}
+
+TEST(ConfigTest, AContainerdFileWithoutASocketMeansContainerds) {
+  Config config;
+  ASSERT_TRUE(ApplyConfigText("version = 2\n[grpc]\naddress = ''\n", "c.toml", config).ok());
+  EXPECT_EQ(config.address, "/run/containerd/containerd.sock");
+  EXPECT_EQ(config.root, "/var/lib/gantry");
+}
+
+TEST(ConfigTest, ImportsAreReadOverTheFileThatNamesThem) {
+  TempDir dir;
+  ASSERT_TRUE(WriteFile(dir.path() + "/main.toml",
+                        "version = 3\nroot = '/main'\nimports = ['part-*.toml', 'none.toml']\n"
+                        "[grpc]\naddress = '/run/main.sock'\n")
+                  .ok());
+  ASSERT_TRUE(WriteFile(dir.path() + "/part-1.toml", "version = 3\nroot = '/one'\n").ok());
+  // Names the first file again: nothing is read twice.
+  ASSERT_TRUE(WriteFile(dir.path() + "/part-2.toml",
+                        "version = 3\nroot = '/two'\nimports = ['main.toml']\noom_score = 1\n")
+                  .ok());
+  Config config;
+  ASSERT_TRUE(ApplyConfigFile(dir.path() + "/main.toml", config).ok());
+  EXPECT_EQ(config.root, "/two");
+  EXPECT_EQ(config.address, "/run/main.sock");
+  EXPECT_EQ(config.source, dir.path() + "/main.toml");
+  EXPECT_THAT(config.ignored, ElementsAre("oom_score"));
 }
 
 TEST(ConfigTest, NamesFileAndLineOfAMistake) {
@@ -88,7 +163,9 @@ TEST(ConfigTest, WhatIsPrintedReadsBackTheSame) {
   Config config;
   config.root = "/srv/\"odd\"";
   config.gc_pause_threshold = 0.25;
-  config.runtimes["a"] = {"/usr/bin/crun", true, false};
+  config.runtimes["a"] = {"/usr/bin/crun", true, false, true, "/run/a"};
+  config.pinned_images = {"a:1", "b:2"};
+  config.cni_bin_dirs = {};
   Config again;
   ASSERT_TRUE(ApplyConfigText(PrintConfig(config), "printed", again).ok());
   EXPECT_EQ(PrintConfig(again), PrintConfig(config));

@@ -11,12 +11,14 @@
 
 #include <cstdlib>
 #include <future>
+#include <set>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
 
@@ -48,6 +50,7 @@
 #include "supervisor/distribution/http_client.h"
 #include "supervisor/distribution/puller.h"
 #include "supervisor/distribution/pusher.h"
+#include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/registry_client.h"
 #include "supervisor/distribution/resolver.h"
 #include "supervisor/distribution/unpacker.h"
@@ -150,8 +153,21 @@ std::map<std::string, runtime::RuntimeSettings> Runtimes(const Config& config) {
     out.path = one.path;
     out.systemd_cgroup = one.systemd_cgroup;
     out.no_pivot_root = one.no_pivot_root;
+    out.no_new_keyring = one.no_new_keyring;
+    out.state_root = one.state_root;
   }
   return settings;
+}
+
+// Names as they are stored: "pause:3.9" is "docker.io/library/pause:3.9".
+std::set<std::string> PinnedNames(const Config& config) {
+  std::set<std::string> names;
+  for (const std::string& name : config.pinned_images) {
+    const absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(name);
+    LOG_IF(WARNING, !reference.ok()) << "pinned image: " << reference.status();
+    if (reference.ok()) names.insert(reference->canonical());
+  }
+  return names;
 }
 
 void SetLogLevel(const std::string& level) {
@@ -253,8 +269,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   daemon->parts_ = std::make_unique<Parts>(config);
   Parts& p = *daemon->parts_;
   const absl::Duration begin = p.clock.Monotonic();
-  for (const std::string& key : config.ignored)
-    LOG(WARNING) << "configuration " << config.source << ": key " << key << " has no effect here";
+  for (const std::string& keys : IgnoredByTable(config))
+    LOG(WARNING) << "configuration " << config.source << ": no effect here: " << keys;
 
   // ---- directories and the lock on them ----
   GANTRY_RETURN_IF_ERROR(MakeDirectories(config.root, 0711));
@@ -276,6 +292,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 
   // ---- runtimes and the zygote, on their way while the stores open ----
   p.host = oci::HostFacts::Probe();
+  if (config.restrict_oom_score_adj) p.host.may_lower_oom_score = false;
   p.runtimes = std::make_unique<runtime::RuntimeProbe>(Runtimes(config), config.state,
                                                        config.default_runtime);
   p.runtimes->Warm();
@@ -323,7 +340,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
                                           config.root + "/snapshots/native", std::move(index)));
     p.snapshotters.Add("native", *p.native);
   }
-  p.images = std::make_unique<metadata::ImageStore>(*p.db, p.clock);
+  p.images = std::make_unique<metadata::ImageStore>(*p.db, p.clock, PinnedNames(config));
   p.containers = std::make_unique<metadata::ContainerStore>(*p.db, p.clock);
   p.leases = std::make_unique<metadata::LeaseStore>(*p.db, p.clock);
   p.namespaces = std::make_unique<metadata::NamespaceStore>(*p.db, p.snapshotters, p.clock);
@@ -336,7 +353,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // ---- registries ----
   p.http = distribution::NewCurlHttpClient(distribution::CurlHttpClientOptions());
   distribution::HostsConfigOptions hosts;
-  if (!config.registry_config_path.empty()) hosts.directories = {config.registry_config_path};
+  if (!config.registry_config_path.empty())
+    hosts.directories = absl::StrSplit(config.registry_config_path, ':', absl::SkipEmpty());
   p.hosts = std::make_unique<distribution::HostsConfig>(hosts);
   p.credentials = std::make_unique<distribution::DockerConfigCredentials>(
       distribution::DockerConfigCredentials::Options());
@@ -476,8 +494,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   grpc::ServerBuilder builder;
   if (p.metrics)
     builder.experimental().SetInterceptorCreators(p.metrics->calls().NewInterceptors());
-  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_message_bytes));
-  builder.SetMaxSendMessageSize(static_cast<int>(config.max_message_bytes));
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_receive_bytes));
+  builder.SetMaxSendMessageSize(static_cast<int>(config.max_send_bytes));
   builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 4);

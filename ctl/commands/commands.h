@@ -71,7 +71,8 @@ std::vector<Verb> NamespaceVerbs();
 std::vector<Verb> SnapshotVerbs();
 std::vector<Verb> TaskVerbs();
 
-// ctl itself.
+// ctl itself, and the daemon's settings.
+std::vector<Verb> ConfigVerbs();
 Verb CompleteVerb();
 Verb CompletionVerb();
 

@@ -73,6 +73,8 @@ Verb CommandTree() {
                              {RegistryExplainVerb(), LoginVerb(), LogoutVerb()}));
   root.verbs.push_back(Group("system", {}, "Manage the daemon",
                              {DfVerb(), EventsVerb(), InfoVerb(), SystemPruneVerb(), GcVerb()}));
+  root.verbs.push_back(
+      Group("config", {}, "Look at and convert gantryd's settings", ConfigVerbs()));
   root.verbs.push_back(Group("content", {}, "Look at blobs", ContentVerbs()));
   root.verbs.push_back(
       Group("snapshots", {"snapshot"}, "Look at snapshots of file systems", SnapshotVerbs()));

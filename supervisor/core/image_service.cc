@@ -590,8 +590,17 @@ absl::StatusOr<v1::PruneImagesResponse> ImageService::Prune(const CallContext& c
     }
   }
   GANTRY_ASSIGN_OR_RETURN(v1::ListImagesResponse images, List(context, list));
+  std::set<std::string> pinned;
+  GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(
+      {context.ns, ""}, metadata::Filter(), [&pinned](const record::v1::Image& record) {
+        const auto it = record.labels().find(metadata::kPinnedLabel);
+        if (it != record.labels().end() && it->second == metadata::kPinned)
+          pinned.insert(record.target().digest());
+        return absl::OkStatus();
+      }));
   v1::PruneImagesResponse response;
   for (const v1::ImageSummary& image : images.images()) {
+    if (pinned.contains(image.id())) continue;
     if (image.containers() > 0 || (!all && !image.repo_tags().empty())) continue;
     if (absl::FromUnixSeconds(image.created_at().seconds()) > until) continue;
     v1::RemoveImageRequest remove;

@@ -79,6 +79,10 @@ absl::Status Apply(const record::v1::Image& update, absl::string_view field,
 
 }  // namespace
 
+void ImageStore::Pin(Image& image) const {
+  if (pinned_.contains(image.name())) (*image.mutable_labels())[kPinnedLabel] = kPinned;
+}
+
 absl::StatusOr<record::v1::Image> ImageStore::Get(const Scope& scope, absl::string_view name) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());
   GANTRY_RETURN_IF_ERROR(ValidateName("image name", name));
@@ -108,6 +112,7 @@ absl::StatusOr<record::v1::Image> ImageStore::Create(const Scope& scope, Image i
                                                      std::optional<absl::Time> at,
                                                      Durability durability) {
   DropEmptyLabels(image);
+  Pin(image);
   GANTRY_RETURN_IF_ERROR(Validate(image));
   *image.mutable_created_at() = StampOf(at.value_or(clock_.Now()));
   *image.mutable_updated_at() = image.created_at();
@@ -152,6 +157,7 @@ absl::StatusOr<record::v1::Image> ImageStore::Update(const Scope& scope, const I
 
 absl::StatusOr<record::v1::Image> ImageStore::Put(const Scope& scope, Image image, bool* created,
                                                   Durability durability) {
+  Pin(image);
   GANTRY_RETURN_IF_ERROR(Validate(image));
   Image result;
   GANTRY_RETURN_IF_ERROR(db_.Run(

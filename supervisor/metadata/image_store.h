@@ -7,7 +7,9 @@
 
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -28,7 +30,9 @@ class ImageStore {
  public:
   using Image = record::v1::Image;
 
-  ImageStore(Database& db, const Clock& clock) : db_(db), clock_(clock) {}
+  // Images of a name in `pinned` get the label that says so, whoever makes them.
+  ImageStore(Database& db, const Clock& clock, std::set<std::string> pinned = {})
+      : db_(db), clock_(clock), pinned_(std::move(pinned)) {}
 
   // kNotFound: no such image.
   absl::StatusOr<Image> Get(const Scope& scope, absl::string_view name);
@@ -60,9 +64,16 @@ class ImageStore {
                       Durability durability = Durability::kSynced);
 
  private:
+  void Pin(Image& image) const;
+
   Database& db_;
   const Clock& clock_;
+  const std::set<std::string> pinned_;
 };
+
+// Kubernetes' label for images that are not to be collected or pruned, and its value.
+inline constexpr char kPinnedLabel[] = "io.cri-containerd.pinned";
+inline constexpr char kPinned[] = "pinned";
 
 }  // namespace gantry::metadata
 
