@@ -226,6 +226,63 @@ TEST_F(CtrTest, ATaskIsCreatedStartedAndAttachedTo) {
   EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "c"})));
 }
 
+// Waits until the task runs with another pid than `before`; returns that pid, "" when it does not come.
+std::string RunsAgain(Testbed& bed, const std::string& id, const std::string& before) {
+  std::string pid;
+  (void)Eventually([&] {
+    for (const absl::string_view line : absl::StrSplit(bed.Ctr({"tasks", "ls"}).out, '\n')) {
+      const std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+      if (words.size() == 3 && words[0] == id && words[2] == "RUNNING") pid = words[1];
+    }
+    return !pid.empty() && pid != before;
+  });
+  return pid == before ? "" : pid;
+}
+
+TEST_F(CtrTest, LabelsKeepAContainerRunningAndStopIt) {
+  const std::string log = absl::StrCat(bed_->scratch(), "/log");
+  ASSERT_TRUE(Ok(bed_->Ctr({"run", "-d", "--log-uri", "file://" + log, "--label",
+                            "containerd.io/restart.status=running", "--label",
+                            "containerd.io/restart.loguri=file://" + log, kImage, "kept", "sh",
+                            "-c", "echo up; exec sleep 1000"})));
+  const std::string first = RunsAgain(*bed_, "kept", "");
+  ASSERT_TRUE(Ok(bed_->Ctr({"tasks", "kill", "-s", "9", "kept"})));
+  const std::string second = RunsAgain(*bed_, "kept", first);
+  EXPECT_NE(second, "");
+  EXPECT_THAT(Out({"containers", "info", "kept"}),
+              HasSubstr("\"containerd.io/restart.count\": \"1\""));
+  EXPECT_TRUE(Eventually([&] {
+    const absl::StatusOr<std::string> text = ReadFile(log, 4096);
+    return text.ok() && *text == "up\nup\n";
+  }));
+  // It is looked after by the next daemon as well.
+  bed_->KillDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  ASSERT_TRUE(Ok(bed_->Ctr({"tasks", "kill", "-s", "9", "kept"})));
+  EXPECT_NE(RunsAgain(*bed_, "kept", second), "");
+  ASSERT_TRUE(
+      Ok(bed_->Ctr({"containers", "label", "kept", "containerd.io/restart.status=stopped"})));
+  EXPECT_TRUE(Eventually([&] { return bed_->Ctr({"tasks", "ls", "-q"}).out.empty(); }));
+  EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "kept"})));
+}
+
+TEST_F(CtrTest, ALogUriThatOnlyALabelNamesReachesNoProgram) {
+  const std::string trace = absl::StrCat(bed_->scratch(), "/trace");
+  ASSERT_TRUE(Ok(bed_->Ctr(
+      {"run", "-d", "--label", "containerd.io/restart.status=running", "--label",
+       absl::StrCat("containerd.io/restart.loguri=binary:///bin/touch?", trace, "=", trace, "2"),
+       kImage, "kept", "sleep", "1000"})));
+  const std::string first = RunsAgain(*bed_, "kept", "");
+  ASSERT_TRUE(Ok(bed_->Ctr({"tasks", "kill", "-s", "9", "kept"})));
+  EXPECT_NE(RunsAgain(*bed_, "kept", first), "");
+  EXPECT_NE(access(trace.c_str(), F_OK), 0);
+  EXPECT_THAT(bed_->daemon_log(), HasSubstr("is ignored"));
+  ASSERT_TRUE(
+      Ok(bed_->Ctr({"containers", "label", "kept", "containerd.io/restart.status=stopped"})));
+  EXPECT_TRUE(Eventually([&] { return bed_->Ctr({"tasks", "ls", "-q"}).out.empty(); }));
+  EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "kept"})));
+}
+
 TEST_F(CtrTest, EventsTellWhatHappened) {
   const std::string log = absl::StrCat(bed_->scratch(), "/events");
   const std::string command = absl::StrCat("exec timeout 60 ctr --address ", bed_->address(),

@@ -41,6 +41,7 @@
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/image_service.h"
+#include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
@@ -222,6 +223,7 @@ struct Daemon::Parts {
   std::unique_ptr<core::ImageService> image_service;
   std::unique_ptr<core::ContainerService> container_service;
   std::unique_ptr<core::SystemService> system_service;
+  std::unique_ptr<core::RestartMonitor> restarts;
   // Runs what the services hand it; ends, with everything queued done, before they do.
   std::unique_ptr<Executor> workers;
 
@@ -249,6 +251,7 @@ Daemon::~Daemon() {
     unlink(p->config.address.c_str());
   }
   if (p->scheduler) p->scheduler->Stop();
+  if (p->restarts) p->restarts->Stop();
   if (p->container_service) p->container_service->Stop();
   if (p->tasks) p->tasks->Stop();
   p->calls.reset();
@@ -490,6 +493,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   if (!config.metrics_address.empty())
     p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, kVersion);
   p.scheduler->Start();
+  p.restarts = std::make_unique<core::RestartMonitor>(core::RestartMonitor::Parts{
+      p.stores.get(), p.tasks.get(), &p.events, p.workers.get(), config.restart_interval});
 
   grpc::ServerBuilder builder;
   if (p.metrics)
@@ -526,6 +531,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
                                   [metrics = p.metrics.get()] { return metrics->Text(); }));
     LOG(INFO) << "metrics on port " << p.metrics_server->port() << ", path /metrics";
   }
+  p.restarts->Start();
   malloc_trim(0);
   LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root "
             << config.root << ", " << alive << " tasks alive, after "

@@ -81,10 +81,15 @@ absl::Status Apply(const record::v1::Container& update, absl::string_view field,
 
 }  // namespace
 
+namespace {
+// A container is a root by itself: no lease holds it, and none need be there.
+Scope Unleased(const Scope& scope) { return Scope{.ns = scope.ns}; }
+}  // namespace
+
 absl::StatusOr<record::v1::Container> ContainerStore::Get(const Scope& scope,
                                                           absl::string_view id) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());
-  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
+  if (!ValidateIdentifier("container id", id).ok()) return NotFound(scope, id);
   GANTRY_ASSIGN_OR_RETURN(auto container, containers.Get(db_, MakeKey(scope.ns, id)));
   if (!container.has_value()) return NotFound(scope, id);
   return *std::move(container);
@@ -131,7 +136,7 @@ absl::StatusOr<record::v1::Container> ContainerStore::Create(const Scope& scope,
   const std::string key = MakeKey(scope.ns, record.id());
   GANTRY_RETURN_IF_ERROR(db_.Run(
       [&](Transaction& tx) -> absl::Status {
-        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, Unleased(scope)));
         GANTRY_ASSIGN_OR_RETURN(auto present, tx.GetForUpdate(Family::kContainers, key));
         if (present.has_value()) {
           return absl::AlreadyExistsError(
@@ -158,7 +163,7 @@ absl::StatusOr<record::v1::Container> ContainerStore::Update(const Scope& scope,
   Container result;
   GANTRY_RETURN_IF_ERROR(db_.Run(
       [&](Transaction& tx) -> absl::Status {
-        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, Unleased(scope)));
         GANTRY_ASSIGN_OR_RETURN(auto present, containers.GetForUpdate(tx, key));
         if (!present.has_value()) return NotFound(scope, container.id());
         result = *std::move(present);
@@ -187,13 +192,28 @@ absl::StatusOr<record::v1::Container> ContainerStore::Update(const Scope& scope,
   return result;
 }
 
-absl::Status ContainerStore::Delete(const Scope& scope, absl::string_view id,
-                                    Durability durability) {
+absl::Status ContainerStore::NoteLogUri(const Scope& scope, absl::string_view id,
+                                        const std::string& uri, Durability durability) {
   GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
   const std::string key = MakeKey(scope.ns, id);
   return db_.Run(
       [&](Transaction& tx) -> absl::Status {
         GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        GANTRY_ASSIGN_OR_RETURN(auto present, containers.GetForUpdate(tx, key));
+        if (!present.has_value()) return NotFound(scope, id);
+        present->set_client_log_uri(uri);
+        return containers.Put(tx, key, *present);
+      },
+      durability);
+}
+
+absl::Status ContainerStore::Delete(const Scope& scope, absl::string_view id,
+                                    Durability durability) {
+  if (!ValidateIdentifier("container id", id).ok()) return NotFound(scope, id);
+  const std::string key = MakeKey(scope.ns, id);
+  return db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, Unleased(scope)));
         GANTRY_ASSIGN_OR_RETURN(auto present, tx.GetForUpdate(Family::kContainers, key));
         if (!present.has_value()) return NotFound(scope, id);
         GANTRY_RETURN_IF_ERROR(NameIndex::Release(tx, scope, id));

@@ -62,6 +62,10 @@ class ContainerStore {
                                    const std::vector<std::string>& fields,
                                    Durability durability = Durability::kSynced);
 
+  // Remembers with which log URI a client started the container.
+  absl::Status NoteLogUri(const Scope& scope, absl::string_view id, const std::string& uri,
+                          Durability durability = Durability::kSynced);
+
   // Drops record, state and name.
   absl::Status Delete(const Scope& scope, absl::string_view id,
                       Durability durability = Durability::kSynced);

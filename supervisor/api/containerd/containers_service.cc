@@ -82,6 +82,7 @@ class ContainersService final : public ContainersBase, public DoorService {
     return Handle(*context, [&](Call& call) -> absl::Status {
       metadata::NewContainer fresh;
       Recast(request->container(), &fresh.record);
+      fresh.record.clear_client_log_uri();  // ours to write
       GANTRY_ASSIGN_OR_RETURN(record::v1::Container record,
                               containers_.Create(call.scope(), std::move(fresh)));
       Recast(record, response->mutable_container());

@@ -29,6 +29,9 @@ std::vector<Plugin> PluginTable(const std::map<std::string, std::string>& snapsh
       {"io.containerd.content.v1", "io.containerd.event.v1", "io.containerd.snapshotter.v1"});
   add(kRuntimePlugin, "task", {"io.containerd.event.v1", "io.containerd.metadata.v1"}).on_platform =
       true;
+  add("io.containerd.monitor.container.v1", "restart",
+      {"io.containerd.event.v1", "io.containerd.service.v1"})
+      .capabilities = {"no", "always", "on-failure", "unless-stopped"};
   add("io.containerd.sandbox.controller.v1", "shim", {kRuntimePlugin, "io.containerd.event.v1"});
   add("io.containerd.sandbox.store.v1", "local", {"io.containerd.metadata.v1"});
   for (const auto& [name, directory] : snapshotters) {

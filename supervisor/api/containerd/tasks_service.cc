@@ -30,6 +30,7 @@
 #include "supervisor/core/task_service.h"
 #include "supervisor/metadata/filter.h"
 #include "supervisor/metadata/validate.h"
+#include "supervisor/oci/runtime_spec.h"
 
 namespace gantry::api::containerd_api {
 namespace {
@@ -67,6 +68,12 @@ void SetExit(const core::Exit& exit, DeleteResponse* out) {
 // "Still running" has no class of its own with containerd: clients have looked before they delete, and show the text.
 absl::Status DeleteError(const absl::Status& status) {
   if (!absl::IsFailedPrecondition(status)) return status;
+  return absl::UnknownError(status.message());
+}
+
+// What a runtime says when it fails, and what is wrong in a document it is given, is of no class with containerd.
+absl::Status RuntimeError(const absl::Status& status) {
+  if (!absl::IsInternal(status) && !absl::IsInvalidArgument(status)) return status;
   return absl::UnknownError(status.message());
 }
 
@@ -217,9 +224,10 @@ class TasksService final : public TasksBase, public DoorService {
   grpc::Status Start(grpc::ServerContext* context, const StartRequest* request,
                      StartResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(
-          int32_t pid, tasks_.Start(call.context(), request->container_id(), request->exec_id()));
-      response->set_pid(static_cast<uint32_t>(pid));
+      const absl::StatusOr<int32_t> pid =
+          tasks_.Start(call.context(), request->container_id(), request->exec_id());
+      if (!pid.ok()) return RuntimeError(pid.status());
+      response->set_pid(static_cast<uint32_t>(*pid));
       return absl::OkStatus();
     });
   }
@@ -279,15 +287,17 @@ class TasksService final : public TasksBase, public DoorService {
     return Handle(*context, [&](Call& call) -> absl::Status {
       if (request->exec_id().empty()) return absl::InvalidArgumentError("exec: no exec id");
       GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("exec id", request->exec_id()));
+      if (absl::Status read = oci::RuntimeSpec::Parse(request->spec().value()).status(); !read.ok())
+        return absl::UnknownError(absl::StrCat("exec process: ", read.message()));
       shim::v1::Stdio stdio;
       stdio.set_stdin(request->stdin());
       stdio.set_stdout(request->stdout());
       stdio.set_stderr(request->stderr());
       stdio.set_terminal(request->terminal());
-      return tasks_
-          .Exec(call.context(), request->container_id(), request->exec_id(),
-                request->spec().value(), stdio, /*start=*/false)
-          .status();
+      return DeleteError(tasks_
+                             .Exec(call.context(), request->container_id(), request->exec_id(),
+                                   request->spec().value(), stdio, /*start=*/false)
+                             .status());
     });
   }
 
@@ -351,19 +361,22 @@ class TasksService final : public TasksBase, public DoorService {
                       Empty*) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       if (request->resources().type_url() != kResourcesType) {
-        return absl::InvalidArgumentError(absl::StrCat("update: expected ", kResourcesType,
-                                                       ", got \"", request->resources().type_url(),
-                                                       "\""));
+        return absl::UnknownError(absl::StrCat("update: expected ", kResourcesType, ", got \"",
+                                               request->resources().type_url(), "\""));
       }
-      return tasks_.Update(call.context(), request->container_id(), request->resources().value());
+      return RuntimeError(
+          tasks_.Update(call.context(), request->container_id(), request->resources().value()));
     });
   }
 
   grpc::Status Metrics(grpc::ServerContext* context, const MetricsRequest* request,
                        MetricsResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter,
-                              metadata::Filter::Parse(TextsOf(request->filters())));
+      absl::StatusOr<metadata::Filter> parsed =
+          metadata::Filter::Parse(TextsOf(request->filters()));
+      // Of no class, as with containerd.
+      if (!parsed.ok()) return absl::UnknownError(parsed.status().message());
+      const metadata::Filter filter = *std::move(parsed);
       for (const auto& [ns, process] : tasks_.List(call.ns())) {
         const bool wanted =
             filter.Matches([&ns = ns, &id = process.container_id](
@@ -424,12 +437,20 @@ class TasksService final : public TasksBase, public DoorService {
     } else if (TypeName(options) == "containerd.runc.v1.Options") {
       containerd::runc::v1::Options runc;
       if (!runc.ParseFromString(options.value()))
-        return absl::InvalidArgumentError("task create: the runtime options do not parse");
+        return absl::UnknownError("task create: the runtime options do not parse");
       create.restore_image_path = runc.criu_image_path();
     }
-    GANTRY_ASSIGN_OR_RETURN(int32_t pid, tasks_.Create(call.context(), create));
+    // Before the start: what the restart monitor may use later, it must know whatever happens next.
+    const auto label = container.labels().find("containerd.io/restart.loguri");
+    if (label != container.labels().end() && label->second == request.stdout() &&
+        container.client_log_uri() != request.stdout()) {
+      GANTRY_RETURN_IF_ERROR(room_.stores->containers.NoteLogUri(
+          call.scope(), request.container_id(), request.stdout()));
+    }
+    const absl::StatusOr<int32_t> pid = tasks_.Create(call.context(), create);
+    if (!pid.ok()) return RuntimeError(pid.status());
     response.set_container_id(request.container_id());
-    response.set_pid(static_cast<uint32_t>(pid));
+    response.set_pid(static_cast<uint32_t>(*pid));
     return absl::OkStatus();
   }
 
@@ -456,7 +477,7 @@ class TasksService final : public TasksBase, public DoorService {
                               CheckpointTaskResponse& response) {
     containerd::runc::v1::CheckpointOptions options;
     if (request.has_options()) {
-      GANTRY_RETURN_IF_ERROR(ReadAny(request.options(), &options));
+      GANTRY_RETURN_IF_ERROR(RuntimeError(ReadAny(request.options(), &options)));
     }
     GANTRY_RETURN_IF_ERROR(tasks_.Get(call.ns(), request.container_id(), "").status());
     std::optional<Scratch> scratch;

@@ -1,0 +1,339 @@
+#include "supervisor/core/restart_monitor.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "glog/logging.h"
+
+#include "base/executor.h"
+#include "base/status_macros.h"
+#include "proto/containerd/events/container.pb.h"
+#include "proto/containerd/events/task.pb.h"
+#include "supervisor/metadata/filter.h"
+#include "supervisor/metadata/record_values.h"
+#include "supervisor/oci/runtime_spec.h"
+
+namespace gantry::core {
+namespace {
+
+constexpr char kStatusLabel[] = "containerd.io/restart.status";
+constexpr char kPolicyLabel[] = "containerd.io/restart.policy";
+constexpr char kStoppedLabel[] = "containerd.io/restart.explicitly-stopped";
+constexpr char kCountLabel[] = "containerd.io/restart.count";
+constexpr char kLogLabel[] = "containerd.io/restart.loguri";
+
+constexpr absl::Duration kFirstDelay = absl::Seconds(1);
+
+std::string ValueOf(const Labels& labels, const char* key) {
+  const auto it = labels.find(key);
+  return it == labels.end() ? "" : it->second;
+}
+
+// As Go's strconv.ParseBool: what it does not know is false.
+bool IsTrue(const std::string& text) {
+  return text == "1" || text == "t" || text == "T" || text == "true" || text == "TRUE" ||
+         text == "True";
+}
+
+bool PolicyAllows(const Labels& labels, const std::optional<Process>& task) {
+  const std::string policy = ValueOf(labels, kPolicyLabel);
+  if (policy.empty() || policy == "always" || policy == "unless-stopped") return true;
+  const std::pair<std::string, std::string> parts = absl::StrSplit(policy, absl::MaxSplits(':', 1));
+  if (parts.first != "on-failure") return false;
+  int most = 0, count = 0;
+  if (policy != parts.first && !absl::SimpleAtoi(parts.second, &most)) return false;
+  const std::string counted = ValueOf(labels, kCountLabel);
+  if (!counted.empty() && !absl::SimpleAtoi(counted, &count)) return false;
+  return task.has_value() && task->exit_status != 0 && (most == 0 || count < most);
+}
+
+CallContext ContextOf(const std::string& ns, CancelToken& cancel) {
+  CallContext context;
+  context.ns = ns;
+  context.cancel = &cancel;
+  return context;
+}
+
+}  // namespace
+
+RestartWish WishOf(const Labels& labels, const std::optional<Process>& task) {
+  const std::string wanted = ValueOf(labels, kStatusLabel);
+  const bool ended = !task.has_value() || task->status == ProcessStatus::kStopped;
+  if (wanted == "stopped") return ended ? RestartWish::kNothing : RestartWish::kStop;
+  if (wanted != "running" || !ended || IsTrue(ValueOf(labels, kStoppedLabel)))
+    return RestartWish::kNothing;
+  return PolicyAllows(labels, task) ? RestartWish::kRun : RestartWish::kNothing;
+}
+
+RestartMonitor::RestartMonitor(const Parts& parts)
+    : parts_(parts), later_(parts.stores->clock, *parts.workers) {}
+
+void RestartMonitor::Start() {
+  std::shared_ptr<Subscription> subscription = parts_.events->Subscribe(
+      [](const Event& event) {
+        return event.topic == "/tasks/exit" || event.topic == "/containers/create" ||
+               event.topic == "/containers/update" || event.topic == "/containers/delete";
+      },
+      [this] { parts_.workers->Schedule([this] { Drain(); }); });
+  {
+    absl::MutexLock lock(&mu_);
+    subscription_ = std::move(subscription);
+  }
+  parts_.workers->Schedule([this] { FindAll(); });
+}
+
+void RestartMonitor::Stop() {
+  std::shared_ptr<Subscription> subscription;
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+    subscription.swap(subscription_);
+  }
+  if (subscription) subscription->Close();
+  later_.Stop();
+  cancel_.Cancel("the daemon is stopping");
+  absl::MutexLock lock(&mu_);
+  const auto idle = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return working_ == 0; };
+  mu_.Await(absl::Condition(&idle));
+}
+
+// All that carry the label, in every namespace; they are looked at without delay.
+void RestartMonitor::FindAll() {
+  std::vector<Key> found;
+  std::vector<Key>
+      forget;  // stopped by a person, under a policy for which that ends with the daemon
+  const absl::Status listed =
+      parts_.stores->namespaces.List([&](const record::v1::Namespace& name_space) {
+        return parts_.stores->containers.List({name_space.name(), ""}, metadata::Filter(),
+                                              [&](const record::v1::Container& container) {
+                                                const Labels labels =
+                                                    metadata::LabelsOf(container.labels());
+                                                if (!labels.contains(kStatusLabel))
+                                                  return absl::OkStatus();
+                                                const Key key(name_space.name(), container.id());
+                                                found.push_back(key);
+                                                if (ValueOf(labels, kPolicyLabel) == "always" &&
+                                                    IsTrue(ValueOf(labels, kStoppedLabel))) {
+                                                  forget.push_back(key);
+                                                }
+                                                return absl::OkStatus();
+                                              });
+      });
+  LOG_IF(ERROR, !listed.ok()) << "restart monitor: " << listed;
+  for (const Key& key : forget) {
+    const absl::Status set = SetLabel(key, kStoppedLabel, "false");
+    LOG_IF(ERROR, !set.ok()) << "ns=" << key.first << " id=" << key.second
+                             << " restart monitor: " << set;
+  }
+  for (const Key& key : found) LookAfter(key, absl::ZeroDuration());
+}
+
+void RestartMonitor::Drain() {
+  std::shared_ptr<Subscription> subscription;
+  {
+    absl::MutexLock lock(&mu_);
+    subscription = subscription_;
+  }
+  if (!subscription) return;
+  while (const EventPtr event = subscription->Pop()) {
+    if (event->topic == "/tasks/exit") {
+      containerd::events::TaskExit exit;
+      if (!exit.ParseFromString(event->payload) || exit.id() != exit.container_id()) continue;
+      const Key key(event->ns, exit.container_id());
+      absl::Duration delay;
+      {
+        absl::MutexLock lock(&mu_);
+        const auto it = watched_.find(key);
+        if (it == watched_.end()) continue;
+        Watched& one = it->second;
+        if (absl::Now() - one.started_at > parts_.interval) one.delay = absl::ZeroDuration();
+        one.delay = std::min(parts_.interval, std::max(kFirstDelay, one.delay * 2));
+        delay = one.delay;
+      }
+      LookAfter(key, delay);
+    } else if (event->topic == "/containers/delete") {
+      containerd::events::ContainerDelete gone;
+      if (!gone.ParseFromString(event->payload)) continue;
+      absl::MutexLock lock(&mu_);
+      watched_.erase({event->ns, gone.id()});
+    } else if (event->topic == "/containers/update") {
+      containerd::events::ContainerUpdate update;
+      if (!update.ParseFromString(event->payload)) continue;
+      const Key key(event->ns, update.id());
+      if (update.labels().contains(kStatusLabel)) {
+        LookAfter(key, absl::ZeroDuration());
+      } else {
+        absl::MutexLock lock(&mu_);
+        watched_.erase(key);
+      }
+    } else {
+      // The event does not tell the labels. Whoever made it is about to start it.
+      containerd::events::ContainerCreate made;
+      if (!made.ParseFromString(event->payload)) continue;
+      const absl::StatusOr<record::v1::Container> record =
+          parts_.stores->containers.Get({event->ns, ""}, made.id());
+      if (record.ok() && record->labels().contains(kStatusLabel))
+        LookAfter({event->ns, made.id()}, parts_.interval);
+    }
+  }
+  if (subscription->status().ok()) return;
+  // It fell behind and knows no more what happened: everything anew.
+  LOG(WARNING) << "restart monitor: " << subscription->status();
+  {
+    absl::MutexLock lock(&mu_);
+    if (stopping_) return;
+    subscription_ = nullptr;
+  }
+  Start();
+}
+
+void RestartMonitor::LookAfter(const Key& key, absl::Duration delay) {
+  {
+    absl::MutexLock lock(&mu_);
+    if (stopping_) return;
+    watched_.try_emplace(key);
+  }
+  later_.At(delay, [this, key] { Look(key); });
+}
+
+void RestartMonitor::Look(const Key& key) {
+  {
+    absl::MutexLock lock(&mu_);
+    const auto it = watched_.find(key);
+    if (stopping_ || it == watched_.end()) return;
+    if (it->second.busy) {
+      it->second.pending = true;
+      return;
+    }
+    it->second.busy = true;
+    ++working_;
+  }
+  const absl::Status acted = Act(key);
+  absl::Duration again = absl::InfiniteDuration();
+  {
+    absl::MutexLock lock(&mu_);
+    --working_;
+    const auto it = watched_.find(key);
+    if (it == watched_.end()) return;
+    Watched& one = it->second;
+    one.busy = false;
+    if (absl::IsNotFound(acted)) {
+      watched_.erase(it);
+      return;
+    }
+    if (!acted.ok()) {
+      one.delay = std::min(parts_.interval, std::max(kFirstDelay, one.delay * 2));
+      again = one.delay;
+    } else if (one.pending) {
+      again = absl::ZeroDuration();
+    }
+    one.pending = false;
+  }
+  LOG_IF(WARNING, !acted.ok() && !absl::IsCancelled(acted))
+      << "ns=" << key.first << " id=" << key.second << " restart monitor: " << acted;
+  if (again != absl::InfiniteDuration()) LookAfter(key, again);
+}
+
+// kNotFound: there is no such container, or nothing is wanted of it any more.
+absl::Status RestartMonitor::Act(const Key& key) {
+  GANTRY_ASSIGN_OR_RETURN(const record::v1::Container container,
+                          parts_.stores->containers.Get({key.first, ""}, key.second));
+  std::optional<Process> task;
+  if (absl::StatusOr<Process> found = parts_.tasks->Get(key.first, key.second, ""); found.ok()) {
+    task = *std::move(found);
+  } else if (!absl::IsNotFound(found.status())) {
+    return found.status();
+  }
+  const CallContext context = ContextOf(key.first, cancel_);
+  switch (WishOf(metadata::LabelsOf(container.labels()), task)) {
+    case RestartWish::kNothing:
+      return absl::OkStatus();
+    case RestartWish::kStop: {
+      const absl::Status gone =
+          parts_.tasks->Delete(context, key.second, "", /*force=*/true).status();
+      return absl::IsNotFound(gone) ? absl::OkStatus() : gone;
+    }
+    case RestartWish::kRun:
+      break;
+  }
+  if (task.has_value()) {
+    const absl::Status gone =
+        parts_.tasks->Delete(context, key.second, "", /*force=*/true).status();
+    if (!gone.ok() && !absl::IsNotFound(gone)) return gone;
+  }
+  const absl::Status started = Restart(key, container, task.has_value());
+  // A client was quicker.
+  return absl::IsAlreadyExists(started) ? absl::OkStatus() : started;
+}
+
+absl::Status RestartMonitor::Restart(const Key& key, const record::v1::Container& container,
+                                     bool had_task) {
+  if (had_task) {
+    int count = 0;
+    const auto it = container.labels().find(kCountLabel);
+    if (it != container.labels().end()) (void)absl::SimpleAtoi(it->second, &count);
+    GANTRY_RETURN_IF_ERROR(SetLabel(key, kCountLabel, absl::StrCat(count + 1)));
+  }
+  CreateTask create;
+  create.container_id = key.second;
+  create.spec_json = container.spec().value();
+  create.runtime = container.runtime().name();
+  create.runtime_options_type_url = container.runtime().options().type_url();
+  create.runtime_options = container.runtime().options().value();
+  if (!container.snapshot_key().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                            parts_.stores->Snapshots(container.snapshotter(), {key.first, ""}));
+    GANTRY_ASSIGN_OR_RETURN(create.rootfs, snapshots.Mounts(container.snapshot_key()));
+  }
+  GANTRY_ASSIGN_OR_RETURN(const oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(create.spec_json));
+  create.stdio.set_terminal(spec.terminal());
+  create.stdio.set_stdout(LogUri(container));
+  if (!spec.terminal()) create.stdio.set_stderr(create.stdio.stdout());
+
+  const CallContext context = ContextOf(key.first, cancel_);
+  GANTRY_RETURN_IF_ERROR(parts_.tasks->Create(context, create).status());
+  const absl::Status started = parts_.tasks->Start(context, key.second, "").status();
+  if (!started.ok()) {
+    const absl::Status undone =
+        parts_.tasks->Delete(context, key.second, "", /*force=*/true).status();
+    LOG_IF(WARNING, !undone.ok() && !absl::IsNotFound(undone))
+        << "ns=" << key.first << " id=" << key.second << " " << undone;
+    return started;
+  }
+  LOG(INFO) << "ns=" << key.first << " id=" << key.second << " started again, as its labels want";
+  absl::MutexLock lock(&mu_);
+  if (const auto it = watched_.find(key); it != watched_.end()) it->second.started_at = absl::Now();
+  return absl::OkStatus();
+}
+
+absl::Status RestartMonitor::SetLabel(const Key& key, const std::string& label,
+                                      const std::string& value) {
+  record::v1::Container wanted;
+  wanted.set_id(key.second);
+  (*wanted.mutable_labels())[label] = value;
+  GANTRY_ASSIGN_OR_RETURN(
+      const record::v1::Container record,
+      parts_.stores->containers.Update({key.first, ""}, wanted, {absl::StrCat("labels.", label)}));
+  containerd::events::ContainerUpdate event;
+  event.set_id(record.id());
+  event.set_image(record.image());
+  *event.mutable_labels() = record.labels();
+  event.set_snapshot_key(record.snapshot_key());
+  parts_.events->Publish(key.first, "/containers/update", event);
+  return absl::OkStatus();
+}
+
+std::string RestartMonitor::LogUri(const record::v1::Container& container) {
+  const auto it = container.labels().find(kLogLabel);
+  if (it == container.labels().end() || it->second.empty()) return "";
+  if (it->second == container.client_log_uri()) return it->second;
+  LOG(WARNING) << "id=" << container.id()
+               << " its label for a log URI names what no client has used for it, and is ignored";
+  return "";
+}
+
+}  // namespace gantry::core
