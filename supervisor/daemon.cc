@@ -484,6 +484,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   containerd_parts.images = p.image_service.get();
   containerd_parts.gc = p.scheduler.get();
   containerd_parts.unpacker = p.unpacker.get();
+  containerd_parts.runtimes = p.runtimes.get();
   containerd_parts.workers = p.workers.get();
   containerd_parts.uuid = uuid;
   containerd_parts.root_directory = config.root;

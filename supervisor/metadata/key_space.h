@@ -20,13 +20,15 @@
 //   ingests           ns / ref                       Ingest           collected; root until expires_at; -> expected content
 //   networks          ns / id                        Network          -
 //   volumes           ns / name                      Volume           -
+//   sandbox_states    ns / id                        SandboxState     -
 //   snapshots         owned by snapshotter/snapshot_index.h        collected; root with gc.root; -> parent, labels
 //                     snapshot keys in there are "<ns>/<key>", with a real slash: no namespace holds one
 //
 // "labels": containerd.io/gc.ref.*, gc.bref.* (reversed), gc.cond.*; see supervisor/gc/edges.h. No reference crosses a namespace.
 // The files of a blob or of a snapshot are not named here: a file without a record is garbage, a record without its file is a defect.
 //
-// To change the schema: append a Family, add a row, raise kSchemaVersion, add a step to kMigrations in database.cc.
+// To add to the schema: append a Family, add a row. To change what is stored: raise kSchemaVersion, add a step to kMigrations in
+// database.cc.
 #ifndef GANTRY_SUPERVISOR_METADATA_KEY_SPACE_H_
 #define GANTRY_SUPERVISOR_METADATA_KEY_SPACE_H_
 
@@ -48,6 +50,7 @@ class LeaseResource;
 class Namespace;
 class Network;
 class Sandbox;
+class SandboxState;
 class Volume;
 }  // namespace gantry::record::v1
 
@@ -72,13 +75,14 @@ enum class Family {
   kNetworks,
   kVolumes,
   kSnapshots,
+  kSandboxStates,
 };
 
 // In the order of Family.
-inline constexpr std::array<absl::string_view, 15> kFamilyNames = {
+inline constexpr std::array<absl::string_view, 16> kFamilyNames = {
     "meta",     "namespaces", "images",    "containers",      "container_states", "container_names",
     "names_of", "sandboxes",  "leases",    "lease_resources", "content",          "ingests",
-    "networks", "volumes",    "snapshots",
+    "networks", "volumes",    "snapshots", "sandbox_states",
 };
 
 // A family and the type of its values. `Record` is only named here: include record.pb.h to use one.
@@ -94,6 +98,7 @@ inline constexpr KeySpace<record::v1::ContainerState> kContainerStates{Family::k
 inline constexpr KeySpace<record::v1::ContainerName> kContainerNames{Family::kContainerNames};
 inline constexpr KeySpace<record::v1::ContainerName> kNamesOf{Family::kNamesOf};
 inline constexpr KeySpace<record::v1::Sandbox> kSandboxes{Family::kSandboxes};
+inline constexpr KeySpace<record::v1::SandboxState> kSandboxStates{Family::kSandboxStates};
 inline constexpr KeySpace<record::v1::Lease> kLeases{Family::kLeases};
 inline constexpr KeySpace<record::v1::LeaseResource> kLeaseResources{Family::kLeaseResources};
 inline constexpr KeySpace<record::v1::Content> kContent{Family::kContent};

@@ -15,6 +15,7 @@ namespace gantry::metadata {
 namespace {
 
 const RecordStore sandboxes(kSandboxes);
+const RecordStore states(kSandboxStates);
 
 absl::Status NotFound(absl::string_view id) {
   return absl::NotFoundError(absl::StrCat("sandbox \"", id, "\": not found"));
@@ -145,6 +146,40 @@ absl::Status SandboxStore::Delete(const Scope& scope, absl::string_view id, Dura
         return sandboxes.Delete(tx, key);
       },
       durability);
+}
+
+absl::Status SandboxStore::PutState(const Scope& scope, absl::string_view id,
+                                    const record::v1::SandboxState& state, Durability durability) {
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("sandbox id", id));
+  const std::string key = MakeKey(scope.ns, id);
+  return db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        return states.Put(tx, key, state);
+      },
+      durability);
+}
+
+absl::Status SandboxStore::DeleteState(const Scope& scope, absl::string_view id,
+                                       Durability durability) {
+  GANTRY_RETURN_IF_ERROR(ValidateIdentifier("sandbox id", id));
+  const std::string key = MakeKey(scope.ns, id);
+  return db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
+        return states.Delete(tx, key);
+      },
+      durability);
+}
+
+absl::Status SandboxStore::ListStates(
+    const std::function<absl::Status(absl::string_view, absl::string_view,
+                                     const record::v1::SandboxState&)>& visit) {
+  ReadView view(db_);
+  return states.List(view, "", [&](absl::string_view key, const record::v1::SandboxState& state) {
+    const size_t cut = key.find(kSeparator);
+    return visit(key.substr(0, cut), key.substr(cut + 1), state);
+  });
 }
 
 }  // namespace gantry::metadata

@@ -44,6 +44,17 @@ class SandboxStore {
   absl::Status Delete(const Scope& scope, absl::string_view id,
                       Durability durability = Durability::kSynced);
 
+  // What became of a sandbox. It needs no record: the two have lives of their own.
+  absl::Status PutState(const Scope& scope, absl::string_view id,
+                        const record::v1::SandboxState& state,
+                        Durability durability = Durability::kSynced);
+  absl::Status DeleteState(const Scope& scope, absl::string_view id,
+                           Durability durability = Durability::kSynced);
+  // Of every namespace.
+  absl::Status ListStates(
+      const std::function<absl::Status(absl::string_view ns, absl::string_view id,
+                                       const record::v1::SandboxState& state)>& visit);
+
  private:
   Database& db_;
   const Clock& clock_;

@@ -26,6 +26,9 @@ struct Stores;
 namespace gantry::distribution {
 class Unpacker;
 }
+namespace gantry::runtime {
+class RuntimeProbe;
+}
 namespace gantry::gc {
 class Scheduler;
 struct Collection;
@@ -43,6 +46,7 @@ class ContainerdDoor {
     core::ImageService* images = nullptr;
     gc::Scheduler* gc = nullptr;
     distribution::Unpacker* unpacker = nullptr;
+    runtime::RuntimeProbe* runtimes = nullptr;  // may be null: no runtime is described then
     Executor* workers = nullptr;
     std::string uuid;            // of this installation, kept over restarts
     std::string root_directory;  // where the snapshotters' directories are, for the plugin table

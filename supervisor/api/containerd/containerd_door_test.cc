@@ -90,6 +90,18 @@ class DoorTest : public testing::Test {
                                                    if (run.ok()) door_->PublishCollected(*run);
                                                  });
 
+    OpenDoor();
+    scheduler_->Start();
+  }
+
+  ~DoorTest() override {
+    CloseDoor();
+    scheduler_->Stop();
+    server_.reset();
+    door_.reset();
+  }
+
+  void OpenDoor() {
     ContainerdDoor::Parts parts;
     parts.stores = stores_.get();
     parts.tasks = tasks_.get();
@@ -100,7 +112,6 @@ class DoorTest : public testing::Test {
     parts.root_directory = dir_.path();
     parts.version = "2.4.0+gantry";
     door_ = std::make_unique<ContainerdDoor>(parts);
-    scheduler_->Start();
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(16 << 20);
     builder.SetMaxSendMessageSize(16 << 20);
@@ -111,13 +122,17 @@ class DoorTest : public testing::Test {
     channel_ = server_->InProcessChannel(arguments);
   }
 
-  ~DoorTest() override {
+  void CloseDoor() {
     door_->Stop();
     server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5));
     server_->Wait();
-    scheduler_->Stop();
+  }
+  // As a daemon that is started again would have it: another door on the same stores.
+  void ReopenDoor() {
+    CloseDoor();
     server_.reset();
     door_.reset();
+    OpenDoor();
   }
 
   template <typename Service>
@@ -777,6 +792,16 @@ TEST_F(DoorTest, ASandboxLivesFromCreateToShutdown) {
   Context status_context;
   ASSERT_TRUE(stub->Status(&status_context, status, &state).ok());
   EXPECT_EQ(state.state(), "SANDBOX_READY");
+
+  ReopenDoor();
+  stub = Stub<services::sandbox::v1::Controller>();
+  services::sandbox::v1::ControllerStatusResponse same;
+  Context same_context;
+  ASSERT_TRUE(stub->Status(&same_context, status, &same).ok());
+  EXPECT_EQ(same.SerializeAsString(), state.SerializeAsString());
+  Context again;
+  EXPECT_EQ(stub->Create(&again, create, &created).error_code(), StatusCode::ALREADY_EXISTS);
+
   services::sandbox::v1::ControllerStopRequest stop;
   stop.set_sandbox_id("pod");
   stop.set_sandboxer("shim");
@@ -790,6 +815,18 @@ TEST_F(DoorTest, ASandboxLivesFromCreateToShutdown) {
   Context wait_context;
   ASSERT_TRUE(stub->Wait(&wait_context, wait, &waited).ok());
   EXPECT_GT(waited.exited_at().seconds(), 0);
+
+  services::sandbox::v1::ControllerShutdownRequest shutdown;
+  shutdown.set_sandbox_id("pod");
+  shutdown.set_sandboxer("shim");
+  services::sandbox::v1::ControllerShutdownResponse gone;
+  Context shutdown_context;
+  ASSERT_TRUE(stub->Shutdown(&shutdown_context, shutdown, &gone).ok());
+  ReopenDoor();
+  Context gone_context;
+  EXPECT_EQ(
+      Stub<services::sandbox::v1::Controller>()->Status(&gone_context, status, &state).error_code(),
+      StatusCode::NOT_FOUND);
 }
 
 }  // namespace

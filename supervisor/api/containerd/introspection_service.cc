@@ -7,12 +7,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
 #include "proto/containerd/services/introspection/v1/introspection.grpc.pb.h"
 #include "proto/containerd/services/version/v1/version.grpc.pb.h"
 #include "proto/containerd/types/introspection.pb.h"
+#include "proto/containerd/types/runc/options/oci.pb.h"
 #include "supervisor/api/containerd/plugin_table.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
@@ -20,6 +22,7 @@
 #include "supervisor/core/stores.h"
 #include "supervisor/metadata/filter.h"
 #include "supervisor/oci/platform.h"
+#include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::api::containerd_api {
 namespace {
@@ -78,15 +81,43 @@ class IntrospectionService final : public intro::Introspection::Service, public 
       }
       containerd::types::RuntimeRequest runtime;
       GANTRY_RETURN_IF_ERROR(ReadAny(request.options(), &runtime));
-      containerd::types::RuntimeInfo info;
-      info.set_name(runtime.runtime_path().empty() ? "io.containerd.runc.v2"
-                                                   : runtime.runtime_path());
-      info.mutable_version()->set_version(room_.version);
+      GANTRY_ASSIGN_OR_RETURN(const containerd::types::RuntimeInfo info, Describe(runtime));
       *response.mutable_extra() = AnyOf(info);
       return absl::OkStatus();
     }
     return absl::NotFoundError(
         absl::StrCat("plugin ", request.type(), " ", request.id(), ": not found"));
+  }
+
+  // Every runtime's shim is ours; what differs is the OCI runtime, and what that can do.
+  absl::StatusOr<containerd::types::RuntimeInfo> Describe(
+      const containerd::types::RuntimeRequest& request) const {
+    containerd::types::RuntimeInfo info;
+    info.set_name(request.runtime_path().empty() ? "io.containerd.runc.v2"
+                                                 : request.runtime_path());
+    info.mutable_version()->set_version(room_.version);
+    if (request.has_options()) *info.mutable_options() = request.options();
+    if (room_.runtimes == nullptr) return info;
+    std::string name;
+    if (!absl::StartsWith(info.name(), "io.containerd.")) name = info.name();
+    if (request.has_options() && TypeName(request.options()) == "containerd.runc.v1.Options") {
+      containerd::runc::v1::Options options;
+      GANTRY_RETURN_IF_ERROR(ReadAny(request.options(), &options));
+      if (!options.binary_name().empty()) name = options.binary_name();
+    }
+    GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo found, room_.runtimes->Resolve(name));
+    (*info.mutable_annotations())["org.gantry.runtime.path"] = found.path;
+    (*info.mutable_annotations())["org.gantry.runtime.version"] = found.version;
+    info.mutable_features()->set_type_url(
+        "types.containerd.io/opencontainers/runtime-spec/1/features/Features");
+    // An older runtime cannot say; then this is what was found out about it.
+    info.mutable_features()->set_value(
+        !found.features_json.empty()
+            ? found.features_json
+            : absl::StrCat(R"({"ociVersionMin":"1.0.0","ociVersionMax":")", found.oci_version_max,
+                           R"(","linux":{"mountExtensions":{"idmap":{"enabled":)",
+                           found.idmap_mounts ? "true" : "false", "}}}}"));
+    return info;
   }
 
   void SetPlugin(const Plugin& plugin, intro::Plugin* out) const {

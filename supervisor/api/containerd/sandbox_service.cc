@@ -1,7 +1,8 @@
 // containerd.services.sandbox.v1: the store of sandbox records, and the controller "shim".
 //
 // A sandbox of this controller is an environment without a process of its own: containers in it have shims of their own. What the
-// controller knows beyond the record (when it started, whether it was stopped) lives as long as the daemon.
+// controller knows beyond the record (when it started, whether it was stopped) is stored before it is told, so that a restart of the
+// daemon changes nothing. After a boot of the machine what was not stopped counts as stopped.
 #include <functional>
 #include <map>
 #include <memory>
@@ -11,10 +12,13 @@
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
 
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/containerd/events/sandbox.pb.h"
 #include "proto/containerd/services/sandbox/v1/sandbox.grpc.pb.h"
@@ -108,6 +112,12 @@ struct Running {
   std::vector<WaitReactor*> waiters;
 };
 
+// Of the running kernel; "" when it does not say.
+std::string BootId() {
+  const absl::StatusOr<std::string> id = ReadFile("/proc/sys/kernel/random/boot_id", 64);
+  return id.ok() ? std::string(absl::StripAsciiWhitespace(*id)) : "";
+}
+
 // One Wait call; in the list of its sandbox until it is answered.
 class WaitReactor final : public grpc::ServerUnaryReactor {
  public:
@@ -134,7 +144,10 @@ class SandboxControllerService final
     : public Controller::WithCallbackMethod_Wait<Controller::Service>,
       public DoorService {
  public:
-  explicit SandboxControllerService(const Room& room) : room_(room) {}
+  explicit SandboxControllerService(const Room& room) : room_(room), boot_id_(BootId()) {
+    const absl::Status loaded = Load();
+    LOG_IF(ERROR, !loaded.ok()) << "sandbox controller: what it knew is lost: " << loaded;
+  }
   grpc::Service* service() override { return this; }
   void Stop() override {
     std::vector<WaitReactor*> waiters;
@@ -155,16 +168,19 @@ class SandboxControllerService final
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("sandbox id", request->sandbox_id()));
+      const Running fresh{absl::Now(), false, std::nullopt, {}};
       {
         absl::MutexLock lock(&mu_);
-        if (!running_
-                 .try_emplace({call.ns(), request->sandbox_id()},
-                              Running{absl::Now(), false, std::nullopt, {}})
-                 .second) {
+        if (!running_.try_emplace({call.ns(), request->sandbox_id()}, fresh).second) {
           return absl::AlreadyExistsError(absl::StrCat("sandbox \"", request->sandbox_id(),
                                                        "\" in namespace \"", call.ns(),
                                                        "\": already exists"));
         }
+      }
+      if (absl::Status stored = Save(call, request->sandbox_id(), fresh); !stored.ok()) {
+        absl::MutexLock lock(&mu_);
+        running_.erase({call.ns(), request->sandbox_id()});
+        return stored;
       }
       response->set_sandbox_id(request->sandbox_id());
       containerd::events::SandboxCreate event;
@@ -178,6 +194,7 @@ class SandboxControllerService final
                      ControllerStartResponse* response) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
+      Running started;
       {
         absl::MutexLock lock(&mu_);
         GANTRY_ASSIGN_OR_RETURN(Running * one, Find(call, request->sandbox_id()));
@@ -186,9 +203,11 @@ class SandboxControllerService final
               absl::StrCat("sandbox \"", request->sandbox_id(), "\": was stopped"));
         }
         one->started = true;
-        response->set_sandbox_id(request->sandbox_id());
-        SetTime(one->created_at, response->mutable_created_at());
+        started = *one;
       }
+      GANTRY_RETURN_IF_ERROR(Save(call, request->sandbox_id(), started));
+      response->set_sandbox_id(request->sandbox_id());
+      SetTime(started.created_at, response->mutable_created_at());
       containerd::events::SandboxStart event;
       event.set_sandbox_id(request->sandbox_id());
       room_.events->Publish(call.ns(), "/sandboxes/start", event);
@@ -311,6 +330,7 @@ class SandboxControllerService final
     std::vector<WaitReactor*> waiters;
     absl::Time at;
     bool first = false;
+    Running ended;
     {
       absl::MutexLock lock(&mu_);
       GANTRY_ASSIGN_OR_RETURN(Running * one, Find(call, id));
@@ -318,15 +338,46 @@ class SandboxControllerService final
       if (first) one->stopped_at = absl::Now();
       at = *one->stopped_at;
       waiters.swap(one->waiters);
+      ended = *one;
       if (forget) running_.erase({call.ns(), id});
     }
+    const metadata::Scope scope{call.ns(), ""};
+    absl::Status stored =
+        forget ? room_.stores->sandboxes.DeleteState(scope, id) : Save(call, id, ended);
     for (WaitReactor* waiter : waiters) waiter->Answer(at);
-    if (!first) return absl::OkStatus();
+    if (!first) return stored;
     containerd::events::SandboxExit event;
     event.set_sandbox_id(id);
     SetTime(at, event.mutable_exited_at());
     room_.events->Publish(call.ns(), "/sandboxes/exit", event);
-    return absl::OkStatus();
+    return stored;
+  }
+
+  absl::Status Load() {
+    absl::MutexLock lock(&mu_);
+    return room_.stores->sandboxes.ListStates(
+        [this](absl::string_view ns, absl::string_view id, const record::v1::SandboxState& state)
+            ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+              Running& one = running_[{std::string(ns), std::string(id)}];
+              one.created_at = metadata::TimeOf(state.created_at());
+              one.started = state.started();
+              if (state.has_stopped_at()) {
+                one.stopped_at = metadata::TimeOf(state.stopped_at());
+              } else if (state.boot_id() != boot_id_) {
+                one.stopped_at = absl::Now();
+              }
+              return absl::OkStatus();
+            });
+  }
+
+  absl::Status Save(const Call& call, const std::string& id, const Running& one) {
+    record::v1::SandboxState state;
+    *state.mutable_created_at() = metadata::StampOf(one.created_at);
+    state.set_started(one.started);
+    if (one.stopped_at.has_value())
+      *state.mutable_stopped_at() = metadata::StampOf(*one.stopped_at);
+    state.set_boot_id(boot_id_);
+    return room_.stores->sandboxes.PutState({call.ns(), ""}, id, state);
   }
 
   // True: it was still waiting, and is the caller's to answer.
@@ -338,6 +389,7 @@ class SandboxControllerService final
   }
 
   const Room& room_;
+  const std::string boot_id_;
   absl::Mutex mu_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::map<std::pair<std::string, std::string>, Running> running_ ABSL_GUARDED_BY(mu_);
