@@ -126,6 +126,7 @@ struct TaskService::Task {
   bool deleted ABSL_GUARDED_BY(mu) = false;
   uint64_t history_until ABSL_GUARDED_BY(mu) =
       0;  // events up to here happened while no supervisor listened
+  uint64_t applied_until ABSL_GUARDED_BY(mu) = 0;  // the shim's last event that was published
   SeenEvents seen ABSL_GUARDED_BY(mu);
 };
 
@@ -324,6 +325,7 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
           break;
       }
       task->seen.Write(event.number());
+      task->applied_until = std::max(task->applied_until, event.number());
     }
     for (auto& call : done) call();
   }
@@ -961,6 +963,7 @@ absl::StatusOr<std::string> TaskService::BundleDirectory(const std::string& ns,
 int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
   const Parts& parts = core_->parts;
   int alive = 0;
+  std::vector<std::shared_ptr<Task>> caught_up;
   for (runtime::RecoveredTask& recovered : found) {
     const TaskKey& key = recovered.key;
     if (recovered.verdict == runtime::Verdict::kReap) {
@@ -1078,12 +1081,27 @@ int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
         adopt(known, exec);
       }
       after = task->seen.Read();
+      task->applied_until = after;
       task->history_until = recovered.info->last_event();
     }
     if (recovered.shim) {
       if (absl::Status added = core_->registry->Add(recovered.shim); !added.ok())
         LOG(ERROR) << added;
       core_->Listen(task, *recovered.shim, after);
+      caught_up.push_back(task);
+    }
+  }
+  // What the shims have to tell of the time without a supervisor is published before the doors open: clients that come back
+  // meanwhile are told it then, and never again. Few have anything to tell.
+  const absl::Time deadline = absl::Now() + kRecoverEach;
+  for (const std::shared_ptr<Task>& task : caught_up) {
+    absl::MutexLock lock(&task->mu);
+    const auto told = [&task]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(task->mu) {
+      return task->deleted || task->applied_until >= task->history_until;
+    };
+    if (!task->mu.AwaitWithDeadline(absl::Condition(&told), deadline)) {
+      LOG(WARNING) << "ns=" << task->key.ns << " id=" << task->key.container_id
+                   << " its shim is slow to tell what happened while no supervisor ran";
     }
   }
   return alive;
