@@ -29,7 +29,8 @@ struct Filter::Selector {
   std::vector<std::string> path;
   Operator op = Operator::kPresent;
   std::string value;
-  std::shared_ptr<const RE2> regex;  // of kMatches; shared by copies of the filter
+  std::shared_ptr<const RE2>
+      regex;  // of kMatches; shared by copies of the filter; null matches nothing
 
   bool Matches(const Fields& fields) const {
     const std::optional<std::string> field = fields(path);
@@ -41,7 +42,7 @@ struct Filter::Selector {
       case Operator::kNotEqual:
         return field.value_or("") != value;
       case Operator::kMatches:
-        return RE2::PartialMatch(field.value_or(""), *regex);
+        return regex != nullptr && RE2::PartialMatch(field.value_or(""), *regex);
     }
     return false;
   }
@@ -90,9 +91,9 @@ struct Filter::Selector {
       if (selector.op == Operator::kMatches) {
         RE2::Options options(RE2::Quiet);
         options.set_max_mem(kRegexMemory);
+        // One that does not compile is no error to containerd; it matches nothing.
         auto regex = std::make_shared<const RE2>(selector.value, options);
-        if (!regex->ok()) return Error(absl::StrCat("regular expression: ", regex->error()));
-        selector.regex = std::move(regex);
+        if (regex->ok()) selector.regex = std::move(regex);
       }
       return selector;
     }

@@ -61,9 +61,7 @@ class WriteSession {
     if (first.total() < 0)
       return absl::InvalidArgumentError(absl::StrCat("content write ", ref_, ": negative total"));
     total_ = first.total();
-    if (!first.expected().empty()) {
-      GANTRY_ASSIGN_OR_RETURN(expected_, Digest::Parse(first.expected()));
-    }
+    Expect(first.expected());
     content::IngestOptions options;
     options.ref = ref_;
     options.total_bytes = total_;
@@ -95,6 +93,11 @@ class WriteSession {
       }
       case COMMIT: {
         GANTRY_RETURN_IF_ERROR(Append(request));
+        if (!impossible_.empty()) {
+          return absl::FailedPreconditionError(absl::StrCat(
+              "content write ", ref_, ": the blob is ", ingest_->current_digest().str(),
+              ", expected was \"", impossible_.substr(0, 128), "\", which no blob can have"));
+        }
         const int64_t size = ingest_->offset();
         content::CommitOptions options;
         options.expected = expected_;
@@ -117,6 +120,14 @@ class WriteSession {
   }
 
  private:
+  // A text that is no digest of ours is, as with containerd, nothing to complain of before the commit.
+  void Expect(const std::string& text) {
+    if (text.empty()) return;
+    absl::StatusOr<Digest> digest = Digest::Parse(text);
+    expected_ = digest.ok() ? *std::move(digest) : Digest();
+    impossible_ = digest.ok() ? "" : text;
+  }
+
   // What a later message says about the blob. A digest that turns out to be here already ends the ingest.
   absl::Status Learn(const WriteContentRequest& request) {
     if (!request.ref().empty() && request.ref() != ref_) {
@@ -130,7 +141,8 @@ class WriteSession {
     if (request.total() > 0) total_ = request.total();
     if (request.expected().empty() || request.expected() == expected_.str())
       return absl::OkStatus();
-    GANTRY_ASSIGN_OR_RETURN(expected_, Digest::Parse(request.expected()));
+    Expect(request.expected());
+    if (expected_.empty()) return absl::OkStatus();
     if (!store_.Stat(expected_).ok()) return absl::OkStatus();
     ingest_.reset();
     absl::Status aborted = store_.AbortIngest(ref_);
@@ -155,6 +167,7 @@ class WriteSession {
   std::string ref_;
   int64_t total_ = 0;
   Digest expected_;
+  std::string impossible_;
   std::unique_ptr<content::Ingest> ingest_;
 };
 

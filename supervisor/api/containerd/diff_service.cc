@@ -55,8 +55,8 @@ class DiffService final : public DiffBase, public DoorService {
   absl::Status Apply(Call& call, const ApplyRequest& request, ApplyResponse& response) {
     GANTRY_ASSIGN_OR_RETURN(content::Descriptor layer, DescriptorFrom(request.diff()));
     if (!IsLayer(layer.media_type)) {
-      return absl::UnimplementedError(
-          absl::StrCat("no differ applies media type \"", layer.media_type, "\": not implemented"));
+      return absl::UnknownError(
+          absl::StrCat("no differ applies media type \"", layer.media_type, "\""));
     }
     metadata::ContentNamespace store = room_.stores->Content(call.scope());
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::BlobReader> blob, store.Open(layer.digest));

@@ -195,7 +195,8 @@ class EventsService final : public Events::WithCallbackMethod_Subscribe<Events::
     if (filter.ok()) {
       subscriber->Begin(*room_.events, *std::move(filter));
     } else {
-      subscriber->Refuse(filter.status());
+      // Of no class, as with containerd.
+      subscriber->Refuse(absl::UnknownError(filter.status().message()));
     }
     return subscriber.get();
   }

@@ -135,8 +135,11 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
                     grpc::ServerWriter<ListSnapshotsResponse>* writer) override {
     return Handle(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
-      GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter,
-                              metadata::Filter::Parse(TextsOf(request->filters())));
+      absl::StatusOr<metadata::Filter> parsed =
+          metadata::Filter::Parse(TextsOf(request->filters()));
+      // Of no class, as with containerd.
+      if (!parsed.ok()) return absl::UnknownError(parsed.status().message());
+      const metadata::Filter filter = *std::move(parsed);
       ListSnapshotsResponse batch;
       const auto send = [&]() -> absl::Status {
         const bool sent = writer->Write(batch);
