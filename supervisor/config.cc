@@ -185,6 +185,7 @@ void ReadGantry(Reader& in, Config& config) {
   in.TakeInt({"grpc", "uid"}, config.socket_uid);
   in.TakeInt({"grpc", "gid"}, config.socket_gid);
   in.Take({"registry", "config_path"}, config.registry_config_path);
+  in.Take({"registry", "insecure_registries"}, config.insecure_registries);
   in.TakeInt({"registry", "max_concurrent_downloads"}, config.max_concurrent_downloads);
   in.Take({"registry", "compressed_blobs"}, config.compressed_blobs);
   in.Take({"registry", "pinned_images"}, config.pinned_images);
@@ -512,6 +513,10 @@ std::string PrintConfig(const Config& config) {
       << "\ngid = " << config.socket_gid << "\n";
   out << "\n[registry]\n";
   text("config_path", config.registry_config_path);
+  std::vector<std::string> insecure;
+  for (const std::string& registry : config.insecure_registries)
+    insecure.push_back(Quote(registry));
+  out << "insecure_registries = [" << absl::StrJoin(insecure, ", ") << "]\n";
   out << "max_concurrent_downloads = " << config.max_concurrent_downloads << "\n";
   text("compressed_blobs", config.compressed_blobs);
   list("pinned_images", config.pinned_images);
@@ -535,6 +540,11 @@ std::string PrintConfig(const Config& config) {
     text("state_root", runtime.state_root);
   }
   return out.str();
+}
+
+std::vector<std::string> ConfigPaths(const Config& config) {
+  if (config.registry_config_path.empty()) return {};
+  return absl::StrSplit(config.registry_config_path, ':');
 }
 
 absl::Status CheckConfig(const Config& config) {
@@ -572,6 +582,21 @@ absl::Status CheckConfig(const Config& config) {
     return absl::InvalidArgumentError(absl::StrCat("setting registry.compressed_blobs = \"",
                                                    config.compressed_blobs,
                                                    "\": use keep or discard"));
+  }
+  for (const std::string& path : ConfigPaths(config)) {
+    if (path.empty() || path.front() != '/') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting registry.config_path: \"", path,
+                       "\" must be an absolute path; several are separated by colons"));
+    }
+  }
+  for (const std::string& registry : config.insecure_registries) {
+    if (registry.empty() || absl::StrContains(registry, "://") ||
+        absl::StrContains(registry, ' ')) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting registry.insecure_registries: \"", registry,
+                       "\" is no registry; write host, host:port or a network such as 10.0.0.0/8"));
+    }
   }
   for (const int64_t bytes : {config.max_receive_bytes, config.max_send_bytes}) {
     if (bytes < (1 << 20) || bytes > (1 << 30)) {

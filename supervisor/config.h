@@ -49,6 +49,7 @@ struct Config {
 
   // Directories of <host>/hosts.toml, parted by ':'; "" the built-in places.
   std::string registry_config_path;
+  std::vector<std::string> insecure_registries;  // host, host:port or IPv4 network
   int32_t max_concurrent_downloads = 4;
   std::string compressed_blobs = "keep";  // or "discard"
   std::vector<std::string>
@@ -89,6 +90,9 @@ std::vector<std::string> IgnoredByTable(const Config& config);
 
 // The value as Gantry's own dialect writes it: parsing the result gives the same Config. `ctl config migrate` prints this.
 std::string PrintConfig(const Config& config);
+
+// The directories that registry_config_path names; none: the built-in places.
+std::vector<std::string> ConfigPaths(const Config& config);
 
 // Sense of the whole: absolute paths, known levels and snapshotters, sizes above zero. kInvalidArgument names the setting.
 absl::Status CheckConfig(const Config& config);

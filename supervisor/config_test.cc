@@ -19,7 +19,9 @@ TEST(ConfigTest, ReadsOwnDialect) {
   ASSERT_TRUE(
       ApplyConfigText(
           "root = \"/srv/g\"\ndefault_runtime = \"crun\"\n[runtimes.mine]\npath = \"/opt/crun\"\n"
-          "[gc]\nschedule_delay = \"50ms\"\npause_threshold = 0.1\n[logs]\nmax_files = 3\n",
+          "[gc]\nschedule_delay = \"50ms\"\npause_threshold = 0.1\n[logs]\nmax_files = 3\n"
+          "[registry]\nconfig_path = \"/a:/b\"\ninsecure_registries = [\"r.local:5000\", "
+          "\"10.0.0.0/8\"]\n",
           "f.toml", config)
           .ok());
   EXPECT_EQ(config.root, "/srv/g");
@@ -27,6 +29,8 @@ TEST(ConfigTest, ReadsOwnDialect) {
   EXPECT_EQ(config.runtimes.at("mine").path, "/opt/crun");
   EXPECT_EQ(config.gc_schedule_delay, absl::Milliseconds(50));
   EXPECT_EQ(config.log_max_files, 3);
+  EXPECT_THAT(ConfigPaths(config), ElementsAre("/a", "/b"));
+  EXPECT_THAT(config.insecure_registries, ElementsAre("r.local:5000", "10.0.0.0/8"));
   EXPECT_TRUE(config.ignored.empty());
 }
 
@@ -166,6 +170,7 @@ TEST(ConfigTest, WhatIsPrintedReadsBackTheSame) {
   config.runtimes["a"] = {"/usr/bin/crun", true, false, true, "/run/a"};
   config.pinned_images = {"a:1", "b:2"};
   config.cni_bin_dirs = {};
+  config.insecure_registries = {"r.local:5000", "10.0.0.0/8"};
   Config again;
   ASSERT_TRUE(ApplyConfigText(PrintConfig(config), "printed", again).ok());
   EXPECT_EQ(PrintConfig(again), PrintConfig(config));
@@ -207,6 +212,12 @@ TEST(ConfigTest, RefusesWhatMakesNoSense) {
   config = Config();
   config.snapshotter = "zfs";
   EXPECT_FALSE(CheckConfig(config).ok());
+  config = Config();
+  config.insecure_registries = {"http://r.local"};
+  EXPECT_THAT(std::string(CheckConfig(config).message()), HasSubstr("http://r.local"));
+  config = Config();
+  config.registry_config_path = "/a:b";
+  EXPECT_THAT(std::string(CheckConfig(config).message()), HasSubstr("\"b\""));
   std::string program = "gantryd", flag = "--rot", text;
   char* argv[] = {program.data(), flag.data()};
   EXPECT_THAT(std::string(LoadConfig(2, argv, &text).status().message()),

@@ -356,8 +356,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // ---- registries ----
   p.http = distribution::NewCurlHttpClient(distribution::CurlHttpClientOptions());
   distribution::HostsConfigOptions hosts;
-  if (!config.registry_config_path.empty())
-    hosts.directories = absl::StrSplit(config.registry_config_path, ':', absl::SkipEmpty());
+  if (!ConfigPaths(config).empty()) hosts.directories = ConfigPaths(config);
+  hosts.insecure_registries = config.insecure_registries;
   p.hosts = std::make_unique<distribution::HostsConfig>(hosts);
   p.credentials = std::make_unique<distribution::DockerConfigCredentials>(
       distribution::DockerConfigCredentials::Options());
@@ -372,7 +372,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.puller = std::make_unique<distribution::Puller>(p.registry.get(), fetcher);
   if (absl::Status swept = p.puller->fetcher().SweepSpool(absl::Hours(24 * 7)); !swept.ok())
     LOG(WARNING) << swept;
-  p.pusher = std::make_unique<distribution::Pusher>(p.registry.get());
+  p.pusher = std::make_unique<distribution::Pusher>(p.registry.get(), fetcher.spool_directory);
   p.resolver = std::make_unique<distribution::Resolver>(p.registry.get());
   p.unpacker = std::make_unique<distribution::Unpacker>(distribution::UnpackerOptions());
 
@@ -420,6 +420,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   image_parts.pusher = p.pusher.get();
   image_parts.resolver = p.resolver.get();
   image_parts.credentials = p.credentials.get();
+  image_parts.hosts = p.hosts.get();
   image_parts.gc = p.scheduler.get();
   image_parts.max_parallel_blobs = config.max_concurrent_downloads;
   image_parts.discard_blobs = config.compressed_blobs == "discard";

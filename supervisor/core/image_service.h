@@ -11,6 +11,7 @@
 
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -63,6 +64,14 @@ struct ResolvedImage {
   }
 };
 
+// How a caller wants registries to be reached, where that is not how the daemon is configured.
+struct RegistryAccess {
+  std::vector<std::pair<std::string, std::string>> headers;  // sent to the registry's own origins
+  std::string hosts_directory;  // of <host>/hosts.toml, absolute; "" the daemon's
+  std::string
+      default_scheme;  // "http" or "https" for registries no file speaks of; "" the daemon's rules
+};
+
 class ImageService {
  public:
   struct Parts {
@@ -73,6 +82,7 @@ class ImageService {
     distribution::Pusher* pusher;
     distribution::Resolver* resolver;
     distribution::CredentialSource* credentials;  // the daemon's own
+    const distribution::HostsConfig* hosts = nullptr;
     gc::Scheduler* gc;
     int max_parallel_blobs = 4;
     bool discard_blobs = false;
@@ -84,10 +94,12 @@ class ImageService {
 
   // Resolves the name, fetches what is missing, unpacks while it arrives, names it. `up_to_date` in the answer: nothing had to change.
   absl::StatusOr<v1::PulledImage> Pull(const CallContext& context, const v1::PullRequest& request,
-                                       const ProgressFn& progress);
+                                       const ProgressFn& progress,
+                                       const RegistryAccess& access = {});
   absl::StatusOr<std::vector<v1::PushedImage>> Push(const CallContext& context,
                                                     const v1::PushRequest& request,
-                                                    const ProgressFn& progress);
+                                                    const ProgressFn& progress,
+                                                    const RegistryAccess& access = {});
   absl::StatusOr<std::vector<v1::LoadedImage>> Load(const CallContext& context,
                                                     const v1::LoadRequest::Open& request,
                                                     ByteSource& archive,

@@ -5,9 +5,11 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 
 #include "base/cancel_token.h"
@@ -17,6 +19,7 @@
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/credentials.h"
+#include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/progress.h"
 #include "supervisor/distribution/puller.h"
 #include "supervisor/distribution/pusher.h"
@@ -134,12 +137,14 @@ distribution::ArchiveProgressFn ArchiveProgress(const ProgressFn& progress,
   };
 }
 
-// What the request brought along, else what the daemon has.
-class Credentials {
+// One call on a registry: with the credential that the request brought along, else the daemon's; with the hosts it asked for, else the
+// daemon's.
+class RegistryCall {
  public:
-  Credentials(const v1::RegistryAuth& auth, const std::string& domain,
-              distribution::CredentialSource* fallback)
-      : source_(fallback) {
+  RegistryCall(const v1::RegistryAuth& auth, const std::string& domain,
+               distribution::CredentialSource* fallback, CancelToken* cancel) {
+    context.cancel = cancel;
+    context.credentials = fallback;
     if (auth.username().empty() && auth.password().empty() && auth.identity_token().empty() &&
         auth.registry_token().empty())
       return;
@@ -150,13 +155,40 @@ class Credentials {
     credential.registry_token = auth.registry_token();
     credential.source = "given with the request";
     own_.emplace(domain, credential);
-    source_ = &*own_;
+    context.credentials = &*own_;
   }
-  distribution::CredentialSource* get() { return source_; }
+  RegistryCall(const RegistryCall&) = delete;
+  RegistryCall& operator=(const RegistryCall&) = delete;
+
+  absl::Status Apply(const RegistryAccess& access, const distribution::HostsConfig* hosts) {
+    context.headers = access.headers;
+    if (access.hosts_directory.empty() && access.default_scheme.empty()) return absl::OkStatus();
+    distribution::HostsConfigOptions options;
+    if (hosts != nullptr) options = hosts->options();
+    if (!access.hosts_directory.empty()) {
+      options.directories = absl::StrSplit(access.hosts_directory, ':');
+      for (const std::string& directory : options.directories) {
+        if (!absl::StartsWith(directory, "/")) {
+          return absl::InvalidArgumentError(absl::StrCat(
+              "directory of registry hosts \"", directory, "\": must be an absolute path"));
+        }
+      }
+    }
+    options.default_scheme = absl::AsciiStrToLower(access.default_scheme);
+    if (!options.default_scheme.empty() && options.default_scheme != "http" &&
+        options.default_scheme != "https") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("scheme \"", access.default_scheme, "\" of a registry: use http or https"));
+    }
+    context.hosts = &hosts_.emplace(std::move(options));
+    return absl::OkStatus();
+  }
+
+  distribution::CallContext context;
 
  private:
   std::optional<distribution::StaticCredentials> own_;
-  distribution::CredentialSource* source_;
+  std::optional<distribution::HostsConfig> hosts_;
 };
 
 absl::StatusOr<oci::PlatformMatcher> Matcher(
@@ -200,27 +232,26 @@ absl::StatusOr<std::string> ImageService::EnsureUnpacked(const CallContext& cont
 
 absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
                                                    const v1::PullRequest& request,
-                                                   const ProgressFn& progress) {
+                                                   const ProgressFn& progress,
+                                                   const RegistryAccess& access) {
   Stores& stores = *parts_.stores;
   Token token(context.cancel);
   GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
                           request.all_tags()
                               ? distribution::Reference::ParseName(request.reference())
                               : distribution::Reference::Parse(request.reference()));
-  Credentials credentials(request.auth(), reference.domain(), parts_.credentials);
-  distribution::CallContext registry;
-  registry.cancel = token.get();
-  registry.credentials = credentials.get();
+  RegistryCall call(request.auth(), reference.domain(), parts_.credentials, token.get());
+  GANTRY_RETURN_IF_ERROR(call.Apply(access, parts_.hosts));
   if (request.all_tags()) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> tags,
-                            parts_.resolver->ListTags(reference, registry));
+                            parts_.resolver->ListTags(reference, call.context));
     v1::PulledImage last;
     v1::PullRequest one = request;
     one.set_all_tags(false);
     for (const std::string& tag : tags) {
       GANTRY_ASSIGN_OR_RETURN(distribution::Reference tagged, reference.WithTag(tag));
       one.set_reference(tagged.canonical());
-      GANTRY_ASSIGN_OR_RETURN(last, Pull(context, one, progress));
+      GANTRY_ASSIGN_OR_RETURN(last, Pull(context, one, progress, access));
     }
     if (tags.empty())
       return absl::NotFoundError(absl::StrCat(request.reference(), ": the repository has no tags"));
@@ -263,7 +294,7 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
     return index < chain.size() && snapshots.Stat(chain[index].str()).ok();
   };
   GANTRY_ASSIGN_OR_RETURN(distribution::PulledImage pulled,
-                          parts_.puller->Pull(reference, content, options, registry));
+                          parts_.puller->Pull(reference, content, options, call.context));
   if (plan.has_value()) {
     GANTRY_RETURN_IF_ERROR(
         session->Finish(plan->config.digest, plan->layers, plan->diff_ids).status());
@@ -293,7 +324,8 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
 
 absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContext& context,
                                                                 const v1::PushRequest& request,
-                                                                const ProgressFn& progress) {
+                                                                const ProgressFn& progress,
+                                                                const RegistryAccess& access) {
   Token token(context.cancel);
   std::vector<distribution::Reference> references;
   if (request.all_tags()) {
@@ -315,10 +347,8 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContex
                             distribution::Reference::Parse(request.reference()));
     references.push_back(reference);
   }
-  Credentials credentials(request.auth(), references.front().domain(), parts_.credentials);
-  distribution::CallContext registry;
-  registry.cancel = token.get();
-  registry.credentials = credentials.get();
+  RegistryCall call(request.auth(), references.front().domain(), parts_.credentials, token.get());
+  GANTRY_RETURN_IF_ERROR(call.Apply(access, parts_.hosts));
   distribution::PushOptions options;
   options.max_parallel_blobs = parts_.max_parallel_blobs;
   options.progress = TransferProgress(progress, true);
@@ -337,7 +367,7 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContex
     GANTRY_ASSIGN_OR_RETURN(target.digest,
                             content::Digest::Parse(records.front().target().digest()));
     GANTRY_ASSIGN_OR_RETURN(distribution::PushedImage pushed,
-                            parts_.pusher->Push(reference, target, content, options, registry));
+                            parts_.pusher->Push(reference, target, content, options, call.context));
     v1::PushedImage& answer = answers.emplace_back();
     answer.set_reference(reference.canonical());
     answer.set_tag(reference.tag());
@@ -647,12 +677,9 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(
             // The damaged bytes themselves: no namespace may take them over again.
             dropped = stores.blobs.files().Delete(blob.digest);
             if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
-            Credentials credentials(request.auth(), reference.domain(), parts_.credentials);
-            distribution::CallContext registry;
-            registry.cancel = token.get();
-            registry.credentials = credentials.get();
-            GANTRY_RETURN_IF_ERROR(parts_.puller->FetchOne(reference, blob, leased,
-                                                           distribution::PullOptions(), registry));
+            RegistryCall call(request.auth(), reference.domain(), parts_.credentials, token.get());
+            GANTRY_RETURN_IF_ERROR(parts_.puller->FetchOne(
+                reference, blob, leased, distribution::PullOptions(), call.context));
             if (before.ok() && !before->labels.empty()) {
               GANTRY_RETURN_IF_ERROR(leased.Update(blob.digest, before->labels, {}).status());
             }
@@ -685,13 +712,10 @@ absl::StatusOr<v1::LoginResponse> ImageService::Login(const CallContext& context
                                                       const v1::LoginRequest& request) {
   const std::string domain =
       request.auth().server_address().empty() ? "docker.io" : request.auth().server_address();
-  Credentials credentials(request.auth(), domain, nullptr);
-  if (credentials.get() == nullptr)
+  RegistryCall call(request.auth(), domain, nullptr, context.cancel);
+  if (call.context.credentials == nullptr)
     return absl::InvalidArgumentError("login: neither user name and password nor a token given");
-  distribution::CallContext registry;
-  registry.cancel = context.cancel;
-  registry.credentials = credentials.get();
-  GANTRY_RETURN_IF_ERROR(parts_.resolver->CheckLogin(domain, registry).status());
+  GANTRY_RETURN_IF_ERROR(parts_.resolver->CheckLogin(domain, call.context).status());
   v1::LoginResponse response;
   response.set_status("Login Succeeded");
   return response;
@@ -701,12 +725,9 @@ absl::StatusOr<v1::ExplainRegistryResponse> ImageService::ExplainRegistry(
     const CallContext& context, const v1::ExplainRegistryRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
                           distribution::Reference::Parse(request.reference()));
-  Credentials credentials(request.auth(), reference.domain(), parts_.credentials);
-  distribution::CallContext registry;
-  registry.cancel = context.cancel;
-  registry.credentials = credentials.get();
+  RegistryCall call(request.auth(), reference.domain(), parts_.credentials, context.cancel);
   GANTRY_ASSIGN_OR_RETURN(distribution::Explanation explanation,
-                          parts_.resolver->Explain(reference, registry));
+                          parts_.resolver->Explain(reference, call.context));
   v1::ExplainRegistryResponse response;
   response.set_reference(reference.canonical());
   for (const std::string& file : explanation.lookup.looked_at) response.add_files_read(file);

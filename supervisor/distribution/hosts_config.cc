@@ -217,30 +217,30 @@ bool IsInsecure(const std::vector<std::string>& rules, absl::string_view domain)
   return false;
 }
 
-RegistryHost DefaultHost(absl::string_view domain, const std::vector<std::string>& insecure) {
+RegistryHost DefaultHost(absl::string_view domain, const HostsConfigOptions& options) {
   RegistryHost host;
   host.host = absl::AsciiStrToLower(ApiHost(domain));
   host.upstream_domain = std::string(domain);
   host.rule = "built in: the registry itself";
-  if (absl::EndsWith(host.host, ":80")) {
-    if (IsLoopbackHost(domain) || IsInsecure(insecure, domain)) host.scheme = "http";
+  if (!options.default_scheme.empty()) {
+    host.scheme = options.default_scheme;
+    host.rule = absl::StrCat("asked for with the request: ", options.default_scheme);
+    return host;
   }
-  if (IsInsecure(insecure, domain)) {
-    host.tls.skip_verify = true;
-    host.http_fallback = true;
-    host.rule = "insecure registry: https unverified, then http";
-  } else if (IsLoopbackHost(domain)) {
-    host.tls.skip_verify = true;
-    host.http_fallback = true;
-    host.rule = "built in: loopback, https unverified, then http";
-  }
+  const bool insecure = IsInsecure(options.insecure_registries, domain);
+  if (!insecure && !IsLoopbackHost(domain)) return host;
+  if (absl::EndsWith(host.host, ":80")) host.scheme = "http";
+  host.tls.skip_verify = true;
+  host.http_fallback = true;
+  host.rule = insecure ? "insecure registry: https unverified, then http"
+                       : "built in: loopback, https unverified, then http";
   return host;
 }
 
 absl::StatusOr<std::vector<RegistryHost>> ReadHostsToml(const std::string& directory,
                                                         const std::string& file,
                                                         absl::string_view domain,
-                                                        const std::vector<std::string>& insecure,
+                                                        const HostsConfigOptions& options,
                                                         std::vector<std::string>& looked_at) {
   GANTRY_ASSIGN_OR_RETURN(std::string text, ReadFile(file, kMaxConfigBytes));
   toml::parse_result parsed = toml::parse(text, file);
@@ -295,7 +295,7 @@ absl::StatusOr<std::vector<RegistryHost>> ReadHostsToml(const std::string& direc
     }
   }
 
-  RegistryHost server = DefaultHost(domain, insecure);
+  RegistryHost server = DefaultHost(domain, options);
   bool wants_tls = root.contains("ca") || root.contains("client") || root.contains("skip_verify");
   if (wants_tls) {
     server.http_fallback = false;
@@ -374,14 +374,13 @@ absl::StatusOr<HostsLookup> HostsConfig::Lookup(absl::string_view domain) const 
       }
       std::string file = absl::StrCat(directory, "/hosts.toml");
       if (Exists(file)) {
-        GANTRY_ASSIGN_OR_RETURN(
-            lookup.hosts,
-            ReadHostsToml(directory, file, domain, options_.insecure_registries, lookup.looked_at));
+        GANTRY_ASSIGN_OR_RETURN(lookup.hosts,
+                                ReadHostsToml(directory, file, domain, options_, lookup.looked_at));
         lookup.looked_at.push_back(absl::StrCat(file, ": used"));
         lookup.used = file;
         return lookup;
       }
-      RegistryHost only = DefaultHost(domain, options_.insecure_registries);
+      RegistryHost only = DefaultHost(domain, options_);
       GANTRY_ASSIGN_OR_RETURN(bool found, ReadDockerCerts(directory, only.tls));
       if (found) {
         if (!only.tls.ca_files.empty()) {
@@ -398,7 +397,7 @@ absl::StatusOr<HostsLookup> HostsConfig::Lookup(absl::string_view domain) const 
       lookup.looked_at.push_back(absl::StrCat(directory, ": neither hosts.toml nor certificates"));
     }
   }
-  lookup.hosts.push_back(DefaultHost(domain, options_.insecure_registries));
+  lookup.hosts.push_back(DefaultHost(domain, options_));
   return lookup;
 }
 

@@ -61,6 +61,9 @@ struct HostsConfigOptions {
 
   // Registries (host or host:port) to which plain HTTP and unverified TLS are allowed, as dockerd's insecure-registries.
   std::vector<std::string> insecure_registries;
+
+  // "http": a registry that no file speaks of is asked without TLS. "https": with verified TLS, also on loopback. "": see above.
+  std::string default_scheme;
 };
 
 class HostsConfig {
@@ -71,6 +74,8 @@ class HostsConfig {
 
   // kFailedPrecondition: a file that applies cannot be read or parsed (file, line and key are named): a broken rule is never skipped silently.
   absl::StatusOr<HostsLookup> Lookup(absl::string_view domain) const;
+
+  const HostsConfigOptions& options() const { return options_; }
 
  private:
   const HostsConfigOptions options_;

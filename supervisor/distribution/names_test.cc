@@ -175,11 +175,13 @@ class HostsConfigTest : public ::testing::Test {
     HostsConfigOptions options;
     options.directories = {temp.Join("first"), temp.Join("second")};
     options.insecure_registries = insecure;
+    options.default_scheme = scheme;
     return HostsConfig(options).Lookup(domain);
   }
 
   TempDir temp;
   std::vector<std::string> insecure;
+  std::string scheme;
 };
 
 TEST_F(HostsConfigTest, WithoutFilesTheRegistryIsAskedOverHttps) {
@@ -300,6 +302,17 @@ TEST_F(HostsConfigTest, PlainHttpNeedsLoopbackOrPermission) {
   EXPECT_TRUE(Lookup("port.example:5000")->hosts[0].http_fallback);
   EXPECT_FALSE(Lookup("port.example:5001")->hosts[0].http_fallback);
   EXPECT_FALSE(Lookup("11.1.2.3")->hosts[0].http_fallback);
+}
+
+TEST_F(HostsConfigTest, ACallersSchemeIsForRegistriesThatNoFileSpeaksOf) {
+  Write("first/filed.example/hosts.toml", "server = \"https://filed.example\"\n");
+  scheme = "http";
+  EXPECT_EQ(Lookup("plain.example:5000")->hosts[0].origin(), "http://plain.example:5000");
+  EXPECT_EQ(Lookup("filed.example")->hosts[0].origin(), "https://filed.example");
+  scheme = "https";
+  EXPECT_EQ(Lookup("localhost:5000")->hosts[0].scheme, "https");
+  EXPECT_FALSE(Lookup("localhost:5000")->hosts[0].http_fallback);
+  EXPECT_FALSE(Lookup("localhost:5000")->hosts[0].tls.skip_verify);
 }
 
 class CredentialsTest : public ::testing::Test {

@@ -1,5 +1,7 @@
 #include "supervisor/distribution/pusher.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
 #include <map>
@@ -21,6 +23,7 @@
 #include "base/byte_stream.h"
 #include "base/cancel_token.h"
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "supervisor/distribution/credentials.h"
 #include "supervisor/oci/manifest.h"
@@ -32,6 +35,9 @@ namespace {
 constexpr int kMaxIndexDepth = 4;
 constexpr size_t kMaxManifests = 4096;
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
+constexpr int64_t kMaxLocationBytes = 16 << 10;
+// A smaller blob is sent again sooner than its upload is looked up.
+constexpr int64_t kNotedBytes = 1 << 20;
 
 bool GaveUp(const absl::Status& status) {
   return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
@@ -78,13 +84,43 @@ int64_t Received(absl::string_view range) {
   return last + 1;
 }
 
+// Where the registry wants the rest of a blob, remembered from one push to the next. What is lost with it is work, not truth: the
+// registry says how much it has.
+class UploadNote {
+ public:
+  UploadNote(const std::string& directory, const std::string& origin, const Reference& ref,
+             const content::Digest& digest) {
+    if (directory.empty()) return;
+    const std::string name(
+        content::Digest::Sha256Of(absl::StrCat(origin, "\n", ref.path(), "\n", digest.str()))
+            .hex());
+    path_ = absl::StrCat(directory, "/", name, ".upload");
+  }
+  std::string Read() const {
+    if (path_.empty()) return "";
+    absl::StatusOr<std::string> location = ReadFile(path_, kMaxLocationBytes);
+    return location.ok() ? *std::move(location) : "";
+  }
+  void Write(const std::string& location) const {
+    // It may carry a signature. Without the note the next push begins anew, no more.
+    if (!path_.empty()) WriteFile(path_, location, 0600).IgnoreError();
+  }
+  void Remove() const {
+    if (!path_.empty()) unlink(path_.c_str());
+  }
+
+ private:
+  std::string path_;
+};
+
 }  // namespace
 
 class Pusher::Session {
  public:
-  Session(RegistryClient& client, const Reference& ref, content::Store& store,
-          const PushOptions& options, const CallContext& context)
+  Session(RegistryClient& client, const std::string& spool_directory, const Reference& ref,
+          content::Store& store, const PushOptions& options, const CallContext& context)
       : client_(client),
+        spool_directory_(spool_directory),
         ref_(ref),
         store_(store),
         options_(options),
@@ -136,15 +172,17 @@ class Pusher::Session {
   absl::StatusOr<content::Descriptor> Narrow(const content::Descriptor& target);
   absl::Status Blobs();
   absl::Status Blob(const content::Descriptor& descriptor);
+  absl::StatusOr<int64_t> Continued(std::string& location, const content::Descriptor& descriptor);
   absl::StatusOr<std::string> Begin(const content::Descriptor& descriptor,
                                     const content::Labels& labels, bool& mounted);
   absl::Status Upload(const content::Descriptor& descriptor, content::BlobReader& reader,
-                      std::string location);
+                      std::string location, int64_t offset, const UploadNote& note);
   absl::Status Manifest(const Document& document, const std::string& object);
   absl::Status AnnounceReferrer(const Document& document);
   absl::StatusOr<bool> Exists(const std::string& path, const content::Digest& digest);
 
   RegistryClient& client_;
+  const std::string& spool_directory_;
   const Reference ref_;
   content::Store& store_;
   const PushOptions& options_;
@@ -301,13 +339,29 @@ absl::StatusOr<std::string> Pusher::Session::Begin(const content::Descriptor& de
   return response.location;
 }
 
+// How much the registry has of an upload that an earlier push began; 0: nothing that could be continued. `location` becomes where
+// the rest goes.
+absl::StatusOr<int64_t> Pusher::Session::Continued(std::string& location,
+                                                   const content::Descriptor& descriptor) {
+  RegistryRequest request = Request("GET", location);
+  request.retry = false;
+  absl::StatusOr<RegistryResponse> state = client_.Send(host_, request, context_);
+  if (GaveUp(state.status())) return state.status();
+  if (!state.ok()) return 0;
+  const int64_t has = Received(state->header("range"));
+  if (has > descriptor.size_bytes) return 0;
+  if (!state->location.empty()) location = state->location;
+  return has;
+}
+
 absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor,
-                                     content::BlobReader& reader, std::string location) {
+                                     content::BlobReader& reader, std::string location,
+                                     int64_t offset, const UploadNote& note) {
   const int64_t size = reader.size_bytes();
-  int64_t offset = 0;  // what the registry has
   int failures = 0;
-  bool in_chunks = options_.chunk_bytes > 0;
-  int64_t chunk_bytes = in_chunks ? options_.chunk_bytes : size;
+  // From the middle only chunks can go on.
+  bool in_chunks = options_.chunk_bytes > 0 || offset > 0;
+  int64_t chunk_bytes = options_.chunk_bytes > 0 ? options_.chunk_bytes : size;
   absl::Duration told = absl::ZeroDuration();
   auto moved = [&](int64_t at) {
     absl::Duration now = Clock::Real().Monotonic();
@@ -341,9 +395,13 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor,
           return absl::DataLossError(
               absl::StrCat(What(descriptor), ": the registry says it stored ", stored));
         }
+        note.Remove();
         return absl::OkStatus();
       }
-      if (!response->location.empty()) location = response->location;
+      if (!response->location.empty()) {
+        location = response->location;
+        note.Write(location);
+      }
       absl::string_view range = response->header("range");
       offset = range.empty() ? end : Received(range);
       if (offset <= begin || offset > end) {
@@ -368,8 +426,10 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor,
       if (has >= 0 && has <= size) {
         if (has > offset) failures = 0;
         offset = has;
-        if (!state->location.empty()) location = state->location;
-        // From the middle only chunks can go on.
+        if (!state->location.empty()) {
+          location = state->location;
+          note.Write(location);
+        }
         in_chunks = in_chunks || offset > 0;
         continue;
       }
@@ -379,6 +439,7 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor,
     // The session is lost: from the beginning.
     bool mounted = false;
     GANTRY_ASSIGN_OR_RETURN(location, Begin(descriptor, {}, mounted));
+    note.Write(location);
     offset = 0;
     in_chunks = options_.chunk_bytes > 0;
   }
@@ -404,15 +465,29 @@ absl::Status Pusher::Session::Blob(const content::Descriptor& descriptor) {
   }
   GANTRY_RETURN_IF_ERROR(info.status());
   GANTRY_RETURN_IF_ERROR(reader.status());
+  const UploadNote note(descriptor.size_bytes >= kNotedBytes ? spool_directory_ : "",
+                        host_.origin(), ref_, descriptor.digest);
+  std::string location = note.Read();
+  int64_t offset = 0;
+  if (!location.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(offset, Continued(location, descriptor));
+    if (offset == 0) {
+      note.Remove();
+      location.clear();
+    }
+  }
   bool mounted = false;
-  GANTRY_ASSIGN_OR_RETURN(std::string location, Begin(descriptor, info->labels, mounted));
+  if (location.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(location, Begin(descriptor, info->labels, mounted));
+    if (!mounted) note.Write(location);
+  }
   if (mounted) {
     mounted_ += descriptor.size_bytes;
     Tell(descriptor, Progress::State::kMounted, descriptor.size_bytes);
     return absl::OkStatus();
   }
-  Tell(descriptor, Progress::State::kMoving, 0);
-  GANTRY_RETURN_IF_ERROR(Upload(descriptor, **reader, std::move(location)));
+  Tell(descriptor, Progress::State::kMoving, offset, offset > 0 ? "resumed" : "");
+  GANTRY_RETURN_IF_ERROR(Upload(descriptor, **reader, std::move(location), offset, note));
   Tell(descriptor, Progress::State::kDone, descriptor.size_bytes);
   return absl::OkStatus();
 }
@@ -545,7 +620,7 @@ absl::StatusOr<PushedImage> Pusher::Session::Run(const content::Descriptor& targ
 absl::StatusOr<PushedImage> Pusher::Push(const Reference& ref, const content::Descriptor& target,
                                          content::Store& store, const PushOptions& options,
                                          const CallContext& context) {
-  return Session(*client_, ref, store, options, context).Run(target);
+  return Session(*client_, spool_directory_, ref, store, options, context).Run(target);
 }
 
 }  // namespace gantry::distribution

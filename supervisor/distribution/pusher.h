@@ -1,13 +1,17 @@
 // An image from the content store into a registry: blobs in parallel, then manifests, children before parents.
 //
 // Sends the exact bytes of the store. Skips what the registry has, mounts what it has in another repository (known from the
-// `containerd.io/distribution.source.<registry>` labels that pulls leave), continues an upload that broke.
+// `containerd.io/distribution.source.<registry>` labels that pulls leave), continues an upload that broke: in the same call, and,
+// where the registry keeps what it has received, in a later one, also of another process. Which uploads are under way is kept in
+// the spool directory, a file each, which Fetcher::SweepSpool clears of old ones.
 //
 // Thread-safe. Spec: OCI distribution-spec v1.1 "Pushing".
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_PUSHER_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_PUSHER_H_
 
 #include <cstdint>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -40,7 +44,9 @@ struct PushedImage {
 
 class Pusher {
  public:
-  explicit Pusher(RegistryClient* client) : client_(client) {}
+  // `spool_directory` is made by the caller; "": broken uploads are continued by the same call only.
+  explicit Pusher(RegistryClient* client, std::string spool_directory = "")
+      : client_(client), spool_directory_(std::move(spool_directory)) {}
 
   // Pushes `target` and everything below it to `ref` (tag or digest).
   //   kFailedPrecondition  a blob is not in the store and not in the registry (named), or the registry refuses the manifest
@@ -53,6 +59,7 @@ class Pusher {
  private:
   class Session;
   RegistryClient* const client_;
+  const std::string spool_directory_;
 };
 
 }  // namespace gantry::distribution

@@ -1,9 +1,13 @@
 #include "supervisor/distribution/pusher.h"
 
+#include <filesystem>
+
 #include "absl/strings/match.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "base/cancel_token.h"
+#include "base/file.h"
 #include "supervisor/distribution/registry_testbed.h"
 #include "supervisor/oci/manifest.h"
 
@@ -25,6 +29,15 @@ class PusherTest : public ::testing::Test {
   absl::StatusOr<PushedImage> Push(FakeRegistry& registry, const std::string& name,
                                    const content::Descriptor& target) {
     return bed.pusher->Push(bed.Ref(registry, name), target, bed.store, push, bed.context);
+  }
+
+  // Whether a file with that ending is in the spool directory.
+  bool IsSpooled(const std::string& ending) {
+    for (const auto& entry :
+         std::filesystem::directory_iterator(bed.fetcher_options.spool_directory)) {
+      if (entry.path().extension() == ending) return true;
+    }
+    return false;
   }
 
   RegistryTestbed bed;
@@ -107,6 +120,56 @@ TEST_F(PusherTest, ALostUploadSessionStartsOver) {
   });
   absl::StatusOr<PushedImage> pushed = Push(target, "dst/app:v1", image);
   ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_TRUE(target.HasBlob("dst/app", content::Digest::Sha256Of(layer)));
+}
+
+TEST_F(PusherTest, AnInterruptedPushIsContinuedByTheNext) {
+  std::string layer = Noise(3 << 20, 8);
+  content::Descriptor image = Make(layer);
+  FakeRegistry target;
+  ASSERT_TRUE(MakeDirectories(bed.fetcher_options.spool_directory).ok());
+  target.BreakUploads(2 << 20, 1);
+  CancelToken gone;
+  bed.context.cancel = &gone;
+  push.progress = [&](const Progress& step) {
+    if (step.state == Progress::State::kRetrying) gone.Cancel("^C");
+  };
+  EXPECT_EQ(Push(target, "dst/app:v1", image).status().code(), absl::StatusCode::kCancelled);
+  ASSERT_TRUE(IsSpooled(".upload"));
+
+  // Another daemon on the same root.
+  bed.Rebuild();
+  bed.context.cancel = nullptr;
+  push.progress = nullptr;
+  target.ClearLog();
+  absl::StatusOr<PushedImage> pushed = Push(target, "dst/app:v1", image);
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_TRUE(target.HasBlob("dst/app", content::Digest::Sha256Of(layer)));
+  EXPECT_LE(pushed->sent_bytes, (1 << 20) + 4096) << "what had arrived was sent again";
+  EXPECT_FALSE(IsSpooled(".upload")) << "a finished upload leaves its note behind";
+}
+
+TEST_F(PusherTest, AnUploadThatTheRegistryForgotStartsOver) {
+  std::string layer = Noise(2 << 20, 9);
+  content::Descriptor image = Make(layer);
+  ASSERT_TRUE(MakeDirectories(bed.fetcher_options.spool_directory).ok());
+  FakeRegistry target;
+  target.BreakUploads(1 << 20, 1);
+  CancelToken gone;
+  bed.context.cancel = &gone;
+  push.progress = [&](const Progress& step) {
+    if (step.state == Progress::State::kRetrying) gone.Cancel("^C");
+  };
+  EXPECT_FALSE(Push(target, "dst/app:v1", image).ok());
+  bed.context.cancel = nullptr;
+  push.progress = nullptr;
+  target.SetHook([](const FakeRegistry::Request& request, FakeRegistry::Connection& connection) {
+    if (request.method != "GET" || !absl::StrContains(request.path, "/uploads/")) return false;
+    return connection.Answer(404, {}, "");
+  });
+  absl::StatusOr<PushedImage> pushed = Push(target, "dst/app:v1", image);
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_GE(pushed->sent_bytes, 2 << 20);
   EXPECT_TRUE(target.HasBlob("dst/app", content::Digest::Sha256Of(layer)));
 }
 

@@ -43,7 +43,7 @@ struct RegistryTestbed {
     client = std::make_unique<RegistryClient>(options);
     resolver = std::make_unique<Resolver>(client.get());
     puller = std::make_unique<Puller>(client.get(), fetcher_options);
-    pusher = std::make_unique<Pusher>(client.get());
+    pusher = std::make_unique<Pusher>(client.get(), fetcher_options.spool_directory);
   }
 
   Reference Ref(const FakeRegistry& registry, const std::string& name) {

@@ -255,6 +255,16 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     return absl::OkStatus();
   }
 
+  // Where the client's own hosts configuration and headers go along: containerd reads them on the server's side too.
+  static core::RegistryAccess AccessOf(const OCIRegistry& registry) {
+    core::RegistryAccess access;
+    for (const auto& [name, value] : registry.resolver().headers())
+      access.headers.emplace_back(name, value);
+    access.hosts_directory = registry.resolver().host_dir();
+    access.default_scheme = registry.resolver().default_scheme();
+    return access;
+  }
+
   absl::Status Pull(Call& call, const OCIRegistry& registry, const ImageStore& store,
                     const Reporter& reporter) {
     reporter.Say(absl::StrCat("Resolving from ", registry.reference()));
@@ -277,11 +287,12 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     reporter.Say("fetching image content", registry.reference());
     for (const std::string& platform : platforms) {
       request.set_platform(platform);
-      GANTRY_RETURN_IF_ERROR(
-          room_.images
-              ->Pull(context, request,
-                     [&reporter](const v1::Progress& step) { reporter.Step(step); })
-              .status());
+      GANTRY_RETURN_IF_ERROR(room_.images
+                                 ->Pull(
+                                     context, request,
+                                     [&reporter](const v1::Progress& step) { reporter.Step(step); },
+                                     AccessOf(registry))
+                                 .status());
     }
     GANTRY_ASSIGN_OR_RETURN(record::v1::Image pulled,
                             room_.stores->images.Get({call.ns(), ""}, pulled_name));
@@ -359,11 +370,12 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     if (store.platforms_size() == 1)
       request.set_platform(oci::FormatPlatform(PlatformFrom(store.platforms(0))));
     GANTRY_RETURN_IF_ERROR(AskCredential(call, registry, request.mutable_auth()));
-    GANTRY_RETURN_IF_ERROR(
-        room_.images
-            ->Push(call.context(), request,
-                   [&reporter](const v1::Progress& step) { reporter.Step(step); })
-            .status());
+    GANTRY_RETURN_IF_ERROR(room_.images
+                               ->Push(
+                                   call.context(), request,
+                                   [&reporter](const v1::Progress& step) { reporter.Step(step); },
+                                   AccessOf(registry))
+                               .status());
     reporter.Say("pushed content", registry.reference());
     reporter.Say(absl::StrCat("Completed push to ", registry.reference()));
     return absl::OkStatus();
