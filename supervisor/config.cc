@@ -10,6 +10,7 @@
 #include <sstream>
 #include <utility>
 
+#define TOML_EXCEPTIONS 0  // as everywhere: third_party/BUILD.bazel
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -425,14 +426,15 @@ std::string Help() {
 }  // namespace
 
 absl::Status ApplyConfigText(absl::string_view text, const std::string& file, Config& config) {
-  toml::table table;
-  try {
-    table = toml::parse(std::string_view(text.data(), text.size()), std::string_view(file));
-  } catch (const toml::parse_error& error) {
+  const toml::parse_result parsed =
+      toml::parse(std::string_view(text.data(), text.size()), std::string_view(file));
+  if (!parsed) {
+    const toml::parse_error& error = parsed.error();
     return absl::InvalidArgumentError(
         absl::StrCat(file, ":", error.source().begin.line, ":", error.source().begin.column, ": ",
                      absl::string_view(error.description().data(), error.description().size())));
   }
+  const toml::table& table = parsed.table();
   Reader reader(table, file);
   config.source = file;
   if (const toml::node* version = table.get("version")) {

@@ -10,7 +10,7 @@
 #include <memory>
 #include <optional>
 
-#define TOML_EXCEPTIONS 0
+#define TOML_EXCEPTIONS 0  // as everywhere: third_party/BUILD.bazel
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
