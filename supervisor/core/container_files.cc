@@ -42,6 +42,7 @@
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
+#include "supervisor/oci/config_change.h"
 #include "supervisor/oci/manifest.h"
 
 namespace gantry::core {
@@ -574,9 +575,6 @@ absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& c
   if (!loaded.ours)
     return absl::FailedPreconditionError(
         absl::StrCat("container ", request.container(), " was made by another client"));
-  if (request.changes_size() > 0)
-    return absl::InvalidArgumentError(
-        "commit: --change needs the builder, which this version does not have");
   std::string name;
   if (!request.reference().empty()) {
     GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
@@ -588,6 +586,19 @@ absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& c
       ResolvedImage base,
       parts_.images->Resolve(context,
                              loaded.image_id.empty() ? loaded.config.image() : loaded.image_id));
+  oci::ImageConfig config = base.config;
+  config.author = request.author();
+  config.user = loaded.config.user();
+  config.env.assign(loaded.config.env().begin(), loaded.config.env().end());
+  config.entrypoint.assign(loaded.config.entrypoint().values().begin(),
+                           loaded.config.entrypoint().values().end());
+  config.cmd.assign(loaded.config.command().begin(), loaded.config.command().end());
+  config.working_dir = loaded.config.working_dir();
+  config.labels.clear();
+  config.labels.insert(loaded.config.labels().begin(), loaded.config.labels().end());
+  for (const std::string& change : request.changes()) {
+    GANTRY_RETURN_IF_ERROR(oci::ApplyChange(change, config));
+  }
   GANTRY_ASSIGN_OR_RETURN(
       LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
   metadata::ContentNamespace content = stores.Content(lease.scope());
@@ -646,10 +657,8 @@ absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& c
   absl::StatusOr<content::Digest> committed = ingest->Commit(commit);
   if (!committed.ok() && !absl::IsAlreadyExists(committed.status())) return committed.status();
 
-  oci::ImageConfig config = base.config;
   const std::string now = absl::FormatTime(absl::RFC3339_full, absl::Now(), absl::UTCTimeZone());
   config.created = now;
-  config.author = request.author();
   GANTRY_ASSIGN_OR_RETURN(content::Digest diff_id, content::Digest::Parse(diff.diff_id));
   config.diff_ids.push_back(diff_id);
   oci::History history;
@@ -658,14 +667,6 @@ absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& c
   history.comment = request.comment();
   history.created_by = absl::StrJoin(loaded.config.command(), " ");
   config.history.push_back(history);
-  config.user = loaded.config.user();
-  config.env.assign(loaded.config.env().begin(), loaded.config.env().end());
-  config.entrypoint.assign(loaded.config.entrypoint().values().begin(),
-                           loaded.config.entrypoint().values().end());
-  config.cmd.assign(loaded.config.command().begin(), loaded.config.command().end());
-  config.working_dir = loaded.config.working_dir();
-  config.labels.clear();
-  config.labels.insert(loaded.config.labels().begin(), loaded.config.labels().end());
 
   oci::Manifest manifest = base.manifest_document;
   // One family of media types throughout: a docker manifest with an OCI layer is refused by some registries.

@@ -27,6 +27,7 @@
 #include "supervisor/distribution/registry_client.h"
 #include "supervisor/distribution/resolver.h"
 #include "supervisor/distribution/unpacker.h"
+#include "supervisor/oci/config_change.h"
 
 namespace gantry::core {
 namespace {
@@ -443,9 +444,6 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(
 absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context,
                                                      const v1::ImportRequest::Open& request,
                                                      ByteSource& tar, const ProgressFn& progress) {
-  if (request.changes_size() > 0)
-    return absl::InvalidArgumentError(
-        "import: --change needs the builder, which this version does not have");
   Stores& stores = *parts_.stores;
   Token token(context.cancel);
   std::string name;
@@ -459,6 +457,9 @@ absl::StatusOr<v1::LoadedImage> ImageService::Import(const CallContext& context,
   config.platform.variant.clear();
   if (!request.platform().empty()) {
     GANTRY_ASSIGN_OR_RETURN(config.platform, oci::ParsePlatform(request.platform()));
+  }
+  for (const std::string& change : request.changes()) {
+    GANTRY_RETURN_IF_ERROR(oci::ApplyChange(change, config));
   }
   GANTRY_ASSIGN_OR_RETURN(
       LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
