@@ -102,7 +102,11 @@ std::string LastRuntimeError(absl::string_view log) {
 std::string NormaliseRuntimeError(absl::string_view message) {
   std::string text =
       absl::StrReplaceAll(message, {{"No such file or directory", "no such file or directory"},
-                                    {"Permission denied", "permission denied"}});
+                                    {"Not a directory", "not a directory"},
+                                    {"Permission denied", "permission denied"},
+                                    // crun, of what is no regular file
+                                    {"open executable: Operation not permitted",
+                                     "open executable: permission denied: not a regular file"}});
   // crun: executable file `x` not found in $PATH: no such file or directory
   static const std::string kBefore = "executable file `";
   static const std::string kAfter = "` not found in $PATH: no such file or directory";

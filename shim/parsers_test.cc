@@ -114,6 +114,8 @@ TEST(RuntimeErrorTest, RuntimesAreWordedAlike) {
             "exec: \"./a/b\": stat ./a/b: no such file or directory");
   EXPECT_EQ(NormaliseRuntimeError("open executable: Permission denied"),
             "open executable: permission denied");
+  EXPECT_EQ(NormaliseRuntimeError("open executable: Operation not permitted"),
+            "open executable: permission denied: not a regular file");
   EXPECT_EQ(NormaliseRuntimeError("exec: \"x\": executable file not found in $PATH"),
             "exec: \"x\": executable file not found in $PATH");
 }

@@ -1,4 +1,5 @@
 // Streams into a container: attach, exec, terminal sizes.
+#include <fcntl.h>
 #include <sys/random.h>
 
 #include <functional>
@@ -7,9 +8,12 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 
+#include "base/errno_status.h"
 #include "base/status_macros.h"
+#include "base/unique_fd.h"
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/container_spec.h"
+#include "supervisor/core/start_failure.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/oci/spec_builder.h"
 #include "supervisor/runtime/shim_registry.h"
@@ -103,13 +107,14 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
   if (!config.user().empty()) {
     exec.user = config.user();
     // The files as they are in the container now: users may have been added since it was made.
-    oci::UserDatabase database;
-    GANTRY_RETURN_IF_ERROR(
-        WithRootfs(context, loaded, /*writable=*/false, [&database](int root_fd) {
-          database = oci::LoadUserDatabase(root_fd);
-          return absl::OkStatus();
-        }));
-    GANTRY_ASSIGN_OR_RETURN(user, oci::ResolveUser(database, config.user()));
+    // Only the handle is taken in there; they are read out here, where /proc is ours.
+    UniqueFd root;
+    GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, /*writable=*/false, [&root](int root_fd) {
+      root.reset(fcntl(root_fd, F_DUPFD_CLOEXEC, 3));
+      return root.valid() ? absl::OkStatus() : ErrnoToStatus(errno, "the container's root");
+    }));
+    GANTRY_ASSIGN_OR_RETURN(user,
+                            oci::ResolveUser(oci::LoadUserDatabase(root.get()), config.user()));
   }
   GANTRY_ASSIGN_OR_RETURN(oci::ProcessSpec process,
                           oci::BuildExecProcess(spec, exec, user, *parts_.host));
@@ -124,9 +129,10 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
   stdio.set_width(config.console_size().width());
   stdio.set_height(config.console_size().height());
   if (handler == nullptr) {
-    GANTRY_ASSIGN_OR_RETURN(started.pid,
-                            parts_.tasks->Exec(context, loaded.id(), started.exec_id,
-                                               oci::PrintProcess(process), stdio, /*start=*/true));
+    absl::StatusOr<int32_t> pid = parts_.tasks->Exec(
+        context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio, /*start=*/true);
+    if (!pid.ok()) return NamingTheContainer(pid.status(), loaded.ShownName());
+    started.pid = *pid;
     return started;
   }
   GANTRY_RETURN_IF_ERROR(parts_.tasks
@@ -146,7 +152,7 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
     started.stream.reset();
     absl::StatusOr<core::Exit> gone =
         parts_.tasks->Delete(context, loaded.id(), started.exec_id, /*force=*/true);
-    return pid.status();
+    return NamingTheContainer(pid.status(), loaded.ShownName());
   }
   started.pid = *pid;
   return started;

@@ -376,6 +376,11 @@ absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext
 absl::StatusOr<v1::TopResponse> ContainerService::Top(const CallContext& context,
                                                       const v1::TopRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (!task.ok() || task->status == ProcessStatus::kStopped) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", request.container(), " is not running"));
+  }
   GANTRY_ASSIGN_OR_RETURN(shim::v1::PidsResponse pids, parts_.tasks->Pids(context, loaded.id()));
   std::set<int> wanted;
   for (const auto& process : pids.processes()) wanted.insert(process.pid());
@@ -535,7 +540,8 @@ absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& conte
     GANTRY_ASSIGN_OR_RETURN(older, snapshots.View(view, info.parent, {}));
   }
   // Mount points the runtime had to make are not the container's doing, nor that their directory changed for them.
-  std::set<std::string> made = {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"};
+  std::set<std::string> made = {"/dev",          "/proc",      "/sys",
+                                "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"};
   for (const v1::Mount& mount : loaded.config.mounts()) made.insert(mount.target());
   std::vector<snapshot::Change> changes;
   absl::Status listed = snapshot::ListChanges(

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -17,6 +18,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
 #include "nlohmann/json.hpp"
@@ -31,6 +33,9 @@
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/lease_scope.h"
+#include "supervisor/core/start_failure.h"
+#include "supervisor/oci/runtime_spec.h"
+#include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::core {
 namespace {
@@ -80,30 +85,6 @@ void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
   const int64_t nanos = absl::ToUnixNanos(at);
   out->set_seconds(nanos / 1000000000);
   out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
-}
-
-// docker's exit codes for what never ran.
-uint32_t StartFailureCode(const absl::Status& why) {
-  const absl::string_view text = why.message();
-  if (absl::StrContains(text, "executable file not found") ||
-      absl::StrContains(text, "no such file or directory") ||
-      absl::StrContains(text, "not a directory")) {
-    return 127;
-  }
-  if (absl::StrContains(text, "permission denied") || absl::StrContains(text, "is a directory"))
-    return 126;
-  return 128;
-}
-
-// The runtime's words are what a person can act on; which of our processes passed them along is not.
-absl::Status NamingTheContainer(const absl::Status& status, const std::string& name,
-                                const std::string& id) {
-  absl::string_view text = status.message();
-  const size_t runtime = text.find("OCI runtime ");
-  if (runtime != absl::string_view::npos) text.remove_prefix(runtime);
-  return absl::Status(
-      status.code(),
-      absl::StrCat("container ", name.empty() ? id.substr(0, 12) : name, ": ", text));
 }
 
 }  // namespace
@@ -271,12 +252,23 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
   v1::ContainerConfig config = request.config();
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckName(request.name()));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
+  if (!config.runtime().empty())
+    GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
   GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
                           parts_.images->Resolve(context, config.image(), config.platform()));
   GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
   // Says who makes the cgroup. The task keeps to it if the settings change before it starts.
   GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo oci_runtime,
                           parts_.runtimes->Resolve(config.runtime()));
+  // Whose namespaces are shared is decided now: names may move on to others.
+  for (std::string* mode :
+       {config.mutable_network_mode(), config.mutable_pid_mode(), config.mutable_ipc_mode(),
+        config.mutable_uts_mode(), config.mutable_cgroupns_mode()}) {
+    absl::string_view other = *mode;
+    if (!absl::ConsumePrefix(&other, "container:")) continue;
+    GANTRY_ASSIGN_OR_RETURN(std::string other_id, ResolveId(context, other));
+    *mode = absl::StrCat("container:", other_id);
+  }
 
   // What is made from here on is kept by the lease until the record refers to it.
   GANTRY_ASSIGN_OR_RETURN(
@@ -312,15 +304,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
   place.directory = directory;
   place.init_path = parts_.init_path;
   place.cgroups_path = CgroupsPath(id, config.cgroup_parent(), oci_runtime.systemd_cgroup);
-  place.pid_of = [this, &context](absl::string_view other) -> absl::StatusOr<int32_t> {
-    GANTRY_ASSIGN_OR_RETURN(std::string other_id, ResolveId(context, other));
-    GANTRY_ASSIGN_OR_RETURN(Process process, parts_.tasks->Get(context.ns, other_id, ""));
-    if (process.status != ProcessStatus::kRunning) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("container ", other, " does not run: its namespaces cannot be joined"));
-    }
-    return process.pid;
-  };
+  place.pid_of = [this, &context](absl::string_view other) { return InitPid(context, other); };
   GANTRY_ASSIGN_OR_RETURN(oci::ContainerConfig spec_config, ToSpecConfig(config, place));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
 
@@ -382,11 +366,46 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
   return response;
 }
 
+absl::StatusOr<int32_t> ContainerService::InitPid(const CallContext& context,
+                                                  absl::string_view container) {
+  GANTRY_ASSIGN_OR_RETURN(std::string id, ResolveId(context, container));
+  absl::StatusOr<Process> process = parts_.tasks->Get(context.ns, id, "");
+  if (!process.ok() || process->status != ProcessStatus::kRunning) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", container,
+                     " does not run, so its namespaces cannot be joined; start it first"));
+  }
+  return process->pid;
+}
+
+absl::StatusOr<std::string> ContainerService::SpecToStart(const CallContext& context,
+                                                          const Loaded& loaded) {
+  const std::string& stored = loaded.record.spec().value();
+  const std::pair<const char*, const std::string*> shared[] = {
+      {"network", &loaded.config.network_mode()},
+      {"pid", &loaded.config.pid_mode()},
+      {"ipc", &loaded.config.ipc_mode()},
+      {"uts", &loaded.config.uts_mode()},
+      {"cgroup", &loaded.config.cgroupns_mode()}};
+  std::optional<oci::RuntimeSpec> spec;
+  for (const auto& [type, mode] : shared) {
+    absl::string_view other = *mode;
+    if (!absl::ConsumePrefix(&other, "container:")) continue;
+    GANTRY_ASSIGN_OR_RETURN(int32_t pid, InitPid(context, other));
+    if (!spec.has_value()) {
+      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
+    }
+    const absl::string_view file = absl::string_view(type) == "network" ? "net" : type;
+    spec->SetNamespace(type, absl::StrCat("/proc/", pid, "/ns/", file));
+  }
+  return spec.has_value() ? spec->Print() : stored;
+}
+
 absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& context,
                                                           const Loaded& loaded) {
   CreateTask task;
   task.container_id = loaded.id();
-  task.spec_json = loaded.record.spec().value();
+  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecToStart(context, loaded));
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
   GANTRY_ASSIGN_OR_RETURN(task.rootfs, snapshots.Mounts(loaded.record.snapshot_key()));
@@ -451,7 +470,7 @@ absl::StatusOr<int32_t> ContainerService::StartLocked(
   task.before_create = std::move(before_create);
   absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, task);
   if (!pid.ok()) {
-    const absl::Status why = NamingTheContainer(pid.status(), loaded.name, loaded.id());
+    const absl::Status why = NamingTheContainer(pid.status(), loaded.ShownName());
     NoteStartFailed(loaded, why);
     return why;
   }

@@ -181,6 +181,7 @@ class ContainerService : public ExitObserver {
     v1::ContainerConfig config;
     std::string image_id;
     const std::string& id() const { return record.id(); }
+    std::string ShownName() const { return name.empty() ? id().substr(0, 12) : name; }
   };
   // An answer given once, by whoever comes first.
   class PendingAnswer {
@@ -199,6 +200,10 @@ class ContainerService : public ExitObserver {
   // Loads again under the container's operation lock, which `lock` then holds.
   absl::StatusOr<Loaded> LoadLocked(const CallContext& context, absl::string_view container,
                                     OperationLock& lock);
+  // Pid of the first process of another container. kFailedPrecondition: it does not run.
+  absl::StatusOr<int32_t> InitPid(const CallContext& context, absl::string_view container);
+  // The stored spec with the namespaces it shares with other containers as they are now: the pids of its making are gone, or others'.
+  absl::StatusOr<std::string> SpecToStart(const CallContext& context, const Loaded& loaded);
   absl::StatusOr<CreateTask> DescribeTask(const CallContext& context, const Loaded& loaded);
   absl::StatusOr<int32_t> StartLocked(
       const CallContext& context, Loaded& loaded,

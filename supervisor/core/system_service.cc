@@ -273,6 +273,12 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
   images->set_active(static_cast<int64_t>(used_images.size()));
   int64_t total = 0;
   std::vector<std::string> namespaces;
+  const std::string files = parts_.facts.root_directory + "/containers";
+  auto measure = [](const std::string& path) -> int64_t {
+    absl::StatusOr<snapshot::Usage> measured = snapshot::UsageOfTree(path);
+    return measured.ok() ? measured->size_bytes : 0;
+  };
+  int64_t named = 0;
   GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
     namespaces.push_back(ns.name());
     return absl::OkStatus();
@@ -283,22 +289,32 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
           containers->set_total(containers->total() + 1);
           if (parts_.tasks->Exists(ns, std::string(id)))
             containers->set_active(containers->active() + 1);
+          if (!request.verbose()) return absl::OkStatus();
+          const std::string name = absl::StrCat(ns, "/", id);
+          const int64_t size = measure(absl::StrCat(files, "/", name));
+          if (size == 0) return absl::OkStatus();
+          v1::DiskUsageResponse::Item* item = containers->add_items();
+          item->set_type("files");
+          item->set_id(name);
+          item->set_size_bytes(size);
+          item->set_unique_bytes(size);
+          item->set_references(1);
+          item->add_owners(absl::StrCat("container ", name));
+          named += size;
           return absl::OkStatus();
         }));
   }
   // What is left are our own files: logs and generated files of containers, and the database.
-  auto measure = [](const std::string& path) -> int64_t {
-    absl::StatusOr<snapshot::Usage> measured = snapshot::UsageOfTree(path);
-    return measured.ok() ? measured->size_bytes : 0;
-  };
-  const int64_t logs = measure(parts_.facts.root_directory + "/containers");
+  const int64_t logs = measure(files);
   containers->set_size_bytes(containers->size_bytes() + logs);
-  if (request.verbose() && logs > 0) {
+  if (request.verbose() && logs > named) {
     v1::DiskUsageResponse::Item* item = containers->add_items();
-    item->set_type("log");
+    item->set_type("files");
     item->set_id("containers");
-    item->set_size_bytes(logs);
-    item->set_unique_bytes(logs);
+    item->set_size_bytes(logs - named);
+    item->set_unique_bytes(logs - named);
+    item->set_references(1);
+    item->add_owners("gantryd: the directories of all containers");
   }
   const int64_t database = measure(parts_.facts.root_directory + "/metadata");
   metadata_kind->set_size_bytes(database);

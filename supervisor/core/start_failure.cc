@@ -1,0 +1,31 @@
+#include "supervisor/core/start_failure.h"
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+namespace gantry::core {
+
+uint32_t StartFailureCode(const absl::Status& why) {
+  const absl::string_view text = why.message();
+  // A mount or a cgroup file that is missing is no missing program, though errno says the same.
+  if (!absl::StrContains(text, "exec: \"") && !absl::StrContains(text, "open executable")) {
+    return 128;
+  }
+  if (absl::StrContains(text, "executable file not found") ||
+      absl::StrContains(text, "no such file or directory")) {
+    return 127;
+  }
+  if (absl::StrContains(text, "permission denied") || absl::StrContains(text, "is a directory")) {
+    return 126;
+  }
+  return 128;
+}
+
+absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name) {
+  absl::string_view text = why.message();
+  const size_t runtime = text.find("OCI runtime ");
+  if (runtime != absl::string_view::npos) text.remove_prefix(runtime);
+  return absl::Status(why.code(), absl::StrCat("container ", name, ": ", text));
+}
+
+}  // namespace gantry::core
