@@ -103,6 +103,111 @@ TEST_F(RunTest, FlagsShapeTheContainer) {
   EXPECT_EQ(Run({"--network", "none", kImage, "sh", "-c", "ls /sys/class/net"}).out, "lo\n");
 }
 
+TEST_F(RunTest, WhatCannotBeHadIsRefusedBeforeAnythingIsMade) {
+  const std::vector<std::vector<std::string>> kRefused = {{"-p", "80:80"},
+                                                          {"-P"},
+                                                          {"--link", "db"},
+                                                          {"--ip", "10.0.0.1"},
+                                                          {"--network", "mynet"},
+                                                          {"--network-alias", "db"},
+                                                          {"--userns", "private"},
+                                                          {"--storage-opt", "size=1g"},
+                                                          {"-v", "data:/data"},
+                                                          {"--volumes-from", "db"},
+                                                          {"--cpus", "100000"},
+                                                          {"--cpuset-cpus", "0-4095"},
+                                                          {"--add-host", "db:x"},
+                                                          {"--dns", "example.com"},
+                                                          {"--ipc", "nowhere"},
+                                                          {"--pid", "container:nobody"},
+                                                          {"--device", "/etc"},
+                                                          {"--device-read-bps", "/dev/null:1mb"},
+                                                          {"-m", "1k"},
+                                                          {"--sysctl", "vm.swappiness=1"},
+                                                          {"--cap-add", "NOPE"},
+                                                          {"--cgroup-parent", "../../x"},
+                                                          {"--stop-signal", "NO"},
+                                                          {"--security-opt", "bogus=1"},
+                                                          {"--health-cmd", "true"},
+                                                          {"--log-opt", "bogus=1"},
+                                                          {"--log-driver", "syslog"},
+                                                          {"--runtime", "nosuch"},
+                                                          {"--restart", "sometimes"},
+                                                          {"--ulimit", "nofile=2:1"}};
+  for (const std::vector<std::string>& flags : kRefused) {
+    std::vector<std::string> command = {"create"};
+    command.insert(command.end(), flags.begin(), flags.end());
+    command.insert(command.end(), {"busybox:test", "true"});
+    const Outcome outcome = bed_->Ctl(command);
+    EXPECT_EQ(outcome.code, 125) << Ok(outcome).message();
+    EXPECT_FALSE(outcome.err.empty());
+    EXPECT_EQ(outcome.out, "") << flags[0];
+  }
+  EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "");
+}
+
+TEST_F(RunTest, HostIpcAndLimitsOfDevicesWork) {
+  EXPECT_TRUE(Ok(bed_->Ctl({"run", "--rm", "--ipc", "host", "busybox:test", "true"})));
+  // A weight may be unknown to the host's schedulers; the container runs all the same.
+  EXPECT_TRUE(Ok(bed_->Ctl({"run", "--rm", "--blkio-weight", "100", "busybox:test", "true"})));
+}
+
+TEST_F(RunTest, ExecTakesUsersByName) {
+  bed_->CtlOut({"run", "-d", "--name", "users", "busybox:test", "sleep", "1000"});
+  bed_->CtlOut({"exec", "users", "sh", "-c",
+                "echo joe:x:1234:99::/:/bin/sh >> /etc/passwd; echo staff:x:50:joe >> /etc/group"});
+  EXPECT_EQ(bed_->CtlOut({"exec", "-u", "joe", "users", "sh", "-c", "id -u; id -G"}),
+            "1234\n99 50");
+  EXPECT_EQ(bed_->CtlOut({"exec", "-u", "joe:staff", "users", "id", "-g"}), "50");
+  const Outcome nobody = bed_->Ctl({"exec", "-u", "nosuchuser", "users", "id"});
+  EXPECT_EQ(nobody.code, 1);
+  EXPECT_NE(nobody.err.find("nosuchuser"), std::string::npos) << nobody.err;
+}
+
+TEST_F(RunTest, ExecFailuresAreInTheRuntimesWordsOnly) {
+  bed_->CtlOut({"run", "-d", "--name", "words", "busybox:test", "sleep", "1000"});
+  const Outcome missing = bed_->Ctl({"exec", "words", "nosuchprogram"});
+  EXPECT_EQ(missing.code, 127);
+  EXPECT_NE(missing.err.find("container words: OCI runtime exec failed: "), std::string::npos)
+      << missing.err;
+  EXPECT_EQ(bed_->Ctl({"exec", "words", "/etc"}).code, 126);
+  EXPECT_EQ(bed_->Ctl({"run", "--rm", "busybox:test", "/etc"}).code, 126);
+  const Outcome top = bed_->Ctl({"top", "nosuchcontainer"});
+  EXPECT_EQ(top.code, 1);
+}
+
+// The pid that a shared namespace was found by is gone once the other container has been restarted, or is somebody else's.
+TEST_F(RunTest, SharedNamespacesAreThoseOfTheOtherContainerAsItRunsNow) {
+  const auto netns = [this](const std::string& container) {
+    return bed_->CtlOut({"exec", container, "readlink", "/proc/self/ns/net"});
+  };
+  bed_->CtlOut(
+      {"run", "-d", "--name", "owner", "--stop-timeout", "0", "busybox:test", "sleep", "1000"});
+  bed_->CtlOut({"run", "-d", "--name", "guest", "--stop-timeout", "0", "--network",
+                "container:owner", "busybox:test", "sleep", "1000"});
+  EXPECT_EQ(netns("owner"), netns("guest"));
+  bed_->CtlOut({"stop", "guest", "owner"});
+  const Outcome alone = bed_->Ctl({"start", "guest"});
+  EXPECT_EQ(alone.code, 1);
+  EXPECT_NE(alone.err.find("does not run"), std::string::npos) << alone.err;
+  // Names move on; whose namespace it is does not.
+  bed_->CtlOut({"rename", "owner", "former"});
+  bed_->CtlOut({"run", "-d", "--name", "owner", "busybox:test", "sleep", "1000"});
+  bed_->CtlOut({"start", "former"});
+  bed_->CtlOut({"start", "guest"});
+  EXPECT_EQ(netns("former"), netns("guest"));
+}
+
+TEST_F(RunTest, ImagesAreChangedByADockerfilesWords) {
+  bed_->CtlOut({"run", "--name", "base", "busybox:test", "touch", "/made"});
+  bed_->CtlOut({"commit", "-c", "ENV GREETING=\"good day\"", "-c", "CMD echo $GREETING; ls /made",
+                "base", "changed:1"});
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", "changed:1"}), "good day\n/made");
+  const Outcome refused = bed_->Ctl({"commit", "-c", "RUN true", "base", "changed:2"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_EQ(bed_->CtlOut({"images", "-q", "changed:2"}), "");
+}
+
 TEST_F(RunTest, CapabilitiesAreDockersFourteenUnlessSaidOtherwise) {
   const auto effective = [&](std::vector<std::string> flags) {
     flags.insert(flags.end(), {kImage, "sh", "-c", "grep CapEff /proc/self/status | cut -f2"});

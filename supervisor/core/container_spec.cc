@@ -1,8 +1,12 @@
 #include "supervisor/core/container_spec.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <map>
@@ -48,6 +52,97 @@ absl::StatusOr<oci::NamespaceMode> ToNamespace(absl::string_view option, absl::s
   return Refuse(option, absl::StrCat("\"", mode, "\" is none of private, host, container:NAME"));
 }
 
+absl::Status ToDeviceLimits(absl::string_view option,
+                            const google::protobuf::RepeatedPtrField<v1::DeviceRate>& in,
+                            std::vector<oci::DeviceLimit>& out) {
+  for (const v1::DeviceRate& rate : in) {
+    struct stat info;
+    if (rate.path().empty() || rate.path().front() != '/' ||
+        stat(rate.path().c_str(), &info) != 0 || !S_ISBLK(info.st_mode)) {
+      return Refuse(option, absl::StrCat("\"", rate.path(), "\" is no block device of this host"));
+    }
+    out.push_back({major(info.st_rdev), minor(info.st_rdev), rate.rate()});
+  }
+  return absl::OkStatus();
+}
+
+bool IsAddress(const std::string& text) {
+  unsigned char bytes[sizeof(in6_addr)];
+  return inet_pton(AF_INET, text.c_str(), bytes) == 1 ||
+         inet_pton(AF_INET6, text.c_str(), bytes) == 1;
+}
+
+// What ends up as a line of /etc/hosts or /etc/resolv.conf must not become two.
+bool IsOneWord(absl::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) {
+    return absl::ascii_isgraph(static_cast<unsigned char>(c));
+  });
+}
+
+absl::Status CheckNames(const v1::ContainerConfig& config) {
+  for (const std::string& host : config.extra_hosts()) {
+    const size_t split = host.find(':');
+    if (split == std::string::npos || !IsOneWord(absl::string_view(host).substr(0, split))) {
+      return Refuse("--add-host", absl::StrCat("\"", host, "\" is not NAME:ADDRESS"));
+    }
+    const std::string address = host.substr(split + 1);
+    if (address == "host-gateway") {
+      return Refuse("--add-host",
+                    "host-gateway needs a bridge network, which this version does not "
+                    "make; give the address");
+    }
+    if (!IsAddress(address)) {
+      return Refuse("--add-host", absl::StrCat("\"", address, "\" is no IP address"));
+    }
+  }
+  for (const std::string& server : config.dns()) {
+    if (!IsAddress(server))
+      return Refuse("--dns", absl::StrCat("\"", server, "\" is no IP address"));
+  }
+  for (const std::string& domain : config.dns_search()) {
+    if (!IsOneWord(domain))
+      return Refuse("--dns-search", absl::StrCat("\"", domain, "\" is no domain"));
+  }
+  for (const std::string& option : config.dns_options()) {
+    if (!IsOneWord(option))
+      return Refuse("--dns-option", absl::StrCat("\"", option, "\" is no option"));
+  }
+  return absl::OkStatus();
+}
+
+// What docker knows and this version does not: refused, so that nobody believes it to be in force.
+absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
+  static constexpr char kNoBridge[] =
+      "needs a bridge network, which this version does not make; use --network host";
+  if (config.port_bindings_size() > 0 || config.publish_all_ports()) {
+    return Refuse("--publish", kNoBridge);
+  }
+  if (config.links_size() > 0) return Refuse("--link", kNoBridge);
+  if (!config.mac_address().empty()) return Refuse("--mac-address", kNoBridge);
+  for (const v1::NetworkAttachment& network : config.networks()) {
+    if (!network.ipv4_address().empty()) return Refuse("--ip", kNoBridge);
+    if (!network.ipv6_address().empty()) return Refuse("--ip6", kNoBridge);
+    if (!network.mac_address().empty()) return Refuse("--mac-address", kNoBridge);
+    if (network.aliases_size() > 0) return Refuse("--network-alias", kNoBridge);
+    if (network.links_size() > 0) return Refuse("--link", kNoBridge);
+  }
+  if (config.volumes_from_size() > 0) {
+    return Refuse("--volumes-from", "this version keeps no volumes");
+  }
+  if (!config.userns_mode().empty() && config.userns_mode() != "host") {
+    return Refuse("--userns", absl::StrCat("\"", config.userns_mode(),
+                                           "\": this version knows only the host's, \"host\""));
+  }
+  if (config.has_health_check() &&
+      !(config.health_check().test_size() == 1 && config.health_check().test(0) == "NONE")) {
+    return Refuse("--health-*", "this version runs no health checks; leave them out");
+  }
+  if (!config.storage_options().empty()) {
+    return Refuse("--storage-opt", "the overlayfs snapshotter has no options");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
@@ -74,9 +169,16 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
     return Refuse("--network", absl::StrCat("there is no network \"", network,
                                             "\"; use host, none or container:NAME"));
   }
-  if (config.port_bindings_size() > 0 || config.publish_all_ports()) {
-    return Refuse("--publish",
-                  "needs a bridge network, which this version does not make; use --network host");
+  GANTRY_RETURN_IF_ERROR(CheckUnsupported(config));
+  GANTRY_RETURN_IF_ERROR(CheckNames(config));
+  for (absl::string_view part : absl::StrSplit(config.cgroup_parent(), '/')) {
+    if (part == ".." || HasNul(part)) {
+      return Refuse("--cgroup-parent",
+                    absl::StrCat("\"", config.cgroup_parent(), "\" leads out of the hierarchy"));
+    }
+  }
+  if (const int64_t cpus = get_nprocs(); config.resources().nano_cpus() > cpus * 1000000000) {
+    return Refuse("--cpus", absl::StrCat("from 0.01 to ", cpus, ": this host has no more"));
   }
   for (const v1::Mount& mount : config.mounts()) {
     if (mount.target().empty() || mount.target().front() != '/' || HasNul(mount.target())) {
@@ -101,8 +203,6 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
                                             ": only bind and tmpfs mounts are known"));
     }
   }
-  if (config.volumes_from_size() > 0)
-    return Refuse("--volumes-from", "this version keeps no volumes");
   if (!config.stop_signal().empty())
     GANTRY_RETURN_IF_ERROR(ParseSignal(config.stop_signal()).status());
   const std::string& driver = config.log().driver();
@@ -230,13 +330,16 @@ absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
   out.cpuset_mems = in.cpuset_mems();
   if (in.has_pids_limit()) out.pids_limit = in.pids_limit() <= 0 ? -1 : in.pids_limit();
   if (in.blkio_weight() != 0) out.block_io_weight = static_cast<uint16_t>(in.blkio_weight());
-  if (in.blkio_weight_device_size() + in.blkio_device_read_bps_size() +
-          in.blkio_device_write_bps_size() + in.blkio_device_read_iops_size() +
-          in.blkio_device_write_iops_size() >
-      0) {
-    return Refuse("--device-read-bps and its like",
-                  "limits per device are not known to this version");
-  }
+  GANTRY_RETURN_IF_ERROR(ToDeviceLimits("--blkio-weight-device", in.blkio_weight_device(),
+                                        out.block_io_weight_device));
+  GANTRY_RETURN_IF_ERROR(
+      ToDeviceLimits("--device-read-bps", in.blkio_device_read_bps(), out.block_io_read_bps));
+  GANTRY_RETURN_IF_ERROR(
+      ToDeviceLimits("--device-write-bps", in.blkio_device_write_bps(), out.block_io_write_bps));
+  GANTRY_RETURN_IF_ERROR(
+      ToDeviceLimits("--device-read-iops", in.blkio_device_read_iops(), out.block_io_read_iops));
+  GANTRY_RETURN_IF_ERROR(
+      ToDeviceLimits("--device-write-iops", in.blkio_device_write_iops(), out.block_io_write_iops));
   GANTRY_RETURN_IF_ERROR(oci::CheckResources(out));
   return out;
 }

@@ -88,6 +88,61 @@ TEST(CheckContainerConfigTest, RefusalsNameTheOption) {
               HasSubstr("--rm"));
 }
 
+TEST(CheckContainerConfigTest, WhatWouldBeIgnoredIsRefused) {
+  using Change = void (*)(v1::ContainerConfig&);
+  const std::pair<const char*, Change> kCases[] = {
+      {"--publish", [](auto& c) { c.set_publish_all_ports(true); }},
+      {"--link", [](auto& c) { c.add_links("db"); }},
+      {"--mac-address", [](auto& c) { c.set_mac_address("02:00:00:00:00:01"); }},
+      {"--ip", [](auto& c) { c.add_networks()->set_ipv4_address("10.0.0.1"); }},
+      {"--ip6", [](auto& c) { c.add_networks()->set_ipv6_address("fd00::1"); }},
+      {"--network-alias", [](auto& c) { c.add_networks()->add_aliases("db"); }},
+      {"--volumes-from", [](auto& c) { c.add_volumes_from("db"); }},
+      {"--userns", [](auto& c) { c.set_userns_mode("private"); }},
+      {"--storage-opt", [](auto& c) { (*c.mutable_storage_options())["size"] = "1g"; }},
+      {"--health-*", [](auto& c) { c.mutable_health_check()->add_test("CMD"); }},
+      {"--cgroup-parent", [](auto& c) { c.set_cgroup_parent("/a/../.."); }},
+      {"--cpus", [](auto& c) { c.mutable_resources()->set_nano_cpus(int64_t{100000} << 30); }},
+      {"--add-host", [](auto& c) { c.add_extra_hosts("db:999"); }},
+      {"--add-host", [](auto& c) { c.add_extra_hosts("db\n10.0.0.1 x:10.0.0.1"); }},
+      {"--add-host", [](auto& c) { c.add_extra_hosts("db:host-gateway"); }},
+      {"--dns", [](auto& c) { c.add_dns("example.com"); }},
+      {"--dns-search", [](auto& c) { c.add_dns_search("a\nnameserver 1.2.3.4"); }},
+      {"--dns-option", [](auto& c) { c.add_dns_options("a b"); }},
+  };
+  for (const auto& [option, change] : kCases) {
+    v1::ContainerConfig config;
+    config.set_image("x");
+    ASSERT_TRUE(CheckContainerConfig(config).ok());
+    change(config);
+    const absl::Status status = CheckContainerConfig(config);
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << option;
+    EXPECT_THAT(std::string(status.message()), ::testing::StartsWith(std::string(option) + ": "));
+  }
+}
+
+TEST(CheckContainerConfigTest, HostsAndHealthChecksThatMeanNothingElsePass) {
+  v1::ContainerConfig config;
+  config.set_image("x");
+  config.add_extra_hosts("db:fd00::1");
+  config.add_dns("9.9.9.9");
+  config.set_userns_mode("host");
+  config.mutable_health_check()->add_test("NONE");
+  EXPECT_TRUE(CheckContainerConfig(config).ok()) << CheckContainerConfig(config);
+}
+
+TEST(ToResourcesTest, LimitsPerDeviceNeedABlockDevice) {
+  v1::Resources in;
+  v1::DeviceRate* rate = in.add_blkio_device_read_bps();
+  rate->set_rate(1 << 20);
+  for (const char* path : {"", "vda", "/dev/null", "/no/such/device"}) {
+    rate->set_path(path);
+    const absl::Status status = ToResources(in).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << path;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("--device-read-bps"));
+  }
+}
+
 TEST(ToResourcesTest, CpusBecomeQuotaAndPeriod) {
   v1::Resources in;
   in.set_nano_cpus(1500000000);

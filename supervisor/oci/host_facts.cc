@@ -67,6 +67,16 @@ bool WriteOomScore(int value) {
          write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
+// The root of the hierarchy never has the file; any cgroup below it shows what all have. With none below, assume the best.
+bool HasBlockWeight() {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/sys/fs/cgroup/blkio", ignored)) {
+    if (!entry.is_directory(ignored)) continue;
+    return std::filesystem::exists(entry.path() / "blkio.weight", ignored);
+  }
+  return true;
+}
+
 }  // namespace
 
 HostFacts HostFacts::Probe() {
@@ -106,6 +116,11 @@ HostFacts HostFacts::Probe() {
     }
   }
 
+  facts.block_io_weight = facts.cgroup_v2 || HasBlockWeight();
+  facts.online_cpus =
+      std::string(absl::StripAsciiWhitespace(ReadSmall("/sys/devices/system/cpu/online")));
+  facts.online_memory_nodes =
+      std::string(absl::StripAsciiWhitespace(ReadSmall("/sys/devices/system/node/online")));
   std::error_code ignored;
   for (const auto& entry :
        std::filesystem::directory_iterator("/sys/devices/system/cpu", ignored)) {

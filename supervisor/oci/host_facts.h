@@ -23,7 +23,10 @@ struct HostFacts {
   bool may_lower_oom_score = true;
   int own_oom_score_adj = 0;
   std::map<std::string, uint64_t>
-      hard_rlimits;  // "RLIMIT_NOFILE" -> our hard limit; ~0 is infinity
+      hard_rlimits;             // "RLIMIT_NOFILE" -> our hard limit; ~0 is infinity
+  bool block_io_weight = true;  // cgroups have a file for it
+  std::string online_cpus;      // "0-3"; "" when the kernel does not say
+  std::string online_memory_nodes;
   std::vector<std::string> thermal_throttle_paths;  // exist only on some hosts; masked
 
   // Reads /proc and /sys. Never fails: what cannot be read keeps its default.

@@ -103,6 +103,20 @@ void Put(json& object, const char* key, const std::optional<T>& value) {
   if (value.has_value()) object[key] = *value;
 }
 
+// The lists of limits per device, as a runtime spells them.
+struct BlockList {
+  const char* key;
+  const char* value;
+  std::vector<DeviceLimit> Resources::*member;
+};
+constexpr BlockList kBlockLists[] = {
+    {"weightDevice", "weight", &Resources::block_io_weight_device},
+    {"throttleReadBpsDevice", "rate", &Resources::block_io_read_bps},
+    {"throttleWriteBpsDevice", "rate", &Resources::block_io_write_bps},
+    {"throttleReadIOPSDevice", "rate", &Resources::block_io_read_iops},
+    {"throttleWriteIOPSDevice", "rate", &Resources::block_io_write_iops},
+};
+
 // A cpuset such as "0-3,7": bounded and well-formed, whatever the kernel would make of it.
 absl::Status CheckCpuset(absl::string_view what, const std::string& text) {
   if (text.empty()) return absl::OkStatus();
@@ -267,6 +281,16 @@ std::vector<std::string> RuntimeSpec::LowerVersion(absl::string_view newest_know
 
 std::vector<std::string> RuntimeSpec::ClampToHost(const HostFacts& host) {
   std::vector<std::string> changes;
+  if (!host.block_io_weight && json_->contains("linux")) {
+    json& resources = (*json_)["linux"];
+    if (resources.is_object() && resources.contains("resources")) {
+      json& block = resources["resources"];
+      if (block.is_object() && block.contains("blockIO") && block["blockIO"].is_object() &&
+          block["blockIO"].erase("weight") + block["blockIO"].erase("weightDevice") > 0) {
+        changes.push_back("blockIO weights left out, no scheduler of this host knows them");
+      }
+    }
+  }
   auto found = json_->find("process");
   if (found == json_->end() || !found->is_object()) return changes;
   json& process = *found;
@@ -404,7 +428,15 @@ json ResourcesToJson(const Resources& r) {
   if (!r.cpuset_mems.empty()) cpu["mems"] = r.cpuset_mems;
   if (!cpu.empty()) out["cpu"] = std::move(cpu);
   if (r.pids_limit.has_value()) out["pids"] = {{"limit", *r.pids_limit}};
-  if (r.block_io_weight.has_value()) out["blockIO"] = {{"weight", *r.block_io_weight}};
+  json block = json::object();
+  Put(block, "weight", r.block_io_weight);
+  for (const BlockList& list : kBlockLists) {
+    for (const DeviceLimit& limit : r.*list.member) {
+      block[list.key].push_back(
+          {{"major", limit.major}, {"minor", limit.minor}, {list.value, limit.value}});
+    }
+  }
+  if (!block.empty()) out["blockIO"] = std::move(block);
   for (const auto& [size, limit] : r.hugepage_limits) {
     out["hugepageLimits"].push_back({{"pageSize", size}, {"limit", limit}});
   }
@@ -446,6 +478,22 @@ absl::StatusOr<Resources> ResourcesFromJson(const json& value) {
     JsonFields part(*block, "resources: blockIO");
     part.Get("weight", r.block_io_weight);
     GANTRY_RETURN_IF_ERROR(part.status());
+    for (const BlockList& list : kBlockLists) {
+      const json* items = part.Find(list.key);
+      if (items == nullptr) continue;
+      if (!items->is_array())
+        return absl::InvalidArgumentError(
+            absl::StrCat("resources: blockIO: `", list.key, "` is not a list"));
+      for (const json& item : *items) {
+        DeviceLimit limit;
+        JsonFields entry(item, absl::StrCat("resources: blockIO: ", list.key));
+        entry.Get("major", limit.major);
+        entry.Get("minor", limit.minor);
+        entry.Get(list.value, limit.value);
+        GANTRY_RETURN_IF_ERROR(entry.status());
+        (r.*list.member).push_back(limit);
+      }
+    }
   }
   if (const json* pages = fields.Find("hugepageLimits")) {
     if (!pages->is_array())
@@ -492,6 +540,9 @@ void MergeResources(Resources& into, const Resources& change) {
   if (!change.cpuset_mems.empty()) into.cpuset_mems = change.cpuset_mems;
   take(into.pids_limit, change.pids_limit);
   take(into.block_io_weight, change.block_io_weight);
+  for (const BlockList& list : kBlockLists) {
+    if (!(change.*list.member).empty()) into.*list.member = change.*list.member;
+  }
   for (const auto& [size, limit] : change.hugepage_limits) into.hugepage_limits[size] = limit;
   for (const auto& [file, value] : change.unified) into.unified[file] = value;
 }
@@ -535,6 +586,11 @@ absl::Status CheckResources(const Resources& r) {
         absl::StrContains(value, absl::string_view("\0", 1))) {
       return absl::InvalidArgumentError(
           absl::StrCat("unified resource \"", file, "\": not the name of a cgroup file"));
+    }
+  }
+  for (const DeviceLimit& limit : r.block_io_weight_device) {
+    if (limit.value < 10 || limit.value > 1000) {
+      return absl::InvalidArgumentError("block I/O weight of a device: expected 10 to 1000");
     }
   }
   GANTRY_RETURN_IF_ERROR(CheckCpuset("cpuset-cpus", r.cpuset_cpus));

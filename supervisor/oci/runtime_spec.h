@@ -116,6 +116,15 @@ std::string PrintProcess(const ProcessSpec& process);
 absl::StatusOr<ProcessSpec> ParseProcess(absl::string_view bytes);
 
 // The `linux.resources` object, without its device rules.
+// A limit of one block device.
+struct DeviceLimit {
+  int64_t major = 0;
+  int64_t minor = 0;
+  uint64_t value = 0;  // bytes or operations a second, or a weight
+
+  friend bool operator==(const DeviceLimit&, const DeviceLimit&) = default;
+};
+
 struct Resources {
   std::optional<int64_t> memory_limit_bytes;
   std::optional<int64_t> memory_reservation_bytes;
@@ -129,8 +138,13 @@ struct Resources {
   std::optional<uint64_t> cpu_realtime_period_micros;
   std::string cpuset_cpus;  // "0-1,3"
   std::string cpuset_mems;
-  std::optional<int64_t> pids_limit;                // -1: unlimited
-  std::optional<uint16_t> block_io_weight;          // 10..1000
+  std::optional<int64_t> pids_limit;        // -1: unlimited
+  std::optional<uint16_t> block_io_weight;  // 10..1000
+  std::vector<DeviceLimit> block_io_weight_device;
+  std::vector<DeviceLimit> block_io_read_bps;
+  std::vector<DeviceLimit> block_io_write_bps;
+  std::vector<DeviceLimit> block_io_read_iops;
+  std::vector<DeviceLimit> block_io_write_iops;
   std::map<std::string, uint64_t> hugepage_limits;  // "2MB" -> bytes
   std::map<std::string, std::string> unified;       // cgroup v2 file -> value
 

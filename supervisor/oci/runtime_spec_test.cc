@@ -113,6 +113,19 @@ TEST(RuntimeSpecTest, ClampsToWhatTheHostAllows) {
   EXPECT_TRUE(spec.ClampToHost(host).empty());
 }
 
+TEST(RuntimeSpecTest, LeavesOutBlockWeightsThatNoSchedulerKnows) {
+  HostFacts host;
+  host.block_io_weight = false;
+  auto spec = RuntimeSpec::Parse(
+      R"({"linux":{"resources":{"blockIO":{"weight":100,"throttleReadBpsDevice":[]}}}})");
+  ASSERT_TRUE(spec.ok());
+  EXPECT_EQ(spec->ClampToHost(host).size(), 1u);
+  const json& block = spec->document()["linux"]["resources"]["blockIO"];
+  EXPECT_FALSE(block.contains("weight"));
+  EXPECT_TRUE(block.contains("throttleReadBpsDevice"));
+  EXPECT_TRUE(spec->ClampToHost(host).empty());
+}
+
 TEST(RuntimeSpecTest, LeavesLimitsAloneWhereTheyCanBeSet) {
   RuntimeSpec spec = Spec();
   EXPECT_TRUE(spec.ClampToHost(HostFacts()).empty());
@@ -159,11 +172,19 @@ TEST(ResourcesTest, ReadsBackWhatItPrints) {
   r.cpuset_cpus = "0-1";
   r.pids_limit = 100;
   r.block_io_weight = 500;
+  r.block_io_weight_device = {{8, 0, 300}};
+  r.block_io_read_bps = {{8, 0, 1 << 20}, {8, 16, 5}};
+  r.block_io_write_bps = {{254, 1, 7}};
+  r.block_io_read_iops = {{8, 0, 9}};
+  r.block_io_write_iops = {{8, 0, 11}};
   r.hugepage_limits["2MB"] = 4 << 20;
   r.unified["memory.high"] = "1000";
   auto again = ParseResources(PrintResources(r));
   ASSERT_TRUE(again.ok()) << again.status();
   EXPECT_EQ(*again, r);
+  EXPECT_EQ(ResourcesToJson(r)["blockIO"]["throttleReadBpsDevice"][1],
+            (json{{"major", 8}, {"minor", 16}, {"rate", 5}}));
+  EXPECT_EQ(ResourcesToJson(r)["blockIO"]["weightDevice"][0]["weight"], 300);
 }
 
 TEST(ResourcesTest, MergeTakesOnlyWhatIsSet) {
@@ -195,6 +216,7 @@ TEST(ResourcesTest, RefusesWhatTheKernelWould) {
   EXPECT_EQ(code([](Resources& r) { r.memory_swappiness = 101; }), kBad);
   EXPECT_EQ(code([](Resources& r) { r.cpu_period_micros = 1; }), kBad);
   EXPECT_EQ(code([](Resources& r) { r.block_io_weight = 5; }), kBad);
+  EXPECT_EQ(code([](Resources& r) { r.block_io_weight_device = {{8, 0, 5}}; }), kBad);
   EXPECT_EQ(code([](Resources& r) { r.unified["../x"] = "1"; }), kBad);
   for (const char* cpus : {"a", "1-", "-1", "3-1", "0-99999999", "1,,2", "1 2", "0-1-2", "1\n"}) {
     EXPECT_EQ(code([&](Resources& r) { r.cpuset_cpus = cpus; }), kBad) << cpus;

@@ -152,11 +152,11 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
                   {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
   out.push_back(MountToJson("/sys", "sysfs", "sysfs", std::move(sys)));
   out.push_back(MountToJson("/sys/fs/cgroup", "cgroup", "cgroup", std::move(cgroup)));
+  // Shows the queues of the namespace the container is in, the host's too: no need for the host to have it mounted.
+  out.push_back(MountToJson("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
   if (config.ipc.kind == NamespaceMode::Kind::kHost) {
-    out.push_back(MountToJson("/dev/mqueue", "bind", "/dev/mqueue", {"rbind", "rprivate"}));
     out.push_back(MountToJson("/dev/shm", "bind", "/dev/shm", {"rbind", "rprivate"}));
   } else {
-    out.push_back(MountToJson("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
     out.push_back(MountToJson(
         "/dev/shm", "tmpfs", "shm",
         {"nosuid", "noexec", "nodev", "mode=1777", absl::StrCat("size=", config.shm_size_bytes)}));
@@ -494,6 +494,32 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
   return process;
 }
 
+// The numbers of a list such as "0-3,7"; malformed parts are somebody else's to refuse.
+std::set<int> Numbers(absl::string_view list) {
+  std::set<int> out;
+  for (absl::string_view part : absl::StrSplit(list, ',')) {
+    const std::pair<absl::string_view, absl::string_view> ends =
+        absl::StrSplit(part, absl::MaxSplits('-', 1));
+    int first = 0, last = 0;
+    if (!absl::SimpleAtoi(ends.first, &first)) continue;
+    if (!absl::SimpleAtoi(ends.second, &last)) last = first;
+    for (int n = first; n <= last && n < (1 << 14); ++n) out.insert(n);
+  }
+  return out;
+}
+
+absl::Status CheckOnline(absl::string_view option, const std::string& asked, absl::string_view kind,
+                         const std::string& online) {
+  if (asked.empty() || online.empty()) return absl::OkStatus();
+  const std::set<int> have = Numbers(online);
+  for (int n : Numbers(asked)) {
+    if (have.count(n) > 0) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(option, " \"", asked, "\": this host has the ", kind, " ", online));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<std::string>> CleanPaths(absl::string_view what,
                                                     const std::vector<std::string>& paths) {
   std::vector<std::string> out;
@@ -648,6 +674,10 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
   GANTRY_ASSIGN_OR_RETURN(const ProcessSpec process,
                           BuildProcess(config, user, hostname, capabilities, host));
   GANTRY_RETURN_IF_ERROR(CheckResources(config.resources));
+  GANTRY_RETURN_IF_ERROR(
+      CheckOnline("cpuset-cpus", config.resources.cpuset_cpus, "CPUs", host.online_cpus));
+  GANTRY_RETURN_IF_ERROR(CheckOnline("cpuset-mems", config.resources.cpuset_mems, "memory nodes",
+                                     host.online_memory_nodes));
 
   RuntimeSpec spec;
   json& out = spec.document();

@@ -132,6 +132,30 @@ TEST(SpecBuilderTest, EnvironmentIsMergedLaterWins) {
   EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(SpecBuilderTest, CpusetsAreOfThisHost) {
+  HostFacts host;
+  host.online_cpus = "0-1,4";
+  host.online_memory_nodes = "0";
+  ContainerConfig config = Config();
+  config.resources.cpuset_cpus = "1,4";
+  config.resources.cpuset_mems = "0";
+  EXPECT_TRUE(BuildSpec(config, User(), host).ok());
+  config.resources.cpuset_cpus = "1-2";
+  EXPECT_EQ(BuildSpec(config, User(), host).status().message(),
+            "cpuset-cpus \"1-2\": this host has the CPUs 0-1,4");
+  config.resources.cpuset_cpus = "";
+  config.resources.cpuset_mems = "1";
+  EXPECT_EQ(BuildSpec(config, User(), host).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SpecBuilderTest, SharingTheHostsIpcNeedsNothingMountedThere) {
+  ContainerConfig config = Config();
+  config.ipc = NamespaceMode::Host();
+  const json spec = Build(config);
+  EXPECT_EQ((*Mount(spec, "/dev/mqueue"))["type"], "mqueue");
+  EXPECT_EQ((*Mount(spec, "/dev/shm"))["source"], "/dev/shm");
+}
+
 TEST(SpecBuilderTest, MountsAreOrderedAndReplaceDefaults) {
   ContainerConfig config = Config();
   config.mounts = {{.source = "/h/deep", .destination = "/a/b/c"},
