@@ -433,7 +433,6 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   container_parts.tasks = p.tasks.get();
   container_parts.images = p.image_service.get();
   container_parts.workers = p.workers.get();
-  container_parts.runtimes = p.runtimes.get();
   container_parts.host = &p.host;
   container_parts.runtimes = p.runtimes.get();
   container_parts.root_directory = config.root;

@@ -2,10 +2,12 @@
 #include <fcntl.h>
 #include <sys/random.h>
 
+#include <algorithm>
 #include <functional>
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/errno_status.h"
@@ -115,6 +117,12 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
     }));
     GANTRY_ASSIGN_OR_RETURN(user,
                             oci::ResolveUser(oci::LoadUserDatabase(root.get()), config.user()));
+    // The container's HOME is that of its own user, unless somebody chose it.
+    const auto& env = loaded.config.env();
+    if (std::none_of(env.begin(), env.end(),
+                     [](const std::string& entry) { return absl::StartsWith(entry, "HOME="); })) {
+      exec.env.insert(exec.env.begin(), absl::StrCat("HOME=", user->home));
+    }
   }
   GANTRY_ASSIGN_OR_RETURN(oci::ProcessSpec process,
                           oci::BuildExecProcess(spec, exec, user, *parts_.host));

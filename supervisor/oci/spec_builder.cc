@@ -458,6 +458,8 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
   env.Add(kDefaultPath);
   if (!hostname.empty()) env.Add(absl::StrCat("HOSTNAME=", hostname));
   if (config.terminal) env.Add("TERM=xterm");
+  // Else the runtime would look for it in the image's passwd file, which may be a FIFO that never ends.
+  env.Add(absl::StrCat("HOME=", user.home));
   for (const std::string& entry : config.env) env.Add(entry);
   process.env = env.Take();
 
