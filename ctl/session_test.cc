@@ -15,6 +15,9 @@
 
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
+
+#include "ctl/terminal.h"
 
 namespace gantry::ctl {
 namespace {
@@ -122,6 +125,23 @@ TEST(SessionTest, TerminalIsRawWhileItRunsAndRestoredAfter) {
   pty.Type("\x03 x");  // control-C is a byte like any other
   EXPECT_TRUE(recorder.WaitInput("\x03 x"));
   session.Stop();
+  EXPECT_FALSE(pty.Raw());
+}
+
+TEST(SessionTest, TerminalIsRestoredAfterAKillThatLeavesNoTime) {
+  Pty pty;
+  const pid_t victim = ::fork();
+  ASSERT_GE(victim, 0);
+  if (victim == 0) {
+    RawTerminal terminal(pty.slave.get());
+    if (terminal.Enter().ok() && pty.Raw()) ::kill(::getpid(), SIGKILL);
+    ::_exit(1);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(victim, &status, 0), victim);
+  ASSERT_TRUE(WIFSIGNALED(status)) << status;
+  const absl::Time deadline = absl::Now() + kDeadline;
+  while (pty.Raw() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_FALSE(pty.Raw());
 }
 

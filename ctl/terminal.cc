@@ -1,8 +1,11 @@
 #include "ctl/terminal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -65,7 +68,42 @@ absl::Status RawTerminal::Enter() {
     return ErrnoToStatus(error, "raw terminal");
   }
   active_ = true;
+  StartGuard();
   return absl::OkStatus();
+}
+
+void RawTerminal::StartGuard() {
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return;  // then only without this last resort
+  UniqueFd read_end(ends[0]);
+  lifeline_.reset(ends[1]);
+  // Other threads may hold locks: after this fork only system calls.
+  guard_ = ::_Fork();
+  if (guard_ == 0) {
+    // Out of the session, so that neither its signals nor job control reach the guard, and with no stream that somebody waits on.
+    ::setsid();
+    ::prctl(PR_SET_NAME, "ctl-terminal");
+    if (::dup2(fd_, 0) < 0 || ::dup2(read_end.get(), 1) < 0) ::_exit(1);
+    ::close_range(2, ~0U, 0);
+    char byte;
+    ssize_t n;
+    do {
+      n = ::read(1, &byte, 1);
+    } while (n < 0 && errno == EINTR);
+    if (n == 0) ::tcsetattr(0, TCSANOW, &g_cooked);
+    ::_exit(0);
+  }
+}
+
+void RawTerminal::EndGuard() {
+  if (guard_ > 0) {
+    const char done = 0;
+    (void)!::write(lifeline_.get(), &done, 1);
+    while (::waitpid(guard_, nullptr, 0) < 0 && errno == EINTR) {
+    }
+  }
+  guard_ = -1;
+  lifeline_.reset();
 }
 
 void RawTerminal::Leave() {
@@ -73,6 +111,7 @@ void RawTerminal::Leave() {
   active_ = false;
   const int fd = g_raw_fd.exchange(-1);
   if (fd >= 0) ::tcsetattr(fd, TCSADRAIN, &g_cooked);
+  EndGuard();
   SetFatalHandlers(false);
 }
 

@@ -2,10 +2,14 @@
 #ifndef GANTRY_CTL_TERMINAL_H_
 #define GANTRY_CTL_TERMINAL_H_
 
+#include <sys/types.h>
+
 #include <cstdint>
 #include <optional>
 
 #include "absl/status/status.h"
+
+#include "base/unique_fd.h"
 
 namespace gantry::ctl {
 
@@ -18,7 +22,8 @@ bool IsTerminal(int fd);
 // nullopt: no terminal, or it does not say.
 std::optional<WindowSize> TerminalWindow(int fd);
 
-// Raw mode of one terminal, one at a time in a process. Fatal signals (a crash, a closed pipe) restore it on their way.
+// Raw mode of one terminal, one at a time in a process. Fatal signals (a crash, a closed pipe) restore it on their way; for those that
+// leave no time, SIGKILL above all, a small process waits beside this one and restores it when this one is gone.
 //
 // Thread-compatible.
 class RawTerminal {
@@ -33,8 +38,14 @@ class RawTerminal {
   void Leave();
 
  private:
+  void StartGuard();
+  void EndGuard();
+
   const int fd_;
   bool active_ = false;
+  pid_t guard_ = -1;
+  UniqueFd
+      lifeline_;  // the guard reads its other end: a byte ends it, the end of the file makes it restore
 };
 
 }  // namespace gantry::ctl

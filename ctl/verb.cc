@@ -58,6 +58,8 @@ std::string GroupHelp(const std::vector<const Verb*>& way) {
     absl::StrAppend(&out, "  ", verb.name, std::string(width - verb.name.size() + 2, ' '),
                     verb.summary, "\n");
   }
+  absl::StrAppend(&out, "\n'", Path(way),
+                  " COMMAND --help' shows a command's options and examples.\n");
   return out;
 }
 
@@ -166,6 +168,11 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
     return 0;
   }
 
+  // `ctl help image ls` is `ctl image ls --help`.
+  if (!rest.empty() && rest[0] == "help") {
+    rest.erase(rest.begin());
+    rest.push_back("--help");
+  }
   std::vector<const Verb*> way = {&root};
   size_t next = 0;
   while (!way.back()->verbs.empty()) {

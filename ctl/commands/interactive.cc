@@ -36,6 +36,11 @@ absl::Status CheckTerminal(Context& context, bool tty, bool stdin_wanted) {
 
 int StartFailureStatus(const absl::Status& status) {
   const std::string message = absl::AsciiStrToLower(status.message());
+  // A mount or a cgroup file that is missing is no missing program.
+  if (!absl::StrContains(message, "exec: \"") && !absl::StrContains(message, "exec failed") &&
+      !absl::StrContains(message, "open executable")) {
+    return kDaemonError;
+  }
   if (absl::StrContains(message, "executable file not found") ||
       absl::StrContains(message, "executable file `") ||
       absl::StrContains(message, "no such file or directory")) {

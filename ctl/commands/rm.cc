@@ -22,7 +22,10 @@ class RmAction final : public Action {
       request.set_link(link_);
       v1::RemoveContainerResponse response;
       const absl::Status status = client->Call(request, &response);
-      if (force_ && absl::IsNotFound(status)) return std::string();
+      if (force_ && absl::IsNotFound(status)) {
+        context.Complain(status);
+        return std::string();
+      }
       GANTRY_RETURN_IF_ERROR(status);
       return name;
     });
