@@ -139,7 +139,7 @@ TEST_F(RunTest, WhatCannotBeHadIsRefusedBeforeAnythingIsMade) {
     command.insert(command.end(), flags.begin(), flags.end());
     command.insert(command.end(), {"busybox:test", "true"});
     const Outcome outcome = bed_->Ctl(command);
-    EXPECT_EQ(outcome.code, 125) << Ok(outcome).message();
+    EXPECT_EQ(outcome.code, 1) << Ok(outcome).message();
     EXPECT_FALSE(outcome.err.empty());
     EXPECT_EQ(outcome.out, "") << flags[0];
   }
