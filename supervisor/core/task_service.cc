@@ -46,6 +46,8 @@ using runtime::TaskKey;
 
 constexpr absl::Duration kRuntimeCall = absl::Seconds(60);  // calls that run the OCI runtime
 constexpr absl::Duration kShortCall = absl::Seconds(10);    // calls the shim answers by itself
+constexpr absl::Duration kCatchUp =
+    absl::Seconds(3);  // for what all shims have to tell after a restart
 
 absl::Time FromProto(const google::protobuf::Timestamp& at) {
   return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());
@@ -1093,7 +1095,7 @@ int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
   }
   // What the shims have to tell of the time without a supervisor is published before the doors open: clients that come back
   // meanwhile are told it then, and never again. Few have anything to tell.
-  const absl::Time deadline = absl::Now() + kRecoverEach;
+  const absl::Time deadline = absl::Now() + kCatchUp;
   for (const std::shared_ptr<Task>& task : caught_up) {
     absl::MutexLock lock(&task->mu);
     const auto told = [&task]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(task->mu) {
