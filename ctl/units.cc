@@ -64,6 +64,7 @@ std::string ShortDuration(absl::Duration duration) {
 }
 
 std::string TableTime(absl::Time time) {
+  if (time == absl::InfinitePast() || time <= absl::UnixEpoch()) return "N/A";
   return absl::FormatTime("%Y-%m-%d %H:%M:%S %z %Z", time, absl::LocalTimeZone());
 }
 
