@@ -30,6 +30,7 @@
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/errno_status.h"
+#include "base/processor_time.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "snapshotter/chunk_queue.h"
@@ -72,13 +73,18 @@ class HashingChunks final : public ChunkSource {
       : source_(source), digest_(digest) {}
   absl::StatusOr<absl::string_view> NextChunk() override {
     absl::StatusOr<absl::string_view> chunk = source_.NextChunk();
-    if (chunk.ok() && digest_ != nullptr) digest_->Update(*chunk);
+    if (chunk.ok() && digest_ != nullptr) {
+      const ProcessorTimer timer(spent_);
+      digest_->Update(*chunk);
+    }
     return chunk;
   }
+  absl::Duration spent() const { return spent_; }
 
  private:
   ChunkSource& source_;
   StreamDigest* const digest_;  // null: hashed elsewhere
+  absl::Duration spent_;
 };
 
 bool IsOverlayAttribute(absl::string_view name) {
@@ -707,7 +713,9 @@ absl::Status Applier::SetDirectoryTimes() {
 
 // Reads and inflates into `queue` until the end, a limit, a cancellation, or the writer's stop.
 absl::Status Produce(ByteSource& layer, const ApplyOptions& options, CountingSource& compressed,
-                     Decompressor& plain, ChunkQueue& queue, StreamDigest* digest, int64_t& total) {
+                     Decompressor& plain, ChunkQueue& queue, StreamDigest* digest,
+                     ApplyResult& result) {
+  int64_t& total = result.uncompressed_bytes;
   int64_t reported = 0;
   while (true) {
     if (options.cancel != nullptr) GANTRY_RETURN_IF_ERROR(options.cancel->Check());
@@ -718,6 +726,7 @@ absl::Status Produce(ByteSource& layer, const ApplyOptions& options, CountingSou
     size_t filled = 0;
     bool ended = false;
     while (filled < queue.buffer_bytes() && !ended) {
+      const ProcessorTimer timer(result.cost.inflate);
       GANTRY_ASSIGN_OR_RETURN(const size_t n,
                               plain.Read(buffer + filled, queue.buffer_bytes() - filled));
       if (n == 0) ended = true;
@@ -735,7 +744,10 @@ absl::Status Produce(ByteSource& layer, const ApplyOptions& options, CountingSou
                        ", more than ", options.limits.expansion, " times"));
     }
     if (filled > 0) {
-      if (digest != nullptr) digest->Update(absl::string_view(buffer, filled));
+      if (digest != nullptr) {
+        const ProcessorTimer timer(result.cost.hash);
+        digest->Update(absl::string_view(buffer, filled));
+      }
       queue.Push(filled);
     }
     if (options.progress && total - reported >= kProgressBytes) {
@@ -760,25 +772,29 @@ absl::StatusOr<ApplyResult> ApplyConfined(ByteSource& layer, const ApplyOptions&
   HashingChunks chunks(queue, hash_here ? nullptr : &digest);
   TarReader tar(chunks, options.limits.tar);
 
+  ApplyResult result;
   absl::Status written;
+  absl::Duration writing;
   std::thread writer;
   try {
     writer = std::thread([&] {
+      const ProcessorTimer timer(writing);
       written = confine([&] { return applier.Run(tar); });
       queue.Stop();
     });
   } catch (const std::system_error& error) {
     return absl::ResourceExhaustedError(absl::StrCat("layer: start a thread: ", error.what()));
   }
-  ApplyResult result;
-  const absl::Status produced = Produce(layer, options, compressed, *plain, queue,
-                                        hash_here ? &digest : nullptr, result.uncompressed_bytes);
+  const absl::Status produced =
+      Produce(layer, options, compressed, *plain, queue, hash_here ? &digest : nullptr, result);
   queue.Finish(produced);
   writer.join();
   // The writer passes the producer's error on; its own comes first because it happened first.
   GANTRY_RETURN_IF_ERROR(written);
   GANTRY_RETURN_IF_ERROR(produced);
   if (options.progress) options.progress(result.uncompressed_bytes);
+  result.cost.hash += chunks.spent();
+  result.cost.files = writing - chunks.spent();
   result.diff_id = digest.Finish();
   result.entries = tar.entry_count();
   result.deferred = applier.TakeDeferred();

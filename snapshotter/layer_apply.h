@@ -19,6 +19,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "absl/types/span.h"
 
 #include "base/byte_stream.h"
@@ -71,10 +72,25 @@ struct DeferredWork {
   bool empty() const { return implied_directories.empty() && links.empty() && !opaque_root; }
 };
 
+// Processor time by what it went into.
+struct ApplyCost {
+  absl::Duration inflate;  // with the reading of the compressed bytes
+  absl::Duration hash;
+  absl::Duration files;  // with the reading of the tar
+
+  ApplyCost& operator+=(const ApplyCost& other) {
+    inflate += other.inflate;
+    hash += other.hash;
+    files += other.files;
+    return *this;
+  }
+};
+
 struct ApplyResult {
   std::string diff_id;  // "sha256:<hex>" of the uncompressed stream
   int64_t uncompressed_bytes = 0;
   int64_t entries = 0;
+  ApplyCost cost;
   DeferredWork deferred;  // unless empty: for CompleteLayer(), before the layer is committed
 };
 

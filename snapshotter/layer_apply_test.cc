@@ -1,6 +1,7 @@
 #include "snapshotter/layer_apply.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -22,6 +23,7 @@
 #include "base/unique_fd.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
+#include "snapshotter/tar_writer.h"
 
 namespace gantry::snapshot {
 namespace {
@@ -381,6 +383,45 @@ TEST_F(LayerApplyTest, LimitsHold) {
   EXPECT_TRUE(Apply(LayerBuilder().File("1/2/3/4/5").Finish(), options).ok());
   EXPECT_EQ(Apply(LayerBuilder().File("1/2/3/4/5/6").Finish(), options).status().code(),
             StatusCode::kInvalidArgument);
+}
+
+// A file of zeros, compressed: little that becomes much.
+std::string Bomb(Compression compression, int64_t bytes) {
+  StringSink sink;
+  const std::unique_ptr<Compressor> compressor = OpenCompressor(sink, compression).value();
+  TarWriter tar(*compressor);
+  TarEntry entry;
+  entry.path = "zeros";
+  entry.mode = 0644;
+  entry.size_bytes = bytes;
+  EXPECT_TRUE(tar.WriteEntry(entry).ok());
+  const std::string piece(1 << 20, '\0');
+  for (int64_t done = 0; done < bytes; done += static_cast<int64_t>(piece.size()))
+    EXPECT_TRUE(tar.WriteData(piece).ok());
+  EXPECT_TRUE(tar.Finish().ok());
+  EXPECT_TRUE(compressor->Finish().ok());
+  return sink.str();
+}
+
+TEST_F(LayerApplyTest, BombsEndAtALimitAndCostNoMemory) {
+  // More than deflate could ever do.
+  const std::string zstd = Bomb(Compression::kZstd, int64_t{3} << 29);
+  // As much as deflate can do: only the size of a layer ends that.
+  const std::string gzip = Bomb(Compression::kGzip, int64_t{1} << 28);
+  ASSERT_LT(zstd.size() + gzip.size(), size_t{4} << 20);
+  rusage before, after;
+  getrusage(RUSAGE_SELF, &before);
+  const absl::Status expanded = Apply(zstd).status();
+  EXPECT_EQ(expanded.code(), StatusCode::kResourceExhausted) << expanded;
+  EXPECT_TRUE(absl::StrContains(expanded.message(), "expand to more than")) << expanded;
+  ApplyOptions options;
+  options.limits.uncompressed_bytes = 64 << 20;
+  const absl::Status large = Apply(gzip, options).status();
+  EXPECT_EQ(large.code(), StatusCode::kResourceExhausted) << large;
+  getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 64 << 10) << "KiB more memory than before";
+  // Holes: what was written takes no room.
+  EXPECT_LT(StatOf(Target("/zeros")).st_blocks, (64 << 20) / 512);
 }
 
 TEST_F(LayerApplyTest, DamagedCompressionIsDataLoss) {

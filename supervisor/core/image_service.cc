@@ -19,8 +19,9 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/image.pb.h"
 #include "supervisor/core/event_bus.h"
-#include "supervisor/distribution/archive.h"
+#include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
+#include "supervisor/distribution/runnable_image.h"
 #include "supervisor/gc/scheduler.h"
 
 namespace gantry::core {
@@ -91,6 +92,17 @@ void WalkTree(content::Store& store, const content::Descriptor& descriptor, int 
   if (!document.ok()) return;
   for (const content::Descriptor& child : oci::Children(*document))
     WalkTree(store, child, depth + 1, tree);
+}
+
+// "24h": so long ago; or a moment, RFC 3339.
+absl::StatusOr<absl::Time> ParseUntil(const std::string& value) {
+  absl::Duration age;
+  absl::Time moment;
+  std::string error;
+  if (absl::ParseDuration(value, &age)) return absl::Now() - age;
+  if (absl::ParseTime(absl::RFC3339_full, value, &moment, &error)) return moment;
+  return absl::InvalidArgumentError(
+      absl::StrCat("filter until: \"", value, "\" is neither a duration nor a time"));
 }
 
 }  // namespace
@@ -412,10 +424,13 @@ absl::StatusOr<v1::ListImagesResponse> ImageService::List(const CallContext& con
             std::make_pair(image.created_at().seconds(), image.created_at().nanos()) >
             std::make_pair(summary.created_at().seconds(), summary.created_at().nanos());
         holds = filter.key() == "before" ? older : newer;
+      } else if (filter.key() == "until") {
+        GANTRY_ASSIGN_OR_RETURN(const absl::Time until, ParseUntil(value));
+        holds = absl::FromUnixSeconds(image.created_at().seconds()) < until;
       } else {
-        return absl::InvalidArgumentError(
-            absl::StrCat("filter \"", filter.key(),
-                         "\" is not known; use before, dangling, label, reference or since"));
+        return absl::InvalidArgumentError(absl::StrCat(
+            "filter \"", filter.key(),
+            "\" is not known; use before, dangling, label, reference, since or until"));
       }
       passed[filter.key()] = passed[filter.key()] || holds;
     }
@@ -575,20 +590,15 @@ absl::StatusOr<v1::PruneImagesResponse> ImageService::Prune(const CallContext& c
   bool all = request.all();
   for (const v1::Filter& filter : request.filters()) {
     if (filter.key() == "until") {
-      absl::Duration age;
-      std::string error;
-      if (absl::ParseDuration(filter.value(), &age)) {
-        until = absl::Now() - age;
-      } else if (!absl::ParseTime(absl::RFC3339_full, filter.value(), &until, &error)) {
-        return absl::InvalidArgumentError(absl::StrCat("filter until: \"", filter.value(),
-                                                       "\" is neither a duration nor a time"));
-      }
+      GANTRY_ASSIGN_OR_RETURN(until, ParseUntil(filter.value()));
     } else if (filter.key() == "dangling") {
       all = filter.value() == "false" || filter.value() == "0";
     } else {
       *list.add_filters() = filter;
     }
   }
+  // Who asks for room gets that of interrupted pulls too.
+  GANTRY_RETURN_IF_ERROR(LeaseScope::ForgetAll(parts_.stores->leases, context.ns));
   GANTRY_ASSIGN_OR_RETURN(v1::ListImagesResponse images, List(context, list));
   std::set<std::string> pinned;
   GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(

@@ -30,10 +30,12 @@
 #include "supervisor/oci/platform.h"
 
 namespace gantry::distribution {
+struct CallContext;
 class CredentialSource;
 class HostsConfig;
 class Puller;
 class Pusher;
+class Reference;
 class Resolver;
 class Unpacker;
 }  // namespace gantry::distribution
@@ -44,6 +46,7 @@ class Scheduler;
 namespace gantry::core {
 
 class EventBus;
+class LeaseScope;
 
 using ProgressFn =
     std::function<void(const v1::Progress&)>;  // from several threads, must not block
@@ -152,6 +155,12 @@ class ImageService {
 
  private:
   struct Lookup;
+  distribution::CallContext Daemons(CancelToken& cancel) const;
+  absl::StatusOr<v1::PulledImage> PullUnder(const LeaseScope& lease, const CallContext& context,
+                                            const v1::PullRequest& request,
+                                            const distribution::Reference& reference,
+                                            const distribution::CallContext& registry,
+                                            CancelToken& cancel, const ProgressFn& progress);
   absl::StatusOr<std::vector<record::v1::Image>> FindRecords(const CallContext& context,
                                                              absl::string_view image);
   absl::StatusOr<v1::ImageSummary> Summarize(const CallContext& context,

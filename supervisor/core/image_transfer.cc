@@ -5,15 +5,21 @@
 #include <set>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
 
 #include "base/cancel_token.h"
+#include "base/clock.h"
 #include "base/compression.h"
+#include "base/processor_time.h"
 #include "base/status_macros.h"
 #include "supervisor/core/image_service.h"
 #include "supervisor/core/lease_scope.h"
@@ -26,6 +32,7 @@
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/registry_client.h"
 #include "supervisor/distribution/resolver.h"
+#include "supervisor/distribution/runnable_image.h"
 #include "supervisor/distribution/unpacker.h"
 #include "supervisor/oci/config_change.h"
 
@@ -33,6 +40,8 @@ namespace gantry::core {
 namespace {
 
 constexpr size_t kPiece = 1 << 20;
+// How long what an interrupted pull has got is kept for the next attempt.
+constexpr absl::Duration kInterruptedPatience = absl::Hours(24);
 
 // The caller's token, or one of our own where the caller has none.
 class Token {
@@ -192,6 +201,81 @@ class RegistryCall {
   std::optional<distribution::HostsConfig> hosts_;
 };
 
+// Layers that are not in the store although an image names them, because the policy is to discard them once they are unpacked: brought
+// back from where the manifest's labels say they came from, and let go again with this object when the policy still says so.
+class Refetched {
+ public:
+  Refetched(distribution::Puller& puller, content::Store& store, bool discard)
+      : puller_(puller), store_(store), discard_(discard) {}
+  ~Refetched() {
+    if (!discard_) return;
+    // What stays is garbage for the next collection.
+    for (const content::Digest& digest : fetched_) store_.Delete(digest).IgnoreError();
+  }
+  Refetched(const Refetched&) = delete;
+  Refetched& operator=(const Refetched&) = delete;
+
+  // `labels` are the manifest's. `context_of` gives what to ask a registry with, by its domain. Thread-safe.
+  using ContextOf = std::function<distribution::CallContext(const std::string& domain)>;
+  absl::Status Fetch(const content::Descriptor& blob, const content::Labels& labels,
+                     const ContextOf& context_of) {
+    constexpr absl::string_view kSource = "containerd.io/distribution.source.";
+    absl::Status failure = absl::NotFoundError("where it came from is not known");
+    for (const auto& [key, repositories] : labels) {
+      if (!absl::StartsWith(key, kSource)) continue;
+      const std::string domain = key.substr(kSource.size());
+      for (absl::string_view repository : absl::StrSplit(repositories, ',', absl::SkipEmpty())) {
+        absl::StatusOr<distribution::Reference> source =
+            distribution::Reference::ParseName(absl::StrCat(domain, "/", repository));
+        if (!source.ok()) continue;
+        failure = puller_.FetchOne(*source, blob, store_, distribution::PullOptions(),
+                                   context_of(source->domain()));
+        if (failure.ok()) {
+          absl::MutexLock lock(&mu_);
+          fetched_.push_back(blob.digest);
+        }
+        if (failure.ok() || absl::IsCancelled(failure) || absl::IsDeadlineExceeded(failure))
+          return failure;
+      }
+    }
+    return failure;
+  }
+
+  // What is missing of the layers below `target`, which may be an index; platforms that were never fetched are none of ours.
+  absl::Status FetchBelow(const content::Descriptor& target, const ContextOf& context_of) {
+    absl::StatusOr<content::Info> info = store_.Stat(target.digest);
+    if (absl::IsNotFound(info.status())) return absl::OkStatus();
+    GANTRY_RETURN_IF_ERROR(info.status());
+    GANTRY_ASSIGN_OR_RETURN(const std::string text,
+                            content::ReadBlob(store_, target.digest, oci::kMaxManifestBytes));
+    GANTRY_ASSIGN_OR_RETURN(const oci::Document document,
+                            oci::ParseDocument(text, target.media_type, target.digest.str()));
+    for (const content::Descriptor& child : oci::Children(document)) {
+      if (oci::IsIndexType(child.media_type) || oci::IsManifestType(child.media_type)) {
+        GANTRY_RETURN_IF_ERROR(FetchBelow(child, context_of));
+      } else if (oci::IsLayerType(child.media_type) && !oci::IsForeignLayerType(child.media_type) &&
+                 absl::IsNotFound(store_.Stat(child.digest).status())) {
+        absl::Status fetched = Fetch(child, info->labels, context_of);
+        if (!fetched.ok()) {
+          return absl::Status(
+              fetched.code(),
+              absl::StrCat("layer ", child.digest.str(),
+                           " was discarded after unpacking and cannot be fetched again: ",
+                           fetched.message()));
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  distribution::Puller& puller_;
+  content::Store& store_;
+  const bool discard_;
+  absl::Mutex mu_;
+  std::vector<content::Digest> fetched_ ABSL_GUARDED_BY(mu_);
+};
+
 absl::StatusOr<oci::PlatformMatcher> Matcher(
     const google::protobuf::RepeatedPtrField<std::string>& platforms,
     const oci::PlatformMatcher& otherwise) {
@@ -202,6 +286,16 @@ absl::StatusOr<oci::PlatformMatcher> Matcher(
     parsed.push_back(platform);
   }
   return oci::PlatformMatcher::AnyOf(parsed);
+}
+
+std::string Seconds(absl::Duration duration) {
+  return absl::StrFormat("%.3fs", absl::ToDoubleSeconds(duration));
+}
+
+// Where the processor time of a transfer went.
+std::string CostOf(absl::Duration receiving, const snapshot::ApplyCost& cost) {
+  return absl::StrCat("processor: receive=", Seconds(receiving), " inflate=", Seconds(cost.inflate),
+                      " hash=", Seconds(cost.hash), " files=", Seconds(cost.files));
 }
 
 std::string NowText() {
@@ -218,17 +312,31 @@ absl::StatusOr<std::string> ImageService::EnsureUnpacked(const CallContext& cont
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(snapshotter, {context.ns, context.lease}));
   if (snapshots.Stat(image.chain_id()).ok()) return image.chain_id();
-  metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
+  Token token(context.cancel);
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease,
+      LeaseScope::Create(parts_.stores->leases, parts_.stores->clock, context.ns, context.lease));
+  metadata::ContentNamespace content = parts_.stores->Content(lease.scope());
   distribution::UnpackTarget target;
   target.store = &content;
   target.snapshotter = &snapshots;
   target.snapshotter_name = snapshots.name();
   target.scope = context.ns;
-  Token token(context.cancel);
+  Refetched refetched(*parts_.puller, content, parts_.discard_blobs);
+  GANTRY_RETURN_IF_ERROR(
+      refetched.FetchBelow(image.manifest, [&](const std::string&) { return Daemons(*token); }));
   GANTRY_ASSIGN_OR_RETURN(
       distribution::UnpackResult result,
       parts_.unpacker->UnpackImage(target, image.manifest, *token, UnpackProgressTo(progress)));
   return result.chain_id.str();
+}
+
+// For work on a registry that no request's credential is meant for.
+distribution::CallContext ImageService::Daemons(CancelToken& cancel) const {
+  distribution::CallContext context;
+  context.cancel = &cancel;
+  context.credentials = parts_.credentials;
+  return context;
 }
 
 absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
@@ -261,6 +369,26 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
 
   GANTRY_ASSIGN_OR_RETURN(
       LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  const std::string work = absl::StrCat("pull ", reference.canonical());
+  absl::StatusOr<v1::PulledImage> pulled =
+      PullUnder(lease, context, request, reference, call.context, *token, progress);
+  // Where another attempt may go on, it finds what this one has got.
+  absl::Status left;
+  if (pulled.ok()) {
+    left = LeaseScope::Forget(stores.leases, context.ns, work);
+  } else if (absl::IsCancelled(pulled.status()) || absl::IsDeadlineExceeded(pulled.status()) ||
+             absl::IsUnavailable(pulled.status()) || absl::IsResourceExhausted(pulled.status())) {
+    left = lease.Keep(stores.clock, work, kInterruptedPatience);
+  }
+  LOG_IF(WARNING, !left.ok()) << "ns=" << context.ns << " " << work << ": " << left;
+  return pulled;
+}
+
+absl::StatusOr<v1::PulledImage> ImageService::PullUnder(
+    const LeaseScope& lease, const CallContext& context, const v1::PullRequest& request,
+    const distribution::Reference& reference, const distribution::CallContext& registry,
+    CancelToken& cancel, const ProgressFn& progress) {
+  Stores& stores = *parts_.stores;
   metadata::ContentNamespace content = stores.Content(lease.scope());
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           stores.Snapshots("", lease.scope()));
@@ -270,7 +398,7 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
   target.snapshotter_name = snapshots.name();
   target.scope = context.ns;
   std::unique_ptr<distribution::UnpackSession> session =
-      parts_.unpacker->Start(target, *token, UnpackProgressTo(progress));
+      parts_.unpacker->Start(target, cancel, UnpackProgressTo(progress));
 
   std::optional<distribution::ImagePlan> plan;
   distribution::PullOptions options;
@@ -295,13 +423,16 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
     return index < chain.size() && snapshots.Stat(chain[index].str()).ok();
   };
   GANTRY_ASSIGN_OR_RETURN(distribution::PulledImage pulled,
-                          parts_.puller->Pull(reference, content, options, call.context));
+                          parts_.puller->Pull(reference, content, options, registry));
+  const absl::Duration fetched_at = Clock::Real().Monotonic();
+  distribution::UnpackResult unpacked;
   if (plan.has_value()) {
-    GANTRY_RETURN_IF_ERROR(
-        session->Finish(plan->config.digest, plan->layers, plan->diff_ids).status());
+    GANTRY_ASSIGN_OR_RETURN(unpacked,
+                            session->Finish(plan->config.digest, plan->layers, plan->diff_ids));
   }
-
+  const absl::Duration unpacked_at = Clock::Real().Monotonic();
   if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
+  const absl::Duration synced_at = Clock::Real().Monotonic();
 
   v1::PulledImage answer;
   const std::string name = reference.canonical();
@@ -320,6 +451,16 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
   answer.set_reference(name);
   answer.set_digest(pulled.target.digest.str());
   answer.set_image_id(pulled.target.digest.str());
+  if (unpacked.layers_unpacked > 0) {
+    LOG(INFO) << "ns=" << context.ns << " pulled " << name << ": " << pulled.fetched_bytes
+              << " bytes, " << unpacked.layers_unpacked
+              << " layers; stages: resolve=" << Seconds(pulled.resolving)
+              << " fetch=" << Seconds(pulled.fetching)
+              << " unpack_rest=" << Seconds(unpacked_at - fetched_at - unpacked.syncing)
+              << " sync=" << Seconds(unpacked.syncing + synced_at - unpacked_at)
+              << " record=" << Seconds(Clock::Real().Monotonic() - synced_at) << "; "
+              << CostOf(pulled.fetch_cost, unpacked.cost);
+  }
   return answer;
 }
 
@@ -357,7 +498,16 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImageService::Push(const CallContex
     GANTRY_ASSIGN_OR_RETURN(content::Platform platform, oci::ParsePlatform(request.platform()));
     options.platforms.push_back(platform);
   }
-  metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease,
+      LeaseScope::Create(parts_.stores->leases, parts_.stores->clock, context.ns, context.lease));
+  metadata::ContentNamespace content = parts_.stores->Content(lease.scope());
+  Refetched refetched(*parts_.puller, content, parts_.discard_blobs);
+  options.fetch_missing = [&](const content::Descriptor& blob, const content::Labels& labels) {
+    return refetched.Fetch(blob, labels, [&](const std::string& domain) {
+      return domain == references.front().domain() ? call.context : Daemons(*token);
+    });
+  };
   std::vector<v1::PushedImage> answers;
   for (const distribution::Reference& reference : references) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records,
@@ -401,11 +551,16 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(
   GANTRY_ASSIGN_OR_RETURN(options.platforms,
                           Matcher(request.platforms(), oci::PlatformMatcher::All()));
   options.sync_blobs = parts_.sync_blobs == nullptr;
+  const absl::Duration begun = Clock::Real().Monotonic();
+  const absl::Duration busy_before = ThreadProcessorTime();
   GANTRY_ASSIGN_OR_RETURN(
       std::vector<distribution::ImportedImage> imported,
       distribution::ImportArchive(archive, content, session.get(), options, *token,
                                   ArchiveProgress(progress, v1::Progress::READING)));
+  const absl::Duration receiving = ThreadProcessorTime() - busy_before;
   if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
+  const absl::Duration read_at = Clock::Real().Monotonic();
+  distribution::UnpackResult all;
   std::vector<v1::LoadedImage> answers;
   std::set<content::Digest> unpacked;
   CallContext leased = context;
@@ -416,9 +571,12 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(
           distribution::FindRunnable(content, image.target, oci::PlatformMatcher::Host());
       // An image for other machines only is taken in all the same; it cannot be run here.
       if (runnable.ok()) {
-        GANTRY_RETURN_IF_ERROR(
-            session->Finish(runnable->config.digest, runnable->layers, runnable->diff_ids)
-                .status());
+        GANTRY_ASSIGN_OR_RETURN(
+            distribution::UnpackResult one,
+            session->Finish(runnable->config.digest, runnable->layers, runnable->diff_ids));
+        all.layers_unpacked += one.layers_unpacked;
+        all.cost += one.cost;
+        all.syncing += one.syncing;
       } else if (!absl::IsNotFound(runnable.status())) {
         return runnable.status();
       }
@@ -437,6 +595,12 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageService::Load(
       answer.set_reference(reference.ok() ? reference->familiar() : name);
     }
     answer.set_image_id(image.target.digest.str());
+  }
+  if (all.layers_unpacked > 0) {
+    LOG(INFO) << "ns=" << context.ns << " loaded " << answers.size() << " images, "
+              << all.layers_unpacked << " layers; stages: read=" << Seconds(read_at - begun)
+              << " unpack_rest=" << Seconds(Clock::Real().Monotonic() - read_at - all.syncing)
+              << " sync=" << Seconds(all.syncing) << "; " << CostOf(receiving, all.cost);
   }
   return answers;
 }
@@ -582,7 +746,15 @@ absl::Status ImageService::Save(const CallContext& context, const v1::SaveReques
   distribution::ExportOptions options;
   GANTRY_ASSIGN_OR_RETURN(options.platforms,
                           Matcher(request.platforms(), oci::PlatformMatcher::All()));
-  metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease,
+      LeaseScope::Create(parts_.stores->leases, parts_.stores->clock, context.ns, context.lease));
+  metadata::ContentNamespace content = parts_.stores->Content(lease.scope());
+  Refetched refetched(*parts_.puller, content, parts_.discard_blobs);
+  for (const distribution::ExportImage& image : images) {
+    GANTRY_RETURN_IF_ERROR(
+        refetched.FetchBelow(image.target, [&](const std::string&) { return Daemons(*token); }));
+  }
   return distribution::ExportArchive(content, images, options, out, *token,
                                      ArchiveProgress(progress, v1::Progress::WRITING));
 }
@@ -703,7 +875,20 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(
                               content::ReadBlob(content, blob.digest, oci::kMaxManifestBytes));
       GANTRY_ASSIGN_OR_RETURN(oci::Document document,
                               oci::ParseDocument(bytes, blob.media_type, name));
-      for (const content::Descriptor& child : oci::Children(document)) todo.push_back(child);
+      const std::vector<content::Descriptor> children = oci::Children(document);
+      todo.insert(todo.end(), children.begin(), children.end());
+      if (document.index.has_value() &&
+          std::none_of(children.begin(), children.end(), [&](const content::Descriptor& child) {
+            return content.Stat(child.digest).ok();
+          })) {
+        // Platforms may be left out, but not all of them.
+        result.set_damaged(result.damaged() + 1);
+        v1::VerifyResponse::Finding finding;
+        finding.set_image(name);
+        finding.set_digest(blob.digest.str());
+        finding.set_problem("none of the images of this index is here; pull it again");
+        found(finding);
+      }
     }
   }
   return result;

@@ -1,10 +1,24 @@
 #include "supervisor/core/lease_scope.h"
 
+#include <vector>
+
+#include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
 #include "base/status_macros.h"
+#include "content-store/digest.h"
+#include "supervisor/metadata/filter.h"
 
 namespace gantry::core {
+namespace {
+
+constexpr char kInterrupted[] = "gantry.io/interrupted";
+
+std::string KeptId(absl::string_view work) {
+  return absl::StrCat("interrupted-", content::Digest::Sha256Of(work).hex().substr(0, 16));
+}
+
+}  // namespace
 
 absl::StatusOr<LeaseScope> LeaseScope::Create(metadata::LeaseStore& leases, const Clock& clock,
                                               const std::string& ns, const std::string& lease,
@@ -17,6 +31,57 @@ absl::StatusOr<LeaseScope> LeaseScope::Create(metadata::LeaseStore& leases, cons
   GANTRY_ASSIGN_OR_RETURN(
       record, leases.Create(metadata::Scope{ns, ""}, record, metadata::Durability::kBuffered));
   return LeaseScope(&leases, metadata::Scope{ns, record.id()});
+}
+
+absl::Status LeaseScope::Keep(const Clock& clock, absl::string_view work,
+                              absl::Duration patience) const {
+  if (leases_ == nullptr) return absl::OkStatus();
+  const metadata::Scope ns{scope_.ns, ""};
+  GANTRY_ASSIGN_OR_RETURN(std::vector<metadata::LeaseResource> resources,
+                          leases_->ListResources(ns, scope_.lease));
+  if (resources.empty()) return absl::OkStatus();
+  record::v1::Lease record;
+  record.set_id(KeptId(work));
+  (*record.mutable_labels())[kInterrupted] = std::string(work);
+  (*record.mutable_labels())["containerd.io/gc.expire"] =
+      absl::FormatTime(absl::RFC3339_sec, clock.Now() + patience, absl::UTCTimeZone());
+  absl::StatusOr<record::v1::Lease> kept =
+      leases_->Create(ns, record, metadata::Durability::kBuffered);
+  if (absl::IsAlreadyExists(kept.status())) {
+    // Its time begins anew. What is in it is collected at the earliest between these calls, and then fetched again.
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::LeaseResource> earlier,
+                            leases_->ListResources(ns, record.id()));
+    resources.insert(resources.end(), earlier.begin(), earlier.end());
+    GANTRY_RETURN_IF_ERROR(leases_->Delete(ns, record.id(), metadata::Durability::kBuffered));
+    kept = leases_->Create(ns, record, metadata::Durability::kBuffered);
+  }
+  GANTRY_RETURN_IF_ERROR(kept.status());
+  for (const metadata::LeaseResource& resource : resources) {
+    GANTRY_RETURN_IF_ERROR(
+        leases_->AddResource(ns, record.id(), resource, metadata::Durability::kBuffered));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LeaseScope::Forget(metadata::LeaseStore& leases, const std::string& ns,
+                                absl::string_view work) {
+  absl::Status gone =
+      leases.Delete(metadata::Scope{ns, ""}, KeptId(work), metadata::Durability::kBuffered);
+  return absl::IsNotFound(gone) ? absl::OkStatus() : gone;
+}
+
+absl::Status LeaseScope::ForgetAll(metadata::LeaseStore& leases, const std::string& ns) {
+  std::vector<std::string> kept;
+  GANTRY_RETURN_IF_ERROR(
+      leases.List(metadata::Scope{ns, ""}, metadata::Filter(), [&](const record::v1::Lease& lease) {
+        if (lease.labels().contains(kInterrupted)) kept.push_back(lease.id());
+        return absl::OkStatus();
+      }));
+  for (const std::string& id : kept) {
+    absl::Status gone = leases.Delete(metadata::Scope{ns, ""}, id, metadata::Durability::kBuffered);
+    if (!gone.ok() && !absl::IsNotFound(gone)) return gone;
+  }
+  return absl::OkStatus();
 }
 
 LeaseScope::~LeaseScope() {

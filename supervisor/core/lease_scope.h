@@ -7,7 +7,9 @@
 #include <string>
 #include <utility>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 #include "supervisor/metadata/lease_store.h"
@@ -26,6 +28,17 @@ class LeaseScope {
   LeaseScope(LeaseScope&& other) noexcept
       : leases_(std::exchange(other.leases_, nullptr)), scope_(std::move(other.scope_)) {}
   LeaseScope& operator=(LeaseScope&&) = delete;
+
+  // Puts what the lease holds into the care of another one that outlives this scope by `patience`: parts of work that failed, for the
+  // next attempt to take up. `work` names it ("pull docker.io/library/debian:12"); what an earlier attempt left is added. A caller's
+  // own lease keeps everything by itself.
+  absl::Status Keep(const Clock& clock, absl::string_view work, absl::Duration patience) const;
+
+  // That work is done, or given up: what was kept of it goes with the next collection.
+  static absl::Status Forget(metadata::LeaseStore& leases, const std::string& ns,
+                             absl::string_view work);
+  // The same for all work of the namespace.
+  static absl::Status ForgetAll(metadata::LeaseStore& leases, const std::string& ns);
 
   // Namespace and lease, for the stores.
   const metadata::Scope& scope() const { return scope_; }

@@ -59,7 +59,7 @@ struct ImportedImage {
 };
 
 // Returns the images in the order of the archive. Blobs are committed and children labelled; naming the images and unpacking
-// (FindRunnable, UnpackSession) is the caller's. Blobs that no image needs are left to garbage collection.
+// (runnable_image.h, UnpackSession) is the caller's. Blobs that no image needs are left to garbage collection.
 //   kInvalidArgument     not a tar, or a tar without images; malformed documents
 //   kDataLoss            truncated, or bytes that do not have the digest their name promises
 //   kFailedPrecondition  a manifest points at a blob that is neither in the archive nor in the store, or at a foreign layer;
@@ -70,20 +70,6 @@ absl::StatusOr<std::vector<ImportedImage>> ImportArchive(ByteSource& archive, co
                                                          const ImportOptions& options,
                                                          CancelToken& cancel,
                                                          const ArchiveProgressFn& progress);
-
-// What to unpack for one image on this host.
-struct RunnableImage {
-  content::Descriptor manifest;
-  content::Descriptor config;
-  std::vector<content::Descriptor> layers;
-  std::vector<content::Digest> diff_ids;
-};
-
-// Walks from an index or manifest to the best match.
-//   kNotFound         no platform fits (those that exist are named), or a blob is not in the store
-//   kInvalidArgument  a malformed document, or layers and diff ids that differ in number
-absl::StatusOr<RunnableImage> FindRunnable(content::Store& store, const content::Descriptor& target,
-                                           const oci::PlatformMatcher& platforms);
 
 struct ExportImage {
   content::Descriptor target;

@@ -26,6 +26,7 @@
 #include "content-store/fake_store.h"
 #include "snapshotter/tar_reader.h"
 #include "snapshotter/tar_writer.h"
+#include "supervisor/distribution/runnable_image.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/manifest.h"
 

@@ -21,6 +21,7 @@
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/distribution/archive.h"
+#include "supervisor/distribution/runnable_image.h"
 #include "supervisor/distribution/unpacker.h"
 
 namespace gantry::distribution {

@@ -5,7 +5,6 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <thread>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
@@ -17,8 +16,10 @@
 
 #include "base/cancel_token.h"
 #include "base/clock.h"
+#include "base/processor_time.h"
 #include "base/status_macros.h"
 #include "supervisor/distribution/credentials.h"
+#include "supervisor/distribution/transfer_scope.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/manifest.h"
 #include "supervisor/oci/platform.h"
@@ -30,14 +31,6 @@ constexpr int kMaxIndexDepth = 4;
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
 // How long we wait for somebody else's writer of the same ingest.
 constexpr absl::Duration kForeignWriterPatience = absl::Minutes(5);
-
-Progress::Kind KindOf(absl::string_view media_type) {
-  if (oci::IsIndexType(media_type)) return Progress::Kind::kIndex;
-  if (oci::IsManifestType(media_type)) return Progress::Kind::kManifest;
-  if (oci::IsConfigType(media_type)) return Progress::Kind::kConfig;
-  if (oci::IsLayerType(media_type)) return Progress::Kind::kLayer;
-  return Progress::Kind::kOther;
-}
 
 // containerd's names, so that a download begun by one of its clients is continued here and the other way round.
 std::string IngestRef(const content::Descriptor& descriptor) {
@@ -144,16 +137,12 @@ class Puller::Walk {
   Walk(Puller& puller, const Reference& ref, content::Store& store, const PullOptions& options,
        const CallContext& context)
       : puller_(puller),
-        ref_(ref),
         store_(store),
         options_(options),
-        memo_(context.credentials != nullptr ? context.credentials
-                                             : puller.client_->options().credentials),
-        stop_(absl::InfiniteDuration(), context.cancel),
-        context_(context) {
-    context_.credentials = &memo_;
-    context_.cancel = &stop_;
-  }
+        scope_(ref, *puller.client_, context, options.progress),
+        ref_(scope_.ref()),
+        stop_(scope_.stop()),
+        context_(scope_.context()) {}
 
   absl::StatusOr<PulledImage> Run(const Resolved& resolved);
   absl::Status One(const content::Descriptor& descriptor);
@@ -167,15 +156,7 @@ class Puller::Walk {
 
   void Tell(const content::Descriptor& descriptor, Progress::State state, int64_t offset,
             absl::string_view detail = "") const {
-    if (!options_.progress) return;
-    Progress progress;
-    progress.kind = KindOf(descriptor.media_type);
-    progress.state = state;
-    progress.ref = descriptor.digest.str();
-    progress.detail = std::string(detail);
-    progress.offset_bytes = offset;
-    progress.total_bytes = descriptor.size_bytes;
-    options_.progress(progress);
+    scope_.Tell(descriptor, state, offset, detail);
   }
 
   void Have(const content::Descriptor& descriptor, bool present) {
@@ -242,12 +223,12 @@ class Puller::Walk {
   absl::Status RunJobs(std::vector<Job> jobs);
 
   Puller& puller_;
-  const Reference ref_;
   content::Store& store_;
   const PullOptions& options_;
-  MemoCredentials memo_;
-  CancelToken stop_;
-  CallContext context_;
+  TransferScope scope_;
+  const Reference& ref_;
+  CancelToken& stop_;
+  const CallContext& context_;
   ImagePlan plan_;
   std::atomic<int64_t> received_{0};
 
@@ -440,6 +421,7 @@ absl::Status Puller::Walk::CheckPlatform(const oci::ImageConfig& config,
 }
 
 absl::StatusOr<PulledImage> Puller::Walk::Run(const Resolved& resolved) {
+  const absl::Duration begun = Clock::Real().Monotonic();
   const content::Descriptor& target = resolved.descriptor;
   GANTRY_ASSIGN_OR_RETURN(oci::Document root, Document(target, resolved.manifest));
 
@@ -506,9 +488,12 @@ absl::StatusOr<PulledImage> Puller::Walk::Run(const Resolved& resolved) {
     if (i > 0 && !manifest.config.digest.empty())
       jobs.push_back({manifest.config, {}, std::nullopt});
   }
+  const absl::Duration planned = Clock::Real().Monotonic();
   GANTRY_RETURN_IF_ERROR(RunJobs(std::move(jobs)));
 
   absl::MutexLock lock(&mutex_);
+  result_.resolving = planned - begun;
+  result_.fetching = Clock::Real().Monotonic() - planned;
   result_.reference = ref_;
   result_.target = target;
   for (size_t i = 0; i < images; ++i) result_.manifests.push_back(chosen[i].first);
@@ -526,30 +511,18 @@ absl::Status Puller::Walk::RunJobs(std::vector<Job> jobs) {
     Tell(job.descriptor, Progress::State::kWaiting, 0);
     unique.push_back(std::move(job));
   }
-  std::atomic<size_t> next{0};
-  absl::Mutex mutex;
-  absl::Status failure;
-  auto work = [&] {
-    while (true) {
-      size_t i = next.fetch_add(1);
-      if (i >= unique.size()) return;
-      absl::Status status = Blob(unique[i]);
-      if (status.ok()) continue;
-      absl::MutexLock lock(&mutex);
-      if (failure.ok()) failure = status;
-      // The others stop; what they have is kept for the next try.
-      next = unique.size();
-      stop_.Cancel("another part of the image failed");
-      return;
+  // What the others have when one fails is kept for the next try.
+  return scope_.ForEach(unique.size(), options_.max_parallel_blobs, [&](size_t i) {
+    absl::Duration spent;
+    absl::Status status;
+    {
+      const ProcessorTimer timer(spent);
+      status = Blob(unique[i]);
     }
-  };
-  std::vector<std::thread> threads;
-  size_t count =
-      std::min(unique.size(), static_cast<size_t>(std::max(1, options_.max_parallel_blobs)));
-  for (size_t i = 1; i < count; ++i) threads.emplace_back(work);
-  if (count > 0) work();
-  for (std::thread& thread : threads) thread.join();
-  return failure;
+    absl::MutexLock lock(&mutex_);
+    result_.fetch_cost += spent;
+    return status;
+  });
 }
 
 // Sees to it that one blob is in the store.
@@ -737,14 +710,18 @@ absl::StatusOr<PulledImage> Puller::Pull(const Reference& ref, content::Store& s
     options.progress(progress);
   };
   tell(Progress::State::kResolving);
+  const absl::Duration begun = Clock::Real().Monotonic();
   // One look-up of the credential for both steps.
   MemoCredentials memo(context.credentials != nullptr ? context.credentials
                                                       : client_->options().credentials);
   CallContext memo_context = context;
   memo_context.credentials = &memo;
   GANTRY_ASSIGN_OR_RETURN(Resolved resolved, resolver_.Resolve(ref, memo_context));
+  const absl::Duration resolving = Clock::Real().Monotonic() - begun;
   absl::StatusOr<PulledImage> image = PullResolved(ref, resolved, store, options, memo_context);
-  if (image.ok()) tell(Progress::State::kDone);
+  if (!image.ok()) return image;
+  image->resolving += resolving;
+  tell(Progress::State::kDone);
   return image;
 }
 

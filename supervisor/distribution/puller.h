@@ -18,6 +18,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
@@ -73,6 +74,9 @@ struct PulledImage {
   std::vector<content::Digest> blobs;  // everything in the tree that is in the store now, each once
   int64_t fetched_bytes = 0;           // over the network, repeats included
   int64_t present_bytes = 0;           // found in the store
+  absl::Duration resolving;            // from the name to the first configuration
+  absl::Duration fetching;             // from there to the last byte
+  absl::Duration fetch_cost;           // processor time of receiving, hashing and storing
 };
 
 class Puller {

@@ -9,23 +9,19 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <thread>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
-#include "absl/synchronization/mutex.h"
 
 #include "base/byte_stream.h"
-#include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "supervisor/distribution/credentials.h"
+#include "supervisor/distribution/transfer_scope.h"
 #include "supervisor/oci/manifest.h"
 #include "supervisor/oci/platform.h"
 
@@ -41,14 +37,6 @@ constexpr int64_t kNotedBytes = 1 << 20;
 
 bool GaveUp(const absl::Status& status) {
   return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
-}
-
-Progress::Kind KindOf(absl::string_view media_type) {
-  if (oci::IsIndexType(media_type)) return Progress::Kind::kIndex;
-  if (oci::IsManifestType(media_type)) return Progress::Kind::kManifest;
-  if (oci::IsConfigType(media_type)) return Progress::Kind::kConfig;
-  if (oci::IsLayerType(media_type)) return Progress::Kind::kLayer;
-  return Progress::Kind::kOther;
 }
 
 // A part of a blob, as an upload reads it.
@@ -121,15 +109,11 @@ class Pusher::Session {
           content::Store& store, const PushOptions& options, const CallContext& context)
       : client_(client),
         spool_directory_(spool_directory),
-        ref_(ref),
         store_(store),
         options_(options),
-        memo_(context.credentials != nullptr ? context.credentials : client.options().credentials),
-        stop_(absl::InfiniteDuration(), context.cancel),
-        context_(context) {
-    context_.credentials = &memo_;
-    context_.cancel = &stop_;
-  }
+        scope_(ref, client, context, options.progress),
+        ref_(scope_.ref()),
+        context_(scope_.context()) {}
 
   absl::StatusOr<PushedImage> Run(const content::Descriptor& target);
 
@@ -144,15 +128,7 @@ class Pusher::Session {
 
   void Tell(const content::Descriptor& descriptor, Progress::State state, int64_t offset,
             absl::string_view detail = "") const {
-    if (!options_.progress) return;
-    Progress progress;
-    progress.kind = KindOf(descriptor.media_type);
-    progress.state = state;
-    progress.ref = descriptor.digest.str();
-    progress.detail = std::string(detail);
-    progress.offset_bytes = offset;
-    progress.total_bytes = descriptor.size_bytes;
-    options_.progress(progress);
+    scope_.Tell(descriptor, state, offset, detail);
   }
 
   std::string What(const content::Descriptor& descriptor) const {
@@ -170,8 +146,8 @@ class Pusher::Session {
 
   absl::Status Gather(const content::Descriptor& descriptor, int depth);
   absl::StatusOr<content::Descriptor> Narrow(const content::Descriptor& target);
-  absl::Status Blobs();
   absl::Status Blob(const content::Descriptor& descriptor);
+  absl::Status FetchMissing(const content::Descriptor& descriptor, const content::Labels& labels);
   absl::StatusOr<int64_t> Continued(std::string& location, const content::Descriptor& descriptor);
   absl::StatusOr<std::string> Begin(const content::Descriptor& descriptor,
                                     const content::Labels& labels, bool& mounted);
@@ -183,16 +159,16 @@ class Pusher::Session {
 
   RegistryClient& client_;
   const std::string& spool_directory_;
-  const Reference ref_;
   content::Store& store_;
   const PushOptions& options_;
-  MemoCredentials memo_;
-  CancelToken stop_;
-  CallContext context_;
+  TransferScope scope_;
+  const Reference& ref_;
+  const CallContext& context_;
   RegistryHost host_;
 
-  std::vector<content::Descriptor> blobs_;  // each once
-  std::vector<Document> documents_;         // children before parents
+  std::vector<content::Descriptor> blobs_;               // each once
+  std::map<content::Digest, content::Digest> named_by_;  // blob -> a manifest that names it
+  std::vector<Document> documents_;                      // children before parents
   std::set<content::Digest> gathered_;
   std::atomic<int64_t> sent_{0}, skipped_{0}, mounted_{0};
 };
@@ -262,6 +238,7 @@ absl::Status Pusher::Session::Gather(const content::Descriptor& descriptor, int 
         continue;
       }
       blobs_.push_back(child);
+      named_by_.emplace(child.digest, descriptor.digest);
     }
   }
   documents_.push_back(std::move(document));
@@ -445,6 +422,18 @@ absl::Status Pusher::Session::Upload(const content::Descriptor& descriptor,
   }
 }
 
+absl::Status Pusher::Session::FetchMissing(const content::Descriptor& descriptor,
+                                           const content::Labels& labels) {
+  absl::Status fetched =
+      options_.fetch_missing ? options_.fetch_missing(descriptor, labels) : absl::NotFoundError("");
+  if (fetched.ok() || GaveUp(fetched)) return fetched;
+  return absl::FailedPreconditionError(absl::StrCat(
+      What(descriptor), " (", descriptor.media_type,
+      ") is neither here nor in the registry; if it was discarded after unpacking, pull the image "
+      "again first",
+      fetched.message().empty() ? "" : absl::StrCat(": ", fetched.message())));
+}
+
 absl::Status Pusher::Session::Blob(const content::Descriptor& descriptor) {
   GANTRY_ASSIGN_OR_RETURN(bool there,
                           Exists(absl::StrCat("/", ref_.path(), "/blobs/", descriptor.digest.str()),
@@ -454,17 +443,11 @@ absl::Status Pusher::Session::Blob(const content::Descriptor& descriptor) {
     Tell(descriptor, Progress::State::kExists, descriptor.size_bytes);
     return absl::OkStatus();
   }
+  // A blob that is not here is asked for only when it cannot be mounted either: the manifest knows where it came from.
   absl::StatusOr<content::Info> info = store_.Stat(descriptor.digest);
-  absl::StatusOr<std::unique_ptr<content::BlobReader>> reader = absl::NotFoundError("");
-  if (info.ok()) reader = store_.Open(descriptor.digest);
-  if (absl::IsNotFound(reader.status()) || absl::IsNotFound(info.status())) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(What(descriptor), " (", descriptor.media_type,
-                     ") is neither here nor in the registry; if it was discarded "
-                     "after unpacking, pull the image again first"));
-  }
+  const bool here = info.ok();
+  if (absl::IsNotFound(info.status())) info = store_.Stat(named_by_.at(descriptor.digest));
   GANTRY_RETURN_IF_ERROR(info.status());
-  GANTRY_RETURN_IF_ERROR(reader.status());
   const UploadNote note(descriptor.size_bytes >= kNotedBytes ? spool_directory_ : "",
                         host_.origin(), ref_, descriptor.digest);
   std::string location = note.Read();
@@ -486,36 +469,13 @@ absl::Status Pusher::Session::Blob(const content::Descriptor& descriptor) {
     Tell(descriptor, Progress::State::kMounted, descriptor.size_bytes);
     return absl::OkStatus();
   }
+  if (!here) GANTRY_RETURN_IF_ERROR(FetchMissing(descriptor, info->labels));
+  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<content::BlobReader> reader,
+                          store_.Open(descriptor.digest));
   Tell(descriptor, Progress::State::kMoving, offset, offset > 0 ? "resumed" : "");
-  GANTRY_RETURN_IF_ERROR(Upload(descriptor, **reader, std::move(location), offset, note));
+  GANTRY_RETURN_IF_ERROR(Upload(descriptor, *reader, std::move(location), offset, note));
   Tell(descriptor, Progress::State::kDone, descriptor.size_bytes);
   return absl::OkStatus();
-}
-
-absl::Status Pusher::Session::Blobs() {
-  std::atomic<size_t> next{0};
-  absl::Mutex mutex;
-  absl::Status failure;
-  auto work = [&] {
-    while (true) {
-      size_t i = next.fetch_add(1);
-      if (i >= blobs_.size()) return;
-      absl::Status status = Blob(blobs_[i]);
-      if (status.ok()) continue;
-      absl::MutexLock lock(&mutex);
-      if (failure.ok()) failure = status;
-      next = blobs_.size();
-      stop_.Cancel("another part of the image failed");
-      return;
-    }
-  };
-  std::vector<std::thread> threads;
-  size_t count =
-      std::min(blobs_.size(), static_cast<size_t>(std::max(1, options_.max_parallel_blobs)));
-  for (size_t i = 1; i < count; ++i) threads.emplace_back(work);
-  if (count > 0) work();
-  for (std::thread& thread : threads) thread.join();
-  return failure;
 }
 
 absl::Status Pusher::Session::Manifest(const Document& document, const std::string& object) {
@@ -599,7 +559,8 @@ absl::StatusOr<PushedImage> Pusher::Session::Run(const content::Descriptor& targ
                                                    root.digest.str(), ", not what the name says"));
   }
   for (const content::Descriptor& blob : blobs_) Tell(blob, Progress::State::kWaiting, 0);
-  GANTRY_RETURN_IF_ERROR(Blobs());
+  GANTRY_RETURN_IF_ERROR(scope_.ForEach(blobs_.size(), options_.max_parallel_blobs,
+                                        [&](size_t i) { return Blob(blobs_[i]); }));
   PushedImage pushed;
   for (const Document& document : documents_) {
     bool is_root = document.descriptor.digest == root.digest;

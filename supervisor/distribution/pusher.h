@@ -10,6 +10,7 @@
 #define GANTRY_SUPERVISOR_DISTRIBUTION_PUSHER_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,10 @@ struct PushOptions {
   int max_parallel_blobs = 4;
   int64_t chunk_bytes =
       0;  // > 0: PATCH chunks of this size; 0: one stream, chunks only to continue a broken one
+  // Brings a blob into the store that is neither there nor in the registry: a layer whose compressed form was discarded. `labels`
+  // are those of the manifest that names it, which say where it came from. Null: such a blob is an error.
+  std::function<absl::Status(const content::Descriptor& blob, const content::Labels& labels)>
+      fetch_missing;
   ProgressFn progress;
 };
 

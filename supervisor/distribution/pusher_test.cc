@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -228,6 +229,28 @@ TEST_F(PusherTest, ADiscardedBlobIsNamedWithTheWayOut) {
   EXPECT_THAT(std::string(status.message()), HasSubstr(content::Digest::Sha256Of(layer).str()));
   EXPECT_THAT(std::string(status.message()), HasSubstr("pull the image again"));
   EXPECT_EQ(target.Manifest("dst/app", "v1"), "");
+}
+
+TEST_F(PusherTest, ADiscardedBlobIsMountedOrFetchedAgain) {
+  std::string layer = Noise(100000, 10);
+  content::Descriptor image = Make(layer);
+  const content::Digest digest = content::Digest::Sha256Of(layer);
+  ASSERT_TRUE(bed.store.Delete(digest).ok());
+  int fetched = 0;
+  push.fetch_missing = [&](const content::Descriptor& blob, const content::Labels& labels) {
+    ++fetched;
+    EXPECT_EQ(labels.count(absl::StrCat("containerd.io/distribution.source.", source.host())), 1u);
+    return bed.puller->FetchOne(bed.Ref(source, "src/app"), blob, bed.store, bed.pull, bed.context);
+  };
+  absl::StatusOr<PushedImage> pushed = Push(source, "other/app:v1", image);
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_TRUE(source.HasBlob("other/app", digest));
+  EXPECT_EQ(fetched, 0) << "a registry that has the blob need not be sent it";
+  FakeRegistry target;
+  pushed = Push(target, "dst/app:v1", image);
+  ASSERT_TRUE(pushed.ok()) << pushed.status();
+  EXPECT_TRUE(target.HasBlob("dst/app", digest));
+  EXPECT_EQ(fetched, 1);
 }
 
 TEST_F(PusherTest, ARegistryThatStoresSomethingElseIsCaught) {

@@ -19,6 +19,7 @@
 
 #include "base/byte_stream.h"
 #include "base/cancel_token.h"
+#include "base/clock.h"
 #include "base/crash_point.h"
 #include "base/status_macros.h"
 #include "snapshotter/layer_apply.h"
@@ -459,10 +460,12 @@ class Unpacker::Session : public UnpackSession {
                                       std::vector<std::string>& claims);
   absl::Status UnpackBeside(const std::vector<Descriptor>& layers,
                             const std::vector<Digest>& diff_ids,
-                            const std::vector<Digest>& chain_ids, size_t first);
+                            const std::vector<Digest>& chain_ids, size_t first,
+                            UnpackResult& result);
   absl::Status UnpackStacked(const std::vector<Descriptor>& layers,
                              const std::vector<Digest>& diff_ids,
-                             const std::vector<Digest>& chain_ids, size_t first);
+                             const std::vector<Digest>& chain_ids, size_t first,
+                             UnpackResult& result);
   absl::Status CheckJob(Job& job);
   absl::Status CommitLayer(Job& job, const Digest& chain_id, const Digest& parent, bool synced);
   absl::Status Complete(Job& job, const Digest& parent);
@@ -672,7 +675,8 @@ absl::Status Unpacker::Session::CommitLayer(Job& job, const Digest& chain_id, co
 
 absl::Status Unpacker::Session::UnpackBeside(const std::vector<Descriptor>& layers,
                                              const std::vector<Digest>& diff_ids,
-                                             const std::vector<Digest>& chain_ids, size_t first) {
+                                             const std::vector<Digest>& chain_ids, size_t first,
+                                             UnpackResult& result) {
   std::vector<std::shared_ptr<Job>> jobs;
   absl::Cleanup drop = [&] {
     for (const auto& job : jobs) {
@@ -711,7 +715,9 @@ absl::Status Unpacker::Session::UnpackBeside(const std::vector<Descriptor>& laye
 
   // One sync for all files, then the records.
   if (!jobs.empty() && jobs[0]->status.ok()) {
+    const absl::Duration begun = Clock::Real().Monotonic();
     const absl::Status synced = snapshot::SyncLayer(jobs[0]->mounts);
+    result.syncing = Clock::Real().Monotonic() - begun;
     if (!synced.ok())
       return absl::Status(synced.code(),
                           absl::StrCat("sync of unpacked layers: ", synced.message()));
@@ -720,6 +726,7 @@ absl::Status Unpacker::Session::UnpackBeside(const std::vector<Descriptor>& laye
     const size_t at = first + i;
     const Digest parent = at == 0 ? Digest() : chain_ids[at - 1];
     GANTRY_RETURN_IF_ERROR(CheckJob(*jobs[i]));
+    result.cost += jobs[i]->result.cost;
     GANTRY_RETURN_IF_ERROR(Complete(*jobs[i], parent));
     GANTRY_RETURN_IF_ERROR(CommitLayer(*jobs[i], chain_ids[at], parent, /*synced=*/true));
   }
@@ -728,7 +735,8 @@ absl::Status Unpacker::Session::UnpackBeside(const std::vector<Descriptor>& laye
 
 absl::Status Unpacker::Session::UnpackStacked(const std::vector<Descriptor>& layers,
                                               const std::vector<Digest>& diff_ids,
-                                              const std::vector<Digest>& chain_ids, size_t first) {
+                                              const std::vector<Digest>& chain_ids, size_t first,
+                                              UnpackResult& result) {
   for (size_t i = first; i < layers.size(); ++i) {
     Job job;
     job.layer = layers[i];
@@ -741,6 +749,7 @@ absl::Status Unpacker::Session::UnpackStacked(const std::vector<Descriptor>& lay
       Discard(job);
       return status;
     }
+    result.cost += job.result.cost;
   }
   return absl::OkStatus();
 }
@@ -792,8 +801,8 @@ absl::StatusOr<UnpackResult> Unpacker::Session::Finish(const Digest& config,
     present.diff_id = diff_ids[i];
     Report(present, UnpackProgress::State::kExists, layers[i].size_bytes);
   }
-  GANTRY_RETURN_IF_ERROR(rebase_ ? UnpackBeside(layers, diff_ids, chain_ids, first)
-                                 : UnpackStacked(layers, diff_ids, chain_ids, first));
+  GANTRY_RETURN_IF_ERROR(rebase_ ? UnpackBeside(layers, diff_ids, chain_ids, first, result)
+                                 : UnpackStacked(layers, diff_ids, chain_ids, first, result));
   result.layers_present = static_cast<int>(first);
   result.layers_unpacked = static_cast<int>(layers.size() - first);
   LabelBlobs(config, layers, diff_ids, result.chain_id);

@@ -20,9 +20,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/time.h"
 
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
+#include "snapshotter/layer_apply.h"
 #include "snapshotter/snapshotter.h"
 #include "supervisor/distribution/layer_feed.h"
 
@@ -62,6 +64,8 @@ struct UnpackResult {
   content::Digest chain_id;  // of the whole image; empty for an image without layers
   int layers_unpacked = 0;
   int layers_present = 0;
+  snapshot::ApplyCost cost;  // of the layers unpacked
+  absl::Duration syncing;    // making them durable
 };
 
 // Feeds first (in any order, from any thread), then Finish once per image. Feeds end before the session does. Thread-safe.

@@ -33,6 +33,7 @@
 #include "supervisor/core/stores.h"
 #include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/reference.h"
+#include "supervisor/distribution/runnable_image.h"
 #include "supervisor/distribution/unpacker.h"
 #include "supervisor/metadata/filter.h"
 #include "supervisor/metadata/record_values.h"

@@ -1,5 +1,3 @@
-#include "supervisor/distribution/archive.h"
-
 #include <algorithm>
 #include <atomic>
 #include <map>
@@ -22,8 +20,10 @@
 #include "base/status_macros.h"
 #include "snapshotter/tar_entry.h"
 #include "snapshotter/tar_reader.h"
-#include "snapshotter/tar_writer.h"
+#include "supervisor/distribution/archive.h"
+#include "supervisor/distribution/archive_layout.h"
 #include "supervisor/distribution/reference.h"
+#include "supervisor/distribution/runnable_image.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/manifest.h"
@@ -40,13 +40,9 @@ using snapshot::TarType;
 constexpr int64_t kMaxEntries = 200000;
 constexpr int kMaxLinks = 16;
 constexpr int kMaxPlans = 64;
-constexpr int kMaxDepth = 8;  // of indexes in indexes
 constexpr size_t kSniffBytes = 512;
-constexpr int64_t kProgressStep = 1 << 20;
 constexpr int64_t kExpansion = 1100;  // what deflate can do at most; only a bomb needs more
 constexpr int64_t kExpansionFree = int64_t{1} << 30;
-constexpr char kImageName[] = "io.containerd.image.name";
-constexpr char kRefName[] = "org.opencontainers.image.ref.name";
 
 class CountedSource : public ByteSource {
  public:
@@ -117,10 +113,6 @@ absl::StatusOr<Digest> DigestInName(absl::string_view path) {
   return digest;
 }
 
-std::string BlobPath(const Digest& digest) {
-  return absl::StrCat("blobs/", digest.algorithm(), "/", digest.hex());
-}
-
 // What the first bytes of a blob look like.
 enum class Looks { kOther, kTar, kGzip, kZstd };
 
@@ -158,9 +150,9 @@ class Tree {
 
   // OK: everything that must be there is. `what` names the image in messages.
   absl::Status Check(const Descriptor& target, absl::string_view what, int depth = 0) {
-    if (depth > kMaxDepth) {
+    if (depth > kMaxIndexDepth) {
       return absl::InvalidArgumentError(
-          absl::StrCat(what, ": indexes nested deeper than ", kMaxDepth));
+          absl::StrCat(what, ": indexes nested deeper than ", kMaxIndexDepth));
     }
     if (auto it = checked_.find(target.digest); it != checked_.end()) return it->second;
     absl::Status status = CheckNew(target, what, depth);
@@ -248,55 +240,6 @@ class Tree {
   std::map<Digest, absl::Status> checked_;
   std::map<Digest, Descriptor> by_config_;
 };
-
-// The best match that is there.
-absl::StatusOr<RunnableImage> FindRunnableAt(content::Store& store, const Descriptor& target,
-                                             const oci::PlatformMatcher& platforms, int depth) {
-  if (depth > kMaxDepth)
-    return absl::InvalidArgumentError(absl::StrCat("indexes nested deeper than ", kMaxDepth));
-  GANTRY_ASSIGN_OR_RETURN(const std::string text,
-                          content::ReadBlob(store, target.digest, oci::kMaxManifestBytes));
-  GANTRY_ASSIGN_OR_RETURN(oci::Document document,
-                          oci::ParseDocument(text, target.media_type, target.digest.str()));
-  if (document.index.has_value()) {
-    absl::Status first_error;
-    for (const Descriptor& child : oci::SelectManifests(document.index->manifests, platforms)) {
-      absl::StatusOr<RunnableImage> image = FindRunnableAt(store, child, platforms, depth + 1);
-      if (image.ok() || !absl::IsNotFound(image.status())) return image;
-      if (first_error.ok()) first_error = image.status();
-    }
-    if (!first_error.ok()) return first_error;
-    std::vector<std::string> available;
-    for (const Descriptor& child : document.index->manifests) {
-      if (child.platform.has_value() && !oci::IsAttestation(child))
-        available.push_back(oci::FormatPlatform(*child.platform));
-    }
-    return absl::NotFoundError(
-        absl::StrCat("no image for platform ", platforms.Describe(), " in ", target.digest.str(),
-                     "; there are: ", available.empty() ? "none" : absl::StrJoin(available, ", ")));
-  }
-  RunnableImage image;
-  image.manifest = target;
-  image.config = document.manifest->config;
-  image.layers = std::move(document.manifest->layers);
-  GANTRY_ASSIGN_OR_RETURN(const std::string config_text,
-                          content::ReadBlob(store, image.config.digest, oci::kMaxManifestBytes));
-  const std::string what = absl::StrCat("config ", image.config.digest.str());
-  GANTRY_ASSIGN_OR_RETURN(oci::ImageConfig config, oci::ParseImageConfig(config_text, what));
-  if (!config.platform.os.empty() && !config.platform.architecture.empty() &&
-      !platforms.Matches(config.platform)) {
-    return absl::NotFoundError(absl::StrCat("image ", target.digest.str(), " is for ",
-                                            oci::FormatPlatform(config.platform), ", not for ",
-                                            platforms.Describe()));
-  }
-  if (config.diff_ids.size() != image.layers.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("manifest ", target.digest.str(), " has ",
-                                                   image.layers.size(), " layers, its config ",
-                                                   config.diff_ids.size(), " diff ids"));
-  }
-  image.diff_ids = std::move(config.diff_ids);
-  return image;
-}
 
 class Importer {
  public:
@@ -423,11 +366,10 @@ void Importer::Plan() {
   if (!index.ok()) return;
   std::map<Digest, Digest> plan;
   for (const Descriptor& entry : index->manifests) {
-    absl::StatusOr<RunnableImage> image =
-        FindRunnableAt(store_, entry, options_.unpack_platforms, 0);
+    absl::StatusOr<RunnableImage> image = FindRunnable(store_, entry, options_.unpack_platforms);
     if (!image.ok()) {
       // Not for this machine, or not here yet?
-      if (!FindRunnableAt(store_, entry, oci::PlatformMatcher::All(), 0).ok()) return;
+      if (!FindRunnable(store_, entry, oci::PlatformMatcher::All()).ok()) return;
       continue;
     }
     for (size_t i = 0; i < image->layers.size(); ++i) {
@@ -497,7 +439,7 @@ absl::Status Importer::TakeBlob(snapshot::TarReader& reader, const TarEntry& ent
     } else if (feed != nullptr) {
       feed->Write(bytes);
     }
-    if (offset - reported >= kProgressStep) {
+    if (offset - reported >= kArchiveProgressStep) {
       reported = offset;
       Report(path, offset, entry.size_bytes);
     }
@@ -603,8 +545,9 @@ absl::StatusOr<std::string> Importer::NameOf(const Descriptor& entry) {
     auto it = entry.annotations.find(key);
     return it == entry.annotations.end() ? std::string() : it->second;
   };
-  if (std::string full = annotation(kImageName); !full.empty()) return CanonicalName(full);
-  const std::string tag = annotation(kRefName);
+  if (std::string full = annotation(kImageNameAnnotation); !full.empty())
+    return CanonicalName(full);
+  const std::string tag = annotation(kRefNameAnnotation);
   if (!tag.empty()) {
     const bool full = absl::StrContains(tag, "/") || absl::StrContains(tag, ":");
     if (full) return CanonicalName(tag);
@@ -642,8 +585,8 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
     GANTRY_RETURN_IF_ERROR(
         tree.Check(entry, absl::StrCat("image ", name.empty() ? entry.digest.str() : name)));
     Descriptor target = entry;
-    target.annotations.erase(kImageName);
-    target.annotations.erase(kRefName);
+    target.annotations.erase(kImageNameAnnotation);
+    target.annotations.erase(kRefNameAnnotation);
     images.push_back({std::move(name), std::move(target)});
   }
   if (documents_.count("manifest.json") > 0) GANTRY_RETURN_IF_ERROR(AddDockerNames(tree, images));
@@ -830,230 +773,6 @@ absl::StatusOr<std::vector<ImportedImage>> ImportArchive(ByteSource& archive, co
   Importer importer(store, sink, options, cancel, progress);
   GANTRY_RETURN_IF_ERROR(importer.ReadAll(archive));
   return importer.Images();
-}
-
-namespace {
-
-// What an export consists of, found out before the first byte is written.
-class Exporter {
- public:
-  Exporter(content::Store& store, const ExportOptions& options)
-      : store_(store), options_(options) {}
-
-  absl::Status Add(const ExportImage& image);
-  absl::Status Write(ByteSink& out, CancelToken& cancel, const ArchiveProgressFn& progress);
-
- private:
-  absl::StatusOr<Descriptor> Reduce(const Descriptor& target, std::set<Digest>& selected);
-  absl::Status Collect(const Descriptor& target, const std::set<Digest>& selected, int depth);
-  void AddBlob(std::vector<Descriptor>& list, const Descriptor& blob) {
-    if (seen_.insert(blob.digest).second) list.push_back(blob);
-  }
-  absl::Status WriteBlobs(snapshot::TarWriter& tar, const std::vector<Descriptor>& blobs,
-                          CancelToken& cancel, const ArchiveProgressFn& progress);
-
-  content::Store& store_;
-  const ExportOptions& options_;
-  oci::Index index_;
-  json docker_manifest_ = json::array();
-  json repositories_ = json::object();
-  std::map<Digest, size_t> docker_entries_;  // by manifest -> position in docker_manifest_
-  std::vector<Descriptor> documents_;
-  std::vector<Descriptor> layers_;
-  std::set<Digest> seen_;
-};
-
-// With platforms asked for, an index becomes the one manifest that fits, so that the archive is complete by itself; or, when
-// several platforms fit, stays and is exported with those.
-absl::StatusOr<Descriptor> Exporter::Reduce(const Descriptor& target, std::set<Digest>& selected) {
-  if (options_.platforms.all() || !oci::IsIndexType(target.media_type)) return target;
-  GANTRY_ASSIGN_OR_RETURN(const std::string text,
-                          content::ReadBlob(store_, target.digest, oci::kMaxManifestBytes));
-  GANTRY_ASSIGN_OR_RETURN(const oci::Index index,
-                          oci::ParseIndex(text, target.media_type, target.digest.str()));
-  const std::vector<Descriptor> fitting = oci::SelectManifests(index.manifests, options_.platforms);
-  if (fitting.empty()) {
-    return absl::NotFoundError(absl::StrCat("image ", target.digest.str(), ": no platform matches ",
-                                            options_.platforms.Describe()));
-  }
-  std::set<std::pair<std::string, std::string>> kinds;
-  for (const Descriptor& d : fitting) {
-    const bool first_of_kind =
-        !d.platform.has_value() || kinds.emplace(d.platform->os, d.platform->architecture).second;
-    if (first_of_kind) selected.insert(d.digest);
-  }
-  if (selected.size() > 1) return target;
-  selected.clear();
-  return fitting.front();
-}
-
-absl::Status Exporter::Collect(const Descriptor& target, const std::set<Digest>& selected,
-                               int depth) {
-  if (depth > kMaxDepth)
-    return absl::InvalidArgumentError(absl::StrCat("indexes nested deeper than ", kMaxDepth));
-  GANTRY_ASSIGN_OR_RETURN(const std::string text,
-                          content::ReadBlob(store_, target.digest, oci::kMaxManifestBytes));
-  GANTRY_ASSIGN_OR_RETURN(const oci::Document document,
-                          oci::ParseDocument(text, target.media_type, target.digest.str()));
-  if (document.index.has_value()) {
-    AddBlob(documents_, target);
-    bool usable = document.index->manifests.empty();
-    absl::Status missing;
-    for (const Descriptor& child : document.index->manifests) {
-      if (!selected.empty() && selected.count(child.digest) == 0) continue;
-      if (!oci::IsIndexType(child.media_type) && !oci::IsManifestType(child.media_type)) continue;
-      // What was never fetched cannot be exported and need not be, as long as something is there.
-      if (absl::Status present = store_.Stat(child.digest).status(); !present.ok()) {
-        if (!absl::IsNotFound(present)) return present;
-        if (missing.ok()) missing = present;
-        continue;
-      }
-      GANTRY_RETURN_IF_ERROR(Collect(child, {}, depth + 1));
-      usable = true;
-    }
-    return usable ? absl::OkStatus() : missing;
-  }
-  GANTRY_RETURN_IF_ERROR(store_.Stat(document.manifest->config.digest).status());
-  std::vector<Descriptor> layers;
-  for (const Descriptor& layer : document.manifest->layers) {
-    absl::Status present = store_.Stat(layer.digest).status();
-    if (present.ok()) {
-      layers.push_back(layer);
-    } else if (!absl::IsNotFound(present) || !oci::IsForeignLayerType(layer.media_type)) {
-      return absl::Status(present.code(),
-                          absl::StrCat("image ", target.digest.str(), ": layer ",
-                                       layer.digest.str(), ": ", present.message()));
-    }
-  }
-  AddBlob(documents_, target);
-  AddBlob(documents_, document.manifest->config);
-  for (const Descriptor& layer : layers) AddBlob(layers_, layer);
-  return absl::OkStatus();
-}
-
-absl::Status Exporter::Add(const ExportImage& image) {
-  std::set<Digest> selected;
-  GANTRY_ASSIGN_OR_RETURN(Descriptor target, Reduce(image.target, selected));
-  GANTRY_RETURN_IF_ERROR(Collect(target, selected, 0));
-  // docker load takes one image per entry: the one for this host, or else the first that is complete.
-  absl::StatusOr<RunnableImage> runnable = FindRunnableAt(store_, target, options_.platforms, 0);
-  if (options_.platforms.all()) {
-    absl::StatusOr<RunnableImage> host =
-        FindRunnableAt(store_, target, oci::PlatformMatcher::Host(), 0);
-    if (host.ok()) runnable = std::move(host);
-  }
-  json* docker = nullptr;
-  if (runnable.ok()) {
-    auto [it, fresh] = docker_entries_.emplace(runnable->manifest.digest, docker_manifest_.size());
-    if (fresh) {
-      json layers = json::array();
-      for (const Descriptor& layer : runnable->layers) layers.push_back(BlobPath(layer.digest));
-      docker_manifest_.push_back({{"Config", BlobPath(runnable->config.digest)},
-                                  {"RepoTags", json::array()},
-                                  {"Layers", std::move(layers)}});
-    }
-    docker = &docker_manifest_[it->second];
-  }
-  for (const std::string& name : image.names) {
-    Descriptor entry = target;
-    entry.annotations[kImageName] = name;
-    absl::StatusOr<Reference> reference = Reference::Parse(name);
-    if (reference.ok() && !reference->tag().empty()) {
-      entry.annotations[kRefName] = reference->tag();
-      if (docker != nullptr) {
-        (*docker)["RepoTags"].push_back(reference->familiar());
-        if (!runnable->layers.empty()) {
-          repositories_[reference->familiar_repository()][reference->tag()] =
-              std::string(runnable->layers.back().digest.hex());
-        }
-      }
-    }
-    index_.manifests.push_back(std::move(entry));
-  }
-  if (image.names.empty()) index_.manifests.push_back(target);
-  return absl::OkStatus();
-}
-
-absl::Status Exporter::WriteBlobs(snapshot::TarWriter& tar, const std::vector<Descriptor>& blobs,
-                                  CancelToken& cancel, const ArchiveProgressFn& progress) {
-  std::string buffer(256 << 10, '\0');
-  for (const Descriptor& blob : blobs) {
-    GANTRY_ASSIGN_OR_RETURN(auto reader, store_.Open(blob.digest));
-    TarEntry entry;
-    entry.path = BlobPath(blob.digest);
-    entry.mode = 0444;
-    entry.size_bytes = reader->size_bytes();
-    GANTRY_RETURN_IF_ERROR(tar.WriteEntry(entry));
-    int64_t offset = 0;
-    int64_t reported = 0;
-    while (offset < entry.size_bytes) {
-      GANTRY_RETURN_IF_ERROR(cancel.Check());
-      GANTRY_ASSIGN_OR_RETURN(const size_t got,
-                              reader->ReadAt(offset, buffer.data(), buffer.size()));
-      if (got == 0)
-        return absl::DataLossError(
-            absl::StrCat("blob ", blob.digest.str(), ": shorter than its size"));
-      offset += static_cast<int64_t>(got);
-      GANTRY_RETURN_IF_ERROR(tar.WriteData(absl::string_view(buffer).substr(0, got)));
-      if (progress != nullptr &&
-          (offset - reported >= kProgressStep || offset == entry.size_bytes)) {
-        reported = offset;
-        progress(entry.path, offset, entry.size_bytes);
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Exporter::Write(ByteSink& out, CancelToken& cancel,
-                             const ArchiveProgressFn& progress) {
-  snapshot::TarWriter tar(out);
-  const auto directory = [&](absl::string_view path) {
-    TarEntry entry;
-    entry.type = TarType::kDirectory;
-    entry.path = std::string(path);
-    entry.mode = 0755;
-    return tar.WriteEntry(entry);
-  };
-  const auto file = [&](absl::string_view path, absl::string_view text) {
-    TarEntry entry;
-    entry.path = std::string(path);
-    entry.mode = 0644;
-    return tar.WriteFile(entry, text);
-  };
-  index_.media_type = oci::kOciIndex;
-  // Documents first: a reader then knows which layers it wants before they come.
-  GANTRY_RETURN_IF_ERROR(file("oci-layout", R"({"imageLayoutVersion":"1.0.0"})"));
-  GANTRY_RETURN_IF_ERROR(file("index.json", oci::PrintIndex(index_)));
-  if (options_.docker_compatible) {
-    GANTRY_RETURN_IF_ERROR(file("manifest.json", oci::PrintJson(docker_manifest_)));
-    if (!repositories_.empty())
-      GANTRY_RETURN_IF_ERROR(file("repositories", oci::PrintJson(repositories_)));
-  }
-  GANTRY_RETURN_IF_ERROR(directory("blobs/"));
-  std::set<std::string> algorithms;
-  for (const Digest& digest : seen_) algorithms.insert(std::string(digest.algorithm()));
-  for (const std::string& algorithm : algorithms)
-    GANTRY_RETURN_IF_ERROR(directory(absl::StrCat("blobs/", algorithm, "/")));
-  GANTRY_RETURN_IF_ERROR(WriteBlobs(tar, documents_, cancel, progress));
-  GANTRY_RETURN_IF_ERROR(WriteBlobs(tar, layers_, cancel, progress));
-  return tar.Finish();
-}
-
-}  // namespace
-
-absl::StatusOr<RunnableImage> FindRunnable(content::Store& store, const Descriptor& target,
-                                           const oci::PlatformMatcher& platforms) {
-  return FindRunnableAt(store, target, platforms, 0);
-}
-
-absl::Status ExportArchive(content::Store& store, const std::vector<ExportImage>& images,
-                           const ExportOptions& options, ByteSink& out, CancelToken& cancel,
-                           const ArchiveProgressFn& progress) {
-  if (images.empty()) return absl::InvalidArgumentError("export: no image named");
-  Exporter exporter(store, options);
-  for (const ExportImage& image : images) GANTRY_RETURN_IF_ERROR(exporter.Add(image));
-  return exporter.Write(out, cancel, progress);
 }
 
 }  // namespace gantry::distribution
