@@ -35,9 +35,11 @@ absl::Status Run(std::vector<std::string> argv, absl::Duration timeout = absl::M
   return absl::InternalError(absl::StrCat(what, ": ", result.status.ToString(), ": ", result.err));
 }
 
-absl::Status TarDirectory(const std::string& directory, const std::string& archive) {
+absl::Status TarDirectory(const std::string& directory, const std::string& archive,
+                          bool keep_times = false) {
   return Run({"tar", "--create", "--file", archive, "--directory", directory, "--numeric-owner",
-              "--sort=name", "--mtime=@1700000000", "--xattrs", "--xattrs-include=*", "."},
+              "--sort=name", keep_times ? "--format=posix" : "--mtime=@1700000000", "--xattrs",
+              "--xattrs-include=*", "."},
              absl::Minutes(5));
 }
 
@@ -57,12 +59,12 @@ absl::StatusOr<int64_t> SizeOf(const std::string& path) {
 
 absl::StatusOr<std::vector<Layer>> MakeLayers(const std::string& work,
                                               const std::vector<std::string>& directories,
-                                              const std::string& compression) {
+                                              const std::string& compression, bool keep_times) {
   std::vector<Layer> layers;
   for (const std::string& directory : directories) {
     Layer layer;
     layer.path = absl::StrCat(work, "/layer", layers.size(), ".tar");
-    GANTRY_RETURN_IF_ERROR(TarDirectory(directory, layer.path));
+    GANTRY_RETURN_IF_ERROR(TarDirectory(directory, layer.path, keep_times));
     GANTRY_ASSIGN_OR_RETURN(layer.diff_id, Sha256OfFile(layer.path));
     layer.digest = layer.diff_id;
     if (compression == "gzip") {
@@ -184,7 +186,8 @@ absl::Status WriteDockerArchive(const std::string& archive,
                                 const ImageOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(const std::string work, WorkDirectory(archive));
   const absl::Cleanup clean = [&] { (void)RemoveTree(work); };
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<Layer> layers, MakeLayers(work, layer_directories, ""));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<Layer> layers,
+                          MakeLayers(work, layer_directories, "", options.keep_times));
   const std::string config = ConfigJson(layers, options);
   const std::string config_name = HexOf(Sha256(config)) + ".json";
   GANTRY_RETURN_IF_ERROR(WriteFile(absl::StrCat(work, "/out/", config_name), config));
@@ -207,8 +210,9 @@ absl::Status WriteOciArchive(const std::string& archive,
                              const ImageOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(const std::string work, WorkDirectory(archive));
   const absl::Cleanup clean = [&] { (void)RemoveTree(work); };
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<Layer> layers,
-                          MakeLayers(work, layer_directories, options.layer_compression));
+  GANTRY_ASSIGN_OR_RETURN(
+      const std::vector<Layer> layers,
+      MakeLayers(work, layer_directories, options.layer_compression, options.keep_times));
   const std::string blobs = work + "/out/blobs/sha256/";
   GANTRY_RETURN_IF_ERROR(MakeDirectories(blobs, 0755));
   const auto put = [&](const std::string& bytes,
