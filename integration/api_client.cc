@@ -20,8 +20,10 @@ absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 
-ApiClient::ApiClient(const std::string& socket, std::string ns) : ns_(std::move(ns)) {
+ApiClient::ApiClient(const std::string& socket, std::string ns, Windows windows)
+    : ns_(std::move(ns)) {
   grpc::ChannelArguments arguments;
+  if (windows == Windows::kSmall) arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
   arguments.SetMaxSendMessageSize(kMaxMessageBytes);
   // Clients of one process share connections unless told not to.
@@ -49,7 +51,8 @@ std::unique_ptr<grpc::ClientContext> ApiClient::Context(absl::Duration timeout,
 
 absl::StatusOr<std::string> ApiClient::WriteBlob(const std::string& ref, absl::string_view bytes,
                                                  const std::map<std::string, std::string>& labels,
-                                                 const std::string& lease) {
+                                                 const std::string& lease,
+                                                 const std::string& expected) {
   auto context = Context(absl::Seconds(60), lease);
   auto stream = content_->Write(context.get());
   content_api::WriteContentResponse answer;
@@ -62,6 +65,7 @@ absl::StatusOr<std::string> ApiClient::WriteBlob(const std::string& ref, absl::s
     if (at == 0) {
       part.set_ref(ref);
       part.set_total(static_cast<int64_t>(bytes.size()));
+      part.set_expected(expected);
     }
     part.set_offset(static_cast<int64_t>(at));
     part.mutable_data()->assign(bytes.data() + at, n);

@@ -40,8 +40,12 @@ absl::Status FromGrpc(const grpc::Status& status);
 
 class ApiClient {
  public:
+  enum class Windows {
+    kGrowing,  // as gRPC has it
+    kSmall,    // the protocol's 64 KiB: a client that does not read has little buffered for it
+  };
   // Connects with the first call. Messages of up to 16 MiB, as containerd's own client takes them.
-  ApiClient(const std::string& socket, std::string ns);
+  ApiClient(const std::string& socket, std::string ns, Windows windows = Windows::kGrowing);
 
   // The context of one call: our namespace, a deadline, and a lease unless "".
   std::unique_ptr<grpc::ClientContext> Context(absl::Duration timeout = absl::Seconds(60),
@@ -57,10 +61,12 @@ class ApiClient {
   snapshots_api::Snapshots::Stub& snapshots() { return *snapshots_; }
   tasks_api::Tasks::Stub& tasks() { return *tasks_; }
 
-  // Writes one blob in messages of 1 MiB, as containerd's client does, and commits it; returns its digest.
+  // Writes one blob in messages of 1 MiB, as containerd's client does, and commits it; returns its digest. With `expected`,
+  // kAlreadyExists comes before any byte is sent.
   absl::StatusOr<std::string> WriteBlob(const std::string& ref, absl::string_view bytes,
                                         const std::map<std::string, std::string>& labels = {},
-                                        const std::string& lease = "");
+                                        const std::string& lease = "",
+                                        const std::string& expected = "");
 
   // Streams a blob; returns how many bytes came, or all of them in `out` unless null.
   absl::StatusOr<int64_t> ReadBlob(const std::string& digest, std::string* out = nullptr);

@@ -25,6 +25,7 @@ BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin"))
 REPEAT = int(os.environ.get("BENCH_REPEAT", "20"))
 CONTAINERS = int(os.environ.get("BENCH_CONTAINERS", "50"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "5"))
+SETTLE = 6
 IMAGE = "docker.io/library/bench:latest"
 
 enter_mount_namespace()
@@ -189,6 +190,8 @@ def main():
             table.add("ctr run --rm on gantryd, 4 clients", [throughput(ways["ctr run --rm on gantryd"])], "/s")
             table.add("ctr run --rm on containerd, 4 clients", [throughput(ways["ctr run --rm on containerd"])], "/s")
 
+        # Idle, not just done with a burst: both daemons give memory back when they have had nothing to do for a moment.
+        time.sleep(SETTLE)
         table.add("gantryd idle", [gantry.memory_kib() / 1024], "MiB")
         names = ["m%d" % k for k in range(CONTAINERS)]
         for name in names:
@@ -196,6 +199,7 @@ def main():
         shims = [pid for pid in children_named("gantry-shim", work)]
         zygotes = [pid for pid in shims if b"--zygote" in open("/proc/%d/cmdline" % pid, "rb").read() and os.readlink("/proc/%d/cwd" % pid) == "/"]
         table.add("gantry-shim private, each of %d" % CONTAINERS, [private_kib(pid) / 1024 for pid in shims if pid not in zygotes] or [0], "MiB")
+        time.sleep(SETTLE)
         table.add("gantryd with %d" % CONTAINERS, [gantry.memory_kib() / 1024], "MiB")
         listing = [timed(ctl + ["ps", "-q"]) for _ in range(5)]
         table.add("ctl ps with %d" % CONTAINERS, listing, "ms")
@@ -213,11 +217,13 @@ def main():
         table.add("kill -9 of gantryd to all %d running" % CONTAINERS, [(time.monotonic() - begin) * 1000], "ms")
         sh(*ctl, "rm", "-f", *names)
         if peer:
+            time.sleep(SETTLE)
             table.add("containerd idle", [peer.memory_kib() / 1024], "MiB")
             for name in names:
                 sh("ctr", "--address", csock, "run", "-d", IMAGE, name, "sleep", "1000")
             table.add("containerd-shim private, each of %d" % CONTAINERS,
                       [private_kib(pid) / 1024 for pid in children_named("containerd-shim-runc-v2", csock)] or [0], "MiB")
+            time.sleep(SETTLE)
             table.add("containerd with %d" % CONTAINERS, [peer.memory_kib() / 1024], "MiB")
             for name in names:
                 subprocess.run(["ctr", "--address", csock, "task", "rm", "-f", name], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

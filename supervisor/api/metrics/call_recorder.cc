@@ -16,21 +16,29 @@ class Interceptor final : public grpc::experimental::Interceptor {
       : recorder_(recorder), method_(info.method()), begin_(Clock::Real().Monotonic()) {}
 
   // Without a status of ours the call was given up on by the client.
-  ~Interceptor() override { recorder_.Record(method_, code_, Clock::Real().Monotonic() - begin_); }
+  ~Interceptor() override {
+    if (!recorded_) Record(grpc::StatusCode::CANCELLED);
+  }
 
   void Intercept(grpc::experimental::InterceptorBatchMethods* methods) override {
     if (methods->QueryInterceptionHookPoint(
             grpc::experimental::InterceptionHookPoints::PRE_SEND_STATUS)) {
-      code_ = methods->GetSendStatus().error_code();
+      // Before the client can know of it: who asks next finds it counted.
+      Record(methods->GetSendStatus().error_code());
     }
     methods->Proceed();
   }
 
  private:
+  void Record(grpc::StatusCode code) {
+    recorded_ = true;
+    recorder_.Record(method_, code, Clock::Real().Monotonic() - begin_);
+  }
+
   CallRecorder& recorder_;
   const std::string method_;
   const absl::Duration begin_;
-  grpc::StatusCode code_ = grpc::StatusCode::CANCELLED;
+  bool recorded_ = false;
 };
 
 class Factory final : public grpc::experimental::ServerInterceptorFactoryInterface {
