@@ -162,8 +162,8 @@ absl::Status Serve(const LaunchRequest& request, UniqueFd listener, UniqueFd sea
     });
   }
   loop->Run();
-  unlink(request.socket_path.c_str());
-  // Not by way of the destructors: nothing is left to be saved, and threads may be in calls that take long.
+  // Not by way of the destructors: nothing is left to be saved, and threads may be in calls that take long. The socket stays: it goes
+  // with the bundle, and a new shim of the same name may have one there by now.
   _exit(0);
 }
 
@@ -182,7 +182,6 @@ void RunShim(const LaunchRequest& request, UniqueFd ready, UniqueFd sealed_runti
   }
   const absl::Status status = Serve(request, *std::move(listener), std::move(sealed_runtime));
   ShimLog(LogLevel::kError, status.message());
-  unlink(request.socket_path.c_str());
   _exit(1);
 }
 

@@ -218,7 +218,7 @@ absl::StatusOr<std::unique_ptr<BundleStore>> BundleStore::Open(std::string state
   auto store =
       std::unique_ptr<BundleStore>(new BundleStore(std::move(state_dir), std::move(boot_id)));
 
-  // A crash between removing a bundle and its socket leaves a socket that nobody would look for.
+  // A socket without a bundle is one that nobody would look for: a shim bound it after its bundle was given up.
   GANTRY_ASSIGN_OR_RETURN(const std::vector<FoundBundle> bundles, store->List());
   std::set<std::string> wanted;
   for (const FoundBundle& found : bundles) wanted.insert(SocketName(found.key));
@@ -304,11 +304,12 @@ absl::Status BundleStore::Remove(const TaskKey& key) {
     return ErrnoToStatus(errno, absl::StrCat("unlink ", path, "/launch.json"));
   }
   CrashPoint("bundle.unrecorded");
-  GANTRY_RETURN_IF_ERROR(RemoveTree(path));
-  CrashPoint("bundle.removed");
+  // The directory goes last: as soon as it is gone the id may be used again, and a socket of this name is then another shim's.
   if (unlink(SocketPathOf(key).c_str()) != 0 && errno != ENOENT) {
     return ErrnoToStatus(errno, absl::StrCat("unlink ", SocketPathOf(key)));
   }
+  GANTRY_RETURN_IF_ERROR(RemoveTree(path));
+  CrashPoint("bundle.removed");
   return absl::OkStatus();
 }
 
