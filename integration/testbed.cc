@@ -204,6 +204,10 @@ Testbed::~Testbed() {
       },
       absl::Seconds(10));
   EXPECT_TRUE(clean) << "left behind:\n  " << absl::StrJoin(leaks, "\n  ");
+  // Clients of containerd put containers below /<namespace>, and leave that directory, as its runtimes do.
+  UniqueFd held;
+  for (const std::string& hierarchy : Hierarchies(held))
+    rmdir(absl::StrCat(hierarchy, "/", namespace_).c_str());
   if (testing::Test::HasFailure()) {
     const std::string log = daemon_log();
     std::fprintf(stderr, "--- gantryd of %s, last of its log ---\n%s\n", base_.c_str(),
@@ -482,6 +486,15 @@ std::vector<std::string> Testbed::Leaks() const {
     for (const std::string& ns : ListNames(absl::StrCat("/tmp/", name, "/state/tasks"))) {
       for (const std::string& id : ListNames(absl::StrCat("/tmp/", name, "/state/tasks/", ns)))
         foreign.insert(id);
+    }
+  }
+  UniqueFd held;
+  for (const std::string& hierarchy : Hierarchies(held)) {
+    const std::string parent = absl::StrCat(hierarchy, "/", namespace_);
+    for (const std::string& name : ListNames(parent)) {
+      struct stat info;
+      if (stat(absl::StrCat(parent, "/", name).c_str(), &info) == 0 && S_ISDIR(info.st_mode))
+        leaks.push_back(absl::StrCat("cgroup ", parent, "/", name));
     }
   }
   const std::string log = daemon_log();
