@@ -85,7 +85,12 @@ class DoorTest : public testing::Test {
     task_parts.workers = &workers_;
     tasks_ = std::make_unique<core::TaskService>(task_parts);
     collector_ = std::make_unique<gc::Collector>(*db_, *blobs_, snapshotters_, clock_);
-    scheduler_ = std::make_unique<gc::Scheduler>(*collector_, gc::SchedulerOptions(),
+    // Collects when a call asks for it and not by itself: what these tests make has mostly nobody who keeps it.
+    gc::SchedulerOptions schedule;
+    schedule.startup_delay = absl::Hours(1);
+    schedule.mutation_threshold = 1 << 30;
+    schedule.idle_delay = absl::Hours(1);
+    scheduler_ = std::make_unique<gc::Scheduler>(*collector_, schedule,
                                                  [this](const absl::StatusOr<gc::Collection>& run) {
                                                    if (run.ok()) door_->PublishCollected(*run);
                                                  });
