@@ -69,7 +69,7 @@ TEST(SpecBuilderTest, DefaultsAreDockers) {
   EXPECT_EQ(spec["process"]["cwd"], "/");
   EXPECT_EQ(spec["process"]["env"],
             (json{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                  "HOSTNAME=0123456789ab", "HOME=/"}));
+                  "HOSTNAME=0123456789ab", "HOME=/root"}));
   EXPECT_EQ(spec["process"]["noNewPrivileges"], false);
   EXPECT_EQ(spec["process"]["capabilities"]["bounding"].size(), 14u);
   EXPECT_EQ(spec["process"]["capabilities"]["effective"].size(), 14u);
@@ -127,7 +127,7 @@ TEST(SpecBuilderTest, EnvironmentIsMergedLaterWins) {
   config.env = {"A=1", "TERM=vt100", "B=2", "A=3", "B", "HOSTNAME=mine"};
   EXPECT_EQ(Build(config)["process"]["env"],
             (json{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                  "HOSTNAME=mine", "TERM=vt100", "HOME=/", "A=3"}));
+                  "HOSTNAME=mine", "TERM=vt100", "HOME=/root", "A=3"}));
   config.env = {"HOME=/mine"};
   EXPECT_EQ(Build(config)["process"]["env"].back(), "HOME=/mine");
   config.env = {"=x"};
@@ -376,7 +376,7 @@ TEST(BuildExecProcessTest, TakesOverWhatConfinesTheContainer) {
   EXPECT_EQ(process->env,
             (std::vector<std::string>{
                 "TERM=xterm", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                "HOSTNAME=0123456789ab", "HOME=/", "A=2", "C=3"}));
+                "HOSTNAME=0123456789ab", "HOME=/root", "A=2", "C=3"}));
   EXPECT_EQ(process->cwd, "/tmp");
   EXPECT_EQ(process->uid, 33u);
   EXPECT_TRUE(process->terminal);
