@@ -239,6 +239,7 @@ void ReadContainerdRuntime(Reader& in, const std::vector<std::string>& section,
 
 // containerd's own layout. Plugin sections moved between versions; each place that one of them used is looked at.
 void ReadContainerd(Reader& in, Config& config) {
+  const Config before = config;
   int64_t version = 0;
   in.TakeInt({"version"}, version);
   in.Take({"imports"}, config.imports);
@@ -246,6 +247,8 @@ void ReadContainerd(Reader& in, Config& config) {
   in.Take({"state"}, config.state);
   in.Take({"debug", "level"}, config.log_level);
   in.Take({"plugins", "io.containerd.server.v1.debug", "level"}, config.log_level);
+  in.Take({"metrics", "address"}, config.metrics_address);
+  in.Take({"plugins", "io.containerd.server.v1.metrics", "address"}, config.metrics_address);
   for (const std::vector<std::string>& section :
        {std::vector<std::string>{"grpc"}, {"plugins", "io.containerd.server.v1.grpc"}}) {
     const auto at = [&section](const char* key) {
@@ -323,6 +326,18 @@ void ReadContainerd(Reader& in, Config& config) {
     }
   }
   if (discard) config.compressed_blobs = "discard";
+
+  // `containerd config default` writes what is not set as well: empty, or zero.
+  for (std::string Config::*text :
+       {&Config::root, &Config::state, &Config::log_level, &Config::snapshotter,
+        &Config::default_runtime, &Config::cni_conf_dir}) {
+    if ((config.*text).empty()) config.*text = before.*text;
+  }
+  if (config.max_concurrent_downloads == 0)
+    config.max_concurrent_downloads = before.max_concurrent_downloads;
+  if (config.restart_interval == absl::ZeroDuration())
+    config.restart_interval = before.restart_interval;
+  if (config.cni_bin_dirs.empty()) config.cni_bin_dirs = before.cni_bin_dirs;
 }
 
 // The files that an `imports` pattern names, in order; relative ones lie beside `file`.

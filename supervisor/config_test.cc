@@ -133,6 +133,35 @@ TEST(ConfigTest, AContainerdFileWithoutASocketMeansContainerds) {
   EXPECT_EQ(config.root, "/var/lib/gantry");
 }
 
+TEST(ConfigTest, WhatContainerdWritesAsEmptySaysNothing) {
+  Config config;
+  ASSERT_TRUE(ApplyConfigText(R"(version = 4
+root = ''
+state = ''
+[debug]
+  level = ''
+[metrics]
+  address = '127.0.0.1:1338'
+[plugins.'io.containerd.cri.v1.images']
+  snapshotter = ''
+  max_concurrent_downloads = 0
+[plugins.'io.containerd.monitor.container.v1.restart']
+  interval = '0s'
+[plugins.'io.containerd.cri.v1.runtime'.cni]
+  bin_dirs = []
+  conf_dir = ''
+[plugins.'io.containerd.cri.v1.runtime'.containerd]
+  default_runtime_name = ''
+)",
+                              "c.toml", config)
+                  .ok());
+  EXPECT_TRUE(CheckConfig(config).ok()) << CheckConfig(config);
+  Config usual;
+  usual.address = "/run/containerd/containerd.sock";
+  usual.metrics_address = "127.0.0.1:1338";
+  EXPECT_EQ(PrintConfig(config), PrintConfig(usual));
+}
+
 TEST(ConfigTest, ImportsAreReadOverTheFileThatNamesThem) {
   TempDir dir;
   ASSERT_TRUE(WriteFile(dir.path() + "/main.toml",
