@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/commands/time_range.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
 #include "ctl/proto_time.h"
@@ -38,15 +39,7 @@ class EventsAction final : public Action {
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     v1::EventsRequest request;
-    const absl::Time now = absl::Now();
-    if (!since_.empty()) {
-      GANTRY_ASSIGN_OR_RETURN(absl::Time since, ParseTimestamp(since_, now));
-      ToProto(since, request.mutable_since());
-    }
-    if (!until_.empty()) {
-      GANTRY_ASSIGN_OR_RETURN(absl::Time until, ParseTimestamp(until_, now));
-      ToProto(until, request.mutable_until());
-    }
+    GANTRY_RETURN_IF_ERROR(SetTimeRange(since_, until_, request));
     GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     auto stream = client->Open<v1::EventsRequest, v1::Event>(request);

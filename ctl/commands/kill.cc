@@ -1,5 +1,5 @@
-#include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/commands/each_container.h"
 #include "proto/gantry/v1/containers.pb.h"
 
 namespace gantry::ctl {
@@ -11,15 +11,9 @@ class KillAction final : public Action {
     flags.String(&signal_, "signal", 's', "signal", "Name or number (default KILL)");
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
-    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
-      v1::KillContainerRequest request;
-      request.set_container(name);
-      request.set_signal(signal_);
-      v1::KillContainerResponse response;
-      GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
-      return name;
-    });
+    v1::KillContainerRequest request;
+    request.set_signal(signal_);
+    return AskEach<v1::KillContainerResponse>(context, args, std::move(request));
   }
 
  private:

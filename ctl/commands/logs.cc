@@ -4,6 +4,7 @@
 
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/commands/time_range.h"
 #include "ctl/proto_time.h"
 #include "ctl/units.h"
 #include "proto/gantry/v1/containers.pb.h"
@@ -30,15 +31,7 @@ class LogsAction final : public Action {
     request.set_stderr(true);
     request.set_follow(follow_);
     request.set_details(details_);
-    const absl::Time now = absl::Now();
-    if (!since_.empty()) {
-      GANTRY_ASSIGN_OR_RETURN(absl::Time since, ParseTimestamp(since_, now));
-      ToProto(since, request.mutable_since());
-    }
-    if (!until_.empty()) {
-      GANTRY_ASSIGN_OR_RETURN(absl::Time until, ParseTimestamp(until_, now));
-      ToProto(until, request.mutable_until());
-    }
+    GANTRY_RETURN_IF_ERROR(SetTimeRange(since_, until_, request));
     if (!tail_.empty() && tail_ != "all") {
       int64_t lines;
       if (!absl::SimpleAtoi(tail_, &lines)) {

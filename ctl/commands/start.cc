@@ -1,6 +1,6 @@
-#include "base/status_macros.h"
 #include "ctl/commands/attach.h"
 #include "ctl/commands/commands.h"
+#include "ctl/commands/each_container.h"
 #include "proto/gantry/v1/containers.pb.h"
 
 namespace gantry::ctl {
@@ -28,16 +28,10 @@ class StartAction final : public Action {
       request.detach_keys = detach_keys_;
       return AttachTo(context, args[0], request);
     }
-    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
-      v1::StartContainerRequest request;
-      request.set_container(name);
-      request.set_checkpoint(checkpoint_);
-      request.set_checkpoint_dir(checkpoint_dir_);
-      v1::StartContainerResponse response;
-      GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
-      return name;
-    });
+    v1::StartContainerRequest request;
+    request.set_checkpoint(checkpoint_);
+    request.set_checkpoint_dir(checkpoint_dir_);
+    return AskEach<v1::StartContainerResponse>(context, args, std::move(request));
   }
 
  private:
