@@ -53,7 +53,12 @@ class Daemon:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(20)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                print("bench: %s did not stop within 20 s of SIGTERM; killed" % self.argv[0], file=sys.stderr)
+                self.process.kill()
+                self.process.wait()
 
     def memory_kib(self):
         for line in open("/proc/%d/status" % self.process.pid):
