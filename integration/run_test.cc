@@ -198,6 +198,19 @@ TEST_F(RunTest, SharedNamespacesAreThoseOfTheOtherContainerAsItRunsNow) {
   EXPECT_EQ(netns("former"), netns("guest"));
 }
 
+// The runtime would look for the home directory in a file that never ends.
+TEST_F(RunTest, ImageWhoseUserFileIsAFifoHoldsNobodyUp) {
+  bed_->CtlOut({"run", "--name", "trap", "busybox:test", "sh", "-c",
+                "rm -f /etc/passwd && mkfifo /etc/passwd"});
+  bed_->CtlOut({"commit", "trap", "trap:1"});
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", "trap:1", "echo", "through"}), "through");
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", "-u", "7", "trap:1", "echo", "through"}), "through");
+  const Outcome named = bed_->Ctl({"run", "--rm", "-u", "joe", "trap:1", "true"});
+  EXPECT_EQ(named.code, 125);
+  EXPECT_TRUE(absl::StrContains(named.err, "/etc/passwd of the image is not a regular file"))
+      << named.err;
+}
+
 TEST_F(RunTest, ImagesAreChangedByADockerfilesWords) {
   bed_->CtlOut({"run", "--name", "base", "busybox:test", "touch", "/made"});
   bed_->CtlOut({"commit", "-c", "ENV GREETING=\"good day\"", "-c", "CMD echo $GREETING; ls /made",
