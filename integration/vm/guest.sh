@@ -6,6 +6,8 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # is none, what we say goes to a descriptor of our own, and so does the status, in the tool's words.
 [ "$(systemctl is-enabled serial-getty@ttyS0)" = masked ] || systemctl mask -q --now serial-getty@ttyS0
 exec > /dev/ttyS0 2>&1
+# What the kernel has to say of an OOM kill is not for there.
+dmesg -n 1
 trap 'echo "VMHOST-EXIT $?"' EXIT
 
 # Waits up to $1 seconds until the command succeeds.

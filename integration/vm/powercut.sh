@@ -4,13 +4,13 @@
 #
 #   powercut.sh [--cuts N] [--seed N]
 #
-# 24 cuts unless told otherwise, at random moments of `ctl pull` (from a registry in the guest), `ctl load`, `ctl rmi`, `ctl gc` and of
+# 20 cuts unless told otherwise, at random moments of `ctl pull` (from a registry in the guest), `ctl load`, `ctl rmi`, `ctl gc` and of
 # what follows them. The disk is kept from boot to boot. A line per cut says what was found after it and what went on when the power
 # went the next time; the last line is "N passed, N failed". The environment is in common.sh.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
-cuts=24 seed=$RANDOM
+cuts=20 seed=$RANDOM
 while [ $# -gt 0 ]; do
   case $1 in
     --cuts) cuts=${2:?number} && shift 2 ;;
@@ -138,7 +138,7 @@ passed=0 failed=0 early=0 check_time=25 cut=0
 declare -A moments=()
 printf '%-7s %3s %6s  %-8s %-7s %-5s  %s\n' '' cut after verified resumed taken 'the power went'
 while [ "$cut" -lt "$cuts" ]; do
-  after=$((check_time + RANDOM % 16))
+  after=$((check_time + RANDOM % 12))
   log=$work/cut-$cut
   state_arguments
   boot "$log" --cut-after "$after" --timeout $((after + 900)) -- cycle "${arguments[@]}" || true
