@@ -350,6 +350,11 @@ uint64_t Cgroup::ReadOomKills() const {
       "oom_kill");
 }
 
+bool Cgroup::Gone() const {
+  const Hierarchy* hierarchy = ProcessHierarchy();
+  return hierarchy != nullptr && access(hierarchy->directory.c_str(), F_OK) != 0;
+}
+
 std::vector<pid_t> Cgroup::Processes() const {
   std::vector<pid_t> pids;
   const Hierarchy* hierarchy = ProcessHierarchy();

@@ -45,6 +45,8 @@ class Cgroup {
   v1::StatsResponse ReadStats() const;
   // Processes the kernel killed in it for want of memory. 0 if it cannot be told.
   uint64_t ReadOomKills() const;
+  // Somebody has removed it, and its counters with it.
+  bool Gone() const;
   // All processes, also of groups made inside.
   std::vector<pid_t> Processes() const;
   // SIGKILL to all of them until none is left, for a bounded time. kDeadlineExceeded: some live on.

@@ -18,10 +18,12 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 
+#include "base/clock.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "shim/exit_record.h"
+#include "shim/kernel_log.h"
 #include "shim/proto_time.h"
 #include "shim/shim_log.h"
 #include "snapshotter/mount.h"
@@ -30,6 +32,8 @@ namespace gantry::shim {
 namespace {
 
 constexpr size_t kMaxConfigBytes = 16 << 20;
+// Between the kernel's clock of its log and ours of when a process started.
+constexpr absl::Duration kClockSlack = absl::Seconds(2);
 constexpr absl::Duration kMaxWaitForExecs = absl::Seconds(5);
 constexpr absl::Duration kMaxWaitForOutput = absl::Seconds(10);
 // Of the time a create may take, what is kept for cleaning up after a runtime that hangs.
@@ -565,11 +569,26 @@ void Container::HandleEnd(const ProcessPtr& process, Ended end) {
   if (oom_watch_ != nullptr) oom_watch_->Check();
   Cgroup cgroup;
   bool private_pid_namespace;
+  bool oom_killed;
+  pid_t pid;
+  absl::Duration age;
   {
     absl::MutexLock lock(&mu_);
     cgroup = cgroup_;
     private_pid_namespace = facts_.private_pid_namespace;
-    init_->oom_killed = cgroup_.ReadOomKills() > 0;
+    pid = init_->pid;
+    age = absl::Now() - init_->started_at;
+    oom_killed = init_->oom_killed = cgroup_.ReadOomKills() > 0;
+  }
+  if (!oom_killed && ExitStatusOf(end.wait_status) == 128 + SIGKILL && cgroup.Gone() &&
+      KernelLogTellsOomKill(pid, Clock::Real().Monotonic() - age - kClockSlack)) {
+    {
+      absl::MutexLock lock(&mu_);
+      init_->oom_killed = true;
+    }
+    v1::Event event;
+    event.mutable_oom();
+    events_->Append(std::move(event));
   }
   oom_watch_.reset();
   if (!private_pid_namespace) {

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 
 #include "shim/cgroup.h"
+#include "shim/kernel_log.h"
 #include "shim/oci_runtime.h"
 #include "shim/service_group.h"
 #include "shim/spec_facts.h"
@@ -38,6 +39,23 @@ TEST(StdioUriTest, AnythingElseIsRefused) {
   for (const char* text : {"relative", "http://x/y", "file://relative", "binary://", "file:///a%zz",
                            "file:///a%00b", "npipe:////./pipe/x"}) {
     EXPECT_EQ(ParseStdioUri(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
+  }
+}
+
+TEST(KernelLogTest, AnOomKillIsToldOfItsProcessAndItsTime) {
+  constexpr char kRecord[] =
+      "3,880,420028881,-;Memory cgroup out of memory: Killed process 4372 (tail) total-vm:26464kB, "
+      "UID:0 oom_score_adj:0\n";
+  const absl::Duration at = absl::Seconds(420);
+  EXPECT_TRUE(RecordTellsOomKill(kRecord, 4372, at));
+  EXPECT_FALSE(RecordTellsOomKill(kRecord, 437, at));
+  EXPECT_FALSE(RecordTellsOomKill(kRecord, 4372, at + absl::Seconds(1))) << "an earlier process";
+  EXPECT_TRUE(
+      RecordTellsOomKill("3,1,5,c;Out of memory: Killed process 7 (x) y", 7, absl::ZeroDuration()));
+  for (const char* other :
+       {"", ";", "3,1;Out of memory: Killed process 7 (x)", "6,1,5,-;Killed process 7 (x)",
+        "6,1,x,-;Out of memory: Killed process 7 (x)"}) {
+    EXPECT_FALSE(RecordTellsOomKill(other, 7, absl::ZeroDuration())) << other;
   }
 }
 
