@@ -116,11 +116,16 @@ group_is_where_it_belongs() {
   case $driver in
     cgroupfs) equal "$group" "/sys/fs/cgroup/gantry/$id" ;;
     systemd)
-      # crun keeps the scope itself to systemd.
-      equal "${group%/container}" "/sys/fs/cgroup/system.slice/gantry-$id.scope" &&
-        equal "$(systemctl is-active "gantry-$id.scope")" active &&
-        equal "$(systemctl show -P MemoryMax "gantry-$id.scope")" 67108864 &&
-        equal "$(systemctl show -P TasksMax "gantry-$id.scope")" 20
+      equal "$(systemctl is-active "gantry-$id.scope")" active || return 1
+      # crun leaves the scope to systemd and sets the limits in a group within; runc has systemd set them.
+      case $runtime in
+        crun) equal "$group" "/sys/fs/cgroup/system.slice/gantry-$id.scope/container" ;;
+        runc)
+          equal "$group" "/sys/fs/cgroup/system.slice/gantry-$id.scope" &&
+            equal "$(systemctl show -P MemoryMax "gantry-$id.scope")" 67108864 &&
+            equal "$(systemctl show -P TasksMax "gantry-$id.scope")" 20
+          ;;
+      esac
       ;;
   esac
 }
