@@ -778,8 +778,11 @@ absl::StatusOr<ApplyResult> ApplyConfined(ByteSource& layer, const ApplyOptions&
   std::thread writer;
   try {
     writer = std::thread([&] {
-      const ProcessorTimer timer(writing);
-      written = confine([&] { return applier.Run(tar); });
+      written = confine([&] {
+        // In here: the confined work has a thread of its own.
+        const ProcessorTimer timer(writing);
+        return applier.Run(tar);
+      });
       queue.Stop();
     });
   } catch (const std::system_error& error) {
