@@ -267,8 +267,8 @@ def contenders():
         found.append(Containerd("containerd"))
     second = os.environ.get("BENCH_CONTAINERD2")
     if second:
-        found.append(Containerd("containerd 2, default", second))
-        found.append(Containerd("containerd 2, best", second, best=True))
+        found.append(Containerd("containerd 2", second))
+        found.append(Containerd("containerd 2 at its best", second, best=True))
     if shutil.which("podman"):
         found.append(Podman())
     return [c for c in found if not ONLY or c.name in ONLY.split(",")]
@@ -412,7 +412,7 @@ def compare(title, limit):
                 # Neighbours in time are compared with each other, so that load cancels out.
                 ratio = statistics.median(theirs[0] / mine[0] for theirs, mine in zip(rows, ours))
                 least = min(r[0] for r in rows) / min(r[0] for r in ours)
-                need = 1.5 if name.endswith("best") else limit
+                need = 1.5 if name.endswith("its best") else limit
                 verdicts.append(("%s %s: times as fast as %s (by minima %.2f)" % (title, variant, name, least), ratio, ">=", need, ratio >= need))
             share = statistics.median(r[1] for r in ours) / total
             verdicts.append(("%s %s: processor time / sum of the parts" % (title, variant), share, "<=", 1.3, share <= 1.3))
