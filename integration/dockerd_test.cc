@@ -3,6 +3,7 @@
 // dockerd has directories, a socket and a network namespace of its own, so that its bridge and its firewall rules are nobody else's and
 // go with it. It sees the machine's mounts, as gantryd does: that is where it mounts its root file systems.
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <unistd.h>
@@ -77,7 +78,7 @@ class DockerdTest : public testing::Test {
                     "--net",
                     "sh",
                     "-c",
-                    "ip link set lo up && exec \"$@\"",
+                    "PATH=$PATH:/usr/sbin:/sbin; export PATH; ip link set lo up && exec \"$@\"",
                     "sh",
                     kDockerd,
                     "--containerd",
@@ -104,8 +105,11 @@ class DockerdTest : public testing::Test {
     absl::StatusOr<Process> started = Spawn(command);
     if (!started.ok()) return testing::AssertionFailure() << started.status();
     dockerd_ = *std::move(started);
-    if (!Eventually([&] { return Docker({"version"}).ok(); }, absl::Seconds(60)))
-      return testing::AssertionFailure() << "dockerd does not answer";
+    bool answers = false;
+    pollfd end = {dockerd_.pidfd(), POLLIN, 0};
+    Eventually([&] { return (answers = Docker({"version"}).ok()) || poll(&end, 1, 0) != 0; },
+               absl::Seconds(60));
+    if (!answers) return testing::AssertionFailure() << "dockerd does not answer";
     return testing::AssertionSuccess();
   }
 
