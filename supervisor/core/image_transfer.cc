@@ -163,7 +163,7 @@ class RegistryCall {
     credential.password = auth.password();
     credential.identity_token = auth.identity_token();
     credential.registry_token = auth.registry_token();
-    credential.source = "given with the request";
+    credential.source = "the request";
     own_.emplace(domain, credential);
     context.credentials = &*own_;
   }
