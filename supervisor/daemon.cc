@@ -468,6 +468,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   const int alive = p.tasks->Recover(std::move(found));
   // Exits found on the way are in the records before anything is made of what the records say.
   p.workers->WaitIdle();
+  GANTRY_RETURN_IF_ERROR(p.image_service->Recover());
   GANTRY_RETURN_IF_ERROR(p.container_service->Reconcile());
   p.events.EndRecovery();
 

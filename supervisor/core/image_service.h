@@ -95,6 +95,10 @@ class ImageService {
   };
   explicit ImageService(const Parts& parts) : parts_(parts) {}
 
+  // At start, before the doors open and the collector runs: ends the leases of work that a daemon which died had under way. What
+  // pulls had got is kept for their next attempt, for a day.
+  absl::Status Recover();
+
   // Resolves the name, fetches what is missing, unpacks while it arrives, names it. `up_to_date` in the answer: nothing had to change.
   absl::StatusOr<v1::PulledImage> Pull(const CallContext& context, const v1::PullRequest& request,
                                        const ProgressFn& progress,

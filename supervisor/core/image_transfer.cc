@@ -339,6 +339,20 @@ distribution::CallContext ImageService::Daemons(CancelToken& cancel) const {
   return context;
 }
 
+absl::Status ImageService::Recover() {
+  std::vector<std::string> namespaces;
+  GANTRY_RETURN_IF_ERROR(
+      parts_.stores->namespaces.List([&](const record::v1::Namespace& name_space) {
+        namespaces.push_back(name_space.name());
+        return absl::OkStatus();
+      }));
+  for (const std::string& ns : namespaces) {
+    GANTRY_RETURN_IF_ERROR(LeaseScope::TakeOver(parts_.stores->leases, parts_.stores->clock, ns,
+                                                kInterruptedPatience));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
                                                    const v1::PullRequest& request,
                                                    const ProgressFn& progress,
@@ -367,9 +381,9 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
     return last;
   }
 
-  GANTRY_ASSIGN_OR_RETURN(
-      LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
   const std::string work = absl::StrCat("pull ", reference.canonical());
+  GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock,
+                                                               context.ns, context.lease, work));
   absl::StatusOr<v1::PulledImage> pulled =
       PullUnder(lease, context, request, reference, call.context, *token, progress);
   // Where another attempt may go on, it finds what this one has got.

@@ -19,9 +19,11 @@ namespace gantry::core {
 
 class LeaseScope {
  public:
-  // With a caller's own lease (`lease` not empty) nothing is made and nothing ends: that one is used.
+  // With a caller's own lease (`lease` not empty) nothing is made and nothing ends: that one is used. `work` names what an interrupted
+  // attempt is worth keeping of, as for Keep(); "" for work that begins anew.
   static absl::StatusOr<LeaseScope> Create(metadata::LeaseStore& leases, const Clock& clock,
                                            const std::string& ns, const std::string& lease,
+                                           absl::string_view work = "",
                                            absl::Duration expiry = absl::Hours(24));
   // Ends the lease.
   ~LeaseScope();
@@ -33,6 +35,11 @@ class LeaseScope {
   // next attempt to take up. `work` names it ("pull docker.io/library/debian:12"); what an earlier attempt left is added. A caller's
   // own lease keeps everything by itself.
   absl::Status Keep(const Clock& clock, absl::string_view work, absl::Duration patience) const;
+
+  // At start, for each namespace: ends what scopes of a daemon that died have left. What they held for a named piece of work is kept as by
+  // Keep(); the rest goes with the next collection.
+  static absl::Status TakeOver(metadata::LeaseStore& leases, const Clock& clock,
+                               const std::string& ns, absl::Duration patience);
 
   // That work is done, or given up: what was kept of it goes with the next collection.
   static absl::Status Forget(metadata::LeaseStore& leases, const std::string& ns,
