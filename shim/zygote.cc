@@ -18,7 +18,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
-#include "base/errno_status.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "shim/exit_record.h"
 #include "shim/log_sink.h"

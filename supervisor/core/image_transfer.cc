@@ -851,9 +851,9 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageService::Verify(
         finding.set_digest(blob.digest.str());
         finding.set_problem(problem);
         if (request.repair()) {
-          absl::Status repaired = [&]() -> absl::Status {
+          absl::Status repaired = [&, image_name = name]() -> absl::Status {
             GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
-                                    distribution::Reference::Parse(name));
+                                    distribution::Reference::Parse(image_name));
             GANTRY_ASSIGN_OR_RETURN(
                 LeaseScope lease,
                 LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));

@@ -63,7 +63,6 @@ class Scheduler {
   absl::Mutex mu_;
   absl::CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  bool running_ ABSL_GUARDED_BY(mu_) = false;
   bool full_sweep_wanted_ ABSL_GUARDED_BY(mu_) = true;
   int64_t mutations_ ABSL_GUARDED_BY(mu_) = 0;
   int64_t deletions_ ABSL_GUARDED_BY(mu_) = 0;

@@ -94,6 +94,8 @@ class FakeShim::Attached : public grpc::ServerBidiReactor<pb::AttachInput, pb::A
   explicit Attached(State* state) : state_(state) { StartRead(&input_); }
 
   // More output, or an exit.
+  // Tells the analysis that this client's state is the one that is locked.
+  void AssertLocked() const ABSL_ASSERT_EXCLUSIVE_LOCK(state_->mu) { state_->mu.AssertHeld(); }
   void Poke() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mu) {
     if (!open_ || writing_ || finished_) return;
     output_.Clear();
@@ -178,7 +180,10 @@ class FakeShim::Attached : public grpc::ServerBidiReactor<pb::AttachInput, pb::A
 };
 
 void FakeShim::State::PokeAttached() {
-  for (Attached* client : attached) client->Poke();
+  for (Attached* client : attached) {
+    client->AssertLocked();
+    client->Poke();
+  }
 }
 
 class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::Service> {
