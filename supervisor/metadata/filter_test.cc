@@ -89,9 +89,9 @@ TEST(FilterTest, QuotedValuesKnowEscapes) {
 }
 
 TEST(FilterTest, MalformedTextsAreInvalid) {
-  for (const char* text : {"id=", "id==", "=x", "id===", "id=x", ",", "id,", "id==a b", "labels.",
-                           "labels..a", "id==\"open", "id~=/open", "\"open", "id ! x",
-                           "id==a\"b\"", "a.\"x\"y", "id==\"\\z\""}) {
+  for (const char* text :
+       {"id=", "id==", "=x", "id===", "id=x", ",", "id,", "id==a b", "labels.", "labels..a",
+        "id==\"open", "id~=/open", "\"open", "id ! x", "id==a\"b\"", "a.\"x\"y", "id==\"\\z\""}) {
     const absl::Status status = Filter::Parse({text}).status();
     if (std::string(text) == "id===") {
       EXPECT_TRUE(status.ok());  // the value is "="
