@@ -269,7 +269,11 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
   absl::Status Pull(Call& call, const OCIRegistry& registry, const ImageStore& store,
                     const Reporter& reporter) {
     reporter.Say(absl::StrCat("Resolving from ", registry.reference()));
-    GANTRY_ASSIGN_OR_RETURN(core::LeaseScope lease, Lease(call));
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::Parse(registry.reference()));
+    // Named as ImageService names a pull, so that either door goes on with what the other's had got when the daemon died.
+    GANTRY_ASSIGN_OR_RETURN(core::LeaseScope lease,
+                            Lease(call, absl::StrCat("pull ", reference.canonical())));
     core::CallContext context = call.context();
     context.lease = lease.scope().lease;
     v1::PullRequest request;
@@ -280,8 +284,6 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
       platforms.push_back(oci::FormatPlatform(PlatformFrom(platform)));
     if (platforms.empty()) platforms.emplace_back();
 
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
-                            distribution::Reference::Parse(registry.reference()));
     const std::string pulled_name = reference.canonical();
     const bool had_name = room_.stores->images.Get({call.ns(), ""}, pulled_name).ok();
     reporter.Say(absl::StrCat("Pulling from ", registry.reference()));
@@ -557,9 +559,9 @@ class TransferService final : public Transfer::WithCallbackMethod_Transfer<Trans
     return target;
   }
 
-  absl::StatusOr<core::LeaseScope> Lease(const Call& call) const {
+  absl::StatusOr<core::LeaseScope> Lease(const Call& call, absl::string_view work = "") const {
     return core::LeaseScope::Create(room_.stores->leases, room_.stores->clock, call.ns(),
-                                    call.scope().lease);
+                                    call.scope().lease, work);
   }
 
   // The images that a source names: one by its name, others by extra references or their prefixes.
