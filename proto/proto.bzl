@@ -31,7 +31,7 @@ def cc_proto_set(name, srcs, visibility, deps = [], lite = True, shards = 1):
       visibility: of the library.
       deps: other sets of this package.
       lite: without descriptors. A program parses the descriptors of everything it links before main(), whether
-        it asks for them or not; that was half of what `ctl` needed to start.
+        it asks for them or not; that was 0.6 of the 2 ms that `ctl --help` took.
       shards: how many translation units the messages are spread over.
     """
     native.filegroup(name = name + "_protos", srcs = srcs)
