@@ -156,6 +156,9 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   SpawnRequest request;
   request.program = program_;
   request.oom_score_adj = oom_score_adj_;
+  // crun dies of it when a poststop hook ends without reading the state from its standard input. No process of the container inherits
+  // this from a delete.
+  request.ignore_sigpipe = verb == "delete";
   request.argv = {config_.path()};
   if (!config_.state_root().empty()) {
     request.argv.insert(request.argv.end(), {"--root", config_.state_root()});

@@ -69,6 +69,7 @@ absl::StatusOr<pid_t> PosixSpawn(const SpawnRequest& request) {
   sigemptyset(&none);
   sigset_t all;
   sigfillset(&all);
+  if (request.ignore_sigpipe) sigdelset(&all, SIGPIPE);  // ignored here, so it stays ignored
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setpgroup(&attributes, 0);

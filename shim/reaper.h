@@ -39,7 +39,8 @@ struct SpawnRequest {
   std::vector<std::string> env;
   // {ours, the child's}; the child's numbers are 0 .. n-1. A standard stream that is not named is /dev/null.
   std::vector<std::pair<int, int>> fds;
-  int oom_score_adj = 0;  // not ours: the shim may be protected, what it starts is not
+  bool ignore_sigpipe = false;  // the one signal that may be handled other than by default
+  int oom_score_adj = 0;        // not ours: the shim may be protected, what it starts is not
 };
 
 class Reaper {
