@@ -1,5 +1,6 @@
 #include "shim/container.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -158,6 +159,12 @@ absl::Status Container::MountControllers(const v1::Runtime& runtime) {
     }
     const std::string target = absl::StrCat(options_.bundle, "/cgroup-", controller);
     GANTRY_RETURN_IF_ERROR(MakeDirectories(target, 0700));
+    const auto ready = options_.controllers.find(controller);
+    if (ready != options_.controllers.end() &&
+        move_mount(ready->second.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) ==
+            0) {
+      continue;
+    }
     if (mount("cgroup", target.c_str(), "cgroup", MS_NOSUID | MS_NODEV | MS_NOEXEC,
               controller.c_str()) != 0) {
       // The runtime may do without; if not, its message comes after this one.

@@ -54,6 +54,8 @@ class Container {
     // A sealed copy of the program at `runtime_path`, run in its place; invalid if there is none.
     std::string runtime_path;
     UniqueFd sealed_runtime;
+    // cgroup v1 hierarchies, by controller, that are ready to be put where the runtime will look for them; others are made when needed.
+    std::map<std::string, UniqueFd> controllers;
   };
   using WaitCallback = std::function<void(const v1::WaitResponse&)>;
 

@@ -4,6 +4,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -15,6 +16,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <initializer_list>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -99,21 +101,6 @@ absl::StatusOr<UniqueFd> Listen(const std::string& path) {
   return listener;
 }
 
-absl::StatusOr<UniqueFd> Prepare(const LaunchRequest& request, UniqueFd& ready,
-                                 UniqueFd& sealed_runtime) {
-  setsid();  // fails when we lead a group already, which is as good
-  GANTRY_RETURN_IF_ERROR(CleanDescriptors({&ready, &sealed_runtime}));
-  SetSignals();
-  umask(0022);
-  prctl(PR_SET_NAME, "gantry-shim");
-  if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return ErrnoToStatus(errno, "become subreaper");
-  if (chdir(request.bundle.c_str()) != 0) {
-    return ErrnoToStatus(errno, absl::StrCat("bundle ", request.bundle));
-  }
-  if (unshare(CLONE_NEWNS) != 0) return ErrnoToStatus(errno, "mount namespace");
-  return Listen(request.socket_path);
-}
-
 // Only the supervisor's user may speak to us, whoever else can reach the socket.
 bool PeerIsTrusted(int connection) {
   ucred peer = {};
@@ -122,67 +109,166 @@ bool PeerIsTrusted(int connection) {
   return peer.uid == geteuid() || peer.uid == 0;
 }
 
-absl::Status Serve(const LaunchRequest& request, UniqueFd listener, UniqueFd sealed_runtime) {
-  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<EventLoop> loop, EventLoop::Create());
-  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Reaper> reaper, Reaper::Create(loop.get()));
-  EventLog events;
-  Container container({request.name_space, request.id, request.bundle, request.runtime_path,
-                       std::move(sealed_runtime)},
-                      loop.get(), reaper.get(), &events);
-  const auto leave = [&loop] { loop->Stop(); };
-  ShimService service({kVersion, leave}, &container, &events);
-  GANTRY_RETURN_IF_ERROR(service.Start());
+// A cgroup v1 hierarchy that is mounted nowhere yet; invalid if there is none to be had. To make one takes a millisecond and more, to
+// put it in its place next to nothing.
+UniqueFd DetachedController(const std::string& controller) {
+  const UniqueFd context(fsopen("cgroup", FSOPEN_CLOEXEC));
+  if (!context.valid() ||
+      fsconfig(context.get(), FSCONFIG_SET_FLAG, controller.c_str(), nullptr, 0) != 0 ||
+      fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) {
+    return UniqueFd();
+  }
+  return UniqueFd(fsmount(context.get(), FSMOUNT_CLOEXEC,
+                          MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
+}
 
-  GANTRY_RETURN_IF_ERROR(loop->Watch(listener.get(), EPOLLIN, [&](uint32_t) {
-    UniqueFd connection(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!connection.valid()) return;
-    if (!PeerIsTrusted(connection.get())) {
-      ShimLog(LogLevel::kWarning, "a connection of another user was refused");
-      return;
-    }
-    service.AddConnection(std::move(connection));
-  }));
+// The steps of a shim's life, in the order in which one that is launched takes them. One that stands by starts its service before it
+// takes on a container.
+class ShimProcess {
+ public:
+  // From here on nothing of the parent's is shared but `kept`.
+  absl::Status LeaveParent(std::initializer_list<UniqueFd*> kept);
+  // The socket listens afterwards: connections wait in the backlog until somebody serves.
+  absl::Status TakeOn(const LaunchRequest& request);
+  absl::Status StartService();
+  // Returns only if it cannot.
+  absl::Status Serve(const LaunchRequest& request, UniqueFd sealed_runtime,
+                     std::map<std::string, UniqueFd> controllers);
+
+ private:
+  void Accept();
+
+  UniqueFd listener_;
+  std::unique_ptr<EventLoop> loop_;
+  std::unique_ptr<Reaper> reaper_;
+  EventLog events_;
+  std::unique_ptr<ShimService> service_;
+};
+
+absl::Status ShimProcess::LeaveParent(std::initializer_list<UniqueFd*> kept) {
+  setsid();  // fails when we lead a group already, which is as good
+  GANTRY_RETURN_IF_ERROR(CleanDescriptors(kept));
+  SetSignals();
+  umask(0022);
+  prctl(PR_SET_NAME, "gantry-shim");
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return ErrnoToStatus(errno, "become subreaper");
+  if (unshare(CLONE_NEWNS) != 0) return ErrnoToStatus(errno, "mount namespace");
+  return absl::OkStatus();
+}
+
+absl::Status ShimProcess::TakeOn(const LaunchRequest& request) {
+  if (chdir(request.bundle.c_str()) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("bundle ", request.bundle));
+  }
+  GANTRY_ASSIGN_OR_RETURN(listener_, Listen(request.socket_path));
+  return absl::OkStatus();
+}
+
+absl::Status ShimProcess::StartService() {
+  GANTRY_ASSIGN_OR_RETURN(loop_, EventLoop::Create());
+  GANTRY_ASSIGN_OR_RETURN(reaper_, Reaper::Create(loop_.get()));
+  const auto leave = [loop = loop_.get()] { loop->Stop(); };
+  service_ = std::make_unique<ShimService>(ShimService::Options{kVersion, leave}, &events_);
+  return service_->Start();
+}
+
+void ShimProcess::Accept() {
+  UniqueFd connection(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!connection.valid()) return;
+  if (!PeerIsTrusted(connection.get())) {
+    ShimLog(LogLevel::kWarning, "a connection of another user was refused");
+    return;
+  }
+  service_->AddConnection(std::move(connection));
+}
+
+absl::Status ShimProcess::Serve(const LaunchRequest& request, UniqueFd sealed_runtime,
+                                std::map<std::string, UniqueFd> controllers) {
+  Container container({request.name_space, request.id, request.bundle, request.runtime_path,
+                       std::move(sealed_runtime), std::move(controllers)},
+                      loop_.get(), reaper_.get(), &events_);
+  service_->Serve(&container);
+  GANTRY_RETURN_IF_ERROR(loop_->Watch(listener_.get(), EPOLLIN, [&](uint32_t) { Accept(); }));
 
   sigset_t term;
   sigemptyset(&term);
   sigaddset(&term, SIGTERM);
   const UniqueFd term_signals(signalfd(-1, &term, SFD_CLOEXEC | SFD_NONBLOCK));
-  GANTRY_RETURN_IF_ERROR(loop->Watch(term_signals.get(), EPOLLIN, [&](uint32_t) {
+  GANTRY_RETURN_IF_ERROR(loop_->Watch(term_signals.get(), EPOLLIN, [&](uint32_t) {
     signalfd_siginfo ignored;
     [[maybe_unused]] const ssize_t got = read(term_signals.get(), &ignored, sizeof(ignored));
     // A container is not ended by somebody's sweep over all processes; whoever wants that asks the supervisor.
-    if (!container.HasLiveProcess()) loop->Stop();
+    if (!container.HasLiveProcess()) loop_->Stop();
   }));
 
   if (request.idle_exit_seconds > 0) {
-    loop->After(absl::Seconds(request.idle_exit_seconds), [&] {
+    loop_->After(absl::Seconds(request.idle_exit_seconds), [&] {
       if (!container.IsEmpty()) return;
       ShimLog(LogLevel::kWarning, "nobody asked for a container; leaving");
-      loop->Stop();
+      loop_->Stop();
     });
   }
-  loop->Run();
+  loop_->Run();
   // Not by way of the destructors: nothing is left to be saved, and threads may be in calls that take long. The socket stays: it goes
   // with the bundle, and a new shim of the same name may have one there by now.
   _exit(0);
 }
 
+void OpenLogOf(const LaunchRequest& request) {
+  OpenShimLog(absl::StrCat(request.bundle, "/shim.log"), request.log_level,
+              absl::StrCat("ns=", request.name_space, " id=", request.id));
+}
+
+void Report(UniqueFd& ready, const absl::Status& status) {
+  if (ready.valid()) WriteReadyReport(ready.get(), status);
+  ready.reset();
+}
+
+[[noreturn]] void Die(const absl::Status& status) {
+  ShimLog(LogLevel::kError, status.message());
+  _exit(1);
+}
+
 }  // namespace
 
 void RunShim(const LaunchRequest& request, UniqueFd ready, UniqueFd sealed_runtime) {
-  OpenShimLog(absl::StrCat(request.bundle, "/shim.log"), request.log_level,
-              absl::StrCat("ns=", request.name_space, " id=", request.id));
-  absl::StatusOr<UniqueFd> listener = Prepare(request, ready, sealed_runtime);
-  // The supervisor may dial now: connections wait in the backlog until gRPC has started.
-  if (ready.valid()) WriteReadyReport(ready.get(), listener.status());
-  ready.reset();
-  if (!listener.ok()) {
-    ShimLog(LogLevel::kError, listener.status().message());
+  OpenLogOf(request);
+  ShimProcess shim;
+  absl::Status status = shim.LeaveParent({&ready, &sealed_runtime});
+  if (status.ok()) status = shim.TakeOn(request);
+  Report(ready, status);
+  if (status.ok()) status = shim.StartService();
+  if (!status.ok()) Die(status);
+  Die(shim.Serve(request, std::move(sealed_runtime), {}));
+}
+
+void RunStandbyShim(UniqueFd assignment, const std::vector<std::string>& v1_controllers,
+                    const std::function<void(const LaunchRequest&)>& on_assigned) {
+  ShimProcess shim;
+  absl::Status status = shim.LeaveParent({&assignment});
+  if (status.ok()) status = shim.StartService();
+  // No log yet, and nobody waits: the zygote forks the next shim when it is needed.
+  if (!status.ok()) _exit(1);
+  std::map<std::string, UniqueFd> controllers;
+  for (const std::string& controller : v1_controllers) {
+    if (UniqueFd mount = DetachedController(controller); mount.valid()) {
+      controllers.emplace(controller, std::move(mount));
+    }
+  }
+  absl::StatusOr<ReceivedLaunchRequest> received = ReceiveLaunchRequest(assignment.get());
+  if (!received.ok()) _exit(0);
+  assignment.reset();
+  if (!received->request.ok()) {
+    Report(received->ready_write, received->request.status());
     _exit(1);
   }
-  const absl::Status status = Serve(request, *std::move(listener), std::move(sealed_runtime));
-  ShimLog(LogLevel::kError, status.message());
-  _exit(1);
+  const LaunchRequest& request = *received->request;
+  on_assigned(request);
+  OpenLogOf(request);
+  status = shim.TakeOn(request);
+  Report(received->ready_write, status);
+  if (!status.ok()) Die(status);
+  Die(shim.Serve(request, std::move(received->sealed_runtime), std::move(controllers)));
 }
 
 }  // namespace gantry::shim

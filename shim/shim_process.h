@@ -2,6 +2,10 @@
 #ifndef GANTRY_SHIM_SHIM_PROCESS_H_
 #define GANTRY_SHIM_SHIM_PROCESS_H_
 
+#include <functional>
+#include <string>
+#include <vector>
+
 #include "base/unique_fd.h"
 #include "shim/zygote_protocol.h"
 
@@ -16,6 +20,14 @@ namespace gantry::shim {
 //
 // Call in a single-threaded process in which gRPC was never used.
 [[noreturn]] void RunShim(const LaunchRequest& request, UniqueFd ready, UniqueFd sealed_runtime);
+
+// The same for a container that is not known yet: does all of the above that is the same for every container, has `v1_controllers`
+// ready to be mounted, then waits for a LaunchRequest on `assignment` (zygote_protocol.h), tells `on_assigned` of it and goes on as
+// RunShim(). Ends when the socket does. Its mount namespace is a copy made now: whoever assigns sees to it that the host's mounts
+// have not changed since.
+[[noreturn]] void RunStandbyShim(UniqueFd assignment,
+                                 const std::vector<std::string>& v1_controllers,
+                                 const std::function<void(const LaunchRequest&)>& on_assigned);
 
 }  // namespace gantry::shim
 

@@ -74,14 +74,12 @@ class FunctionTag final : public Tag {
 // Everything, so that the header stays free of gRPC.
 class ShimService::State {
  public:
-  State(Options options, Container* container, EventLog* events)
-      : options_(std::move(options)),
-        container_(container),
-        events_(events),
-        workers_(kMaxWorkers) {}
+  State(Options options, EventLog* events)
+      : options_(std::move(options)), events_(events), workers_(kMaxWorkers) {}
 
   absl::Status StartServer();
   void StopServer();
+  void Serve(Container* container) { container_ = container; }
   void AddConnection(UniqueFd connection) {
     if (server_ != nullptr) grpc::AddInsecureChannelFromFd(server_.get(), connection.release());
   }
@@ -131,8 +129,9 @@ class ShimService::State {
   void Shutdown(UnaryCall<v1::ShutdownRequest, v1::ShutdownResponse>* call);
 
   const Options options_;
-  Container* const container_;
   EventLog* const events_;
+  // Set before there is a connection, so before any call reads it.
+  Container* container_ = nullptr;
   Async service_;
   std::unique_ptr<grpc::ServerCompletionQueue> queue_;
   std::unique_ptr<grpc::Server> server_;
@@ -798,12 +797,14 @@ void ShimService::State::FinishSoon() {
   });
 }
 
-ShimService::ShimService(Options options, Container* container, EventLog* events)
-    : state_(std::make_unique<State>(std::move(options), container, events)) {}
+ShimService::ShimService(Options options, EventLog* events)
+    : state_(std::make_unique<State>(std::move(options), events)) {}
 
 ShimService::~ShimService() { state_->StopServer(); }
 
 absl::Status ShimService::Start() { return state_->StartServer(); }
+
+void ShimService::Serve(Container* container) { state_->Serve(container); }
 
 void ShimService::AddConnection(UniqueFd connection) {
   state_->AddConnection(std::move(connection));

@@ -3,7 +3,10 @@
 // The completion-queue API with one thread, because each further thread and each polling loop costs memory in every shim.
 // Calls that block run on worker threads; Wait, Events and Attach hold no thread. Clients that vanish are forgotten at once.
 //
-// Thread-safe. Connections are accepted elsewhere and handed over by AddConnection().
+// gRPC may be started before it is known whose calls will come: Start(), then Serve(), then connections, which are accepted elsewhere
+// and handed over by AddConnection().
+//
+// Thread-safe once it serves.
 #ifndef GANTRY_SHIM_SHIM_SERVICE_H_
 #define GANTRY_SHIM_SHIM_SERVICE_H_
 
@@ -27,8 +30,8 @@ class ShimService {
     std::function<void()> on_finished;
   };
 
-  // `container` and `events` outlive the service.
-  ShimService(Options options, Container* container, EventLog* events);
+  // `events` outlives the service.
+  ShimService(Options options, EventLog* events);
   // Cancels all calls and ends the thread.
   ~ShimService();
   ShimService(const ShimService&) = delete;
@@ -36,6 +39,9 @@ class ShimService {
 
   // kInternal: gRPC could not be started.
   absl::Status Start();
+
+  // The container that calls are about; it outlives the service. Before the first connection, once.
+  void Serve(Container* container);
 
   // A connected stream socket, non-blocking.
   void AddConnection(UniqueFd connection);

@@ -1,5 +1,6 @@
 #include "shim/zygote.h"
 
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <signal.h>
@@ -14,6 +15,7 @@
 #include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -72,16 +74,18 @@ class ProcessTitle {
       size_ += std::strlen(*variable) + 1;
     }
   }
-  // The environment is lost by it, but for PATH.
-  void Set(const std::string& title) const {
-    if (begin_ == nullptr || title.size() + 1 > size_) return;
+  // Lets the environment go, but for PATH, so that there is room. In a child, before it has threads.
+  void GiveUpEnvironment() const {
     const char* path = getenv("PATH");
     const std::string saved = path == nullptr ? "" : path;
     clearenv();
+    if (!saved.empty()) setenv("PATH", saved.c_str(), 1);
+  }
+  void Set(const std::string& title) const {
+    if (begin_ == nullptr || title.size() + 1 > size_) return;
     std::memset(begin_, 0, size_);
     std::memcpy(begin_, title.data(), title.size());
     if (title.size() < argv_size_) std::memset(begin_ + title.size(), 0, argv_size_ - title.size());
-    if (!saved.empty()) setenv("PATH", saved.c_str(), 1);
   }
 
  private:
@@ -90,35 +94,104 @@ class ProcessTitle {
   size_t size_ = 0;
 };
 
-LaunchReply Fork(int socket, ReceivedLaunchRequest& received, SealedPrograms& programs,
+std::string TitleOf(const LaunchRequest& request) {
+  return absl::StrCat("gantry-shim --namespace ", request.name_space, " --id ", request.id);
+}
+
+UniqueFd OpenPidfd(pid_t pid) {
+  return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+}
+
+// A shim made ahead: forked, out of its parent's namespaces, gRPC started. It is told its container when there is one, and ends with
+// the zygote until then.
+//
+// It has a copy of the host's mounts from when it was made. A host whose mounts have changed since needs a new one: volumes on a
+// disk that was mounted meanwhile would be missing from it wherever mounts do not propagate.
+class Standby {
+ public:
+  // Invalid if there was no process to be had.
+  static Standby Fork(const std::vector<std::string>& v1_controllers, const ProcessTitle& title) {
+    Standby standby;
+    // Before the fork: a change in between is one too many, never one too few.
+    standby.mounts_ = UniqueFd(open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC));
+    absl::StatusOr<ZygoteSockets> sockets = MakeZygoteSockets();
+    if (!standby.mounts_.valid() || !sockets.ok()) return standby;
+    const pid_t pid = fork();
+    if (pid < 0) return standby;
+    if (pid == 0) {
+      title.GiveUpEnvironment();
+      title.Set("gantry-shim --standby");
+      RunStandbyShim(std::move(sockets->zygote), v1_controllers,
+                     [&title](const LaunchRequest& request) { title.Set(TitleOf(request)); });
+    }
+    standby.pid_ = pid;
+    standby.pidfd_ = OpenPidfd(pid);
+    standby.socket_ = std::move(sockets->supervisor);
+    return standby;
+  }
+
+  bool Usable() const {
+    if (!pidfd_.valid()) return false;
+    pollfd news[2] = {{pidfd_.get(), POLLIN, 0}, {mounts_.get(), POLLPRI, 0}};
+    return poll(news, 2, 0) == 0;
+  }
+  // On success it is a shim like any other, and this object empty.
+  bool Assign(const LaunchRequest& request, int ready_write, int sealed_runtime,
+              LaunchReply* reply) {
+    if (!SendLaunchRequest(socket_.get(), request, ready_write, sealed_runtime).ok()) return false;
+    reply->pid = std::exchange(pid_, 0);
+    reply->pidfd = std::move(pidfd_);
+    socket_.reset();
+    return true;
+  }
+
+ private:
+  pid_t pid_ = 0;
+  UniqueFd pidfd_;
+  UniqueFd socket_;
+  UniqueFd mounts_;
+};
+
+LaunchReply Fork(const ReceivedLaunchRequest& received, int sealed_runtime,
                  const ProcessTitle& title) {
   LaunchReply reply;
-  if (!received.request.ok()) {
-    reply.error = std::string(received.request.status().message());
-    return reply;
-  }
-  const std::string& runtime = received.request->runtime_path;
-  const int sealed_runtime = runtime.empty() ? -1 : programs.Find(runtime);
   const pid_t pid = fork();
   if (pid < 0) {
     reply.error = absl::StrCat("fork: ", std::strerror(errno));
     return reply;
   }
   if (pid == 0) {
-    close(socket);
-    const LaunchRequest request = *std::move(received.request);
-    title.Set(absl::StrCat("gantry-shim --namespace ", request.name_space, " --id ", request.id));
-    RunShim(request, std::move(received.ready_write), UniqueFd(dup(sealed_runtime)));
+    const LaunchRequest request = *received.request;
+    title.GiveUpEnvironment();
+    title.Set(TitleOf(request));
+    RunShim(request, UniqueFd(dup(received.ready_write.get())), UniqueFd(dup(sealed_runtime)));
   }
   reply.pid = pid;
   // Children are reaped by the loop below and not before: the pid still means this child.
-  reply.pidfd = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+  reply.pidfd = OpenPidfd(pid);
   if (!reply.pidfd.valid()) {
     reply.error = absl::StrCat("pidfd_open: ", std::strerror(errno));
     reply.pid = 0;
     kill(pid, SIGKILL);
   }
   return reply;
+}
+
+LaunchReply Launch(const ReceivedLaunchRequest& received, Standby& standby,
+                   SealedPrograms& programs, const ProcessTitle& title) {
+  LaunchReply reply;
+  if (!received.request.ok()) {
+    reply.error = std::string(received.request.status().message());
+    return reply;
+  }
+  const LaunchRequest& request = *received.request;
+  const int sealed_runtime =
+      request.runtime_path.empty() ? -1 : programs.Find(request.runtime_path);
+  if (standby.Usable() &&
+      standby.Assign(request, received.ready_write.get(), sealed_runtime, &reply)) {
+    return reply;
+  }
+  return Fork(received, sealed_runtime, title);
 }
 
 }  // namespace
@@ -136,8 +209,10 @@ void RunZygote(UniqueFd socket, int argc, char** argv) {
   const UniqueFd children(signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
   const ProcessTitle title(argc, argv);
   SealedPrograms programs;
+  std::vector<std::string> v1_controllers;
   Warm();
   FillHeapHoles();
+  Standby standby = Standby::Fork(v1_controllers, title);
   for (;;) {
     pollfd fds[2] = {{socket.get(), POLLIN, 0}, {children.get(), POLLIN, 0}};
     if (poll(fds, 2, -1) < 0 && errno != EINTR) return;
@@ -151,8 +226,14 @@ void RunZygote(UniqueFd socket, int argc, char** argv) {
     if (fds[0].revents == 0) continue;
     absl::StatusOr<ReceivedLaunchRequest> received = ReceiveLaunchRequest(socket.get());
     if (!received.ok()) return;
-    const LaunchReply reply = Fork(socket.get(), *received, programs, title);
-    if (!SendLaunchReply(socket.get(), reply).ok()) return;
+    {
+      const LaunchReply reply = Launch(*received, standby, programs, title);
+      received->ready_write.reset();
+      if (!SendLaunchReply(socket.get(), reply).ok()) return;
+    }
+    // What one container needs the next most likely needs too. After the answer: nobody waits for this.
+    if (received->request.ok()) v1_controllers = received->request->v1_controllers;
+    standby = Standby::Fork(v1_controllers, title);
   }
 }
 

@@ -1,7 +1,8 @@
 // A warmed process that forks shims on request.
 //
 // A shim forked from it shares its pages and needs no program start: under a millisecond, a third of a megabyte. For that to be
-// safe the zygote has one thread and has never touched gRPC.
+// safe the zygote has one thread and has never touched gRPC. One shim is always forked ahead and stands by with gRPC started, for
+// the container that comes next.
 #ifndef GANTRY_SHIM_ZYGOTE_H_
 #define GANTRY_SHIM_ZYGOTE_H_
 

@@ -17,6 +17,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/types/span.h"
 
 #include "base/errno_status.h"
 #include "base/status_macros.h"
@@ -26,11 +27,12 @@ namespace {
 
 using SteadyClock = std::chrono::steady_clock;
 
-constexpr absl::string_view kRequestMagic = "GZQ2";
+constexpr absl::string_view kRequestMagic = "GZQ3";
 constexpr absl::string_view kReplyMagic = "GZR1";
 constexpr size_t kMaxDatagram = 16 * 1024;
 constexpr size_t kMaxNameBytes = 1024;
 constexpr size_t kMaxPathBytes = 4096;
+constexpr size_t kMaxControllers = 32;
 constexpr size_t kMaxSocketPathBytes = sizeof(sockaddr_un::sun_path) - 1;
 constexpr size_t kMaxReport = 2048;  // below PIPE_BUF, so that one write is one piece
 constexpr absl::string_view kReadyWord = "ready\n";
@@ -93,21 +95,24 @@ absl::Status CheckText(absl::string_view what, absl::string_view text, size_t ma
   return absl::OkStatus();
 }
 
-// Sends `bytes` as one datagram, with `fd` beside it unless negative.
-absl::Status SendWithFd(int socket, absl::string_view bytes, int fd, absl::string_view what) {
+constexpr size_t kMaxFds = 8;
+
+// Sends `bytes` as one datagram, with the descriptors beside it.
+absl::Status SendWithFds(int socket, absl::string_view bytes, absl::Span<const int> fds,
+                         absl::string_view what) {
   iovec iov = {const_cast<char*>(bytes.data()), bytes.size()};
   msghdr message = {};
   message.msg_iov = &iov;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control = {};
-  if (fd >= 0) {
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control = {};
+  if (!fds.empty()) {
     message.msg_control = control.data();
-    message.msg_controllen = control.size();
+    message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
     cmsghdr* header = CMSG_FIRSTHDR(&message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int));
-    std::memcpy(CMSG_DATA(header), &fd, sizeof(int));
+    header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
+    std::memcpy(CMSG_DATA(header), fds.data(), sizeof(int) * fds.size());
   }
   for (;;) {
     if (sendmsg(socket, &message, MSG_NOSIGNAL) >= 0) return absl::OkStatus();
@@ -121,16 +126,15 @@ absl::Status SendWithFd(int socket, absl::string_view bytes, int fd, absl::strin
 
 struct Datagram {
   std::string bytes;
-  UniqueFd fd;  // the first one received; others are closed
+  std::vector<UniqueFd> fds;
   bool truncated = false;
 };
 
 // kUnavailable: end of the socket.
-absl::StatusOr<Datagram> ReceiveWithFd(int socket, absl::string_view what) {
+absl::StatusOr<Datagram> ReceiveWithFds(int socket, absl::string_view what) {
   Datagram datagram;
   datagram.bytes.resize(kMaxDatagram);
   iovec iov = {datagram.bytes.data(), datagram.bytes.size()};
-  constexpr size_t kMaxFds = 8;
   alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMaxFds)> control = {};
   msghdr message = {};
   message.msg_iov = &iov;
@@ -152,8 +156,7 @@ absl::StatusOr<Datagram> ReceiveWithFd(int socket, absl::string_view what) {
     for (size_t i = 0; i < count; ++i) {
       int fd;
       std::memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(int));
-      UniqueFd owned(fd);
-      if (!datagram.fd.valid()) datagram.fd = std::move(owned);
+      datagram.fds.emplace_back(fd);
     }
   }
   datagram.truncated = (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;
@@ -208,6 +211,12 @@ absl::Status CheckLaunchRequest(const LaunchRequest& request) {
   if (request.log_level > LogLevel::kError) {
     return absl::InvalidArgumentError("launch request: unknown log level");
   }
+  if (request.v1_controllers.size() > kMaxControllers) {
+    return absl::InvalidArgumentError("launch request: too many cgroup controllers");
+  }
+  for (const std::string& controller : request.v1_controllers) {
+    GANTRY_RETURN_IF_ERROR(CheckText("cgroup controller", controller, kMaxNameBytes));
+  }
   return absl::OkStatus();
 }
 
@@ -221,6 +230,8 @@ absl::StatusOr<std::string> EncodeLaunchRequest(const LaunchRequest& request) {
   PutString(out, request.runtime_path);
   PutU32(out, static_cast<uint32_t>(request.log_level));
   PutU32(out, request.idle_exit_seconds);
+  PutU32(out, static_cast<uint32_t>(request.v1_controllers.size()));
+  for (const std::string& controller : request.v1_controllers) PutString(out, controller);
   return out;
 }
 
@@ -237,6 +248,10 @@ absl::StatusOr<LaunchRequest> DecodeLaunchRequest(absl::string_view datagram) {
   request.runtime_path = in.String();
   const uint32_t level = in.U32();
   request.idle_exit_seconds = in.U32();
+  const uint32_t controllers = in.U32();
+  for (uint32_t i = 0; i < std::min<uint32_t>(controllers, kMaxControllers + 1); ++i) {
+    request.v1_controllers.push_back(in.String());
+  }
   if (!in.Finished() || level > static_cast<uint32_t>(LogLevel::kError)) {
     return absl::InvalidArgumentError("launch request: malformed");
   }
@@ -280,20 +295,24 @@ absl::StatusOr<ReadyPipe> MakeReadyPipe() {
   return ReadyPipe{UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
-absl::Status SendLaunchRequest(int socket, const LaunchRequest& request, int ready_write) {
+absl::Status SendLaunchRequest(int socket, const LaunchRequest& request, int ready_write,
+                               int sealed_runtime) {
   GANTRY_ASSIGN_OR_RETURN(const std::string bytes, EncodeLaunchRequest(request));
-  return SendWithFd(socket, bytes, ready_write, "launch request to the zygote");
+  std::vector<int> fds;
+  if (ready_write >= 0) fds.push_back(ready_write);
+  if (sealed_runtime >= 0) fds.push_back(sealed_runtime);
+  return SendWithFds(socket, bytes, fds, "launch request");
 }
 
 absl::StatusOr<LaunchReply> ReceiveLaunchReply(int socket, absl::Duration timeout) {
   constexpr absl::string_view kWhat = "launch reply from the zygote";
   GANTRY_RETURN_IF_ERROR(WaitReadable(socket, Deadline(timeout), kWhat));
-  GANTRY_ASSIGN_OR_RETURN(Datagram datagram, ReceiveWithFd(socket, kWhat));
+  GANTRY_ASSIGN_OR_RETURN(Datagram datagram, ReceiveWithFds(socket, kWhat));
   GANTRY_ASSIGN_OR_RETURN(LaunchReply reply, DecodeLaunchReply(datagram.bytes));
-  if (reply.pid != 0 && !datagram.fd.valid()) {
+  if (reply.pid != 0 && datagram.fds.empty()) {
     return absl::InternalError(absl::StrCat(kWhat, ": no pidfd came with it"));
   }
-  if (reply.pid != 0) reply.pidfd = std::move(datagram.fd);
+  if (reply.pid != 0) reply.pidfd = std::move(datagram.fds.front());
   return reply;
 }
 
@@ -319,8 +338,11 @@ absl::Status ReadReadyReport(int ready_read, absl::Duration timeout) {
 }
 
 absl::StatusOr<ReceivedLaunchRequest> ReceiveLaunchRequest(int socket) {
-  GANTRY_ASSIGN_OR_RETURN(Datagram datagram, ReceiveWithFd(socket, "launch request"));
-  ReceivedLaunchRequest received{DecodeLaunchRequest(datagram.bytes), std::move(datagram.fd)};
+  GANTRY_ASSIGN_OR_RETURN(Datagram datagram, ReceiveWithFds(socket, "launch request"));
+  ReceivedLaunchRequest received;
+  received.request = DecodeLaunchRequest(datagram.bytes);
+  if (!datagram.fds.empty()) received.ready_write = std::move(datagram.fds[0]);
+  if (datagram.fds.size() > 1) received.sealed_runtime = std::move(datagram.fds[1]);
   if (datagram.truncated) received.request = absl::InvalidArgumentError("launch request: too long");
   if (received.request.ok() && !received.ready_write.valid()) {
     received.request = absl::InvalidArgumentError("launch request: no readiness pipe came with it");
@@ -329,8 +351,9 @@ absl::StatusOr<ReceivedLaunchRequest> ReceiveLaunchRequest(int socket) {
 }
 
 absl::Status SendLaunchReply(int socket, const LaunchReply& reply) {
-  return SendWithFd(socket, EncodeLaunchReply(reply), reply.pid != 0 ? reply.pidfd.get() : -1,
-                    "launch reply");
+  std::vector<int> fds;
+  if (reply.pid != 0) fds.push_back(reply.pidfd.get());
+  return SendWithFds(socket, EncodeLaunchReply(reply), fds, "launch reply");
 }
 
 void WriteReadyReport(int ready_write, const absl::Status& status) {

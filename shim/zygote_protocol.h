@@ -1,9 +1,10 @@
 // How the supervisor asks the zygote for a shim, and how a new shim says that it is there.
 //
 // One SOCK_SEQPACKET socket pair between supervisor and zygote, one datagram a message. The supervisor sends a LaunchRequest
-// with the write end of a pipe; the zygote forks and answers with the pid and a pidfd, in the order of the requests. The
-// new shim (or, on failure, its last words) then comes through the pipe: ReadReadyReport(). End of the socket tells the zygote
-// to exit; its shims live on.
+// with the write end of a pipe; the zygote forks, or assigns the request to a shim that stands by, and answers with the pid and a
+// pidfd, in the order of the requests. The new shim (or, on failure, its last words) then comes through the pipe:
+// ReadReadyReport(). End of the socket tells the zygote to exit; its shims live on. Between the zygote and the shim that stands by
+// runs a socket of the same kind, on which the request travels once more.
 //
 // The form is binary and checked in length at every step: magic, then fixed-width little-endian numbers and
 // length-prefixed strings, nothing after them. Both ends come from one build; a message of another version is refused.
@@ -16,6 +17,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -40,6 +42,8 @@ struct LaunchRequest {
       socket_path;  // absolute, under 108 bytes, on which the shim listens; replaced if present
   // Absolute, or "": the OCI runtime that the shim will be asked to call. The zygote hands down a sealed copy of it.
   std::string runtime_path;
+  // What the shim will be asked to mount for the runtime (CreateRequest.runtime.mount_v1_controllers): the next shim has it ready.
+  std::vector<std::string> v1_controllers;
   LogLevel log_level = LogLevel::kInfo;
   // The shim exits when nobody called Create for so long. 0: never.
   uint32_t idle_exit_seconds = 60;
@@ -78,8 +82,10 @@ struct ReadyPipe {
 };
 absl::StatusOr<ReadyPipe> MakeReadyPipe();
 
-// Sends one request. The caller closes its copy of `ready_write` afterwards.  kUnavailable: the zygote is gone.
-absl::Status SendLaunchRequest(int socket, const LaunchRequest& request, int ready_write);
+// Sends one request. The caller closes its copies of the descriptors afterwards; `sealed_runtime` is for the way from the zygote to a
+// shim, and -1 without one.  kUnavailable: the other end is gone.
+absl::Status SendLaunchRequest(int socket, const LaunchRequest& request, int ready_write,
+                               int sealed_runtime = -1);
 // The answer to the oldest unanswered request.
 //   kUnavailable        the zygote is gone
 //   kDeadlineExceeded   no answer within `timeout`; the socket is out of step from now on, close it
@@ -96,6 +102,7 @@ absl::Status ReadReadyReport(int ready_read, absl::Duration timeout);
 struct ReceivedLaunchRequest {
   absl::StatusOr<LaunchRequest> request;  // an error here is answered, not fatal
   UniqueFd ready_write;
+  UniqueFd sealed_runtime;  // invalid if none came
 };
 // Blocks. kUnavailable: end of the socket, time to exit.
 absl::StatusOr<ReceivedLaunchRequest> ReceiveLaunchRequest(int socket);

@@ -20,6 +20,7 @@ LaunchRequest SomeRequest() {
   request.bundle = "/run/gantry/tasks/default/web-1";
   request.socket_path = "/run/gantry/s/0123456789abcdef";
   request.runtime_path = "/usr/bin/crun";
+  request.v1_controllers = {"hugetlb", "misc"};
   request.log_level = LogLevel::kWarning;
   request.idle_exit_seconds = 7;
   return request;
@@ -97,6 +98,17 @@ TEST(ZygoteProtocolTest, DescriptorsTravelWithTheMessages) {
   auto received = ReceiveLaunchRequest(sockets->zygote.get());
   ASSERT_TRUE(received.ok() && received->request.ok());
   EXPECT_EQ(*received->request, SomeRequest());
+  EXPECT_FALSE(received->sealed_runtime.valid());
+
+  // On to the shim, with the copy of the runtime.
+  const UniqueFd program(open("/bin/true", O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(SendLaunchRequest(sockets->zygote.get(), SomeRequest(), received->ready_write.get(),
+                                program.get())
+                  .ok());
+  auto assigned = ReceiveLaunchRequest(sockets->supervisor.get());
+  ASSERT_TRUE(assigned.ok() && assigned->request.ok());
+  EXPECT_TRUE(assigned->ready_write.valid());
+  EXPECT_TRUE(assigned->sealed_runtime.valid());
 
   LaunchReply reply;
   reply.pid = getpid();

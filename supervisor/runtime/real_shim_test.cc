@@ -8,7 +8,10 @@
 #include <atomic>
 #include <functional>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -126,6 +129,21 @@ class RealShimTest : public testing::TestWithParam<const char*> {
   std::vector<std::string> Cgroups(const Bundle& bundle) {
     return FindCgroups(bundle.launch().cgroup_path, bundle.key().container_id, "/sys/fs/cgroup");
   }
+  // The shim that stands by; 0 if there is none.
+  pid_t StandbyPid() const {
+    const pid_t zygote = launcher_->zygote_pid();
+    const auto children =
+        ReadFile(absl::StrCat("/proc/", zygote, "/task/", zygote, "/children"), 64 << 10);
+    if (!children.ok()) return 0;
+    for (absl::string_view child : absl::StrSplit(*children, ' ', absl::SkipWhitespace())) {
+      pid_t pid = 0;
+      const auto title = ReadFile(absl::StrCat("/proc/", child, "/cmdline"), 4096);
+      if (title.ok() && absl::StrContains(*title, "--standby") && absl::SimpleAtoi(child, &pid)) {
+        return pid;
+      }
+    }
+    return 0;
+  }
   static bool Alive(pid_t pid) { return access(absl::StrCat("/proc/", pid).c_str(), F_OK) == 0; }
 
   std::string base_;
@@ -175,6 +193,59 @@ TEST_P(RealShimTest, KilledZygoteIsReplacedAndItsShimsLiveOn) {
   force.set_force(true);
   EXPECT_TRUE(first->client().Delete(force).ok());
   EXPECT_TRUE(second->client().Delete(force).ok());
+}
+
+TEST_P(RealShimTest, AShimStandsByAndTheNextContainerGetsIt) {
+  ASSERT_TRUE(probe_->Resolve(GetParam()).ok());  // which mounts something to try the runtime
+  ASSERT_TRUE(launcher_->WarmUp().ok());
+  pid_t standby = 0;
+  ASSERT_TRUE(Eventually([&] { return (standby = StandbyPid()) != 0; }));
+  const auto first = Run("first", "exit 4");
+  ASSERT_NE(first, nullptr);
+  EXPECT_EQ(first->process().pid, standby);
+  EXPECT_EQ(ExitOf(*first), 4);
+  EXPECT_TRUE(first->client().Delete({}).ok());
+  EXPECT_TRUE(first->WaitGone(kLimit).ok());
+  const auto title = ReadFile(absl::StrCat("/proc/", launcher_->zygote_pid(), "/cmdline"), 4096);
+  EXPECT_TRUE(title.ok() && absl::StrContains(*title, "--zygote"))
+      << "a shim's title is the zygote's";
+  ASSERT_TRUE(Eventually([&] { return (standby = StandbyPid()) != 0; })) << "no successor";
+}
+
+TEST_P(RealShimTest, AShimThatHasSeenOtherMountsIsNotUsed) {
+  ASSERT_TRUE(launcher_->WarmUp().ok());
+  pid_t standby = 0;
+  ASSERT_TRUE(Eventually([&] { return (standby = StandbyPid()) != 0; }));
+  const std::string disk = base_ + "/disk";
+  ASSERT_TRUE(MakeDirectories(disk, 0755).ok());
+  ASSERT_EQ(mount("none", disk.c_str(), "tmpfs", 0, nullptr), 0);
+  const auto shim = Run("fresh", "exit 0");
+  EXPECT_EQ(umount(disk.c_str()), 0);
+  ASSERT_NE(shim, nullptr);
+  EXPECT_NE(shim->process().pid, standby);
+  EXPECT_EQ(ExitOf(*shim), 0);
+  EXPECT_TRUE(shim->client().Delete({}).ok());
+  EXPECT_TRUE(Eventually([&] { return !Alive(standby); })) << "what is of no use stays";
+}
+
+TEST_P(RealShimTest, AShimThatDiedWhileItStoodByIsNotMissed) {
+  ASSERT_TRUE(launcher_->WarmUp().ok());
+  pid_t standby = 0;
+  ASSERT_TRUE(Eventually([&] { return (standby = StandbyPid()) != 0; }));
+  ASSERT_EQ(kill(standby, SIGKILL), 0);
+  ASSERT_TRUE(Eventually([&] { return !Alive(standby); }));
+  const auto shim = Run("cold", "exit 0");
+  ASSERT_NE(shim, nullptr);
+  EXPECT_EQ(ExitOf(*shim), 0);
+  EXPECT_TRUE(shim->client().Delete({}).ok());
+}
+
+TEST_P(RealShimTest, WhatStandsByEndsWithTheZygote) {
+  ASSERT_TRUE(launcher_->WarmUp().ok());
+  pid_t standby = 0;
+  ASSERT_TRUE(Eventually([&] { return (standby = StandbyPid()) != 0; }));
+  ASSERT_EQ(kill(launcher_->zygote_pid(), SIGKILL), 0);
+  EXPECT_TRUE(Eventually([&] { return !Alive(standby); }));
 }
 
 TEST_P(RealShimTest, ShimsOutliveTheSupervisorAndAreAdopted) {

@@ -191,6 +191,8 @@ absl::StatusOr<LaunchedShim> ShimLauncher::Launch(const Bundle& bundle,
   request.bundle = bundle.path();
   request.socket_path = bundle.socket_path();
   request.runtime_path = runtime_path;
+  const auto& controllers = bundle.launch().create.runtime().mount_v1_controllers();
+  request.v1_controllers.assign(controllers.begin(), controllers.end());
   GANTRY_ASSIGN_OR_RETURN(request.log_level, shim::ParseLogLevel(state_->options.log_level));
   absl::StatusOr<shim::ReadyPipe> ready = shim::MakeReadyPipe();
   if (!ready.ok()) return WithContext(ready.status(), what);
