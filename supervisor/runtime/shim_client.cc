@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/alarm.h"
+#include "grpcpp/create_channel_posix.h"
 #include "grpcpp/grpcpp.h"
 
 #include "base/cancel_token.h"
@@ -43,18 +44,30 @@ gpr_timespec After(absl::Duration duration) {
                       gpr_time_from_nanos(absl::ToInt64Nanoseconds(duration), GPR_TIMESPAN));
 }
 
-// Whether anybody listens at a socket. Nobody does once its process is dead, however recently.
-bool SomebodyListens(const std::string& path) {
+// A connected, non-blocking socket; invalid, with errno set, when that cannot be had at once.
+UniqueFd ConnectNow(const std::string& path) {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof(address.sun_path)) return false;
-  memcpy(address.sun_path, path.data(), path.size());
-  const UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!fd.valid()) return true;  // no descriptors left here says nothing of the other side
-  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0) {
-    return true;
+  if (path.size() >= sizeof(address.sun_path)) {
+    errno = ENAMETOOLONG;
+    return UniqueFd();
   }
-  return errno != ECONNREFUSED && errno != ENOENT;
+  memcpy(address.sun_path, path.data(), path.size());
+  UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (fd.valid() &&
+      connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0) {
+    const int error = errno;
+    fd.reset();
+    errno = error;
+  }
+  return fd;
+}
+
+// Whether anybody listens at a socket. Nobody does once its process is dead, however recently.
+bool SomebodyListens(const std::string& path) {
+  // Other errors, no descriptors left here for one, say nothing of the other side.
+  return ConnectNow(path).valid() ||
+         (errno != ECONNREFUSED && errno != ENOENT && errno != ENAMETOOLONG);
 }
 
 // gRPC serves callback calls by threads of its own, and ends them with the last channel that made such a call. If that channel goes on
@@ -79,10 +92,34 @@ void KeepCallbackThreads() {
   (void)keeper;
 }
 
-}  // namespace
+// One connection. As long as a call holds it, it stays.
+struct Link {
+  explicit Link(std::shared_ptr<grpc::Channel> made)
+      : channel(std::move(made)), stub(pb::Shim::NewStub(channel)) {}
+  const std::shared_ptr<grpc::Channel> channel;
+  const std::unique_ptr<pb::Shim::Stub> stub;
+};
 
-struct ShimClient::Connection {
-  explicit Connection(const std::string& path) : socket_path(path) {
+// The connection to a shim's socket, made anew after it was lost. Thread-safe.
+class ShimDialler {
+ public:
+  explicit ShimDialler(std::string path) : path_(std::move(path)) {}
+
+  const std::string& path() const { return path_; }
+
+  std::shared_ptr<Link> Get() {
+    absl::MutexLock lock(&mu_);
+    if (link_ == nullptr) link_ = std::make_shared<Link>(Dial());
+    return link_;
+  }
+  // A call on it failed in a way that may mean that it is broken.
+  void Lost(const std::shared_ptr<Link>& link) {
+    absl::MutexLock lock(&mu_);
+    if (link_ == link) link_ = nullptr;
+  }
+
+ private:
+  std::shared_ptr<grpc::Channel> Dial() const {
     grpc::ChannelArguments arguments;
     arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
     arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
@@ -102,10 +139,24 @@ struct ShimClient::Connection {
     // The path would be sent as :authority, which a proxyless unix socket has no use for.
     arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, "localhost");
     KeepCallbackThreads();
-    channel =
-        grpc::CreateCustomChannel("unix:" + path, grpc::InsecureChannelCredentials(), arguments);
-    stub = pb::Shim::NewStub(channel);
+    // A shim listens before we know of it, so that a connection is there at once. Given to gRPC as it is, it spares the resolver, the
+    // balancer and a round trip. Where it is not there, gRPC tries in its own way, and finds the words for the failure.
+    if (UniqueFd fd = ConnectNow(path_); fd.valid()) {
+      return grpc::CreateCustomInsecureChannelFromFd("localhost", fd.release(), arguments);
+    }
+    return grpc::CreateCustomChannel("unix:" + path_, grpc::InsecureChannelCredentials(),
+                                     arguments);
   }
+
+  const std::string path_;
+  absl::Mutex mu_;
+  std::shared_ptr<Link> link_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace
+
+struct ShimClient::Connection {
+  explicit Connection(const std::string& path) : dialler(std::make_shared<ShimDialler>(path)) {}
 
   template <typename Request, typename Response>
   absl::StatusOr<Response> Call(const TaskKey& key, const char* name,
@@ -123,8 +174,10 @@ struct ShimClient::Connection {
     }
     context.set_deadline(After(timeout));
     Response response;
-    const grpc::Status status = (stub.get()->*method)(&context, request, &response);
+    const std::shared_ptr<Link> link = dialler->Get();
+    const grpc::Status status = (link->stub.get()->*method)(&context, request, &response);
     if (status.ok()) return response;
+    if (status.error_code() == grpc::StatusCode::UNAVAILABLE) dialler->Lost(link);
     if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
       return absl::DeadlineExceededError(
           absl::StrCat(what(), ": no answer within ", absl::FormatDuration(timeout)));
@@ -135,9 +188,7 @@ struct ShimClient::Connection {
     return ToAbsl(status, what());
   }
 
-  const std::string socket_path;
-  std::shared_ptr<grpc::Channel> channel;
-  std::unique_ptr<pb::Shim::Stub> stub;
+  const std::shared_ptr<ShimDialler> dialler;
 };
 
 namespace {
@@ -145,24 +196,24 @@ namespace {
 // The state of one event stream, kept alive by whatever call or timer is under way.
 class EventFeed : public std::enable_shared_from_this<EventFeed> {
  public:
-  EventFeed(TaskKey key, std::shared_ptr<grpc::Channel> channel, std::string socket_path,
-            uint64_t after, std::function<void(const pb::Event&)> on_event,
+  EventFeed(TaskKey key, std::shared_ptr<ShimDialler> dialler, uint64_t after,
+            std::function<void(const pb::Event&)> on_event,
             std::function<void(const absl::Status&)> on_end)
       : key_(std::move(key)),
-        channel_(std::move(channel)),
-        stub_(pb::Shim::NewStub(channel_)),
-        socket_path_(std::move(socket_path)),
+        dialler_(std::move(dialler)),
         on_event_(std::move(on_event)),
         on_end_(std::move(on_end)),
         last_(after) {}
 
   void Subscribe() {
+    std::shared_ptr<Link> link = dialler_->Get();
     absl::MutexLock lock(&mu_);
     if (closed_) return;
     pb::EventsRequest request;
     request.set_after(last_);
-    call_ = new Call(shared_from_this(), std::move(request));  // NOLINT: owns itself until OnDone
-    call_->Begin(stub_.get());
+    call_ = new Call(shared_from_this(), std::move(link),
+                     std::move(request));  // NOLINT: owns itself until OnDone
+    call_->Begin();
   }
 
   // Nothing is called back once this returns.
@@ -181,10 +232,10 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
 
  private:
   struct Call : public grpc::ClientReadReactor<pb::Event> {
-    Call(std::shared_ptr<EventFeed> owner, pb::EventsRequest asked)
-        : feed(std::move(owner)), request(std::move(asked)) {}
-    void Begin(pb::Shim::Stub* stub) {
-      stub->async()->Events(&context, &request, this);
+    Call(std::shared_ptr<EventFeed> owner, std::shared_ptr<Link> over, pb::EventsRequest asked)
+        : feed(std::move(owner)), link(std::move(over)), request(std::move(asked)) {}
+    void Begin() {
+      link->stub->async()->Events(&context, &request, this);
       StartRead(&event);
       StartCall();
     }
@@ -197,11 +248,13 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
       }
     }
     void OnDone(const grpc::Status& status) override {
+      if (!status.ok()) feed->dialler_->Lost(link);
       // In this order: until Ended() has forgotten this call, Close() may try to cancel it.
       feed->Ended(status);
       delete this;  // NOLINT: the last callback
     }
     std::shared_ptr<EventFeed> feed;
+    const std::shared_ptr<Link> link;
     grpc::ClientContext context;
     const pb::EventsRequest request;
     pb::Event event;
@@ -243,7 +296,7 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
                            absl::IsUnknown(end) || absl::IsCancelled(end) ||
                            absl::IsDeadlineExceeded(end);
     // Asked without the lock: it is a system call or two.
-    const bool retry = transient && SomebodyListens(socket_path_);
+    const bool retry = transient && SomebodyListens(dialler_->path());
     {
       absl::MutexLock lock(&mu_);
       if (retry && !closed_ && ++failures_ <= kMaxRetries) {
@@ -276,9 +329,7 @@ class EventFeed : public std::enable_shared_from_this<EventFeed> {
   }
 
   const TaskKey key_;
-  const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<pb::Shim::Stub> stub_;
-  const std::string socket_path_;
+  const std::shared_ptr<ShimDialler> dialler_;
   const std::function<void(const pb::Event&)> on_event_;
   const std::function<void(const absl::Status&)> on_end_;
 
@@ -306,17 +357,13 @@ class EventStreamImpl : public EventStream {
 // side has ended.
 class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOutput> {
  public:
-  AttachCall(std::string what, std::shared_ptr<grpc::Channel> channel,
-             AttachStream::Handler* handler)
-      : what_(std::move(what)),
-        channel_(std::move(channel)),
-        stub_(pb::Shim::NewStub(channel_)),
-        handler_(handler) {}
+  AttachCall(std::string what, std::shared_ptr<Link> link, AttachStream::Handler* handler)
+      : what_(std::move(what)), link_(std::move(link)), handler_(handler) {}
 
   void Begin(const pb::AttachInput::Open& open) {
     pb::AttachInput first;
     *first.mutable_open() = open;
-    stub_->async()->Attach(&context_, this);
+    link_->stub->async()->Attach(&context_, this);
     AddHold();
     (void)Write(std::move(first));
     Read();
@@ -436,8 +483,7 @@ class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOut
   }
 
   const std::string what_;
-  const std::shared_ptr<grpc::Channel> channel_;
-  const std::unique_ptr<pb::Shim::Stub> stub_;
+  const std::shared_ptr<Link> link_;
   AttachStream::Handler* const handler_;
   grpc::ClientContext context_;
 
@@ -549,15 +595,16 @@ void ShimClient::InfoAsync(absl::Duration timeout,
     grpc::ClientContext context;
     pb::InfoRequest request;
     pb::InfoResponse response;
-    std::shared_ptr<Connection> connection;
+    std::shared_ptr<Link> link;
   };
   auto call = std::make_shared<Call>();
-  call->connection = connection_;
+  call->link = connection_->dialler->Get();
   call->context.set_deadline(After(timeout));
-  connection_->stub->async()->Info(
+  call->link->stub->async()->Info(
       &call->context, &call->request, &call->response,
-      [call, what = absl::StrCat("shim of ", key_.ToString(), ": Info"),
+      [call, connection = connection_, what = absl::StrCat("shim of ", key_.ToString(), ": Info"),
        done = std::move(done)](const grpc::Status& status) {
+        if (!status.ok()) connection->dialler->Lost(call->link);
         if (status.ok()) {
           done(std::move(call->response));
         } else {
@@ -569,8 +616,8 @@ void ShimClient::InfoAsync(absl::Duration timeout,
 std::unique_ptr<EventStream> ShimClient::Events(uint64_t after,
                                                 std::function<void(const pb::Event&)> on_event,
                                                 std::function<void(const absl::Status&)> on_end) {
-  auto feed = std::make_shared<EventFeed>(key_, connection_->channel, connection_->socket_path,
-                                          after, std::move(on_event), std::move(on_end));
+  auto feed = std::make_shared<EventFeed>(key_, connection_->dialler, after, std::move(on_event),
+                                          std::move(on_end));
   feed->Subscribe();
   return std::make_unique<EventStreamImpl>(std::move(feed));
 }
@@ -578,7 +625,7 @@ std::unique_ptr<EventStream> ShimClient::Events(uint64_t after,
 std::unique_ptr<AttachStream> ShimClient::Attach(const pb::AttachInput::Open& open,
                                                  AttachStream::Handler* handler) {
   auto call = std::make_unique<AttachCall>(absl::StrCat("shim of ", key_.ToString(), ": Attach"),
-                                           connection_->channel, handler);
+                                           connection_->dialler->Get(), handler);
   call->Begin(open);
   return std::make_unique<AttachStreamImpl>(std::move(call));
 }

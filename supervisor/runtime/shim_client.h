@@ -1,7 +1,7 @@
 // One shim's calls, its event stream and its attached streams, over its unix socket.
 //
-// Holds one channel, made small: no TLS, no retries, no service config, no shared subchannel pool. Dialling is lazy; the first
-// call connects. Streams are served by gRPC's callback threads, so that hundreds of shims cost no thread each.
+// Holds one channel, made small: no TLS, no retries, no resolver, no balancer. Dialling is lazy; the first call connects, and so does the
+// first after the connection broke. Streams are served by gRPC's callback threads, so that hundreds of shims cost no thread each.
 //
 // Every unary call blocks until it is answered, its timeout has passed or its token is cancelled. Codes are the shim's own
 // (proto/shim/v1/shim.proto), and besides:
