@@ -109,11 +109,13 @@ void ReadNetworks(pid_t pid, v1::StatsResponse* stats) {
 
 }  // namespace
 
-Container::Container(Options options, EventLoop* loop, Reaper* reaper, EventLog* events)
+Container::Container(Options options, EventLoop* loop, Reaper* reaper, EventLog* events,
+                     WorkerThreads* workers)
     : options_(std::move(options)),
       loop_(loop),
       reaper_(reaper),
       events_(events),
+      workers_(workers),
       init_(std::make_shared<Process>("")) {
   init_->io = MakeIo();
 }
@@ -677,6 +679,7 @@ void Container::AnnounceEnd(const ProcessPtr& process, Ended end) {
   }
   events_->Append(std::move(event));
   for (const WaitCallback& callback : callbacks) callback(answer);
+  if (process == init_) workers_->Run([this] { UnmountRootfsEarly(); });
 }
 
 // --- Waiting and asking --------------------------------------------------------------------------------------------
@@ -986,6 +989,29 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteExec(const ProcessPtr& proce
   return response;
 }
 
+absl::Status Container::UnmountRootfs() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (!std::exchange(rootfs_mounted_, false)) return absl::OkStatus();
+  }
+  // Lazily if need be: nobody but this process sees the mount, and it ends soon.
+  const std::string rootfs = absl::StrCat(options_.bundle, "/rootfs");
+  if (snapshot::UnmountAll(rootfs, /*lazy=*/false).ok()) return absl::OkStatus();
+  return snapshot::UnmountAll(rootfs, /*lazy=*/true);
+}
+
+void Container::UnmountRootfsEarly() {
+  absl::MutexLock op_lock(&init_->op_mu);
+  {
+    absl::MutexLock lock(&mu_);
+    // A hook may look at the files.
+    if (facts_.has_poststop_hooks) return;
+  }
+  if (const absl::Status status = UnmountRootfs(); !status.ok()) {
+    ShimLog(LogLevel::kWarning, status.message());
+  }
+}
+
 absl::Status Container::DeleteRuntimeState(bool force, absl::Duration limit) {
   OciRuntime* runtime;
   Cgroup cgroup;
@@ -1049,20 +1075,7 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteInit(bool force, absl::Durat
     }
     WaitForOutput(io, limit);
     if (!never_ran) GANTRY_RETURN_IF_ERROR(DeleteRuntimeState(live, limit));
-    bool mounted;
-    {
-      absl::MutexLock lock(&mu_);
-      mounted = std::exchange(rootfs_mounted_, false);
-    }
-    if (mounted) {
-      // Lazily if need be: nobody but this process sees the mount, and it ends soon.
-      if (const absl::Status unmounted =
-              snapshot::UnmountAll(absl::StrCat(options_.bundle, "/rootfs"), /*lazy=*/false);
-          !unmounted.ok()) {
-        GANTRY_RETURN_IF_ERROR(
-            snapshot::UnmountAll(absl::StrCat(options_.bundle, "/rootfs"), /*lazy=*/true));
-      }
-    }
+    GANTRY_RETURN_IF_ERROR(UnmountRootfs());
     if (const absl::Status marked = MarkDeleted(options_.bundle); !marked.ok()) {
       ShimLog(LogLevel::kWarning, marked.message());
     }

@@ -42,6 +42,7 @@
 #include "shim/reaper.h"
 #include "shim/spec_facts.h"
 #include "shim/stdio.h"
+#include "shim/worker_threads.h"
 
 namespace gantry::shim {
 
@@ -59,8 +60,9 @@ class Container {
   };
   using WaitCallback = std::function<void(const v1::WaitResponse&)>;
 
-  // `loop`, `reaper` and `events` outlive the container.
-  Container(Options options, EventLoop* loop, Reaper* reaper, EventLog* events);
+  // `loop`, `reaper`, `events` and `workers` outlive the container.
+  Container(Options options, EventLoop* loop, Reaper* reaper, EventLog* events,
+            WorkerThreads* workers);
   ~Container();
   Container(const Container&) = delete;
   Container& operator=(const Container&) = delete;
@@ -162,6 +164,10 @@ class Container {
   absl::StatusOr<v1::DeleteResponse> DeleteInit(bool force, absl::Duration limit);
   absl::StatusOr<v1::DeleteResponse> DeleteExec(const ProcessPtr& process, bool force,
                                                 absl::Duration limit);
+  // Under the init process's op_mu.
+  absl::Status UnmountRootfs() ABSL_LOCKS_EXCLUDED(mu_);
+  // After the end, beside whoever is told of it: to take an overlay down costs a millisecond, which a delete need not wait for.
+  void UnmountRootfsEarly() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status DeleteRuntimeState(bool force, absl::Duration limit);
   absl::Status SignalDirectly(const Process& process, int signal) const ABSL_LOCKS_EXCLUDED(mu_);
   void FillState(const Process& process, v1::ProcessState* state) const
@@ -180,6 +186,7 @@ class Container {
   EventLoop* const loop_;
   Reaper* const reaper_;
   EventLog* const events_;
+  WorkerThreads* const workers_;
   const ProcessPtr init_;
 
   // Event loop only.

@@ -33,11 +33,14 @@
 #include "shim/shim_log.h"
 #include "shim/shim_service.h"
 #include "shim/version.h"
+#include "shim/worker_threads.h"
 
 namespace gantry::shim {
 namespace {
 
 constexpr int kListenBacklog = 64;
+// Calls that block run side by side; more than these queue.
+constexpr int kMaxWorkers = 16;
 // Above whatever a parent leaves open below.
 constexpr int kFirstFreeFd = 64;
 
@@ -142,6 +145,7 @@ class ShimProcess {
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<Reaper> reaper_;
   EventLog events_;
+  WorkerThreads workers_{kMaxWorkers};
   std::unique_ptr<ShimService> service_;
 };
 
@@ -168,7 +172,8 @@ absl::Status ShimProcess::StartService() {
   GANTRY_ASSIGN_OR_RETURN(loop_, EventLoop::Create());
   GANTRY_ASSIGN_OR_RETURN(reaper_, Reaper::Create(loop_.get()));
   const auto leave = [loop = loop_.get()] { loop->Stop(); };
-  service_ = std::make_unique<ShimService>(ShimService::Options{kVersion, leave}, &events_);
+  service_ =
+      std::make_unique<ShimService>(ShimService::Options{kVersion, leave}, &events_, &workers_);
   return service_->Start();
 }
 
@@ -186,7 +191,7 @@ absl::Status ShimProcess::Serve(const LaunchRequest& request, UniqueFd sealed_ru
                                 std::map<std::string, UniqueFd> controllers) {
   Container container({request.name_space, request.id, request.bundle, request.runtime_path,
                        std::move(sealed_runtime), std::move(controllers)},
-                      loop_.get(), reaper_.get(), &events_);
+                      loop_.get(), reaper_.get(), &events_, &workers_);
   service_->Serve(&container);
   GANTRY_RETURN_IF_ERROR(loop_->Watch(listener_.get(), EPOLLIN, [&](uint32_t) { Accept(); }));
 

@@ -30,8 +30,6 @@ namespace {
 
 using Async = v1::Shim::AsyncService;
 
-// Execs run side by side; more than these queue.
-constexpr int kMaxWorkers = 16;
 constexpr int kMaxMessageBytes = 16 << 20;
 // A call without a deadline still has one, and the answer must be there before the caller's own runs out.
 constexpr absl::Duration kDefaultLimit = absl::Minutes(2);
@@ -74,8 +72,8 @@ class FunctionTag final : public Tag {
 // Everything, so that the header stays free of gRPC.
 class ShimService::State {
  public:
-  State(Options options, EventLog* events)
-      : options_(std::move(options)), events_(events), workers_(kMaxWorkers) {}
+  State(Options options, EventLog* events, WorkerThreads* workers)
+      : options_(std::move(options)), events_(events), workers_(workers) {}
 
   absl::Status StartServer();
   void StopServer();
@@ -130,6 +128,7 @@ class ShimService::State {
 
   const Options options_;
   EventLog* const events_;
+  WorkerThreads* const workers_;
   // Set before there is a connection, so before any call reads it.
   Container* container_ = nullptr;
   Async service_;
@@ -138,7 +137,6 @@ class ShimService::State {
   std::thread thread_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> finished_{false};
-  WorkerThreads workers_;  // last: its threads use the rest
 };
 
 // --- Unary calls ---------------------------------------------------------------------------------------------------
@@ -186,7 +184,7 @@ class ShimService::State::UnaryCall final {
   }
 
   // `work` runs on a worker thread and must answer.
-  void Work(std::function<void()> work) { state_->workers_.Run(std::move(work)); }
+  void Work(std::function<void()> work) { state_->workers_->Run(std::move(work)); }
 
   // Called on the queue's thread when the client has gone before the answer. Set before the handler returns.
   void set_on_cancelled(std::function<void()> on_cancelled) {
@@ -791,14 +789,14 @@ void ShimService::State::StopServer() {
 
 void ShimService::State::FinishSoon() {
   if (finished_.exchange(true)) return;
-  workers_.Run([this] {
+  workers_->Run([this] {
     absl::SleepFor(kFinishGrace);
     options_.on_finished();
   });
 }
 
-ShimService::ShimService(Options options, EventLog* events)
-    : state_(std::make_unique<State>(std::move(options), events)) {}
+ShimService::ShimService(Options options, EventLog* events, WorkerThreads* workers)
+    : state_(std::make_unique<State>(std::move(options), events, workers)) {}
 
 ShimService::~ShimService() { state_->StopServer(); }
 

@@ -19,6 +19,7 @@
 #include "base/unique_fd.h"
 #include "shim/container.h"
 #include "shim/event_log.h"
+#include "shim/worker_threads.h"
 
 namespace gantry::shim {
 
@@ -30,8 +31,8 @@ class ShimService {
     std::function<void()> on_finished;
   };
 
-  // `events` outlives the service.
-  ShimService(Options options, EventLog* events);
+  // `events` and `workers`, where calls that block are carried out, outlive the service.
+  ShimService(Options options, EventLog* events, WorkerThreads* workers);
   // Cancels all calls and ends the thread.
   ~ShimService();
   ShimService(const ShimService&) = delete;
