@@ -41,6 +41,8 @@ shim::v1::AttachInput::Open InitStreams(const v1::AttachInput::Open& open) {
 
 }  // namespace
 
+void ContainerService::AnnounceStart() { parts_.tasks->AnnounceStart(); }
+
 absl::StatusOr<ContainerService::ConnectedStart> ContainerService::StartConnected(
     const CallContext& context, const v1::AttachInput::Open& open,
     runtime::AttachStream::Handler* handler, const std::function<absl::Status()>& when_attached) {

@@ -117,6 +117,8 @@ class ContainerService : public ExitObserver {
     int32_t pid = 0;
     std::unique_ptr<runtime::AttachStream> stream;
   };
+  // A client is about to start something, which is not known yet: what a start waits for in the kernel begins now. Never blocks.
+  void AnnounceStart();
   // Starts the container with its streams connected, so that no output is missed. `when_attached` is called after the attach was sent; it
   // returns when the handler was told that it is done, and then the container is let go. Its failure, or any other, leaves the
   // container as it was, not started.

@@ -32,7 +32,7 @@ TEST(CgroupWarmerTest, WritesWhenPokedAndThenStops) {
   warmer.Poke();
   EXPECT_TRUE(Eventually([&] { return warmer.writes() >= 2; }));
   EXPECT_EQ(ReadFile(file, 16).value(), "0");
-  // It keeps warm for some 50 ms, one write in 6 ms, and then rests until the next request.
+  // It keeps warm for half a second, one write in 6 ms, and then rests until the next request.
   uint64_t last = 0;
   EXPECT_TRUE(Eventually([&] {
     const uint64_t before = warmer.writes();

@@ -407,6 +407,7 @@ class ContainersDoor final : public Base {
 
   grpc::ServerBidiReactor<v1::RunInput, v1::RunOutput>* Run(
       grpc::CallbackServerContext* context) override {
+    containers_.AnnounceStart();
     return OpenReactor<RunReactor>(context);
   }
   grpc::ServerBidiReactor<v1::AttachInput, v1::AttachOutput>* Attach(
@@ -415,6 +416,7 @@ class ContainersDoor final : public Base {
   }
   grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* Exec(
       grpc::CallbackServerContext* context) override {
+    containers_.AnnounceStart();
     return OpenReactor<ExecReactor>(context);
   }
 
