@@ -741,10 +741,14 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
   CrashPoint("container.forgotten");
   if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
   if (loaded.ours) {
-    absl::Status files = RemoveTree(Directory(context.ns, loaded.id()));
-    if (!files.ok())
-      LOG(WARNING) << "ns=" << context.ns << " id=" << loaded.id()
-                   << " files left until the next start: " << files;
+    // Nobody waits for it: the id is never used again, and what a crash leaves the next start sweeps.
+    parts_.workers->Schedule(
+        [ns = context.ns, id = loaded.id(), directory = Directory(context.ns, loaded.id())] {
+          absl::Status files = RemoveTree(directory);
+          if (!files.ok())
+            LOG(WARNING) << "ns=" << ns << " id=" << id
+                         << " files left until the next start: " << files;
+        });
   }
   containerd::events::ContainerDelete event;
   event.set_id(loaded.id());
