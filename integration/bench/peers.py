@@ -74,10 +74,18 @@ def private_kib(pid):
     return total
 
 
-def start_containerd(work, socket):
+def make_state(work):
+    """A tmpfs for the state of the running, as /run is on every host."""
+    state = os.path.join(work, "run")
+    os.mkdir(state)
+    subprocess.run(["mount", "-t", "tmpfs", "none", state], check=True)
+    return state
+
+
+def start_containerd(work, socket, state=None):
     open(work + "/containerd.toml", "w").write(
-        'version = 2\nroot = "%s/croot"\nstate = "%s/cstate"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-        '[grpc]\naddress = "%s"\n[ttrpc]\naddress = "%s.ttrpc"\n' % (work, work, socket, socket))
+        'version = 2\nroot = "%s/croot"\nstate = "%s/containerd"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+        '[grpc]\naddress = "%s"\n[ttrpc]\naddress = "%s.ttrpc"\n' % (work, state or work, socket, socket))
     daemon = Daemon(["containerd", "--config", work + "/containerd.toml"], ["ctr", "--address", socket, "version"], work + "/containerd.log")
     daemon.start()
     return daemon

@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from peers import Daemon, enter_mount_namespace, have, make_image, mount_free_controllers, private_kib, sh, start_containerd, unmount_below
+from peers import Daemon, enter_mount_namespace, have, make_image, make_state, mount_free_controllers, private_kib, sh, start_containerd, unmount_below
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin"))
@@ -87,9 +87,10 @@ def main():
 
     try:
         mount_free_controllers(work)
+        state = make_state(work)
         root, archive = make_image(work)
         gsock = work + "/gantry.sock"
-        gantry = Daemon([BIN + "/supervisor/gantryd", "--root", work + "/groot", "--state", work + "/gstate", "--address", gsock,
+        gantry = Daemon([BIN + "/supervisor/gantryd", "--root", work + "/groot", "--state", state + "/gantry", "--address", gsock,
                          "--docker-address", work + "/gdocker.sock", "--shim", BIN + "/shim/gantry-shim"],
                         [BIN + "/ctl/ctl", "--address", gsock, "version"], work + "/gantryd.log")
         daemons.append(gantry)
@@ -99,7 +100,7 @@ def main():
         csock = work + "/containerd.sock"
         peer = None
         if have("containerd"):
-            peer = start_containerd(work, csock)
+            peer = start_containerd(work, csock, state)
             daemons.append(peer)
             sh("ctr", "--address", csock, "images", "import", archive)
 
@@ -114,16 +115,16 @@ def main():
         json.dump(spec, open(bundle + "/config.json", "w"))
 
         ways = {
-            "crun run": lambda: ["crun", "--root", work + "/crun", "run", "--bundle", bundle, fresh()],
+            "crun run": lambda: ["crun", "--root", state + "/crun", "run", "--bundle", bundle, fresh()],
             "ctl run --rm": lambda: ctl + ["run", "--rm", "bench", "true"],
             "ctr run --rm on gantryd": lambda: ["ctr", "--address", gsock, "run", "--rm", IMAGE, fresh(), "true"],
         }
         if have("runc"):
-            ways["runc run"] = lambda: ["runc", "--root", work + "/runc", "run", "--bundle", bundle, fresh()]
+            ways["runc run"] = lambda: ["runc", "--root", state + "/runc", "run", "--bundle", bundle, fresh()]
         if peer:
             ways["ctr run --rm on containerd"] = lambda: ["ctr", "--address", csock, "run", "--rm", IMAGE, fresh(), "true"]
         if have("podman"):
-            podman = ["podman", "--root", work + "/podman", "--runroot", work + "/podman-run", "--cgroup-manager", "cgroupfs"]
+            podman = ["podman", "--root", work + "/podman", "--runroot", state + "/podman", "--cgroup-manager", "cgroupfs"]
             if subprocess.run(podman + ["load", "-q", "-i", archive], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=60).returncode == 0:
                 ways["podman run --rm"] = lambda: podman + ["run", "--rm", "--network", "none", IMAGE, "true"]
         for name in list(ways):
@@ -138,23 +139,22 @@ def main():
             times = {name: [] for name in ways}
             for _ in range(REPEAT):
                 for name, command in ways.items():
-                    command_line = command()
                     if pause:
-                        time.sleep(pause)
-                    else:
-                        timed(command())  # the one before was somebody else's: the second in a row is "back to back"
-                    times[name].append(timed(command_line))
+                        time.sleep(2 * pause)  # what one contender does to keep the kernel's locks cheap must not help the next
+                    timed(command())  # the one before was somebody else's: the second in a row counts
+                    time.sleep(pause)
+                    times[name].append(timed(command()))
             for name in ways:
                 table.add(name + label, times[name], "ms")
 
         sh(*ctl, "run", "-d", "--name", "execs", "bench", "sleep", "1000")
-        subprocess.run(["crun", "--root", work + "/crun", "delete", "-f", "execs"], stderr=subprocess.DEVNULL)
+        subprocess.run(["crun", "--root", state + "/crun", "delete", "-f", "execs"], stderr=subprocess.DEVNULL)
         spec["process"]["args"] = ["sleep", "1000"]
         json.dump(spec, open(bundle + "/config.json", "w"))
         # The container keeps what it inherits: no pipe of ours, whose end nobody would see.
-        subprocess.run(["crun", "--root", work + "/crun", "run", "--detach", "--bundle", bundle, "execs"], check=True,
+        subprocess.run(["crun", "--root", state + "/crun", "run", "--detach", "--bundle", bundle, "execs"], check=True,
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        execs = {"crun exec": lambda: ["crun", "--root", work + "/crun", "exec", "execs", "true"],
+        execs = {"crun exec": lambda: ["crun", "--root", state + "/crun", "exec", "execs", "true"],
                  "ctl exec": lambda: ctl + ["exec", "execs", "true"]}
         if peer:
             sh("ctr", "--address", csock, "run", "-d", IMAGE, "execs", "sleep", "1000")
@@ -167,7 +167,7 @@ def main():
         for name in execs:
             table.add(name, times[name], "ms")
         sh(*ctl, "rm", "-f", "execs")
-        sh("crun", "--root", work + "/crun", "delete", "-f", "execs")
+        sh("crun", "--root", state + "/crun", "delete", "-f", "execs")
         if peer:
             subprocess.run(["ctr", "--address", csock, "task", "kill", "-s", "KILL", "execs"], stdout=subprocess.DEVNULL)
             subprocess.run(["ctr", "--address", csock, "task", "rm", "-f", "execs"], stdout=subprocess.DEVNULL)
@@ -197,8 +197,9 @@ def main():
         for name in names:
             sh(*ctl, "run", "-d", "--name", name, "bench", "sleep", "1000")
         shims = [pid for pid in children_named("gantry-shim", work)]
-        zygotes = [pid for pid in shims if b"--zygote" in open("/proc/%d/cmdline" % pid, "rb").read() and os.readlink("/proc/%d/cwd" % pid) == "/"]
-        table.add("gantry-shim private, each of %d" % CONTAINERS, [private_kib(pid) / 1024 for pid in shims if pid not in zygotes] or [0], "MiB")
+        # Neither the zygote nor the shim that stands by, whose working directory is still its parent's.
+        serving = [pid for pid in shims if os.readlink("/proc/%d/cwd" % pid) != "/"]
+        table.add("gantry-shim private, each of %d" % CONTAINERS, [private_kib(pid) / 1024 for pid in serving] or [0], "MiB")
         time.sleep(SETTLE)
         table.add("gantryd with %d" % CONTAINERS, [gantry.memory_kib() / 1024], "MiB")
         listing = [timed(ctl + ["ps", "-q"]) for _ in range(5)]
