@@ -574,6 +574,10 @@ absl::Status CheckConfig(const Config& config) {
           absl::StrCat("setting ", name, " = \"", path, "\": must be an absolute path"));
     }
   }
+  if (!config.shim_path.empty() && config.shim_path.front() != '/') {
+    return absl::InvalidArgumentError(
+        absl::StrCat("setting shim = \"", config.shim_path, "\": must be an absolute path"));
+  }
   // sun_path holds 108 bytes, the last of them NUL.
   for (const std::string& socket : {config.address, config.docker_address}) {
     if (socket.size() > 107) {

@@ -251,6 +251,9 @@ TEST(ConfigTest, RefusesWhatMakesNoSense) {
   char* argv[] = {program.data(), flag.data()};
   EXPECT_THAT(std::string(LoadConfig(2, argv, &text).status().message()),
               HasSubstr("unknown argument"));
+  config = Config();
+  config.shim_path = "bin/gantry-shim";
+  EXPECT_THAT(std::string(CheckConfig(config).message()), HasSubstr("shim"));
 }
 
 }  // namespace
