@@ -344,6 +344,30 @@ TEST_F(RunTest, FilesAreCopiedBothWaysAlsoWhenStopped) {
   EXPECT_EQ(ReadFile(bed_->scratch() + "/made", 100).value(), "made\n");
 }
 
+TEST_F(RunTest, ContainersThatRemoveThemselvesAreNotSyncedAndOtherwiseLikeAnyOther) {
+  const auto root_mount = [&](const std::string& name) {
+    const std::string pid = bed_->Inspect(name, "{{.State.Pid}}");
+    const auto mounts = ReadFile(absl::StrCat("/proc/", pid, "/mountinfo"), 1 << 20);
+    for (absl::string_view line : absl::StrSplit(mounts.ok() ? *mounts : "", '\n')) {
+      if (absl::StrContains(line, " / / ")) return std::string(line);
+    }
+    return std::string(mounts.status().message());
+  };
+  Detached("kept", {"sleep", "1000"});
+  bed_->CtlOut({"run", "-d", "--rm", "--name", "gone", kImage, "sleep", "1000"});
+  EXPECT_TRUE(absl::StrContains(root_mount("kept"), " overlay ")) << root_mount("kept");
+  EXPECT_FALSE(absl::StrContains(root_mount("kept"), "volatile")) << root_mount("kept");
+  EXPECT_TRUE(absl::StrContains(root_mount("gone"), "volatile")) << root_mount("gone");
+
+  EXPECT_TRUE(Ok(bed_->Ctl({"exec", "gone", "sh", "-c", "echo written >/root/file; sync"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"restart", "--time", "0", "gone"})));
+  EXPECT_EQ(bed_->CtlOut({"exec", "gone", "cat", "/root/file"}), "written");
+  EXPECT_TRUE(absl::StrContains(root_mount("gone"), "volatile")) << root_mount("gone");
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"diff", "gone"}), "A /root/file"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"commit", "gone", "committed"})));
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", "committed", "cat", "/root/file"}), "written");
+}
+
 TEST_F(RunTest, AttachSeesWhatComesAndTheExit) {
   const std::string fifo_dir = bed_->scratch() + "/gate";
   ASSERT_TRUE(MakeDirectories(fifo_dir, 0755).ok());

@@ -295,8 +295,10 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
                         {mount.options().begin(), mount.options().end()}});
     }
     GANTRY_RETURN_IF_ERROR(MakeDirectories(rootfs, 0755));
-    GANTRY_RETURN_IF_ERROR(
-        WithContext(snapshot::MountAll(mounts, rootfs), "mount the root file system"));
+    GANTRY_RETURN_IF_ERROR(WithContext(request.discard_rootfs()
+                                           ? snapshot::MountAllUnsynced(mounts, rootfs)
+                                           : snapshot::MountAll(mounts, rootfs),
+                                       "mount the root file system"));
     mounted = true;
   }
 

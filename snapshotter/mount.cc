@@ -27,6 +27,7 @@
 #include "absl/strings/strip.h"
 
 #include "base/errno_status.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 
@@ -558,6 +559,24 @@ absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target)
   }
   std::move(undo).Cancel();
   return absl::OkStatus();
+}
+
+absl::Status MountAllUnsynced(absl::Span<const Mount> mounts, const std::string& target) {
+  std::vector<Mount> unsynced(mounts.begin(), mounts.end());
+  for (Mount& mount : unsynced) {
+    if (mount.type != "overlay") continue;
+    for (const std::string& option : mount.options) {
+      absl::string_view work = option;
+      if (!absl::ConsumePrefix(&work, "workdir=")) continue;
+      // What a mount of this kind leaves, so that nobody takes the tree for a synced one; the kernel mounts it in no way until it is gone.
+      GANTRY_RETURN_IF_ERROR(RemoveTree(absl::StrCat(work, "/work/incompat")));
+      mount.options.push_back("volatile");
+      break;
+    }
+  }
+  // An older kernel does not know the option; whatever else is wrong goes wrong again, and is told in terms of what was asked for.
+  if (MountAll(unsynced, target).ok()) return absl::OkStatus();
+  return MountAll(mounts, target);
 }
 
 absl::Status UnmountAll(const std::string& target, bool lazy) {

@@ -35,6 +35,11 @@ std::vector<std::string> MountedDirectories(absl::Span<const Mount> mounts);
 // named.
 absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target);
 
+// The same for a tree that ends with its mount: what is written to an overlay is not synced, neither by fsync(2) in it nor when it is
+// unmounted, which otherwise waits for the whole file system below. Kernels before 5.10 sync it all the same. Mounted again after
+// all, it may lack after a power cut what was written before; nothing else is lost.
+absl::Status MountAllUnsynced(absl::Span<const Mount> mounts, const std::string& target);
+
 // How overlay options longer than a page reach the kernel: lower directories appended one by one
 // (Linux 6.8), or as paths relative to their common directory (any Linux, up to a page of those).
 // MountAll() tries both.

@@ -129,6 +129,36 @@ TEST_F(MountTest, TargetInsideIsResolvedBelowTheRoot) {
       absl::StrContains(ReadFile("/proc/self/mountinfo", 16 << 20).value(), directory_.path()));
 }
 
+TEST_F(MountTest, UnsyncedOverlayMountsAgainAndAgain) {
+  const Mount overlay = {.type = "overlay",
+                         .source = "overlay",
+                         .target = "",
+                         .options = {"lowerdir=" + Make("lower"), "upperdir=" + Make("upper"),
+                                     "workdir=" + Make("work")}};
+  for (const std::string written : {"first", "second"}) {
+    ASSERT_TRUE(MountAllUnsynced({overlay}, Target()).ok());
+    const std::string mounts = ReadFile("/proc/self/mountinfo", 16 << 20).value();
+    const size_t line = mounts.find(absl::StrCat(" ", Target(), " "));
+    ASSERT_NE(line, std::string::npos);
+    EXPECT_TRUE(absl::StrContains(mounts.substr(line, mounts.find('\n', line) - line), "volatile"));
+    ASSERT_TRUE(WriteFile(absl::StrCat(Target(), "/", written), "x").ok());
+    ASSERT_TRUE(UnmountAll(Target(), false).ok());
+    EXPECT_EQ(ReadFile(absl::StrCat(directory_.Join("upper"), "/", written), 10).value(), "x");
+  }
+  // A read-only overlay has nothing to sync, and a failure is that of the mount asked for.
+  ASSERT_TRUE(MountAllUnsynced({{.type = "overlay",
+                                 .source = "overlay",
+                                 .target = "",
+                                 .options = {"lowerdir=" + Make("lower") + ":" + Make("other")}}},
+                               Target())
+                  .ok());
+  ASSERT_TRUE(UnmountAll(Target(), false).ok());
+  const absl::Status failed = MountAllUnsynced(
+      {{.type = "overlay", .source = "overlay", .target = "", .options = {"lowerdir=/none"}}},
+      Target());
+  EXPECT_TRUE(absl::StrContains(failed.message(), Target())) << failed;
+}
+
 TEST_F(MountTest, UnmountOfWhatIsNotMountedIsSuccess) {
   EXPECT_TRUE(UnmountAll(Target(), false).ok());
   EXPECT_TRUE(UnmountAll(directory_.Join("absent"), false).ok());

@@ -409,6 +409,7 @@ absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& con
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
   GANTRY_ASSIGN_OR_RETURN(task.rootfs, snapshots.Mounts(loaded.record.snapshot_key()));
+  task.discard_rootfs = loaded.config.auto_remove();
   task.runtime = loaded.config.runtime();
   shim::v1::Stdio& stdio = task.stdio;
   stdio.set_terminal(loaded.config.tty());

@@ -545,6 +545,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     for (const std::string& option : mount.options) out->add_options(option);
   }
   request.set_start(create.start);
+  request.set_discard_rootfs(create.discard_rootfs);
   request.set_restore_image_path(create.restore_image_path);
 
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(create.spec_json));

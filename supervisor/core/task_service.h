@@ -83,6 +83,7 @@ struct CreateTask {
   std::string spec_json;  // OCI runtime-spec config.json, written to the bundle as it is
   std::vector<snapshot::Mount>
       rootfs;  // mounted by the shim at <bundle>/rootfs; empty: spec root.path stands by itself
+  bool discard_rootfs = false;  // it ends with the container, and is not synced
   shim::v1::Stdio stdio;
   std::string runtime;  // name, absolute path, "io.containerd.runc.v2", or "" for the default
   std::string
