@@ -1,4 +1,5 @@
 // ctl: the command line of Gantry.
+#include <malloc.h>
 #include <unistd.h>
 
 #include <map>
@@ -11,6 +12,8 @@
 extern char** environ;
 
 int main(int argc, char** argv) {
+  // gRPC starts half a dozen threads that do next to nothing; a heap for each costs more than the command itself.
+  mallopt(M_ARENA_MAX, 1);
   std::map<std::string, std::string> environment;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const std::string text = *variable;

@@ -82,6 +82,15 @@ def make_state(work):
     return state
 
 
+def install(built, work):
+    """Copies of the programs, in one directory, as a package puts them: a file as the linker wrote it lies in the page cache in other pieces."""
+    programs = os.path.join(work, "bin")
+    os.mkdir(programs)
+    for program in ("supervisor/gantryd", "shim/gantry-shim", "shim/gantry-init", "ctl/ctl"):
+        shutil.copy(os.path.join(built, program), programs)
+    return programs
+
+
 def start_containerd(work, socket, state=None):
     open(work + "/containerd.toml", "w").write(
         'version = 2\nroot = "%s/croot"\nstate = "%s/containerd"\ndisabled_plugins = ["io.containerd.grpc.v1.cri"]\n'

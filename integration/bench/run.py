@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 
-from peers import Daemon, enter_mount_namespace, have, make_image, make_state, mount_free_controllers, private_kib, sh, start_containerd, unmount_below
+from peers import Daemon, enter_mount_namespace, have, install, make_image, make_state, mount_free_controllers, private_kib, sh, start_containerd, unmount_below
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin"))
@@ -90,12 +90,13 @@ def main():
         state = make_state(work)
         root, archive = make_image(work)
         gsock = work + "/gantry.sock"
-        gantry = Daemon([BIN + "/supervisor/gantryd", "--root", work + "/groot", "--state", state + "/gantry", "--address", gsock,
-                         "--docker-address", work + "/gdocker.sock", "--shim", BIN + "/shim/gantry-shim"],
-                        [BIN + "/ctl/ctl", "--address", gsock, "version"], work + "/gantryd.log")
+        programs = install(BIN, work)
+        gantry = Daemon([programs + "/gantryd", "--root", work + "/groot", "--state", state + "/gantry", "--address", gsock,
+                         "--docker-address", work + "/gdocker.sock", "--shim", programs + "/gantry-shim"],
+                        [programs + "/ctl", "--address", gsock, "version"], work + "/gantryd.log")
         daemons.append(gantry)
         gantry.start()
-        ctl = [BIN + "/ctl/ctl", "--address", gsock]
+        ctl = [programs + "/ctl", "--address", gsock]
         sh(*ctl, "load", "-q", "-i", archive)
         csock = work + "/containerd.sock"
         peer = None
