@@ -94,6 +94,9 @@ class ProcessTitle {
   size_t size_ = 0;
 };
 
+// Mounts seldom change alone: the next shim is made when they have been left alone for so long.
+constexpr int kSettleMillis = 1000;
+
 std::string TitleOf(const LaunchRequest& request) {
   return absl::StrCat("gantry-shim --namespace ", request.name_space, " --id ", request.id);
 }
@@ -135,6 +138,8 @@ class Standby {
     pollfd news[2] = {{pidfd_.get(), POLLIN, 0}, {mounts_.get(), POLLPRI, 0}};
     return poll(news, 2, 0) == 0;
   }
+  // Told by POLLPRI when the host's mounts have changed; -1 if there is no shim that would care.
+  int mounts_fd() const { return pidfd_.valid() ? mounts_.get() : -1; }
   // On success it is a shim like any other, and this object empty.
   bool Assign(const LaunchRequest& request, int ready_write, int sealed_runtime,
               LaunchReply* reply) {
@@ -214,8 +219,14 @@ void RunZygote(UniqueFd socket, int argc, char** argv) {
   FillHeapHoles();
   Standby standby = Standby::Fork(v1_controllers, title);
   for (;;) {
-    pollfd fds[2] = {{socket.get(), POLLIN, 0}, {children.get(), POLLIN, 0}};
-    if (poll(fds, 2, -1) < 0 && errno != EINTR) return;
+    pollfd fds[3] = {
+        {socket.get(), POLLIN, 0}, {children.get(), POLLIN, 0}, {standby.mounts_fd(), POLLPRI, 0}};
+    const int ready = poll(fds, 3, standby.mounts_fd() < 0 ? kSettleMillis : -1);
+    if (ready < 0 && errno != EINTR) return;
+    if (ready == 0) standby = Standby::Fork(v1_controllers, title);
+    if (ready <= 0) continue;
+    // At once, and not when the next container comes: until then it would keep busy what the host has unmounted.
+    if (fds[2].revents != 0) standby = Standby();
     if (fds[1].revents != 0) {
       signalfd_siginfo ignored;
       while (read(children.get(), &ignored, sizeof(ignored)) > 0) {

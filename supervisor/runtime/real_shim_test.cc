@@ -228,6 +228,19 @@ TEST_P(RealShimTest, AShimThatHasSeenOtherMountsIsNotUsed) {
   EXPECT_TRUE(Eventually([&] { return !Alive(standby); })) << "what is of no use stays";
 }
 
+TEST_P(RealShimTest, WhatStandsByKeepsNoMountOfTheHostBusy) {
+  ASSERT_TRUE(launcher_->WarmUp().ok());
+  pid_t standby = 0;
+  ASSERT_TRUE(Eventually([&] { return (standby = StandbyPid()) != 0; }));
+  const std::string disk = base_ + "/disk";
+  ASSERT_TRUE(MakeDirectories(disk, 0755).ok());
+  ASSERT_EQ(mount("none", disk.c_str(), "tmpfs", 0, nullptr), 0);
+  EXPECT_TRUE(Eventually([&] { return !Alive(standby); }));
+  ASSERT_TRUE(Eventually([&] { return (standby = StandbyPid()) != 0; })) << "no successor";
+  ASSERT_EQ(umount(disk.c_str()), 0);
+  EXPECT_TRUE(Eventually([&] { return !Alive(standby); }));
+}
+
 TEST_P(RealShimTest, AShimThatDiedWhileItStoodByIsNotMissed) {
   ASSERT_TRUE(launcher_->WarmUp().ok());
   pid_t standby = 0;
