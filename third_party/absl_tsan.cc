@@ -1,95 +1,276 @@
-// Shows ThreadSanitizer what Abseil's locks order (--config=tsan only).
+// Shows ThreadSanitizer what Abseil orders (--config=tsan only).
 //
 // Debian's Abseil is not instrumented, so without help every access under an absl::Mutex looks like
-// a race. The linker sends the calls of everybody (gRPC's too) through these wrappers, which tell
-// the sanitizer and pass the call on.
+// a race. The linker sends the calls of everybody (gRPC's too) through these wrappers, which say to
+// the sanitizer what an instrumented Abseil would say, and pass the call on. absl_tsan_test.cc
+// proves that guarded accesses are silent and that races are still found.
 
 #include <sanitizer/tsan_interface.h>
 
-#include "absl/cleanup/cleanup.h"
+#include <cstdint>
+
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
-// `release` goes before a call that gives a lock up, `acquire` after one that takes it.
-#define GANTRY_WRAP(result, symbol, parameters, arguments, before, after) \
-  extern "C" result __real_##symbol parameters;                           \
-  extern "C" result __wrap_##symbol parameters;                           \
-  extern "C" result __wrap_##symbol parameters {                          \
-    before;                                                               \
-    const auto finally = absl::MakeCleanup([&] { after; });               \
-    return __real_##symbol arguments;                                     \
-  }
+// Declares the two functions of `--wrap=symbol` and opens the definition of ours.
+#define GANTRY_WRAP(result, symbol, ...)          \
+  extern "C" result __real_##symbol(__VA_ARGS__); \
+  extern "C" result __wrap_##symbol(__VA_ARGS__); \
+  extern "C" result __wrap_##symbol(__VA_ARGS__)
 
 namespace {
 
 using absl::Condition;
 using absl::Duration;
+using absl::Mutex;
 using absl::Time;
 
-void Nothing() {}
+// A condition that is evaluated under the mutex, by whichever thread gives the mutex up: the
+// library does that deep inside a call of which the sanitizer knows that it unlocks or locks.
+class OrderedCondition {
+ public:
+  OrderedCondition(void* mutex, const Condition& condition)
+      : mutex_(mutex), inner_(condition), outer_(this, &OrderedCondition::Eval) {
+    __tsan_release(this);
+  }
 
-// absl::Notification: its flag, which inline code reads by itself, lies behind its mutex.
-void* FlagOf(void* notification) { return static_cast<char*>(notification) + sizeof(absl::Mutex); }
+  const Condition& get() const { return outer_; }
+
+ private:
+  bool Eval() const {
+    __tsan_mutex_pre_divert(mutex_, 0);
+    __tsan_acquire(const_cast<OrderedCondition*>(this));
+    __tsan_acquire(mutex_);
+    const bool holds = inner_.Eval();
+    __tsan_release(mutex_);
+    __tsan_mutex_post_divert(mutex_, 0);
+    return holds;
+  }
+
+  void* const mutex_;
+  const Condition& inner_;
+  const Condition outer_;
+};
+
+// While one exists, a call takes the mutex; afterwards it is held.
+class Locking {
+ public:
+  explicit Locking(void* mutex, unsigned flags = 0) : mutex_(mutex), flags_(flags) {
+    __tsan_mutex_pre_lock(mutex_, flags_);
+  }
+  ~Locking() { __tsan_mutex_post_lock(mutex_, flags_, 0); }
+
+  bool Tried(bool locked) {
+    if (!locked) flags_ |= __tsan_mutex_try_lock_failed;
+    return locked;
+  }
+
+ private:
+  void* const mutex_;
+  unsigned flags_;
+};
+
+// While one exists, a call gives the mutex up.
+class Unlocking {
+ public:
+  explicit Unlocking(void* mutex, unsigned flags = 0) : mutex_(mutex), flags_(flags) {
+    __tsan_mutex_pre_unlock(mutex_, flags_);
+  }
+  ~Unlocking() { __tsan_mutex_post_unlock(mutex_, flags_); }
+
+ private:
+  void* const mutex_;
+  const unsigned flags_;
+};
+
+// While one exists, a call gives the mutex up and takes it again. All of the call counts as the
+// taking, because nobody but the library knows where one ends and the other begins.
+class Waiting {
+ public:
+  explicit Waiting(void* mutex) : locking_(GivenUp(mutex)) {}
+
+ private:
+  static void* GivenUp(void* mutex) {
+    const Unlocking unlocking(mutex);
+    return mutex;
+  }
+
+  const Locking locking_;
+};
+
+// The atomic member of a Notification, which inline code reads by itself, and of a BlockingCounter:
+// it lies behind the mutex.
+void* AtomicOf(void* object) { return static_cast<char*>(object) + sizeof(Mutex); }
 
 }  // namespace
 
-#define GANTRY_ACQUIRE __tsan_acquire(self)
-#define GANTRY_RELEASE __tsan_release(self)
+// absl::Mutex. Inline code of the header tells of its construction.
 
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex4LockEv, (void* self), (self), Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex6UnlockEv, (void* self), (self), GANTRY_RELEASE, Nothing())
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex7TryLockEv, (void* self), (self), Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex10ReaderLockEv, (void* self), (self), Nothing(),
-            GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex12ReaderUnlockEv, (void* self), (self), GANTRY_RELEASE,
-            Nothing())
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex13ReaderTryLockEv, (void* self), (self), Nothing(),
-            GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE,
-            (void* self, const Condition* condition), (self, condition), GANTRY_RELEASE,
-            GANTRY_ACQUIRE)
+GANTRY_WRAP(void, _ZN4absl7debian35MutexD1Ev, void* self) {
+  __tsan_mutex_destroy(self, __tsan_mutex_not_static);
+  __real__ZN4absl7debian35MutexD1Ev(self);
+}
+
+GANTRY_WRAP(void, _ZN4absl7debian35Mutex4LockEv, void* self) {
+  const Locking locking(self);
+  __real__ZN4absl7debian35Mutex4LockEv(self);
+}
+
+GANTRY_WRAP(void, _ZN4absl7debian35Mutex6UnlockEv, void* self) {
+  const Unlocking unlocking(self);
+  __real__ZN4absl7debian35Mutex6UnlockEv(self);
+}
+
+// absl::ReleasableMutexLock::Release(): the lock object holds a pointer to the mutex.
+GANTRY_WRAP(void, _ZN4absl7debian319ReleasableMutexLock7ReleaseEv, void** self) {
+  const Unlocking unlocking(*self);
+  __real__ZN4absl7debian319ReleasableMutexLock7ReleaseEv(self);
+}
+
+GANTRY_WRAP(bool, _ZN4absl7debian35Mutex7TryLockEv, void* self) {
+  Locking locking(self, __tsan_mutex_try_lock);
+  return locking.Tried(__real__ZN4absl7debian35Mutex7TryLockEv(self));
+}
+
+GANTRY_WRAP(void, _ZN4absl7debian35Mutex10ReaderLockEv, void* self) {
+  const Locking locking(self, __tsan_mutex_read_lock);
+  __real__ZN4absl7debian35Mutex10ReaderLockEv(self);
+}
+
+GANTRY_WRAP(void, _ZN4absl7debian35Mutex12ReaderUnlockEv, void* self) {
+  const Unlocking unlocking(self, __tsan_mutex_read_lock);
+  __real__ZN4absl7debian35Mutex12ReaderUnlockEv(self);
+}
+
+GANTRY_WRAP(bool, _ZN4absl7debian35Mutex13ReaderTryLockEv, void* self) {
+  Locking locking(self, __tsan_mutex_try_read_lock);
+  return locking.Tried(__real__ZN4absl7debian35Mutex13ReaderTryLockEv(self));
+}
+
+// The waits of a mutex suppose that it is held exclusively; nobody waits under a reader lock.
+
+GANTRY_WRAP(void, _ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE, void* self,
+            const Condition& condition) {
+  const OrderedCondition ordered(self, condition);
+  const Waiting waiting(self);
+  __real__ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE(self, ordered.get());
+}
+
 GANTRY_WRAP(bool, _ZN4absl7debian35Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE,
-            (void* self, const Condition* condition, Duration timeout), (self, condition, timeout),
-            GANTRY_RELEASE, GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE,
-            (void* self, const Condition* condition, Time deadline), (self, condition, deadline),
-            GANTRY_RELEASE, GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE,
-            (void* self, const Condition* condition), (self, condition), Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex19LockWhenWithTimeoutERKNS0_9ConditionENS0_8DurationE,
-            (void* self, const Condition* condition, Duration timeout), (self, condition, timeout),
-            Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex20LockWhenWithDeadlineERKNS0_9ConditionENS0_4TimeE,
-            (void* self, const Condition* condition, Time deadline), (self, condition, deadline),
-            Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex14ReaderLockWhenERKNS0_9ConditionE,
-            (void* self, const Condition* condition), (self, condition), Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian37CondVar4WaitEPNS0_5MutexE, (void* condvar, void* self),
-            (condvar, self), GANTRY_RELEASE, GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZN4absl7debian37CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE,
-            (void* condvar, void* self, Duration timeout), (condvar, self, timeout), GANTRY_RELEASE,
-            GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE,
-            (void* condvar, void* self, Time deadline), (condvar, self, deadline), GANTRY_RELEASE,
-            GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian312Notification6NotifyEv, (void* self), (self),
-            (__tsan_release(self), __tsan_release(FlagOf(self))), Nothing())
-GANTRY_WRAP(void, _ZNK4absl7debian312Notification19WaitForNotificationEv, (void* self), (self),
-            Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE,
-            (void* self, Duration timeout), (self, timeout), Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZNK4absl7debian312Notification31WaitForNotificationWithDeadlineENS0_4TimeE,
-            (void* self, Time deadline), (self, deadline), Nothing(), GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZN4absl7debian37Barrier5BlockEv, (void* self), (self), GANTRY_RELEASE,
-            GANTRY_ACQUIRE)
-GANTRY_WRAP(bool, _ZN4absl7debian315BlockingCounter14DecrementCountEv, (void* self), (self),
-            GANTRY_RELEASE, GANTRY_ACQUIRE)
-GANTRY_WRAP(void, _ZN4absl7debian315BlockingCounter4WaitEv, (void* self), (self), Nothing(),
-            GANTRY_ACQUIRE)
+            void* self, const Condition& condition, Duration timeout) {
+  const OrderedCondition ordered(self, condition);
+  const Waiting waiting(self);
+  return __real__ZN4absl7debian35Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE(
+      self, ordered.get(), timeout);
+}
 
-// A condition is evaluated by whoever unlocks, inside the library, under the lock but after the
-// wrapper said "released".
-extern "C" const char* __tsan_default_suppressions();
-extern "C" const char* __tsan_default_suppressions() {
-  return "race:absl/synchronization/mutex.h\n";
+GANTRY_WRAP(bool, _ZN4absl7debian35Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE, void* self,
+            const Condition& condition, Time deadline) {
+  const OrderedCondition ordered(self, condition);
+  const Waiting waiting(self);
+  return __real__ZN4absl7debian35Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE(
+      self, ordered.get(), deadline);
+}
+
+GANTRY_WRAP(void, _ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE, void* self,
+            const Condition& condition) {
+  const OrderedCondition ordered(self, condition);
+  const Locking locking(self);
+  __real__ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE(self, ordered.get());
+}
+
+GANTRY_WRAP(bool, _ZN4absl7debian35Mutex19LockWhenWithTimeoutERKNS0_9ConditionENS0_8DurationE,
+            void* self, const Condition& condition, Duration timeout) {
+  const OrderedCondition ordered(self, condition);
+  const Locking locking(self);
+  return __real__ZN4absl7debian35Mutex19LockWhenWithTimeoutERKNS0_9ConditionENS0_8DurationE(
+      self, ordered.get(), timeout);
+}
+
+GANTRY_WRAP(bool, _ZN4absl7debian35Mutex20LockWhenWithDeadlineERKNS0_9ConditionENS0_4TimeE,
+            void* self, const Condition& condition, Time deadline) {
+  const OrderedCondition ordered(self, condition);
+  const Locking locking(self);
+  return __real__ZN4absl7debian35Mutex20LockWhenWithDeadlineERKNS0_9ConditionENS0_4TimeE(
+      self, ordered.get(), deadline);
+}
+
+GANTRY_WRAP(void, _ZN4absl7debian35Mutex14ReaderLockWhenERKNS0_9ConditionE, void* self,
+            const Condition& condition) {
+  const OrderedCondition ordered(self, condition);
+  const Locking locking(self, __tsan_mutex_read_lock);
+  __real__ZN4absl7debian35Mutex14ReaderLockWhenERKNS0_9ConditionE(self, ordered.get());
+}
+
+// absl::CondVar.
+
+GANTRY_WRAP(void, _ZN4absl7debian37CondVar4WaitEPNS0_5MutexE, void* condvar, void* mutex) {
+  const Waiting waiting(mutex);
+  __real__ZN4absl7debian37CondVar4WaitEPNS0_5MutexE(condvar, mutex);
+}
+
+GANTRY_WRAP(bool, _ZN4absl7debian37CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE,
+            void* condvar, void* mutex, Duration timeout) {
+  const Waiting waiting(mutex);
+  return __real__ZN4absl7debian37CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE(condvar, mutex,
+                                                                                     timeout);
+}
+
+GANTRY_WRAP(bool, _ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE, void* condvar,
+            void* mutex, Time deadline) {
+  const Waiting waiting(mutex);
+  return __real__ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE(condvar, mutex,
+                                                                                  deadline);
+}
+
+// absl::Notification. Who waits passes through the mutex only if it comes early.
+
+GANTRY_WRAP(void, _ZN4absl7debian312Notification6NotifyEv, void* self) {
+  __tsan_release(AtomicOf(self));
+  __real__ZN4absl7debian312Notification6NotifyEv(self);
+}
+
+GANTRY_WRAP(void, _ZNK4absl7debian312Notification19WaitForNotificationEv, void* self) {
+  __real__ZNK4absl7debian312Notification19WaitForNotificationEv(self);
+  __tsan_acquire(AtomicOf(self));
+}
+
+GANTRY_WRAP(bool, _ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE,
+            void* self, Duration timeout) {
+  const bool notified =
+      __real__ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE(
+          self, timeout);
+  if (notified) __tsan_acquire(AtomicOf(self));
+  return notified;
+}
+
+GANTRY_WRAP(bool, _ZNK4absl7debian312Notification31WaitForNotificationWithDeadlineENS0_4TimeE,
+            void* self, Time deadline) {
+  const bool notified =
+      __real__ZNK4absl7debian312Notification31WaitForNotificationWithDeadlineENS0_4TimeE(self,
+                                                                                         deadline);
+  if (notified) __tsan_acquire(AtomicOf(self));
+  return notified;
+}
+
+// absl::BlockingCounter. Only the last who counts down takes the mutex.
+
+GANTRY_WRAP(bool, _ZN4absl7debian315BlockingCounter14DecrementCountEv, void* self) {
+  __tsan_release(AtomicOf(self));
+  return __real__ZN4absl7debian315BlockingCounter14DecrementCountEv(self);
+}
+
+GANTRY_WRAP(void, _ZN4absl7debian315BlockingCounter4WaitEv, void* self) {
+  __real__ZN4absl7debian315BlockingCounter4WaitEv(self);
+  __tsan_acquire(AtomicOf(self));
+}
+
+// absl::Barrier needs no wrapper: it is made of the mutex above.
+
+// absl::Status. The counter of who shares a message is the library's affair; the last one frees it.
+
+GANTRY_WRAP(void, _ZN4absl7debian36Status15UnrefNonInlinedEm, uintptr_t shared) {
+  __tsan_release(reinterpret_cast<void*>(shared));
+  __tsan_acquire(reinterpret_cast<void*>(shared));
+  __real__ZN4absl7debian36Status15UnrefNonInlinedEm(shared);
 }

@@ -1,10 +1,11 @@
 """Static libraries of the system as cc_library targets."""
 
 # What absl_tsan.cc wraps.
-ABSL_LOCKS = [
+ABSL_ORDER = [
     "_ZN4absl7debian312Notification6NotifyEv",
     "_ZN4absl7debian315BlockingCounter14DecrementCountEv",
     "_ZN4absl7debian315BlockingCounter4WaitEv",
+    "_ZN4absl7debian319ReleasableMutexLock7ReleaseEv",
     "_ZN4absl7debian35Mutex10ReaderLockEv",
     "_ZN4absl7debian35Mutex12ReaderUnlockEv",
     "_ZN4absl7debian35Mutex13ReaderTryLockEv",
@@ -18,7 +19,8 @@ ABSL_LOCKS = [
     "_ZN4absl7debian35Mutex6UnlockEv",
     "_ZN4absl7debian35Mutex7TryLockEv",
     "_ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE",
-    "_ZN4absl7debian37Barrier5BlockEv",
+    "_ZN4absl7debian35MutexD1Ev",
+    "_ZN4absl7debian36Status15UnrefNonInlinedEm",
     "_ZN4absl7debian37CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE",
     "_ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE",
     "_ZN4absl7debian37CondVar4WaitEPNS0_5MutexE",
