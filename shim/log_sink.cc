@@ -12,6 +12,7 @@
 
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/rotated_log.h"
 #include "base/status_macros.h"
 
 namespace gantry::shim {
@@ -21,6 +22,7 @@ namespace {
 constexpr size_t kMaxLineBytes = 16 * 1024;
 constexpr mode_t kLogMode = 0640;
 constexpr absl::Duration kReplacedCheckInterval = absl::Seconds(1);
+constexpr int64_t kMinHeldBytes = 16 << 20;
 
 absl::string_view StreamName(LogStream stream) {
   return stream == LogStream::kStdout ? "stdout" : "stderr";
@@ -150,23 +152,41 @@ bool LogSink::FileWasReplaced() const {
 }
 
 absl::Status LogSink::Rotate() {
-  if (options_.max_files <= 1) {
-    if (ftruncate(file_.get(), 0) != 0) {
-      return ErrnoToStatus(errno, absl::StrCat("log ", options_.path, ": truncate"));
-    }
-    size_bytes_ = 0;
-    return absl::OkStatus();
-  }
-  const auto numbered = [&](int n) { return absl::StrCat(options_.path, ".", n); };
-  for (int n = options_.max_files - 2; n >= 1; --n) {
-    if (rename(numbered(n).c_str(), numbered(n + 1).c_str()) != 0 && errno != ENOENT) {
-      return ErrnoToStatus(errno, absl::StrCat("log ", numbered(n), ": rotate"));
+  if (!old_files_.has_value()) {
+    old_files_.emplace();
+    for (const int64_t number : RotatedLogNumbers(options_.path)) {
+      struct stat status;
+      const bool known = lstat(RotatedLogName(options_.path, number).c_str(), &status) == 0;
+      old_files_->push_back({number, known ? status.st_size : 0});
+      old_bytes_ += old_files_->back().size_bytes;
+      last_number_ = number;
     }
   }
-  if (rename(options_.path.c_str(), numbered(1).c_str()) != 0 && errno != ENOENT) {
+  const std::string name = RotatedLogName(options_.path, last_number_ + 1);
+  if (rename(options_.path.c_str(), name.c_str()) == 0) {
+    old_files_->push_back({++last_number_, size_bytes_});
+    old_bytes_ += size_bytes_;
+  } else if (errno != ENOENT) {
     return ErrnoToStatus(errno, absl::StrCat("log ", options_.path, ": rotate"));
   }
+  Trim();
   return Reopen();
+}
+
+void LogSink::Trim() {
+  if (!old_files_.has_value()) return;
+  const size_t keep = static_cast<size_t>(std::max(options_.max_files, 1) - 1);
+  const int64_t cap = options_.max_size_bytes * std::max(options_.max_files, 1);
+  const int64_t most_held = cap + std::max(cap, kMinHeldBytes);
+  while (old_files_->size() > keep) {
+    const OldFile& oldest = old_files_->front();
+    if (old_bytes_ <= most_held && LogHold::IsHeld(options_.path, oldest.number)) return;
+    const std::string name = RotatedLogName(options_.path, oldest.number);
+    // One that cannot be removed is looked at again at the next rotation.
+    if (unlink(name.c_str()) != 0 && errno != ENOENT) return;
+    old_bytes_ -= oldest.size_bytes;
+    old_files_->pop_front();
+  }
 }
 
 void LogSink::AppendLine(LogStream stream, absl::string_view text, bool complete,
@@ -201,6 +221,8 @@ absl::Status LogSink::Commit(absl::string_view lines) {
       GANTRY_RETURN_IF_ERROR(Rotate());
     }
   }
+
+  Trim();
 
   size_t written = 0;
   while (written < lines.size()) {

@@ -8,7 +8,8 @@
 // stderr that tells how much is missing. A torn line is never left in the file. Truncating or removing the file from outside is
 // survived: the file is made anew.
 //
-// Rotation keeps `max_files` in all: path, path.1 (the newest old one), ..., path.<max_files-1>.
+// Rotation keeps `max_files` in all: path and the old ones, path.<number>, the highest number the newest (base/rotated_log.h). What
+// somebody follows and has not come to yet is kept longer, up to as much again as the log may have, or 16 MiB.
 //
 // Thread-compatible; lives on the event loop. Spec: docker's jsonfilelog, Kubernetes' "CRI logging".
 #ifndef GANTRY_SHIM_LOG_SINK_H_
@@ -17,7 +18,9 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -77,12 +80,22 @@ class LogSink {
   absl::Status OpenFile();
   bool FileWasReplaced() const;
   absl::Status Rotate();
+  // Removes old files beyond `max_files` that nobody holds.
+  void Trim();
 
   const LogOptions options_;
   const std::function<absl::Time()> now_;
 
   UniqueFd file_;
   int64_t size_bytes_ = 0;  // as we know it; others may have truncated
+  struct OldFile {
+    int64_t number;
+    int64_t size_bytes;
+  };
+  std::optional<std::deque<OldFile>>
+      old_files_;  // oldest first; looked up before the first rotation
+  int64_t old_bytes_ = 0;
+  int64_t last_number_ = 0;
   absl::Time next_check_;   // of the name still being our file
   std::string partial_[2];  // unfinished line by stream
   uint64_t dropped_lines_ = 0;

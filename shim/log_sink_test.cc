@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 #include "base/file.h"
+#include "base/rotated_log.h"
 #include "base/temp_dir.h"
 
 namespace gantry::shim {
@@ -101,12 +103,61 @@ TEST_F(LogSinkTest, RotationKeepsSoManyFilesInOrder) {
     return absl::StrCat("2023-11-14T22:13:20.5Z stdout F line ", i, "\n");
   };
   EXPECT_EQ(Text(), line(18) + line(19));
-  EXPECT_EQ(Text(".1"), line(16) + line(17));
-  EXPECT_EQ(Text(".2"), line(14) + line(15));
-  EXPECT_EQ(Text(".3"), "(none)");
+  EXPECT_EQ(Text(".4"), line(16) + line(17));
+  EXPECT_EQ(Text(".3"), line(14) + line(15));
+  EXPECT_EQ(Text(".2"), "(none)");
+  EXPECT_EQ(Text(".1"), "(none)");
 }
 
-TEST_F(LogSinkTest, OneFileIsTruncatedInstead) {
+TEST_F(LogSinkTest, ASecondSinkGoesOnWithTheNumbers) {
+  LogOptions options = Options(Format::kCri);
+  options.max_size_bytes = 40;  // one line
+  options.max_files = 3;
+  Sink(options).Write(LogStream::kStdout, "a\nb\nc\nd\n");
+  LogSink sink = Sink(options);
+  sink.Write(LogStream::kStdout, "e\n");
+  EXPECT_EQ(Text(), "2023-11-14T22:13:20.5Z stdout F e\n");
+  EXPECT_EQ(Text(".4"), "2023-11-14T22:13:20.5Z stdout F d\n");
+  EXPECT_EQ(Text(".3"), "2023-11-14T22:13:20.5Z stdout F c\n");
+  EXPECT_EQ(Text(".2"), "(none)");
+}
+
+TEST_F(LogSinkTest, WhatAFollowerHasNotOpenedIsKept) {
+  LogOptions options = Options(Format::kCri);
+  options.max_size_bytes = 40;  // one line
+  options.max_files = 2;
+  LogSink sink = Sink(options);
+  ASSERT_TRUE(sink.Open().ok());
+  LogHold follower(options.path);
+  sink.Write(LogStream::kStdout, "a\nb\nc\nd\n");
+  EXPECT_EQ(RotatedLogNumbers(options.path), (std::vector<int64_t>{1, 2, 3}));
+  follower.ReleaseThrough(2);
+  sink.Write(LogStream::kStdout, "e\n");
+  EXPECT_EQ(RotatedLogNumbers(options.path), (std::vector<int64_t>{3, 4}));
+  follower.ReleaseThrough(4);
+  sink.Write(LogStream::kStdout, "f\n");
+  EXPECT_EQ(RotatedLogNumbers(options.path), (std::vector<int64_t>{5}));
+}
+
+TEST_F(LogSinkTest, AFollowerThatNeverReadsFillsNoDisk) {
+  LogOptions options = Options(Format::kCri);
+  options.max_size_bytes = 1 << 20;
+  options.max_files = 2;
+  LogSink sink = Sink(options);
+  ASSERT_TRUE(sink.Open().ok());
+  LogHold follower(options.path);
+  const std::string line(16000, 'x');
+  std::string lines;
+  for (int i = 0; i < 100; ++i) absl::StrAppend(&lines, line, "\n");
+  for (int i = 0; i < 40; ++i) sink.Write(LogStream::kStdout, lines);
+  int64_t bytes = 0;
+  for (int64_t number : RotatedLogNumbers(options.path))
+    bytes += static_cast<int64_t>(Text(absl::StrCat(".", number)).size());
+  EXPECT_GT(bytes, 16 << 20);
+  EXPECT_LT(bytes, 20 << 20);
+}
+
+TEST_F(LogSinkTest, OneFileIsBegunAnew) {
   LogOptions options = Options(Format::kCri);
   options.max_size_bytes = 50;
   LogSink sink = Sink(options);
@@ -122,8 +173,8 @@ TEST_F(LogSinkTest, ALineLargerThanTheLimitGetsAFileOfItsOwn) {
   LogSink sink = Sink(options);
   sink.Write(LogStream::kStdout, "a\n" + std::string(100, 'x') + "\nb\n");
   EXPECT_TRUE(absl::EndsWith(Text(), " F b\n"));
-  EXPECT_TRUE(absl::StrContains(Text(".1"), std::string(100, 'x')));
-  EXPECT_TRUE(absl::EndsWith(Text(".2"), " F a\n"));
+  EXPECT_TRUE(absl::StrContains(Text(".2"), std::string(100, 'x')));
+  EXPECT_TRUE(absl::EndsWith(Text(".1"), " F a\n"));
 }
 
 TEST_F(LogSinkTest, AFileRemovedOrRenamedOutsideIsMadeAnew) {

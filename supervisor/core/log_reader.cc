@@ -15,11 +15,13 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "nlohmann/json.hpp"
 
 #include "base/cancel_token.h"
 #include "base/errno_status.h"
+#include "base/rotated_log.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 
@@ -28,7 +30,6 @@ namespace {
 
 constexpr size_t kChunk = 256 << 10;
 constexpr size_t kMaxLine = 4 << 20;
-constexpr int kMaxRotated = 1000;
 
 // One line of a json-file. Nothing: damaged, e.g. cut short by a full disk.
 std::optional<LogEntry> ParseLine(absl::string_view line) {
@@ -50,22 +51,34 @@ std::optional<LogEntry> ParseLine(absl::string_view line) {
   return entry;
 }
 
+LogEntry GapNotice() {
+  LogEntry notice;
+  notice.is_stderr = true;
+  notice.at = absl::Now();
+  notice.text =
+      "[gantry] a part of this log was rotated away before it was read: the reader is too slow\n";
+  return notice;
+}
+
 bool Wanted(const LogEntry& entry, const LogQuery& query) {
   return (entry.is_stderr ? query.want_stderr : query.want_stdout);
 }
 
-std::string Rotated(const std::string& path, int number) {
-  return number == 0 ? path : absl::StrCat(path, ".", number);
-}
+// The number of the file that has none yet.
+constexpr int64_t kLive = 0;
+constexpr int64_t kEveryNumber = int64_t{1} << 62;
 
 struct OpenLog {
   UniqueFd fd;
   ino_t inode = 0;
+  int64_t number = kLive;
   int64_t offset = 0;
 };
 
-absl::StatusOr<OpenLog> Open(const std::string& path) {
+absl::StatusOr<OpenLog> Open(const std::string& log_path, int64_t number) {
+  const std::string path = number == kLive ? log_path : RotatedLogName(log_path, number);
   OpenLog log;
+  log.number = number;
   log.fd.reset(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
   if (!log.fd.valid()) return ErrnoToStatus(errno, absl::StrCat("log ", path));
   struct stat info;
@@ -160,16 +173,69 @@ absl::Status EmitLines(OpenLog& log, const LogQuery& query, bool last_line_may_l
   return absl::OkStatus();
 }
 
-// The file that follows the one with `inode`: where rotation put that one, less one. Nothing: it is still the newest.
-std::optional<std::string> Successor(const std::string& path, ino_t inode) {
+bool HasInode(const std::string& path, ino_t inode) {
   struct stat info;
-  if (stat(path.c_str(), &info) == 0 && info.st_ino == inode) return std::nullopt;
-  for (int number = 1; number < kMaxRotated; ++number) {
-    if (stat(Rotated(path, number).c_str(), &info) != 0) break;
-    if (info.st_ino == inode) return Rotated(path, number - 1);
+  return stat(path.c_str(), &info) == 0 && info.st_ino == inode;
+}
+
+// What there is of the log, oldest first. The live file is opened before the others are looked for: one that is begun
+// in between is found later as a successor, and none falls between them.
+absl::StatusOr<std::vector<OpenLog>> OpenAll(const std::string& path) {
+  absl::StatusOr<OpenLog> live = Open(path, kLive);
+  if (!live.ok() && !absl::IsNotFound(live.status())) return live.status();
+  std::vector<OpenLog> logs;
+  bool live_has_number = false;
+  for (const int64_t number : RotatedLogNumbers(path)) {
+    absl::StatusOr<OpenLog> log = Open(path, number);
+    if (!log.ok()) continue;  // removed meanwhile
+    if (live.ok() && log->inode == live->inode) live_has_number = true;
+    logs.push_back(*std::move(log));
   }
-  // Rotated out of sight or deleted: go on with the newest there is.
-  if (stat(path.c_str(), &info) == 0) return path;
+  if (live.ok() && !live_has_number) logs.push_back(*std::move(live));
+  return logs;
+}
+
+struct NextLog {
+  OpenLog log;
+  bool gap = false;  // files in between are gone
+};
+
+// The file that was begun when `current` was ended, and gives `current` its number. Nothing: `current` is still written to, or the
+// next one is just being made. `newest` is the highest number seen so far.
+std::optional<NextLog> Successor(const std::string& path, OpenLog& current, int64_t newest) {
+  bool gap = false;
+  // A second look is needed when a rotation comes in between, a third when another one does.
+  for (int attempt = 0; attempt < 100; ++attempt) {
+    int64_t after = current.number;
+    if (current.number == kLive) {
+      const std::vector<int64_t> numbers = RotatedLogNumbers(path);
+      for (const int64_t number : numbers) {
+        if (HasInode(RotatedLogName(path, number), current.inode)) current.number = number;
+      }
+      if (current.number != kLive) continue;
+      if (HasInode(path, current.inode)) return std::nullopt;
+      if (attempt == 0) continue;
+      // Neither live nor rotated: removed or replaced.
+      after = newest;
+      gap = std::any_of(numbers.begin(), numbers.end(), [&](int64_t n) { return n > newest; });
+    }
+    const std::vector<int64_t> numbers = RotatedLogNumbers(path);
+    auto later = std::upper_bound(numbers.begin(), numbers.end(), after);
+    if (later != numbers.end()) {
+      absl::StatusOr<OpenLog> log = Open(path, *later);
+      if (!log.ok()) continue;
+      return NextLog{*std::move(log), gap || *later != after + 1};
+    }
+    absl::StatusOr<OpenLog> log = Open(path, kLive);
+    if (!log.ok()) return std::nullopt;
+    // One that was live a moment ago may have ended meanwhile; then this is not the next.
+    if (HasInode(RotatedLogName(path, after + 1), log->inode)) log->number = after + 1;
+    if (log->number == kLive && !RotatedLogNumbers(path).empty() &&
+        RotatedLogNumbers(path).back() > after) {
+      continue;
+    }
+    return NextLog{*std::move(log), gap};
+  }
   return std::nullopt;
 }
 
@@ -179,10 +245,9 @@ class ChangeWaiter {
   ChangeWaiter(const std::string& path, CancelToken* cancel)
       : inotify_(inotify_init1(IN_CLOEXEC | IN_NONBLOCK)),
         wake_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    const std::string directory = path.substr(0, path.rfind('/'));
     if (inotify_.valid()) {
       inotify_add_watch(
-          inotify_.get(), directory.c_str(),
+          inotify_.get(), LogDirectory(path).c_str(),
           IN_MODIFY | IN_CREATE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE | IN_CLOSE_WRITE);
     }
     if (cancel != nullptr) {
@@ -215,24 +280,13 @@ absl::Status ReadLog(const std::string& path, const LogQuery& query,
   std::unique_ptr<ChangeWaiter> changes;
   if (query.follow) changes = std::make_unique<ChangeWaiter>(path, query.cancel);
 
-  // From the oldest rotated file to the live one, each opened once: rotation meanwhile does not move what is open.
-  std::vector<OpenLog> logs;
-  for (int number = 0; number < kMaxRotated; ++number) {
-    absl::StatusOr<OpenLog> log = Open(Rotated(path, number));
-    if (!log.ok()) {
-      if (number == 0) {
-        if (!absl::IsNotFound(log.status())) return log.status();
-        continue;  // between rename and creation
-      }
-      break;
-    }
-    const bool seen = std::any_of(logs.begin(), logs.end(),
-                                  [&](const OpenLog& l) { return l.inode == log->inode; });
-    if (!seen) logs.push_back(*std::move(log));
-  }
+  LogHold hold(path);
+  GANTRY_ASSIGN_OR_RETURN(std::vector<OpenLog> logs, OpenAll(path));
   if (logs.empty() && !query.follow)
     return absl::NotFoundError(absl::StrCat("log ", path, ": there is none"));
-  std::reverse(logs.begin(), logs.end());
+  int64_t newest = 0;
+  for (const OpenLog& log : logs) newest = std::max(newest, log.number);
+  hold.ReleaseThrough(query.follow ? newest : kEveryNumber);
 
   if (query.tail.has_value()) {
     int64_t left = std::max<int64_t>(*query.tail, 0);
@@ -261,21 +315,27 @@ absl::Status ReadLog(const std::string& path, const LogQuery& query,
   while (!past_until) {
     // Asked before reading: what was written before the answer "no more" is then read.
     const bool more = query.more_may_come == nullptr || query.more_may_come();
-    while (true) {
+    while (!past_until) {
+      NextLog next;
       if (current.fd.valid()) {
         struct stat info;
         if (fstat(current.fd.get(), &info) == 0 && info.st_size < current.offset)
           current.offset = 0;  // truncated
         GANTRY_RETURN_IF_ERROR(EmitLines(current, query, !more, &past_until, emit));
-      }
-      std::optional<std::string> next = current.fd.valid() ? Successor(path, current.inode) : path;
-      if (!next.has_value()) break;
-      absl::StatusOr<OpenLog> log = Open(*next);
-      if (!log.ok()) break;
-      // Written between the last read and the rotation.
-      if (current.fd.valid())
+        std::optional<NextLog> successor = Successor(path, current, newest);
+        if (!successor.has_value()) break;
+        next = *std::move(successor);
+        // Written between the last read and the rotation.
         GANTRY_RETURN_IF_ERROR(EmitLines(current, query, true, &past_until, emit));
-      current = *std::move(log);
+      } else {
+        GANTRY_ASSIGN_OR_RETURN(std::vector<OpenLog> begun, OpenAll(path));
+        if (begun.empty()) break;
+        next.log = std::move(begun.front());
+      }
+      if (next.gap && query.want_stderr) GANTRY_RETURN_IF_ERROR(emit(GapNotice()));
+      newest = std::max({newest, current.number, next.log.number});
+      current = std::move(next.log);
+      hold.ReleaseThrough(newest);
     }
     if (past_until || !more) break;
     if (absl::Now() > query.until) break;

@@ -1,6 +1,7 @@
 #include "supervisor/core/log_reader.h"
 
 #include <stdio.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <string>
@@ -13,12 +14,14 @@
 #include "gtest/gtest.h"
 
 #include "base/cancel_token.h"
+#include "base/rotated_log.h"
 #include "base/temp_dir.h"
 
 namespace gantry::core {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 
 std::string Line(int second, const std::string& text, const char* stream = "stdout") {
   return absl::StrFormat(
@@ -50,8 +53,8 @@ class LogReaderTest : public ::testing::Test {
 };
 
 TEST_F(LogReaderTest, ReadsRotatedFilesInOrder) {
-  Append(path_ + ".2", Line(1, "a"));
-  Append(path_ + ".1", Line(2, "b"));
+  Append(path_ + ".9", Line(1, "a"));
+  Append(path_ + ".10", Line(2, "b"));
   Append(path_, Line(3, "c"));
   EXPECT_THAT(Read({}), ElementsAre("a\n", "b\n", "c\n"));
 }
@@ -134,6 +137,69 @@ TEST_F(LogReaderTest, FollowsThroughRotationToTheEnd) {
   writer.join();
   EXPECT_TRUE(status.ok()) << status;
   EXPECT_THAT(lines, ElementsAre("a\n", "b\n", "late in the old file\n", "c\n", "last\n"));
+}
+
+// Writes as a shim with room for two files does: a rotation after every third line, the older files removed unless they are held.
+TEST_F(LogReaderTest, FollowMissesNothingHoweverFastFilesGo) {
+  constexpr int kLines = 900;
+  int number = 0;
+  auto write = [&](int line) {
+    Append(path_, Line(line % 60, absl::StrCat(line)));
+    if (line % 3 != 2) return;
+    rename(path_.c_str(), RotatedLogName(path_, ++number).c_str());
+    for (int64_t old : RotatedLogNumbers(path_)) {
+      if (old < number && !LogHold::IsHeld(path_, old)) unlink(RotatedLogName(path_, old).c_str());
+    }
+  };
+  for (int line = 0; line < 100; ++line) write(line);
+  const int first = 3 * static_cast<int>(RotatedLogNumbers(path_).front() - 1);
+
+  std::atomic<bool> more{true};
+  std::atomic<bool> reading{false};
+  CancelToken cancel{absl::Seconds(120)};
+  std::thread writer([&] {
+    while (!reading && !cancel.cancelled()) std::this_thread::yield();
+    for (int line = 100; line < kLines; ++line) write(line);
+    more = false;
+    Append(path_ + ".other", "x");  // wakes the reader
+  });
+  LogQuery query;
+  query.follow = true;
+  query.cancel = &cancel;
+  query.more_may_come = [&more] { return more.load(); };
+  std::vector<std::string> lines;
+  absl::Status status = ReadLog(path_, query, [&](const LogEntry& entry) {
+    lines.push_back(entry.text);
+    reading = true;
+    return absl::OkStatus();
+  });
+  writer.join();
+  EXPECT_TRUE(status.ok()) << status;
+  std::vector<std::string> expected;
+  for (int line = first; line < kLines; ++line) expected.push_back(absl::StrCat(line, "\n"));
+  EXPECT_EQ(lines, expected);
+}
+
+TEST_F(LogReaderTest, AFollowerThatLostFilesIsTold) {
+  Append(path_ + ".1", Line(1, "a"));
+  Append(path_, Line(2, "b"));
+  LogQuery query;
+  query.follow = true;
+  bool more = true;
+  query.more_may_come = [&more] { return more; };
+  std::vector<std::string> lines;
+  absl::Status status = ReadLog(path_, query, [&](const LogEntry& entry) {
+    lines.push_back(entry.text);
+    if (entry.text == "b\n") {
+      rename(path_.c_str(), (path_ + ".2").c_str());
+      Append(path_ + ".4", Line(4, "d"));
+      Append(path_, Line(5, "e"));
+      more = false;
+    }
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(status.ok()) << status;
+  EXPECT_THAT(lines, ElementsAre("a\n", "b\n", HasSubstr("rotated away"), "d\n", "e\n"));
 }
 
 TEST_F(LogReaderTest, FollowEndsWhenCancelled) {
