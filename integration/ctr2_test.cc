@@ -1,7 +1,8 @@
-// A current ctr (2.x), built from containerd's Go module by `./dev test ctr2`, which says where it is by $GANTRY_CTR2: the paths that
+// A current ctr (2.x), built from containerd's Go module by `./dev test`, which says where it is by $GANTRY_CTR2: the paths that
 // only it takes (transfer service, streams, sandboxes, runtime information), and the common ones once more.
 //
-// Not part of the other tests, for it needs a Go toolchain and the module; without the program it fails, and does not skip.
+// Run apart from the other tests, for it needs a Go toolchain and the module; without the program it fails, and does not skip: it is
+// `./dev test` that leaves it out, by name, where ctr cannot be built.
 #include <unistd.h>
 
 #include <cstdlib>
