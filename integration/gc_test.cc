@@ -7,6 +7,7 @@
 
 #include <atomic>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <random>
@@ -266,7 +267,8 @@ std::set<std::string> NamesIn(const std::string& directory) {
   DIR* open = opendir(directory.c_str());
   if (open == nullptr) return names;
   while (const dirent* entry = readdir(open)) {
-    if (entry->d_name[0] != '.') names.insert(entry->d_name);
+    const absl::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace(name);
   }
   closedir(open);
   return names;
@@ -275,6 +277,31 @@ std::set<std::string> NamesIn(const std::string& directory) {
 int64_t SizeOf(const std::string& path) {
   struct stat info;
   return stat(path.c_str(), &info) == 0 ? info.st_size : -1;
+}
+
+// Each path below `directory`, relative to it, directories before what is in them.
+using Visit = std::function<void(const std::string& path, const struct stat& info)>;
+void Walk(const std::string& directory, const Visit& visit, const std::string& below = "") {
+  for (const std::string& name : NamesIn(absl::StrCat(directory, "/", below))) {
+    const std::string path = below.empty() ? name : absl::StrCat(below, "/", name);
+    struct stat info;
+    if (lstat(absl::StrCat(directory, "/", path).c_str(), &info) != 0) continue;
+    visit(path, info);
+    if (S_ISDIR(info.st_mode)) Walk(directory, visit, path);
+  }
+}
+
+// What the file system gives to a tree, as `du` counts it.
+int64_t DiskBytes(const std::string& directory) {
+  struct stat top;
+  if (lstat(directory.c_str(), &top) != 0) return 0;
+  int64_t bytes = int64_t{top.st_blocks} * 512;
+  std::set<ino_t> seen;
+  Walk(directory, [&](const std::string&, const struct stat& info) {
+    if (info.st_dev != top.st_dev || !seen.insert(info.st_ino).second) return;
+    bytes += int64_t{info.st_blocks} * 512;
+  });
+  return bytes;
 }
 
 class GcTest : public testing::Test {
@@ -303,6 +330,59 @@ class GcTest : public testing::Test {
     EXPECT_EQ(SizeOf(Blob(digest)), static_cast<int64_t>(got.size()));
     alive_blobs_.insert(digest);
     if (bytes != nullptr) *bytes = got;
+  }
+
+  // `ctl system df`: bytes by kind.
+  std::map<std::string, int64_t> Df() const {
+    std::map<std::string, int64_t> kinds;
+    const std::string told = bed_->CtlOut({"system", "df", "--format", "json"});
+    for (const absl::string_view line : absl::StrSplit(told, '\n', absl::SkipEmpty())) {
+      const nlohmann::json kind = nlohmann::json::parse(line, nullptr, false);
+      EXPECT_FALSE(kind.is_discarded()) << line;
+      if (!kind.is_discarded()) kinds[kind["Type"]] = kind["SizeBytes"].get<int64_t>();
+    }
+    return kinds;
+  }
+
+  // The same from the disk alone, kind by kind.
+  std::map<std::string, int64_t> DfFromDisk() const {
+    const std::string& root = bed_->root();
+    int64_t blobs = 0, snapshots = 0;
+    for (const std::string& name : NamesIn(root + "/content/blobs/sha256"))
+      blobs += SizeOf(Blob(name));
+    const std::string overlay = root + "/snapshots/overlayfs/snapshots";
+    for (const std::string& id : NamesIn(overlay))
+      snapshots += DiskBytes(absl::StrCat(overlay, "/", id, "/fs"));
+    std::map<std::string, int64_t> kinds = {
+        {"Images and Containers", blobs + snapshots + DiskBytes(root + "/containers")},
+        {"Ingests", 0},
+        {"Metadata", DiskBytes(root + "/metadata")},
+    };
+    int64_t named = 0;
+    for (const auto& [kind, bytes] : kinds) named += bytes;
+    kinds["Other"] = DiskBytes(root) - named;
+    return kinds;
+  }
+
+  // Files in the root that belong to nothing that is alive.
+  std::set<std::string> DeadFiles() const {
+    std::set<std::string> dead;
+    Walk(bed_->root(), [&](const std::string& path, const struct stat& info) {
+      if (S_ISDIR(info.st_mode) || absl::StartsWith(path, "metadata/")) return;
+      if (path == "lock" || path == "uuid" || path == "content/state") return;
+      const std::vector<std::string> parts = absl::StrSplit(path, '/');
+      if (absl::StartsWith(path, "content/blobs/sha256/") &&
+          alive_blobs_.count("sha256:" + parts.back()) > 0) {
+        return;
+      }
+      // That there is a directory for each living snapshot and no other is looked at by their number.
+      if (absl::StartsWith(path, "snapshots/overlayfs/snapshots/") && parts.size() > 5 &&
+          parts[4] == "fs") {
+        return;
+      }
+      dead.insert(path);
+    });
+    return dead;
   }
 
   std::unique_ptr<Testbed> bed_;
@@ -431,6 +511,22 @@ TEST_F(GcTest, RacesAndKillsLoseNothingAndLeaveNothing) {
   EXPECT_EQ(told_snapshots, alive_snapshots_);
   EXPECT_EQ(NamesIn(bed_->root() + "/snapshots/overlayfs/snapshots").size(),
             alive_snapshots_.size());
+
+  // No dead byte is left: every file belongs to something, and df's kinds are what the disk holds, to the byte.
+  EXPECT_EQ(DeadFiles(), std::set<std::string>());
+  std::map<std::string, int64_t> told, found;
+  // The database may be writing a file of its own between the two looks.
+  const bool equal = Eventually(
+      [&] {
+        told = Df();
+        told["Images and Containers"] = told["Images"] + told["Containers"];
+        for (const char* kind : {"Images", "Containers", "Local Volumes", "Build Cache"})
+          told.erase(kind);
+        found = DfFromDisk();
+        return told == found;
+      },
+      absl::Seconds(10));
+  EXPECT_TRUE(equal) << "df: " << nlohmann::json(told) << "\ndisk: " << nlohmann::json(found);
 
   for (const containers_api::Container& container : containers.containers()) {
     containers_api::DeleteContainerRequest request;

@@ -64,6 +64,7 @@ class DfAction final : public Action {
       row.Set("TotalCount", absl::StrCat(kind.total()));
       row.Set("Active", absl::StrCat(kind.active()));
       row.Set("Size", HumanSize(kind.size_bytes()));
+      row.Set("SizeBytes", kind.size_bytes());
       row.Set("Reclaimable",
               kind.size_bytes() > 0
                   ? absl::StrFormat("%s (%d%%)", HumanSize(kind.reclaimable_bytes()),

@@ -322,6 +322,15 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
   metadata_kind->set_active(1);
   total = measure(parts_.facts.root_directory);
   response.set_total_bytes(total);
+  // So that the kinds add up to the disk, and bytes nobody answers for are seen: directories, the last part of a block, work
+  // directories of snapshots, what transfers spool.
+  int64_t rest = total;
+  for (const v1::DiskUsageResponse::Kind& kind : response.kinds()) rest -= kind.size_bytes();
+  v1::DiskUsageResponse::Kind* other = response.add_kinds();
+  other->set_name("Other");
+  other->set_total(1);
+  other->set_active(1);
+  other->set_size_bytes(std::max<int64_t>(rest, 0));
   return response;
 }
 
