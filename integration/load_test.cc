@@ -214,6 +214,34 @@ TEST_F(LoadTest, WhoReadsEventsTooSlowlyIsToldSo) {
   EXPECT_LT(got, kEvents);
 }
 
+TEST_F(LoadTest, WhoLeavesBigEventsUnreadCostsLittleMemory) {
+  // Few in number, half a gigabyte together.
+  constexpr int kEvents = 512;
+  ApiClient slow(bed_->address(), bed_->ns(), ApiClient::Windows::kSmall);
+  auto slow_context = slow.Context(absl::Minutes(5));
+  auto slow_stream = slow.events().Subscribe(slow_context.get(), {});
+  slow_stream->WaitForInitialMetadata();
+  ApiClient publisher(bed_->address(), bed_->ns());
+  for (int i = 0; i < kEvents; ++i) {
+    events_api::PublishRequest request;
+    google::protobuf::Empty nothing;
+    request.set_topic("/test/load");
+    request.mutable_event()->set_type_url("test.Event");
+    request.mutable_event()->set_value(std::string(1 << 20, 'x'));
+    const grpc::Status published =
+        publisher.events().Publish(publisher.Context().get(), request, &nothing);
+    ASSERT_TRUE(published.ok()) << published.error_message();
+  }
+  EXPECT_LT(Memory("VmHWM"), int64_t{150} << 20);
+  ::containerd::types::Envelope envelope;
+  int got = 0;
+  while (slow_stream->Read(&envelope)) ++got;
+  const grpc::Status ended = slow_stream->Finish();
+  EXPECT_EQ(ended.error_code(), grpc::StatusCode::RESOURCE_EXHAUSTED) << ended.error_message();
+  EXPECT_TRUE(absl::StrContains(ended.error_message(), "subscribe again")) << ended.error_message();
+  EXPECT_LT(got, kEvents);
+}
+
 // What a GET of /metrics on this port of loopback answers.
 std::string Scrape(int port) {
   const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));

@@ -37,6 +37,7 @@ EventPtr Subscription::Pop() {
   if (queue_.empty()) return nullptr;
   EventPtr event = std::move(queue_.front());
   queue_.pop_front();
+  queued_bytes_ -= event->bytes();
   return event;
 }
 
@@ -44,14 +45,16 @@ absl::Status Subscription::status() const {
   absl::MutexLock lock(&mu_);
   if (!overflowed_) return absl::OkStatus();
   return absl::ResourceExhaustedError(
-      absl::StrCat("event subscriber fell more than ", capacity_,
-                   " events behind and was dropped; subscribe again and read the present state"));
+      absl::StrCat("event subscriber fell more than ", bounds_.events, " events or ",
+                   bounds_.bytes >> 20, " MiB behind and was dropped; subscribe again, read the ",
+                   "present state, and read events faster or filter them"));
 }
 
 void Subscription::Close() {
   absl::MutexLock lock(&mu_);
   closed_ = true;
   queue_.clear();
+  queued_bytes_ = 0;
   ready_ = nullptr;
 }
 
@@ -59,17 +62,19 @@ void Subscription::Offer(const EventPtr& event) {
   if (wanted_ && !wanted_(*event)) return;
   absl::MutexLock lock(&mu_);
   if (closed_ || overflowed_) return;
-  if (queue_.size() >= capacity_) {
+  if (!queue_.empty() &&
+      (queue_.size() >= bounds_.events || queued_bytes_ + event->bytes() > bounds_.bytes)) {
     overflowed_ = true;
   } else {
     queue_.push_back(event);
+    queued_bytes_ += event->bytes();
   }
   // Told under the lock, so that Close() returning means no more calls.
   if (ready_ && (overflowed_ || queue_.size() == 1)) ready_();
 }
 
-EventBus::EventBus(size_t history, size_t queue_capacity)
-    : history_limit_(history), queue_capacity_(queue_capacity) {}
+EventBus::EventBus(EventBounds history, EventBounds queue)
+    : history_bounds_(history), queue_bounds_(queue) {}
 
 void EventBus::Publish(absl::string_view ns, absl::string_view topic,
                        const google::protobuf::MessageLite& payload) {
@@ -104,7 +109,12 @@ void EventBus::Deliver(Event event) {
   event.sequence = next_sequence_++;
   auto shared = std::make_shared<const Event>(std::move(event));
   history_.push_back(shared);
-  if (history_.size() > history_limit_) history_.pop_front();
+  history_bytes_ += shared->bytes();
+  while (history_.size() > history_bounds_.events ||
+         (history_.size() > 1 && history_bytes_ > history_bounds_.bytes)) {
+    history_bytes_ -= history_.front()->bytes();
+    history_.pop_front();
+  }
   if (recovering_) recovered_.push_back(shared);
   auto gone = std::remove_if(subscribers_.begin(), subscribers_.end(),
                              [&shared](const std::weak_ptr<Subscription>& weak) {
@@ -120,7 +130,7 @@ std::shared_ptr<Subscription> EventBus::Subscribe(std::function<bool(const Event
                                                   std::function<void()> ready, absl::Time since) {
   auto subscription = std::make_shared<Subscription>();
   subscription->wanted_ = std::move(wanted);
-  subscription->capacity_ = queue_capacity_;
+  subscription->bounds_ = queue_bounds_;
   absl::MutexLock lock(&mu_);
   {
     absl::MutexLock subscription_lock(&subscription->mu_);

@@ -1,7 +1,7 @@
 // What happened, told to everybody who asked: containerd's events with their topics, in the order they happened.
 //
-// Publishing never waits: each subscriber has a bounded queue, and one that does not keep up is ended with kResourceExhausted.
-// The last events are kept so that `events --since` can look back, and so that a client that reconnects right after a restart of
+// Publishing never waits: each subscriber has a queue bounded by count and by bytes, and one that does not keep up is ended with
+// kResourceExhausted. The last events are kept, within bounds of their own, so that `events --since` can look back, and so that a client that reconnects right after a restart of
 // the supervisor still hears of the exits found during recovery.
 //
 // Thread-safe. Callbacks run on the publisher's thread, must not block and must not call back into the bus.
@@ -36,8 +36,19 @@ struct Event {
   std::string topic;     // "/tasks/exit"
   std::string type_url;  // full message name, no prefix: "containerd.events.TaskExit"
   std::string payload;   // the serialized message
+
+  // What it takes in memory, about.
+  size_t bytes() const {
+    return sizeof(Event) + ns.size() + topic.size() + type_url.size() + payload.size();
+  }
 };
 using EventPtr = std::shared_ptr<const Event>;
+
+// How much may be kept at once: the first bound that is reached counts. One event always has room.
+struct EventBounds {
+  size_t events;
+  size_t bytes;
+};
 
 // One listener's queue. Thread-safe; shared by the bus and the listener.
 class Subscription {
@@ -54,10 +65,11 @@ class Subscription {
   void Offer(const EventPtr& event);
 
   std::function<bool(const Event&)> wanted_;  // const after construction
-  size_t capacity_ = 0;                       // const after construction
+  EventBounds bounds_;                        // const after construction
 
   mutable absl::Mutex mu_;
   std::deque<EventPtr> queue_ ABSL_GUARDED_BY(mu_);
+  size_t queued_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::function<void()> ready_ ABSL_GUARDED_BY(mu_);
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
   bool overflowed_ ABSL_GUARDED_BY(mu_) = false;
@@ -65,8 +77,8 @@ class Subscription {
 
 class EventBus {
  public:
-  // `history` events are kept for looking back; `queue_capacity` is each subscriber's bound.
-  explicit EventBus(size_t history = 2048, size_t queue_capacity = 16384);
+  // `history` is kept for looking back; `queue` is each subscriber's. Clients publish events of their own, of up to 16 MiB.
+  explicit EventBus(EventBounds history = {2048, 8 << 20}, EventBounds queue = {16384, 16 << 20});
 
   // Publishes a message of package containerd.events under its full name.
   void Publish(absl::string_view ns, absl::string_view topic,
@@ -89,12 +101,13 @@ class EventBus {
  private:
   void Deliver(Event event);
 
-  const size_t history_limit_;
-  const size_t queue_capacity_;
+  const EventBounds history_bounds_;
+  const EventBounds queue_bounds_;
 
   absl::Mutex mu_;
   uint64_t next_sequence_ ABSL_GUARDED_BY(mu_) = 1;
   std::deque<EventPtr> history_ ABSL_GUARDED_BY(mu_);
+  size_t history_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<EventPtr> recovered_ ABSL_GUARDED_BY(mu_);
   bool recovering_ ABSL_GUARDED_BY(mu_) = false;
   absl::Time recovered_until_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();

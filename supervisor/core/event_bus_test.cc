@@ -42,7 +42,7 @@ TEST(EventBusTest, DeliversInOrderToEverySubscriber) {
 }
 
 TEST(EventBusTest, DropsWhoFallsBehindAndKeepsServingOthers) {
-  EventBus bus(/*history=*/10, /*queue_capacity=*/3);
+  EventBus bus(/*history=*/{10, 1 << 20}, /*queue=*/{3, 1 << 20});
   auto slow = bus.Subscribe(nullptr, nullptr);
   auto quick = bus.Subscribe(nullptr, nullptr);
   for (int i = 0; i < 5; ++i) {
@@ -54,6 +54,48 @@ TEST(EventBusTest, DropsWhoFallsBehindAndKeepsServingOthers) {
   int left = 0;
   while (slow->Pop() != nullptr) ++left;
   EXPECT_EQ(left, 3);
+}
+
+TEST(EventBusTest, DropsWhoHasTooManyBytesWaiting) {
+  EventBus bus(/*history=*/{10, 1 << 20}, /*queue=*/{100, 1 << 20});
+  auto slow = bus.Subscribe(nullptr, nullptr);
+  auto quick = bus.Subscribe(nullptr, nullptr);
+  for (int i = 0; i < 5; ++i) {
+    ASSERT_TRUE(
+        bus.PublishRaw("n", "/big", "t", std::string(300 << 10, 'x'), absl::UnixEpoch()).ok());
+    ASSERT_NE(quick->Pop(), nullptr);
+  }
+  EXPECT_TRUE(quick->status().ok());
+  EXPECT_TRUE(absl::IsResourceExhausted(slow->status()));
+  EXPECT_NE(slow->status().message().find("100 events or 1 MiB"), std::string::npos);
+  EXPECT_NE(slow->status().message().find("subscribe again"), std::string::npos);
+  int left = 0;
+  while (slow->Pop() != nullptr) ++left;
+  EXPECT_EQ(left, 3);
+}
+
+TEST(EventBusTest, OneEventAlwaysHasRoom) {
+  EventBus bus(/*history=*/{10, 100}, /*queue=*/{10, 100});
+  auto subscription = bus.Subscribe(nullptr, nullptr);
+  ASSERT_TRUE(bus.PublishRaw("n", "/big", "t", std::string(1000, 'x'), absl::UnixEpoch()).ok());
+  EXPECT_TRUE(subscription->status().ok());
+  EXPECT_NE(subscription->Pop(), nullptr);
+  ASSERT_TRUE(bus.PublishRaw("n", "/big", "t", std::string(1000, 'y'), absl::UnixEpoch()).ok());
+  EXPECT_NE(subscription->Pop(), nullptr);
+}
+
+TEST(EventBusTest, HistoryIsBoundedByBytes) {
+  EventBus bus(/*history=*/{100, 10000}, /*queue=*/{100, 1 << 20});
+  for (char c = 'a'; c < 'f'; ++c)
+    ASSERT_TRUE(bus.PublishRaw("n", "/big", "t", std::string(4000, c), absl::UnixEpoch()).ok());
+  auto late = bus.Subscribe(nullptr, nullptr, absl::InfinitePast());
+  EventPtr event = late->Pop();
+  ASSERT_NE(event, nullptr);
+  EXPECT_EQ(event->payload[0], 'd');
+  event = late->Pop();
+  ASSERT_NE(event, nullptr);
+  EXPECT_EQ(event->payload[0], 'e');
+  EXPECT_EQ(late->Pop(), nullptr);
 }
 
 TEST(EventBusTest, LooksBack) {
