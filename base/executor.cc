@@ -7,17 +7,26 @@
 
 namespace gantry {
 
-Executor::Executor(absl::string_view name, size_t max_threads)
-    : name_(name.substr(0, 15)), max_threads_(max_threads == 0 ? 1 : max_threads) {}
+Executor::Executor(absl::string_view name, size_t max_threads, absl::Duration linger)
+    : name_(name.substr(0, 15)),
+      max_threads_(max_threads == 0 ? 1 : max_threads),
+      linger_(linger) {}
 
 Executor::~Executor() {
-  std::vector<std::thread> threads;
+  std::thread last;
   {
     absl::MutexLock lock(&mu_);
     stopping_ = true;
-    threads.swap(threads_);
+    const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return threads_.empty(); };
+    mu_.Await(absl::Condition(&none));
+    last = std::move(ended_);
   }
-  for (std::thread& thread : threads) thread.join();
+  if (last.joinable()) last.join();
+}
+
+size_t Executor::threads() const {
+  absl::MutexLock lock(&mu_);
+  return threads_.size();
 }
 
 bool Executor::Schedule(absl::AnyInvocable<void()> work) {
@@ -29,7 +38,8 @@ bool Executor::Schedule(absl::AnyInvocable<void()> work) {
     sigset_t all, before;
     sigfillset(&all);
     ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    threads_.emplace_back([this] { Run(); });
+    const auto self = threads_.emplace(threads_.end());
+    *self = std::thread([this, self] { Run(self); });
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
   return true;
@@ -43,18 +53,19 @@ void Executor::WaitIdle() {
   mu_.Await(absl::Condition(&quiet));
 }
 
-void Executor::Run() {
+void Executor::Run(Threads::iterator self) {
   ::pthread_setname_np(::pthread_self(), name_.c_str());
-  absl::MutexLock lock(&mu_);
-  const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return !queue_.empty() || stopping_;
-  };
-  for (;;) {
-    ++idle_;
-    mu_.Await(absl::Condition(&has_news));
-    --idle_;
-    if (queue_.empty()) return;
-    {
+  std::thread before;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto has_news = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      return !queue_.empty() || stopping_;
+    };
+    for (;;) {
+      ++idle_;
+      mu_.AwaitWithTimeout(absl::Condition(&has_news), linger_);
+      --idle_;
+      if (queue_.empty()) break;
       absl::AnyInvocable<void()> work = std::move(queue_.front());
       queue_.pop_front();
       ++running_;
@@ -63,9 +74,13 @@ void Executor::Run() {
       // What the work holds is released before it counts as done.
       work = nullptr;
       mu_.Lock();
+      --running_;
     }
-    --running_;
+    // Each that leaves joins the one that left before it, and the destructor the last.
+    before = std::exchange(ended_, std::move(*self));
+    threads_.erase(self);
   }
+  if (before.joinable()) before.join();
 }
 
 }  // namespace gantry

@@ -1,7 +1,7 @@
 // A bounded pool of threads.
 //
-// Threads are made as work arrives and have every signal blocked. Work starts in the order it was
-// scheduled. Destruction refuses new work, finishes what is queued and joins; it must not happen on
+// Threads are made as work arrives, have every signal blocked, and end when they had nothing to do
+// for a while. Work starts in the order it was scheduled. Destruction refuses new work, finishes what is queued and joins; it must not happen on
 // a thread of the pool.
 //
 // Thread-safe.
@@ -11,21 +11,23 @@
 
 #include <cstddef>
 #include <deque>
+#include <list>
 #include <string>
 #include <thread>
-#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 namespace gantry {
 
 class Executor {
  public:
   // `name` shows in /proc/PID/task/*/comm, cut to 15 characters.
-  Executor(absl::string_view name, size_t max_threads);
+  // A thread ends after `linger` without work.
+  Executor(absl::string_view name, size_t max_threads, absl::Duration linger = absl::Seconds(2));
   ~Executor();
   Executor(const Executor&) = delete;
   Executor& operator=(const Executor&) = delete;
@@ -39,15 +41,22 @@ class Executor {
 
   size_t max_threads() const { return max_threads_; }
 
+  // Threads there are now, those on their way out not counted.
+  size_t threads() const;
+
  private:
-  void Run();
+  using Threads = std::list<std::thread>;
+  // One thread; `self` is where it stands in threads_.
+  void Run(Threads::iterator self);
 
   const std::string name_;
   const size_t max_threads_;
+  const absl::Duration linger_;
 
-  absl::Mutex mu_;
+  mutable absl::Mutex mu_;
   std::deque<absl::AnyInvocable<void()>> queue_ ABSL_GUARDED_BY(mu_);
-  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
+  Threads threads_ ABSL_GUARDED_BY(mu_);
+  std::thread ended_ ABSL_GUARDED_BY(mu_);  // the last one that left, to be joined by the next
   size_t idle_ ABSL_GUARDED_BY(mu_) = 0;
   size_t running_ ABSL_GUARDED_BY(mu_) = 0;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;

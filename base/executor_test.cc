@@ -9,6 +9,7 @@
 
 #include "absl/synchronization/barrier.h"
 #include "absl/synchronization/notification.h"
+#include "absl/time/clock.h"
 #include "gtest/gtest.h"
 
 namespace gantry {
@@ -68,6 +69,18 @@ TEST(ExecutorTest, TakesMoveOnlyWorkAndDropsItBeforeIdle) {
   executor.WaitIdle();
   EXPECT_TRUE(watch.expired());
   // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDeleteLeaks): it does not see AnyInvocable's end
+}
+
+TEST(ExecutorTest, IdleThreadsEndAndComeBack) {
+  Executor executor("test", 4, absl::ZeroDuration());
+  std::atomic<int> ran = 0;
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 8; ++i) executor.Schedule([&ran] { ++ran; });
+    const absl::Time deadline = absl::Now() + absl::Seconds(30);
+    while (executor.threads() > 0 && absl::Now() < deadline) std::this_thread::yield();
+    EXPECT_EQ(executor.threads(), 0u);
+    EXPECT_EQ(ran, 8 * (round + 1));
+  }
 }
 
 TEST(ExecutorTest, ThreadsTakeNoSignals) {
