@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
 namespace gantry::content {
@@ -49,7 +50,8 @@ class FakeIngest final : public Ingest {
     store_.ingests_.find(ref_)->second.locked = false;
   }
 
-  absl::Status Append(absl::string_view bytes) override {
+  absl::Status AppendPieces(absl::Span<const absl::string_view> pieces) override {
+    const std::string bytes = absl::StrJoin(pieces, "");
     absl::MutexLock lock(&store_.mu_);
     if (ended_) return Ended();
     FakeStore::Partial& partial = store_.ingests_.find(ref_)->second;

@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 
 #include "content-store/digest.h"
 
@@ -46,7 +47,10 @@ class Ingest {
   virtual ~Ingest() = default;
 
   // Writes at offset(). kResourceExhausted: disk full, bytes so far are kept.
-  virtual absl::Status Append(absl::string_view bytes) = 0;
+  absl::Status Append(absl::string_view bytes) { return AppendPieces({&bytes, 1}); }
+
+  // The pieces one behind the other, as if they were one.
+  virtual absl::Status AppendPieces(absl::Span<const absl::string_view> pieces) = 0;
 
   // Drops everything behind `offset_bytes` (only 0 is promised to be cheap).
   virtual absl::Status Truncate(int64_t offset_bytes) = 0;

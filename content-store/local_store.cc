@@ -6,9 +6,12 @@
 #include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -17,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 
 #include "base/crash_point.h"
@@ -31,6 +35,9 @@ constexpr const char* kAlgorithms[] = {"sha256", "sha512"};
 constexpr size_t kHashBufferBytes = 1 << 20;
 // Writeback of a growing ingest is started every so often, so that the sync at its end is short.
 constexpr int64_t kWritebackBytes = 16 << 20;
+// From here on a second thread pays: it hashes while this one writes.
+constexpr size_t kHashBesideBytes = 256 << 10;
+constexpr size_t kHashers = 4;
 // How much earlier than noted a blob may have been published and still be distrusted after a power
 // cut: clocks step.
 constexpr absl::Duration kClockSlack = absl::Minutes(10);
@@ -244,6 +251,18 @@ class LocalReader final : public BlobReader {
   const Digest digest_;
 };
 
+// Work that whoever comes first does, and only once.
+struct HashJob {
+  void RunOnce() {
+    if (taken.exchange(true)) return;
+    run();
+    done.Notify();
+  }
+  std::function<void()> run;
+  std::atomic<bool> taken = false;
+  absl::Notification done;
+};
+
 }  // namespace
 
 class LocalIngest final : public Ingest {
@@ -263,17 +282,10 @@ class LocalIngest final : public Ingest {
     if (!ended_) store_.UnlockRef(status_.ref);
   }
 
-  absl::Status Append(absl::string_view bytes) override {
+  absl::Status AppendPieces(absl::Span<const absl::string_view> pieces) override {
     if (ended_) return Ended();
-    while (!bytes.empty()) {
-      const ssize_t n = pwrite(data_.get(), bytes.data(), bytes.size(), status_.offset_bytes);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0)
-        return ErrnoToStatus(errno, absl::StrCat(What(), ": write at ", status_.offset_bytes));
-      hasher_.Update(bytes.substr(0, static_cast<size_t>(n)));
-      bytes.remove_prefix(static_cast<size_t>(n));
-      status_.offset_bytes += n;
-    }
+    GANTRY_RETURN_IF_ERROR(broken_);
+    absl::Status written = Write(pieces);
     status_.updated_at = absl::Now();
     if (status_.offset_bytes - writeback_from_ >= kWritebackBytes) {
       // Advice; what it cannot do the sync at the end does.
@@ -281,7 +293,7 @@ class LocalIngest final : public Ingest {
                             SYNC_FILE_RANGE_WRITE);
       writeback_from_ = status_.offset_bytes;
     }
-    return absl::OkStatus();
+    return written;
   }
 
   absl::Status Truncate(int64_t offset_bytes) override {
@@ -290,12 +302,13 @@ class LocalIngest final : public Ingest {
       return absl::OutOfRangeError(absl::StrCat(What(), ": cannot go back from ",
                                                 status_.offset_bytes, " to ", offset_bytes));
     }
-    if (offset_bytes == status_.offset_bytes) return absl::OkStatus();
+    if (offset_bytes == status_.offset_bytes && broken_.ok()) return absl::OkStatus();
     if (ftruncate(data_.get(), offset_bytes) != 0)
       return ErrnoToStatus(errno, absl::StrCat(What(), ": truncate"));
     Hasher hasher(algorithm_);
     GANTRY_RETURN_IF_ERROR(HashPrefix(data_.get(), offset_bytes, hasher, What()));
     hasher_ = std::move(hasher);
+    broken_ = absl::OkStatus();
     status_.offset_bytes = offset_bytes;
     status_.updated_at = absl::Now();
     writeback_from_ = std::min(writeback_from_, offset_bytes);
@@ -308,6 +321,7 @@ class LocalIngest final : public Ingest {
 
   absl::StatusOr<Digest> Commit(const CommitOptions& options) override {
     if (ended_) return Ended();
+    GANTRY_RETURN_IF_ERROR(broken_);
     if (options.size_bytes.has_value() && *options.size_bytes != status_.offset_bytes) {
       return absl::FailedPreconditionError(absl::StrCat(What(), ": has ", status_.offset_bytes,
                                                         " bytes, expected ", *options.size_bytes));
@@ -353,6 +367,65 @@ class LocalIngest final : public Ingest {
   }
 
  private:
+  // Writes and hashes; what of it is in the file counts, whatever comes after.
+  absl::Status Write(absl::Span<const absl::string_view> pieces) {
+    size_t bytes = 0;
+    for (const absl::string_view piece : pieces) bytes += piece.size();
+    if (bytes < kHashBesideBytes) {
+      const int64_t before = status_.offset_bytes;
+      absl::Status written = WriteOnly(pieces);
+      HashFirst(pieces, status_.offset_bytes - before);
+      return written;
+    }
+    const auto hash = std::make_shared<HashJob>();
+    hash->run = [this, pieces, bytes] { HashFirst(pieces, static_cast<int64_t>(bytes)); };
+    store_.hashers_.Schedule([hash] { hash->RunOnce(); });
+    absl::Status written = WriteOnly(pieces);
+    // Here, if no thread has begun with it: then the processors have enough to do.
+    hash->RunOnce();
+    hash->done.WaitForNotification();
+    if (written.ok()) return written;
+    // More was hashed than is in the file.
+    Hasher hasher(algorithm_);
+    broken_ = HashPrefix(data_.get(), status_.offset_bytes, hasher, What());
+    hasher_ = std::move(hasher);
+    return written;
+  }
+
+  // Hashes the first `bytes` of the pieces.
+  void HashFirst(absl::Span<const absl::string_view> pieces, int64_t bytes) {
+    for (const absl::string_view piece : pieces) {
+      const absl::string_view taken = piece.substr(0, static_cast<size_t>(bytes));
+      hasher_.Update(taken);
+      bytes -= static_cast<int64_t>(taken.size());
+    }
+  }
+
+  // Moves offset() to behind what is in the file.
+  absl::Status WriteOnly(absl::Span<const absl::string_view> pieces) {
+    std::vector<iovec> left;
+    left.reserve(pieces.size());
+    for (const absl::string_view piece : pieces) {
+      if (!piece.empty()) left.push_back({const_cast<char*>(piece.data()), piece.size()});
+    }
+    for (auto next = left.begin(); next != left.end();) {
+      const auto count = std::min<std::ptrdiff_t>(left.end() - next, IOV_MAX);
+      const ssize_t n = pwritev(data_.get(), &*next, static_cast<int>(count), status_.offset_bytes);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0)
+        return ErrnoToStatus(errno, absl::StrCat(What(), ": write at ", status_.offset_bytes));
+      status_.offset_bytes += n;
+      for (size_t done = static_cast<size_t>(n); done > 0;) {
+        const size_t taken = std::min(done, next->iov_len);
+        done -= taken;
+        next->iov_base = static_cast<char*>(next->iov_base) + taken;
+        next->iov_len -= taken;
+        if (next->iov_len == 0) ++next;
+      }
+    }
+    return absl::OkStatus();
+  }
+
   std::string What() const { return absl::StrCat("ingest ", status_.ref); }
 
   absl::Status Ended() const {
@@ -380,6 +453,7 @@ class LocalIngest final : public Ingest {
   Hasher hasher_;
   const std::string algorithm_;
   int64_t writeback_from_;
+  absl::Status broken_;  // why hasher_ does not know what is in the file
   bool ended_ = false;
 };
 
@@ -387,7 +461,8 @@ LocalStore::LocalStore(std::string root, UniqueFd root_fd, UniqueFd blobs_fd, Un
     : root_(std::move(root)),
       root_fd_(std::move(root_fd)),
       blobs_fd_(std::move(blobs_fd)),
-      ingest_fd_(std::move(ingest_fd)) {}
+      ingest_fd_(std::move(ingest_fd)),
+      hashers_("blob-hash", kHashers) {}
 
 LocalStore::~LocalStore() { Sync().IgnoreError(); }
 

@@ -28,6 +28,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "base/executor.h"
 #include "base/unique_fd.h"
 #include "content-store/store.h"
 
@@ -80,6 +81,8 @@ class LocalStore final : public Store {
   const UniqueFd root_fd_;
   const UniqueFd blobs_fd_;
   const UniqueFd ingest_fd_;
+  // Hash what is being written meanwhile. An ingest waits for its work here, not the other way round.
+  Executor hashers_;
 
   absl::Mutex mu_;
   std::map<std::string, absl::Time> locked_refs_ ABSL_GUARDED_BY(mu_);

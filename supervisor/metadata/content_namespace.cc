@@ -70,10 +70,12 @@ class NamespacedIngest final : public content::Ingest {
     adopted_->updated_at = now;
   }
 
-  absl::Status Append(absl::string_view bytes) override {
-    if (bytes.empty()) return absl::OkStatus();
+  absl::Status AppendPieces(absl::Span<const absl::string_view> pieces) override {
+    size_t bytes = 0;
+    for (const absl::string_view piece : pieces) bytes += piece.size();
+    if (bytes == 0) return absl::OkStatus();
     if (adopted_.has_value()) GANTRY_RETURN_IF_ERROR(Materialise(adopted_->size_bytes));
-    return below_->Append(bytes);
+    return below_->AppendPieces(pieces);
   }
 
   absl::Status Truncate(int64_t offset_bytes) override {
