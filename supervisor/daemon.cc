@@ -473,7 +473,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.events.EndRecovery();
 
   // ---- doors ----
-  p.calls = std::make_unique<Executor>("call", 32);
+  p.calls = std::make_unique<Executor>("call", 256);
   p.followers = std::make_unique<Executor>("follow", 256);
   p.gantry_door.push_back(
       api::gantry_v1::NewContainersDoor(*p.container_service, *p.calls, *p.followers));
@@ -504,9 +504,6 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
     builder.experimental().SetInterceptorCreators(p.metrics->calls().NewInterceptors());
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_receive_bytes));
   builder.SetMaxSendMessageSize(static_cast<int>(config.max_send_bytes));
-  builder.SetSyncServerOption(grpc::ServerBuilder::NUM_CQS, 1);
-  builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
-  builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 4);
   // Clients stream us blobs: windows of megabytes, not the protocol's 64 KiB.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);

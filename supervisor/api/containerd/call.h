@@ -10,7 +10,9 @@
 #include <string>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
@@ -63,57 +65,137 @@ class Call {
   core::CallContext context_;
 };
 
-// Runs a call's work, `absl::Status(Call&)`, if the call names a valid namespace.
+// Whether a call has to name a namespace. Those that do are refused without a valid one.
+enum class Scoped { kYes, kNo };
+
+// Runs a call's work, `absl::Status(Call&)`.
 template <typename Work>
-grpc::Status Handle(const grpc::ServerContextBase& context, Work work) {
-  Call call(context);
-  absl::Status status = call.scope().Validate();
+grpc::Status RunCall(Call& call, Scoped scoped, Work& work) {
+  absl::Status status = scoped == Scoped::kYes ? call.scope().Validate() : absl::OkStatus();
   if (status.ok()) status = work(call);
   return ToGrpc(status);
 }
 
-// A unary call that the database answers from memory: answered on gRPC's own thread, which saves handing it to another. Not for what
-// may wait, because these threads are few and all connections share them.
+// A unary call that is answered from memory: on gRPC's own thread, which saves handing it to another. Not for what may wait or takes
+// more than some microseconds, because that thread serves all connections.
 template <typename Work>
-grpc::ServerUnaryReactor* HandleQuick(grpc::CallbackServerContext& context, Work work) {
+grpc::ServerUnaryReactor* HandleQuick(grpc::CallbackServerContext& context, Work work,
+                                      Scoped scoped = Scoped::kYes) {
   grpc::ServerUnaryReactor* reactor = context.DefaultReactor();
-  reactor->Finish(Handle(context, std::move(work)));
+  Call call(context);
+  reactor->Finish(RunCall(call, scoped, work));
   return reactor;
 }
 
-// A unary call whose work may take long: it runs on `executor`, and its token is cancelled when the client goes away.
+// A unary call whose work may wait: it runs on a thread of an executor, and its token is cancelled when the client goes away.
 template <typename Work>
-class LongCall final : public grpc::ServerUnaryReactor {
+class WorkCall final : public grpc::ServerUnaryReactor {
  public:
-  static LongCall* Start(Executor& executor, const grpc::CallbackServerContext& context,
-                         Work work) {
-    auto* self = new LongCall(
-        context,
-        std::move(work));  // NOLINT(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
-    if (!executor.Schedule([self] { self->Run(); }))
-      self->Finish(ToGrpc(absl::UnavailableError("the daemon is stopping")));
+  static WorkCall* Start(Executor& executor, const grpc::CallbackServerContext& context, Work work,
+                         Scoped scoped) {
+    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
+    auto* self = new WorkCall(context, std::move(work), scoped);
+    if (!executor.Schedule([self] { self->Run(); })) self->Finish(ToGrpc(Stopping()));
     return self;
   }
+  static absl::Status Stopping() { return absl::UnavailableError("the daemon is stopping"); }
   void OnCancel() override { call_.cancel().Cancel("the client has gone"); }
   void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
 
  private:
-  LongCall(const grpc::CallbackServerContext& context, Work work)
-      : call_(context), work_(std::move(work)) {}
-  void Run() {
-    absl::Status status = call_.scope().Validate();
-    if (status.ok()) status = work_(call_);
-    Finish(ToGrpc(status));
-  }
+  WorkCall(const grpc::CallbackServerContext& context, Work work, Scoped scoped)
+      : call_(context), work_(std::move(work)), scoped_(scoped) {}
+  void Run() { Finish(RunCall(call_, scoped_, work_)); }
 
   Call call_;
   Work work_;
+  const Scoped scoped_;
 };
 
+// The message of the request and of the answer live as long as the call: work captures their addresses.
 template <typename Work>
-grpc::ServerUnaryReactor* HandleLong(Executor& executor, const grpc::CallbackServerContext& context,
-                                     Work work) {
-  return LongCall<Work>::Start(executor, context, std::move(work));
+grpc::ServerUnaryReactor* HandleOn(Executor& executor, const grpc::CallbackServerContext& context,
+                                   Work work, Scoped scoped = Scoped::kYes) {
+  return WorkCall<Work>::Start(executor, context, std::move(work), scoped);
+}
+
+// Where work puts the messages of a list.
+template <typename Response>
+class Sender {
+ public:
+  virtual ~Sender() = default;
+  // Waits until gRPC has taken the message. kCancelled: the client has gone, or has read nothing for minutes.
+  virtual absl::Status Send(const Response& message) = 0;
+};
+
+// A call that answers with a stream of messages, made by work, `absl::Status(Call&, Sender<Response>&)`, on a thread of an executor.
+template <typename Response, typename Work>
+class ListCall final : public grpc::ServerWriteReactor<Response>, public Sender<Response> {
+ public:
+  static ListCall* Start(Executor& executor, grpc::CallbackServerContext& context, Work work) {
+    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
+    auto* self = new ListCall(context, std::move(work));
+    if (!executor.Schedule([self] { self->Run(); }))
+      self->Finish(ToGrpc(absl::UnavailableError("the daemon is stopping")));
+    return self;
+  }
+
+  absl::Status Send(const Response& message) override {
+    {
+      absl::MutexLock lock(&mu_);
+      if (gone_) return Gone();
+      writing_ = true;
+    }
+    this->StartWrite(&message);
+    absl::MutexLock lock(&mu_);
+    const auto written = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !writing_; };
+    if (!mu_.AwaitWithTimeout(absl::Condition(&written), kPatience)) {
+      // The message is gRPC's until it says so; giving the call up makes it say so.
+      context_.TryCancel();
+      mu_.Await(absl::Condition(&written));
+      gone_ = true;
+    }
+    return gone_ ? Gone() : absl::OkStatus();
+  }
+
+  void OnWriteDone(bool ok) override {
+    absl::MutexLock lock(&mu_);
+    writing_ = false;
+    if (!ok) gone_ = true;
+  }
+  void OnCancel() override {
+    {
+      absl::MutexLock lock(&mu_);
+      gone_ = true;
+    }
+    call_.cancel().Cancel("the client has gone");
+  }
+  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
+
+ private:
+  // A thread is held meanwhile.
+  static constexpr absl::Duration kPatience = absl::Minutes(5);
+
+  ListCall(grpc::CallbackServerContext& context, Work work)
+      : context_(context), call_(context), work_(std::move(work)) {}
+  static absl::Status Gone() { return absl::CancelledError("the client has gone"); }
+  void Run() {
+    const auto list = [this](Call& call) -> absl::Status { return work_(call, *this); };
+    this->Finish(RunCall(call_, Scoped::kYes, list));
+  }
+
+  grpc::CallbackServerContext& context_;
+  Call call_;
+  Work work_;
+  absl::Mutex mu_;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool gone_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+template <typename Response, typename Work>
+grpc::ServerWriteReactor<Response>* HandleList(Executor& executor,
+                                               grpc::CallbackServerContext& context, Work work) {
+  return ListCall<Response, Work>::Start(executor, context, std::move(work));
 }
 
 }  // namespace gantry::api::containerd_api

@@ -18,8 +18,9 @@ using containerd_api::Room;
 
 namespace {
 
-// Threads that may wait for a client or a disk; they exist only while they have something to do.
-constexpr size_t kLongCalls = 64;
+// Threads that may wait; they exist only while they have something to do. More calls than these wait for their turn.
+constexpr size_t kStoreCalls = 32;
+constexpr size_t kLongCalls = 256;
 constexpr size_t kPumps = 2;
 
 }  // namespace
@@ -27,6 +28,7 @@ constexpr size_t kPumps = 2;
 struct ContainerdDoor::Services {
   explicit Services(const Parts& parts) : room(parts) {
     room.streams = &streams;
+    room.store_calls = &store_calls;
     room.long_calls = &long_calls;
     room.pumps = &pumps;
     all.push_back(NewContainersService(room));
@@ -52,6 +54,7 @@ struct ContainerdDoor::Services {
   containerd_api::StreamRegistry streams;
   std::vector<std::unique_ptr<DoorService>> all;
   // Last, so that they are idle before what they work on goes.
+  Executor store_calls{"containerd-store", kStoreCalls};
   Executor long_calls{"containerd-call", kLongCalls};
   Executor pumps{"containerd-pump", kPumps};
 };

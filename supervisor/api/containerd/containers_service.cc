@@ -24,7 +24,7 @@ using namespace containerd::services::containers::
 using metadata::Filter;
 
 using ContainersBase = Containers::WithRawCallbackMethod_Get<
-    Containers::WithRawCallbackMethod_List<Containers::Service>>;
+    Containers::WithRawCallbackMethod_List<Containers::CallbackService>>;
 
 class ContainersService final : public ContainersBase, public DoorService {
  public:
@@ -50,7 +50,7 @@ class ContainersService final : public ContainersBase, public DoorService {
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer* request,
                                  grpc::ByteBuffer* response) override {
-    return HandleQuick(*context, [&](Call& call) -> absl::Status {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       ListContainersRequest parsed;
       GANTRY_RETURN_IF_ERROR(ParseRaw(*request, &parsed));
       GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(parsed.filters())));
@@ -64,22 +64,25 @@ class ContainersService final : public ContainersBase, public DoorService {
     });
   }
 
-  grpc::Status ListStream(grpc::ServerContext* context, const ListContainersRequest* request,
-                          grpc::ServerWriter<ListContainerMessage>* writer) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
-      ListContainerMessage message;
-      return EachRaw(call.scope(), filter, [&](absl::string_view record) -> absl::Status {
-        message.mutable_container()->ParseFromArray(record.data(), static_cast<int>(record.size()));
-        return writer->Write(message) ? absl::OkStatus()
-                                      : absl::CancelledError("the client has gone");
-      });
-    });
+  grpc::ServerWriteReactor<ListContainerMessage>* ListStream(
+      grpc::CallbackServerContext* context, const ListContainersRequest* request) override {
+    return HandleList<ListContainerMessage>(
+        *room_.long_calls, *context,
+        [this, request](Call& call, Sender<ListContainerMessage>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
+          ListContainerMessage message;
+          return EachRaw(call.scope(), filter, [&](absl::string_view record) -> absl::Status {
+            message.mutable_container()->ParseFromArray(record.data(),
+                                                        static_cast<int>(record.size()));
+            return out.Send(message);
+          });
+        });
   }
 
-  grpc::Status Create(grpc::ServerContext* context, const CreateContainerRequest* request,
-                      CreateContainerResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
+                                   const CreateContainerRequest* request,
+                                   CreateContainerResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       metadata::NewContainer fresh;
       Recast(request->container(), &fresh.record);
       fresh.record.clear_client_log_uri();  // ours to write
@@ -96,9 +99,10 @@ class ContainersService final : public ContainersBase, public DoorService {
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateContainerRequest* request,
-                      UpdateContainerResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const UpdateContainerRequest* request,
+                                   UpdateContainerResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       record::v1::Container wanted;
       Recast(request->container(), &wanted);
       GANTRY_ASSIGN_OR_RETURN(
@@ -115,9 +119,10 @@ class ContainersService final : public ContainersBase, public DoorService {
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteContainerRequest* request,
-                      google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Delete(grpc::CallbackServerContext* context,
+                                   const DeleteContainerRequest* request,
+                                   google::protobuf::Empty*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(containers_.Delete(call.scope(), request->id()));
       containerd::events::ContainerDelete event;
       event.set_id(request->id());

@@ -1,17 +1,23 @@
 // containerd.services.content.v1.
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 
 #include "base/status_macros.h"
 #include "proto/containerd/events/content.pb.h"
 #include "proto/containerd/services/content/v1/content.grpc.pb.h"
 #include "supervisor/api/containerd/call.h"
+#include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
 #include "supervisor/core/event_bus.h"
@@ -70,9 +76,9 @@ class WriteSession {
     return absl::OkStatus();
   }
 
-  // `done`: that was the commit.
-  absl::Status Obey(const WriteContentRequest& request, WriteContentResponse* response,
-                    bool* done) {
+  // `data` is what the message has to append. `done`: that was the commit.
+  absl::Status Obey(const WriteContentRequest& request, const MessageWithBytes& data,
+                    WriteContentResponse* response, bool* done) {
     response->set_action(request.action());
     response->set_offset(ingest_->offset());
     GANTRY_RETURN_IF_ERROR(Learn(request));
@@ -86,13 +92,13 @@ class WriteSession {
         return absl::OkStatus();
       }
       case WRITE: {
-        GANTRY_RETURN_IF_ERROR(Append(request));
+        GANTRY_RETURN_IF_ERROR(Append(request, data));
         response->set_offset(ingest_->offset());
         response->set_digest(ingest_->current_digest().str());
         return absl::OkStatus();
       }
       case COMMIT: {
-        GANTRY_RETURN_IF_ERROR(Append(request));
+        GANTRY_RETURN_IF_ERROR(Append(request, data));
         if (!impossible_.empty()) {
           return absl::FailedPreconditionError(absl::StrCat(
               "content write ", ref_, ": the blob is ", ingest_->current_digest().str(),
@@ -150,7 +156,7 @@ class WriteSession {
     return absl::AlreadyExistsError(absl::StrCat("blob ", expected_.str(), ": already exists"));
   }
 
-  absl::Status Append(const WriteContentRequest& request) {
+  absl::Status Append(const WriteContentRequest& request, const MessageWithBytes& data) {
     const int64_t at = ingest_->offset();
     if (request.offset() > 0 && request.offset() != at) {
       return absl::OutOfRangeError(absl::StrCat("content write ", ref_, ": offset ",
@@ -159,7 +165,7 @@ class WriteSession {
     if (request.offset() == 0 && at > 0) {
       GANTRY_RETURN_IF_ERROR(ingest_->Truncate(0));
     }
-    return request.data().empty() ? absl::OkStatus() : ingest_->Append(request.data());
+    return data.bytes.empty() ? absl::OkStatus() : ingest_->AppendPieces(data.bytes);
   }
 
   ContentNamespace& store_;
@@ -171,14 +177,241 @@ class WriteSession {
   std::unique_ptr<content::Ingest> ingest_;
 };
 
-class ContentService final : public Content::Service, public DoorService {
+// A Write call. Holds a thread only while a message is worked on; its bytes go to the file from where gRPC received them.
+class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
+ public:
+  WriteCall(const grpc::CallbackServerContext& context, const Room& room)
+      : room_(room), call_(context), store_(room.stores->Content(call_.scope())) {}
+
+  void Begin() {
+    if (absl::Status valid = call_.scope().Validate(); !valid.ok()) {
+      Finish(ToGrpc(valid));
+    } else {
+      StartRead(&incoming_);
+    }
+  }
+
+  void OnReadDone(bool ok) override {
+    if (ok) {
+      if (!room_.long_calls->Schedule([this] { Work(); }))
+        End(absl::UnavailableError("the daemon is stopping"));
+    } else if (session_ == nullptr) {
+      End(absl::InvalidArgumentError("content write: no message"));
+    } else {
+      End(absl::OkStatus());
+    }
+  }
+  void OnWriteDone(bool ok) override {
+    if (ok) {
+      StartRead(&incoming_);
+    } else {
+      End(absl::CancelledError("the client has gone"));
+    }
+  }
+  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
+
+ private:
+  void Work() {
+    bool done = false;
+    WriteContentResponse response;
+    if (absl::Status worked = Obey(&response, &done); !worked.ok()) {
+      End(worked);
+      return;
+    }
+    outgoing_ = Serialize(response);
+    if (done) {
+      session_.reset();
+      StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), grpc::Status::OK);
+    } else {
+      StartWrite(&outgoing_);
+    }
+  }
+
+  absl::Status Obey(WriteContentResponse* response, bool* done) {
+    WriteContentRequest request;
+    MessageWithBytes data;
+    GANTRY_RETURN_IF_ERROR(
+        ParseAround(incoming_, WriteContentRequest::kDataFieldNumber, &request, &data));
+    incoming_.Clear();
+    if (session_ == nullptr) {
+      session_ = std::make_unique<WriteSession>(store_, *room_.events);
+      GANTRY_RETURN_IF_ERROR(session_->Open(request));
+    }
+    return session_->Obey(request, data, response, done);
+  }
+
+  // The ref is free before the client can know that this is over.
+  void End(const absl::Status& status) {
+    session_.reset();
+    Finish(ToGrpc(status));
+  }
+
+  const Room& room_;
+  Call call_;
+  ContentNamespace store_;
+  std::unique_ptr<WriteSession> session_;
+  grpc::ByteBuffer incoming_;
+  grpc::ByteBuffer outgoing_;
+};
+
+// A Read call: while one piece is on its way to the client the next is read. Holds no thread while the client takes nothing.
+class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
+ public:
+  ReadCall(const grpc::CallbackServerContext& context, const Room& room)
+      : room_(room), call_(context) {}
+
+  void Begin(const grpc::ByteBuffer& request) {
+    absl::Status status = ParseRaw(request, &request_);
+    if (status.ok()) status = call_.scope().Validate();
+    Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { status_ = status; });
+  }
+  void OnWriteDone(bool ok) override {
+    Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      writing_ = false;
+      if (!ok && status_.ok()) status_ = absl::CancelledError("the client has gone");
+    });
+  }
+  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
+
+ private:
+  using Buffer = std::unique_ptr<char[]>;
+
+  // Notes what happened, then starts whatever can be started. Nothing is started under the lock, and a write or the end last of all:
+  // with either this object may be gone.
+  void Advance(absl::FunctionRef<void()> note) {
+    bool read = false, write = false, finish = false;
+    absl::Status status;
+    {
+      absl::MutexLock lock(&mu_);
+      note();
+      if (finished_) return;
+      status = status_;
+      if (status.ok() && !writing_ && next_.has_value()) {
+        outgoing_ = *std::move(next_);
+        next_.reset();
+        writing_ = write = true;
+        finished_ = finish = at_end_;
+      }
+      read = status.ok() && !reading_ && !at_end_ && !next_.has_value();
+      if (read) reading_ = true;
+      if (!writing_ && !reading_) finished_ = finish = true;
+    }
+    if (read && !room_.long_calls->Schedule([this] { Work(); })) {
+      Advance([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+        reading_ = false;
+        status_ = absl::UnavailableError("the daemon is stopping");
+      });
+    }
+    if (write && finish) {
+      StartWriteAndFinish(&outgoing_, grpc::WriteOptions(), grpc::Status::OK);
+    } else if (write) {
+      StartWrite(&outgoing_);
+    } else if (finish) {
+      Finish(ToGrpc(status));
+    }
+  }
+
+  void Work() {
+    grpc::ByteBuffer piece;
+    absl::Status status = blob_ == nullptr ? Open() : absl::OkStatus();
+    const bool any = status.ok() && sent_ < total_;
+    if (any) status = ReadPiece(&piece);
+    Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+      reading_ = false;
+      at_end_ = sent_ == total_;
+      if (any && status.ok()) next_ = std::move(piece);
+      if (status_.ok()) status_ = status;
+    });
+  }
+
+  absl::Status Open() {
+    GANTRY_ASSIGN_OR_RETURN(digest_, Digest::Parse(request_.digest()));
+    GANTRY_ASSIGN_OR_RETURN(blob_, room_.stores->Content(call_.scope()).Open(digest_));
+    const int64_t size = blob_->size_bytes();
+    start_ = std::max<int64_t>(request_.offset(), 0);
+    if (start_ > size) {
+      return absl::OutOfRangeError(absl::StrCat("blob ", digest_.str(), ": offset ", start_,
+                                                " lies behind its ", size, " bytes"));
+    }
+    total_ = size - start_;
+    if (request_.size() > 0) total_ = std::min(total_, request_.size());
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadPiece(grpc::ByteBuffer* piece) {
+    const std::shared_ptr<Buffer> buffer = FreeBuffer();
+    GANTRY_ASSIGN_OR_RETURN(
+        const size_t got,
+        blob_->ReadAt(start_ + sent_, buffer->get(),
+                      static_cast<size_t>(std::min(total_ - sent_, kReadChunkBytes))));
+    if (got == 0)
+      return absl::DataLossError(
+          absl::StrCat("blob ", digest_.str(), ": shorter on disk than recorded"));
+    // Offsets in the answer count from where this read began.
+    ReadContentResponse head;
+    head.set_offset(sent_);
+    std::string front = head.SerializeAsString();
+    AppendBytesHead(ReadContentResponse::kDataFieldNumber, got, front);
+    grpc::Slice slices[] = {
+        grpc::Slice(front),
+        // The slice holds the buffer until the bytes are in the socket.
+        grpc::Slice(
+            buffer->get(), got,
+            [](void* held) { delete static_cast<std::shared_ptr<Buffer>*>(held); },
+            new std::shared_ptr<Buffer>(buffer))};  // NOLINT(cppcoreguidelines-owning-memory)
+    *piece = grpc::ByteBuffer(slices, 2);
+    sent_ += static_cast<int64_t>(got);
+    return absl::OkStatus();
+  }
+
+  // One that gRPC is through with, or a new one: memory that was used before is in place already.
+  std::shared_ptr<Buffer> FreeBuffer() {
+    for (const std::shared_ptr<Buffer>& buffer : buffers_) {
+      if (buffer.use_count() != 1) continue;
+      std::atomic_thread_fence(std::memory_order_acquire);
+      return buffer;
+    }
+    buffers_.push_back(std::make_shared<Buffer>(new char[kReadChunkBytes]));
+    return buffers_.back();
+  }
+
+  const Room& room_;
+  const Call call_;
+  ReadContentRequest request_;
+  // One Work() at a time uses these.
+  Digest digest_;
+  std::unique_ptr<content::BlobReader> blob_;
+  int64_t start_ = 0;
+  int64_t total_ = 0;
+  int64_t sent_ = 0;
+  std::vector<std::shared_ptr<Buffer>> buffers_;
+
+  absl::Mutex mu_;
+  grpc::ByteBuffer outgoing_;  // gRPC's while writing_
+  std::optional<grpc::ByteBuffer> next_ ABSL_GUARDED_BY(mu_);
+  absl::Status status_ ABSL_GUARDED_BY(mu_);
+  bool reading_ ABSL_GUARDED_BY(mu_) = false;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool at_end_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+// Blobs go in and out as bytes; a Content::CallbackService has Write as messages already.
+using ContentUnary = Content::WithCallbackMethod_Info<Content::WithCallbackMethod_Update<
+    Content::WithCallbackMethod_List<Content::WithCallbackMethod_Delete<
+        Content::WithCallbackMethod_Status<Content::WithCallbackMethod_ListStatuses<
+            Content::WithCallbackMethod_Abort<Content::Service>>>>>>>;
+using ContentBase =
+    Content::WithRawCallbackMethod_Read<Content::WithRawCallbackMethod_Write<ContentUnary>>;
+
+class ContentService final : public ContentBase, public DoorService {
  public:
   explicit ContentService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Info(grpc::ServerContext* context, const InfoRequest* request,
-                    InfoResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Info(grpc::CallbackServerContext* context, const InfoRequest* request,
+                                 InfoResponse* response) override {
+    return HandleQuick(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->digest()));
       GANTRY_ASSIGN_OR_RETURN(content::Info info, Open(call).Stat(digest));
       SetInfo(info, response->mutable_info());
@@ -186,9 +419,10 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateRequest* request,
-                      UpdateResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const UpdateRequest* request,
+                                   UpdateResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->info().digest()));
       GANTRY_ASSIGN_OR_RETURN(
           content::Info info,
@@ -199,29 +433,32 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const ListContentRequest* request,
-                    grpc::ServerWriter<ListContentResponse>* writer) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
-      ListContentResponse batch;
-      const auto send = [&]() -> absl::Status {
-        const bool sent = writer->Write(batch);
-        batch.clear_info();
-        return sent ? absl::OkStatus() : absl::CancelledError("the client has gone");
-      };
-      GANTRY_RETURN_IF_ERROR(Open(call).Walk([&](const content::Info& info) -> absl::Status {
-        if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))
-          return absl::OkStatus();
-        SetInfo(info, batch.add_info());
-        return batch.info_size() < kInfosPerMessage ? absl::OkStatus() : send();
-      }));
-      return batch.info_size() == 0 ? absl::OkStatus() : send();
-    });
+  grpc::ServerWriteReactor<ListContentResponse>* List(grpc::CallbackServerContext* context,
+                                                      const ListContentRequest* request) override {
+    return HandleList<ListContentResponse>(
+        *room_.long_calls, *context,
+        [this, request](Call& call, Sender<ListContentResponse>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
+          ListContentResponse batch;
+          const auto send = [&]() -> absl::Status {
+            absl::Status sent = out.Send(batch);
+            batch.clear_info();
+            return sent;
+          };
+          GANTRY_RETURN_IF_ERROR(Open(call).Walk([&](const content::Info& info) -> absl::Status {
+            if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))
+              return absl::OkStatus();
+            SetInfo(info, batch.add_info());
+            return batch.info_size() < kInfosPerMessage ? absl::OkStatus() : send();
+          }));
+          return batch.info_size() == 0 ? absl::OkStatus() : send();
+        });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteContentRequest* request,
-                      google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Delete(grpc::CallbackServerContext* context,
+                                   const DeleteContentRequest* request,
+                                   google::protobuf::Empty*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->digest()));
       GANTRY_RETURN_IF_ERROR(Open(call).Delete(digest));
       containerd::events::ContentDelete event;
@@ -231,51 +468,28 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status Read(grpc::ServerContext* context, const ReadContentRequest* request,
-                    grpc::ServerWriter<ReadContentResponse>* writer) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->digest()));
-      GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::BlobReader> blob, Open(call).Open(digest));
-      const int64_t size = blob->size_bytes();
-      const int64_t start = std::max<int64_t>(request->offset(), 0);
-      if (start > size) {
-        return absl::OutOfRangeError(absl::StrCat("blob ", digest.str(), ": offset ", start,
-                                                  " lies behind its ", size, " bytes"));
-      }
-      int64_t left = size - start;
-      if (request->size() > 0) left = std::min(left, request->size());
-      // Offsets in the answer count from where this read began.
-      ReadContentResponse chunk;
-      for (int64_t sent = 0; sent < left;) {
-        std::string* data = chunk.mutable_data();
-        data->resize(static_cast<size_t>(std::min(left - sent, kReadChunkBytes)));
-        GANTRY_ASSIGN_OR_RETURN(size_t got, blob->ReadAt(start + sent, data->data(), data->size()));
-        if (got == 0)
-          return absl::DataLossError(
-              absl::StrCat("blob ", digest.str(), ": shorter on disk than recorded"));
-        data->resize(got);
-        chunk.set_offset(sent);
-        sent += static_cast<int64_t>(got);
-        grpc::WriteOptions options;
-        if (sent >= left) options.set_last_message();
-        if (!writer->Write(chunk, options)) return absl::CancelledError("the client has gone");
-      }
-      return absl::OkStatus();
-    });
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* Read(grpc::CallbackServerContext* context,
+                                                   const grpc::ByteBuffer* request) override {
+    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): deletes itself in OnDone
+    auto* call = new ReadCall(*context, room_);
+    call->Begin(*request);
+    return call;
   }
 
-  grpc::Status Status(grpc::ServerContext* context, const StatusRequest* request,
-                      StatusResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context,
+                                   const StatusRequest* request,
+                                   StatusResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(content::IngestStatus status, Open(call).StatIngest(request->ref()));
       SetStatus(status, response->mutable_status());
       return absl::OkStatus();
     });
   }
 
-  grpc::Status ListStatuses(grpc::ServerContext* context, const ListStatusesRequest* request,
-                            ListStatusesResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* ListStatuses(grpc::CallbackServerContext* context,
+                                         const ListStatusesRequest* request,
+                                         ListStatusesResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
       GANTRY_ASSIGN_OR_RETURN(std::vector<content::IngestStatus> statuses,
                               Open(call).ListIngests());
@@ -286,28 +500,17 @@ class ContentService final : public Content::Service, public DoorService {
     });
   }
 
-  grpc::Status Write(
-      grpc::ServerContext* context,
-      grpc::ServerReaderWriter<WriteContentResponse, WriteContentRequest>* stream) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
-      ContentNamespace store = Open(call);
-      WriteSession session(store, *room_.events);
-      WriteContentRequest request;
-      if (!stream->Read(&request)) return absl::InvalidArgumentError("content write: no message");
-      GANTRY_RETURN_IF_ERROR(session.Open(request));
-      bool done = false;
-      do {
-        WriteContentResponse response;
-        GANTRY_RETURN_IF_ERROR(session.Obey(request, &response, &done));
-        if (!stream->Write(response)) return absl::CancelledError("the client has gone");
-      } while (!done && stream->Read(&request));
-      return absl::OkStatus();
-    });
+  grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer>* Write(
+      grpc::CallbackServerContext* context) override {
+    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): deletes itself in OnDone
+    auto* call = new WriteCall(*context, room_);
+    call->Begin();
+    return call;
   }
 
-  grpc::Status Abort(grpc::ServerContext* context, const AbortRequest* request,
-                     google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Abort(grpc::CallbackServerContext* context, const AbortRequest* request,
+                                  google::protobuf::Empty*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       return Open(call).AbortIngest(request->ref());
     });
   }

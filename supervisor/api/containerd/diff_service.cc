@@ -30,23 +30,21 @@ namespace {
 using namespace containerd::services::diff::
     v1;  // NOLINT(google-build-using-namespace): the messages of this file
 
-using DiffBase = Diff::WithCallbackMethod_Apply<Diff::WithCallbackMethod_Diff<Diff::Service>>;
-
-class DiffService final : public DiffBase, public DoorService {
+class DiffService final : public Diff::CallbackService, public DoorService {
  public:
   explicit DiffService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
   grpc::ServerUnaryReactor* Apply(grpc::CallbackServerContext* context, const ApplyRequest* request,
                                   ApplyResponse* response) override {
-    return HandleLong(*room_.long_calls, *context, [this, request, response](Call& call) {
+    return HandleOn(*room_.long_calls, *context, [this, request, response](Call& call) {
       return Apply(call, *request, *response);
     });
   }
 
   grpc::ServerUnaryReactor* Diff(grpc::CallbackServerContext* context, const DiffRequest* request,
                                  DiffResponse* response) override {
-    return HandleLong(*room_.long_calls, *context, [this, request, response](Call& call) {
+    return HandleOn(*room_.long_calls, *context, [this, request, response](Call& call) {
       return MakeDiff(call, *request, *response);
     });
   }

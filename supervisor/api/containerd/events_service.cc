@@ -159,33 +159,36 @@ void Subscribers::Stop() {
     subscriber->End(absl::UnavailableError("the daemon is stopping"));
 }
 
-class EventsService final : public Events::WithCallbackMethod_Subscribe<Events::Service>,
-                            public DoorService {
+class EventsService final : public Events::CallbackService, public DoorService {
  public:
   explicit EventsService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
   void Stop() override { subscribers_.Stop(); }
 
-  grpc::Status Publish(grpc::ServerContext* context, const PublishRequest* request,
-                       google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) {
+  grpc::ServerUnaryReactor* Publish(grpc::CallbackServerContext* context,
+                                    const PublishRequest* request,
+                                    google::protobuf::Empty*) override {
+    return HandleQuick(*context, [&](Call& call) {
       return room_.events->PublishRaw(call.ns(), request->topic(), request->event().type_url(),
                                       request->event().value(), absl::Now());
     });
   }
 
-  grpc::Status Forward(grpc::ServerContext*, const ForwardRequest* request,
-                       google::protobuf::Empty*) override {
-    const Envelope& envelope = request->envelope();
-    absl::Status status = metadata::ValidateIdentifier("event namespace", envelope.namespace_());
-    if (status.ok() && !envelope.has_timestamp())
-      status = absl::InvalidArgumentError("event: no timestamp");
-    if (status.ok()) {
-      status = room_.events->PublishRaw(envelope.namespace_(), envelope.topic(),
-                                        envelope.event().type_url(), envelope.event().value(),
-                                        metadata::TimeOf(envelope.timestamp()));
-    }
-    return ToGrpc(status);
+  grpc::ServerUnaryReactor* Forward(grpc::CallbackServerContext* context,
+                                    const ForwardRequest* request,
+                                    google::protobuf::Empty*) override {
+    return HandleQuick(
+        *context,
+        [&](Call&) -> absl::Status {
+          const Envelope& envelope = request->envelope();
+          GANTRY_RETURN_IF_ERROR(
+              metadata::ValidateIdentifier("event namespace", envelope.namespace_()));
+          if (!envelope.has_timestamp()) return absl::InvalidArgumentError("event: no timestamp");
+          return room_.events->PublishRaw(envelope.namespace_(), envelope.topic(),
+                                          envelope.event().type_url(), envelope.event().value(),
+                                          metadata::TimeOf(envelope.timestamp()));
+        },
+        Scoped::kNo);
   }
 
   grpc::ServerWriteReactor<Envelope>* Subscribe(grpc::CallbackServerContext*,

@@ -8,6 +8,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "proto/containerd/grpc/health/v1/health.grpc.pb.h"
+#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
 
 namespace gantry::api::containerd_api {
@@ -74,24 +75,33 @@ void Watchers::Stop() {
     watcher->End(::grpc::Status(::grpc::StatusCode::UNAVAILABLE, "the daemon is stopping"));
 }
 
-class HealthService final : public Health::WithCallbackMethod_Watch<Health::Service>,
-                            public DoorService {
+class HealthService final : public Health::CallbackService, public DoorService {
  public:
   ::grpc::Service* service() override { return this; }
   void Stop() override { watchers_.Stop(); }
 
-  ::grpc::Status Check(::grpc::ServerContext*, const HealthCheckRequest* request,
-                       HealthCheckResponse* response) override {
-    if (!request->service().empty())
-      return ::grpc::Status(::grpc::StatusCode::NOT_FOUND, "unknown service");
-    response->set_status(HealthCheckResponse::SERVING);
-    return ::grpc::Status::OK;
+  ::grpc::ServerUnaryReactor* Check(::grpc::CallbackServerContext* context,
+                                    const HealthCheckRequest* request,
+                                    HealthCheckResponse* response) override {
+    return HandleQuick(
+        *context,
+        [&](Call&) -> absl::Status {
+          if (!request->service().empty()) return absl::NotFoundError("unknown service");
+          response->set_status(HealthCheckResponse::SERVING);
+          return absl::OkStatus();
+        },
+        Scoped::kNo);
   }
 
-  ::grpc::Status List(::grpc::ServerContext*, const HealthListRequest*,
-                      HealthListResponse* response) override {
-    (*response->mutable_statuses())[""].set_status(HealthCheckResponse::SERVING);
-    return ::grpc::Status::OK;
+  ::grpc::ServerUnaryReactor* List(::grpc::CallbackServerContext* context, const HealthListRequest*,
+                                   HealthListResponse* response) override {
+    return HandleQuick(
+        *context,
+        [&](Call&) {
+          (*response->mutable_statuses())[""].set_status(HealthCheckResponse::SERVING);
+          return absl::OkStatus();
+        },
+        Scoped::kNo);
   }
 
   ::grpc::ServerWriteReactor<HealthCheckResponse>* Watch(

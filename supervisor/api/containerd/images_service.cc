@@ -23,7 +23,7 @@ using namespace containerd::services::images::
     v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using metadata::Filter;
 
-class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Service>,
+class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::CallbackService>,
                             public DoorService {
  public:
   explicit ImagesService(const Room& room) : room_(room), images_(room.stores->images) {}
@@ -43,9 +43,10 @@ class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Ser
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const ListImagesRequest* request,
-                    ListImagesResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
+                                 const ListImagesRequest* request,
+                                 ListImagesResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
       return images_.List(call.scope(), filter, [&](const record::v1::Image& record) {
         Recast(record, response->add_images());
@@ -54,9 +55,10 @@ class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Ser
     });
   }
 
-  grpc::Status Create(grpc::ServerContext* context, const CreateImageRequest* request,
-                      CreateImageResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
+                                   const CreateImageRequest* request,
+                                   CreateImageResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       record::v1::Image fresh;
       Recast(request->image(), &fresh);
       std::optional<absl::Time> at;
@@ -72,9 +74,10 @@ class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Ser
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateImageRequest* request,
-                      UpdateImageResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const UpdateImageRequest* request,
+                                   UpdateImageResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       record::v1::Image wanted;
       Recast(request->image(), &wanted);
       std::optional<absl::Time> at;
@@ -91,9 +94,10 @@ class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Ser
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteImageRequest* request,
-                      google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Delete(grpc::CallbackServerContext* context,
+                                   const DeleteImageRequest* request,
+                                   google::protobuf::Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       std::optional<content::Digest> target;
       if (request->has_target()) {
         GANTRY_ASSIGN_OR_RETURN(target, content::Digest::Parse(request->target().digest()));

@@ -15,6 +15,7 @@
 #include "proto/containerd/services/version/v1/version.grpc.pb.h"
 #include "proto/containerd/types/introspection.pb.h"
 #include "proto/containerd/types/runc/options/oci.pb.h"
+#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/plugin_table.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
@@ -38,34 +39,51 @@ std::vector<Plugin> Table(const Room& room) {
   return PluginTable(snapshotters, absl::StrCat(room.root_directory, "/content"));
 }
 
-class IntrospectionService final : public intro::Introspection::Service, public DoorService {
+class IntrospectionService final : public intro::Introspection::CallbackService,
+                                   public DoorService {
  public:
   explicit IntrospectionService(const Room& room)
       : room_(room), platform_(ServedPlatform(oci::HostPlatform())), table_(Table(room)) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Plugins(grpc::ServerContext*, const intro::PluginsRequest* request,
-                       intro::PluginsResponse* response) override {
-    absl::StatusOr<metadata::Filter> filter = metadata::Filter::Parse(TextsOf(request->filters()));
-    if (!filter.ok()) return ToGrpc(filter.status());
-    for (const Plugin& plugin : table_) {
-      if (filter->Matches(FieldsOf(plugin))) SetPlugin(plugin, response->add_plugins());
-    }
-    return grpc::Status::OK;
+  grpc::ServerUnaryReactor* Plugins(grpc::CallbackServerContext* context,
+                                    const intro::PluginsRequest* request,
+                                    intro::PluginsResponse* response) override {
+    return HandleQuick(
+        *context,
+        [&](Call&) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(const metadata::Filter filter,
+                                  metadata::Filter::Parse(TextsOf(request->filters())));
+          for (const Plugin& plugin : table_) {
+            if (filter.Matches(FieldsOf(plugin))) SetPlugin(plugin, response->add_plugins());
+          }
+          return absl::OkStatus();
+        },
+        Scoped::kNo);
   }
 
-  grpc::Status Server(grpc::ServerContext*, const google::protobuf::Empty*,
-                      intro::ServerResponse* response) override {
-    response->set_uuid(room_.uuid);
-    response->set_pid(static_cast<uint64_t>(getpid()));
-    struct stat info;
-    if (stat("/proc/self/ns/pid", &info) == 0) response->set_pidns(info.st_ino);
-    return grpc::Status::OK;
+  grpc::ServerUnaryReactor* Server(grpc::CallbackServerContext* context,
+                                   const google::protobuf::Empty*,
+                                   intro::ServerResponse* response) override {
+    return HandleQuick(
+        *context,
+        [&](Call&) {
+          response->set_uuid(room_.uuid);
+          response->set_pid(static_cast<uint64_t>(getpid()));
+          struct stat info;
+          if (stat("/proc/self/ns/pid", &info) == 0) response->set_pidns(info.st_ino);
+          return absl::OkStatus();
+        },
+        Scoped::kNo);
   }
 
-  grpc::Status PluginInfo(grpc::ServerContext*, const intro::PluginInfoRequest* request,
-                          intro::PluginInfoResponse* response) override {
-    return ToGrpc(FindInfo(*request, *response));
+  // A runtime may have to be asked.
+  grpc::ServerUnaryReactor* PluginInfo(grpc::CallbackServerContext* context,
+                                       const intro::PluginInfoRequest* request,
+                                       intro::PluginInfoResponse* response) override {
+    return HandleOn(
+        *room_.long_calls, *context, [=, this](Call&) { return FindInfo(*request, *response); },
+        Scoped::kNo);
   }
 
  private:
@@ -134,16 +152,22 @@ class IntrospectionService final : public intro::Introspection::Service, public 
   const std::vector<Plugin> table_;
 };
 
-class VersionService final : public version::Version::Service, public DoorService {
+class VersionService final : public version::Version::CallbackService, public DoorService {
  public:
   explicit VersionService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Version(grpc::ServerContext*, const google::protobuf::Empty*,
-                       version::VersionResponse* response) override {
-    response->set_version(room_.version);
-    response->set_revision("gantry");
-    return grpc::Status::OK;
+  grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
+                                    const google::protobuf::Empty*,
+                                    version::VersionResponse* response) override {
+    return HandleQuick(
+        *context,
+        [&](Call&) {
+          response->set_version(room_.version);
+          response->set_revision("gantry");
+          return absl::OkStatus();
+        },
+        Scoped::kNo);
   }
 
  private:

@@ -18,14 +18,15 @@ namespace {
 using namespace containerd::services::leases::
     v1;  // NOLINT(google-build-using-namespace): the messages of this file
 
-class LeasesService final : public Leases::Service, public DoorService {
+class LeasesService final : public Leases::CallbackService, public DoorService {
  public:
   explicit LeasesService(const Room& room) : room_(room), leases_(room.stores->leases) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Create(grpc::ServerContext* context, const CreateRequest* request,
-                      CreateResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
+                                   const CreateRequest* request,
+                                   CreateResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       record::v1::Lease fresh;
       fresh.set_id(request->id());
       *fresh.mutable_labels() = request->labels();
@@ -36,18 +37,19 @@ class LeasesService final : public Leases::Service, public DoorService {
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteRequest* request,
-                      google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Delete(grpc::CallbackServerContext* context,
+                                   const DeleteRequest* request,
+                                   google::protobuf::Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(leases_.Delete(call.scope(), request->id()));
       if (!request->sync()) return absl::OkStatus();
       return room_.gc->CollectAndWait(/*full_sweep=*/false, call.deadline());
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const ListRequest* request,
-                    ListResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context, const ListRequest* request,
+                                 ListResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter,
                               metadata::Filter::Parse(TextsOf(request->filters())));
       return leases_.List(call.scope(), filter, [&](const record::v1::Lease& record) {
@@ -57,25 +59,28 @@ class LeasesService final : public Leases::Service, public DoorService {
     });
   }
 
-  grpc::Status AddResource(grpc::ServerContext* context, const AddResourceRequest* request,
-                           google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* AddResource(grpc::CallbackServerContext* context,
+                                        const AddResourceRequest* request,
+                                        google::protobuf::Empty*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       return leases_.AddResource(call.scope(), request->id(),
                                  {request->resource().type(), request->resource().id()});
     });
   }
 
-  grpc::Status DeleteResource(grpc::ServerContext* context, const DeleteResourceRequest* request,
-                              google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* DeleteResource(grpc::CallbackServerContext* context,
+                                           const DeleteResourceRequest* request,
+                                           google::protobuf::Empty*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       return leases_.RemoveResource(call.scope(), request->id(),
                                     {request->resource().type(), request->resource().id()});
     });
   }
 
-  grpc::Status ListResources(grpc::ServerContext* context, const ListResourcesRequest* request,
-                             ListResourcesResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* ListResources(grpc::CallbackServerContext* context,
+                                          const ListResourcesRequest* request,
+                                          ListResourcesResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(std::vector<metadata::LeaseResource> resources,
                               leases_.ListResources(call.scope(), request->id()));
       for (const metadata::LeaseResource& resource : resources) {

@@ -21,43 +21,49 @@ absl::Status NoSuchActivation(const std::string& name) {
   return absl::NotFoundError(absl::StrCat("mount activation \"", name, "\": not found"));
 }
 
-class MountsService final : public Mounts::Service, public DoorService {
+class MountsService final : public Mounts::CallbackService, public DoorService {
  public:
+  explicit MountsService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
   // The answer that tells clients to go on by themselves.
-  grpc::Status Activate(grpc::ServerContext* context, const ActivateRequest* request,
-                        ActivateResponse*) override {
-    return Handle(*context, [&](Call&) -> absl::Status {
+  grpc::ServerUnaryReactor* Activate(grpc::CallbackServerContext* context,
+                                     const ActivateRequest* request, ActivateResponse*) override {
+    return HandleQuick(*context, [&](Call&) -> absl::Status {
       if (request->name().empty()) return absl::InvalidArgumentError("mount activation: no name");
       return absl::UnimplementedError(
           "nothing to activate, the mounts are the kernel's: not implemented");
     });
   }
-  grpc::Status Deactivate(grpc::ServerContext* context, const DeactivateRequest* request,
-                          google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call&) { return NoSuchActivation(request->name()); });
+  grpc::ServerUnaryReactor* Deactivate(grpc::CallbackServerContext* context,
+                                       const DeactivateRequest* request,
+                                       google::protobuf::Empty*) override {
+    return HandleQuick(*context, [&](Call&) { return NoSuchActivation(request->name()); });
   }
-  grpc::Status Info(grpc::ServerContext* context, const InfoRequest* request,
-                    InfoResponse*) override {
-    return Handle(*context, [&](Call&) { return NoSuchActivation(request->name()); });
+  grpc::ServerUnaryReactor* Info(grpc::CallbackServerContext* context, const InfoRequest* request,
+                                 InfoResponse*) override {
+    return HandleQuick(*context, [&](Call&) { return NoSuchActivation(request->name()); });
   }
-  grpc::Status Update(grpc::ServerContext* context, const UpdateRequest* request,
-                      UpdateResponse*) override {
-    return Handle(*context, [&](Call&) { return NoSuchActivation(request->info().name()); });
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const UpdateRequest* request, UpdateResponse*) override {
+    return HandleQuick(*context, [&](Call&) { return NoSuchActivation(request->info().name()); });
   }
-  grpc::Status List(grpc::ServerContext* context, const ListRequest* request,
-                    grpc::ServerWriter<ListMessage>*) override {
-    return Handle(*context, [&](Call&) {
-      return metadata::Filter::Parse(TextsOf(request->filters())).status();
-    });
+  grpc::ServerWriteReactor<ListMessage>* List(grpc::CallbackServerContext* context,
+                                              const ListRequest* request) override {
+    return HandleList<ListMessage>(
+        *room_.store_calls, *context, [request](Call&, Sender<ListMessage>&) {
+          return metadata::Filter::Parse(TextsOf(request->filters())).status();
+        });
   }
+
+ private:
+  const Room& room_;
 };
 
 }  // namespace
 
-std::unique_ptr<DoorService> NewMountsService(const Room&) {
-  return std::make_unique<MountsService>();
+std::unique_ptr<DoorService> NewMountsService(const Room& room) {
+  return std::make_unique<MountsService>(room);
 }
 
 }  // namespace gantry::api::containerd_api

@@ -41,14 +41,16 @@ using namespace containerd::services::sandbox::
 
 constexpr char kShimController[] = "shim";
 
-class SandboxStoreService final : public Store::Service, public DoorService {
+class SandboxStoreService final : public Store::CallbackService, public DoorService {
  public:
-  explicit SandboxStoreService(const Room& room) : sandboxes_(room.stores->sandboxes) {}
+  explicit SandboxStoreService(const Room& room)
+      : room_(room), sandboxes_(room.stores->sandboxes) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Create(grpc::ServerContext* context, const StoreCreateRequest* request,
-                      StoreCreateResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
+                                   const StoreCreateRequest* request,
+                                   StoreCreateResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       record::v1::Sandbox fresh;
       Recast(request->sandbox(), &fresh);
       GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record,
@@ -58,9 +60,10 @@ class SandboxStoreService final : public Store::Service, public DoorService {
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const StoreUpdateRequest* request,
-                      StoreUpdateResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const StoreUpdateRequest* request,
+                                   StoreUpdateResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       record::v1::Sandbox wanted;
       Recast(request->sandbox(), &wanted);
       GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record,
@@ -70,16 +73,18 @@ class SandboxStoreService final : public Store::Service, public DoorService {
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const StoreDeleteRequest* request,
-                      StoreDeleteResponse*) override {
-    return Handle(*context, [&](Call& call) {
+  grpc::ServerUnaryReactor* Delete(grpc::CallbackServerContext* context,
+                                   const StoreDeleteRequest* request,
+                                   StoreDeleteResponse*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) {
       return sandboxes_.Delete(call.scope(), request->sandbox_id());
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const StoreListRequest* request,
-                    StoreListResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
+                                 const StoreListRequest* request,
+                                 StoreListResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(metadata::Filter filter,
                               metadata::Filter::Parse(TextsOf(request->filters())));
       return sandboxes_.List(call.scope(), filter, [&](const record::v1::Sandbox& record) {
@@ -89,9 +94,10 @@ class SandboxStoreService final : public Store::Service, public DoorService {
     });
   }
 
-  grpc::Status Get(grpc::ServerContext* context, const StoreGetRequest* request,
-                   StoreGetResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Get(grpc::CallbackServerContext* context,
+                                const StoreGetRequest* request,
+                                StoreGetResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(record::v1::Sandbox record,
                               sandboxes_.Get(call.scope(), request->sandbox_id()));
       Recast(record, response->mutable_sandbox());
@@ -100,6 +106,7 @@ class SandboxStoreService final : public Store::Service, public DoorService {
   }
 
  private:
+  const Room& room_;
   metadata::SandboxStore& sandboxes_;
 };
 
@@ -140,9 +147,7 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
   const std::function<bool(WaitReactor*)> withdraw_;
 };
 
-class SandboxControllerService final
-    : public Controller::WithCallbackMethod_Wait<Controller::Service>,
-      public DoorService {
+class SandboxControllerService final : public Controller::CallbackService, public DoorService {
  public:
   explicit SandboxControllerService(const Room& room) : room_(room), boot_id_(BootId()) {
     const absl::Status loaded = Load();
@@ -163,9 +168,10 @@ class SandboxControllerService final
       waiter->Refuse(absl::UnavailableError("the daemon is stopping"));
   }
 
-  grpc::Status Create(grpc::ServerContext* context, const ControllerCreateRequest* request,
-                      ControllerCreateResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
+                                   const ControllerCreateRequest* request,
+                                   ControllerCreateResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("sandbox id", request->sandbox_id()));
       const Running fresh{absl::Now(), false, std::nullopt, {}};
@@ -190,9 +196,10 @@ class SandboxControllerService final
     });
   }
 
-  grpc::Status Start(grpc::ServerContext* context, const ControllerStartRequest* request,
-                     ControllerStartResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context,
+                                  const ControllerStartRequest* request,
+                                  ControllerStartResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       Running started;
       {
@@ -215,9 +222,10 @@ class SandboxControllerService final
     });
   }
 
-  grpc::Status Platform(grpc::ServerContext* context, const ControllerPlatformRequest* request,
-                        ControllerPlatformResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Platform(grpc::CallbackServerContext* context,
+                                     const ControllerPlatformRequest* request,
+                                     ControllerPlatformResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       absl::MutexLock lock(&mu_);
       GANTRY_RETURN_IF_ERROR(Find(call, request->sandbox_id()).status());
@@ -226,9 +234,10 @@ class SandboxControllerService final
     });
   }
 
-  grpc::Status Stop(grpc::ServerContext* context, const ControllerStopRequest* request,
-                    ControllerStopResponse*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context,
+                                 const ControllerStopRequest* request,
+                                 ControllerStopResponse*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       return End(call, request->sandbox_id(), /*forget=*/false);
     });
@@ -264,9 +273,10 @@ class SandboxControllerService final
     return reactor;
   }
 
-  grpc::Status Status(grpc::ServerContext* context, const ControllerStatusRequest* request,
-                      ControllerStatusResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context,
+                                   const ControllerStatusRequest* request,
+                                   ControllerStatusResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       absl::MutexLock lock(&mu_);
       GANTRY_ASSIGN_OR_RETURN(Running * one, Find(call, request->sandbox_id()));
@@ -280,18 +290,20 @@ class SandboxControllerService final
     });
   }
 
-  grpc::Status Shutdown(grpc::ServerContext* context, const ControllerShutdownRequest* request,
-                        ControllerShutdownResponse*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Shutdown(grpc::CallbackServerContext* context,
+                                     const ControllerShutdownRequest* request,
+                                     ControllerShutdownResponse*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       return End(call, request->sandbox_id(), /*forget=*/true);
     });
   }
 
   // Nothing runs in the sandbox itself: there is nothing to count.
-  grpc::Status Metrics(grpc::ServerContext* context, const ControllerMetricsRequest* request,
-                       ControllerMetricsResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Metrics(grpc::CallbackServerContext* context,
+                                    const ControllerMetricsRequest* request,
+                                    ControllerMetricsResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       absl::MutexLock lock(&mu_);
       GANTRY_RETURN_IF_ERROR(Find(call, request->sandbox_id()).status());
@@ -301,9 +313,10 @@ class SandboxControllerService final
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const ControllerUpdateRequest* request,
-                      ControllerUpdateResponse*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const ControllerUpdateRequest* request,
+                                   ControllerUpdateResponse*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(CheckController(request->sandboxer()));
       absl::MutexLock lock(&mu_);
       return Find(call, request->sandbox_id()).status();

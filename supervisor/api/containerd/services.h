@@ -14,8 +14,9 @@ class StreamRegistry;
 struct Room : ContainerdDoor::Parts {
   explicit Room(const ContainerdDoor::Parts& parts) : ContainerdDoor::Parts(parts) {}
   StreamRegistry* streams = nullptr;
-  Executor* long_calls = nullptr;  // work that may block for as long as its client waits
-  Executor* pumps = nullptr;       // events on their way to subscribers; never blocks
+  Executor* store_calls = nullptr;  // work that the database and the disk end by themselves
+  Executor* long_calls = nullptr;   // work that waits for a shim, a registry or its client
+  Executor* pumps = nullptr;        // events on their way to subscribers; never blocks
 };
 
 class DoorService {

@@ -33,14 +33,15 @@ void SetInfo(const snapshot::Info& info, Info* out) {
   metadata::SetLabels(info.labels, out->mutable_labels());
 }
 
-class SnapshotsService final : public Snapshots::Service, public DoorService {
+class SnapshotsService final : public Snapshots::CallbackService, public DoorService {
  public:
   explicit SnapshotsService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
-  grpc::Status Prepare(grpc::ServerContext* context, const PrepareSnapshotRequest* request,
-                       PrepareSnapshotResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Prepare(grpc::CallbackServerContext* context,
+                                    const PrepareSnapshotRequest* request,
+                                    PrepareSnapshotResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts,
                               snapshots.Prepare(request->key(), request->parent(),
@@ -55,9 +56,10 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status View(grpc::ServerContext* context, const ViewSnapshotRequest* request,
-                    ViewSnapshotResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* View(grpc::CallbackServerContext* context,
+                                 const ViewSnapshotRequest* request,
+                                 ViewSnapshotResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(
           std::vector<snapshot::Mount> mounts,
@@ -67,9 +69,10 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Mounts(grpc::ServerContext* context, const MountsRequest* request,
-                      MountsResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Mounts(grpc::CallbackServerContext* context,
+                                   const MountsRequest* request,
+                                   MountsResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts,
                               snapshots.Mounts(request->key()));
@@ -78,9 +81,10 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Commit(grpc::ServerContext* context, const CommitSnapshotRequest* request,
-                      google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Commit(grpc::CallbackServerContext* context,
+                                   const CommitSnapshotRequest* request,
+                                   google::protobuf::Empty*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       snapshot::CommitOptions options;
       options.labels = metadata::LabelsOf(request->labels());
@@ -95,9 +99,10 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Remove(grpc::ServerContext* context, const RemoveSnapshotRequest* request,
-                      google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Remove(grpc::CallbackServerContext* context,
+                                   const RemoveSnapshotRequest* request,
+                                   google::protobuf::Empty*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_RETURN_IF_ERROR(snapshots.Remove(request->key()));
       containerd::events::SnapshotRemove event;
@@ -108,9 +113,10 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Stat(grpc::ServerContext* context, const StatSnapshotRequest* request,
-                    StatSnapshotResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Stat(grpc::CallbackServerContext* context,
+                                 const StatSnapshotRequest* request,
+                                 StatSnapshotResponse* response) override {
+    return HandleQuick(*context, [&](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(snapshot::Info info, snapshots.Stat(request->key()));
       SetInfo(info, response->mutable_info());
@@ -118,9 +124,10 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateSnapshotRequest* request,
-                      UpdateSnapshotResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const UpdateSnapshotRequest* request,
+                                   UpdateSnapshotResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(
           snapshot::Info info,
@@ -131,34 +138,36 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const ListSnapshotsRequest* request,
-                    grpc::ServerWriter<ListSnapshotsResponse>* writer) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
-      GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
-      absl::StatusOr<metadata::Filter> parsed =
-          metadata::Filter::Parse(TextsOf(request->filters()));
-      // Of no class, as with containerd.
-      if (!parsed.ok()) return absl::UnknownError(parsed.status().message());
-      const metadata::Filter filter = *std::move(parsed);
-      ListSnapshotsResponse batch;
-      const auto send = [&]() -> absl::Status {
-        const bool sent = writer->Write(batch);
-        batch.clear_info();
-        return sent ? absl::OkStatus() : absl::CancelledError("the client has gone");
-      };
-      GANTRY_RETURN_IF_ERROR(snapshots.Walk([&](const snapshot::Info& info) -> absl::Status {
-        if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))
-          return absl::OkStatus();
-        SetInfo(info, batch.add_info());
-        return batch.info_size() < kInfosPerMessage ? absl::OkStatus() : send();
-      }));
-      return batch.info_size() == 0 ? absl::OkStatus() : send();
-    });
+  grpc::ServerWriteReactor<ListSnapshotsResponse>* List(
+      grpc::CallbackServerContext* context, const ListSnapshotsRequest* request) override {
+    return HandleList<ListSnapshotsResponse>(
+        *room_.long_calls, *context,
+        [this, request](Call& call, Sender<ListSnapshotsResponse>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
+          absl::StatusOr<metadata::Filter> parsed =
+              metadata::Filter::Parse(TextsOf(request->filters()));
+          // Of no class, as with containerd.
+          if (!parsed.ok()) return absl::UnknownError(parsed.status().message());
+          const metadata::Filter filter = *std::move(parsed);
+          ListSnapshotsResponse batch;
+          const auto send = [&]() -> absl::Status {
+            absl::Status sent = out.Send(batch);
+            batch.clear_info();
+            return sent;
+          };
+          GANTRY_RETURN_IF_ERROR(snapshots.Walk([&](const snapshot::Info& info) -> absl::Status {
+            if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))
+              return absl::OkStatus();
+            SetInfo(info, batch.add_info());
+            return batch.info_size() < kInfosPerMessage ? absl::OkStatus() : send();
+          }));
+          return batch.info_size() == 0 ? absl::OkStatus() : send();
+        });
   }
 
-  grpc::Status Usage(grpc::ServerContext* context, const UsageRequest* request,
-                     UsageResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Usage(grpc::CallbackServerContext* context, const UsageRequest* request,
+                                  UsageResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_ASSIGN_OR_RETURN(snapshot::Usage usage, snapshots.Usage(request->key()));
       response->set_size(usage.size_bytes);
@@ -167,9 +176,10 @@ class SnapshotsService final : public Snapshots::Service, public DoorService {
     });
   }
 
-  grpc::Status Cleanup(grpc::ServerContext* context, const CleanupRequest* request,
-                       google::protobuf::Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Cleanup(grpc::CallbackServerContext* context,
+                                    const CleanupRequest* request,
+                                    google::protobuf::Empty*) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       return snapshots.Cleanup();
     });

@@ -97,8 +97,7 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
   std::shared_ptr<Stream> opened_ ABSL_GUARDED_BY(mu_);  // the same, for OnCancel
 };
 
-class StreamingService final : public Streaming::WithCallbackMethod_Stream<Streaming::Service>,
-                               public DoorService {
+class StreamingService final : public Streaming::CallbackService, public DoorService {
  public:
   explicit StreamingService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }

@@ -202,10 +202,7 @@ class WaitCall final : public grpc::ServerUnaryReactor {
   const std::shared_ptr<Waits::Wait> wait_ = std::make_shared<Waits::Wait>();
 };
 
-using TasksBase = Tasks::WithCallbackMethod_Create<
-    Tasks::WithCallbackMethod_Checkpoint<Tasks::WithCallbackMethod_Wait<Tasks::Service>>>;
-
-class TasksService final : public TasksBase, public DoorService {
+class TasksService final : public Tasks::CallbackService, public DoorService {
  public:
   explicit TasksService(const Room& room) : room_(room), tasks_(*room.tasks) {}
   grpc::Service* service() override { return this; }
@@ -216,14 +213,14 @@ class TasksService final : public TasksBase, public DoorService {
   grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
                                    const CreateTaskRequest* request,
                                    CreateTaskResponse* response) override {
-    return HandleLong(*room_.long_calls, *context, [this, request, response](Call& call) {
+    return HandleOn(*room_.long_calls, *context, [this, request, response](Call& call) {
       return CreateTask(call, *request, *response);
     });
   }
 
-  grpc::Status Start(grpc::ServerContext* context, const StartRequest* request,
-                     StartResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context, const StartRequest* request,
+                                  StartResponse* response) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       const absl::StatusOr<int32_t> pid =
           tasks_.Start(call.context(), request->container_id(), request->exec_id());
       if (!pid.ok()) return RuntimeError(pid.status());
@@ -232,9 +229,10 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* context, const DeleteTaskRequest* request,
-                      DeleteResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Delete(grpc::CallbackServerContext* context,
+                                   const DeleteTaskRequest* request,
+                                   DeleteResponse* response) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       absl::StatusOr<core::Exit> exit = tasks_.Delete(call.context(), request->container_id(), "");
       if (!exit.ok()) return DeleteError(exit.status());
       SetExit(*exit, response);
@@ -242,9 +240,10 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::Status DeleteProcess(grpc::ServerContext* context, const DeleteProcessRequest* request,
-                             DeleteResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* DeleteProcess(grpc::CallbackServerContext* context,
+                                          const DeleteProcessRequest* request,
+                                          DeleteResponse* response) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       if (request->exec_id().empty())
         return absl::InvalidArgumentError("delete process: no exec id");
       absl::StatusOr<core::Exit> exit =
@@ -256,9 +255,9 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::Status Get(grpc::ServerContext* context, const GetRequest* request,
-                   GetResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Get(grpc::CallbackServerContext* context, const GetRequest* request,
+                                GetResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(core::Process process,
                               tasks_.Get(call.ns(), request->container_id(), request->exec_id()));
       SetProcess(process, response->mutable_process());
@@ -266,25 +265,26 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::Status List(grpc::ServerContext* context, const ListTasksRequest*,
-                    ListTasksResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context, const ListTasksRequest*,
+                                 ListTasksResponse* response) override {
+    return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       for (const auto& [ns, process] : tasks_.List(call.ns()))
         SetProcess(process, response->add_tasks());
       return absl::OkStatus();
     });
   }
 
-  grpc::Status Kill(grpc::ServerContext* context, const KillRequest* request, Empty*) override {
-    return Handle(*context, [&](Call& call) {
+  grpc::ServerUnaryReactor* Kill(grpc::CallbackServerContext* context, const KillRequest* request,
+                                 Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) {
       return tasks_.Kill(call.context(), request->container_id(), request->exec_id(),
                          request->signal(), request->all());
     });
   }
 
-  grpc::Status Exec(grpc::ServerContext* context, const ExecProcessRequest* request,
-                    Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Exec(grpc::CallbackServerContext* context,
+                                 const ExecProcessRequest* request, Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       if (request->exec_id().empty()) return absl::InvalidArgumentError("exec: no exec id");
       GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("exec id", request->exec_id()));
       if (absl::Status read = oci::RuntimeSpec::Parse(request->spec().value()).status(); !read.ok())
@@ -301,40 +301,41 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::Status ResizePty(grpc::ServerContext* context, const ResizePtyRequest* request,
-                         Empty*) override {
-    return Handle(*context, [&](Call& call) {
+  grpc::ServerUnaryReactor* ResizePty(grpc::CallbackServerContext* context,
+                                      const ResizePtyRequest* request, Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) {
       return tasks_.ResizePty(call.context(), request->container_id(), request->exec_id(),
                               request->width(), request->height());
     });
   }
 
-  grpc::Status CloseIO(grpc::ServerContext* context, const CloseIORequest* request,
-                       Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* CloseIO(grpc::CallbackServerContext* context,
+                                    const CloseIORequest* request, Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       if (!request->stdin())
         return tasks_.Get(call.ns(), request->container_id(), request->exec_id()).status();
       return tasks_.CloseStdin(call.context(), request->container_id(), request->exec_id());
     });
   }
 
-  grpc::Status Pause(grpc::ServerContext* context, const PauseTaskRequest* request,
-                     Empty*) override {
-    return Handle(*context, [&](Call& call) {
+  grpc::ServerUnaryReactor* Pause(grpc::CallbackServerContext* context,
+                                  const PauseTaskRequest* request, Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) {
       return DeleteError(tasks_.Pause(call.context(), request->container_id()));
     });
   }
 
-  grpc::Status Resume(grpc::ServerContext* context, const ResumeTaskRequest* request,
-                      Empty*) override {
-    return Handle(*context, [&](Call& call) {
+  grpc::ServerUnaryReactor* Resume(grpc::CallbackServerContext* context,
+                                   const ResumeTaskRequest* request, Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) {
       return DeleteError(tasks_.Resume(call.context(), request->container_id()));
     });
   }
 
-  grpc::Status ListPids(grpc::ServerContext* context, const ListPidsRequest* request,
-                        ListPidsResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* ListPids(grpc::CallbackServerContext* context,
+                                     const ListPidsRequest* request,
+                                     ListPidsResponse* response) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(shim::v1::PidsResponse pids,
                               tasks_.Pids(call.context(), request->container_id()));
       for (const auto& process : pids.processes()) {
@@ -352,14 +353,14 @@ class TasksService final : public TasksBase, public DoorService {
   grpc::ServerUnaryReactor* Checkpoint(grpc::CallbackServerContext* context,
                                        const CheckpointTaskRequest* request,
                                        CheckpointTaskResponse* response) override {
-    return HandleLong(*room_.long_calls, *context, [this, request, response](Call& call) {
+    return HandleOn(*room_.long_calls, *context, [this, request, response](Call& call) {
       return CheckpointTask(call, *request, *response);
     });
   }
 
-  grpc::Status Update(grpc::ServerContext* context, const UpdateTaskRequest* request,
-                      Empty*) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const UpdateTaskRequest* request, Empty*) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       if (request->resources().type_url() != kResourcesType) {
         return absl::UnknownError(absl::StrCat("update: expected ", kResourcesType, ", got \"",
                                                request->resources().type_url(), "\""));
@@ -369,9 +370,10 @@ class TasksService final : public TasksBase, public DoorService {
     });
   }
 
-  grpc::Status Metrics(grpc::ServerContext* context, const MetricsRequest* request,
-                       MetricsResponse* response) override {
-    return Handle(*context, [&](Call& call) -> absl::Status {
+  grpc::ServerUnaryReactor* Metrics(grpc::CallbackServerContext* context,
+                                    const MetricsRequest* request,
+                                    MetricsResponse* response) override {
+    return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       absl::StatusOr<metadata::Filter> parsed =
           metadata::Filter::Parse(TextsOf(request->filters()));
       // Of no class, as with containerd.

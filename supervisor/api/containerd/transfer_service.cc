@@ -149,16 +149,15 @@ oci::PlatformMatcher MatcherOf(const WirePlatforms& platforms,
   return oci::PlatformMatcher::AnyOf(wanted);
 }
 
-class TransferService final : public Transfer::WithCallbackMethod_Transfer<Transfer::Service>,
-                              public DoorService {
+class TransferService final : public Transfer::CallbackService, public DoorService {
  public:
   explicit TransferService(const Room& room) : room_(room) {}
   grpc::Service* service() override { return this; }
 
   grpc::ServerUnaryReactor* Transfer(grpc::CallbackServerContext* context,
                                      const TransferRequest* request, Empty*) override {
-    return HandleLong(*room_.long_calls, *context,
-                      [this, request](Call& call) { return Run(call, *request); });
+    return HandleOn(*room_.long_calls, *context,
+                    [this, request](Call& call) { return Run(call, *request); });
   }
 
  private:

@@ -9,6 +9,7 @@
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "supervisor/api/gantry/attach_reactor.h"
 #include "supervisor/api/gantry/call.h"
+#include "supervisor/api/gantry/work_call.h"
 #include "supervisor/api/gantry/work_stream.h"
 #include "supervisor/api/grpc_status.h"
 #include "supervisor/core/container_service.h"
@@ -28,14 +29,6 @@ void ToProto(absl::Time time, google::protobuf::Timestamp* t) {
   t->set_seconds(absl::ToUnixSeconds(time));
   t->set_nanos(
       static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(t->seconds()))));
-}
-
-// Answers a unary call from what core returned.
-template <class T>
-grpc::Status Answer(absl::StatusOr<T> result, T* response) {
-  if (!result.ok()) return ToGrpc(result.status());
-  *response = *std::move(result);
-  return grpc::Status::OK;
 }
 
 v1::AttachInput::Open AttachAll(const std::string& container, const v1::ContainerConfig& config) {
@@ -315,94 +308,219 @@ bool MergeLogs(v1::LogsResponse& last, v1::LogsResponse& next) {
   return true;
 }
 
-using Base = v1::Containers::WithCallbackMethod_Run<
-    v1::Containers::WithCallbackMethod_Attach<v1::Containers::WithCallbackMethod_Exec<
-        v1::Containers::WithCallbackMethod_Wait<v1::Containers::WithCallbackMethod_Stats<
-            v1::Containers::WithCallbackMethod_Logs<v1::Containers::WithCallbackMethod_CopyFrom<
-                v1::Containers::WithCallbackMethod_Export<v1::Containers::Service>>>>>>>>;
+// One CopyTo call: its opening message, then its bytes, which are asked for one message at a time.
+class CopyToCall final : public grpc::ServerReadReactor<v1::CopyToRequest>, public ByteSource {
+ public:
+  static CopyToCall* Start(grpc::CallbackServerContext* context, Executor& executor,
+                           core::ContainerService& containers) {
+    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
+    auto* call = new CopyToCall(context, executor, containers);
+    call->StartRead(&call->message_);
+    return call;
+  }
 
-class ContainersDoor final : public Base {
+  void OnReadDone(bool ok) override {
+    {
+      absl::MutexLock lock(&mu_);
+      arrived_ = true;
+      arrived_ok_ = ok;
+    }
+    if (!begun_) {
+      begun_ = true;
+      if (!executor_.Schedule([this] { Work(); }))
+        Finish(ToGrpc(absl::UnavailableError("gantryd is stopping")));
+    }
+  }
+  void OnCancel() override { cancel_.Cancel("the client has gone"); }
+  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
+
+  // For the work, on its own thread.
+  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
+    while (offset_ == message_.data().size()) {
+      offset_ = 0;
+      {
+        absl::MutexLock lock(&mu_);
+        if (!arrived_ok_) return 0;
+        arrived_ = false;
+      }
+      StartRead(&message_);
+      absl::MutexLock lock(&mu_);
+      mu_.Await(absl::Condition(&arrived_));
+      if (arrived_ok_) continue;
+      message_.Clear();
+      GANTRY_RETURN_IF_ERROR(cancel_.Check());
+      return 0;
+    }
+    const size_t taken = message_.data().copy(buffer, n, offset_);
+    offset_ += taken;
+    return taken;
+  }
+
+ private:
+  CopyToCall(grpc::CallbackServerContext* context, Executor& executor,
+             core::ContainerService& containers)
+      : executor_(executor),
+        containers_(containers),
+        cancel_(TimeLeft(*context)),
+        call_(MakeCallContext(*context, &cancel_)) {}
+
+  void Work() {
+    absl::Status status = absl::InvalidArgumentError("the first message must be `open`");
+    if (message_.has_open()) {
+      const v1::CopyToRequest open = std::move(message_);
+      message_.Clear();
+      status = containers_.CopyTo(call_, open.open(), *this);
+    }
+    Finish(ToGrpc(status));
+  }
+
+  Executor& executor_;
+  core::ContainerService& containers_;
+  CancelToken cancel_;
+  const core::CallContext call_;
+  v1::CopyToRequest message_;  // gRPC's while a read is under way
+  size_t offset_ = 0;
+  bool begun_ = false;
+  absl::Mutex mu_;
+  bool arrived_ ABSL_GUARDED_BY(mu_) = false;
+  bool arrived_ok_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+class ContainersDoor final : public v1::Containers::CallbackService {
  public:
   ContainersDoor(core::ContainerService& containers, Executor& work, Executor& followers)
       : containers_(containers), work_(work), followers_(followers) {}
 
-  grpc::Status Create(grpc::ServerContext* context, const v1::CreateContainerRequest* request,
-                      v1::CreateContainerResponse* response) override {
-    return Answer(containers_.Create(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
+                                   const v1::CreateContainerRequest* request,
+                                   v1::CreateContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Create(call, *request), response);
+    });
   }
-  grpc::Status Start(grpc::ServerContext* context, const v1::StartContainerRequest* request,
-                     v1::StartContainerResponse* response) override {
-    return Answer(containers_.Start(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context,
+                                  const v1::StartContainerRequest* request,
+                                  v1::StartContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Start(call, *request), response);
+    });
   }
-  grpc::Status Stop(grpc::ServerContext* context, const v1::StopContainerRequest* request,
-                    v1::StopContainerResponse* response) override {
-    return Answer(containers_.Stop(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context,
+                                 const v1::StopContainerRequest* request,
+                                 v1::StopContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Stop(call, *request), response);
+    });
   }
-  grpc::Status Kill(grpc::ServerContext* context, const v1::KillContainerRequest* request,
-                    v1::KillContainerResponse* response) override {
-    return ToGrpc(containers_.Kill(Call(*context), request->container(), request->signal()));
+  grpc::ServerUnaryReactor* Kill(grpc::CallbackServerContext* context,
+                                 const v1::KillContainerRequest* request,
+                                 v1::KillContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return ToGrpc(containers_.Kill(call, request->container(), request->signal()));
+    });
   }
-  grpc::Status Restart(grpc::ServerContext* context, const v1::RestartContainerRequest* request,
-                       v1::RestartContainerResponse* response) override {
-    return ToGrpc(containers_.Restart(Call(*context), *request));
+  grpc::ServerUnaryReactor* Restart(grpc::CallbackServerContext* context,
+                                    const v1::RestartContainerRequest* request,
+                                    v1::RestartContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return ToGrpc(containers_.Restart(call, *request));
+    });
   }
-  grpc::Status Pause(grpc::ServerContext* context, const v1::PauseContainerRequest* request,
-                     v1::PauseContainerResponse* response) override {
-    return ToGrpc(containers_.Pause(Call(*context), request->container()));
+  grpc::ServerUnaryReactor* Pause(grpc::CallbackServerContext* context,
+                                  const v1::PauseContainerRequest* request,
+                                  v1::PauseContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return ToGrpc(containers_.Pause(call, request->container()));
+    });
   }
-  grpc::Status Unpause(grpc::ServerContext* context, const v1::UnpauseContainerRequest* request,
-                       v1::UnpauseContainerResponse* response) override {
-    return ToGrpc(containers_.Unpause(Call(*context), request->container()));
+  grpc::ServerUnaryReactor* Unpause(grpc::CallbackServerContext* context,
+                                    const v1::UnpauseContainerRequest* request,
+                                    v1::UnpauseContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return ToGrpc(containers_.Unpause(call, request->container()));
+    });
   }
   grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context,
                                  const v1::WaitContainerRequest* request,
                                  v1::WaitContainerResponse* response) override {
     return WaitReactor::Start(context, containers_, *request, response);
   }
-  grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveContainerRequest* request,
-                      v1::RemoveContainerResponse* response) override {
-    return Answer(containers_.Remove(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Remove(grpc::CallbackServerContext* context,
+                                   const v1::RemoveContainerRequest* request,
+                                   v1::RemoveContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Remove(call, *request), response);
+    });
   }
-  grpc::Status Rename(grpc::ServerContext* context, const v1::RenameContainerRequest* request,
-                      v1::RenameContainerResponse* response) override {
-    return ToGrpc(containers_.Rename(Call(*context), request->container(), request->new_name()));
+  grpc::ServerUnaryReactor* Rename(grpc::CallbackServerContext* context,
+                                   const v1::RenameContainerRequest* request,
+                                   v1::RenameContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return ToGrpc(containers_.Rename(call, request->container(), request->new_name()));
+    });
   }
-  grpc::Status Update(grpc::ServerContext* context, const v1::UpdateContainerRequest* request,
-                      v1::UpdateContainerResponse* response) override {
-    return Answer(containers_.Update(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
+                                   const v1::UpdateContainerRequest* request,
+                                   v1::UpdateContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Update(call, *request), response);
+    });
   }
-  grpc::Status Prune(grpc::ServerContext* context, const v1::PruneContainersRequest* request,
-                     v1::PruneContainersResponse* response) override {
-    return Answer(containers_.Prune(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Prune(grpc::CallbackServerContext* context,
+                                  const v1::PruneContainersRequest* request,
+                                  v1::PruneContainersResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Prune(call, *request), response);
+    });
   }
-  grpc::Status List(grpc::ServerContext* context, const v1::ListContainersRequest* request,
-                    v1::ListContainersResponse* response) override {
-    return Answer(containers_.List(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
+                                 const v1::ListContainersRequest* request,
+                                 v1::ListContainersResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.List(call, *request), response);
+    });
   }
-  grpc::Status Inspect(grpc::ServerContext* context, const v1::InspectContainerRequest* request,
-                       v1::InspectContainerResponse* response) override {
-    return Answer(containers_.Inspect(Call(*context), request->container(), request->size()),
-                  response->mutable_container());
+  grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
+                                    const v1::InspectContainerRequest* request,
+                                    v1::InspectContainerResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Inspect(call, request->container(), request->size()),
+                    response->mutable_container());
+    });
   }
-  grpc::Status Top(grpc::ServerContext* context, const v1::TopRequest* request,
-                   v1::TopResponse* response) override {
-    return Answer(containers_.Top(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Top(grpc::CallbackServerContext* context, const v1::TopRequest* request,
+                                v1::TopResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Top(call, *request), response);
+    });
   }
-  grpc::Status Diff(grpc::ServerContext* context, const v1::DiffRequest* request,
-                    v1::DiffResponse* response) override {
-    return Answer(containers_.Diff(Call(*context), request->container()), response);
+  grpc::ServerUnaryReactor* Diff(grpc::CallbackServerContext* context,
+                                 const v1::DiffRequest* request,
+                                 v1::DiffResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Diff(call, request->container()), response);
+    });
   }
-  grpc::Status Resize(grpc::ServerContext* context, const v1::ResizeRequest* request,
-                      v1::ResizeResponse* response) override {
-    return ToGrpc(containers_.Resize(Call(*context), *request));
+  grpc::ServerUnaryReactor* Resize(grpc::CallbackServerContext* context,
+                                   const v1::ResizeRequest* request,
+                                   v1::ResizeResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return ToGrpc(containers_.Resize(call, *request));
+    });
   }
-  grpc::Status StatPath(grpc::ServerContext* context, const v1::StatPathRequest* request,
-                        v1::StatPathResponse* response) override {
-    return Answer(containers_.StatPath(Call(*context), *request), response->mutable_stat());
+  grpc::ServerUnaryReactor* StatPath(grpc::CallbackServerContext* context,
+                                     const v1::StatPathRequest* request,
+                                     v1::StatPathResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.StatPath(call, *request), response->mutable_stat());
+    });
   }
-  grpc::Status Commit(grpc::ServerContext* context, const v1::CommitRequest* request,
-                      v1::CommitResponse* response) override {
-    return Answer(containers_.Commit(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Commit(grpc::CallbackServerContext* context,
+                                   const v1::CommitRequest* request,
+                                   v1::CommitResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(containers_.Commit(call, *request), response);
+    });
   }
 
   grpc::ServerBidiReactor<v1::RunInput, v1::RunOutput>* Run(
@@ -471,14 +589,9 @@ class ContainersDoor final : public Base {
         });
   }
 
-  grpc::Status CopyTo(grpc::ServerContext* context, grpc::ServerReader<v1::CopyToRequest>* reader,
-                      v1::CopyToResponse* response) override {
-    v1::CopyToRequest open;
-    if (!reader->Read(&open) || !open.has_open()) {
-      return ToGrpc(absl::InvalidArgumentError("the first message must be `open`"));
-    }
-    UploadSource source(reader);
-    return ToGrpc(containers_.CopyTo(Call(*context), open.open(), source));
+  grpc::ServerReadReactor<v1::CopyToRequest>* CopyTo(grpc::CallbackServerContext* context,
+                                                     v1::CopyToResponse* response) override {
+    return CopyToCall::Start(context, work_, containers_);
   }
 
   grpc::ServerWriteReactor<v1::ExportResponse>* Export(grpc::CallbackServerContext* context,
@@ -498,29 +611,6 @@ class ContainersDoor final : public Base {
   }
 
  private:
-  // The bytes of a client stream.
-  class UploadSource final : public ByteSource {
-   public:
-    explicit UploadSource(grpc::ServerReader<v1::CopyToRequest>* reader) : reader_(reader) {}
-    absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
-      while (offset_ == message_.data().size()) {
-        offset_ = 0;
-        if (!reader_->Read(&message_)) {
-          message_.Clear();
-          return 0;
-        }
-      }
-      const size_t taken = message_.data().copy(buffer, n, offset_);
-      offset_ += taken;
-      return taken;
-    }
-
-   private:
-    grpc::ServerReader<v1::CopyToRequest>* const reader_;
-    v1::CopyToRequest message_;
-    size_t offset_ = 0;
-  };
-
   template <class Reactor>
   Reactor* OpenReactor(grpc::CallbackServerContext* context) {
     auto reactor = std::make_shared<Reactor>(context, containers_, work_);

@@ -7,20 +7,13 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
-#include "supervisor/api/gantry/call.h"
+#include "supervisor/api/gantry/work_call.h"
 #include "supervisor/api/gantry/work_stream.h"
 #include "supervisor/api/grpc_status.h"
 #include "supervisor/core/image_service.h"
 
 namespace gantry::api::gantry_v1 {
 namespace {
-
-template <class T>
-grpc::Status Answer(absl::StatusOr<T> result, T* response) {
-  if (!result.ok()) return ToGrpc(result.status());
-  *response = *std::move(result);
-  return grpc::Status::OK;
-}
 
 // Progress goes out when there is room; its next message is better anyway. Ends of steps are never dropped.
 template <class Response>
@@ -37,47 +30,65 @@ core::ProgressFn ProgressTo(Emitter<Response>& out) {
   };
 }
 
-using Base = v1::Images::WithCallbackMethod_Pull<
-    v1::Images::WithCallbackMethod_Push<v1::Images::WithCallbackMethod_Load<
-        v1::Images::WithCallbackMethod_Import<v1::Images::WithCallbackMethod_Save<
-            v1::Images::WithCallbackMethod_Verify<v1::Images::Service>>>>>>;
-
-class ImagesDoor final : public Base {
+class ImagesDoor final : public v1::Images::CallbackService {
  public:
   ImagesDoor(core::ImageService& images, Executor& work) : images_(images), work_(work) {}
 
-  grpc::Status List(grpc::ServerContext* context, const v1::ListImagesRequest* request,
-                    v1::ListImagesResponse* response) override {
-    return Answer(images_.List(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
+                                 const v1::ListImagesRequest* request,
+                                 v1::ListImagesResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(images_.List(call, *request), response);
+    });
   }
-  grpc::Status Inspect(grpc::ServerContext* context, const v1::InspectImageRequest* request,
-                       v1::InspectImageResponse* response) override {
-    return Answer(images_.Inspect(Call(*context), *request), response->mutable_image());
+  grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
+                                    const v1::InspectImageRequest* request,
+                                    v1::InspectImageResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(images_.Inspect(call, *request), response->mutable_image());
+    });
   }
-  grpc::Status History(grpc::ServerContext* context, const v1::ImageHistoryRequest* request,
-                       v1::ImageHistoryResponse* response) override {
-    return Answer(images_.History(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* History(grpc::CallbackServerContext* context,
+                                    const v1::ImageHistoryRequest* request,
+                                    v1::ImageHistoryResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(images_.History(call, *request), response);
+    });
   }
-  grpc::Status Tag(grpc::ServerContext* context, const v1::TagImageRequest* request,
-                   v1::TagImageResponse* response) override {
-    return ToGrpc(images_.Tag(Call(*context), *request));
+  grpc::ServerUnaryReactor* Tag(grpc::CallbackServerContext* context,
+                                const v1::TagImageRequest* request,
+                                v1::TagImageResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return ToGrpc(images_.Tag(call, *request));
+    });
   }
-  grpc::Status Remove(grpc::ServerContext* context, const v1::RemoveImageRequest* request,
-                      v1::RemoveImageResponse* response) override {
-    return Answer(images_.Remove(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Remove(grpc::CallbackServerContext* context,
+                                   const v1::RemoveImageRequest* request,
+                                   v1::RemoveImageResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(images_.Remove(call, *request), response);
+    });
   }
-  grpc::Status Prune(grpc::ServerContext* context, const v1::PruneImagesRequest* request,
-                     v1::PruneImagesResponse* response) override {
-    return Answer(images_.Prune(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Prune(grpc::CallbackServerContext* context,
+                                  const v1::PruneImagesRequest* request,
+                                  v1::PruneImagesResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(images_.Prune(call, *request), response);
+    });
   }
-  grpc::Status Login(grpc::ServerContext* context, const v1::LoginRequest* request,
-                     v1::LoginResponse* response) override {
-    return Answer(images_.Login(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Login(grpc::CallbackServerContext* context,
+                                  const v1::LoginRequest* request,
+                                  v1::LoginResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(images_.Login(call, *request), response);
+    });
   }
-  grpc::Status ExplainRegistry(grpc::ServerContext* context,
-                               const v1::ExplainRegistryRequest* request,
-                               v1::ExplainRegistryResponse* response) override {
-    return Answer(images_.ExplainRegistry(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* ExplainRegistry(grpc::CallbackServerContext* context,
+                                            const v1::ExplainRegistryRequest* request,
+                                            v1::ExplainRegistryResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(images_.ExplainRegistry(call, *request), response);
+    });
   }
 
   grpc::ServerWriteReactor<v1::PullResponse>* Pull(grpc::CallbackServerContext* context,

@@ -12,18 +12,12 @@
 #include "base/executor.h"
 #include "proto/gantry/v1/system.grpc.pb.h"
 #include "supervisor/api/gantry/call.h"
+#include "supervisor/api/gantry/work_call.h"
 #include "supervisor/api/grpc_status.h"
 #include "supervisor/core/system_service.h"
 
 namespace gantry::api::gantry_v1 {
 namespace {
-
-template <class T>
-grpc::Status Answer(absl::StatusOr<T> result, T* response) {
-  if (!result.ok()) return ToGrpc(result.status());
-  *response = *std::move(result);
-  return grpc::Status::OK;
-}
 
 // One listener. Events wait in its subscription, which is bounded; no thread waits for them.
 class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
@@ -130,32 +124,40 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
 };
 
-using Base = v1::System::WithCallbackMethod_Events<v1::System::Service>;
-
-class SystemDoor final : public Base {
+class SystemDoor final : public v1::System::CallbackService {
  public:
   SystemDoor(core::SystemService& system, Executor& work) : system_(system), work_(work) {}
 
-  grpc::Status Ping(grpc::ServerContext* context, const v1::PingRequest* request,
-                    v1::PingResponse* response) override {
-    return grpc::Status::OK;
+  grpc::ServerUnaryReactor* Ping(grpc::CallbackServerContext* context,
+                                 const v1::PingRequest* request,
+                                 v1::PingResponse* response) override {
+    return Quick(context);
   }
-  grpc::Status Version(grpc::ServerContext* context, const v1::VersionRequest* request,
-                       v1::VersionResponse* response) override {
+  grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
+                                    const v1::VersionRequest* request,
+                                    v1::VersionResponse* response) override {
     *response = system_.Version();
-    return grpc::Status::OK;
+    return Quick(context);
   }
-  grpc::Status Info(grpc::ServerContext* context, const v1::InfoRequest* request,
-                    v1::InfoResponse* response) override {
-    return Answer(system_.Info(Call(*context)), response);
+  grpc::ServerUnaryReactor* Info(grpc::CallbackServerContext* context,
+                                 const v1::InfoRequest* request,
+                                 v1::InfoResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(system_.Info(call), response);
+    });
   }
-  grpc::Status DiskUsage(grpc::ServerContext* context, const v1::DiskUsageRequest* request,
-                         v1::DiskUsageResponse* response) override {
-    return Answer(system_.DiskUsage(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* DiskUsage(grpc::CallbackServerContext* context,
+                                      const v1::DiskUsageRequest* request,
+                                      v1::DiskUsageResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(system_.DiskUsage(call, *request), response);
+    });
   }
-  grpc::Status Gc(grpc::ServerContext* context, const v1::GcRequest* request,
-                  v1::GcResponse* response) override {
-    return Answer(system_.Gc(Call(*context), *request), response);
+  grpc::ServerUnaryReactor* Gc(grpc::CallbackServerContext* context, const v1::GcRequest* request,
+                               v1::GcResponse* response) override {
+    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+      return Answer(system_.Gc(call, *request), response);
+    });
   }
   grpc::ServerWriteReactor<v1::Event>* Events(grpc::CallbackServerContext* context,
                                               const v1::EventsRequest* request) override {
@@ -163,6 +165,12 @@ class SystemDoor final : public Base {
   }
 
  private:
+  static grpc::ServerUnaryReactor* Quick(grpc::CallbackServerContext* context) {
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
+
   core::SystemService& system_;
   Executor& work_;
 };
