@@ -29,6 +29,12 @@ ABSL_ORDER = [
     "_ZNK4absl7debian312Notification31WaitForNotificationWithDeadlineENS0_4TimeE",
 ]
 
+# What grpc_poller.cc answers.
+GRPC_POLLER = [
+    "_ZN4grpc15CompletionQueue21CallbackAlternativeCQEv",
+    "_ZN4grpc15CompletionQueue28ReleaseCallbackAlternativeCQEPS0_",
+]
+
 def static_group(name, libs, linkopts = [], deps = [], **kwargs):
     """Links the archives as one group, so that they may refer to each other in any direction.
 
