@@ -1,10 +1,11 @@
 // Shows ThreadSanitizer what Abseil orders (--config=tsan only).
 //
 // Debian's Abseil is not instrumented, so without help every access under an absl::Mutex looks like
-// a race. The linker sends the calls of everybody (gRPC's too) through these wrappers, which say to
-// the sanitizer what an instrumented Abseil would say, and pass the call on. absl_tsan_test.cc
-// proves that guarded accesses are silent and that races are still found.
+// a race. These functions take the place of those of the shared libraries for everybody, gRPC too:
+// they say to the sanitizer what an instrumented Abseil would say, and pass the call on.
+// absl_tsan_test.cc proves that guarded accesses are silent and that races are still found.
 
+#include <dlfcn.h>
 #include <sanitizer/tsan_interface.h>
 
 #include <cstdint>
@@ -12,11 +13,15 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
-// Declares the two functions of `--wrap=symbol` and opens the definition of ours.
-#define GANTRY_WRAP(result, symbol, ...)          \
-  extern "C" result __real_##symbol(__VA_ARGS__); \
-  extern "C" result __wrap_##symbol(__VA_ARGS__); \
-  extern "C" result __wrap_##symbol(__VA_ARGS__)
+// Opens the definition of `symbol`; `real_symbol` is the function that it hides.
+#define GANTRY_INTERPOSE(result, symbol, ...)                                                      \
+  extern "C" __attribute__((visibility("default"))) result symbol(__VA_ARGS__);                    \
+  template <typename... Args>                                                                      \
+  result real_##symbol(Args... args) {                                                             \
+    static const auto next = reinterpret_cast<result (*)(__VA_ARGS__)>(dlsym(RTLD_NEXT, #symbol)); \
+    return next(args...);                                                                          \
+  }                                                                                                \
+  extern "C" result symbol(__VA_ARGS__)
 
 namespace {
 
@@ -106,171 +111,136 @@ void* AtomicOf(void* object) { return static_cast<char*>(object) + sizeof(Mutex)
 
 // absl::Mutex. Inline code of the header tells of its construction.
 
-GANTRY_WRAP(void, _ZN4absl7debian35MutexD1Ev, void* self) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian35MutexD1Ev, void* self) {
   __tsan_mutex_destroy(self, __tsan_mutex_not_static);
-  __real__ZN4absl7debian35MutexD1Ev(self);
+  real__ZN4absl7debian35MutexD1Ev(self);
 }
 
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex4LockEv, void* self) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian35Mutex4LockEv, void* self) {
   const Locking locking(self);
-  __real__ZN4absl7debian35Mutex4LockEv(self);
+  real__ZN4absl7debian35Mutex4LockEv(self);
 }
 
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex6UnlockEv, void* self) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian35Mutex6UnlockEv, void* self) {
   const Unlocking unlocking(self);
-  __real__ZN4absl7debian35Mutex6UnlockEv(self);
+  real__ZN4absl7debian35Mutex6UnlockEv(self);
 }
 
-// absl::ReleasableMutexLock::Release(): the lock object holds a pointer to the mutex.
-GANTRY_WRAP(void, _ZN4absl7debian319ReleasableMutexLock7ReleaseEv, void** self) {
-  const Unlocking unlocking(*self);
-  __real__ZN4absl7debian319ReleasableMutexLock7ReleaseEv(self);
-}
-
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex7TryLockEv, void* self) {
+GANTRY_INTERPOSE(bool, _ZN4absl7debian35Mutex7TryLockEv, void* self) {
   Locking locking(self, __tsan_mutex_try_lock);
-  return locking.Tried(__real__ZN4absl7debian35Mutex7TryLockEv(self));
+  return locking.Tried(real__ZN4absl7debian35Mutex7TryLockEv(self));
 }
 
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex10ReaderLockEv, void* self) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian35Mutex10ReaderLockEv, void* self) {
   const Locking locking(self, __tsan_mutex_read_lock);
-  __real__ZN4absl7debian35Mutex10ReaderLockEv(self);
+  real__ZN4absl7debian35Mutex10ReaderLockEv(self);
 }
 
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex12ReaderUnlockEv, void* self) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian35Mutex12ReaderUnlockEv, void* self) {
   const Unlocking unlocking(self, __tsan_mutex_read_lock);
-  __real__ZN4absl7debian35Mutex12ReaderUnlockEv(self);
+  real__ZN4absl7debian35Mutex12ReaderUnlockEv(self);
 }
 
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex13ReaderTryLockEv, void* self) {
+GANTRY_INTERPOSE(bool, _ZN4absl7debian35Mutex13ReaderTryLockEv, void* self) {
   Locking locking(self, __tsan_mutex_try_read_lock);
-  return locking.Tried(__real__ZN4absl7debian35Mutex13ReaderTryLockEv(self));
+  return locking.Tried(real__ZN4absl7debian35Mutex13ReaderTryLockEv(self));
 }
 
-// The waits of a mutex suppose that it is held exclusively; nobody waits under a reader lock.
+// The waits of a mutex suppose that it is held exclusively; nobody waits under a reader lock. Those
+// with a timeout call those with a deadline.
 
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE, void* self,
-            const Condition& condition) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE, void* self,
+                 const Condition& condition) {
   const OrderedCondition ordered(self, condition);
   const Waiting waiting(self);
-  __real__ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE(self, ordered.get());
+  real__ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE(self, ordered.get());
 }
 
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE,
-            void* self, const Condition& condition, Duration timeout) {
+GANTRY_INTERPOSE(bool, _ZN4absl7debian35Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE,
+                 void* self, const Condition& condition, Time deadline) {
   const OrderedCondition ordered(self, condition);
   const Waiting waiting(self);
-  return __real__ZN4absl7debian35Mutex16AwaitWithTimeoutERKNS0_9ConditionENS0_8DurationE(
-      self, ordered.get(), timeout);
-}
-
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE, void* self,
-            const Condition& condition, Time deadline) {
-  const OrderedCondition ordered(self, condition);
-  const Waiting waiting(self);
-  return __real__ZN4absl7debian35Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE(
+  return real__ZN4absl7debian35Mutex17AwaitWithDeadlineERKNS0_9ConditionENS0_4TimeE(
       self, ordered.get(), deadline);
 }
 
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE, void* self,
-            const Condition& condition) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE, void* self,
+                 const Condition& condition) {
   const OrderedCondition ordered(self, condition);
   const Locking locking(self);
-  __real__ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE(self, ordered.get());
+  real__ZN4absl7debian35Mutex8LockWhenERKNS0_9ConditionE(self, ordered.get());
 }
 
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex19LockWhenWithTimeoutERKNS0_9ConditionENS0_8DurationE,
-            void* self, const Condition& condition, Duration timeout) {
+GANTRY_INTERPOSE(bool, _ZN4absl7debian35Mutex20LockWhenWithDeadlineERKNS0_9ConditionENS0_4TimeE,
+                 void* self, const Condition& condition, Time deadline) {
   const OrderedCondition ordered(self, condition);
   const Locking locking(self);
-  return __real__ZN4absl7debian35Mutex19LockWhenWithTimeoutERKNS0_9ConditionENS0_8DurationE(
-      self, ordered.get(), timeout);
-}
-
-GANTRY_WRAP(bool, _ZN4absl7debian35Mutex20LockWhenWithDeadlineERKNS0_9ConditionENS0_4TimeE,
-            void* self, const Condition& condition, Time deadline) {
-  const OrderedCondition ordered(self, condition);
-  const Locking locking(self);
-  return __real__ZN4absl7debian35Mutex20LockWhenWithDeadlineERKNS0_9ConditionENS0_4TimeE(
+  return real__ZN4absl7debian35Mutex20LockWhenWithDeadlineERKNS0_9ConditionENS0_4TimeE(
       self, ordered.get(), deadline);
 }
 
-GANTRY_WRAP(void, _ZN4absl7debian35Mutex14ReaderLockWhenERKNS0_9ConditionE, void* self,
-            const Condition& condition) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian35Mutex14ReaderLockWhenERKNS0_9ConditionE, void* self,
+                 const Condition& condition) {
   const OrderedCondition ordered(self, condition);
   const Locking locking(self, __tsan_mutex_read_lock);
-  __real__ZN4absl7debian35Mutex14ReaderLockWhenERKNS0_9ConditionE(self, ordered.get());
+  real__ZN4absl7debian35Mutex14ReaderLockWhenERKNS0_9ConditionE(self, ordered.get());
 }
 
 // absl::CondVar.
 
-GANTRY_WRAP(void, _ZN4absl7debian37CondVar4WaitEPNS0_5MutexE, void* condvar, void* mutex) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian37CondVar4WaitEPNS0_5MutexE, void* condvar, void* mutex) {
   const Waiting waiting(mutex);
-  __real__ZN4absl7debian37CondVar4WaitEPNS0_5MutexE(condvar, mutex);
+  real__ZN4absl7debian37CondVar4WaitEPNS0_5MutexE(condvar, mutex);
 }
 
-GANTRY_WRAP(bool, _ZN4absl7debian37CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE,
-            void* condvar, void* mutex, Duration timeout) {
+GANTRY_INTERPOSE(bool, _ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE,
+                 void* condvar, void* mutex, Time deadline) {
   const Waiting waiting(mutex);
-  return __real__ZN4absl7debian37CondVar15WaitWithTimeoutEPNS0_5MutexENS0_8DurationE(condvar, mutex,
-                                                                                     timeout);
-}
-
-GANTRY_WRAP(bool, _ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE, void* condvar,
-            void* mutex, Time deadline) {
-  const Waiting waiting(mutex);
-  return __real__ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE(condvar, mutex,
-                                                                                  deadline);
+  return real__ZN4absl7debian37CondVar16WaitWithDeadlineEPNS0_5MutexENS0_4TimeE(condvar, mutex,
+                                                                                deadline);
 }
 
 // absl::Notification. Who waits passes through the mutex only if it comes early.
 
-GANTRY_WRAP(void, _ZN4absl7debian312Notification6NotifyEv, void* self) {
+GANTRY_INTERPOSE(void, _ZN4absl7debian312Notification6NotifyEv, void* self) {
   __tsan_release(AtomicOf(self));
-  __real__ZN4absl7debian312Notification6NotifyEv(self);
+  real__ZN4absl7debian312Notification6NotifyEv(self);
 }
 
-GANTRY_WRAP(void, _ZNK4absl7debian312Notification19WaitForNotificationEv, void* self) {
-  __real__ZNK4absl7debian312Notification19WaitForNotificationEv(self);
+GANTRY_INTERPOSE(void, _ZNK4absl7debian312Notification19WaitForNotificationEv, void* self) {
+  real__ZNK4absl7debian312Notification19WaitForNotificationEv(self);
   __tsan_acquire(AtomicOf(self));
 }
 
-GANTRY_WRAP(bool, _ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE,
-            void* self, Duration timeout) {
+GANTRY_INTERPOSE(bool,
+                 _ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE,
+                 void* self, Duration timeout) {
   const bool notified =
-      __real__ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE(
-          self, timeout);
+      real__ZNK4absl7debian312Notification30WaitForNotificationWithTimeoutENS0_8DurationE(self,
+                                                                                          timeout);
   if (notified) __tsan_acquire(AtomicOf(self));
   return notified;
 }
 
-GANTRY_WRAP(bool, _ZNK4absl7debian312Notification31WaitForNotificationWithDeadlineENS0_4TimeE,
-            void* self, Time deadline) {
+GANTRY_INTERPOSE(bool, _ZNK4absl7debian312Notification31WaitForNotificationWithDeadlineENS0_4TimeE,
+                 void* self, Time deadline) {
   const bool notified =
-      __real__ZNK4absl7debian312Notification31WaitForNotificationWithDeadlineENS0_4TimeE(self,
-                                                                                         deadline);
+      real__ZNK4absl7debian312Notification31WaitForNotificationWithDeadlineENS0_4TimeE(self,
+                                                                                       deadline);
   if (notified) __tsan_acquire(AtomicOf(self));
   return notified;
 }
 
 // absl::BlockingCounter. Only the last who counts down takes the mutex.
 
-GANTRY_WRAP(bool, _ZN4absl7debian315BlockingCounter14DecrementCountEv, void* self) {
+GANTRY_INTERPOSE(bool, _ZN4absl7debian315BlockingCounter14DecrementCountEv, void* self) {
   __tsan_release(AtomicOf(self));
-  return __real__ZN4absl7debian315BlockingCounter14DecrementCountEv(self);
+  return real__ZN4absl7debian315BlockingCounter14DecrementCountEv(self);
 }
 
-GANTRY_WRAP(void, _ZN4absl7debian315BlockingCounter4WaitEv, void* self) {
-  __real__ZN4absl7debian315BlockingCounter4WaitEv(self);
+GANTRY_INTERPOSE(void, _ZN4absl7debian315BlockingCounter4WaitEv, void* self) {
+  real__ZN4absl7debian315BlockingCounter4WaitEv(self);
   __tsan_acquire(AtomicOf(self));
 }
 
-// absl::Barrier needs no wrapper: it is made of the mutex above.
-
-// absl::Status. The counter of who shares a message is the library's affair; the last one frees it.
-
-GANTRY_WRAP(void, _ZN4absl7debian36Status15UnrefNonInlinedEm, uintptr_t shared) {
-  __tsan_release(reinterpret_cast<void*>(shared));
-  __tsan_acquire(reinterpret_cast<void*>(shared));
-  __real__ZN4absl7debian36Status15UnrefNonInlinedEm(shared);
-}
+// absl::Barrier and absl::ReleasableMutexLock need nothing: they call the mutex above.
