@@ -447,7 +447,7 @@ TEST(PullerTest, ASlowNetworkIsReadThroughSeveralConnections) {
   FakeRegistry registry;
   std::string layer = Noise(4 << 20, 12);
   registry.AddImage("app", "v1", {layer});
-  registry.SetRate(8 << 20);
+  registry.SetRate(2 << 20);
   RecordingSink sink;
   bed.pull.sink = &sink;
   absl::StatusOr<PulledImage> image = bed.Pull(registry, "app:v1");
@@ -468,7 +468,7 @@ TEST(PullerTest, EarlyRangesOfAnInterruptedPullAreNotFetchedAgain) {
   FakeRegistry registry;
   std::string layer = Noise(4 << 20, 13);
   registry.AddImage("app", "v1", {layer});
-  registry.SetRate(8 << 20);
+  registry.SetRate(2 << 20);
   content::Digest digest = content::Digest::Sha256Of(layer);
   // Three interruptions in different places.
   std::atomic<int> asked{0};
