@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -14,7 +15,6 @@
 #include <vector>
 
 #include "absl/synchronization/mutex.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 
 #include "ctl/terminal.h"
@@ -241,15 +241,21 @@ TEST(SessionTest, ThirdInterruptGivesUp) {
 TEST(SessionTest, SignalsAreCaughtWhicheverThreadTheyMeet) {
   Pty pty;
   Recorder recorder;
-  absl::Notification over;
-  // Exists before the session and blocks nothing, as gRPC's threads do.
-  std::thread bystander([&over] { over.WaitForNotification(); });
+  int over[2];
+  ASSERT_EQ(::pipe2(over, O_CLOEXEC), 0);
+  UniqueFd read_end(over[0]), write_end(over[1]);
+  // Exists before the session and blocks no signal, as gRPC's threads do. It waits in a call that a
+  // signal interrupts, because ThreadSanitizer calls the handler only when such a call is over.
+  std::thread bystander([&read_end] {
+    pollfd closed = {read_end.get(), POLLIN, 0};
+    while (::poll(&closed, 1, -1) < 0) continue;
+  });
   Session session(Interactive(pty), recorder.Callbacks());
   ASSERT_TRUE(session.Start().ok());
   ::pthread_kill(bystander.native_handle(), SIGTERM);
   EXPECT_TRUE(recorder.WaitLeft());
   session.Stop();
-  over.Notify();
+  write_end.reset();
   bystander.join();
   EXPECT_FALSE(pty.Raw());
 }
