@@ -19,6 +19,7 @@
 #include "base/status_macros.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/json_fields.h"
+#include "supervisor/oci/seccomp_rule.h"
 #include "supervisor/oci/seccomp_table.h"
 
 namespace gantry::oci {
@@ -210,23 +211,6 @@ struct Cache {
   std::map<std::string, std::shared_ptr<const std::string>> profiles ABSL_GUARDED_BY(mu);
 };
 
-absl::Status CheckWord(const std::string& word, std::initializer_list<const char*> known,
-                       absl::string_view kind) {
-  for (const char* k : known) {
-    if (word == k) return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("seccomp profile: unknown ", kind, " \"", word, "\""));
-}
-
-absl::Status CheckAction(const std::string& action) {
-  return CheckWord(action,
-                   {"SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
-                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY", "SCMP_ACT_TRACE",
-                    "SCMP_ACT_TRAP"},
-                   "action");
-}
-
 // Does the `includes` or `excludes` object of a rule let the rule through?
 absl::StatusOr<bool> ConditionHolds(const json& rule, const char* key, bool include,
                                     const Filter& filter) {
@@ -250,48 +234,6 @@ absl::StatusOr<bool> ConditionHolds(const json& rule, const char* key, bool incl
   }
   return !on_arch && std::none_of(caps.begin(), caps.end(), held) &&
          (kernel.empty() || !filter.KernelAtLeast(kernel));
-}
-
-absl::StatusOr<json> ResolveRule(const json& rule) {
-  JsonFields fields(rule, "seccomp profile: syscalls");
-  std::string name;
-  std::vector<std::string> names;
-  std::string action;
-  std::optional<uint32_t> errno_ret;
-  fields.Get("name", name);
-  fields.Get("names", names);
-  fields.Get("action", action);
-  fields.Get("errnoRet", errno_ret);
-  GANTRY_RETURN_IF_ERROR(fields.status());
-  if (!name.empty()) names.push_back(name);
-  if (names.empty()) return absl::InvalidArgumentError("seccomp profile: a rule without names");
-  GANTRY_RETURN_IF_ERROR(CheckAction(action));
-  json out = {{"names", names}, {"action", action}};
-  if (errno_ret.has_value()) out["errnoRet"] = *errno_ret;
-  if (const json* args = fields.Find("args"); args != nullptr && !args->empty()) {
-    if (!args->is_array())
-      return absl::InvalidArgumentError("seccomp profile: `args` is not a list");
-    json list = json::array();
-    for (const json& arg : *args) {
-      uint32_t index = 0;
-      uint64_t value = 0;
-      uint64_t value_two = 0;
-      std::string op;
-      JsonFields parts(arg, "seccomp profile: args");
-      parts.Get("index", index);
-      parts.Get("value", value);
-      parts.Get("valueTwo", value_two);
-      parts.Get("op", op);
-      GANTRY_RETURN_IF_ERROR(parts.status());
-      GANTRY_RETURN_IF_ERROR(CheckWord(op,
-                                       {"SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ",
-                                        "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"},
-                                       "operator"));
-      list.push_back({{"index", index}, {"value", value}, {"valueTwo", value_two}, {"op", op}});
-    }
-    out["args"] = std::move(list);
-  }
-  return out;
 }
 
 }  // namespace
@@ -393,7 +335,7 @@ absl::StatusOr<std::string> ResolveSeccomp(absl::string_view profile_json, const
   fields.Get("listenerPath", listener_path);
   fields.Get("listenerMetadata", listener_metadata);
   GANTRY_RETURN_IF_ERROR(fields.status());
-  GANTRY_RETURN_IF_ERROR(CheckAction(default_action));
+  GANTRY_RETURN_IF_ERROR(CheckSeccompAction(default_action));
 
   const json* arch_map = fields.Find("archMap");
   if (arch_map != nullptr && !arch_map->empty()) {
@@ -430,8 +372,8 @@ absl::StatusOr<std::string> ResolveSeccomp(absl::string_view profile_json, const
       GANTRY_ASSIGN_OR_RETURN(const bool included, ConditionHolds(rule, "includes", true, filter));
       GANTRY_ASSIGN_OR_RETURN(const bool kept, ConditionHolds(rule, "excludes", false, filter));
       if (!included || !kept) continue;
-      GANTRY_ASSIGN_OR_RETURN(json resolved, ResolveRule(rule));
-      rules.push_back(std::move(resolved));
+      GANTRY_ASSIGN_OR_RETURN(const SeccompRule resolved, ParseSeccompRule(rule));
+      rules.push_back(PrintSeccompRule(resolved));
     }
   }
   if (!rules.empty()) out["syscalls"] = std::move(rules);

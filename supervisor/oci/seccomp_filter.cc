@@ -22,6 +22,7 @@
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "supervisor/oci/json_fields.h"
+#include "supervisor/oci/seccomp_rule.h"
 
 namespace gantry::oci {
 namespace {
@@ -31,7 +32,6 @@ using nlohmann::json;
 constexpr char kProgramAnnotation[] = "run.oci.seccomp_bpf_data";
 constexpr size_t kMaxPrograms = 32;
 constexpr size_t kMaxProgramBytes = 1 << 20;
-constexpr uint32_t kMaxArgument = 5;
 constexpr uint32_t kBinarySearch = 2;  // SCMP_FLTATR_CTL_OPTIMIZE
 
 using Context = std::unique_ptr<void, decltype(&seccomp_release)>;
@@ -55,21 +55,24 @@ absl::StatusOr<uint32_t> Action(const std::string& name, uint32_t errno_value) {
   return absl::InvalidArgumentError(absl::StrCat("seccomp profile: unknown action \"", name, "\""));
 }
 
-absl::StatusOr<scmp_compare> Operator(const std::string& name) {
-  static const std::map<std::string, scmp_compare> operators = {
-      {"SCMP_CMP_NE", SCMP_CMP_NE},
-      {"SCMP_CMP_LT", SCMP_CMP_LT},
-      {"SCMP_CMP_LE", SCMP_CMP_LE},
-      {"SCMP_CMP_EQ", SCMP_CMP_EQ},
-      {"SCMP_CMP_GE", SCMP_CMP_GE},
-      {"SCMP_CMP_GT", SCMP_CMP_GT},
-      {"SCMP_CMP_MASKED_EQ", SCMP_CMP_MASKED_EQ}};
-  const auto it = operators.find(name);
-  if (it == operators.end()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("seccomp profile: unknown operator \"", name, "\""));
+scmp_compare Operator(SeccompComparison comparison) {
+  switch (comparison) {
+    case SeccompComparison::kNe:
+      return SCMP_CMP_NE;
+    case SeccompComparison::kLt:
+      return SCMP_CMP_LT;
+    case SeccompComparison::kLe:
+      return SCMP_CMP_LE;
+    case SeccompComparison::kEq:
+      return SCMP_CMP_EQ;
+    case SeccompComparison::kGe:
+      return SCMP_CMP_GE;
+    case SeccompComparison::kGt:
+      return SCMP_CMP_GT;
+    case SeccompComparison::kMaskedEq:
+      return SCMP_CMP_MASKED_EQ;
   }
-  return it->second;
+  return SCMP_CMP_EQ;  // no such value
 }
 
 absl::Status AddArchitectures(scmp_filter_ctx context, const std::vector<std::string>& names) {
@@ -86,33 +89,6 @@ absl::Status AddArchitectures(scmp_filter_ctx context, const std::vector<std::st
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<scmp_arg_cmp>> Comparisons(const json* args) {
-  std::vector<scmp_arg_cmp> out;
-  if (args == nullptr || args->is_null()) return out;
-  if (!args->is_array()) {
-    return absl::InvalidArgumentError("seccomp profile: `args` is not a list");
-  }
-  for (const json& arg : *args) {
-    uint32_t index = 0;
-    uint64_t value = 0;
-    uint64_t value_two = 0;
-    std::string op;
-    JsonFields fields(arg, "seccomp profile: args");
-    fields.Get("index", index);
-    fields.Get("value", value);
-    fields.Get("valueTwo", value_two);
-    fields.Get("op", op);
-    GANTRY_RETURN_IF_ERROR(fields.status());
-    if (index > kMaxArgument) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("seccomp profile: argument ", index, "; there are 0 to ", kMaxArgument));
-    }
-    GANTRY_ASSIGN_OR_RETURN(const scmp_compare compare, Operator(op));
-    out.push_back({index, compare, value, value_two});
-  }
-  return out;
-}
-
 // The kernel's filter cannot hold two conditions on one argument in one rule; such a rule means "any of them".
 bool NameOneArgumentTwice(const std::vector<scmp_arg_cmp>& comparisons) {
   uint32_t seen = 0;
@@ -123,25 +99,23 @@ bool NameOneArgumentTwice(const std::vector<scmp_arg_cmp>& comparisons) {
   return false;
 }
 
-absl::Status AddRule(scmp_filter_ctx context, const json& rule, uint32_t default_action) {
-  std::vector<std::string> names;
-  std::string action_name;
-  uint32_t errno_value = EPERM;
-  JsonFields fields(rule, "seccomp profile: syscalls");
-  fields.Get("names", names);
-  fields.Get("action", action_name);
-  fields.Get("errnoRet", errno_value);
-  GANTRY_RETURN_IF_ERROR(fields.status());
-  GANTRY_ASSIGN_OR_RETURN(const uint32_t action, Action(action_name, errno_value));
+absl::Status AddRule(scmp_filter_ctx context, const json& document, uint32_t default_action) {
+  GANTRY_ASSIGN_OR_RETURN(const SeccompRule rule, ParseSeccompRule(document));
+  GANTRY_ASSIGN_OR_RETURN(const uint32_t action,
+                          Action(rule.action, rule.errno_value.value_or(EPERM)));
   if (action == default_action) return absl::OkStatus();
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<scmp_arg_cmp> all, Comparisons(fields.Find("args")));
+  std::vector<scmp_arg_cmp> all;
+  for (const SeccompCondition& condition : rule.conditions) {
+    all.push_back(
+        {condition.argument, Operator(condition.comparison), condition.value, condition.value_two});
+  }
   std::vector<std::vector<scmp_arg_cmp>> alternatives;
   if (NameOneArgumentTwice(all)) {
     for (const scmp_arg_cmp& one : all) alternatives.push_back({one});
   } else {
     alternatives.push_back(all);
   }
-  for (const std::string& name : names) {
+  for (const std::string& name : rule.names) {
     const int number = seccomp_syscall_resolve_name(name.c_str());
     if (number == __NR_SCMP_ERROR) continue;
     for (const std::vector<scmp_arg_cmp>& comparisons : alternatives) {
