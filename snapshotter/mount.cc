@@ -519,6 +519,7 @@ absl::Status MountLongOverlay(const Mount& mount, const std::string& target, Lon
 
 absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target) {
   std::vector<std::string> done;
+  // Detached lazily, which does not fail on what this function mounted a moment ago; the mount that failed is what to tell of.
   absl::Cleanup undo = [&] {
     for (auto path = done.rbegin(); path != done.rend(); ++path)
       Unmount(*path, MNT_DETACH).IgnoreError();

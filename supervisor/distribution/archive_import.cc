@@ -405,6 +405,7 @@ absl::Status Importer::TakeBlob(snapshot::TarReader& reader, const TarEntry& ent
   }
   if (!ingest.ok()) return ingest.status();
   std::unique_ptr<content::Ingest> writer = *std::move(ingest);
+  // One that cannot be dropped is garbage, which collection takes; the error that led here is the one to tell.
   absl::Cleanup abort = [&] {
     writer.reset();
     store_.AbortIngest(open.ref).IgnoreError();
@@ -644,6 +645,7 @@ absl::StatusOr<Descriptor> Importer::Compress(const Blob& blob) {
   content::IngestOptions open;
   open.ref = absl::StrCat(ref_prefix_, next_ref_++);
   GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest, store_.OpenIngest(open));
+  // As above: what stays is garbage, and there is a better error to tell.
   absl::Cleanup abort = [&] {
     ingest.reset();
     store_.AbortIngest(open.ref).IgnoreError();

@@ -643,7 +643,7 @@ absl::Status Puller::Walk::Download(const Job& job) {
     absl::Status status = puller_.fetcher_.FetchBlob(ref_, descriptor, fetch, context_, sink);
     if (!status.ok()) {
       if (ingest->offset() == 0) {
-        // Nothing to resume from, so nothing to leave behind.
+        // Nothing to resume from, so nothing to leave behind. Should it stay, it is an empty ingest that ends with its lease.
         ingest.reset();
         store_.AbortIngest(open.ref).IgnoreError();
       }
@@ -666,7 +666,7 @@ absl::Status Puller::Walk::Download(const Job& job) {
     }
     if (!absl::IsFailedPrecondition(committed)) return committed;
 
-    // Wrong bytes. Nothing of them is kept.
+    // Wrong bytes. Nothing of them is kept; where they cannot be dropped now, collection takes them, for no blob names them.
     std::string actual = ingest->current_digest().str();
     feed.reset();
     ingest.reset();

@@ -652,7 +652,7 @@ absl::Status Unpacker::Session::Complete(Job& job, const Digest& parent) {
                           target_.snapshotter->View(view, parent.str(), {}));
   absl::Status status = snapshot::CompleteLayer(job.result.deferred, job.mounts, parent_mounts);
   if (status.ok()) status = snapshot::SyncLayer(job.mounts);
-  target_.snapshotter->Remove(view).IgnoreError();
+  target_.snapshotter->Remove(view).IgnoreError();  // nothing refers to it: else garbage for GC
   return status.ok() ? status : LayerError(job.layer, status);
 }
 
@@ -756,7 +756,8 @@ absl::Status Unpacker::Session::UnpackStacked(const std::vector<Descriptor>& lay
 
 void Unpacker::Session::LabelBlobs(const Digest& config, const std::vector<Descriptor>& layers,
                                    const std::vector<Digest>& diff_ids, const Digest& chain_id) {
-  // Stores without labels, and blobs that were discarded after an earlier unpack, have nothing to label.
+  // Stores without labels, and blobs that were discarded after an earlier unpack, have nothing to label. A label that is missing costs
+  // another unpack one day, no more: the image's record holds its blobs and snapshots by itself.
   for (size_t i = 0; i < layers.size(); ++i) {
     target_.store
         ->Update(layers[i].digest, {{"containerd.io/uncompressed", diff_ids[i].str()}},
