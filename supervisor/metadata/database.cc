@@ -169,8 +169,10 @@ absl::StatusOr<UniqueFd> LockRoot(const std::string& root) {
                      "): stop it, or choose another --root, --state and --address"));
   }
   const std::string pid = absl::StrCat(::getpid(), "\n");
-  if (::ftruncate(fd.get(), 0) != 0) return ErrnoToStatus(errno, absl::StrCat("truncate ", path));
+  // Over the old one, then cut: on a full disk a file that was emptied first would not get its block back.
   GANTRY_RETURN_IF_ERROR(WriteAll(fd.get(), pid));
+  if (::ftruncate(fd.get(), static_cast<off_t>(pid.size())) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("truncate ", path));
   return fd;
 }
 
@@ -284,6 +286,8 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root
     return FreeBytes(directory);
   };
   db->ballast_ = ::access((db->directory_ + "/ballast").c_str(), F_OK) == 0;
+  // RocksDB writes when it opens. What was started on a full disk must be able to say what is there, and to remove it.
+  if (db->free_bytes_() < kTightBytes) db->DropBallast();
   GANTRY_RETURN_IF_ERROR(db->OpenRocks(options));
   GANTRY_RETURN_IF_ERROR(db->Migrate(options));
   return db;
@@ -304,7 +308,12 @@ absl::Status Database::OpenRocks(const DatabaseOptions& options) {
   for (const std::string& name : names) families.emplace_back(name, rocks);
   rocksdb::DB* db = nullptr;
   rocksdb::Status status = rocksdb::DB::Open(rocks, directory_, families, &handles_, &db);
-  if (!status.ok()) return ToStatus(status, absl::StrCat("open ", directory_));
+  if (!status.ok()) {
+    absl::Status failed = ToStatus(status, absl::StrCat("open ", directory_));
+    if (!absl::IsResourceExhausted(failed)) return failed;
+    return absl::ResourceExhaustedError(
+        absl::StrCat(failed.message(), ": free ", kTightBytes >> 20, " MiB there and start again"));
+  }
   db_.reset(db);
   return absl::OkStatus();
 }

@@ -189,6 +189,13 @@ TEST(FullDiskTest, NothingIsCreatedAndEverythingCanBeRemoved) {
   free_bytes = int64_t{1} << 40;
   EXPECT_TRUE(Put(*db, "b", "2").ok());
   EXPECT_EQ(access(ballast.c_str(), F_OK), 0);
+
+  // Opening writes, too.
+  free_bytes = 0;
+  db.reset();
+  db = OpenOrDie(dir.path(), options);
+  EXPECT_NE(access(ballast.c_str(), F_OK), 0);
+  EXPECT_EQ(Value(*db, "b"), "2");
 }
 
 TEST(MigrationTest, RunsEachMissingStepOnceInOrder) {
