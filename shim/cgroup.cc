@@ -21,6 +21,7 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
+#include "base/cgroup_parents.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -403,6 +404,21 @@ absl::Status Cgroup::KillAll() const {
     }
     absl::SleepFor(absl::Milliseconds(1));
   }
+}
+
+void Cgroup::MakeParents(absl::string_view path) {
+  const absl::StatusOr<std::string> mountinfo =
+      ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes);
+  if (!mountinfo.ok() || path.empty() || path[0] != '/' || absl::StrContains(path, "/..")) return;
+  for (const CgroupMount& mount : ParseMounts(*mountinfo)) MakeCgroupParents(mount.point, path);
+}
+
+void Cgroup::RemoveParents(absl::string_view path) {
+  const absl::StatusOr<std::string> mountinfo =
+      ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes);
+  if (!mountinfo.ok() || path.empty() || path[0] != '/' || absl::StrContains(path, "/..")) return;
+  for (const CgroupMount& mount : ParseMounts(*mountinfo))
+    RemoveCgroupParents(absl::StrCat(mount.point, path));
 }
 
 absl::Status Cgroup::Remove(absl::string_view path) const {

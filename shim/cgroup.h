@@ -54,6 +54,11 @@ class Cgroup {
   // Makes frozen processes run (so that they can be killed).
   void Thaw() const;
 
+  // Before a container is created at `path` and after it was removed: makes what is missing above it in every hierarchy, and removes
+  // what was made and is empty (base/cgroup_parents.h).
+  static void MakeParents(absl::string_view path);
+  static void RemoveParents(absl::string_view path);
+
   // Removes the group's directories, and those made inside. Only what is named `path` in its hierarchy is touched (the spec's
   // linux.cgroupsPath), so that a container which was put into a foreign group does not take it along.
   //   kFailedPrecondition  a directory goes by another name, or processes are left

@@ -132,6 +132,13 @@ void Container::FindCgroup(pid_t pid) {
   cgroup_ = std::move(cgroup);
 }
 
+// The group of all containers, and those of the namespaces of containerd's clients, are there to stay.
+bool Container::HasOwnParents() const {
+  const std::string group = CgroupPath();
+  const absl::string_view above = absl::string_view(group).substr(0, group.rfind('/'));
+  return !above.empty() && above != "/gantry" && above != absl::StrCat("/", options_.name_space);
+}
+
 std::string Container::CgroupPath() const {
   absl::MutexLock lock(&mu_);
   return facts_.cgroups_path.empty() ? absl::StrCat("/", options_.id) : facts_.cgroups_path;
@@ -204,6 +211,8 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     io = init->io;
   }
   GANTRY_RETURN_IF_ERROR(MountControllers(request.runtime()));
+  const bool own_parents = HasOwnParents();
+  if (own_parents) Cgroup::MakeParents(CgroupPath());
 
   const std::string rootfs = absl::StrCat(options_.bundle, "/rootfs");
   bool mounted = false;
@@ -242,6 +251,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     absl::Cleanup delete_container = [&] {
       [[maybe_unused]] const absl::Status ignored =
           runtime->Delete(/*force=*/true, limit * kCleanUpShare);
+      if (own_parents) Cgroup::RemoveParents(CgroupPath());
     };
     const absl::StatusOr<pid_t> created =
         runtime->Create(request.start(), io->child_stdio(), limit * (1 - 2 * kCleanUpShare));

@@ -158,6 +158,8 @@ class Container {
   void FindCgroup(pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);
   // Where the runtime puts it, unless systemd does.
   std::string CgroupPath() const ABSL_LOCKS_EXCLUDED(mu_);
+  // It has a place of its own, below groups that may have to be made.
+  bool HasOwnParents() const ABSL_LOCKS_EXCLUDED(mu_);
   void WatchForOom();
   absl::Status WaitForEnd(const ProcessPtr& process, absl::Duration limit);
   void WaitForOutput(const std::shared_ptr<ProcessIo>& io, absl::Duration limit);

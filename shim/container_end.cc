@@ -316,6 +316,7 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteInit(bool force, absl::Durat
     }
     WaitForOutput(io, limit);
     if (!never_ran) GANTRY_RETURN_IF_ERROR(DeleteRuntimeState(live, limit));
+    if (HasOwnParents()) Cgroup::RemoveParents(CgroupPath());
     GANTRY_RETURN_IF_ERROR(UnmountRootfs());
     if (const absl::Status marked = MarkDeleted(options_.bundle); !marked.ok()) {
       ShimLog(LogLevel::kWarning, marked.message());

@@ -23,6 +23,7 @@
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 
+#include "base/cgroup_parents.h"
 #include "base/clock.h"
 #include "base/errno_status.h"
 #include "base/file.h"
@@ -329,7 +330,10 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
   absl::Status first = KillAll(cgroups, deadline);
   first.Update(DeleteFromRuntime(
       bundle, std::max(deadline - Clock::Real().Monotonic(), absl::Duration(absl::Seconds(1)))));
-  for (const Cgroup& cgroup : cgroups) first.Update(RemoveCgroup(cgroup.directory, deadline));
+  for (const Cgroup& cgroup : cgroups) {
+    first.Update(RemoveCgroup(cgroup.directory, deadline));
+    RemoveCgroupParents(cgroup.directory);
+  }
 
   absl::StatusOr<TaskExit> exit = ReadTaskExit(bundle);
   if (!exit.ok()) {
