@@ -327,7 +327,10 @@ absl::StatusOr<std::vector<Piece>> SplitPieces(absl::string_view text) {
       if (end == absl::string_view::npos) return ErrorAt(text, "comment without an end");
     }
     for (;; ++end) {
-      if (end >= text.size()) return ErrorAt(text, "missing }}");
+      if (end >= text.size()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("template: \"{{", text, "\" has no end: \"}}\" is missing"));
+      }
       const char c = text[end];
       if (quote != 0) {
         if (c == '\\' && quote != '`') {

@@ -42,6 +42,11 @@ TEST(GoTemplateTest, FieldsAndText) {
   EXPECT_EQ(Expand("{{.State}}"), "map[Running:true ExitCode:3]");
 }
 
+TEST(GoTemplateTest, AnActionWithoutEndIsShownAsItStands) {
+  EXPECT_EQ(Expand("{{.Name}} {{.State"),
+            "INVALID_ARGUMENT: template: \"{{.State\" has no end: \"}}\" is missing");
+}
+
 TEST(GoTemplateTest, Json) {
   EXPECT_EQ(Expand("{{json .State}}"), R"({"Running":true,"ExitCode":3})");
   EXPECT_EQ(Expand("{{.Env | json}}"), R"(["A=1","B=2"])");

@@ -40,6 +40,7 @@
 #include "supervisor/api/metrics/metrics_server.h"
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_subjects.h"
 #include "supervisor/core/image_service.h"
 #include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/stores.h"
@@ -208,6 +209,7 @@ struct Daemon::Parts {
   std::unique_ptr<core::Stores> stores;
 
   core::EventBus events;
+  std::unique_ptr<core::EventSubjects> subjects;
   std::unique_ptr<distribution::HttpClient> http;
   std::unique_ptr<distribution::HostsConfig> hosts;
   std::unique_ptr<distribution::DockerConfigCredentials> credentials;
@@ -402,6 +404,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 
   // ---- services ----
   p.workers = std::make_unique<Executor>("worker", 16);
+  p.subjects = std::make_unique<core::EventSubjects>(*p.containers, *p.names);
   core::TaskService::Parts task_parts;
   task_parts.bundles = p.bundles.get();
   task_parts.runtimes = p.runtimes.get();
@@ -430,6 +433,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   core::ContainerService::Parts container_parts;
   container_parts.stores = p.stores.get();
   container_parts.events = &p.events;
+  container_parts.subjects = p.subjects.get();
   container_parts.tasks = p.tasks.get();
   container_parts.images = p.image_service.get();
   container_parts.workers = p.workers.get();
@@ -447,6 +451,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   core::SystemService::Parts system_parts;
   system_parts.stores = p.stores.get();
   system_parts.events = &p.events;
+  system_parts.subjects = p.subjects.get();
   system_parts.tasks = p.tasks.get();
   system_parts.runtimes = p.runtimes.get();
   system_parts.gc = p.scheduler.get();
@@ -483,6 +488,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   containerd_parts.stores = p.stores.get();
   containerd_parts.tasks = p.tasks.get();
   containerd_parts.events = &p.events;
+  containerd_parts.subjects = p.subjects.get();
   containerd_parts.images = p.image_service.get();
   containerd_parts.gc = p.scheduler.get();
   containerd_parts.unpacker = p.unpacker.get();

@@ -14,6 +14,13 @@
 namespace gantry::ctl {
 namespace {
 
+// "default/0123456789ab" of what is named in a namespace.
+std::string ShortName(const std::string& id) {
+  const size_t slash = id.find('/');
+  if (slash == std::string::npos) return ShortId(id);
+  return absl::StrCat(id.substr(0, slash + 1), ShortId(id.substr(slash + 1)));
+}
+
 std::string Verbose(const v1::DiskUsageResponse& usage) {
   const absl::Time now = absl::Now();
   std::string out;
@@ -24,7 +31,7 @@ std::string Verbose(const v1::DiskUsageResponse& usage) {
     for (const auto& item : kind.items()) {
       const absl::Time created = FromProto(item.created_at());
       absl::StrAppend(
-          &table, item.type(), "\t", ShortId(item.id()), "\t",
+          &table, item.type(), "\t", ShortName(item.id()), "\t",
           item.name().empty() ? "-" : item.name(), "\t", HumanSize(item.size_bytes()), "\t",
           HumanSize(item.shared_bytes()), "\t", HumanSize(item.unique_bytes()), "\t",
           created == absl::InfinitePast() ? "-"

@@ -153,6 +153,22 @@ uint64_t StatOr(const google::protobuf::Map<std::string, uint64_t>& stat, const 
   return it == stat.end() ? 0 : it->second;
 }
 
+// What the container wrote, and that with everything below it.
+void SetSizes(metadata::SnapshotNamespace& snapshots, const std::string& snapshot_key,
+              v1::ContainerSummary& summary) {
+  int64_t total = 0;
+  std::string key = snapshot_key;
+  for (bool own = true; !key.empty(); own = false) {
+    absl::StatusOr<snapshot::Usage> usage = snapshots.Usage(key);
+    if (!usage.ok()) break;
+    if (own) summary.set_size_rw_bytes(usage->size_bytes);
+    total += usage->size_bytes;
+    absl::StatusOr<snapshot::Info> info = snapshots.Stat(key);
+    key = info.ok() ? info->parent : "";
+  }
+  summary.set_size_rootfs_bytes(total);
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<ContainerService::Loaded>> ContainerService::LoadAll(
@@ -287,19 +303,7 @@ absl::StatusOr<v1::ListContainersResponse> ContainerService::List(
     if (request.size() && !loaded.record.snapshot_key().empty()) {
       absl::StatusOr<metadata::SnapshotNamespace> snapshots =
           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
-      if (snapshots.ok()) {
-        int64_t total = 0;
-        std::string key = loaded.record.snapshot_key();
-        for (bool own = true; !key.empty(); own = false) {
-          absl::StatusOr<snapshot::Usage> usage = snapshots->Usage(key);
-          if (!usage.ok()) break;
-          if (own) summary.set_size_rw_bytes(usage->size_bytes);
-          total += usage->size_bytes;
-          absl::StatusOr<snapshot::Info> info = snapshots->Stat(key);
-          key = info.ok() ? info->parent : "";
-        }
-        summary.set_size_rootfs_bytes(total);
-      }
+      if (snapshots.ok()) SetSizes(*snapshots, loaded.record.snapshot_key(), summary);
     }
     *response.add_containers() = std::move(summary);
     if (request.limit() > 0 && response.containers_size() >= request.limit()) break;
@@ -365,10 +369,7 @@ absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext
           (*details.mutable_graph_driver_data())[name->second] = std::string(pair.second);
       }
     }
-    if (size) {
-      absl::StatusOr<snapshot::Usage> usage = snapshots->Usage(loaded.record.snapshot_key());
-      if (usage.ok()) details.mutable_summary()->set_size_rw_bytes(usage->size_bytes);
-    }
+    if (size) SetSizes(*snapshots, loaded.record.snapshot_key(), *details.mutable_summary());
   }
   return details;
 }

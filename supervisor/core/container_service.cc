@@ -30,8 +30,10 @@
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/events/task.pb.h"
 #include "snapshotter/mount.h"
+#include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_subjects.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/start_failure.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -56,8 +58,6 @@ absl::Status CheckName(absl::string_view name) {
                    "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
 }
 
-constexpr char kIntentExtension[] = "gantry";
-constexpr char kIntentType[] = "gantry.v1.ContainerConfig";
 constexpr char kImageExtension[] = "gantry.image";
 constexpr char kSpecType[] = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 constexpr char kRuntimeName[] = "io.containerd.runc.v2";
@@ -110,9 +110,9 @@ std::string ContainerService::Directory(const std::string& ns, const std::string
 }
 
 void ContainerService::ReadIntent(Loaded& loaded) {
-  auto intent = loaded.record.extensions().find(kIntentExtension);
-  if (intent != loaded.record.extensions().end() && intent->second.type_url() == kIntentType) {
-    loaded.ours = loaded.config.ParseFromString(intent->second.value());
+  if (std::optional<v1::ContainerConfig> config = core::ReadIntent(loaded.record)) {
+    loaded.ours = true;
+    loaded.config = *std::move(config);
   }
   auto image = loaded.record.extensions().find(kImageExtension);
   record::v1::Descriptor target;
@@ -322,9 +322,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
   record.mutable_spec()->set_value(spec.Print());
   record.set_snapshotter(stores.default_snapshotter);
   record.set_snapshot_key(id);
-  google::protobuf::Any& intent = (*record.mutable_extensions())[kIntentExtension];
-  intent.set_type_url(kIntentType);
-  intent.set_value(config.SerializeAsString());
+  WriteIntent(config, record);
   record::v1::Descriptor target;
   target.set_media_type(image.target.media_type);
   target.set_digest(image.target.digest.str());
@@ -471,7 +469,9 @@ absl::StatusOr<int32_t> ContainerService::StartLocked(
   task.before_create = std::move(before_create);
   absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, task);
   if (!pid.ok()) {
-    const absl::Status why = NamingTheContainer(pid.status(), loaded.ShownName());
+    absl::StatusOr<oci::RuntimeSpec> spec = oci::RuntimeSpec::Parse(loaded.record.spec().value());
+    const absl::Status why = NamingTheContainer(
+        pid.status(), loaded.ShownName(), spec.ok() ? spec->args() : std::vector<std::string>());
     NoteStartFailed(loaded, why);
     return why;
   }
@@ -734,6 +734,7 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
   CrashPoint("snapshot.removed");
+  parts_.subjects->Departs(context.ns, loaded.id());
   // A record of that kind which a power cut brings back is removed at the next start.
   absl::Status deleted =
       stores.containers.Delete(loaded.scope, loaded.id(),
@@ -822,8 +823,7 @@ absl::StatusOr<v1::UpdateContainerResponse> ContainerService::Update(
     GANTRY_RETURN_IF_ERROR(parts_.tasks->Update(context, loaded.id(), oci::PrintResources(change)));
   }
   loaded.record.mutable_spec()->set_value(spec.Print());
-  (*loaded.record.mutable_extensions())[kIntentExtension].set_value(
-      loaded.config.SerializeAsString());
+  WriteIntent(loaded.config, loaded.record);
   GANTRY_RETURN_IF_ERROR(
       parts_.stores->containers.Update(loaded.scope, loaded.record, {"spec", "extensions"})
           .status());

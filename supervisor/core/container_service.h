@@ -28,6 +28,7 @@
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_locks.h"
 #include "supervisor/core/delayed.h"
+#include "supervisor/core/event_subjects.h"
 #include "supervisor/core/image_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
@@ -46,6 +47,7 @@ class ContainerService : public ExitObserver {
   struct Parts {
     Stores* stores;
     EventBus* events;
+    EventSubjects* subjects;
     TaskService* tasks;
     ImageService* images;
     Executor* workers;

@@ -195,9 +195,12 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
       case v1::Mount::TMPFS:
         break;
       case v1::Mount::VOLUME:
-        return Refuse("mount", absl::StrCat("\"", mount.source(),
-                                            "\" names a volume, which this version does not keep; "
-                                            "give an absolute host path"));
+        return Refuse(
+            "mount",
+            absl::StrCat(mount.source().empty()
+                             ? absl::StrCat("target ", mount.target(), " asks for a volume")
+                             : absl::StrCat("\"", mount.source(), "\" names a volume"),
+                         ", which this version does not keep; give an absolute host path"));
       default:
         return Refuse("mount", absl::StrCat("target ", mount.target(),
                                             ": only bind and tmpfs mounts are known"));

@@ -21,10 +21,16 @@ uint32_t StartFailureCode(const absl::Status& why) {
   return 128;
 }
 
-absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name) {
-  absl::string_view text = why.message();
+absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name,
+                                const std::vector<std::string>& args) {
+  std::string text(why.message());
   const size_t runtime = text.find("OCI runtime ");
-  if (runtime != absl::string_view::npos) text.remove_prefix(runtime);
+  if (runtime != std::string::npos) text.erase(0, runtime);
+  // crun's words for a program that the user may not execute.
+  static constexpr char kNameless[] = "open executable";
+  const size_t nameless = text.find(kNameless);
+  if (nameless != std::string::npos && !args.empty())
+    text.replace(nameless, sizeof(kNameless) - 1, absl::StrCat("exec: \"", args.front(), "\""));
   return absl::Status(why.code(), absl::StrCat("container ", name, ": ", text));
 }
 

@@ -5,6 +5,8 @@
 #define GANTRY_SUPERVISOR_CORE_START_FAILURE_H_
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -14,8 +16,10 @@ namespace gantry::core {
 // docker's exit codes for what never ran: 127 the program is not there, 126 it cannot be run, 128 anything else.
 uint32_t StartFailureCode(const absl::Status& why);
 
-// "container NAME: OCI runtime ... failed: ...". Which of our processes passed the runtime's words along is left out.
-absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name);
+// "container NAME: OCI runtime ... failed: ...". Which of our processes passed the runtime's words along is left out. The program
+// that was to run, the first of `args`, is named where the runtime does not.
+absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name,
+                                const std::vector<std::string>& args);
 
 }  // namespace gantry::core
 

@@ -27,16 +27,25 @@ TEST(StartFailureTest, WhatIsMissingIsNotAlwaysTheProgram) {
             128u);
 }
 
+TEST(StartFailureTest, TheProgramIsNamedWhereTheRuntimeDoesNot) {
+  const absl::Status status = NamingTheContainer(
+      absl::InternalError("OCI runtime create failed: open executable: permission denied"), "web",
+      {"/etc/passwd", "-x"});
+  EXPECT_EQ(status.message(),
+            "container web: OCI runtime create failed: exec: \"/etc/passwd\": permission denied");
+  EXPECT_EQ(StartFailureCode(status), 126u);
+}
+
 TEST(StartFailureTest, OnlyTheRuntimesWordsAreKept) {
   const absl::Status status = NamingTheContainer(
       absl::InternalError("shim of default/abc: Start: exec gantry-exec-1: OCI runtime exec "
                           "failed: exec: \"x\": executable file not found in $PATH"),
-      "web");
+      "web", {"x"});
   EXPECT_EQ(status.message(),
             "container web: OCI runtime exec failed: exec: \"x\": executable file not found in "
             "$PATH");
   EXPECT_EQ(
-      NamingTheContainer(absl::UnavailableError("shim of default/abc: gone"), "web").message(),
+      NamingTheContainer(absl::UnavailableError("shim of default/abc: gone"), "web", {}).message(),
       "container web: shim of default/abc: gone");
 }
 

@@ -454,15 +454,8 @@ std::optional<v1::Event> SystemService::Translate(const CallContext& context,
   if (!container.empty()) {
     out.set_type("container");
     out.set_id(container);
-    const metadata::Scope scope{context.ns, ""};
-    absl::StatusOr<std::string> name = parts_.stores->names.NameOf(scope, container);
-    if (name.ok() && !name->empty()) (*out.mutable_attributes())["name"] = *name;
-    absl::StatusOr<record::v1::Container> record = parts_.stores->containers.Get(scope, container);
-    if (record.ok()) {
-      (*out.mutable_attributes())["image"] = record->image();
-      for (const auto& [key, value] : record->labels())
-        out.mutable_attributes()->insert({key, value});
-    }
+    for (const auto& [key, value] : parts_.subjects->Of(context.ns, container))
+      out.mutable_attributes()->insert({key, value});
   }
   std::map<std::string, bool> passed;
   for (const v1::Filter& filter : request.filters()) {

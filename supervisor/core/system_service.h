@@ -16,6 +16,7 @@
 #include "proto/gantry/v1/system.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_subjects.h"
 #include "supervisor/core/stores.h"
 
 namespace gantry::gc {
@@ -48,6 +49,7 @@ class SystemService {
   struct Parts {
     Stores* stores;
     EventBus* events;
+    EventSubjects* subjects;
     TaskService* tasks;
     runtime::RuntimeProbe* runtimes;
     gc::Scheduler* gc;

@@ -19,6 +19,7 @@ class Executor;
 }
 namespace gantry::core {
 class EventBus;
+class EventSubjects;
 class ImageService;
 class TaskService;
 struct Stores;
@@ -43,6 +44,7 @@ class ContainerdDoor {
     core::Stores* stores = nullptr;
     core::TaskService* tasks = nullptr;
     core::EventBus* events = nullptr;
+    core::EventSubjects* subjects = nullptr;
     core::ImageService* images = nullptr;
     gc::Scheduler* gc = nullptr;
     distribution::Unpacker* unpacker = nullptr;

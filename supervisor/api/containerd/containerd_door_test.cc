@@ -37,6 +37,7 @@
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_subjects.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/gc/collector.h"
@@ -78,6 +79,7 @@ class DoorTest : public testing::Test {
     namespaces_ = std::make_unique<metadata::NamespaceStore>(*db_, snapshotters_, clock_);
     sandboxes_ = std::make_unique<metadata::SandboxStore>(*db_, clock_);
     names_ = std::make_unique<metadata::NameIndex>(*db_);
+    subjects_ = std::make_unique<core::EventSubjects>(*containers_, *names_);
     stores_.reset(new core::Stores{*db_, *blobs_, snapshotters_, clock_, *images_, *containers_,
                                    *leases_, *namespaces_, *sandboxes_, *names_, "native"});
     core::TaskService::Parts task_parts = {};
@@ -111,6 +113,7 @@ class DoorTest : public testing::Test {
     parts.stores = stores_.get();
     parts.tasks = tasks_.get();
     parts.events = &events_;
+    parts.subjects = subjects_.get();
     parts.gc = scheduler_.get();
     parts.workers = &workers_;
     parts.uuid = "11111111-2222-4333-8444-555555555555";
@@ -229,6 +232,7 @@ class DoorTest : public testing::Test {
   std::unique_ptr<metadata::NameIndex> names_;
   std::unique_ptr<core::Stores> stores_;
   core::EventBus events_;
+  std::unique_ptr<core::EventSubjects> subjects_;
   Executor workers_{"test", 4};
   std::unique_ptr<core::TaskService> tasks_;
   std::unique_ptr<gc::Collector> collector_;

@@ -11,6 +11,7 @@
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_subjects.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/metadata/filter.h"
@@ -123,6 +124,7 @@ class ContainersService final : public ContainersBase, public DoorService {
                                    const DeleteContainerRequest* request,
                                    google::protobuf::Empty*) override {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
+      room_.subjects->Departs(call.ns(), request->id());
       GANTRY_RETURN_IF_ERROR(containers_.Delete(call.scope(), request->id()));
       containerd::events::ContainerDelete event;
       event.set_id(request->id());

@@ -1,0 +1,26 @@
+#include "supervisor/core/container_intent.h"
+
+namespace gantry::core {
+namespace {
+
+constexpr char kExtension[] = "gantry";
+constexpr char kType[] = "gantry.v1.ContainerConfig";
+
+}  // namespace
+
+std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& record) {
+  auto intent = record.extensions().find(kExtension);
+  if (intent == record.extensions().end() || intent->second.type_url() != kType)
+    return std::nullopt;
+  v1::ContainerConfig config;
+  if (!config.ParseFromString(intent->second.value())) return std::nullopt;
+  return config;
+}
+
+void WriteIntent(const v1::ContainerConfig& config, record::v1::Container& record) {
+  google::protobuf::Any& intent = (*record.mutable_extensions())[kExtension];
+  intent.set_type_url(kType);
+  intent.set_value(config.SerializeAsString());
+}
+
+}  // namespace gantry::core

@@ -1,0 +1,19 @@
+// What a container was asked to be, as gantry.v1 puts it, kept in its record beside the spec that was made of it.
+//
+// Containers of other clients of the containerd API have none. Thread-safe.
+#ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_INTENT_H_
+#define GANTRY_SUPERVISOR_CORE_CONTAINER_INTENT_H_
+
+#include <optional>
+
+#include "proto/gantry/v1/containers.pb.h"
+#include "proto/record/v1/record.pb.h"
+
+namespace gantry::core {
+
+std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& record);
+void WriteIntent(const v1::ContainerConfig& config, record::v1::Container& record);
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_CONTAINER_INTENT_H_
