@@ -38,9 +38,12 @@
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/system.h"
 #include "supervisor/api/metrics/metrics_server.h"
+#include "supervisor/core/container_probe.h"
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
+#include "supervisor/core/health_board.h"
+#include "supervisor/core/health_monitor.h"
 #include "supervisor/core/image_service.h"
 #include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/stores.h"
@@ -225,6 +228,9 @@ struct Daemon::Parts {
   std::unique_ptr<core::ImageService> image_service;
   std::unique_ptr<core::ContainerService> container_service;
   std::unique_ptr<core::SystemService> system_service;
+  core::HealthBoard health;
+  std::unique_ptr<core::ContainerProber> prober;
+  std::unique_ptr<core::HealthMonitor> health_monitor;
   std::unique_ptr<core::RestartMonitor> restarts;
   // Runs what the services hand it; ends, with everything queued done, before they do.
   std::unique_ptr<Executor> workers;
@@ -254,6 +260,7 @@ Daemon::~Daemon() {
   }
   if (p->scheduler) p->scheduler->Stop();
   if (p->restarts) p->restarts->Stop();
+  if (p->health_monitor) p->health_monitor->Stop();
   if (p->container_service) p->container_service->Stop();
   if (p->tasks) p->tasks->Stop();
   p->calls.reset();
@@ -434,6 +441,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   container_parts.stores = p.stores.get();
   container_parts.events = &p.events;
   container_parts.subjects = p.subjects.get();
+  container_parts.health = &p.health;
   container_parts.tasks = p.tasks.get();
   container_parts.images = p.image_service.get();
   container_parts.workers = p.workers.get();
@@ -467,6 +475,21 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   const std::string uuid = system_parts.facts.uuid;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
 
+  p.prober =
+      std::make_unique<core::ContainerProber>(*p.container_service, *p.tasks, *p.workers, p.clock);
+  core::HealthMonitor::Parts health_parts;
+  health_parts.containers = p.containers.get();
+  health_parts.events = &p.events;
+  health_parts.board = &p.health;
+  health_parts.prober = p.prober.get();
+  health_parts.workers = p.workers.get();
+  health_parts.clock = &p.clock;
+  health_parts.task_directory = [tasks = p.tasks.get()](const std::string& ns,
+                                                        const std::string& id) {
+    return tasks->BundleDirectory(ns, id);
+  };
+  p.health_monitor = std::make_unique<core::HealthMonitor>(std::move(health_parts));
+
   // ---- recovery: tasks first, for records are brought in line with them ----
   p.events.BeginRecovery();
   GANTRY_ASSIGN_OR_RETURN(std::vector<runtime::RecoveredTask> found, shims.get());
@@ -474,7 +497,13 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // Exits found on the way are in the records before anything is made of what the records say.
   p.workers->WaitIdle();
   GANTRY_RETURN_IF_ERROR(p.image_service->Recover());
+  p.health_monitor->Start();
   GANTRY_RETURN_IF_ERROR(p.container_service->Reconcile());
+  for (const auto& [ns, process] : p.tasks->List("")) {
+    const bool paused = process.status == core::ProcessStatus::kPaused;
+    if (paused || process.status == core::ProcessStatus::kRunning)
+      p.health_monitor->Adopt(ns, process.container_id, process.started_at, paused);
+  }
   p.events.EndRecovery();
 
   // ---- doors ----

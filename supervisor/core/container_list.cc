@@ -239,6 +239,10 @@ v1::ContainerSummary ContainerService::Summarize(const Loaded& loaded, const Pro
       out.set_state(v1::CONTAINER_STATE_EXITED);
       break;
   }
+  if (task != nullptr && task->status != ProcessStatus::kStopped) {
+    const std::optional<v1::HealthState> health = parts_.health->Get(loaded.scope.ns, loaded.id());
+    if (health.has_value()) out.set_health(health->status());
+  }
   if (task != nullptr) {
     out.set_pid(task->pid);
     switch (task->status) {
@@ -331,6 +335,8 @@ absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext
       for (const std::string& word : args) details.mutable_summary()->add_command(word);
     }
   }
+  if (std::optional<v1::HealthState> health = parts_.health->Get(context.ns, loaded.id()))
+    *details.mutable_health() = *std::move(health);
   details.set_error(loaded.state.error());
   if (task.ok() && !task->reason.empty()) details.set_error(task->reason);
   details.set_driver(loaded.record.snapshotter());

@@ -29,6 +29,7 @@
 #include "supervisor/core/container_locks.h"
 #include "supervisor/core/delayed.h"
 #include "supervisor/core/event_subjects.h"
+#include "supervisor/core/health_board.h"
 #include "supervisor/core/image_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
@@ -48,6 +49,7 @@ class ContainerService : public ExitObserver {
     Stores* stores;
     EventBus* events;
     EventSubjects* subjects;
+    const HealthBoard* health;
     TaskService* tasks;
     ImageService* images;
     Executor* workers;

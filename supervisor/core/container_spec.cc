@@ -23,6 +23,7 @@
 
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "supervisor/core/health_check.h"
 
 namespace gantry::core {
 namespace {
@@ -110,6 +111,24 @@ absl::Status CheckNames(const v1::ContainerConfig& config) {
   return absl::OkStatus();
 }
 
+// What the request leaves open comes from the image, each part by itself; --no-healthcheck leaves nothing open.
+void InheritHealthCheck(const oci::HealthCheck& image, v1::HealthCheck& check) {
+  if (check.test_size() == 1 && check.test(0) == "NONE") return;
+  if (check.test().empty()) {
+    for (const std::string& word : image.test) check.add_test(word);
+  }
+  const auto set = [](absl::Duration value, google::protobuf::Duration* out) {
+    const int64_t nanos = absl::ToInt64Nanoseconds(value);
+    out->set_seconds(nanos / 1000000000);
+    out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+  };
+  if (!check.has_interval()) set(image.interval, check.mutable_interval());
+  if (!check.has_timeout()) set(image.timeout, check.mutable_timeout());
+  if (!check.has_start_period()) set(image.start_period, check.mutable_start_period());
+  if (!check.has_start_interval()) set(image.start_interval, check.mutable_start_interval());
+  if (check.retries() == 0) check.set_retries(image.retries);
+}
+
 // What docker knows and this version does not: refused, so that nobody believes it to be in force.
 absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
   static constexpr char kNoBridge[] =
@@ -132,10 +151,6 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
   if (!config.userns_mode().empty() && config.userns_mode() != "host") {
     return Refuse("--userns", absl::StrCat("\"", config.userns_mode(),
                                            "\": this version knows only the host's, \"host\""));
-  }
-  if (config.has_health_check() &&
-      !(config.health_check().test_size() == 1 && config.health_check().test(0) == "NONE")) {
-    return Refuse("--health-*", "this version runs no health checks; leave them out");
   }
   if (!config.storage_options().empty()) {
     return Refuse("--storage-opt", "the overlayfs snapshotter has no options");
@@ -170,6 +185,7 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
                                             "\"; use host, none or container:NAME"));
   }
   GANTRY_RETURN_IF_ERROR(CheckUnsupported(config));
+  GANTRY_RETURN_IF_ERROR(CheckHealthCheck(config.health_check()));
   GANTRY_RETURN_IF_ERROR(CheckNames(config));
   for (absl::string_view part : absl::StrSplit(config.cgroup_parent(), '/')) {
     if (part == ".." || HasNul(part)) {
@@ -284,14 +300,8 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
     const auto& have = config.exposed_ports();
     if (std::find(have.begin(), have.end(), port) == have.end()) config.add_exposed_ports(port);
   }
-  if (!config.has_health_check() && image.health_check.has_value()) {
-    v1::HealthCheck* check = config.mutable_health_check();
-    for (const std::string& word : image.health_check->test) check->add_test(word);
-    check->mutable_interval()->set_seconds(absl::ToInt64Seconds(image.health_check->interval));
-    check->mutable_timeout()->set_seconds(absl::ToInt64Seconds(image.health_check->timeout));
-    check->mutable_start_period()->set_seconds(
-        absl::ToInt64Seconds(image.health_check->start_period));
-    check->set_retries(image.health_check->retries);
+  if (image.health_check.has_value()) {
+    InheritHealthCheck(*image.health_check, *config.mutable_health_check());
   }
   return absl::OkStatus();
 }
