@@ -301,6 +301,50 @@ TEST_F(BadInputTest, FullDiskIsACleanErrorAndPasses) {
   EXPECT_EQ(umount2(small.root().c_str(), 0), 0);
 }
 
+TEST_F(BadInputTest, ADaemonKilledOnAFullDiskStartsAgainListsStopsAndRemoves) {
+  Testbed::Options options;
+  options.start = false;
+  Testbed small(options);
+  ASSERT_TRUE(MakeDirectories(small.root(), 0700).ok());
+  ASSERT_EQ(mount("tmpfs", small.root().c_str(), "tmpfs", 0, "size=128m"), 0);
+  ASSERT_TRUE(small.StartDaemon());
+  ASSERT_TRUE(small.LoadBusybox(kImage));
+  small.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
+  small.CtlOut({"run", "-d", "--name", "ended", kImage, "sleep", "1000"});
+  small.CtlOut({"run", "--name", "old", kImage, "true"});
+  const std::string filler = small.root() + "/filler";
+  const UniqueFd fd(open(filler.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_APPEND, 0600));
+  auto fill = [&fd] {
+    for (const size_t size : {size_t{1} << 16, size_t{4096}, size_t{1}}) {
+      const std::string block(size, 'f');
+      while (write(fd.get(), block.data(), block.size()) > 0) {
+      }
+    }
+  };
+  fill();
+  small.KillDaemon();
+  fill();  // what the daemon's death has freed
+  ASSERT_TRUE(small.StartDaemon()) << small.daemon_log();
+  EXPECT_EQ(small.CtlOut({"ps", "-a", "--format", "{{.Names}} {{.State}}"}),
+            "old exited\nended running\nweb running");
+  const Outcome refused = small.Ctl({"run", "-d", "--name", "more", kImage, "sleep", "1000"});
+  EXPECT_EQ(refused.code, 125);
+  EXPECT_TRUE(absl::StrContains(refused.err, "is full")) << refused.err;
+  EXPECT_TRUE(absl::StrContains(refused.err, small.root())) << refused.err;
+  EXPECT_EQ(small.CtlOut({"exec", "web", "echo", "in"}), "in");
+  EXPECT_TRUE(Ok(small.Ctl({"stop", "-t", "0", "ended"})));
+  EXPECT_EQ(small.Inspect("ended", "{{.State.Status}} {{.State.ExitCode}}"), "exited 137");
+  EXPECT_TRUE(Ok(small.Ctl({"rm", "ended"})));
+  EXPECT_TRUE(Ok(small.Ctl({"rm", "old"})));
+  EXPECT_TRUE(Ok(small.Ctl({"rm", "-f", "web"})));
+  EXPECT_EQ(small.CtlOut({"ps", "-aq"}), "");
+  ASSERT_EQ(unlink(filler.c_str()), 0);
+  ASSERT_EQ(ftruncate(fd.get(), 0), 0);
+  EXPECT_EQ(small.CtlOut({"run", "--rm", kImage, "echo", "room again"}), "room again");
+  EXPECT_LT(small.StopDaemon(), absl::Seconds(5));
+  EXPECT_EQ(umount2(small.root().c_str(), MNT_DETACH), 0);
+}
+
 TEST_F(BadInputTest, StateDirectoryTooLongForSocketsIsRefusedAtStart) {
   const std::string state = bed_->scratch() + "/" + std::string(100, 's');
   std::vector<std::string> command = absl::StrSplit(

@@ -11,6 +11,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "base/file.h"
@@ -59,7 +60,8 @@ TEST_F(RunTest, WhatCannotBeStartedIsToldByDockersExitCodes) {
   EXPECT_TRUE(absl::StrContains(missing.err, "no-such-program")) << missing.err;
   const Outcome not_executable = Run({kImage, "/etc/passwd"});
   EXPECT_EQ(not_executable.code, 126) << not_executable.err;
-  EXPECT_TRUE(absl::StrContains(not_executable.err, "permission denied")) << not_executable.err;
+  EXPECT_TRUE(absl::StrContains(not_executable.err, "exec: \"/etc/passwd\": permission denied"))
+      << not_executable.err;
   EXPECT_EQ(Run({"--no-such-flag", kImage}).code, 125);
   const Outcome no_image = Run({"--pull", "never", "no-such-image:x", "true"});
   EXPECT_EQ(no_image.code, 125) << no_image.err;
@@ -128,7 +130,6 @@ TEST_F(RunTest, WhatCannotBeHadIsRefusedBeforeAnythingIsMade) {
                                                           {"--cgroup-parent", "../../x"},
                                                           {"--stop-signal", "NO"},
                                                           {"--security-opt", "bogus=1"},
-                                                          {"--health-cmd", "true"},
                                                           {"--log-opt", "bogus=1"},
                                                           {"--log-driver", "syslog"},
                                                           {"--runtime", "nosuch"},
@@ -390,6 +391,118 @@ TEST_F(RunTest, AttachSeesWhatComesAndTheExit) {
   EXPECT_EQ(bed_->CtlOut({"logs", "web"}), "through");
 }
 
+TEST_F(RunTest, SizesAreOfWhatItWroteAndOfAllItSees) {
+  bed_->CtlOut(
+      {"run", "--name", "writer", kImage, "dd", "if=/dev/zero", "of=/big", "bs=1M", "count=3"});
+  int64_t written = 0;
+  int64_t all = 0;
+  ASSERT_TRUE(
+      absl::SimpleAtoi(bed_->CtlOut({"inspect", "-s", "-f", "{{.SizeRw}}", "writer"}), &written));
+  ASSERT_TRUE(
+      absl::SimpleAtoi(bed_->CtlOut({"inspect", "-s", "-f", "{{.SizeRootFs}}", "writer"}), &all));
+  EXPECT_GE(written, 3 << 20);
+  EXPECT_LT(written, 4 << 20);
+  EXPECT_GT(all, written + (1 << 20)) << "busybox is larger than a MiB";
+}
+
+// Paths of cgroups below `group` ("/x"), in any hierarchy.
+std::vector<std::string> GroupsAt(const std::string& group) {
+  std::vector<std::string> found;
+  for (const char* hierarchy : {"", "/cpu", "/cpuset", "/memory", "/pids", "/devices", "/freezer",
+                                "/systemd", "/unified", "/blkio"}) {
+    const std::string path = absl::StrCat("/sys/fs/cgroup", hierarchy, group);
+    if (access(path.c_str(), F_OK) == 0) found.push_back(path);
+  }
+  return found;
+}
+
+TEST_F(RunTest, GroupsMadeForACgroupParentGoWithTheLastContainer) {
+  const std::string top = absl::StrCat("/", bed_->ns(), "-shop");
+  const std::string parent = absl::StrCat(top, "/front");
+  for (const char* name : {"one", "two", "three"}) {
+    bed_->CtlOut({"run", "-d", "--name", name, "--cgroup-parent", parent, "--runtime",
+                  std::string(name) == "two" ? "runc" : "crun", kImage, "sleep", "1000"});
+  }
+  EXPECT_FALSE(GroupsAt(parent).empty());
+  EXPECT_TRUE(Ok(bed_->Ctl({"rm", "-f", "one"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"kill", "two"})));
+  EXPECT_TRUE(bed_->StatusBecomes("two", "exited"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"rm", "two"})));
+  EXPECT_FALSE(GroupsAt(parent).empty()) << "the third is in there";
+  // The shim that knows of them is killed: its daemon cleans up.
+  kill(bed_->ShimPid(bed_->Inspect("three", "{{.Id}}")), SIGKILL);
+  EXPECT_TRUE(bed_->StatusBecomes("three", "exited"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"rm", "three"})));
+  EXPECT_THAT(GroupsAt(top), testing::IsEmpty());
+}
+
+TEST_F(RunTest, AGroupThatWasThereStays) {
+  const std::string top = absl::StrCat("/", bed_->ns(), "-own");
+  const std::string made = absl::StrCat("/sys/fs/cgroup/memory", top);
+  const std::string path =
+      access("/sys/fs/cgroup/memory", F_OK) == 0 ? made : absl::StrCat("/sys/fs/cgroup", top);
+  ASSERT_EQ(mkdir(path.c_str(), 0755), 0);
+  EXPECT_TRUE(Ok(Run({"--cgroup-parent", top + "/below", kImage, "true"})));
+  EXPECT_THAT(GroupsAt(top), testing::ElementsAre(path));
+  EXPECT_EQ(rmdir(path.c_str()), 0);
+}
+
+TEST_F(RunTest, AHealthCheckTellsHowAContainerFaresAlsoAfterARestart) {
+  bed_->CtlOut({"run", "-d", "--name", "web", "--health-cmd", "echo looking; test ! -e /sick",
+                "--health-interval", "100ms", "--health-retries", "2", kImage, "sleep", "1000"});
+  const auto health = [&](const std::string& container) {
+    return bed_->Inspect(container, "{{.State.Health.Status}}");
+  };
+  ASSERT_TRUE(Eventually([&] { return health("web") == "healthy"; })) << health("web");
+  const std::string status = bed_->CtlOut({"ps", "--format", "{{.Status}}"});
+  EXPECT_TRUE(absl::EndsWith(status, "(healthy)")) << status;
+  EXPECT_EQ(bed_->CtlOut({"ps", "-q", "--filter", "health=unhealthy"}), "");
+  bed_->KillDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  EXPECT_EQ(health("web"), "healthy");
+  EXPECT_TRUE(Ok(bed_->Ctl({"exec", "web", "touch", "/sick"})));
+  ASSERT_TRUE(Eventually([&] { return health("web") == "unhealthy"; })) << health("web");
+  ASSERT_TRUE(Eventually([&] {
+    return bed_->Inspect("web", "{{range .State.Health.Log}}{{.ExitCode}}{{.Output}}{{end}}") ==
+           "1looking\n1looking\n1looking\n1looking\n1looking\n";
+  }));
+  const std::string events =
+      bed_->CtlOut({"events", "--since", "10m", "--until", "0s", "--filter", "type=container",
+                    "--format", "{{.Action}} {{.Actor.Attributes.name}}"});
+  EXPECT_TRUE(absl::StrContains(events, "health_status: unhealthy web")) << events;
+  EXPECT_TRUE(Ok(bed_->Ctl({"stop", "-t", "0", "web"})));
+}
+
+TEST_F(RunTest, AHealthCheckThatHangsIsEnded) {
+  bed_->CtlOut({"run", "-d", "--name", "web", "--health-cmd", "exec sleep 4321",
+                "--health-interval", "100ms", "--health-timeout", "200ms", "--health-retries", "1",
+                kImage, "sleep", "1000"});
+  ASSERT_TRUE(
+      Eventually([&] { return bed_->Inspect("web", "{{.State.Health.Status}}") == "unhealthy"; }));
+  EXPECT_TRUE(absl::StrContains(bed_->Inspect("web", "{{(index .State.Health.Log 0).Output}}"),
+                                "exceeded timeout"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"pause", "web"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"unpause", "web"})));
+  // One probe at a time: at most the present one is there.
+  const std::string processes = bed_->CtlOut({"top", "web", "-o", "pid,args"});
+  const std::vector<std::string> around = absl::StrSplit(processes, "sleep 4321");
+  EXPECT_LE(around.size(), 2u) << processes;
+}
+
+TEST_F(RunTest, AnImagesHealthCheckIsTakenUnlessItIsNotWanted) {
+  bed_->CtlOut({"create", "--name", "base", kImage, "sleep", "1000"});
+  EXPECT_TRUE(Ok(bed_->Ctl(
+      {"commit", "-c", "HEALTHCHECK --interval=100ms CMD test -e /well", "base", "checked:test"})));
+  bed_->CtlOut({"run", "-d", "--name", "web", "--health-retries", "1", "checked:test"});
+  EXPECT_TRUE(
+      Eventually([&] { return bed_->Inspect("web", "{{.State.Health.Status}}") == "unhealthy"; }));
+  EXPECT_TRUE(Ok(bed_->Ctl({"exec", "web", "touch", "/well"})));
+  EXPECT_TRUE(
+      Eventually([&] { return bed_->Inspect("web", "{{.State.Health.Status}}") == "healthy"; }));
+  bed_->CtlOut({"run", "-d", "--name", "plain", "--no-healthcheck", "checked:test"});
+  EXPECT_EQ(bed_->Inspect("plain", "{{json .State}}").find("Health"), std::string::npos);
+}
+
 TEST_F(RunTest, OomIsToldAsSuch) {
   const Outcome outcome =
       bed_->Ctl({"run", "--name", "hungry", "--memory", "16m", kImage, "sh", "-c",
@@ -427,6 +540,47 @@ TEST_F(RunTest, EventsTellTheLifeOfAContainer) {
     if (next < wanted.size() && action == wanted[next]) ++next;
   }
   EXPECT_EQ(next, wanted.size()) << events.out;
+}
+
+TEST_F(RunTest, EventsOfAContainerThatIsGoneSayWhatItWas) {
+  EXPECT_EQ(Run({"--name", "brief", "--label", "tier=front", kImage, "sh", "-c", "exit 3"}).code,
+            3);
+  const Outcome events = bed_->Ctl({"events", "--since", "10m", "--until", "0s", "--filter",
+                                    "container=brief", "--format",
+                                    "{{.Action}} {{.Actor.Attributes.name}} "
+                                    "{{.Actor.Attributes.image}} {{.Actor.Attributes.tier}}"});
+  EXPECT_EQ(events.out,
+            "create brief busybox:test front\nstart brief busybox:test front\n"
+            "die brief busybox:test front\ndestroy brief busybox:test front\n");
+}
+
+TEST_F(RunTest, ALateFollowerMissesNoLineThoughFilesAreRotatedAwayAllTheTime) {
+  constexpr int kLast = 30000;
+  ASSERT_TRUE(MakeDirectories(bed_->scratch() + "/gate", 0755).ok());
+  bed_->CtlOut(
+      {"run", "-d", "--name", "chatty", "--log-opt", "max-size=2k", "--log-opt", "max-file=2", "-v",
+       bed_->scratch() + "/gate:/gate", kImage, "sh", "-c",
+       absl::StrCat("seq 1 1000; while [ ! -e /gate/open ]; do sleep 0.05; done; seq 1001 ",
+                    kLast)});
+  ASSERT_TRUE(Eventually([&] {
+    return bed_->CtlOut({"logs", "--tail", "1", "chatty"}) == "1000";
+  }));
+  const std::string before = bed_->CtlOut({"logs", "chatty"});
+  EXPECT_FALSE(absl::StartsWith(before, "1\n")) << "nothing was rotated away";
+
+  const std::string path = bed_->scratch() + "/followed";
+  const UniqueFd out(open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+  absl::StatusOr<Process> follower = bed_->SpawnCtl({"logs", "-f", "chatty"}, out.get());
+  ASSERT_TRUE(follower.ok());
+  ASSERT_TRUE(
+      Eventually([&] { return absl::EndsWith(ReadFile(path, 1 << 20).value_or(""), "\n1000\n"); }));
+  ASSERT_TRUE(WriteFile(bed_->scratch() + "/gate/open", "").ok());
+  const absl::StatusOr<ExitStatus> ended = follower->Wait(absl::Seconds(120));
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  std::string expected = before + "\n";
+  for (int i = 1001; i <= kLast; ++i) absl::StrAppend(&expected, i, "\n");
+  EXPECT_TRUE(ReadFile(path, 1 << 24).value() == expected)
+      << ReadFile(path, 1 << 24).value().size() << " of " << expected.size();
 }
 
 TEST_F(RunTest, ContainersLeaveNothingInTheHostsMountTable) {
