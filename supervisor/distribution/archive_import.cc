@@ -133,6 +133,13 @@ const char* OciLayerType(Looks looks) {
                                  : oci::kOciLayer;
 }
 
+// In the manifest that is written for a docker archive.
+const char* DockerLayerType(Looks looks) {
+  return looks == Looks::kGzip   ? oci::kDockerLayerGzip
+         : looks == Looks::kZstd ? oci::kDockerLayerZstd
+                                 : oci::kDockerLayer;
+}
+
 absl::StatusOr<std::string> CanonicalName(absl::string_view text) {
   absl::StatusOr<Reference> reference = Reference::Parse(text);
   if (!reference.ok()) {
@@ -663,7 +670,7 @@ absl::StatusOr<Descriptor> Importer::Compress(const Blob& blob) {
   }
   GANTRY_RETURN_IF_ERROR(compressor->Finish());
   Descriptor out;
-  out.media_type = oci::kOciLayerGzip;
+  out.media_type = oci::kDockerLayerGzip;
   out.size_bytes = ingest->offset();
   out.digest = ingest->current_digest();
   content::CommitOptions commit;
@@ -697,10 +704,11 @@ absl::StatusOr<ImportedImage> Importer::DockerImage(const std::string& what,
                                                    " layers, the config ", config.diff_ids.size(),
                                                    " diff ids"));
   }
+  // Docker's types, so that the image has the digest that containerd and docker give it: the same archive is the same image everywhere.
   oci::Document document;
   oci::Manifest& manifest = document.manifest.emplace();
-  manifest.media_type = oci::kOciManifest;
-  manifest.config.media_type = oci::kOciConfig;
+  manifest.media_type = oci::kDockerManifest;
+  manifest.config.media_type = oci::kDockerConfig;
   manifest.config.digest = config_blob->digest;
   manifest.config.size_bytes = config_blob->size_bytes;
   for (size_t i = 0; i < layer_paths.size(); ++i) {
@@ -712,7 +720,7 @@ absl::StatusOr<ImportedImage> Importer::DockerImage(const std::string& what,
                                               ", but the config says ", config.diff_ids[i].str()));
     }
     Descriptor layer;
-    layer.media_type = OciLayerType(blob->looks);
+    layer.media_type = DockerLayerType(blob->looks);
     layer.digest = blob->digest;
     layer.size_bytes = blob->size_bytes;
     if (plain && options_.compress) {

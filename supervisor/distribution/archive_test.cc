@@ -276,14 +276,39 @@ TEST_F(ArchiveTest, ReadsDockerArchiveWithSeveralTags) {
   EXPECT_EQ((*images)[0].name, "docker.io/library/busybox:latest");
   EXPECT_EQ((*images)[1].name, "registry.example:5000/x/y:2");
   EXPECT_EQ((*images)[0].target.digest, (*images)[1].target.digest);
-  EXPECT_EQ((*images)[0].target.media_type, oci::kOciManifest);
+  EXPECT_EQ((*images)[0].target.media_type, oci::kDockerManifest);
 
   auto runnable = FindRunnable(store_, (*images)[0].target, oci::PlatformMatcher::All());
   ASSERT_TRUE(runnable.ok()) << runnable.status();
-  EXPECT_EQ(runnable->layers[0].media_type, oci::kOciLayer);
+  EXPECT_EQ(runnable->layers[0].media_type, oci::kDockerLayer);
   EXPECT_EQ(runnable->layers[0].digest, Digest::Sha256Of(sample.plain[0]));
   EXPECT_EQ(runnable->diff_ids[1], Digest::Sha256Of(sample.plain[1]));
   EXPECT_EQ(store_.Stat((*images)[0].target.digest)->labels.size(), 3u);
+}
+
+// To the byte what containerd 2.4 writes, which makes the digest the same.
+TEST_F(ArchiveTest, TheManifestOfADockerArchiveIsContainerds) {
+  const std::string layer = Layer("a", "x");
+  const std::string config = ConfigText({layer});
+  auto images = Import(
+      Tar()
+          .File("l.tar", layer)
+          .File("c.json", config)
+          .File("manifest.json",
+                json::array({{{"Config", "c.json"}, {"RepoTags", {"x:1"}}, {"Layers", {"l.tar"}}}})
+                    .dump())
+          .Finish());
+  ASSERT_TRUE(images.ok()) << images.status();
+  const auto text = content::ReadBlob(store_, (*images)[0].target.digest, 1 << 20);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_EQ(
+      *text,
+      absl::StrCat(
+          R"({"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",)",
+          R"("config":{"mediaType":"application/vnd.docker.container.image.v1+json","digest":")",
+          Digest::Sha256Of(config).str(), R"(","size":)", config.size(),
+          R"(},"layers":[{"mediaType":"application/vnd.docker.image.rootfs.diff.tar","digest":")",
+          Digest::Sha256Of(layer).str(), R"(","size":)", layer.size(), "}]}"));
 }
 
 TEST_F(ArchiveTest, FollowsLinkedLayers) {
@@ -335,7 +360,7 @@ TEST_F(ArchiveTest, CompressesPlainLayersWhenAsked) {
   EXPECT_EQ((*images)[0].name, "");
   auto runnable = FindRunnable(store_, (*images)[0].target, oci::PlatformMatcher::All());
   ASSERT_TRUE(runnable.ok());
-  EXPECT_EQ(runnable->layers[0].media_type, oci::kOciLayerGzip);
+  EXPECT_EQ(runnable->layers[0].media_type, oci::kDockerLayerGzip);
   EXPECT_LT(runnable->layers[0].size_bytes, 10000);
   auto bytes = content::ReadBlob(store_, runnable->layers[0].digest, 1 << 20);
   ASSERT_TRUE(bytes.ok());

@@ -15,6 +15,7 @@ namespace gantry::oci {
 namespace {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
 absl::Status Schema1(absl::string_view what) {
   return absl::FailedPreconditionError(absl::StrCat(
@@ -75,19 +76,42 @@ absl::Status ReadShared(const json& object, absl::string_view what, T& out) {
   return absl::OkStatus();
 }
 
-template <typename T>
-json SharedToJson(const T& document) {
-  json out = {{"schemaVersion", 2}, {"mediaType", document.media_type}};
-  if (!document.artifact_type.empty()) out["artifactType"] = document.artifact_type;
-  if (document.subject.has_value()) out["subject"] = DescriptorToJson(*document.subject);
-  if (!document.annotations.empty()) out["annotations"] = document.annotations;
+// Written out with their members in the order in which Go's structures have them, as the specification shows them: what we write is then, to
+// the byte and so by its digest, what containerd and docker write.
+ordered_json DescriptorToJson(const content::Descriptor& d) {
+  ordered_json out = {
+      {"mediaType", d.media_type}, {"digest", d.digest.str()}, {"size", d.size_bytes}};
+  if (!d.urls.empty()) out["urls"] = d.urls;
+  if (!d.annotations.empty()) out["annotations"] = d.annotations;
+  if (d.platform.has_value()) {
+    ordered_json p = {{"architecture", d.platform->architecture}, {"os", d.platform->os}};
+    if (!d.platform->os_version.empty()) p["os.version"] = d.platform->os_version;
+    if (!d.platform->os_features.empty()) p["os.features"] = d.platform->os_features;
+    if (!d.platform->variant.empty()) p["variant"] = d.platform->variant;
+    out["platform"] = std::move(p);
+  }
+  if (!d.artifact_type.empty()) out["artifactType"] = d.artifact_type;
   return out;
 }
 
-json DescriptorsToJson(const std::vector<content::Descriptor>& descriptors) {
-  json out = json::array();
+ordered_json DescriptorsToJson(const std::vector<content::Descriptor>& descriptors) {
+  ordered_json out = ordered_json::array();
   for (const auto& d : descriptors) out.push_back(DescriptorToJson(d));
   return out;
+}
+
+template <typename T>
+ordered_json Begin(const T& document) {
+  ordered_json out = {{"schemaVersion", 2}, {"mediaType", document.media_type}};
+  if (!document.artifact_type.empty()) out["artifactType"] = document.artifact_type;
+  return out;
+}
+
+template <typename T>
+std::string End(const T& document, ordered_json out) {
+  if (document.subject.has_value()) out["subject"] = DescriptorToJson(*document.subject);
+  if (!document.annotations.empty()) out["annotations"] = document.annotations;
+  return out.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
 }  // namespace
@@ -154,21 +178,6 @@ absl::StatusOr<content::Descriptor> DescriptorFromJson(const json& value, absl::
     parts.Get("os.features", p.os_features);
     GANTRY_RETURN_IF_ERROR(parts.status());
     out.platform = std::move(p);
-  }
-  return out;
-}
-
-json DescriptorToJson(const content::Descriptor& d) {
-  json out = {{"mediaType", d.media_type}, {"digest", d.digest.str()}, {"size", d.size_bytes}};
-  if (!d.annotations.empty()) out["annotations"] = d.annotations;
-  if (!d.urls.empty()) out["urls"] = d.urls;
-  if (!d.artifact_type.empty()) out["artifactType"] = d.artifact_type;
-  if (d.platform.has_value()) {
-    json p = {{"os", d.platform->os}, {"architecture", d.platform->architecture}};
-    if (!d.platform->variant.empty()) p["variant"] = d.platform->variant;
-    if (!d.platform->os_version.empty()) p["os.version"] = d.platform->os_version;
-    if (!d.platform->os_features.empty()) p["os.features"] = d.platform->os_features;
-    out["platform"] = std::move(p);
   }
   return out;
 }
@@ -263,16 +272,16 @@ absl::StatusOr<Index> ParseIndex(absl::string_view bytes, absl::string_view medi
 }
 
 std::string PrintManifest(const Manifest& manifest) {
-  json out = SharedToJson(manifest);
+  ordered_json out = Begin(manifest);
   out["config"] = DescriptorToJson(manifest.config);
   out["layers"] = DescriptorsToJson(manifest.layers);
-  return PrintJson(out);
+  return End(manifest, std::move(out));
 }
 
 std::string PrintIndex(const Index& index) {
-  json out = SharedToJson(index);
+  ordered_json out = Begin(index);
   out["manifests"] = DescriptorsToJson(index.manifests);
-  return PrintJson(out);
+  return End(index, std::move(out));
 }
 
 std::vector<content::Descriptor> Children(const Document& document) {

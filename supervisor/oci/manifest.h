@@ -87,7 +87,6 @@ std::string PrintIndex(const Index& index);
 
 absl::StatusOr<content::Descriptor> DescriptorFromJson(const nlohmann::json& value,
                                                        absl::string_view what);
-nlohmann::json DescriptorToJson(const content::Descriptor& descriptor);
 
 // What the document points at: config then layers, or the manifests of an index. `subject` is not a child.
 std::vector<content::Descriptor> Children(const Document& document);
