@@ -1,5 +1,6 @@
 #include "supervisor/gc/collector.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,35 @@ TEST_F(CollectorTest, SnapshotsGoChildrenFirstAndTheirFilesToo) {
   EXPECT_EQ(collection.removed[0].name, "3");
   EXPECT_EQ(collection.removed[1].name, "2");
   EXPECT_EQ(collection.removed[2].name, "1");
+}
+
+// Calls back when somebody asks for the time, which the collector does with each inventory.
+class TellingClock final : public Clock {
+ public:
+  absl::Time Now() const override {
+    if (asked) asked();
+    return absl::FromUnixSeconds(1'700'000'000);
+  }
+  absl::Duration Monotonic() const override { return absl::ZeroDuration(); }
+
+  std::function<void()> asked;
+};
+
+// What is swept was seen with the gate closed: a change between the look and the sweep could make garbage live.
+TEST(CollectorGateTest, WhatIsTakenWasSeenWithTheGateClosed) {
+  TempDir dir;
+  TellingClock clock;
+  World world(dir.path(), clock);
+  const content::Digest digest = world.Blob("garbage");
+  std::vector<bool> closed;
+  clock.asked = [&] {
+    closed.push_back(!world.db->gate().EnterExclusive(absl::ZeroDuration()).has_value());
+  };
+  const Collection collection = world.Collect();
+  clock.asked = nullptr;
+  EXPECT_EQ(World::Names(collection.removed), Names{World::NameOf(digest)});
+  // First without stopping anybody, then for good.
+  EXPECT_EQ(closed, (std::vector<bool>{false, true}));
 }
 
 TEST_F(CollectorTest, AContainerKeepsItsSnapshotAndAllBelow) {
