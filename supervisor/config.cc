@@ -99,6 +99,11 @@ class Reader {
     }
   }
 
+  // Read, so that it can be written out again, but nothing is done with it: named like a key that nobody knows.
+  void HasNoEffect(const std::vector<std::string>& path) {
+    taken_.erase(absl::StrJoin(path, "\x1f"));
+  }
+
   const toml::table* Table(const std::vector<std::string>& path) {
     const toml::node* node = Lookup(path);
     return node == nullptr ? nullptr : node->as_table();
@@ -192,6 +197,7 @@ void ReadGantry(Reader& in, Config& config) {
   in.Take({"registry", "pinned_images"}, config.pinned_images);
   in.Take({"cni", "bin_dirs"}, config.cni_bin_dirs);
   in.Take({"cni", "conf_dir"}, config.cni_conf_dir);
+  for (const char* key : {"bin_dirs", "conf_dir"}) in.HasNoEffect({"cni", key});
   in.TakeInt({"logs", "max_size_bytes"}, config.log_max_size_bytes);
   in.TakeInt({"logs", "max_files"}, config.log_max_files);
   in.Take({"gc", "pause_threshold"}, config.gc_pause_threshold);
@@ -299,6 +305,8 @@ void ReadContainerd(Reader& in, Config& config) {
     if (!bin_dir.empty()) config.cni_bin_dirs = {bin_dir};
     in.Take({"plugins", cri, "cni", "bin_dirs"}, config.cni_bin_dirs);
     in.Take({"plugins", cri, "cni", "conf_dir"}, config.cni_conf_dir);
+    for (const char* key : {"bin_dir", "bin_dirs", "conf_dir"})
+      in.HasNoEffect({"plugins", cri, "cni", key});
   }
   const char* const images = "io.containerd.cri.v1.images";
   in.Take({"plugins", images, "snapshotter"}, config.snapshotter);
@@ -537,9 +545,12 @@ std::string PrintConfig(const Config& config) {
   out << "max_concurrent_downloads = " << config.max_concurrent_downloads << "\n";
   text("compressed_blobs", config.compressed_blobs);
   list("pinned_images", config.pinned_images);
-  out << "\n[cni]\n";
-  list("bin_dirs", config.cni_bin_dirs);
-  text("conf_dir", config.cni_conf_dir);
+  if (config.cni_bin_dirs != Config().cni_bin_dirs ||
+      config.cni_conf_dir != Config().cni_conf_dir) {
+    out << "\n[cni]\n";
+    list("bin_dirs", config.cni_bin_dirs);
+    text("conf_dir", config.cni_conf_dir);
+  }
   out << "\n[logs]\nmax_size_bytes = " << config.log_max_size_bytes
       << "\nmax_files = " << config.log_max_files << "\n";
   out << "\n[gc]\npause_threshold = " << absl::StrFormat("%g", config.gc_pause_threshold)

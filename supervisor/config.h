@@ -55,7 +55,8 @@ struct Config {
   std::vector<std::string>
       pinned_images;  // full names; labelled as pinned when they come in, and not pruned
 
-  // Where network plugins of pods and their settings lie.
+  // Where network plugins of pods and their settings lie. Of no effect as long as no pods are served, and reported so; kept because
+  // PrintConfig() would lose them otherwise.
   std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin"};
   std::string cni_conf_dir = "/etc/cni/net.d";
 
