@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
@@ -172,7 +174,8 @@ Testbed::Testbed(Options options) : options_(std::move(options)) {
   namespace_ = absl::StrCat("t-", token_.substr(3));
   log_path_ = base_ + "/gantryd.log";
   (void)MakeDirectories(scratch_, 0755);
-  (void)WriteFile(base_ + "/config.toml", options_.config);
+  (void)WriteFile(base_ + "/config.toml",
+                  absl::StrReplaceAll(options_.config, {{"@base@", base_}}));
   cgroups_before_ = ContainerCgroups();
   if (options_.start) {
     EXPECT_TRUE(StartDaemon());
@@ -245,19 +248,15 @@ testing::AssertionResult Testbed::SpawnDaemon(const std::map<std::string, std::s
   std::map<std::string, std::string> env = options_.daemon_env;
   for (const auto& [name, value] : more_env) env[name] = value;
   Command command;
-  command.argv = {Binary("supervisor/gantryd"),
-                  "--root",
-                  root_,
-                  "--state",
-                  state_,
-                  "--address",
-                  address_,
-                  "--docker-address",
-                  state_ + "/docker.sock",
-                  "--shim",
-                  Binary("shim/gantry-shim"),
-                  "--config",
+  command.argv = {Binary("supervisor/gantryd"), "--shim", Binary("shim/gantry-shim"), "--config",
                   base_ + "/config.toml"};
+  if (!options_.places_from_config) {
+    for (const std::string& word :
+         {std::string("--root"), root_, std::string("--state"), state_, std::string("--address"),
+          address_, std::string("--docker-address"), state_ + "/docker.sock"}) {
+      command.argv.push_back(word);
+    }
+  }
   command.argv.insert(command.argv.end(), options_.daemon_flags.begin(),
                       options_.daemon_flags.end());
   command.env = Environment(env);
@@ -424,9 +423,35 @@ std::vector<std::string> Testbed::Bundles() const {
   return ids;
 }
 
-pid_t Testbed::ShimPid(const std::string& full_id) const {
-  const std::string text =
-      ReadAllOf(absl::StrCat(state_, "/tasks/", namespace_, "/", full_id, "/shim.json"));
+std::string Testbed::Metrics(const std::string& path) const {
+  const std::string mark = "metrics on port ";
+  const std::string log = daemon_log();
+  const size_t at = log.rfind(mark);  // of the last start
+  int port = 0;
+  if (at == std::string::npos ||
+      !absl::SimpleAtoi(log.substr(at + mark.size(), log.find(',', at) - at - mark.size()), &port))
+    return "";
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address = {};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<uint16_t>(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return "";
+  const timeval limit = {20, 0};
+  setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+  const std::string request = absl::StrCat("GET ", path, " HTTP/1.1\r\n\r\n");
+  if (send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) return "";
+  std::string answer;
+  char buffer[4096];
+  ssize_t got = 0;
+  while ((got = recv(fd.get(), buffer, sizeof buffer, 0)) > 0)
+    answer.append(buffer, static_cast<size_t>(got));
+  return answer;
+}
+
+pid_t Testbed::ShimPid(const std::string& full_id, const std::string& ns) const {
+  const std::string text = ReadAllOf(
+      absl::StrCat(state_, "/tasks/", ns.empty() ? namespace_ : ns, "/", full_id, "/shim.json"));
   const size_t at = text.find("\"pid\":");
   return at == std::string::npos ? 0 : atoi(text.c_str() + at + 6);
 }

@@ -55,6 +55,9 @@ class Testbed {
     std::map<std::string, std::string> daemon_env;
     std::vector<std::string> daemon_flags;
     bool start = true;
+    // Root, state and address come from `config`, where "@base@" stands for the directory that has them: root, state,
+    // state/gantry.sock, and scratch for the test's own.
+    bool places_from_config = false;
   };
 
   Testbed() : Testbed(Options()) {}
@@ -77,6 +80,8 @@ class Testbed {
   absl::Duration StopDaemon();
   pid_t daemon_pid() const;
   std::string daemon_log() const;
+  // What /metrics says, of a daemon started with --metrics-address 127.0.0.1:0; "" when nothing comes.
+  std::string Metrics(const std::string& path = "/metrics") const;
   // From spawn to READY=1, of the last start.
   absl::Duration start_took() const { return start_took_; }
 
@@ -108,8 +113,8 @@ class Testbed {
   pid_t ZygotePid() const;
   // Full ids of bundles on disk.
   std::vector<std::string> Bundles() const;
-  // The shim that serves a container; 0 when none is known.
-  pid_t ShimPid(const std::string& full_id) const;
+  // The shim that serves a container, of our namespace unless another is named; 0 when none is known.
+  pid_t ShimPid(const std::string& full_id, const std::string& ns = "") const;
   // Value of a docker-like template for one container; "" when it is not there.
   std::string Inspect(const std::string& container, const std::string& format) const;
   testing::AssertionResult StatusBecomes(const std::string& container, const std::string& status,

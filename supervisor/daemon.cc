@@ -529,7 +529,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
 
   if (!config.metrics_address.empty())
-    p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, kVersion);
+    p.metrics =
+        std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, *p.image_service, p.events, kVersion);
   p.scheduler->Start();
   p.restarts = std::make_unique<core::RestartMonitor>(core::RestartMonitor::Parts{
       p.stores.get(), p.tasks.get(), &p.events, p.workers.get(), config.restart_interval});

@@ -11,12 +11,26 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
 
+#include "base/cancel_token.h"
 #include "base/file.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/core/call_context.h"
 #include "supervisor/metadata/filter.h"
+#include "supervisor/task_metric_text.h"
 
 namespace gantry {
 namespace {
+
+// Clients may publish under any topic; these are ours, and no more than these are kept count of.
+constexpr const char* kCountedTopics[] = {
+    "/containers/create", "/containers/delete", "/images/create",   "/images/update",
+    "/images/delete",     "/snapshot/prepare",  "/snapshot/commit", "/snapshot/remove",
+    "/tasks/create",      "/tasks/start",       "/tasks/exit",      "/tasks/oom",
+    "/tasks/delete",      "/tasks/exec-added",  "/tasks/paused",    "/tasks/checkpointed",
+};
+
+// For all tasks together; a scrape has a deadline of its own.
+constexpr absl::Duration kStatsPatience = absl::Seconds(3);
 
 absl::string_view NameOf(core::ProcessStatus status) {
   switch (status) {
@@ -61,6 +75,29 @@ double BootSeconds() {
 
 }  // namespace
 
+DaemonMetrics::DaemonMetrics(core::Stores& stores, core::TaskService& tasks,
+                             const core::ImageService& images, core::EventBus& events,
+                             std::string version)
+    : stores_(stores),
+      tasks_(tasks),
+      images_(images),
+      version_(std::move(version)),
+      events_(std::make_shared<EventCounts>()) {
+  {
+    absl::MutexLock lock(&events_->mu);
+    for (const char* topic : kCountedTopics) events_->by_topic[topic] = 0;
+  }
+  // Counted on the publisher's thread; nothing is ever queued.
+  subscription_ = events.Subscribe(
+      [counts = events_](const core::Event& event) {
+        absl::MutexLock lock(&counts->mu);
+        const auto count = counts->by_topic.find(event.topic);
+        if (count != counts->by_topic.end()) ++count->second;
+        return false;
+      },
+      nullptr);
+}
+
 void DaemonMetrics::NoteCollection(const absl::StatusOr<gc::Collection>& run) {
   absl::MutexLock lock(&mu_);
   if (!run.ok()) {
@@ -80,6 +117,9 @@ std::string DaemonMetrics::Text() const {
   out.Family("gantry_build_info", "gauge", "1; the label says which version runs.");
   out.Sample("gantry_build_info", {{"version", version_}}, 1);
   WriteContainers(out);
+  WriteImages(out);
+  WriteEvents(out);
+  WriteTasks(out);
   WriteCollections(out);
   calls_.Write(out);
   WriteProcess(out);
@@ -120,6 +160,44 @@ void DaemonMetrics::WriteContainers(api::MetricText& out) const {
     out.Sample("gantry_tasks", {{"namespace", key.first}, {"state", key.second}},
                static_cast<double>(count));
   }
+}
+
+void DaemonMetrics::WriteImages(api::MetricText& out) const {
+  const core::PullCounts pulls = images_.pull_counts();
+  out.Single("gantry_image_pulls_running", "gauge", "Pulls under way.",
+             static_cast<double>(pulls.running));
+  out.Family("gantry_image_pulls_total", "counter", "Pulls that ended.");
+  out.Sample("gantry_image_pulls_total", {{"status", "success"}},
+             static_cast<double>(pulls.succeeded));
+  out.Sample("gantry_image_pulls_total", {{"status", "failure"}},
+             static_cast<double>(pulls.failed));
+  out.Single("gantry_image_pull_bytes_total", "counter", "Bytes that successful pulls fetched.",
+             static_cast<double>(pulls.fetched_bytes));
+  out.Single("gantry_image_pull_seconds_total", "counter",
+             "Time that pulls took, unpacking included.", absl::ToDoubleSeconds(pulls.took));
+}
+
+void DaemonMetrics::WriteEvents(api::MetricText& out) const {
+  absl::MutexLock lock(&events_->mu);
+  out.Family("gantry_events_total", "counter",
+             "Events by topic: starts, exits and kills for memory of tasks, and what became of the "
+             "rest.");
+  for (const auto& [topic, count] : events_->by_topic)
+    out.Sample("gantry_events_total", {{"topic", topic}}, static_cast<double>(count));
+}
+
+void DaemonMetrics::WriteTasks(api::MetricText& out) const {
+  CancelToken patience(kStatsPatience);
+  std::vector<TaskStats> all;
+  for (const auto& [ns, process] : tasks_.List("")) {
+    core::CallContext context;
+    context.ns = ns;
+    context.cancel = &patience;
+    // One that has just ended has no numbers, and a shim that does not answer must not keep us from telling of the others.
+    absl::StatusOr<shim::v1::StatsResponse> stats = tasks_.Stats(context, process.container_id);
+    if (stats.ok()) all.push_back({ns, process.container_id, *std::move(stats)});
+  }
+  WriteTaskStats(all, out);
 }
 
 void DaemonMetrics::WriteCollections(api::MetricText& out) const {

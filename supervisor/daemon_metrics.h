@@ -1,12 +1,14 @@
 // What the daemon tells Prometheus of itself: the process, its calls, collections, containers and tasks.
 //
-// Thread-safe. Counts calls and collections from its construction on; everything else is looked up when asked for.
+// Thread-safe. Counts calls, collections and events from its construction on; everything else is looked up when asked for, tasks' numbers
+// from their shims, which get a few seconds all together.
 #ifndef GANTRY_SUPERVISOR_DAEMON_METRICS_H_
 #define GANTRY_SUPERVISOR_DAEMON_METRICS_H_
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
-#include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
@@ -15,6 +17,8 @@
 
 #include "supervisor/api/metrics/call_recorder.h"
 #include "supervisor/api/metrics/metric_text.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/image_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/gc/collector.h"
@@ -24,8 +28,8 @@ namespace gantry {
 class DaemonMetrics {
  public:
   // None is owned, both outlive this.
-  DaemonMetrics(core::Stores& stores, const core::TaskService& tasks, std::string version)
-      : stores_(stores), tasks_(tasks), version_(std::move(version)) {}
+  DaemonMetrics(core::Stores& stores, core::TaskService& tasks, const core::ImageService& images,
+                core::EventBus& events, std::string version);
 
   api::CallRecorder& calls() { return calls_; }
 
@@ -36,12 +40,21 @@ class DaemonMetrics {
   std::string Text() const;
 
  private:
+  struct EventCounts {
+    absl::Mutex mu;
+    std::map<std::string, int64_t> by_topic ABSL_GUARDED_BY(mu);  // topics that we publish
+  };
+
   void WriteProcess(api::MetricText& out) const;
   void WriteCollections(api::MetricText& out) const;
   void WriteContainers(api::MetricText& out) const;
+  void WriteImages(api::MetricText& out) const;
+  void WriteEvents(api::MetricText& out) const;
+  void WriteTasks(api::MetricText& out) const;
 
   core::Stores& stores_;
-  const core::TaskService& tasks_;
+  core::TaskService& tasks_;
+  const core::ImageService& images_;
   const std::string version_;
   api::CallRecorder calls_;
 
@@ -53,6 +66,10 @@ class DaemonMetrics {
   int64_t looked_at_ ABSL_GUARDED_BY(mu_) = 0;  // by the last one
   absl::Duration collecting_ ABSL_GUARDED_BY(mu_);
   absl::Duration paused_ ABSL_GUARDED_BY(mu_);
+
+  // Shared with the bus, whose publishers may be counting when this goes.
+  const std::shared_ptr<EventCounts> events_;
+  std::shared_ptr<core::Subscription> subscription_;  // const after construction
 };
 
 }  // namespace gantry

@@ -9,14 +9,18 @@
 #ifndef GANTRY_SUPERVISOR_CORE_IMAGE_SERVICE_H_
 #define GANTRY_SUPERVISOR_CORE_IMAGE_SERVICE_H_
 
+#include <cstdint>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 
 #include "base/byte_stream.h"
 #include "content-store/descriptor.h"
@@ -75,6 +79,15 @@ struct RegistryAccess {
       default_scheme;  // "http" or "https" for registries no file speaks of; "" the daemon's rules
 };
 
+// What the pulls of this run of the daemon came to.
+struct PullCounts {
+  int64_t running = 0;
+  int64_t succeeded = 0;
+  int64_t failed = 0;
+  int64_t fetched_bytes = 0;  // of those that succeeded
+  absl::Duration took;        // all that have ended, together
+};
+
 class ImageService {
  public:
   struct Parts {
@@ -103,6 +116,7 @@ class ImageService {
   absl::StatusOr<v1::PulledImage> Pull(const CallContext& context, const v1::PullRequest& request,
                                        const ProgressFn& progress,
                                        const RegistryAccess& access = {});
+  PullCounts pull_counts() const;
   absl::StatusOr<std::vector<v1::PushedImage>> Push(const CallContext& context,
                                                     const v1::PushRequest& request,
                                                     const ProgressFn& progress,
@@ -172,6 +186,9 @@ class ImageService {
                                              bool manifests);
 
   const Parts parts_;
+
+  mutable absl::Mutex mu_;
+  PullCounts pulls_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::core

@@ -384,8 +384,19 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
   const std::string work = absl::StrCat("pull ", reference.canonical());
   GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock,
                                                                context.ns, context.lease, work));
+  const absl::Duration begun_at = Clock::Real().Monotonic();
+  {
+    absl::MutexLock lock(&mu_);
+    ++pulls_.running;
+  }
   absl::StatusOr<v1::PulledImage> pulled =
       PullUnder(lease, context, request, reference, call.context, *token, progress);
+  {
+    absl::MutexLock lock(&mu_);
+    --pulls_.running;
+    ++(pulled.ok() ? pulls_.succeeded : pulls_.failed);
+    pulls_.took += Clock::Real().Monotonic() - begun_at;
+  }
   // Where another attempt may go on, it finds what this one has got.
   absl::Status left;
   if (pulled.ok()) {
@@ -396,6 +407,11 @@ absl::StatusOr<v1::PulledImage> ImageService::Pull(const CallContext& context,
   }
   LOG_IF(WARNING, !left.ok()) << "ns=" << context.ns << " " << work << ": " << left;
   return pulled;
+}
+
+PullCounts ImageService::pull_counts() const {
+  absl::MutexLock lock(&mu_);
+  return pulls_;
 }
 
 absl::StatusOr<v1::PulledImage> ImageService::PullUnder(
@@ -461,6 +477,10 @@ absl::StatusOr<v1::PulledImage> ImageService::PullUnder(
       absl::Status dropped = content.Delete(layer.digest);
       if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
     }
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    pulls_.fetched_bytes += pulled.fetched_bytes;
   }
   answer.set_reference(name);
   answer.set_digest(pulled.target.digest.str());

@@ -174,7 +174,8 @@ std::string MetricsServer::Answer(absl::string_view request) const {
     return Respond("405 Method Not Allowed", "text/plain", "GET it\n", false,
                    "Allow: GET, HEAD\r\n");
   }
-  if (path != "/metrics")
+  // The second is where containerd has them.
+  if (path != "/metrics" && path != "/v1/metrics")
     return Respond("404 Not Found", "text/plain", "the metrics are at /metrics\n", head);
   return Respond("200 OK", "text/plain; version=0.0.4; charset=utf-8", text_(), head);
 }

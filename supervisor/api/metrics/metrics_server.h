@@ -1,4 +1,4 @@
-// Answers GET /metrics over HTTP/1.1, one request per connection. For Prometheus and for curl; nothing else.
+// Answers GET /metrics, and /v1/metrics as containerd calls it, over HTTP/1.1, one request per connection. For Prometheus and for curl; nothing else.
 //
 // One thread. At most kConnections are served at once, more wait in the kernel's queue; a connection that has not sent its request or
 // taken its answer within kDeadline is closed; a request of more than kRequestBytes is refused.
