@@ -52,6 +52,8 @@ class ApiClient {
                                                const std::string& lease = "") const;
 
   const std::string& ns() const { return ns_; }
+  // For services that have no stub here.
+  const std::shared_ptr<grpc::Channel>& channel() const { return channel_; }
 
   containers_api::Containers::Stub& containers() { return *containers_; }
   content_api::Content::Stub& content() { return *content_; }
