@@ -301,6 +301,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
         return metadata::Database::Open(root, std::move(held));
       });
   GANTRY_RETURN_IF_ERROR(SweepMoments(config.state + "/mounts"));
+  GANTRY_RETURN_IF_ERROR(RemoveTree(config.root + "/checkpoints"));
 
   // ---- runtimes and the zygote, on their way while the stores open ----
   p.host = oci::HostFacts::Probe();

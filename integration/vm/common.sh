@@ -13,7 +13,7 @@ cache=${GANTRY_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gantry/vm}
 # Beside what every Debian host has: the runtimes, the libraries that our programs load, a root
 # file system to run, and the foreign programs that the tests talk to.
 guest_packages=(
-  busybox-static containerd crun docker-registry gzip libcurl4 libisal2 python3-minimal runc tar
+  busybox-static containerd criu crun docker-registry gzip libcurl4 libisal2 python3-minimal runc tar
   util-linux
 )
 

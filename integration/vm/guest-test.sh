@@ -285,6 +285,29 @@ ctr_works() {
     ctr -a /run/gantry/gantry.sock -n vm images rm "$name"
 }
 
+# A shell that counts goes on, under another name, where its checkpoint left it: it does not start a second time.
+ctr_checkpoints() {
+  ctr() { command ctr -a /run/gantry/gantry.sock -n vm "$@"; }
+  file_of() { cat "/proc/$(ctr tasks ls | awk -v name="$1" '$1 == name { print $2 }')/root/$2"; }
+  counted() { [ "$(file_of "$1" count)" -gt "$2" ]; }
+  local name at status=0
+  ctr images import --base-name vm /run/saved.tar &&
+    name=$(ctr images ls -q | grep busybox | head -1) &&
+    ctr run -d --runc-binary runc "$name" counter \
+      sh -c 'echo started >> /starts; i=0; while true; do i=$((i + 1)); echo $i > /count; sleep 0.1; done' &&
+    eventually 60 counted counter 10 &&
+    ctr containers checkpoint --rw --task counter vm/checkpoint:1 &&
+    ctr tasks kill -s KILL counter && eventually 60 ctr tasks rm counter && ctr containers rm counter &&
+    ctr containers restore --rw --live again vm/checkpoint:1 &&
+    at=$(file_of again count) && [ "$at" -gt 10 ] && eventually 60 counted again "$at" &&
+    equal "$(file_of again starts)" started || status=1
+  ctr tasks rm -f again
+  ctr containers rm again
+  ctr images rm "$name" vm/checkpoint:1
+  unset -f ctr
+  return $status
+}
+
 cgroups() { find /sys/fs/cgroup -type d | grep -v '/vmhost.service' | sort; }
 # Groups that systemd made for something else are no business of ours; what all containers of a namespace are in stays.
 foreign='/(init\.scope|user\.slice|system\.slice/[^/]*\.(service|mount|socket|slice)|vm)$'
@@ -340,6 +363,7 @@ check "no scope stays" scopes_are_gone
 check "systemd has nothing to complain of" systemd_is_content
 check "saves an image" ctl save -o /run/saved.tar "$image"
 if command -v ctr > /run/ctr.path; then check "ctr imports and runs" ctr_works; fi
+if command -v ctr criu > /run/criu.path; then check "ctr makes a checkpoint and goes on from it" ctr_checkpoints; fi
 check "nothing is left behind" nothing_is_left
 check "stops with its service" stops_with_the_service
 

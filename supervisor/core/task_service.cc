@@ -45,7 +45,8 @@ namespace {
 using runtime::TaskKey;
 
 constexpr absl::Duration kRuntimeCall = absl::Seconds(60);  // calls that run the OCI runtime
-constexpr absl::Duration kShortCall = absl::Seconds(10);    // calls the shim answers by itself
+constexpr char kCheckpoint[] = "/checkpoint";  // in a bundle: what its task is restored from
+constexpr absl::Duration kShortCall = absl::Seconds(10);  // calls the shim answers by itself
 constexpr absl::Duration kCatchUp =
     absl::Seconds(3);  // for what all shims have to tell after a restart
 
@@ -576,6 +577,13 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     }
   };
 
+  if (create.fill_restore_image) {
+    const std::string directory = bundle.path() + kCheckpoint;
+    GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
+    GANTRY_RETURN_IF_ERROR(create.fill_restore_image(directory));
+    request.set_restore_image_path(directory);
+  }
+
   GANTRY_ASSIGN_OR_RETURN(runtime::LaunchedShim launched,
                           parts.launcher->Launch(bundle, request.runtime().path()));
   auto shim = std::make_shared<runtime::Shim>(bundle, launched.process, std::move(launched.pidfd));
@@ -615,7 +623,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     event.mutable_io()->set_stdout(create.stdio.stdout());
     event.mutable_io()->set_stderr(create.stdio.stderr());
     event.mutable_io()->set_terminal(create.stdio.terminal());
-    event.set_checkpoint(create.restore_image_path);
+    event.set_checkpoint(request.restore_image_path());
     Process& init = task->processes[""].process;
     init.container_id = key.container_id;
     init.terminal = create.stdio.terminal();
@@ -661,8 +669,18 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
   GANTRY_ASSIGN_OR_RETURN(
       shim::v1::StartResponse started,
       shim->client().Start(request, runtime::CallOptions{kRuntimeCall, context.cancel}));
-  absl::MutexLock lock(&task->mu);
-  core_->ApplyStarted(*task, exec_id, started.pid(), absl::Now(), false);
+  std::string restored_from;
+  {
+    absl::MutexLock lock(&task->mu);
+    core_->ApplyStarted(*task, exec_id, started.pid(), absl::Now(), false);
+    if (exec_id.empty() && task->create_event.checkpoint() == task->bundle_path + kCheckpoint)
+      restored_from = task->create_event.checkpoint();
+  }
+  if (!restored_from.empty()) {
+    // What it holds is the process's memory, and that is its own again.
+    const absl::Status removed = RemoveTree(restored_from);
+    LOG_IF(WARNING, !removed.ok()) << "ns=" << context.ns << " id=" << id << " " << removed;
+  }
   return started.pid();
 }
 

@@ -89,7 +89,10 @@ struct CreateTask {
   std::string
       runtime_options_type_url;  // containerd's runtime options as they came: stored, and read where known
   std::string runtime_options;
-  std::string restore_image_path;
+  std::string
+      restore_image_path;  // of CRIU; must be there until the start, which is when it is read
+  // Fills an empty directory with such an image instead. It goes when the task has started or is deleted. May be empty.
+  std::function<absl::Status(const std::string& directory)> fill_restore_image;
   bool start = false;  // create and start in one go, one runtime call fewer
   // Called when the shim is up and before it creates anything: who attaches its streams here misses no output. A failure undoes the
   // creation. May be empty.

@@ -77,7 +77,7 @@ absl::Status RuntimeError(const absl::Status& status) {
   return absl::UnknownError(status.message());
 }
 
-// A directory for a moment.
+// A directory for a moment. What a daemon that dies leaves there, the next start sweeps.
 class Scratch {
  public:
   static absl::StatusOr<Scratch> Create(const std::string& root, const std::string& id) {
@@ -432,10 +432,10 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
     create.runtime_options_type_url = options.type_url();
     create.runtime_options = options.value();
 
-    std::optional<Scratch> checkpoint;
     if (request.has_checkpoint() && !request.checkpoint().digest().empty()) {
-      GANTRY_ASSIGN_OR_RETURN(checkpoint, OpenCheckpoint(call, request));
-      create.restore_image_path = checkpoint->path();
+      create.fill_restore_image = [&](const std::string& directory) {
+        return UnpackCheckpoint(call, request, directory);
+      };
     } else if (TypeName(options) == "containerd.runc.v1.Options") {
       containerd::runc::v1::Options runc;
       if (!runc.ParseFromString(options.value()))
@@ -457,7 +457,8 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
   }
 
   // The checkpoint's files, out of the content store.
-  absl::StatusOr<Scratch> OpenCheckpoint(Call& call, const CreateTaskRequest& request) {
+  absl::Status UnpackCheckpoint(Call& call, const CreateTaskRequest& request,
+                                const std::string& directory) {
     if (request.checkpoint().media_type() != kCheckpointTar) {
       return absl::InvalidArgumentError(absl::StrCat("task create: unsupported checkpoint type \"",
                                                      request.checkpoint().media_type(), "\""));
@@ -465,14 +466,10 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
     GANTRY_ASSIGN_OR_RETURN(content::Descriptor descriptor, DescriptorFrom(request.checkpoint()));
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::BlobReader> blob,
                             room_.stores->Content(call.scope()).Open(descriptor.digest));
-    GANTRY_ASSIGN_OR_RETURN(Scratch scratch,
-                            Scratch::Create(room_.root_directory, request.container_id()));
     BlobSource source(*blob);
     snapshot::ApplyOptions options;
     options.cancel = &call.cancel();
-    GANTRY_RETURN_IF_ERROR(
-        snapshot::ApplyLayerToDirectory(source, scratch.path(), options).status());
-    return scratch;
+    return snapshot::ApplyLayerToDirectory(source, directory, options).status();
   }
 
   absl::Status CheckpointTask(Call& call, const CheckpointTaskRequest& request,
