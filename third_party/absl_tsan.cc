@@ -244,3 +244,11 @@ GANTRY_INTERPOSE(void, _ZN4absl7debian315BlockingCounter4WaitEv, void* self) {
 }
 
 // absl::Barrier and absl::ReleasableMutexLock need nothing: they call the mutex above.
+
+// absl::Status. Who shares a message is counted by the library; the last one frees it.
+
+GANTRY_INTERPOSE(void, _ZN4absl7debian36Status15UnrefNonInlinedEm, uintptr_t shared) {
+  __tsan_release(reinterpret_cast<void*>(shared));
+  __tsan_acquire(reinterpret_cast<void*>(shared));
+  real__ZN4absl7debian36Status15UnrefNonInlinedEm(shared);
+}

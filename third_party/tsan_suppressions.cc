@@ -16,8 +16,13 @@ extern "C" const char* __tsan_default_suppressions() {
       // Abseil: a Status and a Cord count by themselves who shares them.
       "called_from_lib:libabsl_status.so\n"
       "called_from_lib:libabsl_cord.so\n"
+      // Abseil: generators of random numbers take their seeds from a pool under a spin lock.
+      "called_from_lib:libabsl_random_internal_pool_urbg.so\n"
       // Abseil: the graph in which mutexes look for deadlocks is under a spin lock.
       "called_from_lib:libabsl_graphcycles_internal.so\n"
       // RocksDB: the memtable, the caches and the group of writers are lock-free.
-      "called_from_lib:librocksdb.so\n";
+      "called_from_lib:librocksdb.so\n"
+      // RocksDB: an environment that wraps another (in tests) jumps into the library, which locks,
+      // and jumps out of it into unlock(): only that seems to be called by us.
+      "mutex:rocksdb::EnvWrapper\n";
 }
