@@ -30,7 +30,6 @@ ApiClient::ApiClient(const std::string& socket, std::string ns, Windows windows)
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
   channel_ = grpc::CreateCustomChannel(absl::StrCat("unix:", socket),
                                        grpc::InsecureChannelCredentials(), arguments);
-  generic_ = std::make_unique<grpc::GenericStub>(channel_);
   containers_ = containers_api::Containers::NewStub(channel_);
   content_ = content_api::Content::NewStub(channel_);
   events_ = events_api::Events::NewStub(channel_);
@@ -100,24 +99,6 @@ absl::StatusOr<int64_t> ApiClient::ReadBlob(const std::string& digest, std::stri
   }
   GANTRY_RETURN_IF_ERROR(FromGrpc(stream->Finish()));
   return bytes;
-}
-
-absl::StatusOr<size_t> ApiClient::RawListContainers() {
-  auto context = Context();
-  grpc::Slice nothing;  // no filters
-  grpc::ByteBuffer empty(&nothing, 1);
-  grpc::ByteBuffer response;
-  grpc::CompletionQueue queue;
-  auto call = generic_->PrepareUnaryCall(
-      context.get(), "/containerd.services.containers.v1.Containers/List", empty, &queue);
-  grpc::Status status;
-  call->StartCall();
-  call->Finish(&response, &status, nullptr);
-  void* tag;
-  bool ok = false;
-  queue.Next(&tag, &ok);
-  GANTRY_RETURN_IF_ERROR(FromGrpc(status));
-  return response.Length();
 }
 
 absl::Status ApiClient::CreateContainer(const std::string& id, const std::string& image,

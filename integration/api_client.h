@@ -5,7 +5,6 @@
 #ifndef GANTRY_INTEGRATION_API_CLIENT_H_
 #define GANTRY_INTEGRATION_API_CLIENT_H_
 
-#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
 #include <map>
@@ -73,9 +72,6 @@ class ApiClient {
   // Streams a blob; returns how many bytes came, or all of them in `out` unless null.
   absl::StatusOr<int64_t> ReadBlob(const std::string& digest, std::string* out = nullptr);
 
-  // The answer to a list of all containers as it comes, without making messages of it; returns its size in bytes.
-  absl::StatusOr<size_t> RawListContainers();
-
   // A record with this spec (a JSON document), for a container that nobody need start.
   absl::Status CreateContainer(const std::string& id, const std::string& image,
                                const std::string& spec, const std::string& snapshot_key = "");
@@ -83,7 +79,6 @@ class ApiClient {
  private:
   const std::string ns_;
   std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<grpc::GenericStub> generic_;
   std::unique_ptr<containers_api::Containers::Stub> containers_;
   std::unique_ptr<content_api::Content::Stub> content_;
   std::unique_ptr<events_api::Events::Stub> events_;

@@ -4,6 +4,8 @@
 #include <string>
 #include <utility>
 
+#include "base/byte_stream.h"
+#include "base/cancel_token.h"
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
