@@ -1,31 +1,58 @@
-// The threads that serve gRPC's callback API, in place of gRPC's own.
+// The thread that serves gRPC's callback API, in place of gRPC's own.
 //
 // gRPC 1.51 starts at least two, which pass the socket's poll on to each other with every message: on a machine of two processors half of
 // the time of a short call goes into waking the other thread. And each of them sleeps for 100 ms whenever nothing came for a second,
-// so that now and then a first call after a pause waits for that. Here it is one thread (two from eight processors on), which waits
-// for as long as it takes.
+// so that now and then a first call after a pause waits for that. Here it is one thread, which waits for as long as it takes, and a
+// second that looks after it: callbacks should not block, but one that does, for a quarter of a second, stops nobody else.
 //
-// The linker sends gRPC's calls of the two functions that make and release the queue through these wrappers. No callback may block,
-// which holds for gRPC's threads as well.
+// The linker sends gRPC's calls of the two functions that make and release the queue through these wrappers.
 #include <grpc/grpc.h>
 #include <grpcpp/completion_queue.h>
 #include <pthread.h>
 #include <signal.h>
 
-#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <thread>
 
 namespace {
 
-void Serve(grpc_completion_queue* queue) {
+constexpr std::chrono::milliseconds kStuck(250);
+
+// The number of the callback that the first thread is in; 0: in none.
+std::atomic<uint64_t> running = 0;
+
+// Waits until `deadline` for something to do, and does it.
+void ServeOne(grpc_completion_queue* queue, gpr_timespec deadline, bool first) {
+  static uint64_t count = 0;  // of the first thread
+  const grpc_event event = grpc_completion_queue_next(queue, deadline, nullptr);
+  if (event.type != GRPC_OP_COMPLETE) return;
+  auto* done = static_cast<grpc_completion_queue_functor*>(event.tag);
+  if (first) running.store(++count, std::memory_order_relaxed);
+  done->functor_run(done, event.success);
+  if (first) running.store(0, std::memory_order_relaxed);
+}
+
+void Poll(grpc_completion_queue* queue) {
   pthread_setname_np(pthread_self(), "grpc-poll");
+  while (true) ServeOne(queue, gpr_inf_future(GPR_CLOCK_REALTIME), /*first=*/true);
+}
+
+void StandBy(grpc_completion_queue* queue) {
+  pthread_setname_np(pthread_self(), "grpc-standby");
+  uint64_t before = 0;
   while (true) {
-    const grpc_event event =
-        grpc_completion_queue_next(queue, gpr_inf_future(GPR_CLOCK_REALTIME), nullptr);
-    if (event.type == GRPC_QUEUE_SHUTDOWN) return;
-    if (event.type != GRPC_OP_COMPLETE) continue;
-    auto* done = static_cast<grpc_completion_queue_functor*>(event.tag);
-    done->functor_run(done, event.success);
+    const uint64_t now = running.load(std::memory_order_relaxed);
+    if (now != 0 && now == before) {
+      ServeOne(queue,
+               gpr_time_add(gpr_now(GPR_CLOCK_REALTIME),
+                            gpr_time_from_millis(kStuck.count(), GPR_TIMESPAN)),
+               /*first=*/false);
+    } else {
+      std::this_thread::sleep_for(kStuck);
+    }
+    before = now;
   }
 }
 
@@ -35,8 +62,8 @@ grpc::CompletionQueue* Start() {
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  const unsigned count = std::clamp(std::thread::hardware_concurrency() / 4, 1u, 4u);
-  for (unsigned i = 0; i < count; ++i) std::thread(Serve, queue->cq()).detach();
+  std::thread(Poll, queue->cq()).detach();
+  std::thread(StandBy, queue->cq()).detach();
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return queue;
 }
