@@ -241,6 +241,7 @@ std::string BundleStore::SocketPathOf(const TaskKey& key) const {
 absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view config_json,
                                            LaunchRecord launch) {
   GANTRY_RETURN_IF_ERROR(CheckTaskKey(key));
+  RemoveLeftovers();
   const std::string path = PathOf(key);
   GANTRY_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(state_dir_, "/tasks/", key.ns), 0711));
   if (mkdir(path.c_str(), 0700) != 0) {
@@ -308,9 +309,28 @@ absl::Status BundleStore::Remove(const TaskKey& key) {
   if (unlink(SocketPathOf(key).c_str()) != 0 && errno != ENOENT) {
     return ErrnoToStatus(errno, absl::StrCat("unlink ", SocketPathOf(key)));
   }
-  GANTRY_RETURN_IF_ERROR(RemoveTree(path));
+  if (absl::Status removed = RemoveTree(path); !removed.ok()) {
+    absl::MutexLock lock(&mu_);
+    leftovers_.push_back(path);
+    return removed;
+  }
   CrashPoint("bundle.removed");
   return absl::OkStatus();
+}
+
+void BundleStore::RemoveLeftovers() {
+  std::vector<std::string> paths;
+  {
+    absl::MutexLock lock(&mu_);
+    if (leftovers_.empty()) return;
+    paths.swap(leftovers_);
+  }
+  std::vector<std::string> left;
+  for (std::string& path : paths) {
+    if (!RemoveTree(path).ok()) left.push_back(std::move(path));
+  }
+  absl::MutexLock lock(&mu_);
+  leftovers_.insert(leftovers_.end(), left.begin(), left.end());
 }
 
 absl::StatusOr<std::vector<FoundBundle>> BundleStore::List() const {

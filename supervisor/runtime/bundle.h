@@ -29,9 +29,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 #include "proto/shim/v1/shim.pb.h"
@@ -112,7 +114,8 @@ class BundleStore {
   // kNotFound: no such bundle; kDataLoss: launch record absent or damaged.
   absl::StatusOr<Bundle> Load(const TaskKey& key) const;
 
-  // Removes directory and socket whatever they hold; absent is success. Never follows symbolic links.
+  // Removes directory and socket whatever they hold; absent is success. Never follows symbolic links. What could not be removed, for
+  // want of descriptors say, is tried again by each Create().
   absl::Status Remove(const TaskKey& key);
 
   absl::StatusOr<std::vector<FoundBundle>> List() const;
@@ -126,9 +129,14 @@ class BundleStore {
 
  private:
   BundleStore(std::string state_dir, std::string boot_id);
+  void RemoveLeftovers();
 
   const std::string state_dir_;
   const std::string boot_id_;
+
+  absl::Mutex mu_;
+  // Without a launch record already. Whoever takes them out removes them.
+  std::vector<std::string> leftovers_ ABSL_GUARDED_BY(mu_);
 };
 
 // kInvalidArgument unless both names are 1 to 255 bytes of letters, digits, '_', '.', '-', starting with a letter or digit.

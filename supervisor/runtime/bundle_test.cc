@@ -1,5 +1,6 @@
 #include "supervisor/runtime/bundle.h"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,6 +52,22 @@ TEST_F(BundleTest, LoadReturnsWhatCreateWasGiven) {
   EXPECT_EQ(loaded->launch().created_at, absl::FromUnixMicros(1700000000123456));
   EXPECT_EQ(loaded->socket_path(), made->socket_path());
   EXPECT_EQ(loaded->ReadConfig().value(), kSpec);
+}
+
+TEST_F(BundleTest, WhatCouldNotBeRemovedIsRemovedWithTheNextCreation) {
+  const auto store = Open();
+  ASSERT_TRUE(store->Create({"ns", "one"}, "{}", {}).ok());
+  rlimit old;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+  const rlimit none = {3, old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status removed = store->Remove({"ns", "one"});
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+  EXPECT_FALSE(removed.ok());
+  EXPECT_EQ(access(store->PathOf({"ns", "one"}).c_str(), F_OK), 0);
+  ASSERT_TRUE(store->Create({"ns", "two"}, "{}", {}).ok());
+  EXPECT_NE(access(store->PathOf({"ns", "one"}).c_str(), F_OK), 0);
+  EXPECT_EQ(access(store->PathOf({"ns", "two"}).c_str(), F_OK), 0);
 }
 
 TEST_F(BundleTest, DirectoryIsOpenToTheContainersRootOnly) {
