@@ -8,6 +8,8 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
@@ -285,19 +287,28 @@ TEST_F(DockerdTest, ContainersAndTheirExitsSurviveOurRestart) {
   const std::string ends = Start(
       "ends", {"sh", "-c", "while [ ! -e /gate/open ]; do sleep 0.05; done; echo bye; exit 12"},
       gate);
+  // Ends as well, and then its shim is killed: what is known of its end is on disk alone.
+  const std::string alone =
+      Start("alone", {"sh", "-c", "while [ ! -e /gate/open ]; do sleep 0.05; done; exit 13"}, gate);
   EXPECT_TRUE(Eventually([&] {
     return absl::StrContains(Docker({"logs", "long"}).out, "line 3");
   }));
+  const pid_t shim = bed_->ShimPid(alone, "moby");
+  ASSERT_GT(shim, 0);
 
   bed_->KillDaemon();
   ASSERT_TRUE(WriteFile(base_ + "/gate/open", "").ok());
-  ASSERT_TRUE(Eventually([&] {
-    return access(absl::StrCat(bed_->state(), "/tasks/moby/", ends, "/exit.json").c_str(), F_OK) ==
-           0;
-  }));
+  for (const std::string& id : {ends, alone}) {
+    ASSERT_TRUE(Eventually([&] {
+      return access(absl::StrCat(bed_->state(), "/tasks/moby/", id, "/exit.json").c_str(), F_OK) ==
+             0;
+    })) << id;
+  }
+  ASSERT_EQ(kill(shim, SIGKILL), 0) << strerror(errno);
   ASSERT_TRUE(bed_->StartDaemon());
 
   EXPECT_EQ(Out({"wait", "ends"}), "12");
+  EXPECT_EQ(Out({"wait", "alone"}), "13");
   EXPECT_TRUE(Eventually([&] { return Docker({"logs", "ends"}).out == "bye\n"; }));
   EXPECT_EQ(Out({"inspect", "--format", "{{.State.Status}}", "long"}), "running");
   EXPECT_EQ(Out({"exec", "long", "echo", "still"}), "still");

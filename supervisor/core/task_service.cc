@@ -1057,6 +1057,8 @@ int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
         absl::MutexLock lock(&task->mu);
         task->processes[""].created_published = true;
         task->processes[""].started_published = true;
+        // dockerd takes an exit for its container's only if this is the pid it knows.
+        task->processes[""].process.pid = exit.pid;
       }
       core_->Settle(
           task, exit,
