@@ -46,7 +46,10 @@ class MountsService final : public Mounts::CallbackService, public DoorService {
   }
   grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
                                    const UpdateRequest* request, UpdateResponse*) override {
-    return HandleQuick(*context, [&](Call&) { return NoSuchActivation(request->info().name()); });
+    return HandleQuick(*context, [&](Call&) -> absl::Status {
+      return absl::UnimplementedError(absl::StrCat("mount activation \"", request->info().name(),
+                                                   "\": labels do not change: not implemented"));
+    });
   }
   grpc::ServerWriteReactor<ListMessage>* List(grpc::CallbackServerContext* context,
                                               const ListRequest* request) override {

@@ -213,6 +213,12 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
       GANTRY_RETURN_IF_ERROR(ReadAny(to, &destination));
       return Echo(call, source, destination);
     }
+    // As with containerd: a type that is none of the API's is of no class, a pair that nobody moves is not implemented.
+    for (const Any* one : {&from, &to}) {
+      if (!absl::StartsWith(TypeName(*one), "containerd.")) {
+        return absl::UnknownError(absl::StrCat("transfer: unknown type \"", one->type_url(), "\""));
+      }
+    }
     return absl::UnimplementedError(absl::StrCat("transfer from \"", from.type_url(), "\" to \"",
                                                  to.type_url(),
                                                  "\" is not supported: not implemented"));
