@@ -164,7 +164,7 @@ TEST_F(RecoverTest, OneSilentShimDoesNotHoldUpTheOthersBeyondTheDeadline) {
   const auto well_shim = Serve(well);
   Run(well);
   stuck_shim->Freeze();
-  std::vector<RecoveredTask> tasks = Recover(absl::Milliseconds(300));
+  std::vector<RecoveredTask> tasks = Recover(absl::Seconds(2));
   ASSERT_EQ(tasks.size(), 2u);
   EXPECT_EQ(tasks[0].verdict, Verdict::kKeepUnknown) << tasks[0].reason;
   EXPECT_EQ(tasks[0].reason, "its shim did not answer in time");
