@@ -22,6 +22,9 @@ extern "C" const char* __tsan_default_suppressions() {
       "called_from_lib:libabsl_graphcycles_internal.so\n"
       // RocksDB: the memtable, the caches and the group of writers are lock-free.
       "called_from_lib:librocksdb.so\n"
+      // RocksDB: the batch of a group of writers is cleared by the next leader, with std::string's
+      // code, which belongs to everybody.
+      "race:rocksdb::WriteBatch::Clear\n"
       // RocksDB: an environment that wraps another (in tests) jumps into the library, which locks,
       // and jumps out of it into unlock(): only that seems to be called by us.
       "mutex:rocksdb::EnvWrapper\n";
