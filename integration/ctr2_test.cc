@@ -96,7 +96,7 @@ TEST_F(Ctr2Test, ImagesComeAndGoThroughTheTransferServiceAndWithoutIt) {
   EXPECT_EQ(Out({"images", "ls", "-q"}), kImage);
   EXPECT_THAT(Out({"images", "check"}), HasSubstr("complete"));
   EXPECT_THAT(Out({"images", "usage", kImage}), HasSubstr("sha256:"));
-  EXPECT_THAT(Out({"images", "inspect", kImage}), HasSubstr("config"));
+  EXPECT_THAT(Out({"images", "inspect", kImage}), HasSubstr("container.image"));
   ASSERT_TRUE(Ok(Ctr({"images", "tag", kImage, "docker.io/library/other:1"})));
   ASSERT_TRUE(Ok(Ctr({"images", "label", kImage, "a.b/c=d"})));
   EXPECT_THAT(Out({"images", "ls"}), HasSubstr("a.b/c=d"));

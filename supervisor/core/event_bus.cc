@@ -142,7 +142,7 @@ std::shared_ptr<Subscription> EventBus::Subscribe(std::function<bool(const Event
     }
   } else if (absl::Now() < recovered_until_) {
     for (const EventPtr& event : recovered_) subscription->Offer(event);
-  } else {
+  } else if (!recovering_) {
     recovered_.clear();
   }
   subscribers_.push_back(subscription);
