@@ -1,23 +1,18 @@
-// The life cycle: create, start, stop, settle, remove. Lists are in container_list.cc, streams and execs in container_exec.cc, files in
-// container_files.cc.
+// The life cycle: start, stop, settle, remove. Creation is in container_create.cc, waiting in container_wait.cc, what follows from a restart
+// of the daemon or from a restart policy in container_recovery.cc, lists in container_list.cc, streams and execs in container_exec.cc,
+// files in container_files.cc.
 #include "supervisor/core/container_service.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <optional>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
@@ -28,16 +23,12 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/containerd/events/container.pb.h"
-#include "proto/containerd/events/task.pb.h"
-#include "snapshotter/mount.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
-#include "supervisor/core/lease_scope.h"
 #include "supervisor/core/start_failure.h"
 #include "supervisor/oci/runtime_spec.h"
-#include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::core {
 namespace {
@@ -61,25 +52,9 @@ absl::Status CheckName(absl::string_view name) {
 constexpr char kImageExtension[] = "gantry.image";
 constexpr char kSpecType[] = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 constexpr char kRuntimeName[] = "io.containerd.runc.v2";
+
 constexpr absl::Duration kStopPatience = absl::Seconds(10);
 constexpr absl::Duration kKillPatience = absl::Seconds(20);
-
-std::string RandomBytes(size_t n) {
-  std::string bytes(n, '\0');
-  size_t done = 0;
-  while (done < n) {
-    const ssize_t got = getrandom(bytes.data() + done, n - done, 0);
-    if (got > 0) done += static_cast<size_t>(got);
-  }
-  return bytes;
-}
-
-uint64_t RandomNumber() {
-  uint64_t number = 0;
-  const std::string bytes = RandomBytes(sizeof number);
-  memcpy(&number, bytes.data(), sizeof number);
-  return number;
-}
 
 void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
   const int64_t nanos = absl::ToUnixNanos(at);
@@ -95,15 +70,6 @@ ContainerService::ContainerService(const Parts& parts)
 ContainerService::~ContainerService() = default;
 
 void ContainerService::Stop() { restarts_->Stop(); }
-
-void ContainerService::PendingAnswer::Answer(absl::StatusOr<v1::WaitContainerResponse> response) {
-  std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done;
-  {
-    absl::MutexLock lock(&mu_);
-    done = std::exchange(done_, nullptr);
-  }
-  if (done) done(std::move(response));
-}
 
 std::string ContainerService::Directory(const std::string& ns, const std::string& id) const {
   return absl::StrCat(parts_.root_directory, "/containers/", ns, "/", id);
@@ -166,202 +132,6 @@ void ContainerService::Publish(const Loaded& loaded, absl::string_view action,
   for (const auto& [key, value] : attributes) (*event.mutable_labels())[key] = value;
   (*event.mutable_labels())["gantry.action"] = std::string(action);
   parts_.events->Publish(loaded.scope.ns, "/containers/update", event);
-}
-
-absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_id,
-                                                       const std::vector<snapshot::Mount>& mounts,
-                                                       const std::string& user,
-                                                       const std::vector<std::string>& groups) {
-  constexpr size_t kKept = 64;
-  constexpr size_t kKeptBytes = 64 << 10;
-  {
-    absl::MutexLock lock(&mu_);
-    auto it = users_.find(chain_id);
-    if (it != users_.end()) return oci::ResolveUser(it->second, user, groups);
-  }
-  const std::string at =
-      absl::StrCat(parts_.state_directory, "/mounts/", absl::BytesToHexString(RandomBytes(8)));
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(at, 0700));
-  absl::Cleanup remove = [&at] {
-    if (rmdir(at.c_str()) != 0) PLOG(WARNING) << "cannot remove " << at;
-  };
-  oci::UserDatabase database;
-  {
-    GANTRY_ASSIGN_OR_RETURN(snapshot::ScopedMount mounted,
-                            snapshot::ScopedMount::Create(mounts, at));
-    GANTRY_ASSIGN_OR_RETURN(database, oci::LoadUserDatabase(at));
-    GANTRY_RETURN_IF_ERROR(mounted.Unmount());
-  }
-  // Files of the usual size are kept; an image with a megabyte of users pays for reading them each time.
-  if (database.passwd.size() + database.group.size() > kKeptBytes)
-    return oci::ResolveUser(database, user, groups);
-  absl::MutexLock lock(&mu_);
-  if (users_.size() >= kKept) users_.erase(users_.begin());
-  return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
-}
-
-absl::Status ContainerService::WriteGeneratedFiles(const std::string& directory,
-                                                   const v1::ContainerConfig& config,
-                                                   const std::string& id) {
-  const bool host_uts =
-      config.uts_mode() == "host" || (config.network_mode() == "host" && config.hostname().empty());
-  std::string hostname = config.hostname().empty() ? id.substr(0, 12) : config.hostname();
-  if (host_uts) {
-    char host[256] = {};
-    if (gethostname(host, sizeof host - 1) == 0) hostname = host;
-  }
-  std::string hosts;
-  std::string resolv;
-  if (config.network_mode() == "host") {
-    absl::StatusOr<std::string> text = ReadFile("/etc/hosts", 1 << 20);
-    if (text.ok()) hosts = *std::move(text);
-    text = ReadFile("/etc/resolv.conf", 1 << 20);
-    if (text.ok()) resolv = *std::move(text);
-  } else {
-    hosts =
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
-        "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
-    absl::StrAppend(&hosts, "127.0.1.1\t", hostname, "\n");
-  }
-  for (const std::string& extra : config.extra_hosts()) {
-    const size_t colon = extra.find(':');
-    if (colon == std::string::npos || colon == 0 ||
-        extra.find_first_of(" \t\n\r") != std::string::npos) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--add-host: \"", extra, "\" is not NAME:ADDRESS"));
-    }
-    absl::StrAppend(&hosts, extra.substr(colon + 1), "\t", extra.substr(0, colon), "\n");
-  }
-  if (config.dns_size() + config.dns_search_size() + config.dns_options_size() > 0) {
-    resolv.clear();
-    for (const std::string& server : config.dns())
-      absl::StrAppend(&resolv, "nameserver ", server, "\n");
-    if (config.dns_search_size() > 0)
-      absl::StrAppend(&resolv, "search ", absl::StrJoin(config.dns_search(), " "), "\n");
-    if (config.dns_options_size() > 0)
-      absl::StrAppend(&resolv, "options ", absl::StrJoin(config.dns_options(), " "), "\n");
-  }
-  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hostname", hostname + "\n", 0644));
-  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hosts", hosts, 0644));
-  return WriteFile(directory + "/resolv.conf", resolv, 0644);
-}
-
-absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
-    const CallContext& context, const v1::CreateContainerRequest& request) {
-  Stores& stores = *parts_.stores;
-  v1::ContainerConfig config = request.config();
-  if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckName(request.name()));
-  GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
-  if (!config.runtime().empty())
-    GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
-  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
-                          parts_.images->Resolve(context, config.image(), config.platform()));
-  GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
-  // Says who makes the cgroup. The task keeps to it if the settings change before it starts.
-  GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo oci_runtime,
-                          parts_.runtimes->Resolve(config.runtime()));
-  // Whose namespaces are shared is decided now: names may move on to others.
-  for (std::string* mode :
-       {config.mutable_network_mode(), config.mutable_pid_mode(), config.mutable_ipc_mode(),
-        config.mutable_uts_mode(), config.mutable_cgroupns_mode()}) {
-    absl::string_view other = *mode;
-    if (!absl::ConsumePrefix(&other, "container:")) continue;
-    GANTRY_ASSIGN_OR_RETURN(std::string other_id, ResolveId(context, other));
-    *mode = absl::StrCat("container:", other_id);
-  }
-
-  // What is made from here on is kept by the lease until the record refers to it.
-  GANTRY_ASSIGN_OR_RETURN(
-      LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
-  CallContext leased = context;
-  leased.lease = lease.scope().lease;
-  GANTRY_ASSIGN_OR_RETURN(std::string chain_id,
-                          parts_.images->EnsureUnpacked(leased, image, stores.default_snapshotter));
-
-  const std::string id = absl::BytesToHexString(RandomBytes(32));
-  const std::string directory = Directory(context.ns, id);
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0710));
-  absl::Cleanup remove_directory = [&directory] {
-    if (absl::Status removed = RemoveTree(directory); !removed.ok())
-      LOG(ERROR) << "undoing a failed create: " << removed;
-  };
-  GANTRY_RETURN_IF_ERROR(WriteGeneratedFiles(directory, config, id));
-
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
-                          stores.Snapshots("", lease.scope()));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Prepare(id, chain_id, {}));
-  CrashPoint("snapshot.prepared");
-  absl::Cleanup remove_snapshot = [&snapshots, &id] {
-    if (absl::Status removed = snapshots.Remove(id); !removed.ok())
-      LOG(ERROR) << "undoing a failed create: " << removed;
-  };
-
-  GANTRY_ASSIGN_OR_RETURN(oci::User user,
-                          LookUpUser(chain_id, mounts, config.user(),
-                                     {config.group_add().begin(), config.group_add().end()}));
-  SpecPlace place;
-  place.id = id;
-  place.directory = directory;
-  place.init_path = parts_.init_path;
-  place.cgroups_path = CgroupsPath(id, config.cgroup_parent(), oci_runtime.systemd_cgroup);
-  place.pid_of = [this, &context](absl::string_view other) { return InitPid(context, other); };
-  GANTRY_ASSIGN_OR_RETURN(oci::ContainerConfig spec_config, ToSpecConfig(config, place));
-  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
-
-  metadata::NewContainer fresh;
-  record::v1::Container& record = fresh.record;
-  record.set_id(id);
-  *record.mutable_labels() = config.labels();
-  record.set_image(image.names.empty() ? image.target.digest.str() : image.names.front());
-  for (const std::string& name : image.names) {
-    if (name == config.image() || absl::EndsWith(name, "/" + config.image()))
-      record.set_image(name);
-  }
-  record.mutable_runtime()->set_name(kRuntimeName);
-  record.mutable_spec()->set_type_url(kSpecType);
-  record.mutable_spec()->set_value(spec.Print());
-  record.set_snapshotter(stores.default_snapshotter);
-  record.set_snapshot_key(id);
-  WriteIntent(config, record);
-  record::v1::Descriptor target;
-  target.set_media_type(image.target.media_type);
-  target.set_digest(image.target.digest.str());
-  target.set_size(image.target.size_bytes);
-  google::protobuf::Any& image_extension = (*record.mutable_extensions())[kImageExtension];
-  image_extension.set_type_url("gantry.record.v1.Descriptor");
-  image_extension.set_value(target.SerializeAsString());
-  fresh.state.emplace();
-
-  record::v1::Container stored;
-  std::string name = request.name();
-  for (int attempt = 0;; ++attempt) {
-    fresh.name = name.empty() ? MakeUpName(RandomNumber()) : name;
-    if (name.empty() && attempt > 5) absl::StrAppend(&fresh.name, RandomNumber() % 1000);
-    // What removes itself at its end does not outlive a power cut, so neither need its record.
-    absl::StatusOr<record::v1::Container> created = stores.containers.Create(
-        lease.scope(), fresh,
-        config.auto_remove() ? metadata::Durability::kBuffered : metadata::Durability::kSynced);
-    if (created.ok()) {
-      stored = *std::move(created);
-      break;
-    }
-    if (!name.empty() || !absl::IsAlreadyExists(created.status()) || attempt > 20)
-      return created.status();
-  }
-  CrashPoint("container.recorded");
-  std::move(remove_snapshot).Cancel();
-  std::move(remove_directory).Cancel();
-
-  containerd::events::ContainerCreate event;
-  event.set_id(id);
-  event.set_image(stored.image());
-  event.mutable_runtime()->set_name(kRuntimeName);
-  parts_.events->Publish(context.ns, "/containers/create", event);
-
-  v1::CreateContainerResponse response;
-  response.set_id(id);
-  response.set_name(fresh.name);
-  return response;
 }
 
 absl::StatusOr<int32_t> ContainerService::InitPid(const CallContext& context,
@@ -829,210 +599,6 @@ absl::StatusOr<v1::UpdateContainerResponse> ContainerService::Update(
           .status());
   Publish(loaded, "update");
   return v1::UpdateContainerResponse();
-}
-
-void ContainerService::ScheduleRestart(const Loaded& loaded) {
-  const v1::RestartPolicy& policy = loaded.config.restart_policy();
-  if (policy.name().empty() || policy.name() == "no" || loaded.state.stopped_by_user()) return;
-  if (policy.name() == "on-failure") {
-    if (loaded.state.exit_code() == 0) return;
-    if (policy.maximum_retry_count() > 0 &&
-        loaded.state.restart_count() >= static_cast<uint32_t>(policy.maximum_retry_count())) {
-      return;
-    }
-  }
-  // 100 ms, doubled with each restart that follows a short run, at most a minute.
-  const absl::Duration ran = absl::FromUnixSeconds(loaded.state.finished_at().seconds()) -
-                             absl::FromUnixSeconds(loaded.state.started_at().seconds());
-  const uint32_t streak =
-      ran >= absl::Seconds(10) ? 0 : std::min<uint32_t>(loaded.state.restart_count(), 10);
-  const absl::Duration delay = std::min(absl::Milliseconds(100) * (1 << streak), absl::Minutes(1));
-  restarts_->At(delay, [this, ns = loaded.scope.ns, id = loaded.id()] {
-    CallContext context;
-    context.ns = ns;
-    OperationLock lock;
-    absl::StatusOr<Loaded> again = LoadLocked(context, id, lock);
-    if (!again.ok() || again->state.stopped_by_user() || parts_.tasks->Exists(ns, id)) return;
-    again->state.set_restart_count(again->state.restart_count() + 1);
-    absl::StatusOr<int32_t> pid = StartLocked(context, *again);
-    if (pid.ok()) return;
-    LOG(ERROR) << "ns=" << ns << " id=" << id << " restart policy: " << pid.status();
-    SetTimestamp(absl::Now(), again->state.mutable_started_at());
-    SetTimestamp(absl::Now(), again->state.mutable_finished_at());
-    ScheduleRestart(*again);
-  });
-}
-
-absl::Status ContainerService::Reconcile() {
-  Stores& stores = *parts_.stores;
-  std::vector<std::string> namespaces;
-  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
-    namespaces.push_back(ns.name());
-    return absl::OkStatus();
-  }));
-  for (const std::string& ns : namespaces) {
-    CallContext context;
-    context.ns = ns;
-    GANTRY_ASSIGN_OR_RETURN(std::vector<Loaded> all, LoadAll(context));
-    CrashPoint("reconcile.listed");
-    for (const Loaded& listed : all) {
-      if (!listed.ours) continue;
-      OperationLock lock = locks_.Acquire(ns, listed.id());
-      // As it is now: the news of its exit may have come after the list was read, and settled it.
-      absl::StatusOr<Loaded> current = Load(context, listed.id());
-      if (absl::IsNotFound(current.status())) continue;
-      GANTRY_RETURN_IF_ERROR(current.status());
-      Loaded& loaded = *current;
-      absl::StatusOr<Process> task = parts_.tasks->Get(ns, loaded.id(), "");
-      if (loaded.state.removing()) {
-        absl::Status removed = RemoveLocked(context, loaded, true);
-        if (!removed.ok())
-          LOG(ERROR) << "ns=" << ns << " id=" << loaded.id()
-                     << " finishing its removal: " << removed;
-        continue;
-      }
-      if (task.ok() && task->status == ProcessStatus::kStopped) {
-        absl::StatusOr<bool> removed = SettleLocked(context, loaded);
-        if (!removed.ok())
-          LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed.status();
-        if (removed.ok() && !*removed) ScheduleRestart(loaded);
-        continue;
-      }
-      if (task.ok() && task->status == ProcessStatus::kCreated) {
-        // Made for a client that was going to attach and start it; that client is gone with our former life.
-        absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
-        if (!gone.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << gone.status();
-        if (loaded.config.auto_remove()) {
-          absl::Status removed = RemoveLocked(context, loaded, true);
-          if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed;
-        }
-        continue;
-      }
-      if (task.ok()) {
-        if (loaded.state.status() != record::v1::ContainerState::RUNNING &&
-            task->status == ProcessStatus::kRunning) {
-          GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, task->pid));
-          if (task->started_at != absl::InfinitePast())
-            SetTimestamp(task->started_at, loaded.state.mutable_started_at());
-        }
-        continue;
-      }
-      if (loaded.state.status() == record::v1::ContainerState::RUNNING) {
-        // Neither shim nor bundle: the machine went down with it (or OnExit is about to say more).
-        loaded.state.set_status(record::v1::ContainerState::STOPPED);
-        loaded.state.set_pid(0);
-        if (!loaded.state.has_finished_at()) {
-          loaded.state.set_exit_code(255);
-          loaded.state.set_error("it ended while no supervisor ran, with the machine or its shim");
-          SetTimestamp(absl::Now(), loaded.state.mutable_finished_at());
-        }
-        GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
-        if (loaded.config.auto_remove()) {
-          absl::Status removed = RemoveLocked(context, loaded, true);
-          if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed;
-          continue;
-        }
-        ScheduleRestart(loaded);
-      } else if (loaded.config.restart_policy().name() == "always" &&
-                 loaded.state.status() == record::v1::ContainerState::STOPPED) {
-        loaded.state.set_stopped_by_user(false);
-        ScheduleRestart(loaded);
-      }
-    }
-  }
-  return absl::OkStatus();
-}
-
-std::function<void()> ContainerService::WaitAsync(
-    const CallContext& context, const v1::WaitContainerRequest& request,
-    std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done) {
-  absl::StatusOr<Loaded> loaded = Load(context, request.container());
-  if (!loaded.ok()) {
-    done(loaded.status());
-    return [] {};
-  }
-  auto wait = std::make_shared<PendingAnswer>(std::move(done));
-  if (request.condition() == v1::WaitContainerRequest::REMOVED) {
-    const std::pair<std::string, std::string> key(context.ns, loaded->id());
-    {
-      absl::MutexLock lock(&mu_);
-      removals_.emplace(key, wait);
-    }
-    if (!Load(context, loaded->id()).ok()) wait->Answer(v1::WaitContainerResponse());
-    return [this, wait, key] {
-      {
-        absl::MutexLock lock(&mu_);
-        auto [begin, end] = removals_.equal_range(key);
-        for (auto it = begin; it != end; ++it) {
-          if (it->second == wait) {
-            removals_.erase(it);
-            break;
-          }
-        }
-      }
-      wait->Answer(absl::CancelledError("the wait was cancelled"));
-    };
-  }
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded->id(), "");
-  const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
-  if (!runs && request.condition() == v1::WaitContainerRequest::NOT_RUNNING) {
-    v1::WaitContainerResponse response;
-    response.set_exit_code(task.ok() ? task->exit_status : loaded->state.exit_code());
-    response.set_error(loaded->state.error());
-    wait->Answer(response);
-    return [] {};
-  }
-  if (!runs) {
-    // NEXT_EXIT of something that does not run yet: heard of by the event bus.
-    auto subscription = std::make_shared<std::shared_ptr<Subscription>>();
-    *subscription = parts_.events->Subscribe(
-        [ns = context.ns](const Event& event) {
-          return event.ns == ns && event.topic == "/tasks/exit";
-        },
-        [this, wait, subscription, id = loaded->id()] {
-          parts_.workers->Schedule([wait, subscription, id] {
-            while (EventPtr event = *subscription ? (*subscription)->Pop() : nullptr) {
-              containerd::events::TaskExit exit;
-              if (!exit.ParseFromString(event->payload) || exit.container_id() != id ||
-                  exit.id() != id)
-                continue;
-              v1::WaitContainerResponse response;
-              response.set_exit_code(exit.exit_status());
-              *response.mutable_exited_at() = exit.exited_at();
-              (*subscription)->Close();
-              wait->Answer(response);
-            }
-          });
-        });
-    return [subscription, wait] {
-      (*subscription)->Close();
-      wait->Answer(absl::CancelledError("the wait was cancelled"));
-    };
-  }
-  const uint64_t ticket = parts_.tasks->WaitAsync(
-      context.ns, loaded->id(), "",
-      [this, wait, ns = context.ns, id = loaded->id()](absl::StatusOr<Exit> exit) {
-        if (!exit.ok()) {
-          wait->Answer(exit.status());
-          return;
-        }
-        // Answered once the end is on record; that takes locks, so not on this thread.
-        parts_.workers->Schedule([this, wait, ns, id, exit = *exit] {
-          CallContext later;
-          later.ns = ns;
-          absl::StatusOr<bool> settled = SettleExit(later, id);
-          if (!settled.ok()) LOG(WARNING) << "ns=" << ns << " id=" << id << " " << settled.status();
-          v1::WaitContainerResponse response;
-          response.set_exit_code(exit.status);
-          response.set_oom_killed(exit.oom_killed);
-          SetTimestamp(exit.at, response.mutable_exited_at());
-          wait->Answer(response);
-        });
-      });
-  return [this, wait, ticket] {
-    parts_.tasks->CancelWait(ticket);
-    wait->Answer(absl::CancelledError("the wait was cancelled"));
-  };
 }
 
 }  // namespace gantry::core

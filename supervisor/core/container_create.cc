@@ -1,0 +1,268 @@
+// Creation: from an image and a configuration to a record and a root file system.
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "glog/logging.h"
+
+#include "base/crash_point.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "proto/containerd/events/container.pb.h"
+#include "snapshotter/mount.h"
+#include "supervisor/core/container_intent.h"
+#include "supervisor/core/container_service.h"
+#include "supervisor/core/container_spec.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/lease_scope.h"
+#include "supervisor/oci/runtime_spec.h"
+#include "supervisor/runtime/runtime_probe.h"
+
+namespace gantry::core {
+namespace {
+
+// Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b", ".." or 4 KB have no place.
+absl::Status CheckName(absl::string_view name) {
+  constexpr size_t kMaxLength = 255;
+  const auto allowed = [](char c) {
+    return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
+  };
+  if (name.size() >= 2 && name.size() <= kMaxLength && absl::ascii_isalnum(name[0]) &&
+      std::all_of(name.begin(), name.end(), allowed)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("Invalid container name (", absl::CHexEscape(name.substr(0, 64)),
+                   name.size() > 64 ? "..." : "",
+                   "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
+}
+
+constexpr char kImageExtension[] = "gantry.image";
+constexpr char kSpecType[] = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+constexpr char kRuntimeName[] = "io.containerd.runc.v2";
+
+std::string RandomBytes(size_t n) {
+  std::string bytes(n, '\0');
+  size_t done = 0;
+  while (done < n) {
+    const ssize_t got = getrandom(bytes.data() + done, n - done, 0);
+    if (got > 0) done += static_cast<size_t>(got);
+  }
+  return bytes;
+}
+
+uint64_t RandomNumber() {
+  uint64_t number = 0;
+  const std::string bytes = RandomBytes(sizeof number);
+  memcpy(&number, bytes.data(), sizeof number);
+  return number;
+}
+
+}  // namespace
+
+absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_id,
+                                                       const std::vector<snapshot::Mount>& mounts,
+                                                       const std::string& user,
+                                                       const std::vector<std::string>& groups) {
+  constexpr size_t kKept = 64;
+  constexpr size_t kKeptBytes = 64 << 10;
+  {
+    absl::MutexLock lock(&mu_);
+    auto it = users_.find(chain_id);
+    if (it != users_.end()) return oci::ResolveUser(it->second, user, groups);
+  }
+  const std::string at =
+      absl::StrCat(parts_.state_directory, "/mounts/", absl::BytesToHexString(RandomBytes(8)));
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(at, 0700));
+  absl::Cleanup remove = [&at] {
+    if (rmdir(at.c_str()) != 0) PLOG(WARNING) << "cannot remove " << at;
+  };
+  oci::UserDatabase database;
+  {
+    GANTRY_ASSIGN_OR_RETURN(snapshot::ScopedMount mounted,
+                            snapshot::ScopedMount::Create(mounts, at));
+    GANTRY_ASSIGN_OR_RETURN(database, oci::LoadUserDatabase(at));
+    GANTRY_RETURN_IF_ERROR(mounted.Unmount());
+  }
+  // Files of the usual size are kept; an image with a megabyte of users pays for reading them each time.
+  if (database.passwd.size() + database.group.size() > kKeptBytes)
+    return oci::ResolveUser(database, user, groups);
+  absl::MutexLock lock(&mu_);
+  if (users_.size() >= kKept) users_.erase(users_.begin());
+  return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
+}
+
+absl::Status ContainerService::WriteGeneratedFiles(const std::string& directory,
+                                                   const v1::ContainerConfig& config,
+                                                   const std::string& id) {
+  const bool host_uts =
+      config.uts_mode() == "host" || (config.network_mode() == "host" && config.hostname().empty());
+  std::string hostname = config.hostname().empty() ? id.substr(0, 12) : config.hostname();
+  if (host_uts) {
+    char host[256] = {};
+    if (gethostname(host, sizeof host - 1) == 0) hostname = host;
+  }
+  std::string hosts;
+  std::string resolv;
+  if (config.network_mode() == "host") {
+    absl::StatusOr<std::string> text = ReadFile("/etc/hosts", 1 << 20);
+    if (text.ok()) hosts = *std::move(text);
+    text = ReadFile("/etc/resolv.conf", 1 << 20);
+    if (text.ok()) resolv = *std::move(text);
+  } else {
+    hosts =
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
+        "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
+    absl::StrAppend(&hosts, "127.0.1.1\t", hostname, "\n");
+  }
+  for (const std::string& extra : config.extra_hosts()) {
+    const size_t colon = extra.find(':');
+    if (colon == std::string::npos || colon == 0 ||
+        extra.find_first_of(" \t\n\r") != std::string::npos) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--add-host: \"", extra, "\" is not NAME:ADDRESS"));
+    }
+    absl::StrAppend(&hosts, extra.substr(colon + 1), "\t", extra.substr(0, colon), "\n");
+  }
+  if (config.dns_size() + config.dns_search_size() + config.dns_options_size() > 0) {
+    resolv.clear();
+    for (const std::string& server : config.dns())
+      absl::StrAppend(&resolv, "nameserver ", server, "\n");
+    if (config.dns_search_size() > 0)
+      absl::StrAppend(&resolv, "search ", absl::StrJoin(config.dns_search(), " "), "\n");
+    if (config.dns_options_size() > 0)
+      absl::StrAppend(&resolv, "options ", absl::StrJoin(config.dns_options(), " "), "\n");
+  }
+  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hostname", hostname + "\n", 0644));
+  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hosts", hosts, 0644));
+  return WriteFile(directory + "/resolv.conf", resolv, 0644);
+}
+
+absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
+    const CallContext& context, const v1::CreateContainerRequest& request) {
+  Stores& stores = *parts_.stores;
+  v1::ContainerConfig config = request.config();
+  if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckName(request.name()));
+  GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
+  if (!config.runtime().empty())
+    GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
+  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
+                          parts_.images->Resolve(context, config.image(), config.platform()));
+  GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
+  // Says who makes the cgroup. The task keeps to it if the settings change before it starts.
+  GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo oci_runtime,
+                          parts_.runtimes->Resolve(config.runtime()));
+  // Whose namespaces are shared is decided now: names may move on to others.
+  for (std::string* mode :
+       {config.mutable_network_mode(), config.mutable_pid_mode(), config.mutable_ipc_mode(),
+        config.mutable_uts_mode(), config.mutable_cgroupns_mode()}) {
+    absl::string_view other = *mode;
+    if (!absl::ConsumePrefix(&other, "container:")) continue;
+    GANTRY_ASSIGN_OR_RETURN(std::string other_id, ResolveId(context, other));
+    *mode = absl::StrCat("container:", other_id);
+  }
+
+  // What is made from here on is kept by the lease until the record refers to it.
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  CallContext leased = context;
+  leased.lease = lease.scope().lease;
+  GANTRY_ASSIGN_OR_RETURN(std::string chain_id,
+                          parts_.images->EnsureUnpacked(leased, image, stores.default_snapshotter));
+
+  const std::string id = absl::BytesToHexString(RandomBytes(32));
+  const std::string directory = Directory(context.ns, id);
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0710));
+  absl::Cleanup remove_directory = [&directory] {
+    if (absl::Status removed = RemoveTree(directory); !removed.ok())
+      LOG(ERROR) << "undoing a failed create: " << removed;
+  };
+  GANTRY_RETURN_IF_ERROR(WriteGeneratedFiles(directory, config, id));
+
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          stores.Snapshots("", lease.scope()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Prepare(id, chain_id, {}));
+  CrashPoint("snapshot.prepared");
+  absl::Cleanup remove_snapshot = [&snapshots, &id] {
+    if (absl::Status removed = snapshots.Remove(id); !removed.ok())
+      LOG(ERROR) << "undoing a failed create: " << removed;
+  };
+
+  GANTRY_ASSIGN_OR_RETURN(oci::User user,
+                          LookUpUser(chain_id, mounts, config.user(),
+                                     {config.group_add().begin(), config.group_add().end()}));
+  SpecPlace place;
+  place.id = id;
+  place.directory = directory;
+  place.init_path = parts_.init_path;
+  place.cgroups_path = CgroupsPath(id, config.cgroup_parent(), oci_runtime.systemd_cgroup);
+  place.pid_of = [this, &context](absl::string_view other) { return InitPid(context, other); };
+  GANTRY_ASSIGN_OR_RETURN(oci::ContainerConfig spec_config, ToSpecConfig(config, place));
+  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
+
+  metadata::NewContainer fresh;
+  record::v1::Container& record = fresh.record;
+  record.set_id(id);
+  *record.mutable_labels() = config.labels();
+  record.set_image(image.names.empty() ? image.target.digest.str() : image.names.front());
+  for (const std::string& name : image.names) {
+    if (name == config.image() || absl::EndsWith(name, "/" + config.image()))
+      record.set_image(name);
+  }
+  record.mutable_runtime()->set_name(kRuntimeName);
+  record.mutable_spec()->set_type_url(kSpecType);
+  record.mutable_spec()->set_value(spec.Print());
+  record.set_snapshotter(stores.default_snapshotter);
+  record.set_snapshot_key(id);
+  WriteIntent(config, record);
+  record::v1::Descriptor target;
+  target.set_media_type(image.target.media_type);
+  target.set_digest(image.target.digest.str());
+  target.set_size(image.target.size_bytes);
+  google::protobuf::Any& image_extension = (*record.mutable_extensions())[kImageExtension];
+  image_extension.set_type_url("gantry.record.v1.Descriptor");
+  image_extension.set_value(target.SerializeAsString());
+  fresh.state.emplace();
+
+  record::v1::Container stored;
+  std::string name = request.name();
+  for (int attempt = 0;; ++attempt) {
+    fresh.name = name.empty() ? MakeUpName(RandomNumber()) : name;
+    if (name.empty() && attempt > 5) absl::StrAppend(&fresh.name, RandomNumber() % 1000);
+    // What removes itself at its end does not outlive a power cut, so neither need its record.
+    absl::StatusOr<record::v1::Container> created = stores.containers.Create(
+        lease.scope(), fresh,
+        config.auto_remove() ? metadata::Durability::kBuffered : metadata::Durability::kSynced);
+    if (created.ok()) {
+      stored = *std::move(created);
+      break;
+    }
+    if (!name.empty() || !absl::IsAlreadyExists(created.status()) || attempt > 20)
+      return created.status();
+  }
+  CrashPoint("container.recorded");
+  std::move(remove_snapshot).Cancel();
+  std::move(remove_directory).Cancel();
+
+  containerd::events::ContainerCreate event;
+  event.set_id(id);
+  event.set_image(stored.image());
+  event.mutable_runtime()->set_name(kRuntimeName);
+  parts_.events->Publish(context.ns, "/containers/create", event);
+
+  v1::CreateContainerResponse response;
+  response.set_id(id);
+  response.set_name(fresh.name);
+  return response;
+}
+
+}  // namespace gantry::core

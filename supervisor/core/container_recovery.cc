@@ -1,0 +1,134 @@
+// Restart policies, and records in line with what runs after the daemon was away.
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "glog/logging.h"
+
+#include "base/crash_point.h"
+#include "base/status_macros.h"
+#include "supervisor/core/container_service.h"
+
+namespace gantry::core {
+namespace {
+
+void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
+  const int64_t nanos = absl::ToUnixNanos(at);
+  out->set_seconds(nanos / 1000000000);
+  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+}
+
+}  // namespace
+
+void ContainerService::ScheduleRestart(const Loaded& loaded) {
+  const v1::RestartPolicy& policy = loaded.config.restart_policy();
+  if (policy.name().empty() || policy.name() == "no" || loaded.state.stopped_by_user()) return;
+  if (policy.name() == "on-failure") {
+    if (loaded.state.exit_code() == 0) return;
+    if (policy.maximum_retry_count() > 0 &&
+        loaded.state.restart_count() >= static_cast<uint32_t>(policy.maximum_retry_count())) {
+      return;
+    }
+  }
+  // 100 ms, doubled with each restart that follows a short run, at most a minute.
+  const absl::Duration ran = absl::FromUnixSeconds(loaded.state.finished_at().seconds()) -
+                             absl::FromUnixSeconds(loaded.state.started_at().seconds());
+  const uint32_t streak =
+      ran >= absl::Seconds(10) ? 0 : std::min<uint32_t>(loaded.state.restart_count(), 10);
+  const absl::Duration delay = std::min(absl::Milliseconds(100) * (1 << streak), absl::Minutes(1));
+  restarts_->At(delay, [this, ns = loaded.scope.ns, id = loaded.id()] {
+    CallContext context;
+    context.ns = ns;
+    OperationLock lock;
+    absl::StatusOr<Loaded> again = LoadLocked(context, id, lock);
+    if (!again.ok() || again->state.stopped_by_user() || parts_.tasks->Exists(ns, id)) return;
+    again->state.set_restart_count(again->state.restart_count() + 1);
+    absl::StatusOr<int32_t> pid = StartLocked(context, *again);
+    if (pid.ok()) return;
+    LOG(ERROR) << "ns=" << ns << " id=" << id << " restart policy: " << pid.status();
+    SetTimestamp(absl::Now(), again->state.mutable_started_at());
+    SetTimestamp(absl::Now(), again->state.mutable_finished_at());
+    ScheduleRestart(*again);
+  });
+}
+
+absl::Status ContainerService::Reconcile() {
+  Stores& stores = *parts_.stores;
+  std::vector<std::string> namespaces;
+  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
+    namespaces.push_back(ns.name());
+    return absl::OkStatus();
+  }));
+  for (const std::string& ns : namespaces) {
+    CallContext context;
+    context.ns = ns;
+    GANTRY_ASSIGN_OR_RETURN(std::vector<Loaded> all, LoadAll(context));
+    CrashPoint("reconcile.listed");
+    for (const Loaded& listed : all) {
+      if (!listed.ours) continue;
+      OperationLock lock = locks_.Acquire(ns, listed.id());
+      // As it is now: the news of its exit may have come after the list was read, and settled it.
+      absl::StatusOr<Loaded> current = Load(context, listed.id());
+      if (absl::IsNotFound(current.status())) continue;
+      GANTRY_RETURN_IF_ERROR(current.status());
+      Loaded& loaded = *current;
+      absl::StatusOr<Process> task = parts_.tasks->Get(ns, loaded.id(), "");
+      if (loaded.state.removing()) {
+        absl::Status removed = RemoveLocked(context, loaded, true);
+        if (!removed.ok())
+          LOG(ERROR) << "ns=" << ns << " id=" << loaded.id()
+                     << " finishing its removal: " << removed;
+        continue;
+      }
+      if (task.ok() && task->status == ProcessStatus::kStopped) {
+        absl::StatusOr<bool> removed = SettleLocked(context, loaded);
+        if (!removed.ok())
+          LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed.status();
+        if (removed.ok() && !*removed) ScheduleRestart(loaded);
+        continue;
+      }
+      if (task.ok() && task->status == ProcessStatus::kCreated) {
+        // Made for a client that was going to attach and start it; that client is gone with our former life.
+        absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
+        if (!gone.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << gone.status();
+        if (loaded.config.auto_remove()) {
+          absl::Status removed = RemoveLocked(context, loaded, true);
+          if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed;
+        }
+        continue;
+      }
+      if (task.ok()) {
+        if (loaded.state.status() != record::v1::ContainerState::RUNNING &&
+            task->status == ProcessStatus::kRunning) {
+          GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, task->pid));
+          if (task->started_at != absl::InfinitePast())
+            SetTimestamp(task->started_at, loaded.state.mutable_started_at());
+        }
+        continue;
+      }
+      if (loaded.state.status() == record::v1::ContainerState::RUNNING) {
+        // Neither shim nor bundle: the machine went down with it (or OnExit is about to say more).
+        loaded.state.set_status(record::v1::ContainerState::STOPPED);
+        loaded.state.set_pid(0);
+        if (!loaded.state.has_finished_at()) {
+          loaded.state.set_exit_code(255);
+          loaded.state.set_error("it ended while no supervisor ran, with the machine or its shim");
+          SetTimestamp(absl::Now(), loaded.state.mutable_finished_at());
+        }
+        GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
+        if (loaded.config.auto_remove()) {
+          absl::Status removed = RemoveLocked(context, loaded, true);
+          if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed;
+          continue;
+        }
+        ScheduleRestart(loaded);
+      } else if (loaded.config.restart_policy().name() == "always" &&
+                 loaded.state.status() == record::v1::ContainerState::STOPPED) {
+        loaded.state.set_stopped_by_user(false);
+        ScheduleRestart(loaded);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace gantry::core
