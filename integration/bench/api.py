@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-from peers import Daemon, enter_mount_namespace, have, make_image, mount_free_controllers, sh, start_containerd, unmount_below
+from peers import Daemon, enter_mount_namespace, have, install, make_image, make_state, mount_free_controllers, sh, start_containerd, unmount_below
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin"))
@@ -32,14 +32,16 @@ def main():
         mount_free_controllers(work)
         _, archive = make_image(work)
         chain_id = json.load(open(work + "/config.json"))["rootfs"]["diff_ids"][0]
-        gantry = Daemon([BIN + "/supervisor/gantryd", "--root", work + "/groot", "--state", work + "/gstate", "--address", work + "/gantry.sock",
-                         "--docker-address", work + "/gdocker.sock", "--shim", BIN + "/shim/gantry-shim"],
+        state = make_state(work)
+        programs = install(BIN, work)
+        gantry = Daemon([programs + "/gantryd", "--root", work + "/groot", "--state", state + "/gantry", "--address", work + "/gantry.sock",
+                         "--docker-address", work + "/gdocker.sock", "--shim", programs + "/gantry-shim"],
                         ["ctr", "--address", work + "/gantry.sock", "version"], work + "/gantryd.log")
         daemons.append(gantry)
         gantry.start()
         sockets = ["gantryd=%s/gantry.sock=%d" % (work, gantry.process.pid)]
         if have("containerd"):
-            daemons.append(start_containerd(work, work + "/containerd.sock"))
+            daemons.append(start_containerd(work, work + "/containerd.sock", state))
             sockets.append("containerd=%s/containerd.sock=%d" % (work, daemons[-1].process.pid))
         for socket in sockets:
             sh("ctr", "--address", socket.split("=")[1], "--namespace", "bench", "images", "import", archive)
