@@ -1,8 +1,8 @@
 // A bounded pool of threads.
 //
 // Threads are made as work arrives, have every signal blocked, and end when they had nothing to do
-// for a while. Work starts in the order it was scheduled. Destruction refuses new work, finishes what is queued and joins; it must not happen on
-// a thread of the pool.
+// for a while. Work starts in the order it was scheduled. Destruction refuses new work, finishes what
+// is queued and joins; it must not happen on a thread of the pool.
 //
 // Thread-safe.
 

@@ -1,8 +1,8 @@
 // What happened, told to everybody who asked: containerd's events with their topics, in the order they happened.
 //
 // Publishing never waits: each subscriber has a queue bounded by count and by bytes, and one that does not keep up is ended with
-// kResourceExhausted. The last events are kept, within bounds of their own, so that `events --since` can look back, and so that a client that reconnects right after a restart of
-// the supervisor still hears of the exits found during recovery.
+// kResourceExhausted. The last events are kept, within bounds of their own, so that `events --since` can look back, and so that a client
+// that reconnects right after a restart of the supervisor still hears of the exits found during recovery.
 //
 // Thread-safe. Callbacks run on the publisher's thread, must not block and must not call back into the bus.
 // Semantics: containerd "events" service; topics such as "/tasks/exit", payload messages of package containerd.events.

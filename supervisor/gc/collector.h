@@ -1,7 +1,8 @@
 // One garbage collection, start to end, in the caller's thread.
 //
-// Looks whether there is anything to remove. If so: closes the gate, takes the inventory, marks, deletes the records of what is unreachable in one write, opens the gate; then
-// removes files: snapshots, ingests, and blobs that no namespace has, each after looking again.
+// Looks whether there is anything to remove. If so: closes the gate, takes the inventory, marks, deletes the records of what is
+// unreachable in one write, opens the gate; then removes files: snapshots, ingests, and blobs that no namespace has, each after
+// looking again.
 // A crash after the write leaves files without records, which the next full sweep removes; never a record without its file.
 //
 // Thread-safe; runs one at a time.
