@@ -86,7 +86,7 @@ absl::StatusOr<ReadyPipe> MakeReadyPipe();
 // shim, and -1 without one.  kUnavailable: the other end is gone.
 absl::Status SendLaunchRequest(int socket, const LaunchRequest& request, int ready_write,
                                int sealed_runtime = -1);
-// The answer to the oldest unanswered request.
+// The answer to the oldest unanswered request. A shim that there was no descriptor for is killed, and the answer is that.
 //   kUnavailable        the zygote is gone
 //   kDeadlineExceeded   no answer within `timeout`; the socket is out of step from now on, close it
 absl::StatusOr<LaunchReply> ReceiveLaunchReply(int socket, absl::Duration timeout);

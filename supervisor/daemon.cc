@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
+#include <grpcpp/server_posix.h>
 #include <malloc.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -67,6 +68,7 @@
 #include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/runtime/shim_launcher.h"
 #include "supervisor/runtime/shim_recovery.h"
+#include "supervisor/socket_listener.h"
 #include "supervisor/version.h"
 
 namespace gantry {
@@ -243,6 +245,7 @@ struct Daemon::Parts {
   // Null unless asked for.
   std::unique_ptr<DaemonMetrics> metrics;
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<SocketListener> listener;
   std::unique_ptr<api::MetricsServer> metrics_server;
 };
 
@@ -254,6 +257,7 @@ Daemon::~Daemon() {
   p->metrics_server.reset();
   if (p->containerd_door) p->containerd_door->Stop();
   if (p->server) {
+    p->listener.reset();
     p->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     p->server->Wait();
     unlink(p->config.address.c_str());
@@ -407,6 +411,15 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
         if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
         malloc_trim(0);
       });
+  p.db->SetLossObserver([](const absl::Status& why) {
+    LOG(ERROR)
+        << why
+        << "; how much the disk has is not known any more. gantryd ends, so that nothing more is "
+           "acknowledged, and reads it again when it is started, which systemd does at once. "
+           "Containers run on";
+    google::FlushLogFiles(google::GLOG_INFO);
+    _exit(1);
+  });
   p.db->SetCommitObserver(
       [scheduler = p.scheduler.get()](bool deletion) { scheduler->NoteChange(deletion); });
 
@@ -548,21 +561,16 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // a little early would cut the connection off in the end. Whoever may open this socket may do worse things than ping.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
   for (const auto& service : p.gantry_door) builder.RegisterService(service.get());
   for (grpc::Service* service : p.containerd_door->services()) builder.RegisterService(service);
-  // Born with the right mode: no moment in which others could connect.
-  const mode_t before = umask(0117);
-  int port = 0;
-  builder.AddListeningPort("unix:" + config.address, grpc::InsecureServerCredentials(), &port);
   p.server = builder.BuildAndStart();
-  umask(before);
-  if (!p.server)
-    return absl::UnavailableError(absl::StrCat("socket ", config.address, ": cannot listen there"));
-  if (chown(config.address.c_str(), static_cast<uid_t>(config.socket_uid),
-            static_cast<gid_t>(config.socket_gid)) != 0) {
-    return ErrnoToStatus(errno, absl::StrCat("socket ", config.address, ": chown"));
-  }
+  if (!p.server) return absl::InternalError("the gRPC server does not start");
+  GANTRY_ASSIGN_OR_RETURN(
+      p.listener, SocketListener::Listen(config.address, static_cast<uid_t>(config.socket_uid),
+                                         static_cast<gid_t>(config.socket_gid)));
+  p.listener->Start([server = p.server.get()](UniqueFd connection) {
+    grpc::AddInsecureChannelFromFd(server, connection.release());
+  });
   if (p.metrics) {
     GANTRY_ASSIGN_OR_RETURN(
         p.metrics_server,
