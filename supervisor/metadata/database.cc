@@ -427,7 +427,8 @@ absl::Status Database::Write(rocksdb::WriteBatchWithIndex& batch, Durability dur
   rocksdb::Status status = db_->Write(options, batch.GetWriteBatch());
   // After a failed write (disk full, say) RocksDB refuses all others until told that things may be better now. The batch is in no
   // memtable then, so it may be tried again.
-  if (!status.ok() && status.severity() >= rocksdb::Status::kHardError && db_->Resume().ok()) {
+  const bool hard = status.severity() >= rocksdb::Status::kHardError;
+  if ((hard || status.IsIOError()) && Recover(ToStatus(status, "write")) && hard) {
     status = db_->Write(options, batch.GetWriteBatch());
   }
   // It comes to itself within seconds once there is room.
@@ -435,7 +436,19 @@ absl::Status Database::Write(rocksdb::WriteBatchWithIndex& batch, Durability dur
   return ToStatus(status, "write");
 }
 
-absl::Status Database::Sync() { return ToStatus(db_->FlushWAL(/*sync=*/true), "sync"); }
+bool Database::Recover(const absl::Status& failure) {
+  const rocksdb::Status resumed = db_->Resume();
+  if (resumed.severity() >= rocksdb::Status::kFatalError && loss_observer_) {
+    loss_observer_(failure);
+  }
+  return resumed.ok();
+}
+
+absl::Status Database::Sync() {
+  const rocksdb::Status status = db_->FlushWAL(/*sync=*/true);
+  if (status.IsIOError()) Recover(ToStatus(status, "sync"));
+  return ToStatus(status, "sync");
+}
 
 void Database::NoteChange(bool deletion) {
   if (observer_) observer_(deletion);

@@ -181,6 +181,11 @@ class Database {
   void SetCommitObserver(std::function<void(bool deletion)> observer) {
     observer_ = std::move(observer);
   }
+  // Called, on a committing thread, when a sync of the log has failed: how much of it the disk has is not known any more, whatever later syncs
+  // say, and no change is taken until the database is opened anew. Set once, before the first transaction of another thread.
+  void SetLossObserver(std::function<void(const absl::Status& why)> observer) {
+    loss_observer_ = std::move(observer);
+  }
   // For changes that live in another store (a snapshot index): tells the observer.
   void NoteChange(bool deletion);
 
@@ -193,6 +198,8 @@ class Database {
 
   Database() = default;
   absl::Status Write(rocksdb::WriteBatchWithIndex& batch, Durability durability, bool essential);
+  // After a failed write: makes RocksDB take writes again, if it may.
+  bool Recover(const absl::Status& failure);
   // Keeps the last bytes of the disk for essential changes; they have a ballast file to live on.
   absl::Status CheckSpace(bool essential);
   void MakeBallast();
@@ -208,6 +215,7 @@ class Database {
   // Rows, snapshots, then those of another schema; owned.
   std::vector<rocksdb::ColumnFamilyHandle*> handles_;
   std::function<void(bool)> observer_;
+  std::function<void(const absl::Status&)> loss_observer_;
   std::function<int64_t()> free_bytes_;
   std::atomic<bool> ballast_ = false;  // the file is there
   std::unique_ptr<rocksdb::DB> db_;
