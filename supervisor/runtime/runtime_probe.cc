@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <climits>
 #include <cstdlib>
 #include <optional>
@@ -265,6 +266,9 @@ absl::StatusOr<std::string> ChooseAuto(const AutoInputs& inputs, std::string* re
       " in the v2 tree, which cannot be mounted as v1 here; install the package runc"));
 }
 
+constexpr int kBusyAttempts = 40;
+constexpr absl::Duration kBusyPause = absl::Milliseconds(25);
+
 absl::StatusOr<UniqueFd> MountDetachedController(const std::string& controller) {
   const UniqueFd context(fsopen("cgroup", FSOPEN_CLOEXEC));
   if (!context.valid()) return ErrnoToStatus(errno, "fsopen cgroup");
@@ -292,7 +296,8 @@ struct RuntimeProbe::State {
   std::map<std::string, UniqueFd> held ABSL_GUARDED_BY(mu);  // v1 controllers, detached mounts
   std::string last_choice ABSL_GUARDED_BY(mu);
 
-  CancelToken stopping;  // a runtime that hangs does not hold up the daemon's end
+  std::atomic<bool> waited = false;  // for a controller that stayed busy
+  CancelToken stopping;              // a runtime that hangs does not hold up the daemon's end
 
   std::thread warm;
 
@@ -319,9 +324,17 @@ absl::Status RuntimeProbe::State::Hold(const std::vector<std::string>& controlle
       absl::MutexLock lock(&mu);
       if (held.count(controller) > 0) continue;
     }
-    GANTRY_ASSIGN_OR_RETURN(UniqueFd mount, MountDetachedController(controller));
+    absl::StatusOr<UniqueFd> mount = MountDetachedController(controller);
+    // A daemon that has just been stopped had it mounted; the kernel takes a moment to take that down. Waited for once: a controller that
+    // the v2 tree uses stays busy.
+    for (int attempt = 0; attempt < kBusyAttempts && !mount.ok() && !waited.load(); ++attempt) {
+      if (!stopping.Sleep(kBusyPause).ok()) break;
+      mount = MountDetachedController(controller);
+    }
+    if (!mount.ok()) waited = true;
+    GANTRY_RETURN_IF_ERROR(mount.status());
     absl::MutexLock lock(&mu);
-    held.emplace(controller, std::move(mount));
+    held.emplace(controller, *std::move(mount));
   }
   return absl::OkStatus();
 }
