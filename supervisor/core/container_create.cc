@@ -2,11 +2,9 @@
 #include <sys/random.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -30,23 +28,6 @@
 namespace gantry::core {
 namespace {
 
-// Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b", ".." or 4 KB have no place.
-absl::Status CheckName(absl::string_view name) {
-  constexpr size_t kMaxLength = 255;
-  const auto allowed = [](char c) {
-    return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
-  };
-  if (name.size() >= 2 && name.size() <= kMaxLength && absl::ascii_isalnum(name[0]) &&
-      std::all_of(name.begin(), name.end(), allowed)) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("Invalid container name (", absl::CHexEscape(name.substr(0, 64)),
-                   name.size() > 64 ? "..." : "",
-                   "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
-}
-
-constexpr char kImageExtension[] = "gantry.image";
 constexpr char kSpecType[] = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 constexpr char kRuntimeName[] = "io.containerd.runc.v2";
 
@@ -151,7 +132,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
     const CallContext& context, const v1::CreateContainerRequest& request) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
-  if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckName(request.name()));
+  if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(request.name()));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
   if (!config.runtime().empty())
     GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());

@@ -11,6 +11,9 @@
 
 namespace gantry::core {
 
+// Beside it in the record: the descriptor of the image it was made from.
+inline constexpr char kImageExtension[] = "gantry.image";
+
 std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& record);
 void WriteIntent(const v1::ContainerConfig& config, record::v1::Container& record);
 

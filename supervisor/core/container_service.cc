@@ -5,12 +5,9 @@
 
 #include <signal.h>
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
@@ -32,26 +29,6 @@
 
 namespace gantry::core {
 namespace {
-
-// Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b", ".." or 4 KB have no place.
-absl::Status CheckName(absl::string_view name) {
-  constexpr size_t kMaxLength = 255;
-  const auto allowed = [](char c) {
-    return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
-  };
-  if (name.size() >= 2 && name.size() <= kMaxLength && absl::ascii_isalnum(name[0]) &&
-      std::all_of(name.begin(), name.end(), allowed)) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("Invalid container name (", absl::CHexEscape(name.substr(0, 64)),
-                   name.size() > 64 ? "..." : "",
-                   "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
-}
-
-constexpr char kImageExtension[] = "gantry.image";
-constexpr char kSpecType[] = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
-constexpr char kRuntimeName[] = "io.containerd.runc.v2";
 
 constexpr absl::Duration kStopPatience = absl::Seconds(10);
 constexpr absl::Duration kKillPatience = absl::Seconds(20);
@@ -551,7 +528,7 @@ absl::StatusOr<v1::RemoveContainerResponse> ContainerService::Remove(
 
 absl::Status ContainerService::Rename(const CallContext& context, const std::string& container,
                                       const std::string& new_name) {
-  GANTRY_RETURN_IF_ERROR(CheckName(new_name));
+  GANTRY_RETURN_IF_ERROR(CheckContainerName(new_name));
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, container, lock));
   const std::string old_name = loaded.name;

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -159,6 +160,22 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
 }
 
 }  // namespace
+
+// Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b", ".." or 4 KB have no place.
+absl::Status CheckContainerName(absl::string_view name) {
+  constexpr size_t kMaxLength = 255;
+  const auto allowed = [](char c) {
+    return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
+  };
+  if (name.size() >= 2 && name.size() <= kMaxLength && absl::ascii_isalnum(name[0]) &&
+      std::all_of(name.begin(), name.end(), allowed)) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("Invalid container name (", absl::CHexEscape(name.substr(0, 64)),
+                   name.size() > 64 ? "..." : "",
+                   "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
+}
 
 absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   if (config.image().empty()) return Refuse("image", "no image given");

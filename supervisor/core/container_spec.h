@@ -17,6 +17,9 @@
 
 namespace gantry::core {
 
+// Docker's rule for names, with an end. kInvalidArgument says it.
+absl::Status CheckContainerName(absl::string_view name);
+
 // Refuses what no container can have, before anything is made. kInvalidArgument names the option and what to write instead.
 absl::Status CheckContainerConfig(const v1::ContainerConfig& config);
 

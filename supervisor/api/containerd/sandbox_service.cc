@@ -154,6 +154,7 @@ class SandboxControllerService final : public Controller::CallbackService, publi
     LOG_IF(ERROR, !loaded.ok()) << "sandbox controller: what it knew is lost: " << loaded;
   }
   grpc::Service* service() override { return this; }
+  using Controller::CallbackService::Stop;  // the method of that name
   void Stop() override {
     std::vector<WaitReactor*> waiters;
     {
