@@ -7,18 +7,9 @@
 #include "base/crash_point.h"
 #include "base/status_macros.h"
 #include "supervisor/core/container_service.h"
+#include "supervisor/core/proto_time.h"
 
 namespace gantry::core {
-namespace {
-
-void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
-  const int64_t nanos = absl::ToUnixNanos(at);
-  out->set_seconds(nanos / 1000000000);
-  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
-}
-
-}  // namespace
-
 void ContainerService::ScheduleRestart(const Loaded& loaded) {
   const v1::RestartPolicy& policy = loaded.config.restart_policy();
   if (policy.name().empty() || policy.name() == "no" || loaded.state.stopped_by_user()) return;

@@ -24,6 +24,7 @@
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
+#include "supervisor/core/proto_time.h"
 #include "supervisor/core/start_failure.h"
 #include "supervisor/oci/runtime_spec.h"
 
@@ -32,12 +33,6 @@ namespace {
 
 constexpr absl::Duration kStopPatience = absl::Seconds(10);
 constexpr absl::Duration kKillPatience = absl::Seconds(20);
-
-void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
-  const int64_t nanos = absl::ToUnixNanos(at);
-  out->set_seconds(nanos / 1000000000);
-  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
-}
 
 }  // namespace
 

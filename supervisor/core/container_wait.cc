@@ -7,18 +7,9 @@
 #include "proto/containerd/events/task.pb.h"
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/proto_time.h"
 
 namespace gantry::core {
-namespace {
-
-void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
-  const int64_t nanos = absl::ToUnixNanos(at);
-  out->set_seconds(nanos / 1000000000);
-  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
-}
-
-}  // namespace
-
 void ContainerService::PendingAnswer::Answer(absl::StatusOr<v1::WaitContainerResponse> response) {
   std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done;
   {

@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
+#include "supervisor/core/proto_time.h"
+
 namespace gantry::core {
 namespace {
 
@@ -25,12 +27,6 @@ absl::Duration FromProto(const google::protobuf::Duration& duration) {
 absl::Duration OrDefault(const google::protobuf::Duration& duration, absl::Duration otherwise) {
   const absl::Duration given = FromProto(duration);
   return given == absl::ZeroDuration() ? otherwise : given;
-}
-
-void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
-  const int64_t nanos = absl::ToUnixNanos(at);
-  out->set_seconds(nanos / 1000000000);
-  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
 }
 
 }  // namespace

@@ -25,6 +25,7 @@
 #include "proto/containerd/events/image.pb.h"
 #include "proto/containerd/events/task.pb.h"
 #include "snapshotter/tree_usage.h"
+#include "supervisor/core/proto_time.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/disk_usage.h"
@@ -33,12 +34,6 @@
 
 namespace gantry::core {
 namespace {
-
-void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
-  const int64_t nanos = absl::ToUnixNanos(at);
-  out->set_seconds(nanos / 1000000000);
-  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
-}
 
 absl::Time FromProto(const google::protobuf::Timestamp& at) {
   return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());

@@ -28,6 +28,7 @@
 #include "proto/containerd/events/task.pb.h"
 #include "proto/containerd/types/runc/options/oci.pb.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/proto_time.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/oci/seccomp_filter.h"
@@ -52,12 +53,6 @@ constexpr absl::Duration kCatchUp =
 
 absl::Time FromProto(const google::protobuf::Timestamp& at) {
   return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());
-}
-
-void ToProto(absl::Time at, google::protobuf::Timestamp* out) {
-  const int64_t nanos = absl::ToUnixNanos(at);
-  out->set_seconds(nanos / 1000000000);
-  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
 }
 
 std::string ProcessText(const TaskKey& key, const std::string& exec_id) {
@@ -244,7 +239,7 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
     event.set_id(exec_id.empty() ? task.key.container_id : exec_id);
     event.set_pid(static_cast<uint32_t>(known.process.pid));
     event.set_exit_status(exit.status);
-    ToProto(exit.at, event.mutable_exited_at());
+    SetTimestamp(exit.at, event.mutable_exited_at());
     parts.events->Publish(task.key.ns, "/tasks/exit", event);
 
     Exit told = exit;
@@ -346,7 +341,7 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
     event.set_id(exec_id.empty() ? task.key.container_id : exec_id);
     event.set_pid(static_cast<uint32_t>(exit.pid));
     event.set_exit_status(exit.status);
-    ToProto(exit.at, event.mutable_exited_at());
+    SetTimestamp(exit.at, event.mutable_exited_at());
     parts.events->Publish(task.key.ns, "/tasks/delete", event);
   }
 
