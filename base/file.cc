@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/errno_status.h"
@@ -35,6 +36,11 @@ std::string ParentOf(const std::string& path) {
 std::string NameOf(const std::string& path) {
   const size_t slash = path.find_last_of('/');
   return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+// The start of the names beside `path` that its next content has until it is whole.
+std::string TemporaryPrefix(const std::string& path) {
+  return absl::StrCat(".", NameOf(path).substr(0, 200), ".tmp-");
 }
 
 std::string WithoutTrailingSlashes(std::string path) {
@@ -245,7 +251,7 @@ absl::Status WriteFile(const std::string& path, absl::string_view data, mode_t m
 
 absl::Status WriteFileAtomic(const std::string& path, absl::string_view data, mode_t mode) {
   const std::string directory = ParentOf(path);
-  std::string temporary = absl::StrCat(directory, "/.", NameOf(path).substr(0, 200), ".tmp-XXXXXX");
+  std::string temporary = absl::StrCat(directory, "/", TemporaryPrefix(path), "XXXXXX");
   UniqueFd fd(::mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd.valid()) return ErrnoToStatus(errno, absl::StrCat("create ", temporary));
   auto remove_temporary = absl::MakeCleanup([&temporary] { ::unlink(temporary.c_str()); });
@@ -258,6 +264,22 @@ absl::Status WriteFileAtomic(const std::string& path, absl::string_view data, mo
     return ErrnoToStatus(errno, absl::StrCat("rename to ", path));
   std::move(remove_temporary).Cancel();
   return SyncDirectory(directory);
+}
+
+absl::Status RemoveAbandonedTemporaries(const std::string& path) {
+  const std::string directory = ParentOf(path), prefix = TemporaryPrefix(path);
+  DIR* const open = ::opendir(directory.c_str());
+  if (open == nullptr) return ErrnoToStatus(errno, absl::StrCat("open ", directory));
+  const absl::Cleanup close = [open] { ::closedir(open); };
+  for (;;) {
+    errno = 0;
+    const dirent* const entry = ::readdir(open);
+    if (entry == nullptr) break;
+    if (!absl::StartsWith(entry->d_name, prefix)) continue;
+    if (::unlinkat(::dirfd(open), entry->d_name, 0) != 0 && errno != ENOENT)
+      return ErrnoToStatus(errno, absl::StrCat("remove ", directory, "/", entry->d_name));
+  }
+  return errno == 0 ? absl::OkStatus() : ErrnoToStatus(errno, absl::StrCat("read ", directory));
 }
 
 absl::Status SyncDirectory(const std::string& path) {

@@ -504,6 +504,7 @@ absl::Status LocalStore::RecoverIngests() {
 }
 
 absl::Status LocalStore::RecoverUnsynced() {
+  GANTRY_RETURN_IF_ERROR(RemoveAbandonedTemporaries(root_ + "/state"));
   const absl::StatusOr<std::string> text = ReadSmallFileAt(root_fd_.get(), "state");
   if (absl::IsNotFound(text.status())) return absl::OkStatus();
   if (!text.ok()) return text.status();

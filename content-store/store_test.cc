@@ -208,6 +208,17 @@ TEST_F(LocalStoreTest, DaemonCrashWithoutPowerCutKeepsUnsyncedBlobs) {
   EXPECT_EQ(State(), "clean\n");
 }
 
+TEST_F(LocalStoreTest, KilledAmidItsNoteLeavesNothingBeside) {
+  OpenStore();
+  for (const char* name : {".state.tmp-a1B2c3", ".state.tmp-zzzzzz"})
+    ASSERT_TRUE(WriteFile(Root() + "/" + name, "unsyn").ok());
+  ASSERT_TRUE(WriteFile(Root() + "/.statement.tmp-a1B2c3", "somebody else's").ok());
+  OpenStore();
+  EXPECT_FALSE(Exists(Root() + "/.state.tmp-a1B2c3"));
+  EXPECT_FALSE(Exists(Root() + "/.state.tmp-zzzzzz"));
+  EXPECT_TRUE(Exists(Root() + "/.statement.tmp-a1B2c3"));
+}
+
 TEST_F(LocalStoreTest, FullDiskKeepsTheBytesSoFar) {
   const std::string mounted = directory_.Join("small");
   ASSERT_EQ(mkdir(mounted.c_str(), 0700), 0);

@@ -126,6 +126,7 @@ absl::Status TakeOverSocket(const std::string& path) {
 
 absl::StatusOr<std::string> PersistentUuid(const std::string& root) {
   const std::string path = root + "/uuid";
+  GANTRY_RETURN_IF_ERROR(RemoveAbandonedTemporaries(path));
   absl::StatusOr<std::string> stored = ReadFile(path, 64);
   if (stored.ok() && stored->size() == 36) return stored;
   absl::StatusOr<std::string> fresh = ReadFile("/proc/sys/kernel/random/uuid", 64);
