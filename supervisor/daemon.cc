@@ -562,6 +562,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // a little early would cut the connection off in the end. Whoever may open this socket may do worse things than ping.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // Nobody asks for gRPC's own statistics, which are kept call by call.
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
   for (const auto& service : p.gantry_door) builder.RegisterService(service.get());
   for (grpc::Service* service : p.containerd_door->services()) builder.RegisterService(service);
   p.server = builder.BuildAndStart();
