@@ -268,18 +268,31 @@ absl::Status WriteFileAtomic(const std::string& path, absl::string_view data, mo
 
 absl::Status RemoveAbandonedTemporaries(const std::string& path) {
   const std::string directory = ParentOf(path), prefix = TemporaryPrefix(path);
-  DIR* const open = ::opendir(directory.c_str());
-  if (open == nullptr) return ErrnoToStatus(errno, absl::StrCat("open ", directory));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(directory));
+  for (const std::string& name : names) {
+    if (!absl::StartsWith(name, prefix)) continue;
+    const std::string temporary = absl::StrCat(directory, "/", name);
+    if (::unlink(temporary.c_str()) != 0 && errno != ENOENT)
+      return ErrnoToStatus(errno, absl::StrCat("remove ", temporary));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
+  DIR* const open = ::opendir(path.c_str());
+  if (open == nullptr) return ErrnoToStatus(errno, absl::StrCat("open ", path));
   const absl::Cleanup close = [open] { ::closedir(open); };
+  std::vector<std::string> names;
   for (;;) {
     errno = 0;
     const dirent* const entry = ::readdir(open);
     if (entry == nullptr) break;
-    if (!absl::StartsWith(entry->d_name, prefix)) continue;
-    if (::unlinkat(::dirfd(open), entry->d_name, 0) != 0 && errno != ENOENT)
-      return ErrnoToStatus(errno, absl::StrCat("remove ", directory, "/", entry->d_name));
+    const absl::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
   }
-  return errno == 0 ? absl::OkStatus() : ErrnoToStatus(errno, absl::StrCat("read ", directory));
+  if (errno != 0) return ErrnoToStatus(errno, absl::StrCat("read ", path));
+  std::sort(names.begin(), names.end());
+  return names;
 }
 
 absl::Status SyncDirectory(const std::string& path) {

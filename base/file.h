@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -39,6 +40,9 @@ absl::Status WriteAll(int fd, absl::string_view data);
 
 // Makes the names in a directory (creations, renames, removals) survive a power cut.
 absl::Status SyncDirectory(const std::string& path);
+
+// The names in a directory, sorted. kNotFound: there is none.
+absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path);
 
 // Creates what is missing of the path; `mode` (less the umask) for each directory it creates. OK if
 // it is there already; kFailedPrecondition: something on the way is not a directory.

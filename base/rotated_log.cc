@@ -1,15 +1,15 @@
 #include "base/rotated_log.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
+
+#include "base/file.h"
 
 namespace gantry {
 namespace {
@@ -45,10 +45,9 @@ std::vector<int64_t> RotatedLogNumbers(const std::string& path) {
   const std::string prefix =
       absl::StrCat(slash == std::string::npos ? path : path.substr(slash + 1), ".");
   std::vector<int64_t> numbers;
-  std::unique_ptr<DIR, int (*)(DIR*)> directory(opendir(LogDirectory(path).c_str()), closedir);
-  if (directory == nullptr) return numbers;
-  while (const dirent* entry = readdir(directory.get())) {
-    absl::string_view name = entry->d_name;
+  const absl::StatusOr<std::vector<std::string>> names = ListDirectory(LogDirectory(path));
+  if (!names.ok()) return numbers;
+  for (absl::string_view name : *names) {
     int64_t number = 0;
     if (name.substr(0, prefix.size()) != prefix) continue;
     name.remove_prefix(prefix.size());

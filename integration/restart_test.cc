@@ -175,6 +175,23 @@ TEST_F(RestartTest, RemovalsUnderWayWhenTheDaemonIsKilledEnd) {
   EXPECT_TRUE(bed_->Bundles().empty());
 }
 
+TEST_F(RestartTest, FilesOfContainersThatNobodyKnowsAreSweptAndNoOthers) {
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "--name", "kept", kImage, "echo", "its log"})));
+  bed_->KillDaemon();
+  const std::string strays[] = {
+      absl::StrCat(bed_->root(), "/containers/", bed_->ns(), "/0123"),
+      absl::StrCat(bed_->state(), "/containers/", bed_->ns(), "/4567"),
+      bed_->root() + "/containers/namespace-that-went/89ab",
+  };
+  for (const std::string& stray : strays) {
+    ASSERT_TRUE(MakeDirectories(stray).ok());
+    ASSERT_TRUE(WriteFile(stray + "/hosts", "").ok());
+  }
+  ASSERT_TRUE(bed_->StartDaemon());
+  for (const std::string& stray : strays) EXPECT_NE(access(stray.c_str(), F_OK), 0) << stray;
+  EXPECT_EQ(bed_->CtlOut({"logs", "kept"}), "its log");
+}
+
 TEST_F(RestartTest, ExecsUnderWayGoOnAndTheContainerStaysUsable) {
   Detached("web", "sleep 1000");
   absl::StatusOr<Process> exec =

@@ -369,6 +369,23 @@ TEST_F(RunTest, ContainersThatRemoveThemselvesAreNotSyncedAndOtherwiseLikeAnyOth
   EXPECT_EQ(bed_->CtlOut({"run", "--rm", "committed", "cat", "/root/file"}), "written");
 }
 
+TEST_F(RunTest, WhatIsMountedInAContainerIsNoChangeOfItsOwn) {
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "--name", "web", kImage, "cat", "/etc/hosts"})));
+  EXPECT_EQ(bed_->CtlOut({"diff", "web"}), "");
+  const std::string upper =
+      bed_->CtlOut({"inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", "web"});
+  EXPECT_EQ(ListDirectory(upper).value(), std::vector<std::string>()) << upper;
+  // The files are as ever to be had, and gone with a container that removes itself.
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", "web:/etc/hosts", bed_->scratch() + "/hosts"})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "--rm", kImage, "cat", "/etc/hosts"})));
+  EXPECT_TRUE(Eventually(
+      [&] {
+        return ListDirectory(absl::StrCat(bed_->state(), "/containers/", bed_->ns())).value() ==
+               std::vector<std::string>();
+      },
+      absl::Seconds(30)));
+}
+
 TEST_F(RunTest, AttachSeesWhatComesAndTheExit) {
   const std::string fifo_dir = bed_->scratch() + "/gate";
   ASSERT_TRUE(MakeDirectories(fifo_dir, 0755).ok());

@@ -1,12 +1,10 @@
 #include "snapshotter/snapshot_directories.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <memory>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -32,19 +30,13 @@ absl::Status SnapshotDirectories::Open() const {
 std::string SnapshotDirectories::PathOf(uint64_t id) const { return absl::StrCat(root_, "/", id); }
 
 absl::StatusOr<std::vector<uint64_t>> SnapshotDirectories::List() const {
-  std::unique_ptr<DIR, int (*)(DIR*)> stream(opendir(root_.c_str()), &closedir);
-  if (stream == nullptr) return ErrnoToStatus(errno, absl::StrCat("open ", root_));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> names, ListDirectory(root_));
   std::vector<uint64_t> ids;
-  while (true) {
-    errno = 0;
-    const dirent* entry = readdir(stream.get());
-    if (entry == nullptr) break;
+  for (const std::string& name : names) {
     uint64_t id = 0;
     // Only names that PathOf() makes: what else lies here is not ours to remove.
-    if (absl::SimpleAtoi(entry->d_name, &id) && absl::StrCat(id) == entry->d_name)
-      ids.push_back(id);
+    if (absl::SimpleAtoi(name, &id) && absl::StrCat(id) == name) ids.push_back(id);
   }
-  if (errno != 0) return ErrnoToStatus(errno, absl::StrCat("read ", root_));
   std::sort(ids.begin(), ids.end());
   return ids;
 }

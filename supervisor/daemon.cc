@@ -227,6 +227,7 @@ struct Daemon::Parts {
   std::unique_ptr<gc::Collector> collector;
   std::unique_ptr<gc::Scheduler> scheduler;
 
+  std::optional<core::MountPoints> mount_points;
   std::unique_ptr<core::TaskService> tasks;
   std::unique_ptr<core::ImageService> image_service;
   std::unique_ptr<core::ContainerService> container_service;
@@ -462,6 +463,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   container_parts.workers = p.workers.get();
   container_parts.host = &p.host;
   container_parts.runtimes = p.runtimes.get();
+  GANTRY_ASSIGN_OR_RETURN(p.mount_points, core::MountPoints::Open(config.root));
+  container_parts.mount_points = &*p.mount_points;
   container_parts.root_directory = config.root;
   container_parts.state_directory = config.state;
   container_parts.init_path = FindProgram("", "gantry-init", "shim");

@@ -161,13 +161,17 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
                           parts_.images->EnsureUnpacked(leased, image, stores.default_snapshotter));
 
   const std::string id = absl::BytesToHexString(RandomBytes(32));
-  const std::string directory = Directory(context.ns, id);
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0710));
-  absl::Cleanup remove_directory = [&directory] {
-    if (absl::Status removed = RemoveTree(directory); !removed.ok())
-      LOG(ERROR) << "undoing a failed create: " << removed;
+  const std::string directories[] = {Directory(context.ns, id),
+                                     GeneratedDirectory(context.ns, id, config)};
+  absl::Cleanup remove_directories = [&directories] {
+    for (const std::string& directory : directories) {
+      if (absl::Status removed = RemoveTree(directory); !removed.ok())
+        LOG(ERROR) << "undoing a failed create: " << removed;
+    }
   };
-  GANTRY_RETURN_IF_ERROR(WriteGeneratedFiles(directory, config, id));
+  for (const std::string& directory : directories)
+    GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0710));
+  GANTRY_RETURN_IF_ERROR(WriteGeneratedFiles(directories[1], config, id));
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           stores.Snapshots("", lease.scope()));
@@ -183,7 +187,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
                                      {config.group_add().begin(), config.group_add().end()}));
   SpecPlace place;
   place.id = id;
-  place.directory = directory;
+  place.directory = directories[1];
   place.init_path = parts_.init_path;
   place.cgroups_path = CgroupsPath(id, config.cgroup_parent(), oci_runtime.systemd_cgroup);
   place.pid_of = [this, &context](absl::string_view other) { return InitPid(context, other); };
@@ -232,7 +236,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
   }
   CrashPoint("container.recorded");
   std::move(remove_snapshot).Cancel();
-  std::move(remove_directory).Cancel();
+  std::move(remove_directories).Cancel();
 
   containerd::events::ContainerCreate event;
   event.set_id(id);

@@ -480,8 +480,10 @@ absl::Status ContainerService::WithRootfs(const CallContext& context, const Load
   }
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts,
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> layers,
                           snapshots.Mounts(loaded.record.snapshot_key()));
+  const std::vector<snapshot::Mount> mounts =
+      loaded.ours ? parts_.mount_points->Below(std::move(layers)) : std::move(layers);
   std::string random(8, '\0');
   if (getrandom(random.data(), random.size(), 0) != 8)
     return absl::UnavailableError("the kernel gives no random numbers");

@@ -348,9 +348,10 @@ absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext
   if (loaded.ours) {
     const std::string directory = Directory(context.ns, loaded.id());
     if (loaded.config.log().driver() != "none") details.set_log_path(directory + "/container.log");
-    details.set_hostname_path(directory + "/hostname");
-    details.set_hosts_path(directory + "/hosts");
-    details.set_resolv_conf_path(directory + "/resolv.conf");
+    const std::string generated = GeneratedDirectory(context.ns, loaded.id(), loaded.config);
+    details.set_hostname_path(generated + "/hostname");
+    details.set_hosts_path(generated + "/hosts");
+    details.set_resolv_conf_path(generated + "/resolv.conf");
   }
   if (task.ok()) {
     absl::StatusOr<std::string> bundle = parts_.tasks->BundleDirectory(context.ns, loaded.id());

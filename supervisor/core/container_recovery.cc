@@ -1,10 +1,13 @@
 // Restart policies, and records in line with what runs after the daemon was away.
 #include <algorithm>
+#include <set>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
 
 #include "base/crash_point.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "supervisor/core/container_service.h"
 #include "supervisor/core/proto_time.h"
@@ -116,6 +119,32 @@ absl::Status ContainerService::Reconcile() {
                  loaded.state.status() == record::v1::ContainerState::STOPPED) {
         loaded.state.set_stopped_by_user(false);
         ScheduleRestart(loaded);
+      }
+    }
+  }
+  return SweepDirectories();
+}
+
+absl::Status ContainerService::SweepDirectories() {
+  for (const std::string& top :
+       {parts_.root_directory + "/containers", parts_.state_directory + "/containers"}) {
+    const absl::StatusOr<std::vector<std::string>> namespaces = ListDirectory(top);
+    if (absl::IsNotFound(namespaces.status())) continue;
+    GANTRY_RETURN_IF_ERROR(namespaces.status());
+    for (const std::string& ns : *namespaces) {
+      std::set<std::string> known;
+      GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListRaw(
+          {ns, ""}, [&known](absl::string_view id, absl::string_view) {
+            known.emplace(id);
+            return absl::OkStatus();
+          }));
+      const std::string directory = absl::StrCat(top, "/", ns);
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> ids, ListDirectory(directory));
+      for (const std::string& id : ids) {
+        if (known.count(id) > 0) continue;
+        const absl::Status removed = RemoveTree(absl::StrCat(directory, "/", id));
+        LOG(INFO) << "ns=" << ns << " id=" << id
+                  << " files of a container that is not there: " << removed;
       }
     }
   }

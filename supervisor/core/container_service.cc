@@ -47,6 +47,12 @@ std::string ContainerService::Directory(const std::string& ns, const std::string
   return absl::StrCat(parts_.root_directory, "/containers/", ns, "/", id);
 }
 
+std::string ContainerService::GeneratedDirectory(const std::string& ns, const std::string& id,
+                                                 const v1::ContainerConfig& config) const {
+  if (!config.auto_remove()) return Directory(ns, id);
+  return absl::StrCat(parts_.state_directory, "/containers/", ns, "/", id);
+}
+
 void ContainerService::ReadIntent(Loaded& loaded) {
   if (std::optional<v1::ContainerConfig> config = core::ReadIntent(loaded.record)) {
     loaded.ours = true;
@@ -148,7 +154,9 @@ absl::StatusOr<CreateTask> ContainerService::DescribeTask(const CallContext& con
   GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecToStart(context, loaded));
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
-  GANTRY_ASSIGN_OR_RETURN(task.rootfs, snapshots.Mounts(loaded.record.snapshot_key()));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> layers,
+                          snapshots.Mounts(loaded.record.snapshot_key()));
+  task.rootfs = parts_.mount_points->Below(std::move(layers));
   task.discard_rootfs = loaded.config.auto_remove();
   task.runtime = loaded.config.runtime();
   shim::v1::Stdio& stdio = task.stdio;
@@ -487,8 +495,10 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
   if (loaded.ours) {
     // Nobody waits for it: the id is never used again, and what a crash leaves the next start sweeps.
     parts_.workers->Schedule(
-        [ns = context.ns, id = loaded.id(), directory = Directory(context.ns, loaded.id())] {
-          absl::Status files = RemoveTree(directory);
+        [ns = context.ns, id = loaded.id(), directory = Directory(context.ns, loaded.id()),
+         generated = GeneratedDirectory(context.ns, loaded.id(), loaded.config)] {
+          absl::Status files = RemoveTree(generated);
+          if (files.ok() && directory != generated) files = RemoveTree(directory);
           if (!files.ok())
             LOG(WARNING) << "ns=" << ns << " id=" << id
                          << " files left until the next start: " << files;

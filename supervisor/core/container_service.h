@@ -31,6 +31,7 @@
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/image_service.h"
+#include "supervisor/core/mount_points.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/oci/host_facts.h"
@@ -55,9 +56,11 @@ class ContainerService : public ExitObserver {
     Executor* workers;
     const oci::HostFacts* host;
     runtime::RuntimeProbe* runtimes;
-    std::string state_directory;  // <state>/mounts/ is for moments
-    std::string
-        root_directory;  // <root>/containers/<ns>/<id>/ holds a container's log and generated files
+    const MountPoints* mount_points;
+    // <state>/mounts/ is for moments; <state>/containers/<ns>/<id>/ holds the generated files of a container that removes itself.
+    std::string state_directory;
+    // <root>/containers/<ns>/<id>/ holds a container's log, and its generated files if it outlives a reboot.
+    std::string root_directory;
     std::string init_path;        // static init for --init; "" none
     std::string default_runtime;  // as configured, to be shown
     int64_t log_max_size_bytes = 20 << 20;
@@ -231,6 +234,11 @@ class ContainerService : public ExitObserver {
                                        const std::string& user,
                                        const std::vector<std::string>& groups);
   std::string Directory(const std::string& ns, const std::string& id) const;
+  // Where its hostname, hosts and resolv.conf are.
+  std::string GeneratedDirectory(const std::string& ns, const std::string& id,
+                                 const v1::ContainerConfig& config) const;
+  // Removes directories of containers that have no record: a crash came between the two.
+  absl::Status SweepDirectories();
   absl::Status WriteGeneratedFiles(const std::string& directory, const v1::ContainerConfig& config,
                                    const std::string& id);
   // Runs `use` on the root of the container's file system, through the running container's own view or a mount of its snapshot.

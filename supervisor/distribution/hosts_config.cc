@@ -1,7 +1,6 @@
 #include "supervisor/distribution/hosts_config.h"
 
 #include <arpa/inet.h>
-#include <dirent.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -320,13 +319,10 @@ absl::StatusOr<std::vector<RegistryHost>> ReadHostsToml(const std::string& direc
 
 // docker's layout: *.crt are authorities, NAME.cert with NAME.key is us.
 absl::StatusOr<bool> ReadDockerCerts(const std::string& directory, TlsConfig& tls) {
-  std::unique_ptr<DIR, int (*)(DIR*)> dir(opendir(directory.c_str()), closedir);
-  if (!dir) return false;
-  std::vector<std::string> names;
-  while (const dirent* entry = readdir(dir.get())) names.push_back(entry->d_name);
-  std::sort(names.begin(), names.end());
+  const absl::StatusOr<std::vector<std::string>> names = ListDirectory(directory);
+  if (!names.ok()) return false;
   bool found = false;
-  for (const std::string& name : names) {
+  for (const std::string& name : *names) {
     std::string path = absl::StrCat(directory, "/", name);
     if (absl::EndsWith(name, ".crt")) {
       tls.ca_files.push_back(path);

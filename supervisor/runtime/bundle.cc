@@ -1,6 +1,5 @@
 #include "supervisor/runtime/bundle.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/stat.h>
@@ -65,19 +64,6 @@ absl::Status MakePrivateMount(const std::string& path) {
     return ErrnoToStatus(errno, absl::StrCat("make mount ", path, " private"));
   }
   return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) {
-  DIR* directory = opendir(path.c_str());
-  if (directory == nullptr) return ErrnoToStatus(errno, absl::StrCat("open ", path));
-  const absl::Cleanup close = [directory] { closedir(directory); };
-  std::vector<std::string> names;
-  while (const dirent* entry = readdir(directory)) {
-    const absl::string_view name = entry->d_name;
-    if (name != "." && name != "..") names.emplace_back(name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
 }
 
 absl::Status CheckName(absl::string_view what, absl::string_view name) {
