@@ -253,6 +253,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
           runtime->Delete(/*force=*/true, limit * kCleanUpShare);
       if (own_parents) Cgroup::RemoveParents(CgroupPath());
     };
+    GANTRY_RETURN_IF_ERROR(io->AwaitClient(limit * kCleanUpShare));
     const absl::StatusOr<pid_t> created =
         runtime->Create(request.start(), io->child_stdio(), limit * (1 - 2 * kCleanUpShare));
     if (!created.ok()) {
@@ -461,6 +462,7 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
     for (const WaitCallback& callback : callbacks) callback(answer);
   };
   absl::Cleanup close_child_ends = [&] { io->CloseChildEnds(); };
+  GANTRY_RETURN_IF_ERROR(io->AwaitClient(limit / 2));
   const Reaper::Hold hold(reaper_);
   absl::StatusOr<pid_t> pid = runtime->Exec(process_json, io->child_stdio(), limit);
   if (!pid.ok()) {

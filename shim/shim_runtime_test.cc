@@ -485,6 +485,42 @@ TEST_F(ShimTest, AClientThatReadsGetsEverything) {
   EXPECT_EQ(reader.out().size(), 20000000u);
 }
 
+TEST_F(ShimTest, AProcessThatAwaitsItsClientIsNotStartedBefore) {
+  TestContainer container("crun", {"sleep", "100"});
+  container.Launch();
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  ASSERT_EQ(container.Exec("late", {"sh", "-c", "touch /begun; echo here"},
+                           [](v1::ExecRequest& request) {
+                             request.set_start(false);
+                             request.mutable_stdio()->set_await_client(true);
+                           }),
+            absl::OkStatus());
+  absl::Status started;
+  std::thread starter([&] { started = container.Start("late"); });
+  // Meanwhile others come and go.
+  ASSERT_EQ(container.Exec("other", {"true"}), absl::OkStatus());
+  EXPECT_EQ(container.Wait("other"), 0);
+  EXPECT_NE(access((container.rootfs() + "/begun").c_str(), F_OK), 0);
+  AttachedStreams attached(container.stub(), "late");
+  starter.join();
+  EXPECT_EQ(started, absl::OkStatus());
+  EXPECT_TRUE(attached.ReadToEnd().ok());
+  EXPECT_EQ(attached.out(), "here\n");
+}
+
+TEST_F(ShimTest, AContainerWhoseClientDoesNotComeIsNotStarted) {
+  TestContainer container("crun", {"sh", "-c", "touch /begun"});
+  container.create.set_start(true);
+  container.create.mutable_stdio()->set_await_client(true);
+  container.Launch();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(8));
+  v1::CreateResponse response;
+  const grpc::Status created = container.stub().Create(&context, container.create, &response);
+  EXPECT_EQ(created.error_code(), grpc::StatusCode::UNAVAILABLE) << created.error_message();
+  EXPECT_NE(access((container.rootfs() + "/begun").c_str(), F_OK), 0);
+}
+
 TEST_F(ShimTest, ABackgroundProcessDoesNotHoldUpTheEndOfAnExec) {
   TestContainer container("crun", {"sleep", "100"});
   container.Launch();

@@ -306,7 +306,17 @@ void ProcessIo::Attach(std::shared_ptr<AttachedClient> client, ClientInterest in
       return;
     }
     self->clients_.push_back({client, interest});
+    if (!std::exchange(self->had_client_, true)) self->client_came_.Notify();
   });
+}
+
+absl::Status ProcessIo::AwaitClient(absl::Duration limit) const {
+  if (!stdio_.await_client() ||
+      client_came_.WaitForNotificationWithTimeout(std::min(limit, kClientPatience))) {
+    return absl::OkStatus();
+  }
+  return absl::UnavailableError(
+      "not started: the client that was to have its output did not attach");
 }
 
 void ProcessIo::Detach(const AttachedClient* client) {

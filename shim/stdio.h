@@ -31,6 +31,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/time.h"
 
 #include "base/unique_fd.h"
@@ -65,6 +66,7 @@ struct ClientInterest {
 class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
  public:
   static constexpr absl::Duration kMaxClientStall = absl::Seconds(1);
+  static constexpr absl::Duration kClientPatience = absl::Seconds(10);
 
   struct Context {
     EventLoop* loop;  // outlives the streams
@@ -103,6 +105,9 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   // The client is detached with kFailedPrecondition when the streams were not opened for attaching, and at once after the end of
   // the process.
   void Attach(std::shared_ptr<AttachedClient> client, ClientInterest interest);
+  // For a worker thread: returns when a client has attached, at once unless the streams were opened with await_client. kUnavailable:
+  // none came in ten seconds, or within `limit` if that is shorter.
+  absl::Status AwaitClient(absl::Duration limit) const;
   // No further calls to `client` but the ones under way. Closes stdin when asked to by stdin_once and it had sent any.
   void Detach(const AttachedClient* client);
   // `client` will send no more input, but wants to see the output. Ends stdin when stdin_once and it was to send any.
@@ -163,6 +168,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
 
   const Context context_;
 
+  absl::Notification client_came_;
+
   // Set by Open(); constant from Begin() on.
   v1::Stdio stdio_;
   bool attachable_ = false;
@@ -188,6 +195,7 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   std::vector<std::function<void()>> stdin_waiters_;
   bool stdin_closing_ = false;
   std::vector<Client> clients_;
+  bool had_client_ = false;
   bool begun_ = false;
   bool exited_ = false;
   bool finished_ = false;  // as good as all output delivered; clients were told

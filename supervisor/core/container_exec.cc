@@ -45,7 +45,7 @@ void ContainerService::AnnounceStart() { parts_.tasks->AnnounceStart(); }
 
 absl::StatusOr<ContainerService::ConnectedStart> ContainerService::StartConnected(
     const CallContext& context, const v1::AttachInput::Open& open,
-    runtime::AttachStream::Handler* handler, const std::function<absl::Status()>& when_attached) {
+    runtime::AttachStream::Handler* handler, const std::function<void()>& before_start) {
   parts_.tasks->AnnounceStart();
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, open.container(), lock));
@@ -55,10 +55,9 @@ absl::StatusOr<ContainerService::ConnectedStart> ContainerService::StartConnecte
         absl::StrCat("container ", open.container(), " runs already"));
   }
   ConnectedStart started;
-  GANTRY_ASSIGN_OR_RETURN(started.pid,
-                          StartLocked(context, loaded, [&](runtime::Shim& shim) -> absl::Status {
+  GANTRY_ASSIGN_OR_RETURN(started.pid, StartLocked(context, loaded, [&](runtime::Shim& shim) {
                             started.stream = shim.client().Attach(InitStreams(open), handler);
-                            return when_attached();
+                            before_start();
                           }));
   return started;
 }
@@ -134,6 +133,7 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
   shim::v1::Stdio stdio;
   stdio.set_terminal(config.tty());
   stdio.set_attachable(handler != nullptr);
+  stdio.set_await_client(handler != nullptr);
   stdio.set_attach_stdin(config.attach_stdin() && handler != nullptr);
   stdio.set_stdin_once(true);
   stdio.set_width(config.console_size().width());

@@ -204,8 +204,7 @@ void ContainerService::NoteStartFailed(Loaded& loaded, const absl::Status& why) 
 }
 
 absl::StatusOr<int32_t> ContainerService::StartLocked(
-    const CallContext& context, Loaded& loaded,
-    std::function<absl::Status(runtime::Shim&)> before_create) {
+    const CallContext& context, Loaded& loaded, std::function<void(runtime::Shim&)> before_create) {
   // A task that ended and was not settled yet is in the way of a new one.
   GANTRY_RETURN_IF_ERROR(SettleLocked(context, loaded).status());
   if (!loaded.ours) {
@@ -216,6 +215,7 @@ absl::StatusOr<int32_t> ContainerService::StartLocked(
   loaded.state.set_stopped_by_user(false);
   GANTRY_ASSIGN_OR_RETURN(CreateTask task, DescribeTask(context, loaded));
   task.start = true;
+  task.stdio.set_await_client(before_create != nullptr);
   task.before_create = std::move(before_create);
   absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, task);
   if (!pid.ok()) {

@@ -126,13 +126,12 @@ class ContainerService : public ExitObserver {
   };
   // A client is about to start something, which is not known yet: what a start waits for in the kernel begins now. Never blocks.
   void AnnounceStart();
-  // Starts the container with its streams connected, so that no output is missed. `when_attached` is called after the attach was sent; it
-  // returns when the handler was told that it is done, and then the container is let go. Its failure, or any other, leaves the
-  // container as it was, not started.
+  // Starts the container with its streams connected, so that no output is missed: the shim lets it go when it has both calls.
+  // `before_start` is called between the two. A failure leaves the container as it was, not started.
   absl::StatusOr<ConnectedStart> StartConnected(const CallContext& context,
                                                 const v1::AttachInput::Open& open,
                                                 runtime::AttachStream::Handler* handler,
-                                                const std::function<absl::Status()>& when_attached);
+                                                const std::function<void()>& before_start);
 
   // After the main process was seen to end: returns once its end is in the records (and the container removed, with auto_remove:
   // true), so that whoever is told of the exit finds it there. Does that work itself if nobody has yet.
@@ -214,9 +213,8 @@ class ContainerService : public ExitObserver {
   // The stored spec with the namespaces it shares with other containers as they are now: the pids of its making are gone, or others'.
   absl::StatusOr<std::string> SpecToStart(const CallContext& context, const Loaded& loaded);
   absl::StatusOr<CreateTask> DescribeTask(const CallContext& context, const Loaded& loaded);
-  absl::StatusOr<int32_t> StartLocked(
-      const CallContext& context, Loaded& loaded,
-      std::function<absl::Status(runtime::Shim&)> before_create = nullptr);
+  absl::StatusOr<int32_t> StartLocked(const CallContext& context, Loaded& loaded,
+                                      std::function<void(runtime::Shim&)> before_create = nullptr);
   absl::Status NoteStarted(Loaded& loaded, int32_t pid);
   void NoteStartFailed(Loaded& loaded, const absl::Status& why);
   absl::Status StopLocked(const CallContext& context, Loaded& loaded, const std::string& signal,

@@ -31,8 +31,7 @@ TEST(MountPointsTest, LieBelowTheLayersOfAnOverlay) {
   for (const char* file : {"/etc/hostname", "/etc/hosts", "/etc/resolv.conf"})
     EXPECT_EQ(ReadFile(layer + file, 1).value(), "") << file;
 
-  EXPECT_EQ(points.Below({Overlay("/b:/a")}),
-            std::vector<Mount>({Overlay("/b:/a:" + layer)}));
+  EXPECT_EQ(points.Below({Overlay("/b:/a")}), std::vector<Mount>({Overlay("/b:/a:" + layer)}));
   const Mount bind = {
       .type = "bind", .source = "/lowerdir=", .target = "", .options = {"rbind", "rw"}};
   EXPECT_EQ(points.Below({bind}), std::vector<Mount>({bind}));

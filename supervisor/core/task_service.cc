@@ -636,7 +636,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     task->mu.Lock();
   };
 
-  if (create.before_create) GANTRY_RETURN_IF_ERROR(create.before_create(*shim));
+  if (create.before_create) create.before_create(*shim);
   GANTRY_ASSIGN_OR_RETURN(
       shim::v1::CreateResponse created,
       shim->client().Create(request, runtime::CallOptions{kRuntimeCall, context.cancel}));

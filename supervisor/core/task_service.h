@@ -96,7 +96,7 @@ struct CreateTask {
   bool start = false;  // create and start in one go, one runtime call fewer
   // Called when the shim is up and before it creates anything: who attaches its streams here misses no output. A failure undoes the
   // creation. May be empty.
-  std::function<absl::Status(runtime::Shim&)> before_create;
+  std::function<void(runtime::Shim&)> before_create;
 };
 
 // What to do about exits, asked once per process after its exit was recorded and published.

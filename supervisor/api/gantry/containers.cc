@@ -102,11 +102,9 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
     GANTRY_ASSIGN_OR_RETURN(
         core::ContainerService::ConnectedStart start,
         containers_.StartConnected(call(), AttachAll(id_, config), this, [this] {
-          GANTRY_RETURN_IF_ERROR(WaitAttached());
           v1::RunOutput output;
           output.mutable_attached();
           Send(std::move(output));
-          return absl::OkStatus();
         }));
     v1::RunOutput started;
     started.mutable_started()->set_pid(start.pid);
@@ -156,12 +154,9 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
  private:
   absl::Status StartConnected(v1::AttachInput::Open open) {
     open.set_container(id_);
-    GANTRY_ASSIGN_OR_RETURN(core::ContainerService::ConnectedStart start,
-                            containers_.StartConnected(call(), open, this, [this] {
-                              GANTRY_RETURN_IF_ERROR(WaitAttached());
-                              SendAttached();
-                              return absl::OkStatus();
-                            }));
+    GANTRY_ASSIGN_OR_RETURN(
+        core::ContainerService::ConnectedStart start,
+        containers_.StartConnected(call(), open, this, [this] { SendAttached(); }));
     v1::AttachOutput started;
     started.mutable_started()->set_pid(start.pid);
     Send(std::move(started));
