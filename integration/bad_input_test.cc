@@ -353,8 +353,7 @@ TEST_F(BadInputTest, StateDirectoryTooLongForSocketsIsRefusedAtStart) {
   for (size_t i = 0; i + 1 < command.size(); ++i) {
     if (command[i] == "--state") command[i + 1] = state;
     if (command[i] == "--root") command[i + 1] = bed_->scratch() + "/other-root";
-    if (command[i] == "--address" || command[i] == "--docker-address")
-      command[i + 1] = bed_->scratch() + command[i].substr(1) + ".sock";
+    if (command[i] == "--address") command[i + 1] = bed_->scratch() + "/other.sock";
   }
   const Outcome outcome = RunProgram(command, "", absl::Seconds(20));
   EXPECT_NE(outcome.code, 0);

@@ -251,9 +251,8 @@ testing::AssertionResult Testbed::SpawnDaemon(const std::map<std::string, std::s
   command.argv = {Binary("supervisor/gantryd"), "--shim", Binary("shim/gantry-shim"), "--config",
                   base_ + "/config.toml"};
   if (!options_.places_from_config) {
-    for (const std::string& word :
-         {std::string("--root"), root_, std::string("--state"), state_, std::string("--address"),
-          address_, std::string("--docker-address"), state_ + "/docker.sock"}) {
+    for (const std::string& word : {std::string("--root"), root_, std::string("--state"), state_,
+                                    std::string("--address"), address_}) {
       command.argv.push_back(word);
     }
   }

@@ -179,6 +179,7 @@ void ReadGantry(Reader& in, Config& config) {
   in.Take({"state"}, config.state);
   in.Take({"address"}, config.address);
   in.Take({"docker_address"}, config.docker_address);
+  in.HasNoEffect({"docker_address"});
   in.Take({"metrics_address"}, config.metrics_address);
   in.Take({"shim"}, config.shim_path);
   in.Take({"log_level"}, config.log_level);
@@ -414,8 +415,12 @@ const std::vector<Flag>& Flags() {
        [](Config& c, std::string v) { c.state = std::move(v); }},
       {"--address", "SOCKET", "where ctl, ctr, nerdctl, dockerd and kubelet connect",
        [](Config& c, std::string v) { c.address = std::move(v); }},
-      {"--docker-address", "SOCKET", "where docker's own clients connect",
-       [](Config& c, std::string v) { c.docker_address = std::move(v); }},
+      {"--docker-address", "SOCKET",
+       "for docker's own clients, which are not served yet: of no effect",
+       [](Config& c, std::string v) {
+         c.docker_address = std::move(v);
+         c.ignored.emplace_back("--docker-address");
+       }},
       {"--metrics-address", "HOST:PORT",
        "serve Prometheus' metrics at http://HOST:PORT/metrics (off)",
        [](Config& c, std::string v) { c.metrics_address = std::move(v); }},
@@ -525,7 +530,8 @@ std::string PrintConfig(const Config& config) {
   text("root", config.root);
   text("state", config.state);
   text("address", config.address);
-  text("docker_address", config.docker_address);
+  if (config.docker_address != Config().docker_address)
+    text("docker_address", config.docker_address);
   text("metrics_address", config.metrics_address);
   text("shim", config.shim_path);
   text("log_level", config.log_level);

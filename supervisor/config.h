@@ -33,6 +33,7 @@ struct Config {
   std::string root = "/var/lib/gantry";
   std::string state = "/run/gantry";
   std::string address = "/run/gantry/gantry.sock";
+  // For docker's own clients. Of no effect as long as they are not served, and reported so.
   std::string docker_address = "/run/gantry/docker.sock";
   std::string metrics_address;  // "" off
   std::string shim_path;        // "" beside gantryd, else in PATH
@@ -76,7 +77,7 @@ struct Config {
 
   std::string source;  // the file that was read; "" none
   bool containerd_dialect = false;
-  std::vector<std::string> ignored;  // dotted names of keys that have no effect
+  std::vector<std::string> ignored;  // dotted names of keys, and flags, that have no effect
   std::vector<std::string> imports;  // of the file read last: patterns, as they are written there
 };
 

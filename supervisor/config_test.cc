@@ -13,6 +13,7 @@ namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 TEST(ConfigTest, ReadsOwnDialect) {
   Config config;
@@ -207,6 +208,15 @@ TEST(ConfigTest, WhatIsPrintedReadsBackTheSame) {
   EXPECT_EQ(again.root, config.root);
   // Nobody asks for network plugins yet; their directories are carried along all the same.
   EXPECT_THAT(again.ignored, ElementsAre("cni.bin_dirs", "cni.conf_dir"));
+}
+
+TEST(ConfigTest, AKeyThatDoesNothingYetIsNamed) {
+  Config config;
+  ASSERT_TRUE(ApplyConfigText("docker_address = \"/run/d.sock\"\n", "f.toml", config).ok());
+  EXPECT_THAT(IgnoredByTable(config), ElementsAre("docker_address"));
+  // Carried along all the same, for when it does.
+  EXPECT_THAT(PrintConfig(config), HasSubstr("docker_address = \"/run/d.sock\"\n"));
+  EXPECT_THAT(PrintConfig(Config()), Not(HasSubstr("docker_address")));
 }
 
 TEST(ConfigTest, TheFileWeShipShowsTheDefaults) {

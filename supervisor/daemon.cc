@@ -288,7 +288,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   Parts& p = *daemon->parts_;
   const absl::Duration begin = p.clock.Monotonic();
   for (const std::string& keys : IgnoredByTable(config))
-    LOG(WARNING) << "configuration " << config.source << ": no effect here: " << keys;
+    LOG(WARNING) << "configuration " << (config.source.empty() ? "by flags" : config.source)
+                 << ": no effect here: " << keys;
 
   // ---- directories and the lock on them ----
   GANTRY_RETURN_IF_ERROR(MakeDirectories(config.root, 0711));
@@ -487,7 +488,6 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   system_parts.facts.state_directory = config.state;
   system_parts.facts.config_file = config.source;
   system_parts.facts.address = config.address;
-  system_parts.facts.docker_address = config.docker_address;
   system_parts.facts.default_runtime = config.default_runtime;
   system_parts.facts.started_at = p.clock.Now();
   const std::string uuid = system_parts.facts.uuid;
