@@ -521,7 +521,8 @@ class Side {
   int specs_ = 0;
 };
 
-class ConformanceTest : public testing::TestWithParam<const char*> {
+// Gantry and a containerd beside it.
+class PeerTest : public testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "containers need root";
@@ -530,7 +531,9 @@ class ConformanceTest : public testing::TestWithParam<const char*> {
     ASSERT_TRUE(MakeDirectories(bed_->scratch() + "/apply", 0755).ok());
   }
 
-  void StartPeer(const std::string& program) {
+  void StartPeer() {
+    const char* other = getenv("GANTRY_PEER_CONTAINERD");
+    const std::string program = other != nullptr ? other : "/usr/bin/containerd";
     const std::string base = bed_->scratch() + "/peer";
     ASSERT_TRUE(MakeDirectories(base, 0755).ok());
     ASSERT_TRUE(WriteFile(base + "/config.toml",
@@ -595,6 +598,8 @@ class ConformanceTest : public testing::TestWithParam<const char*> {
   int peer_major_ = 0;
 };
 
+class ConformanceTest : public PeerTest, public testing::WithParamInterface<const char*> {};
+
 TEST_P(ConformanceTest, BothAnswerAsTheScriptSays) {
   const std::string script = absl::StrCat("integration/conformance/", GetParam(), ".txt");
   const absl::StatusOr<std::string> text = ReadFile(script, 1 << 20);
@@ -605,8 +610,7 @@ TEST_P(ConformanceTest, BothAnswerAsTheScriptSays) {
   Side gantry(api, "gantryd", bed_->address(), 2, bed_->scratch());
   gantry.Run(script, steps);
 
-  const char* other = getenv("GANTRY_PEER_CONTAINERD");
-  ASSERT_NO_FATAL_FAILURE(StartPeer(other != nullptr ? other : "/usr/bin/containerd"));
+  ASSERT_NO_FATAL_FAILURE(StartPeer());
   Side containerd(api, "containerd", peer_address_, peer_major_, bed_->scratch());
   containerd.Run(script, steps);
 }
@@ -618,6 +622,36 @@ constexpr const char* kScripts[] = {
 
 INSTANTIATE_TEST_SUITE_P(Scripts, ConformanceTest, testing::ValuesIn(kScripts),
                          [](const auto& info) { return std::string(info.param); });
+
+// A docker archive has no manifest; the one that is made of it is the same here and there, however its layers are compressed.
+TEST_F(PeerTest, AnArchiveOfDockerIsTheSameImageForBoth) {
+  ASSERT_NO_FATAL_FAILURE(StartPeer());
+  const std::string top = bed_->scratch() + "/top";
+  ASSERT_TRUE(MakeDirectories(top, 0755).ok());
+  ASSERT_TRUE(WriteFile(top + "/said", "unpacked\n").ok());
+  for (const char* compression : {"", "gzip", "zstd"}) {
+    const std::string name = absl::StrCat("app:c", compression);
+    ImageOptions image;
+    image.names = {name};
+    image.layer_compression = compression;
+    const std::string archive = absl::StrCat(bed_->scratch(), "/app", compression, ".tar");
+    ASSERT_TRUE(WriteDockerArchive(archive, {bed_->scratch() + "/rootfs", top}, image).ok());
+    ASSERT_TRUE(Ok(RunProgram(
+        {"ctr", "--address", peer_address_, "images", "import", "--no-unpack", archive})));
+    const Outcome there = RunProgram({"ctr", "--address", peer_address_, "images", "ls",
+                                      absl::StrCat("name==docker.io/library/", name)});
+    ASSERT_TRUE(Ok(there));
+
+    ASSERT_TRUE(Ok(bed_->Ctl({"load", "-i", archive})));
+    const std::string here =
+        bed_->CtlOut({"images", "--digests", "--no-trunc", "--format", "{{.Digest}}", name});
+    EXPECT_EQ(here.size(), 71u) << here;
+    EXPECT_TRUE(absl::StrContains(there.out, here))
+        << name << " is " << here << " here, and there\n"
+        << there.out << bed_->Ctr({"content", "get", here}).out;
+    EXPECT_EQ(bed_->CtlOut({"run", "--rm", name, "cat", "/said"}), "unpacked");
+  }
+}
 
 // Row by row of the fact table: each call of the API succeeds in some script, so that none can be forgotten or answer that it is not
 // implemented.

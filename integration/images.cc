@@ -186,8 +186,9 @@ absl::Status WriteDockerArchive(const std::string& archive,
                                 const ImageOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(const std::string work, WorkDirectory(archive));
   const absl::Cleanup clean = [&] { (void)RemoveTree(work); };
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<Layer> layers,
-                          MakeLayers(work, layer_directories, "", options.keep_times));
+  GANTRY_ASSIGN_OR_RETURN(
+      const std::vector<Layer> layers,
+      MakeLayers(work, layer_directories, options.layer_compression, options.keep_times));
   const std::string config = ConfigJson(layers, options);
   const std::string config_name = HexOf(Sha256(config)) + ".json";
   GANTRY_RETURN_IF_ERROR(WriteFile(absl::StrCat(work, "/out/", config_name), config));

@@ -27,7 +27,7 @@ struct ImageOptions {
   std::vector<std::string> command = {"sh"};
   std::map<std::string, std::string> env = {
       {"PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}};
-  std::string layer_compression;     // "", "gzip" or "zstd"; OCI only
+  std::string layer_compression;     // "", "gzip" or "zstd"
   bool keep_times = false;           // of the files, to the nanosecond; else all have one time
   bool correct_diff_id = true;       // false: the configuration names another layer's
   bool correct_layer_digest = true;  // OCI only

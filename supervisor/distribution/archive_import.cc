@@ -133,11 +133,10 @@ const char* OciLayerType(Looks looks) {
                                  : oci::kOciLayer;
 }
 
-// In the manifest that is written for a docker archive.
+// In the manifest that is written for a docker archive. Whatever is compressed is called gzip, zstd too: so does containerd, and the
+// manifest is to have the same digest. Who unpacks a layer goes by its bytes.
 const char* DockerLayerType(Looks looks) {
-  return looks == Looks::kGzip   ? oci::kDockerLayerGzip
-         : looks == Looks::kZstd ? oci::kDockerLayerZstd
-                                 : oci::kDockerLayer;
+  return looks == Looks::kGzip || looks == Looks::kZstd ? oci::kDockerLayerGzip : oci::kDockerLayer;
 }
 
 absl::StatusOr<std::string> CanonicalName(absl::string_view text) {

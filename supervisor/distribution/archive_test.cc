@@ -369,6 +369,27 @@ TEST_F(ArchiveTest, CompressesPlainLayersWhenAsked) {
   EXPECT_EQ(*ReadAll(**plain, 1 << 20), layer);
 }
 
+// As containerd writes it, whose digests these are to be.
+TEST_F(ArchiveTest, CompressedLayersOfDockerArchivesAreCalledGzip) {
+  const std::vector<std::string> plain = {Layer("a", "x"), Layer("b", "y"), Layer("c", "z")};
+  auto images =
+      Import(Tar()
+                 .File("1.tar", plain[0])
+                 .File("2.tar", Compressed(plain[1], Compression::kGzip))
+                 .File("3.tar", Compressed(plain[2], Compression::kZstd))
+                 .File("c", ConfigText(plain))
+                 .File("manifest.json",
+                       R"([{"Config":"c","RepoTags":null,"Layers":["1.tar","2.tar","3.tar"]}])")
+                 .Finish());
+  ASSERT_TRUE(images.ok()) << images.status();
+  auto runnable = FindRunnable(store_, (*images)[0].target, oci::PlatformMatcher::All());
+  ASSERT_TRUE(runnable.ok()) << runnable.status();
+  ASSERT_EQ(runnable->layers.size(), 3u);
+  EXPECT_EQ(runnable->layers[0].media_type, oci::kDockerLayer);
+  EXPECT_EQ(runnable->layers[1].media_type, oci::kDockerLayerGzip);
+  EXPECT_EQ(runnable->layers[2].media_type, oci::kDockerLayerGzip);
+}
+
 TEST_F(ArchiveTest, TagsOfManifestJsonCompleteTheIndex) {
   const Sample sample;
   const std::string manifest =
