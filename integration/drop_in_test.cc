@@ -117,8 +117,128 @@ class DropInTest : public testing::Test {
     return ReadFile(bed_->scratch() + "/arguments", 1 << 20).value_or("");
   }
 
+  // A daemon with these keys of the scheduler's section.
+  void StartWithScheduler(const std::string& keys) {
+    MakeBed(absl::StrCat(R"(version = 2
+root = "@base@/root"
+state = "@base@/state"
+[grpc]
+  address = "@base@/state/gantry.sock"
+[metrics]
+  address = "127.0.0.1:0"
+[plugins."io.containerd.gc.v1.scheduler"]
+)",
+                         keys));
+    ASSERT_TRUE(bed_->StartDaemon());
+  }
+  // Collections so far; -1 when nobody tells.
+  int Runs() const {
+    const std::string metrics = bed_->Metrics();
+    const std::string name = "\ngantry_gc_runs_total ";
+    const size_t at = metrics.find(name);
+    return at == std::string::npos ? -1 : atoi(metrics.c_str() + at + name.size());
+  }
+  bool RunsBecome(int runs) const {
+    return Eventually([&] { return Runs() >= runs; });
+  }
+  // Changes that leave nothing to be collected.
+  void MakeChanges(int number) {
+    ApiClient api(bed_->address(), bed_->ns());
+    for (int i = 0; i < number; ++i) {
+      ASSERT_TRUE(api.CreateContainer(absl::StrCat("c", changes_++), "none", "{}").ok());
+    }
+  }
+  void RemoveChanges() {
+    ApiClient api(bed_->address(), bed_->ns());
+    while (changes_ > 0) {
+      containers_api::DeleteContainerRequest request;
+      google::protobuf::Empty nothing;
+      request.set_id(absl::StrCat("c", --changes_));
+      EXPECT_TRUE(api.containers().Delete(api.Context().get(), request, &nothing).ok());
+    }
+  }
+
   std::unique_ptr<Testbed> bed_;
+  int changes_ = 0;
 };
+
+// What an idle machine does by itself comes ten seconds after a deletion and never without one, so that it is not what is seen here.
+TEST_F(DropInTest, ThresholdsOfTheSchedulerBringCollections) {
+  StartWithScheduler("  mutation_threshold = 20\n  deletion_threshold = 1\n");
+  ASSERT_TRUE(RunsBecome(1));
+  MakeChanges(20);
+  EXPECT_TRUE(RunsBecome(2)) << "20 changes";
+  // One after the other, each waited for, in the time that three would take without the threshold.
+  const int before = Runs();
+  EXPECT_TRUE(Eventually([&] {
+    ApiClient api(bed_->address(), bed_->ns());
+    leases_api::CreateRequest create;
+    leases_api::CreateResponse created;
+    leases_api::DeleteRequest remove;
+    google::protobuf::Empty nothing;
+    create.set_id("l");
+    remove.set_id("l");
+    const int now = Runs();
+    return api.leases().Create(api.Context().get(), create, &created).ok() &&
+           api.leases().Delete(api.Context().get(), remove, &nothing).ok() && RunsBecome(now + 1) &&
+           Runs() >= before + 6;
+  })) << Runs()
+      << " after " << before;
+  RemoveChanges();
+}
+
+TEST_F(DropInTest, TheSchedulerWaitsAsLongAsItIsTold) {
+  StartWithScheduler("  startup_delay = '100h'\n");
+  for (int i = 0; i < 20; ++i) ASSERT_TRUE(Ok(bed_->Ctl({"version"})));
+  EXPECT_EQ(Runs(), 0) << "startup_delay";
+  ASSERT_TRUE(Ok(bed_->Ctl({"gc"})));
+  EXPECT_EQ(Runs(), 1) << "one that is asked for does not wait";
+
+  StartWithScheduler("  schedule_delay = '100h'\n  mutation_threshold = 5\n");
+  ASSERT_TRUE(RunsBecome(1));
+  MakeChanges(50);
+  EXPECT_EQ(Runs(), 1) << "schedule_delay";
+  ASSERT_TRUE(Ok(bed_->Ctl({"gc"})));
+  EXPECT_EQ(Runs(), 2);
+  RemoveChanges();
+
+  // After a run of a millisecond, none for eleven days.
+  StartWithScheduler("  pause_threshold = 0.000000001\n  mutation_threshold = 5\n");
+  ASSERT_TRUE(RunsBecome(1));
+  MakeChanges(50);
+  EXPECT_EQ(Runs(), 1) << "pause_threshold";
+  ASSERT_TRUE(Ok(bed_->Ctl({"gc"})));
+  EXPECT_EQ(Runs(), 2);
+  RemoveChanges();
+}
+
+// The interval is the most that a restart is put off. With the usual one, eight ends would take most of a minute.
+TEST_F(DropInTest, TheRestartMonitorKeepsToItsInterval) {
+  MakeBed(R"(version = 2
+root = "@base@/root"
+state = "@base@/state"
+[grpc]
+  address = "@base@/state/gantry.sock"
+[plugins."io.containerd.internal.v1.restart"]
+  interval = "100ms"
+)");
+  ASSERT_TRUE(bed_->StartDaemon());
+  ASSERT_TRUE(bed_->LoadBusybox("app:test"));
+  // Nobody starts it, but that its label wants it to run.
+  ASSERT_TRUE(
+      Ok(bed_->Ctr({"containers", "create", "--label", "containerd.io/restart.status=running",
+                    "docker.io/library/app:test", "kept", "sleep", "0.2"})));
+  EXPECT_TRUE(Eventually([&] {
+    const std::string info = bed_->Ctr({"containers", "info", "kept"}).out;
+    const std::string label = "\"containerd.io/restart.count\": \"";
+    const size_t at = info.find(label);
+    return at != std::string::npos && atoi(info.c_str() + at + label.size()) >= 8;
+  })) << bed_->Ctr({"containers", "info", "kept"}).out;
+  ASSERT_TRUE(
+      Ok(bed_->Ctr({"containers", "label", "kept", "containerd.io/restart.status=stopped"})));
+  EXPECT_TRUE(Eventually([&] { return bed_->Ctr({"tasks", "ls", "-q"}).out.empty(); }));
+  EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "kept"})));
+}
 
 TEST_F(DropInTest, TheKeysOfAVersion2FileTakeEffect) {
   MakeBed(kVersion2);
