@@ -37,7 +37,7 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
   }
   const bool container_first = image_first && crash.during != CrashCase::During::kRun;
   if (container_first) bed.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
-  EXPECT_LT(bed.StopDaemon(), absl::Seconds(5));
+  bed.StopDaemon();
 
   ASSERT_TRUE(bed.StartDaemon({{"GANTRY_CRASH_POINT", crash.point}}));
   Outcome outcome;

@@ -185,8 +185,11 @@ TEST_F(ScarcityTest, ADaemonWithoutMemoryHarmsNoContainer) {
       ASSERT_TRUE(bed_->StartDaemon());
     }
   }
-  // Whether it died of it or not, the next one finds everything.
-  if (bed_->daemon_pid() > 0) bed_->KillDaemon();
+  // Whether it died of it, is just about to, or lives on: the next one finds everything.
+  if (bed_->daemon_pid() > 0) {
+    kill(bed_->daemon_pid(), SIGKILL);
+    ASSERT_GE(bed_->WaitDaemonGone(), 0);
+  }
   ASSERT_TRUE(bed_->StartDaemon());
   ExpectAllIsWell();
   EXPECT_TRUE(Ok(bed_->Ctl({"load", "-i", archive})));

@@ -76,8 +76,8 @@ class Testbed {
   void KillDaemon();
   // Waits for a daemon that ends by itself (at a crash point); returns 128 + signal or its exit code, -1 when it lives on.
   int WaitDaemonGone(absl::Duration limit = absl::Seconds(30));
-  // SIGTERM; returns how long it took to end. InfiniteDuration: it had to be killed.
-  absl::Duration StopDaemon();
+  // SIGTERM; fails when the daemon does not end of it, or not with 0.
+  void StopDaemon();
   pid_t daemon_pid() const;
   std::string daemon_log() const;
   // What /metrics says, of a daemon started with --metrics-address 127.0.0.1:0; "" when nothing comes.
