@@ -2,10 +2,10 @@
 # ./dev demo: Gantry on real images, from nothing. Starts a private daemon under a temporary root, makes two images out of what
 # Debian has (busybox-static and a debootstrap root), runs containers, kills the daemon under them, and removes everything again.
 #
-# Environment: GANTRY_BIN, the directory of the built programs (bazel-bin); GANTRY_DEMO_SMALL=1 leaves the Debian image out.
+# Environment: GANTRY_BIN, the directory of the built programs (out/bin); GANTRY_DEMO_SMALL=1 leaves the Debian image out.
 set -euo pipefail
 
-bin=${GANTRY_BIN:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/bazel-bin}
+bin=${GANTRY_BIN:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/out/bin}
 work=$(mktemp -d /tmp/gantry-demo.XXXXXX)
 export GANTRY_ADDRESS=$work/gantry.sock
 daemon=""

@@ -233,7 +233,7 @@ std::string Testbed::Binary(const std::string& name) const {
   const char* workspace = getenv("TEST_WORKSPACE");
   if (sources != nullptr && workspace != nullptr)
     directories.push_back(absl::StrCat(sources, "/", workspace));
-  directories.push_back("bazel-bin");
+  directories.push_back("out/bin");
   for (const std::string& directory : directories) {
     const std::string path = absl::StrCat(directory, "/", name);
     char real[4096];

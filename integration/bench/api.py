@@ -2,7 +2,7 @@
 """./dev bench api: calls of containerd's API on gantryd and on Debian's containerd, by one client program, in turn, in one run.
 
 The client keeps its connections: no client process is in the figures. See api_client_bench.cc for what is called.
-Environment: GANTRY_BIN (built programs, default bazel-bin), BENCH_SECONDS (4, per measure and daemon), BENCH_ONLY (measures whose name
+Environment: GANTRY_BIN (built programs, default out/bin), BENCH_SECONDS (4, per measure and daemon), BENCH_ONLY (measures whose name
 holds this), BENCH_DIR (where the stores are, default the temporary directory), BENCH_HOLD (a command to run beside, PID of gantryd in $1).
 """
 import json
@@ -16,7 +16,7 @@ import tempfile
 from peers import Daemon, enter_mount_namespace, have, install, make_image, make_state, mount_free_controllers, sh, start_containerd, unmount_below
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin"))
+BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "out", "bin"))
 IMAGE = "docker.io/library/bench:latest"
 
 enter_mount_namespace()

@@ -7,7 +7,7 @@ removed at the very end only, because ext4 avoids inodes that were freed a momen
 
 Peers: Debian's containerd with ctr, podman, and with BENCH_CONTAINERD2=DIR (holding containerd and ctr) containerd 2 with igzip in PATH and four
 parallel unpacks, its best configuration.
-Environment: GANTRY_BIN (bazel-bin), BENCH_REPEAT (5), BENCH_VARIANTS ("gzip zstd"), BENCH_ONLY (names of contenders), BENCH_IMAGE (directory where the
+Environment: GANTRY_BIN (out/bin), BENCH_REPEAT (5), BENCH_VARIANTS ("gzip zstd"), BENCH_ONLY (names of contenders), BENCH_IMAGE (directory where the
 image is kept for the next run), BENCH_DISK, BENCH_CONTAINERD2.
 """
 import hashlib
@@ -25,7 +25,7 @@ import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BIN = os.path.abspath(os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin")))
+BIN = os.path.abspath(os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "out", "bin")))
 REPEAT = int(os.environ.get("BENCH_REPEAT", "5"))
 VARIANTS = os.environ.get("BENCH_VARIANTS", "gzip zstd").split()
 ONLY = os.environ.get("BENCH_ONLY", "")

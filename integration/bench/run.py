@@ -5,7 +5,7 @@ Measures run-to-removed latency (back to back and after pauses), exec, lifecycle
 the daemon's memory, and the time from kill -9 of the daemon to all containers reported running.
 
 Peers are started with roots, states and sockets of their own below a temporary directory; nothing of the machine's is touched.
-Environment: GANTRY_BIN (built programs, default bazel-bin), BENCH_REPEAT (20), BENCH_CONTAINERS (50), BENCH_SECONDS (5).
+Environment: GANTRY_BIN (built programs, default out/bin), BENCH_REPEAT (20), BENCH_CONTAINERS (50), BENCH_SECONDS (5).
 """
 import json
 import os
@@ -21,7 +21,7 @@ import time
 from peers import Daemon, enter_mount_namespace, have, install, make_image, make_state, mount_free_controllers, private_kib, sh, start_containerd, unmount_below
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "bazel-bin"))
+BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "out", "bin"))
 REPEAT = int(os.environ.get("BENCH_REPEAT", "20"))
 CONTAINERS = int(os.environ.get("BENCH_CONTAINERS", "50"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "5"))

@@ -1,13 +1,13 @@
 # What the scripts of this directory share: programs, base disk, payload. Sourced, not run.
 #
 #   GANTRY_VMHOST   the program that builds a Debian host and boots it under qemu
-#   GANTRY_BIN      where the built programs are (bazel-bin)
+#   GANTRY_BIN      where the built programs are (out/bin)
 #   GANTRY_VM_CACHE where base disks are kept ($XDG_CACHE_HOME/gantry/vm)
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 vmhost=${GANTRY_VMHOST:-$root/../shared/tools/vmhost}
-bin=${GANTRY_BIN:-$root/bazel-bin}
+bin=${GANTRY_BIN:-$root/out/bin}
 cache=${GANTRY_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gantry/vm}
 
 # Beside what every Debian host has: the runtimes, the libraries that our programs load, a root

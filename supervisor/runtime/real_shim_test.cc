@@ -34,7 +34,7 @@ std::string ShimProgram() {
   if (const char* path = getenv("GANTRY_SHIM")) return path;
   const char* sources = getenv("TEST_SRCDIR");
   const char* workspace = getenv("TEST_WORKSPACE");
-  if (sources == nullptr || workspace == nullptr) return "bazel-bin/shim/gantry-shim";
+  if (sources == nullptr || workspace == nullptr) return "out/bin/shim/gantry-shim";
   return absl::StrCat(sources, "/", workspace, "/shim/gantry-shim");
 }
 
