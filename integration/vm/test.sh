@@ -3,7 +3,7 @@
 #
 #   test.sh [--timeout SECONDS]
 #
-# Prints one line per behaviour, and "N passed, N failed" last. The environment is in common.sh.
+# Prints one line per behaviour, as soon as it was tried, and "N passed, N failed" last. The environment is in common.sh.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -20,4 +20,18 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 make_payload "$work/payload"
 cp "$here/guest-test.sh" "$work/payload/"
-"$vmhost" run "$base" "$work/payload" --timeout "$timeout" -- bash ./guest-test.sh
+
+# The machine's output is printed in the end only. Until then its console, a file among the tool's own, tells how far it is.
+mkdir "$work/tmp"
+TMPDIR=$work/tmp "$vmhost" run "$base" "$work/payload" --timeout "$timeout" -- bash ./guest-test.sh > "$work/output" &
+machine=$!
+until console=$(compgen -G "$work/tmp/*/console") || ! kill -0 "$machine" 2> /dev/null; do sleep 0.2; done
+if [ -n "$console" ]; then
+  tail -n +1 -f --pid="$machine" "$console" |
+    sed -u -n '/VMHOST-BEGIN/,/VMHOST-EXIT/{//d; s/\r//g; p}'
+fi
+status=0
+wait "$machine" || status=$?
+# 124: out of time, and the end of the console says in what, even when nothing has begun.
+if [ -z "$console" ] || [ "$status" = 124 ]; then cat "$work/output"; fi
+exit "$status"
