@@ -266,6 +266,37 @@ TEST_F(CtrTest, LabelsKeepAContainerRunningAndStopIt) {
   EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "kept"})));
 }
 
+// An end is answered after a second, then two, whatever else there is to look at: the count of its restarts is a label that changes.
+TEST_F(CtrTest, WhatEndsAtOnceIsStartedAgainLessAndLessOften) {
+  const std::string directory = bed_->scratch() + "/times";
+  ASSERT_TRUE(MakeDirectories(directory, 0755).ok());
+  const std::vector<std::string> ids = {"a", "b", "c", "d", "e", "f"};
+  for (const std::string& id : ids) {
+    ASSERT_TRUE(Ok(bed_->Ctr(
+        {"run", "-d", "--label", "containerd.io/restart.status=running", "--mount",
+         absl::StrCat("type=bind,src=", directory, ",dst=/times,options=rbind:rw"), kImage, id,
+         "sh", "-c", absl::StrCat("read up idle < /proc/uptime; echo $up >> /times/", id)})));
+  }
+  for (const std::string& id : ids) {
+    std::vector<std::string> starts;
+    EXPECT_TRUE(Eventually([&] {
+      starts = absl::StrSplit(ReadFile(absl::StrCat(directory, "/", id), 4096).value_or(""), '\n',
+                              absl::SkipEmpty());
+      return starts.size() >= 4;
+    }));
+    for (size_t i = 1; i < starts.size(); ++i) {
+      EXPECT_GE(atof(starts[i].c_str()) - atof(starts[i - 1].c_str()), i == 1 ? 0.9 : 1.9)
+          << id << i;
+    }
+    ASSERT_TRUE(Ok(bed_->Ctr({"containers", "label", id, "containerd.io/restart.status=stopped"})));
+    // What has ended by itself is not removed by that label.
+    EXPECT_TRUE(Eventually([&] {
+      (void)bed_->Ctr({"tasks", "rm", "--force", id});
+      return bed_->Ctr({"containers", "delete", id}).ok();
+    }));
+  }
+}
+
 TEST_F(CtrTest, ALogUriThatOnlyALabelNamesReachesNoProgram) {
   const std::string trace = absl::StrCat(bed_->scratch(), "/trace");
   ASSERT_TRUE(Ok(bed_->Ctr(

@@ -144,17 +144,11 @@ void RestartMonitor::Drain() {
       containerd::events::TaskExit exit;
       if (!exit.ParseFromString(event->payload) || exit.id() != exit.container_id()) continue;
       const Key key(event->ns, exit.container_id());
-      absl::Duration delay;
       {
         absl::MutexLock lock(&mu_);
-        const auto it = watched_.find(key);
-        if (it == watched_.end()) continue;
-        Watched& one = it->second;
-        if (absl::Now() - one.started_at > parts_.interval) one.delay = absl::ZeroDuration();
-        one.delay = std::min(parts_.interval, std::max(kFirstDelay, one.delay * 2));
-        delay = one.delay;
+        if (watched_.count(key) == 0) continue;
       }
-      LookAfter(key, delay);
+      LookAfter(key, absl::ZeroDuration());
     } else if (event->topic == "/containers/delete") {
       containerd::events::ContainerDelete gone;
       if (!gone.ParseFromString(event->payload)) continue;
@@ -238,6 +232,20 @@ void RestartMonitor::Look(const Key& key) {
   if (again != absl::InfiniteDuration()) LookAfter(key, again);
 }
 
+absl::Duration RestartMonitor::LeftOfDelay(const Key& key, const Process& task) {
+  absl::MutexLock lock(&mu_);
+  const auto it = watched_.find(key);
+  if (it == watched_.end()) return absl::ZeroDuration();
+  Watched& one = it->second;
+  if (one.exited_at != task.exited_at) {
+    one.exited_at = task.exited_at;
+    if (task.exited_at - task.started_at > parts_.interval) one.delay = absl::ZeroDuration();
+    one.delay = std::min(parts_.interval, std::max(kFirstDelay, one.delay * 2));
+  }
+  // No longer than that, whatever became of the clock.
+  return std::min(one.delay, one.exited_at + one.delay - absl::Now());
+}
+
 // kNotFound: there is no such container, or nothing is wanted of it any more.
 absl::Status RestartMonitor::Act(const Key& key) {
   GANTRY_ASSIGN_OR_RETURN(const record::v1::Container container,
@@ -261,6 +269,11 @@ absl::Status RestartMonitor::Act(const Key& key) {
       break;
   }
   if (task.has_value()) {
+    // Whatever made us look: an exit, a changed label (the count is one, and we write it), or that the container is new.
+    if (const absl::Duration left = LeftOfDelay(key, *task); left > absl::ZeroDuration()) {
+      LookAfter(key, left);
+      return absl::OkStatus();
+    }
     const absl::Status gone =
         parts_.tasks->Delete(context, key.second, "", /*force=*/true).status();
     if (!gone.ok() && !absl::IsNotFound(gone)) return gone;
@@ -305,8 +318,6 @@ absl::Status RestartMonitor::Restart(const Key& key, const record::v1::Container
     return started;
   }
   LOG(INFO) << "ns=" << key.first << " id=" << key.second << " started again, as its labels want";
-  absl::MutexLock lock(&mu_);
-  if (const auto it = watched_.find(key); it != watched_.end()) it->second.started_at = absl::Now();
   return absl::OkStatus();
 }
 

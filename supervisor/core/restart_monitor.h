@@ -71,10 +71,10 @@ class RestartMonitor {
  private:
   using Key = std::pair<std::string, std::string>;  // namespace, id
   struct Watched {
-    absl::Duration delay = absl::ZeroDuration();  // of the next restart
-    absl::Time started_at = absl::InfinitePast();
-    bool busy = false;     // somebody looks at it
-    bool pending = false;  // and shall look again
+    absl::Duration delay = absl::ZeroDuration();  // of the last restart, or before another attempt
+    absl::Time exited_at = absl::InfinitePast();  // what `delay` answers
+    bool busy = false;                            // somebody looks at it
+    bool pending = false;                         // and shall look again
   };
 
   void FindAll();
@@ -82,6 +82,8 @@ class RestartMonitor {
   void LookAfter(const Key& key, absl::Duration delay);
   void Look(const Key& key);
   absl::Status Act(const Key& key);
+  // How long an ended task has still to wait for its restart.
+  absl::Duration LeftOfDelay(const Key& key, const Process& task);
   absl::Status Restart(const Key& key, const record::v1::Container& container, bool had_task);
   absl::Status SetLabel(const Key& key, const std::string& label, const std::string& value);
   // The URI for a task's output; "" drops it.
