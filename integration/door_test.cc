@@ -178,6 +178,9 @@ wait
   });
   EXPECT_TRUE(Eventually([&] { return !Text(to + "/who").empty(); }));
   EXPECT_EQ(Text(to + "/who"), absl::StrCat("logged ", bed_->ns(), " to\n"));
+  // Time enough for another's whole life.
+  ASSERT_TRUE(Create("other", "true", "").ok());
+  RunToItsEnd("other");
   EXPECT_FALSE(created) << "the container did not wait for its logger";
   EXPECT_TRUE(WriteFile(to + "/gate", "").ok());
   creator.join();
