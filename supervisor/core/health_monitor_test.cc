@@ -156,7 +156,7 @@ TEST_F(HealthMonitorTest, NothingIsProbedBeforeItsTime) {
   Happens<containerd::events::TaskStart>("/tasks/start");
   ASSERT_TRUE(Becomes([&] { return Health() == "starting"; }, /*advance=*/false));
   EXPECT_EQ(prober_.probes(), 0);
-  ASSERT_TRUE(Becomes([&] { return prober_.probes() == 1; }));
+  ASSERT_TRUE(Becomes([&] { return prober_.probes() > 0; }));
 }
 
 TEST_F(HealthMonitorTest, AnEndedContainerIsProbedNoMore) {
@@ -167,7 +167,10 @@ TEST_F(HealthMonitorTest, AnEndedContainerIsProbedNoMore) {
   ASSERT_TRUE(Becomes([&] { return Health() == "unhealthy"; }, /*advance=*/false));
   workers_.WaitIdle();
   const int probes = prober_.probes();
-  clock_.Advance(absl::Hours(1));
+  int rounds = 0;
+  Becomes([&] { return ++rounds == 10; });
+  EXPECT_EQ(prober_.probes(), probes);
+  EXPECT_EQ(Health(), "unhealthy");
   Happens<containerd::events::TaskStart>("/tasks/start");
   ASSERT_TRUE(Becomes([&] { return Health() == "starting"; }, /*advance=*/false));
   EXPECT_EQ(prober_.probes(), probes);
