@@ -571,6 +571,40 @@ TEST_F(RunTest, EventsOfAContainerThatIsGoneSayWhatItWas) {
             "die brief busybox:test front\ndestroy brief busybox:test front\n");
 }
 
+// In docker's words and order.
+TEST_F(RunTest, EventsTellWhatWasDoneToAContainer) {
+  const auto events = [this](const std::string& container) {
+    return bed_->CtlOut(
+        {"events", "--since", "10m", "--until", "0s", "--filter", "container=" + container,
+         "--format",
+         "{{.Action}}{{with index .Actor.Attributes \"signal\"}} {{.}}{{end}}{{with index "
+         ".Actor.Attributes \"exitCode\"}} {{.}}{{end}}"});
+  };
+  Detached("polite", {"sh", "-c", "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"});
+  ASSERT_TRUE(Eventually([&] { return bed_->CtlOut({"logs", "polite"}) == "up"; }));
+  EXPECT_TRUE(Ok(bed_->Ctl({"stop", "polite"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"stop", "polite"})));
+  EXPECT_EQ(events("polite"), "create\nstart\nkill 15\ndie 3\nstop");
+
+  Detached("stubborn", {"sleep", "1000"});
+  EXPECT_TRUE(Ok(bed_->Ctl({"restart", "-t", "0", "-s", "WINCH", "stubborn"})));
+  EXPECT_EQ(events("stubborn"), "create\nstart\nkill 28\nkill 9\ndie 137\nstop\nstart\nrestart");
+
+  bed_->CtlOut({"run", "-d", "--rm", "--name", "killed", kImage, "sleep", "1000"});
+  EXPECT_TRUE(Ok(bed_->Ctl({"kill", "-s", "WINCH", "killed"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"kill", "killed"})));
+  ASSERT_TRUE(Eventually([&] { return absl::EndsWith(events("killed"), "destroy"); }));
+  EXPECT_EQ(events("killed"), "create\nstart\nkill 28\nkill 9\ndie 137\ndestroy");
+
+  Detached("removed", {"sleep", "1000"});
+  EXPECT_TRUE(Ok(bed_->Ctl({"rm", "-f", "removed"})));
+  EXPECT_EQ(events("removed"), "create\nstart\nkill 9\ndie 137\ndestroy");
+
+  EXPECT_EQ(bed_->CtlOut({"events", "--since", "10m", "--until", "0s", "--filter", "event=restart",
+                          "--format", "{{.Actor.Attributes.name}}"}),
+            "stubborn");
+}
+
 TEST_F(RunTest, ALateFollowerMissesNoLineThoughFilesAreRotatedAwayAllTheTime) {
   constexpr int kLast = 30000;
   ASSERT_TRUE(MakeDirectories(bed_->scratch() + "/gate", 0755).ok());

@@ -331,6 +331,16 @@ void ContainerService::OnExit(const std::string& ns, const Process& process) {
   if (!*removed) ScheduleRestart(*loaded);
 }
 
+absl::Status ContainerService::SendSignal(const CallContext& context, const Loaded& loaded,
+                                          int signal) {
+  PublishKill(loaded, signal);
+  return parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(signal), false);
+}
+
+void ContainerService::PublishKill(const Loaded& loaded, int signal) {
+  Publish(loaded, "kill", {{"gantry.signal", absl::StrCat(signal)}});
+}
+
 absl::Status ContainerService::StopLocked(const CallContext& context, Loaded& loaded,
                                           const std::string& signal, absl::Duration patience,
                                           bool* killed) {
@@ -345,13 +355,12 @@ absl::Status ContainerService::StopLocked(const CallContext& context, Loaded& lo
   // A frozen process acts on no signal.
   if (task.ok() && task->status == ProcessStatus::kPaused)
     GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
-  absl::Status sent =
-      parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(number), false);
+  absl::Status sent = SendSignal(context, loaded, number);
   if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
   absl::Status ended = parts_.tasks->Wait(context, loaded.id(), "", patience).status();
   if (absl::IsDeadlineExceeded(ended)) {
     if (killed != nullptr) *killed = true;
-    sent = parts_.tasks->Kill(context, loaded.id(), "", SIGKILL, false);
+    sent = SendSignal(context, loaded, SIGKILL);
     if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
     ended = parts_.tasks->Wait(context, loaded.id(), "", kKillPatience).status();
     if (absl::IsDeadlineExceeded(ended)) {
@@ -361,6 +370,7 @@ absl::Status ContainerService::StopLocked(const CallContext& context, Loaded& lo
     }
   }
   if (!ended.ok() && !absl::IsNotFound(ended)) return ended;
+  Publish(loaded, "stop");
   return absl::OkStatus();
 }
 
@@ -408,7 +418,7 @@ absl::Status ContainerService::Kill(const CallContext& context, const std::strin
     if (task->status == ProcessStatus::kPaused)
       GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
   }
-  return parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(number), false);
+  return SendSignal(context, loaded, number);
 }
 
 absl::Status ContainerService::Restart(const CallContext& context,
@@ -430,7 +440,9 @@ absl::Status ContainerService::Restart(const CallContext& context,
     loaded.config.set_auto_remove(auto_remove);
   }
   loaded.state.set_restart_count(0);
-  return StartLocked(context, loaded).status();
+  GANTRY_RETURN_IF_ERROR(StartLocked(context, loaded).status());
+  Publish(loaded, "restart");
+  return absl::OkStatus();
 }
 
 absl::Status ContainerService::Pause(const CallContext& context, const std::string& container) {
@@ -474,6 +486,7 @@ absl::Status ContainerService::RemoveLocked(const CallContext& context, Loaded& 
     if (loaded.ours)
       GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
     CrashPoint("removal.recorded");
+    if (runs) PublishKill(loaded, SIGKILL);
     absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
     if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
   }

@@ -217,6 +217,9 @@ class ContainerService : public ExitObserver {
                                       std::function<void(runtime::Shim&)> before_create = nullptr);
   absl::Status NoteStarted(Loaded& loaded, int32_t pid);
   void NoteStartFailed(Loaded& loaded, const absl::Status& why);
+  // Tells of the signal, then sends it, so that the news of it stands before that of the end it causes.
+  absl::Status SendSignal(const CallContext& context, const Loaded& loaded, int signal);
+  void PublishKill(const Loaded& loaded, int signal);
   absl::Status StopLocked(const CallContext& context, Loaded& loaded, const std::string& signal,
                           absl::Duration patience, bool* killed);
   // Takes the ended task's exit into the record and the task away. True: the container was removed as well.

@@ -402,9 +402,12 @@ std::optional<v1::Event> SystemService::Translate(const CallContext& context,
     auto action = payload.labels().find("gantry.action");
     container = payload.id();
     out.set_action(action == payload.labels().end() ? "update" : action->second);
-    auto old_name = payload.labels().find("gantry.old-name");
-    if (old_name != payload.labels().end())
-      (*out.mutable_attributes())["oldName"] = old_name->second;
+    static constexpr std::pair<const char*, const char*> kAttributes[] = {
+        {"gantry.old-name", "oldName"}, {"gantry.signal", "signal"}};
+    for (const auto& [label, attribute] : kAttributes) {
+      auto found = payload.labels().find(label);
+      if (found != payload.labels().end()) (*out.mutable_attributes())[attribute] = found->second;
+    }
   } else if (event.topic == "/tasks/start") {
     containerd::events::TaskStart payload;
     if (!payload.ParseFromString(event.payload)) return std::nullopt;
