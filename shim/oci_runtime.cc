@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -76,6 +78,33 @@ bool IsDescendant(pid_t pid) {
   return false;
 }
 
+// A file for the standard error of a program, which takes so much and no more. Not valid where the machine gives none.
+UniqueFd MakeWordsFile() {
+  UniqueFd file(memfd_create("runtime-stderr", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (ftruncate(file.get(), kMaxLogBytes) != 0 ||
+      fcntl(file.get(), F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK) != 0) {
+    file.reset();
+  }
+  return file;
+}
+
+std::string ReadWordsFile(int file) {
+  std::string text(kMaxLogBytes, '\0');
+  const ssize_t count = pread(file, text.data(), text.size(), 0);
+  text.resize(count < 0 ? 0 : static_cast<size_t>(count));
+  text.erase(std::min(text.find('\0'), text.size()));
+  return text;
+}
+
+// What goes into messages, records and events: one line of valid UTF-8.
+std::string Printable(std::string text) {
+  for (char& c : text) {
+    if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = ' ';
+  }
+  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace))
+      .get<std::string>();
+}
+
 }  // namespace
 
 std::string LastRuntimeError(absl::string_view log) {
@@ -96,7 +125,7 @@ std::string LastRuntimeError(absl::string_view log) {
       error = last;
     }
   }
-  return (error.empty() ? last : error).substr(0, kMaxMessageBytes);
+  return Printable((error.empty() ? last : error).substr(0, kMaxMessageBytes));
 }
 
 std::string NormaliseRuntimeError(absl::string_view message) {
@@ -168,7 +197,13 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   request.argv.emplace_back(verb);
   request.argv.insert(request.argv.end(), args.begin(), args.end());
   request.env = {absl::StrCat("PATH=", SearchPath())};
-  for (const auto& [ours, theirs] : {std::pair(stdio.in, 0), {stdio.out, 1}, {stdio.err, 2}}) {
+  // Without a terminal a new process has the standard error of the runtime that makes it.
+  const bool makes_process =
+      verb == "create" || verb == "run" || verb == "exec" || verb == "restore";
+  UniqueFd words;
+  if (!makes_process || !stdio.console_socket.empty()) words = MakeWordsFile();
+  const int err = words.valid() ? words.get() : stdio.err;
+  for (const auto& [ours, theirs] : {std::pair(stdio.in, 0), {stdio.out, 1}, {err, 2}}) {
     if (ours >= 0) request.fds.emplace_back(ours, theirs);
   }
 
@@ -187,6 +222,12 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   std::string message;
   if (const absl::StatusOr<std::string> text = ReadFile(log, kMaxLogBytes); text.ok()) {
     message = NormaliseRuntimeError(LastRuntimeError(*text));
+  }
+  if (message.empty()) {
+    const std::string said = words.valid()      ? ReadWordsFile(words.get())
+                             : stdio.last_words ? stdio.last_words()
+                                                : "";
+    message = NormaliseRuntimeError(LastRuntimeError(said));
   }
   if (message.empty()) {
     message = WIFSIGNALED(*wait_status)

@@ -1,8 +1,8 @@
 // Drives an OCI runtime (crun, runc, or one that takes their arguments) by its command line.
 //
 // Each call is one run of the program, in the bundle directory, with its own JSON log; what it reports as its last error becomes
-// the message, worded alike for all runtimes. Every call has a deadline: a runtime that hangs is killed with whatever
-// processes it has left.
+// the message, worded alike for all runtimes. From one that fails without a word in its log the last line of its standard error is
+// taken. Every call has a deadline: a runtime that hangs is killed with whatever processes it has left.
 //
 // Errors of all calls:
 //   kNotFound            the runtime program is missing, or it says that the container is not there (any more)
@@ -18,6 +18,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,8 @@ struct RuntimeStdio {
   int out = -1;
   int err = -1;
   std::string console_socket;  // path relative to the bundle, "" for none
+  // The end of what came out of `err` so far, where somebody else reads that. May be empty.
+  std::function<std::string()> last_words;
 };
 
 class OciRuntime {
@@ -91,7 +94,8 @@ class OciRuntime {
   std::atomic<uint64_t> sequence_{0};
 };
 
-// The message of the last error in a runtime's JSON log, or of its last line when it wrote plain text. "" if there is none.
+// The message of the last error in a runtime's JSON log, or its last line when it wrote plain text; one line of valid UTF-8, of bounded
+// length. "" if there is none.
 std::string LastRuntimeError(absl::string_view log);
 
 // Wording that clients look for, whatever the runtime: `exec: "x": executable file not found in $PATH`,

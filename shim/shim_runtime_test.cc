@@ -615,6 +615,44 @@ TEST_F(ShimTest, ARuntimeThatHangsIsKilledAndReported) {
   EXPECT_TRUE(Eventually([&] { return kill(hanging, 0) != 0; }));
 }
 
+// The log is where runtimes say why they fail; one that does not get so far has its standard error, which is the container's, too.
+TEST_F(ShimTest, WhatARuntimeSaysOnItsStandardErrorIsPassedOn) {
+  TestContainer container("crun", {"true"});
+  container.Launch();
+  UseScript(container,
+            "echo 'loading' >&2\nprintf 'cannot load: libx.so: \\377 bad\\033 ELF\\n\\n' >&2\nexit "
+            "127\n");
+  absl::Status status = container.Create();
+  EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << status;
+  EXPECT_TRUE(absl::EndsWith(status.message(),
+                             "OCI runtime create failed: cannot load: libx.so: \uFFFD bad  ELF"))
+      << status;
+
+  UseScript(container, "yes 'no end to it' | head -c 2600000 >&2\nexit 3\n");
+  status = container.Create();
+  EXPECT_TRUE(absl::StrContains(status.message(), "create failed: no end to it")) << status;
+  EXPECT_LT(status.message().size(), 500u);
+
+  UseScript(container, "exit 3\n");
+  status = container.Create();
+  EXPECT_TRUE(absl::EndsWith(status.message(), "exit status 3 and no message")) << status;
+}
+
+TEST_F(ShimTest, WhatARuntimeSaysOnItsStandardErrorIsPassedOnBesideATerminal) {
+  TestContainer container("crun", {"true"});
+  container.spec["process"]["terminal"] = true;
+  container.create.mutable_stdio()->set_terminal(true);
+  container.Launch();
+  UseScript(container, "echo 'cannot load: libx.so' >&2\nexit 127\n");
+  absl::Status status = container.Create();
+  EXPECT_TRUE(absl::EndsWith(status.message(), "create failed: cannot load: libx.so")) << status;
+  // What does not fit is refused.
+  UseScript(container, "yes 'no end to it' >&2 || exit 3\n");
+  status = container.Create();
+  EXPECT_TRUE(absl::StrContains(status.message(), "create failed: no")) << status;
+  EXPECT_LT(status.message().size(), 500u);
+}
+
 TEST_F(ShimTest, ARuntimeThatLiesAboutThePidIsNotBelieved) {
   TestContainer container("crun", {"true"});
   // Our own pid: a stranger's to the shim.

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "absl/types/span.h"
 
@@ -39,6 +40,8 @@ constexpr absl::Duration kQuietInterval = absl::Seconds(1);
 constexpr int kQuietRounds = 10;
 constexpr uint32_t kReadable = EPOLLIN;
 constexpr absl::Duration kConsoleTimeout = absl::Seconds(5);
+constexpr size_t kMaxLastWords = 16 * 1024;
+constexpr absl::Duration kLastWordsTimeout = absl::Seconds(2);
 
 LogStream StreamOf(int index) { return index == 0 ? LogStream::kStdout : LogStream::kStderr; }
 
@@ -171,6 +174,7 @@ absl::Status ProcessIo::OpenPipeOutput(int index, const std::string& uri_text) {
   }
   child_fd = write_end.get();
   child_ends_.push_back(std::move(write_end));
+  if (index == 1) child_stdio_.last_words = [this] { return LastWords(); };
   return absl::OkStatus();
 }
 
@@ -248,6 +252,24 @@ absl::Status ProcessIo::OpenStdin() {
 void ProcessIo::CloseChildEnds() {
   child_ends_.clear();
   child_stdio_ = RuntimeStdio();
+  keeps_words_ = false;
+}
+
+std::string ProcessIo::LastWords() {
+  struct Answer {
+    absl::Notification ready;
+    std::string words;
+  };
+  // Shared: after a timeout the answer still comes, when we have gone.
+  auto answer = std::make_shared<Answer>();
+  context_.loop->Post([self = shared_from_this(), answer] {
+    if (self->begun_ && !self->closed_ && self->outputs_[1] != nullptr) {
+      self->PumpOutput(1, kMaxPumpBytes);
+    }
+    answer->words = self->last_words_;
+    answer->ready.Notify();
+  });
+  return answer->ready.WaitForNotificationWithTimeout(kLastWordsTimeout) ? answer->words : "";
 }
 
 absl::Status ProcessIo::TakeConsole() {
@@ -489,6 +511,13 @@ void ProcessIo::PumpOutput(int index, size_t max_bytes) {
 
 void ProcessIo::Deliver(int index, absl::string_view bytes) {
   bytes_seen_ += bytes.size();
+  if (index == 1 && keeps_words_) {
+    last_words_.append(bytes.data(), bytes.size());
+    if (last_words_.size() > kMaxLastWords)
+      last_words_.erase(0, last_words_.size() - kMaxLastWords);
+  } else if (!last_words_.empty()) {
+    last_words_ = std::string();
+  }
   Output& output = *outputs_[index];
   if (log_ != nullptr) {
     log_->Write(StreamOf(index), bytes);

@@ -19,6 +19,7 @@
 #ifndef GANTRY_SHIM_STDIO_H_
 #define GANTRY_SHIM_STDIO_H_
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -88,7 +89,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   ProcessIo(const ProcessIo&) = delete;
   ProcessIo& operator=(const ProcessIo&) = delete;
 
-  // For the runtime. Good until CloseChildEnds(), which is due when the runtime has returned.
+  // For the runtime. Good until CloseChildEnds(), which is due when the runtime has returned. The end of what came on stderr is kept
+  // until then, for a runtime that fails.
   const RuntimeStdio& child_stdio() const { return child_stdio_; }
   void CloseChildEnds();
 
@@ -149,6 +151,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   void WatchOutput(int index);
   void PumpOutput(int index, size_t max_bytes);
   void Deliver(int index, absl::string_view bytes);
+  // Not on the loop's thread. The end of what has come on stderr.
+  std::string LastWords();
   void EndOutput(int index);
   bool MayRead(int index) const;
   // Reads again what was paused, if nothing holds it up any more.
@@ -173,6 +177,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   // Set by Open(); constant from Begin() on.
   v1::Stdio stdio_;
   bool attachable_ = false;
+
+  std::atomic<bool> keeps_words_{true};
 
   // The runtime's side, used between Open() and CloseChildEnds() by one thread.
   RuntimeStdio child_stdio_;
@@ -203,6 +209,7 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   bool logger_dead_ = false;
   uint32_t width_ = 0;
   uint32_t height_ = 0;
+  std::string last_words_;  // of stderr, as long as child ends are open
   uint64_t bytes_seen_ = 0;
   uint64_t bytes_at_quiet_check_ = 0;
   EventLoop::TimerId slow_timer_ = 0;
