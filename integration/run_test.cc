@@ -520,6 +520,36 @@ TEST_F(RunTest, AnImagesHealthCheckIsTakenUnlessItIsNotWanted) {
   EXPECT_EQ(bed_->Inspect("plain", "{{json .State}}").find("Health"), std::string::npos);
 }
 
+// Fewer open files than a runtime needs itself: the limit is there when the program runs, not before.
+TEST_F(RunTest, AContainerMayHaveVeryFewOpenFiles) {
+  for (const std::string runtime : {"crun", "runc"}) {
+    for (const std::string most : {"5", "10", "20", "1023"}) {
+      const Outcome run = Run({"--runtime", runtime, "--ulimit", "nofile=" + most, kImage, "sh",
+                               "-c", "ulimit -Sn; ulimit -Hn"});
+      EXPECT_TRUE(Ok(run)) << runtime;
+      EXPECT_EQ(run.out, most + "\n" + most + "\n") << runtime;
+    }
+    const Outcome terminal = Run({"-t", "--runtime", runtime, "--ulimit", "nofile=10:12", kImage,
+                                  "sh", "-c", "ulimit -Sn; ulimit -Hn"});
+    EXPECT_EQ(terminal.out, "10\r\n12\r\n") << runtime;
+    EXPECT_EQ(Run({"--runtime", runtime, "--ulimit", "nofile=10", kImage, "/no-such"}).code, 127);
+
+    const Outcome less = Run({"--runtime", runtime, "--ulimit", "nofile=3", kImage, "true"});
+    EXPECT_EQ(less.code, 125) << runtime;
+    EXPECT_TRUE(absl::StrContains(less.err, "may have no more than 3 open files")) << less.err;
+    EXPECT_TRUE(absl::StrContains(less.err, "raise --ulimit nofile")) << less.err;
+  }
+  // An exec has the container's limit from the runtime, which says so when it is too little for that.
+  bed_->CtlOut({"run", "-d", "--name", "web", "--ulimit", "nofile=10", kImage, "sleep", "1000"});
+  const Outcome exec = bed_->Ctl({"exec", "web", "sh", "-c", "ulimit -n"});
+  if (exec.ok()) {
+    EXPECT_EQ(exec.out, "10\n");
+  } else {
+    EXPECT_TRUE(absl::StrContains(exec.err, "container web: OCI runtime exec failed")) << exec.err;
+    EXPECT_TRUE(absl::StrContains(exec.err, "raise --ulimit nofile")) << exec.err;
+  }
+}
+
 TEST_F(RunTest, OomIsToldAsSuch) {
   const Outcome outcome =
       bed_->Ctl({"run", "--name", "hungry", "--memory", "16m", kImage, "sh", "-c",

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,6 +30,13 @@ namespace {
 constexpr size_t kMaxConfigBytes = 16 << 20;
 // Of the time a create may take, what is kept for cleaning up after a runtime that hangs.
 constexpr double kCleanUpShare = 0.25;
+
+absl::Status LimitOpenFiles(pid_t pid, const v1::OpenFiles& limit) {
+  const rlimit wanted = {limit.soft(), limit.hard()};
+  if (prlimit(pid, RLIMIT_NOFILE, &wanted, nullptr) == 0) return absl::OkStatus();
+  return ErrnoToStatus(errno,
+                       absl::StrCat("limit open files to ", limit.soft(), ":", limit.hard()));
+}
 
 UniqueFd OpenPidfd(pid_t pid) {
   return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
@@ -254,8 +262,9 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
       if (own_parents) Cgroup::RemoveParents(CgroupPath());
     };
     GANTRY_RETURN_IF_ERROR(io->AwaitClient(limit * kCleanUpShare));
-    const absl::StatusOr<pid_t> created =
-        runtime->Create(request.start(), io->child_stdio(), limit * (1 - 2 * kCleanUpShare));
+    const bool limited = request.has_open_files();
+    const absl::StatusOr<pid_t> created = runtime->Create(
+        request.start() && !limited, io->child_stdio(), limit * (1 - 2 * kCleanUpShare));
     if (!created.ok()) {
       // Somebody else's container of this name is not ours to delete.
       if (absl::IsAlreadyExists(created.status())) std::move(delete_container).Cancel();
@@ -264,6 +273,10 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     pid = *created;
     if (request.stdio().terminal()) GANTRY_RETURN_IF_ERROR(io->TakeConsole());
     FindCgroup(pid);
+    if (limited) {
+      GANTRY_RETURN_IF_ERROR(LimitOpenFiles(pid, request.open_files()));
+      if (request.start()) GANTRY_RETURN_IF_ERROR(runtime->Start(limit * kCleanUpShare));
+    }
     {
       absl::MutexLock lock(&mu_);
       init->starting = true;

@@ -141,7 +141,7 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
   if (handler == nullptr) {
     absl::StatusOr<int32_t> pid = parts_.tasks->Exec(
         context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio, /*start=*/true);
-    if (!pid.ok()) return NamingTheContainer(pid.status(), loaded.ShownName(), process.args);
+    if (!pid.ok()) return NamingTheContainer(pid.status(), loaded.ShownName(), process);
     started.pid = *pid;
     return started;
   }
@@ -162,7 +162,7 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
     started.stream.reset();
     absl::StatusOr<core::Exit> gone =
         parts_.tasks->Delete(context, loaded.id(), started.exec_id, /*force=*/true);
-    return NamingTheContainer(pid.status(), loaded.ShownName(), process.args);
+    return NamingTheContainer(pid.status(), loaded.ShownName(), process);
   }
   started.pid = *pid;
   return started;

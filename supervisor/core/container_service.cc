@@ -219,9 +219,12 @@ absl::StatusOr<int32_t> ContainerService::StartLocked(
   task.before_create = std::move(before_create);
   absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, task);
   if (!pid.ok()) {
+    absl::StatusOr<oci::ProcessSpec> process = oci::ProcessSpec();
     absl::StatusOr<oci::RuntimeSpec> spec = oci::RuntimeSpec::Parse(loaded.record.spec().value());
-    const absl::Status why = NamingTheContainer(
-        pid.status(), loaded.ShownName(), spec.ok() ? spec->args() : std::vector<std::string>());
+    if (spec.ok() && spec->document().contains("process"))
+      process = oci::ProcessFromJson(spec->document()["process"]);
+    const absl::Status why = NamingTheContainer(pid.status(), loaded.ShownName(),
+                                                process.ok() ? *process : oci::ProcessSpec());
     NoteStartFailed(loaded, why);
     return why;
   }

@@ -22,15 +22,24 @@ uint32_t StartFailureCode(const absl::Status& why) {
 }
 
 absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name,
-                                const std::vector<std::string>& args) {
+                                const oci::ProcessSpec& process) {
   std::string text(why.message());
   const size_t runtime = text.find("OCI runtime ");
   if (runtime != std::string::npos) text.erase(0, runtime);
   // crun's words for a program that the user may not execute.
   static constexpr char kNameless[] = "open executable";
   const size_t nameless = text.find(kNameless);
-  if (nameless != std::string::npos && !args.empty())
-    text.replace(nameless, sizeof(kNameless) - 1, absl::StrCat("exec: \"", args.front(), "\""));
+  if (nameless != std::string::npos && !process.args.empty())
+    text.replace(nameless, sizeof(kNameless) - 1,
+                 absl::StrCat("exec: \"", process.args.front(), "\""));
+  constexpr uint64_t kEnough = 64;
+  for (const oci::Rlimit& limit : process.rlimits) {
+    if (limit.type != "RLIMIT_NOFILE" || limit.soft >= kEnough) continue;
+    if (runtime == std::string::npos || StartFailureCode(why) != 128) continue;
+    absl::StrAppend(&text, "; the process may have no more than ", limit.soft,
+                    " open files, and the runtime needs some of them to set it up: raise --ulimit "
+                    "nofile of the container");
+  }
   return absl::Status(why.code(), absl::StrCat("container ", name, ": ", text));
 }
 

@@ -550,6 +550,14 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   for (const std::string& change : changed)
     core_->SayOnce(absl::StrCat("specs are fitted to this host: ", change));
   const bool prebuilt = chosen.info.is_crun && core_->seccomp.Prebuild(spec);
+  bool set_late = false;
+  if (create.restore_image_path.empty() && !create.fill_restore_image) {
+    if (const std::optional<oci::Rlimit> limit = spec.TakeSmallDescriptorLimit(*parts.host)) {
+      set_late = true;
+      request.mutable_open_files()->set_soft(limit->soft);
+      request.mutable_open_files()->set_hard(limit->hard);
+    }
+  }
 
   // A spec is written once, for the driver of its day. Runtimes refuse the one's path with the other, and settings change.
   chosen.for_shim.set_systemd_cgroup(spec.systemd_makes_cgroup(chosen.for_shim.systemd_cgroup()));
@@ -563,8 +571,9 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   // What the client wrote goes to the runtime byte for byte unless something had to be fitted.
   GANTRY_ASSIGN_OR_RETURN(
       runtime::Bundle bundle,
-      parts.bundles->Create(key, changed.empty() && !prebuilt ? create.spec_json : spec.Print(),
-                            launch));
+      parts.bundles->Create(
+          key, changed.empty() && !prebuilt && !set_late ? create.spec_json : spec.Print(),
+          launch));
   absl::Cleanup remove_bundle = [&parts, &key] {
     if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {
       LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id

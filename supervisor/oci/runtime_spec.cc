@@ -321,6 +321,29 @@ std::vector<std::string> RuntimeSpec::ClampToHost(const HostFacts& host) {
   return changes;
 }
 
+std::optional<Rlimit> RuntimeSpec::TakeSmallDescriptorLimit(const HostFacts& host) {
+  // crun 1.8 has a descriptor open for every mount and path that it prepares when it sets the limits.
+  constexpr uint64_t kEnoughForAnyRuntime = 1024;
+  // Standard streams, and what runc needs to look at its own. Below that it refuses with reason.
+  constexpr uint64_t kLeast = 5;
+  auto found = json_->find("process");
+  if (found == json_->end() || !found->is_object()) return std::nullopt;
+  absl::StatusOr<ProcessSpec> process = ProcessFromJson(*found);
+  if (!process.ok()) return std::nullopt;
+  // The kernel lets who has no CAP_SYS_RESOURCE set limits of its own user's processes only.
+  const bool own = process->uid == 0 && process->gid == 0 && !has_namespace("user");
+  if (!host.may_raise_rlimits && !own) return std::nullopt;
+  for (size_t i = 0; i < process->rlimits.size(); ++i) {
+    const Rlimit& limit = process->rlimits[i];
+    if (limit.type != "RLIMIT_NOFILE") continue;
+    if (limit.soft < kLeast || limit.soft >= kEnoughForAnyRuntime || limit.soft > limit.hard)
+      return std::nullopt;
+    (*found)["rlimits"].erase(i);
+    return limit;
+  }
+  return std::nullopt;
+}
+
 json ProcessToJson(const ProcessSpec& p) {
   json out = {{"user", {{"uid", p.uid}, {"gid", p.gid}}}, {"args", p.args}, {"cwd", p.cwd}};
   if (!p.additional_gids.empty()) out["user"]["additionalGids"] = p.additional_gids;

@@ -25,6 +25,14 @@ namespace gantry::oci {
 // The newest version every runtime we drive understands (crun 1.8 refuses 1.3.0).
 inline constexpr char kSpecVersion[] = "1.0.2";
 
+struct Rlimit {
+  std::string type;  // "RLIMIT_NOFILE"
+  uint64_t soft = 0;
+  uint64_t hard = 0;
+
+  friend bool operator==(const Rlimit&, const Rlimit&) = default;
+};
+
 class RuntimeSpec {
  public:
   // An empty object with ociVersion.
@@ -75,16 +83,12 @@ class RuntimeSpec {
   // withheld. Returns what was changed, one phrase each.
   std::vector<std::string> ClampToHost(const HostFacts& host);
 
+  // RLIMIT_NOFILE of the process, taken out of the spec, where it is so small that a runtime which sets it may run out of descriptors
+  // itself, and where it can be set from outside on this host. Nothing otherwise.
+  std::optional<Rlimit> TakeSmallDescriptorLimit(const HostFacts& host);
+
  private:
   std::unique_ptr<nlohmann::json> json_;  // never null, except after being moved from
-};
-
-struct Rlimit {
-  std::string type;  // "RLIMIT_NOFILE"
-  uint64_t soft = 0;
-  uint64_t hard = 0;
-
-  friend bool operator==(const Rlimit&, const Rlimit&) = default;
 };
 
 // The `process` object. Only what is set is printed.

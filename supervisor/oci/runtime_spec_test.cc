@@ -113,6 +113,29 @@ TEST(RuntimeSpecTest, ClampsToWhatTheHostAllows) {
   EXPECT_TRUE(spec.ClampToHost(host).empty());
 }
 
+TEST(RuntimeSpecTest, TakesOutDescriptorLimitsThatAreTooSmallForARuntime) {
+  const auto with = [](int soft, int hard, int uid) {
+    return *RuntimeSpec::Parse(absl::StrCat(
+        R"({"process":{"user":{"uid":)", uid, R"(,"gid":0},"args":["true"],"rlimits":[)",
+        R"({"type":"RLIMIT_CORE","soft":0,"hard":0},{"type":"RLIMIT_NOFILE","soft":)", soft,
+        R"(,"hard":)", hard, R"(}]},"linux":{"namespaces":[{"type":"pid"}]}})"));
+  };
+  HostFacts host;
+  host.may_raise_rlimits = false;
+  RuntimeSpec spec = with(10, 20, 0);
+  EXPECT_EQ(spec.TakeSmallDescriptorLimit(host), (Rlimit{"RLIMIT_NOFILE", 10, 20}));
+  EXPECT_EQ(spec.document()["process"]["rlimits"].dump(),
+            R"([{"hard":0,"soft":0,"type":"RLIMIT_CORE"}])");
+  EXPECT_EQ(spec.TakeSmallDescriptorLimit(host), std::nullopt);
+  EXPECT_EQ(with(1024, 1024, 0).TakeSmallDescriptorLimit(host), std::nullopt);
+  EXPECT_EQ(with(4, 4, 0).TakeSmallDescriptorLimit(host), std::nullopt);
+  EXPECT_EQ(with(20, 10, 0).TakeSmallDescriptorLimit(host), std::nullopt);
+  // Another user's processes take the capability.
+  EXPECT_EQ(with(10, 20, 1000).TakeSmallDescriptorLimit(host), std::nullopt);
+  host.may_raise_rlimits = true;
+  EXPECT_NE(with(10, 20, 1000).TakeSmallDescriptorLimit(host), std::nullopt);
+}
+
 TEST(RuntimeSpecTest, LeavesOutBlockWeightsThatNoSchedulerKnows) {
   HostFacts host;
   host.block_io_weight = false;
