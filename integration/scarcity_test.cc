@@ -163,10 +163,35 @@ TEST_F(ScarcityTest, WithoutDescriptorsCallsFailAndTheDaemonServesOn) {
   Limit(RLIMIT_NOFILE, 4096);
   idle.clear();
   EXPECT_TRUE(Eventually([&] { return bed_->Ctl({"ps"}, "", absl::Seconds(5)).ok(); }));
-  // A zygote that was started meanwhile has the limit of then.
-  EXPECT_TRUE(Eventually([&] { return bed_->Ctl({"run", "--rm", kImage, "true"}).ok(); }));
   ExpectAllIsWell();
   EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}).size(), 12u) << bed_->CtlOut({"ps", "-a"});
+}
+
+// The daemon takes all descriptors it may have; what it starts has what it was given itself, or the usual 1024 where that is less, also
+// when it was started in a hard hour.
+TEST_F(ScarcityTest, ContainersHaveTheUsualLimitOfDescriptorsWhateverTheDaemonHas) {
+  rlimit own;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &own), 0);
+  const auto limits = [this] {
+    return bed_->CtlOut({"run", "--rm", kImage, "sh", "-c", "ulimit -Sn; ulimit -Hn"});
+  };
+  for (const auto& [given, expected] : {std::pair<rlim_t, rlim_t>(100, 1024), {2048, 2048}}) {
+    bed_->KillDaemon();
+    const rlimit low = {given, own.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &low), 0);
+    const testing::AssertionResult started = bed_->StartDaemon();
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &own), 0);
+    ASSERT_TRUE(started);
+    rlimit daemon;
+    ASSERT_EQ(prlimit(bed_->daemon_pid(), RLIMIT_NOFILE, nullptr, &daemon), 0);
+    EXPECT_EQ(daemon.rlim_cur, own.rlim_max);
+    EXPECT_EQ(limits(), absl::StrCat(expected, "\n", own.rlim_max));
+    // The next zygote is started by a daemon that has little itself.
+    Limit(RLIMIT_NOFILE, 200);
+    ASSERT_EQ(kill(bed_->ZygotePid(), SIGKILL), 0);
+    EXPECT_EQ(limits(), absl::StrCat(expected, "\n", own.rlim_max));
+  }
+  ExpectAllIsWell();
 }
 
 TEST_F(ScarcityTest, ADaemonWithoutMemoryHarmsNoContainer) {

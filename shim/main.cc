@@ -1,13 +1,15 @@
 // gantry-shim: one process per container, or the zygote that forks them.
 //
-//   gantry-shim --zygote --fd N
-//   gantry-shim --namespace NS --id ID --bundle DIR --socket PATH [--ready-fd N] [--log-level LEVEL] [--idle-exit SECONDS]
+//   gantry-shim --zygote --fd N [--open-files N]
+//   gantry-shim --namespace NS --id ID --bundle DIR --socket PATH [--ready-fd N] [--log-level LEVEL] [--idle-exit SECONDS] [--open-files N]
 //   gantry-shim --version
 
 #include <fcntl.h>
 #include <getopt.h>
 #include <malloc.h>
+#include <sys/resource.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -40,6 +42,16 @@ UniqueFd OpenDescriptor(const char* text) {
   return UniqueFd(fd);
 }
 
+// The soft limit, for the shims and containers that come of this process.
+void LimitOpenFiles(const char* text) {
+  uint64_t most;
+  rlimit limit;
+  if (!absl::SimpleAtoi(text, &most) || most == 0) Fail("--open-files: not a number");
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = std::min<rlim_t>(most, limit.rlim_max);
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0) std::perror("gantry-shim: --open-files");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -60,6 +72,7 @@ int main(int argc, char** argv) {
     kReadyFd,
     kLogLevel,
     kIdleExit,
+    kOpenFiles,
     kVersionFlag
   };
   const option options[] = {
@@ -72,6 +85,7 @@ int main(int argc, char** argv) {
       {"ready-fd", required_argument, nullptr, kReadyFd},
       {"log-level", required_argument, nullptr, kLogLevel},
       {"idle-exit", required_argument, nullptr, kIdleExit},
+      {"open-files", required_argument, nullptr, kOpenFiles},
       {"version", no_argument, nullptr, kVersionFlag},
       {nullptr, 0, nullptr, 0},
   };
@@ -111,6 +125,9 @@ int main(int argc, char** argv) {
       case kIdleExit:
         if (!absl::SimpleAtoi(optarg, &request.idle_exit_seconds))
           Fail("--idle-exit: not a number");
+        break;
+      case kOpenFiles:
+        LimitOpenFiles(optarg);
         break;
       case kVersionFlag:
         std::printf("gantry-shim %s\n", gantry::shim::kVersion);

@@ -5,11 +5,13 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server_posix.h>
 #include <malloc.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <future>
 #include <set>
@@ -96,6 +98,19 @@ std::string FindProgram(const std::string& given, const std::string& name,
     if (access(path.c_str(), X_OK) == 0) return path;
   }
   return "";
+}
+
+// Each container and each client takes a descriptor or two, so the daemon takes all it may have. What it was given at first is for what
+// it starts: many programs walk through all numbers up to the limit. Returns that, or the usual limit where it is less.
+uint64_t TakeAllDescriptors() {
+  constexpr rlim_t kUsual = 1024;
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
+  const rlim_t given = std::max(limit.rlim_cur, std::min(limit.rlim_max, kUsual));
+  limit.rlim_cur = limit.rlim_max;
+  if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+    PLOG(WARNING) << "the limit of open files stays at " << given;
+  return given;
 }
 
 // A socket file that nobody answers at is left from a daemon that was killed. One that answers is somebody's.
@@ -287,6 +302,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   daemon->parts_ = std::make_unique<Parts>(config);
   Parts& p = *daemon->parts_;
   const absl::Duration begin = p.clock.Monotonic();
+  const uint64_t usual_open_files = TakeAllDescriptors();
   for (const std::string& keys : IgnoredByTable(config))
     LOG(WARNING) << "configuration " << (config.source.empty() ? "by flags" : config.source)
                  << ": no effect here: " << keys;
@@ -319,6 +335,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   runtime::ShimLauncher::Options launch;
   launch.shim_path = FindProgram(config.shim_path, "gantry-shim", "shim");
   launch.log_level = config.log_level;
+  launch.open_files = usual_open_files;
   if (launch.shim_path.empty())
     LOG(ERROR) << "the program gantry-shim is not beside gantryd nor in /usr/bin: no container can "
                   "start; name it with --shim";

@@ -31,6 +31,10 @@ constexpr int kKillMillis = 2000;
 constexpr int kZygoteFd = 3;
 constexpr int kReadyFd = 3;
 
+void AddOpenFiles(uint64_t most, std::vector<std::string>& argv) {
+  if (most != 0) argv.insert(argv.end(), {"--open-files", absl::StrCat(most)});
+}
+
 void KillByPidfd(int pidfd) { (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, nullptr, 0); }
 
 }  // namespace
@@ -66,6 +70,7 @@ class ShimLauncher::Zygote {
     Command command;
     command.argv = {options.shim_path,       "--zygote",    "--fd",
                     absl::StrCat(kZygoteFd), "--log-level", options.log_level};
+    AddOpenFiles(options.open_files, command.argv);
     command.cwd =
         std::string("/");  // not assigned from a literal: GCC 12 sees an overlap there that is none
     command.stderr_fd = STDERR_FILENO;
@@ -152,6 +157,7 @@ absl::StatusOr<shim::LaunchReply> ShimLauncher::State::SpawnDirectly(
                   request.id,          "--bundle",    request.bundle,         "--socket",
                   request.socket_path, "--ready-fd",  absl::StrCat(kReadyFd), "--log-level",
                   options.log_level};
+  AddOpenFiles(options.open_files, command.argv);
   command.cwd = request.bundle;
   command.stderr_fd = STDERR_FILENO;
   command.extra_fds = {{ready_write, kReadyFd}};

@@ -8,6 +8,7 @@
 #ifndef GANTRY_SUPERVISOR_RUNTIME_SHIM_LAUNCHER_H_
 #define GANTRY_SUPERVISOR_RUNTIME_SHIM_LAUNCHER_H_
 
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -32,6 +33,8 @@ class ShimLauncher {
     std::string shim_path;  // gantry-shim
     std::string log_level = "info";
     bool use_zygote = true;
+    // How many open files shims may have, and so containers that ask for no limit of their own: the soft limit. 0: as many as we.
+    uint64_t open_files = 0;
     absl::Duration timeout = absl::Seconds(10);  // from Launch() to a listening socket
   };
 
