@@ -20,6 +20,7 @@
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "shim/mask_check.h"
 #include "shim/process_words.h"
 #include "shim/shim_log.h"
 #include "snapshotter/mount.h"
@@ -206,6 +207,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
         absl::StrCat("terminal is ", request.stdio().terminal() ? "asked for" : "not asked for",
                      ", but process.terminal of the spec says otherwise"));
   }
+  const std::vector<std::string> doubtful_masks = std::move(facts.doubtful_masks);
   OciRuntime* runtime;
   std::shared_ptr<ProcessIo> io;
   {
@@ -262,9 +264,11 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
       if (own_parents) Cgroup::RemoveParents(CgroupPath());
     };
     GANTRY_RETURN_IF_ERROR(io->AwaitClient(limit * kCleanUpShare));
+    // What has to be seen to between the making of the process and its start takes two calls.
     const bool limited = request.has_open_files();
-    const absl::StatusOr<pid_t> created = runtime->Create(
-        request.start() && !limited, io->child_stdio(), limit * (1 - 2 * kCleanUpShare));
+    const bool in_one_go = request.start() && !limited && doubtful_masks.empty();
+    const absl::StatusOr<pid_t> created =
+        runtime->Create(in_one_go, io->child_stdio(), limit * (1 - 2 * kCleanUpShare));
     if (!created.ok()) {
       // Somebody else's container of this name is not ours to delete.
       if (absl::IsAlreadyExists(created.status())) std::move(delete_container).Cancel();
@@ -273,10 +277,10 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     pid = *created;
     if (request.stdio().terminal()) GANTRY_RETURN_IF_ERROR(io->TakeConsole());
     FindCgroup(pid);
-    if (limited) {
-      GANTRY_RETURN_IF_ERROR(LimitOpenFiles(pid, request.open_files()));
-      if (request.start()) GANTRY_RETURN_IF_ERROR(runtime->Start(limit * kCleanUpShare));
-    }
+    if (limited) GANTRY_RETURN_IF_ERROR(LimitOpenFiles(pid, request.open_files()));
+    if (!doubtful_masks.empty()) GANTRY_RETURN_IF_ERROR(CheckMasks(pid, doubtful_masks));
+    if (request.start() && !in_one_go)
+      GANTRY_RETURN_IF_ERROR(runtime->Start(limit * kCleanUpShare));
     {
       absl::MutexLock lock(&mu_);
       init->starting = true;

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "shim/cgroup.h"
@@ -95,6 +96,26 @@ TEST(SpecFactsTest, AJoinedPidNamespaceIsNotPrivate) {
   EXPECT_FALSE(
       ParseSpecFacts(R"({"linux":{"namespaces":[{"type":"ipc"}]}})")->private_pid_namespace);
   EXPECT_FALSE(ParseSpecFacts("{}")->private_pid_namespace);
+}
+
+TEST(SpecFactsTest, MasksAreInDoubtUnlessDevIsNew) {
+  const auto doubtful = [](const std::string& mounts) {
+    return ParseSpecFacts(
+               absl::StrCat(R"({"mounts":[)", mounts,
+                            R"(],"linux":{"maskedPaths":["/proc/kcore","/proc/keys"]}})"))
+        ->doubtful_masks;
+  };
+  const std::string dev = R"({"destination":"/dev","type":"tmpfs","source":"tmpfs"})";
+  const std::string shm = R"({"destination":"/dev/shm","type":"bind","source":"/x"})";
+  EXPECT_THAT(doubtful(absl::StrCat(dev, ",", shm)), testing::IsEmpty());
+  EXPECT_THAT(doubtful(absl::StrCat(dev, R"(,{"destination":"/dev/","source":"/x"})")),
+              testing::ElementsAre("/proc/kcore", "/proc/keys"));
+  EXPECT_THAT(
+      doubtful(absl::StrCat(dev, R"(,{"destination":"/dev/null","type":"bind","source":"/x"})")),
+      testing::SizeIs(2));
+  EXPECT_THAT(doubtful(absl::StrCat(dev, R"(,{"destination":"/x/../dev","type":"bind"})")),
+              testing::SizeIs(2));
+  EXPECT_THAT(doubtful(shm), testing::SizeIs(2));
 }
 
 TEST(SpecFactsTest, PoststopHooksAreSeen) {

@@ -36,6 +36,9 @@ class FactsReader final : public nlohmann::json_sax<Json> {
     if (At({"linux", "cgroupsPath"})) facts_.cgroups_path = value;
     if (At({"linux", "namespaces", "[]", "type"})) type_ = value;
     if (At({"linux", "namespaces", "[]", "path"})) path_ = value;
+    if (At({"linux", "maskedPaths", "[]"})) masked_paths_.push_back(value);
+    if (At({"mounts", "[]", "destination"})) destination_ = value;
+    if (At({"mounts", "[]", "type"})) type_ = value;
     return true;
   }
   bool binary(binary_t&) override { return false; }
@@ -44,9 +47,10 @@ class FactsReader final : public nlohmann::json_sax<Json> {
     return true;
   }
   bool start_object(std::size_t) override {
-    if (At({"linux", "namespaces", "[]"})) {
+    if (At({"linux", "namespaces", "[]"}) || At({"mounts", "[]"})) {
       type_.clear();
       path_.clear();
+      destination_.clear();
     }
     if (At({"linux", "intelRdt"})) facts_.has_intel_rdt = true;
     if (At({"hooks", "poststop", "[]"})) facts_.has_poststop_hooks = true;
@@ -58,6 +62,7 @@ class FactsReader final : public nlohmann::json_sax<Json> {
     if (At({"linux", "namespaces", "[]"}) && type_ == "pid" && path_.empty()) {
       facts_.private_pid_namespace = true;
     }
+    if (At({"mounts", "[]"})) NoteMount();
     return true;
   }
   bool start_array(std::size_t) override { return !keys_.empty() && Push("[]"); }
@@ -70,7 +75,10 @@ class FactsReader final : public nlohmann::json_sax<Json> {
   }
 
   bool seen_object() const { return seen_object_; }
-  SpecFacts facts() && { return std::move(facts_); }
+  SpecFacts facts() && {
+    if (!fresh_dev_) facts_.doubtful_masks = std::move(masked_paths_);
+    return std::move(facts_);
+  }
 
  private:
   bool Push(const char* key) {
@@ -86,7 +94,22 @@ class FactsReader final : public nlohmann::json_sax<Json> {
     return true;
   }
 
+  // Mounts are made in their order: the last one at a place counts.
+  void NoteMount() {
+    while (destination_.size() > 1 && destination_.back() == '/') destination_.pop_back();
+    if (destination_ == "/dev") {
+      fresh_dev_ = type_ == "tmpfs";
+    } else if (destination_ == "/dev/null" || destination_ == "/" ||
+               destination_.find("//") != std::string::npos ||
+               destination_.find("/.") != std::string::npos || destination_.substr(0, 1) != "/") {
+      fresh_dev_ = false;
+    }
+  }
+
   std::vector<std::string> keys_;
+  std::vector<std::string> masked_paths_;
+  std::string destination_;
+  bool fresh_dev_ = false;
   std::string type_;
   std::string path_;
   bool seen_object_ = false;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -20,6 +21,8 @@ struct SpecFacts {
   std::string cgroups_path;
   bool terminal = false;
   int oom_score_adj = 0;
+  // linux.maskedPaths where something other than a new tmpfs is at /dev, so that whether they are hidden has to be looked at.
+  std::vector<std::string> doubtful_masks;
 };
 
 // kInvalidArgument: not JSON, or not an object.
