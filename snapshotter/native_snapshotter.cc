@@ -146,6 +146,8 @@ absl::Status NativeSnapshotter::Walk(const std::function<absl::Status(const Info
   return index_->Walk([&](const SnapshotRecord& record) { return visit(record.info); });
 }
 
-absl::Status NativeSnapshotter::Cleanup() { return directories_.Sweep(); }
+absl::Status NativeSnapshotter::Cleanup(const CancelToken* cancel) {
+  return directories_.Sweep(cancel);
+}
 
 }  // namespace gantry::snapshot

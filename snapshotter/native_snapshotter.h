@@ -40,7 +40,7 @@ class NativeSnapshotter final : public Snapshotter {
                       const CommitOptions& options) override;
   absl::Status Remove(absl::string_view key) override;
   absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) override;
-  absl::Status Cleanup() override;
+  absl::Status Cleanup(const CancelToken* cancel) override;
 
  private:
   NativeSnapshotter(const std::string& root, std::unique_ptr<SnapshotIndex> index);

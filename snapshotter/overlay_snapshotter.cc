@@ -282,6 +282,8 @@ absl::Status OverlaySnapshotter::Walk(const std::function<absl::Status(const Inf
   return index_->Walk([&](const SnapshotRecord& record) { return visit(record.info); });
 }
 
-absl::Status OverlaySnapshotter::Cleanup() { return directories_.Sweep(); }
+absl::Status OverlaySnapshotter::Cleanup(const CancelToken* cancel) {
+  return directories_.Sweep(cancel);
+}
 
 }  // namespace gantry::snapshot

@@ -31,7 +31,7 @@ struct OverlayOptions {
 
 class OverlaySnapshotter final : public Snapshotter {
  public:
-  // Makes `root`, deletes files left behind. kFailedPrecondition: the file system of `root` cannot
+  // Makes `root`. Files left behind go with Cleanup(). kFailedPrecondition: the file system of `root` cannot
   // carry overlay layers; the text says why.
   static absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> Open(
       OverlayOptions options, std::unique_ptr<SnapshotIndex> index);
@@ -49,7 +49,7 @@ class OverlaySnapshotter final : public Snapshotter {
                       const CommitOptions& options) override;
   absl::Status Remove(absl::string_view key) override;
   absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) override;
-  absl::Status Cleanup() override;
+  absl::Status Cleanup(const CancelToken* cancel) override;
   bool CanRebase() const override { return true; }
 
  private:

@@ -24,7 +24,7 @@ absl::Status SnapshotDirectories::Open() const {
   GANTRY_RETURN_IF_ERROR(MakeDirectories(root_, 0711));
   GANTRY_ASSIGN_OR_RETURN(const std::vector<uint64_t> ids, List());
   if (!ids.empty()) index_.SkipIds(ids.back());
-  return Sweep();
+  return absl::OkStatus();
 }
 
 std::string SnapshotDirectories::PathOf(uint64_t id) const { return absl::StrCat(root_, "/", id); }
@@ -41,14 +41,17 @@ absl::StatusOr<std::vector<uint64_t>> SnapshotDirectories::List() const {
   return ids;
 }
 
-absl::Status SnapshotDirectories::Sweep() const {
+absl::Status SnapshotDirectories::Sweep(const CancelToken* cancel) const {
   absl::MutexLock lock(&sweep_mu_);
   GANTRY_ASSIGN_OR_RETURN(const std::vector<uint64_t> ids, List());
   GANTRY_ASSIGN_OR_RETURN(const std::vector<uint64_t> orphans, index_.Orphans(ids));
   if (orphans.empty()) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(index_.Sync());
   absl::Status first;
-  for (const uint64_t id : orphans) first.Update(RemoveTree(PathOf(id)));
+  for (const uint64_t id : orphans) {
+    if (cancel != nullptr) GANTRY_RETURN_IF_ERROR(cancel->Check());
+    first.Update(RemoveTree(PathOf(id)));
+  }
   return first;
 }
 

@@ -13,6 +13,8 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 
+#include "base/cancel_token.h"
+
 namespace gantry::snapshot {
 
 class SnapshotIndex;
@@ -21,14 +23,14 @@ class SnapshotDirectories {
  public:
   SnapshotDirectories(const std::string& root, SnapshotIndex& index);
 
-  // Makes the root, tells the index which ids are in use, sweeps.
+  // Makes the root, tells the index which ids are in use. Does not sweep: a start waits for no file.
   absl::Status Open() const;
 
   std::string PathOf(uint64_t id) const;
 
   // Removes directories that no record names. A removal that the index may still lose is synced
-  // first.
-  absl::Status Sweep() const;
+  // first. `cancel` may be null.
+  absl::Status Sweep(const CancelToken* cancel) const;
 
   // Everything on the file system below the root.
   absl::Status Sync() const;

@@ -21,6 +21,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
+#include "base/cancel_token.h"
 #include "snapshotter/mount.h"
 
 namespace gantry::snapshot {
@@ -100,8 +101,9 @@ class Snapshotter {
   // returned.
   virtual absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) = 0;
 
-  // Deletes files that no record names. Safe at any time beside other calls.
-  virtual absl::Status Cleanup() = 0;
+  // Deletes files that no record names. Safe at any time beside other calls. `cancel`, if not null, ends it between two
+  // directories, with its status: there may be tens of thousands.
+  virtual absl::Status Cleanup(const CancelToken* cancel) = 0;
 
   // True: an active snapshot prepared without parent may be committed with one
   // (CommitOptions::parent), so that layers can be unpacked side by side. Constant.

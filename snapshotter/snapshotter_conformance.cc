@@ -251,7 +251,7 @@ TEST_P(SnapshotterConformance, RemoveTakesLeavesOnly) {
   EXPECT_TRUE(snapshotter().Remove("view").ok());
   EXPECT_TRUE(snapshotter().Remove("one").ok());
   EXPECT_TRUE(AllNames(snapshotter()).empty());
-  EXPECT_TRUE(snapshotter().Cleanup().ok());
+  EXPECT_TRUE(snapshotter().Cleanup(nullptr).ok());
 }
 
 TEST_P(SnapshotterConformance, RemovedKeyCanBeUsedAgainAndIsEmpty) {
@@ -260,7 +260,7 @@ TEST_P(SnapshotterConformance, RemovedKeyCanBeUsedAgainAndIsEmpty) {
   ASSERT_TRUE(snapshotter().Remove("k").ok());
   With(snapshotter().Prepare("k", "", {}).value(),
        [](const std::string& root) { EXPECT_FALSE(Exists(root + "/f")); });
-  EXPECT_TRUE(snapshotter().Cleanup().ok());
+  EXPECT_TRUE(snapshotter().Cleanup(nullptr).ok());
   With(snapshotter().Mounts("k").value(),
        [](const std::string& root) { EXPECT_FALSE(Exists(root + "/f")); });
 }
@@ -272,7 +272,7 @@ TEST_P(SnapshotterConformance, CleanupSparesWhatIsInUse) {
        [](const std::string& root) { Write(root + "/f", "gone"); });
   CommitLayer("layer", "", [](const std::string& root) { Write(root + "/l", "layer"); });
   ASSERT_TRUE(snapshotter().Remove("drop").ok());
-  ASSERT_TRUE(snapshotter().Cleanup().ok());
+  ASSERT_TRUE(snapshotter().Cleanup(nullptr).ok());
   With(snapshotter().Mounts("keep").value(),
        [](const std::string& root) { EXPECT_EQ(Read(root + "/f"), "kept"); });
   With(snapshotter().View("v", "layer", {}).value(),
@@ -282,7 +282,7 @@ TEST_P(SnapshotterConformance, CleanupSparesWhatIsInUse) {
 TEST_P(SnapshotterConformance, CleanupBesidePrepareLosesNothing) {
   std::atomic<bool> stop{false};
   std::thread cleaner([&] {
-    while (!stop) EXPECT_TRUE(snapshotter().Cleanup().ok());
+    while (!stop) EXPECT_TRUE(snapshotter().Cleanup(nullptr).ok());
   });
   for (int i = 0; i < 50; ++i) {
     const absl::StatusOr<std::vector<Mount>> mounts =

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
+#include "base/cancel_token.h"
 #include "base/file.h"
 #include "base/temp_dir.h"
 #include "snapshotter/native_snapshotter.h"
@@ -163,14 +164,21 @@ TEST_F(OverlaySnapshotterTest, DirectoriesHaveTheirModes) {
   EXPECT_EQ(stat.st_mode & 0711, 0711u);
 }
 
-TEST_F(OverlaySnapshotterTest, OpenSweepsWhatNoRecordNames) {
+TEST_F(OverlaySnapshotterTest, WhatNoRecordNamesGoesWithTheNextCleanup) {
   ASSERT_TRUE(snapshotter_->Prepare("keep", "", {}).ok());
   ASSERT_TRUE(snapshotter_->Prepare("removed", "", {}).ok());
   ASSERT_TRUE(snapshotter_->Remove("removed").ok());
   ASSERT_TRUE(MakeDirectories(Path("77/fs")).ok());
   ASSERT_TRUE(MakeDirectories(Path("not-an-id")).ok());
-  EXPECT_EQ(access(Path("2").c_str(), F_OK), 0);
   Reopen({});
+  // A start waits for no file, and gives no id out again whose directory is still there.
+  EXPECT_EQ(access(Path("2").c_str(), F_OK), 0);
+  EXPECT_EQ(MountedDirectories(snapshotter_->Prepare("new", "", {}).value()).at(0), Path("78/fs"));
+  CancelToken cancelled;
+  cancelled.Cancel();
+  EXPECT_EQ(snapshotter_->Cleanup(&cancelled).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(access(Path("2").c_str(), F_OK), 0);
+  EXPECT_TRUE(snapshotter_->Cleanup(nullptr).ok());
   EXPECT_EQ(access(Path("1/fs").c_str(), F_OK), 0);
   EXPECT_NE(access(Path("2").c_str(), F_OK), 0);
   EXPECT_NE(access(Path("77").c_str(), F_OK), 0);

@@ -426,8 +426,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
           LOG(WARNING) << "garbage collection: " << run.status();
           return;
         }
-        for (const absl::Status& leftover : run->leftovers)
+        for (const absl::Status& leftover : run->leftovers) {
+          if (absl::IsCancelled(leftover)) continue;  // we are stopping
           LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
+        }
         if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
         malloc_trim(0);
       });

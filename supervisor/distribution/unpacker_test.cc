@@ -86,7 +86,7 @@ class CountingSnapshotter : public snapshot::Snapshotter {
   absl::Status Walk(const std::function<absl::Status(const snapshot::Info&)>& visit) override {
     return below_.Walk(visit);
   }
-  absl::Status Cleanup() override { return below_.Cleanup(); }
+  absl::Status Cleanup(const CancelToken* cancel) override { return below_.Cleanup(cancel); }
   bool CanRebase() const override { return below_.CanRebase(); }
 
   std::atomic<int> prepared{0};

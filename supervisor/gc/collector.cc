@@ -134,7 +134,7 @@ absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
     if (node.type != Type::kContent) continue;
     if (auto digest = content::Digest::Parse(node.name); digest.ok()) blobs_.NoteRemoved(*digest);
   }
-  if (auto swept = blobs_.Sweep(options.full_sweep); swept.ok()) {
+  if (auto swept = blobs_.Sweep(options.full_sweep, options.cancel); swept.ok()) {
     collection.blobs = *std::move(swept);
   } else {
     collection.leftovers.push_back(swept.status());
@@ -142,7 +142,7 @@ absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
   if (auto swept = blobs_.SweepIngests(); !swept.ok())
     collection.leftovers.push_back(swept.status());
   for (const auto& [name, snapshotter] : snapshotters_.all()) {
-    if (absl::Status cleaned = snapshotter->Cleanup(); !cleaned.ok())
+    if (absl::Status cleaned = snapshotter->Cleanup(options.cancel); !cleaned.ok())
       collection.leftovers.push_back(cleaned);
   }
   collection.total = clock_.Monotonic() - begun_at;

@@ -20,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "base/cancel_token.h"
 #include "base/clock.h"
 #include "content-store/digest.h"
 #include "supervisor/gc/mark.h"
@@ -49,6 +50,8 @@ struct CollectOptions {
   bool full_sweep = false;
   // How long to wait for those who are in the middle of a write of a few milliseconds; nobody else can begin one meanwhile.
   absl::Duration gate_timeout = absl::Seconds(5);
+  // Ends the run between two files; what is left the next one removes, of this daemon or of its successor. Null: none.
+  const CancelToken* cancel = nullptr;
 };
 
 class Collector {

@@ -36,6 +36,7 @@ void Scheduler::Stop() {
     stopping_ = true;
     changed_.SignalAll();
   }
+  stop_.Cancel("the daemon is stopping");
   if (thread_.joinable()) thread_.join();
 }
 
@@ -79,6 +80,7 @@ absl::Time Scheduler::NextRun() const {
 absl::StatusOr<Collection> Scheduler::Run(bool full_sweep) {
   CollectOptions options;
   options.full_sweep = full_sweep;
+  options.cancel = &stop_;
   return collector_.Collect(options);
 }
 

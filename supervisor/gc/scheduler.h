@@ -16,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "base/cancel_token.h"
 #include "supervisor/gc/collector.h"
 
 namespace gantry::gc {
@@ -40,7 +41,7 @@ class Scheduler {
 
   // The first run sweeps all files.
   void Start();
-  // Waits for a run in progress. No runs afterwards; waiting Collect() calls answer kCancelled.
+  // Waits for a run in progress, which leaves files for the next start. No runs afterwards; waiting Collect() calls answer kCancelled.
   void Stop();
 
   // For Database::SetCommitObserver.
@@ -58,6 +59,7 @@ class Scheduler {
   Collector& collector_;
   const SchedulerOptions options_;
   const std::function<void(const absl::StatusOr<Collection>&)> report_;
+  CancelToken stop_;
   std::thread thread_;
 
   absl::Mutex mu_;

@@ -93,7 +93,8 @@ void BlobPool::NoteRemoved(const content::Digest& digest) {
   removed_.insert(digest);
 }
 
-absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> BlobPool::Sweep(bool everything) {
+absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> BlobPool::Sweep(
+    bool everything, const CancelToken* cancel) {
   std::set<content::Digest> candidates;
   {
     absl::MutexLock lock(&mu_);
@@ -108,6 +109,10 @@ absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> BlobPool::Sweep
   std::vector<std::pair<content::Digest, int64_t>> swept;
   absl::Status first_error;
   for (const content::Digest& digest : candidates) {
+    if (cancel != nullptr && cancel->cancelled()) {
+      NoteRemoved(digest);
+      continue;
+    }
     KeyLocks::Held lock = LockBlob(digest);
     {
       absl::MutexLock map_lock(&mu_);

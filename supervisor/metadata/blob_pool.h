@@ -20,6 +20,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 
+#include "base/cancel_token.h"
 #include "content-store/store.h"
 #include "supervisor/metadata/database.h"
 
@@ -67,9 +68,10 @@ class BlobPool {
   void NoteRemoved(const content::Digest& digest) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Removes the files of those noted digests that no namespace has and nobody pins. `everything` looks at all files instead
-  // (start-up, `prune`). Returns the bytes freed per digest. Slow; nothing is locked but one blob at a time.
-  absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> Sweep(bool everything)
-      ABSL_LOCKS_EXCLUDED(mu_);
+  // (start-up, `prune`). Returns the bytes freed per digest. Slow; nothing is locked but one blob at a time. Once `cancel`, which
+  // may be null, is cancelled, the rest stays noted.
+  absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> Sweep(
+      bool everything, const CancelToken* cancel = nullptr) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Drops the bytes of ingests that no namespace has a record of; returns how many.
   absl::StatusOr<int> SweepIngests();

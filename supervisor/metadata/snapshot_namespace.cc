@@ -184,6 +184,8 @@ absl::Status SnapshotNamespace::Walk(
   return behind ? absl::OkStatus() : walked;
 }
 
-absl::Status SnapshotNamespace::Cleanup() { return below_.Cleanup(); }
+absl::Status SnapshotNamespace::Cleanup(const CancelToken* cancel) {
+  return below_.Cleanup(cancel);
+}
 
 }  // namespace gantry::metadata

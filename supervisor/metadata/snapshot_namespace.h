@@ -49,7 +49,7 @@ class SnapshotNamespace final : public snapshot::Snapshotter {
                       const snapshot::CommitOptions& options) override;
   absl::Status Remove(absl::string_view key) override;
   absl::Status Walk(const std::function<absl::Status(const snapshot::Info&)>& visit) override;
-  absl::Status Cleanup() override;
+  absl::Status Cleanup(const CancelToken* cancel) override;
   bool CanRebase() const override { return below_.CanRebase(); }
 
   const std::string& name() const { return name_; }

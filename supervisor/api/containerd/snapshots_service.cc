@@ -181,7 +181,7 @@ class SnapshotsService final : public Snapshots::CallbackService, public DoorSer
                                     google::protobuf::Empty*) override {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
-      return snapshots.Cleanup();
+      return snapshots.Cleanup(&call.cancel());
     });
   }
 
