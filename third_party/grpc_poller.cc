@@ -97,7 +97,8 @@ grpc::CompletionQueue* Start() {
 
 }  // namespace
 
-// The queue of all channels and servers. It stays when the last of them has gone, because that may be on its own thread.
+// The queue of all channels and servers. It stays when the last of them has gone, because that may be on its own thread, on which gRPC
+// 1.51 cannot end it ("assertion failed: prior > 0").
 extern "C" grpc::CompletionQueue* __wrap__ZN4grpc15CompletionQueue21CallbackAlternativeCQEv();
 extern "C" grpc::CompletionQueue* __wrap__ZN4grpc15CompletionQueue21CallbackAlternativeCQEv() {
   static grpc::CompletionQueue* const queue = Start();

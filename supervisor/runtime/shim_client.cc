@@ -70,28 +70,6 @@ bool SomebodyListens(const std::string& path) {
          (errno != ECONNREFUSED && errno != ENOENT && errno != ENAMETOOLONG);
 }
 
-// gRPC serves callback calls by threads of its own, and ends them with the last channel that made such a call. If that channel goes on
-// one of these very threads, as it may when an answer is the last to hold it, gRPC 1.51 aborts ("assertion failed: prior > 0"). One
-// channel that made a call and is never let go keeps them for good.
-void KeepCallbackThreads() {
-  struct Keeper {
-    std::shared_ptr<grpc::Channel> channel =
-        grpc::CreateChannel("unix:/", grpc::InsecureChannelCredentials());
-    std::unique_ptr<pb::Shim::Stub> stub = pb::Shim::NewStub(channel);
-    grpc::ClientContext context;
-    pb::InfoRequest request;
-    pb::InfoResponse response;
-  };
-  static Keeper* const keeper = [] {
-    auto* made = new Keeper;  // NOLINT(cppcoreguidelines-owning-memory): until the process ends
-    made->context.TryCancel();
-    made->stub->async()->Info(&made->context, &made->request, &made->response,
-                              [](const grpc::Status&) {});
-    return made;
-  }();
-  (void)keeper;
-}
-
 // One connection. As long as a call holds it, it stays.
 struct Link {
   explicit Link(std::shared_ptr<grpc::Channel> made)
@@ -138,7 +116,6 @@ class ShimDialler {
     arguments.SetInt(GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS, INT_MAX);
     // The path would be sent as :authority, which a proxyless unix socket has no use for.
     arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, "localhost");
-    KeepCallbackThreads();
     // A shim listens before we know of it, so that a connection is there at once. Given to gRPC as it is, it spares the resolver, the
     // balancer and a round trip. Where it is not there, gRPC tries in its own way, and finds the words for the failure.
     if (UniqueFd fd = ConnectNow(path_); fd.valid()) {
