@@ -203,6 +203,7 @@ Process::~Process() { End(); }
 
 void Process::End() {
   if (pid_ < 0 || status_.has_value()) return;
+  // A destructor has nobody to tell. What cannot be killed or reaped within the grace is the kernel's to end.
   KillGroup(SIGKILL).IgnoreError();
   Kill(SIGKILL).IgnoreError();
   Wait(kKillGrace).IgnoreError();
@@ -371,6 +372,7 @@ absl::StatusOr<CommandResult> RunCommand(const Command& command, const std::stri
   }
 
   if (!stopped.ok()) {
+    // `stopped` is the error to tell; the destructor tries the same again.
     process.KillGroup(SIGKILL).IgnoreError();
     process.Wait(kKillGrace).IgnoreError();
   }

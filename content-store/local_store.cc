@@ -464,6 +464,8 @@ LocalStore::LocalStore(std::string root, UniqueFd root_fd, UniqueFd blobs_fd, Un
       ingest_fd_(std::move(ingest_fd)),
       hashers_("blob-hash", kHashers) {}
 
+// Whoever relies on a blob has asked for Sync() himself and heard of its failure. This one spares the next start the look at blobs that
+// nobody asked for; where it fails, their note on disk stays and that look is taken.
 LocalStore::~LocalStore() { Sync().IgnoreError(); }
 
 absl::StatusOr<std::unique_ptr<LocalStore>> LocalStore::Open(const std::string& root) {

@@ -604,6 +604,7 @@ absl::StatusOr<ScopedMount> ScopedMount::Create(absl::Span<const Mount> mounts,
   return ScopedMount(std::move(target));
 }
 
+// Lazily, which fails only where nothing is mounted any more. Who must know calls Unmount().
 ScopedMount::~ScopedMount() {
   if (!target_.empty()) UnmountAll(target_, /*lazy=*/true).IgnoreError();
 }
@@ -613,7 +614,7 @@ ScopedMount::ScopedMount(ScopedMount&& other) noexcept
 
 ScopedMount& ScopedMount::operator=(ScopedMount&& other) noexcept {
   if (this != &other) {
-    if (!target_.empty()) UnmountAll(target_, /*lazy=*/true).IgnoreError();
+    if (!target_.empty()) UnmountAll(target_, /*lazy=*/true).IgnoreError();  // as above
     target_ = std::exchange(other.target_, std::string());
   }
   return *this;

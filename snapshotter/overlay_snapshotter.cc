@@ -46,6 +46,7 @@ absl::Status Probe(const std::string& root) {
   if (mkdir(directory.c_str(), 0700) != 0) {
     return ErrnoToStatus(errno, absl::StrCat("make ", directory));
   }
+  // Should it stay, the next probe removes it or says why it cannot.
   const absl::Cleanup remove = [&] { RemoveTree(directory).IgnoreError(); };
   for (const char* name : {"/lower", "/upper", "/work"}) {
     if (mkdir((directory + name).c_str(), 0700) != 0)
