@@ -146,14 +146,24 @@ void RestartMonitor::Drain() {
       const Key key(event->ns, exit.container_id());
       {
         absl::MutexLock lock(&mu_);
-        if (watched_.count(key) == 0) continue;
+        const auto it = watched_.find(key);
+        if (it == watched_.end()) continue;
+        it->second.ours = false;
       }
       LookAfter(key, absl::ZeroDuration());
     } else if (event->topic == "/containers/delete") {
       containerd::events::ContainerDelete gone;
       if (!gone.ParseFromString(event->payload)) continue;
-      absl::MutexLock lock(&mu_);
-      watched_.erase({event->ns, gone.id()});
+      const Key key(event->ns, gone.id());
+      bool ours = false;
+      {
+        absl::MutexLock lock(&mu_);
+        if (const auto it = watched_.find(key); it != watched_.end()) {
+          ours = it->second.ours;
+          watched_.erase(it);
+        }
+      }
+      if (ours) RemoveTaskOfGone(key);
     } else if (event->topic == "/containers/update") {
       containerd::events::ContainerUpdate update;
       if (!update.ParseFromString(event->payload)) continue;
@@ -318,7 +328,23 @@ absl::Status RestartMonitor::Restart(const Key& key, const record::v1::Container
     return started;
   }
   LOG(INFO) << "ns=" << key.first << " id=" << key.second << " started again, as its labels want";
+  bool watched = false;
+  {
+    absl::MutexLock lock(&mu_);
+    if (const auto it = watched_.find(key); it != watched_.end()) it->second.ours = watched = true;
+  }
+  if (!watched) RemoveTaskOfGone(key);
   return absl::OkStatus();
+}
+
+void RestartMonitor::RemoveTaskOfGone(const Key& key) {
+  if (!absl::IsNotFound(parts_.stores->containers.Get({key.first, ""}, key.second).status())) {
+    return;
+  }
+  const absl::Status removed =
+      parts_.tasks->Delete(ContextOf(key.first, cancel_), key.second, "", /*force=*/true).status();
+  LOG_IF(WARNING, !removed.ok() && !absl::IsNotFound(removed))
+      << "ns=" << key.first << " id=" << key.second << " restart monitor: " << removed;
 }
 
 absl::Status RestartMonitor::SetLabel(const Key& key, const std::string& label,

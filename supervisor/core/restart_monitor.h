@@ -11,7 +11,7 @@
 //
 // An exit is answered after a second, then twice that, and so on up to `interval`; one that ran for longer than `interval` begins anew.
 // A task that was never there is the business of the client that is about to make it, for `interval`. Paused and created ones are let
-// alone. At the start of the daemon nobody is waited for.
+// alone. At the start of the daemon nobody is waited for. A container that is removed takes a task that was started here along.
 //
 // Life: construct -> Start() once tasks are recovered -> Stop() or destruction. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_RESTART_MONITOR_H_
@@ -73,6 +73,7 @@ class RestartMonitor {
   struct Watched {
     absl::Duration delay = absl::ZeroDuration();  // of the last restart, or before another attempt
     absl::Time exited_at = absl::InfinitePast();  // what `delay` answers
+    bool ours = false;                            // its task was started here
     bool busy = false;                            // somebody looks at it
     bool pending = false;                         // and shall look again
   };
@@ -85,6 +86,8 @@ class RestartMonitor {
   // How long an ended task has still to wait for its restart.
   absl::Duration LeftOfDelay(const Key& key, const Process& task);
   absl::Status Restart(const Key& key, const record::v1::Container& container, bool had_task);
+  // Clients look for a task before they remove a container; one that came in between would be nobody's.
+  void RemoveTaskOfGone(const Key& key);
   absl::Status SetLabel(const Key& key, const std::string& label, const std::string& value);
   // The URI for a task's output; "" drops it.
   static std::string LogUri(const record::v1::Container& container);
