@@ -237,6 +237,8 @@ state = "@base@/state"
     (void)bed_->Ctr({"tasks", "rm", "--force", "kept"});
     return bed_->Ctr({"containers", "delete", "kept"}).ok();
   }));
+  // A start that was under way is undone.
+  EXPECT_TRUE(Eventually([&] { return bed_->Bundles().empty(); }));
 }
 
 TEST_F(DropInTest, TheKeysOfAVersion2FileTakeEffect) {
