@@ -5,12 +5,14 @@
 
 #include <utility>
 
+#include "base/new_thread.h"
+
 namespace gantry {
 
 Executor::Executor(absl::string_view name, size_t max_threads, absl::Duration linger)
-    : name_(name.substr(0, 15)),
-      max_threads_(max_threads == 0 ? 1 : max_threads),
-      linger_(linger) {}
+    : name_(name.substr(0, 15)), max_threads_(max_threads == 0 ? 1 : max_threads), linger_(linger) {
+  Schedule([] {});  // makes the first thread
+}
 
 Executor::~Executor() {
   std::thread last;
@@ -33,14 +35,18 @@ bool Executor::Schedule(absl::AnyInvocable<void()> work) {
   absl::MutexLock lock(&mu_);
   if (stopping_) return false;
   queue_.push_back(std::move(work));
-  if (queue_.size() > idle_ && threads_.size() < max_threads_) {
-    // A thread inherits the mask it is made under: signals belong to the main thread.
-    sigset_t all, before;
-    sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
-    const auto self = threads_.emplace(threads_.end());
-    *self = std::thread([this, self] { Run(self); });
-    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (queue_.size() <= idle_ || threads_.size() == max_threads_) return true;
+  // A thread inherits the mask it is made under: signals belong to the main thread.
+  sigset_t all, before;
+  sigfillset(&all);
+  ::pthread_sigmask(SIG_SETMASK, &all, &before);
+  const auto self = threads_.emplace(threads_.end());
+  absl::StatusOr<std::thread> thread = NewThread([this, self] { Run(self); });
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (thread.ok()) {
+    *self = *std::move(thread);
+  } else {
+    threads_.erase(self);  // those there are will come to it
   }
   return true;
 }
@@ -63,9 +69,14 @@ void Executor::Run(Threads::iterator self) {
     };
     for (;;) {
       ++idle_;
-      mu_.AwaitWithTimeout(absl::Condition(&has_news), linger_);
+      // The last one stays: there may be none to be had when there is work again.
+      mu_.AwaitWithTimeout(absl::Condition(&has_news),
+                           threads_.size() == 1 ? absl::InfiniteDuration() : linger_);
       --idle_;
-      if (queue_.empty()) break;
+      if (queue_.empty()) {
+        if (threads_.size() == 1 && !stopping_) continue;
+        break;
+      }
       absl::AnyInvocable<void()> work = std::move(queue_.front());
       queue_.pop_front();
       ++running_;

@@ -26,7 +26,8 @@ namespace gantry {
 class Executor {
  public:
   // `name` shows in /proc/PID/task/*/comm, cut to 15 characters.
-  // A thread ends after `linger` without work.
+  // A thread ends after `linger` without work, but for the last one: where the kernel gives no more threads, work waits for those there
+  // are. The first is made here.
   Executor(absl::string_view name, size_t max_threads, absl::Duration linger = absl::Seconds(2));
   ~Executor();
   Executor(const Executor&) = delete;

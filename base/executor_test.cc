@@ -1,6 +1,9 @@
 #include "base/executor.h"
 
 #include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <memory>
@@ -11,6 +14,8 @@
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
+
+#include "base/new_thread.h"
 
 namespace gantry {
 namespace {
@@ -77,10 +82,31 @@ TEST(ExecutorTest, IdleThreadsEndAndComeBack) {
   for (int round = 0; round < 3; ++round) {
     for (int i = 0; i < 8; ++i) executor.Schedule([&ran] { ++ran; });
     const absl::Time deadline = absl::Now() + absl::Seconds(30);
-    while (executor.threads() > 0 && absl::Now() < deadline) std::this_thread::yield();
-    EXPECT_EQ(executor.threads(), 0u);
+    while (executor.threads() > 1 && absl::Now() < deadline) std::this_thread::yield();
+    EXPECT_EQ(executor.threads(), 1u);
+    executor.WaitIdle();
     EXPECT_EQ(ran, 8 * (round + 1));
   }
+}
+
+TEST(ExecutorTest, WithoutMoreThreadsTheOneThereIsDoesTheWork) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs a user of its own to limit";
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    // The limit is the user's, and root's is none: nobody has this number.
+    Executor executor("test", 4);
+    const rlimit none = {0, 0};
+    if (setresuid(63210, 63210, 63210) != 0 || setrlimit(RLIMIT_NPROC, &none) != 0) _exit(2);
+    if (NewThread([] {}).status().code() != absl::StatusCode::kResourceExhausted) _exit(3);
+    std::atomic<int> ran = 0;
+    for (int i = 0; i < 8; ++i) executor.Schedule([&ran] { ++ran; });
+    executor.WaitIdle();
+    _exit(ran == 8 && executor.threads() == 1 ? 0 : 4);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0) << WEXITSTATUS(status);
 }
 
 TEST(ExecutorTest, ThreadsTakeNoSignals) {

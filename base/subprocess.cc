@@ -22,6 +22,7 @@
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/errno_status.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 
 namespace gantry {
@@ -285,6 +286,8 @@ absl::StatusOr<Process> Spawn(const Command& command) {
       return ErrnoToStatus(errno,
                            absl::StrCat("run ", program, ": working directory ", command.cwd));
     }
+    if (err == EAGAIN)
+      return absl::ResourceExhaustedError(absl::StrCat("run ", program, ": ", kNoMoreProcesses));
     return ErrnoToStatus(err, absl::StrCat("run ", program));
   }
   // The pid is ours until we reap it, so it cannot have been given to another process meanwhile.

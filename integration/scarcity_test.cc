@@ -3,14 +3,18 @@
 
 #include <signal.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <string>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -191,6 +195,104 @@ TEST_F(ScarcityTest, ContainersHaveTheUsualLimitOfDescriptorsWhateverTheDaemonHa
     ASSERT_EQ(kill(bed_->ZygotePid(), SIGKILL), 0);
     EXPECT_EQ(limits(), absl::StrCat(expected, "\n", own.rlim_max));
   }
+  ExpectAllIsWell();
+}
+
+// A group of the test's own with a limit on processes and threads.
+class PidsGroup {
+ public:
+  explicit PidsGroup(const std::string& name)
+      : path_((access("/sys/fs/cgroup/pids", F_OK) == 0 ? "/sys/fs/cgroup/pids/"
+                                                        : "/sys/fs/cgroup/") +
+              name) {
+    made_ = mkdir(path_.c_str(), 0755) == 0 && access((path_ + "/pids.max").c_str(), W_OK) == 0;
+  }
+  ~PidsGroup() {
+    // Back where they came from; what has been started in it meanwhile goes along.
+    EXPECT_TRUE(Eventually([this] {
+      for (const pid_t pid : Members()) Write(path_ + "/../cgroup.procs", pid);
+      return rmdir(path_.c_str()) == 0 || errno == ENOENT;
+    })) << path_;
+  }
+  PidsGroup(const PidsGroup&) = delete;
+  PidsGroup& operator=(const PidsGroup&) = delete;
+
+  bool made() const { return made_; }
+  bool Add(pid_t pid) { return Write(path_ + "/cgroup.procs", pid); }
+  // How many more than there are. Negative: no limit.
+  void Leave(int more) {
+    const int current = std::stoi(ReadFile(path_ + "/pids.current", 100).value());
+    EXPECT_TRUE(
+        WriteFile(path_ + "/pids.max", more < 0 ? "max" : absl::StrCat(current + more)).ok());
+  }
+
+ private:
+  static bool Write(const std::string& file, pid_t pid) {
+    return WriteFile(file, absl::StrCat(pid)).ok();
+  }
+  std::vector<pid_t> Members() const {
+    std::ifstream list(path_ + "/cgroup.procs");
+    return {std::istream_iterator<pid_t>(list), std::istream_iterator<pid_t>()};
+  }
+  const std::string path_;
+  bool made_ = false;
+};
+
+TEST_F(ScarcityTest, WithoutProcessesCallsFailWithTheRemedyAndTheDaemonServesOn) {
+  PidsGroup group(bed_->ns() + "-pids");
+  ASSERT_TRUE(group.made()) << "no pids controller here";
+  const pid_t daemon = bed_->daemon_pid();
+  ASSERT_TRUE(group.Add(daemon));
+  // The next zygote is a child of it.
+  ASSERT_EQ(kill(bed_->ZygotePid(), SIGKILL), 0);
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", kImage, "echo", "new"}), "new");
+  const std::string archive = bed_->scratch() + "/image.tar";
+  ASSERT_TRUE(WriteBusyboxArchive(archive, "more:test").ok());
+  int failed = 0;
+  int named = 0;
+  for (const int more : {0, 1, 2, 3, 4, 6, 8, 12, 16, 24}) {
+    for (const std::vector<std::string>& call :
+         {std::vector<std::string>{"run", "--rm", kImage, "echo", "new"},
+          {"exec", "web", "true"},
+          {"cp", "web:/etc/passwd", bed_->scratch() + "/got"},
+          {"load", "-i", archive}}) {
+      group.Leave(more);
+      const Outcome outcome = bed_->Ctl(call, "", absl::Seconds(30));
+      if (outcome.ok()) continue;
+      ++failed;
+      EXPECT_FALSE(outcome.err.empty()) << call[0] << " with " << more;
+      named += absl::StrContains(outcome.err, "raise TasksMax") ? 1 : 0;
+    }
+    group.Leave(0);
+    EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"ps"}), "web")) << "with " << more;
+    ASSERT_EQ(bed_->WaitDaemonGone(absl::ZeroDuration()), -1) << bed_->daemon_log();
+  }
+  EXPECT_GT(failed, 4) << "nothing was scarce";
+  EXPECT_GT(named, 0) << "nothing says what to do";
+  group.Leave(-1);
+  EXPECT_EQ(bed_->daemon_pid(), daemon);
+  ExpectAllIsWell();
+  EXPECT_TRUE(Ok(bed_->Ctl({"load", "-i", archive})));
+  EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}).size(), 12u) << bed_->CtlOut({"ps", "-a"});
+}
+
+// Followers of logs are woken by inotify where there is an instance to be had. Where there is none they look by themselves.
+TEST_F(ScarcityTest, WithoutInotifyInstancesLogsAreFollowedAllTheSame) {
+  std::vector<UniqueFd> taken;
+  while (true) {
+    UniqueFd fd(inotify_init1(IN_CLOEXEC));
+    if (!fd.valid()) break;
+    taken.push_back(std::move(fd));
+    ASSERT_LT(taken.size(), 100000u) << "this machine does not run out of them";
+  }
+  ASSERT_EQ(errno, EMFILE);
+  bed_->CtlOut({"run", "-d", "--name", "chatty", kImage, "sh", "-c",
+                "for i in 1 2 3; do echo $i; sleep 0.2; done"});
+  const Outcome followed = bed_->Ctl({"logs", "--follow", "chatty"});
+  EXPECT_TRUE(Ok(followed));
+  EXPECT_EQ(followed.out, "1\n2\n3\n");
+  EXPECT_FALSE(UniqueFd(inotify_init1(IN_CLOEXEC)).valid()) << "they were to be had";
+  taken.clear();
   ExpectAllIsWell();
 }
 

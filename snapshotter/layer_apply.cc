@@ -6,7 +6,6 @@
 
 #include <algorithm>
 #include <memory>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -18,6 +17,7 @@
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/errno_status.h"
+#include "base/new_thread.h"
 #include "base/processor_time.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
@@ -136,19 +136,14 @@ absl::StatusOr<ApplyResult> ApplyConfined(ByteSource& layer, const ApplyOptions&
   ApplyResult result;
   absl::Status written;
   absl::Duration writing;
-  std::thread writer;
-  try {
-    writer = std::thread([&] {
-      written = confine([&] {
-        // In here: the confined work has a thread of its own.
-        const ProcessorTimer timer(writing);
-        return files.Run(tar);
-      });
-      queue.Stop();
-    });
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(absl::StrCat("layer: start a thread: ", error.what()));
-  }
+  GANTRY_ASSIGN_OR_RETURN(std::thread writer, NewThread([&] {
+                            written = confine([&] {
+                              // In here: the confined work has a thread of its own.
+                              const ProcessorTimer timer(writing);
+                              return files.Run(tar);
+                            });
+                            queue.Stop();
+                          }));
   const absl::Status produced =
       Produce(layer, options, compressed, *plain, queue, hash_here ? &digest : nullptr, result);
   queue.Finish(produced);

@@ -28,6 +28,7 @@
 
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 
@@ -398,13 +399,15 @@ absl::Status MountOverlayRelative(const Mount& mount, const Parsed& parsed,
   const std::string target_path = absl::StrCat("/proc/self/fd/", target_fd.get());
   // The working directory belongs to the whole process; a thread can have one of its own.
   int err = 0;
-  std::thread([&] {
+  absl::StatusOr<std::thread> thread = NewThread([&] {
     if (unshare(CLONE_FS) != 0 || chdir(directory.c_str()) != 0 ||
         ::mount(mount.source.c_str(), target_path.c_str(), "overlay", parsed.flags,
                 joined.c_str()) != 0) {
       err = errno;
     }
-  }).join();
+  });
+  if (!thread.ok()) return WithContext(thread.status(), what);
+  thread->join();
   return err == 0 ? absl::OkStatus() : ErrnoToStatus(err, what);
 }
 

@@ -8,13 +8,13 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <system_error>
 #include <thread>
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/errno_status.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 
 namespace gantry::snapshot {
@@ -42,23 +42,21 @@ absl::Status EnterRoot(const std::string& directory) {
 
 absl::Status RunWithPrivateMounts(const std::function<absl::Status()>& work) {
   absl::Status status;
-  try {
-    std::thread([&] {
-      // Unsharing mounts unshares root, working directory and umask of the thread too.
-      if (unshare(CLONE_NEWNS) != 0) {
-        status = ErrnoToStatus(errno, "new mount namespace (needs CAP_SYS_ADMIN)");
-        return;
-      }
-      // Nothing goes out; what the host unmounts still goes away here.
-      if (mount(nullptr, "/", nullptr, MS_SLAVE | MS_REC, nullptr) != 0) {
-        status = ErrnoToStatus(errno, "make mounts private");
-        return;
-      }
-      status = work();
-    }).join();
-  } catch (const std::system_error& error) {
-    return absl::ResourceExhaustedError(absl::StrCat("start a thread: ", error.what()));
-  }
+  GANTRY_ASSIGN_OR_RETURN(std::thread thread, NewThread([&] {
+                            // Unsharing mounts unshares root, working directory and umask of the thread too.
+                            if (unshare(CLONE_NEWNS) != 0) {
+                              status =
+                                  ErrnoToStatus(errno, "new mount namespace (needs CAP_SYS_ADMIN)");
+                              return;
+                            }
+                            // Nothing goes out; what the host unmounts still goes away here.
+                            if (mount(nullptr, "/", nullptr, MS_SLAVE | MS_REC, nullptr) != 0) {
+                              status = ErrnoToStatus(errno, "make mounts private");
+                              return;
+                            }
+                            status = work();
+                          }));
+  thread.join();
   return status;
 }
 

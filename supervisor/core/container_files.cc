@@ -34,6 +34,7 @@
 #include "base/compression.h"
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "snapshotter/layer_diff.h"
@@ -462,7 +463,7 @@ absl::Status ContainerService::WithRootfs(const CallContext& context, const Load
           absl::StrCat("container ", loaded.id(), " ended meanwhile; try again"));
     }
     absl::Status result;
-    std::thread worker([&] {
+    absl::StatusOr<std::thread> worker = NewThread([&] {
       if (unshare(CLONE_FS) != 0 || setns(mounts.get(), CLONE_NEWNS) != 0) {
         result = ErrnoToStatus(
             errno, absl::StrCat("container ", loaded.id(), ": entering its mount namespace"));
@@ -475,7 +476,10 @@ absl::Status ContainerService::WithRootfs(const CallContext& context, const Load
       }
       result = use(root.get());
     });
-    worker.join();
+    if (!worker.ok())
+      return WithContext(worker.status(),
+                         absl::StrCat("container ", loaded.id(), ": entering its mount namespace"));
+    worker->join();
     return result;
   }
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,

@@ -2,7 +2,10 @@
 
 #include <utility>
 
+#include "glog/logging.h"
+
 #include "base/executor.h"
+#include "base/new_thread.h"
 
 namespace gantry::core {
 
@@ -22,7 +25,14 @@ void Delayed::At(absl::Duration delay, std::function<void()> work) {
   absl::MutexLock lock(&mu_);
   if (stopping_) return;
   waiting_.emplace(clock_.Monotonic() + delay, std::move(work));
-  if (!thread_.joinable()) thread_ = std::thread([this] { Loop(); });
+  if (!thread_.joinable()) {
+    absl::StatusOr<std::thread> thread = NewThread([this] { Loop(); });
+    if (thread.ok()) {
+      thread_ = *std::move(thread);
+    } else {
+      LOG(ERROR) << "restarts and health checks wait for the next one: " << thread.status();
+    }
+  }
   changed_.Signal();
 }
 

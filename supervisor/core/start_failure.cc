@@ -3,6 +3,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "base/new_thread.h"
+
 namespace gantry::core {
 
 uint32_t StartFailureCode(const absl::Status& why) {
@@ -32,6 +34,8 @@ absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name,
   if (nameless != std::string::npos && !process.args.empty())
     text.replace(nameless, sizeof(kNameless) - 1,
                  absl::StrCat("exec: \"", process.args.front(), "\""));
+  if (absl::StrContains(text, "esource temporarily unavailable"))
+    absl::StrAppend(&text, "; ", kNoMoreProcesses);
   constexpr uint64_t kEnough = 64;
   for (const oci::Rlimit& limit : process.rlimits) {
     if (limit.type != "RLIMIT_NOFILE" || limit.soft >= kEnough) continue;

@@ -27,6 +27,7 @@
 #include "base/clock.h"
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "supervisor/distribution/credentials.h"
@@ -296,8 +297,16 @@ class Fetcher::RangeTransfer {
   // Hands bytes to `sink` until the end or the first failure; `offset` is how far it came, `sink_failed` whose fault it is.
   absl::Status Run(ByteSink& sink, int64_t& offset, bool& sink_failed) {
     std::vector<std::thread> threads;
-    for (int i = 0; i < workers_; ++i) threads.emplace_back([this] { Work(); });
-    absl::Status status = Drain(sink, sink_failed);
+    absl::Status status;
+    for (int i = 0; i < workers_ && status.ok(); ++i) {
+      absl::StatusOr<std::thread> thread = NewThread([this] { Work(); });
+      if (thread.ok())
+        threads.push_back(*std::move(thread));
+      else
+        status = thread.status();
+    }
+    // Fewer do as well.
+    if (!threads.empty()) status = Drain(sink, sink_failed);
     stop_.Cancel("the transfer has ended");
     {
       absl::MutexLock lock(&mutex_);

@@ -10,6 +10,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 
+#include "base/new_thread.h"
 #include "supervisor/oci/manifest.h"
 
 namespace gantry::distribution {
@@ -64,7 +65,11 @@ absl::Status TransferScope::ForEach(size_t count, int parallel,
   };
   std::vector<std::thread> threads;
   const size_t workers = std::min(count, static_cast<size_t>(std::max(1, parallel)));
-  for (size_t i = 1; i < workers; ++i) threads.emplace_back(work);
+  for (size_t i = 1; i < workers; ++i) {
+    absl::StatusOr<std::thread> thread = NewThread(work);
+    if (!thread.ok()) break;  // this one does it all, then
+    threads.push_back(*std::move(thread));
+  }
   if (workers > 0) work();
   for (std::thread& thread : threads) thread.join();
   return failure;

@@ -21,6 +21,7 @@
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/crash_point.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "snapshotter/layer_apply.h"
 #include "supervisor/oci/image_config.h"
@@ -588,11 +589,16 @@ std::unique_ptr<LayerFeed> Unpacker::Session::OpenFeed(const Descriptor& layer,
   job->pipe =
       std::make_unique<Pipe>(shared_.options.feed_buffer_bytes,
                              shared_.options.total_feed_buffer_bytes, shared_.feed_bytes, cancel_);
+  absl::StatusOr<std::thread> thread = NewThread([this, job = job.get()] { RunFed(*job); });
+  if (!thread.ok()) {
+    --shared_.feeds;
+    return nullptr;  // it is unpacked from the store, later
+  }
+  job->thread = *std::move(thread);
   {
     absl::MutexLock lock(&mu_);
     fed_.push_back(job);
   }
-  job->thread = std::thread([this, job = job.get()] { RunFed(*job); });
   return std::make_unique<Feed>(std::move(job));
 }
 
@@ -702,7 +708,12 @@ absl::Status Unpacker::Session::UnpackBeside(const std::vector<Descriptor>& laye
   const auto work = [&] {
     for (size_t i = next++; i < from_store.size(); i = next++) RunFromStore(*from_store[i], "");
   };
-  for (size_t i = 0; i < parallel; ++i) workers.emplace_back(work);
+  for (size_t i = 0; i < parallel; ++i) {
+    absl::StatusOr<std::thread> worker = NewThread(work);
+    if (!worker.ok()) break;
+    workers.push_back(*std::move(worker));
+  }
+  if (workers.empty()) work();
   for (size_t i = 0; i < jobs.size(); ++i) {
     Job& job = *jobs[i];
     if (job.pipe == nullptr) continue;
