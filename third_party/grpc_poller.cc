@@ -45,7 +45,7 @@ class Patience {
   void Waited(Clock::time_point begin) { short_waits_ = short_waits_ << 1 | (over(begin) ? 0 : 1); }
 
  private:
-  static constexpr std::chrono::microseconds kLook{50};
+  static constexpr std::chrono::microseconds kLook{100};
   // Of 32. The few quick messages that a container's start brings are no reason to look longer.
   static constexpr int kMost = 30;
   uint32_t short_waits_ = 0;
