@@ -28,10 +28,12 @@ machine=$!
 until console=$(compgen -G "$work/tmp/*/console") || ! kill -0 "$machine" 2> /dev/null; do sleep 0.2; done
 if [ -n "$console" ]; then
   tail -n +1 -f --pid="$machine" "$console" |
-    sed -u -n '/VMHOST-BEGIN/,/VMHOST-EXIT/{//d; s/\r//g; p}'
+    sed -u -n '/VMHOST-BEGIN/,/VMHOST-EXIT/{//d; s/\r//g; p}' | tee "$work/printed"
 fi
+printed=0
+if [ -s "$work/printed" ]; then printed=1; fi
 status=0
 wait "$machine" || status=$?
-# 124: out of time, and the end of the console says in what, even when nothing has begun.
-if [ -z "$console" ] || [ "$status" = 124 ]; then cat "$work/output"; fi
+# What the tool has to say of a machine that never got so far, or ran out of time (124).
+if [ "$printed" = 0 ] || [ "$status" = 124 ]; then cat "$work/output"; fi
 exit "$status"
