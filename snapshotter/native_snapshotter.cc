@@ -60,7 +60,7 @@ absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Create(Kind kind, absl::st
   }
   const uint64_t id = index_->ReserveId();
   const std::string directory = directories_.PathOf(id);
-  // A directory that stays has no record: the sweep at the next start takes it.
+  // A directory that stays has no record: the next Cleanup() takes it.
   absl::Cleanup undo = [&] {
     RemoveTree(directory).IgnoreError();
     index_->Forget(id);

@@ -198,7 +198,7 @@ absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Create(Kind kind, absl::s
     return absl::AlreadyExistsError(
         absl::StrCat("snapshot ", absl::CHexEscape(key), ": already exists"));
   record.id = index_->ReserveId();
-  // A directory that stays has no record: the sweep at the next start takes it.
+  // A directory that stays has no record: the next Cleanup() takes it.
   absl::Cleanup undo = [&] {
     RemoveTree(directories_.PathOf(record.id)).IgnoreError();
     index_->Forget(record.id);
