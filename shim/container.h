@@ -146,6 +146,7 @@ class Container {
   absl::Status MountControllers(const v1::Runtime& runtime);
   absl::StatusOr<pid_t> CreateInit(const v1::CreateRequest& request, const ProcessPtr& init,
                                    absl::Duration limit);
+  absl::Status StartInit(OciRuntime& runtime, absl::Duration limit) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<pid_t> RestoreInit(const ProcessPtr& init, absl::Duration limit);
   // `added` is told before the start, if there is one.
   absl::StatusOr<pid_t> StartExec(const ProcessPtr& process, absl::Duration limit,

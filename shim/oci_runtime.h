@@ -72,6 +72,10 @@ class OciRuntime {
   // Host pids of the container.
   absl::StatusOr<std::vector<pid_t>> Ps(absl::Duration timeout);
 
+  // Does by hand what `start` does for a spec without poststart hooks. False: the container is as it was, or has ended; call Start(), which
+  // finds the words for it.
+  bool StartByHand() const;
+
   // Does by hand what `delete` does after the end of a container, at a fraction of the cost of another program start. False: this
   // runtime keeps its state in a way we do not know; call Delete().
   bool RemoveState() const;
@@ -84,6 +88,7 @@ class OciRuntime {
   absl::StatusOr<pid_t> CallForPid(absl::string_view verb, std::vector<std::string> args,
                                    const RuntimeStdio& stdio, absl::Duration timeout);
   std::string ScratchName(absl::string_view kind);
+  absl::string_view ProgramName() const;  // without the directory
 
   const v1::Runtime config_;
   const std::string program_;

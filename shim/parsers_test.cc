@@ -118,7 +118,9 @@ TEST(SpecFactsTest, MasksAreInDoubtUnlessDevIsNew) {
   EXPECT_THAT(doubtful(shm), testing::SizeIs(2));
 }
 
-TEST(SpecFactsTest, PoststopHooksAreSeen) {
+TEST(SpecFactsTest, HooksAreSeen) {
+  EXPECT_TRUE(ParseSpecFacts(R"({"hooks":{"poststart":[{"path":"/x"}]}})")->has_poststart_hooks);
+  EXPECT_FALSE(ParseSpecFacts(R"({"hooks":{"poststop":[{"path":"/x"}]}})")->has_poststart_hooks);
   EXPECT_TRUE(ParseSpecFacts(R"({"hooks":{"poststop":[{"path":"/x"}]}})")->has_poststop_hooks);
 }
 

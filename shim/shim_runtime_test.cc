@@ -314,6 +314,22 @@ TEST_P(RealRuntimeTest, ACreatedContainerCanBeDeletedUnstarted) {
   EXPECT_TRUE(container.WaitForShimExit());
 }
 
+TEST_P(RealRuntimeTest, PoststartHooksHaveRunWhenTheStartIsOver) {
+  TestContainer container(GetParam(), {"sleep", "100"});
+  const std::string mark = container.bundle() + "-poststart";
+  container.spec["hooks"] = {
+      {"poststart", {{{"path", "/bin/sh"}, {"args", {"sh", "-c", "echo ran > " + mark}}}}}};
+  container.create.set_start(false);
+  container.Launch();
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  // runc runs them already.
+  EXPECT_EQ(ReadFile(mark, 100).ok(), GetParam() == "runc");
+  ASSERT_EQ(container.Start(), absl::OkStatus());
+  EXPECT_TRUE(ReadFile(mark, 100).ok());
+  EXPECT_EQ(container.Delete("", /*force=*/true), absl::OkStatus());
+  unlink(mark.c_str());
+}
+
 TEST_P(RealRuntimeTest, PoststopHooksRun) {
   TestContainer container(GetParam(), {"true"});
   const std::string mark = container.bundle() + "-poststop";

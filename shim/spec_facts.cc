@@ -53,6 +53,7 @@ class FactsReader final : public nlohmann::json_sax<Json> {
       destination_.clear();
     }
     if (At({"linux", "intelRdt"})) facts_.has_intel_rdt = true;
+    if (At({"hooks", "poststart", "[]"})) facts_.has_poststart_hooks = true;
     if (At({"hooks", "poststop", "[]"})) facts_.has_poststop_hooks = true;
     seen_object_ = true;
     return Push("");

@@ -16,6 +16,7 @@ namespace gantry::shim {
 struct SpecFacts {
   // The end of the init process ends all others. False: none, or somebody else's, pid namespace.
   bool private_pid_namespace = false;
+  bool has_poststart_hooks = false;
   bool has_poststop_hooks = false;
   bool has_intel_rdt = false;
   std::string cgroups_path;
