@@ -43,6 +43,7 @@ class Patience {
   bool worthwhile() const { return __builtin_popcount(short_waits_) >= kMost; }
   static bool over(Clock::time_point begin) { return Clock::now() - begin > kLook; }
   void Waited(Clock::time_point begin) { short_waits_ = short_waits_ << 1 | (over(begin) ? 0 : 1); }
+  void DidNotWait() { short_waits_ = short_waits_ << 1 | 1; }
 
  private:
   static constexpr std::chrono::microseconds kLook{100};
@@ -53,15 +54,21 @@ class Patience {
 
 void Poll(grpc_completion_queue* queue) {
   pthread_setname_np(pthread_self(), "grpc-poll");
+  // By the clock that gRPC counts in: another has to be converted, with two looks at both.
+  const gpr_timespec now = gpr_time_0(GPR_CLOCK_MONOTONIC);
   Patience patience;
   while (true) {
+    const bool patient = patience.worthwhile();
+    // What is there already needs no look at the clock.
+    if (patient && ServeOne(queue, now, /*first=*/true)) {
+      patience.DidNotWait();
+      continue;
+    }
     const auto begin = Patience::Clock::now();
     bool served = false;
-    if (patience.worthwhile()) {
-      while (!served && !Patience::over(begin))
-        served = ServeOne(queue, gpr_time_0(GPR_CLOCK_REALTIME), /*first=*/true);
-    }
-    if (!served) ServeOne(queue, gpr_inf_future(GPR_CLOCK_REALTIME), /*first=*/true);
+    while (patient && !served && !Patience::over(begin))
+      served = ServeOne(queue, now, /*first=*/true);
+    if (!served) ServeOne(queue, gpr_inf_future(GPR_CLOCK_MONOTONIC), /*first=*/true);
     patience.Waited(begin);
   }
 }
