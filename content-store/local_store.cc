@@ -35,9 +35,9 @@ constexpr const char* kAlgorithms[] = {"sha256", "sha512"};
 constexpr size_t kHashBufferBytes = 1 << 20;
 // Writeback of a growing ingest is started every so often, so that the sync at its end is short.
 constexpr int64_t kWritebackBytes = 16 << 20;
-// From here on a second thread pays: it hashes while this one writes.
-constexpr size_t kHashBesideBytes = 256 << 10;
-constexpr size_t kHashers = 4;
+// From here on a second thread pays: it writes while this one hashes.
+constexpr size_t kWriteBesideBytes = 256 << 10;
+constexpr size_t kWriters = 4;
 // How much earlier than noted a blob may have been published and still be distrusted after a power
 // cut: clocks step.
 constexpr absl::Duration kClockSlack = absl::Minutes(10);
@@ -252,7 +252,7 @@ class LocalReader final : public BlobReader {
 };
 
 // Work that whoever comes first does, and only once.
-struct HashJob {
+struct Job {
   void RunOnce() {
     if (taken.exchange(true)) return;
     run();
@@ -371,19 +371,20 @@ class LocalIngest final : public Ingest {
   absl::Status Write(absl::Span<const absl::string_view> pieces) {
     size_t bytes = 0;
     for (const absl::string_view piece : pieces) bytes += piece.size();
-    if (bytes < kHashBesideBytes) {
+    if (bytes < kWriteBesideBytes) {
       const int64_t before = status_.offset_bytes;
       absl::Status written = WriteOnly(pieces);
       HashFirst(pieces, status_.offset_bytes - before);
       return written;
     }
-    const auto hash = std::make_shared<HashJob>();
-    hash->run = [this, pieces, bytes] { HashFirst(pieces, static_cast<int64_t>(bytes)); };
-    store_.hashers_.Schedule([hash] { hash->RunOnce(); });
-    absl::Status written = WriteOnly(pieces);
+    absl::Status written;
+    const auto write = std::make_shared<Job>();
+    write->run = [&] { written = WriteOnly(pieces); };
+    store_.writers_.Schedule([write] { write->RunOnce(); });
+    HashFirst(pieces, static_cast<int64_t>(bytes));
     // Here, if no thread has begun with it: then the processors have enough to do.
-    hash->RunOnce();
-    hash->done.WaitForNotification();
+    write->RunOnce();
+    write->done.WaitForNotification();
     if (written.ok()) return written;
     // More was hashed than is in the file.
     Hasher hasher(algorithm_);
@@ -462,7 +463,7 @@ LocalStore::LocalStore(std::string root, UniqueFd root_fd, UniqueFd blobs_fd, Un
       root_fd_(std::move(root_fd)),
       blobs_fd_(std::move(blobs_fd)),
       ingest_fd_(std::move(ingest_fd)),
-      hashers_("blob-hash", kHashers) {}
+      writers_("blob-write", kWriters) {}
 
 // Whoever relies on a blob has asked for Sync() himself and heard of its failure. This one spares the next start the look at blobs that
 // nobody asked for; where it fails, their note on disk stays and that look is taken.

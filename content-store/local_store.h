@@ -81,8 +81,8 @@ class LocalStore final : public Store {
   const UniqueFd root_fd_;
   const UniqueFd blobs_fd_;
   const UniqueFd ingest_fd_;
-  // Hash what is being written meanwhile. An ingest waits for its work here, not the other way round.
-  Executor hashers_;
+  // Write what is being hashed meanwhile. An ingest waits for its work here, not the other way round.
+  Executor writers_;
 
   absl::Mutex mu_;
   std::map<std::string, absl::Time> locked_refs_ ABSL_GUARDED_BY(mu_);

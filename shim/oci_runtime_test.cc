@@ -22,9 +22,7 @@ class StartByHandTest : public ::testing::Test {
     EXPECT_EQ(mkdir((directory_.path() + "/c").c_str(), 0700), 0);
     EXPECT_EQ(mkfifo(fifo_.c_str(), 0600), 0);
   }
-  UniqueFd Init() const {
-    return UniqueFd(open(fifo_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  }
+  UniqueFd Init() const { return UniqueFd(open(fifo_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC)); }
   bool Start(const std::string& program) const {
     v1::Runtime config;
     config.set_path(program);
