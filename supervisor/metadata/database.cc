@@ -112,6 +112,8 @@ class Log final : public rocksdb::Logger {
   void Logv(const char*, va_list) override {}
 };
 
+constexpr size_t kScanReadahead = 256 << 10;
+
 // Small memory is a design goal: the daemon holds a few MB of records, and the page cache does the rest.
 rocksdb::Options SmallOptions(rocksdb::Env* env) {
   rocksdb::Options options;
@@ -261,6 +263,9 @@ absl::Status ReadView::Scan(
     const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) const {
   rocksdb::ReadOptions options;
   options.snapshot = snapshot_;
+  // Records that are read one behind the other are read together, and leave the cache to those that are asked for singly.
+  options.readahead_size = kScanReadahead;
+  options.fill_cache = false;
   const std::string begin = RowKey(family, prefix);
   const std::string end = PrefixEnd(begin);
   const rocksdb::Slice bound(end);

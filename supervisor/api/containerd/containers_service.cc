@@ -55,12 +55,12 @@ class ContainersService final : public ContainersBase, public DoorService {
       ListContainersRequest parsed;
       GANTRY_RETURN_IF_ERROR(ParseRaw(*request, &parsed));
       GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(parsed.filters())));
-      std::string out;
+      RawList out;
       GANTRY_RETURN_IF_ERROR(EachRaw(call.scope(), filter, [&out](absl::string_view record) {
-        AppendField1(record, out);
+        out.Append(record);
         return absl::OkStatus();
       }));
-      *response = RawMessage(std::move(out));
+      *response = std::move(out).Finish();
       return absl::OkStatus();
     });
   }

@@ -102,15 +102,45 @@ inline absl::Status ParseAround(const grpc::ByteBuffer& buffer, int number,
   return absl::OkStatus();
 }
 
-// A message whose bytes are `bytes`, without another copy.
-inline grpc::ByteBuffer RawMessage(std::string bytes) {
+// A slice that is `bytes`, without another copy.
+inline grpc::Slice OwningSlice(std::string bytes) {
   auto* kept = new std::string(
       std::move(bytes));  // NOLINT(cppcoreguidelines-owning-memory): the slice's; deleted with it
-  grpc::Slice slice(
+  return grpc::Slice(
       kept->data(), kept->size(), [](void* owner) { delete static_cast<std::string*>(owner); },
       kept);  // NOLINT(cppcoreguidelines-owning-memory)
+}
+
+// A message whose bytes are `bytes`, without another copy.
+inline grpc::ByteBuffer RawMessage(std::string bytes) {
+  grpc::Slice slice = OwningSlice(std::move(bytes));
   return grpc::ByteBuffer(&slice, 1);
 }
+
+// A message of many fields 1, in pieces of a size that the allocator has at hand: one piece of megabytes would be copied as it grows, into
+// memory that is new each time.
+class RawList {
+ public:
+  void Append(absl::string_view bytes) {
+    if (piece_.size() + bytes.size() > kPieceBytes) Cut();
+    AppendField1(bytes, piece_);
+  }
+  grpc::ByteBuffer Finish() && {
+    Cut();
+    return grpc::ByteBuffer(slices_.data(), slices_.size());
+  }
+
+ private:
+  static constexpr size_t kPieceBytes = 64 << 10;
+  void Cut() {
+    if (piece_.empty()) return;
+    slices_.push_back(OwningSlice(std::exchange(piece_, std::string())));
+    piece_.reserve(kPieceBytes);
+  }
+
+  std::string piece_;
+  std::vector<grpc::Slice> slices_;
+};
 
 // The bytes of `message`, for a call that speaks in bytes.
 inline grpc::ByteBuffer Serialize(const google::protobuf::MessageLite& message) {

@@ -1,8 +1,10 @@
 #include "supervisor/api/containerd/raw_message.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "gtest/gtest.h"
 
@@ -89,6 +91,25 @@ TEST(RawMessageTest, AFieldIsPutTogetherFromItsHeadAndItsBytes) {
   WriteContentRequest parsed;
   ASSERT_TRUE(parsed.ParseFromString(bytes + data));
   EXPECT_EQ(parsed.data(), data);
+}
+
+TEST(RawListTest, ManyRecordsAreOneMessage) {
+  using containerd::services::content::v1::ListContentResponse;
+  for (const int count : {0, 1, 500}) {
+    ListContentResponse expected;
+    RawList list;
+    for (int i = 0; i < count; ++i) {
+      auto* info = expected.add_info();
+      info->set_digest(absl::StrCat("sha256:", i));
+      // From small ones to those that fill more than a piece.
+      (*info->mutable_labels())["key"] = std::string(static_cast<size_t>(i * i), 'x');
+      list.Append(info->SerializeAsString());
+    }
+    const grpc::ByteBuffer bytes = std::move(list).Finish();
+    ListContentResponse parsed;
+    ASSERT_TRUE(ParseRaw(bytes, &parsed).ok());
+    EXPECT_EQ(parsed.SerializeAsString(), expected.SerializeAsString()) << count;
+  }
 }
 
 }  // namespace
