@@ -78,6 +78,9 @@ v2::Metrics Unified(const shim::v1::StatsResponse& stats) {
   memory->set_swap_limit(stats.swap_limit_bytes());
   SetByName(stats.memory_events(), out.mutable_memory_events());
 
+  // There even when empty: nerdctl reads them without a look.
+  out.mutable_io();
+  out.mutable_rdma();
   for (const auto& from : stats.block_io()) {
     v2::IOEntry* entry = out.mutable_io()->add_usage();
     entry->set_major(from.major());
@@ -144,10 +147,14 @@ v1::Metrics Hierarchies(const shim::v1::StatsResponse& stats) {
   memory->mutable_usage()->set_failcnt(stats.memory_failcnt());
   memory->mutable_swap()->set_usage(stats.swap_usage_bytes());
   memory->mutable_swap()->set_limit(stats.swap_limit_bytes());
+  memory->mutable_kernel();
+  memory->mutable_kernel_tcp();
   out.mutable_memory_oom_control()->set_oom_kill(stats.oom_kills());
 
+  // There even when empty, like the others: nerdctl reads them without a look.
+  out.mutable_rdma();
+  v1::BlkIOStat* blkio = out.mutable_blkio();
   for (const auto& from : stats.block_io()) {
-    v1::BlkIOStat* blkio = out.mutable_blkio();
     AddBlkio(from, "Read", from.read_bytes(), blkio->mutable_io_service_bytes_recursive());
     AddBlkio(from, "Write", from.write_bytes(), blkio->mutable_io_service_bytes_recursive());
     AddBlkio(from, "Read", from.read_ops(), blkio->mutable_io_serviced_recursive());

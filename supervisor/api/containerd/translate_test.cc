@@ -84,6 +84,23 @@ TEST(TaskMetricsTest, SeparateHierarchiesCountNanoseconds) {
   EXPECT_EQ(metrics.blkio().io_serviced_recursive(1).value(), 4u);
 }
 
+// A Go client that follows a pointer without a look dies of one that is not there.
+TEST(TaskMetricsTest, NothingIsLeftOutBecauseItIsEmpty) {
+  shim::v1::StatsResponse stats;
+  io::containerd::cgroups::v1::Metrics hierarchies;
+  ASSERT_TRUE(hierarchies.ParseFromString(MetricsOf(stats).value()));
+  EXPECT_TRUE(hierarchies.has_pids() && hierarchies.has_blkio() && hierarchies.has_rdma() &&
+              hierarchies.has_memory_oom_control());
+  EXPECT_TRUE(hierarchies.cpu().has_usage() && hierarchies.cpu().has_throttling());
+  EXPECT_TRUE(hierarchies.memory().has_usage() && hierarchies.memory().has_swap() &&
+              hierarchies.memory().has_kernel() && hierarchies.memory().has_kernel_tcp());
+  stats.set_cgroup_v2(true);
+  io::containerd::cgroups::v2::Metrics unified;
+  ASSERT_TRUE(unified.ParseFromString(MetricsOf(stats).value()));
+  EXPECT_TRUE(unified.has_pids() && unified.has_cpu() && unified.has_memory() && unified.has_io() &&
+              unified.has_rdma() && unified.has_memory_events());
+}
+
 core::Event EventOf(const google::protobuf::MessageLite& payload, const std::string& topic) {
   core::Event event;
   event.ns = "moby";
