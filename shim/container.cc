@@ -257,6 +257,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   pid_t pid = 0;
   if (request.restore_image_path().empty()) {
     if (!request.stdio().terminal()) io->Begin();
+    if (request.start()) io->TakeInput();
     const Reaper::Hold hold(reaper_);
     absl::Cleanup delete_container = [&] {
       [[maybe_unused]] const absl::Status ignored =
@@ -358,6 +359,7 @@ absl::StatusOr<pid_t> Container::RestoreInit(const ProcessPtr& init, absl::Durat
   absl::Cleanup over = [&] { StartIsOver(init); };
   // Only pipes and FIFOs were opened at create; the runtime hands them to the restored process.
   if (!request.stdio().terminal()) io->Begin();
+  io->TakeInput();
   const Reaper::Hold hold(reaper_);
   GANTRY_ASSIGN_OR_RETURN(
       const pid_t pid, runtime->Restore(request.restore_image_path(), request.restore_work_path(),
@@ -403,11 +405,14 @@ absl::StatusOr<v1::StartResponse> Container::Start(const std::string& exec_id,
     response.set_pid(pid);
     return response;
   }
+  std::shared_ptr<ProcessIo> io;
   {
     absl::MutexLock lock(&mu_);
     process->starting = true;
+    io = process->io;
   }
   absl::Cleanup over = [&] { StartIsOver(process); };
+  io->TakeInput();
   GANTRY_RETURN_IF_ERROR(
       WithContext(StartInit(*runtime, limit), absl::StrCat("start container ", options_.id)));
   EmitStarted(process);
@@ -490,6 +495,7 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
   };
   absl::Cleanup close_child_ends = [&] { io->CloseChildEnds(); };
   GANTRY_RETURN_IF_ERROR(io->AwaitClient(limit / 2));
+  io->TakeInput();
   const Reaper::Hold hold(reaper_);
   absl::StatusOr<pid_t> pid = runtime->Exec(process_json, io->child_stdio(), limit);
   if (!pid.ok()) {

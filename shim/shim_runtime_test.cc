@@ -392,6 +392,46 @@ TEST_F(ShimTest, FifosCarryTheStreams) {
   for (const char* name : {"-in", "-out", "-err"}) unlink((prefix + name).c_str());
 }
 
+// nerdctl asks for the end of the input as soon as it could write all of it, and asks only once: the task has to be there by then.
+TEST_F(ShimTest, InputThroughAFifoWaitsForTheStart) {
+  TestContainer container("crun", {"cat"});
+  container.create.mutable_stdio()->clear_log();
+  const std::string fifo = container.bundle() + "-in";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  container.create.mutable_stdio()->set_stdin(fifo);
+  container.create.set_start(false);
+  const auto open_to_write = [&] {
+    return UniqueFd(open(fifo.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+  };
+  container.Launch();
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  EXPECT_FALSE(open_to_write().valid());
+  ASSERT_EQ(container.Start(), absl::OkStatus());
+  EXPECT_TRUE(Eventually([&] { return open_to_write().valid(); }));
+  grpc::ClientContext context;
+  v1::CloseStdinResponse closed;
+  ASSERT_TRUE(container.stub().CloseStdin(&context, v1::CloseStdinRequest(), &closed).ok());
+  EXPECT_EQ(container.Wait(), 0);
+  unlink(fifo.c_str());
+}
+
+TEST_F(ShimTest, InputMayBeOverBeforeTheStart) {
+  TestContainer container("crun", {"cat"});
+  container.create.mutable_stdio()->clear_log();
+  const std::string fifo = container.bundle() + "-in";
+  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
+  container.create.mutable_stdio()->set_stdin(fifo);
+  container.create.set_start(false);
+  container.Launch();
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  grpc::ClientContext context;
+  v1::CloseStdinResponse closed;
+  ASSERT_TRUE(container.stub().CloseStdin(&context, v1::CloseStdinRequest(), &closed).ok());
+  ASSERT_EQ(container.Start(), absl::OkStatus());
+  EXPECT_EQ(container.Wait(), 0);
+  unlink(fifo.c_str());
+}
+
 TEST_F(ShimTest, AFifoWhoseReaderHasGoneDoesNotStopTheContainer) {
   TestContainer container("crun", {"sh", "-c", "yes | head -c 1000000; touch /finished"});
   container.create.mutable_stdio()->clear_log();

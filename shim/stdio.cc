@@ -66,6 +66,11 @@ absl::Status MakePipe(UniqueFd& read_end, UniqueFd& write_end) {
 
 void SetNonBlocking(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK); }
 
+// What an O_PATH descriptor stands for, opened.
+UniqueFd OpenAgain(int place, int flags) {
+  return UniqueFd(open(absl::StrCat("/proc/self/fd/", place).c_str(), flags | O_CLOEXEC));
+}
+
 }  // namespace
 
 // One stream on its way through the shim.
@@ -221,15 +226,16 @@ absl::Status ProcessIo::OpenStdin() {
     if (uri.kind != StdioUri::Kind::kPath && uri.kind != StdioUri::Kind::kFile) {
       return absl::InvalidArgumentError("a logger program cannot be stdin");
     }
-    UniqueFd file(open(uri.path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+    UniqueFd place(open(uri.path.c_str(), O_PATH | O_CLOEXEC));
     struct stat status;
-    if (!file.valid() || fstat(file.get(), &status) != 0) {
+    if (!place.valid() || fstat(place.get(), &status) != 0) {
       return ErrnoToStatus(errno, absl::StrCat("open ", uri.path));
     }
     if (S_ISFIFO(status.st_mode)) {
-      stdin_fifo_ = std::move(file);
-      stdin_fifo_keeper_.reset(open(uri.path.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
+      stdin_place_ = std::move(place);
     } else if (!stdio_.terminal() && S_ISREG(status.st_mode)) {
+      UniqueFd file = OpenAgain(place.get(), O_RDONLY);
+      if (!file.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", uri.path));
       child_stdio_.in = file.get();
       child_ends_.push_back(std::move(file));
       return absl::OkStatus();
@@ -308,10 +314,25 @@ void ProcessIo::Resize(uint32_t width, uint32_t height) {
 void ProcessIo::CloseStdin() {
   context_.loop->Post([self = shared_from_this()] {
     self->stdin_fifo_keeper_.reset();
+    self->keeps_stdin_fifo_ = false;
     // Of a FIFO the end is what counts: there may be input in it that we have not read.
-    if (self->stdin_fifo_.valid()) return;
+    if (self->stdin_fifo_.valid() || self->stdin_place_.valid()) return;
     self->stdin_closing_ = true;
     if (self->begun_) self->PumpStdin();
+  });
+}
+
+void ProcessIo::TakeInput() {
+  context_.loop->Post([self = shared_from_this()] {
+    const UniqueFd place = std::move(self->stdin_place_);
+    if (!place.valid() || self->closed_) return;
+    self->stdin_fifo_ = OpenAgain(place.get(), O_RDONLY | O_NONBLOCK);
+    // A FIFO ends only after there was somebody to write.
+    self->stdin_fifo_keeper_ = OpenAgain(place.get(), O_WRONLY | O_NONBLOCK);
+    if (!self->keeps_stdin_fifo_) self->stdin_fifo_keeper_.reset();
+    // Without a descriptor to be had there is no input.
+    if (!self->stdin_fifo_.valid()) self->stdin_closing_ = true;
+    if (self->begun_) self->WatchStdinFifo();
   });
 }
 
@@ -444,6 +465,10 @@ void ProcessIo::BeginOnLoop() {
     }
     if (outputs_[index] != nullptr && outputs_[index]->source.valid()) WatchOutput(index);
   }
+  WatchStdinFifo();
+}
+
+void ProcessIo::WatchStdinFifo() {
   if (stdin_fifo_.valid()) {
     [[maybe_unused]] const absl::Status watched =
         context_.loop->Watch(stdin_fifo_.get(), EPOLLIN, [this](uint32_t) { ReadStdinFifo(); });
@@ -735,6 +760,7 @@ void ProcessIo::EndStdin() {
     stdin_fifo_.reset();
   }
   stdin_fifo_keeper_.reset();
+  stdin_place_.reset();
   stdin_closing_ = true;
   std::vector<std::function<void()>> waiters;
   waiters.swap(stdin_waiters_);

@@ -100,6 +100,10 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   //   kInternal  the runtime sent none
   absl::Status TakeConsole();
 
+  // Due with the start of the process: opens the client's FIFO for stdin. Until then what the client writes waits, so that one that has
+  // written all of its input, and asks for the end of it, finds that there is a process to ask for.
+  void TakeInput();
+
   void Resize(uint32_t width, uint32_t height);
   // The process sees the end of its input once what came before is written.
   void CloseStdin();
@@ -147,6 +151,7 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
 
   // All below: loop thread.
   void BeginOnLoop();
+  void WatchStdinFifo();
   void InstallConsole(UniqueFd console);
   void WatchOutput(int index);
   void PumpOutput(int index, size_t max_bytes);
@@ -192,8 +197,10 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   std::vector<UniqueFd>
       logger_keepers_;    // read ends of pipes that the process shares with a logger
   UniqueFd stdin_write_;  // pipe, or the console once more
+  UniqueFd stdin_place_;  // the client's FIFO until TakeInput(), then:
   UniqueFd stdin_fifo_;
   UniqueFd stdin_fifo_keeper_;  // a write end: the FIFO ends only after CloseStdin()
+  bool keeps_stdin_fifo_ = true;
 
   // The loop's.
   std::shared_ptr<ProcessIo> self_;  // from Begin() to Close(): descriptors are watched
