@@ -1,4 +1,4 @@
-// A current ctr (2.x), built from containerd's Go module by `./dev test`, which says where it is by $GANTRY_CTR2: the paths that
+// A current ctr (2.x), built from containerd's Go module by `./dev test`, which says where it is by $GANTRY_CTR: the paths that
 // only it takes (transfer service, streams, sandboxes, runtime information), and the common ones once more.
 //
 // Run apart from the other tests, for it needs a Go toolchain and the module; without the program it fails, and does not skip: it is
@@ -34,8 +34,8 @@ class Ctr2Test : public testing::Test {
  protected:
   void SetUp() override {
     ASSERT_EQ(geteuid(), 0u) << "containers need root";
-    const char* program = getenv("GANTRY_CTR2");
-    ASSERT_NE(program, nullptr) << "GANTRY_CTR2 names no ctr; run ./dev test ctr2";
+    const char* program = getenv("GANTRY_CTR");
+    ASSERT_NE(program, nullptr) << "GANTRY_CTR names no ctr; run ./dev test clients";
     program_ = program;
     bed_ = std::make_unique<Testbed>();
     archive_ = absl::StrCat(bed_->scratch(), "/busybox.tar");

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds one of the clients that come as Go modules and prints where it is: go_client.sh NAME. Done once: the result is kept below
+# ${XDG_CACHE_HOME:-~/.cache}/gantry. Needs a Go toolchain and a module proxy, and about a minute the first time; when one of them is
+# missing, standard error says so in one line, after what Go said.
+set -euo pipefail
+
+fail() {
+  printf '%s\n' "$*" >&2
+  exit 1
+}
+
+name=${1:-}
+case $name in
+  ctr) version=v2.4.2 package=github.com/containerd/containerd/v2/cmd/ctr ;;
+  nerdctl) version=v1.7.7 package=github.com/containerd/nerdctl/cmd/nerdctl ;;
+  buildkitd | buildctl) version=v0.26.3 package=github.com/moby/buildkit/cmd/$name ;;
+  *) fail "go_client.sh: ctr, nerdctl, buildkitd or buildctl, not \"$name\"" ;;
+esac
+needs_go=1.26
+limit=300 # seconds, for a network that swallows packets
+kept=${XDG_CACHE_HOME:-$HOME/.cache}/gantry/$name-$version
+if [ -x "$kept/$name" ]; then
+  echo "$kept/$name"
+  exit 0
+fi
+
+go=$(command -v go || true)
+if [ -z "$go" ] && [ -x /usr/local/go/bin/go ]; then go=/usr/local/go/bin/go; fi
+if [ -z "$go" ]; then fail "no Go toolchain: put one of $needs_go or later in PATH"; fi
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work"
+"$go" mod init scratch > /dev/null 2>&1
+if ! timeout "$limit" "$go" get "$package@$version" > go.log 2>&1; then
+  tail -n 20 go.log >&2
+  fail "$package $version does not come with $("$go" version); Go $needs_go and a module proxy (GOPROXY) are needed"
+fi
+if ! CGO_ENABLED=0 timeout "$limit" "$go" build -o "$name" "$package" > go.log 2>&1; then
+  tail -n 20 go.log >&2
+  fail "$package $version does not build with $("$go" version)"
+fi
+mkdir -p "$kept"
+mv "$name" "$kept/$name.new"
+mv "$kept/$name.new" "$kept/$name"
+echo "$kept/$name"
