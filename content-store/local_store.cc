@@ -286,7 +286,10 @@ class LocalIngest final : public Ingest {
     if (ended_) return Ended();
     GANTRY_RETURN_IF_ERROR(broken_);
     absl::Status written = Write(pieces);
+    // The kernel's own clock for files is milliseconds behind: the time would lie before the call that made it.
     status_.updated_at = absl::Now();
+    const timespec times[2] = {{0, UTIME_OMIT}, absl::ToTimespec(status_.updated_at)};
+    (void)futimens(data_.get(), times);
     if (status_.offset_bytes - writeback_from_ >= kWritebackBytes) {
       // Advice; what it cannot do the sync at the end does.
       (void)sync_file_range(data_.get(), writeback_from_, status_.offset_bytes - writeback_from_,

@@ -64,27 +64,19 @@ class BuildkitTest : public testing::Test {
     const std::string config = bed_->scratch() + "/buildkitd.toml";
     if (absl::Status written = WriteFile(
             config,
-            absl::StrCat("[worker.oci]\nenabled = false\n[worker.containerd]\nenabled = true\naddress = \"",
-                         bed_->address(), "\"\nnamespace = \"", bed_->ns(),
-                         "\"\nnetworkMode = \"host\"\ndefaultCgroupParent = \"/gantry\"\n"),
+            absl::StrCat(
+                "[worker.oci]\nenabled = false\n[worker.containerd]\nenabled = true\naddress = \"",
+                bed_->address(), "\"\nnamespace = \"", bed_->ns(),
+                "\"\nnetworkMode = \"host\"\ndefaultCgroupParent = \"/gantry\"\n"),
             0600);
         !written.ok())
       return testing::AssertionFailure() << written;
     Command command;
     // exec all the way: what is spawned is buildkitd itself, in a network namespace that ends with it.
-    command.argv = {"unshare",
-                    "--net",
-                    "sh",
-                    "-c",
-                    "ip link set lo up && exec \"$@\"",
-                    "sh",
-                    daemon,
-                    "--config",
-                    config,
-                    "--root",
-                    bed_->scratch() + "/buildkit",
-                    "--addr",
-                    Address()};
+    command.argv = {
+        "unshare", "--net",    "sh",   "-c",     "ip link set lo up && exec \"$@\"", "sh",
+        daemon,    "--config", config, "--root", bed_->scratch() + "/buildkit",      "--addr",
+        Address()};
     command.stdout_fd = log.get();
     command.stderr_fd = log.get();
     command.new_session = true;
@@ -94,7 +86,9 @@ class BuildkitTest : public testing::Test {
     bool answers = false;
     pollfd end = {buildkitd_.pidfd(), POLLIN, 0};
     Eventually(
-        [&] { return (answers = Buildctl({"debug", "workers"}).ok()) || poll(&end, 1, 0) != 0; },
+        [&] {
+          return (answers = Buildctl({"debug", "workers"}).ok()) || poll(&end, 1, 0) != 0;
+        },
         absl::Seconds(60));
     if (!answers) return testing::AssertionFailure() << "buildkitd does not answer";
     return testing::AssertionSuccess();
@@ -144,15 +138,15 @@ TEST_F(BuildkitTest, BuildsImagesThatRun) {
   EXPECT_THAT(again.err, HasSubstr("CACHED"));
 
   // Layers that are made anew, compressed otherwise.
-  ASSERT_TRUE(Ok(
-      Build(dockerfile,
-            image + "built:3,oci-mediatypes=true,compression=zstd,force-compression=true")));
+  ASSERT_TRUE(Ok(Build(
+      dockerfile, image + "built:3,oci-mediatypes=true,compression=zstd,force-compression=true")));
   EXPECT_EQ(RunImage("docker.io/library/built:3"), "hello\n");
 
   // An image that stands on one of ours, and a step that fails.
-  ASSERT_TRUE(Ok(Build("FROM docker.io/library/built:1\nRUN cat /hello /hello > /hello2\n"
-                       "CMD [\"cat\", \"/hello2\"]\n",
-                       image + "built:4")));
+  ASSERT_TRUE(
+      Ok(Build("FROM docker.io/library/built:1\nRUN cat /hello /hello > /hello2\n"
+               "CMD [\"cat\", \"/hello2\"]\n",
+               image + "built:4")));
   EXPECT_EQ(RunImage("docker.io/library/built:4"), "hello\nhello\n");
   const Outcome failed = Build("FROM docker.io/library/built:1\nRUN exit 4\n", image + "built:5");
   EXPECT_NE(failed.code, 0);
@@ -164,7 +158,8 @@ TEST_F(BuildkitTest, ExportsWhatOthersCanLoad) {
   for (const std::string type : {"oci", "docker"}) {
     const std::string archive = absl::StrCat(bed_->scratch(), "/", type, ".tar");
     const std::string name = absl::StrCat("docker.io/library/out:", type);
-    ASSERT_TRUE(Ok(Build(dockerfile, absl::StrCat("type=", type, ",name=", name, ",dest=", archive))));
+    ASSERT_TRUE(
+        Ok(Build(dockerfile, absl::StrCat("type=", type, ",name=", name, ",dest=", archive))));
     ASSERT_TRUE(Ok(bed_->Ctr({"images", "import", archive})));
     EXPECT_EQ(RunImage(name), "out\n");
   }

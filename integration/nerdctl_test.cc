@@ -50,17 +50,10 @@ class NerdctlTest : public testing::Test {
 
   Outcome Nerdctl(std::vector<std::string> args, const std::string& input = "") const {
     const std::string& own = bed_->scratch();
-    std::vector<std::string> argv = {program_,
-                                     "--address",
-                                     bed_->address(),
-                                     "--namespace",
-                                     bed_->ns(),
-                                     "--data-root",
-                                     own + "/nerdctl",
-                                     "--cni-path",
-                                     own + "/cni",
-                                     "--cni-netconfpath",
-                                     own + "/net"};
+    std::vector<std::string> argv = {
+        program_,     "--address",         bed_->address(),  "--namespace",
+        bed_->ns(),   "--data-root",       own + "/nerdctl", "--cni-path",
+        own + "/cni", "--cni-netconfpath", own + "/net"};
     argv.insert(argv.end(), args.begin(), args.end());
     return RunProgram(std::move(argv), input, absl::Seconds(60), {{"HOME", own}});
   }

@@ -15,6 +15,7 @@
 
 #include "base/cancel_token.h"
 #include "base/crash_point.h"
+#include "base/errno_status.h"
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -65,6 +66,7 @@ namespace {
 struct ChosenRuntime {
   runtime::RuntimeInfo info;
   shim::v1::Runtime for_shim;
+  std::string shim_cgroup;  // "" for where shims are
 };
 
 absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const CreateTask& create,
@@ -90,7 +92,23 @@ absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const 
   if (options.no_new_keyring()) chosen.for_shim.set_no_new_keyring(true);
   if (options.io_uid() != 0) stdio.set_owner_uid(options.io_uid());
   if (options.io_gid() != 0) stdio.set_owner_gid(options.io_gid());
+  chosen.shim_cgroup = options.shim_cgroup();
   return chosen;
+}
+
+// The cgroup is the client's: it makes it, and removes it in the end.
+absl::Status MoveShim(pid_t shim, const std::string& cgroup) {
+  const std::string what = absl::StrCat("runtime option shim_cgroup \"", cgroup, "\"");
+  if (cgroup[0] != '/') return absl::InvalidArgumentError(what + ": not an absolute path");
+  const std::vector<std::string> directories = runtime::FindCgroups(cgroup, "", "/sys/fs/cgroup");
+  if (directories.empty())
+    return absl::NotFoundError(what + ": no such cgroup, make it before the task");
+  for (const std::string& directory : directories) {
+    if (absl::Status moved = WriteFile(directory + "/cgroup.procs", absl::StrCat(shim), 0644);
+        !moved.ok())
+      return WithContext(moved, what);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -187,6 +205,8 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     }
   };
   GANTRY_RETURN_IF_ERROR(core_->registry->Add(shim));
+  if (!chosen.shim_cgroup.empty())
+    GANTRY_RETURN_IF_ERROR(MoveShim(launched.process.pid, chosen.shim_cgroup));
   {
     absl::MutexLock lock(&task->mu);
     task->shim = shim;

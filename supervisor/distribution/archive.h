@@ -43,8 +43,8 @@ struct ImportOptions {
   oci::PlatformMatcher unpack_platforms = oci::PlatformMatcher::Host();
   // Prefix for entries that only have a tag ("v1" -> "<base_name>:v1"). "": such entries keep the tag as their name.
   std::string base_name;
-  // Name for the archive's own index as one image; "" for none.
-  std::string index_name;
+  // Also the archive's own index (index.json), as one more image, the last; see ImportedImage::is_index.
+  bool with_index = false;
   // An entry without any name becomes "<digest_base_name>@sha256:..."; "": it gets no name (see ImportedImage).
   std::string digest_base_name;
   // Store docker archive layers that are plain tars as gzip. Off: as they are, which is faster.
@@ -56,6 +56,7 @@ struct ImportOptions {
 struct ImportedImage {
   std::string name;            // normalised: "docker.io/library/busybox:latest"; may be empty
   content::Descriptor target;  // index or manifest
+  bool is_index = false;       // the archive's own; it has no name
 };
 
 // Returns the images in the order of the archive. Blobs are committed and children labelled; naming the images and unpacking

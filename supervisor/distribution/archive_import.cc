@@ -594,11 +594,10 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
     Descriptor target = entry;
     target.annotations.erase(kImageNameAnnotation);
     target.annotations.erase(kRefNameAnnotation);
-    images.push_back({std::move(name), std::move(target)});
+    images.push_back({.name = std::move(name), .target = std::move(target)});
   }
   if (documents_.count("manifest.json") > 0) GANTRY_RETURN_IF_ERROR(AddDockerNames(tree, images));
-  if (!options_.index_name.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(std::string name, CanonicalName(options_.index_name));
+  if (options_.with_index) {
     oci::Document document;
     document.index = index;
     Descriptor target;
@@ -607,7 +606,7 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
     GANTRY_ASSIGN_OR_RETURN(target.digest,
                             content::WriteBlob(store_, absl::StrCat(ref_prefix_, "index"), text, {},
                                                oci::ChildLabels(document)));
-    images.push_back({std::move(name), std::move(target)});
+    images.push_back({.name = "", .target = std::move(target), .is_index = true});
   }
   return images;
 }
@@ -631,7 +630,7 @@ absl::Status Importer::AddDockerNames(const Tree& tree, std::vector<ImportedImag
       if (nameless != images.end()) {
         nameless->name = std::move(name);
       } else {
-        images.push_back({std::move(name), manifest->second});
+        images.push_back({.name = std::move(name), .target = manifest->second});
       }
     }
   }
@@ -755,7 +754,8 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::DockerImages() {
               ? ""
               : absl::StrCat(options_.digest_base_name, "@", image.target.digest.str()));
     }
-    for (std::string& name : names) images.push_back({std::move(name), image.target});
+    for (std::string& name : names)
+      images.push_back({.name = std::move(name), .target = image.target});
   }
   return images;
 }

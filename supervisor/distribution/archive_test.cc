@@ -247,10 +247,11 @@ TEST_F(ArchiveTest, NamesFollowAnnotationsAndOptions) {
   EXPECT_EQ((*Import(archive(tagged)))[0].name, "registry.example/app:v1");
   EXPECT_EQ((*Import(archive(sample.target)))[0].name,
             absl::StrCat("import@", sample.target.digest.str()));
-  options_.index_name = "all:1";
+  options_.with_index = true;
   auto images = Import(archive(tagged));
   ASSERT_EQ(images->size(), 2u);
-  EXPECT_EQ((*images)[1].name, "docker.io/library/all:1");
+  EXPECT_FALSE((*images)[0].is_index);
+  EXPECT_TRUE((*images)[1].is_index);
   EXPECT_EQ((*images)[1].target.media_type, oci::kOciIndex);
 }
 

@@ -106,8 +106,9 @@ absl::StatusOr<record::v1::Namespace> NamespaceStore::Update(
   Namespace result;
   GANTRY_RETURN_IF_ERROR(db_.Run([&](Transaction& tx) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(auto present, namespaces.GetForUpdate(tx, ns.name()));
-    if (!present.has_value()) return NotFound(ns.name());
-    result = *std::move(present);
+    // Like the first object of a namespace, the first label makes it.
+    if (present.has_value()) result = *std::move(present);
+    result.set_name(ns.name());
     LabelMap labels = LabelsOf(result.labels());
     GANTRY_RETURN_IF_ERROR(ApplyLabelUpdate(what, LabelsOf(ns.labels()), fields, labels));
     SetLabels(labels, result.mutable_labels());

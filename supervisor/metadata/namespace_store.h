@@ -36,7 +36,7 @@ class NamespaceStore {
   // kAlreadyExists: there is one; kInvalidArgument: name or labels.
   absl::StatusOr<Namespace> Create(Namespace ns);
 
-  // Empty `fields` replaces all labels, else each is "labels.<k>". kNotFound: unknown.
+  // Empty `fields` replaces all labels, else each is "labels.<k>". One that is unknown is made.
   absl::StatusOr<Namespace> Update(const Namespace& ns, const std::vector<std::string>& fields);
 
   // kNotFound: unknown; kFailedPrecondition: images, blobs, containers, snapshots or sandboxes remain, the message says which.

@@ -471,8 +471,11 @@ TEST_F(NamespaceStoreTest, LabelsAreSetOneByOneOrAllTogether) {
             (std::map<std::string, std::string>{{"a", "1"}, {"b", "3"}}));
   EXPECT_EQ(LabelsOf(namespaces_.Update(update, {})->labels()),
             (std::map<std::string, std::string>{{"b", "3"}}));
+  // The first label makes it.
   update.set_name("unknown");
-  EXPECT_TRUE(absl::IsNotFound(namespaces_.Update(update, {}).status()));
+  EXPECT_EQ(LabelsOf(namespaces_.Update(update, {"labels.b"})->labels()),
+            (std::map<std::string, std::string>{{"b", "3"}}));
+  EXPECT_TRUE(absl::IsAlreadyExists(namespaces_.Create(update).status()));
 }
 
 TEST_F(NamespaceStoreTest, DeleteSaysWhatIsStillInIt) {

@@ -19,6 +19,12 @@ class ImportNames {
   // For images that the archive gives a tag only: "<prefix>:<tag>". "" when the destination names none.
   const std::string& prefix() const { return prefix_; }
 
+  // Of the archive's own index: the name that the destination has for the whole, references without prefix, and "<name>@<digest>" of those
+  // with add_digest.
+  std::vector<std::string> IndexNames(const content::Digest& digest) const;
+  // Whether the index gets any.
+  bool names_index() const;
+
   // `name` as the archive has it in full, "" for an image without one. None: the image is not wanted under any name.
   // A reference with prefix takes names below it, or all with allow_overwrite; with add_digest it gives "<prefix>@<digest>" to
   // images without name, and to all unless skip_named_digest. Without references every name is taken.
@@ -28,6 +34,7 @@ class ImportNames {
   std::string index_name_;
   std::string prefix_;
   std::vector<containerd::types::transfer::ImageReference> references_;  // with prefix
+  std::vector<containerd::types::transfer::ImageReference> index_references_;
 };
 
 // `name` is the prefix itself, or goes on behind it with a tag, digest or path.

@@ -13,6 +13,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 
 #include "base/file.h"
 #include "base/status_macros.h"
@@ -287,8 +288,15 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
     return HandleOn(*room_.long_calls, *context, [=, this](Call& call) -> absl::Status {
       if (request->exec_id().empty()) return absl::InvalidArgumentError("exec: no exec id");
       GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("exec id", request->exec_id()));
-      if (absl::Status read = oci::RuntimeSpec::Parse(request->spec().value()).status(); !read.ok())
-        return absl::UnknownError(absl::StrCat("exec process: ", read.message()));
+      absl::StatusOr<oci::RuntimeSpec> process = oci::RuntimeSpec::Parse(request->spec().value());
+      if (!process.ok())
+        return absl::UnknownError(absl::StrCat("exec process: ", process.status().message()));
+      // What the request says of a terminal counts, whatever the process says.
+      std::string process_json = request->spec().value();
+      if (process->document().value("terminal", nlohmann::json()) != request->terminal()) {
+        process->document()["terminal"] = request->terminal();
+        process_json = process->Print();
+      }
       shim::v1::Stdio stdio;
       stdio.set_stdin(request->stdin());
       stdio.set_stdout(request->stdout());
@@ -296,7 +304,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
       stdio.set_terminal(request->terminal());
       return DeleteError(tasks_
                              .Exec(call.context(), request->container_id(), request->exec_id(),
-                                   request->spec().value(), stdio, /*start=*/false)
+                                   process_json, stdio, /*start=*/false)
                              .status());
     });
   }

@@ -13,6 +13,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "glog/logging.h"
 
 #include "base/status_macros.h"
@@ -437,7 +439,7 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     distribution::ImportOptions options;
     options.platforms = MatcherOf(store.platforms(), oci::PlatformMatcher::Host());
     options.base_name = names.prefix();
-    options.index_name = store.name();
+    options.with_index = names.names_index();
     options.compress = archive.force_compress();
     StreamSource source(*stream, call.cancel());
     GANTRY_ASSIGN_OR_RETURN(
@@ -480,7 +482,9 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
       SetDescriptor(image.target, &target);
       record::v1::Descriptor record;
       Recast(target, &record);
-      for (const std::string& name : names.NamesFor(image.name, image.target.digest)) {
+      for (const std::string& name : image.is_index
+                                         ? names.IndexNames(image.target.digest)
+                                         : names.NamesFor(image.name, image.target.digest)) {
         GANTRY_RETURN_IF_ERROR(PutImage(call, name, record, store));
         reporter.Say("saved", name);
         ++saved;
@@ -599,6 +603,12 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     record::v1::Image image;
     image.set_name(name);
     *image.mutable_labels() = store.labels();
+    // Any further name goes with the first.
+    if (!store.name().empty() && name != store.name()) {
+      (*image.mutable_labels())["containerd.io/gc.bref.image"] = store.name();
+      (*image.mutable_labels())["containerd.io/gc.expire"] =
+          absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
+    }
     *image.mutable_target() = target;
     bool created = false;
     GANTRY_ASSIGN_OR_RETURN(record::v1::Image stored,

@@ -193,7 +193,15 @@ TEST(ImportNamesTest, DigestsNameWhatHasNoName) {
 TEST(ImportNamesTest, TheIndexHasItsOwnName) {
   auto store = StoreWith("other", false, false, false);
   store.set_name("whole:1");
-  EXPECT_EQ(ImportNames(store).NamesFor("whole:1", kDigest), Names{"whole:1"});
+  EXPECT_EQ(ImportNames(store).IndexNames(kDigest), Names{"whole:1"});
+  EXPECT_EQ(ImportNames(store).NamesFor("whole:1", kDigest), Names{});
+  EXPECT_FALSE(ImportNames(StoreWith("other", false, false, false)).names_index());
+  // A digest names it too; that named ones are left out is for what the prefix has found.
+  store.mutable_extra_references(0)->set_add_digest(true);
+  store.mutable_extra_references(0)->set_skip_named_digest(true);
+  store.add_extra_references()->set_name("further:1");
+  EXPECT_EQ(ImportNames(store).IndexNames(kDigest),
+            (Names{"whole:1", "other@" + kDigest.str(), "further:1"}));
 }
 
 TEST(MediaTypeTest, LayersOfBothKindsAreKnown) {
