@@ -134,6 +134,28 @@ void TaskService::Core::ApplyOom(Task& task, bool again) {
   parts.events->Publish(task.key.ns, "/tasks/oom", event);
 }
 
+void TaskService::Core::EndWaits(Task::Known& known, const Exit& exit, WaitersDone& done) {
+  {
+    absl::MutexLock lock(&ticket_mu);
+    for (const auto& waiting : known.waiters) tickets.erase(waiting.first);
+  }
+  for (auto& [ticket, waiter] : known.waiters) {
+    done.push_back([waiter = std::move(waiter), exit] { waiter(exit); });
+  }
+  known.waiters.clear();
+}
+
+void TaskService::Core::ApplyNeverStarted(Task& task, const std::string& exec_id,
+                                          uint32_t exit_status, WaitersDone& done) {
+  auto it = task.processes.find(exec_id);
+  if (it == task.processes.end() || it->second.process.status != ProcessStatus::kCreated) return;
+  Process& process = it->second.process;
+  process.status = ProcessStatus::kStopped;
+  process.exit_status = exit_status;
+  process.exited_at = absl::Now();
+  EndWaits(it->second, Exit{0, exit_status, process.exited_at, false}, done);
+}
+
 void TaskService::Core::ApplyExited(Task& task, const std::string& exec_id, const Exit& exit,
                                     const std::string& reason, bool again, WaitersDone& done) {
   auto it = task.processes.find(exec_id);
@@ -159,14 +181,7 @@ void TaskService::Core::ApplyExited(Task& task, const std::string& exec_id, cons
 
   Exit told = exit;
   told.pid = known.process.pid;
-  {
-    absl::MutexLock lock(&ticket_mu);
-    for (const auto& waiting : known.waiters) tickets.erase(waiting.first);
-  }
-  for (auto& [ticket, waiter] : known.waiters) {
-    done.push_back([waiter = std::move(waiter), told] { waiter(told); });
-  }
-  known.waiters.clear();
+  EndWaits(known, told, done);
   if (observer != nullptr) {
     done.push_back([self = shared_from_this(), ns = task.key.ns, process = known.process] {
       self->parts.workers->Schedule([self, ns, process] { self->observer->OnExit(ns, process); });

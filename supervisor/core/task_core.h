@@ -108,6 +108,10 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
 
   void ApplyOom(Task& task, bool again) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
 
+  // A process beside the first that could not be started: there was never one whose exit could be news.
+  void ApplyNeverStarted(Task& task, const std::string& exec_id, uint32_t exit_status,
+                         WaitersDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
+  void EndWaits(Task::Known& known, const Exit& exit, WaitersDone& done);
   // Adds to `done` what must run once the lock is released.
   void ApplyExited(Task& task, const std::string& exec_id, const Exit& exit,
                    const std::string& reason, bool again, WaitersDone& done)

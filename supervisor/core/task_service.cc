@@ -269,9 +269,23 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
   auto& [task, shim] = reached;
   shim::v1::StartRequest request;
   request.set_exec_id(exec_id);
-  GANTRY_ASSIGN_OR_RETURN(
-      shim::v1::StartResponse started,
-      shim->client().Start(request, runtime::CallOptions{kRuntimeCall, context.cancel}));
+  absl::StatusOr<shim::v1::StartResponse> answer =
+      shim->client().Start(request, runtime::CallOptions{kRuntimeCall, context.cancel});
+  if (!answer.ok()) {
+    // The shim does not try a second time. Whoever waits for the end would wait for good.
+    shim::v1::StateRequest which;
+    which.set_exec_id(exec_id);
+    const absl::StatusOr<shim::v1::ProcessState> state =
+        shim->client().State(which, runtime::CallOptions{kShortCall, nullptr});
+    Core::WaitersDone done;
+    if (!exec_id.empty() && state.ok() && state->status() == shim::v1::STATUS_STOPPED) {
+      absl::MutexLock lock(&task->mu);
+      core_->ApplyNeverStarted(*task, exec_id, state->exit_status(), done);
+    }
+    for (const auto& tell : done) tell();
+    return answer.status();
+  }
+  const shim::v1::StartResponse& started = *answer;
   std::string restored_from;
   {
     absl::MutexLock lock(&task->mu);
