@@ -31,6 +31,7 @@
 #include "integration/testbed.h"
 #include "proto/containerd/services/diff/v1/diff.grpc.pb.h"
 #include "proto/containerd/services/transfer/v1/transfer.grpc.pb.h"
+#include "proto/containerd/types/runc/options/oci.pb.h"
 #include "proto/containerd/types/transfer/imagestore.pb.h"
 #include "proto/containerd/types/transfer/registry.pb.h"
 #include "supervisor/distribution/fake_registry.h"
@@ -72,7 +73,8 @@ class DoorTest : public testing::Test {
 
   // Makes the record and the task, which is not started.
   absl::Status Create(const std::string& id, const std::string& script,
-                      const std::string& stdout_uri, const std::string& stderr_uri = "") {
+                      const std::string& stdout_uri, const std::string& stderr_uri = "",
+                      const std::string& shim_cgroup = "") {
     const absl::Status made = api_->CreateContainer(id, "none", Spec(id, script));
     if (!made.ok()) return made;
     tasks_api::CreateTaskRequest request;
@@ -80,6 +82,12 @@ class DoorTest : public testing::Test {
     request.set_container_id(id);
     request.set_stdout(stdout_uri);
     request.set_stderr(stderr_uri);
+    if (!shim_cgroup.empty()) {
+      containerd::runc::v1::Options options;
+      options.set_shim_cgroup(shim_cgroup);
+      request.mutable_options()->set_type_url("containerd.runc.v1.Options");
+      request.mutable_options()->set_value(options.SerializeAsString());
+    }
     const absl::Status created =
         FromGrpc(api_->tasks().Create(api_->Context().get(), request, &response));
     if (created.ok()) tasks_.push_back(id);
@@ -153,6 +161,26 @@ class DoorTest : public testing::Test {
   std::unique_ptr<ApiClient> api_;
   std::vector<std::string> tasks_;
 };
+
+TEST_F(DoorTest, AShimGoesToTheCgroupThatItsClientMade) {
+  const std::string name = "/gantry-shim-" + bed_->ns();
+  const std::string hierarchies =
+      access("/sys/fs/cgroup/cgroup.controllers", F_OK) == 0 ? "" : "/pids";
+  const std::string directory = absl::StrCat("/sys/fs/cgroup", hierarchies, name);
+  EXPECT_TRUE(absl::IsNotFound(Create("early", "true", "", "", name)));
+  EXPECT_TRUE(
+      absl::StrContains(Create("relative", "true", "", "", "a").message(), "not an absolute path"));
+  ASSERT_EQ(mkdir(directory.c_str(), 0755), 0);
+  ASSERT_TRUE(Create("moved", "exec sleep 1000", "", "", name).ok());
+  EXPECT_EQ(*ReadFile(directory + "/cgroup.procs", 4096),
+            absl::StrCat(bed_->ShimPid("moved"), "\n"))
+      << "the shim, and nothing of the container";
+  Kill("moved");
+  WaitFor("moved");
+  tasks_.pop_back();
+  Delete("moved");
+  EXPECT_TRUE(Eventually([&] { return rmdir(directory.c_str()) == 0; }));
+}
 
 TEST_F(DoorTest, ALogBinaryIsReadyBeforeTheContainerAndGetsItsOutput) {
   const std::string to = bed_->scratch();
