@@ -286,7 +286,8 @@ class LocalIngest final : public Ingest {
     if (ended_) return Ended();
     GANTRY_RETURN_IF_ERROR(broken_);
     absl::Status written = Write(pieces);
-    // The kernel's own clock for files is milliseconds behind: the time would lie before the call that made it.
+    // The kernel's own clock for files is milliseconds behind: the time would lie before the call that made it. Where it cannot be set, it
+    // stays that.
     status_.updated_at = absl::Now();
     const timespec times[2] = {{0, UTIME_OMIT}, absl::ToTimespec(status_.updated_at)};
     (void)futimens(data_.get(), times);

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
@@ -171,6 +172,10 @@ TEST_F(DoorTest, AShimGoesToTheCgroupThatItsClientMade) {
   EXPECT_TRUE(
       absl::StrContains(Create("relative", "true", "", "", "a").message(), "not an absolute path"));
   ASSERT_EQ(mkdir(directory.c_str(), 0755), 0);
+  // The shim is in it for a moment after its task was deleted.
+  const absl::Cleanup remove = [&] {
+    EXPECT_TRUE(Eventually([&] { return rmdir(directory.c_str()) == 0; }));
+  };
   ASSERT_TRUE(Create("moved", "exec sleep 1000", "", "", name).ok());
   EXPECT_EQ(*ReadFile(directory + "/cgroup.procs", 4096),
             absl::StrCat(bed_->ShimPid("moved"), "\n"))
@@ -179,7 +184,6 @@ TEST_F(DoorTest, AShimGoesToTheCgroupThatItsClientMade) {
   WaitFor("moved");
   tasks_.pop_back();
   Delete("moved");
-  EXPECT_TRUE(Eventually([&] { return rmdir(directory.c_str()) == 0; }));
 }
 
 TEST_F(DoorTest, ALogBinaryIsReadyBeforeTheContainerAndGetsItsOutput) {

@@ -392,44 +392,48 @@ TEST_F(ShimTest, FifosCarryTheStreams) {
   for (const char* name : {"-in", "-out", "-err"}) unlink((prefix + name).c_str());
 }
 
+// `cat` that reads from a FIFO, created and not started.
+class FifoInputTest : public ShimTest {
+ protected:
+  void SetUp() override {
+    ASSERT_NO_FATAL_FAILURE(ShimTest::SetUp());
+    if (IsSkipped()) return;
+    container_ = std::make_unique<TestContainer>("crun", std::vector<std::string>{"cat"});
+    container_->create.mutable_stdio()->clear_log();
+    fifo_ = container_->bundle() + "-in";
+    ASSERT_EQ(mkfifo(fifo_.c_str(), 0600), 0);
+    container_->create.mutable_stdio()->set_stdin(fifo_);
+    container_->create.set_start(false);
+    container_->Launch();
+    ASSERT_EQ(container_->Create(), absl::OkStatus());
+  }
+  void TearDown() override { unlink(fifo_.c_str()); }
+  bool TakesInput() const {
+    return UniqueFd(open(fifo_.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC)).valid();
+  }
+  void CloseStdin() const {
+    grpc::ClientContext context;
+    v1::CloseStdinResponse closed;
+    ASSERT_TRUE(container_->stub().CloseStdin(&context, v1::CloseStdinRequest(), &closed).ok());
+  }
+
+  std::unique_ptr<TestContainer> container_;
+  std::string fifo_;
+};
+
 // nerdctl asks for the end of the input as soon as it could write all of it, and asks only once: the task has to be there by then.
-TEST_F(ShimTest, InputThroughAFifoWaitsForTheStart) {
-  TestContainer container("crun", {"cat"});
-  container.create.mutable_stdio()->clear_log();
-  const std::string fifo = container.bundle() + "-in";
-  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-  container.create.mutable_stdio()->set_stdin(fifo);
-  container.create.set_start(false);
-  const auto open_to_write = [&] {
-    return UniqueFd(open(fifo.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC));
-  };
-  container.Launch();
-  ASSERT_EQ(container.Create(), absl::OkStatus());
-  EXPECT_FALSE(open_to_write().valid());
-  ASSERT_EQ(container.Start(), absl::OkStatus());
-  EXPECT_TRUE(Eventually([&] { return open_to_write().valid(); }));
-  grpc::ClientContext context;
-  v1::CloseStdinResponse closed;
-  ASSERT_TRUE(container.stub().CloseStdin(&context, v1::CloseStdinRequest(), &closed).ok());
-  EXPECT_EQ(container.Wait(), 0);
-  unlink(fifo.c_str());
+TEST_F(FifoInputTest, InputWaitsForTheStart) {
+  EXPECT_FALSE(TakesInput());
+  ASSERT_EQ(container_->Start(), absl::OkStatus());
+  EXPECT_TRUE(Eventually([&] { return TakesInput(); }));
+  CloseStdin();
+  EXPECT_EQ(container_->Wait(), 0);
 }
 
-TEST_F(ShimTest, InputMayBeOverBeforeTheStart) {
-  TestContainer container("crun", {"cat"});
-  container.create.mutable_stdio()->clear_log();
-  const std::string fifo = container.bundle() + "-in";
-  ASSERT_EQ(mkfifo(fifo.c_str(), 0600), 0);
-  container.create.mutable_stdio()->set_stdin(fifo);
-  container.create.set_start(false);
-  container.Launch();
-  ASSERT_EQ(container.Create(), absl::OkStatus());
-  grpc::ClientContext context;
-  v1::CloseStdinResponse closed;
-  ASSERT_TRUE(container.stub().CloseStdin(&context, v1::CloseStdinRequest(), &closed).ok());
-  ASSERT_EQ(container.Start(), absl::OkStatus());
-  EXPECT_EQ(container.Wait(), 0);
-  unlink(fifo.c_str());
+TEST_F(FifoInputTest, InputMayBeOverBeforeTheStart) {
+  CloseStdin();
+  ASSERT_EQ(container_->Start(), absl::OkStatus());
+  EXPECT_EQ(container_->Wait(), 0);
 }
 
 TEST_F(ShimTest, AFifoWhoseReaderHasGoneDoesNotStopTheContainer) {

@@ -271,20 +271,20 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
   request.set_exec_id(exec_id);
   absl::StatusOr<shim::v1::StartResponse> answer =
       shim->client().Start(request, runtime::CallOptions{kRuntimeCall, context.cancel});
-  if (!answer.ok()) {
+  if (!answer.ok() && !exec_id.empty()) {
     // The shim does not try a second time. Whoever waits for the end would wait for good.
     shim::v1::StateRequest which;
     which.set_exec_id(exec_id);
     const absl::StatusOr<shim::v1::ProcessState> state =
         shim->client().State(which, runtime::CallOptions{kShortCall, nullptr});
     Core::WaitersDone done;
-    if (!exec_id.empty() && state.ok() && state->status() == shim::v1::STATUS_STOPPED) {
+    if (state.ok() && state->status() == shim::v1::STATUS_STOPPED) {
       absl::MutexLock lock(&task->mu);
       core_->ApplyNeverStarted(*task, exec_id, state->exit_status(), done);
     }
     for (const auto& tell : done) tell();
-    return answer.status();
   }
+  GANTRY_RETURN_IF_ERROR(answer.status());
   const shim::v1::StartResponse& started = *answer;
   std::string restored_from;
   {

@@ -293,7 +293,7 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
         return absl::UnknownError(absl::StrCat("exec process: ", process.status().message()));
       // What the request says of a terminal counts, whatever the process says.
       std::string process_json = request->spec().value();
-      if (process->document().value("terminal", nlohmann::json()) != request->terminal()) {
+      if (process->document().value("terminal", nlohmann::json(false)) != request->terminal()) {
         process->document()["terminal"] = request->terminal();
         process_json = process->Print();
       }
