@@ -6,12 +6,14 @@
 #include <string>
 #include <vector>
 
+#include "base/standard_fds.h"
 #include "ctl/commands/commands.h"
 #include "ctl/verb.h"
 
 extern char** environ;
 
 int main(int argc, char** argv) {
+  if (!gantry::OpenStandardFds()) return 125;
   // gRPC starts half a dozen threads that do next to nothing; a heap for each costs more than the command itself.
   mallopt(M_ARENA_MAX, 1);
   std::map<std::string, std::string> environment;

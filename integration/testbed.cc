@@ -249,8 +249,12 @@ testing::AssertionResult Testbed::SpawnDaemon(const std::map<std::string, std::s
   std::map<std::string, std::string> env = options_.daemon_env;
   for (const auto& [name, value] : more_env) env[name] = value;
   Command command;
-  command.argv = {Binary("supervisor/gantryd"), "--shim", Binary("shim/gantry-shim"), "--config",
-                  base_ + "/config.toml"};
+  command.argv = options_.daemon_wrapper;
+  for (const std::string& word :
+       {Binary("supervisor/gantryd"), std::string("--shim"), Binary("shim/gantry-shim"),
+        std::string("--config"), base_ + "/config.toml"}) {
+    command.argv.push_back(word);
+  }
   if (!options_.places_from_config) {
     for (const std::string& word : {std::string("--root"), root_, std::string("--state"), state_,
                                     std::string("--address"), address_}) {

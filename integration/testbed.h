@@ -54,6 +54,8 @@ class Testbed {
     std::string config;  // config.toml; "" for none
     std::map<std::string, std::string> daemon_env;
     std::vector<std::string> daemon_flags;
+    // A command that executes the words that follow it, and so starts the daemon. Empty: the daemon is started directly.
+    std::vector<std::string> daemon_wrapper;
     bool start = true;
     // Root, state and address come from `config`, where "@base@" stands for the directory that has them: root, state,
     // state/gantry.sock, and scratch for the test's own.

@@ -13,6 +13,8 @@
 
 #include <initializer_list>
 
+#include "base/standard_fds.h"
+
 namespace {
 
 constexpr int kNotExecutable = 126;
@@ -27,6 +29,7 @@ int Fail(const char* what, const char* which) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (!gantry::OpenStandardFds()) return kNotExecutable;
   int first = 1;
   if (first < argc && strcmp(argv[first], "--") == 0) ++first;
   if (first >= argc) {

@@ -18,6 +18,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/synchronization/mutex.h"
 
+#include "base/standard_fds.h"
 #include "base/unique_fd.h"
 #include "shim/service_group.h"
 #include "shim/shim_process.h"
@@ -55,6 +56,7 @@ void LimitOpenFiles(const char* text) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (!gantry::OpenStandardFds()) return 125;
   // Debian builds Abseil with its checks on; the lock graph costs 80 kB.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   // Small over fast: one arena for all threads, freed memory goes back soon.

@@ -595,6 +595,13 @@ TEST_F(ShimTest, ABackgroundProcessDoesNotHoldUpTheEndOfAnExec) {
   EXPECT_EQ(container.Delete("e"), absl::OkStatus());
 }
 
+TEST_F(ShimTest, AnInitWithoutStandardStreamsGivesItsCommandDevNull) {
+  const std::string command = absl::StrCat(
+      "exec shim/gantry-init sh -c '[ -c /proc/self/fd/0 -a -c /proc/self/fd/1 -a -c ",
+      "/proc/self/fd/2 ] && exit 7' <&- >&- 2>&-");
+  EXPECT_EQ(WEXITSTATUS(system(command.c_str())), 7);
+}
+
 // --- Accidents -----------------------------------------------------------------------------------------------------
 
 TEST_F(ShimTest, TheShimOutlivesSupervisorAndZygote) {

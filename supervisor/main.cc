@@ -20,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "glog/logging.h"
 
+#include "base/standard_fds.h"
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
 
@@ -101,6 +102,7 @@ class IdleTrim {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (!gantry::OpenStandardFds()) return 1;
   // Abseil's own default in Debian's build is to look for lock cycles at every lock, with a stack trace each.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   // Few arenas: many threads each touch little, and memory that was freed should be seen by all of them.
