@@ -41,13 +41,22 @@
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/system.h"
 #include "supervisor/api/metrics/metrics_server.h"
+#include "supervisor/core/container_files.h"
+#include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_probe.h"
-#include "supervisor/core/container_service.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/container_recovery.h"
+#include "supervisor/core/container_steps.h"
+#include "supervisor/core/container_streams.h"
+#include "supervisor/core/container_view.h"
+#include "supervisor/core/container_wait.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
+#include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
 #include "supervisor/core/image_service.h"
+#include "supervisor/core/removal_waits.h"
 #include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
@@ -245,9 +254,18 @@ struct Daemon::Parts {
   std::optional<core::MountPoints> mount_points;
   std::unique_ptr<core::TaskService> tasks;
   std::unique_ptr<core::ImageService> image_service;
-  std::unique_ptr<core::ContainerService> container_service;
-  std::unique_ptr<core::SystemService> system_service;
   core::HealthBoard health;
+  core::RemovalWaits removals;
+  std::unique_ptr<core::ContainerRecords> container_records;
+  std::unique_ptr<core::ContainerSteps> container_steps;
+  std::unique_ptr<core::ContainerView> container_view;
+  std::unique_ptr<core::ContainerLifecycle> container_lifecycle;
+  std::unique_ptr<core::ContainerStreams> container_streams;
+  std::unique_ptr<core::ContainerFiles> container_files;
+  std::unique_ptr<core::ContainerWait> container_wait;
+  std::unique_ptr<core::ExecService> execs;
+  std::unique_ptr<core::ContainerRecovery> container_recovery;
+  std::unique_ptr<core::SystemService> system_service;
   std::unique_ptr<core::ContainerProber> prober;
   std::unique_ptr<core::HealthMonitor> health_monitor;
   std::unique_ptr<core::RestartMonitor> restarts;
@@ -266,6 +284,84 @@ struct Daemon::Parts {
   std::unique_ptr<api::MetricsServer> metrics_server;
 };
 
+void Daemon::MakeContainerClasses(Parts& p) {
+  core::ContainerRecords::Parts records;
+  records.stores = p.stores.get();
+  records.events = &p.events;
+  records.root_directory = p.config.root;
+  records.state_directory = p.config.state;
+  p.container_records = std::make_unique<core::ContainerRecords>(records);
+
+  core::ContainerSteps::Parts steps;
+  steps.records = p.container_records.get();
+  steps.stores = p.stores.get();
+  steps.events = &p.events;
+  steps.subjects = p.subjects.get();
+  steps.tasks = p.tasks.get();
+  steps.workers = p.workers.get();
+  steps.mount_points = &*p.mount_points;
+  steps.removals = &p.removals;
+  steps.log_max_size_bytes = p.config.log_max_size_bytes;
+  steps.log_max_files = p.config.log_max_files;
+  p.container_steps = std::make_unique<core::ContainerSteps>(steps);
+
+  core::ContainerView::Parts view;
+  view.records = p.container_records.get();
+  view.stores = p.stores.get();
+  view.health = &p.health;
+  view.tasks = p.tasks.get();
+  view.default_runtime = p.config.default_runtime;
+  p.container_view = std::make_unique<core::ContainerView>(view);
+
+  core::ContainerLifecycle::Parts lifecycle;
+  lifecycle.records = p.container_records.get();
+  lifecycle.steps = p.container_steps.get();
+  lifecycle.view = p.container_view.get();
+  lifecycle.stores = p.stores.get();
+  lifecycle.events = &p.events;
+  lifecycle.tasks = p.tasks.get();
+  lifecycle.images = p.image_service.get();
+  lifecycle.host = &p.host;
+  lifecycle.runtimes = p.runtimes.get();
+  lifecycle.state_directory = p.config.state;
+  lifecycle.init_path = FindProgram("", "gantry-init", "shim");
+  p.container_lifecycle = std::make_unique<core::ContainerLifecycle>(lifecycle);
+
+  p.container_streams = std::make_unique<core::ContainerStreams>(core::ContainerStreams::Parts{
+      p.container_records.get(), p.container_steps.get(), p.tasks.get()});
+
+  core::ContainerFiles::Parts files;
+  files.records = p.container_records.get();
+  files.stores = p.stores.get();
+  files.tasks = p.tasks.get();
+  files.images = p.image_service.get();
+  files.mount_points = &*p.mount_points;
+  files.state_directory = p.config.state;
+  p.container_files = std::make_unique<core::ContainerFiles>(files);
+
+  core::ContainerWait::Parts wait;
+  wait.records = p.container_records.get();
+  wait.steps = p.container_steps.get();
+  wait.tasks = p.tasks.get();
+  wait.events = &p.events;
+  wait.workers = p.workers.get();
+  wait.removals = &p.removals;
+  p.container_wait = std::make_unique<core::ContainerWait>(wait);
+
+  p.execs = std::make_unique<core::ExecService>(core::ExecService::Parts{
+      p.container_records.get(), p.container_files.get(), p.tasks.get(), &p.host});
+
+  core::ContainerRecovery::Parts recovery;
+  recovery.records = p.container_records.get();
+  recovery.steps = p.container_steps.get();
+  recovery.stores = p.stores.get();
+  recovery.tasks = p.tasks.get();
+  recovery.workers = p.workers.get();
+  recovery.root_directory = p.config.root;
+  recovery.state_directory = p.config.state;
+  p.container_recovery = std::make_unique<core::ContainerRecovery>(recovery);
+}
+
 Daemon::Daemon() = default;
 
 Daemon::~Daemon() {
@@ -282,7 +378,7 @@ Daemon::~Daemon() {
   if (p->scheduler) p->scheduler->Stop();
   if (p->restarts) p->restarts->Stop();
   if (p->health_monitor) p->health_monitor->Stop();
-  if (p->container_service) p->container_service->Stop();
+  if (p->container_recovery) p->container_recovery->Stop();
   if (p->tasks) p->tasks->Stop();
   p->calls.reset();
   p->followers.reset();
@@ -473,26 +569,9 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   image_parts.sync_blobs = [blobs = p.blobs.get()] { return blobs->Sync(); };
   p.image_service = std::make_unique<core::ImageService>(image_parts);
 
-  core::ContainerService::Parts container_parts;
-  container_parts.stores = p.stores.get();
-  container_parts.events = &p.events;
-  container_parts.subjects = p.subjects.get();
-  container_parts.health = &p.health;
-  container_parts.tasks = p.tasks.get();
-  container_parts.images = p.image_service.get();
-  container_parts.workers = p.workers.get();
-  container_parts.host = &p.host;
-  container_parts.runtimes = p.runtimes.get();
   GANTRY_ASSIGN_OR_RETURN(p.mount_points, core::MountPoints::Open(config.root));
-  container_parts.mount_points = &*p.mount_points;
-  container_parts.root_directory = config.root;
-  container_parts.state_directory = config.state;
-  container_parts.init_path = FindProgram("", "gantry-init", "shim");
-  container_parts.default_runtime = config.default_runtime;
-  container_parts.log_max_size_bytes = config.log_max_size_bytes;
-  container_parts.log_max_files = config.log_max_files;
-  p.container_service = std::make_unique<core::ContainerService>(container_parts);
-  p.tasks->SetExitObserver(p.container_service.get());
+  MakeContainerClasses(p);
+  p.tasks->SetExitObserver(p.container_recovery.get());
 
   core::SystemService::Parts system_parts;
   system_parts.stores = p.stores.get();
@@ -512,8 +591,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   const std::string uuid = system_parts.facts.uuid;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
 
-  p.prober =
-      std::make_unique<core::ContainerProber>(*p.container_service, *p.tasks, *p.workers, p.clock);
+  p.prober = std::make_unique<core::ContainerProber>(*p.execs, *p.tasks, *p.workers, p.clock);
   core::HealthMonitor::Parts health_parts;
   health_parts.containers = p.containers.get();
   health_parts.events = &p.events;
@@ -535,7 +613,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.workers->WaitIdle();
   GANTRY_RETURN_IF_ERROR(p.image_service->Recover());
   p.health_monitor->Start();
-  GANTRY_RETURN_IF_ERROR(p.container_service->Reconcile());
+  GANTRY_RETURN_IF_ERROR(p.container_recovery->Reconcile());
   for (const auto& [ns, process] : p.tasks->List("")) {
     const bool paused = process.status == core::ProcessStatus::kPaused;
     if (paused || process.status == core::ProcessStatus::kRunning)
@@ -546,8 +624,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // ---- doors ----
   p.calls = std::make_unique<Executor>("call", 256);
   p.followers = std::make_unique<Executor>("follow", 256);
-  p.gantry_door.push_back(
-      api::gantry_v1::NewContainersDoor(*p.container_service, *p.calls, *p.followers));
+  p.gantry_door.push_back(api::gantry_v1::NewContainersDoor(
+      {p.container_records.get(), p.container_lifecycle.get(), p.container_streams.get(),
+       p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
+      *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_service, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
   api::ContainerdDoor::Parts containerd_parts;

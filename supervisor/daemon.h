@@ -29,6 +29,8 @@ class Daemon {
  private:
   Daemon();
   struct Parts;
+  // Core's container classes, of the parts that are there already.
+  static void MakeContainerClasses(Parts& p);
   std::unique_ptr<Parts> parts_;
 };
 

@@ -18,7 +18,7 @@
 #include "proto/containerd/events/container.pb.h"
 #include "snapshotter/mount.h"
 #include "supervisor/core/container_intent.h"
-#include "supervisor/core/container_service.h"
+#include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/lease_scope.h"
@@ -50,10 +50,10 @@ uint64_t RandomNumber() {
 
 }  // namespace
 
-absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_id,
-                                                       const std::vector<snapshot::Mount>& mounts,
-                                                       const std::string& user,
-                                                       const std::vector<std::string>& groups) {
+absl::StatusOr<oci::User> ContainerLifecycle::LookUpUser(const std::string& chain_id,
+                                                         const std::vector<snapshot::Mount>& mounts,
+                                                         const std::string& user,
+                                                         const std::vector<std::string>& groups) {
   constexpr size_t kKept = 64;
   constexpr size_t kKeptBytes = 64 << 10;
   {
@@ -82,9 +82,9 @@ absl::StatusOr<oci::User> ContainerService::LookUpUser(const std::string& chain_
   return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
 }
 
-absl::Status ContainerService::WriteGeneratedFiles(const std::string& directory,
-                                                   const v1::ContainerConfig& config,
-                                                   const std::string& id) {
+absl::Status ContainerLifecycle::WriteGeneratedFiles(const std::string& directory,
+                                                     const v1::ContainerConfig& config,
+                                                     const std::string& id) {
   const bool host_uts =
       config.uts_mode() == "host" || (config.network_mode() == "host" && config.hostname().empty());
   std::string hostname = config.hostname().empty() ? id.substr(0, 12) : config.hostname();
@@ -128,7 +128,7 @@ absl::Status ContainerService::WriteGeneratedFiles(const std::string& directory,
   return WriteFile(directory + "/resolv.conf", resolv, 0644);
 }
 
-absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
+absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
     const CallContext& context, const v1::CreateContainerRequest& request) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
@@ -148,7 +148,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
         config.mutable_uts_mode(), config.mutable_cgroupns_mode()}) {
     absl::string_view other = *mode;
     if (!absl::ConsumePrefix(&other, "container:")) continue;
-    GANTRY_ASSIGN_OR_RETURN(std::string other_id, ResolveId(context, other));
+    GANTRY_ASSIGN_OR_RETURN(std::string other_id, parts_.records->ResolveId(context, other));
     *mode = absl::StrCat("container:", other_id);
   }
 
@@ -161,8 +161,8 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
                           parts_.images->EnsureUnpacked(leased, image, stores.default_snapshotter));
 
   const std::string id = absl::BytesToHexString(RandomBytes(32));
-  const std::string directories[] = {Directory(context.ns, id),
-                                     GeneratedDirectory(context.ns, id, config)};
+  const std::string directories[] = {parts_.records->Directory(context.ns, id),
+                                     parts_.records->GeneratedDirectory(context.ns, id, config)};
   absl::Cleanup remove_directories = [&directories] {
     for (const std::string& directory : directories) {
       if (absl::Status removed = RemoveTree(directory); !removed.ok())
@@ -190,7 +190,9 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerService::Create(
   place.directory = directories[1];
   place.init_path = parts_.init_path;
   place.cgroups_path = CgroupsPath(id, config.cgroup_parent(), oci_runtime.systemd_cgroup);
-  place.pid_of = [this, &context](absl::string_view other) { return InitPid(context, other); };
+  place.pid_of = [this, &context](absl::string_view other) {
+    return parts_.steps->InitPid(context, other);
+  };
   GANTRY_ASSIGN_OR_RETURN(oci::ContainerConfig spec_config, ToSpecConfig(config, place));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
 

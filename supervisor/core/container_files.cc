@@ -3,6 +3,8 @@
 // The tree is hostile and alive. Every path is resolved once, by openat2 beneath the container's root, and used through the descriptor
 // it gave; a running container is entered by a thread that joins its mount namespace, so that not even a mistake here would reach
 // the host's tree.
+#include "supervisor/core/container_files.h"
+
 #include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
@@ -40,7 +42,6 @@
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/tar_reader.h"
 #include "snapshotter/tar_writer.h"
-#include "supervisor/core/container_service.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/oci/config_change.h"
@@ -446,9 +447,9 @@ class TreeReader {
 
 }  // namespace
 
-absl::Status ContainerService::WithRootfs(const CallContext& context, const Loaded& loaded,
-                                          bool writable,
-                                          const std::function<absl::Status(int root_fd)>& use) {
+absl::Status ContainerFiles::WithRootfs(const CallContext& context, const LoadedContainer& loaded,
+                                        bool writable,
+                                        const std::function<absl::Status(int root_fd)>& use) {
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (task.ok() &&
       (task->status == ProcessStatus::kRunning || task->status == ProcessStatus::kPaused)) {
@@ -508,9 +509,10 @@ absl::Status ContainerService::WithRootfs(const CallContext& context, const Load
   return result.ok() && writable ? unmounted : result;
 }
 
-absl::StatusOr<v1::PathStat> ContainerService::StatPath(const CallContext& context,
-                                                        const v1::StatPathRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
+absl::StatusOr<v1::PathStat> ContainerFiles::StatPath(const CallContext& context,
+                                                      const v1::StatPathRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
+                          parts_.records->Load(context, request.container()));
   v1::PathStat out;
   GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(out, StatIn(root, request.path()));
@@ -519,10 +521,12 @@ absl::StatusOr<v1::PathStat> ContainerService::StatPath(const CallContext& conte
   return out;
 }
 
-absl::Status ContainerService::CopyFrom(
-    const CallContext& context, const v1::CopyFromRequest& request,
-    const std::function<absl::Status(const v1::PathStat&)>& begin, ByteSink& out) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
+absl::Status ContainerFiles::CopyFrom(const CallContext& context,
+                                      const v1::CopyFromRequest& request,
+                                      const std::function<absl::Status(const v1::PathStat&)>& begin,
+                                      ByteSink& out) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
+                          parts_.records->Load(context, request.container()));
   return WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, StatIn(root, request.path()));
     GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(request.path()));
@@ -542,9 +546,9 @@ absl::Status ContainerService::CopyFrom(
   });
 }
 
-absl::Status ContainerService::CopyTo(const CallContext& context,
-                                      const v1::CopyToRequest::Open& open, ByteSource& tar) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, open.container()));
+absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
+                                    ByteSource& tar) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, open.container()));
   if (loaded.config.read_only_rootfs()) {
     return absl::FailedPreconditionError(
         absl::StrCat("container ", open.container(), ": its root file system is read-only"));
@@ -561,9 +565,9 @@ absl::Status ContainerService::CopyTo(const CallContext& context,
   });
 }
 
-absl::Status ContainerService::Export(const CallContext& context, const std::string& container,
-                                      ByteSink& out) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
+absl::Status ContainerFiles::Export(const CallContext& context, const std::string& container,
+                                    ByteSink& out) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
   return WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
     struct stat info;
     if (fstat(root, &info) != 0) return ErrnoToStatus(errno, "root");
@@ -575,9 +579,10 @@ absl::Status ContainerService::Export(const CallContext& context, const std::str
   });
 }
 
-absl::StatusOr<v1::CommitResponse> ContainerService::Commit(const CallContext& context,
-                                                            const v1::CommitRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
+absl::StatusOr<v1::CommitResponse> ContainerFiles::Commit(const CallContext& context,
+                                                          const v1::CommitRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
+                          parts_.records->Load(context, request.container()));
   if (!loaded.ours)
     return absl::FailedPreconditionError(
         absl::StrCat("container ", request.container(), " was made by another client"));

@@ -37,8 +37,7 @@ class ContainerProber::Run final : public runtime::AttachStream::Handler,
       absl::MutexLock lock(&mu_);
       if (ended_) return Finish();
     }
-    absl::StatusOr<ContainerService::StartedExec> started =
-        prober_.containers_.Exec(context, open, this);
+    absl::StatusOr<ExecService::StartedExec> started = prober_.execs_.Exec(context, open, this);
     if (!started.ok()) return Fail(std::string(started.status().message()));
     {
       absl::MutexLock lock(&mu_);

@@ -13,8 +13,8 @@
 #include "absl/synchronization/mutex.h"
 
 #include "base/clock.h"
-#include "supervisor/core/container_service.h"
 #include "supervisor/core/delayed.h"
+#include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_monitor.h"
 #include "supervisor/core/task_service.h"
 
@@ -26,13 +26,8 @@ namespace gantry::core {
 
 class ContainerProber final : public Prober {
  public:
-  ContainerProber(ContainerService& containers, TaskService& tasks, Executor& workers,
-                  const Clock& clock)
-      : containers_(containers),
-        tasks_(tasks),
-        workers_(workers),
-        clock_(clock),
-        timeouts_(clock, workers) {}
+  ContainerProber(ExecService& execs, TaskService& tasks, Executor& workers, const Clock& clock)
+      : execs_(execs), tasks_(tasks), workers_(workers), clock_(clock), timeouts_(clock, workers) {}
 
   void Probe(const std::string& ns, const std::string& container, const HealthOptions& options,
              std::function<void(ProbeResult)> done) override;
@@ -41,7 +36,7 @@ class ContainerProber final : public Prober {
  private:
   class Run;
 
-  ContainerService& containers_;
+  ExecService& execs_;
   TaskService& tasks_;
   Executor& workers_;
   const Clock& clock_;

@@ -1,51 +1,33 @@
-// Waiting for a container to end or to be gone, without a thread.
+#include "supervisor/core/container_wait.h"
+
+#include <memory>
 #include <utility>
 
 #include "glog/logging.h"
 
 #include "base/executor.h"
+#include "base/status_macros.h"
 #include "proto/containerd/events/task.pb.h"
-#include "supervisor/core/container_service.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/proto_time.h"
 
 namespace gantry::core {
-void ContainerService::PendingAnswer::Answer(absl::StatusOr<v1::WaitContainerResponse> response) {
-  std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done;
-  {
-    absl::MutexLock lock(&mu_);
-    done = std::exchange(done_, nullptr);
-  }
-  if (done) done(std::move(response));
-}
 
-std::function<void()> ContainerService::WaitAsync(
+std::function<void()> ContainerWait::WaitAsync(
     const CallContext& context, const v1::WaitContainerRequest& request,
     std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done) {
-  absl::StatusOr<Loaded> loaded = Load(context, request.container());
+  absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, request.container());
   if (!loaded.ok()) {
     done(loaded.status());
     return [] {};
   }
   auto wait = std::make_shared<PendingAnswer>(std::move(done));
   if (request.condition() == v1::WaitContainerRequest::REMOVED) {
-    const std::pair<std::string, std::string> key(context.ns, loaded->id());
-    {
-      absl::MutexLock lock(&mu_);
-      removals_.emplace(key, wait);
-    }
-    if (!Load(context, loaded->id()).ok()) wait->Answer(v1::WaitContainerResponse());
-    return [this, wait, key] {
-      {
-        absl::MutexLock lock(&mu_);
-        auto [begin, end] = removals_.equal_range(key);
-        for (auto it = begin; it != end; ++it) {
-          if (it->second == wait) {
-            removals_.erase(it);
-            break;
-          }
-        }
-      }
+    parts_.removals->Add(context.ns, loaded->id(), wait);
+    if (!parts_.records->Load(context, loaded->id()).ok())
+      wait->Answer(v1::WaitContainerResponse());
+    return [this, wait, ns = context.ns, id = loaded->id()] {
+      parts_.removals->Drop(ns, id, wait);
       wait->Answer(absl::CancelledError("the wait was cancelled"));
     };
   }
@@ -109,6 +91,22 @@ std::function<void()> ContainerService::WaitAsync(
     parts_.tasks->CancelWait(ticket);
     wait->Answer(absl::CancelledError("the wait was cancelled"));
   };
+}
+
+absl::StatusOr<bool> ContainerWait::SettleExit(const CallContext& context,
+                                               const std::string& container) {
+  // Whoever saw the end in a stream may be ahead of the event that tells us of it; the event is on its way.
+  constexpr absl::Duration kEventUnderWay = absl::Seconds(3);
+  absl::StatusOr<std::string> id = parts_.records->ResolveId(context, container);
+  if (absl::IsNotFound(id.status())) return true;
+  if (!id.ok()) return id.status();
+  absl::Status heard = parts_.tasks->Wait(context, *id, "", kEventUnderWay).status();
+  if (absl::IsDeadlineExceeded(heard)) return false;  // it runs again already
+  OperationLock lock;
+  absl::StatusOr<LoadedContainer> loaded = parts_.records->LoadLocked(context, container, lock);
+  if (absl::IsNotFound(loaded.status())) return true;
+  if (!loaded.ok()) return loaded.status();
+  return parts_.steps->SettleLocked(context, *loaded);
 }
 
 }  // namespace gantry::core

@@ -23,7 +23,7 @@
 #include "proto/gantry/v1/containers.pb.h"
 #include "supervisor/api/gantry/call.h"
 #include "supervisor/api/grpc_status.h"
-#include "supervisor/core/container_service.h"
+#include "supervisor/core/container_streams.h"
 
 namespace gantry::api::gantry_v1 {
 
@@ -32,10 +32,8 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
                       public runtime::AttachStream::Handler,
                       public std::enable_shared_from_this<AttachReactor<In, Out>> {
  public:
-  AttachReactor(grpc::CallbackServerContext* context, core::ContainerService& containers,
-                Executor& executor)
-      : containers_(containers),
-        cancel_(TimeLeft(*context)),
+  AttachReactor(grpc::CallbackServerContext* context, Executor& executor)
+      : cancel_(TimeLeft(*context)),
         executor_(executor),
         call_(MakeCallContext(*context, &cancel_)) {}
 
@@ -245,7 +243,6 @@ class AttachReactor : public grpc::ServerBidiReactor<In, Out>,
     }
   }
 
-  core::ContainerService& containers_;
   CancelToken cancel_;
   const core::CallContext& call() const { return call_; }
 

@@ -14,7 +14,13 @@
 #include "supervisor/api/gantry/work_call.h"
 #include "supervisor/api/gantry/work_stream.h"
 #include "supervisor/api/grpc_status.h"
-#include "supervisor/core/container_service.h"
+#include "supervisor/core/container_files.h"
+#include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/container_streams.h"
+#include "supervisor/core/container_view.h"
+#include "supervisor/core/container_wait.h"
+#include "supervisor/core/exec_service.h"
 #include "supervisor/core/log_reader.h"
 
 namespace gantry::api::gantry_v1 {
@@ -44,7 +50,8 @@ v1::AttachInput::Open AttachAll(const std::string& container, const v1::Containe
 
 class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
  public:
-  using AttachReactor::AttachReactor;
+  RunReactor(grpc::CallbackServerContext* context, const ContainersParts& parts, Executor& executor)
+      : AttachReactor(context, executor), parts_(parts) {}
 
  protected:
   void Begin(const v1::RunInput& input) override {
@@ -52,7 +59,7 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
     v1::CreateContainerRequest create;
     create.set_name(open.name());
     *create.mutable_config() = open.config();
-    auto created = containers_.Create(call(), create);
+    auto created = parts_.lifecycle->Create(call(), create);
     if (!created.ok()) return End(created.status());
     id_ = created->id();
     v1::RunOutput output;
@@ -69,7 +76,7 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
     // cancelled by now: that is no reason to leave the records behind.
     core::CallContext context = call();
     context.cancel = nullptr;
-    const absl::StatusOr<bool> removed = containers_.SettleExit(context, id_);
+    const absl::StatusOr<bool> removed = parts_.wait->SettleExit(context, id_);
     v1::RunOutput output;
     *output.mutable_exited() = exited;
     Send(std::move(output));
@@ -83,14 +90,14 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
 
   void Signal(const std::string& signal) override {
     // The process may have ended meanwhile; its exit tells.
-    (void)containers_.Kill(call(), id_, signal);
+    (void)parts_.lifecycle->Kill(call(), id_, signal);
   }
 
  private:
   absl::Status StartDetached() {
     v1::StartContainerRequest request;
     request.set_container(id_);
-    GANTRY_RETURN_IF_ERROR(containers_.Start(call(), request).status());
+    GANTRY_RETURN_IF_ERROR(parts_.lifecycle->Start(call(), request).status());
     v1::RunOutput output;
     output.mutable_started();
     Send(std::move(output));
@@ -100,8 +107,8 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
 
   absl::Status StartConnected(const v1::ContainerConfig& config) {
     GANTRY_ASSIGN_OR_RETURN(
-        core::ContainerService::ConnectedStart start,
-        containers_.StartConnected(call(), AttachAll(id_, config), this, [this] {
+        core::ContainerStreams::ConnectedStart start,
+        parts_.streams->StartConnected(call(), AttachAll(id_, config), this, [this] {
           v1::RunOutput output;
           output.mutable_attached();
           Send(std::move(output));
@@ -119,20 +126,23 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
     request.set_force(true);
     core::CallContext context = call();
     context.cancel = nullptr;
-    (void)containers_.Remove(context, request);
+    (void)parts_.lifecycle->Remove(context, request);
   }
 
+  const ContainersParts& parts_;
   std::string id_;  // set in Begin(), before anything else can ask
 };
 
 class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::AttachOutput> {
  public:
-  using AttachReactor::AttachReactor;
+  ContainerAttachReactor(grpc::CallbackServerContext* context, const ContainersParts& parts,
+                         Executor& executor)
+      : AttachReactor(context, executor), parts_(parts) {}
 
  protected:
   void Begin(const v1::AttachInput& input) override {
     const v1::AttachInput::Open& open = input.open();
-    auto id = containers_.ResolveId(call(), open.container());
+    auto id = parts_.records->ResolveId(call(), open.container());
     if (!id.ok()) return End(id.status());
     id_ = *std::move(id);
     const absl::Status status = open.start() ? StartConnected(open) : Join(open);
@@ -142,21 +152,23 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
   void Exited(const v1::ProcessExited& exited) override {
     core::CallContext context = call();
     context.cancel = nullptr;
-    (void)containers_.SettleExit(context, id_);
+    (void)parts_.wait->SettleExit(context, id_);
     v1::AttachOutput output;
     *output.mutable_exited() = exited;
     Send(std::move(output));
     End(absl::OkStatus());
   }
 
-  void Signal(const std::string& signal) override { (void)containers_.Kill(call(), id_, signal); }
+  void Signal(const std::string& signal) override {
+    (void)parts_.lifecycle->Kill(call(), id_, signal);
+  }
 
  private:
   absl::Status StartConnected(v1::AttachInput::Open open) {
     open.set_container(id_);
     GANTRY_ASSIGN_OR_RETURN(
-        core::ContainerService::ConnectedStart start,
-        containers_.StartConnected(call(), open, this, [this] { SendAttached(); }));
+        core::ContainerStreams::ConnectedStart start,
+        parts_.streams->StartConnected(call(), open, this, [this] { SendAttached(); }));
     v1::AttachOutput started;
     started.mutable_started()->set_pid(start.pid);
     Send(std::move(started));
@@ -166,7 +178,7 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
 
   absl::Status Join(const v1::AttachInput::Open& open) {
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<runtime::AttachStream> stream,
-                            containers_.Attach(call(), open, this));
+                            parts_.streams->Attach(call(), open, this));
     GANTRY_RETURN_IF_ERROR(WaitAttached());
     if (open.logs()) GANTRY_RETURN_IF_ERROR(SendLogs(open));
     SendAttached();
@@ -181,7 +193,7 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
   }
 
   absl::Status SendLogs(const v1::AttachInput::Open& open) {
-    GANTRY_ASSIGN_OR_RETURN(std::string path, containers_.LogPath(call(), id_));
+    GANTRY_ASSIGN_OR_RETURN(std::string path, parts_.streams->LogPath(call(), id_));
     core::LogQuery query;
     query.want_stdout = open.stdout();
     query.want_stderr = open.stderr();
@@ -194,18 +206,21 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
     });
   }
 
+  const ContainersParts& parts_;
   std::string id_;
 };
 
 class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
  public:
-  using AttachReactor::AttachReactor;
+  ExecReactor(grpc::CallbackServerContext* context, const ContainersParts& parts,
+              Executor& executor)
+      : AttachReactor(context, executor), parts_(parts) {}
 
  protected:
   void Begin(const v1::ExecInput& input) override {
     const v1::ExecInput::Open& open = input.open();
     container_ = open.container();
-    auto started = containers_.Exec(call(), open, open.detach() ? nullptr : this);
+    auto started = parts_.execs->Exec(call(), open, open.detach() ? nullptr : this);
     if (!started.ok()) return End(started.status());
     exec_id_ = started->exec_id;
     v1::ExecOutput output;
@@ -224,10 +239,11 @@ class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
   }
 
   void Signal(const std::string& signal) override {
-    (void)containers_.SignalExec(call(), container_, exec_id_, signal);
+    (void)parts_.execs->SignalExec(call(), container_, exec_id_, signal);
   }
 
  private:
+  const ContainersParts& parts_;
   std::string container_;
   std::string exec_id_;
 };
@@ -235,8 +251,7 @@ class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
 // Waits without a thread.
 class WaitReactor final : public grpc::ServerUnaryReactor {
  public:
-  static WaitReactor* Start(grpc::CallbackServerContext* context,
-                            core::ContainerService& containers,
+  static WaitReactor* Start(grpc::CallbackServerContext* context, core::ContainerWait& waits,
                             const v1::WaitContainerRequest& request,
                             v1::WaitContainerResponse* response) {
     auto reactor = std::make_shared<WaitReactor>(context);
@@ -244,12 +259,11 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
     reactor->StartSendInitialMetadata();
     std::weak_ptr<WaitReactor> weak = reactor;
     std::function<void()> give_up =
-        containers.WaitAsync(reactor->call_, request,
-                             [weak, response](absl::StatusOr<v1::WaitContainerResponse> answer) {
-                               const std::shared_ptr<WaitReactor> waiting = weak.lock();
-                               if (waiting != nullptr)
-                                 waiting->Answered(std::move(answer), response);
-                             });
+        waits.WaitAsync(reactor->call_, request,
+                        [weak, response](absl::StatusOr<v1::WaitContainerResponse> answer) {
+                          const std::shared_ptr<WaitReactor> waiting = weak.lock();
+                          if (waiting != nullptr) waiting->Answered(std::move(answer), response);
+                        });
     WaitReactor* const raw = reactor.get();
     bool cancelled;
     {
@@ -309,9 +323,9 @@ bool MergeLogs(v1::LogsResponse& last, v1::LogsResponse& next) {
 class CopyToCall final : public grpc::ServerReadReactor<v1::CopyToRequest>, public ByteSource {
  public:
   static CopyToCall* Start(grpc::CallbackServerContext* context, Executor& executor,
-                           core::ContainerService& containers) {
+                           core::ContainerFiles& files) {
     // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
-    auto* call = new CopyToCall(context, executor, containers);
+    auto* call = new CopyToCall(context, executor, files);
     call->StartRead(&call->message_);
     return call;
   }
@@ -354,10 +368,9 @@ class CopyToCall final : public grpc::ServerReadReactor<v1::CopyToRequest>, publ
   }
 
  private:
-  CopyToCall(grpc::CallbackServerContext* context, Executor& executor,
-             core::ContainerService& containers)
+  CopyToCall(grpc::CallbackServerContext* context, Executor& executor, core::ContainerFiles& files)
       : executor_(executor),
-        containers_(containers),
+        files_(files),
         cancel_(TimeLeft(*context)),
         call_(MakeCallContext(*context, &cancel_)) {}
 
@@ -366,13 +379,13 @@ class CopyToCall final : public grpc::ServerReadReactor<v1::CopyToRequest>, publ
     if (message_.has_open()) {
       const v1::CopyToRequest open = std::move(message_);
       message_.Clear();
-      status = containers_.CopyTo(call_, open.open(), *this);
+      status = files_.CopyTo(call_, open.open(), *this);
     }
     Finish(ToGrpc(status));
   }
 
   Executor& executor_;
-  core::ContainerService& containers_;
+  core::ContainerFiles& files_;
   CancelToken cancel_;
   const core::CallContext call_;
   v1::CopyToRequest message_;  // gRPC's while a read is under way
@@ -385,144 +398,144 @@ class CopyToCall final : public grpc::ServerReadReactor<v1::CopyToRequest>, publ
 
 class ContainersDoor final : public v1::Containers::CallbackService {
  public:
-  ContainersDoor(core::ContainerService& containers, Executor& work, Executor& followers)
-      : containers_(containers), work_(work), followers_(followers) {}
+  ContainersDoor(const ContainersParts& parts, Executor& work, Executor& followers)
+      : parts_(parts), work_(work), followers_(followers) {}
 
   grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
                                    const v1::CreateContainerRequest* request,
                                    v1::CreateContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Create(call, *request), response);
+      return Answer(parts_.lifecycle->Create(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context,
                                   const v1::StartContainerRequest* request,
                                   v1::StartContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Start(call, *request), response);
+      return Answer(parts_.lifecycle->Start(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context,
                                  const v1::StopContainerRequest* request,
                                  v1::StopContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Stop(call, *request), response);
+      return Answer(parts_.lifecycle->Stop(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Kill(grpc::CallbackServerContext* context,
                                  const v1::KillContainerRequest* request,
                                  v1::KillContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(containers_.Kill(call, request->container(), request->signal()));
+      return ToGrpc(parts_.lifecycle->Kill(call, request->container(), request->signal()));
     });
   }
   grpc::ServerUnaryReactor* Restart(grpc::CallbackServerContext* context,
                                     const v1::RestartContainerRequest* request,
                                     v1::RestartContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(containers_.Restart(call, *request));
+      return ToGrpc(parts_.lifecycle->Restart(call, *request));
     });
   }
   grpc::ServerUnaryReactor* Pause(grpc::CallbackServerContext* context,
                                   const v1::PauseContainerRequest* request,
                                   v1::PauseContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(containers_.Pause(call, request->container()));
+      return ToGrpc(parts_.lifecycle->Pause(call, request->container()));
     });
   }
   grpc::ServerUnaryReactor* Unpause(grpc::CallbackServerContext* context,
                                     const v1::UnpauseContainerRequest* request,
                                     v1::UnpauseContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(containers_.Unpause(call, request->container()));
+      return ToGrpc(parts_.lifecycle->Unpause(call, request->container()));
     });
   }
   grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context,
                                  const v1::WaitContainerRequest* request,
                                  v1::WaitContainerResponse* response) override {
-    return WaitReactor::Start(context, containers_, *request, response);
+    return WaitReactor::Start(context, *parts_.wait, *request, response);
   }
   grpc::ServerUnaryReactor* Remove(grpc::CallbackServerContext* context,
                                    const v1::RemoveContainerRequest* request,
                                    v1::RemoveContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Remove(call, *request), response);
+      return Answer(parts_.lifecycle->Remove(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Rename(grpc::CallbackServerContext* context,
                                    const v1::RenameContainerRequest* request,
                                    v1::RenameContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(containers_.Rename(call, request->container(), request->new_name()));
+      return ToGrpc(parts_.lifecycle->Rename(call, request->container(), request->new_name()));
     });
   }
   grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
                                    const v1::UpdateContainerRequest* request,
                                    v1::UpdateContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Update(call, *request), response);
+      return Answer(parts_.lifecycle->Update(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Prune(grpc::CallbackServerContext* context,
                                   const v1::PruneContainersRequest* request,
                                   v1::PruneContainersResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Prune(call, *request), response);
+      return Answer(parts_.lifecycle->Prune(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const v1::ListContainersRequest* request,
                                  v1::ListContainersResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.List(call, *request), response);
+      return Answer(parts_.view->List(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
                                     const v1::InspectContainerRequest* request,
                                     v1::InspectContainerResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Inspect(call, request->container(), request->size()),
+      return Answer(parts_.view->Inspect(call, request->container(), request->size()),
                     response->mutable_container());
     });
   }
   grpc::ServerUnaryReactor* Top(grpc::CallbackServerContext* context, const v1::TopRequest* request,
                                 v1::TopResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Top(call, *request), response);
+      return Answer(parts_.view->Top(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Diff(grpc::CallbackServerContext* context,
                                  const v1::DiffRequest* request,
                                  v1::DiffResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Diff(call, request->container()), response);
+      return Answer(parts_.view->Diff(call, request->container()), response);
     });
   }
   grpc::ServerUnaryReactor* Resize(grpc::CallbackServerContext* context,
                                    const v1::ResizeRequest* request,
                                    v1::ResizeResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(containers_.Resize(call, *request));
+      return ToGrpc(parts_.streams->Resize(call, *request));
     });
   }
   grpc::ServerUnaryReactor* StatPath(grpc::CallbackServerContext* context,
                                      const v1::StatPathRequest* request,
                                      v1::StatPathResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.StatPath(call, *request), response->mutable_stat());
+      return Answer(parts_.files->StatPath(call, *request), response->mutable_stat());
     });
   }
   grpc::ServerUnaryReactor* Commit(grpc::CallbackServerContext* context,
                                    const v1::CommitRequest* request,
                                    v1::CommitResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(containers_.Commit(call, *request), response);
+      return Answer(parts_.files->Commit(call, *request), response);
     });
   }
 
   grpc::ServerBidiReactor<v1::RunInput, v1::RunOutput>* Run(
       grpc::CallbackServerContext* context) override {
-    containers_.AnnounceStart();
+    parts_.streams->AnnounceStart();
     return OpenReactor<RunReactor>(context);
   }
   grpc::ServerBidiReactor<v1::AttachInput, v1::AttachOutput>* Attach(
@@ -531,7 +544,7 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   }
   grpc::ServerBidiReactor<v1::ExecInput, v1::ExecOutput>* Exec(
       grpc::CallbackServerContext* context) override {
-    containers_.AnnounceStart();
+    parts_.streams->AnnounceStart();
     return OpenReactor<ExecReactor>(context);
   }
 
@@ -545,7 +558,7 @@ class ContainersDoor final : public v1::Containers::CallbackService {
           bool first = true;
           while (true) {
             GANTRY_ASSIGN_OR_RETURN(v1::StatsResponse sample,
-                                    containers_.Stats(call, request, previous));
+                                    parts_.view->Stats(call, request, previous));
             if (!first || !request.once()) GANTRY_RETURN_IF_ERROR(out.Send(std::move(sample)));
             if (!first && request.once()) return absl::OkStatus();
             first = false;
@@ -574,7 +587,7 @@ class ContainersDoor final : public v1::Containers::CallbackService {
             response.set_data(std::move(bytes));
             return response;
           });
-          GANTRY_RETURN_IF_ERROR(containers_.CopyFrom(
+          GANTRY_RETURN_IF_ERROR(parts_.files->CopyFrom(
               call, request,
               [&out](const v1::PathStat& stat) {
                 v1::CopyFromResponse response;
@@ -588,7 +601,7 @@ class ContainersDoor final : public v1::Containers::CallbackService {
 
   grpc::ServerReadReactor<v1::CopyToRequest>* CopyTo(grpc::CallbackServerContext* context,
                                                      v1::CopyToResponse* response) override {
-    return CopyToCall::Start(context, work_, containers_);
+    return CopyToCall::Start(context, work_, *parts_.files);
   }
 
   grpc::ServerWriteReactor<v1::ExportResponse>* Export(grpc::CallbackServerContext* context,
@@ -602,7 +615,7 @@ class ContainersDoor final : public v1::Containers::CallbackService {
             response.set_data(std::move(bytes));
             return response;
           });
-          GANTRY_RETURN_IF_ERROR(containers_.Export(call, request.container(), sink));
+          GANTRY_RETURN_IF_ERROR(parts_.files->Export(call, request.container(), sink));
           return sink.Flush();
         });
   }
@@ -610,7 +623,7 @@ class ContainersDoor final : public v1::Containers::CallbackService {
  private:
   template <class Reactor>
   Reactor* OpenReactor(grpc::CallbackServerContext* context) {
-    auto reactor = std::make_shared<Reactor>(context, containers_, work_);
+    auto reactor = std::make_shared<Reactor>(context, parts_, work_);
     reactor->Open();
     return reactor.get();
   }
@@ -620,8 +633,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
     if (!request.stdout() && !request.stderr()) {
       return absl::InvalidArgumentError("logs: neither stdout nor stderr is asked for");
     }
-    GANTRY_ASSIGN_OR_RETURN(std::string id, containers_.ResolveId(call, request.container()));
-    GANTRY_ASSIGN_OR_RETURN(std::string path, containers_.LogPath(call, id));
+    GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(call, request.container()));
+    GANTRY_ASSIGN_OR_RETURN(std::string path, parts_.streams->LogPath(call, id));
     core::LogQuery query;
     query.want_stdout = request.stdout();
     query.want_stderr = request.stderr();
@@ -629,7 +642,7 @@ class ContainersDoor final : public v1::Containers::CallbackService {
     if (request.has_until()) query.until = FromProto(request.until());
     if (request.has_tail()) query.tail = request.tail();
     query.follow = request.follow();
-    query.more_may_come = [&] { return containers_.MayWriteLog(call, id); };
+    query.more_may_come = [&] { return parts_.streams->MayWriteLog(call, id); };
     query.cancel = call.cancel;
     absl::Status status = core::ReadLog(path, query, [&](const core::LogEntry& entry) {
       v1::LogsResponse response;
@@ -643,16 +656,16 @@ class ContainersDoor final : public v1::Containers::CallbackService {
     return absl::IsNotFound(status) ? absl::OkStatus() : status;
   }
 
-  core::ContainerService& containers_;
+  const ContainersParts parts_;
   Executor& work_;
   Executor& followers_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewContainersDoor(core::ContainerService& containers, Executor& work,
+std::unique_ptr<grpc::Service> NewContainersDoor(const ContainersParts& parts, Executor& work,
                                                  Executor& followers) {
-  return std::make_unique<ContainersDoor>(containers, work, followers);
+  return std::make_unique<ContainersDoor>(parts, work, followers);
 }
 
 }  // namespace gantry::api::gantry_v1

@@ -1,4 +1,5 @@
-// Streams into a container: attach, exec, terminal sizes.
+#include "supervisor/core/exec_service.h"
+
 #include <fcntl.h>
 #include <sys/random.h>
 
@@ -13,7 +14,6 @@
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
-#include "supervisor/core/container_service.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/start_failure.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -31,61 +31,15 @@ absl::StatusOr<std::string> NewExecId() {
   return absl::StrCat(kExecPrefix, absl::BytesToHexString(bytes));
 }
 
-shim::v1::AttachInput::Open InitStreams(const v1::AttachInput::Open& open) {
-  shim::v1::AttachInput::Open request;
-  request.set_stdin(open.stdin());
-  request.set_stdout(open.stdout());
-  request.set_stderr(open.stderr());
-  return request;
-}
-
 }  // namespace
 
-void ContainerService::AnnounceStart() { parts_.tasks->AnnounceStart(); }
-
-absl::StatusOr<ContainerService::ConnectedStart> ContainerService::StartConnected(
-    const CallContext& context, const v1::AttachInput::Open& open,
-    runtime::AttachStream::Handler* handler, const std::function<void()>& before_start) {
-  parts_.tasks->AnnounceStart();
-  OperationLock lock;
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, LoadLocked(context, open.container(), lock));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (task.ok() && task->status != ProcessStatus::kStopped) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", open.container(), " runs already"));
-  }
-  ConnectedStart started;
-  GANTRY_ASSIGN_OR_RETURN(started.pid, StartLocked(context, loaded, [&](runtime::Shim& shim) {
-                            started.stream = shim.client().Attach(InitStreams(open), handler);
-                            before_start();
-                          }));
-  return started;
-}
-
-absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerService::Attach(
-    const CallContext& context, const v1::AttachInput::Open& open,
-    runtime::AttachStream::Handler* handler) {
-  GANTRY_ASSIGN_OR_RETURN(std::string id, ResolveId(context, open.container()));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, id, "");
-  if (!task.ok() || task->status == ProcessStatus::kStopped) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", open.container(), " is not running"));
-  }
-  if (task->status == ProcessStatus::kPaused) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", open.container(), " is paused; unpause it before attaching"));
-  }
-  GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim, parts_.tasks->Shim(context.ns, id));
-  return shim->client().Attach(InitStreams(open), handler);
-}
-
-absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
+absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
     const CallContext& context, const v1::ExecInput::Open& open,
     runtime::AttachStream::Handler* handler) {
   parts_.tasks->AnnounceStart();
   const v1::ExecConfig& config = open.config();
   if (config.command().empty()) return absl::InvalidArgumentError("exec: no command given");
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, open.container()));
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, open.container()));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (!task.ok() || task->status == ProcessStatus::kStopped ||
       task->status == ProcessStatus::kCreated) {
@@ -112,10 +66,11 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
     // The files as they are in the container now: users may have been added since it was made.
     // Only the handle is taken in there; they are read out here, where /proc is ours.
     UniqueFd root;
-    GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, /*writable=*/false, [&root](int root_fd) {
-      root.reset(fcntl(root_fd, F_DUPFD_CLOEXEC, 3));
-      return root.valid() ? absl::OkStatus() : ErrnoToStatus(errno, "the container's root");
-    }));
+    GANTRY_RETURN_IF_ERROR(
+        parts_.files->WithRootfs(context, loaded, /*writable=*/false, [&root](int root_fd) {
+          root.reset(fcntl(root_fd, F_DUPFD_CLOEXEC, 3));
+          return root.valid() ? absl::OkStatus() : ErrnoToStatus(errno, "the container's root");
+        }));
     GANTRY_ASSIGN_OR_RETURN(user,
                             oci::ResolveUser(oci::LoadUserDatabase(root.get()), config.user()));
     // The container's HOME is that of its own user, unless somebody chose it.
@@ -168,21 +123,10 @@ absl::StatusOr<ContainerService::StartedExec> ContainerService::Exec(
   return started;
 }
 
-absl::Status ContainerService::Resize(const CallContext& context,
-                                      const v1::ResizeRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(std::string id, ResolveId(context, request.container()));
-  if (request.size().width() == 0 || request.size().height() == 0 ||
-      request.size().width() > 65535 || request.size().height() > 65535) {
-    return absl::InvalidArgumentError("resize: width and height are 1 to 65535 characters");
-  }
-  return parts_.tasks->ResizePty(context, id, request.exec_id(), request.size().width(),
-                                 request.size().height());
-}
-
-absl::Status ContainerService::SignalExec(const CallContext& context, const std::string& container,
-                                          const std::string& exec_id, const std::string& signal) {
+absl::Status ExecService::SignalExec(const CallContext& context, const std::string& container,
+                                     const std::string& exec_id, const std::string& signal) {
   GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(signal));
-  GANTRY_ASSIGN_OR_RETURN(std::string id, ResolveId(context, container));
+  GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(context, container));
   return parts_.tasks->Kill(context, id, exec_id, static_cast<uint32_t>(number), false);
 }
 

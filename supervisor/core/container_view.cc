@@ -1,14 +1,13 @@
-// Looking at containers: lists, inspection, processes, numbers. Nothing here waits for an operation on a container.
-#include <dirent.h>
+#include "supervisor/core/container_view.h"
+
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdio>
+#include <functional>
 #include <set>
 #include <utility>
 
 #include "absl/container/flat_hash_map.h"
-#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -21,7 +20,6 @@
 #include "base/subprocess.h"
 #include "re2/re2.h"
 #include "snapshotter/layer_diff.h"
-#include "supervisor/core/container_service.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/shim_registry.h"
@@ -171,36 +169,8 @@ void SetSizes(metadata::SnapshotNamespace& snapshots, const std::string& snapsho
 
 }  // namespace
 
-absl::StatusOr<std::vector<ContainerService::Loaded>> ContainerService::LoadAll(
-    const CallContext& context) {
-  const metadata::Scope scope{context.ns, ""};
-  Stores& stores = *parts_.stores;
-  std::vector<Loaded> all;
-  absl::flat_hash_map<std::string, size_t> where;
-  GANTRY_RETURN_IF_ERROR(
-      stores.containers.List(scope, metadata::Filter(), [&](const record::v1::Container& record) {
-        Loaded& loaded = all.emplace_back();
-        loaded.scope = scope;
-        loaded.record = record;
-        ReadIntent(loaded);
-        where.emplace(record.id(), all.size() - 1);
-        return absl::OkStatus();
-      }));
-  GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
-      scope, [&](absl::string_view id, const record::v1::ContainerState& state) {
-        auto it = where.find(id);
-        if (it != where.end()) all[it->second].state = state;
-        return absl::OkStatus();
-      }));
-  GANTRY_RETURN_IF_ERROR(stores.names.List(scope, [&](const metadata::NamedContainer& named) {
-    auto it = where.find(named.id);
-    if (it != where.end()) all[it->second].name = named.name;
-    return absl::OkStatus();
-  }));
-  return all;
-}
-
-v1::ContainerSummary ContainerService::Summarize(const Loaded& loaded, const Process* task) const {
+v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
+                                              const Process* task) const {
   v1::ContainerSummary out;
   out.set_id(loaded.id());
   out.set_name(loaded.name);
@@ -273,9 +243,9 @@ v1::ContainerSummary ContainerService::Summarize(const Loaded& loaded, const Pro
   return out;
 }
 
-absl::StatusOr<v1::ListContainersResponse> ContainerService::List(
+absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
     const CallContext& context, const v1::ListContainersRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(std::vector<Loaded> all, LoadAll(context));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all, parts_.records->LoadAll(context));
   absl::flat_hash_map<std::string, Process> tasks;
   for (auto& [ns, process] : parts_.tasks->List(context.ns))
     tasks.emplace(process.container_id, std::move(process));
@@ -283,7 +253,7 @@ absl::StatusOr<v1::ListContainersResponse> ContainerService::List(
     auto it = tasks.find(id);
     return it == tasks.end() ? nullptr : &it->second;
   };
-  std::sort(all.begin(), all.end(), [](const Loaded& a, const Loaded& b) {
+  std::sort(all.begin(), all.end(), [](const LoadedContainer& a, const LoadedContainer& b) {
     return Before(b.record.created_at(), a.record.created_at());
   });
   bool any_state = request.all() || request.limit() > 0;
@@ -291,11 +261,11 @@ absl::StatusOr<v1::ListContainersResponse> ContainerService::List(
     if (filter.key() == "status" || filter.key() == "exited") any_state = true;
   }
   auto find = [&](const std::string& text) -> absl::StatusOr<v1::ContainerSummary> {
-    GANTRY_ASSIGN_OR_RETURN(Loaded other, Load(context, text));
+    GANTRY_ASSIGN_OR_RETURN(LoadedContainer other, parts_.records->Load(context, text));
     return Summarize(other, task_of(other.id()));
   };
   v1::ListContainersResponse response;
-  for (const Loaded& loaded : all) {
+  for (const LoadedContainer& loaded : all) {
     v1::ContainerSummary summary = Summarize(loaded, task_of(loaded.id()));
     if (!any_state && summary.state() != v1::CONTAINER_STATE_RUNNING &&
         summary.state() != v1::CONTAINER_STATE_PAUSED &&
@@ -315,10 +285,10 @@ absl::StatusOr<v1::ListContainersResponse> ContainerService::List(
   return response;
 }
 
-absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext& context,
-                                                               const std::string& container,
-                                                               bool size) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
+absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& context,
+                                                            const std::string& container,
+                                                            bool size) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   v1::ContainerDetails details;
   *details.mutable_summary() = Summarize(loaded, task.ok() ? &*task : nullptr);
@@ -346,9 +316,10 @@ absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext
                                                        : loaded.record.runtime().name());
   details.set_pod_id(loaded.record.sandbox());
   if (loaded.ours) {
-    const std::string directory = Directory(context.ns, loaded.id());
+    const std::string directory = parts_.records->Directory(context.ns, loaded.id());
     if (loaded.config.log().driver() != "none") details.set_log_path(directory + "/container.log");
-    const std::string generated = GeneratedDirectory(context.ns, loaded.id(), loaded.config);
+    const std::string generated =
+        parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config);
     details.set_hostname_path(generated + "/hostname");
     details.set_hosts_path(generated + "/hosts");
     details.set_resolv_conf_path(generated + "/resolv.conf");
@@ -381,9 +352,10 @@ absl::StatusOr<v1::ContainerDetails> ContainerService::Inspect(const CallContext
   return details;
 }
 
-absl::StatusOr<v1::TopResponse> ContainerService::Top(const CallContext& context,
-                                                      const v1::TopRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, request.container()));
+absl::StatusOr<v1::TopResponse> ContainerView::Top(const CallContext& context,
+                                                   const v1::TopRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
+                          parts_.records->Load(context, request.container()));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (!task.ok() || task->status == ProcessStatus::kStopped) {
     return absl::FailedPreconditionError(
@@ -442,7 +414,7 @@ absl::StatusOr<v1::TopResponse> ContainerService::Top(const CallContext& context
   return response;
 }
 
-absl::StatusOr<v1::StatsResponse> ContainerService::Stats(
+absl::StatusOr<v1::StatsResponse> ContainerView::Stats(
     const CallContext& context, const v1::StatsRequest& request,
     std::map<std::string, v1::ContainerStats>& previous) {
   struct Wanted {
@@ -530,9 +502,9 @@ absl::StatusOr<v1::StatsResponse> ContainerService::Stats(
   return response;
 }
 
-absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& context,
-                                                        const std::string& container) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
+absl::StatusOr<v1::DiffResponse> ContainerView::Diff(const CallContext& context,
+                                                     const std::string& container) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
   if (loaded.record.snapshot_key().empty()) {
     return absl::FailedPreconditionError(
         absl::StrCat("container ", container, " has no root file system of ours"));
@@ -581,68 +553,6 @@ absl::StatusOr<v1::DiffResponse> ContainerService::Diff(const CallContext& conte
   }
   GANTRY_RETURN_IF_ERROR(listed);
   return response;
-}
-
-absl::StatusOr<v1::PruneContainersResponse> ContainerService::Prune(
-    const CallContext& context, const v1::PruneContainersRequest& request) {
-  v1::ListContainersRequest list;
-  list.set_all(true);
-  list.set_size(true);
-  absl::Time until = absl::InfiniteFuture();
-  for (const v1::Filter& filter : request.filters()) {
-    if (filter.key() == "label") {
-      *list.add_filters() = filter;
-    } else if (filter.key() == "until") {
-      absl::Duration age;
-      std::string error;
-      if (absl::ParseDuration(filter.value(), &age)) {
-        until = absl::Now() - age;
-      } else if (!absl::ParseTime(absl::RFC3339_full, filter.value(), &until, &error)) {
-        return absl::InvalidArgumentError(absl::StrCat("filter until: \"", filter.value(),
-                                                       "\" is neither a duration nor a time"));
-      }
-    } else {
-      return absl::InvalidArgumentError(
-          absl::StrCat("filter \"", filter.key(), "\" is not known; use label or until"));
-    }
-  }
-  GANTRY_ASSIGN_OR_RETURN(v1::ListContainersResponse listed, List(context, list));
-  v1::PruneContainersResponse response;
-  for (const v1::ContainerSummary& container : listed.containers()) {
-    if (container.state() != v1::CONTAINER_STATE_EXITED &&
-        container.state() != v1::CONTAINER_STATE_CREATED)
-      continue;
-    if (absl::FromUnixSeconds(container.created_at().seconds()) > until) continue;
-    OperationLock lock = locks_.Acquire(context.ns, container.id());
-    absl::StatusOr<Loaded> loaded = Load(context, container.id());
-    if (!loaded.ok() || !loaded->ours) continue;
-    absl::Status removed = RemoveLocked(context, *loaded, false);
-    if (absl::IsFailedPrecondition(removed)) continue;  // started meanwhile
-    GANTRY_RETURN_IF_ERROR(removed);
-    response.add_deleted(container.id());
-    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() +
-                                       container.size_rw_bytes());
-  }
-  return response;
-}
-
-absl::StatusOr<std::string> ContainerService::LogPath(const CallContext& context,
-                                                      const std::string& container) {
-  GANTRY_ASSIGN_OR_RETURN(Loaded loaded, Load(context, container));
-  if (!loaded.ours) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "container ", container, " was made by another client, which keeps its output"));
-  }
-  if (loaded.config.log().driver() == "none") {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", container, " keeps no log (--log-driver none)"));
-  }
-  return Directory(context.ns, loaded.id()) + "/container.log";
-}
-
-bool ContainerService::MayWriteLog(const CallContext& context, const std::string& container) {
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, container, "");
-  return task.ok() && task->status != ProcessStatus::kStopped;
 }
 
 }  // namespace gantry::core

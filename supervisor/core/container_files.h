@@ -1,0 +1,60 @@
+// Files of a container: looking at a path, copying out and in, exporting all, committing to an image.
+//
+// Thread-safe. kNotFound: no such container or path; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state
+// forbids it.
+#ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_FILES_H_
+#define GANTRY_SUPERVISOR_CORE_CONTAINER_FILES_H_
+
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "base/byte_stream.h"
+#include "proto/gantry/v1/containers.pb.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/image_service.h"
+#include "supervisor/core/mount_points.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
+
+namespace gantry::core {
+
+class ContainerFiles {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    ContainerRecords* records;
+    Stores* stores;
+    TaskService* tasks;
+    ImageService* images;
+    const MountPoints* mount_points;
+    std::string state_directory;  // <state>/mounts/ holds mounts for the length of a call
+  };
+  explicit ContainerFiles(const Parts& parts) : parts_(parts) {}
+
+  absl::StatusOr<v1::PathStat> StatPath(const CallContext& context,
+                                        const v1::StatPathRequest& request);
+  // Sends `begin` the path's stat, then a tar of it into `out`.
+  absl::Status CopyFrom(const CallContext& context, const v1::CopyFromRequest& request,
+                        const std::function<absl::Status(const v1::PathStat&)>& begin,
+                        ByteSink& out);
+  absl::Status CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
+                      ByteSource& tar);
+  absl::Status Export(const CallContext& context, const std::string& container, ByteSink& out);
+  absl::StatusOr<v1::CommitResponse> Commit(const CallContext& context,
+                                            const v1::CommitRequest& request);
+
+  // Runs `use` on the root of the container's file system, through the running container's own view or a mount of its snapshot.
+  absl::Status WithRootfs(const CallContext& context, const LoadedContainer& loaded, bool writable,
+                          const std::function<absl::Status(int root_fd)>& use);
+
+ private:
+  const Parts parts_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_CONTAINER_FILES_H_

@@ -1,0 +1,91 @@
+// The life cycle of containers by intent: docker's verbs over records, snapshots and tasks. containerd's clients order these steps
+// themselves and do not come here.
+//
+// Values are messages of gantry.v1 (docs/adr/0004).
+// Thread-safe. Operations on one container take turns (its operation lock).
+// kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state forbids it.
+#ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_LIFECYCLE_H_
+#define GANTRY_SUPERVISOR_CORE_CONTAINER_LIFECYCLE_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+
+#include "proto/gantry/v1/containers.pb.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/container_steps.h"
+#include "supervisor/core/container_view.h"
+#include "supervisor/core/image_service.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
+#include "supervisor/oci/host_facts.h"
+#include "supervisor/oci/user_lookup.h"
+#include "supervisor/runtime/runtime_probe.h"
+
+namespace gantry::core {
+
+class ContainerLifecycle {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    ContainerRecords* records;
+    ContainerSteps* steps;
+    ContainerView* view;
+    Stores* stores;
+    EventBus* events;
+    TaskService* tasks;
+    ImageService* images;
+    const oci::HostFacts* host;
+    runtime::RuntimeProbe* runtimes;
+    std::string state_directory;  // <state>/mounts/ holds mounts for the length of a call
+    std::string init_path;        // static init for --init; "" none
+  };
+  explicit ContainerLifecycle(const Parts& parts) : parts_(parts) {}
+
+  // Reserves the name, prepares the root file system, writes the record: in this order, each undone if a later one fails.
+  // kNotFound: no such image (pull it first); kAlreadyExists: the name is taken, by whom.
+  absl::StatusOr<v1::CreateContainerResponse> Create(const CallContext& context,
+                                                     const v1::CreateContainerRequest& request);
+  absl::StatusOr<v1::StartContainerResponse> Start(const CallContext& context,
+                                                   const v1::StartContainerRequest& request);
+  absl::StatusOr<v1::StopContainerResponse> Stop(const CallContext& context,
+                                                 const v1::StopContainerRequest& request);
+  absl::Status Kill(const CallContext& context, const std::string& container,
+                    const std::string& signal);
+  absl::Status Restart(const CallContext& context, const v1::RestartContainerRequest& request);
+  absl::Status Pause(const CallContext& context, const std::string& container);
+  absl::Status Unpause(const CallContext& context, const std::string& container);
+  // kFailedPrecondition: it runs and `force` is not set.
+  absl::StatusOr<v1::RemoveContainerResponse> Remove(const CallContext& context,
+                                                     const v1::RemoveContainerRequest& request);
+  absl::Status Rename(const CallContext& context, const std::string& container,
+                      const std::string& new_name);
+  absl::StatusOr<v1::UpdateContainerResponse> Update(const CallContext& context,
+                                                     const v1::UpdateContainerRequest& request);
+  absl::StatusOr<v1::PruneContainersResponse> Prune(const CallContext& context,
+                                                    const v1::PruneContainersRequest& request);
+
+ private:
+  absl::StatusOr<oci::User> LookUpUser(const std::string& chain_id,
+                                       const std::vector<snapshot::Mount>& mounts,
+                                       const std::string& user,
+                                       const std::vector<std::string>& groups);
+  absl::Status WriteGeneratedFiles(const std::string& directory, const v1::ContainerConfig& config,
+                                   const std::string& id);
+
+  const Parts parts_;
+
+  absl::Mutex mu_;
+  // Users and groups of image roots, by top chain ID; a few of the latest.
+  std::map<std::string, oci::UserDatabase> users_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_CONTAINER_LIFECYCLE_H_

@@ -1,0 +1,114 @@
+#include "supervisor/core/container_records.h"
+
+#include <optional>
+#include <utility>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/strings/str_cat.h"
+
+#include "base/status_macros.h"
+#include "proto/containerd/events/container.pb.h"
+#include "supervisor/core/container_intent.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/metadata/filter.h"
+
+namespace gantry::core {
+
+void ContainerRecords::ReadIntent(LoadedContainer& loaded) {
+  if (std::optional<v1::ContainerConfig> config = core::ReadIntent(loaded.record)) {
+    loaded.ours = true;
+    loaded.config = *std::move(config);
+  }
+  auto image = loaded.record.extensions().find(kImageExtension);
+  record::v1::Descriptor target;
+  if (image != loaded.record.extensions().end() && target.ParseFromString(image->second.value())) {
+    loaded.image_id = target.digest();
+  }
+  if (!loaded.ours) {
+    loaded.config.set_image(loaded.record.image());
+    *loaded.config.mutable_labels() = loaded.record.labels();
+  }
+}
+
+absl::StatusOr<LoadedContainer> ContainerRecords::Load(const CallContext& context,
+                                                       absl::string_view container) {
+  LoadedContainer loaded;
+  loaded.scope = metadata::Scope{context.ns, ""};
+  Stores& stores = *parts_.stores;
+  GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
+                          stores.names.Resolve(loaded.scope, container));
+  loaded.name = found.name;
+  GANTRY_ASSIGN_OR_RETURN(loaded.record, stores.containers.Get(loaded.scope, found.id));
+  GANTRY_ASSIGN_OR_RETURN(auto state, stores.containers.GetState(loaded.scope, found.id));
+  if (state.has_value()) loaded.state = *std::move(state);
+  ReadIntent(loaded);
+  return loaded;
+}
+
+absl::StatusOr<LoadedContainer> ContainerRecords::LoadLocked(const CallContext& context,
+                                                             absl::string_view container,
+                                                             OperationLock& lock) {
+  GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
+                          parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, container));
+  lock = locks_.Acquire(context.ns, found.id);
+  return Load(context, found.id);
+}
+
+absl::StatusOr<std::vector<LoadedContainer>> ContainerRecords::LoadAll(const CallContext& context) {
+  const metadata::Scope scope{context.ns, ""};
+  Stores& stores = *parts_.stores;
+  std::vector<LoadedContainer> all;
+  absl::flat_hash_map<std::string, size_t> where;
+  GANTRY_RETURN_IF_ERROR(
+      stores.containers.List(scope, metadata::Filter(), [&](const record::v1::Container& record) {
+        LoadedContainer& loaded = all.emplace_back();
+        loaded.scope = scope;
+        loaded.record = record;
+        ReadIntent(loaded);
+        where.emplace(record.id(), all.size() - 1);
+        return absl::OkStatus();
+      }));
+  GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
+      scope, [&](absl::string_view id, const record::v1::ContainerState& state) {
+        auto it = where.find(id);
+        if (it != where.end()) all[it->second].state = state;
+        return absl::OkStatus();
+      }));
+  GANTRY_RETURN_IF_ERROR(stores.names.List(scope, [&](const metadata::NamedContainer& named) {
+    auto it = where.find(named.id);
+    if (it != where.end()) all[it->second].name = named.name;
+    return absl::OkStatus();
+  }));
+  return all;
+}
+
+absl::StatusOr<std::string> ContainerRecords::ResolveId(const CallContext& context,
+                                                        absl::string_view container) {
+  GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
+                          parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, container));
+  return found.id;
+}
+
+void ContainerRecords::Publish(const LoadedContainer& loaded, absl::string_view action,
+                               const std::map<std::string, std::string>& attributes) {
+  containerd::events::ContainerUpdate event;
+  event.set_id(loaded.id());
+  event.set_image(loaded.record.image());
+  event.set_snapshot_key(loaded.record.snapshot_key());
+  *event.mutable_labels() = loaded.record.labels();
+  for (const auto& [key, value] : attributes) (*event.mutable_labels())[key] = value;
+  (*event.mutable_labels())["gantry.action"] = std::string(action);
+  parts_.events->Publish(loaded.scope.ns, "/containers/update", event);
+}
+
+std::string ContainerRecords::Directory(const std::string& ns, const std::string& id) const {
+  return absl::StrCat(parts_.root_directory, "/containers/", ns, "/", id);
+}
+
+std::string ContainerRecords::GeneratedDirectory(const std::string& ns, const std::string& id,
+                                                 const v1::ContainerConfig& config) const {
+  if (!config.auto_remove()) return Directory(ns, id);
+  return absl::StrCat(parts_.state_directory, "/containers/", ns, "/", id);
+}
+
+}  // namespace gantry::core

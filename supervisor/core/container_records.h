@@ -1,0 +1,87 @@
+// Containers as they are stored: finding them by what a person typed, loading them, taking turns on them.
+//
+// A container is found by id, by name, or by an unambiguous prefix of its id. Those that containerd's clients made are found as well,
+// with what is known of them. What was asked for is stored with the record (extension "gantry", a gantry.v1.ContainerConfig); the state
+// of the last run in a record of its own, so both survive a reboot.
+//
+// Thread-safe. Common status codes: kNotFound no such container; kInvalidArgument the prefix fits several.
+#ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_
+#define GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "proto/gantry/v1/containers.pb.h"
+#include "proto/record/v1/record.pb.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/container_locks.h"
+#include "supervisor/core/stores.h"
+
+namespace gantry::core {
+
+class EventBus;
+
+// One container as a call found it.
+struct LoadedContainer {
+  metadata::Scope scope;
+  record::v1::Container record;
+  record::v1::ContainerState state;
+  std::string name;
+  bool ours = false;  // made by gantry.v1, so `config` says what was asked for
+  v1::ContainerConfig config;
+  std::string image_id;
+  const std::string& id() const { return record.id(); }
+  std::string ShownName() const { return name.empty() ? id().substr(0, 12) : name; }
+};
+
+class ContainerRecords {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    Stores* stores;
+    EventBus* events;
+    // <root>/containers/<ns>/<id>/ holds a container's log, and its generated files if it outlives a reboot.
+    std::string root_directory;
+    // <state>/containers/<ns>/<id>/ holds the generated files of a container that removes itself.
+    std::string state_directory;
+  };
+  explicit ContainerRecords(const Parts& parts) : parts_(parts) {}
+
+  absl::StatusOr<LoadedContainer> Load(const CallContext& context, absl::string_view container);
+  // Loads under the container's operation lock, which `lock` then holds.
+  absl::StatusOr<LoadedContainer> LoadLocked(const CallContext& context,
+                                             absl::string_view container, OperationLock& lock);
+  // All of the namespace, in order of id.
+  absl::StatusOr<std::vector<LoadedContainer>> LoadAll(const CallContext& context);
+  // The id behind what a person typed.
+  absl::StatusOr<std::string> ResolveId(const CallContext& context, absl::string_view container);
+
+  // The operation lock of a container, whether or not there is such a container.
+  OperationLock Lock(const std::string& ns, const std::string& id) {
+    return locks_.Acquire(ns, id);
+  }
+
+  // Publishes that a container changed, as a containerd update event whose labels say how.
+  void Publish(const LoadedContainer& loaded, absl::string_view action,
+               const std::map<std::string, std::string>& attributes = {});
+
+  std::string Directory(const std::string& ns, const std::string& id) const;
+  // Where its hostname, hosts and resolv.conf are.
+  std::string GeneratedDirectory(const std::string& ns, const std::string& id,
+                                 const v1::ContainerConfig& config) const;
+
+ private:
+  static void ReadIntent(LoadedContainer& loaded);
+
+  const Parts parts_;
+  OperationLocks locks_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_

@@ -1,0 +1,93 @@
+#include "supervisor/core/container_streams.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "base/status_macros.h"
+#include "supervisor/runtime/shim_registry.h"
+
+namespace gantry::core {
+namespace {
+
+shim::v1::AttachInput::Open InitStreams(const v1::AttachInput::Open& open) {
+  shim::v1::AttachInput::Open request;
+  request.set_stdin(open.stdin());
+  request.set_stdout(open.stdout());
+  request.set_stderr(open.stderr());
+  return request;
+}
+
+}  // namespace
+
+void ContainerStreams::AnnounceStart() { parts_.tasks->AnnounceStart(); }
+
+absl::StatusOr<ContainerStreams::ConnectedStart> ContainerStreams::StartConnected(
+    const CallContext& context, const v1::AttachInput::Open& open,
+    runtime::AttachStream::Handler* handler, const std::function<void()>& before_start) {
+  parts_.tasks->AnnounceStart();
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
+                          parts_.records->LoadLocked(context, open.container(), lock));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (task.ok() && task->status != ProcessStatus::kStopped) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), " runs already"));
+  }
+  ConnectedStart started;
+  GANTRY_ASSIGN_OR_RETURN(started.pid,
+                          parts_.steps->StartLocked(context, loaded, [&](runtime::Shim& shim) {
+                            started.stream = shim.client().Attach(InitStreams(open), handler);
+                            before_start();
+                          }));
+  return started;
+}
+
+absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerStreams::Attach(
+    const CallContext& context, const v1::AttachInput::Open& open,
+    runtime::AttachStream::Handler* handler) {
+  GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(context, open.container()));
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, id, "");
+  if (!task.ok() || task->status == ProcessStatus::kStopped) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), " is not running"));
+  }
+  if (task->status == ProcessStatus::kPaused) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", open.container(), " is paused; unpause it before attaching"));
+  }
+  GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim, parts_.tasks->Shim(context.ns, id));
+  return shim->client().Attach(InitStreams(open), handler);
+}
+
+absl::Status ContainerStreams::Resize(const CallContext& context,
+                                      const v1::ResizeRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(context, request.container()));
+  if (request.size().width() == 0 || request.size().height() == 0 ||
+      request.size().width() > 65535 || request.size().height() > 65535) {
+    return absl::InvalidArgumentError("resize: width and height are 1 to 65535 characters");
+  }
+  return parts_.tasks->ResizePty(context, id, request.exec_id(), request.size().width(),
+                                 request.size().height());
+}
+
+absl::StatusOr<std::string> ContainerStreams::LogPath(const CallContext& context,
+                                                      const std::string& container) {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
+  if (!loaded.ours) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "container ", container, " was made by another client, which keeps its output"));
+  }
+  if (loaded.config.log().driver() == "none") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", container, " keeps no log (--log-driver none)"));
+  }
+  return parts_.records->Directory(context.ns, loaded.id()) + "/container.log";
+}
+
+bool ContainerStreams::MayWriteLog(const CallContext& context, const std::string& container) {
+  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, container, "");
+  return task.ok() && task->status != ProcessStatus::kStopped;
+}
+
+}  // namespace gantry::core

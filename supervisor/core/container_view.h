@@ -1,0 +1,53 @@
+// Looking at containers: lists, inspection, processes, numbers, changed files. Nothing here waits for an operation on a container.
+//
+// Thread-safe. kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state forbids it.
+#ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_VIEW_H_
+#define GANTRY_SUPERVISOR_CORE_CONTAINER_VIEW_H_
+
+#include <map>
+#include <string>
+
+#include "absl/status/statusor.h"
+
+#include "proto/gantry/v1/containers.pb.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/health_board.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
+
+namespace gantry::core {
+
+class ContainerView {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    ContainerRecords* records;
+    Stores* stores;
+    const HealthBoard* health;
+    TaskService* tasks;
+    std::string default_runtime;  // as configured, to be shown
+  };
+  explicit ContainerView(const Parts& parts) : parts_(parts) {}
+
+  absl::StatusOr<v1::ListContainersResponse> List(const CallContext& context,
+                                                  const v1::ListContainersRequest& request);
+  absl::StatusOr<v1::ContainerDetails> Inspect(const CallContext& context,
+                                               const std::string& container, bool size);
+  absl::StatusOr<v1::TopResponse> Top(const CallContext& context, const v1::TopRequest& request);
+  // One sample; of all running containers when none is named. A container whose shim does not answer in time is left out.
+  // `previous` holds the caller's last sample of each and is brought up to date: rates are between the two.
+  absl::StatusOr<v1::StatsResponse> Stats(const CallContext& context,
+                                          const v1::StatsRequest& request,
+                                          std::map<std::string, v1::ContainerStats>& previous);
+  absl::StatusOr<v1::DiffResponse> Diff(const CallContext& context, const std::string& container);
+
+ private:
+  v1::ContainerSummary Summarize(const LoadedContainer& loaded, const Process* task) const;
+
+  const Parts parts_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_CONTAINER_VIEW_H_
