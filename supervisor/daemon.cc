@@ -55,7 +55,7 @@
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
-#include "supervisor/core/image_service.h"
+#include "supervisor/core/image_services.h"
 #include "supervisor/core/removal_waits.h"
 #include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/stores.h"
@@ -253,7 +253,7 @@ struct Daemon::Parts {
 
   std::optional<core::MountPoints> mount_points;
   std::unique_ptr<core::TaskService> tasks;
-  std::unique_ptr<core::ImageService> image_service;
+  std::unique_ptr<core::ImageServices> image_services;
   core::HealthBoard health;
   core::RemovalWaits removals;
   std::unique_ptr<core::ContainerRecords> container_records;
@@ -320,7 +320,8 @@ void Daemon::MakeContainerClasses(Parts& p) {
   lifecycle.stores = p.stores.get();
   lifecycle.events = &p.events;
   lifecycle.tasks = p.tasks.get();
-  lifecycle.images = p.image_service.get();
+  lifecycle.images = &p.image_services->catalog;
+  lifecycle.unpack = &p.image_services->unpack;
   lifecycle.host = &p.host;
   lifecycle.runtimes = p.runtimes.get();
   lifecycle.state_directory = p.config.state;
@@ -334,7 +335,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   files.records = p.container_records.get();
   files.stores = p.stores.get();
   files.tasks = p.tasks.get();
-  files.images = p.image_service.get();
+  files.images = &p.image_services->catalog;
   files.mount_points = &*p.mount_points;
   files.state_directory = p.config.state;
   p.container_files = std::make_unique<core::ContainerFiles>(files);
@@ -554,7 +555,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   task_parts.host = &p.host;
   p.tasks = std::make_unique<core::TaskService>(task_parts);
 
-  core::ImageService::Parts image_parts;
+  core::ImageServices::Parts image_parts;
   image_parts.stores = p.stores.get();
   image_parts.events = &p.events;
   image_parts.unpacker = p.unpacker.get();
@@ -567,7 +568,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   image_parts.max_parallel_blobs = config.max_concurrent_downloads;
   image_parts.discard_blobs = config.compressed_blobs == "discard";
   image_parts.sync_blobs = [blobs = p.blobs.get()] { return blobs->Sync(); };
-  p.image_service = std::make_unique<core::ImageService>(image_parts);
+  p.image_services = std::make_unique<core::ImageServices>(image_parts);
 
   GANTRY_ASSIGN_OR_RETURN(p.mount_points, core::MountPoints::Open(config.root));
   MakeContainerClasses(p);
@@ -611,7 +612,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   const int alive = p.tasks->Recover(std::move(found));
   // Exits found on the way are in the records before anything is made of what the records say.
   p.workers->WaitIdle();
-  GANTRY_RETURN_IF_ERROR(p.image_service->Recover());
+  GANTRY_RETURN_IF_ERROR(p.image_services->pull.Recover());
   p.health_monitor->Start();
   GANTRY_RETURN_IF_ERROR(p.container_recovery->Reconcile());
   for (const auto& [ns, process] : p.tasks->List("")) {
@@ -628,14 +629,14 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
       {p.container_records.get(), p.container_lifecycle.get(), p.container_streams.get(),
        p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
       *p.calls, *p.followers));
-  p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_service, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
   api::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();
   containerd_parts.tasks = p.tasks.get();
   containerd_parts.events = &p.events;
   containerd_parts.subjects = p.subjects.get();
-  containerd_parts.images = p.image_service.get();
+  containerd_parts.images = p.image_services.get();
   containerd_parts.gc = p.scheduler.get();
   containerd_parts.unpacker = p.unpacker.get();
   containerd_parts.runtimes = p.runtimes.get();
@@ -646,8 +647,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
 
   if (!config.metrics_address.empty())
-    p.metrics =
-        std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, *p.image_service, p.events, kVersion);
+    p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, p.image_services->pull,
+                                                p.events, kVersion);
   p.scheduler->Start();
   p.restarts = std::make_unique<core::RestartMonitor>(core::RestartMonitor::Parts{
       p.stores.get(), p.tasks.get(), &p.events, p.workers.get(), config.restart_interval});

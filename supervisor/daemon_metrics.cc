@@ -76,11 +76,11 @@ double BootSeconds() {
 }  // namespace
 
 DaemonMetrics::DaemonMetrics(core::Stores& stores, core::TaskService& tasks,
-                             const core::ImageService& images, core::EventBus& events,
+                             const core::ImagePull& pulls, core::EventBus& events,
                              std::string version)
     : stores_(stores),
       tasks_(tasks),
-      images_(images),
+      pulls_(pulls),
       version_(std::move(version)),
       events_(std::make_shared<EventCounts>()) {
   {
@@ -163,7 +163,7 @@ void DaemonMetrics::WriteContainers(api::MetricText& out) const {
 }
 
 void DaemonMetrics::WriteImages(api::MetricText& out) const {
-  const core::PullCounts pulls = images_.pull_counts();
+  const core::PullCounts pulls = pulls_.pull_counts();
   out.Single("gantry_image_pulls_running", "gauge", "Pulls under way.",
              static_cast<double>(pulls.running));
   out.Family("gantry_image_pulls_total", "counter", "Pulls that ended.");

@@ -18,7 +18,7 @@
 #include "supervisor/api/metrics/call_recorder.h"
 #include "supervisor/api/metrics/metric_text.h"
 #include "supervisor/core/event_bus.h"
-#include "supervisor/core/image_service.h"
+#include "supervisor/core/image_pull.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/gc/collector.h"
@@ -28,7 +28,7 @@ namespace gantry {
 class DaemonMetrics {
  public:
   // None is owned, both outlive this.
-  DaemonMetrics(core::Stores& stores, core::TaskService& tasks, const core::ImageService& images,
+  DaemonMetrics(core::Stores& stores, core::TaskService& tasks, const core::ImagePull& pulls,
                 core::EventBus& events, std::string version);
 
   api::CallRecorder& calls() { return calls_; }
@@ -54,7 +54,7 @@ class DaemonMetrics {
 
   core::Stores& stores_;
   core::TaskService& tasks_;
-  const core::ImageService& images_;
+  const core::ImagePull& pulls_;
   const std::string version_;
   api::CallRecorder calls_;
 

@@ -158,7 +158,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   CallContext leased = context;
   leased.lease = lease.scope().lease;
   GANTRY_ASSIGN_OR_RETURN(std::string chain_id,
-                          parts_.images->EnsureUnpacked(leased, image, stores.default_snapshotter));
+                          parts_.unpack->EnsureUnpacked(leased, image, stores.default_snapshotter));
 
   const std::string id = absl::BytesToHexString(RandomBytes(32));
   const std::string directories[] = {parts_.records->Directory(context.ns, id),

@@ -702,7 +702,7 @@ absl::StatusOr<v1::CommitResponse> ContainerFiles::Commit(const CallContext& con
                                             oci::ChildLabels(document))
                              .status());
   GANTRY_RETURN_IF_ERROR(parts_.images->Name(
-      context, name.empty() ? ImageService::DanglingName(target.digest) : name, target));
+      context, name.empty() ? ImageCatalog::DanglingName(target.digest) : name, target));
   v1::CommitResponse response;
   response.set_image_id(target.digest.str());
   return response;

@@ -15,7 +15,7 @@
 #include "proto/gantry/v1/containers.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
-#include "supervisor/core/image_service.h"
+#include "supervisor/core/image_catalog.h"
 #include "supervisor/core/mount_points.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
@@ -29,7 +29,7 @@ class ContainerFiles {
     ContainerRecords* records;
     Stores* stores;
     TaskService* tasks;
-    ImageService* images;
+    ImageCatalog* images;
     const MountPoints* mount_points;
     std::string state_directory;  // <state>/mounts/ holds mounts for the length of a call
   };

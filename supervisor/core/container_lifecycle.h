@@ -21,7 +21,8 @@
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/container_view.h"
-#include "supervisor/core/image_service.h"
+#include "supervisor/core/image_catalog.h"
+#include "supervisor/core/image_unpack.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/oci/host_facts.h"
@@ -40,7 +41,8 @@ class ContainerLifecycle {
     Stores* stores;
     EventBus* events;
     TaskService* tasks;
-    ImageService* images;
+    ImageCatalog* images;
+    ImageUnpack* unpack;
     const oci::HostFacts* host;
     runtime::RuntimeProbe* runtimes;
     std::string state_directory;  // <state>/mounts/ holds mounts for the length of a call

@@ -20,7 +20,7 @@ class Executor;
 namespace gantry::core {
 class EventBus;
 class EventSubjects;
-class ImageService;
+struct ImageServices;
 class TaskService;
 struct Stores;
 }  // namespace gantry::core
@@ -45,7 +45,7 @@ class ContainerdDoor {
     core::TaskService* tasks = nullptr;
     core::EventBus* events = nullptr;
     core::EventSubjects* subjects = nullptr;
-    core::ImageService* images = nullptr;
+    core::ImageServices* images = nullptr;
     gc::Scheduler* gc = nullptr;
     distribution::Unpacker* unpacker = nullptr;
     runtime::RuntimeProbe* runtimes = nullptr;  // may be null: no runtime is described then

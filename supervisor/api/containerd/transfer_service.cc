@@ -30,7 +30,7 @@
 #include "supervisor/api/containerd/stream_registry.h"
 #include "supervisor/api/containerd/wire.h"
 #include "supervisor/core/event_bus.h"
-#include "supervisor/core/image_service.h"
+#include "supervisor/core/image_services.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/distribution/archive.h"
@@ -278,7 +278,7 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     reporter.Say(absl::StrCat("Resolving from ", registry.reference()));
     GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
                             distribution::Reference::Parse(registry.reference()));
-    // Named as ImageService names a pull, so that either door goes on with what the other's had got when the daemon died.
+    // Named as core names a pull, so that either door goes on with what the other's had got when the daemon died.
     GANTRY_ASSIGN_OR_RETURN(core::LeaseScope lease,
                             Lease(call, absl::StrCat("pull ", reference.canonical())));
     core::CallContext context = call.context();
@@ -297,8 +297,8 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     reporter.Say("fetching image content", registry.reference());
     for (const std::string& platform : platforms) {
       request.set_platform(platform);
-      GANTRY_RETURN_IF_ERROR(room_.images
-                                 ->Pull(
+      GANTRY_RETURN_IF_ERROR(room_.images->pull
+                                 .Pull(
                                      context, request,
                                      [&reporter](const v1::Progress& step) { reporter.Step(step); },
                                      AccessOf(registry))
@@ -313,10 +313,10 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
         continue;
       GANTRY_ASSIGN_OR_RETURN(
           core::ResolvedImage image,
-          room_.images->Resolve(context, pulled_name,
-                                oci::FormatPlatform(PlatformFrom(unpack.platform()))));
+          room_.images->catalog.Resolve(context, pulled_name,
+                                        oci::FormatPlatform(PlatformFrom(unpack.platform()))));
       GANTRY_RETURN_IF_ERROR(
-          room_.images->EnsureUnpacked(context, image, unpack.snapshotter()).status());
+          room_.images->unpack.EnsureUnpacked(context, image, unpack.snapshotter()).status());
     }
 
     std::set<std::string> names;
@@ -380,8 +380,8 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     if (store.platforms_size() == 1)
       request.set_platform(oci::FormatPlatform(PlatformFrom(store.platforms(0))));
     GANTRY_RETURN_IF_ERROR(AskCredential(call, registry, request.mutable_auth()));
-    GANTRY_RETURN_IF_ERROR(room_.images
-                               ->Push(
+    GANTRY_RETURN_IF_ERROR(room_.images->push
+                               .Push(
                                    call.context(), request,
                                    [&reporter](const v1::Progress& step) { reporter.Step(step); },
                                    AccessOf(registry))

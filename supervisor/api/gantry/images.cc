@@ -10,7 +10,7 @@
 #include "supervisor/api/gantry/work_call.h"
 #include "supervisor/api/gantry/work_stream.h"
 #include "supervisor/api/grpc_status.h"
-#include "supervisor/core/image_service.h"
+#include "supervisor/core/image_services.h"
 
 namespace gantry::api::gantry_v1 {
 namespace {
@@ -32,62 +32,62 @@ core::ProgressFn ProgressTo(Emitter<Response>& out) {
 
 class ImagesDoor final : public v1::Images::CallbackService {
  public:
-  ImagesDoor(core::ImageService& images, Executor& work) : images_(images), work_(work) {}
+  ImagesDoor(core::ImageServices& images, Executor& work) : images_(images), work_(work) {}
 
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const v1::ListImagesRequest* request,
                                  v1::ListImagesResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(images_.List(call, *request), response);
+      return Answer(images_.catalog.List(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
                                     const v1::InspectImageRequest* request,
                                     v1::InspectImageResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(images_.Inspect(call, *request), response->mutable_image());
+      return Answer(images_.catalog.Inspect(call, *request), response->mutable_image());
     });
   }
   grpc::ServerUnaryReactor* History(grpc::CallbackServerContext* context,
                                     const v1::ImageHistoryRequest* request,
                                     v1::ImageHistoryResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(images_.History(call, *request), response);
+      return Answer(images_.catalog.History(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Tag(grpc::CallbackServerContext* context,
                                 const v1::TagImageRequest* request,
                                 v1::TagImageResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(images_.Tag(call, *request));
+      return ToGrpc(images_.catalog.Tag(call, *request));
     });
   }
   grpc::ServerUnaryReactor* Remove(grpc::CallbackServerContext* context,
                                    const v1::RemoveImageRequest* request,
                                    v1::RemoveImageResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(images_.Remove(call, *request), response);
+      return Answer(images_.catalog.Remove(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Prune(grpc::CallbackServerContext* context,
                                   const v1::PruneImagesRequest* request,
                                   v1::PruneImagesResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(images_.Prune(call, *request), response);
+      return Answer(images_.catalog.Prune(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Login(grpc::CallbackServerContext* context,
                                   const v1::LoginRequest* request,
                                   v1::LoginResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(images_.Login(call, *request), response);
+      return Answer(images_.registry.Login(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* ExplainRegistry(grpc::CallbackServerContext* context,
                                             const v1::ExplainRegistryRequest* request,
                                             v1::ExplainRegistryResponse* response) override {
     return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return Answer(images_.ExplainRegistry(call, *request), response);
+      return Answer(images_.registry.ExplainRegistry(call, *request), response);
     });
   }
 
@@ -97,7 +97,7 @@ class ImagesDoor final : public v1::Images::CallbackService {
         context, work_,
         [this, request = *request](const core::CallContext& call, Emitter<v1::PullResponse>& out) {
           GANTRY_ASSIGN_OR_RETURN(v1::PulledImage pulled,
-                                  images_.Pull(call, request, ProgressTo(out)));
+                                  images_.pull.Pull(call, request, ProgressTo(out)));
           v1::PullResponse response;
           *response.mutable_pulled() = std::move(pulled);
           return out.Send(std::move(response));
@@ -110,7 +110,7 @@ class ImagesDoor final : public v1::Images::CallbackService {
         context, work_,
         [this, request = *request](const core::CallContext& call, Emitter<v1::PushResponse>& out) {
           GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PushedImage> pushed,
-                                  images_.Push(call, request, ProgressTo(out)));
+                                  images_.push.Push(call, request, ProgressTo(out)));
           for (v1::PushedImage& image : pushed) {
             v1::PushResponse response;
             *response.mutable_pushed() = std::move(image);
@@ -126,8 +126,9 @@ class ImagesDoor final : public v1::Images::CallbackService {
         context, work_,
         [this](const core::CallContext& call, const v1::LoadRequest& request, ByteSource& archive,
                Emitter<v1::LoadResponse>& out) -> absl::Status {
-          GANTRY_ASSIGN_OR_RETURN(std::vector<v1::LoadedImage> loaded,
-                                  images_.Load(call, request.open(), archive, ProgressTo(out)));
+          GANTRY_ASSIGN_OR_RETURN(
+              std::vector<v1::LoadedImage> loaded,
+              images_.archive.Load(call, request.open(), archive, ProgressTo(out)));
           for (v1::LoadedImage& image : loaded) {
             v1::LoadResponse response;
             *response.mutable_loaded() = std::move(image);
@@ -143,8 +144,9 @@ class ImagesDoor final : public v1::Images::CallbackService {
         context, work_,
         [this](const core::CallContext& call, const v1::ImportRequest& request, ByteSource& tar,
                Emitter<v1::ImportResponse>& out) -> absl::Status {
-          GANTRY_ASSIGN_OR_RETURN(v1::LoadedImage imported,
-                                  images_.Import(call, request.open(), tar, ProgressTo(out)));
+          GANTRY_ASSIGN_OR_RETURN(
+              v1::LoadedImage imported,
+              images_.archive.Import(call, request.open(), tar, ProgressTo(out)));
           v1::ImportResponse response;
           *response.mutable_imported() = std::move(imported);
           return out.Send(std::move(response));
@@ -161,7 +163,7 @@ class ImagesDoor final : public v1::Images::CallbackService {
             response.set_data(std::move(bytes));
             return response;
           });
-          GANTRY_RETURN_IF_ERROR(images_.Save(call, request, sink, ProgressTo(out)));
+          GANTRY_RETURN_IF_ERROR(images_.archive.Save(call, request, sink, ProgressTo(out)));
           return sink.Flush();
         });
   }
@@ -179,7 +181,7 @@ class ImagesDoor final : public v1::Images::CallbackService {
             (void)out.Send(std::move(response));
           };
           GANTRY_ASSIGN_OR_RETURN(v1::VerifyResponse::Result result,
-                                  images_.Verify(call, request, found, ProgressTo(out)));
+                                  images_.verify.Verify(call, request, found, ProgressTo(out)));
           v1::VerifyResponse response;
           *response.mutable_result() = std::move(result);
           return out.Send(std::move(response));
@@ -187,13 +189,13 @@ class ImagesDoor final : public v1::Images::CallbackService {
   }
 
  private:
-  core::ImageService& images_;
+  core::ImageServices& images_;
   Executor& work_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewImagesDoor(core::ImageService& images, Executor& work) {
+std::unique_ptr<grpc::Service> NewImagesDoor(core::ImageServices& images, Executor& work) {
   return std::make_unique<ImagesDoor>(images, work);
 }
 

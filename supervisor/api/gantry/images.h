@@ -1,4 +1,4 @@
-// Service gantry.v1.Images over core::ImageService. Translates, nothing else.
+// Service gantry.v1.Images over core's classes of images. Translates, nothing else.
 #ifndef GANTRY_SUPERVISOR_API_GANTRY_IMAGES_H_
 #define GANTRY_SUPERVISOR_API_GANTRY_IMAGES_H_
 
@@ -10,13 +10,13 @@ namespace gantry {
 class Executor;
 }
 namespace gantry::core {
-class ImageService;
+struct ImageServices;
 }
 
 namespace gantry::api::gantry_v1 {
 
 // `work` runs pulls, pushes, loads and saves, one thread each. It is not the pool that they themselves work with.
-std::unique_ptr<grpc::Service> NewImagesDoor(core::ImageService& images, Executor& work);
+std::unique_ptr<grpc::Service> NewImagesDoor(core::ImageServices& images, Executor& work);
 
 }  // namespace gantry::api::gantry_v1
 

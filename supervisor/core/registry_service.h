@@ -1,0 +1,39 @@
+// Questions to registries that move no image: whether a credential is good, and how a reference would be resolved.
+//
+// Thread-safe. References outlive the object.
+#ifndef GANTRY_SUPERVISOR_CORE_REGISTRY_SERVICE_H_
+#define GANTRY_SUPERVISOR_CORE_REGISTRY_SERVICE_H_
+
+#include "absl/status/statusor.h"
+
+#include "proto/gantry/v1/images.pb.h"
+#include "supervisor/core/call_context.h"
+
+namespace gantry::distribution {
+class CredentialSource;
+class Resolver;
+}  // namespace gantry::distribution
+
+namespace gantry::core {
+
+class RegistryService {
+ public:
+  RegistryService(distribution::Resolver& resolver, distribution::CredentialSource* credentials)
+      : parts_{&resolver, credentials} {}
+
+  absl::StatusOr<v1::LoginResponse> Login(const CallContext& context,
+                                          const v1::LoginRequest& request);
+  absl::StatusOr<v1::ExplainRegistryResponse> ExplainRegistry(
+      const CallContext& context, const v1::ExplainRegistryRequest& request);
+
+ private:
+  struct Parts {
+    distribution::Resolver* resolver;
+    distribution::CredentialSource* credentials;  // the daemon's own
+  };
+  const Parts parts_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_REGISTRY_SERVICE_H_
