@@ -7,9 +7,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "base/engine/units.h"
+#include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
-#include "ctl/options.h"
-#include "ctl/units.h"
+#include "ctl/option_files.h"
 #include "proto/gantry/v1/containers.pb.h"
 
 namespace gantry::ctl {
@@ -22,7 +23,7 @@ absl::Status Named(absl::string_view option, const absl::Status& status) {
 
 absl::Status SetBytes(absl::string_view option, const std::string& text, int64_t* out) {
   if (text.empty()) return absl::OkStatus();
-  auto bytes = ParseBytes(text);
+  auto bytes = engine::ParseBytes(text);
   if (!bytes.ok()) return Named(option, bytes.status());
   *out = *bytes;
   return absl::OkStatus();
@@ -32,7 +33,7 @@ absl::Status SetDuration(absl::string_view option, const std::string& text,
                          google::protobuf::Duration* (v1::HealthCheck::*field)(),
                          v1::HealthCheck* check) {
   if (text.empty()) return absl::OkStatus();
-  auto duration = ParseDuration(text);
+  auto duration = engine::ParseDuration(text);
   if (!duration.ok()) return Named(option, duration.status());
   google::protobuf::Duration* out = (check->*field)();
   out->set_seconds(absl::ToInt64Seconds(*duration));
@@ -92,7 +93,7 @@ absl::Status ResourceOptions::Fill(v1::Resources* out) const {
     if (*memory_swappiness_ >= 0) out->set_memory_swappiness(*memory_swappiness_);
   }
   if (!cpus_.empty()) {
-    auto cpus = ParseNanoCpus(cpus_);
+    auto cpus = engine::ParseNanoCpus(cpus_);
     if (!cpus.ok()) return Named("cpus", cpus.status());
     if (cpu_period_ != 0 || cpu_quota_ != 0) {
       return absl::InvalidArgumentError(
@@ -238,20 +239,20 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     for (std::string& line : lines) config.add_env(std::move(line));
   }
   for (const std::string& text : env_) {
-    GANTRY_ASSIGN_OR_RETURN(std::string assignment, ParseEnvironment(text, environment));
+    GANTRY_ASSIGN_OR_RETURN(std::string assignment, engine::ParseEnvironment(text, environment));
     config.add_env(std::move(assignment));
   }
   for (const std::string& file : label_files_) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lines, ReadAssignments(file, true, {}));
     for (const std::string& line : lines) {
-      auto [key, value] = SplitAssignment(line);
+      auto [key, value] = engine::SplitAssignment(line);
       (*config.mutable_labels())[key] = value;
     }
   }
   const auto fill_map = [](absl::string_view option, const std::vector<std::string>& from,
                            bool needs_value, auto* to) -> absl::Status {
     for (const std::string& text : from) {
-      auto [key, value] = SplitAssignment(text);
+      auto [key, value] = engine::SplitAssignment(text);
       if (key.empty() || (needs_value && !absl::StrContains(text, "="))) {
         return absl::InvalidArgumentError(
             absl::StrCat("--", option, ": \"", text, "\": write KEY=VALUE"));
@@ -291,7 +292,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   if (init_) config.set_init(*init_);
   config.set_auto_remove(auto_remove);
   if (!restart_.empty()) {
-    auto policy = ParseRestartPolicy(restart_);
+    auto policy = engine::ParseRestartPolicy(restart_);
     if (!policy.ok()) return Named("restart", policy.status());
     *config.mutable_restart_policy() = *policy;
     if (auto_remove && policy->name() != "no") {
@@ -302,16 +303,16 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   config.set_container_id_file(cidfile);
 
   for (const std::string& text : volumes_) {
-    GANTRY_ASSIGN_OR_RETURN(v1::Mount mount, ParseVolume(text, cwd));
+    GANTRY_ASSIGN_OR_RETURN(v1::Mount mount, engine::ParseVolume(text, cwd));
     if (mount.type() == v1::Mount::VOLUME) mount.set_volume_driver(volume_driver_);
     *config.add_mounts() = std::move(mount);
   }
   for (const std::string& text : mounts_) {
-    GANTRY_ASSIGN_OR_RETURN(v1::Mount mount, ParseMount(text, cwd));
+    GANTRY_ASSIGN_OR_RETURN(v1::Mount mount, engine::ParseMount(text, cwd));
     *config.add_mounts() = std::move(mount);
   }
   for (const std::string& text : tmpfs_) {
-    GANTRY_ASSIGN_OR_RETURN(v1::Mount mount, ParseTmpfs(text));
+    GANTRY_ASSIGN_OR_RETURN(v1::Mount mount, engine::ParseTmpfs(text));
     *config.add_mounts() = std::move(mount);
   }
   for (int i = 0; i < config.mounts_size(); ++i) {
@@ -349,12 +350,12 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   GANTRY_RETURN_IF_ERROR(resources_.Fill(resources));
   resources->set_oom_kill_disable(oom_kill_disable_);
   for (const std::string& text : devices_) {
-    GANTRY_ASSIGN_OR_RETURN(v1::Device device, ParseDevice(text));
+    GANTRY_ASSIGN_OR_RETURN(v1::Device device, engine::ParseDevice(text));
     *resources->add_devices() = std::move(device);
   }
   copy(device_rules_, resources->mutable_device_cgroup_rules());
   for (const std::string& text : ulimits_) {
-    GANTRY_ASSIGN_OR_RETURN(v1::Ulimit ulimit, ParseUlimit(text));
+    GANTRY_ASSIGN_OR_RETURN(v1::Ulimit ulimit, engine::ParseUlimit(text));
     *resources->add_ulimits() = std::move(ulimit);
   }
   const struct {
@@ -370,12 +371,12 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   };
   for (const auto& rate : rates) {
     for (const std::string& text : rate.from) {
-      GANTRY_ASSIGN_OR_RETURN(*rate.to->Add(), ParseDeviceRate(text, rate.bytes));
+      GANTRY_ASSIGN_OR_RETURN(*rate.to->Add(), engine::ParseDeviceRate(text, rate.bytes));
     }
   }
 
   for (const std::string& text : networks_) {
-    GANTRY_ASSIGN_OR_RETURN(v1::NetworkAttachment network, ParseNetwork(text));
+    GANTRY_ASSIGN_OR_RETURN(v1::NetworkAttachment network, engine::ParseNetwork(text));
     *config.add_networks() = std::move(network);
   }
   if (!networks_.empty()) config.set_network_mode(config.networks(0).network());
@@ -392,18 +393,18 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   }
   config.set_mac_address(mac_address_);
   for (const std::string& text : publish_) {
-    GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PortBinding> bindings, ParsePublish(text));
+    GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PortBinding> bindings, engine::ParsePublish(text));
     for (v1::PortBinding& binding : bindings) *config.add_port_bindings() = std::move(binding);
   }
   for (const std::string& text : expose_) {
-    GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PortBinding> ports, ParsePublish(text));
+    GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PortBinding> ports, engine::ParsePublish(text));
     for (const v1::PortBinding& port : ports) {
       config.add_exposed_ports(absl::StrCat(port.container_port(), "/", port.protocol()));
     }
   }
   config.set_publish_all_ports(publish_all_);
   for (const std::string& text : extra_hosts_) {
-    GANTRY_ASSIGN_OR_RETURN(std::string host, ParseExtraHost(text));
+    GANTRY_ASSIGN_OR_RETURN(std::string host, engine::ParseExtraHost(text));
     config.add_extra_hosts(std::move(host));
   }
 

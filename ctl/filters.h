@@ -7,8 +7,8 @@
 
 #include "absl/status/status.h"
 
+#include "base/engine/value_syntax.h"
 #include "ctl/flags.h"
-#include "ctl/options.h"
 #include "proto/gantry/v1/types.pb.h"
 
 namespace gantry::ctl {
@@ -22,7 +22,7 @@ class FilterFlags {
   template <class Repeated>
   absl::Status Fill(Repeated* filters) const {
     for (const std::string& text : texts) {
-      auto filter = ParseFilter(text);
+      auto filter = engine::ParseFilter(text);
       if (!filter.ok()) return filter.status();
       *filters->Add() = *std::move(filter);
     }

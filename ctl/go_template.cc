@@ -133,7 +133,7 @@ absl::StatusOr<std::vector<Token>> Tokenize(absl::string_view action) {
       add(Token::Kind::kSymbol, std::string(1, c));
       ++i;
     } else {
-      return ErrorAt(action, absl::StrCat("unexpected character ", JsonQuote(action.substr(i, 1))));
+      return ErrorAt(action, absl::StrCat("unexpected character ", engine::JsonQuote(action.substr(i, 1))));
     }
   }
   return tokens;
@@ -158,7 +158,7 @@ class PipelineParser {
   absl::StatusOr<Pipeline> Parse() {
     GANTRY_ASSIGN_OR_RETURN(Pipeline pipeline, ParsePipeline(0));
     if (pos_ != tokens_.size()) {
-      return ErrorAt(action_, absl::StrCat("unexpected ", JsonQuote(tokens_[pos_].text)));
+      return ErrorAt(action_, absl::StrCat("unexpected ", engine::JsonQuote(tokens_[pos_].text)));
     }
     return pipeline;
   }
@@ -742,7 +742,7 @@ class Evaluator {
           break;
         }
         case 'q':
-          AppendPadded(JsonQuote(arg.Text()), plain_flags, &out);
+          AppendPadded(engine::JsonQuote(arg.Text()), plain_flags, &out);
           break;
         case 's':
         case 'v':

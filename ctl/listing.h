@@ -9,9 +9,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "ctl/value.h"
+#include "base/engine/value.h"
 
 namespace gantry::ctl {
+
+using engine::Value;
 
 struct Listing {
   // Field and heading of every field rows have, for headings of `table` templates.

@@ -6,11 +6,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
-#include "ctl/units.h"
-#include "ctl/value.h"
+#include "base/engine/units.h"
+#include "base/engine/value.h"
+#include "ctl/text.h"
 #include "proto/gantry/v1/types.pb.h"
 
 namespace gantry::ctl {
+
+using engine::Value;
 namespace {
 
 using v1::Progress;
@@ -176,7 +179,7 @@ std::string ProgressView::ItemLine(const Item& item) const {
   std::string line = absl::StrCat(Label(item.id), ": ", Word(item.state));
   if (!item.detail.empty()) absl::StrAppend(&line, " ", item.detail);
   if (!Done(item.state) && item.total > 0 && item.state != Progress::WAITING) {
-    const std::string numbers = absl::StrCat(HumanSize(item.current), "/", HumanSize(item.total));
+    const std::string numbers = absl::StrCat(engine::HumanSize(item.current), "/", engine::HumanSize(item.total));
     const size_t used = DisplayWidth(line) + numbers.size() + 5;
     if (used + 10 < width_) {
       const size_t bar = std::min<size_t>(width_ - used, 50);
@@ -216,18 +219,18 @@ std::string ProgressView::TotalLine(absl::Time now) const {
   std::string line = count > 0 ? absl::StrCat("Total ", done, "/", count) : "Total";
   if (total > 0) {
     absl::StrAppend(&line, " ", Bar(static_cast<double>(current) / static_cast<double>(total), 30),
-                    " ", HumanSize(current), "/", HumanSize(total));
+                    " ", engine::HumanSize(current), "/", engine::HumanSize(total));
   } else if (current > 0) {
-    absl::StrAppend(&line, " ", HumanSize(current));
+    absl::StrAppend(&line, " ", engine::HumanSize(current));
   }
   if (rate > 0) {
-    absl::StrAppend(&line, "  ", HumanSize(static_cast<int64_t>(rate)), "/s");
+    absl::StrAppend(&line, "  ", engine::HumanSize(static_cast<int64_t>(rate)), "/s");
     if (total > current) {
       absl::StrAppend(&line, "  ",
-                      ShortDuration(absl::Seconds(static_cast<double>(total - current) / rate)),
+                      engine::ShortDuration(absl::Seconds(static_cast<double>(total - current) / rate)),
                       " left");
     } else {
-      absl::StrAppend(&line, "  ", ShortDuration(now - start_));
+      absl::StrAppend(&line, "  ", engine::ShortDuration(now - start_));
     }
   }
   return Ellipsis(line, width_ - 1);

@@ -15,9 +15,11 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "ctl/value.h"
+#include "base/engine/value.h"
 
 namespace gantry::ctl {
+
+using engine::Value;
 
 struct Credential {
   std::string username;

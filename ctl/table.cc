@@ -5,7 +5,7 @@
 
 #include "absl/strings/str_split.h"
 
-#include "ctl/units.h"
+#include "ctl/text.h"
 
 namespace gantry::ctl {
 

@@ -2,9 +2,9 @@
 #include <string>
 #include <vector>
 
+#include "base/engine/value.h"
 #include "base/fuzz/fuzz.h"
 #include "ctl/go_template.h"
-#include "ctl/value.h"
 
 namespace gantry {
 

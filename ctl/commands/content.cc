@@ -2,12 +2,12 @@
 #include "absl/time/clock.h"
 #include "google/protobuf/empty.pb.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
-#include "ctl/proto_time.h"
-#include "ctl/shown.h"
+#include "ctl/rows.h"
 #include "ctl/table.h"
-#include "ctl/units.h"
 #include "proto/containerd/services/content/v1/content.pb.h"
 
 namespace gantry::ctl {
@@ -31,8 +31,8 @@ class ListAction final : public Action {
         absl::StrAppend(&out, info.digest());
         if (!quiet_) {
           const std::string labels = LabelsText(info.labels());
-          absl::StrAppend(&out, "\t", HumanSize(info.size()), "\t",
-                          HumanDuration(now - FromProto(info.created_at())), "\t",
+          absl::StrAppend(&out, "\t", engine::HumanSize(info.size()), "\t",
+                          engine::HumanDuration(now - engine::FromProto(info.created_at())), "\t",
                           labels.empty() ? "-" : labels);
         }
         out += "\n";
@@ -84,9 +84,9 @@ class ActiveAction final : public Action {
     std::string out = "REF\tSIZE\tTOTAL\tAGE\n";
     const absl::Time now = absl::Now();
     for (const content::Status& status : response.statuses()) {
-      absl::StrAppend(&out, status.ref(), "\t", HumanSize(status.offset()), "\t",
-                      status.total() > 0 ? HumanSize(status.total()) : "-", "\t",
-                      HumanDuration(now - FromProto(status.started_at())), "\n");
+      absl::StrAppend(&out, status.ref(), "\t", engine::HumanSize(status.offset()), "\t",
+                      status.total() > 0 ? engine::HumanSize(status.total()) : "-", "\t",
+                      engine::HumanDuration(now - engine::FromProto(status.started_at())), "\n");
     }
     context.Out(AlignColumns(out));
     return 0;

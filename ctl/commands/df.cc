@@ -3,12 +3,12 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
-#include "ctl/proto_time.h"
 #include "ctl/table.h"
-#include "ctl/units.h"
 #include "proto/gantry/v1/system.pb.h"
 
 namespace gantry::ctl {
@@ -17,8 +17,8 @@ namespace {
 // "default/0123456789ab" of what is named in a namespace.
 std::string ShortName(const std::string& id) {
   const size_t slash = id.find('/');
-  if (slash == std::string::npos) return ShortId(id);
-  return absl::StrCat(id.substr(0, slash + 1), ShortId(id.substr(slash + 1)));
+  if (slash == std::string::npos) return engine::ShortId(id);
+  return absl::StrCat(id.substr(0, slash + 1), engine::ShortId(id.substr(slash + 1)));
 }
 
 std::string Verbose(const v1::DiskUsageResponse& usage) {
@@ -29,13 +29,13 @@ std::string Verbose(const v1::DiskUsageResponse& usage) {
     absl::StrAppend(&out, kind.name(), " space usage:\n\n");
     std::string table = "TYPE\tID\tNAME\tSIZE\tSHARED\tUNIQUE\tCREATED\tSTATE\tOWNERS\n";
     for (const auto& item : kind.items()) {
-      const absl::Time created = FromProto(item.created_at());
+      const absl::Time created = engine::FromProto(item.created_at());
       absl::StrAppend(
           &table, item.type(), "\t", ShortName(item.id()), "\t",
-          item.name().empty() ? "-" : item.name(), "\t", HumanSize(item.size_bytes()), "\t",
-          HumanSize(item.shared_bytes()), "\t", HumanSize(item.unique_bytes()), "\t",
+          item.name().empty() ? "-" : item.name(), "\t", engine::HumanSize(item.size_bytes()), "\t",
+          engine::HumanSize(item.shared_bytes()), "\t", engine::HumanSize(item.unique_bytes()), "\t",
           created == absl::InfinitePast() ? "-"
-                                          : absl::StrCat(HumanDuration(now - created), " ago"),
+                                          : absl::StrCat(engine::HumanDuration(now - created), " ago"),
           "\t", item.state().empty() ? "-" : item.state(), "\t",
           item.owners().empty() ? "nobody: the next collection takes it"
                                 : absl::StrJoin(item.owners(), ", "),
@@ -43,7 +43,7 @@ std::string Verbose(const v1::DiskUsageResponse& usage) {
     }
     absl::StrAppend(&out, AlignColumns(table), "\n");
   }
-  absl::StrAppend(&out, "Total on disk: ", HumanSize(usage.total_bytes()), "\n");
+  absl::StrAppend(&out, "Total on disk: ", engine::HumanSize(usage.total_bytes()), "\n");
   return out;
 }
 
@@ -70,13 +70,13 @@ class DfAction final : public Action {
       row.Set("Type", kind.name());
       row.Set("TotalCount", absl::StrCat(kind.total()));
       row.Set("Active", absl::StrCat(kind.active()));
-      row.Set("Size", HumanSize(kind.size_bytes()));
+      row.Set("Size", engine::HumanSize(kind.size_bytes()));
       row.Set("SizeBytes", kind.size_bytes());
       row.Set("Reclaimable",
               kind.size_bytes() > 0
-                  ? absl::StrFormat("%s (%d%%)", HumanSize(kind.reclaimable_bytes()),
+                  ? absl::StrFormat("%s (%d%%)", engine::HumanSize(kind.reclaimable_bytes()),
                                     kind.reclaimable_bytes() * 100 / kind.size_bytes())
-                  : HumanSize(kind.reclaimable_bytes()));
+                  : engine::HumanSize(kind.reclaimable_bytes()));
       if (verbose_) {
         Value items = Value::EmptyList();
         for (const auto& item : kind.items()) {

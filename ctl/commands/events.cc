@@ -2,14 +2,14 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/engine_json.h"
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/time_range.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
-#include "ctl/proto_time.h"
-#include "ctl/shown.h"
-#include "ctl/units.h"
 #include "proto/gantry/v1/system.pb.h"
 
 namespace gantry::ctl {
@@ -23,7 +23,7 @@ std::string EventLine(const v1::Event& event) {
     attributes.push_back(absl::StrCat(key, "=", value.string()));
   }
   return absl::StrCat(
-      absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", FromProto(event.at()), absl::LocalTimeZone()), " ",
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", engine::FromProto(event.at()), absl::LocalTimeZone()), " ",
       event.type(), " ", event.action(), " ", event.id(),
       attributes.empty() ? "" : absl::StrCat(" (", absl::StrJoin(attributes, ", "), ")"), "\n");
 }
@@ -49,7 +49,7 @@ class EventsAction final : public Action {
         context.Out(EventLine(event));
         continue;
       }
-      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(EventDocument(event), format_));
+      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(engine::EventDocument(event), format_));
       context.Out(text);
     }
     GANTRY_RETURN_IF_ERROR(stream->Finish());

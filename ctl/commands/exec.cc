@@ -1,9 +1,10 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/interactive.h"
-#include "ctl/options.h"
+#include "ctl/option_files.h"
 #include "ctl/terminal.h"
 #include "proto/gantry/v1/containers.pb.h"
 
@@ -39,7 +40,7 @@ class ExecAction final : public Action {
     }
     for (const std::string& text : env_) {
       GANTRY_ASSIGN_OR_RETURN(std::string assignment,
-                              ParseEnvironment(text, context.environment()));
+                              engine::ParseEnvironment(text, context.environment()));
       config->add_env(std::move(assignment));
     }
     config->set_working_dir(workdir_);

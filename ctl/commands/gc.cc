@@ -1,9 +1,9 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/table.h"
-#include "ctl/units.h"
 #include "proto/gantry/v1/system.pb.h"
 
 namespace gantry::ctl {
@@ -26,13 +26,13 @@ class GcAction final : public Action {
     if (!quiet_) {
       for (const auto& removed : response.removed()) {
         absl::StrAppend(&out, removed.kind(), "\t", removed.key(), "\t",
-                        HumanSize(removed.size_bytes()), "\n");
+                        engine::HumanSize(removed.size_bytes()), "\n");
       }
       out = AlignColumns(out);
     }
     absl::StrAppend(&out, dry_run_ ? "Would remove " : "Removed ", response.removed_size(),
-                    " objects, ", HumanSize(response.space_reclaimed_bytes()), ", in ",
-                    ShortDuration(absl::Seconds(response.duration().seconds()) +
+                    " objects, ", engine::HumanSize(response.space_reclaimed_bytes()), ", in ",
+                    engine::ShortDuration(absl::Seconds(response.duration().seconds()) +
                                   absl::Nanoseconds(response.duration().nanos())),
                     "\n");
     context.Out(out);

@@ -1,11 +1,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
-#include "ctl/proto_time.h"
-#include "ctl/units.h"
+#include "ctl/text.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
@@ -32,18 +33,18 @@ class HistoryAction final : public Action {
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
     for (const auto& entry : response.entries()) {
-      const absl::Time created = FromProto(entry.created_at());
+      const absl::Time created = engine::FromProto(entry.created_at());
       Value row = Value::EmptyObject();
       row.Set("Comment", entry.comment());
-      row.Set("CreatedAt", JsonTime(created));
+      row.Set("CreatedAt", engine::JsonTime(created));
       row.Set("CreatedBy", no_trunc_ ? entry.created_by() : Ellipsis(entry.created_by(), 45));
       row.Set("CreatedSince", created == absl::InfinitePast() ? "N/A"
-                              : human_ ? absl::StrCat(HumanDuration(now - created), " ago")
-                                       : JsonTime(created));
+                              : human_ ? absl::StrCat(engine::HumanDuration(now - created), " ago")
+                                       : engine::JsonTime(created));
       row.Set("ID", entry.id().empty() ? "<missing>"
                     : no_trunc_        ? entry.id()
-                                       : ShortId(entry.id()));
-      row.Set("Size", human_ ? HumanSize(entry.size_bytes()) : absl::StrCat(entry.size_bytes()));
+                                       : engine::ShortId(entry.id()));
+      row.Set("Size", human_ ? engine::HumanSize(entry.size_bytes()) : absl::StrCat(entry.size_bytes()));
       rows.push_back(std::move(row));
     }
     Listing listing;

@@ -1,9 +1,9 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/prune.h"
-#include "ctl/units.h"
 
 namespace gantry::ctl {
 namespace {
@@ -29,7 +29,7 @@ class ImagePruneAction final : public Action {
       if (!agreed) return 1;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneImages(context, filters_, all_));
-    context.Out(absl::StrCat("Total reclaimed space: ", HumanSize(bytes), "\n"));
+    context.Out(absl::StrCat("Total reclaimed space: ", engine::HumanSize(bytes), "\n"));
     return 0;
   }
 

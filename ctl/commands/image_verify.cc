@@ -1,13 +1,15 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/units.h"
+#include "base/engine/value.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/transfer.h"
-#include "ctl/units.h"
-#include "ctl/value.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
+
+using engine::Value;
 namespace {
 
 class ImageVerifyAction final : public Action {
@@ -62,7 +64,7 @@ class ImageVerifyAction final : public Action {
           left = result.damaged() - result.repaired();
           if (!quiet_ && format_.empty()) {
             context.Out(absl::StrCat(
-                result.images(), " images, ", result.blobs(), " blobs, ", HumanSize(result.bytes()),
+                result.images(), " images, ", result.blobs(), " blobs, ", engine::HumanSize(result.bytes()),
                 " read: ", result.damaged(), " damaged",
                 result.repaired() > 0 ? absl::StrCat(", ", result.repaired(), " repaired") : "",
                 "\n"));

@@ -4,14 +4,14 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
-#include "ctl/proto_time.h"
-#include "ctl/shown.h"
+#include "ctl/rows.h"
 #include "ctl/table.h"
-#include "ctl/units.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
@@ -102,23 +102,23 @@ class ImagesAction final : public Action {
         if (quiet_ && !rows.empty() && rows.back().Find("FullID")->string() == image.id()) continue;
         Value row = Value::EmptyObject();
         row.Set("Containers", image.has_containers() ? absl::StrCat(image.containers()) : "N/A");
-        row.Set("CreatedAt", TableTime(FromProto(image.created_at())));
+        row.Set("CreatedAt", engine::TableTime(engine::FromProto(image.created_at())));
         row.Set("CreatedSince",
-                FromProto(image.created_at()) == absl::InfinitePast()
+                engine::FromProto(image.created_at()) == absl::InfinitePast()
                     ? "N/A"
-                    : absl::StrCat(HumanDuration(now - FromProto(image.created_at())), " ago"));
+                    : absl::StrCat(engine::HumanDuration(now - engine::FromProto(image.created_at())), " ago"));
         row.Set("Digest", named.digest);
         row.Set("FullID", image.id());
-        row.Set("ID", no_trunc_ ? image.id() : ShortId(image.id()));
+        row.Set("ID", no_trunc_ ? image.id() : engine::ShortId(image.id()));
         row.Set("Repository", named.repository);
         row.Set("SharedSize",
-                image.has_shared_size_bytes() ? HumanSize(image.shared_size_bytes()) : "N/A");
-        row.Set("Size", HumanSize(image.size_bytes()));
+                image.has_shared_size_bytes() ? engine::HumanSize(image.shared_size_bytes()) : "N/A");
+        row.Set("Size", engine::HumanSize(image.size_bytes()));
         row.Set("Tag", named.tag);
         row.Set("UniqueSize", image.has_shared_size_bytes()
-                                  ? HumanSize(image.size_bytes() - image.shared_size_bytes())
+                                  ? engine::HumanSize(image.size_bytes() - image.shared_size_bytes())
                                   : "N/A");
-        row.Set("VirtualSize", HumanSize(image.size_bytes()));
+        row.Set("VirtualSize", engine::HumanSize(image.size_bytes()));
         row.Set("Labels", LabelsText(image.labels()));
         row.Set("LabelMap", Value::StringMap(image.labels()));
         rows.push_back(std::move(row));
@@ -151,11 +151,11 @@ class ImagesAction final : public Action {
   std::string Tree(const v1::ListImagesResponse& response) const {
     std::string out = "IMAGE\tID\tDISK USAGE\tCONTENT SIZE\tSTATE\n";
     for (const v1::ImageSummary& image : response.images()) {
-      const std::string id = no_trunc_ ? image.id() : ShortId(image.id());
+      const std::string id = no_trunc_ ? image.id() : engine::ShortId(image.id());
       std::string name = "<untagged>";
       if (image.repo_tags_size() > 0) name = image.repo_tags(0);
-      absl::StrAppend(&out, name, "\t", id, "\t", HumanSize(image.size_bytes()), "\t",
-                      HumanSize(image.content_size_bytes()), "\t",
+      absl::StrAppend(&out, name, "\t", id, "\t", engine::HumanSize(image.size_bytes()), "\t",
+                      engine::HumanSize(image.content_size_bytes()), "\t",
                       image.has_containers() && image.containers() > 0 ? "in use" : "", "\n");
       for (int i = 1; i < image.repo_tags_size(); ++i) {
         absl::StrAppend(&out, image.repo_tags(i), "\t", id, "\t\t\t\n");
@@ -169,9 +169,9 @@ class ImagesAction final : public Action {
         absl::StrAppend(
             &out, shown == count ? "└─ " : "├─ ",
             manifest.platform().empty() ? "unknown" : manifest.platform(), "\t",
-            no_trunc_ ? manifest.manifest().digest() : ShortId(manifest.manifest().digest()), "\t",
-            HumanSize(manifest.unpacked_size_bytes() + manifest.content_size_bytes()), "\t",
-            HumanSize(manifest.content_size_bytes()), "\t",
+            no_trunc_ ? manifest.manifest().digest() : engine::ShortId(manifest.manifest().digest()), "\t",
+            engine::HumanSize(manifest.unpacked_size_bytes() + manifest.content_size_bytes()), "\t",
+            engine::HumanSize(manifest.content_size_bytes()), "\t",
             !manifest.containers().empty() ? "in use"
             : manifest.unpacked()          ? "unpacked"
             : manifest.available()         ? "complete"

@@ -1,11 +1,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
-#include "ctl/proto_time.h"
-#include "ctl/units.h"
 #include "ctl/version.h"
 #include "proto/gantry/v1/system.pb.h"
 
@@ -37,7 +37,7 @@ Value Document(const v1::InfoResponse& info) {
   out.Set("CPUSet", info.cpuset());
   out.Set("PidsLimit", info.pids_limit());
   out.Set("OomKillDisable", info.oom_kill_disable());
-  out.Set("SystemTime", JsonTime(FromProto(info.system_time())));
+  out.Set("SystemTime", engine::JsonTime(engine::FromProto(info.system_time())));
   out.Set("LoggingDriver", info.log_driver());
   out.Set("CgroupDriver", info.cgroup_driver());
   out.Set("CgroupVersion", info.cgroup_version());
@@ -69,7 +69,7 @@ Value Document(const v1::InfoResponse& info) {
   out.Set("SecurityOptions", Value::StringRange(info.security_options()));
   out.Set("Namespaces", Value::StringRange(info.namespaces()));
   out.Set("Pid", info.pid());
-  out.Set("StartedAt", JsonTime(FromProto(info.started_at())));
+  out.Set("StartedAt", engine::JsonTime(engine::FromProto(info.started_at())));
   out.Set("Warnings", Value::StringRange(info.warnings()));
   return out;
 }
@@ -107,7 +107,7 @@ std::string Text(const v1::InfoResponse& info) {
   line("OSType", info.os_type());
   line("Architecture", info.architecture());
   line("CPUs", absl::StrCat(info.cpus()));
-  line("Total Memory", BinarySize(static_cast<uint64_t>(info.memory_bytes())));
+  line("Total Memory", engine::BinarySize(static_cast<uint64_t>(info.memory_bytes())));
   line("Name", info.name());
   line("ID", info.id());
   line("Root Dir", info.root_dir());

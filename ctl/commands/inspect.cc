@@ -1,9 +1,9 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/engine_json.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
-#include "ctl/shown.h"
 #include "proto/gantry/v1/containers.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 
@@ -65,7 +65,7 @@ class InspectAction final : public Action {
       request.set_size(size_);
       v1::InspectContainerResponse response;
       const absl::Status status = client.Call(request, &response);
-      if (status.ok()) return ContainerDocument(response.container());
+      if (status.ok()) return engine::ContainerDocument(response.container());
       if (!absl::IsNotFound(status) || type_ == "container") return status;
     }
     v1::InspectImageRequest request;
@@ -73,7 +73,7 @@ class InspectAction final : public Action {
     request.set_platform(platform_);
     v1::InspectImageResponse response;
     const absl::Status status = client.Call(request, &response);
-    if (status.ok()) return ImageDocument(response.image());
+    if (status.ok()) return engine::ImageDocument(response.image());
     // What is no image's name cannot be one either.
     if (type_.empty() && absl::IsInvalidArgument(status)) return absl::NotFoundError("");
     return status;

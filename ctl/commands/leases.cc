@@ -2,13 +2,13 @@
 #include "absl/time/clock.h"
 #include "google/protobuf/empty.pb.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
+#include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
-#include "ctl/options.h"
-#include "ctl/proto_time.h"
-#include "ctl/shown.h"
+#include "ctl/rows.h"
 #include "ctl/table.h"
-#include "ctl/units.h"
 #include "proto/containerd/services/leases/v1/leases.pb.h"
 
 namespace gantry::ctl {
@@ -30,7 +30,7 @@ class ListAction final : public Action {
       const std::string labels = LabelsText(lease.labels());
       absl::StrAppend(&out, lease.id());
       if (!quiet_) {
-        absl::StrAppend(&out, "\t", JsonTime(FromProto(lease.created_at())), "\t",
+        absl::StrAppend(&out, "\t", engine::JsonTime(engine::FromProto(lease.created_at())), "\t",
                         labels.empty() ? "-" : labels);
       }
       out += "\n";
@@ -50,17 +50,17 @@ class CreateAction final : public Action {
     flags.String(&expires_, "expires", 'x', "duration", "Ends by itself after that (default 24h)");
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
-    GANTRY_ASSIGN_OR_RETURN(absl::Duration expires, ParseDuration(expires_));
+    GANTRY_ASSIGN_OR_RETURN(absl::Duration expires, engine::ParseDuration(expires_));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     leases::CreateRequest request;
     const absl::Time now = absl::Now();
     request.set_id(id_.empty() ? absl::StrCat("ctl-", absl::ToUnixNanos(now)) : id_);
     for (const std::string& label : args) {
-      auto [key, value] = SplitAssignment(label);
+      auto [key, value] = engine::SplitAssignment(label);
       (*request.mutable_labels())[key] = value;
     }
     if (expires > absl::ZeroDuration()) {
-      (*request.mutable_labels())["containerd.io/gc.expire"] = JsonTime(now + expires);
+      (*request.mutable_labels())["containerd.io/gc.expire"] = engine::JsonTime(now + expires);
     }
     leases::CreateResponse response;
     GANTRY_RETURN_IF_ERROR(client->Call(request, &response));

@@ -2,11 +2,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/time_range.h"
-#include "ctl/proto_time.h"
-#include "ctl/units.h"
 #include "proto/gantry/v1/containers.pb.h"
 
 namespace gantry::ctl {
@@ -59,7 +59,7 @@ class LogsAction final : public Action {
         if (line_start && timestamps_) {
           absl::StrAppend(
               &out,
-              absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", FromProto(entry.at()), absl::UTCTimeZone()),
+              absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", engine::FromProto(entry.at()), absl::UTCTimeZone()),
               " ");
         }
         if (line_start && details_ && !entry.attributes().empty()) {

@@ -1,10 +1,10 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/empty.pb.h"
 
+#include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
-#include "ctl/options.h"
-#include "ctl/shown.h"
+#include "ctl/rows.h"
 #include "ctl/table.h"
 #include "proto/containerd/services/namespaces/v1/namespace.pb.h"
 
@@ -41,7 +41,7 @@ class CreateAction final : public Action {
     namespaces::CreateNamespaceRequest request;
     request.mutable_namespace_()->set_name(args[0]);
     for (size_t i = 1; i < args.size(); ++i) {
-      auto [key, value] = SplitAssignment(args[i]);
+      auto [key, value] = engine::SplitAssignment(args[i]);
       (*request.mutable_namespace_()->mutable_labels())[key] = value;
     }
     namespaces::CreateNamespaceResponse response;
@@ -57,7 +57,7 @@ class LabelAction final : public Action {
     namespaces::UpdateNamespaceRequest request;
     request.mutable_namespace_()->set_name(args[0]);
     for (size_t i = 1; i < args.size(); ++i) {
-      auto [key, value] = SplitAssignment(args[i]);
+      auto [key, value] = engine::SplitAssignment(args[i]);
       (*request.mutable_namespace_()->mutable_labels())[key] = value;
       request.mutable_update_mask()->add_paths(absl::StrCat("labels.", key));
     }

@@ -4,7 +4,7 @@
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
-#include "ctl/shown.h"
+#include "ctl/rows.h"
 #include "proto/gantry/v1/containers.pb.h"
 
 namespace gantry::ctl {

@@ -1,12 +1,14 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/value.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/transfer.h"
-#include "ctl/value.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
+
+using engine::Value;
 namespace {
 
 class PullAction final : public Action {

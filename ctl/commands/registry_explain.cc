@@ -1,12 +1,12 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/transfer.h"
 #include "ctl/listing.h"
 #include "ctl/registry_config.h"
-#include "ctl/units.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
@@ -80,13 +80,13 @@ std::string Text(const v1::ExplainRegistryResponse& explained,
       absl::StrAppend(&out, "   ", attempt.method(), " ", attempt.url(), " -> ",
                       attempt.status() == 0 ? "no answer" : absl::StrCat(attempt.status()),
                       attempt.error().empty() ? "" : absl::StrCat(": ", attempt.error()), "  (",
-                      ShortDuration(absl::Microseconds(attempt.duration_micros())), ")\n");
+                      engine::ShortDuration(absl::Microseconds(attempt.duration_micros())), ")\n");
     }
   }
   if (explained.has_resolved()) {
     absl::StrAppend(&out, "\nResolved:    ", explained.resolved().digest(), "\n             ",
                     explained.resolved().media_type(), ", ",
-                    HumanSize(explained.resolved().size_bytes()), "\n");
+                    engine::HumanSize(explained.resolved().size_bytes()), "\n");
   }
   if (!explained.error().empty()) absl::StrAppend(&out, "\nError:       ", explained.error(), "\n");
   return out;

@@ -5,15 +5,17 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/empty.pb.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
+#include "base/engine/value.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
-#include "ctl/proto_time.h"
-#include "ctl/shown.h"
 #include "ctl/table.h"
-#include "ctl/units.h"
 #include "proto/containerd/services/snapshots/v1/snapshots.pb.h"
 
 namespace gantry::ctl {
+
+using engine::Value;
 namespace {
 
 namespace snapshots = containerd::services::snapshots::v1;
@@ -111,8 +113,8 @@ class InfoAction final : public SnapshotAction {
     out.Set("Name", info.name());
     out.Set("Parent", info.parent());
     out.Set("Labels", Value::StringMap(info.labels()));
-    out.Set("Created", JsonTime(FromProto(info.created_at())));
-    out.Set("Updated", JsonTime(FromProto(info.updated_at())));
+    out.Set("Created", engine::JsonTime(engine::FromProto(info.created_at())));
+    out.Set("Updated", engine::JsonTime(engine::FromProto(info.updated_at())));
     context.Out(absl::StrCat(out.ToPrettyJson(4), "\n"));
     return 0;
   }
@@ -134,7 +136,7 @@ class UsageAction final : public SnapshotAction {
       request.set_key(key);
       snapshots::UsageResponse response;
       GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
-      absl::StrAppend(&out, key, "\t", HumanSize(response.size()), "\t", response.inodes(), "\n");
+      absl::StrAppend(&out, key, "\t", engine::HumanSize(response.size()), "\t", response.inodes(), "\n");
     }
     context.Out(AlignColumns(out));
     return 0;

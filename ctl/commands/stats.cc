@@ -3,7 +3,7 @@
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
-#include "ctl/shown.h"
+#include "ctl/rows.h"
 #include "proto/gantry/v1/containers.pb.h"
 
 namespace gantry::ctl {

@@ -1,9 +1,9 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/prune.h"
-#include "ctl/units.h"
 
 namespace gantry::ctl {
 namespace {
@@ -30,7 +30,7 @@ class SystemPruneAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));
     GANTRY_ASSIGN_OR_RETURN(int64_t image_bytes, PruneImages(context, filters_, all_));
     bytes += image_bytes;
-    context.Out(absl::StrCat("Total reclaimed space: ", HumanSize(bytes), "\n"));
+    context.Out(absl::StrCat("Total reclaimed space: ", engine::HumanSize(bytes), "\n"));
     return 0;
   }
 

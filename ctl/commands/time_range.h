@@ -7,9 +7,9 @@
 #include "absl/status/status.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
-#include "ctl/proto_time.h"
-#include "ctl/units.h"
 
 namespace gantry::ctl {
 
@@ -18,12 +18,12 @@ template <class Request>
 absl::Status SetTimeRange(const std::string& since, const std::string& until, Request& request) {
   const absl::Time now = absl::Now();
   if (!since.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(absl::Time time, ParseTimestamp(since, now));
-    ToProto(time, request.mutable_since());
+    GANTRY_ASSIGN_OR_RETURN(absl::Time time, engine::ParseTimestamp(since, now));
+    engine::ToProto(time, request.mutable_since());
   }
   if (!until.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(absl::Time time, ParseTimestamp(until, now));
-    ToProto(time, request.mutable_until());
+    GANTRY_ASSIGN_OR_RETURN(absl::Time time, engine::ParseTimestamp(until, now));
+    engine::ToProto(time, request.mutable_until());
   }
   return absl::OkStatus();
 }

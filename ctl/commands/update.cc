@@ -1,9 +1,9 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/container_options.h"
-#include "ctl/options.h"
 #include "proto/gantry/v1/containers.pb.h"
 
 namespace gantry::ctl {
@@ -21,7 +21,7 @@ class UpdateAction final : public Action {
     v1::UpdateContainerRequest request;
     GANTRY_RETURN_IF_ERROR(resources_.Fill(request.mutable_resources()));
     if (!restart_.empty()) {
-      GANTRY_ASSIGN_OR_RETURN(*request.mutable_restart_policy(), ParseRestartPolicy(restart_));
+      GANTRY_ASSIGN_OR_RETURN(*request.mutable_restart_policy(), engine::ParseRestartPolicy(restart_));
     }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {

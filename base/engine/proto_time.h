@@ -1,12 +1,12 @@
 // google.protobuf.Timestamp <-> absl::Time, without the header that knows it.
-#ifndef GANTRY_CTL_PROTO_TIME_H_
-#define GANTRY_CTL_PROTO_TIME_H_
+#ifndef GANTRY_BASE_ENGINE_PROTO_TIME_H_
+#define GANTRY_BASE_ENGINE_PROTO_TIME_H_
 
 #include <cstdint>
 
 #include "absl/time/time.h"
 
-namespace gantry::ctl {
+namespace gantry::engine {
 
 // InfinitePast for a timestamp that was never set.
 template <class Timestamp>
@@ -23,6 +23,6 @@ void ToProto(absl::Time time, Timestamp* t) {
       static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
 }
 
-}  // namespace gantry::ctl
+}  // namespace gantry::engine
 
-#endif  // GANTRY_CTL_PROTO_TIME_H_
+#endif  // GANTRY_BASE_ENGINE_PROTO_TIME_H_

@@ -1,4 +1,4 @@
-#include "ctl/value.h"
+#include "base/engine/value.h"
 
 #include <cmath>
 #include <cstdio>
@@ -7,7 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
-namespace gantry::ctl {
+namespace gantry::engine {
 namespace {
 
 constexpr int kMaxDepth = 200;
@@ -429,4 +429,4 @@ std::string JsonQuote(absl::string_view text) {
   return out;
 }
 
-}  // namespace gantry::ctl
+}  // namespace gantry::engine

@@ -1,4 +1,4 @@
-#include "ctl/shown.h"
+#include "base/engine/engine_json.h"
 
 #include <algorithm>
 #include <set>
@@ -11,13 +11,14 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
-#include "ctl/proto_time.h"
-#include "ctl/units.h"
+#include "base/engine/proto_time.h"
+#include "base/engine/state_words.h"
+#include "base/engine/units.h"
 #include "proto/gantry/v1/containers.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/system.pb.h"
 
-namespace gantry::ctl {
+namespace gantry::engine {
 namespace {
 
 Value TimeField(const google::protobuf::Timestamp& t) { return JsonTime(FromProto(t)); }
@@ -26,10 +27,6 @@ Value TimeField(const google::protobuf::Timestamp& t) { return JsonTime(FromProt
 template <class Range>
 Value ListOrNull(const Range& range) {
   return range.size() == 0 ? Value() : Value::StringRange(range);
-}
-
-std::string JoinArgs(const google::protobuf::RepeatedPtrField<std::string>& args) {
-  return absl::StrJoin(args, " ");
 }
 
 int64_t DurationNanos(const google::protobuf::Duration& d) {
@@ -309,132 +306,6 @@ Value NetworkSettings(const v1::ContainerDetails& container) {
 
 }  // namespace
 
-std::string StateWord(int state) {
-  switch (static_cast<v1::ContainerState>(state)) {
-    case v1::CONTAINER_STATE_CREATED:
-      return "created";
-    case v1::CONTAINER_STATE_RUNNING:
-      return "running";
-    case v1::CONTAINER_STATE_PAUSED:
-      return "paused";
-    case v1::CONTAINER_STATE_RESTARTING:
-      return "restarting";
-    case v1::CONTAINER_STATE_REMOVING:
-      return "removing";
-    case v1::CONTAINER_STATE_EXITED:
-      return "exited";
-    case v1::CONTAINER_STATE_DEAD:
-      return "dead";
-    case v1::CONTAINER_STATE_UNSPECIFIED:
-    default:
-      return "unknown";
-  }
-}
-
-std::string StatusText(const v1::ContainerSummary& c, absl::Time now) {
-  const auto since = [&](const google::protobuf::Timestamp& t) {
-    return HumanDuration(now - FromProto(t));
-  };
-  switch (c.state()) {
-    case v1::CONTAINER_STATE_CREATED:
-      return "Created";
-    case v1::CONTAINER_STATE_RUNNING: {
-      std::string text = absl::StrCat("Up ", since(c.started_at()));
-      if (c.health() == "starting") {
-        text += " (health: starting)";
-      } else if (!c.health().empty() && c.health() != "none") {
-        absl::StrAppend(&text, " (", c.health(), ")");
-      }
-      return text;
-    }
-    case v1::CONTAINER_STATE_PAUSED:
-      return absl::StrCat("Up ", since(c.started_at()), " (Paused)");
-    case v1::CONTAINER_STATE_RESTARTING:
-      return absl::StrCat("Restarting (", c.exit_code(), ") ", since(c.finished_at()), " ago");
-    case v1::CONTAINER_STATE_REMOVING:
-      return "Removal In Progress";
-    case v1::CONTAINER_STATE_EXITED:
-      return absl::StrCat("Exited (", c.exit_code(), ") ", since(c.finished_at()), " ago");
-    case v1::CONTAINER_STATE_DEAD:
-      return "Dead";
-    case v1::CONTAINER_STATE_UNSPECIFIED:
-    default:
-      return "Unknown: its shim does not answer";
-  }
-}
-
-std::string PortsText(const v1::ContainerSummary& c) {
-  std::set<std::string> shown;
-  std::vector<std::string> texts;
-  for (const v1::PublishedPort& port : c.ports()) {
-    std::string text;
-    if (port.public_port() != 0) {
-      const bool v6 = absl::StrContains(port.ip(), ":");
-      text = absl::StrCat(v6 ? "[" : "", port.ip(), v6 ? "]" : "", ":", port.public_port(), "->",
-                          port.private_port(), "/", port.protocol());
-    } else {
-      text = absl::StrCat(port.private_port(), "/", port.protocol());
-    }
-    if (shown.insert(text).second) texts.push_back(std::move(text));
-  }
-  return absl::StrJoin(texts, ", ");
-}
-
-Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now) {
-  Value row = Value::EmptyObject();
-  const std::string command = JoinArgs(c.command());
-  row.Set("Command", absl::StrCat("\"", truncate ? Ellipsis(command, 20) : command, "\""));
-  row.Set("CreatedAt", TableTime(FromProto(c.created_at())));
-  row.Set("ID", truncate ? ShortId(c.id()) : c.id());
-  std::string image = c.image();
-  if (truncate && absl::StartsWith(image, "sha256:")) image = ShortId(image);
-  row.Set("Image", image.empty() ? "<no image>" : image);
-  row.Set("Labels", LabelsText(c.labels()));
-  row.Set("LabelMap", Value::StringMap(c.labels()));
-  int volumes = 0;
-  std::vector<std::string> mounts;
-  for (const v1::MountPoint& mount : c.mounts()) {
-    if (mount.type() == "volume") ++volumes;
-    const std::string name = mount.name().empty() ? mount.source() : mount.name();
-    mounts.push_back(truncate ? Ellipsis(name, 15) : name);
-  }
-  row.Set("LocalVolumes", absl::StrCat(volumes));
-  row.Set("Mounts", absl::StrJoin(mounts, ","));
-  row.Set("Names", c.name());
-  row.Set("Networks", absl::StrJoin(c.networks(), ","));
-  row.Set("Platform", c.platform());
-  row.Set("Ports", PortsText(c));
-  row.Set("RunningFor", absl::StrCat(HumanDuration(now - FromProto(c.created_at())), " ago"));
-  row.Set("Size", c.has_size_rootfs_bytes()
-                      ? absl::StrCat(HumanSize(c.size_rw_bytes()), " (virtual ",
-                                     HumanSize(c.size_rootfs_bytes()), ")")
-                      : HumanSize(c.size_rw_bytes()));
-  row.Set("State", StateWord(c.state()));
-  row.Set("Status", StatusText(c, now));
-  return row;
-}
-
-Value StatsRow(const v1::ContainerStats& s, bool truncate) {
-  Value row = Value::EmptyObject();
-  const bool on = s.running();
-  row.Set("BlockIO", on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.block_read_bytes())), " / ",
-                                       HumanSize(static_cast<int64_t>(s.block_write_bytes())))
-                        : "--");
-  row.Set("CPUPerc", on ? absl::StrFormat("%.2f%%", s.cpu_percent()) : "--");
-  row.Set("Container", s.name());
-  row.Set("ID", truncate ? ShortId(s.id()) : s.id());
-  row.Set("MemPerc", on ? absl::StrFormat("%.2f%%", s.memory_percent()) : "--");
-  row.Set("MemUsage", on ? absl::StrCat(BinarySize(s.memory_usage_bytes()), " / ",
-                                        BinarySize(s.memory_limit_bytes()))
-                         : "-- / --");
-  row.Set("Name", s.name());
-  row.Set("NetIO", on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.network_rx_bytes())), " / ",
-                                     HumanSize(static_cast<int64_t>(s.network_tx_bytes())))
-                      : "--");
-  row.Set("PIDs", on ? absl::StrCat(s.pids_current()) : "--");
-  return row;
-}
-
 Value ContainerDocument(const v1::ContainerDetails& container) {
   const v1::ContainerSummary& c = container.summary();
   Value out = Value::EmptyObject();
@@ -596,4 +467,4 @@ Value EventDocument(const v1::Event& event) {
   return out;
 }
 
-}  // namespace gantry::ctl
+}  // namespace gantry::engine

@@ -1,8 +1,8 @@
 // Values of options that have a language of their own: mounts, ports, devices, limits, environment and label files.
 //
 // All parse docker's spelling. kInvalidArgument messages show the text and what is wrong with it.
-#ifndef GANTRY_CTL_OPTIONS_H_
-#define GANTRY_CTL_OPTIONS_H_
+#ifndef GANTRY_BASE_ENGINE_VALUE_SYNTAX_H_
+#define GANTRY_BASE_ENGINE_VALUE_SYNTAX_H_
 
 #include <map>
 #include <string>
@@ -24,7 +24,7 @@ class RestartPolicy;
 class Ulimit;
 }  // namespace gantry::v1
 
-namespace gantry::ctl {
+namespace gantry::engine {
 
 // -v [SOURCE:]TARGET[:OPTIONS]. A relative source beginning with . is taken from `cwd`, ~ is not expanded.
 absl::StatusOr<v1::Mount> ParseVolume(absl::string_view text, const std::string& cwd);
@@ -50,20 +50,15 @@ absl::StatusOr<v1::Filter> ParseFilter(absl::string_view text);
 // NAME=value as it is; a bare NAME gets its value from `environment`, and stays bare (taking the image's away) if it has none there.
 absl::StatusOr<std::string> ParseEnvironment(absl::string_view text,
                                              const std::map<std::string, std::string>& environment);
-// --env-file, --label-file: a line each, # comments, no quoting. For labels `environment` is empty and bare names stay.
-absl::StatusOr<std::vector<std::string>> ReadAssignments(
-    const std::string& path, bool labels, const std::map<std::string, std::string>& environment);
 // "key=value" or "key".
 std::pair<std::string, std::string> SplitAssignment(absl::string_view text);
 
-// seccomp=FILE becomes seccomp=<content of the file>.
-absl::StatusOr<std::string> ParseSecurityOption(absl::string_view text);
 // Checks syntax and lowers the case where that is customary: HOST:IP or HOST=IP.
 absl::StatusOr<std::string> ParseExtraHost(absl::string_view text);
 
 // A command line as a shell would split it: quotes and backslashes, nothing else. For Dockerfile-like values.
 absl::StatusOr<std::vector<std::string>> SplitWords(absl::string_view text);
 
-}  // namespace gantry::ctl
+}  // namespace gantry::engine
 
-#endif  // GANTRY_CTL_OPTIONS_H_
+#endif  // GANTRY_BASE_ENGINE_VALUE_SYNTAX_H_

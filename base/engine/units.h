@@ -1,6 +1,6 @@
 // Numbers and times as people write and read them, in docker's way.
-#ifndef GANTRY_CTL_UNITS_H_
-#define GANTRY_CTL_UNITS_H_
+#ifndef GANTRY_BASE_ENGINE_UNITS_H_
+#define GANTRY_BASE_ENGINE_UNITS_H_
 
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
-namespace gantry::ctl {
+namespace gantry::engine {
 
 // "7.66MB", powers of 1000, three digits.
 std::string HumanSize(int64_t bytes);
@@ -35,11 +35,7 @@ absl::StatusOr<int64_t> ParseNanoCpus(absl::string_view text);
 
 // First 12 hex digits of an id or of a sha256 digest.
 std::string ShortId(absl::string_view id);
-// `text` in at most `width` characters, the last an ellipsis if it was cut.
-std::string Ellipsis(absl::string_view text, size_t width);
-// Columns of a terminal that `text` takes, escape sequences not counted.
-size_t DisplayWidth(absl::string_view text);
 
-}  // namespace gantry::ctl
+}  // namespace gantry::engine
 
-#endif  // GANTRY_CTL_UNITS_H_
+#endif  // GANTRY_BASE_ENGINE_UNITS_H_

@@ -1,4 +1,4 @@
-#include "ctl/options.h"
+#include "base/engine/value_syntax.h"
 
 #include <algorithm>
 #include <cctype>
@@ -11,15 +11,11 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
-#include "base/file.h"
-#include "base/status_macros.h"
-#include "ctl/units.h"
+#include "base/engine/units.h"
 #include "proto/gantry/v1/containers.pb.h"
 
-namespace gantry::ctl {
+namespace gantry::engine {
 namespace {
-
-constexpr size_t kMaxFileBytes = 4 << 20;
 
 absl::Status Bad(absl::string_view what, absl::string_view text, absl::string_view why) {
   return absl::InvalidArgumentError(absl::StrCat("invalid ", what, " \"", text, "\": ", why));
@@ -489,48 +485,6 @@ absl::StatusOr<std::string> ParseEnvironment(
   return absl::StrCat(text, "=", it->second);
 }
 
-absl::StatusOr<std::vector<std::string>> ReadAssignments(
-    const std::string& path, bool labels, const std::map<std::string, std::string>& environment) {
-  GANTRY_ASSIGN_OR_RETURN(std::string content, ReadFile(path, kMaxFileBytes));
-  absl::string_view text = content;
-  absl::ConsumePrefix(&text, "\xEF\xBB\xBF");
-  std::vector<std::string> assignments;
-  int number = 0;
-  for (absl::string_view line : absl::StrSplit(text, '\n')) {
-    ++number;
-    absl::ConsumeSuffix(&line, "\r");
-    line = absl::StripLeadingAsciiWhitespace(line);
-    if (line.empty() || line[0] == '#') continue;
-    const absl::string_view name = line.substr(0, line.find('='));
-    if (name.empty() || name.find_first_of(" \t") != name.npos) {
-      return absl::InvalidArgumentError(absl::StrCat(path, ", line ", number, ": the name \"", name,
-                                                     "\" is empty or has a space in it"));
-    }
-    if (absl::StrContains(line, "=") || labels) {
-      assignments.push_back(std::string(line));
-      continue;
-    }
-    // A bare name in a file is left out when we do not have it either.
-    const auto it = environment.find(std::string(name));
-    if (it != environment.end()) assignments.push_back(absl::StrCat(name, "=", it->second));
-  }
-  return assignments;
-}
-
-absl::StatusOr<std::string> ParseSecurityOption(absl::string_view text) {
-  absl::string_view rest = text;
-  if (!absl::ConsumePrefix(&rest, "seccomp=") && !absl::ConsumePrefix(&rest, "seccomp:")) {
-    return std::string(text);
-  }
-  if (rest == "unconfined" || rest == "builtin") return absl::StrCat("seccomp=", rest);
-  auto profile = ReadFile(std::string(rest), kMaxFileBytes);
-  if (!profile.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("seccomp profile ", rest, ": ", profile.status().message()));
-  }
-  return absl::StrCat("seccomp=", *profile);
-}
-
 absl::StatusOr<std::string> ParseExtraHost(absl::string_view text) {
   const size_t split = text.find_first_of("=:");
   if (split == text.npos || split == 0 || split + 1 == text.size()) {
@@ -577,4 +531,4 @@ absl::StatusOr<std::vector<std::string>> SplitWords(absl::string_view text) {
   return words;
 }
 
-}  // namespace gantry::ctl
+}  // namespace gantry::engine

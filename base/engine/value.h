@@ -4,8 +4,8 @@
 // documents are small.
 //
 // Thread-compatible.
-#ifndef GANTRY_CTL_VALUE_H_
-#define GANTRY_CTL_VALUE_H_
+#ifndef GANTRY_BASE_ENGINE_VALUE_H_
+#define GANTRY_BASE_ENGINE_VALUE_H_
 
 #include <cstdint>
 #include <initializer_list>
@@ -18,7 +18,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-namespace gantry::ctl {
+namespace gantry::engine {
 
 class Value {
  public:
@@ -99,6 +99,6 @@ class Value {
 // `text` in double quotes, as JSON writes it.
 std::string JsonQuote(absl::string_view text);
 
-}  // namespace gantry::ctl
+}  // namespace gantry::engine
 
-#endif  // GANTRY_CTL_VALUE_H_
+#endif  // GANTRY_BASE_ENGINE_VALUE_H_

@@ -1,8 +1,8 @@
-#include "ctl/value.h"
+#include "base/engine/value.h"
 
 #include <gtest/gtest.h>
 
-namespace gantry::ctl {
+namespace gantry::engine {
 namespace {
 
 TEST(ValueTest, JsonKeepsTheOrderOfFields) {
@@ -66,4 +66,4 @@ TEST(ValueTest, TextIsGos) {
 }
 
 }  // namespace
-}  // namespace gantry::ctl
+}  // namespace gantry::engine

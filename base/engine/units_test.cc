@@ -1,8 +1,8 @@
-#include "ctl/units.h"
+#include "base/engine/units.h"
 
 #include <gtest/gtest.h>
 
-namespace gantry::ctl {
+namespace gantry::engine {
 namespace {
 
 TEST(UnitsTest, HumanSizeIsDockers) {
@@ -82,17 +82,6 @@ TEST(UnitsTest, ParseNanoCpusRefusesNonsense) {
   EXPECT_FALSE(ParseNanoCpus("two").ok());
 }
 
-TEST(UnitsTest, EllipsisCountsCharactersNotBytes) {
-  EXPECT_EQ(Ellipsis("abcdef", 6), "abcdef");
-  EXPECT_EQ(Ellipsis("abcdefg", 6), "abcde…");
-  EXPECT_EQ(Ellipsis("äöüßéè", 4), "äöü…");
-}
-
-TEST(UnitsTest, DisplayWidthSkipsEscapes) {
-  EXPECT_EQ(DisplayWidth("\x1b[31mred\x1b[0m"), 3u);
-  EXPECT_EQ(DisplayWidth("└─ x"), 4u);
-}
-
 TEST(UnitsTest, ShortIdDropsTheAlgorithm) {
   EXPECT_EQ(ShortId("sha256:0123456789abcdef"), "0123456789ab");
   EXPECT_EQ(ShortId("0123456789abcdef"), "0123456789ab");
@@ -100,4 +89,4 @@ TEST(UnitsTest, ShortIdDropsTheAlgorithm) {
 }
 
 }  // namespace
-}  // namespace gantry::ctl
+}  // namespace gantry::engine

@@ -1,0 +1,24 @@
+// gantry.v1 messages as the documents of docker's Engine API.
+#ifndef GANTRY_BASE_ENGINE_ENGINE_JSON_H_
+#define GANTRY_BASE_ENGINE_ENGINE_JSON_H_
+
+#include "base/engine/value.h"
+
+namespace gantry::v1 {
+class ContainerDetails;
+class Event;
+class ImageDetails;
+}  // namespace gantry::v1
+
+namespace gantry::engine {
+
+// An element of `inspect`, as the Engine API writes it.
+Value ContainerDocument(const v1::ContainerDetails& container);
+Value ImageDocument(const v1::ImageDetails& image);
+
+// An event as JSON, as `docker events --format json`.
+Value EventDocument(const v1::Event& event);
+
+}  // namespace gantry::engine
+
+#endif  // GANTRY_BASE_ENGINE_ENGINE_JSON_H_
