@@ -58,12 +58,12 @@ struct ApplyOptions {
   std::function<void(int64_t)> progress = nullptr;
 };
 
-// Things a layer applied without its parent cannot know: how directories that it only mentions in
-// passing look below it, and files below it that it links to. Almost always empty.
+// What a layer applied without its parent cannot know: attributes of directories that its entries
+// only pass through, and content of files below it that it links to. Almost always empty.
 struct DeferredWork {
   struct Link {
-    std::string path;
-    std::string existing;
+    std::string path;      // the first link to it, for messages
+    std::string existing;  // the file below, without links on the way
   };
   std::vector<std::string> implied_directories;  // outermost first
   std::vector<Link> links;

@@ -530,7 +530,7 @@ TEST_F(LayerApplyTest, SecondLayerOnTheSameUpperDirectoryHidesTheFirst) {
                   .ok());
   std::vector<std::string> paths;
   for (const std::string& line : Merged()) paths.push_back(line.substr(0, line.find(' ')));
-  EXPECT_EQ(paths, (std::vector<std::string>{"d", "d/y"}));
+  EXPECT_EQ(paths, (std::vector<std::string>{"d", "d/y", "e", "e/w"}));
 }
 
 TEST_F(LayerApplyTest, DirectoryAfterItsWhiteoutIsNew) {
@@ -600,8 +600,31 @@ TEST_F(LayerApplyTest, DetachedLayerIsCompletedOnItsParent) {
   ASSERT_TRUE(completed.ok()) << completed;
   EXPECT_EQ(StatOf(layer_directory + "/var/tmp").st_mode & 07777, 01777u);
   EXPECT_EQ(Read(layer_directory + "/linked"), "below");
-  EXPECT_EQ(CompleteLayer(result->deferred, mounts, {}).code(), StatusCode::kInvalidArgument)
-      << "nothing to link to";
+  EXPECT_FALSE(Exists(layer_directory + "/.wh..wh.links"));
+}
+
+TEST_F(LayerApplyTest, DetachedLayerThatLinksToNothingIsRefused) {
+  const std::string layer_directory = directory_.Join("root/snapshots/7/fs");
+  ASSERT_TRUE(MakeDirectories(layer_directory).ok());
+  const std::vector<Mount> mounts = {
+      {.type = "bind", .source = layer_directory, .options = {"rw", "rbind"}}};
+  StringSource source(LayerBuilder().HardLink("linked", "file").Finish());
+  const absl::StatusOr<ApplyResult> result = ApplyLayer(source, mounts, {});
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(CompleteLayer(result->deferred, mounts, {}).code(), StatusCode::kInvalidArgument);
+}
+
+TEST_F(LayerApplyTest, PlacesKeptForLinksAreOutOfReach) {
+  const std::string layer_directory = directory_.Join("root/snapshots/7/fs");
+  ASSERT_TRUE(MakeDirectories(layer_directory).ok());
+  const std::vector<Mount> mounts = {
+      {.type = "bind", .source = layer_directory, .options = {"rw", "rbind"}}};
+  StringSource source(LayerBuilder()
+                          .HardLink("linked", "file")
+                          .Symlink("way", ".wh..wh.links")
+                          .File("way/0", "mine")
+                          .Finish());
+  EXPECT_EQ(ApplyLayer(source, mounts, {}).status().code(), StatusCode::kInvalidArgument);
 }
 
 TEST_F(LayerApplyTest, OpaqueRootHidesAllBelow) {

@@ -8,6 +8,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -28,6 +29,19 @@ bool IsPlain(absl::string_view path) {
     if (path[i] == '/' && (path[i + 1] == '/' || path[i + 1] == '.')) return false;
   }
   return true;
+}
+
+UniqueFd OpenIn(int root, const std::string& path, int flags, uint64_t resolve) {
+  struct open_how how = {};
+  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
+  how.resolve = resolve;
+  while (true) {
+    const long fd =
+        syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof(how));
+    // A rename anywhere on the machine while ".." is resolved makes the kernel ask for another try.
+    if (fd < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    return UniqueFd(static_cast<int>(fd));
+  }
 }
 
 }  // namespace
@@ -86,16 +100,11 @@ absl::string_view BaseOf(absl::string_view path) {
 }
 
 UniqueFd OpenBelow(int root, const std::string& path, int flags) {
-  struct open_how how = {};
-  how.flags = static_cast<uint64_t>(flags) | O_CLOEXEC;
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  while (true) {
-    const long fd =
-        syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof(how));
-    // A rename anywhere on the machine while ".." is resolved makes the kernel ask for another try.
-    if (fd < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    return UniqueFd(static_cast<int>(fd));
-  }
+  return OpenIn(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+}
+
+UniqueFd OpenBelowWithoutLinks(int root, const std::string& path, int flags) {
+  return OpenIn(root, path, flags, RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS);
 }
 
 bool IsOpaque(int directory) {
@@ -104,6 +113,26 @@ bool IsOpaque(int directory) {
     if (fgetxattr(directory, name, value, sizeof(value)) == 1 && value[0] == 'y') return true;
   }
   return false;
+}
+
+InLayer FindInLayer(int layer, const std::string& path) {
+  UniqueFd directory = OpenBelow(layer, "", O_RDONLY | O_DIRECTORY);
+  if (!directory.valid()) return InLayer::kHides;
+  const std::vector<std::string> names = absl::StrSplit(path, '/', absl::SkipEmpty());
+  bool hides_below = false;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (IsOpaque(directory.get())) hides_below = true;
+    struct stat stat;
+    if (fstatat(directory.get(), names[i].c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0)
+      return hides_below ? InLayer::kHides : InLayer::kSaysNothing;
+    if (S_ISCHR(stat.st_mode) && stat.st_rdev == 0) return InLayer::kHides;
+    if (i + 1 == names.size()) break;
+    UniqueFd next(openat(directory.get(), names[i].c_str(),
+                         O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!next.valid()) return InLayer::kHides;
+    directory = std::move(next);
+  }
+  return InLayer::kHas;
 }
 
 absl::StatusOr<std::optional<FoundEntry>> FindInLayers(const std::vector<std::string>& layers,

@@ -29,9 +29,20 @@ absl::string_view BaseOf(absl::string_view path);
 // link leads out of it.
 // Invalid with errno on failure.
 UniqueFd OpenBelow(int root, const std::string& path, int flags);
+// The same, but fails with ELOOP if `path` has a symlink in it.
+UniqueFd OpenBelowWithoutLinks(int root, const std::string& path, int flags);
 
 // Whether an overlay layer's directory hides what is below it.
 bool IsOpaque(int directory);
+
+// Where a layer that is being made keeps places for files of the layers below that it links to: a
+// directory in its root, whose name no entry can have. The file named N is the one that stands for
+// DeferredWork::links[N].
+inline constexpr char kLinkStore[] = ".wh..wh.links";
+
+// What one overlay layer says about a path without links.
+enum class InLayer { kHas, kHides, kSaysNothing };
+InLayer FindInLayer(int layer, const std::string& path);
 
 struct FoundEntry {
   UniqueFd directory;  // that holds it

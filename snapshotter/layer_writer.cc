@@ -9,6 +9,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -71,7 +72,8 @@ absl::Status LayerWriter::Run(TarReader& tar) {
     if (path->empty()) continue;  // the root is the snapshot's, not the layer's
     absl::Status status = Apply(tar, entry, *path);
     // Names and shapes that the kernel refuses are the layer's fault.
-    if (absl::IsFailedPrecondition(status)) status = absl::InvalidArgumentError(status.message());
+    if (absl::IsFailedPrecondition(status) || absl::IsNotFound(status))
+      status = absl::InvalidArgumentError(status.message());
     if (!status.ok()) {
       // Errors of the stream already say where.
       return absl::StartsWith(status.message(), "tar entry ") ? status : context(status);
@@ -93,7 +95,6 @@ absl::Status LayerWriter::Apply(TarReader& tar, const TarEntry& entry, const std
     }
     if (absl::StartsWith(name, kWhiteoutPrefix)) return ApplyWhiteout(path);
   }
-  if (!deferred_links_.empty()) deferred_links_.erase(path);
   if (entry.type == TarType::kHardLink) return ApplyHardLink(entry, path, name);
 
   GANTRY_ASSIGN_OR_RETURN(const Directory* parent, OpenDirectory(ParentOf(path)));
@@ -127,10 +128,14 @@ absl::StatusOr<const LayerWriter::Directory*> LayerWriter::OpenDirectory(absl::s
   auto found = directories_.find(key);
   if (found == directories_.end()) {
     Directory directory;
-    directory.fd = OpenBelow(root_.get(), key, O_RDONLY | O_DIRECTORY);
+    directory.path = key;
+    directory.fd = OpenBelowWithoutLinks(root_.get(), key, O_RDONLY | O_DIRECTORY);
     if (!directory.fd.valid()) {
-      if (errno != ENOENT && errno != ENOTDIR) return Failed("open its directory");
-      GANTRY_ASSIGN_OR_RETURN(directory.fd, MakeImplied(key, 0));
+      if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+        return Failed("open its directory");
+      GANTRY_ASSIGN_OR_RETURN(Resolved resolved, Resolve(key, /*make=*/true));
+      directory.fd = std::move(resolved.fd);
+      directory.path = std::move(resolved.path);
     }
     struct stat stat;
     if (fstat(directory.fd.get(), &stat) != 0) return Failed("stat its directory");
@@ -144,52 +149,97 @@ absl::StatusOr<const LayerWriter::Directory*> LayerWriter::OpenDirectory(absl::s
   return last_;
 }
 
-// Component by component, as "mkdir -p" inside the target: 0755 root:root.
-absl::StatusOr<UniqueFd> LayerWriter::MakeImplied(const std::string& path, int links_followed) {
-  std::string done;
-  UniqueFd current = OpenBelow(root_.get(), "", O_RDONLY | O_DIRECTORY);
-  if (!current.valid()) return Failed("open the target");
-  const std::vector<std::string> names = absl::StrSplit(path, '/', absl::SkipEmpty());
-  for (size_t i = 0; i < names.size(); ++i) {
-    const std::string next = done.empty() ? names[i] : absl::StrCat(done, "/", names[i]);
-    UniqueFd fd = OpenBelow(root_.get(), next, O_RDONLY | O_DIRECTORY);
-    if (!fd.valid() && (errno == ENOENT || errno == ENOTDIR)) {
+absl::StatusOr<LayerWriter::Resolved> LayerWriter::Resolve(const std::string& path, bool make) {
+  Resolved at{OpenBelow(root_.get(), "", O_RDONLY | O_DIRECTORY), ""};
+  if (!at.fd.valid()) return Failed("open the target");
+  std::vector<std::string> rest = absl::StrSplit(path, '/', absl::SkipEmpty());
+  std::reverse(rest.begin(), rest.end());  // the next name is the last one
+  const auto reopen = [&](std::string where) {
+    at.path = std::move(where);
+    at.fd = OpenBelowWithoutLinks(root_.get(), at.path, O_RDONLY | O_DIRECTORY);
+    return at.fd.valid() ? absl::OkStatus() : Failed("open its directory");
+  };
+  int links_followed = 0;
+  while (!rest.empty()) {
+    const std::string name = std::move(rest.back());
+    rest.pop_back();
+    if (name == ".") continue;
+    if (name == "..") {
+      GANTRY_RETURN_IF_ERROR(reopen(std::string(ParentOf(at.path))));
+      continue;
+    }
+    if (absl::StartsWith(name, kWhiteoutPrefix))
+      return absl::InvalidArgumentError("lies below a whiteout");
+    const std::string next = at.path.empty() ? name : absl::StrCat(at.path, "/", name);
+    UniqueFd fd(
+        openat(at.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!fd.valid()) {
+      if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+        return Failed("open its directory");
       struct stat stat;
-      if (fstatat(current.get(), names[i].c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
-          S_ISLNK(stat.st_mode)) {
-        // A link to a directory that is still to come, /var/run -> /run say.
-        if (links_followed >= 40) return ErrnoToStatus(ELOOP, "open its directory");
+      const bool exists = fstatat(at.fd.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0;
+      if (exists && S_ISLNK(stat.st_mode)) {
+        // Its target may be a directory that is still to come, /var/run -> /run for example.
+        if (++links_followed > 40) return ErrnoToStatus(ELOOP, "open its directory");
         char target[4096];
-        const ssize_t n = readlinkat(current.get(), names[i].c_str(), target, sizeof(target) - 1);
+        const ssize_t n = readlinkat(at.fd.get(), name.c_str(), target, sizeof(target) - 1);
         if (n <= 0) return Failed("read a link on its way");
         target[n] = '\0';
-        std::string resolved = target[0] == '/' ? target : absl::StrCat(done, "/", target);
-        for (size_t rest = i + 1; rest < names.size(); ++rest)
-          absl::StrAppend(&resolved, "/", names[rest]);
-        GANTRY_ASSIGN_OR_RETURN(const std::string clean,
-                                CleanLayerPath(resolved, limits_.path_depth));
-        return MakeImplied(clean, links_followed + 1);
+        if (target[0] == '/') GANTRY_RETURN_IF_ERROR(reopen(""));
+        const std::vector<std::string> names = absl::StrSplit(target, '/', absl::SkipEmpty());
+        rest.insert(rest.end(), names.rbegin(), names.rend());
+        continue;
       }
-      bool existed = false;
-      GANTRY_RETURN_IF_ERROR(MakeDirectoryAt(current.get(), names[i], 0755, existed));
-      if (existed) return ErrnoToStatus(ENOTDIR, "open its directory");
-      struct stat above;
-      if (fstat(current.get(), &above) != 0) return Failed("stat its directory");
-      Note(above.st_ino, names[i]);
-      if (overlay_) implied_.insert(next);
-      fd.reset(
-          openat(current.get(), names[i].c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-      // A setgid parent gives its group away; implied directories are root's.
-      if (fd.valid() && (above.st_mode & S_ISGID) != 0 &&
-          (fchown(fd.get(), 0, 0) != 0 || fchmod(fd.get(), 0755) != 0)) {
-        return Failed("chown its directory");
+      if (!make) {
+        // What comes next is not in this layer; layers below have no links that lead back here.
+        at.fd.reset();
+        at.path = next;
+        for (; !rest.empty(); rest.pop_back()) absl::StrAppend(&at.path, "/", rest.back());
+        return at;
       }
+      GANTRY_ASSIGN_OR_RETURN(fd, MakeImplied(at, name, next));
     }
-    if (!fd.valid()) return Failed("open its directory");
-    current = std::move(fd);
-    done = next;
+    at.fd = std::move(fd);
+    at.path = next;
   }
-  return current;
+  return at;
+}
+
+// As "mkdir -p" inside the target: 0755 root:root.
+absl::StatusOr<UniqueFd> LayerWriter::MakeImplied(const Resolved& parent, const std::string& name,
+                                                  const std::string& path) {
+  if (std::count(path.begin(), path.end(), '/') >= limits_.path_depth)
+    return absl::InvalidArgumentError(
+        absl::StrCat("nested more than ", limits_.path_depth, " deep"));
+  // A directory that the layer removed first, or that lies in one that hides what is below it, is
+  // a new one. Any other looks as it does below.
+  struct stat stat;
+  const bool removed = fstatat(parent.fd.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0;
+  bool existed = false;
+  GANTRY_RETURN_IF_ERROR(MakeDirectoryAt(parent.fd.get(), name, 0755, existed));
+  if (existed) return ErrnoToStatus(ENOTDIR, "open its directory");
+  UniqueFd fd(
+      openat(parent.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!fd.valid()) return Failed("open its directory");
+  struct stat above;
+  if (fstat(parent.fd.get(), &above) != 0 || fstat(fd.get(), &stat) != 0)
+    return Failed("stat its directory");
+  // A setgid parent gives its group away; implied directories are root's.
+  if ((above.st_mode & S_ISGID) != 0 &&
+      (fchown(fd.get(), 0, 0) != 0 || fchmod(fd.get(), 0755) != 0)) {
+    return Failed("chown its directory");
+  }
+  implied_[stat.st_ino] = {path, overlay_ && !removed && !HidesBelow(parent.path)};
+  return fd;
+}
+
+bool LayerWriter::HidesBelow(const std::string& directory) const {
+  if (opaque_root_) return true;
+  for (std::string path = directory; !path.empty(); path = std::string(ParentOf(path))) {
+    const UniqueFd fd = OpenBelowWithoutLinks(root_.get(), path, O_RDONLY | O_DIRECTORY);
+    if (fd.valid() && IsOpaque(fd.get())) return true;
+  }
+  return false;
 }
 
 absl::Status LayerWriter::MakeDirectoryAt(int parent, const std::string& name, mode_t mode,
@@ -221,16 +271,14 @@ absl::Status LayerWriter::ApplyWhiteout(const std::string& path) {
   const std::string parent_path(ParentOf(path));
   if (marker == kOpaqueMarker) {
     GANTRY_ASSIGN_OR_RETURN(const Directory* const directory, OpenDirectory(parent_path));
+    const bool is_root = directory->path.empty();
     const ino_t inode = directory->inode;
-    UniqueFd fd(openat(directory->fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    const UniqueFd fd(openat(directory->fd.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!fd.valid()) return Failed("open directory");
-    if (tracking_) {
-      ForgetDirectories();
-      GANTRY_RETURN_IF_ERROR(RemoveUnbrought(fd.get(), inode, 0).status());
-    }
+    GANTRY_RETURN_IF_ERROR(ClearBelow(fd.get(), inode).status());
     if (!overlay_) return absl::OkStatus();
     // overlayfs does not look for the mark on the root of a layer.
-    if (!parent_path.empty()) return SetOpaque(fd.get());
+    if (!is_root) return SetOpaque(fd.get());
     opaque_root_ = true;
     return absl::OkStatus();
   }
@@ -242,30 +290,29 @@ absl::Status LayerWriter::ApplyWhiteout(const std::string& path) {
 
   GANTRY_ASSIGN_OR_RETURN(const Directory* parent, OpenDirectory(parent_path));
   struct stat stat;
-  bool exists = fstatat(parent->fd.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0;
+  const bool exists = fstatat(parent->fd.get(), name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0;
   if (!exists && errno != ENOENT) return Failed("stat what it hides");
-  if (exists && tracking_ && !Brought(parent->inode, name)) {
+  if (exists && overlay_ && IsWhiteoutDevice(stat)) return absl::OkStatus();
+  if (exists) {
+    // What this layer brings stays; only what is below it is hidden.
+    bool stays = IsBrought(parent->inode, name, stat);
+    if (S_ISDIR(stat.st_mode)) {
+      const UniqueFd fd(
+          openat(parent->fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+      if (!fd.valid()) return Failed("open directory");
+      GANTRY_ASSIGN_OR_RETURN(const bool left, ClearBelow(fd.get(), stat.st_ino));
+      if (stays || left) return overlay_ ? SetOpaque(fd.get()) : absl::OkStatus();
+      // Clearing forgets the open directories.
+      GANTRY_ASSIGN_OR_RETURN(parent, OpenDirectory(parent_path));
+    }
+    if (stays) return absl::OkStatus();  // anything but a directory hides what is below as it is
     GANTRY_RETURN_IF_ERROR(RemoveEntry(*parent, name));
     GANTRY_ASSIGN_OR_RETURN(parent, OpenDirectory(parent_path));
-    exists = false;
   }
-  if (!exists) {
-    if (!overlay_) return absl::OkStatus();
-    if (mknodat(parent->fd.get(), name.c_str(), S_IFCHR, 0) != 0) return Failed("make whiteout");
-    Note(parent->inode, name);
-    return absl::OkStatus();
-  }
-  // This layer brings something of that name: that stays, what is below it does not show. For
-  // anything but a directory that is so anyway.
-  if (!S_ISDIR(stat.st_mode)) return absl::OkStatus();
-  UniqueFd fd(
-      openat(parent->fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!fd.valid()) return Failed("open directory");
-  if (tracking_) {
-    ForgetDirectories();
-    GANTRY_RETURN_IF_ERROR(RemoveUnbrought(fd.get(), stat.st_ino, 0).status());
-  }
-  return overlay_ ? SetOpaque(fd.get()) : absl::OkStatus();
+  // Below an opaque directory there is nothing to hide, and overlayfs would list the whiteout.
+  if (!overlay_ || HidesBelow(parent->path)) return absl::OkStatus();
+  if (mknodat(parent->fd.get(), name.c_str(), S_IFCHR, 0) != 0) return Failed("make whiteout");
+  return absl::OkStatus();
 }
 
 absl::Status LayerWriter::ApplyDirectory(const Directory& parent, const TarEntry& entry,
@@ -275,13 +322,14 @@ absl::Status LayerWriter::ApplyDirectory(const Directory& parent, const TarEntry
   UniqueFd fd(
       openat(parent.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid() && existed && (errno == ENOTDIR || errno == ELOOP)) {
+    // The file had hidden a directory of that name below.
     GANTRY_RETURN_IF_ERROR(RemoveEntry(parent, name));
     GANTRY_ASSIGN_OR_RETURN(const Directory* const again, OpenDirectory(ParentOf(path)));
-    return ApplyDirectory(*again, entry, path, name);
+    GANTRY_RETURN_IF_ERROR(ApplyDirectory(*again, entry, path, name));
+    return overlay_ ? SetOpaque(last_->fd.get()) : absl::OkStatus();
   }
   if (!fd.valid()) return Failed("open directory");
   Note(parent.inode, name);
-  if (!implied_.empty()) implied_.erase(path);
   if ((existed || parent.setgid || entry.uid != 0 || entry.gid != 0) &&
       fchown(fd.get(), entry.uid, entry.gid) != 0) {
     return Failed("chown");
@@ -291,13 +339,16 @@ absl::Status LayerWriter::ApplyDirectory(const Directory& parent, const TarEntry
   }
   if ((existed || parent.setgid || (entry.mode & 06000) != 0) && fchmod(fd.get(), entry.mode) != 0)
     return Failed("chmod");
-  directory_times_[path] = entry.mtime;
   struct stat stat;
   if (fstat(fd.get(), &stat) != 0) return Failed("stat");
+  std::string resolved = parent.path.empty() ? name : absl::StrCat(parent.path, "/", name);
+  directory_times_[stat.st_ino] = {resolved, entry.mtime};
+  if (!implied_.empty()) implied_.erase(stat.st_ino);
   // What follows is most likely in it.
   if (directories_.size() >= kCachedDirectories) ForgetDirectories();
   Directory& cached = directories_[path];
   cached.fd = std::move(fd);
+  cached.path = std::move(resolved);
   cached.inode = stat.st_ino;
   cached.setgid = (stat.st_mode & S_ISGID) != 0;
   last_ = &cached;
@@ -368,42 +419,76 @@ absl::Status LayerWriter::ApplyHardLink(const TarEntry& entry, const std::string
   if (existing->empty()) return absl::InvalidArgumentError("hard link to the root");
   if (*existing == path) return absl::InvalidArgumentError("hard link to itself");
   const std::string existing_name(BaseOf(*existing));
-  const UniqueFd existing_parent =
+  UniqueFd existing_parent =
       OpenBelow(root_.get(), std::string(ParentOf(*existing)), O_PATH | O_DIRECTORY);
   struct stat stat;
-  const bool found =
-      existing_parent.valid() &&
-      fstatat(existing_parent.get(), existing_name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
-      !(overlay_ && IsWhiteoutDevice(stat));
-  if (!found) {
-    // It may lie in a layer below, which is not here to be looked at.
-    if (!overlay_)
-      return absl::InvalidArgumentError(
-          absl::StrCat("hard link to \"", absl::CHexEscape(*existing), "\", which does not exist"));
-    deferred_links_[path] = *std::move(existing);
-    return absl::OkStatus();
+  if (!existing_parent.valid() ||
+      fstatat(existing_parent.get(), existing_name.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0 ||
+      (overlay_ && IsWhiteoutDevice(stat))) {
+    return LinkToBelow(*existing, path, name);
   }
   if (S_ISDIR(stat.st_mode)) return absl::InvalidArgumentError("hard link to a directory");
+  return LinkTo(existing_parent.get(), existing_name, stat.st_ino, path, name);
+}
+
+absl::Status LayerWriter::LinkTo(int directory, const std::string& existing, ino_t inode,
+                                 const std::string& path, const std::string& name) {
   GANTRY_ASSIGN_OR_RETURN(const Directory* parent, OpenDirectory(ParentOf(path)));
-  if (linkat(existing_parent.get(), existing_name.c_str(), parent->fd.get(), name.c_str(), 0) !=
-      0) {
-    if (errno != EEXIST)
-      return Failed(absl::StrCat("link to \"", absl::CHexEscape(*existing), "\""));
+  const auto failed = [&] {
+    return Failed(absl::StrCat("link to \"", absl::CHexEscape(existing), "\""));
+  };
+  if (linkat(directory, existing.c_str(), parent->fd.get(), name.c_str(), 0) != 0) {
+    if (errno != EEXIST) return failed();
     struct stat now;
     if (fstatat(parent->fd.get(), name.c_str(), &now, AT_SYMLINK_NOFOLLOW) == 0 &&
-        now.st_ino == stat.st_ino) {
+        now.st_ino == inode) {
       Note(parent->inode, name);
       return absl::OkStatus();
     }
     GANTRY_RETURN_IF_ERROR(RemoveEntry(*parent, name));
     GANTRY_ASSIGN_OR_RETURN(parent, OpenDirectory(ParentOf(path)));
-    if (linkat(existing_parent.get(), existing_name.c_str(), parent->fd.get(), name.c_str(), 0) !=
-        0) {
-      return Failed(absl::StrCat("link to \"", absl::CHexEscape(*existing), "\""));
-    }
+    if (linkat(directory, existing.c_str(), parent->fd.get(), name.c_str(), 0) != 0)
+      return failed();
   }
   Note(parent->inode, name);
   return absl::OkStatus();
+}
+
+absl::Status LayerWriter::LinkToBelow(const std::string& existing, const std::string& path,
+                                      const std::string& name) {
+  const auto nowhere = [&] {
+    return absl::InvalidArgumentError(
+        absl::StrCat("hard link to \"", absl::CHexEscape(existing), "\", which does not exist"));
+  };
+  if (!overlay_) return nowhere();
+  GANTRY_ASSIGN_OR_RETURN(const Resolved directory,
+                          Resolve(std::string(ParentOf(existing)), /*make=*/false));
+  const std::string below = directory.path.empty()
+                                ? std::string(BaseOf(existing))
+                                : absl::StrCat(directory.path, "/", BaseOf(existing));
+  if (opaque_root_ || FindInLayer(root_.get(), below) != InLayer::kSaysNothing) return nowhere();
+  // The link may replace a directory with its own target in it.
+  GANTRY_ASSIGN_OR_RETURN(const Directory* const parent, OpenDirectory(ParentOf(path)));
+  const std::string here = parent->path.empty() ? name : absl::StrCat(parent->path, "/", name);
+  if (absl::StartsWith(below, here + "/")) return nowhere();
+
+  if (!link_store_.valid()) {
+    if (mkdirat(root_.get(), kLinkStore, 0700) != 0) return Failed("make the store of links");
+    link_store_.reset(openat(root_.get(), kLinkStore, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!link_store_.valid()) return Failed("open the store of links");
+  }
+  const auto [known, fresh] = link_targets_.try_emplace(below, links_.size());
+  const std::string stored = absl::StrCat(known->second);
+  if (fresh) {
+    const UniqueFd made(openat(link_store_.get(), stored.c_str(),
+                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    if (!made.valid()) return Failed("keep a place for a file below");
+    links_.push_back({path, below});
+  }
+  struct stat stat;
+  if (fstatat(link_store_.get(), stored.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0)
+    return Failed("keep a place for a file below");
+  return LinkTo(link_store_.get(), stored, stat.st_ino, path, name);
 }
 
 absl::Status LayerWriter::ApplySymlink(const Directory& parent, const TarEntry& entry,
@@ -492,6 +577,8 @@ absl::Status LayerWriter::RemoveBelow(int parent, const std::string& name, int d
   if (depth > kRemoveDepth) return absl::ResourceExhaustedError("remove: nested too deeply");
   UniqueFd fd(openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!fd.valid()) return Failed("remove");
+  struct stat stat;
+  if (fstat(fd.get(), &stat) != 0) return Failed("remove");
   {
     std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(fd.get()), &closedir);
     if (stream == nullptr) return Failed("remove");
@@ -503,10 +590,20 @@ absl::Status LayerWriter::RemoveBelow(int parent, const std::string& name, int d
     }
   }
   if (unlinkat(parent, name.c_str(), AT_REMOVEDIR) != 0) return Failed("remove");
+  ForgetInode(stat.st_ino);
   return absl::OkStatus();
 }
 
-absl::StatusOr<bool> LayerWriter::RemoveUnbrought(int directory, ino_t inode, int depth) {
+absl::StatusOr<bool> LayerWriter::ClearBelow(int directory, ino_t inode) {
+  // Nothing from below comes back. The second time only directories that were passed through since
+  // can go, so the walk ends at the first thing that stays: a layer cannot make it walk the same
+  // tree again and again.
+  const bool again = !cleared_.insert(inode).second;
+  ForgetDirectories();
+  return RemoveUnbrought(directory, inode, /*all=*/!again, 0);
+}
+
+absl::StatusOr<bool> LayerWriter::RemoveUnbrought(int directory, ino_t inode, bool all, int depth) {
   if (depth > kRemoveDepth) return absl::ResourceExhaustedError("remove: nested too deeply");
   UniqueFd again(openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   std::unique_ptr<DIR, int (*)(DIR*)> stream(again.valid() ? fdopendir(again.get()) : nullptr,
@@ -514,13 +611,15 @@ absl::StatusOr<bool> LayerWriter::RemoveUnbrought(int directory, ino_t inode, in
   if (stream == nullptr) return Failed("hide what is below");
   (void)again.release();
   bool left = false;
-  while (const dirent* item = readdir(stream.get())) {
+  while (all || !left) {
+    const dirent* const item = readdir(stream.get());
+    if (item == nullptr) break;
     const std::string child = item->d_name;
-    if (child == "." || child == "..") continue;
+    if (child == "." || child == ".." || child == kLinkStore) continue;
     struct stat stat;
     if (fstatat(directory, child.c_str(), &stat, AT_SYMLINK_NOFOLLOW) != 0)
       return Failed("hide what is below");
-    const bool brought = Brought(inode, child);
+    const bool brought = IsBrought(inode, child, stat);
     if (!S_ISDIR(stat.st_mode)) {
       if (brought) {
         left = true;
@@ -532,14 +631,23 @@ absl::StatusOr<bool> LayerWriter::RemoveUnbrought(int directory, ino_t inode, in
     UniqueFd fd(openat(directory, child.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd.valid()) return Failed("hide what is below");
     GANTRY_ASSIGN_OR_RETURN(const bool child_left,
-                            RemoveUnbrought(fd.get(), stat.st_ino, depth + 1));
+                            RemoveUnbrought(fd.get(), stat.st_ino, all, depth + 1));
     if (brought || child_left) {
       left = true;
     } else if (unlinkat(directory, child.c_str(), AT_REMOVEDIR) != 0) {
       return Failed("hide what is below");
+    } else {
+      ForgetInode(stat.st_ino);
     }
   }
   return left;
+}
+
+bool LayerWriter::IsBrought(ino_t directory, const std::string& name,
+                            const struct stat& stat) const {
+  if (overlay_ && IsWhiteoutDevice(stat)) return false;
+  if (tracking_) return brought_.count(absl::HashOf(directory, name)) > 0;
+  return !S_ISDIR(stat.st_mode) || implied_.count(stat.st_ino) == 0;
 }
 
 absl::StatusOr<bool> LayerWriter::IsEmpty() const {
@@ -554,19 +662,29 @@ absl::StatusOr<bool> LayerWriter::IsEmpty() const {
 
 // Last, because every entry made in a directory changed its time.
 absl::Status LayerWriter::SetDirectoryTimes() {
-  for (const auto& [path, time] : directory_times_) {
-    const UniqueFd fd = OpenBelow(root_.get(), path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (!fd.valid()) {
-      if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
-        continue;  // replaced later in the layer
-      return Failed(absl::StrCat("open \"", absl::CHexEscape(path), "\""));
-    }
-    const timespec mtime{.tv_sec = time.seconds, .tv_nsec = time.nanos};
+  for (const auto& [inode, directory] : directory_times_) {
+    const UniqueFd fd =
+        OpenBelowWithoutLinks(root_.get(), directory.path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    const auto failed = [&](absl::string_view step) {
+      return Failed(absl::StrCat(step, " \"", absl::CHexEscape(directory.path), "\""));
+    };
+    if (!fd.valid()) return failed("open");
+    const timespec mtime{.tv_sec = directory.time.seconds, .tv_nsec = directory.time.nanos};
     const timespec times[2] = {mtime, mtime};
-    if (futimens(fd.get(), times) != 0)
-      return Failed(absl::StrCat("set times of \"", absl::CHexEscape(path), "\""));
+    if (futimens(fd.get(), times) != 0) return failed("set times of");
   }
   return absl::OkStatus();
+}
+
+DeferredWork LayerWriter::TakeDeferred() {
+  DeferredWork deferred;
+  for (const auto& [inode, directory] : implied_) {
+    if (directory.looks_as_below) deferred.implied_directories.push_back(directory.path);
+  }
+  std::sort(deferred.implied_directories.begin(), deferred.implied_directories.end());
+  deferred.links = std::move(links_);
+  deferred.opaque_root = opaque_root_;
+  return deferred;
 }
 
 }  // namespace gantry::snapshot

@@ -115,6 +115,31 @@ absl::Status CopyContent(int from, int to, int64_t size) {
   return absl::OkStatus();
 }
 
+// `create`: the flags that make the target or not.
+absl::Status CopyRegular(int from_directory, const std::string& from_name, const struct stat& stat,
+                         int to_directory, const std::string& to_name, int create) {
+  const auto failed = [&](absl::string_view step) {
+    return ErrnoToStatus(errno, absl::StrCat("copy ", from_name, ": ", step));
+  };
+  const timespec times[2] = {stat.st_atim, stat.st_mtim};
+  // Not blocking: the entry may have become a FIFO since it was looked at.
+  UniqueFd from(
+      openat(from_directory, from_name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  if (!from.valid()) return failed("open");
+  UniqueFd to(openat(to_directory, to_name.c_str(),
+                     O_WRONLY | create | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+  if (!to.valid()) return failed("create");
+  if (absl::Status status = CopyContent(from.get(), to.get(), stat.st_size); !status.ok()) {
+    return WithContext(status, absl::StrCat("copy ", from_name));
+  }
+  if (fchown(to.get(), stat.st_uid, stat.st_gid) != 0) return failed("chown");
+  GANTRY_RETURN_IF_ERROR(
+      CopyXattrs(ProcPath(from.get(), ""), ProcPath(to.get(), ""), /*follow=*/true));
+  if (fchmod(to.get(), stat.st_mode & 07777) != 0) return failed("chmod");
+  if (futimens(to.get(), times) != 0) return failed("set times");
+  return absl::OkStatus();
+}
+
 absl::Status CopyNonDirectory(int from_directory, const std::string& from_name,
                               const struct stat& stat, int to_directory,
                               const std::string& to_name) {
@@ -122,24 +147,8 @@ absl::Status CopyNonDirectory(int from_directory, const std::string& from_name,
     return ErrnoToStatus(errno, absl::StrCat("copy ", from_name, ": ", step));
   };
   const timespec times[2] = {stat.st_atim, stat.st_mtim};
-  if (S_ISREG(stat.st_mode)) {
-    // Not blocking: the entry may have become a FIFO since it was looked at.
-    UniqueFd from(
-        openat(from_directory, from_name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-    if (!from.valid()) return failed("open");
-    UniqueFd to(openat(to_directory, to_name.c_str(),
-                       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-    if (!to.valid()) return failed("create");
-    if (absl::Status status = CopyContent(from.get(), to.get(), stat.st_size); !status.ok()) {
-      return WithContext(status, absl::StrCat("copy ", from_name));
-    }
-    if (fchown(to.get(), stat.st_uid, stat.st_gid) != 0) return failed("chown");
-    GANTRY_RETURN_IF_ERROR(
-        CopyXattrs(ProcPath(from.get(), ""), ProcPath(to.get(), ""), /*follow=*/true));
-    if (fchmod(to.get(), stat.st_mode & 07777) != 0) return failed("chmod");
-    if (futimens(to.get(), times) != 0) return failed("set times");
-    return absl::OkStatus();
-  }
+  if (S_ISREG(stat.st_mode))
+    return CopyRegular(from_directory, from_name, stat, to_directory, to_name, O_CREAT | O_EXCL);
   if (S_ISLNK(stat.st_mode)) {
     std::string target(static_cast<size_t>(stat.st_size) + 1, '\0');
     const ssize_t n = readlinkat(from_directory, from_name.c_str(), target.data(), target.size());
@@ -243,6 +252,19 @@ absl::Status CopyEntry(int from_directory, const std::string& from_name, int to_
   if (S_ISDIR(stat.st_mode))
     return absl::InvalidArgumentError(absl::StrCat("copy ", from_name, ": is a directory"));
   return CopyNonDirectory(from_directory, from_name, stat, to_directory, to_name);
+}
+
+absl::Status FillFile(int from_directory, const std::string& from_name, int to_directory,
+                      const std::string& to_name) {
+  struct stat from;
+  struct stat to;
+  if (fstatat(from_directory, from_name.c_str(), &from, AT_SYMLINK_NOFOLLOW) != 0 ||
+      fstatat(to_directory, to_name.c_str(), &to, AT_SYMLINK_NOFOLLOW) != 0) {
+    return ErrnoToStatus(errno, absl::StrCat("copy ", from_name));
+  }
+  if (!S_ISREG(from.st_mode) || !S_ISREG(to.st_mode))
+    return absl::InvalidArgumentError(absl::StrCat("copy ", from_name, ": not a regular file"));
+  return CopyRegular(from_directory, from_name, from, to_directory, to_name, 0);
 }
 
 absl::Status CopyTree(const std::string& from, const std::string& to) {

@@ -20,6 +20,10 @@ absl::Status CopyTree(const std::string& from, const std::string& to);
 absl::Status CopyEntry(int from_directory, const std::string& from_name, int to_directory,
                        const std::string& to_name);
 
+// Gives an empty regular file the content and attributes of another.
+absl::Status FillFile(int from_directory, const std::string& from_name, int to_directory,
+                      const std::string& to_name);
+
 // Owner, mode, extended attributes (but not overlayfs' own) and times of one directory onto
 // another.
 absl::Status CopyDirectoryAttributes(int from_directory, int to_directory);
