@@ -1,4 +1,4 @@
-// The cgroups above a container's, where somebody asked for a place of his own (--cgroup-parent /shop/front): made when they are missing,
+// The cgroups above a container's, where the user chose a parent (cgroup_parent = /shop/front): made when they are missing,
 // removed once nothing is in them any more, and only if Gantry made them. The mark of that is an attribute on the directory itself, so
 // that it holds for every container below and needs no record.
 //

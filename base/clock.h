@@ -30,7 +30,7 @@ class RealClock : public Clock {
   absl::Duration Monotonic() const override;
 };
 
-// Stands still until it is told to move.
+// A clock for tests: stands still until Advance() or Set() moves it.
 class FakeClock : public Clock {
  public:
   explicit FakeClock(absl::Time now = absl::UnixEpoch()) : now_(now) {}

@@ -90,7 +90,7 @@ TEST(ExecutorTest, IdleThreadsEndAndComeBack) {
   }
 }
 
-// For good: no room for the stack of another thread.
+// From here on there is no room for the stack of another thread.
 bool TakeNoMoreThreads() {
   unsigned long pages = 0;  // NOLINT(google-runtime-int): what %lu reads
   FILE* const statm = fopen("/proc/self/statm", "re");

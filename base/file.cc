@@ -48,8 +48,8 @@ std::string WithoutTrailingSlashes(std::string path) {
   return path;
 }
 
-// A directory entry as a directory, or -1 with errno: EXDEV for a mount point, ELOOP or ENOTDIR for
-// what is none.
+// Opens a directory entry that is a directory; -1 with errno EXDEV for a mount point, ELOOP or
+// ENOTDIR for anything that is not a directory.
 int OpenSubdirectory(int directory_fd, const char* name) {
   struct open_how how = {};
   how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
@@ -86,7 +86,7 @@ class TreeRemover {
       Empty(top.get(), 0);
       if (::unlinkat(parent_fd, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT)
         return absl::OkStatus();
-      // Somebody added names, or Empty() moved deep directories here: as long as there is progress,
+      // Another process added names, or Empty() moved deep directories here: as long as there is progress,
       // again.
       if (errno == ENOTEMPTY && removed_ > 0) continue;
       const absl::Status last = EntryError(errno, name);

@@ -32,7 +32,7 @@ absl::Status WriteFile(const std::string& path, absl::string_view data, mode_t m
 absl::Status WriteFileAtomic(const std::string& path, absl::string_view data, mode_t mode = 0644);
 
 // Removes what calls of WriteFileAtomic left beside `path` when they were killed. Only for the one
-// owner of the file, while nobody writes it.
+// owner of the file, while no other process writes it.
 absl::Status RemoveAbandonedTemporaries(const std::string& path);
 
 // Writes all bytes to an open file, whatever the kernel takes at a time.

@@ -1,4 +1,4 @@
-// A thread, or the reason why there is none: std::thread throws where the kernel gives no more, and nobody expects that of it.
+// A thread, or the reason why it could not be made: std::thread throws when the kernel refuses, which callers do not expect.
 
 #ifndef GANTRY_BASE_NEW_THREAD_H_
 #define GANTRY_BASE_NEW_THREAD_H_

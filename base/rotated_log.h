@@ -33,7 +33,7 @@ class LogHold {
   // Lets go of the files up to `number`: they are open, or read.
   void ReleaseThrough(int64_t number);
 
-  // Somebody else holds the file of this number. A writer's question.
+  // True if a reader holds the file of this number. For writers, which must keep such a file.
   static bool IsHeld(const std::string& path, int64_t number);
 
  private:

@@ -251,7 +251,7 @@ class LocalReader final : public BlobReader {
   const Digest digest_;
 };
 
-// Work that whoever comes first does, and only once.
+// Work that the first caller does, once for all callers.
 struct Job {
   void RunOnce() {
     if (taken.exchange(true)) return;
@@ -354,7 +354,7 @@ class LocalIngest final : public Ingest {
                                    RENAME_NOREPLACE) == 0;
     const int rename_errno = errno;
     if (!options.sync) store_.EndUnsynced();
-    // Somebody else committed the same bytes in the meantime.
+    // Another writer committed the same bytes in the meantime.
     if (!renamed && rename_errno == EEXIST) return Drop(digest);
     if (!renamed)
       return ErrnoToStatus(rename_errno, absl::StrCat(What(), ": publish as ", digest.str()));
@@ -469,8 +469,8 @@ LocalStore::LocalStore(std::string root, UniqueFd root_fd, UniqueFd blobs_fd, Un
       ingest_fd_(std::move(ingest_fd)),
       writers_("blob-write", kWriters) {}
 
-// Whoever relies on a blob has asked for Sync() himself and heard of its failure. This one spares the next start the look at blobs that
-// nobody asked for; where it fails, their note on disk stays and that look is taken.
+// A caller that relies on a blob has called Sync() and seen its status. This last Sync() only spares the next start the check
+// of blobs that were never synced; if it fails, their note on disk stays and the next start checks them.
 LocalStore::~LocalStore() { Sync().IgnoreError(); }
 
 absl::StatusOr<std::unique_ptr<LocalStore>> LocalStore::Open(const std::string& root) {

@@ -2,7 +2,7 @@
 //
 // Disk layout below `root`:
 //   blobs/<alg>/<hex>        0444; a name here has all its bytes
-//   ingest/<id>/ref          what OpenIngest() was told; <id> is the sha256 of the ref, so any ref
+//   ingest/<id>/ref          the ref given to OpenIngest(); <id> is the sha256 of the ref, so any ref
 //                            is a safe name
 //   ingest/<id>/data         the bytes so far
 //   state                    "clean", or the boot and time since when blobs may be in the page

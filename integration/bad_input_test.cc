@@ -171,7 +171,7 @@ TEST_F(BadInputTest, LayersThatReachOutsideChangeNothingThere) {
   ASSERT_TRUE(WriteFile(work + "/plain", "hostile").ok());
   ASSERT_EQ(symlink("/", (work + "/slash").c_str()), 0);
   ASSERT_EQ(symlink(victim.substr(0, victim.rfind('/')).c_str(), (work + "/dir").c_str()), 0);
-  // Each is a layer: how GNU tar is told to rename members on the way in.
+  // Each is a layer, made with an option of GNU tar that renames members.
   const std::vector<std::vector<std::string>> layers = {
       {"--transform", "s,^plain$," + up + ",", "plain"},
       {"--transform", "s,^plain$," + victim + ",", "plain"},

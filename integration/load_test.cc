@@ -1,5 +1,5 @@
 // A thousand containers, ten thousand blobs, a hundred clients at once: lists are whole and come while others write, memory has a
-// bound, and who reads events too slowly is told so instead of holding anybody up.
+// bound, and a client that reads events too slowly gets an error instead of holding up others.
 
 #include <unistd.h>
 

@@ -1,4 +1,4 @@
-// Between libFuzzer and a fuzz target. The seeds are written into $GANTRY_FUZZ_SEEDS before it begins, where it is told to look.
+// Between libFuzzer and a fuzz target. The seeds are written into $GANTRY_FUZZ_SEEDS before it begins; libFuzzer reads that directory.
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -243,7 +243,7 @@ class Server {
   }
 
   // New bytes for the next round of writes. What the last one wrote goes, files and all, before this returns: a collection beside the
-  // measure of whoever comes next would be counted with it.
+  // next measure would be counted with it.
   void Refresh() {
     static std::atomic<uint64_t> seed = 1000;
     for (size_t i = 0; i < clients_.size(); ++i) payload_[i] = FreshBytes(kBlobBytes, ++seed);
@@ -283,7 +283,7 @@ class Server {
     Check(client.status(), name_);
     return *std::move(client);
   }
-  // The answer is not looked at: what a client makes of it is the same work whoever sent it.
+  // The answer is not looked at: what a client makes of it is the same work for both servers.
   void Unary(size_t i, const std::string& path, const google::protobuf::MessageLite& request) {
     Check(lean_[i]->Call(path, request.SerializeAsString()).status(), path);
   }
@@ -391,7 +391,7 @@ class ByHand {
 };
 
 // Memory that was just in use, for the page cache to grow into. On a virtual machine the first touch of a page that has been free for a
-// while waits for the host, which takes several times as long as writing the page does, and falls on whoever happens to be next.
+// while waits for the host, which takes several times as long as writing the page does, and falls on the next contender.
 class WarmMemory {
  public:
   ~WarmMemory() { Release(kWarmBytes); }
@@ -490,7 +490,7 @@ class Report {
         for (const auto& server : servers) server->Refresh();
         by_hand.Refresh();
       }
-      // Whoever comes first finds the machine in another state than the last.
+      // The first contender finds the machine in another state than the last.
       const size_t contenders = servers.size() + (measure.by_hand != nullptr ? 1 : 0);
       for (size_t turn = 0; turn < contenders; ++turn) {
         const size_t s = (turn + static_cast<size_t>(round)) % contenders;

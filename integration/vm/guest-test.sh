@@ -191,7 +191,7 @@ lifecycle() {
   check "$round forks end at the limit" pids_are_limited
   check "$round pauses and goes on" pauses
   check "$round is removed with all its processes" stops_with_its_children
-  check "$round an end for want of memory is told" oom_is_told
+  check "$round an OOM kill is reported" oom_is_told
   check "$round read-only" is_read_only
 }
 
@@ -326,9 +326,9 @@ stops_with_the_service() {
 install_gantry
 echo "systemd $(systemctl --version | awk 'NR == 1 { print $2 }'), kernel $(uname -r), $(crun --version | head -1), $(runc --version | head -1)"
 check "starts as a service of systemd" start_gantry
-check "this is cgroup v2, and it is told so" cgroup_is_v2
+check "this is cgroup v2, and info says so" cgroup_is_v2
 check "an image comes in" make_image
-# The first container may leave what stays for good: the parents of all groups.
+# The first container may leave the parents of all groups, which stay.
 check "the first container" ctl run --rm "$image" true
 cgroups > /run/cgroups.before
 pgrep -x gantry-shim -a | grep -v zygote | wc -l > /run/shims.before

@@ -124,7 +124,7 @@ absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
   absl::MutexLock lock(&mu_);
   const absl::Duration begun_at = clock_.Monotonic();
   Collection collection;
-  // Most runs find nothing, and need not stop anybody to find that out. What this look wrongly takes for garbage (snapshots are read
+  // Most runs find nothing, and need not block writers to find that out. What this look wrongly takes for garbage (snapshots are read
   // a moment after the records) the second one, with the gate closed, does not.
   GANTRY_ASSIGN_OR_RETURN(bool clean, LooksClean(collection));
   if (!clean) GANTRY_RETURN_IF_ERROR(SweepRecords(options.gate_timeout, collection));

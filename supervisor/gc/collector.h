@@ -48,7 +48,7 @@ struct Collection {
 struct CollectOptions {
   // Looks at every file on disk, not only at those whose record went: after a start, and when a person asks.
   bool full_sweep = false;
-  // How long to wait for those who are in the middle of a write of a few milliseconds; nobody else can begin one meanwhile.
+  // How long to wait for writers inside the gate, whose writes take a few milliseconds; no writer can enter meanwhile.
   absl::Duration gate_timeout = absl::Seconds(5);
   // Ends the run between two files; what is left the next one removes, of this daemon or of its successor. Null: none.
   const CancelToken* cancel = nullptr;
@@ -61,7 +61,7 @@ class Collector {
             const metadata::Snapshotters& snapshotters, const Clock& clock)
       : db_(db), blobs_(blobs), snapshotters_(snapshotters), clock_(clock) {}
 
-  // kUnavailable: somebody inside the gate does not leave; nothing was changed, try later.
+  // kUnavailable: a writer inside the gate did not leave in time; nothing was changed, try later.
   // kDataLoss: a record does not parse: nothing is collected rather than the wrong thing.
   absl::StatusOr<Collection> Collect(const CollectOptions& options = {}) ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -76,7 +76,7 @@ TEST_F(CollectorTest, SnapshotsGoChildrenFirstAndTheirFilesToo) {
   EXPECT_EQ(collection.removed[2].name, "1");
 }
 
-// Calls back when somebody asks for the time, which the collector does with each inventory.
+// Calls back on each Now(), which the collector calls with each inventory.
 class TellingClock final : public Clock {
  public:
   absl::Time Now() const override {
@@ -101,7 +101,7 @@ TEST(CollectorGateTest, WhatIsTakenWasSeenWithTheGateClosed) {
   const Collection collection = world.Collect();
   clock.asked = nullptr;
   EXPECT_EQ(World::Names(collection.removed), Names{World::NameOf(digest)});
-  // First without stopping anybody, then for good.
+  // First a look without the gate, then the collection inside it.
   EXPECT_EQ(closed, (std::vector<bool>{false, true}));
 }
 

@@ -117,7 +117,7 @@ class InventoryTaker {
       if (!absl::StartsWith(suffix, kGcPrefix)) continue;
       const std::string ns = graph().node(id).ns;
       if (absl::ConsumePrefix(&suffix, kReferencePrefix)) {
-        // Containers are nobody's to keep: they are roots already.
+        // A lease need not keep a container: containers are roots already.
         const std::optional<Node> to = Referenced(suffix, ns, value);
         if (to.has_value() && to->type != Type::kContainer)
           graph().AddEdge(id, graph().Intern(*to), Reach::kDeep);
@@ -318,7 +318,7 @@ class InventoryTaker {
     }
   }
 
-  // Content and snapshots: kept by a label of their own, for ever or for a time.
+  // Content and snapshots: kept by a label of their own, without limit or until a time.
   template <typename Labels>
   bool IsRoot(const Labels& labels) {
     auto root = labels.find(std::string(kRootLabel));

@@ -52,13 +52,13 @@ class BlobPool {
 
   Pin PinBlob(const content::Digest& digest) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Nobody else gives the blob a record or removes its file while this is held. May be held over I/O on that blob.
+  // While this is held, no other thread gives the blob a record or removes its file. May be held over I/O on that blob.
   KeyLocks::Held LockBlob(const content::Digest& digest);
 
   // The name in files() of a namespace's ingest: "<ns>/<ref>", with the end of a very long ref replaced by a hash.
   static std::string IngestRef(absl::string_view ns, absl::string_view ref);
 
-  // Nobody else opens, aborts or sweeps that ingest while this is held.
+  // While this is held, no other thread opens, aborts or sweeps that ingest.
   KeyLocks::Held LockIngest(const std::string& ingest_ref);
 
   // Does any namespace have a record of it?
@@ -67,7 +67,7 @@ class BlobPool {
   // The digest lost a record: worth a look at the next sweep.
   void NoteRemoved(const content::Digest& digest) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Removes the files of those noted digests that no namespace has and nobody pins. `everything` looks at all files instead
+  // Removes the files of those noted digests that no namespace has and no pin holds. `everything` looks at all files instead
   // (start-up, `prune`). Returns the bytes freed per digest. Slow; nothing is locked but one blob at a time. Once `cancel`, which
   // may be null, is cancelled, the rest stays noted.
   absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> Sweep(

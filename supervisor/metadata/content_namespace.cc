@@ -115,7 +115,7 @@ class NamespacedIngest final : public content::Ingest {
     const content::Labels labels = PresentLabels(options.labels);
     GANTRY_RETURN_IF_ERROR(ValidateLabels(labels));
     // Held until the record is in: the sweeper must not take the file in between. The one who comes second with the same
-    // bytes waits here for the first one's fsync, nobody else.
+    // bytes waits here for the first one's fsync; other calls do not.
     // With `expected` of another algorithm than was hashed so far, that is the blob's name; with a wrong one, nothing comes of it.
     const Digest digest = options.expected.empty() ? current_digest() : options.expected;
     const int64_t size_bytes = offset();

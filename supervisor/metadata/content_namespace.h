@@ -31,7 +31,7 @@ inline constexpr absl::Duration kIngestExpiry = absl::Hours(24);
 
 // Whose blobs a namespace may take over without sending the bytes.
 enum class BlobSharing {
-  kShared,    // anybody's
+  kShared,    // of any namespace
   kIsolated,  // those of namespaces labelled containerd.io/namespace.shareable=true
 };
 

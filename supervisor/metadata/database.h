@@ -58,7 +58,7 @@ class Transaction {
   // The value now, no lock taken: may change before Commit().
   absl::StatusOr<std::optional<std::string>> Get(Family family, absl::string_view key);
 
-  // The value, which nobody else can change until this transaction ends.
+  // The value, which no other transaction can change until this one ends.
   // kAborted: another transaction holds the key and does not let go; do the whole transaction again.
   absl::StatusOr<std::optional<std::string>> GetForUpdate(Family family, absl::string_view key);
 
@@ -119,7 +119,7 @@ class ReadView {
   const rocksdb::Snapshot* const snapshot_;
 };
 
-// A step from schema `from` to `from + 1`. It runs before anybody else sees the database, and again if the machine stops in between.
+// A step from schema `from` to `from + 1`. It runs before the database is used, and runs again if the machine stops in between.
 struct Migration {
   int from;
   absl::string_view what;

@@ -30,7 +30,7 @@ class ImageStore {
  public:
   using Image = record::v1::Image;
 
-  // Images of a name in `pinned` get the label that says so, whoever makes them.
+  // Images of a name in `pinned` get the label that says so, through every door.
   ImageStore(Database& db, const Clock& clock, std::set<std::string> pinned = {})
       : db_(db), clock_(clock), pinned_(std::move(pinned)) {}
 

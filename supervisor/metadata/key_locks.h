@@ -1,6 +1,6 @@
 // Locks by name, shared or exclusive, held together by one owner.
 //
-// Thread-safe; a Held is thread-compatible and not bound to a thread. Entries exist only while somebody holds or waits.
+// Thread-safe; a Held is thread-compatible and not bound to a thread. Entries exist only while a thread holds or waits.
 #ifndef GANTRY_SUPERVISOR_METADATA_KEY_LOCKS_H_
 #define GANTRY_SUPERVISOR_METADATA_KEY_LOCKS_H_
 

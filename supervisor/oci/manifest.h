@@ -68,12 +68,12 @@ struct Document {
   std::optional<Index> index;
 };
 
-// Reads a manifest or index. `media_type` is what the descriptor or registry called it; "" when nobody said.
+// Reads a manifest or index. `media_type` is what the descriptor or registry called it; "" when neither said.
 // The document must be what it is called and only that, so that the same bytes never mean two things.
 //   kInvalidArgument     not JSON, too deep, a required field missing or malformed, both `manifests` and `layers`, or a
 //                        `mediaType` that contradicts `media_type`
 //   kResourceExhausted   more bytes, layers or entries than we accept
-//   kFailedPrecondition  docker schema 1, which nobody can use any more: the image must be pushed again
+//   kFailedPrecondition  docker schema 1, which is no longer supported: the image must be pushed again
 // `what` names the document in messages.
 absl::StatusOr<Document> ParseDocument(absl::string_view bytes, absl::string_view media_type,
                                        absl::string_view what);

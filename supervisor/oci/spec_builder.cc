@@ -39,7 +39,7 @@ bool HasControl(absl::string_view text) {
 }
 
 // Absolute, without "." and "..", without doubled or trailing slashes. A destination that climbs above the root is
-// refused rather than clamped: whoever wrote it meant something else.
+// refused rather than clamped, because the user meant something else.
 absl::StatusOr<std::string> CleanPath(absl::string_view what, absl::string_view path) {
   if (!absl::StartsWith(path, "/") || path.size() > 4096 ||
       absl::StrContains(path, absl::string_view("\0", 1))) {
@@ -496,7 +496,7 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
   return process;
 }
 
-// The numbers of a list such as "0-3,7"; malformed parts are somebody else's to refuse.
+// The numbers of a list such as "0-3,7"; malformed parts are refused elsewhere.
 std::set<int> Numbers(absl::string_view list) {
   std::set<int> out;
   for (absl::string_view part : absl::StrSplit(list, ',')) {

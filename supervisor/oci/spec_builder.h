@@ -1,4 +1,4 @@
-// From what a person asks for to what a runtime is told: ContainerConfig -> config.json, with docker's defaults.
+// ContainerConfig (what the user asked for) -> config.json of the OCI runtime, with docker's defaults.
 //
 // Free functions, safe to call from any thread; nothing here touches the disk but the host's /dev for --privileged and
 // --device.

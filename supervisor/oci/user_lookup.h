@@ -1,7 +1,7 @@
 // Turns `user[:group]` into numbers by the passwd and group files of an image.
 //
 // Those files are hostile: they are opened beneath the root without leaving it, must be regular files of bounded size, and
-// a user nobody has asked to be root never becomes root. Depends on the image alone, so a UserDatabase may be kept per
+// a user that was not requested as root never becomes root. Depends on the image alone, so a UserDatabase may be kept per
 // top chain ID and used for every container of it.
 //
 // UserDatabase is an immutable value; free functions are safe to call from any thread.
