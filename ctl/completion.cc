@@ -7,7 +7,7 @@
 #include "absl/strings/strip.h"
 
 #include "ctl/verb.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {

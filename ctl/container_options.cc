@@ -11,7 +11,8 @@
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/option_files.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_health.pb.h"
 
 namespace gantry::ctl {
 namespace {

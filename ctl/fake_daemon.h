@@ -11,7 +11,8 @@
 
 #include "absl/status/status.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {

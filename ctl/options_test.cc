@@ -5,7 +5,7 @@
 #include "base/temp_dir.h"
 #include "ctl/container_options.h"
 #include "ctl/option_files.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
 
 namespace gantry::ctl {
 namespace {

@@ -13,7 +13,7 @@
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
 #include "ctl/text.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::ctl {
 namespace {

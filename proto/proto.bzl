@@ -1,4 +1,4 @@
-"""C++ messages and gRPC stubs from .proto files."""
+"""C++ messages and gRPC stubs from .proto files, as targets of their own."""
 
 def _unity(name, stems, ext):
     # The headers that every generated file starts with cost far more than the file itself, so a set of
@@ -21,8 +21,24 @@ _FILE_LOCAL = [
     "file_default_instances",
 ]
 
+_PROTOC = " ".join([
+    "$(location @system//:protoc) -I.",
+    "%s",
+    "$(SRCS)",
+    # protoc 3.21 does not know that C++20 made a keyword of `requires`, which is a field of
+    # containerd's Plugin. Later versions write the accessor with this underscore.
+    "&& sed -i -E 's/\\brequires\\(/requires_(/g' $(OUTS)",
+])
+
+# Generated code is not ours to polish, and nobody debugs it line by line.
+_COPTS = [
+    "-Wno-deprecated-declarations",
+    "-Os",
+    "-g0",
+]
+
 def cc_proto_set(name, srcs, visibility, deps = [], lite = True, shards = 1):
-    """One cc_library with the messages and the gRPC stubs of all files.
+    """One cc_library with the messages of all files: <stem>.pb.h.
 
     Args:
       name: target name.
@@ -34,50 +50,58 @@ def cc_proto_set(name, srcs, visibility, deps = [], lite = True, shards = 1):
         it asks for them or not; that was 0.6 of the 2 ms that `ctl --help` took.
       shards: how many translation units the messages are spread over.
     """
-    native.filegroup(name = name + "_protos", srcs = srcs)
-    imports = [d + "_protos" for d in deps]
+    native.filegroup(name = name + "_own_protos", srcs = srcs)
+    native.filegroup(name = name + "_protos", srcs = srcs + [d + "_protos" for d in deps])
+    stems = [s[:-len(".proto")] for s in srcs]
+    outs = [s + ext for s in stems for ext in [".pb.h", ".pb.cc"]]
+    native.genrule(
+        name = name + "_gen",
+        srcs = [name + "_own_protos"],
+        outs = outs,
+        cmd = _PROTOC % ("--cpp_out=%s$(GENDIR)" % ("lite:" if lite else "")),
+        tools = [d + "_protos" for d in deps] + ["@system//:protoc"],
+    )
+    native.cc_library(
+        name = name,
+        srcs = [
+            _unity("%s_messages_%d" % (name, i), stems[i::shards], ".pb")
+            for i in range(shards)
+            if stems[i::shards]
+        ],
+        hdrs = [s + ".pb.h" for s in stems],
+        copts = _COPTS,
+        textual_hdrs = [s + ".pb.cc" for s in stems],
+        visibility = visibility,
+        deps = deps + ["//third_party:protobuf"],
+    )
+
+def cc_service_set(name, srcs, deps, visibility):
+    """One cc_library with the gRPC stubs and service classes of files that have any: <stem>.grpc.pb.h.
+
+    Args:
+      name: target name.
+      srcs: .proto files of this package.
+      deps: the cc_proto_sets with the messages of these files.
+      visibility: of the library.
+    """
+    native.filegroup(name = name + "_own_protos", srcs = srcs)
     stems = [s[:-len(".proto")] for s in srcs]
     native.genrule(
         name = name + "_gen",
-        srcs = srcs + imports,
-        outs = [s + ext for s in stems for ext in [".pb.h", ".pb.cc", ".grpc.pb.h", ".grpc.pb.cc"]],
-        cmd = " ".join([
-            "$(location @system//:protoc) -I.",
-            "--cpp_out=%s$(GENDIR)" % ("lite:" if lite else ""),
-            "--grpc_out=$(GENDIR)",
-            "--plugin=protoc-gen-grpc=$(location @system//:grpc_cpp_plugin)",
-            " ".join(["$(execpath %s)" % s for s in srcs]),
-            # protoc 3.21 does not know that C++20 made a keyword of `requires`, which is a field of
-            # containerd's Plugin. Later versions write the accessor with this underscore.
-            "&& sed -i -E 's/\\brequires\\(/requires_(/g' $(OUTS)",
-        ]),
-        tools = [
+        srcs = [name + "_own_protos"],
+        outs = [s + ext for s in stems for ext in [".grpc.pb.h", ".grpc.pb.cc"]],
+        cmd = _PROTOC % "--grpc_out=$(GENDIR) --plugin=protoc-gen-grpc=$(location @system//:grpc_cpp_plugin)",
+        tools = [d + "_protos" for d in deps] + [
             "@system//:grpc_cpp_plugin",
             "@system//:protoc",
         ],
     )
-
-    units = []
-    for i in range(shards):
-        if stems[i::shards]:
-            units.append(_unity("%s_messages_%d" % (name, i), stems[i::shards], ".pb"))
-    units.append(_unity(name + "_services", stems, ".grpc.pb"))
-
     native.cc_library(
         name = name,
-        srcs = units,
-        hdrs = [s + ext for s in stems for ext in [".pb.h", ".grpc.pb.h"]],
-        # Generated code is not ours to polish, and nobody debugs it line by line.
-        copts = [
-            "-Wno-deprecated-declarations",
-            "-Os",
-            "-g0",
-        ],
-        textual_hdrs = [s + ext for s in stems for ext in [".pb.cc", ".grpc.pb.cc"]],
+        srcs = [_unity(name + "_services", stems, ".grpc.pb")],
+        hdrs = [s + ".grpc.pb.h" for s in stems],
+        copts = _COPTS,
+        textual_hdrs = [s + ".grpc.pb.cc" for s in stems],
         visibility = visibility,
-        deps = deps + [
-            "//third_party:absl",
-            "//third_party:grpc",
-            "//third_party:protobuf",
-        ],
+        deps = deps + ["//third_party:grpc"],
     )

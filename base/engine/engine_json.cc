@@ -14,7 +14,9 @@
 #include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_health.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/system.pb.h"
 

@@ -4,7 +4,7 @@
 
 #include "base/engine/proto_time.h"
 #include "base/engine/units.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::engine {
 

@@ -12,7 +12,7 @@
 #include "absl/strings/str_split.h"
 
 #include "base/engine/units.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
 
 namespace gantry::engine {
 namespace {

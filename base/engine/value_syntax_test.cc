@@ -2,7 +2,7 @@
 
 #include <gtest/gtest.h>
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
 
 namespace gantry::engine {
 namespace {

@@ -5,7 +5,9 @@
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/interactive.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::ctl {
 

@@ -14,7 +14,7 @@
 #include "ctl/commands/commands.h"
 #include "ctl/output_file.h"
 #include "ctl/tar.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_files.pb.h"
 
 namespace gantry::ctl {
 namespace {

@@ -6,7 +6,7 @@
 #include "ctl/commands/interactive.h"
 #include "ctl/option_files.h"
 #include "ctl/terminal.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
 
 namespace gantry::ctl {
 namespace {

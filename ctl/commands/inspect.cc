@@ -4,7 +4,7 @@
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {

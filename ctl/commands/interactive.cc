@@ -4,7 +4,8 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
 
 namespace gantry::ctl {
 namespace {

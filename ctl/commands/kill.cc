@@ -1,6 +1,6 @@
 #include "ctl/commands/commands.h"
 #include "ctl/commands/each_container.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
 
 namespace gantry::ctl {
 namespace {

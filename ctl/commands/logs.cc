@@ -7,7 +7,7 @@
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/time_range.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
 
 namespace gantry::ctl {
 namespace {

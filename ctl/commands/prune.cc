@@ -6,7 +6,7 @@
 
 #include "base/status_macros.h"
 #include "ctl/terminal.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {

@@ -5,7 +5,7 @@
 #include "ctl/filters.h"
 #include "ctl/listing.h"
 #include "ctl/rows.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::ctl {
 namespace {

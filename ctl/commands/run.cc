@@ -10,7 +10,9 @@
 #include "ctl/commands/transfer.h"
 #include "ctl/container_options.h"
 #include "ctl/terminal.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {

@@ -4,7 +4,7 @@
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/container_options.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
 
 namespace gantry::ctl {
 namespace {

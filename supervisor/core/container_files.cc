@@ -39,6 +39,7 @@
 #include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
+#include "proto/gantry/v1/container_files.pb.h"
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/tar_reader.h"
 #include "snapshotter/tar_writer.h"

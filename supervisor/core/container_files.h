@@ -12,13 +12,21 @@
 #include "absl/status/statusor.h"
 
 #include "base/byte_stream.h"
-#include "proto/gantry/v1/containers.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/mount_points.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
+
+namespace gantry::v1 {
+class CommitRequest;
+class CommitResponse;
+class CopyFromRequest;
+class CopyToRequest_Open;
+class PathStat;
+class StatPathRequest;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 
@@ -41,7 +49,7 @@ class ContainerFiles {
   absl::Status CopyFrom(const CallContext& context, const v1::CopyFromRequest& request,
                         const std::function<absl::Status(const v1::PathStat&)>& begin,
                         ByteSink& out);
-  absl::Status CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
+  absl::Status CopyTo(const CallContext& context, const v1::CopyToRequest_Open& open,
                       ByteSource& tar);
   absl::Status Export(const CallContext& context, const std::string& container, ByteSink& out);
   absl::StatusOr<v1::CommitResponse> Commit(const CallContext& context,

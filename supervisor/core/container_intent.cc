@@ -1,5 +1,8 @@
 #include "supervisor/core/container_intent.h"
 
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/record/v1/record.pb.h"
+
 namespace gantry::core {
 namespace {
 

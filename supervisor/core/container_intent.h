@@ -6,8 +6,12 @@
 
 #include <optional>
 
-#include "proto/gantry/v1/containers.pb.h"
-#include "proto/record/v1/record.pb.h"
+namespace gantry::v1 {
+class ContainerConfig;
+}  // namespace gantry::v1
+namespace gantry::record::v1 {
+class Container;
+}  // namespace gantry::record::v1
 
 namespace gantry::core {
 

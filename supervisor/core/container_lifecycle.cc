@@ -10,6 +10,9 @@
 #include "nlohmann/json.hpp"
 
 #include "base/status_macros.h"
+#include "proto/gantry/v1/container_requests.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
+#include "proto/gantry/v1/types.pb.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/oci/runtime_spec.h"

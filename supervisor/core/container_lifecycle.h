@@ -16,7 +16,6 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 
-#include "proto/gantry/v1/containers.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_steps.h"
@@ -28,6 +27,23 @@
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/oci/user_lookup.h"
 #include "supervisor/runtime/runtime_probe.h"
+
+namespace gantry::v1 {
+class ContainerConfig;
+class CreateContainerRequest;
+class CreateContainerResponse;
+class PruneContainersRequest;
+class PruneContainersResponse;
+class RemoveContainerRequest;
+class RemoveContainerResponse;
+class RestartContainerRequest;
+class StartContainerRequest;
+class StartContainerResponse;
+class StopContainerRequest;
+class StopContainerResponse;
+class UpdateContainerRequest;
+class UpdateContainerResponse;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 

@@ -10,6 +10,8 @@
 #include "absl/synchronization/mutex.h"
 
 #include "base/executor.h"
+#include "proto/gantry/v1/container_streams.pb.h"
+#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/runtime/shim_client.h"
 
 namespace gantry::core {

@@ -8,6 +8,8 @@
 
 #include "base/status_macros.h"
 #include "proto/containerd/events/container.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/metadata/filter.h"

@@ -16,7 +16,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_locks.h"

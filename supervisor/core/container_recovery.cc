@@ -11,6 +11,8 @@
 #include "base/crash_point.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/proto_time.h"
 

@@ -24,6 +24,10 @@
 
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_health.pb.h"
+#include "proto/gantry/v1/types.pb.h"
+#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/health_check.h"
 
 namespace gantry::core {

@@ -10,10 +10,16 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
-#include "proto/gantry/v1/containers.pb.h"
-#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/spec_builder.h"
+
+namespace gantry::v1 {
+class ContainerConfig;
+class Resources;
+}  // namespace gantry::v1
+namespace gantry::shim::v1 {
+class Log;
+}  // namespace gantry::shim::v1
 
 namespace gantry::core {
 

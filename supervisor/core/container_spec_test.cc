@@ -1,3 +1,5 @@
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/container_spec.h"
 
 #include <signal.h>

@@ -5,6 +5,8 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "proto/gantry/v1/container_streams.pb.h"
+#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/runtime/shim_registry.h"
 
 namespace gantry::core {

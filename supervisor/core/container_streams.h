@@ -12,12 +12,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "proto/gantry/v1/containers.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/runtime/shim_client.h"
+
+namespace gantry::v1 {
+class AttachInput_Open;
+class ResizeRequest;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 
@@ -33,7 +37,7 @@ class ContainerStreams {
 
   // Streams of the running main process. kFailedPrecondition: it does not run.
   absl::StatusOr<std::unique_ptr<runtime::AttachStream>> Attach(
-      const CallContext& context, const v1::AttachInput::Open& open,
+      const CallContext& context, const v1::AttachInput_Open& open,
       runtime::AttachStream::Handler* handler);
   struct ConnectedStart {
     int32_t pid = 0;
@@ -44,7 +48,7 @@ class ContainerStreams {
   // Starts the container with its streams connected, so that no output is missed: the shim lets it go when it has both calls.
   // `before_start` is called between the two. A failure leaves the container as it was, not started.
   absl::StatusOr<ConnectedStart> StartConnected(const CallContext& context,
-                                                const v1::AttachInput::Open& open,
+                                                const v1::AttachInput_Open& open,
                                                 runtime::AttachStream::Handler* handler,
                                                 const std::function<void()>& before_start);
   absl::Status Resize(const CallContext& context, const v1::ResizeRequest& request);

@@ -9,12 +9,24 @@
 
 #include "absl/status/statusor.h"
 
-#include "proto/gantry/v1/containers.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
+
+namespace gantry::v1 {
+class ContainerDetails;
+class ContainerStats;
+class ContainerSummary;
+class DiffResponse;
+class ListContainersRequest;
+class ListContainersResponse;
+class StatsRequest;
+class StatsResponse;
+class TopRequest;
+class TopResponse;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 

@@ -8,6 +8,7 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/containerd/events/task.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/proto_time.h"
 

@@ -9,12 +9,16 @@
 
 #include "absl/status/statusor.h"
 
-#include "proto/gantry/v1/containers.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/removal_waits.h"
 #include "supervisor/core/task_service.h"
+
+namespace gantry::v1 {
+class WaitContainerRequest;
+class WaitContainerResponse;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 

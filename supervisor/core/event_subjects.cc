@@ -4,6 +4,8 @@
 
 #include "absl/status/statusor.h"
 
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/container_intent.h"
 
 namespace gantry::core {

@@ -14,6 +14,8 @@
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
+#include "proto/gantry/v1/container_streams.pb.h"
+#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/start_failure.h"
 #include "supervisor/oci/runtime_spec.h"

@@ -11,13 +11,16 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "proto/gantry/v1/containers.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/shim_client.h"
+
+namespace gantry::v1 {
+class ExecInput_Open;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 
@@ -41,7 +44,7 @@ class ExecService {
     std::unique_ptr<runtime::AttachStream> stream;  // null when detached
   };
   // One more process. With a handler its streams are connected before it starts; without, it runs detached. Its end removes it.
-  absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput::Open& open,
+  absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput_Open& open,
                                    runtime::AttachStream::Handler* handler);
   absl::Status SignalExec(const CallContext& context, const std::string& container,
                           const std::string& exec_id, const std::string& signal);

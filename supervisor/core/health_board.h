@@ -12,7 +12,7 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/synchronization/mutex.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_health.pb.h"
 
 namespace gantry::core {
 

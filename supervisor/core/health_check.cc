@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_health.pb.h"
 #include "supervisor/core/proto_time.h"
 
 namespace gantry::core {

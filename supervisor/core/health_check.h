@@ -13,7 +13,11 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+namespace gantry::v1 {
+class ContainerConfig;
+class HealthCheck;
+class HealthState;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 

@@ -1,3 +1,5 @@
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_health.pb.h"
 #include "supervisor/core/health_check.h"
 
 #include "absl/strings/str_cat.h"

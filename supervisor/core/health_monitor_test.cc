@@ -11,6 +11,9 @@
 #include "base/temp_dir.h"
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/events/task.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_health.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/metadata/database.h"
 

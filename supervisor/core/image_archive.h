@@ -12,12 +12,17 @@
 #include "absl/status/statusor.h"
 
 #include "base/byte_stream.h"
-#include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_progress.h"
 #include "supervisor/core/stores.h"
 
+namespace gantry::v1 {
+class ImportRequest_Open;
+class LoadRequest_Open;
+class LoadedImage;
+class SaveRequest;
+}  // namespace gantry::v1
 namespace gantry::distribution {
 class CredentialSource;
 class Puller;
@@ -42,11 +47,11 @@ class ImageArchive {
   explicit ImageArchive(const Parts& parts) : parts_(parts) {}
 
   absl::StatusOr<std::vector<v1::LoadedImage>> Load(const CallContext& context,
-                                                    const v1::LoadRequest::Open& request,
+                                                    const v1::LoadRequest_Open& request,
                                                     ByteSource& archive,
                                                     const ProgressFn& progress);
   absl::StatusOr<v1::LoadedImage> Import(const CallContext& context,
-                                         const v1::ImportRequest::Open& request, ByteSource& tar,
+                                         const v1::ImportRequest_Open& request, ByteSource& tar,
                                          const ProgressFn& progress);
   absl::Status Save(const CallContext& context, const v1::SaveRequest& request, ByteSink& out,
                     const ProgressFn& progress);

@@ -16,14 +16,29 @@
 #include "absl/strings/string_view.h"
 
 #include "content-store/descriptor.h"
-#include "proto/gantry/v1/images.pb.h"
-#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/manifest.h"
 #include "supervisor/oci/platform.h"
 
+namespace gantry::v1 {
+class ImageDetails;
+class ImageHistoryRequest;
+class ImageHistoryResponse;
+class ImageSummary;
+class InspectImageRequest;
+class ListImagesRequest;
+class ListImagesResponse;
+class PruneImagesRequest;
+class PruneImagesResponse;
+class RemoveImageRequest;
+class RemoveImageResponse;
+class TagImageRequest;
+}  // namespace gantry::v1
+namespace gantry::record::v1 {
+class Image;
+}  // namespace gantry::record::v1
 namespace gantry::gc {
 class Scheduler;
 }

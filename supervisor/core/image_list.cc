@@ -12,6 +12,9 @@
 #include "absl/strings/str_split.h"
 
 #include "base/status_macros.h"
+#include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/types.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_filters.h"
 #include "supervisor/distribution/reference.h"

@@ -3,6 +3,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "proto/gantry/v1/types.pb.h"
+
 namespace gantry::core {
 namespace {
 

@@ -9,12 +9,15 @@
 
 #include "absl/time/time.h"
 
-#include "proto/gantry/v1/images.pb.h"
-#include "proto/gantry/v1/types.pb.h"
 #include "snapshotter/layer_apply.h"
 #include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/progress.h"
 #include "supervisor/distribution/unpacker.h"
+
+namespace gantry::v1 {
+class Progress;
+enum Progress_State : int;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 
@@ -24,7 +27,7 @@ using ProgressFn =
 distribution::ProgressFn TransferProgress(const ProgressFn& progress, bool uploading);
 distribution::UnpackProgressFn UnpackProgressTo(const ProgressFn& progress);
 distribution::ArchiveProgressFn ArchiveProgress(const ProgressFn& progress,
-                                                v1::Progress::State state);
+                                                v1::Progress_State state);
 
 // "1.250s"
 std::string Seconds(absl::Duration duration);

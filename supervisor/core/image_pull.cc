@@ -9,6 +9,8 @@
 
 #include "base/clock.h"
 #include "base/status_macros.h"
+#include "proto/gantry/v1/images.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_token.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/puller.h"

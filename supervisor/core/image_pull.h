@@ -14,13 +14,16 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
-#include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_progress.h"
 #include "supervisor/core/registry_call.h"
 #include "supervisor/core/stores.h"
 
+namespace gantry::v1 {
+class PullRequest;
+class PulledImage;
+}  // namespace gantry::v1
 namespace gantry::distribution {
 class Puller;
 class Reference;

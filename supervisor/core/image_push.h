@@ -8,13 +8,16 @@
 
 #include "absl/status/statusor.h"
 
-#include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_progress.h"
 #include "supervisor/core/registry_call.h"
 #include "supervisor/core/stores.h"
 
+namespace gantry::v1 {
+class PushRequest;
+class PushedImage;
+}  // namespace gantry::v1
 namespace gantry::distribution {
 class Puller;
 class Pusher;

@@ -10,6 +10,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/types.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_token.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/registry_call.h"

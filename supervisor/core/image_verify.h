@@ -8,12 +8,16 @@
 
 #include "absl/status/statusor.h"
 
-#include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_progress.h"
 #include "supervisor/core/stores.h"
 
+namespace gantry::v1 {
+class VerifyRequest;
+class VerifyResponse_Finding;
+class VerifyResponse_Result;
+}  // namespace gantry::v1
 namespace gantry::distribution {
 class CredentialSource;
 class Puller;
@@ -33,9 +37,9 @@ class ImageVerify {
   explicit ImageVerify(const Parts& parts) : parts_(parts) {}
 
   // `found` is called for each damaged or missing blob as it is found.
-  absl::StatusOr<v1::VerifyResponse::Result> Verify(
+  absl::StatusOr<v1::VerifyResponse_Result> Verify(
       const CallContext& context, const v1::VerifyRequest& request,
-      const std::function<void(const v1::VerifyResponse::Finding&)>& found,
+      const std::function<void(const v1::VerifyResponse_Finding&)>& found,
       const ProgressFn& progress);
 
  private:

@@ -7,6 +7,7 @@
 
 #include "base/status_macros.h"
 #include "content-store/digest.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/metadata/filter.h"
 
 namespace gantry::core {

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/temp_dir.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/metadata/database.h"
 #include "supervisor/metadata/filter.h"
 

@@ -5,6 +5,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "proto/gantry/v1/types.pb.h"
+
 namespace gantry::core {
 
 RegistryCall::RegistryCall(const v1::RegistryAuth& auth, const std::string& domain,

@@ -13,10 +13,13 @@
 #include "absl/status/status.h"
 
 #include "base/cancel_token.h"
-#include "proto/gantry/v1/images.pb.h"
 #include "supervisor/distribution/credentials.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/registry_client.h"
+
+namespace gantry::v1 {
+class RegistryAuth;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 

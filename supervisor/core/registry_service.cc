@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 
 #include "base/status_macros.h"
+#include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/registry_call.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/reference.h"

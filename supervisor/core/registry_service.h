@@ -6,9 +6,14 @@
 
 #include "absl/status/statusor.h"
 
-#include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/call_context.h"
 
+namespace gantry::v1 {
+class ExplainRegistryRequest;
+class ExplainRegistryResponse;
+class LoginRequest;
+class LoginResponse;
+}  // namespace gantry::v1
 namespace gantry::distribution {
 class CredentialSource;
 class Resolver;

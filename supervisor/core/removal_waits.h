@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
 
 namespace gantry::core {
 

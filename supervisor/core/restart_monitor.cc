@@ -13,6 +13,7 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/events/task.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/metadata/filter.h"
 #include "supervisor/metadata/record_values.h"
 #include "supervisor/oci/runtime_spec.h"

@@ -13,12 +13,21 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-#include "proto/gantry/v1/system.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/stores.h"
 
+namespace gantry::v1 {
+class DiskUsageRequest;
+class DiskUsageResponse;
+class Event;
+class EventsRequest;
+class GcRequest;
+class GcResponse;
+class InfoResponse;
+class VersionResponse;
+}  // namespace gantry::v1
 namespace gantry::gc {
 class Collector;
 class Scheduler;

@@ -12,6 +12,7 @@
 #include "glog/logging.h"
 
 #include "base/executor.h"
+#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/runtime/dead_task.h"

@@ -10,6 +10,7 @@
 #include "glog/logging.h"
 
 #include "proto/containerd/events/task.pb.h"
+#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/task_core.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/runtime/bundle.h"

@@ -21,6 +21,7 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/task.pb.h"
 #include "proto/containerd/types/runc/options/oci.pb.h"
+#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/task_core.h"
 #include "supervisor/oci/host_facts.h"

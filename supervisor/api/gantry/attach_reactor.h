@@ -20,7 +20,7 @@
 
 #include "base/cancel_token.h"
 #include "base/executor.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
 #include "supervisor/api/gantry/call.h"
 #include "supervisor/api/grpc_status.h"
 #include "supervisor/core/container_streams.h"

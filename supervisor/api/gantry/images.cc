@@ -7,6 +7,7 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
+#include "proto/gantry/v1/types.pb.h"
 #include "supervisor/api/gantry/work_call.h"
 #include "supervisor/api/gantry/work_stream.h"
 #include "supervisor/api/grpc_status.h"
