@@ -1,7 +1,7 @@
 // Images from a registry. The flow is docs/flows.md (a).
 //
-// Thread-safe. References outlive the object. Watches context.cancel, reports from several threads, and leaves nothing visible when it
-// fails: the name is written last.
+// Thread-safe. References outlive the object. Watches context.cancel, reports from several threads,
+// and leaves nothing visible when it fails: the name is written last.
 #ifndef GANTRY_SUPERVISOR_CORE_IMAGE_PULL_H_
 #define GANTRY_SUPERVISOR_CORE_IMAGE_PULL_H_
 
@@ -53,17 +53,18 @@ class ImagePull {
     const distribution::HostsConfig* hosts = nullptr;
     int max_parallel_blobs = 4;
     bool discard_blobs = false;
-    // Makes every blob committed so far durable. With it, the blobs of one image are synced once, before its name is written;
-    // without, each by itself.
+    // Makes every blob committed so far durable. With it, the blobs of one image are synced once,
+    // before its name is written; without, each by itself.
     std::function<absl::Status()> sync_blobs = nullptr;
   };
   explicit ImagePull(const Parts& parts) : parts_(parts) {}
 
-  // At start, before the doors open and the collector runs: ends the leases of work that a daemon which died had under way. What
-  // pulls had got is kept for their next attempt, for a day.
+  // At start, before the doors open and the collector runs: ends the leases of work that a daemon
+  // which died had under way. What pulls had got is kept for their next attempt, for a day.
   absl::Status Recover();
 
-  // Resolves the name, fetches what is missing, unpacks while it arrives, names it. `up_to_date` in the answer: nothing had to change.
+  // Resolves the name, fetches what is missing, unpacks while it arrives, names it. `up_to_date` in
+  // the answer: nothing had to change.
   absl::StatusOr<v1::PulledImage> Pull(const CallContext& context, const v1::PullRequest& request,
                                        const ProgressFn& progress,
                                        const RegistryAccess& access = {});

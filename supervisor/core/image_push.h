@@ -1,6 +1,7 @@
 // Images to a registry.
 //
-// Thread-safe. References outlive the object. Watches context.cancel and reports from several threads.
+// Thread-safe. References outlive the object. Watches context.cancel and reports from several
+// threads.
 #ifndef GANTRY_SUPERVISOR_CORE_IMAGE_PUSH_H_
 #define GANTRY_SUPERVISOR_CORE_IMAGE_PUSH_H_
 
