@@ -194,60 +194,78 @@ absl::StatusOr<ResolvedImage> ImageCatalog::ResolveToShow(
 absl::StatusOr<ResolvedImage> ImageCatalog::ResolveRecords(
     const CallContext& context, const std::vector<record::v1::Image>& records,
     absl::string_view image, const oci::PlatformMatcher& matcher) {
+  GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(records.front()));
+  absl::StatusOr<ResolvedImage> resolved = ResolveTarget(context, target, matcher);
+  if (!resolved.ok()) {
+    return absl::Status(resolved.status().code(),
+                        absl::StrCat("image ", image, ": ", resolved.status().message()));
+  }
+  for (const record::v1::Image& record : records) resolved->names.push_back(record.name());
+  return resolved;
+}
+
+absl::StatusOr<ResolvedImage> ImageCatalog::ResolveTarget(const CallContext& context,
+                                                          const content::Descriptor& target,
+                                                          const oci::PlatformMatcher& matcher) {
   ResolvedImage resolved;
-  for (const record::v1::Image& record : records) resolved.names.push_back(record.name());
-  GANTRY_ASSIGN_OR_RETURN(resolved.target, TargetOf(records.front()));
+  resolved.target = target;
   metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
   absl::StatusOr<distribution::RunnableImage> runnable =
-      distribution::FindRunnable(content, resolved.target, matcher, context.cancel);
-  if (!runnable.ok()) {
-    return absl::Status(absl::IsNotFound(runnable.status()) ? absl::StatusCode::kFailedPrecondition
-                                                            : runnable.status().code(),
-                        absl::StrCat("image ", image, ": ", runnable.status().message()));
-  }
+      distribution::FindRunnable(content, target, matcher, context.cancel);
+  if (absl::IsNotFound(runnable.status()))
+    return absl::FailedPreconditionError(runnable.status().message());
+  GANTRY_RETURN_IF_ERROR(runnable.status());
   resolved.manifest = runnable->manifest;
+  const std::string what = target.digest.str();
   GANTRY_ASSIGN_OR_RETURN(
       std::string manifest,
       content::ReadBlob(content, runnable->manifest.digest, oci::kMaxManifestBytes));
   GANTRY_ASSIGN_OR_RETURN(resolved.manifest_document,
-                          oci::ParseManifest(manifest, runnable->manifest.media_type, image));
+                          oci::ParseManifest(manifest, runnable->manifest.media_type, what));
   GANTRY_ASSIGN_OR_RETURN(resolved.config_json,
                           content::ReadBlob(content, runnable->config.digest, kMaxConfigBytes));
-  GANTRY_ASSIGN_OR_RETURN(
-      resolved.config, oci::ParseImageConfig(resolved.config_json, absl::StrCat("image ", image)));
+  GANTRY_ASSIGN_OR_RETURN(resolved.config, oci::ParseImageConfig(resolved.config_json, what));
   resolved.chain_ids = oci::ChainIds(resolved.config.diff_ids);
   return resolved;
 }
 
-absl::Status ImageCatalog::Name(const CallContext& context, const std::string& name,
-                                const content::Descriptor& target) {
-  GANTRY_RETURN_IF_ERROR(CheckImageName(name, target.digest));
+absl::Status ImageCatalog::Put(const CallContext& context, const ImageNaming& naming,
+                               const content::Descriptor& target) {
+  GANTRY_RETURN_IF_ERROR(CheckImageName(naming.name, target.digest));
   // Blobs first: also those that another call has committed and not yet synced.
   if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
   record::v1::Image record;
-  record.set_name(name);
+  record.set_name(naming.name);
   record.mutable_target()->set_media_type(target.media_type);
   record.mutable_target()->set_digest(target.digest.str());
   record.mutable_target()->set_size(target.size_bytes);
   for (const auto& [key, value] : target.annotations)
     (*record.mutable_target()->mutable_annotations())[key] = value;
-  const metadata::Scope scope{context.ns, ""};
-
-  // Who loses the name stays reachable by id, as with docker, until pruned.
-  absl::StatusOr<record::v1::Image> before = parts_.stores->images.Get(scope, name);
+  record.mutable_labels()->insert(naming.labels.begin(), naming.labels.end());
   bool created = false;
   CrashPoint("image.whole");
-  GANTRY_RETURN_IF_ERROR(parts_.stores->images.Put(scope, record, &created).status());
+  GANTRY_ASSIGN_OR_RETURN(const record::v1::Image stored,
+                          parts_.stores->images.Put({context.ns, ""}, std::move(record), &created));
   CrashPoint("image.recorded");
   if (created) {
     containerd::services::images::v1::ImageCreate event;
-    event.set_name(name);
+    event.set_name(naming.name);
+    *event.mutable_labels() = stored.labels();
     parts_.events->Publish(context.ns, "/images/create", event);
   } else {
     containerd::services::images::v1::ImageUpdate event;
-    event.set_name(name);
+    event.set_name(naming.name);
+    *event.mutable_labels() = stored.labels();
     parts_.events->Publish(context.ns, "/images/update", event);
   }
+  return absl::OkStatus();
+}
+
+absl::Status ImageCatalog::Name(const CallContext& context, const std::string& name,
+                                const content::Descriptor& target) {
+  // An image that loses the name stays reachable by id, as with docker, until pruned.
+  absl::StatusOr<record::v1::Image> before = parts_.stores->images.Get({context.ns, ""}, name);
+  GANTRY_RETURN_IF_ERROR(Put(context, {name, {}}, target));
   if (before.ok() && before->target().digest() != target.digest.str() &&
       !absl::StartsWith(name, kDanglingPrefix)) {
     GANTRY_ASSIGN_OR_RETURN(const std::vector<record::v1::Image> others,

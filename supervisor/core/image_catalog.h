@@ -63,6 +63,12 @@ struct ResolvedImage {
   }
 };
 
+// A name to write, with labels that are added to those of a record that is there.
+struct ImageNaming {
+  std::string name;
+  std::map<std::string, std::string> labels;
+};
+
 // The target that an image's record names.
 absl::StatusOr<content::Descriptor> TargetOf(const record::v1::Image& image);
 
@@ -110,6 +116,16 @@ class ImageCatalog {
   // promises another digest, or reads as an id.
   absl::Status Name(const CallContext& context, const std::string& name,
                     const content::Descriptor& target);
+
+  // The same for a caller that chooses names and labels by itself: the name is taken as it is, an
+  // image that loses it is not kept.
+  absl::Status Put(const CallContext& context, const ImageNaming& naming,
+                   const content::Descriptor& target);
+
+  // Resolve() for what has no name yet.
+  absl::StatusOr<ResolvedImage> ResolveTarget(const CallContext& context,
+                                              const content::Descriptor& target,
+                                              const oci::PlatformMatcher& matcher);
 
   // A name for what has none: "<none>@sha256:..." as records need one. People see "<none>".
   static std::string DanglingName(const content::Digest& digest);

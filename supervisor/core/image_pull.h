@@ -7,6 +7,8 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
+#include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -14,6 +16,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "content-store/descriptor.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_catalog.h"
@@ -39,6 +42,18 @@ struct PullCounts {
   int64_t failed = 0;
   int64_t fetched_bytes = 0;  // of those that succeeded
   absl::Duration took;        // all that have ended, together
+};
+
+struct PullOrder {
+  std::string reference;
+  std::vector<std::string> platforms;  // "linux/arm64"; none: the host's
+  v1::RegistryAuth auth;
+};
+
+// What a pull found, and what it cost.
+struct Pulled {
+  content::Descriptor target;
+  int64_t fetched_bytes = 0;
 };
 
 class ImagePull {
@@ -68,14 +83,29 @@ class ImagePull {
   absl::StatusOr<v1::PulledImage> Pull(const CallContext& context, const v1::PullRequest& request,
                                        const ProgressFn& progress,
                                        const RegistryAccess& access = {});
+  // The same, with names that the caller writes when everything is there and unpacked, in `name`
+  // and under the lease it is given.
+  using NameFn =
+      std::function<absl::Status(const CallContext& leased, const content::Descriptor& target)>;
+  absl::StatusOr<Pulled> PullAs(const CallContext& context, const PullOrder& order,
+                                const ProgressFn& progress, const RegistryAccess& access,
+                                const NameFn& name);
+
   PullCounts pull_counts() const;
 
  private:
-  absl::StatusOr<v1::PulledImage> PullUnder(const LeaseScope& lease, const CallContext& context,
-                                            const v1::PullRequest& request,
-                                            const distribution::Reference& reference,
-                                            const distribution::CallContext& registry,
-                                            CancelToken& cancel, const ProgressFn& progress);
+  // One platform of an image. The layers that are to be let go after the names are written are
+  // added to `discard`.
+  absl::StatusOr<Pulled> FetchUnder(const LeaseScope& lease, const CallContext& context,
+                                    const std::string& platform,
+                                    const distribution::Reference& reference,
+                                    const distribution::CallContext& registry, CancelToken& cancel,
+                                    const ProgressFn& progress,
+                                    std::vector<content::Digest>& discard);
+  absl::StatusOr<Pulled> PullUnder(const LeaseScope& lease, const CallContext& context,
+                                   const PullOrder& order, distribution::Reference reference,
+                                   const distribution::CallContext& registry, CancelToken& cancel,
+                                   const ProgressFn& progress, const NameFn& name);
 
   const Parts parts_;
 

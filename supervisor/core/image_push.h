@@ -5,10 +5,13 @@
 #ifndef GANTRY_SUPERVISOR_CORE_IMAGE_PUSH_H_
 #define GANTRY_SUPERVISOR_CORE_IMAGE_PUSH_H_
 
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 
+#include "content-store/descriptor.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_catalog.h"
@@ -22,6 +25,13 @@ class Pusher;
 }  // namespace gantry::distribution
 
 namespace gantry::core {
+
+struct PushOrder {
+  // What goes where: references of one registry, with what they are to point at.
+  std::vector<std::pair<std::string, content::Descriptor>> images;
+  std::string platform;  // "": everything that is here
+  v1::RegistryAuth auth;
+};
 
 class ImagePush {
  public:
@@ -41,6 +51,11 @@ class ImagePush {
                                                     const v1::PushRequest& request,
                                                     const ProgressFn& progress,
                                                     const RegistryAccess& access = {});
+  // The same for what needs no name here.
+  absl::StatusOr<std::vector<v1::PushedImage>> PushAs(const CallContext& context,
+                                                      const PushOrder& order,
+                                                      const ProgressFn& progress,
+                                                      const RegistryAccess& access);
 
  private:
   const Parts parts_;

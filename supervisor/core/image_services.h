@@ -12,6 +12,7 @@
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_pull.h"
 #include "supervisor/core/image_push.h"
+#include "supervisor/core/image_transfer.h"
 #include "supervisor/core/image_unpack.h"
 #include "supervisor/core/image_verify.h"
 #include "supervisor/core/registry_service.h"
@@ -45,7 +46,8 @@ struct ImageServices {
         archive({p.stores, &catalog, &assembly, p.unpacker, p.puller, p.credentials,
                  p.discard_blobs, p.sync_blobs}),
         verify({p.stores, &catalog, p.puller, p.credentials, p.discard_blobs}),
-        registry(*p.resolver, p.credentials) {}
+        registry(*p.resolver, p.credentials),
+        transfer({p.stores, &catalog, &pull, &push, &unpack, p.unpacker}) {}
 
   ImageCatalog catalog;
   ImageAssembly assembly;
@@ -55,6 +57,7 @@ struct ImageServices {
   ImageArchive archive;
   ImageVerify verify;
   RegistryService registry;
+  ImageTransfer transfer;
 };
 
 }  // namespace gantry::core

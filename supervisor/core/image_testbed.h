@@ -1,4 +1,5 @@
-// Records and stores in a temporary directory with a catalog on them, and images to put there. For tests of the classes of images.
+// Records and stores in a temporary directory with a catalog on them, and images to put there. For
+// tests of the classes of images.
 //
 // Lives in one test; what is made has the namespace "default".
 #ifndef GANTRY_SUPERVISOR_CORE_IMAGE_TESTBED_H_
