@@ -510,6 +510,24 @@ absl::Status LocalStore::RecoverIngests() {
   return absl::OkStatus();
 }
 
+absl::Status LocalStore::RemoveHalfMade() {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> names, Names(ingest_fd_.get()));
+  absl::Status failure;
+  for (const std::string& name : names) {
+    if (!absl::IsNotFound(ReadIngestStatus(ingest_fd_.get(), name).status())) continue;
+    {
+      absl::MutexLock lock(&mu_);
+      if (!locked_refs_.emplace(name, absl::Now()).second) continue;  // a writer is at it
+    }
+    // Looked at again: it may have been finished before the lock was taken.
+    if (absl::IsNotFound(ReadIngestStatus(ingest_fd_.get(), name).status()))
+      failure.Update(RemoveIngestAt(ingest_fd_.get(), name));
+    absl::MutexLock lock(&mu_);
+    locked_refs_.erase(name);
+  }
+  return failure;
+}
+
 absl::Status LocalStore::RecoverUnsynced() {
   GANTRY_RETURN_IF_ERROR(RemoveAbandonedTemporaries(root_ + "/state"));
   const absl::StatusOr<std::string> text = ReadSmallFileAt(root_fd_.get(), "state");
@@ -556,7 +574,7 @@ absl::Status LocalStore::RecoverUnsynced() {
 absl::Status LocalStore::LockRef(const std::string& ref) {
   const absl::Time now = absl::Now();
   absl::MutexLock lock(&mu_);
-  const auto [it, inserted] = locked_refs_.emplace(ref, now);
+  const auto [it, inserted] = locked_refs_.emplace(IngestName(ref), now);
   if (inserted) return absl::OkStatus();
   return absl::UnavailableError(
       absl::StrCat("ref ", ref, " locked for ", absl::FormatDuration(now - it->second), " (since ",
@@ -565,7 +583,7 @@ absl::Status LocalStore::LockRef(const std::string& ref) {
 
 void LocalStore::UnlockRef(const std::string& ref) {
   absl::MutexLock lock(&mu_);
-  locked_refs_.erase(ref);
+  locked_refs_.erase(IngestName(ref));
 }
 
 absl::Status LocalStore::BeginUnsynced() {

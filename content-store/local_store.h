@@ -57,6 +57,10 @@ class LocalStore final : public Store {
   // Makes every blob committed so far durable: one syncfs, nothing when all were synced already.
   absl::Status Sync();
 
+  // Removes what is left of ingests whose making or removal stopped half-way, for want of
+  // descriptors or of space. Beside writers; also done at Open().
+  absl::Status RemoveHalfMade();
+
   // Re-reads the blob. kDataLoss: its bytes do not hash to its name.
   absl::Status Verify(const Digest& digest);
 
@@ -85,7 +89,7 @@ class LocalStore final : public Store {
   Executor writers_;
 
   absl::Mutex mu_;
-  std::map<std::string, absl::Time> locked_refs_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, absl::Time> locked_refs_ ABSL_GUARDED_BY(mu_);  // by directory name
 
   absl::Mutex sync_mu_;  // orders writes of `state`; not held over the sync itself
   bool unsynced_ ABSL_GUARDED_BY(sync_mu_) = false;

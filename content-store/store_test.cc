@@ -140,6 +140,23 @@ TEST_F(LocalStoreTest, OpenSweepsIngestsThatCannotBeResumed) {
   ASSERT_EQ(store->ListIngests().value().size(), 1u);
 }
 
+TEST_F(LocalStoreTest, HalfMadeIngestsGoWithoutARestartAndWritersAreLeftAlone) {
+  const std::unique_ptr<LocalStore> store = OpenStore();
+  for (const char* ref : {"no ref", "no data", "whole"})
+    (void)store->OpenIngest({.ref = ref, .total_bytes = 0, .expected = {}}).value();
+  std::unique_ptr<Ingest> writer =
+      store->OpenIngest({.ref = "busy", .total_bytes = 0, .expected = {}}).value();
+  ASSERT_EQ(unlink((IngestPath("no ref") + "/ref").c_str()), 0);
+  ASSERT_EQ(unlink((IngestPath("no data") + "/data").c_str()), 0);
+  ASSERT_EQ(unlink((IngestPath("busy") + "/ref").c_str()), 0);
+  ASSERT_TRUE(store->RemoveHalfMade().ok());
+  EXPECT_FALSE(Exists(IngestPath("no ref")));
+  EXPECT_FALSE(Exists(IngestPath("no data")));
+  EXPECT_TRUE(Exists(IngestPath("whole")));
+  EXPECT_TRUE(Exists(IngestPath("busy")));
+  EXPECT_TRUE(writer->Append("x").ok());
+}
+
 TEST_F(LocalStoreTest, ForeignFilesAmongBlobsAreNotListed) {
   const std::unique_ptr<LocalStore> store = OpenStore();
   ASSERT_TRUE(WriteFile(Root() + "/blobs/sha256/README", "x").ok());

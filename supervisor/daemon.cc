@@ -527,6 +527,8 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
           if (absl::IsCancelled(leftover)) continue;  // we are stopping
           LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
         }
+        if (absl::Status left = parts->blobs->RemoveHalfMade(); !left.ok())
+          LOG(WARNING) << "garbage collection: " << left << " (tried again next time)";
         if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
         malloc_trim(0);
       });

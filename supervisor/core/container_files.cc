@@ -43,6 +43,7 @@
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/tar_reader.h"
 #include "snapshotter/tar_writer.h"
+#include "supervisor/core/image_assembly.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/oci/config_change.h"
@@ -641,67 +642,22 @@ absl::StatusOr<v1::CommitResponse> ContainerFiles::Commit(const CallContext& con
     absl::Status removed = snapshots.Remove(view);
     if (!removed.ok()) LOG(ERROR) << "ns=" << context.ns << " " << removed;
   };
-  class IngestSink : public ByteSink {
-   public:
-    explicit IngestSink(content::Ingest& ingest) : ingest_(ingest) {}
-    absl::Status Write(absl::string_view bytes) override { return ingest_.Append(bytes); }
-
-   private:
-    content::Ingest& ingest_;
-  };
-  content::IngestOptions options;
-  options.ref = absl::StrCat("commit-", view);
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest, content.OpenIngest(options));
-  IngestSink sink(*ingest);
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> gzip,
-                          OpenCompressor(sink, Compression::kGzip));
   snapshot::DiffOptions diff_options;
   diff_options.cancel = context.cancel;
-  GANTRY_ASSIGN_OR_RETURN(snapshot::DiffResult diff,
-                          snapshot::WriteDiff(older, newer, *gzip, diff_options));
-  GANTRY_RETURN_IF_ERROR(gzip->Finish());
-  content::CommitOptions commit;
-  commit.labels["containerd.io/uncompressed"] = diff.diff_id;
-  content::Descriptor layer;
-  layer.media_type = oci::kOciLayerGzip;
-  layer.size_bytes = ingest->offset();
-  layer.digest = ingest->current_digest();
-  absl::StatusOr<content::Digest> committed = ingest->Commit(commit);
-  if (!committed.ok() && !absl::IsAlreadyExists(committed.status())) return committed.status();
-
-  const std::string now = absl::FormatTime(absl::RFC3339_full, absl::Now(), absl::UTCTimeZone());
-  config.created = now;
-  GANTRY_ASSIGN_OR_RETURN(content::Digest diff_id, content::Digest::Parse(diff.diff_id));
-  config.diff_ids.push_back(diff_id);
+  ImageAssembly assembly;
+  GANTRY_ASSIGN_OR_RETURN(
+      const ImageLayer layer,
+      assembly.LayerFrom(content, absl::StrCat("commit-", view), [&](ByteSink& out) {
+        return snapshot::WriteDiff(older, newer, out, diff_options).status();
+      }));
   oci::History history;
-  history.created = now;
   history.author = request.author();
   history.comment = request.comment();
   history.created_by = absl::StrJoin(loaded.config.command(), " ");
-  config.history.push_back(history);
-
   oci::Manifest manifest = base.manifest_document;
-  // One family of media types throughout: a docker manifest with an OCI layer is refused by some registries.
-  if (manifest.media_type == oci::kDockerManifest) layer.media_type = oci::kDockerLayerGzip;
-  manifest.layers.push_back(layer);
-  const std::string config_json = oci::PrintImageConfig(config);
-  manifest.config.size_bytes = static_cast<int64_t>(config_json.size());
-  manifest.config.digest = content::Digest::Sha256Of(config_json);
-  const std::string manifest_json = oci::PrintManifest(manifest);
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content,
-                                            absl::StrCat("config-", manifest.config.digest.str()),
-                                            config_json, manifest.config.digest)
-                             .status());
-  oci::Document document;
-  document.manifest = manifest;
-  content::Descriptor target;
-  target.media_type = manifest.media_type;
-  target.digest = content::Digest::Sha256Of(manifest_json);
-  target.size_bytes = static_cast<int64_t>(manifest_json.size());
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("manifest-", target.digest.str()),
-                                            manifest_json, target.digest,
-                                            oci::ChildLabels(document))
-                             .status());
+  ImageAssembly::Stack(layer, std::move(history), stores.clock.Now(), config, manifest);
+  GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target,
+                          assembly.WriteImage(content, config, std::move(manifest)));
   GANTRY_RETURN_IF_ERROR(parts_.images->Name(
       context, name.empty() ? ImageCatalog::DanglingName(target.digest) : name, target));
   v1::CommitResponse response;

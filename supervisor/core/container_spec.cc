@@ -308,7 +308,10 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
     if (dropped.count(std::string(EnvName(entry))) == 0) config.add_env(entry);
   }
 
-  if (config.working_dir().empty()) config.set_working_dir(image.working_dir);
+  if (config.working_dir().empty() && !image.working_dir.empty()) {
+    // Images name relative directories too; the builder that made them started at the root.
+    config.set_working_dir(absl::StrCat(image.working_dir[0] == '/' ? "" : "/", image.working_dir));
+  }
   if (config.user().empty()) config.set_user(image.user);
   if (config.stop_signal().empty()) config.set_stop_signal(image.stop_signal);
   if (!config.has_stop_timeout_seconds() && image.stop_timeout_seconds.has_value()) {

@@ -48,6 +48,19 @@ TEST(MergeImageConfigTest, EnvironmentOfTheUserWinsAndCanTakeAway) {
   EXPECT_THAT(config.env(), ElementsAre("A=image", "B=user", "D=user"));
 }
 
+TEST(MergeImageConfigTest, ARelativeWorkingDirectoryOfAnImageIsBelowTheRoot) {
+  for (const auto& [named, merged] :
+       {std::pair("srv/app", "/srv/app"), std::pair("/srv", "/srv"), std::pair("", "")}) {
+    oci::ImageConfig image;
+    image.cmd = {"sh"};
+    image.working_dir = named;
+    v1::ContainerConfig config;
+    config.set_image("x");
+    ASSERT_TRUE(MergeImageConfig(image, config).ok());
+    EXPECT_EQ(config.working_dir(), merged);
+  }
+}
+
 TEST(MergeImageConfigTest, LabelsThatSteerTheDaemonAreNotTakenFromImages) {
   oci::ImageConfig image;
   image.cmd = {"sh"};

@@ -8,7 +8,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "glog/logging.h"
 
 #include "base/clock.h"
@@ -19,6 +18,7 @@
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_token.h"
+#include "supervisor/core/image_assembly.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/refetch.h"
 #include "supervisor/core/registry_call.h"
@@ -45,8 +45,26 @@ absl::StatusOr<oci::PlatformMatcher> Matcher(
   return oci::PlatformMatcher::AnyOf(parsed);
 }
 
-std::string NowText() {
-  return absl::FormatTime(absl::RFC3339_full, absl::Now(), absl::UTCTimeZone());
+// The name to store for one that an archive gives, which may be a bare tag ("v1") or empty.
+// `otherwise` is what the request has for images without a name: a reference, or a repository that
+// a bare tag belongs to. "": the image gets no name.
+absl::StatusOr<std::string> NameInFull(const std::string& given, const std::string& otherwise) {
+  const bool bare_tag = !given.empty() && !absl::StrContains(given, '/') &&
+                        !absl::StrContains(given, ':') && !absl::StrContains(given, '@');
+  if ((given.empty() || bare_tag) && !otherwise.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::ParseName(otherwise));
+    if (bare_tag && reference.tag().empty()) {
+      GANTRY_ASSIGN_OR_RETURN(reference, reference.WithTag(given));
+      return reference.canonical();
+    }
+    GANTRY_ASSIGN_OR_RETURN(reference, distribution::Reference::Parse(otherwise));
+    return reference.canonical();
+  }
+  // A tag with nothing before it is stored as people will write it. One that cannot be written
+  // ("V1") is left out; there is the id.
+  absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(given);
+  return reference.ok() ? reference->canonical() : std::string();
 }
 
 }  // namespace
@@ -90,8 +108,8 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageArchive::Load(
   leased.lease = lease.scope().lease;
   for (const distribution::ImportedImage& image : imported) {
     if (session != nullptr && unpacked.insert(image.target.digest).second) {
-      absl::StatusOr<distribution::RunnableImage> runnable =
-          distribution::FindRunnable(content, image.target, oci::PlatformMatcher::Host());
+      absl::StatusOr<distribution::RunnableImage> runnable = distribution::FindRunnable(
+          content, image.target, oci::PlatformMatcher::Host(), token.get());
       // An image for other machines only is taken in all the same; it cannot be run here.
       if (runnable.ok()) {
         GANTRY_ASSIGN_OR_RETURN(
@@ -104,12 +122,7 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageArchive::Load(
         return runnable.status();
       }
     }
-    std::string name = image.name;
-    if (name.empty() && !request.name().empty()) {
-      GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
-                              distribution::Reference::Parse(request.name()));
-      name = reference.canonical();
-    }
+    GANTRY_ASSIGN_OR_RETURN(const std::string name, NameInFull(image.name, request.name()));
     GANTRY_RETURN_IF_ERROR(parts_.catalog->Name(
         leased, name.empty() ? ImageCatalog::DanglingName(image.target.digest) : name,
         image.target));
@@ -153,80 +166,35 @@ absl::StatusOr<v1::LoadedImage> ImageArchive::Import(const CallContext& context,
       LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
   metadata::ContentNamespace content = stores.Content(lease.scope());
 
-  content::IngestOptions ingest_options;
-  ingest_options.ref = absl::StrCat("import-", absl::ToUnixNanos(absl::Now()));
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest,
-                          content.OpenIngest(ingest_options));
-  class IngestSink : public ByteSink {
-   public:
-    explicit IngestSink(content::Ingest& target) : target_(target) {}
-    absl::Status Write(absl::string_view bytes) override { return target_.Append(bytes); }
-
-   private:
-    content::Ingest& target_;
-  };
-  IngestSink sink(*ingest);
   GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Decompressor> plain, OpenDecompressor(tar));
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> gzip,
-                          OpenCompressor(sink, Compression::kGzip));
-  content::Hasher diff_id;
   std::vector<char> piece(kPiece);
   int64_t total = 0;
-  while (true) {
-    GANTRY_RETURN_IF_ERROR((*token).Check());
-    GANTRY_ASSIGN_OR_RETURN(size_t n, plain->Read(piece.data(), piece.size()));
-    if (n == 0) break;
-    const absl::string_view bytes(piece.data(), n);
-    diff_id.Update(bytes);
-    GANTRY_RETURN_IF_ERROR(gzip->Write(bytes));
-    total += static_cast<int64_t>(n);
-    if (progress) {
-      v1::Progress step;
-      step.set_id("import");
-      step.set_state(v1::Progress::READING);
-      step.set_current_bytes(total);
-      step.set_total_bytes(request.total_bytes());
-      progress(step);
-    }
-  }
-  GANTRY_RETURN_IF_ERROR(gzip->Finish());
+  GANTRY_ASSIGN_OR_RETURN(
+      const ImageLayer layer,
+      parts_.assembly->LayerFrom(content, "import", [&](ByteSink& out) -> absl::Status {
+        while (true) {
+          GANTRY_RETURN_IF_ERROR((*token).Check());
+          GANTRY_ASSIGN_OR_RETURN(size_t n, plain->Read(piece.data(), piece.size()));
+          if (n == 0) return absl::OkStatus();
+          GANTRY_RETURN_IF_ERROR(out.Write(absl::string_view(piece.data(), n)));
+          total += static_cast<int64_t>(n);
+          if (progress) {
+            v1::Progress step;
+            step.set_id("import");
+            step.set_state(v1::Progress::READING);
+            step.set_current_bytes(total);
+            step.set_total_bytes(request.total_bytes());
+            progress(step);
+          }
+        }
+      }));
   oci::Manifest manifest;
   manifest.media_type = oci::kOciManifest;
-  content::Descriptor layer;
-  layer.media_type = oci::kOciLayerGzip;
-  layer.size_bytes = ingest->offset();
-  layer.digest = ingest->current_digest();
-  content::CommitOptions commit;
-  commit.labels["containerd.io/uncompressed"] = diff_id.Current().str();
-  absl::StatusOr<content::Digest> committed = ingest->Commit(commit);
-  if (!committed.ok() && !absl::IsAlreadyExists(committed.status())) return committed.status();
-  manifest.layers.push_back(layer);
-
-  config.created = NowText();
-  config.diff_ids.push_back(diff_id.Current());
   oci::History history;
-  history.created = config.created;
   history.comment = request.comment().empty() ? "Imported from a tar" : request.comment();
-  config.history.push_back(history);
-  const std::string config_json = oci::PrintImageConfig(config);
-  manifest.config.media_type = oci::kOciConfig;
-  manifest.config.digest = content::Digest::Sha256Of(config_json);
-  manifest.config.size_bytes = static_cast<int64_t>(config_json.size());
-  const std::string manifest_json = oci::PrintManifest(manifest);
-  content::Descriptor target;
-  target.media_type = oci::kOciManifest;
-  target.digest = content::Digest::Sha256Of(manifest_json);
-  target.size_bytes = static_cast<int64_t>(manifest_json.size());
-  oci::Document document;
-  document.manifest = manifest;
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content,
-                                            absl::StrCat("config-", manifest.config.digest.str()),
-                                            config_json, manifest.config.digest)
-                             .status());
-  GANTRY_RETURN_IF_ERROR(content::WriteBlob(content, absl::StrCat("manifest-", target.digest.str()),
-                                            manifest_json, target.digest,
-                                            oci::ChildLabels(document))
-                             .status());
+  ImageAssembly::Stack(layer, std::move(history), stores.clock.Now(), config, manifest);
+  GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target,
+                          parts_.assembly->WriteImage(content, config, std::move(manifest)));
   CallContext leased = context;
   leased.lease = lease.scope().lease;
   // Unpacked before it is named: a tar that is none, or a hostile one, never becomes an image.
@@ -279,7 +247,8 @@ absl::Status ImageArchive::Save(const CallContext& context, const v1::SaveReques
   Refetch refetched(*parts_.puller, content, parts_.discard_blobs);
   for (const distribution::ExportImage& image : images) {
     GANTRY_RETURN_IF_ERROR(refetched.FetchBelow(
-        image.target, [&](const std::string&) { return DaemonsCall(parts_.credentials, *token); }));
+        image.target, [&](const std::string&) { return DaemonsCall(parts_.credentials, *token); },
+        token.get()));
   }
   return distribution::ExportArchive(content, images, options, out, *token,
                                      ArchiveProgress(progress, v1::Progress::WRITING));

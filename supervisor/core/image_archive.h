@@ -1,7 +1,8 @@
-// Images from and to one stream: archives of images (load, save) and tars that become an image of one layer (import).
+// Images from and to one stream: archives of images (load, save) and tars that become an image of
+// one layer (import).
 //
-// Thread-safe. References outlive the object. Watches context.cancel, reports from several threads, and leaves nothing visible when it
-// fails: names are written last.
+// Thread-safe. References outlive the object. Watches context.cancel, reports from several threads,
+// and leaves nothing visible when it fails: names are written last.
 #ifndef GANTRY_SUPERVISOR_CORE_IMAGE_ARCHIVE_H_
 #define GANTRY_SUPERVISOR_CORE_IMAGE_ARCHIVE_H_
 
@@ -31,17 +32,20 @@ class Unpacker;
 
 namespace gantry::core {
 
+class ImageAssembly;
+
 class ImageArchive {
  public:
   struct Parts {
     Stores* stores;
     ImageCatalog* catalog;
+    ImageAssembly* assembly;
     distribution::Unpacker* unpacker;
     distribution::Puller* puller;                 // for layers that were discarded after unpacking
     distribution::CredentialSource* credentials;  // the daemon's own
     bool discard_blobs = false;
-    // Makes every blob committed so far durable. With it, the blobs of one image are synced once, before its name is written;
-    // without, each by itself.
+    // Makes every blob committed so far durable. With it, the blobs of one image are synced once,
+    // before its name is written; without, each by itself.
     std::function<absl::Status()> sync_blobs = nullptr;
   };
   explicit ImageArchive(const Parts& parts) : parts_(parts) {}

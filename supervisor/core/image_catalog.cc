@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
+#include "base/cancel_token.h"
 #include "base/crash_point.h"
 #include "base/status_macros.h"
 #include "proto/containerd/events/image.pb.h"
@@ -19,6 +20,7 @@
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/image_filters.h"
+#include "supervisor/core/image_names.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/runnable_image.h"
@@ -28,6 +30,7 @@ namespace gantry::core {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 8 << 20;
+constexpr size_t kShortIdDigits = 12;  // of the ids that lists show
 
 bool IsHex(absl::string_view text) {
   return !text.empty() && text.find_first_not_of("0123456789abcdef") == absl::string_view::npos;
@@ -51,62 +54,101 @@ absl::StatusOr<content::Descriptor> TargetOf(const record::v1::Image& image) {
   return target;
 }
 
+std::string ImageOfContainer(const record::v1::Container& container) {
+  auto it = container.extensions().find("gantry.image");
+  record::v1::Descriptor target;
+  if (it == container.extensions().end() || !target.ParseFromString(it->second.value())) return "";
+  return target.digest();
+}
+
 std::string ImageCatalog::DanglingName(const content::Digest& digest) {
   return absl::StrCat(kDanglingPrefix, digest.str());
 }
 
 absl::StatusOr<std::vector<record::v1::Image>> ImageCatalog::Find(const CallContext& context,
                                                                   absl::string_view image) {
-  const metadata::Scope scope{context.ns, ""};
-  Stores& stores = *parts_.stores;
   if (image.empty()) return absl::InvalidArgumentError("image: the name is empty");
-  // By its exact name (containerd's clients may use any), then as a person writes it.
-  std::vector<std::string> names = {std::string(image)};
-  absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(image);
-  if (reference.ok()) names.push_back(reference->canonical());
-  for (const std::string& name : names) {
-    absl::StatusOr<record::v1::Image> found = stores.images.Get(scope, name);
-    if (found.ok()) return std::vector<record::v1::Image>{*std::move(found)};
-    if (!absl::IsNotFound(found.status()) && !absl::IsInvalidArgument(found.status()))
-      return found.status();
-  }
-  // By repository@digest: any name of the repository that points there.
-  std::map<std::string, std::vector<record::v1::Image>> by_target;
   absl::string_view hex = image;
   const bool prefixed = absl::ConsumePrefix(&hex, "sha256:");
   const bool id = IsHex(hex) && hex.size() <= 64 && (prefixed || hex.size() >= 3);
-  const std::string wanted_digest = reference.ok() ? reference->digest().str() : "";
-  if (!id && wanted_digest.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("no such image: ", image,
-                     reference.ok() ? "" : absl::StrCat(" (", reference.status().message(), ")")));
+  const auto found = [](const absl::StatusOr<std::vector<record::v1::Image>>& records) {
+    return records.ok() || !absl::IsNotFound(records.status());
+  };
+  // What reads as an id, short ones as lists show them included, is one before it is a name: a name
+  // is whatever an archive says it is.
+  const bool id_first = id && (prefixed || hex.size() >= kShortIdDigits);
+  if (id_first) {
+    absl::StatusOr<std::vector<record::v1::Image>> records = FindById(context, image, hex);
+    if (found(records)) return records;
   }
+  absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(image);
+  if (!ReadsAsId(image)) {
+    absl::StatusOr<std::vector<record::v1::Image>> records = FindByName(context, image, reference);
+    if (found(records)) return records;
+  }
+  if (id && !id_first) return FindById(context, image, hex);
+  return absl::NotFoundError(absl::StrCat(
+      "no such image: ", image,
+      reference.ok() || id ? "" : absl::StrCat(" (", reference.status().message(), ")")));
+}
+
+// By its exact name (containerd's clients may use any), then as a person writes it; by
+// repository@digest, any name of the repository that points there.
+absl::StatusOr<std::vector<record::v1::Image>> ImageCatalog::FindByName(
+    const CallContext& context, absl::string_view image,
+    const absl::StatusOr<distribution::Reference>& reference) {
+  const metadata::Scope scope{context.ns, ""};
+  Stores& stores = *parts_.stores;
+  std::vector<std::string> names = {std::string(image)};
+  if (reference.ok()) names.push_back(reference->canonical());
+  for (const std::string& name : names) {
+    absl::StatusOr<record::v1::Image> record = stores.images.Get(scope, name);
+    if (absl::IsNotFound(record.status()) || absl::IsInvalidArgument(record.status())) continue;
+    GANTRY_RETURN_IF_ERROR(record.status());
+    GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(*record));
+    // One that breaks its promise is not what was asked for.
+    if (CheckImageName(name, target.digest).ok())
+      return std::vector<record::v1::Image>{*std::move(record)};
+  }
+  std::vector<record::v1::Image> records;
+  if (reference.ok() && !reference->digest().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(records, RecordsOf(context, reference->digest().str()));
+    std::erase_if(records, [&](const record::v1::Image& record) {
+      absl::StatusOr<distribution::Reference> own =
+          distribution::Reference::ParseName(record.name());
+      return own.ok() && own->repository() != reference->repository();
+    });
+  }
+  if (records.empty()) return absl::NotFoundError(absl::StrCat("no such image: ", image));
+  return records;
+}
+
+// By the digest of what names point at, or of its configuration, as some tools call an image; `hex`
+// may be the beginning of it.
+absl::StatusOr<std::vector<record::v1::Image>> ImageCatalog::FindById(const CallContext& context,
+                                                                      absl::string_view image,
+                                                                      absl::string_view hex) {
+  const metadata::Scope scope{context.ns, ""};
+  Stores& stores = *parts_.stores;
+  std::map<std::string, std::vector<record::v1::Image>> by_target;
+  const std::string beginning = absl::StrCat("sha256:", hex);
   GANTRY_RETURN_IF_ERROR(
-      stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
-        const std::string& digest = record.target().digest();
-        if (!wanted_digest.empty()) {
-          if (digest != wanted_digest) return absl::OkStatus();
-          absl::StatusOr<distribution::Reference> own =
-              distribution::Reference::ParseName(record.name());
-          if (own.ok() && own->repository() != reference->repository()) return absl::OkStatus();
-          by_target[digest].push_back(record);
-        } else if (absl::StartsWith(absl::StripPrefix(digest, "sha256:"), hex)) {
-          by_target[digest].push_back(record);
-        }
+      stores.images.ListNaming(scope, beginning, [&](const record::v1::Image& record) {
+        if (absl::StartsWith(record.target().digest(), beginning))
+          by_target[record.target().digest()].push_back(record);
         return absl::OkStatus();
       }));
-  if (by_target.empty() && id && hex.size() >= 12) {
-    // Some tools call an image by the digest of its configuration.
+  if (by_target.empty() && hex.size() >= kShortIdDigits) {
     metadata::ContentNamespace content = stores.Content(scope);
     GANTRY_RETURN_IF_ERROR(
         stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
           absl::StatusOr<content::Descriptor> target = TargetOf(record);
           if (!target.ok()) return absl::OkStatus();
-          absl::StatusOr<distribution::RunnableImage> runnable =
-              distribution::FindRunnable(content, *target, oci::PlatformMatcher::All());
+          absl::StatusOr<distribution::RunnableImage> runnable = distribution::FindRunnable(
+              content, *target, oci::PlatformMatcher::All(), context.cancel);
           if (runnable.ok() && absl::StartsWith(runnable->config.digest.hex(), hex))
             by_target[record.target().digest()].push_back(record);
-          return absl::OkStatus();
+          return context.cancel == nullptr ? absl::OkStatus() : context.cancel->Check();
         }));
   }
   if (by_target.empty()) return absl::NotFoundError(absl::StrCat("no such image: ", image));
@@ -114,7 +156,19 @@ absl::StatusOr<std::vector<record::v1::Image>> ImageCatalog::Find(const CallCont
     return absl::InvalidArgumentError(absl::StrCat(
         "image id ", image, " is ambiguous: ", by_target.size(), " images begin with it"));
   }
-  return by_target.begin()->second;
+  return std::move(by_target.begin()->second);
+}
+
+absl::StatusOr<std::vector<record::v1::Image>> ImageCatalog::RecordsOf(const CallContext& context,
+                                                                       const std::string& digest) {
+  std::vector<record::v1::Image> records;
+  GANTRY_RETURN_IF_ERROR(parts_.stores->images.ListNaming({context.ns, ""}, digest,
+                                                          [&](const record::v1::Image& record) {
+                                                            if (record.target().digest() == digest)
+                                                              records.push_back(record);
+                                                            return absl::OkStatus();
+                                                          }));
+  return records;
 }
 
 absl::StatusOr<ResolvedImage> ImageCatalog::Resolve(const CallContext& context,
@@ -122,66 +176,104 @@ absl::StatusOr<ResolvedImage> ImageCatalog::Resolve(const CallContext& context,
                                                     absl::string_view platform) {
   GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, Find(context, image));
   GANTRY_ASSIGN_OR_RETURN(oci::PlatformMatcher matcher, MatcherFor(platform));
+  return ResolveRecords(context, records, image, matcher);
+}
+
+// An image that cannot run here is looked at all the same.
+absl::StatusOr<ResolvedImage> ImageCatalog::ResolveToShow(
+    const CallContext& context, const std::vector<record::v1::Image>& records,
+    absl::string_view platform) {
+  GANTRY_ASSIGN_OR_RETURN(oci::PlatformMatcher matcher, MatcherFor(platform));
+  const std::string& name = records.front().name();
+  absl::StatusOr<ResolvedImage> image = ResolveRecords(context, records, name, matcher);
+  if (platform.empty() && absl::IsFailedPrecondition(image.status())) {
+    absl::StatusOr<ResolvedImage> other =
+        ResolveRecords(context, records, name, oci::PlatformMatcher::All());
+    if (other.ok()) return other;
+  }
+  return image;
+}
+
+absl::StatusOr<ResolvedImage> ImageCatalog::ResolveRecords(
+    const CallContext& context, const std::vector<record::v1::Image>& records,
+    absl::string_view image, const oci::PlatformMatcher& matcher) {
+  GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(records.front()));
+  absl::StatusOr<ResolvedImage> resolved = ResolveTarget(context, target, matcher);
+  if (!resolved.ok()) {
+    return absl::Status(resolved.status().code(),
+                        absl::StrCat("image ", image, ": ", resolved.status().message()));
+  }
+  for (const record::v1::Image& record : records) resolved->names.push_back(record.name());
+  return resolved;
+}
+
+absl::StatusOr<ResolvedImage> ImageCatalog::ResolveTarget(const CallContext& context,
+                                                          const content::Descriptor& target,
+                                                          const oci::PlatformMatcher& matcher) {
   ResolvedImage resolved;
-  for (const record::v1::Image& record : records) resolved.names.push_back(record.name());
-  GANTRY_ASSIGN_OR_RETURN(resolved.target, TargetOf(records.front()));
+  resolved.target = target;
   metadata::ContentNamespace content = parts_.stores->Content({context.ns, context.lease});
   absl::StatusOr<distribution::RunnableImage> runnable =
-      distribution::FindRunnable(content, resolved.target, matcher);
-  if (!runnable.ok()) {
-    return absl::Status(absl::IsNotFound(runnable.status()) ? absl::StatusCode::kFailedPrecondition
-                                                            : runnable.status().code(),
-                        absl::StrCat("image ", image, ": ", runnable.status().message()));
-  }
+      distribution::FindRunnable(content, target, matcher, context.cancel);
+  if (absl::IsNotFound(runnable.status()))
+    return absl::FailedPreconditionError(runnable.status().message());
+  GANTRY_RETURN_IF_ERROR(runnable.status());
   resolved.manifest = runnable->manifest;
+  const std::string what = target.digest.str();
   GANTRY_ASSIGN_OR_RETURN(
       std::string manifest,
       content::ReadBlob(content, runnable->manifest.digest, oci::kMaxManifestBytes));
   GANTRY_ASSIGN_OR_RETURN(resolved.manifest_document,
-                          oci::ParseManifest(manifest, runnable->manifest.media_type, image));
+                          oci::ParseManifest(manifest, runnable->manifest.media_type, what));
   GANTRY_ASSIGN_OR_RETURN(resolved.config_json,
                           content::ReadBlob(content, runnable->config.digest, kMaxConfigBytes));
-  GANTRY_ASSIGN_OR_RETURN(
-      resolved.config, oci::ParseImageConfig(resolved.config_json, absl::StrCat("image ", image)));
+  GANTRY_ASSIGN_OR_RETURN(resolved.config, oci::ParseImageConfig(resolved.config_json, what));
   resolved.chain_ids = oci::ChainIds(resolved.config.diff_ids);
   return resolved;
 }
 
-absl::Status ImageCatalog::Name(const CallContext& context, const std::string& name,
-                                const content::Descriptor& target) {
+absl::Status ImageCatalog::Put(const CallContext& context, const ImageNaming& naming,
+                               const content::Descriptor& target) {
+  GANTRY_RETURN_IF_ERROR(CheckImageName(naming.name, target.digest));
+  // Blobs first: also those that another call has committed and not yet synced.
+  if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
   record::v1::Image record;
-  record.set_name(name);
+  record.set_name(naming.name);
   record.mutable_target()->set_media_type(target.media_type);
   record.mutable_target()->set_digest(target.digest.str());
   record.mutable_target()->set_size(target.size_bytes);
   for (const auto& [key, value] : target.annotations)
     (*record.mutable_target()->mutable_annotations())[key] = value;
-  const metadata::Scope scope{context.ns, ""};
-
-  // Who loses the name stays reachable by id, as with docker, until pruned.
-  absl::StatusOr<record::v1::Image> before = parts_.stores->images.Get(scope, name);
+  record.mutable_labels()->insert(naming.labels.begin(), naming.labels.end());
   bool created = false;
   CrashPoint("image.whole");
-  GANTRY_RETURN_IF_ERROR(parts_.stores->images.Put(scope, record, &created).status());
+  GANTRY_ASSIGN_OR_RETURN(const record::v1::Image stored,
+                          parts_.stores->images.Put({context.ns, ""}, std::move(record), &created));
   CrashPoint("image.recorded");
   if (created) {
     containerd::services::images::v1::ImageCreate event;
-    event.set_name(name);
+    event.set_name(naming.name);
+    *event.mutable_labels() = stored.labels();
     parts_.events->Publish(context.ns, "/images/create", event);
   } else {
     containerd::services::images::v1::ImageUpdate event;
-    event.set_name(name);
+    event.set_name(naming.name);
+    *event.mutable_labels() = stored.labels();
     parts_.events->Publish(context.ns, "/images/update", event);
   }
+  return absl::OkStatus();
+}
+
+absl::Status ImageCatalog::Name(const CallContext& context, const std::string& name,
+                                const content::Descriptor& target) {
+  // An image that loses the name stays reachable by id, as with docker, until pruned.
+  absl::StatusOr<record::v1::Image> before = parts_.stores->images.Get({context.ns, ""}, name);
+  GANTRY_RETURN_IF_ERROR(Put(context, {name, {}}, target));
   if (before.ok() && before->target().digest() != target.digest.str() &&
       !absl::StartsWith(name, kDanglingPrefix)) {
-    bool still_named = false;
-    GANTRY_RETURN_IF_ERROR(
-        parts_.stores->images.List(scope, metadata::Filter(), [&](const record::v1::Image& other) {
-          still_named = still_named || other.target().digest() == before->target().digest();
-          return absl::OkStatus();
-        }));
-    if (!still_named) {
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<record::v1::Image> others,
+                            RecordsOf(context, before->target().digest()));
+    if (others.empty()) {
       GANTRY_ASSIGN_OR_RETURN(content::Descriptor old, TargetOf(*before));
       return Name(context, DanglingName(old.digest), old);
     }
@@ -201,22 +293,45 @@ absl::Status ImageCatalog::Tag(const CallContext& context, const v1::TagImageReq
   GANTRY_RETURN_IF_ERROR(Name(context, reference.canonical(), target));
   // With a name of its own it is nameless no more.
   absl::Status dropped =
-      parts_.stores->images.Delete({context.ns, ""}, DanglingName(target.digest));
+      parts_.stores->images.Delete({context.ns, ""}, DanglingName(target.digest), target.digest);
   return absl::IsNotFound(dropped) ? absl::OkStatus() : dropped;
+}
+
+absl::StatusOr<std::string> ImageCatalog::UserOf(const CallContext& context,
+                                                 const std::string& digest) {
+  std::string user;
+  GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListRaw(
+      {context.ns, ""}, [&](absl::string_view id, absl::string_view bytes) {
+        // Most containers have another image: not worth parsing.
+        if (!user.empty() || !absl::StrContains(bytes, digest)) return absl::OkStatus();
+        record::v1::Container container;
+        if (!container.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
+          return absl::OkStatus();
+        if (ImageOfContainer(container) == digest) user = std::string(id);
+        return absl::OkStatus();
+      }));
+  return user;
+}
+
+absl::Status ImageCatalog::DropName(const CallContext& context, const record::v1::Image& record,
+                                    v1::RemoveImageResponse& response) {
+  GANTRY_ASSIGN_OR_RETURN(const content::Digest expected,
+                          content::Digest::Parse(record.target().digest()));
+  GANTRY_RETURN_IF_ERROR(parts_.stores->images.Delete({context.ns, ""}, record.name(), expected));
+  containerd::services::images::v1::ImageDelete event;
+  event.set_name(record.name());
+  parts_.events->Publish(context.ns, "/images/delete", event);
+  if (absl::StartsWith(record.name(), kDanglingPrefix)) return absl::OkStatus();
+  absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(record.name());
+  response.add_removals()->set_untagged(reference.ok() ? reference->familiar() : record.name());
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::RemoveImageResponse> ImageCatalog::Remove(
     const CallContext& context, const v1::RemoveImageRequest& request) {
-  Stores& stores = *parts_.stores;
-  const metadata::Scope scope{context.ns, ""};
   GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, Find(context, request.image()));
   const std::string digest = records.front().target().digest();
-  std::vector<record::v1::Image> same;
-  GANTRY_RETURN_IF_ERROR(
-      stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
-        if (record.target().digest() == digest) same.push_back(record);
-        return absl::OkStatus();
-      }));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> same, RecordsOf(context, digest));
   absl::string_view hex = request.image();
   absl::ConsumePrefix(&hex, "sha256:");
   const bool by_id = records.front().name() != request.image() && IsHex(hex) &&
@@ -227,66 +342,47 @@ absl::StatusOr<v1::RemoveImageResponse> ImageCatalog::Remove(
     for (const record::v1::Image& record : same) names.push_back(record.name());
     return absl::FailedPreconditionError(
         absl::StrCat("image ", request.image(), " has several names (", absl::StrJoin(names, ", "),
-                     "); remove them one by one, or all with --force"));
+                     "); remove them one by one, or all by force"));
   }
   const bool last_names = going.size() == same.size();
   if (last_names && !request.force()) {
-    std::string user;
-    GANTRY_RETURN_IF_ERROR(stores.containers.List(
-        scope, metadata::Filter(), [&](const record::v1::Container& container) {
-          auto it = container.extensions().find("gantry.image");
-          record::v1::Descriptor target;
-          if (it != container.extensions().end() && target.ParseFromString(it->second.value()) &&
-              target.digest() == digest)
-            user = container.id();
-          return absl::OkStatus();
-        }));
+    GANTRY_ASSIGN_OR_RETURN(const std::string user, UserOf(context, digest));
     if (!user.empty()) {
       return absl::FailedPreconditionError(
           absl::StrCat("image ", request.image(), " is used by container ", user.substr(0, 12),
-                       "; remove that first, or use --force to take the name away"));
+                       "; remove that first, or take the name away by force"));
     }
   }
   v1::RemoveImageResponse response;
-  for (const record::v1::Image& record : going) {
-    GANTRY_ASSIGN_OR_RETURN(content::Digest expected, content::Digest::Parse(digest));
-    GANTRY_RETURN_IF_ERROR(stores.images.Delete(scope, record.name(), expected));
-    containerd::services::images::v1::ImageDelete event;
-    event.set_name(record.name());
-    parts_.events->Publish(context.ns, "/images/delete", event);
-    if (absl::StartsWith(record.name(), kDanglingPrefix)) continue;
-    absl::StatusOr<distribution::Reference> reference =
-        distribution::Reference::Parse(record.name());
-    response.add_removals()->set_untagged(reference.ok() ? reference->familiar() : record.name());
-  }
+  for (const record::v1::Image& record : going)
+    GANTRY_RETURN_IF_ERROR(DropName(context, record, response));
   if (last_names) {
     response.add_removals()->set_deleted(digest);
-    // People look at the disk next: what nothing else needs goes now.
-    GANTRY_RETURN_IF_ERROR(parts_.gc->CollectAndWait(false, absl::Now() + absl::Minutes(2)));
+    // People look at the disk next. Not waited for: a thousand removals share a few collections.
+    parts_.gc->CollectSoon();
   }
   return response;
 }
 
 absl::StatusOr<v1::PruneImagesResponse> ImageCatalog::Prune(const CallContext& context,
                                                             const v1::PruneImagesRequest& request) {
-  absl::Time until = absl::InfiniteFuture();
-  v1::ListImagesRequest list;
   bool all = request.all();
+  v1::ListImagesRequest list;
   for (const v1::Filter& filter : request.filters()) {
-    if (filter.key() == "until") {
-      GANTRY_ASSIGN_OR_RETURN(until, ParseUntil(filter.value()));
-    } else if (filter.key() == "dangling") {
+    if (filter.key() == "dangling") {
       all = filter.value() == "false" || filter.value() == "0";
     } else {
       *list.add_filters() = filter;
     }
   }
-  // Who asks for room gets that of interrupted pulls too.
-  GANTRY_RETURN_IF_ERROR(LeaseScope::ForgetAll(parts_.stores->leases, context.ns));
   GANTRY_ASSIGN_OR_RETURN(v1::ListImagesResponse images, List(context, list));
+  // A request for room takes that of interrupted pulls too.
+  GANTRY_RETURN_IF_ERROR(LeaseScope::ForgetAll(parts_.stores->leases, context.ns));
+  std::map<std::string, std::vector<record::v1::Image>> by_target;
   std::set<std::string> pinned;
   GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(
-      {context.ns, ""}, metadata::Filter(), [&pinned](const record::v1::Image& record) {
+      {context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
+        by_target[record.target().digest()].push_back(record);
         const auto it = record.labels().find(metadata::kPinnedLabel);
         if (it != record.labels().end() && it->second == metadata::kPinned)
           pinned.insert(record.target().digest());
@@ -296,16 +392,17 @@ absl::StatusOr<v1::PruneImagesResponse> ImageCatalog::Prune(const CallContext& c
   for (const v1::ImageSummary& image : images.images()) {
     if (pinned.contains(image.id())) continue;
     if (image.containers() > 0 || (!all && !image.repo_tags().empty())) continue;
-    if (absl::FromUnixSeconds(image.created_at().seconds()) > until) continue;
-    v1::RemoveImageRequest remove;
-    remove.set_image(image.id());
-    remove.set_force(true);
-    absl::StatusOr<v1::RemoveImageResponse> removed = Remove(context, remove);
-    if (absl::IsNotFound(removed.status())) continue;
-    GANTRY_RETURN_IF_ERROR(removed.status());
-    response.mutable_removals()->MergeFrom(removed->removals());
+    v1::RemoveImageResponse removed;
+    for (const record::v1::Image& record : by_target[image.id()]) {
+      absl::Status dropped = DropName(context, record, removed);
+      if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
+    }
+    removed.add_removals()->set_deleted(image.id());
+    response.mutable_removals()->MergeFrom(removed.removals());
     response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + image.size_bytes());
   }
+  // One collection for all of them.
+  GANTRY_RETURN_IF_ERROR(parts_.gc->CollectAndWait(false, absl::Now() + absl::Minutes(2)));
   return response;
 }
 

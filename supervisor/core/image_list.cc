@@ -1,28 +1,28 @@
 // Lists, details and history of images: what ImageCatalog shows.
-#include <fnmatch.h>
-
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
-#include <string_view>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 
 #include "base/status_macros.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
+#include "base/utf8.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_filters.h"
 #include "supervisor/distribution/reference.h"
+#include "supervisor/distribution/walk_budget.h"
 
 namespace gantry::core {
 namespace {
 
 constexpr int64_t kMaxConfigBytes = 8 << 20;
+constexpr size_t kMaxFacts = 8192;  // images whose facts are remembered
 
 void FillDescriptor(const content::Descriptor& in, v1::Descriptor& out) {
   out.set_media_type(in.media_type);
@@ -32,13 +32,16 @@ void FillDescriptor(const content::Descriptor& in, v1::Descriptor& out) {
   for (const auto& [key, value] : in.annotations) (*out.mutable_annotations())[key] = value;
 }
 
-void ParseTimestamp(const std::string& text, google::protobuf::Timestamp* out) {
+// Nothing where the text is no time: an image of 1970 has one, an image that says nothing has none.
+std::optional<google::protobuf::Timestamp> ParseTimestamp(const std::string& text) {
   absl::Time at;
   std::string error;
-  if (text.empty() || !absl::ParseTime(absl::RFC3339_full, text, &at, &error)) return;
-  const int64_t nanos = absl::ToUnixNanos(at);
-  out->set_seconds(nanos / 1000000000);
-  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+  if (text.empty() || !absl::ParseTime(absl::RFC3339_full, text, &at, &error)) return std::nullopt;
+  google::protobuf::Timestamp out;
+  out.set_seconds(absl::ToUnixSeconds(at));
+  out.set_nanos(
+      static_cast<int32_t>((at - absl::FromUnixSeconds(out.seconds())) / absl::Nanoseconds(1)));
+  return out;
 }
 
 // The blobs of an image that are in the store, each once, with their bytes.
@@ -47,8 +50,9 @@ struct Tree {
   std::vector<content::Descriptor> manifests;  // images, attestations included
 };
 
-void WalkTree(content::Store& store, const content::Descriptor& descriptor, int depth, Tree& tree) {
-  if (depth > 4) return;
+// What the budget does not cover is left out.
+void WalkTree(content::Store& store, const content::Descriptor& descriptor,
+              distribution::WalkBudget& budget, int depth, Tree& tree) {
   absl::StatusOr<content::Info> info = store.Stat(descriptor.digest);
   if (!info.ok()) {
     if (oci::IsManifestType(descriptor.media_type)) tree.manifests.push_back(descriptor);
@@ -58,20 +62,21 @@ void WalkTree(content::Store& store, const content::Descriptor& descriptor, int 
   const bool index = oci::IsIndexType(descriptor.media_type);
   if (!index && !oci::IsManifestType(descriptor.media_type)) return;
   if (!index) tree.manifests.push_back(descriptor);
-  absl::StatusOr<std::string> bytes =
-      content::ReadBlob(store, descriptor.digest, oci::kMaxManifestBytes);
-  if (!bytes.ok()) return;
   absl::StatusOr<oci::Document> document =
-      oci::ParseDocument(*bytes, descriptor.media_type, descriptor.digest.str());
+      budget.Read(store, descriptor, descriptor.digest.str(), depth);
   if (!document.ok()) return;
   for (const content::Descriptor& child : oci::Children(*document))
-    WalkTree(store, child, depth + 1, tree);
+    WalkTree(store, child, budget, depth + 1, tree);
+}
+
+std::pair<int64_t, int32_t> CreatedOf(const v1::ImageSummary& image) {
+  return {image.created_at().seconds(), image.created_at().nanos()};
 }
 
 }  // namespace
 
-absl::StatusOr<v1::ImageSummary> ImageCatalog::Summarize(
-    const CallContext& context, const std::vector<record::v1::Image>& records, bool manifests) {
+absl::StatusOr<v1::ImageSummary> ImageCatalog::Names(
+    const std::vector<record::v1::Image>& records) {
   v1::ImageSummary out;
   GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, TargetOf(records.front()));
   out.set_id(target.digest.str());
@@ -99,9 +104,65 @@ absl::StatusOr<v1::ImageSummary> ImageCatalog::Summarize(
     out.add_repo_digests(
         reference.ok() ? reference->familiar_repository() + "@" + target.digest.str() : digest);
   }
+  return out;
+}
+
+ImageCatalog::Facts ImageCatalog::FactsOf(const CallContext& context,
+                                          const content::Descriptor& target) {
+  const std::string key = absl::StrCat(context.ns, "/", target.digest.str());
+  {
+    absl::MutexLock lock(&mu_);
+    auto known = facts_.find(key);
+    if (known != facts_.end()) return known->second;
+  }
   metadata::ContentNamespace content = parts_.stores->Content({context.ns, ""});
+  distribution::WalkBudget budget(context.cancel);
   Tree tree;
-  WalkTree(content, target, 0, tree);
+  WalkTree(content, target, budget, 0, tree);
+  Facts facts;
+  bool complete = false;  // nothing that comes later can say otherwise
+  bool first = true;
+  for (const content::Descriptor& manifest : tree.manifests) {
+    if (oci::IsAttestation(manifest)) continue;
+    absl::StatusOr<oci::Document> document =
+        budget.Read(content, manifest, manifest.digest.str(), 0);
+    absl::StatusOr<std::string> json =
+        document.ok() && document->manifest.has_value()
+            ? content::ReadBlob(content, document->manifest->config.digest, kMaxConfigBytes)
+            : absl::StatusOr<std::string>(absl::NotFoundError("no manifest"));
+    absl::StatusOr<oci::ImageConfig> config =
+        json.ok() ? oci::ParseImageConfig(*json, manifest.digest.str())
+                  : absl::StatusOr<oci::ImageConfig>(json.status());
+    if (config.ok()) {
+      facts.created = ParseTimestamp(config->created);
+      facts.labels.insert(config->labels.begin(), config->labels.end());
+      complete = first;
+      break;
+    }
+    first = false;
+  }
+  if (complete) {
+    absl::MutexLock lock(&mu_);
+    if (facts_.size() >= kMaxFacts) facts_.clear();
+    facts_[key] = facts;
+  }
+  return facts;
+}
+
+void ImageCatalog::FillFacts(const CallContext& context,
+                             const std::vector<record::v1::Image>& records,
+                             const content::Descriptor& target, v1::ImageSummary& out) {
+  Facts facts = FactsOf(context, target);
+  *out.mutable_created_at() = facts.created.value_or(records.front().created_at());
+  out.mutable_labels()->insert(facts.labels.begin(), facts.labels.end());
+}
+
+void ImageCatalog::FillSizes(const CallContext& context, const content::Descriptor& target,
+                             bool manifests, v1::ImageSummary& out) {
+  metadata::ContentNamespace content = parts_.stores->Content({context.ns, ""});
+  distribution::WalkBudget budget(context.cancel);
+  Tree tree;
+  WalkTree(content, target, budget, 0, tree);
   int64_t content_bytes = 0;
   for (const auto& [digest, size] : tree.blobs) content_bytes += size;
   out.set_content_size_bytes(content_bytes);
@@ -138,9 +199,6 @@ absl::StatusOr<v1::ImageSummary> ImageCatalog::Summarize(
       if (config.ok() && !summary.attestation()) {
         if (summary.platform().empty())
           summary.set_platform(oci::FormatPlatform(oci::NormalizePlatform(config->platform)));
-        if (!out.has_created_at()) ParseTimestamp(config->created, out.mutable_created_at());
-        if (out.labels().empty())
-          out.mutable_labels()->insert(config->labels.begin(), config->labels.end());
         const std::vector<content::Digest> chain = oci::ChainIds(config->diff_ids);
         bool unpacked = snapshots.ok();
         for (const content::Digest& id : chain) {
@@ -158,93 +216,66 @@ absl::StatusOr<v1::ImageSummary> ImageCatalog::Summarize(
     if (manifests) *out.add_manifests() = std::move(summary);
   }
   out.set_size_bytes(content_bytes + unpacked_bytes);
-  if (!out.has_created_at()) *out.mutable_created_at() = records.front().created_at();
+}
+
+absl::StatusOr<v1::ImageSummary> ImageCatalog::Summarize(
+    const CallContext& context, const std::vector<record::v1::Image>& records, bool manifests) {
+  GANTRY_ASSIGN_OR_RETURN(v1::ImageSummary out, Names(records));
+  GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(records.front()));
+  FillFacts(context, records, target, out);
+  FillSizes(context, target, manifests, out);
   return out;
+}
+
+absl::StatusOr<absl::flat_hash_map<std::string, int32_t>> ImageCatalog::Users(
+    const CallContext& context) {
+  absl::flat_hash_map<std::string, int32_t> users;
+  GANTRY_RETURN_IF_ERROR(parts_.stores->containers.List(
+      {context.ns, ""}, metadata::Filter(), [&](const record::v1::Container& container) {
+        const std::string digest = ImageOfContainer(container);
+        if (!digest.empty()) ++users[digest];
+        return absl::OkStatus();
+      }));
+  return users;
 }
 
 absl::StatusOr<v1::ListImagesResponse> ImageCatalog::List(const CallContext& context,
                                                           const v1::ListImagesRequest& request) {
-  const metadata::Scope scope{context.ns, ""};
-  Stores& stores = *parts_.stores;
-  std::map<std::string, std::vector<record::v1::Image>> by_target;
-  GANTRY_RETURN_IF_ERROR(
-      stores.images.List(scope, metadata::Filter(), [&](const record::v1::Image& record) {
+  const auto created_of = [&](const std::string& image) -> absl::StatusOr<absl::Time> {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, Find(context, image));
+    GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(records.front()));
+    v1::ImageSummary summary;
+    FillFacts(context, records, target, summary);
+    return absl::FromUnixSeconds(summary.created_at().seconds()) +
+           absl::Nanoseconds(summary.created_at().nanos());
+  };
+  GANTRY_ASSIGN_OR_RETURN(
+      const ImageFilters filters,
+      ImageFilters::Parse(request.filters(), parts_.stores->clock.Now(), created_of));
+  absl::flat_hash_map<std::string, std::vector<record::v1::Image>> by_target;
+  GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(
+      {context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
         by_target[record.target().digest()].push_back(record);
         return absl::OkStatus();
       }));
-  std::map<std::string, int32_t> users;
-  GANTRY_RETURN_IF_ERROR(stores.containers.List(
-      scope, metadata::Filter(), [&](const record::v1::Container& container) {
-        auto it = container.extensions().find("gantry.image");
-        record::v1::Descriptor target;
-        if (it != container.extensions().end() && target.ParseFromString(it->second.value()))
-          ++users[target.digest()];
-        return absl::OkStatus();
-      }));
-  std::vector<v1::ImageSummary> found;
+  std::vector<std::pair<v1::ImageSummary, content::Descriptor>> found;
   for (const auto& [digest, records] : by_target) {
-    GANTRY_ASSIGN_OR_RETURN(v1::ImageSummary summary,
-                            Summarize(context, records, request.manifests()));
-    auto it = users.find(digest);
-    summary.set_containers(it == users.end() ? 0 : it->second);
-    found.push_back(std::move(summary));
+    GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, TargetOf(records.front()));
+    GANTRY_ASSIGN_OR_RETURN(v1::ImageSummary summary, Names(records));
+    FillFacts(context, records, target, summary);
+    if (filters.Take(summary)) found.emplace_back(std::move(summary), std::move(target));
   }
-  std::sort(found.begin(), found.end(), [](const v1::ImageSummary& a, const v1::ImageSummary& b) {
-    return std::make_pair(a.created_at().seconds(), a.created_at().nanos()) >
-           std::make_pair(b.created_at().seconds(), b.created_at().nanos());
+  std::sort(found.begin(), found.end(), [](const auto& a, const auto& b) {
+    if (CreatedOf(a.first) != CreatedOf(b.first)) return CreatedOf(a.first) > CreatedOf(b.first);
+    return a.first.id() < b.first.id();
   });
-
   v1::ListImagesResponse response;
-  for (v1::ImageSummary& image : found) {
-    std::map<std::string, bool> passed;
-    for (const v1::Filter& filter : request.filters()) {
-      bool holds = false;
-      const std::string& value = filter.value();
-      if (filter.key() == "dangling") {
-        if (value != "true" && value != "false" && value != "1" && value != "0") {
-          return absl::InvalidArgumentError(
-              absl::StrCat("filter dangling: \"", value, "\" is neither true nor false"));
-        }
-        holds = image.repo_tags().empty() == (value == "true" || value == "1");
-      } else if (filter.key() == "label") {
-        std::pair<std::string, std::string> pair = absl::StrSplit(value, absl::MaxSplits('=', 1));
-        auto it = image.labels().find(pair.first);
-        holds = it != image.labels().end() &&
-                (!absl::StrContains(value, '=') || it->second == pair.second);
-        if (!holds) {
-          passed["label"] = false;
-          break;
-        }
-      } else if (filter.key() == "reference") {
-        for (const std::string& tag : image.repo_tags()) {
-          std::string_view name(tag.data(), tag.size());
-          const std::string repository(name.substr(0, name.rfind(':')));
-          holds = holds || fnmatch(value.c_str(), tag.c_str(), FNM_PATHNAME) == 0 ||
-                  fnmatch(value.c_str(), repository.c_str(), FNM_PATHNAME) == 0;
-        }
-      } else if (filter.key() == "before" || filter.key() == "since") {
-        GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> other, Find(context, value));
-        GANTRY_ASSIGN_OR_RETURN(v1::ImageSummary summary, Summarize(context, other, false));
-        const bool older =
-            std::make_pair(image.created_at().seconds(), image.created_at().nanos()) <
-            std::make_pair(summary.created_at().seconds(), summary.created_at().nanos());
-        const bool newer =
-            std::make_pair(image.created_at().seconds(), image.created_at().nanos()) >
-            std::make_pair(summary.created_at().seconds(), summary.created_at().nanos());
-        holds = filter.key() == "before" ? older : newer;
-      } else if (filter.key() == "until") {
-        GANTRY_ASSIGN_OR_RETURN(const absl::Time until, ParseUntil(value));
-        holds = absl::FromUnixSeconds(image.created_at().seconds()) < until;
-      } else {
-        return absl::InvalidArgumentError(absl::StrCat(
-            "filter \"", filter.key(),
-            "\" is not known; use before, dangling, label, reference, since or until"));
-      }
-      passed[filter.key()] = passed[filter.key()] || holds;
-    }
-    if (std::all_of(passed.begin(), passed.end(), [](const auto& entry) { return entry.second; })) {
-      *response.add_images() = std::move(image);
-    }
+  GANTRY_ASSIGN_OR_RETURN(const auto users, Users(context));
+  for (auto& [summary, target] : found) {
+    FillSizes(context, target, request.manifests(), summary);
+    auto count = users.find(summary.id());
+    summary.set_containers(count == users.end() ? 0 : count->second);
+    *response.add_images() = std::move(summary);
   }
   return response;
 }
@@ -252,18 +283,13 @@ absl::StatusOr<v1::ListImagesResponse> ImageCatalog::List(const CallContext& con
 absl::StatusOr<v1::ImageDetails> ImageCatalog::Inspect(const CallContext& context,
                                                        const v1::InspectImageRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records, Find(context, request.image()));
-  std::vector<record::v1::Image> same;
-  GANTRY_RETURN_IF_ERROR(parts_.stores->images.List(
-      {context.ns, ""}, metadata::Filter(), [&](const record::v1::Image& record) {
-        if (record.target().digest() == records.front().target().digest()) same.push_back(record);
-        return absl::OkStatus();
-      }));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> same,
+                          RecordsOf(context, records.front().target().digest()));
   v1::ImageDetails details;
   GANTRY_ASSIGN_OR_RETURN(*details.mutable_summary(),
                           Summarize(context, same.empty() ? records : same, request.manifests()));
-  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
-                          Resolve(context, records.front().name(), request.platform()));
-  details.set_config_json(image.config_json);
+  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image, ResolveToShow(context, records, request.platform()));
+  details.set_config_json(ToValidUtf8(image.config_json));
   details.set_config_digest(image.manifest_document.config.digest.str());
   details.set_manifest_digest(image.manifest.digest.str());
   details.set_platform(oci::FormatPlatform(oci::NormalizePlatform(image.config.platform)));
@@ -288,8 +314,9 @@ absl::StatusOr<v1::ImageDetails> ImageCatalog::Inspect(const CallContext& contex
 
 absl::StatusOr<v1::ImageHistoryResponse> ImageCatalog::History(
     const CallContext& context, const v1::ImageHistoryRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
-                          Resolve(context, request.image(), request.platform()));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<record::v1::Image> records,
+                          Find(context, request.image()));
+  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image, ResolveToShow(context, records, request.platform()));
   absl::StatusOr<metadata::SnapshotNamespace> snapshots =
       parts_.stores->Snapshots("", {context.ns, ""});
   v1::ImageHistoryResponse response;
@@ -299,7 +326,7 @@ absl::StatusOr<v1::ImageHistoryResponse> ImageCatalog::History(
   if (history.empty()) history.resize(image.config.diff_ids.size());
   for (const oci::History& step : history) {
     v1::ImageHistoryResponse::Entry entry;
-    ParseTimestamp(step.created, entry.mutable_created_at());
+    if (auto created = ParseTimestamp(step.created)) *entry.mutable_created_at() = *created;
     entry.set_created_by(step.created_by);
     entry.set_comment(step.comment);
     entry.set_empty_layer(step.empty_layer);

@@ -1,4 +1,5 @@
-// Progress of transfers in gantry.v1's words, and what a transfer says in the log of where its time went.
+// Progress of transfers in gantry.v1's words, and what a transfer says in the log of where its time
+// went.
 //
 // Free functions, safe to call from any thread. A null `progress` gives a null function.
 #ifndef GANTRY_SUPERVISOR_CORE_IMAGE_PROGRESS_H_

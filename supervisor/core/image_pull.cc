@@ -44,15 +44,12 @@ absl::StatusOr<v1::PulledImage> ImagePull::Pull(const CallContext& context,
                                                 const v1::PullRequest& request,
                                                 const ProgressFn& progress,
                                                 const RegistryAccess& access) {
-  Stores& stores = *parts_.stores;
-  CallToken token(context.cancel);
-  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
-                          request.all_tags()
-                              ? distribution::Reference::ParseName(request.reference())
-                              : distribution::Reference::Parse(request.reference()));
-  RegistryCall call(request.auth(), reference.domain(), parts_.credentials, token.get());
-  GANTRY_RETURN_IF_ERROR(call.Apply(access, parts_.hosts));
   if (request.all_tags()) {
+    CallToken token(context.cancel);
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::ParseName(request.reference()));
+    RegistryCall call(request.auth(), reference.domain(), parts_.credentials, token.get());
+    GANTRY_RETURN_IF_ERROR(call.Apply(access, parts_.hosts));
     GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> tags,
                             parts_.resolver->ListTags(reference, call.context));
     v1::PulledImage last;
@@ -68,6 +65,39 @@ absl::StatusOr<v1::PulledImage> ImagePull::Pull(const CallContext& context,
     return last;
   }
 
+  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                          distribution::Reference::Parse(request.reference()));
+  PullOrder order;
+  order.reference = request.reference();
+  if (!request.platform().empty()) order.platforms.push_back(request.platform());
+  order.auth = request.auth();
+  v1::PulledImage answer;
+  answer.set_reference(reference.canonical());
+  bool was_there = false;
+  GANTRY_ASSIGN_OR_RETURN(
+      const Pulled pulled,
+      PullAs(context, order, progress, access,
+             [&](const CallContext& leased, const content::Descriptor& target) {
+               absl::StatusOr<record::v1::Image> before =
+                   parts_.stores->images.Get({context.ns, ""}, answer.reference());
+               was_there = before.ok() && before->target().digest() == target.digest.str();
+               return parts_.catalog->Name(leased, answer.reference(), target);
+             }));
+  answer.set_up_to_date(was_there && pulled.fetched_bytes == 0);
+  answer.set_digest(pulled.target.digest.str());
+  answer.set_image_id(pulled.target.digest.str());
+  return answer;
+}
+
+absl::StatusOr<Pulled> ImagePull::PullAs(const CallContext& context, const PullOrder& order,
+                                         const ProgressFn& progress, const RegistryAccess& access,
+                                         const NameFn& name) {
+  Stores& stores = *parts_.stores;
+  CallToken token(context.cancel);
+  GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                          distribution::Reference::Parse(order.reference));
+  RegistryCall call(order.auth, reference.domain(), parts_.credentials, token.get());
+  GANTRY_RETURN_IF_ERROR(call.Apply(access, parts_.hosts));
   const std::string work = absl::StrCat("pull ", reference.canonical());
   GANTRY_ASSIGN_OR_RETURN(LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock,
                                                                context.ns, context.lease, work));
@@ -76,13 +106,14 @@ absl::StatusOr<v1::PulledImage> ImagePull::Pull(const CallContext& context,
     absl::MutexLock lock(&mu_);
     ++pulls_.running;
   }
-  absl::StatusOr<v1::PulledImage> pulled =
-      PullUnder(lease, context, request, reference, call.context, *token, progress);
+  absl::StatusOr<Pulled> pulled =
+      PullUnder(lease, context, order, reference, call.context, *token, progress, name);
   {
     absl::MutexLock lock(&mu_);
     --pulls_.running;
     ++(pulled.ok() ? pulls_.succeeded : pulls_.failed);
     pulls_.took += Clock::Real().Monotonic() - begun_at;
+    if (pulled.ok()) pulls_.fetched_bytes += pulled->fetched_bytes;
   }
   // Where another attempt may go on, it finds what this one has got.
   absl::Status left;
@@ -101,10 +132,41 @@ PullCounts ImagePull::pull_counts() const {
   return pulls_;
 }
 
-absl::StatusOr<v1::PulledImage> ImagePull::PullUnder(
-    const LeaseScope& lease, const CallContext& context, const v1::PullRequest& request,
-    const distribution::Reference& reference, const distribution::CallContext& registry,
-    CancelToken& cancel, const ProgressFn& progress) {
+absl::StatusOr<Pulled> ImagePull::PullUnder(const LeaseScope& lease, const CallContext& context,
+                                            const PullOrder& order,
+                                            distribution::Reference reference,
+                                            const distribution::CallContext& registry,
+                                            CancelToken& cancel, const ProgressFn& progress,
+                                            const NameFn& name) {
+  std::vector<std::string> platforms = order.platforms;
+  if (platforms.empty()) platforms.emplace_back();
+  Pulled all;
+  std::vector<content::Digest> discard;
+  for (const std::string& platform : platforms) {
+    GANTRY_ASSIGN_OR_RETURN(Pulled one, FetchUnder(lease, context, platform, reference, registry,
+                                                   cancel, progress, discard));
+    all.fetched_bytes += one.fetched_bytes;
+    all.target = std::move(one.target);
+    // The other platforms are of the same image, wherever the tag has moved meanwhile.
+    reference = reference.WithDigest(all.target.digest);
+  }
+  CallContext leased = context;
+  leased.lease = lease.scope().lease;
+  GANTRY_RETURN_IF_ERROR(name(leased, all.target));
+  metadata::ContentNamespace content = parts_.stores->Content(lease.scope());
+  for (const content::Digest& layer : discard) {
+    absl::Status dropped = content.Delete(layer);
+    if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
+  }
+  return all;
+}
+
+absl::StatusOr<Pulled> ImagePull::FetchUnder(const LeaseScope& lease, const CallContext& context,
+                                             const std::string& platform,
+                                             const distribution::Reference& reference,
+                                             const distribution::CallContext& registry,
+                                             CancelToken& cancel, const ProgressFn& progress,
+                                             std::vector<content::Digest>& discard) {
   Stores& stores = *parts_.stores;
   metadata::ContentNamespace content = stores.Content(lease.scope());
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
@@ -119,9 +181,9 @@ absl::StatusOr<v1::PulledImage> ImagePull::PullUnder(
 
   std::optional<distribution::ImagePlan> plan;
   distribution::PullOptions options;
-  if (!request.platform().empty()) {
-    GANTRY_ASSIGN_OR_RETURN(content::Platform platform, oci::ParsePlatform(request.platform()));
-    options.platforms.push_back(platform);
+  if (!platform.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(content::Platform parsed, oci::ParsePlatform(platform));
+    options.platforms.push_back(parsed);
   }
   options.max_parallel_blobs = parts_.max_parallel_blobs;
   options.fetch_unpacked_layers = !parts_.discard_blobs;
@@ -149,40 +211,19 @@ absl::StatusOr<v1::PulledImage> ImagePull::PullUnder(
   }
   const absl::Duration unpacked_at = Clock::Real().Monotonic();
   if (parts_.sync_blobs) GANTRY_RETURN_IF_ERROR(parts_.sync_blobs());
-  const absl::Duration synced_at = Clock::Real().Monotonic();
-
-  v1::PulledImage answer;
-  const std::string name = reference.canonical();
-  absl::StatusOr<record::v1::Image> before = stores.images.Get({context.ns, ""}, name);
-  answer.set_up_to_date(before.ok() && before->target().digest() == pulled.target.digest.str() &&
-                        pulled.fetched_bytes == 0);
-  CallContext leased = context;
-  leased.lease = lease.scope().lease;
-  GANTRY_RETURN_IF_ERROR(parts_.catalog->Name(leased, name, pulled.target));
   if (parts_.discard_blobs && plan.has_value()) {
-    for (const content::Descriptor& layer : plan->layers) {
-      absl::Status dropped = content.Delete(layer.digest);
-      if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
-    }
+    for (const content::Descriptor& layer : plan->layers) discard.push_back(layer.digest);
   }
-  {
-    absl::MutexLock lock(&mu_);
-    pulls_.fetched_bytes += pulled.fetched_bytes;
-  }
-  answer.set_reference(name);
-  answer.set_digest(pulled.target.digest.str());
-  answer.set_image_id(pulled.target.digest.str());
   if (unpacked.layers_unpacked > 0) {
-    LOG(INFO) << "ns=" << context.ns << " pulled " << name << ": " << pulled.fetched_bytes
-              << " bytes, " << unpacked.layers_unpacked
+    LOG(INFO) << "ns=" << context.ns << " pulled " << reference.canonical() << ": "
+              << pulled.fetched_bytes << " bytes, " << unpacked.layers_unpacked
               << " layers; stages: resolve=" << Seconds(pulled.resolving)
               << " fetch=" << Seconds(pulled.fetching)
               << " unpack_rest=" << Seconds(unpacked_at - fetched_at - unpacked.syncing)
-              << " sync=" << Seconds(unpacked.syncing + synced_at - unpacked_at)
-              << " record=" << Seconds(Clock::Real().Monotonic() - synced_at) << "; "
-              << CostOf(pulled.fetch_cost, unpacked.cost);
+              << " sync=" << Seconds(unpacked.syncing + Clock::Real().Monotonic() - unpacked_at)
+              << "; " << CostOf(pulled.fetch_cost, unpacked.cost);
   }
-  return answer;
+  return Pulled{pulled.target, pulled.fetched_bytes};
 }
 
 }  // namespace gantry::core

@@ -20,7 +20,6 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImagePush::Push(const CallContext& 
                                                              const v1::PushRequest& request,
                                                              const ProgressFn& progress,
                                                              const RegistryAccess& access) {
-  CallToken token(context.cancel);
   std::vector<distribution::Reference> references;
   if (request.all_tags()) {
     GANTRY_ASSIGN_OR_RETURN(distribution::Reference repository,
@@ -41,13 +40,38 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImagePush::Push(const CallContext& 
                             distribution::Reference::Parse(request.reference()));
     references.push_back(reference);
   }
-  RegistryCall call(request.auth(), references.front().domain(), parts_.credentials, token.get());
+  PushOrder order;
+  order.platform = request.platform();
+  order.auth = request.auth();
+  for (const distribution::Reference& reference : references) {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records,
+                            parts_.catalog->Find(context, reference.canonical()));
+    GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, TargetOf(records.front()));
+    order.images.emplace_back(reference.canonical(), std::move(target));
+  }
+  return PushAs(context, order, progress, access);
+}
+
+absl::StatusOr<std::vector<v1::PushedImage>> ImagePush::PushAs(const CallContext& context,
+                                                               const PushOrder& order,
+                                                               const ProgressFn& progress,
+                                                               const RegistryAccess& access) {
+  CallToken token(context.cancel);
+  std::vector<std::pair<distribution::Reference, content::Descriptor>> images;
+  for (const auto& [text, target] : order.images) {
+    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
+                            distribution::Reference::Parse(text));
+    images.emplace_back(std::move(reference), target);
+  }
+  if (images.empty()) return absl::InvalidArgumentError("push: no image is named");
+  const std::string domain = images.front().first.domain();
+  RegistryCall call(order.auth, domain, parts_.credentials, token.get());
   GANTRY_RETURN_IF_ERROR(call.Apply(access, parts_.hosts));
   distribution::PushOptions options;
   options.max_parallel_blobs = parts_.max_parallel_blobs;
   options.progress = TransferProgress(progress, true);
-  if (!request.platform().empty()) {
-    GANTRY_ASSIGN_OR_RETURN(content::Platform platform, oci::ParsePlatform(request.platform()));
+  if (!order.platform.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(content::Platform platform, oci::ParsePlatform(order.platform));
     options.platforms.push_back(platform);
   }
   GANTRY_ASSIGN_OR_RETURN(
@@ -56,20 +80,12 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImagePush::Push(const CallContext& 
   metadata::ContentNamespace content = parts_.stores->Content(lease.scope());
   Refetch refetched(*parts_.puller, content, parts_.discard_blobs);
   options.fetch_missing = [&](const content::Descriptor& blob, const content::Labels& labels) {
-    return refetched.Fetch(blob, labels, [&](const std::string& domain) {
-      return domain == references.front().domain() ? call.context
-                                                   : DaemonsCall(parts_.credentials, *token);
+    return refetched.Fetch(blob, labels, [&](const std::string& asked) {
+      return asked == domain ? call.context : DaemonsCall(parts_.credentials, *token);
     });
   };
   std::vector<v1::PushedImage> answers;
-  for (const distribution::Reference& reference : references) {
-    GANTRY_ASSIGN_OR_RETURN(std::vector<record::v1::Image> records,
-                            parts_.catalog->Find(context, reference.canonical()));
-    content::Descriptor target;
-    target.media_type = records.front().target().media_type();
-    target.size_bytes = records.front().target().size();
-    GANTRY_ASSIGN_OR_RETURN(target.digest,
-                            content::Digest::Parse(records.front().target().digest()));
+  for (const auto& [reference, target] : images) {
     GANTRY_ASSIGN_OR_RETURN(distribution::PushedImage pushed,
                             parts_.pusher->Push(reference, target, content, options, call.context));
     v1::PushedImage& answer = answers.emplace_back();

@@ -1,13 +1,18 @@
 // Images to a registry.
 //
-// Thread-safe. References outlive the object. Watches context.cancel and reports from several threads.
+// Thread-safe. References outlive the object. Watches context.cancel and reports from several
+// threads.
 #ifndef GANTRY_SUPERVISOR_CORE_IMAGE_PUSH_H_
 #define GANTRY_SUPERVISOR_CORE_IMAGE_PUSH_H_
 
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
 
+#include "content-store/descriptor.h"
+#include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_progress.h"
@@ -24,6 +29,13 @@ class Pusher;
 }  // namespace gantry::distribution
 
 namespace gantry::core {
+
+struct PushOrder {
+  // What goes where: references of one registry, with what they are to point at.
+  std::vector<std::pair<std::string, content::Descriptor>> images;
+  std::string platform;  // "": everything that is here
+  v1::RegistryAuth auth;
+};
 
 class ImagePush {
  public:
@@ -43,6 +55,11 @@ class ImagePush {
                                                     const v1::PushRequest& request,
                                                     const ProgressFn& progress,
                                                     const RegistryAccess& access = {});
+  // The same for what needs no name here.
+  absl::StatusOr<std::vector<v1::PushedImage>> PushAs(const CallContext& context,
+                                                      const PushOrder& order,
+                                                      const ProgressFn& progress,
+                                                      const RegistryAccess& access);
 
  private:
   const Parts parts_;

@@ -31,7 +31,8 @@ absl::StatusOr<std::string> ImageUnpack::EnsureUnpacked(const CallContext& conte
   target.scope = context.ns;
   Refetch refetched(*parts_.puller, content, parts_.discard_blobs);
   GANTRY_RETURN_IF_ERROR(refetched.FetchBelow(
-      image.manifest, [&](const std::string&) { return DaemonsCall(parts_.credentials, *token); }));
+      image.manifest, [&](const std::string&) { return DaemonsCall(parts_.credentials, *token); },
+      token.get()));
   GANTRY_ASSIGN_OR_RETURN(
       distribution::UnpackResult result,
       parts_.unpacker->UnpackImage(target, image.manifest, *token, UnpackProgressTo(progress)));

@@ -32,7 +32,8 @@ class ImageUnpack {
   };
   explicit ImageUnpack(const Parts& parts) : parts_(parts) {}
 
-  // Makes sure that all layers are snapshots; returns the chain ID to stand on ("" for an image without layers).
+  // Makes sure that all layers are snapshots; returns the chain ID to stand on ("" for an image
+  // without layers).
   absl::StatusOr<std::string> EnsureUnpacked(const CallContext& context, const ResolvedImage& image,
                                              const std::string& snapshotter,
                                              const ProgressFn& progress = nullptr);

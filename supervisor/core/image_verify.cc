@@ -46,6 +46,16 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageVerify::Verify(
                             parts_.catalog->Find(context, text));
     wanted.emplace(records.front().name(), records.front());
   }
+  // What is being looked at stays until it has been: an image removed meanwhile is not reported as
+  // damaged.
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope held, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
+  for (const auto& [name, record] : wanted) {
+    GANTRY_RETURN_IF_ERROR(stores.leases.AddResource(
+        {context.ns, ""}, held.scope().lease,
+        {.type = std::string(metadata::kContentResource), .id = record.target().digest()},
+        metadata::Durability::kBuffered));
+  }
   metadata::ContentNamespace content = stores.Content({context.ns, ""});
   v1::VerifyResponse::Result result;
   std::set<content::Digest> seen;

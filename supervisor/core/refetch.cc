@@ -6,6 +6,7 @@
 
 #include "base/status_macros.h"
 #include "supervisor/distribution/reference.h"
+#include "supervisor/distribution/walk_budget.h"
 #include "supervisor/oci/manifest.h"
 
 namespace gantry::core {
@@ -40,17 +41,25 @@ absl::Status Refetch::Fetch(const content::Descriptor& blob, const content::Labe
   return failure;
 }
 
-absl::Status Refetch::FetchBelow(const content::Descriptor& target, const ContextOf& context_of) {
+absl::Status Refetch::FetchBelow(const content::Descriptor& target, const ContextOf& context_of,
+                                 const CancelToken* cancel) {
+  distribution::WalkBudget budget(cancel);
+  std::set<content::Digest> seen;
+  return FetchBelow(target, context_of, budget, 0, seen);
+}
+
+absl::Status Refetch::FetchBelow(const content::Descriptor& target, const ContextOf& context_of,
+                                 distribution::WalkBudget& budget, int depth,
+                                 std::set<content::Digest>& seen) {
+  if (!seen.insert(target.digest).second) return absl::OkStatus();
   absl::StatusOr<content::Info> info = store_.Stat(target.digest);
   if (absl::IsNotFound(info.status())) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(info.status());
-  GANTRY_ASSIGN_OR_RETURN(const std::string text,
-                          content::ReadBlob(store_, target.digest, oci::kMaxManifestBytes));
   GANTRY_ASSIGN_OR_RETURN(const oci::Document document,
-                          oci::ParseDocument(text, target.media_type, target.digest.str()));
+                          budget.Read(store_, target, target.digest.str(), depth));
   for (const content::Descriptor& child : oci::Children(document)) {
     if (oci::IsIndexType(child.media_type) || oci::IsManifestType(child.media_type)) {
-      GANTRY_RETURN_IF_ERROR(FetchBelow(child, context_of));
+      GANTRY_RETURN_IF_ERROR(FetchBelow(child, context_of, budget, depth + 1, seen));
     } else if (oci::IsLayerType(child.media_type) && !oci::IsForeignLayerType(child.media_type) &&
                absl::IsNotFound(store_.Stat(child.digest).status())) {
       absl::Status fetched = Fetch(child, info->labels, context_of);

@@ -1,7 +1,8 @@
-// One call on a registry: with the credential that the request brought along, else the daemon's; with the hosts it asked for, else the
-// daemon's.
+// One call on a registry: with the credential that the request brought along, else the daemon's;
+// with the hosts it asked for, else the daemon's.
 //
-// Thread-compatible until Apply() returned; what `context` points at belongs to the object and is read by many threads.
+// Thread-compatible until Apply() returned; what `context` points at belongs to the object and is
+// read by many threads.
 #ifndef GANTRY_SUPERVISOR_CORE_REGISTRY_CALL_H_
 #define GANTRY_SUPERVISOR_CORE_REGISTRY_CALL_H_
 

@@ -1,4 +1,5 @@
-// Questions to registries that move no image: whether a credential is good, and how a reference would be resolved.
+// Questions to registries that move no image: whether a credential is good, and how a reference
+// would be resolved.
 //
 // Thread-safe. References outlive the object.
 #ifndef GANTRY_SUPERVISOR_CORE_REGISTRY_SERVICE_H_

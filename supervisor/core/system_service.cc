@@ -1,5 +1,6 @@
 #include "supervisor/core/system_service.h"
 
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
 #include <sys/utsname.h>
@@ -8,8 +9,10 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <thread>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -20,6 +23,7 @@
 #include "google/protobuf/util/time_util.h"
 
 #include "base/file.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/events/image.pb.h"
@@ -205,6 +209,22 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
     const CallContext& context, const v1::DiskUsageRequest& request) {
   (void)context;  // all namespaces share the disk
   Stores& stores = *parts_.stores;
+  auto measure = [](const std::string& path) -> int64_t {
+    absl::StatusOr<snapshot::Usage> measured = snapshot::UsageOfTree(path);
+    return measured.ok() ? measured->size_bytes : 0;
+  };
+  // What lies below the root directory, walked once and beside the rest.
+  const std::string& root = parts_.facts.root_directory;
+  std::map<std::string, int64_t> below_root;
+  GANTRY_ASSIGN_OR_RETURN(std::thread walker, NewThread([&] {
+                            absl::StatusOr<std::vector<std::string>> names = ListDirectory(root);
+                            if (!names.ok()) return;
+                            for (const std::string& name : *names)
+                              below_root[name] = measure(absl::StrCat(root, "/", name));
+                          }));
+  const absl::Cleanup join = [&walker] {
+    if (walker.joinable()) walker.join();
+  };
   GANTRY_ASSIGN_OR_RETURN(
       gc::DiskUsage usage,
       gc::MeasureDiskUsage(stores.db, stores.blobs, stores.snapshotters, stores.clock));
@@ -271,11 +291,7 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
   images->set_active(static_cast<int64_t>(used_images.size()));
   int64_t total = 0;
   std::vector<std::string> namespaces;
-  const std::string files = parts_.facts.root_directory + "/containers";
-  auto measure = [](const std::string& path) -> int64_t {
-    absl::StatusOr<snapshot::Usage> measured = snapshot::UsageOfTree(path);
-    return measured.ok() ? measured->size_bytes : 0;
-  };
+  const std::string files = root + "/containers";
   int64_t named = 0;
   GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
     namespaces.push_back(ns.name());
@@ -303,7 +319,8 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
         }));
   }
   // What is left are our own files: logs and generated files of containers, and the database.
-  const int64_t logs = measure(files);
+  walker.join();
+  const int64_t logs = below_root["containers"];
   containers->set_size_bytes(containers->size_bytes() + logs);
   if (request.verbose() && logs > named) {
     v1::DiskUsageResponse::Item* item = containers->add_items();
@@ -314,11 +331,13 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
     item->set_references(1);
     item->add_owners("gantryd: the directories of all containers");
   }
-  const int64_t database = measure(parts_.facts.root_directory + "/metadata");
+  const int64_t database = below_root["metadata"];
   metadata_kind->set_size_bytes(database);
   metadata_kind->set_total(1);
   metadata_kind->set_active(1);
-  total = measure(parts_.facts.root_directory);
+  struct stat info;
+  if (stat(root.c_str(), &info) == 0) total = static_cast<int64_t>(info.st_blocks) * 512;
+  for (const auto& [name, size] : below_root) total += size;
   response.set_total_bytes(total);
   // So that the kinds add up to the disk, and bytes nobody answers for are seen: directories, the last part of a block, work
   // directories of snapshots, what transfers spool.

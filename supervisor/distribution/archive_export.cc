@@ -13,6 +13,7 @@
 #include "supervisor/distribution/archive_layout.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/runnable_image.h"
+#include "supervisor/distribution/walk_budget.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/manifest.h"
 
@@ -28,15 +29,16 @@ using snapshot::TarType;
 // What an export consists of, found out before the first byte is written.
 class Exporter {
  public:
-  Exporter(content::Store& store, const ExportOptions& options)
-      : store_(store), options_(options) {}
+  Exporter(content::Store& store, const ExportOptions& options, const CancelToken& cancel)
+      : store_(store), options_(options), cancel_(cancel) {}
 
   absl::Status Add(const ExportImage& image);
   absl::Status Write(ByteSink& out, CancelToken& cancel, const ArchiveProgressFn& progress);
 
  private:
   absl::StatusOr<Descriptor> Reduce(const Descriptor& target, std::set<Digest>& selected);
-  absl::Status Collect(const Descriptor& target, const std::set<Digest>& selected, int depth);
+  absl::Status Collect(const Descriptor& target, const std::set<Digest>& selected,
+                       WalkBudget& budget, int depth);
   void AddBlob(std::vector<Descriptor>& list, const Descriptor& blob) {
     if (seen_.insert(blob.digest).second) list.push_back(blob);
   }
@@ -45,6 +47,7 @@ class Exporter {
 
   content::Store& store_;
   const ExportOptions& options_;
+  const CancelToken& cancel_;
   oci::Index index_;
   json docker_manifest_ = json::array();
   json repositories_ = json::object();
@@ -52,10 +55,11 @@ class Exporter {
   std::vector<Descriptor> documents_;
   std::vector<Descriptor> layers_;
   std::set<Digest> seen_;
+  std::map<Digest, absl::Status> collected_;  // documents, with what became of them
 };
 
-// With platforms asked for, an index becomes the one manifest that fits, so that the archive is complete by itself; or, when
-// several platforms fit, stays and is exported with those.
+// With platforms asked for, an index becomes the one manifest that fits, so that the archive is
+// complete by itself; or, when several platforms fit, stays and is exported with those.
 absl::StatusOr<Descriptor> Exporter::Reduce(const Descriptor& target, std::set<Digest>& selected) {
   if (options_.platforms.all() || !oci::IsIndexType(target.media_type)) return target;
   GANTRY_ASSIGN_OR_RETURN(const std::string text,
@@ -79,13 +83,9 @@ absl::StatusOr<Descriptor> Exporter::Reduce(const Descriptor& target, std::set<D
 }
 
 absl::Status Exporter::Collect(const Descriptor& target, const std::set<Digest>& selected,
-                               int depth) {
-  if (depth > kMaxIndexDepth)
-    return absl::InvalidArgumentError(absl::StrCat("indexes nested deeper than ", kMaxIndexDepth));
-  GANTRY_ASSIGN_OR_RETURN(const std::string text,
-                          content::ReadBlob(store_, target.digest, oci::kMaxManifestBytes));
+                               WalkBudget& budget, int depth) {
   GANTRY_ASSIGN_OR_RETURN(const oci::Document document,
-                          oci::ParseDocument(text, target.media_type, target.digest.str()));
+                          budget.Read(store_, target, target.digest.str(), depth));
   if (document.index.has_value()) {
     AddBlob(documents_, target);
     bool usable = document.index->manifests.empty();
@@ -99,7 +99,14 @@ absl::Status Exporter::Collect(const Descriptor& target, const std::set<Digest>&
         if (missing.ok()) missing = present;
         continue;
       }
-      GANTRY_RETURN_IF_ERROR(Collect(child, {}, depth + 1));
+      auto [known, fresh] = collected_.try_emplace(child.digest);
+      if (fresh) {
+        const absl::Status collected = Collect(child, {}, budget, depth + 1);
+        collected_[child.digest] = collected;
+        GANTRY_RETURN_IF_ERROR(collected);
+      } else {
+        GANTRY_RETURN_IF_ERROR(known->second);
+      }
       usable = true;
     }
     return usable ? absl::OkStatus() : missing;
@@ -125,11 +132,15 @@ absl::Status Exporter::Collect(const Descriptor& target, const std::set<Digest>&
 absl::Status Exporter::Add(const ExportImage& image) {
   std::set<Digest> selected;
   GANTRY_ASSIGN_OR_RETURN(Descriptor target, Reduce(image.target, selected));
-  GANTRY_RETURN_IF_ERROR(Collect(target, selected, 0));
-  // docker load takes one image per entry: the one for this host, or else the first that is complete.
-  absl::StatusOr<RunnableImage> runnable = FindRunnable(store_, target, options_.platforms);
+  WalkBudget budget(&cancel_);
+  GANTRY_RETURN_IF_ERROR(Collect(target, selected, budget, 0));
+  // docker load takes one image per entry: the one for this host, or else the first that is
+  // complete.
+  absl::StatusOr<RunnableImage> runnable =
+      FindRunnable(store_, target, options_.platforms, &cancel_);
   if (options_.platforms.all()) {
-    absl::StatusOr<RunnableImage> host = FindRunnable(store_, target, oci::PlatformMatcher::Host());
+    absl::StatusOr<RunnableImage> host =
+        FindRunnable(store_, target, oci::PlatformMatcher::Host(), &cancel_);
     if (host.ok()) runnable = std::move(host);
   }
   json* docker = nullptr;
@@ -145,10 +156,20 @@ absl::Status Exporter::Add(const ExportImage& image) {
     }
     docker = &docker_manifest_[it->second];
   }
-  for (const std::string& name : image.names) {
+  bool named = false;
+  for (const std::string& full_name : image.names) {
+    std::string name = full_name;
+    absl::StatusOr<Reference> reference = Reference::Parse(name);
+    if (reference.ok() && !reference->digest().empty() && reference->digest() != target.digest) {
+      // The name promises the whole index; here only one image of it is written.
+      if (reference->tag().empty()) continue;
+      reference = reference->WithTag(reference->tag());
+      if (!reference.ok()) return reference.status();
+      name = reference->canonical();
+    }
+    named = true;
     Descriptor entry = target;
     entry.annotations[kImageNameAnnotation] = name;
-    absl::StatusOr<Reference> reference = Reference::Parse(name);
     if (reference.ok() && !reference->tag().empty()) {
       entry.annotations[kRefNameAnnotation] = reference->tag();
       if (docker != nullptr) {
@@ -161,7 +182,7 @@ absl::Status Exporter::Add(const ExportImage& image) {
     }
     index_.manifests.push_back(std::move(entry));
   }
-  if (image.names.empty()) index_.manifests.push_back(target);
+  if (!named) index_.manifests.push_back(target);
   return absl::OkStatus();
 }
 
@@ -237,7 +258,7 @@ absl::Status ExportArchive(content::Store& store, const std::vector<ExportImage>
                            const ExportOptions& options, ByteSink& out, CancelToken& cancel,
                            const ArchiveProgressFn& progress) {
   if (images.empty()) return absl::InvalidArgumentError("export: no image named");
-  Exporter exporter(store, options);
+  Exporter exporter(store, options, cancel);
   for (const ExportImage& image : images) GANTRY_RETURN_IF_ERROR(exporter.Add(image));
   return exporter.Write(out, cancel, progress);
 }

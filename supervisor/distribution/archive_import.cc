@@ -24,6 +24,7 @@
 #include "supervisor/distribution/archive_layout.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/runnable_image.h"
+#include "supervisor/distribution/walk_budget.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/manifest.h"
@@ -133,8 +134,9 @@ const char* OciLayerType(Looks looks) {
                                  : oci::kOciLayer;
 }
 
-// In the manifest that is written for a docker archive. Whatever is compressed is called gzip, zstd too: so does containerd, and the
-// manifest is to have the same digest. Who unpacks a layer goes by its bytes.
+// In the manifest that is written for a docker archive. Whatever is compressed is called gzip, zstd
+// too: so does containerd, and the manifest is to have the same digest. Who unpacks a layer goes by
+// its bytes.
 const char* DockerLayerType(Looks looks) {
   return looks == Looks::kGzip || looks == Looks::kZstd ? oci::kDockerLayerGzip : oci::kDockerLayer;
 }
@@ -148,22 +150,28 @@ absl::StatusOr<std::string> CanonicalName(absl::string_view text) {
   return reference->canonical();
 }
 
+// A name with a digest promises what it stands for. An archive that breaks the promise would have
+// its image run in place of another.
+absl::Status CheckPromise(const std::string& name, const Digest& target) {
+  absl::StatusOr<Reference> reference = Reference::Parse(name);
+  if (!reference.ok() || reference->digest().empty() || reference->digest() == target)
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("archive: image name ", name,
+                                                 ": the image of that name in the archive is ",
+                                                 target.str(), ", which is another one"));
+}
+
 // Reads, checks and completes the tree below one descriptor.
 class Tree {
  public:
-  Tree(content::Store& store, const oci::PlatformMatcher& platforms, bool label)
-      : store_(store), platforms_(platforms), label_(label) {}
+  Tree(content::Store& store, const oci::PlatformMatcher& platforms, bool label,
+       const CancelToken& cancel)
+      : store_(store), platforms_(platforms), label_(label), cancel_(cancel) {}
 
   // OK: everything that must be there is. `what` names the image in messages.
-  absl::Status Check(const Descriptor& target, absl::string_view what, int depth = 0) {
-    if (depth > kMaxIndexDepth) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(what, ": indexes nested deeper than ", kMaxIndexDepth));
-    }
-    if (auto it = checked_.find(target.digest); it != checked_.end()) return it->second;
-    absl::Status status = CheckNew(target, what, depth);
-    checked_[target.digest] = status;
-    return status;
+  absl::Status Check(const Descriptor& target, absl::string_view what) {
+    WalkBudget budget(&cancel_);
+    return Check(target, what, budget, 0);
   }
 
   // By config digest, the manifests that were complete.
@@ -191,7 +199,18 @@ class Tree {
     return absl::OkStatus();
   }
 
-  absl::Status CheckNew(const Descriptor& target, absl::string_view what, int depth) {
+  absl::Status Check(const Descriptor& target, absl::string_view what, WalkBudget& budget,
+                     int depth) {
+    if (auto it = checked_.find(target.digest); it != checked_.end()) return it->second;
+    absl::Status status = CheckNew(target, what, budget, depth);
+    checked_[target.digest] = status;
+    return status;
+  }
+
+  absl::Status CheckNew(const Descriptor& target, absl::string_view what, WalkBudget& budget,
+                        int depth) {
+    if (absl::Status charged = budget.Charge(target.size_bytes, depth); !charged.ok())
+      return absl::Status(charged.code(), absl::StrCat(what, ": ", charged.message()));
     const bool is_index = oci::IsIndexType(target.media_type);
     GANTRY_RETURN_IF_ERROR(Present(target, what, is_index ? "index" : "manifest"));
     GANTRY_ASSIGN_OR_RETURN(const std::string bytes,
@@ -205,7 +224,7 @@ class Tree {
         GANTRY_RETURN_IF_ERROR(Present(layer, what, "layer"));
       by_config_.emplace(document.manifest->config.digest, target);
     } else {
-      GANTRY_RETURN_IF_ERROR(CheckIndex(*document.index, what, depth));
+      GANTRY_RETURN_IF_ERROR(CheckIndex(*document.index, what, budget, depth));
     }
     if (!label_) return absl::OkStatus();
     const content::Labels labels = oci::ChildLabels(document);
@@ -216,9 +235,10 @@ class Tree {
     return absl::IsUnimplemented(labelled) ? absl::OkStatus() : labelled;  // a store without labels
   }
 
-  // What was left out may be missing as a whole, as long as there is something to use. A manifest that is there and asked
-  // for has to be complete.
-  absl::Status CheckIndex(const oci::Index& index, absl::string_view what, int depth) {
+  // What was left out may be missing as a whole, as long as there is something to use. A manifest
+  // that is there and asked for has to be complete.
+  absl::Status CheckIndex(const oci::Index& index, absl::string_view what, WalkBudget& budget,
+                          int depth) {
     absl::Status missing;
     bool usable = index.manifests.empty();
     for (const Descriptor& child : index.manifests) {
@@ -227,7 +247,7 @@ class Tree {
           child.platform.has_value()
               ? absl::StrCat(what, " (", oci::FormatPlatform(*child.platform), ")")
               : std::string(what);
-      absl::Status status = Check(child, name, depth + 1);
+      absl::Status status = Check(child, name, budget, depth + 1);
       if (status.ok()) {
         usable |= !oci::IsAttestation(child);
         continue;
@@ -243,6 +263,7 @@ class Tree {
   content::Store& store_;
   const oci::PlatformMatcher& platforms_;
   const bool label_;
+  const CancelToken& cancel_;
   std::map<Digest, absl::Status> checked_;
   std::map<Digest, Descriptor> by_config_;
 };
@@ -299,7 +320,8 @@ class Importer {
   std::string ref_prefix_;
   int next_ref_ = 0;
 
-  // Layers that will be unpacked and their diff ids; known early when the documents came before the layers.
+  // Layers that will be unpacked and their diff ids; known early when the documents came before the
+  // layers.
   std::optional<std::map<Digest, Digest>> plan_;
   int plans_tried_ = 0;
 
@@ -371,11 +393,13 @@ void Importer::Plan() {
   absl::StatusOr<oci::Index> index = oci::ParseIndex(text->second, "", "archive: index.json");
   if (!index.ok()) return;
   std::map<Digest, Digest> plan;
+  WalkBudget budget(&cancel_);
   for (const Descriptor& entry : index->manifests) {
-    absl::StatusOr<RunnableImage> image = FindRunnable(store_, entry, options_.unpack_platforms);
+    absl::StatusOr<RunnableImage> image =
+        FindRunnable(store_, entry, options_.unpack_platforms, budget);
     if (!image.ok()) {
       // Not for this machine, or not here yet?
-      if (!FindRunnable(store_, entry, oci::PlatformMatcher::All()).ok()) return;
+      if (!FindRunnable(store_, entry, oci::PlatformMatcher::All(), budget).ok()) return;
       continue;
     }
     for (size_t i = 0; i < image->layers.size(); ++i) {
@@ -411,7 +435,8 @@ absl::Status Importer::TakeBlob(snapshot::TarReader& reader, const TarEntry& ent
   }
   if (!ingest.ok()) return ingest.status();
   std::unique_ptr<content::Ingest> writer = *std::move(ingest);
-  // One that cannot be dropped is garbage, which collection takes; the error that led here is the one to tell.
+  // One that cannot be dropped is garbage, which collection takes; the error that led here is the
+  // one to tell.
   absl::Cleanup abort = [&] {
     writer.reset();
     store_.AbortIngest(open.ref).IgnoreError();
@@ -578,7 +603,7 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
   }
   const std::string& text = documents_["index.json"];
   GANTRY_ASSIGN_OR_RETURN(const oci::Index index, oci::ParseIndex(text, "", "archive: index.json"));
-  Tree tree(store_, options_.platforms, /*label=*/true);
+  Tree tree(store_, options_.platforms, /*label=*/true, cancel_);
   std::vector<ImportedImage> images;
   for (const Descriptor& entry : index.manifests) {
     if (!oci::IsIndexType(entry.media_type) && !oci::IsManifestType(entry.media_type)) {
@@ -591,6 +616,7 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
     GANTRY_ASSIGN_OR_RETURN(std::string name, NameOf(entry));
     GANTRY_RETURN_IF_ERROR(
         tree.Check(entry, absl::StrCat("image ", name.empty() ? entry.digest.str() : name)));
+    GANTRY_RETURN_IF_ERROR(CheckPromise(name, entry.digest));
     Descriptor target = entry;
     target.annotations.erase(kImageNameAnnotation);
     target.annotations.erase(kRefNameAnnotation);
@@ -623,6 +649,7 @@ absl::Status Importer::AddDockerNames(const Tree& tree, std::vector<ImportedImag
     if (manifest == tree.by_config().end()) continue;
     for (const std::string& tag : entry.repo_tags) {
       GANTRY_ASSIGN_OR_RETURN(std::string name, CanonicalName(tag));
+      GANTRY_RETURN_IF_ERROR(CheckPromise(name, manifest->second.digest));
       if (!known.insert(name).second) continue;
       auto nameless = std::find_if(images.begin(), images.end(), [&](const ImportedImage& image) {
         return image.name.empty() && image.target.digest == manifest->second.digest;
@@ -702,7 +729,8 @@ absl::StatusOr<ImportedImage> Importer::DockerImage(const std::string& what,
                                                    " layers, the config ", config.diff_ids.size(),
                                                    " diff ids"));
   }
-  // Docker's types, so that the image has the digest that containerd and docker give it: the same archive is the same image everywhere.
+  // Docker's types, so that the image has the digest that containerd and docker give it: the same
+  // archive is the same image everywhere.
   oci::Document document;
   oci::Manifest& manifest = document.manifest.emplace();
   manifest.media_type = oci::kDockerManifest;
@@ -748,6 +776,8 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::DockerImages() {
     }
     const std::string what = absl::StrCat("image ", names.empty() ? entry.config : names[0]);
     GANTRY_ASSIGN_OR_RETURN(ImportedImage image, DockerImage(what, entry.config, entry.layers));
+    for (const std::string& name : names)
+      GANTRY_RETURN_IF_ERROR(CheckPromise(name, image.target.digest));
     if (names.empty()) {
       names.push_back(
           options_.digest_base_name.empty()

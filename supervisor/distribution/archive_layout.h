@@ -13,7 +13,6 @@
 
 namespace gantry::distribution {
 
-inline constexpr int kMaxIndexDepth = 8;                  // of indexes in indexes
 inline constexpr int64_t kArchiveProgressStep = 1 << 20;  // bytes between two reports
 
 // Annotations of index.json: the whole name of an image, and its tag.

@@ -628,6 +628,39 @@ TEST_F(ArchiveTest, HostileDocumentsAreRefused) {
                 absl::StatusCode::kResourceExhausted, "index.json");
 }
 
+TEST_F(ArchiveTest, ANameThatPromisesAnotherDigestIsRefused) {
+  const Sample sample;
+  const std::string other = Digest::Sha256Of("another image").str();
+  const auto kBad = absl::StatusCode::kInvalidArgument;
+  ExpectRefused(OciArchive(sample, absl::StrCat("x@", other)), kBad, "which is another one");
+  ExpectRefused(OciArchive(sample, absl::StrCat("x:1@", other)), kBad, "which is another one");
+  ExpectRefused(OciArchive(sample, other), kBad, "digest algorithm");
+  ExpectRefused(OciArchive(sample, other.substr(7)), kBad, "image ID");
+
+  Descriptor tagged = sample.target;
+  tagged.annotations["org.opencontainers.image.ref.name"] = absl::StrCat("x@", other);
+  Tar ref_name;
+  ExpectRefused(sample.AddTo(ref_name).File("index.json", IndexText({{tagged, ""}})).Finish(), kBad,
+                "which is another one");
+
+  const json docker = {{{"Config", BlobName(sample.config)},
+                        {"RepoTags", {absl::StrCat("x@", other)}},
+                        {"Layers", {BlobName(sample.blobs[0]), BlobName(sample.blobs[1])}}}};
+  Tar only_docker;
+  ExpectRefused(sample.AddTo(only_docker).File("manifest.json", docker.dump()).Finish(), kBad,
+                "which is another one");
+  Tar both;
+  ExpectRefused(sample.AddTo(both)
+                    .File("index.json", IndexText({{sample.target, ""}}))
+                    .File("manifest.json", docker.dump())
+                    .Finish(),
+                kBad, "which is another one");
+
+  auto kept = Import(OciArchive(sample, absl::StrCat("x@", sample.target.digest.str())));
+  ASSERT_TRUE(kept.ok()) << kept.status();
+  EXPECT_EQ((*kept)[0].name, absl::StrCat("docker.io/library/x@", sample.target.digest.str()));
+}
+
 TEST_F(ArchiveTest, DamagedDockerPiecesAreRefused) {
   const std::string layer = Layer("a", "x");
   const std::string other = Layer("a", "y");
@@ -765,6 +798,88 @@ TEST_F(ExportTest, PlatformsReduceTheIndex) {
   EXPECT_EQ(ExportArchive(store_, {image}, export_, sink, cancel_, nullptr).code(),
             absl::StatusCode::kNotFound);
   EXPECT_EQ(sink.str(), "");
+}
+
+TEST_F(ExportTest, ANameWithDigestIsNotGivenToAnotherImage) {
+  const Sample amd("h", "amd64");
+  const Sample arm("o", "arm64");
+  oci::Index inner;
+  inner.media_type = oci::kOciIndex;
+  inner.manifests = {arm.target, amd.target};
+  const std::string inner_text = oci::PrintIndex(inner);
+  const Descriptor index = Describe(oci::kOciIndex, inner_text);
+  Tar tar;
+  arm.AddTo(amd.AddTo(tar)).File(BlobName(inner_text), inner_text);
+  ASSERT_TRUE(Import(tar.File("index.json", IndexText({{index, "m:1"}})).Finish()).ok());
+  const ExportImage image{index,
+                          {absl::StrCat("docker.io/library/m@", index.digest.str()),
+                           absl::StrCat("docker.io/library/m:2@", index.digest.str())}};
+
+  const auto names = [&] {
+    std::vector<std::string> names;
+    const json written = json::parse(Files(Export({image})).at("index.json"));
+    for (const json& entry : written["manifests"])
+      names.push_back(entry["annotations"].value("io.containerd.image.name", ""));
+    return names;
+  };
+  EXPECT_EQ(names(), image.names);
+  export_.platforms = oci::PlatformMatcher::Only(*oci::ParsePlatform("linux/arm64"));
+  EXPECT_EQ(names(), (std::vector<std::string>{"docker.io/library/m:2"}));
+}
+
+// Each index names the two below it many times: a walk that follows every entry takes longer than
+// the universe.
+class FanOutTest : public ExportTest {
+ protected:
+  // `leaf` is a manifest type that is not in the store, or one that is.
+  Descriptor FanOut(const Descriptor& leaf, int levels, int width) {
+    Descriptor below = leaf;
+    for (int level = 0; level < levels; ++level) {
+      oci::Index index;
+      index.media_type = oci::kOciIndex;
+      index.annotations["level"] = absl::StrCat(level);
+      index.manifests.assign(static_cast<size_t>(width), below);
+      const std::string text = oci::PrintIndex(index);
+      below = Describe(oci::kOciIndex, text);
+      EXPECT_TRUE(content::WriteBlob(store_, absl::StrCat("index-", level), text, {}).ok());
+    }
+    return below;
+  }
+};
+
+TEST_F(FanOutTest, ASearchLooksAtEachDocumentOnce) {
+  const Descriptor missing = Describe(oci::kOciManifest, "not here");
+  EXPECT_EQ(
+      FindRunnable(store_, FanOut(missing, 8, 300), oci::PlatformMatcher::All()).status().code(),
+      absl::StatusCode::kNotFound);
+}
+
+TEST_F(FanOutTest, AnExportWritesEachDocumentOnce) {
+  const Sample sample;
+  ASSERT_TRUE(Import(OciArchive(sample)).ok());
+  Descriptor leaf = sample.target;
+  leaf.platform.reset();
+  const Descriptor top = FanOut(leaf, 8, 300);
+  const auto files = Files(Export({{top, {"docker.io/library/many:1"}}}));
+  EXPECT_EQ(files.count(BlobName(sample.manifest)), 1u);
+}
+
+TEST_F(FanOutTest, NestingIsBounded) {
+  const Sample sample;
+  ASSERT_TRUE(Import(OciArchive(sample)).ok());
+  EXPECT_EQ(FindRunnable(store_, FanOut(sample.target, 10, 2), oci::PlatformMatcher::All())
+                .status()
+                .code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(FanOutTest, ACallerThatGaveUpEndsTheWalk) {
+  const Sample sample;
+  ASSERT_TRUE(Import(OciArchive(sample)).ok());
+  cancel_.Cancel();
+  EXPECT_EQ(
+      FindRunnable(store_, sample.target, oci::PlatformMatcher::All(), &cancel_).status().code(),
+      absl::StatusCode::kCancelled);
 }
 
 TEST_F(ExportTest, MissingBlobIsNamedAndNothingWritten) {

@@ -412,10 +412,12 @@ TEST_F(HostileRegistryTest, ATokenServerThatFloodsLoopsOrLies) {
     options.auth = FakeRegistry::Auth::kToken;
     options.token_realm = tokens.origin() + "/token";
     FakeRegistry guarded(options);
+    bed.Configure(guarded.host(), absl::StrCat("token_realms = [\"", tokens.origin(), "\"]\n"));
     StaticCredentials credentials("", {"ann", "pw-of-ann", "", "", "test"});
     bed.context.credentials = &credentials;
     absl::Status status = bed.Pull(guarded, "app:v1").status();
     EXPECT_FALSE(status.ok());
+    EXPECT_FALSE(tokens.requests().empty());
     EXPECT_EQ(registry.CountRequests("GET", "/collect"), 0);
     for (const Request& request : guarded.requests()) EXPECT_EQ(request.header("x-injected"), "");
     EXPECT_LT(tokens.requests().size(), 10u);

@@ -146,6 +146,21 @@ class HostReader {
         }
       }
     }
+    if (const toml::node* node = table.get("token_realms")) {
+      const toml::array* list = node->as_array();
+      if (!list) return Wrong(*node, "token_realms", "a list of URLs is expected");
+      for (const toml::node& item : *list) {
+        RegistryHost realm;
+        GANTRY_RETURN_IF_ERROR(
+            ReadUrl(item, item.value_or(std::string()), /*override_path=*/true, realm));
+        host.token_realms.push_back(realm.origin());
+      }
+    }
+    if (const toml::node* node = table.get("private_redirects")) {
+      std::optional<bool> allowed = node->value_exact<bool>();
+      if (!allowed) return Wrong(*node, "private_redirects", "true or false is expected");
+      host.private_redirects = *allowed;
+    }
     if (const toml::node* node = table.get("dial_timeout")) {
       std::string text = node->value_or(std::string());
       if (!absl::ParseDuration(text, &host.dial_timeout) ||
@@ -252,9 +267,9 @@ absl::StatusOr<std::vector<RegistryHost>> ReadHostsToml(const std::string& direc
   HostReader reader(file, directory);
   std::vector<RegistryHost> hosts;
 
-  static constexpr const char* kKnown[] = {"server", "host",          "capabilities",
-                                           "ca",     "client",        "skip_verify",
-                                           "header", "override_path", "dial_timeout"};
+  static constexpr const char* kKnown[] = {
+      "server", "host",          "capabilities", "ca",           "client",           "skip_verify",
+      "header", "override_path", "dial_timeout", "token_realms", "private_redirects"};
   auto note_unknown = [&](const toml::table& table) {
     for (const auto& [key, value] : table) {
       bool known = false;

@@ -1,9 +1,11 @@
-// Which hosts serve a registry's name, in which order and with which TLS: containerd's hosts.toml directories and docker's
-// certs.d, read for every door alike.
+// Which hosts serve a registry's name, in which order and with which TLS: containerd's hosts.toml
+// directories and docker's certs.d, read for every door alike.
 //
-// Lookup per configured directory, first hit wins: `<host>_<port>_/`, `<host>:<port>/`, `<host>/`, `_default/`. In it
-// `hosts.toml`; without one, `*.crt` are CAs and `*.cert` + `*.key` client pairs (docker's layout). Without any directory
-// the registry itself over https; a loopback host is tried over https without verification, then over http.
+// Lookup per configured directory, first hit wins: `<host>_<port>_/`, `<host>:<port>/`, `<host>/`,
+// `_default/`. In it
+// `hosts.toml`; without one, `*.crt` are CAs and `*.cert` + `*.key` client pairs (docker's layout).
+// Without any directory the registry itself over https; a loopback host is tried over https without
+// verification, then over http.
 //
 // Files are read at each lookup (they are small, and an edit takes effect at once). Thread-safe.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_HOSTS_CONFIG_H_
@@ -41,6 +43,12 @@ struct RegistryHost {
   TlsConfig tls;
   std::vector<std::pair<std::string, std::string>> headers;  // sent to this origin only
   absl::Duration dial_timeout = absl::Seconds(30);
+  // Origins of token servers that may see this host's credentials, besides the host itself and
+  // those that are built in.
+  std::vector<std::string> token_realms;
+  // Redirects may lead from a server on the internet to addresses of this machine or its private
+  // network.
+  bool private_redirects = false;
   std::string
       rule;  // why it is in the list: "/etc/gantry/certs.d/docker.io/hosts.toml:3 [host.\"https://m\"]"
 
@@ -59,10 +67,12 @@ struct HostsConfigOptions {
   std::vector<std::string> directories = {"/etc/gantry/certs.d", "/etc/containerd/certs.d",
                                           "/etc/docker/certs.d"};
 
-  // Registries (host or host:port) to which plain HTTP and unverified TLS are allowed, as dockerd's insecure-registries.
+  // Registries (host or host:port) to which plain HTTP and unverified TLS are allowed, as dockerd's
+  // insecure-registries.
   std::vector<std::string> insecure_registries;
 
-  // "http": a registry that no file speaks of is asked without TLS. "https": with verified TLS, also on loopback. "": see above.
+  // "http": a registry that no file speaks of is asked without TLS. "https": with verified TLS,
+  // also on loopback. "": see above.
   std::string default_scheme;
 };
 
@@ -72,7 +82,8 @@ class HostsConfig {
   HostsConfig(const HostsConfig&) = delete;
   HostsConfig& operator=(const HostsConfig&) = delete;
 
-  // kFailedPrecondition: a file that applies cannot be read or parsed (file, line and key are named): a broken rule is never skipped silently.
+  // kFailedPrecondition: a file that applies cannot be read or parsed (file, line and key are
+  // named): a broken rule is never skipped silently.
   absl::StatusOr<HostsLookup> Lookup(absl::string_view domain) const;
 
   const HostsConfigOptions& options() const { return options_; }

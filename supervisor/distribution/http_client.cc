@@ -1,8 +1,10 @@
 #include "supervisor/distribution/http_client.h"
 
 #include <curl/curl.h>
+#include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
@@ -361,10 +363,11 @@ class CurlHttpClient : public HttpClient {
     std::unique_ptr<Lane> lane = TakeLane(request.url.origin());
     lane->easy.reset(curl_easy_init());
     Exchange exchange(request, receiver);
+    Peer peer{.nearest = request.nearest};
     HeaderList headers;
     char error[CURL_ERROR_SIZE] = "";
     std::string trust;
-    result.status = Prepare(*lane, request, exchange, headers, trust, error);
+    result.status = Prepare(*lane, request, exchange, peer, headers, trust, error);
     if (!result.status.ok()) return result;
     CURLM* multi = lane->multi.get();
     CURL* easy = lane->easy.get();
@@ -394,9 +397,25 @@ class CurlHttpClient : public HttpClient {
       result.from_caller = exchange.from_caller();
     } else if (!stopped.ok()) {
       result.status = stopped;
+    } else if (peer.too_near) {
+      result.too_near = true;
+      result.status = absl::FailedPreconditionError(
+          absl::StrCat(request.url.host, " is an address of this machine or its network"));
     } else if (code != CURLE_OK) {
       Explain(code, error, result);
+      if (result.no_such_host) {
+        result.status = absl::UnavailableError(
+            absl::StrCat("cannot resolve ", request.url.host, ": is there a network?"));
+      }
+      long cause = 0;
+      curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &cause);
+      if (code == CURLE_COULDNT_CONNECT && cause == ECONNREFUSED) {
+        result.refused = true;
+        result.status = absl::UnavailableError(
+            absl::StrCat("connection refused: nothing listens on ", request.url.host));
+      }
     }
+    result.peer = peer.reach;
     if (code == CURLE_OK && stopped.ok()) {
       ReturnLane(std::move(lane), request.url.origin());
     }
@@ -410,7 +429,35 @@ class CurlHttpClient : public HttpClient {
   }
 
  private:
-  absl::Status Prepare(Lane& lane, const HttpRequest& request, Exchange& exchange,
+  // Where the connection of one exchange leads.
+  struct Peer {
+    Reach nearest = Reach::kLoopback;
+    Reach reach = Reach::kUnknown;
+    bool too_near = false;
+  };
+
+  // Before a connection is made.
+  static curl_socket_t OnSocket(void* data, curlsocktype, curl_sockaddr* address) {
+    Peer& peer = *static_cast<Peer*>(data);
+    const Reach reach = ReachOf(address->addr);
+    if (reach > peer.nearest) {
+      peer.too_near = true;
+      return CURL_SOCKET_BAD;
+    }
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+  }
+
+  // Before the request is sent, also over a connection that was kept.
+  static int OnConnected(void* data, char* primary_ip, char*, int, int) {
+    Peer& peer = *static_cast<Peer*>(data);
+    const std::string ip(primary_ip);
+    peer.reach = ReachOfHost(absl::StrContains(ip, ":") ? absl::StrCat("[", ip, "]") : ip);
+    if (peer.reach <= peer.nearest) return CURL_PREREQFUNC_OK;
+    peer.too_near = true;
+    return CURL_PREREQFUNC_ABORT;
+  }
+
+  absl::Status Prepare(Lane& lane, const HttpRequest& request, Exchange& exchange, Peer& peer,
                        HeaderList& headers, std::string& trust, char* error) {
     CURL* easy = lane.easy.get();
     if (easy == nullptr || lane.multi == nullptr)
@@ -511,6 +558,10 @@ class CurlHttpClient : public HttpClient {
     const std::string& proxy = request.url.scheme == "https" ? proxies_.https : proxies_.http;
     if (proxy.empty() || IsLoopbackHost(request.url.host)) {
       curl_easy_setopt(easy, CURLOPT_PROXY, "");  // otherwise curl looks at the environment itself
+      curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, &CurlHttpClient::OnSocket);
+      curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, &peer);
+      curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, &CurlHttpClient::OnConnected);
+      curl_easy_setopt(easy, CURLOPT_PREREQDATA, &peer);
     } else {
       curl_easy_setopt(easy, CURLOPT_PROXY, proxy.c_str());
       curl_easy_setopt(easy, CURLOPT_NOPROXY, proxies_.none.c_str());
@@ -602,6 +653,10 @@ class CurlHttpClient : public HttpClient {
         return;
       case CURLE_URL_MALFORMAT:
         result.status = absl::InvalidArgumentError(text);
+        return;
+      case CURLE_COULDNT_RESOLVE_HOST:
+        result.no_such_host = true;
+        result.status = absl::UnavailableError(text);
         return;
       default:
         result.status = absl::UnavailableError(text);

@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 
 #include "base/byte_stream.h"
+#include "supervisor/distribution/address_reach.h"
 #include "supervisor/distribution/hosts_config.h"
 
 namespace gantry {
@@ -62,6 +63,8 @@ struct HttpRequest {
   absl::Duration stall_timeout = absl::Seconds(
       30);  // with fewer than min_bytes_per_stall bytes moved, not counting time in the receiver
   int64_t min_bytes_per_stall = 1024;
+  // Addresses nearer than this are not connected to. Not known behind a proxy, which chooses the address.
+  Reach nearest = Reach::kLoopback;
   CancelToken* cancel = nullptr;
 };
 
@@ -92,7 +95,11 @@ struct HttpResult {
   bool got_head = false;
   bool tls_failed =
       false;  // the handshake failed: the other side does not speak TLS, or its certificate is not trusted
-  bool not_tls = false;  // and it is the former
+  bool not_tls = false;          // and it is the former
+  bool no_such_host = false;     // the name does not resolve
+  bool refused = false;          // nothing listens there
+  bool too_near = false;         // HttpRequest::nearest; kFailedPrecondition
+  Reach peer = Reach::kUnknown;  // where the connection led; unknown behind a proxy
 };
 
 class HttpClient {

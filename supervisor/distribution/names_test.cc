@@ -55,6 +55,17 @@ TEST(ReferenceTest, NamesBecomeCanonicalAsDockerMakesThem) {
   }
 }
 
+TEST(ReferenceTest, WhatReadsAsAnIdIsNoName) {
+  const std::string hex = std::string(kDigest).substr(7);
+  for (const std::string& text :
+       {hex, std::string(kDigest), std::string("sha256:e3b0c442"),
+        std::string("docker.io/library/sha256:latest"), std::string("sha512")}) {
+    EXPECT_EQ(Reference::Parse(text).status().code(), absl::StatusCode::kInvalidArgument) << text;
+  }
+  EXPECT_TRUE(Reference::Parse("host:5000/sha256:1").ok());
+  EXPECT_TRUE(Reference::Parse("me/sha256").ok());
+}
+
 TEST(ReferenceTest, ADigestIsWhatGetsAskedFor) {
   Reference ref = *Reference::Parse(absl::StrCat("ubuntu:22.04@", kDigest));
   EXPECT_EQ(ref.object(), kDigest);

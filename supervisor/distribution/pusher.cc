@@ -208,8 +208,7 @@ absl::Status Pusher::Session::Gather(const content::Descriptor& descriptor, int 
         "push ", ref_.familiar(), ": manifest ", descriptor.digest.str(),
         descriptor.platform ? absl::StrCat(" (", oci::FormatPlatform(*descriptor.platform), ")")
                             : "",
-        " is neither here nor in the registry; pull all platforms first, or push one with "
-        "--platform"));
+        " is neither here nor in the registry; pull all platforms first, or push one of them"));
   }
   GANTRY_RETURN_IF_ERROR(bytes.status());
   GANTRY_ASSIGN_OR_RETURN(oci::Document parsed,

@@ -4,6 +4,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 
 namespace gantry::distribution {
 namespace {
@@ -90,6 +91,11 @@ bool LooksLikeId(absl::string_view text) {
   return true;
 }
 
+// "sha256:<tag>" is how images are named by their id.
+bool IsDigestAlgorithm(absl::string_view text) {
+  return text == "sha256" || text == "sha384" || text == "sha512" || text == "blake3";
+}
+
 // For messages: what was given, shortened and without bytes that would upset a terminal.
 std::string Quoted(absl::string_view text) {
   std::string out = "\"";
@@ -159,6 +165,8 @@ absl::StatusOr<Reference> Reference::ParseName(absl::string_view text) {
             " is not a repository name: lower-case letters and digits, separated by one '.', one "
             "or two '_', or '-'"));
   }
+  if (ref.domain_ == kHub && IsDigestAlgorithm(absl::StripPrefix(rest, "library/")))
+    return Invalid(text, absl::StrCat(Quoted(rest), " is a digest algorithm: that reads as an ID"));
   ref.path_ = std::string(rest);
   if (ref.domain_ == kHub && !absl::StrContains(ref.path_, "/"))
     ref.path_ = absl::StrCat("library/", ref.path_);

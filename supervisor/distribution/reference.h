@@ -19,7 +19,7 @@ namespace gantry::distribution {
 class Reference {
  public:
   // What people type: `ubuntu`, `user/app:1`, `localhost:5000/x@sha256:...`. Adds `:latest` when there is neither tag nor digest.
-  // kInvalidArgument names the text and the rule it breaks; 64 hex digits are refused (they are ids).
+  // kInvalidArgument names the text and the rule it breaks; 64 hex digits and "sha256:..." are refused (they are ids).
   static absl::StatusOr<Reference> Parse(absl::string_view text);
 
   // The same, but a missing tag stays missing (`docker pull --all-tags`, `ctl images REPO`).

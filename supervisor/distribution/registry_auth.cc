@@ -74,6 +74,19 @@ std::string Key(const AuthRequest& request, bool with_scopes) {
                       with_scopes ? absl::StrJoin(request.scopes, " ") : "*");
 }
 
+// Whether the user knows that the registry's logins are that server's business.
+bool MayAsk(const RegistryHost& host, const std::string& realm) {
+  static constexpr std::pair<const char*, const char*> kBuiltIn[] = {
+      {"https://registry-1.docker.io", "https://auth.docker.io"},
+      {"https://registry.gitlab.com", "https://gitlab.com"}};
+  if (realm == host.origin()) return true;
+  for (const auto& [registry, server] : kBuiltIn) {
+    if (host.origin() == registry && realm == server) return true;
+  }
+  return std::find(host.token_realms.begin(), host.token_realms.end(), realm) !=
+         host.token_realms.end();
+}
+
 // "repository:a/b:pull,push" -> its actions, reduced to those we came for. A registry that asks us to fetch a more powerful
 // token than the request needs gets the smaller one. For the repository we asked about it is our own scope, which also covers
 // what the operation does next.
@@ -249,6 +262,13 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
                      realm->origin(), "): refused, credentials would be readable on the way"));
   }
   std::string what = absl::StrCat("token server ", realm->origin());
+  const bool allowed = MayAsk(host, realm->origin());
+  if (credential && !allowed) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        what, ": the registry sends logins there, which is another server; the credential of ",
+        credential->source, " stays here. To allow it, write token_realms = [\"", realm->origin(),
+        "\"] for this host in its hosts.toml"));
+  }
 
   std::vector<std::string> scopes;
   for (absl::string_view offered : absl::StrSplit(param("scope"), ' ', absl::SkipEmpty())) {
@@ -315,6 +335,7 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
                                                                  credential->password))));
     }
     http.tls = &tls;
+    http.nearest = allowed ? Reach::kLoopback : request.nearest;
     http.cancel = request.cancel;
     http.connect_timeout = request.connect_timeout;
     http.stall_timeout = request.stall_timeout;
@@ -324,7 +345,8 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
     int status = answer.head.status;
     bool again = false;
     if (!result.status.ok()) {
-      if (!absl::IsUnavailable(result.status) || attempt >= kTokenAttempts) {
+      if (!absl::IsUnavailable(result.status) || result.no_such_host || result.refused ||
+          attempt >= kTokenAttempts) {
         return absl::Status(result.status.code(),
                             absl::StrCat(what, ": ", result.status.message()));
       }

@@ -22,6 +22,9 @@ namespace {
 
 constexpr size_t kMaxErrorBody = 64 << 10;
 constexpr absl::Duration kPlainHostMemory = absl::Minutes(1);
+// A host that was there so short ago is worth waiting for.
+constexpr absl::Duration kAnsweredLately = absl::Minutes(1);
+constexpr size_t kMaxAnswered = 1024;
 
 bool IsRedirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
@@ -173,7 +176,8 @@ class RegistryClient::Call {
       if (!location.empty()) {
         absl::StatusOr<Url> target = url_.Resolve(location);
         if (target.ok()) {
-          // Behind a proxy that ends TLS, registries often call themselves http. The stronger scheme is kept.
+          // Behind a proxy that ends TLS, registries often call themselves http. The stronger
+          // scheme is kept.
           if (target->host == url_.host && target->scheme == "http" && url_.scheme == "https")
             target->scheme = "https";
           response.location = target->str();
@@ -221,6 +225,14 @@ class RegistryClient::Call {
     return absl::Status(code,
                         Redact(absl::StrCat(What(), ": ", text), credential_, authorization_));
   }
+  absl::Status TooNear(const Url& url) const {
+    return Fail(absl::StatusCode::kFailedPrecondition,
+                absl::StrCat("leads to ", url.origin(),
+                             ", an address of this machine or its network, where a registry on ",
+                             NameOf(nearest_),
+                             " must not send us; private_redirects = true for this host in its "
+                             "hosts.toml allows it"));
+  }
   void Report(const Url& url, int status, absl::string_view answer, bool authorized,
               absl::Duration took) const;
   AuthRequest Auth() const;
@@ -232,6 +244,7 @@ class RegistryClient::Call {
   ResponseSink* const sink_;
 
   std::string shown_path_;
+  Reach nearest_ = Reach::kPublic;  // what the registry may name: nothing nearer than itself
   std::optional<Credential> credential_;
   absl::Status credential_error_;
   std::string authorization_;
@@ -265,6 +278,7 @@ AuthRequest RegistryClient::Call::Auth() const {
   if (!request_.extra_scope.empty()) auth.scopes.push_back(request_.extra_scope);
   std::sort(auth.scopes.begin(), auth.scopes.end());
   auth.cancel = context_.cancel;
+  auth.nearest = nearest_;
   auth.connect_timeout = client_.options_.connect_timeout;
   auth.stall_timeout = client_.options_.stall_timeout;
   return auth;
@@ -298,7 +312,8 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
   CredentialSource* source =
       context_.credentials != nullptr ? context_.credentials : options.credentials;
   if (source != nullptr) {
-    // A helper that fails is no reason to refuse a public image; if it comes to a 401, its failure is the explanation.
+    // A helper that fails is no reason to refuse a public image; if it comes to a 401, its failure
+    // is the explanation.
     absl::StatusOr<std::optional<Credential>> found = source->Find(host_.host);
     if (found.ok()) {
       credential_ = *std::move(found);
@@ -316,6 +331,17 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
   absl::StatusOr<Url> first = FirstUrl();
   if (!first.ok()) return first.status();
   shown_path_ = first->target.substr(0, first->target.find('?'));
+  bool answered_lately = false;
+  {
+    absl::MutexLock lock(&client_.mutex_);
+    auto known = client_.answered_.find(host_.host);
+    if (known != client_.answered_.end()) {
+      answered_lately = Clock::Real().Monotonic() - known->second.at < kAnsweredLately;
+      nearest_ = known->second.peer;
+    }
+  }
+  nearest_ = std::max({nearest_, ReachOfHost(host_.host),
+                       host_.private_redirects ? Reach::kLoopback : Reach::kPublic});
   authorization_ = client_.tokens_->Known(Auth());
 
   int max_attempts = request_.retry ? (request_.last_resort ? options.max_attempts
@@ -361,6 +387,12 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
     http.stall_timeout = options.stall_timeout;
     http.min_bytes_per_stall = options.min_bytes_per_stall;
     http.cancel = context_.cancel;
+    if (!own) {
+      // By address when it is one, because a proxy would connect without asking; else once the name
+      // has become one.
+      http.nearest = nearest_;
+      if (ReachOfHost(url.host) > nearest_) return TooNear(url);
+    }
 
     Receiver receiver(*this, url);
     absl::Duration started = Clock::Real().Monotonic();
@@ -383,6 +415,15 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
       if (!text.empty()) context_.on_warning(text);
     }
 
+    if (result.too_near) return TooNear(url);
+    if (own && result.got_head) {
+      nearest_ = std::max(nearest_, result.peer);
+      answered_lately = true;
+      absl::MutexLock lock(&client_.mutex_);
+      if (client_.answered_.size() >= kMaxAnswered) client_.answered_.clear();
+      client_.answered_[host_.host] = {Clock::Real().Monotonic(), result.peer};
+    }
+
     // An error's body that was cut short still says enough.
     bool transport_ok = result.status.ok() || (receiver.cut && !success);
     if (!transport_ok) {
@@ -402,7 +443,10 @@ absl::StatusOr<RegistryResponse> RegistryClient::Call::Run() {
         authorization_.clear();
         continue;
       }
-      if (!absl::IsUnavailable(result.status) || attempt >= max_attempts) {
+      // A host that is not there is a mistyped name far more often than one that will be back; one
+      // that has just answered will.
+      const bool not_there = (result.no_such_host || result.refused) && !answered_lately;
+      if (!absl::IsUnavailable(result.status) || not_there || attempt >= max_attempts) {
         std::string from = own ? "" : absl::StrCat("redirected to ", url.origin(), ": ");
         std::string tries = attempt > 1 ? absl::StrCat(" (", attempt, " attempts)") : "";
         return Fail(result.status.code(), absl::StrCat(from, result.status.message(), tries));

@@ -1,8 +1,13 @@
-// The distribution API of one or many registries: hosts in order, authentication, redirects, retries.
+// The distribution API of one or many registries: hosts in order, authentication, redirects,
+// retries.
 //
-// Every other class of this room speaks through one RegistryClient, so that connections, tokens and rate limits are shared.
-// Secrets go to the origin they belong to and nowhere else: not along a redirect to another scheme, host or port, not to a
-// token server that the registry names over a weaker scheme, not into logs, statuses or attempts.
+// Every other class of this room speaks through one RegistryClient, so that connections, tokens and
+// rate limits are shared. Secrets go to the origin they belong to and nowhere else: not along a
+// redirect to another scheme, host or port, not to a token server that the registry names and
+// nobody allowed, not into logs, statuses or attempts. A registry leads to nothing that is nearer
+// to us than itself: one on the internet not to this machine or its network. A host that does not
+// resolve or refuses the connection is not tried again, unless it has answered within the last
+// minute.
 //
 // Thread-safe. Spec: OCI distribution-spec v1.1.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_REGISTRY_CLIENT_H_
@@ -25,6 +30,7 @@
 #include "absl/time/time.h"
 
 #include "base/byte_stream.h"
+#include "supervisor/distribution/address_reach.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/reference.h"
 
@@ -109,7 +115,8 @@ struct RegistryResponse {
 class ResponseSink {
  public:
   virtual ~ResponseSink() = default;
-  // Status 2xx, before the first byte. Other than OK ends the exchange with that status and is not retried.
+  // Status 2xx, before the first byte. Other than OK ends the exchange with that status and is not
+  // retried.
   virtual absl::Status Begin(const RegistryResponse& head) = 0;
   virtual absl::Status Write(absl::string_view bytes) = 0;
 };
@@ -121,19 +128,22 @@ class RegistryClient {
 
   enum class Need { kPull, kResolve, kPush, kReferrers };
 
-  // The hosts to ask for `ref`, in order. kFailedPrecondition: configuration is broken, or no host may do what is needed.
+  // The hosts to ask for `ref`, in order. kFailedPrecondition: configuration is broken, or no host
+  // may do what is needed.
   absl::StatusOr<std::vector<RegistryHost>> Hosts(const Reference& ref, Need need,
                                                   const CallContext& context);
 
-  // One request to one host: token, redirects, retries. 2xx gives a response (body in `sink` when it is given); other answers
-  // become a status made by what the caller can do:
+  // One request to one host: token, redirects, retries. 2xx gives a response (body in `sink` when
+  // it is given); other answers become a status made by what the caller can do:
   //   kNotFound 404 | kUnauthenticated 401 | kPermissionDenied 403 | kInvalidArgument 400 | kResourceExhausted 429 |
   //   kOutOfRange 416 | kFailedPrecondition 405, 409, 412, 413, 415 | kUnavailable no answer, 408, 5xx | kDataLoss the answer breaks HTTP
-  // A transfer that breaks after sink->Begin() is not retried here: kUnavailable, the sink knows how far it came.
+  // A transfer that breaks after sink->Begin() is not retried here: kUnavailable, the sink knows
+  // how far it came.
   absl::StatusOr<RegistryResponse> Send(const RegistryHost& host, const RegistryRequest& request,
                                         const CallContext& context, ResponseSink* sink = nullptr);
 
-  // Waits before the next try, after `attempt` failures. kCancelled or kDeadlineExceeded: the caller gave up.
+  // Waits before the next try, after `attempt` failures. kCancelled or kDeadlineExceeded: the
+  // caller gave up.
   absl::Status Backoff(int attempt, const CallContext& context);
 
   const RegistryClientOptions& options() const { return options_; }
@@ -145,9 +155,15 @@ class RegistryClient {
   absl::Mutex mutex_;
   // Hosts found to speak plain HTTP although https was tried first, and when (monotonic).
   std::map<std::string, absl::Duration> plain_hosts_ ABSL_GUARDED_BY(mutex_);
+  struct Answered {
+    absl::Duration at;  // monotonic
+    Reach peer = Reach::kUnknown;
+  };
+  std::map<std::string, Answered> answered_ ABSL_GUARDED_BY(mutex_);  // by host
 };
 
-// The final word when several hosts were asked in vain: the error that says most about the image, the others after it.
+// The final word when several hosts were asked in vain: the error that says most about the image,
+// the others after it.
 absl::Status MostTelling(const std::vector<absl::Status>& failures);
 
 }  // namespace gantry::distribution

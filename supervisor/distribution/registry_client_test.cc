@@ -497,6 +497,203 @@ TEST(RegistryTlsTest, ATokenServerOverPlainHttpIsRefusedForAnHttpsRegistry) {
   EXPECT_TRUE(tokens.requests().empty());
 }
 
+TEST(RegistryAuthTest, ATokenServerElsewhereGetsCredentialsOnlyWhenItIsAllowed) {
+  FakeRegistry tokens;
+  FakeRegistry::Options options = WithUser(FakeRegistry::Auth::kToken);
+  options.token_realm = tokens.origin() + "/token";
+  FakeRegistry registry(options);
+  registry.AddImage("app", "v1", {"x"});
+  RegistryTestbed bed;
+  StaticCredentials credentials(registry.host(), Ann());
+  bed.context.credentials = &credentials;
+  absl::Status status = bed.Pull(registry, "app:v1").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << status;
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr(absl::StrCat("token_realms = [\"", tokens.origin(), "\"]")));
+  EXPECT_TRUE(tokens.requests().empty());
+
+  // Without a credential there is nothing to lose.
+  CallContext anonymous;
+  bed.puller->Pull(bed.Ref(registry, "app:v1"), bed.store, bed.pull, anonymous)
+      .status()
+      .IgnoreError();
+  ASSERT_FALSE(tokens.requests().empty());
+  EXPECT_EQ(tokens.requests().back().header("authorization"), "");
+
+  bed.Configure(registry.host(), absl::StrCat("token_realms = [\"", tokens.origin(), "\"]\n"));
+  bed.Pull(registry, "app:v1").status().IgnoreError();
+  EXPECT_NE(tokens.requests().back().header("authorization"), "");
+}
+
+// A registry wherever the test wants it to be.
+class PretendHttp : public HttpClient {
+ public:
+  struct Step {
+    Reach peer = Reach::kPublic;
+    int status = 200;
+    std::string location;
+    absl::Status failure;
+    bool no_such_host = false;
+    bool refused = false;
+  };
+  HttpResult Do(const HttpRequest& request, HttpReceiver& receiver) override {
+    asked.push_back(request.url.str());
+    nearest.push_back(request.nearest);
+    const Step step = steps.at(std::min(asked.size(), steps.size()) - 1);
+    HttpResult result;
+    result.status = step.failure;
+    result.no_such_host = step.no_such_host;
+    result.refused = step.refused;
+    if (!step.failure.ok()) return result;
+    HttpHead head;
+    head.status = step.status;
+    if (!step.location.empty()) head.headers = {{"location", step.location}};
+    result.status = receiver.OnHead(head);
+    result.got_head = true;
+    result.peer = step.peer;
+    return result;
+  }
+  void DropIdle() override {}
+
+  std::vector<Step> steps;
+  std::vector<std::string> asked;
+  std::vector<Reach> nearest;
+};
+
+class FarRegistryTest : public ::testing::Test {
+ protected:
+  FarRegistryTest() {
+    bed_.options.http = &http_;
+    bed_.Rebuild();
+    host_.host = "registry.example";
+    request_.path = "/app/blobs/x";
+  }
+  absl::Status Send() { return bed_.client->Send(host_, request_, {}).status(); }
+
+  RegistryTestbed bed_;
+  PretendHttp http_;
+  RegistryHost host_;
+  RegistryRequest request_;
+};
+
+TEST_F(FarRegistryTest, ARegistryOnTheInternetDoesNotLeadIntoTheMachine) {
+  for (const char* target : {"https://127.0.0.1/x", "https://localhost:2375/x",
+                             "https://169.254.169.254/latest/meta-data", "https://10.0.0.1/x",
+                             "https://[::1]:80/x", "https://[fd00::1]/x"}) {
+    http_ = PretendHttp();
+    http_.steps = {{.status = 307, .location = target}, {}};
+    const absl::Status status = Send();
+    EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition) << target << status;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("private_redirects")) << target;
+    EXPECT_EQ(http_.asked.size(), 1u) << target;
+  }
+}
+
+TEST_F(FarRegistryTest, ANameIsJudgedByTheAddressItTurnsOutToHave) {
+  http_.steps = {{.status = 307, .location = "https://storage.example/x"}, {}};
+  EXPECT_TRUE(Send().ok());
+  ASSERT_EQ(http_.nearest.size(), 2u);
+  EXPECT_EQ(http_.nearest[0], Reach::kLoopback);
+  EXPECT_EQ(http_.nearest[1], Reach::kPublic);
+}
+
+TEST_F(FarRegistryTest, AnUploadThatContinuesElsewhereIsJudgedToo) {
+  http_.steps = {{}};
+  ASSERT_TRUE(Send().ok());
+  request_.path = "https://10.0.0.1/upload";
+  EXPECT_EQ(Send().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(FarRegistryTest, OneThatIsNearItselfMayLeadToItsNeighbours) {
+  http_.steps = {{.peer = Reach::kPrivate, .status = 307, .location = "https://10.0.0.9/x"}, {}};
+  EXPECT_TRUE(Send().ok());
+  http_ = PretendHttp();
+  http_.steps = {{.peer = Reach::kPrivate, .status = 307, .location = "https://169.254.169.254/x"},
+                 {}};
+  EXPECT_EQ(Send().code(), absl::StatusCode::kFailedPrecondition);
+}
+
+TEST_F(FarRegistryTest, TheConfigurationMayAllowIt) {
+  host_.private_redirects = true;
+  http_.steps = {{.status = 307, .location = "https://10.0.0.1/x"}, {}};
+  EXPECT_TRUE(Send().ok());
+  EXPECT_EQ(http_.nearest.back(), Reach::kLoopback);
+}
+
+TEST_F(FarRegistryTest, AHostThatIsNotThereIsAskedOnce) {
+  for (const bool resolves : {false, true}) {
+    http_ = PretendHttp();
+    http_.steps = {{.failure = absl::UnavailableError("gone"),
+                    .no_such_host = !resolves,
+                    .refused = resolves}};
+    EXPECT_EQ(Send().code(), absl::StatusCode::kUnavailable);
+    EXPECT_EQ(http_.asked.size(), 1u);
+  }
+}
+
+TEST_F(FarRegistryTest, AHostThatHasJustAnsweredIsWorthAnotherTry) {
+  http_.steps = {{}};
+  ASSERT_TRUE(Send().ok());
+  http_ = PretendHttp();
+  http_.steps = {{.failure = absl::UnavailableError("restarting"), .refused = true}, {}};
+  EXPECT_TRUE(Send().ok());
+  EXPECT_EQ(http_.asked.size(), 2u);
+}
+
+TEST(HttpClientTest, AnAddressThatIsTooNearIsNotAsked) {
+  FakeRegistry registry;
+  std::unique_ptr<HttpClient> http = NewCurlHttpClient({});
+  class Ignore : public HttpReceiver {
+    absl::Status OnHead(const HttpHead&) override { return absl::OkStatus(); }
+    absl::Status OnBody(absl::string_view) override { return absl::OkStatus(); }
+  };
+  HttpRequest request;
+  request.url = *Url::Parse(registry.origin() + "/v2/");
+  request.nearest = Reach::kPublic;
+  Ignore receiver;
+  HttpResult result = http->Do(request, receiver);
+  EXPECT_TRUE(result.too_near);
+  EXPECT_EQ(result.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(registry.requests().empty());
+  // Over a connection that was kept, too.
+  request.nearest = Reach::kLoopback;
+  result = http->Do(request, receiver);
+  EXPECT_TRUE(result.status.ok()) << result.status;
+  EXPECT_EQ(result.peer, Reach::kLoopback);
+  request.nearest = Reach::kPrivate;
+  EXPECT_TRUE(http->Do(request, receiver).too_near);
+  EXPECT_EQ(registry.requests().size(), 1u);
+}
+
+TEST(HttpClientTest, APortWithoutAListenerRefuses) {
+  std::string origin;
+  {
+    FakeRegistry gone;
+    origin = gone.origin();
+  }
+  std::unique_ptr<HttpClient> http = NewCurlHttpClient({});
+  class Ignore : public HttpReceiver {
+    absl::Status OnHead(const HttpHead&) override { return absl::OkStatus(); }
+    absl::Status OnBody(absl::string_view) override { return absl::OkStatus(); }
+  };
+  HttpRequest request;
+  request.url = *Url::Parse(origin + "/v2/");
+  Ignore receiver;
+  const HttpResult result = http->Do(request, receiver);
+  EXPECT_TRUE(result.refused) << result.status;
+  EXPECT_THAT(std::string(result.status.message()), HasSubstr("nothing listens on"));
+}
+
+TEST(ResolverTest, WhatTheRegistryDoesNotHaveIsSaidInOneLine) {
+  RegistryTestbed bed;
+  FakeRegistry registry;
+  registry.AddImage("app", "v1", {"x"});
+  const absl::Status status = bed.Pull(registry, "app:nope").status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(std::string(status.message()),
+            absl::StrCat(registry.host(), "/app:nope: the registry has no such tag or repository"));
+}
+
 TEST(UrlTest, ReadsAndResolves) {
   Url url = *Url::Parse("HTTPS://Host.example:443/v2/a?x=1#frag");
   EXPECT_EQ(url.str(), "https://host.example/v2/a?x=1");

@@ -45,6 +45,13 @@ absl::Status Schema1(const Reference& ref) {
                    "push it again with a current docker or buildah"));
 }
 
+// "404 Not Found" says nothing of the image.
+absl::Status NotInRegistry(const Reference& ref) {
+  return absl::NotFoundError(absl::StrCat(ref.familiar(), ": the registry has no such ",
+                                          ref.digest().empty() ? "tag" : "digest",
+                                          " or repository"));
+}
+
 absl::StatusOr<Resolved> ResolveAt(RegistryClient& client, const RegistryHost& host,
                                    const Reference& ref, bool last, const CallContext& context) {
   RegistryRequest request;
@@ -79,6 +86,8 @@ absl::StatusOr<Resolved> ResolveAt(RegistryClient& client, const RegistryHost& h
       out.descriptor.size_bytes = size;
       return out;
     }
+  } else if (absl::IsNotFound(head.status())) {
+    return NotInRegistry(ref);
   } else if (!absl::IsFailedPrecondition(head.status()) && !absl::IsUnimplemented(head.status())) {
     return head.status();
   }
@@ -86,7 +95,10 @@ absl::StatusOr<Resolved> ResolveAt(RegistryClient& client, const RegistryHost& h
   // No HEAD here, or it leaves something open: read the manifest itself.
   request.method = "GET";
   request.max_response_bytes = oci::kMaxManifestBytes;
-  GANTRY_ASSIGN_OR_RETURN(RegistryResponse got, client.Send(host, request, context));
+  absl::StatusOr<RegistryResponse> answer = client.Send(host, request, context);
+  if (absl::IsNotFound(answer.status())) return NotInRegistry(ref);
+  GANTRY_RETURN_IF_ERROR(answer.status());
+  RegistryResponse& got = *answer;
   std::string type = MediaType(got.header("content-type"));
   if (oci::IsSchema1Type(type)) return Schema1(ref);
   std::string where = absl::StrCat("registry ", host.origin(), ": manifest of ", ref.familiar());

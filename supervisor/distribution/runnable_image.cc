@@ -1,5 +1,6 @@
 #include "supervisor/distribution/runnable_image.h"
 
+#include <map>
 #include <string>
 #include <utility>
 
@@ -7,7 +8,6 @@
 #include "absl/strings/str_join.h"
 
 #include "base/status_macros.h"
-#include "supervisor/distribution/archive_layout.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/manifest.h"
 
@@ -15,61 +15,89 @@ namespace gantry::distribution {
 namespace {
 
 using content::Descriptor;
+using content::Digest;
 
-// The best match that is there.
-absl::StatusOr<RunnableImage> FindRunnableAt(content::Store& store, const Descriptor& target,
-                                             const oci::PlatformMatcher& platforms, int depth) {
-  if (depth > kMaxIndexDepth)
-    return absl::InvalidArgumentError(absl::StrCat("indexes nested deeper than ", kMaxIndexDepth));
-  GANTRY_ASSIGN_OR_RETURN(const std::string text,
-                          content::ReadBlob(store, target.digest, oci::kMaxManifestBytes));
-  GANTRY_ASSIGN_OR_RETURN(oci::Document document,
-                          oci::ParseDocument(text, target.media_type, target.digest.str()));
-  if (document.index.has_value()) {
+class Search {
+ public:
+  Search(content::Store& store, const oci::PlatformMatcher& platforms, WalkBudget& budget)
+      : store_(store), platforms_(platforms), budget_(budget) {}
+
+  // The best match that is there. What was looked at in vain is not looked at again, however many
+  // indexes name it.
+  absl::StatusOr<RunnableImage> At(const Descriptor& target, int depth) {
+    if (auto it = in_vain_.find(target.digest); it != in_vain_.end()) return it->second;
+    absl::StatusOr<RunnableImage> found = LookAt(target, depth);
+    if (absl::IsNotFound(found.status())) in_vain_.emplace(target.digest, found.status());
+    return found;
+  }
+
+ private:
+  absl::StatusOr<RunnableImage> LookAt(const Descriptor& target, int depth) {
+    GANTRY_ASSIGN_OR_RETURN(oci::Document document,
+                            budget_.Read(store_, target, target.digest.str(), depth));
+    if (document.index.has_value()) return InIndex(target, *document.index, depth);
+    RunnableImage image;
+    image.manifest = target;
+    image.config = document.manifest->config;
+    image.layers = std::move(document.manifest->layers);
+    GANTRY_RETURN_IF_ERROR(budget_.Charge(image.config.size_bytes, depth));
+    GANTRY_ASSIGN_OR_RETURN(const std::string config_text,
+                            content::ReadBlob(store_, image.config.digest, oci::kMaxManifestBytes));
+    const std::string what = absl::StrCat("config ", image.config.digest.str());
+    GANTRY_ASSIGN_OR_RETURN(oci::ImageConfig config, oci::ParseImageConfig(config_text, what));
+    if (!config.platform.os.empty() && !config.platform.architecture.empty() &&
+        !platforms_.Matches(config.platform)) {
+      return absl::NotFoundError(absl::StrCat("image ", target.digest.str(), " is for ",
+                                              oci::FormatPlatform(config.platform), ", not for ",
+                                              platforms_.Describe()));
+    }
+    if (config.diff_ids.size() != image.layers.size()) {
+      return absl::InvalidArgumentError(absl::StrCat("manifest ", target.digest.str(), " has ",
+                                                     image.layers.size(), " layers, its config ",
+                                                     config.diff_ids.size(), " diff ids"));
+    }
+    image.diff_ids = std::move(config.diff_ids);
+    return image;
+  }
+
+  absl::StatusOr<RunnableImage> InIndex(const Descriptor& target, const oci::Index& index,
+                                        int depth) {
     absl::Status first_error;
-    for (const Descriptor& child : oci::SelectManifests(document.index->manifests, platforms)) {
-      absl::StatusOr<RunnableImage> image = FindRunnableAt(store, child, platforms, depth + 1);
+    for (const Descriptor& child : oci::SelectManifests(index.manifests, platforms_)) {
+      absl::StatusOr<RunnableImage> image = At(child, depth + 1);
       if (image.ok() || !absl::IsNotFound(image.status())) return image;
       if (first_error.ok()) first_error = image.status();
     }
     if (!first_error.ok()) return first_error;
     std::vector<std::string> available;
-    for (const Descriptor& child : document.index->manifests) {
+    for (const Descriptor& child : index.manifests) {
       if (child.platform.has_value() && !oci::IsAttestation(child))
         available.push_back(oci::FormatPlatform(*child.platform));
     }
     return absl::NotFoundError(
-        absl::StrCat("no image for platform ", platforms.Describe(), " in ", target.digest.str(),
+        absl::StrCat("no image for platform ", platforms_.Describe(), " in ", target.digest.str(),
                      "; there are: ", available.empty() ? "none" : absl::StrJoin(available, ", ")));
   }
-  RunnableImage image;
-  image.manifest = target;
-  image.config = document.manifest->config;
-  image.layers = std::move(document.manifest->layers);
-  GANTRY_ASSIGN_OR_RETURN(const std::string config_text,
-                          content::ReadBlob(store, image.config.digest, oci::kMaxManifestBytes));
-  const std::string what = absl::StrCat("config ", image.config.digest.str());
-  GANTRY_ASSIGN_OR_RETURN(oci::ImageConfig config, oci::ParseImageConfig(config_text, what));
-  if (!config.platform.os.empty() && !config.platform.architecture.empty() &&
-      !platforms.Matches(config.platform)) {
-    return absl::NotFoundError(absl::StrCat("image ", target.digest.str(), " is for ",
-                                            oci::FormatPlatform(config.platform), ", not for ",
-                                            platforms.Describe()));
-  }
-  if (config.diff_ids.size() != image.layers.size()) {
-    return absl::InvalidArgumentError(absl::StrCat("manifest ", target.digest.str(), " has ",
-                                                   image.layers.size(), " layers, its config ",
-                                                   config.diff_ids.size(), " diff ids"));
-  }
-  image.diff_ids = std::move(config.diff_ids);
-  return image;
-}
+
+  content::Store& store_;
+  const oci::PlatformMatcher& platforms_;
+  WalkBudget& budget_;
+  std::map<Digest, absl::Status> in_vain_;
+};
 
 }  // namespace
 
 absl::StatusOr<RunnableImage> FindRunnable(content::Store& store, const Descriptor& target,
-                                           const oci::PlatformMatcher& platforms) {
-  return FindRunnableAt(store, target, platforms, 0);
+                                           const oci::PlatformMatcher& platforms,
+                                           WalkBudget& budget) {
+  return Search(store, platforms, budget).At(target, 0);
+}
+
+absl::StatusOr<RunnableImage> FindRunnable(content::Store& store, const Descriptor& target,
+                                           const oci::PlatformMatcher& platforms,
+                                           const CancelToken* cancel) {
+  WalkBudget budget(cancel);
+  return FindRunnable(store, target, platforms, budget);
 }
 
 }  // namespace gantry::distribution

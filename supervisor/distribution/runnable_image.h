@@ -10,6 +10,7 @@
 
 #include "content-store/descriptor.h"
 #include "content-store/store.h"
+#include "supervisor/distribution/walk_budget.h"
 #include "supervisor/oci/platform.h"
 
 namespace gantry::distribution {
@@ -25,8 +26,14 @@ struct RunnableImage {
 // Walks from an index or manifest to the best match.
 //   kNotFound         no platform fits (those that exist are named), or a blob is not in the store
 //   kInvalidArgument  a malformed document, or layers and diff ids that differ in number
+//   kResourceExhausted, kCancelled, kDeadlineExceeded  the budget's
 absl::StatusOr<RunnableImage> FindRunnable(content::Store& store, const content::Descriptor& target,
-                                           const oci::PlatformMatcher& platforms);
+                                           const oci::PlatformMatcher& platforms,
+                                           const CancelToken* cancel = nullptr);
+// The same within a budget that several searches share.
+absl::StatusOr<RunnableImage> FindRunnable(content::Store& store, const content::Descriptor& target,
+                                           const oci::PlatformMatcher& platforms,
+                                           WalkBudget& budget);
 
 }  // namespace gantry::distribution
 

@@ -13,7 +13,8 @@
 namespace gantry::gc {
 namespace {
 
-// Where the record of a node lies. Containers and sandboxes are never removed, snapshots are the snapshotter's.
+// Where the record of a node lies. Containers and sandboxes are never removed, snapshots are the
+// snapshotter's.
 std::optional<metadata::Family> FamilyOf(Type type) {
   switch (type) {
     case Type::kContent:
@@ -91,7 +92,8 @@ absl::Status Collector::SweepRecords(absl::Duration gate_timeout, Collection& co
     GANTRY_RETURN_IF_ERROR(tx.Delete(metadata::Family::kLeaseResources, row));
   }
 
-  // Children before parents. Removing a snapshot is not synced by itself: the commit below does that for all of them.
+  // Children before parents. Removing a snapshot is not synced by itself: the commit below does
+  // that for all of them.
   std::sort(snapshots.begin(), snapshots.end(), [&](Graph::Id a, Graph::Id b) {
     return inventory->snapshot_depth[a] > inventory->snapshot_depth[b];
   });
@@ -104,7 +106,8 @@ absl::Status Collector::SweepRecords(absl::Duration gate_timeout, Collection& co
     if (removed.ok()) {
       removed_snapshots.push_back(node);
     } else if (!absl::IsNotFound(removed) && !absl::IsFailedPrecondition(removed)) {
-      // Not there: committed or removed since. Has children: one was put on it since; it is theirs now.
+      // Not there: committed or removed since. Has children: one was put on it since; it is theirs
+      // now.
       collection.leftovers.push_back(removed);
     }
   }
@@ -124,12 +127,14 @@ absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
   absl::MutexLock lock(&mu_);
   const absl::Duration begun_at = clock_.Monotonic();
   Collection collection;
-  // Most runs find nothing, and need not block writers to find that out. What this look wrongly takes for garbage (snapshots are read
-  // a moment after the records) the second one, with the gate closed, does not.
+  // Most runs find nothing, and need not stop anybody to find that out. What this look wrongly
+  // takes for garbage (snapshots are read a moment after the records) the second one, with the gate
+  // closed, does not.
   GANTRY_ASSIGN_OR_RETURN(bool clean, LooksClean(collection));
   if (!clean) GANTRY_RETURN_IF_ERROR(SweepRecords(options.gate_timeout, collection));
 
   // From here on everybody works; each file is looked at again under its own lock.
+  const absl::Duration removing_since = clock_.Monotonic();
   for (const Node& node : collection.removed) {
     if (node.type != Type::kContent) continue;
     if (auto digest = content::Digest::Parse(node.name); digest.ok()) blobs_.NoteRemoved(*digest);
@@ -145,6 +150,7 @@ absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
     if (absl::Status cleaned = snapshotter->Cleanup(options.cancel); !cleaned.ok())
       collection.leftovers.push_back(cleaned);
   }
+  collection.removing = clock_.Monotonic() - removing_since;
   collection.total = clock_.Monotonic() - begun_at;
   return collection;
 }

@@ -1,9 +1,10 @@
 // One garbage collection, start to end, in the caller's thread.
 //
-// Looks whether there is anything to remove. If so: closes the gate, takes the inventory, marks, deletes the records of what is
-// unreachable in one write, opens the gate; then removes files: snapshots, ingests, and blobs that no namespace has, each after
-// looking again.
-// A crash after the write leaves files without records, which the next full sweep removes; never a record without its file.
+// Looks whether there is anything to remove. If so: closes the gate, takes the inventory, marks,
+// deletes the records of what is unreachable in one write, opens the gate; then removes files:
+// snapshots, ingests, and blobs that no namespace has, each after looking again.
+// A crash after the write leaves files without records, which the next full sweep removes; never a
+// record without its file.
 //
 // Thread-safe; runs one at a time.
 #ifndef GANTRY_SUPERVISOR_GC_COLLECTOR_H_
@@ -31,7 +32,8 @@
 namespace gantry::gc {
 
 struct Collection {
-  // Records that are gone: publish /images/delete, /snapshot/remove and /content/delete for theirs. In the order of removal.
+  // Records that are gone: publish /images/delete, /snapshot/remove and /content/delete for theirs.
+  // In the order of removal.
   std::vector<Node> removed;
   // Files that are gone, with their bytes.
   std::vector<std::pair<content::Digest, int64_t>> blobs;
@@ -39,18 +41,23 @@ struct Collection {
 
   absl::Duration pause;  // how long the gate was closed; zero when there was nothing to remove
   absl::Duration total;
-  int64_t objects = 0;  // looked at
+  absl::Duration removing;  // of `total`: unlinking files, with the gate open
+  int64_t objects = 0;      // looked at
   absl::Time next_expiry = absl::InfiniteFuture();
-  // What could not be removed and why: logged by the caller, tried again next time. The collection as such succeeded.
+  // What could not be removed and why: logged by the caller, tried again next time. The collection
+  // as such succeeded.
   std::vector<absl::Status> leftovers;
 };
 
 struct CollectOptions {
-  // Looks at every file on disk, not only at those whose record went: after a start, and when a person asks.
+  // Looks at every file on disk, not only at those whose record went: after a start, and when a
+  // person asks.
   bool full_sweep = false;
-  // How long to wait for writers inside the gate, whose writes take a few milliseconds; no writer can enter meanwhile.
+  // How long to wait for those who are in the middle of a write of a few milliseconds; nobody else
+  // can begin one meanwhile.
   absl::Duration gate_timeout = absl::Seconds(5);
-  // Ends the run between two files; what is left the next one removes, of this daemon or of its successor. Null: none.
+  // Ends the run between two files; what is left the next one removes, of this daemon or of its
+  // successor. Null: none.
   const CancelToken* cancel = nullptr;
 };
 
@@ -66,7 +73,8 @@ class Collector {
   absl::StatusOr<Collection> Collect(const CollectOptions& options = {}) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  // True: nothing to remove, as far as can be seen with the gate open; `collection` is filled in then.
+  // True: nothing to remove, as far as can be seen with the gate open; `collection` is filled in
+  // then.
   absl::StatusOr<bool> LooksClean(Collection& collection) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status SweepRecords(absl::Duration gate_timeout, Collection& collection)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -55,6 +55,13 @@ void Scheduler::NoteChange(bool deletion) {
   if (NextRun() < before) changed_.SignalAll();
 }
 
+void Scheduler::CollectSoon() {
+  absl::MutexLock lock(&mu_);
+  const absl::Time before = NextRun();
+  soon_due_ = std::min(soon_due_, std::max(absl::Now(), soon_not_before_));
+  if (NextRun() < before) changed_.SignalAll();
+}
+
 absl::Status Scheduler::CollectAndWait(bool full_sweep, absl::Time deadline) {
   absl::MutexLock lock(&mu_);
   // A run in progress may have taken its inventory already: the one after it counts.
@@ -73,7 +80,9 @@ absl::Status Scheduler::CollectAndWait(bool full_sweep, absl::Time deadline) {
 
 absl::Time Scheduler::NextRun() const {
   if (requested_ > answered_) return absl::InfinitePast();
-  // Unasked-for runs keep their share of the time. Expiries are to be collected soon, not to the millisecond.
+  if (soon_due_ != absl::InfiniteFuture()) return soon_due_;
+  // Unasked-for runs keep their share of the time. Expiries are to be collected soon, not to the
+  // millisecond.
   return std::max(not_before_, std::min({due_at_, idle_due_, next_expiry_}));
 }
 
@@ -98,6 +107,7 @@ void Scheduler::Loop() {
     deletions_ = 0;
     due_at_ = absl::InfiniteFuture();
     idle_due_ = absl::InfiniteFuture();
+    soon_due_ = absl::InfiniteFuture();
     mu_.Unlock();
 
     const absl::StatusOr<Collection> collection = Run(full_sweep);
@@ -114,8 +124,13 @@ void Scheduler::Loop() {
         next_expiry_ = std::max(now, collection->next_expiry) + absl::Milliseconds(10);
       }
       if (options_.pause_threshold > 0) {
-        // The whole run counts, not only the time with the gate closed: on few cores it is as much in the way.
-        not_before_ = now + collection->total * (1 / options_.pause_threshold - 1);
+        // Looking counts, with the gate open too: on few cores it is as much in the way. Unlinking
+        // does not: it is the purpose, and putting it off makes more of it. However long a look
+        // takes, space comes back within seconds.
+        const absl::Duration looking = collection->total - collection->removing;
+        not_before_ =
+            now + std::min(looking * (1 / options_.pause_threshold - 1), options_.longest_wait);
+        soon_not_before_ = now + std::min(looking, options_.longest_wait);
       }
       if (!collection->leftovers.empty()) idle_due_ = std::min(idle_due_, now + kRetryDelay);
     } else {

@@ -136,6 +136,29 @@ TEST_F(SchedulerTest, CollectAndWaitCoversWhatWasDoneBefore) {
   for (std::thread& thread : threads) thread.join();
 }
 
+TEST_F(SchedulerTest, ARunAskedForSoonIsNotWaitedFor) {
+  Start(Never());
+  const content::Digest digest = world_.Blob("x");
+  for (int i = 0; i < 100; ++i) scheduler_->CollectSoon();
+  EXPECT_TRUE(WaitForRemovals(1));
+  EXPECT_TRUE(absl::IsNotFound(world_.files->Stat(digest).status()));
+}
+
+// With a share of time so small that the first run uses up that of years.
+TEST_F(SchedulerTest, SpaceComesBackHoweverLongTheLastRunTook) {
+  SchedulerOptions options = Never();
+  options.pause_threshold = 1e-12;
+  options.idle_delay = absl::Milliseconds(1);
+  options.longest_wait = absl::Milliseconds(5);
+  Start(options);
+  for (int round = 1; round <= 3; ++round) {
+    const std::string name = std::to_string(round);
+    world_.Image(name, world_.Blob(name));
+    ASSERT_TRUE(world_.images.Delete(metadata::Scope{.ns = "default"}, name).ok());
+    EXPECT_TRUE(WaitForRemovals(round)) << round;
+  }
+}
+
 TEST_F(SchedulerTest, AWaitThatTakesTooLongSaysSoAndStopEndsTheOthers) {
   Start(Never());
   world_.Blob("garbage");

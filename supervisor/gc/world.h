@@ -1,4 +1,4 @@
-// A small daemon's worth of stores in a temporary directory, with short ways to fill it. For this room's tests.
+// A small daemon's worth of stores in a temporary directory, with short ways to fill it. For tests of this room and of core.
 #ifndef GANTRY_SUPERVISOR_GC_WORLD_H_
 #define GANTRY_SUPERVISOR_GC_WORLD_H_
 

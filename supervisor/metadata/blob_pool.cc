@@ -143,18 +143,21 @@ absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> BlobPool::Sweep
 absl::StatusOr<int> BlobPool::SweepIngests() {
   GANTRY_ASSIGN_OR_RETURN(std::vector<content::IngestStatus> ingests, files_.ListIngests());
   int swept = 0;
+  // One that cannot be removed does not keep the others.
+  absl::Status failure;
   for (const content::IngestStatus& ingest : ingests) {
     KeyLocks::Held lock = LockIngest(ingest.ref);
     GANTRY_ASSIGN_OR_RETURN(bool has_record, HasIngestRecord(ingest.ref));
     if (has_record) continue;
-    // kUnavailable: it has a writer, who will make a blob of it or leave it for next time.
+    // kUnavailable: it has a writer, which will make a blob of it or leave it for next time.
     absl::Status aborted = files_.AbortIngest(ingest.ref);
     if (aborted.ok()) {
       ++swept;
     } else if (!absl::IsUnavailable(aborted) && !absl::IsNotFound(aborted)) {
-      return aborted;
+      failure.Update(aborted);
     }
   }
+  if (!failure.ok()) return failure;
   return swept;
 }
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
@@ -106,6 +107,21 @@ absl::Status ImageStore::List(const Scope& scope, const Filter& filter,
   return images.List(view, MakePrefix(scope.ns), [&](absl::string_view, const Image& image) {
     return filter.Matches(FieldsOf(image)) ? visit(image) : absl::OkStatus();
   });
+}
+
+absl::Status ImageStore::ListNaming(const Scope& scope, absl::string_view text,
+                                    const std::function<absl::Status(const Image&)>& visit) {
+  GANTRY_RETURN_IF_ERROR(scope.Validate());
+  ReadView view(db_);
+  return view.Scan(
+      Family::kImages, MakePrefix(scope.ns),
+      [&](absl::string_view key, absl::string_view value) -> absl::Status {
+        if (!absl::StrContains(value, text)) return absl::OkStatus();
+        Image image;
+        if (!image.ParseFromArray(value.data(), static_cast<int>(value.size())))
+          return absl::DataLossError(absl::StrCat("image record ", key, ": does not parse"));
+        return visit(image);
+      });
 }
 
 absl::StatusOr<record::v1::Image> ImageStore::Create(const Scope& scope, Image image,

@@ -1,7 +1,7 @@
 // Image records: a name per namespace that points at a descriptor.
 //
-// An image carrying containerd.io/gc.expire is attached to the scope's lease. Events are the caller's to publish.
-// Thread-safe. Semantics: containerd "images" service.
+// An image carrying containerd.io/gc.expire is attached to the scope's lease. Events are the
+// caller's to publish. Thread-safe. Semantics: containerd "images" service.
 #ifndef GANTRY_SUPERVISOR_METADATA_IMAGE_STORE_H_
 #define GANTRY_SUPERVISOR_METADATA_IMAGE_STORE_H_
 
@@ -39,26 +39,36 @@ class ImageStore {
   // The same as it is stored: the bytes of a record::v1::Image.
   absl::StatusOr<std::string> GetRaw(const Scope& scope, absl::string_view name);
 
-  // In name order, from one consistent view; a status other than OK from `visit` ends the list and is returned.
+  // In name order, from one consistent view; a status other than OK from `visit` ends the list and
+  // is returned.
   absl::Status List(const Scope& scope, const Filter& filter,
                     const std::function<absl::Status(const Image&)>& visit);
 
-  // Sets the times (`at`, or now). kAlreadyExists: the name is taken; kInvalidArgument: name, target or labels.
+  // The same for images whose record holds `text` somewhere, such as a digest; the others are not
+  // parsed, so that looking for few among many costs little. `visit` looks where it is.
+  absl::Status ListNaming(const Scope& scope, absl::string_view text,
+                          const std::function<absl::Status(const Image&)>& visit);
+
+  // Sets the times (`at`, or now). kAlreadyExists: the name is taken; kInvalidArgument: name,
+  // target or labels.
   absl::StatusOr<Image> Create(const Scope& scope, Image image,
                                std::optional<absl::Time> at = std::nullopt,
                                Durability durability = Durability::kSynced);
 
-  // Empty `fields` replaces all but created_at; else "labels", "labels.<k>", "target", "annotations", "annotations.<k>".
+  // Empty `fields` replaces all but created_at; else "labels", "labels.<k>", "target",
+  // "annotations", "annotations.<k>".
   absl::StatusOr<Image> Update(const Scope& scope, const Image& image,
                                const std::vector<std::string>& fields,
                                std::optional<absl::Time> at = std::nullopt,
                                Durability durability = Durability::kSynced);
 
-  // Creates, or points an existing name at image.target and merges image.labels. `created` says which it was.
+  // Creates, or points an existing name at image.target and merges image.labels. `created` says
+  // which it was.
   absl::StatusOr<Image> Put(const Scope& scope, Image image, bool* created,
                             Durability durability = Durability::kSynced);
 
-  // kNotFound: no such image, or (with `expected_target`) it points elsewhere. Its content goes with the next collection.
+  // kNotFound: no such image, or (with `expected_target`) it points elsewhere. Its content goes
+  // with the next collection.
   absl::Status Delete(const Scope& scope, absl::string_view name,
                       const std::optional<content::Digest>& expected_target = std::nullopt,
                       Durability durability = Durability::kSynced);

@@ -24,7 +24,7 @@ namespace {
 constexpr size_t kMaxInstructionBytes = 64 << 10;
 
 absl::Status Malformed(absl::string_view what, absl::string_view why) {
-  return absl::InvalidArgumentError(absl::StrCat("--change ", what, ": ", why));
+  return absl::InvalidArgumentError(absl::StrCat("change ", what, ": ", why));
 }
 
 std::string Value(const std::vector<std::string>& env, absl::string_view name) {
@@ -189,7 +189,7 @@ absl::Status SetHealthCheck(absl::string_view text, ImageConfig& config) {
             ? absl::ParseDuration(option.second, duration) && *duration >= absl::Milliseconds(1)
             : option.first == "retries" && absl::SimpleAtoi(option.second, &check.retries) &&
                   check.retries > 0;
-    if (!good) return Malformed("HEALTHCHECK", absl::StrCat("--", parts.first));
+    if (!good) return Malformed("HEALTHCHECK", absl::StrCat("option ", parts.first));
   }
   if (absl::EqualsIgnoreCase(text, "NONE")) {
     check.test = {"NONE"};

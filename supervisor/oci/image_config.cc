@@ -15,6 +15,9 @@ namespace {
 
 using nlohmann::json;
 
+// Old images have Latin-1 in labels and comments; docker runs them.
+constexpr JsonLimits kConfigLimits = {.max_bytes = kMaxManifestBytes, .replace_invalid_utf8 = true};
+
 absl::StatusOr<HealthCheck> ReadHealthCheck(const json& value, absl::string_view what) {
   HealthCheck out;
   int64_t interval = 0;
@@ -91,8 +94,7 @@ void PutNames(json& object, const char* key, const std::set<std::string>& now,
 }  // namespace
 
 absl::StatusOr<ImageConfig> ParseImageConfig(absl::string_view bytes, absl::string_view what) {
-  GANTRY_ASSIGN_OR_RETURN(const json object,
-                          ParseJson(bytes, what, {.max_bytes = kMaxManifestBytes}));
+  GANTRY_ASSIGN_OR_RETURN(const json object, ParseJson(bytes, what, kConfigLimits));
   if (!object.is_object())
     return absl::InvalidArgumentError(absl::StrCat(what, ": not a JSON object"));
   ImageConfig out;
@@ -165,7 +167,7 @@ std::string PrintImageConfig(const ImageConfig& config) {
   ImageConfig before;
   if (!config.original.empty()) {
     absl::StatusOr<ImageConfig> parsed = ParseImageConfig(config.original, "original");
-    absl::StatusOr<json> original = ParseJson(config.original, "original");
+    absl::StatusOr<json> original = ParseJson(config.original, "original", kConfigLimits);
     if (parsed.ok() && original.ok()) {
       before = *std::move(parsed);
       object = *std::move(original);

@@ -1,7 +1,7 @@
 // The configuration of an image, docker's extensions included: bytes <-> struct.
 //
-// Values and free functions, safe to call from any thread. Members we do not know survive Parse -> change -> Print.
-// Spec: OCI image-spec v1.1 "Image Configuration".
+// Values and free functions, safe to call from any thread. Members we do not know survive Parse ->
+// change -> Print. Spec: OCI image-spec v1.1 "Image Configuration".
 #ifndef GANTRY_SUPERVISOR_OCI_IMAGE_CONFIG_H_
 #define GANTRY_SUPERVISOR_OCI_IMAGE_CONFIG_H_
 
@@ -68,8 +68,9 @@ struct ImageConfig {
   std::string original;
 };
 
-// kInvalidArgument: not JSON, wrong types, malformed diff ids; kResourceExhausted: too large. Unlike docker, a history
-// whose length does not fit is accepted: it describes and decides nothing.
+// Bytes that are not UTF-8 read as U+FFFD; `original` keeps them. kInvalidArgument: not JSON, wrong
+// types, malformed diff ids; kResourceExhausted: too large. Unlike docker, a history whose length
+// does not fit is accepted: it describes and decides nothing.
 absl::StatusOr<ImageConfig> ParseImageConfig(absl::string_view bytes, absl::string_view what);
 
 // Deterministic: equal structs print equal bytes.

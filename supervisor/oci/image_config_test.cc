@@ -33,6 +33,23 @@ TEST(ImageConfigTest, ReadsOciAndDockerMembers) {
   EXPECT_TRUE(config->history[1].empty_layer);
 }
 
+TEST(ImageConfigTest, BytesThatAreNotUtf8AreReplacedAndKept) {
+  const std::string latin1 =
+      "{\"author\":\"Jos\xe9\",\"config\":{\"Labels\":{\"caf\xe9\":\"cr\xe8me\"},\"Cmd\":[\"sh\"]}"
+      "}";
+  auto config = ParseImageConfig(latin1, "c");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->author, "Jos\xEF\xBF\xBD");
+  EXPECT_EQ(config->labels.at("caf\xEF\xBF\xBD"), "cr\xEF\xBF\xBDme");
+  EXPECT_EQ(config->original, latin1);
+  config->user = "web";
+  const std::string text = PrintImageConfig(*config);
+  auto again = ParseImageConfig(text, "c");
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->user, "web");
+  EXPECT_EQ(again->cmd, std::vector<std::string>{"sh"});
+}
+
 TEST(ImageConfigTest, PrintKeepsUnknownMembersAndChangesOnlyWhatDiffers) {
   auto config = ParseImageConfig(kConfig, "c");
   ASSERT_TRUE(config.ok());

@@ -4,6 +4,8 @@
 #include "absl/strings/str_cat.h"
 #include <nlohmann/json.hpp>
 
+#include "base/utf8.h"
+
 namespace gantry::oci {
 namespace {
 
@@ -60,6 +62,9 @@ absl::StatusOr<nlohmann::json> ParseJson(absl::string_view bytes, absl::string_v
   }
   if (absl::Status shape = CheckShape(bytes, what, limits); !shape.ok()) return shape;
   try {
+    if (limits.replace_invalid_utf8 && !IsValidUtf8(bytes)) {
+      return nlohmann::json::parse(ToValidUtf8(bytes));
+    }
     return nlohmann::json::parse(bytes.begin(), bytes.end());
   } catch (const nlohmann::json::exception& error) {
     return absl::InvalidArgumentError(absl::StrCat(what, ": not valid JSON: ", error.what()));

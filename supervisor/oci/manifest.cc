@@ -217,7 +217,9 @@ absl::StatusOr<Document> ParseDocument(absl::string_view bytes, absl::string_vie
         ": has both `manifests` and `config` or `layers`, so it could be read as two things"));
   }
   std::string type = media_type.empty() ? own_type : std::string(media_type);
-  if (type.empty()) type = has_manifests ? kOciIndex : kOciManifest;
+  // `null` is how Go programs write an empty list.
+  const bool names_manifests = object.contains("manifests");
+  if (type.empty()) type = names_manifests && !has_layers ? kOciIndex : kOciManifest;
   if (!IsIndexType(type) && !IsManifestType(type)) {
     return absl::InvalidArgumentError(
         absl::StrCat(what, ": media type ", type, " is neither an image manifest nor an index"));
@@ -225,28 +227,30 @@ absl::StatusOr<Document> ParseDocument(absl::string_view bytes, absl::string_vie
 
   Document document;
   if (IsIndexType(type)) {
-    if (!has_manifests) {
+    if (!names_manifests) {
       return absl::InvalidArgumentError(absl::StrCat(what, ": an index without `manifests`"));
     }
     Index index;
     index.media_type = std::move(type);
     GANTRY_RETURN_IF_ERROR(ReadShared(object, what, index));
-    GANTRY_ASSIGN_OR_RETURN(index.manifests, ReadDescriptors(*fields.Find("manifests"), what,
-                                                             "manifests", kMaxIndexEntries));
+    if (const json* manifests = fields.Find("manifests")) {
+      GANTRY_ASSIGN_OR_RETURN(index.manifests,
+                              ReadDescriptors(*manifests, what, "manifests", kMaxIndexEntries));
+    }
     document.index = std::move(index);
     return document;
   }
-  if (fields.Find("config") == nullptr || fields.Find("layers") == nullptr) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(what, ": a manifest without `config` and `layers`"));
-  }
+  if (fields.Find("config") == nullptr)
+    return absl::InvalidArgumentError(absl::StrCat(what, ": a manifest without `config`"));
   Manifest manifest;
   manifest.media_type = std::move(type);
   GANTRY_RETURN_IF_ERROR(ReadShared(object, what, manifest));
   GANTRY_ASSIGN_OR_RETURN(
       manifest.config, DescriptorFromJson(*fields.Find("config"), absl::StrCat(what, ": config")));
-  GANTRY_ASSIGN_OR_RETURN(manifest.layers,
-                          ReadDescriptors(*fields.Find("layers"), what, "layers", kMaxLayers));
+  // An image from nothing (FROM scratch with settings only) has none, and some writers leave the member out.
+  if (const json* layers = fields.Find("layers")) {
+    GANTRY_ASSIGN_OR_RETURN(manifest.layers, ReadDescriptors(*layers, what, "layers", kMaxLayers));
+  }
   document.manifest = std::move(manifest);
   return document;
 }

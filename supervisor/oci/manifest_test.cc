@@ -42,6 +42,20 @@ TEST(ManifestTest, ReadsOciManifestWithoutOwnMediaType) {
   EXPECT_EQ(manifest->annotations.at("k"), "v");
 }
 
+TEST(ManifestTest, AnImageWithoutLayersIsOne) {
+  for (const char* layers : {R"(,"layers":null)", R"(,"layers":[])", ""}) {
+    auto manifest = ParseManifest(absl::StrCat(R"({"schemaVersion":2,"config":)",
+                                               Descriptor(kOciConfig, kDigestA), layers, "}"),
+                                  kOciManifest, "m");
+    ASSERT_TRUE(manifest.ok()) << layers << manifest.status();
+    EXPECT_TRUE(manifest->layers.empty());
+    EXPECT_EQ(manifest->config.digest.str(), kDigestA);
+  }
+  auto index = ParseIndex(R"({"schemaVersion":2,"manifests":null})", "", "i");
+  ASSERT_TRUE(index.ok()) << index.status();
+  EXPECT_TRUE(index->manifests.empty());
+}
+
 TEST(ManifestTest, ReadsIndexWithPlatforms) {
   auto index = ParseIndex(IndexText(), kOciIndex, "i");
   ASSERT_TRUE(index.ok()) << index.status();

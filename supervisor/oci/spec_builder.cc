@@ -7,9 +7,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
+#include <optional>
 #include <set>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -71,23 +73,29 @@ class Environment {
  public:
   void Add(const std::string& entry) {
     const std::string name = entry.substr(0, entry.find('='));
-    const auto same = [&](const std::string& other) {
-      return other.size() > name.size() && other[name.size()] == '=' &&
-             absl::StartsWith(other, name);
-    };
-    auto it = std::find_if(entries_.begin(), entries_.end(), same);
-    if (name.size() == entry.size()) {
-      if (it != entries_.end()) entries_.erase(it);
-    } else if (it != entries_.end()) {
-      *it = entry;
-    } else {
+    const bool takes_away = name.size() == entry.size();
+    const auto [place, fresh] = places_.try_emplace(name, entries_.size());
+    if (takes_away) {
+      if (!fresh) entries_[place->second].reset();
+      places_.erase(place);
+    } else if (fresh) {
       entries_.push_back(entry);
+    } else {
+      entries_[place->second] = entry;
     }
   }
-  std::vector<std::string> Take() { return std::move(entries_); }
+  std::vector<std::string> Take() {
+    std::vector<std::string> out;
+    out.reserve(places_.size());
+    for (std::optional<std::string>& entry : entries_) {
+      if (entry.has_value()) out.push_back(*std::move(entry));
+    }
+    return out;
+  }
 
  private:
-  std::vector<std::string> entries_;
+  std::vector<std::optional<std::string>> entries_;  // none: taken away again
+  absl::flat_hash_map<std::string, size_t> places_;  // by name, of those that are there
 };
 
 absl::Status CheckEnvironment(const std::vector<std::string>& env) {
@@ -562,31 +570,6 @@ absl::Status AddConfinement(const ContainerConfig& config,
 }
 
 }  // namespace
-
-absl::Status ApplyImageConfig(const ImageConfig& image,
-                              const std::optional<std::vector<std::string>>& entrypoint,
-                              const std::vector<std::string>& command, ContainerConfig& config) {
-  const std::vector<std::string>& first = entrypoint.has_value() ? *entrypoint : image.entrypoint;
-  config.args = first;
-  if (!command.empty()) {
-    config.args.insert(config.args.end(), command.begin(), command.end());
-  } else if (!entrypoint.has_value()) {
-    config.args.insert(config.args.end(), image.cmd.begin(), image.cmd.end());
-  }
-  if (config.args.empty()) {
-    return absl::InvalidArgumentError(
-        "no command: neither the image nor the request says what to run");
-  }
-  std::vector<std::string> env = image.env;
-  env.insert(env.end(), config.env.begin(), config.env.end());
-  config.env = std::move(env);
-  if (config.working_dir.empty()) config.working_dir = image.working_dir;
-  // Images name relative directories too; the builder that made them started at the root.
-  if (!config.working_dir.empty() && config.working_dir[0] != '/')
-    config.working_dir.insert(0, "/");
-  if (config.user.empty()) config.user = image.user;
-  return absl::OkStatus();
-}
 
 absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& config) {
   const size_t split = option.find_first_of("=:");

@@ -58,7 +58,7 @@ struct NamespaceMode {
 
 struct ContainerConfig {
   std::string id;  // 64 hex digits or a client's own; short form is the default host name
-  std::vector<std::string> args;  // whole command line; see ApplyImageConfig
+  std::vector<std::string> args;  // whole command line
   std::vector<std::string> env;   // "NAME=value"; later ones win
   std::string working_dir;        // "" for "/"
   std::string user;               // "" for root; ResolveUser grammar
@@ -101,13 +101,6 @@ struct ContainerConfig {
   NamespaceMode uts;
   NamespaceMode cgroup;  // private only takes effect on cgroup v2
 };
-
-// Fills `config` from the image, docker's way: an entrypoint given by the user drops the image's command; user env wins over the image's;
-// working directory, user and stop signal are the image's where the user was silent. `entrypoint` unset means "the image's",
-// an empty list means none. kInvalidArgument: nothing to run.
-absl::Status ApplyImageConfig(const ImageConfig& image,
-                              const std::optional<std::vector<std::string>>& entrypoint,
-                              const std::vector<std::string>& command, ContainerConfig& config);
 
 // Applies one `--security-opt`: "no-new-privileges[=true|false]", "seccomp=unconfined|builtin|<json>",
 // "apparmor=<profile>", "label=disable|<label>", "systempaths=unconfined". ':' may stand for the first '='.

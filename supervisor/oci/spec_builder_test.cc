@@ -134,6 +134,16 @@ TEST(SpecBuilderTest, EnvironmentIsMergedLaterWins) {
   EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(SpecBuilderTest, AHugeEnvironmentIsMergedInLinearTime) {
+  ContainerConfig config = Config();
+  for (int i = 0; i < 350000; ++i) config.env.push_back(absl::StrCat("V", i, "=x"));
+  config.env.push_back("V7=last");
+  config.env.push_back("V8");
+  const json env = Build(config)["process"]["env"];
+  EXPECT_TRUE(std::find(env.begin(), env.end(), json("V7=last")) != env.end());
+  EXPECT_TRUE(std::find(env.begin(), env.end(), json("V8=x")) == env.end());
+}
+
 TEST(SpecBuilderTest, CpusetsAreOfThisHost) {
   HostFacts host;
   host.online_cpus = "0-1,4";
@@ -325,35 +335,6 @@ TEST(SpecBuilderTest, HostnamesAreChecked) {
     config.hostname = name;
     EXPECT_EQ(Refusal(config).code(), absl::StatusCode::kInvalidArgument) << name;
   }
-}
-
-TEST(ApplyImageConfigTest, EntrypointAndCommandFollowDocker) {
-  ImageConfig image;
-  image.entrypoint = {"/entry"};
-  image.cmd = {"serve"};
-  image.env = {"A=image", "B=image"};
-  image.working_dir = "srv";
-  image.user = "web";
-  const auto args = [&](std::optional<std::vector<std::string>> entrypoint,
-                        std::vector<std::string> command) {
-    ContainerConfig config;
-    EXPECT_TRUE(ApplyImageConfig(image, entrypoint, command, config).ok());
-    return config.args;
-  };
-  using Args = std::vector<std::string>;
-  EXPECT_EQ(args(std::nullopt, {}), (Args{"/entry", "serve"}));
-  EXPECT_EQ(args(std::nullopt, {"x"}), (Args{"/entry", "x"}));
-  EXPECT_EQ(args(Args{"/other"}, {}), (Args{"/other"}));
-  EXPECT_EQ(args(Args{}, {"x"}), (Args{"x"}));
-  ContainerConfig none;
-  EXPECT_EQ(ApplyImageConfig(image, Args{}, {}, none).code(), absl::StatusCode::kInvalidArgument);
-
-  ContainerConfig config;
-  config.env = {"A=user"};
-  ASSERT_TRUE(ApplyImageConfig(image, std::nullopt, {}, config).ok());
-  EXPECT_EQ(config.env, (Args{"A=image", "B=image", "A=user"}));
-  EXPECT_EQ(config.working_dir, "/srv");
-  EXPECT_EQ(config.user, "web");
 }
 
 TEST(BuildExecProcessTest, TakesOverWhatConfinesTheContainer) {

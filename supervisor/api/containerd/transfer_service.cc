@@ -1,6 +1,5 @@
-// containerd.services.transfer.v1: pull, push, tag, import and export on the server's side, with progress and credentials over streams.
-#include <algorithm>
-#include <functional>
+// containerd.services.transfer.v1: pull, push, tag, import and export on the server's side, with
+// progress and credentials over streams.
 #include <memory>
 #include <optional>
 #include <set>
@@ -8,17 +7,14 @@
 #include <utility>
 #include <vector>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "glog/logging.h"
 
 #include "base/status_macros.h"
-#include "proto/containerd/events/image.pb.h"
 #include "proto/containerd/services/transfer/v1/transfer.grpc.pb.h"
 #include "proto/containerd/types/transfer/imagestore.pb.h"
 #include "proto/containerd/types/transfer/importexport.pb.h"
@@ -29,16 +25,9 @@
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"
 #include "supervisor/api/containerd/wire.h"
-#include "supervisor/core/event_bus.h"
 #include "supervisor/core/image_services.h"
-#include "supervisor/core/lease_scope.h"
-#include "supervisor/core/stores.h"
 #include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/reference.h"
-#include "supervisor/distribution/runnable_image.h"
-#include "supervisor/distribution/unpacker.h"
-#include "supervisor/metadata/filter.h"
-#include "supervisor/metadata/record_values.h"
 #include "supervisor/oci/platform.h"
 
 namespace gantry::api::containerd_api {
@@ -215,7 +204,8 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
       GANTRY_RETURN_IF_ERROR(ReadAny(to, &destination));
       return Echo(call, source, destination);
     }
-    // As with containerd: a type that is none of the API's is of no class, a pair that nobody moves is not implemented.
+    // As with containerd: a type that is none of the API's is of no class, a pair that nobody moves
+    // is not implemented.
     for (const Any* one : {&from, &to}) {
       if (!absl::StartsWith(TypeName(*one), "containerd.")) {
         return absl::UnknownError(absl::StrCat("transfer: unknown type \"", one->type_url(), "\""));
@@ -226,7 +216,8 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
                                                  "\" is not supported: not implemented"));
   }
 
-  // The credential that the client has for the registry, asked for once. It answers NONE where it has none.
+  // The credential that the client has for the registry, asked for once. It answers NONE where it
+  // has none.
   absl::Status AskCredential(Call& call, const OCIRegistry& registry, v1::RegistryAuth* auth) {
     const std::string& id = registry.resolver().auth_stream();
     if (id.empty()) return absl::OkStatus();
@@ -263,7 +254,8 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     return absl::OkStatus();
   }
 
-  // Where the client's own hosts configuration and headers go along: containerd reads them on the server's side too.
+  // Where the client's own hosts configuration and headers go along: containerd reads them on the
+  // server's side too.
   static core::RegistryAccess AccessOf(const OCIRegistry& registry) {
     core::RegistryAccess access;
     for (const auto& [name, value] : registry.resolver().headers())
@@ -273,128 +265,87 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     return access;
   }
 
+  core::CallContext ContextOf(Call& call) const {
+    core::CallContext context = call.context();
+    context.lease = call.scope().lease;
+    return context;
+  }
+
+  static std::vector<content::Platform> PlatformsOf(const WirePlatforms& platforms) {
+    std::vector<content::Platform> out;
+    for (const auto& platform : platforms) out.push_back(PlatformFrom(platform));
+    return out;
+  }
+
+  static std::vector<core::UnpackWish> WishesOf(const ImageStore& store) {
+    std::vector<core::UnpackWish> out;
+    for (const auto& unpack : store.unpacks())
+      out.push_back({unpack.snapshotter(), PlatformFrom(unpack.platform())});
+    return out;
+  }
+
+  // A name with the labels that the destination gives it. Any further name goes with the first.
+  static core::ImageNaming NamingOf(const std::string& name, const ImageStore& store) {
+    core::ImageNaming naming;
+    naming.name = name;
+    naming.labels.insert(store.labels().begin(), store.labels().end());
+    if (!store.name().empty() && name != store.name()) {
+      naming.labels["containerd.io/gc.bref.image"] = store.name();
+      naming.labels["containerd.io/gc.expire"] =
+          absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
+    }
+    return naming;
+  }
+
   absl::Status Pull(Call& call, const OCIRegistry& registry, const ImageStore& store,
                     const Reporter& reporter) {
     reporter.Say(absl::StrCat("Resolving from ", registry.reference()));
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
-                            distribution::Reference::Parse(registry.reference()));
-    // Named as core names a pull, so that either door goes on with what the other's had got when the daemon died.
-    GANTRY_ASSIGN_OR_RETURN(core::LeaseScope lease,
-                            Lease(call, absl::StrCat("pull ", reference.canonical())));
-    core::CallContext context = call.context();
-    context.lease = lease.scope().lease;
-    v1::PullRequest request;
-    request.set_reference(registry.reference());
-    GANTRY_RETURN_IF_ERROR(AskCredential(call, registry, request.mutable_auth()));
-    std::vector<std::string> platforms;
-    for (const auto& platform : store.platforms())
-      platforms.push_back(oci::FormatPlatform(PlatformFrom(platform)));
-    if (platforms.empty()) platforms.emplace_back();
-
-    const std::string pulled_name = reference.canonical();
-    const bool had_name = room_.stores->images.Get({call.ns(), ""}, pulled_name).ok();
+    core::TransferPull order;
+    order.reference = registry.reference();
+    GANTRY_RETURN_IF_ERROR(AskCredential(call, registry, &order.auth));
+    order.access = AccessOf(registry);
+    order.platforms = PlatformsOf(store.platforms());
+    order.unpacks = WishesOf(store);
+    order.names = [&store](const content::Digest& digest) {
+      std::set<std::string> names;
+      if (!store.name().empty()) names.insert(store.name());
+      for (const auto& extra : store.extra_references()) {
+        if (extra.is_prefix() && !extra.add_digest()) continue;
+        names.insert(extra.add_digest() ? absl::StrCat(extra.name(), "@", digest.str())
+                                        : extra.name());
+      }
+      std::vector<core::ImageNaming> out;
+      for (const std::string& name : names) out.push_back(NamingOf(name, store));
+      return out;
+    };
     reporter.Say(absl::StrCat("Pulling from ", registry.reference()));
     reporter.Say("fetching image content", registry.reference());
-    for (const std::string& platform : platforms) {
-      request.set_platform(platform);
-      GANTRY_RETURN_IF_ERROR(room_.images->pull
-                                 .Pull(
-                                     context, request,
-                                     [&reporter](const v1::Progress& step) { reporter.Step(step); },
-                                     AccessOf(registry))
-                                 .status());
-    }
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Image pulled,
-                            room_.stores->images.Get({call.ns(), ""}, pulled_name));
-
-    // The pull unpacks for the default snapshotter; what else the client wants comes after it.
-    for (const auto& unpack : store.unpacks()) {
-      if (unpack.snapshotter().empty() || unpack.snapshotter() == room_.stores->default_snapshotter)
-        continue;
-      GANTRY_ASSIGN_OR_RETURN(
-          core::ResolvedImage image,
-          room_.images->catalog.Resolve(context, pulled_name,
-                                        oci::FormatPlatform(PlatformFrom(unpack.platform()))));
-      GANTRY_RETURN_IF_ERROR(
-          room_.images->unpack.EnsureUnpacked(context, image, unpack.snapshotter()).status());
-    }
-
-    std::set<std::string> names;
-    if (!store.name().empty()) names.insert(store.name());
-    for (const auto& extra : store.extra_references()) {
-      if (extra.is_prefix() && !extra.add_digest()) continue;
-      names.insert(extra.add_digest() ? absl::StrCat(extra.name(), "@", pulled.target().digest())
-                                      : extra.name());
-    }
-    if (names.empty()) names.insert(pulled_name);
-    for (const std::string& name : names) {
-      GANTRY_RETURN_IF_ERROR(PutImage(call, name, pulled.target(), store));
-      reporter.Say("saved", name);
-    }
-    // The client asked for other names only.
-    if (names.count(pulled_name) == 0 && !had_name) {
-      absl::Status dropped = room_.stores->images.Delete({call.ns(), ""}, pulled_name);
-      if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
-    }
+    GANTRY_RETURN_IF_ERROR(room_.images->transfer.Pull(
+        ContextOf(call), order, [&reporter](const v1::Progress& step) { reporter.Step(step); },
+        [&reporter](const std::string& name) { reporter.Say("saved", name); }));
     reporter.Say(absl::StrCat("Completed pull from ", registry.reference()));
     return absl::OkStatus();
   }
 
   absl::Status Push(Call& call, const ImageStore& store, const OCIRegistry& registry,
                     const Reporter& reporter) {
-    GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
-                            distribution::Reference::Parse(registry.reference()));
-    const metadata::Scope scope{call.ns(), ""};
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Image image, room_.stores->images.Get(scope, store.name()));
-
-    // Core pushes what goes by the name in the registry; an image that is called otherwise here goes by it for that long.
-    const std::string pushed_name = reference.canonical();
-    absl::StatusOr<record::v1::Image> before = room_.stores->images.Get(scope, pushed_name);
-    if (!before.ok() && !absl::IsNotFound(before.status())) return before.status();
-    if (before.ok() && before->target().digest() != image.target().digest()) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("push of ", store.name(), " as ", pushed_name,
-                       ": an image of that name is here and is another; remove or retag it"));
-    }
-    absl::Cleanup unname = [&] {
-      absl::Status dropped = room_.stores->images.Delete(scope, pushed_name);
-      LOG_IF(WARNING, !dropped.ok())
-          << "ns=" << call.ns() << " name of the push left behind: " << dropped;
-    };
-    if (before.ok()) {
-      std::move(unname).Cancel();
-    } else {
-      record::v1::Image alias = image;
-      alias.set_name(pushed_name);
-      absl::Status named = room_.stores->images.Create(scope, alias).status();
-      if (!named.ok()) {
-        std::move(unname).Cancel();
-        return named;
-      }
-    }
-
+    core::TransferPush order;
+    order.image = store.name();
+    order.reference = registry.reference();
+    GANTRY_RETURN_IF_ERROR(AskCredential(call, registry, &order.auth));
+    order.access = AccessOf(registry);
+    order.platforms = PlatformsOf(store.platforms());
     reporter.Say(absl::StrCat("Pushing to ", registry.reference()));
     reporter.Say("pushing content", registry.reference());
-    v1::PushRequest request;
-    request.set_reference(pushed_name);
-    if (store.platforms_size() == 1)
-      request.set_platform(oci::FormatPlatform(PlatformFrom(store.platforms(0))));
-    GANTRY_RETURN_IF_ERROR(AskCredential(call, registry, request.mutable_auth()));
-    GANTRY_RETURN_IF_ERROR(room_.images->push
-                               .Push(
-                                   call.context(), request,
-                                   [&reporter](const v1::Progress& step) { reporter.Step(step); },
-                                   AccessOf(registry))
-                               .status());
+    GANTRY_RETURN_IF_ERROR(room_.images->transfer.Push(
+        ContextOf(call), order, [&reporter](const v1::Progress& step) { reporter.Step(step); }));
     reporter.Say("pushed content", registry.reference());
     reporter.Say(absl::StrCat("Completed push to ", registry.reference()));
     return absl::OkStatus();
   }
 
   absl::Status Tag(Call& call, const ImageStore& from, const ImageStore& to) {
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Image image,
-                            room_.stores->images.Get({call.ns(), ""}, from.name()));
-    return PutImage(call, to.name(), image.target(), to);
+    return room_.images->transfer.Tag(ContextOf(call), from.name(), NamingOf(to.name(), to));
   }
 
   absl::Status Import(Call& call, const ImageImportStream& archive, const ImageStore& store,
@@ -403,96 +354,26 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
                             room_.streams->Find(call.ns(), archive.stream()));
     const Closer closer(*stream);
     reporter.Say("Importing");
-    GANTRY_ASSIGN_OR_RETURN(core::LeaseScope lease, Lease(call));
-    metadata::ContentNamespace content = room_.stores->Content(lease.scope());
-    const auto step = [&reporter](const distribution::UnpackProgress& progress) {
-      v1::Progress out;
-      out.set_id(!progress.layer.empty() ? progress.layer.str() : progress.diff_id.str());
-      out.set_media_type("layer");
-      out.set_state(progress.state == distribution::UnpackProgress::State::kUnpacking
-                        ? v1::Progress::UNPACKING
-                    : progress.state == distribution::UnpackProgress::State::kDone
-                        ? v1::Progress::COMPLETE
-                        : v1::Progress::EXISTS);
-      out.set_current_bytes(progress.offset_bytes);
-      out.set_total_bytes(progress.total_bytes);
-      reporter.Step(out);
-    };
-
-    // The layers are unpacked for the first snapshotter that is asked for while they arrive.
-    std::vector<Unpacking> unpackings;
-    for (const auto& unpack : store.unpacks()) {
-      GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
-                              room_.stores->Snapshots(unpack.snapshotter(), lease.scope()));
-      const content::Platform platform = PlatformFrom(unpack.platform());
-      unpackings.push_back({std::make_unique<metadata::SnapshotNamespace>(std::move(snapshots)),
-                            platform.os.empty() && platform.architecture.empty()
-                                ? oci::PlatformMatcher::Host()
-                                : oci::PlatformMatcher::Only(oci::NormalizePlatform(platform))});
-    }
-    std::unique_ptr<distribution::UnpackSession> session;
-    if (!unpackings.empty())
-      session = room_.unpacker->Start(TargetOf(content, *unpackings[0].snapshots, call.ns()),
-                                      call.cancel(), step);
-
     const ImportNames names(store);
-    distribution::ImportOptions options;
-    options.platforms = MatcherOf(store.platforms(), oci::PlatformMatcher::Host());
-    options.base_name = names.prefix();
-    options.with_index = names.names_index();
-    options.compress = archive.force_compress();
-    StreamSource source(*stream, call.cancel());
-    GANTRY_ASSIGN_OR_RETURN(
-        std::vector<distribution::ImportedImage> imported,
-        distribution::ImportArchive(
-            source, content, session.get(), options, call.cancel(),
-            [&reporter](absl::string_view entry, int64_t offset, int64_t total) {
-              v1::Progress out;
-              out.set_id(std::string(entry));
-              out.set_state(v1::Progress::READING);
-              out.set_current_bytes(offset);
-              out.set_total_bytes(total);
-              reporter.Step(out);
-            }));
-    std::set<content::Digest> unpacked;
-    for (const distribution::ImportedImage& image : imported) {
-      if (!unpacked.insert(image.target.digest).second) continue;
-      for (size_t i = 0; i < unpackings.size(); ++i) {
-        absl::StatusOr<distribution::RunnableImage> runnable =
-            distribution::FindRunnable(content, image.target, unpackings[i].platform);
-        if (absl::IsNotFound(runnable.status())) continue;  // for other machines only
-        GANTRY_RETURN_IF_ERROR(runnable.status());
-        if (i == 0) {
-          GANTRY_RETURN_IF_ERROR(
-              session->Finish(runnable->config.digest, runnable->layers, runnable->diff_ids)
-                  .status());
-        } else {
-          GANTRY_RETURN_IF_ERROR(
-              room_.unpacker
-                  ->UnpackImage(TargetOf(content, *unpackings[i].snapshots, call.ns()),
-                                runnable->manifest, call.cancel(), step)
-                  .status());
-        }
-      }
-    }
-
-    int saved = 0;
-    for (const distribution::ImportedImage& image : imported) {
-      containerd::types::Descriptor target;
-      SetDescriptor(image.target, &target);
-      record::v1::Descriptor record;
-      Recast(target, &record);
+    core::TransferImport order;
+    order.options.platforms = MatcherOf(store.platforms(), oci::PlatformMatcher::Host());
+    order.options.base_name = names.prefix();
+    order.options.with_index = names.names_index();
+    order.options.compress = archive.force_compress();
+    order.unpacks = WishesOf(store);
+    order.names = [&](const distribution::ImportedImage& image) {
+      std::vector<core::ImageNaming> out;
       for (const std::string& name : image.is_index
                                          ? names.IndexNames(image.target.digest)
-                                         : names.NamesFor(image.name, image.target.digest)) {
-        GANTRY_RETURN_IF_ERROR(PutImage(call, name, record, store));
-        reporter.Say("saved", name);
-        ++saved;
-      }
-    }
-    if (saved == 0)
-      return absl::NotFoundError(
-          "import: the archive holds no image of the names asked for: not found");
+                                         : names.NamesFor(image.name, image.target.digest))
+        out.push_back(NamingOf(name, store));
+      return out;
+    };
+    StreamSource source(*stream, call.cancel());
+    GANTRY_RETURN_IF_ERROR(room_.images->transfer.Import(
+        ContextOf(call), order, source,
+        [&reporter](const v1::Progress& step) { reporter.Step(step); },
+        [&reporter](const std::string& name) { reporter.Say("saved", name); }));
     reporter.Say("Completed import");
     return absl::OkStatus();
   }
@@ -503,39 +384,18 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
                             room_.streams->Find(call.ns(), archive.stream()));
     const Closer closer(*stream);
     reporter.Say("Exporting");
-    std::vector<distribution::ExportImage> images;
-    GANTRY_RETURN_IF_ERROR(
-        EachExported(call, store, [&](const record::v1::Image& record) -> absl::Status {
-          containerd::types::Descriptor wire;
-          Recast(record.target(), &wire);
-          GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, DescriptorFrom(wire));
-          for (distribution::ExportImage& known : images) {
-            if (known.target.digest != target.digest) continue;
-            if (std::find(known.names.begin(), known.names.end(), record.name()) ==
-                known.names.end())
-              known.names.push_back(record.name());
-            return absl::OkStatus();
-          }
-          images.push_back({target, {record.name()}});
-          return absl::OkStatus();
-        }));
-    distribution::ExportOptions options;
-    options.platforms = archive.all_platforms()
-                            ? oci::PlatformMatcher::All()
-                            : MatcherOf(archive.platforms(), oci::PlatformMatcher::Host());
-    options.docker_compatible = !archive.skip_compatibility_manifest();
-    metadata::ContentNamespace content = room_.stores->Content(call.scope());
+    core::TransferExport order;
+    if (!store.name().empty()) order.names.push_back(store.name());
+    for (const auto& extra : store.extra_references())
+      (extra.is_prefix() ? order.prefixes : order.names).push_back(extra.name());
+    order.options.platforms = archive.all_platforms()
+                                  ? oci::PlatformMatcher::All()
+                                  : MatcherOf(archive.platforms(), oci::PlatformMatcher::Host());
+    order.options.docker_compatible = !archive.skip_compatibility_manifest();
     StreamSink sink(*stream, call.cancel());
-    GANTRY_RETURN_IF_ERROR(distribution::ExportArchive(
-        content, images, options, sink, call.cancel(),
-        [&reporter](absl::string_view entry, int64_t offset, int64_t total) {
-          v1::Progress out;
-          out.set_id(std::string(entry));
-          out.set_state(v1::Progress::WRITING);
-          out.set_current_bytes(offset);
-          out.set_total_bytes(total);
-          reporter.Step(out);
-        }));
+    GANTRY_RETURN_IF_ERROR(room_.images->transfer.Export(
+        ContextOf(call), order, sink,
+        [&reporter](const v1::Progress& step) { reporter.Step(step); }));
     reporter.Say("Completed export");
     return absl::OkStatus();
   }
@@ -550,81 +410,6 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     StreamSource source(*in, call.cancel());
     StreamSink sink(*out, call.cancel());
     return CopyStream(source, sink).status();
-  }
-
-  struct Unpacking {
-    std::unique_ptr<metadata::SnapshotNamespace> snapshots;
-    oci::PlatformMatcher platform;
-  };
-
-  static distribution::UnpackTarget TargetOf(metadata::ContentNamespace& content,
-                                             metadata::SnapshotNamespace& snapshots,
-                                             const std::string& ns) {
-    distribution::UnpackTarget target;
-    target.store = &content;
-    target.snapshotter = &snapshots;
-    target.snapshotter_name = snapshots.name();
-    target.scope = ns;
-    return target;
-  }
-
-  absl::StatusOr<core::LeaseScope> Lease(const Call& call, absl::string_view work = "") const {
-    return core::LeaseScope::Create(room_.stores->leases, room_.stores->clock, call.ns(),
-                                    call.scope().lease, work);
-  }
-
-  // The images that a source names: one by its name, others by extra references or their prefixes.
-  absl::Status EachExported(Call& call, const ImageStore& store,
-                            const std::function<absl::Status(const record::v1::Image&)>& visit) {
-    const metadata::Scope scope{call.ns(), ""};
-    std::vector<std::string> names;
-    if (!store.name().empty()) names.push_back(store.name());
-    for (const auto& extra : store.extra_references()) {
-      if (!extra.is_prefix()) {
-        names.push_back(extra.name());
-        continue;
-      }
-      GANTRY_RETURN_IF_ERROR(room_.stores->images.List(
-          scope, metadata::Filter(), [&](const record::v1::Image& record) {
-            return absl::StartsWith(record.name(), extra.name()) ? visit(record) : absl::OkStatus();
-          }));
-    }
-    if (names.empty() && store.extra_references().empty())
-      return absl::InvalidArgumentError("export: no image is named");
-    for (const std::string& name : names) {
-      GANTRY_ASSIGN_OR_RETURN(record::v1::Image record, room_.stores->images.Get(scope, name));
-      GANTRY_RETURN_IF_ERROR(visit(record));
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status PutImage(Call& call, const std::string& name, const record::v1::Descriptor& target,
-                        const ImageStore& store) {
-    record::v1::Image image;
-    image.set_name(name);
-    *image.mutable_labels() = store.labels();
-    // Any further name goes with the first.
-    if (!store.name().empty() && name != store.name()) {
-      (*image.mutable_labels())["containerd.io/gc.bref.image"] = store.name();
-      (*image.mutable_labels())["containerd.io/gc.expire"] =
-          absl::FormatTime(absl::RFC3339_sec, absl::Now(), absl::UTCTimeZone());
-    }
-    *image.mutable_target() = target;
-    bool created = false;
-    GANTRY_ASSIGN_OR_RETURN(record::v1::Image stored,
-                            room_.stores->images.Put({call.ns(), ""}, std::move(image), &created));
-    if (created) {
-      containerd::services::images::v1::ImageCreate event;
-      event.set_name(name);
-      *event.mutable_labels() = stored.labels();
-      room_.events->Publish(call.ns(), "/images/create", event);
-    } else {
-      containerd::services::images::v1::ImageUpdate event;
-      event.set_name(name);
-      *event.mutable_labels() = stored.labels();
-      room_.events->Publish(call.ns(), "/images/update", event);
-    }
-    return absl::OkStatus();
   }
 
   const Room& room_;
