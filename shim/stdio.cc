@@ -32,6 +32,7 @@ constexpr size_t kMaxPumpBytes = 256 * 1024;
 constexpr size_t kMaxDrainBytes = 1 << 20;
 constexpr size_t kStdinHighWater = 64 * 1024;
 constexpr absl::Duration kLogRetryInterval = absl::Milliseconds(100);
+constexpr absl::Duration kMentionInterval = absl::Seconds(1);
 // After the exit of a process whose output others hold open: over when it was quiet for one round, or after all rounds.
 constexpr absl::Duration kQuietInterval = absl::Seconds(1);
 constexpr int kQuietRounds = 10;
@@ -584,6 +585,12 @@ void ProcessIo::RetryLog() {
   UpdateInterest();
 }
 
+void ProcessIo::MentionDropped() {
+  mention_timer_ = 0;
+  if (log_ == nullptr || log_->MentionDropped() || closed_) return;
+  mention_timer_ = context_.loop->After(kMentionInterval, [this] { MentionDropped(); });
+}
+
 void ProcessIo::LoggerExited() {
   logger_dead_ = true;
   if (!begun_ || closed_) return;
@@ -652,6 +659,7 @@ void ProcessIo::ProcessExited() {
     }
   }
   EndStdin();
+  MentionDropped();
   FinishIfDelivered();
   if (finished_) return;
   bytes_at_quiet_check_ = bytes_seen_;
@@ -761,7 +769,8 @@ void ProcessIo::CloseOnLoop(const absl::Status& reason) {
   }
   for (const UniqueFd& keeper : logger_keepers_) context_.loop->Unwatch(keeper.get());
   logger_keepers_.clear();
-  for (EventLoop::TimerId* timer : {&log_timer_, &quiet_timer_}) {
+  if (log_ != nullptr) (void)log_->MentionDropped();
+  for (EventLoop::TimerId* timer : {&log_timer_, &mention_timer_, &quiet_timer_}) {
     context_.loop->CancelTimer(*timer);
   }
   Finish(reason);

@@ -168,6 +168,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   // Reads again what was paused, if nothing holds it up any more.
   void UpdateInterest();
   void RetryLog();
+  // After the end of the process: until the log has said what it lacks.
+  void MentionDropped();
   void LoggerExited();
   void PumpStdin();
   void ReadStdinFifo();
@@ -224,6 +226,7 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   uint64_t bytes_seen_ = 0;
   uint64_t bytes_at_quiet_check_ = 0;
   EventLoop::TimerId log_timer_ = 0;
+  EventLoop::TimerId mention_timer_ = 0;
   EventLoop::TimerId quiet_timer_ = 0;
   uint64_t next_waiter_ = 1;
   std::map<uint64_t, std::function<void()>> drain_waiters_;
