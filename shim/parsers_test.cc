@@ -168,6 +168,25 @@ TEST(RuntimeErrorTest, AGoneContainerIsRecognised) {
   EXPECT_FALSE(SaysNotRunning("exec: \"x\": stat x: no such file or directory"));
 }
 
+TEST(RuntimeFailureTest, OnlyCallsAboutAContainerThatWasMadeCanMissIt) {
+  for (const char* verb : {"kill", "delete", "state"}) {
+    EXPECT_EQ(RuntimeFailure(verb, "container does not exist").code(), absl::StatusCode::kNotFound)
+        << verb;
+  }
+  for (const char* verb : {"create", "run", "start", "exec", "update", "pause"}) {
+    const absl::Status status = RuntimeFailure(verb, "the path /dev/fuse does not exist");
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << verb;
+  }
+  EXPECT_EQ(RuntimeFailure("run", "the path x does not exist").message(),
+            "OCI runtime create failed: the path x does not exist");
+}
+
+TEST(RuntimeFailureTest, OnlyAnIdThatIsTakenAlreadyExists) {
+  EXPECT_EQ(RuntimeFailure("run", "container `c` already exists").code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(RuntimeFailure("exec", "file already exists").code(), absl::StatusCode::kInternal);
+}
+
 constexpr char kHybridMounts[] =
     "30 25 0:26 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"
     "31 30 0:27 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct\n"
