@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
@@ -669,6 +670,22 @@ TEST_F(ShimTest, TheShimOutlivesSupervisorAndZygote) {
   EXPECT_TRUE(attached.ReadToEnd().ok());
   EXPECT_EQ(attached.exited()->exit_status(), 9u);
   EXPECT_EQ(container.Events("exited  9"), (Words{"created", "started ", "exited  9"}));
+}
+
+TEST_F(ShimTest, MemoryShortageChoosesAShimBeforeItsParentAndNeitherForItsContainer) {
+  TestContainer container("crun", {"cat", "/proc/self/oom_score_adj"});
+  container.Launch();
+  const auto score = [](pid_t pid) {
+    int value = -1;
+    EXPECT_TRUE(absl::SimpleAtoi(
+        *ReadFile(absl::StrCat("/proc/", pid, "/oom_score_adj"), 32), &value));
+    return value;
+  };
+  const int parent = score(TestState::Get().zygote_pid());
+  EXPECT_EQ(score(container.shim_pid()), std::min(parent + 1, 1000));
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  EXPECT_EQ(container.Wait(), 0);
+  EXPECT_TRUE(Eventually([&] { return container.LogText() == "0\n"; })) << container.LogText();
 }
 
 TEST_F(ShimTest, AShimCanBeStartedDirectly) {
