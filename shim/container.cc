@@ -21,6 +21,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "shim/mask_check.h"
+#include "shim/mount_check.h"
 #include "shim/process_words.h"
 #include "shim/shim_log.h"
 #include "snapshotter/mount.h"
@@ -221,7 +222,10 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
         absl::StrCat("terminal is ", request.stdio().terminal() ? "asked for" : "not asked for",
                      ", but process.terminal of the spec says otherwise"));
   }
-  const std::vector<std::string> doubtful_masks = std::move(facts.doubtful_masks);
+  const std::vector<PlannedMount> planned = std::move(facts.mounts);
+  std::vector<std::string> doubtful_masks = std::move(facts.masked_paths);
+  const bool fresh_dev = facts.fresh_dev;
+  const std::string spec_root = facts.root_path;
   OciRuntime* runtime;
   std::shared_ptr<ProcessIo> io;
   {
@@ -259,6 +263,13 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
                                        "mount the root file system"));
     mounted = true;
   }
+
+  GANTRY_ASSIGN_OR_RETURN(
+      const bool may_move,
+      MountsMayMove(absl::StartsWith(spec_root, "/") ? spec_root
+                                                     : absl::StrCat(options_.bundle, "/", spec_root),
+                    planned));
+  if (fresh_dev && !may_move) doubtful_masks.clear();
 
   absl::Cleanup close_io = [&] {
     io->CloseChildEnds();

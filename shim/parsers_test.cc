@@ -98,24 +98,32 @@ TEST(SpecFactsTest, AJoinedPidNamespaceIsNotPrivate) {
   EXPECT_FALSE(ParseSpecFacts("{}")->private_pid_namespace);
 }
 
-TEST(SpecFactsTest, MasksAreInDoubtUnlessDevIsNew) {
-  const auto doubtful = [](const std::string& mounts) {
-    return ParseSpecFacts(
-               absl::StrCat(R"({"mounts":[)", mounts,
-                            R"(],"linux":{"maskedPaths":["/proc/kcore","/proc/keys"]}})"))
-        ->doubtful_masks;
+TEST(SpecFactsTest, DevIsFreshWhenATmpfsIsTheLastMountThere) {
+  const auto fresh = [](const std::string& mounts) {
+    return ParseSpecFacts(absl::StrCat(R"({"mounts":[)", mounts, "]}"))->fresh_dev;
   };
   const std::string dev = R"({"destination":"/dev","type":"tmpfs","source":"tmpfs"})";
   const std::string shm = R"({"destination":"/dev/shm","type":"bind","source":"/x"})";
-  EXPECT_THAT(doubtful(absl::StrCat(dev, ",", shm)), testing::IsEmpty());
-  EXPECT_THAT(doubtful(absl::StrCat(dev, R"(,{"destination":"/dev/","source":"/x"})")),
-              testing::ElementsAre("/proc/kcore", "/proc/keys"));
-  EXPECT_THAT(
-      doubtful(absl::StrCat(dev, R"(,{"destination":"/dev/null","type":"bind","source":"/x"})")),
-      testing::SizeIs(2));
-  EXPECT_THAT(doubtful(absl::StrCat(dev, R"(,{"destination":"/x/../dev","type":"bind"})")),
-              testing::SizeIs(2));
-  EXPECT_THAT(doubtful(shm), testing::SizeIs(2));
+  EXPECT_TRUE(fresh(absl::StrCat(dev, ",", shm)));
+  EXPECT_FALSE(fresh(absl::StrCat(dev, R"(,{"destination":"/dev/","source":"/x"})")));
+  EXPECT_FALSE(
+      fresh(absl::StrCat(dev, R"(,{"destination":"/dev/null","type":"bind","source":"/x"})")));
+  EXPECT_FALSE(fresh(absl::StrCat(dev, R"(,{"destination":"/x/../dev","type":"bind"})")));
+  EXPECT_FALSE(fresh(shm));
+}
+
+TEST(SpecFactsTest, MasksRootAndMountsAreRead) {
+  const SpecFacts facts = *ParseSpecFacts(
+      R"({"root":{"path":"rootfs"},"mounts":[{"destination":"/proc","type":"proc"},)"
+      R"({"destination":"/a","options":["ro","rbind"]},{"destination":"/b","type":"bind"}],)"
+      R"("linux":{"maskedPaths":["/proc/kcore","/proc/keys"]}})");
+  EXPECT_EQ(facts.root_path, "rootfs");
+  EXPECT_THAT(facts.masked_paths, testing::ElementsAre("/proc/kcore", "/proc/keys"));
+  ASSERT_EQ(facts.mounts.size(), 3u);
+  EXPECT_EQ(facts.mounts[0].destination, "/proc");
+  EXPECT_FALSE(facts.mounts[0].bind);
+  EXPECT_TRUE(facts.mounts[1].bind);
+  EXPECT_TRUE(facts.mounts[2].bind);
 }
 
 TEST(SpecFactsTest, HooksAreSeen) {
