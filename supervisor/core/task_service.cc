@@ -71,7 +71,6 @@ struct ChosenRuntime {
 
 absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const CreateTask& create,
                                             const std::string& ns, shim::v1::Stdio& stdio) {
-  std::string name = create.runtime;
   containerd::runc::v1::Options options;
   const absl::string_view type = absl::string_view(create.runtime_options_type_url);
   const bool runc_options =
@@ -79,11 +78,9 @@ absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const 
   if (runc_options && !options.ParseFromString(create.runtime_options)) {
     return absl::InvalidArgumentError("runtime options: malformed containerd.runc.v1.Options");
   }
-  // containerd's names say which shim to use. All of them are ours; what remains of the choice is the OCI runtime.
-  if (absl::StartsWith(name, "io.containerd.")) name = "";
-  if (!options.binary_name().empty()) name = options.binary_name();
   ChosenRuntime chosen;
-  GANTRY_ASSIGN_OR_RETURN(chosen.info, probe.Resolve(name));
+  GANTRY_ASSIGN_OR_RETURN(chosen.info,
+                          probe.ResolveForContainerd(create.runtime, options.binary_name()));
   chosen.for_shim = chosen.info.ForShim(ns);
   if (!options.root().empty())
     chosen.for_shim.set_state_root(absl::StrCat(options.root(), "/", ns));
