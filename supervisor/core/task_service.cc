@@ -161,6 +161,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   launch.create = request;
   launch.cgroup_path = spec.cgroups_path();
   launch.private_pid_namespace = spec.has_namespace("pid") && spec.namespace_path("pid").empty();
+  launch.root_gid = spec.root_gid_on_host();
   launch.created_at = absl::Now();
   // What the client wrote goes to the runtime byte for byte unless something had to be fitted.
   GANTRY_ASSIGN_OR_RETURN(
