@@ -350,5 +350,36 @@ TEST_F(CtrTest, CheckpointSaysWhatIsMissing) {
   RemoveSleeper("c");
 }
 
+TEST_F(CtrTest, AUserNamespaceMapsTheContainersRoot) {
+  for (const char* runtime : {"crun", "runc"}) {
+    if (access(absl::StrCat("/usr/bin/", runtime).c_str(), X_OK) != 0 &&
+        access(absl::StrCat("/usr/sbin/", runtime).c_str(), X_OK) != 0) {
+      continue;
+    }
+    const Outcome outcome = bed_->Ctr(
+        {"run", "--rm", "--runc-binary", runtime, "--uidmap", "0:100000:65536", "--gidmap",
+         "0:100000:65536", kImage, absl::StrCat("mapped-", runtime), "sh", "-c",
+         "cat /proc/self/uid_map /proc/self/gid_map; touch /made && stat -c %u:%g /made"});
+    EXPECT_TRUE(Ok(outcome)) << runtime;
+    std::string words;
+    for (const absl::string_view word :
+         absl::StrSplit(outcome.out, absl::ByAnyChar(" \n"), absl::SkipEmpty())) {
+      absl::StrAppend(&words, word, " ");
+    }
+    EXPECT_EQ(words, "0 100000 65536 0 100000 65536 0:0 ") << runtime;
+  }
+}
+
+TEST_F(CtrTest, ARuntimeThatIsNotInstalledIsNotReplaced) {
+  for (const char* name : {"io.containerd.kata.v2", "io.containerd.runsc.v1"}) {
+    EXPECT_THAT(Refused({"run", "--rm", "--runtime", name, kImage, "c", "echo", "ran"}),
+                testing::AllOf(HasSubstr("binary not installed"), Not(HasSubstr("ran\n"))));
+    EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "c"})));
+  }
+  EXPECT_THAT(Refused({"run", "--rm", "--runc-binary", "no-such-runtime", kImage, "c", "true"}),
+              HasSubstr("binary not installed"));
+  EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "c"})));
+}
+
 }  // namespace
 }  // namespace gantry::integration

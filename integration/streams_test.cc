@@ -65,5 +65,115 @@ TEST_F(StreamsTest, CtlWithoutStandardStreamsEndsAsItsContainerDoes) {
   EXPECT_EQ(RunProgram(command).code, 7);
 }
 
+// A client whose standard output and error are a pipe that is not read yet.
+struct SlowClient {
+  SlowClient(const Testbed& bed, std::vector<std::string> args) {
+    int ends[2];
+    EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+    read_end.reset(ends[0]);
+    const UniqueFd write_end(ends[1]);
+    absl::StatusOr<Process> started = bed.SpawnCtl(std::move(args), write_end.get());
+    EXPECT_TRUE(started.ok()) << started.status();
+    if (started.ok()) process = *std::move(started);
+  }
+  // Reads to the end, and waits for the end of the client.
+  size_t ReadAll() {
+    size_t total = 0;
+    std::vector<char> buffer(1 << 16);
+    for (ssize_t count; (count = read(read_end.get(), buffer.data(), buffer.size())) > 0;) {
+      total += static_cast<size_t>(count);
+      last.assign(buffer.data(), static_cast<size_t>(count));
+    }
+    const absl::StatusOr<ExitStatus> ended = process.Wait(absl::Seconds(30));
+    code = ended.ok() ? ended->code : -1;
+    return total;
+  }
+  UniqueFd read_end;
+  Process process;
+  std::string last;  // of what was read
+  int code = -1;
+};
+
+// More than the connections take in.
+constexpr size_t kMuch = 64 << 20;
+const std::vector<std::string> kWriteMuch = {"head", "-c", "67108864", "/dev/zero"};
+
+std::vector<std::string> With(std::vector<std::string> words, const std::vector<std::string>& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST_F(StreamsTest, ASlowReaderOfARunGetsEveryByteAfterTheContainerHasEnded) {
+  Start();
+  SlowClient client(*bed_, With({"run", "--name", "web", kImage}, kWriteMuch));
+  EXPECT_TRUE(bed_->StatusBecomes("web", "exited"));
+  EXPECT_TRUE(Ok(bed_->Ctl({"rm", "web"})));
+  EXPECT_EQ(client.ReadAll(), kMuch);
+  EXPECT_EQ(client.code, 0);
+}
+
+TEST_F(StreamsTest, ASlowReaderGetsEveryByteOfAContainerThatRemovesItself) {
+  Start();
+  SlowClient client(*bed_, With({"run", "--rm", "--log-opt", "max-size=100k", kImage}, kWriteMuch));
+  EXPECT_TRUE(Eventually([&] { return !bed_->CtlOut({"ps", "-aq"}).empty(); }));
+  EXPECT_TRUE(Eventually([&] { return bed_->Bundles().empty(); }));
+  EXPECT_EQ(client.ReadAll(), kMuch);
+  EXPECT_EQ(client.code, 0);
+}
+
+TEST_F(StreamsTest, WithoutALogTheContainerWaitsForItsReader) {
+  Start();
+  SlowClient client(*bed_,
+                    With({"run", "--name", "web", "--log-driver", "none", kImage}, kWriteMuch));
+  EXPECT_FALSE(bed_->StatusBecomes("web", "exited", absl::Seconds(2)));
+  EXPECT_EQ(client.ReadAll(), kMuch);
+  EXPECT_EQ(client.code, 0);
+}
+
+TEST_F(StreamsTest, AnExecWaitsForItsReader) {
+  Start();
+  bed_->CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
+  SlowClient client(
+      *bed_, {"exec", "web", "sh", "-c", "head -c 67108864 /dev/zero; touch /finished"});
+  EXPECT_FALSE(Eventually([&] { return bed_->Ctl({"exec", "web", "ls", "/finished"}).ok(); },
+                          absl::Seconds(2)));
+  EXPECT_EQ(client.ReadAll(), kMuch);
+  EXPECT_EQ(client.code, 0);
+  EXPECT_TRUE(Ok(bed_->Ctl({"exec", "web", "ls", "/finished"})));
+}
+
+TEST_F(StreamsTest, AClientThatIsStoppedGetsEveryByteWhenItGoesOn) {
+  Start();
+  SlowClient client(*bed_, {"run", "--name", "web", kImage, "sh", "-c",
+                            "sleep 1; head -c 67108864 /dev/zero"});
+  EXPECT_TRUE(bed_->StatusBecomes("web", "running"));
+  EXPECT_TRUE(client.process.Kill(SIGSTOP).ok());
+  EXPECT_TRUE(bed_->StatusBecomes("web", "exited"));
+  EXPECT_TRUE(client.process.Kill(SIGCONT).ok());
+  EXPECT_EQ(client.ReadAll(), kMuch);
+  EXPECT_EQ(client.code, 0);
+}
+
+TEST_F(StreamsTest, TheDeathOfAShimIsToldAsSuch) {
+  Start();
+  SlowClient client(*bed_, {"run", "--name", "web", kImage, "sleep", "1000"});
+  EXPECT_TRUE(bed_->StatusBecomes("web", "running"));
+  SlowClient follower(*bed_, {"logs", "-f", "web"});
+  const pid_t shim = bed_->ShimPid(bed_->Inspect("web", "{{.Id}}"));
+  ASSERT_GT(shim, 0);
+  ASSERT_EQ(kill(shim, SIGKILL), 0);
+  client.ReadAll();
+  EXPECT_EQ(client.code, 125);
+  EXPECT_TRUE(absl::StrContains(client.last, "shim")) << client.last;
+  EXPECT_FALSE(absl::StrContains(client.last, "gantryd")) << client.last;
+  follower.ReadAll();
+  EXPECT_NE(follower.code, 0);
+  EXPECT_TRUE(bed_->StatusBecomes("web", "exited"));
+  EXPECT_TRUE(absl::StrContains(bed_->Inspect("web", "{{.State.Error}}"), "shim died"));
+  const Outcome again = bed_->Ctl({"logs", "-f", "web"});
+  EXPECT_NE(again.code, 0);
+  EXPECT_TRUE(absl::StrContains(again.err, "shim died")) << again.err;
+}
+
 }  // namespace
 }  // namespace gantry::integration

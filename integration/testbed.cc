@@ -166,6 +166,8 @@ Testbed::Testbed(Options options) : options_(std::move(options)) {
     ADD_FAILURE() << "mkdtemp: " << strerror(errno);
     return;
   }
+  // As the directories above a daemon's are on a machine: the root of a container with a user namespace walks through them.
+  if (chmod(base, 0711) != 0) ADD_FAILURE() << "chmod " << base << ": " << strerror(errno);
   base_ = base;
   token_ = base_.substr(base_.rfind('/') + 1);
   root_ = base_ + "/root";

@@ -21,6 +21,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "shim/mask_check.h"
+#include "shim/mount_check.h"
 #include "shim/process_words.h"
 #include "shim/shim_log.h"
 #include "snapshotter/mount.h"
@@ -29,6 +30,8 @@ namespace gantry::shim {
 namespace {
 
 constexpr size_t kMaxConfigBytes = 16 << 20;
+// From the end of a process to the notice of it here, at most.
+constexpr absl::Duration kEndNoticeDelay = absl::Seconds(1);
 // Of the time a create may take, what is kept for cleaning up after a runtime that hangs.
 constexpr double kCleanUpShare = 0.25;
 
@@ -86,6 +89,18 @@ absl::StatusOr<OciRuntime*> Container::RuntimeWhen(std::initializer_list<v1::Sta
     if (init_->status == status && runtime_ != nullptr) return runtime_.get();
   }
   return WrongState("", init_->status, what);
+}
+
+absl::Status Container::UnlessEnded(const absl::Status& status, absl::string_view what) {
+  if (status.ok()) return status;
+  // The runtime may see the end before we do.
+  const absl::Duration patience =
+      SaysNotRunning(status.message()) ? kEndNoticeDelay : absl::ZeroDuration();
+  absl::MutexLock lock(&mu_);
+  const auto ended = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return init_->reaped; };
+  return mu_.AwaitWithTimeout(absl::Condition(&ended), patience)
+             ? WrongState("", v1::STATUS_STOPPED, what)
+             : status;
 }
 
 absl::Status Container::MountControllers(const v1::Runtime& runtime) {
@@ -207,7 +222,10 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
         absl::StrCat("terminal is ", request.stdio().terminal() ? "asked for" : "not asked for",
                      ", but process.terminal of the spec says otherwise"));
   }
-  const std::vector<std::string> doubtful_masks = std::move(facts.doubtful_masks);
+  const std::vector<PlannedMount> planned = std::move(facts.mounts);
+  std::vector<std::string> doubtful_masks = std::move(facts.masked_paths);
+  const bool fresh_dev = facts.fresh_dev;
+  const std::string spec_root = facts.root_path;
   OciRuntime* runtime;
   std::shared_ptr<ProcessIo> io;
   {
@@ -245,6 +263,13 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
                                        "mount the root file system"));
     mounted = true;
   }
+
+  GANTRY_ASSIGN_OR_RETURN(
+      const bool may_move,
+      MountsMayMove(absl::StartsWith(spec_root, "/") ? spec_root
+                                                     : absl::StrCat(options_.bundle, "/", spec_root),
+                    planned));
+  if (fresh_dev && !may_move) doubtful_masks.clear();
 
   absl::Cleanup close_io = [&] {
     io->CloseChildEnds();
@@ -499,7 +524,7 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
   const Reaper::Hold hold(reaper_);
   absl::StatusOr<pid_t> pid = runtime->Exec(process_json, io->child_stdio(), limit);
   if (!pid.ok()) {
-    return WithContext(pid.status(), absl::StrCat("exec ", process->exec_id));
+    return WithContext(UnlessEnded(pid.status(), "exec"), absl::StrCat("exec ", process->exec_id));
   }
   if (process->stdio.terminal()) {
     if (const absl::Status status = io->TakeConsole(); !status.ok()) {

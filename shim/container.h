@@ -141,6 +141,11 @@ class Container {
   absl::StatusOr<OciRuntime*> RuntimeWhen(std::initializer_list<v1::Status> states,
                                           absl::string_view what) const ABSL_LOCKS_EXCLUDED(mu_);
 
+  // The status of a call of the runtime about the running container: where it failed because the container has just ended, kFailedPrecondition
+  // in our own words.
+  absl::Status UnlessEnded(const absl::Status& status, absl::string_view what)
+      ABSL_LOCKS_EXCLUDED(mu_);
+
   // What to execute for the runtime: a link to its sealed copy, "" when there is none.
   std::string RuntimeProgram(const v1::Runtime& runtime) const;
   absl::Status MountControllers(const v1::Runtime& runtime);

@@ -250,7 +250,7 @@ absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limi
 absl::Status Container::Pause(absl::Duration limit) {
   absl::MutexLock op_lock(&init_->op_mu);
   GANTRY_ASSIGN_OR_RETURN(OciRuntime * runtime, RuntimeWhen({v1::STATUS_RUNNING}, "pause"));
-  GANTRY_RETURN_IF_ERROR(runtime->Pause(limit));
+  GANTRY_RETURN_IF_ERROR(UnlessEnded(runtime->Pause(limit), "pause"));
   {
     absl::MutexLock lock(&mu_);
     if (init_->status == v1::STATUS_RUNNING) init_->status = v1::STATUS_PAUSED;
@@ -264,7 +264,7 @@ absl::Status Container::Pause(absl::Duration limit) {
 absl::Status Container::Resume(absl::Duration limit) {
   absl::MutexLock op_lock(&init_->op_mu);
   GANTRY_ASSIGN_OR_RETURN(OciRuntime * runtime, RuntimeWhen({v1::STATUS_PAUSED}, "resume"));
-  GANTRY_RETURN_IF_ERROR(runtime->Resume(limit));
+  GANTRY_RETURN_IF_ERROR(UnlessEnded(runtime->Resume(limit), "resume"));
   {
     absl::MutexLock lock(&mu_);
     if (init_->status == v1::STATUS_PAUSED) init_->status = v1::STATUS_RUNNING;
@@ -280,7 +280,7 @@ absl::Status Container::Update(const std::string& resources_json, absl::Duration
   GANTRY_ASSIGN_OR_RETURN(
       OciRuntime * runtime,
       RuntimeWhen({v1::STATUS_CREATED, v1::STATUS_RUNNING, v1::STATUS_PAUSED}, "update"));
-  return runtime->Update(resources_json, limit);
+  return UnlessEnded(runtime->Update(resources_json, limit), "update");
 }
 
 absl::Status Container::Checkpoint(const v1::CheckpointRequest& request, absl::Duration limit) {
@@ -288,7 +288,7 @@ absl::Status Container::Checkpoint(const v1::CheckpointRequest& request, absl::D
   GANTRY_ASSIGN_OR_RETURN(OciRuntime * runtime,
                           RuntimeWhen({v1::STATUS_RUNNING, v1::STATUS_PAUSED}, "checkpoint"));
   if (request.image_path().empty()) return absl::InvalidArgumentError("checkpoint: no image path");
-  GANTRY_RETURN_IF_ERROR(runtime->Checkpoint(request, limit));
+  GANTRY_RETURN_IF_ERROR(UnlessEnded(runtime->Checkpoint(request, limit), "checkpoint"));
   v1::Event event;
   event.mutable_checkpointed()->set_image_path(request.image_path());
   events_->Append(std::move(event));

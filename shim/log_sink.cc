@@ -266,18 +266,10 @@ void LogSink::Store(absl::string_view lines) {
     return;
   }
   while (!lines.empty()) {
-    if (dropped_lines_ > 0) {
-      std::string notice;
-      AppendLine(LogStream::kStderr,
-                 absl::StrCat("[gantry] ", dropped_lines_, dropped_lines_ == 1 ? " line" : " lines",
-                              " of this log could not be written: ", drop_reason_),
-                 /*complete=*/true, FormatLogTime(now_()), notice);
-      if (Commit(notice).ok()) dropped_lines_ = 0;
-    }
+    const bool told = MentionDropped();
     const absl::string_view batch = NextBatch(lines);
     // While lines are missing and the file has no word of it, later lines would hide the gap.
-    const absl::Status status =
-        dropped_lines_ > 0 ? absl::ResourceExhaustedError(drop_reason_) : Commit(batch);
+    const absl::Status status = told ? Commit(batch) : absl::ResourceExhaustedError(drop_reason_);
     if (status.ok()) {
       lines.remove_prefix(batch.size());
       continue;
@@ -292,6 +284,18 @@ void LogSink::Store(absl::string_view lines) {
     drop_reason_ = std::string(status.message());
     return;
   }
+}
+
+bool LogSink::MentionDropped() {
+  if (dropped_lines_ == 0) return true;
+  std::string notice;
+  AppendLine(LogStream::kStderr,
+             absl::StrCat("[gantry] ", dropped_lines_, dropped_lines_ == 1 ? " line" : " lines",
+                          " of this log could not be written: ", drop_reason_),
+             /*complete=*/true, FormatLogTime(now_()), notice);
+  if (!Commit(notice).ok()) return false;
+  dropped_lines_ = 0;
+  return true;
 }
 
 void LogSink::Retry() {

@@ -5,7 +5,7 @@
 //
 // A log that cannot be written (disk full, directory gone, immutable file) never stops the container unless `block_when_full`:
 // lines are dropped and counted, each write tries again, and the first that succeeds is preceded by one line on
-// stderr that tells how much is missing. A torn line is never left in the file. Truncating or removing the file from outside is
+// stderr that says how much is missing; MentionDropped() writes that line when no other comes. A torn line is never left in the file. Truncating or removing the file from outside is
 // survived: the file is made anew.
 //
 // Rotation keeps `max_files` in all: path and the old ones, path.<number>, the highest number the newest (base/rotated_log.h). What
@@ -56,6 +56,10 @@ class LogSink {
 
   // Writes what is left of an unfinished line.
   void Flush(LogStream stream);
+
+  // Writes the line about dropped lines, if some were dropped since the last such line. False: the file did not take it either; try again.
+  // The line is short: it often fits where the lines themselves did not, in what is left of the file's last block.
+  bool MentionDropped();
 
   // Only with `block_when_full`: lines wait for room. Write nothing until Retry(), called from time to time, has cleared it.
   bool blocked() const { return !waiting_.empty(); }

@@ -231,6 +231,22 @@ TEST_F(LogSinkTest, WhatCannotBeWrittenIsDroppedCountedAndTold) {
   EXPECT_TRUE(absl::EndsWith(Text(), "2023-11-14T22:13:20.5Z stdout F d\n"));
 }
 
+TEST_F(LogSinkTest, WhatWasDroppedIsToldAlsoWhenNoLineFollows) {
+  const std::string logs = directory_.Join("logs");
+  ASSERT_TRUE(WriteFile(logs, "").ok());
+  LogSink sink = Sink(Options(Format::kCri));
+  EXPECT_TRUE(sink.MentionDropped()) << "nothing to tell";
+  sink.Write(LogStream::kStdout, "a\n");
+  EXPECT_FALSE(sink.MentionDropped());
+  ASSERT_EQ(unlink(logs.c_str()), 0);
+  EXPECT_TRUE(sink.MentionDropped());
+  EXPECT_TRUE(absl::StrContains(Text(), "[gantry] 1 line of this log could not be written: "))
+      << Text();
+  const std::string before = Text();
+  EXPECT_TRUE(sink.MentionDropped());
+  EXPECT_EQ(Text(), before) << "told twice";
+}
+
 TEST_F(LogSinkTest, BlockingKeepsEverythingUntilThereIsRoom) {
   const std::string logs = directory_.Join("logs");
   ASSERT_TRUE(WriteFile(logs, "").ok());

@@ -165,6 +165,17 @@ bool SaysNotRunning(absl::string_view message) {
          absl::StrContains(absl::AsciiStrToLower(message), "no such file or directory");
 }
 
+absl::Status RuntimeFailure(absl::string_view verb, absl::string_view message) {
+  // "create" is how clients know it, also when we run and create in one step.
+  const absl::string_view known_verb = verb == "run" ? "create" : verb;
+  const std::string full = absl::StrCat("OCI runtime ", known_verb, " failed: ", message);
+  if ((known_verb == "create" || verb == "restore") && absl::StrContains(message, "already exists"))
+    return absl::AlreadyExistsError(full);
+  const bool about_the_container = verb == "kill" || verb == "delete" || verb == "state";
+  if (about_the_container && SaysNotRunning(message)) return absl::NotFoundError(full);
+  return absl::InternalError(full);
+}
+
 OciRuntime::OciRuntime(v1::Runtime config, std::string program, std::string bundle, std::string id,
                        int oom_score_adj, Reaper* reaper)
     : config_(std::move(config)),
@@ -186,9 +197,9 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   SpawnRequest request;
   request.program = program_;
   request.oom_score_adj = oom_score_adj_;
-  // crun dies of it when a poststop hook ends without reading the state from its standard input. No process of the container inherits
-  // this from a delete.
-  request.ignore_sigpipe = verb == "delete";
+  // crun dies of it when a poststart or poststop hook ends without reading the state from its standard input. No process of the container
+  // inherits this from a start or a delete.
+  request.ignore_sigpipe = verb == "delete" || verb == "start";
   request.argv = {config_.path()};
   if (!config_.state_root().empty()) {
     request.argv.insert(request.argv.end(), {"--root", config_.state_root()});
@@ -235,12 +246,7 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
                   ? absl::StrCat("killed by signal ", WTERMSIG(*wait_status))
                   : absl::StrCat("exit status ", WEXITSTATUS(*wait_status), " and no message");
   }
-  // "create" is how clients know it, also when we run and create in one step.
-  const absl::string_view known_verb = verb == "run" ? "create" : verb;
-  const std::string full = absl::StrCat("OCI runtime ", known_verb, " failed: ", message);
-  if (absl::StrContains(message, "already exists")) return absl::AlreadyExistsError(full);
-  if (SaysNotRunning(message)) return absl::NotFoundError(full);
-  return absl::InternalError(full);
+  return RuntimeFailure(verb, message);
 }
 
 absl::StatusOr<pid_t> OciRuntime::CallForPid(absl::string_view verb, std::vector<std::string> args,

@@ -5,8 +5,8 @@
 // taken. Every call has a deadline: a runtime that hangs is killed with whatever processes it has left.
 //
 // Errors of all calls:
-//   kNotFound            the runtime program is missing, or it says that the container is not there (any more)
-//   kAlreadyExists       it has a container of this id, which is not ours
+//   kNotFound            the runtime program is missing; of kill and delete: it says that the container is not there (any more)
+//   kAlreadyExists       create and restore: it has a container of this id, which is not ours
 //   kUnavailable         it did not answer in time
 //   kInternal            it failed; its own words in the message
 //
@@ -107,7 +107,12 @@ std::string LastRuntimeError(absl::string_view log);
 // "no such file or directory", "permission denied".
 std::string NormaliseRuntimeError(absl::string_view message);
 
-// Does a message say that the container or process is gone?
+// The status for a call of `verb` that failed with `message`, which is in the status's message. Only what is asked about a container that
+// was made before (kill, delete, state) takes "does not exist" for kNotFound: in other calls it may be a file of the container's, a device or
+// a namespace that does not exist.
+absl::Status RuntimeFailure(absl::string_view verb, absl::string_view message);
+
+// Whether a message says that the container or process is gone.
 bool SaysNotRunning(absl::string_view message);
 
 }  // namespace gantry::shim

@@ -98,24 +98,32 @@ TEST(SpecFactsTest, AJoinedPidNamespaceIsNotPrivate) {
   EXPECT_FALSE(ParseSpecFacts("{}")->private_pid_namespace);
 }
 
-TEST(SpecFactsTest, MasksAreInDoubtUnlessDevIsNew) {
-  const auto doubtful = [](const std::string& mounts) {
-    return ParseSpecFacts(
-               absl::StrCat(R"({"mounts":[)", mounts,
-                            R"(],"linux":{"maskedPaths":["/proc/kcore","/proc/keys"]}})"))
-        ->doubtful_masks;
+TEST(SpecFactsTest, DevIsFreshWhenATmpfsIsTheLastMountThere) {
+  const auto fresh = [](const std::string& mounts) {
+    return ParseSpecFacts(absl::StrCat(R"({"mounts":[)", mounts, "]}"))->fresh_dev;
   };
   const std::string dev = R"({"destination":"/dev","type":"tmpfs","source":"tmpfs"})";
   const std::string shm = R"({"destination":"/dev/shm","type":"bind","source":"/x"})";
-  EXPECT_THAT(doubtful(absl::StrCat(dev, ",", shm)), testing::IsEmpty());
-  EXPECT_THAT(doubtful(absl::StrCat(dev, R"(,{"destination":"/dev/","source":"/x"})")),
-              testing::ElementsAre("/proc/kcore", "/proc/keys"));
-  EXPECT_THAT(
-      doubtful(absl::StrCat(dev, R"(,{"destination":"/dev/null","type":"bind","source":"/x"})")),
-      testing::SizeIs(2));
-  EXPECT_THAT(doubtful(absl::StrCat(dev, R"(,{"destination":"/x/../dev","type":"bind"})")),
-              testing::SizeIs(2));
-  EXPECT_THAT(doubtful(shm), testing::SizeIs(2));
+  EXPECT_TRUE(fresh(absl::StrCat(dev, ",", shm)));
+  EXPECT_FALSE(fresh(absl::StrCat(dev, R"(,{"destination":"/dev/","source":"/x"})")));
+  EXPECT_FALSE(
+      fresh(absl::StrCat(dev, R"(,{"destination":"/dev/null","type":"bind","source":"/x"})")));
+  EXPECT_FALSE(fresh(absl::StrCat(dev, R"(,{"destination":"/x/../dev","type":"bind"})")));
+  EXPECT_FALSE(fresh(shm));
+}
+
+TEST(SpecFactsTest, MasksRootAndMountsAreRead) {
+  const SpecFacts facts = *ParseSpecFacts(
+      R"({"root":{"path":"rootfs"},"mounts":[{"destination":"/proc","type":"proc"},)"
+      R"({"destination":"/a","options":["ro","rbind"]},{"destination":"/b","type":"bind"}],)"
+      R"("linux":{"maskedPaths":["/proc/kcore","/proc/keys"]}})");
+  EXPECT_EQ(facts.root_path, "rootfs");
+  EXPECT_THAT(facts.masked_paths, testing::ElementsAre("/proc/kcore", "/proc/keys"));
+  ASSERT_EQ(facts.mounts.size(), 3u);
+  EXPECT_EQ(facts.mounts[0].destination, "/proc");
+  EXPECT_FALSE(facts.mounts[0].bind);
+  EXPECT_TRUE(facts.mounts[1].bind);
+  EXPECT_TRUE(facts.mounts[2].bind);
 }
 
 TEST(SpecFactsTest, HooksAreSeen) {
@@ -166,6 +174,25 @@ TEST(RuntimeErrorTest, AGoneContainerIsRecognised) {
   EXPECT_TRUE(SaysNotRunning("error opening file `/run/x/status`: no such file or directory"));
   EXPECT_TRUE(SaysNotRunning("cannot open directory '/run/x': No such file or directory"));
   EXPECT_FALSE(SaysNotRunning("exec: \"x\": stat x: no such file or directory"));
+}
+
+TEST(RuntimeFailureTest, OnlyCallsAboutAContainerThatWasMadeCanMissIt) {
+  for (const char* verb : {"kill", "delete", "state"}) {
+    EXPECT_EQ(RuntimeFailure(verb, "container does not exist").code(), absl::StatusCode::kNotFound)
+        << verb;
+  }
+  for (const char* verb : {"create", "run", "start", "exec", "update", "pause"}) {
+    const absl::Status status = RuntimeFailure(verb, "the path /dev/fuse does not exist");
+    EXPECT_EQ(status.code(), absl::StatusCode::kInternal) << verb;
+  }
+  EXPECT_EQ(RuntimeFailure("run", "the path x does not exist").message(),
+            "OCI runtime create failed: the path x does not exist");
+}
+
+TEST(RuntimeFailureTest, OnlyAnIdThatIsTakenAlreadyExists) {
+  EXPECT_EQ(RuntimeFailure("run", "container `c` already exists").code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(RuntimeFailure("exec", "file already exists").code(), absl::StatusCode::kInternal);
 }
 
 constexpr char kHybridMounts[] =

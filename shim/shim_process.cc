@@ -21,10 +21,12 @@
 #include <string>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 
 #include "base/errno_status.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "shim/container.h"
 #include "shim/event_log.h"
@@ -39,6 +41,7 @@ namespace gantry::shim {
 namespace {
 
 constexpr int kListenBacklog = 64;
+constexpr int kMaxOomScore = 1000;
 // Calls that block run side by side; more than these queue.
 constexpr int kMaxWorkers = 16;
 // Above whatever a parent leaves open below.
@@ -69,6 +72,18 @@ absl::Status CleanDescriptors(std::initializer_list<UniqueFd*> kept) {
     return ErrnoToStatus(errno, "close inherited descriptors");
   }
   return absl::OkStatus();
+}
+
+// A shim is a little sooner chosen than the daemon whose score it has inherited when memory runs out; the container's processes begin with
+// the score of their spec. Best effort: a process may always raise its own score.
+void RaiseOomScore() {
+  constexpr char kFile[] = "/proc/self/oom_score_adj";
+  const absl::StatusOr<std::string> text = ReadFile(kFile, 32);
+  int score;
+  if (!text.ok() || !absl::SimpleAtoi(*text, &score) || score >= kMaxOomScore) return;
+  const UniqueFd file(open(kFile, O_WRONLY | O_CLOEXEC));
+  const std::string raised = absl::StrCat(score + 1);
+  [[maybe_unused]] const ssize_t written = write(file.get(), raised.data(), raised.size());
 }
 
 void SetSignals() {
@@ -153,6 +168,7 @@ absl::Status ShimProcess::LeaveParent(std::initializer_list<UniqueFd*> kept) {
   setsid();  // fails when we lead a group already, which is as good
   GANTRY_RETURN_IF_ERROR(CleanDescriptors(kept));
   SetSignals();
+  RaiseOomScore();
   umask(0022);
   prctl(PR_SET_NAME, "gantry-shim");
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return ErrnoToStatus(errno, "become subreaper");

@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <deque>
 #include <optional>
 #include <thread>
 #include <type_traits>
@@ -20,8 +19,10 @@
 #include "absl/time/clock.h"
 #include "absl/time/time.h"
 
+#include "base/errno_status.h"
 #include "proto/shim/v1/shim.grpc.pb.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "shim/output_backlog.h"
 #include "shim/shim_log.h"
 #include "shim/worker_threads.h"
 
@@ -35,8 +36,6 @@ constexpr int kMaxMessageBytes = 16 << 20;
 constexpr absl::Duration kDefaultLimit = absl::Minutes(2);
 constexpr absl::Duration kAnswerReserve = absl::Milliseconds(200);
 constexpr absl::Duration kMinLimit = absl::Milliseconds(100);
-// Output of one message at most, so that a stream starts moving early.
-constexpr size_t kMaxOutputMessage = 64 * 1024;
 // The last events go out before the shim does.
 constexpr absl::Duration kFinishGrace = absl::Milliseconds(50);
 
@@ -104,8 +103,9 @@ class ShimService::State {
   }
   void AcceptAll();
   void Loop();
-  // The last answer is out: tells the owner after a moment for the event streams.
-  void FinishSoon();
+  // The last answer is out: tells the owner when attached clients have what they are owed, if they are to be waited for, and after a
+  // moment for the event streams.
+  void FinishSoon(bool wait_for_clients);
 
   void Info(UnaryCall<v1::InfoRequest, v1::InfoResponse>* call);
   void Create(UnaryCall<v1::CreateRequest, v1::CreateResponse>* call);
@@ -137,6 +137,8 @@ class ShimService::State {
   std::thread thread_;
   std::atomic<bool> stopping_{false};
   std::atomic<bool> finished_{false};
+  absl::Mutex attached_mu_;
+  int attached_ ABSL_GUARDED_BY(attached_mu_) = 0;  // Attach calls that have been opened
 };
 
 // --- Unary calls ---------------------------------------------------------------------------------------------------
@@ -303,7 +305,8 @@ void ShimService::State::Delete(UnaryCall<v1::DeleteRequest, v1::DeleteResponse>
       return;
     }
     std::function<void()> after;
-    if (container_->IsDeleted()) after = [this] { FinishSoon(); };
+    // A client that reads slowly has the rest of the output from us, however long it takes: the container is gone meanwhile.
+    if (container_->IsDeleted()) after = [this] { FinishSoon(/*wait_for_clients=*/true); };
     call->Answer(absl::OkStatus(), *result, std::move(after));
   });
 }
@@ -370,7 +373,7 @@ void ShimService::State::Shutdown(UnaryCall<v1::ShutdownRequest, v1::ShutdownRes
         return;
       }
     }
-    call->Answer(absl::OkStatus(), v1::ShutdownResponse(), [this] { FinishSoon(); });
+    call->Answer(absl::OkStatus(), v1::ShutdownResponse(), [this] { FinishSoon(/*wait_for_clients=*/false); });
   });
 }
 
@@ -493,21 +496,21 @@ class ShimService::State::AttachCall final : public AttachedClient,
     announce_ = true;
     Pump();
   }
+  void KeepIn(const std::string& directory) override {
+    absl::MutexLock lock(&mu_);
+    backlog_.set_directory(directory);
+  }
   void OnOutput(LogStream stream, absl::string_view bytes) override {
     absl::MutexLock lock(&mu_);
-    if (over_) return;
-    buffered_ += bytes.size();
-    if (!chunks_.empty() && chunks_.back().stream == stream &&
-        chunks_.back().bytes.size() + bytes.size() <= kMaxOutputMessage) {
-      chunks_.back().bytes.append(bytes.data(), bytes.size());
-    } else {
-      chunks_.push_back({stream, std::string(bytes)});
+    if (over_ || end_.has_value()) return;
+    if (const absl::Status kept = backlog_.Append(stream, bytes); !kept.ok()) {
+      end_ = WithContext(kept, "attach: the client reads too slowly and is let go, the process runs on");
     }
     Pump();
   }
-  size_t BufferedBytes() const override {
+  bool HoldsUp() const override {
     absl::MutexLock lock(&mu_);
-    return buffered_;
+    return !over_ && !end_.has_value() && backlog_.over_mark();
   }
   void OnDetached(const absl::Status& status) override {
     if (!status.ok()) {
@@ -533,11 +536,6 @@ class ShimService::State::AttachCall final : public AttachedClient,
   }
 
  private:
-  struct Chunk {
-    LogStream stream;
-    std::string bytes;
-  };
-
   void OnAccepted(bool ok) {
     if (!ok) {
       self_.reset();
@@ -615,6 +613,10 @@ class ShimService::State::AttachCall final : public AttachedClient,
       End(io.status());
       return;
     }
+    {
+      absl::MutexLock lock(&state_->attached_mu_);
+      ++state_->attached_;
+    }
     io_ = *std::move(io);
     ClientInterest interest;
     interest.stdin_bytes = open.stdin();
@@ -630,6 +632,14 @@ class ShimService::State::AttachCall final : public AttachedClient,
     Pump();
   }
 
+  std::optional<OutputBacklog::Piece> NextPiece() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    absl::StatusOr<std::optional<OutputBacklog::Piece>> piece = backlog_.Next();
+    if (piece.ok()) return *std::move(piece);
+    end_ = piece.status();
+    exit_.reset();
+    return std::nullopt;
+  }
+
   // Starts the next write, or the end.
   void Pump() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (writing_ || over_ || finishing_) return;
@@ -637,12 +647,9 @@ class ShimService::State::AttachCall final : public AttachedClient,
     if (announce_) {
       announce_ = false;
       output.mutable_attached();
-    } else if (!chunks_.empty() && (!end_.has_value() || end_->ok())) {
-      Chunk chunk = std::move(chunks_.front());
-      chunks_.pop_front();
-      in_flight_ = chunk.bytes.size();
-      *(chunk.stream == LogStream::kStdout ? output.mutable_stdout() : output.mutable_stderr()) =
-          std::move(chunk.bytes);
+    } else if (std::optional<OutputBacklog::Piece> piece = NextPiece()) {
+      *(piece->stream == LogStream::kStdout ? output.mutable_stdout() : output.mutable_stderr()) =
+          std::move(piece->bytes);
     } else if (!end_.has_value()) {
       return;
     } else if (exit_.has_value()) {
@@ -666,10 +673,9 @@ class ShimService::State::AttachCall final : public AttachedClient,
     {
       absl::MutexLock lock(&mu_);
       writing_ = false;
-      const size_t before = buffered_;
-      buffered_ -= std::exchange(in_flight_, 0);
-      drained = before > kDrainedBelow && buffered_ <= kDrainedBelow;
+      const size_t before = backlog_.memory_bytes();
       Pump();
+      drained = before > kDrainedBelow && backlog_.memory_bytes() <= kDrainedBelow;
       ReleaseIfIdle();
     }
     if (drained && io_ != nullptr) io_->ClientDrained();
@@ -690,9 +696,13 @@ class ShimService::State::AttachCall final : public AttachedClient,
     {
       absl::MutexLock lock(&mu_);
       over_ = true;
-      chunks_.clear();
+      backlog_ = OutputBacklog();
       wait = wait_;
       ReleaseIfIdle();
+    }
+    if (io_ != nullptr) {
+      absl::MutexLock lock(&state_->attached_mu_);
+      --state_->attached_;
     }
     if (wait != 0) state_->container_->CancelWait(wait);
   }
@@ -701,7 +711,7 @@ class ShimService::State::AttachCall final : public AttachedClient,
     if (over_ && !reading_ && !writing_ && (!finishing_ || finish_done_)) self_.reset();
   }
 
-  static constexpr size_t kDrainedBelow = 128 * 1024;
+  static constexpr size_t kDrainedBelow = OutputBacklog::kMemoryBytes / 2;
 
   State* const state_;
   grpc::ServerContext context_;
@@ -718,9 +728,7 @@ class ShimService::State::AttachCall final : public AttachedClient,
 
   mutable absl::Mutex mu_;
   std::shared_ptr<AttachCall> self_;
-  std::deque<Chunk> chunks_ ABSL_GUARDED_BY(mu_);
-  size_t buffered_ ABSL_GUARDED_BY(mu_) = 0;
-  size_t in_flight_ ABSL_GUARDED_BY(mu_) = 0;
+  OutputBacklog backlog_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
   std::optional<v1::WaitResponse> exit_ ABSL_GUARDED_BY(mu_);
   uint64_t wait_ ABSL_GUARDED_BY(mu_) = 0;
@@ -787,9 +795,16 @@ void ShimService::State::StopServer() {
   server_.reset();
 }
 
-void ShimService::State::FinishSoon() {
+void ShimService::State::FinishSoon(bool wait_for_clients) {
   if (finished_.exchange(true)) return;
-  workers_->Run([this] {
+  workers_->Run([this, wait_for_clients] {
+    if (wait_for_clients) {
+      const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(attached_mu_) {
+        return attached_ == 0;
+      };
+      absl::MutexLock lock(&attached_mu_);
+      attached_mu_.Await(absl::Condition(&none));
+    }
     absl::SleepFor(kFinishGrace);
     options_.on_finished();
   });

@@ -36,9 +36,12 @@ class FactsReader final : public nlohmann::json_sax<Json> {
     if (At({"linux", "cgroupsPath"})) facts_.cgroups_path = value;
     if (At({"linux", "namespaces", "[]", "type"})) type_ = value;
     if (At({"linux", "namespaces", "[]", "path"})) path_ = value;
-    if (At({"linux", "maskedPaths", "[]"})) masked_paths_.push_back(value);
+    if (At({"linux", "maskedPaths", "[]"})) facts_.masked_paths.push_back(value);
     if (At({"mounts", "[]", "destination"})) destination_ = value;
     if (At({"mounts", "[]", "type"})) type_ = value;
+    if (At({"mounts", "[]", "options", "[]"}) && (value == "bind" || value == "rbind"))
+      bind_ = true;
+    if (At({"root", "path"})) facts_.root_path = value;
     return true;
   }
   bool binary(binary_t&) override { return false; }
@@ -51,6 +54,7 @@ class FactsReader final : public nlohmann::json_sax<Json> {
       type_.clear();
       path_.clear();
       destination_.clear();
+      bind_ = false;
     }
     if (At({"linux", "intelRdt"})) facts_.has_intel_rdt = true;
     if (At({"hooks", "poststart", "[]"})) facts_.has_poststart_hooks = true;
@@ -76,10 +80,7 @@ class FactsReader final : public nlohmann::json_sax<Json> {
   }
 
   bool seen_object() const { return seen_object_; }
-  SpecFacts facts() && {
-    if (!fresh_dev_) facts_.doubtful_masks = std::move(masked_paths_);
-    return std::move(facts_);
-  }
+  SpecFacts facts() && { return std::move(facts_); }
 
  private:
   bool Push(const char* key) {
@@ -97,20 +98,20 @@ class FactsReader final : public nlohmann::json_sax<Json> {
 
   // Mounts are made in their order: the last one at a place counts.
   void NoteMount() {
+    facts_.mounts.push_back({destination_, bind_ || type_ == "bind"});
     while (destination_.size() > 1 && destination_.back() == '/') destination_.pop_back();
     if (destination_ == "/dev") {
-      fresh_dev_ = type_ == "tmpfs";
+      facts_.fresh_dev = type_ == "tmpfs";
     } else if (destination_ == "/dev/null" || destination_ == "/" ||
                destination_.find("//") != std::string::npos ||
                destination_.find("/.") != std::string::npos || destination_.substr(0, 1) != "/") {
-      fresh_dev_ = false;
+      facts_.fresh_dev = false;
     }
   }
 
   std::vector<std::string> keys_;
-  std::vector<std::string> masked_paths_;
   std::string destination_;
-  bool fresh_dev_ = false;
+  bool bind_ = false;
   std::string type_;
   std::string path_;
   bool seen_object_ = false;

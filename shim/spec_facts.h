@@ -11,6 +11,8 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "shim/mount_check.h"
+
 namespace gantry::shim {
 
 struct SpecFacts {
@@ -22,8 +24,12 @@ struct SpecFacts {
   std::string cgroups_path;
   bool terminal = false;
   int oom_score_adj = 0;
-  // linux.maskedPaths where something other than a new tmpfs is at /dev, so that whether they are hidden has to be looked at.
-  std::vector<std::string> doubtful_masks;
+  std::string root_path;
+  std::vector<PlannedMount> mounts;
+  std::vector<std::string> masked_paths;  // linux.maskedPaths
+  // A new tmpfs is at /dev when the mounts are made, as far as the spec alone can tell: with anything else there, whether masked paths are
+  // hidden has to be looked at.
+  bool fresh_dev = false;
 };
 
 // kInvalidArgument: not JSON, or not an object.

@@ -16,6 +16,7 @@
 #include "absl/types/span.h"
 
 #include "base/errno_status.h"
+#include "base/rotated_log.h"
 #include "base/status_macros.h"
 #include "shim/logger_process.h"
 #include "shim/output_sink.h"
@@ -29,12 +30,9 @@ namespace {
 constexpr size_t kMaxPumpBytes = 256 * 1024;
 // What a process may have left in its pipes when it ends; more only comes from others that still write.
 constexpr size_t kMaxDrainBytes = 1 << 20;
-// A client with more than this buffered holds up the reading.
-constexpr size_t kClientHighWater = 256 * 1024;
-// And is cut off unless it takes at least this much per kMaxClientStall.
-constexpr size_t kMinClientProgress = 64 * 1024;
 constexpr size_t kStdinHighWater = 64 * 1024;
 constexpr absl::Duration kLogRetryInterval = absl::Milliseconds(100);
+constexpr absl::Duration kMentionInterval = absl::Seconds(1);
 // After the exit of a process whose output others hold open: over when it was quiet for one round, or after all rounds.
 constexpr absl::Duration kQuietInterval = absl::Seconds(1);
 constexpr int kQuietRounds = 10;
@@ -344,6 +342,7 @@ void ProcessIo::Attach(std::shared_ptr<AttachedClient> client, ClientInterest in
       return;
     }
     client->OnAttached();
+    if (self->begun_ && self->log_ != nullptr) client->KeepIn(self->BacklogDirectory());
     if (self->finished_ || self->closed_) {
       client->OnDetached(absl::OkStatus());
       return;
@@ -454,6 +453,9 @@ void ProcessIo::BeginOnLoop() {
     DetachAll(absl::FailedPreconditionError(
         "the streams of this process go elsewhere and cannot be attached to"));
   }
+  if (log_ != nullptr) {
+    for (const Client& client : clients_) client.client->KeepIn(BacklogDirectory());
+  }
   if (logger_dead_) LoggerExited();
   for (int index = 0; index < 2; ++index) {
     if (outputs_[index] != nullptr && outputs_[index]->sink != nullptr) {
@@ -503,20 +505,25 @@ void ProcessIo::WatchOutput(int index) {
   if (!status.ok()) ShimLog(LogLevel::kError, status.message());
 }
 
-bool ProcessIo::MayRead(int index) const {
+std::string ProcessIo::BacklogDirectory() const { return LogDirectory(stdio_.log().path()); }
+
+bool ProcessIo::ClientHoldsUp() const {
+  return std::any_of(clients_.begin(), clients_.end(),
+                     [](const Client& client) { return client.client->HoldsUp(); });
+}
+
+bool ProcessIo::MayRead(int index, bool for_clients) const {
   const Output& output = *outputs_[index];
   if (output.ended || !output.source.valid()) return false;
   if (log_ != nullptr && log_->blocked()) return false;
   if (output.sink != nullptr && output.sink->pending()) return false;
-  return std::none_of(clients_.begin(), clients_.end(), [](const Client& client) {
-    return client.client->BufferedBytes() > kClientHighWater;
-  });
+  return !for_clients || !ClientHoldsUp();
 }
 
-void ProcessIo::PumpOutput(int index, size_t max_bytes) {
+void ProcessIo::PumpOutput(int index, size_t max_bytes, bool for_clients) {
   const absl::Span<char> buffer = context_.loop->scratch();
   size_t total = 0;
-  while (total < max_bytes && MayRead(index)) {
+  while (total < max_bytes && MayRead(index, for_clients)) {
     const ssize_t count = read(outputs_[index]->source.get(), buffer.data(), buffer.size());
     if (count > 0) {
       total += static_cast<size_t>(count);
@@ -550,17 +557,11 @@ void ProcessIo::Deliver(int index, absl::string_view bytes) {
       log_timer_ = context_.loop->After(kLogRetryInterval, [this] { RetryLog(); });
     }
   }
-  bool any_slow = false;
   for (const Client& client : clients_) {
     if (!(index == 0 ? client.interest.stdout_bytes : client.interest.stderr_bytes)) continue;
     client.client->OnOutput(StreamOf(index), bytes);
-    any_slow = any_slow || client.client->BufferedBytes() > kClientHighWater;
   }
-  if (any_slow && slow_timer_ == 0) {
-    for (Client& client : clients_) client.buffered_at_check = client.client->BufferedBytes();
-    slow_timer_ = context_.loop->After(kMaxClientStall, [this] { CheckSlowClients(); });
-  }
-  // With a log nothing is lost for good when a FIFO's reader does not keep up.
+  // With a log, what the reader of a FIFO does not keep up with can be read from there.
   if (output.sink != nullptr) output.sink->Write(bytes, /*lossy=*/log_ != nullptr);
 }
 
@@ -573,29 +574,6 @@ void ProcessIo::UpdateInterest() {
   }
 }
 
-void ProcessIo::CheckSlowClients() {
-  slow_timer_ = 0;
-  bool any_slow = false;
-  for (auto it = clients_.begin(); it != clients_.end();) {
-    const size_t buffered = it->client->BufferedBytes();
-    const bool slow = buffered > kClientHighWater;
-    if (slow && buffered + kMinClientProgress > it->buffered_at_check) {
-      const std::shared_ptr<AttachedClient> client = it->client;
-      it = clients_.erase(it);
-      client->OnDetached(absl::ResourceExhaustedError(
-          absl::StrCat("attached client is too slow: ", buffered, " bytes of output wait for it")));
-      continue;
-    }
-    it->buffered_at_check = buffered;
-    any_slow = any_slow || slow;
-    ++it;
-  }
-  if (any_slow) {
-    slow_timer_ = context_.loop->After(kMaxClientStall, [this] { CheckSlowClients(); });
-  }
-  UpdateInterest();
-}
-
 void ProcessIo::RetryLog() {
   log_timer_ = 0;
   log_->Retry();
@@ -605,6 +583,12 @@ void ProcessIo::RetryLog() {
   }
   FinishIfDelivered();
   UpdateInterest();
+}
+
+void ProcessIo::MentionDropped() {
+  mention_timer_ = 0;
+  if (log_ == nullptr || log_->MentionDropped() || closed_) return;
+  mention_timer_ = context_.loop->After(kMentionInterval, [this] { MentionDropped(); });
 }
 
 void ProcessIo::LoggerExited() {
@@ -670,10 +654,12 @@ void ProcessIo::ProcessExited() {
   exited_ = true;
   for (int index = 0; index < 2; ++index) {
     if (outputs_[index] != nullptr && outputs_[index]->source.valid() && !outputs_[index]->ended) {
-      PumpOutput(index, kMaxDrainBytes);
+      // What the process has left in its pipe is little, and taken out whatever holds up the clients.
+      PumpOutput(index, kMaxDrainBytes, /*for_clients=*/false);
     }
   }
   EndStdin();
+  MentionDropped();
   FinishIfDelivered();
   if (finished_) return;
   bytes_at_quiet_check_ = bytes_seen_;
@@ -681,9 +667,10 @@ void ProcessIo::ProcessExited() {
 }
 
 void ProcessIo::CheckQuiet(int rounds_left) {
-  // A slow FIFO reader or a full disk is not quiet: what waits for them is output too.
+  // A slow FIFO reader or a full disk is not quiet: what waits for them is output too. A client is waited for as long as it is there.
+  const bool held_up = ClientHoldsUp();
   const bool waiting =
-      (log_ != nullptr && log_->blocked()) ||
+      held_up || (log_ != nullptr && log_->blocked()) ||
       std::any_of(std::begin(outputs_), std::end(outputs_), [](const auto& output) {
         return output != nullptr && output->sink != nullptr && output->sink->pending();
       });
@@ -692,8 +679,8 @@ void ProcessIo::CheckQuiet(int rounds_left) {
     return;
   }
   bytes_at_quiet_check_ = bytes_seen_;
-  quiet_timer_ =
-      context_.loop->After(kQuietInterval, [this, rounds_left] { CheckQuiet(rounds_left - 1); });
+  const int next = held_up ? rounds_left : rounds_left - 1;
+  quiet_timer_ = context_.loop->After(kQuietInterval, [this, next] { CheckQuiet(next); });
 }
 
 void ProcessIo::ReadStdinFifo() {
@@ -782,7 +769,8 @@ void ProcessIo::CloseOnLoop(const absl::Status& reason) {
   }
   for (const UniqueFd& keeper : logger_keepers_) context_.loop->Unwatch(keeper.get());
   logger_keepers_.clear();
-  for (EventLoop::TimerId* timer : {&slow_timer_, &log_timer_, &quiet_timer_}) {
+  if (log_ != nullptr) (void)log_->MentionDropped();
+  for (EventLoop::TimerId* timer : {&log_timer_, &mention_timer_, &quiet_timer_}) {
     context_.loop->CancelTimer(*timer);
   }
   Finish(reason);

@@ -8,11 +8,12 @@
 //                         binary-v2 wants a byte written to fd 5 before
 // With `log` the output goes to a LogSink as well; with `log`, `attachable` or `attach_stdin` clients may attach.
 //
-// Who waits for whom. A log never holds the container up (unless block_when_full). Attached clients hold it up for at most
-// kMaxClientStall, then the slow one is cut off. A FIFO whose reader is slow holds it up, as containerd's clients expect of
-// a FIFO, unless there is a log; a FIFO whose reader is gone does not: what is in it stays, the rest is dropped until
-// there is a reader again. Both ends of each FIFO are kept open, so that nobody's leaving raises SIGPIPE or an end of file;
-// the reader sees the end when the process's end of the pipe is closed. stdin likewise: it ends after CloseStdin().
+// Who waits for whom. A log never holds the container up (unless block_when_full). Attached clients get every byte: with a log
+// the container does not wait for them, what a slow client has not taken is kept in a file beside the log; without a log the
+// container waits for the slowest. A FIFO whose reader is slow holds the container up, as containerd's clients expect of
+// a FIFO, unless there is a log; a FIFO without a reader does not: what is in it stays, the rest is dropped until
+// there is a reader again. Both ends of each FIFO are kept open, so that a client that leaves raises neither SIGPIPE nor an end of
+// file; the reader sees the end when the process's end of the pipe is closed. stdin likewise: it ends after CloseStdin().
 //
 // Open() and TakeConsole() block shortly and are for worker threads; all other methods may be called from any thread and take
 // effect on the event loop. Shared ownership: container, attached clients and callbacks in flight.
@@ -45,16 +46,18 @@
 
 namespace gantry::shim {
 
-// Someone who watches the output. Called on the event loop; must not block.
+// A receiver of the output. Called on the event loop; must not block.
 class AttachedClient {
  public:
   virtual ~AttachedClient() = default;
   // From here on nothing is missed.
   virtual void OnAttached() = 0;
+  // The output has a log: the client keeps what it cannot hand on at once in a file in `directory`, and holds up nothing.
+  virtual void KeepIn(const std::string& directory) = 0;
   virtual void OnOutput(LogStream stream, absl::string_view bytes) = 0;
-  // Bytes taken by OnOutput() and not handed on yet.
-  virtual size_t BufferedBytes() const = 0;
-  // The last call. OK: no more output, the process has ended; kResourceExhausted: too slow.
+  // It has so much output that it cannot hand on that no more should be read from the process.
+  virtual bool HoldsUp() const = 0;
+  // The last call. OK: no more output, the process has ended.
   virtual void OnDetached(const absl::Status& status) = 0;
 };
 
@@ -66,7 +69,6 @@ struct ClientInterest {
 
 class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
  public:
-  static constexpr absl::Duration kMaxClientStall = absl::Seconds(1);
   static constexpr absl::Duration kClientPatience = absl::Seconds(10);
 
   struct Context {
@@ -137,7 +139,6 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   struct Client {
     std::shared_ptr<AttachedClient> client;
     ClientInterest interest;
-    size_t buffered_at_check = 0;
     bool sent_stdin = false;
   };
 
@@ -154,16 +155,21 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   void WatchStdinFifo();
   void InstallConsole(UniqueFd console);
   void WatchOutput(int index);
-  void PumpOutput(int index, size_t max_bytes);
+  void PumpOutput(int index, size_t max_bytes, bool for_clients = true);
   void Deliver(int index, absl::string_view bytes);
   // Not on the loop's thread. The end of what has come on stderr.
   std::string LastWords();
   void EndOutput(int index);
-  bool MayRead(int index) const;
+  // `for_clients`: attached clients may hold up the reading.
+  bool MayRead(int index, bool for_clients = true) const;
+  bool ClientHoldsUp() const;
+  // Where attached clients keep output, "" when the process waits for them.
+  std::string BacklogDirectory() const;
   // Reads again what was paused, if nothing holds it up any more.
   void UpdateInterest();
-  void CheckSlowClients();
   void RetryLog();
+  // After the end of the process: until the log has said what it lacks.
+  void MentionDropped();
   void LoggerExited();
   void PumpStdin();
   void ReadStdinFifo();
@@ -219,8 +225,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   std::string last_words_;  // of stderr, as long as child ends are open
   uint64_t bytes_seen_ = 0;
   uint64_t bytes_at_quiet_check_ = 0;
-  EventLoop::TimerId slow_timer_ = 0;
   EventLoop::TimerId log_timer_ = 0;
+  EventLoop::TimerId mention_timer_ = 0;
   EventLoop::TimerId quiet_timer_ = 0;
   uint64_t next_waiter_ = 1;
   std::map<uint64_t, std::function<void()>> drain_waiters_;

@@ -31,6 +31,7 @@
 #include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
+#include "snapshotter/loop_device.h"
 
 namespace gantry::snapshot {
 namespace {
@@ -95,6 +96,7 @@ struct Parsed {
   std::vector<std::string> data;
   std::vector<IdMap> uid_map;
   std::vector<IdMap> gid_map;
+  bool loop = false;  // the source is a file that holds a file system
 
   bool id_mapped() const { return !uid_map.empty() || !gid_map.empty(); }
 };
@@ -128,6 +130,10 @@ absl::StatusOr<Parsed> Parse(const Mount& mount) {
           absl::StrCat("mount ", mount.source, ": an option contains NUL"));
     }
     if (option.empty()) continue;
+    if (option == "loop") {
+      parsed.loop = true;
+      continue;
+    }
     absl::string_view map = option;
     if (absl::ConsumePrefix(&map, "uidmap=")) {
       GANTRY_ASSIGN_OR_RETURN(parsed.uid_map, ParseIdMap(map));
@@ -457,8 +463,17 @@ absl::Status MountOne(const Mount& mount, const Parsed& parsed, const std::strin
                                                    data.size(),
                                                    " bytes, more than the kernel accepts"));
   }
-  if (::mount(mount.source.c_str(), target.c_str(), mount.type.c_str(), parsed.flags,
-              data.c_str()) != 0) {
+  std::string source = mount.source;
+  LoopDevice loop;  // held until the mount holds it
+  if (parsed.loop) {
+    absl::StatusOr<LoopDevice> attached =
+        AttachLoopDevice(mount.source, (parsed.flags & MS_RDONLY) != 0);
+    if (!attached.ok()) return WithContext(attached.status(), Describe(mount, target));
+    loop = *std::move(attached);
+    source = loop.path;
+  }
+  if (::mount(source.c_str(), target.c_str(), mount.type.c_str(), parsed.flags, data.c_str()) !=
+      0) {
     return ErrnoToStatus(errno, Describe(mount, target));
   }
   return absl::OkStatus();

@@ -1,7 +1,8 @@
 // How to make a snapshot visible: a list of mounts, and the code that carries them out.
 //
 // Options are containerd's: words that name a mount flag ("ro", "rbind", "nosuid") become flags,
-// "uidmap=" and "gidmap=" make an id-mapped mount, all others are handed to the file system.
+// "uidmap=" and "gidmap=" make an id-mapped mount, "loop" mounts the file system in the file that is the source, all others are
+// handed to the file system.
 // Linked into the shim: depends on nothing but base.
 #ifndef GANTRY_SNAPSHOTTER_MOUNT_H_
 #define GANTRY_SNAPSHOTTER_MOUNT_H_

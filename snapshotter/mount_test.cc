@@ -12,6 +12,7 @@
 #include "gtest/gtest.h"
 
 #include "base/file.h"
+#include "base/subprocess.h"
 #include "base/temp_dir.h"
 
 namespace gantry::snapshot {
@@ -81,6 +82,27 @@ TEST_F(MountTest, OtherOptionsGoToTheFileSystem) {
   ASSERT_EQ(statvfs(Target().c_str(), &stat), 0);
   EXPECT_EQ(stat.f_blocks * stat.f_frsize, 65536u);
   EXPECT_TRUE(stat.f_flag & ST_NODEV);
+}
+
+TEST_F(MountTest, LoopMountsTheFileSystemInAFile) {
+  const std::string image = directory_.Join("image");
+  ASSERT_TRUE(WriteFile(image, std::string(4 << 20, '\0')).ok());
+  Command make;
+  make.argv = {"/sbin/mkfs.ext4", "-q", image};
+  const absl::StatusOr<CommandResult> made = RunCommand(make);
+  if (absl::IsNotFound(made.status())) GTEST_SKIP() << "needs mkfs.ext4";
+  ASSERT_TRUE(made.ok() && made->status.ok());
+  const std::string at = Target();
+  ASSERT_TRUE(MountAll({{"ext4", image, "", {"loop"}}}, at).ok());
+  EXPECT_TRUE(WriteFile(at + "/kept", "x").ok());
+  ASSERT_TRUE(UnmountAll(at, false).ok());
+  // The device has gone with the mount: the file can be attached anew, also for reading only.
+  ASSERT_TRUE(MountAll({{"ext4", image, "", {"loop", "ro"}}}, at).ok());
+  EXPECT_EQ(ReadFile(at + "/kept", 10).value_or(""), "x");
+  EXPECT_FALSE(WriteFile(at + "/other", "x").ok());
+  ASSERT_TRUE(UnmountAll(at, false).ok());
+  const absl::Status missing = MountAll({{"ext4", directory_.Join("none"), "", {"loop"}}}, at);
+  EXPECT_EQ(missing.code(), absl::StatusCode::kNotFound) << missing;
 }
 
 TEST_F(MountTest, FailureNamesTheMountAndLeavesNothing) {

@@ -23,6 +23,7 @@
 #include "base/standard_fds.h"
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
+#include "supervisor/oci_hook.h"
 
 namespace {
 
@@ -103,6 +104,11 @@ class IdleTrim {
 
 int main(int argc, char** argv) {
   if (!gantry::OpenStandardFds()) return 1;
+  if (argc > 1 && strcmp(argv[1], "oci-hook") == 0) {
+    const absl::Status failed = gantry::RunOciHook(argc - 2, argv + 2);
+    fprintf(stderr, "gantryd oci-hook: %s\n", std::string(failed.message()).c_str());
+    return 1;
+  }
   // Abseil's own default in Debian's build is to look for lock cycles at every lock, with a stack trace each.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   // Few arenas: many threads each touch little, and memory that was freed should be seen by all of them.

@@ -622,8 +622,14 @@ absl::StatusOr<v1::CommitResponse> ContainerFiles::Commit(const CallContext& con
                           snapshots.Mounts(loaded.record.snapshot_key()));
 
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  const bool pause = request.pause() && task.ok() && task->status == ProcessStatus::kRunning;
-  if (pause) GANTRY_RETURN_IF_ERROR(parts_.tasks->Pause(context, loaded.id()));
+  bool pause = request.pause() && task.ok() && task->status == ProcessStatus::kRunning;
+  if (pause) {
+    const absl::Status paused = parts_.tasks->Pause(context, loaded.id());
+    // One that has ended meanwhile changes nothing any more. The shim says so in this way.
+    if (!paused.ok() && !absl::IsFailedPrecondition(paused) && !absl::IsNotFound(paused))
+      return paused;
+    pause = paused.ok();
+  }
   absl::Cleanup resume = [&] {
     if (!pause) return;
     absl::Status resumed = parts_.tasks->Resume(context, loaded.id());

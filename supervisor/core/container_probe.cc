@@ -67,8 +67,9 @@ class ContainerProber::Run final : public runtime::AttachStream::Handler,
   void OnOutput(shim::v1::AttachOutput output) override {
     absl::MutexLock lock(&mu_);
     for (const std::string* text : {&output.stdout(), &output.stderr()}) {
-      result_.output.append(*text, 0,
-                            kMaxProbeOutput - std::min(kMaxProbeOutput, result_.output.size()));
+      // A few bytes more than are kept, so that the cut can respect characters.
+      constexpr size_t kMost = kMaxProbeOutput + 4;
+      result_.output.append(*text, 0, kMost - std::min(kMost, result_.output.size()));
     }
     if (output.has_exited()) {
       if (!timed_out_) result_.exit_code = static_cast<int>(output.exited().exit_status());

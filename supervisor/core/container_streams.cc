@@ -2,8 +2,10 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "base/cancel_token.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_streams.pb.h"
 #include "proto/shim/v1/shim.pb.h"
@@ -85,6 +87,24 @@ absl::StatusOr<std::string> ContainerStreams::LogPath(const CallContext& context
         absl::StrCat("container ", container, " keeps no log (--log-driver none)"));
   }
   return parts_.records->Directory(context.ns, loaded.id()) + "/container.log";
+}
+
+absl::Status ContainerStreams::CheckLogEnd(const CallContext& context,
+                                           const std::string& container) {
+  constexpr absl::Duration kRecordUnderWay = absl::Seconds(3);
+  constexpr absl::Duration kPause = absl::Milliseconds(20);
+  for (absl::Duration waited; waited < kRecordUnderWay; waited += kPause) {
+    const absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, container);
+    if (!loaded.ok()) return absl::OkStatus();  // removed with its end
+    if (loaded->state.status() != record::v1::ContainerState::RUNNING) {
+      if (!absl::StrContains(loaded->state.error(), "shim died")) return absl::OkStatus();
+      return absl::AbortedError(absl::StrCat("container ", container, ": ", loaded->state.error(),
+                                             "; its last output may be missing"));
+    }
+    if (MayWriteLog(context, container)) return absl::OkStatus();  // it was started again
+    if (context.cancel != nullptr) GANTRY_RETURN_IF_ERROR(context.cancel->Sleep(kPause));
+  }
+  return absl::OkStatus();
 }
 
 bool ContainerStreams::MayWriteLog(const CallContext& context, const std::string& container) {

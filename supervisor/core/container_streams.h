@@ -57,6 +57,9 @@ class ContainerStreams {
   absl::StatusOr<std::string> LogPath(const CallContext& context, const std::string& container);
   // True while more may be written to the log.
   bool MayWriteLog(const CallContext& context, const std::string& container);
+  // For a client that has followed the log to its end. kAborted: the shim, which writes the log, died; what the container said last may be
+  // missing. Waits shortly for the end to be in the records.
+  absl::Status CheckLogEnd(const CallContext& context, const std::string& container);
 
  private:
   const Parts parts_;

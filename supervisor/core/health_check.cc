@@ -8,6 +8,7 @@
 
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
+#include "base/utf8.h"
 #include "supervisor/core/proto_time.h"
 
 namespace gantry::core {
@@ -85,7 +86,9 @@ bool NoteProbe(const HealthOptions& options, absl::Duration since_start, const P
   SetTimestamp(result.start, kept->mutable_start());
   SetTimestamp(result.end, kept->mutable_end());
   kept->set_exit_code(result.exit_code);
-  kept->set_output(result.output.substr(0, kMaxProbeOutput));
+  // Twice: what stands for bytes that are no text is longer than they are.
+  const std::string text = ToValidUtf8(Utf8Prefix(result.output, kMaxProbeOutput));
+  kept->set_output(std::string(Utf8Prefix(text, kMaxProbeOutput)));
   if (health.log_size() > kKeptResults) {
     health.mutable_log()->DeleteSubrange(0, health.log_size() - kKeptResults);
   }

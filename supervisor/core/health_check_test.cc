@@ -90,6 +90,21 @@ TEST(NoteProbeTest, FiveResultsAndSoMuchOutputAreKept) {
   EXPECT_EQ(health.log(4).output().size(), kMaxProbeOutput);
 }
 
+TEST(NoteProbeTest, OutputIsTextThatCanBeStoredAndRead) {
+  // 4095 bytes, then a character of two: the cut does not divide it.
+  for (const std::string& output :
+       {std::string("caf\xe9"), std::string(4095, 'x') + "\xc3\xa9", std::string(5000, '\xe9')}) {
+    v1::HealthState health = InitialHealth();
+    NoteProbe(Options(3), absl::ZeroDuration(), Result(1, output), health);
+    v1::HealthState again;
+    EXPECT_TRUE(again.ParseFromString(health.SerializeAsString()));
+    EXPECT_LE(health.log(0).output().size(), kMaxProbeOutput);
+  }
+  v1::HealthState health = InitialHealth();
+  NoteProbe(Options(3), absl::ZeroDuration(), Result(1, "caf\xe9"), health);
+  EXPECT_EQ(health.log(0).output(), "caf\xef\xbf\xbd");
+}
+
 TEST(CheckHealthCheckTest, WhatMakesNoSenseIsRefused) {
   v1::HealthCheck check;
   EXPECT_TRUE(CheckHealthCheck(check).ok());

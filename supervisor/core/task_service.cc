@@ -72,7 +72,6 @@ struct ChosenRuntime {
 
 absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const CreateTask& create,
                                             const std::string& ns, shim::v1::Stdio& stdio) {
-  std::string name = create.runtime;
   containerd::runc::v1::Options options;
   const absl::string_view type = absl::string_view(create.runtime_options_type_url);
   const bool runc_options =
@@ -80,11 +79,9 @@ absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const 
   if (runc_options && !options.ParseFromString(create.runtime_options)) {
     return absl::InvalidArgumentError("runtime options: malformed containerd.runc.v1.Options");
   }
-  // containerd's names say which shim to use. All of them are ours; what remains of the choice is the OCI runtime.
-  if (absl::StartsWith(name, "io.containerd.")) name = "";
-  if (!options.binary_name().empty()) name = options.binary_name();
   ChosenRuntime chosen;
-  GANTRY_ASSIGN_OR_RETURN(chosen.info, probe.Resolve(name));
+  GANTRY_ASSIGN_OR_RETURN(chosen.info,
+                          probe.ResolveForContainerd(create.runtime, options.binary_name()));
   chosen.for_shim = chosen.info.ForShim(ns);
   if (!options.root().empty())
     chosen.for_shim.set_state_root(absl::StrCat(options.root(), "/", ns));
@@ -165,6 +162,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   launch.create = request;
   launch.cgroup_path = spec.cgroups_path();
   launch.private_pid_namespace = spec.has_namespace("pid") && spec.namespace_path("pid").empty();
+  launch.root_gid = spec.root_gid_on_host();
   launch.created_at = absl::Now();
   // What the client wrote goes to the runtime byte for byte unless something had to be fitted.
   GANTRY_ASSIGN_OR_RETURN(

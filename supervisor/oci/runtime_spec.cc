@@ -224,6 +224,20 @@ std::string RuntimeSpec::namespace_path(absl::string_view type) const {
   return "";
 }
 
+std::optional<uint32_t> RuntimeSpec::root_gid_on_host() const {
+  const json& list = At(At(*json_, "linux"), "gidMappings");
+  if (!list.is_array()) return std::nullopt;
+  for (const json& item : list) {
+    const json& inside = At(item, "containerID");
+    const json& outside = At(item, "hostID");
+    if (inside.is_number_unsigned() && outside.is_number_unsigned() &&
+        inside.get<uint64_t>() == 0 && outside.get<uint64_t>() <= UINT32_MAX) {
+      return outside.get<uint32_t>();
+    }
+  }
+  return std::nullopt;
+}
+
 void RuntimeSpec::SetRootPath(absl::string_view path) {
   Object(*json_, "root")["path"] = std::string(path);
 }

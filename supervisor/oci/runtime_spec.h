@@ -67,6 +67,8 @@ class RuntimeSpec {
   std::map<std::string, std::string> annotations() const;
   bool has_namespace(absl::string_view type) const;          // "pid", "network", ...
   std::string namespace_path(absl::string_view type) const;  // "" when new or absent
+  // The group on the host that group 0 of the container's user namespace stands for; nullopt without gidMappings of it.
+  std::optional<uint32_t> root_gid_on_host() const;
 
   void SetRootPath(absl::string_view path);
   void SetCgroupsPath(absl::string_view path);

@@ -25,6 +25,19 @@ RuntimeSpec Spec() {
   return std::move(spec).value_or(RuntimeSpec());
 }
 
+TEST(RuntimeSpecTest, TheRootGroupOnTheHostIsWhatGroupZeroIsMappedTo) {
+  const auto root_gid = [](const std::string& linux_members) {
+    return RuntimeSpec::Parse(R"({"linux":{)" + linux_members + "}}")->root_gid_on_host();
+  };
+  EXPECT_EQ(root_gid(R"("gidMappings":[{"containerID":5,"hostID":7,"size":1},)"
+                     R"({"containerID":0,"hostID":100000,"size":5}])"),
+            100000u);
+  EXPECT_EQ(root_gid(R"("gidMappings":[{"containerID":1,"hostID":100000,"size":5}])"),
+            std::nullopt);
+  EXPECT_EQ(root_gid(R"("gidMappings":[{"containerID":0,"hostID":-1,"size":5}])"), std::nullopt);
+  EXPECT_EQ(root_gid(""), std::nullopt);
+}
+
 TEST(RuntimeSpecTest, ReadsWhatTheSupervisorNeeds) {
   const RuntimeSpec spec = Spec();
   EXPECT_EQ(spec.oci_version(), "1.3.0");

@@ -38,6 +38,9 @@ namespace {
 
 constexpr absl::Duration kProbeTimeout = absl::Seconds(10);
 constexpr size_t kMaxAnswerBytes = 1 << 20;
+constexpr absl::string_view kContainerdShim = "containerd-shim-";
+// The only runtime of containerd 1.0 to 1.3, in records of those days.
+constexpr absl::string_view kRuntimeOfContainerd1 = "io.containerd.runtime.v1.linux";
 // What every 1.x runtime takes, for those that do not say more of themselves.
 constexpr char kOldestOciVersion[] = "1.0.0";
 
@@ -97,10 +100,12 @@ struct Answers {
   bool idmap_mounts = false;
   bool checkpoint = false;
   std::string features_json;
+  bool complete = false;  // --version was answered
 };
 
-absl::StatusOr<std::string> Ask(const std::string& path, const std::string& question,
-                                CancelToken* cancel) {
+// nullopt: it was executed, and failed.
+absl::StatusOr<std::optional<std::string>> Ask(const std::string& path, const std::string& question,
+                                               CancelToken* cancel) {
   Command command;
   command.argv = {path, question};
   command.timeout = kProbeTimeout;
@@ -112,27 +117,26 @@ absl::StatusOr<std::string> Ask(const std::string& path, const std::string& ques
   }
   if (absl::IsCancelled(result.status())) return result.status();
   if (!result.ok()) return absl::FailedPreconditionError(result.status().message());
-  if (!result->status.ok()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        path, " ", question, ": ", result->status.ToString(), ": ", FirstWords(result->err)));
-  }
-  return result->out;
+  if (result->status.ok()) return result->out;
+  LOG(WARNING) << path << " " << question << ": " << result->status.ToString() << ": "
+               << FirstWords(result->err);
+  return std::nullopt;
 }
 
 absl::StatusOr<Answers> AskAll(const std::string& path, CancelToken* cancel) {
   Answers answers;
   GANTRY_ASSIGN_OR_RETURN(answers.stamp, StampOf(path));
-  GANTRY_ASSIGN_OR_RETURN(const std::string version, Ask(path, "--version", cancel));
+  answers.oci_version_max = kOldestOciVersion;
+  GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> version,
+                          Ask(path, "--version", cancel));
+  // Wrappers answer nothing, and what fails now may work for a container.
+  answers.complete = version.has_value();
   // "crun version 1.8.1\ncommit: ...\nspec: 1.0.0\n", "runc version 1.1.5+ds1\n...spec: 1.0.2-dev\n"
-  const std::vector<std::string> lines = absl::StrSplit(version, '\n');
-  const std::vector<std::string> words = absl::StrSplit(lines[0], ' ', absl::SkipEmpty());
-  if (words.size() < 2) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(path, " is not an OCI runtime: --version says \"", FirstWords(version), "\""));
-  }
+  const std::vector<std::string> lines = absl::StrSplit(version.value_or(""), '\n');
+  std::vector<std::string> words = absl::StrSplit(lines[0], ' ', absl::SkipEmpty());
+  if (words.size() < 2) words = {"", ""};
   answers.is_crun = words[0] == "crun";
   answers.version = words.back();
-  answers.oci_version_max = kOldestOciVersion;
   for (absl::string_view line : lines) {
     if (absl::ConsumePrefix(&line, "spec: ")) answers.oci_version_max = std::string(line);
     if (absl::StrContains(line, "+CRIU")) answers.checkpoint = true;
@@ -141,11 +145,9 @@ absl::StatusOr<Answers> AskAll(const std::string& path, CancelToken* cancel) {
   if (words[0] == "runc") answers.checkpoint = true;
   answers.idmap_mounts = answers.is_crun;
 
-  const absl::StatusOr<std::string> features = Ask(path, "features", cancel);
-  if (absl::IsUnavailable(features.status()) || absl::IsCancelled(features.status())) {
-    return features.status();
-  }
-  if (!features.ok()) return answers;  // an older runtime without the verb
+  GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> features,
+                          Ask(path, "features", cancel));
+  if (!features.has_value()) return answers;  // an older runtime without the verb
   const nlohmann::json in = nlohmann::json::parse(*features, nullptr, /*allow_exceptions=*/false);
   if (!in.is_object()) return answers;
   answers.features_json = *features;
@@ -302,6 +304,9 @@ struct RuntimeProbe::State {
   std::thread warm;
 
   absl::StatusOr<RuntimeInfo> Resolve(absl::string_view name);
+  // The name of the runtime that a name of containerd's, or a path to a shim of its, stands for; "" for the default.
+  absl::StatusOr<std::string> NameFor(absl::string_view asked);
+  bool Knows(const std::string& name);
   absl::StatusOr<std::string> Choose();
   absl::StatusOr<CgroupHost> Host();
   absl::Status Hold(const std::vector<std::string>& controllers);
@@ -350,10 +355,12 @@ absl::StatusOr<std::string> RuntimeProbe::State::Choose() {
     if (crun != settings.end()) crun_path = crun->second.path;
     if (runc != settings.end()) runc_path = runc->second.path;
   }
-  inputs.have_crun =
-      crun_path.empty() ? !FindInPath("crun").empty() : access(crun_path.c_str(), X_OK) == 0;
-  inputs.have_runc =
-      runc_path.empty() ? !FindInPath("runc").empty() : access(runc_path.c_str(), X_OK) == 0;
+  const auto installed = [](const std::string& path) {
+    return absl::StrContains(path, '/') ? access(path.c_str(), X_OK) == 0
+                                        : !FindInPath(path).empty();
+  };
+  inputs.have_crun = installed(crun_path.empty() ? "crun" : crun_path);
+  inputs.have_runc = installed(runc_path.empty() ? "runc" : runc_path);
   GANTRY_ASSIGN_OR_RETURN(inputs.host, Host());
   if (inputs.have_crun) {
     inputs.controllers_mountable = Hold(inputs.host.unmounted_v1_controllers).ok();
@@ -368,14 +375,46 @@ absl::StatusOr<std::string> RuntimeProbe::State::Choose() {
   return choice;
 }
 
+bool RuntimeProbe::State::Knows(const std::string& name) {
+  absl::MutexLock lock(&mu);
+  return name == "auto" || name == "crun" || name == "runc" || settings.count(name) > 0;
+}
+
+absl::StatusOr<std::string> RuntimeProbe::State::NameFor(absl::string_view asked) {
+  std::string shim;
+  if (absl::StartsWith(asked, "/")) {
+    shim = std::string(asked.substr(asked.rfind('/') + 1));
+    if (!absl::StartsWith(shim, kContainerdShim)) return std::string(asked);
+  } else {
+    const std::vector<std::string> parts = absl::StrSplit(asked, '.');
+    if (parts.size() < 3 || Knows(std::string(asked))) return std::string(asked);
+    if (asked == kRuntimeOfContainerd1) return std::string();
+    // As containerd makes the name of the program: of the last two parts.
+    const std::string& kind = parts[parts.size() - 2];
+    shim = absl::StrCat(kContainerdShim, kind, "-", parts.back());
+    if (absl::StartsWith(asked, "io.containerd.") && kind != "runc" && Knows(kind)) return kind;
+  }
+  if (shim == "containerd-shim-runc-v2" || shim == "containerd-shim-runc-v1") return std::string();
+  const bool installed = absl::StartsWith(asked, "/") ? access(std::string(asked).c_str(), F_OK) == 0
+                                                      : !FindInPath(shim).empty();
+  if (!installed) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("runtime \"", asked, "\" binary not installed \"", shim,
+                     "\": file does not exist"));
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "runtime \"", asked, "\": its program ", shim,
+      " is a shim of containerd's; gantryd runs OCI runtimes with a shim of its own. Add one of "
+      "that kind under [runtimes.NAME] in the configuration"));
+}
+
 absl::StatusOr<RuntimeInfo> RuntimeProbe::State::Resolve(absl::string_view asked) {
-  std::string name(asked);
+  GANTRY_ASSIGN_OR_RETURN(std::string name, NameFor(asked));
   std::string directory;
   RuntimeSettings chosen;
   {
     absl::MutexLock lock(&mu);
-    // containerd's clients name their shim where we name a runtime; it means: the usual one.
-    if (name.empty() || absl::StartsWith(name, "io.containerd.")) name = default_runtime;
+    if (name.empty()) name = default_runtime;
     directory = state_dir;
   }
   if (name == "auto") {
@@ -401,11 +440,14 @@ absl::StatusOr<RuntimeInfo> RuntimeProbe::State::Resolve(absl::string_view asked
     }
     path = chosen.path;
   }
-  if (path.empty()) path = FindInPath(name);
+  // A configuration may name a program, as containerd's BinaryName may.
+  const std::string program = path.empty() ? name : path;
+  if (!absl::StrContains(program, '/')) path = FindInPath(program);
   if (path.empty()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("runtime ", name, ": no program of that name in PATH; install the package ",
-                     name, " or set path under [runtimes.", name, "]"));
+        absl::StrCat("runtime ", name, ": no program ", program,
+                     " in PATH; install the package that has it, or set path under [runtimes.",
+                     name, "]"));
   }
   char resolved[PATH_MAX];
   if (realpath(path.c_str(), resolved) != nullptr) path = resolved;
@@ -428,7 +470,7 @@ absl::StatusOr<RuntimeInfo> RuntimeProbe::State::Resolve(absl::string_view asked
     if (!asked_now.ok()) return WithContext(asked_now.status(), what);
     answers = *std::move(asked_now);
     absl::MutexLock lock(&mu);
-    this->answers[path] = answers;
+    if (answers.complete) this->answers[path] = answers;
   }
 
   RuntimeInfo info;
@@ -477,6 +519,24 @@ void RuntimeProbe::Warm() {
 absl::StatusOr<RuntimeInfo> RuntimeProbe::Resolve(absl::string_view name) {
   absl::MutexLock probing(&state_->probe_mu);
   return state_->Resolve(name);
+}
+
+absl::StatusOr<RuntimeInfo> RuntimeProbe::ResolveForContainerd(absl::string_view name,
+                                                               absl::string_view binary) {
+  absl::MutexLock probing(&state_->probe_mu);
+  if (binary.empty()) return state_->Resolve(name);
+  GANTRY_ASSIGN_OR_RETURN(const std::string named, state_->NameFor(name));
+  // Options of runc's kind for another runtime: that one was asked for.
+  if (!named.empty()) return state_->Resolve(named);
+  if (absl::StartsWith(binary, "/") || state_->Knows(std::string(binary)))
+    return state_->Resolve(binary);
+  const std::string path = FindInPath(std::string(binary));
+  if (path.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("runtime option BinaryName \"", binary, "\" binary not installed: ",
+                     "executable file not found in $PATH"));
+  }
+  return state_->Resolve(path);
 }
 
 void RuntimeProbe::Reconfigure(std::map<std::string, RuntimeSettings> configured,

@@ -41,7 +41,7 @@ absl::StatusOr<CgroupHost> ReadCgroupHost(const std::string& root);
 
 // One [runtimes.NAME] of the configuration.
 struct RuntimeSettings {
-  std::string path;        // "" looks in PATH for a program of the runtime's name
+  std::string path;        // one without a slash is looked up in PATH; "" is the runtime's name
   std::string state_root;  // its --root; "" is <state>/runtime/<name>
   bool systemd_cgroup = false;
   bool no_pivot_root = false;
@@ -51,7 +51,7 @@ struct RuntimeSettings {
 struct RuntimeInfo {
   std::string name;     // "crun"
   std::string path;     // absolute, symbolic links resolved
-  std::string version;  // first line of --version without the program's name
+  std::string version;  // first line of --version without the program's name; "" when it does not say
   std::string state_root;
   std::string oci_version_max;  // the newest spec it accepts; a spec is lowered to it
   bool is_crun = false;         // by what it says of itself, not by its name
@@ -94,11 +94,21 @@ class RuntimeProbe {
   // Starts a thread that resolves the default runtime; returns at once.
   void Warm();
 
-  // `name` is a configured or built-in name, "auto", "" (the default), or an absolute path to a program.
-  //   kNotFound          no such runtime; names what is known
-  //   kFailedPrecondition the program is missing, not executable, or does not answer as a runtime does; says what it said
-  //   kUnavailable       it did not answer in time
+  // `name` is a configured or built-in name, "auto", "" (the default), an absolute path to a program, or one of containerd's names for
+  // its shims: io.containerd.runc.v2 (and v1) is the default runtime, io.containerd.NAME.VERSION the runtime NAME if there is one. A
+  // runtime that was asked for is never replaced by another. A runtime whose --version or features fail is taken for one that knows the
+  // oldest specs only.
+  //   kNotFound           no such runtime; names what is known
+  //   kFailedPrecondition the program is missing or cannot be executed, or the name is of a shim of containerd's that is not installed
+  //                       or speaks containerd's protocol for shims
+  //   kUnavailable        it did not answer in time
   absl::StatusOr<RuntimeInfo> Resolve(absl::string_view name);
+
+  // What containerd's clients ask for by the name of a runtime and, with options of runc's kind, `binary`: a configured or built-in name,
+  // a program in PATH, or an absolute path; "" when they do not say. Only names of runc's shim take a binary.
+  // Errors as with Resolve().
+  absl::StatusOr<RuntimeInfo> ResolveForContainerd(absl::string_view name,
+                                                   absl::string_view binary);
 
   // Forgets what was found and takes other settings (SIGHUP). Running tasks keep what they were created with.
   void Reconfigure(std::map<std::string, RuntimeSettings> configured, std::string default_runtime);

@@ -3,6 +3,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <cstdlib>
+
+#include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
 #include "base/file.h"
@@ -173,18 +176,29 @@ TEST_F(ProbeTest, IsAskedOnceUntilTheProgramChanges) {
   EXPECT_GT(Runs(), first);
 }
 
-TEST_F(ProbeTest, ErrorsNameTheRuntimeAndWhatIsWrongWithIt) {
-  RuntimeProbe liar = Probe("liar", Program("liar", "echo\n"));
-  const absl::StatusOr<RuntimeInfo> lies = liar.Resolve("liar");
-  EXPECT_EQ(lies.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(lies.status().message().find("not an OCI runtime"), std::string::npos) << lies.status();
+TEST_F(ProbeTest, ARuntimeWhoseVersionFailsIsTakenForAnOldOneAndAskedAgain) {
+  const std::string path = Program("failing", "echo 'no such library' >&2; exit 5\n");
+  RuntimeProbe probe = Probe("failing", path);
+  const absl::StatusOr<RuntimeInfo> info = probe.Resolve("failing");
+  ASSERT_TRUE(info.ok()) << info.status();
+  EXPECT_EQ(info->path, path);
+  EXPECT_EQ(info->version, "");
+  EXPECT_EQ(info->oci_version_max, "1.0.0");
+  EXPECT_FALSE(info->is_crun);
+  const size_t first = Runs();
+  ASSERT_TRUE(probe.Resolve("failing").ok());
+  EXPECT_GT(Runs(), first);
 
-  RuntimeProbe failing =
-      Probe("failing", Program("failing", "echo 'no such library' >&2; exit 5\n"));
-  const absl::StatusOr<RuntimeInfo> fails = failing.Resolve("failing");
-  EXPECT_EQ(fails.status().code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_NE(fails.status().message().find("exit status 5: no such library"), std::string::npos)
-      << fails.status();
+  RuntimeProbe silent = Probe("silent", Program("silent", "echo\n"));
+  EXPECT_TRUE(silent.Resolve("silent").ok());
+}
+
+TEST_F(ProbeTest, ErrorsNameTheRuntimeAndWhatIsWrongWithIt) {
+  const std::string garbage = dir_.Join("garbage");
+  ASSERT_TRUE(WriteFile(garbage, std::string("\x7f\x01\x02", 3), 0755).ok());
+  RuntimeProbe broken = Probe("broken", garbage);
+  const absl::StatusOr<RuntimeInfo> unusable = broken.Resolve("broken");
+  EXPECT_EQ(unusable.status().code(), absl::StatusCode::kFailedPrecondition) << unusable.status();
 
   RuntimeProbe missing = Probe("gone", dir_.Join("gone"));
   EXPECT_EQ(missing.Resolve("gone").status().code(), absl::StatusCode::kFailedPrecondition);
@@ -199,6 +213,46 @@ TEST_F(ProbeTest, AbsolutePathAndContainerdsNamesWork) {
   RuntimeProbe probe = Probe("mine", path);
   EXPECT_EQ(probe.Resolve(path)->name, "mine");
   EXPECT_EQ(probe.Resolve("io.containerd.runc.v2")->path, path);
+  EXPECT_EQ(probe.Resolve("io.containerd.mine.v2")->path, path);
+  EXPECT_EQ(probe.Resolve("/usr/bin/containerd-shim-runc-v2")->path, path);
+}
+
+TEST_F(ProbeTest, ARuntimeThatIsNotThereIsNotReplaced) {
+  RuntimeProbe probe = Probe("mine", Program("mine", "echo 'mine version 3'\n"));
+  for (const char* name : {"io.containerd.kata.v2", "io.containerd.runsc.v1",
+                           "com.example.other.v1", "/nonexistent/containerd-shim-kata-v2"}) {
+    const absl::StatusOr<RuntimeInfo> info = probe.Resolve(name);
+    EXPECT_EQ(info.status().code(), absl::StatusCode::kFailedPrecondition) << name;
+    EXPECT_NE(info.status().message().find("binary not installed"), std::string::npos)
+        << info.status();
+    // Nor by what options say that are meant for another.
+    EXPECT_FALSE(probe.ResolveForContainerd(name, "mine").ok()) << name;
+  }
+  EXPECT_EQ(probe.Resolve("io.containerd.kata.v2").status().message(),
+            "runtime \"io.containerd.kata.v2\" binary not installed \"containerd-shim-kata-v2\": "
+            "file does not exist");
+  EXPECT_EQ(probe.Resolve("runsc").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(ProbeTest, ABinaryNameIsAConfiguredRuntimeAPathOrAProgramInPath) {
+  const std::string path = Program("mine", "echo 'mine version 3'\n");
+  RuntimeProbe probe = Probe("mine", path);
+  EXPECT_EQ(probe.ResolveForContainerd("io.containerd.runc.v2", "")->path, path);
+  EXPECT_EQ(probe.ResolveForContainerd("io.containerd.runc.v2", "mine")->path, path);
+  const std::string other = Program("in-path", "echo 'other version 4'\n");
+  EXPECT_EQ(probe.ResolveForContainerd("io.containerd.runc.v2", other)->path, other);
+  RuntimeProbe configured = Probe("other", "in-path");
+  EXPECT_EQ(configured.Resolve("other").status().code(), absl::StatusCode::kFailedPrecondition);
+  const std::string search = getenv("PATH");
+  setenv("PATH", absl::StrCat(search, ":", dir_.path()).c_str(), 1);
+  EXPECT_EQ(probe.ResolveForContainerd("io.containerd.runc.v2", "in-path")->path, other);
+  EXPECT_EQ(configured.Resolve("other")->path, other);
+  setenv("PATH", search.c_str(), 1);
+  const absl::Status missing =
+      probe.ResolveForContainerd("io.containerd.runc.v2", "not-there").status();
+  EXPECT_EQ(missing.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(missing.message().find("executable file not found in $PATH"), std::string::npos)
+      << missing;
 }
 
 }  // namespace

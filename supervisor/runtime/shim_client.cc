@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "grpcpp/alarm.h"
@@ -32,8 +33,25 @@ constexpr absl::Duration kFirstRetry = absl::Milliseconds(10);
 constexpr absl::Duration kLastRetry = absl::Seconds(1);
 constexpr int kMaxRetries = 12;  // without any event in between: some seven seconds
 
+// gRPC's words for a connection that has ended, or for one that cannot be made. A client of ours that hears them would take them for its
+// own connection to gantryd.
+bool SaysThatTheShimIsGone(const grpc::Status& status) {
+  if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return false;
+  const std::string message = status.error_message();
+  for (const absl::string_view words :
+       {"Socket closed", "Connection reset", "Broken pipe", "GOAWAY", "failed to connect",
+        "Transport closed", "Endpoint closing"}) {
+    if (absl::StrContains(message, words)) return true;
+  }
+  return false;
+}
+
 absl::Status ToAbsl(const grpc::Status& status, absl::string_view what) {
   if (status.ok()) return absl::OkStatus();
+  if (SaysThatTheShimIsGone(status)) {
+    return absl::UnavailableError(
+        absl::StrCat(what, ": the shim has ended, and its container with it"));
+  }
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()),
                       absl::StrCat(what, ": ", status.error_message()));
 }

@@ -52,8 +52,8 @@ class AttachStream {
   class Handler {
    public:
     virtual ~Handler() = default;
-    // The next message comes only after Read(): a handler that is slow to call it slows nobody but itself (the shim cuts it
-    // off with kResourceExhausted when it falls too far behind).
+    // The next message comes only after Read(). What a handler does not read is kept by the shim beside the container's log; without
+    // a log the process waits. kResourceExhausted at the end: the disk had no room to keep more.
     virtual void OnOutput(shim::v1::AttachOutput output) = 0;
     // The write queue has room again after Write() returned false.
     virtual void OnWritable() = 0;

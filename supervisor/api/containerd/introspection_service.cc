@@ -116,14 +116,14 @@ class IntrospectionService final : public intro::Introspection::CallbackService,
     info.mutable_version()->set_version(room_.version);
     if (request.has_options()) *info.mutable_options() = request.options();
     if (room_.runtimes == nullptr) return info;
-    std::string name;
-    if (!absl::StartsWith(info.name(), "io.containerd.")) name = info.name();
+    std::string binary;
     if (request.has_options() && TypeName(request.options()) == "containerd.runc.v1.Options") {
       containerd::runc::v1::Options options;
       GANTRY_RETURN_IF_ERROR(ReadAny(request.options(), &options));
-      if (!options.binary_name().empty()) name = options.binary_name();
+      binary = options.binary_name();
     }
-    GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo found, room_.runtimes->Resolve(name));
+    GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo found,
+                            room_.runtimes->ResolveForContainerd(info.name(), binary));
     (*info.mutable_annotations())["org.gantry.runtime.path"] = found.path;
     (*info.mutable_annotations())["org.gantry.runtime.version"] = found.version;
     info.mutable_features()->set_type_url(

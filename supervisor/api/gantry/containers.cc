@@ -653,7 +653,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
       return out.SendMerging(std::move(response), MergeLogs);
     });
     // A container that was never started has written nothing.
-    return absl::IsNotFound(status) ? absl::OkStatus() : status;
+    if (absl::IsNotFound(status)) return absl::OkStatus();
+    return status.ok() && request.follow() ? parts_.streams->CheckLogEnd(call, id) : status;
   }
 
   const ContainersParts parts_;
