@@ -6,7 +6,7 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/services/containers/v1/containers.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"

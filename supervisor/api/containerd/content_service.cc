@@ -16,7 +16,7 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/content.pb.h"
 #include "proto/containerd/services/content/v1/content.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"

@@ -15,7 +15,7 @@
 #include "proto/containerd/services/diff/v1/diff.grpc.pb.h"
 #include "snapshotter/layer_apply.h"
 #include "snapshotter/layer_diff.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/media_type.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/store_stream.h"

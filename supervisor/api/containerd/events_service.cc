@@ -12,7 +12,7 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/containerd/services/events/v1/events.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/event_fields.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"

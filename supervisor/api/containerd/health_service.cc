@@ -8,7 +8,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "proto/containerd/grpc/health/v1/health.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/services.h"
 
 namespace gantry::api::containerd_api {

@@ -15,7 +15,7 @@
 #include "proto/containerd/services/version/v1/version.grpc.pb.h"
 #include "proto/containerd/types/introspection.pb.h"
 #include "proto/containerd/types/runc/options/oci.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/plugin_table.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"

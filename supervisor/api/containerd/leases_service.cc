@@ -5,7 +5,7 @@
 
 #include "base/status_macros.h"
 #include "proto/containerd/services/leases/v1/leases.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
 #include "supervisor/core/stores.h"

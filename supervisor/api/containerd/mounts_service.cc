@@ -6,7 +6,7 @@
 
 #include "base/status_macros.h"
 #include "proto/containerd/services/mounts/v1/mounts.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
 #include "supervisor/metadata/filter.h"

@@ -22,7 +22,7 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/sandbox.pb.h"
 #include "proto/containerd/services/sandbox/v1/sandbox.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/plugin_table.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"

@@ -8,7 +8,7 @@
 #include "google/protobuf/empty.pb.h"
 
 #include "proto/containerd/services/streaming/v1/streaming.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"
 #include "supervisor/api/containerd/wire.h"

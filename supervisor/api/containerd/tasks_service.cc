@@ -22,7 +22,7 @@
 #include "proto/containerd/types/runc/options/oci.pb.h"
 #include "snapshotter/layer_apply.h"
 #include "snapshotter/layer_diff.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/store_stream.h"
 #include "supervisor/api/containerd/task_metrics.h"

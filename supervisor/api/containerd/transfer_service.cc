@@ -24,7 +24,7 @@
 #include "proto/containerd/types/transfer/importexport.pb.h"
 #include "proto/containerd/types/transfer/progress.pb.h"
 #include "proto/containerd/types/transfer/registry.pb.h"
-#include "supervisor/api/containerd/call.h"
+#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/import_names.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"

@@ -1,6 +1,6 @@
 // A containerd call as core wants it: namespace and lease from the metadata, a cancel token with the client's deadline.
-#ifndef GANTRY_SUPERVISOR_API_CONTAINERD_CALL_H_
-#define GANTRY_SUPERVISOR_API_CONTAINERD_CALL_H_
+#ifndef GANTRY_SUPERVISOR_API_GRPC_CALL_H_
+#define GANTRY_SUPERVISOR_API_GRPC_CALL_H_
 
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
@@ -22,7 +22,7 @@
 #include "supervisor/core/call_context.h"
 #include "supervisor/metadata/scope.h"
 
-namespace gantry::api::containerd_api {
+namespace gantry::api {
 
 // One call, for its length.
 class Call {
@@ -198,6 +198,6 @@ grpc::ServerWriteReactor<Response>* HandleList(Executor& executor,
   return ListCall<Response, Work>::Start(executor, context, std::move(work));
 }
 
-}  // namespace gantry::api::containerd_api
+}  // namespace gantry::api
 
-#endif  // GANTRY_SUPERVISOR_API_CONTAINERD_CALL_H_
+#endif  // GANTRY_SUPERVISOR_API_GRPC_CALL_H_
