@@ -12,10 +12,12 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/containerd/services/events/v1/events.grpc.pb.h"
-#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/event_fields.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
+#include "supervisor/api/grpc_status.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/metadata/filter.h"
 #include "supervisor/metadata/record_values.h"
@@ -134,7 +136,7 @@ class Subscriber final : public grpc::ServerWriteReactor<Envelope>,
     if (ended_) return;
     ended_ = true;
     if (subscription_) subscription_->Close();
-    Finish(ToGrpc(status));
+    Finish(ToGrpcWithClass(status));
   }
 
   Executor& pumps_;

@@ -24,11 +24,12 @@
 #include "proto/containerd/types/transfer/importexport.pb.h"
 #include "proto/containerd/types/transfer/progress.pb.h"
 #include "proto/containerd/types/transfer/registry.pb.h"
-#include "supervisor/api/grpc/call.h"
 #include "supervisor/api/containerd/import_names.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/lease_scope.h"
@@ -297,12 +298,17 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     reporter.Say("fetching image content", registry.reference());
     for (const std::string& platform : platforms) {
       request.set_platform(platform);
-      GANTRY_RETURN_IF_ERROR(room_.images->pull
-                                 .Pull(
-                                     context, request,
-                                     [&reporter](const v1::Progress& step) { reporter.Step(step); },
-                                     AccessOf(registry))
-                                 .status());
+      const absl::Status fetched =
+          room_.images->pull
+              .Pull(
+                  context, request,
+                  [&reporter](const v1::Progress& step) { reporter.Step(step); },
+                  AccessOf(registry))
+              .status();
+      // Clients look for the name that they gave.
+      if (absl::IsNotFound(fetched) && !absl::StrContains(fetched.message(), registry.reference()))
+        return absl::NotFoundError(absl::StrCat(registry.reference(), ": ", fetched.message()));
+      GANTRY_RETURN_IF_ERROR(fetched);
     }
     GANTRY_ASSIGN_OR_RETURN(record::v1::Image pulled,
                             room_.stores->images.Get({call.ns(), ""}, pulled_name));
