@@ -88,6 +88,14 @@ namespace {
 // How long a shim may take to say what became of its container before it is listed as unknown.
 constexpr absl::Duration kRecoverEach = absl::Seconds(3);
 
+// A client has a stream per container that it waits for.
+constexpr int kStreamsPerConnection = 8192;
+constexpr int kMetadataBytes = 16 << 10;
+// What one connection has to say at most before the next one's turn: some thousand requests.
+constexpr int kReadChunkBytes = 64 << 10;
+// What gRPC may hold of all connections' calls and messages before it ends calls. Far above what clients need.
+constexpr size_t kTransportBytes = size_t{512} << 20;
+
 std::string ProgramDirectory() {
   char path[4096];
   const ssize_t n = readlink("/proc/self/exe", path, sizeof path);
@@ -665,6 +673,14 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // a little early would cut the connection off in the end. Whoever may open this socket may do worse things than ping.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // One client's flood is bounded, and leaves the others their turn. third_party/grpc_limits.cc holds those to it that do not hold
+  // themselves.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadChunkBytes);
+  grpc::ResourceQuota quota("gantryd");
+  quota.Resize(kTransportBytes);
+  builder.SetResourceQuota(quota);
   // Nobody asks for gRPC's own statistics, which are kept call by call.
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
   for (const auto& service : p.gantry_door) builder.RegisterService(service.get());
