@@ -37,6 +37,8 @@
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/api/containerd/containerd_door.h"
+#include "supervisor/api/containerd/forward_event.h"
+#include "supervisor/api/containerd/ttrpc_server.h"
 #include "supervisor/api/gantry/containers.h"
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/system.h"
@@ -87,6 +89,9 @@ namespace {
 
 // How long a shim may take to say what became of its container before it is listed as unknown.
 constexpr absl::Duration kRecoverEach = absl::Seconds(3);
+
+// containerd's second socket is the first one's path with this.
+constexpr char kTtrpcSuffix[] = ".ttrpc";
 
 // A client has a stream per container that it waits for.
 constexpr int kStreamsPerConnection = 8192;
@@ -288,6 +293,8 @@ struct Daemon::Parts {
   // Null unless asked for.
   std::unique_ptr<DaemonMetrics> metrics;
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<api::TtrpcServer> ttrpc_server;
+  std::unique_ptr<SocketListener> ttrpc_listener;
   std::unique_ptr<SocketListener> listener;
   std::unique_ptr<api::MetricsServer> metrics_server;
 };
@@ -380,6 +387,8 @@ Daemon::~Daemon() {
   if (p->containerd_door) p->containerd_door->Stop();
   if (p->server) {
     p->listener.reset();
+    p->ttrpc_listener.reset();
+    p->ttrpc_server.reset();
     p->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     p->server->Wait();
     unlink(p->config.address.c_str());
@@ -693,6 +702,23 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.listener->Start([server = p.server.get()](UniqueFd connection) {
     grpc::AddInsecureChannelFromFd(server, connection.release());
   });
+  // A path that has no room for the suffix is no reason to serve nobody: few publish events there.
+  const std::string ttrpc_address = config.address + kTtrpcSuffix;
+  absl::Status ttrpc = TakeOverSocket(ttrpc_address);
+  if (ttrpc.ok()) {
+    absl::StatusOr<std::unique_ptr<SocketListener>> listener =
+        SocketListener::Listen(ttrpc_address, static_cast<uid_t>(config.socket_uid),
+                               static_cast<gid_t>(config.socket_gid));
+    ttrpc = listener.status();
+    if (listener.ok()) p.ttrpc_listener = *std::move(listener);
+  }
+  LOG_IF(WARNING, !ttrpc.ok()) << "the ttrpc socket is not served: " << ttrpc;
+  if (p.ttrpc_listener) {
+    p.ttrpc_server = std::make_unique<api::TtrpcServer>(api::TtrpcMethods(p.events));
+    p.ttrpc_listener->Start([server = p.ttrpc_server.get()](UniqueFd connection) {
+      server->Adopt(std::move(connection));
+    });
+  }
   if (p.metrics) {
     GANTRY_ASSIGN_OR_RETURN(
         p.metrics_server,
