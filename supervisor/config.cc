@@ -6,6 +6,7 @@
 #include <cctype>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <utility>
@@ -25,6 +26,8 @@
 
 namespace gantry {
 namespace {
+
+constexpr char kConfigFile[] = "/etc/gantry/config.toml";
 
 constexpr size_t kMaxConfigBytes = 1 << 20;
 constexpr int kMaxImportDepth = 8;
@@ -435,7 +438,8 @@ const std::vector<Flag>& Flags() {
 std::string Help() {
   std::string out =
       "gantryd: the Gantry container supervisor\n\n"
-      "Usage: gantryd [flags]\n\nFlags (each wins over the file; -x and --x are the same):\n";
+      "Usage: gantryd [flags]\n"
+      "       gantryd [--config FILE] config default|dump|migrate\n\nFlags (each wins over the file; -x and --x are the same):\n";
   for (const Flag& flag : Flags()) {
     std::string left = absl::StrCat("  ", flag.name, " ", flag.value_name);
     left.resize(std::max<size_t>(left.size() + 1, 30), ' ');
@@ -658,12 +662,47 @@ absl::Status CheckConfig(const Config& config) {
   return absl::OkStatus();
 }
 
+namespace {
+
+// `gantryd config VERB`, as containerd's program has it. `file` is --config's, "" when it was not given; flags do not count, as they are
+// no part of a file.
+absl::StatusOr<std::string> ConfigVerb(absl::string_view verb, const std::string& file) {
+  Config config;
+  if (verb == "default") return PrintConfig(config);
+  if (verb != "dump" && verb != "migrate") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("config \"", verb, "\": use default, dump or migrate"));
+  }
+  const bool migrate = verb == "migrate";
+  const std::string usual = migrate ? "/etc/containerd/config.toml" : kConfigFile;
+  const absl::Status read = ApplyConfigFile(file.empty() ? usual : file, config);
+  if (!read.ok() && (migrate || !file.empty() || !absl::IsNotFound(read))) return read;
+  if (migrate && !config.containerd_dialect) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.empty() ? usual : file,
+                     ": has no key \"version\", so it is not a configuration of containerd 1.5 or "
+                     "later; Gantry's own needs no migration"));
+  }
+  GANTRY_RETURN_IF_ERROR(CheckConfig(config));
+  std::string text;
+  for (const std::string& keys : IgnoredByTable(config))
+    absl::StrAppend(&text, "# no effect in Gantry: ", keys, "\n");
+  return text + PrintConfig(config);
+}
+
+}  // namespace
+
 absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
   std::vector<std::pair<const Flag*, std::string>> given;
   std::string file;
   bool file_given = false;
+  std::optional<std::string> verb;
   for (int i = 1; i < argc; ++i) {
     absl::string_view word = argv[i];
+    if (word == "config") {
+      verb = i + 1 < argc ? argv[++i] : "";
+      continue;
+    }
     if (word == "--version" || word == "-version" || word == "-v") {
       *text = absl::StrCat("gantryd ", kVersion, "\n");
       return absl::CancelledError("version");
@@ -704,8 +743,12 @@ absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
       given.emplace_back(found, value);
     }
   }
+  if (verb.has_value()) {
+    GANTRY_ASSIGN_OR_RETURN(*text, ConfigVerb(*verb, file_given ? file : ""));
+    return absl::CancelledError("config");
+  }
   Config config;
-  if (!file_given) file = "/etc/gantry/config.toml";
+  if (!file_given) file = kConfigFile;
   const absl::Status read = ApplyConfigFile(file, config);
   if (!read.ok() && (file_given || !absl::IsNotFound(read)))
     return absl::Status(read.code(), absl::StrCat("configuration: ", read.message()));

@@ -99,7 +99,7 @@ std::vector<std::string> ConfigPaths(const Config& config);
 // Sense of the whole: absolute paths, known levels and snapshotters, sizes above zero. kInvalidArgument names the setting.
 absl::Status CheckConfig(const Config& config);
 
-// Command line of gantryd. kCancelled: `--help` or `--version` was asked for and `*text` is the answer.
+// Command line of gantryd. kCancelled: `--help`, `--version` or `config VERB` was asked for and `*text` is the answer.
 absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text);
 
 }  // namespace gantry

@@ -1,6 +1,7 @@
 #include "supervisor/config.h"
 
 #include <string>
+#include <vector>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -240,6 +241,36 @@ TEST(ConfigTest, FlagsWinOverTheFile) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->root, "/from/flag");
   EXPECT_EQ(config->state, "/run/from-file");
+}
+
+TEST(ConfigTest, ConfigVerbsPrintWhatTheDaemonWouldTake) {
+  const auto run = [](std::vector<std::string> words, std::string* text) {
+    std::vector<char*> argv;
+    for (std::string& word : words) argv.push_back(word.data());
+    return LoadConfig(static_cast<int>(argv.size()), argv.data(), text).status();
+  };
+  std::string text;
+  EXPECT_TRUE(absl::IsCancelled(run({"gantryd", "config", "default"}, &text)));
+  EXPECT_EQ(text, PrintConfig(Config()));
+
+  TempDir dir;
+  const std::string own = dir.path() + "/own.toml", foreign = dir.path() + "/foreign.toml";
+  ASSERT_TRUE(WriteFileAtomic(own, "root = \"/from/file\"\n", 0600).ok());
+  ASSERT_TRUE(
+      WriteFileAtomic(foreign, "version = 2\nroot = \"/foreign\"\nplugin_dir = \"/p\"\n", 0600)
+          .ok());
+  EXPECT_TRUE(absl::IsCancelled(run({"gantryd", "--config", own, "config", "dump"}, &text)));
+  EXPECT_THAT(text, HasSubstr("root = \"/from/file\"\n"));
+  EXPECT_TRUE(
+      absl::IsCancelled(run({"gantryd", "--config=" + foreign, "config", "migrate"}, &text)));
+  EXPECT_THAT(text, HasSubstr("root = \"/foreign\"\n"));
+  // What it prints is a file that can be read again.
+  Config again;
+  EXPECT_TRUE(ApplyConfigText(text, "again.toml", again).ok());
+  EXPECT_EQ(again.root, "/foreign");
+  EXPECT_TRUE(
+      absl::IsInvalidArgument(run({"gantryd", "--config", own, "config", "migrate"}, &text)));
+  EXPECT_TRUE(absl::IsInvalidArgument(run({"gantryd", "config", "print"}, &text)));
 }
 
 TEST(ConfigTest, RefusesWhatMakesNoSense) {

@@ -37,6 +37,8 @@
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/api/containerd/containerd_door.h"
+#include "supervisor/api/containerd/forward_event.h"
+#include "supervisor/api/containerd/ttrpc_server.h"
 #include "supervisor/api/gantry/containers.h"
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/system.h"
@@ -87,6 +89,17 @@ namespace {
 
 // How long a shim may take to say what became of its container before it is listed as unknown.
 constexpr absl::Duration kRecoverEach = absl::Seconds(3);
+
+// containerd's second socket is the first one's path with this.
+constexpr char kTtrpcSuffix[] = ".ttrpc";
+
+// A client has a stream per container that it waits for.
+constexpr int kStreamsPerConnection = 8192;
+constexpr int kMetadataBytes = 16 << 10;
+// What one connection has to say at most before the next one's turn: some thousand requests.
+constexpr int kReadChunkBytes = 64 << 10;
+// What gRPC may hold of all connections' calls and messages before it ends calls. Far above what clients need.
+constexpr size_t kTransportBytes = size_t{512} << 20;
 
 std::string ProgramDirectory() {
   char path[4096];
@@ -280,6 +293,8 @@ struct Daemon::Parts {
   // Null unless asked for.
   std::unique_ptr<DaemonMetrics> metrics;
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<api::TtrpcServer> ttrpc_server;
+  std::unique_ptr<SocketListener> ttrpc_listener;
   std::unique_ptr<SocketListener> listener;
   std::unique_ptr<api::MetricsServer> metrics_server;
 };
@@ -372,6 +387,8 @@ Daemon::~Daemon() {
   if (p->containerd_door) p->containerd_door->Stop();
   if (p->server) {
     p->listener.reset();
+    p->ttrpc_listener.reset();
+    p->ttrpc_server.reset();
     p->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     p->server->Wait();
     unlink(p->config.address.c_str());
@@ -667,6 +684,14 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   // a little early would cut the connection off in the end. Whoever may open this socket may do worse things than ping.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // One client's flood is bounded, and leaves the others their turn. third_party/grpc_limits.cc holds those to it that do not hold
+  // themselves.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadChunkBytes);
+  grpc::ResourceQuota quota("gantryd");
+  quota.Resize(kTransportBytes);
+  builder.SetResourceQuota(quota);
   // Nobody asks for gRPC's own statistics, which are kept call by call.
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
   for (const auto& service : p.gantry_door) builder.RegisterService(service.get());
@@ -679,6 +704,23 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.listener->Start([server = p.server.get()](UniqueFd connection) {
     grpc::AddInsecureChannelFromFd(server, connection.release());
   });
+  // A path that has no room for the suffix is no reason to serve nobody: few publish events there.
+  const std::string ttrpc_address = config.address + kTtrpcSuffix;
+  absl::Status ttrpc = TakeOverSocket(ttrpc_address);
+  if (ttrpc.ok()) {
+    absl::StatusOr<std::unique_ptr<SocketListener>> listener =
+        SocketListener::Listen(ttrpc_address, static_cast<uid_t>(config.socket_uid),
+                               static_cast<gid_t>(config.socket_gid));
+    ttrpc = listener.status();
+    if (listener.ok()) p.ttrpc_listener = *std::move(listener);
+  }
+  LOG_IF(WARNING, !ttrpc.ok()) << "the ttrpc socket is not served: " << ttrpc;
+  if (p.ttrpc_listener) {
+    p.ttrpc_server = std::make_unique<api::TtrpcServer>(api::TtrpcMethods(p.events));
+    p.ttrpc_listener->Start([server = p.ttrpc_server.get()](UniqueFd connection) {
+      server->Adopt(std::move(connection));
+    });
+  }
   if (p.metrics) {
     GANTRY_ASSIGN_OR_RETURN(
         p.metrics_server,

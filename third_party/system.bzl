@@ -6,6 +6,13 @@ GRPC_POLLER = [
     "_ZN4grpc15CompletionQueue28ReleaseCallbackAlternativeCQEPS0_",
 ]
 
+# What grpc_limits.cc puts itself before.
+GRPC_LIMITS = [
+    "_Z26grpc_chttp2_stream_map_addP22grpc_chttp2_stream_mapjPv",
+    "_Z33grpc_chttp2_parsing_accept_streamP21grpc_chttp2_transportj",
+    "_Z35grpc_chttp2_rst_stream_parser_parsePvP21grpc_chttp2_transportP18grpc_chttp2_streamRK10grpc_slicei",
+]
+
 def static_group(name, libs, linkopts = [], deps = [], threaded = False, **kwargs):
     """Links the archives as one group, so that they may refer to each other in any direction.
 

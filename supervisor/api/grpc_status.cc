@@ -2,6 +2,10 @@
 
 #include <string>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+
 namespace gantry::api {
 namespace {
 
@@ -30,12 +34,40 @@ std::string PrintableMessage(absl::string_view message) {
   return out;
 }
 
+// "" for classes without words of their own.
+absl::string_view ClassWords(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kInvalidArgument:
+      return "invalid argument";
+    case absl::StatusCode::kNotFound:
+      return "not found";
+    case absl::StatusCode::kAlreadyExists:
+      return "already exists";
+    case absl::StatusCode::kFailedPrecondition:
+      return "failed precondition";
+    case absl::StatusCode::kUnavailable:
+      return "unavailable";
+    case absl::StatusCode::kUnimplemented:
+      return "not implemented";
+    case absl::StatusCode::kOutOfRange:
+      return "out of range";
+    default:
+      return "";
+  }
+}
+
 }  // namespace
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
                       PrintableMessage(status.message()));
+}
+
+grpc::Status ToGrpcWithClass(const absl::Status& status) {
+  const absl::string_view words = ClassWords(status.code());
+  if (words.empty() || absl::EndsWith(status.message(), words)) return ToGrpc(status);
+  return ToGrpc(absl::Status(status.code(), absl::StrCat(status.message(), ": ", words)));
 }
 
 absl::Status FromGrpc(const grpc::Status& status) {

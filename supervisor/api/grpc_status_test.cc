@@ -24,5 +24,14 @@ TEST(GrpcStatusTest, LongMessagesFitATrailer) {
   EXPECT_EQ(ToGrpc(absl::InternalError(std::string(100000, 'x'))).error_message().size(), 4096u);
 }
 
+TEST(GrpcStatusTest, AClassIsSaidOnceAtTheEnd) {
+  EXPECT_EQ(ToGrpcWithClass(absl::InvalidArgumentError("no id")).error_message(),
+            "no id: invalid argument");
+  EXPECT_EQ(ToGrpcWithClass(absl::NotFoundError("image \"x\": not found")).error_message(),
+            "image \"x\": not found");
+  EXPECT_EQ(ToGrpcWithClass(absl::UnknownError("runtime")).error_message(), "runtime");
+  EXPECT_TRUE(ToGrpcWithClass(absl::OkStatus()).ok());
+}
+
 }  // namespace
 }  // namespace gantry::api

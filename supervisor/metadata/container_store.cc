@@ -28,11 +28,18 @@ absl::Status Validate(const record::v1::Container& container) {
   const std::string what = absl::StrCat("container \"", container.id(), "\": ");
   GANTRY_RETURN_IF_ERROR(ValidateLabels(LabelsOf(container.labels())));
   for (const auto& [key, value] : container.extensions()) {
-    if (key.empty())
-      return absl::InvalidArgumentError(absl::StrCat(what, "extension key must not be empty"));
+    GANTRY_RETURN_IF_ERROR(ValidateName(absl::StrCat(what, "extension key"), key));
   }
-  if (container.runtime().name().empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(what, "runtime name must not be empty"));
+  GANTRY_RETURN_IF_ERROR(ValidateName(absl::StrCat(what, "runtime name"), container.runtime().name()));
+  for (const auto& [noun, name] : {std::pair<absl::string_view, absl::string_view>(
+                                       "image name", container.image()),
+                                   {"snapshotter", container.snapshotter()},
+                                   {"snapshot key", container.snapshot_key()}}) {
+    if (!name.empty()) GANTRY_RETURN_IF_ERROR(ValidateName(absl::StrCat(what, noun), name));
+  }
+  if (!container.sandbox().empty()) {
+    GANTRY_RETURN_IF_ERROR(
+        ValidateIdentifier(absl::StrCat(what, "sandbox id"), container.sandbox()));
   }
   if (!container.has_spec())
     return absl::InvalidArgumentError(absl::StrCat(what, "spec must be given"));

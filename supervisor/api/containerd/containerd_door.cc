@@ -8,6 +8,7 @@
 #include "proto/containerd/events/snapshot.pb.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"
+#include "supervisor/api/grpc/lane.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/gc/collector.h"
 
@@ -22,14 +23,17 @@ namespace {
 constexpr size_t kStoreCalls = 32;
 constexpr size_t kLongCalls = 256;
 constexpr size_t kPumps = 2;
+// Of these, most that are one connection's.
+constexpr size_t kStoreShare = 16;
+constexpr size_t kLongShare = 64;
 
 }  // namespace
 
 struct ContainerdDoor::Services {
   explicit Services(const Parts& parts) : room(parts) {
     room.streams = &streams;
-    room.store_calls = &store_calls;
-    room.long_calls = &long_calls;
+    room.store_calls = &store_lane;
+    room.long_calls = &long_lane;
     room.pumps = &pumps;
     all.push_back(NewContainersService(room));
     all.push_back(NewContentService(room));
@@ -53,6 +57,8 @@ struct ContainerdDoor::Services {
   Room room;
   containerd_api::StreamRegistry streams;
   std::vector<std::unique_ptr<DoorService>> all;
+  Lane store_lane{store_calls, kStoreShare};
+  Lane long_lane{long_calls, kLongShare};
   // Last, so that they are idle before what they work on goes.
   Executor store_calls{"containerd-store", kStoreCalls};
   Executor long_calls{"containerd-call", kLongCalls};

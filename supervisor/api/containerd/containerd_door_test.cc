@@ -5,6 +5,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -290,6 +291,60 @@ TEST_F(DoorTest, AContainerComesBackByteForByte) {
   EXPECT_EQ(message.container().spec().value(), made.spec().value());
   EXPECT_FALSE(reader->Read(&message));
   EXPECT_TRUE(reader->Finish().ok());
+}
+
+TEST_F(DoorTest, AContainerWithBadNamesOrSpecIsRefused) {
+  using services::containers::v1::Container;
+  const auto code = [this](const std::function<void(Container*)>& change, std::string* message) {
+    services::containers::v1::CreateContainerRequest request;
+    Container* container = request.mutable_container();
+    container->set_id("web");
+    container->mutable_runtime()->set_name("io.containerd.runc.v2");
+    container->mutable_spec()->set_type_url(
+        "types.containerd.io/opencontainers/runtime-spec/1/Spec");
+    container->mutable_spec()->set_value(R"({"ociVersion":"1.0.2"})");
+    change(container);
+    Context context;
+    services::containers::v1::CreateContainerResponse response;
+    const grpc::Status status =
+        Stub<services::containers::v1::Containers>()->Create(&context, request, &response);
+    *message = status.error_message();
+    return status.error_code();
+  };
+  const std::string long_name(5000, 'x');
+  const std::vector<std::function<void(Container*)>> changes = {
+      [](Container* c) { c->mutable_spec()->set_value("{\"process\":"); },
+      [](Container* c) { c->mutable_spec()->set_value("[]"); },
+      [](Container* c) { c->set_image(std::string("a\0b", 3)); },
+      [&](Container* c) { c->set_image(long_name); },
+      [&](Container* c) {
+        c->set_snapshotter("native");
+        c->set_snapshot_key(long_name);
+      },
+      [](Container* c) { c->set_sandbox("../up"); },
+      [](Container* c) { c->mutable_runtime()->set_name(""); },
+      [](Container* c) { c->set_id("../up"); },
+  };
+  for (size_t i = 0; i < changes.size(); ++i) {
+    std::string message;
+    EXPECT_EQ(code(changes[i], &message), StatusCode::INVALID_ARGUMENT) << i;
+    // Clients that see only the text know the class by its end.
+    EXPECT_TRUE(message.ends_with(": invalid argument")) << i << ": " << message;
+  }
+  std::string message;
+  EXPECT_EQ(code([](Container*) {}, &message), StatusCode::OK) << message;
+}
+
+TEST_F(DoorTest, AnUnknownSnapshotterIsAnInvalidArgumentByItsMessageToo) {
+  services::snapshots::v1::PrepareSnapshotRequest request;
+  request.set_snapshotter("nothing");
+  request.set_key("k");
+  services::snapshots::v1::PrepareSnapshotResponse response;
+  Context context;
+  const grpc::Status status =
+      Stub<services::snapshots::v1::Snapshots>()->Prepare(&context, request, &response);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_TRUE(status.error_message().ends_with(": invalid argument")) << status.error_message();
 }
 
 TEST_F(DoorTest, ContainersAreFilteredAndBadFiltersRefused) {

@@ -3,13 +3,19 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
+
 #include "base/status_macros.h"
 #include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/services/containers/v1/containers.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/list_stream.h"
+#include "supervisor/api/grpc/outgoing.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/stores.h"
@@ -24,8 +30,25 @@ using namespace containerd::services::containers::
     v1;  // NOLINT(google-build-using-namespace): the messages of this file
 using metadata::Filter;
 
-using ContainersBase = Containers::WithRawCallbackMethod_Get<
-    Containers::WithRawCallbackMethod_List<Containers::CallbackService>>;
+// Most that stands before a record in a message of one.
+constexpr size_t kHeadBytes = 11;
+
+using ContainersBase =
+    Containers::WithRawCallbackMethod_Get<Containers::WithRawCallbackMethod_List<
+        Containers::WithRawCallbackMethod_ListStream<Containers::CallbackService>>>;
+
+// containerd's clients mark a specification by this type. What is so marked is JSON; anything else is the client's own.
+constexpr absl::string_view kSpecType = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
+
+absl::Status CheckSpec(const Container& container) {
+  const std::string& json = container.spec().value();
+  if (container.spec().type_url() != kSpecType) return absl::OkStatus();
+  const size_t first = json.find_first_not_of(" \t\r\n");
+  if (first != std::string::npos && json[first] == '{' && nlohmann::json::accept(json))
+    return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("container \"", container.id(), "\": the specification is not a JSON object"));
+}
 
 class ContainersService final : public ContainersBase, public DoorService {
  public:
@@ -65,17 +88,19 @@ class ContainersService final : public ContainersBase, public DoorService {
     });
   }
 
-  grpc::ServerWriteReactor<ListContainerMessage>* ListStream(
-      grpc::CallbackServerContext* context, const ListContainersRequest* request) override {
-    return HandleList<ListContainerMessage>(
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* ListStream(grpc::CallbackServerContext* context,
+                                                         const grpc::ByteBuffer* request) override {
+    return HandleList<grpc::ByteBuffer>(
         *room_.long_calls, *context,
-        [this, request](Call& call, Sender<ListContainerMessage>& out) -> absl::Status {
-          GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
-          ListContainerMessage message;
-          return EachRaw(call.scope(), filter, [&](absl::string_view record) -> absl::Status {
-            message.mutable_container()->ParseFromArray(record.data(),
-                                                        static_cast<int>(record.size()));
-            return out.Send(message);
+        [this, request](Call& call, Sender<grpc::ByteBuffer>& out) -> absl::Status {
+          ListContainersRequest parsed;
+          GANTRY_RETURN_IF_ERROR(ParseRaw(*request, &parsed));
+          GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(parsed.filters())));
+          return EachRaw(call.scope(), filter, [&out](absl::string_view record) {
+            std::string message;
+            message.reserve(record.size() + kHeadBytes);
+            AppendField1(record, message);
+            return out.Send(RawMessage(std::move(message)));
           });
         });
   }
@@ -84,6 +109,7 @@ class ContainersService final : public ContainersBase, public DoorService {
                                    const CreateContainerRequest* request,
                                    CreateContainerResponse* response) override {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckSpec(request->container()));
       metadata::NewContainer fresh;
       Recast(request->container(), &fresh.record);
       fresh.record.clear_client_log_uri();  // ours to write
@@ -104,6 +130,7 @@ class ContainersService final : public ContainersBase, public DoorService {
                                    const UpdateContainerRequest* request,
                                    UpdateContainerResponse* response) override {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckSpec(request->container()));
       record::v1::Container wanted;
       Recast(request->container(), &wanted);
       GANTRY_ASSIGN_OR_RETURN(

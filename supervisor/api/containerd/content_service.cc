@@ -16,10 +16,14 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/content.pb.h"
 #include "proto/containerd/services/content/v1/content.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/list_stream.h"
+#include "supervisor/api/grpc/outgoing.h"
+#include "supervisor/api/grpc/work_call.h"
+#include "supervisor/api/grpc_status.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/metadata/filter.h"
@@ -181,11 +185,14 @@ class WriteSession {
 class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   WriteCall(const grpc::CallbackServerContext& context, const Room& room)
-      : room_(room), call_(context), store_(room.stores->Content(call_.scope())) {}
+      : room_(room),
+        connection_(context.peer()),
+        call_(context),
+        store_(room.stores->Content(call_.scope())) {}
 
   void Begin() {
-    if (absl::Status valid = call_.scope().Validate(); !valid.ok()) {
-      Finish(ToGrpc(valid));
+    if (absl::Status valid = call_.Validate(); !valid.ok()) {
+      Finish(ToGrpcWithClass(valid));
     } else {
       StartRead(&incoming_);
     }
@@ -193,8 +200,8 @@ class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::B
 
   void OnReadDone(bool ok) override {
     if (ok) {
-      if (!room_.long_calls->Schedule([this] { Work(); }))
-        End(absl::UnavailableError("the daemon is stopping"));
+      if (!room_.long_calls->Schedule(connection_, [this] { Work(); }))
+        End(DaemonStopping());
     } else if (session_ == nullptr) {
       End(absl::InvalidArgumentError("content write: no message"));
     } else {
@@ -205,7 +212,7 @@ class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::B
     if (ok) {
       StartRead(&incoming_);
     } else {
-      End(absl::CancelledError("the client has gone"));
+      End(ClientGone());
     }
   }
   void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
@@ -243,10 +250,11 @@ class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::B
   // The ref is free before the client can know that this is over.
   void End(const absl::Status& status) {
     session_.reset();
-    Finish(ToGrpc(status));
+    Finish(ToGrpcWithClass(status));
   }
 
   const Room& room_;
+  const std::string connection_;
   Call call_;
   ContentNamespace store_;
   std::unique_ptr<WriteSession> session_;
@@ -258,17 +266,17 @@ class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::B
 class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   ReadCall(const grpc::CallbackServerContext& context, const Room& room)
-      : room_(room), call_(context) {}
+      : room_(room), connection_(context.peer()), call_(context) {}
 
   void Begin(const grpc::ByteBuffer& request) {
     absl::Status status = ParseRaw(request, &request_);
-    if (status.ok()) status = call_.scope().Validate();
+    if (status.ok()) status = call_.Validate();
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { status_ = status; });
   }
   void OnWriteDone(bool ok) override {
     Advance([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
       writing_ = false;
-      if (!ok && status_.ok()) status_ = absl::CancelledError("the client has gone");
+      if (!ok && status_.ok()) status_ = ClientGone();
     });
   }
   void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
@@ -296,10 +304,10 @@ class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
       if (read) reading_ = true;
       if (!writing_ && !reading_) finished_ = finish = true;
     }
-    if (read && !room_.long_calls->Schedule([this] { Work(); })) {
+    if (read && !room_.long_calls->Schedule(connection_, [this] { Work(); })) {
       Advance([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
         reading_ = false;
-        status_ = absl::UnavailableError("the daemon is stopping");
+        status_ = DaemonStopping();
       });
     }
     if (write && finish) {
@@ -307,7 +315,7 @@ class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
     } else if (write) {
       StartWrite(&outgoing_);
     } else if (finish) {
-      Finish(ToGrpc(status));
+      Finish(ToGrpcWithClass(status));
     }
   }
 
@@ -376,6 +384,7 @@ class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
   }
 
   const Room& room_;
+  const std::string connection_;
   const Call call_;
   ReadContentRequest request_;
   // One Work() at a time uses these.
@@ -441,9 +450,7 @@ class ContentService final : public ContentBase, public DoorService {
           GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
           ListContentResponse batch;
           const auto send = [&]() -> absl::Status {
-            absl::Status sent = out.Send(batch);
-            batch.clear_info();
-            return sent;
+            return out.Send(std::exchange(batch, {}));
           };
           GANTRY_RETURN_IF_ERROR(Open(call).Walk([&](const content::Info& info) -> absl::Status {
             if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))

@@ -10,16 +10,16 @@
 #include "absl/time/clock.h"
 
 #include "base/executor.h"
-#include "base/status_macros.h"
 #include "proto/containerd/services/events/v1/events.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/event_fields.h"
+#include "supervisor/api/containerd/forward_event.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
+#include "supervisor/api/grpc_status.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/metadata/filter.h"
-#include "supervisor/metadata/record_values.h"
-#include "supervisor/metadata/validate.h"
 
 namespace gantry::api::containerd_api {
 namespace {
@@ -134,7 +134,7 @@ class Subscriber final : public grpc::ServerWriteReactor<Envelope>,
     if (ended_) return;
     ended_ = true;
     if (subscription_) subscription_->Close();
-    Finish(ToGrpc(status));
+    Finish(ToGrpcWithClass(status));
   }
 
   Executor& pumps_;
@@ -179,15 +179,7 @@ class EventsService final : public Events::CallbackService, public DoorService {
                                     google::protobuf::Empty*) override {
     return HandleQuick(
         *context,
-        [&](Call&) -> absl::Status {
-          const Envelope& envelope = request->envelope();
-          GANTRY_RETURN_IF_ERROR(
-              metadata::ValidateIdentifier("event namespace", envelope.namespace_()));
-          if (!envelope.has_timestamp()) return absl::InvalidArgumentError("event: no timestamp");
-          return room_.events->PublishRaw(envelope.namespace_(), envelope.topic(),
-                                          envelope.event().type_url(), envelope.event().value(),
-                                          metadata::TimeOf(envelope.timestamp()));
-        },
+        [&](Call&) { return ForwardEvent(*room_.events, request->envelope()); },
         Scoped::kNo);
   }
 

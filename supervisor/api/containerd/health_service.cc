@@ -8,8 +8,9 @@
 #include "absl/synchronization/mutex.h"
 
 #include "proto/containerd/grpc/health/v1/health.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
 
 namespace gantry::api::containerd_api {
 namespace {

@@ -5,9 +5,10 @@
 
 #include "base/status_macros.h"
 #include "proto/containerd/services/leases/v1/leases.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/filter.h"

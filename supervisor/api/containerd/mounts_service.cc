@@ -6,9 +6,12 @@
 
 #include "base/status_macros.h"
 #include "proto/containerd/services/mounts/v1/mounts.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/list_stream.h"
+#include "supervisor/api/grpc/outgoing.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/metadata/filter.h"
 
 namespace gantry::api::containerd_api {

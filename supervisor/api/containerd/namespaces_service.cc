@@ -5,9 +5,10 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/namespace.pb.h"
 #include "proto/containerd/services/namespaces/v1/namespace.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/stores.h"
 

@@ -22,10 +22,12 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/sandbox.pb.h"
 #include "proto/containerd/services/sandbox/v1/sandbox.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/plugin_table.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
+#include "supervisor/api/grpc_status.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/metadata/filter.h"
@@ -134,9 +136,9 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
     SetTime(at, response_->mutable_exited_at());
     Finish(grpc::Status::OK);
   }
-  void Refuse(const absl::Status& status) { Finish(ToGrpc(status)); }
+  void Refuse(const absl::Status& status) { Finish(ToGrpcWithClass(status)); }
   void OnCancel() override {
-    if (withdraw_(this)) Finish(ToGrpc(absl::CancelledError("the client has gone")));
+    if (withdraw_(this)) Finish(ToGrpcWithClass(absl::CancelledError("the client has gone")));
   }
   void OnDone() override {
     delete this;
@@ -252,7 +254,7 @@ class SandboxControllerService final : public Controller::CallbackService, publi
     auto* reactor = new WaitReactor(response, [this, key](WaitReactor* waiter) {
       return Withdraw(key, waiter);
     });  // NOLINT(cppcoreguidelines-owning-memory)
-    absl::Status status = call.scope().Validate();
+    absl::Status status = call.Validate();
     if (status.ok()) status = CheckController(request->sandboxer());
     std::optional<absl::Time> stopped;
     if (status.ok()) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "supervisor/api/containerd/containerd_door.h"
+#include "supervisor/api/grpc/lane.h"
 
 namespace gantry::api::containerd_api {
 
@@ -14,9 +15,9 @@ class StreamRegistry;
 struct Room : ContainerdDoor::Parts {
   explicit Room(const ContainerdDoor::Parts& parts) : ContainerdDoor::Parts(parts) {}
   StreamRegistry* streams = nullptr;
-  Executor* store_calls = nullptr;  // work that the database and the disk end by themselves
-  Executor* long_calls = nullptr;   // work that waits for a shim, a registry or its client
-  Executor* pumps = nullptr;        // events on their way to subscribers; never blocks
+  Lane* store_calls = nullptr;  // work that the database and the disk end by themselves
+  Lane* long_calls = nullptr;   // work that waits for a shim, a registry or its client
+  Executor* pumps = nullptr;    // events on their way to subscribers; never blocks
 };
 
 class DoorService {

@@ -6,9 +6,12 @@
 #include "base/status_macros.h"
 #include "proto/containerd/events/snapshot.pb.h"
 #include "proto/containerd/services/snapshots/v1/snapshots.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/list_stream.h"
+#include "supervisor/api/grpc/outgoing.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/metadata/filter.h"
@@ -151,9 +154,7 @@ class SnapshotsService final : public Snapshots::CallbackService, public DoorSer
           const metadata::Filter filter = *std::move(parsed);
           ListSnapshotsResponse batch;
           const auto send = [&]() -> absl::Status {
-            absl::Status sent = out.Send(batch);
-            batch.clear_info();
-            return sent;
+            return out.Send(std::exchange(batch, {}));
           };
           GANTRY_RETURN_IF_ERROR(snapshots.Walk([&](const snapshot::Info& info) -> absl::Status {
             if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))

@@ -8,10 +8,11 @@
 #include "google/protobuf/empty.pb.h"
 
 #include "proto/containerd/services/streaming/v1/streaming.grpc.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc_status.h"
 
 namespace gantry::api::containerd_api {
 namespace {
@@ -24,9 +25,9 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
  public:
   StreamCall(const grpc::CallbackServerContext& context, StreamRegistry& registry)
       : call_(context), registry_(registry) {
-    absl::Status valid = call_.scope().Validate();
+    absl::Status valid = call_.Validate();
     if (!valid.ok()) {
-      Finish(ToGrpc(valid));
+      Finish(ToGrpcWithClass(valid));
       return;
     }
     StartRead(&in_);
@@ -35,7 +36,7 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
   // Transport.
   void StartReading() override { StartRead(&in_); }
   void StartWriting(const Any& message) override { StartWrite(&message); }
-  void End(const absl::Status& status) override { Finish(ToGrpc(status)); }
+  void End(const absl::Status& status) override { Finish(ToGrpcWithClass(status)); }
 
   void OnReadDone(bool ok) override {
     if (!stream_) return Open(ok);
@@ -72,7 +73,7 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
     auto stream = std::make_shared<Stream>();
     if (status.ok()) status = registry_.Add(call_.ns(), init.id(), stream);
     if (!status.ok()) {
-      Finish(ToGrpc(status));
+      Finish(ToGrpcWithClass(status));
       return;
     }
     id_ = init.id();

@@ -22,11 +22,13 @@
 #include "proto/containerd/types/runc/options/oci.pb.h"
 #include "snapshotter/layer_apply.h"
 #include "snapshotter/layer_diff.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/store_stream.h"
 #include "supervisor/api/containerd/task_metrics.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
+#include "supervisor/api/grpc_status.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/metadata/filter.h"
@@ -147,10 +149,10 @@ class WaitCall final : public grpc::ServerUnaryReactor {
       : call_(context), tasks_(tasks), waits_(waits) {}
 
   void Begin(const WaitRequest& request, WaitResponse* response) {
-    absl::Status valid = call_.scope().Validate();
+    absl::Status valid = call_.Validate();
     if (valid.ok() && !waits_.Add(wait_)) valid = absl::UnavailableError("the daemon is stopping");
     if (!valid.ok()) {
-      Finish(ToGrpc(valid));
+      Finish(ToGrpcWithClass(valid));
       return;
     }
     // After the answer this object may be gone at any moment, before WaitAsync() has returned even.
@@ -191,9 +193,9 @@ class WaitCall final : public grpc::ServerUnaryReactor {
       SetTime(exit->at, response->mutable_exited_at());
       Finish(grpc::Status::OK);
     } else if (absl::IsCancelled(exit.status()) && waits_.stopping()) {
-      Finish(ToGrpc(absl::UnavailableError("the daemon is stopping")));
+      Finish(ToGrpcWithClass(absl::UnavailableError("the daemon is stopping")));
     } else {
-      Finish(ToGrpc(exit.status()));
+      Finish(ToGrpcWithClass(exit.status()));
     }
   }
 

@@ -20,11 +20,12 @@
 #include "proto/containerd/types/transfer/importexport.pb.h"
 #include "proto/containerd/types/transfer/progress.pb.h"
 #include "proto/containerd/types/transfer/registry.pb.h"
-#include "supervisor/api/containerd/call.h"
 #include "supervisor/api/containerd/import_names.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"
 #include "supervisor/api/containerd/wire.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/reference.h"
@@ -320,9 +321,13 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     };
     reporter.Say(absl::StrCat("Pulling from ", registry.reference()));
     reporter.Say("fetching image content", registry.reference());
-    GANTRY_RETURN_IF_ERROR(room_.images->transfer.Pull(
+    const absl::Status fetched = room_.images->transfer.Pull(
         ContextOf(call), order, [&reporter](const v1::Progress& step) { reporter.Step(step); },
-        [&reporter](const std::string& name) { reporter.Say("saved", name); }));
+        [&reporter](const std::string& name) { reporter.Say("saved", name); });
+    // Clients look for the name that they gave.
+    if (absl::IsNotFound(fetched) && !absl::StrContains(fetched.message(), registry.reference()))
+      return absl::NotFoundError(absl::StrCat(registry.reference(), ": ", fetched.message()));
+    GANTRY_RETURN_IF_ERROR(fetched);
     reporter.Say(absl::StrCat("Completed pull from ", registry.reference()));
     return absl::OkStatus();
   }

@@ -5,14 +5,16 @@
 #include <utility>
 
 #include "base/byte_stream.h"
-#include "base/cancel_token.h"
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "supervisor/api/gantry/attach_reactor.h"
-#include "supervisor/api/gantry/call.h"
-#include "supervisor/api/gantry/work_call.h"
-#include "supervisor/api/gantry/work_stream.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/lane.h"
+#include "supervisor/api/grpc/list_stream.h"
+#include "supervisor/api/grpc/outgoing.h"
+#include "supervisor/api/grpc/upload_stream.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/api/grpc_status.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_lifecycle.h"
@@ -26,6 +28,9 @@
 namespace gantry::api::gantry_v1 {
 namespace {
 
+// Calls of one connection at once.
+constexpr size_t kShare = 32;
+constexpr size_t kFollowersShare = 128;
 constexpr absl::Duration kStatsPeriod = absl::Seconds(1);
 constexpr size_t kLogBatchBytes = 64 << 10;
 
@@ -50,8 +55,8 @@ v1::AttachInput::Open AttachAll(const std::string& container, const v1::Containe
 
 class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
  public:
-  RunReactor(grpc::CallbackServerContext* context, const ContainersParts& parts, Executor& executor)
-      : AttachReactor(context, executor), parts_(parts) {}
+  RunReactor(grpc::CallbackServerContext* context, const ContainersParts& parts, Lane& lane)
+      : AttachReactor(context, lane), parts_(parts) {}
 
  protected:
   void Begin(const v1::RunInput& input) override {
@@ -64,7 +69,7 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
     id_ = created->id();
     v1::RunOutput output;
     *output.mutable_created() = *std::move(created);
-    Send(std::move(output));
+    Post(std::move(output));
     const absl::Status status = open.detach() ? StartDetached() : StartConnected(open.config());
     if (status.ok()) return;
     if (open.config().auto_remove()) RemoveFailed();
@@ -79,11 +84,11 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
     const absl::StatusOr<bool> removed = parts_.wait->SettleExit(context, id_);
     v1::RunOutput output;
     *output.mutable_exited() = exited;
-    Send(std::move(output));
+    Post(std::move(output));
     if (removed.ok() && *removed) {
       v1::RunOutput gone;
       gone.set_removed(true);
-      Send(std::move(gone));
+      Post(std::move(gone));
     }
     End(absl::OkStatus());
   }
@@ -100,7 +105,7 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
     GANTRY_RETURN_IF_ERROR(parts_.lifecycle->Start(call(), request).status());
     v1::RunOutput output;
     output.mutable_started();
-    Send(std::move(output));
+    Post(std::move(output));
     End(absl::OkStatus());
     return absl::OkStatus();
   }
@@ -111,11 +116,11 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
         parts_.streams->StartConnected(call(), AttachAll(id_, config), this, [this] {
           v1::RunOutput output;
           output.mutable_attached();
-          Send(std::move(output));
+          Post(std::move(output));
         }));
     v1::RunOutput started;
     started.mutable_started()->set_pid(start.pid);
-    Send(std::move(started));
+    Post(std::move(started));
     Connected(std::move(start.stream));
     return absl::OkStatus();
   }
@@ -136,8 +141,8 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
 class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::AttachOutput> {
  public:
   ContainerAttachReactor(grpc::CallbackServerContext* context, const ContainersParts& parts,
-                         Executor& executor)
-      : AttachReactor(context, executor), parts_(parts) {}
+                         Lane& lane)
+      : AttachReactor(context, lane), parts_(parts) {}
 
  protected:
   void Begin(const v1::AttachInput& input) override {
@@ -155,7 +160,7 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
     (void)parts_.wait->SettleExit(context, id_);
     v1::AttachOutput output;
     *output.mutable_exited() = exited;
-    Send(std::move(output));
+    Post(std::move(output));
     End(absl::OkStatus());
   }
 
@@ -171,7 +176,7 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
         parts_.streams->StartConnected(call(), open, this, [this] { SendAttached(); }));
     v1::AttachOutput started;
     started.mutable_started()->set_pid(start.pid);
-    Send(std::move(started));
+    Post(std::move(started));
     Connected(std::move(start.stream));
     return absl::OkStatus();
   }
@@ -189,7 +194,7 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
   void SendAttached() {
     v1::AttachOutput output;
     output.mutable_attached();
-    Send(std::move(output));
+    Post(std::move(output));
   }
 
   absl::Status SendLogs(const v1::AttachInput::Open& open) {
@@ -198,11 +203,11 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
     query.want_stdout = open.stdout();
     query.want_stderr = open.stderr();
     query.until = absl::Now();
-    query.cancel = &cancel_;
+    query.cancel = &call().cancel();
     return core::ReadLog(path, query, [this](const core::LogEntry& entry) {
       v1::AttachOutput output;
       entry.is_stderr ? output.set_stderr(entry.text) : output.set_stdout(entry.text);
-      return SendWhenRoom(std::move(output));
+      return Send(std::move(output));
     });
   }
 
@@ -213,8 +218,8 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
 class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
  public:
   ExecReactor(grpc::CallbackServerContext* context, const ContainersParts& parts,
-              Executor& executor)
-      : AttachReactor(context, executor), parts_(parts) {}
+              Lane& lane)
+      : AttachReactor(context, lane), parts_(parts) {}
 
  protected:
   void Begin(const v1::ExecInput& input) override {
@@ -226,7 +231,7 @@ class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
     v1::ExecOutput output;
     output.mutable_started()->set_exec_id(exec_id_);
     output.mutable_started()->set_pid(started->pid);
-    Send(std::move(output));
+    Post(std::move(output));
     if (open.detach()) return End(absl::OkStatus());
     Connected(std::move(started->stream));
   }
@@ -234,7 +239,7 @@ class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
   void Exited(const v1::ProcessExited& exited) override {
     v1::ExecOutput output;
     *output.mutable_exited() = exited;
-    Send(std::move(output));
+    Post(std::move(output));
     End(absl::OkStatus());
   }
 
@@ -256,15 +261,21 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
                             v1::WaitContainerResponse* response) {
     auto reactor = std::make_shared<WaitReactor>(context);
     reactor->self_ = reactor;
+    WaitReactor* const raw = reactor.get();
+    if (absl::Status valid = raw->call_.Validate(); !valid.ok()) {
+      raw->Finish(ToGrpc(valid));
+      return raw;
+    }
     reactor->StartSendInitialMetadata();
     std::weak_ptr<WaitReactor> weak = reactor;
+    core::CallContext unbounded = raw->call_;
+    unbounded.cancel = nullptr;  // the wait is withdrawn by OnCancel()
     std::function<void()> give_up =
-        waits.WaitAsync(reactor->call_, request,
+        waits.WaitAsync(unbounded, request,
                         [weak, response](absl::StatusOr<v1::WaitContainerResponse> answer) {
                           const std::shared_ptr<WaitReactor> waiting = weak.lock();
                           if (waiting != nullptr) waiting->Answered(std::move(answer), response);
                         });
-    WaitReactor* const raw = reactor.get();
     bool cancelled;
     {
       absl::MutexLock lock(&raw->mu_);
@@ -275,8 +286,7 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
     return raw;
   }
 
-  explicit WaitReactor(grpc::CallbackServerContext* context)
-      : call_(MakeCallContext(*context, nullptr)) {}
+  explicit WaitReactor(grpc::CallbackServerContext* context) : call_(*context, Scoped::kDefault) {}
 
   void OnSendInitialMetadataDone(bool ok) override {}
 
@@ -305,7 +315,7 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
     Finish(ToGrpc(answer.status()));
   }
 
-  const core::CallContext call_;
+  const Call call_;
   std::shared_ptr<WaitReactor> self_;  // until gRPC is done
   absl::Mutex mu_;
   std::function<void()> give_up_ ABSL_GUARDED_BY(mu_);
@@ -319,136 +329,61 @@ bool MergeLogs(v1::LogsResponse& last, v1::LogsResponse& next) {
   return true;
 }
 
-// One CopyTo call: its opening message, then its bytes, which are asked for one message at a time.
-class CopyToCall final : public grpc::ServerReadReactor<v1::CopyToRequest>, public ByteSource {
- public:
-  static CopyToCall* Start(grpc::CallbackServerContext* context, Executor& executor,
-                           core::ContainerFiles& files) {
-    // NOLINTNEXTLINE(cppcoreguidelines-owning-memory): gRPC's; deleted in OnDone
-    auto* call = new CopyToCall(context, executor, files);
-    call->StartRead(&call->message_);
-    return call;
-  }
-
-  void OnReadDone(bool ok) override {
-    {
-      absl::MutexLock lock(&mu_);
-      arrived_ = true;
-      arrived_ok_ = ok;
-    }
-    if (!begun_) {
-      begun_ = true;
-      if (!executor_.Schedule([this] { Work(); }))
-        Finish(ToGrpc(absl::UnavailableError("gantryd is stopping")));
-    }
-  }
-  void OnCancel() override { cancel_.Cancel("the client has gone"); }
-  void OnDone() override { delete this; }  // NOLINT(cppcoreguidelines-owning-memory)
-
-  // For the work, on its own thread.
-  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
-    while (offset_ == message_.data().size()) {
-      offset_ = 0;
-      {
-        absl::MutexLock lock(&mu_);
-        if (!arrived_ok_) return 0;
-        arrived_ = false;
-      }
-      StartRead(&message_);
-      absl::MutexLock lock(&mu_);
-      mu_.Await(absl::Condition(&arrived_));
-      if (arrived_ok_) continue;
-      message_.Clear();
-      GANTRY_RETURN_IF_ERROR(cancel_.Check());
-      return 0;
-    }
-    const size_t taken = message_.data().copy(buffer, n, offset_);
-    offset_ += taken;
-    return taken;
-  }
-
- private:
-  CopyToCall(grpc::CallbackServerContext* context, Executor& executor, core::ContainerFiles& files)
-      : executor_(executor),
-        files_(files),
-        cancel_(TimeLeft(*context)),
-        call_(MakeCallContext(*context, &cancel_)) {}
-
-  void Work() {
-    absl::Status status = absl::InvalidArgumentError("the first message must be `open`");
-    if (message_.has_open()) {
-      const v1::CopyToRequest open = std::move(message_);
-      message_.Clear();
-      status = files_.CopyTo(call_, open.open(), *this);
-    }
-    Finish(ToGrpc(status));
-  }
-
-  Executor& executor_;
-  core::ContainerFiles& files_;
-  CancelToken cancel_;
-  const core::CallContext call_;
-  v1::CopyToRequest message_;  // gRPC's while a read is under way
-  size_t offset_ = 0;
-  bool begun_ = false;
-  absl::Mutex mu_;
-  bool arrived_ ABSL_GUARDED_BY(mu_) = false;
-  bool arrived_ok_ ABSL_GUARDED_BY(mu_) = false;
-};
-
 class ContainersDoor final : public v1::Containers::CallbackService {
  public:
   ContainersDoor(const ContainersParts& parts, Executor& work, Executor& followers)
-      : parts_(parts), work_(work), followers_(followers) {}
+      : parts_(parts),
+        work_(work, kShare, Scoped::kDefault),
+        followers_(followers, kFollowersShare, Scoped::kDefault) {}
 
   grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
                                    const v1::CreateContainerRequest* request,
                                    v1::CreateContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.lifecycle->Create(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context,
                                   const v1::StartContainerRequest* request,
                                   v1::StartContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.lifecycle->Start(call, *request), response);
-    });
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context,
                                  const v1::StopContainerRequest* request,
                                  v1::StopContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.lifecycle->Stop(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Kill(grpc::CallbackServerContext* context,
                                  const v1::KillContainerRequest* request,
                                  v1::KillContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(parts_.lifecycle->Kill(call, request->container(), request->signal()));
-    });
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return parts_.lifecycle->Kill(call, request->container(), request->signal());
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Restart(grpc::CallbackServerContext* context,
                                     const v1::RestartContainerRequest* request,
                                     v1::RestartContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(parts_.lifecycle->Restart(call, *request));
-    });
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return parts_.lifecycle->Restart(call, *request);
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Pause(grpc::CallbackServerContext* context,
                                   const v1::PauseContainerRequest* request,
                                   v1::PauseContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(parts_.lifecycle->Pause(call, request->container()));
-    });
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return parts_.lifecycle->Pause(call, request->container());
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Unpause(grpc::CallbackServerContext* context,
                                     const v1::UnpauseContainerRequest* request,
                                     v1::UnpauseContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(parts_.lifecycle->Unpause(call, request->container()));
-    });
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return parts_.lifecycle->Unpause(call, request->container());
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context,
                                  const v1::WaitContainerRequest* request,
@@ -458,79 +393,79 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   grpc::ServerUnaryReactor* Remove(grpc::CallbackServerContext* context,
                                    const v1::RemoveContainerRequest* request,
                                    v1::RemoveContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.lifecycle->Remove(call, *request), response);
-    });
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Rename(grpc::CallbackServerContext* context,
                                    const v1::RenameContainerRequest* request,
                                    v1::RenameContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(parts_.lifecycle->Rename(call, request->container(), request->new_name()));
-    });
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return parts_.lifecycle->Rename(call, request->container(), request->new_name());
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
                                    const v1::UpdateContainerRequest* request,
                                    v1::UpdateContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.lifecycle->Update(call, *request), response);
-    });
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Prune(grpc::CallbackServerContext* context,
                                   const v1::PruneContainersRequest* request,
                                   v1::PruneContainersResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.lifecycle->Prune(call, *request), response);
-    });
+    }, Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const v1::ListContainersRequest* request,
                                  v1::ListContainersResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.view->List(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Inspect(grpc::CallbackServerContext* context,
                                     const v1::InspectContainerRequest* request,
                                     v1::InspectContainerResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.view->Inspect(call, request->container(), request->size()),
                     response->mutable_container());
     });
   }
   grpc::ServerUnaryReactor* Top(grpc::CallbackServerContext* context, const v1::TopRequest* request,
                                 v1::TopResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.view->Top(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Diff(grpc::CallbackServerContext* context,
                                  const v1::DiffRequest* request,
                                  v1::DiffResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.view->Diff(call, request->container()), response);
     });
   }
   grpc::ServerUnaryReactor* Resize(grpc::CallbackServerContext* context,
                                    const v1::ResizeRequest* request,
                                    v1::ResizeResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
-      return ToGrpc(parts_.streams->Resize(call, *request));
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return parts_.streams->Resize(call, *request);
     });
   }
   grpc::ServerUnaryReactor* StatPath(grpc::CallbackServerContext* context,
                                      const v1::StatPathRequest* request,
                                      v1::StatPathResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.files->StatPath(call, *request), response->mutable_stat());
     });
   }
   grpc::ServerUnaryReactor* Commit(grpc::CallbackServerContext* context,
                                    const v1::CommitRequest* request,
                                    v1::CommitResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(parts_.files->Commit(call, *request), response);
-    });
+    }, Departure::kIgnored);
   }
 
   grpc::ServerBidiReactor<v1::RunInput, v1::RunOutput>* Run(
@@ -550,9 +485,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
 
   grpc::ServerWriteReactor<v1::StatsResponse>* Stats(grpc::CallbackServerContext* context,
                                                      const v1::StatsRequest* request) override {
-    return WorkStream<v1::StatsResponse>::Start(
-        context, followers_,
-        [this, request = *request](const core::CallContext& call, Emitter<v1::StatsResponse>& out) {
+    return HandleList<v1::StatsResponse>(followers_, *context,
+        [this, request = *request](Call& call, Sender<v1::StatsResponse>& out) -> absl::Status {
           std::map<std::string, v1::ContainerStats> previous;
           // A rate needs two samples: the first only begins it.
           bool first = true;
@@ -562,27 +496,27 @@ class ContainersDoor final : public v1::Containers::CallbackService {
             if (!first || !request.once()) GANTRY_RETURN_IF_ERROR(out.Send(std::move(sample)));
             if (!first && request.once()) return absl::OkStatus();
             first = false;
-            GANTRY_RETURN_IF_ERROR(call.cancel->Sleep(kStatsPeriod));
+            GANTRY_RETURN_IF_ERROR(call.cancel().Sleep(kStatsPeriod));
           }
-        });
+        },
+        kViewerPatience);
   }
 
   grpc::ServerWriteReactor<v1::LogsResponse>* Logs(grpc::CallbackServerContext* context,
                                                    const v1::LogsRequest* request) override {
-    return WorkStream<v1::LogsResponse>::Start(
-        context, request->follow() ? followers_ : work_,
-        [this, request = *request](const core::CallContext& call, Emitter<v1::LogsResponse>& out) {
+    return HandleList<v1::LogsResponse>(request->follow() ? followers_ : work_, *context,
+        [this, request = *request](Call& call, Sender<v1::LogsResponse>& out) {
           return SendLogs(call, request, out);
-        });
+        },
+        kViewerPatience);
   }
 
   grpc::ServerWriteReactor<v1::CopyFromResponse>* CopyFrom(
       grpc::CallbackServerContext* context, const v1::CopyFromRequest* request) override {
-    return WorkStream<v1::CopyFromResponse>::Start(
-        context, work_,
-        [this, request = *request](const core::CallContext& call,
-                                   Emitter<v1::CopyFromResponse>& out) {
-          EmitterSink<v1::CopyFromResponse> sink(out, [](std::string bytes) {
+    return HandleList<v1::CopyFromResponse>(work_, *context,
+        [this, request = *request](Call& call,
+                                   Sender<v1::CopyFromResponse>& out) {
+          SenderSink<v1::CopyFromResponse> sink(out, [](std::string bytes) {
             v1::CopyFromResponse response;
             response.set_data(std::move(bytes));
             return response;
@@ -601,16 +535,18 @@ class ContainersDoor final : public v1::Containers::CallbackService {
 
   grpc::ServerReadReactor<v1::CopyToRequest>* CopyTo(grpc::CallbackServerContext* context,
                                                      v1::CopyToResponse* response) override {
-    return CopyToCall::Start(context, work_, *parts_.files);
+    return HandleReceive<v1::CopyToRequest>(
+        work_, *context, [this](Call& call, const v1::CopyToRequest& request, ByteSource& tar) {
+          return parts_.files->CopyTo(call, request.open(), tar);
+        });
   }
 
   grpc::ServerWriteReactor<v1::ExportResponse>* Export(grpc::CallbackServerContext* context,
                                                        const v1::ExportRequest* request) override {
-    return WorkStream<v1::ExportResponse>::Start(
-        context, work_,
-        [this, request = *request](const core::CallContext& call,
-                                   Emitter<v1::ExportResponse>& out) {
-          EmitterSink<v1::ExportResponse> sink(out, [](std::string bytes) {
+    return HandleList<v1::ExportResponse>(work_, *context,
+        [this, request = *request](Call& call,
+                                   Sender<v1::ExportResponse>& out) {
+          SenderSink<v1::ExportResponse> sink(out, [](std::string bytes) {
             v1::ExportResponse response;
             response.set_data(std::move(bytes));
             return response;
@@ -629,7 +565,7 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   }
 
   absl::Status SendLogs(const core::CallContext& call, const v1::LogsRequest& request,
-                        Emitter<v1::LogsResponse>& out) {
+                        Sender<v1::LogsResponse>& out) {
     if (!request.stdout() && !request.stderr()) {
       return absl::InvalidArgumentError("logs: neither stdout nor stderr is asked for");
     }
@@ -658,8 +594,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   }
 
   const ContainersParts parts_;
-  Executor& work_;
-  Executor& followers_;
+  Lane work_;
+  Lane followers_;
 };
 
 }  // namespace

@@ -11,13 +11,17 @@
 
 #include "base/executor.h"
 #include "proto/gantry/v1/system.grpc.pb.h"
-#include "supervisor/api/gantry/call.h"
-#include "supervisor/api/gantry/work_call.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/lane.h"
+#include "supervisor/api/grpc/work_call.h"
 #include "supervisor/api/grpc_status.h"
 #include "supervisor/core/system_service.h"
 
 namespace gantry::api::gantry_v1 {
 namespace {
+
+// Calls of one connection at once.
+constexpr size_t kShare = 32;
 
 // One listener. Events wait in its subscription, which is bounded; no thread waits for them.
 class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
@@ -35,7 +39,7 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
       : system_(system),
         work_(work),
         request_(request),
-        call_(MakeCallContext(*context, nullptr)) {}
+        call_(*context, Scoped::kDefault) {}
 
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mu_);
@@ -59,14 +63,18 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
  private:
   void Begin(const std::weak_ptr<EventsReactor>& weak) {
     // Told under the bus's locks: the work itself is done elsewhere.
-    auto subscription = system_.Subscribe(call_, request_, [weak, &work = work_] {
+    const auto told = [weak, &work = work_] {
       work.Schedule([weak] {
         const std::shared_ptr<EventsReactor> reactor = weak.lock();
         if (reactor == nullptr) return;
         absl::MutexLock lock(&reactor->mu_);
         reactor->WriteNext();
       });
-    });
+    };
+    auto subscription = [&]() -> absl::StatusOr<std::shared_ptr<core::Subscription>> {
+      if (absl::Status valid = call_.Validate(); !valid.ok()) return valid;
+      return system_.Subscribe(call_, request_, told);
+    }();
     absl::MutexLock lock(&mu_);
     if (!subscription.ok()) {
       finished_ = true;
@@ -110,7 +118,7 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
   core::SystemService& system_;
   Executor& work_;
   const v1::EventsRequest request_;
-  const core::CallContext call_;
+  const Call call_;
   std::shared_ptr<EventsReactor> self_;               // until gRPC is done
   std::shared_ptr<core::Subscription> subscription_;  // set once, before ready_
   grpc::Alarm alarm_;
@@ -126,7 +134,7 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
 
 class SystemDoor final : public v1::System::CallbackService {
  public:
-  SystemDoor(core::SystemService& system, Executor& work) : system_(system), work_(work) {}
+  SystemDoor(core::SystemService& system, Executor& work) : system_(system), work_(work, kShare, Scoped::kDefault), executor_(work) {}
 
   grpc::ServerUnaryReactor* Ping(grpc::CallbackServerContext* context,
                                  const v1::PingRequest* request,
@@ -142,26 +150,26 @@ class SystemDoor final : public v1::System::CallbackService {
   grpc::ServerUnaryReactor* Info(grpc::CallbackServerContext* context,
                                  const v1::InfoRequest* request,
                                  v1::InfoResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(system_.Info(call), response);
     });
   }
   grpc::ServerUnaryReactor* DiskUsage(grpc::CallbackServerContext* context,
                                       const v1::DiskUsageRequest* request,
                                       v1::DiskUsageResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(system_.DiskUsage(call, *request), response);
     });
   }
   grpc::ServerUnaryReactor* Gc(grpc::CallbackServerContext* context, const v1::GcRequest* request,
                                v1::GcResponse* response) override {
-    return WorkCall::Start(context, work_, [=, this](const core::CallContext& call) {
+    return HandleOn(work_, *context, [=, this](Call& call) {
       return Answer(system_.Gc(call, *request), response);
     });
   }
   grpc::ServerWriteReactor<v1::Event>* Events(grpc::CallbackServerContext* context,
                                               const v1::EventsRequest* request) override {
-    return EventsReactor::Start(context, system_, work_, *request);
+    return EventsReactor::Start(context, system_, executor_, *request);
   }
 
  private:
@@ -172,7 +180,8 @@ class SystemDoor final : public v1::System::CallbackService {
   }
 
   core::SystemService& system_;
-  Executor& work_;
+  Lane work_;
+  Executor& executor_;
 };
 
 }  // namespace
