@@ -1,5 +1,6 @@
 #include "ctl/go_template.h"
 
+#include <algorithm>
 #include <cctype>
 #include <map>
 #include <optional>
@@ -143,7 +144,7 @@ bool IsFunction(absl::string_view name) {
   static constexpr absl::string_view kNames[] = {
       "and",   "or",    "not",   "eq",    "ne",       "lt",      "le",   "gt",   "ge",
       "len",   "index", "slice", "print", "printf",   "println", "json", "join", "lower",
-      "upper", "title", "split", "pad",   "truncate", "html",    "js"};
+      "upper", "title", "split", "pad",   "truncate", "html",    "js",   "urlquery"};
   for (absl::string_view n : kNames) {
     if (n == name) return true;
   }
@@ -281,12 +282,14 @@ absl::StatusOr<Pipeline> ParsePipelineText(absl::string_view action) {
 }  // namespace
 
 struct TemplateNode {
-  enum class Kind { kText, kAction, kIf, kRange, kWith, kList };
+  enum class Kind { kText, kAction, kIf, kRange, kWith, kTemplate, kList };
   Kind kind = Kind::kList;
   std::string text;  // of text nodes; of others the action, for messages
+  std::string name;  // of the template that a kTemplate node calls
   Pipeline pipeline;
   std::vector<std::unique_ptr<TemplateNode>> body;
   std::vector<std::unique_ptr<TemplateNode>> otherwise;
+  std::map<std::string, std::vector<std::unique_ptr<TemplateNode>>> defined;  // of the root
 };
 
 namespace {
@@ -360,6 +363,8 @@ class TreeParser {
  public:
   explicit TreeParser(std::vector<Piece> pieces) : pieces_(std::move(pieces)) {}
 
+  std::map<std::string, Nodes> TakeDefined() { return std::move(defined_); }
+
   absl::StatusOr<Nodes> ParseAll() {
     std::string stop;
     GANTRY_ASSIGN_OR_RETURN(Nodes nodes, ParseList(&stop, 0));
@@ -389,6 +394,11 @@ class TreeParser {
         *stop = std::string(action);
         return nodes;
       }
+      if (keyword == "define" || keyword == "block" || keyword == "template") {
+        GANTRY_RETURN_IF_ERROR(ParseNamed(keyword, node.get(), depth));
+        if (keyword != "define") nodes.push_back(std::move(node));
+        continue;
+      }
       absl::string_view rest = action;
       if (keyword == "if" || keyword == "range" || keyword == "with") {
         node->kind = keyword == "if"      ? TemplateNode::Kind::kIf
@@ -405,6 +415,32 @@ class TreeParser {
       nodes.push_back(std::move(node));
     }
     return nodes;
+  }
+
+  // {{define "n"}}...{{end}}, {{block "n" pipeline}}...{{end}}, {{template "n" [pipeline]}}.
+  absl::Status ParseNamed(absl::string_view keyword, TemplateNode* node, int depth) {
+    const absl::string_view action = absl::StripAsciiWhitespace(node->text);
+    absl::string_view rest = absl::StripLeadingAsciiWhitespace(action.substr(keyword.size()));
+    const size_t end = rest.empty() ? rest.npos : rest.find(rest[0], 1);
+    if (end == rest.npos || (rest[0] != '"' && rest[0] != '`')) {
+      return ErrorAt(action, "expected a name in quotes");
+    }
+    node->kind = TemplateNode::Kind::kTemplate;
+    node->name = std::string(rest.substr(1, end - 1));
+    rest = absl::StripAsciiWhitespace(rest.substr(end + 1));
+    if (keyword == "define" ? !rest.empty() : keyword == "block" && rest.empty()) {
+      return ErrorAt(action, rest.empty() ? "missing value" : "unexpected value after the name");
+    }
+    if (!rest.empty()) {
+      GANTRY_ASSIGN_OR_RETURN(node->pipeline, ParsePipelineText(rest));
+    }
+    if (keyword == "template") return absl::OkStatus();
+    std::string stop;
+    GANTRY_ASSIGN_OR_RETURN(Nodes body, ParseList(&stop, depth + 1));
+    if (stop.empty()) return ErrorAt(action, "missing {{end}}");
+    if (stop.substr(0, 3) != "end") return ErrorAt(stop, "without a block to belong to");
+    defined_[node->name] = std::move(body);
+    return absl::OkStatus();
   }
 
   // Body and else branches of an opened block, through its `end`.
@@ -436,6 +472,7 @@ class TreeParser {
 
   std::vector<Piece> pieces_;
   size_t pos_ = 0;
+  std::map<std::string, Nodes> defined_;
 };
 
 absl::StatusOr<int> Compare(const Value& a, const Value& b) {
@@ -454,45 +491,68 @@ bool Equal(const Value& a, const Value& b) {
   return a.ToJson() == b.ToJson();
 }
 
+// A value and, if it is a part of the document, where it stands there.
+struct Cell {
+  Value value;
+  std::optional<std::vector<std::string>> path = std::nullopt;
+};
+
+std::vector<std::string> Below(std::vector<std::string> path, absl::string_view name) {
+  path.push_back(std::string(name));
+  return path;
+}
+
 class Evaluator {
  public:
-  Evaluator(const Value& root, bool strict) : strict_(strict) { variables_.push_back({"", root}); }
-
-  absl::Status Run(const Nodes& nodes, const Value& dot) {
-    const size_t scope = variables_.size();
-    for (const auto& node : nodes) GANTRY_RETURN_IF_ERROR(RunNode(*node, dot));
-    variables_.resize(scope, {"", Value()});
-    return absl::OkStatus();
+  Evaluator(const TemplateNode& root, const Value& data, bool strict, const AbsentFields& absent)
+      : root_(root), strict_(strict), absent_(absent) {
+    variables_.push_back({"", Top(data)});
   }
+
+  absl::Status RunAll(const Value& data) { return Run(root_.body, Top(data)); }
 
   std::string TakeOutput() { return std::move(out_); }
 
  private:
-  absl::Status RunNode(const TemplateNode& node, const Value& dot) {
+  using Variables = std::vector<std::pair<std::string, Cell>>;
+
+  static Cell Top(const Value& data) { return Cell{data, std::vector<std::string>()}; }
+
+  absl::Status Run(const Nodes& nodes, const Cell& dot) {
+    const size_t scope = variables_.size();
+    for (const auto& node : nodes) GANTRY_RETURN_IF_ERROR(RunNode(*node, dot));
+    variables_.resize(scope, {"", Cell()});
+    return absl::OkStatus();
+  }
+
+  absl::Status RunNode(const TemplateNode& node, const Cell& dot) {
     if (node.kind == TemplateNode::Kind::kText) {
       out_.append(node.text);
       return absl::OkStatus();
     }
     if (node.kind == TemplateNode::Kind::kRange) return RunRange(node, dot);
+    if (node.kind == TemplateNode::Kind::kTemplate) return RunTemplate(node, dot);
     const size_t scope = variables_.size();
-    auto value = Evaluate(node.pipeline, dot);
-    if (!value.ok()) return Located(node, value.status());
+    auto cell = Evaluate(node.pipeline, dot);
+    if (!cell.ok()) return Located(node, cell.status());
     switch (node.kind) {
       case TemplateNode::Kind::kAction:
-        if (node.pipeline.variables.empty()) out_.append(value->Text());
+        if (node.pipeline.variables.empty()) out_.append(Text(*cell));
         return absl::OkStatus();  // a variable lives on to the end of the block
       case TemplateNode::Kind::kIf:
-        GANTRY_RETURN_IF_ERROR(Run(value->Truth() ? node.body : node.otherwise, dot));
+        GANTRY_RETURN_IF_ERROR(Run(cell->value.Truth() ? node.body : node.otherwise, dot));
         break;
       case TemplateNode::Kind::kWith:
-        GANTRY_RETURN_IF_ERROR(value->Truth() ? Run(node.body, *value) : Run(node.otherwise, dot));
+        GANTRY_RETURN_IF_ERROR(cell->value.Truth() ? Run(node.body, *cell)
+                                                   : Run(node.otherwise, dot));
         break;
       case TemplateNode::Kind::kText:
       case TemplateNode::Kind::kRange:
+      case TemplateNode::Kind::kTemplate:
       case TemplateNode::Kind::kList:
         break;
     }
-    variables_.resize(scope, {"", Value()});
+    variables_.resize(scope, {"", Cell()});
     return absl::OkStatus();
   }
 
@@ -503,22 +563,47 @@ class Evaluator {
     return ErrorAt(node.text, message);
   }
 
-  absl::Status RunRange(const TemplateNode& node, const Value& dot) {
-    auto value = EvaluateCalls(node.pipeline, dot);
-    if (!value.ok()) return Located(node, value.status());
-    std::vector<std::pair<Value, Value>> items;
-    if (value->is_list()) {
-      for (size_t i = 0; i < value->list().size(); ++i) {
-        items.emplace_back(Value(static_cast<int64_t>(i)), value->list()[i]);
+  absl::Status RunTemplate(const TemplateNode& node, const Cell& dot) {
+    const auto found = root_.defined.find(node.name);
+    if (found == root_.defined.end()) {
+      return Located(node, absl::InvalidArgumentError(
+                               absl::StrCat("template ", engine::JsonQuote(node.name), " not defined")));
+    }
+    if (calls_ >= kMaxNesting) {
+      return Located(node, absl::InvalidArgumentError("templates call each other too deep"));
+    }
+    Cell inner;
+    if (!node.pipeline.calls.empty()) {
+      auto cell = Evaluate(node.pipeline, dot);
+      if (!cell.ok()) return Located(node, cell.status());
+      inner = *std::move(cell);
+    }
+    // A called template sees no variable of its caller; its $ is what it is called with.
+    Variables outer = std::exchange(variables_, {{"", inner}});
+    ++calls_;
+    const absl::Status status = Run(found->second, inner);
+    --calls_;
+    variables_ = std::move(outer);
+    return status;
+  }
+
+  absl::Status RunRange(const TemplateNode& node, const Cell& dot) {
+    auto cell = EvaluateCalls(node.pipeline, dot);
+    if (!cell.ok()) return Located(node, cell.status());
+    const Value& value = cell->value;
+    std::vector<std::pair<Value, Cell>> items;
+    if (value.is_list()) {
+      for (size_t i = 0; i < value.list().size(); ++i) {
+        items.emplace_back(Value(static_cast<int64_t>(i)), Part(*cell, "#", value.list()[i]));
       }
-    } else if (value->is_object()) {
+    } else if (value.is_object()) {
       // Go walks maps in key order.
       std::map<std::string, Value> sorted;
-      for (const auto& [key, v] : value->object().fields) sorted.emplace(key, v);
-      for (auto& [key, v] : sorted) items.emplace_back(Value(key), std::move(v));
-    } else if (value->is_integer()) {
-      for (int64_t i = 0; i < value->integer() && i < 1000000; ++i) items.emplace_back(i, i);
-    } else if (!value->is_null()) {
+      for (const auto& [key, v] : value.object().fields) sorted.emplace(key, v);
+      for (auto& [key, v] : sorted) items.emplace_back(Value(key), Part(*cell, key, v));
+    } else if (value.is_integer()) {
+      for (int64_t i = 0; i < value.integer() && i < 1000000; ++i) items.emplace_back(i, Cell{i});
+    } else if (!value.is_null()) {
       return Located(node, absl::InvalidArgumentError("range can't iterate over this"));
     }
     if (items.empty()) return Run(node.otherwise, dot);
@@ -527,26 +612,31 @@ class Evaluator {
       const auto& names = node.pipeline.variables;
       if (names.size() == 1) variables_.push_back({names[0], item});
       if (names.size() == 2) {
-        variables_.push_back({names[0], key});
+        variables_.push_back({names[0], Cell{key}});
         variables_.push_back({names[1], item});
       }
       GANTRY_RETURN_IF_ERROR(Run(node.body, item));
-      variables_.resize(scope, {"", Value()});
+      variables_.resize(scope, {"", Cell()});
     }
     return absl::OkStatus();
   }
 
-  absl::StatusOr<Value> Evaluate(const Pipeline& pipeline, const Value& dot) {
-    GANTRY_ASSIGN_OR_RETURN(Value value, EvaluateCalls(pipeline, dot));
+  static Cell Part(const Cell& whole, absl::string_view name, Value value) {
+    if (!whole.path) return Cell{std::move(value)};
+    return Cell{std::move(value), Below(*whole.path, name)};
+  }
+
+  absl::StatusOr<Cell> Evaluate(const Pipeline& pipeline, const Cell& dot) {
+    GANTRY_ASSIGN_OR_RETURN(Cell cell, EvaluateCalls(pipeline, dot));
     for (const std::string& name : pipeline.variables) {
       if (pipeline.declares) {
-        variables_.push_back({name, value});
+        variables_.push_back({name, cell});
         continue;
       }
       bool found = false;
       for (auto it = variables_.rbegin(); it != variables_.rend() && !found; ++it) {
         if (it->first == name) {
-          it->second = value;
+          it->second = cell;
           found = true;
         }
       }
@@ -554,20 +644,20 @@ class Evaluator {
         return absl::InvalidArgumentError(absl::StrCat("undefined variable \"$", name, "\""));
       }
     }
-    return value;
+    return cell;
   }
 
-  absl::StatusOr<Value> EvaluateCalls(const Pipeline& pipeline, const Value& dot) {
-    std::optional<Value> piped;
+  absl::StatusOr<Cell> EvaluateCalls(const Pipeline& pipeline, const Cell& dot) {
+    std::optional<Cell> piped;
     for (const CommandCall& call : pipeline.calls) {
-      GANTRY_ASSIGN_OR_RETURN(Value value, EvaluateCall(call, dot, piped));
-      piped = std::move(value);
+      GANTRY_ASSIGN_OR_RETURN(Cell cell, EvaluateCall(call, dot, piped));
+      piped = std::move(cell);
     }
     return *std::move(piped);
   }
 
-  absl::StatusOr<Value> EvaluateCall(const CommandCall& call, const Value& dot,
-                                     const std::optional<Value>& piped) {
+  absl::StatusOr<Cell> EvaluateCall(const CommandCall& call, const Cell& dot,
+                                    const std::optional<Cell>& piped) {
     const Operand& first = call.words.front();
     // `.Label "key"`, the one method listings have.
     const bool label_method = first.kind == Operand::Kind::kDot && !first.fields.empty() &&
@@ -578,44 +668,63 @@ class Evaluator {
       }
       return EvaluateOperand(first, dot);
     }
-    std::vector<Value> args;
+    std::vector<Cell> cells;
     for (size_t i = 1; i < call.words.size(); ++i) {
-      GANTRY_ASSIGN_OR_RETURN(Value arg, EvaluateOperand(call.words[i], dot));
-      args.push_back(std::move(arg));
+      GANTRY_ASSIGN_OR_RETURN(Cell cell, EvaluateOperand(call.words[i], dot));
+      cells.push_back(std::move(cell));
     }
-    if (piped) args.push_back(*piped);
-    if (label_method) return Label(first, dot, args);
-    return Call(first.name, args);
+    if (piped) cells.push_back(*piped);
+    if (first.name == "index" && !label_method && !cells.empty()) return Index(std::move(cells));
+    const bool prints = first.name == "print" || first.name == "println" || first.name == "printf";
+    std::vector<Value> args;
+    for (Cell& cell : cells) {
+      // What prints sees an absent field as its text, all others as null.
+      const bool text = prints && (cell.value.is_null() || cell.value.is_object());
+      args.push_back(text ? Value(Text(cell)) : std::move(cell.value));
+    }
+    if (label_method) {
+      GANTRY_ASSIGN_OR_RETURN(Value label, Label(first, dot, args));
+      return Cell{std::move(label)};
+    }
+    GANTRY_ASSIGN_OR_RETURN(Value result, Call(first.name, args));
+    return Cell{std::move(result)};
   }
 
-  absl::StatusOr<Value> Label(const Operand& operand, const Value& dot,
+  absl::StatusOr<Value> Label(const Operand& operand, const Cell& dot,
                               const std::vector<Value>& args) {
-    Value base = dot;
+    Cell base = dot;
     for (size_t i = 0; i + 1 < operand.fields.size(); ++i) {
       GANTRY_ASSIGN_OR_RETURN(base, Field(base, operand.fields[i]));
     }
-    const Value* labels = base.Find("LabelMap");
-    if (labels == nullptr) labels = base.Find("Labels");
+    const Value* labels = base.value.Find("LabelMap");
+    if (labels == nullptr) labels = base.value.Find("Labels");
     if (labels == nullptr || args.size() != 1 || !args[0].is_string()) {
-      return absl::InvalidArgumentError("Label wants one name, of something that has labels");
+      return absl::InvalidArgumentError("Label needs one name, and a row that has labels");
+    }
+    // The row of headings: docker's heading of a label is the last part of its name.
+    if (!strict_ && labels->is_string()) {
+      const std::string& name = args[0].string();
+      std::string heading = name.substr(name.rfind('.') + 1);
+      for (char& c : heading) c = c == '-' || c == '_' ? ' ' : c;
+      return Value(std::move(heading));
     }
     const Value* value = labels->Find(args[0].string());
     return value == nullptr ? Value("") : *value;
   }
 
-  absl::StatusOr<Value> EvaluateOperand(const Operand& operand, const Value& dot) {
-    Value value;
+  absl::StatusOr<Cell> EvaluateOperand(const Operand& operand, const Cell& dot) {
+    Cell cell;
     switch (operand.kind) {
       case Operand::Kind::kDot:
-        value = dot;
+        cell = dot;
         break;
       case Operand::Kind::kLiteral:
-        return operand.literal;
+        return Cell{operand.literal};
       case Operand::Kind::kVariable: {
         bool found = false;
         for (auto it = variables_.rbegin(); it != variables_.rend() && !found; ++it) {
           if (it->first == operand.name) {
-            value = it->second;
+            cell = it->second;
             found = true;
           }
         }
@@ -626,32 +735,50 @@ class Evaluator {
         break;
       }
       case Operand::Kind::kPipeline: {
-        GANTRY_ASSIGN_OR_RETURN(value, Evaluate(*operand.inner, dot));
+        GANTRY_ASSIGN_OR_RETURN(cell, Evaluate(*operand.inner, dot));
         break;
       }
-      case Operand::Kind::kFunction:
-        return Call(operand.name, {});
+      case Operand::Kind::kFunction: {
+        GANTRY_ASSIGN_OR_RETURN(Value value, Call(operand.name, {}));
+        return Cell{std::move(value)};
+      }
     }
     for (const std::string& field : operand.fields) {
-      GANTRY_ASSIGN_OR_RETURN(value, Field(value, field));
+      GANTRY_ASSIGN_OR_RETURN(cell, Field(cell, field));
     }
-    return value;
+    return cell;
   }
 
-  absl::StatusOr<Value> Field(const Value& value, const std::string& name) const {
-    if (const Value* field = value.Find(name)) return *field;
-    if (value.is_object() && !strict_) return Value();
+  // What a client with typed documents sees at a path that is absent or null here.
+  absl::optional<absl::string_view> AbsentAt(
+      const std::optional<std::vector<std::string>>& path) const {
+    if (!path || path->empty() || !absent_) return absl::nullopt;
+    return absent_(*path);
+  }
+
+  absl::StatusOr<Cell> Field(const Cell& cell, const std::string& name) const {
+    const Value& value = cell.value;
+    if (const Value* field = value.Find(name)) return Part(cell, name, *field);
     if (value.is_object()) {
+      Cell absent = Part(cell, name, Value());
+      if (const auto spec = AbsentAt(absent.path)) {
+        if (spec->substr(0, 1) == "=") return Field(cell, std::string(spec->substr(1)));
+        if (*spec == "\"\"") absent.value = Value("");
+        if (*spec == "0") absent.value = Value(0);
+        if (*spec == "false") absent.value = Value(false);
+        return absent;
+      }
+      if (!strict_) return Cell();
       std::vector<std::string> names;
       for (const auto& [key, unused] : value.object().fields) {
         if (key != "LabelMap") names.push_back(key);
       }
-      return absl::InvalidArgumentError(
-          absl::StrCat("no field \"", name, "\"; there are ", absl::StrJoin(names, ", ")));
+      return absl::InvalidArgumentError(NoField(name, std::move(names)));
     }
     if (value.is_null()) {
-      if (!strict_) return Value();
-      return absl::InvalidArgumentError(absl::StrCat("field \"", name, "\" of nothing"));
+      if (!strict_) return Cell();
+      return absl::InvalidArgumentError(
+          absl::StrCat("cannot take field \"", name, "\" of <nil>"));
     }
     return absl::InvalidArgumentError(absl::StrCat("can't take field \"", name, "\" of a ",
                                                    value.is_list()     ? "list"
@@ -660,27 +787,93 @@ class Evaluator {
                                                                        : "number"));
   }
 
-  static absl::StatusOr<Value> Index(Value value, const std::vector<Value>& args) {
-    for (size_t i = 1; i < args.size(); ++i) {
-      const Value& key = args[i];
+  // Names the fields that are nearest in spelling, or all if there are few.
+  static std::string NoField(const std::string& name, std::vector<std::string> names) {
+    std::string out = absl::StrCat("no field \"", name, "\"");
+    if (names.empty()) return out;
+    constexpr size_t kShown = 3;
+    const bool all = names.size() <= 8;
+    if (!all) {
+      std::stable_sort(names.begin(), names.end(), [&](const auto& a, const auto& b) {
+        return Distance(name, a) < Distance(name, b);
+      });
+      names.resize(kShown);
+    }
+    return absl::StrCat(out, all ? "; there are " : "; the nearest are ",
+                        absl::StrJoin(names, ", "));
+  }
+
+  // Edits between two words, case apart.
+  static size_t Distance(absl::string_view from, absl::string_view to) {
+    const std::string a = absl::AsciiStrToLower(from.substr(0, 64));
+    const std::string b = absl::AsciiStrToLower(to.substr(0, 64));
+    std::vector<size_t> row(b.size() + 1);
+    for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+    for (size_t i = 1; i <= a.size(); ++i) {
+      size_t diagonal = row[0];
+      row[0] = i;
+      for (size_t j = 1; j <= b.size(); ++j) {
+        const size_t substituted = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+        diagonal = row[j];
+        row[j] = std::min({row[j] + 1, row[j - 1] + 1, substituted});
+      }
+    }
+    return row[b.size()];
+  }
+
+  // As Go prints it: an absent field by its type, a map by its keys.
+  std::string Text(const Cell& cell) const {
+    const Value& value = cell.value;
+    const bool empty_object = value.is_object() && value.object().fields.empty();
+    if (value.is_null() || empty_object) {
+      if (const auto spec = AbsentAt(cell.path)) {
+        if (*spec == "nil") return empty_object ? "{}" : "<nil>";
+        if (*spec == "<no value>" && empty_object) return "map[]";
+        return std::string(*spec);
+      }
+      return value.Text();
+    }
+    std::string out;
+    if (value.is_list()) {
+      for (const Value& v : value.list()) {
+        absl::StrAppend(&out, out.empty() ? "" : " ", Text(Part(cell, "#", v)));
+      }
+      return absl::StrCat("[", out, "]");
+    }
+    if (value.is_object()) {
+      for (const auto& [key, v] : value.object().fields) {
+        absl::StrAppend(&out, out.empty() ? "" : " ", key, ":", Text(Part(cell, key, v)));
+      }
+      return absl::StrCat("map[", out, "]");
+    }
+    return value.Text();
+  }
+
+  static absl::StatusOr<Cell> Index(std::vector<Cell> cells) {
+    Cell cell = std::move(cells[0]);
+    for (size_t i = 1; i < cells.size(); ++i) {
+      const Value& key = cells[i].value;
+      const Value& value = cell.value;
       if (value.is_list() && key.is_integer()) {
         if (key.integer() < 0 || key.integer() >= static_cast<int64_t>(value.list().size())) {
           return absl::InvalidArgumentError(absl::StrCat(
               "index ", key.integer(), " is out of range, there are ", value.list().size()));
         }
-        Value item = value.list()[static_cast<size_t>(key.integer())];
-        value = std::move(item);
+        Cell item = Part(cell, "#", value.list()[static_cast<size_t>(key.integer())]);
+        cell = std::move(item);
       } else if (value.is_object() && key.is_string()) {
         const Value* found = value.Find(key.string());
-        Value item = found == nullptr ? Value("") : *found;
-        value = std::move(item);
+        Cell item = Part(cell, key.string(), found == nullptr ? Value("") : *found);
+        cell = std::move(item);
       } else if (value.is_null()) {
-        return absl::InvalidArgumentError("index of nothing");
+        // Go gives the zero value of a nil map's elements.
+        if (!key.is_string() || !cell.path) return absl::InvalidArgumentError("index of nothing");
+        cell = Part(cell, key.string(), Value(""));
       } else {
-        return absl::InvalidArgumentError("index: a list wants a number, a map a string");
+        return absl::InvalidArgumentError("index: a list takes a number, a map a string");
       }
     }
-    return value;
+    return cell;
   }
 
   static absl::StatusOr<std::string> Printf(const std::vector<Value>& args) {
@@ -821,10 +1014,7 @@ class Evaluator {
       if (args[0].is_null()) return Value(0);
       return absl::InvalidArgumentError("len of something without a length");
     }
-    if (name == "index") {
-      GANTRY_RETURN_IF_ERROR(wants(1, kAny));
-      return Index(args[0], args);
-    }
+    if (name == "index") return absl::InvalidArgumentError("index needs something to look in");
     if (name == "slice") {
       GANTRY_RETURN_IF_ERROR(wants(1, 3));
       const int64_t size = args[0].is_string() ? static_cast<int64_t>(args[0].string().size())
@@ -887,6 +1077,22 @@ class Evaluator {
       std::vector<std::string> parts = absl::StrSplit(args[0].Text(), args[1].Text());
       return Value::Strings(parts);
     }
+    if (name == "urlquery") {
+      std::string out;
+      for (const Value& v : args) {
+        for (const char c : v.Text()) {
+          if (absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' ||
+              c == '.' || c == '~') {
+            out.push_back(c);
+          } else if (c == ' ') {
+            out.push_back('+');
+          } else {
+            absl::StrAppendFormat(&out, "%%%02X", static_cast<unsigned char>(c));
+          }
+        }
+      }
+      return Value(std::move(out));
+    }
     if (name == "lower" || name == "upper" || name == "title" || name == "html" || name == "js") {
       GANTRY_RETURN_IF_ERROR(wants(1, 1));
       const std::string text = args[0].Text();
@@ -921,8 +1127,11 @@ class Evaluator {
     return Value(std::move(text));
   }
 
+  const TemplateNode& root_;
   const bool strict_;
-  std::vector<std::pair<std::string, Value>> variables_;
+  const AbsentFields& absent_;
+  Variables variables_;
+  int calls_ = 0;  // templates that are being executed, one inside the other
   std::string out_;
 };
 
@@ -936,13 +1145,16 @@ GoTemplate::~GoTemplate() = default;
 absl::StatusOr<GoTemplate> GoTemplate::Parse(absl::string_view text) {
   GANTRY_ASSIGN_OR_RETURN(std::vector<Piece> pieces, SplitPieces(text));
   auto root = std::make_unique<TemplateNode>();
-  GANTRY_ASSIGN_OR_RETURN(root->body, TreeParser(std::move(pieces)).ParseAll());
+  TreeParser parser(std::move(pieces));
+  GANTRY_ASSIGN_OR_RETURN(root->body, parser.ParseAll());
+  root->defined = parser.TakeDefined();
   return GoTemplate(std::move(root));
 }
 
-absl::StatusOr<std::string> GoTemplate::Execute(const Value& data, bool strict) const {
-  Evaluator evaluator(data, strict);
-  GANTRY_RETURN_IF_ERROR(evaluator.Run(root_->body, data));
+absl::StatusOr<std::string> GoTemplate::Execute(const Value& data, bool strict,
+                                                const AbsentFields& absent) const {
+  Evaluator evaluator(*root_, data, strict, absent);
+  GANTRY_RETURN_IF_ERROR(evaluator.RunAll(data));
   return evaluator.TakeOutput();
 }
 

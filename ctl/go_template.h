@@ -1,18 +1,23 @@
 // The part of Go's text/template that `--format` users write.
 //
-// Text with {{actions}}: fields (.A.B), variables ($x := ..., $), pipelines, parentheses, literals; if/else if/else, range (with else,
-// with one or two variables), with, end, comments, trim markers. Functions: and or not eq ne lt le gt ge len index slice print printf
-// println json join lower upper title split pad truncate. `.Label "key"` looks the key up in the field Labels, as docker's listings do.
+// Text with {{actions}}: fields (.A.B), variables ($x := ..., $), pipelines, parentheses, literals;
+// if/else if/else, range (with else, with one or two variables), with, define, block, template, end,
+// comments, trim markers. Functions: and or not eq ne lt le gt ge len index slice print printf println
+// json join lower upper title split pad truncate urlquery. `.Label "key"` looks the key up in the field
+// Labels, as docker's listings do.
 //
 // Immutable once parsed. Reference: https://pkg.go.dev/text/template.
 #ifndef GANTRY_CTL_GO_TEMPLATE_H_
 #define GANTRY_CTL_GO_TEMPLATE_H_
 
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/types/optional.h"
 
 #include "base/engine/value.h"
 
@@ -21,6 +26,12 @@ namespace gantry::ctl {
 using engine::Value;
 
 struct TemplateNode;
+
+// What a client with typed documents finds at a path that the document leaves out or holds null at:
+// "nil", "[]", "map[]", "{}", "\"\"", "0", "false", "<no value>" (the key of a map), or "=name" for
+// another name of a field. nullopt: there is no such field. An element of a list is "#" in the path.
+using AbsentFields =
+    std::function<absl::optional<absl::string_view>(const std::vector<std::string>& path)>;
 
 class GoTemplate {
  public:
@@ -31,8 +42,10 @@ class GoTemplate {
   GoTemplate& operator=(GoTemplate&&) noexcept;
   ~GoTemplate();
 
-  // With `strict`, a field that an object lacks is kInvalidArgument and the message lists what there is; without, it is "<no value>".
-  absl::StatusOr<std::string> Execute(const Value& data, bool strict) const;
+  // With `strict`, a field that neither the object nor `absent` has is kInvalidArgument and the message
+  // names the nearest ones; without, it is "<no value>".
+  absl::StatusOr<std::string> Execute(const Value& data, bool strict,
+                                      const AbsentFields& absent = {}) const;
 
  private:
   explicit GoTemplate(std::unique_ptr<TemplateNode> root);

@@ -31,6 +31,18 @@ Value WithoutHidden(const Value& row) {
 absl::StatusOr<std::string> Render(const Listing& listing, const std::vector<Value>& rows,
                                    absl::string_view format, bool quiet) {
   std::string out;
+  if (format == "raw" && !listing.raw.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(
+        GoTemplate parsed,
+        GoTemplate::Parse(quiet ? absl::StrCat(listing.raw.substr(0, listing.raw.find(':')), ": {{.",
+                                               listing.quiet_field, "}}\n")
+                                : listing.raw));
+    for (const Value& row : rows) {
+      GANTRY_ASSIGN_OR_RETURN(std::string block, parsed.Execute(row, true));
+      absl::StrAppend(&out, block, quiet ? "" : "\n");
+    }
+    return out;
+  }
   if (quiet) {
     for (const Value& row : rows) {
       const Value* field = row.Find(listing.quiet_field);
@@ -62,11 +74,12 @@ absl::StatusOr<std::string> Render(const Listing& listing, const std::vector<Val
   return table ? AlignColumns(out) : out;
 }
 
-absl::StatusOr<std::string> RenderOne(const Value& value, absl::string_view format) {
+absl::StatusOr<std::string> RenderOne(const Value& value, absl::string_view format,
+                                      const AbsentFields& absent) {
   if (format.empty()) return absl::StrCat(value.ToPrettyJson(4), "\n");
   if (format == "json") return absl::StrCat(value.ToJson(), "\n");
   GANTRY_ASSIGN_OR_RETURN(GoTemplate parsed, GoTemplate::Parse(Unescape(format)));
-  GANTRY_ASSIGN_OR_RETURN(std::string text, parsed.Execute(value, true));
+  GANTRY_ASSIGN_OR_RETURN(std::string text, parsed.Execute(value, true, absent));
   return absl::StrCat(text, "\n");
 }
 

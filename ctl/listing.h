@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 
 #include "base/engine/value.h"
+#include "ctl/go_template.h"
 
 namespace gantry::ctl {
 
@@ -20,14 +21,17 @@ struct Listing {
   std::vector<std::pair<std::string, std::string>> headings;
   std::string default_table;  // a template without the word "table"
   std::string quiet_field;    // what -q shows
+  std::string raw = {};       // template of a row of `--format raw`; "": there is none
 };
 
-// The text of the rows. `format` is "", "table", "json", "table TEMPLATE" or TEMPLATE. kInvalidArgument: bad template.
+// The text of the rows. `format` is "", "table", "json", "raw", "table TEMPLATE" or TEMPLATE.
+// kInvalidArgument: bad template.
 absl::StatusOr<std::string> Render(const Listing& listing, const std::vector<Value>& rows,
                                    absl::string_view format, bool quiet);
 
-// One object by a template, "json", or "" for indented JSON.
-absl::StatusOr<std::string> RenderOne(const Value& value, absl::string_view format);
+// One object by a template, "json", or "" for indented JSON. `absent`: its optional fields.
+absl::StatusOr<std::string> RenderOne(const Value& value, absl::string_view format,
+                                      const AbsentFields& absent = {});
 
 }  // namespace gantry::ctl
 

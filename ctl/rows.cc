@@ -16,14 +16,6 @@
 #include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::ctl {
-namespace {
-
-std::string JoinArgs(const google::protobuf::RepeatedPtrField<std::string>& args) {
-  return absl::StrJoin(args, " ");
-}
-
-}  // namespace
-
 std::string PortsText(const v1::ContainerSummary& c) {
   std::set<std::string> shown;
   std::vector<std::string> texts;
@@ -43,7 +35,7 @@ std::string PortsText(const v1::ContainerSummary& c) {
 
 Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now) {
   Value row = Value::EmptyObject();
-  const std::string command = JoinArgs(c.command());
+  const std::string command = engine::CommandText(c);
   row.Set("Command", absl::StrCat("\"", truncate ? Ellipsis(command, 20) : command, "\""));
   row.Set("CreatedAt", engine::TableTime(engine::FromProto(c.created_at())));
   row.Set("ID", truncate ? engine::ShortId(c.id()) : c.id());

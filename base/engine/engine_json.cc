@@ -66,7 +66,6 @@ Value PortBindings(const google::protobuf::RepeatedPtrField<v1::PortBinding>& bi
 
 Value DeviceRates(const google::protobuf::RepeatedPtrField<v1::DeviceRate>& rates,
                   const char* name) {
-  if (rates.empty()) return Value();
   Value list = Value::EmptyList();
   for (const v1::DeviceRate& rate : rates) {
     Value entry = Value::EmptyObject();
@@ -77,6 +76,15 @@ Value DeviceRates(const google::protobuf::RepeatedPtrField<v1::DeviceRate>& rate
   return list;
 }
 
+// What a container without paths of its own has masked and read-only: docker's list, and that of oci/default_profile.
+constexpr const char* kMaskedPaths[] = {
+    "/proc/acpi",         "/proc/asound",     "/proc/interrupts", "/proc/kcore",
+    "/proc/keys",         "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
+    "/proc/timer_list",   "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/sys/firmware"};
+constexpr const char* kReadonlyPaths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                          "/proc/sysrq-trigger"};
+
 Value HostConfig(const v1::ContainerDetails& container) {
   const v1::ContainerConfig& config = container.config();
   const v1::Resources& r = config.resources();
@@ -85,7 +93,8 @@ Value HostConfig(const v1::ContainerDetails& container) {
   Value mounts = Value::EmptyList();
   Value tmpfs = Value::EmptyObject();
   for (const v1::Mount& mount : config.mounts()) {
-    if (mount.type() == v1::Mount::TMPFS && !mount.options().empty()) {
+    if (mount.type() == v1::Mount::TMPFS && mount.tmpfs_size_bytes() == 0 &&
+        mount.tmpfs_mode() == 0) {
       tmpfs.Set(mount.target(), absl::StrJoin(mount.options(), ","));
       continue;
     }
@@ -196,13 +205,18 @@ Value HostConfig(const v1::ContainerDetails& container) {
     ulimits.Append(std::move(entry));
   }
   host.Set("Ulimits", std::move(ulimits));
+  // Windows' limits, which docker writes everywhere.
+  for (const char* name : {"CpuCount", "CpuPercent", "IOMaximumIOps", "IOMaximumBandwidth"}) {
+    host.Set(name, 0);
+  }
   if (!mounts.list().empty()) host.Set("Mounts", std::move(mounts));
-  if (config.has_masked_paths()) {
-    host.Set("MaskedPaths", Value::StringRange(config.masked_paths().values()));
-  }
-  if (config.has_readonly_paths()) {
-    host.Set("ReadonlyPaths", Value::StringRange(config.readonly_paths().values()));
-  }
+  const auto paths = [&](bool given, const v1::StringList& list, const auto& defaults) {
+    if (given) return Value::StringRange(list.values());
+    return config.privileged() ? Value() : Value::StringRange(defaults);
+  };
+  host.Set("MaskedPaths", paths(config.has_masked_paths(), config.masked_paths(), kMaskedPaths));
+  host.Set("ReadonlyPaths",
+           paths(config.has_readonly_paths(), config.readonly_paths(), kReadonlyPaths));
   if (config.has_init()) host.Set("Init", config.init());
   return host;
 }
@@ -218,9 +232,19 @@ Value HealthCheckDocument(const v1::HealthCheck& check) {
   return out;
 }
 
-Value ConfigDocument(const v1::ContainerConfig& config) {
+// The name that the container sees: its short id unless one was given or it has the host's.
+std::string Hostname(const v1::ContainerDetails& container) {
+  const v1::ContainerConfig& config = container.config();
+  const bool foreign = config.uts_mode() == "host" || config.network_mode() == "host" ||
+                       absl::StartsWith(config.network_mode(), "container:");
+  if (!config.hostname().empty() || foreign) return config.hostname();
+  return ShortId(container.summary().id());
+}
+
+Value ConfigDocument(const v1::ContainerDetails& container) {
+  const v1::ContainerConfig& config = container.config();
   Value out = Value::EmptyObject();
-  out.Set("Hostname", config.hostname());
+  out.Set("Hostname", Hostname(container));
   out.Set("Domainname", config.domainname());
   out.Set("User", config.user());
   out.Set("AttachStdin", config.attach_stdin());
@@ -247,7 +271,7 @@ Value ConfigDocument(const v1::ContainerConfig& config) {
   out.Set("Volumes", std::move(volumes));
   out.Set("WorkingDir", config.working_dir());
   out.Set("Entrypoint",
-          config.has_entrypoint() ? Value::StringRange(config.entrypoint().values()) : Value());
+          config.has_entrypoint() ? ListOrNull(config.entrypoint().values()) : Value());
   out.Set("OnBuild", Value());
   out.Set("Labels", Value::StringMap(config.labels()));
   if (!config.stop_signal().empty()) out.Set("StopSignal", config.stop_signal());
@@ -276,6 +300,24 @@ Value NetworkSettings(const v1::ContainerDetails& container) {
     ports.Set(key, std::move(list));
   }
   out.Set("Ports", std::move(ports));
+  out.Set("HairpinMode", false);
+  out.Set("LinkLocalIPv6Address", "");
+  out.Set("LinkLocalIPv6PrefixLen", 0);
+  out.Set("SecondaryIPAddresses", Value());
+  out.Set("SecondaryIPv6Addresses", Value());
+  // The addresses on the default bridge, which older clients look for here.
+  v1::NetworkEndpoint bridge;
+  for (const v1::NetworkEndpoint& endpoint : container.endpoints()) {
+    if (endpoint.network() == "bridge") bridge = endpoint;
+  }
+  out.Set("EndpointID", bridge.endpoint_id());
+  out.Set("Gateway", bridge.gateway());
+  out.Set("GlobalIPv6Address", bridge.global_ipv6_address());
+  out.Set("GlobalIPv6PrefixLen", bridge.global_ipv6_prefix_len());
+  out.Set("IPAddress", bridge.ip_address());
+  out.Set("IPPrefixLen", bridge.ip_prefix_len());
+  out.Set("IPv6Gateway", bridge.ipv6_gateway());
+  out.Set("MacAddress", bridge.mac_address());
   Value networks = Value::EmptyObject();
   const auto add = [&](const std::string& name, const v1::NetworkEndpoint& e) {
     Value entry = Value::EmptyObject();
@@ -380,7 +422,7 @@ Value ContainerDocument(const v1::ContainerDetails& container) {
     mounts.Append(std::move(entry));
   }
   out.Set("Mounts", std::move(mounts));
-  out.Set("Config", ConfigDocument(container.config()));
+  out.Set("Config", ConfigDocument(container));
   out.Set("NetworkSettings", NetworkSettings(container));
   Value gantry = Value::EmptyObject();
   gantry.Set("Bundle", container.bundle_path());

@@ -1,5 +1,6 @@
 #include "base/engine/state_words.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/engine/proto_time.h"
@@ -60,6 +61,15 @@ std::string StatusText(const v1::ContainerSummary& c, absl::Time now) {
     default:
       return "Unknown: its shim does not answer";
   }
+}
+
+std::string CommandText(const v1::ContainerSummary& container) {
+  std::string out;
+  for (const std::string& arg : container.command()) {
+    const char* quote = !out.empty() && absl::StrContains(arg, " ") ? "'" : "";
+    absl::StrAppend(&out, out.empty() ? "" : " ", quote, arg, quote);
+  }
+  return out;
 }
 
 }  // namespace gantry::engine

@@ -16,6 +16,8 @@ namespace gantry::engine {
 std::string StateWord(int state);
 // "Up 3 minutes (healthy)", "Exited (1) 2 hours ago".
 std::string StatusText(const v1::ContainerSummary& container, absl::Time now);
+// Path and arguments in one line; an argument with a space in it stands in single quotes.
+std::string CommandText(const v1::ContainerSummary& container);
 
 }  // namespace gantry::engine
 

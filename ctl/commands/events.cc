@@ -2,6 +2,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/absent_fields.h"
 #include "base/engine/engine_json.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/units.h"
@@ -49,7 +50,9 @@ class EventsAction final : public Action {
         context.Out(EventLine(event));
         continue;
       }
-      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(engine::EventDocument(event), format_));
+      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(engine::EventDocument(event), format_, [](const auto& path) {
+                                return engine::AbsentField(engine::Document::kEvent, path);
+                              }));
       context.Out(text);
     }
     GANTRY_RETURN_IF_ERROR(stream->Finish());

@@ -142,6 +142,10 @@ class ImagesAction final : public Action {
         digests_ ? "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
                  : "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
     listing.quiet_field = "ID";
+    listing.raw = absl::StrCat("repository: {{.Repository}}\n",
+                               "tag: {{.Tag}}\n", digests_ ? "digest: {{.Digest}}\n" : "",
+                               "image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n",
+                               "virtual_size: {{.Size}}\n");
     GANTRY_ASSIGN_OR_RETURN(std::string text, Render(listing, rows, format_, quiet_));
     context.Out(text);
     return 0;

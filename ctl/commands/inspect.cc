@@ -1,5 +1,6 @@
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/absent_fields.h"
 #include "base/engine/engine_json.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
@@ -31,7 +32,7 @@ class InspectAction final : public Action {
           absl::StrCat("--type: \"", type_, "\"; there is container and image"));
     }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    std::vector<Value> found;
+    std::vector<Found> found;
     int exit_status = 0;
     for (const std::string& name : args) {
       auto value = Find(*client, name);
@@ -46,26 +47,38 @@ class InspectAction final : public Action {
         }
       }
     }
-    if (format_.empty()) {
-      context.Out(absl::StrCat(Value(std::move(found)).ToPrettyJson(4), "\n"));
+    if (format_.empty() || format_ == "json") {
+      Value list = Value::EmptyList();
+      for (Found& one : found) list.Append(std::move(one.value));
+      context.Out(absl::StrCat(format_.empty() ? list.ToPrettyJson(4) : list.ToJson(), "\n"));
       return exit_status;
     }
-    for (const Value& value : found) {
-      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(value, format_));
+    for (const Found& one : found) {
+      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(one.value, format_, [&](const auto& path) {
+                                return engine::AbsentField(one.kind, path);
+                              }));
       context.Out(text);
     }
     return exit_status;
   }
 
  private:
-  absl::StatusOr<Value> Find(Client& client, const std::string& name) {
+  struct Found {
+    engine::Document kind;
+    Value value;
+  };
+
+  absl::StatusOr<Found> Find(Client& client, const std::string& name) {
     if (type_ != "image") {
       v1::InspectContainerRequest request;
       request.set_container(name);
       request.set_size(size_);
       v1::InspectContainerResponse response;
       const absl::Status status = client.Call(request, &response);
-      if (status.ok()) return engine::ContainerDocument(response.container());
+      if (status.ok()) {
+        return Found{engine::Document::kContainer,
+                     engine::ContainerDocument(response.container())};
+      }
       if (!absl::IsNotFound(status) || type_ == "container") return status;
     }
     v1::InspectImageRequest request;
@@ -73,8 +86,10 @@ class InspectAction final : public Action {
     request.set_platform(platform_);
     v1::InspectImageResponse response;
     const absl::Status status = client.Call(request, &response);
-    if (status.ok()) return engine::ImageDocument(response.image());
-    // What is no image's name cannot be one either.
+    if (status.ok()) {
+      return Found{engine::Document::kImage, engine::ImageDocument(response.image())};
+    }
+    // A name that no image can have names nothing else either.
     if (type_.empty() && absl::IsInvalidArgument(status)) return absl::NotFoundError("");
     return status;
   }

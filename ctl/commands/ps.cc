@@ -1,3 +1,4 @@
+#include "absl/strings/match.h"
 #include "absl/time/clock.h"
 
 #include "base/status_macros.h"
@@ -27,7 +28,8 @@ class PsAction final : public Action {
     v1::ListContainersRequest request;
     request.set_all(all_);
     request.set_limit(latest_ ? 1 : static_cast<int32_t>(last_));
-    request.set_size(size_ || format_.find(".Size") != std::string::npos);
+    request.set_size(size_ || absl::StrContains(format_, ".Size") ||
+                     absl::StrContains(format_, "json"));
     GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     v1::ListContainersResponse response;
@@ -48,6 +50,11 @@ class PsAction final : public Action {
         "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}";
     if (size_) listing.default_table += "\t{{.Size}}";
     listing.quiet_field = "ID";
+    listing.raw =
+        "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\n"
+        "created_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\n"
+        "names: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n";
+    if (size_) listing.raw += "size: {{.Size}}\n";
     GANTRY_ASSIGN_OR_RETURN(std::string text, Render(listing, rows, format_, quiet_));
     context.Out(text);
     return 0;
