@@ -14,7 +14,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 
-#include "snapshotter/tar_reader.h"
+#include "base/tar/reader.h"
 
 namespace gantry::snapshot {
 

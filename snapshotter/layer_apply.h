@@ -24,7 +24,7 @@
 
 #include "base/byte_stream.h"
 #include "snapshotter/mount.h"
-#include "snapshotter/tar_reader.h"
+#include "base/tar/reader.h"
 
 namespace gantry {
 class CancelToken;

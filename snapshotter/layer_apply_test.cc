@@ -23,7 +23,7 @@
 #include "base/unique_fd.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/writer.h"
 
 namespace gantry::snapshot {
 namespace {

@@ -21,7 +21,7 @@
 #include "base/compression.h"
 #include "base/file.h"
 #include "snapshotter/layer_apply.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/writer.h"
 
 namespace gantry::snapshot {
 namespace {

@@ -32,7 +32,7 @@
 #include "snapshotter/layer_paths.h"
 #include "snapshotter/private_mounts.h"
 #include "snapshotter/stream_digest.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/writer.h"
 
 namespace gantry::snapshot {
 namespace {

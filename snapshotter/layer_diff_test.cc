@@ -25,7 +25,7 @@
 #include "snapshotter/layer_apply.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
-#include "snapshotter/tar_reader.h"
+#include "base/tar/reader.h"
 
 namespace gantry::snapshot {
 namespace {

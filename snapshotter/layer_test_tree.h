@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "base/byte_stream.h"
-#include "snapshotter/tar_entry.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/entry.h"
+#include "base/tar/writer.h"
 
 namespace gantry::snapshot {
 

@@ -23,7 +23,7 @@
 #include "base/errno_status.h"
 #include "base/unique_fd.h"
 #include "snapshotter/layer_apply.h"
-#include "snapshotter/tar_reader.h"
+#include "base/tar/reader.h"
 
 namespace gantry::snapshot {
 

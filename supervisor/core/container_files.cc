@@ -38,11 +38,11 @@
 #include "base/file.h"
 #include "base/new_thread.h"
 #include "base/status_macros.h"
+#include "base/tar/reader.h"
+#include "base/tar/writer.h"
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/container_files.pb.h"
 #include "snapshotter/layer_diff.h"
-#include "snapshotter/tar_reader.h"
-#include "snapshotter/tar_writer.h"
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
@@ -109,7 +109,7 @@ absl::StatusOr<std::string> ReadLink(int directory, const std::string& name) {
 
 class TreeWriter {
  public:
-  TreeWriter(snapshot::TarWriter& tar, CancelToken* cancel, bool stay_on_device)
+  TreeWriter(TarWriter& tar, CancelToken* cancel, bool stay_on_device)
       : tar_(tar), cancel_(cancel), stay_(stay_on_device) {}
 
   // `name` in the open directory, as `path` in the archive.
@@ -123,7 +123,7 @@ class TreeWriter {
       if (errno == ENOENT) return absl::OkStatus();  // gone since it was listed
       return ErrnoToStatus(errno, path);
     }
-    snapshot::TarEntry entry;
+    TarEntry entry;
     entry.path = path;
     entry.mode = info.st_mode & 07777;
     entry.uid = info.st_uid;
@@ -132,7 +132,7 @@ class TreeWriter {
     if (!S_ISDIR(info.st_mode) && info.st_nlink > 1) {
       auto [it, first] = linked_.emplace(std::make_pair(info.st_dev, info.st_ino), path);
       if (!first) {
-        entry.type = snapshot::TarType::kHardLink;
+        entry.type = TarType::kHardLink;
         entry.link_target = it->second;
         return tar_.WriteEntry(entry);
       }
@@ -143,19 +143,19 @@ class TreeWriter {
       case S_IFDIR:
         return AddDirectory(directory, name, std::move(entry), info, depth);
       case S_IFLNK: {
-        entry.type = snapshot::TarType::kSymlink;
+        entry.type = TarType::kSymlink;
         GANTRY_ASSIGN_OR_RETURN(entry.link_target, ReadLink(directory, name));
         return tar_.WriteEntry(entry);
       }
       case S_IFCHR:
       case S_IFBLK:
-        entry.type = S_ISCHR(info.st_mode) ? snapshot::TarType::kCharDevice
-                                           : snapshot::TarType::kBlockDevice;
+        entry.type = S_ISCHR(info.st_mode) ? TarType::kCharDevice
+                                           : TarType::kBlockDevice;
         entry.device_major = major(info.st_rdev);
         entry.device_minor = minor(info.st_rdev);
         return tar_.WriteEntry(entry);
       case S_IFIFO:
-        entry.type = snapshot::TarType::kFifo;
+        entry.type = TarType::kFifo;
         return tar_.WriteEntry(entry);
       default:
         return absl::OkStatus();  // sockets have no place in an archive
@@ -179,9 +179,9 @@ class TreeWriter {
         struct stat info;
         if (fstatat(dirfd(stream), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
             S_ISDIR(info.st_mode) && info.st_dev != device) {
-          snapshot::TarEntry
+          TarEntry
               entry;  // a mount point: the directory belongs to the container, what is mounted there does not
-          entry.type = snapshot::TarType::kDirectory;
+          entry.type = TarType::kDirectory;
           entry.path = path.empty() ? name : absl::StrCat(path, "/", name);
           entry.mode = 0755;
           GANTRY_RETURN_IF_ERROR(tar_.WriteEntry(entry));
@@ -195,14 +195,14 @@ class TreeWriter {
   }
 
  private:
-  absl::Status AddFile(int directory, const std::string& name, snapshot::TarEntry entry) {
+  absl::Status AddFile(int directory, const std::string& name, TarEntry entry) {
     // Non-blocking: what was a file a moment ago may be a FIFO now.
     UniqueFd file(openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     struct stat info;
     if (!file.valid() || fstat(file.get(), &info) != 0) return ErrnoToStatus(errno, entry.path);
     if (!S_ISREG(info.st_mode))
       return absl::AbortedError(absl::StrCat(entry.path, ": changed while it was read; try again"));
-    entry.type = snapshot::TarType::kFile;
+    entry.type = TarType::kFile;
     entry.size_bytes = info.st_size;
     char value[4096];
     const ssize_t length = fgetxattr(file.get(), "security.capability", value, sizeof value);
@@ -231,9 +231,9 @@ class TreeWriter {
     return absl::OkStatus();
   }
 
-  absl::Status AddDirectory(int directory, const std::string& name, snapshot::TarEntry entry,
+  absl::Status AddDirectory(int directory, const std::string& name, TarEntry entry,
                             const struct stat& info, int depth) {
-    entry.type = snapshot::TarType::kDirectory;
+    entry.type = TarType::kDirectory;
     GANTRY_RETURN_IF_ERROR(tar_.WriteEntry(entry));
     UniqueFd child(
         openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
@@ -244,7 +244,7 @@ class TreeWriter {
     return AddChildren(std::move(child), entry.path, info.st_dev, depth);
   }
 
-  snapshot::TarWriter& tar_;
+  TarWriter& tar_;
   CancelToken* const cancel_;
   const bool stay_;
   std::map<std::pair<dev_t, ino_t>, std::string> linked_;
@@ -288,8 +288,8 @@ class TreeReader {
 
   absl::Status Run(ByteSource& source) {
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Decompressor> plain, OpenDecompressor(source));
-    snapshot::TarReader tar(*plain);
-    snapshot::TarEntry entry;
+    TarReader tar(*plain);
+    TarEntry entry;
     while (true) {
       if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
       GANTRY_ASSIGN_OR_RETURN(bool more, tar.Next(entry));
@@ -342,7 +342,7 @@ class TreeReader {
     return fd;
   }
 
-  absl::Status Unpack(const snapshot::TarEntry& entry, snapshot::TarReader& tar) {
+  absl::Status Unpack(const TarEntry& entry, TarReader& tar) {
     GANTRY_ASSIGN_OR_RETURN(std::string path, Clean(entry.path));
     if (path.empty()) return absl::OkStatus();  // the target itself stays as it is
     const size_t slash = path.rfind('/');
@@ -353,7 +353,7 @@ class TreeReader {
     const gid_t gid = open_.copy_uid_gid() ? entry.gid : 0;
     struct stat old;
     const bool exists = fstatat(parent.get(), name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0;
-    const bool to_directory = entry.type == snapshot::TarType::kDirectory;
+    const bool to_directory = entry.type == TarType::kDirectory;
     if (exists && open_.no_overwrite_dir_non_dir() && S_ISDIR(old.st_mode) != to_directory) {
       return absl::FailedPreconditionError(
           absl::StrCat("cannot overwrite ", S_ISDIR(old.st_mode) ? "directory" : "file", " ", path,
@@ -369,13 +369,13 @@ class TreeReader {
     }
     const struct timespec times[2] = {{0, UTIME_OMIT}, {entry.mtime.seconds, entry.mtime.nanos}};
     switch (entry.type) {
-      case snapshot::TarType::kFile: {
+      case TarType::kFile: {
         UniqueFd file(openat(parent.get(), name.c_str(),
                              O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
         if (!file.valid()) return PathError(errno, path);
         while (true) {
           if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-          snapshot::TarData data;
+          TarData data;
           GANTRY_ASSIGN_OR_RETURN(bool some, tar.ReadData(data));
           if (!some) break;
           if (lseek(file.get(), data.offset, SEEK_SET) < 0) return PathError(errno, path);
@@ -396,7 +396,7 @@ class TreeReader {
           return PathError(errno, path);
         return absl::OkStatus();
       }
-      case snapshot::TarType::kDirectory: {
+      case TarType::kDirectory: {
         if (mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
           return PathError(errno, path);
         UniqueFd directory(
@@ -407,11 +407,11 @@ class TreeReader {
         directory_times_.emplace_back(path, entry.mtime);
         return absl::OkStatus();
       }
-      case snapshot::TarType::kSymlink:
+      case TarType::kSymlink:
         if (symlinkat(entry.link_target.c_str(), parent.get(), name.c_str()) != 0)
           return PathError(errno, path);
         break;
-      case snapshot::TarType::kHardLink: {
+      case TarType::kHardLink: {
         GANTRY_ASSIGN_OR_RETURN(std::string existing, Clean(entry.link_target));
         const size_t cut = existing.rfind('/');
         GANTRY_ASSIGN_OR_RETURN(
@@ -421,11 +421,11 @@ class TreeReader {
           return PathError(errno, path);
         return absl::OkStatus();
       }
-      case snapshot::TarType::kCharDevice:
-      case snapshot::TarType::kBlockDevice:
-      case snapshot::TarType::kFifo: {
-        const mode_t type = entry.type == snapshot::TarType::kCharDevice    ? S_IFCHR
-                            : entry.type == snapshot::TarType::kBlockDevice ? S_IFBLK
+      case TarType::kCharDevice:
+      case TarType::kBlockDevice:
+      case TarType::kFifo: {
+        const mode_t type = entry.type == TarType::kCharDevice    ? S_IFCHR
+                            : entry.type == TarType::kBlockDevice ? S_IFBLK
                                                                             : S_IFIFO;
         if (mknodat(parent.get(), name.c_str(), type | (entry.mode & 07777),
                     makedev(entry.device_major, entry.device_minor)) != 0) {
@@ -444,7 +444,7 @@ class TreeReader {
   const int base_;
   const v1::CopyToRequest::Open& open_;
   CancelToken* const cancel_;
-  std::vector<std::pair<std::string, snapshot::TarTime>> directory_times_;
+  std::vector<std::pair<std::string, TarTime>> directory_times_;
 };
 
 }  // namespace
@@ -533,7 +533,7 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
     GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, StatIn(root, request.path()));
     GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(request.path()));
     GANTRY_RETURN_IF_ERROR(begin(stat));
-    snapshot::TarWriter tar(out);
+    TarWriter tar(out);
     TreeWriter tree(tar, context.cancel, /*stay_on_device=*/false);
     if (split.name.empty()) {
       UniqueFd directory = OpenBeneath(root, split.parent, O_RDONLY | O_DIRECTORY);
@@ -573,7 +573,7 @@ absl::Status ContainerFiles::Export(const CallContext& context, const std::strin
   return WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
     struct stat info;
     if (fstat(root, &info) != 0) return ErrnoToStatus(errno, "root");
-    snapshot::TarWriter tar(out);
+    TarWriter tar(out);
     TreeWriter tree(tar, context.cancel, /*stay_on_device=*/true);
     GANTRY_RETURN_IF_ERROR(tree.AddChildren(
         UniqueFd(openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), "", info.st_dev, 0));

@@ -8,8 +8,8 @@
 #include "gtest/gtest.h"
 
 #include "base/byte_stream.h"
-#include "snapshotter/tar_entry.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/entry.h"
+#include "base/tar/writer.h"
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/image_testbed.h"
 #include "supervisor/oci/manifest.h"
@@ -43,13 +43,13 @@ class ImageArchiveTest : public ::testing::Test {
     index.manifests = {target_};
     if (!tag.empty()) index.manifests[0].annotations["org.opencontainers.image.ref.name"] = tag;
     StringSink sink;
-    snapshot::TarWriter tar(sink);
+    TarWriter tar(sink);
     for (const auto& [path, bytes] :
          {std::pair(absl::StrCat("blobs/sha256/", manifest.config.digest.hex()),
                     std::string(kConfig)),
           std::pair(absl::StrCat("blobs/sha256/", target_.digest.hex()), text),
           std::pair(std::string("index.json"), oci::PrintIndex(index))}) {
-      snapshot::TarEntry entry;
+      TarEntry entry;
       entry.path = path;
       entry.mode = 0644;
       EXPECT_TRUE(tar.WriteFile(entry, bytes).ok());

@@ -7,8 +7,8 @@
 
 #include "base/cancel_token.h"
 #include "base/status_macros.h"
-#include "snapshotter/tar_entry.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/entry.h"
+#include "base/tar/writer.h"
 #include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/archive_layout.h"
 #include "supervisor/distribution/reference.h"
@@ -23,8 +23,6 @@ namespace {
 using content::Descriptor;
 using content::Digest;
 using nlohmann::json;
-using snapshot::TarEntry;
-using snapshot::TarType;
 
 // What an export consists of, found out before the first byte is written.
 class Exporter {
@@ -42,7 +40,7 @@ class Exporter {
   void AddBlob(std::vector<Descriptor>& list, const Descriptor& blob) {
     if (seen_.insert(blob.digest).second) list.push_back(blob);
   }
-  absl::Status WriteBlobs(snapshot::TarWriter& tar, const std::vector<Descriptor>& blobs,
+  absl::Status WriteBlobs(TarWriter& tar, const std::vector<Descriptor>& blobs,
                           CancelToken& cancel, const ArchiveProgressFn& progress);
 
   content::Store& store_;
@@ -186,7 +184,7 @@ absl::Status Exporter::Add(const ExportImage& image) {
   return absl::OkStatus();
 }
 
-absl::Status Exporter::WriteBlobs(snapshot::TarWriter& tar, const std::vector<Descriptor>& blobs,
+absl::Status Exporter::WriteBlobs(TarWriter& tar, const std::vector<Descriptor>& blobs,
                                   CancelToken& cancel, const ArchiveProgressFn& progress) {
   std::string buffer(256 << 10, '\0');
   for (const Descriptor& blob : blobs) {
@@ -219,7 +217,7 @@ absl::Status Exporter::WriteBlobs(snapshot::TarWriter& tar, const std::vector<De
 
 absl::Status Exporter::Write(ByteSink& out, CancelToken& cancel,
                              const ArchiveProgressFn& progress) {
-  snapshot::TarWriter tar(out);
+  TarWriter tar(out);
   const auto directory = [&](absl::string_view path) {
     TarEntry entry;
     entry.type = TarType::kDirectory;

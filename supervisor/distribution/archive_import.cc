@@ -18,8 +18,8 @@
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/status_macros.h"
-#include "snapshotter/tar_entry.h"
-#include "snapshotter/tar_reader.h"
+#include "base/tar/entry.h"
+#include "base/tar/reader.h"
 #include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/archive_layout.h"
 #include "supervisor/distribution/reference.h"
@@ -35,8 +35,6 @@ namespace {
 using content::Descriptor;
 using content::Digest;
 using nlohmann::json;
-using snapshot::TarEntry;
-using snapshot::TarType;
 
 constexpr int64_t kMaxEntries = 200000;
 constexpr int kMaxLinks = 16;
@@ -288,8 +286,8 @@ class Importer {
     Looks looks = Looks::kOther;
   };
 
-  absl::Status ReadEntry(snapshot::TarReader& reader, const TarEntry& entry);
-  absl::Status TakeBlob(snapshot::TarReader& reader, const TarEntry& entry,
+  absl::Status ReadEntry(TarReader& reader, const TarEntry& entry);
+  absl::Status TakeBlob(TarReader& reader, const TarEntry& entry,
                         const std::string& path);
   void Plan();
   std::unique_ptr<LayerFeed> OpenFeed(const Descriptor& layer);
@@ -334,7 +332,7 @@ absl::Status Importer::ReadAll(ByteSource& archive) {
   CountedSource counted(archive);
   GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Decompressor> plain, OpenDecompressor(counted));
   BoundedSource bounded(*plain, counted, options_.max_archive_bytes);
-  snapshot::TarReader reader(bounded);
+  TarReader reader(bounded);
   TarEntry entry;
   while (true) {
     GANTRY_RETURN_IF_ERROR(cancel_.Check());
@@ -350,7 +348,7 @@ absl::Status Importer::ReadAll(ByteSource& archive) {
   return reader.Drain();
 }
 
-absl::Status Importer::ReadEntry(snapshot::TarReader& reader, const TarEntry& entry) {
+absl::Status Importer::ReadEntry(TarReader& reader, const TarEntry& entry) {
   const std::string path = CleanName(entry.path);
   if (path.empty()) return absl::OkStatus();
   const std::string directory(path.substr(0, path.size() - BaseName(path).size()));
@@ -419,7 +417,7 @@ std::unique_ptr<LayerFeed> Importer::OpenFeed(const Descriptor& layer) {
   return nullptr;
 }
 
-absl::Status Importer::TakeBlob(snapshot::TarReader& reader, const TarEntry& entry,
+absl::Status Importer::TakeBlob(TarReader& reader, const TarEntry& entry,
                                 const std::string& path) {
   GANTRY_ASSIGN_OR_RETURN(const Digest expected, DigestInName(path));
   Blob blob{expected, entry.size_bytes, Looks::kOther};
@@ -477,7 +475,7 @@ absl::Status Importer::TakeBlob(snapshot::TarReader& reader, const TarEntry& ent
     }
     return absl::OkStatus();
   };
-  snapshot::TarData data;
+  TarData data;
   while (true) {
     GANTRY_RETURN_IF_ERROR(cancel_.Check());
     GANTRY_ASSIGN_OR_RETURN(const bool more, reader.ReadData(data));

@@ -24,8 +24,8 @@
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
 #include "content-store/fake_store.h"
-#include "snapshotter/tar_reader.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/reader.h"
+#include "base/tar/writer.h"
 #include "supervisor/distribution/runnable_image.h"
 #include "supervisor/oci/json_document.h"
 #include "supervisor/oci/manifest.h"
@@ -36,8 +36,6 @@ namespace {
 using content::Descriptor;
 using content::Digest;
 using nlohmann::json;
-using snapshot::TarEntry;
-using snapshot::TarType;
 
 class Tar {
  public:
@@ -64,7 +62,7 @@ class Tar {
 
  private:
   StringSink sink_;
-  snapshot::TarWriter writer_{sink_};
+  TarWriter writer_{sink_};
 };
 
 std::string Layer(absl::string_view name, absl::string_view content) {
@@ -708,7 +706,7 @@ class ExportTest : public ArchiveTest {
   static std::map<std::string, std::string> Files(const std::string& archive) {
     std::map<std::string, std::string> files;
     StringSource source(archive);
-    snapshot::TarReader reader(source);
+    TarReader reader(source);
     TarEntry entry;
     while (*reader.Next(entry)) {
       if (entry.type == TarType::kFile) files[entry.path] = *reader.ReadAll(1 << 20);
@@ -760,7 +758,7 @@ TEST_F(ExportTest, SharedLayersAreWrittenOnce) {
       Export({{one.target, {"docker.io/library/a:1"}}, {one.target, {"docker.io/library/b:1"}}});
   int count = 0;
   StringSource source(archive);
-  snapshot::TarReader reader(source);
+  TarReader reader(source);
   TarEntry entry;
   while (*reader.Next(entry)) count += entry.path == BlobName(one.blobs[0]) ? 1 : 0;
   EXPECT_EQ(count, 1);

@@ -23,7 +23,7 @@
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/writer.h"
 #include "supervisor/oci/manifest.h"
 
 namespace gantry::distribution {
@@ -34,9 +34,9 @@ using content::Digest;
 
 std::string LayerTar(const std::vector<std::pair<std::string, std::string>>& files) {
   StringSink sink;
-  snapshot::TarWriter writer(sink);
+  TarWriter writer(sink);
   for (const auto& [path, text] : files) {
-    snapshot::TarEntry entry;
+    TarEntry entry;
     entry.path = path;
     entry.mode = 0644;
     EXPECT_TRUE(writer.WriteFile(entry, text).ok());

@@ -4,8 +4,8 @@
 // Whole seconds of mtime are written, no access or change times, owner names only if given.
 //
 // Thread-compatible. Spec: POSIX.1-2017 pax.
-#ifndef GANTRY_SNAPSHOTTER_TAR_WRITER_H_
-#define GANTRY_SNAPSHOTTER_TAR_WRITER_H_
+#ifndef GANTRY_BASE_TAR_WRITER_H_
+#define GANTRY_BASE_TAR_WRITER_H_
 
 #include <cstdint>
 
@@ -13,9 +13,9 @@
 #include "absl/strings/string_view.h"
 
 #include "base/byte_stream.h"
-#include "snapshotter/tar_entry.h"
+#include "base/tar/entry.h"
 
-namespace gantry::snapshot {
+namespace gantry {
 
 class TarWriter {
  public:
@@ -47,6 +47,6 @@ class TarWriter {
   int64_t padding_ = 0;
 };
 
-}  // namespace gantry::snapshot
+}  // namespace gantry
 
-#endif  // GANTRY_SNAPSHOTTER_TAR_WRITER_H_
+#endif  // GANTRY_BASE_TAR_WRITER_H_

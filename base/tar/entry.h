@@ -1,14 +1,14 @@
 // One member of a tar archive, whatever dialect it was written in.
 //
 // A value.
-#ifndef GANTRY_SNAPSHOTTER_TAR_ENTRY_H_
-#define GANTRY_SNAPSHOTTER_TAR_ENTRY_H_
+#ifndef GANTRY_BASE_TAR_ENTRY_H_
+#define GANTRY_BASE_TAR_ENTRY_H_
 
 #include <cstdint>
 #include <map>
 #include <string>
 
-namespace gantry::snapshot {
+namespace gantry {
 
 enum class TarType { kFile, kHardLink, kSymlink, kCharDevice, kBlockDevice, kDirectory, kFifo };
 
@@ -35,6 +35,6 @@ struct TarEntry {
   std::string group_name;
 };
 
-}  // namespace gantry::snapshot
+}  // namespace gantry
 
-#endif  // GANTRY_SNAPSHOTTER_TAR_ENTRY_H_
+#endif  // GANTRY_BASE_TAR_ENTRY_H_

@@ -20,10 +20,10 @@
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
-#include "snapshotter/tar_reader.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/reader.h"
+#include "base/tar/writer.h"
 
-namespace gantry::snapshot {
+namespace gantry {
 namespace {
 
 struct Member {
@@ -671,4 +671,4 @@ TEST(TarReaderTest, ReadAllRefusesWhatIsTooLarge) {
 }
 
 }  // namespace
-}  // namespace gantry::snapshot
+}  // namespace gantry

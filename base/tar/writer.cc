@@ -1,4 +1,4 @@
-#include "snapshotter/tar_writer.h"
+#include "base/tar/writer.h"
 
 #include <string.h>
 
@@ -13,7 +13,7 @@
 
 #include "base/status_macros.h"
 
-namespace gantry::snapshot {
+namespace gantry {
 namespace {
 
 constexpr size_t kBlock = 512;
@@ -225,4 +225,4 @@ absl::Status TarWriter::Finish() {
   return sink_.Write(Zeros(2 * kBlock));
 }
 
-}  // namespace gantry::snapshot
+}  // namespace gantry

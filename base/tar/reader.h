@@ -13,8 +13,8 @@
 //
 // Thread-compatible. Spec: POSIX.1-2017 pax, GNU tar manual "Basic Tar Format", "Storing Sparse
 // Files".
-#ifndef GANTRY_SNAPSHOTTER_TAR_READER_H_
-#define GANTRY_SNAPSHOTTER_TAR_READER_H_
+#ifndef GANTRY_BASE_TAR_READER_H_
+#define GANTRY_BASE_TAR_READER_H_
 
 #include <cstdint>
 #include <map>
@@ -28,9 +28,9 @@
 #include "absl/strings/string_view.h"
 
 #include "base/byte_stream.h"
-#include "snapshotter/tar_entry.h"
+#include "base/tar/entry.h"
 
-namespace gantry::snapshot {
+namespace gantry {
 
 // Bytes in pieces that the producer owns; spares a copy where it has them in memory anyway.
 class ChunkSource {
@@ -118,6 +118,6 @@ class TarReader {
   int64_t extent_done_ = 0;  // bytes of extents_[extent_] already returned
 };
 
-}  // namespace gantry::snapshot
+}  // namespace gantry
 
-#endif  // GANTRY_SNAPSHOTTER_TAR_READER_H_
+#endif  // GANTRY_BASE_TAR_READER_H_

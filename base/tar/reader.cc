@@ -1,4 +1,4 @@
-#include "snapshotter/tar_reader.h"
+#include "base/tar/reader.h"
 
 #include <string.h>
 
@@ -15,7 +15,7 @@
 
 #include "base/status_macros.h"
 
-namespace gantry::snapshot {
+namespace gantry {
 namespace {
 
 constexpr size_t kBlock = 512;
@@ -750,4 +750,4 @@ absl::StatusOr<std::string> TarReader::ReadAll(int64_t max_bytes) {
   return all;
 }
 
-}  // namespace gantry::snapshot
+}  // namespace gantry

@@ -5,8 +5,8 @@
 #include "base/byte_stream.h"
 #include "base/compression.h"
 #include "base/fuzz/fuzz.h"
-#include "snapshotter/tar_reader.h"
-#include "snapshotter/tar_writer.h"
+#include "base/tar/reader.h"
+#include "base/tar/writer.h"
 
 namespace gantry {
 namespace {
@@ -15,20 +15,20 @@ constexpr int64_t kMaxPlain = 4 << 20;  // what little bytes may become before t
 
 std::string Archive() {
   StringSink sink;
-  snapshot::TarWriter tar(sink);
-  snapshot::TarEntry entry;
-  entry.type = snapshot::TarType::kDirectory;
+  TarWriter tar(sink);
+  TarEntry entry;
+  entry.type = TarType::kDirectory;
   entry.path = "etc";
   entry.mode = 0755;
   (void)tar.WriteEntry(entry);
-  entry.type = snapshot::TarType::kFile;
+  entry.type = TarType::kFile;
   entry.path = std::string("etc/") + std::string(180, 'n');
   entry.size_bytes = 5;
   entry.xattrs["user.a"] = std::string("\0\xff", 2);
   (void)tar.WriteEntry(entry);
   (void)tar.WriteData("hello");
   entry = {};
-  entry.type = snapshot::TarType::kSymlink;
+  entry.type = TarType::kSymlink;
   entry.path = "link";
   entry.link_target = "../../etc/passwd";
   (void)tar.WriteEntry(entry);
@@ -73,12 +73,12 @@ void FuzzOne(absl::string_view bytes) {
   absl::StatusOr<std::unique_ptr<Decompressor>> plain = OpenDecompressor(source);
   if (!plain.ok()) return;
   Limited limited(**plain);
-  snapshot::TarReader reader(limited);
+  TarReader reader(limited);
   while (true) {
-    snapshot::TarEntry entry;
+    TarEntry entry;
     absl::StatusOr<bool> more = reader.Next(entry);
     if (!more.ok() || !*more) break;
-    snapshot::TarData data;
+    TarData data;
     while (true) {
       absl::StatusOr<bool> some = reader.ReadData(data);
       if (!some.ok()) return;
