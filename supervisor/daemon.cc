@@ -657,7 +657,6 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   containerd_parts.subjects = p.subjects.get();
   containerd_parts.images = p.image_services.get();
   containerd_parts.gc = p.scheduler.get();
-  containerd_parts.unpacker = p.unpacker.get();
   containerd_parts.runtimes = p.runtimes.get();
   containerd_parts.workers = p.workers.get();
   containerd_parts.uuid = uuid;

@@ -107,6 +107,7 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageArchive::Load(
   CallContext leased = context;
   leased.lease = lease.scope().lease;
   for (const distribution::ImportedImage& image : imported) {
+    GANTRY_RETURN_IF_ERROR((*token).Check());
     if (session != nullptr && unpacked.insert(image.target.digest).second) {
       absl::StatusOr<distribution::RunnableImage> runnable = distribution::FindRunnable(
           content, image.target, oci::PlatformMatcher::Host(), token.get());

@@ -60,7 +60,8 @@ TEST_F(ImageAssemblyTest, TheImageNamesItsParts) {
   auto layer = Layer();
   ASSERT_TRUE(layer.ok());
   oci::ImageConfig config;
-  config.platform = {.os = "linux", .architecture = "amd64"};
+  config.platform.os = "linux";
+  config.platform.architecture = "amd64";
   config.cmd = {"sh"};
   oci::Manifest manifest;
   manifest.media_type = oci::kOciManifest;

@@ -82,7 +82,9 @@ class ImageTestbed {
                                            config.empty() ? "" : ",", config, "}"));
     content::Descriptor out =
         Blob(oci::kOciManifest, oci::PrintManifest(manifest), oci::ChildLabels(document));
-    out.platform = content::Platform{.os = "linux", .architecture = platform};
+    content::Platform& of = out.platform.emplace();
+    of.os = "linux";
+    of.architecture = platform;
     return out;
   }
 

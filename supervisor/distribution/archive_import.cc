@@ -39,6 +39,7 @@ using nlohmann::json;
 constexpr int64_t kMaxEntries = 200000;
 constexpr int kMaxLinks = 16;
 constexpr int kMaxPlans = 64;
+constexpr size_t kMaxNames = 10000;
 constexpr size_t kSniffBytes = 512;
 constexpr int64_t kExpansion = 1100;  // what deflate can do at most; only a bomb needs more
 constexpr int64_t kExpansionFree = int64_t{1} << 30;
@@ -639,7 +640,11 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
 absl::Status Importer::AddDockerNames(const Tree& tree, std::vector<ImportedImage>& images) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<DockerEntry> entries, DockerManifest());
   std::set<std::string> known;
-  for (const ImportedImage& image : images) known.insert(image.name);
+  std::multimap<Digest, size_t> nameless;  // -> place in `images`
+  for (size_t i = 0; i < images.size(); ++i) {
+    known.insert(images[i].name);
+    if (images[i].name.empty()) nameless.emplace(images[i].target.digest, i);
+  }
   for (const DockerEntry& entry : entries) {
     absl::StatusOr<const Blob*> config = FindBlob(entry.config, "image");
     if (!config.ok()) continue;
@@ -649,11 +654,10 @@ absl::Status Importer::AddDockerNames(const Tree& tree, std::vector<ImportedImag
       GANTRY_ASSIGN_OR_RETURN(std::string name, CanonicalName(tag));
       GANTRY_RETURN_IF_ERROR(CheckPromise(name, manifest->second.digest));
       if (!known.insert(name).second) continue;
-      auto nameless = std::find_if(images.begin(), images.end(), [&](const ImportedImage& image) {
-        return image.name.empty() && image.target.digest == manifest->second.digest;
-      });
-      if (nameless != images.end()) {
-        nameless->name = std::move(name);
+      auto place = nameless.find(manifest->second.digest);
+      if (place != nameless.end()) {
+        images[place->second].name = std::move(name);
+        nameless.erase(place);
       } else {
         images.push_back({.name = std::move(name), .target = manifest->second});
       }
@@ -797,6 +801,11 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::Images() {
     images = DockerImages();
   }
   if (images.ok() && images->empty()) return absl::InvalidArgumentError("archive: holds no image");
+  // Each name becomes a record that is synced to disk.
+  if (images.ok() && images->size() > kMaxNames) {
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "archive: ", images->size(), " names of images, more than the ", kMaxNames, " accepted"));
+  }
   return images;
 }
 

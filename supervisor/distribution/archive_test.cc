@@ -659,6 +659,26 @@ TEST_F(ArchiveTest, ANameThatPromisesAnotherDigestIsRefused) {
   EXPECT_EQ((*kept)[0].name, absl::StrCat("docker.io/library/x@", sample.target.digest.str()));
 }
 
+TEST_F(ArchiveTest, NamesAreCountedAndGivenOutInLinearTime) {
+  const Sample sample;
+  const auto with_names = [&](int count) {
+    json tags = json::array();
+    for (int i = 0; i < count; ++i) tags.push_back(absl::StrCat("x:", i));
+    const json docker = {{{"Config", BlobName(sample.config)},
+                          {"RepoTags", tags},
+                          {"Layers", {BlobName(sample.blobs[0]), BlobName(sample.blobs[1])}}}};
+    Tar tar;
+    return sample.AddTo(tar)
+        .File("index.json", IndexText({{sample.target, ""}}))
+        .File("manifest.json", docker.dump())
+        .Finish();
+  };
+  auto images = Import(with_names(10000));
+  ASSERT_TRUE(images.ok()) << images.status();
+  EXPECT_EQ(images->size(), 10000u);
+  ExpectRefused(with_names(200000), absl::StatusCode::kResourceExhausted, "names of images");
+}
+
 TEST_F(ArchiveTest, DamagedDockerPiecesAreRefused) {
   const std::string layer = Layer("a", "x");
   const std::string other = Layer("a", "y");

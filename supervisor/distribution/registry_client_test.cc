@@ -531,8 +531,8 @@ class PretendHttp : public HttpClient {
   struct Step {
     Reach peer = Reach::kPublic;
     int status = 200;
-    std::string location;
-    absl::Status failure;
+    std::string location = "";
+    absl::Status failure = absl::OkStatus();
     bool no_such_host = false;
     bool refused = false;
   };

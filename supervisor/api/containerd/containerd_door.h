@@ -24,9 +24,6 @@ struct ImageServices;
 class TaskService;
 struct Stores;
 }  // namespace gantry::core
-namespace gantry::distribution {
-class Unpacker;
-}
 namespace gantry::runtime {
 class RuntimeProbe;
 }
@@ -47,7 +44,6 @@ class ContainerdDoor {
     core::EventSubjects* subjects = nullptr;
     core::ImageServices* images = nullptr;
     gc::Scheduler* gc = nullptr;
-    distribution::Unpacker* unpacker = nullptr;
     runtime::RuntimeProbe* runtimes = nullptr;  // may be null: no runtime is described then
     Executor* workers = nullptr;
     std::string uuid;            // of this installation, kept over restarts
