@@ -20,6 +20,8 @@
 #include "proto/containerd/types/transfer/importexport.pb.h"
 #include "proto/containerd/types/transfer/progress.pb.h"
 #include "proto/containerd/types/transfer/registry.pb.h"
+#include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/types.pb.h"
 #include "supervisor/api/containerd/import_names.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"
