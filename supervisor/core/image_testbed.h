@@ -18,6 +18,9 @@
 
 #include "base/clock.h"
 #include "base/temp_dir.h"
+#include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/types.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/stores.h"
