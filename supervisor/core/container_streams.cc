@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "supervisor/core/container_state.h"
 #include "supervisor/runtime/shim_registry.h"
 
 namespace gantry::core {
@@ -29,17 +30,19 @@ absl::StatusOr<ContainerStreams::ConnectedStart> ContainerStreams::StartConnecte
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, open.container(), lock));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (task.ok() && task->status != ProcessStatus::kStopped) {
+  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (IsActive(
+          StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr))) {
     return absl::FailedPreconditionError(
         absl::StrCat("container ", open.container(), " runs already"));
   }
   ConnectedStart started;
-  GANTRY_ASSIGN_OR_RETURN(started.pid,
-                          parts_.steps->StartLocked(context, loaded, [&](runtime::Shim& shim) {
-                            started.stream = shim.client().Attach(InitStreams(open), handler);
-                            before_start();
-                          }));
+  GANTRY_ASSIGN_OR_RETURN(
+      started.pid, parts_.steps->StartLocked(
+                       lock.Within(context), loaded, /*restart_count=*/0, [&](runtime::Shim& shim) {
+                         started.stream = shim.client().Attach(InitStreams(open), handler);
+                         before_start();
+                       }));
   return started;
 }
 
