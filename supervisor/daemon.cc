@@ -48,6 +48,7 @@
 #include "supervisor/core/container_probe.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_recovery.h"
+#include "supervisor/core/container_removal.h"
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/container_streams.h"
 #include "supervisor/core/container_view.h"
@@ -270,6 +271,7 @@ struct Daemon::Parts {
   core::HealthBoard health;
   core::RemovalWaits removals;
   std::unique_ptr<core::ContainerRecords> container_records;
+  std::unique_ptr<core::ContainerRemoval> container_removal;
   std::unique_ptr<core::ContainerSteps> container_steps;
   std::unique_ptr<core::ContainerView> container_view;
   std::unique_ptr<core::ContainerLifecycle> container_lifecycle;
@@ -307,15 +309,22 @@ void Daemon::MakeContainerClasses(Parts& p) {
   records.state_directory = p.config.state;
   p.container_records = std::make_unique<core::ContainerRecords>(records);
 
+  core::ContainerRemoval::Parts removal;
+  removal.records = p.container_records.get();
+  removal.stores = p.stores.get();
+  removal.events = &p.events;
+  removal.subjects = p.subjects.get();
+  removal.tasks = p.tasks.get();
+  removal.workers = p.workers.get();
+  removal.waits = &p.removals;
+  p.container_removal = std::make_unique<core::ContainerRemoval>(removal);
+
   core::ContainerSteps::Parts steps;
   steps.records = p.container_records.get();
   steps.stores = p.stores.get();
-  steps.events = &p.events;
-  steps.subjects = p.subjects.get();
   steps.tasks = p.tasks.get();
-  steps.workers = p.workers.get();
+  steps.removal = p.container_removal.get();
   steps.mount_points = &*p.mount_points;
-  steps.removals = &p.removals;
   steps.log_max_size_bytes = p.config.log_max_size_bytes;
   steps.log_max_files = p.config.log_max_files;
   p.container_steps = std::make_unique<core::ContainerSteps>(steps);
@@ -331,6 +340,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   core::ContainerLifecycle::Parts lifecycle;
   lifecycle.records = p.container_records.get();
   lifecycle.steps = p.container_steps.get();
+  lifecycle.removal = p.container_removal.get();
   lifecycle.view = p.container_view.get();
   lifecycle.stores = p.stores.get();
   lifecycle.events = &p.events;
@@ -370,6 +380,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   core::ContainerRecovery::Parts recovery;
   recovery.records = p.container_records.get();
   recovery.steps = p.container_steps.get();
+  recovery.removal = p.container_removal.get();
   recovery.stores = p.stores.get();
   recovery.tasks = p.tasks.get();
   recovery.workers = p.workers.get();
@@ -383,6 +394,8 @@ Daemon::Daemon() = default;
 Daemon::~Daemon() {
   Parts* p = parts_.get();
   if (p == nullptr) return;
+  // What waits for a container (a stop with patience, its turn) ends now; the next daemon goes on where it matters.
+  if (p->container_records) p->container_records->locks().Stop("gantryd is stopping");
   p->metrics_server.reset();
   if (p->containerd_door) p->containerd_door->Stop();
   if (p->server) {
@@ -397,6 +410,7 @@ Daemon::~Daemon() {
   if (p->restarts) p->restarts->Stop();
   if (p->health_monitor) p->health_monitor->Stop();
   if (p->container_recovery) p->container_recovery->Stop();
+  if (p->container_removal) p->container_removal->Stop();
   if (p->tasks) p->tasks->Stop();
   p->calls.reset();
   p->followers.reset();

@@ -132,7 +132,7 @@ absl::Status ContainerLifecycle::WriteGeneratedFiles(const std::string& director
 }
 
 absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
-    const CallContext& context, const v1::CreateContainerRequest& request) {
+    const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(request.name()));
@@ -222,6 +222,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   image_extension.set_type_url("gantry.record.v1.Descriptor");
   image_extension.set_value(target.SerializeAsString());
   fresh.state.emplace();
+  fresh.state->set_starting(purpose == CreateFor::kRun);
 
   record::v1::Container stored;
   std::string name = request.name();

@@ -15,14 +15,45 @@
 #include "proto/gantry/v1/types.pb.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_spec.h"
+#include "supervisor/core/container_state.h"
+#include "supervisor/core/proto_time.h"
 #include "supervisor/oci/runtime_spec.h"
 
 namespace gantry::core {
 namespace {
 
 constexpr absl::Duration kStopPatience = absl::Seconds(10);
+// docker's: how long a kill waits for the end that it causes.
+constexpr absl::Duration kKillPatience = absl::Seconds(10);
+
+// The patience of a stop: the request's, else the container's own, else ten seconds. Less than zero: no limit.
+template <class Request>
+absl::Duration PatienceOf(const Request& request, const v1::ContainerConfig& config) {
+  absl::Duration patience = kStopPatience;
+  if (config.has_stop_timeout_seconds()) patience = absl::Seconds(config.stop_timeout_seconds());
+  if (request.has_timeout_seconds()) patience = absl::Seconds(request.timeout_seconds());
+  return patience < absl::ZeroDuration() ? absl::InfiniteDuration() : patience;
+}
+
+absl::Status NotRunning(absl::string_view container) {
+  return absl::FailedPreconditionError(absl::StrCat("container ", container, " is not running"));
+}
+
+absl::Status Restarting(absl::string_view container) {
+  return absl::FailedPreconditionError(
+      absl::StrCat("container ", container, " is restarting; wait until it is running"));
+}
 
 }  // namespace
+
+v1::ContainerState ContainerLifecycle::StateNow(const LoadedContainer& loaded,
+                                                absl::StatusOr<Process>* task) const {
+  absl::StatusOr<Process> found = parts_.tasks->Get(loaded.scope.ns, loaded.id(), "");
+  const v1::ContainerState state =
+      StateOf(loaded.state, loaded.config.restart_policy(), found.ok() ? &*found : nullptr);
+  if (task != nullptr) *task = std::move(found);
+  return state;
+}
 
 absl::StatusOr<v1::StartContainerResponse> ContainerLifecycle::Start(
     const CallContext& context, const v1::StartContainerRequest& request) {
@@ -31,43 +62,48 @@ absl::StatusOr<v1::StartContainerResponse> ContainerLifecycle::Start(
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, request.container(), lock));
   v1::StartContainerResponse response;
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (task.ok() && task->status != ProcessStatus::kStopped &&
-      task->status != ProcessStatus::kCreated) {
+  if (IsActive(StateNow(loaded))) {
     response.set_already_running(true);
     return response;
   }
-  loaded.state.set_restart_count(0);
-  GANTRY_RETURN_IF_ERROR(parts_.steps->StartLocked(context, loaded).status());
+  GANTRY_RETURN_IF_ERROR(
+      parts_.steps->StartLocked(lock.Within(context), loaded, /*restart_count=*/0).status());
   return response;
 }
 
 absl::StatusOr<v1::StopContainerResponse> ContainerLifecycle::Stop(
     const CallContext& context, const v1::StopContainerRequest& request) {
+  {
+    // A stop under way that has more patience than this one is cut short, then both have what they want.
+    GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded,
+                            parts_.records->Load(context, request.container()));
+    parts_.steps->HastenStop(context.ns, loaded.id(), PatienceOf(request, loaded.config));
+  }
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, request.container(), lock));
+  const CallContext held = lock.Within(context);
   v1::StopContainerResponse response;
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (!task.ok() || task->status == ProcessStatus::kStopped) {
     // It may be waiting for its restart policy; a person who says stop means that, too.
     if (loaded.ours && !loaded.state.stopped_by_user()) {
-      loaded.state.set_stopped_by_user(true);
+      const bool restarting = loaded.state.has_restart_at();
       GANTRY_RETURN_IF_ERROR(
-          parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state));
+          parts_.records->UpdateState(loaded, [](record::v1::ContainerState& state) {
+            state.set_stopped_by_user(true);
+            state.clear_restart_at();
+          }));
+      if (restarting) parts_.records->Publish(loaded, "stop");
     }
     response.set_not_running(true);
     return response;
   }
-  absl::Duration patience = kStopPatience;
-  if (loaded.config.has_stop_timeout_seconds())
-    patience = absl::Seconds(loaded.config.stop_timeout_seconds());
-  if (request.has_timeout_seconds()) patience = absl::Seconds(request.timeout_seconds());
-  if (patience < absl::ZeroDuration()) patience = absl::InfiniteDuration();
   bool killed = false;
   GANTRY_RETURN_IF_ERROR(
-      parts_.steps->StopLocked(context, loaded, request.signal(), patience, &killed));
-  GANTRY_RETURN_IF_ERROR(parts_.steps->SettleLocked(context, loaded).status());
+      parts_.steps->StopLocked(held, loaded, request.signal(), PatienceOf(request, loaded.config),
+                               ContainerSteps::AfterStop::kStaysStopped, &killed));
+  GANTRY_RETURN_IF_ERROR(parts_.steps->SettleLocked(held, loaded).status());
   response.set_killed(killed);
   return response;
 }
@@ -77,18 +113,26 @@ absl::Status ContainerLifecycle::Kill(const CallContext& context, const std::str
   // No operation lock: a kill must get through while a stop waits.
   GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(signal.empty() ? "KILL" : signal));
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (!task.ok() || task->status == ProcessStatus::kStopped) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", container, " is not running"));
+  absl::StatusOr<Process> task = absl::UnknownError("not looked up yet");
+  const v1::ContainerState state = StateNow(loaded, &task);
+  const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
+  if (!runs && state != v1::CONTAINER_STATE_RESTARTING) return NotRunning(container);
+  if (loaded.ours && (number == SIGKILL || !runs)) {
+    GANTRY_RETURN_IF_ERROR(parts_.records->UpdateState(
+        loaded,
+        [](record::v1::ContainerState& change) {
+          change.set_stopped_by_user(true);
+          change.clear_restart_at();
+        },
+        metadata::Durability::kBuffered));
   }
-  if (loaded.ours && number == SIGKILL) {
-    loaded.state.set_stopped_by_user(true);
-    GANTRY_RETURN_IF_ERROR(parts_.stores->containers.PutState(
-        loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
-    if (task->status == ProcessStatus::kPaused)
-      GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
-  }
-  return parts_.steps->SendSignal(context, loaded, number);
+  if (!runs) return absl::OkStatus();  // the restart that it waited for will not come
+  if (number != SIGKILL) return parts_.steps->SendSignal(context, loaded, number);
+  if (task->status == ProcessStatus::kPaused)
+    GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
+  GANTRY_RETURN_IF_ERROR(parts_.steps->SendSignal(context, loaded, number));
+  // What follows (a removal, a start) finds that it is over.
+  return parts_.steps->WaitAfterKill(context, loaded.id(), kKillPatience);
 }
 
 absl::Status ContainerLifecycle::Restart(const CallContext& context,
@@ -96,23 +140,25 @@ absl::Status ContainerLifecycle::Restart(const CallContext& context,
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, request.container(), lock));
+  GANTRY_RETURN_IF_ERROR(ContainerRecords::CheckReadable(loaded));
+  const CallContext held = lock.Within(context);
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (task.ok() && task->status != ProcessStatus::kStopped) {
-    absl::Duration patience = kStopPatience;
-    if (loaded.config.has_stop_timeout_seconds())
-      patience = absl::Seconds(loaded.config.stop_timeout_seconds());
-    if (request.has_timeout_seconds()) patience = absl::Seconds(request.timeout_seconds());
-    if (patience < absl::ZeroDuration()) patience = absl::InfiniteDuration();
-    // Its end must not remove it: it comes back.
-    const bool auto_remove = loaded.config.auto_remove();
-    loaded.config.set_auto_remove(false);
     GANTRY_RETURN_IF_ERROR(
-        parts_.steps->StopLocked(context, loaded, request.signal(), patience, nullptr));
-    GANTRY_RETURN_IF_ERROR(parts_.steps->SettleLocked(context, loaded).status());
-    loaded.config.set_auto_remove(auto_remove);
+        parts_.steps->StopLocked(held, loaded, request.signal(), PatienceOf(request, loaded.config),
+                                 ContainerSteps::AfterStop::kStartsAgain, nullptr));
+    GANTRY_RETURN_IF_ERROR(parts_.steps->SettleLocked(held, loaded, /*keep=*/true).status());
+    // If the daemon dies now, the next one starts it.
+    if (loaded.ours) {
+      GANTRY_RETURN_IF_ERROR(parts_.records->UpdateState(
+          loaded,
+          [](record::v1::ContainerState& state) {
+            SetTimestamp(absl::Now(), state.mutable_restart_at());
+          },
+          metadata::Durability::kBuffered));
+    }
   }
-  loaded.state.set_restart_count(0);
-  GANTRY_RETURN_IF_ERROR(parts_.steps->StartLocked(context, loaded).status());
+  GANTRY_RETURN_IF_ERROR(parts_.steps->StartLocked(held, loaded, /*restart_count=*/0).status());
   parts_.records->Publish(loaded, "restart");
   return absl::OkStatus();
 }
@@ -121,34 +167,42 @@ absl::Status ContainerLifecycle::Pause(const CallContext& context, const std::st
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, container, lock));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (!task.ok() || task->status == ProcessStatus::kStopped) {
-    return absl::FailedPreconditionError(absl::StrCat("container ", container, " is not running"));
+  switch (StateNow(loaded)) {
+    case v1::CONTAINER_STATE_RUNNING:
+      return parts_.tasks->Pause(lock.Within(context), loaded.id());
+    case v1::CONTAINER_STATE_PAUSED:
+      return absl::FailedPreconditionError(
+          absl::StrCat("container ", container, " is already paused"));
+    case v1::CONTAINER_STATE_RESTARTING:
+      return Restarting(container);
+    default:
+      return NotRunning(container);
   }
-  if (task->status == ProcessStatus::kPaused) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", container, " is already paused"));
-  }
-  return parts_.tasks->Pause(context, loaded.id());
 }
 
 absl::Status ContainerLifecycle::Unpause(const CallContext& context, const std::string& container) {
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, container, lock));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (!task.ok() || task->status != ProcessStatus::kPaused) {
+  if (StateNow(loaded) != v1::CONTAINER_STATE_PAUSED) {
     return absl::FailedPreconditionError(absl::StrCat("container ", container, " is not paused"));
   }
-  return parts_.tasks->Resume(context, loaded.id());
+  return parts_.tasks->Resume(lock.Within(context), loaded.id());
 }
 
 absl::StatusOr<v1::RemoveContainerResponse> ContainerLifecycle::Remove(
     const CallContext& context, const v1::RemoveContainerRequest& request) {
+  if (request.force()) {
+    GANTRY_ASSIGN_OR_RETURN(const std::string id,
+                            parts_.records->ResolveId(context, request.container()));
+    parts_.records->locks().Interrupt(context.ns, id, "it is being removed");
+  }
   OperationLock lock;
-  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
-                          parts_.records->LoadLocked(context, request.container(), lock));
-  GANTRY_RETURN_IF_ERROR(parts_.steps->RemoveLocked(context, loaded, request.force()));
+  GANTRY_ASSIGN_OR_RETURN(
+      LoadedContainer loaded,
+      parts_.records->LoadLocked(context, request.container(), lock, Interruptible::kNo));
+  GANTRY_RETURN_IF_ERROR(
+      parts_.removal->RemoveLocked(lock.Within(context), loaded, request.force()));
   v1::RemoveContainerResponse response;
   response.set_id(loaded.id());
   return response;
@@ -161,6 +215,10 @@ absl::Status ContainerLifecycle::Rename(const CallContext& context, const std::s
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, container, lock));
   const std::string old_name = loaded.name;
+  if (old_name == new_name) {
+    return absl::InvalidArgumentError(absl::StrCat("container ", container, ": \"", new_name,
+                                                   "\" is its name already; choose another one"));
+  }
   GANTRY_RETURN_IF_ERROR(parts_.stores->names.Rename(loaded.scope, loaded.id(), new_name));
   loaded.name = new_name;
   parts_.records->Publish(loaded, "rename",
@@ -170,12 +228,21 @@ absl::Status ContainerLifecycle::Rename(const CallContext& context, const std::s
 
 absl::StatusOr<v1::UpdateContainerResponse> ContainerLifecycle::Update(
     const CallContext& context, const v1::UpdateContainerRequest& request) {
+  if (request.resources().ByteSizeLong() == 0 && !request.has_restart_policy())
+    return absl::InvalidArgumentError("update: nothing is given that is to change");
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, request.container(), lock));
   if (!loaded.ours) {
     return absl::FailedPreconditionError(absl::StrCat(
         "container ", loaded.id(), " was made by another client; update it with that one"));
+  }
+  GANTRY_RETURN_IF_ERROR(ContainerRecords::CheckReadable(loaded));
+  if (loaded.config.auto_remove() && request.has_restart_policy() &&
+      !request.restart_policy().name().empty() && request.restart_policy().name() != "no") {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", loaded.id(),
+                     " removes itself at its end, so it cannot have a restart policy"));
   }
   loaded.config.mutable_resources()->MergeFrom(request.resources());
   if (request.has_restart_policy())
@@ -198,7 +265,8 @@ absl::StatusOr<v1::UpdateContainerResponse> ContainerLifecycle::Update(
   // The running container first: a limit the kernel refuses must not be on record.
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (task.ok() && task->status != ProcessStatus::kStopped) {
-    GANTRY_RETURN_IF_ERROR(parts_.tasks->Update(context, loaded.id(), oci::PrintResources(change)));
+    GANTRY_RETURN_IF_ERROR(
+        parts_.tasks->Update(lock.Within(context), loaded.id(), oci::PrintResources(change)));
   }
   loaded.record.mutable_spec()->set_value(spec.Print());
   WriteIntent(loaded.config, loaded.record);
@@ -235,16 +303,16 @@ absl::StatusOr<v1::PruneContainersResponse> ContainerLifecycle::Prune(
   GANTRY_ASSIGN_OR_RETURN(v1::ListContainersResponse listed, parts_.view->List(context, list));
   v1::PruneContainersResponse response;
   for (const v1::ContainerSummary& container : listed.containers()) {
-    if (container.state() != v1::CONTAINER_STATE_EXITED &&
-        container.state() != v1::CONTAINER_STATE_CREATED)
-      continue;
+    if (!IsPrunable(container.state())) continue;
     if (absl::FromUnixSeconds(container.created_at().seconds()) > until) continue;
-    OperationLock lock = parts_.records->Lock(context.ns, container.id());
-    absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, container.id());
-    if (!loaded.ok() || !loaded->ours) continue;
-    absl::Status removed = parts_.steps->RemoveLocked(context, *loaded, false);
-    if (absl::IsFailedPrecondition(removed)) continue;  // started meanwhile
-    GANTRY_RETURN_IF_ERROR(removed);
+    OperationLock lock;
+    absl::StatusOr<LoadedContainer> loaded =
+        parts_.records->LoadLocked(context, container.id(), lock, Interruptible::kNo);
+    if (absl::IsNotFound(loaded.status())) continue;
+    GANTRY_RETURN_IF_ERROR(loaded.status());
+    if (!loaded->ours || !IsPrunable(StateNow(*loaded))) continue;  // started meanwhile
+    GANTRY_RETURN_IF_ERROR(
+        parts_.removal->RemoveLocked(lock.Within(context), *loaded, /*force=*/false));
     response.add_deleted(container.id());
     response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() +
                                        container.size_rw_bytes());

@@ -18,6 +18,7 @@
 
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
+#include "supervisor/core/container_removal.h"
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/container_view.h"
 #include "supervisor/core/image_catalog.h"
@@ -47,12 +48,16 @@ class UpdateContainerResponse;
 
 namespace gantry::core {
 
+// kRun: it is started at once, so one that a restart of the daemon finds not started was cut off.
+enum class CreateFor { kLater, kRun };
+
 class ContainerLifecycle {
  public:
   // Nothing is owned.
   struct Parts {
     ContainerRecords* records;
     ContainerSteps* steps;
+    ContainerRemoval* removal;
     ContainerView* view;
     Stores* stores;
     EventBus* events;
@@ -69,27 +74,36 @@ class ContainerLifecycle {
   // Reserves the name, prepares the root file system, writes the record: in this order, each undone if a later one fails.
   // kNotFound: no such image (pull it first); kAlreadyExists: the name is taken, by whom.
   absl::StatusOr<v1::CreateContainerResponse> Create(const CallContext& context,
-                                                     const v1::CreateContainerRequest& request);
+                                                     const v1::CreateContainerRequest& request,
+                                                     CreateFor purpose = CreateFor::kLater);
   absl::StatusOr<v1::StartContainerResponse> Start(const CallContext& context,
                                                    const v1::StartContainerRequest& request);
+  // A stop of the same container that is under way and has more patience is cut short.
   absl::StatusOr<v1::StopContainerResponse> Stop(const CallContext& context,
                                                  const v1::StopContainerRequest& request);
+  // With SIGKILL, returns once the process has ended. Of a container that waits for its restart, the restart is called off.
   absl::Status Kill(const CallContext& context, const std::string& container,
                     const std::string& signal);
   absl::Status Restart(const CallContext& context, const v1::RestartContainerRequest& request);
   absl::Status Pause(const CallContext& context, const std::string& container);
   absl::Status Unpause(const CallContext& context, const std::string& container);
-  // kFailedPrecondition: it runs and `force` is not set.
+  // With `force` it is killed, and what else is done with it at the moment is cut short.
+  // kFailedPrecondition: it runs and `force` is not set; kUnavailable: removal has begun and goes on by itself.
   absl::StatusOr<v1::RemoveContainerResponse> Remove(const CallContext& context,
                                                      const v1::RemoveContainerRequest& request);
+  // kInvalidArgument: it has that name already.
   absl::Status Rename(const CallContext& context, const std::string& container,
                       const std::string& new_name);
+  // kInvalidArgument: nothing is to change.
   absl::StatusOr<v1::UpdateContainerResponse> Update(const CallContext& context,
                                                      const v1::UpdateContainerRequest& request);
   absl::StatusOr<v1::PruneContainersResponse> Prune(const CallContext& context,
                                                     const v1::PruneContainersRequest& request);
 
  private:
+  // Its state now; `task`, which may be null, is set to its task.
+  v1::ContainerState StateNow(const LoadedContainer& loaded,
+                              absl::StatusOr<Process>* task = nullptr) const;
   absl::StatusOr<oci::User> LookUpUser(const std::string& chain_id,
                                        const std::vector<snapshot::Mount>& mounts,
                                        const std::string& user,

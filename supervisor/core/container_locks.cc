@@ -1,5 +1,11 @@
 #include "supervisor/core/container_locks.h"
 
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "base/status_macros.h"
+
 namespace gantry::core {
 
 OperationLock& OperationLock::operator=(OperationLock&& other) noexcept {
@@ -7,28 +13,93 @@ OperationLock& OperationLock::operator=(OperationLock&& other) noexcept {
     Release();
     locks_ = std::exchange(other.locks_, nullptr);
     key_ = std::move(other.key_);
+    token_ = std::move(other.token_);
   }
   return *this;
 }
 
 void OperationLock::Release() {
+  // Destroyed last and without the lock: its end waits for callbacks that run.
+  const std::shared_ptr<CancelToken> token = std::move(token_);
   OperationLocks* locks = std::exchange(locks_, nullptr);
   if (locks == nullptr) return;
   absl::MutexLock lock(&locks->mu_);
-  auto it = locks->entries_.find(key_);
-  it->second.held = false;
-  if (--it->second.interested == 0) locks->entries_.erase(it);
+  OperationLocks::Entry& entry = locks->entries_[key_];
+  entry.held = false;
+  entry.token.reset();
+  locks->Forget(key_);
 }
 
-OperationLock OperationLocks::Acquire(const std::string& ns, const std::string& id) {
+void OperationLocks::Forget(const std::pair<std::string, std::string>& key) {
+  auto it = entries_.find(key);
+  if (--it->second.interested == 0) entries_.erase(it);
+}
+
+absl::StatusOr<OperationLock> OperationLocks::Acquire(const std::string& ns, const std::string& id,
+                                                      CancelToken* cancel,
+                                                      Interruptible interruptible) {
   std::pair<std::string, std::string> key(ns, id);
+  bool given_up = false;  // guarded by mu_
+  absl::Duration limit = absl::InfiniteDuration();
+  CancelToken::Registration on_cancel;  // dropped without the lock, which its callback takes
+  if (cancel != nullptr) {
+    limit = cancel->remaining();
+    on_cancel = cancel->OnCancel([this, &given_up] {
+      absl::MutexLock lock(&mu_);
+      given_up = true;
+    });
+  }
+  auto token = std::make_shared<CancelToken>(absl::InfiniteDuration(), cancel);
   absl::MutexLock lock(&mu_);
   Entry& entry = entries_[key];  // map nodes stay where they are
   ++entry.interested;
-  mu_.Await(absl::Condition(
-      +[](Entry* waited) { return !waited->held; }, &entry));
+  const auto settled = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return !entry.held || given_up || stopped_;
+  };
+  const bool in_time = mu_.AwaitWithTimeout(absl::Condition(&settled), limit);
+  absl::Status refused;
+  if (stopped_) {
+    refused = absl::UnavailableError(why_stopped_);
+  } else if (given_up || !in_time) {
+    refused = cancel->Check();
+    const absl::string_view waiting = "waiting for another operation on it";
+    refused = refused.ok()
+                  ? absl::DeadlineExceededError(absl::StrCat(waiting, " took too long"))
+                  : absl::Status(refused.code(), absl::StrCat(waiting, ": ", refused.message()));
+  }
+  if (!refused.ok()) {
+    Forget(key);
+    return absl::Status(refused.code(), absl::StrCat("container ", id, ": ", refused.message()));
+  }
   entry.held = true;
-  return OperationLock(this, std::move(key));
+  entry.interruptible = interruptible;
+  entry.token = token;
+  return OperationLock(this, std::move(key), std::move(token));
+}
+
+void OperationLocks::Interrupt(const std::string& ns, const std::string& id,
+                               absl::string_view why) {
+  std::shared_ptr<CancelToken> token;
+  {
+    absl::MutexLock lock(&mu_);
+    auto it = entries_.find({ns, id});
+    if (it != entries_.end() && it->second.interruptible == Interruptible::kYes)
+      token = it->second.token;
+  }
+  if (token != nullptr) token->Cancel(why);
+}
+
+void OperationLocks::Stop(absl::string_view why) {
+  std::vector<std::shared_ptr<CancelToken>> tokens;
+  {
+    absl::MutexLock lock(&mu_);
+    stopped_ = true;
+    why_stopped_ = std::string(why);
+    for (const auto& [key, entry] : entries_) {
+      if (entry.token != nullptr) tokens.push_back(entry.token);
+    }
+  }
+  for (const auto& token : tokens) token->Cancel(why);
 }
 
 }  // namespace gantry::core

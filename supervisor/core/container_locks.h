@@ -1,5 +1,8 @@
 // One operation at a time per container: a lock that exists only while somebody holds it or waits for it.
 //
+// The wait for a lock ends with the caller's deadline or cancellation. The holder works under a token of its own, so that a forced
+// removal can cut a running operation short and the daemon can stop whatever is under way.
+//
 // Thread-safe. First in the lock order (STYLE section 7): may be held across calls to a shim, never taken while holding another.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_LOCKS_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_LOCKS_H_
@@ -10,43 +13,74 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+
+#include "base/cancel_token.h"
+#include "supervisor/core/call_context.h"
 
 namespace gantry::core {
 
 class OperationLocks;
 
-// Held until destroyed or assigned over. Empty when default-made.
+// Held until destroyed or assigned over. Empty when default-made. Must not outlive the token that it was acquired with.
 class OperationLock {
  public:
   OperationLock() = default;
   OperationLock(OperationLock&& other) noexcept
-      : locks_(std::exchange(other.locks_, nullptr)), key_(std::move(other.key_)) {}
+      : locks_(std::exchange(other.locks_, nullptr)),
+        key_(std::move(other.key_)),
+        token_(std::move(other.token_)) {}
   OperationLock& operator=(OperationLock&& other) noexcept;
   ~OperationLock() { Release(); }
   void Release();
 
+  // The call's context with the token of this lock, for everything that is done while it is held.
+  CallContext Within(CallContext context) const {
+    context.cancel = token_.get();
+    return context;
+  }
+
  private:
   friend class OperationLocks;
-  OperationLock(OperationLocks* locks, std::pair<std::string, std::string> key)
-      : locks_(locks), key_(std::move(key)) {}
+  OperationLock(OperationLocks* locks, std::pair<std::string, std::string> key,
+                std::shared_ptr<CancelToken> token)
+      : locks_(locks), key_(std::move(key)), token_(std::move(token)) {}
   OperationLocks* locks_ = nullptr;
   std::pair<std::string, std::string> key_;
+  std::shared_ptr<CancelToken> token_;
 };
+
+// Whether Interrupt() ends the operation.
+enum class Interruptible { kYes, kNo };
 
 class OperationLocks {
  public:
-  // Waits for its turn.
-  OperationLock Acquire(const std::string& ns, const std::string& id);
+  // Waits for its turn. kCancelled, kDeadlineExceeded: `cancel` (null: none) ended the wait; kUnavailable: Stop() was called.
+  absl::StatusOr<OperationLock> Acquire(const std::string& ns, const std::string& id,
+                                        CancelToken* cancel, Interruptible interruptible);
+
+  // Cancels the token of the operation that holds the lock, if that is interruptible.
+  void Interrupt(const std::string& ns, const std::string& id, absl::string_view why);
+
+  // Cancels what is under way; nothing more begins.
+  void Stop(absl::string_view why);
 
  private:
   friend class OperationLock;
   struct Entry {
     bool held = false;
     int interested = 0;  // holder and waiters
+    Interruptible interruptible = Interruptible::kYes;
+    std::shared_ptr<CancelToken> token;  // the holder's
   };
+  void Forget(const std::pair<std::string, std::string>& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   absl::Mutex mu_;
   std::map<std::pair<std::string, std::string>, Entry> entries_ ABSL_GUARDED_BY(mu_);
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+  std::string why_stopped_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::core

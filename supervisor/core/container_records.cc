@@ -40,20 +40,53 @@ absl::StatusOr<LoadedContainer> ContainerRecords::Load(const CallContext& contex
   GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
                           stores.names.Resolve(loaded.scope, container));
   loaded.name = found.name;
-  GANTRY_ASSIGN_OR_RETURN(loaded.record, stores.containers.Get(loaded.scope, found.id));
-  GANTRY_ASSIGN_OR_RETURN(auto state, stores.containers.GetState(loaded.scope, found.id));
-  if (state.has_value()) loaded.state = *std::move(state);
+  absl::StatusOr<record::v1::Container> record = stores.containers.Get(loaded.scope, found.id);
+  if (absl::IsDataLoss(record.status())) {
+    loaded.damaged = true;
+    loaded.record.set_id(found.id);
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(loaded.record, std::move(record));
+  }
+  absl::StatusOr<std::optional<record::v1::ContainerState>> state =
+      stores.containers.GetState(loaded.scope, found.id);
+  if (absl::IsDataLoss(state.status())) {
+    loaded.damaged = true;
+  } else {
+    GANTRY_RETURN_IF_ERROR(state.status());
+    if (state->has_value()) loaded.state = *std::move(*state);
+  }
   ReadIntent(loaded);
   return loaded;
 }
 
 absl::StatusOr<LoadedContainer> ContainerRecords::LoadLocked(const CallContext& context,
                                                              absl::string_view container,
-                                                             OperationLock& lock) {
+                                                             OperationLock& lock,
+                                                             Interruptible interruptible) {
   GANTRY_ASSIGN_OR_RETURN(metadata::NamedContainer found,
                           parts_.stores->names.Resolve(metadata::Scope{context.ns, ""}, container));
-  lock = locks_.Acquire(context.ns, found.id);
+  GANTRY_ASSIGN_OR_RETURN(lock,
+                          locks_.Acquire(context.ns, found.id, context.cancel, interruptible));
   return Load(context, found.id);
+}
+
+absl::Status ContainerRecords::CheckReadable(const LoadedContainer& loaded) {
+  if (!loaded.damaged) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("container ", loaded.id(), ": its record is damaged; it can only be removed"));
+}
+
+absl::Status ContainerRecords::UpdateState(
+    LoadedContainer& loaded, const std::function<void(record::v1::ContainerState&)>& change,
+    metadata::Durability durability) {
+  GANTRY_ASSIGN_OR_RETURN(loaded.state, parts_.stores->containers.UpdateState(
+                                            loaded.scope, loaded.id(),
+                                            [&change](record::v1::ContainerState& state) {
+                                              change(state);
+                                              return absl::OkStatus();
+                                            },
+                                            durability));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<LoadedContainer>> ContainerRecords::LoadAll(const CallContext& context) {
@@ -62,18 +95,27 @@ absl::StatusOr<std::vector<LoadedContainer>> ContainerRecords::LoadAll(const Cal
   std::vector<LoadedContainer> all;
   absl::flat_hash_map<std::string, size_t> where;
   GANTRY_RETURN_IF_ERROR(
-      stores.containers.List(scope, metadata::Filter(), [&](const record::v1::Container& record) {
+      stores.containers.ListRaw(scope, [&](absl::string_view id, absl::string_view bytes) {
         LoadedContainer& loaded = all.emplace_back();
         loaded.scope = scope;
-        loaded.record = record;
+        if (!loaded.record.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) {
+          loaded.damaged = true;
+          loaded.record.Clear();
+          loaded.record.set_id(std::string(id));
+        }
         ReadIntent(loaded);
-        where.emplace(record.id(), all.size() - 1);
+        where.emplace(id, all.size() - 1);
         return absl::OkStatus();
       }));
   GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
-      scope, [&](absl::string_view id, const record::v1::ContainerState& state) {
+      scope, [&](absl::string_view id, const record::v1::ContainerState* state) {
         auto it = where.find(id);
-        if (it != where.end()) all[it->second].state = state;
+        if (it == where.end()) return absl::OkStatus();
+        if (state != nullptr) {
+          all[it->second].state = *state;
+        } else {
+          all[it->second].damaged = true;
+        }
         return absl::OkStatus();
       }));
   GANTRY_RETURN_IF_ERROR(stores.names.List(scope, [&](const metadata::NamedContainer& named) {

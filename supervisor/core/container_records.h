@@ -8,6 +8,7 @@
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -35,6 +36,8 @@ struct LoadedContainer {
   bool ours = false;  // made by gantry.v1, so `config` says what was asked for
   v1::ContainerConfig config;
   std::string image_id;
+  // The stored record cannot be read: only its id and name are known, and the container can only be removed.
+  bool damaged = false;
   const std::string& id() const { return record.id(); }
   std::string ShownName() const { return name.empty() ? id().substr(0, 12) : name; }
 };
@@ -52,19 +55,29 @@ class ContainerRecords {
   };
   explicit ContainerRecords(const Parts& parts) : parts_(parts) {}
 
+  // A container whose record is damaged is loaded, too. CheckReadable() refuses it.
   absl::StatusOr<LoadedContainer> Load(const CallContext& context, absl::string_view container);
-  // Loads under the container's operation lock, which `lock` then holds.
+  // Loads under the container's operation lock, which `lock` then holds. The wait for it ends with the context's deadline or
+  // cancellation. What is done then takes its context from lock.Within().
   absl::StatusOr<LoadedContainer> LoadLocked(const CallContext& context,
-                                             absl::string_view container, OperationLock& lock);
-  // All of the namespace, in order of id.
+                                             absl::string_view container, OperationLock& lock,
+                                             Interruptible interruptible = Interruptible::kYes);
+  // kDataLoss: the record is damaged.
+  static absl::Status CheckReadable(const LoadedContainer& loaded);
+
+  // Changes the stored state in one transaction, whatever others change meanwhile, and takes the result over into `loaded`. `change`
+  // may run more than once. kNotFound: the container is gone.
+  absl::Status UpdateState(LoadedContainer& loaded,
+                           const std::function<void(record::v1::ContainerState&)>& change,
+                           metadata::Durability durability = metadata::Durability::kSynced);
+
+  // All of the namespace, in order of id; also those whose record is damaged.
   absl::StatusOr<std::vector<LoadedContainer>> LoadAll(const CallContext& context);
   // The id behind what a person typed.
   absl::StatusOr<std::string> ResolveId(const CallContext& context, absl::string_view container);
 
-  // The operation lock of a container, whether or not there is such a container.
-  OperationLock Lock(const std::string& ns, const std::string& id) {
-    return locks_.Acquire(ns, id);
-  }
+  // The operation locks, for those that need no record or cut others short.
+  OperationLocks& locks() { return locks_; }
 
   // Publishes that a container changed, as a containerd update event whose labels say how.
   void Publish(const LoadedContainer& loaded, absl::string_view action,

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
@@ -9,92 +11,131 @@
 #include "glog/logging.h"
 
 #include "base/crash_point.h"
+#include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/proto_time.h"
+#include "supervisor/core/restart_policy.h"
 
 namespace gantry::core {
+namespace {
 
-void ContainerRecovery::OnExit(const std::string& ns, const Process& process) {
+using State = record::v1::ContainerState;
+
+constexpr absl::Duration kLongestPause = absl::Minutes(1);
+
+absl::Time FromProto(const google::protobuf::Timestamp& at) {
+  return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());
+}
+
+CallContext ContextOf(const std::string& ns) {
   CallContext context;
   context.ns = ns;
-  if (!process.exec_id.empty()) {
-    // Execs of ours clean up after themselves; those of containerd's clients belong to them.
-    if (!absl::StartsWith(process.exec_id, kExecPrefix)) return;
-    absl::StatusOr<Exit> gone =
-        parts_.tasks->Delete(context, process.container_id, process.exec_id);
-    if (!gone.ok() && !absl::IsNotFound(gone.status())) {
-      LOG(WARNING) << "ns=" << ns << " id=" << process.container_id << " exec=" << process.exec_id
-                   << " " << gone.status();
-    }
-    return;
-  }
-  OperationLock lock = parts_.records->Lock(ns, process.container_id);
-  absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, process.container_id);
+  return context;
+}
+
+}  // namespace
+
+void ContainerRecovery::OnExit(const std::string& ns, const Process& process) {
+  if (process.exec_id.empty()) return Settle(ns, process.container_id, process, /*failed=*/0);
+  // Execs of ours are removed at their end; those of containerd's clients belong to them.
+  if (!absl::StartsWith(process.exec_id, kExecPrefix)) return;
+  const absl::Status gone =
+      parts_.tasks->Delete(ContextOf(ns), process.container_id, process.exec_id).status();
+  LOG_IF(WARNING, !gone.ok() && !absl::IsNotFound(gone))
+      << "ns=" << ns << " id=" << process.container_id << " exec=" << process.exec_id << " "
+      << gone;
+}
+
+void ContainerRecovery::Settle(const std::string& ns, const std::string& id,
+                               const std::optional<Process>& ended, int failed) {
+  const CallContext context = ContextOf(ns);
+  OperationLock lock;
+  absl::StatusOr<LoadedContainer> loaded =
+      parts_.records->LoadLocked(context, id, lock, Interruptible::kNo);
   if (!loaded.ok() || !loaded->ours) return;
-  absl::StatusOr<bool> removed = false;
-  if (parts_.tasks->Get(ns, loaded->id(), "").ok()) {
-    removed = parts_.steps->SettleLocked(context, *loaded);
-  } else if (loaded->state.status() == record::v1::ContainerState::RUNNING) {
-    // The shim died and the task went with it: what is known of the end is what the event said.
-    loaded->state.set_status(record::v1::ContainerState::STOPPED);
-    loaded->state.set_pid(0);
-    loaded->state.set_exit_code(process.exit_status);
-    loaded->state.set_oom_killed(process.oom_killed);
-    loaded->state.set_error(process.reason);
-    SetTimestamp(process.exited_at, loaded->state.mutable_finished_at());
-    absl::Status stored =
-        parts_.stores->containers.PutState(loaded->scope, loaded->id(), loaded->state);
-    if (!stored.ok()) removed = stored;
-    if (stored.ok() && loaded->config.auto_remove()) {
-      absl::Status gone = parts_.steps->RemoveLocked(context, *loaded, false);
-      if (gone.ok())
-        removed = true;
-      else
-        removed = gone;
-    }
-  }
-  if (!removed.ok()) {
-    LOG(ERROR) << "ns=" << ns << " id=" << process.container_id
-               << " settling its exit: " << removed.status();
+  const absl::StatusOr<bool> removed = SettleLoaded(lock.Within(context), *loaded, ended);
+  if (removed.ok()) {
+    if (!*removed) ScheduleRestart(*loaded);
     return;
   }
-  if (!*removed) ScheduleRestart(*loaded);
+  loaded = parts_.records->Load(context, id);
+  if (!loaded.ok() || loaded->state.removing()) return;  // gone, or its removal goes on by itself
+  const absl::Duration pause =
+      std::min(parts_.first_pause * (int64_t{1} << std::min(failed, 16)), kLongestPause);
+  LOG(ERROR) << "ns=" << ns << " id=" << id << " settling its exit: " << removed.status()
+             << "; tried again in " << absl::FormatDuration(pause);
+  later_.At(pause, [this, ns, id, ended, failed] { Settle(ns, id, ended, failed + 1); });
+}
+
+absl::StatusOr<bool> ContainerRecovery::SettleLoaded(const CallContext& context,
+                                                     LoadedContainer& loaded,
+                                                     const std::optional<Process>& ended) {
+  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (task.ok() && task->status == ProcessStatus::kCreated && !ended.has_value()) {
+    // Made for a client that was going to attach and start it, and that an earlier daemon served.
+    const absl::Status gone =
+        parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true).status();
+    if (!gone.ok() && !absl::IsNotFound(gone)) return gone;
+    return EndCutOffStart(context, loaded);
+  }
+  if (task.ok()) return parts_.steps->SettleLocked(context, loaded);
+  if (loaded.state.status() != State::RUNNING || !ended.has_value()) return false;
+  // The shim died and the task went with it: what is known of the end is what the event said.
+  GANTRY_RETURN_IF_ERROR(parts_.steps->NoteEnded(loaded, *ended, metadata::Durability::kSynced));
+  if (!loaded.config.auto_remove()) return false;
+  GANTRY_RETURN_IF_ERROR(parts_.removal->RemoveLocked(context, loaded, /*force=*/false));
+  return true;
+}
+
+absl::StatusOr<bool> ContainerRecovery::EndCutOffStart(const CallContext& context,
+                                                       LoadedContainer& loaded) {
+  if (loaded.config.auto_remove()) {
+    GANTRY_RETURN_IF_ERROR(parts_.removal->RemoveLocked(context, loaded, /*force=*/true));
+    return true;
+  }
+  GANTRY_RETURN_IF_ERROR(parts_.records->UpdateState(loaded, [](State& state) {
+    state.set_starting(false);
+    state.set_error("gantryd ended while it was being started");
+  }));
+  return false;
 }
 
 void ContainerRecovery::ScheduleRestart(const LoadedContainer& loaded) {
-  const v1::RestartPolicy& policy = loaded.config.restart_policy();
-  if (policy.name().empty() || policy.name() == "no" || loaded.state.stopped_by_user()) return;
-  if (policy.name() == "on-failure") {
-    if (loaded.state.exit_code() == 0) return;
-    if (policy.maximum_retry_count() > 0 &&
-        loaded.state.restart_count() >= static_cast<uint32_t>(policy.maximum_retry_count())) {
-      return;
-    }
-  }
-  // 100 ms, doubled with each restart that follows a short run, at most a minute.
-  const absl::Duration ran = absl::FromUnixSeconds(loaded.state.finished_at().seconds()) -
-                             absl::FromUnixSeconds(loaded.state.started_at().seconds());
-  const uint32_t streak =
-      ran >= absl::Seconds(10) ? 0 : std::min<uint32_t>(loaded.state.restart_count(), 10);
-  const absl::Duration delay = std::min(absl::Milliseconds(100) * (1 << streak), absl::Minutes(1));
-  restarts_.At(delay, [this, ns = loaded.scope.ns, id = loaded.id()] {
-    CallContext context;
-    context.ns = ns;
-    OperationLock lock;
-    absl::StatusOr<LoadedContainer> again = parts_.records->LoadLocked(context, id, lock);
-    if (!again.ok() || again->state.stopped_by_user() || parts_.tasks->Exists(ns, id)) return;
-    again->state.set_restart_count(again->state.restart_count() + 1);
-    absl::StatusOr<int32_t> pid = parts_.steps->StartLocked(context, *again);
-    if (pid.ok()) return;
-    LOG(ERROR) << "ns=" << ns << " id=" << id << " restart policy: " << pid.status();
-    SetTimestamp(absl::Now(), again->state.mutable_started_at());
-    SetTimestamp(absl::Now(), again->state.mutable_finished_at());
-    ScheduleRestart(*again);
-  });
+  if (!loaded.state.has_restart_at()) return;
+  const absl::Duration delay =
+      std::clamp(FromProto(loaded.state.restart_at()) - parts_.stores->clock.Now(),
+                 absl::ZeroDuration(), kLongestPause);
+  later_.At(delay, [this, ns = loaded.scope.ns, id = loaded.id()] { StartAgain(ns, id); });
+}
+
+void ContainerRecovery::StartAgain(const std::string& ns, const std::string& id) {
+  const CallContext context = ContextOf(ns);
+  OperationLock lock;
+  absl::StatusOr<LoadedContainer> loaded = parts_.records->LoadLocked(context, id, lock);
+  // Stopped, removed or started by a client meanwhile.
+  if (!loaded.ok() || !loaded->state.has_restart_at() || parts_.tasks->Exists(ns, id)) return;
+  const absl::Status started =
+      parts_.steps->StartLocked(lock.Within(context), *loaded, loaded->state.restart_count() + 1)
+          .status();
+  if (started.ok()) return;
+  LOG(ERROR) << "ns=" << ns << " id=" << id << " restart policy: " << started;
+  const v1::RestartPolicy& policy = loaded->config.restart_policy();
+  const absl::Status noted = parts_.records->UpdateState(
+      *loaded,
+      [&policy](State& state) {
+        SetTimestamp(absl::Now(), state.mutable_started_at());
+        SetTimestamp(absl::Now(), state.mutable_finished_at());
+        const std::optional<absl::Duration> delay = RestartDelay(policy, state);
+        if (delay.has_value()) SetTimestamp(absl::Now() + *delay, state.mutable_restart_at());
+      },
+      metadata::Durability::kBuffered);
+  LOG_IF(ERROR, !noted.ok() && !absl::IsNotFound(noted))
+      << "ns=" << ns << " id=" << id << " " << noted;
+  if (noted.ok()) ScheduleRestart(*loaded);
 }
 
 absl::Status ContainerRecovery::Reconcile() {
@@ -105,76 +146,87 @@ absl::Status ContainerRecovery::Reconcile() {
     return absl::OkStatus();
   }));
   for (const std::string& ns : namespaces) {
-    CallContext context;
-    context.ns = ns;
-    GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all, parts_.records->LoadAll(context));
+    GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all,
+                            parts_.records->LoadAll(ContextOf(ns)));
     CrashPoint("reconcile.listed");
     for (const LoadedContainer& listed : all) {
-      if (!listed.ours) continue;
-      OperationLock lock = parts_.records->Lock(ns, listed.id());
-      // As it is now: the news of its exit may have come after the list was read, and settled it.
-      absl::StatusOr<LoadedContainer> current = parts_.records->Load(context, listed.id());
-      if (absl::IsNotFound(current.status())) continue;
-      GANTRY_RETURN_IF_ERROR(current.status());
-      LoadedContainer& loaded = *current;
-      absl::StatusOr<Process> task = parts_.tasks->Get(ns, loaded.id(), "");
-      if (loaded.state.removing()) {
-        absl::Status removed = parts_.steps->RemoveLocked(context, loaded, true);
-        if (!removed.ok())
-          LOG(ERROR) << "ns=" << ns << " id=" << loaded.id()
-                     << " finishing its removal: " << removed;
-        continue;
-      }
-      if (task.ok() && task->status == ProcessStatus::kStopped) {
-        absl::StatusOr<bool> removed = parts_.steps->SettleLocked(context, loaded);
-        if (!removed.ok())
-          LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed.status();
-        if (removed.ok() && !*removed) ScheduleRestart(loaded);
-        continue;
-      }
-      if (task.ok() && task->status == ProcessStatus::kCreated) {
-        // Made for a client that was going to attach and start it; that client is gone with our former life.
-        absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
-        if (!gone.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << gone.status();
-        if (loaded.config.auto_remove()) {
-          absl::Status removed = parts_.steps->RemoveLocked(context, loaded, true);
-          if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed;
-        }
-        continue;
-      }
-      if (task.ok()) {
-        if (loaded.state.status() != record::v1::ContainerState::RUNNING &&
-            task->status == ProcessStatus::kRunning) {
-          GANTRY_RETURN_IF_ERROR(parts_.steps->NoteStarted(loaded, task->pid));
-          if (task->started_at != absl::InfinitePast())
-            SetTimestamp(task->started_at, loaded.state.mutable_started_at());
-        }
-        continue;
-      }
-      if (loaded.state.status() == record::v1::ContainerState::RUNNING) {
-        // Neither shim nor bundle: the machine went down with it (or OnExit is about to say more).
-        loaded.state.set_status(record::v1::ContainerState::STOPPED);
-        loaded.state.set_pid(0);
-        if (!loaded.state.has_finished_at()) {
-          loaded.state.set_exit_code(255);
-          loaded.state.set_error("it ended while no supervisor ran, with the machine or its shim");
-          SetTimestamp(absl::Now(), loaded.state.mutable_finished_at());
-        }
-        GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
-        if (loaded.config.auto_remove()) {
-          absl::Status removed = parts_.steps->RemoveLocked(context, loaded, true);
-          if (!removed.ok()) LOG(ERROR) << "ns=" << ns << " id=" << loaded.id() << " " << removed;
-          continue;
-        }
-        ScheduleRestart(loaded);
-      } else if (loaded.config.restart_policy().name() == "always" &&
-                 loaded.state.status() == record::v1::ContainerState::STOPPED) {
-        loaded.state.set_stopped_by_user(false);
-        ScheduleRestart(loaded);
-      }
+      const absl::Status reconciled = ReconcileOne(listed);
+      // One container's trouble keeps none of the others, nor the daemon, from starting.
+      LOG_IF(ERROR, !reconciled.ok()) << "ns=" << ns << " id=" << listed.id() << " " << reconciled;
     }
   }
   return SweepDirectories();
+}
+
+absl::Status ContainerRecovery::ReconcileOne(const LoadedContainer& listed) {
+  const std::string& ns = listed.scope.ns;
+  const std::string& id = listed.id();
+  if (listed.damaged) return ContainerRecords::CheckReadable(listed);
+  if (listed.state.removing()) {
+    parts_.removal->GoOn(ns, id, absl::ZeroDuration());
+    return absl::OkStatus();
+  }
+  if (!listed.ours) return absl::OkStatus();
+  const absl::StatusOr<Process> task = parts_.tasks->Get(ns, id, "");
+  if (task.ok()) {
+    if (task->status == ProcessStatus::kStopped || task->status == ProcessStatus::kCreated) {
+      // Takes calls to the shim, side by side and beside whatever else is done; other calls on this container wait for it.
+      parts_.workers->Schedule([this, ns, id] { Settle(ns, id, std::nullopt, /*failed=*/0); });
+      return absl::OkStatus();
+    }
+    if (task->status != ProcessStatus::kRunning || listed.state.status() == State::RUNNING)
+      return absl::OkStatus();
+    OperationLock lock;
+    GANTRY_ASSIGN_OR_RETURN(
+        LoadedContainer loaded,
+        parts_.records->LoadLocked(ContextOf(ns), id, lock, Interruptible::kNo));
+    return parts_.steps->NoteStarted(
+        loaded, task->pid,
+        task->started_at == absl::InfinitePast() ? absl::Now() : task->started_at);
+  }
+  if (listed.state.status() != State::RUNNING && !listed.state.starting() &&
+      !StartsWithDaemon(listed.config.restart_policy(), listed.state))
+    return absl::OkStatus();
+  return ReconcileWithoutTask(ns, id);
+}
+
+absl::Status ContainerRecovery::ReconcileWithoutTask(const std::string& ns, const std::string& id) {
+  const CallContext context = ContextOf(ns);
+  OperationLock lock;
+  // As it is now: the event of its exit may have come after the list was read, and settled it.
+  absl::StatusOr<LoadedContainer> current =
+      parts_.records->LoadLocked(context, id, lock, Interruptible::kNo);
+  if (absl::IsNotFound(current.status())) return absl::OkStatus();
+  GANTRY_RETURN_IF_ERROR(current.status());
+  LoadedContainer& loaded = *current;
+  if (loaded.state.status() == State::RUNNING) {
+    // Neither shim nor bundle: the machine went down with it, or OnExit() is about to say more.
+    Process ended;
+    ended.exit_status = 255;
+    ended.exited_at = absl::Now();
+    ended.reason = "it ended while no supervisor ran, with the machine or its shim";
+    GANTRY_RETURN_IF_ERROR(parts_.steps->NoteEnded(loaded, ended, metadata::Durability::kSynced));
+    if (loaded.config.auto_remove()) {
+      parts_.removal->GoOn(ns, id, absl::ZeroDuration());
+      return absl::OkStatus();
+    }
+  } else if (loaded.state.starting()) {
+    if (loaded.config.auto_remove()) {
+      parts_.removal->GoOn(ns, id, absl::ZeroDuration());
+      return absl::OkStatus();
+    }
+    GANTRY_RETURN_IF_ERROR(EndCutOffStart(lock.Within(context), loaded).status());
+  }
+  const v1::RestartPolicy& policy = loaded.config.restart_policy();
+  if (!loaded.state.has_restart_at() && StartsWithDaemon(policy, loaded.state)) {
+    GANTRY_RETURN_IF_ERROR(parts_.records->UpdateState(loaded, [&policy](State& state) {
+      state.set_stopped_by_user(false);
+      const std::optional<absl::Duration> delay = RestartDelay(policy, state);
+      if (delay.has_value()) SetTimestamp(absl::Now() + *delay, state.mutable_restart_at());
+    }));
+  }
+  ScheduleRestart(loaded);
+  return absl::OkStatus();
 }
 
 absl::Status ContainerRecovery::SweepDirectories() {

@@ -2,26 +2,24 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
 #include "nlohmann/json.hpp"
 
-#include "base/crash_point.h"
-#include "base/executor.h"
-#include "base/file.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/container.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/container_spec.h"
-#include "supervisor/core/event_bus.h"
 #include "supervisor/core/proto_time.h"
+#include "supervisor/core/restart_policy.h"
 #include "supervisor/core/start_failure.h"
 #include "supervisor/oci/runtime_spec.h"
 
@@ -99,33 +97,49 @@ absl::StatusOr<CreateTask> ContainerSteps::DescribeTask(const CallContext& conte
   return task;
 }
 
-absl::Status ContainerSteps::NoteStarted(LoadedContainer& loaded, int32_t pid) {
-  loaded.state.set_status(record::v1::ContainerState::RUNNING);
-  loaded.state.set_pid(static_cast<uint32_t>(pid));
-  loaded.state.set_exit_code(0);
-  loaded.state.set_oom_killed(false);
-  loaded.state.clear_error();
-  loaded.state.clear_finished_at();
-  SetTimestamp(absl::Now(), loaded.state.mutable_started_at());
+absl::Status ContainerSteps::NoteStarted(LoadedContainer& loaded, int32_t pid,
+                                         absl::Time started_at) {
   // The shim is the truth while it runs; this record only matters after a reboot, and a later synced write carries it along.
-  return parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state,
-                                            metadata::Durability::kBuffered);
+  return parts_.records->UpdateState(
+      loaded,
+      [&](record::v1::ContainerState& state) {
+        state.set_status(record::v1::ContainerState::RUNNING);
+        state.set_pid(static_cast<uint32_t>(pid));
+        state.set_exit_code(0);
+        state.set_oom_killed(false);
+        state.set_starting(false);
+        state.clear_error();
+        state.clear_finished_at();
+        state.clear_restart_at();
+        SetTimestamp(started_at, state.mutable_started_at());
+      },
+      metadata::Durability::kBuffered);
 }
 
 void ContainerSteps::NoteStartFailed(LoadedContainer& loaded, const absl::Status& why) {
-  if (loaded.state.status() == record::v1::ContainerState::RUNNING)
-    loaded.state.set_status(record::v1::ContainerState::STOPPED);
-  loaded.state.set_error(std::string(why.message()));
-  loaded.state.set_exit_code(StartFailureCode(why));
-  absl::Status stored = parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state,
-                                                           metadata::Durability::kBuffered);
+  const absl::Status stored = parts_.records->UpdateState(
+      loaded,
+      [&why](record::v1::ContainerState& state) {
+        if (state.status() == record::v1::ContainerState::RUNNING)
+          state.set_status(record::v1::ContainerState::STOPPED);
+        state.set_starting(false);
+        state.clear_restart_at();
+        state.set_error(std::string(why.message()));
+        state.set_exit_code(StartFailureCode(why));
+      },
+      metadata::Durability::kBuffered);
   if (!stored.ok())
     LOG(ERROR) << "ns=" << loaded.scope.ns << " id=" << loaded.id() << " " << stored;
 }
 
 absl::StatusOr<int32_t> ContainerSteps::StartLocked(
-    const CallContext& context, LoadedContainer& loaded,
+    const CallContext& context, LoadedContainer& loaded, uint32_t restart_count,
     std::function<void(runtime::Shim&)> before_create) {
+  GANTRY_RETURN_IF_ERROR(ContainerRecords::CheckReadable(loaded));
+  if (loaded.state.removing()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", loaded.id(), " is being removed"));
+  }
   // A task that ended and was not settled yet is in the way of a new one.
   GANTRY_RETURN_IF_ERROR(SettleLocked(context, loaded).status());
   if (!loaded.ours) {
@@ -133,12 +147,19 @@ absl::StatusOr<int32_t> ContainerSteps::StartLocked(
         absl::StrCat("container ", loaded.id(),
                      " was made by another client of the containerd API; start it with that one"));
   }
-  loaded.state.set_stopped_by_user(false);
-  GANTRY_ASSIGN_OR_RETURN(CreateTask task, DescribeTask(context, loaded));
-  task.start = true;
-  task.stdio.set_await_client(before_create != nullptr);
-  task.before_create = std::move(before_create);
-  absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, task);
+  // Before there is a process: a kill that comes right after it says that it was stopped, and that must stay.
+  if (!loaded.state.starting() || loaded.state.stopped_by_user() ||
+      loaded.state.restart_count() != restart_count) {
+    GANTRY_RETURN_IF_ERROR(parts_.records->UpdateState(
+        loaded,
+        [restart_count](record::v1::ContainerState& state) {
+          state.set_starting(true);
+          state.set_stopped_by_user(false);
+          state.set_restart_count(restart_count);
+        },
+        metadata::Durability::kBuffered));
+  }
+  absl::StatusOr<int32_t> pid = CreateTaskOf(context, loaded, std::move(before_create));
   if (!pid.ok()) {
     absl::StatusOr<oci::ProcessSpec> process = oci::ProcessSpec();
     absl::StatusOr<oci::RuntimeSpec> spec = oci::RuntimeSpec::Parse(loaded.record.spec().value());
@@ -149,133 +170,163 @@ absl::StatusOr<int32_t> ContainerSteps::StartLocked(
     NoteStartFailed(loaded, why);
     return why;
   }
-  GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid));
+  GANTRY_RETURN_IF_ERROR(NoteStarted(loaded, *pid, absl::Now()));
   return *pid;
 }
 
+absl::StatusOr<int32_t> ContainerSteps::CreateTaskOf(
+    const CallContext& context, const LoadedContainer& loaded,
+    std::function<void(runtime::Shim&)> before_create) {
+  GANTRY_ASSIGN_OR_RETURN(CreateTask task, DescribeTask(context, loaded));
+  task.start = true;
+  task.stdio.set_await_client(before_create != nullptr);
+  task.before_create = std::move(before_create);
+  return parts_.tasks->Create(context, task);
+}
+
 absl::StatusOr<bool> ContainerSteps::SettleLocked(const CallContext& context,
-                                                  LoadedContainer& loaded) {
+                                                  LoadedContainer& loaded, bool keep) {
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (!task.ok() || task->status != ProcessStatus::kStopped || !loaded.ours) return false;
-  loaded.state.set_status(record::v1::ContainerState::STOPPED);
-  loaded.state.set_pid(0);
-  loaded.state.set_exit_code(task->exit_status);
-  loaded.state.set_oom_killed(task->oom_killed);
-  if (!task->reason.empty()) loaded.state.set_error(task->reason);
-  SetTimestamp(task->exited_at, loaded.state.mutable_finished_at());
-  const bool remove = loaded.config.auto_remove();
+  const bool remove = loaded.config.auto_remove() && !keep;
   // With auto_remove the record goes in a moment; it need not be right for that long.
   if (!remove) {
-    GANTRY_RETURN_IF_ERROR(parts_.stores->containers.PutState(
-        loaded.scope, loaded.id(), loaded.state, metadata::Durability::kBuffered));
+    GANTRY_RETURN_IF_ERROR(NoteEnded(loaded, *task));
+  } else {
+    loaded.state.set_exit_code(task->exit_status);
   }
   absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "");
-  if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
+  if (!gone.ok() && !absl::IsNotFound(gone.status()) && !remove) return gone.status();
   if (!remove) return false;
-  GANTRY_RETURN_IF_ERROR(RemoveLocked(context, loaded, false));
+  GANTRY_RETURN_IF_ERROR(parts_.removal->RemoveLocked(context, loaded, /*force=*/false));
   return true;
+}
+
+absl::Status ContainerSteps::NoteEnded(LoadedContainer& loaded, const Process& task,
+                                       metadata::Durability durability) {
+  const v1::RestartPolicy& policy = loaded.config.restart_policy();
+  return parts_.records->UpdateState(
+      loaded,
+      [&](record::v1::ContainerState& state) {
+        state.set_status(record::v1::ContainerState::STOPPED);
+        state.set_pid(0);
+        state.set_starting(false);
+        state.set_exit_code(task.exit_status);
+        state.set_oom_killed(task.oom_killed);
+        if (!task.reason.empty()) state.set_error(task.reason);
+        SetTimestamp(task.exited_at, state.mutable_finished_at());
+        // Together with the end: there is no moment in which a container that comes back looks like one that does not.
+        const std::optional<absl::Duration> delay = RestartDelay(policy, state);
+        if (delay.has_value()) {
+          SetTimestamp(absl::Now() + *delay, state.mutable_restart_at());
+        } else {
+          state.clear_restart_at();
+        }
+      },
+      durability);
 }
 
 absl::Status ContainerSteps::SendSignal(const CallContext& context, const LoadedContainer& loaded,
                                         int signal) {
-  PublishKill(loaded, signal);
+  parts_.records->Publish(loaded, "kill", {{"gantry.signal", absl::StrCat(signal)}});
   return parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(signal), false);
 }
 
-void ContainerSteps::PublishKill(const LoadedContainer& loaded, int signal) {
-  parts_.records->Publish(loaded, "kill", {{"gantry.signal", absl::StrCat(signal)}});
+absl::Status ContainerSteps::WaitForEnd(const CallContext& context, const std::string& id,
+                                        absl::Duration patience) {
+  const Clock& clock = parts_.stores->clock;
+  const Key key(context.ns, id);
+  {
+    absl::MutexLock lock(&mu_);
+    stops_[key].deadline = clock.Monotonic() + patience;
+  }
+  absl::Cleanup forget = [this, &key] {
+    absl::MutexLock lock(&mu_);
+    stops_.erase(key);
+  };
+  while (true) {
+    const auto slice = std::make_shared<CancelToken>(absl::InfiniteDuration(), context.cancel);
+    absl::Duration left;
+    {
+      absl::MutexLock lock(&mu_);
+      stops_[key].slice = slice;
+      left = std::max(stops_[key].deadline - clock.Monotonic(), absl::ZeroDuration());
+    }
+    CallContext waiting = context;
+    waiting.cancel = slice.get();
+    const absl::Status ended = parts_.tasks->Wait(waiting, id, "", left).status();
+    if (ended.ok() || absl::IsNotFound(ended)) return absl::OkStatus();
+    if (context.cancel != nullptr) GANTRY_RETURN_IF_ERROR(context.cancel->Check());
+    if (!slice->cancelled()) return ended;  // kDeadlineExceeded: patience is at its end
+  }
+}
+
+void ContainerSteps::HastenStop(const std::string& ns, const std::string& id,
+                                absl::Duration patience) {
+  std::shared_ptr<CancelToken> slice;
+  {
+    absl::MutexLock lock(&mu_);
+    auto it = stops_.find({ns, id});
+    if (it == stops_.end()) return;
+    const absl::Duration deadline = parts_.stores->clock.Monotonic() + patience;
+    if (deadline >= it->second.deadline) return;
+    it->second.deadline = deadline;
+    slice = it->second.slice;
+  }
+  if (slice != nullptr) slice->Cancel("another stop has less patience");
 }
 
 absl::Status ContainerSteps::StopLocked(const CallContext& context, LoadedContainer& loaded,
                                         const std::string& signal, absl::Duration patience,
-                                        bool* killed) {
+                                        AfterStop after, bool* killed) {
   std::string name = signal;
   if (name.empty())
     name = loaded.config.stop_signal().empty() ? "TERM" : loaded.config.stop_signal();
   GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(name));
-  loaded.state.set_stopped_by_user(true);
-  GANTRY_RETURN_IF_ERROR(parts_.stores->containers.PutState(loaded.scope, loaded.id(), loaded.state,
-                                                            metadata::Durability::kBuffered));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  // A frozen process acts on no signal.
-  if (task.ok() && task->status == ProcessStatus::kPaused)
-    GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
-  absl::Status sent = SendSignal(context, loaded, number);
-  if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
-  absl::Status ended = parts_.tasks->Wait(context, loaded.id(), "", patience).status();
-  if (absl::IsDeadlineExceeded(ended)) {
-    if (killed != nullptr) *killed = true;
-    sent = SendSignal(context, loaded, SIGKILL);
-    if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
-    ended = parts_.tasks->Wait(context, loaded.id(), "", kKillPatience).status();
-    if (absl::IsDeadlineExceeded(ended)) {
-      return absl::UnavailableError(absl::StrCat(
-          "container ", loaded.id(), ": still there ", absl::FormatDuration(kKillPatience),
-          " after SIGKILL; a process of it hangs in the kernel (see `ctl top`)"));
-    }
+  GANTRY_RETURN_IF_ERROR(parts_.records->UpdateState(
+      loaded,
+      [after](record::v1::ContainerState& state) {
+        // A restart that is cut off between its two halves is finished by the next daemon.
+        state.set_stopped_by_user(after == AfterStop::kStaysStopped);
+        if (after == AfterStop::kStaysStopped) state.clear_restart_at();
+      },
+      metadata::Durability::kBuffered));
+  const absl::Status stopped = SignalAndWait(context, loaded, number, patience, killed);
+  if (absl::IsCancelled(stopped)) {
+    return absl::AbortedError(
+        absl::StrCat("container ", loaded.id(), ": the stop was cut short: ", stopped.message()));
   }
-  if (!ended.ok() && !absl::IsNotFound(ended)) return ended;
+  GANTRY_RETURN_IF_ERROR(stopped);
   parts_.records->Publish(loaded, "stop");
   return absl::OkStatus();
 }
 
-absl::Status ContainerSteps::RemoveLocked(const CallContext& context, LoadedContainer& loaded,
-                                          bool force) {
-  Stores& stores = *parts_.stores;
+absl::Status ContainerSteps::SignalAndWait(const CallContext& context,
+                                           const LoadedContainer& loaded, int signal,
+                                           absl::Duration patience, bool* killed) {
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (task.ok()) {
-    const bool runs =
-        task->status != ProcessStatus::kStopped && task->status != ProcessStatus::kCreated;
-    if (runs && !force) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "container ", loaded.id(), " is running; stop it first or remove it with --force"));
-    }
-    // From here on the container goes, whatever happens to us: a restart finds this and finishes.
-    loaded.state.set_removing(true);
-    loaded.state.set_stopped_by_user(true);
-    if (loaded.ours)
-      GANTRY_RETURN_IF_ERROR(stores.containers.PutState(loaded.scope, loaded.id(), loaded.state));
-    CrashPoint("removal.recorded");
-    if (runs) PublishKill(loaded, SIGKILL);
-    absl::StatusOr<Exit> gone = parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true);
-    if (!gone.ok() && !absl::IsNotFound(gone.status())) return gone.status();
-  }
-  if (!loaded.record.snapshot_key().empty() && loaded.ours) {
-    GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
-                            stores.Snapshots(loaded.record.snapshotter(), loaded.scope));
-    absl::Status removed = snapshots.Remove(loaded.record.snapshot_key());
-    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
-  }
-  CrashPoint("snapshot.removed");
-  parts_.subjects->Departs(context.ns, loaded.id());
-  // A record of that kind which a power cut brings back is removed at the next start.
-  absl::Status deleted =
-      stores.containers.Delete(loaded.scope, loaded.id(),
-                               loaded.config.auto_remove() ? metadata::Durability::kBuffered
-                                                           : metadata::Durability::kSynced);
-  CrashPoint("container.forgotten");
-  if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
-  if (loaded.ours) {
-    // Nobody waits for it: the id is never used again, and what a crash leaves the next start sweeps.
-    parts_.workers->Schedule(
-        [ns = context.ns, id = loaded.id(),
-         directory = parts_.records->Directory(context.ns, loaded.id()),
-         generated = parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config)] {
-          absl::Status files = RemoveTree(generated);
-          if (files.ok() && directory != generated) files = RemoveTree(directory);
-          if (!files.ok())
-            LOG(WARNING) << "ns=" << ns << " id=" << id
-                         << " files left until the next start: " << files;
-        });
-  }
-  containerd::events::ContainerDelete event;
-  event.set_id(loaded.id());
-  parts_.events->Publish(context.ns, "/containers/delete", event);
+  // A frozen process acts on no signal.
+  if (task.ok() && task->status == ProcessStatus::kPaused)
+    GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));
+  absl::Status sent = SendSignal(context, loaded, signal);
+  if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
+  absl::Status ended = WaitForEnd(context, loaded.id(), patience);
+  if (!absl::IsDeadlineExceeded(ended)) return ended;
+  if (killed != nullptr) *killed = true;
+  sent = SendSignal(context, loaded, SIGKILL);
+  if (!sent.ok() && !absl::IsNotFound(sent)) return sent;
+  return WaitAfterKill(context, loaded.id(), kKillPatience);
+}
 
-  v1::WaitContainerResponse response;
-  response.set_exit_code(loaded.state.exit_code());
-  parts_.removals->Answer(context.ns, loaded.id(), response);
-  return absl::OkStatus();
+absl::Status ContainerSteps::WaitAfterKill(const CallContext& context, const std::string& id,
+                                           absl::Duration patience) {
+  const absl::Status ended = parts_.tasks->Wait(context, id, "", patience).status();
+  if (ended.ok() || absl::IsNotFound(ended)) return absl::OkStatus();
+  if (context.cancel != nullptr) GANTRY_RETURN_IF_ERROR(context.cancel->Check());
+  if (!absl::IsDeadlineExceeded(ended)) return ended;
+  return absl::UnavailableError(absl::StrCat(
+      "container ", id, ": still there ", absl::FormatDuration(patience),
+      " after SIGKILL; a process of it hangs in the kernel or its shim does not answer"));
 }
 
 }  // namespace gantry::core

@@ -1,8 +1,8 @@
-// The steps that a container's life is made of: start a task, stop it, settle its end, remove the container.
+// The steps that a container's life is made of: start a task, stop it, settle its end. Removal is in container_removal.h.
 //
 // Used by the life cycle's calls, by streams that start a container, by restart policies and by recovery, which put the steps in
-// order. Each step but InitPid() and the signals is called with the container's operation lock held, on the container as loaded under
-// that lock, and brings `loaded` up to date.
+// order. Start, stop and settle are called with the container's operation lock held and its context, on the container
+// as loaded under that lock, and bring `loaded` up to date.
 //
 // Thread-safe. Common status codes: kFailedPrecondition its state forbids it.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_STEPS_H_
@@ -10,18 +10,23 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <string>
+#include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "base/cancel_token.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
-#include "supervisor/core/event_subjects.h"
+#include "supervisor/core/container_removal.h"
 #include "supervisor/core/mount_points.h"
-#include "supervisor/core/removal_waits.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 
@@ -33,32 +38,44 @@ class ContainerSteps {
   struct Parts {
     ContainerRecords* records;
     Stores* stores;
-    EventBus* events;
-    EventSubjects* subjects;
     TaskService* tasks;
-    Executor* workers;
     const MountPoints* mount_points;
-    RemovalWaits* removals;
+    ContainerRemoval* removal;
     int64_t log_max_size_bytes = 20 << 20;
     int32_t log_max_files = 5;
   };
   explicit ContainerSteps(const Parts& parts) : parts_(parts) {}
 
-  // Returns the pid. `before_create` is called when the shim is up and before the process is made, so that its streams can be
-  // connected. On failure the container stays as it was, with the reason on record.
+  // Returns the pid. `restart_count` is how often the restart policy has started it since a person did. `before_create` is called
+  // when the shim is up and before the process is made, so that its streams can be connected. On failure the container stays as it
+  // was, with the reason on record.
   absl::StatusOr<int32_t> StartLocked(const CallContext& context, LoadedContainer& loaded,
+                                      uint32_t restart_count,
                                       std::function<void(runtime::Shim&)> before_create = nullptr);
-  // The task was found running: says so in the record.
-  absl::Status NoteStarted(LoadedContainer& loaded, int32_t pid);
+  // The task was found running, since `started_at`: says so in the record.
+  absl::Status NoteStarted(LoadedContainer& loaded, int32_t pid, absl::Time started_at);
+
+  // What is to follow from the end that a stop brings about.
+  enum class AfterStop { kStaysStopped, kStartsAgain };
   // Sends the stop signal ("" the container's own), SIGKILL after `patience` (then `killed`, which may be null, is set), and returns
-  // once the process has ended.
+  // once the process has ended. kAborted: a forced removal cut it short.
   absl::Status StopLocked(const CallContext& context, LoadedContainer& loaded,
-                          const std::string& signal, absl::Duration patience, bool* killed);
-  // Takes the ended task's exit into the record and the task away. True: the container was removed as well.
-  absl::StatusOr<bool> SettleLocked(const CallContext& context, LoadedContainer& loaded);
-  // Removal is on record before its first step, so it ends even if the daemon dies in it. kFailedPrecondition: the container runs and
-  // `force` is not set.
-  absl::Status RemoveLocked(const CallContext& context, LoadedContainer& loaded, bool force);
+                          const std::string& signal, absl::Duration patience, AfterStop after,
+                          bool* killed);
+  // After SIGKILL: returns once the process has ended. kUnavailable: it has not, after `patience`.
+  absl::Status WaitAfterKill(const CallContext& context, const std::string& id,
+                             absl::Duration patience);
+  // A stop of this container that waits for the end waits no longer than `patience` from now. Takes no lock.
+  void HastenStop(const std::string& ns, const std::string& id, absl::Duration patience);
+
+  // Takes the ended task's exit into the record and the task away. True: the container was removed as well. With `keep` it is not
+  // removed, whatever its configuration says.
+  absl::StatusOr<bool> SettleLocked(const CallContext& context, LoadedContainer& loaded,
+                                    bool keep = false);
+
+  // The end of the task is taken into the record, with the time of the restart if the policy wants one.
+  absl::Status NoteEnded(LoadedContainer& loaded, const Process& task,
+                         metadata::Durability durability = metadata::Durability::kBuffered);
 
   // Publishes the signal, then sends it, so that its event precedes that of the end it causes.
   absl::Status SendSignal(const CallContext& context, const LoadedContainer& loaded, int signal);
@@ -66,15 +83,31 @@ class ContainerSteps {
   absl::StatusOr<int32_t> InitPid(const CallContext& context, absl::string_view container);
 
  private:
-  void PublishKill(const LoadedContainer& loaded, int signal);
+  // A stop that waits for the end of its container.
+  struct WaitingStop {
+    absl::Duration deadline;             // monotonic
+    std::shared_ptr<CancelToken> slice;  // cancelled when the deadline moves
+  };
+  using Key = std::pair<std::string, std::string>;  // namespace, id
+
+  // Waits for the end for `patience`, or for less if HastenStop() says so.
+  absl::Status WaitForEnd(const CallContext& context, const std::string& id,
+                          absl::Duration patience);
   // The stored spec, with the namespaces that it shares with other containers as they are now.
   absl::StatusOr<std::string> SpecToStart(const CallContext& context,
                                           const LoadedContainer& loaded);
   absl::StatusOr<CreateTask> DescribeTask(const CallContext& context,
                                           const LoadedContainer& loaded);
+  absl::StatusOr<int32_t> CreateTaskOf(const CallContext& context, const LoadedContainer& loaded,
+                                       std::function<void(runtime::Shim&)> before_create);
   void NoteStartFailed(LoadedContainer& loaded, const absl::Status& why);
+  absl::Status SignalAndWait(const CallContext& context, const LoadedContainer& loaded, int signal,
+                             absl::Duration patience, bool* killed);
 
   const Parts parts_;
+
+  absl::Mutex mu_;
+  std::map<Key, WaitingStop> stops_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::core

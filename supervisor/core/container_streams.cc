@@ -9,6 +9,7 @@
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_streams.pb.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/container_state.h"
 #include "supervisor/runtime/shim_registry.h"
 
 namespace gantry::core {
@@ -33,17 +34,19 @@ absl::StatusOr<ContainerStreams::ConnectedStart> ContainerStreams::StartConnecte
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, open.container(), lock));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (task.ok() && task->status != ProcessStatus::kStopped) {
+  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  if (IsActive(
+          StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr))) {
     return absl::FailedPreconditionError(
         absl::StrCat("container ", open.container(), " runs already"));
   }
   ConnectedStart started;
-  GANTRY_ASSIGN_OR_RETURN(started.pid,
-                          parts_.steps->StartLocked(context, loaded, [&](runtime::Shim& shim) {
-                            started.stream = shim.client().Attach(InitStreams(open), handler);
-                            before_start();
-                          }));
+  GANTRY_ASSIGN_OR_RETURN(
+      started.pid, parts_.steps->StartLocked(
+                       lock.Within(context), loaded, /*restart_count=*/0, [&](runtime::Shim& shim) {
+                         started.stream = shim.client().Attach(InitStreams(open), handler);
+                         before_start();
+                       }));
   return started;
 }
 

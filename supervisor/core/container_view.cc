@@ -27,6 +27,7 @@
 #include "re2/re2.h"
 #include "snapshotter/layer_diff.h"
 #include "supervisor/core/container_spec.h"
+#include "supervisor/core/container_state.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/shim_registry.h"
 
@@ -42,27 +43,6 @@ void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
 
 bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timestamp& b) {
   return std::make_pair(a.seconds(), a.nanos()) < std::make_pair(b.seconds(), b.nanos());
-}
-
-absl::string_view StateName(v1::ContainerState state) {
-  switch (state) {
-    case v1::CONTAINER_STATE_CREATED:
-      return "created";
-    case v1::CONTAINER_STATE_RUNNING:
-      return "running";
-    case v1::CONTAINER_STATE_PAUSED:
-      return "paused";
-    case v1::CONTAINER_STATE_RESTARTING:
-      return "restarting";
-    case v1::CONTAINER_STATE_REMOVING:
-      return "removing";
-    case v1::CONTAINER_STATE_EXITED:
-      return "exited";
-    case v1::CONTAINER_STATE_DEAD:
-      return "dead";
-    default:
-      return "unknown";
-  }
 }
 
 // The filters of `ps`, docker's: values of one key are alternatives, but for labels, which must all hold.
@@ -90,12 +70,11 @@ absl::StatusOr<bool> Passes(
               (!absl::StrContains(value, '=') || it->second == pair.second);
       if (!holds) return false;
     } else if (filter.key() == "status") {
-      static const std::set<std::string> kKnown = {"created", "restarting", "running", "removing",
-                                                   "paused",  "exited",     "dead"};
-      if (kKnown.count(value) == 0)
+      v1::ContainerState wanted;
+      if (!ParseStateName(value, &wanted))
         return absl::InvalidArgumentError(
             absl::StrCat("filter status: \"", value, "\" is no state of a container"));
-      holds = StateName(container.state()) == value;
+      holds = container.state() == wanted;
     } else if (filter.key() == "exited") {
       uint32_t code = 0;
       if (!absl::SimpleAtoi(value, &code))
@@ -207,45 +186,22 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
     if (mount.type() == v1::Mount::BIND)
       point->set_propagation(mount.propagation().empty() ? "rprivate" : mount.propagation());
   }
-  switch (loaded.state.status()) {
-    case record::v1::ContainerState::CREATED:
-      out.set_state(v1::CONTAINER_STATE_CREATED);
-      break;
-    default:
-      out.set_state(v1::CONTAINER_STATE_EXITED);
-      break;
-  }
+  out.set_state(StateOf(loaded.state, loaded.config.restart_policy(), task));
+  if (loaded.damaged) out.set_state(v1::CONTAINER_STATE_DEAD);
   if (task != nullptr && task->status != ProcessStatus::kStopped) {
     const std::optional<v1::HealthState> health = parts_.health->Get(loaded.scope.ns, loaded.id());
     if (health.has_value()) out.set_health(health->status());
   }
   if (task != nullptr) {
     out.set_pid(task->pid);
-    switch (task->status) {
-      case ProcessStatus::kCreated:
-        out.set_state(v1::CONTAINER_STATE_CREATED);
-        break;
-      case ProcessStatus::kRunning:
-        out.set_state(v1::CONTAINER_STATE_RUNNING);
-        break;
-      case ProcessStatus::kPaused:
-      case ProcessStatus::kPausing:
-        out.set_state(v1::CONTAINER_STATE_PAUSED);
-        break;
-      case ProcessStatus::kStopped:
-        out.set_state(v1::CONTAINER_STATE_EXITED);
-        out.set_exit_code(task->exit_status);
-        out.set_oom_killed(task->oom_killed);
-        SetTimestamp(task->exited_at, out.mutable_finished_at());
-        out.set_pid(0);
-        break;
-      case ProcessStatus::kUnknown:
-        out.set_state(v1::CONTAINER_STATE_DEAD);
-        break;
+    if (task->status == ProcessStatus::kStopped) {
+      out.set_exit_code(task->exit_status);
+      out.set_oom_killed(task->oom_killed);
+      SetTimestamp(task->exited_at, out.mutable_finished_at());
+      out.set_pid(0);
     }
     if (!out.has_started_at()) SetTimestamp(task->started_at, out.mutable_started_at());
   }
-  if (loaded.state.removing()) out.set_state(v1::CONTAINER_STATE_REMOVING);
   return out;
 }
 
@@ -273,9 +229,7 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
   v1::ListContainersResponse response;
   for (const LoadedContainer& loaded : all) {
     v1::ContainerSummary summary = Summarize(loaded, task_of(loaded.id()));
-    if (!any_state && summary.state() != v1::CONTAINER_STATE_RUNNING &&
-        summary.state() != v1::CONTAINER_STATE_PAUSED &&
-        summary.state() != v1::CONTAINER_STATE_RESTARTING) {
+    if (!any_state && !IsActive(summary.state())) {
       continue;
     }
     GANTRY_ASSIGN_OR_RETURN(bool passes, Passes(request.filters(), summary, find));
@@ -315,6 +269,10 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
     *details.mutable_health() = *std::move(health);
   details.set_error(loaded.state.error());
   if (task.ok() && !task->reason.empty()) details.set_error(task->reason);
+  if (loaded.state.removing() && !loaded.state.removal_waits_for().empty())
+    details.set_error(absl::StrCat("removal waits for: ", loaded.state.removal_waits_for()));
+  if (loaded.damaged)
+    details.set_error(std::string(ContainerRecords::CheckReadable(loaded).message()));
   details.set_driver(loaded.record.snapshotter());
   details.set_snapshot_key(loaded.record.snapshot_key());
   details.set_runtime(!loaded.config.runtime().empty() ? loaded.config.runtime()

@@ -104,10 +104,11 @@ absl::StatusOr<bool> ContainerWait::SettleExit(const CallContext& context,
   absl::Status heard = parts_.tasks->Wait(context, *id, "", kEventUnderWay).status();
   if (absl::IsDeadlineExceeded(heard)) return false;  // it runs again already
   OperationLock lock;
-  absl::StatusOr<LoadedContainer> loaded = parts_.records->LoadLocked(context, container, lock);
+  absl::StatusOr<LoadedContainer> loaded =
+      parts_.records->LoadLocked(context, container, lock, Interruptible::kNo);
   if (absl::IsNotFound(loaded.status())) return true;
   if (!loaded.ok()) return loaded.status();
-  return parts_.steps->SettleLocked(context, *loaded);
+  return parts_.steps->SettleLocked(lock.Within(context), *loaded);
 }
 
 }  // namespace gantry::core

@@ -238,29 +238,41 @@ absl::StatusOr<std::optional<record::v1::ContainerState>> ContainerStore::GetSta
   return states.Get(db_, MakeKey(scope.ns, id));
 }
 
-absl::Status ContainerStore::PutState(const Scope& scope, absl::string_view id, const State& state,
-                                      Durability durability) {
+absl::StatusOr<record::v1::ContainerState> ContainerStore::UpdateState(
+    const Scope& scope, absl::string_view id, const std::function<absl::Status(State&)>& change,
+    Durability durability) {
   GANTRY_RETURN_IF_ERROR(ValidateIdentifier("container id", id));
   const std::string key = MakeKey(scope.ns, id);
-  return db_.Run(
+  State stored;
+  GANTRY_RETURN_IF_ERROR(db_.Run(
       [&](Transaction& tx) -> absl::Status {
         GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope));
         tx.NoteEssential();  // it has happened, whether the disk has room or not
         GANTRY_ASSIGN_OR_RETURN(auto container, tx.GetShared(Family::kContainers, key));
         if (!container.has_value()) return NotFound(scope, id);
-        return states.Put(tx, key, state);
+        auto present = states.GetForUpdate(tx, key);
+        // What a damaged state said is lost; the change is what is known from now on.
+        if (!present.ok() && !absl::IsDataLoss(present.status())) return present.status();
+        stored = present.ok() && present->has_value() ? *std::move(*present) : State();
+        GANTRY_RETURN_IF_ERROR(change(stored));
+        return states.Put(tx, key, stored);
       },
-      durability);
+      durability));
+  return stored;
 }
 
 absl::Status ContainerStore::ListStates(
-    const Scope& scope, const std::function<absl::Status(absl::string_view, const State&)>& visit) {
+    const Scope& scope, const std::function<absl::Status(absl::string_view, const State*)>& visit) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());
   ReadView view(db_);
   const std::string prefix = MakePrefix(scope.ns);
-  return states.List(view, prefix, [&](absl::string_view key, const State& state) {
-    return visit(key.substr(prefix.size()), state);
-  });
+  State state;
+  return view.Scan(Family::kContainerStates, prefix,
+                   [&](absl::string_view key, absl::string_view value) {
+                     const bool good =
+                         state.ParseFromArray(value.data(), static_cast<int>(value.size()));
+                     return visit(key.substr(prefix.size()), good ? &state : nullptr);
+                   });
 }
 
 }  // namespace gantry::metadata

@@ -72,12 +72,16 @@ class ContainerStore {
 
   // No value: never stored. The container need not exist.
   absl::StatusOr<std::optional<State>> GetState(const Scope& scope, absl::string_view id);
-  // kNotFound: the container is gone, nothing stored.
-  absl::Status PutState(const Scope& scope, absl::string_view id, const State& state,
-                        Durability durability = Durability::kSynced);
+  // Reads the state, lets `change` change it and stores it, in one transaction: what others change meanwhile is neither lost nor
+  // overwritten. `change` may run more than once, each time on the state as it is then; a status other than OK from it is returned
+  // and nothing is stored. Returns the state as stored. kNotFound: the container is gone.
+  absl::StatusOr<State> UpdateState(const Scope& scope, absl::string_view id,
+                                    const std::function<absl::Status(State&)>& change,
+                                    Durability durability = Durability::kSynced);
+  // A state that is damaged is visited as null.
   absl::Status ListStates(
       const Scope& scope,
-      const std::function<absl::Status(absl::string_view id, const State&)>& visit);
+      const std::function<absl::Status(absl::string_view id, const State*)>& visit);
 
  private:
   Database& db_;

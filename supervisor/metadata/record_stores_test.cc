@@ -288,22 +288,62 @@ TEST_F(ContainerStoreTest, StateGoesWithTheContainer) {
   ASSERT_TRUE(
       containers_.Create(scope_, {.record = Container("c"), .name = "n", .state = state}).ok());
   EXPECT_EQ((*containers_.GetState(scope_, "c"))->pid(), 7u);
-  state.set_exit_code(3);
-  ASSERT_TRUE(containers_.PutState(scope_, "c", state).ok());
+  const auto exit_with_3 = [](record::v1::ContainerState& change) {
+    change.set_exit_code(3);
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(containers_.UpdateState(scope_, "c", exit_with_3).ok());
   std::string listed;
   ASSERT_TRUE(containers_
                   .ListStates(scope_,
-                              [&](absl::string_view id, const record::v1::ContainerState& each) {
-                                absl::StrAppend(&listed, id, "=", each.exit_code());
+                              [&](absl::string_view id, const record::v1::ContainerState* each) {
+                                absl::StrAppend(&listed, id, "=", each->exit_code());
                                 return absl::OkStatus();
                               })
                   .ok());
   EXPECT_EQ(listed, "c=3");
   ASSERT_TRUE(containers_.Delete(scope_, "c").ok());
   EXPECT_FALSE((*containers_.GetState(scope_, "c")).has_value());
-  EXPECT_TRUE(absl::IsNotFound(containers_.PutState(scope_, "c", state)));
+  EXPECT_TRUE(absl::IsNotFound(containers_.UpdateState(scope_, "c", exit_with_3).status()));
   EXPECT_FALSE((*containers_.GetState(scope_, "c")).has_value());
   EXPECT_TRUE(Create("d", "n").ok());
+}
+
+TEST_F(ContainerStoreTest, ChangesOfStateFromManyThreadsAreAllKept) {
+  ASSERT_TRUE(Create("c", "").ok());
+  constexpr int kThreads = 4;
+  constexpr int kEach = 50;
+  std::vector<std::thread> threads;
+  for (int i = 0; i < kThreads; ++i) {
+    threads.emplace_back([this] {
+      for (int n = 0; n < kEach; ++n) {
+        EXPECT_TRUE(containers_
+                        .UpdateState(
+                            scope_, "c",
+                            [](record::v1::ContainerState& state) {
+                              state.set_restart_count(state.restart_count() + 1);
+                              return absl::OkStatus();
+                            },
+                            Durability::kBuffered)
+                        .ok());
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ((*containers_.GetState(scope_, "c"))->restart_count(), 200u);
+}
+
+TEST_F(ContainerStoreTest, ChangeOfStateThatFailsStoresNothing) {
+  ASSERT_TRUE(Create("c", "").ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(
+      containers_
+          .UpdateState(scope_, "c",
+                       [](record::v1::ContainerState& state) {
+                         state.set_pid(7);
+                         return absl::FailedPreconditionError("no");
+                       })
+          .status()));
+  EXPECT_FALSE((*containers_.GetState(scope_, "c")).has_value());
 }
 
 TEST_F(ContainerStoreTest, RawListHoldsTheStoredMessages) {

@@ -64,7 +64,7 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
     v1::CreateContainerRequest create;
     create.set_name(open.name());
     *create.mutable_config() = open.config();
-    auto created = parts_.lifecycle->Create(call(), create);
+    auto created = parts_.lifecycle->Create(call(), create, core::CreateFor::kRun);
     if (!created.ok()) return End(created.status());
     id_ = created->id();
     v1::RunOutput output;

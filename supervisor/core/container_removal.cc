@@ -1,0 +1,160 @@
+#include "supervisor/core/container_removal.h"
+
+#include <signal.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+#include "base/crash_point.h"
+#include "base/executor.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "proto/containerd/events/container.pb.h"
+#include "supervisor/core/container_state.h"
+#include "supervisor/core/event_bus.h"
+
+namespace gantry::core {
+namespace {
+
+constexpr absl::Duration kLongestPause = absl::Minutes(1);
+
+}  // namespace
+
+absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedContainer& loaded,
+                                            bool force) {
+  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const v1::ContainerState state =
+      StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr);
+  if (!force) {
+    if (IsActive(state)) {
+      return absl::FailedPreconditionError(absl::StrCat("container ", loaded.id(), " is ",
+                                                        StateName(state),
+                                                        "; stop it first or force its removal"));
+    }
+    if (state == v1::CONTAINER_STATE_DEAD) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("container ", loaded.id(),
+                       " may still run, because its shim does not answer; force its removal"));
+    }
+  }
+  absl::Status removed;
+  if (task.ok()) {
+    // From here on the container goes, also if the daemon dies now.
+    removed = parts_.records->UpdateState(loaded, [](record::v1::ContainerState& change) {
+      change.set_removing(true);
+      change.set_stopped_by_user(true);
+      change.clear_restart_at();
+    });
+    CrashPoint("removal.recorded");
+    if (IsActive(state) || state == v1::CONTAINER_STATE_DEAD)
+      parts_.records->Publish(loaded, "kill", {{"gantry.signal", absl::StrCat(SIGKILL)}});
+  }
+  if (removed.ok()) removed = RemoveParts(context, loaded);
+  if (removed.ok()) return removed;
+  TryAgain(loaded, removed);
+  return absl::UnavailableError(
+      absl::StrCat("container ", loaded.id(),
+                   ": its removal goes on by itself; it waits for: ", removed.message()));
+}
+
+absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedContainer& loaded) {
+  Stores& stores = *parts_.stores;
+  if (parts_.tasks->Exists(context.ns, loaded.id())) {
+    const absl::Status gone =
+        parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true).status();
+    if (!gone.ok() && !absl::IsNotFound(gone)) return gone;
+  }
+  if (!loaded.record.snapshot_key().empty() && loaded.ours) {
+    GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                            stores.Snapshots(loaded.record.snapshotter(), loaded.scope));
+    const absl::Status removed = snapshots.Remove(loaded.record.snapshot_key());
+    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  }
+  CrashPoint("snapshot.removed");
+  parts_.subjects->Departs(context.ns, loaded.id());
+  // The record of a container that removes itself, which a power cut brings back, is removed at the next start.
+  const absl::Status deleted =
+      stores.containers.Delete(loaded.scope, loaded.id(),
+                               loaded.config.auto_remove() ? metadata::Durability::kBuffered
+                                                           : metadata::Durability::kSynced);
+  CrashPoint("container.forgotten");
+  if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
+  {
+    absl::MutexLock lock(&mu_);
+    failed_.erase({context.ns, loaded.id()});
+  }
+  if (loaded.ours || loaded.damaged) {
+    // Nothing waits for it: the id is never used again, and what a crash leaves the next start sweeps.
+    std::vector<std::string> directories = {parts_.records->Directory(context.ns, loaded.id())};
+    v1::ContainerConfig config = loaded.config;
+    if (loaded.damaged) config.set_auto_remove(true);  // it may have been
+    const std::string generated =
+        parts_.records->GeneratedDirectory(context.ns, loaded.id(), config);
+    if (generated != directories.front()) directories.push_back(generated);
+    parts_.workers->Schedule(
+        [ns = context.ns, id = loaded.id(), directories = std::move(directories)] {
+          for (const std::string& directory : directories) {
+            if (const absl::Status files = RemoveTree(directory); !files.ok())
+              LOG(WARNING) << "ns=" << ns << " id=" << id
+                           << " files left until the next start: " << files;
+          }
+        });
+  }
+  containerd::events::ContainerDelete event;
+  event.set_id(loaded.id());
+  parts_.events->Publish(context.ns, "/containers/delete", event);
+  v1::WaitContainerResponse response;
+  response.set_exit_code(loaded.state.exit_code());
+  parts_.waits->Answer(context.ns, loaded.id(), response);
+  return absl::OkStatus();
+}
+
+void ContainerRemoval::TryAgain(const LoadedContainer& loaded, const absl::Status& why) {
+  const std::pair<std::string, std::string> key(loaded.scope.ns, loaded.id());
+  int failed = 0;
+  {
+    absl::MutexLock lock(&mu_);
+    failed = failed_[key]++;
+  }
+  const absl::Duration pause =
+      std::min(parts_.first_pause * (int64_t{1} << std::min(failed, 16)), kLongestPause);
+  LOG(WARNING) << "ns=" << key.first << " id=" << key.second << " its removal waits for: " << why
+               << "; tried again in " << absl::FormatDuration(pause);
+  LoadedContainer changed = loaded;
+  const absl::Status noted = parts_.records->UpdateState(
+      changed,
+      [&why](record::v1::ContainerState& change) {
+        change.set_removing(true);
+        change.clear_restart_at();
+        change.set_removal_waits_for(std::string(why.message()));
+      },
+      metadata::Durability::kBuffered);
+  LOG_IF(ERROR, !noted.ok() && !absl::IsNotFound(noted))
+      << "ns=" << key.first << " id=" << key.second << " " << noted;
+  GoOn(key.first, key.second, pause);
+}
+
+void ContainerRemoval::GoOn(const std::string& ns, const std::string& id, absl::Duration pause) {
+  later_.At(pause, [this, ns, id] { Attempt(ns, id); });
+}
+
+void ContainerRemoval::Attempt(const std::string& ns, const std::string& id) {
+  CallContext context;
+  context.ns = ns;
+  OperationLock lock;
+  absl::StatusOr<LoadedContainer> loaded =
+      parts_.records->LoadLocked(context, id, lock, Interruptible::kNo);
+  if (!loaded.ok()) {
+    LOG_IF(ERROR, !absl::IsNotFound(loaded.status()) && !absl::IsUnavailable(loaded.status()))
+        << "ns=" << ns << " id=" << id << " going on with its removal: " << loaded.status();
+    return;
+  }
+  const absl::Status removed =
+      RemoveLocked(lock.Within(context), *loaded, /*force=*/true);  // logs and tries again
+  LOG_IF(INFO, removed.ok()) << "ns=" << ns << " id=" << id << " removed at last";
+}
+
+}  // namespace gantry::core
