@@ -44,6 +44,7 @@ class StopContainerRequest;
 class StopContainerResponse;
 class UpdateContainerRequest;
 class UpdateContainerResponse;
+enum ContainerState : int;
 }  // namespace gantry::v1
 
 namespace gantry::core {

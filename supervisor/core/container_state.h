@@ -5,7 +5,7 @@
 
 #include "absl/strings/string_view.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/task_service.h"
 

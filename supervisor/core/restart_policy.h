@@ -6,7 +6,7 @@
 
 #include "absl/time/time.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 
 namespace gantry::core {
