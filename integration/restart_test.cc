@@ -166,13 +166,21 @@ TEST_F(RestartTest, RemovalsUnderWayWhenTheDaemonIsKilledEnd) {
   bed_->KillDaemon();
   for (Process& client : clients) EXPECT_TRUE(client.Wait(absl::Seconds(30)).ok());
   ASSERT_TRUE(bed_->StartDaemon());
+  // Removals that were written down are finished while the doors are open already: until then a container is listed as one that goes.
+  const auto removals_ended = [&] {
+    for (const std::string& name : Listed({"-a"})) {
+      if (bed_->Inspect(name, "{{.State.Status}}") == "removing") return false;
+    }
+    return true;
+  };
+  EXPECT_TRUE(Eventually(removals_ended));
   for (const std::string& name : Listed({"-a"})) {
     const std::string status = bed_->Inspect(name, "{{.State.Status}}");
     EXPECT_TRUE(status == "running" || status == "exited" || status == "dead")
         << name << " is " << status;
     EXPECT_TRUE(Ok(bed_->Ctl({"rm", "-f", name})));
   }
-  EXPECT_TRUE(bed_->Bundles().empty());
+  EXPECT_TRUE(Eventually([&] { return bed_->Bundles().empty(); }));
 }
 
 TEST_F(RestartTest, FilesOfContainersThatNobodyKnowsAreSweptAndNoOthers) {
