@@ -24,6 +24,7 @@
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
 #include "supervisor/oci_hook.h"
+#include "third_party/grpc_threads.h"
 
 namespace {
 
@@ -137,6 +138,7 @@ int main(int argc, char** argv) {
   for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  gantry::ReserveGrpcThreads();
 
   absl::StatusOr<std::unique_ptr<gantry::Daemon>> daemon = gantry::Daemon::Start(*config);
   if (!daemon.ok()) {

@@ -13,6 +13,12 @@ GRPC_LIMITS = [
     "_Z35grpc_chttp2_rst_stream_parser_parsePvP21grpc_chttp2_transportP18grpc_chttp2_streamRK10grpc_slicei",
 ]
 
+# What grpc_threads.cc answers: the constructor of gRPC's threads, and what it calls.
+GRPC_THREADS = [
+    "_ZN9grpc_core6ThreadC1EPKcPFvPvES3_PbRKNS0_7OptionsE",
+    "pthread_create",
+]
+
 def static_group(name, libs, linkopts = [], deps = [], threaded = False, **kwargs):
     """Links the archives as one group, so that they may refer to each other in any direction.
 

@@ -6,16 +6,20 @@
 #   guest-powercut.sh last PRESENT ABSENT UNFINISHED
 #
 # PRESENT, ABSENT and UNFINISHED are comma-separated names that were reported taken in, or removed, before the cut, or whose taking in
-# was begun and not reported ended. Speaks to the host's side in lines of the console, which a power cut cannot take back:
+# was begun and not reported ended. Reports to the host's side in lines of the console, which a power cut cannot undo. Each ends
+# in " ;", so that the host can tell a whole line from one that the cut ended early (record.sh):
 #   taking NAME, taken NAME, removing NAME, removed NAME    before and after each
-#   checked N images, S s         all that is listed was as it must be, so long after the start
-#   resumed NAME                  an unfinished one is whole now
-#   broken WHAT                   something was not as it must be
+#   checked N images, S s         every listed image is intact, S seconds after the start
+#   resumed NAME                  an image whose transfer was interrupted is complete now
+#   filled, emptied               the end of `fill` and of `last`
+#   broken WHAT                   a check failed
 set -uo pipefail
 . ./guest.sh
 
+report() { echo "$* ;"; }
+
 fail() {
-  echo "broken $*"
+  report "broken $*"
   tail -25 /run/step.out | sed 's/^/    /'
   journalctl --no-pager -b -u gantry | tail -25 | sed 's/^/    /'
   exit 1
@@ -64,7 +68,7 @@ check_all() {
     ctl ps -a > /run/step.out
     fail "containers of before the cut are left"
   }
-  echo "checked $(wc -l < /run/listed) images, $SECONDS s"
+  report "checked $(wc -l < /run/listed) images, $SECONDS s"
 }
 
 # What the cut left half done goes on.
@@ -74,23 +78,23 @@ resume() {
     grep -qxF "$name" /run/listed && continue
     take "$name"
     check_one "$name"
-    echo "resumed $name"
+    report "resumed $name"
   done
 }
 
 take() {
   local name=$1
-  echo "taking $name"
+  report "taking $name"
   case $name in
     "$registry"/*) ctl pull -q "$name" > /run/step.out 2>&1 || fail "$name cannot be pulled" ;;
     *) ctl load -q -i "images/${name%:*}.tar" > /run/step.out 2>&1 || fail "$name cannot be loaded" ;;
   esac
-  echo "taken $name"
+  report "taken $name"
 }
 drop() {
-  echo "removing $1"
+  report "removing $1"
   ctl rmi "$1" > /run/step.out 2>&1 || fail "$1 cannot be removed"
-  echo "removed $1"
+  report "removed $1"
 }
 
 registry=localhost:5055
@@ -111,7 +115,7 @@ case $1 in
     done
     ctl gc > /run/step.out 2>&1 || fail "gc"
     systemctl stop gantry
-    echo "filled"
+    report "filled"
     ;;
   cycle)
     start_registry "$PWD/registry"
@@ -142,6 +146,6 @@ case $1 in
     find /var/lib/gantry/snapshots -mindepth 3 -maxdepth 3 > /run/step.out
     [ ! -s /run/step.out ] || fail "snapshots that nothing refers to are left"
     systemctl stop gantry
-    echo "emptied"
+    report "emptied"
     ;;
 esac

@@ -9,6 +9,7 @@
 # went the next time; the last line is "N passed, N failed". The environment is in common.sh.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$here/record.sh"
 
 cuts=20 seed=$RANDOM
 while [ $# -gt 0 ]; do
@@ -84,14 +85,13 @@ boot() {
   shift
   "$vmhost" run "$base" "$payload" --disk "$work/disk.qcow2" --memory 2048 "${options[@]}" -- \
     bash ./guest-powercut.sh "$@" > "$log.console" 2>&1 || status=$?
-  # The console is a terminal, and a login prompt may stand before a line of ours.
-  tr -d '\r' < "$log.console" | sed 's/^.* login: //' > "$log"
+  whole_records < "$log.console" > "$log"
   return "$status"
 }
 
 say "filling the registry"
 boot "$work/fill" --timeout 1200 --collect "$work/out" -- fill || {
-  cat "$work/fill" >&2
+  cat "$work/fill.console" >&2
   die "the first boot failed"
 }
 registry=$(find "$work/out" -maxdepth 3 -type d -name registry | head -1)
@@ -100,7 +100,7 @@ mv "$registry" "$payload/registry"
 # They are on the disk now; without them each boot is quicker.
 rm -r "$payload/bin"
 
-# What the console told: of each name, the last word counts. A name in between may be there or not.
+# The last record of each name says whether it must be listed. After "taking" or "removing" both are right.
 declare -A last=()
 follow() {
   local word name
@@ -142,10 +142,10 @@ while [ "$cut" -lt "$cuts" ]; do
   log=$work/cut-$cut
   state_arguments
   boot "$log" --cut-after "$after" --timeout $((after + 900)) -- cycle "${arguments[@]}" || true
-  if grep -q '^broken ' "$log" || ! grep -q 'power cut after' "$log"; then
+  if grep -q '^broken ' "$log" || ! grep -q 'power cut after' "$log.console"; then
     failed=$((failed + 1))
     echo "FAILED  boot after cut $cut"
-    tail -60 "$log" | sed 's/^/        /'
+    tail -60 "$log.console" | sed 's/^/        /'
     break
   fi
   if ! grep -q '^checked' "$log"; then
@@ -175,7 +175,7 @@ if [ "$failed" = 0 ]; then
   else
     failed=$((failed + 1))
     echo "FAILED  after the last cut"
-    tail -60 "$work/last" | sed 's/^/        /'
+    tail -60 "$work/last.console" | sed 's/^/        /'
   fi
 fi
 for at in "${!moments[@]}"; do echo "${moments[$at]} cuts $at"; done | sort -rn

@@ -1,20 +1,19 @@
 #include "supervisor/distribution/fake_registry.h"
 
-#include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
+#include <limits>
 #include <optional>
 
-#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -26,68 +25,17 @@
 #include <nlohmann/json.hpp>
 
 #include "base/clock.h"
+#include "base/status_macros.h"
+#include "supervisor/http/server.h"
 
 namespace gantry::distribution {
 namespace {
-
-constexpr size_t kMaxHead = 256 << 10;
-
-std::string Decode(absl::string_view text) {
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size()) {
-      out += absl::HexStringToBytes(text.substr(i + 1, 2));
-      i += 2;
-    } else {
-      out += text[i] == '+' ? ' ' : text[i];
-    }
-  }
-  return out;
-}
-
-std::vector<std::pair<std::string, std::string>> ParseForm(absl::string_view form) {
-  std::vector<std::pair<std::string, std::string>> out;
-  for (absl::string_view part : absl::StrSplit(form, '&', absl::SkipEmpty())) {
-    std::pair<std::string, std::string> pair = absl::StrSplit(part, absl::MaxSplits('=', 1));
-    out.emplace_back(Decode(pair.first), Decode(pair.second));
-  }
-  return out;
-}
 
 int64_t NowSeconds() { return absl::ToInt64Seconds(Clock::Real().Monotonic()); }
 
 std::string ErrorBody(absl::string_view code, absl::string_view message) {
   nlohmann::json error = {{"code", std::string(code)}, {"message", std::string(message)}};
   return nlohmann::json{{"errors", nlohmann::json::array({error})}}.dump();
-}
-
-const char* Reason(int status) {
-  switch (status) {
-    case 200:
-      return "OK";
-    case 201:
-      return "Created";
-    case 202:
-      return "Accepted";
-    case 204:
-      return "No Content";
-    case 206:
-      return "Partial Content";
-    case 307:
-      return "Temporary Redirect";
-    case 401:
-      return "Unauthorized";
-    case 403:
-      return "Forbidden";
-    case 404:
-      return "Not Found";
-    case 416:
-      return "Range Not Satisfiable";
-    case 429:
-      return "Too Many Requests";
-    default:
-      return status >= 500 ? "Internal Server Error" : "Status";
-  }
 }
 
 [[noreturn]] void Fatal(const char* what) {
@@ -116,7 +64,7 @@ std::string FakeRegistry::Request::header(absl::string_view name) const {
 
 std::vector<std::string> FakeRegistry::Request::parameters(absl::string_view name) const {
   std::vector<std::string> out;
-  for (const auto& [key, value] : ParseForm(query)) {
+  for (const auto& [key, value] : http::ParseQuery(query)) {
     if (key == name) out.push_back(value);
   }
   return out;
@@ -127,33 +75,55 @@ std::string FakeRegistry::Request::parameter(absl::string_view name) const {
   return all.empty() ? "" : all.front();
 }
 
-class FakeRegistry::Socket : public FakeRegistry::Connection {
+// A connection, plain or encrypted, that can end in every bad way. Reads and writes block: this server serves
+// tests only.
+class FakeRegistry::Channel : public http::Transport {
  public:
-  Socket(UniqueFd fd, int number, const std::atomic<bool>& stopping)
-      : fd_(std::move(fd)), number_(number), stopping_(stopping) {}
-  ~Socket() override {
+  Channel(UniqueFd fd, SSL_CTX* tls, int number)
+      : fd_(std::move(fd)), tls_(tls), number_(number) {
+    fcntl(fd_.get(), F_SETFL, fcntl(fd_.get(), F_GETFL) & ~O_NONBLOCK);
+    const int on = 1;
+    setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  }
+  ~Channel() override {
+    if (ssl_ != nullptr && !reset_) SSL_shutdown(ssl_);
     if (ssl_ != nullptr) SSL_free(ssl_);
   }
 
-  bool Handshake(SSL_CTX* context) {
-    if (context == nullptr) return true;
-    ssl_ = SSL_new(context);
-    SSL_set_fd(ssl_, fd_.get());
-    return SSL_accept(ssl_) == 1;
+  absl::Status Handshake() override {
+    if (tls_ != nullptr) {
+      ssl_ = SSL_new(tls_);
+      SSL_set_fd(ssl_, fd_.get());
+      if (SSL_accept(ssl_) != 1) return absl::UnavailableError("no TLS handshake");
+      return absl::OkStatus();
+    }
+    // A TLS handshake, which Go's servers answer like this.
+    char first = 0;
+    if (recv(fd_.get(), &first, 1, MSG_PEEK) == 1 && first == '\x16') {
+      GANTRY_RETURN_IF_ERROR(
+          Send("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n"));
+      return absl::InvalidArgumentError("TLS where none is spoken");
+    }
+    return absl::OkStatus();
   }
 
-  ssize_t Read(char* buffer, size_t n) {
-    if (ssl_ != nullptr) return SSL_read(ssl_, buffer, static_cast<int>(n));
+  absl::StatusOr<size_t> Read(char* buffer, size_t size, absl::Duration) override {
     ssize_t got;
-    do {
-      got = recv(fd_.get(), buffer, n, 0);
-    } while (got < 0 && errno == EINTR);
-    return got;
+    if (ssl_ != nullptr) {
+      got = SSL_read(ssl_, buffer, static_cast<int>(std::min<size_t>(size, 1 << 20)));
+    } else {
+      do {
+        got = recv(fd_.get(), buffer, size, 0);
+      } while (got < 0 && errno == EINTR);
+    }
+    if (got < 0) return absl::UnavailableError("read");
+    return static_cast<size_t>(got);
   }
 
-  int number() const override { return number_; }
-
-  bool Raw(absl::string_view bytes) override {
+  absl::Status Write(absl::string_view bytes, absl::Duration, absl::Duration) override {
+    return Send(bytes);
+  }
+  absl::Status Send(absl::string_view bytes) {
     while (!bytes.empty()) {
       ssize_t sent;
       if (ssl_ != nullptr) {
@@ -163,69 +133,73 @@ class FakeRegistry::Socket : public FakeRegistry::Connection {
         sent = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
         if (sent < 0 && errno == EINTR) continue;
       }
-      if (sent <= 0) {
-        open_ = false;
-        return false;
-      }
-      bytes.remove_prefix(sent);
+      if (sent <= 0) return absl::UnavailableError("write");
+      bytes.remove_prefix(static_cast<size_t>(sent));
     }
-    return true;
+    return absl::OkStatus();
   }
 
-  bool Answer(int status, const std::vector<std::pair<std::string, std::string>>& headers,
-              absl::string_view body) override {
-    std::string head = absl::StrCat("HTTP/1.1 ", status, " ", Reason(status), "\r\n");
-    bool has_length = status == 204;
-    for (const auto& [name, value] : headers) {
-      absl::StrAppend(&head, name, ": ", value, "\r\n");
-      has_length |= absl::EqualsIgnoreCase(name, "content-length") ||
-                    absl::EqualsIgnoreCase(name, "transfer-encoding");
-    }
-    if (!has_length) absl::StrAppend(&head, "Content-Length: ", body.size(), "\r\n");
-    absl::StrAppend(&head, "\r\n");
-    return Raw(head) && (is_head || Raw(body));
-  }
-
+  // An encrypted connection says its last word in the destructor; one with SO_LINGER 0 set is reset when its
+  // descriptor is closed.
   void Close() override {
-    open_ = false;
-    shutdown(fd_.get(), SHUT_WR);
+    if (!reset_ && ssl_ == nullptr) shutdown(fd_.get(), SHUT_WR);
   }
-
-  void Reset() override {
-    open_ = false;
-    linger now{1, 0};
+  void Reset() {
+    const linger now = {1, 0};
     setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
     reset_ = true;
   }
+  void Break() override { shutdown(fd_.get(), SHUT_RDWR); }
+  UniqueFd Release() override { return UniqueFd(); }
 
-  // Ends reads and writes of the serving thread.
-  void Break() { shutdown(fd_.get(), SHUT_RDWR); }
-  bool stopping() const override { return stopping_; }
-  bool open() const { return open_; }
-  // With SO_LINGER 0 set, closing is what sends the RST.
-  void Done() {
-    if (ssl_ != nullptr && !reset_) SSL_shutdown(ssl_);
-    if (ssl_ != nullptr) SSL_free(ssl_);
-    ssl_ = nullptr;
-    absl::MutexLock lock(&close_mutex_);
-    fd_.reset();
-  }
-  void BreakIfOpen() {
-    absl::MutexLock lock(&close_mutex_);
-    if (fd_.valid()) Break();
-  }
-
-  bool is_head = false;
-  std::string buffer;  // read and not used
+  int number() const { return number_; }
 
  private:
-  absl::Mutex close_mutex_;
-  UniqueFd fd_;
+  const UniqueFd fd_;
+  SSL_CTX* const tls_;
   const int number_;
-  const std::atomic<bool>& stopping_;
   SSL* ssl_ = nullptr;
-  bool open_ = true;
   bool reset_ = false;
+};
+
+// One request's connection, as hooks and the registry answer on it.
+class FakeRegistry::Socket : public FakeRegistry::Connection {
+ public:
+  explicit Socket(http::Exchange& exchange)
+      : exchange_(exchange), channel_(static_cast<Channel&>(exchange.transport())) {}
+
+  int number() const override { return channel_.number(); }
+  bool Raw(absl::string_view bytes) override {
+    exchange_.AnsweredRaw();
+    return Note(channel_.Send(bytes));
+  }
+  bool Answer(int status, const http::Fields& fields, absl::string_view body) override {
+    return Note(exchange_.Respond(status, fields, body));
+  }
+  // An answer whose body follows with Write().
+  bool Begin(int status, const http::Fields& fields) {
+    return Note(exchange_.Begin(status, fields));
+  }
+  bool Write(absl::string_view bytes) { return Note(exchange_.Write(bytes)); }
+  void End() { Note(exchange_.End()); }
+  void Close() override {
+    exchange_.AnsweredRaw();
+    exchange_.CloseAfter();
+  }
+  void Reset() override {
+    Close();
+    channel_.Reset();
+  }
+  bool stopping() const override { return exchange_.stopping(); }
+
+ private:
+  bool Note(const absl::Status& status) {
+    if (!status.ok()) exchange_.CloseAfter();
+    return status.ok();
+  }
+
+  http::Exchange& exchange_;
+  Channel& channel_;
 };
 
 FakeRegistry::FakeRegistry(Options options) : options_(std::move(options)) {
@@ -241,36 +215,28 @@ FakeRegistry::FakeRegistry(Options options) : options_(std::move(options)) {
       SSL_CTX_set_verify(tls_, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
     }
   }
-  listener_.reset(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!listener_.valid()) Fatal("socket");
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      listen(listener_.get(), 64) != 0) {
-    Fatal("bind");
-  }
-  socklen_t size = sizeof address;
-  getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-  port_ = ntohs(address.sin_port);
-  acceptor_ = std::thread([this] { Accept(); });
+  absl::StatusOr<UniqueFd> listener = http::ListenTcp("127.0.0.1:0");
+  if (!listener.ok()) Fatal("listen");
+  http::Server::Options serving;
+  serving.thread_name = "registry";
+  serving.limits.head_bytes = 256 << 10;
+  serving.transport = [this](UniqueFd fd) {
+    return std::make_unique<Channel>(std::move(fd), tls_, ++connections_);
+  };
+  absl::StatusOr<std::unique_ptr<http::Server>> server =
+      http::Server::Start(*std::move(listener), std::move(serving),
+                          [this](http::Exchange& exchange) { Serve(exchange); });
+  if (!server.ok()) Fatal("serve");
+  server_ = *std::move(server);
 }
 
 FakeRegistry::~FakeRegistry() {
-  stopping_ = true;
-  shutdown(listener_.get(), SHUT_RDWR);
-  acceptor_.join();
-  std::list<Worker> workers;
-  {
-    absl::MutexLock lock(&mutex_);
-    workers.swap(workers_);
-  }
-  for (Worker& worker : workers) worker.socket->BreakIfOpen();
-  for (Worker& worker : workers) worker.thread.join();
+  server_.reset();
   if (tls_ != nullptr) SSL_CTX_free(tls_);
 }
 
-std::string FakeRegistry::host() const { return absl::StrCat("127.0.0.1:", port_); }
+int FakeRegistry::port() const { return server_->port(); }
+std::string FakeRegistry::host() const { return absl::StrCat("127.0.0.1:", port()); }
 std::string FakeRegistry::origin() const {
   return absl::StrCat(tls_ != nullptr ? "https" : "http", "://", host());
 }
@@ -435,110 +401,54 @@ void FakeRegistry::ClearLog() {
   blob_bytes_sent_ = 0;
 }
 
-void FakeRegistry::Accept() {
-  while (!stopping_) {
-    UniqueFd fd(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-    if (!fd.valid()) {
-      if (errno == EINTR || errno == ECONNABORTED) continue;
-      return;
-    }
-    int one = 1;
-    setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    auto socket = std::make_shared<Socket>(std::move(fd), ++connections_, stopping_);
-    absl::MutexLock lock(&mutex_);
-    for (auto it = workers_.begin(); it != workers_.end();) {
-      if (it->done) {
-        it->thread.join();
-        it = workers_.erase(it);
-      } else {
-        ++it;
-      }
-    }
-    Worker& worker = workers_.emplace_back();
-    worker.socket = socket;
-    worker.thread = std::thread([this, socket, &worker] {
-      if (socket->Handshake(tls_)) Serve(*socket);
-      socket->Done();
-      worker.done = true;
-    });
-  }
-}
-
-bool FakeRegistry::ReadRequest(Socket& socket, Request& request) {
-  std::string& buffer = socket.buffer;
-  char chunk[64 << 10];
-  size_t end;
-  while ((end = buffer.find("\r\n\r\n")) == std::string::npos) {
-    if (buffer.size() > kMaxHead) return false;
-    ssize_t got = socket.Read(chunk, sizeof chunk);
-    if (got <= 0) return false;
-    buffer.append(chunk, got);
-    if (buffer[0] == '\x16') {  // a TLS handshake; Go's servers answer like this
-      socket.Raw(
-          "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n");
-      return false;
-    }
-  }
-  std::vector<std::string> lines = absl::StrSplit(buffer.substr(0, end), "\r\n");
-  buffer.erase(0, end + 4);
-  std::vector<std::string> first = absl::StrSplit(lines[0], ' ');
-  if (first.size() != 3) return false;
-  request.method = first[0];
-  std::pair<std::string, std::string> target = absl::StrSplit(first[1], absl::MaxSplits('?', 1));
-  request.path = Decode(target.first);
-  request.query = target.second;
-  for (size_t i = 1; i < lines.size(); ++i) {
-    std::pair<std::string, std::string> header = absl::StrSplit(lines[i], absl::MaxSplits(':', 1));
-    request.headers.emplace_back(absl::AsciiStrToLower(header.first),
-                                 std::string(absl::StripAsciiWhitespace(header.second)));
-  }
-  socket.is_head = request.method == "HEAD";
-  int64_t length = 0;
-  if (!absl::SimpleAtoi(request.header("content-length"), &length)) length = 0;
-  int64_t limit = length;
+FakeRegistry::Request FakeRegistry::ReadRequest(http::Exchange& exchange) {
+  const http::RequestHead& head = exchange.head();
+  Request request;
+  request.method = head.method;
+  request.path = http::PercentDecode(head.path, /*in_query=*/false);
+  request.query = head.query;
+  request.headers = head.fields;
+  size_t limit = std::numeric_limits<size_t>::max();
   bool break_here = false;
-  {
+  if (absl::StrContains(request.path, "/blobs/uploads/")) {
+    int64_t length = 0;
+    if (!absl::SimpleAtoi(head.field("content-length"), &length)) length = 0;
     absl::MutexLock lock(&mutex_);
-    if (break_uploads_times_ > 0 && length > break_uploads_after_ &&
-        absl::StrContains(request.path, "/blobs/uploads/")) {
+    if (break_uploads_times_ > 0 && length > break_uploads_after_) {
       --break_uploads_times_;
       break_here = true;
-      limit = break_uploads_after_;
+      limit = static_cast<size_t>(break_uploads_after_);
     }
   }
-  request.body = buffer.substr(0, std::min<size_t>(limit, buffer.size()));
-  buffer.erase(0, request.body.size());
-  while (static_cast<int64_t>(request.body.size()) < limit) {
-    ssize_t got = socket.Read(
-        chunk, std::min<int64_t>(sizeof chunk, limit - static_cast<int64_t>(request.body.size())));
-    if (got <= 0) {
-      request.body_complete = false;
-      break;
-    }
-    request.body.append(chunk, got);
+  std::string chunk(64 << 10, '\0');
+  while (request.body.size() < limit) {
+    const absl::StatusOr<size_t> got = exchange.ReadBody(
+        chunk.data(), std::min(chunk.size(), limit - request.body.size()));
+    if (!got.ok()) request.body_complete = false;
+    if (!got.ok() || *got == 0) break;
+    request.body.append(chunk, 0, *got);
   }
   if (break_here) request.body_complete = false;
-  return true;
+  return request;
 }
 
-void FakeRegistry::Serve(Socket& socket) {
-  while (socket.open() && !stopping_) {
-    Request request;
-    if (!ReadRequest(socket, request)) return;
-    Hook hook;
-    {
-      absl::MutexLock lock(&mutex_);
-      Request logged = request;
-      logged.body.clear();
-      requests_.push_back(std::move(logged));
-      hook = hook_;
-    }
-    if (hook && hook(request, socket)) {
-      if (request.header("connection") == "close") return;
-      continue;
-    }
-    Handle(request, socket);
+void FakeRegistry::Serve(http::Exchange& exchange) {
+  const Request request = ReadRequest(exchange);
+  Socket socket(exchange);
+  Hook hook;
+  {
+    absl::MutexLock lock(&mutex_);
+    Request logged = request;
+    logged.body.clear();
+    requests_.push_back(std::move(logged));
+    hook = hook_;
   }
+  if (hook && hook(request, socket)) {
+    // A hook that says nothing leaves its client without an answer.
+    if (!exchange.begun()) socket.Close();
+    return;
+  }
+  Handle(request, socket);
 }
 
 bool FakeRegistry::Authorize(const Request& request, const std::string& repository, bool push,
@@ -596,7 +506,7 @@ void FakeRegistry::Token(const Request& request, Socket& socket) {
   };
   if (request.method == "POST") {
     std::map<std::string, std::string> form;
-    for (auto& [key, value] : ParseForm(request.body)) form[key] = value;
+    for (auto& [key, value] : http::ParseQuery(request.body)) form[key] = value;
     scopes = form["scope"];
     if (form["grant_type"] == "refresh_token") {
       auto it = options_.refresh_tokens.find(form["refresh_token"]);
@@ -857,10 +767,11 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
     body = body.substr(first, last - first + 1);
   }
   headers.emplace_back("Content-Length", absl::StrCat(body.size()));
-  if (!socket.Answer(status, headers, "") || request.method == "HEAD") return;
+  if (!socket.Begin(status, headers)) return;
+  if (request.method == "HEAD") return socket.End();
   int64_t sent = 0;
   absl::Duration started = Clock::Real().Monotonic();
-  while (!body.empty() && !stopping_) {
+  while (!body.empty() && !socket.stopping()) {
     size_t n =
         std::min<size_t>(body.size(), rate > 0 ? std::max<int64_t>(1024, rate / 400) : 256 << 10);
     if (break_after >= 0) n = std::min<int64_t>(n, break_after - sent);
@@ -869,7 +780,7 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
       socket.Close();
       return;
     }
-    if (!socket.Raw(body.substr(0, n))) return;
+    if (!socket.Write(body.substr(0, n))) return;
     blob_bytes_sent_ += n;
     sent += n;
     body.remove_prefix(n);
@@ -880,6 +791,7 @@ void FakeRegistry::ServeBlob(const Request& request, const std::string& reposito
         absl::SleepFor(due);  // this is the slow network, not a wait of a test
     }
   }
+  socket.End();
 }
 
 void FakeRegistry::ServeUpload(const Request& request, const std::string& repository,

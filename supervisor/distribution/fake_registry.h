@@ -1,20 +1,19 @@
-// A registry for tests: a real HTTP/1.1 server on a loopback port, with repositories in memory and bad manners on request.
+// A registry for tests: an HTTP/1.1 server on a loopback port, with repositories in memory, that misbehaves on request.
 //
-// Speaks the distribution API (manifests, blobs with ranges, uploads, mounts, tags, referrers, deletion) and is its own token
-// server. What it shall do wrong is either a knob or a Hook, which sees each request first and may answer it byte by byte.
+// Speaks the distribution API (manifests, blobs with ranges, uploads, mounts, tags, referrers, deletion) and
+// is its own token server. A fault is either a setting or a Hook, which sees each request first and may
+// answer it byte by byte.
 //
-// Thread-safe. Serves from construction to destruction; each connection has a thread.
+// Thread-safe. Serves from construction to destruction; each connection has a thread (supervisor/http).
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_FAKE_REGISTRY_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_FAKE_REGISTRY_H_
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
-#include <list>
 #include <map>
 #include <memory>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,10 +21,14 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 
-#include "base/unique_fd.h"
 #include "content-store/descriptor.h"
 
 struct ssl_ctx_st;
+
+namespace gantry::http {
+class Exchange;
+class Server;
+}  // namespace gantry::http
 
 namespace gantry::distribution {
 
@@ -78,7 +81,7 @@ class FakeRegistry {
   FakeRegistry(const FakeRegistry&) = delete;
   FakeRegistry& operator=(const FakeRegistry&) = delete;
 
-  int port() const { return port_; }
+  int port() const;
   std::string host() const;    // "127.0.0.1:4711"
   std::string origin() const;  // "http://127.0.0.1:4711"
 
@@ -124,6 +127,7 @@ class FakeRegistry {
   void ClearLog();
 
  private:
+  class Channel;
   class Socket;
   struct Repository {
     std::map<std::string, std::shared_ptr<const std::string>>
@@ -136,15 +140,8 @@ class FakeRegistry {
     std::string repository;
     std::string bytes;
   };
-  struct Worker {
-    std::thread thread;
-    std::shared_ptr<Socket> socket;
-    std::atomic<bool> done{false};
-  };
-
-  void Accept();
-  void Serve(Socket& socket);
-  bool ReadRequest(Socket& socket, Request& request);
+  void Serve(http::Exchange& exchange);
+  Request ReadRequest(http::Exchange& exchange);
   void Handle(const Request& request, Socket& socket);
   bool Authorize(const Request& request, const std::string& repository, bool push, Socket& socket);
   void Token(const Request& request, Socket& socket);
@@ -157,9 +154,6 @@ class FakeRegistry {
 
   const Options options_;
   ssl_ctx_st* tls_ = nullptr;
-  UniqueFd listener_;
-  int port_ = 0;
-  std::atomic<bool> stopping_{false};
   std::atomic<int64_t> blob_bytes_sent_{0};
   std::atomic<int> connections_{0};
 
@@ -179,8 +173,7 @@ class FakeRegistry {
   bool ranges_ ABSL_GUARDED_BY(mutex_) = true;
   bool referrers_ ABSL_GUARDED_BY(mutex_) = true;
   int token_lifetime_ ABSL_GUARDED_BY(mutex_) = 300;
-  std::list<Worker> workers_ ABSL_GUARDED_BY(mutex_);
-  std::thread acceptor_;
+  std::unique_ptr<http::Server> server_;
 };
 
 }  // namespace gantry::distribution

@@ -1,22 +1,25 @@
-// Answers GET /metrics, and /v1/metrics as containerd calls it, over HTTP/1.1, one request per connection. For Prometheus and for curl; nothing else.
+// Answers GET /metrics, and /v1/metrics as containerd calls it, over HTTP/1.1 with one request per
+// connection. For Prometheus and curl.
 //
-// One thread. At most kConnections are served at once, more wait in the kernel's queue; a connection that has not sent its request or
-// taken its answer within kDeadline is closed; a request of more than kRequestBytes is refused.
+// At most kConnections are served at once, more wait in the kernel's queue. A connection that has not sent
+// its request within kDeadline, or not taken its response within another, is closed; a request of more
+// than kRequestBytes is refused. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_API_METRICS_METRICS_SERVER_H_
 #define GANTRY_SUPERVISOR_API_METRICS_METRICS_SERVER_H_
 
-#include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
-#include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
-#include "base/unique_fd.h"
+namespace gantry::http {
+class Exchange;
+class Server;
+}  // namespace gantry::http
 
 namespace gantry::api {
 
@@ -26,41 +29,27 @@ class MetricsServer {
   static constexpr size_t kRequestBytes = 8192;
   static constexpr absl::Duration kDeadline = absl::Seconds(5);
 
-  // Listens on HOST:PORT. Without a host on 127.0.0.1: who wants it seen from elsewhere says so. `text` is asked with each request, on
-  // the server's thread.
+  // Listens on HOST:PORT; without a host on 127.0.0.1. `text` is called for each request, one at a time, on
+  // a thread of the server's.
   //   kInvalidArgument  not HOST:PORT with a numeric host (or localhost)
-  //   kUnavailable      somebody listens there
+  //   kUnavailable      the address is in use
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
                                                               std::function<std::string()> text);
-  // Closes what is open.
+  // Closes all connections.
   ~MetricsServer();
   MetricsServer(const MetricsServer&) = delete;
   MetricsServer& operator=(const MetricsServer&) = delete;
 
-  // With 0 asked for, the one that was given.
-  int port() const { return port_; }
+  // The port that was given when 0 was asked for.
+  int port() const;
 
  private:
-  struct Connection {
-    UniqueFd fd;
-    absl::Duration until;  // monotonic
-    std::string in;
-    std::string out;  // not empty: the request is complete
-    size_t sent = 0;
-  };
+  explicit MetricsServer(std::function<std::string()> text);
+  void Answer(http::Exchange& exchange);
 
-  MetricsServer(UniqueFd listener, UniqueFd stop, int port, std::function<std::string()> text);
-  void Serve();
-  void Accept(std::vector<Connection>& connections) const;
-  // False: it is over.
-  bool Advance(Connection& connection) const;
-  std::string Answer(absl::string_view request) const;
-
-  const UniqueFd listener_;
-  const UniqueFd stop_;  // readable: end
-  const int port_;
-  const std::function<std::string()> text_;
-  std::thread thread_;
+  absl::Mutex mutex_;
+  const std::function<std::string()> text_ ABSL_GUARDED_BY(mutex_);
+  std::unique_ptr<http::Server> server_;
 };
 
 }  // namespace gantry::api

@@ -5,10 +5,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <memory>
+#include <string>
+#include <vector>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
+#include "base/unique_fd.h"
 #include "supervisor/api/metrics/call_recorder.h"
 #include "supervisor/api/metrics/metric_text.h"
 
