@@ -3,6 +3,7 @@
 
 #include <signal.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -16,6 +17,7 @@
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_state.h"
+#include "supervisor/core/filters.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/oci/runtime_spec.h"
 
@@ -282,28 +284,17 @@ absl::StatusOr<v1::PruneContainersResponse> ContainerLifecycle::Prune(
   v1::ListContainersRequest list;
   list.set_all(true);
   list.set_size(true);
+  GANTRY_ASSIGN_OR_RETURN(const Filters filters, Filters::Parse(request.filters(), {"until"}));
   absl::Time until = absl::InfiniteFuture();
-  for (const v1::Filter& filter : request.filters()) {
-    if (filter.key() == "label") {
-      *list.add_filters() = filter;
-    } else if (filter.key() == "until") {
-      absl::Duration age;
-      std::string error;
-      if (absl::ParseDuration(filter.value(), &age)) {
-        until = absl::Now() - age;
-      } else if (!absl::ParseTime(absl::RFC3339_full, filter.value(), &until, &error)) {
-        return absl::InvalidArgumentError(absl::StrCat("filter until: \"", filter.value(),
-                                                       "\" is neither a duration nor a time"));
-      }
-    } else {
-      return absl::InvalidArgumentError(
-          absl::StrCat("filter \"", filter.key(), "\" is not known; use label or until"));
-    }
+  for (const std::string& value : filters.Values("until")) {
+    GANTRY_ASSIGN_OR_RETURN(const absl::Time moment,
+                            ParseMoment("until", value, parts_.stores->clock.Now()));
+    until = std::min(until, moment);
   }
   GANTRY_ASSIGN_OR_RETURN(v1::ListContainersResponse listed, parts_.view->List(context, list));
   v1::PruneContainersResponse response;
   for (const v1::ContainerSummary& container : listed.containers()) {
-    if (!IsPrunable(container.state())) continue;
+    if (!IsPrunable(container.state()) || !filters.LabelsMatch(container.labels())) continue;
     if (absl::FromUnixSeconds(container.created_at().seconds()) > until) continue;
     OperationLock lock;
     absl::StatusOr<LoadedContainer> loaded =

@@ -15,6 +15,8 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
+#include "base/cancel_token.h"
+#include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/subprocess.h"
@@ -26,6 +28,7 @@
 #include "proto/shim/v1/shim.pb.h"
 #include "re2/re2.h"
 #include "snapshotter/layer_diff.h"
+#include "supervisor/core/container_filter.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -45,76 +48,53 @@ bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timest
   return std::make_pair(a.seconds(), a.nanos()) < std::make_pair(b.seconds(), b.nanos());
 }
 
-// The filters of `ps`, docker's: values of one key are alternatives, but for labels, which must all hold.
-absl::StatusOr<bool> Passes(
-    const google::protobuf::RepeatedPtrField<v1::Filter>& filters,
-    const v1::ContainerSummary& container,
-    const std::function<absl::StatusOr<v1::ContainerSummary>(const std::string&)>& find) {
-  std::map<std::string, bool> passed;
-  for (const v1::Filter& filter : filters) {
-    const std::string& value = filter.value();
-    bool holds = false;
-    if (filter.key() == "id") {
-      holds = absl::StartsWith(container.id(), value);
-    } else if (filter.key() == "name") {
-      RE2 pattern(value, RE2::Quiet);
-      if (!pattern.ok())
-        return absl::InvalidArgumentError(
-            absl::StrCat("filter name: \"", value, "\" is not a regular expression"));
-      holds = RE2::PartialMatch(container.name(), pattern) ||
-              RE2::PartialMatch("/" + container.name(), pattern);
-    } else if (filter.key() == "label") {
-      std::pair<std::string, std::string> pair = absl::StrSplit(value, absl::MaxSplits('=', 1));
-      auto it = container.labels().find(pair.first);
-      holds = it != container.labels().end() &&
-              (!absl::StrContains(value, '=') || it->second == pair.second);
-      if (!holds) return false;
-    } else if (filter.key() == "status") {
-      v1::ContainerState wanted;
-      if (!ParseStateName(value, &wanted))
-        return absl::InvalidArgumentError(
-            absl::StrCat("filter status: \"", value, "\" is no state of a container"));
-      holds = container.state() == wanted;
-    } else if (filter.key() == "exited") {
-      uint32_t code = 0;
-      if (!absl::SimpleAtoi(value, &code))
-        return absl::InvalidArgumentError(
-            absl::StrCat("filter exited: \"", value, "\" is not a number"));
-      holds = container.state() == v1::CONTAINER_STATE_EXITED && container.exit_code() == code;
-    } else if (filter.key() == "ancestor") {
-      holds = container.image() == value || absl::EndsWith(container.image(), "/" + value) ||
-              absl::EndsWith(container.image(), absl::StrCat("/", value, ":latest")) ||
-              container.image_id() == value ||
-              absl::StartsWith(absl::StripPrefix(container.image_id(), "sha256:"),
-                               absl::StripPrefix(value, "sha256:"));
-    } else if (filter.key() == "before" || filter.key() == "since") {
-      absl::StatusOr<v1::ContainerSummary> other = find(value);
-      if (!other.ok()) return other.status();
-      holds = filter.key() == "before" ? Before(container.created_at(), other->created_at())
-                                       : Before(other->created_at(), container.created_at());
-    } else if (filter.key() == "health") {
-      holds = value == (container.health().empty() ? "none" : container.health());
-    } else if (filter.key() == "network") {
-      holds = container.network_mode() == value ||
-              std::find(container.networks().begin(), container.networks().end(), value) !=
-                  container.networks().end();
-    } else if (filter.key() == "volume") {
-      holds = std::any_of(
-          container.mounts().begin(), container.mounts().end(), [&](const v1::MountPoint& mount) {
-            return mount.source() == value || mount.destination() == value || mount.name() == value;
-          });
-    } else if (filter.key() == "publish" || filter.key() == "expose" || filter.key() == "is-task" ||
-               filter.key() == "isolation") {
-      holds = filter.key() == "is-task" && value == "false";
-    } else {
+// How long all shims together have for their statistics.
+constexpr absl::Duration kStatsPatience = absl::Seconds(2);
+
+// ps runs on the host, as root: only what chooses and formats rows may reach it, and nothing that makes the answer unreadable.
+absl::Status CheckPsArguments(const std::vector<std::string>& arguments) {
+  constexpr size_t kMost = 64;
+  static const LazyRE2 kRenamesPid = {R"((^|[\s,o])pid=)"};
+  static const LazyRE2 kWithoutTable = {
+      R"(--(help|info|version|no-headers?|no-headings?)(=.*)?|-?V)"};
+  if (arguments.size() > kMost) return absl::InvalidArgumentError("top: too many arguments for ps");
+  for (const std::string& argument : arguments) {
+    if (argument.find('\0') != std::string::npos || argument.size() > 256)
+      return absl::InvalidArgumentError("top: malformed argument for ps");
+    if (RE2::PartialMatch(argument, *kRenamesPid)) {
       return absl::InvalidArgumentError(
-          absl::StrCat("filter \"", filter.key(),
-                       "\" is not known; use ancestor, before, exited, "
-                       "health, id, label, name, network, since, status or volume"));
+          absl::StrCat("top: ps argument \"", argument, "\" renames the PID column"));
     }
-    passed[filter.key()] = passed[filter.key()] || holds;
+    if (RE2::FullMatch(argument, *kWithoutTable)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("top: ps argument \"", argument, "\" leaves no table of processes"));
+    }
   }
-  return std::all_of(passed.begin(), passed.end(), [](const auto& entry) { return entry.second; });
+  return absl::OkStatus();
+}
+
+// Statistics of running containers, asked for side by side and with one deadline for all: a shim that does not answer costs its
+// patience once, however many there are.
+std::map<std::string, absl::StatusOr<shim::v1::StatsResponse>> AskShims(
+    TaskService& tasks, const CallContext& context, const std::vector<std::string>& ids) {
+  constexpr size_t kThreads = 16;
+  std::map<std::string, absl::StatusOr<shim::v1::StatsResponse>> answers;
+  for (const std::string& id : ids) answers.emplace(id, absl::UnavailableError("not asked"));
+  if (answers.empty()) return answers;
+  CancelToken patience(kStatsPatience, context.cancel);
+  CallContext asking = context;
+  asking.cancel = &patience;
+  Executor askers("stats", std::min(kThreads, answers.size()));
+  for (auto& [id, answer] : answers) {
+    askers.Schedule([&tasks, &asking, id = id, answer = &answer] {
+      if (const absl::Status late = asking.cancel->Check(); !late.ok())
+        *answer = late;
+      else
+        *answer = tasks.Stats(asking, id);
+    });
+  }
+  askers.WaitIdle();
+  return answers;
 }
 
 // Jiffies of all CPUs together, in nanoseconds.
@@ -207,6 +187,15 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
 
 absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
     const CallContext& context, const v1::ListContainersRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(
+      const ContainerFilter filter,
+      ContainerFilter::Parse(request.filters(),
+                             [&](const std::string& container) -> absl::StatusOr<absl::Time> {
+                               GANTRY_ASSIGN_OR_RETURN(LoadedContainer other,
+                                                       parts_.records->Load(context, container));
+                               return absl::FromUnixSeconds(other.record.created_at().seconds()) +
+                                      absl::Nanoseconds(other.record.created_at().nanos());
+                             }));
   GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all, parts_.records->LoadAll(context));
   absl::flat_hash_map<std::string, Process> tasks;
   for (auto& [ns, process] : parts_.tasks->List(context.ns))
@@ -218,22 +207,14 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
   std::sort(all.begin(), all.end(), [](const LoadedContainer& a, const LoadedContainer& b) {
     return Before(b.record.created_at(), a.record.created_at());
   });
-  bool any_state = request.all() || request.limit() > 0;
-  for (const v1::Filter& filter : request.filters()) {
-    if (filter.key() == "status" || filter.key() == "exited") any_state = true;
-  }
-  auto find = [&](const std::string& text) -> absl::StatusOr<v1::ContainerSummary> {
-    GANTRY_ASSIGN_OR_RETURN(LoadedContainer other, parts_.records->Load(context, text));
-    return Summarize(other, task_of(other.id()));
-  };
+  const bool any_state = request.all() || request.limit() > 0 || filter.names_states();
   v1::ListContainersResponse response;
   for (const LoadedContainer& loaded : all) {
     v1::ContainerSummary summary = Summarize(loaded, task_of(loaded.id()));
     if (!any_state && !IsActive(summary.state())) {
       continue;
     }
-    GANTRY_ASSIGN_OR_RETURN(bool passes, Passes(request.filters(), summary, find));
-    if (!passes) continue;
+    if (!filter.Matches(summary)) continue;
     if (request.size() && !loaded.record.snapshot_key().empty()) {
       absl::StatusOr<metadata::SnapshotNamespace> snapshots =
           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);
@@ -318,6 +299,9 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
 
 absl::StatusOr<v1::TopResponse> ContainerView::Top(const CallContext& context,
                                                    const v1::TopRequest& request) {
+  std::vector<std::string> arguments(request.ps_args().begin(), request.ps_args().end());
+  if (arguments.empty()) arguments = {"-ef"};
+  GANTRY_RETURN_IF_ERROR(CheckPsArguments(arguments));
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->Load(context, request.container()));
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
@@ -328,14 +312,6 @@ absl::StatusOr<v1::TopResponse> ContainerView::Top(const CallContext& context,
   GANTRY_ASSIGN_OR_RETURN(shim::v1::PidsResponse pids, parts_.tasks->Pids(context, loaded.id()));
   std::set<int> wanted;
   for (const auto& process : pids.processes()) wanted.insert(process.pid());
-  std::vector<std::string> arguments(request.ps_args().begin(), request.ps_args().end());
-  if (arguments.empty()) arguments = {"-ef"};
-  for (const std::string& argument : arguments) {
-    // ps runs on the host, as root: only what chooses and formats columns may reach it.
-    if (argument.find('\0') != std::string::npos || argument.size() > 256) {
-      return absl::InvalidArgumentError("top: malformed argument for ps");
-    }
-  }
   Command command;
   command.argv = {"ps"};
   command.argv.insert(command.argv.end(), arguments.begin(), arguments.end());
@@ -406,6 +382,12 @@ absl::StatusOr<v1::StatsResponse> ContainerView::Stats(
   }
   const uint64_t memory_total =
       static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  std::vector<std::string> running;
+  for (const Wanted& one : wanted) {
+    if (one.running) running.push_back(one.id);
+  }
+  std::map<std::string, absl::StatusOr<shim::v1::StatsResponse>> answers =
+      AskShims(*parts_.tasks, context, running);
   v1::StatsResponse response;
   std::map<std::string, v1::ContainerStats> latest;
   for (const Wanted& one : wanted) {
@@ -415,7 +397,7 @@ absl::StatusOr<v1::StatsResponse> ContainerView::Stats(
     stats.set_running(one.running);
     stats.set_online_cpus(static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_ONLN)));
     if (one.running) {
-      absl::StatusOr<shim::v1::StatsResponse> raw = parts_.tasks->Stats(context, one.id);
+      const absl::StatusOr<shim::v1::StatsResponse>& raw = answers[one.id];
       if (!raw.ok()) continue;
       *stats.mutable_read_at() = raw->read_at();
       stats.set_cpu_total_nanos(raw->cpu_usage_nanos());

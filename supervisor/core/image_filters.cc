@@ -107,26 +107,21 @@ bool ImageFilters::Take(v1::ImageSummary& image) const {
     if (!held) return false;
   }
   if (references_.empty()) return true;
-  const auto keep = [this](google::protobuf::RepeatedPtrField<std::string>& names) {
+  const auto keep = [](google::protobuf::RepeatedPtrField<std::string>& names,
+                       const std::function<bool(const std::string&)>& fits) {
     names.erase(std::remove_if(names.begin(), names.end(),
-                               [this](const std::string& name) { return !FitsReference(name); }),
+                               [&](const std::string& name) { return !fits(name); }),
                 names.end());
   };
-  keep(*image.mutable_repo_tags());
-  // The digest of a repository some of whose tags do not fit stays, unless no name of it does.
-  keep(*image.mutable_repo_digests());
-  if (!image.repo_tags().empty()) {
-    image.mutable_repo_digests()->erase(
-        std::remove_if(image.mutable_repo_digests()->begin(), image.mutable_repo_digests()->end(),
-                       [&](const std::string& digest) {
-                         const std::string prefix = digest.substr(0, digest.find('@')) + ":";
-                         return std::none_of(image.repo_tags().begin(), image.repo_tags().end(),
-                                             [&](const std::string& tag) {
-                                               return tag.compare(0, prefix.size(), prefix) == 0;
-                                             });
-                       }),
-        image.mutable_repo_digests()->end());
-  }
+  keep(*image.mutable_repo_tags(), [this](const std::string& tag) { return FitsReference(tag); });
+  // A digest stays with the tags of its repository; without any tag it is a name by itself.
+  keep(*image.mutable_repo_digests(), [&](const std::string& digest) {
+    if (image.repo_tags().empty()) return FitsReference(digest);
+    const std::string prefix = digest.substr(0, digest.find('@')) + ":";
+    return std::any_of(
+        image.repo_tags().begin(), image.repo_tags().end(),
+        [&](const std::string& tag) { return tag.compare(0, prefix.size(), prefix) == 0; });
+  });
   return !image.repo_tags().empty() || !image.repo_digests().empty();
 }
 

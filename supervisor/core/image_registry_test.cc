@@ -288,6 +288,7 @@ TEST_F(ImageRegistryTest, DiscardedLayersAreFetchedAgainAndLetGo) {
   EXPECT_TRUE(bed_.Has(layer));
 
   ASSERT_TRUE(content.Delete(layer.digest).ok());
+  ASSERT_TRUE(bed_.world.files->Delete(layer.digest).ok());
   registry_.RemoveBlob("app", layer.digest);
   Refetch refetch(*far_.puller, content, /*discard=*/true);
   EXPECT_THAT(std::string(refetch.FetchBelow(image, context_of, nullptr).message()),

@@ -288,10 +288,10 @@ class Importer {
   };
 
   absl::Status ReadEntry(TarReader& reader, const TarEntry& entry);
-  absl::Status TakeBlob(TarReader& reader, const TarEntry& entry,
-                        const std::string& path);
+  absl::Status TakeBlob(TarReader& reader, const TarEntry& entry, const std::string& path);
   void Plan();
   std::unique_ptr<LayerFeed> OpenFeed(const Descriptor& layer);
+  absl::StatusOr<Looks> LooksOfStored(const Digest& digest);
   absl::StatusOr<const Blob*> FindBlob(absl::string_view path, absl::string_view image);
   absl::StatusOr<std::vector<ImportedImage>> OciImages();
   absl::Status AddDockerNames(const Tree& tree, std::vector<ImportedImage>& images);
@@ -418,8 +418,7 @@ std::unique_ptr<LayerFeed> Importer::OpenFeed(const Descriptor& layer) {
   return nullptr;
 }
 
-absl::Status Importer::TakeBlob(TarReader& reader, const TarEntry& entry,
-                                const std::string& path) {
+absl::Status Importer::TakeBlob(TarReader& reader, const TarEntry& entry, const std::string& path) {
   GANTRY_ASSIGN_OR_RETURN(const Digest expected, DigestInName(path));
   Blob blob{expected, entry.size_bytes, Looks::kOther};
   content::IngestOptions open;
@@ -428,6 +427,7 @@ absl::Status Importer::TakeBlob(TarReader& reader, const TarEntry& entry,
   open.expected = expected;
   absl::StatusOr<std::unique_ptr<content::Ingest>> ingest = store_.OpenIngest(open);
   if (absl::IsAlreadyExists(ingest.status())) {
+    GANTRY_ASSIGN_OR_RETURN(blob.looks, LooksOfStored(expected));
     blobs_[path] = blob;
     Report(path, entry.size_bytes, entry.size_bytes);
     return absl::OkStatus();
@@ -516,6 +516,13 @@ absl::Status Importer::TakeBlob(TarReader& reader, const TarEntry& entry,
   return absl::OkStatus();
 }
 
+absl::StatusOr<Looks> Importer::LooksOfStored(const Digest& digest) {
+  GANTRY_ASSIGN_OR_RETURN(auto reader, store_.Open(digest));
+  char head[kSniffBytes];
+  GANTRY_ASSIGN_OR_RETURN(const size_t got, reader->ReadAt(0, head, sizeof(head)));
+  return Sniff(absl::string_view(head, got));
+}
+
 absl::StatusOr<const Importer::Blob*> Importer::FindBlob(absl::string_view path,
                                                          absl::string_view image) {
   std::string at = CleanName(path);
@@ -530,10 +537,7 @@ absl::StatusOr<const Importer::Blob*> Importer::FindBlob(absl::string_view path,
       digest.ok() && !digest->empty()) {
     if (absl::StatusOr<content::Info> info = store_.Stat(*digest); info.ok()) {
       Blob blob{*digest, info->size_bytes, Looks::kOther};
-      GANTRY_ASSIGN_OR_RETURN(auto reader, store_.Open(*digest));
-      char head[kSniffBytes];
-      GANTRY_ASSIGN_OR_RETURN(const size_t got, reader->ReadAt(0, head, sizeof(head)));
-      blob.looks = Sniff(absl::string_view(head, got));
+      GANTRY_ASSIGN_OR_RETURN(blob.looks, LooksOfStored(*digest));
       return &(blobs_[CleanName(path)] = blob);
     }
   }
@@ -548,6 +552,7 @@ absl::StatusOr<std::vector<Importer::DockerEntry>> Importer::DockerManifest() {
       "archive: manifest.json: expected a list of Config, RepoTags and Layers");
   if (!list.is_array()) return bad;
   std::vector<DockerEntry> out;
+  size_t names = 0;
   for (const json& item : list) {
     if (!item.is_object() || !item.contains("Config") || !item["Config"].is_string()) return bad;
     DockerEntry entry;
@@ -565,6 +570,12 @@ absl::StatusOr<std::vector<Importer::DockerEntry>> Importer::DockerManifest() {
       return absl::ResourceExhaustedError(
           absl::StrCat("archive: manifest.json: ", entry.layers.size(), " layers, more than the ",
                        oci::kMaxLayers, " accepted"));
+    }
+    names += entry.repo_tags.size();
+    // Each becomes a record that is synced to disk.
+    if (names > kMaxNames) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("archive: manifest.json: more than ", kMaxNames, " names of images"));
     }
     out.push_back(std::move(entry));
   }
@@ -801,11 +812,6 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::Images() {
     images = DockerImages();
   }
   if (images.ok() && images->empty()) return absl::InvalidArgumentError("archive: holds no image");
-  // Each name becomes a record that is synced to disk.
-  if (images.ok() && images->size() > kMaxNames) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "archive: ", images->size(), " names of images, more than the ", kMaxNames, " accepted"));
-  }
   return images;
 }
 

@@ -1,0 +1,121 @@
+#include "supervisor/core/container_filter.h"
+
+#include <algorithm>
+#include <iterator>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+#include "base/status_macros.h"
+#include "supervisor/core/container_state.h"
+
+namespace gantry::core {
+namespace {
+
+absl::Status BadValue(absl::string_view key, absl::string_view value, absl::string_view why) {
+  return absl::InvalidArgumentError(absl::StrCat("filter ", key, ": \"", value, "\" ", why));
+}
+
+absl::Time CreatedAt(const v1::ContainerSummary& container) {
+  return absl::FromUnixSeconds(container.created_at().seconds()) +
+         absl::Nanoseconds(container.created_at().nanos());
+}
+
+template <class Values, class Value>
+bool Holds(const Values& values, const Value& value) {
+  return std::find(std::begin(values), std::end(values), value) != std::end(values);
+}
+
+}  // namespace
+
+absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
+    const google::protobuf::RepeatedPtrField<v1::Filter>& filters, const FindCreated& find) {
+  ContainerFilter parsed;
+  GANTRY_ASSIGN_OR_RETURN(
+      parsed.filters_, Filters::Parse(filters, {"ancestor", "before", "exited", "expose", "health",
+                                                "id", "is-task", "isolation", "name", "network",
+                                                "publish", "since", "status", "volume"}));
+  for (const std::string& value : parsed.filters_.Values("name")) {
+    auto pattern = std::make_unique<RE2>(value, RE2::Quiet);
+    if (!pattern->ok()) return BadValue("name", value, "is not a regular expression");
+    parsed.names_.push_back(std::move(pattern));
+  }
+  for (const std::string& value : parsed.filters_.Values("status")) {
+    v1::ContainerState state;
+    if (!ParseStateName(value, &state)) return BadValue("status", value, "is no container state");
+    parsed.states_.push_back(state);
+  }
+  for (const std::string& value : parsed.filters_.Values("exited")) {
+    uint32_t code = 0;
+    if (!absl::SimpleAtoi(value, &code)) return BadValue("exited", value, "is not a number");
+    parsed.exit_codes_.push_back(code);
+  }
+  static constexpr absl::string_view kHealth[] = {"healthy", "none", "starting", "unhealthy"};
+  for (const std::string& value : parsed.filters_.Values("health")) {
+    if (!Holds(kHealth, value))
+      return BadValue("health", value, "is none of healthy, none, starting and unhealthy");
+  }
+  for (const std::string& value : parsed.filters_.Values("is-task")) {
+    if (value != "true" && value != "false" && value != "1" && value != "0")
+      return BadValue("is-task", value, "is neither true nor false");
+  }
+  // Of several, the one that leaves more: they are alternatives.
+  const std::vector<std::string>& before = parsed.filters_.Values("before");
+  if (!before.empty()) parsed.before_ = absl::InfinitePast();
+  for (const std::string& value : before) {
+    GANTRY_ASSIGN_OR_RETURN(const absl::Time created, find(value));
+    parsed.before_ = std::max(parsed.before_, created);
+  }
+  const std::vector<std::string>& since = parsed.filters_.Values("since");
+  if (!since.empty()) parsed.since_ = absl::InfiniteFuture();
+  for (const std::string& value : since) {
+    GANTRY_ASSIGN_OR_RETURN(const absl::Time created, find(value));
+    parsed.since_ = std::min(parsed.since_, created);
+  }
+  return parsed;
+}
+
+bool ContainerFilter::Matches(const v1::ContainerSummary& container) const {
+  const auto name_fits = [&container](const std::unique_ptr<RE2>& pattern) {
+    return RE2::PartialMatch(container.name(), *pattern) ||
+           RE2::PartialMatch("/" + container.name(), *pattern);
+  };
+  if (!names_.empty() && std::none_of(names_.begin(), names_.end(), name_fits)) return false;
+  if (!states_.empty() && !Holds(states_, container.state())) return false;
+  if (!exit_codes_.empty() && (container.state() != v1::CONTAINER_STATE_EXITED ||
+                               !Holds(exit_codes_, container.exit_code())))
+    return false;
+  const absl::Time created = CreatedAt(container);
+  if (created >= before_ || created <= since_) return false;
+  if (!filters_.LabelsMatch(container.labels())) return false;
+  const auto id_fits = [&](const std::string& value) {
+    return absl::StartsWith(container.id(), value);
+  };
+  const auto is_ancestor = [&](const std::string& value) {
+    return IsAncestor(value, container.image(), container.image_id());
+  };
+  const auto health_fits = [&](const std::string& value) {
+    return value == (container.health().empty() ? "none" : container.health());
+  };
+  const auto has_network = [&](const std::string& value) {
+    return container.network_mode() == value || Holds(container.networks(), value);
+  };
+  const auto has_volume = [&](const std::string& value) {
+    return std::any_of(
+        container.mounts().begin(), container.mounts().end(), [&](const v1::MountPoint& mount) {
+          return mount.source() == value || mount.destination() == value || mount.name() == value;
+        });
+  };
+  // No container is a swarm task, has an isolation or a port.
+  const auto is_false = [](const std::string& value) { return value == "false" || value == "0"; };
+  const auto never = [](const std::string&) { return false; };
+  return filters_.Any("id", id_fits) && filters_.Any("ancestor", is_ancestor) &&
+         filters_.Any("health", health_fits) && filters_.Any("network", has_network) &&
+         filters_.Any("volume", has_volume) && filters_.Any("is-task", is_false) &&
+         filters_.Any("publish", never) && filters_.Any("expose", never) &&
+         filters_.Any("isolation", never);
+}
+
+}  // namespace gantry::core

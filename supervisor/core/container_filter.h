@@ -1,0 +1,48 @@
+// The filters of a list of containers: docker's `ps` keys.
+//
+// Immutable after Parse().
+#ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_FILTER_H_
+#define GANTRY_SUPERVISOR_CORE_CONTAINER_FILTER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+#include "proto/gantry/v1/containers.pb.h"
+#include "re2/re2.h"
+#include "supervisor/core/filters.h"
+
+namespace gantry::core {
+
+class ContainerFilter {
+ public:
+  // When the container that a person names was created.
+  using FindCreated = std::function<absl::StatusOr<absl::Time>(const std::string& container)>;
+
+  // kInvalidArgument: unknown key, or a value that its key does not take; what `find` says of a container in "before" or "since".
+  static absl::StatusOr<ContainerFilter> Parse(
+      const google::protobuf::RepeatedPtrField<v1::Filter>& filters, const FindCreated& find);
+
+  bool Matches(const v1::ContainerSummary& container) const;
+
+  // Whether states are asked for, so that a list does not leave out what is not active.
+  bool names_states() const { return filters_.Has("status") || filters_.Has("exited"); }
+
+ private:
+  Filters filters_;
+  std::vector<std::unique_ptr<RE2>> names_;
+  std::vector<v1::ContainerState> states_;
+  std::vector<uint32_t> exit_codes_;
+  absl::Time before_ = absl::InfiniteFuture();
+  absl::Time since_ = absl::InfinitePast();
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_CONTAINER_FILTER_H_

@@ -1,0 +1,97 @@
+#include "supervisor/core/container_filter.h"
+
+#include "gtest/gtest.h"
+
+namespace gantry::core {
+namespace {
+
+class ContainerFilterTest : public testing::Test {
+ protected:
+  ContainerFilterTest() {
+    container_.set_id("0123456789abcdef");
+    container_.set_name("web");
+    container_.set_image("docker.io/library/debian:12");
+    container_.set_image_id("sha256:fedcba");
+    container_.set_state(v1::CONTAINER_STATE_EXITED);
+    container_.set_exit_code(3);
+    container_.set_network_mode("host");
+    container_.mutable_created_at()->set_seconds(1000);
+    (*container_.mutable_labels())["tier"] = "front";
+    v1::MountPoint* mount = container_.add_mounts();
+    mount->set_source("/srv");
+    mount->set_destination("/data");
+  }
+
+  using Pairs = std::vector<std::pair<std::string, std::string>>;
+
+  static absl::StatusOr<ContainerFilter> Parse(const Pairs& pairs) {
+    google::protobuf::RepeatedPtrField<v1::Filter> filters;
+    for (const auto& [key, value] : pairs) {
+      v1::Filter* filter = filters.Add();
+      filter->set_key(key);
+      filter->set_value(value);
+    }
+    return ContainerFilter::Parse(filters, [](const std::string& container) {
+      return container == "old"   ? absl::StatusOr<absl::Time>(absl::FromUnixSeconds(500))
+             : container == "new" ? absl::StatusOr<absl::Time>(absl::FromUnixSeconds(1500))
+                                  : absl::NotFoundError("No such container");
+    });
+  }
+  bool Matches(const Pairs& pairs) {
+    const absl::StatusOr<ContainerFilter> filter = Parse(pairs);
+    EXPECT_TRUE(filter.ok()) << filter.status();
+    return filter.ok() && filter->Matches(container_);
+  }
+
+  v1::ContainerSummary container_;
+};
+
+TEST_F(ContainerFilterTest, NoFilterMatchesAll) { EXPECT_TRUE(Matches({})); }
+
+TEST_F(ContainerFilterTest, EachKeyMatchesWhatItSays) {
+  const Pairs kFits = {{"id", "0123"},         {"name", "^we"},     {"name", "^/web$"},
+                       {"status", "exited"},   {"exited", "3"},     {"ancestor", "debian:12"},
+                       {"ancestor", "fedc"},   {"network", "host"}, {"volume", "/data"},
+                       {"volume", "/srv"},     {"health", "none"},  {"is-task", "false"},
+                       {"before", "new"},      {"since", "old"},    {"label", "tier=front"},
+                       {"label!", "tier=back"}};
+  for (const auto& pair : kFits) EXPECT_TRUE(Matches({pair})) << pair.first << "=" << pair.second;
+}
+
+TEST_F(ContainerFilterTest, EachKeyRefusesWhatDoesNotFit) {
+  const Pairs kDoesNot = {{"id", "123"},        {"name", "^eb"},        {"status", "running"},
+                          {"exited", "0"},      {"ancestor", "alpine"}, {"network", "none"},
+                          {"volume", "/other"}, {"health", "healthy"},  {"is-task", "true"},
+                          {"before", "old"},    {"since", "new"},       {"label", "tier=back"},
+                          {"label!", "tier"},   {"publish", "80"}};
+  for (const auto& pair : kDoesNot)
+    EXPECT_FALSE(Matches({pair})) << pair.first << "=" << pair.second;
+}
+
+TEST_F(ContainerFilterTest, ValuesOfAKeyAreAlternativesAndKeysAllHold) {
+  EXPECT_TRUE(Matches({{"status", "running"}, {"status", "exited"}}));
+  EXPECT_FALSE(Matches({{"status", "exited"}, {"name", "db"}}));
+}
+
+TEST_F(ContainerFilterTest, ExitCodeOfWhatRunsAgainIsNotAskedFor) {
+  container_.set_state(v1::CONTAINER_STATE_RESTARTING);
+  EXPECT_FALSE(Matches({{"exited", "3"}}));
+  EXPECT_TRUE(Matches({{"status", "restarting"}}));
+}
+
+TEST_F(ContainerFilterTest, BadValuesAreRefusedBeforeAnyContainer) {
+  const Pairs kBad = {{"bogus", "x"},     {"name", "("},      {"status", "stopped"},
+                      {"exited", "many"}, {"health", "fine"}, {"is-task", "maybe"}};
+  for (const auto& pair : kBad)
+    EXPECT_TRUE(absl::IsInvalidArgument(Parse({pair}).status())) << pair.first;
+  EXPECT_TRUE(absl::IsNotFound(Parse({{"before", "nobody"}}).status()));
+}
+
+TEST_F(ContainerFilterTest, SaysWhetherStatesAreNamed) {
+  EXPECT_TRUE(Parse({{"status", "exited"}})->names_states());
+  EXPECT_TRUE(Parse({{"exited", "0"}})->names_states());
+  EXPECT_FALSE(Parse({{"name", "web"}})->names_states());
+}
+
+}  // namespace
+}  // namespace gantry::core
