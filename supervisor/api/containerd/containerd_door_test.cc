@@ -39,8 +39,10 @@
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
+#include "supervisor/core/image_services.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/distribution/resolver.h"
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/scheduler.h"
 
@@ -98,6 +100,13 @@ class DoorTest : public testing::Test {
                                                    if (run.ok()) door_->PublishCollected(*run);
                                                  });
 
+    core::ImageServices::Parts image_parts = {};
+    image_parts.stores = stores_.get();
+    image_parts.events = &events_;
+    image_parts.resolver = &no_registry_;
+    image_parts.gc = scheduler_.get();
+    image_services_ = std::make_unique<core::ImageServices>(image_parts);
+
     OpenDoor();
     scheduler_->Start();
   }
@@ -115,6 +124,7 @@ class DoorTest : public testing::Test {
     parts.tasks = tasks_.get();
     parts.events = &events_;
     parts.subjects = subjects_.get();
+    parts.images = image_services_.get();
     parts.gc = scheduler_.get();
     parts.workers = &workers_;
     parts.uuid = "11111111-2222-4333-8444-555555555555";
@@ -238,6 +248,8 @@ class DoorTest : public testing::Test {
   std::unique_ptr<core::TaskService> tasks_;
   std::unique_ptr<gc::Collector> collector_;
   std::unique_ptr<gc::Scheduler> scheduler_;
+  distribution::Resolver no_registry_{nullptr};  // no test here asks a registry
+  std::unique_ptr<core::ImageServices> image_services_;
   std::unique_ptr<ContainerdDoor> door_;
   std::unique_ptr<grpc::Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
