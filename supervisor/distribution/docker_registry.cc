@@ -95,6 +95,8 @@ absl::Status DockerRegistry::Certificates() {
       .status();
 }
 
+std::string DockerRegistry::token_origin() const { return token_server_->origin(); }
+
 // A JSON web token as the registry's token specification wants it, signed by the CA's key.
 std::string DockerRegistry::Token(const std::string& scopes) const {
   nlohmann::json access = nlohmann::json::array();

@@ -28,8 +28,9 @@ class DockerRegistry {
   static absl::StatusOr<std::unique_ptr<DockerRegistry>> Start(bool tls, Auth auth);
   ~DockerRegistry();
 
-  std::string host() const;     // "127.0.0.1:4711"
-  std::string ca_file() const;  // with TLS
+  std::string host() const;          // "127.0.0.1:4711"
+  std::string ca_file() const;       // with TLS
+  std::string token_origin() const;  // with tokens: another origin than the registry's own
 
   // Its log so far.
   std::string log() const;

@@ -29,7 +29,11 @@ class DockerRegistryTest : public ::testing::TestWithParam<Setup> {
     if (absl::IsNotFound(started.status())) GTEST_SKIP() << "docker-registry is not installed";
     ASSERT_TRUE(started.ok()) << started.status();
     registry = *std::move(started);
-    if (GetParam().tls) bed.Configure(registry->host(), "ca = \"" + registry->ca_file() + "\"\n");
+    std::string hosts_toml;
+    if (GetParam().tls) hosts_toml += "ca = \"" + registry->ca_file() + "\"\n";
+    if (GetParam().auth == DockerRegistry::Auth::kToken)
+      hosts_toml += "token_realms = [\"" + registry->token_origin() + "\"]\n";
+    if (!hosts_toml.empty()) bed.Configure(registry->host(), hosts_toml);
     if (GetParam().auth != DockerRegistry::Auth::kNone) {
       credentials = std::make_unique<StaticCredentials>(
           registry->host(),
