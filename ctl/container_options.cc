@@ -10,6 +10,7 @@
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "ctl/option_files.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
@@ -223,10 +224,11 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     const std::map<std::string, std::string>& environment, const std::string& cwd) const {
   v1::ContainerConfig config;
   config.set_image(args[0]);
-  for (size_t i = 1; i < args.size(); ++i) config.add_command(args[i]);
+  // As docker does it: a container's configuration is JSON, and what is no UTF-8 becomes U+FFFD on its way there.
+  for (size_t i = 1; i < args.size(); ++i) config.add_command(ToValidUtf8(args[i]));
   if (entrypoint_seen_) {
     config.mutable_entrypoint();
-    if (!entrypoint_.empty()) config.mutable_entrypoint()->add_values(entrypoint_);
+    if (!entrypoint_.empty()) config.mutable_entrypoint()->add_values(ToValidUtf8(entrypoint_));
   }
   config.set_platform(platform);
   if (pull != "always" && pull != "missing" && pull != "never") {
@@ -237,17 +239,17 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   for (const std::string& file : env_files_) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lines,
                             ReadAssignments(file, false, environment));
-    for (std::string& line : lines) config.add_env(std::move(line));
+    for (const std::string& line : lines) config.add_env(ToValidUtf8(line));
   }
   for (const std::string& text : env_) {
     GANTRY_ASSIGN_OR_RETURN(std::string assignment, engine::ParseEnvironment(text, environment));
-    config.add_env(std::move(assignment));
+    config.add_env(ToValidUtf8(assignment));
   }
   for (const std::string& file : label_files_) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lines, ReadAssignments(file, true, {}));
     for (const std::string& line : lines) {
       auto [key, value] = engine::SplitAssignment(line);
-      (*config.mutable_labels())[key] = value;
+      (*config.mutable_labels())[ToValidUtf8(key)] = ToValidUtf8(value);
     }
   }
   const auto fill_map = [](absl::string_view option, const std::vector<std::string>& from,
@@ -258,7 +260,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
         return absl::InvalidArgumentError(
             absl::StrCat("--", option, ": \"", text, "\": write KEY=VALUE"));
       }
-      (*to)[key] = value;
+      (*to)[ToValidUtf8(key)] = ToValidUtf8(value);
     }
     return absl::OkStatus();
   };
@@ -271,8 +273,8 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
       fill_map("log-opt", log_options_, true, config.mutable_log()->mutable_options()));
   config.mutable_log()->set_driver(log_driver_);
 
-  config.set_working_dir(workdir_);
-  config.set_user(user_);
+  config.set_working_dir(ToValidUtf8(workdir_));
+  config.set_user(ToValidUtf8(user_));
   const auto copy = [](const std::vector<std::string>& from, auto* to) {
     to->Assign(from.begin(), from.end());
   };
@@ -317,6 +319,14 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     *config.add_mounts() = std::move(mount);
   }
   for (int i = 0; i < config.mounts_size(); ++i) {
+    // Another name in its place would mount another directory.
+    for (const std::string* path : {&config.mounts(i).source(), &config.mounts(i).target()}) {
+      if (IsValidUtf8(*path)) continue;
+      return absl::InvalidArgumentError(
+          absl::StrCat("mount: the path \"", ToValidUtf8(*path),
+                       "\" is not UTF-8 text, and a container's configuration can hold no other; "
+                       "mount it by a link or a directory above it that has such a name"));
+    }
     for (int j = 0; j < i; ++j) {
       if (config.mounts(i).target() == config.mounts(j).target()) {
         return absl::InvalidArgumentError(

@@ -175,5 +175,32 @@ TEST_F(StreamsTest, TheDeathOfAShimIsToldAsSuch) {
   EXPECT_TRUE(absl::StrContains(again.err, "shim died")) << again.err;
 }
 
+TEST_F(StreamsTest, BytesThatAreNoTextAreReplacedInArgumentsAndRefusedInPaths) {
+  Start();
+  const std::string replaced = "caf\xef\xbf\xbd";
+  const Outcome run = bed_->Ctl({"run", "--rm", "-e", "NAME=caf\xe9", "-l", "a=caf\xe9", kImage,
+                                 "sh", "-c", "echo $NAME $0", "caf\xe9"});
+  EXPECT_TRUE(Ok(run));
+  EXPECT_EQ(run.out, absl::StrCat(replaced, " ", replaced, "\n"));
+  const Outcome refused =
+      bed_->Ctl({"run", "--rm", "-v", bed_->scratch() + "/caf\xe9:/mnt", kImage, "true"});
+  EXPECT_NE(refused.code, 0);
+  EXPECT_TRUE(absl::StrContains(refused.err, "not UTF-8")) << refused.err;
+  bed_->CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
+  const Outcome exec = bed_->Ctl(
+      {"exec", "-e", "NAME=caf\xe9", "web", "sh", "-c", "echo $NAME $0; printf 'caf\\351'", "caf\xe9"});
+  EXPECT_TRUE(Ok(exec));
+  EXPECT_EQ(exec.out, absl::StrCat(replaced, " ", replaced, "\ncaf\xe9"));
+}
+
+TEST_F(StreamsTest, AHealthCheckThatPrintsBytesThatAreNoTextCanBeInspected) {
+  Start();
+  bed_->CtlOut({"run", "-d", "--name", "web", "--health-cmd", "printf 'caf\\351'; exit 1",
+                "--health-interval", "200ms", "--health-retries", "1", kImage, "sleep", "1000"});
+  EXPECT_TRUE(Eventually(
+      [&] { return bed_->Inspect("web", "{{.State.Health.Status}}") == "unhealthy"; }));
+  EXPECT_TRUE(absl::StrContains(bed_->Ctl({"inspect", "web"}).out, "caf\xef\xbf\xbd"));
+}
+
 }  // namespace
 }  // namespace gantry::integration
