@@ -118,7 +118,7 @@ absl::StatusOr<std::optional<std::string>> Ask(const std::string& path, const st
   if (absl::IsCancelled(result.status())) return result.status();
   if (!result.ok()) return absl::FailedPreconditionError(result.status().message());
   if (result->status.ok()) return result->out;
-  LOG(WARNING) << path << " " << question << ": " << result->status.ToString() << ": "
+  LOG(INFO) << path << " " << question << ": " << result->status.ToString() << ": "
                << FirstWords(result->err);
   return std::nullopt;
 }
