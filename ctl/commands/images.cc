@@ -78,6 +78,7 @@ class ImagesAction final : public Action {
     v1::ListImagesRequest request;
     request.set_all(all_);
     request.set_manifests(tree_);
+    request.set_ids_only(quiet_ && !tree_ && format_.empty());
     request.set_shared_size(absl::StrContains(format_, ".SharedSize") ||
                             absl::StrContains(format_, ".UniqueSize") || format_ == "json");
     GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));

@@ -152,6 +152,30 @@ TEST_F(ImageCatalogTest, ListsAreNewestFirstAndCountContainers) {
   EXPECT_EQ(all.images(2).containers(), 0);
 }
 
+TEST_F(ImageCatalogTest, IdsOnlyAreThatAndInTheSameOrder) {
+  const content::Descriptor old = bed_.Image(R"("created":"2020-01-01T00:00:00Z")");
+  const content::Descriptor recent = bed_.Image(R"("created":"2026-01-01T00:00:00Z")");
+  ASSERT_TRUE(bed_.catalog->Name(bed_.context, "docker.io/library/a:1", old).ok());
+  ASSERT_TRUE(bed_.catalog->Name(bed_.context, "docker.io/library/b:1", recent).ok());
+  ASSERT_TRUE(bed_.catalog->Name(bed_.context, "docker.io/library/c:1", recent).ok());
+  v1::ListImagesRequest request;
+  request.set_ids_only(true);
+  auto ids = bed_.catalog->List(bed_.context, request);
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  ASSERT_EQ(ids->images_size(), 2);
+  EXPECT_EQ(ids->images(0).id(), recent.digest.str());
+  EXPECT_EQ(ids->images(1).id(), old.digest.str());
+  EXPECT_TRUE(ids->images(0).repo_tags().empty());
+  // Known from the first time on: nothing is read again.
+  ASSERT_TRUE(bed_.world.files->Delete(recent.digest).ok());
+  ids = bed_.catalog->List(bed_.context, request);
+  ASSERT_TRUE(ids.ok()) << ids.status();
+  EXPECT_EQ(ids->images(0).id(), recent.digest.str());
+  request.add_filters()->set_key("reference");
+  request.mutable_filters(0)->set_value("a:*");
+  EXPECT_EQ(bed_.catalog->List(bed_.context, request)->images_size(), 1);
+}
+
 TEST_F(ImageCatalogTest, AReferenceShowsOnlyNamesThatFit) {
   const content::Descriptor one = bed_.Image("");
   for (const char* name : {"docker.io/library/bb:one", "docker.io/library/bb:two",

@@ -270,6 +270,10 @@ absl::StatusOr<v1::ListImagesResponse> ImageCatalog::List(const CallContext& con
     return a.first.id() < b.first.id();
   });
   v1::ListImagesResponse response;
+  if (request.ids_only()) {
+    for (const auto& [summary, target] : found) response.add_images()->set_id(summary.id());
+    return response;
+  }
   GANTRY_ASSIGN_OR_RETURN(const auto users, Users(context));
   for (auto& [summary, target] : found) {
     FillSizes(context, target, request.manifests(), summary);
