@@ -15,6 +15,14 @@ absl::Time FromProto(const Timestamp& t) {
   return absl::FromUnixSeconds(t.seconds()) + absl::Nanoseconds(t.nanos());
 }
 
+// The same where the message says whether it was set: a moment of 1970 is one. The year 1 is Go's way to say "not set".
+template <class Timestamp>
+absl::Time FromProto(bool present, const Timestamp& t) {
+  constexpr int64_t kGoZeroSeconds = -62135596800;
+  if (!present || (t.seconds() == kGoZeroSeconds && t.nanos() == 0)) return absl::InfinitePast();
+  return absl::FromUnixSeconds(t.seconds()) + absl::Nanoseconds(t.nanos());
+}
+
 template <class Timestamp>
 void ToProto(absl::Time time, Timestamp* t) {
   const int64_t seconds = absl::ToUnixSeconds(time);

@@ -64,12 +64,12 @@ std::string ShortDuration(absl::Duration duration) {
 }
 
 std::string TableTime(absl::Time time) {
-  if (time == absl::InfinitePast() || time <= absl::UnixEpoch()) return "N/A";
+  if (time == absl::InfinitePast()) return "N/A";
   return absl::FormatTime("%Y-%m-%d %H:%M:%S %z %Z", time, absl::LocalTimeZone());
 }
 
 std::string JsonTime(absl::Time time) {
-  if (time == absl::InfinitePast() || time <= absl::UnixEpoch()) return "0001-01-01T00:00:00Z";
+  if (time == absl::InfinitePast()) return "0001-01-01T00:00:00Z";
   return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", time, absl::UTCTimeZone());
 }
 

@@ -72,6 +72,9 @@ TEST(UnitsTest, JsonTimeIsRfc3339WithoutTrailingZeros) {
   EXPECT_EQ(JsonTime(absl::FromUnixMillis(1136214245500)), "2006-01-02T15:04:05.5Z");
   EXPECT_EQ(JsonTime(absl::FromUnixSeconds(1136214245)), "2006-01-02T15:04:05Z");
   EXPECT_EQ(JsonTime(absl::InfinitePast()), "0001-01-01T00:00:00Z");
+  EXPECT_EQ(JsonTime(absl::UnixEpoch()), "1970-01-01T00:00:00Z");
+  EXPECT_NE(TableTime(absl::UnixEpoch()), "N/A");
+  EXPECT_EQ(TableTime(absl::InfinitePast()), "N/A");
 }
 
 TEST(UnitsTest, ParseNanoCpusRefusesNonsense) {

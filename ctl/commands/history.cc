@@ -33,7 +33,7 @@ class HistoryAction final : public Action {
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
     for (const auto& entry : response.entries()) {
-      const absl::Time created = engine::FromProto(entry.created_at());
+      const absl::Time created = engine::FromProto(entry.has_created_at(), entry.created_at());
       Value row = Value::EmptyObject();
       row.Set("Comment", entry.comment());
       row.Set("CreatedAt", engine::JsonTime(created));

@@ -103,11 +103,11 @@ class ImagesAction final : public Action {
         if (quiet_ && !rows.empty() && rows.back().Find("FullID")->string() == image.id()) continue;
         Value row = Value::EmptyObject();
         row.Set("Containers", image.has_containers() ? absl::StrCat(image.containers()) : "N/A");
-        row.Set("CreatedAt", engine::TableTime(engine::FromProto(image.created_at())));
-        row.Set("CreatedSince",
-                engine::FromProto(image.created_at()) == absl::InfinitePast()
-                    ? "N/A"
-                    : absl::StrCat(engine::HumanDuration(now - engine::FromProto(image.created_at())), " ago"));
+        const absl::Time created = engine::FromProto(image.has_created_at(), image.created_at());
+        row.Set("CreatedAt", engine::TableTime(created));
+        row.Set("CreatedSince", created == absl::InfinitePast()
+                                    ? "N/A"
+                                    : absl::StrCat(engine::HumanDuration(now - created), " ago"));
         row.Set("Digest", named.digest);
         row.Set("FullID", image.id());
         row.Set("ID", no_trunc_ ? image.id() : engine::ShortId(image.id()));
