@@ -189,16 +189,16 @@ TEST_F(TreeTest, DirectoryNeverReplacesFileNorTheOtherWayRound) {
 TEST_F(TreeTest, HolesAndAttributesCome) {
   const std::string path = source_ + "/sparse";
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT, 0644));
-  ASSERT_EQ(::ftruncate(file.get(), 64 << 20), 0);
-  ASSERT_EQ(::pwrite(file.get(), "middle", 6, 32 << 20), 6);
+  ASSERT_EQ(::ftruncate(file.get(), 8 << 20), 0);
+  ASSERT_EQ(::pwrite(file.get(), "middle", 6, 4 << 20), 6);
   const bool attributes = ::fsetxattr(file.get(), "user.note", "hi", 2, 0) == 0;
   ASSERT_TRUE(Unpack(Pack("p")).ok());
   const std::string copy = target_ + "/p/sparse";
   struct stat info;
   ASSERT_EQ(::stat(copy.c_str(), &info), 0);
-  EXPECT_EQ(info.st_size, 64 << 20);
+  EXPECT_EQ(info.st_size, 8 << 20);
   EXPECT_LT(info.st_blocks * 512, 1 << 20);
-  EXPECT_EQ(ReadFileAt(copy).substr(32 << 20, 6), "middle");
+  EXPECT_EQ(ReadFileAt(copy).substr(4 << 20, 6), "middle");
   char value[8];
   EXPECT_EQ(::getxattr(copy.c_str(), "user.note", value, sizeof(value)), attributes ? 2 : -1);
 }
@@ -242,7 +242,7 @@ TEST_F(TreeTest, TimesBefore1970KeepTheirFraction) {
 
 TEST_F(TreeTest, DeepTreesAreRefused) {
   std::string path = source_;
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 260; ++i) {
     path += "/d";
     ASSERT_EQ(::mkdir(path.c_str(), 0755), 0);
   }
