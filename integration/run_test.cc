@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "absl/strings/match.h"
@@ -343,6 +344,69 @@ TEST_F(RunTest, FilesAreCopiedBothWaysAlsoWhenStopped) {
   EXPECT_TRUE(bed_->StatusBecomes("web", "exited"));
   EXPECT_TRUE(Ok(bed_->Ctl({"cp", "web:/root/made", bed_->scratch() + "/made"})));
   EXPECT_EQ(ReadFile(bed_->scratch() + "/made", 100).value(), "made\n");
+}
+
+TEST_F(RunTest, FilesOfAContainerThatDoesNotRunAreSeenWithItsMounts) {
+  const std::string data = bed_->scratch() + "/data";
+  const std::string fixed = bed_->scratch() + "/fixed";
+  const std::string note = bed_->scratch() + "/note";
+  ASSERT_TRUE(MakeDirectories(data, 0755).ok());
+  ASSERT_TRUE(MakeDirectories(fixed, 0755).ok());
+  ASSERT_TRUE(WriteFile(note, "carried in").ok());
+  const std::vector<std::string> mounts = {"-v", data + ":/data", "-v", fixed + ":/fixed:ro"};
+  const auto create = [&](std::vector<std::string> command) {
+    command.insert(command.end(), mounts.begin(), mounts.end());
+    command.insert(command.end(), {kImage, "true"});
+    bed_->CtlOut(command);
+  };
+  create({"create", "--name", "web"});
+  for (const std::string name : {"created", "stopped"}) {
+    EXPECT_TRUE(Ok(bed_->Ctl({"cp", note, "web:/data/" + name})));
+    EXPECT_EQ(ReadFile(data + "/" + name, 100).value_or(""), "carried in") << name;
+    EXPECT_TRUE(Ok(bed_->Ctl({"cp", "web:/data/" + name, bed_->scratch() + "/back"})));
+    EXPECT_EQ(ReadFile(bed_->scratch() + "/back", 100).value_or(""), "carried in") << name;
+    const Outcome refused = bed_->Ctl({"cp", note, "web:/fixed/" + name});
+    EXPECT_NE(refused.code, 0);
+    EXPECT_TRUE(absl::StrContains(refused.err, "ead-only")) << refused.err;
+    EXPECT_EQ(ListDirectory(fixed).value(), std::vector<std::string>());
+    EXPECT_TRUE(Ok(bed_->Ctl({"start", "--attach", "web"})));
+  }
+  create({"create", "--name", "tight", "--read-only"});
+  EXPECT_NE(bed_->Ctl({"cp", note, "tight:/root/note"}).code, 0);
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", note, "tight:/data/note"})));
+  EXPECT_EQ(ReadFile(data + "/note", 100).value_or(""), "carried in");
+  const std::string mounted = ReadFile("/proc/self/mountinfo", 4 << 20).value_or("");
+  EXPECT_FALSE(absl::StrContains(mounted, bed_->state() + "/mounts/")) << mounted;
+}
+
+TEST_F(RunTest, CopiesFollowAWholeChainOfLinks) {
+  Detached("web", {"sleep", "1000"});
+  const std::string here = bed_->scratch();
+  EXPECT_TRUE(Ok(bed_->Ctl({"exec", "web", "sh", "-c",
+                            "cd /root; echo old >real; ln -s real one; ln -s /root/one two; "
+                            "ln -s new away; mkdir dir; ln -s dir d1; ln -s d1 d2"})));
+  ASSERT_TRUE(WriteFile(here + "/note", "carried in").ok());
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", here + "/note", "web:/root/two"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", here + "/note", "web:/root/away"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", here + "/note", "web:/root/d2"})));
+  EXPECT_EQ(bed_->CtlOut({"exec", "web", "sh", "-c",
+                          "cd /root; readlink two one; cat real new dir/note"}),
+            "/root/one\nreal\ncarried incarried incarried in");
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", "-L", "web:/root/two", here + "/out"})));
+  EXPECT_EQ(ReadFile(here + "/out", 100).value_or(""), "carried in");
+  EXPECT_TRUE(std::filesystem::is_regular_file(std::filesystem::symlink_status(here + "/out")));
+
+  std::filesystem::create_symlink("second", here + "/first");
+  std::filesystem::create_symlink("third", here + "/second");
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", "web:/root/real", here + "/first"})));
+  EXPECT_EQ(ReadFile(here + "/third", 100).value_or(""), "carried in");
+  EXPECT_TRUE(std::filesystem::is_symlink(here + "/first"));
+}
+
+TEST_F(RunTest, NamesThatAreNoTextDoNotStopADiff) {
+  Detached("web", {"sleep", "1000"});
+  EXPECT_TRUE(Ok(bed_->Ctl({"exec", "web", "sh", "-c", "touch /root/caf$(printf '\\351')"})));
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"diff", "web"}), "A /root/caf\xef\xbf\xbd"));
 }
 
 TEST_F(RunTest, ContainersThatRemoveThemselvesAreNotSyncedAndOtherwiseLikeAnyOther) {

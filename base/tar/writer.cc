@@ -9,6 +9,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 
 #include "base/status_macros.h"
@@ -105,7 +106,7 @@ int64_t PaddingOf(int64_t bytes) { return -bytes & static_cast<int64_t>(kBlock -
 
 }  // namespace
 
-TarWriter::TarWriter(ByteSink& sink) : sink_(sink) {}
+TarWriter::TarWriter(ByteSink& sink, Seconds seconds) : sink_(sink), seconds_(seconds) {}
 
 absl::Status TarWriter::Pad() {
   const int64_t padding = padding_;
@@ -153,7 +154,17 @@ absl::Status TarWriter::WriteEntry(const TarEntry& entry) {
       !has_link || (entry.link_target.size() <= 100 && IsAscii(entry.link_target));
   if (!link_fits) AppendRecord(records, "linkpath", entry.link_target);
   const bool mtime_fits = entry.mtime.seconds >= 0 && entry.mtime.seconds <= kMaxOctal11;
-  if (!mtime_fits) AppendRecord(records, "mtime", absl::StrCat(entry.mtime.seconds));
+  const bool exact = seconds_ == Seconds::kExact && entry.mtime.nanos != 0;
+  if (exact) {
+    // A negative time counts down: -1.5 is half a second before -1.
+    const bool down = entry.mtime.seconds < 0;
+    const int64_t seconds = entry.mtime.seconds + (down ? 1 : 0);
+    AppendRecord(records, "mtime",
+                 absl::StrFormat("%s%d.%09d", down && seconds == 0 ? "-" : "", seconds,
+                                 down ? 1'000'000'000 - entry.mtime.nanos : entry.mtime.nanos));
+  } else if (!mtime_fits) {
+    AppendRecord(records, "mtime", absl::StrCat(entry.mtime.seconds));
+  }
   const size_t split = path.size() <= 100 ? 0 : SplitPoint(path);
   const bool path_fits = IsAscii(path) && split != absl::string_view::npos;
   if (!path_fits) AppendRecord(records, "path", path);

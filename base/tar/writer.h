@@ -1,7 +1,8 @@
 // Writes tar archives: ustar where an entry fits, PAX records where it does not. Same entries, same
 // bytes.
 //
-// Whole seconds of mtime are written, no access or change times, owner names only if given.
+// Whole seconds of mtime are written unless kExact is asked for, no access or change times, owner
+// names only if given.
 //
 // Thread-compatible. Spec: POSIX.1-2017 pax.
 #ifndef GANTRY_BASE_TAR_WRITER_H_
@@ -19,8 +20,11 @@ namespace gantry {
 
 class TarWriter {
  public:
+  // kWhole: layers, whose bytes must not depend on what a file system keeps of a time.
+  enum class Seconds { kWhole, kExact };
+
   // `sink` outlives the writer.
-  explicit TarWriter(ByteSink& sink);
+  explicit TarWriter(ByteSink& sink, Seconds seconds = Seconds::kWhole);
 
   TarWriter(const TarWriter&) = delete;
   TarWriter& operator=(const TarWriter&) = delete;
@@ -43,6 +47,7 @@ class TarWriter {
   absl::Status Pad();
 
   ByteSink& sink_;
+  const Seconds seconds_;
   int64_t data_left_ = 0;
   int64_t padding_ = 0;
 };

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,9 +12,12 @@
 #include "base/byte_stream.h"
 #include "base/errno_status.h"
 #include "base/status_macros.h"
+#include "base/tar/tree_extractor.h"
+#include "base/tar/tree_writer.h"
+#include "base/tar/writer.h"
+#include "base/unique_fd.h"
 #include "ctl/commands/commands.h"
 #include "ctl/output_file.h"
-#include "ctl/tar.h"
 #include "proto/gantry/v1/container_files.pb.h"
 
 namespace gantry::ctl {
@@ -140,17 +144,45 @@ class CpAction final : public Action {
     return response.stat();
   }
 
+  // Where a chain of links ends here: a link is never replaced by what is copied onto it. Its end
+  // need not exist.
+  static absl::StatusOr<Target> FollowLinks(Target target) {
+    for (int links = 0; links < 40; ++links) {
+      char text[4096];
+      const ssize_t n = ::readlink(target.path.c_str(), text, sizeof text);
+      if (n <= 0) return target;
+      std::string next(text, static_cast<size_t>(n));
+      if (next[0] != '/') next = absl::StrCat(target.Parent(), "/", next);
+      Target end(std::move(next));
+      end.content |= target.content;
+      end.directory |= target.directory;
+      target = std::move(end);
+    }
+    return ErrnoToStatus(ELOOP, target.path);
+  }
+
+  // Writes what `cp` sends: `path` as `name`, or what is in the directory `path`.
+  static absl::Status SendTree(const std::string& path, const std::string& name, bool content_only,
+                               bool follow, ByteSink& out) {
+    TarWriter tar(out, TarWriter::Seconds::kExact);
+    TreeWriter tree(tar);
+    if (content_only) {
+      UniqueFd directory(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      if (!directory.valid()) return ErrnoToStatus(errno, path);
+      GANTRY_RETURN_IF_ERROR(tree.AddChildren(std::move(directory), ""));
+    } else {
+      GANTRY_RETURN_IF_ERROR(tree.Add(AT_FDCWD, path, name, follow));
+    }
+    return tar.Finish();
+  }
+
   absl::Status CopyFrom(Context& context, const Place& from, const std::string& destination) {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     std::string source = from.path;
     Target source_target(source);
     if (follow_) {
       GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, Stat(*client, from.container, source));
-      if (!stat.link_target().empty()) {
-        source = absl::StartsWith(stat.link_target(), "/")
-                     ? stat.link_target()
-                     : absl::StrCat(source_target.Parent(), "/", stat.link_target());
-      }
+      if (!stat.link_target().empty()) source = stat.link_target();
     }
     v1::CopyFromRequest request;
     request.set_container(from.container);
@@ -172,11 +204,11 @@ class CpAction final : public Action {
       return stream->Finish();
     }
 
-    const Target target(destination);
+    GANTRY_ASSIGN_OR_RETURN(const Target target, FollowLinks(Target(destination)));
     struct stat st;
     const bool exists = ::stat(target.path.c_str(), &st) == 0;
     ExtractOptions options;
-    options.keep_owner = archive_;
+    if (archive_) options.owner = ExtractOptions::Owner::kArchive;
     std::string directory;
     if (exists && S_ISDIR(st.st_mode)) {
       directory = target.path;
@@ -211,12 +243,20 @@ class CpAction final : public Action {
         options.rename_root = target.Name();
       }
     }
-    GANTRY_ASSIGN_OR_RETURN(int64_t entries, ExtractTree(tar, directory, options));
+    const UniqueFd into(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!into.valid()) return ErrnoToStatus(errno, directory);
+    absl::StatusOr<int64_t> entries = ExtractTree(tar, into.get(), options);
+    if (!entries.ok()) {
+      // What ended the stream is the cause of an archive that is cut short.
+      const absl::Status ended =
+          absl::IsDataLoss(entries.status()) ? stream->Finish() : absl::OkStatus();
+      return ended.ok() ? entries.status() : ended;
+    }
     v1::CopyFromResponse rest;
     while (stream->Read(&rest)) {
     }
     GANTRY_RETURN_IF_ERROR(stream->Finish());
-    Report(context, entries, args_text(from), destination);
+    Report(context, *entries, args_text(from), destination);
     return absl::OkStatus();
   }
 
@@ -238,9 +278,7 @@ class CpAction final : public Action {
     std::string destination = target.path;
     auto found = Stat(*client, to.container, destination);
     if (found.ok() && !found->link_target().empty()) {
-      destination = absl::StartsWith(found->link_target(), "/")
-                        ? found->link_target()
-                        : absl::StrCat(target.Parent(), "/", found->link_target());
+      destination = found->link_target();
       found = Stat(*client, to.container, destination);
     }
     if (!found.ok() && !absl::IsNotFound(found.status())) return found.status();
@@ -294,8 +332,8 @@ class CpAction final : public Action {
       FdSource in(context.in_fd());
       sent = CopyStream(in, sink).status();
     } else {
-      sent = WriteTree(source_target.directory ? source_target.path : source, name, content_only,
-                       follow_ || source_target.directory, sink);
+      sent = SendTree(source_target.directory ? source_target.path : source, name, content_only,
+                      follow_ || source_target.directory, sink);
     }
     if (sent.ok()) sent = sink.Flush();
     // The daemon's reason is better than our broken pipe.

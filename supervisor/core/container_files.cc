@@ -1,19 +1,18 @@
 // Files of a container: looking at a path, copying out and in, exporting all, committing to an image.
 //
-// The tree is hostile and alive. Every path is resolved once, by openat2 beneath the container's root, and used through the descriptor
-// it gave; a running container is entered by a thread that joins its mount namespace, so that not even a mistake here would reach
-// the host's tree.
+// The tree is hostile and alive. Every path is resolved once, by openat2 beneath the container's root,
+// and used through the descriptor it gave. The work is done by a thread whose root is the
+// container's: it joins the mount namespace of a running container, and makes one like it, with the
+// container's bind mounts, for any other. So a mistake here does not reach the host's tree.
 #include "supervisor/core/container_files.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -38,11 +37,13 @@
 #include "base/file.h"
 #include "base/new_thread.h"
 #include "base/status_macros.h"
-#include "base/tar/reader.h"
+#include "base/tar/tree_extractor.h"
+#include "base/tar/tree_writer.h"
 #include "base/tar/writer.h"
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/container_files.pb.h"
 #include "snapshotter/layer_diff.h"
+#include "snapshotter/private_mounts.h"
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
@@ -52,8 +53,8 @@
 namespace gantry::core {
 namespace {
 
-constexpr int kMaxDepth = 256;
-constexpr size_t kPiece = 256 << 10;
+constexpr int kMaxLinks = 40;
+constexpr size_t kMaxNames = 4096;
 
 UniqueFd OpenBeneath(int root, const std::string& path, int flags) {
   struct open_how how = {};
@@ -107,148 +108,66 @@ absl::StatusOr<std::string> ReadLink(int directory, const std::string& name) {
   return std::string(target, static_cast<size_t>(n));
 }
 
-class TreeWriter {
- public:
-  TreeWriter(TarWriter& tar, CancelToken* cancel, bool stay_on_device)
-      : tar_(tar), cancel_(cancel), stay_(stay_on_device) {}
-
-  // `name` in the open directory, as `path` in the archive.
-  absl::Status Add(int directory, const std::string& name, const std::string& path, int depth) {
-    if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-    if (depth > kMaxDepth)
-      return absl::ResourceExhaustedError(
-          absl::StrCat(path, ": more than ", kMaxDepth, " directories deep"));
+// Where a path leads, links followed within `root`: the whole chain of them, and as spelled from the
+// first name that does not exist. Nothing is opened by the result but by resolving it again.
+absl::StatusOr<std::string> Evaluate(int root, const std::string& path) {
+  std::vector<std::string> rest;
+  const auto push = [&rest](absl::string_view text) {
+    const std::vector<std::string> names = absl::StrSplit(text, '/', absl::SkipEmpty());
+    rest.insert(rest.end(), names.rbegin(), names.rend());
+  };
+  push(path);
+  std::vector<std::string> done;
+  int links = 0;
+  while (!rest.empty()) {
+    const std::string name = std::move(rest.back());
+    rest.pop_back();
+    if (name == ".") continue;
+    if (name == "..") {
+      if (!done.empty()) done.pop_back();
+      continue;
+    }
+    const UniqueFd directory = OpenBeneath(root, absl::StrJoin(done, "/"), O_PATH | O_DIRECTORY);
     struct stat info;
-    if (fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
-      if (errno == ENOENT) return absl::OkStatus();  // gone since it was listed
-      return ErrnoToStatus(errno, path);
+    if (directory.valid() &&
+        fstatat(directory.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+        S_ISLNK(info.st_mode)) {
+      if (++links > kMaxLinks) return PathError(ELOOP, path);
+      GANTRY_ASSIGN_OR_RETURN(const std::string target, ReadLink(directory.get(), name));
+      if (absl::StartsWith(target, "/")) done.clear();
+      push(target);
+      if (rest.size() + done.size() > kMaxNames) return PathError(ENAMETOOLONG, path);
+      continue;
     }
-    TarEntry entry;
-    entry.path = path;
-    entry.mode = info.st_mode & 07777;
-    entry.uid = info.st_uid;
-    entry.gid = info.st_gid;
-    entry.mtime = {info.st_mtim.tv_sec, static_cast<int32_t>(info.st_mtim.tv_nsec)};
-    if (!S_ISDIR(info.st_mode) && info.st_nlink > 1) {
-      auto [it, first] = linked_.emplace(std::make_pair(info.st_dev, info.st_ino), path);
-      if (!first) {
-        entry.type = TarType::kHardLink;
-        entry.link_target = it->second;
-        return tar_.WriteEntry(entry);
-      }
-    }
-    switch (info.st_mode & S_IFMT) {
-      case S_IFREG:
-        return AddFile(directory, name, std::move(entry));
-      case S_IFDIR:
-        return AddDirectory(directory, name, std::move(entry), info, depth);
-      case S_IFLNK: {
-        entry.type = TarType::kSymlink;
-        GANTRY_ASSIGN_OR_RETURN(entry.link_target, ReadLink(directory, name));
-        return tar_.WriteEntry(entry);
-      }
-      case S_IFCHR:
-      case S_IFBLK:
-        entry.type = S_ISCHR(info.st_mode) ? TarType::kCharDevice
-                                           : TarType::kBlockDevice;
-        entry.device_major = major(info.st_rdev);
-        entry.device_minor = minor(info.st_rdev);
-        return tar_.WriteEntry(entry);
-      case S_IFIFO:
-        entry.type = TarType::kFifo;
-        return tar_.WriteEntry(entry);
-      default:
-        return absl::OkStatus();  // sockets have no place in an archive
-    }
+    done.push_back(name);
   }
+  return absl::StrCat("/", absl::StrJoin(done, "/"));
+}
 
-  // The children of an open directory.
-  absl::Status AddChildren(UniqueFd directory, const std::string& path, dev_t device, int depth) {
-    DIR* stream = fdopendir(directory.get());
-    if (stream == nullptr) return ErrnoToStatus(errno, path);
-    (void)directory.release();  // the stream owns it now
-    absl::Cleanup close = [stream] { closedir(stream); };
-    std::vector<std::string> names;
-    while (struct dirent* child = readdir(stream)) {
-      const std::string name = child->d_name;
-      if (name != "." && name != "..") names.push_back(name);
+// The file or directory that a mount goes onto, made with its parents if missing.
+absl::StatusOr<UniqueFd> OpenMountPoint(int root, const std::string& path, bool directory) {
+  const int kind = directory ? O_DIRECTORY : 0;
+  UniqueFd found = OpenBeneath(root, path, O_PATH | kind);
+  if (found.valid()) return found;
+  if (errno != ENOENT) return PathError(errno, path);
+  GANTRY_ASSIGN_OR_RETURN(const std::string real, Evaluate(root, path));
+  const std::vector<std::string> names = absl::StrSplit(real, '/', absl::SkipEmpty());
+  UniqueFd at = OpenBeneath(root, "", O_PATH | O_DIRECTORY);
+  for (size_t i = 0; i < names.size() && at.valid(); ++i) {
+    const bool last = i + 1 == names.size();
+    if (last && !directory) {
+      const UniqueFd made(openat(at.get(), names[i].c_str(),
+                                 O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+      if (!made.valid() && errno != EEXIST) return PathError(errno, path);
+    } else if (mkdirat(at.get(), names[i].c_str(), 0755) != 0 && errno != EEXIST) {
+      return PathError(errno, path);
     }
-    std::sort(names.begin(), names.end());
-    for (const std::string& name : names) {
-      if (stay_) {
-        struct stat info;
-        if (fstatat(dirfd(stream), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-            S_ISDIR(info.st_mode) && info.st_dev != device) {
-          TarEntry
-              entry;  // a mount point: the directory belongs to the container, what is mounted there does not
-          entry.type = TarType::kDirectory;
-          entry.path = path.empty() ? name : absl::StrCat(path, "/", name);
-          entry.mode = 0755;
-          GANTRY_RETURN_IF_ERROR(tar_.WriteEntry(entry));
-          continue;
-        }
-      }
-      GANTRY_RETURN_IF_ERROR(
-          Add(dirfd(stream), name, path.empty() ? name : absl::StrCat(path, "/", name), depth + 1));
-    }
-    return absl::OkStatus();
+    at.reset(openat(at.get(), names[i].c_str(),
+                    O_PATH | O_NOFOLLOW | O_CLOEXEC | (last ? kind : O_DIRECTORY)));
   }
-
- private:
-  absl::Status AddFile(int directory, const std::string& name, TarEntry entry) {
-    // Non-blocking: what was a file a moment ago may be a FIFO now.
-    UniqueFd file(openat(directory, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-    struct stat info;
-    if (!file.valid() || fstat(file.get(), &info) != 0) return ErrnoToStatus(errno, entry.path);
-    if (!S_ISREG(info.st_mode))
-      return absl::AbortedError(absl::StrCat(entry.path, ": changed while it was read; try again"));
-    entry.type = TarType::kFile;
-    entry.size_bytes = info.st_size;
-    char value[4096];
-    const ssize_t length = fgetxattr(file.get(), "security.capability", value, sizeof value);
-    if (length > 0)
-      entry.xattrs.emplace("security.capability", std::string(value, static_cast<size_t>(length)));
-    GANTRY_RETURN_IF_ERROR(tar_.WriteEntry(entry));
-    std::vector<char> piece(kPiece);
-    for (int64_t left = entry.size_bytes; left > 0;) {
-      if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-      const ssize_t n =
-          read(file.get(), piece.data(), static_cast<size_t>(std::min<int64_t>(left, kPiece)));
-      if (n < 0) return ErrnoToStatus(errno, entry.path);
-      if (n == 0) {
-        // It shrank; the header has promised its old length.
-        std::fill(piece.begin(), piece.end(), '\0');
-        const int64_t zeros = std::min<int64_t>(left, kPiece);
-        GANTRY_RETURN_IF_ERROR(
-            tar_.WriteData(absl::string_view(piece.data(), static_cast<size_t>(zeros))));
-        left -= zeros;
-        continue;
-      }
-      GANTRY_RETURN_IF_ERROR(
-          tar_.WriteData(absl::string_view(piece.data(), static_cast<size_t>(n))));
-      left -= n;
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status AddDirectory(int directory, const std::string& name, TarEntry entry,
-                            const struct stat& info, int depth) {
-    entry.type = TarType::kDirectory;
-    GANTRY_RETURN_IF_ERROR(tar_.WriteEntry(entry));
-    UniqueFd child(
-        openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!child.valid()) {
-      if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) return absl::OkStatus();
-      return ErrnoToStatus(errno, entry.path);
-    }
-    return AddChildren(std::move(child), entry.path, info.st_dev, depth);
-  }
-
-  TarWriter& tar_;
-  CancelToken* const cancel_;
-  const bool stay_;
-  std::map<std::pair<dev_t, ino_t>, std::string> linked_;
-};
+  if (!at.valid()) return PathError(errno, path);
+  return at;
+}
 
 void FillStat(const struct stat& info, const std::string& name, v1::PathStat& out) {
   out.set_name(name);
@@ -273,184 +192,66 @@ absl::StatusOr<v1::PathStat> StatIn(int root, const std::string& path) {
     return PathError(errno, path);
   FillStat(info, split.name, out);
   if (S_ISLNK(info.st_mode)) {
-    GANTRY_ASSIGN_OR_RETURN(std::string target, ReadLink(parent.get(), split.name));
-    out.set_link_target(absl::StartsWith(target, "/") ? target
-                                                      : absl::StrCat(split.parent, target));
+    GANTRY_ASSIGN_OR_RETURN(std::string target, Evaluate(root, path));
+    out.set_link_target(std::move(target));
   }
   return out;
 }
 
-// Unpacks beneath an open directory. Unlike a layer, nothing in it is a whiteout and links are not followed on the way down.
-class TreeReader {
- public:
-  TreeReader(int base, const v1::CopyToRequest::Open& open, CancelToken* cancel)
-      : base_(base), open_(open), cancel_(cancel) {}
-
-  absl::Status Run(ByteSource& source) {
-    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Decompressor> plain, OpenDecompressor(source));
-    TarReader tar(*plain);
-    TarEntry entry;
-    while (true) {
-      if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-      GANTRY_ASSIGN_OR_RETURN(bool more, tar.Next(entry));
-      if (!more) break;
-      GANTRY_RETURN_IF_ERROR(Unpack(entry, tar));
-    }
-    // A client streams to the end whatever follows the archive.
-    GANTRY_RETURN_IF_ERROR(tar.Drain());
-    for (auto it = directory_times_.rbegin(); it != directory_times_.rend(); ++it) {
-      UniqueFd directory = OpenBeneath(base_, it->first, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-      const struct timespec times[2] = {{0, UTIME_OMIT}, {it->second.seconds, it->second.nanos}};
-      if (directory.valid() && futimens(directory.get(), times) != 0)
-        return ErrnoToStatus(errno, it->first);
-    }
+// Carries out the bind mounts of a container that does not run in a view of its root file system, as
+// the runtime would: sources are host paths, targets are resolved with `root` as the root. Missing
+// targets are made. Only descriptors are used once a path has been resolved.
+absl::Status MountBinds(int root, const std::string& spec_json) {
+  const nlohmann::json spec = nlohmann::json::parse(spec_json, nullptr, /*allow_exceptions=*/false);
+  if (!spec.is_object() || !spec.contains("mounts") || !spec["mounts"].is_array())
     return absl::OkStatus();
+  for (const nlohmann::json& mount : spec["mounts"]) {
+    if (!mount.is_object()) continue;
+    const auto text = [&](const char* key) {
+      const auto found = mount.find(key);
+      return found != mount.end() && found->is_string() ? found->get<std::string>() : std::string();
+    };
+    std::vector<std::string> options;
+    if (const auto found = mount.find("options"); found != mount.end() && found->is_array()) {
+      for (const nlohmann::json& option : *found) {
+        if (option.is_string()) options.push_back(option.get<std::string>());
+      }
+    }
+    const auto has = [&](absl::string_view option) {
+      return std::find(options.begin(), options.end(), option) != options.end();
+    };
+    const bool recursive = has("rbind");
+    if (!recursive && !has("bind") && text("type") != "bind") continue;
+    const std::string source = text("source");
+    const std::string destination = text("destination");
+    const auto failed = [&] {
+      return ErrnoToStatus(errno, absl::StrCat("mount ", source, " at ", destination));
+    };
+    const unsigned int depth = recursive ? AT_RECURSIVE : 0;
+    const UniqueFd tree(
+        open_tree(AT_FDCWD, source.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | depth));
+    struct stat info;
+    if (!tree.valid() || fstat(tree.get(), &info) != 0) return failed();
+    if (has("ro") || has("rro")) {
+      struct mount_attr attributes = {};
+      attributes.attr_set = MOUNT_ATTR_RDONLY;
+      if (mount_setattr(tree.get(), "", AT_EMPTY_PATH | (has("rro") ? AT_RECURSIVE : 0),
+                        &attributes, sizeof attributes) != 0)
+        return failed();
+    }
+    GANTRY_ASSIGN_OR_RETURN(const UniqueFd target,
+                            OpenMountPoint(root, destination, S_ISDIR(info.st_mode)));
+    if (move_mount(tree.get(), "", target.get(), "",
+                   MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
+      return failed();
   }
-
- private:
-  absl::StatusOr<std::string> Clean(const std::string& path) {
-    std::vector<absl::string_view> parts;
-    for (absl::string_view part : absl::StrSplit(path, '/', absl::SkipEmpty())) {
-      if (part == ".") continue;
-      if (part == "..")
-        return absl::InvalidArgumentError(
-            absl::StrCat("archive entry \"", path, "\" climbs out of the target"));
-      parts.push_back(part);
-    }
-    if (parts.size() > kMaxDepth)
-      return absl::ResourceExhaustedError(absl::StrCat("archive entry \"", path, "\" is too deep"));
-    return absl::StrJoin(parts, "/");
-  }
-
-  absl::StatusOr<UniqueFd> OpenParent(const std::string& parent) {
-    UniqueFd fd = OpenBeneath(base_, parent, O_PATH | O_DIRECTORY);
-    if (fd.valid() || errno != ENOENT) {
-      if (!fd.valid()) return PathError(errno, parent);
-      return fd;
-    }
-    // Missing parents are made, one level at a time, each through its own parent's descriptor.
-    std::string so_far;
-    for (absl::string_view part : absl::StrSplit(parent, '/', absl::SkipEmpty())) {
-      UniqueFd above = OpenBeneath(base_, so_far, O_PATH | O_DIRECTORY);
-      if (!above.valid()) return PathError(errno, so_far);
-      if (mkdirat(above.get(), std::string(part).c_str(), 0755) != 0 && errno != EEXIST)
-        return PathError(errno, parent);
-      absl::StrAppend(&so_far, so_far.empty() ? "" : "/", part);
-    }
-    fd = OpenBeneath(base_, parent, O_PATH | O_DIRECTORY);
-    if (!fd.valid()) return PathError(errno, parent);
-    return fd;
-  }
-
-  absl::Status Unpack(const TarEntry& entry, TarReader& tar) {
-    GANTRY_ASSIGN_OR_RETURN(std::string path, Clean(entry.path));
-    if (path.empty()) return absl::OkStatus();  // the target itself stays as it is
-    const size_t slash = path.rfind('/');
-    const std::string name = slash == std::string::npos ? path : path.substr(slash + 1);
-    GANTRY_ASSIGN_OR_RETURN(UniqueFd parent,
-                            OpenParent(slash == std::string::npos ? "" : path.substr(0, slash)));
-    const uid_t uid = open_.copy_uid_gid() ? entry.uid : 0;
-    const gid_t gid = open_.copy_uid_gid() ? entry.gid : 0;
-    struct stat old;
-    const bool exists = fstatat(parent.get(), name.c_str(), &old, AT_SYMLINK_NOFOLLOW) == 0;
-    const bool to_directory = entry.type == TarType::kDirectory;
-    if (exists && open_.no_overwrite_dir_non_dir() && S_ISDIR(old.st_mode) != to_directory) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("cannot overwrite ", S_ISDIR(old.st_mode) ? "directory" : "file", " ", path,
-                       " with ", to_directory ? "a directory" : "what is none"));
-    }
-    if (exists && !(S_ISDIR(old.st_mode) && to_directory)) {
-      if (S_ISDIR(old.st_mode)) {
-        UniqueFd readable(openat(parent.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-        GANTRY_RETURN_IF_ERROR(RemoveTreeAt(readable.get(), name));
-      } else if (unlinkat(parent.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
-        return PathError(errno, path);
-      }
-    }
-    const struct timespec times[2] = {{0, UTIME_OMIT}, {entry.mtime.seconds, entry.mtime.nanos}};
-    switch (entry.type) {
-      case TarType::kFile: {
-        UniqueFd file(openat(parent.get(), name.c_str(),
-                             O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-        if (!file.valid()) return PathError(errno, path);
-        while (true) {
-          if (cancel_ != nullptr) GANTRY_RETURN_IF_ERROR(cancel_->Check());
-          TarData data;
-          GANTRY_ASSIGN_OR_RETURN(bool some, tar.ReadData(data));
-          if (!some) break;
-          if (lseek(file.get(), data.offset, SEEK_SET) < 0) return PathError(errno, path);
-          GANTRY_RETURN_IF_ERROR(WriteAll(file.get(), data.bytes));
-        }
-        if (ftruncate(file.get(), entry.size_bytes) != 0)
-          return PathError(errno, path);  // a hole at the end
-        if (fchown(file.get(), uid, gid) != 0) return PathError(errno, path);
-        for (const auto& [key, value] : entry.xattrs) {
-          if (absl::StartsWith(key, "trusted.") || key == "user.overlay" ||
-              absl::StartsWith(key, "user.overlay."))
-            continue;
-          if (fsetxattr(file.get(), key.c_str(), value.data(), value.size(), 0) != 0 &&
-              errno != ENOTSUP)
-            return PathError(errno, path);
-        }
-        if (fchmod(file.get(), entry.mode) != 0 || futimens(file.get(), times) != 0)
-          return PathError(errno, path);
-        return absl::OkStatus();
-      }
-      case TarType::kDirectory: {
-        if (mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
-          return PathError(errno, path);
-        UniqueFd directory(
-            openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-        if (!directory.valid()) return PathError(errno, path);
-        if (fchown(directory.get(), uid, gid) != 0 || fchmod(directory.get(), entry.mode) != 0)
-          return PathError(errno, path);
-        directory_times_.emplace_back(path, entry.mtime);
-        return absl::OkStatus();
-      }
-      case TarType::kSymlink:
-        if (symlinkat(entry.link_target.c_str(), parent.get(), name.c_str()) != 0)
-          return PathError(errno, path);
-        break;
-      case TarType::kHardLink: {
-        GANTRY_ASSIGN_OR_RETURN(std::string existing, Clean(entry.link_target));
-        const size_t cut = existing.rfind('/');
-        GANTRY_ASSIGN_OR_RETURN(
-            UniqueFd from, OpenParent(cut == std::string::npos ? "" : existing.substr(0, cut)));
-        const std::string old_name = cut == std::string::npos ? existing : existing.substr(cut + 1);
-        if (linkat(from.get(), old_name.c_str(), parent.get(), name.c_str(), 0) != 0)
-          return PathError(errno, path);
-        return absl::OkStatus();
-      }
-      case TarType::kCharDevice:
-      case TarType::kBlockDevice:
-      case TarType::kFifo: {
-        const mode_t type = entry.type == TarType::kCharDevice    ? S_IFCHR
-                            : entry.type == TarType::kBlockDevice ? S_IFBLK
-                                                                            : S_IFIFO;
-        if (mknodat(parent.get(), name.c_str(), type | (entry.mode & 07777),
-                    makedev(entry.device_major, entry.device_minor)) != 0) {
-          return PathError(errno, path);
-        }
-        break;
-      }
-    }
-    if (fchownat(parent.get(), name.c_str(), uid, gid, AT_SYMLINK_NOFOLLOW) != 0 ||
-        utimensat(parent.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) {
-      return PathError(errno, path);
-    }
-    return absl::OkStatus();
-  }
-
-  const int base_;
-  const v1::CopyToRequest::Open& open_;
-  CancelToken* const cancel_;
-  std::vector<std::pair<std::string, TarTime>> directory_times_;
-};
+  return absl::OkStatus();
+}
 
 }  // namespace
 
 absl::Status ContainerFiles::WithRootfs(const CallContext& context, const LoadedContainer& loaded,
-                                        bool writable,
+                                        bool writable, View view,
                                         const std::function<absl::Status(int root_fd)>& use) {
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (task.ok() &&
@@ -472,6 +273,7 @@ absl::Status ContainerFiles::WithRootfs(const CallContext& context, const Loaded
             errno, absl::StrCat("container ", loaded.id(), ": entering its mount namespace"));
         return;
       }
+      umask(0);
       UniqueFd root(open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
       if (!root.valid()) {
         result = ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": its root"));
@@ -500,15 +302,30 @@ absl::Status ContainerFiles::WithRootfs(const CallContext& context, const Loaded
   absl::Cleanup remove = [&at] {
     if (rmdir(at.c_str()) != 0) PLOG(WARNING) << "cannot remove " << at;
   };
-  GANTRY_ASSIGN_OR_RETURN(snapshot::ScopedMount mounted, snapshot::ScopedMount::Create(mounts, at));
-  absl::Status result;
-  {
-    UniqueFd root(open(at.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const bool read_only = loaded.ours && loaded.config.read_only_rootfs();
+  // In a mount namespace of its own: what is mounted there ends with it, and the rest of the host's
+  // tree is out of reach once the view is the root.
+  return snapshot::RunWithPrivateMounts([&]() -> absl::Status {
+    GANTRY_RETURN_IF_ERROR(snapshot::MountAll(mounts, at));
+    const UniqueFd root(open(at.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!root.valid()) return ErrnoToStatus(errno, at);
-    result = use(root.get());
-  }
-  absl::Status unmounted = mounted.Unmount();
-  return result.ok() && writable ? unmounted : result;
+    if (view == View::kWithMounts)
+      GANTRY_RETURN_IF_ERROR(MountBinds(root.get(), loaded.record.spec().value()));
+    if (read_only) {
+      struct mount_attr attributes = {};
+      attributes.attr_set = MOUNT_ATTR_RDONLY;
+      if (mount_setattr(root.get(), "", AT_EMPTY_PATH, &attributes, sizeof attributes) != 0)
+        return ErrnoToStatus(errno, absl::StrCat("make ", at, " read-only"));
+    }
+    if (fchdir(root.get()) != 0 || chroot(".") != 0)
+      return ErrnoToStatus(errno, absl::StrCat("enter ", at));
+    umask(0);
+    GANTRY_RETURN_IF_ERROR(use(root.get()));
+    // What was written is on disk before it is acknowledged.
+    if (writable && !read_only && syncfs(root.get()) != 0)
+      return ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": sync its files"));
+    return absl::OkStatus();
+  });
 }
 
 absl::StatusOr<v1::PathStat> ContainerFiles::StatPath(const CallContext& context,
@@ -516,7 +333,7 @@ absl::StatusOr<v1::PathStat> ContainerFiles::StatPath(const CallContext& context
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->Load(context, request.container()));
   v1::PathStat out;
-  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
+  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, View::kWithMounts, [&](int root) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(out, StatIn(root, request.path()));
     return absl::OkStatus();
   }));
@@ -529,20 +346,20 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
                                       ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->Load(context, request.container()));
-  return WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
+  return WithRootfs(context, loaded, false, View::kWithMounts, [&](int root) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, StatIn(root, request.path()));
     GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(request.path()));
     GANTRY_RETURN_IF_ERROR(begin(stat));
-    TarWriter tar(out);
-    TreeWriter tree(tar, context.cancel, /*stay_on_device=*/false);
+    TarWriter tar(out, TarWriter::Seconds::kExact);
+    TreeWriter tree(tar, {.cancel = context.cancel});
     if (split.name.empty()) {
       UniqueFd directory = OpenBeneath(root, split.parent, O_RDONLY | O_DIRECTORY);
       if (!directory.valid()) return PathError(errno, request.path());
-      GANTRY_RETURN_IF_ERROR(tree.Add(directory.get(), ".", ".", 0));
+      GANTRY_RETURN_IF_ERROR(tree.Add(directory.get(), ".", "."));
     } else {
       UniqueFd parent = OpenBeneath(root, split.parent, O_RDONLY | O_DIRECTORY);
       if (!parent.valid()) return PathError(errno, request.path());
-      GANTRY_RETURN_IF_ERROR(tree.Add(parent.get(), split.name, split.name, 0));
+      GANTRY_RETURN_IF_ERROR(tree.Add(parent.get(), split.name, split.name));
     }
     return tar.Finish();
   });
@@ -551,11 +368,7 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
 absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
                                     ByteSource& tar) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, open.container()));
-  if (loaded.config.read_only_rootfs()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", open.container(), ": its root file system is read-only"));
-  }
-  return WithRootfs(context, loaded, true, [&](int root) -> absl::Status {
+  return WithRootfs(context, loaded, true, View::kWithMounts, [&](int root) -> absl::Status {
     UniqueFd base = OpenBeneath(root, open.path(), O_RDONLY | O_DIRECTORY);
     if (!base.valid()) {
       if (errno == ENOTDIR)
@@ -563,20 +376,25 @@ absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyTo
             absl::StrCat(open.path(), " is not a directory in the container"));
       return PathError(errno, open.path());
     }
-    return TreeReader(base.get(), open, context.cancel).Run(tar);
+    GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Decompressor> plain, OpenDecompressor(tar));
+    ExtractOptions options;
+    options.owner =
+        open.copy_uid_gid() ? ExtractOptions::Owner::kArchive : ExtractOptions::Owner::kRoot;
+    options.follow_links = true;
+    options.no_overwrite_dir_non_dir = open.no_overwrite_dir_non_dir();
+    options.cancel = context.cancel;
+    return ExtractTree(*plain, base.get(), options).status();
   });
 }
 
 absl::Status ContainerFiles::Export(const CallContext& context, const std::string& container,
                                     ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
-  return WithRootfs(context, loaded, false, [&](int root) -> absl::Status {
-    struct stat info;
-    if (fstat(root, &info) != 0) return ErrnoToStatus(errno, "root");
+  return WithRootfs(context, loaded, false, View::kRootOnly, [&](int root) -> absl::Status {
     TarWriter tar(out);
-    TreeWriter tree(tar, context.cancel, /*stay_on_device=*/true);
-    GANTRY_RETURN_IF_ERROR(tree.AddChildren(
-        UniqueFd(openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), "", info.st_dev, 0));
+    TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true});
+    GANTRY_RETURN_IF_ERROR(
+        tree.AddChildren(UniqueFd(openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), ""));
     return tar.Finish();
   });
 }

@@ -55,9 +55,14 @@ class ContainerFiles {
   absl::StatusOr<v1::CommitResponse> Commit(const CallContext& context,
                                             const v1::CommitRequest& request);
 
-  // Runs `use` on the root of the container's file system, through the running container's own view or a mount of its snapshot.
+  enum class View {
+    kWithMounts,  // as the container sees its files, bind mounts included; it may or may not run
+    kRootOnly,    // what is mounted matters to nobody: a container that does not run is seen without
+  };
+  // Runs `use` on the root of the container's file system, on a thread that has it as its own root.
+  // `writable`: what was written is on disk when this returns.
   absl::Status WithRootfs(const CallContext& context, const LoadedContainer& loaded, bool writable,
-                          const std::function<absl::Status(int root_fd)>& use);
+                          View view, const std::function<absl::Status(int root_fd)>& use);
 
  private:
   const Parts parts_;

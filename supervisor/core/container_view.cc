@@ -19,6 +19,7 @@
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "base/subprocess.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
@@ -491,7 +492,8 @@ absl::StatusOr<v1::DiffResponse> ContainerView::Diff(const CallContext& context,
       continue;
     v1::DiffResponse::Change* out = response.add_changes();
     out->set_kind(static_cast<v1::DiffResponse::Kind>(changes[i].kind));
-    out->set_path(changes[i].path);
+    // Names of files are bytes; a message holds text.
+    out->set_path(ToValidUtf8(changes[i].path));
   }
   if (!info.parent.empty()) {
     absl::Status removed = snapshots.Remove(view);

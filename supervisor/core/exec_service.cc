@@ -68,8 +68,8 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
     // The files as they are in the container now: users may have been added since it was made.
     // Only the handle is taken in there; they are read out here, where /proc is ours.
     UniqueFd root;
-    GANTRY_RETURN_IF_ERROR(
-        parts_.files->WithRootfs(context, loaded, /*writable=*/false, [&root](int root_fd) {
+    GANTRY_RETURN_IF_ERROR(parts_.files->WithRootfs(
+        context, loaded, /*writable=*/false, ContainerFiles::View::kRootOnly, [&root](int root_fd) {
           root.reset(fcntl(root_fd, F_DUPFD_CLOEXEC, 3));
           return root.valid() ? absl::OkStatus() : ErrnoToStatus(errno, "the container's root");
         }));
