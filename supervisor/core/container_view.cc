@@ -408,6 +408,14 @@ absl::StatusOr<v1::StatsResponse> ContainerView::Stats(
       static_cast<uint64_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   v1::StatsResponse response;
   std::map<std::string, v1::ContainerStats> latest;
+  std::vector<std::string> running;
+  for (const Wanted& one : wanted) {
+    if (one.running) running.push_back(one.id);
+  }
+  // All at once: a shim that does not answer costs its own figures, and two seconds.
+  std::vector<absl::StatusOr<shim::v1::StatsResponse>> answers =
+      parts_.tasks->Stats(context, running);
+  size_t next_answer = 0;
   for (const Wanted& one : wanted) {
     v1::ContainerStats stats;
     stats.set_id(one.id);
@@ -415,7 +423,7 @@ absl::StatusOr<v1::StatsResponse> ContainerView::Stats(
     stats.set_running(one.running);
     stats.set_online_cpus(static_cast<uint32_t>(sysconf(_SC_NPROCESSORS_ONLN)));
     if (one.running) {
-      absl::StatusOr<shim::v1::StatsResponse> raw = parts_.tasks->Stats(context, one.id);
+      const absl::StatusOr<shim::v1::StatsResponse>& raw = answers[next_answer++];
       if (!raw.ok()) continue;
       *stats.mutable_read_at() = raw->read_at();
       stats.set_cpu_total_nanos(raw->cpu_usage_nanos());
