@@ -23,12 +23,14 @@
 #include "shim/mask_check.h"
 #include "shim/mount_check.h"
 #include "shim/process_words.h"
+#include "shim/proto_time.h"
 #include "shim/shim_log.h"
 #include "snapshotter/mount.h"
 
 namespace gantry::shim {
 namespace {
 
+constexpr uint32_t kNeverStartedStatus = 255;
 constexpr size_t kMaxConfigBytes = 16 << 20;
 // From the end of a process to the notice of it here, at most.
 constexpr absl::Duration kEndNoticeDelay = absl::Seconds(1);
@@ -472,6 +474,10 @@ absl::StatusOr<v1::ExecResponse> Container::Exec(const v1::ExecRequest& request,
   GANTRY_RETURN_IF_ERROR(
       WithContext(process->io->Open(request.stdio()), absl::StrCat("exec ", request.exec_id())));
   if (!request.stdio().terminal()) process->io->Begin();
+  {
+    absl::MutexLock lock(&mu_);
+    process->io_open = true;
+  }
   std::move(forget).Cancel();
 
   v1::Event added;
@@ -497,28 +503,41 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
   GANTRY_ASSIGN_OR_RETURN(OciRuntime * runtime, RuntimeWhen({v1::STATUS_RUNNING}, "exec"));
   std::shared_ptr<ProcessIo> io;
   std::string process_json;
+  bool open;
   {
     absl::MutexLock lock(&mu_);
     process->starting = true;
     io = process->io;
+    open = process->io_open;
     process_json.swap(process->process_json);
   }
   absl::Cleanup over = [&] { StartIsOver(process); };
-  // A process that could not be started has ended, with a status of its own: it is not tried again.
+  // A process that could not be started is as it was created. Those who wait for its end are answered, with a status of its own:
+  // there may be no other try.
   absl::Cleanup failed = [&] {
     io->Close(absl::FailedPreconditionError("the process could not be started"));
+    std::shared_ptr<ProcessIo> fresh = MakeIo();
     std::vector<WaitCallback> callbacks;
     v1::WaitResponse answer;
+    answer.set_exit_status(kNeverStartedStatus);
+    SetTimestamp(absl::Now(), answer.mutable_exited_at());
     {
       absl::MutexLock lock(&mu_);
-      process->reaped = true;
-      process->exit_status = 255;
-      process->exited_at = absl::Now();
-      callbacks = MarkStopped(*process, &answer);
+      process->io = std::move(fresh);
+      process->io_open = false;
+      process->process_json = process_json;
+      callbacks = TakeWaiters(*process);
     }
     for (const WaitCallback& callback : callbacks) callback(answer);
   };
   absl::Cleanup close_child_ends = [&] { io->CloseChildEnds(); };
+  if (!open) {
+    GANTRY_RETURN_IF_ERROR(
+        WithContext(io->Open(process->stdio), absl::StrCat("exec ", process->exec_id)));
+    if (!process->stdio.terminal()) io->Begin();
+    absl::MutexLock lock(&mu_);
+    process->io_open = true;
+  }
   GANTRY_RETURN_IF_ERROR(io->AwaitClient(limit / 2));
   io->TakeInput();
   const Reaper::Hold hold(reaper_);

@@ -2,6 +2,8 @@
 //
 //   empty -> created -> running <-> paused -> stopped -> deleted        execs: created -> running -> stopped
 //
+// An exec whose start failed is created again.
+//
 // The runtime decides what happens in the kernel; this class puts the steps in order, undoes what failed, and tells the end of
 // every process exactly once, in this order: output taken in, exit record on disk, state, event, waiters. Execs are
 // reported before the init process; if that had no pid namespace of its own, what it left behind is killed first.
@@ -116,6 +118,7 @@ class Container {
     // Guarded by mu_ of the container.
     v1::Status status = v1::STATUS_EMPTY;
     std::shared_ptr<ProcessIo> io;
+    bool io_open = false;  // of an exec; a failed start closes its streams, the next one opens others
     v1::Stdio stdio;
     std::string process_json;
     pid_t pid = 0;
@@ -168,7 +171,8 @@ class Container {
   bool HasOwnParents() const ABSL_LOCKS_EXCLUDED(mu_);
   void WatchForOom();
   absl::Status WaitForEnd(const ProcessPtr& process, absl::Duration limit);
-  void WaitForOutput(const std::shared_ptr<ProcessIo>& io, absl::Duration limit);
+  // Takes in what an ended process has left in its pipes, and closes its streams; those of one that never ran at once.
+  void EndOutput(const Process& process, absl::Duration limit) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<v1::DeleteResponse> DeleteInit(bool force, absl::Duration limit);
   absl::StatusOr<v1::DeleteResponse> DeleteExec(const ProcessPtr& process, bool force,
                                                 absl::Duration limit);
@@ -184,6 +188,7 @@ class Container {
   // On the event loop.
   void OnReaped(const ProcessPtr& process, Ended end) ABSL_LOCKS_EXCLUDED(mu_);
   void HandleEnd(const ProcessPtr& process, Ended end) ABSL_LOCKS_EXCLUDED(mu_);
+  std::vector<WaitCallback> TakeWaiters(const Process& process) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Sets the state and hands out who waited for it.
   std::vector<WaitCallback> MarkStopped(Process& process, v1::WaitResponse* answer)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -108,6 +108,10 @@ std::vector<Container::WaitCallback> Container::MarkStopped(Process& process,
   answer->set_exit_status(process.exit_status);
   SetTimestamp(process.exited_at, answer->mutable_exited_at());
   answer->set_oom_killed(process.oom_killed);
+  return TakeWaiters(process);
+}
+
+std::vector<Container::WaitCallback> Container::TakeWaiters(const Process& process) {
   std::vector<WaitCallback> callbacks;
   for (auto it = waiters_.begin(); it != waiters_.end();) {
     if (it->second.process.get() == &process) {
@@ -177,8 +181,21 @@ absl::Status Container::WaitForEnd(const ProcessPtr& process, absl::Duration lim
                                              "uninterruptible sleep holds it up"));
 }
 
-void Container::WaitForOutput(const std::shared_ptr<ProcessIo>& io, absl::Duration limit) {
+void Container::EndOutput(const Process& process, absl::Duration limit) {
+  std::shared_ptr<ProcessIo> io;
+  bool ran;
+  {
+    absl::MutexLock lock(&mu_);
+    io = process.io;
+    ran = process.pid != 0;
+  }
   if (io == nullptr) return;
+  if (!ran) {
+    // Nothing will ever come, and our own ends of its pipes may still be open.
+    io->CloseChildEnds();
+    io->Close();
+    return;
+  }
   absl::Notification drained;
   io->WhenDrained(std::min(limit, kMaxWaitForOutput), [&drained] { drained.Notify(); });
   drained.WaitForNotification();
@@ -206,7 +223,7 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteExec(const ProcessPtr& proce
     if (!killed.ok() && !absl::IsNotFound(killed)) return killed;
     GANTRY_RETURN_IF_ERROR(WaitForEnd(process, limit));
   }
-  WaitForOutput(process->io, limit);
+  EndOutput(*process, limit);
   v1::DeleteResponse response;
   v1::Event event;
   std::vector<WaitCallback> callbacks;
@@ -309,12 +326,7 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteInit(bool force, absl::Durat
       const absl::StatusOr<v1::DeleteResponse> gone = DeleteExec(process, /*force=*/true, limit);
       if (!gone.ok()) ShimLog(LogLevel::kWarning, gone.status().message());
     }
-    std::shared_ptr<ProcessIo> io;
-    {
-      absl::MutexLock lock(&mu_);
-      io = init_->io;
-    }
-    WaitForOutput(io, limit);
+    EndOutput(*init_, limit);
     if (!never_ran) GANTRY_RETURN_IF_ERROR(DeleteRuntimeState(live, limit));
     if (HasOwnParents()) Cgroup::RemoveParents(CgroupPath());
     GANTRY_RETURN_IF_ERROR(UnmountRootfs());

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -24,6 +25,7 @@
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "shim/runtime_guard.h"
 
 namespace gantry::shim {
 namespace {
@@ -218,6 +220,12 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   for (const auto& [ours, theirs] : {std::pair(stdio.in, 0), {stdio.out, 1}, {err, 2}}) {
     if (ours >= 0) request.fds.emplace_back(ours, theirs);
   }
+
+  // Where it cannot be made, a shim that is killed now may leave what its runtime goes on to make; that is no reason to fail.
+  const UniqueFd guard(open(absl::StrCat(bundle_, kRuntimeGuardFile).c_str(),
+                      O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (guard.valid() && flock(guard.get(), LOCK_SH | LOCK_NB) == 0)
+    request.fds.emplace_back(guard.get(), kRuntimeGuardFd);
 
   const absl::StatusOr<int> wait_status = reaper_->Run(request, timeout);
   if (absl::IsDeadlineExceeded(wait_status.status())) {

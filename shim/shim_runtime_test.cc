@@ -648,6 +648,45 @@ TEST_F(ShimTest, ABackgroundProcessDoesNotHoldUpTheEndOfAnExec) {
   EXPECT_EQ(container.Delete("e"), absl::OkStatus());
 }
 
+TEST_F(ShimTest, ExecsThatWereNeverStartedHoldUpNoRemoval) {
+  TestContainer container("crun", {"sleep", "100"});
+  container.create.set_start(true);
+  container.Launch();
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  for (int i = 0; i < 8; ++i) {
+    ASSERT_EQ(container.Exec(absl::StrCat("e", i), {"true"},
+                             [](v1::ExecRequest& request) { request.set_start(false); }),
+              absl::OkStatus());
+  }
+  // Each would wait ten seconds for output.
+  const absl::Time begin = absl::Now();
+  EXPECT_EQ(container.Delete("e0"), absl::OkStatus());
+  EXPECT_EQ(container.Delete("", /*force=*/true), absl::OkStatus());
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(9));
+}
+
+TEST_F(ShimTest, AnExecWhoseStartFailedIsCreatedAgainAndMayBeStarted) {
+  TestContainer container("crun", {"sleep", "100"});
+  container.create.set_start(true);
+  container.Launch();
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  ASSERT_EQ(container.Exec("e", {"/appears-later"},
+                           [](v1::ExecRequest& request) { request.set_start(false); }),
+            absl::OkStatus());
+  EXPECT_FALSE(container.Start("e").ok());
+  EXPECT_EQ(container.State("e").status(), v1::STATUS_CREATED);
+  ASSERT_TRUE(
+      WriteFile(container.rootfs() + "/appears-later", "#!/bin/sh\necho here\nexit 4\n", 0755).ok());
+  AttachedStreams attached(container.stub(), "e");
+  EXPECT_EQ(container.Start("e"), absl::OkStatus());
+  EXPECT_TRUE(attached.ReadToEnd().ok());
+  EXPECT_EQ(attached.out(), "here\n");
+  EXPECT_EQ(container.Wait("e"), 4);
+  EXPECT_EQ(container.State("e").status(), v1::STATUS_STOPPED);
+  EXPECT_EQ(container.Delete("e"), absl::OkStatus());
+  EXPECT_EQ(container.Delete("", /*force=*/true), absl::OkStatus());
+}
+
 TEST_F(ShimTest, AnInitWithoutStandardStreamsGivesItsCommandDevNull) {
   const std::string command = absl::StrCat(
       "exec shim/gantry-init sh -c '[ -c /proc/self/fd/0 -a -c /proc/self/fd/1 -a -c ",

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <future>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
 
@@ -88,8 +90,10 @@
 namespace gantry {
 namespace {
 
-// How long a shim may take to say what became of its container before it is listed as unknown.
-constexpr absl::Duration kRecoverEach = absl::Seconds(3);
+// How long a shim may take to say what became of its container before it is listed as unknown, until it answers.
+constexpr absl::Duration kRecoverEach = absl::Seconds(1);
+// A stop that takes longer ends the process. Everything that was acknowledged is on disk by then, as after a crash.
+constexpr absl::Duration kStopLimit = absl::Milliseconds(4500);
 
 // containerd's second socket is the first one's path with this.
 constexpr char kTtrpcSuffix[] = ".ttrpc";
@@ -223,11 +227,56 @@ void SetLogLevel(const std::string& level) {
   FLAGS_v = level == "trace" ? 2 : level == "debug" ? 1 : 0;
 }
 
+// Ends the process when this lives longer than `limit`.
+class EndInTime {
+ public:
+  explicit EndInTime(absl::Duration limit)
+      : thread_([this, limit] {
+          if (over_.WaitForNotificationWithTimeout(limit)) return;
+          LOG(WARNING) << "the stop takes more than " << absl::FormatDuration(limit)
+                       << "; gantryd ends without it";
+          google::FlushLogFiles(google::GLOG_INFO);
+          _exit(0);
+        }) {}
+  ~EndInTime() {
+    over_.Notify();
+    thread_.join();
+  }
+
+ private:
+  absl::Notification over_;
+  std::thread thread_;
+};
+
+// What follows from exits, and from tasks that are known again.
+class ExitsOfContainers : public core::ExitObserver {
+ public:
+  ExitsOfContainers(core::ContainerRecovery& recovery, core::HealthMonitor& health)
+      : recovery_(recovery), health_(health) {}
+  void OnExit(const std::string& ns, const core::Process& process) override {
+    recovery_.OnExit(ns, process);
+  }
+  void OnTakenUp(const std::string& ns, const core::Process& process) override {
+    const bool paused = process.status == core::ProcessStatus::kPaused;
+    if (paused || process.status == core::ProcessStatus::kRunning)
+      health_.Adopt(ns, process.container_id, process.started_at, paused);
+  }
+
+ private:
+  core::ContainerRecovery& recovery_;
+  core::HealthMonitor& health_;
+};
+
 }  // namespace
 
 // In the order of construction: each member may use those above it, and is destroyed before them.
 struct Daemon::Parts {
   explicit Parts(const Config& given) : config(given) {}
+
+  // Of one step of the start for a later one.
+  uint64_t usual_open_files = 0;
+  int alive = 0;
+  std::string uuid;
 
   Config config;
   const Clock& clock = Clock::Real();
@@ -237,6 +286,9 @@ struct Daemon::Parts {
   std::unique_ptr<runtime::RuntimeProbe> runtimes;
   std::unique_ptr<runtime::ShimLauncher> launcher;
   std::unique_ptr<runtime::CgroupWarmer> warmer;
+  // Begun by TakePlaces(). Their ends are waited for, also when the start fails.
+  std::future<absl::StatusOr<std::vector<runtime::RecoveredTask>>> shims;
+  std::future<absl::StatusOr<std::unique_ptr<metadata::Database>>> database;
 
   std::unique_ptr<metadata::Database> db;
   std::unique_ptr<content::LocalStore> blobs;
@@ -283,6 +335,7 @@ struct Daemon::Parts {
   std::unique_ptr<core::SystemService> system_service;
   std::unique_ptr<core::ContainerProber> prober;
   std::unique_ptr<core::HealthMonitor> health_monitor;
+  std::unique_ptr<core::ExitObserver> exits;
   std::unique_ptr<core::RestartMonitor> restarts;
   // Runs what the services hand it; ends, with everything queued done, before they do.
   std::unique_ptr<Executor> workers;
@@ -369,7 +422,6 @@ void Daemon::MakeContainerClasses(Parts& p) {
   wait.records = p.container_records.get();
   wait.steps = p.container_steps.get();
   wait.tasks = p.tasks.get();
-  wait.events = &p.events;
   wait.workers = p.workers.get();
   wait.removals = &p.removals;
   p.container_wait = std::make_unique<core::ContainerWait>(wait);
@@ -392,36 +444,12 @@ void Daemon::MakeContainerClasses(Parts& p) {
 Daemon::Daemon() = default;
 
 Daemon::~Daemon() {
-  Parts* p = parts_.get();
-  if (p == nullptr) return;
-  // What waits for a container (a stop with patience, its turn) ends now; the next daemon goes on where it matters.
-  if (p->container_records) p->container_records->locks().Stop("gantryd is stopping");
-  p->metrics_server.reset();
-  if (p->containerd_door) p->containerd_door->Stop();
-  if (p->server) {
-    p->listener.reset();
-    p->ttrpc_listener.reset();
-    p->ttrpc_server.reset();
-    p->server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
-    p->server->Wait();
-    unlink(p->config.address.c_str());
-  }
-  if (p->scheduler) p->scheduler->Stop();
-  if (p->restarts) p->restarts->Stop();
-  if (p->health_monitor) p->health_monitor->Stop();
-  if (p->container_recovery) p->container_recovery->Stop();
-  if (p->container_removal) p->container_removal->Stop();
-  if (p->tasks) p->tasks->Stop();
-  p->calls.reset();
-  p->followers.reset();
-  p->server.reset();
-  p->gantry_door.clear();
-  p->containerd_door.reset();
-  p->workers.reset();
-  if (p->bundles) {
-    absl::Status released = p->bundles->ReleaseMount();
-    if (!released.ok()) LOG(WARNING) << released;
-  }
+  if (parts_ == nullptr) return;
+  std::optional<EndInTime> watch;
+  if (parts_->server != nullptr) watch.emplace(kStopLimit);
+  StopServing(*parts_);
+  StopServices(*parts_);
+  Close(*parts_);
 }
 
 absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
@@ -430,12 +458,30 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   daemon->parts_ = std::make_unique<Parts>(config);
   Parts& p = *daemon->parts_;
   const absl::Duration begin = p.clock.Monotonic();
-  const uint64_t usual_open_files = TakeAllDescriptors();
+  p.usual_open_files = TakeAllDescriptors();
   for (const std::string& keys : IgnoredByTable(config))
     LOG(WARNING) << "configuration " << (config.source.empty() ? "by flags" : config.source)
                  << ": no effect here: " << keys;
 
-  // ---- directories and the lock on them ----
+  GANTRY_RETURN_IF_ERROR(TakePlaces(p));
+  PrepareRuntimes(p);
+  GANTRY_RETURN_IF_ERROR(OpenStores(p));
+  GANTRY_RETURN_IF_ERROR(OpenRegistries(p));
+  MakeCollector(p);
+  GANTRY_RETURN_IF_ERROR(MakeServices(p));
+  GANTRY_RETURN_IF_ERROR(Recover(p));
+  MakeDoors(p);
+  GANTRY_RETURN_IF_ERROR(Serve(p));
+  p.restarts->Start();
+  malloc_trim(0);
+  LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root "
+            << config.root << ", " << p.alive << " tasks alive, after "
+            << absl::FormatDuration(p.clock.Monotonic() - begin);
+  return daemon;
+}
+
+absl::Status Daemon::TakePlaces(Parts& p) {
+  const Config& config = p.config;
   GANTRY_RETURN_IF_ERROR(MakeDirectories(config.root, 0711));
   GANTRY_RETURN_IF_ERROR(MakeDirectories(config.state, 0711));
   GANTRY_RETURN_IF_ERROR(
@@ -444,17 +490,20 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   GANTRY_RETURN_IF_ERROR(TakeOverSocket(config.address));
   GANTRY_ASSIGN_OR_RETURN(p.bundles, runtime::BundleStore::Open(config.state));
   // The database waits for the disk and the shims take their time to answer: both while the rest gets on.
-  auto shims = std::async(std::launch::async, [bundles = p.bundles.get()] {
+  p.shims = std::async(std::launch::async, [bundles = p.bundles.get()] {
     return runtime::RecoverShims(*bundles, kRecoverEach);
   });
-  auto database =
+  p.database =
       std::async(std::launch::async, [root = config.root, held = std::move(lock)]() mutable {
         return metadata::Database::Open(root, std::move(held));
       });
   GANTRY_RETURN_IF_ERROR(SweepMoments(config.state + "/mounts"));
   GANTRY_RETURN_IF_ERROR(RemoveTree(config.root + "/checkpoints"));
+  return absl::OkStatus();
+}
 
-  // ---- runtimes and the zygote, on their way while the stores open ----
+void Daemon::PrepareRuntimes(Parts& p) {
+  const Config& config = p.config;
   p.host = oci::HostFacts::Probe();
   if (config.restrict_oom_score_adj) p.host.may_lower_oom_score = false;
   p.runtimes = std::make_unique<runtime::RuntimeProbe>(Runtimes(config), config.state,
@@ -463,7 +512,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   runtime::ShimLauncher::Options launch;
   launch.shim_path = FindProgram(config.shim_path, "gantry-shim", "shim");
   launch.log_level = config.log_level;
-  launch.open_files = usual_open_files;
+  launch.open_files = p.usual_open_files;
   if (launch.shim_path.empty())
     LOG(ERROR) << "the program gantry-shim is not beside gantryd nor in /usr/bin: no container can "
                   "start; name it with --shim";
@@ -471,15 +520,32 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   if (absl::Status warm = p.launcher->WarmUp(); !warm.ok())
     LOG(WARNING) << "shims will start slowly: " << warm;
   p.warmer = std::make_unique<runtime::CgroupWarmer>();
+}
 
-  // ---- stores; each sweeps what a crash left half-made ----
-  GANTRY_ASSIGN_OR_RETURN(p.db, database.get());
+absl::Status Daemon::OpenStores(Parts& p) {
+  const Config& config = p.config;
+  GANTRY_ASSIGN_OR_RETURN(p.db, p.database.get());
   GANTRY_ASSIGN_OR_RETURN(p.blobs, content::LocalStore::Open(config.root + "/content"));
   p.pool = std::make_unique<metadata::BlobPool>(*p.blobs, *p.db);
   GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lost, p.pool->DropRecordsWithoutFile());
   for (const std::string& blob : lost)
     LOG(WARNING) << "blob " << blob
                  << " did not survive the last power cut; it is fetched again when needed";
+  GANTRY_RETURN_IF_ERROR(OpenSnapshotters(p));
+  p.images = std::make_unique<metadata::ImageStore>(*p.db, p.clock, PinnedNames(config));
+  p.containers = std::make_unique<metadata::ContainerStore>(*p.db, p.clock);
+  p.leases = std::make_unique<metadata::LeaseStore>(*p.db, p.clock);
+  p.namespaces = std::make_unique<metadata::NamespaceStore>(*p.db, p.snapshotters, p.clock);
+  p.sandboxes = std::make_unique<metadata::SandboxStore>(*p.db, p.clock);
+  p.names = std::make_unique<metadata::NameIndex>(*p.db);
+  p.stores.reset(new core::Stores{*p.db, *p.pool, p.snapshotters, p.clock, *p.images, *p.containers,
+                                  *p.leases, *p.namespaces, *p.sandboxes, *p.names,
+                                  config.snapshotter});
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::OpenSnapshotters(Parts& p) {
+  const Config& config = p.config;
   {
     GANTRY_ASSIGN_OR_RETURN(
         std::unique_ptr<snapshot::SnapshotIndex> index,
@@ -505,17 +571,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
                                           config.root + "/snapshots/native", std::move(index)));
     p.snapshotters.Add("native", *p.native);
   }
-  p.images = std::make_unique<metadata::ImageStore>(*p.db, p.clock, PinnedNames(config));
-  p.containers = std::make_unique<metadata::ContainerStore>(*p.db, p.clock);
-  p.leases = std::make_unique<metadata::LeaseStore>(*p.db, p.clock);
-  p.namespaces = std::make_unique<metadata::NamespaceStore>(*p.db, p.snapshotters, p.clock);
-  p.sandboxes = std::make_unique<metadata::SandboxStore>(*p.db, p.clock);
-  p.names = std::make_unique<metadata::NameIndex>(*p.db);
-  p.stores.reset(new core::Stores{*p.db, *p.pool, p.snapshotters, p.clock, *p.images, *p.containers,
-                                  *p.leases, *p.namespaces, *p.sandboxes, *p.names,
-                                  config.snapshotter});
+  return absl::OkStatus();
+}
 
-  // ---- registries ----
+absl::Status Daemon::OpenRegistries(Parts& p) {
+  const Config& config = p.config;
   p.http = distribution::NewCurlHttpClient(distribution::CurlHttpClientOptions());
   distribution::HostsConfigOptions hosts;
   if (!ConfigPaths(config).empty()) hosts.directories = ConfigPaths(config);
@@ -537,8 +597,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.pusher = std::make_unique<distribution::Pusher>(p.registry.get(), fetcher.spool_directory);
   p.resolver = std::make_unique<distribution::Resolver>(p.registry.get());
   p.unpacker = std::make_unique<distribution::Unpacker>(distribution::UnpackerOptions());
+  return absl::OkStatus();
+}
 
-  // ---- collection ----
+void Daemon::MakeCollector(Parts& p) {
+  const Config& config = p.config;
   p.collector = std::make_unique<gc::Collector>(*p.db, *p.pool, p.snapshotters, p.clock);
   gc::SchedulerOptions schedule;
   schedule.pause_threshold = config.gc_pause_threshold;
@@ -548,7 +611,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   schedule.startup_delay = config.gc_startup_delay;
   p.scheduler = std::make_unique<gc::Scheduler>(
       *p.collector, schedule,
-      [parts = daemon->parts_.get()](const absl::StatusOr<gc::Collection>& run) {
+      [parts = &p](const absl::StatusOr<gc::Collection>& run) {
         if (parts->metrics) parts->metrics->NoteCollection(run);
         if (!run.ok()) {
           LOG(WARNING) << "garbage collection: " << run.status();
@@ -574,8 +637,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   });
   p.db->SetCommitObserver(
       [scheduler = p.scheduler.get()](bool deletion) { scheduler->NoteChange(deletion); });
+}
 
-  // ---- services ----
+absl::Status Daemon::MakeServices(Parts& p) {
+  const Config& config = p.config;
   p.workers = std::make_unique<Executor>("worker", 16);
   p.subjects = std::make_unique<core::EventSubjects>(*p.containers, *p.names);
   core::TaskService::Parts task_parts;
@@ -605,8 +670,14 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 
   GANTRY_ASSIGN_OR_RETURN(p.mount_points, core::MountPoints::Open(config.root));
   MakeContainerClasses(p);
-  p.tasks->SetExitObserver(p.container_recovery.get());
 
+  GANTRY_RETURN_IF_ERROR(MakeSystemService(p));
+  MakeHealthMonitor(p);
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::MakeSystemService(Parts& p) {
+  const Config& config = p.config;
   core::SystemService::Parts system_parts;
   system_parts.stores = p.stores.get();
   system_parts.events = &p.events;
@@ -622,9 +693,12 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   system_parts.facts.address = config.address;
   system_parts.facts.default_runtime = config.default_runtime;
   system_parts.facts.started_at = p.clock.Now();
-  const std::string uuid = system_parts.facts.uuid;
+  p.uuid = system_parts.facts.uuid;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
+  return absl::OkStatus();
+}
 
+void Daemon::MakeHealthMonitor(Parts& p) {
   p.prober = std::make_unique<core::ContainerProber>(*p.execs, *p.tasks, *p.workers, p.clock);
   core::HealthMonitor::Parts health_parts;
   health_parts.containers = p.containers.get();
@@ -638,11 +712,15 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
     return tasks->BundleDirectory(ns, id);
   };
   p.health_monitor = std::make_unique<core::HealthMonitor>(std::move(health_parts));
+  p.exits = std::make_unique<ExitsOfContainers>(*p.container_recovery, *p.health_monitor);
+  p.tasks->SetExitObserver(p.exits.get());
+}
 
-  // ---- recovery: tasks first, for records are brought in line with them ----
+// Tasks first: records are brought in line with them.
+absl::Status Daemon::Recover(Parts& p) {
   p.events.BeginRecovery();
-  GANTRY_ASSIGN_OR_RETURN(std::vector<runtime::RecoveredTask> found, shims.get());
-  const int alive = p.tasks->Recover(std::move(found));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<runtime::RecoveredTask> found, p.shims.get());
+  p.alive = p.tasks->Recover(std::move(found));
   // Exits found on the way are in the records before anything is made of what the records say.
   p.workers->WaitIdle();
   GANTRY_RETURN_IF_ERROR(p.image_services->pull.Recover());
@@ -654,8 +732,11 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
       p.health_monitor->Adopt(ns, process.container_id, process.started_at, paused);
   }
   p.events.EndRecovery();
+  return absl::OkStatus();
+}
 
-  // ---- doors ----
+void Daemon::MakeDoors(Parts& p) {
+  const Config& config = p.config;
   p.calls = std::make_unique<Executor>("call", 256);
   p.followers = std::make_unique<Executor>("follow", 256);
   p.gantry_door.push_back(api::gantry_v1::NewContainersDoor(
@@ -673,7 +754,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   containerd_parts.gc = p.scheduler.get();
   containerd_parts.runtimes = p.runtimes.get();
   containerd_parts.workers = p.workers.get();
-  containerd_parts.uuid = uuid;
+  containerd_parts.uuid = p.uuid;
   containerd_parts.root_directory = config.root;
   containerd_parts.version = kContainerdApiVersion;
   p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
@@ -684,7 +765,10 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   p.scheduler->Start();
   p.restarts = std::make_unique<core::RestartMonitor>(core::RestartMonitor::Parts{
       p.stores.get(), p.tasks.get(), &p.events, p.workers.get(), config.restart_interval});
+}
 
+absl::Status Daemon::Serve(Parts& p) {
+  const Config& config = p.config;
   grpc::ServerBuilder builder;
   if (p.metrics)
     builder.experimental().SetInterceptorCreators(p.metrics->calls().NewInterceptors());
@@ -741,12 +825,52 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
                                   [metrics = p.metrics.get()] { return metrics->Text(); }));
     LOG(INFO) << "metrics on port " << p.metrics_server->port() << ", path /metrics";
   }
-  p.restarts->Start();
-  malloc_trim(0);
-  LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root "
-            << config.root << ", " << alive << " tasks alive, after "
-            << absl::FormatDuration(p.clock.Monotonic() - begin);
-  return daemon;
+  return absl::OkStatus();
+}
+
+// The reverse of Serve(), MakeDoors() up to what calls still use, and what begins work by itself. Any of it may be missing: a start
+// that failed ends here too.
+void Daemon::StopServing(Parts& p) {
+  p.metrics_server.reset();
+  p.listener.reset();
+  p.ttrpc_listener.reset();
+  p.ttrpc_server.reset();
+  // What waits for a container (a stop with patience, its turn, an end) is answered now, so that the server does not have to cancel
+  // it; the next daemon goes on where it matters.
+  if (p.container_records) p.container_records->locks().Stop("gantryd is stopping");
+  p.removals.Close(absl::UnavailableError("gantryd stops; the container stays"));
+  if (p.tasks) p.tasks->EndWaits();
+  if (p.containerd_door) p.containerd_door->Stop();
+  if (p.server) {
+    p.server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+    p.server->Wait();
+    unlink(p.config.address.c_str());
+  }
+}
+
+void Daemon::StopServices(Parts& p) {
+  if (p.restarts) p.restarts->Stop();
+  if (p.scheduler) p.scheduler->Stop();
+  if (p.health_monitor) p.health_monitor->Stop();
+  if (p.container_recovery) p.container_recovery->Stop();
+  if (p.container_removal) p.container_removal->Stop();
+  if (p.tasks) p.tasks->Stop();
+  p.followers.reset();
+  p.calls.reset();
+  p.server.reset();
+  p.containerd_door.reset();
+  p.gantry_door.clear();
+  // With everything queued done: the services are all there.
+  p.workers.reset();
+}
+
+void Daemon::Close(Parts& p) {
+  if (p.bundles) {
+    absl::Status released = p.bundles->ReleaseMount();
+    if (!released.ok()) LOG(WARNING) << released;
+  }
+  // The members end in the reverse order of their making.
+  parts_.reset();
 }
 
 void Daemon::Reload(const Config& config) {

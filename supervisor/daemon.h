@@ -20,7 +20,8 @@ class Daemon {
   //   kFailedPrecondition  the machine or a directory does not allow it; says what to change
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config);
 
-  // Stops serving and closes the stores. Containers run on. Takes at most a few seconds.
+  // Stops serving and closes the stores. Containers run on. Where that takes more than a few seconds, whatever the reason, it ends the
+  // process with status 0: nothing that was acknowledged depends on an orderly end.
   ~Daemon();
 
   // Takes over what can change while it runs: runtimes, log level. The rest is named in the log.
@@ -29,8 +30,28 @@ class Daemon {
  private:
   Daemon();
   struct Parts;
-  // Core's container classes, of the parts that are there already.
+
+  // ---- the steps of Start(), in their order; each uses what those before it made ----
+  // Directories, the locks on them, and the questions to the shims that live, which answer while the rest gets on.
+  static absl::Status TakePlaces(Parts& p);
+  static void PrepareRuntimes(Parts& p);
+  static absl::Status OpenStores(Parts& p);
+  static absl::Status OpenSnapshotters(Parts& p);
+  static absl::Status OpenRegistries(Parts& p);
+  static void MakeCollector(Parts& p);
+  static absl::Status MakeServices(Parts& p);
   static void MakeContainerClasses(Parts& p);
+  static absl::Status MakeSystemService(Parts& p);
+  static void MakeHealthMonitor(Parts& p);
+  static absl::Status Recover(Parts& p);
+  static void MakeDoors(Parts& p);
+  static absl::Status Serve(Parts& p);
+
+  // ---- the stop, in reverse ----
+  static void StopServing(Parts& p);
+  static void StopServices(Parts& p);
+  void Close(Parts& p);
+
   std::unique_ptr<Parts> parts_;
 };
 

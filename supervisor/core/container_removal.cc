@@ -108,7 +108,8 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
   parts_.events->Publish(context.ns, "/containers/delete", event);
   v1::WaitContainerResponse response;
   response.set_exit_code(loaded.state.exit_code());
-  parts_.waits->Answer(context.ns, loaded.id(), response);
+  parts_.tasks->EndNextExitWaits(context.ns, loaded.id());
+  parts_.waits->AnswerAll({context.ns, loaded.id()}, response);
   return absl::OkStatus();
 }
 

@@ -7,12 +7,34 @@
 
 #include "base/executor.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/task.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
-#include "supervisor/core/event_bus.h"
 #include "supervisor/core/proto_time.h"
 
 namespace gantry::core {
+
+namespace {
+
+// An answer that is given once, by the first who has it: an end is on its way to the records when its wait is given up.
+class PendingAnswer {
+ public:
+  explicit PendingAnswer(std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done)
+      : done_(std::move(done)) {}
+
+  void Answer(absl::StatusOr<v1::WaitContainerResponse> response) {
+    std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done;
+    {
+      absl::MutexLock lock(&mu_);
+      done = std::exchange(done_, nullptr);
+    }
+    if (done) done(std::move(response));
+  }
+
+ private:
+  absl::Mutex mu_;
+  std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace
 
 std::function<void()> ContainerWait::WaitAsync(
     const CallContext& context, const v1::WaitContainerRequest& request,
@@ -22,75 +44,67 @@ std::function<void()> ContainerWait::WaitAsync(
     done(loaded.status());
     return [] {};
   }
-  auto wait = std::make_shared<PendingAnswer>(std::move(done));
-  if (request.condition() == v1::WaitContainerRequest::REMOVED) {
-    parts_.removals->Add(context.ns, loaded->id(), wait);
-    if (!parts_.records->Load(context, loaded->id()).ok())
-      wait->Answer(v1::WaitContainerResponse());
-    return [this, wait, ns = context.ns, id = loaded->id()] {
-      parts_.removals->Drop(ns, id, wait);
-      wait->Answer(absl::CancelledError("the wait was cancelled"));
-    };
-  }
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded->id(), "");
+  const std::string ns = context.ns;
+  const std::string id = loaded->id();
+  if (request.condition() == v1::WaitContainerRequest::REMOVED)
+    return WaitForRemoval(context, id, std::move(done));
+  absl::StatusOr<Process> task = parts_.tasks->Get(ns, id, "");
   const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
   if (!runs && request.condition() == v1::WaitContainerRequest::NOT_RUNNING) {
     v1::WaitContainerResponse response;
     response.set_exit_code(task.ok() ? task->exit_status : loaded->state.exit_code());
     response.set_error(loaded->state.error());
-    wait->Answer(response);
+    done(response);
     return [] {};
   }
-  if (!runs) {
-    // NEXT_EXIT of something that does not run yet: heard of by the event bus.
-    auto subscription = std::make_shared<std::shared_ptr<Subscription>>();
-    *subscription = parts_.events->Subscribe(
-        [ns = context.ns](const Event& event) {
-          return event.ns == ns && event.topic == "/tasks/exit";
-        },
-        [this, wait, subscription, id = loaded->id()] {
-          parts_.workers->Schedule([wait, subscription, id] {
-            while (EventPtr event = *subscription ? (*subscription)->Pop() : nullptr) {
-              containerd::events::TaskExit exit;
-              if (!exit.ParseFromString(event->payload) || exit.container_id() != id ||
-                  exit.id() != id)
-                continue;
-              v1::WaitContainerResponse response;
-              response.set_exit_code(exit.exit_status());
-              *response.mutable_exited_at() = exit.exited_at();
-              (*subscription)->Close();
-              wait->Answer(response);
-            }
-          });
-        });
-    return [subscription, wait] {
-      (*subscription)->Close();
-      wait->Answer(absl::CancelledError("the wait was cancelled"));
-    };
+  auto wait = std::make_shared<PendingAnswer>(std::move(done));
+  const auto on_exit = [this, wait, ns, id](absl::StatusOr<Exit> exit) {
+    if (!exit.ok()) {
+      wait->Answer(exit.status());
+      return;
+    }
+    // Answered once the end is on record; that takes locks, so not on this thread.
+    parts_.workers->Schedule([this, wait, ns, id, exit = *exit] {
+      CallContext later;
+      later.ns = ns;
+      absl::StatusOr<bool> settled = SettleExit(later, id);
+      if (!settled.ok()) LOG(WARNING) << "ns=" << ns << " id=" << id << " " << settled.status();
+      v1::WaitContainerResponse response;
+      response.set_exit_code(exit.status);
+      response.set_oom_killed(exit.oom_killed);
+      SetTimestamp(exit.at, response.mutable_exited_at());
+      wait->Answer(response);
+    });
+  };
+  uint64_t ticket;
+  if (request.condition() == v1::WaitContainerRequest::NEXT_EXIT) {
+    ticket = parts_.tasks->WaitNextExitAsync(ns, id, on_exit);
+    // Removed between the look and the wait: nobody else will end it.
+    if (absl::IsNotFound(parts_.records->Load(context, id).status()))
+      parts_.tasks->EndNextExitWaits(ns, id);
+  } else {
+    ticket = parts_.tasks->WaitAsync(ns, id, "", on_exit);
   }
-  const uint64_t ticket = parts_.tasks->WaitAsync(
-      context.ns, loaded->id(), "",
-      [this, wait, ns = context.ns, id = loaded->id()](absl::StatusOr<Exit> exit) {
-        if (!exit.ok()) {
-          wait->Answer(exit.status());
-          return;
-        }
-        // Answered once the end is on record; that takes locks, so not on this thread.
-        parts_.workers->Schedule([this, wait, ns, id, exit = *exit] {
-          CallContext later;
-          later.ns = ns;
-          absl::StatusOr<bool> settled = SettleExit(later, id);
-          if (!settled.ok()) LOG(WARNING) << "ns=" << ns << " id=" << id << " " << settled.status();
-          v1::WaitContainerResponse response;
-          response.set_exit_code(exit.status);
-          response.set_oom_killed(exit.oom_killed);
-          SetTimestamp(exit.at, response.mutable_exited_at());
-          wait->Answer(response);
-        });
-      });
   return [this, wait, ticket] {
     parts_.tasks->CancelWait(ticket);
     wait->Answer(absl::CancelledError("the wait was cancelled"));
+  };
+}
+
+std::function<void()> ContainerWait::WaitForRemoval(
+    const CallContext& context, const std::string& id,
+    std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done) {
+  const absl::StatusOr<RemovalWaits::Ticket> ticket =
+      parts_.removals->Add({context.ns, id}, std::move(done));
+  if (!ticket.ok()) {
+    done(ticket.status());  // NOLINT(bugprone-use-after-move): it was not taken
+    return [] {};
+  }
+  // Removed between the look and the wait.
+  if (absl::IsNotFound(parts_.records->Load(context, id).status()))
+    parts_.removals->AnswerOne(*ticket, v1::WaitContainerResponse());
+  return [removals = parts_.removals, ticket = *ticket] {
+    removals->AnswerOne(ticket, absl::CancelledError("the wait was cancelled"));
   };
 }
 

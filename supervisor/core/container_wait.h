@@ -29,7 +29,6 @@ class ContainerWait {
     ContainerRecords* records;
     ContainerSteps* steps;
     TaskService* tasks;
-    EventBus* events;
     Executor* workers;
     RemovalWaits* removals;
   };
@@ -46,6 +45,10 @@ class ContainerWait {
   absl::StatusOr<bool> SettleExit(const CallContext& context, const std::string& container);
 
  private:
+  std::function<void()> WaitForRemoval(
+      const CallContext& context, const std::string& id,
+      std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done);
+
   const Parts parts_;
 };
 

@@ -117,8 +117,11 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
   absl::StatusOr<int32_t> pid = parts_.tasks->Start(context, loaded.id(), started.exec_id);
   if (!pid.ok()) {
     started.stream.reset();
+    // Also when the client is gone, which ended the start: nobody else would remove it.
+    CallContext undo;
+    undo.ns = context.ns;
     absl::StatusOr<core::Exit> gone =
-        parts_.tasks->Delete(context, loaded.id(), started.exec_id, /*force=*/true);
+        parts_.tasks->Delete(undo, loaded.id(), started.exec_id, /*force=*/true);
     return NamingTheContainer(pid.status(), loaded.ShownName(), process);
   }
   started.pid = *pid;

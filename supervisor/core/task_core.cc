@@ -11,7 +11,9 @@
 #include "absl/time/clock.h"
 #include "glog/logging.h"
 
+#include "base/cancel_token.h"
 #include "base/executor.h"
+#include "base/status_macros.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/proto_time.h"
@@ -53,6 +55,45 @@ void SeenEvents::Write(uint64_t number) {
   std::string text = absl::StrCat(absl::Dec(number, absl::kZeroPad20));
   if (pwrite(fd_.get(), text.data(), text.size(), 0) < 0) {
     PLOG(WARNING) << "cannot note the last event seen; a restart may repeat events";
+  }
+}
+
+TaskService::Core::Operation::~Operation() {
+  if (task_ == nullptr) return;
+  absl::MutexLock lock(&task_->mu);
+  task_->operation.clear();
+}
+
+absl::StatusOr<TaskService::Core::Operation> TaskService::Core::Begin(
+    const std::shared_ptr<Task>& task, absl::string_view name, CancelToken* cancel,
+    absl::Duration patience) {
+  CancelToken::Registration on_cancel;
+  if (cancel != nullptr) {
+    patience = std::min(patience, cancel->remaining());
+    // Whoever waits below looks at its condition again.
+    on_cancel = cancel->OnCancel([task] { absl::MutexLock lock(&task->mu); });
+  }
+  absl::MutexLock lock(&task->mu);
+  const auto free = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(task->mu) {
+    return task->operation.empty() || (cancel != nullptr && cancel->cancelled());
+  };
+  const bool waited = task->mu.AwaitWithTimeout(absl::Condition(&free), patience);
+  if (cancel != nullptr && !task->operation.empty()) GANTRY_RETURN_IF_ERROR(cancel->Check());
+  if (!waited || !task->operation.empty()) {
+    return absl::UnavailableError(absl::StrCat(ProcessText(task->key, ""), ": ", name,
+                                               " waits for what is under way: ", task->operation));
+  }
+  task->operation = std::string(name);
+  return Operation(task);
+}
+
+void TaskService::Core::Hand(std::function<void()> work, absl::Duration delay) {
+  absl::MutexLock lock(&map_mu);
+  if (stopped) return;
+  if (delay > absl::ZeroDuration()) {
+    later.At(delay, std::move(work));
+  } else {
+    parts.workers->Schedule(std::move(work));
   }
 }
 
@@ -135,38 +176,47 @@ void TaskService::Core::ApplyOom(Task& task, bool again) {
   parts.events->Publish(task.key.ns, "/tasks/oom", event);
 }
 
-void TaskService::Core::EndWaits(Task::Known& known, const Exit& exit, WaitersDone& done) {
-  {
-    absl::MutexLock lock(&ticket_mu);
-    for (const auto& waiting : known.waiters) tickets.erase(waiting.first);
-  }
-  for (auto& [ticket, waiter] : known.waiters) {
-    done.push_back([waiter = std::move(waiter), exit] { waiter(exit); });
-  }
-  known.waiters.clear();
-}
-
 void TaskService::Core::ApplyNeverStarted(Task& task, const std::string& exec_id,
-                                          uint32_t exit_status, WaitersDone& done) {
+                                          uint32_t exit_status, DueCalls& done) {
   auto it = task.processes.find(exec_id);
   if (it == task.processes.end() || it->second.process.status != ProcessStatus::kCreated) return;
   Process& process = it->second.process;
   process.status = ProcessStatus::kStopped;
   process.exit_status = exit_status;
   process.exited_at = absl::Now();
-  EndWaits(it->second, Exit{0, exit_status, process.exited_at, false}, done);
+  waits.Take({&task, exec_id}, Exit{0, exit_status, process.exited_at, false}, done);
+}
+
+void TaskService::Core::ForgetExec(Task& task, const std::string& exec_id, absl::string_view why,
+                                   DueCalls& done) {
+  task.processes.erase(exec_id);
+  waits.Take({&task, exec_id},
+             absl::NotFoundError(absl::StrCat(ProcessText(task.key, exec_id), ": ", why)), done);
+}
+
+void TaskService::Core::Abandon(Task& task) {
+  DueCalls done;
+  {
+    absl::MutexLock lock(&task.mu);
+    task.deleted = true;
+    waits.Take({&task, ""},
+               absl::NotFoundError(absl::StrCat(ProcessText(task.key, ""), ": was not created")),
+               done);
+  }
+  for (const auto& call : done) call();
 }
 
 void TaskService::Core::ApplyExited(Task& task, const std::string& exec_id, const Exit& exit,
-                                    const std::string& reason, bool again, WaitersDone& done) {
+                                    const std::string& reason, bool again, DueCalls& done) {
   auto it = task.processes.find(exec_id);
   if (it == task.processes.end()) return;
   Task::Known& known = it->second;
   // An exec id may be used again; the news of its former bearer is no news of this one.
   if (exit.pid != 0 && known.process.pid != 0 && exit.pid != known.process.pid) return;
-  if (known.exit_published && !again) return;
+  if (known.exit_told || (known.exit_published && !again)) return;
   if (exit.oom_killed) ApplyOom(task, false);
   known.exit_published = true;
+  known.exit_told = true;
   known.process.status = ProcessStatus::kStopped;
   known.process.exit_status = exit.status;
   known.process.exited_at = exit.at;
@@ -182,10 +232,11 @@ void TaskService::Core::ApplyExited(Task& task, const std::string& exec_id, cons
 
   Exit told = exit;
   told.pid = known.process.pid;
-  EndWaits(known, told, done);
+  waits.Take({&task, exec_id}, told, done);
+  if (exec_id.empty()) waits.Take(NextExitOf(task.key), told, done);
   if (observer != nullptr) {
     done.push_back([self = shared_from_this(), ns = task.key.ns, process = known.process] {
-      self->parts.workers->Schedule([self, ns, process] { self->observer->OnExit(ns, process); });
+      self->Hand([self, ns, process] { self->observer->OnExit(ns, process); });
     });
   }
 }
@@ -193,7 +244,7 @@ void TaskService::Core::ApplyExited(Task& task, const std::string& exec_id, cons
 void TaskService::Core::OnShimEvent(const std::weak_ptr<Task>& weak, const shim::v1::Event& event) {
   std::shared_ptr<Task> task = weak.lock();
   if (!task) return;
-  WaitersDone done;
+  DueCalls done;
   {
     absl::MutexLock lock(&task->mu);
     const bool again = event.number() <= task->history_until;
@@ -276,53 +327,42 @@ void TaskService::Core::PublishDeleted(Task& task, const std::string& exec_id, c
 
 void TaskService::Core::Listen(const std::shared_ptr<Task>& task, runtime::Shim& shim,
                                uint64_t after) {
+  {
+    absl::MutexLock lock(&map_mu);
+    if (stopped) return;
+  }
   std::weak_ptr<Task> weak = task;
-  auto self = shared_from_this();
+  std::weak_ptr<Core> self = shared_from_this();
   auto stream = shim.client().Events(
-      after, [self, weak](const shim::v1::Event& event) { self->OnShimEvent(weak, event); },
-      [key = task->key](const absl::Status& status) {
-        // A shim that ended says so through its pidfd; anything else is worth a line.
-        if (!status.ok() && !absl::IsUnavailable(status) && !absl::IsCancelled(status)) {
-          LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id
-                     << " event stream of the shim ended: " << status;
-        }
+      after,
+      [self, weak](const shim::v1::Event& event) {
+        if (auto core = self.lock()) core->OnShimEvent(weak, event);
+      },
+      [self, weak](const absl::Status& status) {
+        auto core = self.lock();
+        if (core == nullptr || status.ok() || absl::IsCancelled(status)) return;
+        // Not on this thread, which belongs to the stream.
+        core->Hand([core, weak, status] { core->OnStreamEnd(weak, status); });
       });
   absl::MutexLock lock(&task->mu);
-  task->stream = std::move(stream);
+  // The former one ends after the lock is released.
+  stream.swap(task->stream);
 }
 
-void TaskService::Core::OnShimGone(const std::shared_ptr<runtime::Shim>& shim) {
-  std::shared_ptr<Task> task = Find(shim->key());
-  if (!task) return;
-  absl::MutexLock operation(&task->operation);
-  {
-    absl::MutexLock lock(&task->mu);
-    if (task->shim != shim || task->deleted) return;
-  }
-  LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id << " shim "
-             << shim->process().pid << " died; its container is stopped and cleaned up";
-  absl::StatusOr<runtime::TaskExit> ended =
-      runtime::ReapDeadTask(shim->bundle(), "its shim died unexpectedly", kRuntimeCall);
-  Exit exit;
-  std::string reason = "its shim died unexpectedly";
-  if (ended.ok()) {
-    exit = Exit{ended->pid, ended->exit_status, ended->exited_at, ended->oom_killed};
-    if (!ended->synthesised) reason.clear();
-  } else {
-    exit = Exit{0, 137, absl::Now(), false};
-    reason = absl::StrCat(reason, "; cleaning up: ", ended.status().message());
-    LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id
-               << " cleaning up after a dead shim: " << ended.status();
-  }
-  Settle(task, exit, reason);
-  if (absl::Status removed = parts.bundles->Remove(task->key); !removed.ok()) {
-    LOG(ERROR) << "ns=" << task->key.ns << " id=" << task->key.container_id << " " << removed;
-  }
+void TaskService::Core::OnStreamEnd(const std::weak_ptr<Task>& weak, const absl::Status& status) {
+  const std::shared_ptr<Task> task = weak.lock();
+  if (task == nullptr) return;
+  const std::shared_ptr<runtime::Shim> shim = registry->Find(task->key);
+  // The end of a dead shim is told by the registry.
+  if (shim == nullptr || shim->WaitGone(absl::ZeroDuration()).ok()) return;
+  LOG(WARNING) << "ns=" << task->key.ns << " id=" << task->key.container_id
+               << " event stream of the shim ended, it is asked anew: " << status;
+  Ask(task, shim, /*gap=*/absl::IsDataLoss(status));
 }
 
 void TaskService::Core::Settle(const std::shared_ptr<Task>& task, const Exit& init_exit,
                                const std::string& reason) {
-  WaitersDone done;
+  DueCalls done;
   std::unique_ptr<runtime::EventStream> stream;
   {
     absl::MutexLock lock(&task->mu);
@@ -334,6 +374,7 @@ void TaskService::Core::Settle(const std::shared_ptr<Task>& task, const Exit& in
       const Process& process = task->processes[exec_id].process;
       ApplyExited(*task, exec_id, Exit{process.pid, init_exit.status, init_exit.at, false}, reason,
                   false, done);
+      waits.Take({task.get(), exec_id}, NoSuchProcess(task->key, exec_id), done);
     }
     if (task->ready) {
       ApplyExited(*task, "", init_exit, reason, false, done);
@@ -341,6 +382,7 @@ void TaskService::Core::Settle(const std::shared_ptr<Task>& task, const Exit& in
       told.pid = task->processes[""].process.pid;
       PublishDeleted(*task, "", told);
     }
+    waits.Take({task.get(), ""}, NoSuchProcess(task->key, ""), done);
     task->deleted = true;
     task->shim = nullptr;
     stream = std::move(task->stream);
@@ -350,28 +392,25 @@ void TaskService::Core::Settle(const std::shared_ptr<Task>& task, const Exit& in
   for (auto& call : done) call();
 }
 
-void TaskService::Core::CancelWait(uint64_t ticket) {
-  std::pair<std::weak_ptr<Task>, std::string> where;
+void TaskService::Core::EndWaits() {
+  waits.Close(absl::UnavailableError("gantryd stops; the container runs on"));
+}
+
+void TaskService::Core::Stop() {
+  std::unique_ptr<Executor> reaping;
+  std::vector<std::unique_ptr<runtime::EventStream>> streams;
   {
-    absl::MutexLock lock(&ticket_mu);
-    auto it = tickets.find(ticket);
-    if (it == tickets.end()) return;
-    where = it->second;
-    tickets.erase(it);
-  }
-  std::function<void(absl::StatusOr<Exit>)> done;
-  if (std::shared_ptr<Task> task = where.first.lock()) {
-    absl::MutexLock lock(&task->mu);
-    auto process = task->processes.find(where.second);
-    if (process != task->processes.end()) {
-      auto waiter = process->second.waiters.find(ticket);
-      if (waiter != process->second.waiters.end()) {
-        done = std::move(waiter->second);
-        process->second.waiters.erase(waiter);
-      }
+    absl::MutexLock lock(&map_mu);
+    stopped = true;
+    reaping = std::move(reapers);
+    for (auto& [key, task] : tasks) {
+      absl::MutexLock task_lock(&task->mu);
+      streams.push_back(std::move(task->stream));
     }
   }
-  if (done) done(absl::CancelledError("the wait was cancelled"));
+  EndWaits();
+  later.Stop();
+  registry->Stop();
 }
 
 }  // namespace gantry::core

@@ -1,27 +1,33 @@
 // What is known of each task: a view of its shim's event stream, kept in order and published as it changes.
 //
-// Private to the task service, whose calls (task_service.cc) and recovery after a restart (task_recovery.cc) work on it.
+// Private to the task service: its calls (task_service.cc), removal (task_removal.cc) and recovery after a restart
+// (task_recovery.cc) work on it.
 #ifndef GANTRY_SUPERVISOR_CORE_TASK_CORE_H_
 #define GANTRY_SUPERVISOR_CORE_TASK_CORE_H_
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/functional/any_invocable.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "google/protobuf/timestamp.pb.h"
 
+#include "base/clock.h"
+#include "base/executor.h"
 #include "base/unique_fd.h"
 #include "proto/containerd/events/task.pb.h"
+#include "supervisor/core/delayed.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/wait_board.h"
 #include "supervisor/oci/seccomp_filter.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/shim_registry.h"
@@ -30,6 +36,7 @@ namespace gantry::core {
 
 constexpr absl::Duration kRuntimeCall = absl::Seconds(60);  // calls that run the OCI runtime
 constexpr absl::Duration kShortCall = absl::Seconds(10);    // calls the shim answers by itself
+constexpr absl::Duration kReapCall = absl::Seconds(10);     // cleaning up after a dead shim, one try
 
 absl::Time FromProto(const google::protobuf::Timestamp& at);
 
@@ -59,18 +66,20 @@ struct TaskService::Task {
     bool created_published = false;
     bool started_published = false;
     bool oom_published = false;
-    bool exit_published = false;
-    std::map<uint64_t, std::function<void(absl::StatusOr<Exit>)>> waiters;
+    bool exit_published = false;  // by this supervisor or its predecessor
+    bool exit_told = false;       // by this supervisor
   };
 
   explicit Task(runtime::TaskKey task_key) : key(std::move(task_key)) {}
 
   const runtime::TaskKey key;
-  // Held by Create and by the removal of the whole task: one of them at a time.
-  absl::Mutex operation;
 
   mutable absl::Mutex mu;
+  // What is under way for the whole task, "" for nothing: see Core::Operation.
+  std::string operation ABSL_GUARDED_BY(mu);
+  // Null: it died, and what it left behind is being cleaned up.
   std::shared_ptr<runtime::Shim> shim ABSL_GUARDED_BY(mu);
+  std::optional<runtime::Bundle> bundle ABSL_GUARDED_BY(mu);
   std::map<std::string, Known> processes ABSL_GUARDED_BY(mu);
   std::unique_ptr<runtime::EventStream> stream ABSL_GUARDED_BY(mu);
   std::string bundle_path ABSL_GUARDED_BY(mu);
@@ -84,9 +93,32 @@ struct TaskService::Task {
 };
 
 struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
-  explicit Core(const Parts& given) : parts(given) {}
+  explicit Core(const Parts& given) : parts(given), later(Clock::Real(), *given.workers) {}
 
-  using WaitersDone = std::vector<std::function<void()>>;
+  // Who waits for the end of a process. Waiters are added and taken under the task's mutex: none is added to a process that has
+  // ended or is forgotten.
+  using Subject = std::pair<const Task*, std::string>;  // the task and the exec id
+  // The next exit of a container, whichever task it is of.
+  static Subject NextExitOf(const runtime::TaskKey& key) { return {nullptr, key.ToString()}; }
+
+  // The right to create or remove a task, until destroyed: one call at a time has it.
+  class Operation {
+   public:
+    Operation(Operation&& other) noexcept : task_(std::move(other.task_)) {}
+    ~Operation();
+
+   private:
+    friend struct Core;
+    explicit Operation(std::shared_ptr<Task> task) : task_(std::move(task)) {}
+    std::shared_ptr<Task> task_;
+  };
+  // Waits for its turn. kUnavailable after `patience`, with the name of what is under way; the token's status when it ends first.
+  absl::StatusOr<Operation> Begin(const std::shared_ptr<Task>& task, absl::string_view name,
+                                  CancelToken* cancel, absl::Duration patience);
+
+  // Runs `work` on a worker, after `delay` if there is one. Not any more once the service has stopped.
+  void Hand(std::function<void()> work, absl::Duration delay = absl::ZeroDuration())
+      ABSL_LOCKS_EXCLUDED(map_mu);
 
   // ---- the map ----
   std::shared_ptr<Task> Find(const runtime::TaskKey& key) const;
@@ -108,14 +140,18 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
 
   void ApplyOom(Task& task, bool again) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
 
-  // A process beside the first that could not be started: there was never one whose exit could be news.
+  // An exec that could not be started: its waiters are answered, no exit is published.
   void ApplyNeverStarted(Task& task, const std::string& exec_id, uint32_t exit_status,
-                         WaitersDone& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
-  void EndWaits(Task::Known& known, const Exit& exit, WaitersDone& done);
+                         DueCalls& done) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
   // Adds to `done` what must run once the lock is released.
   void ApplyExited(Task& task, const std::string& exec_id, const Exit& exit,
-                   const std::string& reason, bool again, WaitersDone& done)
+                   const std::string& reason, bool again, DueCalls& done)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
+  // Forgets an exec. Those who wait for its end get kNotFound with `why`.
+  void ForgetExec(Task& task, const std::string& exec_id, absl::string_view why, DueCalls& done)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
+  // The task's creation failed: nothing will ever be known of it.
+  void Abandon(Task& task);
 
   // One event of a shim's stream.
   void OnShimEvent(const std::weak_ptr<Task>& weak, const shim::v1::Event& event);
@@ -128,28 +164,68 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   // Follows the shim's stream from `after` on.
   void Listen(const std::shared_ptr<Task>& task, runtime::Shim& shim, uint64_t after);
 
+  // The stream ended, and not because of Settle(). Where the shim lives it is asked how things stand, and listened to again.
+  void OnStreamEnd(const std::weak_ptr<Task>& weak, const absl::Status& status);
+
+  // ---- a shim that did not answer at the start, or lost events (task_recovery.cc) ----
+  // Asks the shim for everything it knows, without a thread; TakeUp() follows. `gap`: some of its events are lost.
+  void Ask(const std::shared_ptr<Task>& task, const std::shared_ptr<runtime::Shim>& shim, bool gap);
+  // Brings what is known in line with what the shim says, publishes exits that were not told, and follows its stream. Asks again
+  // later if there was no answer, unless the shim has died, which the registry reports.
+  void TakeUp(const std::shared_ptr<Task>& task, const std::shared_ptr<runtime::Shim>& shim,
+              const absl::StatusOr<shim::v1::InfoResponse>& info, bool gap);
+  void Adopt(Task& task, const shim::v1::InfoResponse& info)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
+  // Enters what was found of a bundle into the map.
+  std::shared_ptr<Task> Restore(const runtime::RecoveredTask& recovered);
+  // Does what its verdict asks for. True: its shim was adopted.
+  bool Apply(const std::shared_ptr<Task>& task, const runtime::RecoveredTask& recovered);
+  // Another look at a bundle of which nothing could be said, not even who serves it.
+  void LookAgain(const std::shared_ptr<Task>& task);
+
+  // ---- the end (task_removal.cc) ----
+  absl::StatusOr<Exit> DeleteExec(const CallContext& context, const std::shared_ptr<Task>& task,
+                                  const std::string& exec_id, bool force);
+  absl::StatusOr<Exit> DeleteTask(const CallContext& context, const std::shared_ptr<Task>& task,
+                                  bool force);
+  // Has the shim delete its container. Gives up when the shim does not even answer questions meanwhile.
+  absl::StatusOr<shim::v1::DeleteResponse> AskToDelete(runtime::Shim& shim,
+                                                       const shim::v1::DeleteRequest& request,
+                                                       CancelToken* cancel);
+  // Settles the task and removes its bundle.
+  void Finish(const std::shared_ptr<Task>& task, const Exit& exit, const std::string& reason);
+  // Kills and removes what a dead shim left, from outside, then Finish(). The operation is held.
+  //   kUnavailable  processes or cgroups stay, the message says which; the task stays with that as its reason
+  absl::StatusOr<Exit> Reap(const std::shared_ptr<Task>& task, const runtime::Bundle& bundle,
+                            const std::string& reason);
+  // Reap() on a thread of its own pool, and again with growing pauses until it succeeds.
+  void ReapSoon(const std::shared_ptr<Task>& task, const runtime::Bundle& bundle,
+                const std::string& reason, absl::Duration delay);
   // The shim died without being asked to. Runs on a worker: it kills and cleans up what the shim leaves.
   void OnShimGone(const std::shared_ptr<runtime::Shim>& shim);
 
   // The end of a task that nobody deleted: exits of everything that ran, then the deletion, are published, and it is forgotten.
   void Settle(const std::shared_ptr<Task>& task, const Exit& init_exit, const std::string& reason);
 
-  void CancelWait(uint64_t ticket);
+  void EndWaits();
+  // Ends the threads and answers all waits.
+  void Stop();
 
   Parts parts;
   ExitObserver* observer = nullptr;
   std::unique_ptr<runtime::ShimRegistry> registry;
+  Delayed later;
   oci::SeccompFilters seccomp;
-  std::atomic<uint64_t> next_ticket{1};
+  WaitBoard<Subject, Exit> waits;
 
   mutable absl::Mutex map_mu;
   std::map<runtime::TaskKey, std::shared_ptr<Task>> tasks ABSL_GUARDED_BY(map_mu);
+  bool stopped ABSL_GUARDED_BY(map_mu) = false;
+  // Cleans up after dead shims, many side by side; made when needed.
+  std::unique_ptr<Executor> reapers ABSL_GUARDED_BY(map_mu);
+  int reaps_under_way ABSL_GUARDED_BY(map_mu) = 0;
   absl::Mutex said_mu;
   std::set<std::string> said ABSL_GUARDED_BY(said_mu);
-  // Which process a ticket waits for.
-  absl::Mutex ticket_mu;
-  std::map<uint64_t, std::pair<std::weak_ptr<Task>, std::string>> tickets
-      ABSL_GUARDED_BY(ticket_mu);
 };
 
 }  // namespace gantry::core

@@ -1,4 +1,5 @@
-// At start: takes over the shims that live, and settles what became of the others.
+// After a restart: takes over the shims that live, also those that answer late, and settles what became of the others.
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -14,7 +15,7 @@
 #include "supervisor/core/task_core.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/runtime/bundle.h"
-#include "supervisor/runtime/dead_task.h"
+#include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/runtime/shim_recovery.h"
 #include "supervisor/runtime/shim_registry.h"
 
@@ -24,147 +25,252 @@ namespace {
 using runtime::TaskKey;
 
 constexpr absl::Duration kCatchUp =
-    absl::Seconds(3);  // for what all shims have to tell after a restart
+    absl::Seconds(1);  // for what all shims have to tell after a restart, and for the reaping
+constexpr absl::Duration kAsk = absl::Seconds(60);   // one question to a shim that is slow
+constexpr absl::Duration kPause = absl::Seconds(1);  // between two questions, and two looks
+constexpr absl::Duration kLook = absl::Seconds(1);
 
 }  // namespace
 
-int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
-  const Parts& parts = core_->parts;
-  int alive = 0;
-  std::vector<std::shared_ptr<Task>> caught_up;
-  for (runtime::RecoveredTask& recovered : found) {
-    const TaskKey& key = recovered.key;
-    if (recovered.verdict == runtime::Verdict::kReap) {
-      LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id
-                << " removing what is left: " << recovered.reason;
-      if (recovered.bundle.has_value()) {
-        if (recovered.shim) {
-          if (absl::Status killed = recovered.shim->KillShim(); !killed.ok()) LOG(ERROR) << killed;
-        }
-        auto reaped = runtime::ReapDeadTask(*recovered.bundle, recovered.reason, kShortCall);
-        if (!reaped.ok())
-          LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
-      }
-      if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {
-        LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << removed;
-      }
-      continue;
-    }
-
-    auto task = std::make_shared<Task>(key);
-    {
-      absl::MutexLock lock(&task->mu);
-      task->ready = true;
-      task->shim = recovered.shim;
-      containerd::events::TaskCreate& event = task->create_event;
-      event.set_container_id(key.container_id);
-      Process& init = task->processes[""].process;
-      init.container_id = key.container_id;
-      if (recovered.bundle.has_value()) {
-        task->bundle_path = recovered.bundle->path();
-        task->seen.Open(task->bundle_path);
-        event.set_bundle(task->bundle_path);
-        const shim::v1::CreateRequest& create = recovered.bundle->launch().create;
-        init.terminal = create.stdio().terminal();
-        init.stdin_uri = create.stdio().stdin();
-        init.stdout_uri = create.stdio().stdout();
-        init.stderr_uri = create.stdio().stderr();
-        event.mutable_io()->set_stdin(init.stdin_uri);
-        event.mutable_io()->set_stdout(init.stdout_uri);
-        event.mutable_io()->set_stderr(init.stderr_uri);
-        event.mutable_io()->set_terminal(init.terminal);
-        for (const auto& mount : create.rootfs()) {
-          auto* out = event.add_rootfs();
-          out->set_type(mount.type());
-          out->set_source(mount.source());
-          out->set_target(mount.target());
-          *out->mutable_options() = mount.options();
-        }
-      }
-    }
-    {
-      absl::MutexLock lock(&core_->map_mu);
-      core_->tasks.emplace(key, task);
-    }
-
+std::shared_ptr<TaskService::Task> TaskService::Core::Restore(
+    const runtime::RecoveredTask& recovered) {
+  const TaskKey& key = recovered.key;
+  auto task = std::make_shared<Task>(key);
+  {
+    absl::MutexLock lock(&task->mu);
+    task->ready = recovered.verdict != runtime::Verdict::kReap;
+    task->shim = recovered.shim;
+    task->bundle = recovered.bundle;
+    task->bundle_path = recovered.bundle->path();
+    task->seen.Open(task->bundle_path);
+    Task::Known& known = task->processes[""];
+    Process& init = known.process;
+    init.container_id = key.container_id;
+    const shim::v1::CreateRequest& create = recovered.bundle->launch().create;
+    init.terminal = create.stdio().terminal();
+    init.stdin_uri = create.stdio().stdin();
+    init.stdout_uri = create.stdio().stdout();
+    init.stderr_uri = create.stdio().stderr();
     if (recovered.verdict == runtime::Verdict::kMarkExited) {
-      LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id
-                << " ended while no supervisor ran: " << recovered.reason;
-      Exit exit{0, 137, absl::Now(), false};
-      if (recovered.exit.has_value()) {
-        exit = Exit{recovered.exit->pid, recovered.exit->exit_status, recovered.exit->exited_at,
-                    recovered.exit->oom_killed};
+      known.created_published = true;
+      known.started_published = true;
+    }
+    containerd::events::TaskCreate& event = task->create_event;
+    event.set_container_id(key.container_id);
+    event.set_bundle(task->bundle_path);
+    event.mutable_io()->set_stdin(init.stdin_uri);
+    event.mutable_io()->set_stdout(init.stdout_uri);
+    event.mutable_io()->set_stderr(init.stderr_uri);
+    event.mutable_io()->set_terminal(init.terminal);
+    for (const auto& mount : create.rootfs()) {
+      auto* out = event.add_rootfs();
+      out->set_type(mount.type());
+      out->set_source(mount.source());
+      out->set_target(mount.target());
+      *out->mutable_options() = mount.options();
+    }
+  }
+  absl::MutexLock lock(&map_mu);
+  tasks.insert_or_assign(key, task);
+  return task;
+}
+
+void TaskService::Core::Adopt(Task& task, const shim::v1::InfoResponse& info) {
+  auto adopt = [](Task::Known& known, const shim::v1::ProcessState& state) {
+    Process& process = known.process;
+    process.exec_id = state.exec_id();
+    process.status = static_cast<ProcessStatus>(state.status());
+    process.pid = state.pid();
+    process.exit_status = state.exit_status();
+    if (state.has_exited_at()) process.exited_at = FromProto(state.exited_at());
+    if (state.has_started_at()) process.started_at = FromProto(state.started_at());
+    process.oom_killed = state.oom_killed();
+    process.terminal = state.terminal();
+    process.reason.clear();
+    known.created_published = true;
+    known.started_published = process.status != ProcessStatus::kCreated;
+    known.exit_published = process.status == ProcessStatus::kStopped;
+  };
+  adopt(task.processes[""], info.init());
+  task.create_event.set_pid(static_cast<uint32_t>(task.processes[""].process.pid));
+  for (const auto& exec : info.execs()) {
+    Task::Known& known = task.processes[exec.exec_id()];
+    known.process.container_id = task.key.container_id;
+    known.process.stdin_uri = exec.stdin();
+    known.process.stdout_uri = exec.stdout();
+    known.process.stderr_uri = exec.stderr();
+    adopt(known, exec);
+  }
+  task.applied_until = std::max(task.applied_until, task.seen.Read());
+  task.history_until = info.last_event();
+}
+
+void TaskService::Core::Ask(const std::shared_ptr<Task>& task,
+                            const std::shared_ptr<runtime::Shim>& shim, bool gap) {
+  shim->client().InfoAsync(
+      kAsk, [self = std::weak_ptr<Core>(shared_from_this()), weak = std::weak_ptr<Task>(task), shim,
+             gap](absl::StatusOr<shim::v1::InfoResponse> info) {
+        auto core = self.lock();
+        if (core == nullptr) return;
+        core->Hand([core, weak, shim, info = std::move(info), gap] {
+          if (auto asked = weak.lock()) core->TakeUp(asked, shim, info, gap);
+        });
+      });
+}
+
+void TaskService::Core::TakeUp(const std::shared_ptr<Task>& task,
+                               const std::shared_ptr<runtime::Shim>& shim,
+                               const absl::StatusOr<shim::v1::InfoResponse>& info, bool gap) {
+  const TaskKey& key = task->key;
+  if (!info.ok() || info->namespace_() != key.ns || info->container_id() != key.container_id) {
+    // One that died meanwhile is told by the registry.
+    if (registry->Find(key) != shim) return;
+    Hand([self = shared_from_this(), task, shim, gap] { self->Ask(task, shim, gap); }, kPause);
+    return;
+  }
+  const bool never_created = info->init().status() == shim::v1::STATUS_EMPTY;
+  uint64_t after = 0;
+  bool was_unknown = false;
+  Process init;
+  DueCalls done;
+  {
+    absl::MutexLock lock(&task->mu);
+    if (task->deleted || task->shim != shim) return;
+    if (never_created) {
+      // Its launch had not got as far as a container when the supervisor died: nobody knows of it.
+      task->ready = false;
+    } else {
+      was_unknown = task->processes[""].process.status == ProcessStatus::kUnknown;
+      Adopt(*task, *info);
+      init = task->processes[""].process;
+      if (gap) {
+        task->applied_until = info->last_event();
+        task->seen.Write(task->applied_until);
       }
-      if (recovered.bundle.has_value()) {
-        auto reaped = runtime::ReapDeadTask(*recovered.bundle, recovered.reason, kShortCall);
-        if (!reaped.ok())
-          LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
+      after = task->applied_until;
+      // Told here, whether or not the stream tells them once more: the events may be lost, or may have been handled by a former
+      // supervisor, whose records were read when this one did not know of the end yet.
+      std::vector<std::pair<std::string, Exit>> ended;
+      for (const auto& [exec_id, known] : task->processes) {
+        const Process& process = known.process;
+        if (process.status == ProcessStatus::kStopped && known.started_published) {
+          ended.emplace_back(exec_id, Exit{process.pid, process.exit_status, process.exited_at,
+                                           process.oom_killed});
+        }
+      }
+      // Execs before the init process, whose id is the empty one.
+      for (auto it = ended.rbegin(); it != ended.rend(); ++it)
+        ApplyExited(*task, it->first, it->second, "", /*again=*/true, done);
+    }
+  }
+  if (never_created) {
+    if (absl::Status killed = shim->KillShim(); !killed.ok())
+      LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << killed;
+    return;
+  }
+  LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id
+            << (gap ? " its shim has lost events; what it knows is taken over"
+                    : " its shim answers and is taken up");
+  for (const auto& call : done) call();
+  Listen(task, *shim, after);
+  if (observer != nullptr && was_unknown) observer->OnTakenUp(key.ns, init);
+}
+
+void TaskService::Core::LookAgain(const std::shared_ptr<Task>& task) {
+  absl::StatusOr<std::vector<runtime::RecoveredTask>> found =
+      runtime::RecoverShims(*parts.bundles, kLook, task->key);
+  {
+    absl::MutexLock lock(&task->mu);
+    if (task->deleted || task->shim != nullptr || !task->operation.empty()) return;
+  }
+  if (found.ok() && !found->empty()) {
+    Apply(task, (*found)[0]);
+  } else {
+    Hand([self = shared_from_this(), task] { self->LookAgain(task); }, kPause);
+  }
+}
+
+bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
+                              const runtime::RecoveredTask& recovered) {
+  const TaskKey& key = task->key;
+  switch (recovered.verdict) {
+    case runtime::Verdict::kReap:
+    case runtime::Verdict::kMarkExited: {
+      const bool ran = recovered.verdict == runtime::Verdict::kMarkExited;
+      LOG(INFO) << "ns=" << key.ns << " id=" << key.container_id
+                << (ran ? " ended while no supervisor ran: " : " removing what is left: ")
+                << recovered.reason;
+      if (recovered.shim) {
+        if (absl::Status killed = recovered.shim->KillShim(); !killed.ok()) LOG(ERROR) << killed;
+      }
+      runtime::Bundle bundle = *recovered.bundle;
+      if (bundle.launch().create.runtime().path().empty()) {
+        // Of a damaged record. The default runtime is the likeliest one to know the container.
+        runtime::LaunchRecord launch = bundle.launch();
+        const absl::StatusOr<runtime::RuntimeInfo> likely = parts.runtimes->Resolve("");
+        if (likely.ok()) *launch.create.mutable_runtime() = likely->ForShim(key.ns);
+        bundle = runtime::Bundle(key, bundle.path(), bundle.socket_path(), std::move(launch));
       }
       {
         absl::MutexLock lock(&task->mu);
-        task->processes[""].created_published = true;
-        task->processes[""].started_published = true;
-        // dockerd takes an exit for its container's only if this is the pid it knows.
-        task->processes[""].process.pid = exit.pid;
+        task->ready = ran;
+        task->shim = nullptr;
+        task->bundle = bundle;
+        task->processes[""].created_published = ran;
+        task->processes[""].started_published = ran;
       }
-      core_->Settle(
-          task, exit,
-          recovered.exit.has_value() && !recovered.exit->synthesised ? "" : recovered.reason);
-      if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {
-        LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << removed;
-      }
-      continue;
+      ReapSoon(task, bundle, recovered.reason, absl::ZeroDuration());
+      return false;
     }
-
-    ++alive;
-    if (recovered.verdict == runtime::Verdict::kKeepUnknown) {
-      LOG(WARNING) << "ns=" << key.ns << " id=" << key.container_id
-                   << " kept as unknown: " << recovered.reason;
-      absl::MutexLock lock(&task->mu);
+    case runtime::Verdict::kKeepUnknown:
+    case runtime::Verdict::kAdopt:
+      break;
+  }
+  {
+    absl::MutexLock lock(&task->mu);
+    task->ready = true;
+    task->shim = recovered.shim;
+    task->bundle = recovered.bundle;
+    if (recovered.verdict == runtime::Verdict::kKeepUnknown)
       task->processes[""].process.reason = recovered.reason;
-    }
-    uint64_t after = 0;
-    if (recovered.info.has_value()) {
-      absl::MutexLock lock(&task->mu);
-      auto adopt = [](Task::Known& known, const shim::v1::ProcessState& state) {
-        Process& process = known.process;
-        process.exec_id = state.exec_id();
-        process.status = static_cast<ProcessStatus>(state.status());
-        process.pid = state.pid();
-        process.exit_status = state.exit_status();
-        if (state.has_exited_at()) process.exited_at = FromProto(state.exited_at());
-        if (state.has_started_at()) process.started_at = FromProto(state.started_at());
-        process.oom_killed = state.oom_killed();
-        process.terminal = state.terminal();
-        known.created_published = true;
-        known.started_published = process.status != ProcessStatus::kCreated;
-        known.exit_published = process.status == ProcessStatus::kStopped;
-      };
-      adopt(task->processes[""], recovered.info->init());
-      task->create_event.set_pid(task->processes[""].process.pid);
-      for (const auto& exec : recovered.info->execs()) {
-        Task::Known& known = task->processes[exec.exec_id()];
-        known.process.container_id = key.container_id;
-        known.process.stdin_uri = exec.stdin();
-        known.process.stdout_uri = exec.stdout();
-        known.process.stderr_uri = exec.stderr();
-        adopt(known, exec);
-      }
-      after = task->seen.Read();
-      task->applied_until = after;
-      task->history_until = recovered.info->last_event();
-    }
-    if (recovered.shim) {
-      if (absl::Status added = core_->registry->Add(recovered.shim); !added.ok())
-        LOG(ERROR) << added;
-      core_->Listen(task, *recovered.shim, after);
-      caught_up.push_back(task);
-    }
+  }
+  if (recovered.shim == nullptr) {
+    // Not even its process is known.
+    Hand([self = shared_from_this(), task] { self->LookAgain(task); }, kPause);
+    return false;
+  }
+  if (absl::Status added = registry->Add(recovered.shim); !added.ok())
+    LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << added;
+  if (!recovered.info.has_value()) {
+    LOG(WARNING) << "ns=" << key.ns << " id=" << key.container_id
+                 << " is unknown until its shim answers: " << recovered.reason;
+    Ask(task, recovered.shim, /*gap=*/false);
+    return false;
+  }
+  uint64_t after = 0;
+  {
+    absl::MutexLock lock(&task->mu);
+    Adopt(*task, *recovered.info);
+    after = task->applied_until;
+  }
+  Listen(task, *recovered.shim, after);
+  return true;
+}
+
+int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
+  int alive = 0;
+  std::vector<std::shared_ptr<Task>> adopted;
+  for (const runtime::RecoveredTask& recovered : found) {
+    std::shared_ptr<Task> task = core_->Restore(recovered);
+    const bool ended = recovered.verdict == runtime::Verdict::kReap ||
+                       recovered.verdict == runtime::Verdict::kMarkExited;
+    if (!ended) ++alive;
+    if (core_->Apply(task, recovered)) adopted.push_back(std::move(task));
   }
   // What the shims have to tell of the time without a supervisor is published before the doors open: clients that come back
-  // meanwhile are told it then, and never again. Few have anything to tell.
+  // meanwhile are told it then, and never again. Few have anything to tell. Nothing here is waited for if it takes its time.
   const absl::Time deadline = absl::Now() + kCatchUp;
-  for (const std::shared_ptr<Task>& task : caught_up) {
+  for (const std::shared_ptr<Task>& task : adopted) {
     absl::MutexLock lock(&task->mu);
     const auto told = [&task]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(task->mu) {
       return task->deleted || task->applied_until >= task->history_until;
@@ -174,6 +280,12 @@ int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
                    << " its shim is slow to tell what happened while no supervisor ran";
     }
   }
+  absl::MutexLock lock(&core_->map_mu);
+  const auto reaped = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(core_->map_mu) {
+    return core_->reaps_under_way == 0;
+  };
+  if (!core_->map_mu.AwaitWithDeadline(absl::Condition(&reaped), deadline))
+    LOG(WARNING) << "cleaning up after " << core_->reaps_under_way << " tasks goes on";
   return alive;
 }
 

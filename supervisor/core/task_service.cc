@@ -39,6 +39,9 @@ namespace {
 
 using runtime::TaskKey;
 
+constexpr absl::Duration kStatsCall = absl::Seconds(2);  // shims that do not answer are left out
+constexpr uint32_t kNeverStartedStatus = 255;
+constexpr char kCreationFailed[] = "its creation failed";
 constexpr char kCheckpoint[] = "/checkpoint";  // in a bundle: what its task is restored from
 
 }  // namespace
@@ -48,7 +51,7 @@ TaskService::TaskService(const Parts& parts) : core_(std::make_shared<Core>(part
   core_->registry =
       std::make_unique<runtime::ShimRegistry>([weak](std::shared_ptr<runtime::Shim> shim) {
         if (auto core = weak.lock()) {
-          core->parts.workers->Schedule([core, shim = std::move(shim)] { core->OnShimGone(shim); });
+          core->Hand([core, shim = std::move(shim)] { core->OnShimGone(shim); });
         }
       });
 }
@@ -115,14 +118,21 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   const TaskKey key{context.ns, create.container_id};
   const Parts& parts = core_->parts;
   auto task = std::make_shared<Task>(key);
-  absl::MutexLock operation(&task->operation);
+  GANTRY_ASSIGN_OR_RETURN(const Core::Operation operation,
+                          core_->Begin(task, "its creation", nullptr, absl::ZeroDuration()));
   {
     absl::MutexLock lock(&core_->map_mu);
     if (!core_->tasks.emplace(key, task).second) {
       return absl::AlreadyExistsError(absl::StrCat(ProcessText(key, ""), ": already exists"));
     }
   }
-  absl::Cleanup unreserve = [this, &task] { core_->Forget(task); };
+  // Set when what a failed creation made cannot be removed yet: the task stays until it is.
+  bool left_behind = false;
+  absl::Cleanup unreserve = [this, &task, &left_behind] {
+    if (left_behind) return;
+    core_->Forget(task);
+    core_->Abandon(*task);
+  };
 
   shim::v1::CreateRequest request;
   *request.mutable_stdio() = create.stdio;
@@ -170,7 +180,8 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
       parts.bundles->Create(
           key, changed.empty() && !prebuilt && !set_late ? create.spec_json : spec.Print(),
           launch));
-  absl::Cleanup remove_bundle = [&parts, &key] {
+  absl::Cleanup remove_bundle = [&parts, &key, &left_behind] {
+    if (left_behind) return;
     if (absl::Status removed = parts.bundles->Remove(key); !removed.ok()) {
       LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id
                  << " undoing a failed create: " << removed;
@@ -187,7 +198,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   GANTRY_ASSIGN_OR_RETURN(runtime::LaunchedShim launched,
                           parts.launcher->Launch(bundle, request.runtime().path()));
   auto shim = std::make_shared<runtime::Shim>(bundle, launched.process, std::move(launched.pidfd));
-  absl::Cleanup end_shim = [this, &key, shim] {
+  absl::Cleanup end_shim = [this, &key, &task, &left_behind, shim] {
     core_->registry->Remove(key);
     // Asks first: the shim undoes a half-made container itself. Then makes sure.
     shim::v1::ShutdownRequest shutdown;
@@ -198,9 +209,13 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
       if (absl::Status killed = shim->KillShim(); !killed.ok())
         LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << killed;
       absl::StatusOr<runtime::TaskExit> reaped =
-          runtime::ReapDeadTask(shim->bundle(), "its creation failed", kShortCall);
-      if (!reaped.ok())
+          runtime::ReapDeadTask(shim->bundle(), kCreationFailed, kReapCall);
+      // kUnavailable: the runtime did not answer, and nothing of it is left all the same.
+      if (!reaped.ok() && !absl::IsUnavailable(reaped.status())) {
         LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << reaped.status();
+        left_behind = true;
+        core_->ReapSoon(task, shim->bundle(), kCreationFailed, absl::Seconds(1));
+      }
     }
   };
   GANTRY_RETURN_IF_ERROR(core_->registry->Add(shim));
@@ -209,6 +224,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   {
     absl::MutexLock lock(&task->mu);
     task->shim = shim;
+    task->bundle = bundle;
     task->bundle_path = bundle.path();
     task->seen.Open(bundle.path());
     containerd::events::TaskCreate& event = task->create_event;
@@ -271,17 +287,17 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
   absl::StatusOr<shim::v1::StartResponse> answer =
       shim->client().Start(request, runtime::CallOptions{kRuntimeCall, context.cancel});
   if (!answer.ok() && !exec_id.empty()) {
-    // The shim does not try a second time. Whoever waits for the end would wait for good.
-    shim::v1::StateRequest which;
-    which.set_exec_id(exec_id);
-    const absl::StatusOr<shim::v1::ProcessState> state =
-        shim->client().State(which, runtime::CallOptions{kShortCall, nullptr});
-    Core::WaitersDone done;
-    if (state.ok() && state->status() == shim::v1::STATUS_STOPPED) {
+    // What was tried and failed is "created" again, and may be tried again. Those who wait for its end are answered, as containerd
+    // does: there may be no other try. Where the call was only given up the shim may still carry it out.
+    const bool given_up = absl::IsDeadlineExceeded(answer.status()) ||
+                          absl::IsCancelled(answer.status()) ||
+                          absl::IsUnavailable(answer.status());
+    DueCalls done;
+    if (!given_up) {
       absl::MutexLock lock(&task->mu);
-      core_->ApplyNeverStarted(*task, exec_id, state->exit_status(), done);
+      core_->ApplyNeverStarted(*task, exec_id, kNeverStartedStatus, done);
     }
-    for (const auto& tell : done) tell();
+    for (const auto& call : done) call();
   }
   GANTRY_RETURN_IF_ERROR(answer.status());
   const shim::v1::StartResponse& started = *answer;
@@ -333,11 +349,25 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
   absl::StatusOr<shim::v1::ExecResponse> added = shim->client().Exec(
       request, runtime::CallOptions{start ? kRuntimeCall : kShortCall, context.cancel});
   CrashPoint("exec.added");
-  absl::MutexLock lock(&task->mu);
   if (!added.ok()) {
-    task->processes.erase(exec_id);
+    DueCalls done;
+    {
+      absl::MutexLock lock(&task->mu);
+      core_->ForgetExec(*task, exec_id, "could not be added", done);
+    }
+    for (const auto& call : done) call();
+    if (absl::IsCancelled(added.status()) || absl::IsDeadlineExceeded(added.status())) {
+      // The shim may have added it all the same, for nobody.
+      core_->Hand([shim = shim, exec_id] {
+        shim::v1::DeleteRequest undo;
+        undo.set_exec_id(exec_id);
+        undo.set_force(true);
+        (void)shim->client().Delete(undo, runtime::CallOptions{kShortCall, nullptr});
+      });
+    }
     return added.status();
   }
+  absl::MutexLock lock(&task->mu);
   auto it = task->processes.find(exec_id);
   if (it != task->processes.end() && !it->second.created_published) {
     it->second.created_published = true;
@@ -375,51 +405,8 @@ absl::StatusOr<Exit> TaskService::Delete(const CallContext& context, const std::
   const TaskKey key{context.ns, id};
   std::shared_ptr<Task> task = core_->Find(key);
   if (!task) return NoSuchProcess(key, exec_id);
-  if (!exec_id.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach(key));
-    shim::v1::DeleteRequest request;
-    request.set_exec_id(exec_id);
-    request.set_force(force);
-    GANTRY_ASSIGN_OR_RETURN(
-        shim::v1::DeleteResponse gone,
-        reached.second->client().Delete(request, runtime::CallOptions{kShortCall, context.cancel}));
-    const Exit exit{gone.pid(), gone.exit_status(), FromProto(gone.exited_at()), false};
-    Core::WaitersDone done;
-    {
-      absl::MutexLock lock(&task->mu);
-      auto it = task->processes.find(exec_id);
-      if (it == task->processes.end()) return NoSuchProcess(key, exec_id);
-      if (it->second.started_published) core_->ApplyExited(*task, exec_id, exit, "", false, done);
-      core_->PublishDeleted(*task, exec_id, exit);
-      task->processes.erase(exec_id);
-    }
-    for (auto& call : done) call();
-    return exit;
-  }
-
-  absl::MutexLock operation(&task->operation);
-  GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach(key));
-  std::shared_ptr<runtime::Shim> shim = reached.second;
-  // From here on the shim's end is what we want, no news.
-  core_->registry->Remove(key);
-  shim::v1::DeleteRequest request;
-  request.set_force(force);
-  absl::StatusOr<shim::v1::DeleteResponse> gone =
-      shim->client().Delete(request, runtime::CallOptions{kRuntimeCall, context.cancel});
-  if (!gone.ok()) {
-    if (absl::Status added = core_->registry->Add(shim); !added.ok()) {
-      LOG(ERROR) << "ns=" << key.ns << " id=" << id << " " << added;
-    }
-    return gone.status();
-  }
-  CrashPoint("task.deleted");
-  const Exit exit{gone->pid(), gone->exit_status(), FromProto(gone->exited_at()), false};
-  core_->Settle(task, exit, "");
-  // The record of the task was the bundle; what is left of it are files.
-  if (absl::Status removed = core_->parts.bundles->Remove(key); !removed.ok()) {
-    LOG(ERROR) << "ns=" << key.ns << " id=" << id << " " << removed;
-  }
-  return exit;
+  return exec_id.empty() ? core_->DeleteTask(context, task, force)
+                         : core_->DeleteExec(context, task, exec_id, force);
 }
 
 absl::StatusOr<Process> TaskService::Get(const std::string& ns, const std::string& id,
@@ -460,27 +447,45 @@ uint64_t TaskService::WaitAsync(const std::string& ns, const std::string& id,
                                 const std::string& exec_id,
                                 std::function<void(absl::StatusOr<Exit>)> done) {
   const TaskKey key{ns, id};
-  const uint64_t ticket = core_->next_ticket.fetch_add(1);
   absl::StatusOr<Exit> answer = NoSuchProcess(key, exec_id);
   if (std::shared_ptr<Task> task = core_->Find(key)) {
     absl::MutexLock lock(&task->mu);
     auto it = task->processes.find(exec_id);
-    if (it != task->processes.end()) {
+    if (!task->deleted && it != task->processes.end()) {
       const Process& process = it->second.process;
       if (process.status != ProcessStatus::kStopped) {
-        it->second.waiters.emplace(ticket, std::move(done));
-        absl::MutexLock ticket_lock(&core_->ticket_mu);
-        core_->tickets.emplace(ticket, std::make_pair(std::weak_ptr<Task>(task), exec_id));
-        return ticket;
+        absl::StatusOr<uint64_t> ticket =
+            core_->waits.Add({task.get(), exec_id}, std::move(done));
+        if (ticket.ok()) return *ticket;
+        answer = ticket.status();
+      } else {
+        answer = Exit{process.pid, process.exit_status, process.exited_at, process.oom_killed};
       }
-      answer = Exit{process.pid, process.exit_status, process.exited_at, process.oom_killed};
     }
   }
   done(std::move(answer));
-  return ticket;
+  return 0;
 }
 
-void TaskService::CancelWait(uint64_t ticket) { core_->CancelWait(ticket); }
+uint64_t TaskService::WaitNextExitAsync(const std::string& ns, const std::string& id,
+                                        std::function<void(absl::StatusOr<Exit>)> done) {
+  const absl::StatusOr<uint64_t> ticket =
+      core_->waits.Add(Core::NextExitOf({ns, id}), std::move(done));
+  if (ticket.ok()) return *ticket;
+  done(ticket.status());  // NOLINT(bugprone-use-after-move): it was not taken
+  return 0;
+}
+
+void TaskService::EndNextExitWaits(const std::string& ns, const std::string& id) {
+  const TaskKey key{ns, id};
+  core_->waits.AnswerAll(Core::NextExitOf(key),
+                         absl::NotFoundError(absl::StrCat("container \"", id, "\" in namespace \"",
+                                                          ns, "\" was removed before it ended")));
+}
+
+void TaskService::CancelWait(uint64_t ticket) {
+  core_->waits.AnswerOne(ticket, absl::CancelledError("the wait was cancelled"));
+}
 
 absl::StatusOr<Exit> TaskService::Wait(const CallContext& context, const std::string& id,
                                        const std::string& exec_id, absl::Duration limit) {
@@ -496,11 +501,10 @@ absl::StatusOr<Exit> TaskService::Wait(const CallContext& context, const std::st
   CancelToken::Registration on_cancel;
   if (context.cancel != nullptr) {
     limit = std::min(limit, context.cancel->remaining());
-    on_cancel =
-        context.cancel->OnCancel([core = core_.get(), ticket] { core->CancelWait(ticket); });
+    on_cancel = context.cancel->OnCancel([this, ticket] { CancelWait(ticket); });
   }
   if (!answer->ready.WaitForNotificationWithTimeout(limit)) {
-    core_->CancelWait(ticket);
+    CancelWait(ticket);
     answer->ready.WaitForNotification();
     if (absl::IsCancelled(answer->exit.status())) {
       return absl::DeadlineExceededError(absl::StrCat(ProcessText({context.ns, id}, exec_id),
@@ -571,8 +575,53 @@ absl::StatusOr<shim::v1::PidsResponse> TaskService::Pids(const CallContext& cont
 
 absl::StatusOr<shim::v1::StatsResponse> TaskService::Stats(const CallContext& context,
                                                            const std::string& id) {
-  GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
-  return reached.second->client().Stats(runtime::CallOptions{kShortCall, context.cancel});
+  return std::move(Stats(context, std::vector<std::string>{id})[0]);
+}
+
+std::vector<absl::StatusOr<shim::v1::StatsResponse>> TaskService::Stats(
+    const CallContext& context, const std::vector<std::string>& ids) {
+  // Shared with the calls, which may come back when nobody waits any more.
+  struct Answers {
+    absl::Mutex mu;
+    size_t outstanding ABSL_GUARDED_BY(mu) = 0;
+    std::vector<absl::StatusOr<shim::v1::StatsResponse>> stats ABSL_GUARDED_BY(mu);
+  };
+  auto answers = std::make_shared<Answers>();
+  {
+    absl::MutexLock lock(&answers->mu);
+    answers->outstanding = ids.size();
+  }
+  std::vector<absl::StatusOr<std::shared_ptr<runtime::Shim>>> shims;
+  for (const std::string& id : ids) {
+    shims.push_back(Shim(context.ns, id));
+    absl::MutexLock lock(&answers->mu);
+    answers->stats.push_back(
+        shims.back().ok() ? absl::DeadlineExceededError(absl::StrCat(
+                                ProcessText({context.ns, id}, ""), ": its shim does not answer"))
+                          : shims.back().status());
+    if (!shims.back().ok()) --answers->outstanding;
+  }
+  for (size_t i = 0; i < ids.size(); ++i) {
+    if (!shims[i].ok()) continue;
+    (*shims[i])->client().StatsAsync(
+        kStatsCall, [answers, i](absl::StatusOr<shim::v1::StatsResponse> one) {
+          absl::MutexLock lock(&answers->mu);
+          answers->stats[i] = std::move(one);
+          --answers->outstanding;
+        });
+  }
+  CancelToken::Registration on_cancel;
+  absl::Duration limit = kStatsCall;
+  if (context.cancel != nullptr) {
+    limit = std::min(limit, context.cancel->remaining());
+    on_cancel = context.cancel->OnCancel([answers] { absl::MutexLock lock(&answers->mu); });
+  }
+  absl::MutexLock lock(&answers->mu);
+  const auto complete = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(answers->mu) {
+    return answers->outstanding == 0 || (context.cancel != nullptr && context.cancel->cancelled());
+  };
+  answers->mu.AwaitWithTimeout(absl::Condition(&complete), limit);
+  return answers->stats;
 }
 
 absl::Status TaskService::Checkpoint(const CallContext& context, const std::string& id,
@@ -596,16 +645,9 @@ absl::StatusOr<std::string> TaskService::BundleDirectory(const std::string& ns,
   absl::MutexLock lock(&task->mu);
   return task->bundle_path;
 }
-void TaskService::Stop() {
-  core_->registry.reset();
-  std::vector<std::unique_ptr<runtime::EventStream>> streams;
-  {
-    absl::MutexLock lock(&core_->map_mu);
-    for (auto& [key, task] : core_->tasks) {
-      absl::MutexLock task_lock(&task->mu);
-      streams.push_back(std::move(task->stream));
-    }
-  }
-}
+
+void TaskService::EndWaits() { core_->EndWaits(); }
+
+void TaskService::Stop() { core_->Stop(); }
 
 }  // namespace gantry::core

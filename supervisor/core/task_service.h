@@ -37,9 +37,9 @@ struct HostFacts;
 namespace gantry::runtime {
 class BundleStore;
 class CgroupWarmer;
+class Launcher;
 class RuntimeProbe;
 class Shim;
-class ShimLauncher;
 struct RecoveredTask;
 }  // namespace gantry::runtime
 
@@ -105,6 +105,9 @@ class ExitObserver {
   virtual ~ExitObserver() = default;
   // Runs on a worker thread of the service; may call back into it.
   virtual void OnExit(const std::string& ns, const Process& process) = 0;
+  // A task that was unknown since the start of the service, because its shim did not answer, is known again; this is its first
+  // process. Runs on a worker thread.
+  virtual void OnTakenUp(const std::string& ns, const Process& process) {}
 };
 
 class TaskService {
@@ -112,11 +115,13 @@ class TaskService {
   struct Parts {
     runtime::BundleStore* bundles;
     runtime::RuntimeProbe* runtimes;
-    runtime::ShimLauncher* launcher;
+    runtime::Launcher* launcher;
     runtime::CgroupWarmer* warmer;  // may be null
     EventBus* events;
     Executor* workers;
     const oci::HostFacts* host;
+    // A shim that has not answered a question within this, while its answer to a forced removal is awaited, hangs.
+    absl::Duration shim_patience = absl::Seconds(2);
   };
   // Parts are not owned and outlive the service.
   explicit TaskService(const Parts& parts);
@@ -139,7 +144,10 @@ class TaskService {
                                const shim::v1::Stdio& stdio, bool start);
   absl::Status Kill(const CallContext& context, const std::string& id, const std::string& exec_id,
                     uint32_t signal, bool all);
-  // Removes a stopped process, and with the init process the whole task. `force` kills first. kFailedPrecondition: still running.
+  // Removes a stopped process, and with the init process the whole task. kFailedPrecondition: still running.
+  // `force` kills first, and does not depend on the shim: one that does not answer or whose runtime fails is killed, and what it
+  // leaves is killed and removed from outside. kUnavailable: something stays all the same, which the message names; it is tried
+  // again by itself, and by the next call.
   absl::StatusOr<Exit> Delete(const CallContext& context, const std::string& id,
                               const std::string& exec_id, bool force = false);
 
@@ -149,10 +157,16 @@ class TaskService {
   std::vector<std::pair<std::string, Process>> List(const std::string& ns) const;
   bool Exists(const std::string& ns, const std::string& id) const;
 
-  // Calls `done` once the process has ended (at once if it has), or with kNotFound when it never existed, or with kCancelled after
-  // CancelWait. `done` runs without locks held. Returns a ticket.
+  // Calls `done` once: when the process has ended (at once if it has), with kNotFound when there is no such process or it is deleted or
+  // its creation failed, with kCancelled after CancelWait, with kUnavailable when the service stops. `done` runs without locks held.
+  // Returns a ticket.
   uint64_t WaitAsync(const std::string& ns, const std::string& id, const std::string& exec_id,
                      std::function<void(absl::StatusOr<Exit>)> done);
+  // The next exit of the container's first process: of the task that there is, or of one that is created later. kNotFound after
+  // EndNextExitWaits(), which whoever removes the container calls.
+  uint64_t WaitNextExitAsync(const std::string& ns, const std::string& id,
+                             std::function<void(absl::StatusOr<Exit>)> done);
+  void EndNextExitWaits(const std::string& ns, const std::string& id);
   void CancelWait(uint64_t ticket);
   // Blocking form; kDeadlineExceeded / kCancelled by the context.
   absl::StatusOr<Exit> Wait(const CallContext& context, const std::string& id,
@@ -169,6 +183,9 @@ class TaskService {
   absl::Status ReopenLog(const CallContext& context, const std::string& id);
   absl::StatusOr<shim::v1::PidsResponse> Pids(const CallContext& context, const std::string& id);
   absl::StatusOr<shim::v1::StatsResponse> Stats(const CallContext& context, const std::string& id);
+  // Of many at once, in the order of `ids`. A shim that is slow holds up none of the others: all is over within two seconds.
+  std::vector<absl::StatusOr<shim::v1::StatsResponse>> Stats(const CallContext& context,
+                                                             const std::vector<std::string>& ids);
   absl::Status Checkpoint(const CallContext& context, const std::string& id,
                           const shim::v1::CheckpointRequest& request);
 
@@ -181,10 +198,13 @@ class TaskService {
 
   // At start, before the doors open: takes over the shims that runtime::RecoverShims() found, or settles what became of them, and
   // publishes what happened meanwhile. Returns how many tasks live on. A shim that does not answer is kept as kUnknown, never deleted
-  // on a guess.
+  // on a guess, and taken up when it answers. Takes about a second at most: what needs longer goes on by itself.
   int Recover(std::vector<runtime::RecoveredTask> found);
 
-  // Stops listening to shims; containers run on.
+  // Answers all waits, now and from now on, with kUnavailable. The first step of a stop: nobody waits when the server ends.
+  void EndWaits();
+
+  // Stops listening to shims and answers all waits; containers run on. Calls that are under way may end, on other threads, after it.
   void Stop();
 
  private:

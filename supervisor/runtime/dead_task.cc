@@ -1,8 +1,10 @@
 #include "supervisor/runtime/dead_task.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -31,6 +33,7 @@
 #include "base/subprocess.h"
 #include "base/unique_fd.h"
 #include "shim/exit_record.h"
+#include "shim/runtime_guard.h"
 #include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::runtime {
@@ -233,6 +236,42 @@ absl::Status KillAll(const std::vector<Cgroup>& cgroups, absl::Duration deadline
   }
 }
 
+bool IsFile(const std::string& path, const struct stat& file) {
+  struct stat info;
+  return stat(path.c_str(), &info) == 0 && info.st_dev == file.st_dev && info.st_ino == file.st_ino;
+}
+
+// Ends what the dead shim's runtime is still doing: it would make processes and cgroups after these were looked for.
+absl::Status EndRuntime(const Bundle& bundle, absl::Duration deadline) {
+  const UniqueFd guard(open(absl::StrCat(bundle.path(), shim::kRuntimeGuardFile).c_str(),
+                            O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  struct stat file;
+  if (!guard.valid() || fstat(guard.get(), &file) != 0) return absl::OkStatus();  // none ever ran
+  while (flock(guard.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK)
+      return ErrnoToStatus(errno, absl::StrCat("lock ", bundle.path(), shim::kRuntimeGuardFile));
+    std::vector<std::string> names;
+    for (const std::string& name : Subdirectories("/proc")) {
+      pid_t pid = 0;
+      if (!absl::SimpleAtoi(name, &pid) || pid <= 1 || pid == getpid()) continue;
+      const std::string held = absl::StrCat("/proc/", pid, "/fd/", shim::kRuntimeGuardFd);
+      if (!IsFile(held, file)) continue;
+      const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+      // Looked up again: whoever has the number now is whom the descriptor refers to, or it is dead.
+      if (!pidfd.valid() || !IsFile(held, file)) continue;
+      if (names.size() < 8) names.push_back(Describe(pid));
+      (void)syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+    }
+    if (Clock::Real().Monotonic() >= deadline) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("the runtime that the dead shim had started does not end: ",
+                       names.empty() ? "held by an unknown process" : absl::StrJoin(names, ", ")));
+    }
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status RemoveCgroup(const std::string& directory, absl::Duration deadline) {
   for (const std::string& name : Subdirectories(directory)) {
     GANTRY_RETURN_IF_ERROR(RemoveCgroup(absl::StrCat(directory, "/", name), deadline));
@@ -316,6 +355,7 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
   const LaunchRecord& launch = bundle.launch();
   const std::string& id = bundle.key().container_id;
 
+  absl::Status first = EndRuntime(bundle, deadline);
   // Controllers that only the shim had mounted. Held to the end, because crun needs them out of the v2 tree.
   std::vector<UniqueFd> detached;
   std::vector<Cgroup> cgroups = FindAll(launch.cgroup_path, id, "/sys/fs/cgroup");
@@ -327,7 +367,7 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
   }
 
   const pid_t init_pid = ReadInitPid(bundle);  // before the runtime forgets it
-  absl::Status first = KillAll(cgroups, deadline);
+  first.Update(KillAll(cgroups, deadline));
   first.Update(DeleteFromRuntime(
       bundle, std::max(deadline - Clock::Real().Monotonic(), absl::Duration(absl::Seconds(1)))));
   for (const Cgroup& cgroup : cgroups) {
@@ -345,7 +385,8 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
     record.exit_status = kKilledStatus;
     record.exited_at = absl::Now();
     record.reason = std::string(reason);
-    first.Update(shim::WriteExitRecord(bundle.path(), record));
+    // Best effort: the bundle may be gone, or its file system full, and neither may hold up the removal.
+    (void)shim::WriteExitRecord(bundle.path(), record);
     exit = TaskExit{record.pid, record.exit_status, record.exited_at, false, true, record.reason};
   }
   if (!first.ok()) return WithContext(first, absl::StrCat("task ", bundle.key().ToString()));

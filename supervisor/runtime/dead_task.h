@@ -35,9 +35,10 @@ absl::StatusOr<TaskExit> ReadTaskExit(const Bundle& bundle);
 // nothing says that the process still lives.
 pid_t ReadInitPid(const Bundle& bundle);
 
-// Kills what the container left running (never a process outside its cgroup: membership is checked on an open pidfd), has the
-// runtime forget it (`delete --force`), removes its cgroups. Leaves the bundle, whose removal is BundleStore's. Everything is
-// tried even when one step fails; the first failure is returned:
+// Ends the runtime that the dead shim may have had at work (shim/runtime_guard.h), kills what the container left running (never a
+// process outside its cgroup: membership is checked on an open pidfd), has the runtime forget it (`delete --force`), removes its
+// cgroups. Leaves the bundle, whose removal is BundleStore's. Everything is tried even when one step fails; the first failure is
+// returned:
 //   kFailedPrecondition  processes survive SIGKILL (names them and their state)
 //   kUnavailable         the runtime did not answer in time; processes and cgroups are gone all the same
 // Returns the recorded exit, or one of 137 made up on the spot with `reason`.

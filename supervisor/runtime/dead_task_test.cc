@@ -1,13 +1,19 @@
 #include "supervisor/runtime/dead_task.h"
 
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "gtest/gtest.h"
 
 #include "base/file.h"
+#include "base/subprocess.h"
 #include "base/temp_dir.h"
+#include "base/unique_fd.h"
 #include "shim/exit_record.h"
+#include "shim/runtime_guard.h"
 
 namespace gantry::runtime {
 namespace {
@@ -135,6 +141,23 @@ TEST_F(ReapTest, TheShimsOwnRecordIsBelieved) {
   EXPECT_EQ(exit->exited_at, absl::FromUnixSeconds(2000));
   EXPECT_TRUE(exit->oom_killed);
   EXPECT_FALSE(exit->synthesised);
+}
+
+TEST_F(ReapTest, ARuntimeThatTheDeadShimHadAtWorkIsEndedFirst) {
+  const Bundle bundle = Make("/nonexistent/runtime");
+  UniqueFd guard(open((bundle.path() + shim::kRuntimeGuardFile).c_str(),
+                      O_RDONLY | O_CREAT | O_CLOEXEC, 0600));
+  ASSERT_EQ(flock(guard.get(), LOCK_SH), 0);
+  Command command;
+  command.argv = {"sleep", "1000"};
+  command.extra_fds = {{guard.get(), shim::kRuntimeGuardFd}};
+  absl::StatusOr<Process> runtime = Spawn(command);
+  ASSERT_TRUE(runtime.ok()) << runtime.status();
+  guard.reset();
+  ASSERT_TRUE(ReapDeadTask(bundle, "gone", absl::Seconds(20)).ok());
+  const absl::StatusOr<ExitStatus> ended = runtime->Wait(absl::ZeroDuration());
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->signal, SIGKILL);
 }
 
 TEST_F(ReapTest, TheRuntimeIsToldToForget) {

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <map>
@@ -22,6 +23,7 @@ namespace pb = ::gantry::shim::v1;
 
 constexpr absl::Duration kLook =
     absl::Milliseconds(5);  // how soon a handler notices that its call was cancelled
+constexpr absl::Duration kAwaitCalls = absl::Seconds(10);
 constexpr int kFirstPid = 1000;
 
 google::protobuf::Timestamp Now() {
@@ -45,7 +47,9 @@ struct FakeShim::State {
 
   absl::Mutex mu;
   bool stopping ABSL_GUARDED_BY(mu) = false;
-  bool frozen ABSL_GUARDED_BY(mu) = false;
+  std::set<std::string> frozen ABSL_GUARDED_BY(mu);  // names of calls; "" for all
+  std::function<void()> before_answer ABSL_GUARDED_BY(mu);
+  std::function<void()> on_shutdown ABSL_GUARDED_BY(mu);
   int break_generation ABSL_GUARDED_BY(mu) = 0;
   int event_streams ABSL_GUARDED_BY(mu) = 0;
   std::vector<std::string> calls ABSL_GUARDED_BY(mu);
@@ -218,8 +222,9 @@ class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::S
     pb::Event created;
     created.mutable_created()->set_pid(state_->processes[""].pid());
     state_->Append(std::move(created));
-    if (request->start()) Run("");
     response->set_pid(state_->processes[""].pid());
+    if (request->start()) Run("");
+    RunHook();
     return grpc::Status::OK;
   }
 
@@ -252,6 +257,7 @@ class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::S
       Run(request->exec_id());
       response->set_pid(state_->processes[request->exec_id()].pid());
     }
+    RunHook();
     return grpc::Status::OK;
   }
 
@@ -379,7 +385,9 @@ class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::S
   grpc::Status Shutdown(grpc::ServerContext* context, const pb::ShutdownRequest*,
                         pb::ShutdownResponse*) override {
     absl::MutexLock lock(&state_->mu);
-    return Enter("Shutdown", context);
+    if (grpc::Status status = Enter("Shutdown", context); !status.ok()) return status;
+    if (state_->on_shutdown) state_->on_shutdown();
+    return grpc::Status::OK;
   }
 
   grpc::Status Events(grpc::ServerContext* context, const pb::EventsRequest* request,
@@ -428,7 +436,7 @@ class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::S
   grpc::Status Enter(const std::string& method, grpc::ServerContext* context)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mu) {
     state_->calls.push_back(method);
-    while (state_->frozen) {
+    while (state_->frozen.count("") > 0 || state_->frozen.count(method) > 0) {
       if (Over(context)) return grpc::Status::CANCELLED;
       Linger();
     }
@@ -437,6 +445,13 @@ class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::S
   }
   bool Over(grpc::ServerContext* context) ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mu) {
     return state_->stopping || context->IsCancelled();
+  }
+  void RunHook() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mu) {
+    const std::function<void()> hook = std::exchange(state_->before_answer, nullptr);
+    if (!hook) return;
+    state_->mu.Unlock();
+    hook();
+    state_->mu.Lock();
   }
   // Waits a little with the lock released.
   void Linger() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mu) {
@@ -533,14 +548,32 @@ void FakeShim::FailCalls(const std::string& method, absl::Status status) {
   if (!status.ok()) state_->failures.emplace(method, std::move(status));
 }
 
-void FakeShim::Freeze() {
+void FakeShim::Freeze(const std::string& method) {
   absl::MutexLock lock(&state_->mu);
-  state_->frozen = true;
+  state_->frozen.insert(method);
 }
 
 void FakeShim::Unfreeze() {
   absl::MutexLock lock(&state_->mu);
-  state_->frozen = false;
+  state_->frozen.clear();
+}
+
+void FakeShim::BeforeAnswer(std::function<void()> hook) {
+  absl::MutexLock lock(&state_->mu);
+  state_->before_answer = std::move(hook);
+}
+
+void FakeShim::OnShutdown(std::function<void()> hook) {
+  absl::MutexLock lock(&state_->mu);
+  state_->on_shutdown = std::move(hook);
+}
+
+bool FakeShim::AwaitCalls(const std::string& method, int count) const {
+  absl::MutexLock lock(&state_->mu);
+  const auto arrived = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(state_->mu) {
+    return std::count(state_->calls.begin(), state_->calls.end(), method) >= count;
+  };
+  return state_->mu.AwaitWithTimeout(absl::Condition(&arrived), kAwaitCalls);
 }
 
 void FakeShim::BreakEventStreams() {

@@ -36,9 +36,15 @@ class FakeShim {
   void Output(const std::string& bytes);
   // The next calls of this name ("Create", "Kill", ...) fail with this; OK lifts it.
   void FailCalls(const std::string& method, absl::Status status);
-  // Calls are taken and not answered until Unfreeze(): a shim that hangs.
-  void Freeze();
+  // Calls of this name ("" for all) are taken and not answered until Unfreeze(): a shim or its runtime that hangs.
+  void Freeze(const std::string& method = "");
   void Unfreeze();
+  // Runs once, on the call's thread, after the next Create or Exec has had its effect and before it is answered.
+  void BeforeAnswer(std::function<void()> hook);
+  // Called by each Shutdown, which a real shim does not survive. May be empty.
+  void OnShutdown(std::function<void()> hook);
+  // Returns once so many calls of this name have arrived. False after ten seconds.
+  bool AwaitCalls(const std::string& method, int count = 1) const;
   // Breaks open event streams; the next subscription is served again.
   void BreakEventStreams();
   // Forgets events up to and including this number.

@@ -183,6 +183,33 @@ struct ShimClient::Connection {
     return ToAbsl(status, what());
   }
 
+  // `begin` starts the call on the stub; `self` is this, kept until `done` has run.
+  template <typename Request, typename Response, typename Begin>
+  static void CallAsync(const std::shared_ptr<Connection>& self, const TaskKey& key,
+                        const char* name, const Request& request, absl::Duration timeout,
+                        std::function<void(absl::StatusOr<Response>)> done, const Begin& begin) {
+    struct Pending {
+      grpc::ClientContext context;
+      Request request;
+      Response response;
+      std::shared_ptr<Link> link;
+    };
+    auto call = std::make_shared<Pending>();
+    call->request = request;
+    call->link = self->dialler->Get();
+    call->context.set_deadline(After(timeout));
+    begin(*call->link->stub, &call->context, &call->request, &call->response,
+          [call, self, what = absl::StrCat("shim of ", key.ToString(), ": ", name),
+           done = std::move(done)](const grpc::Status& status) {
+            if (!status.ok()) self->dialler->Lost(call->link);
+            if (status.ok()) {
+              done(std::move(call->response));
+            } else {
+              done(ToAbsl(status, what));
+            }
+          });
+  }
+
   const std::shared_ptr<ShimDialler> dialler;
 };
 
@@ -586,25 +613,28 @@ absl::Status ShimClient::Shutdown(const pb::ShutdownRequest& request, CallOption
 
 void ShimClient::InfoAsync(absl::Duration timeout,
                            std::function<void(absl::StatusOr<pb::InfoResponse>)> done) {
-  struct Call {
-    grpc::ClientContext context;
-    pb::InfoRequest request;
-    pb::InfoResponse response;
-    std::shared_ptr<Link> link;
-  };
-  auto call = std::make_shared<Call>();
-  call->link = connection_->dialler->Get();
-  call->context.set_deadline(After(timeout));
-  call->link->stub->async()->Info(
-      &call->context, &call->request, &call->response,
-      [call, connection = connection_, what = absl::StrCat("shim of ", key_.ToString(), ": Info"),
-       done = std::move(done)](const grpc::Status& status) {
-        if (!status.ok()) connection->dialler->Lost(call->link);
-        if (status.ok()) {
-          done(std::move(call->response));
-        } else {
-          done(ToAbsl(status, what));
-        }
+  connection_->CallAsync<pb::InfoRequest, pb::InfoResponse>(
+      connection_, key_, "Info", pb::InfoRequest(), timeout, std::move(done),
+      [](pb::Shim::Stub& stub, auto* context, auto* request, auto* response, auto then) {
+        stub.async()->Info(context, request, response, std::move(then));
+      });
+}
+
+void ShimClient::DeleteAsync(const pb::DeleteRequest& request, absl::Duration timeout,
+                             std::function<void(absl::StatusOr<pb::DeleteResponse>)> done) {
+  connection_->CallAsync<pb::DeleteRequest, pb::DeleteResponse>(
+      connection_, key_, "Delete", request, timeout, std::move(done),
+      [](pb::Shim::Stub& stub, auto* context, auto* asked, auto* response, auto then) {
+        stub.async()->Delete(context, asked, response, std::move(then));
+      });
+}
+
+void ShimClient::StatsAsync(absl::Duration timeout,
+                            std::function<void(absl::StatusOr<pb::StatsResponse>)> done) {
+  connection_->CallAsync<pb::StatsRequest, pb::StatsResponse>(
+      connection_, key_, "Stats", pb::StatsRequest(), timeout, std::move(done),
+      [](pb::Shim::Stub& stub, auto* context, auto* request, auto* response, auto then) {
+        stub.async()->Stats(context, request, response, std::move(then));
       });
 }
 

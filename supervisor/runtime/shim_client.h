@@ -82,9 +82,13 @@ class ShimClient {
   const TaskKey& key() const { return key_; }
 
   absl::StatusOr<shim::v1::InfoResponse> Info(CallOptions options = {});
-  // The same without blocking; `done` runs once, on a gRPC thread, also when the client is gone by then.
+  // Without blocking; `done` runs once, on a gRPC thread, also when the client is gone by then.
   void InfoAsync(absl::Duration timeout,
                  std::function<void(absl::StatusOr<shim::v1::InfoResponse>)> done);
+  void DeleteAsync(const shim::v1::DeleteRequest& request, absl::Duration timeout,
+                   std::function<void(absl::StatusOr<shim::v1::DeleteResponse>)> done);
+  void StatsAsync(absl::Duration timeout,
+                  std::function<void(absl::StatusOr<shim::v1::StatsResponse>)> done);
   absl::StatusOr<shim::v1::CreateResponse> Create(const shim::v1::CreateRequest& request,
                                                   CallOptions options = {});
   absl::StatusOr<shim::v1::StartResponse> Start(const shim::v1::StartRequest& request,

@@ -27,7 +27,21 @@ struct LaunchedShim {
   UniqueFd pidfd;
 };
 
-class ShimLauncher {
+// What core needs of it; fake_launcher.h is the other one.
+class Launcher {
+ public:
+  virtual ~Launcher() = default;
+
+  // The bundle's launch record must be on disk. Writes shim.json before returning. On failure no shim of this bundle runs.
+  //   kNotFound           the gantry-shim program is missing
+  //   kDeadlineExceeded   it did not get ready in time (and was killed)
+  //   kInternal           it started and died; its last words are in the message
+  // `runtime_path`, absolute or "", is the OCI runtime that the shim will be told to call: it gets a sealed copy of it.
+  virtual absl::StatusOr<LaunchedShim> Launch(const Bundle& bundle,
+                                              const std::string& runtime_path) = 0;
+};
+
+class ShimLauncher : public Launcher {
  public:
   struct Options {
     std::string shim_path;  // gantry-shim
@@ -40,19 +54,15 @@ class ShimLauncher {
 
   explicit ShimLauncher(Options options);
   // Ends the zygote, no shim.
-  ~ShimLauncher();
+  ~ShimLauncher() override;
   ShimLauncher(const ShimLauncher&) = delete;
   ShimLauncher& operator=(const ShimLauncher&) = delete;
 
   // Starts the zygote ahead of the first launch. Failure is not fatal: launches fall back.
   absl::Status WarmUp();
 
-  // The bundle's launch record must be on disk. Writes shim.json before returning. On failure no shim of this bundle runs.
-  //   kNotFound           the gantry-shim program is missing
-  //   kDeadlineExceeded   it did not get ready in time (and was killed)
-  //   kInternal           it started and died; its last words are in the message
-  // `runtime_path`, absolute or "", is the OCI runtime that the shim will be told to call: it gets a sealed copy of it.
-  absl::StatusOr<LaunchedShim> Launch(const Bundle& bundle, const std::string& runtime_path);
+  absl::StatusOr<LaunchedShim> Launch(const Bundle& bundle,
+                                      const std::string& runtime_path) override;
 
   // 0 when none runs. For tests and for `system info`.
   pid_t zygote_pid() const;

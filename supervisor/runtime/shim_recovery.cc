@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/clock.h"
+#include "nlohmann/json.hpp"
 
 #include "base/clock.h"
 #include "base/status_macros.h"
@@ -26,6 +27,20 @@ struct Answers {
 
   bool Complete() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { return outstanding == 0; }
 };
+
+// A bundle whose launch record cannot be read. The spec, where it can be read, names the cgroup that is to be emptied.
+Bundle Salvage(const BundleStore& store, const TaskKey& key) {
+  LaunchRecord launch;
+  Bundle bundle(key, store.PathOf(key), store.SocketPathOf(key), launch);
+  const absl::StatusOr<std::string> config = bundle.ReadConfig();
+  if (!config.ok()) return bundle;
+  const nlohmann::json spec = nlohmann::json::parse(*config, nullptr, /*allow_exceptions=*/false);
+  if (!spec.is_object() || !spec.contains("linux") || !spec["linux"].is_object()) return bundle;
+  const auto path = spec["linux"].find("cgroupsPath");
+  if (path != spec["linux"].end() && path->is_string())
+    launch.cgroup_path = path->get<std::string>();
+  return Bundle(key, store.PathOf(key), store.SocketPathOf(key), std::move(launch));
+}
 
 std::string Explain(const Observation& seen, Verdict verdict) {
   switch (verdict) {
@@ -80,8 +95,14 @@ Verdict Decide(const Observation& seen) {
     return had_container ? Verdict::kMarkExited : Verdict::kReap;
   }
   if (!seen.launch_record_ok) {
-    // Without one no shim was forked, or the bundle is half removed; unless a living process says otherwise.
-    return seen.process == Observation::Process::kAlive ? Verdict::kKeepUnknown : Verdict::kReap;
+    // Without one no shim was forked, or the bundle is half removed, or the file is damaged: the process tells.
+    if (seen.process == Observation::Process::kAlive) {
+      return seen.answer == Observation::Answer::kAnswered &&
+                     seen.init_status != shim::v1::STATUS_EMPTY
+                 ? Verdict::kAdopt
+                 : Verdict::kKeepUnknown;
+    }
+    return seen.exit_record ? Verdict::kMarkExited : Verdict::kReap;
   }
   switch (seen.answer) {
     case Observation::Answer::kAnswered:
@@ -99,9 +120,15 @@ Verdict Decide(const Observation& seen) {
 }
 
 absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store,
-                                                        absl::Duration deadline) {
+                                                        absl::Duration deadline,
+                                                        const std::optional<TaskKey>& only) {
   const absl::Duration until = Clock::Real().Monotonic() + deadline;
   GANTRY_ASSIGN_OR_RETURN(std::vector<FoundBundle> found, store.List());
+  if (only.has_value()) {
+    found.erase(std::remove_if(found.begin(), found.end(),
+                               [&only](const FoundBundle& one) { return !(one.key == *only); }),
+                found.end());
+  }
 
   struct Candidate {
     Observation seen;
@@ -140,7 +167,8 @@ absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store
         candidate.pidfd = *std::move(pidfd);
       }
     }
-    if (!seen.launch_record_ok || !seen.same_boot || seen.process == Observation::Process::kGone) {
+    if (seen.launch_record_ok ? !seen.same_boot || seen.process == Observation::Process::kGone
+                              : seen.process != Observation::Process::kAlive) {
       continue;
     }
     candidate.client = std::make_unique<ShimClient>(bundle.key(), bundle.socket_path());
@@ -194,7 +222,7 @@ absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store
           candidate.process = process;
           candidate.pidfd = *std::move(pidfd);
           seen.process = Observation::Process::kAlive;
-          (void)found[i].bundle->WriteShimProcess(process);
+          if (found[i].bundle.ok()) (void)found[i].bundle->WriteShimProcess(process);
         }
       }
     }
@@ -203,8 +231,8 @@ absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store
     task.key = key;
     task.verdict = Decide(seen);
     task.reason = Explain(seen, task.verdict);
-    if (found[i].bundle.ok()) task.bundle = *std::move(found[i].bundle);
-    if (task.bundle.has_value() && candidate.process.has_value()) {
+    task.bundle = found[i].bundle.ok() ? *std::move(found[i].bundle) : Salvage(store, key);
+    if (candidate.process.has_value()) {
       task.shim = std::make_shared<Shim>(*task.bundle, *candidate.process,
                                          std::move(candidate.pidfd), std::move(candidate.client));
     }
@@ -218,7 +246,7 @@ absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store
         exit.exited_at = absl::Now();
         exit.synthesised = true;
         exit.reason = task.reason;
-        if (task.bundle.has_value()) exit.pid = ReadInitPid(*task.bundle);
+        exit.pid = ReadInitPid(*task.bundle);
         task.exit = std::move(exit);
       }
     }

@@ -62,15 +62,18 @@ struct RecoveredTask {
   TaskKey key;
   Verdict verdict = Verdict::kKeepUnknown;
   std::string reason;            // one clause, for the log and for `inspect`
-  std::optional<Bundle> bundle;  // absent when the launch record is
+  // With what config.json tells of the cgroup, and nothing else, where the launch record is missing or damaged.
+  std::optional<Bundle> bundle;
   std::shared_ptr<Shim> shim;  // whenever its process lives: to use, to shut down, or to ask again
   std::optional<shim::v1::InfoResponse> info;  // when it answered
   std::optional<TaskExit> exit;                // kMarkExited: recorded by the shim, or synthesised
 };
 
-// All bundles of the store, in parallel. Order is by key. Takes at most `deadline` plus the time to read the directories.
-absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store,
-                                                        absl::Duration deadline);
+// All bundles of the store, or the one of `only`, in parallel. Order is by key. Takes at most `deadline` plus the time to read the
+// directories.
+absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(
+    const BundleStore& store, absl::Duration deadline,
+    const std::optional<TaskKey>& only = std::nullopt);
 
 }  // namespace gantry::runtime
 

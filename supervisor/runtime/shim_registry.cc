@@ -114,7 +114,10 @@ ShimRegistry::ShimRegistry(OnShimGone on_gone) : state_(std::make_unique<State>(
   state_->thread = std::thread([state = state_.get()] { state->Run(); });
 }
 
-ShimRegistry::~ShimRegistry() {
+ShimRegistry::~ShimRegistry() { Stop(); }
+
+void ShimRegistry::Stop() {
+  if (!state_->thread.joinable()) return;
   const uint64_t one = 1;
   PCHECK(write(state_->wake.get(), &one, sizeof(one)) == sizeof(one));
   state_->thread.join();

@@ -60,7 +60,7 @@ class ShimRegistry {
   using OnShimGone = std::function<void(std::shared_ptr<Shim>)>;
 
   explicit ShimRegistry(OnShimGone on_gone);
-  // Stops the thread; shims live on. No callback runs after this.
+  // Stop(), and forgets the shims, which live on.
   ~ShimRegistry();
   ShimRegistry(const ShimRegistry&) = delete;
   ShimRegistry& operator=(const ShimRegistry&) = delete;
@@ -72,6 +72,9 @@ class ShimRegistry {
   // Forgets it, so that its end is no news; null when it was not there (or its death was reported already).
   std::shared_ptr<Shim> Remove(const TaskKey& key);
   std::vector<std::shared_ptr<Shim>> List() const;
+
+  // Ends the thread: no callback runs after this. Shims can still be added, found and removed, by calls that are under way.
+  void Stop();
 
  private:
   struct State;
