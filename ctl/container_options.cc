@@ -10,6 +10,7 @@
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "ctl/option_files.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
@@ -68,8 +69,11 @@ void ResourceOptions::AddFlags(FlagSet& flags) {
 absl::Status ResourceOptions::Fill(v1::Resources* out) const {
   int64_t bytes = 0;
   GANTRY_RETURN_IF_ERROR(SetBytes("memory", memory_, &bytes));
-  if (!memory_.empty() && bytes != 0 && bytes < (6 << 20)) {
-    return absl::InvalidArgumentError("--memory: the least that works is 6m");
+  if (bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--memory: \"", memory_, "\" is negative"));
+  }
+  if (bytes != 0 && bytes < (6 << 20)) {
+    return absl::InvalidArgumentError("--memory: must be at least 6m");
   }
   out->set_memory_bytes(bytes);
   bytes = 0;
@@ -98,7 +102,7 @@ absl::Status ResourceOptions::Fill(v1::Resources* out) const {
     if (!cpus.ok()) return Named("cpus", cpus.status());
     if (cpu_period_ != 0 || cpu_quota_ != 0) {
       return absl::InvalidArgumentError(
-          "--cpus says it all: leave --cpu-period and --cpu-quota out");
+          "--cpus cannot be combined with --cpu-period or --cpu-quota");
     }
     out->set_nano_cpus(*cpus);
   }
@@ -223,10 +227,19 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     const std::map<std::string, std::string>& environment, const std::string& cwd) const {
   v1::ContainerConfig config;
   config.set_image(args[0]);
-  for (size_t i = 1; i < args.size(); ++i) config.add_command(args[i]);
+  // docker makes text of words that are not UTF-8, too; a path must not become another one.
+  for (size_t i = 1; i < args.size(); ++i) config.add_command(ToValidUtf8(args[i]));
+  for (const auto* paths : {&volumes_, &mounts_, &tmpfs_, &devices_}) {
+    for (const std::string& path : *paths) {
+      if (!IsValidUtf8(path)) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("\"", ToValidUtf8(path), "\": the path is not UTF-8, as the daemon's API needs it"));
+      }
+    }
+  }
   if (entrypoint_seen_) {
     config.mutable_entrypoint();
-    if (!entrypoint_.empty()) config.mutable_entrypoint()->add_values(entrypoint_);
+    if (!entrypoint_.empty()) config.mutable_entrypoint()->add_values(ToValidUtf8(entrypoint_));
   }
   config.set_platform(platform);
   if (pull != "always" && pull != "missing" && pull != "never") {
@@ -237,23 +250,23 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   for (const std::string& file : env_files_) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lines,
                             ReadAssignments(file, false, environment));
-    for (std::string& line : lines) config.add_env(std::move(line));
+    for (const std::string& line : lines) config.add_env(ToValidUtf8(line));
   }
   for (const std::string& text : env_) {
     GANTRY_ASSIGN_OR_RETURN(std::string assignment, engine::ParseEnvironment(text, environment));
-    config.add_env(std::move(assignment));
+    config.add_env(ToValidUtf8(assignment));
   }
   for (const std::string& file : label_files_) {
     GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lines, ReadAssignments(file, true, {}));
     for (const std::string& line : lines) {
-      auto [key, value] = engine::SplitAssignment(line);
+      auto [key, value] = engine::SplitAssignment(ToValidUtf8(line));
       (*config.mutable_labels())[key] = value;
     }
   }
   const auto fill_map = [](absl::string_view option, const std::vector<std::string>& from,
                            bool needs_value, auto* to) -> absl::Status {
     for (const std::string& text : from) {
-      auto [key, value] = engine::SplitAssignment(text);
+      auto [key, value] = engine::SplitAssignment(ToValidUtf8(text));
       if (key.empty() || (needs_value && !absl::StrContains(text, "="))) {
         return absl::InvalidArgumentError(
             absl::StrCat("--", option, ": \"", text, "\": write KEY=VALUE"));
@@ -271,8 +284,8 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
       fill_map("log-opt", log_options_, true, config.mutable_log()->mutable_options()));
   config.mutable_log()->set_driver(log_driver_);
 
-  config.set_working_dir(workdir_);
-  config.set_user(user_);
+  config.set_working_dir(ToValidUtf8(workdir_));
+  config.set_user(ToValidUtf8(user_));
   const auto copy = [](const std::vector<std::string>& from, auto* to) {
     to->Assign(from.begin(), from.end());
   };
@@ -284,7 +297,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   copy(dns_search_, config.mutable_dns_search());
   copy(dns_options_, config.mutable_dns_options());
   copy(links_, config.mutable_links());
-  config.set_hostname(hostname_);
+  config.set_hostname(ToValidUtf8(hostname_));
   config.set_domainname(domainname_);
   config.set_tty(tty);
   config.set_open_stdin(interactive);
@@ -297,7 +310,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     if (!policy.ok()) return Named("restart", policy.status());
     *config.mutable_restart_policy() = *policy;
     if (auto_remove && policy->name() != "no") {
-      return absl::InvalidArgumentError("--rm and --restart contradict each other");
+      return absl::InvalidArgumentError("--rm and --restart cannot be combined");
     }
   }
   config.set_runtime(runtime_);
@@ -380,6 +393,14 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     GANTRY_ASSIGN_OR_RETURN(v1::NetworkAttachment network, engine::ParseNetwork(text));
     *config.add_networks() = std::move(network);
   }
+  for (const v1::NetworkAttachment& network : config.networks()) {
+    const std::string& mode = network.network();
+    if (config.networks_size() > 1 &&
+        (mode == "host" || mode == "none" || absl::StartsWith(mode, "container:"))) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--network: ", mode, " cannot be combined with another network"));
+    }
+  }
   if (!networks_.empty()) config.set_network_mode(config.networks(0).network());
   if (!network_aliases_.empty() || !ip_.empty() || !ip6_.empty()) {
     if (config.networks_size() > 1) {
@@ -414,14 +435,14 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
                       !health_start_interval_.empty() || health_retries_ != 0;
   if (no_healthcheck_) {
     if (health) {
-      return absl::InvalidArgumentError("--no-healthcheck and --health-* contradict each other");
+      return absl::InvalidArgumentError("--no-healthcheck and --health-* cannot be combined");
     }
     config.mutable_health_check()->add_test("NONE");
   } else if (health) {
     v1::HealthCheck* check = config.mutable_health_check();
     if (!health_cmd_.empty()) {
       check->add_test("CMD-SHELL");
-      check->add_test(health_cmd_);
+      check->add_test(ToValidUtf8(health_cmd_));
     }
     using H = v1::HealthCheck;
     GANTRY_RETURN_IF_ERROR(

@@ -4,7 +4,8 @@
 
 #include "base/engine/absent_fields.h"
 #include "base/engine/state_words.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/system.pb.h"
 

@@ -6,7 +6,7 @@
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/fuzz/fuzz.h"
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_config.pb.h"
 
 namespace gantry {
 

@@ -2,6 +2,7 @@
 
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/interactive.h"
 #include "ctl/option_files.h"
@@ -32,18 +33,18 @@ class ExecAction final : public Action {
     v1::ExecConfig* config = open.mutable_open()->mutable_config();
     open.mutable_open()->set_container(args[0]);
     open.mutable_open()->set_detach(detach_);
-    for (size_t i = 1; i < args.size(); ++i) config->add_command(args[i]);
+    for (size_t i = 1; i < args.size(); ++i) config->add_command(ToValidUtf8(args[i]));
     for (const std::string& file : env_files_) {
       GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> lines,
                               ReadAssignments(file, false, context.environment()));
-      for (std::string& line : lines) config->add_env(std::move(line));
+      for (const std::string& line : lines) config->add_env(ToValidUtf8(line));
     }
     for (const std::string& text : env_) {
       GANTRY_ASSIGN_OR_RETURN(std::string assignment,
                               engine::ParseEnvironment(text, context.environment()));
-      config->add_env(std::move(assignment));
+      config->add_env(ToValidUtf8(assignment));
     }
-    config->set_working_dir(workdir_);
+    config->set_working_dir(ToValidUtf8(workdir_));
     config->set_user(user_);
     config->set_tty(tty_);
     config->set_privileged(privileged_);
