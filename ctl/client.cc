@@ -11,7 +11,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
+#include "base/field_error.h"
 #include "base/unique_fd.h"
 #include "ctl/client_wire.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
@@ -20,6 +22,57 @@
 
 namespace gantry::ctl {
 namespace {
+
+// What the user typed for a field of the API. A field that is not here is named as it is.
+std::string FlagOfField(absl::string_view field) {
+  static constexpr std::pair<absl::string_view, absl::string_view> kFlags[] = {
+      {"aliases", "--network-alias"},
+      {"auto_remove", "--rm"},
+      {"blkio_device_read_bps", "--device-read-bps"},
+      {"blkio_device_read_iops", "--device-read-iops"},
+      {"blkio_device_write_bps", "--device-write-bps"},
+      {"blkio_device_write_iops", "--device-write-iops"},
+      {"blkio_weight_device", "--blkio-weight-device"},
+      {"cgroup_parent", "--cgroup-parent"},
+      {"cgroupns_mode", "--cgroupns"},
+      {"dns", "--dns"},
+      {"dns_options", "--dns-option"},
+      {"dns_search", "--dns-search"},
+      {"env", "--env"},
+      {"extra_hosts", "--add-host"},
+      {"health_check.interval", "--health-interval"},
+      {"health_check.retries", "--health-retries"},
+      {"health_check.start_interval", "--health-start-interval"},
+      {"health_check.start_period", "--health-start-period"},
+      {"health_check.test", "--health-cmd"},
+      {"health_check.timeout", "--health-timeout"},
+      {"hostname", "--hostname"},
+      {"ipc_mode", "--ipc"},
+      {"ipv4_address", "--ip"},
+      {"ipv6_address", "--ip6"},
+      {"links", "--link"},
+      {"log.driver", "--log-driver"},
+      {"log.options", "--log-opt"},
+      {"mac_address", "--mac-address"},
+      {"memory_bytes", "--memory"},
+      {"nano_cpus", "--cpus"},
+      {"network_mode", "--network"},
+      {"pid_mode", "--pid"},
+      {"port_bindings", "--publish"},
+      {"restart_policy", "--restart"},
+      {"storage_options", "--storage-opt"},
+      {"userns_mode", "--userns"},
+      {"uts_mode", "--uts"},
+      {"volumes_from", "--volumes-from"},
+      {"working_dir", "--workdir"},
+  };
+  for (const auto& [name, flag] : kFlags) {
+    if (name == field) return std::string(flag);
+  }
+  if (absl::ConsumePrefix(&field, "log.options.")) return absl::StrCat("--log-opt ", field);
+  if (absl::ConsumePrefix(&field, "changes.")) return absl::StrCat("--change ", field);
+  return std::string(field);
+}
 
 constexpr absl::string_view kDaemonErrorUrl = "gantry.v1/daemon-error";
 
@@ -45,6 +98,11 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
                                                         const std::string& name_space) {
   std::string path = address;
   if (path.rfind("unix://", 0) == 0) path = path.substr(7);
+  if (absl::StrContains(path, "://")) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot connect to ", address,
+                     ": only unix sockets are supported; write --address /path/to/socket"));
+  }
   sockaddr_un name = {};
   name.sun_family = AF_UNIX;
   if (path.empty() || path.size() >= sizeof(name.sun_path)) {
@@ -95,6 +153,12 @@ absl::Status Wire::ToStatus(const Client& client, const grpc::Status& status) {
   std::string message = status.error_message();
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   const auto says = [&](absl::string_view part) { return absl::StrContains(message, part); };
+  // What is not HTTP/2 at all: another program's socket.
+  if (absl::EndsWith(client.address(), "docker.sock") && code == absl::StatusCode::kUnavailable) {
+    return absl::UnavailableError(absl::StrCat(
+        client.address(), " does not speak Gantry's API; is it docker's socket? --address or "
+                          "GANTRY_ADDRESS names gantryd's"));
+  }
   if (code == absl::StatusCode::kUnavailable &&
       (says("Socket closed") || says("Connection reset") || says("closed") ||
        says("Broken pipe"))) {
@@ -106,6 +170,10 @@ absl::Status Wire::ToStatus(const Client& client, const grpc::Status& status) {
     message = absl::StrCat("gantryd at ", client.address(), " does not know this call");
   }
   if (message.empty()) message = absl::StatusCodeToString(code);
+  const absl::Status typed = DecodeFieldError(absl::Status(code, message), status.error_details());
+  if (const std::string field = FieldOf(typed); !field.empty()) {
+    message = absl::StrCat(FlagOfField(field), ": ", FieldReason(typed));
+  }
   absl::Status out(code, message);
   out.SetPayload(kDaemonErrorUrl, absl::Cord(""));
   return out;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pty.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +12,9 @@
 #include <set>
 #include <sstream>
 
+#include "absl/strings/str_cat.h"
+
+#include "base/field_error.h"
 #include "base/temp_dir.h"
 #include "base/unique_fd.h"
 #include "ctl/fake_daemon.h"
@@ -127,7 +131,7 @@ TEST_F(CommandsTest, ExecPassesExitCode) {
 
 TEST_F(CommandsTest, TerminalIsRefusedWithoutOne) {
   const Result result = Ctl({"run", "-it", "busybox"});
-  EXPECT_EQ(result.status, 125);
+  EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.err.find("not a TTY"), std::string::npos);
   EXPECT_TRUE(daemon_.calls().empty());
 }
@@ -160,7 +164,7 @@ TEST_F(CommandsTest, PsShowsDockersColumns) {
   const Result result = Ctl(
       {"ps", "-a", "--format", "{{.ID}}|{{.Image}}|{{.Command}}|{{.Ports}}|{{.Names}}|{{.State}}"});
   EXPECT_EQ(result.out,
-            "0123456789ab|nginx|\"nginx -g daemon off;\"|0.0.0.0:8080->80/tcp|web|exited\n");
+            "0123456789ab|nginx|\"nginx -g 'daemon of…\"|0.0.0.0:8080->80/tcp|web|exited\n");
   EXPECT_EQ(Ctl({"ps", "-q", "--no-trunc"}).out, "0123456789abcdef0123\n");
   EXPECT_EQ(Ctl({"container", "ls"}).out.substr(0, 15), "CONTAINER ID   ");
   EXPECT_EQ(daemon_.calls(), (std::vector<std::string>{"list all", "list", "list"}));
@@ -220,15 +224,115 @@ TEST_F(CommandsTest, NamespaceTravelsWithEveryCall) {
   EXPECT_EQ(daemon_.last_namespace(), "k8s.io");
 }
 
-TEST_F(CommandsTest, UsageErrorsAre125AndNameTheNearest) {
+TEST_F(CommandsTest, NoArgumentsAtAllShowTheHelp) {
+  const Result result = Ctl({});
+  EXPECT_EQ(result.status, 0);
+  EXPECT_NE(result.err.find("Usage:  ctl COMMAND"), std::string::npos);
+}
+
+TEST_F(CommandsTest, AFilterWithoutAValueIsABadFlag) {
+  const Result result = Ctl({"ps", "--filter", "bogus"});
+  EXPECT_EQ(result.status, 125);
+  EXPECT_TRUE(daemon_.calls().empty());
+}
+
+TEST_F(CommandsTest, DockersGlobalFlagsAreTaken) {
+  EXPECT_EQ(Ctl({"-D", "--log-level", "debug", "-c", "default", "ps"}).status, 0);
+  EXPECT_EQ(Ctl({"--context", "elsewhere", "ps"}).status, 125);
+}
+
+TEST_F(CommandsTest, AnErrorAboutAFieldNamesTheFlag) {
+  daemon_.play.create = FieldError("extra_hosts", "\"x\" is not NAME:ADDRESS");
+  const Result result = Ctl({"run", "--add-host", "x:y", "busybox"});
+  EXPECT_EQ(result.status, 125);
+  EXPECT_EQ(result.err, "Error response from daemon: --add-host: \"x\" is not NAME:ADDRESS\n");
+}
+
+TEST_F(CommandsTest, HostsNetworkIsNotCombinedWithAnother) {
+  const Result result = Ctl({"run", "--network", "none", "--network", "host", "busybox"});
+  EXPECT_EQ(result.status, 125);
+  EXPECT_TRUE(daemon_.calls().empty());
+}
+
+TEST_F(CommandsTest, RunQuietSaysNothingOfAMissingImage) {
+  daemon_.play.create = absl::NotFoundError("no such image: busybox");
+  EXPECT_EQ(Ctl({"run", "-q", "busybox"}).err, "");
+}
+
+TEST_F(CommandsTest, WhatCanBeNoImageIsNotLookedForAloud) {
+  daemon_.play.create = absl::NotFoundError("no such image: UPPER:1");
+  EXPECT_EQ(Ctl({"run", "UPPER:1"}).err.find("Unable to find"), std::string::npos);
+}
+
+TEST_F(CommandsTest, UpdateNeedsAnOptionAndRenameAnotherName) {
+  EXPECT_EQ(Ctl({"update", "web"}).status, 1);
+  EXPECT_EQ(Ctl({"rename", "web", "web"}).status, 1);
+  EXPECT_TRUE(daemon_.calls().empty());
+}
+
+TEST_F(CommandsTest, BytesThatAreNotUtf8BecomeText) {
+  EXPECT_EQ(Ctl({"run", "-e", "A=\xe9", "-l", "k=\xe9", "busybox", "echo", "\xe9"}).status, 0);
+  EXPECT_EQ(daemon_.last_config().command(1), "\xef\xbf\xbd");
+  EXPECT_EQ(daemon_.last_config().env(0), "A=\xef\xbf\xbd");
+  EXPECT_EQ(daemon_.last_config().labels().at("k"), "\xef\xbf\xbd");
+  EXPECT_NE(Ctl({"run", "-v", "/caf\xe9:/x", "busybox"}).err.find("not UTF-8"), std::string::npos);
+}
+
+TEST_F(CommandsTest, NamesCannotSteerATerminal) {
+  daemon_.containers.add_containers()->set_name("a\x1b[31mb");
+  EXPECT_NE(Ctl({"ps", "--format", "{{.Names}}"}).out.find("a\x1b[31mb"), std::string::npos);
+
+  int master;
+  int slave;
+  ASSERT_EQ(::openpty(&master, &slave, nullptr, nullptr, nullptr), 0);
+  const UniqueFd terminal(master);
+  const UniqueFd out(slave);
+  Context context({out.get(), out.get(), out.get()}, {{"GANTRY_ADDRESS", socket_}});
+  const Verb tree = CommandTree();
+  EXPECT_EQ(RunCommandLine(tree, context, {"ps", "--format", "{{.Names}}"}), 0);
+  EXPECT_EQ(RunCommandLine(tree, context, {"inspect", "no\x1b[2Jsuch"}), 1);
+  char buffer[4096];
+  const ssize_t n = ::read(terminal.get(), buffer, sizeof(buffer));
+  ASSERT_GT(n, 0);
+  const std::string shown(buffer, static_cast<size_t>(n));
+  EXPECT_EQ(shown.find('\x1b'), std::string::npos) << shown;
+  EXPECT_NE(shown.find("a\\x1b[31mb"), std::string::npos) << shown;
+}
+
+TEST_F(CommandsTest, InspectAsJsonIsAList) {
+  daemon_.details["web"].mutable_summary()->set_id("abc");
+  const Result result = Ctl({"inspect", "-f", "json", "web"});
+  EXPECT_EQ(result.out.substr(0, 12), "[{\"Id\":\"abc\"");
+}
+
+TEST_F(CommandsTest, InspectGivesOptionalFieldsDockersZeroValues) {
+  daemon_.details["web"].mutable_summary()->set_id("0123456789abcdef0123");
+  const auto expand = [&](const std::string& format) {
+    const Result result = Ctl({"inspect", "-f", format, "web"});
+    return absl::StrCat(result.status, " ", result.out, result.err);
+  };
+  EXPECT_EQ(expand("{{if .State.Health}}yes{{else}}no{{end}}"), "0 no\n");
+  EXPECT_EQ(expand("{{.Config.Healthcheck}} {{.Config.StopTimeout}}"), "0 <nil> <nil>\n");
+  EXPECT_EQ(expand("[{{.Config.StopSignal}}]"), "0 []\n");
+  EXPECT_EQ(expand("{{.Config.Labels.nope}}"), "0 <no value>\n");
+  EXPECT_EQ(expand("{{.SizeRw}} {{.HostConfig.CapAdd}} {{.Config.ExposedPorts}}"),
+            "0 <nil> [] map[]\n");
+  EXPECT_EQ(expand("[{{.NetworkSettings.IPAddress}}]"), "0 []\n");
+  EXPECT_EQ(expand("{{.Config.Hostname}} {{json .Config.Entrypoint}}"), "0 0123456789ab null\n");
+  EXPECT_EQ(expand("{{json .State.Health}} {{len .HostConfig.Binds}}"), "0 null 0\n");
+  EXPECT_EQ(expand("{{.State.Helth}}").substr(0, 2), "1 ");
+  EXPECT_NE(expand("{{.State.Helth}}").find("no field \"Helth\""), std::string::npos);
+}
+
+TEST_F(CommandsTest, UsageErrorsHaveDockersStatusAndNameTheNearest) {
   const Result flag = Ctl({"run", "--detahc", "x"});
   EXPECT_EQ(flag.status, 125);
   EXPECT_NE(flag.err.find("--detach?"), std::string::npos) << flag.err;
   const Result verb = Ctl({"stpo"});
-  EXPECT_EQ(verb.status, 125);
+  EXPECT_EQ(verb.status, 1);
   EXPECT_NE(verb.err.find("did you mean stop?"), std::string::npos) << verb.err;
   const Result few = Ctl({"stop"});
-  EXPECT_EQ(few.status, 125);
+  EXPECT_EQ(few.status, 1);
   EXPECT_NE(few.err.find("requires at least 1 argument."), std::string::npos) << few.err;
 }
 

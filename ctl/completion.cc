@@ -16,11 +16,44 @@ namespace {
 // A daemon that does not answer must not hang the shell.
 constexpr absl::Duration kPatience = absl::Seconds(2);
 
+// What may stand after a flag, where that is one of a few words.
+std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view flag) {
+  if (flag == "restart") return {"always", "no", "on-failure", "unless-stopped"};
+  if (flag == "pull") return {"always", "missing", "never"};
+  if (flag == "log-driver") return {"json-file", "local", "none"};
+  if (flag == "network") return {"host", "none"};
+  if (flag == "type") return {"container", "image"};
+  if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
+  if (flag == "format") return {"json", "table"};
+  if (flag == "signal" || flag == "stop-signal") {
+    return {"SIGHUP",  "SIGINT",  "SIGQUIT", "SIGKILL", "SIGUSR1",
+            "SIGUSR2", "SIGTERM", "SIGCONT", "SIGSTOP", "SIGWINCH"};
+  }
+  if (flag != "filter") return {};
+  if (verb == "ps" || verb == "ls" || verb == "list") {
+    return {"ancestor=", "before=", "exited=", "health=healthy", "health=none", "health=starting",
+            "health=unhealthy", "id=", "label=", "name=", "since=", "status=created",
+            "status=dead", "status=exited", "status=paused", "status=removing",
+            "status=restarting", "status=running", "volume="};
+  }
+  if (verb == "images") {
+    return {"before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="};
+  }
+  if (verb == "events") return {"container=", "event=", "image=", "label=", "type=container", "type=image"};
+  if (verb == "prune") return {"label!=", "label=", "until="};
+  return {};
+}
+
 std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   std::vector<std::string> names;
   if (kind.empty() || kind == "files") return names;
   auto client = context.client();
   if (!client.ok()) return names;
+  if (kind == "objects") {
+    names = ObjectNames(context, "containers");
+    for (std::string& image : ObjectNames(context, "images")) names.push_back(std::move(image));
+    return names;
+  }
   if (kind == "images") {
     v1::ListImagesResponse images;
     if (!(*client)->Call(v1::ListImagesRequest(), &images, kPatience).ok()) return names;
@@ -30,10 +63,13 @@ std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
     return names;
   }
   v1::ListContainersRequest request;
-  request.set_all(kind == "containers");
+  request.set_all(kind != "running");
   v1::ListContainersResponse containers;
   if (!(*client)->Call(request, &containers, kPatience).ok()) return names;
-  for (const auto& container : containers.containers()) names.push_back(container.name());
+  for (const auto& container : containers.containers()) {
+    if (kind == "stopped" && container.state() == v1::CONTAINER_STATE_RUNNING) continue;
+    names.push_back(container.name());
+  }
   return names;
 }
 
@@ -45,13 +81,26 @@ const FlagSet::Flag* FlagOfWord(const FlagSet& flags, absl::string_view word) {
 
 constexpr char kBash[] = R"sh(# ctl completion bash > /etc/bash_completion.d/ctl
 _ctl_complete() {
-    local IFS=$'\n' current="${COMP_WORDS[COMP_CWORD]}"
-    COMPREPLY=($(ctl __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    # Bash splits words at : and =, and names of images and --flag=value hold them: join what has no space between.
+    local IFS=$'\n' line="${COMP_LINE:0:COMP_POINT}" words=() word="" i
+    for ((i = 1; i <= COMP_CWORD; i++)); do
+        word="${COMP_WORDS[i]}"
+        if [ ${#words[@]} -gt 0 ] && [ "$i" -gt 1 ] && { [[ "$word" == [:=]* ]] || [[ "${COMP_WORDS[i-1]}" == *[:=] ]]; } &&
+            [[ "$line" == *"${words[-1]}$word"* ]]; then
+            words[-1]="${words[-1]}$word"
+        else
+            words+=("$word")
+        fi
+    done
+    local current="${words[-1]}"
+    COMPREPLY=($(ctl __complete -- "${words[@]}" 2>/dev/null))
     if [ ${#COMPREPLY[@]} -eq 1 ] && [ "${COMPREPLY[0]}" = ":files" ]; then
         COMPREPLY=($(compgen -f -- "$current"))
         compopt -o filenames
     fi
-    if declare -F __ltrimcolon_completions >/dev/null; then __ltrimcolon_completions "$current"; fi
+    # What bash inserts replaces only the part after the last : or =.
+    local prefix="${current%"${current##*[:=]}"}"
+    if [ -n "$prefix" ]; then COMPREPLY=("${COMPREPLY[@]#"$prefix"}"); fi
 }
 complete -F _ctl_complete ctl
 )sh";
@@ -129,9 +178,17 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
   }
 
   std::vector<std::string> candidates;
-  if (wants_value != nullptr) {
+  const size_t equals = absl::StartsWith(current, "--") ? current.find('=') : std::string::npos;
+  if (wants_value == nullptr && equals != std::string::npos) {
+    // --flag=value in one word.
+    const std::string name = current.substr(2, equals - 2);
+    for (const std::string& value : FlagValues(verb->name, name)) {
+      candidates.push_back(absl::StrCat("--", name, "=", value));
+    }
+  } else if (wants_value != nullptr) {
     if (wants_value->completes == "files") return {":files"};
-    candidates = ObjectNames(context, wants_value->completes);
+    candidates = FlagValues(verb->name, wants_value->name);
+    if (candidates.empty()) candidates = ObjectNames(context, wants_value->completes);
   } else if (absl::StartsWith(current, "-") && !(verb->hands_on && past_first_argument)) {
     for (const FlagSet::Flag& flag : flags.flags()) {
       if (!flag.hidden) candidates.push_back(absl::StrCat("--", flag.name));

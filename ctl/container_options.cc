@@ -69,8 +69,11 @@ void ResourceOptions::AddFlags(FlagSet& flags) {
 absl::Status ResourceOptions::Fill(v1::Resources* out) const {
   int64_t bytes = 0;
   GANTRY_RETURN_IF_ERROR(SetBytes("memory", memory_, &bytes));
-  if (!memory_.empty() && bytes != 0 && bytes < (6 << 20)) {
-    return absl::InvalidArgumentError("--memory: the least that works is 6m");
+  if (bytes < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("--memory: \"", memory_, "\" is negative"));
+  }
+  if (bytes != 0 && bytes < (6 << 20)) {
+    return absl::InvalidArgumentError("--memory: must be at least 6m");
   }
   out->set_memory_bytes(bytes);
   bytes = 0;
@@ -99,7 +102,7 @@ absl::Status ResourceOptions::Fill(v1::Resources* out) const {
     if (!cpus.ok()) return Named("cpus", cpus.status());
     if (cpu_period_ != 0 || cpu_quota_ != 0) {
       return absl::InvalidArgumentError(
-          "--cpus says it all: leave --cpu-period and --cpu-quota out");
+          "--cpus cannot be combined with --cpu-period or --cpu-quota");
     }
     out->set_nano_cpus(*cpus);
   }
@@ -255,7 +258,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   const auto fill_map = [](absl::string_view option, const std::vector<std::string>& from,
                            bool needs_value, auto* to) -> absl::Status {
     for (const std::string& text : from) {
-      auto [key, value] = engine::SplitAssignment(text);
+      auto [key, value] = engine::SplitAssignment(ToValidUtf8(text));
       if (key.empty() || (needs_value && !absl::StrContains(text, "="))) {
         return absl::InvalidArgumentError(
             absl::StrCat("--", option, ": \"", text, "\": write KEY=VALUE"));
@@ -286,7 +289,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   copy(dns_search_, config.mutable_dns_search());
   copy(dns_options_, config.mutable_dns_options());
   copy(links_, config.mutable_links());
-  config.set_hostname(hostname_);
+  config.set_hostname(ToValidUtf8(hostname_));
   config.set_domainname(domainname_);
   config.set_tty(tty);
   config.set_open_stdin(interactive);
@@ -299,7 +302,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     if (!policy.ok()) return Named("restart", policy.status());
     *config.mutable_restart_policy() = *policy;
     if (auto_remove && policy->name() != "no") {
-      return absl::InvalidArgumentError("--rm and --restart contradict each other");
+      return absl::InvalidArgumentError("--rm and --restart cannot be combined");
     }
   }
   config.set_runtime(runtime_);
@@ -390,6 +393,14 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     GANTRY_ASSIGN_OR_RETURN(v1::NetworkAttachment network, engine::ParseNetwork(text));
     *config.add_networks() = std::move(network);
   }
+  for (const v1::NetworkAttachment& network : config.networks()) {
+    const std::string& mode = network.network();
+    if (config.networks_size() > 1 &&
+        (mode == "host" || mode == "none" || absl::StartsWith(mode, "container:"))) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--network: ", mode, " cannot be combined with another network"));
+    }
+  }
   if (!networks_.empty()) config.set_network_mode(config.networks(0).network());
   if (!network_aliases_.empty() || !ip_.empty() || !ip6_.empty()) {
     if (config.networks_size() > 1) {
@@ -424,14 +435,14 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
                       !health_start_interval_.empty() || health_retries_ != 0;
   if (no_healthcheck_) {
     if (health) {
-      return absl::InvalidArgumentError("--no-healthcheck and --health-* contradict each other");
+      return absl::InvalidArgumentError("--no-healthcheck and --health-* cannot be combined");
     }
     config.mutable_health_check()->add_test("NONE");
   } else if (health) {
     v1::HealthCheck* check = config.mutable_health_check();
     if (!health_cmd_.empty()) {
       check->add_test("CMD-SHELL");
-      check->add_test(health_cmd_);
+      check->add_test(ToValidUtf8(health_cmd_));
     }
     using H = v1::HealthCheck;
     GANTRY_RETURN_IF_ERROR(

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 
+#include "base/field_error.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
 
@@ -13,7 +14,8 @@ namespace gantry::ctl {
 namespace {
 
 grpc::Status ToGrpc(const absl::Status& status) {
-  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()));
+  return grpc::Status(static_cast<grpc::StatusCode>(status.code()), std::string(status.message()),
+                      EncodeFieldError(status));
 }
 
 }  // namespace

@@ -16,7 +16,15 @@ namespace gantry::ctl {
 class FilterFlags {
  public:
   void AddFlags(FlagSet& flags) {
-    flags.Strings(&texts, "filter", 'f', "key=value", "Only what fits; may be repeated");
+    AddFlag(flags, 'f');
+  }
+  // For verbs whose -f is something else.
+  void AddFlag(FlagSet& flags, char letter) {
+    flags.Custom("filter", letter, "key=value", "Show only what matches; may be repeated",
+                 [this](absl::string_view text) {
+                   texts.push_back(std::string(text));
+                   return engine::ParseFilter(text).status();
+                 });
   }
   // Into a request's `filters`.
   template <class Repeated>

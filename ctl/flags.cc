@@ -158,6 +158,10 @@ bool FlagSet::Seen(absl::string_view name) const {
   return flag != nullptr && flag->seen;
 }
 
+bool FlagSet::AnySeen() const {
+  return std::any_of(flags_.begin(), flags_.end(), [](const Flag& flag) { return flag.seen; });
+}
+
 absl::Status FlagSet::Apply(Flag* flag, absl::string_view shown, absl::string_view value) {
   flag->seen = true;
   const absl::Status status = flag->set(value);

@@ -28,7 +28,7 @@ class FlagSet {
     // Receives the text after = or the next argument; for one without a value "true" or what follows =.
     std::function<absl::Status(absl::string_view)> set = {};
     std::string completes =
-        {};  // containers, running, images, files or "": what a value is, for completion
+        {};  // containers, running, stopped, images, objects, files or "": for completion
     bool seen = false;
   };
 
@@ -54,6 +54,7 @@ class FlagSet {
                      std::vector<std::string>* positional);
 
   bool Seen(absl::string_view name) const;
+  bool AnySeen() const;
   const std::vector<Flag>& flags() const { return flags_; }
   const Flag* Find(absl::string_view name) const;
   const Flag* FindLetter(char letter) const;

@@ -20,6 +20,7 @@ namespace gantry::ctl {
 namespace {
 
 constexpr int kMaxNesting = 64;
+constexpr int kMaxCalls = 100000;
 
 struct Token {
   enum class Kind {
@@ -568,6 +569,10 @@ class Evaluator {
     if (found == root_.defined.end()) {
       return Located(node, absl::InvalidArgumentError(
                                absl::StrCat("template ", engine::JsonQuote(node.name), " not defined")));
+    }
+    // Templates that call others twice each would double the work with every level.
+    if (++total_calls_ > kMaxCalls) {
+      return Located(node, absl::InvalidArgumentError("too many calls of templates"));
     }
     if (calls_ >= kMaxNesting) {
       return Located(node, absl::InvalidArgumentError("templates call each other too deep"));
@@ -1131,6 +1136,7 @@ class Evaluator {
   const bool strict_;
   const AbsentFields& absent_;
   Variables variables_;
+  int total_calls_ = 0;
   int calls_ = 0;  // templates that are being executed, one inside the other
   std::string out_;
 };

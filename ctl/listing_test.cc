@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_join.h"
+
 #include "ctl/go_template.h"
 #include "ctl/table.h"
 
@@ -45,6 +47,42 @@ TEST(GoTemplateTest, FieldsAndText) {
 TEST(GoTemplateTest, AnActionWithoutEndIsShownAsItStands) {
   EXPECT_EQ(Expand("{{.Name}} {{.State"),
             "INVALID_ARGUMENT: template: \"{{.State\" has no end: \"}}\" is missing");
+}
+
+TEST(GoTemplateTest, NamedTemplates) {
+  EXPECT_EQ(Expand("{{define \"row\"}}<{{.}}>{{end}}{{range .Env}}{{template \"row\" .}}{{end}}"),
+            "<A=1><B=2>");
+  EXPECT_EQ(Expand("{{block \"b\" .Name}}[{{.}} {{$}}]{{end}}"), "[/web /web]");
+  EXPECT_EQ(Expand("{{define \"x\"}}{{$v}}{{end}}{{$v := 1}}{{template \"x\"}}"),
+            "INVALID_ARGUMENT: template: {{$v}}: undefined variable \"$v\"");
+  EXPECT_EQ(Expand("{{template \"none\"}}"),
+            "INVALID_ARGUMENT: template: {{template \"none\"}}: template \"none\" not defined");
+  EXPECT_EQ(Expand("{{define \"a\"}}{{template \"a\"}}{{end}}{{template \"a\"}}").substr(0, 16),
+            "INVALID_ARGUMENT");
+}
+
+TEST(GoTemplateTest, UrlQuery) { EXPECT_EQ(Expand("{{urlquery \"a b&c\"}}"), "a+b%26c"); }
+
+TEST(GoTemplateTest, AbsentFieldsHaveTheirTypesZeroValue) {
+  const AbsentFields absent =
+      [](const std::vector<std::string>& path) -> absl::optional<absl::string_view> {
+    const std::string joined = absl::StrJoin(path, ".");
+    if (joined == "State.Health") return "nil";
+    if (joined == "Nothing") return "[]";
+    if (path.size() == 2 && path[0] == "Labels") return "<no value>";
+    if (joined == "Mounts.#.Driver") return "\"\"";
+    if (joined == "Title") return "=Name";
+    return absl::nullopt;
+  };
+  const auto expand = [&](absl::string_view text) {
+    auto result = GoTemplate::Parse(text)->Execute(Data(), true, absent);
+    return result.ok() ? *result : result.status().ToString();
+  };
+  EXPECT_EQ(expand("{{.State.Health}} {{.Nothing}} {{.Labels.x}} {{.Title}}"),
+            "<nil> [] <no value> /web");
+  EXPECT_EQ(expand("{{range .Mounts}}[{{.Driver}}]{{end}}{{(index .Mounts 0).Driver}}"), "[]");
+  EXPECT_EQ(expand("{{with .State}}{{.Health}}{{end}}"), "<nil>");
+  EXPECT_EQ(expand("{{.State.Health.Status}}").substr(0, 16), "INVALID_ARGUMENT");
 }
 
 TEST(GoTemplateTest, Json) {

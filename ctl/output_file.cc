@@ -59,7 +59,8 @@ absl::Status OutputFile::Write(absl::string_view data) {
 
 absl::Status OutputFile::Keep() {
   if (temporary_.empty()) return absl::OkStatus();
-  if (::fchmod(fd_, 0644) != 0 || ::rename(temporary_.c_str(), path_.c_str()) != 0) {
+  // The file keeps mode 0600: images and exported file systems hold secrets.
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) {
     return ErrnoToStatus(errno, absl::StrCat("create ", path_));
   }
   file_.reset();

@@ -65,7 +65,7 @@ std::string ProgressView::Word(int state) const {
     case Progress::UPLOADED:
       return "Pushed";
     case Progress::MOUNTED:
-      return "Mounted from";
+      return "Mounted from another repository";
     case Progress::READING:
       return "Reading";
     case Progress::WRITING:
@@ -97,19 +97,19 @@ void ProgressView::Update(const Progress& progress) {
     detail.Set("total", progress.total_bytes());
     line.Set("progressDetail", std::move(detail));
     if (!progress.detail().empty()) line.Set("detail", progress.detail());
-    write_(line.ToJson() + "\n");
+    write_(Printable(line.ToJson()) + "\n");
     return;
   }
   const auto [it, is_new] = index_.emplace(progress.id(), items_.size());
   if (is_new) {
     items_.emplace_back();
-    items_.back().id = progress.id();
+    items_.back().id = Printable(progress.id());
   }
   Item& item = items_[it->second];
   item.state = progress.state();
   item.current = progress.current_bytes();
   if (progress.total_bytes() > 0) item.total = progress.total_bytes();
-  item.detail = progress.detail();
+  item.detail = Printable(progress.detail());
   if (Done(item.state)) item.current = item.total;
   if (style_ == Style::kLines) {
     std::string said = Word(item.state);
@@ -131,11 +131,11 @@ void ProgressView::Message(absl::string_view text) {
   if (style_ == Style::kJson) {
     Value line = Value::EmptyObject();
     line.Set("status", text);
-    write_(line.ToJson() + "\n");
+    write_(Printable(line.ToJson()) + "\n");
     return;
   }
   Erase();
-  write_(absl::StrCat(text, "\n"));
+  write_(absl::StrCat(Printable(text), "\n"));
 }
 
 void ProgressView::Finish() {

@@ -1,6 +1,11 @@
 #include "ctl/text.h"
 
 #include <cctype>
+#include <cstdint>
+
+#include "absl/strings/str_format.h"
+
+#include "base/utf8.h"
 
 namespace gantry::ctl {
 
@@ -21,6 +26,41 @@ std::string Ellipsis(absl::string_view text, size_t width) {
     i += length;
   }
   return out + "…";
+}
+
+std::string Printable(absl::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    if (lead < 0x80) {
+      if ((lead < 0x20 && lead != '\n' && lead != '\t') || lead == 0x7F) {
+        absl::StrAppendFormat(&out, "\\x%02x", lead);
+      } else {
+        out.push_back(static_cast<char>(lead));
+      }
+      ++i;
+      continue;
+    }
+    const size_t length = lead >= 0xF0 ? 4 : lead >= 0xE0 ? 3 : 2;
+    const absl::string_view character = text.substr(i, length);
+    if (!IsValidUtf8(character)) {
+      absl::StrAppendFormat(&out, "\\x%02x", lead);
+      ++i;
+      continue;
+    }
+    uint32_t code = lead & (0xFF >> (length + 1));
+    for (const char c : character.substr(1)) code = code << 6 | (static_cast<unsigned char>(c) & 0x3F);
+    const bool turns = code == 0x61C || code == 0x200E || code == 0x200F ||
+                       (code >= 0x202A && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069);
+    if (code < 0xA0 || turns || code == 0x2028 || code == 0x2029) {
+      absl::StrAppendFormat(&out, "\\u%04x", code);
+    } else {
+      out.append(character.data(), character.size());
+    }
+    i += length;
+  }
+  return out;
 }
 
 size_t DisplayWidth(absl::string_view text) {

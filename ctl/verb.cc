@@ -5,20 +5,26 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
 
 #include "base/file.h"
 #include "ctl/terminal.h"
+#include "ctl/text.h"
 #include "ctl/version.h"
 
 namespace gantry::ctl {
 namespace {
 
-constexpr int kUsageStatus = 125;
+// docker's: flags it does not know, and anything else wrong with a command line.
+constexpr int kFlagStatus = 125;
+constexpr int kUsageStatus = 1;
 
 bool Answers(const Verb& verb, absl::string_view word) {
   return verb.name == word ||
@@ -82,6 +88,28 @@ void AddGlobalFlags(FlagSet& flags, Context& context, bool* help, bool* version)
   flags.Alias("host", "address");
   flags.String(&context.name_space, "namespace", 'n', "NAME",
                "Namespace to work in (GANTRY_NAMESPACE; default \"default\")");
+  // Flags of docker's that wrappers and aliases pass; there is nothing here that they could change.
+  const auto ignored = [&](absl::string_view name, char letter, absl::string_view value_name) {
+    flags.Custom(name, letter, value_name, "Accepted for compatibility with docker",
+                 [](absl::string_view) { return absl::OkStatus(); })
+        .hidden = true;
+  };
+  ignored("debug", 'D', "");
+  ignored("log-level", 'l', "level");
+  flags.Custom("config", 0, "DIR", "Directory of the client's configuration (DOCKER_CONFIG)",
+               [&context](absl::string_view dir) {
+                 context.SetEnvironment("DOCKER_CONFIG", std::string(dir));
+                 return absl::OkStatus();
+               })
+      .completes = "files";
+  flags.Custom("context", 'c', "name", "Only \"default\", the daemon that --address names",
+               [](absl::string_view name) {
+                 return name == "default" || name.empty()
+                            ? absl::OkStatus()
+                            : absl::InvalidArgumentError("there is only the context \"default\"; "
+                                                         "--address chooses another daemon");
+               })
+      .hidden = true;
   flags.Bool(help, "help", 'h', "Show this text");
   flags.Bool(version, "version", 'v', "Show the version of ctl");
 }
@@ -113,16 +141,24 @@ Context::Context(Streams streams, std::map<std::string, std::string> environment
 Context::~Context() = default;
 
 void Context::Out(absl::string_view text) {
+  IsTerminal(streams_.out) ? OutRaw(Printable(text)) : OutRaw(text);
+}
+
+void Context::Err(absl::string_view text) {
+  IsTerminal(streams_.err) ? ErrRaw(Printable(text)) : ErrRaw(text);
+}
+
+void Context::OutRaw(absl::string_view text) {
   const absl::Status status = WriteAll(streams_.out, text);
   if (!status.ok()) {
-    // The reader is gone: nobody is left to tell, and nothing more is worth doing.
+    // The reader is gone: no output can be delivered any more.
     ::signal(SIGPIPE, SIG_DFL);
     ::raise(SIGPIPE);
     ::_exit(1);
   }
 }
 
-void Context::Err(absl::string_view text) { (void)WriteAll(streams_.err, text); }
+void Context::ErrRaw(absl::string_view text) { (void)WriteAll(streams_.err, text); }
 
 bool Context::OutIsTerminal() const { return IsTerminal(streams_.out); }
 
@@ -161,7 +197,7 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
   if (const absl::Status status = global.Parse(args, true, &rest); !status.ok()) {
     context.Complain(status);
     context.Err(absl::StrCat("See '", root.name, " --help'.\n"));
-    return kUsageStatus;
+    return kFlagStatus;
   }
   if (version) {
     context.Out(absl::StrCat("ctl version ", kCtlVersion, "\n"));
@@ -206,7 +242,7 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
   if (!verb.make) {
     (help || way.size() > 1 ? void(context.Out(GroupHelp(way)))
                             : void(context.Err(GroupHelp(way))));
-    return help ? 0 : way.size() > 1 ? 0 : kUsageStatus;
+    return 0;
   }
 
   const std::unique_ptr<Action> action = verb.make();
@@ -221,11 +257,12 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
     context.Out(VerbHelp(way, flags));
     return 0;
   }
+  const int usage_status = status.ok() ? kUsageStatus : kFlagStatus;
   if (status.ok()) status = CheckArguments(verb, Path(way), positional.size());
   if (!status.ok()) {
     context.Complain(status);
     context.Err(absl::StrCat("See '", Path(way), " --help'.\n"));
-    return kUsageStatus;
+    return usage_status;
   }
 
   auto result = action->Run(context, positional);
@@ -248,6 +285,44 @@ int ForEach(Context& context, const std::vector<std::string>& names,
       context.Out(absl::StrCat(*result, "\n"));
     }
   }
+  return exit_status;
+}
+
+int ForEachAtOnce(Context& context, const std::vector<std::string>& names,
+                  const std::function<absl::StatusOr<std::string>(const std::string&)>& one) {
+  constexpr size_t kAtOnce = 16;
+  if (names.size() < 2) return ForEach(context, names, one);
+  absl::Mutex mu;
+  std::vector<absl::optional<absl::StatusOr<std::string>>> results(names.size());  // under mu
+  size_t next = 0;                                                                 // under mu
+  std::vector<std::thread> workers;
+  for (size_t i = 0; i < std::min(kAtOnce, names.size()); ++i) {
+    workers.emplace_back([&] {
+      absl::MutexLock lock(&mu);
+      while (next < names.size()) {
+        const size_t mine = next++;
+        mu.Unlock();
+        auto result = one(names[mine]);
+        mu.Lock();
+        results[mine] = std::move(result);
+      }
+    });
+  }
+  int exit_status = 0;
+  for (size_t i = 0; i < names.size(); ++i) {
+    mu.LockWhen(absl::Condition(
+        +[](absl::optional<absl::StatusOr<std::string>>* result) { return result->has_value(); },
+        &results[i]));
+    const absl::StatusOr<std::string> result = *std::move(results[i]);
+    mu.Unlock();
+    if (!result.ok()) {
+      context.Complain(result.status());
+      exit_status = 1;
+    } else if (!result->empty()) {
+      context.Out(absl::StrCat(*result, "\n"));
+    }
+  }
+  for (std::thread& worker : workers) worker.join();
   return exit_status;
 }
 

@@ -32,9 +32,13 @@ class Context {
   Context(Streams streams, std::map<std::string, std::string> environment);
   ~Context();
 
-  // A reader that is gone ends the program as SIGPIPE would.
+  // Text of our own making. What could steer a terminal is escaped if that is where it goes: names, labels and messages come from
+  // images, containers and registries. A reader that is gone ends the program as SIGPIPE would.
   void Out(absl::string_view text);
   void Err(absl::string_view text);
+  // Bytes as they are: a container's output, and escape sequences of our own around text that is Printable().
+  void OutRaw(absl::string_view bytes);
+  void ErrRaw(absl::string_view bytes);
   int in_fd() const { return streams_.in; }
   int out_fd() const { return streams_.out; }
   int err_fd() const { return streams_.err; }
@@ -43,6 +47,9 @@ class Context {
   // "" if it is not set.
   std::string Environment(const std::string& name) const;
   const std::map<std::string, std::string>& environment() const { return environment_; }
+  void SetEnvironment(const std::string& name, std::string value) {
+    environment_[name] = std::move(value);
+  }
 
   // Connects at the first call.
   absl::StatusOr<Client*> client();
@@ -56,7 +63,7 @@ class Context {
 
  private:
   const Streams streams_;
-  const std::map<std::string, std::string> environment_;
+  std::map<std::string, std::string> environment_;
   std::unique_ptr<Client> client_;
 };
 
@@ -77,7 +84,7 @@ struct Verb {
   int min_args = 0;
   int max_args = -1;           // -1: any
   bool hands_on = false;       // from the first argument on nothing is an option of ours
-  std::string completes = {};  // what its arguments are: containers, running, images, files
+  std::string completes = {};  // its arguments: containers, running, stopped, images, objects, files
   int error_status = 1;
   bool hidden = false;
   std::function<std::unique_ptr<Action>()> make = {};  // empty: only a group
@@ -97,6 +104,9 @@ absl::StatusOr<std::string> CompletionScript(absl::string_view shell);
 // status: 1 if anything failed.
 int ForEach(Context& context, const std::vector<std::string>& names,
             const std::function<absl::StatusOr<std::string>(const std::string&)>& one);
+// The same with several calls under way at a time, in threads; what is printed keeps the order of the names.
+int ForEachAtOnce(Context& context, const std::vector<std::string>& names,
+                  const std::function<absl::StatusOr<std::string>(const std::string&)>& one);
 
 }  // namespace gantry::ctl
 

@@ -8,10 +8,12 @@
 
 namespace gantry::engine {
 
-// InfinitePast for a timestamp that was never set.
+// InfinitePast for a field that was never set, and for Go's zero time (the first second of the year 1). The beginning of 1970 is a
+// time like any other. `t` is the field itself, not a copy: an absent field is known by the address of its default.
 template <class Timestamp>
 absl::Time FromProto(const Timestamp& t) {
-  if (t.seconds() == 0 && t.nanos() == 0) return absl::InfinitePast();
+  constexpr int64_t kYearOne = -62135596800;
+  if (&t == &Timestamp::default_instance() || t.seconds() <= kYearOne) return absl::InfinitePast();
   return absl::FromUnixSeconds(t.seconds()) + absl::Nanoseconds(t.nanos());
 }
 

@@ -23,6 +23,9 @@ std::string Scaled(double value, double base, const std::array<const char*, N>& 
   return absl::StrFormat("%.*g%s", precision, value, units[i]);
 }
 
+// Never set, or too early for the nanoseconds that the daemon counts (before 1677), as Go's zero time is.
+bool IsAbsent(absl::Time time) { return time < absl::FromUnixSeconds(-9223372035); }
+
 }  // namespace
 
 std::string HumanSize(int64_t bytes) {
@@ -64,12 +67,12 @@ std::string ShortDuration(absl::Duration duration) {
 }
 
 std::string TableTime(absl::Time time) {
-  if (time == absl::InfinitePast()) return "N/A";
+  if (IsAbsent(time)) return "N/A";
   return absl::FormatTime("%Y-%m-%d %H:%M:%S %z %Z", time, absl::LocalTimeZone());
 }
 
 std::string JsonTime(absl::Time time) {
-  if (time == absl::InfinitePast()) return "0001-01-01T00:00:00Z";
+  if (IsAbsent(time)) return "0001-01-01T00:00:00Z";
   return absl::FormatTime("%Y-%m-%dT%H:%M:%E*SZ", time, absl::UTCTimeZone());
 }
 

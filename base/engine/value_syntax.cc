@@ -464,8 +464,9 @@ absl::StatusOr<v1::Filter> ParseFilter(absl::string_view text) {
     return Bad("filter", text, "write KEY=VALUE");
   }
   v1::Filter filter;
+  // KEY!=VALUE is KEY!, a key of its own: label!=keep.
   filter.set_key(absl::AsciiStrToLower(absl::StripAsciiWhitespace(text.substr(0, equals))));
-  // label!=x is a key of its own.
+  if (filter.key().empty() || filter.key() == "!") return Bad("filter", text, "write KEY=VALUE");
   filter.set_value(std::string(absl::StripAsciiWhitespace(text.substr(equals + 1))));
   return filter;
 }

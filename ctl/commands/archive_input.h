@@ -33,6 +33,10 @@ class ArchiveInput {
       input.file_ = UniqueFd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
       if (!input.file_.valid()) return ErrnoToStatus(errno, absl::StrCat("open ", path));
       input.fd_ = input.file_.get();
+      struct stat st = {};
+      if (::fstat(input.fd_, &st) == 0 && S_ISDIR(st.st_mode)) {
+        return absl::InvalidArgumentError(absl::StrCat(path, " is a directory; ", hint));
+      }
     } else if (IsTerminal(input.fd_)) {
       return absl::InvalidArgumentError(absl::StrCat("stdin is a terminal; ", hint));
     }

@@ -22,11 +22,13 @@ absl::StatusOr<int> AttachTo(Context& context, const std::string& container,
   const v1::ContainerConfig& config = found.container().config();
   const std::string id = found.container().summary().id();
   const v1::ContainerState state = found.container().summary().state();
-  if (!wanted.start && state == v1::CONTAINER_STATE_PAUSED) {
+  // `start -a` of what runs already only attaches.
+  const bool start = wanted.start && state != v1::CONTAINER_STATE_RUNNING;
+  if (!start && state == v1::CONTAINER_STATE_PAUSED) {
     return absl::FailedPreconditionError(
         absl::StrCat("container ", container, " is paused; `ctl unpause ", container, "` first"));
   }
-  if (!wanted.start && state != v1::CONTAINER_STATE_RUNNING) {
+  if (!start && state != v1::CONTAINER_STATE_RUNNING) {
     return absl::FailedPreconditionError(absl::StrCat("container ", container,
                                                       " is not running; `ctl start -a ", container,
                                                       "` starts and attaches"));
@@ -40,24 +42,24 @@ absl::StatusOr<int> AttachTo(Context& context, const std::string& container,
   open.mutable_open()->set_stdin(with_stdin);
   open.mutable_open()->set_stdout(true);
   open.mutable_open()->set_stderr(true);
-  open.mutable_open()->set_start(wanted.start);
+  open.mutable_open()->set_start(start);
   stream->Write(open);
 
   InteractiveOptions options;
   options.forward_stdin = with_stdin;
   options.tty = config.tty();
   options.signal_proxy = wanted.signal_proxy;
-  options.redraw = !wanted.start;
+  options.redraw = !start;
   const std::string no_exec;
   bool ready = false;
   const InteractiveOutcome outcome = Converse<v1::AttachInput, v1::AttachOutput>(
       context, *stream, options, keys, &id, &no_exec, [&](const v1::AttachOutput& output) {
-        if (wanted.start ? output.has_started() : output.has_attached()) ready = true;
+        if (start ? output.has_started() : output.has_attached()) ready = true;
         return ready;
       });
   if (!ready && !outcome.exit_code && !outcome.status.ok()) {
     context.Complain(outcome.status);
-    return wanted.start ? StartFailureStatus(outcome.status) : 1;
+    return start ? StartFailureStatus(outcome.status) : 1;
   }
   return ExitStatus(context, outcome);
 }

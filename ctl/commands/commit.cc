@@ -1,6 +1,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "ctl/commands/commands.h"
 #include "proto/gantry/v1/container_files.pb.h"
 
@@ -10,10 +11,10 @@ namespace {
 class CommitAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.String(&author_, "author", 'a', "text", "Who made it");
-    flags.String(&message_, "message", 'm', "text", "What it is");
+    flags.String(&author_, "author", 'a', "text", "Author of the image");
+    flags.String(&message_, "message", 'm', "text", "Comment of the image");
     flags.Strings(&changes_, "change", 'c', "instruction", "Dockerfile instruction to apply");
-    flags.Bool(&pause_, "pause", 'p', "Freeze the container meanwhile (default true)");
+    flags.Bool(&pause_, "pause", 'p', "Pause the container while it is read (default true)");
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
@@ -21,9 +22,9 @@ class CommitAction final : public Action {
     v1::CommitRequest request;
     request.set_container(args[0]);
     if (args.size() > 1) request.set_reference(args[1]);
-    request.set_author(author_);
-    request.set_comment(message_);
-    request.mutable_changes()->Assign(changes_.begin(), changes_.end());
+    request.set_author(ToValidUtf8(author_));
+    request.set_comment(ToValidUtf8(message_));
+    for (const std::string& change : changes_) request.add_changes(ToValidUtf8(change));
     request.set_pause(pause_);
     v1::CommitResponse response;
     GANTRY_RETURN_IF_ERROR(client->Call(request, &response));

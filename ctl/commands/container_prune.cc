@@ -13,14 +13,14 @@ class ContainerPruneAction final : public Action {
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&force_, "force", 'f', "Do not ask");
     // -f is --force here: filters have no letter.
-    flags.Strings(&filters_.texts, "filter", 0, "key=value", "Only what fits; may be repeated");
+    filters_.AddFlag(flags, 0);
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     if (!force_) {
       GANTRY_ASSIGN_OR_RETURN(bool agreed,
                               Agreed(context, "This will remove all stopped containers."));
-      if (!agreed) return 1;
+      if (!agreed) return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));
     context.Out(absl::StrCat("Total reclaimed space: ", engine::HumanSize(bytes), "\n"));

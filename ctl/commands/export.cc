@@ -11,7 +11,7 @@ namespace {
 class ExportAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.String(&output_, "output", 'o', "file", "Write there instead of stdout").completes =
+    flags.String(&output_, "output", 'o', "file", "Write to a file instead of stdout").completes =
         "files";
   }
 

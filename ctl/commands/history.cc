@@ -12,13 +12,17 @@
 namespace gantry::ctl {
 namespace {
 
+std::string WholeSeconds(absl::Time time) {
+  return engine::JsonTime(time == absl::InfinitePast() ? time : absl::FromUnixSeconds(absl::ToUnixSeconds(time)));
+}
+
 class HistoryAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     human_ = true;
     flags.Bool(&human_, "human", 'H', "Sizes and times for people (default true)");
-    flags.Bool(&no_trunc_, "no-trunc", 0, "Nothing shortened");
-    flags.Bool(&quiet_, "quiet", 'q', "Ids only");
+    flags.Bool(&no_trunc_, "no-trunc", 0, "Do not shorten");
+    flags.Bool(&quiet_, "quiet", 'q', "Print ids only");
     flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
     flags.String(&platform_, "platform", 0, "os/arch", "Platform, where the image has several");
   }
@@ -36,11 +40,11 @@ class HistoryAction final : public Action {
       const absl::Time created = engine::FromProto(entry.has_created_at(), entry.created_at());
       Value row = Value::EmptyObject();
       row.Set("Comment", entry.comment());
-      row.Set("CreatedAt", engine::JsonTime(created));
+      row.Set("CreatedAt", WholeSeconds(created));
       row.Set("CreatedBy", no_trunc_ ? entry.created_by() : Ellipsis(entry.created_by(), 45));
       row.Set("CreatedSince", created == absl::InfinitePast() ? "N/A"
                               : human_ ? absl::StrCat(engine::HumanDuration(now - created), " ago")
-                                       : engine::JsonTime(created));
+                                       : WholeSeconds(created));
       row.Set("ID", entry.id().empty() ? "<missing>"
                     : no_trunc_        ? entry.id()
                                        : engine::ShortId(entry.id()));

@@ -13,7 +13,7 @@ class ImagePruneAction final : public Action {
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&force_, "force", 'f', "Do not ask");
     // -f is --force here: filters have no letter.
-    flags.Strings(&filters_.texts, "filter", 0, "key=value", "Only what fits; may be repeated");
+    filters_.AddFlag(flags, 0);
     flags.Bool(&all_, "all", 'a', "Every image without a container, not only nameless ones");
   }
 
@@ -26,7 +26,7 @@ class ImagePruneAction final : public Action {
               all_
                   ? "This will remove all images without at least one container associated to them."
                   : "This will remove all dangling images."));
-      if (!agreed) return 1;
+      if (!agreed) return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneImages(context, filters_, all_));
     context.Out(absl::StrCat("Total reclaimed space: ", engine::HumanSize(bytes), "\n"));

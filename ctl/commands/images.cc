@@ -66,8 +66,8 @@ class ImagesAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&all_, "all", 'a', "Intermediate ones too");
-    flags.Bool(&quiet_, "quiet", 'q', "Ids only");
-    flags.Bool(&no_trunc_, "no-trunc", 0, "Nothing shortened");
+    flags.Bool(&quiet_, "quiet", 'q', "Print ids only");
+    flags.Bool(&no_trunc_, "no-trunc", 0, "Do not shorten");
     flags.Bool(&digests_, "digests", 0, "With their digests");
     flags.Bool(&tree_, "tree", 0, "With the platforms of each image");
     flags.String(&format_, "format", 0, "template", "table, json, or a Go template");

@@ -109,7 +109,7 @@ Verb InspectVerb() {
               "  ctl inspect -f '{{.State.ExitCode}}' job\n"
               "  ctl inspect --type image -f '{{json .Config.Env}}' debian\n",
           .min_args = 1,
-          .completes = "containers",
+          .completes = "objects",
           .make = [] { return std::make_unique<InspectAction>(""); }};
 }
 
@@ -118,6 +118,7 @@ Verb InspectContainerVerb() {
   verb.arguments = "[OPTIONS] CONTAINER [CONTAINER...]";
   verb.summary = "Show everything about containers";
   verb.examples = "  ctl container inspect web\n";
+  verb.completes = "containers";
   verb.make = [] { return std::make_unique<InspectAction>("container"); };
   return verb;
 }

@@ -104,8 +104,8 @@ InteractiveOutcome Converse(Context& context, DuplexStream<Input, Output>& strea
         }
       }
     }
-    if (!output.stdout().empty()) context.Out(output.stdout());
-    if (!output.stderr().empty()) context.Err(output.stderr());
+    if (!output.stdout().empty()) context.OutRaw(output.stdout());
+    if (!output.stderr().empty()) context.ErrRaw(output.stderr());
     if (output.has_exited()) {
       outcome.exit_code = static_cast<int>(output.exited().exit_code());
       outcome.error = output.exited().error();

@@ -18,7 +18,7 @@ namespace leases = containerd::services::leases::v1;
 
 class ListAction final : public Action {
  public:
-  void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Ids only"); }
+  void AddFlags(FlagSet& flags) override { flags.Bool(&quiet_, "quiet", 'q', "Print ids only"); }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     leases::ListRequest request;

@@ -28,6 +28,8 @@ class LoadAction final : public Action {
         ArchiveInput::Open(context, input_, "name an archive with -i, or redirect one in"));
     GANTRY_ASSIGN_OR_RETURN(ProgressView::Style style,
                             ProgressStyle(quiet_, format_, context.out_fd()));
+    // Off a terminal only the names are printed, one a line, as scripts read them.
+    if (style == ProgressView::Style::kLines) style = ProgressView::Style::kSilent;
     ProgressView view = MakeProgress(context, style, false);
     view.SetCompleteWord("Loaded");
 

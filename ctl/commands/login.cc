@@ -41,7 +41,7 @@ absl::StatusOr<std::string> Ask(Context& context, absl::string_view prompt, bool
 class LoginAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.String(&username_, "username", 'u', "name", "Who");
+    flags.String(&username_, "username", 'u', "name", "User name");
     flags.String(&password_, "password", 'p', "text", "Password; others may see it in ps");
     flags.Bool(&password_stdin_, "password-stdin", 0, "Read the password from stdin");
   }

@@ -15,7 +15,7 @@ namespace {
 class LogsAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.Bool(&follow_, "follow", 'f', "Go on with what comes");
+    flags.Bool(&follow_, "follow", 'f', "Follow the output");
     flags.String(&tail_, "tail", 'n', "lines", "Only the last so many lines (default all)");
     flags.String(&since_, "since", 0, "time",
                  "Only from then on: 2026-11-21T09:00:00Z, or 10m ago");
@@ -49,7 +49,7 @@ class LogsAction final : public Action {
       std::string out;
       bool to_stderr = false;
       const auto flush = [&] {
-        if (!out.empty()) to_stderr ? context.Err(out) : context.Out(out);
+        if (!out.empty()) to_stderr ? context.ErrRaw(out) : context.OutRaw(out);
         out.clear();
       };
       for (const auto& entry : response.entries()) {

@@ -19,7 +19,7 @@ absl::StatusOr<bool> Agreed(Context& context, absl::string_view warning) {
   while ((n = ::read(context.in_fd(), &c, 1)) == 1 && c != '\n') answer.push_back(c);
   if (n != 1 && answer.empty()) {
     context.Out("\n");
-    return absl::FailedPreconditionError("nobody answers; --force does without the question");
+    return absl::FailedPreconditionError("no answer; --force removes without a question");
   }
   return answer == "y" || answer == "Y" || answer == "yes";
 }

@@ -14,11 +14,11 @@ namespace {
 class PsAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.Bool(&all_, "all", 'a', "Stopped ones too");
-    flags.Bool(&quiet_, "quiet", 'q', "Ids only");
+    flags.Bool(&all_, "all", 'a', "Show stopped containers too");
+    flags.Bool(&quiet_, "quiet", 'q', "Print ids only");
     flags.Bool(&latest_, "latest", 'l', "The newest container");
-    flags.Int(&last_, "last", 'n', "The newest so many containers");
-    flags.Bool(&no_trunc_, "no-trunc", 0, "Nothing shortened");
+    flags.Int(&last_, "last", 'n', "Show the N newest containers");
+    flags.Bool(&no_trunc_, "no-trunc", 0, "Do not shorten");
     flags.Bool(&size_, "size", 's', "Sizes of their file systems");
     flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
     filters_.AddFlags(flags);

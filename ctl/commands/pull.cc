@@ -26,8 +26,7 @@ class PullAction final : public Action {
                             ProgressStyle(quiet_, format_, context.out_fd()));
     ProgressView view = MakeProgress(context, style, false);
     const bool plain = style == ProgressView::Style::kBars || style == ProgressView::Style::kLines;
-    if (plain && args[0].find(':') == std::string::npos && !all_tags_ &&
-        args[0].find('@') == std::string::npos) {
+    if (plain && !all_tags_ && NamesNoTag(args[0])) {
       context.Out("Using default tag: latest\n");
     }
     const absl::Status status =

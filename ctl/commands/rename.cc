@@ -1,3 +1,5 @@
+#include "absl/strings/str_cat.h"
+
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "proto/gantry/v1/container_requests.pb.h"
@@ -8,6 +10,9 @@ namespace {
 class RenameAction final : public Action {
  public:
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    if (args[0] == args[1]) {
+      return absl::InvalidArgumentError(absl::StrCat("container ", args[0], " has that name already"));
+    }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     v1::RenameContainerRequest request;
     request.set_container(args[0]);

@@ -14,7 +14,7 @@ class RmAction final : public Action {
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
+    return ForEachAtOnce(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
       v1::RemoveContainerRequest request;
       request.set_container(name);
       request.set_force(force_);

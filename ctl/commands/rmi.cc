@@ -1,4 +1,5 @@
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
@@ -17,7 +18,7 @@ class RmiAction final : public Action {
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
+    return ForEachAtOnce(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
       v1::RemoveImageRequest request;
       request.set_image(name);
       request.set_force(force_);
@@ -27,15 +28,14 @@ class RmiAction final : public Action {
       const absl::Status status = client->Call(request, &response);
       if (force_ && absl::IsNotFound(status)) return std::string();
       GANTRY_RETURN_IF_ERROR(status);
+      std::vector<std::string> lines;
       for (const v1::ImageRemoval& removal : response.removals()) {
         if (!removal.untagged().empty()) {
-          context.Out(absl::StrCat("Untagged: ", removal.untagged(), "\n"));
+          lines.push_back(absl::StrCat("Untagged: ", removal.untagged()));
         }
-        if (!removal.deleted().empty()) {
-          context.Out(absl::StrCat("Deleted: ", removal.deleted(), "\n"));
-        }
+        if (!removal.deleted().empty()) lines.push_back(absl::StrCat("Deleted: ", removal.deleted()));
       }
-      return std::string();
+      return absl::StrJoin(lines, "\n");
     });
   }
 

@@ -18,6 +18,19 @@
 namespace gantry::ctl {
 namespace {
 
+// False for what the daemon will refuse to pull, so that only the refusal is shown.
+bool MayBeReference(absl::string_view image) {
+  image = image.substr(0, image.find('@'));
+  const size_t slash = image.find('/');
+  const absl::string_view first = image.substr(0, slash);
+  if (slash != image.npos && (first.find_first_of(".:") != first.npos || first == "localhost")) {
+    image.remove_prefix(slash + 1);
+  }
+  const absl::string_view repository = image.substr(0, image.rfind(':'));
+  return !repository.empty() &&
+         repository.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-/") == repository.npos;
+}
+
 std::string CurrentDirectory() {
   char buffer[4096];
   return ::getcwd(buffer, sizeof(buffer)) == nullptr ? "/" : buffer;
@@ -53,10 +66,15 @@ class RunAction final : public Action {
         options_.Build(*flags_, args, context.environment(), CurrentDirectory()));
     GANTRY_RETURN_IF_ERROR(CheckCidFile(options_.cidfile));
     if (detach_ && !options_.attach.empty()) {
-      return absl::InvalidArgumentError("-d and -a contradict each other");
+      context.Complain(absl::InvalidArgumentError("-d and -a cannot be combined"));
+      return 1;
     }
     if (!detach_ && !create_only_) {
-      GANTRY_RETURN_IF_ERROR(CheckTerminal(context, config.tty(), config.attach_stdin()));
+      const absl::Status status = CheckTerminal(context, config.tty(), config.attach_stdin());
+      if (!status.ok()) {
+        context.Complain(status);
+        return 1;
+      }
     } else {
       config.set_attach_stdin(false);
       config.set_stdin_once(false);
@@ -80,7 +98,9 @@ class RunAction final : public Action {
     // Is it the image that is missing, or something else?
     GANTRY_ASSIGN_OR_RETURN(bool here, ImageExists(context, config.image()));
     if (here) return result;
-    context.Err(absl::StrCat("Unable to find image '", config.image(), "' locally\n"));
+    if (!options_.quiet && MayBeReference(config.image())) {
+      context.Err(absl::StrCat("Unable to find image '", config.image(), "' locally\n"));
+    }
     GANTRY_RETURN_IF_ERROR(Pull(context, config));
     return create_only_ ? Create(context, config, nullptr) : Start(context, config, nullptr);
   }

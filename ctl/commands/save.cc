@@ -12,7 +12,7 @@ namespace {
 class SaveAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.String(&output_, "output", 'o', "file", "Write there instead of stdout").completes =
+    flags.String(&output_, "output", 'o', "file", "Write to a file instead of stdout").completes =
         "files";
     flags.Strings(&platforms_, "platform", 0, "os/arch", "Only this platform");
     flags.Bool(&quiet_, "quiet", 'q', "No progress");

@@ -50,7 +50,7 @@ Verb StartVerb() {
               "  ctl start web db\n"
               "  ctl start -ai shell\n",
           .min_args = 1,
-          .completes = "containers",
+          .completes = "stopped",
           .make = [] { return std::make_unique<StartAction>(); }};
 }
 

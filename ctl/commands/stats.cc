@@ -1,9 +1,11 @@
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
 #include "ctl/rows.h"
+#include "ctl/text.h"
 #include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::ctl {
@@ -12,9 +14,9 @@ namespace {
 class StatsAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.Bool(&all_, "all", 'a', "Stopped ones too");
-    flags.Bool(&no_stream_, "no-stream", 0, "Once, not for ever");
-    flags.Bool(&no_trunc_, "no-trunc", 0, "Nothing shortened");
+    flags.Bool(&all_, "all", 'a', "Show stopped containers too");
+    flags.Bool(&no_stream_, "no-stream", 0, "Print one sample and end");
+    flags.Bool(&no_trunc_, "no-trunc", 0, "Do not shorten");
     flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
   }
 
@@ -47,8 +49,13 @@ class StatsAction final : public Action {
         rows.push_back(StatsRow(stats, !no_trunc_));
       }
       GANTRY_ASSIGN_OR_RETURN(std::string text, Render(listing, rows, format_, false));
-      // Home and clear to the end, so that nothing flickers.
-      context.Out(redraw ? absl::StrCat("\x1b[H\x1b[J", text) : text);
+      if (!redraw) {
+        context.Out(text);
+        continue;
+      }
+      // Each line is written over the old one and its rest erased: nothing is blank in between, so nothing flickers.
+      context.OutRaw(absl::StrCat(
+          "\x1b[H", absl::StrReplaceAll(Printable(text), {{"\n", "\x1b[K\n"}}), "\x1b[J"));
     }
     GANTRY_RETURN_IF_ERROR(stream->Finish());
     return 0;

@@ -13,8 +13,9 @@ class SystemPruneAction final : public Action {
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&force_, "force", 'f', "Do not ask");
     // -f is --force here: filters have no letter.
-    flags.Strings(&filters_.texts, "filter", 0, "key=value", "Only what fits; may be repeated");
+    filters_.AddFlag(flags, 0);
     flags.Bool(&all_, "all", 'a', "Every image without a container, not only nameless ones");
+    flags.Bool(&volumes_, "volumes", 0, "Accepted for compatibility: there are no volumes");
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
@@ -25,7 +26,7 @@ class SystemPruneAction final : public Action {
               context,
               all_ ? "This will remove all stopped containers, and all images without a container."
                    : "This will remove all stopped containers and all dangling images."));
-      if (!agreed) return 1;
+      if (!agreed) return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));
     GANTRY_ASSIGN_OR_RETURN(int64_t image_bytes, PruneImages(context, filters_, all_));
@@ -37,6 +38,7 @@ class SystemPruneAction final : public Action {
  private:
   bool force_ = false;
   bool all_ = false;
+  bool volumes_ = false;
   FilterFlags filters_;
 };
 

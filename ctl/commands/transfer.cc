@@ -27,7 +27,7 @@ ProgressView MakeProgress(Context& context, ProgressView::Style style, bool to_s
   return ProgressView(
       style,
       [&context, to_stderr](absl::string_view text) {
-        to_stderr ? context.Err(text) : context.Out(text);
+        to_stderr ? context.ErrRaw(text) : context.OutRaw(text);
       },
       [] { return absl::Now(); }, window.width, window.height);
 }
@@ -75,6 +75,12 @@ absl::Status PullImage(Context& context, const std::string& reference, const std
   }
   view.Finish();
   return stream->Finish();
+}
+
+bool NamesNoTag(absl::string_view reference) {
+  if (reference.find('@') != reference.npos) return false;
+  const size_t slash = reference.rfind('/');
+  return reference.find(':', slash == reference.npos ? 0 : slash) == reference.npos;
 }
 
 absl::StatusOr<bool> ImageExists(Context& context, const std::string& reference) {

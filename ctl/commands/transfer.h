@@ -33,6 +33,9 @@ absl::Status PullImage(Context& context, const std::string& reference, const std
                        const std::function<void(const v1::PulledImage&)>& on_pulled);
 
 // For run and create: true if the image is here.
+// True for a reference without a tag and without a digest; a port of the registry is no tag.
+bool NamesNoTag(absl::string_view reference);
+
 absl::StatusOr<bool> ImageExists(Context& context, const std::string& reference);
 
 // "Status: ..." of a pulled image, as docker says it.

@@ -12,12 +12,16 @@ namespace {
 class UpdateAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
+    flags_ = &flags;
     resources_.AddFlags(flags);
     flags.String(&restart_, "restart", 0, "policy",
                  "When it exits: no, always, on-failure[:N], unless-stopped");
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    if (!flags_->AnySeen()) {
+      return absl::InvalidArgumentError("nothing to change; give at least one option");
+    }
     v1::UpdateContainerRequest request;
     GANTRY_RETURN_IF_ERROR(resources_.Fill(request.mutable_resources()));
     if (!restart_.empty()) {
@@ -36,6 +40,7 @@ class UpdateAction final : public Action {
   }
 
  private:
+  const FlagSet* flags_ = nullptr;
   ResourceOptions resources_;
   std::string restart_;
 };

@@ -6,6 +6,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
+#include "base/field_error.h"
+
 namespace gantry::api {
 namespace {
 
@@ -56,12 +58,19 @@ absl::string_view ClassWords(absl::StatusCode code) {
   }
 }
 
+// The field that a request got wrong (base/field_error.h), as clients with protobuf expect it in the trailer.
+std::string FieldDetails(const absl::Status& status) {
+  const std::string field = FieldOf(status);
+  if (field.empty()) return "";
+  return EncodeFieldError(FieldError(field, PrintableMessage(FieldReason(status))));
+}
+
 }  // namespace
 
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      PrintableMessage(status.message()));
+                      PrintableMessage(status.message()), FieldDetails(status));
 }
 
 grpc::Status ToGrpcWithClass(const absl::Status& status) {
@@ -72,7 +81,9 @@ grpc::Status ToGrpcWithClass(const absl::Status& status) {
 
 absl::Status FromGrpc(const grpc::Status& status) {
   if (status.ok()) return absl::OkStatus();
-  return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
+  return DecodeFieldError(
+      absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message()),
+      status.error_details());
 }
 
 }  // namespace gantry::api

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/field_error.h"
+
 namespace gantry::api {
 namespace {
 
@@ -31,6 +33,14 @@ TEST(GrpcStatusTest, AClassIsSaidOnceAtTheEnd) {
             "image \"x\": not found");
   EXPECT_EQ(ToGrpcWithClass(absl::UnknownError("runtime")).error_message(), "runtime");
   EXPECT_TRUE(ToGrpcWithClass(absl::OkStatus()).ok());
+}
+
+TEST(GrpcStatusTest, AFieldErrorKeepsItsField) {
+  const grpc::Status sent = ToGrpc(FieldError("extra_hosts", "\"x\" is not NAME:ADDRESS"));
+  EXPECT_EQ(sent.error_message(), "extra_hosts: \"x\" is not NAME:ADDRESS");
+  const absl::Status received = FromGrpc(sent);
+  EXPECT_EQ(FieldOf(received), "extra_hosts");
+  EXPECT_EQ(ToGrpc(absl::InvalidArgumentError("no field")).error_details(), "");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "glog/logging.h"
 
 #include "base/crash_point.h"
+#include "base/field_error.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/containerd/events/container.pb.h"
@@ -112,8 +113,7 @@ absl::Status ContainerLifecycle::WriteGeneratedFiles(const std::string& director
     const size_t colon = extra.find(':');
     if (colon == std::string::npos || colon == 0 ||
         extra.find_first_of(" \t\n\r") != std::string::npos) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--add-host: \"", extra, "\" is not NAME:ADDRESS"));
+      return FieldError("extra_hosts", absl::StrCat("\"", extra, "\" is not NAME:ADDRESS"));
     }
     absl::StrAppend(&hosts, extra.substr(colon + 1), "\t", extra.substr(0, colon), "\n");
   }

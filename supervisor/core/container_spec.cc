@@ -22,6 +22,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
+#include "base/field_error.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
@@ -33,10 +34,6 @@
 namespace gantry::core {
 namespace {
 
-absl::Status Refuse(absl::string_view option, absl::string_view why) {
-  return absl::InvalidArgumentError(absl::StrCat(option, ": ", why));
-}
-
 bool HasNul(absl::string_view text) { return text.find('\0') != absl::string_view::npos; }
 
 // Labels with these prefixes steer the daemon; an image must not set them.
@@ -46,7 +43,14 @@ bool ReservedLabel(absl::string_view key) {
 
 absl::string_view EnvName(absl::string_view entry) { return entry.substr(0, entry.find('=')); }
 
-absl::StatusOr<oci::NamespaceMode> ToNamespace(absl::string_view option, absl::string_view mode,
+// The modes that a namespace has, for messages.
+absl::string_view ModesOf(absl::string_view file) {
+  if (file == "uts") return "host or private";
+  if (file == "cgroup") return "host or private";
+  return "host, private or container:NAME";
+}
+
+absl::StatusOr<oci::NamespaceMode> ToNamespace(absl::string_view field, absl::string_view mode,
                                                absl::string_view file, const SpecPlace& place) {
   if (mode.empty() || mode == "private" || mode == "shareable")
     return oci::NamespaceMode::Private();
@@ -55,17 +59,17 @@ absl::StatusOr<oci::NamespaceMode> ToNamespace(absl::string_view option, absl::s
     GANTRY_ASSIGN_OR_RETURN(int32_t pid, place.pid_of(mode));
     return oci::NamespaceMode::Path(absl::StrCat("/proc/", pid, "/ns/", file));
   }
-  return Refuse(option, absl::StrCat("\"", mode, "\" is none of private, host, container:NAME"));
+  return FieldError(field, absl::StrCat("\"", mode, "\" is not valid; use ", ModesOf(file)));
 }
 
-absl::Status ToDeviceLimits(absl::string_view option,
+absl::Status ToDeviceLimits(absl::string_view field,
                             const google::protobuf::RepeatedPtrField<v1::DeviceRate>& in,
                             std::vector<oci::DeviceLimit>& out) {
   for (const v1::DeviceRate& rate : in) {
     struct stat info;
     if (rate.path().empty() || rate.path().front() != '/' ||
         stat(rate.path().c_str(), &info) != 0 || !S_ISBLK(info.st_mode)) {
-      return Refuse(option, absl::StrCat("\"", rate.path(), "\" is no block device of this host"));
+      return FieldError(field, absl::StrCat("\"", rate.path(), "\" is no block device of this host"));
     }
     out.push_back({major(info.st_rdev), minor(info.st_rdev), rate.rate()});
   }
@@ -89,34 +93,34 @@ absl::Status CheckNames(const v1::ContainerConfig& config) {
   for (const std::string& host : config.extra_hosts()) {
     const size_t split = host.find(':');
     if (split == std::string::npos || !IsOneWord(absl::string_view(host).substr(0, split))) {
-      return Refuse("--add-host", absl::StrCat("\"", host, "\" is not NAME:ADDRESS"));
+      return FieldError("extra_hosts", absl::StrCat("\"", host, "\" is not NAME:ADDRESS"));
     }
     const std::string address = host.substr(split + 1);
     if (address == "host-gateway") {
-      return Refuse("--add-host",
+      return FieldError("extra_hosts",
                     "host-gateway needs a bridge network, which this version does not "
                     "make; give the address");
     }
     if (!IsAddress(address)) {
-      return Refuse("--add-host", absl::StrCat("\"", address, "\" is no IP address"));
+      return FieldError("extra_hosts", absl::StrCat("\"", address, "\" is not an IP address"));
     }
   }
   for (const std::string& server : config.dns()) {
     if (!IsAddress(server))
-      return Refuse("--dns", absl::StrCat("\"", server, "\" is no IP address"));
+      return FieldError("dns", absl::StrCat("\"", server, "\" is not an IP address"));
   }
   for (const std::string& domain : config.dns_search()) {
     if (!IsOneWord(domain))
-      return Refuse("--dns-search", absl::StrCat("\"", domain, "\" is no domain"));
+      return FieldError("dns_search", absl::StrCat("\"", domain, "\" is not a domain"));
   }
   for (const std::string& option : config.dns_options()) {
     if (!IsOneWord(option))
-      return Refuse("--dns-option", absl::StrCat("\"", option, "\" is no option"));
+      return FieldError("dns_options", absl::StrCat("\"", option, "\" is not an option"));
   }
   return absl::OkStatus();
 }
 
-// What the request leaves open comes from the image, each part by itself; --no-healthcheck leaves nothing open.
+// What the request leaves open comes from the image, each part by itself; the test NONE leaves nothing open.
 void InheritHealthCheck(const oci::HealthCheck& image, v1::HealthCheck& check) {
   if (check.test_size() == 1 && check.test(0) == "NONE") return;
   if (check.test().empty()) {
@@ -137,28 +141,28 @@ void InheritHealthCheck(const oci::HealthCheck& image, v1::HealthCheck& check) {
 // What docker knows and this version does not: refused, so that nobody believes it to be in force.
 absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
   static constexpr char kNoBridge[] =
-      "needs a bridge network, which this version does not make; use --network host";
+      "needs a bridge network, which this version does not make; use the host's network";
   if (config.port_bindings_size() > 0 || config.publish_all_ports()) {
-    return Refuse("--publish", kNoBridge);
+    return FieldError("port_bindings", kNoBridge);
   }
-  if (config.links_size() > 0) return Refuse("--link", kNoBridge);
-  if (!config.mac_address().empty()) return Refuse("--mac-address", kNoBridge);
+  if (config.links_size() > 0) return FieldError("links", kNoBridge);
+  if (!config.mac_address().empty()) return FieldError("mac_address", kNoBridge);
   for (const v1::NetworkAttachment& network : config.networks()) {
-    if (!network.ipv4_address().empty()) return Refuse("--ip", kNoBridge);
-    if (!network.ipv6_address().empty()) return Refuse("--ip6", kNoBridge);
-    if (!network.mac_address().empty()) return Refuse("--mac-address", kNoBridge);
-    if (network.aliases_size() > 0) return Refuse("--network-alias", kNoBridge);
-    if (network.links_size() > 0) return Refuse("--link", kNoBridge);
+    if (!network.ipv4_address().empty()) return FieldError("ipv4_address", kNoBridge);
+    if (!network.ipv6_address().empty()) return FieldError("ipv6_address", kNoBridge);
+    if (!network.mac_address().empty()) return FieldError("mac_address", kNoBridge);
+    if (network.aliases_size() > 0) return FieldError("aliases", kNoBridge);
+    if (network.links_size() > 0) return FieldError("links", kNoBridge);
   }
   if (config.volumes_from_size() > 0) {
-    return Refuse("--volumes-from", "this version keeps no volumes");
+    return FieldError("volumes_from", "this version keeps no volumes");
   }
   if (!config.userns_mode().empty() && config.userns_mode() != "host") {
-    return Refuse("--userns", absl::StrCat("\"", config.userns_mode(),
+    return FieldError("userns_mode", absl::StrCat("\"", config.userns_mode(),
                                            "\": this version knows only the host's, \"host\""));
   }
   if (!config.storage_options().empty()) {
-    return Refuse("--storage-opt", "the overlayfs snapshotter has no options");
+    return FieldError("storage_options", "the overlayfs snapshotter has no options");
   }
   return absl::OkStatus();
 }
@@ -182,27 +186,27 @@ absl::Status CheckContainerName(absl::string_view name) {
 }
 
 absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
-  if (config.image().empty()) return Refuse("image", "no image given");
+  if (config.image().empty()) return FieldError("image", "no image given");
   for (const std::string& entry : config.env()) {
     if (entry.empty() || entry.front() == '=' || HasNul(entry)) {
-      return Refuse("--env", absl::StrCat("\"", entry, "\" is not NAME=value"));
+      return FieldError("env", absl::StrCat("\"", entry, "\" is not NAME=value"));
     }
   }
   for (const std::string& word : config.command()) {
-    if (HasNul(word)) return Refuse("command", "an argument holds a NUL byte");
+    if (HasNul(word)) return FieldError("command", "an argument holds a NUL byte");
   }
   if (!config.working_dir().empty() &&
       (config.working_dir().front() != '/' || HasNul(config.working_dir()))) {
-    return Refuse("--workdir",
+    return FieldError("working_dir",
                   absl::StrCat("\"", config.working_dir(), "\" is not an absolute path"));
   }
   if (config.hostname().size() > 63 || HasNul(config.hostname())) {
-    return Refuse("--hostname", "at most 63 characters");
+    return FieldError("hostname", "at most 63 characters");
   }
   const std::string& network = config.network_mode();
   if (!network.empty() && network != "default" && network != "none" && network != "host" &&
       !absl::StartsWith(network, "container:")) {
-    return Refuse("--network", absl::StrCat("there is no network \"", network,
+    return FieldError("network_mode", absl::StrCat("there is no network \"", network,
                                             "\"; use host, none or container:NAME"));
   }
   GANTRY_RETURN_IF_ERROR(CheckUnsupported(config));
@@ -210,36 +214,36 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   GANTRY_RETURN_IF_ERROR(CheckNames(config));
   for (absl::string_view part : absl::StrSplit(config.cgroup_parent(), '/')) {
     if (part == ".." || HasNul(part)) {
-      return Refuse("--cgroup-parent",
+      return FieldError("cgroup_parent",
                     absl::StrCat("\"", config.cgroup_parent(), "\" leads out of the hierarchy"));
     }
   }
   if (const int64_t cpus = get_nprocs(); config.resources().nano_cpus() > cpus * 1000000000) {
-    return Refuse("--cpus", absl::StrCat("from 0.01 to ", cpus, ": this host has no more"));
+    return FieldError("nano_cpus", absl::StrCat("from 0.01 to ", cpus, ": this host has no more"));
   }
   for (const v1::Mount& mount : config.mounts()) {
     if (mount.target().empty() || mount.target().front() != '/' || HasNul(mount.target())) {
-      return Refuse("mount",
+      return FieldError("mount",
                     absl::StrCat("target \"", mount.target(), "\" is not an absolute path"));
     }
     switch (mount.type()) {
       case v1::Mount::BIND:
         if (mount.source().empty() || mount.source().front() != '/' || HasNul(mount.source())) {
-          return Refuse("mount", absl::StrCat("bind source \"", mount.source(),
+          return FieldError("mount", absl::StrCat("bind source \"", mount.source(),
                                               "\" is not an absolute path"));
         }
         break;
       case v1::Mount::TMPFS:
         break;
       case v1::Mount::VOLUME:
-        return Refuse(
+        return FieldError(
             "mount",
             absl::StrCat(mount.source().empty()
                              ? absl::StrCat("target ", mount.target(), " asks for a volume")
                              : absl::StrCat("\"", mount.source(), "\" names a volume"),
                          ", which this version does not keep; give an absolute host path"));
       default:
-        return Refuse("mount", absl::StrCat("target ", mount.target(),
+        return FieldError("mount", absl::StrCat("target ", mount.target(),
                                             ": only bind and tmpfs mounts are known"));
     }
   }
@@ -247,8 +251,8 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
     GANTRY_RETURN_IF_ERROR(ParseSignal(config.stop_signal()).status());
   const std::string& driver = config.log().driver();
   if (!driver.empty() && driver != "json-file" && driver != "local" && driver != "none") {
-    return Refuse("--log-driver",
-                  absl::StrCat("\"", driver, "\" is none of json-file, local, none"));
+    return FieldError("log.driver",
+                  absl::StrCat("\"", driver, "\" is not valid; use json-file, local or none"));
   }
   shim::v1::Log probe;
   for (const auto& [key, value] : config.log().options())
@@ -256,12 +260,12 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   const std::string& restart = config.restart_policy().name();
   if (!restart.empty() && restart != "no" && restart != "always" && restart != "on-failure" &&
       restart != "unless-stopped") {
-    return Refuse(
-        "--restart",
-        absl::StrCat("\"", restart, "\" is none of no, always, on-failure[:N], unless-stopped"));
+    return FieldError(
+        "restart_policy",
+        absl::StrCat("\"", restart, "\" is not valid; use no, always, on-failure[:N] or unless-stopped"));
   }
   if (config.auto_remove() && !restart.empty() && restart != "no") {
-    return Refuse("--rm", "cannot be combined with a restart policy");
+    return FieldError("auto_remove", "cannot be combined with a restart policy");
   }
   return ToResources(config.resources()).status();
 }
@@ -334,7 +338,7 @@ absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
   oci::Resources out;
   if (in.memory_bytes() != 0) {
     if (in.memory_bytes() < (6 << 20))
-      return Refuse("--memory", "at least 6 MiB, a container cannot start with less");
+      return FieldError("memory_bytes", "must be at least 6m");
     out.memory_limit_bytes = in.memory_bytes();
   }
   if (in.memory_reservation_bytes() != 0)
@@ -349,12 +353,12 @@ absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
   if (in.oom_kill_disable()) out.oom_kill_disabled = true;
   if (in.nano_cpus() != 0) {
     if (in.cpu_quota_micros() != 0 || in.cpu_period_micros() != 0) {
-      return Refuse("--cpus", "cannot be combined with --cpu-quota or --cpu-period");
+      return FieldError("nano_cpus", "cannot be combined with a quota or a period");
     }
-    if (in.nano_cpus() < 0) return Refuse("--cpus", "must be positive");
+    if (in.nano_cpus() < 0) return FieldError("nano_cpus", "must be positive");
     out.cpu_period_micros = 100000;
     out.cpu_quota_micros = in.nano_cpus() / 10000;
-    if (*out.cpu_quota_micros < 1000) return Refuse("--cpus", "at least 0.01");
+    if (*out.cpu_quota_micros < 1000) return FieldError("nano_cpus", "at least 0.01");
   }
   if (in.cpu_shares() != 0) out.cpu_shares = in.cpu_shares();
   if (in.cpu_period_micros() != 0)
@@ -367,16 +371,16 @@ absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
   out.cpuset_mems = in.cpuset_mems();
   if (in.has_pids_limit()) out.pids_limit = in.pids_limit() <= 0 ? -1 : in.pids_limit();
   if (in.blkio_weight() != 0) out.block_io_weight = static_cast<uint16_t>(in.blkio_weight());
-  GANTRY_RETURN_IF_ERROR(ToDeviceLimits("--blkio-weight-device", in.blkio_weight_device(),
+  GANTRY_RETURN_IF_ERROR(ToDeviceLimits("blkio_weight_device", in.blkio_weight_device(),
                                         out.block_io_weight_device));
   GANTRY_RETURN_IF_ERROR(
-      ToDeviceLimits("--device-read-bps", in.blkio_device_read_bps(), out.block_io_read_bps));
+      ToDeviceLimits("blkio_device_read_bps", in.blkio_device_read_bps(), out.block_io_read_bps));
   GANTRY_RETURN_IF_ERROR(
-      ToDeviceLimits("--device-write-bps", in.blkio_device_write_bps(), out.block_io_write_bps));
+      ToDeviceLimits("blkio_device_write_bps", in.blkio_device_write_bps(), out.block_io_write_bps));
   GANTRY_RETURN_IF_ERROR(
-      ToDeviceLimits("--device-read-iops", in.blkio_device_read_iops(), out.block_io_read_iops));
+      ToDeviceLimits("blkio_device_read_iops", in.blkio_device_read_iops(), out.block_io_read_iops));
   GANTRY_RETURN_IF_ERROR(
-      ToDeviceLimits("--device-write-iops", in.blkio_device_write_iops(), out.block_io_write_iops));
+      ToDeviceLimits("blkio_device_write_iops", in.blkio_device_write_iops(), out.block_io_write_iops));
   GANTRY_RETURN_IF_ERROR(oci::CheckResources(out));
   return out;
 }
@@ -408,7 +412,7 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   if (in.init()) {
     if (place.init_path.empty())
       return absl::FailedPreconditionError(
-          "--init: the program gantry-init is not installed beside gantryd");
+          "init: the program gantry-init is not installed beside gantryd");
     out.init_path = place.init_path;
   }
 
@@ -433,7 +437,7 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
       struct stat info;
       if (stat(spec.source.c_str(), &info) != 0) {
         if (!mount.create_source()) {
-          return Refuse("mount", absl::StrCat("bind source path does not exist: ", spec.source,
+          return FieldError("mount", absl::StrCat("bind source path does not exist: ", spec.source,
                                               " (-v would make it)"));
         }
         GANTRY_RETURN_IF_ERROR(MakeDirectories(spec.source, 0755));
@@ -489,12 +493,12 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
       in.network_mode().empty() || in.network_mode() == "default" || in.network_mode() == "none"
           ? "private"
           : in.network_mode();
-  GANTRY_ASSIGN_OR_RETURN(out.network, ToNamespace("--network", network, "net", place));
-  GANTRY_ASSIGN_OR_RETURN(out.pid, ToNamespace("--pid", in.pid_mode(), "pid", place));
-  GANTRY_ASSIGN_OR_RETURN(out.ipc, ToNamespace("--ipc", in.ipc_mode(), "ipc", place));
-  GANTRY_ASSIGN_OR_RETURN(out.uts, ToNamespace("--uts", in.uts_mode(), "uts", place));
+  GANTRY_ASSIGN_OR_RETURN(out.network, ToNamespace("network_mode", network, "net", place));
+  GANTRY_ASSIGN_OR_RETURN(out.pid, ToNamespace("pid_mode", in.pid_mode(), "pid", place));
+  GANTRY_ASSIGN_OR_RETURN(out.ipc, ToNamespace("ipc_mode", in.ipc_mode(), "ipc", place));
+  GANTRY_ASSIGN_OR_RETURN(out.uts, ToNamespace("uts_mode", in.uts_mode(), "uts", place));
   GANTRY_ASSIGN_OR_RETURN(out.cgroup,
-                          ToNamespace("--cgroupns", in.cgroupns_mode(), "cgroup", place));
+                          ToNamespace("cgroupns_mode", in.cgroupns_mode(), "cgroup", place));
   return out;
 }
 
@@ -526,7 +530,7 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
     }
     if (unit == 0 || !absl::SimpleAtoi(digits, &number) || number <= 0 ||
         number > (int64_t{1} << 50) / unit) {
-      return Refuse("--log-opt max-size",
+      return FieldError("log.options.max-size",
                     absl::StrCat("\"", value, "\" is not a size such as 10m"));
     }
     log.set_max_size_bytes(number * unit);
@@ -535,7 +539,7 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
   if (key == "max-file") {
     int32_t number = 0;
     if (!absl::SimpleAtoi(value, &number) || number < 1 || number > 1000) {
-      return Refuse("--log-opt max-file",
+      return FieldError("log.options.max-file",
                     absl::StrCat("\"", value, "\" is not a number from 1 to 1000"));
     }
     log.set_max_files(number);
@@ -549,7 +553,7 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
       key == "tag") {
     return absl::OkStatus();  // understood by docker, without effect on what is kept here
   }
-  return Refuse("--log-opt", absl::StrCat("unknown option \"", key, "=", value, "\""));
+  return FieldError("log.options", absl::StrCat("unknown option \"", key, "=", value, "\""));
 }
 
 absl::StatusOr<int> ParseSignal(absl::string_view text) {
@@ -576,7 +580,7 @@ absl::StatusOr<int> ParseSignal(absl::string_view text) {
       return SIGRTMAX - offset;
     }
   }
-  return Refuse("signal", absl::StrCat("there is no signal \"", text, "\""));
+  return FieldError("signal", absl::StrCat("there is no signal \"", text, "\""));
 }
 
 std::string MakeUpName(uint64_t random) {

@@ -87,7 +87,7 @@ absl::StatusOr<std::string> ContainerStreams::LogPath(const CallContext& context
   }
   if (loaded.config.log().driver() == "none") {
     return absl::FailedPreconditionError(
-        absl::StrCat("container ", container, " keeps no log (--log-driver none)"));
+        absl::StrCat("container ", container, " keeps no log (its log driver is \"none\")"));
   }
   return parts_.records->Directory(context.ns, loaded.id()) + "/container.log";
 }

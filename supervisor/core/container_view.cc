@@ -15,8 +15,6 @@
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 
-#include "base/cancel_token.h"
-#include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/utf8.h"
@@ -50,7 +48,6 @@ bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timest
 }
 
 // How long all shims together have for their statistics.
-constexpr absl::Duration kStatsPatience = absl::Seconds(2);
 
 // ps runs on the host, as root: only what chooses and formats rows may reach it, and nothing that makes the answer unreadable.
 absl::Status CheckPsArguments(const std::vector<std::string>& arguments) {

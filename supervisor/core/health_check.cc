@@ -6,9 +6,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
+#include "base/field_error.h"
+#include "base/utf8.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
-#include "base/utf8.h"
 #include "supervisor/core/proto_time.h"
 
 namespace gantry::core {
@@ -37,23 +38,23 @@ absl::Duration OrDefault(const google::protobuf::Duration& duration, absl::Durat
 absl::Status CheckHealthCheck(const v1::HealthCheck& check) {
   for (const auto& [name, duration] :
        {std::pair("interval", check.interval()), std::pair("timeout", check.timeout()),
-        std::pair("start-period", check.start_period()),
-        std::pair("start-interval", check.start_interval())}) {
+        std::pair("start_period", check.start_period()),
+        std::pair("start_interval", check.start_interval())}) {
     const absl::Duration given = FromProto(duration);
     if (given != absl::ZeroDuration() && given < absl::Milliseconds(1)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--health-", name, ": it cannot be less than 1ms"));
+      return FieldError(absl::StrCat("health_check.", name), "must be at least 1ms");
     }
   }
   if (check.retries() < 0)
-    return absl::InvalidArgumentError("--health-retries: it cannot be negative");
+    return FieldError("health_check.retries", "cannot be negative");
   if (check.test().empty()) return absl::OkStatus();
   const std::string& kind = check.test(0);
   if (kind == "NONE" && check.test_size() == 1) return absl::OkStatus();
   if (kind == "CMD" && check.test_size() > 1) return absl::OkStatus();
   if (kind == "CMD-SHELL" && check.test_size() == 2) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("--health-cmd: \"", kind, "\" with ", check.test_size() - 1,
+  return FieldError(
+      "health_check.test",
+      absl::StrCat("\"", kind, "\" with ", check.test_size() - 1,
                    " words; there is NONE, CMD and a command, and CMD-SHELL and one line"));
 }
 

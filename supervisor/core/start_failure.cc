@@ -41,8 +41,8 @@ absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name,
     if (limit.type != "RLIMIT_NOFILE" || limit.soft >= kEnough) continue;
     if (runtime == std::string::npos || StartFailureCode(why) != 128) continue;
     absl::StrAppend(&text, "; the process may have no more than ", limit.soft,
-                    " open files, and the runtime needs some of them to set it up: raise --ulimit "
-                    "nofile of the container");
+                    " open files, and the runtime needs some of them to set it up: raise the "
+                    "container's limit \"nofile\"");
   }
   return absl::Status(why.code(), absl::StrCat("container ", name, ": ", text));
 }

@@ -15,6 +15,7 @@
 #include "absl/time/time.h"
 #include <nlohmann/json.hpp>
 
+#include "base/field_error.h"
 #include "base/status_macros.h"
 #include "supervisor/oci/json_document.h"
 
@@ -24,7 +25,7 @@ namespace {
 constexpr size_t kMaxInstructionBytes = 64 << 10;
 
 absl::Status Malformed(absl::string_view what, absl::string_view why) {
-  return absl::InvalidArgumentError(absl::StrCat("change ", what, ": ", why));
+  return FieldError(absl::StrCat("changes.", what), why);
 }
 
 std::string Value(const std::vector<std::string>& env, absl::string_view name) {

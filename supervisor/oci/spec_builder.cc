@@ -172,6 +172,18 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
   return out;
 }
 
+// The mount option that `option` takes back; "" if there is none.
+absl::string_view OppositeOf(absl::string_view option) {
+  static constexpr std::pair<absl::string_view, absl::string_view> kPairs[] = {
+      {"exec", "noexec"}, {"suid", "nosuid"}, {"dev", "nodev"}, {"rw", "ro"}, {"sync", "async"},
+      {"atime", "noatime"}, {"diratime", "nodiratime"}};
+  for (const auto& [on, off] : kPairs) {
+    if (option == on) return off;
+    if (option == off) return on;
+  }
+  return "";
+}
+
 absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& destination) {
   static constexpr const char* kPropagation[] = {
       "private", "rprivate", "shared", "rshared", "slave", "rslave", "unbindable", "runbindable"};
@@ -183,7 +195,14 @@ absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& dest
   if (mount.type == MountConfig::Type::kTmpfs) {
     std::vector<std::string> options = {"noexec", "nosuid", "nodev"};
     if (mount.read_only) options.push_back("ro");
-    options.insert(options.end(), mount.options.begin(), mount.options.end());
+    // Runtimes differ in what wins, "noexec" or "exec" after it: only the last of two opposites is kept.
+    for (const std::string& option : mount.options) {
+      const absl::string_view opposite = OppositeOf(option);
+      options.erase(std::remove_if(options.begin(), options.end(),
+                                   [&](const std::string& o) { return o == opposite || o == option; }),
+                    options.end());
+      options.push_back(option);
+    }
     return MountToJson(destination, "tmpfs", "tmpfs", std::move(options));
   }
   GANTRY_ASSIGN_OR_RETURN(std::string source, CleanPath("mount source", mount.source));

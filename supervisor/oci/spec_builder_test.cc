@@ -184,6 +184,17 @@ TEST(SpecBuilderTest, MountsAreOrderedAndReplaceDefaults) {
   EXPECT_EQ((*Mount(spec, "/dev/shm"))["options"], (json{"noexec", "nosuid", "nodev", "size=1m"}));
 }
 
+TEST(SpecBuilderTest, LaterTmpfsOptionsReplaceTheirOpposites) {
+  ContainerConfig config = Config();
+  config.mounts = {{.type = MountConfig::Type::kTmpfs,
+                    .source = "",
+                    .destination = "/t",
+                    .read_only = true,
+                    .options = {"exec", "mode=755", "rw", "noexec", "exec"}}};
+  EXPECT_EQ((*Mount(Build(config), "/t"))["options"],
+            (json{"nosuid", "nodev", "mode=755", "rw", "exec"}));
+}
+
 TEST(SpecBuilderTest, MountOverDevTakesItsChildrenAway) {
   ContainerConfig config = Config();
   config.mounts = {{.source = "/dev", .destination = "/dev"}};

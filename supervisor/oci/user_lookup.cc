@@ -199,9 +199,11 @@ absl::StatusOr<User> ResolveUser(const UserDatabase& database, absl::string_view
                                  absl::Span<const std::string> extra_groups) {
   const size_t colon = spec.find(':');
   absl::string_view user_text = spec.substr(0, colon);
-  const bool has_group = colon != absl::string_view::npos;
-  const absl::string_view group_text = has_group ? spec.substr(colon + 1) : absl::string_view();
-  if (spec.empty()) user_text = "0";
+  const absl::string_view group_text =
+      colon == absl::string_view::npos ? absl::string_view() : spec.substr(colon + 1);
+  const bool has_group = !group_text.empty();
+  // As docker reads it, an empty half is one that was not given.
+  if (user_text.empty()) user_text = "0";
 
   User user;
   const std::optional<uint32_t> uid = ParseId(user_text);

@@ -75,6 +75,14 @@ TEST(UserLookupTest, UnknownNumberIsTakenAsItIs) {
   EXPECT_EQ(ResolveUser(Sample(), "7:2000")->gid, 2000u);
 }
 
+TEST(UserLookupTest, AnEmptyHalfIsOneThatWasNotGiven) {
+  EXPECT_EQ(ResolveUser(Sample(), "web:")->additional_gids,
+            ResolveUser(Sample(), "web")->additional_gids);
+  EXPECT_EQ(ResolveUser(Sample(), ":77")->uid, 0u);
+  EXPECT_EQ(ResolveUser(Sample(), ":77")->gid, 77u);
+  EXPECT_EQ(ResolveUser(Sample(), ":")->uid, 0u);
+}
+
 TEST(UserLookupTest, NeverBecomesRootByAccident) {
   for (const char* spec : {"-1",
                            "2147483648",
@@ -91,8 +99,6 @@ TEST(UserLookupTest, NeverBecomesRootByAccident) {
                            "18446744073709551616",
                            "1e3",
                            "0.0",
-                           ":",
-                           ":0",
                            "root\n",
                            "\troot",
                            "ro:ot:0",
@@ -102,7 +108,7 @@ TEST(UserLookupTest, NeverBecomesRootByAccident) {
     auto user = ResolveUser(Sample(), spec);
     EXPECT_FALSE(user.ok()) << "\"" << spec << "\" became uid " << user->uid;
   }
-  for (const char* spec : {"web:-1", "web:4294967296", "web:00", "web:+0", "web:"}) {
+  for (const char* spec : {"web:-1", "web:4294967296", "web:00", "web:+0"}) {
     EXPECT_FALSE(ResolveUser(Sample(), spec).ok()) << spec;
   }
 }
