@@ -1,5 +1,3 @@
-#include "proto/gantry/v1/container_config.pb.h"
-#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/container_spec.h"
 
 #include <signal.h>
@@ -9,11 +7,16 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "base/field_error.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/shim/v1/shim.pb.h"
+
 namespace gantry::core {
 namespace {
 
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::StartsWith;
 
 TEST(MergeImageConfigTest, EntrypointOfTheUserDropsTheImagesCommand) {
   oci::ImageConfig image;
@@ -74,7 +77,7 @@ TEST(MergeImageConfigTest, LabelsThatSteerTheDaemonAreNotTakenFromImages) {
   EXPECT_EQ(config.labels().at("fine"), "1");
 }
 
-TEST(CheckContainerConfigTest, RefusalsNameTheOption) {
+TEST(CheckContainerConfigTest, RefusalsNameTheField) {
   auto message = [](auto change) {
     v1::ContainerConfig config;
     config.set_image("x");
@@ -83,12 +86,12 @@ TEST(CheckContainerConfigTest, RefusalsNameTheOption) {
     EXPECT_TRUE(absl::IsInvalidArgument(status));
     return std::string(status.message());
   };
-  EXPECT_THAT(message([](auto& c) { c.add_env("=x"); }), HasSubstr("--env"));
-  EXPECT_THAT(message([](auto& c) { c.set_working_dir("rel"); }), HasSubstr("--workdir"));
+  EXPECT_THAT(message([](auto& c) { c.add_env("=x"); }), StartsWith("env: "));
+  EXPECT_THAT(message([](auto& c) { c.set_working_dir("rel"); }), StartsWith("working_dir: "));
   EXPECT_THAT(message([](auto& c) { c.set_network_mode("mynet"); }), HasSubstr("host, none"));
   EXPECT_THAT(message([](auto& c) { c.set_stop_signal("SIGNOPE"); }), HasSubstr("SIGNOPE"));
   EXPECT_THAT(message([](auto& c) { c.mutable_resources()->set_memory_bytes(1000); }),
-              HasSubstr("--memory"));
+              StartsWith("memory_bytes: "));
   EXPECT_THAT(message([](auto& c) {
                 auto* mount = c.add_mounts();
                 mount->set_type(v1::Mount::BIND);
@@ -100,42 +103,43 @@ TEST(CheckContainerConfigTest, RefusalsNameTheOption) {
                 c.set_auto_remove(true);
                 c.mutable_restart_policy()->set_name("always");
               }),
-              HasSubstr("--rm"));
+              StartsWith("auto_remove: "));
 }
 
 TEST(CheckContainerConfigTest, WhatWouldBeIgnoredIsRefused) {
   using Change = void (*)(v1::ContainerConfig&);
   const std::pair<const char*, Change> kCases[] = {
-      {"--publish", [](auto& c) { c.set_publish_all_ports(true); }},
-      {"--link", [](auto& c) { c.add_links("db"); }},
-      {"--mac-address", [](auto& c) { c.set_mac_address("02:00:00:00:00:01"); }},
-      {"--ip", [](auto& c) { c.add_networks()->set_ipv4_address("10.0.0.1"); }},
-      {"--ip6", [](auto& c) { c.add_networks()->set_ipv6_address("fd00::1"); }},
-      {"--network-alias", [](auto& c) { c.add_networks()->add_aliases("db"); }},
-      {"--volumes-from", [](auto& c) { c.add_volumes_from("db"); }},
-      {"--userns", [](auto& c) { c.set_userns_mode("private"); }},
-      {"--storage-opt", [](auto& c) { (*c.mutable_storage_options())["size"] = "1g"; }},
-      {"--health-cmd", [](auto& c) { c.mutable_health_check()->add_test("CMD"); }},
-      {"--health-interval",
+      {"port_bindings", [](auto& c) { c.set_publish_all_ports(true); }},
+      {"links", [](auto& c) { c.add_links("db"); }},
+      {"mac_address", [](auto& c) { c.set_mac_address("02:00:00:00:00:01"); }},
+      {"ipv4_address", [](auto& c) { c.add_networks()->set_ipv4_address("10.0.0.1"); }},
+      {"ipv6_address", [](auto& c) { c.add_networks()->set_ipv6_address("fd00::1"); }},
+      {"aliases", [](auto& c) { c.add_networks()->add_aliases("db"); }},
+      {"volumes_from", [](auto& c) { c.add_volumes_from("db"); }},
+      {"userns_mode", [](auto& c) { c.set_userns_mode("private"); }},
+      {"storage_options", [](auto& c) { (*c.mutable_storage_options())["size"] = "1g"; }},
+      {"health_check.test", [](auto& c) { c.mutable_health_check()->add_test("CMD"); }},
+      {"health_check.interval",
        [](auto& c) { c.mutable_health_check()->mutable_interval()->set_nanos(5); }},
-      {"--health-retries", [](auto& c) { c.mutable_health_check()->set_retries(-1); }},
-      {"--cgroup-parent", [](auto& c) { c.set_cgroup_parent("/a/../.."); }},
-      {"--cpus", [](auto& c) { c.mutable_resources()->set_nano_cpus(int64_t{100000} << 30); }},
-      {"--add-host", [](auto& c) { c.add_extra_hosts("db:999"); }},
-      {"--add-host", [](auto& c) { c.add_extra_hosts("db\n10.0.0.1 x:10.0.0.1"); }},
-      {"--add-host", [](auto& c) { c.add_extra_hosts("db:host-gateway"); }},
-      {"--dns", [](auto& c) { c.add_dns("example.com"); }},
-      {"--dns-search", [](auto& c) { c.add_dns_search("a\nnameserver 1.2.3.4"); }},
-      {"--dns-option", [](auto& c) { c.add_dns_options("a b"); }},
+      {"health_check.retries", [](auto& c) { c.mutable_health_check()->set_retries(-1); }},
+      {"cgroup_parent", [](auto& c) { c.set_cgroup_parent("/a/../.."); }},
+      {"nano_cpus", [](auto& c) { c.mutable_resources()->set_nano_cpus(int64_t{100000} << 30); }},
+      {"extra_hosts", [](auto& c) { c.add_extra_hosts("db:999"); }},
+      {"extra_hosts", [](auto& c) { c.add_extra_hosts("db\n10.0.0.1 x:10.0.0.1"); }},
+      {"extra_hosts", [](auto& c) { c.add_extra_hosts("db:host-gateway"); }},
+      {"dns", [](auto& c) { c.add_dns("example.com"); }},
+      {"dns_search", [](auto& c) { c.add_dns_search("a\nnameserver 1.2.3.4"); }},
+      {"dns_options", [](auto& c) { c.add_dns_options("a b"); }},
   };
-  for (const auto& [option, change] : kCases) {
+  for (const auto& [field, change] : kCases) {
     v1::ContainerConfig config;
     config.set_image("x");
     ASSERT_TRUE(CheckContainerConfig(config).ok());
     change(config);
     const absl::Status status = CheckContainerConfig(config);
-    EXPECT_TRUE(absl::IsInvalidArgument(status)) << option;
-    EXPECT_THAT(std::string(status.message()), ::testing::StartsWith(std::string(option) + ": "));
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << field;
+    EXPECT_EQ(FieldOf(status), field);
+    EXPECT_THAT(std::string(status.message()), StartsWith(std::string(field) + ": "));
   }
 }
 
@@ -157,7 +161,7 @@ TEST(ToResourcesTest, LimitsPerDeviceNeedABlockDevice) {
     rate->set_path(path);
     const absl::Status status = ToResources(in).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << path;
-    EXPECT_THAT(std::string(status.message()), HasSubstr("--device-read-bps"));
+    EXPECT_THAT(std::string(status.message()), StartsWith("blkio_device_read_bps: "));
   }
 }
 

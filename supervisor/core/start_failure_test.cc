@@ -53,7 +53,7 @@ TEST(StartFailureTest, ASmallLimitOfOpenFilesIsNamedWithTheRemedy) {
   EXPECT_EQ(NamingTheContainer(why, "web", Process({"true"}, 10)).message(),
             "container web: OCI runtime exec failed: fchown std stream 0: Bad file descriptor; the "
             "process may have no more than 10 open files, and the runtime needs some of them to "
-            "set it up: raise --ulimit nofile of the container");
+            "set it up: raise the container's limit \"nofile\"");
   EXPECT_EQ(NamingTheContainer(why, "web", Process({"true"}, 1024)).message(),
             "container web: OCI runtime exec failed: fchown std stream 0: Bad file descriptor");
   const absl::Status missing = absl::InternalError(

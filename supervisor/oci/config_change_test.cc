@@ -7,7 +7,7 @@ namespace gantry::oci {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::HasSubstr;
+using ::testing::StartsWith;
 using ::testing::IsEmpty;
 using ::testing::Pair;
 
@@ -65,7 +65,7 @@ TEST(ConfigChangeTest, WhatIsRefusedChangesNothing) {
     config.env = {"A=1"};
     const absl::Status status = ApplyChange(bad, config);
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << bad;
-    EXPECT_THAT(std::string(status.message()), HasSubstr("change "));
+    EXPECT_THAT(std::string(status.message()), StartsWith("change")) << bad;
     EXPECT_THAT(config.env, ElementsAre("A=1")) << bad;
     EXPECT_THAT(config.labels, IsEmpty()) << bad;
     EXPECT_THAT(config.exposed_ports, IsEmpty()) << bad;
