@@ -601,7 +601,7 @@ TEST_F(RunTest, AContainerMayHaveVeryFewOpenFiles) {
     const Outcome less = Run({"--runtime", runtime, "--ulimit", "nofile=3", kImage, "true"});
     EXPECT_EQ(less.code, 125) << runtime;
     EXPECT_TRUE(absl::StrContains(less.err, "may have no more than 3 open files")) << less.err;
-    EXPECT_TRUE(absl::StrContains(less.err, "raise --ulimit nofile")) << less.err;
+    EXPECT_TRUE(absl::StrContains(less.err, "limit \"nofile\"")) << less.err;
   }
   // An exec has the container's limit from the runtime, which says so when it is too little for that.
   bed_->CtlOut({"run", "-d", "--name", "web", "--ulimit", "nofile=10", kImage, "sleep", "1000"});
@@ -610,7 +610,7 @@ TEST_F(RunTest, AContainerMayHaveVeryFewOpenFiles) {
     EXPECT_EQ(exec.out, "10\n");
   } else {
     EXPECT_TRUE(absl::StrContains(exec.err, "container web: OCI runtime exec failed")) << exec.err;
-    EXPECT_TRUE(absl::StrContains(exec.err, "raise --ulimit nofile")) << exec.err;
+    EXPECT_TRUE(absl::StrContains(exec.err, "limit \"nofile\"")) << exec.err;
   }
 }
 

@@ -219,8 +219,14 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
   GANTRY_ASSIGN_OR_RETURN(std::thread walker, NewThread([&] {
                             absl::StatusOr<std::vector<std::string>> names = ListDirectory(root);
                             if (!names.ok()) return;
-                            for (const std::string& name : *names)
-                              below_root[name] = measure(absl::StrCat(root, "/", name));
+                            for (const std::string& name : *names) {
+                              const std::string path = absl::StrCat(root, "/", name);
+                              struct stat entry;
+                              if (lstat(path.c_str(), &entry) != 0) continue;
+                              below_root[name] = S_ISDIR(entry.st_mode)
+                                                     ? measure(path)
+                                                     : static_cast<int64_t>(entry.st_blocks) * 512;
+                            }
                           }));
   const absl::Cleanup join = [&walker] {
     if (walker.joinable()) walker.join();
