@@ -1,8 +1,8 @@
 // A bounded pool of threads.
 //
 // Threads are made as work arrives, have every signal blocked, and end when they had nothing to do
-// for a while. Work starts in the order it was scheduled. Destruction refuses new work, finishes what
-// is queued and joins; it must not happen on a thread of the pool.
+// for a while. Work starts in the order it was scheduled. Destruction refuses new work, finishes
+// what is queued and joins; it must not happen on a thread of the pool.
 //
 // Thread-safe.
 
@@ -26,8 +26,8 @@ namespace gantry {
 class Executor {
  public:
   // `name` shows in /proc/PID/task/*/comm, cut to 15 characters.
-  // A thread ends after `linger` without work, but for the last one: where the kernel gives no more threads, work waits for those there
-  // are. The first is made here.
+  // A thread ends after `linger` without work, but for the last one: where the kernel gives no more
+  // threads, work waits for those there are. The first is made here.
   Executor(absl::string_view name, size_t max_threads, absl::Duration linger = absl::Seconds(2));
   ~Executor();
   Executor(const Executor&) = delete;

@@ -11,7 +11,8 @@ namespace {
 constexpr absl::string_view kPayloadUrl = "gantry/field";
 constexpr absl::string_view kBadRequestUrl = "type.googleapis.com/google.rpc.BadRequest";
 
-// Four fixed message shapes of length-delimited fields: not worth generated code in a leaf that every program links.
+// Four fixed message shapes of length-delimited fields: not worth generated code in a leaf that
+// every program links.
 void PutVarint(uint64_t value, std::string* out) {
   while (value >= 0x80) {
     out->push_back(static_cast<char>(value | 0x80));
@@ -37,7 +38,8 @@ absl::optional<uint64_t> TakeVarint(absl::string_view* in) {
   return absl::nullopt;
 }
 
-// The first length-delimited field of that number; nullopt if there is none or the bytes are damaged.
+// The first length-delimited field of that number; nullopt if there is none or the bytes are
+// damaged.
 absl::optional<absl::string_view> FindBytes(uint32_t field, absl::string_view message) {
   while (!message.empty()) {
     const auto tag = TakeVarint(&message);

@@ -86,8 +86,8 @@ class TreeRemover {
       Empty(top.get(), 0);
       if (::unlinkat(parent_fd, name.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT)
         return absl::OkStatus();
-      // Another process added names, or Empty() moved deep directories here: as long as there is progress,
-      // again.
+      // Another process added names, or Empty() moved deep directories here: as long as there is
+      // progress, again.
       if (errno == ENOTEMPTY && removed_ > 0) continue;
       const absl::Status last = EntryError(errno, name);
       return error_.ok() ? last : error_;
@@ -225,7 +225,8 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
       return absl::ResourceExhaustedError(
           absl::StrCat("read ", path, ": larger than ", max_bytes, " bytes"));
     }
-    // Small again after a short read, which mostly comes before the end: each byte asked for is cleared first.
+    // Small again after a short read, which mostly comes before the end: each byte asked for is
+    // cleared first.
     const bool was_full = static_cast<size_t>(got) == want;
     chunk = was_full ? std::clamp<size_t>(result.size(), 4096, 64 << 10) : 4096;
   }

@@ -1,4 +1,5 @@
-// A thread, or the reason why it could not be made: std::thread throws when the kernel refuses, which callers do not expect.
+// A thread, or the reason why it could not be made: std::thread throws when the kernel refuses,
+// which callers do not expect.
 
 #ifndef GANTRY_BASE_NEW_THREAD_H_
 #define GANTRY_BASE_NEW_THREAD_H_

@@ -1,4 +1,5 @@
-// Processor time of the calling thread, for accounts of where a long operation spent it. A system call: once per buffer, not per byte.
+// Processor time of the calling thread, for accounts of where a long operation spent it. A system
+// call: once per buffer, not per byte.
 
 #ifndef GANTRY_BASE_PROCESSOR_TIME_H_
 #define GANTRY_BASE_PROCESSOR_TIME_H_

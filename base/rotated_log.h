@@ -1,8 +1,10 @@
-// The files of a log that is rotated: the live one, `path`, and old ones, path.1, path.2, ... in the order in which they were ended.
-// A number is never used again and a file never moves on, so a reader cannot lose its place.
+// The files of a log that is rotated: the live one, `path`, and old ones, path.1, path.2, ... in
+// the order in which they were ended. A number is never used again and a file never moves on, so a
+// reader cannot lose its place.
 //
-// The writer removes old files. A reader that follows the log says by a LogHold which ones it has still to open; the writer asks
-// before it removes. A hold is a lock on the log's directory: it needs no file and ends with the process that has it.
+// The writer removes old files. A reader that follows the log says by a LogHold which ones it has
+// still to open; the writer asks before it removes. A hold is a lock on the log's directory: it
+// needs no file and ends with the process that has it.
 //
 // Functions are thread-safe, LogHold is thread-compatible.
 
@@ -27,7 +29,8 @@ std::string LogDirectory(const std::string& path);
 
 class LogHold {
  public:
-  // Holds every file of the log. Where the file system has no locks nothing is held, and a reader that is too slow misses lines.
+  // Holds every file of the log. Where the file system has no locks nothing is held, and a reader
+  // that is too slow misses lines.
   explicit LogHold(const std::string& path);
 
   // Lets go of the files up to `number`: they are open, or read.

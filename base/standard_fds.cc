@@ -8,8 +8,8 @@ namespace gantry {
 
 namespace {
 
-// Libraries make descriptors while their static objects are constructed, which is before main(). The lowest priority that programs may
-// use runs first.
+// Libraries make descriptors while their static objects are constructed, which is before main().
+// The lowest priority that programs may use runs first.
 [[gnu::constructor(101)]] void BeforeStaticObjects() { OpenStandardFds(); }
 
 }  // namespace

@@ -18,8 +18,8 @@ bool IsDevNull(int fd) {
   return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
 }
 
-// The exit status of a child that closes `closed`, calls the function, and looks at its descriptors: 0 when those that were closed are
-// /dev/null and the others are what they were.
+// The exit status of a child that closes `closed`, calls the function, and looks at its
+// descriptors: 0 when those that were closed are /dev/null and the others are what they were.
 int AfterClosing(const std::vector<int>& closed) {
   const pid_t child = fork();
   if (child == 0) {

@@ -204,7 +204,8 @@ Process::~Process() { End(); }
 
 void Process::End() {
   if (pid_ < 0 || status_.has_value()) return;
-  // A destructor cannot report an error. A process that cannot be killed or reaped within the grace period is left to the kernel.
+  // A destructor cannot report an error. A process that cannot be killed or reaped within the grace
+  // period is left to the kernel.
   KillGroup(SIGKILL).IgnoreError();
   Kill(SIGKILL).IgnoreError();
   Wait(kKillGrace).IgnoreError();

@@ -11,7 +11,8 @@
 namespace gantry {
 
 TempDir::TempDir() {
-  // The directory a test runner offers lies deep in its own tree, and socket paths end at 107 bytes.
+  // The directory a test runner offers lies deep in its own tree, and socket paths end at 107
+  // bytes.
   constexpr size_t kRoomForSockets = 50;
   const char* base = std::getenv("TEST_TMPDIR");
   if (base == nullptr || std::strlen(base) > kRoomForSockets) base = "/tmp";

@@ -1,6 +1,8 @@
-// Text for protobuf `string` fields and JSON, which must be valid UTF-8, made of bytes that come from processes, files and images.
+// Text for protobuf `string` fields and JSON, which must be valid UTF-8, made of bytes that come
+// from processes, files and images.
 //
-// Pure functions, thread-safe. Valid means: no overlong form, no surrogate, nothing above U+10FFFF, as protobuf checks it.
+// Pure functions, thread-safe. Valid means: no overlong form, no surrogate, nothing above U+10FFFF,
+// as protobuf checks it.
 #ifndef GANTRY_BASE_UTF8_H_
 #define GANTRY_BASE_UTF8_H_
 
@@ -13,11 +15,13 @@ namespace gantry {
 
 bool IsValidUtf8(absl::string_view bytes);
 
-// `bytes` with U+FFFD in place of each run of bytes that is the beginning of no character (the Unicode Standard's "substitution of
-// maximal subparts", as browsers and Go's decoders do it). Valid text is returned unchanged.
+// `bytes` with U+FFFD in place of each run of bytes that is the beginning of no character (the
+// Unicode Standard's "substitution of maximal subparts", as browsers and Go's decoders do it).
+// Valid text is returned unchanged.
 std::string ToValidUtf8(absl::string_view bytes);
 
-// The longest prefix of `text` of at most `max_bytes` bytes that cuts no character. Bytes that are no UTF-8 count as characters.
+// The longest prefix of `text` of at most `max_bytes` bytes that cuts no character. Bytes that are
+// no UTF-8 count as characters.
 absl::string_view Utf8Prefix(absl::string_view text, size_t max_bytes);
 
 // The same for the end of `text`.

@@ -286,8 +286,8 @@ class LocalIngest final : public Ingest {
     if (ended_) return Ended();
     GANTRY_RETURN_IF_ERROR(broken_);
     absl::Status written = Write(pieces);
-    // The kernel's own clock for files is milliseconds behind: the time would lie before the call that made it. Where it cannot be set, it
-    // stays that.
+    // The kernel's own clock for files is milliseconds behind: the time would lie before the call
+    // that made it. Where it cannot be set, it stays that.
     status_.updated_at = absl::Now();
     const timespec times[2] = {{0, UTIME_OMIT}, absl::ToTimespec(status_.updated_at)};
     (void)futimens(data_.get(), times);
@@ -469,8 +469,9 @@ LocalStore::LocalStore(std::string root, UniqueFd root_fd, UniqueFd blobs_fd, Un
       ingest_fd_(std::move(ingest_fd)),
       writers_("blob-write", kWriters) {}
 
-// A caller that relies on a blob has called Sync() and seen its status. This last Sync() only spares the next start the check
-// of blobs that were never synced; if it fails, their note on disk stays and the next start checks them.
+// A caller that relies on a blob has called Sync() and seen its status. This last Sync() only
+// spares the next start the check of blobs that were never synced; if it fails, their note on disk
+// stays and the next start checks them.
 LocalStore::~LocalStore() { Sync().IgnoreError(); }
 
 absl::StatusOr<std::unique_ptr<LocalStore>> LocalStore::Open(const std::string& root) {

@@ -111,7 +111,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   }
   memcpy(name.sun_path, path.data(), path.size());
 
-  // Connected here rather than by gRPC: the reason of a failure is plain, and no resolver or balancer has to start.
+  // Connected here rather than by gRPC: the reason of a failure is plain, and no resolver or
+  // balancer has to start.
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd.valid()) return absl::InternalError(absl::StrCat("socket: ", strerror(errno)));
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0) {

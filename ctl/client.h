@@ -1,9 +1,10 @@
 // The daemon as ctl sees it: gantry.v1 and containerd's services over one unix socket.
 //
-// A thin typed face that keeps gRPC out of the verbs. Every call carries the namespace. Errors that the daemon gave are marked
-// (IsDaemonError), so that they can be told from our own.
+// A thin typed face that keeps gRPC out of the verbs. Every call carries the namespace. Errors that
+// the daemon gave are marked (IsDaemonError), so that they can be told from our own.
 //
-// Lifecycle: Connect(), calls in any order; streams must not outlive the client. Thread-safe; a stream has one reader and one writer.
+// Lifecycle: Connect(), calls in any order; streams must not outlive the client. Thread-safe; a
+// stream has one reader and one writer.
 #ifndef GANTRY_CTL_CLIENT_H_
 #define GANTRY_CTL_CLIENT_H_
 

@@ -1,4 +1,5 @@
-// Completion half of verb.h: the shell asks `ctl __complete WORDS...` and gets one candidate a line.
+// Completion half of verb.h: the shell asks `ctl __complete WORDS...` and gets one candidate a
+// line.
 #include <algorithm>
 #include <set>
 

@@ -227,7 +227,8 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     const std::map<std::string, std::string>& environment, const std::string& cwd) const {
   v1::ContainerConfig config;
   config.set_image(args[0]);
-  // As docker does it: a container's configuration is JSON, and what is no UTF-8 becomes U+FFFD on its way there.
+  // As docker does it: a container's configuration is JSON, and what is no UTF-8 becomes U+FFFD on
+  // its way there.
   for (size_t i = 1; i < args.size(); ++i) config.add_command(ToValidUtf8(args[i]));
   if (entrypoint_seen_) {
     config.mutable_entrypoint();

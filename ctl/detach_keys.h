@@ -13,12 +13,14 @@ namespace gantry::ctl {
 
 class DetachKeys {
  public:
-  // Comma-separated single characters and ctrl-X, X a letter or one of @[\]^_. Empty: never detaches.
+  // Comma-separated single characters and ctrl-X, X a letter or one of @[\]^_. Empty: never
+  // detaches.
   static absl::StatusOr<DetachKeys> Parse(absl::string_view text);
   static DetachKeys Default();  // ctrl-p,ctrl-q
 
-  // What of `input` is to be passed on. A beginning of the sequence is held back until it is clear what it was.
-  // `*detached` becomes true once the sequence is complete; what follows it is dropped.
+  // What of `input` is to be passed on. A beginning of the sequence is held back until it is clear
+  // what it was. `*detached` becomes true once the sequence is complete; what follows it is
+  // dropped.
   std::string Filter(absl::string_view input, bool* detached);
 
  private:

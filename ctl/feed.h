@@ -1,4 +1,5 @@
-// A thread that reads a descriptor and hands the bytes on, until the end, an error, or nobody wants them any more.
+// A thread that reads a descriptor and hands the bytes on, until the end, an error, or nobody wants
+// them any more.
 #ifndef GANTRY_CTL_FEED_H_
 #define GANTRY_CTL_FEED_H_
 
@@ -14,8 +15,8 @@ namespace gantry::ctl {
 
 class Feed {
  public:
-  // `take` gets each piece (it may keep the string) and says whether it wants more; `end` is called once after the last one with how
-  // the reading ended, unless Stop() came first. `fd` is borrowed.
+  // `take` gets each piece (it may keep the string) and says whether it wants more; `end` is called
+  // once after the last one with how the reading ended, unless Stop() came first. `fd` is borrowed.
   Feed(int fd, std::function<bool(std::string&&)> take,
        std::function<void(const absl::Status&)> end);
   ~Feed() { Stop(); }

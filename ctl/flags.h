@@ -1,5 +1,6 @@
-// Options on a command line, in docker's way: --name value, --name=value, -n value, -nvalue, -it; options and arguments may be mixed
-// unless the verb hands its arguments on (`run IMAGE COMMAND -x`); `--` ends the options.
+// Options on a command line, in docker's way: --name value, --name=value, -n value, -nvalue, -it;
+// options and arguments may be mixed unless the verb hands its arguments on (`run IMAGE COMMAND
+// -x`); `--` ends the options.
 //
 // The variables are the caller's and outlive the set. Thread-compatible.
 #ifndef GANTRY_CTL_FLAGS_H_
@@ -25,7 +26,8 @@ class FlagSet {
     std::string value_name = {};  // "": takes no value
     std::string help = {};
     bool hidden = false;
-    // Receives the text after = or the next argument; for one without a value "true" or what follows =.
+    // Receives the text after = or the next argument; for one without a value "true" or what
+    // follows =.
     std::function<absl::Status(absl::string_view)> set = {};
     std::string completes =
         {};  // containers, running, stopped, images, objects, files or "": for completion
@@ -48,7 +50,8 @@ class FlagSet {
   // Another spelling, not shown.
   void Alias(absl::string_view alias, absl::string_view name);
 
-  // Splits `args` into options, which are set, and `positional`. With `stop_at_first_argument` everything from there on is positional.
+  // Splits `args` into options, which are set, and `positional`. With `stop_at_first_argument`
+  // everything from there on is positional.
   // kInvalidArgument: unknown option (the nearest known one is named), missing or bad value.
   absl::Status Parse(const std::vector<std::string>& args, bool stop_at_first_argument,
                      std::vector<std::string>* positional);

@@ -1,10 +1,10 @@
 // The part of Go's text/template that `--format` users write.
 //
 // Text with {{actions}}: fields (.A.B), variables ($x := ..., $), pipelines, parentheses, literals;
-// if/else if/else, range (with else, with one or two variables), with, define, block, template, end,
-// comments, trim markers. Functions: and or not eq ne lt le gt ge len index slice print printf println
-// json join lower upper title split pad truncate urlquery. `.Label "key"` looks the key up in the field
-// Labels, as docker's listings do.
+// if/else if/else, range (with else, with one or two variables), with, define, block, template,
+// end, comments, trim markers. Functions: and or not eq ne lt le gt ge len index slice print printf
+// println json join lower upper title split pad truncate urlquery. `.Label "key"` looks the key up
+// in the field Labels, as docker's listings do.
 //
 // Immutable once parsed. Reference: https://pkg.go.dev/text/template.
 #ifndef GANTRY_CTL_GO_TEMPLATE_H_
@@ -29,7 +29,8 @@ struct TemplateNode;
 
 // What a client with typed documents finds at a path that the document leaves out or holds null at:
 // "nil", "[]", "map[]", "{}", "\"\"", "0", "false", "<no value>" (the key of a map), or "=name" for
-// another name of a field. nullopt: there is no such field. An element of a list is "#" in the path.
+// another name of a field. nullopt: there is no such field. An element of a list is "#" in the
+// path.
 using AbsentFields =
     std::function<absl::optional<absl::string_view>(const std::vector<std::string>& path)>;
 
@@ -42,8 +43,8 @@ class GoTemplate {
   GoTemplate& operator=(GoTemplate&&) noexcept;
   ~GoTemplate();
 
-  // With `strict`, a field that neither the object nor `absent` has is kInvalidArgument and the message
-  // names the nearest ones; without, it is "<no value>".
+  // With `strict`, a field that neither the object nor `absent` has is kInvalidArgument and the
+  // message names the nearest ones; without, it is "<no value>".
   absl::StatusOr<std::string> Execute(const Value& data, bool strict,
                                       const AbsentFields& absent = {}) const;
 

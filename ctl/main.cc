@@ -14,7 +14,8 @@ extern char** environ;
 
 int main(int argc, char** argv) {
   if (!gantry::OpenStandardFds()) return 125;
-  // gRPC starts half a dozen threads that do next to nothing; a heap for each costs more than the command itself.
+  // gRPC starts half a dozen threads that do next to nothing; a heap for each costs more than the
+  // command itself.
   mallopt(M_ARENA_MAX, 1);
   std::map<std::string, std::string> environment;
   for (char** variable = environ; *variable != nullptr; ++variable) {
@@ -26,6 +27,7 @@ int main(int argc, char** argv) {
   const gantry::ctl::Verb root = gantry::ctl::CommandTree();
   const int status =
       gantry::ctl::RunCommandLine(root, context, std::vector<std::string>(argv + 1, argv + argc));
-  // Everything is written, nothing is buffered. Taking gRPC down in order could wait up to ten seconds for a poller of its own.
+  // Everything is written, nothing is buffered. Taking gRPC down in order could wait up to ten
+  // seconds for a poller of its own.
   ::_exit(status);
 }

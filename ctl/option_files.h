@@ -13,7 +13,8 @@
 
 namespace gantry::ctl {
 
-// --env-file, --label-file: a line each, # comments, no quoting. For labels `environment` is empty and bare names stay.
+// --env-file, --label-file: a line each, # comments, no quoting. For labels `environment` is empty
+// and bare names stay.
 absl::StatusOr<std::vector<std::string>> ReadAssignments(
     const std::string& path, bool labels, const std::map<std::string, std::string>& environment);
 // seccomp=FILE becomes seccomp=<content of the file>.

@@ -1,4 +1,5 @@
-// Where `-o` writes: a file that appears whole or not at all, or standard output, which must not be a terminal.
+// Where `-o` writes: a file that appears whole or not at all, or standard output, which must not be
+// a terminal.
 //
 // Thread-compatible.
 #ifndef GANTRY_CTL_OUTPUT_FILE_H_

@@ -20,7 +20,8 @@ using v1::Progress;
 
 constexpr absl::Duration kRedraw = absl::Milliseconds(80);
 
-// How far a state is along the way of one layer: bytes may be counted once on the wire and once again while unpacking.
+// How far a state is along the way of one layer: bytes may be counted once on the wire and once
+// again while unpacking.
 bool Done(int state) {
   return state == Progress::COMPLETE || state == Progress::EXISTS || state == Progress::UPLOADED ||
          state == Progress::MOUNTED;

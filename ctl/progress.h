@@ -1,5 +1,5 @@
-// Long work as people watch it: on a terminal one total bar with rate and time left and a line per layer, redrawn in place; elsewhere a
-// plain line per change of state; or a JSON object a line.
+// Long work as people watch it: on a terminal one total bar with rate and time left and a line per
+// layer, redrawn in place; elsewhere a plain line per change of state; or a JSON object a line.
 //
 // Thread-compatible: Update() from one thread.
 #ifndef GANTRY_CTL_PROGRESS_H_

@@ -1,8 +1,8 @@
 // Docker's client configuration as far as registries go: who we are to which registry.
 //
-// The file is $DOCKER_CONFIG/config.json, else ~/.docker/config.json. Secrets come from it (`auths`), from a credential helper for one
-// registry (`credHelpers`) or for all (`credsStore`): programs named docker-credential-NAME. What the file holds besides is kept
-// when it is written.
+// The file is $DOCKER_CONFIG/config.json, else ~/.docker/config.json. Secrets come from it
+// (`auths`), from a credential helper for one registry (`credHelpers`) or for all (`credsStore`):
+// programs named docker-credential-NAME. What the file holds besides is kept when it is written.
 //
 // Thread-compatible. Secrets are never part of a message.
 #ifndef GANTRY_CTL_REGISTRY_CONFIG_H_

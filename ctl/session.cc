@@ -20,7 +20,8 @@ namespace {
 
 // Always ours while a session runs.
 constexpr int kOwnSignals[] = {SIGWINCH, SIGCONT, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP};
-// Passed on as well when proxying. Not: what stops and continues jobs, what the C library uses, and what only ends us.
+// Passed on as well when proxying. Not: what stops and continues jobs, what the C library uses, and
+// what only ends us.
 constexpr int kProxiedSignals[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
                                    SIGIO,   SIGPWR,  SIGXCPU, SIGXFSZ,   SIGTRAP};
 
@@ -36,8 +37,9 @@ std::vector<int> Watched(bool signal_proxy, bool raw_terminal) {
   return numbers;
 }
 
-// Where the handler writes. A handler rather than a blocked mask and a signalfd: threads that gRPC makes at any time do not inherit
-// our mask for sure, and a signal that finds one thread open for it would kill the process with the terminal raw.
+// Where the handler writes. A handler rather than a blocked mask and a signalfd: threads that gRPC
+// makes at any time do not inherit our mask for sure, and a signal that finds one thread open for
+// it would kill the process with the terminal raw.
 std::atomic<int> g_signal_pipe{-1};
 
 void OnSignal(int number) {
@@ -163,7 +165,8 @@ void Session::WatchSignals() {
     if (number == SIGTSTP && options_.raw_terminal) {
       terminal_.Leave();
       ::kill(::getpid(), SIGSTOP);
-      // Continues here. From the background, entering raw mode stops us again until we are in front.
+      // Continues here. From the background, entering raw mode stops us again until we are in
+      // front.
       if (terminal_.Enter().ok()) Resize();
       continue;
     }

@@ -1,9 +1,10 @@
-// One person (or pipe) talking to one process in a container: stdin forwarded, the terminal raw and resized, signals passed on or
-// acted upon, detach keys watched.
+// One person (or pipe) talking to one process in a container: stdin forwarded, the terminal raw and
+// resized, signals passed on or acted upon, detach keys watched.
 //
-// Lifecycle: construct, Start(), Stop() once the process has ended or the stream is gone; one at a time in a process, because signals are
-// the process's. Before and after, signals do what they did. Output is the caller's business. Callbacks come from the session's own
-// threads. Thread-compatible; detached() and ended_by_signal() may be asked from any thread.
+// Lifecycle: construct, Start(), Stop() once the process has ended or the stream is gone; one at a
+// time in a process, because signals are the process's. Before and after, signals do what they did.
+// Output is the caller's business. Callbacks come from the session's own threads.
+// Thread-compatible; detached() and ended_by_signal() may be asked from any thread.
 #ifndef GANTRY_CTL_SESSION_H_
 #define GANTRY_CTL_SESSION_H_
 

@@ -1,5 +1,5 @@
-// Text in columns: cells are separated by tabs, columns by at least three spaces, and are at least ten wide. The last cell
-// of a line belongs to no column.
+// Text in columns: cells are separated by tabs, columns by at least three spaces, and are at least
+// ten wide. The last cell of a line belongs to no column.
 #ifndef GANTRY_CTL_TABLE_H_
 #define GANTRY_CTL_TABLE_H_
 

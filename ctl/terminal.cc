@@ -58,7 +58,8 @@ absl::Status RawTerminal::Enter() {
   SetFatalHandlers(true);
   termios raw = cooked;
   ::cfmakeraw(&raw);
-  // The process behind the terminal already turned its newlines into CR LF; the terminal itself must not do it twice.
+  // The process behind the terminal already turned its newlines into CR LF; the terminal itself
+  // must not do it twice.
   raw.c_cc[VMIN] = 1;
   raw.c_cc[VTIME] = 0;
   if (::tcsetattr(fd_, TCSANOW, &raw) != 0) {
@@ -80,7 +81,8 @@ void RawTerminal::StartGuard() {
   // Other threads may hold locks: after this fork only system calls.
   guard_ = ::_Fork();
   if (guard_ == 0) {
-    // Out of the session, so that neither its signals nor job control reach the guard, and with no stream that somebody waits on.
+    // Out of the session, so that neither its signals nor job control reach the guard, and with no
+    // stream that somebody waits on.
     ::setsid();
     ::prctl(PR_SET_NAME, "ctl-terminal");
     if (::dup2(fd_, 0) < 0 || ::dup2(read_end.get(), 1) < 0) ::_exit(1);

@@ -22,8 +22,9 @@ bool IsTerminal(int fd);
 // nullopt: no terminal, or it does not say.
 std::optional<WindowSize> TerminalWindow(int fd);
 
-// Raw mode of one terminal, one at a time in a process. Fatal signals (a crash, a closed pipe) restore it on their way; for those that
-// leave no time, SIGKILL above all, a small process waits beside this one and restores it when this one is gone.
+// Raw mode of one terminal, one at a time in a process. Fatal signals (a crash, a closed pipe)
+// restore it on their way; for those that leave no time, SIGKILL above all, a small process waits
+// beside this one and restores it when this one is gone.
 //
 // Thread-compatible.
 class RawTerminal {

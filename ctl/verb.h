@@ -1,7 +1,8 @@
 // What a command line is made of: verbs, their options, and the tree they hang in.
 //
-// A Verb describes one word of the tree; an Action is one use of it. Everything that `--help`, completion and dispatch need is in the
-// tree, which is built when ctl starts and costs microseconds.
+// A Verb describes one word of the tree; an Action is one use of it. Everything that `--help`,
+// completion and dispatch need is in the tree, which is built when ctl starts and costs
+// microseconds.
 #ifndef GANTRY_CTL_VERB_H_
 #define GANTRY_CTL_VERB_H_
 
@@ -21,7 +22,8 @@ namespace gantry::ctl {
 
 struct Verb;
 
-// Where a run of ctl reads and writes, and whom it talks to. Thread-compatible; Out and Err may be called from any thread.
+// Where a run of ctl reads and writes, and whom it talks to. Thread-compatible; Out and Err may be
+// called from any thread.
 class Context {
  public:
   struct Streams {
@@ -32,11 +34,13 @@ class Context {
   Context(Streams streams, std::map<std::string, std::string> environment);
   ~Context();
 
-  // Text of our own making. What could steer a terminal is escaped if that is where it goes: names, labels and messages come from
-  // images, containers and registries. A reader that is gone ends the program as SIGPIPE would.
+  // Text of our own making. What could steer a terminal is escaped if that is where it goes: names,
+  // labels and messages come from images, containers and registries. A reader that is gone ends the
+  // program as SIGPIPE would.
   void Out(absl::string_view text);
   void Err(absl::string_view text);
-  // Bytes as they are: a container's output, and escape sequences of our own around text that is Printable().
+  // Bytes as they are: a container's output, and escape sequences of our own around text that is
+  // Printable().
   void OutRaw(absl::string_view bytes);
   void ErrRaw(absl::string_view bytes);
   int in_fd() const { return streams_.in; }
@@ -100,11 +104,12 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
 // The script that teaches bash, zsh or fish to ask. kInvalidArgument: another shell.
 absl::StatusOr<std::string> CompletionScript(absl::string_view shell);
 
-// Runs `one` for each name, prints what it returns on success (a line each, "" for none) and complains about every failure. The exit
-// status: 1 if anything failed.
+// Runs `one` for each name, prints what it returns on success (a line each, "" for none) and
+// complains about every failure. The exit status: 1 if anything failed.
 int ForEach(Context& context, const std::vector<std::string>& names,
             const std::function<absl::StatusOr<std::string>(const std::string&)>& one);
-// The same with several calls under way at a time, in threads; what is printed keeps the order of the names.
+// The same with several calls under way at a time, in threads; what is printed keeps the order of
+// the names.
 int ForEachAtOnce(Context& context, const std::vector<std::string>& names,
                   const std::function<absl::StatusOr<std::string>(const std::string&)>& one);
 

@@ -1,5 +1,6 @@
-// One client of containerd's API on a unix socket: a connection of its own, the stubs, and calls that name a namespace. For tests and
-// benchmarks that must not pay for a client program with every call.
+// One client of containerd's API on a unix socket: a connection of its own, the stubs, and calls
+// that name a namespace. For tests and benchmarks that must not pay for a client program with every
+// call.
 //
 // Thread-safe as gRPC's stubs are; calls of one client share its connection.
 #ifndef GANTRY_INTEGRATION_API_CLIENT_H_
@@ -62,8 +63,8 @@ class ApiClient {
   snapshots_api::Snapshots::Stub& snapshots() { return *snapshots_; }
   tasks_api::Tasks::Stub& tasks() { return *tasks_; }
 
-  // Writes one blob in messages of 1 MiB, as containerd's client does, and commits it; returns its digest. With `expected`,
-  // kAlreadyExists comes before any byte is sent.
+  // Writes one blob in messages of 1 MiB, as containerd's client does, and commits it; returns its
+  // digest. With `expected`, kAlreadyExists comes before any byte is sent.
   absl::StatusOr<std::string> WriteBlob(const std::string& ref, absl::string_view bytes,
                                         const std::map<std::string, std::string>& labels = {},
                                         const std::string& lease = "",

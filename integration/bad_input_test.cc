@@ -1,5 +1,5 @@
-// What comes from outside and is wrong: archives, names, runtimes, disks. Every refusal names the object and what is the matter, and
-// afterwards store and daemon work as before.
+// What comes from outside and is wrong: archives, names, runtimes, disks. Every refusal names the
+// object and what is the matter, and afterwards store and daemon work as before.
 
 #include <fcntl.h>
 #include <sys/mount.h>

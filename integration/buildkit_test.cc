@@ -1,8 +1,10 @@
-// buildkitd with its containerd worker, built from its Go module by `./dev test`, which says where the programs are by
-// $GANTRY_BUILDKITD and $GANTRY_BUILDCTL: its executor is our task service, its caches are our snapshots and blobs, held by its leases.
+// buildkitd with its containerd worker, built from its Go module by `./dev test`, which says where
+// the programs are by $GANTRY_BUILDKITD and $GANTRY_BUILDCTL: its executor is our task service, its
+// caches are our snapshots and blobs, held by its leases.
 //
-// Run apart from the other tests, for it needs a Go toolchain and the module; without the programs it fails, and does not skip: it is
-// `./dev test` that leaves it out, by name, where they cannot be built.
+// Run apart from the other tests, for it needs a Go toolchain and the module; without the programs
+// it fails, and does not skip: it is `./dev test` that leaves it out, by name, where they cannot be
+// built.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -72,7 +74,8 @@ class BuildkitTest : public testing::Test {
         !written.ok())
       return testing::AssertionFailure() << written;
     Command command;
-    // exec all the way: what is spawned is buildkitd itself, in a network namespace that ends with it.
+    // exec all the way: what is spawned is buildkitd itself, in a network namespace that ends with
+    // it.
     command.argv = {
         "unshare", "--net",    "sh",   "-c",     "ip link set lo up && exec \"$@\"", "sh",
         daemon,    "--config", config, "--root", bed_->scratch() + "/buildkit",      "--addr",

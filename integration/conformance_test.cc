@@ -1,5 +1,6 @@
-// What each call of containerd's API answers: the scripts in integration/conformance/, run against gantryd and then, with the same
-// expectations, against Debian's containerd, so that an expectation is never only our opinion.
+// What each call of containerd's API answers: the scripts in integration/conformance/, run against
+// gantryd and then, with the same expectations, against Debian's containerd, so that an expectation
+// is never only our opinion.
 //
 // $GANTRY_PEER_CONTAINERD names another containerd to compare with. A script is a list of steps:
 //
@@ -9,9 +10,11 @@
 //   < NOT_FOUND [words]         the code, and words that the message holds (asked of gantryd only)
 //   container { id: "x" }       what the answer holds at least; lists are compared whole; further messages after "--"
 //
-// "@gantry": for gantryd alone. "@2": for a peer of version 2 or later. "ns=" sends no namespace; without it the script's own is sent.
-// ">& NAME METHOD" leaves the call open, and "<& NAME CODE" waits until it has answered what is expected, or, with a code other than
-// OK, until it ends. In requests and answers: $digest(TEXT), $repeat(N,TEXT), $dir, $spec(ARGV), $process(ARGV), and $any(TYPE){TEXT}.
+// "@gantry": for gantryd alone. "@2": for a peer of version 2 or later. "ns=" sends no namespace;
+// without it the script's own is sent. ">& NAME METHOD" leaves the call open, and "<& NAME CODE"
+// waits until it has answered what is expected, or, with a code other than OK, until it ends. In
+// requests and answers: $digest(TEXT), $repeat(N,TEXT), $dir, $spec(ARGV), $process(ARGV), and
+// $any(TYPE){TEXT}.
 #include <fcntl.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
@@ -220,7 +223,8 @@ std::vector<Step> ParseScript(const std::string& text) {
   return steps;
 }
 
-// A call, all of whose messages are sent; of a client's stream each message is answered before the next is sent.
+// A call, all of whose messages are sent; of a client's stream each message is answered before the
+// next is sent.
 class RunningCall {
  public:
   RunningCall(grpc::GenericStub& stub, const pb::MethodDescriptor* method, const std::string& ns,
@@ -358,7 +362,8 @@ class Side {
           *stub_, method, ns == step.headers.end() ? "conformance" : ns->second,
           lease == step.headers.end() ? "" : lease->second, requests);
       if (!step.background.empty()) {
-        // A stream that answers its first message is in place once it has; others are when the daemon has read them.
+        // A stream that answers its first message is in place once it has; others are when the
+        // daemon has read them.
         if (method->client_streaming()) call->Await(1);
         if (method->name() == "Subscribe") Probe(*call);
         open_[step.background] = {method, std::move(call)};
@@ -623,7 +628,8 @@ constexpr const char* kScripts[] = {
 INSTANTIATE_TEST_SUITE_P(Scripts, ConformanceTest, testing::ValuesIn(kScripts),
                          [](const auto& info) { return std::string(info.param); });
 
-// A docker archive has no manifest; the one that is made of it is the same here and there, however its layers are compressed.
+// A docker archive has no manifest; the one that is made of it is the same here and there, however
+// its layers are compressed.
 TEST_F(PeerTest, AnArchiveOfDockerIsTheSameImageForBoth) {
   ASSERT_NO_FATAL_FAILURE(StartPeer());
   const std::string top = bed_->scratch() + "/top";
@@ -653,8 +659,8 @@ TEST_F(PeerTest, AnArchiveOfDockerIsTheSameImageForBoth) {
   }
 }
 
-// Row by row of the fact table: each call of the API succeeds in some script, so that none can be forgotten or answer that it is not
-// implemented.
+// Row by row of the fact table: each call of the API succeeds in some script, so that none can be
+// forgotten or answer that it is not implemented.
 TEST(ConformanceScriptsTest, EveryCallOfTheApiSucceedsSomewhere) {
   // What a daemon whose mounts are the kernel's refuses, and what takes CRIU.
   const std::set<std::string> refused = {"mounts.v1.Mounts/Activate", "mounts.v1.Mounts/Deactivate",

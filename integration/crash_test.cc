@@ -1,6 +1,7 @@
-// kill -9 of the daemon at each named step of the flows (base/crash_point.h). After a restart whatever is listed must be true, whatever
-// was half done must be finished or undone, and everything must be removable and usable again. What is left behind after that, the
-// testbed's own check finds.
+// kill -9 of the daemon at each named step of the flows (base/crash_point.h). After a restart
+// whatever is listed must be true, whatever was half done must be finished or undone, and
+// everything must be removable and usable again. What is left behind after that, the testbed's own
+// check finds.
 
 #include <unistd.h>
 

@@ -1,8 +1,10 @@
-// A current ctr (2.x), built from containerd's Go module by `./dev test`, which says where it is by $GANTRY_CTR: the paths that
-// only it takes (transfer service, streams, sandboxes, runtime information), and the common ones once more.
+// A current ctr (2.x), built from containerd's Go module by `./dev test`, which says where it is by
+// $GANTRY_CTR: the paths that only it takes (transfer service, streams, sandboxes, runtime
+// information), and the common ones once more.
 //
-// Run apart from the other tests, for it needs a Go toolchain and the module; without the program it fails, and does not skip: it is
-// `./dev test` that leaves it out, by name, where ctr cannot be built.
+// Run apart from the other tests, for it needs a Go toolchain and the module; without the program
+// it fails, and does not skip: it is `./dev test` that leaves it out, by name, where ctr cannot be
+// built.
 #include <unistd.h>
 
 #include <cstdlib>

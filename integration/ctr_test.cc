@@ -226,7 +226,8 @@ TEST_F(CtrTest, ATaskIsCreatedStartedAndAttachedTo) {
   EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "c"})));
 }
 
-// Waits until the task runs with another pid than `before`; returns that pid, "" when it does not come.
+// Waits until the task runs with another pid than `before`; returns that pid, "" when it does not
+// come.
 std::string RunsAgain(Testbed& bed, const std::string& id, const std::string& before) {
   std::string pid;
   (void)Eventually([&] {
@@ -266,7 +267,8 @@ TEST_F(CtrTest, LabelsKeepAContainerRunningAndStopIt) {
   EXPECT_TRUE(Ok(bed_->Ctr({"containers", "delete", "kept"})));
 }
 
-// An end is answered after a second, then two, whatever else there is to look at: the count of its restarts is a label that changes.
+// An end is answered after a second, then two, whatever else there is to look at: the count of its
+// restarts is a label that changes.
 TEST_F(CtrTest, WhatEndsAtOnceIsStartedAgainLessAndLessOften) {
   const std::string directory = bed_->scratch() + "/times";
   ASSERT_TRUE(MakeDirectories(directory, 0755).ok());

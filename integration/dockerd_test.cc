@@ -1,7 +1,9 @@
-// Debian's dockerd, a client we did not write, with gantryd in the place of its containerd: what people do with docker.
+// Debian's dockerd, a client we did not write, with gantryd in the place of its containerd: what
+// people do with docker.
 //
-// dockerd has directories, a socket and a network namespace of its own, so that its bridge and its firewall rules are nobody else's and
-// go with it. It sees the machine's mounts, as gantryd does: that is where it mounts its root file systems.
+// dockerd has directories, a socket and a network namespace of its own, so that its bridge and its
+// firewall rules are nobody else's and go with it. It sees the machine's mounts, as gantryd does:
+// that is where it mounts its root file systems.
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
@@ -75,7 +77,8 @@ class DockerdTest : public testing::Test {
     absl::StatusOr<UniqueFd> log = OpenLog();
     if (!log.ok()) return testing::AssertionFailure() << log.status();
     Command command;
-    // exec all the way: what is spawned is dockerd itself, in a network namespace that ends with it.
+    // exec all the way: what is spawned is dockerd itself, in a network namespace that ends with
+    // it.
     command.argv = {"unshare",
                     "--net",
                     "sh",

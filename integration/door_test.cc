@@ -1,6 +1,7 @@
-// containerd's door as connections and calls use it: where output goes, how large messages may be, pings, deadlines, and that a call which
-// its client gives up stops its work in the daemon. What the daemon does is seen from outside: in its descriptors, in its counters, and in
-// whom it keeps waiting.
+// containerd's door as connections and calls use it: where output goes, how large messages may be,
+// pings, deadlines, and that a call which its client gives up stops its work in the daemon. What
+// the daemon does is seen from outside: in its descriptors, in its counters, and in whom it keeps
+// waiting.
 #include <dirent.h>
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
@@ -293,7 +294,8 @@ std::string Frame(char type, char flags, const std::string& payload) {
   return frame + payload;
 }
 
-// Clients ping an idle connection to see whether it is alive, some far more often than gRPC's servers like.
+// Clients ping an idle connection to see whether it is alive, some far more often than gRPC's
+// servers like.
 TEST_F(DoorTest, PingsOfAnIdleConnectionAreAnsweredHoweverMany) {
   constexpr int kPings = 50;
   constexpr char kSettings = 4, kPing = 6, kGoAway = 7;
@@ -339,7 +341,8 @@ TEST_F(DoorTest, AWaitThatIsGivenUpIsForgotten) {
       api_->tasks().Wait(api_->Context(absl::Milliseconds(200)).get(), request, &response);
   EXPECT_EQ(late.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_TRUE(Eventually([&] { return GivenUp("tasks.v1.Tasks/Wait") == 1; }));
-  // By its client. A later call of the same connection that has been answered tells that the wait is on its way.
+  // By its client. A later call of the same connection that has been answered tells that the wait
+  // is on its way.
   auto context = api_->Context(absl::Minutes(5));
   absl::Notification over;
   grpc::Status given_up;

@@ -1,5 +1,5 @@
-// A containerd configuration, given to gantryd as it is: for each key that is said to take effect, that it does; and that the others are
-// named.
+// A containerd configuration, given to gantryd as it is: for each key that is said to take effect,
+// that it does; and that the others are named.
 #include <dirent.h>
 #include <grpcpp/grpcpp.h>
 #include <sys/stat.h>
@@ -100,7 +100,8 @@ class DropInTest : public testing::Test {
     bed_ = std::make_unique<Testbed>(options);
   }
 
-  // runc, with its arguments on record; what takes systemd ends before it can matter that there is none.
+  // runc, with its arguments on record; what takes systemd ends before it can matter that there is
+  // none.
   void WriteRuntime() {
     const std::string program = bed_->scratch() + "/mine";
     ASSERT_TRUE(WriteFile(program, absl::StrCat("#!/bin/sh\necho \"$*\" >> ", bed_->scratch(),
@@ -159,7 +160,8 @@ state = "@base@/state"
   int changes_ = 0;
 };
 
-// What an idle machine does by itself comes ten seconds after a deletion and never without one, so that it is not what is seen here.
+// What an idle machine does by itself comes ten seconds after a deletion and never without one, so
+// that it is not what is seen here.
 TEST_F(DropInTest, ThresholdsOfTheSchedulerBringCollections) {
   StartWithScheduler("  mutation_threshold = 20\n  deletion_threshold = 1\n");
   ASSERT_TRUE(RunsBecome(1));
@@ -209,7 +211,8 @@ TEST_F(DropInTest, TheSchedulerWaitsAsLongAsItIsTold) {
   RemoveChanges();
 }
 
-// The interval is the most that a restart is put off. With the usual one, eight ends would take most of a minute.
+// The interval is the most that a restart is put off. With the usual one, eight ends would take
+// most of a minute.
 TEST_F(DropInTest, TheRestartMonitorKeepsToItsInterval) {
   MakeBed(R"(version = 2
 root = "@base@/root"
@@ -286,7 +289,8 @@ TEST_F(DropInTest, TheKeysOfAVersion2FileTakeEffect) {
   ASSERT_TRUE(bed_->StartDaemon());
   ApiClient api(bed_->address(), bed_->ns());
 
-  // root, state, grpc.address and gid: the socket answers where it was said to be, and belongs to whom it was said to.
+  // root, state, grpc.address and gid: the socket answers where it was said to be, and belongs to
+  // whom it was said to.
   struct stat info = {};
   ASSERT_EQ(stat(bed_->address().c_str(), &info), 0);
   EXPECT_EQ(info.st_gid, kGroup);
@@ -353,7 +357,8 @@ TEST_F(DropInTest, TheKeysOfAVersion2FileTakeEffect) {
     EXPECT_TRUE(api.containers().Delete(api.Context().get(), request, &nothing).ok());
   }
 
-  // config_path, max_concurrent_downloads, discard_unpacked_layers; and what the metrics say of the pull.
+  // config_path, max_concurrent_downloads, discard_unpacked_layers; and what the metrics say of the
+  // pull.
   ASSERT_TRUE(Ok(bed_->Ctl({"pull", "-q", "registry.test/app:v1"})));
   {
     absl::MutexLock lock(&mu);

@@ -1,7 +1,8 @@
-// Preloaded into gantryd by scarcity_test: makes one fsync(), fdatasync() or syncfs() fail, as a disk does that lost what it was given
-// and says so once.
+// Preloaded into gantryd by scarcity_test: makes one fsync(), fdatasync() or syncfs() fail, as a
+// disk does that lost what it was given and says so once.
 //
-// $FAILING_SYNC names a file. While it holds a number n, n calls pass; the next one fails with EIO and empties the file.
+// $FAILING_SYNC names a file. While it holds a number n, n calls pass; the next one fails with EIO
+// and empties the file.
 
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,6 +1,8 @@
-// Clients that flood their connection with streams: the daemon's memory has a bound, and other clients are answered meanwhile.
+// Clients that flood their connection with streams: the daemon's memory has a bound, and other
+// clients are answered meanwhile.
 //
-// The flood speaks HTTP/2 by hand: it acknowledges no settings and keeps to no limit, as no client library would.
+// The flood speaks HTTP/2 by hand: it acknowledges no settings and keeps to no limit, as no client
+// library would.
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <sys/un.h>
@@ -78,7 +80,8 @@ class Flooder {
         Remembered(0, "te", "trailers"), Remembered(0, "containerd-namespace", ns));
   }
 
-  // Until the daemon closes the connection or `end` has passed. Takes and drops what comes, unless answers are not to be taken.
+  // Until the daemon closes the connection or `end` has passed. Takes and drops what comes, unless
+  // answers are not to be taken.
   void Run(absl::Time end) {
     std::thread reader;
     if (flood_ != Flood::kZeroWindow) reader = std::thread([this] { Drop(); });

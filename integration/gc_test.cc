@@ -1,5 +1,6 @@
-// Importers, committers, runners, deleters and leases that run out race with the collector, and the daemon is killed among them again
-// and again. Afterwards every live object must be whole and no dead byte left, as the API, the disk and `ctl system df` tell it.
+// Importers, committers, runners, deleters and leases that run out race with the collector, and the
+// daemon is killed among them again and again. Afterwards every live object must be whole and no
+// dead byte left, as the API, the disk and `ctl system df` tell it.
 
 #include <dirent.h>
 #include <sys/stat.h>
@@ -44,8 +45,9 @@ std::string Rfc3339(absl::Time time) {
   return absl::FormatTime(absl::RFC3339_full, time, absl::UTCTimeZone());
 }
 
-// What one client does over and over, with few distinct names, so that everybody is always in everybody's way. A daemon that is killed
-// in the middle is no failure; an answer that only a defect gives is.
+// What one client does over and over, with few distinct names, so that everybody is always in
+// everybody's way. A daemon that is killed in the middle is no failure; an answer that only a
+// defect gives is.
 class Client {
  public:
   Client(const Testbed& bed, int seed)
@@ -151,7 +153,8 @@ class Client {
     const absl::Status committed = FromGrpc(
         api_.snapshots().Commit(api_.Context(absl::Seconds(60), lease).get(), commit, &nothing));
     Expect(committed, "commit");
-    // Somebody else's: nobody says that it lasts until our image is there, unless our lease has it too.
+    // Somebody else's: nobody says that it lasts until our image is there, unless our lease has it
+    // too.
     if (absl::IsAlreadyExists(committed)) {
       leases_api::AddResourceRequest add;
       add.set_id(lease);
@@ -202,7 +205,8 @@ class Client {
     Expect(FromGrpc(api_.images().Delete(api_.Context().get(), request, &nothing)), "delete image");
   }
 
-  // A container on one of the snapshots, which may go at any moment until the lease has what is made of it.
+  // A container on one of the snapshots, which may go at any moment until the lease has what is
+  // made of it.
   void Run() {
     const std::string lease = TakeLease(std::nullopt);
     if (lease.empty()) return;
@@ -262,8 +266,8 @@ class Client {
   int succeeded_ = 0;
 };
 
-// Objects that stay from before the first collection to the last, each hanging by one kind of reference alone, so that a collector that
-// overlooks one kind is seen however the races go.
+// Objects that stay from before the first collection to the last, each hanging by one kind of
+// reference alone, so that a collector that overlooks one kind is seen however the races go.
 class Keepsakes {
  public:
   explicit Keepsakes(ApiClient& api) : api_(api) {}
@@ -489,7 +493,8 @@ class GcTest : public testing::Test {
           alive_blobs_.count("sha256:" + parts.back()) > 0) {
         return;
       }
-      // That there is a directory for each living snapshot and no other is looked at by their number.
+      // That there is a directory for each living snapshot and no other is looked at by their
+      // number.
       if (absl::StartsWith(path, "snapshots/overlayfs/snapshots/") && parts.size() > 5 &&
           parts[4] == "fs") {
         return;
@@ -598,8 +603,9 @@ TEST_F(GcTest, RacesAndKillsLoseNothingAndLeaveNothing) {
     if (!response.info().parent().empty()) alive_snapshots_.insert(response.info().parent());
   }
 
-  // Without the loaded image and what was leased, all that is left is what was just counted. The collection is the ordinary one that
-  // a client waits for, not `ctl gc`, which looks through the whole disk.
+  // Without the loaded image and what was leased, all that is left is what was just counted. The
+  // collection is the ordinary one that a client waits for, not `ctl gc`, which looks through the
+  // whole disk.
   ASSERT_TRUE(Ok(bed_->Ctl({"rmi", "-f", "loaded:test"})));
   for (const std::string& digest : keepsakes.EndLeases()) alive_blobs_.erase(digest);
   leases_api::CreateRequest last;
@@ -640,7 +646,8 @@ TEST_F(GcTest, RacesAndKillsLoseNothingAndLeaveNothing) {
   EXPECT_EQ(NamesIn(bed_->root() + "/snapshots/overlayfs/snapshots").size(),
             alive_snapshots_.size());
 
-  // No dead byte is left: every file belongs to something, and df's kinds are what the disk holds, to the byte.
+  // No dead byte is left: every file belongs to something, and df's kinds are what the disk holds,
+  // to the byte.
   EXPECT_EQ(DeadFiles(), std::set<std::string>());
   std::map<std::string, int64_t> told, found;
   // The database may be writing a file of its own between the two looks.

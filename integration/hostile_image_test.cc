@@ -1,5 +1,6 @@
-// Images and flags that try to reach out of the container while it is set up: device nodes and directories that are links, working
-// directories that are somebody's open handle. What is started may not reach the host's files; what cannot be started safely is refused.
+// Images and flags that try to reach out of the container while it is set up: device nodes and
+// directories that are links, working directories that are somebody's open handle. What is started
+// may not reach the host's files; what cannot be started safely is refused.
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -53,7 +54,8 @@ TEST_P(TrapTest, MasksHoldAndTheHostIsOutOfReach) {
   for (const char* runtime : {"crun", "runc"}) {
     const Outcome outcome = bed.Ctl(
         {"run", "--rm", "--runtime", runtime, "trap:test", "sh", "-c",
-         // What is written may be a file of the container's own that was mounted there; the host's is looked at below.
+         // What is written may be a file of the container's own that was mounted there; the host's
+         // is looked at below.
          "(echo pwned >/proc/sys/kernel/core_pattern) 2>/dev/null;"
          "(echo x >/proc/sysrq-trigger) 2>/dev/null && echo sysrq is writable;"
          "[ \"$(cat /proc/kcore /proc/keys /proc/timer_list 2>/dev/null | wc -c)\" = 0 ] ||"
@@ -89,8 +91,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Trap{"resolv_is_a_link", "/etc/resolv.conf", "../../../../../etc/shadow"}),
     [](const testing::TestParamInfo<Trap>& info) { return std::string(info.param.name); });
 
-// A handle of the host's tree that was left open while the container is entered can be the working directory of what is started in it.
-// Whether the runtime leaves one open or not, it is refused.
+// A handle of the host's tree that was left open while the container is entered can be the working
+// directory of what is started in it. Whether the runtime leaves one open or not, it is refused.
 class HandleTest : public testing::Test {
  protected:
   void SetUp() override {

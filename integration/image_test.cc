@@ -33,8 +33,8 @@ namespace {
 using distribution::DockerRegistry;
 using ::testing::HasSubstr;
 
-// What there is to say of a tree, a line per thing: kind, mode, owner, size, time, target, attributes, content, and which names are
-// one file. Of the root only what is in it.
+// What there is to say of a tree, a line per thing: kind, mode, owner, size, time, target,
+// attributes, content, and which names are one file. Of the root only what is in it.
 std::string Describe(const std::string& root) {
   // Directories have no size that means something; links have no mode.
   const Outcome outcome = RunProgram({"sh", "-c", R"(cd "$1" && {
@@ -88,7 +88,8 @@ class ImageTest : public testing::Test {
     return directory;
   }
 
-  // An image of `layers` layers that do not compress, in the registry under that name; it is in no daemon's store.
+  // An image of `layers` layers that do not compress, in the registry under that name; it is in no
+  // daemon's store.
   void Publish(Testbed& maker, const std::string& name, int layers, size_t layer_bytes) {
     ImageOptions options;
     options.names = {absl::StrCat(registry_->host(), "/", name)};
@@ -321,7 +322,8 @@ TEST_F(ImageTest, VerifyRepairsWhatIsDamagedAndNothingElse) {
   EXPECT_TRUE(Ok(bed.Ctl({"image", "verify", name})));
 }
 
-// With the policy `discard` compressed layers go once they are unpacked, and come back where they are needed.
+// With the policy `discard` compressed layers go once they are unpacked, and come back where they
+// are needed.
 TEST_F(ImageTest, DiscardedLayersComeBackWhenTheyAreNeeded) {
   Testbed maker;
   Publish(maker, "app:v1", 1, 2 << 20);

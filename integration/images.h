@@ -14,11 +14,13 @@
 
 namespace gantry::integration {
 
-// A root file system around the statically linked busybox, with its applets as links, /etc/passwd and /tmp.
+// A root file system around the statically linked busybox, with its applets as links, /etc/passwd
+// and /tmp.
 absl::Status MakeBusyboxRoot(const std::string& directory);
 
-// Debian's minimal root by debootstrap, kept for later calls under /var/cache or $GANTRY_TEST_CACHE. kUnavailable: no
-// debootstrap, or no mirror to be reached; says so for a test to skip with.
+// Debian's minimal root by debootstrap, kept for later calls under /var/cache or
+// $GANTRY_TEST_CACHE. kUnavailable: no debootstrap, or no mirror to be reached; says so for a test
+// to skip with.
 absl::StatusOr<std::string> DebianRoot();
 
 // What `docker save` writes: one layer of the directory's content, tagged with every name.

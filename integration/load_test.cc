@@ -1,5 +1,6 @@
-// A thousand containers, ten thousand blobs, a hundred clients at once: lists are whole and come while others write, memory has a
-// bound, and a client that reads events too slowly gets an error instead of holding up others.
+// A thousand containers, ten thousand blobs, a hundred clients at once: lists are whole and come
+// while others write, memory has a bound, and a client that reads events too slowly gets an error
+// instead of holding up others.
 
 #include <unistd.h>
 
@@ -27,8 +28,9 @@ constexpr int kContainers = 1000;
 constexpr int kBlobs = 10000;
 constexpr int kClients = 100;
 constexpr int kWriters = 20;
-// A hundred lists of a thousand containers are 300 MB on the wire. What the daemon may hold of them at any moment is less; that is
-// far above what it needs and far below what it would need if lists piled up.
+// A hundred lists of a thousand containers are 300 MB on the wire. What the daemon may hold of them
+// at any moment is less; that is far above what it needs and far below what it would need if lists
+// piled up.
 constexpr int64_t kPeakBound = int64_t{400} << 20;
 
 // One of docker's size.
@@ -214,7 +216,8 @@ TEST_F(LoadTest, WhoReadsEventsTooSlowlyIsToldSo) {
 
   ApiClient publisher(bed_->address(), bed_->ns());
   for (int i = 0; i < kEvents; ++i) {
-    // The quick one is as quick as the machine lets it be: it may not be outrun by a publisher who never looks back.
+    // The quick one is as quick as the machine lets it be: it may not be outrun by a publisher who
+    // never looks back.
     ASSERT_TRUE(Eventually([&] { return heard > i - 1000; }));
     events_api::PublishRequest request;
     google::protobuf::Empty nothing;

@@ -1,9 +1,10 @@
-// nerdctl, built from its Go module by `./dev test`, which says where it is by $GANTRY_NERDCTL: docker's commands for containerd. It
-// keeps its own records in labels, has its logs written by a program that the shim starts, and puts a hook of its own into each
-// specification.
+// nerdctl, built from its Go module by `./dev test`, which says where it is by $GANTRY_NERDCTL:
+// docker's commands for containerd. It keeps its own records in labels, has its logs written by a
+// program that the shim starts, and puts a hook of its own into each specification.
 //
-// Run apart from the other tests, for it needs a Go toolchain and the module; without the program it fails, and does not skip: it is
-// `./dev test` that leaves it out, by name, where nerdctl cannot be built.
+// Run apart from the other tests, for it needs a Go toolchain and the module; without the program
+// it fails, and does not skip: it is `./dev test` that leaves it out, by name, where nerdctl cannot
+// be built.
 #include <unistd.h>
 
 #include <cstdlib>

@@ -1,6 +1,6 @@
-// A directory that containers share is changed under us while a container is set up or its files are copied: what we were about to walk
-// into becomes a link that leads to the host's tree, and back, as fast as the kernel allows. Nothing of the host is read, written, made
-// or mounted.
+// A directory that containers share is changed under us while a container is set up or its files
+// are copied: what we were about to walk into becomes a link that leads to the host's tree, and
+// back, as fast as the kernel allows. Nothing of the host is read, written, made or mounted.
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -72,7 +72,8 @@ class RaceTest : public testing::Test {
     ASSERT_TRUE(WriteFile(canary_ + "/secret", "HOST FILE\n").ok());
     ASSERT_TRUE(MakeDirectories(shared_ + "/spot", 0755).ok());
     ASSERT_TRUE(WriteFile(shared_ + "/spot/secret", "ours\n").ok());
-    // Absolute for who resolves it in the host's tree, and by the way up for who begins at the shared directory.
+    // Absolute for who resolves it in the host's tree, and by the way up for who begins at the
+    // shared directory.
     ASSERT_EQ(symlink(canary_.c_str(), (shared_ + "/link").c_str()), 0);
   }
   // The host's directory is as it was, but for empty mount points of these names.
@@ -156,15 +157,17 @@ TEST_F(RaceTest, MountsBelowASharedDirectoryStayInTheContainer) {
       EXPECT_FALSE(absl::StrContains(mounts, canary_)) << mounts;
     }
     EXPECT_GT(started, 0) << runtime;
-    // runc before 1.1.14 can be led to make a mount point outside (CVE-2024-45310); it mounts nothing there.
+    // runc before 1.1.14 can be led to make a mount point outside (CVE-2024-45310); it mounts
+    // nothing there.
     const bool may_be_led = absl::string_view(runtime) == "runc";
     ExpectCanaryUntouched(may_be_led ? std::set<std::string>{"deep", "file"}
                                      : std::set<std::string>());
   }
 }
 
-// What hides a file of /proc is the container's /dev/null. A /dev that a sibling shares could have, for the moment that counts, a link to
-// a file of the kernel's in its place, which would then be open for writing under the hidden file's name.
+// What hides a file of /proc is the container's /dev/null. A /dev that a sibling shares could have,
+// for the moment that counts, a link to a file of the kernel's in its place, which would then be
+// open for writing under the hidden file's name.
 TEST_F(RaceTest, MasksAreWhatTheySeemAlsoWhenDevIsShared) {
   constexpr int kRounds = 40;
   constexpr char kCorePattern[] = "/proc/sys/kernel/core_pattern";

@@ -1,5 +1,6 @@
-// The daemon is killed in the middle of everything, and so are shims and the zygote. No container may notice; no line of log and no
-// exit status may be lost; what was half done finishes or is undone.
+// The daemon is killed in the middle of everything, and so are shims and the zygote. No container
+// may notice; no line of log and no exit status may be lost; what was half done finishes or is
+// undone.
 
 #include <fcntl.h>
 #include <signal.h>
@@ -166,7 +167,8 @@ TEST_F(RestartTest, RemovalsUnderWayWhenTheDaemonIsKilledEnd) {
   bed_->KillDaemon();
   for (Process& client : clients) EXPECT_TRUE(client.Wait(absl::Seconds(30)).ok());
   ASSERT_TRUE(bed_->StartDaemon());
-  // Removals that were written down are finished while the doors are open already: until then a container is listed as one that goes.
+  // Removals that were written down are finished while the doors are open already: until then a
+  // container is listed as one that goes.
   const auto removals_ended = [&] {
     for (const std::string& name : Listed({"-a"})) {
       if (bed_->Inspect(name, "{{.State.Status}}") == "removing") return false;

@@ -178,7 +178,8 @@ TEST_F(RunTest, ExecFailuresAreInTheRuntimesWordsOnly) {
   EXPECT_EQ(top.code, 1);
 }
 
-// The pid that a shared namespace was found by is gone once the other container has been restarted, or is somebody else's.
+// The pid that a shared namespace was found by is gone once the other container has been restarted,
+// or is somebody else's.
 TEST_F(RunTest, SharedNamespacesAreThoseOfTheOtherContainerAsItRunsNow) {
   const auto netns = [this](const std::string& container) {
     return bed_->CtlOut({"exec", container, "readlink", "/proc/self/ns/net"});
@@ -459,7 +460,8 @@ TEST_F(RunTest, AttachSeesWhatComesAndTheExit) {
   const UniqueFd out(open(out_path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
   absl::StatusOr<Process> attach = bed_->SpawnCtl({"attach", "--no-stdin", "web"}, out.get());
   ASSERT_TRUE(attach.ok());
-  // Attached once the container has one reader more; nothing tells, so the gate opens only after the client has had its time to dial.
+  // Attached once the container has one reader more; nothing tells, so the gate opens only after
+  // the client has had its time to dial.
   ASSERT_TRUE(Eventually([&] {
     std::ifstream net(absl::StrCat("/proc/", attach->pid(), "/net/unix"));
     const std::string text((std::istreambuf_iterator<char>(net)), std::istreambuf_iterator<char>());
@@ -584,7 +586,8 @@ TEST_F(RunTest, AnImagesHealthCheckIsTakenUnlessItIsNotWanted) {
   EXPECT_EQ(bed_->Inspect("plain", "{{json .State}}").find("Health"), std::string::npos);
 }
 
-// Fewer open files than a runtime needs itself: the limit is there when the program runs, not before.
+// Fewer open files than a runtime needs itself: the limit is there when the program runs, not
+// before.
 TEST_F(RunTest, AContainerMayHaveVeryFewOpenFiles) {
   for (const std::string runtime : {"crun", "runc"}) {
     for (const std::string most : {"5", "10", "20", "1023"}) {
@@ -603,7 +606,8 @@ TEST_F(RunTest, AContainerMayHaveVeryFewOpenFiles) {
     EXPECT_TRUE(absl::StrContains(less.err, "may have no more than 3 open files")) << less.err;
     EXPECT_TRUE(absl::StrContains(less.err, "limit \"nofile\"")) << less.err;
   }
-  // An exec has the container's limit from the runtime, which says so when it is too little for that.
+  // An exec has the container's limit from the runtime, which says so when it is too little for
+  // that.
   bed_->CtlOut({"run", "-d", "--name", "web", "--ulimit", "nofile=10", kImage, "sleep", "1000"});
   const Outcome exec = bed_->Ctl({"exec", "web", "sh", "-c", "ulimit -n"});
   if (exec.ok()) {
@@ -769,8 +773,8 @@ INSTANTIATE_TEST_SUITE_P(All, RuntimeTest, testing::Values("crun", "runc"),
                            return std::string(info.param);
                          });
 
-// The driver is a setting of the runtime that "auto" comes to, not of the word "auto". This host needs no systemd: what the spec
-// says is decided when a container is made.
+// The driver is a setting of the runtime that "auto" comes to, not of the word "auto". This host
+// needs no systemd: what the spec says is decided when a container is made.
 TEST(CgroupDriverTest, IsThatOfTheRuntimeWhichWasChosen) {
   if (!HaveRoot()) GTEST_SKIP() << "containers need root";
   Testbed::Options options;

@@ -1,5 +1,6 @@
-// When the machine gives less than was asked for: a sync that fails, no memory, no descriptors. What was acknowledged holds, what could
-// not be done says so, the daemon serves on or is back after a restart, and containers notice nothing.
+// When the machine gives less than was asked for: a sync that fails, no memory, no descriptors.
+// What was acknowledged holds, what could not be done says so, the daemon serves on or is back
+// after a restart, and containers notice nothing.
 
 #include <signal.h>
 #include <string.h>
@@ -36,7 +37,8 @@ std::string Preload() {
   return absl::StrCat(sources, "/gantry/integration/libfailing_sync.so");
 }
 
-// A disk that once says that it could not keep what it had taken: from then on those bytes may be gone, whatever later syncs say.
+// A disk that once says that it could not keep what it had taken: from then on those bytes may be
+// gone, whatever later syncs say.
 TEST(FailedSyncTest, WhatWasNotSyncedIsNeverAcknowledged) {
   if (geteuid() != 0) GTEST_SKIP() << "containers need root";
   Testbed::Options options;
@@ -80,8 +82,8 @@ TEST(FailedSyncTest, WhatWasNotSyncedIsNeverAcknowledged) {
   EXPECT_EQ(bed.CtlOut({"run", "--rm", kImage, "echo", "whole"}), "whole");
 }
 
-// The records' own sync: the call is not acknowledged, the daemon ends rather than go on with what it cannot know, and the next one
-// finds what was acknowledged before, and the containers.
+// The records' own sync: the call is not acknowledged, the daemon ends rather than go on with what
+// it cannot know, and the next one finds what was acknowledged before, and the containers.
 TEST(FailedSyncTest, ADatabaseThatCouldNotBeSyncedIsReadAgain) {
   if (geteuid() != 0) GTEST_SKIP() << "containers need root";
   Testbed::Options options;
@@ -171,8 +173,8 @@ TEST_F(ScarcityTest, WithoutDescriptorsCallsFailAndTheDaemonServesOn) {
   EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}).size(), 12u) << bed_->CtlOut({"ps", "-a"});
 }
 
-// The daemon takes all descriptors it may have; what it starts has what it was given itself, or the usual 1024 where that is less, also
-// when it was started in a hard hour.
+// The daemon takes all descriptors it may have; what it starts has what it was given itself, or the
+// usual 1024 where that is less, also when it was started in a hard hour.
 TEST_F(ScarcityTest, ContainersHaveTheUsualLimitOfDescriptorsWhateverTheDaemonHas) {
   rlimit own;
   ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &own), 0);
@@ -276,7 +278,8 @@ TEST_F(ScarcityTest, WithoutProcessesCallsFailWithTheRemedyAndTheDaemonServesOn)
   EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}).size(), 12u) << bed_->CtlOut({"ps", "-a"});
 }
 
-// Followers of logs are woken by inotify where there is an instance to be had. Where there is none they look by themselves.
+// Followers of logs are woken by inotify where there is an instance to be had. Where there is none
+// they look by themselves.
 TEST_F(ScarcityTest, WithoutInotifyInstancesLogsAreFollowedAllTheSame) {
   std::vector<UniqueFd> taken;
   while (true) {

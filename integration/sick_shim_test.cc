@@ -1,4 +1,5 @@
-// Shims that hang, answer late or are killed at a bad moment. Removals end, exits are told, and nothing is left behind.
+// Shims that hang, answer late or are killed at a bad moment. Removals end, exits are told, and
+// nothing is left behind.
 #include <signal.h>
 #include <unistd.h>
 
@@ -110,7 +111,8 @@ TEST_F(SickShimTest, ExecsWhoseClientsWereKilledCostARemovalNothing) {
   EXPECT_LT(Clock::Real().Monotonic() - begin, absl::Seconds(10));
 }
 
-// A shim is killed at a random moment of its start. Whatever its runtime was doing then: after the removal nothing lives on.
+// A shim is killed at a random moment of its start. Whatever its runtime was doing then: after the
+// removal nothing lives on.
 TEST_F(SickShimTest, NothingOutlivesARemovalWheneverTheShimWasKilled) {
   const uint32_t seed = std::random_device()();
   RecordProperty("seed", static_cast<int>(seed));

@@ -65,7 +65,8 @@ std::vector<std::string> Environment(const std::map<std::string, std::string>& m
   std::vector<std::string> env;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const std::string name = std::string(*entry).substr(0, std::string(*entry).find('='));
-    // A test under Bazel, or a shell with settings of its own, must not change what the programs do.
+    // A test under Bazel, or a shell with settings of its own, must not change what the programs
+    // do.
     if (absl::StartsWith(name, "GANTRY_") || name == "NOTIFY_SOCKET" || more.count(name) > 0)
       continue;
     env.emplace_back(*entry);
@@ -83,7 +84,8 @@ std::vector<std::string> Hierarchies(UniqueFd& held) {
     const std::string path = "/sys/fs/cgroup/" + name;
     if (lstat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) out.push_back(path);
   }
-  // crun's containers have a cgroup in hugetlb as well, where that is in use as v1 without being mounted.
+  // crun's containers have a cgroup in hugetlb as well, where that is in use as v1 without being
+  // mounted.
   for (const absl::string_view line : absl::StrSplit(ReadAllOf("/proc/cgroups"), '\n')) {
     const std::vector<absl::string_view> fields =
         absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
@@ -166,7 +168,8 @@ Testbed::Testbed(Options options) : options_(std::move(options)) {
     ADD_FAILURE() << "mkdtemp: " << strerror(errno);
     return;
   }
-  // As the directories above a daemon's are on a machine: the root of a container with a user namespace walks through them.
+  // As the directories above a daemon's are on a machine: the root of a container with a user
+  // namespace walks through them.
   if (chmod(base, 0711) != 0) ADD_FAILURE() << "chmod " << base << ": " << strerror(errno);
   base_ = base;
   token_ = base_.substr(base_.rfind('/') + 1);
@@ -193,7 +196,8 @@ Testbed::~Testbed() {
     }
   }
   if (daemon_.pid() <= 0) {
-    // What a test left behind with its daemon dead is cleaned by another one: that this works is part of the promise.
+    // What a test left behind with its daemon dead is cleaned by another one: that this works is
+    // part of the promise.
     if (!Bundles().empty()) {
       EXPECT_TRUE(StartDaemon());
     }
@@ -210,7 +214,8 @@ Testbed::~Testbed() {
       },
       absl::Seconds(10));
   EXPECT_TRUE(clean) << "left behind:\n  " << absl::StrJoin(leaks, "\n  ");
-  // Clients of containerd put containers below /<namespace>, and leave that directory, as its runtimes do.
+  // Clients of containerd put containers below /<namespace>, and leave that directory, as its
+  // runtimes do.
   UniqueFd held;
   for (const std::string& hierarchy : Hierarchies(held))
     rmdir(absl::StrCat(hierarchy, "/", namespace_).c_str());
@@ -505,7 +510,8 @@ std::vector<std::string> Testbed::Leaks() const {
       }
     }
   }
-  // Cgroups are named by container ids. One that is new and nobody else's is ours: other testbeds have a bundle for theirs.
+  // Cgroups are named by container ids. One that is new and nobody else's is ours: other testbeds
+  // have a bundle for theirs.
   std::set<std::string> foreign;
   for (const std::string& name : ListNames("/tmp")) {
     if (!absl::StartsWith(name, "gt-") || name == token_) continue;

@@ -1,12 +1,14 @@
-// A real gantryd for one test: its own root, state, sockets and namespace, real runtimes, real clients, and a check that nothing of
-// it is left in the end.
+// A real gantryd for one test: its own root, state, sockets and namespace, real runtimes, real
+// clients, and a check that nothing of it is left in the end.
 //
-// A test makes a Testbed, drives it with Ctl(), and lets it go: the destructor removes the containers, stops the daemon and looks for
-// leaked processes, mounts, cgroups, runtime state and bundles, each named by something only this testbed has, so that tests can run
-// beside each other. A leak fails the test.
+// A test makes a Testbed, drives it with Ctl(), and lets it go: the destructor removes the
+// containers, stops the daemon and looks for leaked processes, mounts, cgroups, runtime state and
+// bundles, each named by something only this testbed has, so that tests can run beside each other.
+// A leak fails the test.
 //
-// Programs are taken from $GANTRY_BIN (a directory with supervisor/gantryd, shim/gantry-shim and ctl/ctl), else from the test's
-// runfiles. Needs root. Thread-compatible, but Ctl(), Ctr() and Start*() may be called from several threads.
+// Programs are taken from $GANTRY_BIN (a directory with supervisor/gantryd, shim/gantry-shim and
+// ctl/ctl), else from the test's runfiles. Needs root. Thread-compatible, but Ctl(), Ctr() and
+// Start*() may be called from several threads.
 #ifndef GANTRY_INTEGRATION_TESTBED_H_
 #define GANTRY_INTEGRATION_TESTBED_H_
 
@@ -54,11 +56,12 @@ class Testbed {
     std::string config;  // config.toml; "" for none
     std::map<std::string, std::string> daemon_env;
     std::vector<std::string> daemon_flags;
-    // A command that executes the words that follow it, and so starts the daemon. Empty: the daemon is started directly.
+    // A command that executes the words that follow it, and so starts the daemon. Empty: the daemon
+    // is started directly.
     std::vector<std::string> daemon_wrapper;
     bool start = true;
-    // Root, state and address come from `config`, where "@base@" stands for the directory that has them: root, state,
-    // state/gantry.sock, and scratch for the test's own.
+    // Root, state and address come from `config`, where "@base@" stands for the directory that has
+    // them: root, state, state/gantry.sock, and scratch for the test's own.
     bool places_from_config = false;
   };
 
@@ -68,7 +71,8 @@ class Testbed {
   Testbed(const Testbed&) = delete;
   Testbed& operator=(const Testbed&) = delete;
 
-  // --- the daemon --------------------------------------------------------------------------------------------------
+  // --- the daemon
+  // --------------------------------------------------------------------------------------------------
 
   // Starts gantryd and waits for its READY=1. `more_env` is for this run only.
   testing::AssertionResult StartDaemon(const std::map<std::string, std::string>& more_env = {});
@@ -76,18 +80,21 @@ class Testbed {
   testing::AssertionResult SpawnDaemon(const std::map<std::string, std::string>& more_env = {});
   // kill -9, and waits until it is gone.
   void KillDaemon();
-  // Waits for a daemon that ends by itself (at a crash point); returns 128 + signal or its exit code, -1 when it lives on.
+  // Waits for a daemon that ends by itself (at a crash point); returns 128 + signal or its exit
+  // code, -1 when it lives on.
   int WaitDaemonGone(absl::Duration limit = absl::Seconds(30));
   // SIGTERM; fails when the daemon does not end of it, or not with 0.
   void StopDaemon();
   pid_t daemon_pid() const;
   std::string daemon_log() const;
-  // What /metrics says, of a daemon started with --metrics-address 127.0.0.1:0; "" when nothing comes.
+  // What /metrics says, of a daemon started with --metrics-address 127.0.0.1:0; "" when nothing
+  // comes.
   std::string Metrics(const std::string& path = "/metrics") const;
   // From spawn to READY=1, of the last start.
   absl::Duration start_took() const { return start_took_; }
 
-  // --- clients -----------------------------------------------------------------------------------------------------
+  // --- clients
+  // -----------------------------------------------------------------------------------------------------
 
   Outcome Ctl(std::vector<std::string> args, const std::string& input = "",
               absl::Duration timeout = absl::Seconds(60)) const;
@@ -104,7 +111,8 @@ class Testbed {
   // Loads a busybox image (docker-archive) under this name.
   testing::AssertionResult LoadBusybox(const std::string& name = "busybox:test");
 
-  // --- looking at the machine --------------------------------------------------------------------------------------
+  // --- looking at the machine
+  // --------------------------------------------------------------------------------------
 
   const std::string& root() const { return root_; }
   const std::string& state() const { return state_; }
@@ -115,7 +123,8 @@ class Testbed {
   pid_t ZygotePid() const;
   // Full ids of bundles on disk.
   std::vector<std::string> Bundles() const;
-  // The shim that serves a container, of our namespace unless another is named; 0 when none is known.
+  // The shim that serves a container, of our namespace unless another is named; 0 when none is
+  // known.
   pid_t ShimPid(const std::string& full_id, const std::string& ns = "") const;
   // Value of a docker-like template for one container; "" when it is not there.
   std::string Inspect(const std::string& container, const std::string& format) const;
@@ -146,7 +155,8 @@ class Testbed {
   mutable std::set<std::string> ids_seen_;
 };
 
-// Names of the v1 and v2 cgroup directories that hold containers made by gantryd, on the whole machine.
+// Names of the v1 and v2 cgroup directories that hold containers made by gantryd, on the whole
+// machine.
 std::set<std::string> ContainerCgroups();
 
 }  // namespace gantry::integration

@@ -426,8 +426,8 @@ absl::Status Cgroup::Remove(absl::string_view path) const {
   const auto add = [&](const Hierarchy& hierarchy) {
     if (hierarchy.directory.empty()) return true;
     if (hierarchy.path == "/") {
-      // cgroup v1 shows a process that has ended at the root, whatever group it was in. The path is the spec's own: what lies
-      // there in this hierarchy, if anything, is the container's.
+      // cgroup v1 shows a process that has ended at the root, whatever group it was in. The path is
+      // the spec's own: what lies there in this hierarchy, if anything, is the container's.
       directories.insert(absl::StrCat(absl::StripSuffix(hierarchy.directory, "/"), path));
       return true;
     }

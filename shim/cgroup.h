@@ -1,7 +1,9 @@
-// The control group(s) a container's init process was put into by the runtime: one directory on cgroup v2, one per mounted
-// controller on v1 and on hybrid hosts. Found by looking at the process, so it does not matter who made them and how they are named.
+// The control group(s) a container's init process was put into by the runtime: one directory on
+// cgroup v2, one per mounted controller on v1 and on hybrid hosts. Found by looking at the process,
+// so it does not matter who made them and how they are named.
 //
-// A hierarchy that is mounted nowhere in our mount namespace is left out; what it would tell is missing from the statistics.
+// A hierarchy that is mounted nowhere in our mount namespace is left out; what it would tell is
+// missing from the statistics.
 //
 // Immutable after Find(). Functions read files and may be called from any thread.
 // Spec: Documentation/admin-guide/cgroup-v2.rst, cgroup-v1/ of the kernel.
@@ -38,7 +40,8 @@ class Cgroup {
   // No group of its own.
   bool empty() const { return ProcessHierarchy() == nullptr; }
   bool v2() const { return v2_; }
-  // Directory of a v1 controller ("memory"), or the v2 directory whatever the name. "" if there is none.
+  // Directory of a v1 controller ("memory"), or the v2 directory whatever the name. "" if there is
+  // none.
   std::string DirectoryOf(absl::string_view controller) const;
 
   // Everything but networks.
@@ -54,13 +57,14 @@ class Cgroup {
   // Makes frozen processes run (so that they can be killed).
   void Thaw() const;
 
-  // Before a container is created at `path` and after it was removed: makes what is missing above it in every hierarchy, and removes
-  // what was made and is empty (base/cgroup_parents.h).
+  // Before a container is created at `path` and after it was removed: makes what is missing above
+  // it in every hierarchy, and removes what was made and is empty (base/cgroup_parents.h).
   static void MakeParents(absl::string_view path);
   static void RemoveParents(absl::string_view path);
 
-  // Removes the group's directories, and those made inside. Only what is named `path` in its hierarchy is touched (the spec's
-  // linux.cgroupsPath), so that a container which was put into a foreign group does not take it along.
+  // Removes the group's directories, and those made inside. Only what is named `path` in its
+  // hierarchy is touched (the spec's linux.cgroupsPath), so that a container which was put into a
+  // foreign group does not take it along.
   //   kFailedPrecondition  a directory goes by another name, or processes are left
   absl::Status Remove(absl::string_view path) const;
 

@@ -79,7 +79,8 @@ absl::StatusOr<UniqueFd> ConsoleSocket::ReceiveConsole(absl::Duration timeout) {
   int fd;
   std::memcpy(&fd, CMSG_DATA(header), sizeof(int));
   UniqueFd console(fd);
-  // The runtime may be led by the container's file system (a planted /dev/ptmx): take a terminal and nothing else.
+  // The runtime may be led by the container's file system (a planted /dev/ptmx): take a terminal
+  // and nothing else.
   termios settings;
   if (tcgetattr(console.get(), &settings) != 0) {
     return absl::InternalError("what the runtime sent as terminal is none");

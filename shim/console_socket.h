@@ -16,7 +16,8 @@ namespace gantry::shim {
 
 class ConsoleSocket {
  public:
-  // Listens at `path`, which is relative to the working directory and so is always short enough. Replaces what is there.
+  // Listens at `path`, which is relative to the working directory and so is always short enough.
+  // Replaces what is there.
   static absl::StatusOr<ConsoleSocket> Listen(const std::string& path);
   // Removes the socket file.
   ~ConsoleSocket();

@@ -1,5 +1,5 @@
-// Create, start and exec. The end of processes and the deletion are in container_end.cc, what else may be asked of a container in
-// container_control.cc.
+// Create, start and exec. The end of processes and the deletion are in container_end.cc, what else
+// may be asked of a container in container_control.cc.
 #include "shim/container.h"
 
 #include <fcntl.h>
@@ -158,7 +158,8 @@ void Container::FindCgroup(pid_t pid) {
   cgroup_ = std::move(cgroup);
 }
 
-// The group of all containers, and those of the namespaces of containerd's clients, are there to stay.
+// The group of all containers, and those of the namespaces of containerd's clients, are there to
+// stay.
 bool Container::HasOwnParents() const {
   const std::string group = CgroupPath();
   const absl::string_view above = absl::string_view(group).substr(0, group.rfind('/'));
@@ -403,7 +404,8 @@ absl::StatusOr<pid_t> Container::RestoreInit(const ProcessPtr& init, absl::Durat
   return pid;
 }
 
-// To start by hand saves another start of the runtime's program, a tenth of all that the container of a short command costs.
+// To start by hand saves another start of the runtime's program, a tenth of all that the container
+// of a short command costs.
 absl::Status Container::StartInit(OciRuntime& runtime, absl::Duration limit) {
   bool by_hand;
   {
@@ -512,8 +514,8 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
     process_json.swap(process->process_json);
   }
   absl::Cleanup over = [&] { StartIsOver(process); };
-  // A process that could not be started is as it was created. Those who wait for its end are answered, with a status of its own:
-  // there may be no other try.
+  // A process that could not be started is as it was created. Those who wait for its end are
+  // answered, with a status of its own: there may be no other try.
   absl::Cleanup failed = [&] {
     io->Close(absl::FailedPreconditionError("the process could not be started"));
     std::shared_ptr<ProcessIo> fresh = MakeIo();

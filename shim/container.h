@@ -4,16 +4,18 @@
 //
 // An exec whose start failed is created again.
 //
-// The runtime decides what happens in the kernel; this class puts the steps in order, undoes what failed, and tells the end of
-// every process exactly once, in this order: output taken in, exit record on disk, state, event, waiters. Execs are
-// reported before the init process; if that had no pid namespace of its own, what it left behind is killed first.
+// The runtime decides what happens in the kernel; this class puts the steps in order, undoes what
+// failed, and tells the end of every process exactly once, in this order: output taken in, exit
+// record on disk, state, event, waiters. Execs are reported before the init process; if that had no
+// pid namespace of its own, what it left behind is killed first.
 //
-// Thread-safe. Create, Start, Exec, Kill, Delete, Pause, Resume, Update, Checkpoint, Stats and Pids block and are for worker
-// threads; calls that change the same process run one after the other, except Kill, which never waits for another call.
-// `limit` is how long a call may take; a runtime that has not answered by then is killed.
+// Thread-safe. Create, Start, Exec, Kill, Delete, Pause, Resume, Update, Checkpoint, Stats and Pids
+// block and are for worker threads; calls that change the same process run one after the other,
+// except Kill, which never waits for another call. `limit` is how long a call may take; a runtime
+// that has not answered by then is killed.
 //
-// Errors of all calls: kNotFound no such process; kFailedPrecondition wrong state, the message says which; kUnavailable the
-// runtime did not answer in time; kInternal it failed, with its own words.
+// Errors of all calls: kNotFound no such process; kFailedPrecondition wrong state, the message says
+// which; kUnavailable the runtime did not answer in time; kInternal it failed, with its own words.
 // Spec: OCI runtime-spec "lifecycle"; ordering as containerd's clients rely on it.
 #ifndef GANTRY_SHIM_CONTAINER_H_
 #define GANTRY_SHIM_CONTAINER_H_
@@ -57,7 +59,8 @@ class Container {
     // A sealed copy of the program at `runtime_path`, run in its place; invalid if there is none.
     std::string runtime_path;
     UniqueFd sealed_runtime;
-    // cgroup v1 hierarchies, by controller, that are ready to be put where the runtime will look for them; others are made when needed.
+    // cgroup v1 hierarchies, by controller, that are ready to be put where the runtime will look
+    // for them; others are made when needed.
     std::map<std::string, UniqueFd> controllers;
   };
   using WaitCallback = std::function<void(const v1::WaitResponse&)>;
@@ -69,7 +72,8 @@ class Container {
   Container(const Container&) = delete;
   Container& operator=(const Container&) = delete;
 
-  // kAlreadyExists: was created before. After a failure it is empty again, and nothing is left behind.
+  // kAlreadyExists: was created before. After a failure it is empty again, and nothing is left
+  // behind.
   absl::StatusOr<v1::CreateResponse> Create(const v1::CreateRequest& request, absl::Duration limit);
   absl::StatusOr<v1::StartResponse> Start(const std::string& exec_id, absl::Duration limit);
   // kAlreadyExists: the id is taken.
@@ -92,8 +96,9 @@ class Container {
   bool IsDeleted() const;
   bool HasLiveProcess() const;
 
-  // `callback` is called once: at once on this thread if the process has ended, later on the event loop otherwise. Returns a
-  // number for CancelWait(), 0 if called already. An init process that does not exist yet may be waited for.
+  // `callback` is called once: at once on this thread if the process has ended, later on the event
+  // loop otherwise. Returns a number for CancelWait(), 0 if called already. An init process that
+  // does not exist yet may be waited for.
   absl::StatusOr<uint64_t> Wait(const std::string& exec_id, WaitCallback callback);
   // The callback may be running.
   void CancelWait(uint64_t id);
@@ -140,12 +145,13 @@ class Container {
 
   std::shared_ptr<ProcessIo> MakeIo();
   absl::StatusOr<ProcessPtr> Find(const std::string& exec_id) const ABSL_LOCKS_EXCLUDED(mu_);
-  // The init process in one of the states named, and the runtime. kFailedPrecondition: another state.
+  // The init process in one of the states named, and the runtime. kFailedPrecondition: another
+  // state.
   absl::StatusOr<OciRuntime*> RuntimeWhen(std::initializer_list<v1::Status> states,
                                           absl::string_view what) const ABSL_LOCKS_EXCLUDED(mu_);
 
-  // The status of a call of the runtime about the running container: where it failed because the container has just ended, kFailedPrecondition
-  // in our own words.
+  // The status of a call of the runtime about the running container: where it failed because the
+  // container has just ended, kFailedPrecondition in our own words.
   absl::Status UnlessEnded(const absl::Status& status, absl::string_view what)
       ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -171,14 +177,16 @@ class Container {
   bool HasOwnParents() const ABSL_LOCKS_EXCLUDED(mu_);
   void WatchForOom();
   absl::Status WaitForEnd(const ProcessPtr& process, absl::Duration limit);
-  // Takes in what an ended process has left in its pipes, and closes its streams; those of one that never ran at once.
+  // Takes in what an ended process has left in its pipes, and closes its streams; those of one that
+  // never ran at once.
   void EndOutput(const Process& process, absl::Duration limit) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<v1::DeleteResponse> DeleteInit(bool force, absl::Duration limit);
   absl::StatusOr<v1::DeleteResponse> DeleteExec(const ProcessPtr& process, bool force,
                                                 absl::Duration limit);
   // Under the init process's op_mu.
   absl::Status UnmountRootfs() ABSL_LOCKS_EXCLUDED(mu_);
-  // After the end, beside whoever is told of it: to take an overlay down costs a millisecond, which a delete need not wait for.
+  // After the end, beside whoever is told of it: to take an overlay down costs a millisecond, which
+  // a delete need not wait for.
   void UnmountRootfsEarly() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status DeleteRuntimeState(bool force, absl::Duration limit);
   absl::Status SignalDirectly(const Process& process, int signal) const ABSL_LOCKS_EXCLUDED(mu_);

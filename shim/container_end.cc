@@ -281,8 +281,9 @@ absl::Status Container::DeleteRuntimeState(bool force, absl::Duration limit) {
     facts = facts_;
   }
   if (runtime == nullptr) return absl::OkStatus();
-  // The runtime's own delete costs as much again as half a start. Without hooks to run and resources we do not know, what it
-  // does is little, and we do it ourselves; whatever is unexpected goes to the runtime.
+  // The runtime's own delete costs as much again as half a start. Without hooks to run and
+  // resources we do not know, what it does is little, and we do it ourselves; whatever is
+  // unexpected goes to the runtime.
   if (!force && !facts.has_poststop_hooks && !facts.has_intel_rdt &&
       !runtime->config().systemd_cgroup()) {
     if (cgroup.Remove(CgroupPath()).ok() && runtime->RemoveState()) return absl::OkStatus();

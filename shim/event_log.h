@@ -1,8 +1,9 @@
 // The shim's numbered events, kept until the supervisor has seen them.
 //
-// A supervisor that comes back asks for what happened after the last number it knows; asking confirms everything up to there.
-// What is kept is bounded: beyond kMaxEvents the oldest are forgotten, exits of processes that were not deleted yet last,
-// and numbers are then missing from the stream. An exit the supervisor has answered with Delete is known to it.
+// A supervisor that comes back asks for what happened after the last number it knows; asking
+// confirms everything up to there. What is kept is bounded: beyond kMaxEvents the oldest are
+// forgotten, exits of processes that were not deleted yet last, and numbers are then missing from
+// the stream. An exit the supervisor has answered with Delete is known to it.
 //
 // Thread-safe. Listeners are called without a lock held, on the thread that appends.
 #ifndef GANTRY_SHIM_EVENT_LOG_H_
@@ -35,7 +36,8 @@ class EventLog {
   EventLog(const EventLog&) = delete;
   EventLog& operator=(const EventLog&) = delete;
 
-  // Numbers the event, stamps it with the time unless it has one, keeps it, and tells the listeners.
+  // Numbers the event, stamps it with the time unless it has one, keeps it, and tells the
+  // listeners.
   uint64_t Append(v1::Event event) ABSL_LOCKS_EXCLUDED(mu_);
 
   // The oldest kept event with a number above `after`.
@@ -45,7 +47,8 @@ class EventLog {
   // Of the newest event, 0 for none.
   uint64_t last_number() const ABSL_LOCKS_EXCLUDED(mu_);
 
-  // `listener` is called after each Append() from now on until Unlisten(), which does not wait for calls under way.
+  // `listener` is called after each Append() from now on until Unlisten(), which does not wait for
+  // calls under way.
   uint64_t Listen(Listener listener) ABSL_LOCKS_EXCLUDED(mu_);
   void Unlisten(uint64_t id) ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -1,8 +1,8 @@
 // The shim's one epoll loop: file descriptors, timers, and work posted from other threads.
 //
-// Thread-compatible and owned by the thread that calls Run(), except Post() and Stop(), which are thread-safe. Before Run() any
-// one thread may set things up. Callbacks run on the loop's thread; they may watch, unwatch and post freely, also the
-// descriptor they are called for.
+// Thread-compatible and owned by the thread that calls Run(), except Post() and Stop(), which are
+// thread-safe. Before Run() any one thread may set things up. Callbacks run on the loop's thread;
+// they may watch, unwatch and post freely, also the descriptor they are called for.
 #ifndef GANTRY_SHIM_EVENT_LOOP_H_
 #define GANTRY_SHIM_EVENT_LOOP_H_
 
@@ -36,8 +36,9 @@ class EventLoop {
   EventLoop(const EventLoop&) = delete;
   EventLoop& operator=(const EventLoop&) = delete;
 
-  // Calls back with EPOLL* events while `fd` is ready for `events` (level-triggered; errors and hang-ups always count).
-  // `events` 0 watches nothing at all until SetEvents(). The descriptor stays the caller's, who unwatches before closing it.
+  // Calls back with EPOLL* events while `fd` is ready for `events` (level-triggered; errors and
+  // hang-ups always count). `events` 0 watches nothing at all until SetEvents(). The descriptor
+  // stays the caller's, who unwatches before closing it.
   absl::Status Watch(int fd, uint32_t events, IoCallback callback);
   void SetEvents(int fd, uint32_t events);
   // Not being watched is fine.
@@ -51,8 +52,8 @@ class EventLoop {
   // Runs `task` on the loop's thread, in the order posted. After Stop() tasks may be dropped.
   void Post(Task task) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // For the callback that runs, until it returns: bytes to read into. One for all streams, because each page touched counts
-  // once per container.
+  // For the callback that runs, until it returns: bytes to read into. One for all streams, because
+  // each page touched counts once per container.
   absl::Span<char> scratch() { return {scratch_.get(), kScratchBytes}; }
 
   void Run() ABSL_LOCKS_EXCLUDED(mu_);

@@ -1,11 +1,11 @@
-// What a returning supervisor must know about a container whose shim it can no longer ask: how the init process ended, and how
-// far removal had come.
+// What a returning supervisor must know about a container whose shim it can no longer ask: how the
+// init process ended, and how far removal had come.
 //
 //   <bundle>/exit.json   ExitRecord, written aside and renamed before the exit is announced to anybody
 //   <bundle>/deleted     empty; the runtime's state, the mounts and the cgroup are gone, only the bundle is left
 //
-// The bundle is on a tmpfs or other directory that a reboot empties, together with the processes it tells about: nothing is
-// synced. Written by the shim, or by the supervisor for a shim that died.
+// The bundle is on a tmpfs or other directory that a reboot empties, together with the processes it
+// tells about: nothing is synced. Written by the shim, or by the supervisor for a shim that died.
 #ifndef GANTRY_SHIM_EXIT_RECORD_H_
 #define GANTRY_SHIM_EXIT_RECORD_H_
 
@@ -29,7 +29,8 @@ struct ExitRecord {
   absl::Time started_at = absl::InfinitePast();  // InfinitePast: never started
   absl::Time exited_at = absl::InfinitePast();
   bool oom_killed = false;
-  // Empty for an ordinary exit; otherwise why the status is not the process's own ("shim was killed").
+  // Empty for an ordinary exit; otherwise why the status is not the process's own ("shim was
+  // killed").
   std::string reason;
 
   friend bool operator==(const ExitRecord&, const ExitRecord&) = default;

@@ -1,5 +1,6 @@
-// Process 1 of a container that was started with --init: starts the command, hands signals on, reaps what is orphaned to it, and ends
-// as the command does. Statically linked, for it runs inside whatever the image holds.
+// Process 1 of a container that was started with --init: starts the command, hands signals on,
+// reaps what is orphaned to it, and ends as the command does. Statically linked, for it runs inside
+// whatever the image holds.
 //
 //   gantry-init [--] COMMAND [ARGUMENT...]
 #include <errno.h>
@@ -37,7 +38,8 @@ int main(int argc, char** argv) {
     return kNotFound;
   }
 
-  // All are collected by sigwaitinfo() below. Those that tell of a mistake of our own, and those of the terminal, stay as they are.
+  // All are collected by sigwaitinfo() below. Those that tell of a mistake of our own, and those of
+  // the terminal, stay as they are.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
@@ -48,7 +50,8 @@ int main(int argc, char** argv) {
   const pid_t child = fork();
   if (child < 0) return Fail("cannot start", argv[first]);
   if (child == 0) {
-    // A group of its own, in the foreground of the terminal if there is one, so that job control works inside.
+    // A group of its own, in the foreground of the terminal if there is one, so that job control
+    // works inside.
     setpgid(0, 0);
     signal(SIGTTOU, SIG_IGN);
     if (isatty(STDIN_FILENO) && tcsetpgrp(STDIN_FILENO, getpgrp()) != 0)

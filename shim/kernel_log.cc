@@ -24,7 +24,8 @@ bool RecordTellsOomKill(absl::string_view record, pid_t pid, absl::Duration sinc
   const std::vector<absl::string_view> fields = absl::StrSplit(parts.first, ',');
   int64_t at_micros;
   if (fields.size() < 4 || !absl::SimpleAtoi(fields[2], &at_micros)) return false;
-  // "Memory cgroup out of memory: Killed process 12 (sh) ...", or "Out of memory: ..." when it was the machine's.
+  // "Memory cgroup out of memory: Killed process 12 (sh) ...", or "Out of memory: ..." when it was
+  // the machine's.
   return absl::Microseconds(at_micros) >= since &&
          absl::StrContains(parts.second, absl::StrCat("ut of memory: Killed process ", pid, " ("));
 }

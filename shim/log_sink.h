@@ -1,17 +1,22 @@
-// The container's log file: lines with time and stream, in docker's json-file or Kubernetes' CRI format, rotated by size.
+// The container's log file: lines with time and stream, in docker's json-file or Kubernetes' CRI
+// format, rotated by size.
 //
-// Bytes go in as they come out of the container; complete lines go out with the time of their arrival. A line longer than 16 KiB
-// is cut into pieces (CRI marks them P, json-file leaves out the newline). The rest of a line waits for its end or for Flush().
+// Bytes go in as they come out of the container; complete lines go out with the time of their
+// arrival. A line longer than 16 KiB is cut into pieces (CRI marks them P, json-file leaves out the
+// newline). The rest of a line waits for its end or for Flush().
 //
-// A log that cannot be written (disk full, directory gone, immutable file) never stops the container unless `block_when_full`:
-// lines are dropped and counted, each write tries again, and the first that succeeds is preceded by one line on
-// stderr that says how much is missing; MentionDropped() writes that line when no other comes. A torn line is never left in the file. Truncating or removing the file from outside is
-// survived: the file is made anew.
+// A log that cannot be written (disk full, directory gone, immutable file) never stops the
+// container unless `block_when_full`: lines are dropped and counted, each write tries again, and
+// the first that succeeds is preceded by one line on stderr that says how much is missing;
+// MentionDropped() writes that line when no other comes. A torn line is never left in the file.
+// Truncating or removing the file from outside is survived: the file is made anew.
 //
-// Rotation keeps `max_files` in all: path and the old ones, path.<number>, the highest number the newest (base/rotated_log.h). What
-// somebody follows and has not come to yet is kept longer, up to as much again as the log may have, or 16 MiB.
+// Rotation keeps `max_files` in all: path and the old ones, path.<number>, the highest number the
+// newest (base/rotated_log.h). What somebody follows and has not come to yet is kept longer, up to
+// as much again as the log may have, or 16 MiB.
 //
-// Thread-compatible; lives on the event loop. Spec: docker's jsonfilelog, Kubernetes' "CRI logging".
+// Thread-compatible; lives on the event loop. Spec: docker's jsonfilelog, Kubernetes' "CRI
+// logging".
 #ifndef GANTRY_SHIM_LOG_SINK_H_
 #define GANTRY_SHIM_LOG_SINK_H_
 
@@ -57,11 +62,13 @@ class LogSink {
   // Writes what is left of an unfinished line.
   void Flush(LogStream stream);
 
-  // Writes the line about dropped lines, if some were dropped since the last such line. False: the file did not take it either; try again.
-  // The line is short: it often fits where the lines themselves did not, in what is left of the file's last block.
+  // Writes the line about dropped lines, if some were dropped since the last such line. False: the
+  // file did not take it either; try again. The line is short: it often fits where the lines
+  // themselves did not, in what is left of the file's last block.
   bool MentionDropped();
 
-  // Only with `block_when_full`: lines wait for room. Write nothing until Retry(), called from time to time, has cleared it.
+  // Only with `block_when_full`: lines wait for room. Write nothing until Retry(), called from time
+  // to time, has cleared it.
   bool blocked() const { return !waiting_.empty(); }
   void Retry();
 

@@ -1,4 +1,5 @@
-// A logger program of a binary:// stdio string: it reads the container's output from its descriptors 3 and 4.
+// A logger program of a binary:// stdio string: it reads the container's output from its
+// descriptors 3 and 4.
 //
 // It runs until it sees the end of both, on its own; the shim never ends it.
 #ifndef GANTRY_SHIM_LOGGER_PROCESS_H_
@@ -15,8 +16,8 @@
 
 namespace gantry::shim {
 
-// Both ends of the pipes to it. The read ends are kept so that the logger's death raises no SIGPIPE in the container;
-// who is told of the death empties them.
+// Both ends of the pipes to it. The read ends are kept so that the logger's death raises no SIGPIPE
+// in the container; who is told of the death empties them.
 struct LoggerPipes {
   UniqueFd stdout_write;
   UniqueFd stdout_read;
@@ -24,7 +25,8 @@ struct LoggerPipes {
   UniqueFd stderr_read;
 };
 
-// Starts it and waits until it is ready. `on_exit` is called on the event loop's thread. Blocks; not for that thread.
+// Starts it and waits until it is ready. `on_exit` is called on the event loop's thread. Blocks;
+// not for that thread.
 //   kNotFound, kPermissionDenied   the program
 //   kFailedPrecondition            it ended without getting ready (binary-v2)
 //   kUnavailable                   not ready in time; killed

@@ -32,7 +32,8 @@ UniqueFd OpenWithoutLinks(int root, const std::string& path) {
 }
 
 std::string LinkTarget(int root, const std::string& path) {
-  // With O_PATH | O_NOFOLLOW the link itself may be the last component, even where no link may be followed.
+  // With O_PATH | O_NOFOLLOW the link itself may be the last component, even where no link may be
+  // followed.
   const UniqueFd link = OpenWithoutLinks(root, path);
   struct stat info;
   if (!link.valid() || fstat(link.get(), &info) != 0 || !S_ISLNK(info.st_mode)) return "";

@@ -63,8 +63,9 @@ pid_t ParentOf(pid_t pid) {
   return parent;
 }
 
-// Whether this process has made `pid`, directly or through others that may be ending just now: crun detaches by forking twice and
-// says that it is done before the one between us and the container has exited. When that one has, the container becomes our child.
+// Whether this process has made `pid`, directly or through others that may be ending just now: crun
+// detaches by forking twice and says that it is done before the one between us and the container
+// has exited. When that one has, the container becomes our child.
 bool IsDescendant(pid_t pid) {
   constexpr int kMaxDepth = 8;
   constexpr int kMaxTries = 16;
@@ -75,13 +76,15 @@ bool IsDescendant(pid_t pid) {
       if (ancestor == getpid()) return true;
       if (ancestor <= 1) break;
     }
-    // Came to an end at a process that is gone by now: its children have another parent, look again.
+    // Came to an end at a process that is gone by now: its children have another parent, look
+    // again.
     if (ancestor != 0 || ParentOf(pid) == 0) return false;
   }
   return false;
 }
 
-// A file for the standard error of a program, which takes so much and no more. Not valid where the machine gives none.
+// A file for the standard error of a program, which takes so much and no more. Not valid where the
+// machine gives none.
 UniqueFd MakeWordsFile() {
   UniqueFd file(memfd_create("runtime-stderr", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (ftruncate(file.get(), kMaxLogBytes) != 0 ||
@@ -199,8 +202,8 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   SpawnRequest request;
   request.program = program_;
   request.oom_score_adj = oom_score_adj_;
-  // crun dies of it when a poststart or poststop hook ends without reading the state from its standard input. No process of the container
-  // inherits this from a start or a delete.
+  // crun dies of it when a poststart or poststop hook ends without reading the state from its
+  // standard input. No process of the container inherits this from a start or a delete.
   request.ignore_sigpipe = verb == "delete" || verb == "start";
   request.argv = {config_.path()};
   if (!config_.state_root().empty()) {
@@ -221,7 +224,8 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
     if (ours >= 0) request.fds.emplace_back(ours, theirs);
   }
 
-  // Where it cannot be made, a shim that is killed now may leave what its runtime goes on to make; that is no reason to fail.
+  // Where it cannot be made, a shim that is killed now may leave what its runtime goes on to make;
+  // that is no reason to fail.
   const UniqueFd guard(open(absl::StrCat(bundle_, kRuntimeGuardFile).c_str(),
                       O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (guard.valid() && flock(guard.get(), LOCK_SH | LOCK_NB) == 0)
@@ -387,8 +391,8 @@ absl::string_view OciRuntime::ProgramName() const {
   return absl::string_view(config_.path()).substr(config_.path().rfind('/') + 1);
 }
 
-// crun, from its first release on: the init waits for a byte from the named pipe exec.fifo, and while that exists the container counts as
-// created.
+// crun, from its first release on: the init waits for a byte from the named pipe exec.fifo, and
+// while that exists the container counts as created.
 bool OciRuntime::StartByHand() const {
   if (ProgramName() != "crun" || config_.state_root().empty()) return false;
   const std::string fifo = absl::StrCat(config_.state_root(), "/", id_, "/exec.fifo");

@@ -1,8 +1,9 @@
 // Drives an OCI runtime (crun, runc, or one that takes their arguments) by its command line.
 //
-// Each call is one run of the program, in the bundle directory, with its own JSON log; what it reports as its last error becomes
-// the message, worded alike for all runtimes. From one that fails without a word in its log the last line of its standard error is
-// taken. Every call has a deadline: a runtime that hangs is killed with whatever processes it has left.
+// Each call is one run of the program, in the bundle directory, with its own JSON log; what it
+// reports as its last error becomes the message, worded alike for all runtimes. From one that fails
+// without a word in its log the last line of its standard error is taken. Every call has a
+// deadline: a runtime that hangs is killed with whatever processes it has left.
 //
 // Errors of all calls:
 //   kNotFound            the runtime program is missing; of kill and delete: it says that the container is not there (any more)
@@ -10,7 +11,8 @@
 //   kUnavailable         it did not answer in time
 //   kInternal            it failed; its own words in the message
 //
-// Thread-safe; calls block, not for the event loop's thread. Spec: OCI runtime-spec "runtime and lifecycle"; runc's man pages.
+// Thread-safe; calls block, not for the event loop's thread. Spec: OCI runtime-spec "runtime and
+// lifecycle"; runc's man pages.
 #ifndef GANTRY_SHIM_OCI_RUNTIME_H_
 #define GANTRY_SHIM_OCI_RUNTIME_H_
 
@@ -33,7 +35,8 @@
 
 namespace gantry::shim {
 
-// What the started process gets as its standard streams; -1 is /dev/null. With a console socket they are not used.
+// What the started process gets as its standard streams; -1 is /dev/null. With a console socket
+// they are not used.
 struct RuntimeStdio {
   int in = -1;
   int out = -1;
@@ -45,15 +48,16 @@ struct RuntimeStdio {
 
 class OciRuntime {
  public:
-  // `program` is what is executed, "": config.path() itself. `bundle` is the working directory of this process. The runtime's
-  // processes, and so the container's, begin with `oom_score_adj`, which is the spec's. `reaper` outlives the runtime.
+  // `program` is what is executed, "": config.path() itself. `bundle` is the working directory of
+  // this process. The runtime's processes, and so the container's, begin with `oom_score_adj`,
+  // which is the spec's. `reaper` outlives the runtime.
   OciRuntime(v1::Runtime config, std::string program, std::string bundle, std::string id,
              int oom_score_adj, Reaper* reaper);
   OciRuntime(const OciRuntime&) = delete;
   OciRuntime& operator=(const OciRuntime&) = delete;
 
-  // `start`: `run --detach` instead of `create`. The init's pid, a child of this process, verified. Call under a Reaper::Hold,
-  // kept until the pid is claimed.
+  // `start`: `run --detach` instead of `create`. The init's pid, a child of this process, verified.
+  // Call under a Reaper::Hold, kept until the pid is claimed.
   absl::StatusOr<pid_t> Create(bool start, const RuntimeStdio& stdio, absl::Duration timeout);
   absl::StatusOr<pid_t> Restore(const std::string& image_path, const std::string& work_path,
                                 const RuntimeStdio& stdio, absl::Duration timeout);
@@ -72,12 +76,13 @@ class OciRuntime {
   // Host pids of the container.
   absl::StatusOr<std::vector<pid_t>> Ps(absl::Duration timeout);
 
-  // Does by hand what `start` does for a spec without poststart hooks. False: the container is as it was, or has ended; call Start(), which
-  // finds the words for it.
+  // Does by hand what `start` does for a spec without poststart hooks. False: the container is as
+  // it was, or has ended; call Start(), which finds the words for it.
   bool StartByHand() const;
 
-  // Does by hand what `delete` does after the end of a container, at a fraction of the cost of another program start. False: this
-  // runtime keeps its state in a way we do not know; call Delete().
+  // Does by hand what `delete` does after the end of a container, at a fraction of the cost of
+  // another program start. False: this runtime keeps its state in a way we do not know; call
+  // Delete().
   bool RemoveState() const;
 
   const v1::Runtime& config() const { return config_; }
@@ -99,17 +104,18 @@ class OciRuntime {
   std::atomic<uint64_t> sequence_{0};
 };
 
-// The message of the last error in a runtime's JSON log, or its last line when it wrote plain text; one line of valid UTF-8, of bounded
-// length. "" if there is none.
+// The message of the last error in a runtime's JSON log, or its last line when it wrote plain text;
+// one line of valid UTF-8, of bounded length. "" if there is none.
 std::string LastRuntimeError(absl::string_view log);
 
-// Wording that clients look for, whatever the runtime: `exec: "x": executable file not found in $PATH`,
-// "no such file or directory", "permission denied".
+// Wording that clients look for, whatever the runtime: `exec: "x": executable file not found in
+// $PATH`, "no such file or directory", "permission denied".
 std::string NormaliseRuntimeError(absl::string_view message);
 
-// The status for a call of `verb` that failed with `message`, which is in the status's message. Only what is asked about a container that
-// was made before (kill, delete, state) takes "does not exist" for kNotFound: in other calls it may be a file of the container's, a device or
-// a namespace that does not exist.
+// The status for a call of `verb` that failed with `message`, which is in the status's message.
+// Only what is asked about a container that was made before (kill, delete, state) takes "does not
+// exist" for kNotFound: in other calls it may be a file of the container's, a device or a namespace
+// that does not exist.
 absl::Status RuntimeFailure(absl::string_view verb, absl::string_view message);
 
 // Whether a message says that the container or process is gone.

@@ -20,7 +20,8 @@
 namespace gantry::shim {
 namespace {
 
-// The v1 notification comes before the kill is counted; the counter is looked at again so much later.
+// The v1 notification comes before the kill is counted; the counter is looked at again so much
+// later.
 constexpr absl::Duration kRecheckDelay = absl::Milliseconds(20);
 
 absl::StatusOr<UniqueFd> OpenV2(const std::string& directory) {

@@ -1,7 +1,8 @@
 // Tells, while a container runs, that the kernel killed for want of memory in its cgroup.
 //
-// cgroup v2: inotify on memory.events. v1: an eventfd registered with memory.oom_control. Where neither can be had the
-// watch is silent, and Cgroup::ReadOomKills() at the exit has the truth anyway.
+// cgroup v2: inotify on memory.events. v1: an eventfd registered with memory.oom_control. Where
+// neither can be had the watch is silent, and Cgroup::ReadOomKills() at the exit has the truth
+// anyway.
 //
 // Thread-compatible; lives on the event loop.
 #ifndef GANTRY_SHIM_OOM_WATCH_H_

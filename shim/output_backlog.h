@@ -1,12 +1,13 @@
 // Output on its way to one attached client.
 //
-// The first kMemoryBytes that the client has not taken are kept in memory. Without a directory it is for the owner to read no more
-// from the process then (over_mark()). With one, the rest goes into a file there that has no name: the process never waits, and the
-// client gets every byte in order when it reads again. Space that was read is given back while more is written. The file is part of
-// the disk's free space only until a small reserve is left; Append() fails then.
+// The first kMemoryBytes that the client has not taken are kept in memory. Without a directory it
+// is for the owner to read no more from the process then (over_mark()). With one, the rest goes
+// into a file there that has no name: the process never waits, and the client gets every byte in
+// order when it reads again. Space that was read is given back while more is written. The file is
+// part of the disk's free space only until a small reserve is left; Append() fails then.
 //
-// A file of its own rather than the container's log, because a log holds text (bytes that are no UTF-8 are replaced there) and is
-// rotated.
+// A file of its own rather than the container's log, because a log holds text (bytes that are no
+// UTF-8 are replaced there) and is rotated.
 //
 // Thread-compatible.
 #ifndef GANTRY_SHIM_OUTPUT_BACKLOG_H_
@@ -38,10 +39,12 @@ class OutputBacklog {
     std::string bytes;
   };
 
-  // From now on what does not fit into memory goes into a file in `directory`. "" as at first: everything stays in memory.
+  // From now on what does not fit into memory goes into a file in `directory`. "" as at first:
+  // everything stays in memory.
   void set_directory(std::string directory) { directory_ = std::move(directory); }
 
-  // kResourceExhausted: the file could not take it. What came before is still given out; nothing may be appended any more.
+  // kResourceExhausted: the file could not take it. What came before is still given out; nothing
+  // may be appended any more.
   absl::Status Append(LogStream stream, absl::string_view bytes);
 
   // The oldest piece, taken out; nullopt when there is none. kDataLoss: the file could not be read.

@@ -1,8 +1,10 @@
-// Where a process's output goes besides logs and attached clients: a FIFO, a file, or the pipe to a logger program.
+// Where a process's output goes besides logs and attached clients: a FIFO, a file, or the pipe to a
+// logger program.
 //
-// Never blocks. What a full FIFO or pipe does not take is kept as "pending"; the owner reads no more from the process
-// meanwhile. A FIFO that nobody reads any more makes nobody wait: what is in it stays, further output is dropped until
-// there is a reader. That a FIFO has no reader is found out by letting go of our own read end for a moment.
+// Never blocks. What a full FIFO or pipe does not take is kept as "pending"; the owner reads no
+// more from the process meanwhile. A FIFO that nobody reads any more makes nobody wait: what is in
+// it stays, further output is dropped until there is a reader. That a FIFO has no reader is found
+// out by letting go of our own read end for a moment.
 //
 // Thread-compatible; lives on the event loop.
 #ifndef GANTRY_SHIM_OUTPUT_SINK_H_

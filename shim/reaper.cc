@@ -82,8 +82,8 @@ absl::StatusOr<pid_t> PosixSpawn(const SpawnRequest& request) {
   return pid;
 }
 
-// Gives this process another oom_score_adj for as long as it takes to make a child, which inherits it: crun leaves alone what the
-// spec calls 0, and an exec's altogether. Not thread-safe.
+// Gives this process another oom_score_adj for as long as it takes to make a child, which inherits
+// it: crun leaves alone what the spec calls 0, and an exec's altogether. Not thread-safe.
 class ScopedOomScore {
  public:
   explicit ScopedOomScore(int score) {
@@ -152,8 +152,8 @@ absl::StatusOr<std::unique_ptr<Reaper>> Reaper::Create(EventLoop* loop) {
 Reaper::~Reaper() { loop_->Unwatch(signals_.get()); }
 
 absl::StatusOr<pid_t> Reaper::Spawn(const SpawnRequest& request, OnExit on_exit) {
-  // The lock is held across the spawn: Reap() must not meet the child before its claim is there. It takes as long
-  // as an exec does.
+  // The lock is held across the spawn: Reap() must not meet the child before its claim is there. It
+  // takes as long as an exec does.
   absl::MutexLock lock(&mu_);
   const ScopedOomScore score(request.oom_score_adj);
   GANTRY_ASSIGN_OR_RETURN(const pid_t pid, PosixSpawn(request));
@@ -178,7 +178,8 @@ absl::StatusOr<int> Reaper::Run(const SpawnRequest& request, absl::Duration time
   const absl::Condition done(&wait->done);
   if (!wait->mu.AwaitWithTimeout(done, timeout)) {
     kill(-pid, SIGKILL);
-    // Not reaped yet: a process in uninterruptible sleep may stay for long, and we do not wait for it.
+    // Not reaped yet: a process in uninterruptible sleep may stay for long, and we do not wait for
+    // it.
     wait->mu.AwaitWithTimeout(done, absl::Milliseconds(100));
     return absl::DeadlineExceededError(
         absl::StrCat(request.argv[0], ": no answer in time, killed"));

@@ -1,13 +1,16 @@
-// Starts child processes and learns of their end: the shim is the subreaper of everything its container leaves behind.
+// Starts child processes and learns of their end: the shim is the subreaper of everything its
+// container leaves behind.
 //
-// Every child is reaped from one place, on the event loop, by SIGCHLD. Children somebody claimed are reported to him;
-// orphans are reaped and forgotten. While a Hold exists, orphans stay zombies: a runtime that was just started may have
-// made a process whose pid we are about to learn, and a zombie keeps its pid, its parent and its cgroup readable.
+// Every child is reaped from one place, on the event loop, by SIGCHLD. Children somebody claimed
+// are reported to him; orphans are reaped and forgotten. While a Hold exists, orphans stay zombies:
+// a runtime that was just started may have made a process whose pid we are about to learn, and a
+// zombie keeps its pid, its parent and its cgroup readable.
 //
-// When several have ended, claims are reported in the order of their rank: execs before the init process.
+// When several have ended, claims are reported in the order of their rank: execs before the init
+// process.
 //
-// Thread-safe. Callbacks run on the loop's thread without any lock held. SIGCHLD must be blocked in every thread of the
-// process before the first one is made.
+// Thread-safe. Callbacks run on the loop's thread without any lock held. SIGCHLD must be blocked in
+// every thread of the process before the first one is made.
 #ifndef GANTRY_SHIM_REAPER_H_
 #define GANTRY_SHIM_REAPER_H_
 
@@ -31,13 +34,14 @@
 
 namespace gantry::shim {
 
-// A program to run. It gets the descriptors listed and no others, default signal handling, an empty signal mask and its own
-// process group; working directory as ours.
+// A program to run. It gets the descriptors listed and no others, default signal handling, an empty
+// signal mask and its own process group; working directory as ours.
 struct SpawnRequest {
   std::vector<std::string> argv;  // argv[0] is a path, there is no search
   std::string program;            // executed in place of argv[0]; "" for that itself
   std::vector<std::string> env;
-  // {ours, the child's}; the child's numbers are 0 .. n-1. A standard stream that is not named is /dev/null.
+  // {ours, the child's}; the child's numbers are 0 .. n-1. A standard stream that is not named is
+  // /dev/null.
   std::vector<std::pair<int, int>> fds;
   bool ignore_sigpipe = false;  // the one signal that may be handled other than by default
   int oom_score_adj = 0;        // not ours: the shim may be protected, what it starts is not
@@ -57,8 +61,8 @@ class Reaper {
   // kNotFound, kPermissionDenied: the program; others: no process to be had.
   absl::StatusOr<pid_t> Spawn(const SpawnRequest& request, OnExit on_exit) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Runs to the end; the answer is the wait status. After `timeout` the process group is killed and the answer is
-  // kDeadlineExceeded. Not on the loop's thread.
+  // Runs to the end; the answer is the wait status. After `timeout` the process group is killed and
+  // the answer is kDeadlineExceeded. Not on the loop's thread.
   absl::StatusOr<int> Run(const SpawnRequest& request, absl::Duration timeout)
       ABSL_LOCKS_EXCLUDED(mu_);
 

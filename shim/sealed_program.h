@@ -1,8 +1,10 @@
 // Copies of OCI runtimes in sealed memory, to run them from.
 //
-// Runtimes protect themselves from the containers they enter: before anything else they copy or remount their own program and execute it a
-// second time, unless they find that it is a sealed memfd already. A copy made once saves that second start in every call, and the
-// program on disk cannot be reached through a container's /proc/self/exe at all. Processes forked from the owner share the copy.
+// Runtimes protect themselves from the containers they enter: before anything else they copy or
+// remount their own program and execute it a second time, unless they find that it is a sealed
+// memfd already. A copy made once saves that second start in every call, and the program on disk
+// cannot be reached through a container's /proc/self/exe at all. Processes forked from the owner
+// share the copy.
 //
 // Thread-compatible. See memfd_create(2), fcntl(2) F_ADD_SEALS.
 #ifndef GANTRY_SHIM_SEALED_PROGRAM_H_
@@ -19,9 +21,9 @@ namespace gantry::shim {
 
 class SealedPrograms {
  public:
-  // A descriptor of the copy of the program at `path`, owned by this object; made anew when the file has changed since. -1 when there is
-  // none to be had (no such program, too large, a kernel that does not execute such memory): run it from its path, which says why
-  // if it cannot be run.
+  // A descriptor of the copy of the program at `path`, owned by this object; made anew when the
+  // file has changed since. -1 when there is none to be had (no such program, too large, a kernel
+  // that does not execute such memory): run it from its path, which says why if it cannot be run.
   int Find(const std::string& path);
 
  private:

@@ -47,8 +47,8 @@ constexpr int kMaxWorkers = 16;
 // Above whatever a parent leaves open below.
 constexpr int kFirstFreeFd = 64;
 
-// Descriptors 0, 1, 2 stay, and those of `kept` that are valid, moved to 3 and up; nothing of the parent's may be held open for the
-// life of a container.
+// Descriptors 0, 1, 2 stay, and those of `kept` that are valid, moved to 3 and up; nothing of the
+// parent's may be held open for the life of a container.
 absl::Status CleanDescriptors(std::initializer_list<UniqueFd*> kept) {
   UniqueFd null(open("/dev/null", O_RDWR | O_CLOEXEC));
   if (!null.valid()) return ErrnoToStatus(errno, "open /dev/null");
@@ -74,8 +74,9 @@ absl::Status CleanDescriptors(std::initializer_list<UniqueFd*> kept) {
   return absl::OkStatus();
 }
 
-// A shim is a little sooner chosen than the daemon whose score it has inherited when memory runs out; the container's processes begin with
-// the score of their spec. Best effort: a process may always raise its own score.
+// A shim is a little sooner chosen than the daemon whose score it has inherited when memory runs
+// out; the container's processes begin with the score of their spec. Best effort: a process may
+// always raise its own score.
 void RaiseOomScore() {
   constexpr char kFile[] = "/proc/self/oom_score_adj";
   const absl::StatusOr<std::string> text = ReadFile(kFile, 32);
@@ -127,8 +128,8 @@ bool PeerIsTrusted(int connection) {
   return peer.uid == geteuid() || peer.uid == 0;
 }
 
-// A cgroup v1 hierarchy that is mounted nowhere yet; invalid if there is none to be had. To make one takes a millisecond and more, to
-// put it in its place next to nothing.
+// A cgroup v1 hierarchy that is mounted nowhere yet; invalid if there is none to be had. To make
+// one takes a millisecond and more, to put it in its place next to nothing.
 UniqueFd DetachedController(const std::string& controller) {
   const UniqueFd context(fsopen("cgroup", FSOPEN_CLOEXEC));
   if (!context.valid() ||
@@ -140,8 +141,8 @@ UniqueFd DetachedController(const std::string& controller) {
                           MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
 }
 
-// The steps of a shim's life, in the order in which one that is launched takes them. One that stands by starts its service before it
-// takes on a container.
+// The steps of a shim's life, in the order in which one that is launched takes them. One that
+// stands by starts its service before it takes on a container.
 class ShimProcess {
  public:
   // From here on nothing of the parent's is shared but `kept`.
@@ -218,7 +219,8 @@ absl::Status ShimProcess::Serve(const LaunchRequest& request, UniqueFd sealed_ru
   GANTRY_RETURN_IF_ERROR(loop_->Watch(term_signals.get(), EPOLLIN, [&](uint32_t) {
     signalfd_siginfo ignored;
     [[maybe_unused]] const ssize_t got = read(term_signals.get(), &ignored, sizeof(ignored));
-    // A container is not ended by somebody's sweep over all processes; whoever wants that asks the supervisor.
+    // A container is not ended by somebody's sweep over all processes; whoever wants that asks the
+    // supervisor.
     if (!container.HasLiveProcess()) loop_->Stop();
   }));
 
@@ -230,8 +232,9 @@ absl::Status ShimProcess::Serve(const LaunchRequest& request, UniqueFd sealed_ru
     });
   }
   loop_->Run();
-  // Not by way of the destructors: nothing is left to be saved, and threads may be in calls that take long. The socket stays: it goes
-  // with the bundle, and a new shim of the same name may have one there by now.
+  // Not by way of the destructors: nothing is left to be saved, and threads may be in calls that
+  // take long. The socket stays: it goes with the bundle, and a new shim of the same name may have
+  // one there by now.
   _exit(0);
 }
 

@@ -1,4 +1,5 @@
-// The real gantry-shim with the real crun and runc, and with runtimes that misbehave. Needs root: namespaces, mounts, cgroups.
+// The real gantry-shim with the real crun and runc, and with runtimes that misbehave. Needs root:
+// namespaces, mounts, cgroups.
 
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
@@ -344,7 +345,8 @@ TEST_P(RealRuntimeTest, PoststopHooksRun) {
   unlink(mark.c_str());
 }
 
-// --- Streams -------------------------------------------------------------------------------------------------------
+// --- Streams
+// -------------------------------------------------------------------------------------------------------
 
 class ShimTest : public ::testing::Test {
  protected:
@@ -422,7 +424,8 @@ class FifoInputTest : public ShimTest {
   std::string fifo_;
 };
 
-// nerdctl asks for the end of the input as soon as it could write all of it, and asks only once: the task has to be there by then.
+// nerdctl asks for the end of the input as soon as it could write all of it, and asks only once:
+// the task has to be there by then.
 TEST_F(FifoInputTest, InputWaitsForTheStart) {
   EXPECT_FALSE(TakesInput());
   ASSERT_EQ(container_->Start(), absl::OkStatus());
@@ -694,7 +697,8 @@ TEST_F(ShimTest, AnInitWithoutStandardStreamsGivesItsCommandDevNull) {
   EXPECT_EQ(WEXITSTATUS(system(command.c_str())), 7);
 }
 
-// --- Accidents -----------------------------------------------------------------------------------------------------
+// --- Accidents
+// -----------------------------------------------------------------------------------------------------
 
 TEST_F(ShimTest, TheShimOutlivesSupervisorAndZygote) {
   TestContainer container("crun", {"sh", "-c", "read line; exit 9"});
@@ -790,7 +794,8 @@ TEST_F(ShimTest, ARuntimeThatHangsIsKilledAndReported) {
   EXPECT_TRUE(Eventually([&] { return kill(hanging, 0) != 0; }));
 }
 
-// The log is where runtimes say why they fail; one that does not get so far has its standard error, which is the container's, too.
+// The log is where runtimes say why they fail; one that does not get so far has its standard error,
+// which is the container's, too.
 TEST_F(ShimTest, WhatARuntimeSaysOnItsStandardErrorIsPassedOn) {
   TestContainer container("crun", {"true"});
   container.Launch();
@@ -886,7 +891,8 @@ TEST_F(ShimTest, CancelledWaitsAndAttachesLeaveNothing) {
     AttachedStreams attached(container.stub(), "");
   }
   EXPECT_EQ(container.State().status(), v1::STATUS_RUNNING);
-  // The last cancellation may still be on its way; and gRPC keeps the few wake-up descriptors it needed when calls overlapped.
+  // The last cancellation may still be on its way; and gRPC keeps the few wake-up descriptors it
+  // needed when calls overlapped.
   constexpr int kKept = 20;
   EXPECT_TRUE(Eventually([&] { return count_descriptors() <= before + kKept; }))
       << before << " before, now " << count_descriptors();

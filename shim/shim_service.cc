@@ -32,7 +32,8 @@ namespace {
 using Async = v1::Shim::AsyncService;
 
 constexpr int kMaxMessageBytes = 16 << 20;
-// A call without a deadline still has one, and the answer must be there before the caller's own runs out.
+// A call without a deadline still has one, and the answer must be there before the caller's own
+// runs out.
 constexpr absl::Duration kDefaultLimit = absl::Minutes(2);
 constexpr absl::Duration kAnswerReserve = absl::Milliseconds(200);
 constexpr absl::Duration kMinLimit = absl::Milliseconds(100);
@@ -103,8 +104,8 @@ class ShimService::State {
   }
   void AcceptAll();
   void Loop();
-  // The last answer is out: tells the owner when attached clients have what they are owed, if they are to be waited for, and after a
-  // moment for the event streams.
+  // The last answer is out: tells the owner when attached clients have what they are owed, if they
+  // are to be waited for, and after a moment for the event streams.
   void FinishSoon(bool wait_for_clients);
 
   void Info(UnaryCall<v1::InfoRequest, v1::InfoResponse>* call);
@@ -141,10 +142,11 @@ class ShimService::State {
   int attached_ ABSL_GUARDED_BY(attached_mu_) = 0;  // Attach calls that have been opened
 };
 
-// --- Unary calls ---------------------------------------------------------------------------------------------------
+// --- Unary calls
+// ---------------------------------------------------------------------------------------------------
 
-// One call from its acceptance to the end of its answer. Owns itself until both that and the notice of the client's leaving are
-// through the queue.
+// One call from its acceptance to the end of its answer. Owns itself until both that and the notice
+// of the client's leaving are through the queue.
 template <typename Request, typename Response>
 class ShimService::State::UnaryCall final {
  public:
@@ -188,7 +190,8 @@ class ShimService::State::UnaryCall final {
   // `work` runs on a worker thread and must answer.
   void Work(std::function<void()> work) { state_->workers_->Run(std::move(work)); }
 
-  // Called on the queue's thread when the client has gone before the answer. Set before the handler returns.
+  // Called on the queue's thread when the client has gone before the answer. Set before the handler
+  // returns.
   void set_on_cancelled(std::function<void()> on_cancelled) {
     absl::MutexLock lock(&mu_);
     on_cancelled_ = std::move(on_cancelled);
@@ -250,7 +253,8 @@ void ShimService::State::Info(UnaryCall<v1::InfoRequest, v1::InfoResponse>* call
 void ShimService::State::Create(UnaryCall<v1::CreateRequest, v1::CreateResponse>* call) {
   call->Work([this, call] {
     call->Answer(container_->Create(call->request(), call->limit()));
-    // Nothing a shim does takes as much memory as reading the spec; not before the answer, for it takes time too.
+    // Nothing a shim does takes as much memory as reading the spec; not before the answer, for it
+    // takes time too.
     malloc_trim(0);
   });
 }
@@ -305,7 +309,8 @@ void ShimService::State::Delete(UnaryCall<v1::DeleteRequest, v1::DeleteResponse>
       return;
     }
     std::function<void()> after;
-    // A client that reads slowly has the rest of the output from us, however long it takes: the container is gone meanwhile.
+    // A client that reads slowly has the rest of the output from us, however long it takes: the
+    // container is gone meanwhile.
     if (container_->IsDeleted()) after = [this] { FinishSoon(/*wait_for_clients=*/true); };
     call->Answer(absl::OkStatus(), *result, std::move(after));
   });
@@ -377,9 +382,11 @@ void ShimService::State::Shutdown(UnaryCall<v1::ShutdownRequest, v1::ShutdownRes
   });
 }
 
-// --- Events --------------------------------------------------------------------------------------------------------
+// --- Events
+// --------------------------------------------------------------------------------------------------------
 
-// Pumps the event log into one client. Owns itself until the client has gone and the last write is through the queue.
+// Pumps the event log into one client. Owns itself until the client has gone and the last write is
+// through the queue.
 class ShimService::State::EventsCall final : public std::enable_shared_from_this<EventsCall> {
  public:
   static void Begin(State* state) {
@@ -466,10 +473,11 @@ class ShimService::State::EventsCall final : public std::enable_shared_from_this
   bool over_ ABSL_GUARDED_BY(mu_) = false;
 };
 
-// --- Attach --------------------------------------------------------------------------------------------------------
+// --- Attach
+// --------------------------------------------------------------------------------------------------------
 
-// One attached client. The event loop pushes output in, the queue's thread moves it out. Owns itself until the call is over and
-// no operation of it is in the queue.
+// One attached client. The event loop pushes output in, the queue's thread moves it out. Owns
+// itself until the call is over and no operation of it is in the queue.
 class ShimService::State::AttachCall final : public AttachedClient,
                                              public std::enable_shared_from_this<AttachCall> {
  public:
@@ -721,7 +729,8 @@ class ShimService::State::AttachCall final : public AttachedClient,
   FunctionTag read_;
   FunctionTag written_;
   FunctionTag finished_;
-  // Queue thread only, but for input_ while a read is under way; exec_id_ and io_ are constant once attached.
+  // Queue thread only, but for input_ while a read is under way; exec_id_ and io_ are constant once
+  // attached.
   v1::AttachInput input_;
   std::string exec_id_;
   std::shared_ptr<ProcessIo> io_;
@@ -740,7 +749,8 @@ class ShimService::State::AttachCall final : public AttachedClient,
   bool over_ ABSL_GUARDED_BY(mu_) = false;
 };
 
-// --- The server ----------------------------------------------------------------------------------------------------
+// --- The server
+// ----------------------------------------------------------------------------------------------------
 
 void ShimService::State::AcceptAll() {
   Accept(&Async::RequestInfo, &State::Info);

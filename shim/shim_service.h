@@ -1,10 +1,11 @@
 // The gRPC face of one container: takes calls, hands them to Container, answers.
 //
-// The completion-queue API with one thread, because each further thread and each polling loop costs memory in every shim.
-// Calls that block run on worker threads; Wait, Events and Attach hold no thread. Clients that vanish are forgotten at once.
+// The completion-queue API with one thread, because each further thread and each polling loop costs
+// memory in every shim. Calls that block run on worker threads; Wait, Events and Attach hold no
+// thread. Clients that vanish are forgotten at once.
 //
-// gRPC may be started before it is known whose calls will come: Start(), then Serve(), then connections, which are accepted elsewhere
-// and handed over by AddConnection().
+// gRPC may be started before it is known whose calls will come: Start(), then Serve(), then
+// connections, which are accepted elsewhere and handed over by AddConnection().
 //
 // Thread-safe once it serves.
 #ifndef GANTRY_SHIM_SHIM_SERVICE_H_
@@ -27,7 +28,8 @@ class ShimService {
  public:
   struct Options {
     std::string version;
-    // The shim has nothing left to do, and the answer that said so is on its way. Called once, on any thread.
+    // The shim has nothing left to do, and the answer that said so is on its way. Called once, on
+    // any thread.
     std::function<void()> on_finished;
   };
 

@@ -39,8 +39,9 @@ std::string ProgramPath(const std::string& name) {
   return "";
 }
 
-// crun refuses this host unless hugetlb is mounted as a v1 controller. The list of v2 controllers does not answer it: hugetlb
-// is away from there for a while after each test that had it mounted, and back for the next.
+// crun refuses this host unless hugetlb is mounted as a v1 controller. The list of v2 controllers
+// does not answer it: hugetlb is away from there for a while after each test that had it mounted,
+// and back for the next.
 bool HugetlbMustBeMounted() {
   if (access("/sys/fs/cgroup/unified", F_OK) != 0) return false;
   const auto known = ReadFile("/proc/cgroups", 1 << 16);

@@ -1,6 +1,8 @@
-// Plays the supervisor for tests of the real gantry-shim with real runtimes: private directory, bundle, zygote, gRPC stub.
+// Plays the supervisor for tests of the real gantry-shim with real runtimes: private directory,
+// bundle, zygote, gRPC stub.
 //
-// Everything lives below one temporary directory and one cgroup path; the destructor checks that nothing of it is left.
+// Everything lives below one temporary directory and one cgroup path; the destructor checks that
+// nothing of it is left.
 #ifndef GANTRY_SHIM_SHIM_TESTBED_H_
 #define GANTRY_SHIM_SHIM_TESTBED_H_
 
@@ -79,7 +81,8 @@ class TestContainer {
   v1::WaitResponse WaitResult(const std::string& exec_id = "");
   absl::Status Delete(const std::string& exec_id = "", bool force = false);
   v1::ProcessState State(const std::string& exec_id = "");
-  // Events after `after`, as words ("created", "started", "exited e1 3", ...), until one equals `last`.
+  // Events after `after`, as words ("created", "started", "exited e1 3", ...), until one equals
+  // `last`.
   std::vector<std::string> Events(const std::string& last, uint64_t after = 0);
 
   bool ShimIsAlive() const;

@@ -1,6 +1,8 @@
-// What the shim itself must know of a container's config.json. Everything else in it is between client and runtime.
+// What the shim itself must know of a container's config.json. Everything else in it is between
+// client and runtime.
 //
-// Read in one pass without building a document: a spec with docker's seccomp profile would cost hundreds of kilobytes.
+// Read in one pass without building a document: a spec with docker's seccomp profile would cost
+// hundreds of kilobytes.
 #ifndef GANTRY_SHIM_SPEC_FACTS_H_
 #define GANTRY_SHIM_SPEC_FACTS_H_
 
@@ -27,8 +29,8 @@ struct SpecFacts {
   std::string root_path;
   std::vector<PlannedMount> mounts;
   std::vector<std::string> masked_paths;  // linux.maskedPaths
-  // A new tmpfs is at /dev when the mounts are made, as far as the spec alone can tell: with anything else there, whether masked paths are
-  // hidden has to be looked at.
+  // A new tmpfs is at /dev when the mounts are made, as far as the spec alone can tell: with
+  // anything else there, whether masked paths are hidden has to be looked at.
   bool fresh_dev = false;
 };
 

@@ -28,12 +28,14 @@ namespace {
 
 // In one go, before others get their turn.
 constexpr size_t kMaxPumpBytes = 256 * 1024;
-// What a process may have left in its pipes when it ends; more only comes from others that still write.
+// What a process may have left in its pipes when it ends; more only comes from others that still
+// write.
 constexpr size_t kMaxDrainBytes = 1 << 20;
 constexpr size_t kStdinHighWater = 64 * 1024;
 constexpr absl::Duration kLogRetryInterval = absl::Milliseconds(100);
 constexpr absl::Duration kMentionInterval = absl::Seconds(1);
-// After the exit of a process whose output others hold open: over when it was quiet for one round, or after all rounds.
+// After the exit of a process whose output others hold open: over when it was quiet for one round,
+// or after all rounds.
 constexpr absl::Duration kQuietInterval = absl::Seconds(1);
 constexpr int kQuietRounds = 10;
 constexpr uint32_t kReadable = EPOLLIN;
@@ -85,7 +87,8 @@ std::shared_ptr<ProcessIo> ProcessIo::Make(Context context) {
   return std::shared_ptr<ProcessIo>(new ProcessIo(std::move(context)));
 }
 
-// --- Opening: the caller's thread ----------------------------------------------------------------------------------
+// --- Opening: the caller's thread
+// ----------------------------------------------------------------------------------
 
 absl::Status ProcessIo::Open(const v1::Stdio& stdio) {
   stdio_ = stdio;
@@ -288,7 +291,8 @@ absl::Status ProcessIo::TakeConsole() {
   return absl::OkStatus();
 }
 
-// --- Posting to the loop -------------------------------------------------------------------------------------------
+// --- Posting to the loop
+// -------------------------------------------------------------------------------------------
 
 void ProcessIo::Begin() {
   context_.loop->Post([self = shared_from_this()] { self->BeginOnLoop(); });
@@ -443,7 +447,8 @@ absl::Status ProcessIo::ReopenLog() {
   return absl::OkStatus();
 }
 
-// --- On the loop ---------------------------------------------------------------------------------------------------
+// --- On the loop
+// ---------------------------------------------------------------------------------------------------
 
 void ProcessIo::BeginOnLoop() {
   if (begun_ || closed_) return;
@@ -654,7 +659,8 @@ void ProcessIo::ProcessExited() {
   exited_ = true;
   for (int index = 0; index < 2; ++index) {
     if (outputs_[index] != nullptr && outputs_[index]->source.valid() && !outputs_[index]->ended) {
-      // What the process has left in its pipe is little, and taken out whatever holds up the clients.
+      // What the process has left in its pipe is little, and taken out whatever holds up the
+      // clients.
       PumpOutput(index, kMaxDrainBytes, /*for_clients=*/false);
     }
   }
@@ -667,7 +673,8 @@ void ProcessIo::ProcessExited() {
 }
 
 void ProcessIo::CheckQuiet(int rounds_left) {
-  // A slow FIFO reader or a full disk is not quiet: what waits for them is output too. A client is waited for as long as it is there.
+  // A slow FIFO reader or a full disk is not quiet: what waits for them is output too. A client is
+  // waited for as long as it is there.
   const bool held_up = ClientHoldsUp();
   const bool waiting =
       held_up || (log_ != nullptr && log_->blocked()) ||

@@ -1,4 +1,5 @@
-// The streams of one process: where its output goes, where its input comes from, and who is attached to it.
+// The streams of one process: where its output goes, where its input comes from, and who is
+// attached to it.
 //
 // Forms of the stdio strings (containerd's, scheme taken from stdout):
 //   ""                    /dev/null
@@ -6,17 +7,21 @@
 //   file:///path          appended to, made 0644 with parents; stdout and stderr share it
 //   binary:///prog?k=v    a logger program with arguments k v ...; fd 3 and 4 are stdout and stderr, closing fd 5 says it is ready.
 //                         binary-v2 wants a byte written to fd 5 before
-// With `log` the output goes to a LogSink as well; with `log`, `attachable` or `attach_stdin` clients may attach.
+// With `log` the output goes to a LogSink as well; with `log`, `attachable` or `attach_stdin`
+// clients may attach.
 //
-// Who waits for whom. A log never holds the container up (unless block_when_full). Attached clients get every byte: with a log
-// the container does not wait for them, what a slow client has not taken is kept in a file beside the log; without a log the
-// container waits for the slowest. A FIFO whose reader is slow holds the container up, as containerd's clients expect of
-// a FIFO, unless there is a log; a FIFO without a reader does not: what is in it stays, the rest is dropped until
-// there is a reader again. Both ends of each FIFO are kept open, so that a client that leaves raises neither SIGPIPE nor an end of
-// file; the reader sees the end when the process's end of the pipe is closed. stdin likewise: it ends after CloseStdin().
+// Who waits for whom. A log never holds the container up (unless block_when_full). Attached clients
+// get every byte: with a log the container does not wait for them, what a slow client has not taken
+// is kept in a file beside the log; without a log the container waits for the slowest. A FIFO whose
+// reader is slow holds the container up, as containerd's clients expect of a FIFO, unless there is
+// a log; a FIFO without a reader does not: what is in it stays, the rest is dropped until there is
+// a reader again. Both ends of each FIFO are kept open, so that a client that leaves raises neither
+// SIGPIPE nor an end of file; the reader sees the end when the process's end of the pipe is closed.
+// stdin likewise: it ends after CloseStdin().
 //
-// Open() and TakeConsole() block shortly and are for worker threads; all other methods may be called from any thread and take
-// effect on the event loop. Shared ownership: container, attached clients and callbacks in flight.
+// Open() and TakeConsole() block shortly and are for worker threads; all other methods may be
+// called from any thread and take effect on the event loop. Shared ownership: container, attached
+// clients and callbacks in flight.
 #ifndef GANTRY_SHIM_STDIO_H_
 #define GANTRY_SHIM_STDIO_H_
 
@@ -52,7 +57,8 @@ class AttachedClient {
   virtual ~AttachedClient() = default;
   // From here on nothing is missed.
   virtual void OnAttached() = 0;
-  // The output has a log: the client keeps what it cannot hand on at once in a file in `directory`, and holds up nothing.
+  // The output has a log: the client keeps what it cannot hand on at once in a file in `directory`,
+  // and holds up nothing.
   virtual void KeepIn(const std::string& directory) = 0;
   virtual void OnOutput(LogStream stream, absl::string_view bytes) = 0;
   // It has so much output that it cannot hand on that no more should be read from the process.
@@ -91,8 +97,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   ProcessIo(const ProcessIo&) = delete;
   ProcessIo& operator=(const ProcessIo&) = delete;
 
-  // For the runtime. Good until CloseChildEnds(), which is due when the runtime has returned. The end of what came on stderr is kept
-  // until then, for a runtime that fails.
+  // For the runtime. Good until CloseChildEnds(), which is due when the runtime has returned. The
+  // end of what came on stderr is kept until then, for a runtime that fails.
   const RuntimeStdio& child_stdio() const { return child_stdio_; }
   void CloseChildEnds();
 
@@ -102,30 +108,35 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   //   kInternal  the runtime sent none
   absl::Status TakeConsole();
 
-  // Due with the start of the process: opens the client's FIFO for stdin. Until then what the client writes waits, so that one that has
-  // written all of its input, and asks for the end of it, finds that there is a process to ask for.
+  // Due with the start of the process: opens the client's FIFO for stdin. Until then what the
+  // client writes waits, so that one that has written all of its input, and asks for the end of it,
+  // finds that there is a process to ask for.
   void TakeInput();
 
   void Resize(uint32_t width, uint32_t height);
   // The process sees the end of its input once what came before is written.
   void CloseStdin();
 
-  // The client is detached with kFailedPrecondition when the streams were not opened for attaching, and at once after the end of
-  // the process.
+  // The client is detached with kFailedPrecondition when the streams were not opened for attaching,
+  // and at once after the end of the process.
   void Attach(std::shared_ptr<AttachedClient> client, ClientInterest interest);
-  // For a worker thread: returns when a client has attached, at once unless the streams were opened with await_client. kUnavailable:
-  // none came in ten seconds, or within `limit` if that is shorter.
+  // For a worker thread: returns when a client has attached, at once unless the streams were opened
+  // with await_client. kUnavailable: none came in ten seconds, or within `limit` if that is
+  // shorter.
   absl::Status AwaitClient(absl::Duration limit) const;
-  // No further calls to `client` but the ones under way. Closes stdin when asked to by stdin_once and it had sent any.
+  // No further calls to `client` but the ones under way. Closes stdin when asked to by stdin_once
+  // and it had sent any.
   void Detach(const AttachedClient* client);
-  // `client` will send no more input, but wants to see the output. Ends stdin when stdin_once and it was to send any.
+  // `client` will send no more input, but wants to see the output. Ends stdin when stdin_once and
+  // it was to send any.
   void EndInput(const AttachedClient* client);
   // `client` has handed on what was buffered.
   void ClientDrained();
   // From an attached client. `taken` is called on the loop when there is room for more.
   void WriteStdin(const AttachedClient* client, std::string bytes, std::function<void()> taken);
 
-  // Loop thread only: takes in what the process has written so far, then tells the streams that it has ended.
+  // Loop thread only: takes in what the process has written so far, then tells the streams that it
+  // has ended.
   void ProcessExited();
   // Calls back on the loop thread when all output has gone where it goes, or after `timeout`.
   void WhenDrained(absl::Duration timeout, std::function<void()> done);

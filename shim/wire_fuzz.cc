@@ -1,4 +1,5 @@
-// What a shim reads from others: launch requests, exit records that a power cut tore, stdio URIs, specs, the words of runtimes, /proc.
+// What a shim reads from others: launch requests, exit records that a power cut tore, stdio URIs,
+// specs, the words of runtimes, /proc.
 #include <stdlib.h>
 
 #include <string>

@@ -28,7 +28,8 @@ void WorkerThreads::Run(std::function<void()> task) {
     std::thread([this] { ThreadMain(); }).detach();
     ++threads_;
   } catch (const std::system_error&) {
-    // No thread to be had: one of those that run will come to it. Without any, the shim is lost anyway.
+    // No thread to be had: one of those that run will come to it. Without any, the shim is lost
+    // anyway.
     if (threads_ == 0) throw;
   }
 }

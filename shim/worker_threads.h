@@ -1,4 +1,5 @@
-// Threads for calls that block: made when needed, gone when idle, because a waiting thread is memory in every shim.
+// Threads for calls that block: made when needed, gone when idle, because a waiting thread is
+// memory in every shim.
 //
 // Thread-safe.
 #ifndef GANTRY_SHIM_WORKER_THREADS_H_

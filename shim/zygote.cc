@@ -31,7 +31,8 @@
 namespace gantry::shim {
 namespace {
 
-// Runs the code, and touches the tables, that each shim will need: what is set up lazily is set up once, here, and shared.
+// Runs the code, and touches the tables, that each shim will need: what is set up lazily is set up
+// once, here, and shared.
 void Warm() {
   v1::CreateRequest request;
   request.add_rootfs()->add_options("ro");
@@ -48,8 +49,8 @@ void Warm() {
   [[maybe_unused]] const auto record = DecodeExitRecord(EncodeExitRecord(ExitRecord()));
 }
 
-// Fills the holes in the heap, for good. A shim would put its first objects there, each into a page of ours that it would have to
-// copy; from now on they come from fresh pages, side by side.
+// Fills the holes in the heap, for good. A shim would put its first objects there, each into a page
+// of ours that it would have to copy; from now on they come from fresh pages, side by side.
 void FillHeapHoles() {
   for (size_t size = 4096; size >= 16; size -= size > 512 ? 256 : 16) {
     for (;;) {
@@ -60,8 +61,8 @@ void FillHeapHoles() {
   }
 }
 
-// What `ps` shows. The strings of argv and of the environment lie behind each other; the kernel shows what is written over
-// them, into the environment too when the last byte of argv is not NUL.
+// What `ps` shows. The strings of argv and of the environment lie behind each other; the kernel
+// shows what is written over them, into the environment too when the last byte of argv is not NUL.
 class ProcessTitle {
  public:
   ProcessTitle(int argc, char** argv) {
@@ -74,7 +75,8 @@ class ProcessTitle {
       size_ += std::strlen(*variable) + 1;
     }
   }
-  // Lets the environment go, but for PATH, so that there is room. In a child, before it has threads.
+  // Lets the environment go, but for PATH, so that there is room. In a child, before it has
+  // threads.
   void GiveUpEnvironment() const {
     const char* path = getenv("PATH");
     const std::string saved = path == nullptr ? "" : path;
@@ -105,11 +107,12 @@ UniqueFd OpenPidfd(pid_t pid) {
   return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
 }
 
-// A shim made ahead: forked, out of its parent's namespaces, gRPC started. It is told its container when there is one, and ends with
-// the zygote until then.
+// A shim made ahead: forked, out of its parent's namespaces, gRPC started. It is told its container
+// when there is one, and ends with the zygote until then.
 //
-// It has a copy of the host's mounts from when it was made. A host whose mounts have changed since needs a new one: volumes on a
-// disk that was mounted meanwhile would be missing from it wherever mounts do not propagate.
+// It has a copy of the host's mounts from when it was made. A host whose mounts have changed since
+// needs a new one: volumes on a disk that was mounted meanwhile would be missing from it wherever
+// mounts do not propagate.
 class Standby {
  public:
   // Invalid if there was no process to be had.
@@ -225,7 +228,8 @@ void RunZygote(UniqueFd socket, int argc, char** argv) {
     if (ready < 0 && errno != EINTR) return;
     if (ready == 0) standby = Standby::Fork(v1_controllers, title);
     if (ready <= 0) continue;
-    // At once, and not when the next container comes: until then it would keep busy what the host has unmounted.
+    // At once, and not when the next container comes: until then it would keep busy what the host
+    // has unmounted.
     if (fds[2].revents != 0) standby = Standby();
     if (fds[1].revents != 0) {
       signalfd_siginfo ignored;
@@ -242,7 +246,8 @@ void RunZygote(UniqueFd socket, int argc, char** argv) {
       received->ready_write.reset();
       if (!SendLaunchReply(socket.get(), reply).ok()) return;
     }
-    // What one container needs the next most likely needs too. After the answer: nobody waits for this.
+    // What one container needs the next most likely needs too. After the answer: nobody waits for
+    // this.
     if (received->request.ok()) v1_controllers = received->request->v1_controllers;
     standby = Standby::Fork(v1_controllers, title);
   }

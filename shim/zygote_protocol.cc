@@ -311,8 +311,8 @@ absl::StatusOr<LaunchReply> ReceiveLaunchReply(int socket, absl::Duration timeou
   GANTRY_ASSIGN_OR_RETURN(Datagram datagram, ReceiveWithFds(socket, kWhat));
   GANTRY_ASSIGN_OR_RETURN(LaunchReply reply, DecodeLaunchReply(datagram.bytes));
   if (reply.pid != 0 && datagram.fds.empty()) {
-    // The kernel drops what the receiver has no descriptor left for. Nobody could watch this shim, so there must be none; its number is
-    // its own, for the zygote has told it a moment ago.
+    // The kernel drops what the receiver has no descriptor left for. Nobody could watch this shim,
+    // so there must be none; its number is its own, for the zygote has told it a moment ago.
     kill(reply.pid, SIGKILL);
     reply.pid = 0;
     reply.error = "no descriptor is left for its pidfd (raise the daemon's limit of open files)";

@@ -13,7 +13,8 @@
 
 namespace gantry::snapshot {
 
-// `directory` holds the layer, `lowers` what is below it, topmost first. kInvalidArgument: the layer links to a file that is nowhere.
+// `directory` holds the layer, `lowers` what is below it, topmost first. kInvalidArgument: the
+// layer links to a file that is nowhere.
 absl::Status CompleteIn(const DeferredWork& deferred, const std::string& directory,
                         const std::vector<std::string>& lowers);
 

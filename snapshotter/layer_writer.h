@@ -70,7 +70,8 @@ class LayerWriter {
   absl::Status LinkTo(int directory, const std::string& existing, ino_t inode,
                       const std::string& path, const std::string& name);
   // `path` becomes a name of an empty file that stands for `existing`, a file of the layers below,
-  // until CompleteIn() fills it. So later entries link to it, replace it and remove it as any other.
+  // until CompleteIn() fills it. So later entries link to it, replace it and remove it as any
+  // other.
   absl::Status LinkToBelow(const std::string& existing, const std::string& path,
                            const std::string& name);
   absl::Status ApplySymlink(const Directory& parent, const TarEntry& entry,

@@ -17,7 +17,8 @@ struct LoopDevice {
   UniqueFd fd;       // the device goes with the last descriptor and mount of it
 };
 
-// A free device over `file`. kUnavailable: other programs took every device that was free; others: as the kernel says, with the step.
+// A free device over `file`. kUnavailable: other programs took every device that was free; others:
+// as the kernel says, with the step.
 absl::StatusOr<LoopDevice> AttachLoopDevice(const std::string& file, bool read_only);
 
 }  // namespace gantry::snapshot

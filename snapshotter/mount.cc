@@ -537,7 +537,8 @@ absl::Status MountLongOverlay(const Mount& mount, const std::string& target, Lon
 
 absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target) {
   std::vector<std::string> done;
-  // Detached lazily, which does not fail on what this function mounted a moment ago; the mount that failed is what to tell of.
+  // Detached lazily, which does not fail on what this function mounted a moment ago; the mount that
+  // failed is what to tell of.
   absl::Cleanup undo = [&] {
     for (auto path = done.rbegin(); path != done.rend(); ++path)
       Unmount(*path, MNT_DETACH).IgnoreError();
@@ -587,13 +588,15 @@ absl::Status MountAllUnsynced(absl::Span<const Mount> mounts, const std::string&
     for (const std::string& option : mount.options) {
       absl::string_view work = option;
       if (!absl::ConsumePrefix(&work, "workdir=")) continue;
-      // What a mount of this kind leaves, so that nobody takes the tree for a synced one; the kernel mounts it in no way until it is gone.
+      // What a mount of this kind leaves, so that nobody takes the tree for a synced one; the
+      // kernel mounts it in no way until it is gone.
       GANTRY_RETURN_IF_ERROR(RemoveTree(absl::StrCat(work, "/work/incompat")));
       mount.options.push_back("volatile");
       break;
     }
   }
-  // An older kernel does not know the option; whatever else is wrong goes wrong again, and is told in terms of what was asked for.
+  // An older kernel does not know the option; whatever else is wrong goes wrong again, and is told
+  // in terms of what was asked for.
   if (MountAll(unsynced, target).ok()) return absl::OkStatus();
   return MountAll(mounts, target);
 }

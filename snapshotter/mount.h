@@ -1,8 +1,8 @@
 // How to make a snapshot visible: a list of mounts, and the code that carries them out.
 //
 // Options are containerd's: words that name a mount flag ("ro", "rbind", "nosuid") become flags,
-// "uidmap=" and "gidmap=" make an id-mapped mount, "loop" mounts the file system in the file that is the source, all others are
-// handed to the file system.
+// "uidmap=" and "gidmap=" make an id-mapped mount, "loop" mounts the file system in the file that
+// is the source, all others are handed to the file system.
 // Linked into the shim: depends on nothing but base.
 #ifndef GANTRY_SNAPSHOTTER_MOUNT_H_
 #define GANTRY_SNAPSHOTTER_MOUNT_H_
@@ -36,9 +36,10 @@ std::vector<std::string> MountedDirectories(absl::Span<const Mount> mounts);
 // named.
 absl::Status MountAll(absl::Span<const Mount> mounts, const std::string& target);
 
-// The same for a tree that ends with its mount: what is written to an overlay is not synced, neither by fsync(2) in it nor when it is
-// unmounted, which otherwise waits for the whole file system below. Kernels before 5.10 sync it all the same. Mounted again after
-// all, it may lack after a power cut what was written before; nothing else is lost.
+// The same for a tree that ends with its mount: what is written to an overlay is not synced,
+// neither by fsync(2) in it nor when it is unmounted, which otherwise waits for the whole file
+// system below. Kernels before 5.10 sync it all the same. Mounted again after all, it may lack
+// after a power cut what was written before; nothing else is lost.
 absl::Status MountAllUnsynced(absl::Span<const Mount> mounts, const std::string& target);
 
 // How overlay options longer than a page reach the kernel: lower directories appended one by one

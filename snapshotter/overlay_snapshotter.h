@@ -31,8 +31,8 @@ struct OverlayOptions {
 
 class OverlaySnapshotter final : public Snapshotter {
  public:
-  // Makes `root`. Files left behind go with Cleanup(). kFailedPrecondition: the file system of `root` cannot
-  // carry overlay layers; the text says why.
+  // Makes `root`. Files left behind go with Cleanup(). kFailedPrecondition: the file system of
+  // `root` cannot carry overlay layers; the text says why.
   static absl::StatusOr<std::unique_ptr<OverlaySnapshotter>> Open(
       OverlayOptions options, std::unique_ptr<SnapshotIndex> index);
 

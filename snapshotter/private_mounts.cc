@@ -43,7 +43,8 @@ absl::Status EnterRoot(const std::string& directory) {
 absl::Status RunWithPrivateMounts(const std::function<absl::Status()>& work) {
   absl::Status status;
   GANTRY_ASSIGN_OR_RETURN(std::thread thread, NewThread([&] {
-                            // Unsharing mounts unshares root, working directory and umask of the thread too.
+                            // Unsharing mounts unshares root, working directory and umask of the
+                            // thread too.
                             if (unshare(CLONE_NEWNS) != 0) {
                               status =
                                   ErrnoToStatus(errno, "new mount namespace (needs CAP_SYS_ADMIN)");

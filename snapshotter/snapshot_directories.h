@@ -23,7 +23,8 @@ class SnapshotDirectories {
  public:
   SnapshotDirectories(const std::string& root, SnapshotIndex& index);
 
-  // Makes the root, tells the index which ids are in use. Does not sweep: a start waits for no file.
+  // Makes the root, tells the index which ids are in use. Does not sweep: a start waits for no
+  // file.
   absl::Status Open() const;
 
   std::string PathOf(uint64_t id) const;

@@ -8,9 +8,9 @@
 // An id names the snapshot's directory; it is not given out again as long as SkipIds() has been
 // told of it.
 //
-// Durability: SetLabels() is on disk when it returns, and Commit() if CommitOptions::sync. Create(),
-// Remove() and other commits become so with the next synced write to the database (a container or
-// image record, say) or Sync(); until then a power cut undoes them, in reverse order.
+// Durability: SetLabels() is on disk when it returns, and Commit() if CommitOptions::sync.
+// Create(), Remove() and other commits become so with the next synced write to the database (a
+// container or image record, say) or Sync(); until then a power cut undoes them, in reverse order.
 //
 // Thread-safe. Iteration sees one consistent state and holds no lock.
 #ifndef GANTRY_SNAPSHOTTER_SNAPSHOT_INDEX_H_

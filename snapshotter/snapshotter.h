@@ -101,8 +101,8 @@ class Snapshotter {
   // returned.
   virtual absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) = 0;
 
-  // Deletes files that no record names. Safe at any time beside other calls. `cancel`, if not null, ends it between two
-  // directories, with its status: there may be tens of thousands.
+  // Deletes files that no record names. Safe at any time beside other calls. `cancel`, if not null,
+  // ends it between two directories, with its status: there may be tens of thousands.
   virtual absl::Status Cleanup(const CancelToken* cancel) = 0;
 
   // True: an active snapshot prepared without parent may be committed with one

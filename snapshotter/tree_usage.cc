@@ -20,8 +20,8 @@
 namespace gantry::snapshot {
 namespace {
 
-// Levels below the root whose descriptors are kept open: a tree may be deeper than the daemon has descriptors. Those further down are
-// found again through the ".." of what lies below them.
+// Levels below the root whose descriptors are kept open: a tree may be deeper than the daemon has
+// descriptors. Those further down are found again through the ".." of what lies below them.
 constexpr size_t kHeldLevels = 32;
 
 class Count {

@@ -11,7 +11,8 @@
 namespace gantry::snapshot {
 
 // Blocks and inodes of `root` and everything below it on its file system, hard links counted once.
-// What disappears meanwhile is not counted. Takes a few dozen descriptors, however deep the tree is.
+// What disappears meanwhile is not counted. Takes a few dozen descriptors, however deep the tree
+// is.
 absl::StatusOr<Usage> UsageOfTree(const std::string& root);
 
 }  // namespace gantry::snapshot

@@ -33,7 +33,8 @@ constexpr size_t kMaxConfigBytes = 1 << 20;
 constexpr int kMaxImportDepth = 8;
 constexpr char kContainerdAddress[] = "/run/containerd/containerd.sock";
 
-// Walks a parsed file and remembers which keys somebody asked for, so that the rest can be reported by name.
+// Walks a parsed file and remembers which keys somebody asked for, so that the rest can be reported
+// by name.
 class Reader {
  public:
   Reader(const toml::table& table, std::string file) : root_(table), file_(std::move(file)) {}
@@ -102,7 +103,8 @@ class Reader {
     }
   }
 
-  // Read, so that it can be written out again, but nothing is done with it: named like a key that nobody knows.
+  // Read, so that it can be written out again, but nothing is done with it: named like a key that
+  // nobody knows.
   void HasNoEffect(const std::vector<std::string>& path) {
     taken_.erase(absl::StrJoin(path, "\x1f"));
   }
@@ -222,8 +224,9 @@ void ReadGantry(Reader& in, Config& config) {
   }
 }
 
-// One handler of the CRI section: its options are those of containerd's runc shim. A handler of another shim (a virtual machine, say)
-// has no counterpart here; nothing of it is taken, so that it is reported.
+// One handler of the CRI section: its options are those of containerd's runc shim. A handler of
+// another shim (a virtual machine, say) has no counterpart here; nothing of it is taken, so that it
+// is reported.
 void ReadContainerdRuntime(Reader& in, const std::vector<std::string>& section,
                            const std::string& name, Config& config) {
   const auto at = [&section](std::vector<std::string> tail) {
@@ -247,7 +250,8 @@ void ReadContainerdRuntime(Reader& in, const std::vector<std::string>& section,
   config.runtimes[name] = runtime;
 }
 
-// containerd's own layout. Plugin sections moved between versions; each place that one of them used is looked at.
+// containerd's own layout. Plugin sections moved between versions; each place that one of them used
+// is looked at.
 void ReadContainerd(Reader& in, Config& config) {
   const Config before = config;
   int64_t version = 0;
@@ -664,8 +668,8 @@ absl::Status CheckConfig(const Config& config) {
 
 namespace {
 
-// `gantryd config VERB`, as containerd's program has it. `file` is --config's, "" when it was not given; flags do not count, as they are
-// no part of a file.
+// `gantryd config VERB`, as containerd's program has it. `file` is --config's, "" when it was not
+// given; flags do not count, as they are no part of a file.
 absl::StatusOr<std::string> ConfigVerb(absl::string_view verb, const std::string& file) {
   Config config;
   if (verb == "default") return PrintConfig(config);

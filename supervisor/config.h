@@ -1,11 +1,13 @@
 // What the daemon was told: flags over file over built-in defaults.
 //
-// Two file dialects are read. Gantry's own (`/etc/gantry/config.toml`, see packaging/config.toml for every key), and containerd's
-// `config.toml` versions 2 to 4 with the files it imports, recognised by its `version` key: keys that Gantry honours take effect, all
-// others are listed in `ignored` and reported once. A file that does not parse is refused whole, with line and column.
+// Two file dialects are read. Gantry's own (`/etc/gantry/config.toml`, see packaging/config.toml
+// for every key), and containerd's `config.toml` versions 2 to 4 with the files it imports,
+// recognised by its `version` key: keys that Gantry honours take effect, all others are listed in
+// `ignored` and reported once. A file that does not parse is refused whole, with line and column.
 //
-// A containerd file that names no socket gets containerd's own, /run/containerd/containerd.sock, since its clients look there. One
-// that names no root or state gets Gantry's: two daemons of different make should not meet in one directory by accident.
+// A containerd file that names no socket gets containerd's own, /run/containerd/containerd.sock,
+// since its clients look there. One that names no root or state gets Gantry's: two daemons of
+// different make should not meet in one directory by accident.
 #ifndef GANTRY_SUPERVISOR_CONFIG_H_
 #define GANTRY_SUPERVISOR_CONFIG_H_
 
@@ -56,8 +58,8 @@ struct Config {
   std::vector<std::string>
       pinned_images;  // full names; labelled as pinned when they come in, and not pruned
 
-  // Where network plugins of pods and their settings lie. Of no effect as long as no pods are served, and reported so; kept because
-  // PrintConfig() would lose them otherwise.
+  // Where network plugins of pods and their settings lie. Of no effect as long as no pods are
+  // served, and reported so; kept because PrintConfig() would lose them otherwise.
   std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin"};
   std::string cni_conf_dir = "/etc/cni/net.d";
 
@@ -70,7 +72,8 @@ struct Config {
   absl::Duration gc_schedule_delay = absl::ZeroDuration();
   absl::Duration gc_startup_delay = absl::Milliseconds(100);
 
-  // Containers are killed for memory before the daemon is: none gets a lower score than the daemon has.
+  // Containers are killed for memory before the daemon is: none gets a lower score than the daemon
+  // has.
   bool restrict_oom_score_adj = false;
   absl::Duration restart_interval =
       absl::Seconds(10);  // the most that a restart by label is put off
@@ -90,16 +93,19 @@ absl::Status ApplyConfigFile(const std::string& file, Config& config);
 // `ignored` for people, one line for each table: "plugins.\"x\": a, b".
 std::vector<std::string> IgnoredByTable(const Config& config);
 
-// The value as Gantry's own dialect writes it: parsing the result gives the same Config. `ctl config migrate` prints this.
+// The value as Gantry's own dialect writes it: parsing the result gives the same Config. `ctl
+// config migrate` prints this.
 std::string PrintConfig(const Config& config);
 
 // The directories that registry_config_path names; none: the built-in places.
 std::vector<std::string> ConfigPaths(const Config& config);
 
-// Sense of the whole: absolute paths, known levels and snapshotters, sizes above zero. kInvalidArgument names the setting.
+// Sense of the whole: absolute paths, known levels and snapshotters, sizes above zero.
+// kInvalidArgument names the setting.
 absl::Status CheckConfig(const Config& config);
 
-// Command line of gantryd. kCancelled: `--help`, `--version` or `config VERB` was asked for and `*text` is the answer.
+// Command line of gantryd. kCancelled: `--help`, `--version` or `config VERB` was asked for and
+// `*text` is the answer.
 absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text);
 
 }  // namespace gantry

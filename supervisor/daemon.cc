@@ -90,9 +90,11 @@
 namespace gantry {
 namespace {
 
-// How long a shim may take to say what became of its container before it is listed as unknown, until it answers.
+// How long a shim may take to say what became of its container before it is listed as unknown,
+// until it answers.
 constexpr absl::Duration kRecoverEach = absl::Seconds(1);
-// A stop that takes longer ends the process. Everything that was acknowledged is on disk by then, as after a crash.
+// A stop that takes longer ends the process. Everything that was acknowledged is on disk by then,
+// as after a crash.
 constexpr absl::Duration kStopLimit = absl::Milliseconds(4500);
 
 // containerd's second socket is the first one's path with this.
@@ -103,7 +105,8 @@ constexpr int kStreamsPerConnection = 8192;
 constexpr int kMetadataBytes = 16 << 10;
 // What one connection has to say at most before the next one's turn: some thousand requests.
 constexpr int kReadChunkBytes = 64 << 10;
-// What gRPC may hold of all connections' calls and messages before it ends calls. Far above what clients need.
+// What gRPC may hold of all connections' calls and messages before it ends calls. Far above what
+// clients need.
 constexpr size_t kTransportBytes = size_t{512} << 20;
 
 std::string ProgramDirectory() {
@@ -114,7 +117,8 @@ std::string ProgramDirectory() {
   return text.substr(0, text.rfind('/'));
 }
 
-// A program of ours: where it was said to be, beside this one, one room over (a build tree), or in PATH.
+// A program of ours: where it was said to be, beside this one, one room over (a build tree), or in
+// PATH.
 std::string FindProgram(const std::string& given, const std::string& name,
                         const std::string& room) {
   if (!given.empty()) return given;
@@ -127,8 +131,9 @@ std::string FindProgram(const std::string& given, const std::string& name,
   return "";
 }
 
-// Each container and each client takes a descriptor or two, so the daemon takes all it may have. What it was given at first is for what
-// it starts: many programs walk through all numbers up to the limit. Returns that, or the usual limit where it is less.
+// Each container and each client takes a descriptor or two, so the daemon takes all it may have.
+// What it was given at first is for what it starts: many programs walk through all numbers up to
+// the limit. Returns that, or the usual limit where it is less.
 uint64_t TakeAllDescriptors() {
   constexpr rlim_t kUsual = 1024;
   rlimit limit;
@@ -140,7 +145,8 @@ uint64_t TakeAllDescriptors() {
   return given;
 }
 
-// A socket file that nobody answers at is left from a daemon that was killed. One that answers is somebody's.
+// A socket file that nobody answers at is left from a daemon that was killed. One that answers is
+// somebody's.
 absl::Status TakeOverSocket(const std::string& path) {
   struct stat info;
   if (lstat(path.c_str(), &info) != 0) {
@@ -340,7 +346,8 @@ struct Daemon::Parts {
   // Runs what the services hand it; ends, with everything queued done, before they do.
   std::unique_ptr<Executor> workers;
 
-  // Calls that take their time, off gRPC's threads; and those that follow a log for as long as somebody looks.
+  // Calls that take their time, off gRPC's threads; and those that follow a log for as long as
+  // somebody looks.
   std::unique_ptr<Executor> calls;
   std::unique_ptr<Executor> followers;
   std::vector<std::unique_ptr<grpc::Service>> gantry_door;
@@ -489,7 +496,8 @@ absl::Status Daemon::TakePlaces(Parts& p) {
   GANTRY_ASSIGN_OR_RETURN(UniqueFd lock, metadata::LockRoot(config.root));
   GANTRY_RETURN_IF_ERROR(TakeOverSocket(config.address));
   GANTRY_ASSIGN_OR_RETURN(p.bundles, runtime::BundleStore::Open(config.state));
-  // The database waits for the disk and the shims take their time to answer: both while the rest gets on.
+  // The database waits for the disk and the shims take their time to answer: both while the rest
+  // gets on.
   p.shims = std::async(std::launch::async, [bundles = p.bundles.get()] {
     return runtime::RecoverShims(*bundles, kRecoverEach);
   });
@@ -777,12 +785,13 @@ absl::Status Daemon::Serve(Parts& p) {
   // Clients stream us blobs: windows of megabytes, not the protocol's 64 KiB.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
-  // Clients ping as they were configured to, often every ten seconds to the millisecond and with no call open; a count of those that come
-  // a little early would cut the connection off in the end. Whoever may open this socket may do worse things than ping.
+  // Clients ping as they were configured to, often every ten seconds to the millisecond and with no
+  // call open; a count of those that come a little early would cut the connection off in the end.
+  // Whoever may open this socket may do worse things than ping.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
-  // One client's flood is bounded, and leaves the others their turn. third_party/grpc_limits.cc holds those to it that do not hold
-  // themselves.
+  // One client's flood is bounded, and leaves the others their turn. third_party/grpc_limits.cc
+  // holds those to it that do not hold themselves.
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytes);
   builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadChunkBytes);
@@ -828,15 +837,15 @@ absl::Status Daemon::Serve(Parts& p) {
   return absl::OkStatus();
 }
 
-// The reverse of Serve(), MakeDoors() up to what calls still use, and what begins work by itself. Any of it may be missing: a start
-// that failed ends here too.
+// The reverse of Serve(), MakeDoors() up to what calls still use, and what begins work by itself.
+// Any of it may be missing: a start that failed ends here too.
 void Daemon::StopServing(Parts& p) {
   p.metrics_server.reset();
   p.listener.reset();
   p.ttrpc_listener.reset();
   p.ttrpc_server.reset();
-  // What waits for a container (a stop with patience, its turn, an end) is answered now, so that the server does not have to cancel
-  // it; the next daemon goes on where it matters.
+  // What waits for a container (a stop with patience, its turn, an end) is answered now, so that
+  // the server does not have to cancel it; the next daemon goes on where it matters.
   if (p.container_records) p.container_records->locks().Stop("gantryd is stopping");
   p.removals.Close(absl::UnavailableError("gantryd stops; the container stays"));
   if (p.tasks) p.tasks->EndWaits();

@@ -1,6 +1,8 @@
-// The composition root: makes every part, connects them, starts them in the order in which they recover, stops them in reverse.
+// The composition root: makes every part, connects them, starts them in the order in which they
+// recover, stops them in reverse.
 //
-// The only place that knows the concrete classes. Start() is docs/flows.md (c). Not thread-safe; lives on the main thread.
+// The only place that knows the concrete classes. Start() is docs/flows.md (c). Not thread-safe;
+// lives on the main thread.
 #ifndef GANTRY_SUPERVISOR_DAEMON_H_
 #define GANTRY_SUPERVISOR_DAEMON_H_
 
@@ -15,13 +17,15 @@ namespace gantry {
 
 class Daemon {
  public:
-  // Opens the stores, recovers what a former daemon left, and serves. Everything answers once this returns.
+  // Opens the stores, recovers what a former daemon left, and serves. Everything answers once this
+  // returns.
   //   kUnavailable         another daemon has the root directory or the socket; it is named
   //   kFailedPrecondition  the machine or a directory does not allow it; says what to change
   static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config);
 
-  // Stops serving and closes the stores. Containers run on. Where that takes more than a few seconds, whatever the reason, it ends the
-  // process with status 0: nothing that was acknowledged depends on an orderly end.
+  // Stops serving and closes the stores. Containers run on. Where that takes more than a few
+  // seconds, whatever the reason, it ends the process with status 0: nothing that was acknowledged
+  // depends on an orderly end.
   ~Daemon();
 
   // Takes over what can change while it runs: runtimes, log level. The rest is named in the log.
@@ -32,7 +36,8 @@ class Daemon {
   struct Parts;
 
   // ---- the steps of Start(), in their order; each uses what those before it made ----
-  // Directories, the locks on them, and the questions to the shims that live, which answer while the rest gets on.
+  // Directories, the locks on them, and the questions to the shims that live, which answer while
+  // the rest gets on.
   static absl::Status TakePlaces(Parts& p);
   static void PrepareRuntimes(Parts& p);
   static absl::Status OpenStores(Parts& p);

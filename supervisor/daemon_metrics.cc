@@ -193,7 +193,8 @@ void DaemonMetrics::WriteTasks(api::MetricText& out) const {
     core::CallContext context;
     context.ns = ns;
     context.cancel = &patience;
-    // One that has just ended has no numbers, and a shim that does not answer must not keep us from telling of the others.
+    // One that has just ended has no numbers, and a shim that does not answer must not keep us from
+    // telling of the others.
     absl::StatusOr<shim::v1::StatsResponse> stats = tasks_.Stats(context, process.container_id);
     if (stats.ok()) all.push_back({ns, process.container_id, *std::move(stats)});
   }

@@ -1,7 +1,8 @@
-// What the daemon tells Prometheus of itself: the process, its calls, collections, containers and tasks.
+// What the daemon tells Prometheus of itself: the process, its calls, collections, containers and
+// tasks.
 //
-// Thread-safe. Counts calls, collections and events from its construction on; everything else is looked up when asked for, tasks' numbers
-// from their shims, which get a few seconds all together.
+// Thread-safe. Counts calls, collections and events from its construction on; everything else is
+// looked up when asked for, tasks' numbers from their shims, which get a few seconds all together.
 #ifndef GANTRY_SUPERVISOR_DAEMON_METRICS_H_
 #define GANTRY_SUPERVISOR_DAEMON_METRICS_H_
 

@@ -48,8 +48,9 @@ void Notify(const std::string& state) {
   close(fd);
 }
 
-// Gives the pages of the program's files, which are clean, back to the page cache. What is needed comes back by a minor fault each; the
-// kernel maps sixteen pages around every one that was touched, so that three quarters of what is mapped was never used.
+// Gives the pages of the program's files, which are clean, back to the page cache. What is needed
+// comes back by a minor fault each; the kernel maps sixteen pages around every one that was
+// touched, so that three quarters of what is mapped was never used.
 void DropCleanPages() {
   dl_iterate_phdr(
       [](struct dl_phdr_info* info, size_t, void*) {
@@ -69,8 +70,8 @@ void DropCleanPages() {
       nullptr);
 }
 
-// Lets go of what a burst of work needed, once it is over: free heap, and pages of the program. Never amid the work, which would have to
-// fetch them again.
+// Lets go of what a burst of work needed, once it is over: free heap, and pages of the program.
+// Never amid the work, which would have to fetch them again.
 class IdleTrim {
  public:
   static constexpr struct timespec kPeriod = {2, 0};
@@ -110,9 +111,11 @@ int main(int argc, char** argv) {
     fprintf(stderr, "gantryd oci-hook: %s\n", std::string(failed.message()).c_str());
     return 1;
   }
-  // Abseil's own default in Debian's build is to look for lock cycles at every lock, with a stack trace each.
+  // Abseil's own default in Debian's build is to look for lock cycles at every lock, with a stack
+  // trace each.
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
-  // Few arenas: many threads each touch little, and memory that was freed should be seen by all of them.
+  // Few arenas: many threads each touch little, and memory that was freed should be seen by all of
+  // them.
   mallopt(M_ARENA_MAX, 2);
   FLAGS_logtostderr = true;
   google::InitGoogleLogging(argv[0]);
@@ -132,7 +135,8 @@ int main(int argc, char** argv) {
     return 1;
   }
 
-  // Blocked before any thread is made, so that all inherit it and sigtimedwait() below is the only receiver.
+  // Blocked before any thread is made, so that all inherit it and sigtimedwait() below is the only
+  // receiver.
   sigset_t signals;
   sigemptyset(&signals);
   for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);

@@ -40,7 +40,8 @@ absl::StatusOr<Json> ParseObject(absl::string_view text, absl::string_view what)
 
 absl::StatusOr<std::string> ValueOf(absl::string_view placeholder, const HookState& state) {
   absl::string_view word = placeholder;
-  // As in Go's templates a dash at the braces takes space around them away; there is nothing here that it could take.
+  // As in Go's templates a dash at the braces takes space around them away; there is nothing here
+  // that it could take.
   if (absl::StartsWith(word, "- ")) word.remove_prefix(2);
   if (absl::EndsWith(word, " -")) word.remove_suffix(2);
   word = absl::StripAsciiWhitespace(word);

@@ -1,6 +1,7 @@
-// `gantryd oci-hook [--] PROGRAM [ARGUMENT...]`: a hook for OCI runtimes that executes a program with facts of the container in its
-// arguments and environment, for programs that do not read a container's state from their standard input. containerd's program has the
-// same verb, and its clients write it into specs (for GPUs, as one).
+// `gantryd oci-hook [--] PROGRAM [ARGUMENT...]`: a hook for OCI runtimes that executes a program
+// with facts of the container in its arguments and environment, for programs that do not read a
+// container's state from their standard input. containerd's program has the same verb, and its
+// clients write it into specs (for GPUs, as one).
 //
 // Placeholders, with or without spaces inside the braces:
 //   {{id}} {{bundle}} {{pid}} {{status}}  of the state on standard input
@@ -29,15 +30,18 @@ struct HookState {
   std::map<std::string, std::string> annotations;
 };
 
-// `state_json` is what the runtime writes to the hook's standard input, `config_json` the container's spec.
+// `state_json` is what the runtime writes to the hook's standard input, `config_json` the
+// container's spec.
 // kInvalidArgument: one of them is not what it should be.
 absl::StatusOr<HookState> ReadHookState(absl::string_view state_json,
                                         absl::string_view config_json);
 
-// `text` with its placeholders filled in. kInvalidArgument: an unknown one, or one that does not end.
+// `text` with its placeholders filled in. kInvalidArgument: an unknown one, or one that does not
+// end.
 absl::StatusOr<std::string> FillPlaceholders(absl::string_view text, const HookState& state);
 
-// argv[0] is the first word after "oci-hook". Returns only when the program was not executed; the reason.
+// argv[0] is the first word after "oci-hook". Returns only when the program was not executed; the
+// reason.
 absl::Status RunOciHook(int argc, char** argv);
 
 }  // namespace gantry

@@ -1,10 +1,11 @@
 // The unix socket that clients connect to.
 //
-// Accepting is ours and not gRPC's: gRPC 1.51 gives a listening socket up for good when accept fails, so a daemon that ran out of
-// descriptors once would be deaf until its restart. Here those who connect meanwhile wait in the backlog, and are taken in when there
-// are descriptors again.
+// Accepting is ours and not gRPC's: gRPC 1.51 gives a listening socket up for good when accept
+// fails, so a daemon that ran out of descriptors once would be deaf until its restart. Here those
+// who connect meanwhile wait in the backlog, and are taken in when there are descriptors again.
 //
-// Life: Listen() -> Start() -> destruction, which removes the socket's file. Thread-compatible; has one thread of its own.
+// Life: Listen() -> Start() -> destruction, which removes the socket's file. Thread-compatible; has
+// one thread of its own.
 #ifndef GANTRY_SUPERVISOR_SOCKET_LISTENER_H_
 #define GANTRY_SUPERVISOR_SOCKET_LISTENER_H_
 
@@ -27,7 +28,8 @@ class SocketListener {
   // Connected and non-blocking.
   using OnConnection = std::function<void(UniqueFd connection)>;
 
-  // Makes the socket, mode 0660 from its first moment; -1 leaves an owner as it is. Nothing may be at `path`.
+  // Makes the socket, mode 0660 from its first moment; -1 leaves an owner as it is. Nothing may be
+  // at `path`.
   //   kInvalidArgument  the path is too long for a socket
   //   others            the step that failed, named
   static absl::StatusOr<std::unique_ptr<SocketListener>> Listen(const std::string& path, uid_t uid,

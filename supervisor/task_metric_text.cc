@@ -79,7 +79,8 @@ constexpr Family kV2[] = {
      }},
 };
 
-// Counters of memory.stat, by the kernel's name; containerd puts "container_memory_" before it and calls all of them bytes.
+// Counters of memory.stat, by the kernel's name; containerd puts "container_memory_" before it and
+// calls all of them bytes.
 constexpr const char* kStatsV1[] = {
     "cache",
     "rss",
@@ -198,7 +199,8 @@ void WriteTaskStats(const std::vector<TaskStats>& tasks, api::MetricText& out) {
     (task.stats.cgroup_v2() ? v2 : v1).push_back(&task);
   }
   for (const Family& family : kBoth) WriteFamily(family, all, out);
-  // A host has one version of both; where names are the same in both, there is no second family of that name.
+  // A host has one version of both; where names are the same in both, there is no second family of
+  // that name.
   if (!v1.empty()) {
     for (const Family& family : kV1) WriteFamily(family, v1, out);
     for (const char* counter : kStatsV1) WriteMemoryStat(counter, v1, out);

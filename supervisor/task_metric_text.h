@@ -1,5 +1,6 @@
-// What the kernel counts of containers, in the names that containerd gives it: container_memory_usage_bytes and so on, with the labels
-// container_id and namespace, so that what is built on containerd's metrics finds them here. The names differ between cgroup v1 and v2, as
+// What the kernel counts of containers, in the names that containerd gives it:
+// container_memory_usage_bytes and so on, with the labels container_id and namespace, so that what
+// is built on containerd's metrics finds them here. The names differ between cgroup v1 and v2, as
 // they do there.
 //
 // Pure.

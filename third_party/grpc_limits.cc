@@ -1,14 +1,16 @@
 // What one HTTP/2 connection may ask of the server.
 //
-// gRPC 1.51 holds a client to SETTINGS_MAX_CONCURRENT_STREAMS only once the client has acknowledged it, and counts a stream out as soon as
-// the client resets it, while the call it began lives on. So a client that acknowledges nothing opens streams without end, and one that
-// resets each stream at once has calls without end. Here both are bounded:
+// gRPC 1.51 holds a client to SETTINGS_MAX_CONCURRENT_STREAMS only once the client has acknowledged
+// it, and counts a stream out as soon as the client resets it, while the call it began lives on. So
+// a client that acknowledges nothing opens streams without end, and one that resets each stream at
+// once has calls without end. Here both are bounded:
 //
 //   streams   a stream beyond kMostStreams is not accepted: what comes for it is ignored, as for a stream that is over
 //   resets    a connection that resets more than kMostResets streams, and more than kResetsPerSecond for long, is closed
 //
-// The linker sends gRPC's calls of the three functions through these wrappers, in programs that link this library. The functions are
-// internal to gRPC; //integration:flood_test fails when a release calls them no longer.
+// The linker sends gRPC's calls of the three functions through these wrappers, in programs that
+// link this library. The functions are internal to gRPC; //integration:flood_test fails when a
+// release calls them no longer.
 #include <grpc/slice.h>
 
 #include <algorithm>
@@ -37,7 +39,8 @@ constexpr double kResetsPerSecond = 500;
 std::atomic<ptrdiff_t> map_offset = -1;
 thread_local grpc_chttp2_transport* accepting = nullptr;
 
-// Resets that a connection has left. Those of a transport that is gone are dropped once they are full again.
+// Resets that a connection has left. Those of a transport that is gone are dropped once they are
+// full again.
 class ResetBudget {
  public:
   bool Take(const grpc_chttp2_transport* transport) {

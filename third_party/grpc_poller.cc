@@ -1,11 +1,14 @@
 // The thread that serves gRPC's callback API, in place of gRPC's own.
 //
-// gRPC 1.51 starts at least two, which pass the socket's poll on to each other with every message: on a machine of two processors half of
-// the time of a short call goes into waking the other thread. And each of them sleeps for 100 ms whenever nothing came for a second,
-// so that now and then a first call after a pause waits for that. Here it is one thread, which waits for as long as it takes, and a
-// second that looks after it: callbacks should not block, but one that does, for a quarter of a second, stops nobody else.
+// gRPC 1.51 starts at least two, which pass the socket's poll on to each other with every message:
+// on a machine of two processors half of the time of a short call goes into waking the other
+// thread. And each of them sleeps for 100 ms whenever nothing came for a second, so that now and
+// then a first call after a pause waits for that. Here it is one thread, which waits for as long as
+// it takes, and a second that looks after it: callbacks should not block, but one that does, for a
+// quarter of a second, stops nobody else.
 //
-// The linker sends gRPC's calls of the two functions that make and release the queue through these wrappers.
+// The linker sends gRPC's calls of the two functions that make and release the queue through these
+// wrappers.
 #include <grpc/grpc.h>
 #include <grpcpp/completion_queue.h>
 #include <pthread.h>
@@ -35,8 +38,9 @@ bool ServeOne(grpc_completion_queue* queue, gpr_timespec deadline, bool first) {
   return true;
 }
 
-// A client that calls again as soon as it is answered is back before a processor that went to sleep has woken up. So the thread looks
-// a little longer before it sleeps, as long as most of its last waits would have ended that way.
+// A client that calls again as soon as it is answered is back before a processor that went to sleep
+// has woken up. So the thread looks a little longer before it sleeps, as long as most of its last
+// waits would have ended that way.
 class Patience {
  public:
   using Clock = std::chrono::steady_clock;
@@ -104,8 +108,8 @@ grpc::CompletionQueue* Start() {
 
 }  // namespace
 
-// The queue of all channels and servers. It stays when the last of them has gone, because that may be on its own thread, on which gRPC
-// 1.51 cannot end it ("assertion failed: prior > 0").
+// The queue of all channels and servers. It stays when the last of them has gone, because that may
+// be on its own thread, on which gRPC 1.51 cannot end it ("assertion failed: prior > 0").
 extern "C" grpc::CompletionQueue* __wrap__ZN4grpc15CompletionQueue21CallbackAlternativeCQEv();
 extern "C" grpc::CompletionQueue* __wrap__ZN4grpc15CompletionQueue21CallbackAlternativeCQEv() {
   static grpc::CompletionQueue* const queue = Start();

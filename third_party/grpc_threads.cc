@@ -1,9 +1,10 @@
 // Threads for gRPC where the kernel gives none.
 //
-// gRPC 1.51 counts a thread of its pool, its executors and its timers before it makes it, and does not
-// take the count back when the kernel refuses (EAGAIN: pids.max, TasksMax). From then on work is
-// queued for a thread that does not exist: calls hang, and the pool waits for ever when it is released
-// ("Waiting for thread pool to idle before shutting down"). So a thread of gRPC is never refused here:
+// gRPC 1.51 counts a thread of its pool, its executors and its timers before it makes it, and does
+// not take the count back when the kernel refuses (EAGAIN: pids.max, TasksMax). From then on work
+// is queued for a thread that does not exist: calls hang, and the pool waits for ever when it is
+// released ("Waiting for thread pool to idle before shutting down"). So a thread of gRPC is never
+// refused here:
 //
 //   - a few threads are made at start and kept in reserve; one of them takes the place of a thread
 //     that the kernel refuses, and ends as that thread;
@@ -12,8 +13,8 @@
 //   - gRPC's default event engine is made at start and kept, so that its pool is neither made nor
 //     released in the middle of a shortage.
 //
-// The linker sends gRPC's constructor of threads, and pthread_create, through these wrappers. Threads
-// that gRPC does not make fail as they always did.
+// The linker sends gRPC's constructor of threads, and pthread_create, through these wrappers.
+// Threads that gRPC does not make fail as they always did.
 #include "third_party/grpc_threads.h"
 
 #include <grpc/event_engine/event_engine.h>
@@ -69,7 +70,8 @@ class Reserve {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
-  // A thread for work that the kernel made none for. False: there is none, and `thread` must be joinable.
+  // A thread for work that the kernel made none for. False: there is none, and `thread` must be
+  // joinable.
   bool Take(pthread_t* thread, const pthread_attr_t* attributes, const Work& work) {
     int state = PTHREAD_CREATE_JOINABLE;
     if (attributes != nullptr) pthread_attr_getdetachstate(attributes, &state);
@@ -171,7 +173,8 @@ extern "C" int __wrap_pthread_create(pthread_t* thread, const pthread_attr_t* at
   return Reserve::Get().Take(thread, attributes, {routine, argument}) ? 0 : error;
 }
 
-// grpc_core::Thread::Thread(const char* name, void (*body)(void*), void* argument, bool* success, const Options&)
+// grpc_core::Thread::Thread(const char* name, void (*body)(void*), void* argument, bool* success,
+// const Options&)
 extern "C" void __real__ZN9grpc_core6ThreadC1EPKcPFvPvES3_PbRKNS0_7OptionsE(
     void* self, const char* name, void (*body)(void*), void* argument, bool* success,
     const void* options);

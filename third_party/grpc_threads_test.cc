@@ -44,8 +44,8 @@ constexpr absl::Duration kLimit = absl::Seconds(30);
 
 // More callbacks that block than the pool has threads.
 struct Blockers {
-  // Some more than the pool has at first, which is one for each processor but at least two, and one of
-  // these runs the timers. gRPC starts one more a second.
+  // Some more than the pool has at first, which is one for each processor but at least two, and one
+  // of these runs the timers. gRPC starts one more a second.
   const int count = static_cast<int>(std::max(2u, std::thread::hardware_concurrency())) + 3;
   void Run() {
     const auto engine = grpc_event_engine::experimental::GetDefaultEventEngine();

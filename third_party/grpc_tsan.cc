@@ -68,8 +68,8 @@ extern "C" grpc_event grpc_completion_queue_pluck(grpc_completion_queue* queue, 
 }
 
 // The other end of a callback is inline in gRPC's headers: these two take the place of
-// CallbackWithSuccessTag::StaticRun() and CallbackWithStatusTag::StaticRun() everywhere. The functor
-// is the tag. (Compiled with -fno-access-control, because what they call is private.)
+// CallbackWithSuccessTag::StaticRun() and CallbackWithStatusTag::StaticRun() everywhere. The
+// functor is the tag. (Compiled with -fno-access-control, because what they call is private.)
 
 extern "C" void
 _ZN4grpc8internal22CallbackWithSuccessTag9StaticRunEP30grpc_completion_queue_functori(

@@ -1,5 +1,5 @@
-// What passes through gRPC is silent under ThreadSanitizer, and what handlers do beside it is found.
-// Without --config=tsan only the first half is compiled, and says that the calls work.
+// What passes through gRPC is silent under ThreadSanitizer, and what handlers do beside it is
+// found. Without --config=tsan only the first half is compiled, and says that the calls work.
 
 #include <grpcpp/generic/async_generic_service.h>
 #include <grpcpp/generic/generic_stub.h>

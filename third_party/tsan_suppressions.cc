@@ -1,9 +1,9 @@
 // What ThreadSanitizer need not see (--config=tsan only).
 //
-// Debian's libraries are not instrumented: the sanitizer sees what they do to memory by way of the C
-// library (copies, allocations, system calls), but not the atomics by which they order it. So what
-// is called from these libraries is left out. What our own code does is never suppressed, and what
-// is inline in their headers counts as ours.
+// Debian's libraries are not instrumented: the sanitizer sees what they do to memory by way of the
+// C library (copies, allocations, system calls), but not the atomics by which they order it. So
+// what is called from these libraries is left out. What our own code does is never suppressed, and
+// what is inline in their headers counts as ours.
 
 extern "C" const char* __tsan_default_suppressions();
 extern "C" const char* __tsan_default_suppressions() {

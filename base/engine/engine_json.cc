@@ -76,7 +76,8 @@ Value DeviceRates(const google::protobuf::RepeatedPtrField<v1::DeviceRate>& rate
   return list;
 }
 
-// What a container without paths of its own has masked and read-only: docker's list, and that of oci/default_profile.
+// What a container without paths of its own has masked and read-only: docker's list, and that of
+// oci/default_profile.
 constexpr const char* kMaskedPaths[] = {
     "/proc/acpi",         "/proc/asound",     "/proc/interrupts", "/proc/kcore",
     "/proc/keys",         "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",

@@ -8,8 +8,9 @@
 
 namespace gantry::engine {
 
-// InfinitePast for a field that was never set, and for Go's zero time (the first second of the year 1). The beginning of 1970 is a
-// time like any other. `t` is the field itself, not a copy: an absent field is known by the address of its default.
+// InfinitePast for a field that was never set, and for Go's zero time (the first second of the year
+// 1). The beginning of 1970 is a time like any other. `t` is the field itself, not a copy: an
+// absent field is known by the address of its default.
 template <class Timestamp>
 absl::Time FromProto(const Timestamp& t) {
   constexpr int64_t kYearOne = -62135596800;
@@ -17,7 +18,8 @@ absl::Time FromProto(const Timestamp& t) {
   return absl::FromUnixSeconds(t.seconds()) + absl::Nanoseconds(t.nanos());
 }
 
-// The same where the message says whether it was set: a moment of 1970 is one. The year 1 is Go's way to say "not set".
+// The same where the message says whether it was set: a moment of 1970 is one. The year 1 is Go's
+// way to say "not set".
 template <class Timestamp>
 absl::Time FromProto(bool present, const Timestamp& t) {
   constexpr int64_t kGoZeroSeconds = -62135596800;

@@ -23,7 +23,8 @@ std::string Scaled(double value, double base, const std::array<const char*, N>& 
   return absl::StrFormat("%.*g%s", precision, value, units[i]);
 }
 
-// Never set, or too early for the nanoseconds that the daemon counts (before 1677), as Go's zero time is.
+// Never set, or too early for the nanoseconds that the daemon counts (before 1677), as Go's zero
+// time is.
 bool IsAbsent(absl::Time time) { return time < absl::FromUnixSeconds(-9223372035); }
 
 }  // namespace

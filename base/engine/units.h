@@ -28,7 +28,8 @@ std::string JsonTime(absl::Time time);
 absl::StatusOr<int64_t> ParseBytes(absl::string_view text);
 // Go's durations: "1h30m", "500ms".
 absl::StatusOr<absl::Duration> ParseDuration(absl::string_view text);
-// RFC 3339 (date alone, local time without a zone), Unix seconds with a fraction, or a duration before `now`.
+// RFC 3339 (date alone, local time without a zone), Unix seconds with a fraction, or a duration
+// before `now`.
 absl::StatusOr<absl::Time> ParseTimestamp(absl::string_view text, absl::Time now);
 // "1.5" CPUs as billionths.
 absl::StatusOr<int64_t> ParseNanoCpus(absl::string_view text);

@@ -1,7 +1,7 @@
 // One JSON-like value: what listings, `inspect` and templates work on.
 //
-// Objects keep the order in which fields were set, so that printed JSON has docker's order. Copying copies the tree; shown
-// documents are small.
+// Objects keep the order in which fields were set, so that printed JSON has docker's order. Copying
+// copies the tree; shown documents are small.
 //
 // Thread-compatible.
 #ifndef GANTRY_BASE_ENGINE_VALUE_H_

@@ -1,4 +1,5 @@
-// Values of options that have a language of their own: mounts, ports, devices, limits, environment and label files.
+// Values of options that have a language of their own: mounts, ports, devices, limits, environment
+// and label files.
 //
 // All parse docker's spelling. kInvalidArgument messages show the text and what is wrong with it.
 #ifndef GANTRY_BASE_ENGINE_VALUE_SYNTAX_H_
@@ -26,7 +27,8 @@ class Ulimit;
 
 namespace gantry::engine {
 
-// -v [SOURCE:]TARGET[:OPTIONS]. A relative source beginning with . is taken from `cwd`, ~ is not expanded.
+// -v [SOURCE:]TARGET[:OPTIONS]. A relative source beginning with . is taken from `cwd`, ~ is not
+// expanded.
 absl::StatusOr<v1::Mount> ParseVolume(absl::string_view text, const std::string& cwd);
 // --mount type=bind,src=...,dst=...
 absl::StatusOr<v1::Mount> ParseMount(absl::string_view text, const std::string& cwd);
@@ -47,7 +49,8 @@ absl::StatusOr<v1::RestartPolicy> ParseRestartPolicy(absl::string_view text);
 // -f KEY=VALUE
 absl::StatusOr<v1::Filter> ParseFilter(absl::string_view text);
 
-// NAME=value as it is; a bare NAME gets its value from `environment`, and stays bare (taking the image's away) if it has none there.
+// NAME=value as it is; a bare NAME gets its value from `environment`, and stays bare (taking the
+// image's away) if it has none there.
 absl::StatusOr<std::string> ParseEnvironment(absl::string_view text,
                                              const std::map<std::string, std::string>& environment);
 // "key=value" or "key".
@@ -56,7 +59,8 @@ std::pair<std::string, std::string> SplitAssignment(absl::string_view text);
 // Checks syntax and lowers the case where that is customary: HOST:IP or HOST=IP.
 absl::StatusOr<std::string> ParseExtraHost(absl::string_view text);
 
-// A command line as a shell would split it: quotes and backslashes, nothing else. For Dockerfile-like values.
+// A command line as a shell would split it: quotes and backslashes, nothing else. For
+// Dockerfile-like values.
 absl::StatusOr<std::vector<std::string>> SplitWords(absl::string_view text);
 
 }  // namespace gantry::engine

@@ -1,4 +1,5 @@
-// What a fuzz target is: two functions. A source of the target defines both; the BUILD macro fuzz_target (fuzz.bzl) makes of it
+// What a fuzz target is: two functions. A source of the target defines both; the BUILD macro
+// fuzz_target (fuzz.bzl) makes of it
 //   NAME_test   a unit test: the seeds, and a fixed number of mutations of them that are the same in every run
 //   NAME        a libFuzzer program, for `./dev fuzz NAME`
 #ifndef GANTRY_BASE_FUZZ_FUZZ_H_

@@ -1,4 +1,5 @@
-// Between libFuzzer and a fuzz target. The seeds are written into $GANTRY_FUZZ_SEEDS before it begins; libFuzzer reads that directory.
+// Between libFuzzer and a fuzz target. The seeds are written into $GANTRY_FUZZ_SEEDS before it
+// begins; libFuzzer reads that directory.
 #include <stdint.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-// The unit test of a fuzz target: its seeds, and mutations of them by a generator with a fixed start. An input that crashes is left in
-// the test's output directory, to be put among the seeds.
+// The unit test of a fuzz target: its seeds, and mutations of them by a generator with a fixed
+// start. An input that crashes is left in the test's output directory, to be put among the seeds.
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>

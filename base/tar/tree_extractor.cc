@@ -103,7 +103,8 @@ class Extractor {
     while (true) {
       const long fd =
           syscall(SYS_openat2, root_, path.empty() ? "." : path.c_str(), &how, sizeof how);
-      // A rename anywhere on the machine while ".." is resolved makes the kernel ask for another try.
+      // A rename anywhere on the machine while ".." is resolved makes the kernel ask for another
+      // try.
       if (fd < 0 && (errno == EAGAIN || errno == EINTR)) continue;
       return UniqueFd(static_cast<int>(fd));
     }

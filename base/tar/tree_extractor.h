@@ -40,8 +40,8 @@ struct ExtractOptions {
   TarLimits limits = {};
 };
 
-// Unpacks into an open directory (O_PATH will do) and reads `archive` to its end. Returns the number
-// of entries. Runs of zeros become holes.
+// Unpacks into an open directory (O_PATH will do) and reads `archive` to its end. Returns the
+// number of entries. Runs of zeros become holes.
 //   kInvalidArgument     malformed archive, or a name that climbs out
 //   kDataLoss            the archive is cut short
 //   kFailedPrecondition  an entry lies behind a symlink, or see no_overwrite_dir_non_dir

@@ -1,8 +1,8 @@
 // Writes a tree of files as a tar archive: what `cp` and `export` send.
 //
 // The tree may be hostile and change meanwhile: it is reached through open directories and plain
-// names only, and no symlink is followed. Hard links within one archive stay hard links; sockets are
-// left out. Extended attributes: security.capability and user.*, not overlayfs' own.
+// names only, and no symlink is followed. Hard links within one archive stay hard links; sockets
+// are left out. Extended attributes: security.capability and user.*, not overlayfs' own.
 //
 // Thread-compatible.
 #ifndef GANTRY_BASE_TAR_TREE_WRITER_H_

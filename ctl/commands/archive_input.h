@@ -1,4 +1,5 @@
-// What load and import read and send: a file or standard input, from a thread of its own while progress comes back.
+// What load and import read and send: a file or standard input, from a thread of its own while
+// progress comes back.
 #ifndef GANTRY_CTL_COMMANDS_ARCHIVE_INPUT_H_
 #define GANTRY_CTL_COMMANDS_ARCHIVE_INPUT_H_
 
@@ -24,7 +25,8 @@ namespace gantry::ctl {
 
 class ArchiveInput {
  public:
-  // `path` is "" or "-" for standard input. kInvalidArgument: that is a terminal; `hint` says what to do instead.
+  // `path` is "" or "-" for standard input. kInvalidArgument: that is a terminal; `hint` says what
+  // to do instead.
   static absl::StatusOr<ArchiveInput> Open(Context& context, const std::string& path,
                                            absl::string_view hint) {
     ArchiveInput input;
@@ -43,7 +45,8 @@ class ArchiveInput {
     return input;
   }
 
-  // Sends `open` with the size of the file, then its bytes. `on_event` gets each answer that is neither progress nor a message.
+  // Sends `open` with the size of the file, then its bytes. `on_event` gets each answer that is
+  // neither progress nor a message.
   template <class Request, class Response, class OnEvent>
   absl::Status Send(Client& client, Request open, ProgressView& view, const OnEvent& on_event) {
     struct stat st = {};

@@ -36,7 +36,8 @@ Place ParsePlace(const std::string& text) {
   return {text.substr(0, colon), text.substr(colon + 1)};
 }
 
-// The path without trailing slashes, and what they and a final "." said: "/." means the content, "/" a directory.
+// The path without trailing slashes, and what they and a final "." said: "/." means the content,
+// "/" a directory.
 struct Target {
   std::string path;
   bool content = false;

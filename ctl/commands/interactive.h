@@ -1,5 +1,5 @@
-// What run, attach, start -a and exec have in common once their stream is open: bytes both ways until the process has ended or the
-// person has left.
+// What run, attach, start -a and exec have in common once their stream is open: bytes both ways
+// until the process has ended or the person has left.
 #ifndef GANTRY_CTL_COMMANDS_INTERACTIVE_H_
 #define GANTRY_CTL_COMMANDS_INTERACTIVE_H_
 
@@ -52,8 +52,9 @@ void SendSignal(Context& context, const std::string& container, int signal);
 void SendResize(Context& context, const std::string& container, const std::string& exec_id,
                 WindowSize size);
 
-// Moves bytes until the stream ends. `on_message` sees every message first (to pick up ids) and says when the session may begin.
-// The container's id and the exec's are read through the pointers when a signal or resize has to be sent.
+// Moves bytes until the stream ends. `on_message` sees every message first (to pick up ids) and
+// says when the session may begin. The container's id and the exec's are read through the pointers
+// when a signal or resize has to be sent.
 template <class Input, class Output>
 InteractiveOutcome Converse(Context& context, DuplexStream<Input, Output>& stream,
                             const InteractiveOptions& options, const DetachKeys& keys,

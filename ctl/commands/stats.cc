@@ -53,7 +53,8 @@ class StatsAction final : public Action {
         context.Out(text);
         continue;
       }
-      // Each line is written over the old one and its rest erased: nothing is blank in between, so nothing flickers.
+      // Each line is written over the old one and its rest erased: nothing is blank in between, so
+      // nothing flickers.
       context.OutRaw(absl::StrCat(
           "\x1b[H", absl::StrReplaceAll(Printable(text), {{"\n", "\x1b[K\n"}}), "\x1b[J"));
     }

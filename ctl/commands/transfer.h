@@ -1,4 +1,5 @@
-// What pull, push, load, save, run and create share: credentials for a reference, and progress in the style that fits.
+// What pull, push, load, save, run and create share: credentials for a reference, and progress in
+// the style that fits.
 #ifndef GANTRY_CTL_COMMANDS_TRANSFER_H_
 #define GANTRY_CTL_COMMANDS_TRANSFER_H_
 

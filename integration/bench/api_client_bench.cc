@@ -1,14 +1,18 @@
-// The clients' side of ./dev bench api: the same calls against gantryd and a peer, slice by slice in turn, so that what else the
-// machine does hits both alike. Started by api.py, which makes the daemons, the image and the specification.
+// The clients' side of ./dev bench api: the same calls against gantryd and a peer, slice by slice
+// in turn, so that what else the machine does hits both alike. Started by api.py, which makes the
+// daemons, the image and the specification.
 //
 //   api_client_bench --spec FILE --image NAME --chain-id ID --scratch DIR --seconds N NAME=SOCKET=PID...
 //
-// Calls that cost little are made by a lean client (lean_client.h), the same for all servers, because gRPC's own costs more than the
-// server does and would be most of what is measured; "gRPC client" shows the difference. Lifecycles are called with gRPC's.
+// Calls that cost little are made by a lean client (lean_client.h), the same for all servers,
+// because gRPC's own costs more than the server does and would be most of what is measured; "gRPC
+// client" shows the difference. Lifecycles are called with gRPC's.
 //
-// Prints one line per measure: rate, latencies, and CPU time per call, of the server and of this program. The ratios are the first
-// server's rate over the second's, and the second's CPU time over the first's; the latter says what the server costs however busy the
-// machine is. Content has a third contender in turn with the servers: a program that does by hand what disk and sha256 ask for.
+// Prints one line per measure: rate, latencies, and CPU time per call, of the server and of this
+// program. The ratios are the first server's rate over the second's, and the second's CPU time over
+// the first's; the latter says what the server costs however busy the machine is. Content has a
+// third contender in turn with the servers: a program that does by hand what disk and sha256 ask
+// for.
 #include <fcntl.h>
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
@@ -242,8 +246,8 @@ class Server {
     RemoveSnapshot(i, id);
   }
 
-  // New bytes for the next round of writes. What the last one wrote goes, files and all, before this returns: a collection beside the
-  // next measure would be counted with it.
+  // New bytes for the next round of writes. What the last one wrote goes, files and all, before
+  // this returns: a collection beside the next measure would be counted with it.
   void Refresh() {
     static std::atomic<uint64_t> seed = 1000;
     for (size_t i = 0; i < clients_.size(); ++i) payload_[i] = FreshBytes(kBlobBytes, ++seed);
@@ -330,8 +334,8 @@ class Server {
   std::vector<std::string> written_;
 };
 
-// What is asked of a content store, done by hand: bytes to a new file and into a hash, on two threads; then it is synced and named. And
-// read again, each piece hashed.
+// What is asked of a content store, done by hand: bytes to a new file and into a hash, on two
+// threads; then it is synced and named. And read again, each piece hashed.
 class ByHand {
  public:
   explicit ByHand(std::string directory) : directory_(std::move(directory)) {}
@@ -390,8 +394,9 @@ class ByHand {
   std::vector<std::string> written_;
 };
 
-// Memory that was just in use, for the page cache to grow into. On a virtual machine the first touch of a page that has been free for a
-// while waits for the host, which takes several times as long as writing the page does, and falls on the next contender.
+// Memory that was just in use, for the page cache to grow into. On a virtual machine the first
+// touch of a page that has been free for a while waits for the host, which takes several times as
+// long as writing the page does, and falls on the next contender.
 class WarmMemory {
  public:
   ~WarmMemory() { Release(kWarmBytes); }

@@ -193,7 +193,8 @@ absl::Status LeanClient::Write() {
 
 absl::Status LeanClient::ReadSome() {
   ssize_t got;
-  // Not by a read that blocks: that would be woken also when the server has taken what was sent, at the server's expense.
+  // Not by a read that blocks: that would be woken also when the server has taken what was sent, at
+  // the server's expense.
   while ((got = recv(fd_.get(), buffer_.get(), kReadBytes, MSG_DONTWAIT)) < 0) {
     if (errno == EINTR) continue;
     if (errno != EAGAIN) break;

@@ -1,8 +1,9 @@
-// A connection to a gRPC server on a unix socket with as little as possible between the caller and the socket: HTTP/2 by nghttp2, no
-// threads, one call at a time, blocking. For benchmarks, where a client that costs more than the server hides it.
+// A connection to a gRPC server on a unix socket with as little as possible between the caller and
+// the socket: HTTP/2 by nghttp2, no threads, one call at a time, blocking. For benchmarks, where a
+// client that costs more than the server hides it.
 //
-// It behaves as containerd's own clients do on the wire: frames of 16 KiB, windows of megabytes, no deadline header. A server that
-// answers nothing for a minute fails the call.
+// It behaves as containerd's own clients do on the wire: frames of 16 KiB, windows of megabytes, no
+// deadline header. A server that answers nothing for a minute fails the call.
 //
 // Thread-compatible.
 #ifndef GANTRY_INTEGRATION_BENCH_LEAN_CLIENT_H_
@@ -32,12 +33,14 @@ class LeanClient {
   LeanClient(const LeanClient&) = delete;
   LeanClient& operator=(const LeanClient&) = delete;
 
-  // A unary call: the bytes of one message against those of another. `path` is "/package.Service/Method".
+  // A unary call: the bytes of one message against those of another. `path` is
+  // "/package.Service/Method".
   absl::StatusOr<std::string> Call(const std::string& path, absl::string_view request);
 
   // A call with streams: Open, then Send and Receive in any order, then Finish.
   absl::Status Open(const std::string& path);
-  // The message `head` followed by `payload`; `last`: no more will come. Returns once it is in the socket.
+  // The message `head` followed by `payload`; `last`: no more will come. Returns once it is in the
+  // socket.
   absl::Status Send(absl::string_view head, absl::string_view payload, bool last);
   // The next message; false when there are no more.
   absl::StatusOr<bool> Receive(std::string* message);
@@ -97,7 +100,8 @@ class LeanClient {
   bool closed_ = true;
   int status_code_ = -1;
   std::string status_message_;
-  // What has come of the message that is coming; whole ones wait in `messages_` unless they are only counted.
+  // What has come of the message that is coming; whole ones wait in `messages_` unless they are
+  // only counted.
   bool counting_ = false;
   int64_t counted_ = 0;
   char prefix_[5] = {};

@@ -58,7 +58,8 @@ absl::string_view ClassWords(absl::StatusCode code) {
   }
 }
 
-// The field that a request got wrong (base/field_error.h), as clients with protobuf expect it in the trailer.
+// The field that a request got wrong (base/field_error.h), as clients with protobuf expect it in
+// the trailer.
 std::string FieldDetails(const absl::Status& status) {
   const std::string field = FieldOf(status);
   if (field.empty()) return "";

@@ -8,11 +8,12 @@
 
 namespace gantry::api {
 
-// The codes are the same numbers; messages are cut to what HTTP/2 trailers carry safely (4 KiB) and made valid UTF-8.
+// The codes are the same numbers; messages are cut to what HTTP/2 trailers carry safely (4 KiB) and
+// made valid UTF-8.
 grpc::Status ToGrpc(const absl::Status& status);
 
-// The same, its message ending with the words of its class ("...: not found"), by which containerd's clients know it when only the text
-// reaches them.
+// The same, its message ending with the words of its class ("...: not found"), by which
+// containerd's clients know it when only the text reaches them.
 grpc::Status ToGrpcWithClass(const absl::Status& status);
 absl::Status FromGrpc(const grpc::Status& status);
 

@@ -78,7 +78,8 @@ absl::StatusOr<oci::User> ContainerLifecycle::LookUpUser(const std::string& chai
     GANTRY_ASSIGN_OR_RETURN(database, oci::LoadUserDatabase(at));
     GANTRY_RETURN_IF_ERROR(mounted.Unmount());
   }
-  // Files of the usual size are kept; an image with a megabyte of users pays for reading them each time.
+  // Files of the usual size are kept; an image with a megabyte of users pays for reading them each
+  // time.
   if (database.passwd.size() + database.group.size() > kKeptBytes)
     return oci::ResolveUser(database, user, groups);
   absl::MutexLock lock(&mu_);

@@ -1,7 +1,8 @@
-// Files of a container: looking at a path, copying out and in, exporting all, committing to an image.
+// Files of a container: looking at a path, copying out and in, exporting all, committing to an
+// image.
 //
-// The tree is hostile and alive. Every path is resolved once, by openat2 beneath the container's root,
-// and used through the descriptor it gave. The work is done by a thread whose root is the
+// The tree is hostile and alive. Every path is resolved once, by openat2 beneath the container's
+// root, and used through the descriptor it gave. The work is done by a thread whose root is the
 // container's: it joins the mount namespace of a running container, and makes one like it, with the
 // container's bind mounts, for any other. So a mistake here does not reach the host's tree.
 #include "supervisor/core/container_files.h"
@@ -108,8 +109,8 @@ absl::StatusOr<std::string> ReadLink(int directory, const std::string& name) {
   return std::string(target, static_cast<size_t>(n));
 }
 
-// Where a path leads, links followed within `root`: the whole chain of them, and as spelled from the
-// first name that does not exist. Nothing is opened by the result but by resolving it again.
+// Where a path leads, links followed within `root`: the whole chain of them, and as spelled from
+// the first name that does not exist. Nothing is opened by the result but by resolving it again.
 absl::StatusOr<std::string> Evaluate(int root, const std::string& path) {
   std::vector<std::string> rest;
   const auto push = [&rest](absl::string_view text) {
@@ -198,9 +199,9 @@ absl::StatusOr<v1::PathStat> StatIn(int root, const std::string& path) {
   return out;
 }
 
-// Carries out the bind mounts of a container that does not run in a view of its root file system, as
-// the runtime would: sources are host paths, targets are resolved with `root` as the root. Missing
-// targets are made. Only descriptors are used once a path has been resolved.
+// Carries out the bind mounts of a container that does not run in a view of its root file system,
+// as the runtime would: sources are host paths, targets are resolved with `root` as the root.
+// Missing targets are made. Only descriptors are used once a path has been resolved.
 absl::Status MountBinds(int root, const std::string& spec_json) {
   const nlohmann::json spec = nlohmann::json::parse(spec_json, nullptr, /*allow_exceptions=*/false);
   if (!spec.is_object() || !spec.contains("mounts") || !spec["mounts"].is_array())
@@ -260,7 +261,8 @@ absl::Status ContainerFiles::WithRootfs(const CallContext& context, const Loaded
     UniqueFd mounts(open((proc + "/ns/mnt").c_str(), O_RDONLY | O_CLOEXEC));
     if (!mounts.valid())
       return ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": its mount namespace"));
-    // The pid may have been another's by the time it was opened: it is ours if the container still runs with it now.
+    // The pid may have been another's by the time it was opened: it is ours if the container still
+    // runs with it now.
     absl::StatusOr<Process> again = parts_.tasks->Get(context.ns, loaded.id(), "");
     if (!again.ok() || again->pid != task->pid || again->status == ProcessStatus::kStopped) {
       return absl::AbortedError(

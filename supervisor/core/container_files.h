@@ -1,7 +1,8 @@
-// Files of a container: looking at a path, copying out and in, exporting all, committing to an image.
+// Files of a container: looking at a path, copying out and in, exporting all, committing to an
+// image.
 //
-// Thread-safe. kNotFound: no such container or path; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state
-// forbids it.
+// Thread-safe. kNotFound: no such container or path; kInvalidArgument: ambiguous prefix, bad
+// request; kFailedPrecondition: its state forbids it.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_FILES_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_FILES_H_
 

@@ -25,7 +25,8 @@ class ContainerFilter {
   // When the container that a person names was created.
   using FindCreated = std::function<absl::StatusOr<absl::Time>(const std::string& container)>;
 
-  // kInvalidArgument: unknown key, or a value that its key does not take; what `find` says of a container in "before" or "since".
+  // kInvalidArgument: unknown key, or a value that its key does not take; what `find` says of a
+  // container in "before" or "since".
   static absl::StatusOr<ContainerFilter> Parse(
       const google::protobuf::RepeatedPtrField<v1::Filter>& filters, const FindCreated& find);
 

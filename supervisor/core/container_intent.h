@@ -1,4 +1,5 @@
-// What a container was asked to be, as gantry.v1 puts it, kept in its record beside the spec that was made of it.
+// What a container was asked to be, as gantry.v1 puts it, kept in its record beside the spec that
+// was made of it.
 //
 // Containers of other clients of the containerd API have none. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_INTENT_H_

@@ -28,7 +28,8 @@ constexpr absl::Duration kStopPatience = absl::Seconds(10);
 // docker's: how long a kill waits for the end that it causes.
 constexpr absl::Duration kKillPatience = absl::Seconds(10);
 
-// The patience of a stop: the request's, else the container's own, else ten seconds. Less than zero: no limit.
+// The patience of a stop: the request's, else the container's own, else ten seconds. Less than
+// zero: no limit.
 template <class Request>
 absl::Duration PatienceOf(const Request& request, const v1::ContainerConfig& config) {
   absl::Duration patience = kStopPatience;
@@ -76,7 +77,8 @@ absl::StatusOr<v1::StartContainerResponse> ContainerLifecycle::Start(
 absl::StatusOr<v1::StopContainerResponse> ContainerLifecycle::Stop(
     const CallContext& context, const v1::StopContainerRequest& request) {
   {
-    // A stop under way that has more patience than this one is cut short, then both have what they want.
+    // A stop under way that has more patience than this one is cut short, then both have what they
+    // want.
     GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded,
                             parts_.records->Load(context, request.container()));
     parts_.steps->HastenStop(context.ns, loaded.id(), PatienceOf(request, loaded.config));

@@ -1,9 +1,10 @@
-// The life cycle of containers by intent: docker's verbs over records, snapshots and tasks. containerd's clients order these steps
-// themselves and do not come here.
+// The life cycle of containers by intent: docker's verbs over records, snapshots and tasks.
+// containerd's clients order these steps themselves and do not come here.
 //
 // Values are messages of gantry.v1 (docs/adr/0004).
 // Thread-safe. Operations on one container take turns (its operation lock).
-// kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state forbids it.
+// kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request;
+// kFailedPrecondition: its state forbids it.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_LIFECYCLE_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_LIFECYCLE_H_
 
@@ -72,7 +73,8 @@ class ContainerLifecycle {
   };
   explicit ContainerLifecycle(const Parts& parts) : parts_(parts) {}
 
-  // Reserves the name, prepares the root file system, writes the record: in this order, each undone if a later one fails.
+  // Reserves the name, prepares the root file system, writes the record: in this order, each undone
+  // if a later one fails.
   // kNotFound: no such image (pull it first); kAlreadyExists: the name is taken, by whom.
   absl::StatusOr<v1::CreateContainerResponse> Create(const CallContext& context,
                                                      const v1::CreateContainerRequest& request,
@@ -82,14 +84,16 @@ class ContainerLifecycle {
   // A stop of the same container that is under way and has more patience is cut short.
   absl::StatusOr<v1::StopContainerResponse> Stop(const CallContext& context,
                                                  const v1::StopContainerRequest& request);
-  // With SIGKILL, returns once the process has ended. Of a container that waits for its restart, the restart is called off.
+  // With SIGKILL, returns once the process has ended. Of a container that waits for its restart,
+  // the restart is called off.
   absl::Status Kill(const CallContext& context, const std::string& container,
                     const std::string& signal);
   absl::Status Restart(const CallContext& context, const v1::RestartContainerRequest& request);
   absl::Status Pause(const CallContext& context, const std::string& container);
   absl::Status Unpause(const CallContext& context, const std::string& container);
   // With `force` it is killed, and what else is done with it at the moment is cut short.
-  // kFailedPrecondition: it runs and `force` is not set; kUnavailable: removal has begun and goes on by itself.
+  // kFailedPrecondition: it runs and `force` is not set; kUnavailable: removal has begun and goes
+  // on by itself.
   absl::StatusOr<v1::RemoveContainerResponse> Remove(const CallContext& context,
                                                      const v1::RemoveContainerRequest& request);
   // kInvalidArgument: it has that name already.

@@ -1,9 +1,12 @@
-// One operation at a time per container: a lock that exists only while somebody holds it or waits for it.
+// One operation at a time per container: a lock that exists only while somebody holds it or waits
+// for it.
 //
-// The wait for a lock ends with the caller's deadline or cancellation. The holder works under a token of its own, so that a forced
-// removal can cut a running operation short and the daemon can stop whatever is under way.
+// The wait for a lock ends with the caller's deadline or cancellation. The holder works under a
+// token of its own, so that a forced removal can cut a running operation short and the daemon can
+// stop whatever is under way.
 //
-// Thread-safe. First in the lock order (STYLE section 7): may be held across calls to a shim, never taken while holding another.
+// Thread-safe. First in the lock order (STYLE section 7): may be held across calls to a shim, never
+// taken while holding another.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_LOCKS_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_LOCKS_H_
 
@@ -24,7 +27,8 @@ namespace gantry::core {
 
 class OperationLocks;
 
-// Held until destroyed or assigned over. Empty when default-made. Must not outlive the token that it was acquired with.
+// Held until destroyed or assigned over. Empty when default-made. Must not outlive the token that
+// it was acquired with.
 class OperationLock {
  public:
   OperationLock() = default;
@@ -57,7 +61,8 @@ enum class Interruptible { kYes, kNo };
 
 class OperationLocks {
  public:
-  // Waits for its turn. kCancelled, kDeadlineExceeded: `cancel` (null: none) ended the wait; kUnavailable: Stop() was called.
+  // Waits for its turn. kCancelled, kDeadlineExceeded: `cancel` (null: none) ended the wait;
+  // kUnavailable: Stop() was called.
   absl::StatusOr<OperationLock> Acquire(const std::string& ns, const std::string& id,
                                         CancelToken* cancel, Interruptible interruptible);
 

@@ -16,7 +16,8 @@
 
 namespace gantry::core {
 
-// One probe. Lives until its stream is done and the answer was given, held by whoever may still call it.
+// One probe. Lives until its stream is done and the answer was given, held by whoever may still
+// call it.
 class ContainerProber::Run final : public runtime::AttachStream::Handler,
                                    public std::enable_shared_from_this<Run> {
  public:

@@ -1,6 +1,7 @@
 // A health check's probe as one more process of the container.
 //
-// Thread-safe. Probes under way when this is destroyed must have been waited for (HealthMonitor::Stop() does).
+// Thread-safe. Probes under way when this is destroyed must have been waited for
+// (HealthMonitor::Stop() does).
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_PROBE_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_PROBE_H_
 

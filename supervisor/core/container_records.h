@@ -1,10 +1,13 @@
-// Containers as they are stored: finding them by what a person typed, loading them, taking turns on them.
+// Containers as they are stored: finding them by what a person typed, loading them, taking turns on
+// them.
 //
-// A container is found by id, by name, or by an unambiguous prefix of its id. Those that containerd's clients made are found as well,
-// with what is known of them. What was asked for is stored with the record (extension "gantry", a gantry.v1.ContainerConfig); the state
-// of the last run in a record of its own, so both survive a reboot.
+// A container is found by id, by name, or by an unambiguous prefix of its id. Those that
+// containerd's clients made are found as well, with what is known of them. What was asked for is
+// stored with the record (extension "gantry", a gantry.v1.ContainerConfig); the state of the last
+// run in a record of its own, so both survive a reboot.
 //
-// Thread-safe. Common status codes: kNotFound no such container; kInvalidArgument the prefix fits several.
+// Thread-safe. Common status codes: kNotFound no such container; kInvalidArgument the prefix fits
+// several.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_
 
@@ -36,7 +39,8 @@ struct LoadedContainer {
   bool ours = false;  // made by gantry.v1, so `config` says what was asked for
   v1::ContainerConfig config;
   std::string image_id;
-  // The stored record cannot be read: only its id and name are known, and the container can only be removed.
+  // The stored record cannot be read: only its id and name are known, and the container can only be
+  // removed.
   bool damaged = false;
   const std::string& id() const { return record.id(); }
   std::string ShownName() const { return name.empty() ? id().substr(0, 12) : name; }
@@ -48,7 +52,8 @@ class ContainerRecords {
   struct Parts {
     Stores* stores;
     EventBus* events;
-    // <root>/containers/<ns>/<id>/ holds a container's log, and its generated files if it outlives a reboot.
+    // <root>/containers/<ns>/<id>/ holds a container's log, and its generated files if it outlives
+    // a reboot.
     std::string root_directory;
     // <state>/containers/<ns>/<id>/ holds the generated files of a container that removes itself.
     std::string state_directory;
@@ -57,16 +62,16 @@ class ContainerRecords {
 
   // A container whose record is damaged is loaded, too. CheckReadable() refuses it.
   absl::StatusOr<LoadedContainer> Load(const CallContext& context, absl::string_view container);
-  // Loads under the container's operation lock, which `lock` then holds. The wait for it ends with the context's deadline or
-  // cancellation. What is done then takes its context from lock.Within().
+  // Loads under the container's operation lock, which `lock` then holds. The wait for it ends with
+  // the context's deadline or cancellation. What is done then takes its context from lock.Within().
   absl::StatusOr<LoadedContainer> LoadLocked(const CallContext& context,
                                              absl::string_view container, OperationLock& lock,
                                              Interruptible interruptible = Interruptible::kYes);
   // kDataLoss: the record is damaged.
   static absl::Status CheckReadable(const LoadedContainer& loaded);
 
-  // Changes the stored state in one transaction, whatever others change meanwhile, and takes the result over into `loaded`. `change`
-  // may run more than once. kNotFound: the container is gone.
+  // Changes the stored state in one transaction, whatever others change meanwhile, and takes the
+  // result over into `loaded`. `change` may run more than once. kNotFound: the container is gone.
   absl::Status UpdateState(LoadedContainer& loaded,
                            const std::function<void(record::v1::ContainerState&)>& change,
                            metadata::Durability durability = metadata::Durability::kSynced);

@@ -170,7 +170,8 @@ absl::Status ContainerRecovery::ReconcileOne(const LoadedContainer& listed) {
   const absl::StatusOr<Process> task = parts_.tasks->Get(ns, id, "");
   if (task.ok()) {
     if (task->status == ProcessStatus::kStopped || task->status == ProcessStatus::kCreated) {
-      // Takes calls to the shim, side by side and beside whatever else is done; other calls on this container wait for it.
+      // Takes calls to the shim, side by side and beside whatever else is done; other calls on this
+      // container wait for it.
       parts_.workers->Schedule([this, ns, id] { Settle(ns, id, std::nullopt, /*failed=*/0); });
       return absl::OkStatus();
     }

@@ -1,4 +1,5 @@
-// Keeps records in line with what runs: after each exit, after the daemon was away, and by restart policies.
+// Keeps records in line with what runs: after each exit, after the daemon was away, and by restart
+// policies.
 //
 // Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_RECOVERY_H_
@@ -38,9 +39,9 @@ class ContainerRecovery : public ExitObserver {
   explicit ContainerRecovery(const Parts& parts)
       : parts_(parts), later_(parts.stores->clock, *parts.workers) {}
 
-  // After TaskService::Recover(): brings records in line with what lives. Removals that were begun, exits that were not settled and
-  // restarts that a policy wants follow on workers, side by side; a call on such a container waits for them. Fails only when the
-  // database does.
+  // After TaskService::Recover(): brings records in line with what lives. Removals that were begun,
+  // exits that were not settled and restarts that a policy wants follow on workers, side by side; a
+  // call on such a container waits for them. Fails only when the database does.
   absl::Status Reconcile();
 
   void OnExit(const std::string& ns, const Process& process) override;
@@ -49,8 +50,9 @@ class ContainerRecovery : public ExitObserver {
   void Stop() { later_.Stop(); }
 
  private:
-  // Takes an end into the record: of the task that is there or, if the task is gone, `ended`. Schedules the restart that the policy
-  // wants. Tried again by itself when it fails; `failed` says how often it did.
+  // Takes an end into the record: of the task that is there or, if the task is gone, `ended`.
+  // Schedules the restart that the policy wants. Tried again by itself when it fails; `failed` says
+  // how often it did.
   void Settle(const std::string& ns, const std::string& id, const std::optional<Process>& ended,
               int failed);
   // True: the container was removed.

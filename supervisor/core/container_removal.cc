@@ -75,7 +75,8 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
   }
   CrashPoint("snapshot.removed");
   parts_.subjects->Departs(context.ns, loaded.id());
-  // The record of a container that removes itself, which a power cut brings back, is removed at the next start.
+  // The record of a container that removes itself, which a power cut brings back, is removed at the
+  // next start.
   const absl::Status deleted =
       stores.containers.Delete(loaded.scope, loaded.id(),
                                loaded.config.auto_remove() ? metadata::Durability::kBuffered
@@ -87,7 +88,8 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
     failed_.erase({context.ns, loaded.id()});
   }
   if (loaded.ours || loaded.damaged) {
-    // Nothing waits for it: the id is never used again, and what a crash leaves the next start sweeps.
+    // Nothing waits for it: the id is never used again, and what a crash leaves the next start
+    // sweeps.
     std::vector<std::string> directories = {parts_.records->Directory(context.ns, loaded.id())};
     v1::ContainerConfig config = loaded.config;
     if (loaded.damaged) config.set_auto_remove(true);  // it may have been

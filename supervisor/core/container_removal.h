@@ -1,5 +1,6 @@
-// Removing containers. Removal is an intent: it is on record before its first step that takes time, and a removal that fails is tried
-// again by itself, with growing pauses, until it is done; also after a restart of the daemon.
+// Removing containers. Removal is an intent: it is on record before its first step that takes time,
+// and a removal that fails is tried again by itself, with growing pauses, until it is done; also
+// after a restart of the daemon.
 //
 // Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_REMOVAL_H_

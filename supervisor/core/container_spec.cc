@@ -120,7 +120,8 @@ absl::Status CheckNames(const v1::ContainerConfig& config) {
   return absl::OkStatus();
 }
 
-// What the request leaves open comes from the image, each part by itself; the test NONE leaves nothing open.
+// What the request leaves open comes from the image, each part by itself; the test NONE leaves
+// nothing open.
 void InheritHealthCheck(const oci::HealthCheck& image, v1::HealthCheck& check) {
   if (check.test_size() == 1 && check.test(0) == "NONE") return;
   if (check.test().empty()) {
@@ -169,7 +170,8 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
 
 }  // namespace
 
-// Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b", ".." or 4 KB have no place.
+// Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b",
+// ".." or 4 KB have no place.
 absl::Status CheckContainerName(absl::string_view name) {
   constexpr size_t kMaxLength = 255;
   const auto allowed = [](char c) {
@@ -445,7 +447,8 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
     }
     out.mounts.push_back(std::move(spec));
   }
-  // What a name server, a host name and its own name are; files of ours unless the person mounts something there.
+  // What a name server, a host name and its own name are; files of ours unless the person mounts
+  // something there.
   for (const char* file : {"resolv.conf", "hostname", "hosts"}) {
     const std::string target = absl::StrCat("/etc/", file);
     const bool taken =

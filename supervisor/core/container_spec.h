@@ -1,4 +1,5 @@
-// From a gantry.v1.ContainerConfig to what the spec builder takes. Pure, but for the check that bind sources exist.
+// From a gantry.v1.ContainerConfig to what the spec builder takes. Pure, but for the check that
+// bind sources exist.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_SPEC_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_SPEC_H_
 
@@ -26,15 +27,17 @@ namespace gantry::core {
 // Docker's rule for names, with an end. kInvalidArgument says it.
 absl::Status CheckContainerName(absl::string_view name);
 
-// Refuses what no container can have, before anything is made. kInvalidArgument names the option and what to write instead.
+// Refuses what no container can have, before anything is made. kInvalidArgument names the option
+// and what to write instead.
 absl::Status CheckContainerConfig(const v1::ContainerConfig& config);
 
-// Fills in what the image says where the person was silent: command, environment, directory, user, labels, stop signal.
+// Fills in what the image says where the person was silent: command, environment, directory, user,
+// labels, stop signal.
 // kInvalidArgument: nothing to run.
 absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig& config);
 
-// linux.cgroupsPath of a container: "/gantry/<id>", or "system.slice:gantry:<id>" where systemd makes the group. `parent` is the
-// person's --cgroup-parent; "" is the usual one.
+// linux.cgroupsPath of a container: "/gantry/<id>", or "system.slice:gantry:<id>" where systemd
+// makes the group. `parent` is the person's --cgroup-parent; "" is the usual one.
 std::string CgroupsPath(absl::string_view id, const std::string& parent, bool systemd);
 
 struct SpecPlace {
@@ -53,7 +56,8 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& con
 // The limits alone, for create and update.
 absl::StatusOr<oci::Resources> ToResources(const v1::Resources& resources);
 
-// One `--log-opt`: max-size ("10m"), max-file ("3"), mode ("blocking", "non-blocking"). kInvalidArgument: anything else.
+// One `--log-opt`: max-size ("10m"), max-file ("3"), mode ("blocking", "non-blocking").
+// kInvalidArgument: anything else.
 absl::Status ApplyLogOption(const std::string& key, const std::string& value, shim::v1::Log& log);
 
 // "TERM", "SIGTERM", "15" -> 15. kInvalidArgument: no such signal.

@@ -1,5 +1,5 @@
-// The state that a container is in, from its record and its task: the one place that says it for lists, filters, prune, inspection and
-// every check of what may be done with it. Pure.
+// The state that a container is in, from its record and its task: the one place that says it for
+// lists, filters, prune, inspection and every check of what may be done with it. Pure.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_STATE_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_STATE_H_
 
@@ -11,12 +11,13 @@
 
 namespace gantry::core {
 
-// `task` is null when the container has none. RESTARTING from the end of a run that the policy answers until the next run, or until a
-// person stops it.
+// `task` is null when the container has none. RESTARTING from the end of a run that the policy
+// answers until the next run, or until a person stops it.
 v1::ContainerState StateOf(const record::v1::ContainerState& record,
                            const v1::RestartPolicy& policy, const Process* task);
 
-// It runs, or will again without anybody's doing: shown by a list of what runs, kept by prune, removed only by force.
+// It runs, or will again without anybody's doing: shown by a list of what runs, kept by prune,
+// removed only by force.
 bool IsActive(v1::ContainerState state);
 // Prune removes it.
 bool IsPrunable(v1::ContainerState state);

@@ -99,7 +99,8 @@ absl::StatusOr<CreateTask> ContainerSteps::DescribeTask(const CallContext& conte
 
 absl::Status ContainerSteps::NoteStarted(LoadedContainer& loaded, int32_t pid,
                                          absl::Time started_at) {
-  // The shim is the truth while it runs; this record only matters after a reboot, and a later synced write carries it along.
+  // The shim is the truth while it runs; this record only matters after a reboot, and a later
+  // synced write carries it along.
   return parts_.records->UpdateState(
       loaded,
       [&](record::v1::ContainerState& state) {
@@ -147,7 +148,8 @@ absl::StatusOr<int32_t> ContainerSteps::StartLocked(
         absl::StrCat("container ", loaded.id(),
                      " was made by another client of the containerd API; start it with that one"));
   }
-  // Before there is a process: a kill that comes right after it says that it was stopped, and that must stay.
+  // Before there is a process: a kill that comes right after it says that it was stopped, and that
+  // must stay.
   if (!loaded.state.starting() || loaded.state.stopped_by_user() ||
       loaded.state.restart_count() != restart_count) {
     GANTRY_RETURN_IF_ERROR(parts_.records->UpdateState(
@@ -215,7 +217,8 @@ absl::Status ContainerSteps::NoteEnded(LoadedContainer& loaded, const Process& t
         state.set_oom_killed(task.oom_killed);
         if (!task.reason.empty()) state.set_error(task.reason);
         SetTimestamp(task.exited_at, state.mutable_finished_at());
-        // Together with the end: there is no moment in which a container that comes back looks like one that does not.
+        // Together with the end: there is no moment in which a container that comes back looks like
+        // one that does not.
         const std::optional<absl::Duration> delay = RestartDelay(policy, state);
         if (delay.has_value()) {
           SetTimestamp(absl::Now() + *delay, state.mutable_restart_at());

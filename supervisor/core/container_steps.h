@@ -1,8 +1,10 @@
-// The steps that a container's life is made of: start a task, stop it, settle its end. Removal is in container_removal.h.
+// The steps that a container's life is made of: start a task, stop it, settle its end. Removal is
+// in container_removal.h.
 //
-// Used by the life cycle's calls, by streams that start a container, by restart policies and by recovery, which put the steps in
-// order. Start, stop and settle are called with the container's operation lock held and its context, on the container
-// as loaded under that lock, and bring `loaded` up to date.
+// Used by the life cycle's calls, by streams that start a container, by restart policies and by
+// recovery, which put the steps in order. Start, stop and settle are called with the container's
+// operation lock held and its context, on the container as loaded under that lock, and bring
+// `loaded` up to date.
 //
 // Thread-safe. Common status codes: kFailedPrecondition its state forbids it.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_STEPS_H_
@@ -46,9 +48,9 @@ class ContainerSteps {
   };
   explicit ContainerSteps(const Parts& parts) : parts_(parts) {}
 
-  // Returns the pid. `restart_count` is how often the restart policy has started it since a person did. `before_create` is called
-  // when the shim is up and before the process is made, so that its streams can be connected. On failure the container stays as it
-  // was, with the reason on record.
+  // Returns the pid. `restart_count` is how often the restart policy has started it since a person
+  // did. `before_create` is called when the shim is up and before the process is made, so that its
+  // streams can be connected. On failure the container stays as it was, with the reason on record.
   absl::StatusOr<int32_t> StartLocked(const CallContext& context, LoadedContainer& loaded,
                                       uint32_t restart_count,
                                       std::function<void(runtime::Shim&)> before_create = nullptr);
@@ -57,23 +59,26 @@ class ContainerSteps {
 
   // What is to follow from the end that a stop brings about.
   enum class AfterStop { kStaysStopped, kStartsAgain };
-  // Sends the stop signal ("" the container's own), SIGKILL after `patience` (then `killed`, which may be null, is set), and returns
-  // once the process has ended. kAborted: a forced removal cut it short.
+  // Sends the stop signal ("" the container's own), SIGKILL after `patience` (then `killed`, which
+  // may be null, is set), and returns once the process has ended. kAborted: a forced removal cut it
+  // short.
   absl::Status StopLocked(const CallContext& context, LoadedContainer& loaded,
                           const std::string& signal, absl::Duration patience, AfterStop after,
                           bool* killed);
   // After SIGKILL: returns once the process has ended. kUnavailable: it has not, after `patience`.
   absl::Status WaitAfterKill(const CallContext& context, const std::string& id,
                              absl::Duration patience);
-  // A stop of this container that waits for the end waits no longer than `patience` from now. Takes no lock.
+  // A stop of this container that waits for the end waits no longer than `patience` from now. Takes
+  // no lock.
   void HastenStop(const std::string& ns, const std::string& id, absl::Duration patience);
 
-  // Takes the ended task's exit into the record and the task away. True: the container was removed as well. With `keep` it is not
-  // removed, whatever its configuration says.
+  // Takes the ended task's exit into the record and the task away. True: the container was removed
+  // as well. With `keep` it is not removed, whatever its configuration says.
   absl::StatusOr<bool> SettleLocked(const CallContext& context, LoadedContainer& loaded,
                                     bool keep = false);
 
-  // The end of the task is taken into the record, with the time of the restart if the policy wants one.
+  // The end of the task is taken into the record, with the time of the restart if the policy wants
+  // one.
   absl::Status NoteEnded(LoadedContainer& loaded, const Process& task,
                          metadata::Durability durability = metadata::Durability::kBuffered);
 

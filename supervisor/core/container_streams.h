@@ -1,7 +1,8 @@
-// Streams of a container's main process: attach, start with streams connected, terminal size, log. The door moves messages between its
-// client and the stream.
+// Streams of a container's main process: attach, start with streams connected, terminal size, log.
+// The door moves messages between its client and the stream.
 //
-// Thread-safe. kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state forbids it.
+// Thread-safe. kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request;
+// kFailedPrecondition: its state forbids it.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_STREAMS_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_STREAMS_H_
 
@@ -43,22 +44,26 @@ class ContainerStreams {
     int32_t pid = 0;
     std::unique_ptr<runtime::AttachStream> stream;
   };
-  // A client is about to start something that is not known yet: what a start waits for in the kernel begins now. Never blocks.
+  // A client is about to start something that is not known yet: what a start waits for in the
+  // kernel begins now. Never blocks.
   void AnnounceStart();
-  // Starts the container with its streams connected, so that no output is missed: the shim lets it go when it has both calls.
-  // `before_start` is called between the two. A failure leaves the container as it was, not started.
+  // Starts the container with its streams connected, so that no output is missed: the shim lets it
+  // go when it has both calls. `before_start` is called between the two. A failure leaves the
+  // container as it was, not started.
   absl::StatusOr<ConnectedStart> StartConnected(const CallContext& context,
                                                 const v1::AttachInput_Open& open,
                                                 runtime::AttachStream::Handler* handler,
                                                 const std::function<void()>& before_start);
   absl::Status Resize(const CallContext& context, const v1::ResizeRequest& request);
 
-  // The log as the shim writes it: <path>, <path>.1, ... in json-file format. kFailedPrecondition: the container keeps no log.
+  // The log as the shim writes it: <path>, <path>.1, ... in json-file format. kFailedPrecondition:
+  // the container keeps no log.
   absl::StatusOr<std::string> LogPath(const CallContext& context, const std::string& container);
   // True while more may be written to the log.
   bool MayWriteLog(const CallContext& context, const std::string& container);
-  // For a client that has followed the log to its end. kAborted: the shim, which writes the log, died; what the container said last may be
-  // missing. Waits shortly for the end to be in the records.
+  // For a client that has followed the log to its end. kAborted: the shim, which writes the log,
+  // died; what the container said last may be missing. Waits shortly for the end to be in the
+  // records.
   absl::Status CheckLogEnd(const CallContext& context, const std::string& container);
 
  private:

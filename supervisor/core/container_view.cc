@@ -49,7 +49,8 @@ bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timest
 
 // How long all shims together have for their statistics.
 
-// ps runs on the host, as root: only what chooses and formats rows may reach it, and nothing that makes the answer unreadable.
+// ps runs on the host, as root: only what chooses and formats rows may reach it, and nothing that
+// makes the answer unreadable.
 absl::Status CheckPsArguments(const std::vector<std::string>& arguments) {
   constexpr size_t kMost = 64;
   static const LazyRE2 kRenamesPid = {R"((^|[\s,o])pid=)"};
@@ -441,7 +442,8 @@ absl::StatusOr<v1::DiffResponse> ContainerView::Diff(const CallContext& context,
   if (!info.parent.empty()) {
     GANTRY_ASSIGN_OR_RETURN(older, snapshots.View(view, info.parent, {}));
   }
-  // Mount points the runtime had to make are not the container's doing, nor that their directory changed for them.
+  // Mount points the runtime had to make are not the container's doing, nor that their directory
+  // changed for them.
   std::set<std::string> made = {"/dev",          "/proc",      "/sys",
                                 "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"};
   for (const v1::Mount& mount : loaded.config.mounts()) made.insert(mount.target());

@@ -1,6 +1,8 @@
-// Looking at containers: lists, inspection, processes, numbers, changed files. Nothing here waits for an operation on a container.
+// Looking at containers: lists, inspection, processes, numbers, changed files. Nothing here waits
+// for an operation on a container.
 //
-// Thread-safe. kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state forbids it.
+// Thread-safe. kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request;
+// kFailedPrecondition: its state forbids it.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_VIEW_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_VIEW_H_
 
@@ -47,8 +49,9 @@ class ContainerView {
   absl::StatusOr<v1::ContainerDetails> Inspect(const CallContext& context,
                                                const std::string& container, bool size);
   absl::StatusOr<v1::TopResponse> Top(const CallContext& context, const v1::TopRequest& request);
-  // One sample; of all running containers when none is named. A container whose shim does not answer in time is left out.
-  // `previous` holds the caller's last sample of each and is brought up to date: rates are between the two.
+  // One sample; of all running containers when none is named. A container whose shim does not
+  // answer in time is left out. `previous` holds the caller's last sample of each and is brought up
+  // to date: rates are between the two.
   absl::StatusOr<v1::StatsResponse> Stats(const CallContext& context,
                                           const v1::StatsRequest& request,
                                           std::map<std::string, v1::ContainerStats>& previous);

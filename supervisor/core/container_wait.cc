@@ -14,7 +14,8 @@ namespace gantry::core {
 
 namespace {
 
-// An answer that is given once, by the first who has it: an end is on its way to the records when its wait is given up.
+// An answer that is given once, by the first who has it: an end is on its way to the records when
+// its wait is given up.
 class PendingAnswer {
  public:
   explicit PendingAnswer(std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done)
@@ -110,7 +111,8 @@ std::function<void()> ContainerWait::WaitForRemoval(
 
 absl::StatusOr<bool> ContainerWait::SettleExit(const CallContext& context,
                                                const std::string& container) {
-  // Whoever saw the end in a stream may be ahead of the event that tells us of it; the event is on its way.
+  // Whoever saw the end in a stream may be ahead of the event that tells us of it; the event is on
+  // its way.
   constexpr absl::Duration kEventUnderWay = absl::Seconds(3);
   absl::StatusOr<std::string> id = parts_.records->ResolveId(context, container);
   if (absl::IsNotFound(id.status())) return true;

@@ -34,14 +34,15 @@ class ContainerWait {
   };
   explicit ContainerWait(const Parts& parts) : parts_(parts) {}
 
-  // Calls `done` once with the answer, on any thread. Returns a function that gives up the wait (kCancelled); call it at most
-  // once and not from `done`.
+  // Calls `done` once with the answer, on any thread. Returns a function that gives up the wait
+  // (kCancelled); call it at most once and not from `done`.
   std::function<void()> WaitAsync(
       const CallContext& context, const v1::WaitContainerRequest& request,
       std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done);
 
-  // After the main process was seen to end: returns once its end is in the records (and the container removed, with auto_remove:
-  // true), so that a client that is answered then finds it there. Does that work itself if it was not done yet.
+  // After the main process was seen to end: returns once its end is in the records (and the
+  // container removed, with auto_remove: true), so that a client that is answered then finds it
+  // there. Does that work itself if it was not done yet.
   absl::StatusOr<bool> SettleExit(const CallContext& context, const std::string& container);
 
  private:

@@ -103,8 +103,8 @@ absl::Status EventBus::PublishRaw(absl::string_view ns, absl::string_view topic,
 }
 
 void EventBus::Deliver(Event event) {
-  // The bus lock is held while queues are filled: that alone keeps every subscriber's order the same. Filling a queue
-  // neither waits nor does I/O.
+  // The bus lock is held while queues are filled: that alone keeps every subscriber's order the
+  // same. Filling a queue neither waits nor does I/O.
   absl::MutexLock lock(&mu_);
   event.sequence = next_sequence_++;
   auto shared = std::make_shared<const Event>(std::move(event));

@@ -1,11 +1,14 @@
-// What happened, told to everybody who asked: containerd's events with their topics, in the order they happened.
+// What happened, told to everybody who asked: containerd's events with their topics, in the order
+// they happened.
 //
-// Publishing never waits: each subscriber has a queue bounded by count and by bytes, and one that does not keep up is ended with
-// kResourceExhausted. The last events are kept, within bounds of their own, so that `events --since` can look back, and so that a client
-// that reconnects right after a restart of the supervisor still hears of the exits found during recovery.
+// Publishing never waits: each subscriber has a queue bounded by count and by bytes, and one that
+// does not keep up is ended with kResourceExhausted. The last events are kept, within bounds of
+// their own, so that `events --since` can look back, and so that a client that reconnects right
+// after a restart of the supervisor still hears of the exits found during recovery.
 //
-// Thread-safe. Callbacks run on the publisher's thread, must not block and must not call back into the bus.
-// Semantics: containerd "events" service; topics such as "/tasks/exit", payload messages of package containerd.events.
+// Thread-safe. Callbacks run on the publisher's thread, must not block and must not call back into
+// the bus. Semantics: containerd "events" service; topics such as "/tasks/exit", payload messages
+// of package containerd.events.
 #ifndef GANTRY_SUPERVISOR_CORE_EVENT_BUS_H_
 #define GANTRY_SUPERVISOR_CORE_EVENT_BUS_H_
 
@@ -53,7 +56,8 @@ struct EventBounds {
 // One listener's queue. Thread-safe; shared by the bus and the listener.
 class Subscription {
  public:
-  // The next event, if one waits. Null with an OK status(): nothing now. `ready` is called again once there is more.
+  // The next event, if one waits. Null with an OK status(): nothing now. `ready` is called again
+  // once there is more.
   EventPtr Pop();
   // kResourceExhausted once the queue overflowed; what was queued before can still be popped.
   absl::Status status() const;
@@ -77,24 +81,27 @@ class Subscription {
 
 class EventBus {
  public:
-  // `history` is kept for looking back; `queue` is each subscriber's. Clients publish events of their own, of up to 16 MiB.
+  // `history` is kept for looking back; `queue` is each subscriber's. Clients publish events of
+  // their own, of up to 16 MiB.
   explicit EventBus(EventBounds history = {2048, 8 << 20}, EventBounds queue = {16384, 16 << 20});
 
   // Publishes a message of package containerd.events under its full name.
   void Publish(absl::string_view ns, absl::string_view topic,
                const google::protobuf::MessageLite& payload);
-  // Publishes ready-made bytes, as the Events service's Publish and Forward do. kInvalidArgument: malformed topic.
+  // Publishes ready-made bytes, as the Events service's Publish and Forward do. kInvalidArgument:
+  // malformed topic.
   absl::Status PublishRaw(absl::string_view ns, absl::string_view topic, absl::string_view type_url,
                           absl::string_view payload, absl::Time at);
 
-  // `wanted` chooses (null: everything); `ready` is told when the queue was empty and no longer is, or has overflowed.
-  // History from `since` on is queued first (absl::InfiniteFuture(): none).
+  // `wanted` chooses (null: everything); `ready` is told when the queue was empty and no longer is,
+  // or has overflowed. History from `since` on is queued first (absl::InfiniteFuture(): none).
   std::shared_ptr<Subscription> Subscribe(std::function<bool(const Event&)> wanted,
                                           std::function<void()> ready,
                                           absl::Time since = absl::InfiniteFuture());
 
-  // Events published between BeginRecovery() and EndRecovery() tell of what happened while no supervisor ran. They are queued for
-  // every subscriber that arrives within `grace` after EndRecovery(): clients of the former run reconnect and must not miss an exit.
+  // Events published between BeginRecovery() and EndRecovery() tell of what happened while no
+  // supervisor ran. They are queued for every subscriber that arrives within `grace` after
+  // EndRecovery(): clients of the former run reconnect and must not miss an exit.
   void BeginRecovery();
   void EndRecovery(absl::Duration grace = absl::Seconds(60));
 

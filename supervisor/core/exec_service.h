@@ -1,6 +1,7 @@
 // Further processes in running containers.
 //
-// Thread-safe. kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request; kFailedPrecondition: its state forbids it.
+// Thread-safe. kNotFound: no such container; kInvalidArgument: ambiguous prefix, bad request;
+// kFailedPrecondition: its state forbids it.
 #ifndef GANTRY_SUPERVISOR_CORE_EXEC_SERVICE_H_
 #define GANTRY_SUPERVISOR_CORE_EXEC_SERVICE_H_
 
@@ -43,7 +44,8 @@ class ExecService {
     int32_t pid = 0;
     std::unique_ptr<runtime::AttachStream> stream;  // null when detached
   };
-  // One more process. With a handler its streams are connected before it starts; without, it runs detached. Its end removes it.
+  // One more process. With a handler its streams are connected before it starts; without, it runs
+  // detached. Its end removes it.
   absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput_Open& open,
                                    runtime::AttachStream::Handler* handler);
   absl::Status SignalExec(const CallContext& context, const std::string& container,

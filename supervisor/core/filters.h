@@ -23,8 +23,8 @@ namespace gantry::core {
 
 class Filters {
  public:
-  // `known` are the keys that the noun has, beside "label" and "label!", which every noun has. kInvalidArgument: another key, a label
-  // without a name.
+  // `known` are the keys that the noun has, beside "label" and "label!", which every noun has.
+  // kInvalidArgument: another key, a label without a name.
   static absl::StatusOr<Filters> Parse(
       const google::protobuf::RepeatedPtrField<v1::Filter>& filters,
       std::initializer_list<absl::string_view> known);
@@ -47,13 +47,13 @@ class Filters {
   std::map<std::string, std::vector<std::string>> values_;
 };
 
-// A moment as docker writes it: an age before `now` ("10m", "1h30m"), a date with or without time and zone (UTC without), or seconds
-// since 1970. kInvalidArgument names `key`.
+// A moment as docker writes it: an age before `now` ("10m", "1h30m"), a date with or without time
+// and zone (UTC without), or seconds since 1970. kInvalidArgument names `key`.
 absl::StatusOr<absl::Time> ParseMoment(absl::string_view key, absl::string_view text,
                                        absl::Time now);
 
-// Whether a container of that image descends from what "ancestor" names: a name with or without registry, repository and tag, or the
-// beginning of an id.
+// Whether a container of that image descends from what "ancestor" names: a name with or without
+// registry, repository and tag, or the beginning of an id.
 bool IsAncestor(absl::string_view text, absl::string_view image, absl::string_view image_id);
 
 }  // namespace gantry::core

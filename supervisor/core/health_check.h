@@ -1,7 +1,9 @@
-// Health checks as docker has them: what is asked for, and what a probe's outcome makes of a container's health.
+// Health checks as docker has them: what is asked for, and what a probe's outcome makes of a
+// container's health.
 //
-// "starting" until a probe succeeds or `retries` in a row have failed; failures in the start period do not count. "healthy" after any
-// success, "unhealthy" after `retries` failures in a row. Pure functions and values; who runs probes is health_monitor.h.
+// "starting" until a probe succeeds or `retries` in a row have failed; failures in the start period
+// do not count. "healthy" after any success, "unhealthy" after `retries` failures in a row. Pure
+// functions and values; who runs probes is health_monitor.h.
 #ifndef GANTRY_SUPERVISOR_CORE_HEALTH_CHECK_H_
 #define GANTRY_SUPERVISOR_CORE_HEALTH_CHECK_H_
 
@@ -49,7 +51,8 @@ std::optional<HealthOptions> HealthOptionsOf(const v1::ContainerConfig& config);
 // The health before the first probe.
 v1::HealthState InitialHealth();
 
-// Takes the outcome of a probe that began `since_start` after the container did. True: the status is another.
+// Takes the outcome of a probe that began `since_start` after the container did. True: the status
+// is another.
 bool NoteProbe(const HealthOptions& options, absl::Duration since_start, const ProbeResult& result,
                v1::HealthState& health);
 

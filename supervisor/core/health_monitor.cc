@@ -128,7 +128,8 @@ void HealthMonitor::Adopt(const std::string& ns, const std::string& container,
     const absl::StatusOr<std::string> text = ReadFile(FileIn(*directory), kMaxSavedBytes);
     if (!text.ok() || !saved.ParseFromString(*text)) saved.Clear();
   }
-  // How long it has run by the wall clock; one that jumped makes a start period longer or shorter, no more.
+  // How long it has run by the wall clock; one that jumped makes a start period longer or shorter,
+  // no more.
   const absl::Duration age = std::max(parts_.clock->Now() - started_at, absl::ZeroDuration());
   Watch({ns, container}, parts_.clock->Monotonic() - age, paused, std::move(saved));
 }

@@ -1,7 +1,9 @@
-// Probes running containers that have a health check, and says how they fare: on the board, in events
-// ("health_status: healthy"), and in a file of the task's directory, so that the next daemon goes on where this one stopped.
+// Probes running containers that have a health check, and says how they fare: on the board, in
+// events ("health_status: healthy"), and in a file of the task's directory, so that the next daemon
+// goes on where this one stopped.
 //
-// Everything is driven by events and one timer thread: a container between two probes costs a table entry.
+// Everything is driven by events and one timer thread: a container between two probes costs a table
+// entry.
 //
 // Life: construct -> Start() once tasks are recovered -> Stop() or destruction. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_HEALTH_MONITOR_H_
@@ -36,7 +38,8 @@ namespace gantry::core {
 class Prober {
  public:
   virtual ~Prober() = default;
-  // May block for as long as a process takes to start. Calls `done` once, on any thread, soon after options.timeout at the latest.
+  // May block for as long as a process takes to start. Calls `done` once, on any thread, soon after
+  // options.timeout at the latest.
   virtual void Probe(const std::string& ns, const std::string& container,
                      const HealthOptions& options, std::function<void(ProbeResult)> done) = 0;
   // Ends what is under way, with a result that nobody wants any more; further probes end at once.
@@ -63,7 +66,8 @@ class HealthMonitor {
   HealthMonitor& operator=(const HealthMonitor&) = delete;
 
   void Start();
-  // A container that runs already, since `started_at` by the wall clock. Of one without a health check nothing is done.
+  // A container that runs already, since `started_at` by the wall clock. Of one without a health
+  // check nothing is done.
   void Adopt(const std::string& ns, const std::string& container, absl::Time started_at,
              bool paused);
   // No more probes begin; what one that is under way says is dropped.

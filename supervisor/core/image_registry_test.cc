@@ -1,5 +1,6 @@
-// Images to and from a registry, and what checks and repairs them: pull, push, verify, refetch, and transfers in a client's own words.
-// The images have no layers, or layers that are not unpacked, so no privilege is needed.
+// Images to and from a registry, and what checks and repairs them: pull, push, verify, refetch, and
+// transfers in a client's own words. The images have no layers, or layers that are not unpacked, so
+// no privilege is needed.
 #include <algorithm>
 #include <memory>
 #include <string>

@@ -37,7 +37,8 @@ absl::Status KeepFor(metadata::LeaseStore& leases, const Clock& clock, const met
   absl::StatusOr<record::v1::Lease> kept =
       leases.Create(ns, record, metadata::Durability::kBuffered);
   if (absl::IsAlreadyExists(kept.status())) {
-    // Its time begins anew. What is in it is collected at the earliest between these calls, and then fetched again.
+    // Its time begins anew. What is in it is collected at the earliest between these calls, and
+    // then fetched again.
     GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::LeaseResource> earlier,
                             leases.ListResources(ns, record.id()));
     resources.insert(resources.end(), earlier.begin(), earlier.end());

@@ -1,6 +1,8 @@
-// A lease for the length of one piece of work: what the work makes is kept from garbage collection until it is referenced.
+// A lease for the length of one piece of work: what the work makes is kept from garbage collection
+// until it is referenced.
 //
-// Made with an expiry, so that a daemon that dies in between leaves nothing for ever. Move-only; thread-compatible.
+// Made with an expiry, so that a daemon that dies in between leaves nothing for ever. Move-only;
+// thread-compatible.
 #ifndef GANTRY_SUPERVISOR_CORE_LEASE_SCOPE_H_
 #define GANTRY_SUPERVISOR_CORE_LEASE_SCOPE_H_
 
@@ -19,8 +21,9 @@ namespace gantry::core {
 
 class LeaseScope {
  public:
-  // With a caller's own lease (`lease` not empty) nothing is made and nothing ends: that one is used. `work` names what an interrupted
-  // attempt is worth keeping of, as for Keep(); "" for work that begins anew.
+  // With a caller's own lease (`lease` not empty) nothing is made and nothing ends: that one is
+  // used. `work` names what an interrupted attempt is worth keeping of, as for Keep(); "" for work
+  // that begins anew.
   static absl::StatusOr<LeaseScope> Create(metadata::LeaseStore& leases, const Clock& clock,
                                            const std::string& ns, const std::string& lease,
                                            absl::string_view work = "",
@@ -31,13 +34,14 @@ class LeaseScope {
       : leases_(std::exchange(other.leases_, nullptr)), scope_(std::move(other.scope_)) {}
   LeaseScope& operator=(LeaseScope&&) = delete;
 
-  // Puts what the lease holds into the care of another one that outlives this scope by `patience`: parts of work that failed, for the
-  // next attempt to take up. `work` names it ("pull docker.io/library/debian:12"); what an earlier attempt left is added. A caller's
-  // own lease keeps everything by itself.
+  // Puts what the lease holds into the care of another one that outlives this scope by `patience`:
+  // parts of work that failed, for the next attempt to take up. `work` names it ("pull
+  // docker.io/library/debian:12"); what an earlier attempt left is added. A caller's own lease
+  // keeps everything by itself.
   absl::Status Keep(const Clock& clock, absl::string_view work, absl::Duration patience) const;
 
-  // At start, for each namespace: ends what scopes of a daemon that died have left. What they held for a named piece of work is kept as by
-  // Keep(); the rest goes with the next collection.
+  // At start, for each namespace: ends what scopes of a daemon that died have left. What they held
+  // for a named piece of work is kept as by Keep(); the rest goes with the next collection.
   static absl::Status TakeOver(metadata::LeaseStore& leases, const Clock& clock,
                                const std::string& ns, absl::Duration patience);
 

@@ -178,8 +178,8 @@ bool HasInode(const std::string& path, ino_t inode) {
   return stat(path.c_str(), &info) == 0 && info.st_ino == inode;
 }
 
-// What there is of the log, oldest first. The live file is opened before the others are looked for: one that is begun
-// in between is found later as a successor, and none falls between them.
+// What there is of the log, oldest first. The live file is opened before the others are looked for:
+// one that is begun in between is found later as a successor, and none falls between them.
 absl::StatusOr<std::vector<OpenLog>> OpenAll(const std::string& path) {
   absl::StatusOr<OpenLog> live = Open(path, kLive);
   if (!live.ok() && !absl::IsNotFound(live.status())) return live.status();
@@ -200,8 +200,9 @@ struct NextLog {
   bool gap = false;  // files in between are gone
 };
 
-// The file that was begun when `current` was ended, and gives `current` its number. Nothing: `current` is still written to, or the
-// next one is just being made. `newest` is the highest number seen so far.
+// The file that was begun when `current` was ended, and gives `current` its number. Nothing:
+// `current` is still written to, or the next one is just being made. `newest` is the highest number
+// seen so far.
 std::optional<NextLog> Successor(const std::string& path, OpenLog& current, int64_t newest) {
   bool gap = false;
   // A second look is needed when a rotation comes in between, a third when another one does.
@@ -239,7 +240,8 @@ std::optional<NextLog> Successor(const std::string& path, OpenLog& current, int6
   return std::nullopt;
 }
 
-// Sleeps until something in the log's directory changes, the token is cancelled, or a second has passed.
+// Sleeps until something in the log's directory changes, the token is cancelled, or a second has
+// passed.
 class ChangeWaiter {
  public:
   ChangeWaiter(const std::string& path, CancelToken* cancel)

@@ -1,7 +1,9 @@
-// Reads a container's log as the shim writes it, rotated files included: the last lines, from a time, and what comes next.
+// Reads a container's log as the shim writes it, rotated files included: the last lines, from a
+// time, and what comes next.
 //
-// Not bound to a live container: the files are enough. Follows through rotation, and through truncation or deletion from outside.
-// Thread-compatible; one reader per listener. Format: docker's json-file.
+// Not bound to a live container: the files are enough. Follows through rotation, and through
+// truncation or deletion from outside. Thread-compatible; one reader per listener. Format: docker's
+// json-file.
 #ifndef GANTRY_SUPERVISOR_CORE_LOG_READER_H_
 #define GANTRY_SUPERVISOR_CORE_LOG_READER_H_
 
@@ -38,8 +40,8 @@ struct LogQuery {
   CancelToken* cancel = nullptr;
 };
 
-// Calls `emit` for each entry in order; a status other than OK from it ends the reading and is returned. Damaged lines are passed
-// over. kNotFound: there is no log. kCancelled.
+// Calls `emit` for each entry in order; a status other than OK from it ends the reading and is
+// returned. Damaged lines are passed over. kNotFound: there is no log. kCancelled.
 absl::Status ReadLog(const std::string& path, const LogQuery& query,
                      const std::function<absl::Status(const LogEntry&)>& emit);
 

@@ -139,7 +139,8 @@ TEST_F(LogReaderTest, FollowsThroughRotationToTheEnd) {
   EXPECT_THAT(lines, ElementsAre("a\n", "b\n", "late in the old file\n", "c\n", "last\n"));
 }
 
-// Writes as a shim with room for two files does: a rotation after every third line, the older files removed unless they are held.
+// Writes as a shim with room for two files does: a rotation after every third line, the older files
+// removed unless they are held.
 TEST_F(LogReaderTest, FollowMissesNothingHoweverFastFilesGo) {
   constexpr int kLines = 900;
   int number = 0;

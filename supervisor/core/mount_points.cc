@@ -13,7 +13,8 @@
 namespace gantry::core {
 namespace {
 
-// Longer stacks reach the kernel on ways where each layer and its place count; they stay as they are.
+// Longer stacks reach the kernel on ways where each layer and its place count; they stay as they
+// are.
 constexpr size_t kMaxStackBytes = 2048;
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Waits for containers to be removed, by namespace and id. Answered by the removal, with the last exit.
+// Waits for containers to be removed, by namespace and id. Answered by the removal, with the last
+// exit.
 #ifndef GANTRY_SUPERVISOR_CORE_REMOVAL_WAITS_H_
 #define GANTRY_SUPERVISOR_CORE_REMOVAL_WAITS_H_
 

@@ -280,7 +280,8 @@ absl::Status RestartMonitor::Act(const Key& key) {
       break;
   }
   if (task.has_value()) {
-    // Whatever made us look: an exit, a changed label (the count is one, and we write it), or that the container is new.
+    // Whatever made us look: an exit, a changed label (the count is one, and we write it), or that
+    // the container is new.
     if (const absl::Duration left = LeftOfDelay(key, *task); left > absl::ZeroDuration()) {
       LookAfter(key, left);
       return absl::OkStatus();

@@ -6,12 +6,15 @@
 //   containerd.io/restart.count                how often it was started again; written here
 //   containerd.io/restart.loguri               where its output goes then
 //
-// Labels may come from an image, whose author must not choose a program or a file of the host: a log URI counts only if a client gave
-// the very same one when it started the container itself. Otherwise the output is dropped.
+// Labels may come from an image, whose author must not choose a program or a file of the host: a
+// log URI counts only if a client gave the very same one when it started the container itself.
+// Otherwise the output is dropped.
 //
-// An exit is answered after a second, then twice that, and so on up to `interval`; one that ran for longer than `interval` begins anew.
-// A task that was never there is the business of the client that is about to make it, for `interval`. Paused and created ones are let
-// alone. At the start of the daemon nobody is waited for. A container that is removed takes a task that was started here along.
+// An exit is answered after a second, then twice that, and so on up to `interval`; one that ran for
+// longer than `interval` begins anew. A task that was never there is the business of the client
+// that is about to make it, for `interval`. Paused and created ones are let alone. At the start of
+// the daemon nobody is waited for. A container that is removed takes a task that was started here
+// along.
 //
 // Life: construct -> Start() once tasks are recovered -> Stop() or destruction. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_RESTART_MONITOR_H_
@@ -86,7 +89,8 @@ class RestartMonitor {
   // How long an ended task has still to wait for its restart.
   absl::Duration LeftOfDelay(const Key& key, const Process& task);
   absl::Status Restart(const Key& key, const record::v1::Container& container, bool had_task);
-  // Clients look for a task before they remove a container; one that came in between would be nobody's.
+  // Clients look for a task before they remove a container; one that came in between would be
+  // nobody's.
   void RemoveTaskOfGone(const Key& key);
   absl::Status SetLabel(const Key& key, const std::string& label, const std::string& value);
   // The URI for a task's output; "" drops it.

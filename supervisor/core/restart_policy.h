@@ -11,8 +11,8 @@
 
 namespace gantry::core {
 
-// How long after the end that `state` records the container is started again: 100 ms, doubled with each restart that follows a run
-// of less than 10 s, at most a minute. No value: it stays as it is.
+// How long after the end that `state` records the container is started again: 100 ms, doubled with
+// each restart that follows a run of less than 10 s, at most a minute. No value: it stays as it is.
 std::optional<absl::Duration> RestartDelay(const v1::RestartPolicy& policy,
                                            const record::v1::ContainerState& state);
 

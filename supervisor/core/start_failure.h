@@ -13,12 +13,14 @@
 
 namespace gantry::core {
 
-// docker's exit codes for what never ran: 127 the program is not there, 126 it cannot be run, 128 anything else.
+// docker's exit codes for what never ran: 127 the program is not there, 126 it cannot be run, 128
+// anything else.
 uint32_t StartFailureCode(const absl::Status& why);
 
-// "container NAME: OCI runtime ... failed: ...". Which of our processes passed the runtime's words along is left out. Of the process
-// that was to run, its program is named where the runtime does not, and a limit of open files that a runtime may fail of, whatever it
-// says then, with what to do.
+// "container NAME: OCI runtime ... failed: ...". Which of our processes passed the runtime's words
+// along is left out. Of the process that was to run, its program is named where the runtime does
+// not, and a limit of open files that a runtime may fail of, whatever it says then, with what to
+// do.
 absl::Status NamingTheContainer(const absl::Status& why, absl::string_view name,
                                 const oci::ProcessSpec& process);
 

@@ -1,4 +1,5 @@
-// The records and stores that core's services work on, made once by the daemon and handed around by reference.
+// The records and stores that core's services work on, made once by the daemon and handed around by
+// reference.
 //
 // Holds references only; everything outlives the services. Each member is thread-safe by itself.
 #ifndef GANTRY_SUPERVISOR_CORE_STORES_H_

@@ -1,4 +1,5 @@
-// The daemon about itself: what it is, what it holds, what its disk is used for, what happens in it.
+// The daemon about itself: what it is, what it holds, what its disk is used for, what happens in
+// it.
 //
 // Values are messages of gantry.v1 (docs/adr/0004). Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_SYSTEM_SERVICE_H_
@@ -74,8 +75,9 @@ class SystemService {
   // What is garbage is removed now; `dry_run` only says what would be.
   absl::StatusOr<v1::GcResponse> Gc(const CallContext& context, const v1::GcRequest& request);
 
-  // Listens for what people call events: container create, start, die, ...; image pull, tag, ...; docker's words. `ready` as in
-  // EventBus::Subscribe. Translate() gives the event in those words, or nothing when it has none or the filters drop it.
+  // Listens for what people call events: container create, start, die, ...; image pull, tag, ...;
+  // docker's words. `ready` as in EventBus::Subscribe. Translate() gives the event in those words,
+  // or nothing when it has none or the filters drop it.
   absl::StatusOr<std::shared_ptr<Subscription>> Subscribe(const CallContext& context,
                                                           const v1::EventsRequest& request,
                                                           std::function<void()> ready);

@@ -1,7 +1,8 @@
-// What is known of each task: a view of its shim's event stream, kept in order and published as it changes.
+// What is known of each task: a view of its shim's event stream, kept in order and published as it
+// changes.
 //
-// Private to the task service: its calls (task_service.cc), removal (task_removal.cc) and recovery after a restart
-// (task_recovery.cc) work on it.
+// Private to the task service: its calls (task_service.cc), removal (task_removal.cc) and recovery
+// after a restart (task_recovery.cc) work on it.
 #ifndef GANTRY_SUPERVISOR_CORE_TASK_CORE_H_
 #define GANTRY_SUPERVISOR_CORE_TASK_CORE_H_
 
@@ -44,8 +45,8 @@ absl::Time FromProto(const google::protobuf::Timestamp& at);
 std::string ProcessText(const runtime::TaskKey& key, const std::string& exec_id);
 absl::Status NoSuchProcess(const runtime::TaskKey& key, const std::string& exec_id);
 
-// The number of the newest event this supervisor has handled, kept in the bundle so that a successor republishes nothing and
-// misses nothing. State is on tmpfs: a write costs microseconds.
+// The number of the newest event this supervisor has handled, kept in the bundle so that a
+// successor republishes nothing and misses nothing. State is on tmpfs: a write costs microseconds.
 class SeenEvents {
  public:
   static constexpr char kFile[] = "/events.seen";
@@ -58,8 +59,9 @@ class SeenEvents {
   UniqueFd fd_;
 };
 
-// One task. `mu` guards what is known of it; it is held while events are published (which only fills queues), so that every
-// subscriber sees the task's events in order. It is never held across a call to the shim.
+// One task. `mu` guards what is known of it; it is held while events are published (which only
+// fills queues), so that every subscriber sees the task's events in order. It is never held across
+// a call to the shim.
 struct TaskService::Task {
   struct Known {
     Process process;
@@ -95,8 +97,8 @@ struct TaskService::Task {
 struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   explicit Core(const Parts& given) : parts(given), later(Clock::Real(), *given.workers) {}
 
-  // Who waits for the end of a process. Waiters are added and taken under the task's mutex: none is added to a process that has
-  // ended or is forgotten.
+  // Who waits for the end of a process. Waiters are added and taken under the task's mutex: none is
+  // added to a process that has ended or is forgotten.
   using Subject = std::pair<const Task*, std::string>;  // the task and the exec id
   // The next exit of a container, whichever task it is of.
   static Subject NextExitOf(const runtime::TaskKey& key) { return {nullptr, key.ToString()}; }
@@ -112,11 +114,13 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
     explicit Operation(std::shared_ptr<Task> task) : task_(std::move(task)) {}
     std::shared_ptr<Task> task_;
   };
-  // Waits for its turn. kUnavailable after `patience`, with the name of what is under way; the token's status when it ends first.
+  // Waits for its turn. kUnavailable after `patience`, with the name of what is under way; the
+  // token's status when it ends first.
   absl::StatusOr<Operation> Begin(const std::shared_ptr<Task>& task, absl::string_view name,
                                   CancelToken* cancel, absl::Duration patience);
 
-  // Runs `work` on a worker, after `delay` if there is one. Not any more once the service has stopped.
+  // Runs `work` on a worker, after `delay` if there is one. Not any more once the service has
+  // stopped.
   void Hand(std::function<void()> work, absl::Duration delay = absl::ZeroDuration())
       ABSL_LOCKS_EXCLUDED(map_mu);
 
@@ -164,14 +168,17 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   // Follows the shim's stream from `after` on.
   void Listen(const std::shared_ptr<Task>& task, runtime::Shim& shim, uint64_t after);
 
-  // The stream ended, and not because of Settle(). Where the shim lives it is asked how things stand, and listened to again.
+  // The stream ended, and not because of Settle(). Where the shim lives it is asked how things
+  // stand, and listened to again.
   void OnStreamEnd(const std::weak_ptr<Task>& weak, const absl::Status& status);
 
   // ---- a shim that did not answer at the start, or lost events (task_recovery.cc) ----
-  // Asks the shim for everything it knows, without a thread; TakeUp() follows. `gap`: some of its events are lost.
+  // Asks the shim for everything it knows, without a thread; TakeUp() follows. `gap`: some of its
+  // events are lost.
   void Ask(const std::shared_ptr<Task>& task, const std::shared_ptr<runtime::Shim>& shim, bool gap);
-  // Brings what is known in line with what the shim says, publishes exits that were not told, and follows its stream. Asks again
-  // later if there was no answer, unless the shim has died, which the registry reports.
+  // Brings what is known in line with what the shim says, publishes exits that were not told, and
+  // follows its stream. Asks again later if there was no answer, unless the shim has died, which
+  // the registry reports.
   void TakeUp(const std::shared_ptr<Task>& task, const std::shared_ptr<runtime::Shim>& shim,
               const absl::StatusOr<shim::v1::InfoResponse>& info, bool gap);
   void Adopt(Task& task, const shim::v1::InfoResponse& info)
@@ -188,7 +195,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
                                   const std::string& exec_id, bool force);
   absl::StatusOr<Exit> DeleteTask(const CallContext& context, const std::shared_ptr<Task>& task,
                                   bool force);
-  // Has the shim delete its container. Gives up when the shim does not even answer questions meanwhile.
+  // Has the shim delete its container. Gives up when the shim does not even answer questions
+  // meanwhile.
   absl::StatusOr<shim::v1::DeleteResponse> AskToDelete(runtime::Shim& shim,
                                                        const shim::v1::DeleteRequest& request,
                                                        CancelToken* cancel);
@@ -201,10 +209,12 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   // Reap() on a thread of its own pool, and again with growing pauses until it succeeds.
   void ReapSoon(const std::shared_ptr<Task>& task, const runtime::Bundle& bundle,
                 const std::string& reason, absl::Duration delay);
-  // The shim died without being asked to. Runs on a worker: it kills and cleans up what the shim leaves.
+  // The shim died without being asked to. Runs on a worker: it kills and cleans up what the shim
+  // leaves.
   void OnShimGone(const std::shared_ptr<runtime::Shim>& shim);
 
-  // The end of a task that nobody deleted: exits of everything that ran, then the deletion, are published, and it is forgotten.
+  // The end of a task that nobody deleted: exits of everything that ran, then the deletion, are
+  // published, and it is forgotten.
   void Settle(const std::shared_ptr<Task>& task, const Exit& init_exit, const std::string& reason);
 
   void EndWaits();

@@ -1,4 +1,5 @@
-// After a restart: takes over the shims that live, also those that answer late, and settles what became of the others.
+// After a restart: takes over the shims that live, also those that answer late, and settles what
+// became of the others.
 #include <algorithm>
 #include <cstdint>
 #include <memory>
@@ -148,8 +149,9 @@ void TaskService::Core::TakeUp(const std::shared_ptr<Task>& task,
         task->seen.Write(task->applied_until);
       }
       after = task->applied_until;
-      // Told here, whether or not the stream tells them once more: the events may be lost, or may have been handled by a former
-      // supervisor, whose records were read when this one did not know of the end yet.
+      // Told here, whether or not the stream tells them once more: the events may be lost, or may
+      // have been handled by a former supervisor, whose records were read when this one did not
+      // know of the end yet.
       std::vector<std::pair<std::string, Exit>> ended;
       for (const auto& [exec_id, known] : task->processes) {
         const Process& process = known.process;
@@ -267,8 +269,9 @@ int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
     if (!ended) ++alive;
     if (core_->Apply(task, recovered)) adopted.push_back(std::move(task));
   }
-  // What the shims have to tell of the time without a supervisor is published before the doors open: clients that come back
-  // meanwhile are told it then, and never again. Few have anything to tell. Nothing here is waited for if it takes its time.
+  // What the shims have to tell of the time without a supervisor is published before the doors
+  // open: clients that come back meanwhile are told it then, and never again. Few have anything to
+  // tell. Nothing here is waited for if it takes its time.
   const absl::Time deadline = absl::Now() + kCatchUp;
   for (const std::shared_ptr<Task>& task : adopted) {
     absl::MutexLock lock(&task->mu);

@@ -1,4 +1,5 @@
-// The calls. What they work on is in task_core.h, what follows from a restart of the daemon in task_recovery.cc.
+// The calls. What they work on is in task_core.h, what follows from a restart of the daemon in
+// task_recovery.cc.
 #include "supervisor/core/task_service.h"
 
 #include <algorithm>
@@ -164,7 +165,8 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     }
   }
 
-  // A spec is written once, for the driver of its day. Runtimes refuse the one's path with the other, and settings change.
+  // A spec is written once, for the driver of its day. Runtimes refuse the one's path with the
+  // other, and settings change.
   chosen.for_shim.set_systemd_cgroup(spec.systemd_makes_cgroup(chosen.for_shim.systemd_cgroup()));
   *request.mutable_runtime() = chosen.for_shim;
 
@@ -287,8 +289,9 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
   absl::StatusOr<shim::v1::StartResponse> answer =
       shim->client().Start(request, runtime::CallOptions{kRuntimeCall, context.cancel});
   if (!answer.ok() && !exec_id.empty()) {
-    // What was tried and failed is "created" again, and may be tried again. Those who wait for its end are answered, as containerd
-    // does: there may be no other try. Where the call was only given up the shim may still carry it out.
+    // What was tried and failed is "created" again, and may be tried again. Those who wait for its
+    // end are answered, as containerd does: there may be no other try. Where the call was only
+    // given up the shim may still carry it out.
     const bool given_up = absl::IsDeadlineExceeded(answer.status()) ||
                           absl::IsCancelled(answer.status()) ||
                           absl::IsUnavailable(answer.status());

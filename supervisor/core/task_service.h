@@ -1,13 +1,15 @@
 // Running containers: every task of every namespace, each behind its own shim.
 //
-// A task exists from Create() until Delete(). What this class knows of a task is a view of its shim's event stream, kept in memory so
-// that Get() and List() never wait for a shim; after a restart it is rebuilt by Recover(). Events are published here, once each, in
-// the order create, start, exit, delete, whichever of a call's answer and the shim's stream is first to bring the news.
+// A task exists from Create() until Delete(). What this class knows of a task is a view of its
+// shim's event stream, kept in memory so that Get() and List() never wait for a shim; after a
+// restart it is rebuilt by Recover(). Events are published here, once each, in the order create,
+// start, exit, delete, whichever of a call's answer and the shim's stream is first to bring the
+// news.
 //
-// Thread-safe. A call on one task never waits for another task. Calls that reach the shim carry a deadline.
-// Status codes common to all: kNotFound no such task or process; kUnavailable the shim does not answer (retry; `ctl ps` shows it as
-// "unknown"); kFailedPrecondition wrong state, the message says which.
-// Semantics: containerd "tasks" service.
+// Thread-safe. A call on one task never waits for another task. Calls that reach the shim carry a
+// deadline. Status codes common to all: kNotFound no such task or process; kUnavailable the shim
+// does not answer (retry; `ctl ps` shows it as "unknown"); kFailedPrecondition wrong state, the
+// message says which. Semantics: containerd "tasks" service.
 #ifndef GANTRY_SUPERVISOR_CORE_TASK_SERVICE_H_
 #define GANTRY_SUPERVISOR_CORE_TASK_SERVICE_H_
 
@@ -91,11 +93,12 @@ struct CreateTask {
   std::string runtime_options;
   std::string
       restore_image_path;  // of CRIU; must be there until the start, which is when it is read
-  // Fills an empty directory with such an image instead. It goes when the task has started or is deleted. May be empty.
+  // Fills an empty directory with such an image instead. It goes when the task has started or is
+  // deleted. May be empty.
   std::function<absl::Status(const std::string& directory)> fill_restore_image;
   bool start = false;  // create and start in one go, one runtime call fewer
-  // Called when the shim is up and before it creates anything: who attaches its streams here misses no output. A failure undoes the
-  // creation. May be empty.
+  // Called when the shim is up and before it creates anything: who attaches its streams here misses
+  // no output. A failure undoes the creation. May be empty.
   std::function<void(runtime::Shim&)> before_create;
 };
 
@@ -105,8 +108,8 @@ class ExitObserver {
   virtual ~ExitObserver() = default;
   // Runs on a worker thread of the service; may call back into it.
   virtual void OnExit(const std::string& ns, const Process& process) = 0;
-  // A task that was unknown since the start of the service, because its shim did not answer, is known again; this is its first
-  // process. Runs on a worker thread.
+  // A task that was unknown since the start of the service, because its shim did not answer, is
+  // known again; this is its first process. Runs on a worker thread.
   virtual void OnTakenUp(const std::string& ns, const Process& process) {}
 };
 
@@ -120,7 +123,8 @@ class TaskService {
     EventBus* events;
     Executor* workers;
     const oci::HostFacts* host;
-    // A shim that has not answered a question within this, while its answer to a forced removal is awaited, hangs.
+    // A shim that has not answered a question within this, while its answer to a forced removal is
+    // awaited, hangs.
     absl::Duration shim_patience = absl::Seconds(2);
   };
   // Parts are not owned and outlive the service.
@@ -131,10 +135,12 @@ class TaskService {
 
   void SetExitObserver(ExitObserver* observer);  // once, before the first task
 
-  // Begins the cgroup attach that the runtime will need, so that it overlaps with the caller's snapshot work. Never fails.
+  // Begins the cgroup attach that the runtime will need, so that it overlaps with the caller's
+  // snapshot work. Never fails.
   void AnnounceStart();
 
-  // kAlreadyExists: the container has a task. kInternal and others: the runtime's own words. Leaves nothing behind on failure.
+  // kAlreadyExists: the container has a task. kInternal and others: the runtime's own words. Leaves
+  // nothing behind on failure.
   absl::StatusOr<int32_t> Create(const CallContext& context, const CreateTask& create);
   absl::StatusOr<int32_t> Start(const CallContext& context, const std::string& id,
                                 const std::string& exec_id);
@@ -144,10 +150,11 @@ class TaskService {
                                const shim::v1::Stdio& stdio, bool start);
   absl::Status Kill(const CallContext& context, const std::string& id, const std::string& exec_id,
                     uint32_t signal, bool all);
-  // Removes a stopped process, and with the init process the whole task. kFailedPrecondition: still running.
-  // `force` kills first, and does not depend on the shim: one that does not answer or whose runtime fails is killed, and what it
-  // leaves is killed and removed from outside. kUnavailable: something stays all the same, which the message names; it is tried
-  // again by itself, and by the next call.
+  // Removes a stopped process, and with the init process the whole task. kFailedPrecondition: still
+  // running. `force` kills first, and does not depend on the shim: one that does not answer or
+  // whose runtime fails is killed, and what it leaves is killed and removed from outside.
+  // kUnavailable: something stays all the same, which the message names; it is tried again by
+  // itself, and by the next call.
   absl::StatusOr<Exit> Delete(const CallContext& context, const std::string& id,
                               const std::string& exec_id, bool force = false);
 
@@ -157,13 +164,13 @@ class TaskService {
   std::vector<std::pair<std::string, Process>> List(const std::string& ns) const;
   bool Exists(const std::string& ns, const std::string& id) const;
 
-  // Calls `done` once: when the process has ended (at once if it has), with kNotFound when there is no such process or it is deleted or
-  // its creation failed, with kCancelled after CancelWait, with kUnavailable when the service stops. `done` runs without locks held.
-  // Returns a ticket.
+  // Calls `done` once: when the process has ended (at once if it has), with kNotFound when there is
+  // no such process or it is deleted or its creation failed, with kCancelled after CancelWait, with
+  // kUnavailable when the service stops. `done` runs without locks held. Returns a ticket.
   uint64_t WaitAsync(const std::string& ns, const std::string& id, const std::string& exec_id,
                      std::function<void(absl::StatusOr<Exit>)> done);
-  // The next exit of the container's first process: of the task that there is, or of one that is created later. kNotFound after
-  // EndNextExitWaits(), which whoever removes the container calls.
+  // The next exit of the container's first process: of the task that there is, or of one that is
+  // created later. kNotFound after EndNextExitWaits(), which whoever removes the container calls.
   uint64_t WaitNextExitAsync(const std::string& ns, const std::string& id,
                              std::function<void(absl::StatusOr<Exit>)> done);
   void EndNextExitWaits(const std::string& ns, const std::string& id);
@@ -183,7 +190,8 @@ class TaskService {
   absl::Status ReopenLog(const CallContext& context, const std::string& id);
   absl::StatusOr<shim::v1::PidsResponse> Pids(const CallContext& context, const std::string& id);
   absl::StatusOr<shim::v1::StatsResponse> Stats(const CallContext& context, const std::string& id);
-  // Of many at once, in the order of `ids`. A shim that is slow holds up none of the others: all is over within two seconds.
+  // Of many at once, in the order of `ids`. A shim that is slow holds up none of the others: all is
+  // over within two seconds.
   std::vector<absl::StatusOr<shim::v1::StatsResponse>> Stats(const CallContext& context,
                                                              const std::vector<std::string>& ids);
   absl::Status Checkpoint(const CallContext& context, const std::string& id,
@@ -196,15 +204,18 @@ class TaskService {
   // <state>/tasks/<ns>/<id> of a live task.
   absl::StatusOr<std::string> BundleDirectory(const std::string& ns, const std::string& id) const;
 
-  // At start, before the doors open: takes over the shims that runtime::RecoverShims() found, or settles what became of them, and
-  // publishes what happened meanwhile. Returns how many tasks live on. A shim that does not answer is kept as kUnknown, never deleted
-  // on a guess, and taken up when it answers. Takes about a second at most: what needs longer goes on by itself.
+  // At start, before the doors open: takes over the shims that runtime::RecoverShims() found, or
+  // settles what became of them, and publishes what happened meanwhile. Returns how many tasks live
+  // on. A shim that does not answer is kept as kUnknown, never deleted on a guess, and taken up
+  // when it answers. Takes about a second at most: what needs longer goes on by itself.
   int Recover(std::vector<runtime::RecoveredTask> found);
 
-  // Answers all waits, now and from now on, with kUnavailable. The first step of a stop: nobody waits when the server ends.
+  // Answers all waits, now and from now on, with kUnavailable. The first step of a stop: nobody
+  // waits when the server ends.
   void EndWaits();
 
-  // Stops listening to shims and answers all waits; containers run on. Calls that are under way may end, on other threads, after it.
+  // Stops listening to shims and answers all waits; containers run on. Calls that are under way may
+  // end, on other threads, after it.
   void Stop();
 
  private:

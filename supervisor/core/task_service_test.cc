@@ -1,4 +1,5 @@
-// The task service on fake shims: what is known, published and answered, in whatever order it arrives.
+// The task service on fake shims: what is known, published and answered, in whatever order it
+// arrives.
 #include "supervisor/core/task_service.h"
 
 #include <fcntl.h>
@@ -569,7 +570,8 @@ TEST_F(TaskRecoveryTest, StopDuringRecoveryLeavesTheTaskToTheNextDaemon) {
   EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kRunning);
 }
 
-// A shim that is stopped for some of the time while daemons come and go, and an end at some moment: it is told.
+// A shim that is stopped for some of the time while daemons come and go, and an end at some moment:
+// it is told.
 TEST_F(TaskRecoveryTest, AnExitIsToldWheneverItComesAndHoweverSlowTheShim) {
   const uint32_t seed = std::random_device()();
   SCOPED_TRACE(testing::Message() << "seed " << seed);

@@ -1,17 +1,20 @@
-// Callbacks that wait for one answer about a subject: the end of a process, the removal of a container.
+// Callbacks that wait for one answer about a subject: the end of a process, the removal of a
+// container.
 //
-// Every callback that was added is called exactly once: with the answer, with the status that says why there will be none, or
-// with the status given to AnswerOne(), such as kCancelled. A subject is whatever Key names; it needs no registration. The board
-// remembers no answers: the owner looks for one itself, in this order, so that none is missed:
+// Every callback that was added is called exactly once: with the answer, with the status that says
+// why there will be none, or with the status given to AnswerOne(), such as kCancelled. A subject is
+// whatever Key names; it needs no registration. The board remembers no answers: the owner looks for
+// one itself, in this order, so that none is missed:
 //
 //   ticket = board.Add(key, callback);
 //   if (the answer is known by now) board.AnswerOne(ticket, answer);
 //
-// or adds under the same lock under which it records the answer and takes the waiters. An owner that forgets a subject takes
-// its waiters first, because nobody else will answer them.
+// or adds under the same lock under which it records the answer and takes the waiters. An owner
+// that forgets a subject takes its waiters first, because nobody else will answer them.
 //
-// Thread-safe. Callbacks run on the thread that answers, with no lock of the board held, and may call the board. Take() leaves
-// the calls to its caller, for owners that answer while they hold a lock of their own.
+// Thread-safe. Callbacks run on the thread that answers, with no lock of the board held, and may
+// call the board. Take() leaves the calls to its caller, for owners that answer while they hold a
+// lock of their own.
 #ifndef GANTRY_SUPERVISOR_CORE_WAIT_BOARD_H_
 #define GANTRY_SUPERVISOR_CORE_WAIT_BOARD_H_
 

@@ -98,7 +98,8 @@ TEST(WaitBoardTest, CloseAnswersThoseWhoWaitAndTakesNoMore) {
   EXPECT_TRUE(late.answers.empty());
 }
 
-// Waiters, answers, cancellations and the end in any order, on four threads: each waiter is answered once.
+// Waiters, answers, cancellations and the end in any order, on four threads: each waiter is
+// answered once.
 TEST(WaitBoardTest, EveryWaiterIsAnsweredOnceWhateverTheOrder) {
   const uint32_t seed = std::random_device()();
   SCOPED_TRACE(testing::Message() << "seed " << seed);

@@ -259,7 +259,8 @@ absl::Status WriteConfig(const std::string& file, const json& config) {
 
 absl::StatusOr<std::optional<Credential>> MemoCredentials::Find(absl::string_view host) {
   if (source_ == nullptr) return std::nullopt;
-  // Held over the look-up on purpose: parallel requests of one operation shall not start a helper each.
+  // Held over the look-up on purpose: parallel requests of one operation shall not start a helper
+  // each.
   absl::MutexLock lock(&mutex_);
   auto it = known_.find(host);
   if (it == known_.end()) it = known_.emplace(std::string(host), source_->Find(host)).first;

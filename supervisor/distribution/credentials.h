@@ -1,4 +1,5 @@
-// Who we are at a registry: docker's config.json with its credential helpers, or what a caller handed in.
+// Who we are at a registry: docker's config.json with its credential helpers, or what a caller
+// handed in.
 //
 // Secrets live in Credential values only; nothing here logs one or puts one into a status message.
 // Format: facts are docker's (`auths`, `credsStore`, `credHelpers`).
@@ -37,15 +38,18 @@ class CredentialSource {
  public:
   virtual ~CredentialSource() = default;
 
-  // The credential for `host` ("docker.io" or "registry-1.docker.io" for the Hub, otherwise host[:port]); nothing: be anonymous.
+  // The credential for `host` ("docker.io" or "registry-1.docker.io" for the Hub, otherwise
+  // host[:port]); nothing: be anonymous.
   // kUnavailable: a helper failed or timed out; kFailedPrecondition: the file is damaged.
   virtual absl::StatusOr<std::optional<Credential>> Find(absl::string_view host) = 0;
 };
 
-// One credential that belongs to one host: what a door was given with the request (X-Registry-Auth, CRI AuthConfig, --user).
+// One credential that belongs to one host: what a door was given with the request (X-Registry-Auth,
+// CRI AuthConfig, --user).
 class StaticCredentials : public CredentialSource {
  public:
-  // An empty `host` means every host asked about: only for a request whose one registry is known, and then never for its mirrors.
+  // An empty `host` means every host asked about: only for a request whose one registry is known,
+  // and then never for its mirrors.
   StaticCredentials(std::string host, Credential credential);
   absl::StatusOr<std::optional<Credential>> Find(absl::string_view host) override;
 
@@ -68,8 +72,9 @@ class DockerConfigCredentials : public CredentialSource {
 
   absl::StatusOr<std::optional<Credential>> Find(absl::string_view host) override;
 
-  // `login`: hands the secret to the helper that is configured for `host`, otherwise writes it to the file (atomically, mode 0600,
-  // all other keys kept). Returns where it went, for the "stored unencrypted" warning.
+  // `login`: hands the secret to the helper that is configured for `host`, otherwise writes it to
+  // the file (atomically, mode 0600, all other keys kept). Returns where it went, for the "stored
+  // unencrypted" warning.
   struct StoreOutcome {
     std::string place;
     bool plain_text = false;
@@ -83,7 +88,8 @@ class DockerConfigCredentials : public CredentialSource {
   const Options options_;
 };
 
-// Remembers another source's answers for the time of one operation, so that a helper is asked once and not for every blob.
+// Remembers another source's answers for the time of one operation, so that a helper is asked once
+// and not for every blob.
 class MemoCredentials : public CredentialSource {
  public:
   // `source` may be null: anonymous.
@@ -97,7 +103,8 @@ class MemoCredentials : public CredentialSource {
       ABSL_GUARDED_BY(mutex_);
 };
 
-// The X-Registry-Auth header (base64url JSON) or a bare base64 `user:password`. kInvalidArgument: neither.
+// The X-Registry-Auth header (base64url JSON) or a bare base64 `user:password`. kInvalidArgument:
+// neither.
 absl::StatusOr<Credential> ParseEncodedCredential(absl::string_view text);
 
 }  // namespace gantry::distribution

@@ -1,7 +1,8 @@
-// Debian's docker-registry as a child process for tests: loopback, a port of its own, storage in a temporary directory.
+// Debian's docker-registry as a child process for tests: loopback, a port of its own, storage in a
+// temporary directory.
 //
-// With TLS by a private CA, with basic authentication (user "ann", password "s3cret-pass"), or with tokens from a token server
-// of ours. Thread-compatible. The child ends with the object.
+// With TLS by a private CA, with basic authentication (user "ann", password "s3cret-pass"), or with
+// tokens from a token server of ours. Thread-compatible. The child ends with the object.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_DOCKER_REGISTRY_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_DOCKER_REGISTRY_H_
 

@@ -75,8 +75,8 @@ std::string FakeRegistry::Request::parameter(absl::string_view name) const {
   return all.empty() ? "" : all.front();
 }
 
-// A connection, plain or encrypted, that can end in every bad way. Reads and writes block: this server serves
-// tests only.
+// A connection, plain or encrypted, that can end in every bad way. Reads and writes block: this
+// server serves tests only.
 class FakeRegistry::Channel : public http::Transport {
  public:
   Channel(UniqueFd fd, SSL_CTX* tls, int number)
@@ -139,8 +139,8 @@ class FakeRegistry::Channel : public http::Transport {
     return absl::OkStatus();
   }
 
-  // An encrypted connection says its last word in the destructor; one with SO_LINGER 0 set is reset when its
-  // descriptor is closed.
+  // An encrypted connection says its last word in the destructor; one with SO_LINGER 0 set is reset
+  // when its descriptor is closed.
   void Close() override {
     if (!reset_ && ssl_ == nullptr) shutdown(fd_.get(), SHUT_WR);
   }

@@ -1,10 +1,12 @@
-// A registry for tests: an HTTP/1.1 server on a loopback port, with repositories in memory, that misbehaves on request.
+// A registry for tests: an HTTP/1.1 server on a loopback port, with repositories in memory, that
+// misbehaves on request.
 //
-// Speaks the distribution API (manifests, blobs with ranges, uploads, mounts, tags, referrers, deletion) and
-// is its own token server. A fault is either a setting or a Hook, which sees each request first and may
-// answer it byte by byte.
+// Speaks the distribution API (manifests, blobs with ranges, uploads, mounts, tags, referrers,
+// deletion) and is its own token server. A fault is either a setting or a Hook, which sees each
+// request first and may answer it byte by byte.
 //
-// Thread-safe. Serves from construction to destruction; each connection has a thread (supervisor/http).
+// Thread-safe. Serves from construction to destruction; each connection has a thread
+// (supervisor/http).
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_FAKE_REGISTRY_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_FAKE_REGISTRY_H_
 
@@ -90,8 +92,8 @@ class FakeRegistry {
                               std::string media_type);
   content::Descriptor AddManifest(const std::string& repository, const std::string& tag,
                                   std::string bytes, std::string media_type);
-  // A whole image of these layers (plain tars as far as anyone can tell), under `tag` unless that is empty. Its manifest's
-  // descriptor, with the platform set.
+  // A whole image of these layers (plain tars as far as anyone can tell), under `tag` unless that
+  // is empty. Its manifest's descriptor, with the platform set.
   content::Descriptor AddImage(const std::string& repository, const std::string& tag,
                                const std::vector<std::string>& layers,
                                const std::string& architecture = "amd64");
@@ -108,7 +110,8 @@ class FakeRegistry {
 
   // Blob bodies end with a reset after this many bytes, `times` times.
   void BreakBlobs(int64_t after_bytes, int times);
-  // Uploads are reset after this many bytes of a body, `times` times; what came is kept in the session.
+  // Uploads are reset after this many bytes of a body, `times` times; what came is kept in the
+  // session.
   void BreakUploads(int64_t after_bytes, int times);
   // Blob bodies are sent at this rate per connection; 0: as fast as possible.
   void SetRate(int64_t bytes_per_second);

@@ -37,7 +37,8 @@
 namespace gantry::distribution {
 namespace {
 
-// A try that brought less than this counts as a failed one, so a registry that breaks every connection after a byte is left.
+// A try that brought less than this counts as a failed one, so a registry that breaks every
+// connection after a byte is left.
 constexpr int64_t kProgressBytes = 64 << 10;
 // A network faster than this is left alone: one connection brings what unpacking can take.
 constexpr double kFastBytesPerSecond = 64.0 * (1 << 20);
@@ -161,9 +162,9 @@ class RangeSink : public ResponseSink {
   absl::Status contradiction_;
 };
 
-// Early ranges of one blob: a sparse file as large as the blob, and beside it how many bytes of each range are there.
-// The count is written after the bytes, so what it promises was written; after a power cut it may promise too much, which
-// the digest then shows.
+// Early ranges of one blob: a sparse file as large as the blob, and beside it how many bytes of
+// each range are there. The count is written after the bytes, so what it promises was written;
+// after a power cut it may promise too much, which the digest then shows.
 class Spool {
  public:
   static absl::StatusOr<std::unique_ptr<Spool>> Open(const std::string& directory,
@@ -272,7 +273,8 @@ class Spool {
 
 }  // namespace
 
-// One blob from several connections: workers fill ranges ahead, the calling thread hands them on in order.
+// One blob from several connections: workers fill ranges ahead, the calling thread hands them on in
+// order.
 class Fetcher::RangeTransfer {
  public:
   RangeTransfer(RegistryClient& client, const RegistryHost& host, const RegistryRequest& request,
@@ -294,7 +296,8 @@ class Fetcher::RangeTransfer {
     context_.cancel = &stop_;
   }
 
-  // Hands bytes to `sink` until the end or the first failure; `offset` is how far it came, `sink_failed` whose fault it is.
+  // Hands bytes to `sink` until the end or the first failure; `offset` is how far it came,
+  // `sink_failed` whose fault it is.
   absl::Status Run(ByteSink& sink, int64_t& offset, bool& sink_failed) {
     std::vector<std::thread> threads;
     absl::Status status;
@@ -568,7 +571,8 @@ class Fetcher::BlobTransfer {
         absl::Status status = InRanges(host, request, context);
         if (status.ok()) return absl::OkStatus();
         if (sink_failed_ || GaveUp(status)) return status;
-        // Whatever went wrong, one plain stream from here is the simpler thing to try before leaving this host.
+        // Whatever went wrong, one plain stream from here is the simpler thing to try before
+        // leaving this host.
         ranges = false;
         if (options_.on_retry && !absl::IsUnimplemented(status))
           options_.on_retry(status.message());

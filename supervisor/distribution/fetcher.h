@@ -1,8 +1,9 @@
 // From a descriptor to its bytes, in order, from any offset, over whatever hosts there are.
 //
-// A broken transfer continues where it stopped, on the same host or the next. When the network rather than the receiver is what
-// limits a large blob, further byte ranges are fetched in parallel; ranges that arrive early are spooled to disk, so a restart
-// loses none of them. The caller verifies the digest (content::Ingest::Commit does); length and ranges are checked here.
+// A broken transfer continues where it stopped, on the same host or the next. When the network
+// rather than the receiver is what limits a large blob, further byte ranges are fetched in
+// parallel; ranges that arrive early are spooled to disk, so a restart loses none of them. The
+// caller verifies the digest (content::Ingest::Commit does); length and ranges are checked here.
 //
 // Thread-safe. Spec: OCI distribution-spec v1.1 "Pulling blobs"; RFC 9110 section 14.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_FETCHER_H_
@@ -47,18 +48,20 @@ class Fetcher {
  public:
   Fetcher(RegistryClient* client, FetcherOptions options);
 
-  // Writes exactly size_bytes - offset_bytes bytes to `sink`, or fails. A failure of the sink ends the transfer with the sink's
-  // status. Otherwise: kDataLoss the registry's length or ranges contradict the descriptor; kUnavailable broken too often;
-  // kNotFound no host has it.
+  // Writes exactly size_bytes - offset_bytes bytes to `sink`, or fails. A failure of the sink ends
+  // the transfer with the sink's status. Otherwise: kDataLoss the registry's length or ranges
+  // contradict the descriptor; kUnavailable broken too often; kNotFound no host has it.
   absl::Status FetchBlob(const Reference& ref, const content::Descriptor& descriptor,
                          const FetchOptions& options, const CallContext& context, ByteSink& sink);
 
-  // A manifest or index, at most 4393216 bytes, verified against the descriptor. kResourceExhausted: larger.
+  // A manifest or index, at most 4393216 bytes, verified against the descriptor.
+  // kResourceExhausted: larger.
   absl::StatusOr<std::string> FetchManifest(const Reference& ref,
                                             const content::Descriptor& descriptor,
                                             const CallContext& context);
 
-  // Removes spooled ranges of blobs nobody has asked for since `older_than` ago; at start and after a pull ends.
+  // Removes spooled ranges of blobs nobody has asked for since `older_than` ago; at start and after
+  // a pull ends.
   absl::Status SweepSpool(absl::Duration older_than);
   void DropSpool(const content::Digest& digest);
 

@@ -1,5 +1,5 @@
-// A registry that lies, floods, stalls or breaks: each pull ends with an error that says what happened, within bounds, and
-// leaves nothing that anyone could mistake for an image.
+// A registry that lies, floods, stalls or breaks: each pull ends with an error that says what
+// happened, within bounds, and leaves nothing that anyone could mistake for an image.
 
 #include <sys/resource.h>
 
@@ -275,7 +275,8 @@ TEST_F(HostileRegistryTest, TenThousandLayers) {
 }
 
 TEST_F(HostileRegistryTest, AnIndexThatNamesItselfOrGoesDown) {
-  // A digest cannot contain itself, but a registry may serve a chain of indexes as long as it likes.
+  // A digest cannot contain itself, but a registry may serve a chain of indexes as long as it
+  // likes.
   content::Descriptor inner = registry.AddImage("app", "", {"x"});
   for (int i = 0; i < 8; ++i) {
     inner = registry.AddIndex("app", "deep", {inner});

@@ -30,7 +30,8 @@ namespace {
 
 constexpr size_t kMaxHeaderBytes = 64 << 10;
 constexpr size_t kMaxHeaderLines = 256;
-// curl hands bodies out in 16 KiB pieces; receivers hash, write and inflate, and do better with fewer, larger ones.
+// curl hands bodies out in 16 KiB pieces; receivers hash, write and inflate, and do better with
+// fewer, larger ones.
 constexpr size_t kBodyBuffer = 256 << 10;
 constexpr long kReadBuffer = 256 << 10;
 constexpr char kSystemBundle[] = "/etc/ssl/certs/ca-certificates.crt";
@@ -491,7 +492,8 @@ class CurlHttpClient : public HttpClient {
     } else if (request.method == "GET") {
       curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
     } else {
-      // An upload without body still says Content-Length: 0, which registries insist on for POST and PUT.
+      // An upload without body still says Content-Length: 0, which registries insist on for POST
+      // and PUT.
       curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
       curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE,
                        static_cast<curl_off_t>(request.body_size_bytes));

@@ -1,8 +1,9 @@
 // One HTTP exchange: request out, status, headers and body in. Knows nothing of registries.
 //
-// Redirects are not followed and nothing is retried; both are decisions about secrets and belong to the caller. Bodies arrive
-// in the calling thread, which is the back-pressure: while the receiver works, nothing is read from the socket. HTTP/1.1 only:
-// one connection per running exchange, kept for the next one to the same origin.
+// Redirects are not followed and nothing is retried; both are decisions about secrets and belong to
+// the caller. Bodies arrive in the calling thread, which is the back-pressure: while the receiver
+// works, nothing is read from the socket. HTTP/1.1 only: one connection per running exchange, kept
+// for the next one to the same origin.
 //
 // Thread-safe.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_HTTP_CLIENT_H_
@@ -63,7 +64,8 @@ struct HttpRequest {
   absl::Duration stall_timeout = absl::Seconds(
       30);  // with fewer than min_bytes_per_stall bytes moved, not counting time in the receiver
   int64_t min_bytes_per_stall = 1024;
-  // Addresses nearer than this are not connected to. Not known behind a proxy, which chooses the address.
+  // Addresses nearer than this are not connected to. Not known behind a proxy, which chooses the
+  // address.
   Reach nearest = Reach::kLoopback;
   CancelToken* cancel = nullptr;
 };

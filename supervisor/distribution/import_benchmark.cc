@@ -1,6 +1,8 @@
-// How fast an archive becomes snapshots: bazel run -c opt //supervisor/distribution:import_benchmark -- DIRECTORY ARCHIVE [ROUNDS]
+// How fast an archive becomes snapshots: bazel run -c opt
+// //supervisor/distribution:import_benchmark -- DIRECTORY ARCHIVE [ROUNDS]
 //
-// Each round starts with empty stores below DIRECTORY, which decides the file system that is measured.
+// Each round starts with empty stores below DIRECTORY, which decides the file system that is
+// measured.
 #include <fcntl.h>
 #include <rocksdb/db.h>
 #include <sys/resource.h>

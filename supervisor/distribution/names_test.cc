@@ -117,7 +117,8 @@ TEST(ReferenceTest, WhatIsNoNameIsRefused) {
               HasSubstr("lower case"));
 }
 
-// Pieces of names, put together by chance: whatever is accepted survives being printed and read again.
+// Pieces of names, put together by chance: whatever is accepted survives being printed and read
+// again.
 TEST(ReferenceTest, AcceptedNamesReadBackAsTheyWere) {
   const std::vector<std::string> pieces = {"a",
                                            "ubuntu",

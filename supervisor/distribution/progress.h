@@ -30,7 +30,8 @@ struct Progress {
   int64_t total_bytes = 0;  // 0: unknown
 };
 
-// Called from several threads at once, at most about ten times a second per blob plus once per change of state. Must not block.
+// Called from several threads at once, at most about ten times a second per blob plus once per
+// change of state. Must not block.
 using ProgressFn = std::function<void(const Progress&)>;
 
 }  // namespace gantry::distribution

@@ -2,8 +2,9 @@
 //
 //   pull_bench [layers [MiB per layer [rounds]]]
 //
-// Starts Debian's docker-registry, pushes an image of random bytes and pulls it into fresh stores below $TEST_TMPDIR or /tmp.
-// Prints wall time, this process's CPU time and rate of each round; beside it the floor: sha256 and writing alone.
+// Starts Debian's docker-registry, pushes an image of random bytes and pulls it into fresh stores
+// below $TEST_TMPDIR or /tmp. Prints wall time, this process's CPU time and rate of each round;
+// beside it the floor: sha256 and writing alone.
 
 #include <sys/resource.h>
 

@@ -32,7 +32,8 @@ constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
 // How long we wait for somebody else's writer of the same ingest.
 constexpr absl::Duration kForeignWriterPatience = absl::Minutes(5);
 
-// containerd's names, so that a download begun by one of its clients is continued here and the other way round.
+// containerd's names, so that a download begun by one of its clients is continued here and the
+// other way round.
 std::string IngestRef(const content::Descriptor& descriptor) {
   switch (KindOf(descriptor.media_type)) {
     case Progress::Kind::kIndex:
@@ -80,8 +81,8 @@ struct Puller::Flights {
     return nullptr;
   }
 
-  // Whether the failure of that flight is ours as well. Who was turned away, gave up or asked another registry says nothing
-  // about us.
+  // Whether the failure of that flight is ours as well. Who was turned away, gave up or asked
+  // another registry says nothing about us.
   static bool Concerns(const Flight& flight, const absl::Status& outcome,
                        const std::string& domain) {
     return flight.domain == domain && (absl::IsUnavailable(outcome) || absl::IsDataLoss(outcome) ||
@@ -200,7 +201,8 @@ class Puller::Walk {
       fields.push_back(absl::StrCat("labels.", it->first));
       ++it;
     }
-    // A store without labels has nothing to add; a blob that just vanished is found missing by the next step.
+    // A store without labels has nothing to add; a blob that just vanished is found missing by the
+    // next step.
     if (!fields.empty()) store_.Update(info.digest, labels, fields).IgnoreError();
   }
 
@@ -261,7 +263,8 @@ absl::Status Puller::Walk::Write(const content::Descriptor& descriptor, const st
   return absl::IsAlreadyExists(status) ? absl::OkStatus() : status;
 }
 
-// A manifest or index, from the store or the registry; afterwards it is in the store with labels for its children.
+// A manifest or index, from the store or the registry; afterwards it is in the store with labels
+// for its children.
 absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& descriptor,
                                                      const std::string& known_bytes) {
   std::string what =
@@ -456,7 +459,8 @@ absl::StatusOr<PulledImage> Puller::Walk::Run(const Resolved& resolved) {
     std::rotate(chosen.begin(), chosen.begin() + to_unpack, chosen.begin() + to_unpack + 1);
   if (root.index) GANTRY_RETURN_IF_ERROR(Attestations(*root.index, chosen));
 
-  // The first image's configuration decides how its layers are unpacked, so it comes before all of them.
+  // The first image's configuration decides how its layers are unpacked, so it comes before all of
+  // them.
   std::vector<Job> jobs;
   for (size_t i = 0; i < chosen.size(); ++i) {
     const auto& [descriptor, manifest] = chosen[i];
@@ -643,7 +647,8 @@ absl::Status Puller::Walk::Download(const Job& job) {
     absl::Status status = puller_.fetcher_.FetchBlob(ref_, descriptor, fetch, context_, sink);
     if (!status.ok()) {
       if (ingest->offset() == 0) {
-        // Nothing to resume from, so nothing to leave behind. Should it stay, it is an empty ingest that ends with its lease.
+        // Nothing to resume from, so nothing to leave behind. Should it stay, it is an empty ingest
+        // that ends with its lease.
         ingest.reset();
         store_.AbortIngest(open.ref).IgnoreError();
       }
@@ -666,7 +671,8 @@ absl::Status Puller::Walk::Download(const Job& job) {
     }
     if (!absl::IsFailedPrecondition(committed)) return committed;
 
-    // Wrong bytes. Nothing of them is kept; where they cannot be dropped now, collection takes them, for no blob names them.
+    // Wrong bytes. Nothing of them is kept; where they cannot be dropped now, collection takes
+    // them, for no blob names them.
     std::string actual = ingest->current_digest().str();
     feed.reset();
     ingest.reset();
@@ -676,8 +682,8 @@ absl::Status Puller::Walk::Download(const Job& job) {
         absl::StrCat("image ", ref_.familiar(), ": ", absl::StrJoin(origins, ", "),
                      " sent bytes that hash to ", actual, " for blob ", descriptor.digest.str()));
     Tell(descriptor, Progress::State::kRetrying, 0, mismatch.message());
-    // A continued download may have been damaged before today; who sent the rest gets another chance. From the start,
-    // whoever took part is not asked again.
+    // A continued download may have been damaged before today; who sent the rest gets another
+    // chance. From the start, whoever took part is not asked again.
     if (start == 0) avoid.insert(origins.begin(), origins.end());
   }
 }

@@ -1,11 +1,14 @@
-// An image into the content store: manifest tree, then configs and layers in parallel, each byte read once.
+// An image into the content store: manifest tree, then configs and layers in parallel, each byte
+// read once.
 //
-// One download per digest however many callers ask (they wait for the first). Blobs that are present are not fetched, broken
-// ones continue where they stopped, also after a restart: an ingest's ref is `<kind>-<digest>`. While a layer arrives it is
-// handed to the caller's LayerSink as well, which is how unpacking overlaps with the download. Nothing is visible before its
-// digest is verified.
+// One download per digest however many callers ask (they wait for the first). Blobs that are
+// present are not fetched, broken ones continue where they stopped, also after a restart: an
+// ingest's ref is `<kind>-<digest>`. While a layer arrives it is handed to the caller's LayerSink
+// as well, which is how unpacking overlaps with the download. Nothing is visible before its digest
+// is verified.
 //
-// Thread-safe; keeps no state beyond running downloads. Spec: OCI image-spec v1.1, distribution-spec v1.1.
+// Thread-safe; keeps no state beyond running downloads. Spec: OCI image-spec v1.1,
+// distribution-spec v1.1.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_PULLER_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_PULLER_H_
 
@@ -53,15 +56,16 @@ struct PullOptions {
   bool sync_blobs = true;  // false: the caller makes the store durable before it records the image
   content::Labels labels;  // added to every blob, e.g. a gc label for the caller's lease
 
-  // Manifest and config are in the store, the layers are not yet asked for: where an unpack session learns what to expect.
-  // Not called for artifacts. Other than OK ends the pull.
+  // Manifest and config are in the store, the layers are not yet asked for: where an unpack session
+  // learns what to expect. Not called for artifacts. Other than OK ends the pull.
   std::function<absl::Status(const ImagePlan&)> on_image;
 
-  // Asked for each layer that is not in the store, when fetch_unpacked_layers is off; true skips the download.
+  // Asked for each layer that is not in the store, when fetch_unpacked_layers is off; true skips
+  // the download.
   std::function<bool(const ImagePlan&, size_t index)> is_unpacked;
 
-  // Fed with the layers that arrive whole in this call; the others (present, resumed, fetched by another caller) are in the store
-  // when the call returns. Null: fetch only.
+  // Fed with the layers that arrive whole in this call; the others (present, resumed, fetched by
+  // another caller) are in the store when the call returns. Null: fetch only.
   LayerSink* sink = nullptr;
   ProgressFn progress;
 };
@@ -99,7 +103,8 @@ class Puller {
                                            content::Store& store, const PullOptions& options,
                                            const CallContext& context);
 
-  // One blob or manifest of `ref`'s repository into the store: repairs, discarded layers. Present is success.
+  // One blob or manifest of `ref`'s repository into the store: repairs, discarded layers. Present
+  // is success.
   absl::Status FetchOne(const Reference& ref, const content::Descriptor& descriptor,
                         content::Store& store, const PullOptions& options,
                         const CallContext& context);

@@ -248,7 +248,8 @@ TEST(PullerTest, WhoMayPullIsNotRefusedBecauseAnotherWas) {
   basic.users = {{"ann", "secret"}};
   FakeRegistry registry(basic);
   content::Descriptor image = registry.AddImage("app", "v1", {"layer"});
-  // The stranger knows the digest and gets as far as asking for the manifest, where it is held until the other one waits.
+  // The stranger knows the digest and gets as far as asking for the manifest, where it is held
+  // until the other one waits.
   absl::Notification stranger_asks, ann_waits;
   registry.SetHook([&](const FakeRegistry::Request& request, FakeRegistry::Connection&) {
     if (request.header("authorization").empty() && request.method == "GET" &&

@@ -72,8 +72,8 @@ int64_t Received(absl::string_view range) {
   return last + 1;
 }
 
-// Where the registry wants the rest of a blob, remembered from one push to the next. What is lost with it is work, not truth: the
-// registry says how much it has.
+// Where the registry wants the rest of a blob, remembered from one push to the next. What is lost
+// with it is work, not truth: the registry says how much it has.
 class UploadNote {
  public:
   UploadNote(const std::string& directory, const std::string& origin, const Reference& ref,
@@ -315,8 +315,8 @@ absl::StatusOr<std::string> Pusher::Session::Begin(const content::Descriptor& de
   return response.location;
 }
 
-// How much the registry has of an upload that an earlier push began; 0: nothing that could be continued. `location` becomes where
-// the rest goes.
+// How much the registry has of an upload that an earlier push began; 0: nothing that could be
+// continued. `location` becomes where the rest goes.
 absl::StatusOr<int64_t> Pusher::Session::Continued(std::string& location,
                                                    const content::Descriptor& descriptor) {
   RegistryRequest request = Request("GET", location);
@@ -442,7 +442,8 @@ absl::Status Pusher::Session::Blob(const content::Descriptor& descriptor) {
     Tell(descriptor, Progress::State::kExists, descriptor.size_bytes);
     return absl::OkStatus();
   }
-  // A blob that is not here is asked for only when it cannot be mounted either: the manifest knows where it came from.
+  // A blob that is not here is asked for only when it cannot be mounted either: the manifest knows
+  // where it came from.
   absl::StatusOr<content::Info> info = store_.Stat(descriptor.digest);
   const bool here = info.ok();
   if (absl::IsNotFound(info.status())) info = store_.Stat(named_by_.at(descriptor.digest));
@@ -514,7 +515,8 @@ absl::Status Pusher::Session::Manifest(const Document& document, const std::stri
   return absl::OkStatus();
 }
 
-// A registry from before referrers were part of the API: the list is kept by its clients under the tag <alg>-<hex>.
+// A registry from before referrers were part of the API: the list is kept by its clients under the
+// tag <alg>-<hex>.
 absl::Status Pusher::Session::AnnounceReferrer(const Document& document) {
   const content::Digest& subject = document.subject->digest;
   std::string path = absl::StrCat("/", ref_.path(), "/manifests/", std::string(subject.algorithm()),

@@ -19,7 +19,8 @@ using ::testing::HasSubstr;
 
 class PusherTest : public ::testing::Test {
  protected:
-  // Puts an image of one layer into the store, by pulling it from a registry that then has no further part.
+  // Puts an image of one layer into the store, by pulling it from a registry that then has no
+  // further part.
   content::Descriptor Make(const std::string& layer) {
     source.AddImage("src/app", "v1", {layer, "small"});
     absl::StatusOr<PulledImage> image = bed.Pull(source, "src/app:v1");

@@ -1,7 +1,8 @@
 // The name of an image: registry, repository, tag, digest.
 //
-// Follows docker's rules: a missing registry is docker.io, a one-word docker.io repository lives under library/, a missing
-// tag is latest. A Reference that exists is well formed, so its parts are safe in URLs and (after '/' is dealt with) in paths.
+// Follows docker's rules: a missing registry is docker.io, a one-word docker.io repository lives
+// under library/, a missing tag is latest. A Reference that exists is well formed, so its parts are
+// safe in URLs and (after '/' is dealt with) in paths.
 //
 // Immutable value.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_REFERENCE_H_
@@ -18,8 +19,9 @@ namespace gantry::distribution {
 
 class Reference {
  public:
-  // What people type: `ubuntu`, `user/app:1`, `localhost:5000/x@sha256:...`. Adds `:latest` when there is neither tag nor digest.
-  // kInvalidArgument names the text and the rule it breaks; 64 hex digits and "sha256:..." are refused (they are ids).
+  // What people type: `ubuntu`, `user/app:1`, `localhost:5000/x@sha256:...`. Adds `:latest` when
+  // there is neither tag nor digest. kInvalidArgument names the text and the rule it breaks; 64 hex
+  // digits and "sha256:..." are refused (they are ids).
   static absl::StatusOr<Reference> Parse(absl::string_view text);
 
   // The same, but a missing tag stays missing (`docker pull --all-tags`, `ctl images REPO`).
@@ -51,10 +53,12 @@ class Reference {
   content::Digest digest_;
 };
 
-// The host whose API serves `domain`: docker.io is served by registry-1.docker.io, everything else by itself.
+// The host whose API serves `domain`: docker.io is served by registry-1.docker.io, everything else
+// by itself.
 std::string ApiHost(absl::string_view domain);
 
-// localhost, 127.0.0.0/8 and ::1, with or without a port: the only hosts plain HTTP is tried for without configuration.
+// localhost, 127.0.0.0/8 and ::1, with or without a port: the only hosts plain HTTP is tried for
+// without configuration.
 bool IsLoopbackHost(absl::string_view host_port);
 
 }  // namespace gantry::distribution

@@ -87,9 +87,9 @@ bool MayAsk(const RegistryHost& host, const std::string& realm) {
          host.token_realms.end();
 }
 
-// "repository:a/b:pull,push" -> its actions, reduced to those we came for. A registry that asks us to fetch a more powerful
-// token than the request needs gets the smaller one. For the repository we asked about it is our own scope, which also covers
-// what the operation does next.
+// "repository:a/b:pull,push" -> its actions, reduced to those we came for. A registry that asks us
+// to fetch a more powerful token than the request needs gets the smaller one. For the repository we
+// asked about it is our own scope, which also covers what the operation does next.
 std::string Reduce(const std::string& offered, const std::vector<std::string>& wanted) {
   std::vector<std::string> parts = absl::StrSplit(offered, ':');
   if (parts.size() < 3 || parts[0] != "repository") return "";
@@ -275,7 +275,8 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
     std::string reduced = Reduce(std::string(offered), request.scopes);
     if (!reduced.empty()) scopes.push_back(reduced);
   }
-  // The registry knows its own names best (a mirror may keep the repository below a prefix); ours fill in what it left out.
+  // The registry knows its own names best (a mirror may keep the repository below a prefix); ours
+  // fill in what it left out.
   for (const std::string& scope : request.scopes) {
     if (scopes.empty() || (request.scopes.size() > 1 &&
                            std::find(scopes.begin(), scopes.end(), scope) == scopes.end())) {
@@ -283,7 +284,8 @@ absl::StatusOr<TokenCache::Entry> TokenCache::FetchToken(const AuthRequest& requ
     }
   }
 
-  // The registry's own certificates are shown to the registry's own origin only; its authorities are trusted for both.
+  // The registry's own certificates are shown to the registry's own origin only; its authorities
+  // are trusted for both.
   TlsConfig tls = host.tls;
   if (realm->origin() != host.origin()) tls.client_pairs.clear();
 

@@ -708,7 +708,8 @@ TEST(UrlTest, ReadsAndResolves) {
   }
 }
 
-// Headers and URLs as a registry might send them when it means no good: read or refused, never a crash, never a line break kept.
+// Headers and URLs as a registry might send them when it means no good: read or refused, never a
+// crash, never a line break kept.
 TEST(UrlTest, MutatedInputIsReadOrRefused) {
   const std::vector<std::string> seeds = {
       "https://host.example:5000/v2/a/b?x=1&y=%2f#z", "http://[::1]:80/../..//a/./b/..",

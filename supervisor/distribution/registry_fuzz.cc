@@ -1,4 +1,5 @@
-// What registries and people who name images send: references and authentication challenges, and whole archives.
+// What registries and people who name images send: references and authentication challenges, and
+// whole archives.
 #include <stdlib.h>
 
 #include <string>

@@ -370,8 +370,8 @@ absl::StatusOr<Explanation> Resolver::Explain(const Reference& ref, const CallCo
   } else {
     explanation.result = resolved.status();
   }
-  // Every attempt finds its host in the list: where https was a guess, http is an entry of its own, and so is each place
-  // that was redirected to.
+  // Every attempt finds its host in the list: where https was a guess, http is an entry of its own,
+  // and so is each place that was redirected to.
   std::vector<RegistryHost> hosts;
   std::set<std::string> listed;
   for (const RegistryHost& host : explanation.lookup.hosts) {

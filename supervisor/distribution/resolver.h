@@ -1,7 +1,8 @@
-// From a name to a descriptor, and the small calls around it: tags, referrers, deletion, explanation.
+// From a name to a descriptor, and the small calls around it: tags, referrers, deletion,
+// explanation.
 //
-// Asks the configured hosts in order; the first that answers decides, the most telling error is reported when none does.
-// Thread-safe. Spec: OCI distribution-spec v1.1.
+// Asks the configured hosts in order; the first that answers decides, the most telling error is
+// reported when none does. Thread-safe. Spec: OCI distribution-spec v1.1.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_RESOLVER_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_RESOLVER_H_
 
@@ -34,11 +35,13 @@ class Resolver {
  public:
   explicit Resolver(RegistryClient* client) : client_(client) {}
 
-  // HEAD, and GET where a host has no HEAD or names no digest. kNotFound, kUnauthenticated, kPermissionDenied,
-  // kResourceExhausted (rate limit), kUnavailable; kDataLoss: the answer contradicts itself or the digest asked for.
+  // HEAD, and GET where a host has no HEAD or names no digest. kNotFound, kUnauthenticated,
+  // kPermissionDenied, kResourceExhausted (rate limit), kUnavailable; kDataLoss: the answer
+  // contradicts itself or the digest asked for.
   absl::StatusOr<Resolved> Resolve(const Reference& ref, const CallContext& context);
 
-  // All tags, sorted as the registry sorts them; follows pages. kResourceExhausted above 100,000 tags.
+  // All tags, sorted as the registry sorts them; follows pages. kResourceExhausted above 100,000
+  // tags.
   absl::StatusOr<std::vector<std::string>> ListTags(const Reference& ref,
                                                     const CallContext& context);
 
@@ -46,21 +49,25 @@ class Resolver {
   absl::StatusOr<std::vector<std::string>> ListRepositories(const std::string& domain,
                                                             const CallContext& context);
 
-  // Manifests that name `subject`; an empty `artifact_type` means all. Falls back to the `<alg>-<hex>` tag.
+  // Manifests that name `subject`; an empty `artifact_type` means all. Falls back to the
+  // `<alg>-<hex>` tag.
   absl::StatusOr<std::vector<content::Descriptor>> Referrers(const Reference& ref,
                                                              const content::Digest& subject,
                                                              const std::string& artifact_type,
                                                              const CallContext& context);
 
-  // Deletes the manifest that `ref` names (a digest, or a tag where the registry allows that). kUnimplemented: registry refuses deletion.
+  // Deletes the manifest that `ref` names (a digest, or a tag where the registry allows that).
+  // kUnimplemented: registry refuses deletion.
   absl::Status DeleteManifest(const Reference& ref, const CallContext& context);
   absl::Status DeleteBlob(const Reference& ref, const content::Digest& digest,
                           const CallContext& context);
 
-  // GET /v2/ with the credential of `context`: what `login` does. kUnauthenticated: wrong credential. Returns the origin that took it.
+  // GET /v2/ with the credential of `context`: what `login` does. kUnauthenticated: wrong
+  // credential. Returns the origin that took it.
   absl::StatusOr<std::string> CheckLogin(const std::string& domain, const CallContext& context);
 
-  // Resolve with everything it looked at and each answer it got. The status of the resolution is inside.
+  // Resolve with everything it looked at and each answer it got. The status of the resolution is
+  // inside.
   absl::StatusOr<Explanation> Explain(const Reference& ref, const CallContext& context);
 
  private:

@@ -51,7 +51,8 @@ TEST(ResumeTest, TwentyKillsCostLessThanTwoPercent) {
   while (kills < 20) {
     absl::StatusOr<Process> child = Spawn(command);
     ASSERT_TRUE(child.ok()) << child.status();
-    // Let it get somewhere, then kill it at a random moment. A child that is done early ends the test with fewer kills.
+    // Let it get somewhere, then kill it at a random moment. A child that is done early ends the
+    // test with fewer kills.
     int64_t goal = registry.blob_bytes_sent() +
                    std::uniform_int_distribution<int64_t>(1 << 20, 3 << 20)(random);
     bool ended = false;

@@ -1,4 +1,5 @@
-// What pull and push of one image have in common: whose call it is, what is told about it, and its parts side by side.
+// What pull and push of one image have in common: whose call it is, what is told about it, and its
+// parts side by side.
 //
 // One object per call, on the caller's stack. Thread-safe once constructed.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_TRANSFER_SCOPE_H_
@@ -24,7 +25,8 @@ Progress::Kind KindOf(absl::string_view media_type);
 
 class TransferScope {
  public:
-  // `client` and what `context` points at outlive the scope. `progress` may be null and is called from several threads.
+  // `client` and what `context` points at outlive the scope. `progress` may be null and is called
+  // from several threads.
   TransferScope(const Reference& ref, const RegistryClient& client, const CallContext& context,
                 ProgressFn progress);
   TransferScope(const TransferScope&) = delete;
@@ -39,8 +41,8 @@ class TransferScope {
   void Tell(const content::Descriptor& descriptor, Progress::State state, int64_t offset_bytes,
             absl::string_view detail = "") const;
 
-  // part(0) to part(count - 1), at most `parallel` at once, also on the calling thread. The first failure is returned; it stops the
-  // others, and no more are begun.
+  // part(0) to part(count - 1), at most `parallel` at once, also on the calling thread. The first
+  // failure is returned; it stops the others, and no more are begun.
   absl::Status ForEach(size_t count, int parallel, const std::function<absl::Status(size_t)>& part);
 
  private:

@@ -37,7 +37,8 @@ constexpr int kMaxFeeds =
     32;  // threads that wait for bytes; beyond it layers are unpacked from the store
 constexpr int64_t kProgressStep = 1 << 20;
 
-// Waits until `ready` holds under `mu`, then calls `take` under it; or until the operation ends. `ready` has no effects.
+// Waits until `ready` holds under `mu`, then calls `take` under it; or until the operation ends.
+// `ready` has no effects.
 template <typename Ready, typename Take>
 absl::Status WaitUntil(absl::Mutex& mu, CancelToken& cancel, Ready ready, Take take) {
   bool cancelled = false;
@@ -58,8 +59,8 @@ absl::Status WaitUntil(absl::Mutex& mu, CancelToken& cancel, Ready ready, Take t
   return taken ? absl::OkStatus() : cancel.Check();
 }
 
-// Rights to use a processor. Whoever waits for bytes gives his back meanwhile, so that a slow download keeps nobody from
-// unpacking.
+// Rights to use a processor. Whoever waits for bytes gives his back meanwhile, so that a slow
+// download keeps nobody from unpacking.
 class Slots {
  public:
   explicit Slots(int count) : free_(std::max(1, count)) {}
@@ -160,8 +161,8 @@ namespace {
 
 // The bytes of a layer between who receives and who unpacks it.
 //
-// The first bytes are kept in memory; once more are kept than allowed, the rest is left to the content store, which has
-// them when Finish() is called.
+// The first bytes are kept in memory; once more are kept than allowed, the rest is left to the
+// content store, which has them when Finish() is called.
 class Pipe {
  public:
   Pipe(int64_t own_limit, int64_t total_limit, std::atomic<int64_t>& total, CancelToken& cancel)
@@ -540,8 +541,8 @@ void Unpacker::Session::Expect(const std::vector<Descriptor>& layers,
     for (size_t i = 0; i < layers.size(); ++i)
       expected_.push_back({layers[i].digest, diff_ids[i], chain_ids[i]});
   }
-  // Base first and without gaps, so that whoever holds a chain ID holds or has seen all those below it: nobody can wait for
-  // one who waits for him.
+  // Base first and without gaps, so that whoever holds a chain ID holds or has seen all those below
+  // it: nobody can wait for one who waits for him.
   absl::MutexLock lock(&finish_mu_);
   for (const Digest& chain_id : chain_ids) {
     if (Present(chain_id)) continue;
@@ -767,8 +768,9 @@ absl::Status Unpacker::Session::UnpackStacked(const std::vector<Descriptor>& lay
 
 void Unpacker::Session::LabelBlobs(const Digest& config, const std::vector<Descriptor>& layers,
                                    const std::vector<Digest>& diff_ids, const Digest& chain_id) {
-  // Stores without labels, and blobs that were discarded after an earlier unpack, have nothing to label. A label that is missing costs
-  // another unpack one day, no more: the image's record holds its blobs and snapshots by itself.
+  // Stores without labels, and blobs that were discarded after an earlier unpack, have nothing to
+  // label. A label that is missing costs another unpack one day, no more: the image's record holds
+  // its blobs and snapshots by itself.
   for (size_t i = 0; i < layers.size(); ++i) {
     target_.store
         ->Update(layers[i].digest, {{"containerd.io/uncompressed", diff_ids[i].str()}},

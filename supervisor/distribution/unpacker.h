@@ -1,13 +1,16 @@
 // Layers to snapshots: each layer of an image becomes a committed snapshot named by its chain ID.
 //
-// With a snapshotter that can rebase (overlay), layers are unpacked beside each other, each into a snapshot without parent,
-// and take their parent at commit; they may be fed while they arrive. With one that cannot (native), they are unpacked
-// one after the other from the content store. A chain ID is unpacked once however many sessions want it: the others wait
-// for the first, and take over when it fails.
+// With a snapshotter that can rebase (overlay), layers are unpacked beside each other, each into a
+// snapshot without parent, and take their parent at commit; they may be fed while they arrive. With
+// one that cannot (native), they are unpacked one after the other from the content store. A chain
+// ID is unpacked once however many sessions want it: the others wait for the first, and take over
+// when it fails.
 //
-// Durability: the files of all layers of an image are synced once, then the snapshots are committed, base first.
+// Durability: the files of all layers of an image are synced once, then the snapshots are
+// committed, base first.
 //
-// Unpacker is thread-safe and outlives its sessions. One UnpackSession serves one image or one archive; see below.
+// Unpacker is thread-safe and outlives its sessions. One UnpackSession serves one image or one
+// archive; see below.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_UNPACKER_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_UNPACKER_H_
 
@@ -68,19 +71,20 @@ struct UnpackResult {
   absl::Duration syncing;    // making them durable
 };
 
-// Feeds first (in any order, from any thread), then Finish once per image. Feeds end before the session does. Thread-safe.
+// Feeds first (in any order, from any thread), then Finish once per image. Feeds end before the
+// session does. Thread-safe.
 class UnpackSession : public LayerSink {
  public:
   // Drops what no Finish has claimed.
   ~UnpackSession() override = default;
 
-  // Tells which layers belong together, base first, before they arrive, so that work can be shared and what exists skipped.
-  // May be left out.
+  // Tells which layers belong together, base first, before they arrive, so that work can be shared
+  // and what exists skipped. May be left out.
   virtual void Expect(const std::vector<content::Descriptor>& layers,
                       const std::vector<content::Digest>& diff_ids) = 0;
 
-  // Unpacks what has not been fed, waits for what is being unpacked, commits the chain, labels the blob `config` as
-  // referring to it (unless `config` is empty) and each layer with its diff id.
+  // Unpacks what has not been fed, waits for what is being unpacked, commits the chain, labels the
+  // blob `config` as referring to it (unless `config` is empty) and each layer with its diff id.
   //   kInvalidArgument     layers and diff ids do not match in number
   //   kDataLoss            a layer is damaged or does not have its diff id; its digest is named
   //   kNotFound            a layer is not in the store
@@ -103,7 +107,8 @@ class Unpacker {
   std::unique_ptr<UnpackSession> Start(const UnpackTarget& target, CancelToken& cancel,
                                        UnpackProgressFn progress);
 
-  // Reads manifest and config of `manifest` (not an index) from the store and unpacks it, without feeding.
+  // Reads manifest and config of `manifest` (not an index) from the store and unpacks it, without
+  // feeding.
   absl::StatusOr<UnpackResult> UnpackImage(const UnpackTarget& target,
                                            const content::Descriptor& manifest, CancelToken& cancel,
                                            UnpackProgressFn progress);

@@ -360,7 +360,8 @@ TEST_P(UnpackerTest, ReportsEachLayer) {
   EXPECT_EQ(exists.size(), 3u);
 }
 
-// Feeding: with a snapshotter that cannot rebase every feed is declined and the layers come from the store.
+// Feeding: with a snapshotter that cannot rebase every feed is declined and the layers come from
+// the store.
 class FeedTest : public UnpackerTest {
  protected:
   void FeedAll(UnpackSession& session, const Image& image, size_t piece) {

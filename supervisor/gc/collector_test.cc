@@ -88,7 +88,8 @@ class TellingClock final : public Clock {
   std::function<void()> asked;
 };
 
-// What is swept was seen with the gate closed: a change between the look and the sweep could make garbage live.
+// What is swept was seen with the gate closed: a change between the look and the sweep could make
+// garbage live.
 TEST(CollectorGateTest, WhatIsTakenWasSeenWithTheGateClosed) {
   TempDir dir;
   TellingClock clock;

@@ -13,7 +13,8 @@
 namespace gantry::gc {
 namespace {
 
-// Whose bytes these are, in a person's eyes: a blob belongs to images and containers, not to the manifest that refers to it.
+// Whose bytes these are, in a person's eyes: a blob belongs to images and containers, not to the
+// manifest that refers to it.
 bool IsOwner(Type type) {
   switch (type) {
     case Type::kImage:

@@ -1,6 +1,7 @@
 // Who owns which bytes: every blob and snapshot with the objects that keep it. For `system df`.
 //
-// Thread-safe; takes no lock and blocks no other call. Walking the trees of active snapshots is slow.
+// Thread-safe; takes no lock and blocks no other call. Walking the trees of active snapshots is
+// slow.
 #ifndef GANTRY_SUPERVISOR_GC_DISK_USAGE_H_
 #define GANTRY_SUPERVISOR_GC_DISK_USAGE_H_
 

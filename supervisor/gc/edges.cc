@@ -50,7 +50,8 @@ absl::string_view SnapshotterOf(absl::string_view suffix) {
   return suffix.substr(0, suffix.find('/'));
 }
 
-// `suffix` is what follows the prefix "containerd.io/gc.ref." or "...bref.": "content", "content.l.0", "snapshot.overlayfs/x".
+// `suffix` is what follows the prefix "containerd.io/gc.ref." or "...bref.": "content",
+// "content.l.0", "snapshot.overlayfs/x".
 std::optional<Node> Referenced(absl::string_view suffix, absl::string_view ns,
                                absl::string_view name) {
   static constexpr std::pair<absl::string_view, Type> kKinds[] = {

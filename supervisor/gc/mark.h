@@ -51,7 +51,8 @@ class Graph {
   // `from` keeps `to`.
   void AddEdge(Id from, Id to, Reach reach) { edges_[from].push_back({to, reach}); }
 
-  // Kept for its own sake: with all that it keeps (kDeep), or with what it cannot be without (kFlat: flat leases).
+  // Kept for its own sake: with all that it keeps (kDeep), or with what it cannot be without
+  // (kFlat: flat leases).
   void AddRoot(Id id, Reach reach) { roots_.push_back({id, reach}); }
 
   // By Id: reachable from the roots. An object that does not exist keeps nothing.

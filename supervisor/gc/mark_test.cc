@@ -8,8 +8,8 @@
 namespace gantry::gc {
 namespace {
 
-// Graphs in a line of text: "r>a a>b c" has a root r, edges r->a, a->b and a lone c. ">" is a deep edge, "=" a flat one; names that only
-// stand behind an edge sign in `missing` do not exist.
+// Graphs in a line of text: "r>a a>b c" has a root r, edges r->a, a->b and a lone c. ">" is a deep
+// edge, "=" a flat one; names that only stand behind an edge sign in `missing` do not exist.
 class Sketch {
  public:
   explicit Sketch(const std::string& edges, const std::string& missing = "") {

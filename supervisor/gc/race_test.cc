@@ -1,5 +1,5 @@
-// Pullers, deleters, runners and lease expiry race with the collector, in one process and in one that is killed. Afterwards every
-// live object must be whole and no dead byte left.
+// Pullers, deleters, runners and lease expiry race with the collector, in one process and in one
+// that is killed. Afterwards every live object must be whole and no dead byte left.
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,7 +27,8 @@ using metadata::Scope;
 constexpr char kRefPrefix[] = "containerd.io/gc.ref.content.l.";
 constexpr char kSnapshotRef[] = "containerd.io/gc.ref.snapshot.native";
 
-// What a client does over and over, with few distinct names so that everybody is always in everybody's way.
+// What a client does over and over, with few distinct names so that everybody is always in
+// everybody's way.
 class Client {
  public:
   Client(World& world, int seed) : world_(world), random_(static_cast<unsigned>(seed)) {}
@@ -198,7 +199,8 @@ class Client {
   std::mt19937 random_;
 };
 
-// Every image has all its content, with the right bytes, and its snapshots; every container its snapshot.
+// Every image has all its content, with the right bytes, and its snapshots; every container its
+// snapshot.
 void ExpectLiveObjectsWhole(World& world) {
   for (const std::string ns : {"a", "b"}) {
     metadata::ContentNamespace content = world.Content(ns);

@@ -1,4 +1,5 @@
-// A small daemon's worth of stores in a temporary directory, with short ways to fill it. For tests of this room and of core.
+// A small daemon's worth of stores in a temporary directory, with short ways to fill it. For tests
+// of this room and of core.
 #ifndef GANTRY_SUPERVISOR_GC_WORLD_H_
 #define GANTRY_SUPERVISOR_GC_WORLD_H_
 
@@ -107,7 +108,8 @@ class World {
     return *std::move(collection);
   }
 
-  // Names of what a collection removed, in alphabetical order: "content:hello" for blobs whose digest is that of "hello".
+  // Names of what a collection removed, in alphabetical order: "content:hello" for blobs whose
+  // digest is that of "hello".
   static std::vector<std::string> Names(const std::vector<Node>& nodes) {
     static constexpr const char* kTypes[] = {"content", "snapshot", "image", "container",
                                              "sandbox", "lease",    "ingest"};

@@ -1,7 +1,7 @@
 #include "supervisor/http/request_reader.h"
 
-// Beast 1.81 asserts that the last chunk has at least five bytes when it comes in pieces; "0\r\n\r" has four.
-// What it does then is right.
+// Beast 1.81 asserts that the last chunk has at least five bytes when it comes in pieces; "0\r\n\r"
+// has four. What it does then is right.
 #define BOOST_DISABLE_ASSERTS
 
 #include <algorithm>

@@ -1,10 +1,12 @@
-// Reads HTTP/1.1 requests, one after the other, from a stream of bytes. Boost.Beast's parser decides what is well formed.
+// Reads HTTP/1.1 requests, one after the other, from a stream of bytes. Boost.Beast's parser
+// decides what is well formed.
 //
-// A request is ReadHead(), then ReadBody() until it returns 0, then the next ReadHead(). After an error
-// the stream has no further requests. Thread-compatible.
+// A request is ReadHead(), then ReadBody() until it returns 0, then the next ReadHead(). After an
+// error the stream has no further requests. Thread-compatible.
 //
 // Spec: RFC 9112. Beast refuses requests that two servers could frame differently: a Content-Length
-// beside a Transfer-Encoding, two lengths, a bare CR. A transfer coding other than chunked is refused here.
+// beside a Transfer-Encoding, two lengths, a bare CR. A transfer coding other than chunked is
+// refused here.
 #ifndef GANTRY_SUPERVISOR_HTTP_REQUEST_READER_H_
 #define GANTRY_SUPERVISOR_HTTP_REQUEST_READER_H_
 

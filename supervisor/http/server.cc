@@ -110,8 +110,8 @@ class Socket : public Transport {
     return absl::OkStatus();
   }
 
-  // A socket that is closed while bytes wait in it sends a reset, which may overtake the response. So what
-  // still comes is read and dropped, for a while.
+  // A socket that is closed while bytes wait in it sends a reset, which may overtake the response.
+  // So what still comes is read and dropped, for a while.
   void Close() override {
     shutdown(fd_.get(), SHUT_WR);
     char dropped[4096];
@@ -180,7 +180,8 @@ class ServedExchange : public Exchange {
     begun_ = true;
     const bool bodyless = status < 200 || status == 204 || status == 304;
     bool framed = bodyless;
-    // A body that the client has not sent yet, and now need not: what comes next cannot be told apart.
+    // A body that the client has not sent yet, and now need not: what comes next cannot be told
+    // apart.
     if (head_.expects_continue && head_.has_body && !continued_) close_ = true;
     std::string out = absl::StrCat("HTTP/1.1 ", status, " ", Reason(status), "\r\n");
     bool has_connection = false;

@@ -1,9 +1,10 @@
 // An HTTP/1.1 server for few clients: one thread per connection, requests one after the other.
 //
-// Serves from Start() to destruction. The handler is called on the connection's thread with an Exchange:
-// it reads the body as it arrives, writes the response at once or in pieces, or takes the connection away
-// (hijack) to speak another protocol on it. A client that sends or takes nothing is waited for as long as
-// Limits says; connections beyond Limits::connections wait in the kernel's queue.
+// Serves from Start() to destruction. The handler is called on the connection's thread with an
+// Exchange: it reads the body as it arrives, writes the response at once or in pieces, or takes the
+// connection away (hijack) to speak another protocol on it. A client that sends or takes nothing is
+// waited for as long as Limits says; connections beyond Limits::connections wait in the kernel's
+// queue.
 //
 // Server is thread-safe, Exchange belongs to the handler's thread. Parsing: request_reader.h.
 #ifndef GANTRY_SUPERVISOR_HTTP_SERVER_H_
@@ -81,8 +82,8 @@ class Exchange {
 
   virtual const RequestHead& head() const = 0;
 
-  // Pieces of the body as they arrive; 0 is its end. Asks for the body first, where the client waits for
-  // "100 Continue". Errors: RequestReader::ReadBody, and kDeadlineExceeded.
+  // Pieces of the body as they arrive; 0 is its end. Asks for the body first, where the client
+  // waits for "100 Continue". Errors: RequestReader::ReadBody, and kDeadlineExceeded.
   virtual absl::StatusOr<size_t> ReadBody(char* buffer, size_t size) = 0;
   // The rest of the body. kResourceExhausted: more than `most` bytes.
   absl::StatusOr<std::string> ReadAll(size_t most);
@@ -102,19 +103,21 @@ class Exchange {
   // The server is being stopped: endless responses end.
   virtual bool stopping() const = 0;
 
-  // Takes the connection. A response, such as 101, is written before, with Respond() or by the new owner.
+  // Takes the connection. A response, such as 101, is written before, with Respond() or by the new
+  // owner.
   // kUnimplemented: the transport has no descriptor to give (TLS).
   virtual absl::StatusOr<Hijacked> Hijack() = 0;
 
-  // For bytes that this server would not write, in tests of clients. After AnsweredRaw() nothing more is
-  // written for this request, whatever the transport was given.
+  // For bytes that this server would not write, in tests of clients. After AnsweredRaw() nothing
+  // more is written for this request, whatever the transport was given.
   virtual Transport& transport() = 0;
   virtual void AnsweredRaw() = 0;
 };
 
 using Handler = std::function<void(Exchange&)>;
 
-// Listens on HOST:PORT, where the host is a numeric address or localhost; without a host on 127.0.0.1.
+// Listens on HOST:PORT, where the host is a numeric address or localhost; without a host on
+// 127.0.0.1.
 //   kInvalidArgument  not HOST:PORT
 //   kUnavailable      the address is in use
 absl::StatusOr<UniqueFd> ListenTcp(const std::string& address);

@@ -1,8 +1,9 @@
-// The blobs below all namespaces: the one content store on disk, and who is just looking at which blob.
+// The blobs below all namespaces: the one content store on disk, and who is just looking at which
+// blob.
 //
-// A blob's file is shared by the namespaces that have a record of it and goes when the last record went. Between a
-// namespace's "is it there?" and its record, a pin keeps the file; between the sweeper's "does nobody have it?" and the unlink, the
-// blob's lock keeps records away. Thread-safe.
+// A blob's file is shared by the namespaces that have a record of it and goes when the last record
+// went. Between a namespace's "is it there?" and its record, a pin keeps the file; between the
+// sweeper's "does nobody have it?" and the unlink, the blob's lock keeps records away. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_METADATA_BLOB_POOL_H_
 #define GANTRY_SUPERVISOR_METADATA_BLOB_POOL_H_
 
@@ -52,10 +53,12 @@ class BlobPool {
 
   Pin PinBlob(const content::Digest& digest) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // While this is held, no other thread gives the blob a record or removes its file. May be held over I/O on that blob.
+  // While this is held, no other thread gives the blob a record or removes its file. May be held
+  // over I/O on that blob.
   KeyLocks::Held LockBlob(const content::Digest& digest);
 
-  // The name in files() of a namespace's ingest: "<ns>/<ref>", with the end of a very long ref replaced by a hash.
+  // The name in files() of a namespace's ingest: "<ns>/<ref>", with the end of a very long ref
+  // replaced by a hash.
   static std::string IngestRef(absl::string_view ns, absl::string_view ref);
 
   // While this is held, no other thread opens, aborts or sweeps that ingest.
@@ -67,17 +70,19 @@ class BlobPool {
   // The digest lost a record: worth a look at the next sweep.
   void NoteRemoved(const content::Digest& digest) ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Removes the files of those noted digests that no namespace has and no pin holds. `everything` looks at all files instead
-  // (start-up, `prune`). Returns the bytes freed per digest. Slow; nothing is locked but one blob at a time. Once `cancel`, which
-  // may be null, is cancelled, the rest stays noted.
+  // Removes the files of those noted digests that no namespace has and no pin holds. `everything`
+  // looks at all files instead (start-up, `prune`). Returns the bytes freed per digest. Slow;
+  // nothing is locked but one blob at a time. Once `cancel`, which may be null, is cancelled, the
+  // rest stays noted.
   absl::StatusOr<std::vector<std::pair<content::Digest, int64_t>>> Sweep(
       bool everything, const CancelToken* cancel = nullptr) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Drops the bytes of ingests that no namespace has a record of; returns how many.
   absl::StatusOr<int> SweepIngests();
 
-  // Before the doors open: forgets blobs whose file a power cut took (written without sync, machine gone before the sync), so that
-  // they are fetched again. Returns them as "<ns>/<digest>" for the log.
+  // Before the doors open: forgets blobs whose file a power cut took (written without sync, machine
+  // gone before the sync), so that they are fetched again. Returns them as "<ns>/<digest>" for the
+  // log.
   absl::StatusOr<std::vector<std::string>> DropRecordsWithoutFile();
 
  private:

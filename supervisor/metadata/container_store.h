@@ -1,8 +1,8 @@
 // Container records, the state of their last run, and their names.
 //
-// A record may exist without state and without name (containerd's clients give neither). Deleting it takes both along.
-// Whether the image or snapshot exists is not checked. Events are the caller's to publish.
-// Thread-safe. Semantics: containerd "containers" service.
+// A record may exist without state and without name (containerd's clients give neither). Deleting
+// it takes both along. Whether the image or snapshot exists is not checked. Events are the caller's
+// to publish. Thread-safe. Semantics: containerd "containers" service.
 #ifndef GANTRY_SUPERVISOR_METADATA_CONTAINER_STORE_H_
 #define GANTRY_SUPERVISOR_METADATA_CONTAINER_STORE_H_
 
@@ -42,22 +42,25 @@ class ContainerStore {
   // The same as it is stored: the bytes of a record::v1::Container.
   absl::StatusOr<std::string> GetRaw(const Scope& scope, absl::string_view id);
 
-  // In id order, from one consistent view; a status other than OK from `visit` ends the list and is returned.
+  // In id order, from one consistent view; a status other than OK from `visit` ends the list and is
+  // returned.
   absl::Status List(const Scope& scope, const Filter& filter,
                     const std::function<absl::Status(const Container&)>& visit);
 
-  // The stored bytes, which are a containerd.services.containers.v1.Container: for lists that are sent as they are.
+  // The stored bytes, which are a containerd.services.containers.v1.Container: for lists that are
+  // sent as they are.
   absl::Status ListRaw(
       const Scope& scope,
       const std::function<absl::Status(absl::string_view id, absl::string_view bytes)>& visit);
 
-  // Sets the times. kAlreadyExists: id or name taken; the message says by what. kInvalidArgument: id, labels, runtime name, spec,
-  // snapshot key without snapshotter, extension without key.
+  // Sets the times. kAlreadyExists: id or name taken; the message says by what. kInvalidArgument:
+  // id, labels, runtime name, spec, snapshot key without snapshotter, extension without key.
   absl::StatusOr<Container> Create(const Scope& scope, NewContainer container,
                                    Durability durability = Durability::kSynced);
 
-  // Empty `fields` replaces labels, spec, extensions, image and snapshot key (changing snapshotter or runtime name is
-  // kInvalidArgument); else "labels[.<k>]", "spec", "extensions[.<k>]", "image", "snapshotkey".
+  // Empty `fields` replaces labels, spec, extensions, image and snapshot key (changing snapshotter
+  // or runtime name is kInvalidArgument); else "labels[.<k>]", "spec", "extensions[.<k>]", "image",
+  // "snapshotkey".
   absl::StatusOr<Container> Update(const Scope& scope, const Container& container,
                                    const std::vector<std::string>& fields,
                                    Durability durability = Durability::kSynced);
@@ -72,9 +75,10 @@ class ContainerStore {
 
   // No value: never stored. The container need not exist.
   absl::StatusOr<std::optional<State>> GetState(const Scope& scope, absl::string_view id);
-  // Reads the state, lets `change` change it and stores it, in one transaction: what others change meanwhile is neither lost nor
-  // overwritten. `change` may run more than once, each time on the state as it is then; a status other than OK from it is returned
-  // and nothing is stored. Returns the state as stored. kNotFound: the container is gone.
+  // Reads the state, lets `change` change it and stores it, in one transaction: what others change
+  // meanwhile is neither lost nor overwritten. `change` may run more than once, each time on the
+  // state as it is then; a status other than OK from it is returned and nothing is stored. Returns
+  // the state as stored. kNotFound: the container is gone.
   absl::StatusOr<State> UpdateState(const Scope& scope, absl::string_view id,
                                     const std::function<absl::Status(State&)>& change,
                                     Durability durability = Durability::kSynced);

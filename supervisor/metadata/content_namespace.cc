@@ -56,8 +56,8 @@ LeaseResource IngestResource(absl::string_view ref) {
 
 }  // namespace
 
-// An ingest of one namespace. Either bytes are written below, or the blob is on disk for another namespace's sake and
-// only the record is missing (`adopted_`).
+// An ingest of one namespace. Either bytes are written below, or the blob is on disk for another
+// namespace's sake and only the record is missing (`adopted_`).
 class NamespacedIngest final : public content::Ingest {
  public:
   NamespacedIngest(ContentNamespace ns, content::IngestOptions options)
@@ -114,9 +114,10 @@ class NamespacedIngest final : public content::Ingest {
   absl::StatusOr<Digest> Commit(const content::CommitOptions& options) override {
     const content::Labels labels = PresentLabels(options.labels);
     GANTRY_RETURN_IF_ERROR(ValidateLabels(labels));
-    // Held until the record is in: the sweeper must not take the file in between. The one who comes second with the same
-    // bytes waits here for the first one's fsync; other calls do not.
-    // With `expected` of another algorithm than was hashed so far, that is the blob's name; with a wrong one, nothing comes of it.
+    // Held until the record is in: the sweeper must not take the file in between. The one who comes
+    // second with the same bytes waits here for the first one's fsync; other calls do not.
+    // With `expected` of another algorithm than was hashed so far, that is the blob's name; with a
+    // wrong one, nothing comes of it.
     const Digest digest = options.expected.empty() ? current_digest() : options.expected;
     const int64_t size_bytes = offset();
     KeyLocks::Held lock = ns_.pool_.LockBlob(digest);
@@ -175,7 +176,8 @@ class NamespacedIngest final : public content::Ingest {
     return present;
   }
 
-  // The writer has bytes of its own after all: goes on as an ordinary ingest that starts with the first `bytes` of the blob.
+  // The writer has bytes of its own after all: goes on as an ordinary ingest that starts with the
+  // first `bytes` of the blob.
   absl::Status Materialise(int64_t bytes) {
     KeyLocks::Held lock = ns_.pool_.LockIngest(ns_.PoolRef(options_.ref));
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> below,

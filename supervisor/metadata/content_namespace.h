@@ -1,11 +1,14 @@
 // The content store as one namespace sees it, and as one lease fills it.
 //
-// A blob is visible once this namespace committed it. One that is on disk already because another namespace has it need not be
-// sent again: OpenIngest() with its digest gives an ingest that is complete from the start, and Commit() makes the record (policy permitting).
-// Labels live here. Ingest refs are the namespace's own; an ingest opened without lease is collected after 24 hours.
-// Under a lease, what is opened, committed or found present is attached to it; what is deleted is detached.
+// A blob is visible once this namespace committed it. One that is on disk already because another
+// namespace has it need not be sent again: OpenIngest() with its digest gives an ingest that is
+// complete from the start, and Commit() makes the record (policy permitting). Labels live here.
+// Ingest refs are the namespace's own; an ingest opened without lease is collected after 24 hours.
+// Under a lease, what is opened, committed or found present is attached to it; what is deleted is
+// detached.
 //
-// Cheap to make and to copy, per call or for long. Thread-safe. Passes store_conformance. Semantics: containerd "content" service.
+// Cheap to make and to copy, per call or for long. Thread-safe. Passes store_conformance.
+// Semantics: containerd "content" service.
 #ifndef GANTRY_SUPERVISOR_METADATA_CONTENT_NAMESPACE_H_
 #define GANTRY_SUPERVISOR_METADATA_CONTENT_NAMESPACE_H_
 

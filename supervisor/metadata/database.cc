@@ -30,12 +30,14 @@
 namespace gantry::metadata {
 namespace {
 
-// Long enough for the slowest disk's fsync of the transaction in front, short enough to break a cycle before a client gives up.
+// Long enough for the slowest disk's fsync of the transaction in front, short enough to break a
+// cycle before a client gives up.
 constexpr absl::Duration kLockTimeout = absl::Seconds(5);
 constexpr int kMaxRuns = 5;
 
-// A disk that blobs and layers have filled must still take the few bytes that a removal writes. Below the reserve only essential changes
-// are taken, and when even their space is gone, that of the ballast file is given to them.
+// A disk that blobs and layers have filled must still take the few bytes that a removal writes.
+// Below the reserve only essential changes are taken, and when even their space is gone, that of
+// the ballast file is given to them.
 constexpr int64_t kReserveBytes = 16 << 20;
 constexpr int64_t kBallastBytes = 8 << 20;
 constexpr int64_t kTightBytes = 4 << 20;
@@ -95,8 +97,8 @@ absl::Status ScanRows(
   return ToStatus(it.status(), "scan");
 }
 
-// RocksDB's own words, from warnings on, in the daemon's log. Its default is a file beside the data, whose writer aborts the process
-// when the disk is full.
+// RocksDB's own words, from warnings on, in the daemon's log. Its default is a file beside the
+// data, whose writer aborts the process when the disk is full.
 class Log final : public rocksdb::Logger {
  public:
   Log() : Logger(rocksdb::InfoLogLevel::WARN_LEVEL) {}
@@ -114,7 +116,8 @@ class Log final : public rocksdb::Logger {
 
 constexpr size_t kScanReadahead = 256 << 10;
 
-// Small memory is a design goal: the daemon holds a few MB of records, and the page cache does the rest.
+// Small memory is a design goal: the daemon holds a few MB of records, and the page cache does the
+// rest.
 rocksdb::Options SmallOptions(rocksdb::Env* env) {
   rocksdb::Options options;
   if (env != nullptr) options.env = env;
@@ -171,7 +174,8 @@ absl::StatusOr<UniqueFd> LockRoot(const std::string& root) {
                      "): stop it, or choose another --root, --state and --address"));
   }
   const std::string pid = absl::StrCat(::getpid(), "\n");
-  // Over the old one, then cut: on a full disk a file that was emptied first would not get its block back.
+  // Over the old one, then cut: on a full disk a file that was emptied first would not get its
+  // block back.
   GANTRY_RETURN_IF_ERROR(WriteAll(fd.get(), pid));
   if (::ftruncate(fd.get(), static_cast<off_t>(pid.size())) != 0)
     return ErrnoToStatus(errno, absl::StrCat("truncate ", path));
@@ -263,7 +267,8 @@ absl::Status ReadView::Scan(
     const std::function<absl::Status(absl::string_view, absl::string_view)>& visit) const {
   rocksdb::ReadOptions options;
   options.snapshot = snapshot_;
-  // Records that are read one behind the other are read together, and leave the cache to those that are asked for singly.
+  // Records that are read one behind the other are read together, and leave the cache to those that
+  // are asked for singly.
   options.readahead_size = kScanReadahead;
   options.fill_cache = false;
   const std::string begin = RowKey(family, prefix);
@@ -291,7 +296,8 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root
     return FreeBytes(directory);
   };
   db->ballast_ = ::access((db->directory_ + "/ballast").c_str(), F_OK) == 0;
-  // RocksDB writes when it opens. What was started on a full disk must be able to say what is there, and to remove it.
+  // RocksDB writes when it opens. What was started on a full disk must be able to say what is
+  // there, and to remove it.
   if (db->free_bytes_() < kTightBytes) db->DropBallast();
   GANTRY_RETURN_IF_ERROR(db->OpenRocks(options));
   GANTRY_RETURN_IF_ERROR(db->Migrate(options));
@@ -301,7 +307,8 @@ absl::StatusOr<std::unique_ptr<Database>> Database::Open(const std::string& root
 absl::Status Database::OpenRocks(const DatabaseOptions& options) {
   const rocksdb::Options rocks = SmallOptions(options.env);
   std::vector<std::string> names = {rocksdb::kDefaultColumnFamilyName, "snapshots"};
-  // RocksDB opens all families or none, so those of another schema are opened too, to be able to say whose they are.
+  // RocksDB opens all families or none, so those of another schema are opened too, to be able to
+  // say whose they are.
   std::vector<std::string> present;
   if (rocksdb::DB::ListColumnFamilies(rocks, directory_, &present).ok()) {
     for (std::string& name : present) {
@@ -430,8 +437,8 @@ absl::Status Database::Write(rocksdb::WriteBatchWithIndex& batch, Durability dur
   rocksdb::WriteOptions options;
   options.sync = durability == Durability::kSynced;
   rocksdb::Status status = db_->Write(options, batch.GetWriteBatch());
-  // After a failed write (disk full, say) RocksDB refuses all others until told that things may be better now. The batch is in no
-  // memtable then, so it may be tried again.
+  // After a failed write (disk full, say) RocksDB refuses all others until told that things may be
+  // better now. The batch is in no memtable then, so it may be tried again.
   const bool hard = status.severity() >= rocksdb::Status::kHardError;
   if ((hard || status.IsIOError()) && Recover(ToStatus(status, "write")) && hard) {
     status = db_->Write(options, batch.GetWriteBatch());

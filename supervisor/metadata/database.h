@@ -1,10 +1,12 @@
-// The embedded database: opening, migration, transactions, consistent reads, and the gate that garbage collection closes.
+// The embedded database: opening, migration, transactions, consistent reads, and the gate that
+// garbage collection closes.
 //
-// One per root directory, for the life of the daemon; a second daemon on the same root is refused. What is in it: key_space.h.
-// A change is one Transaction: it locks the keys it reads for update or writes, and becomes visible at once and as a whole.
-// Commits that come together share one fsync.
+// One per root directory, for the life of the daemon; a second daemon on the same root is refused.
+// What is in it: key_space.h. A change is one Transaction: it locks the keys it reads for update or
+// writes, and becomes visible at once and as a whole. Commits that come together share one fsync.
 //
-// Lock order: container operation lock -> gate (shared) -> transaction -> map mutex. A transaction spans no I/O but its own.
+// Lock order: container operation lock -> gate (shared) -> transaction -> map mutex. A transaction
+// spans no I/O but its own.
 #ifndef GANTRY_SUPERVISOR_METADATA_DATABASE_H_
 #define GANTRY_SUPERVISOR_METADATA_DATABASE_H_
 
@@ -47,8 +49,9 @@ enum class Durability {
 };
 
 // One atomic change. Reads see its own writes. Dropped without Commit(), nothing happened.
-// Thread-compatible. Holds the gate (shared) and its key locks until it ends. Lock keys in the order namespace, lease, object:
-// a cycle of waiting transactions ends with kAborted for one of them.
+// Thread-compatible. Holds the gate (shared) and its key locks until it ends. Lock keys in the
+// order namespace, lease, object: a cycle of waiting transactions ends with kAborted for one of
+// them.
 class Transaction {
  public:
   Transaction(Transaction&&) noexcept;
@@ -59,27 +62,30 @@ class Transaction {
   absl::StatusOr<std::optional<std::string>> Get(Family family, absl::string_view key);
 
   // The value, which no other transaction can change until this one ends.
-  // kAborted: another transaction holds the key and does not let go; do the whole transaction again.
+  // kAborted: another transaction holds the key and does not let go; do the whole transaction
+  // again.
   absl::StatusOr<std::optional<std::string>> GetForUpdate(Family family, absl::string_view key);
 
-  // The same beside other sharers: the value stays as it is, and this transaction must not write it.
+  // The same beside other sharers: the value stays as it is, and this transaction must not write
+  // it.
   absl::StatusOr<std::optional<std::string>> GetShared(Family family, absl::string_view key);
 
   // Lock (kAborted as above) and write.
   absl::Status Put(Family family, absl::string_view key, absl::string_view value);
   absl::Status Delete(Family family, absl::string_view key);
 
-  // Visits keys that start with `prefix` in order, with this transaction's own writes. No locks taken.
+  // Visits keys that start with `prefix` in order, with this transaction's own writes. No locks
+  // taken.
   absl::Status Scan(
       Family family, absl::string_view prefix,
       const std::function<absl::Status(absl::string_view key, absl::string_view value)>& visit);
 
-  // Makes all of it visible at once. kResourceExhausted: disk (almost) full; kDataLoss: the disk failed. Nothing happened then.
-  // Ends the transaction, however it goes.
+  // Makes all of it visible at once. kResourceExhausted: disk (almost) full; kDataLoss: the disk
+  // failed. Nothing happened then. Ends the transaction, however it goes.
   absl::Status Commit(Durability durability = Durability::kSynced);
 
-  // A change that must be possible on a full disk, because it is on the way to freeing space or tells of what has happened anyway.
-  // Changes that only delete are.
+  // A change that must be possible on a full disk, because it is on the way to freeing space or
+  // tells of what has happened anyway. Changes that only delete are.
   void NoteEssential() { essential_ = true; }
 
   // Counts this change towards the next collection as one that left garbage.
@@ -99,7 +105,8 @@ class Transaction {
   bool puts_ = false;
 };
 
-// Reads of one moment, whatever is written meanwhile. Thread-safe. Must not outlive the Database; long-lived ones keep old data on disk.
+// Reads of one moment, whatever is written meanwhile. Thread-safe. Must not outlive the Database;
+// long-lived ones keep old data on disk.
 class ReadView {
  public:
   explicit ReadView(Database& db);
@@ -109,7 +116,8 @@ class ReadView {
 
   absl::StatusOr<std::optional<std::string>> Get(Family family, absl::string_view key) const;
 
-  // Visits keys that start with `prefix` in byte order; a status other than OK ends the scan and is returned.
+  // Visits keys that start with `prefix` in byte order; a status other than OK ends the scan and is
+  // returned.
   absl::Status Scan(Family family, absl::string_view prefix,
                     const std::function<absl::Status(absl::string_view key,
                                                      absl::string_view value)>& visit) const;
@@ -119,7 +127,8 @@ class ReadView {
   const rocksdb::Snapshot* const snapshot_;
 };
 
-// A step from schema `from` to `from + 1`. It runs before the database is used, and runs again if the machine stops in between.
+// A step from schema `from` to `from + 1`. It runs before the database is used, and runs again if
+// the machine stops in between.
 struct Migration {
   int from;
   absl::string_view what;
@@ -127,19 +136,22 @@ struct Migration {
 };
 
 struct DatabaseOptions {
-  // For tests: a file system that forgets unsynced writes, other migrations. Null / empty: the real ones.
+  // For tests: a file system that forgets unsynced writes, other migrations. Null / empty: the real
+  // ones.
   rocksdb::Env* env = nullptr;
   std::optional<int> schema_version = std::nullopt;
   std::vector<Migration> migrations = {};
   std::function<int64_t()> free_bytes = nullptr;  // on the file system of the database
 };
 
-// Takes `<root>/lock`, for as long as the descriptor is open. kUnavailable: another daemon has the root; the message names its pid.
+// Takes `<root>/lock`, for as long as the descriptor is open. kUnavailable: another daemon has the
+// root; the message names its pid.
 absl::StatusOr<UniqueFd> LockRoot(const std::string& root);
 
 class Database {
  public:
-  // Opens `<root>/metadata`, creating what is missing, and keeps `lock`, which LockRoot() gave, until destroyed.
+  // Opens `<root>/metadata`, creating what is missing, and keeps `lock`, which LockRoot() gave,
+  // until destroyed.
   //   kFailedPrecondition  written by a newer Gantry
   //   kDataLoss            damaged; the message names the directory
   static absl::StatusOr<std::unique_ptr<Database>> Open(const std::string& root, UniqueFd lock,
@@ -169,20 +181,23 @@ class Database {
   // Everything committed so far survives a power cut once this returns OK.
   absl::Status Sync();
 
-  // Makes several calls atomic towards garbage collection without making them one transaction. Take it before a transaction.
+  // Makes several calls atomic towards garbage collection without making them one transaction. Take
+  // it before a transaction.
   GcGate& gate() { return gate_; }
 
-  // Where the snapshotters keep their indexes (snapshotter/snapshot_index.h). Both live as long as this Database.
+  // Where the snapshotters keep their indexes (snapshotter/snapshot_index.h). Both live as long as
+  // this Database.
   rocksdb::DB* rocks() { return db_.get(); }
   rocksdb::ColumnFamilyHandle* snapshot_family() { return handles_[1]; }
 
-  // Called after every commit, on the committing thread, with whether it left garbage. Must be quick and must not call back.
-  // Set once, before the first transaction of another thread.
+  // Called after every commit, on the committing thread, with whether it left garbage. Must be
+  // quick and must not call back. Set once, before the first transaction of another thread.
   void SetCommitObserver(std::function<void(bool deletion)> observer) {
     observer_ = std::move(observer);
   }
-  // Called, on a committing thread, when a sync of the log has failed: how much of it the disk has is not known any more, whatever later syncs
-  // say, and no change is taken until the database is opened anew. Set once, before the first transaction of another thread.
+  // Called, on a committing thread, when a sync of the log has failed: how much of it the disk has
+  // is not known any more, whatever later syncs say, and no change is taken until the database is
+  // opened anew. Set once, before the first transaction of another thread.
   void SetLossObserver(std::function<void(const absl::Status& why)> observer) {
     loss_observer_ = std::move(observer);
   }

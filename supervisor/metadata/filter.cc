@@ -133,7 +133,8 @@ struct Filter::Selector {
       return value;
     }
 
-    // Everything is taken as it is, but a backslash before the delimiter, so that expressions need no second escaping.
+    // Everything is taken as it is, but a backslash before the delimiter, so that expressions need
+    // no second escaping.
     absl::StatusOr<std::string> ParseDelimited(char delimiter) {
       std::string value;
       for (++at_; !AtEnd(); ++at_) {

@@ -1,11 +1,13 @@
 // containerd's filter language: `labels."com.example/x"==1,id~=^web`.
 //
-// A list of texts is OR-ed, selectors within one text (`,`) are AND-ed, an empty list or text matches everything.
+// A list of texts is OR-ed, selectors within one text (`,`) are AND-ed, an empty list or text
+// matches everything.
 //   selector   path | path (== | != | ~=) value
 //   path       field ("." field)*      field: [A-Za-z0-9_]+ or "quoted"
 //   value      "quoted", or a run up to `,` or white space; after ~= also /regex/ and |regex|
 // Absent fields: presence and == are false, != is true, ~= is tried on "".
-// Immutable after Parse, cheap to copy; Matches() is thread-safe. Regular expressions are RE2's: linear time, bounded memory.
+// Immutable after Parse, cheap to copy; Matches() is thread-safe. Regular expressions are RE2's:
+// linear time, bounded memory.
 #ifndef GANTRY_SUPERVISOR_METADATA_FILTER_H_
 #define GANTRY_SUPERVISOR_METADATA_FILTER_H_
 
@@ -23,7 +25,8 @@ namespace gantry::metadata {
 
 class Filter {
  public:
-  // An object's field, nullopt when it has none. `path` is never empty: {"labels", "a", "b"} for labels.a.b.
+  // An object's field, nullopt when it has none. `path` is never empty: {"labels", "a", "b"} for
+  // labels.a.b.
   using Fields = std::function<std::optional<std::string>(absl::Span<const std::string> path)>;
 
   // Matches everything.

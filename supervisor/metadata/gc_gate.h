@@ -1,8 +1,9 @@
-// The gate between those who change metadata and the garbage collector: many may pass together, the collector alone.
+// The gate between those who change metadata and the garbage collector: many may pass together, the
+// collector alone.
 //
-// A holder is not bound to a thread. Holding it twice in one call chain deadlocks when the collector waits in between:
-// hand the hold on (Database::Begin takes its own; see SnapshotNamespace for the pattern).
-// Thread-safe.
+// A holder is not bound to a thread. Holding it twice in one call chain deadlocks when the
+// collector waits in between: hand the hold on (Database::Begin takes its own; see
+// SnapshotNamespace for the pattern). Thread-safe.
 #ifndef GANTRY_SUPERVISOR_METADATA_GC_GATE_H_
 #define GANTRY_SUPERVISOR_METADATA_GC_GATE_H_
 
@@ -49,8 +50,8 @@ class GcGate {
   // Waits for the collector to leave.
   Shared EnterShared() ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Waits until no writer is inside and lets none in meanwhile; gives up after `timeout`, so that one who is stuck inside stops the
-  // collector and not everybody else.
+  // Waits until no writer is inside and lets none in meanwhile; gives up after `timeout`, so that
+  // one who is stuck inside stops the collector and not everybody else.
   std::optional<Exclusive> EnterExclusive(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

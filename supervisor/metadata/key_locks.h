@@ -1,6 +1,7 @@
 // Locks by name, shared or exclusive, held together by one owner.
 //
-// Thread-safe; a Held is thread-compatible and not bound to a thread. Entries exist only while a thread holds or waits.
+// Thread-safe; a Held is thread-compatible and not bound to a thread. Entries exist only while a
+// thread holds or waits.
 #ifndef GANTRY_SUPERVISOR_METADATA_KEY_LOCKS_H_
 #define GANTRY_SUPERVISOR_METADATA_KEY_LOCKS_H_
 
@@ -29,8 +30,8 @@ class KeyLocks {
     Held& operator=(Held&& other) noexcept;
     ~Held() { ReleaseAll(); }
 
-    // False: not within `timeout`. A key that is held is granted again at once; shared becomes exclusive when this owner is the only
-    // sharer.
+    // False: not within `timeout`. A key that is held is granted again at once; shared becomes
+    // exclusive when this owner is the only sharer.
     bool Exclusive(const std::string& key, absl::Duration timeout);
     bool Shared(const std::string& key, absl::Duration timeout);
     void ReleaseAll();

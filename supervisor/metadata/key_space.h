@@ -1,8 +1,10 @@
-// THE schema page: every family of keys in the database, its key, its value, and what it is to the garbage collector.
+// THE schema page: every family of keys in the database, its key, its value, and what it is to the
+// garbage collector.
 //
-// All in RocksDB's default column family, each family's keys behind its own first byte ('A' + its place in the enum), but for snapshots,
-// which have a column family to themselves: a column family costs files, memory and start-up time, and these are small.
-// `/` below stands for the byte 0x00, which no component may contain, so that the byte order of keys is the order of namespace, then
+// All in RocksDB's default column family, each family's keys behind its own first byte ('A' + its
+// place in the enum), but for snapshots, which have a column family to themselves: a column family
+// costs files, memory and start-up time, and these are small. `/` below stands for the byte 0x00,
+// which no component may contain, so that the byte order of keys is the order of namespace, then
 // name. Times are UTC. Values are messages of proto/record/v1.
 //
 //   family            key                            value            to the garbage collector
@@ -24,11 +26,12 @@
 //   snapshots         owned by snapshotter/snapshot_index.h        collected; root with gc.root; -> parent, labels
 //                     snapshot keys in there are "<ns>/<key>", with a real slash: no namespace holds one
 //
-// "labels": containerd.io/gc.ref.*, gc.bref.* (reversed), gc.cond.*; see supervisor/gc/edges.h. No reference crosses a namespace.
-// The files of a blob or of a snapshot are not named here: a file without a record is garbage, a record without its file is a defect.
+// "labels": containerd.io/gc.ref.*, gc.bref.* (reversed), gc.cond.*; see supervisor/gc/edges.h. No
+// reference crosses a namespace. The files of a blob or of a snapshot are not named here: a file
+// without a record is garbage, a record without its file is a defect.
 //
-// To add to the schema: append a Family, add a row. To change what is stored: raise kSchemaVersion, add a step to kMigrations in
-// database.cc.
+// To add to the schema: append a Family, add a row. To change what is stored: raise kSchemaVersion,
+// add a step to kMigrations in database.cc.
 #ifndef GANTRY_SUPERVISOR_METADATA_KEY_SPACE_H_
 #define GANTRY_SUPERVISOR_METADATA_KEY_SPACE_H_
 

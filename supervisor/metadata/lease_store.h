@@ -40,7 +40,8 @@ class LeaseStore {
 
   LeaseStore(Database& db, const Clock& clock) : db_(db), clock_(clock) {}
 
-  // An empty lease.id is filled in: nanoseconds and random characters. kAlreadyExists: the id is taken.
+  // An empty lease.id is filled in: nanoseconds and random characters. kAlreadyExists: the id is
+  // taken.
   absl::StatusOr<Lease> Create(const Scope& scope, Lease lease,
                                Durability durability = Durability::kSynced);
 
@@ -54,7 +55,8 @@ class LeaseStore {
   absl::Status Delete(const Scope& scope, absl::string_view id,
                       Durability durability = Durability::kSynced);
 
-  // kNotFound: no such lease; kUnimplemented: unknown resource type; kInvalidArgument: malformed type or id.
+  // kNotFound: no such lease; kUnimplemented: unknown resource type; kInvalidArgument: malformed
+  // type or id.
   absl::Status AddResource(const Scope& scope, absl::string_view lease_id,
                            const LeaseResource& resource,
                            Durability durability = Durability::kSynced);
@@ -65,7 +67,8 @@ class LeaseStore {
   absl::StatusOr<std::vector<LeaseResource>> ListResources(const Scope& scope,
                                                            absl::string_view lease_id);
 
-  // Parts of larger transactions, after EnterScope(): add to, or drop from, the scope's lease; nothing without one.
+  // Parts of larger transactions, after EnterScope(): add to, or drop from, the scope's lease;
+  // nothing without one.
   static absl::Status Attach(Transaction& tx, const Scope& scope, const LeaseResource& resource);
   static absl::Status Detach(Transaction& tx, const Scope& scope, const LeaseResource& resource);
 

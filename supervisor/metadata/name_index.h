@@ -1,4 +1,5 @@
-// People's names for containers: unique within a namespace, looked up as docker does (id, then name, then id prefix).
+// People's names for containers: unique within a namespace, looked up as docker does (id, then
+// name, then id prefix).
 //
 // Thread-safe.
 #ifndef GANTRY_SUPERVISOR_METADATA_NAME_INDEX_H_
@@ -33,7 +34,8 @@ class NameIndex {
   // "" when it has none.
   absl::StatusOr<std::string> NameOf(const Scope& scope, absl::string_view id);
 
-  // Gives the container another name, or its first. kAlreadyExists: taken, the message says by whom; kNotFound: no such container.
+  // Gives the container another name, or its first. kAlreadyExists: taken, the message says by
+  // whom; kNotFound: no such container.
   absl::Status Rename(const Scope& scope, absl::string_view id, absl::string_view name,
                       Durability durability = Durability::kSynced);
 
@@ -41,7 +43,8 @@ class NameIndex {
   absl::Status List(const Scope& scope,
                     const std::function<absl::Status(const NamedContainer&)>& visit);
 
-  // Parts of larger transactions. Claim() gives up the container's former name; kAlreadyExists: another container has the new one.
+  // Parts of larger transactions. Claim() gives up the container's former name; kAlreadyExists:
+  // another container has the new one.
   static absl::Status Claim(Transaction& tx, const Scope& scope, const NamedContainer& container);
   static absl::Status Release(Transaction& tx, const Scope& scope, absl::string_view id);
 

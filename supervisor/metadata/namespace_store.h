@@ -1,4 +1,5 @@
-// The namespaces there are, and their labels. One comes into being with its first object or by Create().
+// The namespaces there are, and their labels. One comes into being with its first object or by
+// Create().
 //
 // Thread-safe. Semantics: containerd "namespaces" service.
 #ifndef GANTRY_SUPERVISOR_METADATA_NAMESPACE_STORE_H_
@@ -39,7 +40,8 @@ class NamespaceStore {
   // Empty `fields` replaces all labels, else each is "labels.<k>". One that is unknown is made.
   absl::StatusOr<Namespace> Update(const Namespace& ns, const std::vector<std::string>& fields);
 
-  // kNotFound: unknown; kFailedPrecondition: images, blobs, containers, snapshots or sandboxes remain, the message says which.
+  // kNotFound: unknown; kFailedPrecondition: images, blobs, containers, snapshots or sandboxes
+  // remain, the message says which.
   absl::Status Delete(absl::string_view name);
 
  private:

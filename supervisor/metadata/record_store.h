@@ -1,4 +1,5 @@
-// Records of one type in one key space, by key. The typed face of Transaction, ReadView and Database.
+// Records of one type in one key space, by key. The typed face of Transaction, ReadView and
+// Database.
 //
 // Stateless. kDataLoss: a stored value does not parse; the family and key are named.
 #ifndef GANTRY_SUPERVISOR_METADATA_RECORD_STORE_H_

@@ -548,8 +548,8 @@ TEST_F(NamespaceStoreTest, DeleteSaysWhatIsStillInIt) {
 }
 
 TEST_F(NamespaceStoreTest, DeletionNeverLeavesAnObjectWithoutNamespace) {
-  // A container is created and removed again and again while the namespace is deleted as often: whenever the container is there,
-  // so is the namespace.
+  // A container is created and removed again and again while the namespace is deleted as often:
+  // whenever the container is there, so is the namespace.
   std::atomic<bool> stop = false;
   std::thread deleter([&] {
     while (!stop) namespaces_.Delete("default").IgnoreError();

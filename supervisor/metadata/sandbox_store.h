@@ -1,4 +1,5 @@
-// Sandbox records. Thread-safe. Events are the caller's to publish. Semantics: containerd sandbox store.
+// Sandbox records. Thread-safe. Events are the caller's to publish. Semantics: containerd sandbox
+// store.
 #ifndef GANTRY_SUPERVISOR_METADATA_SANDBOX_STORE_H_
 #define GANTRY_SUPERVISOR_METADATA_SANDBOX_STORE_H_
 
@@ -35,8 +36,8 @@ class SandboxStore {
   absl::StatusOr<Sandbox> Create(const Scope& scope, Sandbox sandbox,
                                  Durability durability = Durability::kSynced);
 
-  // Empty `fields` replaces labels, extensions, spec and runtime options (the runtime's name stays); else
-  // "labels[.<k>]", "extensions[.<k>]", "runtime", "spec".
+  // Empty `fields` replaces labels, extensions, spec and runtime options (the runtime's name
+  // stays); else "labels[.<k>]", "extensions[.<k>]", "runtime", "spec".
   absl::StatusOr<Sandbox> Update(const Scope& scope, const Sandbox& sandbox,
                                  const std::vector<std::string>& fields,
                                  Durability durability = Durability::kSynced);

@@ -29,7 +29,8 @@ absl::Status EnterScope(Transaction& tx, const Scope& scope) {
       return absl::AbortedError(absl::StrCat("namespace \"", scope.ns, "\" is being deleted"));
     }
   } else {
-    // Exclusive from the start: two first writers that both shared the key could not both make it theirs.
+    // Exclusive from the start: two first writers that both shared the key could not both make it
+    // theirs.
     GANTRY_ASSIGN_OR_RETURN(known, namespaces.GetForUpdate(tx, scope.ns));
     if (!known.has_value()) {
       record::v1::Namespace made;

@@ -1,4 +1,5 @@
-// In whose name a metadata call is made: a namespace, and the lease that what it makes is attached to.
+// In whose name a metadata call is made: a namespace, and the lease that what it makes is attached
+// to.
 #ifndef GANTRY_SUPERVISOR_METADATA_SCOPE_H_
 #define GANTRY_SUPERVISOR_METADATA_SCOPE_H_
 
@@ -14,12 +15,14 @@ struct Scope {
   std::string ns;
   std::string lease = {};  // "" for none
 
-  // kFailedPrecondition: no namespace ("namespace is required"); kInvalidArgument: not an identifier.
+  // kFailedPrecondition: no namespace ("namespace is required"); kInvalidArgument: not an
+  // identifier.
   absl::Status Validate() const;
 };
 
-// The first thing in every transaction that writes objects: makes the namespace's record if this is its first object, and keeps
-// it from being deleted until the transaction ends. kNotFound: the scope's lease does not exist.
+// The first thing in every transaction that writes objects: makes the namespace's record if this is
+// its first object, and keeps it from being deleted until the transaction ends. kNotFound: the
+// scope's lease does not exist.
 absl::Status EnterScope(Transaction& tx, const Scope& scope);
 
 }  // namespace gantry::metadata

@@ -12,7 +12,8 @@
 namespace gantry::metadata {
 namespace {
 
-// The caller will commit to the chain id this label gives; if that is there already, preparing is needless.
+// The caller will commit to the chain id this label gives; if that is there already, preparing is
+// needless.
 constexpr char kTargetLabel[] = "containerd.io/snapshot.ref";
 
 constexpr char kSlash = '/';
@@ -116,8 +117,9 @@ absl::StatusOr<std::vector<snapshot::Mount>> SnapshotNamespace::Make(
     }
   }
 
-  // The lease first: making the snapshot may copy a whole tree, which must neither hold up the collector nor be collected. A failure
-  // leaves the lease naming a snapshot that is not there, or is another's: it keeps too much until it ends, never too little.
+  // The lease first: making the snapshot may copy a whole tree, which must neither hold up the
+  // collector nor be collected. A failure leaves the lease naming a snapshot that is not there, or
+  // is another's: it keeps too much until it ends, never too little.
   GANTRY_RETURN_IF_ERROR(db_.Run(
       [&](Transaction& tx) -> absl::Status {
         GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope_));

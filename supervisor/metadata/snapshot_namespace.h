@@ -1,10 +1,12 @@
 // One snapshotter as one namespace sees it, and as one lease fills it.
 //
-// Keeps no record of its own: it composes the key "<ns>/<key>" and lets the snapshotter's index be the truth.
-// Under a lease, a prepared, viewed or committed key is attached to it, a consumed or removed one detached. Prepare() with the label
-// containerd.io/snapshot.ref naming a committed snapshot answers kAlreadyExists (and leases that snapshot).
+// Keeps no record of its own: it composes the key "<ns>/<key>" and lets the snapshotter's index be
+// the truth. Under a lease, a prepared, viewed or committed key is attached to it, a consumed or
+// removed one detached. Prepare() with the label containerd.io/snapshot.ref naming a committed
+// snapshot answers kAlreadyExists (and leases that snapshot).
 //
-// Cheap to make, per call or for long. Thread-safe. Passes snapshotter_conformance. Semantics: containerd "snapshots" service.
+// Cheap to make, per call or for long. Thread-safe. Passes snapshotter_conformance. Semantics:
+// containerd "snapshots" service.
 #ifndef GANTRY_SUPERVISOR_METADATA_SNAPSHOT_NAMESPACE_H_
 #define GANTRY_SUPERVISOR_METADATA_SNAPSHOT_NAMESPACE_H_
 

@@ -55,7 +55,8 @@ std::string Expand(absl::string_view& text, const std::vector<std::string>& env)
   return value;
 }
 
-// Words as a Dockerfile separates them: quotes group, a backslash takes the next character as it is.
+// Words as a Dockerfile separates them: quotes group, a backslash takes the next character as it
+// is.
 absl::StatusOr<std::vector<std::string>> Words(absl::string_view what, absl::string_view text,
                                                const std::vector<std::string>& env) {
   std::vector<std::string> words;

@@ -1,7 +1,8 @@
-// What a container may do unless told otherwise: docker's capabilities, system call filter, hidden and read-only paths.
+// What a container may do unless told otherwise: docker's capabilities, system call filter, hidden
+// and read-only paths.
 //
-// Free functions, safe to call from any thread. The filter is built on first use and cached as text.
-// Source of the rules: data/seccomp-default.tsv, embedded at build time.
+// Free functions, safe to call from any thread. The filter is built on first use and cached as
+// text. Source of the rules: data/seccomp-default.tsv, embedded at build time.
 #ifndef GANTRY_SUPERVISOR_OCI_DEFAULT_PROFILE_H_
 #define GANTRY_SUPERVISOR_OCI_DEFAULT_PROFILE_H_
 
@@ -23,10 +24,12 @@ absl::Span<const char* const> DefaultCapabilities();
 // All that the kernel and our own bounding set know.
 std::vector<std::string> AllCapabilities(const HostFacts& host);
 
-// "net_admin", "CAP_NET_ADMIN" -> "CAP_NET_ADMIN"; "all" -> "ALL". kInvalidArgument: no such capability.
+// "net_admin", "CAP_NET_ADMIN" -> "CAP_NET_ADMIN"; "all" -> "ALL". kInvalidArgument: no such
+// capability.
 absl::StatusOr<std::string> ParseCapability(absl::string_view text);
 
-// docker's rules for --cap-add and --cap-drop ("ALL" in either); the result is in the kernel's order.
+// docker's rules for --cap-add and --cap-drop ("ALL" in either); the result is in the kernel's
+// order.
 absl::StatusOr<std::vector<std::string>> TweakCapabilities(absl::Span<const std::string> add,
                                                            absl::Span<const std::string> drop,
                                                            const HostFacts& host);
@@ -34,8 +37,8 @@ absl::StatusOr<std::vector<std::string>> TweakCapabilities(absl::Span<const std:
 absl::Span<const char* const> MaskedPaths();
 absl::Span<const char* const> ReadonlyPaths();
 
-// The default filter as the JSON of `linux.seccomp`, resolved for the host and the container's bounding set.
-// Shared: equal arguments give the same string object.
+// The default filter as the JSON of `linux.seccomp`, resolved for the host and the container's
+// bounding set. Shared: equal arguments give the same string object.
 std::shared_ptr<const std::string> DefaultSeccomp(
     const HostFacts& host, absl::Span<const std::string> bounding_capabilities);
 

@@ -1,4 +1,5 @@
-// Documents of images and runtimes, and the words people write in them. The first byte chooses the parser.
+// Documents of images and runtimes, and the words people write in them. The first byte chooses the
+// parser.
 #include <stdlib.h>
 
 #include <string>

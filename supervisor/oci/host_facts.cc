@@ -49,7 +49,8 @@ std::string ReadSmall(const char* path) {
   return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
 }
 
-// Having the capability is not enough inside a user namespace, so try: raise the limit that is nearly always finite, put it back.
+// Having the capability is not enough inside a user namespace, so try: raise the limit that is
+// nearly always finite, put it back.
 bool TryRaiseRlimit() {
   rlimit old{};
   if (getrlimit(RLIMIT_NICE, &old) != 0 || old.rlim_max == RLIM_INFINITY) return true;
@@ -67,7 +68,8 @@ bool WriteOomScore(int value) {
          write(fd.get(), text.data(), text.size()) == static_cast<ssize_t>(text.size());
 }
 
-// The root of the hierarchy never has the file; any cgroup below it shows what all have. With none below, assume the best.
+// The root of the hierarchy never has the file; any cgroup below it shows what all have. With none
+// below, assume the best.
 bool HasBlockWeight() {
   std::error_code ignored;
   for (const auto& entry : std::filesystem::directory_iterator("/sys/fs/cgroup/blkio", ignored)) {

@@ -1,4 +1,5 @@
-// What this machine lets a container have. Probed once at start, handed to the spec builder; tests make their own.
+// What this machine lets a container have. Probed once at start, handed to the spec builder; tests
+// make their own.
 //
 // A value. Safe to share once made.
 #ifndef GANTRY_SUPERVISOR_OCI_HOST_FACTS_H_

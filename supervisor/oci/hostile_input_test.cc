@@ -1,5 +1,5 @@
-// Damaged documents of every kind this room reads: each parse ends with a value or a status, whatever the bytes. What the
-// sanitizer builds find, they find here.
+// Damaged documents of every kind this room reads: each parse ends with a value or a status,
+// whatever the bytes. What the sanitizer builds find, they find here.
 #include <functional>
 #include <random>
 #include <string>

@@ -9,7 +9,8 @@
 namespace gantry::oci {
 namespace {
 
-// Walks the text once without building anything. Only nesting and counts: whether it is JSON is the parser's question.
+// Walks the text once without building anything. Only nesting and counts: whether it is JSON is the
+// parser's question.
 absl::Status CheckShape(absl::string_view bytes, absl::string_view what, const JsonLimits& limits) {
   int depth = 0;
   int64_t values = 0;

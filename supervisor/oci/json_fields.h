@@ -1,6 +1,8 @@
-// Reads the members of one JSON object and remembers the first that has the wrong type. For the .cc files of this room.
+// Reads the members of one JSON object and remembers the first that has the wrong type. For the .cc
+// files of this room.
 //
-// Thread-compatible; refers to the object, which must outlive it. Absent and null members leave the output alone.
+// Thread-compatible; refers to the object, which must outlive it. Absent and null members leave the
+// output alone.
 #ifndef GANTRY_SUPERVISOR_OCI_JSON_FIELDS_H_
 #define GANTRY_SUPERVISOR_OCI_JSON_FIELDS_H_
 

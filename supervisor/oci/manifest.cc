@@ -24,7 +24,8 @@ absl::Status Schema1(absl::string_view what) {
       "current client to convert it"));
 }
 
-// Some readers ignore the case of member names. A document that reads differently to them is refused.
+// Some readers ignore the case of member names. A document that reads differently to them is
+// refused.
 absl::Status CheckMemberNames(const json& object, absl::string_view what) {
   static constexpr const char* kNames[] = {"schemaVersion", "mediaType",  "artifactType",
                                            "config",        "layers",     "manifests",
@@ -76,8 +77,9 @@ absl::Status ReadShared(const json& object, absl::string_view what, T& out) {
   return absl::OkStatus();
 }
 
-// Written out with their members in the order in which Go's structures have them, as the specification shows them: what we write is then, to
-// the byte and so by its digest, what containerd and docker write.
+// Written out with their members in the order in which Go's structures have them, as the
+// specification shows them: what we write is then, to the byte and so by its digest, what
+// containerd and docker write.
 ordered_json DescriptorToJson(const content::Descriptor& d) {
   ordered_json out = {
       {"mediaType", d.media_type}, {"digest", d.digest.str()}, {"size", d.size_bytes}};
@@ -247,7 +249,8 @@ absl::StatusOr<Document> ParseDocument(absl::string_view bytes, absl::string_vie
   GANTRY_RETURN_IF_ERROR(ReadShared(object, what, manifest));
   GANTRY_ASSIGN_OR_RETURN(
       manifest.config, DescriptorFromJson(*fields.Find("config"), absl::StrCat(what, ": config")));
-  // An image from nothing (FROM scratch with settings only) has none, and some writers leave the member out.
+  // An image from nothing (FROM scratch with settings only) has none, and some writers leave the
+  // member out.
   if (const json* layers = fields.Find("layers")) {
     GANTRY_ASSIGN_OR_RETURN(manifest.layers, ReadDescriptors(*layers, what, "layers", kMaxLayers));
   }

@@ -1,8 +1,9 @@
 // Image manifests and indexes, of OCI and docker alike: bytes <-> structs.
 //
-// Values and free functions, safe to call from any thread. Stored bytes are never re-printed: a parsed document is for
-// reading, Print is for documents we make ourselves.
-// Spec: OCI image-spec v1.1 "Image Manifest", "Image Index"; docker image manifest version 2, schema 2.
+// Values and free functions, safe to call from any thread. Stored bytes are never re-printed: a
+// parsed document is for reading, Print is for documents we make ourselves.
+// Spec: OCI image-spec v1.1 "Image Manifest", "Image Index"; docker image manifest version 2,
+// schema 2.
 #ifndef GANTRY_SUPERVISOR_OCI_MANIFEST_H_
 #define GANTRY_SUPERVISOR_OCI_MANIFEST_H_
 
@@ -68,8 +69,9 @@ struct Document {
   std::optional<Index> index;
 };
 
-// Reads a manifest or index. `media_type` is what the descriptor or registry called it; "" when neither said.
-// The document must be what it is called and only that, so that the same bytes never mean two things.
+// Reads a manifest or index. `media_type` is what the descriptor or registry called it; "" when
+// neither said. The document must be what it is called and only that, so that the same bytes never
+// mean two things.
 //   kInvalidArgument     not JSON, too deep, a required field missing or malformed, both `manifests` and `layers`, or a
 //                        `mediaType` that contradicts `media_type`
 //   kResourceExhausted   more bytes, layers or entries than we accept
@@ -88,11 +90,12 @@ std::string PrintIndex(const Index& index);
 absl::StatusOr<content::Descriptor> DescriptorFromJson(const nlohmann::json& value,
                                                        absl::string_view what);
 
-// What the document points at: config then layers, or the manifests of an index. `subject` is not a child.
+// What the document points at: config then layers, or the manifests of an index. `subject` is not a
+// child.
 std::vector<content::Descriptor> Children(const Document& document);
 
-// The labels that keep the children alive while the document lives: `containerd.io/gc.ref.content.config`, `.l.<n>`,
-// `.m.<n>`.
+// The labels that keep the children alive while the document lives:
+// `containerd.io/gc.ref.content.config`, `.l.<n>`, `.m.<n>`.
 std::map<std::string, std::string> ChildLabels(const Document& document);
 
 // A manifest that describes another one of the same index (provenance, SBOM); nothing to run in it.

@@ -15,8 +15,8 @@
 
 namespace gantry::oci {
 
-// `os`, `arch`, `os/arch` or `os/arch/variant`, in any spelling uname or docker uses; what is missing is the host's.
-// Normalised. kInvalidArgument: empty or foreign parts.
+// `os`, `arch`, `os/arch` or `os/arch/variant`, in any spelling uname or docker uses; what is
+// missing is the host's. Normalised. kInvalidArgument: empty or foreign parts.
 absl::StatusOr<content::Platform> ParsePlatform(absl::string_view text);
 
 // x86_64 -> amd64, aarch64 -> arm64 without v8, armhf -> arm/v7, ...
@@ -52,7 +52,8 @@ class PlatformMatcher {
   std::string description_;
 };
 
-// The entries of an index that fit, best first; attestations are left out, entries without platform come last.
+// The entries of an index that fit, best first; attestations are left out, entries without platform
+// come last.
 std::vector<content::Descriptor> SelectManifests(const std::vector<content::Descriptor>& manifests,
                                                  const PlatformMatcher& matcher);
 

@@ -336,7 +336,8 @@ std::vector<std::string> RuntimeSpec::ClampToHost(const HostFacts& host) {
 }
 
 std::optional<Rlimit> RuntimeSpec::TakeSmallDescriptorLimit(const HostFacts& host) {
-  // crun 1.8 has a descriptor open for every mount and path that it prepares when it sets the limits.
+  // crun 1.8 has a descriptor open for every mount and path that it prepares when it sets the
+  // limits.
   constexpr uint64_t kEnoughForAnyRuntime = 1024;
   // Standard streams, and what runc needs to look at its own. Below that it refuses with reason.
   constexpr uint64_t kLeast = 5;

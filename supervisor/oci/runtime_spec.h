@@ -1,8 +1,8 @@
-// An OCI runtime configuration (config.json), and the two parts of it that travel alone: a process (for exec) and
-// resources (for update).
+// An OCI runtime configuration (config.json), and the two parts of it that travel alone: a process
+// (for exec) and resources (for update).
 //
-// A RuntimeSpec holds the whole JSON, so what a client wrote and we do not know reaches the runtime unchanged.
-// Thread-compatible. Spec: OCI runtime-spec v1.2.
+// A RuntimeSpec holds the whole JSON, so what a client wrote and we do not know reaches the runtime
+// unchanged. Thread-compatible. Spec: OCI runtime-spec v1.2.
 #ifndef GANTRY_SUPERVISOR_OCI_RUNTIME_SPEC_H_
 #define GANTRY_SUPERVISOR_OCI_RUNTIME_SPEC_H_
 
@@ -61,13 +61,14 @@ class RuntimeSpec {
   std::string root_path() const;
   bool root_readonly() const;
   std::string cgroups_path() const;
-  // Whether systemd is to make the group, as the form of cgroups_path() says: "slice:prefix:name" is written for systemd, all
-  // else is a path. `otherwise` when the spec names none.
+  // Whether systemd is to make the group, as the form of cgroups_path() says: "slice:prefix:name"
+  // is written for systemd, all else is a path. `otherwise` when the spec names none.
   bool systemd_makes_cgroup(bool otherwise) const;
   std::map<std::string, std::string> annotations() const;
   bool has_namespace(absl::string_view type) const;          // "pid", "network", ...
   std::string namespace_path(absl::string_view type) const;  // "" when new or absent
-  // The group on the host that group 0 of the container's user namespace stands for; nullopt without gidMappings of it.
+  // The group on the host that group 0 of the container's user namespace stands for; nullopt
+  // without gidMappings of it.
   std::optional<uint32_t> root_gid_on_host() const;
 
   void SetRootPath(absl::string_view path);
@@ -77,16 +78,17 @@ class RuntimeSpec {
   // Joins the namespace at `path`; a new one when `path` is empty.
   void SetNamespace(absl::string_view type, absl::string_view path);
 
-  // Lowers ociVersion to `newest_known` when it is above it, and drops members that came later. Returns what was changed,
-  // one phrase each, for the log.
+  // Lowers ociVersion to `newest_known` when it is above it, and drops members that came later.
+  // Returns what was changed, one phrase each, for the log.
   std::vector<std::string> LowerVersion(absl::string_view newest_known);
 
-  // Lowers rlimits and raises oomScoreAdj to what this process may set, so that a container starts where CAP_SYS_RESOURCE is
-  // withheld. Returns what was changed, one phrase each.
+  // Lowers rlimits and raises oomScoreAdj to what this process may set, so that a container starts
+  // where CAP_SYS_RESOURCE is withheld. Returns what was changed, one phrase each.
   std::vector<std::string> ClampToHost(const HostFacts& host);
 
-  // RLIMIT_NOFILE of the process, taken out of the spec, where it is so small that a runtime which sets it may run out of descriptors
-  // itself, and where it can be set from outside on this host. Nothing otherwise.
+  // RLIMIT_NOFILE of the process, taken out of the spec, where it is so small that a runtime which
+  // sets it may run out of descriptors itself, and where it can be set from outside on this host.
+  // Nothing otherwise.
   std::optional<Rlimit> TakeSmallDescriptorLimit(const HostFacts& host);
 
  private:
@@ -165,7 +167,8 @@ absl::StatusOr<Resources> ParseResources(absl::string_view bytes);
 // Overwrites what `change` sets; for `update`.
 void MergeResources(Resources& into, const Resources& change);
 
-// kInvalidArgument: a combination the kernel or docker refuses (swap below memory, absurd cpusets, shares out of range).
+// kInvalidArgument: a combination the kernel or docker refuses (swap below memory, absurd cpusets,
+// shares out of range).
 absl::Status CheckResources(const Resources& resources);
 
 }  // namespace gantry::oci

@@ -89,7 +89,8 @@ absl::Status AddArchitectures(scmp_filter_ctx context, const std::vector<std::st
   return absl::OkStatus();
 }
 
-// The kernel's filter cannot hold two conditions on one argument in one rule; such a rule means "any of them".
+// The kernel's filter cannot hold two conditions on one argument in one rule; such a rule means
+// "any of them".
 bool NameOneArgumentTwice(const std::vector<scmp_arg_cmp>& comparisons) {
   uint32_t seen = 0;
   for (const scmp_arg_cmp& comparison : comparisons) {

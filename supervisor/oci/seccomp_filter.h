@@ -1,8 +1,10 @@
-// `linux.seccomp` of a runtime spec, compiled into the program that the kernel runs at each system call.
+// `linux.seccomp` of a runtime spec, compiled into the program that the kernel runs at each system
+// call.
 //
-// libseccomp takes 10 ms and more for docker's default profile, and a runtime spends them anew for each container. A daemon that hands crun the
-// finished program (annotation run.oci.seccomp_bpf_data) spends them once per profile. The program decides by binary search, so a system
-// call inside the container is cheaper as well.
+// libseccomp takes 10 ms and more for docker's default profile, and a runtime spends them anew for
+// each container. A daemon that hands crun the finished program (annotation
+// run.oci.seccomp_bpf_data) spends them once per profile. The program decides by binary search, so
+// a system call inside the container is cheaper as well.
 //
 // Thread-safe. Spec: OCI runtime-spec "Seccomp"; crun(1) "run.oci.seccomp_bpf_data".
 #ifndef GANTRY_SUPERVISOR_OCI_SECCOMP_FILTER_H_
@@ -21,7 +23,8 @@
 
 namespace gantry::oci {
 
-// The program as an array of sock_filter. System calls that this host's libseccomp does not know are left out, as runtimes do.
+// The program as an array of sock_filter. System calls that this host's libseccomp does not know
+// are left out, as runtimes do.
 //   kInvalidArgument    unknown action, operator or architecture; an argument number above 5
 //   kUnimplemented      the profile has flags or a listener: only the runtime can set those up
 absl::StatusOr<std::string> CompileSeccomp(const nlohmann::json& profile);
@@ -32,10 +35,11 @@ class SeccompFilters {
   SeccompFilters(const SeccompFilters&) = delete;
   SeccompFilters& operator=(const SeccompFilters&) = delete;
 
-  // For a spec that crun will read: puts the compiled program into it, in place of the rules. What is left of the rules denies everything,
-  // so a runtime that overlooks the program runs nothing instead of running it unconfined. A spec without a profile, with a program of
-  // its client's own, or with a profile that CompileSeccomp() does not take is left as it is: the runtime has the last word on it.
-  // True: the spec was changed.
+  // For a spec that crun will read: puts the compiled program into it, in place of the rules. What
+  // is left of the rules denies everything, so a runtime that overlooks the program runs nothing
+  // instead of running it unconfined. A spec without a profile, with a program of its client's own,
+  // or with a profile that CompileSeccomp() does not take is left as it is: the runtime has the
+  // last word on it. True: the spec was changed.
   bool Prebuild(RuntimeSpec& spec);
 
  private:

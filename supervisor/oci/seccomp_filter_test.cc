@@ -25,7 +25,8 @@ namespace {
 
 using nlohmann::json;
 
-// What `call` gives under the program: 0, or its errno. Each in a process of its own, since a filter stays.
+// What `call` gives under the program: 0, or its errno. Each in a process of its own, since a
+// filter stays.
 int ErrnoUnder(const std::string& program, const std::function<long()>& call) {
   const pid_t child = fork();
   if (child == 0) {

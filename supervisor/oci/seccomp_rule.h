@@ -1,4 +1,5 @@
-// One rule of a seccomp profile, as docker's profiles and `linux.seccomp` of a runtime spec write it.
+// One rule of a seccomp profile, as docker's profiles and `linux.seccomp` of a runtime spec write
+// it.
 //
 // Free functions, safe to call from any thread. Spec: OCI runtime-spec "Seccomp".
 #ifndef GANTRY_SUPERVISOR_OCI_SECCOMP_RULE_H_
@@ -32,8 +33,8 @@ struct SeccompRule {
   std::vector<SeccompCondition> conditions;
 };
 
-// kInvalidArgument: not such a rule, an unknown action or operator, no names, an argument above 5. What else is in the object, such as
-// docker's `includes`, is the caller's.
+// kInvalidArgument: not such a rule, an unknown action or operator, no names, an argument above 5.
+// What else is in the object, such as docker's `includes`, is the caller's.
 absl::StatusOr<SeccompRule> ParseSeccompRule(const nlohmann::json& rule);
 nlohmann::json PrintSeccompRule(const SeccompRule& rule);
 

@@ -40,8 +40,8 @@ bool HasControl(absl::string_view text) {
                      [](char c) { return absl::ascii_iscntrl(static_cast<unsigned char>(c)); });
 }
 
-// Absolute, without "." and "..", without doubled or trailing slashes. A destination that climbs above the root is
-// refused rather than clamped, because the user meant something else.
+// Absolute, without "." and "..", without doubled or trailing slashes. A destination that climbs
+// above the root is refused rather than clamped, because the user meant something else.
 absl::StatusOr<std::string> CleanPath(absl::string_view what, absl::string_view path) {
   if (!absl::StartsWith(path, "/") || path.size() > 4096 ||
       absl::StrContains(path, absl::string_view("\0", 1))) {
@@ -160,7 +160,8 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
                   {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
   out.push_back(MountToJson("/sys", "sysfs", "sysfs", std::move(sys)));
   out.push_back(MountToJson("/sys/fs/cgroup", "cgroup", "cgroup", std::move(cgroup)));
-  // Shows the queues of the namespace the container is in, the host's too: no need for the host to have it mounted.
+  // Shows the queues of the namespace the container is in, the host's too: no need for the host to
+  // have it mounted.
   out.push_back(MountToJson("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
   if (config.ipc.kind == NamespaceMode::Kind::kHost) {
     out.push_back(MountToJson("/dev/shm", "bind", "/dev/shm", {"rbind", "rprivate"}));
@@ -195,7 +196,8 @@ absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& dest
   if (mount.type == MountConfig::Type::kTmpfs) {
     std::vector<std::string> options = {"noexec", "nosuid", "nodev"};
     if (mount.read_only) options.push_back("ro");
-    // Runtimes differ in what wins, "noexec" or "exec" after it: only the last of two opposites is kept.
+    // Runtimes differ in what wins, "noexec" or "exec" after it: only the last of two opposites is
+    // kept.
     for (const std::string& option : mount.options) {
       const absl::string_view opposite = OppositeOf(option);
       options.erase(std::remove_if(options.begin(), options.end(),
@@ -485,7 +487,8 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
   env.Add(kDefaultPath);
   if (!hostname.empty()) env.Add(absl::StrCat("HOSTNAME=", hostname));
   if (config.terminal) env.Add("TERM=xterm");
-  // Else the runtime would look for it in the image's passwd file, which may be a FIFO that never ends.
+  // Else the runtime would look for it in the image's passwd file, which may be a FIFO that never
+  // ends.
   env.Add(absl::StrCat("HOME=", user.home));
   for (const std::string& entry : config.env) env.Add(entry);
   process.env = env.Take();

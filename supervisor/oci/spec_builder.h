@@ -1,7 +1,8 @@
-// ContainerConfig (what the user asked for) -> config.json of the OCI runtime, with docker's defaults.
+// ContainerConfig (what the user asked for) -> config.json of the OCI runtime, with docker's
+// defaults.
 //
-// Free functions, safe to call from any thread; nothing here touches the disk but the host's /dev for --privileged and
-// --device.
+// Free functions, safe to call from any thread; nothing here touches the disk but the host's /dev
+// for --privileged and --device.
 #ifndef GANTRY_SUPERVISOR_OCI_SPEC_BUILDER_H_
 #define GANTRY_SUPERVISOR_OCI_SPEC_BUILDER_H_
 
@@ -102,8 +103,9 @@ struct ContainerConfig {
   NamespaceMode cgroup;  // private only takes effect on cgroup v2
 };
 
-// Applies one `--security-opt`: "no-new-privileges[=true|false]", "seccomp=unconfined|builtin|<json>",
-// "apparmor=<profile>", "label=disable|<label>", "systempaths=unconfined". ':' may stand for the first '='.
+// Applies one `--security-opt`: "no-new-privileges[=true|false]",
+// "seccomp=unconfined|builtin|<json>", "apparmor=<profile>", "label=disable|<label>",
+// "systempaths=unconfined". ':' may stand for the first '='.
 // kInvalidArgument: anything else.
 absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& config);
 
@@ -114,7 +116,8 @@ absl::Status ApplySecurityOption(absl::string_view option, ContainerConfig& conf
 absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User& user,
                                       const HostFacts& host);
 
-// "nofile=1024:2048" or "nofile=1024", any case, with or without "RLIMIT_"; -1 and "unlimited" are infinity.
+// "nofile=1024:2048" or "nofile=1024", any case, with or without "RLIMIT_"; -1 and "unlimited" are
+// infinity.
 absl::StatusOr<Rlimit> ParseUlimit(absl::string_view text);
 
 struct ExecConfig {
@@ -128,8 +131,8 @@ struct ExecConfig {
   bool privileged = false;
 };
 
-// The process for an exec into a container that runs `spec`: same limits, labels and bounding set, the user's own
-// capabilities. `user` is only read when config.user is set.
+// The process for an exec into a container that runs `spec`: same limits, labels and bounding set,
+// the user's own capabilities. `user` is only read when config.user is set.
 absl::StatusOr<ProcessSpec> BuildExecProcess(const RuntimeSpec& spec, const ExecConfig& config,
                                              const std::optional<User>& user,
                                              const HostFacts& host);

@@ -1,8 +1,9 @@
 // Turns `user[:group]` into numbers by the passwd and group files of an image.
 //
-// Those files are hostile: they are opened beneath the root without leaving it, must be regular files of bounded size, and
-// a user that was not requested as root never becomes root. Depends on the image alone, so a UserDatabase may be kept per
-// top chain ID and used for every container of it.
+// Those files are hostile: they are opened beneath the root without leaving it, must be regular
+// files of bounded size, and a user that was not requested as root never becomes root. Depends on
+// the image alone, so a UserDatabase may be kept per top chain ID and used for every container of
+// it.
 //
 // UserDatabase is an immutable value; free functions are safe to call from any thread.
 #ifndef GANTRY_SUPERVISOR_OCI_USER_LOOKUP_H_
@@ -45,9 +46,10 @@ UserDatabase LoadUserDatabase(int root_fd);
 // kNotFound and the like when `root` itself cannot be opened.
 absl::StatusOr<UserDatabase> LoadUserDatabase(const std::string& root);
 
-// `spec` is "", "user", "uid", "user:group", "uid:gid", ...: "" means 0. All digits is always a number, never a name; a
-// number has no sign and no leading zero and is at most kMaxId. A named or numbered user found in passwd brings its group, its home
-// and, without an explicit group, its supplementary groups. `extra_groups` (--group-add) are names or numbers.
+// `spec` is "", "user", "uid", "user:group", "uid:gid", ...: "" means 0. All digits is always a
+// number, never a name; a number has no sign and no leading zero and is at most kMaxId. A named or
+// numbered user found in passwd brings its group, its home and, without an explicit group, its
+// supplementary groups. `extra_groups` (--group-add) are names or numbers.
 //   kInvalidArgument     malformed, or a number out of range
 //   kNotFound            no such name in the image
 //   kFailedPrecondition  a name is needed but the file cannot be used

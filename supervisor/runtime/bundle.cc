@@ -91,7 +91,8 @@ std::string ToJson(const TaskKey& key, const LaunchRecord& launch) {
   out["created_at"] = absl::FormatTime(absl::RFC3339_full, launch.created_at, absl::UTCTimeZone());
   out["cgroup_path"] = launch.cgroup_path;
   out["private_pid_namespace"] = launch.private_pid_namespace;
-  // Binary, because a record must come back whole from any later version's fields too; base64 keeps the file text.
+  // Binary, because a record must come back whole from any later version's fields too; base64 keeps
+  // the file text.
   out["create"] = absl::Base64Escape(launch.create.SerializeAsString());
   return out.dump(1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
@@ -204,7 +205,8 @@ absl::StatusOr<std::unique_ptr<BundleStore>> BundleStore::Open(std::string state
   auto store =
       std::unique_ptr<BundleStore>(new BundleStore(std::move(state_dir), std::move(boot_id)));
 
-  // A socket without a bundle is one that nobody would look for: a shim bound it after its bundle was given up.
+  // A socket without a bundle is one that nobody would look for: a shim bound it after its bundle
+  // was given up.
   GANTRY_ASSIGN_OR_RETURN(const std::vector<FoundBundle> bundles, store->List());
   std::set<std::string> wanted;
   for (const FoundBundle& found : bundles) wanted.insert(SocketName(found.key));
@@ -285,13 +287,15 @@ absl::StatusOr<Bundle> BundleStore::Load(const TaskKey& key) const {
 
 absl::Status BundleStore::Remove(const TaskKey& key) {
   GANTRY_RETURN_IF_ERROR(CheckTaskKey(key));
-  // The launch record goes first: a directory without one is known to be half removed, or half made.
+  // The launch record goes first: a directory without one is known to be half removed, or half
+  // made.
   const std::string path = PathOf(key);
   if (unlink((path + "/launch.json").c_str()) != 0 && errno != ENOENT) {
     return ErrnoToStatus(errno, absl::StrCat("unlink ", path, "/launch.json"));
   }
   CrashPoint("bundle.unrecorded");
-  // The directory goes last: as soon as it is gone the id may be used again, and a socket of this name is then another shim's.
+  // The directory goes last: as soon as it is gone the id may be used again, and a socket of this
+  // name is then another shim's.
   if (unlink(SocketPathOf(key).c_str()) != 0 && errno != ENOENT) {
     return ErrnoToStatus(errno, absl::StrCat("unlink ", SocketPathOf(key)));
   }

@@ -1,4 +1,5 @@
-// The directory a task lives in, and what is written there so that a restarted supervisor can pick the task up.
+// The directory a task lives in, and what is written there so that a restarted supervisor can pick
+// the task up.
 //
 //   <state>/tasks/                   a private mount (below); one directory per namespace, one per container in it:
 //   <state>/tasks/<ns>/<id>/
@@ -9,14 +10,15 @@
 //     (the shim's own files: exit records, pid files, the runtime's log)
 //   <state>/s/<16 hex digits>        the shim's socket, named by a hash of "<ns>/<id>" to fit sockaddr_un (108 bytes)
 //
-// The state directory holds what ends with the boot: processes do not outlive a power cut, so its files are renamed into
-// place (a killed daemon leaves a whole file or none) but not synced. A record from an earlier boot is recognised by its boot
-// id. <state>/tasks is bound onto itself and made private, so that no mount a shim makes below it reaches the host. The bind
-// outlives the daemon, because containers do; ReleaseMount() removes it once no bundle is left, `umount <state>/tasks` does
-// the same by hand, and a reboot clears it.
+// The state directory holds what ends with the boot: processes do not outlive a power cut, so its
+// files are renamed into place (a killed daemon leaves a whole file or none) but not synced. A
+// record from an earlier boot is recognised by its boot id. <state>/tasks is bound onto itself and
+// made private, so that no mount a shim makes below it reaches the host. The bind outlives the
+// daemon, because containers do; ReleaseMount() removes it once no bundle is left, `umount
+// <state>/tasks` does the same by hand, and a reboot clears it.
 //
-// BundleStore is thread-safe for different keys; calls for one key are serialised by the caller (the container operation lock).
-// Bundle and the records are values.
+// BundleStore is thread-safe for different keys; calls for one key are serialised by the caller
+// (the container operation lock). Bundle and the records are values.
 #ifndef GANTRY_SUPERVISOR_RUNTIME_BUNDLE_H_
 #define GANTRY_SUPERVISOR_RUNTIME_BUNDLE_H_
 
@@ -49,7 +51,8 @@ struct ShimProcess {
   friend bool operator==(const ShimProcess&, const ShimProcess&) = default;
 };
 
-// What was decided before the shim was forked. Enough to finish or roll back a launch that the supervisor did not live to see.
+// What was decided before the shim was forked. Enough to finish or roll back a launch that the
+// supervisor did not live to see.
 struct LaunchRecord {
   shim::v1::CreateRequest create;      // runtime choice, root file system, stdio
   std::string cgroup_path;             // linux.cgroupsPath of the spec; "" when it names none
@@ -77,7 +80,8 @@ class Bundle {
   // The OCI spec.
   absl::StatusOr<std::string> ReadConfig() const;
 
-  // Who serves this bundle. kNotFound: no shim was ever known to be ready; kDataLoss: the file is damaged.
+  // Who serves this bundle. kNotFound: no shim was ever known to be ready; kDataLoss: the file is
+  // damaged.
   absl::StatusOr<ShimProcess> ReadShimProcess() const;
   absl::Status WriteShimProcess(const ShimProcess& process) const;
 
@@ -88,8 +92,9 @@ class Bundle {
   LaunchRecord launch_;
 };
 
-// A bundle directory found at start. `bundle` is an error when the launch record is absent or damaged (the daemon was killed
-// between mkdir and rename: no shim can exist), names another task, or cannot be read.
+// A bundle directory found at start. `bundle` is an error when the launch record is absent or
+// damaged (the daemon was killed between mkdir and rename: no shim can exist), names another task,
+// or cannot be read.
 struct FoundBundle {
   TaskKey key;
   absl::StatusOr<Bundle> bundle;
@@ -97,7 +102,8 @@ struct FoundBundle {
 
 class BundleStore {
  public:
-  // Makes the directories (0711 state, 0700 below) and the private mount. `boot_id` is the kernel's; empty reads it.
+  // Makes the directories (0711 state, 0700 below) and the private mount. `boot_id` is the
+  // kernel's; empty reads it.
   //   kInvalidArgument  state_dir is not absolute, or so long that a shim's socket would not fit; says how long it may be
   //   kPermissionDenied no right to mount
   static absl::StatusOr<std::unique_ptr<BundleStore>> Open(std::string state_dir,
@@ -114,8 +120,8 @@ class BundleStore {
   // kNotFound: no such bundle; kDataLoss: launch record absent or damaged.
   absl::StatusOr<Bundle> Load(const TaskKey& key) const;
 
-  // Removes directory and socket whatever they hold; absent is success. Never follows symbolic links. What could not be removed, for
-  // want of descriptors say, is tried again by each Create().
+  // Removes directory and socket whatever they hold; absent is success. Never follows symbolic
+  // links. What could not be removed, for want of descriptors say, is tried again by each Create().
   absl::Status Remove(const TaskKey& key);
 
   absl::StatusOr<std::vector<FoundBundle>> List() const;
@@ -139,7 +145,8 @@ class BundleStore {
   std::vector<std::string> leftovers_ ABSL_GUARDED_BY(mu_);
 };
 
-// kInvalidArgument unless both names are 1 to 255 bytes of letters, digits, '_', '.', '-', starting with a letter or digit.
+// kInvalidArgument unless both names are 1 to 255 bytes of letters, digits, '_', '.', '-', starting
+// with a letter or digit.
 absl::Status CheckTaskKey(const TaskKey& key);
 
 // Start time of a live process. kNotFound: there is none.

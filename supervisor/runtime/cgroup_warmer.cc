@@ -20,9 +20,10 @@
 namespace gantry::runtime {
 namespace {
 
-// Measured: a write 10 ms after the last is still cheap, one 20 ms after it waits again. So the lock is kept cheap by writing
-// every 6 ms: until a request of ordinary length is surely past its attach, and beyond that for the next of the same series, since
-// containers seldom come alone. 80 writes of some 15 us; a machine at rest has none.
+// Measured: a write 10 ms after the last is still cheap, one 20 ms after it waits again. So the
+// lock is kept cheap by writing every 6 ms: until a request of ordinary length is surely past its
+// attach, and beyond that for the next of the same series, since containers seldom come alone. 80
+// writes of some 15 us; a machine at rest has none.
 constexpr absl::Duration kInterval = absl::Milliseconds(6);
 constexpr absl::Duration kKeepWarm = absl::Milliseconds(500);
 

@@ -80,7 +80,8 @@ std::string ExpandSlice(absl::string_view slice) {
   return path;
 }
 
-// Where runtimes put a container's cgroup, from the root of a hierarchy. "" when that would be the root itself or lie outside.
+// Where runtimes put a container's cgroup, from the root of a hierarchy. "" when that would be the
+// root itself or lie outside.
 std::string PathInHierarchy(absl::string_view cgroups_path, absl::string_view container_id) {
   std::string path;
   const std::vector<std::string> parts = absl::StrSplit(cgroups_path, ':');
@@ -101,7 +102,8 @@ std::string PathInHierarchy(absl::string_view cgroups_path, absl::string_view co
   return clean;
 }
 
-// The supervisor's own path in each hierarchy; a relative cgroupsPath begins there for some runtimes.
+// The supervisor's own path in each hierarchy; a relative cgroupsPath begins there for some
+// runtimes.
 std::set<std::string> OwnPaths() {
   std::set<std::string> paths = {""};
   const absl::StatusOr<std::string> text = ReadFile("/proc/self/cgroup", 1 << 16);
@@ -181,7 +183,8 @@ std::string Describe(pid_t pid) {
                       stat->substr(close + 2, 1));
 }
 
-// Kills until the cgroups are empty. Frozen first where that can be done, so that nothing forks away meanwhile.
+// Kills until the cgroups are empty. Frozen first where that can be done, so that nothing forks
+// away meanwhile.
 absl::Status KillAll(const std::vector<Cgroup>& cgroups, absl::Duration deadline) {
   const Clock& clock = Clock::Real();
   while (true) {
@@ -204,7 +207,8 @@ absl::Status KillAll(const std::vector<Cgroup>& cgroups, absl::Duration deadline
     std::vector<pollfd> waits;
     for (const pid_t pid : pids) {
       UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-      // Looked up after the descriptor was opened: whoever answers to the number now is whom it refers to, or it is dead.
+      // Looked up after the descriptor was opened: whoever answers to the number now is whom it
+      // refers to, or it is dead.
       if (!pidfd.valid() || !IsMember(pid, cgroups)) continue;
       (void)syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
       waits.push_back(pollfd{pidfd.get(), POLLIN, 0});
@@ -241,7 +245,8 @@ bool IsFile(const std::string& path, const struct stat& file) {
   return stat(path.c_str(), &info) == 0 && info.st_dev == file.st_dev && info.st_ino == file.st_ino;
 }
 
-// Ends what the dead shim's runtime is still doing: it would make processes and cgroups after these were looked for.
+// Ends what the dead shim's runtime is still doing: it would make processes and cgroups after these
+// were looked for.
 absl::Status EndRuntime(const Bundle& bundle, absl::Duration deadline) {
   const UniqueFd guard(open(absl::StrCat(bundle.path(), shim::kRuntimeGuardFile).c_str(),
                             O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
@@ -257,7 +262,8 @@ absl::Status EndRuntime(const Bundle& bundle, absl::Duration deadline) {
       const std::string held = absl::StrCat("/proc/", pid, "/fd/", shim::kRuntimeGuardFd);
       if (!IsFile(held, file)) continue;
       const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-      // Looked up again: whoever has the number now is whom the descriptor refers to, or it is dead.
+      // Looked up again: whoever has the number now is whom the descriptor refers to, or it is
+      // dead.
       if (!pidfd.valid() || !IsFile(held, file)) continue;
       if (names.size() < 8) names.push_back(Describe(pid));
       (void)syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
@@ -301,7 +307,8 @@ absl::Status DeleteFromRuntime(const Bundle& bundle, absl::Duration timeout) {
   command.cwd = bundle.path();
   command.timeout = timeout;
   const absl::StatusOr<CommandResult> result = RunCommand(command);
-  // Whatever it said: its processes are dead and its cgroups are ours to remove, so what it keeps on disk is litter.
+  // Whatever it said: its processes are dead and its cgroups are ours to remove, so what it keeps
+  // on disk is litter.
   const absl::Status removed = RemoveTree(state);
   if (absl::IsDeadlineExceeded(result.status())) {
     return absl::UnavailableError(absl::StrCat(
@@ -356,7 +363,8 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
   const std::string& id = bundle.key().container_id;
 
   absl::Status first = EndRuntime(bundle, deadline);
-  // Controllers that only the shim had mounted. Held to the end, because crun needs them out of the v2 tree.
+  // Controllers that only the shim had mounted. Held to the end, because crun needs them out of the
+  // v2 tree.
   std::vector<UniqueFd> detached;
   std::vector<Cgroup> cgroups = FindAll(launch.cgroup_path, id, "/sys/fs/cgroup");
   for (const std::string& controller : launch.create.runtime().mount_v1_controllers()) {
@@ -377,7 +385,8 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
 
   absl::StatusOr<TaskExit> exit = ReadTaskExit(bundle);
   if (!exit.ok()) {
-    // A damaged record is as good as none: what counts is that everybody is told the same from now on.
+    // A damaged record is as good as none: what counts is that everybody is told the same from now
+    // on.
     shim::ExitRecord record;
     record.name_space = bundle.key().ns;
     record.id = id;
@@ -385,7 +394,8 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
     record.exit_status = kKilledStatus;
     record.exited_at = absl::Now();
     record.reason = std::string(reason);
-    // Best effort: the bundle may be gone, or its file system full, and neither may hold up the removal.
+    // Best effort: the bundle may be gone, or its file system full, and neither may hold up the
+    // removal.
     (void)shim::WriteExitRecord(bundle.path(), record);
     exit = TaskExit{record.pid, record.exit_status, record.exited_at, false, true, record.reason};
   }

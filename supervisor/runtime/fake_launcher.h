@@ -1,7 +1,7 @@
 // A launcher of fake shims, for tests of everything that starts tasks.
 //
-// Each launch makes a FakeShim at the bundle's socket and, in place of the shim's process, a program that does nothing: what
-// is killed and waited for is real. Thread-safe.
+// Each launch makes a FakeShim at the bundle's socket and, in place of the shim's process, a
+// program that does nothing: what is killed and waited for is real. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_RUNTIME_FAKE_LAUNCHER_H_
 #define GANTRY_SUPERVISOR_RUNTIME_FAKE_LAUNCHER_H_
 

@@ -1,7 +1,7 @@
 // A shim made of nothing but its gRPC face, for tests of everything above it.
 //
-// Serves shim.v1 on a real unix socket from this process. Keeps one init process and its execs as states in memory; processes
-// "run" until Exit() is called or a KILL arrives. Thread-safe.
+// Serves shim.v1 on a real unix socket from this process. Keeps one init process and its execs as
+// states in memory; processes "run" until Exit() is called or a KILL arrives. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_RUNTIME_FAKE_SHIM_H_
 #define GANTRY_SUPERVISOR_RUNTIME_FAKE_SHIM_H_
 
@@ -36,10 +36,12 @@ class FakeShim {
   void Output(const std::string& bytes);
   // The next calls of this name ("Create", "Kill", ...) fail with this; OK lifts it.
   void FailCalls(const std::string& method, absl::Status status);
-  // Calls of this name ("" for all) are taken and not answered until Unfreeze(): a shim or its runtime that hangs.
+  // Calls of this name ("" for all) are taken and not answered until Unfreeze(): a shim or its
+  // runtime that hangs.
   void Freeze(const std::string& method = "");
   void Unfreeze();
-  // Runs once, on the call's thread, after the next Create or Exec has had its effect and before it is answered.
+  // Runs once, on the call's thread, after the next Create or Exec has had its effect and before it
+  // is answered.
   void BeforeAnswer(std::function<void()> hook);
   // Called by each Shutdown, which a real shim does not survive. May be empty.
   void OnShutdown(std::function<void()> hook);

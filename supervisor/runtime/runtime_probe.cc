@@ -131,7 +131,8 @@ absl::StatusOr<Answers> AskAll(const std::string& path, CancelToken* cancel) {
                           Ask(path, "--version", cancel));
   // Wrappers answer nothing, and what fails now may work for a container.
   answers.complete = version.has_value();
-  // "crun version 1.8.1\ncommit: ...\nspec: 1.0.0\n", "runc version 1.1.5+ds1\n...spec: 1.0.2-dev\n"
+  // "crun version 1.8.1\ncommit: ...\nspec: 1.0.0\n", "runc version 1.1.5+ds1\n...spec:
+  // 1.0.2-dev\n"
   const std::vector<std::string> lines = absl::StrSplit(version.value_or(""), '\n');
   std::vector<std::string> words = absl::StrSplit(lines[0], ' ', absl::SkipEmpty());
   if (words.size() < 2) words = {"", ""};
@@ -141,7 +142,8 @@ absl::StatusOr<Answers> AskAll(const std::string& path, CancelToken* cancel) {
     if (absl::ConsumePrefix(&line, "spec: ")) answers.oci_version_max = std::string(line);
     if (absl::StrContains(line, "+CRIU")) answers.checkpoint = true;
   }
-  // crun lists what it was built with; runc always has the verb. crun mounts id-mapped since long before it says so.
+  // crun lists what it was built with; runc always has the verb. crun mounts id-mapped since long
+  // before it says so.
   if (words[0] == "runc") answers.checkpoint = true;
   answers.idmap_mounts = answers.is_crun;
 
@@ -206,8 +208,9 @@ absl::StatusOr<CgroupHost> ReadCgroupHost(const std::string& root) {
   }
   if (!v2_beside_v1) return host;
 
-  // A controller that no v1 mount shows is in the v2 tree, or in a hierarchy that is mounted nowhere, or on its way between
-  // the two; which of them changes with every container that starts or ends. All three ask for the same.
+  // A controller that no v1 mount shows is in the v2 tree, or in a hierarchy that is mounted
+  // nowhere, or on its way between the two; which of them changes with every container that starts
+  // or ends. All three ask for the same.
   GANTRY_ASSIGN_OR_RETURN(const std::string controllers, ReadFile(base + "/proc/cgroups", 1 << 16));
   for (const absl::string_view line : absl::StrSplit(controllers, '\n')) {
     const std::vector<absl::string_view> fields =
@@ -304,7 +307,8 @@ struct RuntimeProbe::State {
   std::thread warm;
 
   absl::StatusOr<RuntimeInfo> Resolve(absl::string_view name);
-  // The name of the runtime that a name of containerd's, or a path to a shim of its, stands for; "" for the default.
+  // The name of the runtime that a name of containerd's, or a path to a shim of its, stands for; ""
+  // for the default.
   absl::StatusOr<std::string> NameFor(absl::string_view asked);
   bool Knows(const std::string& name);
   absl::StatusOr<std::string> Choose();
@@ -330,8 +334,8 @@ absl::Status RuntimeProbe::State::Hold(const std::vector<std::string>& controlle
       if (held.count(controller) > 0) continue;
     }
     absl::StatusOr<UniqueFd> mount = MountDetachedController(controller);
-    // A daemon that has just been stopped had it mounted; the kernel takes a moment to take that down. Waited for once: a controller that
-    // the v2 tree uses stays busy.
+    // A daemon that has just been stopped had it mounted; the kernel takes a moment to take that
+    // down. Waited for once: a controller that the v2 tree uses stays busy.
     for (int attempt = 0; attempt < kBusyAttempts && !mount.ok() && !waited.load(); ++attempt) {
       if (!stopping.Sleep(kBusyPause).ok()) break;
       mount = MountDetachedController(controller);

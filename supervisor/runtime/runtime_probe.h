@@ -1,7 +1,8 @@
 // Which OCI runtimes this host has, what they can do, and which one "auto" means here.
 //
-// A runtime is probed when it is first asked for: its version and features are asked once and kept until the binary changes
-// (another inode, size or time). Warm() does that in the background, so the daemon's start waits for nothing.
+// A runtime is probed when it is first asked for: its version and features are asked once and kept
+// until the binary changes (another inode, size or time). Warm() does that in the background, so
+// the daemon's start waits for nothing.
 //
 // Thread-safe. Facts: the runtimes' command line contract; kernel cgroup layouts.
 #ifndef GANTRY_SUPERVISOR_RUNTIME_RUNTIME_PROBE_H_
@@ -28,12 +29,13 @@ enum class CgroupLayout {
 };
 absl::string_view CgroupLayoutName(CgroupLayout layout);
 
-// How the host's cgroups look. A plain value, so that the choice below can be tested for hosts that we do not have.
+// How the host's cgroups look. A plain value, so that the choice below can be tested for hosts that
+// we do not have.
 struct CgroupHost {
   CgroupLayout layout = CgroupLayout::kV1;
   bool systemd = false;  // systemd runs this machine and manages its cgroups
-  // Controllers that live in the v2 tree, or in a v1 hierarchy mounted nowhere: crun refuses the host unless a private mount
-  // namespace mounts each as v1.
+  // Controllers that live in the v2 tree, or in a v1 hierarchy mounted nowhere: crun refuses the
+  // host unless a private mount namespace mounts each as v1.
   std::vector<std::string> unmounted_v1_controllers;
 };
 // `root` is "/" but in tests.
@@ -58,7 +60,8 @@ struct RuntimeInfo {
   bool idmap_mounts = false;
   bool checkpoint = false;    // knows the verb; whether criu works is found out when it is used
   std::string features_json;  // as printed; "" when the runtime has no `features`
-  // The part of a shim's CreateRequest that names the runtime, ready to copy. state_root gets a sub-directory per namespace.
+  // The part of a shim's CreateRequest that names the runtime, ready to copy. state_root gets a
+  // sub-directory per namespace.
   shim::v1::Runtime ForShim(absl::string_view ns) const;
 
   bool systemd_cgroup = false;
@@ -67,8 +70,8 @@ struct RuntimeInfo {
   std::vector<std::string> mount_v1_controllers;
 };
 
-// The choice behind "auto", pure: crun when it is there and its demands on the host can be met, else runc.
-// kNotFound names both programs and the packages that hold them.
+// The choice behind "auto", pure: crun when it is there and its demands on the host can be met,
+// else runc. kNotFound names both programs and the packages that hold them.
 struct AutoInputs {
   bool have_crun = false;
   bool have_runc = false;
@@ -78,8 +81,9 @@ struct AutoInputs {
 };
 absl::StatusOr<std::string> ChooseAuto(const AutoInputs& inputs, std::string* reason);
 
-// Mounts a v1 controller at no place in any file tree; reach it by /proc/self/fd/N. While the descriptor is open the hierarchy
-// stays, so that a shim's mount of it joins at once instead of waiting for the kernel to tear down the one before.
+// Mounts a v1 controller at no place in any file tree; reach it by /proc/self/fd/N. While the
+// descriptor is open the hierarchy stays, so that a shim's mount of it joins at once instead of
+// waiting for the kernel to tear down the one before.
 absl::StatusOr<UniqueFd> MountDetachedController(const std::string& controller);
 
 class RuntimeProbe {
@@ -94,23 +98,25 @@ class RuntimeProbe {
   // Starts a thread that resolves the default runtime; returns at once.
   void Warm();
 
-  // `name` is a configured or built-in name, "auto", "" (the default), an absolute path to a program, or one of containerd's names for
-  // its shims: io.containerd.runc.v2 (and v1) is the default runtime, io.containerd.NAME.VERSION the runtime NAME if there is one. A
-  // runtime that was asked for is never replaced by another. A runtime whose --version or features fail is taken for one that knows the
-  // oldest specs only.
+  // `name` is a configured or built-in name, "auto", "" (the default), an absolute path to a
+  // program, or one of containerd's names for its shims: io.containerd.runc.v2 (and v1) is the
+  // default runtime, io.containerd.NAME.VERSION the runtime NAME if there is one. A runtime that
+  // was asked for is never replaced by another. A runtime whose --version or features fail is taken
+  // for one that knows the oldest specs only.
   //   kNotFound           no such runtime; names what is known
   //   kFailedPrecondition the program is missing or cannot be executed, or the name is of a shim of containerd's that is not installed
   //                       or speaks containerd's protocol for shims
   //   kUnavailable        it did not answer in time
   absl::StatusOr<RuntimeInfo> Resolve(absl::string_view name);
 
-  // What containerd's clients ask for by the name of a runtime and, with options of runc's kind, `binary`: a configured or built-in name,
-  // a program in PATH, or an absolute path; "" when they do not say. Only names of runc's shim take a binary.
-  // Errors as with Resolve().
+  // What containerd's clients ask for by the name of a runtime and, with options of runc's kind,
+  // `binary`: a configured or built-in name, a program in PATH, or an absolute path; "" when they
+  // do not say. Only names of runc's shim take a binary. Errors as with Resolve().
   absl::StatusOr<RuntimeInfo> ResolveForContainerd(absl::string_view name,
                                                    absl::string_view binary);
 
-  // Forgets what was found and takes other settings (SIGHUP). Running tasks keep what they were created with.
+  // Forgets what was found and takes other settings (SIGHUP). Running tasks keep what they were
+  // created with.
   void Reconfigure(std::map<std::string, RuntimeSettings> configured, std::string default_runtime);
 
   std::vector<std::string> names() const;

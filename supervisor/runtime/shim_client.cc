@@ -33,8 +33,8 @@ constexpr absl::Duration kFirstRetry = absl::Milliseconds(10);
 constexpr absl::Duration kLastRetry = absl::Seconds(1);
 constexpr int kMaxRetries = 12;  // without any event in between: some seven seconds
 
-// gRPC's words for a connection that has ended, or for one that cannot be made. A client of ours that hears them would take them for its
-// own connection to gantryd.
+// gRPC's words for a connection that has ended, or for one that cannot be made. A client of ours
+// that hears them would take them for its own connection to gantryd.
 bool SaysThatTheShimIsGone(const grpc::Status& status) {
   if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return false;
   const std::string message = status.error_message();
@@ -122,8 +122,9 @@ class ShimDialler {
     arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     arguments.SetInt(GRPC_ARG_ENABLE_CHANNELZ, 0);
     arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 20);
-    // How long a connect may take before the calls that wait for it fail, whatever their deadlines say. On a machine with far more to
-    // do than cores, a shim that was just forked may need seconds to its first answer.
+    // How long a connect may take before the calls that wait for it fail, whatever their deadlines
+    // say. On a machine with far more to do than cores, a shim that was just forked may need
+    // seconds to its first answer.
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20000);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
@@ -134,8 +135,9 @@ class ShimDialler {
     arguments.SetInt(GRPC_ARG_CLIENT_IDLE_TIMEOUT_MS, INT_MAX);
     // The path would be sent as :authority, which a proxyless unix socket has no use for.
     arguments.SetString(GRPC_ARG_DEFAULT_AUTHORITY, "localhost");
-    // A shim listens before we know of it, so that a connection is there at once. Given to gRPC as it is, it spares the resolver, the
-    // balancer and a round trip. Where it is not there, gRPC tries in its own way, and finds the words for the failure.
+    // A shim listens before we know of it, so that a connection is there at once. Given to gRPC as
+    // it is, it spares the resolver, the balancer and a round trip. Where it is not there, gRPC
+    // tries in its own way, and finds the words for the failure.
     if (UniqueFd fd = ConnectNow(path_); fd.valid()) {
       return grpc::CreateCustomInsecureChannelFromFd("localhost", fd.release(), arguments);
     }
@@ -375,8 +377,8 @@ class EventStreamImpl : public EventStream {
   const std::shared_ptr<EventFeed> feed_;
 };
 
-// One Attach call. Reads and writes are started from outside the reactor's own callbacks, so it keeps a hold until the reading
-// side has ended.
+// One Attach call. Reads and writes are started from outside the reactor's own callbacks, so it
+// keeps a hold until the reading side has ended.
 class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOutput> {
  public:
   AttachCall(std::string what, std::shared_ptr<Link> link, AttachStream::Handler* handler)
@@ -514,7 +516,8 @@ class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOut
   std::deque<pb::AttachInput> queue_;  // its front is gRPC's while writing_
   size_t queued_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   bool reading_ ABSL_GUARDED_BY(mu_) = false;
-  // The hold goes with it: from then on only a callback may begin an operation, since gRPC may be done with the call.
+  // The hold goes with it: from then on only a callback may begin an operation, since gRPC may be
+  // done with the call.
   bool read_ended_ ABSL_GUARDED_BY(mu_) = false;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool half_closed_ ABSL_GUARDED_BY(mu_) = false;

@@ -1,10 +1,11 @@
 // One shim's calls, its event stream and its attached streams, over its unix socket.
 //
-// Holds one channel, made small: no TLS, no retries, no resolver, no balancer. Dialling is lazy; the first call connects, and so does the
-// first after the connection broke. Streams are served by gRPC's callback threads, so that hundreds of shims cost no thread each.
+// Holds one channel, made small: no TLS, no retries, no resolver, no balancer. Dialling is lazy;
+// the first call connects, and so does the first after the connection broke. Streams are served by
+// gRPC's callback threads, so that hundreds of shims cost no thread each.
 //
-// Every unary call blocks until it is answered, its timeout has passed or its token is cancelled. Codes are the shim's own
-// (proto/shim/v1/shim.proto), and besides:
+// Every unary call blocks until it is answered, its timeout has passed or its token is cancelled.
+// Codes are the shim's own (proto/shim/v1/shim.proto), and besides:
 //   kUnavailable       the shim does not answer at its socket (dead, or not listening yet)
 //   kDeadlineExceeded  it took the call and did not answer in time; it may still carry it out
 //   kCancelled         the caller's token
@@ -38,22 +39,25 @@ struct CallOptions {
 };
 
 // Events of one shim, in order, each number once, resumed by itself when the connection breaks.
-// Destruction cancels and waits for a callback that is running; never destroy it from inside its own callback.
+// Destruction cancels and waits for a callback that is running; never destroy it from inside its
+// own callback.
 class EventStream {
  public:
   virtual ~EventStream() = default;
   virtual uint64_t last_number() const = 0;
 };
 
-// One attached client. Thread-safe. Destruction cancels the call and waits for a running handler call.
+// One attached client. Thread-safe. Destruction cancels the call and waits for a running handler
+// call.
 class AttachStream {
  public:
   // Called one at a time, from a gRPC thread; must not block.
   class Handler {
    public:
     virtual ~Handler() = default;
-    // The next message comes only after Read(). What a handler does not read is kept by the shim beside the container's log; without
-    // a log the process waits. kResourceExhausted at the end: the disk had no room to keep more.
+    // The next message comes only after Read(). What a handler does not read is kept by the shim
+    // beside the container's log; without a log the process waits. kResourceExhausted at the end:
+    // the disk had no room to keep more.
     virtual void OnOutput(shim::v1::AttachOutput output) = 0;
     // The write queue has room again after Write() returned false.
     virtual void OnWritable() = 0;
@@ -62,9 +66,11 @@ class AttachStream {
   };
 
   virtual ~AttachStream() = default;
-  // Asks for the next message; exactly one OnOutput or OnDone follows. One is asked for when the stream is opened.
+  // Asks for the next message; exactly one OnOutput or OnDone follows. One is asked for when the
+  // stream is opened.
   virtual void Read() = 0;
-  // Queues. False: queued, but the queue is over its mark; wait for OnWritable(). Dropped silently after OnDone.
+  // Queues. False: queued, but the queue is over its mark; wait for OnWritable(). Dropped silently
+  // after OnDone.
   virtual bool Write(shim::v1::AttachInput input) = 0;
   // No more input will come; output goes on.
   virtual void WritesDone() = 0;
@@ -114,9 +120,10 @@ class ShimClient {
   absl::Status ReopenLog(CallOptions options = {});
   absl::Status Shutdown(const shim::v1::ShutdownRequest& request, CallOptions options = {});
 
-  // on_event: in order, from a gRPC thread, one at a time; must not block for long (it holds up this shim's events only).
-  // on_end: the stream is over for good: OK, the shim said there is nothing more to come; kUnavailable, the shim cannot be
-  // reached any more (its death is the registry's news, by pidfd); kDataLoss, the shim no longer has the events asked for.
+  // on_event: in order, from a gRPC thread, one at a time; must not block for long (it holds up
+  // this shim's events only). on_end: the stream is over for good: OK, the shim said there is
+  // nothing more to come; kUnavailable, the shim cannot be reached any more (its death is the
+  // registry's news, by pidfd); kDataLoss, the shim no longer has the events asked for.
   std::unique_ptr<EventStream> Events(uint64_t after,
                                       std::function<void(const shim::v1::Event&)> on_event,
                                       std::function<void(const absl::Status&)> on_end);

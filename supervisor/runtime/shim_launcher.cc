@@ -111,7 +111,8 @@ struct ShimLauncher::State {
 
   const Options options;
 
-  // Held across one request and its answer, which takes as long as a fork: answers come in the order of requests.
+  // Held across one request and its answer, which takes as long as a fork: answers come in the
+  // order of requests.
   absl::Mutex mu;
   std::unique_ptr<Zygote> zygote ABSL_GUARDED_BY(mu);
   bool fallback_logged ABSL_GUARDED_BY(mu) = false;
@@ -138,8 +139,9 @@ absl::StatusOr<shim::LaunchReply> ShimLauncher::State::ForkFromZygote(
     absl::StatusOr<shim::LaunchReply> reply = zygote->Fork(request, ready_write);
     if (reply.ok() || absl::IsInvalidArgument(reply.status())) return reply;
     last = reply.status();
-    // Out of step or gone; either way this one is of no more use. A request that it took but did not answer may have made a
-    // shim: that one finds its bundle served or gone, and ends by itself.
+    // Out of step or gone; either way this one is of no more use. A request that it took but did
+    // not answer may have made a shim: that one finds its bundle served or gone, and ends by
+    // itself.
     zygote.reset();
     if (!absl::IsUnavailable(last)) break;
   }

@@ -1,8 +1,10 @@
-// Starts shims: through the zygote, which forks a warmed process in under a millisecond, or directly when there is none.
+// Starts shims: through the zygote, which forks a warmed process in under a millisecond, or
+// directly when there is none.
 //
-// The zygote is a child of the supervisor and ends with it; the shims it forked do not. A zygote that died is started again by
-// the next Launch(). A launch returns when the shim listens on its socket, or with the reason why it never will; it waits on
-// file descriptors only, it does not poll.
+// The zygote is a child of the supervisor and ends with it; the shims it forked do not. A zygote
+// that died is started again by the next Launch(). A launch returns when the shim listens on its
+// socket, or with the reason why it never will; it waits on file descriptors only, it does not
+// poll.
 //
 // Thread-safe; launches run side by side (the fork itself is serialised, the shim's start is not).
 #ifndef GANTRY_SUPERVISOR_RUNTIME_SHIM_LAUNCHER_H_
@@ -32,11 +34,13 @@ class Launcher {
  public:
   virtual ~Launcher() = default;
 
-  // The bundle's launch record must be on disk. Writes shim.json before returning. On failure no shim of this bundle runs.
+  // The bundle's launch record must be on disk. Writes shim.json before returning. On failure no
+  // shim of this bundle runs.
   //   kNotFound           the gantry-shim program is missing
   //   kDeadlineExceeded   it did not get ready in time (and was killed)
   //   kInternal           it started and died; its last words are in the message
-  // `runtime_path`, absolute or "", is the OCI runtime that the shim will be told to call: it gets a sealed copy of it.
+  // `runtime_path`, absolute or "", is the OCI runtime that the shim will be told to call: it gets
+  // a sealed copy of it.
   virtual absl::StatusOr<LaunchedShim> Launch(const Bundle& bundle,
                                               const std::string& runtime_path) = 0;
 };
@@ -47,7 +51,8 @@ class ShimLauncher : public Launcher {
     std::string shim_path;  // gantry-shim
     std::string log_level = "info";
     bool use_zygote = true;
-    // How many open files shims may have, and so containers that ask for no limit of their own: the soft limit. 0: as many as we.
+    // How many open files shims may have, and so containers that ask for no limit of their own: the
+    // soft limit. 0: as many as we.
     uint64_t open_files = 0;
     absl::Duration timeout = absl::Seconds(10);  // from Launch() to a listening socket
   };
@@ -76,7 +81,8 @@ class ShimLauncher : public Launcher {
 // pidfd of the process if it is still the one named. kNotFound: it ended.
 absl::StatusOr<UniqueFd> OpenShimPidfd(const ShimProcess& process);
 
-// Collects the zombie of a shim that was started without a zygote, and so is a child of this process. Harmless otherwise.
+// Collects the zombie of a shim that was started without a zygote, and so is a child of this
+// process. Harmless otherwise.
 void ReapIfChild(int pidfd);
 
 }  // namespace gantry::runtime

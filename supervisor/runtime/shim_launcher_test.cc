@@ -13,7 +13,8 @@
 namespace gantry::runtime {
 namespace {
 
-// The zygote itself is tried with the real program, in integration/. Here: what happens when the program is not as it should be.
+// The zygote itself is tried with the real program, in integration/. Here: what happens when the
+// program is not as it should be.
 class ShimLauncherTest : public testing::Test {
  protected:
   ShimLauncherTest()

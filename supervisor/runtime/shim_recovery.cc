@@ -19,7 +19,8 @@ namespace {
 
 constexpr uint32_t kKilledStatus = 137;
 
-// The answers that are still awaited. Shared with the calls, which may come back after nobody waits any more.
+// The answers that are still awaited. Shared with the calls, which may come back after nobody waits
+// any more.
 struct Answers {
   absl::Mutex mu;
   int outstanding ABSL_GUARDED_BY(mu) = 0;
@@ -28,7 +29,8 @@ struct Answers {
   bool Complete() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) { return outstanding == 0; }
 };
 
-// A bundle whose launch record cannot be read. The spec, where it can be read, names the cgroup that is to be emptied.
+// A bundle whose launch record cannot be read. The spec, where it can be read, names the cgroup
+// that is to be emptied.
 Bundle Salvage(const BundleStore& store, const TaskKey& key) {
   LaunchRecord launch;
   Bundle bundle(key, store.PathOf(key), store.SocketPathOf(key), launch);
@@ -95,7 +97,8 @@ Verdict Decide(const Observation& seen) {
     return had_container ? Verdict::kMarkExited : Verdict::kReap;
   }
   if (!seen.launch_record_ok) {
-    // Without one no shim was forked, or the bundle is half removed, or the file is damaged: the process tells.
+    // Without one no shim was forked, or the bundle is half removed, or the file is damaged: the
+    // process tells.
     if (seen.process == Observation::Process::kAlive) {
       return seen.answer == Observation::Answer::kAnswered &&
                      seen.init_status != shim::v1::STATUS_EMPTY
@@ -211,7 +214,8 @@ absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(const BundleStore& store
                                                              : Observation::Answer::kSilent;
       }
     }
-    // The supervisor died between the shim's readiness and writing down who it is: the shim itself knows.
+    // The supervisor died between the shim's readiness and writing down who it is: the shim itself
+    // knows.
     if (seen.answer == Observation::Answer::kAnswered && !candidate.process.has_value()) {
       const pid_t pid = infos[i]->shim_pid();
       const absl::StatusOr<uint64_t> start = ReadStartTime(pid);

@@ -1,8 +1,9 @@
 // After a restart: finds the bundles, looks who still answers, and says what each task is now.
 //
-// Three steps. Observe() gathers facts about one bundle and changes nothing; Decide() turns them into a verdict and is a pure
-// function; Recover() does both for all bundles side by side, each with the same deadline, and connects those to adopt. What a
-// verdict asks for is carried out by the caller (core), with dead_task.h for the leftovers.
+// Three steps. Observe() gathers facts about one bundle and changes nothing; Decide() turns them
+// into a verdict and is a pure function; Recover() does both for all bundles side by side, each
+// with the same deadline, and connects those to adopt. What a verdict asks for is carried out by
+// the caller (core), with dead_task.h for the leftovers.
 //
 // A shim that does not answer is never deleted on a guess: kKeepUnknown.
 //
@@ -62,15 +63,16 @@ struct RecoveredTask {
   TaskKey key;
   Verdict verdict = Verdict::kKeepUnknown;
   std::string reason;            // one clause, for the log and for `inspect`
-  // With what config.json tells of the cgroup, and nothing else, where the launch record is missing or damaged.
+  // With what config.json tells of the cgroup, and nothing else, where the launch record is missing
+  // or damaged.
   std::optional<Bundle> bundle;
   std::shared_ptr<Shim> shim;  // whenever its process lives: to use, to shut down, or to ask again
   std::optional<shim::v1::InfoResponse> info;  // when it answered
   std::optional<TaskExit> exit;                // kMarkExited: recorded by the shim, or synthesised
 };
 
-// All bundles of the store, or the one of `only`, in parallel. Order is by key. Takes at most `deadline` plus the time to read the
-// directories.
+// All bundles of the store, or the one of `only`, in parallel. Order is by key. Takes at most
+// `deadline` plus the time to read the directories.
 absl::StatusOr<std::vector<RecoveredTask>> RecoverShims(
     const BundleStore& store, absl::Duration deadline,
     const std::optional<TaskKey>& only = std::nullopt);

@@ -1,10 +1,11 @@
 // The live shims, by task, and the news of their death.
 //
-// A Shim is shared: a call in progress keeps it alive while the task is deleted from under it. Death is noticed by the shim's
-// pidfd in one epoll thread for all of them, whatever the shim's last words were.
+// A Shim is shared: a call in progress keeps it alive while the task is deleted from under it.
+// Death is noticed by the shim's pidfd in one epoll thread for all of them, whatever the shim's
+// last words were.
 //
-// Thread-safe. The callback runs on the registry's thread, once per shim, with no lock held; it may call back into the
-// registry but must not block for long (hand work to an Executor).
+// Thread-safe. The callback runs on the registry's thread, once per shim, with no lock held; it may
+// call back into the registry but must not block for long (hand work to an Executor).
 #ifndef GANTRY_SUPERVISOR_RUNTIME_SHIM_REGISTRY_H_
 #define GANTRY_SUPERVISOR_RUNTIME_SHIM_REGISTRY_H_
 
@@ -65,15 +66,18 @@ class ShimRegistry {
   ShimRegistry(const ShimRegistry&) = delete;
   ShimRegistry& operator=(const ShimRegistry&) = delete;
 
-  // kAlreadyExists: the task has a live shim. A shim that died before it was added is reported like any other.
+  // kAlreadyExists: the task has a live shim. A shim that died before it was added is reported like
+  // any other.
   absl::Status Add(std::shared_ptr<Shim> shim);
   // Null when there is none.
   std::shared_ptr<Shim> Find(const TaskKey& key) const;
-  // Forgets it, so that its end is no news; null when it was not there (or its death was reported already).
+  // Forgets it, so that its end is no news; null when it was not there (or its death was reported
+  // already).
   std::shared_ptr<Shim> Remove(const TaskKey& key);
   std::vector<std::shared_ptr<Shim>> List() const;
 
-  // Ends the thread: no callback runs after this. Shims can still be added, found and removed, by calls that are under way.
+  // Ends the thread: no callback runs after this. Shims can still be added, found and removed, by
+  // calls that are under way.
   void Stop();
 
  private:

@@ -1,6 +1,7 @@
 // Names one task (and its bundle and shim): a containerd namespace and a container id in it.
 //
-// Value type; immutable once made. Ids are checked where they enter the daemon and again by BundleStore, which makes paths of them.
+// Value type; immutable once made. Ids are checked where they enter the daemon and again by
+// BundleStore, which makes paths of them.
 #ifndef GANTRY_SUPERVISOR_RUNTIME_TASK_KEY_H_
 #define GANTRY_SUPERVISOR_RUNTIME_TASK_KEY_H_
 

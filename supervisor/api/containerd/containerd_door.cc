@@ -19,7 +19,8 @@ using containerd_api::Room;
 
 namespace {
 
-// Threads that may wait; they exist only while they have something to do. More calls than these wait for their turn.
+// Threads that may wait; they exist only while they have something to do. More calls than these
+// wait for their turn.
 constexpr size_t kStoreCalls = 32;
 constexpr size_t kLongCalls = 256;
 constexpr size_t kPumps = 2;

@@ -1,9 +1,11 @@
-// containerd's API on Gantry's core: every service of containerd's main socket, for clients that were written for containerd.
+// containerd's API on Gantry's core: every service of containerd's main socket, for clients that
+// were written for containerd.
 //
-// Translates and nothing else. Calls that memory answers run on gRPC's own thread, others on executors; those that wait or stream for
-// long (Tasks.Wait, Events.Subscribe, Health.Watch, Streaming.Stream, Content.Read and Write) hold no thread while they wait.
-// Life: construct -> register services() with one or more grpc::Server builders -> Stop() before the servers are shut down.
-// Thread-safe.
+// Translates and nothing else. Calls that memory answers run on gRPC's own thread, others on
+// executors; those that wait or stream for long (Tasks.Wait, Events.Subscribe, Health.Watch,
+// Streaming.Stream, Content.Read and Write) hold no thread while they wait. Life: construct ->
+// register services() with one or more grpc::Server builders -> Stop() before the servers are shut
+// down. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_API_CONTAINERD_CONTAINERD_DOOR_H_
 #define GANTRY_SUPERVISOR_API_CONTAINERD_CONTAINERD_DOOR_H_
 

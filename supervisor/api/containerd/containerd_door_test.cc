@@ -1,5 +1,5 @@
-// The door as a client sees it: a real server in this process, real stores in a temporary directory, the calls and the codes of the
-// containerd API.
+// The door as a client sees it: a real server in this process, real stores in a temporary
+// directory, the calls and the codes of the containerd API.
 #include "supervisor/api/containerd/containerd_door.h"
 
 #include <grpcpp/grpcpp.h>
@@ -90,7 +90,8 @@ class DoorTest : public testing::Test {
     task_parts.workers = &workers_;
     tasks_ = std::make_unique<core::TaskService>(task_parts);
     collector_ = std::make_unique<gc::Collector>(*db_, *blobs_, snapshotters_, clock_);
-    // Collects when a call asks for it and not by itself: what these tests make has mostly nobody who keeps it.
+    // Collects when a call asks for it and not by itself: what these tests make has mostly nobody
+    // who keeps it.
     gc::SchedulerOptions schedule;
     schedule.startup_delay = absl::Hours(1);
     schedule.mutation_threshold = 1 << 30;

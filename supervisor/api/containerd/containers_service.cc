@@ -54,7 +54,8 @@ class ContainersService final : public ContainersBase, public DoorService {
     });
   }
 
-  // The records go out as they are stored: a thousand containers with their specifications are megabytes that nobody need parse.
+  // The records go out as they are stored: a thousand containers with their specifications are
+  // megabytes that nobody need parse.
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer* request,
                                  grpc::ByteBuffer* response) override {

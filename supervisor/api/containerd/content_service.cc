@@ -59,7 +59,8 @@ void SetStatus(const content::IngestStatus& status, Status* out) {
   out->set_expected(status.expected.str());
 }
 
-// One Write stream: opens the ingest with its first message, then obeys message by message, each with one answer.
+// One Write stream: opens the ingest with its first message, then obeys message by message, each
+// with one answer.
 class WriteSession {
  public:
   WriteSession(ContentNamespace& store, core::EventBus& events) : store_(store), events_(events) {}
@@ -130,7 +131,8 @@ class WriteSession {
   }
 
  private:
-  // A text that is no digest of ours is, as with containerd, nothing to complain of before the commit.
+  // A text that is no digest of ours is, as with containerd, nothing to complain of before the
+  // commit.
   void Expect(const std::string& text) {
     if (text.empty()) return;
     absl::StatusOr<Digest> digest = Digest::Parse(text);
@@ -138,7 +140,8 @@ class WriteSession {
     impossible_ = digest.ok() ? "" : text;
   }
 
-  // What a later message says about the blob. A digest that turns out to be here already ends the ingest.
+  // What a later message says about the blob. A digest that turns out to be here already ends the
+  // ingest.
   absl::Status Learn(const WriteContentRequest& request) {
     if (!request.ref().empty() && request.ref() != ref_) {
       return absl::InvalidArgumentError(absl::StrCat(
@@ -181,7 +184,8 @@ class WriteSession {
   std::unique_ptr<content::Ingest> ingest_;
 };
 
-// A Write call. Holds a thread only while a message is worked on; its bytes go to the file from where gRPC received them.
+// A Write call. Holds a thread only while a message is worked on; its bytes go to the file from
+// where gRPC received them.
 class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::ByteBuffer> {
  public:
   WriteCall(const grpc::CallbackServerContext& context, const Room& room)
@@ -262,7 +266,8 @@ class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::B
   grpc::ByteBuffer outgoing_;
 };
 
-// A Read call: while one piece is on its way to the client the next is read. Holds no thread while the client takes nothing.
+// A Read call: while one piece is on its way to the client the next is read. Holds no thread while
+// the client takes nothing.
 class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  public:
   ReadCall(const grpc::CallbackServerContext& context, const Room& room)
@@ -284,8 +289,8 @@ class ReadCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer> {
  private:
   using Buffer = std::unique_ptr<char[]>;
 
-  // Notes what happened, then starts whatever can be started. Nothing is started under the lock, and a write or the end last of all:
-  // with either this object may be gone.
+  // Notes what happened, then starts whatever can be started. Nothing is started under the lock,
+  // and a write or the end last of all: with either this object may be gone.
   void Advance(absl::FunctionRef<void()> note) {
     bool read = false, write = false, finish = false;
     absl::Status status;

@@ -65,7 +65,8 @@ class DiffService final : public Diff::CallbackService, public DoorService {
     options.cancel = &call.cancel();
     GANTRY_ASSIGN_OR_RETURN(snapshot::ApplyResult result,
                             snapshot::ApplyLayer(source, mounts, options));
-    // The client mounted the parent along, if there is one: what the layer left open concerns nothing below it.
+    // The client mounted the parent along, if there is one: what the layer left open concerns
+    // nothing below it.
     if (!result.deferred.empty()) {
       GANTRY_RETURN_IF_ERROR(snapshot::CompleteLayer(result.deferred, mounts, {}));
     }
@@ -90,7 +91,8 @@ class DiffService final : public Diff::CallbackService, public DoorService {
                              : request.ref();
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<content::Ingest> ingest,
                             store.OpenIngest(ingest_options));
-    // A ref of ours that is not new was left by a client that gave up: its bytes are of another diff.
+    // A ref of ours that is not new was left by a client that gave up: its bytes are of another
+    // diff.
     GANTRY_RETURN_IF_ERROR(ingest->Truncate(0));
     IngestSink sink(*ingest);
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Compressor> compressor,

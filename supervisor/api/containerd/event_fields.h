@@ -11,8 +11,9 @@
 
 namespace gantry::api::containerd_api {
 
-// The text fields of a payload are seen by their names, `event.runtime.name`, `event.labels.<key>`; a payload of an unknown type has none.
-// Decodes a payload when a filter first asks for it. The function refers to `event`: use it while that lives, from one thread.
+// The text fields of a payload are seen by their names, `event.runtime.name`, `event.labels.<key>`;
+// a payload of an unknown type has none. Decodes a payload when a filter first asks for it. The
+// function refers to `event`: use it while that lives, from one thread.
 metadata::Filter::Fields FieldsOf(const core::Event& event);
 
 }  // namespace gantry::api::containerd_api

@@ -1,4 +1,5 @@
-// containerd.services.events.v1. Subscribers of all namespaces; a slow one is ended, never waited for.
+// containerd.services.events.v1. Subscribers of all namespaces; a slow one is ended, never waited
+// for.
 #include <memory>
 #include <set>
 #include <string>
@@ -52,8 +53,8 @@ class Subscribers {
   std::set<std::shared_ptr<Subscriber>> all_ ABSL_GUARDED_BY(mu_);
 };
 
-// One Subscribe call. Writes one event at a time; the bus fills the queue behind it. Shared by gRPC (until OnDone), by the list of
-// subscribers and by whatever pump is under way.
+// One Subscribe call. Writes one event at a time; the bus fills the queue behind it. Shared by gRPC
+// (until OnDone), by the list of subscribers and by whatever pump is under way.
 class Subscriber final : public grpc::ServerWriteReactor<Envelope>,
                          public std::enable_shared_from_this<Subscriber> {
  public:

@@ -15,10 +15,12 @@ class EventBus;
 
 namespace gantry::api {
 
-// Publishes the envelope as it is. kInvalidArgument: its namespace or topic is malformed, or it has no time.
+// Publishes the envelope as it is. kInvalidArgument: its namespace or topic is malformed, or it has
+// no time.
 absl::Status ForwardEvent(core::EventBus& events, const containerd::types::Envelope& envelope);
 
-// What the ttrpc socket serves: containerd.services.events.ttrpc.v1.Events/Forward. `events` outlives the server.
+// What the ttrpc socket serves: containerd.services.events.ttrpc.v1.Events/Forward. `events`
+// outlives the server.
 TtrpcServer::Methods TtrpcMethods(core::EventBus& events);
 
 }  // namespace gantry::api

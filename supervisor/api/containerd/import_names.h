@@ -1,4 +1,5 @@
-// Under which names the images of an archive are stored: what the destination of a transfer asks for. Immutable value.
+// Under which names the images of an archive are stored: what the destination of a transfer asks
+// for. Immutable value.
 #ifndef GANTRY_SUPERVISOR_API_CONTAINERD_IMPORT_NAMES_H_
 #define GANTRY_SUPERVISOR_API_CONTAINERD_IMPORT_NAMES_H_
 
@@ -16,18 +17,20 @@ class ImportNames {
  public:
   explicit ImportNames(const containerd::types::transfer::ImageStore& store);
 
-  // For images that the archive gives a tag only: "<prefix>:<tag>". "" when the destination names none.
+  // For images that the archive gives a tag only: "<prefix>:<tag>". "" when the destination names
+  // none.
   const std::string& prefix() const { return prefix_; }
 
-  // Of the archive's own index: the name that the destination has for the whole, references without prefix, and "<name>@<digest>" of those
-  // with add_digest.
+  // Of the archive's own index: the name that the destination has for the whole, references without
+  // prefix, and "<name>@<digest>" of those with add_digest.
   std::vector<std::string> IndexNames(const content::Digest& digest) const;
   // Whether the index gets any.
   bool names_index() const;
 
-  // `name` as the archive has it in full, "" for an image without one. None: the image is not wanted under any name.
-  // A reference with prefix takes names below it, or all with allow_overwrite; with add_digest it gives "<prefix>@<digest>" to
-  // images without name, and to all unless skip_named_digest. Without references every name is taken.
+  // `name` as the archive has it in full, "" for an image without one. None: the image is not
+  // wanted under any name. A reference with prefix takes names below it, or all with
+  // allow_overwrite; with add_digest it gives "<prefix>@<digest>" to images without name, and to
+  // all unless skip_named_digest. Without references every name is taken.
   std::vector<std::string> NamesFor(const std::string& name, const content::Digest& digest) const;
 
  private:

@@ -11,8 +11,8 @@ namespace gantry::api::containerd_api {
 
 inline constexpr char kTarLayer[] = "application/vnd.oci.image.layer.v1.tar";
 
-// A tar in the OCI's or docker's name, foreign ones included, plain or compressed by gzip or zstd. How it is compressed is seen from its
-// first bytes: docker's types have never been reliable.
+// A tar in the OCI's or docker's name, foreign ones included, plain or compressed by gzip or zstd.
+// How it is compressed is seen from its first bytes: docker's types have never been reliable.
 bool IsLayer(absl::string_view media_type);
 
 // How a layer of that type is compressed when we write it. kUnimplemented: we do not.

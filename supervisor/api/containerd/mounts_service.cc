@@ -1,5 +1,5 @@
-// containerd.services.mounts.v1. The mounts that our snapshotters hand out are for the kernel as they are: nothing is ever activated
-// here, and clients mount them by themselves.
+// containerd.services.mounts.v1. The mounts that our snapshotters hand out are for the kernel as
+// they are: nothing is ever activated here, and clients mount them by themselves.
 #include <string>
 
 #include "absl/strings/str_cat.h"

@@ -1,5 +1,6 @@
-// Messages as bytes: answers made of records as they are stored (records carry the field numbers of their containerd namesakes), and
-// messages that are mostly one field of bytes, which is neither copied out nor in. Pure functions.
+// Messages as bytes: answers made of records as they are stored (records carry the field numbers of
+// their containerd namesakes), and messages that are mostly one field of bytes, which is neither
+// copied out nor in. Pure functions.
 #ifndef GANTRY_SUPERVISOR_API_CONTAINERD_RAW_MESSAGE_H_
 #define GANTRY_SUPERVISOR_API_CONTAINERD_RAW_MESSAGE_H_
 
@@ -40,7 +41,8 @@ inline void AppendBytesHead(int number, size_t size_bytes, std::string& out) {
   out.append(reinterpret_cast<const char*>(head), static_cast<size_t>(end - head));
 }
 
-// Appends the message `bytes` as field 1, which is where answers have what was asked for: the one, or one of many.
+// Appends the message `bytes` as field 1, which is where answers have what was asked for: the one,
+// or one of many.
 inline void AppendField1(absl::string_view bytes, std::string& out) {
   AppendBytesHead(1, bytes.size(), out);
   out.append(bytes.data(), bytes.size());
@@ -54,7 +56,8 @@ struct MessageWithBytes {
   std::vector<grpc::Slice> slices;
 };
 
-// Parses all fields but `number` into `message`. kInternal, as gRPC answers itself: the bytes are no `message`.
+// Parses all fields but `number` into `message`. kInternal, as gRPC answers itself: the bytes are
+// no `message`.
 inline absl::Status ParseAround(const grpc::ByteBuffer& buffer, int number,
                                 google::protobuf::MessageLite* message, MessageWithBytes* out) {
   using google::protobuf::internal::WireFormatLite;
@@ -117,8 +120,8 @@ inline grpc::ByteBuffer RawMessage(std::string bytes) {
   return grpc::ByteBuffer(&slice, 1);
 }
 
-// A message of many fields 1, in pieces of a size that the allocator has at hand: one piece of megabytes would be copied as it grows, into
-// memory that is new each time.
+// A message of many fields 1, in pieces of a size that the allocator has at hand: one piece of
+// megabytes would be copied as it grows, into memory that is new each time.
 class RawList {
  public:
   void Append(absl::string_view bytes) {

@@ -1,8 +1,9 @@
 // containerd.services.sandbox.v1: the store of sandbox records, and the controller "shim".
 //
-// A sandbox of this controller is an environment without a process of its own: containers in it have shims of their own. What the
-// controller knows beyond the record (when it started, whether it was stopped) is stored before it is told, so that a restart of the
-// daemon changes nothing. After a boot of the machine what was not stopped counts as stopped.
+// A sandbox of this controller is an environment without a process of its own: containers in it
+// have shims of their own. What the controller knows beyond the record (when it started, whether it
+// was stopped) is stored before it is told, so that a restart of the daemon changes nothing. After
+// a boot of the machine what was not stopped counts as stopped.
 #include <functional>
 #include <map>
 #include <memory>

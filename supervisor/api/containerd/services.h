@@ -1,4 +1,5 @@
-// One maker per service of containerd's API, so that only the file of a service pays for its gRPC headers.
+// One maker per service of containerd's API, so that only the file of a service pays for its gRPC
+// headers.
 #ifndef GANTRY_SUPERVISOR_API_CONTAINERD_SERVICES_H_
 #define GANTRY_SUPERVISOR_API_CONTAINERD_SERVICES_H_
 

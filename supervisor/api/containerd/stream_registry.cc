@@ -26,8 +26,9 @@ absl::Status Gone() { return absl::UnavailableError("stream: the client has gone
 }  // namespace
 
 absl::Status Stream::WaitChange(CancelToken& cancel) {
-  // A token cannot be waited for together with a condition: its callback wakes us. It must not take our lock, which we hold when we
-  // withdraw it; a wake-up that comes between the check and the wait is made good by the timeout.
+  // A token cannot be waited for together with a condition: its callback wakes us. It must not take
+  // our lock, which we hold when we withdraw it; a wake-up that comes between the check and the
+  // wait is made good by the timeout.
   GANTRY_RETURN_IF_ERROR(cancel.Check());
   changed_.WaitWithTimeout(&mu_, std::min(cancel.remaining(), absl::Milliseconds(100)));
   return absl::OkStatus();

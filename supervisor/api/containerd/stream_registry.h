@@ -1,8 +1,10 @@
-// Streams that clients opened with the streaming service, waiting to be used by another call of theirs (a transfer).
+// Streams that clients opened with the streaming service, waiting to be used by another call of
+// theirs (a transfer).
 //
-// A Stream is shared by the transport, which fills and empties it, and by the one consumer that takes it out of the registry. A stream
-// nobody takes ends with its client. Thread-safe.
-// Semantics: containerd "streaming" service; byte streams carry Data one way and WindowUpdate the other.
+// A Stream is shared by the transport, which fills and empties it, and by the one consumer that
+// takes it out of the registry. A stream nobody takes ends with its client. Thread-safe.
+// Semantics: containerd "streaming" service; byte streams carry Data one way and WindowUpdate the
+// other.
 #ifndef GANTRY_SUPERVISOR_API_CONTAINERD_STREAM_REGISTRY_H_
 #define GANTRY_SUPERVISOR_API_CONTAINERD_STREAM_REGISTRY_H_
 
@@ -43,12 +45,14 @@ class Stream {
 
   // ---- for the consumer ----
 
-  // The next message; no value: the client has said all it will. kCancelled, kDeadlineExceeded (`cancel`); kUnavailable: the client has gone.
+  // The next message; no value: the client has said all it will. kCancelled, kDeadlineExceeded
+  // (`cancel`); kUnavailable: the client has gone.
   absl::StatusOr<std::optional<google::protobuf::Any>> Receive(CancelToken& cancel)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Waits while too much is on its way to the client already. Same codes.
   absl::Status Send(google::protobuf::Any message, CancelToken& cancel) ABSL_LOCKS_EXCLUDED(mu_);
-  // Queues if there is room, else drops it: for progress, where the next message says more. Never waits.
+  // Queues if there is room, else drops it: for progress, where the next message says more. Never
+  // waits.
   void Offer(google::protobuf::Any message) ABSL_LOCKS_EXCLUDED(mu_);
   // Ends the stream with `status` after what is queued has gone out. Safe to call twice.
   void Close(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
@@ -85,7 +89,8 @@ class Stream {
 
 class StreamRegistry {
  public:
-  // kAlreadyExists: the namespace has a stream of that id; kInvalidArgument: no id; kUnavailable: stopping.
+  // kAlreadyExists: the namespace has a stream of that id; kInvalidArgument: no id; kUnavailable:
+  // stopping.
   absl::Status Add(const std::string& ns, const std::string& id, std::shared_ptr<Stream> stream)
       ABSL_LOCKS_EXCLUDED(mu_);
   void Remove(const std::string& ns, const std::string& id) ABSL_LOCKS_EXCLUDED(mu_);
@@ -102,7 +107,8 @@ class StreamRegistry {
       ABSL_GUARDED_BY(mu_);
 };
 
-// The bytes that a client sends: we grant windows of megabytes, so that it never waits for our answer. `stream` and `cancel` outlive it.
+// The bytes that a client sends: we grant windows of megabytes, so that it never waits for our
+// answer. `stream` and `cancel` outlive it.
 class StreamSource final : public ByteSource {
  public:
   StreamSource(Stream& stream, CancelToken& cancel) : stream_(stream), cancel_(cancel) {}

@@ -8,8 +8,8 @@
 
 namespace gantry::api::containerd_api {
 
-// io.containerd.cgroups.v2.Metrics or io.containerd.cgroups.v1.Metrics, by the cgroup's version. v1 counts CPU time in nanoseconds, v2 in
-// microseconds.
+// io.containerd.cgroups.v2.Metrics or io.containerd.cgroups.v1.Metrics, by the cgroup's version. v1
+// counts CPU time in nanoseconds, v2 in microseconds.
 google::protobuf::Any MetricsOf(const shim::v1::StatsResponse& stats);
 
 }  // namespace gantry::api::containerd_api

@@ -68,13 +68,15 @@ void SetExit(const core::Exit& exit, DeleteResponse* out) {
   SetTime(exit.at, out->mutable_exited_at());
 }
 
-// "Still running" has no class of its own with containerd: clients have looked before they delete, and show the text.
+// "Still running" has no class of its own with containerd: clients have looked before they delete,
+// and show the text.
 absl::Status DeleteError(const absl::Status& status) {
   if (!absl::IsFailedPrecondition(status)) return status;
   return absl::UnknownError(status.message());
 }
 
-// What a runtime says when it fails, and what is wrong in a document it is given, is of no class with containerd.
+// What a runtime says when it fails, and what is wrong in a document it is given, is of no class
+// with containerd.
 absl::Status RuntimeError(const absl::Status& status) {
   if (!absl::IsInternal(status) && !absl::IsInvalidArgument(status)) return status;
   return absl::UnknownError(status.message());
@@ -506,7 +508,8 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
     GANTRY_RETURN_IF_ERROR(tasks_.Checkpoint(call.context(), request.container_id(), checkpoint));
     if (!scratch.has_value()) return absl::OkStatus();
 
-    // The client named no place: it gets the files as a blob, and the specification they go with as another.
+    // The client named no place: it gets the files as a blob, and the specification they go with as
+    // another.
     metadata::ContentNamespace store = room_.stores->Content(call.scope());
     GANTRY_ASSIGN_OR_RETURN(record::v1::Container container,
                             room_.stores->containers.Get(call.scope(), request.container_id()));

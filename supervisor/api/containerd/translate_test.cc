@@ -1,4 +1,5 @@
-// What is pure in the door: metrics, event fields, names, media types, the plugin table, and the flow of streams.
+// What is pure in the door: metrics, event fields, names, media types, the plugin table, and the
+// flow of streams.
 #include <algorithm>
 #include <string>
 #include <thread>

@@ -1,10 +1,12 @@
-// containerd's ttrpc socket, `<address>.ttrpc`: unary calls in ttrpc's frames, for shims and plugins that publish events there.
+// containerd's ttrpc socket, `<address>.ttrpc`: unary calls in ttrpc's frames, for shims and
+// plugins that publish events there.
 //
-// Handlers run on the server's one thread and must not block. A client that takes no answers, or sends what is no frame, loses its
-// connection; so does one beyond the most there may be.
+// Handlers run on the server's one thread and must not block. A client that takes no answers, or
+// sends what is no frame, loses its connection; so does one beyond the most there may be.
 //
 // Life: construct -> Adopt() connections -> destruction, which closes them. Adopt() is thread-safe.
-// Wire: a frame is length u32, stream id u32 (big endian), type u8, flags u8, payload of at most 4 MiB.
+// Wire: a frame is length u32, stream id u32 (big endian), type u8, flags u8, payload of at most 4
+// MiB.
 #ifndef GANTRY_SUPERVISOR_API_CONTAINERD_TTRPC_SERVER_H_
 #define GANTRY_SUPERVISOR_API_CONTAINERD_TTRPC_SERVER_H_
 

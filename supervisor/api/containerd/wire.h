@@ -27,8 +27,8 @@ using WireMounts = google::protobuf::RepeatedPtrField<containerd::types::Mount>;
 
 inline std::vector<std::string> TextsOf(const Texts& texts) { return {texts.begin(), texts.end()}; }
 
-// The same bytes as another message type: records carry the field numbers of their containerd namesakes.
-// Neither side is ours to refuse: what does not parse comes back empty.
+// The same bytes as another message type: records carry the field numbers of their containerd
+// namesakes. Neither side is ours to refuse: what does not parse comes back empty.
 template <typename To>
 void Recast(const google::protobuf::MessageLite& from, To* to) {
   to->ParseFromString(from.SerializeAsString());
@@ -54,7 +54,8 @@ google::protobuf::Any AnyOf(const google::protobuf::MessageLite& message);
 // The message name of a payload: what follows the last '/' of its type URL.
 absl::string_view TypeName(const google::protobuf::Any& any);
 
-// Reads a payload that must be a `Message`. kInvalidArgument: it is something else, or does not parse.
+// Reads a payload that must be a `Message`. kInvalidArgument: it is something else, or does not
+// parse.
 template <typename Message>
 absl::Status ReadAny(const google::protobuf::Any& any, Message* message) {
   if (TypeName(any) != message->GetTypeName() || !message->ParseFromString(any.value())) {

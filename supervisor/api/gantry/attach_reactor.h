@@ -1,8 +1,8 @@
-// One client of a process's streams: moves messages between gRPC and the shim, one output message in flight at a time, so that a slow
-// client slows only itself.
+// One client of a process's streams: moves messages between gRPC and the shim, one output message
+// in flight at a time, so that a slow client slows only itself.
 //
-// What differs between Run, Attach and Exec is in two hooks that run on a thread of a lane: Begin() and Exited().
-// Owns itself until gRPC is done with it. Thread-safe.
+// What differs between Run, Attach and Exec is in two hooks that run on a thread of a lane: Begin()
+// and Exited(). Owns itself until gRPC is done with it. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_API_GANTRY_ATTACH_REACTOR_H_
 #define GANTRY_SUPERVISOR_API_GANTRY_ATTACH_REACTOR_H_
 

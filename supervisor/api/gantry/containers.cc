@@ -77,8 +77,9 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
   }
 
   void Exited(const v1::ProcessExited& exited) override {
-    // Whoever hears of the exit finds it in the records, and the container gone if that was asked for. The call's own token may be
-    // cancelled by now: that is no reason to leave the records behind.
+    // Whoever hears of the exit finds it in the records, and the container gone if that was asked
+    // for. The call's own token may be cancelled by now: that is no reason to leave the records
+    // behind.
     core::CallContext context = call();
     context.cancel = nullptr;
     const absl::StatusOr<bool> removed = parts_.wait->SettleExit(context, id_);

@@ -32,8 +32,8 @@ struct ContainersParts {
   core::ExecService* execs;
 };
 
-// `work` runs what takes a moment (starts, copies), `followers` what may last for days (logs -f, stats): separate, so that the one
-// never waits for the other. Both outlive the service.
+// `work` runs what takes a moment (starts, copies), `followers` what may last for days (logs -f,
+// stats): separate, so that the one never waits for the other. Both outlive the service.
 std::unique_ptr<grpc::Service> NewContainersDoor(const ContainersParts& parts, Executor& work,
                                                  Executor& followers);
 

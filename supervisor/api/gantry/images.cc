@@ -22,7 +22,8 @@ namespace {
 // Calls of one connection at once.
 constexpr size_t kShare = 32;
 
-// Progress goes out when there is room; its next message is better anyway. Ends of steps are never dropped.
+// Progress goes out when there is room; its next message is better anyway. Ends of steps are never
+// dropped.
 template <class Response>
 core::ProgressFn ProgressTo(Sender<Response>& out) {
   return [&out](const v1::Progress& progress) {

@@ -15,7 +15,8 @@ struct ImageServices;
 
 namespace gantry::api::gantry_v1 {
 
-// `work` runs pulls, pushes, loads and saves, one thread each. It is not the pool that they themselves work with.
+// `work` runs pulls, pushes, loads and saves, one thread each. It is not the pool that they
+// themselves work with.
 std::unique_ptr<grpc::Service> NewImagesDoor(core::ImageServices& images, Executor& work);
 
 }  // namespace gantry::api::gantry_v1

@@ -1,4 +1,5 @@
-// One gRPC call as core wants it: namespace and lease from the metadata, a cancel token with the client's deadline.
+// One gRPC call as core wants it: namespace and lease from the metadata, a cancel token with the
+// client's deadline.
 //
 // Thread-compatible; cancel() is thread-safe. Lives as long as the call.
 #ifndef GANTRY_SUPERVISOR_API_GRPC_CALL_H_
@@ -21,8 +22,8 @@
 
 namespace gantry::api {
 
-// What a call has to say about its namespace. The first and the last are containerd's ways, whose clients read an error's class from
-// the end of its message.
+// What a call has to say about its namespace. The first and the last are containerd's ways, whose
+// clients read an error's class from the end of its message.
 enum class Scoped {
   kYes,      // it names a valid one
   kDefault,  // it names a valid one, or none for "default"

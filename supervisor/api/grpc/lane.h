@@ -1,8 +1,9 @@
-// Where calls of a door wait for a thread: one queue per connection, served in turn, so that a client with thousands of calls
-// does not keep another one's single call waiting behind them.
+// Where calls of a door wait for a thread: one queue per connection, served in turn, so that a
+// client with thousands of calls does not keep another one's single call waiting behind them.
 //
-// A connection has a share of the lane: so many calls at once, each from when its work begins until its answer is taken. What is
-// beyond that waits, and holds neither a thread nor an answer meanwhile.
+// A connection has a share of the lane: so many calls at once, each from when its work begins until
+// its answer is taken. What is beyond that waits, and holds neither a thread nor an answer
+// meanwhile.
 //
 // Thread-safe. Does not own the executor, which is destroyed (and thereby idle) before the lane.
 #ifndef GANTRY_SUPERVISOR_API_GRPC_LANE_H_
@@ -25,14 +26,16 @@ namespace gantry::api {
 
 class Lane {
  public:
-  // `share`: of one connection, in calls. `scoped`: what the calls say about their namespace, if they do not differ.
+  // `share`: of one connection, in calls. `scoped`: what the calls say about their namespace, if
+  // they do not differ.
   Lane(Executor& executor, size_t share, Scoped scoped = Scoped::kYes)
       : executor_(executor), share_(share), scoped_(scoped) {}
   Lane(const Lane&) = delete;
   Lane& operator=(const Lane&) = delete;
 
-  // A call: runs `work` on a thread of the executor, in its connection's turn. The call keeps its place until Leave(), which has to
-  // follow if this returned true. Never blocks. False: the executor is being destroyed and `work` will not run.
+  // A call: runs `work` on a thread of the executor, in its connection's turn. The call keeps its
+  // place until Leave(), which has to follow if this returned true. Never blocks. False: the
+  // executor is being destroyed and `work` will not run.
   bool Enter(const std::string& connection, absl::AnyInvocable<void()> work)
       ABSL_LOCKS_EXCLUDED(mu_);
   void Leave(const std::string& connection) ABSL_LOCKS_EXCLUDED(mu_);

@@ -1,4 +1,5 @@
-// A call that answers with a stream of messages, made by work, `absl::Status(Call&, Sender<Response>&)`, on a thread of a lane.
+// A call that answers with a stream of messages, made by work, `absl::Status(Call&,
+// Sender<Response>&)`, on a thread of a lane.
 #ifndef GANTRY_SUPERVISOR_API_GRPC_LIST_STREAM_H_
 #define GANTRY_SUPERVISOR_API_GRPC_LIST_STREAM_H_
 

@@ -1,7 +1,9 @@
-// The outgoing half of a call that streams: a bounded queue which the work fills on its own thread and which empties from one write's
-// completion to the next, so that the work is woken once for many messages.
+// The outgoing half of a call that streams: a bounded queue which the work fills on its own thread
+// and which empties from one write's completion to the next, so that the work is woken once for
+// many messages.
 //
-// A client that reads nothing is waited for within a patience, then its call is cancelled: it never holds a thread longer.
+// A client that reads nothing is waited for within a patience, then its call is cancelled: it never
+// holds a thread longer.
 #ifndef GANTRY_SUPERVISOR_API_GRPC_OUTGOING_H_
 #define GANTRY_SUPERVISOR_API_GRPC_OUTGOING_H_
 
@@ -43,17 +45,21 @@ template <class Response>
 class Sender {
  public:
   virtual ~Sender() = default;
-  // Waits while too much is queued. kCancelled: the client has gone, or has read nothing for as long as the stream's patience.
+  // Waits while too much is queued. kCancelled: the client has gone, or has read nothing for as
+  // long as the stream's patience.
   virtual absl::Status Send(Response response) = 0;
-  // Like Send(), but into the last message that waits if `merge` takes it there (and says so). For many small things.
+  // Like Send(), but into the last message that waits if `merge` takes it there (and says so). For
+  // many small things.
   virtual absl::Status SendMerging(Response response,
                                    bool (*merge)(Response& last, Response& next)) = 0;
-  // Never waits: dropped while much is queued, unless it is to be kept. For progress, which the next message brings up to date.
+  // Never waits: dropped while much is queued, unless it is to be kept. For progress, which the
+  // next message brings up to date.
   virtual void Offer(Response response, bool keep) = 0;
 };
 
-// What all streaming calls have: the call, an end that comes once, and a life until gRPC is done with it. `Reactor` is the gRPC base
-// class. Derived classes are made by std::make_shared and then Owned().
+// What all streaming calls have: the call, an end that comes once, and a life until gRPC is done
+// with it. `Reactor` is the gRPC base class. Derived classes are made by std::make_shared and then
+// Owned().
 template <class Reactor>
 class StreamingCall : public Reactor {
  public:
@@ -78,7 +84,8 @@ class StreamingCall : public Reactor {
   // Keeps this alive until OnDone(). Work holds a share of its own.
   void Owned(std::shared_ptr<void> self) { self_ = std::move(self); }
 
-  // Once: `work` runs on a thread of the lane and ends the call. The call keeps its place in the lane until it is over.
+  // Once: `work` runs on a thread of the lane and ends the call. The call keeps its place in the
+  // lane until it is over.
   void Enter(absl::AnyInvocable<void()> work) {
     entered_ = true;
     if (lane_.Enter(connection_, std::move(work))) return;
@@ -122,7 +129,8 @@ class StreamingCall : public Reactor {
   bool cancelled() const { return context_.IsCancelled(); }
   bool finished() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return finished_; }
 
-  // A step of the call on a thread of the lane, for those that hold none in between. False: the daemon is stopping.
+  // A step of the call on a thread of the lane, for those that hold none in between. False: the
+  // daemon is stopping.
   bool Later(absl::AnyInvocable<void()> work) {
     return lane_.Schedule(connection_, std::move(work));
   }

@@ -1,4 +1,5 @@
-// Streaming calls behind a real server on a temporary socket: a service whose calls do what each test says.
+// Streaming calls behind a real server on a temporary socket: a service whose calls do what each
+// test says.
 #include "supervisor/api/grpc/list_stream.h"
 #include "supervisor/api/grpc/upload_stream.h"
 
@@ -78,7 +79,8 @@ class Containers final : public v1::Containers::WithCallbackMethod_CopyTo<
 class StreamTest : public ::testing::Test {
  protected:
   StreamTest() : executor_("work", 8), service_(lane_), containers_(lane_) {
-    // Never undone: gRPC going down with its last user may wait ten seconds for a poller of its own.
+    // Never undone: gRPC going down with its last user may wait ten seconds for a poller of its
+    // own.
     grpc_init();
     const std::string address = "unix:" + directory_.Join("s");
     grpc::ServerBuilder builder;

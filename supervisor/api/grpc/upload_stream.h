@@ -1,9 +1,11 @@
-// Calls that bring bytes: an opening message, then bytes, which the work reads as a ByteSource on a thread of a lane.
+// Calls that bring bytes: an opening message, then bytes, which the work reads as a ByteSource on a
+// thread of a lane.
 //
 //   HandleUpload()   answers go out meanwhile
 //   HandleReceive()  one answer, at the end
 //
-// The incoming message type `In` has the fields `open` and `data`. A client that sends nothing for kPatience ends its call.
+// The incoming message type `In` has the fields `open` and `data`. A client that sends nothing for
+// kPatience ends its call.
 #ifndef GANTRY_SUPERVISOR_API_GRPC_UPLOAD_STREAM_H_
 #define GANTRY_SUPERVISOR_API_GRPC_UPLOAD_STREAM_H_
 

@@ -1,5 +1,5 @@
-// Unary calls. Work is `absl::Status(Call&)`; the messages of the request and of the answer live as long as the call, so that work
-// captures their addresses.
+// Unary calls. Work is `absl::Status(Call&)`; the messages of the request and of the answer live as
+// long as the call, so that work captures their addresses.
 #ifndef GANTRY_SUPERVISOR_API_GRPC_WORK_CALL_H_
 #define GANTRY_SUPERVISOR_API_GRPC_WORK_CALL_H_
 
@@ -38,8 +38,9 @@ grpc::Status RunCall(Call& call, Work& work) {
   return call.Ended(status);
 }
 
-// A call that is answered from memory: on gRPC's own thread, which saves handing it to another. Not for what may wait or takes more
-// than some microseconds, because that thread serves all connections.
+// A call that is answered from memory: on gRPC's own thread, which saves handing it to another. Not
+// for what may wait or takes more than some microseconds, because that thread serves all
+// connections.
 template <typename Work>
 grpc::ServerUnaryReactor* HandleQuick(grpc::CallbackServerContext& context, Work work,
                                       Scoped scoped = Scoped::kYes) {

@@ -1,5 +1,5 @@
-// Counts the calls of a gRPC server by method and code, and how long they took. Sees every call of a server whose builder was given
-// NewInterceptors(); costs nothing where it is not.
+// Counts the calls of a gRPC server by method and code, and how long they took. Sees every call of
+// a server whose builder was given NewInterceptors(); costs nothing where it is not.
 //
 // Thread-safe. Outlives the server.
 #ifndef GANTRY_SUPERVISOR_API_METRICS_CALL_RECORDER_H_

@@ -1,9 +1,9 @@
 // Answers GET /metrics, and /v1/metrics as containerd calls it, over HTTP/1.1 with one request per
 // connection. For Prometheus and curl.
 //
-// At most kConnections are served at once, more wait in the kernel's queue. A connection that has not sent
-// its request within kDeadline, or not taken its response within another, is closed; a request of more
-// than kRequestBytes is refused. Thread-safe.
+// At most kConnections are served at once, more wait in the kernel's queue. A connection that has
+// not sent its request within kDeadline, or not taken its response within another, is closed; a
+// request of more than kRequestBytes is refused. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_API_METRICS_METRICS_SERVER_H_
 #define GANTRY_SUPERVISOR_API_METRICS_METRICS_SERVER_H_
 
@@ -29,8 +29,8 @@ class MetricsServer {
   static constexpr size_t kRequestBytes = 8192;
   static constexpr absl::Duration kDeadline = absl::Seconds(5);
 
-  // Listens on HOST:PORT; without a host on 127.0.0.1. `text` is called for each request, one at a time, on
-  // a thread of the server's.
+  // Listens on HOST:PORT; without a host on 127.0.0.1. `text` is called for each request, one at a
+  // time, on a thread of the server's.
   //   kInvalidArgument  not HOST:PORT with a numeric host (or localhost)
   //   kUnavailable      the address is in use
   static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
