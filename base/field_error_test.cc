@@ -22,8 +22,8 @@ TEST(FieldErrorTest, OtherErrorsNameNone) {
 
 TEST(FieldErrorTest, SurvivesTheWire) {
   const absl::Status sent = FieldError("extra_hosts", std::string(300, 'x'));
-  const absl::Status received = DecodeFieldError(absl::Status(sent.code(), sent.message()),
-                                                 EncodeFieldError(sent));
+  const absl::Status received =
+      DecodeFieldError(absl::Status(sent.code(), sent.message()), EncodeFieldError(sent));
   EXPECT_EQ(received, sent);
   EXPECT_EQ(FieldOf(received), "extra_hosts");
 }

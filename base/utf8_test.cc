@@ -30,10 +30,9 @@ TEST(ToValidUtf8Test, EachPieceThatIsNoCharacterBecomesOneReplacement) {
 }
 
 TEST(ToValidUtf8Test, OverlongFormsSurrogatesAndValuesTooLargeAreInvalid) {
-  for (const char* bytes :
-       {"\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf", "\xf0\x80\x80\x80",
-        "\xf0\x8f\xbf\xbf", "\xed\xa0\x80", "\xed\xbf\xbf", "\xf4\x90\x80\x80",
-        "\xf5\x80\x80\x80"}) {
+  for (const char* bytes : {"\xc0\x80", "\xc1\xbf", "\xe0\x80\x80", "\xe0\x9f\xbf",
+                            "\xf0\x80\x80\x80", "\xf0\x8f\xbf\xbf", "\xed\xa0\x80", "\xed\xbf\xbf",
+                            "\xf4\x90\x80\x80", "\xf5\x80\x80\x80"}) {
     EXPECT_FALSE(IsValidUtf8(bytes));
     EXPECT_TRUE(IsValidUtf8(ToValidUtf8(bytes)));
   }

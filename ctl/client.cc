@@ -156,9 +156,10 @@ absl::Status Wire::ToStatus(const Client& client, const grpc::Status& status) {
   const auto says = [&](absl::string_view part) { return absl::StrContains(message, part); };
   // What is not HTTP/2 at all: another program's socket.
   if (absl::EndsWith(client.address(), "docker.sock") && code == absl::StatusCode::kUnavailable) {
-    return absl::UnavailableError(absl::StrCat(
-        client.address(), " does not speak Gantry's API; is it docker's socket? --address or "
-                          "GANTRY_ADDRESS names gantryd's"));
+    return absl::UnavailableError(
+        absl::StrCat(client.address(),
+                     " does not speak Gantry's API; is it docker's socket? --address or "
+                     "GANTRY_ADDRESS names gantryd's"));
   }
   if (code == absl::StatusCode::kUnavailable &&
       (says("Socket closed") || says("Connection reset") || says("closed") ||

@@ -32,15 +32,32 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
   }
   if (flag != "filter") return {};
   if (verb == "ps" || verb == "ls" || verb == "list") {
-    return {"ancestor=", "before=", "exited=", "health=healthy", "health=none", "health=starting",
-            "health=unhealthy", "id=", "label=", "name=", "since=", "status=created",
-            "status=dead", "status=exited", "status=paused", "status=removing",
-            "status=restarting", "status=running", "volume="};
+    return {"ancestor=",
+            "before=",
+            "exited=",
+            "health=healthy",
+            "health=none",
+            "health=starting",
+            "health=unhealthy",
+            "id=",
+            "label=",
+            "name=",
+            "since=",
+            "status=created",
+            "status=dead",
+            "status=exited",
+            "status=paused",
+            "status=removing",
+            "status=restarting",
+            "status=running",
+            "volume="};
   }
   if (verb == "images") {
-    return {"before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="};
+    return {
+        "before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="};
   }
-  if (verb == "events") return {"container=", "event=", "image=", "label=", "type=container", "type=image"};
+  if (verb == "events")
+    return {"container=", "event=", "image=", "label=", "type=container", "type=image"};
   if (verb == "prune") return {"label!=", "label=", "until="};
   return {};
 }

@@ -15,9 +15,7 @@ namespace gantry::ctl {
 
 class FilterFlags {
  public:
-  void AddFlags(FlagSet& flags) {
-    AddFlag(flags, 'f');
-  }
+  void AddFlags(FlagSet& flags) { AddFlag(flags, 'f'); }
   // For verbs whose -f is something else.
   void AddFlag(FlagSet& flags, char letter) {
     flags.Custom("filter", letter, "key=value", "Show only what matches; may be repeated",

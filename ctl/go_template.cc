@@ -135,7 +135,8 @@ absl::StatusOr<std::vector<Token>> Tokenize(absl::string_view action) {
       add(Token::Kind::kSymbol, std::string(1, c));
       ++i;
     } else {
-      return ErrorAt(action, absl::StrCat("unexpected character ", engine::JsonQuote(action.substr(i, 1))));
+      return ErrorAt(action,
+                     absl::StrCat("unexpected character ", engine::JsonQuote(action.substr(i, 1))));
     }
   }
   return tokens;
@@ -143,8 +144,8 @@ absl::StatusOr<std::vector<Token>> Tokenize(absl::string_view action) {
 
 bool IsFunction(absl::string_view name) {
   static constexpr absl::string_view kNames[] = {
-      "and",   "or",    "not",   "eq",    "ne",       "lt",      "le",   "gt",   "ge",
-      "len",   "index", "slice", "print", "printf",   "println", "json", "join", "lower",
+      "and",   "or",    "not",   "eq",    "ne",       "lt",      "le",   "gt",      "ge",
+      "len",   "index", "slice", "print", "printf",   "println", "json", "join",    "lower",
       "upper", "title", "split", "pad",   "truncate", "html",    "js",   "urlquery"};
   for (absl::string_view n : kNames) {
     if (n == name) return true;
@@ -567,8 +568,8 @@ class Evaluator {
   absl::Status RunTemplate(const TemplateNode& node, const Cell& dot) {
     const auto found = root_.defined.find(node.name);
     if (found == root_.defined.end()) {
-      return Located(node, absl::InvalidArgumentError(
-                               absl::StrCat("template ", engine::JsonQuote(node.name), " not defined")));
+      return Located(node, absl::InvalidArgumentError(absl::StrCat(
+                               "template ", engine::JsonQuote(node.name), " not defined")));
     }
     // Templates that call others twice each would double the work with every level.
     if (++total_calls_ > kMaxCalls) {
@@ -782,8 +783,7 @@ class Evaluator {
     }
     if (value.is_null()) {
       if (!strict_) return Cell();
-      return absl::InvalidArgumentError(
-          absl::StrCat("cannot take field \"", name, "\" of <nil>"));
+      return absl::InvalidArgumentError(absl::StrCat("cannot take field \"", name, "\" of <nil>"));
     }
     return absl::InvalidArgumentError(absl::StrCat("can't take field \"", name, "\" of a ",
                                                    value.is_list()     ? "list"

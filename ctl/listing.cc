@@ -34,8 +34,8 @@ absl::StatusOr<std::string> Render(const Listing& listing, const std::vector<Val
   if (format == "raw" && !listing.raw.empty()) {
     GANTRY_ASSIGN_OR_RETURN(
         GoTemplate parsed,
-        GoTemplate::Parse(quiet ? absl::StrCat(listing.raw.substr(0, listing.raw.find(':')), ": {{.",
-                                               listing.quiet_field, "}}\n")
+        GoTemplate::Parse(quiet ? absl::StrCat(listing.raw.substr(0, listing.raw.find(':')),
+                                               ": {{.", listing.quiet_field, "}}\n")
                                 : listing.raw));
     for (const Value& row : rows) {
       GANTRY_ASSIGN_OR_RETURN(std::string block, parsed.Execute(row, true));

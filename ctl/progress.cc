@@ -180,7 +180,8 @@ std::string ProgressView::ItemLine(const Item& item) const {
   std::string line = absl::StrCat(Label(item.id), ": ", Word(item.state));
   if (!item.detail.empty()) absl::StrAppend(&line, " ", item.detail);
   if (!Done(item.state) && item.total > 0 && item.state != Progress::WAITING) {
-    const std::string numbers = absl::StrCat(engine::HumanSize(item.current), "/", engine::HumanSize(item.total));
+    const std::string numbers =
+        absl::StrCat(engine::HumanSize(item.current), "/", engine::HumanSize(item.total));
     const size_t used = DisplayWidth(line) + numbers.size() + 5;
     if (used + 10 < width_) {
       const size_t bar = std::min<size_t>(width_ - used, 50);
@@ -227,9 +228,10 @@ std::string ProgressView::TotalLine(absl::Time now) const {
   if (rate > 0) {
     absl::StrAppend(&line, "  ", engine::HumanSize(static_cast<int64_t>(rate)), "/s");
     if (total > current) {
-      absl::StrAppend(&line, "  ",
-                      engine::ShortDuration(absl::Seconds(static_cast<double>(total - current) / rate)),
-                      " left");
+      absl::StrAppend(
+          &line, "  ",
+          engine::ShortDuration(absl::Seconds(static_cast<double>(total - current) / rate)),
+          " left");
     } else {
       absl::StrAppend(&line, "  ", engine::ShortDuration(now - start_));
     }

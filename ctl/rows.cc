@@ -57,7 +57,8 @@ Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now)
   row.Set("Networks", absl::StrJoin(c.networks(), ","));
   row.Set("Platform", c.platform());
   row.Set("Ports", PortsText(c));
-  row.Set("RunningFor", absl::StrCat(engine::HumanDuration(now - engine::FromProto(c.created_at())), " ago"));
+  row.Set("RunningFor",
+          absl::StrCat(engine::HumanDuration(now - engine::FromProto(c.created_at())), " ago"));
   row.Set("Size", c.has_size_rootfs_bytes()
                       ? absl::StrCat(engine::HumanSize(c.size_rw_bytes()), " (virtual ",
                                      engine::HumanSize(c.size_rootfs_bytes()), ")")
@@ -70,9 +71,10 @@ Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now)
 Value StatsRow(const v1::ContainerStats& s, bool truncate) {
   Value row = Value::EmptyObject();
   const bool on = s.running();
-  row.Set("BlockIO", on ? absl::StrCat(engine::HumanSize(static_cast<int64_t>(s.block_read_bytes())), " / ",
-                                       engine::HumanSize(static_cast<int64_t>(s.block_write_bytes())))
-                        : "--");
+  row.Set("BlockIO",
+          on ? absl::StrCat(engine::HumanSize(static_cast<int64_t>(s.block_read_bytes())), " / ",
+                            engine::HumanSize(static_cast<int64_t>(s.block_write_bytes())))
+             : "--");
   row.Set("CPUPerc", on ? absl::StrFormat("%.2f%%", s.cpu_percent()) : "--");
   row.Set("Container", s.name());
   row.Set("ID", truncate ? engine::ShortId(s.id()) : s.id());
@@ -81,9 +83,10 @@ Value StatsRow(const v1::ContainerStats& s, bool truncate) {
                                         engine::BinarySize(s.memory_limit_bytes()))
                          : "-- / --");
   row.Set("Name", s.name());
-  row.Set("NetIO", on ? absl::StrCat(engine::HumanSize(static_cast<int64_t>(s.network_rx_bytes())), " / ",
-                                     engine::HumanSize(static_cast<int64_t>(s.network_tx_bytes())))
-                      : "--");
+  row.Set("NetIO",
+          on ? absl::StrCat(engine::HumanSize(static_cast<int64_t>(s.network_rx_bytes())), " / ",
+                            engine::HumanSize(static_cast<int64_t>(s.network_tx_bytes())))
+             : "--");
   row.Set("PIDs", on ? absl::StrCat(s.pids_current()) : "--");
   return row;
 }

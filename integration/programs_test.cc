@@ -29,7 +29,8 @@ class Program {
   std::vector<Elf64_Phdr> segments(uint32_t type) const {
     std::vector<Elf64_Phdr> found;
     for (int i = 0; i < header().e_phnum; ++i) {
-      const auto segment = At<Elf64_Phdr>(header().e_phoff + static_cast<size_t>(i) * sizeof(Elf64_Phdr));
+      const auto segment =
+          At<Elf64_Phdr>(header().e_phoff + static_cast<size_t>(i) * sizeof(Elf64_Phdr));
       if (segment.p_type == type) found.push_back(segment);
     }
     return found;
@@ -64,7 +65,8 @@ class Program {
   template <typename T>
   T At(size_t offset) const {
     T value = {};
-    if (offset + sizeof value <= bytes_.size()) std::memcpy(&value, bytes_.data() + offset, sizeof value);
+    if (offset + sizeof value <= bytes_.size())
+      std::memcpy(&value, bytes_.data() + offset, sizeof value);
     return value;
   }
   Elf64_Shdr Section(int index) const {

@@ -71,8 +71,8 @@ TEST_F(SickShimTest, OneStoppedShimDoesNotHoldUpStatistics) {
   const pid_t shim = bed_->ShimPid(sick);
   ASSERT_EQ(kill(shim, SIGSTOP), 0);
   absl::Cleanup go_on = [&] { kill(shim, SIGCONT); };
-  const Outcome stats = bed_->Ctl({"stats", "--no-stream", "--format", "{{.Name}}"}, "",
-                                  absl::Seconds(30));
+  const Outcome stats =
+      bed_->Ctl({"stats", "--no-stream", "--format", "{{.Name}}"}, "", absl::Seconds(30));
   EXPECT_TRUE(Ok(stats));
   EXPECT_TRUE(absl::StrContains(stats.out, "well")) << stats.out;
 }
@@ -80,8 +80,9 @@ TEST_F(SickShimTest, OneStoppedShimDoesNotHoldUpStatistics) {
 TEST_F(SickShimTest, AnExitIsToldThoughTheShimWasStoppedWhileTheDaemonStarted) {
   const std::string gate = bed_->scratch() + "/gate";
   ASSERT_TRUE(MakeDirectories(gate, 0755).ok());
-  const std::string id = bed_->CtlOut({"run", "-d", "--name", "late", "-v", gate + ":/gate", kImage,
-                                       "sh", "-c", "while [ ! -e /gate/go ]; do sleep 0.05; done; exit 7"});
+  const std::string id =
+      bed_->CtlOut({"run", "-d", "--name", "late", "-v", gate + ":/gate", kImage, "sh", "-c",
+                    "while [ ! -e /gate/go ]; do sleep 0.05; done; exit 7"});
   // Adopted once, so that the shim has let go of its first events.
   bed_->KillDaemon();
   ASSERT_TRUE(bed_->StartDaemon());

@@ -98,7 +98,8 @@ struct SlowClient {
 constexpr size_t kMuch = 64 << 20;
 const std::vector<std::string> kWriteMuch = {"head", "-c", "67108864", "/dev/zero"};
 
-std::vector<std::string> With(std::vector<std::string> words, const std::vector<std::string>& more) {
+std::vector<std::string> With(std::vector<std::string> words,
+                              const std::vector<std::string>& more) {
   words.insert(words.end(), more.begin(), more.end());
   return words;
 }
@@ -133,10 +134,13 @@ TEST_F(StreamsTest, WithoutALogTheContainerWaitsForItsReader) {
 TEST_F(StreamsTest, AnExecWaitsForItsReader) {
   Start();
   bed_->CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
-  SlowClient client(
-      *bed_, {"exec", "web", "sh", "-c", "head -c 67108864 /dev/zero; touch /finished"});
-  EXPECT_FALSE(Eventually([&] { return bed_->Ctl({"exec", "web", "ls", "/finished"}).ok(); },
-                          absl::Seconds(2)));
+  SlowClient client(*bed_,
+                    {"exec", "web", "sh", "-c", "head -c 67108864 /dev/zero; touch /finished"});
+  EXPECT_FALSE(Eventually(
+      [&] {
+        return bed_->Ctl({"exec", "web", "ls", "/finished"}).ok();
+      },
+      absl::Seconds(2)));
   EXPECT_EQ(client.ReadAll(), kMuch);
   EXPECT_EQ(client.code, 0);
   EXPECT_TRUE(Ok(bed_->Ctl({"exec", "web", "ls", "/finished"})));
@@ -144,8 +148,8 @@ TEST_F(StreamsTest, AnExecWaitsForItsReader) {
 
 TEST_F(StreamsTest, AClientThatIsStoppedGetsEveryByteWhenItGoesOn) {
   Start();
-  SlowClient client(*bed_, {"run", "--name", "web", kImage, "sh", "-c",
-                            "sleep 1; head -c 67108864 /dev/zero"});
+  SlowClient client(
+      *bed_, {"run", "--name", "web", kImage, "sh", "-c", "sleep 1; head -c 67108864 /dev/zero"});
   EXPECT_TRUE(bed_->StatusBecomes("web", "running"));
   EXPECT_TRUE(client.process.Kill(SIGSTOP).ok());
   EXPECT_TRUE(bed_->StatusBecomes("web", "exited"));
@@ -187,8 +191,8 @@ TEST_F(StreamsTest, BytesThatAreNoTextAreReplacedInArgumentsAndRefusedInPaths) {
   EXPECT_NE(refused.code, 0);
   EXPECT_TRUE(absl::StrContains(refused.err, "not UTF-8")) << refused.err;
   bed_->CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
-  const Outcome exec = bed_->Ctl(
-      {"exec", "-e", "NAME=caf\xe9", "web", "sh", "-c", "echo $NAME $0; printf 'caf\\351'", "caf\xe9"});
+  const Outcome exec = bed_->Ctl({"exec", "-e", "NAME=caf\xe9", "web", "sh", "-c",
+                                  "echo $NAME $0; printf 'caf\\351'", "caf\xe9"});
   EXPECT_TRUE(Ok(exec));
   EXPECT_EQ(exec.out, absl::StrCat(replaced, " ", replaced, "\ncaf\xe9"));
 }
@@ -197,8 +201,8 @@ TEST_F(StreamsTest, AHealthCheckThatPrintsBytesThatAreNoTextCanBeInspected) {
   Start();
   bed_->CtlOut({"run", "-d", "--name", "web", "--health-cmd", "printf 'caf\\351'; exit 1",
                 "--health-interval", "200ms", "--health-retries", "1", kImage, "sleep", "1000"});
-  EXPECT_TRUE(Eventually(
-      [&] { return bed_->Inspect("web", "{{.State.Health.Status}}") == "unhealthy"; }));
+  EXPECT_TRUE(
+      Eventually([&] { return bed_->Inspect("web", "{{.State.Health.Status}}") == "unhealthy"; }));
   EXPECT_TRUE(absl::StrContains(bed_->Ctl({"inspect", "web"}).out, "caf\xef\xbf\xbd"));
 }
 

@@ -267,11 +267,11 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     mounted = true;
   }
 
-  GANTRY_ASSIGN_OR_RETURN(
-      const bool may_move,
-      MountsMayMove(absl::StartsWith(spec_root, "/") ? spec_root
-                                                     : absl::StrCat(options_.bundle, "/", spec_root),
-                    planned));
+  GANTRY_ASSIGN_OR_RETURN(const bool may_move,
+                          MountsMayMove(absl::StartsWith(spec_root, "/")
+                                            ? spec_root
+                                            : absl::StrCat(options_.bundle, "/", spec_root),
+                                        planned));
   if (fresh_dev && !may_move) doubtful_masks.clear();
 
   absl::Cleanup close_io = [&] {

@@ -123,7 +123,8 @@ class Container {
     // Guarded by mu_ of the container.
     v1::Status status = v1::STATUS_EMPTY;
     std::shared_ptr<ProcessIo> io;
-    bool io_open = false;  // of an exec; a failed start closes its streams, the next one opens others
+    bool io_open =
+        false;  // of an exec; a failed start closes its streams, the next one opens others
     v1::Stdio stdio;
     std::string process_json;
     pid_t pid = 0;

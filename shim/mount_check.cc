@@ -121,9 +121,9 @@ absl::StatusOr<bool> MountsMayMove(const std::string& rootfs,
     }
     if (mount.bind) bind_places.push_back(place);
     if (!mount.bind || place == said) continue;
-    const absl::Status refused = absl::FailedPreconditionError(absl::StrCat(
-        "mount at ", mount.destination, ": a link in the image takes it to ", place,
-        "; use an image in which that is no link, or a link that stays where it is"));
+    const absl::Status refused = absl::FailedPreconditionError(
+        absl::StrCat("mount at ", mount.destination, ": a link in the image takes it to ", place,
+                     "; use an image in which that is no link, or a link that stays where it is"));
     if (IsOfTheKernel(place) && !IsOfTheKernel(said)) return refused;
     if (!IsIn(said, "/etc") || IsIn(place, "/etc")) continue;
     for (const PlannedMount& other : mounts) {

@@ -227,7 +227,7 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   // Where it cannot be made, a shim that is killed now may leave what its runtime goes on to make;
   // that is no reason to fail.
   const UniqueFd guard(open(absl::StrCat(bundle_, kRuntimeGuardFile).c_str(),
-                      O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+                            O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (guard.valid() && flock(guard.get(), LOCK_SH | LOCK_NB) == 0)
     request.fds.emplace_back(guard.get(), kRuntimeGuardFd);
 

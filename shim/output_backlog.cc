@@ -120,8 +120,8 @@ absl::StatusOr<OutputBacklog::Piece> OutputBacklog::ReadFromFile() {
     written_ = read_ = freed_ = checked_at_ = 0;
   } else if (read_ - freed_ >= kFreeEvery) {
     // Where the file system cannot do this, the space comes back with the file.
-    [[maybe_unused]] const int ignored = fallocate(
-        file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, freed_, read_ - freed_);
+    [[maybe_unused]] const int ignored =
+        fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, freed_, read_ - freed_);
     freed_ = read_;
   }
   return piece;

@@ -582,8 +582,7 @@ TEST_F(ShimTest, WhatAnEndedProcessLeftInItsPipeReachesASlowClient) {
             absl::OkStatus());
   AttachedStreams slow(container.stub(), "e");
   ASSERT_EQ(container.Start("e"), absl::OkStatus());
-  Eventually([&] { return container.State("e").status() == v1::STATUS_STOPPED; },
-             absl::Seconds(2));
+  Eventually([&] { return container.State("e").status() == v1::STATUS_STOPPED; }, absl::Seconds(2));
   EXPECT_TRUE(slow.ReadToEnd().ok());
   EXPECT_EQ(slow.out().size(), 400000u);
   EXPECT_EQ(container.Delete("e"), absl::OkStatus());
@@ -679,7 +678,8 @@ TEST_F(ShimTest, AnExecWhoseStartFailedIsCreatedAgainAndMayBeStarted) {
   EXPECT_FALSE(container.Start("e").ok());
   EXPECT_EQ(container.State("e").status(), v1::STATUS_CREATED);
   ASSERT_TRUE(
-      WriteFile(container.rootfs() + "/appears-later", "#!/bin/sh\necho here\nexit 4\n", 0755).ok());
+      WriteFile(container.rootfs() + "/appears-later", "#!/bin/sh\necho here\nexit 4\n", 0755)
+          .ok());
   AttachedStreams attached(container.stub(), "e");
   EXPECT_EQ(container.Start("e"), absl::OkStatus());
   EXPECT_TRUE(attached.ReadToEnd().ok());
@@ -691,9 +691,9 @@ TEST_F(ShimTest, AnExecWhoseStartFailedIsCreatedAgainAndMayBeStarted) {
 }
 
 TEST_F(ShimTest, AnInitWithoutStandardStreamsGivesItsCommandDevNull) {
-  const std::string command = absl::StrCat(
-      "exec shim/gantry-init sh -c '[ -c /proc/self/fd/0 -a -c /proc/self/fd/1 -a -c ",
-      "/proc/self/fd/2 ] && exit 7' <&- >&- 2>&-");
+  const std::string command =
+      absl::StrCat("exec shim/gantry-init sh -c '[ -c /proc/self/fd/0 -a -c /proc/self/fd/1 -a -c ",
+                   "/proc/self/fd/2 ] && exit 7' <&- >&- 2>&-");
   EXPECT_EQ(WEXITSTATUS(system(command.c_str())), 7);
 }
 
@@ -720,8 +720,8 @@ TEST_F(ShimTest, MemoryShortageChoosesAShimBeforeItsParentAndNeitherForItsContai
   container.Launch();
   const auto score = [](pid_t pid) {
     int value = -1;
-    EXPECT_TRUE(absl::SimpleAtoi(
-        *ReadFile(absl::StrCat("/proc/", pid, "/oom_score_adj"), 32), &value));
+    EXPECT_TRUE(
+        absl::SimpleAtoi(*ReadFile(absl::StrCat("/proc/", pid, "/oom_score_adj"), 32), &value));
     return value;
   };
   const int parent = score(TestState::Get().zygote_pid());

@@ -378,7 +378,8 @@ void ShimService::State::Shutdown(UnaryCall<v1::ShutdownRequest, v1::ShutdownRes
         return;
       }
     }
-    call->Answer(absl::OkStatus(), v1::ShutdownResponse(), [this] { FinishSoon(/*wait_for_clients=*/false); });
+    call->Answer(absl::OkStatus(), v1::ShutdownResponse(),
+                 [this] { FinishSoon(/*wait_for_clients=*/false); });
   });
 }
 
@@ -512,7 +513,8 @@ class ShimService::State::AttachCall final : public AttachedClient,
     absl::MutexLock lock(&mu_);
     if (over_ || end_.has_value()) return;
     if (const absl::Status kept = backlog_.Append(stream, bytes); !kept.ok()) {
-      end_ = WithContext(kept, "attach: the client reads too slowly and is let go, the process runs on");
+      end_ = WithContext(kept,
+                         "attach: the client reads too slowly and is let go, the process runs on");
     }
     Pump();
   }
@@ -809,9 +811,8 @@ void ShimService::State::FinishSoon(bool wait_for_clients) {
   if (finished_.exchange(true)) return;
   workers_->Run([this, wait_for_clients] {
     if (wait_for_clients) {
-      const auto none = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(attached_mu_) {
-        return attached_ == 0;
-      };
+      const auto none = [this]()
+                            ABSL_EXCLUSIVE_LOCKS_REQUIRED(attached_mu_) { return attached_ == 0; };
       absl::MutexLock lock(&attached_mu_);
       attached_mu_.Await(absl::Condition(&none));
     }

@@ -103,8 +103,8 @@ class LinkCompleter {
   absl::Status Fill(const std::string& existing, const std::string& stored) {
     GANTRY_ASSIGN_OR_RETURN(const std::optional<FoundEntry> found, FindInLayers(lowers_, existing));
     if (!found.has_value()) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "hard link to \"", absl::CHexEscape(existing), "\", which does not exist"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("hard link to \"", absl::CHexEscape(existing), "\", which does not exist"));
     }
     if (S_ISDIR(found->mode)) return absl::InvalidArgumentError("hard link to a directory");
     if (S_ISREG(found->mode))
@@ -171,8 +171,8 @@ class LinkCompleter {
       GANTRY_ASSIGN_OR_RETURN(const UniqueFd parent,
                               OpenOrMake(root_, std::string(ParentOf(existing)), lowers_));
       const KeepTimes times(parent.get());
-      if (linkat(store_.get(), stored.c_str(), parent.get(),
-                 std::string(BaseOf(existing)).c_str(), 0) != 0)
+      if (linkat(store_.get(), stored.c_str(), parent.get(), std::string(BaseOf(existing)).c_str(),
+                 0) != 0)
         return ErrnoToStatus(errno, "link");
     }
     if (unlinkat(store_.get(), stored.c_str(), 0) != 0) return ErrnoToStatus(errno, "remove");

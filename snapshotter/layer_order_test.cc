@@ -98,7 +98,10 @@ class Model {
  public:
   enum class Outcome { kGood, kRefused, kUnspecified };
 
-  Model() { root_.node = std::make_shared<Node>(); root_.node->mode = S_IFDIR | 0755; }
+  Model() {
+    root_.node = std::make_shared<Node>();
+    root_.node->mode = S_IFDIR | 0755;
+  }
 
   Outcome Add(const std::vector<Step>& steps) {
     for (const Step& step : steps) {
@@ -271,8 +274,7 @@ class Model {
   }
   static void Describe(const Name& name, const std::string& path,
                        const std::map<const Node*, int>& names,
-                       std::map<const Node*, std::string>& first,
-                       std::vector<std::string>& lines) {
+                       std::map<const Node*, std::string>& first, std::vector<std::string>& lines) {
     for (const auto& [child_name, child] : name.node->names) {
       const Node* node = child.node.get();
       const std::string child_path = path.empty() ? child_name : path + "/" + child_name;
@@ -333,16 +335,14 @@ class LayerOrderTest : public testing::Test {
     result.status = Unpack(lower, directory.Join("lower"));
     if (!result.status.ok()) return result;
     StringSource source(upper);
-    absl::StatusOr<ApplyResult> applied =
-        ApplyLayer(source, {detached ? alone : overlay}, {});
+    absl::StatusOr<ApplyResult> applied = ApplyLayer(source, {detached ? alone : overlay}, {});
     result.status = applied.status();
     if (!applied.ok()) return result;
     if (detached) {
       result.status = CompleteLayer(applied->deferred, {alone}, {below});
       if (!result.status.ok()) return result;
     }
-    absl::StatusOr<ScopedMount> mounted =
-        ScopedMount::Create({overlay}, directory.Join("merged"));
+    absl::StatusOr<ScopedMount> mounted = ScopedMount::Create({overlay}, directory.Join("merged"));
     result.status = mounted.status();
     if (mounted.ok()) result.tree = DescribeTree(directory.Join("merged"), false);
     return result;
@@ -391,17 +391,18 @@ class LayerOrderTest : public testing::Test {
 };
 
 using Kind = Step::Kind;
-const std::vector<Step> kBase = {{Kind::kDirectory, "a", "", 0700}, {Kind::kFile, "a/x", "old x"},
+const std::vector<Step> kBase = {{Kind::kDirectory, "a", "", 0700},
+                                 {Kind::kFile, "a/x", "old x"},
                                  {Kind::kDirectory, "base", "", 0711},
-                                 {Kind::kFile, "base/f", "old f"}, {Kind::kFile, "other", "o"}};
+                                 {Kind::kFile, "base/f", "old f"},
+                                 {Kind::kFile, "other", "o"}};
 
 TEST_F(LayerOrderTest, DirectoryPassedThroughIsReplaced) {
   for (const Step& replacement :
        {Step{Kind::kSymlink, "a", "base"}, Step{Kind::kFile, "a", "new"}, Step{Kind::kFifo, "a"},
         Step{Kind::kHardLink, "a", "base/f"}, Step{Kind::kHardLink, "a", "mine"}}) {
     MustAgree(kBase, {{Kind::kFile, "mine", "m"}, {Kind::kWhiteout, "a/x"}, replacement});
-    MustAgree(kBase,
-              {{Kind::kFile, "mine", "m"}, {Kind::kFile, "a/deep/er", "d"}, replacement});
+    MustAgree(kBase, {{Kind::kFile, "mine", "m"}, {Kind::kFile, "a/deep/er", "d"}, replacement});
   }
 }
 

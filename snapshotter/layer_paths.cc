@@ -127,8 +127,8 @@ InLayer FindInLayer(int layer, const std::string& path) {
       return hides_below ? InLayer::kHides : InLayer::kSaysNothing;
     if (S_ISCHR(stat.st_mode) && stat.st_rdev == 0) return InLayer::kHides;
     if (i + 1 == names.size()) break;
-    UniqueFd next(openat(directory.get(), names[i].c_str(),
-                         O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    UniqueFd next(
+        openat(directory.get(), names[i].c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!next.valid()) return InLayer::kHides;
     directory = std::move(next);
   }

@@ -171,8 +171,7 @@ absl::StatusOr<LayerWriter::Resolved> LayerWriter::Resolve(const std::string& pa
     if (absl::StartsWith(name, kWhiteoutPrefix))
       return absl::InvalidArgumentError("lies below a whiteout");
     const std::string next = at.path.empty() ? name : absl::StrCat(at.path, "/", name);
-    UniqueFd fd(
-        openat(at.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    UniqueFd fd(openat(at.fd.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!fd.valid()) {
       if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
         return Failed("open its directory");

@@ -25,7 +25,8 @@ constexpr unsigned kLoopMajor = 7;
 UniqueFd OpenDevice(const std::string& path, int number, int flags) {
   UniqueFd device(open(path.c_str(), flags | O_CLOEXEC));
   if (device.valid() || errno != ENOENT) return device;
-  if (mknod(path.c_str(), S_IFBLK | 0660, makedev(kLoopMajor, static_cast<unsigned>(number))) != 0 &&
+  if (mknod(path.c_str(), S_IFBLK | 0660, makedev(kLoopMajor, static_cast<unsigned>(number))) !=
+          0 &&
       errno != EEXIST) {
     return UniqueFd();
   }
@@ -51,8 +52,7 @@ absl::StatusOr<LoopDevice> AttachLoopDevice(const std::string& file, bool read_o
     config.fd = static_cast<uint32_t>(backing.get());
     config.info.lo_flags = LO_FLAGS_AUTOCLEAR | (read_only ? LO_FLAGS_READ_ONLY : 0);
     // Shown by losetup; longer names are cut.
-    memcpy(config.info.lo_file_name, file.data(),
-           std::min<size_t>(file.size(), LO_NAME_SIZE - 1));
+    memcpy(config.info.lo_file_name, file.data(), std::min<size_t>(file.size(), LO_NAME_SIZE - 1));
     if (ioctl(device.fd.get(), LOOP_CONFIGURE, &config) == 0) return device;
     // Between the two calls another program took it.
     if (errno != EBUSY) {

@@ -618,8 +618,7 @@ void Daemon::MakeCollector(Parts& p) {
   schedule.schedule_delay = config.gc_schedule_delay;
   schedule.startup_delay = config.gc_startup_delay;
   p.scheduler = std::make_unique<gc::Scheduler>(
-      *p.collector, schedule,
-      [parts = &p](const absl::StatusOr<gc::Collection>& run) {
+      *p.collector, schedule, [parts = &p](const absl::StatusOr<gc::Collection>& run) {
         if (parts->metrics) parts->metrics->NoteCollection(run);
         if (!run.ok()) {
           LOG(WARNING) << "garbage collection: " << run.status();

@@ -21,8 +21,7 @@ constexpr char kState[] =
     R"("annotations":{"a.b/c":"d"}})";
 
 std::string Filled(const std::string& text) {
-  const absl::StatusOr<HookState> state =
-      ReadHookState(kState, R"({"root":{"path":"rootfs"}})");
+  const absl::StatusOr<HookState> state = ReadHookState(kState, R"({"root":{"path":"rootfs"}})");
   EXPECT_TRUE(state.ok()) << state.status();
   return FillPlaceholders(text, *state).value_or("refused");
 }

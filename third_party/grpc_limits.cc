@@ -79,7 +79,8 @@ class ResetBudget {
 };
 
 ResetBudget& Resets() {
-  static auto* const budget = new ResetBudget;  // NOLINT(cppcoreguidelines-owning-memory): never freed
+  static auto* const budget =
+      new ResetBudget;  // NOLINT(cppcoreguidelines-owning-memory): never freed
   return *budget;
 }
 
@@ -93,24 +94,24 @@ size_t MapSize(grpc_chttp2_stream_map* map) __asm__(
 
 void RealAdd(grpc_chttp2_stream_map* map, uint32_t id, void* stream) __asm__(
     "__real__Z26grpc_chttp2_stream_map_addP22grpc_chttp2_stream_mapjPv");
-void Add(grpc_chttp2_stream_map* map, uint32_t id, void* stream) __asm__(
-    "__wrap__Z26grpc_chttp2_stream_map_addP22grpc_chttp2_stream_mapjPv");
+void Add(grpc_chttp2_stream_map* map, uint32_t id,
+         void* stream) __asm__("__wrap__Z26grpc_chttp2_stream_map_addP22grpc_chttp2_stream_mapjPv");
 
 grpc_chttp2_stream* RealAccept(grpc_chttp2_transport* transport, uint32_t id) __asm__(
     "__real__Z33grpc_chttp2_parsing_accept_streamP21grpc_chttp2_transportj");
 grpc_chttp2_stream* Accept(grpc_chttp2_transport* transport, uint32_t id) __asm__(
     "__wrap__Z33grpc_chttp2_parsing_accept_streamP21grpc_chttp2_transportj");
 
-absl::Status RealParseReset(void* parser, grpc_chttp2_transport* transport,
-                            grpc_chttp2_stream* stream, const grpc_slice& slice,
-                            int is_last) __asm__("__real__Z35grpc_chttp2_rst_stream_parser_parse"
-                                                 "PvP21grpc_chttp2_transportP18grpc_chttp2_stream"
-                                                 "RK10grpc_slicei");
-absl::Status ParseReset(void* parser, grpc_chttp2_transport* transport, grpc_chttp2_stream* stream,
-                        const grpc_slice& slice,
-                        int is_last) __asm__("__wrap__Z35grpc_chttp2_rst_stream_parser_parse"
-                                             "PvP21grpc_chttp2_transportP18grpc_chttp2_stream"
-                                             "RK10grpc_slicei");
+absl::Status
+RealParseReset(void* parser, grpc_chttp2_transport* transport, grpc_chttp2_stream* stream, const grpc_slice& slice, int is_last) __asm__(
+    "__real__Z35grpc_chttp2_rst_stream_parser_parse"
+    "PvP21grpc_chttp2_transportP18grpc_chttp2_stream"
+    "RK10grpc_slicei");
+absl::Status
+ParseReset(void* parser, grpc_chttp2_transport* transport, grpc_chttp2_stream* stream, const grpc_slice& slice, int is_last) __asm__(
+    "__wrap__Z35grpc_chttp2_rst_stream_parser_parse"
+    "PvP21grpc_chttp2_transportP18grpc_chttp2_stream"
+    "RK10grpc_slicei");
 
 void Add(grpc_chttp2_stream_map* map, uint32_t id, void* stream) {
   if (accepting != nullptr) {

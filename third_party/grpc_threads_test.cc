@@ -62,9 +62,8 @@ struct Blockers {
   }
   bool Started(int count) {
     absl::MutexLock lock(&mutex);
-    const auto enough = [this, count]() ABSL_SHARED_LOCKS_REQUIRED(mutex) {
-      return started >= count;
-    };
+    const auto enough = [this, count]()
+                            ABSL_SHARED_LOCKS_REQUIRED(mutex) { return started >= count; };
     return mutex.AwaitWithTimeout(absl::Condition(&enough), kLimit);
   }
   absl::Mutex mutex;
@@ -91,7 +90,8 @@ TEST(GrpcThreadsTest, ThreadsOfOthersAreRefused) {
   ReserveGrpcThreads();
   refuse = true;
   pthread_t thread;
-  EXPECT_EQ(pthread_create(&thread, nullptr, [](void*) -> void* { return nullptr; }, nullptr),
+  EXPECT_EQ(pthread_create(
+                &thread, nullptr, [](void*) -> void* { return nullptr; }, nullptr),
             EAGAIN);
   refuse = false;
 }

@@ -78,11 +78,18 @@ Value DeviceRates(const google::protobuf::RepeatedPtrField<v1::DeviceRate>& rate
 
 // What a container without paths of its own has masked and read-only: docker's list, and that of
 // oci/default_profile.
-constexpr const char* kMaskedPaths[] = {
-    "/proc/acpi",         "/proc/asound",     "/proc/interrupts", "/proc/kcore",
-    "/proc/keys",         "/proc/latency_stats", "/proc/sched_debug", "/proc/scsi",
-    "/proc/timer_list",   "/proc/timer_stats", "/sys/devices/virtual/powercap",
-    "/sys/firmware"};
+constexpr const char* kMaskedPaths[] = {"/proc/acpi",
+                                        "/proc/asound",
+                                        "/proc/interrupts",
+                                        "/proc/kcore",
+                                        "/proc/keys",
+                                        "/proc/latency_stats",
+                                        "/proc/sched_debug",
+                                        "/proc/scsi",
+                                        "/proc/timer_list",
+                                        "/proc/timer_stats",
+                                        "/sys/devices/virtual/powercap",
+                                        "/sys/firmware"};
 constexpr const char* kReadonlyPaths[] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
                                           "/proc/sysrq-trigger"};
 

@@ -82,15 +82,15 @@ class Extractor {
     for (const absl::string_view part : absl::StrSplit(name, '/', absl::SkipEmpty())) {
       if (part == ".") continue;
       if (part == ".." || part.find('\0') != absl::string_view::npos) {
-        return absl::InvalidArgumentError(absl::StrCat("archive entry \"", absl::CHexEscape(name),
-                                                       "\" leads out of the target"));
+        return absl::InvalidArgumentError(
+            absl::StrCat("archive entry \"", absl::CHexEscape(name), "\" leads out of the target"));
       }
       parts.emplace_back(part);
     }
     if (parts.size() > static_cast<size_t>(options_.max_depth))
-      return absl::ResourceExhaustedError(
-          absl::StrCat("archive entry \"", absl::CHexEscape(name), "\" is more than ",
-                       options_.max_depth, " directories deep"));
+      return absl::ResourceExhaustedError(absl::StrCat("archive entry \"", absl::CHexEscape(name),
+                                                       "\" is more than ", options_.max_depth,
+                                                       " directories deep"));
     if (!parts.empty() && !options_.rename_root.empty()) parts[0] = options_.rename_root;
     return parts;
   }
@@ -119,8 +119,7 @@ class Extractor {
 
   // The directory of an entry, made with its parents where missing, each through its own parent.
   absl::StatusOr<UniqueFd> Parent(const std::vector<std::string>& parts) const {
-    const std::string path =
-        absl::StrJoin(parts.begin(), std::prev(parts.end()), "/");
+    const std::string path = absl::StrJoin(parts.begin(), std::prev(parts.end()), "/");
     UniqueFd fd = Open(path, O_PATH | O_DIRECTORY);
     if (fd.valid()) return fd;
     if (errno != ENOENT) return OpenError(path);
@@ -170,8 +169,8 @@ class Extractor {
       case TarType::kDirectory: {
         if (mkdirat(parent.get(), name.c_str(), 0700) != 0 && errno != EEXIST)
           return ErrnoToStatus(errno, "make directory");
-        const UniqueFd fd(openat(parent.get(), name.c_str(),
-                                 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        const UniqueFd fd(
+            openat(parent.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
         if (!fd.valid()) return ErrnoToStatus(errno, "open");
         GANTRY_RETURN_IF_ERROR(SetOwner(parent.get(), name, entry));
         GANTRY_RETURN_IF_ERROR(SetXattrs(fd.get(), entry));
@@ -207,8 +206,8 @@ class Extractor {
 
   absl::Status MakeFile(int parent, const std::string& name, const TarEntry& entry,
                         TarReader& tar) {
-    const UniqueFd file(openat(parent, name.c_str(),
-                               O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    const UniqueFd file(
+        openat(parent, name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
     if (!file.valid()) return ErrnoToStatus(errno, "create");
     TarData data;
     while (true) {

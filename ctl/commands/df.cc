@@ -30,16 +30,18 @@ std::string Verbose(const v1::DiskUsageResponse& usage) {
     std::string table = "TYPE\tID\tNAME\tSIZE\tSHARED\tUNIQUE\tCREATED\tSTATE\tOWNERS\n";
     for (const auto& item : kind.items()) {
       const absl::Time created = engine::FromProto(item.created_at());
-      absl::StrAppend(
-          &table, item.type(), "\t", ShortName(item.id()), "\t",
-          item.name().empty() ? "-" : item.name(), "\t", engine::HumanSize(item.size_bytes()), "\t",
-          engine::HumanSize(item.shared_bytes()), "\t", engine::HumanSize(item.unique_bytes()), "\t",
-          created == absl::InfinitePast() ? "-"
-                                          : absl::StrCat(engine::HumanDuration(now - created), " ago"),
-          "\t", item.state().empty() ? "-" : item.state(), "\t",
-          item.owners().empty() ? "nobody: the next collection takes it"
-                                : absl::StrJoin(item.owners(), ", "),
-          "\n");
+      absl::StrAppend(&table, item.type(), "\t", ShortName(item.id()), "\t",
+                      item.name().empty() ? "-" : item.name(), "\t",
+                      engine::HumanSize(item.size_bytes()), "\t",
+                      engine::HumanSize(item.shared_bytes()), "\t",
+                      engine::HumanSize(item.unique_bytes()), "\t",
+                      created == absl::InfinitePast()
+                          ? "-"
+                          : absl::StrCat(engine::HumanDuration(now - created), " ago"),
+                      "\t", item.state().empty() ? "-" : item.state(), "\t",
+                      item.owners().empty() ? "nobody: the next collection takes it"
+                                            : absl::StrJoin(item.owners(), ", "),
+                      "\n");
     }
     absl::StrAppend(&out, AlignColumns(table), "\n");
   }

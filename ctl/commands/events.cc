@@ -24,8 +24,9 @@ std::string EventLine(const v1::Event& event) {
     attributes.push_back(absl::StrCat(key, "=", value.string()));
   }
   return absl::StrCat(
-      absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", engine::FromProto(event.at()), absl::LocalTimeZone()), " ",
-      event.type(), " ", event.action(), " ", event.id(),
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", engine::FromProto(event.at()),
+                       absl::LocalTimeZone()),
+      " ", event.type(), " ", event.action(), " ", event.id(),
       attributes.empty() ? "" : absl::StrCat(" (", absl::StrJoin(attributes, ", "), ")"), "\n");
 }
 
@@ -50,9 +51,10 @@ class EventsAction final : public Action {
         context.Out(EventLine(event));
         continue;
       }
-      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(engine::EventDocument(event), format_, [](const auto& path) {
-                                return engine::AbsentField(engine::Document::kEvent, path);
-                              }));
+      GANTRY_ASSIGN_OR_RETURN(
+          std::string text, RenderOne(engine::EventDocument(event), format_, [](const auto& path) {
+            return engine::AbsentField(engine::Document::kEvent, path);
+          }));
       context.Out(text);
     }
     GANTRY_RETURN_IF_ERROR(stream->Finish());

@@ -33,7 +33,7 @@ class GcAction final : public Action {
     absl::StrAppend(&out, dry_run_ ? "Would remove " : "Removed ", response.removed_size(),
                     " objects, ", engine::HumanSize(response.space_reclaimed_bytes()), ", in ",
                     engine::ShortDuration(absl::Seconds(response.duration().seconds()) +
-                                  absl::Nanoseconds(response.duration().nanos())),
+                                          absl::Nanoseconds(response.duration().nanos())),
                     "\n");
     context.Out(out);
     return 0;

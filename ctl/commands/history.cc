@@ -13,7 +13,8 @@ namespace gantry::ctl {
 namespace {
 
 std::string WholeSeconds(absl::Time time) {
-  return engine::JsonTime(time == absl::InfinitePast() ? time : absl::FromUnixSeconds(absl::ToUnixSeconds(time)));
+  return engine::JsonTime(
+      time == absl::InfinitePast() ? time : absl::FromUnixSeconds(absl::ToUnixSeconds(time)));
 }
 
 class HistoryAction final : public Action {
@@ -48,7 +49,8 @@ class HistoryAction final : public Action {
       row.Set("ID", entry.id().empty() ? "<missing>"
                     : no_trunc_        ? entry.id()
                                        : engine::ShortId(entry.id()));
-      row.Set("Size", human_ ? engine::HumanSize(entry.size_bytes()) : absl::StrCat(entry.size_bytes()));
+      row.Set("Size",
+              human_ ? engine::HumanSize(entry.size_bytes()) : absl::StrCat(entry.size_bytes()));
       rows.push_back(std::move(row));
     }
     Listing listing;

@@ -64,8 +64,8 @@ class ImageVerifyAction final : public Action {
           left = result.damaged() - result.repaired();
           if (!quiet_ && format_.empty()) {
             context.Out(absl::StrCat(
-                result.images(), " images, ", result.blobs(), " blobs, ", engine::HumanSize(result.bytes()),
-                " read: ", result.damaged(), " damaged",
+                result.images(), " images, ", result.blobs(), " blobs, ",
+                engine::HumanSize(result.bytes()), " read: ", result.damaged(), " damaged",
                 result.repaired() > 0 ? absl::StrCat(", ", result.repaired(), " repaired") : "",
                 "\n"));
           }

@@ -112,13 +112,15 @@ class ImagesAction final : public Action {
         row.Set("FullID", image.id());
         row.Set("ID", no_trunc_ ? image.id() : engine::ShortId(image.id()));
         row.Set("Repository", named.repository);
-        row.Set("SharedSize",
-                image.has_shared_size_bytes() ? engine::HumanSize(image.shared_size_bytes()) : "N/A");
+        row.Set("SharedSize", image.has_shared_size_bytes()
+                                  ? engine::HumanSize(image.shared_size_bytes())
+                                  : "N/A");
         row.Set("Size", engine::HumanSize(image.size_bytes()));
         row.Set("Tag", named.tag);
-        row.Set("UniqueSize", image.has_shared_size_bytes()
-                                  ? engine::HumanSize(image.size_bytes() - image.shared_size_bytes())
-                                  : "N/A");
+        row.Set("UniqueSize",
+                image.has_shared_size_bytes()
+                    ? engine::HumanSize(image.size_bytes() - image.shared_size_bytes())
+                    : "N/A");
         row.Set("VirtualSize", engine::HumanSize(image.size_bytes()));
         row.Set("Labels", LabelsText(image.labels()));
         row.Set("LabelMap", Value::StringMap(image.labels()));
@@ -143,10 +145,9 @@ class ImagesAction final : public Action {
         digests_ ? "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}"
                  : "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
     listing.quiet_field = "ID";
-    listing.raw = absl::StrCat("repository: {{.Repository}}\n",
-                               "tag: {{.Tag}}\n", digests_ ? "digest: {{.Digest}}\n" : "",
-                               "image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n",
-                               "virtual_size: {{.Size}}\n");
+    listing.raw = absl::StrCat(
+        "repository: {{.Repository}}\n", "tag: {{.Tag}}\n", digests_ ? "digest: {{.Digest}}\n" : "",
+        "image_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n", "virtual_size: {{.Size}}\n");
     GANTRY_ASSIGN_OR_RETURN(std::string text, Render(listing, rows, format_, quiet_));
     context.Out(text);
     return 0;
@@ -174,9 +175,10 @@ class ImagesAction final : public Action {
         absl::StrAppend(
             &out, shown == count ? "└─ " : "├─ ",
             manifest.platform().empty() ? "unknown" : manifest.platform(), "\t",
-            no_trunc_ ? manifest.manifest().digest() : engine::ShortId(manifest.manifest().digest()), "\t",
-            engine::HumanSize(manifest.unpacked_size_bytes() + manifest.content_size_bytes()), "\t",
-            engine::HumanSize(manifest.content_size_bytes()), "\t",
+            no_trunc_ ? manifest.manifest().digest()
+                      : engine::ShortId(manifest.manifest().digest()),
+            "\t", engine::HumanSize(manifest.unpacked_size_bytes() + manifest.content_size_bytes()),
+            "\t", engine::HumanSize(manifest.content_size_bytes()), "\t",
             !manifest.containers().empty() ? "in use"
             : manifest.unpacked()          ? "unpacked"
             : manifest.available()         ? "complete"

@@ -54,7 +54,8 @@ class InspectAction final : public Action {
       return exit_status;
     }
     for (const Found& one : found) {
-      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(one.value, format_, [&](const auto& path) {
+      GANTRY_ASSIGN_OR_RETURN(std::string text,
+                              RenderOne(one.value, format_, [&](const auto& path) {
                                 return engine::AbsentField(one.kind, path);
                               }));
       context.Out(text);
@@ -76,8 +77,7 @@ class InspectAction final : public Action {
       v1::InspectContainerResponse response;
       const absl::Status status = client.Call(request, &response);
       if (status.ok()) {
-        return Found{engine::Document::kContainer,
-                     engine::ContainerDocument(response.container())};
+        return Found{engine::Document::kContainer, engine::ContainerDocument(response.container())};
       }
       if (!absl::IsNotFound(status) || type_ == "container") return status;
     }

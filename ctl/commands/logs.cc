@@ -57,10 +57,10 @@ class LogsAction final : public Action {
         to_stderr = entry.stderr();
         bool& line_start = at_line_start[to_stderr ? 1 : 0];
         if (line_start && timestamps_) {
-          absl::StrAppend(
-              &out,
-              absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", engine::FromProto(entry.at()), absl::UTCTimeZone()),
-              " ");
+          absl::StrAppend(&out,
+                          absl::FormatTime("%Y-%m-%dT%H:%M:%E9SZ", engine::FromProto(entry.at()),
+                                           absl::UTCTimeZone()),
+                          " ");
         }
         if (line_start && details_ && !entry.attributes().empty()) {
           std::string attributes;

@@ -11,7 +11,8 @@ class RenameAction final : public Action {
  public:
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     if (args[0] == args[1]) {
-      return absl::InvalidArgumentError(absl::StrCat("container ", args[0], " has that name already"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("container ", args[0], " has that name already"));
     }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     v1::RenameContainerRequest request;

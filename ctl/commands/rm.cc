@@ -14,21 +14,22 @@ class RmAction final : public Action {
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    return ForEachAtOnce(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
-      v1::RemoveContainerRequest request;
-      request.set_container(name);
-      request.set_force(force_);
-      request.set_volumes(volumes_);
-      request.set_link(link_);
-      v1::RemoveContainerResponse response;
-      const absl::Status status = client->Call(request, &response);
-      if (force_ && absl::IsNotFound(status)) {
-        context.Complain(status);
-        return std::string();
-      }
-      GANTRY_RETURN_IF_ERROR(status);
-      return name;
-    });
+    return ForEachAtOnce(context, args,
+                         [&](const std::string& name) -> absl::StatusOr<std::string> {
+                           v1::RemoveContainerRequest request;
+                           request.set_container(name);
+                           request.set_force(force_);
+                           request.set_volumes(volumes_);
+                           request.set_link(link_);
+                           v1::RemoveContainerResponse response;
+                           const absl::Status status = client->Call(request, &response);
+                           if (force_ && absl::IsNotFound(status)) {
+                             context.Complain(status);
+                             return std::string();
+                           }
+                           GANTRY_RETURN_IF_ERROR(status);
+                           return name;
+                         });
   }
 
  private:

@@ -18,25 +18,27 @@ class RmiAction final : public Action {
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    return ForEachAtOnce(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
-      v1::RemoveImageRequest request;
-      request.set_image(name);
-      request.set_force(force_);
-      request.set_no_prune(no_prune_);
-      request.mutable_platforms()->Assign(platforms_.begin(), platforms_.end());
-      v1::RemoveImageResponse response;
-      const absl::Status status = client->Call(request, &response);
-      if (force_ && absl::IsNotFound(status)) return std::string();
-      GANTRY_RETURN_IF_ERROR(status);
-      std::vector<std::string> lines;
-      for (const v1::ImageRemoval& removal : response.removals()) {
-        if (!removal.untagged().empty()) {
-          lines.push_back(absl::StrCat("Untagged: ", removal.untagged()));
-        }
-        if (!removal.deleted().empty()) lines.push_back(absl::StrCat("Deleted: ", removal.deleted()));
-      }
-      return absl::StrJoin(lines, "\n");
-    });
+    return ForEachAtOnce(
+        context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
+          v1::RemoveImageRequest request;
+          request.set_image(name);
+          request.set_force(force_);
+          request.set_no_prune(no_prune_);
+          request.mutable_platforms()->Assign(platforms_.begin(), platforms_.end());
+          v1::RemoveImageResponse response;
+          const absl::Status status = client->Call(request, &response);
+          if (force_ && absl::IsNotFound(status)) return std::string();
+          GANTRY_RETURN_IF_ERROR(status);
+          std::vector<std::string> lines;
+          for (const v1::ImageRemoval& removal : response.removals()) {
+            if (!removal.untagged().empty()) {
+              lines.push_back(absl::StrCat("Untagged: ", removal.untagged()));
+            }
+            if (!removal.deleted().empty())
+              lines.push_back(absl::StrCat("Deleted: ", removal.deleted()));
+          }
+          return absl::StrJoin(lines, "\n");
+        });
   }
 
  private:

@@ -27,8 +27,8 @@ bool MayBeReference(absl::string_view image) {
     image.remove_prefix(slash + 1);
   }
   const absl::string_view repository = image.substr(0, image.rfind(':'));
-  return !repository.empty() &&
-         repository.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-/") == repository.npos;
+  return !repository.empty() && repository.find_first_not_of(
+                                    "abcdefghijklmnopqrstuvwxyz0123456789._-/") == repository.npos;
 }
 
 std::string CurrentDirectory() {

@@ -136,7 +136,8 @@ class UsageAction final : public SnapshotAction {
       request.set_key(key);
       snapshots::UsageResponse response;
       GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
-      absl::StrAppend(&out, key, "\t", engine::HumanSize(response.size()), "\t", response.inodes(), "\n");
+      absl::StrAppend(&out, key, "\t", engine::HumanSize(response.size()), "\t", response.inodes(),
+                      "\n");
     }
     context.Out(AlignColumns(out));
     return 0;

@@ -25,7 +25,8 @@ class UpdateAction final : public Action {
     v1::UpdateContainerRequest request;
     GANTRY_RETURN_IF_ERROR(resources_.Fill(request.mutable_resources()));
     if (!restart_.empty()) {
-      GANTRY_ASSIGN_OR_RETURN(*request.mutable_restart_policy(), engine::ParseRestartPolicy(restart_));
+      GANTRY_ASSIGN_OR_RETURN(*request.mutable_restart_policy(),
+                              engine::ParseRestartPolicy(restart_));
     }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {

@@ -335,10 +335,11 @@ absl::StatusOr<v1::PathStat> ContainerFiles::StatPath(const CallContext& context
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->Load(context, request.container()));
   v1::PathStat out;
-  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, View::kWithMounts, [&](int root) -> absl::Status {
-    GANTRY_ASSIGN_OR_RETURN(out, StatIn(root, request.path()));
-    return absl::OkStatus();
-  }));
+  GANTRY_RETURN_IF_ERROR(
+      WithRootfs(context, loaded, false, View::kWithMounts, [&](int root) -> absl::Status {
+        GANTRY_ASSIGN_OR_RETURN(out, StatIn(root, request.path()));
+        return absl::OkStatus();
+      }));
   return out;
 }
 

@@ -69,7 +69,8 @@ absl::Status ToDeviceLimits(absl::string_view field,
     struct stat info;
     if (rate.path().empty() || rate.path().front() != '/' ||
         stat(rate.path().c_str(), &info) != 0 || !S_ISBLK(info.st_mode)) {
-      return FieldError(field, absl::StrCat("\"", rate.path(), "\" is no block device of this host"));
+      return FieldError(field,
+                        absl::StrCat("\"", rate.path(), "\" is no block device of this host"));
     }
     out.push_back({major(info.st_rdev), minor(info.st_rdev), rate.rate()});
   }
@@ -98,8 +99,8 @@ absl::Status CheckNames(const v1::ContainerConfig& config) {
     const std::string address = host.substr(split + 1);
     if (address == "host-gateway") {
       return FieldError("extra_hosts",
-                    "host-gateway needs a bridge network, which this version does not "
-                    "make; give the address");
+                        "host-gateway needs a bridge network, which this version does not "
+                        "make; give the address");
     }
     if (!IsAddress(address)) {
       return FieldError("extra_hosts", absl::StrCat("\"", address, "\" is not an IP address"));
@@ -159,8 +160,9 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
     return FieldError("volumes_from", "this version keeps no volumes");
   }
   if (!config.userns_mode().empty() && config.userns_mode() != "host") {
-    return FieldError("userns_mode", absl::StrCat("\"", config.userns_mode(),
-                                           "\": this version knows only the host's, \"host\""));
+    return FieldError("userns_mode",
+                      absl::StrCat("\"", config.userns_mode(),
+                                   "\": this version knows only the host's, \"host\""));
   }
   if (!config.storage_options().empty()) {
     return FieldError("storage_options", "the overlayfs snapshotter has no options");
@@ -200,7 +202,7 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   if (!config.working_dir().empty() &&
       (config.working_dir().front() != '/' || HasNul(config.working_dir()))) {
     return FieldError("working_dir",
-                  absl::StrCat("\"", config.working_dir(), "\" is not an absolute path"));
+                      absl::StrCat("\"", config.working_dir(), "\" is not an absolute path"));
   }
   if (config.hostname().size() > 63 || HasNul(config.hostname())) {
     return FieldError("hostname", "at most 63 characters");
@@ -209,15 +211,15 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   if (!network.empty() && network != "default" && network != "none" && network != "host" &&
       !absl::StartsWith(network, "container:")) {
     return FieldError("network_mode", absl::StrCat("there is no network \"", network,
-                                            "\"; use host, none or container:NAME"));
+                                                   "\"; use host, none or container:NAME"));
   }
   GANTRY_RETURN_IF_ERROR(CheckUnsupported(config));
   GANTRY_RETURN_IF_ERROR(CheckHealthCheck(config.health_check()));
   GANTRY_RETURN_IF_ERROR(CheckNames(config));
   for (absl::string_view part : absl::StrSplit(config.cgroup_parent(), '/')) {
     if (part == ".." || HasNul(part)) {
-      return FieldError("cgroup_parent",
-                    absl::StrCat("\"", config.cgroup_parent(), "\" leads out of the hierarchy"));
+      return FieldError("cgroup_parent", absl::StrCat("\"", config.cgroup_parent(),
+                                                      "\" leads out of the hierarchy"));
     }
   }
   if (const int64_t cpus = get_nprocs(); config.resources().nano_cpus() > cpus * 1000000000) {
@@ -226,13 +228,13 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   for (const v1::Mount& mount : config.mounts()) {
     if (mount.target().empty() || mount.target().front() != '/' || HasNul(mount.target())) {
       return FieldError("mount",
-                    absl::StrCat("target \"", mount.target(), "\" is not an absolute path"));
+                        absl::StrCat("target \"", mount.target(), "\" is not an absolute path"));
     }
     switch (mount.type()) {
       case v1::Mount::BIND:
         if (mount.source().empty() || mount.source().front() != '/' || HasNul(mount.source())) {
           return FieldError("mount", absl::StrCat("bind source \"", mount.source(),
-                                              "\" is not an absolute path"));
+                                                  "\" is not an absolute path"));
         }
         break;
       case v1::Mount::TMPFS:
@@ -246,7 +248,7 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
                          ", which this version does not keep; give an absolute host path"));
       default:
         return FieldError("mount", absl::StrCat("target ", mount.target(),
-                                            ": only bind and tmpfs mounts are known"));
+                                                ": only bind and tmpfs mounts are known"));
     }
   }
   if (!config.stop_signal().empty())
@@ -254,7 +256,7 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   const std::string& driver = config.log().driver();
   if (!driver.empty() && driver != "json-file" && driver != "local" && driver != "none") {
     return FieldError("log.driver",
-                  absl::StrCat("\"", driver, "\" is not valid; use json-file, local or none"));
+                      absl::StrCat("\"", driver, "\" is not valid; use json-file, local or none"));
   }
   shim::v1::Log probe;
   for (const auto& [key, value] : config.log().options())
@@ -264,7 +266,8 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
       restart != "unless-stopped") {
     return FieldError(
         "restart_policy",
-        absl::StrCat("\"", restart, "\" is not valid; use no, always, on-failure[:N] or unless-stopped"));
+        absl::StrCat("\"", restart,
+                     "\" is not valid; use no, always, on-failure[:N] or unless-stopped"));
   }
   if (config.auto_remove() && !restart.empty() && restart != "no") {
     return FieldError("auto_remove", "cannot be combined with a restart policy");
@@ -339,8 +342,7 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
 absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
   oci::Resources out;
   if (in.memory_bytes() != 0) {
-    if (in.memory_bytes() < (6 << 20))
-      return FieldError("memory_bytes", "must be at least 6m");
+    if (in.memory_bytes() < (6 << 20)) return FieldError("memory_bytes", "must be at least 6m");
     out.memory_limit_bytes = in.memory_bytes();
   }
   if (in.memory_reservation_bytes() != 0)
@@ -373,16 +375,16 @@ absl::StatusOr<oci::Resources> ToResources(const v1::Resources& in) {
   out.cpuset_mems = in.cpuset_mems();
   if (in.has_pids_limit()) out.pids_limit = in.pids_limit() <= 0 ? -1 : in.pids_limit();
   if (in.blkio_weight() != 0) out.block_io_weight = static_cast<uint16_t>(in.blkio_weight());
-  GANTRY_RETURN_IF_ERROR(ToDeviceLimits("blkio_weight_device", in.blkio_weight_device(),
-                                        out.block_io_weight_device));
+  GANTRY_RETURN_IF_ERROR(
+      ToDeviceLimits("blkio_weight_device", in.blkio_weight_device(), out.block_io_weight_device));
   GANTRY_RETURN_IF_ERROR(
       ToDeviceLimits("blkio_device_read_bps", in.blkio_device_read_bps(), out.block_io_read_bps));
-  GANTRY_RETURN_IF_ERROR(
-      ToDeviceLimits("blkio_device_write_bps", in.blkio_device_write_bps(), out.block_io_write_bps));
-  GANTRY_RETURN_IF_ERROR(
-      ToDeviceLimits("blkio_device_read_iops", in.blkio_device_read_iops(), out.block_io_read_iops));
-  GANTRY_RETURN_IF_ERROR(
-      ToDeviceLimits("blkio_device_write_iops", in.blkio_device_write_iops(), out.block_io_write_iops));
+  GANTRY_RETURN_IF_ERROR(ToDeviceLimits("blkio_device_write_bps", in.blkio_device_write_bps(),
+                                        out.block_io_write_bps));
+  GANTRY_RETURN_IF_ERROR(ToDeviceLimits("blkio_device_read_iops", in.blkio_device_read_iops(),
+                                        out.block_io_read_iops));
+  GANTRY_RETURN_IF_ERROR(ToDeviceLimits("blkio_device_write_iops", in.blkio_device_write_iops(),
+                                        out.block_io_write_iops));
   GANTRY_RETURN_IF_ERROR(oci::CheckResources(out));
   return out;
 }
@@ -440,7 +442,7 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
       if (stat(spec.source.c_str(), &info) != 0) {
         if (!mount.create_source()) {
           return FieldError("mount", absl::StrCat("bind source path does not exist: ", spec.source,
-                                              " (-v would make it)"));
+                                                  " (-v would make it)"));
         }
         GANTRY_RETURN_IF_ERROR(MakeDirectories(spec.source, 0755));
       }
@@ -534,7 +536,7 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
     if (unit == 0 || !absl::SimpleAtoi(digits, &number) || number <= 0 ||
         number > (int64_t{1} << 50) / unit) {
       return FieldError("log.options.max-size",
-                    absl::StrCat("\"", value, "\" is not a size such as 10m"));
+                        absl::StrCat("\"", value, "\" is not a size such as 10m"));
     }
     log.set_max_size_bytes(number * unit);
     return absl::OkStatus();
@@ -543,7 +545,7 @@ absl::Status ApplyLogOption(const std::string& key, const std::string& value, sh
     int32_t number = 0;
     if (!absl::SimpleAtoi(value, &number) || number < 1 || number > 1000) {
       return FieldError("log.options.max-file",
-                    absl::StrCat("\"", value, "\" is not a number from 1 to 1000"));
+                        absl::StrCat("\"", value, "\" is not a number from 1 to 1000"));
     }
     log.set_max_files(number);
     return absl::OkStatus();

@@ -45,8 +45,7 @@ absl::Status CheckHealthCheck(const v1::HealthCheck& check) {
       return FieldError(absl::StrCat("health_check.", name), "must be at least 1ms");
     }
   }
-  if (check.retries() < 0)
-    return FieldError("health_check.retries", "cannot be negative");
+  if (check.retries() < 0) return FieldError("health_check.retries", "cannot be negative");
   if (check.test().empty()) return absl::OkStatus();
   const std::string& kind = check.test(0);
   if (kind == "NONE" && check.test_size() == 1) return absl::OkStatus();

@@ -37,7 +37,7 @@ namespace gantry::core {
 
 constexpr absl::Duration kRuntimeCall = absl::Seconds(60);  // calls that run the OCI runtime
 constexpr absl::Duration kShortCall = absl::Seconds(10);    // calls the shim answers by itself
-constexpr absl::Duration kReapCall = absl::Seconds(10);     // cleaning up after a dead shim, one try
+constexpr absl::Duration kReapCall = absl::Seconds(10);  // cleaning up after a dead shim, one try
 
 absl::Time FromProto(const google::protobuf::Timestamp& at);
 
@@ -181,8 +181,7 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   // the registry reports.
   void TakeUp(const std::shared_ptr<Task>& task, const std::shared_ptr<runtime::Shim>& shim,
               const absl::StatusOr<shim::v1::InfoResponse>& info, bool gap);
-  void Adopt(Task& task, const shim::v1::InfoResponse& info)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
+  void Adopt(Task& task, const shim::v1::InfoResponse& info) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
   // Enters what was found of a bundle into the map.
   std::shared_ptr<Task> Restore(const runtime::RecoveredTask& recovered);
   // Does what its verdict asks for. True: its shim was adopted.

@@ -128,9 +128,8 @@ absl::StatusOr<Exit> TaskService::Core::DeleteTask(const CallContext& context,
       return Reap(task, shim->bundle(),
                   absl::StrCat("its shim did not remove it: ", gone.status().message()));
     }
-    status = absl::UnavailableError(
-        absl::StrCat(ProcessText(key, ""), ": its removal waits for the end of its shim: ",
-                     status.message()));
+    status = absl::UnavailableError(absl::StrCat(
+        ProcessText(key, ""), ": its removal waits for the end of its shim: ", status.message()));
   }
   if (absl::Status added = registry->Add(shim); !added.ok())
     LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << added;

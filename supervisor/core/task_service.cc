@@ -457,8 +457,7 @@ uint64_t TaskService::WaitAsync(const std::string& ns, const std::string& id,
     if (!task->deleted && it != task->processes.end()) {
       const Process& process = it->second.process;
       if (process.status != ProcessStatus::kStopped) {
-        absl::StatusOr<uint64_t> ticket =
-            core_->waits.Add({task.get(), exec_id}, std::move(done));
+        absl::StatusOr<uint64_t> ticket = core_->waits.Add({task.get(), exec_id}, std::move(done));
         if (ticket.ok()) return *ticket;
         answer = ticket.status();
       } else {
@@ -606,12 +605,12 @@ std::vector<absl::StatusOr<shim::v1::StatsResponse>> TaskService::Stats(
   }
   for (size_t i = 0; i < ids.size(); ++i) {
     if (!shims[i].ok()) continue;
-    (*shims[i])->client().StatsAsync(
-        kStatsCall, [answers, i](absl::StatusOr<shim::v1::StatsResponse> one) {
-          absl::MutexLock lock(&answers->mu);
-          answers->stats[i] = std::move(one);
-          --answers->outstanding;
-        });
+    (*shims[i])->client().StatsAsync(kStatsCall,
+                                     [answers, i](absl::StatusOr<shim::v1::StatsResponse> one) {
+                                       absl::MutexLock lock(&answers->mu);
+                                       answers->stats[i] = std::move(one);
+                                       --answers->outstanding;
+                                     });
   }
   CancelToken::Registration on_cancel;
   absl::Duration limit = kStatsCall;

@@ -226,9 +226,8 @@ TEST_F(TaskServiceTest, AFailedExecAnswersThoseWhoWait) {
   Shim("c").Freeze("Exec");
   Shim("c").FailCalls("Exec", absl::InternalError("no such user"));
   absl::Status added;
-  std::thread client([&] {
-    added = tasks_->Exec(context_, "c", "e", "{}", shim::v1::Stdio(), false).status();
-  });
+  std::thread client(
+      [&] { added = tasks_->Exec(context_, "c", "e", "{}", shim::v1::Stdio(), false).status(); });
   ASSERT_TRUE(Shim("c").AwaitCalls("Exec"));
   Answer answer;
   tasks_->WaitAsync(kNs, "c", "e", answer.callback());
@@ -371,8 +370,7 @@ TEST_F(TaskServiceTest, AForcedRemovalKillsAShimThatHangs) {
   EXPECT_TRUE(launcher_.Ended({kNs, "c"}));
   EXPECT_FALSE(tasks_->Exists(kNs, "c"));
   EXPECT_TRUE(absl::IsNotFound(bundles_->Load({kNs, "c"}).status()));
-  EXPECT_EQ(Topics(),
-            (Topiclist{"/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"}));
+  EXPECT_EQ(Topics(), (Topiclist{"/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"}));
 }
 
 TEST_F(TaskServiceTest, AForcedRemovalDoesNotNeedTheRuntimesConsent) {
@@ -434,8 +432,7 @@ TEST_F(TaskServiceTest, OneSlowShimHoldsUpNobodysStatistics) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("slow")).ok());
   ASSERT_TRUE(tasks_->Create(context_, Wanted("quick")).ok());
   Shim("slow").Freeze();
-  const auto stats =
-      tasks_->Stats(context_, std::vector<std::string>{"slow", "quick", "nobody"});
+  const auto stats = tasks_->Stats(context_, std::vector<std::string>{"slow", "quick", "nobody"});
   ASSERT_EQ(stats.size(), 3u);
   EXPECT_TRUE(absl::IsDeadlineExceeded(stats[0].status())) << stats[0].status();
   EXPECT_TRUE(stats[1].ok()) << stats[1].status();

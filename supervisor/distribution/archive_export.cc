@@ -40,8 +40,8 @@ class Exporter {
   void AddBlob(std::vector<Descriptor>& list, const Descriptor& blob) {
     if (seen_.insert(blob.digest).second) list.push_back(blob);
   }
-  absl::Status WriteBlobs(TarWriter& tar, const std::vector<Descriptor>& blobs,
-                          CancelToken& cancel, const ArchiveProgressFn& progress);
+  absl::Status WriteBlobs(TarWriter& tar, const std::vector<Descriptor>& blobs, CancelToken& cancel,
+                          const ArchiveProgressFn& progress);
 
   content::Store& store_;
   const ExportOptions& options_;

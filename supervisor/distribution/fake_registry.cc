@@ -79,8 +79,7 @@ std::string FakeRegistry::Request::parameter(absl::string_view name) const {
 // server serves tests only.
 class FakeRegistry::Channel : public http::Transport {
  public:
-  Channel(UniqueFd fd, SSL_CTX* tls, int number)
-      : fd_(std::move(fd)), tls_(tls), number_(number) {
+  Channel(UniqueFd fd, SSL_CTX* tls, int number) : fd_(std::move(fd)), tls_(tls), number_(number) {
     fcntl(fd_.get(), F_SETFL, fcntl(fd_.get(), F_GETFL) & ~O_NONBLOCK);
     const int on = 1;
     setsockopt(fd_.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -100,8 +99,8 @@ class FakeRegistry::Channel : public http::Transport {
     // A TLS handshake, which Go's servers answer like this.
     char first = 0;
     if (recv(fd_.get(), &first, 1, MSG_PEEK) == 1 && first == '\x16') {
-      GANTRY_RETURN_IF_ERROR(
-          Send("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n"));
+      GANTRY_RETURN_IF_ERROR(Send(
+          "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTPS request to an HTTP server.\n"));
       return absl::InvalidArgumentError("TLS where none is spoken");
     }
     return absl::OkStatus();
@@ -422,8 +421,8 @@ FakeRegistry::Request FakeRegistry::ReadRequest(http::Exchange& exchange) {
   }
   std::string chunk(64 << 10, '\0');
   while (request.body.size() < limit) {
-    const absl::StatusOr<size_t> got = exchange.ReadBody(
-        chunk.data(), std::min(chunk.size(), limit - request.body.size()));
+    const absl::StatusOr<size_t> got =
+        exchange.ReadBody(chunk.data(), std::min(chunk.size(), limit - request.body.size()));
     if (!got.ok()) request.body_complete = false;
     if (!got.ok() || *got == 0) break;
     request.body.append(chunk, 0, *got);

@@ -43,10 +43,11 @@ INSTANTIATE_TEST_SUITE_P(Sizes, PiecesTest, testing::Values(1, 2, 3, 17, 100000)
 
 TEST_P(PiecesTest, ReadsRequestsOneAfterTheOther) {
   RequestReader reader(
-      Source("POST /a%20b?x=1&y=%2B HTTP/1.1\r\nHost: h\r\nX-Two:  b \r\nContent-Length: 11\r\n\r\n"
-             "hello worldGET / HTTP/1.1\r\n\r\nPUT /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-             "5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: t\r\n\r\nrest",
-             GetParam()),
+      Source(
+          "POST /a%20b?x=1&y=%2B HTTP/1.1\r\nHost: h\r\nX-Two:  b \r\nContent-Length: 11\r\n\r\n"
+          "hello worldGET / HTTP/1.1\r\n\r\nPUT /c HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+          "5;x=y\r\nhello\r\n6\r\n world\r\n0\r\nTrailer: t\r\n\r\nrest",
+          GetParam()),
       {});
   absl::StatusOr<RequestHead> head = reader.ReadHead();
   ASSERT_TRUE(head.ok()) << head.status();
@@ -85,7 +86,8 @@ TEST(RequestReaderTest, RefusesWhatIsNoRequest) {
        {"nonsense\r\n\r\n", "GET /\r\n\r\n", "GET / SPDY/3\r\n\r\n", "GET / HTTP/2.0\r\n\r\n",
         "GET  / HTTP/1.1\r\n\r\n", " GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nNo colon\r\n\r\n",
         "GET / HTTP/1.1\r\nBad name: x\r\n\r\n", "GET / HTTP/1.1\r\n: x\r\n\r\n",
-        "GET / HTTP/1.1\r\nA: b\rc: d\r\n\r\n", "GET /\x01 HTTP/1.1\r\n\r\n", "\x16\x03\x01\x02\r\n\r\n"}) {
+        "GET / HTTP/1.1\r\nA: b\rc: d\r\n\r\n", "GET /\x01 HTTP/1.1\r\n\r\n",
+        "\x16\x03\x01\x02\r\n\r\n"}) {
     EXPECT_EQ(HeadCode(bytes), absl::StatusCode::kInvalidArgument) << bytes;
   }
 }
@@ -93,10 +95,12 @@ TEST(RequestReaderTest, RefusesWhatIsNoRequest) {
 // Two servers in a row would see different requests in these.
 TEST(RequestReaderTest, RefusesAmbiguousFraming) {
   for (const char* fields :
-       {"Content-Length: 5\r\nContent-Length: 6\r\n", "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+       {"Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
         "Transfer-Encoding: chunked\r\nContent-Length: 5\r\n", "Content-Length: -1\r\n",
-        "Content-Length: +5\r\n", "Content-Length: 0x5\r\n", "Content-Length: 99999999999999999999\r\n",
-        "Transfer-Encoding: gzip\r\n", "Transfer-Encoding: chunked, gzip\r\n"}) {
+        "Content-Length: +5\r\n", "Content-Length: 0x5\r\n",
+        "Content-Length: 99999999999999999999\r\n", "Transfer-Encoding: gzip\r\n",
+        "Transfer-Encoding: chunked, gzip\r\n"}) {
     EXPECT_EQ(HeadCode(absl::StrCat("POST / HTTP/1.1\r\n", fields, "\r\nhello")),
               absl::StatusCode::kInvalidArgument)
         << fields;
@@ -107,7 +111,8 @@ TEST(RequestReaderTest, RefusesBadChunks) {
   for (const char* body : {"x\r\nhello\r\n0\r\n\r\n", "5\r\nhelloX\r\n0\r\n\r\n", "-5\r\nhello\r\n",
                            "fffffffffffffffff\r\nhello\r\n", "5\r\nhel"}) {
     RequestReader reader(
-        Source(absl::StrCat("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", body), 1000), {});
+        Source(absl::StrCat("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", body), 1000),
+        {});
     ASSERT_TRUE(reader.ReadHead().ok());
     EXPECT_EQ(ReadAll(reader).status().code(), absl::StatusCode::kInvalidArgument) << body;
   }
@@ -132,10 +137,10 @@ TEST(RequestReaderTest, HoldsItsLimits) {
         << framing;
   }
   // A chunk's extensions that never end.
-  RequestReader reader(Source("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;" +
-                                  std::string(100000, 'x'),
-                              1000),
-                       limits);
+  RequestReader reader(
+      Source("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;" + std::string(100000, 'x'),
+             1000),
+      limits);
   ASSERT_TRUE(reader.ReadHead().ok());
   EXPECT_FALSE(ReadAll(reader).ok());
 }

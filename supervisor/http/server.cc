@@ -41,31 +41,56 @@ int PollTimeout(absl::Duration deadline) {
 
 absl::string_view Reason(int status) {
   switch (status) {
-    case 100: return "Continue";
-    case 101: return "Switching Protocols";
-    case 200: return "OK";
-    case 201: return "Created";
-    case 202: return "Accepted";
-    case 204: return "No Content";
-    case 206: return "Partial Content";
-    case 301: return "Moved Permanently";
-    case 304: return "Not Modified";
-    case 307: return "Temporary Redirect";
-    case 400: return "Bad Request";
-    case 401: return "Unauthorized";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 408: return "Request Timeout";
-    case 409: return "Conflict";
-    case 413: return "Content Too Large";
-    case 416: return "Range Not Satisfiable";
-    case 429: return "Too Many Requests";
-    case 431: return "Request Header Fields Too Large";
-    case 500: return "Internal Server Error";
-    case 501: return "Not Implemented";
-    case 503: return "Service Unavailable";
-    default: return "Status";
+    case 100:
+      return "Continue";
+    case 101:
+      return "Switching Protocols";
+    case 200:
+      return "OK";
+    case 201:
+      return "Created";
+    case 202:
+      return "Accepted";
+    case 204:
+      return "No Content";
+    case 206:
+      return "Partial Content";
+    case 301:
+      return "Moved Permanently";
+    case 304:
+      return "Not Modified";
+    case 307:
+      return "Temporary Redirect";
+    case 400:
+      return "Bad Request";
+    case 401:
+      return "Unauthorized";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 409:
+      return "Conflict";
+    case 413:
+      return "Content Too Large";
+    case 416:
+      return "Range Not Satisfiable";
+    case 429:
+      return "Too Many Requests";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 500:
+      return "Internal Server Error";
+    case 501:
+      return "Not Implemented";
+    case 503:
+      return "Service Unavailable";
+    default:
+      return "Status";
   }
 }
 
@@ -284,10 +309,14 @@ class ServedExchange : public Exchange {
 // 0: the connection is closed without a word.
 int RefusalOf(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kInvalidArgument: return 400;
-    case absl::StatusCode::kResourceExhausted: return 431;
-    case absl::StatusCode::kDeadlineExceeded: return 408;
-    default: return 0;
+    case absl::StatusCode::kInvalidArgument:
+      return 400;
+    case absl::StatusCode::kResourceExhausted:
+      return 431;
+    case absl::StatusCode::kDeadlineExceeded:
+      return 408;
+    default:
+      return 0;
   }
 }
 
@@ -367,8 +396,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(UniqueFd listener, Options
   if (!wake.valid()) return ErrnoToStatus(errno, "HTTP server: eventfd");
   std::unique_ptr<Server> server(
       new Server(std::move(listener), std::move(wake), std::move(options), std::move(handler)));
-  GANTRY_ASSIGN_OR_RETURN(server->acceptor_,
-                          NewThread([self = server.get()] { self->Accept(); }));
+  GANTRY_ASSIGN_OR_RETURN(server->acceptor_, NewThread([self = server.get()] { self->Accept(); }));
   return server;
 }
 

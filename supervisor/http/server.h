@@ -71,7 +71,7 @@ std::unique_ptr<Transport> SocketTransport(UniqueFd socket);
 
 // A connection that speaks another protocol from now on.
 struct Hijacked {
-  UniqueFd fd;              // non-blocking
+  UniqueFd fd;               // non-blocking
   std::string read_already;  // bytes that came behind the request
 };
 

@@ -87,8 +87,9 @@ TEST(ServerTest, KeepsTheConnectionForTheNextRequest) {
   auto server = Serve(Echo);
   Client client(*server);
   client.Send("POST /one HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi");
-  EXPECT_EQ(client.ReadUntil("hi"),
-            "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nPOST /one hi");
+  EXPECT_EQ(
+      client.ReadUntil("hi"),
+      "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nPOST /one hi");
   // Two at once, the second the last.
   client.Send("GET /two HTTP/1.1\r\n\r\nGET /three HTTP/1.1\r\nConnection: close\r\n\r\n");
   const std::string rest = client.ReadToEnd();
@@ -156,8 +157,8 @@ TEST(ServerTest, ABodyThatNobodyReadDoesNotBecomeTheNextRequest) {
   EXPECT_EQ(client.ReadToEnd(), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
   // More than is worth reading: the connection ends, and the response arrives all the same.
   Client second(*server);
-  second.Send(absl::StrCat("POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n",
-                           std::string(200000, 'x')));
+  second.Send(
+      absl::StrCat("POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n", std::string(200000, 'x')));
   EXPECT_EQ(second.ReadToEnd(), "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
 }
 
@@ -210,7 +211,8 @@ TEST(ServerTest, RefusesWhatIsNoRequestAndWhatIsTooLarge) {
   const std::vector<std::pair<std::string, std::string>> expected = {
       {"nonsense\r\n\r\n", "HTTP/1.1 400 "},
       {std::string(300000, 'x'), "HTTP/1.1 431 "},
-      {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n", "HTTP/1.1 400 "},
+      {"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nb\r\nhello world\r\n0\r\n\r\n",
+       "HTTP/1.1 400 "},
   };
   for (const auto& [request, start] : expected) {
     Client client(*server);

@@ -30,11 +30,12 @@ absl::Status Validate(const record::v1::Container& container) {
   for (const auto& [key, value] : container.extensions()) {
     GANTRY_RETURN_IF_ERROR(ValidateName(absl::StrCat(what, "extension key"), key));
   }
-  GANTRY_RETURN_IF_ERROR(ValidateName(absl::StrCat(what, "runtime name"), container.runtime().name()));
-  for (const auto& [noun, name] : {std::pair<absl::string_view, absl::string_view>(
-                                       "image name", container.image()),
-                                   {"snapshotter", container.snapshotter()},
-                                   {"snapshot key", container.snapshot_key()}}) {
+  GANTRY_RETURN_IF_ERROR(
+      ValidateName(absl::StrCat(what, "runtime name"), container.runtime().name()));
+  for (const auto& [noun, name] :
+       {std::pair<absl::string_view, absl::string_view>("image name", container.image()),
+        {"snapshotter", container.snapshotter()},
+        {"snapshot key", container.snapshot_key()}}) {
     if (!name.empty()) GANTRY_RETURN_IF_ERROR(ValidateName(absl::StrCat(what, noun), name));
   }
   if (!container.sandbox().empty()) {
@@ -267,12 +268,11 @@ absl::Status ContainerStore::ListStates(
   ReadView view(db_);
   const std::string prefix = MakePrefix(scope.ns);
   State state;
-  return view.Scan(Family::kContainerStates, prefix,
-                   [&](absl::string_view key, absl::string_view value) {
-                     const bool good =
-                         state.ParseFromArray(value.data(), static_cast<int>(value.size()));
-                     return visit(key.substr(prefix.size()), good ? &state : nullptr);
-                   });
+  return view.Scan(
+      Family::kContainerStates, prefix, [&](absl::string_view key, absl::string_view value) {
+        const bool good = state.ParseFromArray(value.data(), static_cast<int>(value.size()));
+        return visit(key.substr(prefix.size()), good ? &state : nullptr);
+      });
 }
 
 }  // namespace gantry::metadata

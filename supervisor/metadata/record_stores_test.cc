@@ -335,14 +335,14 @@ TEST_F(ContainerStoreTest, ChangesOfStateFromManyThreadsAreAllKept) {
 
 TEST_F(ContainerStoreTest, ChangeOfStateThatFailsStoresNothing) {
   ASSERT_TRUE(Create("c", "").ok());
-  EXPECT_TRUE(absl::IsFailedPrecondition(
-      containers_
-          .UpdateState(scope_, "c",
-                       [](record::v1::ContainerState& state) {
-                         state.set_pid(7);
-                         return absl::FailedPreconditionError("no");
-                       })
-          .status()));
+  EXPECT_TRUE(absl::IsFailedPrecondition(containers_
+                                             .UpdateState(scope_, "c",
+                                                          [](record::v1::ContainerState& state) {
+                                                            state.set_pid(7);
+                                                            return absl::FailedPreconditionError(
+                                                                "no");
+                                                          })
+                                             .status()));
   EXPECT_FALSE((*containers_.GetState(scope_, "c")).has_value());
 }
 

@@ -176,8 +176,8 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
 // The mount option that `option` takes back; "" if there is none.
 absl::string_view OppositeOf(absl::string_view option) {
   static constexpr std::pair<absl::string_view, absl::string_view> kPairs[] = {
-      {"exec", "noexec"}, {"suid", "nosuid"}, {"dev", "nodev"}, {"rw", "ro"}, {"sync", "async"},
-      {"atime", "noatime"}, {"diratime", "nodiratime"}};
+      {"exec", "noexec"}, {"suid", "nosuid"},   {"dev", "nodev"},          {"rw", "ro"},
+      {"sync", "async"},  {"atime", "noatime"}, {"diratime", "nodiratime"}};
   for (const auto& [on, off] : kPairs) {
     if (option == on) return off;
     if (option == off) return on;
@@ -200,9 +200,10 @@ absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& dest
     // kept.
     for (const std::string& option : mount.options) {
       const absl::string_view opposite = OppositeOf(option);
-      options.erase(std::remove_if(options.begin(), options.end(),
-                                   [&](const std::string& o) { return o == opposite || o == option; }),
-                    options.end());
+      options.erase(
+          std::remove_if(options.begin(), options.end(),
+                         [&](const std::string& o) { return o == opposite || o == option; }),
+          options.end());
       options.push_back(option);
     }
     return MountToJson(destination, "tmpfs", "tmpfs", std::move(options));

@@ -14,7 +14,8 @@
 namespace gantry::runtime {
 
 absl::StatusOr<LaunchedShim> FakeLauncher::Launch(const Bundle& bundle, const std::string&) {
-  std::unique_ptr<FakeShim> former;  // destroyed without the lock, and before its socket is used again
+  std::unique_ptr<FakeShim>
+      former;  // destroyed without the lock, and before its socket is used again
   {
     absl::MutexLock lock(&mu_);
     const auto found = launched_.find(bundle.key());

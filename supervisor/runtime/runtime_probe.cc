@@ -119,7 +119,7 @@ absl::StatusOr<std::optional<std::string>> Ask(const std::string& path, const st
   if (!result.ok()) return absl::FailedPreconditionError(result.status().message());
   if (result->status.ok()) return result->out;
   LOG(INFO) << path << " " << question << ": " << result->status.ToString() << ": "
-               << FirstWords(result->err);
+            << FirstWords(result->err);
   return std::nullopt;
 }
 
@@ -127,8 +127,7 @@ absl::StatusOr<Answers> AskAll(const std::string& path, CancelToken* cancel) {
   Answers answers;
   GANTRY_ASSIGN_OR_RETURN(answers.stamp, StampOf(path));
   answers.oci_version_max = kOldestOciVersion;
-  GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> version,
-                          Ask(path, "--version", cancel));
+  GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> version, Ask(path, "--version", cancel));
   // Wrappers answer nothing, and what fails now may work for a container.
   answers.complete = version.has_value();
   // "crun version 1.8.1\ncommit: ...\nspec: 1.0.0\n", "runc version 1.1.5+ds1\n...spec:
@@ -147,8 +146,7 @@ absl::StatusOr<Answers> AskAll(const std::string& path, CancelToken* cancel) {
   if (words[0] == "runc") answers.checkpoint = true;
   answers.idmap_mounts = answers.is_crun;
 
-  GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> features,
-                          Ask(path, "features", cancel));
+  GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> features, Ask(path, "features", cancel));
   if (!features.has_value()) return answers;  // an older runtime without the verb
   const nlohmann::json in = nlohmann::json::parse(*features, nullptr, /*allow_exceptions=*/false);
   if (!in.is_object()) return answers;
@@ -399,12 +397,12 @@ absl::StatusOr<std::string> RuntimeProbe::State::NameFor(absl::string_view asked
     if (absl::StartsWith(asked, "io.containerd.") && kind != "runc" && Knows(kind)) return kind;
   }
   if (shim == "containerd-shim-runc-v2" || shim == "containerd-shim-runc-v1") return std::string();
-  const bool installed = absl::StartsWith(asked, "/") ? access(std::string(asked).c_str(), F_OK) == 0
-                                                      : !FindInPath(shim).empty();
+  const bool installed = absl::StartsWith(asked, "/")
+                             ? access(std::string(asked).c_str(), F_OK) == 0
+                             : !FindInPath(shim).empty();
   if (!installed) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("runtime \"", asked, "\" binary not installed \"", shim,
-                     "\": file does not exist"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "runtime \"", asked, "\" binary not installed \"", shim, "\": file does not exist"));
   }
   return absl::FailedPreconditionError(absl::StrCat(
       "runtime \"", asked, "\": its program ", shim,
@@ -448,10 +446,9 @@ absl::StatusOr<RuntimeInfo> RuntimeProbe::State::Resolve(absl::string_view asked
   const std::string program = path.empty() ? name : path;
   if (!absl::StrContains(program, '/')) path = FindInPath(program);
   if (path.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("runtime ", name, ": no program ", program,
-                     " in PATH; install the package that has it, or set path under [runtimes.",
-                     name, "]"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "runtime ", name, ": no program ", program,
+        " in PATH; install the package that has it, or set path under [runtimes.", name, "]"));
   }
   char resolved[PATH_MAX];
   if (realpath(path.c_str(), resolved) != nullptr) path = resolved;
@@ -537,8 +534,8 @@ absl::StatusOr<RuntimeInfo> RuntimeProbe::ResolveForContainerd(absl::string_view
   const std::string path = FindInPath(std::string(binary));
   if (path.empty()) {
     return absl::FailedPreconditionError(
-        absl::StrCat("runtime option BinaryName \"", binary, "\" binary not installed: ",
-                     "executable file not found in $PATH"));
+        absl::StrCat("runtime option BinaryName \"", binary,
+                     "\" binary not installed: ", "executable file not found in $PATH"));
   }
   return state_->Resolve(path);
 }

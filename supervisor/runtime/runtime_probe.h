@@ -51,9 +51,10 @@ struct RuntimeSettings {
 };
 
 struct RuntimeInfo {
-  std::string name;     // "crun"
-  std::string path;     // absolute, symbolic links resolved
-  std::string version;  // first line of --version without the program's name; "" when it does not say
+  std::string name;  // "crun"
+  std::string path;  // absolute, symbolic links resolved
+  std::string
+      version;  // first line of --version without the program's name; "" when it does not say
   std::string state_root;
   std::string oci_version_max;  // the newest spec it accepts; a spec is lowered to it
   bool is_crun = false;         // by what it says of itself, not by its name

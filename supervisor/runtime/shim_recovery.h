@@ -62,7 +62,7 @@ Verdict Decide(const Observation& observation);
 struct RecoveredTask {
   TaskKey key;
   Verdict verdict = Verdict::kKeepUnknown;
-  std::string reason;            // one clause, for the log and for `inspect`
+  std::string reason;  // one clause, for the log and for `inspect`
   // With what config.json tells of the cgroup, and nothing else, where the launch record is missing
   // or damaged.
   std::optional<Bundle> bundle;

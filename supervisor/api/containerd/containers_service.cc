@@ -30,9 +30,8 @@ using metadata::Filter;
 // Most that stands before a record in a message of one.
 constexpr size_t kHeadBytes = 11;
 
-using ContainersBase =
-    Containers::WithRawCallbackMethod_Get<Containers::WithRawCallbackMethod_List<
-        Containers::WithRawCallbackMethod_ListStream<Containers::CallbackService>>>;
+using ContainersBase = Containers::WithRawCallbackMethod_Get<Containers::WithRawCallbackMethod_List<
+    Containers::WithRawCallbackMethod_ListStream<Containers::CallbackService>>>;
 
 class ContainersService final : public ContainersBase, public DoorService {
  public:

@@ -204,8 +204,7 @@ class WriteCall final : public grpc::ServerBidiReactor<grpc::ByteBuffer, grpc::B
 
   void OnReadDone(bool ok) override {
     if (ok) {
-      if (!room_.long_calls->Schedule(connection_, [this] { Work(); }))
-        End(DaemonStopping());
+      if (!room_.long_calls->Schedule(connection_, [this] { Work(); })) End(DaemonStopping());
     } else if (session_ == nullptr) {
       End(absl::InvalidArgumentError("content write: no message"));
     } else {
@@ -454,9 +453,7 @@ class ContentService final : public ContentBase, public DoorService {
         [this, request](Call& call, Sender<ListContentResponse>& out) -> absl::Status {
           GANTRY_ASSIGN_OR_RETURN(Filter filter, Filter::Parse(TextsOf(request->filters())));
           ListContentResponse batch;
-          const auto send = [&]() -> absl::Status {
-            return out.Send(std::exchange(batch, {}));
-          };
+          const auto send = [&]() -> absl::Status { return out.Send(std::exchange(batch, {})); };
           GANTRY_RETURN_IF_ERROR(Open(call).Walk([&](const content::Info& info) -> absl::Status {
             if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))
               return absl::OkStatus();

@@ -179,8 +179,7 @@ class EventsService final : public Events::CallbackService, public DoorService {
                                     const ForwardRequest* request,
                                     google::protobuf::Empty*) override {
     return HandleQuick(
-        *context,
-        [&](Call&) { return ForwardEvent(*room_.events, request->envelope()); },
+        *context, [&](Call&) { return ForwardEvent(*room_.events, request->envelope()); },
         Scoped::kNo);
   }
 

@@ -153,9 +153,7 @@ class SnapshotsService final : public Snapshots::CallbackService, public DoorSer
           if (!parsed.ok()) return absl::UnknownError(parsed.status().message());
           const metadata::Filter filter = *std::move(parsed);
           ListSnapshotsResponse batch;
-          const auto send = [&]() -> absl::Status {
-            return out.Send(std::exchange(batch, {}));
-          };
+          const auto send = [&]() -> absl::Status { return out.Send(std::exchange(batch, {})); };
           GANTRY_RETURN_IF_ERROR(snapshots.Walk([&](const snapshot::Info& info) -> absl::Status {
             if (!filter.matches_everything() && !filter.Matches(metadata::FieldsOf(info)))
               return absl::OkStatus();

@@ -44,9 +44,9 @@ class TtrpcServer {
  private:
   struct Connection {
     UniqueFd fd;
-    std::string in;   // what came of frames that are not whole yet
+    std::string in;     // what came of frames that are not whole yet
     uint64_t skip = 0;  // bytes of a payload that was too long
-    std::string out;  // answers that the socket did not take yet
+    std::string out;    // answers that the socket did not take yet
   };
 
   void Run();

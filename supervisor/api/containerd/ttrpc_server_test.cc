@@ -32,9 +32,8 @@ class TtrpcServerTest : public testing::Test {
   TtrpcServerTest()
       : server_({{"test.Echo/Say",
                   [](absl::string_view request) { return absl::StrCat("<", request, ">"); }},
-                 {"test.Echo/Refuse", [](absl::string_view) {
-                    return absl::NotFoundError("nobody");
-                  }}}) {
+                 {"test.Echo/Refuse",
+                  [](absl::string_view) { return absl::NotFoundError("nobody"); }}}) {
     int fds[2];
     PCHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     client_.reset(fds[0]);
@@ -43,8 +42,7 @@ class TtrpcServerTest : public testing::Test {
   }
 
   void Write(const std::string& bytes) {
-    ASSERT_EQ(write(client_.get(), bytes.data(), bytes.size()),
-              static_cast<ssize_t>(bytes.size()));
+    ASSERT_EQ(write(client_.get(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
   }
   static std::string Request(uint8_t stream, const std::string& method,
                              const std::string& payload) {

@@ -159,9 +159,8 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
     absl::MutexLock lock(&this->mu_);
     stream_done_ = true;
     if (exit_seen_ || !begun_) return;  // Exited() or Begin() says how it ended
-    this->EndLocked(status.ok()
-                        ? absl::UnavailableError("the stream ended before the process did")
-                        : status);
+    this->EndLocked(status.ok() ? absl::UnavailableError("the stream ended before the process did")
+                                : status);
   }
 
  protected:
@@ -179,8 +178,7 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
       return absl::UnavailableError("attach: the shim does not answer");
     }
     if (attached_) return absl::OkStatus();
-    return this->gone_ ? ClientGone()
-                 : absl::UnavailableError("attach: the shim ended the stream");
+    return this->gone_ ? ClientGone() : absl::UnavailableError("attach: the shim ended the stream");
   }
 
   // Never waits; never dropped.

@@ -218,8 +218,7 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
 
 class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
  public:
-  ExecReactor(grpc::CallbackServerContext* context, const ContainersParts& parts,
-              Lane& lane)
+  ExecReactor(grpc::CallbackServerContext* context, const ContainersParts& parts, Lane& lane)
       : AttachReactor(context, lane), parts_(parts) {}
 
  protected:
@@ -271,12 +270,11 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
     std::weak_ptr<WaitReactor> weak = reactor;
     core::CallContext unbounded = raw->call_;
     unbounded.cancel = nullptr;  // the wait is withdrawn by OnCancel()
-    std::function<void()> give_up =
-        waits.WaitAsync(unbounded, request,
-                        [weak, response](absl::StatusOr<v1::WaitContainerResponse> answer) {
-                          const std::shared_ptr<WaitReactor> waiting = weak.lock();
-                          if (waiting != nullptr) waiting->Answered(std::move(answer), response);
-                        });
+    std::function<void()> give_up = waits.WaitAsync(
+        unbounded, request, [weak, response](absl::StatusOr<v1::WaitContainerResponse> answer) {
+          const std::shared_ptr<WaitReactor> waiting = weak.lock();
+          if (waiting != nullptr) waiting->Answered(std::move(answer), response);
+        });
     bool cancelled;
     {
       absl::MutexLock lock(&raw->mu_);
@@ -347,9 +345,10 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   grpc::ServerUnaryReactor* Start(grpc::CallbackServerContext* context,
                                   const v1::StartContainerRequest* request,
                                   v1::StartContainerResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(parts_.lifecycle->Start(call, *request), response);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return Answer(parts_.lifecycle->Start(call, *request), response); },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Stop(grpc::CallbackServerContext* context,
                                  const v1::StopContainerRequest* request,
@@ -361,30 +360,36 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   grpc::ServerUnaryReactor* Kill(grpc::CallbackServerContext* context,
                                  const v1::KillContainerRequest* request,
                                  v1::KillContainerResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return parts_.lifecycle->Kill(call, request->container(), request->signal());
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) {
+          return parts_.lifecycle->Kill(call, request->container(), request->signal());
+        },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Restart(grpc::CallbackServerContext* context,
                                     const v1::RestartContainerRequest* request,
                                     v1::RestartContainerResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return parts_.lifecycle->Restart(call, *request);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return parts_.lifecycle->Restart(call, *request); },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Pause(grpc::CallbackServerContext* context,
                                   const v1::PauseContainerRequest* request,
                                   v1::PauseContainerResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return parts_.lifecycle->Pause(call, request->container());
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return parts_.lifecycle->Pause(call, request->container()); },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Unpause(grpc::CallbackServerContext* context,
                                     const v1::UnpauseContainerRequest* request,
                                     v1::UnpauseContainerResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return parts_.lifecycle->Unpause(call, request->container());
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return parts_.lifecycle->Unpause(call, request->container()); },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Wait(grpc::CallbackServerContext* context,
                                  const v1::WaitContainerRequest* request,
@@ -394,30 +399,40 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   grpc::ServerUnaryReactor* Remove(grpc::CallbackServerContext* context,
                                    const v1::RemoveContainerRequest* request,
                                    v1::RemoveContainerResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(parts_.lifecycle->Remove(call, *request), response);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) {
+          return Answer(parts_.lifecycle->Remove(call, *request), response);
+        },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Rename(grpc::CallbackServerContext* context,
                                    const v1::RenameContainerRequest* request,
                                    v1::RenameContainerResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return parts_.lifecycle->Rename(call, request->container(), request->new_name());
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) {
+          return parts_.lifecycle->Rename(call, request->container(), request->new_name());
+        },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Update(grpc::CallbackServerContext* context,
                                    const v1::UpdateContainerRequest* request,
                                    v1::UpdateContainerResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(parts_.lifecycle->Update(call, *request), response);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) {
+          return Answer(parts_.lifecycle->Update(call, *request), response);
+        },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Prune(grpc::CallbackServerContext* context,
                                   const v1::PruneContainersRequest* request,
                                   v1::PruneContainersResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(parts_.lifecycle->Prune(call, *request), response);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return Answer(parts_.lifecycle->Prune(call, *request), response); },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const v1::ListContainersRequest* request,
@@ -450,9 +465,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   grpc::ServerUnaryReactor* Resize(grpc::CallbackServerContext* context,
                                    const v1::ResizeRequest* request,
                                    v1::ResizeResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return parts_.streams->Resize(call, *request);
-    });
+    return HandleOn(work_, *context,
+                    [=, this](Call& call) { return parts_.streams->Resize(call, *request); });
   }
   grpc::ServerUnaryReactor* StatPath(grpc::CallbackServerContext* context,
                                      const v1::StatPathRequest* request,
@@ -464,9 +478,10 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   grpc::ServerUnaryReactor* Commit(grpc::CallbackServerContext* context,
                                    const v1::CommitRequest* request,
                                    v1::CommitResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(parts_.files->Commit(call, *request), response);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return Answer(parts_.files->Commit(call, *request), response); },
+        Departure::kIgnored);
   }
 
   grpc::ServerBidiReactor<v1::RunInput, v1::RunOutput>* Run(
@@ -486,7 +501,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
 
   grpc::ServerWriteReactor<v1::StatsResponse>* Stats(grpc::CallbackServerContext* context,
                                                      const v1::StatsRequest* request) override {
-    return HandleList<v1::StatsResponse>(followers_, *context,
+    return HandleList<v1::StatsResponse>(
+        followers_, *context,
         [this, request = *request](Call& call, Sender<v1::StatsResponse>& out) -> absl::Status {
           std::map<std::string, v1::ContainerStats> previous;
           // A rate needs two samples: the first only begins it.
@@ -505,7 +521,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
 
   grpc::ServerWriteReactor<v1::LogsResponse>* Logs(grpc::CallbackServerContext* context,
                                                    const v1::LogsRequest* request) override {
-    return HandleList<v1::LogsResponse>(request->follow() ? followers_ : work_, *context,
+    return HandleList<v1::LogsResponse>(
+        request->follow() ? followers_ : work_, *context,
         [this, request = *request](Call& call, Sender<v1::LogsResponse>& out) {
           return SendLogs(call, request, out);
         },
@@ -514,9 +531,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
 
   grpc::ServerWriteReactor<v1::CopyFromResponse>* CopyFrom(
       grpc::CallbackServerContext* context, const v1::CopyFromRequest* request) override {
-    return HandleList<v1::CopyFromResponse>(work_, *context,
-        [this, request = *request](Call& call,
-                                   Sender<v1::CopyFromResponse>& out) {
+    return HandleList<v1::CopyFromResponse>(
+        work_, *context, [this, request = *request](Call& call, Sender<v1::CopyFromResponse>& out) {
           SenderSink<v1::CopyFromResponse> sink(out, [](std::string bytes) {
             v1::CopyFromResponse response;
             response.set_data(std::move(bytes));
@@ -544,9 +560,8 @@ class ContainersDoor final : public v1::Containers::CallbackService {
 
   grpc::ServerWriteReactor<v1::ExportResponse>* Export(grpc::CallbackServerContext* context,
                                                        const v1::ExportRequest* request) override {
-    return HandleList<v1::ExportResponse>(work_, *context,
-        [this, request = *request](Call& call,
-                                   Sender<v1::ExportResponse>& out) {
+    return HandleList<v1::ExportResponse>(
+        work_, *context, [this, request = *request](Call& call, Sender<v1::ExportResponse>& out) {
           SenderSink<v1::ExportResponse> sink(out, [](std::string bytes) {
             v1::ExportResponse response;
             response.set_data(std::move(bytes));

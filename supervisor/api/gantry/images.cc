@@ -40,7 +40,8 @@ core::ProgressFn ProgressTo(Sender<Response>& out) {
 
 class ImagesDoor final : public v1::Images::CallbackService {
  public:
-  ImagesDoor(core::ImageServices& images, Executor& work) : images_(images), work_(work, kShare, Scoped::kDefault) {}
+  ImagesDoor(core::ImageServices& images, Executor& work)
+      : images_(images), work_(work, kShare, Scoped::kDefault) {}
 
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const v1::ListImagesRequest* request,
@@ -66,23 +67,25 @@ class ImagesDoor final : public v1::Images::CallbackService {
   grpc::ServerUnaryReactor* Tag(grpc::CallbackServerContext* context,
                                 const v1::TagImageRequest* request,
                                 v1::TagImageResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return images_.catalog.Tag(call, *request);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context, [=, this](Call& call) { return images_.catalog.Tag(call, *request); },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Remove(grpc::CallbackServerContext* context,
                                    const v1::RemoveImageRequest* request,
                                    v1::RemoveImageResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(images_.catalog.Remove(call, *request), response);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return Answer(images_.catalog.Remove(call, *request), response); },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Prune(grpc::CallbackServerContext* context,
                                   const v1::PruneImagesRequest* request,
                                   v1::PruneImagesResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(images_.catalog.Prune(call, *request), response);
-    }, Departure::kIgnored);
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return Answer(images_.catalog.Prune(call, *request), response); },
+        Departure::kIgnored);
   }
   grpc::ServerUnaryReactor* Login(grpc::CallbackServerContext* context,
                                   const v1::LoginRequest* request,
@@ -101,8 +104,8 @@ class ImagesDoor final : public v1::Images::CallbackService {
 
   grpc::ServerWriteReactor<v1::PullResponse>* Pull(grpc::CallbackServerContext* context,
                                                    const v1::PullRequest* request) override {
-    return HandleList<v1::PullResponse>(work_, *context,
-        [this, request = *request](Call& call, Sender<v1::PullResponse>& out) {
+    return HandleList<v1::PullResponse>(
+        work_, *context, [this, request = *request](Call& call, Sender<v1::PullResponse>& out) {
           GANTRY_ASSIGN_OR_RETURN(v1::PulledImage pulled,
                                   images_.pull.Pull(call, request, ProgressTo(out)));
           v1::PullResponse response;
@@ -113,8 +116,8 @@ class ImagesDoor final : public v1::Images::CallbackService {
 
   grpc::ServerWriteReactor<v1::PushResponse>* Push(grpc::CallbackServerContext* context,
                                                    const v1::PushRequest* request) override {
-    return HandleList<v1::PushResponse>(work_, *context,
-        [this, request = *request](Call& call, Sender<v1::PushResponse>& out) {
+    return HandleList<v1::PushResponse>(
+        work_, *context, [this, request = *request](Call& call, Sender<v1::PushResponse>& out) {
           GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PushedImage> pushed,
                                   images_.push.Push(call, request, ProgressTo(out)));
           for (v1::PushedImage& image : pushed) {
@@ -128,7 +131,8 @@ class ImagesDoor final : public v1::Images::CallbackService {
 
   grpc::ServerBidiReactor<v1::LoadRequest, v1::LoadResponse>* Load(
       grpc::CallbackServerContext* context) override {
-    return HandleUpload<v1::LoadRequest, v1::LoadResponse>(work_, *context,
+    return HandleUpload<v1::LoadRequest, v1::LoadResponse>(
+        work_, *context,
         [this](Call& call, const v1::LoadRequest& request, ByteSource& archive,
                Sender<v1::LoadResponse>& out) -> absl::Status {
           GANTRY_ASSIGN_OR_RETURN(
@@ -145,7 +149,8 @@ class ImagesDoor final : public v1::Images::CallbackService {
 
   grpc::ServerBidiReactor<v1::ImportRequest, v1::ImportResponse>* Import(
       grpc::CallbackServerContext* context) override {
-    return HandleUpload<v1::ImportRequest, v1::ImportResponse>(work_, *context,
+    return HandleUpload<v1::ImportRequest, v1::ImportResponse>(
+        work_, *context,
         [this](Call& call, const v1::ImportRequest& request, ByteSource& tar,
                Sender<v1::ImportResponse>& out) -> absl::Status {
           GANTRY_ASSIGN_OR_RETURN(
@@ -159,8 +164,8 @@ class ImagesDoor final : public v1::Images::CallbackService {
 
   grpc::ServerWriteReactor<v1::SaveResponse>* Save(grpc::CallbackServerContext* context,
                                                    const v1::SaveRequest* request) override {
-    return HandleList<v1::SaveResponse>(work_, *context,
-        [this, request = *request](Call& call, Sender<v1::SaveResponse>& out) {
+    return HandleList<v1::SaveResponse>(
+        work_, *context, [this, request = *request](Call& call, Sender<v1::SaveResponse>& out) {
           SenderSink<v1::SaveResponse> sink(out, [](std::string bytes) {
             v1::SaveResponse response;
             response.set_data(std::move(bytes));
@@ -173,8 +178,8 @@ class ImagesDoor final : public v1::Images::CallbackService {
 
   grpc::ServerWriteReactor<v1::VerifyResponse>* Verify(grpc::CallbackServerContext* context,
                                                        const v1::VerifyRequest* request) override {
-    return HandleList<v1::VerifyResponse>(work_, *context,
-        [this, request = *request](Call& call, Sender<v1::VerifyResponse>& out) {
+    return HandleList<v1::VerifyResponse>(
+        work_, *context, [this, request = *request](Call& call, Sender<v1::VerifyResponse>& out) {
           const auto found = [&out](const v1::VerifyResponse::Finding& finding) {
             v1::VerifyResponse response;
             *response.mutable_finding() = finding;

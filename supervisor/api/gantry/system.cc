@@ -36,10 +36,7 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
 
   EventsReactor(grpc::CallbackServerContext* context, core::SystemService& system, Executor& work,
                 const v1::EventsRequest& request)
-      : system_(system),
-        work_(work),
-        request_(request),
-        call_(*context, Scoped::kDefault) {}
+      : system_(system), work_(work), request_(request), call_(*context, Scoped::kDefault) {}
 
   void OnWriteDone(bool ok) override {
     absl::MutexLock lock(&mu_);
@@ -134,7 +131,8 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
 
 class SystemDoor final : public v1::System::CallbackService {
  public:
-  SystemDoor(core::SystemService& system, Executor& work) : system_(system), work_(work, kShare, Scoped::kDefault), executor_(work) {}
+  SystemDoor(core::SystemService& system, Executor& work)
+      : system_(system), work_(work, kShare, Scoped::kDefault), executor_(work) {}
 
   grpc::ServerUnaryReactor* Ping(grpc::CallbackServerContext* context,
                                  const v1::PingRequest* request,
@@ -150,9 +148,8 @@ class SystemDoor final : public v1::System::CallbackService {
   grpc::ServerUnaryReactor* Info(grpc::CallbackServerContext* context,
                                  const v1::InfoRequest* request,
                                  v1::InfoResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(system_.Info(call), response);
-    });
+    return HandleOn(work_, *context,
+                    [=, this](Call& call) { return Answer(system_.Info(call), response); });
   }
   grpc::ServerUnaryReactor* DiskUsage(grpc::CallbackServerContext* context,
                                       const v1::DiskUsageRequest* request,
@@ -163,9 +160,8 @@ class SystemDoor final : public v1::System::CallbackService {
   }
   grpc::ServerUnaryReactor* Gc(grpc::CallbackServerContext* context, const v1::GcRequest* request,
                                v1::GcResponse* response) override {
-    return HandleOn(work_, *context, [=, this](Call& call) {
-      return Answer(system_.Gc(call, *request), response);
-    });
+    return HandleOn(work_, *context,
+                    [=, this](Call& call) { return Answer(system_.Gc(call, *request), response); });
   }
   grpc::ServerWriteReactor<v1::Event>* Events(grpc::CallbackServerContext* context,
                                               const v1::EventsRequest* request) override {

@@ -67,9 +67,9 @@ class Lane {
   const size_t share_;
   const Scoped scoped_;
   absl::Mutex mu_;
-  Connections connections_ ABSL_GUARDED_BY(mu_);     // those with waiting or begun calls
-  std::string last_ ABSL_GUARDED_BY(mu_);            // the connection that was served last
-  size_t postponed_ ABSL_GUARDED_BY(mu_) = 0;        // RunNext()s that found no work with a place
+  Connections connections_ ABSL_GUARDED_BY(mu_);  // those with waiting or begun calls
+  std::string last_ ABSL_GUARDED_BY(mu_);         // the connection that was served last
+  size_t postponed_ ABSL_GUARDED_BY(mu_) = 0;     // RunNext()s that found no work with a place
 };
 
 }  // namespace gantry::api

@@ -56,7 +56,8 @@ TEST(LaneTest, WorkOfOneConnectionKeepsItsOrder) {
   Executor executor("test", 1);
   Lane lane(executor, /*share=*/10);
   std::vector<int> order;
-  for (int i = 0; i < 100; ++i) ASSERT_TRUE(lane.Schedule("one", [&order, i] { order.push_back(i); }));
+  for (int i = 0; i < 100; ++i)
+    ASSERT_TRUE(lane.Schedule("one", [&order, i] { order.push_back(i); }));
   executor.WaitIdle();
   ASSERT_EQ(order.size(), 100u);
   for (int i = 0; i < 100; ++i) EXPECT_EQ(order[static_cast<size_t>(i)], i);

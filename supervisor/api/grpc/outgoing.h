@@ -64,7 +64,10 @@ template <class Reactor>
 class StreamingCall : public Reactor {
  public:
   StreamingCall(grpc::CallbackServerContext* context, Lane& lane)
-      : context_(*context), lane_(lane), connection_(context->peer()), call_(*context, lane.scoped()) {}
+      : context_(*context),
+        lane_(lane),
+        connection_(context->peer()),
+        call_(*context, lane.scoped()) {}
 
   void OnCancel() override {
     {

@@ -40,8 +40,7 @@ class Upload final : public Base, public ByteSource {
   template <class... BaseArguments>
   static Upload* Start(Lane& lane, grpc::CallbackServerContext& context, Work work,
                        absl::Duration patience, BaseArguments... arguments) {
-    auto upload =
-        std::make_shared<Upload>(lane, context, std::move(work), patience, arguments...);
+    auto upload = std::make_shared<Upload>(lane, context, std::move(work), patience, arguments...);
     upload->Owned(upload);
     upload->me_ = upload;
     upload->StartRead(&upload->incoming_);

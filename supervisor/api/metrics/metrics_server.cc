@@ -33,11 +33,11 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(
   options.limits.stall_time = kDeadline;
   options.limits.exchange_time = kDeadline;
   std::unique_ptr<MetricsServer> server(new MetricsServer(std::move(text)));
-  GANTRY_ASSIGN_OR_RETURN(
-      server->server_,
-      http::Server::Start(
-          *std::move(listener), std::move(options),
-          [self = server.get()](http::Exchange& exchange) { self->Answer(exchange); }));
+  GANTRY_ASSIGN_OR_RETURN(server->server_,
+                          http::Server::Start(*std::move(listener), std::move(options),
+                                              [self = server.get()](http::Exchange& exchange) {
+                                                self->Answer(exchange);
+                                              }));
   return server;
 }
 
