@@ -1,0 +1,293 @@
+// The life cycle on fake shims: what may be done in which state, and what becomes of calls that meet.
+#include "supervisor/core/container_lifecycle.h"
+
+#include <signal.h>
+
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "base/cancel_token.h"
+#include "supervisor/core/container_fixture.h"
+
+namespace gantry::core {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+class ContainerLifecycleTest : public ContainerFixture {
+ protected:
+  // A container that ended and waits a minute for its restart.
+  std::string Restarting(const std::string& name) {
+    const std::string id = Make(name, Config("always"));
+    EXPECT_TRUE(Start(id).ok());
+    LoadedContainer loaded = records_->Load(context_, id).value();
+    EXPECT_TRUE(
+        records_
+            ->UpdateState(loaded,
+                          [](record::v1::ContainerState& state) { state.set_restart_count(50); })
+            .ok());
+    Shim(id).Exit("", 1);
+    EXPECT_TRUE(Eventually([&] { return Stored(id).has_restart_at(); }));
+    return id;
+  }
+
+  // A container whose process ignores the signal that a stop sends.
+  std::string MakeDeaf() {
+    v1::ContainerConfig config = Config();
+    config.set_stop_signal("SIGUSR1");
+    return Make("web", config);
+  }
+
+  std::vector<std::string> Listed(const std::string& key, const std::string& value) {
+    v1::ListContainersRequest request;
+    v1::Filter* filter = request.add_filters();
+    filter->set_key(key);
+    filter->set_value(value);
+    std::vector<std::string> names;
+    const absl::StatusOr<v1::ListContainersResponse> listed = view_->List(context_, request);
+    for (const auto& container : listed->containers())
+      names.push_back(container.name());
+    return names;
+  }
+
+  absl::Status Kill(const std::string& id, const std::string& signal = "") {
+    return lifecycle_->Kill(context_, id, signal);
+  }
+};
+
+TEST_F(ContainerLifecycleTest, StartAndExitAreInTheRecord) {
+  const std::string id = Make("web");
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_CREATED);
+  ASSERT_TRUE(Start(id).ok());
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING);
+  EXPECT_FALSE(Stored(id).starting());
+  Shim(id).Exit("", 7);
+  ASSERT_TRUE(
+      Eventually([&] { return Stored(id).status() == record::v1::ContainerState::STOPPED; }));
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_EXITED);
+  EXPECT_EQ(Stored(id).exit_code(), 7u);
+}
+
+TEST_F(ContainerLifecycleTest, ExitBeforeTheCreatesAnswerIsSettled) {
+  const std::string id = Make("web");
+  launcher_.OnLaunch(
+      [](runtime::FakeShim& shim) { shim.BeforeAnswer([&shim] { shim.Exit("", 3); }); });
+  ASSERT_TRUE(Start(id).ok());
+  ASSERT_TRUE(
+      Eventually([&] { return Stored(id).status() == record::v1::ContainerState::STOPPED; }));
+  EXPECT_EQ(Stored(id).exit_code(), 3u);
+}
+
+TEST_F(ContainerLifecycleTest, StartThatFailsSaysWhyAndCanBeRepeated) {
+  const std::string id = Make("web");
+  launcher_.OnLaunch([](runtime::FakeShim& shim) {
+    shim.FailCalls("Create", absl::InternalError("no such program"));
+  });
+  EXPECT_FALSE(Start(id).ok());
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_CREATED);
+  EXPECT_THAT(Inspect(id).error(), testing::HasSubstr("no such program"));
+  EXPECT_FALSE(Stored(id).starting());
+  launcher_.OnLaunch(nullptr);
+  EXPECT_TRUE(Start(id).ok());
+}
+
+TEST_F(ContainerLifecycleTest, RestartingIsItsStateInListInspectAndFilter) {
+  const std::string id = Restarting("web");
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RESTARTING);
+  EXPECT_EQ(Inspect(id).summary().exit_code(), 1u);
+  EXPECT_THAT(Listed("status", "restarting"), ElementsAre("web"));
+  EXPECT_THAT(Listed("status", "exited"), IsEmpty());
+  EXPECT_THAT(Listed("name", "web"), ElementsAre("web"));  // without --all: it is active
+}
+
+TEST_F(ContainerLifecycleTest, PruneKeepsWhatIsRestarting) {
+  const std::string id = Restarting("web");
+  Make("old");
+  const absl::StatusOr<v1::PruneContainersResponse> pruned =
+      lifecycle_->Prune(context_, v1::PruneContainersRequest());
+  ASSERT_TRUE(pruned.ok()) << pruned.status();
+  EXPECT_EQ(pruned->deleted_size(), 1);
+  EXPECT_TRUE(Exists(id));
+  EXPECT_FALSE(Exists("old"));
+}
+
+TEST_F(ContainerLifecycleTest, RestartingIsRemovedOnlyByForce) {
+  const std::string id = Restarting("web");
+  const absl::Status refused = Remove(id);
+  EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << refused;
+  EXPECT_THAT(std::string(refused.message()), testing::HasSubstr("is restarting"));
+  EXPECT_TRUE(Remove(id, /*force=*/true).ok());
+  EXPECT_FALSE(Exists(id));
+}
+
+TEST_F(ContainerLifecycleTest, StopAndKillCallARestartOff) {
+  for (const bool kill : {false, true}) {
+    const std::string id = Restarting(kill ? "killed" : "stopped");
+    EXPECT_TRUE((kill ? Kill(id) : Stop(id, 1)).ok());
+    EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_EXITED);
+    EXPECT_TRUE(Remove(id).ok());
+  }
+}
+
+TEST_F(ContainerLifecycleTest, PolicyStartsItAgainAndCounts) {
+  const std::string id = Make("web", Config("on-failure"));
+  ASSERT_TRUE(Start(id).ok());
+  Shim(id).Exit("", 1);
+  ASSERT_TRUE(Eventually([&] { return Stored(id).restart_count() == 1; }));
+  ASSERT_TRUE(Eventually([&] { return StateIs(id) == v1::CONTAINER_STATE_RUNNING; }));
+  EXPECT_FALSE(Stored(id).has_restart_at());
+}
+
+TEST_F(ContainerLifecycleTest, KillKeepsWhatOthersChangedMeanwhile) {
+  const std::string id = Make("web");
+  ASSERT_TRUE(Start(id).ok());
+  Shim(id).Freeze("Kill");
+  std::thread killer([&] { (void)Kill(id); });
+  ASSERT_TRUE(Shim(id).AwaitCalls("Kill"));
+  LoadedContainer loaded = records_->Load(context_, id).value();
+  ASSERT_TRUE(
+      records_
+          ->UpdateState(loaded, [](record::v1::ContainerState& state) { state.set_removing(true); })
+          .ok());
+  Shim(id).Unfreeze();
+  killer.join();
+  EXPECT_TRUE(Stored(id).removing());
+  EXPECT_TRUE(Stored(id).stopped_by_user());
+}
+
+TEST_F(ContainerLifecycleTest, KillReturnsWhenTheProcessIsDead) {
+  const std::string id = Make("web");
+  for (int i = 0; i < 20; ++i) {
+    ASSERT_TRUE(Start(id).ok()) << i;
+    ASSERT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING) << i;
+    ASSERT_TRUE(Kill(id).ok()) << i;
+    ASSERT_EQ(StateIs(id), v1::CONTAINER_STATE_EXITED) << i;
+  }
+  EXPECT_TRUE(Remove(id).ok());
+}
+
+TEST_F(ContainerLifecycleTest, TwoKillsAndAnExitLeaveOneEnd) {
+  for (int i = 0; i < 10; ++i) {
+    const std::string id = Make("web" + std::to_string(i), Config("always"));
+    ASSERT_TRUE(Start(id).ok());
+    std::thread first([&] { (void)Kill(id); });
+    std::thread second([&] { (void)Kill(id); });
+    Shim(id).Exit("", 5);
+    first.join();
+    second.join();
+    // Either the exit came first and the policy starts it again, or a kill did and it stays stopped; never half of each.
+    const bool settled = Eventually([&] {
+      const record::v1::ContainerState state = Stored(id);
+      if (state.stopped_by_user())
+        return !state.has_restart_at() && StateIs(id) == v1::CONTAINER_STATE_EXITED;
+      return state.restart_count() == 1 && StateIs(id) == v1::CONTAINER_STATE_RUNNING;
+    });
+    EXPECT_TRUE(settled) << Stored(id).ShortDebugString();
+    EXPECT_TRUE(Remove(id, /*force=*/true).ok());
+  }
+}
+
+TEST_F(ContainerLifecycleTest, ForcedRemovalCutsAStopShort) {
+  const std::string id = MakeDeaf();
+  ASSERT_TRUE(Start(id).ok());
+  std::thread stopper([&] { (void)Stop(id, 3600); });
+  ASSERT_TRUE(Shim(id).AwaitCalls("Kill"));
+  EXPECT_TRUE(Remove(id, /*force=*/true).ok());
+  EXPECT_FALSE(Exists(id));
+  stopper.join();
+}
+
+TEST_F(ContainerLifecycleTest, KillEndsAStop) {
+  const std::string id = MakeDeaf();
+  ASSERT_TRUE(Start(id).ok());
+  absl::Status patient;
+  std::thread stopper([&] { patient = Stop(id, 3600); });
+  ASSERT_TRUE(Shim(id).AwaitCalls("Kill"));
+  EXPECT_TRUE(Kill(id).ok());
+  stopper.join();
+  EXPECT_TRUE(patient.ok()) << patient;
+}
+
+TEST_F(ContainerLifecycleTest, CallWaitsForItsTurnNoLongerThanItsClient) {
+  const std::string id = MakeDeaf();
+  ASSERT_TRUE(Start(id).ok());
+  std::thread stopper([&] { (void)Stop(id, 3600); });
+  ASSERT_TRUE(Shim(id).AwaitCalls("Kill"));
+  CancelToken token(absl::Milliseconds(20));
+  CallContext hurried = context_;
+  hurried.cancel = &token;
+  EXPECT_EQ(lifecycle_->Pause(hurried, id).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_TRUE(Kill(id).ok());
+  stopper.join();
+}
+
+TEST_F(ContainerLifecycleTest, EndOfTheDaemonEndsAStop) {
+  const std::string id = MakeDeaf();
+  ASSERT_TRUE(Start(id).ok());
+  absl::Status patient;
+  std::thread stopper([&] { patient = Stop(id, 3600); });
+  ASSERT_TRUE(Shim(id).AwaitCalls("Kill"));
+  records_->locks().Stop("gantryd is stopping");
+  stopper.join();
+  EXPECT_FALSE(patient.ok());
+  EXPECT_THAT(std::string(patient.message()), testing::HasSubstr("gantryd is stopping"));
+}
+
+TEST_F(ContainerLifecycleTest, RestartKeepsAContainerThatRemovesItself) {
+  v1::ContainerConfig config = Config();
+  config.set_auto_remove(true);
+  const std::string id = Make("web", config);
+  ASSERT_TRUE(Start(id).ok());
+  v1::RestartContainerRequest request;
+  request.set_container(id);
+  request.set_timeout_seconds(0);
+  const absl::Status restarted = lifecycle_->Restart(context_, request);
+  ASSERT_TRUE(restarted.ok()) << restarted;
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING);
+  EXPECT_FALSE(Stored(id).has_restart_at());
+}
+
+TEST_F(ContainerLifecycleTest, RenameToItsOwnNameIsRefused) {
+  const std::string id = Make("web");
+  EXPECT_TRUE(absl::IsInvalidArgument(lifecycle_->Rename(context_, id, "web")));
+  EXPECT_TRUE(lifecycle_->Rename(context_, id, "www").ok());
+  EXPECT_EQ(Inspect("www").summary().id(), id);
+}
+
+TEST_F(ContainerLifecycleTest, UpdateOfNothingIsRefused) {
+  const std::string id = Make("web");
+  v1::UpdateContainerRequest request;
+  request.set_container(id);
+  EXPECT_TRUE(absl::IsInvalidArgument(lifecycle_->Update(context_, request).status()));
+  request.mutable_restart_policy()->set_name("always");
+  EXPECT_TRUE(lifecycle_->Update(context_, request).ok());
+  EXPECT_EQ(Inspect(id).config().restart_policy().name(), "always");
+}
+
+TEST_F(ContainerLifecycleTest, PausedIsKilledAndStopped) {
+  for (const bool kill : {false, true}) {
+    const std::string id = Make(kill ? "killed" : "stopped");
+    ASSERT_TRUE(Start(id).ok());
+    ASSERT_TRUE(lifecycle_->Pause(context_, id).ok());
+    EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_PAUSED);
+    EXPECT_TRUE((kill ? Kill(id) : Stop(id, 0)).ok());
+    EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_EXITED);
+  }
+}
+
+TEST_F(ContainerLifecycleTest, WhatDoesNotRunIsNeitherKilledNorPaused) {
+  const std::string id = Make("web");
+  EXPECT_TRUE(absl::IsFailedPrecondition(Kill(id)));
+  EXPECT_TRUE(absl::IsFailedPrecondition(lifecycle_->Pause(context_, id)));
+  EXPECT_TRUE(absl::IsFailedPrecondition(lifecycle_->Unpause(context_, id)));
+  EXPECT_TRUE(absl::IsNotFound(Kill("nobody")));
+}
+
+}  // namespace
+}  // namespace gantry::core
