@@ -1,5 +1,6 @@
-// One core behind all doors: what is made through one is seen and handled through every other, noun by noun. The doors today are
-// gantry.v1, by ctl, and containerd's API, by ctr and by calls of our own.
+// One core behind all doors: what is made through one is seen and handled through every other, noun
+// by noun. The doors today are gantry.v1, by ctl, and containerd's API, by ctr and by calls of our
+// own.
 #include <unistd.h>
 
 #include <memory>
@@ -136,8 +137,9 @@ TEST_F(OneCoreTest, TasksAndExecs) {
   EXPECT_THAT(Ctr({"tasks", "ls"}), HasSubstr("PAUSED"));
   Ctl({"unpause", "theirs"});
   Ctl({"kill", "theirs"});
-  EXPECT_TRUE(Eventually(
-      [&] { return absl::StrContains(bed_->Ctr({"tasks", "ls"}).out, "STOPPED"); }));
+  EXPECT_TRUE(Eventually([&] {
+    return absl::StrContains(bed_->Ctr({"tasks", "ls"}).out, "STOPPED");
+  }));
   Ctr({"tasks", "delete", "theirs"});
   Ctr({"containers", "delete", "theirs"});
   EXPECT_EQ(Ctl({"ps", "-aq"}), "");
@@ -214,21 +216,21 @@ TEST_F(OneCoreTest, Namespaces) {
   ApiClient elsewhere(bed_->address(), bed_->ns() + "-x");
   containers_api::ListContainersResponse containers;
   const std::string id = Ctl({"create", kShort, "true"});
-  ASSERT_TRUE(elsewhere.containers()
-                  .List(elsewhere.Context().get(), containers_api::ListContainersRequest(),
-                        &containers)
-                  .ok());
+  ASSERT_TRUE(
+      elsewhere.containers()
+          .List(elsewhere.Context().get(), containers_api::ListContainersRequest(), &containers)
+          .ok());
   EXPECT_EQ(containers.containers_size(), 0);
   EXPECT_EQ(bed_->Ctl({"-n", bed_->ns() + "-x", "ps", "-aq"}).out, "");
   Ctl({"rm", id});
   // A name that is none is refused by both.
   EXPECT_NE(bed_->Ctl({"-n", "no/slashes", "ps"}).code, 0);
   ApiClient malformed(bed_->address(), "no/slashes");
-  EXPECT_EQ(malformed.containers()
-                .List(malformed.Context().get(), containers_api::ListContainersRequest(),
-                      &containers)
-                .error_code(),
-            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(
+      malformed.containers()
+          .List(malformed.Context().get(), containers_api::ListContainersRequest(), &containers)
+          .error_code(),
+      grpc::StatusCode::INVALID_ARGUMENT);
 }
 
 }  // namespace

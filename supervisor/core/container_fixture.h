@@ -1,6 +1,8 @@
-// Core's container classes on a temporary database and fake shims: a daemon without doors, for their tests.
+// Core's container classes on a temporary database and fake shims: a daemon without doors, for
+// their tests.
 //
-// Begin() and End() are a daemon's life: what was recorded and the bundles outlive it. Not thread-safe.
+// Begin() and End() are a daemon's life: what was recorded and the bundles outlive it. Not
+// thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_FIXTURE_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_FIXTURE_H_
 

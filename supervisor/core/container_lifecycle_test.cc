@@ -1,4 +1,5 @@
-// The life cycle on fake shims: what may be done in which state, and what becomes of calls that meet.
+// The life cycle on fake shims: what may be done in which state, and what becomes of calls that
+// meet.
 #include "supervisor/core/container_lifecycle.h"
 
 #include <signal.h>
@@ -51,8 +52,7 @@ class ContainerLifecycleTest : public ContainerFixture {
     filter->set_value(value);
     std::vector<std::string> names;
     const absl::StatusOr<v1::ListContainersResponse> listed = view_->List(context_, request);
-    for (const auto& container : listed->containers())
-      names.push_back(container.name());
+    for (const auto& container : listed->containers()) names.push_back(container.name());
     return names;
   }
 
@@ -181,7 +181,8 @@ TEST_F(ContainerLifecycleTest, TwoKillsAndAnExitLeaveOneEnd) {
     Shim(id).Exit("", 5);
     first.join();
     second.join();
-    // Either the exit came first and the policy starts it again, or a kill did and it stays stopped; never half of each.
+    // Either the exit came first and the policy starts it again, or a kill did and it stays
+    // stopped; never half of each.
     const bool settled = Eventually([&] {
       const record::v1::ContainerState state = Stored(id);
       if (state.stopped_by_user())
