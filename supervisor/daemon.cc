@@ -63,6 +63,7 @@
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/removal_waits.h"
 #include "supervisor/core/restart_monitor.h"
+#include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
@@ -325,6 +326,7 @@ struct Daemon::Parts {
 
   std::optional<core::MountPoints> mount_points;
   std::unique_ptr<core::TaskService> tasks;
+  std::unique_ptr<core::SandboxService> sandbox_service;
   std::unique_ptr<core::ImageServices> image_services;
   core::HealthBoard health;
   core::RemovalWaits removals;
@@ -659,6 +661,7 @@ absl::Status Daemon::MakeServices(Parts& p) {
   task_parts.workers = p.workers.get();
   task_parts.host = &p.host;
   p.tasks = std::make_unique<core::TaskService>(task_parts);
+  p.sandbox_service = std::make_unique<core::SandboxService>(*p.sandboxes, p.events, p.clock);
 
   core::ImageServices::Parts image_parts;
   image_parts.stores = p.stores.get();
@@ -755,6 +758,7 @@ void Daemon::MakeDoors(Parts& p) {
   api::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();
   containerd_parts.tasks = p.tasks.get();
+  containerd_parts.sandboxes = p.sandbox_service.get();
   containerd_parts.events = &p.events;
   containerd_parts.subjects = p.subjects.get();
   containerd_parts.images = p.image_services.get();
@@ -848,6 +852,7 @@ void Daemon::StopServing(Parts& p) {
   if (p.container_records) p.container_records->locks().Stop("gantryd is stopping");
   p.removals.Close(absl::UnavailableError("gantryd stops; the container stays"));
   if (p.tasks) p.tasks->EndWaits();
+  if (p.sandbox_service) p.sandbox_service->EndWaits();
   if (p.containerd_door) p.containerd_door->Stop();
   if (p.server) {
     p.server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));

@@ -23,6 +23,7 @@ namespace gantry::core {
 class EventBus;
 class EventSubjects;
 struct ImageServices;
+class SandboxService;
 class TaskService;
 struct Stores;
 }  // namespace gantry::core
@@ -42,6 +43,7 @@ class ContainerdDoor {
   struct Parts {
     core::Stores* stores = nullptr;
     core::TaskService* tasks = nullptr;
+    core::SandboxService* sandboxes = nullptr;
     core::EventBus* events = nullptr;
     core::EventSubjects* subjects = nullptr;
     core::ImageServices* images = nullptr;

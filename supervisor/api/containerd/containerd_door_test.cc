@@ -41,6 +41,7 @@
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/distribution/resolver.h"
 #include "supervisor/gc/collector.h"
@@ -123,6 +124,8 @@ class DoorTest : public testing::Test {
     ContainerdDoor::Parts parts;
     parts.stores = stores_.get();
     parts.tasks = tasks_.get();
+    sandbox_service_ = std::make_unique<core::SandboxService>(*sandboxes_, events_, clock_);
+    parts.sandboxes = sandbox_service_.get();
     parts.events = &events_;
     parts.subjects = subjects_.get();
     parts.images = image_services_.get();
@@ -241,6 +244,7 @@ class DoorTest : public testing::Test {
   std::unique_ptr<metadata::LeaseStore> leases_;
   std::unique_ptr<metadata::NamespaceStore> namespaces_;
   std::unique_ptr<metadata::SandboxStore> sandboxes_;
+  std::unique_ptr<core::SandboxService> sandbox_service_;
   std::unique_ptr<metadata::NameIndex> names_;
   std::unique_ptr<core::Stores> stores_;
   core::EventBus events_;
