@@ -11,7 +11,8 @@ and disk space are taken away. Each client notes what was acknowledged. When the
 
 Prints the seed first and "N passed, N failed" last: each client, and each check at the end, is one. After a failure the directory is kept, with
 the journal of all calls and disturbances. The choices repeat with the seed, their timing does not.
-Environment: GANTRY_BIN (built programs, default out/bin), CHAOS_CLIENTS (4), CHAOS_DISK (MB of the disk, 256).
+Environment: GANTRY_BIN (built programs, default out/bin), CHAOS_CLIENTS (4), CHAOS_DISK (MB of the disk, 256),
+CHAOS_ONLY (disturbances to choose from, for example restart_daemon,take_descriptors; names are those in the journal).
 """
 import collections
 import json
@@ -33,6 +34,7 @@ from peers import enter_mount_namespace, install, make_image, unmount_below
 BIN = os.path.abspath(os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "out", "bin")))
 CLIENTS = int(os.environ.get("CHAOS_CLIENTS", "4"))
 DISK_MB = int(os.environ.get("CHAOS_DISK", "256"))
+ONLY = os.environ.get("CHAOS_ONLY", "")
 IMAGE = "bench:latest"
 CALL_LIMIT = 120  # seconds; what takes longer hangs
 SETTLE = 60  # seconds that a state may take to become what it must be
@@ -98,6 +100,10 @@ class Daemon:
             time.sleep(0.5)
         self.place.fail("wrong", "the daemon does not start; see %s" % self.log)
 
+    def last_words(self):
+        with open(self.log, errors="replace") as log:
+            return "".join("    " + line for line in log.readlines()[-40:])
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -108,7 +114,7 @@ class Daemon:
         try:
             status = self.process.wait(20)
             if status != 0:
-                self.place.fail("wrong", "the daemon ended with %d on SIGTERM" % status)
+                self.place.fail("wrong", "the daemon ended with %d on SIGTERM; its last words:\n%s" % (status, self.last_words()))
         except subprocess.TimeoutExpired:
             self.place.fail("wrong", "the daemon did not end within 20 s of SIGTERM")
             self.kill()
@@ -179,6 +185,8 @@ class Disturber:
     def work(self):
         ways = [self.kill_daemon] * 3 + [self.restart_daemon] * 2 + [self.stop_daemon_for_a_while] * 2 + [self.kill_shim] * 3 + [
             self.stop_shims_for_a_while] * 2 + [self.kill_zygote, self.take_descriptors, self.fill_disk, self.kill_daemon_with_stopped_shim]
+        if ONLY:
+            ways = [getattr(self, name) for name in ONLY.split(",")]
         while not self.over.wait(self.rng.uniform(0.2, 2.5)):
             way = self.rng.choice(ways)
             self.place.journal("-- " + way.__name__)

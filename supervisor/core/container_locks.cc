@@ -20,17 +20,20 @@ OperationLock& OperationLock::operator=(OperationLock&& other) noexcept {
 
 void OperationLock::Release() {
   // Destroyed last and without the lock: its end waits for callbacks that run.
-  const std::shared_ptr<CancelToken> token = std::move(token_);
+  const std::unique_ptr<CancelToken> token = std::move(token_);
   OperationLocks* locks = std::exchange(locks_, nullptr);
   if (locks == nullptr) return;
   absl::MutexLock lock(&locks->mu_);
   OperationLocks::Entry& entry = locks->entries_[key_];
+  entry.token = nullptr;
+  // What cancels the token uses it and, through it, the caller's, which ends after this lock.
+  const auto unused = [&entry] { return entry.cancelling == 0; };
+  locks->mu_.Await(absl::Condition(&unused));
   entry.held = false;
-  entry.token.reset();
   locks->Forget(key_);
 }
 
-void OperationLocks::Forget(const std::pair<std::string, std::string>& key) {
+void OperationLocks::Forget(const Key& key) {
   auto it = entries_.find(key);
   if (--it->second.interested == 0) entries_.erase(it);
 }
@@ -38,7 +41,7 @@ void OperationLocks::Forget(const std::pair<std::string, std::string>& key) {
 absl::StatusOr<OperationLock> OperationLocks::Acquire(const std::string& ns, const std::string& id,
                                                       CancelToken* cancel,
                                                       Interruptible interruptible) {
-  std::pair<std::string, std::string> key(ns, id);
+  Key key(ns, id);
   bool given_up = false;  // guarded by mu_
   absl::Duration limit = absl::InfiniteDuration();
   CancelToken::Registration on_cancel;  // dropped without the lock, which its callback takes
@@ -49,7 +52,7 @@ absl::StatusOr<OperationLock> OperationLocks::Acquire(const std::string& ns, con
       given_up = true;
     });
   }
-  auto token = std::make_shared<CancelToken>(absl::InfiniteDuration(), cancel);
+  auto token = std::make_unique<CancelToken>(absl::InfiniteDuration(), cancel);
   absl::MutexLock lock(&mu_);
   Entry& entry = entries_[key];  // map nodes stay where they are
   ++entry.interested;
@@ -73,33 +76,38 @@ absl::StatusOr<OperationLock> OperationLocks::Acquire(const std::string& ns, con
   }
   entry.held = true;
   entry.interruptible = interruptible;
-  entry.token = token;
+  entry.token = token.get();
   return OperationLock(this, std::move(key), std::move(token));
+}
+
+void OperationLocks::CancelHolder(const Key& key, absl::string_view why) {
+  const auto it = entries_.find(key);
+  if (it == entries_.end() || it->second.token == nullptr) return;
+  Entry& entry = it->second;  // stays where it is: the holder waits for this
+  CancelToken* const token = entry.token;
+  ++entry.cancelling;
+  mu_.Unlock();
+  token->Cancel(why);
+  mu_.Lock();
+  --entry.cancelling;
 }
 
 void OperationLocks::Interrupt(const std::string& ns, const std::string& id,
                                absl::string_view why) {
-  std::shared_ptr<CancelToken> token;
-  {
-    absl::MutexLock lock(&mu_);
-    auto it = entries_.find({ns, id});
-    if (it != entries_.end() && it->second.interruptible == Interruptible::kYes)
-      token = it->second.token;
-  }
-  if (token != nullptr) token->Cancel(why);
+  absl::MutexLock lock(&mu_);
+  const auto it = entries_.find({ns, id});
+  if (it != entries_.end() && it->second.interruptible == Interruptible::kYes)
+    CancelHolder({ns, id}, why);
 }
 
 void OperationLocks::Stop(absl::string_view why) {
-  std::vector<std::shared_ptr<CancelToken>> tokens;
-  {
-    absl::MutexLock lock(&mu_);
-    stopped_ = true;
-    why_stopped_ = std::string(why);
-    for (const auto& [key, entry] : entries_) {
-      if (entry.token != nullptr) tokens.push_back(entry.token);
-    }
-  }
-  for (const auto& token : tokens) token->Cancel(why);
+  absl::MutexLock lock(&mu_);
+  stopped_ = true;
+  why_stopped_ = std::string(why);
+  // Entries come and go while a token is cancelled; none begins to be held any more.
+  std::vector<Key> keys;
+  for (const auto& [key, entry] : entries_) keys.push_back(key);
+  for (const Key& key : keys) CancelHolder(key, why);
 }
 
 }  // namespace gantry::core

@@ -28,7 +28,7 @@ namespace gantry::core {
 class OperationLocks;
 
 // Held until destroyed or assigned over. Empty when default-made. Must not outlive the token that
-// it was acquired with.
+// it was acquired with: that one is the parent of this lock's own.
 class OperationLock {
  public:
   OperationLock() = default;
@@ -38,6 +38,7 @@ class OperationLock {
         token_(std::move(other.token_)) {}
   OperationLock& operator=(OperationLock&& other) noexcept;
   ~OperationLock() { Release(); }
+  // Waits for an Interrupt() or Stop() that is cancelling the token just now.
   void Release();
 
   // The call's context with the token of this lock, for everything that is done while it is held.
@@ -49,11 +50,11 @@ class OperationLock {
  private:
   friend class OperationLocks;
   OperationLock(OperationLocks* locks, std::pair<std::string, std::string> key,
-                std::shared_ptr<CancelToken> token)
+                std::unique_ptr<CancelToken> token)
       : locks_(locks), key_(std::move(key)), token_(std::move(token)) {}
   OperationLocks* locks_ = nullptr;
   std::pair<std::string, std::string> key_;
-  std::shared_ptr<CancelToken> token_;
+  std::unique_ptr<CancelToken> token_;
 };
 
 // Whether Interrupt() ends the operation.
@@ -78,12 +79,16 @@ class OperationLocks {
     bool held = false;
     int interested = 0;  // holder and waiters
     Interruptible interruptible = Interruptible::kYes;
-    std::shared_ptr<CancelToken> token;  // the holder's
+    CancelToken* token = nullptr;  // the holder's, which stays while `cancelling` is not 0
+    int cancelling = 0;            // threads that are cancelling the token
   };
-  void Forget(const std::pair<std::string, std::string>& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  using Key = std::pair<std::string, std::string>;
+  // Cancels without the lock, because the token's callbacks take locks of their own.
+  void CancelHolder(const Key& key, absl::string_view why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Forget(const Key& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   absl::Mutex mu_;
-  std::map<std::pair<std::string, std::string>, Entry> entries_ ABSL_GUARDED_BY(mu_);
+  std::map<Key, Entry> entries_ ABSL_GUARDED_BY(mu_);
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   std::string why_stopped_ ABSL_GUARDED_BY(mu_);
 };

@@ -1,5 +1,6 @@
 #include "supervisor/core/container_locks.h"
 
+#include <memory>
 #include <thread>
 
 #include "absl/synchronization/notification.h"
@@ -73,6 +74,24 @@ TEST_F(ContainerLocksTest, InterruptCancelsTheHolder) {
   const OperationLock held = Take();
   locks_.Interrupt("ns", "web", "it is being removed");
   EXPECT_EQ(held.Within(CallContext()).cancel->Check().code(), absl::StatusCode::kCancelled);
+}
+
+TEST_F(ContainerLocksTest, ReleaseWaitsForWhatCancelsItsToken) {
+  // The lock's token ends with the caller's, so neither may go while another thread cancels it.
+  auto caller = std::make_unique<CancelToken>();
+  OperationLock held = Take(Interruptible::kYes, caller.get());
+  absl::Notification cancelling, released;
+  const CancelToken::Registration on_cancel =
+      held.Within(CallContext()).cancel->OnCancel([&cancelling, &released] {
+        cancelling.Notify();
+        EXPECT_FALSE(released.WaitForNotificationWithTimeout(absl::Milliseconds(50)));
+      });
+  std::thread stopping([this] { locks_.Stop("gantryd is stopping"); });
+  cancelling.WaitForNotification();
+  held.Release();
+  caller.reset();
+  released.Notify();
+  stopping.join();
 }
 
 TEST_F(ContainerLocksTest, InterruptLeavesAnOperationThatMustFinish) {

@@ -118,9 +118,12 @@ absl::Status ContainerSteps::NoteStarted(LoadedContainer& loaded, int32_t pid,
 }
 
 void ContainerSteps::NoteStartFailed(LoadedContainer& loaded, const absl::Status& why) {
+  const bool remove = loaded.config.auto_remove();
   const absl::Status stored = parts_.records->UpdateState(
       loaded,
-      [&why](record::v1::ContainerState& state) {
+      [&why, remove](record::v1::ContainerState& state) {
+        // The intent is recorded, because this daemon may be stopping and then removes nothing.
+        if (remove) state.set_removing(true);
         if (state.status() == record::v1::ContainerState::RUNNING)
           state.set_status(record::v1::ContainerState::STOPPED);
         state.set_starting(false);
@@ -131,6 +134,7 @@ void ContainerSteps::NoteStartFailed(LoadedContainer& loaded, const absl::Status
       metadata::Durability::kBuffered);
   if (!stored.ok())
     LOG(ERROR) << "ns=" << loaded.scope.ns << " id=" << loaded.id() << " " << stored;
+  if (remove) parts_.removal->GoOn(loaded.scope.ns, loaded.id(), absl::ZeroDuration());
 }
 
 absl::StatusOr<int32_t> ContainerSteps::StartLocked(
@@ -266,17 +270,15 @@ absl::Status ContainerSteps::WaitForEnd(const CallContext& context, const std::s
 
 void ContainerSteps::HastenStop(const std::string& ns, const std::string& id,
                                 absl::Duration patience) {
-  std::shared_ptr<CancelToken> slice;
-  {
-    absl::MutexLock lock(&mu_);
-    auto it = stops_.find({ns, id});
-    if (it == stops_.end()) return;
-    const absl::Duration deadline = parts_.stores->clock.Monotonic() + patience;
-    if (deadline >= it->second.deadline) return;
-    it->second.deadline = deadline;
-    slice = it->second.slice;
-  }
-  if (slice != nullptr) slice->Cancel("another stop has less patience");
+  absl::MutexLock lock(&mu_);
+  auto it = stops_.find({ns, id});
+  if (it == stops_.end()) return;
+  const absl::Duration deadline = parts_.stores->clock.Monotonic() + patience;
+  if (deadline >= it->second.deadline) return;
+  it->second.deadline = deadline;
+  // Under the lock, so that the stop, and the token of its caller, which is the slice's parent, do
+  // not end meanwhile.
+  if (it->second.slice != nullptr) it->second.slice->Cancel("another stop has less patience");
 }
 
 absl::Status ContainerSteps::StopLocked(const CallContext& context, LoadedContainer& loaded,

@@ -189,10 +189,16 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
     absl::MutexLock lock(&this->mu_);
     stream_ = std::move(stream);
     begun_ = true;
+    // A short process may have ended before this, and its exit may have ended the call.
+    if (this->finished()) return;
     if (std::exchange(output_wanted_, false)) AskForOutput();
     if (this->gone_) {
       stream_->Cancel();
       this->EndLocked(ClientGone());
+      return;
+    }
+    if (stream_done_ && !exit_seen_) {
+      this->EndLocked(absl::UnavailableError("the stream ended before the process did"));
       return;
     }
     this->StartRead(&incoming_);
