@@ -100,6 +100,10 @@ class Daemon:
             time.sleep(0.5)
         self.place.fail("wrong", "the daemon does not start; see %s" % self.log)
 
+    def ended_by_itself(self):
+        """It does that, with status 1, once a failed sync leaves open what the disk has; a SIGTERM may come just then."""
+        return self.process.returncode == 1 and "gantryd ends, so that nothing more is acknowledged" in self.last_words()
+
     def last_words(self):
         with open(self.log, errors="replace") as log:
             return "".join("    " + line for line in log.readlines()[-40:])
@@ -113,7 +117,7 @@ class Daemon:
         self.process.terminate()
         try:
             status = self.process.wait(20)
-            if status != 0:
+            if status != 0 and not self.ended_by_itself():
                 self.place.fail("wrong", "the daemon ended with %d on SIGTERM; its last words:\n%s" % (status, self.last_words()))
         except subprocess.TimeoutExpired:
             self.place.fail("wrong", "the daemon did not end within 20 s of SIGTERM")
