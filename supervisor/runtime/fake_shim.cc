@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 #include <map>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -61,6 +62,7 @@ struct FakeShim::State {
   std::string stdin_received ABSL_GUARDED_BY(mu);
   std::string output ABSL_GUARDED_BY(mu);
   int next_pid ABSL_GUARDED_BY(mu) = kFirstPid;
+  std::optional<pb::StatsResponse> stats ABSL_GUARDED_BY(mu);
 
   std::set<Attached*> attached ABSL_GUARDED_BY(mu);
 
@@ -358,6 +360,10 @@ class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::S
                      pb::StatsResponse* response) override {
     absl::MutexLock lock(&state_->mu);
     if (grpc::Status status = Enter("Stats", context); !status.ok()) return status;
+    if (state_->stats.has_value()) {
+      *response = *state_->stats;
+      return grpc::Status::OK;
+    }
     response->set_pids_current(state_->processes.size());
     *response->mutable_read_at() = Now();
     return grpc::Status::OK;
@@ -584,6 +590,16 @@ void FakeShim::BreakEventStreams() {
 void FakeShim::ForgetEvents(uint64_t number) {
   absl::MutexLock lock(&state_->mu);
   state_->forgotten = number;
+}
+
+void FakeShim::SetNextPid(int pid) {
+  absl::MutexLock lock(&state_->mu);
+  state_->next_pid = pid;
+}
+
+void FakeShim::SetStats(shim::v1::StatsResponse stats) {
+  absl::MutexLock lock(&state_->mu);
+  state_->stats = std::move(stats);
 }
 
 std::vector<std::string> FakeShim::calls() const {

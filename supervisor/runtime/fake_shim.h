@@ -49,6 +49,11 @@ class FakeShim {
   bool AwaitCalls(const std::string& method, int count = 1) const;
   // Breaks open event streams; the next subscription is served again.
   void BreakEventStreams();
+  // The next process has this pid, the ones after it those that follow: for tests that look into
+  // /proc.
+  void SetNextPid(int pid);
+  // What Stats answers from now on.
+  void SetStats(shim::v1::StatsResponse stats);
   // Forgets events up to and including this number.
   void ForgetEvents(uint64_t number);
 
