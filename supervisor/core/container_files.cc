@@ -42,6 +42,7 @@
 #include "base/tar/tree_writer.h"
 #include "base/tar/writer.h"
 #include "base/unique_fd.h"
+#include "base/utf8.h"
 #include "proto/gantry/v1/container_files.pb.h"
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/private_mounts.h"
@@ -193,8 +194,9 @@ absl::StatusOr<v1::PathStat> StatIn(int root, const std::string& path) {
     return PathError(errno, path);
   FillStat(info, split.name, out);
   if (S_ISLNK(info.st_mode)) {
-    GANTRY_ASSIGN_OR_RETURN(std::string target, Evaluate(root, path));
-    out.set_link_target(std::move(target));
+    GANTRY_ASSIGN_OR_RETURN(const std::string target, Evaluate(root, path));
+    // Names of files are bytes; a message holds text.
+    out.set_link_target(ToValidUtf8(target));
   }
   return out;
 }
