@@ -398,8 +398,14 @@ absl::Status ContainerFiles::Export(const CallContext& context, const std::strin
   return WithRootfs(context, loaded, false, View::kRootOnly, [&](int root) -> absl::Status {
     TarWriter tar(out);
     TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true});
+    // A copy of the root's mount alone shows what lies below the mounts of a running container:
+    // volumes may be of the same file system, and files are mounted too. The kernel refuses it where
+    // a mount was locked by a more privileged user namespace.
+    const UniqueFd bare(
+        open_tree(root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+    const int top = bare.valid() ? bare.get() : root;
     GANTRY_RETURN_IF_ERROR(
-        tree.AddChildren(UniqueFd(openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), ""));
+        tree.AddChildren(UniqueFd(openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), ""));
     return tar.Finish();
   });
 }

@@ -54,23 +54,24 @@ using ::testing::UnorderedElementsAre;
 // from outside. Ends with this object.
 class Resident {
  public:
-  explicit Resident(const std::string& root, const std::string& volume = "",
-                    const std::string& volume_target = "") {
+  // `binds`: paths of the host, with their targets in the tree.
+  explicit Resident(const std::string& root,
+                    std::vector<std::pair<std::string, std::string>> binds = {}) {
     int ready[2] = {-1, -1};
     EXPECT_EQ(pipe2(ready, O_CLOEXEC), 0);
-    const std::string target = root + volume_target;
+    for (auto& [source, target] : binds) target = root + target;
     // The child makes nothing but system calls: the test has other threads.
     pid_ = fork();
     if (pid_ == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
-      const bool ok =
+      bool ok =
           unshare(CLONE_NEWNS) == 0 &&
           mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-          mount(root.c_str(), root.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0 &&
-          (volume.empty() ||
-           mount(volume.c_str(), target.c_str(), nullptr, MS_BIND, nullptr) == 0) &&
-          chdir(root.c_str()) == 0 && syscall(SYS_pivot_root, ".", ".") == 0 &&
-          umount2(".", MNT_DETACH) == 0 && chdir("/") == 0;
+          mount(root.c_str(), root.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0;
+      for (const auto& [source, target] : binds)
+        ok = ok && mount(source.c_str(), target.c_str(), nullptr, MS_BIND, nullptr) == 0;
+      ok = ok && chdir(root.c_str()) == 0 && syscall(SYS_pivot_root, ".", ".") == 0 &&
+           umount2(".", MNT_DETACH) == 0 && chdir("/") == 0;
       if (write(ready[1], ok ? "y" : "n", 1) != 1) _exit(1);
       for (;;) pause();
     }
@@ -581,7 +582,7 @@ TEST_F(ContainerFilesTest, MountsOfARunningContainerAreItsOwn) {
   Directory(volume);
   Write(volume + "/file", "of the volume");
   Directory(root_ + "/data");
-  const Resident resident(root_, volume, "/data");
+  const Resident resident(root_, {{volume, "/data"}});
   launcher_.OnLaunch([&](runtime::FakeShim& shim) { shim.SetNextPid(resident.pid()); });
   ASSERT_TRUE(Start(id_).ok());
   EXPECT_EQ(CopiedData("/data/file", "file"), "of the volume");
@@ -589,9 +590,23 @@ TEST_F(ContainerFilesTest, MountsOfARunningContainerAreItsOwn) {
   EXPECT_EQ(Text(volume + "/new"), "written");
   EXPECT_NE(access((root_ + "/data/new").c_str(), F_OK), 0);
   EXPECT_EQ(Look("/data/new").size_bytes(), 7);
+}
+
+TEST_F(ContainerFilesTest, AnExportOfARunningContainerIsWithoutItsMounts) {
+  Directory(dir_.Join("volume"));
+  Write(dir_.Join("volume/file"), "of the volume");
+  Write(dir_.Join("key"), "secret");
+  Directory(root_ + "/data");
+  Write(root_ + "/data/below", "of the image");
+  Write(root_ + "/key", "");
+  const Resident resident(root_, {{dir_.Join("volume"), "/data"}, {dir_.Join("key"), "/key"}});
+  launcher_.OnLaunch([&](runtime::FakeShim& shim) { shim.SetNextPid(resident.pid()); });
+  ASSERT_TRUE(Start(id_).ok());
+  EXPECT_EQ(CopiedData("/key", "key"), "secret");
   const absl::StatusOr<Members> all = Export();
   ASSERT_TRUE(all.ok()) << all.status();
-  EXPECT_THAT(*all, UnorderedElementsAre(Key("data/")));
+  ASSERT_THAT(*all, UnorderedElementsAre(Key("data/"), Key("data/below"), Key("key")));
+  EXPECT_EQ(all->at("key").data, "");
 }
 
 TEST_F(ContainerFilesTest, AProcessThatIsGoneIsSaid) {
