@@ -665,7 +665,8 @@ TEST_F(RunTest, EventsOfAContainerThatIsGoneSayWhatItWas) {
                                     "{{.Action}} {{.Actor.Attributes.name}} "
                                     "{{.Actor.Attributes.image}} {{.Actor.Attributes.tier}}"});
   EXPECT_EQ(events.out,
-            "create brief busybox:test front\nstart brief busybox:test front\n"
+            "create brief busybox:test front\nattach brief busybox:test front\n"
+            "start brief busybox:test front\n"
             "die brief busybox:test front\ndestroy brief busybox:test front\n");
 }
 
@@ -701,6 +702,50 @@ TEST_F(RunTest, EventsTellWhatWasDoneToAContainer) {
   EXPECT_EQ(bed_->CtlOut({"events", "--since", "10m", "--until", "0s", "--filter", "event=restart",
                           "--format", "{{.Actor.Attributes.name}}"}),
             "stubborn");
+}
+
+TEST_F(RunTest, EventsTellOfAllThatIsDoneThroughADoor) {
+  const auto events = [this](const std::string& filter, const std::string& format) {
+    return bed_->CtlOut({"events", "--since", "10m", "--until", "0s", "--filter", filter,
+                         "--format", format});
+  };
+  Detached("web", {"sleep", "1000"});
+  EXPECT_EQ(bed_->Ctl({"exec", "web", "sh", "-c", "exit 4"}).code, 4);
+  EXPECT_TRUE(Ok(bed_->Ctl({"top", "web"})));
+  ASSERT_TRUE(WriteFile(bed_->scratch() + "/given", "x").ok());
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", bed_->scratch() + "/given", "web:/given"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"cp", "web:/given", bed_->scratch() + "/got"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"pause", "web"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"unpause", "web"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"export", "-o", bed_->scratch() + "/tree.tar", "web"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"commit", "--pause=false", "-m", "why", "web", "made:1"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"update", "--restart", "no", "web"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"rename", "web", "shop"})));
+  EXPECT_EQ(events("container=shop", "{{.Action}}"),
+            "create\nstart\nexec_create: sh -c exit 4\nexec_start: sh -c exit 4\nexec_die\ntop\n"
+            "extract-to-dir\narchive-path\npause\nunpause\nexport\ncommit\nupdate\nrename");
+  EXPECT_EQ(events("event=exec_die", "{{.Actor.Attributes.exitCode}}"), "4");
+  EXPECT_EQ(events("event=rename", "{{.Actor.Attributes.oldName}}"), "/web");
+  EXPECT_EQ(events("event=commit",
+                   "{{.Actor.Attributes.comment}} {{.Actor.Attributes.imageRef}}"),
+            "why made:1");
+  EXPECT_TRUE(Ok(bed_->Ctl({"rm", "-f", "shop"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"container", "prune", "-f"})));
+  EXPECT_EQ(events("event=prune", "{{.Type}} {{.Actor.Attributes.reclaimed}}"), "container 0");
+
+  EXPECT_TRUE(Ok(bed_->Ctl({"tag", "made:1", "made:2"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"save", "-o", bed_->scratch() + "/made.tar", "made:2"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"rmi", "made:1"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"rmi", "made:2"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"load", "-i", bed_->scratch() + "/made.tar"})));
+  EXPECT_TRUE(Ok(bed_->Ctl({"import", bed_->scratch() + "/tree.tar", "flat:1"})));
+  const std::string images = events("type=image", "{{.Action}} {{.Actor.Attributes.name}}");
+  size_t from = 0;
+  for (const char* line : {"tag made:1", "tag made:2", "save sha256:", "untag made:1",
+                           "untag made:2", "delete sha256:", "load made:2", "import flat:1"}) {
+    from = images.find(line, from);
+    ASSERT_NE(from, std::string::npos) << line << " in\n" << images;
+  }
 }
 
 TEST_F(RunTest, ALateFollowerMissesNoLineThoughFilesAreRotatedAwayAllTheTime) {

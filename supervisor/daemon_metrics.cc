@@ -14,6 +14,7 @@
 #include "base/cancel_token.h"
 #include "base/file.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/api/containerd/event_message.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/metadata/filter.h"
 #include "supervisor/task_metric_text.h"
@@ -91,7 +92,8 @@ DaemonMetrics::DaemonMetrics(core::Stores& stores, core::TaskService& tasks,
   subscription_ = events.Subscribe(
       [counts = events_](const core::Event& event) {
         absl::MutexLock lock(&counts->mu);
-        const auto count = counts->by_topic.find(event.topic);
+        const auto count =
+            counts->by_topic.find(std::string(api::containerd_api::TopicOf(event)));
         if (count != counts->by_topic.end()) ++count->second;
         return false;
       },

@@ -16,7 +16,6 @@
 #include "base/field_error.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/container.pb.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "proto/record/v1/record.pb.h"
@@ -25,6 +24,7 @@
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -245,11 +245,9 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   std::move(remove_snapshot).Cancel();
   std::move(remove_directories).Cancel();
 
-  containerd::events::ContainerCreate event;
-  event.set_id(id);
-  event.set_image(stored.image());
-  event.mutable_runtime()->set_name(kRuntimeName);
-  parts_.events->Publish(context.ns, "/containers/create", event);
+  Event event(EventKind::kContainer, action::kCreate, id);
+  event.facts = FactsOfRecord(stored);
+  parts_.events->Publish(context.ns, std::move(event));
 
   v1::CreateContainerResponse response;
   response.set_id(id);

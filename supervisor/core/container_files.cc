@@ -351,7 +351,7 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
                                       ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->Load(context, request.container()));
-  return WithRootfs(context, loaded, false, View::kWithMounts, [&](int root) -> absl::Status {
+  const auto copy = [&](int root) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, StatIn(root, request.path()));
     GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(request.path()));
     GANTRY_RETURN_IF_ERROR(begin(stat));
@@ -367,13 +367,16 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
       GANTRY_RETURN_IF_ERROR(tree.Add(parent.get(), split.name, split.name));
     }
     return tar.Finish();
-  });
+  };
+  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, View::kWithMounts, copy));
+  parts_.records->Publish(loaded, "archive-path");
+  return absl::OkStatus();
 }
 
 absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
                                     ByteSource& tar) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, open.container()));
-  return WithRootfs(context, loaded, true, View::kWithMounts, [&](int root) -> absl::Status {
+  const auto extract = [&](int root) -> absl::Status {
     UniqueFd base = OpenBeneath(root, open.path(), O_RDONLY | O_DIRECTORY);
     if (!base.valid()) {
       if (errno == ENOTDIR)
@@ -389,13 +392,16 @@ absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyTo
     options.no_overwrite_dir_non_dir = open.no_overwrite_dir_non_dir();
     options.cancel = context.cancel;
     return ExtractTree(*plain, base.get(), options).status();
-  });
+  };
+  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, true, View::kWithMounts, extract));
+  parts_.records->Publish(loaded, "extract-to-dir");
+  return absl::OkStatus();
 }
 
 absl::Status ContainerFiles::Export(const CallContext& context, const std::string& container,
                                     ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
-  return WithRootfs(context, loaded, false, View::kRootOnly, [&](int root) -> absl::Status {
+  const auto write = [&](int root) -> absl::Status {
     TarWriter tar(out);
     TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true});
     // A copy of the root's mount alone shows what lies below the mounts of a running container:
@@ -407,7 +413,10 @@ absl::Status ContainerFiles::Export(const CallContext& context, const std::strin
     GANTRY_RETURN_IF_ERROR(
         tree.AddChildren(UniqueFd(openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), ""));
     return tar.Finish();
-  });
+  };
+  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, View::kRootOnly, write));
+  parts_.records->Publish(loaded, "export");
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::CommitResponse> ContainerFiles::Commit(const CallContext& context,
@@ -497,6 +506,12 @@ absl::StatusOr<v1::CommitResponse> ContainerFiles::Commit(const CallContext& con
       context, name.empty() ? ImageCatalog::DanglingName(target.digest) : name, target));
   v1::CommitResponse response;
   response.set_image_id(target.digest.str());
+  parts_.records->Publish(loaded, "commit",
+                          {{"comment", request.comment()},
+                           {"imageID", response.image_id()},
+                           {"imageRef", request.reference()}});
+  if (!name.empty())
+    parts_.images->Announce(context, "tag", target, response.image_id(), request.reference());
   return response;
 }
 

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 
 #include "base/status_macros.h"
 #include "supervisor/core/container_state.h"
@@ -58,22 +59,9 @@ absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
       return BadValue("health", value, "is none of healthy, none, starting and unhealthy");
   }
   for (const std::string& value : parsed.filters_.Values("is-task")) {
-    if (value != "true" && value != "false" && value != "1" && value != "0")
-      return BadValue("is-task", value, "is neither true nor false");
+    GANTRY_RETURN_IF_ERROR(ParseTruth("is-task", value).status());
   }
-  // Of several, the one that leaves more: they are alternatives.
-  const std::vector<std::string>& before = parsed.filters_.Values("before");
-  if (!before.empty()) parsed.before_ = absl::InfinitePast();
-  for (const std::string& value : before) {
-    GANTRY_ASSIGN_OR_RETURN(const absl::Time created, find(value));
-    parsed.before_ = std::max(parsed.before_, created);
-  }
-  const std::vector<std::string>& since = parsed.filters_.Values("since");
-  if (!since.empty()) parsed.since_ = absl::InfiniteFuture();
-  for (const std::string& value : since) {
-    GANTRY_ASSIGN_OR_RETURN(const absl::Time created, find(value));
-    parsed.since_ = std::min(parsed.since_, created);
-  }
+  GANTRY_ASSIGN_OR_RETURN(parsed.created_, CreatedBounds::Parse(parsed.filters_, absl::Now(), find));
   return parsed;
 }
 
@@ -87,8 +75,7 @@ bool ContainerFilter::Matches(const v1::ContainerSummary& container) const {
   if (!exit_codes_.empty() && (container.state() != v1::CONTAINER_STATE_EXITED ||
                                !Holds(exit_codes_, container.exit_code())))
     return false;
-  const absl::Time created = CreatedAt(container);
-  if (created >= before_ || created <= since_) return false;
+  if (!created_.Hold(CreatedAt(container))) return false;
   if (!filters_.LabelsMatch(container.labels())) return false;
   const auto id_fits = [&](const std::string& value) {
     return absl::StartsWith(container.id(), value);

@@ -14,7 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 #include "re2/re2.h"
 #include "supervisor/core/filters.h"
 
@@ -23,7 +23,7 @@ namespace gantry::core {
 class ContainerFilter {
  public:
   // When the container that a person names was created.
-  using FindCreated = std::function<absl::StatusOr<absl::Time>(const std::string& container)>;
+  using FindCreated = CreatedBounds::FindCreated;
 
   // kInvalidArgument: unknown key, or a value that its key does not take; what `find` says of a
   // container in "before" or "since".
@@ -40,8 +40,7 @@ class ContainerFilter {
   std::vector<std::unique_ptr<RE2>> names_;
   std::vector<v1::ContainerState> states_;
   std::vector<uint32_t> exit_codes_;
-  absl::Time before_ = absl::InfiniteFuture();
-  absl::Time since_ = absl::InfinitePast();
+  CreatedBounds created_;
 };
 
 }  // namespace gantry::core

@@ -17,13 +17,16 @@ std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& recor
     return std::nullopt;
   v1::ContainerConfig config;
   if (!config.ParseFromString(intent->second.value())) return std::nullopt;
+  *config.mutable_labels() = record.labels();
   return config;
 }
 
 void WriteIntent(const v1::ContainerConfig& config, record::v1::Container& record) {
+  v1::ContainerConfig stored = config;
+  stored.clear_labels();
   google::protobuf::Any& intent = (*record.mutable_extensions())[kExtension];
   intent.set_type_url(kType);
-  intent.set_value(config.SerializeAsString());
+  intent.set_value(stored.SerializeAsString());
 }
 
 }  // namespace gantry::core

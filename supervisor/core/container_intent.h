@@ -1,6 +1,9 @@
 // What a container was asked to be, as gantry.v1 puts it, kept in its record beside the spec that
 // was made of it.
 //
+// Labels are not part of it: they are the record's own, which every door reads and writes. The
+// configuration that is read here has the record's labels of the moment.
+//
 // Containers of other clients of the containerd API have none. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_INTENT_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_INTENT_H_
@@ -20,6 +23,7 @@ namespace gantry::core {
 inline constexpr char kImageExtension[] = "gantry.image";
 
 std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& record);
+// Does not touch the labels of the record.
 void WriteIntent(const v1::ContainerConfig& config, record::v1::Container& record);
 
 }  // namespace gantry::core

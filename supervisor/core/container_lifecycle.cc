@@ -17,6 +17,7 @@
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_state.h"
+#include "supervisor/core/event_bus.h"
 #include "supervisor/core/filters.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -225,8 +226,7 @@ absl::Status ContainerLifecycle::Rename(const CallContext& context, const std::s
   }
   GANTRY_RETURN_IF_ERROR(parts_.stores->names.Rename(loaded.scope, loaded.id(), new_name));
   loaded.name = new_name;
-  parts_.records->Publish(loaded, "rename",
-                          {{"gantry.old-name", old_name}, {"gantry.name", new_name}});
+  parts_.records->Publish(loaded, "rename", {{"oldName", absl::StrCat("/", old_name)}});
   return absl::OkStatus();
 }
 
@@ -287,17 +287,14 @@ absl::StatusOr<v1::PruneContainersResponse> ContainerLifecycle::Prune(
   list.set_all(true);
   list.set_size(true);
   GANTRY_ASSIGN_OR_RETURN(const Filters filters, Filters::Parse(request.filters(), {"until"}));
-  absl::Time until = absl::InfiniteFuture();
-  for (const std::string& value : filters.Values("until")) {
-    GANTRY_ASSIGN_OR_RETURN(const absl::Time moment,
-                            ParseMoment("until", value, parts_.stores->clock.Now()));
-    until = std::min(until, moment);
-  }
+  GANTRY_ASSIGN_OR_RETURN(
+      const CreatedBounds bounds,
+      CreatedBounds::Parse(filters, parts_.stores->clock.Now(), /*find=*/nullptr));
   GANTRY_ASSIGN_OR_RETURN(v1::ListContainersResponse listed, parts_.view->List(context, list));
   v1::PruneContainersResponse response;
   for (const v1::ContainerSummary& container : listed.containers()) {
     if (!IsPrunable(container.state()) || !filters.LabelsMatch(container.labels())) continue;
-    if (absl::FromUnixSeconds(container.created_at().seconds()) > until) continue;
+    if (!bounds.Hold(absl::FromUnixSeconds(container.created_at().seconds()))) continue;
     OperationLock lock;
     absl::StatusOr<LoadedContainer> loaded =
         parts_.records->LoadLocked(context, container.id(), lock, Interruptible::kNo);
@@ -310,6 +307,9 @@ absl::StatusOr<v1::PruneContainersResponse> ContainerLifecycle::Prune(
     response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() +
                                        container.size_rw_bytes());
   }
+  parts_.events->Publish(context.ns,
+                         Event(EventKind::kContainer, "prune", "",
+                               {{"reclaimed", absl::StrCat(response.space_reclaimed_bytes())}}));
   return response;
 }
 

@@ -7,11 +7,11 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
-#include "proto/containerd/events/container.pb.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/metadata/filter.h"
 
 namespace gantry::core {
@@ -135,14 +135,9 @@ absl::StatusOr<std::string> ContainerRecords::ResolveId(const CallContext& conte
 
 void ContainerRecords::Publish(const LoadedContainer& loaded, absl::string_view action,
                                const std::map<std::string, std::string>& attributes) {
-  containerd::events::ContainerUpdate event;
-  event.set_id(loaded.id());
-  event.set_image(loaded.record.image());
-  event.set_snapshot_key(loaded.record.snapshot_key());
-  *event.mutable_labels() = loaded.record.labels();
-  for (const auto& [key, value] : attributes) (*event.mutable_labels())[key] = value;
-  (*event.mutable_labels())["gantry.action"] = std::string(action);
-  parts_.events->Publish(loaded.scope.ns, "/containers/update", event);
+  Event event(EventKind::kContainer, action, loaded.id(), attributes);
+  if (action == action::kUpdate) event.facts = FactsOfRecord(loaded.record);
+  parts_.events->Publish(loaded.scope.ns, std::move(event));
 }
 
 std::string ContainerRecords::Directory(const std::string& ns, const std::string& id) const {

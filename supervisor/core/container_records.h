@@ -84,7 +84,7 @@ class ContainerRecords {
   // The operation locks, for those that need no record or cut others short.
   OperationLocks& locks() { return locks_; }
 
-  // Publishes that a container changed, as a containerd update event whose labels say how.
+  // Publishes an event of the container; "update" means that its record was written.
   void Publish(const LoadedContainer& loaded, absl::string_view action,
                const std::map<std::string, std::string>& attributes = {});
 

@@ -12,7 +12,6 @@
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/container.pb.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/event_bus.h"
 
@@ -50,7 +49,7 @@ absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedCo
     });
     CrashPoint("removal.recorded");
     if (IsActive(state) || state == v1::CONTAINER_STATE_DEAD)
-      parts_.records->Publish(loaded, "kill", {{"gantry.signal", absl::StrCat(SIGKILL)}});
+      parts_.records->Publish(loaded, "kill", {{"signal", absl::StrCat(SIGKILL)}});
   }
   if (removed.ok()) removed = RemoveParts(context, loaded);
   if (removed.ok()) return removed;
@@ -105,9 +104,8 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
           }
         });
   }
-  containerd::events::ContainerDelete event;
-  event.set_id(loaded.id());
-  parts_.events->Publish(context.ns, "/containers/delete", event);
+  parts_.events->Publish(context.ns,
+                         Event(EventKind::kContainer, action::kDestroy, loaded.id()));
   v1::WaitContainerResponse response;
   response.set_exit_code(loaded.state.exit_code());
   parts_.tasks->EndNextExitWaits(context.ns, loaded.id());

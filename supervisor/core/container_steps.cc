@@ -235,7 +235,7 @@ absl::Status ContainerSteps::NoteEnded(LoadedContainer& loaded, const Process& t
 
 absl::Status ContainerSteps::SendSignal(const CallContext& context, const LoadedContainer& loaded,
                                         int signal) {
-  parts_.records->Publish(loaded, "kill", {{"gantry.signal", absl::StrCat(signal)}});
+  parts_.records->Publish(loaded, "kill", {{"signal", absl::StrCat(signal)}});
   return parts_.tasks->Kill(context, loaded.id(), "", static_cast<uint32_t>(signal), false);
 }
 

@@ -45,6 +45,7 @@ absl::StatusOr<ContainerStreams::ConnectedStart> ContainerStreams::StartConnecte
       started.pid, parts_.steps->StartLocked(
                        lock.Within(context), loaded, /*restart_count=*/0, [&](runtime::Shim& shim) {
                          started.stream = shim.client().Attach(InitStreams(open), handler);
+                         parts_.records->Publish(loaded, "attach");
                          before_start();
                        }));
   return started;
@@ -53,7 +54,9 @@ absl::StatusOr<ContainerStreams::ConnectedStart> ContainerStreams::StartConnecte
 absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerStreams::Attach(
     const CallContext& context, const v1::AttachInput::Open& open,
     runtime::AttachStream::Handler* handler) {
-  GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(context, open.container()));
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded,
+                          parts_.records->Load(context, open.container()));
+  const std::string id = loaded.id();
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, id, "");
   if (!task.ok() || task->status == ProcessStatus::kStopped) {
     return absl::FailedPreconditionError(
@@ -64,18 +67,26 @@ absl::StatusOr<std::unique_ptr<runtime::AttachStream>> ContainerStreams::Attach(
         absl::StrCat("container ", open.container(), " is paused; unpause it before attaching"));
   }
   GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim, parts_.tasks->Shim(context.ns, id));
+  parts_.records->Publish(loaded, "attach");
   return shim->client().Attach(InitStreams(open), handler);
 }
 
 absl::Status ContainerStreams::Resize(const CallContext& context,
                                       const v1::ResizeRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(context, request.container()));
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded,
+                          parts_.records->Load(context, request.container()));
   if (request.size().width() == 0 || request.size().height() == 0 ||
       request.size().width() > 65535 || request.size().height() > 65535) {
     return absl::InvalidArgumentError("resize: width and height are 1 to 65535 characters");
   }
-  return parts_.tasks->ResizePty(context, id, request.exec_id(), request.size().width(),
-                                 request.size().height());
+  GANTRY_RETURN_IF_ERROR(parts_.tasks->ResizePty(context, loaded.id(), request.exec_id(),
+                                                 request.size().width(), request.size().height()));
+  if (request.exec_id().empty()) {
+    parts_.records->Publish(loaded, "resize",
+                            {{"height", absl::StrCat(request.size().height())},
+                             {"width", absl::StrCat(request.size().width())}});
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> ContainerStreams::LogPath(const CallContext& context,

@@ -326,6 +326,7 @@ absl::StatusOr<v1::TopResponse> ContainerView::Top(const CallContext& context,
       }
     }
   }
+  parts_.records->Publish(loaded, "top");
   return response;
 }
 

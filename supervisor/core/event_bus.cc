@@ -7,7 +7,6 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
-#include "google/protobuf/message_lite.h"
 
 namespace gantry::core {
 namespace {
@@ -69,35 +68,28 @@ void Subscription::Offer(const EventPtr& event) {
     queue_.push_back(event);
     queued_bytes_ += event->bytes();
   }
-  // Told under the lock, so that Close() returning means no more calls.
+  // Called under the lock, so that there is no call after Close() has returned.
   if (ready_ && (overflowed_ || queue_.size() == 1)) ready_();
 }
 
 EventBus::EventBus(EventBounds history, EventBounds queue)
     : history_bounds_(history), queue_bounds_(queue) {}
 
-void EventBus::Publish(absl::string_view ns, absl::string_view topic,
-                       const google::protobuf::MessageLite& payload) {
-  Event event;
+void EventBus::Publish(absl::string_view ns, Event event) {
   event.at = absl::Now();
   event.ns = std::string(ns);
-  event.topic = std::string(topic);
-  event.type_url = payload.GetTypeName();
-  event.payload = payload.SerializeAsString();
   Deliver(std::move(event));
 }
 
-absl::Status EventBus::PublishRaw(absl::string_view ns, absl::string_view topic,
-                                  absl::string_view type_url, absl::string_view payload,
-                                  absl::Time at) {
-  absl::Status valid = CheckTopic(topic);
+absl::Status EventBus::PublishForeign(absl::string_view ns, ForeignFacts facts, absl::Time at) {
+  absl::Status valid = CheckTopic(facts.topic);
   if (!valid.ok()) return valid;
   Event event;
+  event.kind = EventKind::kForeign;
+  event.low_level = true;
   event.at = at;
   event.ns = std::string(ns);
-  event.topic = std::string(topic);
-  event.type_url = std::string(type_url);
-  event.payload = std::string(payload);
+  event.facts = std::move(facts);
   Deliver(std::move(event));
   return absl::OkStatus();
 }

@@ -1,21 +1,18 @@
-// What happened, told to everybody who asked: containerd's events with their topics, in the order
-// they happened.
+// Distributes events (event.h) to every subscriber, in the order in which they happened.
 //
 // Publishing never waits: each subscriber has a queue bounded by count and by bytes, and one that
 // does not keep up is ended with kResourceExhausted. The last events are kept, within bounds of
 // their own, so that `events --since` can look back, and so that a client that reconnects right
-// after a restart of the supervisor still hears of the exits found during recovery.
+// after a restart of the supervisor still receives the exits found during recovery.
 //
 // Thread-safe. Callbacks run on the publisher's thread, must not block and must not call back into
-// the bus. Semantics: containerd "events" service; topics such as "/tasks/exit", payload messages
-// of package containerd.events.
+// the bus.
 #ifndef GANTRY_SUPERVISOR_CORE_EVENT_BUS_H_
 #define GANTRY_SUPERVISOR_CORE_EVENT_BUS_H_
 
 #include <cstdint>
 #include <deque>
 #include <functional>
-#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,26 +23,9 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
-namespace google::protobuf {
-class MessageLite;
-}
+#include "supervisor/core/event.h"
 
 namespace gantry::core {
-
-struct Event {
-  uint64_t sequence = 0;  // 1, 2, ... for this run of the supervisor
-  absl::Time at;
-  std::string ns;
-  std::string topic;     // "/tasks/exit"
-  std::string type_url;  // full message name, no prefix: "containerd.events.TaskExit"
-  std::string payload;   // the serialized message
-
-  // What it takes in memory, about.
-  size_t bytes() const {
-    return sizeof(Event) + ns.size() + topic.size() + type_url.size() + payload.size();
-  }
-};
-using EventPtr = std::shared_ptr<const Event>;
 
 // How much may be kept at once: the first bound that is reached counts. One event always has room.
 struct EventBounds {
@@ -85,21 +65,18 @@ class EventBus {
   // their own, of up to 16 MiB.
   explicit EventBus(EventBounds history = {2048, 8 << 20}, EventBounds queue = {16384, 16 << 20});
 
-  // Publishes a message of package containerd.events under its full name.
-  void Publish(absl::string_view ns, absl::string_view topic,
-               const google::protobuf::MessageLite& payload);
-  // Publishes ready-made bytes, as the Events service's Publish and Forward do. kInvalidArgument:
-  // malformed topic.
-  absl::Status PublishRaw(absl::string_view ns, absl::string_view topic, absl::string_view type_url,
-                          absl::string_view payload, absl::Time at);
+  // Publishes `event` as of now, in its namespace.
+  void Publish(absl::string_view ns, Event event);
+  // Publishes bytes that a client hands in, with its time. kInvalidArgument: malformed topic.
+  absl::Status PublishForeign(absl::string_view ns, ForeignFacts facts, absl::Time at);
 
-  // `wanted` chooses (null: everything); `ready` is told when the queue was empty and no longer is,
-  // or has overflowed. History from `since` on is queued first (absl::InfiniteFuture(): none).
+  // `wanted` chooses (null: everything); `ready` is called when the queue was empty and no longer
+  // is, or has overflowed. History from `since` on is queued first (absl::InfiniteFuture(): none).
   std::shared_ptr<Subscription> Subscribe(std::function<bool(const Event&)> wanted,
                                           std::function<void()> ready,
                                           absl::Time since = absl::InfiniteFuture());
 
-  // Events published between BeginRecovery() and EndRecovery() tell of what happened while no
+  // Events published between BeginRecovery() and EndRecovery() report what happened while no
   // supervisor ran. They are queued for every subscriber that arrives within `grace` after
   // EndRecovery(): clients of the former run reconnect and must not miss an exit.
   void BeginRecovery();

@@ -1,8 +1,8 @@
 // What an event says of its container besides the id: name, image, labels.
 //
-// Events are put into words when somebody reads them. The container may be gone by then, with --rm
-// most of the time, so who removes a container's record leaves word here first; it is kept for the
-// last few thousand that went.
+// Looked up when an event is read, because most events are read by nobody. The container may be
+// gone by then (with --rm it usually is), so the removal of a record notes them here first; they
+// are kept for the last few thousand removed containers.
 //
 // Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_EVENT_SUBJECTS_H_

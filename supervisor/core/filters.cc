@@ -1,5 +1,7 @@
 #include "supervisor/core/filters.h"
 
+#include <fnmatch.h>
+
 #include <set>
 #include <utility>
 
@@ -8,6 +10,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
+
+#include "base/status_macros.h"
 
 namespace gantry::core {
 namespace {
@@ -77,6 +81,49 @@ absl::StatusOr<absl::Time> ParseMoment(absl::string_view key, absl::string_view 
   }
   return absl::InvalidArgumentError(
       absl::StrCat("filter ", key, ": \"", text, "\" is neither a duration nor a time"));
+}
+
+absl::StatusOr<CreatedBounds> CreatedBounds::Parse(const Filters& filters, absl::Time now,
+                                                   const FindCreated& find) {
+  CreatedBounds bounds;
+  // Values of one key are alternatives, so of several the one that leaves more counts.
+  if (filters.Has("before")) bounds.before_ = absl::InfinitePast();
+  for (const std::string& value : filters.Values("before")) {
+    GANTRY_ASSIGN_OR_RETURN(const absl::Time created, find(value));
+    bounds.before_ = std::max(bounds.before_, created);
+  }
+  if (filters.Has("since")) bounds.since_ = absl::InfiniteFuture();
+  for (const std::string& value : filters.Values("since")) {
+    GANTRY_ASSIGN_OR_RETURN(const absl::Time created, find(value));
+    bounds.since_ = std::min(bounds.since_, created);
+  }
+  if (filters.Has("until")) bounds.until_ = absl::InfinitePast();
+  for (const std::string& value : filters.Values("until")) {
+    GANTRY_ASSIGN_OR_RETURN(const absl::Time moment, ParseMoment("until", value, now));
+    bounds.until_ = std::max(bounds.until_, moment);
+  }
+  bounds.any_ = filters.Has("before") || filters.Has("since") || filters.Has("until");
+  return bounds;
+}
+
+absl::StatusOr<bool> ParseTruth(absl::string_view key, absl::string_view text) {
+  if (text == "true" || text == "1") return true;
+  if (text == "false" || text == "0") return false;
+  return absl::InvalidArgumentError(
+      absl::StrCat("filter ", key, ": \"", text, "\" is neither true nor false"));
+}
+
+bool FitsReference(const std::string& pattern, const std::string& name) {
+  const auto fits = [&pattern](const std::string& text) {
+    return fnmatch(pattern.c_str(), text.c_str(), FNM_PATHNAME) == 0;
+  };
+  // The repository of "host:5000/x" ends nowhere before its end.
+  size_t end = name.find('@');
+  if (end == std::string::npos) {
+    end = name.rfind(':');
+    if (end != std::string::npos && name.find('/', end) != std::string::npos) end = name.size();
+  }
+  return fits(name) || fits(name.substr(0, end));
 }
 
 bool IsAncestor(absl::string_view text, absl::string_view image, absl::string_view image_id) {

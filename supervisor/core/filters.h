@@ -5,6 +5,7 @@
 #define GANTRY_SUPERVISOR_CORE_FILTERS_H_
 
 #include <algorithm>
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <string>
@@ -17,7 +18,7 @@
 #include "google/protobuf/map.h"
 #include "google/protobuf/repeated_field.h"
 
-#include "proto/gantry/v1/containers.pb.h"
+#include "proto/gantry/v1/types.pb.h"
 
 namespace gantry::core {
 
@@ -51,6 +52,36 @@ class Filters {
 // and zone (UTC without), or seconds since 1970. kInvalidArgument names `key`.
 absl::StatusOr<absl::Time> ParseMoment(absl::string_view key, absl::string_view text,
                                        absl::Time now);
+
+// The bounds that "before", "since" (objects: what was created earlier or later than those) and
+// "until" (a moment) set to the time of creation. Immutable.
+class CreatedBounds {
+ public:
+  // When the object that a person names was created.
+  using FindCreated = std::function<absl::StatusOr<absl::Time>(const std::string& object)>;
+
+  // kInvalidArgument: an "until" that is no moment; also what `find` answers.
+  static absl::StatusOr<CreatedBounds> Parse(const Filters& filters, absl::Time now,
+                                             const FindCreated& find);
+
+  bool Hold(absl::Time created) const {
+    return created < before_ && created > since_ && created <= until_;
+  }
+  bool any() const { return any_; }
+
+ private:
+  absl::Time before_ = absl::InfiniteFuture();
+  absl::Time since_ = absl::InfinitePast();
+  absl::Time until_ = absl::InfiniteFuture();
+  bool any_ = false;
+};
+
+// docker's truth values: true, false, 1, 0. kInvalidArgument names `key`.
+absl::StatusOr<bool> ParseTruth(absl::string_view key, absl::string_view text);
+
+// Whether an image's name ("repo:tag", "repo@digest") fits the pattern of a "reference" filter: a
+// shell pattern for the whole name or for its repository; "*" does not match a slash.
+bool FitsReference(const std::string& pattern, const std::string& name);
 
 // Whether a container of that image descends from what "ancestor" names: a name with or without
 // registry, repository and tag, or the beginning of an id.

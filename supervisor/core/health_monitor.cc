@@ -10,8 +10,6 @@
 
 #include "base/executor.h"
 #include "base/file.h"
-#include "proto/containerd/events/container.pb.h"
-#include "proto/containerd/events/task.pb.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
 #include "proto/record/v1/record.pb.h"
@@ -32,9 +30,10 @@ HealthMonitor::HealthMonitor(const Parts& parts)
 void HealthMonitor::Start() {
   std::shared_ptr<Subscription> subscription = parts_.events->Subscribe(
       [](const Event& event) {
-        return event.topic == "/tasks/start" || event.topic == "/tasks/exit" ||
-               event.topic == "/tasks/paused" || event.topic == "/tasks/resumed" ||
-               event.topic == "/containers/delete";
+        return event.kind == EventKind::kContainer &&
+               (event.action == action::kStart || event.action == action::kDie ||
+                event.action == action::kPause || event.action == action::kUnpause ||
+                event.action == action::kDestroy);
       },
       [this] {
         if (Enter()) parts_.workers->Schedule([this] { Drain(); });
@@ -98,25 +97,18 @@ void HealthMonitor::Drain() {
 }
 
 void HealthMonitor::Handle(const Event& event) {
-  if (event.topic == "/tasks/start") {
-    containerd::events::TaskStart start;
-    if (start.ParseFromString(event.payload))
-      Watch({event.ns, start.container_id()}, parts_.clock->Monotonic(), /*paused=*/false, {});
-  } else if (event.topic == "/tasks/exit") {
-    containerd::events::TaskExit exit;
-    if (exit.ParseFromString(event.payload) && exit.id() == exit.container_id())
-      End({event.ns, exit.container_id()});
-  } else if (event.topic == "/containers/delete") {
-    containerd::events::ContainerDelete gone;
-    if (!gone.ParseFromString(event.payload)) return;
-    End({event.ns, gone.id()});
-    parts_.board->Forget(event.ns, gone.id());
+  const Key key(event.ns, event.id);
+  if (event.action == action::kStart) {
+    Watch(key, parts_.clock->Monotonic(), /*paused=*/false, {});
+  } else if (event.action == action::kDie) {
+    End(key);
+  } else if (event.action == action::kDestroy) {
+    End(key);
+    parts_.board->Forget(event.ns, event.id);
   } else {
-    containerd::events::TaskPaused paused;  // both begin with the container id
-    if (!paused.ParseFromString(event.payload)) return;
     absl::MutexLock lock(&mu_);
-    auto it = watched_.find({event.ns, paused.container_id()});
-    if (it != watched_.end()) it->second.paused = event.topic == "/tasks/paused";
+    auto it = watched_.find(key);
+    if (it != watched_.end()) it->second.paused = event.action == action::kPause;
   }
 }
 
@@ -219,16 +211,9 @@ void HealthMonitor::Note(const Key& key, uint64_t generation, absl::Duration sin
 }
 
 void HealthMonitor::Publish(const Key& key, const std::string& status) {
-  const absl::StatusOr<record::v1::Container> record =
-      parts_.containers->Get({key.first, ""}, key.second);
-  if (!record.ok()) return;
-  containerd::events::ContainerUpdate event;
-  event.set_id(key.second);
-  event.set_image(record->image());
-  event.set_snapshot_key(record->snapshot_key());
-  *event.mutable_labels() = record->labels();
-  (*event.mutable_labels())["gantry.action"] = absl::StrCat("health_status: ", status);
-  parts_.events->Publish(key.first, "/containers/update", event);
+  Event event(EventKind::kContainer, action::kHealthStatus, key.second);
+  event.detail = status;
+  parts_.events->Publish(key.first, std::move(event));
 }
 
 // Not synced: it describes a task, which a power cut ends as well.

@@ -9,8 +9,6 @@
 
 #include "base/executor.h"
 #include "base/temp_dir.h"
-#include "proto/containerd/events/container.pb.h"
-#include "proto/containerd/events/task.pb.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
 #include "proto/record/v1/record.pb.h"
@@ -91,18 +89,10 @@ class HealthMonitorTest : public testing::Test {
     WriteIntent(config, record);
     ASSERT_TRUE(containers_.Create({kNs, ""}, {.record = record, .name = "web", .state = {}}).ok());
   }
-  template <typename Message>
-  void Happens(const char* topic) {
-    Message event;
-    event.set_container_id(kId);
-    events_.Publish(kNs, topic, event);
+  void Happens(const char* action) {
+    events_.Publish(kNs, Event(EventKind::kContainer, action, kId));
   }
-  void Exits() {
-    containerd::events::TaskExit event;
-    event.set_container_id(kId);
-    event.set_id(kId);
-    events_.Publish(kNs, "/tasks/exit", event);
-  }
+  void Exits() { Happens(action::kDie); }
   std::string Health() const {
     const std::optional<v1::HealthState> state = board_->Get(kNs, kId);
     return state.has_value() ? state->status() : "(none)";
@@ -118,11 +108,7 @@ class HealthMonitorTest : public testing::Test {
   }
   std::vector<std::string> HealthEvents() {
     std::vector<std::string> found;
-    while (const EventPtr event = heard_->Pop()) {
-      containerd::events::ContainerUpdate update;
-      if (update.ParseFromString(event->payload))
-        found.push_back(update.labels().at("gantry.action"));
-    }
+    while (const EventPtr event = heard_->Pop()) found.push_back(event->ActionText());
     return found;
   }
 
@@ -133,7 +119,7 @@ class HealthMonitorTest : public testing::Test {
   metadata::ContainerStore containers_{*db_, clock_};
   EventBus events_;
   std::shared_ptr<Subscription> heard_ = events_.Subscribe(
-      [](const Event& event) { return event.topic == "/containers/update"; }, nullptr);
+      [](const Event& event) { return event.action == action::kHealthStatus; }, nullptr);
   FakeProber prober_;
   std::unique_ptr<HealthBoard> board_;
   Executor workers_{"test", 4};
@@ -142,7 +128,7 @@ class HealthMonitorTest : public testing::Test {
 
 TEST_F(HealthMonitorTest, ARunningContainerIsProbedAndItsChangesAreTold) {
   MakeContainer();
-  Happens<containerd::events::TaskStart>("/tasks/start");
+  Happens(action::kStart);
   ASSERT_TRUE(Becomes([&] { return Health() == "starting" || Health() == "healthy"; }));
   ASSERT_TRUE(Becomes([&] { return Health() == "healthy"; }));
   prober_.Answer(1);
@@ -156,7 +142,7 @@ TEST_F(HealthMonitorTest, ARunningContainerIsProbedAndItsChangesAreTold) {
 
 TEST_F(HealthMonitorTest, NothingIsProbedBeforeItsTime) {
   MakeContainer();
-  Happens<containerd::events::TaskStart>("/tasks/start");
+  Happens(action::kStart);
   ASSERT_TRUE(Becomes([&] { return Health() == "starting"; }, /*advance=*/false));
   EXPECT_EQ(prober_.probes(), 0);
   ASSERT_TRUE(Becomes([&] { return prober_.probes() > 0; }));
@@ -164,7 +150,7 @@ TEST_F(HealthMonitorTest, NothingIsProbedBeforeItsTime) {
 
 TEST_F(HealthMonitorTest, AnEndedContainerIsProbedNoMore) {
   MakeContainer();
-  Happens<containerd::events::TaskStart>("/tasks/start");
+  Happens(action::kStart);
   ASSERT_TRUE(Becomes([&] { return Health() == "healthy"; }));
   Exits();
   ASSERT_TRUE(Becomes([&] { return Health() == "unhealthy"; }, /*advance=*/false));
@@ -174,20 +160,18 @@ TEST_F(HealthMonitorTest, AnEndedContainerIsProbedNoMore) {
   Becomes([&] { return ++rounds == 10; });
   EXPECT_EQ(prober_.probes(), probes);
   EXPECT_EQ(Health(), "unhealthy");
-  Happens<containerd::events::TaskStart>("/tasks/start");
+  Happens(action::kStart);
   ASSERT_TRUE(Becomes([&] { return Health() == "starting"; }, /*advance=*/false));
   EXPECT_EQ(prober_.probes(), probes);
-  containerd::events::ContainerDelete gone;
-  gone.set_id(kId);
-  events_.Publish(kNs, "/containers/delete", gone);
+  Happens(action::kDestroy);
   EXPECT_TRUE(Becomes([&] { return Health() == "(none)"; }, /*advance=*/false));
 }
 
 TEST_F(HealthMonitorTest, APausedContainerIsLeftAlone) {
   MakeContainer();
-  Happens<containerd::events::TaskStart>("/tasks/start");
+  Happens(action::kStart);
   ASSERT_TRUE(Becomes([&] { return Health() == "healthy"; }));
-  Happens<containerd::events::TaskPaused>("/tasks/paused");
+  Happens(action::kPause);
   workers_.WaitIdle();
   prober_.Answer(1);
   const int probes = prober_.probes();
@@ -195,13 +179,13 @@ TEST_F(HealthMonitorTest, APausedContainerIsLeftAlone) {
   Becomes([&] { return ++rounds == 10; });
   EXPECT_LE(prober_.probes(), probes + 1) << "one may have begun before the pause";
   EXPECT_EQ(Health(), "healthy");
-  Happens<containerd::events::TaskResumed>("/tasks/resumed");
+  Happens(action::kUnpause);
   EXPECT_TRUE(Becomes([&] { return Health() == "unhealthy"; }));
 }
 
 TEST_F(HealthMonitorTest, TheNextDaemonGoesOnWhereThisOneStopped) {
   MakeContainer();
-  Happens<containerd::events::TaskStart>("/tasks/start");
+  Happens(action::kStart);
   ASSERT_TRUE(Becomes([&] { return Health() == "healthy"; }));
   workers_.WaitIdle();
   Restart();
@@ -215,7 +199,7 @@ TEST_F(HealthMonitorTest, TheNextDaemonGoesOnWhereThisOneStopped) {
 
 TEST_F(HealthMonitorTest, AContainerWithoutACheckHasNoHealth) {
   MakeContainer(/*with_check=*/false);
-  Happens<containerd::events::TaskStart>("/tasks/start");
+  Happens(action::kStart);
   workers_.WaitIdle();
   monitor_->Adopt(kNs, kId, clock_.Now(), /*paused=*/false);
   EXPECT_EQ(Health(), "(none)");

@@ -133,6 +133,8 @@ absl::StatusOr<std::vector<v1::LoadedImage>> ImageArchive::Load(
       answer.set_reference(reference.ok() ? reference->familiar() : name);
     }
     answer.set_image_id(image.target.digest.str());
+    parts_.catalog->Announce(context, "load", image.target, answer.image_id(),
+                             answer.reference().empty() ? answer.image_id() : answer.reference());
   }
   if (all.layers_unpacked > 0) {
     LOG(INFO) << "ns=" << context.ns << " loaded " << answers.size() << " images, "
@@ -213,6 +215,8 @@ absl::StatusOr<v1::LoadedImage> ImageArchive::Import(const CallContext& context,
   v1::LoadedImage answer;
   answer.set_reference(request.reference());
   answer.set_image_id(target.digest.str());
+  parts_.catalog->Announce(context, "import", target, answer.image_id(),
+                           name.empty() ? answer.image_id() : request.reference());
   return answer;
 }
 
@@ -251,8 +255,14 @@ absl::Status ImageArchive::Save(const CallContext& context, const v1::SaveReques
         image.target, [&](const std::string&) { return DaemonsCall(parts_.credentials, *token); },
         token.get()));
   }
-  return distribution::ExportArchive(content, images, options, out, *token,
-                                     ArchiveProgress(progress, v1::Progress::WRITING));
+  GANTRY_RETURN_IF_ERROR(
+      distribution::ExportArchive(content, images, options, out, *token,
+                                  ArchiveProgress(progress, v1::Progress::WRITING)));
+  for (const distribution::ExportImage& image : images) {
+    const std::string id = image.target.digest.str();
+    parts_.catalog->Announce(context, "save", image.target, id, id);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace gantry::core

@@ -14,11 +14,12 @@
 #include "base/cancel_token.h"
 #include "base/crash_point.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/image.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/filters.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/core/image_filters.h"
 #include "supervisor/core/image_names.h"
 #include "supervisor/core/lease_scope.h"
@@ -250,18 +251,19 @@ absl::Status ImageCatalog::Put(const CallContext& context, const ImageNaming& na
   GANTRY_ASSIGN_OR_RETURN(const record::v1::Image stored,
                           parts_.stores->images.Put({context.ns, ""}, std::move(record), &created));
   CrashPoint("image.recorded");
-  if (created) {
-    containerd::services::images::v1::ImageCreate event;
-    event.set_name(naming.name);
-    *event.mutable_labels() = stored.labels();
-    parts_.events->Publish(context.ns, "/images/create", event);
-  } else {
-    containerd::services::images::v1::ImageUpdate event;
-    event.set_name(naming.name);
-    *event.mutable_labels() = stored.labels();
-    parts_.events->Publish(context.ns, "/images/update", event);
-  }
+  parts_.events->Publish(context.ns,
+                         ImageRecordWritten(created ? action::kCreate : action::kUpdate, stored));
   return absl::OkStatus();
+}
+
+void ImageCatalog::Announce(const CallContext& context, absl::string_view action,
+                            const content::Descriptor& target, absl::string_view id,
+                            absl::string_view name) {
+  Event event(EventKind::kImage, action, id);
+  const Facts facts = FactsOf(context, target);
+  event.attributes.insert(facts.labels.begin(), facts.labels.end());
+  event.attributes["name"] = std::string(name);
+  parts_.events->Publish(context.ns, std::move(event));
 }
 
 absl::Status ImageCatalog::Name(const CallContext& context, const std::string& name,
@@ -294,7 +296,9 @@ absl::Status ImageCatalog::Tag(const CallContext& context, const v1::TagImageReq
   // With a name of its own it is nameless no more.
   absl::Status dropped =
       parts_.stores->images.Delete({context.ns, ""}, DanglingName(target.digest), target.digest);
-  return absl::IsNotFound(dropped) ? absl::OkStatus() : dropped;
+  if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
+  Announce(context, "tag", target, target.digest.str(), reference.familiar());
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> ImageCatalog::UserOf(const CallContext& context,
@@ -318,12 +322,13 @@ absl::Status ImageCatalog::DropName(const CallContext& context, const record::v1
   GANTRY_ASSIGN_OR_RETURN(const content::Digest expected,
                           content::Digest::Parse(record.target().digest()));
   GANTRY_RETURN_IF_ERROR(parts_.stores->images.Delete({context.ns, ""}, record.name(), expected));
-  containerd::services::images::v1::ImageDelete event;
-  event.set_name(record.name());
-  parts_.events->Publish(context.ns, "/images/delete", event);
+  parts_.events->Publish(context.ns, ImageRecordGone(record.name()));
   if (absl::StartsWith(record.name(), kDanglingPrefix)) return absl::OkStatus();
   absl::StatusOr<distribution::Reference> reference = distribution::Reference::Parse(record.name());
-  response.add_removals()->set_untagged(reference.ok() ? reference->familiar() : record.name());
+  const std::string name = reference.ok() ? reference->familiar() : record.name();
+  response.add_removals()->set_untagged(name);
+  GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(record));
+  Announce(context, "untag", target, target.digest.str(), name);
   return absl::OkStatus();
 }
 
@@ -358,6 +363,8 @@ absl::StatusOr<v1::RemoveImageResponse> ImageCatalog::Remove(
     GANTRY_RETURN_IF_ERROR(DropName(context, record, response));
   if (last_names) {
     response.add_removals()->set_deleted(digest);
+    GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(records.front()));
+    Announce(context, "delete", target, digest, digest);
     // People look at the disk next. Not waited for: a thousand removals share a few collections.
     parts_.gc->CollectSoon();
   }
@@ -366,15 +373,16 @@ absl::StatusOr<v1::RemoveImageResponse> ImageCatalog::Remove(
 
 absl::StatusOr<v1::PruneImagesResponse> ImageCatalog::Prune(const CallContext& context,
                                                             const v1::PruneImagesRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(const Filters filters,
+                          Filters::Parse(request.filters(), {"dangling", "until"}));
   bool all = request.all();
-  v1::ListImagesRequest list;
-  for (const v1::Filter& filter : request.filters()) {
-    if (filter.key() == "dangling") {
-      all = filter.value() == "false" || filter.value() == "0";
-    } else {
-      *list.add_filters() = filter;
-    }
+  for (const std::string& value : filters.Values("dangling")) {
+    GANTRY_ASSIGN_OR_RETURN(const bool dangling, ParseTruth("dangling", value));
+    all = !dangling;
   }
+  v1::ListImagesRequest list;
+  for (const v1::Filter& filter : request.filters())
+    if (filter.key() != "dangling") *list.add_filters() = filter;
   GANTRY_ASSIGN_OR_RETURN(v1::ListImagesResponse images, List(context, list));
   // A request for room takes that of interrupted pulls too.
   GANTRY_RETURN_IF_ERROR(LeaseScope::ForgetAll(parts_.stores->leases, context.ns));
@@ -398,11 +406,18 @@ absl::StatusOr<v1::PruneImagesResponse> ImageCatalog::Prune(const CallContext& c
       if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
     }
     removed.add_removals()->set_deleted(image.id());
+    GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target,
+                            TargetOf(by_target[image.id()].front()));
+    Announce(context, "delete", target, image.id(), image.id());
     response.mutable_removals()->MergeFrom(removed.removals());
     response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + image.size_bytes());
   }
   // One collection for all of them.
   GANTRY_RETURN_IF_ERROR(parts_.gc->CollectAndWait(false, absl::Now() + absl::Minutes(2)));
+  parts_.events->Publish(
+      context.ns,
+      Event(EventKind::kImage, "prune", "",
+            {{"reclaimed", absl::StrCat(response.space_reclaimed_bytes())}}));
   return response;
 }
 

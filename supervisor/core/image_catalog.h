@@ -137,6 +137,11 @@ class ImageCatalog {
   absl::Status Put(const CallContext& context, const ImageNaming& naming,
                    const content::Descriptor& target);
 
+  // Publishes what people see of an image: "pull", "tag", "delete", ... The labels of its
+  // configuration are added.
+  void Announce(const CallContext& context, absl::string_view action,
+                const content::Descriptor& target, absl::string_view id, absl::string_view name);
+
   // Resolve() for what has no name yet.
   absl::StatusOr<ResolvedImage> ResolveTarget(const CallContext& context,
                                               const content::Descriptor& target,

@@ -306,5 +306,68 @@ TEST_F(ImageCatalogTest, ATagIsAName) {
   EXPECT_EQ(bed_.catalog->Tag(bed_.context, request).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST_F(ImageCatalogTest, NamesComeAndGoWithEvents) {
+  const auto heard =
+      bed_.events.Subscribe([](const Event& event) { return !event.low_level; }, nullptr);
+  const content::Descriptor one = bed_.Image(R"("config":{"Labels":{"tier":"front"}})");
+  const std::string id = one.digest.str();
+  ASSERT_TRUE(bed_.catalog->Name(bed_.context, kOne, one).ok());
+  v1::TagImageRequest tag;
+  tag.set_image("one:1");
+  tag.set_reference("one:2");
+  ASSERT_TRUE(bed_.catalog->Tag(bed_.context, tag).ok());
+  ASSERT_TRUE(Remove("one:1").ok());
+  ASSERT_TRUE(Remove("one:2").ok());
+  ASSERT_TRUE(bed_.catalog->Prune(bed_.context, {}).ok());
+  std::vector<std::string> seen;
+  while (const EventPtr event = heard->Pop()) {
+    seen.push_back(event->action);
+    if (event->action == "prune") {
+      EXPECT_EQ(event->attributes.at("reclaimed"), "0");
+      continue;
+    }
+    EXPECT_EQ(event->id, id);
+    EXPECT_EQ(event->attributes.at("tier"), "front");
+    seen.push_back(event->attributes.at("name"));
+  }
+  EXPECT_THAT(seen, ElementsAre("tag", "one:2", "untag", "one:1", "untag", "one:2", "delete", id,
+                                "prune"));
+}
+
+TEST_F(ImageCatalogTest, PruneTakesNoOtherFilters) {
+  v1::PruneImagesRequest prune;
+  v1::Filter& filter = *prune.add_filters();
+  filter.set_key("dangling");
+  filter.set_value("maybe");
+  EXPECT_EQ(bed_.catalog->Prune(bed_.context, prune).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  filter.set_key("reference");
+  EXPECT_EQ(bed_.catalog->Prune(bed_.context, prune).status().code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(ImageCatalogTest, WhatTwoImagesHoldIsShared) {
+  const content::Descriptor inner = bed_.Image(R"("author":"inner")");
+  const content::Descriptor outer = bed_.Index({inner});
+  const content::Descriptor alone = bed_.Image(R"("author":"alone")");
+  bed_.Record("docker.io/library/inner:1", inner);
+  bed_.Record("docker.io/library/outer:1", outer);
+  bed_.Record("docker.io/library/alone:1", alone);
+  v1::ListImagesRequest request;
+  request.set_shared_size(true);
+  const auto listed = bed_.catalog->List(bed_.context, request);
+  ASSERT_TRUE(listed.ok()) << listed.status();
+  for (const v1::ImageSummary& image : listed->images()) {
+    ASSERT_TRUE(image.has_shared_size_bytes());
+    const int64_t own = image.size_bytes() - image.shared_size_bytes();
+    // The index alone is the outer image's own.
+    const int64_t expected = image.id() == inner.digest.str()   ? 0
+                             : image.id() == outer.digest.str() ? outer.size_bytes
+                                                                : image.size_bytes();
+    EXPECT_EQ(own, expected) << image.id();
+  }
+  EXPECT_FALSE(List().images(0).has_shared_size_bytes());
+}
+
 }  // namespace
 }  // namespace gantry::core

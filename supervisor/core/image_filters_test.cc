@@ -77,6 +77,9 @@ TEST(ImageFiltersTest, AllLabelsMustHold) {
   EXPECT_TRUE(Takes({{"label", "tier=front"}}, Image({"bb:one"})));
   EXPECT_FALSE(Takes({{"label", "tier=back"}}, Image({"bb:one"})));
   EXPECT_FALSE(Takes({{"label", "tier"}, {"label", "other"}}, Image({"bb:one"})));
+  EXPECT_FALSE(Takes({{"label!", "tier"}}, Image({"bb:one"})));
+  EXPECT_TRUE(Takes({{"label!", "tier=back"}}, Image({"bb:one"})));
+  EXPECT_THAT(std::string(Parse({{"label", "=x"}}).status().message()), HasSubstr("=x"));
 }
 
 TEST(ImageFiltersTest, DanglingMeansWithoutTag) {
@@ -93,6 +96,9 @@ TEST(ImageFiltersTest, TimesAreCompared) {
   EXPECT_TRUE(Takes({{"until", "1h"}}, Image({"bb:one"}, 1000000 - 3601)));
   EXPECT_FALSE(Takes({{"until", "1h"}}, Image({"bb:one"}, 1000000 - 3599)));
   EXPECT_FALSE(Takes({{"until", "1h"}, {"since", "ref"}}, Image({"bb:one"}, 400)));
+  // The same moments as for containers: a date, seconds since 1970.
+  EXPECT_TRUE(Takes({{"until", "1970-01-02"}}, Image({"bb:one"}, 86399)));
+  EXPECT_FALSE(Takes({{"until", "86400"}}, Image({"bb:one"}, 86401)));
 }
 
 }  // namespace

@@ -69,6 +69,33 @@ void WalkTree(content::Store& store, const content::Descriptor& descriptor,
     WalkTree(store, child, budget, depth + 1, tree);
 }
 
+// The bytes of an image by what holds them: blobs by digest, unpacked layers by chain ID.
+std::map<std::string, int64_t> PartsOf(content::Store& store,
+                                       absl::StatusOr<metadata::SnapshotNamespace>& snapshots,
+                                       const content::Descriptor& target, CancelToken* cancel) {
+  distribution::WalkBudget budget(cancel);
+  Tree tree;
+  WalkTree(store, target, budget, 0, tree);
+  std::map<std::string, int64_t> parts;
+  for (const auto& [digest, size] : tree.blobs) parts.emplace("blob " + digest.str(), size);
+  for (const content::Descriptor& manifest : tree.manifests) {
+    if (oci::IsAttestation(manifest) || !snapshots.ok()) continue;
+    absl::StatusOr<oci::Document> document =
+        budget.Read(store, manifest, manifest.digest.str(), 0);
+    if (!document.ok() || !document->manifest.has_value()) continue;
+    absl::StatusOr<std::string> json =
+        content::ReadBlob(store, document->manifest->config.digest, kMaxConfigBytes);
+    if (!json.ok()) continue;
+    absl::StatusOr<oci::ImageConfig> config = oci::ParseImageConfig(*json, manifest.digest.str());
+    if (!config.ok()) continue;
+    for (const content::Digest& id : oci::ChainIds(config->diff_ids)) {
+      const absl::StatusOr<snapshot::Usage> usage = snapshots->Usage(id.str());
+      if (usage.ok()) parts.emplace("layer " + id.str(), usage->size_bytes);
+    }
+  }
+  return parts;
+}
+
 std::pair<int64_t, int32_t> CreatedOf(const v1::ImageSummary& image) {
   return {image.created_at().seconds(), image.created_at().nanos()};
 }
@@ -275,8 +302,26 @@ absl::StatusOr<v1::ListImagesResponse> ImageCatalog::List(const CallContext& con
     return response;
   }
   GANTRY_ASSIGN_OR_RETURN(const auto users, Users(context));
+  // What other images of the namespace hold too, whether they are shown or not.
+  std::map<std::string, int64_t> shared;
+  if (request.shared_size()) {
+    metadata::ContentNamespace content = parts_.stores->Content({context.ns, ""});
+    absl::StatusOr<metadata::SnapshotNamespace> snapshots =
+        parts_.stores->Snapshots("", {context.ns, ""});
+    std::map<std::string, int> holders;
+    std::map<std::string, std::map<std::string, int64_t>> parts;
+    for (const auto& [digest, records] : by_target) {
+      GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(records.front()));
+      parts[digest] = PartsOf(content, snapshots, target, context.cancel);
+      for (const auto& [part, size] : parts[digest]) ++holders[part];
+    }
+    for (const auto& [digest, held] : parts) {
+      for (const auto& [part, size] : held) shared[digest] += holders[part] > 1 ? size : 0;
+    }
+  }
   for (auto& [summary, target] : found) {
     FillSizes(context, target, request.manifests(), summary);
+    if (request.shared_size()) summary.set_shared_size_bytes(shared[summary.id()]);
     auto count = users.find(summary.id());
     summary.set_containers(count == users.end() ? 0 : count->second);
     *response.add_images() = std::move(summary);

@@ -115,6 +115,10 @@ absl::StatusOr<Pulled> ImagePull::PullAs(const CallContext& context, const PullO
     pulls_.took += Clock::Real().Monotonic() - begun_at;
     if (pulled.ok()) pulls_.fetched_bytes += pulled->fetched_bytes;
   }
+  if (pulled.ok()) {
+    parts_.catalog->Announce(context, "pull", pulled->target, reference.familiar(),
+                             reference.familiar_repository());
+  }
   // Where another attempt may go on, it finds what this one has got.
   absl::Status left;
   if (pulled.ok()) {

@@ -93,6 +93,8 @@ absl::StatusOr<std::vector<v1::PushedImage>> ImagePush::PushAs(const CallContext
     answer.set_tag(reference.tag());
     answer.set_digest(pushed.target.digest.str());
     answer.set_size_bytes(pushed.target.size_bytes);
+    parts_.catalog->Announce(context, "push", target, reference.familiar(),
+                             reference.familiar_repository());
   }
   return answers;
 }

@@ -100,7 +100,9 @@ absl::Status ImageTransfer::Tag(const CallContext& context, const std::string& i
   GANTRY_ASSIGN_OR_RETURN(record::v1::Image record,
                           parts_.stores->images.Get({context.ns, ""}, image));
   GANTRY_ASSIGN_OR_RETURN(const content::Descriptor target, TargetOf(record));
-  return parts_.catalog->Put(context, naming, target);
+  GANTRY_RETURN_IF_ERROR(parts_.catalog->Put(context, naming, target));
+  parts_.catalog->Announce(context, "tag", target, target.digest.str(), naming.name);
+  return absl::OkStatus();
 }
 
 absl::Status ImageTransfer::Import(const CallContext& context, const TransferImport& order,
@@ -156,6 +158,8 @@ absl::Status ImageTransfer::Import(const CallContext& context, const TransferImp
   for (const distribution::ImportedImage& image : imported) {
     for (const ImageNaming& naming : order.names(image)) {
       GANTRY_RETURN_IF_ERROR(parts_.catalog->Put(leased, naming, image.target));
+      parts_.catalog->Announce(context, "load", image.target, image.target.digest.str(),
+                               naming.name);
       named(naming.name);
       ++saved;
     }

@@ -11,9 +11,8 @@
 
 #include "base/executor.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/container.pb.h"
-#include "proto/containerd/events/task.pb.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/metadata/filter.h"
 #include "supervisor/metadata/record_values.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -76,8 +75,9 @@ RestartMonitor::RestartMonitor(const Parts& parts)
 void RestartMonitor::Start() {
   std::shared_ptr<Subscription> subscription = parts_.events->Subscribe(
       [](const Event& event) {
-        return event.topic == "/tasks/exit" || event.topic == "/containers/create" ||
-               event.topic == "/containers/update" || event.topic == "/containers/delete";
+        return event.kind == EventKind::kContainer &&
+               (event.action == action::kDie || event.action == action::kCreate ||
+                event.action == action::kUpdate || event.action == action::kDestroy);
       },
       [this] { parts_.workers->Schedule([this] { Drain(); }); });
   {
@@ -141,10 +141,8 @@ void RestartMonitor::Drain() {
   }
   if (!subscription) return;
   while (const EventPtr event = subscription->Pop()) {
-    if (event->topic == "/tasks/exit") {
-      containerd::events::TaskExit exit;
-      if (!exit.ParseFromString(event->payload) || exit.id() != exit.container_id()) continue;
-      const Key key(event->ns, exit.container_id());
+    const Key key(event->ns, event->id);
+    if (event->action == action::kDie) {
       {
         absl::MutexLock lock(&mu_);
         const auto it = watched_.find(key);
@@ -152,10 +150,7 @@ void RestartMonitor::Drain() {
         it->second.ours = false;
       }
       LookAfter(key, absl::ZeroDuration());
-    } else if (event->topic == "/containers/delete") {
-      containerd::events::ContainerDelete gone;
-      if (!gone.ParseFromString(event->payload)) continue;
-      const Key key(event->ns, gone.id());
+    } else if (event->action == action::kDestroy) {
       bool ours = false;
       {
         absl::MutexLock lock(&mu_);
@@ -165,24 +160,20 @@ void RestartMonitor::Drain() {
         }
       }
       if (ours) RemoveTaskOfGone(key);
-    } else if (event->topic == "/containers/update") {
-      containerd::events::ContainerUpdate update;
-      if (!update.ParseFromString(event->payload)) continue;
-      const Key key(event->ns, update.id());
-      if (update.labels().contains(kStatusLabel)) {
+    } else if (event->action == action::kUpdate) {
+      const auto* written = std::get_if<ContainerFacts>(&event->facts);
+      if (written == nullptr) continue;
+      if (written->labels.contains(kStatusLabel)) {
         LookAfter(key, absl::ZeroDuration());
       } else {
         absl::MutexLock lock(&mu_);
         watched_.erase(key);
       }
     } else {
-      // The event does not tell the labels. Whoever made it is about to start it.
-      containerd::events::ContainerCreate made;
-      if (!made.ParseFromString(event->payload)) continue;
-      const absl::StatusOr<record::v1::Container> record =
-          parts_.stores->containers.Get({event->ns, ""}, made.id());
-      if (record.ok() && record->labels().contains(kStatusLabel))
-        LookAfter({event->ns, made.id()}, parts_.interval);
+      // The client that made it is about to start it.
+      const auto* written = std::get_if<ContainerFacts>(&event->facts);
+      if (written != nullptr && written->labels.contains(kStatusLabel))
+        LookAfter(key, parts_.interval);
     }
   }
   if (subscription->status().ok()) return;
@@ -357,12 +348,10 @@ absl::Status RestartMonitor::SetLabel(const Key& key, const std::string& label,
   GANTRY_ASSIGN_OR_RETURN(
       const record::v1::Container record,
       parts_.stores->containers.Update({key.first, ""}, wanted, {absl::StrCat("labels.", label)}));
-  containerd::events::ContainerUpdate event;
-  event.set_id(record.id());
-  event.set_image(record.image());
-  *event.mutable_labels() = record.labels();
-  event.set_snapshot_key(record.snapshot_key());
-  parts_.events->Publish(key.first, "/containers/update", event);
+  Event event(EventKind::kContainer, action::kUpdate, record.id());
+  event.low_level = true;  // no person updated it
+  event.facts = FactsOfRecord(record);
+  parts_.events->Publish(key.first, std::move(event));
   return absl::OkStatus();
 }
 

@@ -6,9 +6,7 @@
 
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/sandbox.pb.h"
 #include "supervisor/core/event_bus.h"
-#include "supervisor/core/proto_time.h"
 #include "supervisor/metadata/record_values.h"
 #include "supervisor/metadata/sandbox_store.h"
 #include "supervisor/metadata/validate.h"
@@ -92,9 +90,7 @@ absl::Status SandboxService::Create(const std::string& ns, const std::string& id
     absl::MutexLock lock(&mu_);
     sandboxes_.emplace(key, fresh);
   }
-  containerd::events::SandboxCreate event;
-  event.set_sandbox_id(id);
-  events_.Publish(ns, "/sandboxes/create", event);
+  events_.Publish(ns, LowLevelEvent(EventKind::kSandbox, action::kCreate, id));
   return absl::OkStatus();
 }
 
@@ -111,9 +107,7 @@ absl::StatusOr<Sandbox> SandboxService::Start(const std::string& ns, const std::
     absl::MutexLock lock(&mu_);
     sandboxes_[key] = started;
   }
-  containerd::events::SandboxStart event;
-  event.set_sandbox_id(id);
-  events_.Publish(ns, "/sandboxes/start", event);
+  events_.Publish(ns, LowLevelEvent(EventKind::kSandbox, action::kStart, id));
   return started;
 }
 
@@ -147,10 +141,8 @@ absl::Status SandboxService::End(const Key& key, bool forget) {
   }
   for (const auto& call : due) call();
   if (!first) return absl::OkStatus();
-  containerd::events::SandboxExit event;
-  event.set_sandbox_id(key.second);
-  SetTimestamp(at, event.mutable_exited_at());
-  events_.Publish(key.first, "/sandboxes/exit", event);
+  events_.Publish(key.first, LowLevelEvent(EventKind::kSandbox, action::kExit, key.second,
+                                           SandboxFacts{at}));
   return absl::OkStatus();
 }
 

@@ -26,10 +26,10 @@ class SandboxServiceTest : public testing::Test {
     service_.reset();
     service_ = std::make_unique<SandboxService>(*store_, events_, clock_, boot);
   }
-  std::vector<std::string> Topics() {
-    std::vector<std::string> topics;
-    while (EventPtr event = all_->Pop()) topics.push_back(event->topic);
-    return topics;
+  std::vector<std::string> Actions() {
+    std::vector<std::string> actions;
+    while (EventPtr event = all_->Pop()) actions.push_back(event->action);
+    return actions;
   }
   SandboxService::Stopped Note() {
     return [this](absl::StatusOr<absl::Time> at) { told_.push_back(std::move(at)); };
@@ -57,8 +57,8 @@ TEST_F(SandboxServiceTest, ALifeIsToldInOrder) {
   EXPECT_TRUE(absl::IsFailedPrecondition(service_->Start("k8s.io", "pod").status()));
   ASSERT_TRUE(service_->Shutdown("k8s.io", "pod").ok());
   EXPECT_TRUE(absl::IsNotFound(service_->Get("k8s.io", "pod").status()));
-  EXPECT_EQ(Topics(), (std::vector<std::string>{"/sandboxes/create", "/sandboxes/start",
-                                                "/sandboxes/exit"}));
+  EXPECT_EQ(Actions(), (std::vector<std::string>{"create", "start",
+                                                "exit"}));
 }
 
 TEST_F(SandboxServiceTest, NamespacesAreApart) {

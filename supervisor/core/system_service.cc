@@ -25,9 +25,6 @@
 #include "base/file.h"
 #include "base/new_thread.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/container.pb.h"
-#include "proto/containerd/events/image.pb.h"
-#include "proto/containerd/events/task.pb.h"
 #include "proto/gantry/v1/system.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
@@ -41,10 +38,6 @@
 
 namespace gantry::core {
 namespace {
-
-absl::Time FromProto(const google::protobuf::Timestamp& at) {
-  return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());
-}
 
 std::string OsRelease(const char* key) {
   absl::StatusOr<std::string> text = ReadFile("/etc/os-release", 64 << 10);
@@ -396,123 +389,10 @@ absl::StatusOr<v1::GcResponse> SystemService::Gc(const CallContext& context,
   return response;
 }
 
-absl::StatusOr<std::shared_ptr<Subscription>> SystemService::Subscribe(
-    const CallContext& context, const v1::EventsRequest& request, std::function<void()> ready) {
-  for (const v1::Filter& filter : request.filters()) {
-    static const std::set<std::string> kKnown = {"container", "image",  "event",  "type", "label",
-                                                 "network",   "volume", "daemon", "scope"};
-    if (kKnown.count(filter.key()) == 0) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "filter \"", filter.key(), "\" is not known; use ", absl::StrJoin(kKnown, ", ")));
-    }
-  }
-  return parts_.events->Subscribe(
-      [ns = context.ns](const Event& event) { return event.ns == ns; }, std::move(ready),
-      request.has_since() ? FromProto(request.since()) : absl::InfiniteFuture());
-}
-
-std::optional<v1::Event> SystemService::Translate(const CallContext& context,
-                                                  const v1::EventsRequest& request,
-                                                  const Event& event) {
-  v1::Event out;
-  out.set_namespace_(event.ns);
-  SetTimestamp(event.at, out.mutable_at());
-  std::string container;
-  if (event.topic == "/containers/create" || event.topic == "/containers/delete") {
-    // Both begin with the id.
-    containerd::events::ContainerDelete payload;
-    if (!payload.ParseFromString(event.payload)) return std::nullopt;
-    container = payload.id();
-    out.set_action(event.topic == "/containers/create" ? "create" : "destroy");
-  } else if (event.topic == "/containers/update") {
-    containerd::events::ContainerUpdate payload;
-    if (!payload.ParseFromString(event.payload)) return std::nullopt;
-    auto action = payload.labels().find("gantry.action");
-    container = payload.id();
-    out.set_action(action == payload.labels().end() ? "update" : action->second);
-    static constexpr std::pair<const char*, const char*> kAttributes[] = {
-        {"gantry.old-name", "oldName"}, {"gantry.signal", "signal"}};
-    for (const auto& [label, attribute] : kAttributes) {
-      auto found = payload.labels().find(label);
-      if (found != payload.labels().end()) (*out.mutable_attributes())[attribute] = found->second;
-    }
-  } else if (event.topic == "/tasks/start") {
-    containerd::events::TaskStart payload;
-    if (!payload.ParseFromString(event.payload)) return std::nullopt;
-    container = payload.container_id();
-    out.set_action("start");
-  } else if (event.topic == "/tasks/exit") {
-    containerd::events::TaskExit payload;
-    if (!payload.ParseFromString(event.payload)) return std::nullopt;
-    container = payload.container_id();
-    const bool init = payload.id() == payload.container_id();
-    out.set_action(init ? "die" : "exec_die");
-    (*out.mutable_attributes())["exitCode"] = absl::StrCat(payload.exit_status());
-    if (!init) (*out.mutable_attributes())["execID"] = payload.id();
-  } else if (event.topic == "/tasks/exec-added" || event.topic == "/tasks/exec-started") {
-    containerd::events::TaskExecAdded payload;  // both begin with container id and exec id
-    if (!payload.ParseFromString(event.payload)) return std::nullopt;
-    container = payload.container_id();
-    out.set_action(event.topic == "/tasks/exec-added" ? "exec_create" : "exec_start");
-    (*out.mutable_attributes())["execID"] = payload.exec_id();
-  } else if (event.topic == "/tasks/oom" || event.topic == "/tasks/paused" ||
-             event.topic == "/tasks/resumed" || event.topic == "/tasks/checkpointed") {
-    containerd::events::TaskOOM payload;  // all four begin with the container id
-    if (!payload.ParseFromString(event.payload)) return std::nullopt;
-    container = payload.container_id();
-    static const std::map<std::string, const char*> kActions = {
-        {"/tasks/oom", "oom"},
-        {"/tasks/paused", "pause"},
-        {"/tasks/resumed", "unpause"},
-        {"/tasks/checkpointed", "checkpoint"}};
-    out.set_action(kActions.at(event.topic));
-  } else if (event.topic == "/images/create" || event.topic == "/images/update" ||
-             event.topic == "/images/delete") {
-    containerd::services::images::v1::ImageDelete payload;  // all three begin with the name
-    if (!payload.ParseFromString(event.payload)) return std::nullopt;
-    out.set_type("image");
-    out.set_id(payload.name());
-    out.set_action(event.topic == "/images/delete" ? "untag" : "tag");
-    (*out.mutable_attributes())["name"] = payload.name();
-  } else {
-    return std::nullopt;
-  }
-  if (!container.empty()) {
-    out.set_type("container");
-    out.set_id(container);
-    for (const auto& [key, value] : parts_.subjects->Of(context.ns, container))
-      out.mutable_attributes()->insert({key, value});
-  }
-  std::map<std::string, bool> passed;
-  for (const v1::Filter& filter : request.filters()) {
-    bool holds = false;
-    const auto& attributes = out.attributes();
-    auto attribute = [&attributes](const std::string& key) {
-      auto it = attributes.find(key);
-      return it == attributes.end() ? std::string() : it->second;
-    };
-    if (filter.key() == "type") holds = out.type() == filter.value();
-    if (filter.key() == "event") holds = out.action() == filter.value();
-    if (filter.key() == "container")
-      holds = out.type() == "container" &&
-              (absl::StartsWith(out.id(), filter.value()) || attribute("name") == filter.value());
-    if (filter.key() == "image")
-      holds =
-          absl::StrContains(out.type() == "image" ? out.id() : attribute("image"), filter.value());
-    if (filter.key() == "label") {
-      std::pair<std::string, std::string> pair =
-          absl::StrSplit(filter.value(), absl::MaxSplits('=', 1));
-      auto it = attributes.find(pair.first);
-      holds = it != attributes.end() &&
-              (!absl::StrContains(filter.value(), '=') || it->second == pair.second);
-      if (!holds) return std::nullopt;
-    }
-    passed[filter.key()] = passed[filter.key()] || holds;
-  }
-  for (const auto& [key, holds] : passed) {
-    if (!holds) return std::nullopt;
-  }
-  return out;
+absl::StatusOr<std::unique_ptr<EventFeed>> SystemService::Listen(const CallContext& context,
+                                                                 const v1::EventsRequest& request,
+                                                                 std::function<void()> ready) {
+  return EventFeed::Open(*parts_.events, *parts_.subjects, context.ns, request, std::move(ready));
 }
 
 }  // namespace gantry::core

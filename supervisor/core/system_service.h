@@ -7,7 +7,6 @@
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -16,13 +15,13 @@
 
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_feed.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/stores.h"
 
 namespace gantry::v1 {
 class DiskUsageRequest;
 class DiskUsageResponse;
-class Event;
 class EventsRequest;
 class GcRequest;
 class GcResponse;
@@ -75,14 +74,11 @@ class SystemService {
   // What is garbage is removed now; `dry_run` only says what would be.
   absl::StatusOr<v1::GcResponse> Gc(const CallContext& context, const v1::GcRequest& request);
 
-  // Listens for what people call events: container create, start, die, ...; image pull, tag, ...;
-  // docker's words. `ready` as in EventBus::Subscribe. Translate() gives the event in those words,
-  // or nothing when it has none or the filters drop it.
-  absl::StatusOr<std::shared_ptr<Subscription>> Subscribe(const CallContext& context,
-                                                          const v1::EventsRequest& request,
-                                                          std::function<void()> ready);
-  std::optional<v1::Event> Translate(const CallContext& context, const v1::EventsRequest& request,
-                                     const Event& event);
+  // Events in docker's words: container create, start, die, ...; image pull, tag, ... `ready` as in
+  // EventBus::Subscribe().
+  absl::StatusOr<std::unique_ptr<EventFeed>> Listen(const CallContext& context,
+                                                    const v1::EventsRequest& request,
+                                                    std::function<void()> ready);
 
   const DaemonFacts& facts() const { return parts_.facts; }
 

@@ -27,6 +27,17 @@ absl::Time FromProto(const google::protobuf::Timestamp& at) {
   return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());
 }
 
+namespace {
+
+Event ProcessEvent(const TaskKey& key, absl::string_view action, ProcessFacts facts) {
+  Event event(EventKind::kContainer, action, key.container_id);
+  if (!facts.exec_id.empty()) event.attributes["execID"] = facts.exec_id;
+  event.facts = std::move(facts);
+  return event;
+}
+
+}  // namespace
+
 std::string ProcessText(const TaskKey& key, const std::string& exec_id) {
   return exec_id.empty()
              ? absl::StrCat("task \"", key.container_id, "\" in namespace \"", key.ns, "\"")
@@ -135,8 +146,23 @@ void TaskService::Core::ApplyCreated(Task& task, int32_t pid, bool again) {
   init.created_published = true;
   init.process.pid = pid;
   if (init.process.status == ProcessStatus::kUnknown) init.process.status = ProcessStatus::kCreated;
-  task.create_event.set_pid(pid);
-  parts.events->Publish(task.key.ns, "/tasks/create", task.create_event);
+  ProcessFacts facts;
+  facts.pid = pid;
+  facts.setup = task.setup;
+  Event event = ProcessEvent(task.key, action::kTaskCreate, std::move(facts));
+  event.low_level = true;
+  parts.events->Publish(task.key.ns, std::move(event));
+}
+
+void TaskService::Core::ApplyExecAdded(Task& task, const std::string& exec_id, bool again) {
+  auto it = task.processes.find(exec_id);
+  if (it == task.processes.end() || (it->second.created_published && !again)) return;
+  it->second.created_published = true;
+  ProcessFacts facts;
+  facts.exec_id = exec_id;
+  Event event = ProcessEvent(task.key, action::kExecCreate, std::move(facts));
+  event.detail = it->second.command;
+  parts.events->Publish(task.key.ns, std::move(event));
 }
 
 void TaskService::Core::ApplyStarted(Task& task, const std::string& exec_id, int32_t pid,
@@ -153,27 +179,20 @@ void TaskService::Core::ApplyStarted(Task& task, const std::string& exec_id, int
       known.process.status == ProcessStatus::kUnknown) {
     known.process.status = ProcessStatus::kRunning;
   }
-  if (exec_id.empty()) {
-    containerd::events::TaskStart event;
-    event.set_container_id(task.key.container_id);
-    event.set_pid(pid);
-    parts.events->Publish(task.key.ns, "/tasks/start", event);
-  } else {
-    containerd::events::TaskExecStarted event;
-    event.set_container_id(task.key.container_id);
-    event.set_exec_id(exec_id);
-    event.set_pid(pid);
-    parts.events->Publish(task.key.ns, "/tasks/exec-started", event);
-  }
+  ProcessFacts facts;
+  facts.exec_id = exec_id;
+  facts.pid = pid;
+  Event event = ProcessEvent(task.key, exec_id.empty() ? action::kStart : action::kExecStart,
+                             std::move(facts));
+  event.detail = known.command;
+  parts.events->Publish(task.key.ns, std::move(event));
 }
 
 void TaskService::Core::ApplyOom(Task& task, bool again) {
   Task::Known& init = task.processes[""];
   if (init.oom_published && !again) return;
   init.oom_published = true;
-  containerd::events::TaskOOM event;
-  event.set_container_id(task.key.container_id);
-  parts.events->Publish(task.key.ns, "/tasks/oom", event);
+  parts.events->Publish(task.key.ns, ProcessEvent(task.key, action::kOom, {}));
 }
 
 void TaskService::Core::ApplyNeverStarted(Task& task, const std::string& exec_id,
@@ -222,13 +241,19 @@ void TaskService::Core::ApplyExited(Task& task, const std::string& exec_id, cons
   known.process.exited_at = exit.at;
   known.process.oom_killed = exit.oom_killed;
   known.process.reason = reason;
-  containerd::events::TaskExit event;
-  event.set_container_id(task.key.container_id);
-  event.set_id(exec_id.empty() ? task.key.container_id : exec_id);
-  event.set_pid(static_cast<uint32_t>(known.process.pid));
-  event.set_exit_status(exit.status);
-  SetTimestamp(exit.at, event.mutable_exited_at());
-  parts.events->Publish(task.key.ns, "/tasks/exit", event);
+  ProcessFacts facts;
+  facts.exec_id = exec_id;
+  facts.pid = known.process.pid;
+  facts.exit_status = exit.status;
+  facts.exited_at = exit.at;
+  Event event =
+      ProcessEvent(task.key, exec_id.empty() ? action::kDie : action::kExecDie, std::move(facts));
+  event.attributes["exitCode"] = absl::StrCat(exit.status);
+  if (exec_id.empty() && known.process.started_at != absl::InfinitePast()) {
+    event.attributes["execDuration"] =
+        absl::StrCat(absl::ToInt64Seconds(exit.at - known.process.started_at));
+  }
+  parts.events->Publish(task.key.ns, std::move(event));
 
   Exit told = exit;
   told.pid = known.process.pid;
@@ -265,14 +290,7 @@ void TaskService::Core::OnShimEvent(const std::weak_ptr<Task>& weak, const shim:
         break;
       }
       case shim::v1::Event::kExecAdded: {
-        containerd::events::TaskExecAdded added;
-        added.set_container_id(task->key.container_id);
-        added.set_exec_id(event.exec_added().exec_id());
-        auto it = task->processes.find(event.exec_added().exec_id());
-        if (it != task->processes.end() && (!it->second.created_published || again)) {
-          it->second.created_published = true;
-          parts.events->Publish(task->key.ns, "/tasks/exec-added", added);
-        }
+        ApplyExecAdded(*task, event.exec_added().exec_id(), again);
         break;
       }
       case shim::v1::Event::kOom:
@@ -280,23 +298,19 @@ void TaskService::Core::OnShimEvent(const std::weak_ptr<Task>& weak, const shim:
         break;
       case shim::v1::Event::kPaused: {
         SetPaused(*task, true);
-        containerd::events::TaskPaused paused;
-        paused.set_container_id(task->key.container_id);
-        parts.events->Publish(task->key.ns, "/tasks/paused", paused);
+        parts.events->Publish(task->key.ns, ProcessEvent(task->key, action::kPause, {}));
         break;
       }
       case shim::v1::Event::kResumed: {
         SetPaused(*task, false);
-        containerd::events::TaskResumed resumed;
-        resumed.set_container_id(task->key.container_id);
-        parts.events->Publish(task->key.ns, "/tasks/resumed", resumed);
+        parts.events->Publish(task->key.ns, ProcessEvent(task->key, action::kUnpause, {}));
         break;
       }
       case shim::v1::Event::kCheckpointed: {
-        containerd::events::TaskCheckpointed checkpointed;
-        checkpointed.set_container_id(task->key.container_id);
-        checkpointed.set_checkpoint(event.checkpointed().image_path());
-        parts.events->Publish(task->key.ns, "/tasks/checkpointed", checkpointed);
+        ProcessFacts facts;
+        facts.checkpoint = event.checkpointed().image_path();
+        parts.events->Publish(task->key.ns,
+                              ProcessEvent(task->key, action::kCheckpoint, std::move(facts)));
         break;
       }
       case shim::v1::Event::kDeleted:  // told by Delete(), which asked for it
@@ -316,13 +330,14 @@ void TaskService::Core::SetPaused(Task& task, bool paused) {
 }
 
 void TaskService::Core::PublishDeleted(Task& task, const std::string& exec_id, const Exit& exit) {
-  containerd::events::TaskDelete event;
-  event.set_container_id(task.key.container_id);
-  event.set_id(exec_id.empty() ? task.key.container_id : exec_id);
-  event.set_pid(static_cast<uint32_t>(exit.pid));
-  event.set_exit_status(exit.status);
-  SetTimestamp(exit.at, event.mutable_exited_at());
-  parts.events->Publish(task.key.ns, "/tasks/delete", event);
+  ProcessFacts facts;
+  facts.exec_id = exec_id;
+  facts.pid = exit.pid;
+  facts.exit_status = exit.status;
+  facts.exited_at = exit.at;
+  Event event = ProcessEvent(task.key, action::kTaskDelete, std::move(facts));
+  event.low_level = true;
+  parts.events->Publish(task.key.ns, std::move(event));
 }
 
 void TaskService::Core::Listen(const std::shared_ptr<Task>& task, runtime::Shim& shim,

@@ -25,8 +25,8 @@
 #include "base/clock.h"
 #include "base/executor.h"
 #include "base/unique_fd.h"
-#include "proto/containerd/events/task.pb.h"
 #include "supervisor/core/delayed.h"
+#include "supervisor/core/event.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/core/wait_board.h"
 #include "supervisor/oci/seccomp_filter.h"
@@ -65,6 +65,7 @@ class SeenEvents {
 struct TaskService::Task {
   struct Known {
     Process process;
+    std::string command;  // of an exec, in one line; "" where only an earlier daemon knew it
     bool created_published = false;
     bool started_published = false;
     bool oom_published = false;
@@ -85,7 +86,7 @@ struct TaskService::Task {
   std::map<std::string, Known> processes ABSL_GUARDED_BY(mu);
   std::unique_ptr<runtime::EventStream> stream ABSL_GUARDED_BY(mu);
   std::string bundle_path ABSL_GUARDED_BY(mu);
-  containerd::events::TaskCreate create_event ABSL_GUARDED_BY(mu);
+  std::shared_ptr<const TaskSetup> setup ABSL_GUARDED_BY(mu);
   bool ready ABSL_GUARDED_BY(mu) = false;  // Create has succeeded; lists show it
   bool deleted ABSL_GUARDED_BY(mu) = false;
   uint64_t history_until ABSL_GUARDED_BY(mu) =
@@ -139,6 +140,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   // ---- what happened; each is idempotent ----
   void ApplyCreated(Task& task, int32_t pid, bool again) ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
 
+  void ApplyExecAdded(Task& task, const std::string& exec_id, bool again)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
   void ApplyStarted(Task& task, const std::string& exec_id, int32_t pid, absl::Time at, bool again)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(task.mu);
 

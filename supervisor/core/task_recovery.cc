@@ -11,7 +11,6 @@
 #include "absl/time/time.h"
 #include "glog/logging.h"
 
-#include "proto/containerd/events/task.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/task_core.h"
 #include "supervisor/core/task_service.h"
@@ -56,20 +55,19 @@ std::shared_ptr<TaskService::Task> TaskService::Core::Restore(
       known.created_published = true;
       known.started_published = true;
     }
-    containerd::events::TaskCreate& event = task->create_event;
-    event.set_container_id(key.container_id);
-    event.set_bundle(task->bundle_path);
-    event.mutable_io()->set_stdin(init.stdin_uri);
-    event.mutable_io()->set_stdout(init.stdout_uri);
-    event.mutable_io()->set_stderr(init.stderr_uri);
-    event.mutable_io()->set_terminal(init.terminal);
+    TaskSetup setup;
+    setup.bundle = task->bundle_path;
+    setup.stdin_uri = init.stdin_uri;
+    setup.stdout_uri = init.stdout_uri;
+    setup.stderr_uri = init.stderr_uri;
+    setup.terminal = init.terminal;
     for (const auto& mount : create.rootfs()) {
-      auto* out = event.add_rootfs();
-      out->set_type(mount.type());
-      out->set_source(mount.source());
-      out->set_target(mount.target());
-      *out->mutable_options() = mount.options();
+      setup.rootfs.push_back({mount.type(),
+                              mount.source(),
+                              mount.target(),
+                              {mount.options().begin(), mount.options().end()}});
     }
+    task->setup = std::make_shared<const TaskSetup>(std::move(setup));
   }
   absl::MutexLock lock(&map_mu);
   tasks.insert_or_assign(key, task);
@@ -93,7 +91,6 @@ void TaskService::Core::Adopt(Task& task, const shim::v1::InfoResponse& info) {
     known.exit_published = process.status == ProcessStatus::kStopped;
   };
   adopt(task.processes[""], info.init());
-  task.create_event.set_pid(static_cast<uint32_t>(task.processes[""].process.pid));
   for (const auto& exec : info.execs()) {
     Task::Known& known = task.processes[exec.exec_id()];
     known.process.container_id = task.key.container_id;

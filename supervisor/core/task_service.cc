@@ -9,10 +9,12 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 
 #include "base/cancel_token.h"
 #include "base/crash_point.h"
@@ -20,7 +22,6 @@
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/task.pb.h"
 #include "proto/containerd/types/runc/options/oci.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/event_bus.h"
@@ -66,6 +67,17 @@ void TaskService::AnnounceStart() {
 }
 
 namespace {
+
+// The arguments of an OCI process document in one line; "" where it cannot be read.
+std::string CommandOf(const std::string& process_json) {
+  const auto process = nlohmann::json::parse(process_json, nullptr, /*allow_exceptions=*/false);
+  if (!process.is_object()) return "";
+  const auto args = process.find("args");
+  if (args == process.end() || !args->is_array()) return "";
+  return absl::StrJoin(*args, " ", [](std::string* out, const nlohmann::json& argument) {
+    if (argument.is_string()) absl::StrAppend(out, argument.get_ref<const std::string&>());
+  });
+}
 
 // What containerd's runc options say, as far as we act on it.
 struct ChosenRuntime {
@@ -229,21 +241,15 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
     task->bundle = bundle;
     task->bundle_path = bundle.path();
     task->seen.Open(bundle.path());
-    containerd::events::TaskCreate& event = task->create_event;
-    event.set_container_id(key.container_id);
-    event.set_bundle(bundle.path());
-    for (const snapshot::Mount& mount : create.rootfs) {
-      auto* out = event.add_rootfs();
-      out->set_type(mount.type);
-      out->set_source(mount.source);
-      out->set_target(mount.target);
-      for (const std::string& option : mount.options) out->add_options(option);
-    }
-    event.mutable_io()->set_stdin(create.stdio.stdin());
-    event.mutable_io()->set_stdout(create.stdio.stdout());
-    event.mutable_io()->set_stderr(create.stdio.stderr());
-    event.mutable_io()->set_terminal(create.stdio.terminal());
-    event.set_checkpoint(request.restore_image_path());
+    TaskSetup setup;
+    setup.bundle = bundle.path();
+    setup.rootfs = create.rootfs;
+    setup.stdin_uri = create.stdio.stdin();
+    setup.stdout_uri = create.stdio.stdout();
+    setup.stderr_uri = create.stdio.stderr();
+    setup.terminal = create.stdio.terminal();
+    setup.checkpoint = request.restore_image_path();
+    task->setup = std::make_shared<const TaskSetup>(std::move(setup));
     Process& init = task->processes[""].process;
     init.container_id = key.container_id;
     init.terminal = create.stdio.terminal();
@@ -308,8 +314,9 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
   {
     absl::MutexLock lock(&task->mu);
     core_->ApplyStarted(*task, exec_id, started.pid(), absl::Now(), false);
-    if (exec_id.empty() && task->create_event.checkpoint() == task->bundle_path + kCheckpoint)
-      restored_from = task->create_event.checkpoint();
+    if (exec_id.empty() && task->setup != nullptr &&
+        task->setup->checkpoint == task->bundle_path + kCheckpoint)
+      restored_from = task->setup->checkpoint;
   }
   if (!restored_from.empty()) {
     // What it holds is the process's memory, and that is its own again.
@@ -327,6 +334,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
   if (start) AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   auto& [task, shim] = reached;
+  std::string command = CommandOf(process_json);
   {
     // Known before the shim is, so that the shim's events find it.
     absl::MutexLock lock(&task->mu);
@@ -335,6 +343,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
       return absl::AlreadyExistsError(
           absl::StrCat(ProcessText(task->key, exec_id), ": already exists"));
     }
+    it->second.command = std::move(command);
     Process& process = it->second.process;
     process.container_id = id;
     process.exec_id = exec_id;
@@ -371,14 +380,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
     return added.status();
   }
   absl::MutexLock lock(&task->mu);
-  auto it = task->processes.find(exec_id);
-  if (it != task->processes.end() && !it->second.created_published) {
-    it->second.created_published = true;
-    containerd::events::TaskExecAdded event;
-    event.set_container_id(id);
-    event.set_exec_id(exec_id);
-    core_->parts.events->Publish(context.ns, "/tasks/exec-added", event);
-  }
+  core_->ApplyExecAdded(*task, exec_id, /*again=*/false);
   if (start) core_->ApplyStarted(*task, exec_id, added->pid(), absl::Now(), false);
   return added->pid();
 }

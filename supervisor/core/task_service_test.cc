@@ -25,7 +25,6 @@
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/temp_dir.h"
-#include "proto/containerd/events/task.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
@@ -154,10 +153,10 @@ class TaskServiceTest : public testing::Test {
   }
   runtime::FakeShim& Shim(const std::string& id) { return launcher_.Find({kNs, id}); }
 
-  // Topics published so far, in order.
-  std::vector<std::string> Topics() {
-    while (EventPtr event = all_->Pop()) topics_.push_back(event->topic);
-    return topics_;
+  // Actions published so far, in order.
+  std::vector<std::string> Actions() {
+    while (EventPtr event = all_->Pop()) actions_.push_back(event->action);
+    return actions_;
   }
 
   TempDir dir_;
@@ -166,7 +165,7 @@ class TaskServiceTest : public testing::Test {
   oci::HostFacts host_;
   EventBus events_;
   std::shared_ptr<Subscription> all_;
-  std::vector<std::string> topics_;
+  std::vector<std::string> actions_;
   Exits exits_;
   std::unique_ptr<runtime::RuntimeProbe> runtimes_;
   std::unique_ptr<runtime::BundleStore> bundles_;
@@ -175,7 +174,7 @@ class TaskServiceTest : public testing::Test {
   std::unique_ptr<TaskService> tasks_;
 };
 
-using Topiclist = std::vector<std::string>;
+using Actionlist = std::vector<std::string>;
 
 TEST_F(TaskServiceTest, AnExitIsPublishedRecordedAndAnswered) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
@@ -189,7 +188,34 @@ TEST_F(TaskServiceTest, AnExitIsPublishedRecordedAndAnswered) {
   const std::vector<Process> seen = exits_.Await(1);
   ASSERT_EQ(seen.size(), 1u);
   EXPECT_EQ(seen[0].exit_status, 7u);
-  EXPECT_EQ(Topics(), (Topiclist{"/tasks/create", "/tasks/start", "/tasks/exit"}));
+  EXPECT_EQ(Actions(), (Actionlist{"task_create", "start", "die"}));
+}
+
+TEST_F(TaskServiceTest, TheEventsOfAnExecHaveItsCommandIdAndStatus) {
+  ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
+  Actions();
+  const auto heard = events_.Subscribe(
+      [](const Event& event) { return event.attributes.contains("execID"); }, nullptr);
+  ASSERT_TRUE(tasks_
+                  ->Exec(context_, "c", "e", R"({"args":["sh","-c","exit 4"],"cwd":"/"})",
+                         shim::v1::Stdio(), true)
+                  .ok());
+  Answer answer;
+  tasks_->WaitAsync(kNs, "c", "e", answer.callback());
+  Shim("c").Exit("e", 4);
+  ASSERT_TRUE(answer.Await().ok());
+  std::vector<std::string> seen;
+  std::string status;
+  while (EventPtr event = heard->Pop()) {
+    EXPECT_EQ(event->kind, EventKind::kContainer);
+    EXPECT_EQ(event->id, "c");
+    EXPECT_EQ(event->attributes.at("execID"), "e");
+    seen.push_back(event->ActionText());
+    if (event->action == action::kExecDie) status = event->attributes.at("exitCode");
+  }
+  EXPECT_EQ(seen, (std::vector<std::string>{"exec_create: sh -c exit 4", "exec_start: sh -c exit 4",
+                                            "exec_die"}));
+  EXPECT_EQ(status, "4");
 }
 
 TEST_F(TaskServiceTest, AnExitBeforeTheCreatesAnswerIsKeptInOrder) {
@@ -204,7 +230,7 @@ TEST_F(TaskServiceTest, AnExitBeforeTheCreatesAnswerIsKeptInOrder) {
   });
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kStopped);
-  EXPECT_EQ(Topics(), (Topiclist{"/tasks/create", "/tasks/start", "/tasks/exit"}));
+  EXPECT_EQ(Actions(), (Actionlist{"task_create", "start", "die"}));
 }
 
 TEST_F(TaskServiceTest, AFailedCreateAnswersThoseWhoWait) {
@@ -292,7 +318,7 @@ TEST_F(TaskServiceTest, TwoKillsAndAnExitAreOneExit) {
   EXPECT_TRUE(first.ok() || second.ok());
   EXPECT_TRUE(absl::IsNotFound(tasks_->Kill(context_, "c", "", SIGKILL, false)));
   EXPECT_EQ(exits_.Await(1).size(), 1u);
-  EXPECT_EQ(Topics(), (Topiclist{"/tasks/create", "/tasks/start", "/tasks/exit"}));
+  EXPECT_EQ(Actions(), (Actionlist{"task_create", "start", "die"}));
 }
 
 TEST_F(TaskServiceTest, AnExitThatIsQueuedWhenTheDaemonStopsMayStillDelete) {
@@ -370,7 +396,7 @@ TEST_F(TaskServiceTest, AForcedRemovalKillsAShimThatHangs) {
   EXPECT_TRUE(launcher_.Ended({kNs, "c"}));
   EXPECT_FALSE(tasks_->Exists(kNs, "c"));
   EXPECT_TRUE(absl::IsNotFound(bundles_->Load({kNs, "c"}).status()));
-  EXPECT_EQ(Topics(), (Topiclist{"/tasks/create", "/tasks/start", "/tasks/exit", "/tasks/delete"}));
+  EXPECT_EQ(Actions(), (Actionlist{"task_create", "start", "die", "task_delete"}));
 }
 
 TEST_F(TaskServiceTest, AForcedRemovalDoesNotNeedTheRuntimesConsent) {
@@ -475,8 +501,8 @@ TEST_F(TaskRecoveryTest, AnExitWhileNoDaemonRanIsToldOnce) {
   ASSERT_EQ(seen.size(), 1u);
   EXPECT_EQ(seen[0].exit_status, 7u);
   // What the former daemon had not noted as seen is told again; the exit it never told.
-  const Topiclist topics = Topics();
-  EXPECT_EQ(std::count(topics.begin(), topics.end(), "/tasks/exit"), 1);
+  const Actionlist actions = Actions();
+  EXPECT_EQ(std::count(actions.begin(), actions.end(), "die"), 1);
 }
 
 TEST_F(TaskRecoveryTest, AShimThatAnswersLateIsTakenUp) {
@@ -496,8 +522,8 @@ TEST_F(TaskRecoveryTest, AShimThatAnswersLateIsTakenUp) {
   EXPECT_EQ(exit->status, 7u);
   EXPECT_EQ(exits_.Await(1).size(), 1u);
   EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kStopped);
-  const Topiclist topics = Topics();
-  EXPECT_EQ(std::count(topics.begin(), topics.end(), "/tasks/exit"), 1);
+  const Actionlist actions = Actions();
+  EXPECT_EQ(std::count(actions.begin(), actions.end(), "die"), 1);
 }
 
 TEST_F(TaskRecoveryTest, AnExitBeforeALateAnswerIsToldToWaitersAndObserver) {
@@ -512,8 +538,8 @@ TEST_F(TaskRecoveryTest, AnExitBeforeALateAnswerIsToldToWaitersAndObserver) {
   Shim("c").Unfreeze();
   EXPECT_EQ(answer.Await()->status, 9u);
   EXPECT_EQ(exits_.Await(1).size(), 1u);
-  const Topiclist topics = Topics();
-  EXPECT_EQ(std::count(topics.begin(), topics.end(), "/tasks/exit"), 1);
+  const Actionlist actions = Actions();
+  EXPECT_EQ(std::count(actions.begin(), actions.end(), "die"), 1);
 }
 
 TEST_F(TaskRecoveryTest, AShimThatDiesWithoutAnAnswerIsAnExit) {

@@ -3,13 +3,11 @@
 #include <utility>
 
 #include "base/executor.h"
-#include "proto/containerd/events/content.pb.h"
-#include "proto/containerd/events/image.pb.h"
-#include "proto/containerd/events/snapshot.pb.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/stream_registry.h"
 #include "supervisor/api/grpc/lane.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/gc/collector.h"
 
 namespace gantry::api {
@@ -85,22 +83,20 @@ void ContainerdDoor::PublishCollected(const gc::Collection& collection) {
   for (const gc::Node& node : collection.removed) {
     switch (node.type) {
       case gc::Type::kImage: {
-        containerd::services::images::v1::ImageDelete event;
-        event.set_name(node.name);
-        events.Publish(node.ns, "/images/delete", event);
+        events.Publish(node.ns, core::ImageRecordGone(node.name));
         break;
       }
       case gc::Type::kSnapshot: {
-        containerd::events::SnapshotRemove event;
-        event.set_key(node.name);
-        event.set_snapshotter(node.snapshotter);
-        events.Publish(node.ns, "/snapshot/remove", event);
+        core::SnapshotFacts facts;
+        facts.snapshotter = node.snapshotter;
+        events.Publish(node.ns,
+                       core::LowLevelEvent(core::EventKind::kSnapshot, core::action::kRemove,
+                                           node.name, std::move(facts)));
         break;
       }
       case gc::Type::kContent: {
-        containerd::events::ContentDelete event;
-        event.set_digest(node.name);
-        events.Publish(node.ns, "/content/delete", event);
+        events.Publish(node.ns, core::LowLevelEvent(core::EventKind::kContent,
+                                                    core::action::kDelete, node.name));
         break;
       }
       // Nobody is told of these: leases and ingests have no events, the others are not collected.

@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "base/status_macros.h"
-#include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/services/containers/v1/containers.grpc.pb.h"
 #include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
@@ -15,6 +14,7 @@
 #include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/metadata/filter.h"
@@ -99,11 +99,7 @@ class ContainersService final : public ContainersBase, public DoorService {
       GANTRY_ASSIGN_OR_RETURN(record::v1::Container record,
                               containers_.Create(call.scope(), std::move(fresh)));
       Recast(record, response->mutable_container());
-      containerd::events::ContainerCreate event;
-      event.set_id(record.id());
-      event.set_image(record.image());
-      Recast(record.runtime(), event.mutable_runtime());
-      room_.events->Publish(call.ns(), "/containers/create", event);
+      Publish(call, core::action::kCreate, record);
       room_.tasks->AnnounceStart();
       return absl::OkStatus();
     });
@@ -119,12 +115,7 @@ class ContainersService final : public ContainersBase, public DoorService {
           record::v1::Container record,
           containers_.Update(call.scope(), wanted, TextsOf(request->update_mask().paths())));
       Recast(record, response->mutable_container());
-      containerd::events::ContainerUpdate event;
-      event.set_id(record.id());
-      event.set_image(record.image());
-      *event.mutable_labels() = record.labels();
-      event.set_snapshot_key(record.snapshot_key());
-      room_.events->Publish(call.ns(), "/containers/update", event);
+      Publish(call, core::action::kUpdate, record);
       return absl::OkStatus();
     });
   }
@@ -135,14 +126,19 @@ class ContainersService final : public ContainersBase, public DoorService {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       room_.subjects->Departs(call.ns(), request->id());
       GANTRY_RETURN_IF_ERROR(containers_.Delete(call.scope(), request->id()));
-      containerd::events::ContainerDelete event;
-      event.set_id(request->id());
-      room_.events->Publish(call.ns(), "/containers/delete", event);
+      room_.events->Publish(call.ns(), core::Event(core::EventKind::kContainer,
+                                                   core::action::kDestroy, request->id()));
       return absl::OkStatus();
     });
   }
 
  private:
+  void Publish(const Call& call, absl::string_view action, const record::v1::Container& written) {
+    core::Event event(core::EventKind::kContainer, action, written.id());
+    event.facts = core::FactsOfRecord(written);
+    room_.events->Publish(call.ns(), std::move(event));
+  }
+
   template <typename Visit>
   absl::Status EachRaw(const metadata::Scope& scope, const Filter& filter, Visit visit) {
     return containers_.ListRaw(

@@ -14,7 +14,6 @@
 #include "absl/synchronization/mutex.h"
 
 #include "base/status_macros.h"
-#include "proto/containerd/events/content.pb.h"
 #include "proto/containerd/services/content/v1/content.grpc.pb.h"
 #include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
@@ -118,10 +117,9 @@ class WriteSession {
         response->set_offset(size);
         response->set_digest(digest.str());
         *done = true;
-        containerd::events::ContentCreate event;
-        event.set_digest(digest.str());
-        event.set_size(size);
-        events_.Publish(store_.scope().ns, "/content/create", event);
+        events_.Publish(store_.scope().ns,
+                        core::LowLevelEvent(core::EventKind::kContent, core::action::kCreate,
+                                            digest.str(), core::ContentFacts{size}));
         return absl::OkStatus();
       }
       default:
@@ -470,9 +468,9 @@ class ContentService final : public ContentBase, public DoorService {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->digest()));
       GANTRY_RETURN_IF_ERROR(Open(call).Delete(digest));
-      containerd::events::ContentDelete event;
-      event.set_digest(digest.str());
-      room_.events->Publish(call.ns(), "/content/delete", event);
+      room_.events->Publish(call.ns(),
+                            core::LowLevelEvent(core::EventKind::kContent, core::action::kDelete,
+                                                digest.str()));
       return absl::OkStatus();
     });
   }

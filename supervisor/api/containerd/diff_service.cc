@@ -11,7 +11,6 @@
 #include "base/byte_stream.h"
 #include "base/compression.h"
 #include "base/status_macros.h"
-#include "proto/containerd/events/content.pb.h"
 #include "proto/containerd/services/diff/v1/diff.grpc.pb.h"
 #include "snapshotter/layer_apply.h"
 #include "snapshotter/layer_diff.h"
@@ -124,10 +123,9 @@ class DiffService final : public Diff::CallbackService, public DoorService {
       }
     } else {
       GANTRY_RETURN_IF_ERROR(committed);
-      containerd::events::ContentCreate event;
-      event.set_digest(layer.digest.str());
-      event.set_size(layer.size_bytes);
-      room_.events->Publish(call.ns(), "/content/create", event);
+      room_.events->Publish(
+          call.ns(), core::LowLevelEvent(core::EventKind::kContent, core::action::kCreate,
+                                         layer.digest.str(), core::ContentFacts{layer.size_bytes}));
     }
     SetDescriptor(layer, response.mutable_diff());
     return absl::OkStatus();

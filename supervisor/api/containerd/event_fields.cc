@@ -6,6 +6,8 @@
 #include "absl/types/span.h"
 #include "google/protobuf/descriptor.h"
 
+#include "supervisor/api/containerd/event_message.h"
+
 namespace gantry::api::containerd_api {
 namespace {
 
@@ -14,19 +16,6 @@ using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
 using Path = absl::Span<const std::string>;
-
-std::unique_ptr<Message> Decode(const core::Event& event) {
-  const std::string name = event.type_url.substr(event.type_url.rfind('/') + 1);
-  const Descriptor* type =
-      google::protobuf::DescriptorPool::generated_pool()->FindMessageTypeByName(name);
-  if (type == nullptr) return nullptr;
-  const Message* prototype =
-      google::protobuf::MessageFactory::generated_factory()->GetPrototype(type);
-  if (prototype == nullptr) return nullptr;
-  std::unique_ptr<Message> message(prototype->New());
-  if (!message->ParseFromString(event.payload)) return nullptr;
-  return message;
-}
 
 std::optional<std::string> MapValue(const Message& message, const FieldDescriptor* field,
                                     Path key_path) {
@@ -68,11 +57,11 @@ metadata::Filter::Fields FieldsOf(const core::Event& event) {
       return text.empty() ? std::nullopt : std::optional<std::string>(text);
     };
     if (path[0] == "namespace" && path.size() == 1) return present(event.ns);
-    if (path[0] == "topic" && path.size() == 1) return present(event.topic);
+    if (path[0] == "topic" && path.size() == 1) return present(std::string(TopicOf(event)));
     if (path[0] != "event") return std::nullopt;
     if (!decoded) {
       decoded = true;
-      payload = Decode(event);
+      payload = PayloadOf(event);
     }
     return payload == nullptr ? std::nullopt : Value(*payload, path.subspan(1));
   };

@@ -6,7 +6,7 @@
 
 #include "google/protobuf/message.h"
 
-#include "supervisor/core/event_bus.h"
+#include "supervisor/core/event.h"
 #include "supervisor/metadata/filter.h"
 
 namespace gantry::api::containerd_api {

@@ -13,6 +13,7 @@
 #include "base/executor.h"
 #include "proto/containerd/services/events/v1/events.grpc.pb.h"
 #include "supervisor/api/containerd/event_fields.h"
+#include "supervisor/api/containerd/event_message.h"
 #include "supervisor/api/containerd/forward_event.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
@@ -68,18 +69,16 @@ class Subscriber final : public grpc::ServerWriteReactor<Envelope>,
   void Begin(core::EventBus& bus, metadata::Filter filter) {
     self_ = shared_from_this();
     if (!all_.Add(self_)) return End(absl::UnavailableError("the daemon is stopping"));
-    std::function<bool(const core::Event&)> wanted;
-    if (!filter.matches_everything()) {
-      wanted = [filter = std::move(filter)](const core::Event& event) {
-        return filter.Matches(FieldsOf(event));
-      };
-    }
+    auto wanted = [filter = std::move(filter)](const core::Event& event) {
+      if (TopicOf(event).empty()) return false;
+      return filter.matches_everything() || filter.Matches(FieldsOf(event));
+    };
     // Answered before the first event, so that a client knows that from here on it misses nothing.
     StartSendInitialMetadata();
     std::weak_ptr<Subscriber> weak = self_;
     std::shared_ptr<core::Subscription> subscription =
         bus.Subscribe(std::move(wanted), [weak, pumps = &pumps_] {
-          // On the publisher's thread, under its locks: only a word to somebody else.
+          // On the publisher's thread, under its locks: the work is scheduled, not done here.
           pumps->Schedule([weak] {
             if (std::shared_ptr<Subscriber> strong = weak.lock()) strong->Pump();
           });
@@ -121,12 +120,7 @@ class Subscriber final : public grpc::ServerWriteReactor<Envelope>,
       if (!status.ok()) EndLocked(status);
       return;
     }
-    envelope_.Clear();
-    SetTime(event->at, envelope_.mutable_timestamp());
-    envelope_.set_namespace_(event->ns);
-    envelope_.set_topic(event->topic);
-    envelope_.mutable_event()->set_type_url(event->type_url);
-    envelope_.mutable_event()->set_value(event->payload);
+    FillEnvelope(*event, envelope_);  // what has no topic is not subscribed to
     writing_ = true;
     StartWrite(&envelope_);
   }
@@ -170,8 +164,9 @@ class EventsService final : public Events::CallbackService, public DoorService {
                                     const PublishRequest* request,
                                     google::protobuf::Empty*) override {
     return HandleQuick(*context, [&](Call& call) {
-      return room_.events->PublishRaw(call.ns(), request->topic(), request->event().type_url(),
-                                      request->event().value(), absl::Now());
+      return room_.events->PublishForeign(
+          call.ns(), {request->topic(), request->event().type_url(), request->event().value()},
+          absl::Now());
     });
   }
 

@@ -16,8 +16,10 @@ namespace gantry::api {
 absl::Status ForwardEvent(core::EventBus& events, const containerd::types::Envelope& envelope) {
   GANTRY_RETURN_IF_ERROR(metadata::ValidateIdentifier("event namespace", envelope.namespace_()));
   if (!envelope.has_timestamp()) return absl::InvalidArgumentError("event: no timestamp");
-  return events.PublishRaw(envelope.namespace_(), envelope.topic(), envelope.event().type_url(),
-                           envelope.event().value(), metadata::TimeOf(envelope.timestamp()));
+  return events.PublishForeign(
+      envelope.namespace_(),
+      {envelope.topic(), envelope.event().type_url(), envelope.event().value()},
+      metadata::TimeOf(envelope.timestamp()));
 }
 
 TtrpcServer::Methods TtrpcMethods(core::EventBus& events) {

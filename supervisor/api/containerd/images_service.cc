@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/status_macros.h"
-#include "proto/containerd/events/image.pb.h"
 #include "proto/containerd/services/images/v1/images.grpc.pb.h"
 #include "supervisor/api/containerd/raw_message.h"
 #include "supervisor/api/containerd/services.h"
@@ -12,6 +11,7 @@
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/work_call.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/filter.h"
@@ -67,10 +67,7 @@ class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Cal
       GANTRY_ASSIGN_OR_RETURN(record::v1::Image record,
                               images_.Create(call.scope(), std::move(fresh), at));
       Recast(record, response->mutable_image());
-      ImageCreate event;
-      event.set_name(record.name());
-      *event.mutable_labels() = record.labels();
-      room_.events->Publish(call.ns(), "/images/create", event);
+      PublishWritten(call, core::action::kCreate, record);
       return absl::OkStatus();
     });
   }
@@ -87,10 +84,7 @@ class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Cal
           record::v1::Image record,
           images_.Update(call.scope(), wanted, TextsOf(request->update_mask().paths()), at));
       Recast(record, response->mutable_image());
-      ImageUpdate event;
-      event.set_name(record.name());
-      *event.mutable_labels() = record.labels();
-      room_.events->Publish(call.ns(), "/images/update", event);
+      PublishWritten(call, core::action::kUpdate, record);
       return absl::OkStatus();
     });
   }
@@ -104,15 +98,23 @@ class ImagesService final : public Images::WithRawCallbackMethod_Get<Images::Cal
         GANTRY_ASSIGN_OR_RETURN(target, content::Digest::Parse(request->target().digest()));
       }
       GANTRY_RETURN_IF_ERROR(images_.Delete(call.scope(), request->name(), target));
-      ImageDelete event;
-      event.set_name(request->name());
-      room_.events->Publish(call.ns(), "/images/delete", event);
+      room_.events->Publish(call.ns(), core::ImageRecordGone(request->name()));
+      room_.events->Publish(call.ns(), core::Event(core::EventKind::kImage, "untag",
+                                                   request->name(), {{"name", request->name()}}));
       if (!request->sync()) return absl::OkStatus();
       return room_.gc->CollectAndWait(/*full_sweep=*/false, call.deadline());
     });
   }
 
  private:
+  void PublishWritten(const Call& call, absl::string_view action,
+                      const record::v1::Image& written) {
+    room_.events->Publish(call.ns(), core::ImageRecordWritten(action, written));
+    room_.events->Publish(call.ns(),
+                          core::Event(core::EventKind::kImage, "tag", written.target().digest(),
+                                      {{"name", written.name()}}));
+  }
+
   const Room& room_;
   metadata::ImageStore& images_;
 };

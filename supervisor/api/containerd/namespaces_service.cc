@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "base/status_macros.h"
-#include "proto/containerd/events/namespace.pb.h"
 #include "proto/containerd/services/namespaces/v1/namespace.grpc.pb.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
@@ -54,10 +53,7 @@ class NamespacesService final : public Namespaces::CallbackService, public DoorS
       GANTRY_ASSIGN_OR_RETURN(record::v1::Namespace record,
                               namespaces_.Create(RecordOf(request->namespace_())));
       SetNamespace(record, response->mutable_namespace_());
-      containerd::events::NamespaceCreate event;
-      event.set_name(record.name());
-      *event.mutable_labels() = record.labels();
-      room_.events->Publish(record.name(), "/namespaces/create", event);
+      PublishWritten(core::action::kCreate, record);
       return absl::OkStatus();
     });
   }
@@ -70,10 +66,7 @@ class NamespacesService final : public Namespaces::CallbackService, public DoorS
                               namespaces_.Update(RecordOf(request->namespace_()),
                                                  TextsOf(request->update_mask().paths())));
       SetNamespace(record, response->mutable_namespace_());
-      containerd::events::NamespaceUpdate event;
-      event.set_name(record.name());
-      *event.mutable_labels() = record.labels();
-      room_.events->Publish(record.name(), "/namespaces/update", event);
+      PublishWritten(core::action::kUpdate, record);
       return absl::OkStatus();
     });
   }
@@ -83,14 +76,21 @@ class NamespacesService final : public Namespaces::CallbackService, public DoorS
                                    google::protobuf::Empty*) override {
     return Handle(*context, [=, this](Call&) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(namespaces_.Delete(request->name()));
-      containerd::events::NamespaceDelete event;
-      event.set_name(request->name());
-      room_.events->Publish(request->name(), "/namespaces/delete", event);
+      room_.events->Publish(request->name(),
+                            core::LowLevelEvent(core::EventKind::kNamespace, core::action::kDelete,
+                                                request->name()));
       return absl::OkStatus();
     });
   }
 
  private:
+  void PublishWritten(absl::string_view action, const record::v1::Namespace& written) {
+    core::RecordFacts facts;
+    facts.labels.insert(written.labels().begin(), written.labels().end());
+    room_.events->Publish(written.name(), core::LowLevelEvent(core::EventKind::kNamespace, action,
+                                                              written.name(), std::move(facts)));
+  }
+
   template <typename Work>
   grpc::ServerUnaryReactor* Handle(const grpc::CallbackServerContext& context, Work work) {
     return HandleOn(*room_.store_calls, context, std::move(work), Scoped::kNo);

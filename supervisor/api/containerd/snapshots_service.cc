@@ -4,7 +4,6 @@
 #include <vector>
 
 #include "base/status_macros.h"
-#include "proto/containerd/events/snapshot.pb.h"
 #include "proto/containerd/services/snapshots/v1/snapshots.grpc.pb.h"
 #include "supervisor/api/containerd/services.h"
 #include "supervisor/api/containerd/wire.h"
@@ -50,11 +49,12 @@ class SnapshotsService final : public Snapshots::CallbackService, public DoorSer
                               snapshots.Prepare(request->key(), request->parent(),
                                                 metadata::LabelsOf(request->labels())));
       SetMounts(mounts, response->mutable_mounts());
-      containerd::events::SnapshotPrepare event;
-      event.set_key(request->key());
-      event.set_parent(request->parent());
-      event.set_snapshotter(request->snapshotter());
-      room_.events->Publish(call.ns(), "/snapshot/prepare", event);
+      core::SnapshotFacts facts;
+      facts.snapshotter = request->snapshotter();
+      facts.parent = request->parent();
+      room_.events->Publish(call.ns(),
+                            core::LowLevelEvent(core::EventKind::kSnapshot, core::action::kCreate,
+                                                request->key(), std::move(facts)));
       return absl::OkStatus();
     });
   }
@@ -93,11 +93,12 @@ class SnapshotsService final : public Snapshots::CallbackService, public DoorSer
       options.labels = metadata::LabelsOf(request->labels());
       options.parent = request->parent();
       GANTRY_RETURN_IF_ERROR(snapshots.Commit(request->name(), request->key(), options));
-      containerd::events::SnapshotCommit event;
-      event.set_key(request->key());
-      event.set_name(request->name());
-      event.set_snapshotter(request->snapshotter());
-      room_.events->Publish(call.ns(), "/snapshot/commit", event);
+      core::SnapshotFacts facts;
+      facts.snapshotter = request->snapshotter();
+      facts.name = request->name();
+      room_.events->Publish(call.ns(),
+                            core::LowLevelEvent(core::EventKind::kSnapshot, core::action::kCommit,
+                                                request->key(), std::move(facts)));
       return absl::OkStatus();
     });
   }
@@ -108,10 +109,11 @@ class SnapshotsService final : public Snapshots::CallbackService, public DoorSer
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(SnapshotNamespace snapshots, Open(call, request->snapshotter()));
       GANTRY_RETURN_IF_ERROR(snapshots.Remove(request->key()));
-      containerd::events::SnapshotRemove event;
-      event.set_key(request->key());
-      event.set_snapshotter(request->snapshotter());
-      room_.events->Publish(call.ns(), "/snapshot/remove", event);
+      core::SnapshotFacts facts;
+      facts.snapshotter = request->snapshotter();
+      room_.events->Publish(call.ns(),
+                            core::LowLevelEvent(core::EventKind::kSnapshot, core::action::kRemove,
+                                                request->key(), std::move(facts)));
       return absl::OkStatus();
     });
   }

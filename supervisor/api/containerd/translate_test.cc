@@ -12,10 +12,11 @@
 #include "base/cancel_token.h"
 #include "proto/containerd/cgroup1/metrics.pb.h"
 #include "proto/containerd/cgroup2/metrics.pb.h"
-#include "proto/containerd/events/container.pb.h"
 #include "proto/containerd/events/task.pb.h"
+#include "proto/containerd/services/events/v1/events.pb.h"
 #include "proto/containerd/types/transfer/streaming.pb.h"
 #include "supervisor/api/containerd/event_fields.h"
+#include "supervisor/api/containerd/event_message.h"
 #include "supervisor/api/containerd/import_names.h"
 #include "supervisor/api/containerd/media_type.h"
 #include "supervisor/api/containerd/plugin_table.h"
@@ -102,15 +103,6 @@ TEST(TaskMetricsTest, NothingIsLeftOutBecauseItIsEmpty) {
               unified.has_rdma() && unified.has_memory_events());
 }
 
-core::Event EventOf(const google::protobuf::MessageLite& payload, const std::string& topic) {
-  core::Event event;
-  event.ns = "moby";
-  event.topic = topic;
-  event.type_url = payload.GetTypeName();
-  event.payload = payload.SerializeAsString();
-  return event;
-}
-
 bool Matches(const core::Event& event, const std::string& filter) {
   const std::vector<std::string> texts = {filter};
   absl::StatusOr<metadata::Filter> parsed = metadata::Filter::Parse(texts);
@@ -118,12 +110,17 @@ bool Matches(const core::Event& event, const std::string& filter) {
   return parsed.ok() && parsed->Matches(FieldsOf(event));
 }
 
+core::Event ProcessEvent(const char* action, core::ProcessFacts facts) {
+  core::Event event(core::EventKind::kContainer, action, "c1");
+  event.ns = "moby";
+  event.facts = std::move(facts);
+  return event;
+}
+
 TEST(EventFieldsTest, EnvelopeAndPayloadAreSeen) {
-  ::containerd::events::TaskExit exit;
-  exit.set_container_id("c1");
-  exit.set_id("c1");
-  exit.set_pid(7);
-  const core::Event event = EventOf(exit, "/tasks/exit");
+  core::ProcessFacts facts;
+  facts.pid = 7;
+  const core::Event event = ProcessEvent(core::action::kDie, facts);
   EXPECT_TRUE(Matches(event, "namespace==moby,topic~=|^/tasks/|"));
   EXPECT_TRUE(Matches(event, "event.container_id==c1"));
   EXPECT_FALSE(Matches(event, "event.container_id==c2"));
@@ -133,25 +130,100 @@ TEST(EventFieldsTest, EnvelopeAndPayloadAreSeen) {
 }
 
 TEST(EventFieldsTest, NestedFieldsAndLabelsAreSeen) {
-  ::containerd::events::ContainerCreate create;
-  create.mutable_runtime()->set_name("io.containerd.runc.v2");
-  EXPECT_TRUE(
-      Matches(EventOf(create, "/containers/create"), "event.runtime.name==io.containerd.runc.v2"));
-  ::containerd::events::ContainerUpdate update;
-  (*update.mutable_labels())["com.example/a.b"] = "1";
-  EXPECT_TRUE(
-      Matches(EventOf(update, "/containers/update"), "event.labels.\"com.example/a.b\"==1"));
-  EXPECT_FALSE(Matches(EventOf(update, "/containers/update"), "event.labels.other"));
+  core::ContainerFacts facts;
+  facts.runtime = "io.containerd.runc.v2";
+  facts.labels = {{"com.example/a.b", "1"}};
+  core::Event create(core::EventKind::kContainer, core::action::kCreate, "c1");
+  create.facts = facts;
+  EXPECT_TRUE(Matches(create, "event.runtime.name==io.containerd.runc.v2"));
+  core::Event update(core::EventKind::kContainer, core::action::kUpdate, "c1");
+  update.facts = facts;
+  EXPECT_TRUE(Matches(update, "event.labels.\"com.example/a.b\"==1"));
+  EXPECT_FALSE(Matches(update, "event.labels.other"));
 }
 
 TEST(EventFieldsTest, APayloadOfUnknownTypeHasNoFields) {
-  core::Event event;
+  core::Event event(core::EventKind::kForeign, "", "");
   event.ns = "default";
-  event.topic = "/x";
-  event.type_url = "example.com/Unknown";
-  event.payload = "\x01\x02";
+  event.facts = core::ForeignFacts{"/x", "example.com/Unknown", "\x01\x02"};
   EXPECT_FALSE(Matches(event, "event.id"));
   EXPECT_TRUE(Matches(event, "event.id!=x"));
+  EXPECT_TRUE(Matches(event, "topic==/x"));
+}
+
+template <typename Message>
+Message PayloadAs(const core::Event& event) {
+  ::containerd::types::Envelope envelope;
+  EXPECT_TRUE(FillEnvelope(event, envelope));
+  Message message;
+  EXPECT_TRUE(ReadAny(envelope.event(), &message).ok()) << envelope.event().type_url();
+  return message;
+}
+
+TEST(EventMessageTest, TheEndOfAProcessIsATaskExit) {
+  core::ProcessFacts facts;
+  facts.pid = 7;
+  facts.exit_status = 3;
+  facts.exited_at = absl::FromUnixSeconds(100);
+  auto exit = PayloadAs<::containerd::events::TaskExit>(ProcessEvent(core::action::kDie, facts));
+  EXPECT_EQ(exit.container_id(), "c1");
+  EXPECT_EQ(exit.id(), "c1");
+  EXPECT_EQ(exit.pid(), 7);
+  EXPECT_EQ(exit.exit_status(), 3);
+  EXPECT_EQ(exit.exited_at().seconds(), 100);
+  facts.exec_id = "e1";
+  exit = PayloadAs<::containerd::events::TaskExit>(ProcessEvent(core::action::kExecDie, facts));
+  EXPECT_EQ(exit.container_id(), "c1");
+  EXPECT_EQ(exit.id(), "e1");
+}
+
+TEST(EventMessageTest, TheCreationOfATaskHasItsSetup) {
+  core::TaskSetup setup;
+  setup.bundle = "/run/b";
+  setup.rootfs = {{"overlay", "overlay", "", {"lowerdir=/l"}}};
+  setup.stdout_uri = "/fifo";
+  setup.terminal = true;
+  setup.checkpoint = "/cp";
+  core::ProcessFacts facts;
+  facts.pid = 9;
+  facts.setup = std::make_shared<const core::TaskSetup>(setup);
+  const core::Event event = ProcessEvent(core::action::kTaskCreate, facts);
+  EXPECT_EQ(TopicOf(event), "/tasks/create");
+  const auto create = PayloadAs<::containerd::events::TaskCreate>(event);
+  EXPECT_EQ(create.container_id(), "c1");
+  EXPECT_EQ(create.bundle(), "/run/b");
+  ASSERT_EQ(create.rootfs_size(), 1);
+  EXPECT_EQ(create.rootfs(0).options(0), "lowerdir=/l");
+  EXPECT_EQ(create.io().stdout(), "/fifo");
+  EXPECT_TRUE(create.io().terminal());
+  EXPECT_EQ(create.checkpoint(), "/cp");
+  EXPECT_EQ(create.pid(), 9);
+}
+
+TEST(EventMessageTest, WhatContainerdDoesNotKnowIsNoEventThere) {
+  for (const char* action : {"kill", "stop", "restart", "rename", "attach", "top", "resize",
+                             "health_status", "prune", "commit", "export"}) {
+    const core::Event event(core::EventKind::kContainer, action, "c1");
+    EXPECT_EQ(TopicOf(event), "") << action;
+    ::containerd::types::Envelope envelope;
+    EXPECT_FALSE(FillEnvelope(event, envelope)) << action;
+  }
+  for (const char* action : {"pull", "push", "tag", "untag", "load", "import", "delete", "save"})
+    EXPECT_EQ(TopicOf(core::Event(core::EventKind::kImage, action, "x")), "") << action;
+}
+
+TEST(EventMessageTest, WhatAClientHandedInComesOutUnchanged) {
+  core::Event event(core::EventKind::kForeign, "", "");
+  event.ns = "moby";
+  event.at = absl::FromUnixSeconds(5);
+  event.facts = core::ForeignFacts{"/my/own", "example.com/Unknown", "\x01\x02"};
+  ::containerd::types::Envelope envelope;
+  ASSERT_TRUE(FillEnvelope(event, envelope));
+  EXPECT_EQ(envelope.topic(), "/my/own");
+  EXPECT_EQ(envelope.namespace_(), "moby");
+  EXPECT_EQ(envelope.timestamp().seconds(), 5);
+  EXPECT_EQ(envelope.event().type_url(), "example.com/Unknown");
+  EXPECT_EQ(envelope.event().value(), "\x01\x02");
 }
 
 const content::Digest kDigest = content::Digest::Sha256Of("x");

@@ -23,7 +23,7 @@ namespace {
 // Calls of one connection at once.
 constexpr size_t kShare = 32;
 
-// One listener. Events wait in its subscription, which is bounded; no thread waits for them.
+// One listener. Events wait in its feed, which is bounded; no thread waits for them.
 class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
  public:
   static EventsReactor* Start(grpc::CallbackServerContext* context, core::SystemService& system,
@@ -53,14 +53,14 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
 
   void OnDone() override {
     std::shared_ptr<EventsReactor> last = std::move(self_);
-    if (subscription_ != nullptr) subscription_->Close();
+    if (feed_ != nullptr) feed_->Close();
     alarm_.Cancel();
   }
 
  private:
   void Begin(const std::weak_ptr<EventsReactor>& weak) {
-    // Told under the bus's locks: the work itself is done elsewhere.
-    const auto told = [weak, &work = work_] {
+    // Called under the bus's locks: the work itself is done elsewhere.
+    const auto ready = [weak, &work = work_] {
       work.Schedule([weak] {
         const std::shared_ptr<EventsReactor> reactor = weak.lock();
         if (reactor == nullptr) return;
@@ -68,17 +68,17 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
         reactor->WriteNext();
       });
     };
-    auto subscription = [&]() -> absl::StatusOr<std::shared_ptr<core::Subscription>> {
+    auto feed = [&]() -> absl::StatusOr<std::unique_ptr<core::EventFeed>> {
       if (absl::Status valid = call_.Validate(); !valid.ok()) return valid;
-      return system_.Subscribe(call_, request_, told);
+      return system_.Listen(call_, request_, ready);
     }();
     absl::MutexLock lock(&mu_);
-    if (!subscription.ok()) {
+    if (!feed.ok()) {
       finished_ = true;
-      Finish(ToGrpc(subscription.status()));
+      Finish(ToGrpc(feed.status()));
       return;
     }
-    subscription_ = *std::move(subscription);
+    feed_ = *std::move(feed);
     ready_ = true;
     if (request_.has_until()) {
       const absl::Time until = absl::FromUnixSeconds(request_.until().seconds()) +
@@ -97,16 +97,14 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (!ready_ || writing_ || finished_) return;
     while (!over_) {
-      const core::EventPtr event = subscription_->Pop();
-      if (event == nullptr) break;
-      std::optional<v1::Event> translated = system_.Translate(call_, request_, *event);
-      if (!translated) continue;
-      outgoing_ = *std::move(translated);
+      std::optional<v1::Event> event = feed_->Next();
+      if (!event.has_value()) break;
+      outgoing_ = *std::move(event);
       writing_ = true;
       StartWrite(&outgoing_);
       return;
     }
-    absl::Status status = subscription_->status();
+    absl::Status status = feed_->status();
     if (!over_ && !past_until_ && status.ok()) return;
     finished_ = true;
     Finish(ToGrpc(status.ok() && over_ ? absl::CancelledError("the client has gone") : status));
@@ -116,8 +114,8 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
   Executor& work_;
   const v1::EventsRequest request_;
   const Call call_;
-  std::shared_ptr<EventsReactor> self_;               // until gRPC is done
-  std::shared_ptr<core::Subscription> subscription_;  // set once, before ready_
+  std::shared_ptr<EventsReactor> self_;     // until gRPC is done
+  std::unique_ptr<core::EventFeed> feed_;  // set once, before ready_
   grpc::Alarm alarm_;
 
   absl::Mutex mu_;

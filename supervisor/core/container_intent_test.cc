@@ -1,0 +1,36 @@
+#include "supervisor/core/container_intent.h"
+
+#include "gtest/gtest.h"
+
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/record/v1/record.pb.h"
+
+namespace gantry::core {
+namespace {
+
+TEST(ContainerIntentTest, LabelsAreTheRecordsOwn) {
+  v1::ContainerConfig config;
+  config.set_image("bb");
+  (*config.mutable_labels())["asked"] = "1";
+  record::v1::Container record;
+  *record.mutable_labels() = config.labels();
+  WriteIntent(config, record);
+  // Another door changes them: one goes, one comes.
+  record.mutable_labels()->clear();
+  (*record.mutable_labels())["set-later"] = "2";
+  const std::optional<v1::ContainerConfig> read = ReadIntent(record);
+  ASSERT_TRUE(read.has_value());
+  EXPECT_EQ(read->image(), "bb");
+  EXPECT_EQ(read->labels().size(), 1u);
+  EXPECT_EQ(read->labels().at("set-later"), "2");
+}
+
+TEST(ContainerIntentTest, WhatIsNotOursHasNone) {
+  record::v1::Container record;
+  EXPECT_FALSE(ReadIntent(record).has_value());
+  (*record.mutable_extensions())["gantry"].set_type_url("something.else");
+  EXPECT_FALSE(ReadIntent(record).has_value());
+}
+
+}  // namespace
+}  // namespace gantry::core

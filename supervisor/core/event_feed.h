@@ -1,0 +1,73 @@
+// Events as people read them: what `ctl events` and docker's event stream show of the bus.
+//
+// Low-level steps are left out, names, images and labels of containers are added, filters apply.
+#ifndef GANTRY_SUPERVISOR_CORE_EVENT_FEED_H_
+#define GANTRY_SUPERVISOR_CORE_EVENT_FEED_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "google/protobuf/repeated_field.h"
+
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_subjects.h"
+#include "supervisor/core/filters.h"
+
+namespace gantry::v1 {
+class Event;
+class EventsRequest;
+}  // namespace gantry::v1
+
+namespace gantry::core {
+
+// docker's keys: config, container, daemon, event, image, label, network, node, plugin, scope,
+// secret, service, type, volume. A container is meant by its id or name or the beginning of one, an
+// image by its name with or without tag or its id; "event=exec_create" means all of these,
+// whatever the command.
+// Immutable after Parse().
+class EventFilter {
+ public:
+  // kInvalidArgument: an unknown key, a label without a name.
+  static absl::StatusOr<EventFilter> Parse(
+      const google::protobuf::RepeatedPtrField<v1::Filter>& filters);
+
+  bool Matches(const v1::Event& event) const;
+
+ private:
+  Filters filters_;
+};
+
+// One listener. Thread-compatible; Close() from any thread.
+class EventFeed {
+ public:
+  // `ready` as in EventBus::Subscribe(). kInvalidArgument: what EventFilter::Parse() refuses.
+  static absl::StatusOr<std::unique_ptr<EventFeed>> Open(EventBus& bus,
+                                                         const EventSubjects& subjects,
+                                                         const std::string& ns,
+                                                         const v1::EventsRequest& request,
+                                                         std::function<void()> ready);
+  ~EventFeed() { Close(); }
+
+  // The next event, if one waits. nullopt with an OK status(): nothing now.
+  std::optional<v1::Event> Next();
+  // kResourceExhausted once the reader fell too far behind.
+  absl::Status status() const { return subscription_->status(); }
+  void Close() { subscription_->Close(); }
+
+ private:
+  EventFeed(const EventSubjects& subjects, EventFilter filter,
+            std::shared_ptr<Subscription> subscription)
+      : subjects_(subjects), filter_(std::move(filter)), subscription_(std::move(subscription)) {}
+
+  const EventSubjects& subjects_;
+  const EventFilter filter_;
+  const std::shared_ptr<Subscription> subscription_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_EVENT_FEED_H_
