@@ -154,8 +154,9 @@ absl::StatusOr<record::v1::Container> ContainerStore::Create(const Scope& scope,
           GANTRY_RETURN_IF_ERROR(
               NameIndex::Claim(tx, scope, {.id = record.id(), .name = container.name}));
         }
-        if (container.state.has_value())
-          GANTRY_RETURN_IF_ERROR(states.Put(tx, key, *container.state));
+        State state = container.state.value_or(State());
+        *state.mutable_created_at() = record.created_at();
+        GANTRY_RETURN_IF_ERROR(states.Put(tx, key, state));
         return containers.Put(tx, key, record);
       },
       durability));
@@ -256,6 +257,9 @@ absl::StatusOr<record::v1::ContainerState> ContainerStore::UpdateState(
         if (!present.ok() && !absl::IsDataLoss(present.status())) return present.status();
         stored = present.ok() && present->has_value() ? *std::move(*present) : State();
         GANTRY_RETURN_IF_ERROR(change(stored));
+        // Of a state that was damaged, or that `change` wrote anew.
+        if (Container record; !stored.has_created_at() && record.ParseFromString(*container))
+          *stored.mutable_created_at() = record.created_at();
         return states.Put(tx, key, stored);
       },
       durability));

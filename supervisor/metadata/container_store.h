@@ -1,7 +1,8 @@
 // Container records, the state of their last run, and their names.
 //
-// A record may exist without state and without name (containerd's clients give neither). Deleting
-// it takes both along. Whether the image or snapshot exists is not checked. Events are the caller's
+// A record may exist without name (containerd's clients give none). Its state exists as long as it
+// does and holds its time of creation, so that lists of ids read states only. Deleting it takes
+// name and state along. Whether the image or snapshot exists is not checked. Events are the caller's
 // to publish. Thread-safe. Semantics: containerd "containers" service.
 #ifndef GANTRY_SUPERVISOR_METADATA_CONTAINER_STORE_H_
 #define GANTRY_SUPERVISOR_METADATA_CONTAINER_STORE_H_
@@ -73,7 +74,7 @@ class ContainerStore {
   absl::Status Delete(const Scope& scope, absl::string_view id,
                       Durability durability = Durability::kSynced);
 
-  // No value: never stored. The container need not exist.
+  // No value: no such container.
   absl::StatusOr<std::optional<State>> GetState(const Scope& scope, absl::string_view id);
   // Reads the state, lets `change` change it and stores it, in one transaction: what others change
   // meanwhile is neither lost nor overwritten. `change` may run more than once, each time on the

@@ -26,6 +26,7 @@
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "supervisor/metadata/migrations.h"
 
 namespace gantry::metadata {
 namespace {
@@ -153,9 +154,6 @@ int64_t FreeBytes(const std::string& directory) {
   if (::statvfs(directory.c_str(), &fs) != 0) return INT64_MAX;
   return static_cast<int64_t>(fs.f_bfree) * static_cast<int64_t>(fs.f_frsize);
 }
-
-// One step per raised kSchemaVersion, in order.
-std::vector<Migration> RealMigrations() { return {}; }
 
 }  // namespace
 

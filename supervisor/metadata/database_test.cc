@@ -13,7 +13,9 @@
 #include "gtest/gtest.h"
 
 #include "base/temp_dir.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/metadata/crash_env.h"
+#include "supervisor/metadata/key_space.h"
 
 namespace gantry::metadata {
 namespace {
@@ -232,6 +234,71 @@ TEST(MigrationTest, AFailedStepIsTriedAgainNextTime) {
   EXPECT_NE(failed.message().find("adds a thing"), absl::string_view::npos);
   EXPECT_NE(OpenOrDie(dir.path(), options), nullptr);
   EXPECT_EQ(runs, 2);
+}
+
+record::v1::ContainerState StateIn(Database& db, absl::string_view key) {
+  const auto bytes = db.Get(Family::kContainerStates, key);
+  record::v1::ContainerState state;
+  EXPECT_TRUE(bytes.ok() && bytes->has_value() && state.ParseFromString(**bytes)) << key;
+  return state;
+}
+
+// A database as version 1 wrote it, with more containers than one transaction takes.
+void MakeSchema1(const std::string& root, int containers) {
+  auto db = OpenOrDie(root, {.env = nullptr, .schema_version = 1, .migrations = {}});
+  const absl::Status written = db->Run([&](Transaction& tx) -> absl::Status {
+    for (int i = 0; i < containers; ++i) {
+      record::v1::Container container;
+      container.set_id(absl::StrCat("c", i));
+      container.mutable_created_at()->set_seconds(1000 + i);
+      if (absl::Status put = tx.Put(Family::kContainers, MakeKey("ns", container.id()),
+                                    container.SerializeAsString());
+          !put.ok())
+        return put;
+    }
+    record::v1::ContainerState state;
+    state.set_exit_code(3);
+    return tx.Put(Family::kContainerStates, MakeKey("ns", "c0"), state.SerializeAsString());
+  });
+  ASSERT_TRUE(written.ok()) << written;
+}
+
+TEST(MigrationTest, Schema2HasAStateWithTheTimeOfCreationForEachContainer) {
+  TempDir dir;
+  MakeSchema1(dir.path(), 1200);
+  for (int i = 0; i < 2; ++i) {  // the second opening finds it done
+    auto db = OpenOrDie(dir.path());
+    EXPECT_EQ(db->schema_version(), 2);
+    EXPECT_EQ(StateIn(*db, MakeKey("ns", "c0")).created_at().seconds(), 1000);
+    EXPECT_EQ(StateIn(*db, MakeKey("ns", "c0")).exit_code(), 3u);
+    EXPECT_EQ(StateIn(*db, MakeKey("ns", "c1199")).created_at().seconds(), 2199);
+  }
+}
+
+TEST(MigrationTest, Schema2IsReachedFromAStepThatWasCutOff) {
+  TempDir dir;
+  MakeSchema1(dir.path(), 3);
+  {
+    // As if the machine had stopped before the version was written, and a state had changed since.
+    auto db = OpenOrDie(dir.path());
+    record::v1::ContainerState state = StateIn(*db, MakeKey("ns", "c1"));
+    state.set_pid(7);
+    ASSERT_TRUE(db->Run([&](Transaction& tx) -> absl::Status {
+                    if (absl::Status put = tx.Put(Family::kContainerStates, MakeKey("ns", "c1"),
+                                                  state.SerializeAsString());
+                        !put.ok())
+                      return put;
+                    if (absl::Status gone =
+                            tx.Delete(Family::kContainerStates, MakeKey("ns", "c2"));
+                        !gone.ok())
+                      return gone;
+                    return tx.Put(Family::kMeta, "schema", "1");
+                  }).ok());
+  }
+  auto db = OpenOrDie(dir.path());
+  EXPECT_EQ(db->schema_version(), 2);
+  EXPECT_EQ(StateIn(*db, MakeKey("ns", "c1")).pid(), 7u);
+  EXPECT_EQ(StateIn(*db, MakeKey("ns", "c2")).created_at().seconds(), 1002);
 }
 
 TEST(MigrationTest, ANewerSchemaIsRefusedAndLeftAlone) {

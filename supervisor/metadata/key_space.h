@@ -12,7 +12,7 @@
 //   namespaces        ns                             Namespace        -
 //   images            ns / name                      Image            root unless gc.expire has passed; -> target content, labels
 //   containers        ns / id                        Container        root; -> (snapshotter, snapshot_key), labels
-//   container_states  ns / id                        ContainerState   - (goes with the container)
+//   container_states  ns / id                        ContainerState   - (comes and goes with the container)
 //   container_names   ns / name                      ContainerName    - (goes with the container)
 //   names_of          ns / id                        ContainerName    - (the same, looked up from the other side)
 //   sandboxes         ns / id                        Sandbox          never collected; its labels are followed
@@ -31,7 +31,7 @@
 // without a record is garbage, a record without its file is a defect.
 //
 // To add to the schema: append a Family, add a row. To change what is stored: raise kSchemaVersion,
-// add a step to kMigrations in database.cc.
+// add a step to RealMigrations() in migrations.cc.
 #ifndef GANTRY_SUPERVISOR_METADATA_KEY_SPACE_H_
 #define GANTRY_SUPERVISOR_METADATA_KEY_SPACE_H_
 
@@ -59,7 +59,7 @@ class Volume;
 
 namespace gantry::metadata {
 
-inline constexpr int kSchemaVersion = 1;
+inline constexpr int kSchemaVersion = 2;
 
 // Their places are part of the stored keys: append only.
 enum class Family {

@@ -343,7 +343,24 @@ TEST_F(ContainerStoreTest, ChangeOfStateThatFailsStoresNothing) {
                                                                 "no");
                                                           })
                                              .status()));
-  EXPECT_FALSE((*containers_.GetState(scope_, "c")).has_value());
+  EXPECT_EQ((*containers_.GetState(scope_, "c"))->pid(), 0u);
+}
+
+TEST_F(ContainerStoreTest, StateHoldsTheTimeOfCreationWhateverItBecomes) {
+  ASSERT_TRUE(Create("c", "").ok());
+  const auto created_at = containers_.Get(scope_, "c")->created_at();
+  const auto of_state = [&] { return (*containers_.GetState(scope_, "c"))->created_at(); };
+  ASSERT_GT(created_at.seconds(), 0);
+  EXPECT_EQ(of_state().seconds(), created_at.seconds());
+  EXPECT_EQ(of_state().nanos(), created_at.nanos());
+  const auto written_anew = [](record::v1::ContainerState& state) {
+    state.Clear();
+    state.set_pid(7);
+    return absl::OkStatus();
+  };
+  ASSERT_TRUE(containers_.UpdateState(scope_, "c", written_anew).ok());
+  EXPECT_EQ(of_state().seconds(), created_at.seconds());
+  EXPECT_EQ(of_state().nanos(), created_at.nanos());
 }
 
 TEST_F(ContainerStoreTest, RawListHoldsTheStoredMessages) {
