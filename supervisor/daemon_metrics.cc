@@ -138,10 +138,11 @@ void DaemonMetrics::WriteContainers(api::MetricText& out) const {
   });
   for (const std::string& ns : namespaces) {
     int64_t& count = containers[ns];
-    (void)stores_.containers.ListRaw({ns, ""}, [&](absl::string_view, absl::string_view) {
-      ++count;
-      return absl::OkStatus();
-    });
+    (void)stores_.containers.ListStates({ns, ""},
+                                        [&](absl::string_view, const record::v1::ContainerState*) {
+                                          ++count;
+                                          return absl::OkStatus();
+                                        });
     int64_t& image_count = images[ns];
     (void)stores_.images.List({ns, ""}, metadata::Filter(), [&](const record::v1::Image&) {
       ++image_count;

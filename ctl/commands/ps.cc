@@ -1,6 +1,11 @@
+#include <string>
+#include <vector>
+
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
@@ -30,10 +35,19 @@ class PsAction final : public Action {
     request.set_limit(latest_ ? 1 : static_cast<int32_t>(last_));
     request.set_size(size_ || absl::StrContains(format_, ".Size") ||
                      absl::StrContains(format_, "json"));
+    const bool ids_only = quiet_ && format_.empty();
+    request.set_ids_only(ids_only);
     GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     v1::ListContainersResponse response;
     GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    if (ids_only) {
+      std::string ids;
+      for (const v1::ContainerSummary& container : response.containers())
+        absl::StrAppend(&ids, no_trunc_ ? container.id() : engine::ShortId(container.id()), "\n");
+      context.Out(ids);
+      return 0;
+    }
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
     for (const v1::ContainerSummary& container : response.containers()) {

@@ -38,6 +38,12 @@ absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
       parsed.filters_, Filters::Parse(filters, {"ancestor", "before", "exited", "expose", "health",
                                                 "id", "is-task", "isolation", "name", "network",
                                                 "publish", "since", "status", "volume"}));
+  static constexpr absl::string_view kWithoutRecord[] = {"before", "exited", "id",
+                                                         "name",   "since",  "status"};
+  parsed.matches_all_ = filters.empty();
+  for (const v1::Filter& filter : filters) {
+    if (!Holds(kWithoutRecord, absl::string_view(filter.key()))) parsed.needs_record_ = true;
+  }
   for (const std::string& value : parsed.filters_.Values("name")) {
     auto pattern = std::make_unique<RE2>(value, RE2::Quiet);
     if (!pattern->ok()) return BadValue("name", value, "is not a regular expression");
@@ -47,6 +53,8 @@ absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
     v1::ContainerState state;
     if (!ParseStateName(value, &state)) return BadValue("status", value, "is no container state");
     parsed.states_.push_back(state);
+    // Those whose record is damaged are dead, too.
+    if (state == v1::CONTAINER_STATE_DEAD) parsed.needs_record_ = true;
   }
   for (const std::string& value : parsed.filters_.Values("exited")) {
     uint32_t code = 0;
@@ -63,6 +71,10 @@ absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
   }
   GANTRY_ASSIGN_OR_RETURN(parsed.created_, CreatedBounds::Parse(parsed.filters_, absl::Now(), find));
   return parsed;
+}
+
+bool ContainerFilter::wants_active_only() const {
+  return !states_.empty() && std::all_of(states_.begin(), states_.end(), IsActive);
 }
 
 bool ContainerFilter::Matches(const v1::ContainerSummary& container) const {

@@ -34,9 +34,16 @@ class ContainerFilter {
 
   // Whether states are asked for, so that a list does not leave out what is not active.
   bool names_states() const { return filters_.Has("status") || filters_.Has("exited"); }
+  // Whether nothing matches but what runs, or will again by itself.
+  bool wants_active_only() const;
+  // False: Matches() looks at no more than id, name, state, exit code and time of creation.
+  bool needs_record() const { return needs_record_; }
+  bool matches_all() const { return matches_all_; }
 
  private:
   Filters filters_;
+  bool needs_record_ = false;
+  bool matches_all_ = true;
   std::vector<std::unique_ptr<RE2>> names_;
   std::vector<v1::ContainerState> states_;
   std::vector<uint32_t> exit_codes_;

@@ -46,6 +46,19 @@ class ContainerFilterTest : public testing::Test {
   v1::ContainerSummary container_;
 };
 
+TEST_F(ContainerFilterTest, SaysWhatItHasToKnow) {
+  EXPECT_TRUE(Parse({})->matches_all());
+  EXPECT_FALSE(Parse({})->needs_record());
+  EXPECT_FALSE(Parse({{"name", "web"}, {"status", "exited"}, {"before", "new"}})->needs_record());
+  EXPECT_FALSE(Parse({{"name", "web"}})->matches_all());
+  for (const char* key : {"label", "ancestor", "network", "volume", "label!"})
+    EXPECT_TRUE(Parse({{"id", "0"}, {key, "x"}})->needs_record()) << key;
+  EXPECT_TRUE(Parse({{"status", "dead"}})->needs_record());
+  EXPECT_TRUE(Parse({{"status", "running"}, {"status", "paused"}})->wants_active_only());
+  EXPECT_FALSE(Parse({{"status", "running"}, {"status", "exited"}})->wants_active_only());
+  EXPECT_FALSE(Parse({{"name", "web"}})->wants_active_only());
+}
+
 TEST_F(ContainerFilterTest, NoFilterMatchesAll) { EXPECT_TRUE(Matches({})); }
 
 TEST_F(ContainerFilterTest, EachKeyMatchesWhatItSays) {

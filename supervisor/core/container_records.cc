@@ -86,7 +86,41 @@ absl::Status ContainerRecords::UpdateState(
                                               return absl::OkStatus();
                                             },
                                             durability));
+  NoteState(loaded.scope.ns, loaded.id(), loaded.state);
   return absl::OkStatus();
+}
+
+void ContainerRecords::NoteState(const std::string& ns, const std::string& id,
+                                 const record::v1::ContainerState& state) {
+  // What waits no more is dropped by the next look: of two states that are noted at the same time
+  // it is not known here which one is stored.
+  if (!state.has_restart_at()) return;
+  absl::MutexLock lock(&waiting_mu_);
+  waiting_[{ns, id}] = ++notices_;
+}
+
+absl::StatusOr<std::vector<std::string>> ContainerRecords::WaitingToRestart(const std::string& ns) {
+  std::vector<std::pair<std::string, uint64_t>> noted;
+  {
+    absl::MutexLock lock(&waiting_mu_);
+    for (const auto& [key, notice] : waiting_) {
+      if (key.first == ns) noted.emplace_back(key.second, notice);
+    }
+  }
+  std::vector<std::string> waiting;
+  for (auto& [id, notice] : noted) {
+    const absl::StatusOr<std::optional<record::v1::ContainerState>> state =
+        parts_.stores->containers.GetState({ns, ""}, id);
+    if (!state.ok() && !absl::IsDataLoss(state.status())) return state.status();
+    if (state.ok() && state->has_value() && (*state)->has_restart_at()) {
+      waiting.push_back(std::move(id));
+      continue;
+    }
+    absl::MutexLock lock(&waiting_mu_);
+    const auto it = waiting_.find(std::pair(ns, id));
+    if (it != waiting_.end() && it->second == notice) waiting_.erase(it);
+  }
+  return waiting;
 }
 
 absl::StatusOr<std::vector<LoadedContainer>> ContainerRecords::LoadAll(const CallContext& context) {

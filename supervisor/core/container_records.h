@@ -11,14 +11,19 @@
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_RECORDS_H_
 
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
@@ -78,6 +83,12 @@ class ContainerRecords {
 
   // All of the namespace, in order of id; also those whose record is damaged.
   absl::StatusOr<std::vector<LoadedContainer>> LoadAll(const CallContext& context);
+  // The ids of those that wait for their next run, as their states say. Costs no reading of what
+  // does not wait.
+  absl::StatusOr<std::vector<std::string>> WaitingToRestart(const std::string& ns);
+  // Tells of a state that an earlier daemon wrote. Those of UpdateState() are known.
+  void NoteState(const std::string& ns, const std::string& id,
+                 const record::v1::ContainerState& state);
   // The id behind what a person typed.
   absl::StatusOr<std::string> ResolveId(const CallContext& context, absl::string_view container);
 
@@ -98,6 +109,13 @@ class ContainerRecords {
 
   const Parts parts_;
   OperationLocks locks_;
+
+  // Namespace and id of all whose state may name a time of restart, with the number of the last
+  // notice. More may be here than wait: WaitingToRestart() looks at each and drops the others.
+  absl::Mutex waiting_mu_;
+  absl::flat_hash_map<std::pair<std::string, std::string>, uint64_t> waiting_
+      ABSL_GUARDED_BY(waiting_mu_);
+  uint64_t notices_ ABSL_GUARDED_BY(waiting_mu_) = 0;
 };
 
 }  // namespace gantry::core

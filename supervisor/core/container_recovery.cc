@@ -31,6 +31,12 @@ absl::Time FromProto(const google::protobuf::Timestamp& at) {
   return absl::FromUnixSeconds(at.seconds()) + absl::Nanoseconds(at.nanos());
 }
 
+// Whether a container of that state may have to be settled, removed or started, task or not.
+bool MayHaveWork(const State& state) {
+  return state.status() != State::CREATED || state.starting() || state.removing() ||
+         state.has_restart_at();
+}
+
 CallContext ContextOf(const std::string& ns) {
   CallContext context;
   context.ns = ns;
@@ -146,13 +152,24 @@ absl::Status ContainerRecovery::Reconcile() {
     return absl::OkStatus();
   }));
   for (const std::string& ns : namespaces) {
-    GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all,
-                            parts_.records->LoadAll(ContextOf(ns)));
+    // What never ran and does not run needs no reading of its record, and that is most where there
+    // are many.
+    std::vector<std::string> ids;
+    GANTRY_RETURN_IF_ERROR(
+        stores.containers.ListStates({ns, ""}, [&](absl::string_view id, const State* state) {
+          const std::string container(id);
+          if (state != nullptr) parts_.records->NoteState(ns, container, *state);
+          if (state == nullptr || MayHaveWork(*state) || parts_.tasks->Exists(ns, container))
+            ids.push_back(container);
+          return absl::OkStatus();
+        }));
     CrashPoint("reconcile.listed");
-    for (const LoadedContainer& listed : all) {
-      const absl::Status reconciled = ReconcileOne(listed);
+    for (const std::string& id : ids) {
+      const absl::StatusOr<LoadedContainer> listed = parts_.records->Load(ContextOf(ns), id);
+      if (absl::IsNotFound(listed.status())) continue;
+      const absl::Status reconciled = listed.ok() ? ReconcileOne(*listed) : listed.status();
       // One container's trouble keeps none of the others, nor the daemon, from starting.
-      LOG_IF(ERROR, !reconciled.ok()) << "ns=" << ns << " id=" << listed.id() << " " << reconciled;
+      LOG_IF(ERROR, !reconciled.ok()) << "ns=" << ns << " id=" << id << " " << reconciled;
     }
   }
   return SweepDirectories();
@@ -238,8 +255,8 @@ absl::Status ContainerRecovery::SweepDirectories() {
     GANTRY_RETURN_IF_ERROR(namespaces.status());
     for (const std::string& ns : *namespaces) {
       std::set<std::string> known;
-      GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListRaw(
-          {ns, ""}, [&known](absl::string_view id, absl::string_view) {
+      GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListStates(
+          {ns, ""}, [&known](absl::string_view id, const State*) {
             known.emplace(id);
             return absl::OkStatus();
           }));

@@ -3,7 +3,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <functional>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -17,8 +19,8 @@
 
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "base/utf8.h"
 #include "base/subprocess.h"
+#include "base/utf8.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
@@ -47,7 +49,8 @@ bool Before(const google::protobuf::Timestamp& a, const google::protobuf::Timest
   return std::make_pair(a.seconds(), a.nanos()) < std::make_pair(b.seconds(), b.nanos());
 }
 
-// How long all shims together have for their statistics.
+// To look up a state by itself costs several times what it costs in a list of all.
+constexpr size_t kLookedUpSingly = 200;
 
 // ps runs on the host, as root: only what chooses and formats rows may reach it, and nothing that
 // makes the answer unreadable.
@@ -107,6 +110,12 @@ void SetSizes(metadata::SnapshotNamespace& snapshots, const std::string& snapsho
   summary.set_size_rootfs_bytes(total);
 }
 
+const Process* TaskOf(const absl::flat_hash_map<std::string, Process>& tasks,
+                      absl::string_view id) {
+  const auto it = tasks.find(id);
+  return it == tasks.end() ? nullptr : &it->second;
+}
+
 }  // namespace
 
 v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
@@ -160,6 +169,107 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
   return out;
 }
 
+absl::StatusOr<std::vector<std::string>> ContainerView::MayBeActive(const CallContext& context,
+                                                                    const Tasks& tasks) {
+  GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> ids,
+                          parts_.records->WaitingToRestart(context.ns));
+  for (const auto& [id, task] : tasks) ids.push_back(id);
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+absl::StatusOr<std::vector<LoadedContainer>> ContainerView::LoadActive(const CallContext& context,
+                                                                       const Tasks& tasks) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> ids, MayBeActive(context, tasks));
+  std::vector<LoadedContainer> all;
+  for (const std::string& id : ids) {
+    absl::StatusOr<LoadedContainer> loaded = parts_.records->Load(context, id);
+    if (absl::IsNotFound(loaded.status())) continue;  // removed meanwhile
+    GANTRY_RETURN_IF_ERROR(loaded.status());
+    all.push_back(*std::move(loaded));
+  }
+  return all;
+}
+
+absl::StatusOr<v1::ListContainersResponse> ContainerView::ListIds(
+    const CallContext& context, const v1::ListContainersRequest& request,
+    const ContainerFilter& filter, const Tasks& tasks, bool active_only) {
+  const metadata::Scope scope{context.ns, ""};
+  absl::flat_hash_map<std::string, std::string> names;
+  if (!filter.matches_all()) {
+    GANTRY_RETURN_IF_ERROR(
+        parts_.stores->names.List(scope, [&names](const metadata::NamedContainer& named) {
+          names.emplace(named.id, named.name);
+          return absl::OkStatus();
+        }));
+  }
+  struct Shown {
+    std::pair<int64_t, int32_t> created_at;
+    std::string id;
+  };
+  std::vector<Shown> shown;
+  v1::ContainerSummary summary;
+  // `state` is null if it is damaged.
+  const auto look = [&](absl::string_view id,
+                        const record::v1::ContainerState* state) -> absl::Status {
+    const Process* task = TaskOf(tasks, id);
+    v1::ContainerState word = v1::CONTAINER_STATE_DEAD;
+    if (state != nullptr) {
+      // The policy matters only between an end and its record.
+      v1::RestartPolicy policy;
+      if (task != nullptr && task->status == ProcessStatus::kStopped) {
+        const absl::StatusOr<LoadedContainer> loaded =
+            parts_.records->Load(context, std::string(id));
+        if (loaded.ok()) policy = loaded->config.restart_policy();
+      }
+      word = StateOf(*state, policy, task);
+    }
+    if (active_only && !IsActive(word)) return absl::OkStatus();
+    if (!filter.matches_all()) {
+      const auto name = names.find(id);
+      summary.set_id(id.data(), id.size());
+      summary.set_name(name == names.end() ? "" : name->second);
+      summary.set_state(word);
+      summary.set_exit_code(task != nullptr && task->status == ProcessStatus::kStopped
+                                ? task->exit_status
+                            : state != nullptr ? state->exit_code()
+                                               : 0);
+      summary.clear_created_at();
+      if (state != nullptr) *summary.mutable_created_at() = state->created_at();
+      if (!filter.Matches(summary)) return absl::OkStatus();
+    }
+    Shown& row = shown.emplace_back();
+    if (state != nullptr)
+      row.created_at = {state->created_at().seconds(), state->created_at().nanos()};
+    row.id = std::string(id);
+    return absl::OkStatus();
+  };
+  std::vector<std::string> ids;
+  if (active_only) {
+    GANTRY_ASSIGN_OR_RETURN(ids, MayBeActive(context, tasks));
+  }
+  if (active_only && ids.size() <= kLookedUpSingly) {
+    for (const std::string& id : ids) {
+      const absl::StatusOr<std::optional<record::v1::ContainerState>> state =
+          parts_.stores->containers.GetState(scope, id);
+      if (absl::IsDataLoss(state.status())) continue;  // dead
+      GANTRY_RETURN_IF_ERROR(state.status());
+      if (state->has_value()) GANTRY_RETURN_IF_ERROR(look(id, &**state));
+    }
+  } else {
+    GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListStates(scope, look));
+  }
+  std::sort(shown.begin(), shown.end(),
+            [](const Shown& a, const Shown& b) { return b.created_at < a.created_at; });
+  if (request.limit() > 0 && shown.size() > static_cast<size_t>(request.limit()))
+    shown.resize(static_cast<size_t>(request.limit()));
+  v1::ListContainersResponse response;
+  response.mutable_containers()->Reserve(static_cast<int>(shown.size()));
+  for (Shown& row : shown) response.add_containers()->set_id(std::move(row.id));
+  return response;
+}
+
 absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
     const CallContext& context, const v1::ListContainersRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(
@@ -171,24 +281,24 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
                                return absl::FromUnixSeconds(other.record.created_at().seconds()) +
                                       absl::Nanoseconds(other.record.created_at().nanos());
                              }));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all, parts_.records->LoadAll(context));
-  absl::flat_hash_map<std::string, Process> tasks;
+  Tasks tasks;
   for (auto& [ns, process] : parts_.tasks->List(context.ns))
     tasks.emplace(process.container_id, std::move(process));
-  auto task_of = [&tasks](const std::string& id) -> const Process* {
-    auto it = tasks.find(id);
-    return it == tasks.end() ? nullptr : &it->second;
-  };
+  const bool any_state = request.all() || request.limit() > 0 || filter.names_states();
+  const bool active_only = !any_state || filter.wants_active_only();
+  if (request.ids_only() && !filter.needs_record())
+    return ListIds(context, request, filter, tasks, active_only);
+
+  GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all, active_only
+                                                                ? LoadActive(context, tasks)
+                                                                : parts_.records->LoadAll(context));
   std::sort(all.begin(), all.end(), [](const LoadedContainer& a, const LoadedContainer& b) {
     return Before(b.record.created_at(), a.record.created_at());
   });
-  const bool any_state = request.all() || request.limit() > 0 || filter.names_states();
   v1::ListContainersResponse response;
   for (const LoadedContainer& loaded : all) {
-    v1::ContainerSummary summary = Summarize(loaded, task_of(loaded.id()));
-    if (!any_state && !IsActive(summary.state())) {
-      continue;
-    }
+    v1::ContainerSummary summary = Summarize(loaded, TaskOf(tasks, loaded.id()));
+    if (active_only && !IsActive(summary.state())) continue;
     if (!filter.Matches(summary)) continue;
     if (request.size() && !loaded.record.snapshot_key().empty()) {
       absl::StatusOr<metadata::SnapshotNamespace> snapshots =

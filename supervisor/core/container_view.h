@@ -8,7 +8,9 @@
 
 #include <map>
 #include <string>
+#include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 
 #include "supervisor/core/call_context.h"
@@ -32,6 +34,8 @@ class TopResponse;
 
 namespace gantry::core {
 
+class ContainerFilter;
+
 class ContainerView {
  public:
   // Nothing is owned.
@@ -44,6 +48,8 @@ class ContainerView {
   };
   explicit ContainerView(const Parts& parts) : parts_(parts) {}
 
+  // A list of what runs reads no record of what does not; one of ids reads only states, unless a
+  // filter asks for more.
   absl::StatusOr<v1::ListContainersResponse> List(const CallContext& context,
                                                   const v1::ListContainersRequest& request);
   absl::StatusOr<v1::ContainerDetails> Inspect(const CallContext& context,
@@ -58,6 +64,17 @@ class ContainerView {
   absl::StatusOr<v1::DiffResponse> Diff(const CallContext& context, const std::string& container);
 
  private:
+  using Tasks = absl::flat_hash_map<std::string, Process>;
+
+  // The ids of all that may be active: those with a task, those that wait for their next run.
+  absl::StatusOr<std::vector<std::string>> MayBeActive(const CallContext& context,
+                                                       const Tasks& tasks);
+  absl::StatusOr<std::vector<LoadedContainer>> LoadActive(const CallContext& context,
+                                                          const Tasks& tasks);
+  absl::StatusOr<v1::ListContainersResponse> ListIds(const CallContext& context,
+                                                     const v1::ListContainersRequest& request,
+                                                     const ContainerFilter& filter,
+                                                     const Tasks& tasks, bool active_only);
   v1::ContainerSummary Summarize(const LoadedContainer& loaded, const Process* task) const;
 
   const Parts parts_;

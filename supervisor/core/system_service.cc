@@ -107,8 +107,8 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   char host[256] = {};
   if (gethostname(host, sizeof host - 1) == 0) info.set_name(host);
   int64_t containers = 0;
-  GANTRY_RETURN_IF_ERROR(stores.containers.ListRaw(
-      {context.ns, ""}, [&containers](absl::string_view, absl::string_view) {
+  GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
+      {context.ns, ""}, [&containers](absl::string_view, const record::v1::ContainerState*) {
         ++containers;
         return absl::OkStatus();
       }));
@@ -297,8 +297,8 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
     return absl::OkStatus();
   }));
   for (const std::string& ns : namespaces) {
-    GANTRY_RETURN_IF_ERROR(
-        stores.containers.ListRaw({ns, ""}, [&](absl::string_view id, absl::string_view) {
+    GANTRY_RETURN_IF_ERROR(stores.containers.ListStates(
+        {ns, ""}, [&](absl::string_view id, const record::v1::ContainerState*) {
           containers->set_total(containers->total() + 1);
           if (parts_.tasks->Exists(ns, std::string(id)))
             containers->set_active(containers->active() + 1);
