@@ -9,14 +9,15 @@
 #include "base/standard_fds.h"
 #include "ctl/commands/commands.h"
 #include "ctl/verb.h"
+#include "third_party/grpc_event_engine.h"
 
 extern char** environ;
 
 int main(int argc, char** argv) {
   if (!gantry::OpenStandardFds()) return 125;
-  // gRPC starts half a dozen threads that do next to nothing; a heap for each costs more than the
-  // command itself.
+  // gRPC starts threads that do next to nothing; a heap for each costs more than the command itself.
   mallopt(M_ARENA_MAX, 1);
+  gantry::UseLazyEventEngine();
   std::map<std::string, std::string> environment;
   for (char** variable = environ; *variable != nullptr; ++variable) {
     const std::string text = *variable;

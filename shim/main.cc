@@ -25,6 +25,7 @@
 #include "shim/version.h"
 #include "shim/zygote.h"
 #include "shim/zygote_protocol.h"
+#include "third_party/grpc_event_engine.h"
 
 namespace {
 
@@ -143,6 +144,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "gantry-shim: shims stay in the service's group: %s\n",
                  std::string(left.message()).c_str());
   }
+  gantry::UseLazyEventEngine();
   if (zygote) {
     if (!zygote_socket.valid()) Fail("--zygote needs --fd");
     gantry::shim::RunZygote(std::move(zygote_socket), argc, argv);
