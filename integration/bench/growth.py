@@ -143,6 +143,8 @@ class Bench:
         took, memory = zip(*[self.restart() for _ in range(REPEAT)])
         table.add("restart, N created", size, statistics.median(took))
         table.add("memory just after a restart, N created", size, statistics.median(memory), "MiB")
+        time.sleep(3)
+        table.add("memory 3 s later", size, self.daemon.memory_kib() / 1024, "MiB")
 
 
 def main():

@@ -5,10 +5,13 @@ Measures run-to-removed latency (back to back and after pauses), exec, lifecycle
 the daemon's memory, and the time from kill -9 of the daemon to all containers reported running.
 
 Peers are started with roots, states and sockets of their own below a temporary directory; nothing of the machine's is touched.
-Environment: GANTRY_BIN (built programs, default out/bin), BENCH_REPEAT (20), BENCH_CONTAINERS (50), BENCH_SECONDS (5).
+With BENCH_ONLY=cpu nothing but the processor time of `ctl run --rm`, process by process, in turn with `crun run`.
+
+Environment: GANTRY_BIN (built programs, default out/bin), BENCH_REPEAT (20), BENCH_CONTAINERS (50), BENCH_SECONDS (5), BENCH_ONLY.
 """
 import json
 import os
+import resource
 import shutil
 import signal
 import statistics
@@ -45,6 +48,51 @@ def children_named(name, below):
         except OSError:
             continue
     return found
+
+
+def cpu_ms(pid):
+    """Processor time of a process, and of the children that it has reaped with theirs."""
+    fields = open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()
+    user, system, children_user, children_system = (int(x) * 1000 / os.sysconf("SC_CLK_TCK") for x in fields[11:15])
+    return user + system, children_user + children_system
+
+
+def processor_time(table, daemon, ctl_run, crun_run):
+    """Per container, four clients: who uses how much. What is ours is all but a `crun run` by itself."""
+    zygote = next(int(pid) for pid in filter(str.isdigit, os.listdir("/proc"))
+                  if os.path.exists("/proc/%s/comm" % pid) and open("/proc/%s/comm" % pid).read() == "gantry-zygote\n"
+                  and int(open("/proc/%s/stat" % pid).read().rpartition(")")[2].split()[1]) == daemon.process.pid)
+
+    def waited_ms():
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return (used.ru_utime + used.ru_stime) * 1000
+
+    def all_at_once(command, count):
+        def client():
+            for _ in range(count):
+                subprocess.run(command(), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        threads = [threading.Thread(target=client) for _ in range(4)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+
+    count = max(REPEAT, 5)
+    used = {name: [] for name in ("crun run, by itself", "ctl", "gantryd", "zygote", "shims with crun and the process")}
+    for _ in range(5):
+        before = waited_ms()
+        all_at_once(crun_run, count)
+        used["crun run, by itself"].append((waited_ms() - before) / (4 * count))
+        at_begin, of_daemon, of_zygote = waited_ms(), cpu_ms(daemon.process.pid), cpu_ms(zygote)
+        all_at_once(ctl_run, count)
+        time.sleep(1)  # the last shims end, and what was removed is swept
+        used["ctl"].append((waited_ms() - at_begin) / (4 * count))
+        used["gantryd"].append((cpu_ms(daemon.process.pid)[0] - of_daemon[0]) / (4 * count))
+        used["zygote"].append((cpu_ms(zygote)[0] - of_zygote[0]) / (4 * count))
+        used["shims with crun and the process"].append((cpu_ms(zygote)[1] - of_zygote[1]) / (4 * count))
+    for name, values in used.items():
+        table.add("cpu: " + name, values, "ms")
+    ours = [sum(used[name][i] for name in used if name != "crun run, by itself") - used["crun run, by itself"][i] for i in range(5)]
+    table.add("cpu: ours", ours, "ms")
+    table.add("cpu: ours / crun run", [a / b for a, b in zip(ours, used["crun run, by itself"])], "")
 
 
 class Table:
@@ -135,6 +183,9 @@ def main():
 
         table = Table()
         print("load average %s; %d repetitions\n  %-46s %9s %9s" % (open("/proc/loadavg").read().split()[0], REPEAT, "", "median", "min"))
+        if os.environ.get("BENCH_ONLY") == "cpu":
+            processor_time(table, gantry, ways["ctl run --rm"], ways["crun run"])
+            return
         for pause in (0, 0.3):
             label = " after 300 ms" if pause else ""
             times = {name: [] for name in ways}
@@ -147,6 +198,8 @@ def main():
                     times[name].append(timed(command()))
             for name in ways:
                 table.add(name + label, times[name], "ms")
+
+        processor_time(table, gantry, ways["ctl run --rm"], ways["crun run"])
 
         sh(*ctl, "run", "-d", "--name", "execs", "bench", "sleep", "1000")
         subprocess.run(["crun", "--root", state + "/crun", "delete", "-f", "execs"], stderr=subprocess.DEVNULL)
