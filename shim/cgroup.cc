@@ -366,6 +366,20 @@ std::vector<pid_t> Cgroup::Processes() const {
   return pids;
 }
 
+std::optional<bool> Cgroup::Frozen() const {
+  constexpr size_t kMaxText = 4096;
+  const std::string directory = DirectoryOf("freezer");
+  if (directory.empty()) return std::nullopt;
+  const absl::StatusOr<std::string> text =
+      ReadFile(absl::StrCat(directory, v2_ ? "/cgroup.events" : "/freezer.state"), kMaxText);
+  if (!text.ok()) return std::nullopt;
+  const absl::string_view frozen = v2_ ? "frozen 1\n" : "FROZEN\n";
+  const absl::string_view thawed = v2_ ? "frozen 0\n" : "THAWED\n";
+  if (absl::StrContains(*text, frozen)) return true;
+  if (absl::StrContains(*text, thawed)) return false;
+  return std::nullopt;
+}
+
 void Cgroup::Thaw() const {
   if (v2_) {
     [[maybe_unused]] const absl::Status ignored =

@@ -14,6 +14,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,8 @@ class Cgroup {
   std::vector<pid_t> Processes() const;
   // SIGKILL to all of them until none is left, for a bounded time. kDeadlineExceeded: some live on.
   absl::Status KillAll() const;
+  // Whether its processes are frozen. Nothing: the kernel does not say, or is still at it.
+  std::optional<bool> Frozen() const;
   // Makes frozen processes run (so that they can be killed).
   void Thaw() const;
 

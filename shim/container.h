@@ -155,6 +155,10 @@ class Container {
   // container has just ended, kFailedPrecondition in our own words.
   absl::Status UnlessEnded(const absl::Status& status, absl::string_view what)
       ABSL_LOCKS_EXCLUDED(mu_);
+  // The status of a pause (`frozen`) or resume: OK if the kernel says that it is done, whatever the
+  // runtime says.
+  absl::Status FreezeOutcome(const absl::Status& status, bool frozen, absl::string_view what)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   // What to execute for the runtime: a link to its sealed copy, "" when there is none.
   std::string RuntimeProgram(const v1::Runtime& runtime) const;

@@ -247,10 +247,29 @@ absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limi
   return result;
 }
 
+// The outcome of a pause or resume is what the kernel says: the runtime may have done its work and
+// then been killed because time was up (a shim that is itself stopped for a while), or may refuse
+// because there is nothing to do. Otherwise status and processes would differ from then on, and
+// neither pause nor resume would be possible.
+absl::Status Container::FreezeOutcome(const absl::Status& status, bool frozen,
+                                      absl::string_view what) {
+  if (status.ok()) return status;
+  Cgroup cgroup;
+  {
+    absl::MutexLock lock(&mu_);
+    if (init_->reaped) return WrongState("", v1::STATUS_STOPPED, what);
+    cgroup = cgroup_;
+  }
+  if (cgroup.Frozen() != frozen) return UnlessEnded(status, what);
+  ShimLog(LogLevel::kWarning,
+          absl::StrCat(status.message(), "; the ", what, " is done all the same"));
+  return absl::OkStatus();
+}
+
 absl::Status Container::Pause(absl::Duration limit) {
   absl::MutexLock op_lock(&init_->op_mu);
   GANTRY_ASSIGN_OR_RETURN(OciRuntime * runtime, RuntimeWhen({v1::STATUS_RUNNING}, "pause"));
-  GANTRY_RETURN_IF_ERROR(UnlessEnded(runtime->Pause(limit), "pause"));
+  GANTRY_RETURN_IF_ERROR(FreezeOutcome(runtime->Pause(limit), /*frozen=*/true, "pause"));
   {
     absl::MutexLock lock(&mu_);
     if (init_->status == v1::STATUS_RUNNING) init_->status = v1::STATUS_PAUSED;
@@ -264,7 +283,7 @@ absl::Status Container::Pause(absl::Duration limit) {
 absl::Status Container::Resume(absl::Duration limit) {
   absl::MutexLock op_lock(&init_->op_mu);
   GANTRY_ASSIGN_OR_RETURN(OciRuntime * runtime, RuntimeWhen({v1::STATUS_PAUSED}, "resume"));
-  GANTRY_RETURN_IF_ERROR(UnlessEnded(runtime->Resume(limit), "resume"));
+  GANTRY_RETURN_IF_ERROR(FreezeOutcome(runtime->Resume(limit), /*frozen=*/false, "resume"));
   {
     absl::MutexLock lock(&mu_);
     if (init_->status == v1::STATUS_PAUSED) init_->status = v1::STATUS_RUNNING;

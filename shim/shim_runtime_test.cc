@@ -778,6 +778,35 @@ void UseScript(TestContainer& container, const std::string& body) {
   container.create.mutable_runtime()->clear_mount_v1_controllers();
 }
 
+TEST_F(ShimTest, APauseAndAResumeCountThoughTheirRuntimeWasKilledAfterwards) {
+  TestContainer container("crun", {"sleep", "100"});
+  container.create.set_start(true);
+  // As when the shim is stopped while the runtime works: its time is up when the shim goes on.
+  const std::string crun = container.create.runtime().path();
+  const std::string script = container.bundle() + "/runtime";
+  ASSERT_TRUE(
+      WriteFile(script,
+                absl::StrCat("#!/bin/sh\n", crun, " \"$@\" || exit\n",
+                             "case \" $* \" in *' pause '*|*' resume '*) sleep 1000;; esac\n"),
+                0755)
+          .ok());
+  container.create.mutable_runtime()->set_path(script);
+  container.Launch();
+  ASSERT_EQ(container.Create(), absl::OkStatus());
+  const auto deadline = [] { return std::chrono::system_clock::now() + std::chrono::seconds(3); };
+  grpc::ClientContext pause_context;
+  pause_context.set_deadline(deadline());
+  v1::PauseResponse paused;
+  (void)container.stub().Pause(&pause_context, v1::PauseRequest(), &paused);
+  EXPECT_TRUE(Eventually([&] { return container.State().status() == v1::STATUS_PAUSED; }));
+  grpc::ClientContext resume_context;
+  resume_context.set_deadline(deadline());
+  v1::ResumeResponse resumed;
+  (void)container.stub().Resume(&resume_context, v1::ResumeRequest(), &resumed);
+  EXPECT_TRUE(Eventually([&] { return container.State().status() == v1::STATUS_RUNNING; }));
+  EXPECT_EQ(container.Delete("", /*force=*/true), absl::OkStatus());
+}
+
 TEST_F(ShimTest, ARuntimeThatHangsIsKilledAndReported) {
   TestContainer container("crun", {"true"});
   const std::string pid_file = container.bundle() + "/hanging";
