@@ -22,9 +22,9 @@ namespace gantry::core {
 namespace {
 
 constexpr size_t kReapers = 16;
-constexpr absl::Duration kForcedDelete = absl::Seconds(20);  // by a shim that answers
-constexpr absl::Duration kShimEnd = absl::Seconds(5);        // after SIGKILL
-constexpr absl::Duration kFirstPause = absl::Seconds(1);     // between two tries to reap, doubled
+constexpr absl::Duration kDeleteCall = absl::Seconds(20);  // by a shim that answers
+constexpr absl::Duration kShimEnd = absl::Seconds(5);      // after SIGKILL
+constexpr absl::Duration kFirstPause = absl::Seconds(1);   // between two tries to reap, doubled
 constexpr absl::Duration kLastPause = absl::Seconds(30);
 constexpr char kShimDied[] = "its shim died unexpectedly";
 
@@ -66,7 +66,7 @@ absl::StatusOr<shim::v1::DeleteResponse> TaskService::Core::AskToDelete(
   };
   // Shared: the answer may come when nobody waits for it any more.
   auto call = std::make_shared<Call>();
-  shim.client().DeleteAsync(request, kForcedDelete,
+  shim.client().DeleteAsync(request, kDeleteCall,
                             [call](absl::StatusOr<shim::v1::DeleteResponse> answer) {
                               absl::MutexLock lock(&call->mu);
                               call->done = true;
@@ -104,13 +104,11 @@ absl::StatusOr<Exit> TaskService::Core::DeleteTask(const CallContext& context,
     if (!bundle.has_value()) return NoSuchProcess(key, "");
     return Reap(task, *bundle, kShimDied);
   }
-  // From here on the shim's end is expected.
+  // From here on the end of the shim is expected.
   registry->Remove(key);
   shim::v1::DeleteRequest request;
   request.set_force(force);
-  const absl::StatusOr<shim::v1::DeleteResponse> gone =
-      over ? AskToDelete(*shim, request, context.cancel)
-           : shim->client().Delete(request, runtime::CallOptions{kRuntimeCall, context.cancel});
+  const absl::StatusOr<shim::v1::DeleteResponse> gone = AskToDelete(*shim, request, context.cancel);
   if (gone.ok()) {
     CrashPoint("task.deleted");
     const Exit exit{gone->pid(), gone->exit_status(), FromProto(gone->exited_at()), false};
@@ -130,6 +128,10 @@ absl::StatusOr<Exit> TaskService::Core::DeleteTask(const CallContext& context,
     }
     status = absl::UnavailableError(absl::StrCat(
         ProcessText(key, ""), ": its removal waits for the end of its shim: ", status.message()));
+  }
+  if (!over && !given_up && absl::IsDeadlineExceeded(status)) {
+    status = absl::UnavailableError(absl::StrCat(
+        ProcessText(key, ""), ": not removed: its shim does not answer, and it may still run"));
   }
   if (absl::Status added = registry->Add(shim); !added.ok())
     LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << added;

@@ -15,6 +15,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
@@ -399,6 +400,23 @@ TEST_F(TaskServiceTest, AForcedRemovalKillsAShimThatHangs) {
   EXPECT_EQ(Actions(), (Actionlist{"task_create", "start", "die", "task_delete"}));
 }
 
+TEST_F(TaskServiceTest, ARemovalThatIsNotForcedGivesUpOnAShimThatHangs) {
+  ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
+  Shim("c").Freeze();
+  const absl::Time begin = absl::Now();
+  const absl::Status refused = tasks_->Delete(context_, "c", "").status();
+  EXPECT_TRUE(absl::IsUnavailable(refused)) << refused;
+  EXPECT_TRUE(absl::StrContains(refused.message(), "its shim does not answer")) << refused;
+  EXPECT_LT(absl::Now() - begin, absl::Seconds(20));  // of the minute that the runtime is given
+  Shim("c").Unfreeze();
+  EXPECT_FALSE(launcher_.Ended({kNs, "c"}));
+  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kRunning);
+  Shim("c").Exit("", 7);
+  Answer answer;
+  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  EXPECT_EQ(answer.Await()->status, 7u);
+}
+
 TEST_F(TaskServiceTest, AForcedRemovalDoesNotNeedTheRuntimesConsent) {
   ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
   Shim("c").FailCalls("Delete", absl::InternalError("OCI runtime delete failed: no"));
@@ -469,6 +487,16 @@ TEST_F(TaskServiceTest, OneSlowShimHoldsUpNobodysStatistics) {
 
 class TaskRecoveryTest : public TaskServiceTest {
  protected:
+  // Looks until it holds; false after twenty seconds.
+  template <class Condition>
+  static bool Eventually(Condition condition) {
+    const absl::Time limit = absl::Now() + absl::Seconds(20);
+    while (!condition()) {
+      if (absl::Now() > limit) return false;
+      absl::SleepFor(absl::Milliseconds(2));
+    }
+    return true;
+  }
   // What the next daemon finds of "c".
   runtime::RecoveredTask Found(runtime::Verdict verdict, bool answered) {
     runtime::RecoveredTask found;
@@ -540,6 +568,37 @@ TEST_F(TaskRecoveryTest, AnExitBeforeALateAnswerIsToldToWaitersAndObserver) {
   EXPECT_EQ(exits_.Await(1).size(), 1u);
   const Actionlist actions = Actions();
   EXPECT_EQ(std::count(actions.begin(), actions.end(), "die"), 1);
+}
+
+TEST_F(TaskRecoveryTest, APausedTaskWhoseShimAnswersLateIsPausedAndCanBeResumed) {
+  ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
+  ASSERT_TRUE(tasks_->Pause(context_, "c").ok());
+  End();
+  Shim("c").Freeze();
+  Begin();
+  EXPECT_EQ(Recover(Found(runtime::Verdict::kKeepUnknown, false)), 1);
+  const auto status = [&] { return tasks_->Get(kNs, "c", "")->status; };
+  EXPECT_EQ(status(), ProcessStatus::kUnknown);
+  Shim("c").Unfreeze();
+  ASSERT_TRUE(Eventually([&] { return status() == ProcessStatus::kPaused; }));
+  ASSERT_TRUE(tasks_->Resume(context_, "c").ok());
+  EXPECT_EQ(status(), ProcessStatus::kRunning);
+}
+
+TEST_F(TaskRecoveryTest, AResumeThatNoDaemonSawIsKnownWhenTheShimAnswersLate) {
+  ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
+  ASSERT_TRUE(tasks_->Pause(context_, "c").ok());
+  const runtime::RecoveredTask other = Found(runtime::Verdict::kAdopt, true);
+  End();
+  ASSERT_TRUE(other.shim->client().Resume().ok());
+  Shim("c").Freeze();
+  Begin();
+  EXPECT_EQ(Recover(Found(runtime::Verdict::kKeepUnknown, false)), 1);
+  Shim("c").Unfreeze();
+  ASSERT_TRUE(
+      Eventually([&] { return tasks_->Get(kNs, "c", "")->status == ProcessStatus::kRunning; }));
+  ASSERT_TRUE(tasks_->Pause(context_, "c").ok());
+  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kPaused);
 }
 
 TEST_F(TaskRecoveryTest, AShimThatDiesWithoutAnAnswerIsAnExit) {
