@@ -57,13 +57,16 @@
 #include "supervisor/core/container_wait.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
+#include "supervisor/core/exec_runner.h"
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
 #include "supervisor/core/image_services.h"
+#include "supervisor/core/prepare_run.h"
 #include "supervisor/core/removal_waits.h"
 #include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/sandbox_service.h"
+#include "supervisor/core/start_waits.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
@@ -258,9 +261,12 @@ class EndInTime {
 // What follows from exits, and from tasks that are known again.
 class ExitsOfContainers : public core::ExitObserver {
  public:
-  ExitsOfContainers(core::ContainerRecovery& recovery, core::HealthMonitor& health)
-      : recovery_(recovery), health_(health) {}
+  ExitsOfContainers(core::ContainerRecovery& recovery, core::ExecService& execs,
+                    core::HealthMonitor& health)
+      : recovery_(recovery), execs_(execs), health_(health) {}
   void OnExit(const std::string& ns, const core::Process& process) override {
+    if (!process.exec_id.empty())
+      execs_.NoteExit(ns, process.exec_id, process.exit_status, process.exited_at);
     recovery_.OnExit(ns, process);
   }
   void OnTakenUp(const std::string& ns, const core::Process& process) override {
@@ -271,6 +277,7 @@ class ExitsOfContainers : public core::ExitObserver {
 
  private:
   core::ContainerRecovery& recovery_;
+  core::ExecService& execs_;
   core::HealthMonitor& health_;
 };
 
@@ -330,8 +337,10 @@ struct Daemon::Parts {
   std::unique_ptr<core::ImageServices> image_services;
   core::HealthBoard health;
   core::RemovalWaits removals;
+  core::StartWaits starts;
   std::unique_ptr<core::ContainerRecords> container_records;
   std::unique_ptr<core::ContainerRemoval> container_removal;
+  std::unique_ptr<core::RunPreparer> run_preparer;
   std::unique_ptr<core::ContainerSteps> container_steps;
   std::unique_ptr<core::ContainerView> container_view;
   std::unique_ptr<core::ContainerLifecycle> container_lifecycle;
@@ -341,6 +350,7 @@ struct Daemon::Parts {
   std::unique_ptr<core::ExecService> execs;
   std::unique_ptr<core::ContainerRecovery> container_recovery;
   std::unique_ptr<core::SystemService> system_service;
+  std::unique_ptr<core::ExecRunner> exec_runner;
   std::unique_ptr<core::ContainerProber> prober;
   std::unique_ptr<core::HealthMonitor> health_monitor;
   std::unique_ptr<core::ExitObserver> exits;
@@ -379,16 +389,25 @@ void Daemon::MakeContainerClasses(Parts& p) {
   removal.tasks = p.tasks.get();
   removal.workers = p.workers.get();
   removal.waits = &p.removals;
+  removal.starts = &p.starts;
   p.container_removal = std::make_unique<core::ContainerRemoval>(removal);
+
+  core::RunPreparer::Parts runs;
+  runs.records = p.container_records.get();
+  runs.stores = p.stores.get();
+  runs.tasks = p.tasks.get();
+  runs.mount_points = &*p.mount_points;
+  runs.log_max_size_bytes = p.config.log_max_size_bytes;
+  runs.log_max_files = p.config.log_max_files;
+  p.run_preparer = std::make_unique<core::RunPreparer>(runs);
 
   core::ContainerSteps::Parts steps;
   steps.records = p.container_records.get();
   steps.stores = p.stores.get();
   steps.tasks = p.tasks.get();
   steps.removal = p.container_removal.get();
-  steps.mount_points = &*p.mount_points;
-  steps.log_max_size_bytes = p.config.log_max_size_bytes;
-  steps.log_max_files = p.config.log_max_files;
+  steps.runs = p.run_preparer.get();
+  steps.starts = &p.starts;
   p.container_steps = std::make_unique<core::ContainerSteps>(steps);
 
   core::ContainerView::Parts view;
@@ -402,6 +421,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   core::ContainerLifecycle::Parts lifecycle;
   lifecycle.records = p.container_records.get();
   lifecycle.steps = p.container_steps.get();
+  lifecycle.runs = p.run_preparer.get();
   lifecycle.removal = p.container_removal.get();
   lifecycle.view = p.container_view.get();
   lifecycle.stores = p.stores.get();
@@ -416,7 +436,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   p.container_lifecycle = std::make_unique<core::ContainerLifecycle>(lifecycle);
 
   p.container_streams = std::make_unique<core::ContainerStreams>(core::ContainerStreams::Parts{
-      p.container_records.get(), p.container_steps.get(), p.tasks.get()});
+      p.container_records.get(), p.container_steps.get(), p.tasks.get(), &p.starts});
 
   core::ContainerFiles::Parts files;
   files.records = p.container_records.get();
@@ -709,7 +729,8 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
 }
 
 void Daemon::MakeHealthMonitor(Parts& p) {
-  p.prober = std::make_unique<core::ContainerProber>(*p.execs, *p.tasks, *p.workers, p.clock);
+  p.exec_runner = std::make_unique<core::ExecRunner>(*p.execs, *p.tasks, *p.workers, p.clock);
+  p.prober = std::make_unique<core::ContainerProber>(*p.exec_runner);
   core::HealthMonitor::Parts health_parts;
   health_parts.containers = p.containers.get();
   health_parts.events = &p.events;
@@ -722,7 +743,7 @@ void Daemon::MakeHealthMonitor(Parts& p) {
     return tasks->BundleDirectory(ns, id);
   };
   p.health_monitor = std::make_unique<core::HealthMonitor>(std::move(health_parts));
-  p.exits = std::make_unique<ExitsOfContainers>(*p.container_recovery, *p.health_monitor);
+  p.exits = std::make_unique<ExitsOfContainers>(*p.container_recovery, *p.execs, *p.health_monitor);
   p.tasks->SetExitObserver(p.exits.get());
 }
 
@@ -851,6 +872,7 @@ void Daemon::StopServing(Parts& p) {
   // the server does not have to cancel it; the next daemon goes on where it matters.
   if (p.container_records) p.container_records->locks().Stop("gantryd is stopping");
   p.removals.Close(absl::UnavailableError("gantryd stops; the container stays"));
+  p.starts.Close(absl::UnavailableError("gantryd stops; the container was not started"));
   if (p.tasks) p.tasks->EndWaits();
   if (p.sandbox_service) p.sandbox_service->EndWaits();
   if (p.containerd_door) p.containerd_door->Stop();

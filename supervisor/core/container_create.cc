@@ -8,12 +8,10 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "glog/logging.h"
 
 #include "base/crash_point.h"
-#include "base/field_error.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
@@ -26,6 +24,8 @@
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/record_facts.h"
 #include "supervisor/core/lease_scope.h"
+#include "supervisor/core/name_files.h"
+#include "supervisor/core/network_choice.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/runtime_probe.h"
 
@@ -87,51 +87,6 @@ absl::StatusOr<oci::User> ContainerLifecycle::LookUpUser(const std::string& chai
   return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
 }
 
-absl::Status ContainerLifecycle::WriteGeneratedFiles(const std::string& directory,
-                                                     const v1::ContainerConfig& config,
-                                                     const std::string& id) {
-  const bool host_uts =
-      config.uts_mode() == "host" || (config.network_mode() == "host" && config.hostname().empty());
-  std::string hostname = config.hostname().empty() ? id.substr(0, 12) : config.hostname();
-  if (host_uts) {
-    char host[256] = {};
-    if (gethostname(host, sizeof host - 1) == 0) hostname = host;
-  }
-  std::string hosts;
-  std::string resolv;
-  if (config.network_mode() == "host") {
-    absl::StatusOr<std::string> text = ReadFile("/etc/hosts", 1 << 20);
-    if (text.ok()) hosts = *std::move(text);
-    text = ReadFile("/etc/resolv.conf", 1 << 20);
-    if (text.ok()) resolv = *std::move(text);
-  } else {
-    hosts =
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
-        "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
-    absl::StrAppend(&hosts, "127.0.1.1\t", hostname, "\n");
-  }
-  for (const std::string& extra : config.extra_hosts()) {
-    const size_t colon = extra.find(':');
-    if (colon == std::string::npos || colon == 0 ||
-        extra.find_first_of(" \t\n\r") != std::string::npos) {
-      return FieldError("extra_hosts", absl::StrCat("\"", extra, "\" is not NAME:ADDRESS"));
-    }
-    absl::StrAppend(&hosts, extra.substr(colon + 1), "\t", extra.substr(0, colon), "\n");
-  }
-  if (config.dns_size() + config.dns_search_size() + config.dns_options_size() > 0) {
-    resolv.clear();
-    for (const std::string& server : config.dns())
-      absl::StrAppend(&resolv, "nameserver ", server, "\n");
-    if (config.dns_search_size() > 0)
-      absl::StrAppend(&resolv, "search ", absl::StrJoin(config.dns_search(), " "), "\n");
-    if (config.dns_options_size() > 0)
-      absl::StrAppend(&resolv, "options ", absl::StrJoin(config.dns_options(), " "), "\n");
-  }
-  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hostname", hostname + "\n", 0644));
-  GANTRY_RETURN_IF_ERROR(WriteFile(directory + "/hosts", hosts, 0644));
-  return WriteFile(directory + "/resolv.conf", resolv, 0644);
-}
-
 absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
     const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose) {
   Stores& stores = *parts_.stores;
@@ -147,9 +102,14 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo oci_runtime,
                           parts_.runtimes->Resolve(config.runtime()));
   // Whose namespaces are shared is decided now: names may move on to others.
-  for (std::string* mode :
-       {config.mutable_network_mode(), config.mutable_pid_mode(), config.mutable_ipc_mode(),
-        config.mutable_uts_mode(), config.mutable_cgroupns_mode()}) {
+  GANTRY_ASSIGN_OR_RETURN(NetworkChoice network, ParseNetworkMode(config.network_mode()));
+  if (network.kind == NetworkChoice::Kind::kContainer) {
+    GANTRY_ASSIGN_OR_RETURN(network.container,
+                            parts_.records->ResolveId(context, network.container));
+    config.set_network_mode(network.Print());
+  }
+  for (std::string* mode : {config.mutable_pid_mode(), config.mutable_ipc_mode(),
+                            config.mutable_uts_mode(), config.mutable_cgroupns_mode()}) {
     absl::string_view other = *mode;
     if (!absl::ConsumePrefix(&other, "container:")) continue;
     GANTRY_ASSIGN_OR_RETURN(std::string other_id, parts_.records->ResolveId(context, other));
@@ -175,7 +135,9 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   };
   for (const std::string& directory : directories)
     GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0710));
-  GANTRY_RETURN_IF_ERROR(WriteGeneratedFiles(directories[1], config, id));
+  // A run writes them itself, in a moment.
+  if (purpose == CreateFor::kLater)
+    GANTRY_RETURN_IF_ERROR(WriteNameFiles(directories[1], config, id));
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           stores.Snapshots("", lease.scope()));
@@ -195,7 +157,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   place.init_path = parts_.init_path;
   place.cgroups_path = CgroupsPath(id, config.cgroup_parent(), oci_runtime.systemd_cgroup);
   place.pid_of = [this, &context](absl::string_view other) {
-    return parts_.steps->InitPid(context, other);
+    return parts_.runs->InitPid(context, other);
   };
   GANTRY_ASSIGN_OR_RETURN(oci::ContainerConfig spec_config, ToSpecConfig(config, place));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));

@@ -40,7 +40,9 @@
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/mount_points.h"
+#include "supervisor/core/prepare_run.h"
 #include "supervisor/core/removal_waits.h"
+#include "supervisor/core/start_waits.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/oci/host_facts.h"
@@ -101,15 +103,24 @@ class ContainerFixture : public testing::Test {
     removal.tasks = tasks_.get();
     removal.workers = workers_.get();
     removal.waits = &waits_;
+    removal.starts = &starts_;
     removal.first_pause = absl::Milliseconds(5);
     removal_ = std::make_unique<ContainerRemoval>(removal);
+
+    RunPreparer::Parts runs;
+    runs.records = records_.get();
+    runs.stores = &stores_;
+    runs.tasks = tasks_.get();
+    runs.mount_points = &mount_points_;
+    runs_ = std::make_unique<RunPreparer>(runs);
 
     ContainerSteps::Parts steps;
     steps.records = records_.get();
     steps.stores = &stores_;
     steps.tasks = tasks_.get();
-    steps.mount_points = &mount_points_;
+    steps.runs = runs_.get();
     steps.removal = removal_.get();
+    steps.starts = &starts_;
     steps_ = std::make_unique<ContainerSteps>(steps);
 
     ContainerView::Parts view;
@@ -122,6 +133,7 @@ class ContainerFixture : public testing::Test {
     ContainerLifecycle::Parts lifecycle;
     lifecycle.records = records_.get();
     lifecycle.steps = steps_.get();
+    lifecycle.runs = runs_.get();
     lifecycle.removal = removal_.get();
     lifecycle.view = view_.get();
     lifecycle.stores = &stores_;
@@ -135,7 +147,7 @@ class ContainerFixture : public testing::Test {
     lifecycle_ = std::make_unique<ContainerLifecycle>(lifecycle);
 
     streams_ = std::make_unique<ContainerStreams>(
-        ContainerStreams::Parts{records_.get(), steps_.get(), tasks_.get()});
+        ContainerStreams::Parts{records_.get(), steps_.get(), tasks_.get(), &starts_});
 
     ContainerWait::Parts wait;
     wait.records = records_.get();
@@ -172,6 +184,7 @@ class ContainerFixture : public testing::Test {
     lifecycle_.reset();
     view_.reset();
     steps_.reset();
+    runs_.reset();
     removal_.reset();
     records_.reset();
     tasks_.reset();
@@ -296,12 +309,14 @@ class ContainerFixture : public testing::Test {
   EventSubjects subjects_{containers_, names_};
   HealthBoard health_;
   RemovalWaits waits_;
+  StartWaits starts_;
   MountPoints mount_points_ = MountPoints::Open(dir_.Join("root")).value();
 
   std::unique_ptr<Executor> workers_;
   std::unique_ptr<TaskService> tasks_;
   std::unique_ptr<ContainerRecords> records_;
   std::unique_ptr<ContainerRemoval> removal_;
+  std::unique_ptr<RunPreparer> runs_;
   std::unique_ptr<ContainerSteps> steps_;
   std::unique_ptr<ContainerView> view_;
   std::unique_ptr<ContainerLifecycle> lifecycle_;

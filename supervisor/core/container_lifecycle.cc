@@ -45,7 +45,7 @@ absl::Status NotRunning(absl::string_view container) {
 
 absl::Status Restarting(absl::string_view container) {
   return absl::FailedPreconditionError(
-      absl::StrCat("container ", container, " is restarting; wait until it is running"));
+      absl::StrCat("container ", container, " is restarting, wait until the container is running"));
 }
 
 }  // namespace
@@ -77,16 +77,15 @@ absl::StatusOr<v1::StartContainerResponse> ContainerLifecycle::Start(
 
 absl::StatusOr<v1::StopContainerResponse> ContainerLifecycle::Stop(
     const CallContext& context, const v1::StopContainerRequest& request) {
-  {
-    // A stop under way that has more patience than this one is cut short, then both have what they
-    // want.
-    GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded,
-                            parts_.records->Load(context, request.container()));
-    parts_.steps->HastenStop(context.ns, loaded.id(), PatienceOf(request, loaded.config));
-  }
   OperationLock lock;
-  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
-                          parts_.records->LoadLocked(context, request.container(), lock));
+  LoadedContainer loaded;
+  {
+    // A stop that has the lock and more patience than this one is cut short.
+    GANTRY_ASSIGN_OR_RETURN(loaded, parts_.records->Load(context, request.container()));
+    const ContainerSteps::Hurry hurry(*parts_.steps, context.ns, loaded.id(),
+                                      PatienceOf(request, loaded.config));
+    GANTRY_ASSIGN_OR_RETURN(loaded, parts_.records->LoadLocked(context, request.container(), lock));
+  }
   const CallContext held = lock.Within(context);
   v1::StopContainerResponse response;
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
@@ -99,7 +98,10 @@ absl::StatusOr<v1::StopContainerResponse> ContainerLifecycle::Stop(
             state.set_stopped_by_user(true);
             state.clear_restart_at();
           }));
-      if (restarting) parts_.records->Publish(loaded, "stop");
+      if (restarting) {
+        parts_.steps->EndRestartPause(loaded);
+        parts_.records->Publish(loaded, "stop");
+      }
     }
     response.set_not_running(true);
     return response;
@@ -131,7 +133,10 @@ absl::Status ContainerLifecycle::Kill(const CallContext& context, const std::str
         },
         metadata::Durability::kBuffered));
   }
-  if (!runs) return absl::OkStatus();  // the restart that it waited for will not come
+  if (!runs) {
+    parts_.steps->EndRestartPause(loaded);
+    return absl::OkStatus();
+  }
   if (number != SIGKILL) return parts_.steps->SendSignal(context, loaded, number);
   if (task->status == ProcessStatus::kPaused)
     GANTRY_RETURN_IF_ERROR(parts_.tasks->Resume(context, loaded.id()));

@@ -24,6 +24,7 @@
 #include "supervisor/core/container_view.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_unpack.h"
+#include "supervisor/core/prepare_run.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/oci/host_facts.h"
@@ -59,6 +60,7 @@ class ContainerLifecycle {
   struct Parts {
     ContainerRecords* records;
     ContainerSteps* steps;
+    RunPreparer* runs;
     ContainerRemoval* removal;
     ContainerView* view;
     Stores* stores;
@@ -113,8 +115,6 @@ class ContainerLifecycle {
                                        const std::vector<snapshot::Mount>& mounts,
                                        const std::string& user,
                                        const std::vector<std::string>& groups);
-  absl::Status WriteGeneratedFiles(const std::string& directory, const v1::ContainerConfig& config,
-                                   const std::string& id);
 
   const Parts parts_;
 

@@ -360,5 +360,158 @@ TEST_F(ContainerLifecycleTest, WhatDoesNotRunIsNeitherKilledNorPaused) {
   EXPECT_TRUE(absl::IsNotFound(Kill("nobody")));
 }
 
+TEST_F(ContainerLifecycleTest, AStartOfWhatRunsSaysSo) {
+  const std::string id = Make("web");
+  v1::StartContainerRequest request;
+  request.set_container(id);
+  EXPECT_FALSE(lifecycle_->Start(context_, request)->already_running());
+  EXPECT_TRUE(lifecycle_->Start(context_, request)->already_running());
+  ASSERT_TRUE(lifecycle_->Pause(context_, id).ok());
+  EXPECT_TRUE(lifecycle_->Start(context_, request)->already_running());
+}
+
+TEST_F(ContainerLifecycleTest, AStopSaysWhetherItHadToKillAndWhetherItRan) {
+  const std::string id = MakeDeaf();
+  v1::StopContainerRequest request;
+  request.set_container(id);
+  request.set_timeout_seconds(0);
+  EXPECT_TRUE(lifecycle_->Stop(context_, request)->not_running());
+  ASSERT_TRUE(Start(id).ok());
+  const absl::StatusOr<v1::StopContainerResponse> stopped = lifecycle_->Stop(context_, request);
+  ASSERT_TRUE(stopped.ok()) << stopped.status();
+  EXPECT_TRUE(stopped->killed());
+  EXPECT_FALSE(stopped->not_running());
+  EXPECT_EQ(Stored(id).exit_code(), 137u);
+  EXPECT_TRUE(Stored(id).stopped_by_user());
+}
+
+TEST_F(ContainerLifecycleTest, ASecondStopWithLessPatienceShortensTheFirst) {
+  const std::string id = MakeDeaf();
+  ASSERT_TRUE(Start(id).ok());
+  absl::Status patient;
+  std::thread stopper([&] { patient = Stop(id, 3600); });
+  ASSERT_TRUE(Shim(id).AwaitCalls("Kill"));
+  EXPECT_TRUE(Stop(id, 0).ok());
+  stopper.join();
+  EXPECT_TRUE(patient.ok()) << patient;
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_EXITED);
+}
+
+TEST_F(ContainerLifecycleTest, SignalsThatAreNoneAreRefused) {
+  const std::string id = Make("web");
+  ASSERT_TRUE(Start(id).ok());
+  EXPECT_TRUE(absl::IsInvalidArgument(Kill(id, "SIGNONSENSE")));
+  v1::StopContainerRequest request;
+  request.set_container(id);
+  request.set_signal("4711");
+  EXPECT_TRUE(absl::IsInvalidArgument(lifecycle_->Stop(context_, request).status()));
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING);
+}
+
+TEST_F(ContainerLifecycleTest, ASignalThatDoesNotEndItLeavesTheRestartPolicyAlone) {
+  const std::string id = Make("web", Config("always"));
+  ASSERT_TRUE(Start(id).ok());
+  ASSERT_TRUE(Kill(id, "HUP").ok());
+  EXPECT_FALSE(Stored(id).stopped_by_user());
+}
+
+TEST_F(ContainerLifecycleTest, PauseAndUnpauseSayWhatIsInTheirWay) {
+  const std::string id = Make("web");
+  ASSERT_TRUE(Start(id).ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(lifecycle_->Unpause(context_, id)));
+  ASSERT_TRUE(lifecycle_->Pause(context_, id).ok());
+  const absl::Status again = lifecycle_->Pause(context_, id);
+  EXPECT_TRUE(absl::IsFailedPrecondition(again));
+  EXPECT_THAT(std::string(again.message()), testing::HasSubstr("already paused"));
+  ASSERT_TRUE(lifecycle_->Unpause(context_, id).ok());
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING);
+  const std::string restarting = Restarting("restarting");
+  const absl::Status refused = lifecycle_->Pause(context_, restarting);
+  EXPECT_THAT(std::string(refused.message()),
+              testing::HasSubstr("is restarting, wait until the container is running"));
+}
+
+TEST_F(ContainerLifecycleTest, ARestartOfWhatDoesNotRunStartsIt) {
+  const std::string id = Make("web");
+  v1::RestartContainerRequest request;
+  request.set_container(id);
+  ASSERT_TRUE(lifecycle_->Restart(context_, request).ok());
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING);
+}
+
+TEST_F(ContainerLifecycleTest, ARestartByAClientCountsNoRestartOfThePolicy) {
+  const std::string id = Restarting("web");
+  EXPECT_EQ(Stored(id).restart_count(), 50u);
+  v1::RestartContainerRequest request;
+  request.set_container(id);
+  ASSERT_TRUE(lifecycle_->Restart(context_, request).ok());
+  EXPECT_EQ(Stored(id).restart_count(), 0u);
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING);
+}
+
+TEST_F(ContainerLifecycleTest, ANameThatIsTakenOrCannotBeOneIsRefused) {
+  const std::string id = Make("web");
+  Make("db");
+  EXPECT_TRUE(absl::IsAlreadyExists(lifecycle_->Rename(context_, id, "db")));
+  EXPECT_TRUE(absl::IsInvalidArgument(lifecycle_->Rename(context_, id, "-web")));
+  EXPECT_EQ(Inspect(id).summary().name(), "web");
+}
+
+TEST_F(ContainerLifecycleTest, AnUpdateThatTheShimRefusesIsNotOnRecord) {
+  const std::string id = Make("web");
+  ASSERT_TRUE(Start(id).ok());
+  Shim(id).FailCalls("Update", absl::InternalError("the kernel refuses"));
+  v1::UpdateContainerRequest request;
+  request.set_container(id);
+  request.mutable_resources()->set_memory_bytes(64 << 20);
+  EXPECT_FALSE(lifecycle_->Update(context_, request).ok());
+  EXPECT_EQ(Inspect(id).config().resources().memory_bytes(), 0);
+  Shim(id).FailCalls("Update", absl::OkStatus());
+  const auto updated = lifecycle_->Update(context_, request);
+  ASSERT_TRUE(updated.ok()) << updated.status();
+  EXPECT_EQ(Inspect(id).config().resources().memory_bytes(), 64 << 20);
+  EXPECT_THAT(records_->Load(context_, id)->record.spec().value(), testing::HasSubstr("67108864"));
+}
+
+TEST_F(ContainerLifecycleTest, OneThatRemovesItselfGetsNoRestartPolicy) {
+  v1::ContainerConfig config = Config();
+  config.set_auto_remove(true);
+  const std::string id = Make("once", config);
+  v1::UpdateContainerRequest request;
+  request.set_container(id);
+  request.mutable_restart_policy()->set_name("always");
+  EXPECT_TRUE(absl::IsFailedPrecondition(lifecycle_->Update(context_, request).status()));
+}
+
+TEST_F(ContainerLifecycleTest, PruneTakesWhatItsFiltersLeave) {
+  v1::ContainerConfig config = Config();
+  (*config.mutable_labels())["keep"] = "yes";
+  const std::string kept = Make("kept", config);
+  const std::string pruned = Make("pruned");
+  const std::string runs = Make("runs");
+  ASSERT_TRUE(Start(runs).ok());
+  v1::PruneContainersRequest request;
+  v1::Filter* filter = request.add_filters();
+  filter->set_key("label!");
+  filter->set_value("keep=yes");
+  const auto response = lifecycle_->Prune(context_, request);
+  ASSERT_TRUE(response.ok()) << response.status();
+  EXPECT_THAT(response->deleted(), ElementsAre(pruned));
+  EXPECT_TRUE(Exists(kept));
+  EXPECT_TRUE(Exists(runs));
+  filter->set_key("bogus");
+  EXPECT_TRUE(absl::IsInvalidArgument(lifecycle_->Prune(context_, request).status()));
+}
+
+TEST_F(ContainerLifecycleTest, PruneUntilAMomentKeepsWhatIsYounger) {
+  const std::string id = Make("web");
+  v1::PruneContainersRequest request;
+  v1::Filter* filter = request.add_filters();
+  filter->set_key("until");
+  filter->set_value("1h");
+  ASSERT_TRUE(lifecycle_->Prune(context_, request).ok());
+  EXPECT_TRUE(Exists(id));
+}
+
 }  // namespace
 }  // namespace gantry::core

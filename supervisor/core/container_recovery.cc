@@ -141,7 +141,9 @@ void ContainerRecovery::StartAgain(const std::string& ns, const std::string& id)
       metadata::Durability::kBuffered);
   LOG_IF(ERROR, !noted.ok() && !absl::IsNotFound(noted))
       << "ns=" << ns << " id=" << id << " " << noted;
-  if (noted.ok()) ScheduleRestart(*loaded);
+  if (!noted.ok()) return;
+  if (!loaded->state.has_restart_at()) parts_.steps->EndRestartPause(*loaded);
+  ScheduleRestart(*loaded);
 }
 
 absl::Status ContainerRecovery::Reconcile() {

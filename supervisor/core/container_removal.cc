@@ -110,6 +110,9 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
   response.set_exit_code(loaded.state.exit_code());
   parts_.tasks->EndNextExitWaits(context.ns, loaded.id());
   parts_.waits->AnswerAll({context.ns, loaded.id()}, response);
+  parts_.starts->AnswerAll({context.ns, loaded.id()},
+                           absl::NotFoundError(absl::StrCat("container ", loaded.id(),
+                                                            " was removed before it was started")));
   return absl::OkStatus();
 }
 

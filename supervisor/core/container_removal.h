@@ -20,6 +20,7 @@
 #include "supervisor/core/delayed.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/removal_waits.h"
+#include "supervisor/core/start_waits.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 
@@ -36,6 +37,7 @@ class ContainerRemoval {
     TaskService* tasks;
     Executor* workers;
     RemovalWaits* waits;
+    StartWaits* starts;
     absl::Duration first_pause = absl::Seconds(1);  // doubled with each attempt, at most a minute
   };
   explicit ContainerRemoval(const Parts& parts)

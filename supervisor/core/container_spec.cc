@@ -30,6 +30,7 @@
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/health_check.h"
+#include "supervisor/core/network_choice.h"
 
 namespace gantry::core {
 namespace {
@@ -207,12 +208,7 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   if (config.hostname().size() > 63 || HasNul(config.hostname())) {
     return FieldError("hostname", "at most 63 characters");
   }
-  const std::string& network = config.network_mode();
-  if (!network.empty() && network != "default" && network != "none" && network != "host" &&
-      !absl::StartsWith(network, "container:")) {
-    return FieldError("network_mode", absl::StrCat("there is no network \"", network,
-                                                   "\"; use host, none or container:NAME"));
-  }
+  GANTRY_RETURN_IF_ERROR(ParseNetworkMode(config.network_mode()).status());
   GANTRY_RETURN_IF_ERROR(CheckUnsupported(config));
   GANTRY_RETURN_IF_ERROR(CheckHealthCheck(config.health_check()));
   GANTRY_RETURN_IF_ERROR(CheckNames(config));
@@ -493,12 +489,11 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   GANTRY_ASSIGN_OR_RETURN(out.resources, ToResources(in.resources()));
   out.cgroups_path = place.cgroups_path;
 
-  // No network of ours exists yet, so "default" is the safe one of the two there are.
-  const std::string network =
-      in.network_mode().empty() || in.network_mode() == "default" || in.network_mode() == "none"
-          ? "private"
-          : in.network_mode();
-  GANTRY_ASSIGN_OR_RETURN(out.network, ToNamespace("network_mode", network, "net", place));
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, ParseNetworkMode(in.network_mode()));
+  const std::string network_namespace =
+      network.kind == NetworkChoice::Kind::kNone ? "private" : network.Print();
+  GANTRY_ASSIGN_OR_RETURN(out.network,
+                          ToNamespace("network_mode", network_namespace, "net", place));
   GANTRY_ASSIGN_OR_RETURN(out.pid, ToNamespace("pid_mode", in.pid_mode(), "pid", place));
   GANTRY_ASSIGN_OR_RETURN(out.ipc, ToNamespace("ipc_mode", in.ipc_mode(), "ipc", place));
   GANTRY_ASSIGN_OR_RETURN(out.uts, ToNamespace("uts_mode", in.uts_mode(), "uts", place));

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+
 #include "supervisor/core/proto_time.h"
 #include "supervisor/core/restart_policy.h"
 
@@ -53,6 +55,27 @@ v1::ContainerState StateOf(const record::v1::ContainerState& record,
 bool IsActive(v1::ContainerState state) {
   return state == v1::CONTAINER_STATE_RUNNING || state == v1::CONTAINER_STATE_PAUSED ||
          state == v1::CONTAINER_STATE_RESTARTING;
+}
+
+absl::Status CheckRuns(v1::ContainerState state, absl::string_view container,
+                       absl::string_view verb) {
+  switch (state) {
+    case v1::CONTAINER_STATE_RUNNING:
+    case v1::CONTAINER_STATE_DEAD:
+      return absl::OkStatus();
+    case v1::CONTAINER_STATE_PAUSED:
+      return absl::FailedPreconditionError(
+          absl::StrCat("container ", container, " is paused, unpause the container before ", verb));
+    case v1::CONTAINER_STATE_RESTARTING:
+      return absl::FailedPreconditionError(absl::StrCat(
+          "container ", container, " is restarting, wait until the container is running"));
+    case v1::CONTAINER_STATE_REMOVING:
+      return absl::FailedPreconditionError(
+          absl::StrCat("container ", container, " is being removed"));
+    default:
+      return absl::FailedPreconditionError(
+          absl::StrCat("container ", container, " is not running"));
+  }
 }
 
 bool IsPrunable(v1::ContainerState state) {

@@ -3,6 +3,7 @@
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_STATE_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_STATE_H_
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
 #include "proto/gantry/v1/container_views.pb.h"
@@ -19,6 +20,11 @@ v1::ContainerState StateOf(const record::v1::ContainerState& record,
 // It runs, or will again without anybody's doing: shown by a list of what runs, kept by prune,
 // removed only by force.
 bool IsActive(v1::ContainerState state);
+// Its processes run, so that one more can be started in it or its streams joined: OK; also in state
+// dead, in which only the shim can say. kFailedPrecondition otherwise, in docker's words:
+// `container` is what the caller named it, `verb` what it is to be unpaused for.
+absl::Status CheckRuns(v1::ContainerState state, absl::string_view container,
+                       absl::string_view verb);
 // Prune removes it.
 bool IsPrunable(v1::ContainerState state);
 

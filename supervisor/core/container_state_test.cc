@@ -54,6 +54,27 @@ TEST(ContainerStateTest, LiveTaskSaysIt) {
   }
 }
 
+TEST(ContainerStateTest, WhatDoesNotRunSaysWhyAndWhatToDo) {
+  const struct {
+    v1::ContainerState state;
+    const char* message;
+  } kCases[] = {
+      {v1::CONTAINER_STATE_CREATED, "container web is not running"},
+      {v1::CONTAINER_STATE_EXITED, "container web is not running"},
+      {v1::CONTAINER_STATE_PAUSED, "container web is paused, unpause the container before exec"},
+      {v1::CONTAINER_STATE_RESTARTING,
+       "container web is restarting, wait until the container is running"},
+      {v1::CONTAINER_STATE_REMOVING, "container web is being removed"},
+  };
+  for (const auto& one : kCases) {
+    const absl::Status refused = CheckRuns(one.state, "web", "exec");
+    EXPECT_TRUE(absl::IsFailedPrecondition(refused)) << one.message;
+    EXPECT_EQ(refused.message(), one.message);
+  }
+  EXPECT_TRUE(CheckRuns(v1::CONTAINER_STATE_RUNNING, "web", "exec").ok());
+  EXPECT_TRUE(CheckRuns(v1::CONTAINER_STATE_DEAD, "web", "exec").ok());
+}
+
 TEST(ContainerStateTest, RestartingFromTheEndThatIsNotRecordedYet) {
   const Process task = Task(ProcessStatus::kStopped, 1);
   EXPECT_EQ(StateOf(Stored(Record::RUNNING), Always(), &task), v1::CONTAINER_STATE_RESTARTING);

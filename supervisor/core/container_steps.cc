@@ -8,7 +8,6 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
 #include "nlohmann/json.hpp"
@@ -16,11 +15,11 @@
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "proto/record/v1/record.pb.h"
-#include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/core/restart_policy.h"
 #include "supervisor/core/start_failure.h"
+#include "supervisor/metadata/record_values.h"
 #include "supervisor/oci/runtime_spec.h"
 
 namespace gantry::core {
@@ -29,73 +28,6 @@ namespace {
 constexpr absl::Duration kKillPatience = absl::Seconds(20);
 
 }  // namespace
-
-absl::StatusOr<int32_t> ContainerSteps::InitPid(const CallContext& context,
-                                                absl::string_view container) {
-  GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(context, container));
-  absl::StatusOr<Process> process = parts_.tasks->Get(context.ns, id, "");
-  if (!process.ok() || process->status != ProcessStatus::kRunning) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", container,
-                     " does not run, so its namespaces cannot be joined; start it first"));
-  }
-  return process->pid;
-}
-
-absl::StatusOr<std::string> ContainerSteps::SpecToStart(const CallContext& context,
-                                                        const LoadedContainer& loaded) {
-  const std::string& stored = loaded.record.spec().value();
-  const std::pair<const char*, const std::string*> shared[] = {
-      {"network", &loaded.config.network_mode()},
-      {"pid", &loaded.config.pid_mode()},
-      {"ipc", &loaded.config.ipc_mode()},
-      {"uts", &loaded.config.uts_mode()},
-      {"cgroup", &loaded.config.cgroupns_mode()}};
-  std::optional<oci::RuntimeSpec> spec;
-  for (const auto& [type, mode] : shared) {
-    absl::string_view other = *mode;
-    if (!absl::ConsumePrefix(&other, "container:")) continue;
-    GANTRY_ASSIGN_OR_RETURN(int32_t pid, InitPid(context, other));
-    if (!spec.has_value()) {
-      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
-    }
-    const absl::string_view file = absl::string_view(type) == "network" ? "net" : type;
-    spec->SetNamespace(type, absl::StrCat("/proc/", pid, "/ns/", file));
-  }
-  return spec.has_value() ? spec->Print() : stored;
-}
-
-absl::StatusOr<CreateTask> ContainerSteps::DescribeTask(const CallContext& context,
-                                                        const LoadedContainer& loaded) {
-  CreateTask task;
-  task.container_id = loaded.id();
-  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecToStart(context, loaded));
-  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
-                          parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> layers,
-                          snapshots.Mounts(loaded.record.snapshot_key()));
-  task.rootfs = parts_.mount_points->Below(std::move(layers));
-  task.discard_rootfs = loaded.config.auto_remove();
-  task.runtime = loaded.config.runtime();
-  shim::v1::Stdio& stdio = task.stdio;
-  stdio.set_terminal(loaded.config.tty());
-  stdio.set_attachable(true);
-  stdio.set_attach_stdin(loaded.config.open_stdin());
-  stdio.set_stdin_once(loaded.config.stdin_once());
-  stdio.set_width(loaded.config.console_size().width());
-  stdio.set_height(loaded.config.console_size().height());
-  if (loaded.config.log().driver() != "none") {
-    shim::v1::Log* log = stdio.mutable_log();
-    log->set_path(parts_.records->Directory(context.ns, loaded.id()) + "/container.log");
-    log->set_format(shim::v1::Log::JSON_FILE);
-    log->set_max_size_bytes(parts_.log_max_size_bytes);
-    log->set_max_files(parts_.log_max_files);
-    for (const auto& [key, value] : loaded.config.log().options()) {
-      GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, *log));
-    }
-  }
-  return task;
-}
 
 absl::Status ContainerSteps::NoteStarted(LoadedContainer& loaded, int32_t pid,
                                          absl::Time started_at) {
@@ -183,11 +115,22 @@ absl::StatusOr<int32_t> ContainerSteps::StartLocked(
 absl::StatusOr<int32_t> ContainerSteps::CreateTaskOf(
     const CallContext& context, const LoadedContainer& loaded,
     std::function<void(runtime::Shim&)> before_create) {
-  GANTRY_ASSIGN_OR_RETURN(CreateTask task, DescribeTask(context, loaded));
+  GANTRY_ASSIGN_OR_RETURN(CreateTask task, parts_.runs->PrepareRun(context, loaded));
   task.start = true;
   task.stdio.set_await_client(before_create != nullptr);
-  task.before_create = std::move(before_create);
-  return parts_.tasks->Create(context, task);
+  task.before_create = [this, key = Key(context.ns, loaded.id()),
+                        before_create = std::move(before_create)](runtime::Shim& shim) {
+    parts_.starts->AnswerAll(key, &shim);
+    if (before_create) before_create(shim);
+  };
+  absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, task);
+  if (pid.ok() && parts_.starts->size() > 0) {
+    // Those who came while the process was being made.
+    const absl::StatusOr<std::shared_ptr<runtime::Shim>> shim =
+        parts_.tasks->Shim(context.ns, loaded.id());
+    if (shim.ok()) parts_.starts->AnswerAll({context.ns, loaded.id()}, shim->get());
+  }
+  return pid;
 }
 
 absl::StatusOr<bool> ContainerSteps::SettleLocked(const CallContext& context,
@@ -233,6 +176,14 @@ absl::Status ContainerSteps::NoteEnded(LoadedContainer& loaded, const Process& t
       durability);
 }
 
+void ContainerSteps::EndRestartPause(const LoadedContainer& loaded) {
+  Exit last;
+  last.status = loaded.state.exit_code();
+  last.oom_killed = loaded.state.oom_killed();
+  last.at = metadata::TimeOf(loaded.state.finished_at());
+  parts_.tasks->AnswerNextExitWaits(loaded.scope.ns, loaded.id(), last);
+}
+
 absl::Status ContainerSteps::SendSignal(const CallContext& context, const LoadedContainer& loaded,
                                         int signal) {
   parts_.records->Publish(loaded, "kill", {{"signal", absl::StrCat(signal)}});
@@ -243,10 +194,7 @@ absl::Status ContainerSteps::WaitForEnd(const CallContext& context, const std::s
                                         absl::Duration patience) {
   const Clock& clock = parts_.stores->clock;
   const Key key(context.ns, id);
-  {
-    absl::MutexLock lock(&mu_);
-    stops_[key].deadline = clock.Monotonic() + patience;
-  }
+  const absl::Duration deadline = clock.Monotonic() + patience;
   absl::Cleanup forget = [this, &key] {
     absl::MutexLock lock(&mu_);
     stops_.erase(key);
@@ -256,8 +204,13 @@ absl::Status ContainerSteps::WaitForEnd(const CallContext& context, const std::s
     absl::Duration left;
     {
       absl::MutexLock lock(&mu_);
-      stops_[key].slice = slice;
-      left = std::max(stops_[key].deadline - clock.Monotonic(), absl::ZeroDuration());
+      WaitingStop& stop = stops_[key];
+      stop.slice = slice;
+      stop.deadline = deadline;
+      const auto [first, last] = hurries_.equal_range(key);
+      for (auto hurry = first; hurry != last; ++hurry)
+        stop.deadline = std::min(stop.deadline, hurry->second);
+      left = std::max(stop.deadline - clock.Monotonic(), absl::ZeroDuration());
     }
     CallContext waiting = context;
     waiting.cancel = slice.get();
@@ -268,17 +221,22 @@ absl::Status ContainerSteps::WaitForEnd(const CallContext& context, const std::s
   }
 }
 
-void ContainerSteps::HastenStop(const std::string& ns, const std::string& id,
-                                absl::Duration patience) {
-  absl::MutexLock lock(&mu_);
-  auto it = stops_.find({ns, id});
-  if (it == stops_.end()) return;
-  const absl::Duration deadline = parts_.stores->clock.Monotonic() + patience;
-  if (deadline >= it->second.deadline) return;
-  it->second.deadline = deadline;
+ContainerSteps::Hurry::Hurry(ContainerSteps& steps, const std::string& ns, const std::string& id,
+                             absl::Duration patience)
+    : steps_(steps) {
+  const absl::Duration deadline = steps.parts_.stores->clock.Monotonic() + patience;
+  absl::MutexLock lock(&steps.mu_);
+  entry_ = steps.hurries_.emplace(Key(ns, id), deadline);
+  const auto stop = steps.stops_.find({ns, id});
   // Under the lock, so that the stop, and the token of its caller, which is the slice's parent, do
   // not end meanwhile.
-  if (it->second.slice != nullptr) it->second.slice->Cancel("another stop has less patience");
+  if (stop != steps.stops_.end() && deadline < stop->second.deadline)
+    stop->second.slice->Cancel("another stop has less patience");
+}
+
+ContainerSteps::Hurry::~Hurry() {
+  absl::MutexLock lock(&steps_.mu_);
+  steps_.hurries_.erase(entry_);
 }
 
 absl::Status ContainerSteps::StopLocked(const CallContext& context, LoadedContainer& loaded,

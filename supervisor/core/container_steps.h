@@ -20,7 +20,6 @@
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
@@ -28,7 +27,8 @@
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_removal.h"
-#include "supervisor/core/mount_points.h"
+#include "supervisor/core/prepare_run.h"
+#include "supervisor/core/start_waits.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 
@@ -41,16 +41,17 @@ class ContainerSteps {
     ContainerRecords* records;
     Stores* stores;
     TaskService* tasks;
-    const MountPoints* mount_points;
+    RunPreparer* runs;
     ContainerRemoval* removal;
-    int64_t log_max_size_bytes = 20 << 20;
-    int32_t log_max_files = 5;
+    StartWaits* starts;
   };
   explicit ContainerSteps(const Parts& parts) : parts_(parts) {}
 
-  // Returns the pid. `restart_count` is how often the restart policy has started it since a person
-  // did. `before_create` is called when the shim is up and before the process is made, so that its
-  // streams can be connected. On failure the container stays as it was, with the reason on record.
+  // Prepares the run, makes the task and records its start; returns the pid. Those who wait for the
+  // container's next start (StartWaits) are answered when the shim is up and before the process is
+  // made; `before_create` is called after them, and the shim then waits for its attach.
+  // `restart_count` is how often the restart policy has started the container since a client did.
+  // On failure the container stays as it was, with the reason on record.
   absl::StatusOr<int32_t> StartLocked(const CallContext& context, LoadedContainer& loaded,
                                       uint32_t restart_count,
                                       std::function<void(runtime::Shim&)> before_create = nullptr);
@@ -68,9 +69,20 @@ class ContainerSteps {
   // After SIGKILL: returns once the process has ended. kUnavailable: it has not, after `patience`.
   absl::Status WaitAfterKill(const CallContext& context, const std::string& id,
                              absl::Duration patience);
-  // A stop of this container that waits for the end waits no longer than `patience` from now. Takes
-  // no lock.
-  void HastenStop(const std::string& ns, const std::string& id, absl::Duration patience);
+  // While this exists, no stop of the container waits longer than `patience` from now: neither one
+  // that is under way nor one that begins before the caller has the operation lock.
+  class Hurry {
+   public:
+    Hurry(ContainerSteps& steps, const std::string& ns, const std::string& id,
+          absl::Duration patience);
+    ~Hurry();
+    Hurry(const Hurry&) = delete;
+    Hurry& operator=(const Hurry&) = delete;
+
+   private:
+    ContainerSteps& steps_;
+    std::multimap<std::pair<std::string, std::string>, absl::Duration>::iterator entry_;
+  };
 
   // Takes the ended task's exit into the record and the task away. True: the container was removed
   // as well. With `keep` it is not removed, whatever its configuration says.
@@ -84,8 +96,9 @@ class ContainerSteps {
 
   // Publishes the signal, then sends it, so that its event precedes that of the end it causes.
   absl::Status SendSignal(const CallContext& context, const LoadedContainer& loaded, int signal);
-  // Pid of the first process of a container. kFailedPrecondition: it does not run.
-  absl::StatusOr<int32_t> InitPid(const CallContext& context, absl::string_view container);
+  // The restart that the container waited for will not happen: answers those who wait for its next
+  // exit with the last one.
+  void EndRestartPause(const LoadedContainer& loaded);
 
  private:
   // A stop that waits for the end of its container.
@@ -95,14 +108,9 @@ class ContainerSteps {
   };
   using Key = std::pair<std::string, std::string>;  // namespace, id
 
-  // Waits for the end for `patience`, or for less if HastenStop() says so.
+  // Waits for the end for `patience`, or for less if a Hurry says so.
   absl::Status WaitForEnd(const CallContext& context, const std::string& id,
                           absl::Duration patience);
-  // The stored spec, with the namespaces that it shares with other containers as they are now.
-  absl::StatusOr<std::string> SpecToStart(const CallContext& context,
-                                          const LoadedContainer& loaded);
-  absl::StatusOr<CreateTask> DescribeTask(const CallContext& context,
-                                          const LoadedContainer& loaded);
   absl::StatusOr<int32_t> CreateTaskOf(const CallContext& context, const LoadedContainer& loaded,
                                        std::function<void(runtime::Shim&)> before_create);
   void NoteStartFailed(LoadedContainer& loaded, const absl::Status& why);
@@ -113,6 +121,7 @@ class ContainerSteps {
 
   absl::Mutex mu_;
   std::map<Key, WaitingStop> stops_ ABSL_GUARDED_BY(mu_);
+  std::multimap<Key, absl::Duration> hurries_ ABSL_GUARDED_BY(mu_);  // monotonic deadlines
 };
 
 }  // namespace gantry::core

@@ -32,6 +32,8 @@
 #include "supervisor/core/container_filter.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_state.h"
+#include "supervisor/core/log_target.h"
+#include "supervisor/core/network_choice.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/shim_registry.h"
 
@@ -134,10 +136,8 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
   out.set_restart_count(static_cast<int32_t>(loaded.state.restart_count()));
   out.set_oom_killed(loaded.state.oom_killed());
   *out.mutable_labels() = loaded.config.labels();
-  out.set_network_mode(loaded.config.network_mode().empty() ||
-                               loaded.config.network_mode() == "default"
-                           ? "none"
-                           : loaded.config.network_mode());
+  const absl::StatusOr<NetworkChoice> network = ParseNetworkMode(loaded.config.network_mode());
+  out.set_network_mode(network.ok() ? network->Print() : loaded.config.network_mode());
   out.add_networks(out.network_mode());
   out.set_platform(loaded.config.platform());
   for (const v1::Mount& mount : loaded.config.mounts()) {
@@ -346,8 +346,8 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
                                                        : loaded.record.runtime().name());
   details.set_pod_id(loaded.record.sandbox());
   if (loaded.ours) {
-    const std::string directory = parts_.records->Directory(context.ns, loaded.id());
-    if (loaded.config.log().driver() != "none") details.set_log_path(directory + "/container.log");
+    const std::optional<LogTarget> log = LogTargetOf(*parts_.records, loaded);
+    if (log.has_value()) details.set_log_path(log->path);
     const std::string generated =
         parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config);
     details.set_hostname_path(generated + "/hostname");

@@ -8,14 +8,15 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_requests.pb.h"
+#include "supervisor/core/container_state.h"
 #include "supervisor/core/proto_time.h"
 
 namespace gantry::core {
 
 namespace {
 
-// An answer that is given once, by the first who has it: an end is on its way to the records when
-// its wait is given up.
+// Calls `done` once, with the first answer: the wait may be given up while its end is on the way to
+// the records.
 class PendingAnswer {
  public:
   explicit PendingAnswer(std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done)
@@ -35,6 +36,20 @@ class PendingAnswer {
   std::function<void(absl::StatusOr<v1::WaitContainerResponse>)> done_ ABSL_GUARDED_BY(mu_);
 };
 
+bool IsRestarting(const LoadedContainer& loaded, const absl::StatusOr<Process>& task) {
+  return StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr) ==
+         v1::CONTAINER_STATE_RESTARTING;
+}
+
+// Of a container that does not run.
+v1::WaitContainerResponse LastExitOf(const LoadedContainer& loaded,
+                                     const absl::StatusOr<Process>& task) {
+  v1::WaitContainerResponse response;
+  response.set_exit_code(task.ok() ? task->exit_status : loaded.state.exit_code());
+  response.set_error(loaded.state.error());
+  return response;
+}
+
 }  // namespace
 
 std::function<void()> ContainerWait::WaitAsync(
@@ -49,13 +64,12 @@ std::function<void()> ContainerWait::WaitAsync(
   const std::string id = loaded->id();
   if (request.condition() == v1::WaitContainerRequest::REMOVED)
     return WaitForRemoval(context, id, std::move(done));
-  absl::StatusOr<Process> task = parts_.tasks->Get(ns, id, "");
+  const absl::StatusOr<Process> task = parts_.tasks->Get(ns, id, "");
   const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
-  if (!runs && request.condition() == v1::WaitContainerRequest::NOT_RUNNING) {
-    v1::WaitContainerResponse response;
-    response.set_exit_code(task.ok() ? task->exit_status : loaded->state.exit_code());
-    response.set_error(loaded->state.error());
-    done(response);
+  // A container that waits for its restart counts as running; its next exit is waited for.
+  const bool restarting = !runs && IsRestarting(*loaded, task);
+  if (!runs && !restarting && request.condition() == v1::WaitContainerRequest::NOT_RUNNING) {
+    done(LastExitOf(*loaded, task));
     return [] {};
   }
   auto wait = std::make_shared<PendingAnswer>(std::move(done));
@@ -78,11 +92,20 @@ std::function<void()> ContainerWait::WaitAsync(
     });
   };
   uint64_t ticket;
-  if (request.condition() == v1::WaitContainerRequest::NEXT_EXIT) {
+  if (restarting || request.condition() == v1::WaitContainerRequest::NEXT_EXIT) {
     ticket = parts_.tasks->WaitNextExitAsync(ns, id, on_exit);
-    // Removed between the look and the wait: nobody else will end it.
-    if (absl::IsNotFound(parts_.records->Load(context, id).status()))
-      parts_.tasks->EndNextExitWaits(ns, id);
+    // What happened between the look and the wait answers nobody: a removal, and the end of a
+    // restart pause that no run follows.
+    const absl::StatusOr<LoadedContainer> now = parts_.records->Load(context, id);
+    if (absl::IsNotFound(now.status())) parts_.tasks->EndNextExitWaits(ns, id);
+    if (restarting && now.ok()) {
+      const absl::StatusOr<Process> next = parts_.tasks->Get(ns, id, "");
+      const bool over = !next.ok() || next->status == ProcessStatus::kStopped;
+      if (over && !IsRestarting(*now, next)) {
+        wait->Answer(LastExitOf(*now, next));
+        parts_.tasks->CancelWait(ticket);
+      }
+    }
   } else {
     ticket = parts_.tasks->WaitAsync(ns, id, "", on_exit);
   }
@@ -111,8 +134,7 @@ std::function<void()> ContainerWait::WaitForRemoval(
 
 absl::StatusOr<bool> ContainerWait::SettleExit(const CallContext& context,
                                                const std::string& container) {
-  // Whoever saw the end in a stream may be ahead of the event that tells us of it; the event is on
-  // its way.
+  // A caller that saw the end in a stream may be ahead of the shim's exit event.
   constexpr absl::Duration kEventUnderWay = absl::Seconds(3);
   absl::StatusOr<std::string> id = parts_.records->ResolveId(context, container);
   if (absl::IsNotFound(id.status())) return true;

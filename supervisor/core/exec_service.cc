@@ -17,7 +17,9 @@
 #include "proto/gantry/v1/container_streams.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/container_spec.h"
+#include "supervisor/core/container_state.h"
 #include "supervisor/core/start_failure.h"
+#include "supervisor/core/terminal_size.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/oci/spec_builder.h"
 #include "supervisor/runtime/shim_registry.h"
@@ -35,23 +37,138 @@ absl::StatusOr<std::string> NewExecId() {
 
 }  // namespace
 
+absl::StatusOr<LoadedContainer> ExecService::LoadRunning(const CallContext& context,
+                                                         const std::string& container) const {
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
+  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const v1::ContainerState state =
+      StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr);
+  GANTRY_RETURN_IF_ERROR(CheckRuns(state, container, "exec"));
+  return loaded;
+}
+
+void ExecService::DropOld() {
+  const absl::Time now = parts_.clock->Now();
+  std::erase_if(execs_, [now](const auto& entry) {
+    return entry.second.exit_code.has_value() && now - entry.second.ended_at > kKept;
+  });
+  while (execs_.size() >= kMaxKept) {
+    auto oldest = execs_.end();
+    for (auto it = execs_.begin(); it != execs_.end(); ++it) {
+      if (it->second.running()) continue;
+      if (oldest == execs_.end() || it->second.created_at < oldest->second.created_at) oldest = it;
+    }
+    if (oldest == execs_.end()) return;
+    execs_.erase(oldest);
+  }
+}
+
+absl::StatusOr<std::string> ExecService::Create(const CallContext& context,
+                                                const std::string& container,
+                                                const v1::ExecConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, LoadRunning(context, container));
+  return Register(loaded, config);
+}
+
+absl::StatusOr<std::string> ExecService::Register(const LoadedContainer& loaded,
+                                                  const v1::ExecConfig& config) {
+  if (config.command().empty()) return absl::InvalidArgumentError("exec: no command given");
+  ExecState state;
+  GANTRY_ASSIGN_OR_RETURN(state.exec_id, NewExecId());
+  state.container_id = loaded.id();
+  state.config = std::make_shared<const v1::ExecConfig>(config);
+  state.created_at = parts_.clock->Now();
+  const std::string id = state.exec_id;
+  absl::MutexLock lock(&mu_);
+  DropOld();
+  execs_.emplace(Key(loaded.scope.ns, id), std::move(state));
+  return id;
+}
+
+absl::StatusOr<ExecService::StartedExec> ExecService::Start(
+    const CallContext& context, const std::string& exec_id,
+    runtime::AttachStream::Handler* handler) {
+  parts_.tasks->AnnounceStart();
+  GANTRY_ASSIGN_OR_RETURN(const ExecState state, Inspect(context, exec_id));
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, LoadRunning(context, state.container_id));
+  return StartIn(context, loaded, exec_id, *state.config, handler);
+}
+
+absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
+    const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
+    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
+  const Key key(context.ns, exec_id);
+  {
+    absl::MutexLock lock(&mu_);
+    const auto found = execs_.find(key);
+    if (found == execs_.end() || found->second.started) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("exec ", exec_id, " has already been started"));
+    }
+    found->second.started = true;
+  }
+  absl::StatusOr<StartedExec> started = Launch(context, loaded, exec_id, config, handler);
+  absl::MutexLock lock(&mu_);
+  const auto found = execs_.find(key);
+  if (found == execs_.end()) return started;
+  if (started.ok()) {
+    found->second.pid = started->pid;
+  } else {
+    found->second.started = false;
+  }
+  return started;
+}
+
 absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
     const CallContext& context, const v1::ExecInput::Open& open,
     runtime::AttachStream::Handler* handler) {
   parts_.tasks->AnnounceStart();
-  const v1::ExecConfig& config = open.config();
-  if (config.command().empty()) return absl::InvalidArgumentError("exec: no command given");
-  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, open.container()));
-  absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
-  if (!task.ok() || task->status == ProcessStatus::kStopped ||
-      task->status == ProcessStatus::kCreated) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", open.container(), " is not running"));
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, LoadRunning(context, open.container()));
+  GANTRY_ASSIGN_OR_RETURN(const std::string exec_id, Register(loaded, open.config()));
+  absl::StatusOr<StartedExec> started = StartIn(context, loaded, exec_id, open.config(), handler);
+  if (!started.ok()) {
+    absl::MutexLock lock(&mu_);
+    execs_.erase({context.ns, exec_id});
   }
-  if (task->status == ProcessStatus::kPaused) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("container ", open.container(), " is paused; unpause it before exec"));
-  }
+  return started;
+}
+
+absl::StatusOr<ExecState> ExecService::Inspect(const CallContext& context,
+                                               const std::string& exec_id) const {
+  absl::MutexLock lock(&mu_);
+  const auto found = execs_.find({context.ns, exec_id});
+  if (found == execs_.end())
+    return absl::NotFoundError(absl::StrCat("exec ", exec_id, ": not found"));
+  return found->second;
+}
+
+absl::Status ExecService::Resize(const CallContext& context, const std::string& exec_id,
+                                 const v1::TerminalSize& size) {
+  GANTRY_RETURN_IF_ERROR(CheckTerminalSize(size));
+  GANTRY_ASSIGN_OR_RETURN(const ExecState state, Inspect(context, exec_id));
+  if (!state.running())
+    return absl::FailedPreconditionError(absl::StrCat("exec ", exec_id, " is not running"));
+  return parts_.tasks->ResizePty(context, state.container_id, exec_id, size.width(), size.height());
+}
+
+void ExecService::NoteExit(const std::string& ns, const std::string& exec_id, uint32_t exit_code,
+                           absl::Time ended_at) {
+  absl::MutexLock lock(&mu_);
+  const auto found = execs_.find({ns, exec_id});
+  if (found == execs_.end() || found->second.exit_code.has_value()) return;
+  found->second.started = true;
+  found->second.exit_code = exit_code;
+  found->second.ended_at = ended_at;
+}
+
+void ExecService::Forget(const std::string& ns, const std::string& exec_id) {
+  absl::MutexLock lock(&mu_);
+  execs_.erase({ns, exec_id});
+}
+
+absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
+    const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
+    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec,
                           oci::RuntimeSpec::Parse(loaded.record.spec().value()));
   oci::ExecConfig exec;
@@ -75,7 +192,7 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
         }));
     GANTRY_ASSIGN_OR_RETURN(user,
                             oci::ResolveUser(oci::LoadUserDatabase(root.get()), config.user()));
-    // The container's HOME is that of its own user, unless somebody chose it.
+    // The container's HOME is that of its own user, unless its configuration sets one.
     const auto& env = loaded.config.env();
     if (std::none_of(env.begin(), env.end(),
                      [](const std::string& entry) { return absl::StartsWith(entry, "HOME="); })) {
@@ -86,7 +203,8 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
                           oci::BuildExecProcess(spec, exec, user, *parts_.host));
 
   StartedExec started;
-  GANTRY_ASSIGN_OR_RETURN(started.exec_id, NewExecId());
+  started.exec_id = exec_id;
+  started.container_id = loaded.id();
   shim::v1::Stdio stdio;
   stdio.set_terminal(config.tty());
   stdio.set_attachable(handler != nullptr);
@@ -117,7 +235,7 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
   absl::StatusOr<int32_t> pid = parts_.tasks->Start(context, loaded.id(), started.exec_id);
   if (!pid.ok()) {
     started.stream.reset();
-    // Also when the client is gone, which ended the start: nobody else would remove it.
+    // With a context of its own: the client may be gone, and nothing else removes the exec.
     CallContext undo;
     undo.ns = context.ns;
     absl::StatusOr<core::Exit> gone =

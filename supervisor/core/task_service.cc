@@ -487,6 +487,11 @@ void TaskService::EndNextExitWaits(const std::string& ns, const std::string& id)
                                                           ns, "\" was removed before it ended")));
 }
 
+void TaskService::AnswerNextExitWaits(const std::string& ns, const std::string& id,
+                                      const Exit& last) {
+  core_->waits.AnswerAll(Core::NextExitOf({ns, id}), last);
+}
+
 void TaskService::CancelWait(uint64_t ticket) {
   core_->waits.AnswerOne(ticket, absl::CancelledError("the wait was cancelled"));
 }

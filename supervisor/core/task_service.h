@@ -170,10 +170,13 @@ class TaskService {
   uint64_t WaitAsync(const std::string& ns, const std::string& id, const std::string& exec_id,
                      std::function<void(absl::StatusOr<Exit>)> done);
   // The next exit of the container's first process: of the task that there is, or of one that is
-  // created later. kNotFound after EndNextExitWaits(), which whoever removes the container calls.
+  // created later. The removal of the container calls EndNextExitWaits(), which answers kNotFound.
   uint64_t WaitNextExitAsync(const std::string& ns, const std::string& id,
                              std::function<void(absl::StatusOr<Exit>)> done);
   void EndNextExitWaits(const std::string& ns, const std::string& id);
+  // There will be no next exit because the restart that was due will not happen: answers those who
+  // wait for it with the last one.
+  void AnswerNextExitWaits(const std::string& ns, const std::string& id, const Exit& last);
   void CancelWait(uint64_t ticket);
   // Blocking form; kDeadlineExceeded / kCancelled by the context.
   absl::StatusOr<Exit> Wait(const CallContext& context, const std::string& id,

@@ -61,6 +61,8 @@ struct FakeShim::State {
   pb::CreateRequest create_request ABSL_GUARDED_BY(mu);
   std::string stdin_received ABSL_GUARDED_BY(mu);
   std::string output ABSL_GUARDED_BY(mu);
+  bool created ABSL_GUARDED_BY(mu) = false;
+  bool streams_held ABSL_GUARDED_BY(mu) = false;
   int next_pid ABSL_GUARDED_BY(mu) = kFirstPid;
   std::optional<pb::StatsResponse> stats ABSL_GUARDED_BY(mu);
 
@@ -113,6 +115,8 @@ class FakeShim::Attached : public grpc::ServerBidiReactor<pb::AttachInput, pb::A
       finished_ = true;
       Finish(grpc::Status::OK);
       return;
+    } else if (state_->streams_held || (exec_id_.empty() && !state_->created)) {
+      return;
     } else if (it == state_->processes.end() || it->second.status() == pb::STATUS_STOPPED) {
       output_.mutable_exited();
       if (it != state_->processes.end()) {
@@ -138,7 +142,8 @@ class FakeShim::Attached : public grpc::ServerBidiReactor<pb::AttachInput, pb::A
     if (input_.has_open()) {
       state_->calls.push_back("Attach");
       exec_id_ = input_.open().exec_id();
-      if (state_->processes.count(exec_id_) == 0) {
+      // The first process may be attached to before it is created, as in a real shim.
+      if (state_->processes.count(exec_id_) == 0 && !exec_id_.empty()) {
         finished_ = true;
         Finish(grpc::Status(grpc::StatusCode::NOT_FOUND, "no such process"));
         return;
@@ -220,6 +225,7 @@ class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::S
       return grpc::Status(grpc::StatusCode::ALREADY_EXISTS, "created already");
     }
     state_->create_request = *request;
+    state_->created = true;
     Add("", request->stdio());
     pb::Event created;
     created.mutable_created()->set_pid(state_->processes[""].pid());
@@ -546,6 +552,11 @@ void FakeShim::Output(const std::string& bytes) {
   absl::MutexLock lock(&state_->mu);
   state_->output += bytes;
   state_->PokeAttached();
+}
+
+void FakeShim::HoldStreams() {
+  absl::MutexLock lock(&state_->mu);
+  state_->streams_held = true;
 }
 
 void FakeShim::FailCalls(const std::string& method, absl::Status status) {

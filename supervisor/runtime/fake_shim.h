@@ -34,6 +34,9 @@ class FakeShim {
   void Emit(shim::v1::Event event);
   // Output for attached clients.
   void Output(const std::string& bytes);
+  // From now on attached clients are not told of ends: a child of the process keeps its streams
+  // open.
+  void HoldStreams();
   // The next calls of this name ("Create", "Kill", ...) fail with this; OK lifts it.
   void FailCalls(const std::string& method, absl::Status status);
   // Calls of this name ("" for all) are taken and not answered until Unfreeze(): a shim or its

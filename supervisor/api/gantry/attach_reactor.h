@@ -95,6 +95,7 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
 
   void OnCancel() override {
     Base::OnCancel();
+    Withdraw();
     absl::MutexLock lock(&this->mu_);
     if (stream_ != nullptr) stream_->Cancel();
     if (begun_) this->EndLocked(ClientGone());
@@ -167,6 +168,8 @@ class AttachReactor : public OutgoingCall<grpc::ServerBidiReactor<In, Out>, Out>
   virtual void Begin(const In& open) = 0;
   virtual void Exited(const v1::ProcessExited& exited) = 0;
   virtual void Signal(const std::string& signal) = 0;
+  // The client has gone: ends what waits without a thread and without a stream. On gRPC's thread.
+  virtual void Withdraw() {}
 
   // Waits until the shim has connected the streams: what is started after that loses no output.
   absl::Status WaitAttached() {

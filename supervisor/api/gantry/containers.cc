@@ -1,5 +1,7 @@
 #include "supervisor/api/gantry/containers.h"
 
+#include <atomic>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -77,9 +79,9 @@ class RunReactor final : public AttachReactor<v1::RunInput, v1::RunOutput> {
   }
 
   void Exited(const v1::ProcessExited& exited) override {
-    // Whoever hears of the exit finds it in the records, and the container gone if that was asked
-    // for. The call's own token may be cancelled by now: that is no reason to leave the records
-    // behind.
+    // Before the client is answered the exit is in the records, and the container is gone if that
+    // was asked for. The call's own token may be cancelled by now; the records are settled all the
+    // same.
     core::CallContext context = call();
     context.cancel = nullptr;
     const absl::StatusOr<bool> removed = parts_.wait->SettleExit(context, id_);
@@ -151,6 +153,7 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
     auto id = parts_.records->ResolveId(call(), open.container());
     if (!id.ok()) return End(id.status());
     id_ = *std::move(id);
+    if (open.wait_for_start()) return AwaitStart(open);
     const absl::Status status = open.start() ? StartConnected(open) : Join(open);
     if (!status.ok()) End(status);
   }
@@ -182,14 +185,57 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
     return absl::OkStatus();
   }
 
+  // The next start of the container connects the streams. No thread waits for it.
+  void AwaitStart(v1::AttachInput::Open open) {
+    open.set_container(id_);
+    std::function<void()> give_up = parts_.streams->AttachAtStart(
+        call(), open, this,
+        [this,
+         self = shared_from_this()](absl::StatusOr<std::unique_ptr<runtime::AttachStream>> stream) {
+          if (!stream.ok()) return End(stream.status());
+          SendAttachedOnce();
+          Connected(*std::move(stream));
+        });
+    SendAttachedOnce();
+    {
+      absl::MutexLock lock(&mu_);
+      if (!gone_) give_up_ = std::exchange(give_up, nullptr);
+    }
+    if (give_up) give_up();
+  }
+
+  void Withdraw() override {
+    std::function<void()> give_up;
+    {
+      absl::MutexLock lock(&mu_);
+      give_up = std::exchange(give_up_, nullptr);
+    }
+    if (give_up) give_up();
+  }
+
   absl::Status Join(const v1::AttachInput::Open& open) {
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<runtime::AttachStream> stream,
                             parts_.streams->Attach(call(), open, this));
     GANTRY_RETURN_IF_ERROR(WaitAttached());
-    if (open.logs()) GANTRY_RETURN_IF_ERROR(SendLogs(open));
+    if (open.logs()) {
+      core::LogQuery query;
+      query.want_stdout = open.stdout();
+      query.want_stderr = open.stderr();
+      query.until = absl::Now();
+      GANTRY_RETURN_IF_ERROR(
+          parts_.streams->Logs(call(), id_, query, [this](const core::LogEntry& entry) {
+            v1::AttachOutput output;
+            entry.is_stderr ? output.set_stderr(entry.text) : output.set_stdout(entry.text);
+            return Send(std::move(output));
+          }));
+    }
     SendAttached();
     Connected(std::move(stream));
     return absl::OkStatus();
+  }
+
+  void SendAttachedOnce() {
+    if (!attached_sent_.test_and_set()) SendAttached();
   }
 
   void SendAttached() {
@@ -198,22 +244,10 @@ class ContainerAttachReactor final : public AttachReactor<v1::AttachInput, v1::A
     Post(std::move(output));
   }
 
-  absl::Status SendLogs(const v1::AttachInput::Open& open) {
-    GANTRY_ASSIGN_OR_RETURN(std::string path, parts_.streams->LogPath(call(), id_));
-    core::LogQuery query;
-    query.want_stdout = open.stdout();
-    query.want_stderr = open.stderr();
-    query.until = absl::Now();
-    query.cancel = &call().cancel();
-    return core::ReadLog(path, query, [this](const core::LogEntry& entry) {
-      v1::AttachOutput output;
-      entry.is_stderr ? output.set_stderr(entry.text) : output.set_stdout(entry.text);
-      return Send(std::move(output));
-    });
-  }
-
   const ContainersParts& parts_;
-  std::string id_;
+  std::string id_;                                      // set in Begin()
+  std::function<void()> give_up_ ABSL_GUARDED_BY(mu_);  // while it waits for the start
+  std::atomic_flag attached_sent_ = ATOMIC_FLAG_INIT;
 };
 
 class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
@@ -237,6 +271,9 @@ class ExecReactor final : public AttachReactor<v1::ExecInput, v1::ExecOutput> {
   }
 
   void Exited(const v1::ProcessExited& exited) override {
+    // A client that hears of the end finds it by the exec's id.
+    parts_.execs->NoteExit(call().ns(), exec_id_, exited.exit_code(),
+                           FromProto(exited.exited_at()));
     v1::ExecOutput output;
     *output.mutable_exited() = exited;
     Post(std::move(output));
@@ -321,6 +358,17 @@ class WaitReactor final : public grpc::ServerUnaryReactor {
   bool answered_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
 };
+
+core::LogQuery QueryOf(const v1::LogsRequest& request) {
+  core::LogQuery query;
+  query.want_stdout = request.stdout();
+  query.want_stderr = request.stderr();
+  if (request.has_since()) query.since = FromProto(request.since());
+  if (request.has_until()) query.until = FromProto(request.until());
+  if (request.has_tail()) query.tail = request.tail();
+  query.follow = request.follow();
+  return query;
+}
 
 bool MergeLogs(v1::LogsResponse& last, v1::LogsResponse& next) {
   if (last.ByteSizeLong() > kLogBatchBytes) return false;
@@ -465,8 +513,11 @@ class ContainersDoor final : public v1::Containers::CallbackService {
   grpc::ServerUnaryReactor* Resize(grpc::CallbackServerContext* context,
                                    const v1::ResizeRequest* request,
                                    v1::ResizeResponse* response) override {
-    return HandleOn(work_, *context,
-                    [=, this](Call& call) { return parts_.streams->Resize(call, *request); });
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return request->exec_id().empty()
+                 ? parts_.streams->Resize(call, *request)
+                 : parts_.execs->Resize(call, request->exec_id(), request->size());
+    });
   }
   grpc::ServerUnaryReactor* StatPath(grpc::CallbackServerContext* context,
                                      const v1::StatPathRequest* request,
@@ -524,7 +575,15 @@ class ContainersDoor final : public v1::Containers::CallbackService {
     return HandleList<v1::LogsResponse>(
         request->follow() ? followers_ : work_, *context,
         [this, request = *request](Call& call, Sender<v1::LogsResponse>& out) {
-          return SendLogs(call, request, out);
+          return parts_.streams->Logs(call, request.container(), QueryOf(request),
+                                      [&out](const core::LogEntry& entry) {
+                                        v1::LogsResponse response;
+                                        v1::LogsResponse::Entry* to = response.add_entries();
+                                        to->set_stderr(entry.is_stderr);
+                                        ToProto(entry.at, to->mutable_at());
+                                        to->set_text(entry.text);
+                                        return out.SendMerging(std::move(response), MergeLogs);
+                                      });
         },
         kViewerPatience);
   }
@@ -578,35 +637,6 @@ class ContainersDoor final : public v1::Containers::CallbackService {
     auto reactor = std::make_shared<Reactor>(context, parts_, work_);
     reactor->Open();
     return reactor.get();
-  }
-
-  absl::Status SendLogs(const core::CallContext& call, const v1::LogsRequest& request,
-                        Sender<v1::LogsResponse>& out) {
-    if (!request.stdout() && !request.stderr()) {
-      return absl::InvalidArgumentError("logs: neither stdout nor stderr is asked for");
-    }
-    GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(call, request.container()));
-    GANTRY_ASSIGN_OR_RETURN(std::string path, parts_.streams->LogPath(call, id));
-    core::LogQuery query;
-    query.want_stdout = request.stdout();
-    query.want_stderr = request.stderr();
-    if (request.has_since()) query.since = FromProto(request.since());
-    if (request.has_until()) query.until = FromProto(request.until());
-    if (request.has_tail()) query.tail = request.tail();
-    query.follow = request.follow();
-    query.more_may_come = [&] { return parts_.streams->MayWriteLog(call, id); };
-    query.cancel = call.cancel;
-    absl::Status status = core::ReadLog(path, query, [&](const core::LogEntry& entry) {
-      v1::LogsResponse response;
-      v1::LogsResponse::Entry* to = response.add_entries();
-      to->set_stderr(entry.is_stderr);
-      ToProto(entry.at, to->mutable_at());
-      to->set_text(entry.text);
-      return out.SendMerging(std::move(response), MergeLogs);
-    });
-    // A container that was never started has written nothing.
-    if (absl::IsNotFound(status)) return absl::OkStatus();
-    return status.ok() && request.follow() ? parts_.streams->CheckLogEnd(call, id) : status;
   }
 
   const ContainersParts parts_;

@@ -1,0 +1,102 @@
+#include "supervisor/core/prepare_run.h"
+
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+
+#include "base/status_macros.h"
+#include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/container_spec.h"
+#include "supervisor/core/log_target.h"
+#include "supervisor/core/name_files.h"
+#include "supervisor/core/network_choice.h"
+#include "supervisor/oci/runtime_spec.h"
+
+namespace gantry::core {
+
+absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
+                                                   const LoadedContainer& loaded) {
+  CreateTask task;
+  task.container_id = loaded.id();
+  task.runtime = loaded.config.runtime();
+  task.discard_rootfs = loaded.config.auto_remove();
+
+  GANTRY_RETURN_IF_ERROR(
+      WriteNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
+                     loaded.config, loaded.id()));
+
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> layers,
+                          snapshots.Mounts(loaded.record.snapshot_key()));
+  task.rootfs = parts_.mount_points->Below(std::move(layers));
+
+  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecOfRun(context, loaded));
+  GANTRY_ASSIGN_OR_RETURN(task.stdio, StdioOfRun(loaded));
+  return task;
+}
+
+absl::StatusOr<int32_t> RunPreparer::InitPid(const CallContext& context,
+                                             absl::string_view container) {
+  GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(context, container));
+  absl::StatusOr<Process> process = parts_.tasks->Get(context.ns, id, "");
+  if (!process.ok() || process->status != ProcessStatus::kRunning) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", container,
+                     " does not run, so its namespaces cannot be joined; start it first"));
+  }
+  return process->pid;
+}
+
+absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
+                                                   const LoadedContainer& loaded) {
+  const std::string& stored = loaded.record.spec().value();
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network,
+                          ParseNetworkMode(loaded.config.network_mode()));
+  struct Shared {
+    const char* type;  // in the spec
+    const char* file;  // below /proc/PID/ns
+    std::string mode;
+  };
+  const Shared namespaces[] = {{"network", "net", network.Print()},
+                               {"pid", "pid", loaded.config.pid_mode()},
+                               {"ipc", "ipc", loaded.config.ipc_mode()},
+                               {"uts", "uts", loaded.config.uts_mode()},
+                               {"cgroup", "cgroup", loaded.config.cgroupns_mode()}};
+  std::optional<oci::RuntimeSpec> spec;
+  for (const Shared& one : namespaces) {
+    absl::string_view other = one.mode;
+    if (!absl::ConsumePrefix(&other, "container:")) continue;
+    GANTRY_ASSIGN_OR_RETURN(int32_t pid, InitPid(context, other));
+    if (!spec.has_value()) {
+      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
+    }
+    spec->SetNamespace(one.type, absl::StrCat("/proc/", pid, "/ns/", one.file));
+  }
+  return spec.has_value() ? spec->Print() : stored;
+}
+
+absl::StatusOr<shim::v1::Stdio> RunPreparer::StdioOfRun(const LoadedContainer& loaded) {
+  shim::v1::Stdio stdio;
+  stdio.set_terminal(loaded.config.tty());
+  stdio.set_attachable(true);
+  stdio.set_attach_stdin(loaded.config.open_stdin());
+  stdio.set_stdin_once(loaded.config.stdin_once());
+  stdio.set_width(loaded.config.console_size().width());
+  stdio.set_height(loaded.config.console_size().height());
+  const std::optional<LogTarget> target = LogTargetOf(*parts_.records, loaded);
+  if (!target.has_value()) return stdio;
+  shim::v1::Log* log = stdio.mutable_log();
+  log->set_path(target->path);
+  log->set_format(target->format);
+  log->set_max_size_bytes(parts_.log_max_size_bytes);
+  log->set_max_files(parts_.log_max_files);
+  for (const auto& [key, value] : loaded.config.log().options())
+    GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, *log));
+  return stdio;
+}
+
+}  // namespace gantry::core

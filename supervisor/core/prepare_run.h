@@ -1,0 +1,53 @@
+// What a run of a container needs before its task is made: its network namespace, its name files,
+// its root file system and its spec, as they are at this start. PrepareRun() is the flow.
+//
+// Called with the container's operation lock held. Nothing that is prepared today outlives the task
+// or has to be released: files are written over by the next start, mounts are the shim's.
+// Thread-safe.
+#ifndef GANTRY_SUPERVISOR_CORE_PREPARE_RUN_H_
+#define GANTRY_SUPERVISOR_CORE_PREPARE_RUN_H_
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/mount_points.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
+
+namespace gantry::core {
+
+class RunPreparer {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    ContainerRecords* records;
+    Stores* stores;
+    TaskService* tasks;
+    const MountPoints* mount_points;
+    int64_t log_max_size_bytes = 20 << 20;
+    int32_t log_max_files = 5;
+  };
+  explicit RunPreparer(const Parts& parts) : parts_(parts) {}
+
+  // kFailedPrecondition: a container whose namespaces it shares does not run.
+  absl::StatusOr<CreateTask> PrepareRun(const CallContext& context, const LoadedContainer& loaded);
+
+  // Pid of the first process of a container. kFailedPrecondition: it does not run.
+  absl::StatusOr<int32_t> InitPid(const CallContext& context, absl::string_view container);
+
+ private:
+  // The stored spec, with the namespaces that it shares with other containers as they are now.
+  absl::StatusOr<std::string> SpecOfRun(const CallContext& context, const LoadedContainer& loaded);
+  absl::StatusOr<shim::v1::Stdio> StdioOfRun(const LoadedContainer& loaded);
+
+  const Parts parts_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_PREPARE_RUN_H_
