@@ -21,7 +21,7 @@ namespace {
 
 constexpr int kMaxCalls = 100000;
 
-// A value and, if it is a part of the document, where it stands there.
+// A value and, if it is a part of the document, its path in there.
 struct Cell {
   Value value;
   std::optional<std::vector<std::string>> path = std::nullopt;
@@ -68,7 +68,7 @@ class Evaluator {
     switch (node.kind) {
       case TemplateNode::Kind::kAction:
         if (node.pipeline.variables.empty()) out_.append(Text(*cell));
-        return absl::OkStatus();  // a variable lives on to the end of the block
+        return absl::OkStatus();  // a variable exists until the end of the block
       case TemplateNode::Kind::kIf:
         GANTRY_RETURN_IF_ERROR(Run(cell->value.Truth() ? node.body : node.otherwise, dot));
         break;
@@ -209,7 +209,11 @@ class Evaluator {
     }
     if (piped) cells.push_back(*piped);
     if (first.name == "index" && !label_method && !cells.empty()) return Index(std::move(cells));
-    const bool prints = first.name == "print" || first.name == "println" || first.name == "printf";
+    // A format that asks for types wants the values themselves.
+    const bool types = first.name == "printf" && !cells.empty() && cells[0].value.is_string() &&
+                       absl::StrContains(cells[0].value.string(), "%T");
+    const bool prints =
+        !types && (first.name == "print" || first.name == "println" || first.name == "printf");
     std::vector<Value> args;
     for (Cell& cell : cells) {
       // What prints sees an absent field as its text, all others as null.

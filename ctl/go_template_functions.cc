@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 
 #include "base/status_macros.h"
@@ -33,6 +34,36 @@ absl::StatusOr<int> Compare(const Value& a, const Value& b) {
 bool Equal(const Value& a, const Value& b) {
   if (a.is_number() && b.is_number()) return a.number() == b.number();
   return a.ToJson() == b.ToJson();
+}
+
+// Go's names for the types that JSON values have.
+absl::string_view TypeName(const Value& value) {
+  if (value.is_null()) return "<nil>";
+  if (value.is_bool()) return "bool";
+  if (value.is_string()) return "string";
+  if (value.is_integer()) return "int";
+  if (value.is_number()) return "float64";
+  return value.is_list() ? "[]interface {}" : "map[string]interface {}";
+}
+
+std::string EscapeHtml(absl::string_view text) {
+  return absl::StrReplaceAll(
+      text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&#34;"}, {"'", "&#39;"}});
+}
+
+std::string EscapeJavaScript(absl::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '\\' || c == '\'' || c == '"') {
+      absl::StrAppend(&out, "\\", std::string(1, c));
+    } else if (c == '<' || c == '>' || c == '&' || c == '=' ||
+               absl::ascii_iscntrl(static_cast<unsigned char>(c))) {
+      absl::StrAppendFormat(&out, "\\u%04X", static_cast<unsigned char>(c));
+    } else {
+      out.push_back(c);
+    }
+  }
+  return out;
 }
 
 void AppendPadded(std::string text, const std::string& flags, std::string* out) {
@@ -112,6 +143,9 @@ absl::StatusOr<std::string> Printf(const std::vector<Value>& args) {
                      plain_flags, &out);
         break;
       }
+      case 'T':
+        AppendPadded(std::string(TypeName(arg)), plain_flags, &out);
+        break;
       case 'q':
         AppendPadded(engine::JsonQuote(arg.Text()), plain_flags, &out);
         break;
@@ -132,9 +166,9 @@ absl::StatusOr<std::string> Printf(const std::vector<Value>& args) {
 
 bool IsTemplateFunction(absl::string_view name) {
   static constexpr absl::string_view kNames[] = {
-      "and",   "or",    "not",   "eq",    "ne",       "lt",      "le",   "gt",      "ge",
-      "len",   "index", "slice", "print", "printf",   "println", "json", "join",    "lower",
-      "upper", "title", "split", "pad",   "truncate", "html",    "js",   "urlquery"};
+      "and",   "or",    "not",   "eq",    "ne",       "lt",      "le",   "gt",       "ge",
+      "len",   "index", "slice", "print", "printf",   "println", "json", "join",     "lower",
+      "upper", "title", "split", "pad",   "truncate", "html",    "js",   "urlquery", "call"};
   for (absl::string_view n : kNames) {
     if (n == name) return true;
   }
@@ -188,6 +222,11 @@ absl::StatusOr<Value> CallTemplateFunction(const std::string& name,
     return absl::InvalidArgumentError("len of something without a length");
   }
   if (name == "index") return absl::InvalidArgumentError("index needs something to look in");
+  if (name == "call") {
+    GANTRY_RETURN_IF_ERROR(wants(1, kAny));
+    return absl::InvalidArgumentError(
+        absl::StrCat("call: a value of type ", TypeName(args[0]), " is not a function"));
+  }
   if (name == "slice") {
     GANTRY_RETURN_IF_ERROR(wants(1, 3));
     const int64_t size = args[0].is_string() ? static_cast<int64_t>(args[0].string().size())
@@ -271,7 +310,8 @@ absl::StatusOr<Value> CallTemplateFunction(const std::string& name,
     const std::string text = args[0].Text();
     if (name == "lower") return Value(absl::AsciiStrToLower(text));
     if (name == "upper") return Value(absl::AsciiStrToUpper(text));
-    if (name != "title") return Value(text);
+    if (name == "html") return Value(EscapeHtml(text));
+    if (name == "js") return Value(EscapeJavaScript(text));
     std::string out = text;
     bool start = true;
     for (char& c : out) {
