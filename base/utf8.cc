@@ -77,6 +77,12 @@ bool DividesCharacter(absl::string_view text, size_t position, size_t* begin) {
 
 bool IsValidUtf8(absl::string_view bytes) { return ValidPrefix(bytes) == bytes.size(); }
 
+size_t Utf8CharacterBytes(absl::string_view bytes) {
+  if (bytes.empty()) return 0;
+  const Character first = First(bytes);
+  return first.valid ? first.bytes : 0;
+}
+
 std::string ToValidUtf8(absl::string_view bytes) {
   std::string text;
   text.reserve(bytes.size());

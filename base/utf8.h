@@ -15,8 +15,11 @@ namespace gantry {
 
 bool IsValidUtf8(absl::string_view bytes);
 
+// Bytes of the character that `bytes` begins with, 0 if it begins with none.
+size_t Utf8CharacterBytes(absl::string_view bytes);
+
 // `bytes` with U+FFFD in place of each run of bytes that is the beginning of no character (the
-// Unicode Standard's "substitution of maximal subparts", as browsers and Go's decoders do it).
+// Unicode Standard's "substitution of maximal subparts", as browsers do it).
 // Valid text is returned unchanged.
 std::string ToValidUtf8(absl::string_view bytes);
 

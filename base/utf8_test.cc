@@ -18,6 +18,15 @@ TEST(ToValidUtf8Test, ValidTextStaysAsItIs) {
   EXPECT_EQ(ToValidUtf8(with_nul), with_nul);
 }
 
+TEST(Utf8CharacterBytesTest, CountsTheFirstCharacterOnly) {
+  EXPECT_EQ(Utf8CharacterBytes(""), 0u);
+  EXPECT_EQ(Utf8CharacterBytes("ab"), 1u);
+  EXPECT_EQ(Utf8CharacterBytes("\xc3\xa9x"), 2u);
+  EXPECT_EQ(Utf8CharacterBytes("\xf0\x9f\x90\xb3"), 4u);
+  EXPECT_EQ(Utf8CharacterBytes("\xe2\x82"), 0u);
+  EXPECT_EQ(Utf8CharacterBytes("\xff"), 0u);
+}
+
 TEST(ToValidUtf8Test, EachPieceThatIsNoCharacterBecomesOneReplacement) {
   EXPECT_EQ(ToValidUtf8("\xe9"), "\xef\xbf\xbd");
   EXPECT_EQ(ToValidUtf8("caf\xe9!"), "caf\xef\xbf\xbd!");

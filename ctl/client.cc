@@ -124,7 +124,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
     }
     return absl::UnavailableError(absl::StrCat("cannot connect to gantryd at ", path, ": ",
                                                error == ENOENT         ? "no such socket"
-                                               : error == ECONNREFUSED ? "nobody listens"
+                                               : error == ECONNREFUSED ? "nothing listens there"
                                                                        : strerror(error),
                                                ". ", WhatToDo(path)));
   }

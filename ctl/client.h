@@ -1,7 +1,7 @@
 // The daemon as ctl sees it: gantry.v1 and containerd's services over one unix socket.
 //
-// A thin typed face that keeps gRPC out of the verbs. Every call carries the namespace. Errors that
-// the daemon gave are marked (IsDaemonError), so that they can be told from our own.
+// A thin typed layer that keeps gRPC out of the verbs. Every call carries the namespace. Errors
+// that the daemon gave are marked (IsDaemonError), so that they are not taken for errors of ctl.
 //
 // Lifecycle: Connect(), calls in any order; streams must not outlive the client. Thread-safe; a
 // stream has one reader and one writer.
@@ -26,7 +26,7 @@ class ReadStream {
  public:
   // Abandons the call if it is still going on.
   virtual ~ReadStream() = default;
-  // False at the end or on an error: Finish() tells.
+  // False at the end or on an error; Finish() returns which.
   virtual bool Read(Response* response) = 0;
   // Makes Read and Write return false soon. Any thread.
   virtual void Cancel() = 0;
@@ -37,7 +37,7 @@ class ReadStream {
 template <class Request, class Response>
 class DuplexStream : public ReadStream<Response> {
  public:
-  // False: the call is over, Finish() tells why.
+  // False: the call is over; Finish() returns the reason.
   virtual bool Write(const Request& request) = 0;
   virtual void WritesDone() = 0;
 };
@@ -53,7 +53,7 @@ class WriteStream {
 
 class Client {
  public:
-  // kUnavailable: nobody listens there; the message says what to do.
+  // kUnavailable: no daemon listens there; the message says what to do.
   static absl::StatusOr<std::unique_ptr<Client>> Connect(const std::string& address,
                                                          const std::string& name_space);
   ~Client();

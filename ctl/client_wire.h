@@ -17,7 +17,7 @@ struct Client::State {
   std::shared_ptr<grpc::Channel> channel;
 };
 
-// The door from template definitions to the client's state.
+// Gives template definitions access to the client's state.
 struct Wire {
   static const std::shared_ptr<grpc::Channel>& Channel(const Client& client) {
     return client.state_->channel;

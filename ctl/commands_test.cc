@@ -331,13 +331,17 @@ TEST_F(CommandsTest, UsageErrorsHaveDockersStatusAndNameTheNearest) {
   const Result verb = Ctl({"stpo"});
   EXPECT_EQ(verb.status, 1);
   EXPECT_NE(verb.err.find("did you mean stop?"), std::string::npos) << verb.err;
+  const Result dockers = Ctl({"context", "ls"});
+  EXPECT_EQ(dockers.status, 1);
+  EXPECT_EQ(dockers.err,
+            "ctl: docker's command 'context' does not exist in ctl\nSee 'ctl --help'.\n");
   const Result few = Ctl({"stop"});
   EXPECT_EQ(few.status, 1);
   EXPECT_NE(few.err.find("requires at least 1 argument."), std::string::npos) << few.err;
 }
 
 TEST_F(CommandsTest, MissingDaemonSaysHowToStartOne) {
-  const Result result = Ctl({"--address", directory_.path() + "/nobody", "ps"});
+  const Result result = Ctl({"--address", directory_.path() + "/none", "ps"});
   EXPECT_EQ(result.status, 1);
   EXPECT_NE(result.err.find("no such socket"), std::string::npos) << result.err;
   EXPECT_NE(result.err.find("Start it with"), std::string::npos) << result.err;
@@ -350,6 +354,27 @@ TEST_F(CommandsTest, CompletionOffersVerbsFlagsAndNames) {
   EXPECT_EQ(Ctl({"__complete", "--", "stop", "--sig"}).out, "--signal\n");
   EXPECT_EQ(Ctl({"__complete", "--", "stop", "w"}).out, "web-1\n");
   EXPECT_EQ(Ctl({"__complete", "--", "container", "ins"}).out, "inspect\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "hel"}).out, "help\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "help", "container", "ins"}).out, "inspect\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "completion", ""}).out, "bash\nfish\nzsh\n");
+}
+
+TEST_F(CommandsTest, CompletionOfCpOffersContainersAndFiles) {
+  daemon_.containers.add_containers()->set_name("web-1");
+  EXPECT_EQ(Ctl({"__complete", "--", "cp", "w"}).out, "web-1:\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "cp", "/sr"}).out, ":files\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "cp", "./"}).out, ":files\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "cp", "notes"}).out, ":files\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "cp", "web-1:/et"}).out, "");
+}
+
+TEST_F(CommandsTest, CompletionOffersTheValuesOfFlags) {
+  EXPECT_EQ(Ctl({"__complete", "--", "ps", "--filter", "status=ex"}).out, "status=exited\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "--restart", "on"}).out, "on-failure\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "--pull=a"}).out, "--pull=always\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "kill", "-s", "SIGT"}).out, "SIGTERM\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "inspect", "--type", ""}).out, "container\nimage\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "-H", "/tm"}).out, ":files\n");
 }
 
 // Every verb explains itself with an example, and its options do not clash.

@@ -65,6 +65,7 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
 std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   std::vector<std::string> names;
   if (kind.empty() || kind == "files") return names;
+  if (kind == "shells") return {"bash", "fish", "zsh"};
   auto client = context.client();
   if (!client.ok()) return names;
   if (kind == "objects") {
@@ -119,6 +120,8 @@ _ctl_complete() {
     # What bash inserts replaces only the part after the last : or =.
     local prefix="${current%"${current##*[:=]}"}"
     if [ -n "$prefix" ]; then COMPREPLY=("${COMPREPLY[@]#"$prefix"}"); fi
+    # More follows after these.
+    if [ ${#COMPREPLY[@]} -eq 1 ] && [[ "${COMPREPLY[0]}" == *[:=] ]]; then compopt -o nospace; fi
 }
 complete -F _ctl_complete ctl
 )sh";
@@ -131,7 +134,9 @@ _ctl() {
     if [[ "${candidates[1]}" == ":files" ]]; then
         _files
     else
-        compadd -- "${candidates[@]}"
+        # More follows after a word that ends in : or =.
+        compadd -S '' -- "${(@M)candidates:#*[:=]}"
+        compadd -- "${(@)candidates:#*[:=]}"
     fi
 }
 compdef _ctl ctl
@@ -154,11 +159,14 @@ complete -c ctl -f -a '(__ctl_complete)'
 
 std::vector<std::string> Complete(const Verb& root, Context& context,
                                   const std::vector<std::string>& words) {
+  // `ctl help image ls` is about `ctl image ls`.
+  if (words.size() > 1 && words[0] == "help")
+    return Complete(root, context, {words.begin() + 1, words.end()});
   const std::string current = words.empty() ? "" : words.back();
   const Verb* verb = &root;
   std::unique_ptr<Action> action;
   FlagSet flags;
-  flags.String(&context.address, "address", 'H', "SOCKET", "");
+  flags.String(&context.address, "address", 'H', "SOCKET", "").completes = "files";
   flags.String(&context.name_space, "namespace", 'n', "NAME", "");
   const FlagSet::Flag* wants_value = nullptr;
   bool past_first_argument = false;
@@ -216,8 +224,17 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
     for (const Verb& v : verb->verbs) {
       if (!v.hidden) candidates.push_back(v.name);
     }
+    if (verb == &root) candidates.push_back("help");
   } else if (verb->completes == "files" || (verb->hands_on && past_first_argument)) {
     return {":files"};
+  } else if (verb->completes == "containers-or-files") {
+    if (absl::StrContains(current, ":")) return {};  // a path in a container
+    if (!absl::StrContains(current, "/") && !absl::StartsWith(current, ".")) {
+      for (const std::string& name : ObjectNames(context, "containers")) {
+        if (absl::StartsWith(name, current)) candidates.push_back(absl::StrCat(name, ":"));
+      }
+    }
+    if (candidates.empty()) return {":files"};
   } else {
     candidates = ObjectNames(context, verb->completes);
   }

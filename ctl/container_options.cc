@@ -159,7 +159,8 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
                "When it exits: no, always, on-failure[:N], unless-stopped");
   flags.String(&runtime_, "runtime", 0, "name", "OCI runtime");
 
-  flags.Strings(&volumes_, "volume", 'v', "[src:]dst[:opts]", "Bind mount or volume");
+  flags.Strings(&volumes_, "volume", 'v', "[src:]dst[:opts]", "Bind mount or volume").completes =
+      "files";
   flags.Strings(&mounts_, "mount", 0, "spec", "type=bind|volume|tmpfs|image,src=...,dst=...");
   flags.Strings(&tmpfs_, "tmpfs", 0, "dst[:opts]", "Mount a tmpfs");
   flags.Strings(&volumes_from_, "volumes-from", 0, "container", "Mounts of another container");
@@ -227,8 +228,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     const std::map<std::string, std::string>& environment, const std::string& cwd) const {
   v1::ContainerConfig config;
   config.set_image(args[0]);
-  // As docker does it: a container's configuration is JSON, and what is no UTF-8 becomes U+FFFD on
-  // its way there.
+  // As in docker: a container's configuration is JSON, so bytes that are not UTF-8 become U+FFFD.
   for (size_t i = 1; i < args.size(); ++i) config.add_command(ToValidUtf8(args[i]));
   if (entrypoint_seen_) {
     config.mutable_entrypoint();
@@ -237,7 +237,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   config.set_platform(platform);
   if (pull != "always" && pull != "missing" && pull != "never") {
     return absl::InvalidArgumentError(
-        absl::StrCat("--pull: \"", pull, "\"; there is always, missing and never"));
+        absl::StrCat("--pull: \"", pull, "\" is not valid; use always, missing or never"));
   }
 
   for (const std::string& file : env_files_) {
@@ -323,7 +323,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     *config.add_mounts() = std::move(mount);
   }
   for (int i = 0; i < config.mounts_size(); ++i) {
-    // Another name in its place would mount another directory.
+    // A replaced character would name another directory.
     for (const std::string* path : {&config.mounts(i).source(), &config.mounts(i).target()}) {
       if (IsValidUtf8(*path)) continue;
       return absl::InvalidArgumentError(
@@ -472,7 +472,7 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     config.set_attach_stdout(true);
     config.set_attach_stderr(true);
   }
-  // Who leaves a terminal may come back to it; a pipe that ended is over.
+  // A client may attach to a terminal again; a pipe that has ended stays closed.
   config.set_stdin_once(interactive && config.attach_stdin() && !tty);
   return config;
 }

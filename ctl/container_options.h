@@ -37,7 +37,7 @@ class ContainerOptions {
  public:
   void AddFlags(FlagSet& flags);
 
-  // `args`: IMAGE [COMMAND] [ARG...]. kInvalidArgument: options that contradict each other, or a
+  // `args`: IMAGE [COMMAND] [ARG...]. kInvalidArgument: options that exclude each other, or a
   // bad value.
   absl::StatusOr<v1::ContainerConfig> Build(const FlagSet& flags,
                                             const std::vector<std::string>& args,

@@ -44,7 +44,7 @@ std::string DetachKeys::Filter(absl::string_view input, bool* detached) {
   if (sequence_.empty()) return std::string(input);
   std::string out;
   for (const char c : input) {
-    // Falls back to the longest beginning of the sequence that what was typed still ends with.
+    // Falls back to the longest prefix of the sequence that is a suffix of the input.
     while (matched_ > 0 && sequence_[matched_] != c) {
       size_t shorter = matched_ - 1;
       while (shorter > 0 &&

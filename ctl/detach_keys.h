@@ -18,8 +18,8 @@ class DetachKeys {
   static absl::StatusOr<DetachKeys> Parse(absl::string_view text);
   static DetachKeys Default();  // ctrl-p,ctrl-q
 
-  // What of `input` is to be passed on. A beginning of the sequence is held back until it is clear
-  // what it was. `*detached` becomes true once the sequence is complete; what follows it is
+  // The part of `input` to pass on. A prefix of the sequence is held back until the next key
+  // decides. `*detached` becomes true once the sequence is complete; what follows it is
   // dropped.
   std::string Filter(absl::string_view input, bool* detached);
 

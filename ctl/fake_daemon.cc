@@ -184,8 +184,8 @@ struct FakeDaemon::Server {
 
   Server(FakeDaemon& daemon, const std::string& path)
       : containers(daemon, *this), images(daemon, *this) {
-    // Kept for good: gRPC going down with its last user may wait ten seconds for a poller of its
-    // own.
+    // Never destroyed: shutting gRPC down with its last user may wait ten seconds for one of its
+    // pollers.
     grpc_init();
     grpc::ServerBuilder builder;
     builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials());

@@ -1,4 +1,4 @@
-// A gantry.v1 server on a temporary socket that does what a test tells it: for tests of verbs.
+// A gantry.v1 server on a temporary socket whose answers a test sets: for tests of verbs.
 //
 // Thread-safe once started; set the answers before.
 #ifndef GANTRY_CTL_FAKE_DAEMON_H_
@@ -19,7 +19,7 @@ namespace gantry::ctl {
 
 class FakeDaemon {
  public:
-  // One process as the fake plays it.
+  // What the fake answers for one process.
   struct Play {
     absl::Status create;  // the answer before anything is created
     absl::Status start;   // after `created`

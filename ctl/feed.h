@@ -1,5 +1,5 @@
-// A thread that reads a descriptor and hands the bytes on, until the end, an error, or nobody wants
-// them any more.
+// A thread that reads a descriptor and passes the bytes on, until the end of the file, an error, or
+// the receiver wants no more.
 #ifndef GANTRY_CTL_FEED_H_
 #define GANTRY_CTL_FEED_H_
 
@@ -21,7 +21,7 @@ class Feed {
        std::function<void(const absl::Status&)> end);
   ~Feed() { Stop(); }
 
-  // Does not wait for a descriptor that says nothing; waits for a `take` that is running.
+  // Does not wait for more input; waits for a `take` that is running.
   void Stop();
 
  private:

@@ -29,29 +29,34 @@ absl::Status ParseInt(absl::string_view text, int64_t* value) {
   return absl::OkStatus();
 }
 
+// Letters to insert, remove or replace, and neighbours to exchange.
 size_t EditDistance(absl::string_view a, absl::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  std::vector<std::vector<size_t>> rows(a.size() + 1, std::vector<size_t>(b.size() + 1));
+  for (size_t i = 0; i <= a.size(); ++i) rows[i][0] = i;
+  for (size_t j = 0; j <= b.size(); ++j) rows[0][j] = j;
   for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
     for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
+      rows[i][j] = std::min({rows[i - 1][j] + 1, rows[i][j - 1] + 1,
+                             rows[i - 1][j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        rows[i][j] = std::min(rows[i][j], rows[i - 2][j - 2] + 1);
     }
   }
-  return row[b.size()];
+  return rows[a.size()][b.size()];
 }
 
 }  // namespace
 
 std::string Nearest(absl::string_view word, const std::vector<std::string>& candidates) {
+  // With more than two edits, or one in a short word, it is probably another word.
+  constexpr size_t kShort = 5;
+  constexpr size_t kLongest = 64;
   std::string best;
-  size_t best_distance = word.size() / 3 + 2;
+  if (word.size() > kLongest) return best;
+  size_t best_distance = word.size() <= kShort ? 2 : 3;
   for (const std::string& candidate : candidates) {
     size_t distance = EditDistance(word, candidate);
-    // What was typed is often a beginning.
+    // The word is often the beginning of the name.
     if (word.size() >= 2 && absl::StartsWith(candidate, word)) distance = 1;
     if (distance < best_distance) {
       best_distance = distance;

@@ -74,7 +74,8 @@ class FlagSet {
   std::map<std::string, std::string> aliases_;
 };
 
-// The candidate nearest to `word` by edits, "" if none is near.
+// The candidate that `word` is the beginning of, or is one or two edits away from; "" if there is
+// none.
 std::string Nearest(absl::string_view word, const std::vector<std::string>& candidates);
 
 }  // namespace gantry::ctl

@@ -87,6 +87,10 @@ TEST(NearestTest, PrefersWhatWasBegun) {
   EXPECT_EQ(Nearest("insp", {"images", "inspect", "info"}), "inspect");
   EXPECT_EQ(Nearest("stpo", {"start", "stop", "stats"}), "stop");
   EXPECT_EQ(Nearest("quux", {"start", "stop"}), "");
+  EXPECT_EQ(Nearest("bogus", {"logs"}), "");
+  EXPECT_EQ(Nearest("search", {"start"}), "");
+  EXPECT_EQ(Nearest("isolation", {"annotation"}), "");
+  EXPECT_EQ(Nearest("imags", {"images"}), "images");
 }
 
 }  // namespace

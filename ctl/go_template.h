@@ -3,8 +3,8 @@
 // Text with {{actions}}: fields (.A.B), variables ($x := ..., $), pipelines, parentheses, literals;
 // if/else if/else, range (with else, with one or two variables), with, define, block, template,
 // end, comments, trim markers. Functions: and or not eq ne lt le gt ge len index slice print printf
-// println json join lower upper title split pad truncate urlquery. `.Label "key"` looks the key up
-// in the field Labels, as docker's listings do.
+// println json join lower upper title split pad truncate urlquery html js call (of which no value
+// is one). `.Label "key"` looks the key up in the field Labels, as docker's listings do.
 //
 // Immutable once parsed. Reference: https://pkg.go.dev/text/template.
 #ifndef GANTRY_CTL_GO_TEMPLATE_H_

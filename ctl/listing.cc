@@ -13,7 +13,7 @@
 namespace gantry::ctl {
 namespace {
 
-// A shell hands \t and \n over as two characters each.
+// In a shell's single quotes \t and \n are two characters each.
 std::string Unescape(absl::string_view format) {
   return absl::StrReplaceAll(format, {{"\\t", "\t"}, {"\\n", "\n"}});
 }

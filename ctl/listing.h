@@ -21,7 +21,7 @@ struct Listing {
   std::vector<std::pair<std::string, std::string>> headings;
   std::string default_table;  // a template without the word "table"
   std::string quiet_field;    // what -q shows
-  std::string raw = {};       // template of a row of `--format raw`; "": there is none
+  std::string raw = {};       // template of a row of `--format raw`; "": not supported
 };
 
 // The text of the rows. `format` is "", "table", "json", "raw", "table TEMPLATE" or TEMPLATE.

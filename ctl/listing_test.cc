@@ -1,4 +1,4 @@
-// Tables, templates and listings together: they are one thing to whoever uses --format.
+// Tables, templates and listings are tested together, because --format uses all of them.
 #include "ctl/listing.h"
 
 #include <gtest/gtest.h>
@@ -62,6 +62,23 @@ TEST(GoTemplateTest, NamedTemplates) {
 }
 
 TEST(GoTemplateTest, UrlQuery) { EXPECT_EQ(Expand("{{urlquery \"a b&c\"}}"), "a+b%26c"); }
+
+TEST(GoTemplateTest, TypesOfValues) {
+  EXPECT_EQ(Expand("{{printf \"%T %T %T\" .Name .Size .State.Running}}"), "string int bool");
+  EXPECT_EQ(Expand("{{printf \"%T|%T|%T\" .Env .State nil}}"),
+            "[]interface {}|map[string]interface {}|<nil>");
+}
+
+TEST(GoTemplateTest, CallIsKnownThoughNoValueIsAFunction) {
+  EXPECT_EQ(Expand("{{call .Name}}"),
+            "INVALID_ARGUMENT: template: {{call .Name}}: call: a value of type string is not a "
+            "function");
+}
+
+TEST(GoTemplateTest, TextForOtherLanguages) {
+  EXPECT_EQ(Expand("{{html \"<a b='c'>\"}}"), "&lt;a b=&#39;c&#39;&gt;");
+  EXPECT_EQ(Expand("{{js \"it's <b>\"}}"), "it\\'s \\u003Cb\\u003E");
+}
 
 TEST(GoTemplateTest, AbsentFieldsHaveTheirTypesZeroValue) {
   const AbsentFields absent =

@@ -37,7 +37,7 @@ absl::StatusOr<std::vector<std::string>> ReadAssignments(
       assignments.push_back(std::string(line));
       continue;
     }
-    // A bare name in a file is left out when we do not have it either.
+    // A bare name is left out when ctl's environment does not have it.
     const auto it = environment.find(std::string(name));
     if (it != environment.end()) assignments.push_back(absl::StrCat(name, "=", it->second));
   }

@@ -27,6 +27,42 @@ bool Done(int state) {
          state == Progress::MOUNTED;
 }
 
+// Steps come in this order. An earlier step that is reported late, because a layer is unpacked
+// while it is still on its way, does not undo a later one.
+int Rank(int state) {
+  switch (state) {
+    case Progress::DOWNLOADING:
+    case Progress::UPLOADING:
+    case Progress::READING:
+    case Progress::WRITING:
+      return 1;
+    case Progress::VERIFYING:
+      return 2;
+    case Progress::DOWNLOADED:
+      return 3;
+    case Progress::UNPACKING:
+      return 4;
+    default:
+      return Done(state) ? 5 : 0;
+  }
+}
+
+bool Goes(int from, int to) {
+  if (from == Progress::RETRYING || to == Progress::RETRYING) return true;
+  // What was read in full from an archive is unpacked afterwards.
+  if (from == Progress::COMPLETE && to == Progress::UNPACKING) return true;
+  return Rank(to) >= Rank(from);
+}
+
+// What one thing is counted by: a blob in an archive ("blobs/sha256/<hex>") is the one that is
+// called "sha256:<hex>" when it is unpacked.
+std::string Key(const std::string& id) {
+  constexpr size_t kHexDigits = 64;
+  const size_t split = id.find_last_of(":/");
+  return split != std::string::npos && id.size() - split == kHexDigits + 1 ? id.substr(split + 1)
+                                                                           : id;
+}
+
 // Digests, and paths of blobs in an archive, by the first digits.
 std::string Label(const std::string& id) {
   const size_t split = id.find_last_of(":/");
@@ -101,12 +137,18 @@ void ProgressView::Update(const Progress& progress) {
     write_(Printable(line.ToJson()) + "\n");
     return;
   }
-  const auto [it, is_new] = index_.emplace(progress.id(), items_.size());
+  // As in docker's view, only layers have lines.
+  if (!progress.media_type().empty() && progress.media_type() != "layer") return;
+  const auto [it, is_new] = index_.emplace(Key(progress.id()), items_.size());
   if (is_new) {
     items_.emplace_back();
     items_.back().id = Printable(progress.id());
   }
   Item& item = items_[it->second];
+  if (Rank(progress.state()) == 1) {
+    item.transferred = std::max(item.transferred, progress.current_bytes());
+  }
+  if (!is_new && !Goes(item.state, progress.state())) return;
   item.state = progress.state();
   item.current = progress.current_bytes();
   if (progress.total_bytes() > 0) item.total = progress.total_bytes();
@@ -115,7 +157,7 @@ void ProgressView::Update(const Progress& progress) {
   if (style_ == Style::kLines) {
     std::string said = Word(item.state);
     if (!item.detail.empty()) absl::StrAppend(&said, " ", item.detail);
-    // Of the whole only a trouble is news.
+    // Of the work as a whole only retries are reported.
     if (item.id.empty() && item.state != Progress::RETRYING) return;
     if (said != item.printed) {
       item.printed = said;
@@ -156,7 +198,7 @@ void ProgressView::Draw(bool last) {
   last_draw_ = now;
   std::string out;
   if (drawn_lines_ > 0) out = absl::StrFormat("\x1b[%dA", drawn_lines_);
-  // What does not fit on the screen could not be redrawn: finished layers give way first.
+  // Lines beyond the screen cannot be redrawn, so finished layers are left out first.
   std::vector<const Item*> shown;
   for (const Item& item : items_) {
     if (!item.id.empty()) shown.push_back(&item);
@@ -179,7 +221,8 @@ void ProgressView::Draw(bool last) {
 std::string ProgressView::ItemLine(const Item& item) const {
   std::string line = absl::StrCat(Label(item.id), ": ", Word(item.state));
   if (!item.detail.empty()) absl::StrAppend(&line, " ", item.detail);
-  if (!Done(item.state) && item.total > 0 && item.state != Progress::WAITING) {
+  if (!Done(item.state) && item.state != Progress::DOWNLOADED && item.total > 0 &&
+      item.state != Progress::WAITING) {
     const std::string numbers =
         absl::StrCat(engine::HumanSize(item.current), "/", engine::HumanSize(item.total));
     const size_t used = DisplayWidth(line) + numbers.size() + 5;
@@ -203,13 +246,13 @@ std::string ProgressView::TotalLine(absl::Time now) const {
   for (const Item& item : items_) {
     if (item.id.empty()) continue;
     ++count;
-    if (Done(item.state)) ++done;
-    // Existing layers cost nothing; they would make the rate look better than it is.
+    if (Done(item.state) || (finished_ && item.state == Progress::DOWNLOADED)) ++done;
+    // Layers that exist already are not transferred and must not count for the rate.
     if (item.state == Progress::EXISTS) continue;
-    current += item.state == Progress::UNPACKING || item.state == Progress::DOWNLOADED ||
-                       item.state == Progress::VERIFYING
-                   ? item.total
-                   : item.current;
+    const bool arriving = item.state == Progress::UNPACKING && item.transferred > 0;
+    current += arriving               ? std::min(item.transferred, item.total)
+               : Rank(item.state) > 1 ? item.total
+                                      : std::max(item.current, item.transferred);
     total += item.total;
   }
   if (overall != index_.end() && items_[overall->second].total > 0) {

@@ -1,4 +1,4 @@
-// Long work as people watch it: on a terminal one total bar with rate and time left and a line per
+// Progress of long work: on a terminal one total bar with rate and time left and a line per
 // layer, redrawn in place; elsewhere a plain line per change of state; or a JSON object a line.
 //
 // Thread-compatible: Update() from one thread.
@@ -30,7 +30,7 @@ class ProgressView {
   // `width` columns and `height` rows of a terminal.
   ProgressView(Style style, Write write, Now now, size_t width = 80, size_t height = 24);
 
-  // What a finished layer is called: "Pull complete" unless told otherwise.
+  // The word for a finished layer; "Pull complete" by default.
   void SetCompleteWord(std::string word) { complete_word_ = std::move(word); }
 
   void Update(const v1::Progress& progress);
@@ -45,6 +45,7 @@ class ProgressView {
     int state = 0;
     int64_t current = 0;
     int64_t total = 0;
+    int64_t transferred = 0;  // of `total`, over the network or from an archive
     std::string detail;
     std::string printed;  // kLines: what was said last
   };

@@ -113,6 +113,52 @@ TEST_F(ProgressTest, MoreLayersThanRowsKeepTheUnfinishedOnes) {
   EXPECT_EQ(lines, 4);
 }
 
+TEST_F(ProgressTest, OnlyLayersHaveLines) {
+  auto view = View(ProgressView::Style::kLines);
+  for (const char* kind : {"manifest", "config", "index", "layer"}) {
+    Progress step = Step(kind, Progress::DOWNLOADED, 10, 10);
+    step.set_media_type(kind);
+    view.Update(step);
+  }
+  EXPECT_EQ(out_, "layer: Download complete\n");
+}
+
+TEST_F(ProgressTest, ALateReportOfAnEarlierStepUndoesNothing) {
+  auto view = View(ProgressView::Style::kBars);
+  view.Update(Step("a", Progress::DOWNLOADING, 60, 100));
+  view.Update(Step("a", Progress::UNPACKING, 50, 100));
+  now_ += absl::Seconds(1);
+  out_.clear();
+  view.Update(Step("a", Progress::DOWNLOADING, 80, 100));
+  view.Update(Step("a", Progress::UNPACKING, 60, 100));
+  EXPECT_NE(out_.find("a: Extracting"), std::string::npos) << out_;
+  EXPECT_EQ(out_.find("Downloading"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("80B/100B"), std::string::npos) << out_;
+}
+
+TEST_F(ProgressTest, TheEndIsCompleteWithoutBarsOfLayers) {
+  auto view = View(ProgressView::Style::kBars);
+  now_ += absl::Seconds(1);
+  view.Update(Step("a", Progress::DOWNLOADED, 10, 10));
+  out_.clear();
+  view.Finish();
+  EXPECT_NE(out_.find("a: Download complete\n"), std::string::npos) << out_;
+  EXPECT_NE(out_.find("Total 1/1 ["), std::string::npos) << out_;
+}
+
+TEST_F(ProgressTest, ABlobOfAnArchiveAndItsLayerAreOneThing) {
+  auto view = View(ProgressView::Style::kBars);
+  view.SetCompleteWord("Loaded");
+  const std::string hex(64, 'c');
+  view.Update(Step("blobs/sha256/" + hex, Progress::COMPLETE, 10, 10));
+  view.Update(Step("sha256:" + hex, Progress::UNPACKING, 5, 10));
+  view.Update(Step("sha256:" + hex, Progress::COMPLETE, 10, 10));
+  out_.clear();
+  view.Finish();
+  EXPECT_NE(out_.find("Total 1/1 ["), std::string::npos) << out_;
+  EXPECT_NE(out_.find("10B/10B"), std::string::npos) << out_;
+}
+
 TEST_F(ProgressTest, LayersThatWereThereDoNotCountForTheRate) {
   auto view = View(ProgressView::Style::kBars);
   now_ += absl::Seconds(1);

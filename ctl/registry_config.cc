@@ -118,7 +118,7 @@ absl::StatusOr<Credential> RegistryConfig::Find(const std::string& registry) con
   if (const std::string helper = HelperFor(registry); !helper.empty()) {
     GANTRY_ASSIGN_OR_RETURN(CommandResult result, CallHelper(helper, "get", ConfigKey(registry)));
     if (!result.status.ok()) {
-      // Helpers have no code for "none": they say so.
+      // Helpers report a missing entry by a message, not by an exit code.
       if (absl::StrContains(result.out, "not found") ||
           absl::StrContains(result.err, "not found")) {
         return credential;

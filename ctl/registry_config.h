@@ -1,8 +1,8 @@
-// Docker's client configuration as far as registries go: who we are to which registry.
+// The part of docker's client configuration that is about registries: the credentials for each.
 //
 // The file is $DOCKER_CONFIG/config.json, else ~/.docker/config.json. Secrets come from it
 // (`auths`), from a credential helper for one registry (`credHelpers`) or for all (`credsStore`):
-// programs named docker-credential-NAME. What the file holds besides is kept when it is written.
+// programs named docker-credential-NAME. Other content of the file is kept when it is written.
 //
 // Thread-compatible. Secrets are never part of a message.
 #ifndef GANTRY_CTL_REGISTRY_CONFIG_H_
@@ -37,11 +37,11 @@ class RegistryConfig {
   // A missing file is an empty configuration. kInvalidArgument: it does not parse.
   static absl::StatusOr<RegistryConfig> Load(const std::map<std::string, std::string>& environment);
 
-  // Empty if there is none for this registry.
+  // Empty if the registry has none.
   absl::StatusOr<Credential> Find(const std::string& registry) const;
   // Stores in the helper if one is configured, else in the file. Returns where.
   absl::StatusOr<std::string> Store(const std::string& registry, const Credential& credential);
-  // False: there was none.
+  // False: the registry had none.
   absl::StatusOr<bool> Erase(const std::string& registry);
 
   const std::string& path() const { return path_; }

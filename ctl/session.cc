@@ -18,17 +18,17 @@
 namespace gantry::ctl {
 namespace {
 
-// Always ours while a session runs.
+// Handled by every session.
 constexpr int kOwnSignals[] = {SIGWINCH, SIGCONT, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP};
-// Passed on as well when proxying. Not: what stops and continues jobs, what the C library uses, and
-// what only ends us.
+// Passed on as well when proxying. Left out: job control, signals of the C library, and those that
+// end only ctl.
 constexpr int kProxiedSignals[] = {SIGUSR1, SIGUSR2, SIGALRM, SIGVTALRM, SIGPROF,
                                    SIGIO,   SIGPWR,  SIGXCPU, SIGXFSZ,   SIGTRAP};
 
 std::vector<int> Watched(bool signal_proxy, bool raw_terminal) {
   std::vector<int> numbers;
   for (const int number : kOwnSignals) {
-    // Without a terminal of its own the session stops like any other job.
+    // Without a raw terminal the session stops like any other job.
     if ((number == SIGTSTP || number == SIGCONT) && !raw_terminal) continue;
     numbers.push_back(number);
   }

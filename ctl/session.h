@@ -2,8 +2,8 @@
 // resized, signals passed on or acted upon, detach keys watched.
 //
 // Lifecycle: construct, Start(), Stop() once the process has ended or the stream is gone; one at a
-// time in a process, because signals are the process's. Before and after, signals do what they did.
-// Output is the caller's business. Callbacks come from the session's own threads.
+// time in a process, because signals are the process's. Before and after, signals have their former
+// effect. The caller handles output. Callbacks are called on the session's own threads.
 // Thread-compatible; detached() and ended_by_signal() may be asked from any thread.
 #ifndef GANTRY_CTL_SESSION_H_
 #define GANTRY_CTL_SESSION_H_
@@ -37,11 +37,11 @@ struct SessionOptions {
 };
 
 struct SessionCallbacks {
-  std::function<bool(absl::string_view)> send_stdin;  // false: nobody takes it any more
+  std::function<bool(absl::string_view)> send_stdin;  // false: no more is accepted
   std::function<void()> close_stdin;
   std::function<void(WindowSize)> resize;
   std::function<void(int signal)> send_signal;
-  // The person leaves: detach keys, or a signal that is not passed on. Ends the stream.
+  // Called on detach keys and on a signal that is not passed on. Ends the stream.
   std::function<void()> leave;
 };
 

@@ -81,8 +81,8 @@ void RawTerminal::StartGuard() {
   // Other threads may hold locks: after this fork only system calls.
   guard_ = ::_Fork();
   if (guard_ == 0) {
-    // Out of the session, so that neither its signals nor job control reach the guard, and with no
-    // stream that somebody waits on.
+    // Out of the session, so that neither its signals nor job control reach the guard, and with all
+    // streams closed, so that no reader waits for them.
     ::setsid();
     ::prctl(PR_SET_NAME, "ctl-terminal");
     if (::dup2(fd_, 0) < 0 || ::dup2(read_end.get(), 1) < 0) ::_exit(1);

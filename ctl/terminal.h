@@ -19,7 +19,7 @@ struct WindowSize {
 };
 
 bool IsTerminal(int fd);
-// nullopt: no terminal, or it does not say.
+// nullopt: not a terminal, or its size is unknown.
 std::optional<WindowSize> TerminalWindow(int fd);
 
 // Raw mode of one terminal, one at a time in a process. Fatal signals (a crash, a closed pipe)

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <iterator>
 #include <thread>
 #include <utility>
 
@@ -24,6 +25,16 @@ namespace {
 
 // docker's: flags it does not know, and anything else wrong with a command line.
 constexpr int kFlagStatus = 125;
+// Commands that a docker user may type and that ctl does not have: none of ctl's is meant then,
+// however similar it is.
+bool IsDockersOnly(absl::string_view name) {
+  static constexpr absl::string_view kNames[] = {
+      "build",    "builder", "buildx", "checkpoint", "compose", "context",
+      "manifest", "network", "node",   "plugin",     "search",  "secret",
+      "service",  "stack",   "swarm",  "trust",      "volume"};
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
+}
+
 constexpr int kUsageStatus = 1;
 
 bool Answers(const Verb& verb, absl::string_view word) {
@@ -88,7 +99,7 @@ void AddGlobalFlags(FlagSet& flags, Context& context, bool* help, bool* version)
   flags.Alias("host", "address");
   flags.String(&context.name_space, "namespace", 'n', "NAME",
                "Namespace to work in (GANTRY_NAMESPACE; default \"default\")");
-  // Flags of docker's that wrappers and aliases pass; there is nothing here that they could change.
+  // Flags of docker's that wrappers and aliases pass; they have no effect here.
   const auto ignored = [&](absl::string_view name, char letter, absl::string_view value_name) {
     flags
         .Custom(name, letter, value_name, "Accepted for compatibility with docker",
@@ -227,6 +238,11 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
     const Verb* verb = FindVerb(group, rest[next]);
     if (verb == nullptr) {
       if (group.make) break;
+      if (way.size() == 1 && IsDockersOnly(rest[next])) {
+        context.Err(absl::StrCat("ctl: docker's command '", rest[next],
+                                 "' does not exist in ctl\nSee 'ctl --help'.\n"));
+        return kUsageStatus;
+      }
       std::vector<std::string> names;
       for (const Verb& v : group.verbs) {
         if (v.hidden) continue;

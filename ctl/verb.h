@@ -22,8 +22,8 @@ namespace gantry::ctl {
 
 struct Verb;
 
-// Where a run of ctl reads and writes, and whom it talks to. Thread-compatible; Out and Err may be
-// called from any thread.
+// Where a run of ctl reads and writes, and which daemon it calls. Thread-compatible; Out and Err
+// may be called from any thread.
 class Context {
  public:
   struct Streams {
@@ -75,7 +75,7 @@ class Action {
  public:
   virtual ~Action() = default;
   virtual void AddFlags(FlagSet& flags) {}
-  // The exit status. An error is complained about and becomes Verb::error_status.
+  // The exit status. An error is printed and becomes Verb::error_status.
   virtual absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) = 0;
 };
 
@@ -99,14 +99,14 @@ struct Verb {
 // Runs one command line, without the program's own name. Returns the exit status.
 int RunCommandLine(const Verb& root, Context& context, const std::vector<std::string>& args);
 
-// Lines for a shell: what could stand in place of the last of `words`.
+// Lines for a shell: the candidates for the last of `words`.
 std::vector<std::string> Complete(const Verb& root, Context& context,
                                   const std::vector<std::string>& words);
-// The script that teaches bash, zsh or fish to ask. kInvalidArgument: another shell.
+// The completion script for bash, zsh or fish. kInvalidArgument: another shell.
 absl::StatusOr<std::string> CompletionScript(absl::string_view shell);
 
 // Runs `one` for each name, prints what it returns on success (a line each, "" for none) and
-// complains about every failure. The exit status: 1 if anything failed.
+// prints every failure. The exit status: 1 if anything failed.
 int ForEach(Context& context, const std::vector<std::string>& names,
             const std::function<absl::StatusOr<std::string>(const std::string&)>& one);
 // The same with several calls under way at a time, in threads; what is printed keeps the order of

@@ -1,4 +1,4 @@
-// What this ctl calls itself.
+// The version that ctl prints.
 #ifndef GANTRY_CTL_VERSION_H_
 #define GANTRY_CTL_VERSION_H_
 

@@ -19,6 +19,7 @@
 
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/in_root.h"
 #include "base/status_macros.h"
 #include "shim/mask_check.h"
 #include "shim/mount_check.h"
@@ -46,6 +47,19 @@ absl::Status LimitOpenFiles(pid_t pid, const v1::OpenFiles& limit) {
 
 UniqueFd OpenPidfd(pid_t pid) {
   return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
+}
+
+// The working directory may be a link of the image that leads nowhere. Runtimes make a directory
+// that is missing, but not through a link, so it is made here, inside the root file system. What
+// fails is left to the runtime, whose message says what is wrong.
+void MakeLinkedDirectory(const std::string& rootfs, const std::string& path) {
+  if (path.empty() || path == "/") return;
+  const UniqueFd root(open(rootfs.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!root.valid() || OpenInRoot(root.get(), path, O_PATH).valid() || errno != ENOENT) return;
+  const absl::StatusOr<std::string> real = FollowLinksInRoot(root.get(), path);
+  if (!real.ok() || *real == path) return;
+  [[maybe_unused]] const absl::StatusOr<UniqueFd> made =
+      OpenOrMakeInRoot(root.get(), path, /*directory=*/true);
 }
 
 }  // namespace
@@ -229,6 +243,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   std::vector<std::string> doubtful_masks = std::move(facts.masked_paths);
   const bool fresh_dev = facts.fresh_dev;
   const std::string spec_root = facts.root_path;
+  const std::string working_directory = facts.working_directory;
   OciRuntime* runtime;
   std::shared_ptr<ProcessIo> io;
   {
@@ -265,6 +280,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
                                            : snapshot::MountAll(mounts, rootfs),
                                        "mount the root file system"));
     mounted = true;
+    MakeLinkedDirectory(rootfs, working_directory);
   }
 
   GANTRY_ASSIGN_OR_RETURN(const bool may_move,

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/rotated_log.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 
 namespace gantry::shim {
 namespace {
@@ -26,28 +27,6 @@ constexpr int64_t kMinHeldBytes = 16 << 20;
 
 absl::string_view StreamName(LogStream stream) {
   return stream == LogStream::kStdout ? "stdout" : "stderr";
-}
-
-// Length of the valid UTF-8 sequence at the front, 0 if there is none.
-size_t Utf8SequenceLength(absl::string_view text) {
-  const auto byte = [&](size_t i) { return static_cast<uint8_t>(text[i]); };
-  const auto continues = [&](size_t i) { return i < text.size() && (byte(i) & 0xc0) == 0x80; };
-  const uint8_t first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first <= 0xdf) return continues(1) ? 2 : 0;
-  if (first >= 0xe0 && first <= 0xef) {
-    if (!continues(1) || !continues(2)) return 0;
-    if (first == 0xe0 && byte(1) < 0xa0) return 0;
-    if (first == 0xed && byte(1) > 0x9f) return 0;  // surrogates
-    return 3;
-  }
-  if (first >= 0xf0 && first <= 0xf4) {
-    if (!continues(1) || !continues(2) || !continues(3)) return 0;
-    if (first == 0xf0 && byte(1) < 0x90) return 0;
-    if (first == 0xf4 && byte(1) > 0x8f) return 0;
-    return 4;
-  }
-  return 0;
 }
 
 void AppendJsonString(absl::string_view text, std::string& out) {
@@ -66,7 +45,7 @@ void AppendJsonString(absl::string_view text, std::string& out) {
     if (i == text.size()) break;
     const uint8_t c = static_cast<uint8_t>(text[i]);
     if (c >= 0x80) {
-      const size_t length = Utf8SequenceLength(text.substr(i));
+      const size_t length = Utf8CharacterBytes(text.substr(i));
       if (length == 0) {
         out += "\\ufffd";
         ++i;

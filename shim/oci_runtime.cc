@@ -25,6 +25,7 @@
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "shim/runtime_guard.h"
 
 namespace gantry::shim {
@@ -107,8 +108,7 @@ std::string Printable(std::string text) {
   for (char& c : text) {
     if (absl::ascii_iscntrl(static_cast<unsigned char>(c))) c = ' ';
   }
-  return Json::parse(Json(text).dump(-1, ' ', false, Json::error_handler_t::replace))
-      .get<std::string>();
+  return ToValidUtf8(text);
 }
 
 }  // namespace

@@ -76,13 +76,14 @@ TEST(ServiceGroupTest, OnlyTheServiceWhichTheSupervisorIsIsLeft) {
 TEST(SpecFactsTest, ReadsWhatTheShimNeeds) {
   const auto facts = ParseSpecFacts(R"({
     "process": {"terminal": true, "args": ["x"], "env": ["terminal=false"],
-                "oomScoreAdj": -998},
+                "cwd": "/work", "oomScoreAdj": -998},
     "linux": {"cgroupsPath": "/a/b", "namespaces": [{"type": "mount"}, {"type": "pid"}],
               "seccomp": {"syscalls": [{"names": ["poststop"]}]}},
     "hooks": {"prestart": [{"path": "/x"}], "poststop": []}})");
   ASSERT_TRUE(facts.ok()) << facts.status();
   EXPECT_TRUE(facts->terminal);
   EXPECT_EQ(facts->oom_score_adj, -998);
+  EXPECT_EQ(facts->working_directory, "/work");
   EXPECT_EQ(facts->cgroups_path, "/a/b");
   EXPECT_TRUE(facts->private_pid_namespace);
   EXPECT_FALSE(facts->has_poststop_hooks);

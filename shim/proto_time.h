@@ -7,12 +7,14 @@
 
 namespace gantry::shim {
 
-// InfinitePast, "never", leaves the message empty.
+// InfinitePast, "never", leaves the message empty. Seconds are counted apart, because nanoseconds
+// since 1970 in 64 bits reach only from 1677 to 2262. `nanos` is never negative.
 inline void SetTimestamp(absl::Time time, google::protobuf::Timestamp* timestamp) {
   if (time == absl::InfinitePast()) return;
-  const int64_t nanos = absl::ToUnixNanos(time);
-  timestamp->set_seconds(nanos / 1'000'000'000);
-  timestamp->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+  const int64_t seconds = absl::ToUnixSeconds(time);
+  timestamp->set_seconds(seconds);
+  timestamp->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
 }
 
 }  // namespace gantry::shim

@@ -42,6 +42,7 @@ class FactsReader final : public nlohmann::json_sax<Json> {
     if (At({"mounts", "[]", "options", "[]"}) && (value == "bind" || value == "rbind"))
       bind_ = true;
     if (At({"root", "path"})) facts_.root_path = value;
+    if (At({"process", "cwd"})) facts_.working_directory = value;
     return true;
   }
   bool binary(binary_t&) override { return false; }

@@ -18,7 +18,7 @@
 namespace gantry::shim {
 
 struct SpecFacts {
-  // The end of the init process ends all others. False: none, or somebody else's, pid namespace.
+  // The end of the init process ends all others. False: none, or that of another container.
   bool private_pid_namespace = false;
   bool has_poststart_hooks = false;
   bool has_poststop_hooks = false;
@@ -27,6 +27,7 @@ struct SpecFacts {
   bool terminal = false;
   int oom_score_adj = 0;
   std::string root_path;
+  std::string working_directory;
   std::vector<PlannedMount> mounts;
   std::vector<std::string> masked_paths;  // linux.maskedPaths
   // A new tmpfs is at /dev when the mounts are made, as far as the spec alone can tell: with

@@ -22,6 +22,7 @@
 
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "supervisor/service_cgroup.h"
 #include "supervisor/version.h"
 
 namespace gantry {
@@ -196,6 +197,7 @@ void ReadGantry(Reader& in, Config& config) {
   in.TakeInt({"grpc", "max_send_bytes"}, config.max_send_bytes);
   in.TakeInt({"grpc", "uid"}, config.socket_uid);
   in.TakeInt({"grpc", "gid"}, config.socket_gid);
+  in.Take({"cgroup", "path"}, config.cgroup_path);
   in.Take({"registry", "config_path"}, config.registry_config_path);
   in.Take({"registry", "insecure_registries"}, config.insecure_registries);
   in.TakeInt({"registry", "max_concurrent_downloads"}, config.max_concurrent_downloads);
@@ -259,6 +261,7 @@ void ReadContainerd(Reader& in, Config& config) {
   in.Take({"imports"}, config.imports);
   in.Take({"root"}, config.root);
   in.Take({"state"}, config.state);
+  in.Take({"cgroup", "path"}, config.cgroup_path);
   in.Take({"debug", "level"}, config.log_level);
   in.Take({"plugins", "io.containerd.server.v1.debug", "level"}, config.log_level);
   in.Take({"metrics", "address"}, config.metrics_address);
@@ -550,6 +553,10 @@ std::string PrintConfig(const Config& config) {
   out << "\n[grpc]\nmax_receive_bytes = " << config.max_receive_bytes
       << "\nmax_send_bytes = " << config.max_send_bytes << "\nuid = " << config.socket_uid
       << "\ngid = " << config.socket_gid << "\n";
+  if (!config.cgroup_path.empty()) {
+    out << "\n[cgroup]\n";
+    text("path", config.cgroup_path);
+  }
   out << "\n[registry]\n";
   text("config_path", config.registry_config_path);
   std::vector<std::string> insecure;
@@ -602,6 +609,10 @@ absl::Status CheckConfig(const Config& config) {
   if (!config.shim_path.empty() && config.shim_path.front() != '/') {
     return absl::InvalidArgumentError(
         absl::StrCat("setting shim = \"", config.shim_path, "\": must be an absolute path"));
+  }
+  if (!config.cgroup_path.empty() && !IsCgroupPath(config.cgroup_path)) {
+    return absl::InvalidArgumentError(absl::StrCat("setting cgroup.path = \"", config.cgroup_path,
+                                                   "\": must be the path of a cgroup"));
   }
   // sun_path holds 108 bytes, the last of them NUL.
   for (const std::string& socket : {config.address, config.docker_address}) {

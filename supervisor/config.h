@@ -46,6 +46,8 @@ struct Config {
   int32_t socket_uid = 0;
   int32_t socket_gid = 0;
 
+  std::string cgroup_path;  // of the daemon and what it starts; "": where it was started
+
   std::string snapshotter = "overlayfs";
   std::string default_runtime = "auto";
   std::map<std::string, RuntimeConfig> runtimes;

@@ -41,6 +41,8 @@ TEST(ConfigTest, ReadsContainerdVersion2) {
   ASSERT_TRUE(ApplyConfigText(R"(version = 2
 root = "/var/lib/c"
 oom_score = -999
+[cgroup]
+  path = "/services/c"
 [grpc]
   address = "/run/c/c.sock"
 [plugins."io.containerd.grpc.v1.cri"]
@@ -60,6 +62,7 @@ oom_score = -999
   EXPECT_TRUE(config.containerd_dialect);
   EXPECT_EQ(config.root, "/var/lib/c");
   EXPECT_EQ(config.address, "/run/c/c.sock");
+  EXPECT_EQ(config.cgroup_path, "/services/c");
   EXPECT_TRUE(config.restrict_oom_score_adj);
   EXPECT_EQ(config.default_runtime, "runc");
   EXPECT_TRUE(config.runtimes.at("runc").systemd_cgroup);
@@ -201,13 +204,15 @@ TEST(ConfigTest, WhatIsPrintedReadsBackTheSame) {
   config.gc_pause_threshold = 0.25;
   config.runtimes["a"] = {"/usr/bin/crun", true, false, true, "/run/a"};
   config.pinned_images = {"a:1", "b:2"};
+  config.cgroup_path = "/services/gantry";
   config.cni_bin_dirs = {};
   config.insecure_registries = {"r.local:5000", "10.0.0.0/8"};
   Config again;
   ASSERT_TRUE(ApplyConfigText(PrintConfig(config), "printed", again).ok());
   EXPECT_EQ(PrintConfig(again), PrintConfig(config));
   EXPECT_EQ(again.root, config.root);
-  // Nobody asks for network plugins yet; their directories are carried along all the same.
+  EXPECT_EQ(again.cgroup_path, "/services/gantry");
+  // Network plugins are not called yet; their directories are kept for when they are.
   EXPECT_THAT(again.ignored, ElementsAre("cni.bin_dirs", "cni.conf_dir"));
 }
 

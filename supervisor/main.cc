@@ -17,6 +17,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "glog/logging.h"
 
@@ -24,6 +25,7 @@
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
 #include "supervisor/oci_hook.h"
+#include "supervisor/service_cgroup.h"
 #include "third_party/grpc_threads.h"
 
 namespace {
@@ -133,6 +135,16 @@ int main(int argc, char** argv) {
   if (geteuid() != 0) {
     fprintf(stderr, "gantryd: must run as root: it mounts file systems and starts containers\n");
     return 1;
+  }
+
+  if (!config->cgroup_path.empty()) {
+    const absl::Status joined =
+        gantry::JoinCgroup(gantry::kCgroupTree, config->cgroup_path, getpid());
+    if (!joined.ok()) {
+      fprintf(stderr, "gantryd: setting cgroup.path: %s\n",
+              std::string(joined.message()).c_str());
+      return 1;
+    }
   }
 
   // Blocked before any thread is made, so that all inherit it and sigtimedwait() below is the only

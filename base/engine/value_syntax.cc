@@ -69,12 +69,12 @@ absl::StatusOr<PortRange> ParsePortRange(absl::string_view text) {
   const std::pair<absl::string_view, absl::string_view> ends =
       absl::StrSplit(text, absl::MaxSplits('-', 1));
   if (!absl::SimpleAtoi(ends.first, &range.first) || range.first < 1 || range.first > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is no port"));
+    return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is not a port number"));
   }
   range.last = range.first;
   if (absl::StrContains(text, "-") && (!absl::SimpleAtoi(ends.second, &range.last) ||
                                        range.last < range.first || range.last > 65535)) {
-    return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is no range of ports"));
+    return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is not a range of ports"));
   }
   return range;
 }
@@ -392,10 +392,10 @@ absl::StatusOr<v1::DeviceRate> ParseDeviceRate(absl::string_view text, bool byte
   uint64_t value = 0;
   if (bytes) {
     auto parsed = ParseBytes(number);
-    if (!parsed.ok() || *parsed < 0) return Bad("device rate", text, "the rate is no size");
+    if (!parsed.ok() || *parsed < 0) return Bad("device rate", text, "the rate is not a size");
     value = static_cast<uint64_t>(*parsed);
   } else if (!absl::SimpleAtoi(number, &value)) {
-    return Bad("device rate", text, "the rate is no whole number");
+    return Bad("device rate", text, "the rate is not a whole number");
   }
   rate.set_rate(value);
   return rate;
@@ -408,7 +408,8 @@ absl::StatusOr<v1::Ulimit> ParseUlimit(absl::string_view text) {
   const auto [name, limits] = SplitAssignment(text);
   if (std::find(std::begin(kNames), std::end(kNames), name) == std::end(kNames)) {
     return Bad("ulimit", text,
-               absl::StrCat("there is no \"", name, "\"; names are ", absl::StrJoin(kNames, " ")));
+               absl::StrCat("\"", name, "\" is not the name of a limit; use one of ",
+                            absl::StrJoin(kNames, ", ")));
   }
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(limits, absl::MaxSplits(':', 1));
@@ -443,12 +444,12 @@ absl::StatusOr<v1::RestartPolicy> ParseRestartPolicy(absl::string_view text) {
   policy.set_name(std::string(parts.first));
   if (parts.first != "no" && parts.first != "always" && parts.first != "on-failure" &&
       parts.first != "unless-stopped") {
-    return Bad("restart policy", text, "there is no, always, on-failure[:N] and unless-stopped");
+    return Bad("restart policy", text, "use no, always, on-failure[:N] or unless-stopped");
   }
   if (absl::StrContains(text, ":")) {
     int32_t count;
     if (!absl::SimpleAtoi(parts.second, &count) || count < 0) {
-      return Bad("restart policy", text, "the count is no whole number");
+      return Bad("restart policy", text, "the count is not a whole number");
     }
     if (parts.first != "on-failure") {
       return Bad("restart policy", text, "only on-failure takes a count");

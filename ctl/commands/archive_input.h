@@ -78,7 +78,7 @@ class ArchiveInput {
       }
     }
     view.Finish();
-    // The daemon is done with us, whatever stdin still holds.
+    // The daemon has ended the call; what stdin still holds is not needed.
     feed.Stop();
     const absl::Status finished = stream->Finish();
     GANTRY_RETURN_IF_ERROR(read_status);

@@ -37,6 +37,7 @@ Verb CompletionVerb() {
               "  ctl completion fish > ~/.config/fish/completions/ctl.fish\n",
           .min_args = 1,
           .max_args = 1,
+          .completes = "shells",
           .make = [] { return std::make_unique<CompletionAction>(); }};
 }
 

@@ -56,7 +56,7 @@ class DumpAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     Config config;
     const absl::Status read = Read(context, args.empty() ? kOwnFile : args[0], config);
-    // The daemon does without its usual file, too.
+    // The daemon, too, starts without the default file.
     if (!read.ok() && !(args.empty() && absl::IsNotFound(read))) return read;
     GANTRY_RETURN_IF_ERROR(CheckConfig(config));
     TellIgnored(context, config);

@@ -213,7 +213,7 @@ class CpAction final : public Action {
     std::string directory;
     if (exists && S_ISDIR(st.st_mode)) {
       directory = target.path;
-      // Under its own name; a followed link keeps the name that was asked for.
+      // The copy gets the source's name; a followed link keeps the name of the link.
       if (follow_ && !source_target.content) options.rename_root = source_target.Name();
     } else if (exists) {
       if (source_is_directory) {
@@ -248,7 +248,7 @@ class CpAction final : public Action {
     if (!into.valid()) return ErrnoToStatus(errno, directory);
     absl::StatusOr<int64_t> entries = ExtractTree(tar, into.get(), options);
     if (!entries.ok()) {
-      // What ended the stream is the cause of an archive that is cut short.
+      // When the archive is cut short, the stream's status says why.
       const absl::Status ended =
           absl::IsDataLoss(entries.status()) ? stream->Finish() : absl::OkStatus();
       return ended.ok() ? entries.status() : ended;
@@ -275,7 +275,7 @@ class CpAction final : public Action {
   absl::Status CopyTo(Context& context, const std::string& source, const Place& to) {
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     const Target target(to.path);
-    // Where the container's own links lead.
+    // Follow links in the container.
     std::string destination = target.path;
     auto found = Stat(*client, to.container, destination);
     if (found.ok() && !found->link_target().empty()) {
@@ -337,7 +337,7 @@ class CpAction final : public Action {
                       follow_ || source_target.directory, sink);
     }
     if (sent.ok()) sent = sink.Flush();
-    // The daemon's reason is better than our broken pipe.
+    // The daemon's status says more than the failed write.
     if (!sent.ok() && !absl::IsAborted(sent)) return sent;
     GANTRY_RETURN_IF_ERROR(stream->Finish());
     GANTRY_RETURN_IF_ERROR(sent);
@@ -364,7 +364,7 @@ Verb CpVerb() {
               "  ctl cp web:/var/log - | tar -t\n",
           .min_args = 2,
           .max_args = 2,
-          .completes = "containers",
+          .completes = "containers-or-files",
           .make = [] { return std::make_unique<CpAction>(); }};
 }
 

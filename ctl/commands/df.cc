@@ -39,7 +39,7 @@ std::string Verbose(const v1::DiskUsageResponse& usage) {
                           ? "-"
                           : absl::StrCat(engine::HumanDuration(now - created), " ago"),
                       "\t", item.state().empty() ? "-" : item.state(), "\t",
-                      item.owners().empty() ? "nobody: the next collection takes it"
+                      item.owners().empty() ? "none: the next collection removes it"
                                             : absl::StrJoin(item.owners(), ", "),
                       "\n");
     }
@@ -52,7 +52,7 @@ std::string Verbose(const v1::DiskUsageResponse& usage) {
 class DfAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.Bool(&verbose_, "verbose", 'v', "Each thing, with who keeps it");
+    flags.Bool(&verbose_, "verbose", 'v', "One line for each thing, with its owners");
     flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
   }
 

@@ -1,3 +1,4 @@
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/engine/value_syntax.h"
@@ -95,15 +96,16 @@ class ExecAction final : public Action {
   }
 
  private:
-  // A container that is not there or does not run is our error; the rest is about the program.
+  // As docker: 1 for a container that does not exist or does not run; what is wrong with the
+  // program, its user or its directory is 126 or 127.
   static int Failed(Context& context, const absl::Status& status) {
     context.Complain(status);
-    if (absl::IsNotFound(status) || absl::IsFailedPrecondition(status)) {
-      const int code = StartFailureStatus(status);
-      return code == 125 ? 1 : code;
-    }
     const int code = StartFailureStatus(status);
-    return code == 125 ? 126 : code;
+    if (code != 125) return code;
+    const bool no_container =
+        absl::IsFailedPrecondition(status) ||
+        (absl::IsNotFound(status) && absl::StrContains(status.message(), "No such container"));
+    return no_container ? 1 : 126;
   }
 
   bool interactive_ = false, tty_ = false, detach_ = false, privileged_ = false;

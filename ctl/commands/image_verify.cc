@@ -23,7 +23,7 @@ class ImageVerifyAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(ProgressView::Style style,
                             ProgressStyle(quiet_, format_, context.out_fd()));
-    // A line per blob would say nothing: off a terminal only findings are shown.
+    // Off a terminal only findings are printed, not a line for each blob.
     if (style == ProgressView::Style::kLines) style = ProgressView::Style::kSilent;
     ProgressView view = MakeProgress(context, style, false);
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());

@@ -89,7 +89,7 @@ class InspectAction final : public Action {
     if (status.ok()) {
       return Found{engine::Document::kImage, engine::ImageDocument(response.image())};
     }
-    // A name that no image can have names nothing else either.
+    // A name that is not valid for an image is not found, instead of being an error.
     if (type_.empty() && absl::IsInvalidArgument(status)) return absl::NotFoundError("");
     return status;
   }

@@ -10,7 +10,7 @@
 namespace gantry::ctl {
 namespace {
 
-// A lost signal or resize must not keep the session from going on.
+// A signal or resize that could not be sent does not end the session.
 constexpr absl::Duration kControlDeadline = absl::Seconds(10);
 constexpr int kDaemonError = 125;
 
@@ -37,7 +37,7 @@ absl::Status CheckTerminal(Context& context, bool tty, bool stdin_wanted) {
 
 int StartFailureStatus(const absl::Status& status) {
   const std::string message = absl::AsciiStrToLower(status.message());
-  // A mount or a cgroup file that is missing is no missing program.
+  // A missing mount or cgroup file does not count as a missing program.
   if (!absl::StrContains(message, "exec: \"") && !absl::StrContains(message, "exec failed") &&
       !absl::StrContains(message, "open executable")) {
     return kDaemonError;
@@ -68,7 +68,7 @@ void SendSignal(Context& context, const std::string& container, int signal) {
   const std::string name = SignalName(signal);
   request.set_signal(name.empty() ? absl::StrCat(signal) : name);
   v1::KillContainerResponse response;
-  // The process may be gone already: its exit is on the way.
+  // The process may have ended already; its exit status arrives on the stream.
   (void)(*client)->Call(request, &response, kControlDeadline);
 }
 

@@ -1,5 +1,5 @@
 // What run, attach, start -a and exec have in common once their stream is open: bytes both ways
-// until the process has ended or the person has left.
+// until the process has ended or the client detaches.
 #ifndef GANTRY_CTL_COMMANDS_INTERACTIVE_H_
 #define GANTRY_CTL_COMMANDS_INTERACTIVE_H_
 
@@ -23,7 +23,7 @@ struct InteractiveOptions {
   bool forward_stdin = false;
   bool tty = false;          // the process has a terminal
   bool signal_proxy = true;  // without a terminal: signals go to the process
-  bool redraw = false;       // make a program that was there before draw its screen again
+  bool redraw = false;       // make a program that runs already draw its screen again
   bool exec = false;         // the process is an exec: ctl's signals are ctl's
   std::string detach_keys;   // "": docker's default
 };
@@ -39,7 +39,7 @@ struct InteractiveOutcome {
 // Exit status of ctl for an outcome; complains where there is something to say.
 int ExitStatus(Context& context, const InteractiveOutcome& outcome);
 
-// kInvalidArgument: a terminal is asked for and stdin is none.
+// kInvalidArgument: a terminal is asked for and stdin is not a terminal.
 absl::Status CheckTerminal(Context& context, bool tty, bool stdin_wanted);
 
 // 127, 126 or 125: why a process did not start, by docker's reading of the message.
@@ -47,7 +47,8 @@ int StartFailureStatus(const absl::Status& status);
 
 absl::StatusOr<DetachKeys> DetachKeysFrom(const std::string& text, Context& context);
 
-// Signals and resizes go by calls of their own: the stream may be full of stdin that nobody reads.
+// Signals and resizes are sent by calls of their own, because the stream may be full of stdin that
+// the process does not read.
 void SendSignal(Context& context, const std::string& container, int signal);
 void SendResize(Context& context, const std::string& container, const std::string& exec_id,
                 WindowSize size);
@@ -112,7 +113,7 @@ InteractiveOutcome Converse(Context& context, DuplexStream<Input, Output>& strea
       outcome.error = output.exited().error();
     }
   }
-  // Whoever still writes stdin must not wait for a stream that is over.
+  // A thread that still writes stdin must not wait for a stream that is over.
   if (outcome.exit_code) stream.Cancel();
   session.Stop();
   const absl::Status finished = stream.Finish();

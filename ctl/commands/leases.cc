@@ -100,7 +100,7 @@ class RemoveAction final : public Action {
     return ForEach(context, args, [&](const std::string& id) -> absl::StatusOr<std::string> {
       leases::DeleteRequest request;
       request.set_id(id);
-      // The last one waits for all.
+      // The last removal waits until the collection is over.
       request.set_sync(sync_ && id == args.back());
       google::protobuf::Empty response;
       GANTRY_RETURN_IF_ERROR(client->Call(request, &response));

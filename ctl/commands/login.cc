@@ -51,7 +51,7 @@ class LoginAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(RegistryConfig config, RegistryConfig::Load(context.environment()));
     if (password_stdin_) {
       if (!password_.empty()) {
-        return absl::InvalidArgumentError("--password and --password-stdin contradict each other");
+        return absl::InvalidArgumentError("--password and --password-stdin cannot be combined");
       }
       if (username_.empty()) {
         return absl::InvalidArgumentError("--password-stdin needs --username");

@@ -16,7 +16,7 @@ class LogsAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.Bool(&follow_, "follow", 'f', "Follow the output");
-    flags.String(&tail_, "tail", 'n', "lines", "Only the last so many lines (default all)");
+    flags.String(&tail_, "tail", 'n', "lines", "Show only the last NUMBER of lines (default all)");
     flags.String(&since_, "since", 0, "time",
                  "Only from then on: 2026-11-21T09:00:00Z, or 10m ago");
     flags.String(&until_, "until", 0, "time", "Only up to then");

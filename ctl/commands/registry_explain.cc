@@ -96,7 +96,7 @@ class RegistryExplainAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.String(&platform_, "platform", 0, "os/arch", "Platform to resolve for");
-    flags.Bool(&offline_, "offline", 0, "Say what would be done, ask nobody");
+    flags.Bool(&offline_, "offline", 0, "Say what would be asked, without asking a registry");
     flags.String(&format_, "format", 'f', "template", "json, or a Go template");
   }
 

@@ -95,7 +95,7 @@ class RunAction final : public Action {
     auto result =
         create_only_ ? Create(context, config, &not_found) : Start(context, config, &not_found);
     if (!not_found || options_.pull != "missing") return result;
-    // Is it the image that is missing, or something else?
+    // NOT_FOUND may be about the image or about something else.
     GANTRY_ASSIGN_OR_RETURN(bool here, ImageExists(context, config.image()));
     if (here) return result;
     if (!options_.quiet && MayBeReference(config.image())) {

@@ -21,9 +21,10 @@ class SaveAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     GANTRY_ASSIGN_OR_RETURN(OutputFile file, OutputFile::Open(output_, context.out_fd()));
     GANTRY_ASSIGN_OR_RETURN(ProgressView::Style style, ProgressStyle(quiet_, "", context.err_fd()));
-    // docker's save says nothing; only a person at a terminal wants to see it move.
+    // docker's save prints nothing; progress is shown only on a terminal.
     if (style == ProgressView::Style::kLines) style = ProgressView::Style::kSilent;
     ProgressView view = MakeProgress(context, style, true);
+    view.SetCompleteWord("Saved");
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     v1::SaveRequest request;
     request.mutable_images()->Assign(args.begin(), args.end());

@@ -53,8 +53,8 @@ class StatsAction final : public Action {
         context.Out(text);
         continue;
       }
-      // Each line is written over the old one and its rest erased: nothing is blank in between, so
-      // nothing flickers.
+      // Each line is written over the old one and its rest erased: the screen is never blank in
+      // between, so it does not flicker.
       context.OutRaw(absl::StrCat(
           "\x1b[H", absl::StrReplaceAll(Printable(text), {{"\n", "\x1b[K\n"}}), "\x1b[J"));
     }

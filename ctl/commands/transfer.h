@@ -25,16 +25,16 @@ absl::StatusOr<ProgressView::Style> ProgressStyle(bool quiet, absl::string_view 
 // A view that writes to the output stream (`to_stderr`: the error stream).
 ProgressView MakeProgress(Context& context, ProgressView::Style style, bool to_stderr);
 
-// From docker's configuration; nothing if there is none for the registry.
+// From docker's configuration; empty if it has none for the registry.
 absl::StatusOr<v1::RegistryAuth> AuthFor(Context& context, absl::string_view reference);
 
-// Pulls one reference. `on_pulled` hears of each image (several with `all_tags`).
+// Pulls one reference. `on_pulled` is called for each image (several with `all_tags`).
 absl::Status PullImage(Context& context, const std::string& reference, const std::string& platform,
                        bool all_tags, ProgressView& view,
                        const std::function<void(const v1::PulledImage&)>& on_pulled);
 
 // For run and create: true if the image is here.
-// True for a reference without a tag and without a digest; a port of the registry is no tag.
+// True for a reference without a tag and without a digest; a port of the registry is not a tag.
 bool NamesNoTag(absl::string_view reference);
 
 absl::StatusOr<bool> ImageExists(Context& context, const std::string& reference);

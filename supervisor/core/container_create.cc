@@ -91,7 +91,8 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
     const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
-  if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(request.name()));
+  const std::string name(absl::StripPrefix(request.name(), "/"));
+  if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(name));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
   if (!config.runtime().empty())
     GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
@@ -188,7 +189,6 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   fresh.state->set_starting(purpose == CreateFor::kRun);
 
   record::v1::Container stored;
-  std::string name = request.name();
   for (int attempt = 0;; ++attempt) {
     fresh.name = name.empty() ? MakeUpName(RandomNumber()) : name;
     if (name.empty() && attempt > 5) absl::StrAppend(&fresh.name, RandomNumber() % 1000);

@@ -8,7 +8,6 @@
 #include "supervisor/core/container_files.h"
 
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/random.h>
@@ -36,13 +35,13 @@
 #include "base/compression.h"
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/in_root.h"
 #include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/tar/tree_extractor.h"
 #include "base/tar/tree_writer.h"
 #include "base/tar/writer.h"
 #include "base/unique_fd.h"
-#include "base/utf8.h"
 #include "proto/gantry/v1/container_files.pb.h"
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/private_mounts.h"
@@ -55,22 +54,18 @@
 namespace gantry::core {
 namespace {
 
-constexpr int kMaxLinks = 40;
-constexpr size_t kMaxNames = 4096;
+// A container's root directory and what messages call the container.
+struct Root {
+  int fd;
+  std::string container;
 
-UniqueFd OpenBeneath(int root, const std::string& path, int flags) {
-  struct open_how how = {};
-  how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  return UniqueFd(static_cast<int>(
-      syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
-}
-
-absl::Status PathError(int error, absl::string_view path) {
-  if (error == ENOENT)
-    return absl::NotFoundError(absl::StrCat("no such file or directory in the container: ", path));
-  return ErrnoToStatus(error, absl::StrCat("path ", path, " in the container"));
-}
+  absl::Status Error(int error, absl::string_view path) const {
+    if (error == ENOENT)
+      return absl::NotFoundError(
+          absl::StrCat("no such file or directory in container ", container, ": ", path));
+    return ErrnoToStatus(error, absl::StrCat("container ", container, ": ", path));
+  }
+};
 
 // A path in the container, split where a final link must not be followed.
 struct SplitPath {
@@ -103,74 +98,6 @@ absl::StatusOr<SplitPath> Split(absl::string_view path) {
   return split;
 }
 
-absl::StatusOr<std::string> ReadLink(int directory, const std::string& name) {
-  char target[4096];
-  const ssize_t n = readlinkat(directory, name.c_str(), target, sizeof target);
-  if (n < 0) return ErrnoToStatus(errno, absl::StrCat("read link ", name));
-  return std::string(target, static_cast<size_t>(n));
-}
-
-// Where a path leads, links followed within `root`: the whole chain of them, and as spelled from
-// the first name that does not exist. Nothing is opened by the result but by resolving it again.
-absl::StatusOr<std::string> Evaluate(int root, const std::string& path) {
-  std::vector<std::string> rest;
-  const auto push = [&rest](absl::string_view text) {
-    const std::vector<std::string> names = absl::StrSplit(text, '/', absl::SkipEmpty());
-    rest.insert(rest.end(), names.rbegin(), names.rend());
-  };
-  push(path);
-  std::vector<std::string> done;
-  int links = 0;
-  while (!rest.empty()) {
-    const std::string name = std::move(rest.back());
-    rest.pop_back();
-    if (name == ".") continue;
-    if (name == "..") {
-      if (!done.empty()) done.pop_back();
-      continue;
-    }
-    const UniqueFd directory = OpenBeneath(root, absl::StrJoin(done, "/"), O_PATH | O_DIRECTORY);
-    struct stat info;
-    if (directory.valid() &&
-        fstatat(directory.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
-        S_ISLNK(info.st_mode)) {
-      if (++links > kMaxLinks) return PathError(ELOOP, path);
-      GANTRY_ASSIGN_OR_RETURN(const std::string target, ReadLink(directory.get(), name));
-      if (absl::StartsWith(target, "/")) done.clear();
-      push(target);
-      if (rest.size() + done.size() > kMaxNames) return PathError(ENAMETOOLONG, path);
-      continue;
-    }
-    done.push_back(name);
-  }
-  return absl::StrCat("/", absl::StrJoin(done, "/"));
-}
-
-// The file or directory that a mount goes onto, made with its parents if missing.
-absl::StatusOr<UniqueFd> OpenMountPoint(int root, const std::string& path, bool directory) {
-  const int kind = directory ? O_DIRECTORY : 0;
-  UniqueFd found = OpenBeneath(root, path, O_PATH | kind);
-  if (found.valid()) return found;
-  if (errno != ENOENT) return PathError(errno, path);
-  GANTRY_ASSIGN_OR_RETURN(const std::string real, Evaluate(root, path));
-  const std::vector<std::string> names = absl::StrSplit(real, '/', absl::SkipEmpty());
-  UniqueFd at = OpenBeneath(root, "", O_PATH | O_DIRECTORY);
-  for (size_t i = 0; i < names.size() && at.valid(); ++i) {
-    const bool last = i + 1 == names.size();
-    if (last && !directory) {
-      const UniqueFd made(openat(at.get(), names[i].c_str(),
-                                 O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
-      if (!made.valid() && errno != EEXIST) return PathError(errno, path);
-    } else if (mkdirat(at.get(), names[i].c_str(), 0755) != 0 && errno != EEXIST) {
-      return PathError(errno, path);
-    }
-    at.reset(openat(at.get(), names[i].c_str(),
-                    O_PATH | O_NOFOLLOW | O_CLOEXEC | (last ? kind : O_DIRECTORY)));
-  }
-  if (!at.valid()) return PathError(errno, path);
-  return at;
-}
-
 void FillStat(const struct stat& info, const std::string& name, v1::PathStat& out) {
   out.set_name(name);
   out.set_size_bytes(info.st_size);
@@ -179,24 +106,25 @@ void FillStat(const struct stat& info, const std::string& name, v1::PathStat& ou
   out.mutable_modified_at()->set_nanos(static_cast<int32_t>(info.st_mtim.tv_nsec));
 }
 
-absl::StatusOr<v1::PathStat> StatIn(int root, const std::string& path) {
+absl::StatusOr<v1::PathStat> StatIn(const Root& root, const std::string& path) {
   GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(path));
-  UniqueFd parent = OpenBeneath(root, split.parent, O_PATH | O_DIRECTORY);
-  if (!parent.valid()) return PathError(errno, path);
+  UniqueFd parent = OpenInRoot(root.fd, split.parent, O_PATH | O_DIRECTORY);
+  if (!parent.valid()) return root.Error(errno, path);
   struct stat info;
   v1::PathStat out;
   if (split.name.empty()) {
-    if (fstat(parent.get(), &info) != 0) return PathError(errno, path);
+    if (fstat(parent.get(), &info) != 0) return root.Error(errno, path);
     FillStat(info, split.content ? "." : "/", out);
     return out;
   }
   if (fstatat(parent.get(), split.name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
-    return PathError(errno, path);
+    return root.Error(errno, path);
   FillStat(info, split.name, out);
   if (S_ISLNK(info.st_mode)) {
-    GANTRY_ASSIGN_OR_RETURN(const std::string target, Evaluate(root, path));
-    // Names of files are bytes; a message holds text.
-    out.set_link_target(ToValidUtf8(target));
+    absl::StatusOr<std::string> target = FollowLinksInRoot(root.fd, path);
+    if (!target.ok())
+      return WithContext(target.status(), absl::StrCat("container ", root.container));
+    out.set_link_target(*std::move(target));
   }
   return out;
 }
@@ -243,7 +171,7 @@ absl::Status MountBinds(int root, const std::string& spec_json) {
         return failed();
     }
     GANTRY_ASSIGN_OR_RETURN(const UniqueFd target,
-                            OpenMountPoint(root, destination, S_ISDIR(info.st_mode)));
+                            OpenOrMakeInRoot(root, destination, S_ISDIR(info.st_mode)));
     if (move_mount(tree.get(), "", target.get(), "",
                    MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
       return failed();
@@ -338,8 +266,8 @@ absl::StatusOr<v1::PathStat> ContainerFiles::StatPath(const CallContext& context
                           parts_.records->Load(context, request.container()));
   v1::PathStat out;
   GANTRY_RETURN_IF_ERROR(
-      WithRootfs(context, loaded, false, View::kWithMounts, [&](int root) -> absl::Status {
-        GANTRY_ASSIGN_OR_RETURN(out, StatIn(root, request.path()));
+      WithRootfs(context, loaded, false, View::kWithMounts, [&](int root_fd) -> absl::Status {
+        GANTRY_ASSIGN_OR_RETURN(out, StatIn({root_fd, loaded.ShownName()}, request.path()));
         return absl::OkStatus();
       }));
   return out;
@@ -351,19 +279,20 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
                                       ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->Load(context, request.container()));
-  const auto copy = [&](int root) -> absl::Status {
+  const auto copy = [&](int root_fd) -> absl::Status {
+    const Root root{root_fd, loaded.ShownName()};
     GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, StatIn(root, request.path()));
     GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(request.path()));
     GANTRY_RETURN_IF_ERROR(begin(stat));
     TarWriter tar(out, TarWriter::Seconds::kExact);
     TreeWriter tree(tar, {.cancel = context.cancel});
     if (split.name.empty()) {
-      UniqueFd directory = OpenBeneath(root, split.parent, O_RDONLY | O_DIRECTORY);
-      if (!directory.valid()) return PathError(errno, request.path());
+      UniqueFd directory = OpenInRoot(root.fd, split.parent, O_RDONLY | O_DIRECTORY);
+      if (!directory.valid()) return root.Error(errno, request.path());
       GANTRY_RETURN_IF_ERROR(tree.Add(directory.get(), ".", "."));
     } else {
-      UniqueFd parent = OpenBeneath(root, split.parent, O_RDONLY | O_DIRECTORY);
-      if (!parent.valid()) return PathError(errno, request.path());
+      UniqueFd parent = OpenInRoot(root.fd, split.parent, O_RDONLY | O_DIRECTORY);
+      if (!parent.valid()) return root.Error(errno, request.path());
       GANTRY_RETURN_IF_ERROR(tree.Add(parent.get(), split.name, split.name));
     }
     return tar.Finish();
@@ -376,13 +305,14 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
 absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
                                     ByteSource& tar) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, open.container()));
-  const auto extract = [&](int root) -> absl::Status {
-    UniqueFd base = OpenBeneath(root, open.path(), O_RDONLY | O_DIRECTORY);
+  const auto extract = [&](int root_fd) -> absl::Status {
+    const Root root{root_fd, loaded.ShownName()};
+    UniqueFd base = OpenInRoot(root.fd, open.path(), O_RDONLY | O_DIRECTORY);
     if (!base.valid()) {
       if (errno == ENOTDIR)
-        return absl::InvalidArgumentError(
-            absl::StrCat(open.path(), " is not a directory in the container"));
-      return PathError(errno, open.path());
+        return absl::InvalidArgumentError(absl::StrCat(
+            open.path(), " is not a directory in container ", loaded.ShownName()));
+      return root.Error(errno, open.path());
     }
     GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Decompressor> plain, OpenDecompressor(tar));
     ExtractOptions options;

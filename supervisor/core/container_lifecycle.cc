@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "absl/time/clock.h"
 #include "nlohmann/json.hpp"
 
@@ -219,7 +220,8 @@ absl::StatusOr<v1::RemoveContainerResponse> ContainerLifecycle::Remove(
 }
 
 absl::Status ContainerLifecycle::Rename(const CallContext& context, const std::string& container,
-                                        const std::string& new_name) {
+                                        const std::string& new_text) {
+  const std::string new_name(absl::StripPrefix(new_text, "/"));
   GANTRY_RETURN_IF_ERROR(CheckContainerName(new_name));
   OperationLock lock;
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,

@@ -324,6 +324,15 @@ TEST_F(ContainerLifecycleTest, RestartKeepsAContainerThatRemovesItself) {
   EXPECT_FALSE(Stored(id).has_restart_at());
 }
 
+TEST_F(ContainerLifecycleTest, ANameMayBeWrittenWithASlashBeforeIt) {
+  const std::string id = Make("web");
+  EXPECT_EQ(records_->Load(context_, "/web")->id(), id);
+  EXPECT_EQ(records_->ResolveId(context_, "/web").value(), id);
+  EXPECT_TRUE(absl::IsNotFound(records_->ResolveId(context_, "//web").status()));
+  EXPECT_TRUE(lifecycle_->Rename(context_, "/web", "/www").ok());
+  EXPECT_EQ(records_->Load(context_, id)->name, "www");
+}
+
 TEST_F(ContainerLifecycleTest, RenameToItsOwnNameIsRefused) {
   const std::string id = Make("web");
   EXPECT_TRUE(absl::IsInvalidArgument(lifecycle_->Rename(context_, id, "web")));

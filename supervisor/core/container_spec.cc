@@ -71,7 +71,7 @@ absl::Status ToDeviceLimits(absl::string_view field,
     if (rate.path().empty() || rate.path().front() != '/' ||
         stat(rate.path().c_str(), &info) != 0 || !S_ISBLK(info.st_mode)) {
       return FieldError(field,
-                        absl::StrCat("\"", rate.path(), "\" is no block device of this host"));
+                        absl::StrCat("\"", rate.path(), "\" is not a block device of this host"));
     }
     out.push_back({major(info.st_rdev), minor(info.st_rdev), rate.rate()});
   }
@@ -244,7 +244,8 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
                          ", which this version does not keep; give an absolute host path"));
       default:
         return FieldError("mount", absl::StrCat("target ", mount.target(),
-                                                ": only bind and tmpfs mounts are known"));
+                                                ": this type of mount is not supported yet; use "
+                                                "bind or tmpfs"));
     }
   }
   if (!config.stop_signal().empty())

@@ -9,10 +9,14 @@
 
 namespace gantry::core {
 
+// InfinitePast, "never", leaves the message empty. Seconds are counted apart, because nanoseconds
+// since 1970 in 64 bits reach only from 1677 to 2262. `nanos` is never negative.
 inline void SetTimestamp(absl::Time at, google::protobuf::Timestamp* out) {
-  const int64_t nanos = absl::ToUnixNanos(at);
-  out->set_seconds(nanos / 1000000000);
-  out->set_nanos(static_cast<int32_t>(nanos % 1000000000));
+  if (at == absl::InfinitePast()) return;
+  const int64_t seconds = absl::ToUnixSeconds(at);
+  out->set_seconds(seconds);
+  out->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(at - absl::FromUnixSeconds(seconds))));
 }
 
 }  // namespace gantry::core

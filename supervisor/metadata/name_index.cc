@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 
 #include "base/status_macros.h"
 #include "proto/record/v1/record.pb.h"
@@ -31,6 +32,8 @@ absl::StatusOr<std::string> NameOfContainer(Source& source, const Scope& scope,
 
 absl::StatusOr<NamedContainer> NameIndex::Resolve(const Scope& scope, absl::string_view text) {
   GANTRY_RETURN_IF_ERROR(scope.Validate());
+  // docker's API writes a name with a slash before it, and its clients send it back so.
+  if (text.size() > 1) absl::ConsumePrefix(&text, "/");
   GANTRY_RETURN_IF_ERROR(ValidateName("container", text));
   ReadView view(db_);
   auto named = [&](std::string id) -> absl::StatusOr<NamedContainer> {

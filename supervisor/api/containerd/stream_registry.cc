@@ -25,16 +25,24 @@ absl::Status Gone() { return absl::UnavailableError("stream: the client has gone
 
 }  // namespace
 
-absl::Status Stream::WaitChange(CancelToken& cancel) {
-  // A token cannot be waited for together with a condition: its callback wakes us. It must not take
-  // our lock, which we hold when we withdraw it; a wake-up that comes between the check and the
-  // wait is made good by the timeout.
+absl::Status Stream::WaitChange(CancelToken& cancel, absl::Time since, absl::string_view what) {
+  // A token cannot be waited for together with a condition, so the wait ends every 100 ms for a
+  // look at it.
   GANTRY_RETURN_IF_ERROR(cancel.Check());
-  changed_.WaitWithTimeout(&mu_, std::min(cancel.remaining(), absl::Milliseconds(100)));
+  const absl::Duration left = patience_ - (absl::Now() - since);
+  if (left <= absl::ZeroDuration()) {
+    gone_ = true;
+    if (transport_ != nullptr) transport_->Abandon();
+    changed_.SignalAll();
+    return absl::UnavailableError(
+        absl::StrCat("stream: the client ", what, " for ", absl::FormatDuration(patience_)));
+  }
+  changed_.WaitWithTimeout(&mu_, std::min({cancel.remaining(), left, absl::Milliseconds(100)}));
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::optional<google::protobuf::Any>> Stream::Receive(CancelToken& cancel) {
+  const absl::Time began = absl::Now();
   absl::MutexLock lock(&mu_);
   while (true) {
     if (!in_.empty()) {
@@ -49,14 +57,15 @@ absl::StatusOr<std::optional<google::protobuf::Any>> Stream::Receive(CancelToken
     }
     if (client_finished_) return std::optional<google::protobuf::Any>();
     if (gone_ || ended_) return Gone();
-    GANTRY_RETURN_IF_ERROR(WaitChange(cancel));
+    GANTRY_RETURN_IF_ERROR(WaitChange(cancel, began, "sent nothing"));
   }
 }
 
 absl::Status Stream::Send(google::protobuf::Any message, CancelToken& cancel) {
+  const absl::Time began = absl::Now();
   absl::MutexLock lock(&mu_);
   while (!gone_ && !ended_ && !closing_.has_value() && out_.size() >= kMaxQueuedOut) {
-    GANTRY_RETURN_IF_ERROR(WaitChange(cancel));
+    GANTRY_RETURN_IF_ERROR(WaitChange(cancel, std::max(began, last_written_), "read nothing"));
   }
   if (gone_ || ended_ || closing_.has_value()) return Gone();
   Enqueue(std::move(message));
@@ -111,6 +120,7 @@ void Stream::Written(bool ok) {
     out_.clear();
   } else {
     out_.pop_front();
+    last_written_ = absl::Now();
   }
   WriteNext();
   changed_.SignalAll();

@@ -2,7 +2,7 @@
 // theirs (a transfer).
 //
 // A Stream is shared by the transport, which fills and empties it, and by the one consumer that
-// takes it out of the registry. A stream nobody takes ends with its client. Thread-safe.
+// takes it out of the registry. A stream that no call takes ends with its client. Thread-safe.
 // Semantics: containerd "streaming" service; byte streams carry Data one way and WindowUpdate the
 // other.
 #ifndef GANTRY_SUPERVISOR_API_CONTAINERD_STREAM_REGISTRY_H_
@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "google/protobuf/any.pb.h"
 
 #include "base/byte_stream.h"
@@ -41,12 +42,19 @@ class Stream {
     virtual void StartWriting(
         const google::protobuf::Any& message) = 0;  // which stays as it is until Written()
     virtual void End(const absl::Status& status) = 0;
+    // Ends the operations that are under way, and so the call: the client does not answer.
+    virtual void Abandon() = 0;
   };
+
+  // How long the consumer waits for a client that takes nothing, or sends nothing.
+  static constexpr absl::Duration kPatience = absl::Minutes(5);
+  explicit Stream(absl::Duration patience = kPatience) : patience_(patience) {}
 
   // ---- for the consumer ----
 
   // The next message; no value: the client has said all it will. kCancelled, kDeadlineExceeded
-  // (`cancel`); kUnavailable: the client has gone.
+  // (`cancel`); kUnavailable: the client has gone, or did nothing for as long as the patience, and
+  // its call is ended.
   absl::StatusOr<std::optional<google::protobuf::Any>> Receive(CancelToken& cancel)
       ABSL_LOCKS_EXCLUDED(mu_);
   // Waits while too much is on its way to the client already. Same codes.
@@ -70,8 +78,12 @@ class Stream {
  private:
   void WriteNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Enqueue(google::protobuf::Any message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status WaitChange(CancelToken& cancel) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Until something changes; `since` is when the client last did what is waited for, and `what` it
+  // did not do since.
+  absl::Status WaitChange(CancelToken& cancel, absl::Time since, absl::string_view what)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
+  const absl::Duration patience_;
   absl::Mutex mu_;
   absl::CondVar changed_;
   Transport* transport_ ABSL_GUARDED_BY(mu_) = nullptr;
@@ -82,6 +94,7 @@ class Stream {
   std::deque<google::protobuf::Any> out_
       ABSL_GUARDED_BY(mu_);  // the first one is being written while writing_
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time last_written_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   std::optional<absl::Status> closing_ ABSL_GUARDED_BY(mu_);
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   bool gone_ ABSL_GUARDED_BY(mu_) = false;

@@ -23,8 +23,8 @@ using google::protobuf::Any;
 
 class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream::Transport {
  public:
-  StreamCall(const grpc::CallbackServerContext& context, StreamRegistry& registry)
-      : call_(context), registry_(registry) {
+  StreamCall(grpc::CallbackServerContext& context, StreamRegistry& registry)
+      : context_(context), call_(context), registry_(registry) {
     absl::Status valid = call_.Validate();
     if (!valid.ok()) {
       Finish(ToGrpcWithClass(valid));
@@ -37,6 +37,7 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
   void StartReading() override { StartRead(&in_); }
   void StartWriting(const Any& message) override { StartWrite(&message); }
   void End(const absl::Status& status) override { Finish(ToGrpcWithClass(status)); }
+  void Abandon() override { context_.TryCancel(); }
 
   void OnReadDone(bool ok) override {
     if (!stream_) return Open(ok);
@@ -87,6 +88,7 @@ class StreamCall final : public grpc::ServerBidiReactor<Any, Any>, public Stream
     if (cancelled_) stream_->Close(absl::CancelledError("the client has gone"));
   }
 
+  grpc::CallbackServerContext& context_;
   Call call_;
   StreamRegistry& registry_;
   Any in_;

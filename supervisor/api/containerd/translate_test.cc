@@ -7,6 +7,7 @@
 
 #include "absl/time/time.h"
 #include "google/protobuf/any.pb.h"
+#include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "base/cancel_token.h"
@@ -353,8 +354,10 @@ class FakeTransport : public Stream::Transport {
   void StartReading() override { ++reads; }
   void StartWriting(const Any& message) override { written.push_back(message); }
   void End(const absl::Status& status) override { ended.push_back(status); }
+  void Abandon() override { abandoned = true; }
 
   int reads = 0;
+  bool abandoned = false;
   std::vector<Any> written;
   std::vector<absl::Status> ended;
 };
@@ -435,6 +438,31 @@ TEST(StreamTest, ReceiveEndsWithItsCaller) {
   stream.Attach(&transport);
   cancel.Cancel("enough");
   EXPECT_TRUE(absl::IsCancelled(stream.Receive(cancel).status()));
+}
+
+TEST(StreamTest, AClientThatSendsNothingIsNotWaitedForForever) {
+  Stream stream(absl::Milliseconds(20));
+  FakeTransport transport;
+  CancelToken cancel;
+  stream.Attach(&transport);
+  StreamSink sink(stream, cancel);
+  const absl::Status status = sink.Write("no window was granted for this");
+  EXPECT_TRUE(absl::IsUnavailable(status));
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("sent nothing for 20ms"));
+  EXPECT_TRUE(transport.abandoned);
+}
+
+TEST(StreamTest, AClientThatReadsNothingIsNotWaitedForForever) {
+  Stream stream(absl::Milliseconds(20));
+  FakeTransport transport;
+  CancelToken cancel;
+  stream.Attach(&transport);
+  absl::Status status;
+  for (int i = 0; i < 1000 && status.ok(); ++i) status = stream.Send(DataOf("x"), cancel);
+  EXPECT_TRUE(absl::IsUnavailable(status));
+  EXPECT_THAT(std::string(status.message()), testing::HasSubstr("read nothing for 20ms"));
+  EXPECT_TRUE(transport.abandoned);
+  EXPECT_TRUE(absl::IsUnavailable(stream.Send(DataOf("y"), cancel)));
 }
 
 TEST(StreamTest, AClientThatLeavesEndsTheWait) {
