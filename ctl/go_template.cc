@@ -1061,7 +1061,7 @@ class Evaluator {
       if (args[0].Find("LabelMap") != nullptr) {
         Value shown = Value::EmptyObject();
         for (const auto& [key, v] : args[0].object().fields) {
-          if (key != "LabelMap") shown.Set(key, v);
+          if (key != "LabelMap" && key != "FullID") shown.Set(key, v);
         }
         return Value(shown.ToJson());
       }

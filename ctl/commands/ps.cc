@@ -1,11 +1,11 @@
 #include "absl/strings/match.h"
 #include "absl/time/clock.h"
 
+#include "base/engine/list_rows.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
-#include "ctl/rows.h"
 #include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::ctl {
@@ -37,7 +37,7 @@ class PsAction final : public Action {
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
     for (const v1::ContainerSummary& container : response.containers()) {
-      rows.push_back(ContainerRow(container, !no_trunc_, now));
+      rows.push_back(engine::ContainerRow(container, !no_trunc_, now));
     }
     Listing listing;
     listing.headings = {
