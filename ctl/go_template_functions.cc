@@ -268,7 +268,7 @@ absl::StatusOr<Value> CallTemplateFunction(const std::string& name,
     if (args[0].Find("LabelMap") != nullptr) {
       Value shown = Value::EmptyObject();
       for (const auto& [key, v] : args[0].object().fields) {
-        if (key != "LabelMap") shown.Set(key, v);
+        if (key != "LabelMap" && key != "FullID") shown.Set(key, v);
       }
       return Value(shown.ToJson());
     }

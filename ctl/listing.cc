@@ -21,7 +21,7 @@ std::string Unescape(absl::string_view format) {
 Value WithoutHidden(const Value& row) {
   Value out = Value::EmptyObject();
   for (const auto& [key, value] : row.object().fields) {
-    if (key != "LabelMap") out.Set(key, value);
+    if (key != "LabelMap" && key != "FullID") out.Set(key, value);
   }
   return out;
 }

@@ -623,7 +623,7 @@ TEST_F(GcTest, RacesAndKillsLoseNothingAndLeaveNothing) {
   EXPECT_EQ(NamesIn(bed_->root() + "/content/ingest"), std::set<std::string>());
 
   // And `ctl system df` says the same, blob by blob and snapshot by snapshot.
-  const Outcome df = bed_->Ctl({"system", "df", "-v", "--format", "json"});
+  const Outcome df = bed_->Ctl({"system", "df", "--owners", "--format", "json"});
   ASSERT_TRUE(Ok(df));
   std::set<std::string> told_blobs, told_snapshots;
   for (const absl::string_view line : absl::StrSplit(df.out, '\n', absl::SkipEmpty())) {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 #include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
@@ -47,6 +48,54 @@ std::string MountTypeWord(v1::Mount::Type type) {
       return "image";
     default:
       return "";
+  }
+}
+
+// What docker has in an object of its own for each type of mount; left out where all of it is unset.
+void SetMountOptions(const v1::Mount& mount, Value& entry) {
+  Value options;
+  switch (mount.type()) {
+    case v1::Mount::BIND:
+      if (!mount.propagation().empty()) options.Set("Propagation", mount.propagation());
+      if (mount.non_recursive()) options.Set("NonRecursive", true);
+      if (mount.create_source()) options.Set("CreateMountpoint", true);
+      if (mount.read_only_non_recursive()) options.Set("ReadOnlyNonRecursive", true);
+      if (mount.read_only_force_recursive()) options.Set("ReadOnlyForceRecursive", true);
+      if (!options.is_null()) entry.Set("BindOptions", std::move(options));
+      return;
+    case v1::Mount::VOLUME: {
+      if (mount.no_copy()) options.Set("NoCopy", true);
+      if (!mount.volume_labels().empty())
+        options.Set("Labels", Value::StringMap(mount.volume_labels()));
+      Value driver;
+      if (!mount.volume_driver().empty()) driver.Set("Name", mount.volume_driver());
+      if (!mount.volume_options().empty())
+        driver.Set("Options", Value::StringMap(mount.volume_options()));
+      if (!driver.is_null()) options.Set("DriverConfig", std::move(driver));
+      if (!mount.subpath().empty()) options.Set("Subpath", mount.subpath());
+      if (!options.is_null()) entry.Set("VolumeOptions", std::move(options));
+      return;
+    }
+    case v1::Mount::TMPFS: {
+      if (mount.tmpfs_size_bytes() != 0) options.Set("SizeBytes", mount.tmpfs_size_bytes());
+      if (mount.tmpfs_mode() != 0) options.Set("Mode", mount.tmpfs_mode());
+      Value words = Value::EmptyList();
+      for (const std::string& option : mount.options()) {
+        Value pair = Value::EmptyList();
+        for (absl::string_view part : absl::StrSplit(option, absl::MaxSplits('=', 1)))
+          pair.Append(part);
+        words.Append(std::move(pair));
+      }
+      if (!words.list().empty()) options.Set("Options", std::move(words));
+      if (!options.is_null()) entry.Set("TmpfsOptions", std::move(options));
+      return;
+    }
+    case v1::Mount::IMAGE:
+      if (!mount.subpath().empty()) options.Set("Subpath", mount.subpath());
+      if (!options.is_null()) entry.Set("ImageOptions", std::move(options));
+      return;
+    default:
+      return;
   }
 }
 
@@ -121,6 +170,7 @@ Value HostConfig(const v1::ContainerDetails& container) {
     if (!mount.source().empty()) entry.Set("Source", mount.source());
     entry.Set("Target", mount.target());
     if (mount.read_only()) entry.Set("ReadOnly", true);
+    SetMountOptions(mount, entry);
     mounts.Append(std::move(entry));
   }
   host.Set("Binds", binds.list().empty() ? Value() : binds);

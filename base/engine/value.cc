@@ -3,14 +3,19 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <unordered_map>
 
+#include "absl/base/attributes.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "nlohmann/json.hpp"
+
+#include "base/utf8.h"
 
 namespace gantry::engine {
 namespace {
 
-constexpr int kMaxDepth = 200;
+constexpr size_t kMaxDepth = 200;
 
 std::string FormatDouble(double v) {
   if (v == std::floor(v) && std::fabs(v) < 1e15) return absl::StrFormat("%.0f", v);
@@ -22,241 +27,92 @@ std::string FormatDouble(double v) {
   return absl::StrFormat("%.17g", v);
 }
 
-class JsonReader {
+// Builds a value from nlohmann's parser events.
+class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit JsonReader(absl::string_view text) : text_(text) {}
+  explicit ValueBuilder(Value* out) : out_(out) {}
+  const std::string& problem() const { return problem_; }
 
-  absl::StatusOr<Value> Document() {
-    Value value;
-    if (!Read(0, &value)) return Error();
-    SkipSpace();
-    if (pos_ != text_.size()) {
-      problem_ = "text after the document";
-      return Error();
-    }
-    return value;
+  bool null() override { return Add(Value()); }
+  bool boolean(bool v) override { return Add(Value(v)); }
+  bool number_integer(int64_t v) override { return Add(Value(v)); }
+  bool number_unsigned(uint64_t v) override {
+    return Add(v <= INT64_MAX ? Value(static_cast<int64_t>(v)) : Value(v));
+  }
+  bool number_float(double v, const std::string&) override { return Add(Value(v)); }
+  bool string(std::string& v) override { return Add(Value(std::move(v))); }
+  bool binary(nlohmann::json::binary_t&) override { return false; }
+  bool start_object(size_t) override { return Open(/*object=*/true); }
+  bool key(std::string& v) override {
+    open_.back().fields.emplace_back().first = std::move(v);
+    return true;
+  }
+  bool end_object() override {
+    Level level = std::move(open_.back());
+    open_.pop_back();
+    return Add(ObjectOf(std::move(level.fields)));
+  }
+  bool start_array(size_t) override { return Open(/*object=*/false); }
+  bool end_array() override {
+    Level level = std::move(open_.back());
+    open_.pop_back();
+    return Add(Value(std::move(level.list)));
+  }
+  bool parse_error(size_t position, const std::string&,
+                   const nlohmann::json::exception& error) override {
+    // "[json.exception.parse_error.101] parse error at line 1, column 2: ...": what follows it.
+    const std::string text = error.what();
+    const size_t colon = text.find(": ");
+    problem_ = absl::StrCat("byte ", position, ": ",
+                            colon == std::string::npos ? text : text.substr(colon + 2));
+    return false;
   }
 
  private:
-  absl::Status Error() const {
-    return absl::InvalidArgumentError(absl::StrCat("JSON, byte ", pos_, ": ", problem_));
-  }
-  bool Fail(const char* problem) {
-    problem_ = problem;
-    return false;
-  }
-  void SkipSpace() {
-    while (pos_ < text_.size() && (text_[pos_] == ' ' || text_[pos_] == '\t' ||
-                                   text_[pos_] == '\n' || text_[pos_] == '\r')) {
-      ++pos_;
-    }
-  }
-  bool Take(char c) {
-    SkipSpace();
-    if (pos_ >= text_.size() || text_[pos_] != c) return false;
-    ++pos_;
-    return true;
-  }
-  bool Word(absl::string_view word) {
-    if (text_.substr(pos_, word.size()) != word) return Fail("unknown word");
-    pos_ += word.size();
-    return true;
-  }
-
-  bool Read(int depth, Value* out) {
-    if (depth > kMaxDepth) return Fail("nested too deep");
-    SkipSpace();
-    if (pos_ >= text_.size()) return Fail("ends too early");
-    switch (text_[pos_]) {
-      case '{':
-        return ReadObject(depth, out);
-      case '[':
-        return ReadList(depth, out);
-      case '"': {
-        std::string text;
-        if (!ReadString(&text)) return false;
-        *out = Value(std::move(text));
-        return true;
-      }
-      case 't':
-        *out = Value(true);
-        return Word("true");
-      case 'f':
-        *out = Value(false);
-        return Word("false");
-      case 'n':
-        *out = Value();
-        return Word("null");
-      default:
-        return ReadNumber(out);
-    }
-  }
-
-  bool ReadObject(int depth, Value* out) {
-    ++pos_;
-    Value object = Value::EmptyObject();
-    if (!Take('}')) {
-      do {
-        SkipSpace();
-        std::string key;
-        if (pos_ >= text_.size() || text_[pos_] != '"') return Fail("expected a field name");
-        if (!ReadString(&key)) return false;
-        if (!Take(':')) return Fail("expected ':'");
-        Value value;
-        if (!Read(depth + 1, &value)) return false;
-        object.Set(key, std::move(value));
-      } while (Take(','));
-      if (!Take('}')) return Fail("expected ',' or '}'");
-    }
-    *out = std::move(object);
-    return true;
-  }
-
-  bool ReadList(int depth, Value* out) {
-    ++pos_;
+  using Fields = std::vector<std::pair<std::string, Value>>;
+  struct Level {
+    bool object;
+    Fields fields;
     Value::List list;
-    if (!Take(']')) {
-      do {
-        Value value;
-        if (!Read(depth + 1, &value)) return false;
-        list.push_back(std::move(value));
-      } while (Take(','));
-      if (!Take(']')) return Fail("expected ',' or ']'");
+  };
+
+  bool Open(bool object) {
+    if (open_.size() >= kMaxDepth) {
+      problem_ = "nested too deep";
+      return false;
     }
-    *out = Value(std::move(list));
+    open_.push_back({object, {}, {}});
     return true;
   }
-
-  bool ReadHex4(uint32_t* out) {
-    uint32_t code = 0;
-    for (int i = 0; i < 4; ++i, ++pos_) {
-      if (pos_ >= text_.size()) return Fail("ends inside an escape");
-      const char c = text_[pos_];
-      int digit;
-      if (c >= '0' && c <= '9') {
-        digit = c - '0';
-      } else if (c >= 'a' && c <= 'f') {
-        digit = c - 'a' + 10;
-      } else if (c >= 'A' && c <= 'F') {
-        digit = c - 'A' + 10;
-      } else {
-        return Fail("bad \\u escape");
-      }
-      code = code * 16 + static_cast<uint32_t>(digit);
-    }
-    *out = code;
-    return true;
-  }
-
-  static void AppendUtf8(uint32_t c, std::string* out) {
-    if (c < 0x80) {
-      out->push_back(static_cast<char>(c));
-    } else if (c < 0x800) {
-      out->push_back(static_cast<char>(0xC0 | (c >> 6)));
-      out->push_back(static_cast<char>(0x80 | (c & 0x3F)));
-    } else if (c < 0x10000) {
-      out->push_back(static_cast<char>(0xE0 | (c >> 12)));
-      out->push_back(static_cast<char>(0x80 | ((c >> 6) & 0x3F)));
-      out->push_back(static_cast<char>(0x80 | (c & 0x3F)));
+  // Not inlined: gcc 12 takes the alternatives that a value does not hold for uninitialized ones.
+  ABSL_ATTRIBUTE_NOINLINE bool Add(Value value) {
+    if (open_.empty()) {
+      *out_ = std::move(value);
+    } else if (open_.back().object) {
+      open_.back().fields.back().second = std::move(value);
     } else {
-      out->push_back(static_cast<char>(0xF0 | (c >> 18)));
-      out->push_back(static_cast<char>(0x80 | ((c >> 12) & 0x3F)));
-      out->push_back(static_cast<char>(0x80 | ((c >> 6) & 0x3F)));
-      out->push_back(static_cast<char>(0x80 | (c & 0x3F)));
+      open_.back().list.push_back(std::move(value));
     }
-  }
-
-  bool ReadString(std::string* out) {
-    ++pos_;
-    while (pos_ < text_.size()) {
-      const char c = text_[pos_++];
-      if (c == '"') return true;
-      if (c != '\\') {
-        out->push_back(c);
-        continue;
-      }
-      if (pos_ >= text_.size()) break;
-      const char e = text_[pos_++];
-      switch (e) {
-        case 'n':
-          out->push_back('\n');
-          break;
-        case 't':
-          out->push_back('\t');
-          break;
-        case 'r':
-          out->push_back('\r');
-          break;
-        case 'b':
-          out->push_back('\b');
-          break;
-        case 'f':
-          out->push_back('\f');
-          break;
-        case 'u': {
-          uint32_t code;
-          if (!ReadHex4(&code)) return false;
-          if (code >= 0xD800 && code < 0xDC00 && text_.substr(pos_, 2) == "\\u") {
-            pos_ += 2;
-            uint32_t low;
-            if (!ReadHex4(&low)) return false;
-            code = 0x10000 + ((code - 0xD800) << 10) + ((low - 0xDC00) & 0x3FF);
-          }
-          AppendUtf8(code, out);
-          break;
-        }
-        case '"':
-        case '\\':
-        case '/':
-          out->push_back(e);
-          break;
-        default:
-          return Fail("unknown escape");
-      }
-    }
-    return Fail("string without an end");
-  }
-
-  bool ReadNumber(Value* out) {
-    const size_t start = pos_;
-    bool integer = true;
-    while (pos_ < text_.size()) {
-      const char c = text_[pos_];
-      if (c == '.' || c == 'e' || c == 'E') integer = false;
-      if ((c >= '0' && c <= '9') || c == '-' || c == '+' || c == '.' || c == 'e' || c == 'E') {
-        ++pos_;
-      } else {
-        break;
-      }
-    }
-    const std::string text(text_.substr(start, pos_ - start));
-    if (text.empty()) return Fail("unexpected character");
-    char* end = nullptr;
-    if (integer) {
-      errno = 0;
-      if (text[0] == '-') {
-        const long long v = std::strtoll(text.c_str(), &end, 10);
-        if (*end == '\0' && errno == 0) {
-          *out = Value(static_cast<int64_t>(v));
-          return true;
-        }
-      } else {
-        const unsigned long long v = std::strtoull(text.c_str(), &end, 10);
-        if (*end == '\0' && errno == 0) {
-          *out = v <= INT64_MAX ? Value(static_cast<int64_t>(v)) : Value(static_cast<uint64_t>(v));
-          return true;
-        }
-      }
-    }
-    const double v = std::strtod(text.c_str(), &end);
-    if (*end != '\0') return Fail("bad number");
-    *out = Value(v);
     return true;
   }
+  // Of a key that occurs twice the last value counts, at the place of the first.
+  static Value ObjectOf(Fields fields) {
+    std::unordered_map<std::string, size_t> where;
+    Fields kept;
+    for (auto& [key, value] : fields) {
+      const auto [it, fresh] = where.emplace(key, kept.size());
+      if (fresh) {
+        kept.emplace_back(std::move(key), std::move(value));
+      } else {
+        kept[it->second].second = std::move(value);
+      }
+    }
+    return Value(Value::Object{std::move(kept)});
+  }
 
-  absl::string_view text_;
-  size_t pos_ = 0;
-  const char* problem_ = "";
+  Value* const out_;
+  std::vector<Level> open_;
+  std::string problem_;
 };
 
 }  // namespace
@@ -395,7 +251,12 @@ std::string Value::ToPrettyJson(int indent) const {
 }
 
 absl::StatusOr<Value> Value::FromJson(absl::string_view text) {
-  return JsonReader(text).Document();
+  Value value;
+  ValueBuilder builder(&value);
+  const std::string clean = ToValidUtf8(text);
+  if (!nlohmann::json::sax_parse(clean, &builder))
+    return absl::InvalidArgumentError(absl::StrCat("JSON: ", builder.problem()));
+  return value;
 }
 
 std::string JsonQuote(absl::string_view text) {

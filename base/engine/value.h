@@ -38,6 +38,7 @@ class Value {
   Value(std::string v) : data_(std::move(v)) {}
   Value(absl::string_view v) : data_(std::string(v)) {}
   Value(List v) : data_(std::move(v)) {}
+  Value(Object v) : data_(std::move(v)) {}
 
   static Value EmptyList() { return Value(List()); }
   static Value EmptyObject();
@@ -87,7 +88,8 @@ class Value {
 
   std::string ToJson() const;
   std::string ToPrettyJson(int indent) const;
-  // kInvalidArgument: not JSON, or nested deeper than 200.
+  // kInvalidArgument: not JSON, or nested deeper than 200. Bytes that are not UTF-8 are replaced; of
+  // a key that occurs twice the last value counts.
   static absl::StatusOr<Value> FromJson(absl::string_view text);
 
  private:

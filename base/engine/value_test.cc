@@ -47,6 +47,24 @@ TEST(ValueTest, RefusesAbsurdNesting) {
   EXPECT_FALSE(Value::FromJson(std::string(100000, '[')).ok());
 }
 
+TEST(ValueTest, NothingThatIsReadIsInvalidUtf8) {
+  EXPECT_EQ(Value::FromJson("\"caf\xe9\"")->string(), "caf\xef\xbf\xbd");
+  EXPECT_FALSE(Value::FromJson(R"("\ud800")").ok());
+}
+
+TEST(ValueTest, TheLastOfTwoEqualKeysCounts) {
+  EXPECT_EQ(Value::FromJson(R"({"a":1,"b":2,"a":3})")->ToJson(), R"({"a":3,"b":2})");
+}
+
+TEST(ValueTest, ManyFieldsAreReadInLinearTime) {
+  std::string text = "{";
+  for (int i = 0; i < 200000; ++i) text += "\"k" + std::to_string(i) + "\":0,";
+  text += "\"last\":1}";
+  const auto value = Value::FromJson(text);
+  ASSERT_TRUE(value.ok()) << value.status();
+  EXPECT_EQ(value->object().fields.size(), 200001u);
+}
+
 TEST(ValueTest, TruthIsGos) {
   EXPECT_FALSE(Value().Truth());
   EXPECT_FALSE(Value(0).Truth());

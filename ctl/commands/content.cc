@@ -2,11 +2,11 @@
 #include "absl/time/clock.h"
 #include "google/protobuf/empty.pb.h"
 
+#include "base/engine/list_rows.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
-#include "ctl/rows.h"
 #include "ctl/table.h"
 #include "proto/containerd/services/content/v1/content.pb.h"
 
@@ -30,7 +30,7 @@ class ListAction final : public Action {
       for (const content::Info& info : response.info()) {
         absl::StrAppend(&out, info.digest());
         if (!quiet_) {
-          const std::string labels = LabelsText(info.labels());
+          const std::string labels = engine::LabelsText(info.labels());
           absl::StrAppend(&out, "\t", engine::HumanSize(info.size()), "\t",
                           engine::HumanDuration(now - engine::FromProto(info.created_at())), "\t",
                           labels.empty() ? "-" : labels);

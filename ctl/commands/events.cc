@@ -1,3 +1,4 @@
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
@@ -16,17 +17,18 @@
 namespace gantry::ctl {
 namespace {
 
-// "2026-11-21T09:24:08.123456789+00:00 container start <id> (image=x, name=y)"
+// "2026-11-21T09:24:08.123456789Z container start <id> (image=x, name=y)"
 std::string EventLine(const v1::Event& event) {
   std::vector<std::string> attributes;
   const Value sorted = Value::StringMap(event.attributes());
   for (const auto& [key, value] : sorted.object().fields) {
     attributes.push_back(absl::StrCat(key, "=", value.string()));
   }
+  std::string at = absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", engine::FromProto(event.at()),
+                                    absl::LocalTimeZone());
+  if (absl::EndsWith(at, "+00:00")) at.replace(at.size() - 6, 6, "Z");
   return absl::StrCat(
-      absl::FormatTime("%Y-%m-%dT%H:%M:%E9S%Ez", engine::FromProto(event.at()),
-                       absl::LocalTimeZone()),
-      " ", event.type(), " ", event.action(), " ", event.id(),
+      at, " ", event.type(), " ", event.action(), " ", event.id(),
       attributes.empty() ? "" : absl::StrCat(" (", absl::StrJoin(attributes, ", "), ")"), "\n");
 }
 

@@ -1,21 +1,13 @@
-#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
-#include "base/engine/proto_time.h"
-#include "base/engine/units.h"
+#include "base/engine/list_rows.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
-#include "ctl/text.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
 namespace {
-
-std::string WholeSeconds(absl::Time time) {
-  return engine::JsonTime(
-      time == absl::InfinitePast() ? time : absl::FromUnixSeconds(absl::ToUnixSeconds(time)));
-}
 
 class HistoryAction final : public Action {
  public:
@@ -38,20 +30,7 @@ class HistoryAction final : public Action {
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
     for (const auto& entry : response.entries()) {
-      const absl::Time created = engine::FromProto(entry.has_created_at(), entry.created_at());
-      Value row = Value::EmptyObject();
-      row.Set("Comment", entry.comment());
-      row.Set("CreatedAt", WholeSeconds(created));
-      row.Set("CreatedBy", no_trunc_ ? entry.created_by() : Ellipsis(entry.created_by(), 45));
-      row.Set("CreatedSince", created == absl::InfinitePast() ? "N/A"
-                              : human_ ? absl::StrCat(engine::HumanDuration(now - created), " ago")
-                                       : WholeSeconds(created));
-      row.Set("ID", entry.id().empty() ? "<missing>"
-                    : no_trunc_        ? entry.id()
-                                       : engine::ShortId(entry.id()));
-      row.Set("Size",
-              human_ ? engine::HumanSize(entry.size_bytes()) : absl::StrCat(entry.size_bytes()));
-      rows.push_back(std::move(row));
+      rows.push_back(engine::HistoryRow(entry, human_, !no_trunc_, now));
     }
     Listing listing;
     listing.headings = {{"ID", "IMAGE"},

@@ -1,66 +1,21 @@
 #include <algorithm>
+#include <iterator>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
-#include "base/engine/proto_time.h"
+#include "base/engine/list_rows.h"
 #include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
-#include "ctl/rows.h"
 #include "ctl/table.h"
 #include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
 namespace {
-
-struct Named {
-  std::string repository = "<none>";
-  std::string tag = "<none>";
-  std::string digest = "<none>";
-};
-
-// "host:5000/a/b:tag" at its last colon that is not part of the host.
-std::pair<std::string, std::string> SplitTag(const std::string& reference) {
-  const size_t colon = reference.rfind(':');
-  if (colon == std::string::npos || reference.find('/', colon) != std::string::npos) {
-    return {reference, "<none>"};
-  }
-  return {reference.substr(0, colon), reference.substr(colon + 1)};
-}
-
-// The lines of one image: one per tag, or one for what has none.
-std::vector<Named> Names(const v1::ImageSummary& image, bool digests) {
-  std::vector<Named> names;
-  std::vector<std::string> used;
-  for (const std::string& reference : image.repo_tags()) {
-    Named named;
-    std::tie(named.repository, named.tag) = SplitTag(reference);
-    for (const std::string& d : image.repo_digests()) {
-      const size_t at = d.find('@');
-      if (at != std::string::npos && d.substr(0, at) == named.repository) {
-        named.digest = d.substr(at + 1);
-        used.push_back(d);
-      }
-    }
-    names.push_back(std::move(named));
-  }
-  for (const std::string& d : image.repo_digests()) {
-    if (std::find(used.begin(), used.end(), d) != used.end()) continue;
-    if (!names.empty() && !digests) continue;
-    const size_t at = d.find('@');
-    if (at == std::string::npos) continue;
-    Named named;
-    named.repository = d.substr(0, at);
-    named.digest = d.substr(at + 1);
-    names.push_back(std::move(named));
-  }
-  if (names.empty()) names.emplace_back();
-  return names;
-}
 
 class ImagesAction final : public Action {
  public:
@@ -99,33 +54,10 @@ class ImagesAction final : public Action {
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
     for (const v1::ImageSummary& image : response.images()) {
-      for (const Named& named : Names(image, with_digests)) {
-        if (quiet_ && !rows.empty() && rows.back().Find("FullID")->string() == image.id()) continue;
-        Value row = Value::EmptyObject();
-        row.Set("Containers", image.has_containers() ? absl::StrCat(image.containers()) : "N/A");
-        const absl::Time created = engine::FromProto(image.has_created_at(), image.created_at());
-        row.Set("CreatedAt", engine::TableTime(created));
-        row.Set("CreatedSince", created == absl::InfinitePast()
-                                    ? "N/A"
-                                    : absl::StrCat(engine::HumanDuration(now - created), " ago"));
-        row.Set("Digest", named.digest);
-        row.Set("FullID", image.id());
-        row.Set("ID", no_trunc_ ? image.id() : engine::ShortId(image.id()));
-        row.Set("Repository", named.repository);
-        row.Set("SharedSize", image.has_shared_size_bytes()
-                                  ? engine::HumanSize(image.shared_size_bytes())
-                                  : "N/A");
-        row.Set("Size", engine::HumanSize(image.size_bytes()));
-        row.Set("Tag", named.tag);
-        row.Set("UniqueSize",
-                image.has_shared_size_bytes()
-                    ? engine::HumanSize(image.size_bytes() - image.shared_size_bytes())
-                    : "N/A");
-        row.Set("VirtualSize", engine::HumanSize(image.size_bytes()));
-        row.Set("Labels", LabelsText(image.labels()));
-        row.Set("LabelMap", Value::StringMap(image.labels()));
-        rows.push_back(std::move(row));
-      }
+      if (quiet_ && !rows.empty() && rows.back().Find("FullID")->string() == image.id()) continue;
+      std::vector<Value> names = engine::ImageRows(image, with_digests, !no_trunc_, now);
+      if (quiet_) names.resize(1);
+      std::move(names.begin(), names.end(), std::back_inserter(rows));
     }
     Listing listing;
     listing.headings = {{"Repository", "REPOSITORY"},

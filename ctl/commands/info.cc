@@ -1,7 +1,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
-#include "base/engine/proto_time.h"
+#include "base/engine/system_json.h"
 #include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
@@ -13,64 +13,16 @@ namespace gantry::ctl {
 namespace {
 
 Value Document(const v1::InfoResponse& info) {
-  Value out = Value::EmptyObject();
-  out.Set("ID", info.id());
-  out.Set("Containers", info.containers());
-  out.Set("ContainersRunning", info.containers_running());
-  out.Set("ContainersPaused", info.containers_paused());
-  out.Set("ContainersStopped", info.containers_stopped());
-  out.Set("Images", info.images());
-  out.Set("Driver", info.snapshotter());
-  Value status = Value::EmptyList();
-  const Value sorted = Value::StringMap(info.snapshotter_status());
-  for (const auto& [key, value] : sorted.object().fields) {
-    Value pair = Value::EmptyList();
-    pair.Append(key);
-    pair.Append(value);
-    status.Append(std::move(pair));
-  }
-  out.Set("DriverStatus", std::move(status));
-  out.Set("MemoryLimit", info.memory_limit());
-  out.Set("SwapLimit", info.swap_limit());
-  out.Set("CpuCfsQuota", info.cpu_quota());
-  out.Set("CPUShares", info.cpu_shares());
-  out.Set("CPUSet", info.cpuset());
-  out.Set("PidsLimit", info.pids_limit());
-  out.Set("OomKillDisable", info.oom_kill_disable());
-  out.Set("SystemTime", engine::JsonTime(engine::FromProto(info.system_time())));
-  out.Set("LoggingDriver", info.log_driver());
-  out.Set("CgroupDriver", info.cgroup_driver());
-  out.Set("CgroupVersion", info.cgroup_version());
-  out.Set("CgroupControllers", Value::StringRange(info.cgroup_controllers()));
-  out.Set("KernelVersion", info.kernel_version());
-  out.Set("OperatingSystem", info.operating_system());
-  out.Set("OSVersion", info.os_version());
-  out.Set("OSType", info.os_type());
-  out.Set("Architecture", info.architecture());
-  out.Set("NCPU", info.cpus());
-  out.Set("MemTotal", info.memory_bytes());
-  out.Set("DockerRootDir", info.root_dir());
-  out.Set("StateDir", info.state_dir());
-  out.Set("ConfigFile", info.config_file());
-  out.Set("Address", info.address());
-  out.Set("DockerAddress", info.docker_address());
-  out.Set("Name", info.name());
-  out.Set("ServerVersion", info.server_version());
-  Value runtimes = Value::EmptyObject();
-  for (const auto& runtime : info.runtimes()) {
-    Value entry = Value::EmptyObject();
-    entry.Set("path", runtime.path());
-    entry.Set("version", runtime.version());
-    entry.Set("problem", runtime.problem());
-    runtimes.Set(runtime.name(), std::move(entry));
-  }
-  out.Set("Runtimes", std::move(runtimes));
-  out.Set("DefaultRuntime", info.default_runtime());
-  out.Set("SecurityOptions", Value::StringRange(info.security_options()));
-  out.Set("Namespaces", Value::StringRange(info.namespaces()));
-  out.Set("Pid", info.pid());
-  out.Set("StartedAt", engine::JsonTime(engine::FromProto(info.started_at())));
-  out.Set("Warnings", Value::StringRange(info.warnings()));
+  Value out = engine::InfoDocument(info);
+  Value client = Value::EmptyObject();
+  client.Set("Debug", false);
+  client.Set("Version", kCtlVersion);
+  client.Set("Os", "linux");
+  client.Set("Arch", "amd64");
+  client.Set("Context", "default");
+  client.Set("Plugins", Value::EmptyList());
+  client.Set("Warnings", Value());
+  out.Set("ClientInfo", std::move(client));
   return out;
 }
 

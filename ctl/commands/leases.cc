@@ -2,12 +2,12 @@
 #include "absl/time/clock.h"
 #include "google/protobuf/empty.pb.h"
 
+#include "base/engine/list_rows.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
-#include "ctl/rows.h"
 #include "ctl/table.h"
 #include "proto/containerd/services/leases/v1/leases.pb.h"
 
@@ -27,7 +27,7 @@ class ListAction final : public Action {
     GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
     std::string out = quiet_ ? "" : "LEASE ID\tCREATED AT\tLABELS\n";
     for (const leases::Lease& lease : response.leases()) {
-      const std::string labels = LabelsText(lease.labels());
+      const std::string labels = engine::LabelsText(lease.labels());
       absl::StrAppend(&out, lease.id());
       if (!quiet_) {
         absl::StrAppend(&out, "\t", engine::JsonTime(engine::FromProto(lease.created_at())), "\t",

@@ -1,10 +1,10 @@
 #include "absl/strings/str_cat.h"
 #include "google/protobuf/empty.pb.h"
 
+#include "base/engine/list_rows.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
-#include "ctl/rows.h"
 #include "ctl/table.h"
 #include "proto/containerd/services/namespaces/v1/namespace.pb.h"
 
@@ -23,7 +23,7 @@ class ListAction final : public Action {
     std::string out = quiet_ ? "" : "NAME\tLABELS\n";
     for (const auto& name_space : response.namespaces()) {
       absl::StrAppend(&out, name_space.name());
-      if (!quiet_) absl::StrAppend(&out, "\t", LabelsText(name_space.labels()));
+      if (!quiet_) absl::StrAppend(&out, "\t", engine::LabelsText(name_space.labels()));
       out += "\n";
     }
     context.Out(quiet_ ? out : AlignColumns(out));

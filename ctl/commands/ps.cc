@@ -5,12 +5,11 @@
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 
-#include "base/engine/units.h"
+#include "base/engine/list_rows.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
 #include "ctl/listing.h"
-#include "ctl/rows.h"
 #include "proto/gantry/v1/container_views.pb.h"
 
 namespace gantry::ctl {
@@ -51,7 +50,7 @@ class PsAction final : public Action {
     const absl::Time now = absl::Now();
     std::vector<Value> rows;
     for (const v1::ContainerSummary& container : response.containers()) {
-      rows.push_back(ContainerRow(container, !no_trunc_, now));
+      rows.push_back(engine::ContainerRow(container, !no_trunc_, now));
     }
     Listing listing;
     listing.headings = {

@@ -1,10 +1,10 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 
+#include "base/engine/list_rows.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
-#include "ctl/rows.h"
 #include "ctl/text.h"
 #include "proto/gantry/v1/container_views.pb.h"
 
@@ -46,7 +46,7 @@ class StatsAction final : public Action {
     while (stream->Read(&response)) {
       std::vector<Value> rows;
       for (const v1::ContainerStats& stats : response.containers()) {
-        rows.push_back(StatsRow(stats, !no_trunc_));
+        rows.push_back(engine::StatsRow(stats, args.empty() ? "" : stats.name(), !no_trunc_));
       }
       GANTRY_ASSIGN_OR_RETURN(std::string text, Render(listing, rows, format_, false));
       if (!redraw) {

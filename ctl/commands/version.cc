@@ -2,6 +2,8 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/api_version.h"
+#include "base/engine/system_json.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
@@ -20,32 +22,22 @@ class VersionAction final : public Action {
     Value document = Value::EmptyObject();
     Value mine = Value::EmptyObject();
     mine.Set("Version", kCtlVersion);
+    mine.Set("ApiVersion", engine::kApiVersion);
+    mine.Set("DefaultAPIVersion", engine::kApiVersion);
+    mine.Set("GitCommit", "");
+    mine.Set("GoVersion", "");
     mine.Set("Os", "linux");
     mine.Set("Arch", "amd64");
-    document.Set("Client", mine);
+    mine.Set("BuildTime", "");
+    mine.Set("Context", "default");
+    document.Set("Client", std::move(mine));
 
     absl::Status status;
     v1::VersionResponse version;
     auto client = context.client();
     status = client.ok() ? (*client)->Call(v1::VersionRequest(), &version) : client.status();
     if (status.ok()) {
-      Value server = Value::EmptyObject();
-      Value components = Value::EmptyList();
-      for (const auto& component : version.components()) {
-        Value entry = Value::EmptyObject();
-        entry.Set("Name", component.name());
-        entry.Set("Version", component.version());
-        entry.Set("Details", Value::StringMap(component.details()));
-        components.Append(std::move(entry));
-      }
-      server.Set("Version", version.version());
-      server.Set("GitCommit", version.git_commit());
-      server.Set("Os", version.os());
-      server.Set("Arch", version.arch());
-      server.Set("KernelVersion", version.kernel_version());
-      server.Set("BuildTime", version.build_time());
-      server.Set("Components", std::move(components));
-      document.Set("Server", std::move(server));
+      document.Set("Server", engine::VersionDocument(version));
     } else {
       document.Set("Server", Value());
     }

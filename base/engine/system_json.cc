@@ -1,0 +1,176 @@
+#include "base/engine/system_json.h"
+
+#include <initializer_list>
+#include <string>
+#include <utility>
+
+#include "base/engine/api_version.h"
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
+#include "proto/gantry/v1/system.pb.h"
+
+namespace gantry::engine {
+namespace {
+
+constexpr char kPlatform[] = "Gantry";
+
+Value Words(std::initializer_list<const char*> words) {
+  Value list = Value::EmptyList();
+  for (const char* word : words) list.Append(word);
+  return list;
+}
+
+Value ListOrNull(const google::protobuf::RepeatedPtrField<std::string>& texts) {
+  return texts.empty() ? Value() : Value::StringRange(texts);
+}
+
+// docker's word where it does not know the commit that a program was built from.
+Value UnknownCommit() {
+  Value commit = Value::EmptyObject();
+  commit.Set("ID", "N/A");
+  return commit;
+}
+
+Value Registries() {
+  Value hub = Value::EmptyObject();
+  hub.Set("Name", "docker.io");
+  hub.Set("Mirrors", Value::EmptyList());
+  hub.Set("Secure", true);
+  hub.Set("Official", true);
+  Value indexes = Value::EmptyObject();
+  indexes.Set("docker.io", std::move(hub));
+  Value out = Value::EmptyObject();
+  out.Set("InsecureRegistryCIDRs", Words({"::1/128", "127.0.0.0/8"}));
+  out.Set("IndexConfigs", std::move(indexes));
+  out.Set("Mirrors", Value::EmptyList());
+  return out;
+}
+
+Value Plugins() {
+  Value out = Value::EmptyObject();
+  out.Set("Volume", Value::EmptyList());
+  out.Set("Network", Words({"host", "null"}));
+  out.Set("Authorization", Value());
+  out.Set("Log", Words({"json-file", "local", "none"}));
+  return out;
+}
+
+Value Swarm() {
+  Value out = Value::EmptyObject();
+  out.Set("NodeID", "");
+  out.Set("NodeAddr", "");
+  out.Set("LocalNodeState", "inactive");
+  out.Set("ControlAvailable", false);
+  out.Set("Error", "");
+  out.Set("RemoteManagers", Value());
+  return out;
+}
+
+}  // namespace
+
+Value InfoDocument(const v1::InfoResponse& info) {
+  Value out = Value::EmptyObject();
+  out.Set("ID", info.id());
+  out.Set("Containers", info.containers());
+  out.Set("ContainersRunning", info.containers_running());
+  out.Set("ContainersPaused", info.containers_paused());
+  out.Set("ContainersStopped", info.containers_stopped());
+  out.Set("Images", info.images());
+  out.Set("Driver", info.snapshotter());
+  Value status = Value::EmptyList();
+  const Value sorted = Value::StringMap(info.snapshotter_status());
+  for (const auto& [key, value] : sorted.object().fields) {
+    Value pair = Value::EmptyList();
+    pair.Append(key);
+    pair.Append(value);
+    status.Append(std::move(pair));
+  }
+  out.Set("DriverStatus", std::move(status));
+  out.Set("Plugins", Plugins());
+  out.Set("MemoryLimit", info.memory_limit());
+  out.Set("SwapLimit", info.swap_limit());
+  out.Set("CpuCfsPeriod", info.cpu_quota());  // one kernel option for both
+  out.Set("CpuCfsQuota", info.cpu_quota());
+  out.Set("CPUShares", info.cpu_shares());
+  out.Set("CPUSet", info.cpuset());
+  out.Set("PidsLimit", info.pids_limit());
+  out.Set("Debug", false);
+  out.Set("OomKillDisable", info.oom_kill_disable());
+  out.Set("SystemTime", JsonTime(FromProto(info.system_time())));
+  out.Set("LoggingDriver", info.log_driver());
+  out.Set("CgroupDriver", info.cgroup_driver());
+  out.Set("CgroupVersion", info.cgroup_version());
+  out.Set("KernelVersion", info.kernel_version());
+  out.Set("OperatingSystem", info.operating_system());
+  out.Set("OSVersion", info.os_version());
+  out.Set("OSType", info.os_type());
+  out.Set("Architecture", info.architecture());
+  out.Set("IndexServerAddress", "https://index.docker.io/v1/");
+  out.Set("RegistryConfig", Registries());
+  out.Set("NCPU", info.cpus());
+  out.Set("MemTotal", info.memory_bytes());
+  out.Set("GenericResources", Value());
+  out.Set("DockerRootDir", info.root_dir());
+  out.Set("Name", info.name());
+  out.Set("Labels", Value::EmptyList());
+  out.Set("ExperimentalBuild", false);
+  out.Set("ServerVersion", info.server_version());
+  Value runtimes = Value::EmptyObject();
+  for (const auto& runtime : info.runtimes()) {
+    Value entry = Value::EmptyObject();
+    entry.Set("path", runtime.path());
+    entry.Set("version", runtime.version());
+    entry.Set("problem", runtime.problem());
+    runtimes.Set(runtime.name(), std::move(entry));
+  }
+  out.Set("Runtimes", std::move(runtimes));
+  out.Set("DefaultRuntime", info.default_runtime());
+  out.Set("Swarm", Swarm());
+  out.Set("LiveRestoreEnabled", true);  // containers always outlive the daemon
+  out.Set("Isolation", "");
+  out.Set("InitBinary", "gantry-init");
+  out.Set("ContainerdCommit", UnknownCommit());
+  out.Set("RuncCommit", UnknownCommit());
+  out.Set("InitCommit", UnknownCommit());
+  out.Set("SecurityOptions", Value::StringRange(info.security_options()));
+  out.Set("CDISpecDirs", Value::EmptyList());
+  out.Set("Warnings", ListOrNull(info.warnings()));
+  // Ours.
+  out.Set("CgroupControllers", Value::StringRange(info.cgroup_controllers()));
+  out.Set("StateDir", info.state_dir());
+  out.Set("ConfigFile", info.config_file());
+  out.Set("Address", info.address());
+  out.Set("DockerAddress", info.docker_address());
+  out.Set("Namespaces", Value::StringRange(info.namespaces()));
+  out.Set("Pid", info.pid());
+  out.Set("StartedAt", JsonTime(FromProto(info.started_at())));
+  return out;
+}
+
+Value VersionDocument(const v1::VersionResponse& version) {
+  Value out = Value::EmptyObject();
+  Value platform = Value::EmptyObject();
+  platform.Set("Name", kPlatform);
+  out.Set("Platform", std::move(platform));
+  Value components = Value::EmptyList();
+  for (const auto& component : version.components()) {
+    Value entry = Value::EmptyObject();
+    entry.Set("Name", component.name());
+    entry.Set("Version", component.version());
+    entry.Set("Details", Value::StringMap(component.details()));
+    components.Append(std::move(entry));
+  }
+  out.Set("Components", std::move(components));
+  out.Set("Version", version.version());
+  out.Set("ApiVersion", kApiVersion);
+  out.Set("MinAPIVersion", kMinApiVersion);
+  out.Set("GitCommit", version.git_commit());
+  out.Set("GoVersion", "");
+  out.Set("Os", version.os());
+  out.Set("Arch", version.arch());
+  out.Set("KernelVersion", version.kernel_version());
+  out.Set("BuildTime", version.build_time());
+  return out;
+}
+
+}  // namespace gantry::engine
