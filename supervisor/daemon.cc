@@ -613,6 +613,13 @@ absl::Status Daemon::OpenRegistries(Parts& p) {
 void Daemon::MakeCollector(Parts& p) {
   const Config& config = p.config;
   p.collector = std::make_unique<gc::Collector>(*p.db, *p.pool, p.snapshotters, p.clock);
+  // What could not be removed when its time was, for want of a descriptor, say.
+  p.collector->AlsoSweep([parts = &p] { return parts->blobs->RemoveHalfMade(); });
+  p.collector->AlsoSweep([parts = &p] { return parts->bundles->SweepLeftovers(); });
+  p.collector->AlsoSweep([parts = &p] {
+    return parts->container_records ? parts->container_records->leftovers().Sweep()
+                                    : absl::OkStatus();
+  });
   gc::SchedulerOptions schedule;
   schedule.pause_threshold = config.gc_pause_threshold;
   schedule.deletion_threshold = config.gc_deletion_threshold;
@@ -630,8 +637,6 @@ void Daemon::MakeCollector(Parts& p) {
           if (absl::IsCancelled(leftover)) continue;  // we are stopping
           LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
         }
-        if (absl::Status left = parts->blobs->RemoveHalfMade(); !left.ok())
-          LOG(WARNING) << "garbage collection: " << left << " (tried again next time)";
         if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
         malloc_trim(0);
       });

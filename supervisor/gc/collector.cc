@@ -150,6 +150,9 @@ absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
     if (absl::Status cleaned = snapshotter->Cleanup(options.cancel); !cleaned.ok())
       collection.leftovers.push_back(cleaned);
   }
+  for (const std::function<absl::Status()>& sweep : others_) {
+    if (absl::Status swept = sweep(); !swept.ok()) collection.leftovers.push_back(swept);
+  }
   collection.removing = clock_.Monotonic() - removing_since;
   collection.total = clock_.Monotonic() - begun_at;
   return collection;
