@@ -23,10 +23,51 @@ constexpr char kImage[] = "busybox:test";
 struct CrashCase {
   const char* point;
   // What the daemon is doing when it dies.
-  enum class During { kLoad, kRun, kExec, kStop, kRemove } during;
+  enum class During { kLoad, kLoadElsewhere, kRun, kExec, kStop, kRemove } during;
 };
 
+constexpr char kElsewhere[] = "elsewhere";
+
+size_t Layers(const Testbed& bed) {
+  const auto names = ListDirectory(bed.root() + "/snapshots/overlayfs/snapshots");
+  EXPECT_TRUE(names.ok()) << names.status();
+  return names.ok() ? names->size() : 0;
+}
+
+// The image is in the testbed's namespace. Loaded into another it adds no layer, and its layers stay
+// until both namespaces have removed it.
+void CheckSharing(const Testbed& bed) {
+  ASSERT_TRUE(Ok(bed.Ctl({"system", "gc"})));
+  const size_t layers = Layers(bed);
+  EXPECT_GT(layers, 0u);
+  const std::string archive = bed.scratch() + "/image.tar";
+  ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
+  ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "load", "-i", archive})));
+  EXPECT_EQ(Layers(bed), layers);
+  ASSERT_TRUE(Ok(bed.Ctl({"rmi", kImage})));
+  ASSERT_TRUE(Ok(bed.Ctl({"system", "gc"})));
+  EXPECT_EQ(Layers(bed), layers);
+  EXPECT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "run", "--rm", kImage, "true"})));
+  // And back again.
+  ASSERT_TRUE(Ok(bed.Ctl({"load", "-i", archive})));
+  ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "rmi", kImage})));
+  ASSERT_TRUE(Ok(bed.Ctl({"system", "gc"})));
+  EXPECT_EQ(Layers(bed), layers);
+  EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", kImage, "true"})));
+  ASSERT_TRUE(Ok(bed.Ctl({"rmi", kImage})));
+  ASSERT_TRUE(Ok(bed.Ctl({"system", "gc"})));
+  EXPECT_EQ(Layers(bed), 0u);
+  ASSERT_TRUE(bed.LoadBusybox(kImage));
+}
+
 class CrashTest : public testing::TestWithParam<CrashCase> {};
+
+TEST(SharedLayersTest, ASecondNamespaceAddsNoLayer) {
+  if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+  Testbed bed;
+  ASSERT_TRUE(bed.LoadBusybox(kImage));
+  CheckSharing(bed);
+}
 
 TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
   if (geteuid() != 0) GTEST_SKIP() << "containers need root";
@@ -47,6 +88,12 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
       const std::string archive = bed.scratch() + "/image.tar";
       ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
       outcome = bed.Ctl({"load", "-i", archive});
+      break;
+    }
+    case CrashCase::During::kLoadElsewhere: {
+      const std::string archive = bed.scratch() + "/image.tar";
+      ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
+      outcome = bed.Ctl({"-n", kElsewhere, "load", "-i", archive});
       break;
     }
     case CrashCase::During::kRun:
@@ -73,6 +120,7 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
     ASSERT_TRUE(bed.LoadBusybox(kImage));
   }
   EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", kImage, "true"})));
+  if (crash.during == CrashCase::During::kLoadElsewhere) CheckSharing(bed);
 
   const std::string status = bed.Inspect("web", "{{.State.Status}}");
   if (status == "running") {
@@ -94,6 +142,8 @@ INSTANTIATE_TEST_SUITE_P(Points, CrashTest,
                          testing::Values(CrashCase{"blob.renamed", CrashCase::During::kLoad},
                                          CrashCase{"blob.renamed:2", CrashCase::During::kLoad},
                                          CrashCase{"layer.committed", CrashCase::During::kLoad},
+                                         CrashCase{"layer.shared",
+                                                   CrashCase::During::kLoadElsewhere},
                                          CrashCase{"image.whole", CrashCase::During::kLoad},
                                          CrashCase{"image.recorded", CrashCase::During::kLoad},
                                          CrashCase{"snapshot.prepared", CrashCase::During::kRun},
