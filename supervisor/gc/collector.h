@@ -32,6 +32,8 @@
 
 namespace gantry::gc {
 
+class MountSource;
+
 struct Collection {
   // Records that are gone: publish /images/delete, /snapshot/remove and /content/delete for theirs.
   // In the order of removal.
@@ -73,6 +75,9 @@ class Collector {
   // were left behind. A failure is one of Collection::leftovers. Before the first Collect().
   void AlsoSweep(std::function<absl::Status()> sweep) { others_.push_back(std::move(sweep)); }
 
+  // Mounts are collected too. Before the first Collect(); `mounts` outlives the collector.
+  void CollectMounts(MountSource& mounts) { mounts_ = &mounts; }
+
   // kUnavailable: a writer inside the gate did not leave in time; nothing was changed, try later.
   // kDataLoss: a record does not parse: nothing is collected rather than the wrong thing.
   absl::StatusOr<Collection> Collect(const CollectOptions& options = {}) ABSL_LOCKS_EXCLUDED(mu_);
@@ -89,6 +94,7 @@ class Collector {
   const metadata::Snapshotters& snapshotters_;
   const Clock& clock_;
   std::vector<std::function<absl::Status()>> others_;
+  MountSource* mounts_ = nullptr;
 
   absl::Mutex mu_;  // held for a whole collection
 };

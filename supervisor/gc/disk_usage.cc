@@ -25,6 +25,7 @@ bool IsOwner(Type type) {
     case Type::kContent:
     case Type::kSnapshot:
     case Type::kIngest:
+    case Type::kMount:
       break;
   }
   return false;
