@@ -57,8 +57,7 @@ absl::Status DetachLoopDevice(const std::string& path, const std::string& file) 
   }
   struct loop_info64 info = {};
   if (ioctl(device.get(), LOOP_GET_STATUS64, &info) != 0) {
-    return errno == ENXIO ? absl::OkStatus()
-                          : ErrnoToStatus(errno, absl::StrCat("look at ", path));
+    return errno == ENXIO ? absl::OkStatus() : ErrnoToStatus(errno, absl::StrCat("look at ", path));
   }
   const char* name = reinterpret_cast<const char*>(info.lo_file_name);
   if (StoredName(file) != std::string(name, strnlen(name, LO_NAME_SIZE))) return absl::OkStatus();

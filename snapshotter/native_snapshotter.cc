@@ -71,7 +71,8 @@ absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Create(Kind kind, absl::st
       return ErrnoToStatus(errno, absl::StrCat(what, ": mkdir ", directory));
     }
     if (below_directory != 0) {
-      if (absl::Status copied = CopyTree(directories_.PathOf(below_directory), directory); !copied.ok()) {
+      if (absl::Status copied = CopyTree(directories_.PathOf(below_directory), directory);
+          !copied.ok()) {
         return WithContext(copied, absl::StrCat(what, ": copy of parent"));
       }
     }
@@ -134,7 +135,8 @@ absl::Status NativeSnapshotter::Commit(absl::string_view name, absl::string_view
                      ": the native snapshotter cannot give a snapshot another parent; prepare it "
                      "on that parent"));
   }
-  GANTRY_ASSIGN_OR_RETURN(const snapshot::Usage usage, UsageOfTree(directories_.PathOf(record.info.directory)));
+  GANTRY_ASSIGN_OR_RETURN(const snapshot::Usage usage,
+                          UsageOfTree(directories_.PathOf(record.info.directory)));
   if (options.sync) GANTRY_RETURN_IF_ERROR(directories_.Sync());
   return index_->Commit(name, key, usage, options).status();
 }

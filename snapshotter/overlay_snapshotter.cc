@@ -170,7 +170,8 @@ std::vector<Mount> OverlaySnapshotter::MountsOf(const SnapshotRecord& record) co
   const bool writable = record.info.kind == Kind::kActive;
   if (record.ancestors.empty() || (!writable && record.ancestors.size() == 1)) {
     mount.type = "bind";
-    mount.source = Layer(record.ancestors.empty() ? record.info.directory : record.ancestors.front());
+    mount.source =
+        Layer(record.ancestors.empty() ? record.info.directory : record.ancestors.front());
     mount.options.push_back(writable ? "rw" : "ro");
     mount.options.push_back("rbind");
     return {mount};

@@ -1,9 +1,9 @@
 // Snapshots as overlayfs layers: each is a directory, a stack of them is one mount.
 //
-// Disk layout below `root`: snapshots/<directory>/fs (0755, the layer) and, for active snapshots with a
-// parent, snapshots/<directory>/work (0711, overlayfs' own). A view with parents has no directory.
-// Mounts are exactly containerd's: bind of fs without parents, overlay with lowerdir nearest parent
-// first otherwise.
+// Disk layout below `root`: snapshots/<directory>/fs (0755, the layer) and, for active snapshots
+// with a parent, snapshots/<directory>/work (0711, overlayfs' own). A view with parents has no
+// directory. Mounts are exactly containerd's: bind of fs without parents, overlay with lowerdir
+// nearest parent first otherwise.
 // Layers are independent of each other, so a layer can be unpacked before its parent (CanRebase()).
 //
 // Lifecycle: one per root. Thread-safe.

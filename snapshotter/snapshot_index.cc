@@ -292,8 +292,7 @@ absl::Status SnapshotIndex::StackOn(absl::string_view parent, SnapshotRecord& re
   record.info.parent = std::string(parent);
   record.parent_id = below->id;
   record.ancestors = {below->info.directory};
-  record.ancestors.insert(record.ancestors.end(), below->ancestors.begin(),
-                          below->ancestors.end());
+  record.ancestors.insert(record.ancestors.end(), below->ancestors.begin(), below->ancestors.end());
   return absl::OkStatus();
 }
 
@@ -323,8 +322,7 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Create(uint64_t id, Kind kind, abs
   GANTRY_RETURN_IF_ERROR(StackOn(parent, record));
   rocksdb::WriteBatch batch;
   Put(batch, record);
-  if (record.parent_id != 0)
-    batch.Put(family_, ChildKey(record.parent_id, id), rocksdb::Slice());
+  if (record.parent_id != 0) batch.Put(family_, ChildKey(record.parent_id, id), rocksdb::Slice());
   GANTRY_RETURN_IF_ERROR(Write(batch));
   reserved_.erase(id);
   return record;

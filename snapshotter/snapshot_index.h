@@ -1,18 +1,19 @@
-// Which snapshots there are: key -> id, kind, parent, labels, times, usage, directory. One fact, one
-// place: nothing else records a snapshot's parent or kind.
+// Which snapshots there are: key -> id, kind, parent, labels, times, usage, directory. One fact,
+// one place: nothing else records a snapshot's parent or kind.
 //
 // Lives in a RocksDB column family that is handed in; several indexes share one family under
 // different prefixes.
 //   <prefix>/k/<key>            record
 //   <prefix>/c/<parent id>/<id> child of parent
-// An id is the snapshot's own; its directory is named by the id of the snapshot that made it. Share()
-// adds a record that names the directory of another: the records are the reference count of a
-// directory, and Orphans() finds those that no record names. An id is not given out again while a
+// An id is the snapshot's own; its directory is named by the id of the snapshot that made it.
+// Share() adds a record that names the directory of another: the records are the reference count of
+// a directory, and Orphans() finds those that no record names. An id is not given out again while a
 // record or a directory passed to SkipIds() has it.
 //
 // Durability: SetLabels() is on disk when it returns, and Commit() if CommitOptions::sync.
-// Create(), Share(), Remove() and other commits become so with the next synced write to the database (a
-// container or image record, say) or Sync(); until then a power cut undoes them, in reverse order.
+// Create(), Share(), Remove() and other commits become so with the next synced write to the
+// database (a container or image record, say) or Sync(); until then a power cut undoes them, in
+// reverse order.
 //
 // Thread-safe. Iteration sees one consistent state and holds no lock.
 #ifndef GANTRY_SNAPSHOTTER_SNAPSHOT_INDEX_H_
@@ -46,7 +47,7 @@ struct SnapshotRecord {
   uint64_t parent_id = 0;           // 0 for a base
   std::vector<uint64_t> ancestors;  // directories of what it is stacked on, nearest first
   Info info;                        // with the directory of its files; a view with parents has none
-  snapshot::Usage usage;  // of a committed snapshot
+  snapshot::Usage usage;            // of a committed snapshot
 };
 
 class SnapshotIndex {

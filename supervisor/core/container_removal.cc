@@ -95,15 +95,14 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
     const std::string generated =
         parts_.records->GeneratedDirectory(context.ns, loaded.id(), config);
     if (generated != directories.front()) directories.push_back(generated);
-    parts_.workers->Schedule(
-        [records = parts_.records, ns = context.ns, id = loaded.id(),
-         directories = std::move(directories)] {
-          for (const std::string& directory : directories) {
-            if (const absl::Status files = records->leftovers().Remove(directory); !files.ok())
-              LOG(WARNING) << "ns=" << ns << " id=" << id
-                           << " files left until the next collection: " << files;
-          }
-        });
+    parts_.workers->Schedule([records = parts_.records, ns = context.ns, id = loaded.id(),
+                              directories = std::move(directories)] {
+      for (const std::string& directory : directories) {
+        if (const absl::Status files = records->leftovers().Remove(directory); !files.ok())
+          LOG(WARNING) << "ns=" << ns << " id=" << id
+                       << " files left until the next collection: " << files;
+      }
+    });
   }
   parts_.events->Publish(context.ns,
                          Event(EventKind::kContainer, action::kDestroy, loaded.id()));

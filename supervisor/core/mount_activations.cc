@@ -141,14 +141,13 @@ absl::Status MountActivations::WriteRecord(const std::string& ns, const Entry& e
                               {"mount_point", active.mount_point}});
   }
   for (const snapshot::Mount& mount : activation.system) json["system"].push_back(ToJson(mount));
-  return WriteFileAtomic(DirectoryOf(entry.id) + "/record.json", 
+  return WriteFileAtomic(DirectoryOf(entry.id) + "/record.json",
                          json.dump(-1, ' ', false, Json::error_handler_t::replace), 0600);
 }
 
 absl::StatusOr<UniqueFd> MountActivations::OpenParent(const std::string& path,
                                                       std::string* name) const {
-  for (const std::string& top :
-       {parts_.root_directory, parts_.state_directory + "/activations"}) {
+  for (const std::string& top : {parts_.root_directory, parts_.state_directory + "/activations"}) {
     if (!absl::StartsWith(path, top + "/")) continue;
     std::string below = path.substr(top.size() + 1);
     while (!below.empty() && below.back() == '/') below.pop_back();
@@ -217,8 +216,8 @@ absl::Status MountActivations::MakeFileSystem(const std::string& path,
   command.timeout = kMkfsTime;
   GANTRY_ASSIGN_OR_RETURN(const CommandResult made, RunCommand(command));
   if (!made.status.ok()) {
-    return absl::FailedPreconditionError(absl::StrCat(command.argv[0], " of ", path, ": ",
-                                                      made.status.ToString(), ": ", made.err));
+    return absl::FailedPreconditionError(
+        absl::StrCat(command.argv[0], " of ", path, ": ", made.status.ToString(), ": ", made.err));
   }
   if (fsync(file.get()) != 0 ||
       renameat(parent.get(), temporary.c_str(), parent.get(), name.c_str()) != 0) {
@@ -284,8 +283,8 @@ absl::Status MountActivations::End(uint64_t id, size_t count) const {
       const ssize_t size = readlink(target.c_str(), device, sizeof(device));
       if (size <= 0) return ErrnoToStatus(errno, absl::StrCat("readlink ", target));
       GANTRY_ASSIGN_OR_RETURN(const std::string file, ReadFile(target + ".backing", 8192));
-      GANTRY_RETURN_IF_ERROR(snapshot::DetachLoopDevice(
-          std::string(device, static_cast<size_t>(size)), file));
+      GANTRY_RETURN_IF_ERROR(
+          snapshot::DetachLoopDevice(std::string(device, static_cast<size_t>(size)), file));
     } else {
       GANTRY_RETURN_IF_ERROR(snapshot::UnmountAll(target, /*lazy=*/false));
     }
@@ -349,10 +348,8 @@ absl::StatusOr<MountActivation> MountActivations::Activate(const CallContext& co
     CrashPoint("mount.activated");
   }
   if (request.temporary && !active.empty()) {
-    system.push_back({.type = "bind",
-                      .source = active.back().mount_point,
-                      .target = "",
-                      .options = {"rbind"}});
+    system.push_back(
+        {.type = "bind", .source = active.back().mount_point, .target = "", .options = {"rbind"}});
   }
   GANTRY_RETURN_IF_ERROR(WriteRecord(context.ns, entry, performed, /*complete=*/true));
   std::move(undo).Cancel();

@@ -1,5 +1,5 @@
-// Mounts that the daemon performs for clients before a container can use the rest: loop devices, file
-// systems made on first use, mounts that others refer to (mount_plan.h).
+// Mounts that the daemon performs for clients before a container can use the rest: loop devices,
+// file systems made on first use, mounts that others refer to (mount_plan.h).
 //
 // Directory: <state>/activations/<n>/ with record.json, the mount points <i> (or symbolic links to
 // loop devices, with <i>.backing naming their files). The record is written before anything is

@@ -98,10 +98,9 @@ TEST_F(MountActivationsTest, MountsAreMadeAndWhatRefersToThemIsReturned) {
   ASSERT_EQ(made->active.size(), 1u);
   const std::string at = made->active[0].mount_point;
   EXPECT_TRUE(Mounted(at));
-  EXPECT_EQ(made->system, (std::vector<snapshot::Mount>{{.type = "bind",
-                                                         .source = at + "/sub",
-                                                         .target = "",
-                                                         .options = {"rbind"}}}));
+  EXPECT_EQ(made->system,
+            (std::vector<snapshot::Mount>{
+                {.type = "bind", .source = at + "/sub", .target = "", .options = {"rbind"}}}));
   EXPECT_TRUE(absl::IsAlreadyExists(Activate("m", {Tmpfs(), Bind("x")}).status()));
   EXPECT_EQ(activations_->Info(context_, "m")->labels, (Labels{{"l", "v"}}));
   EXPECT_EQ(activations_->List(context_).size(), 1u);

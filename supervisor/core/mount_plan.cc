@@ -40,9 +40,9 @@ absl::StatusOr<std::string> ValueOf(absl::string_view expression,
     size_t number = 0;
     if (!absl::SimpleAtoi(words[i], &number)) return Malformed("malformed template", expression);
     if (number >= before.size()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("mount activation: template \"", expression, "\": there are ",
-                       before.size(), " mounts before this one"));
+      return absl::InvalidArgumentError(absl::StrCat("mount activation: template \"", expression,
+                                                     "\": there are ", before.size(),
+                                                     " mounts before this one"));
     }
     numbers.push_back(number);
   }
@@ -143,7 +143,8 @@ absl::StatusOr<std::vector<MkdirOption>> TakeMkdirOptions(snapshot::Mount& mount
     if (parts.size() > 1) {
       int mode = 0;
       for (const char digit : parts[1]) {
-        if (digit < '0' || digit > '7' || mode > 0777) return Malformed("malformed mode in", option);
+        if (digit < '0' || digit > '7' || mode > 0777)
+          return Malformed("malformed mode in", option);
         mode = mode * 8 + (digit - '0');
       }
       if (parts[1].empty() || mode > 0777) return Malformed("malformed mode in", option);

@@ -48,7 +48,8 @@ struct ActiveMount {
   std::string mount_point;  // of a "loop": a symbolic link to the device
 };
 
-// Replaces the templates of `mount`. kInvalidArgument: unknown, or of a mount that is not before it.
+// Replaces the templates of `mount`. kInvalidArgument: unknown, or of a mount that is not before
+// it.
 absl::StatusOr<snapshot::Mount> FormatMount(snapshot::Mount mount,
                                             const std::vector<ActiveMount>& before);
 

@@ -41,18 +41,17 @@ TEST(MountPlanTest, TemplatesStandForMountsBefore) {
       {{.type = "loop", .source = "/img", .target = "t"}, {}, "/m/0"},
       {{.type = "ext4", .source = "/dev"}, {}, "/m/1"},
       {{.type = "ext4", .source = "/dev"}, {}, "/m/2"}};
-  const auto formatted = FormatMount({.type = "overlay",
-                                      .source = "{{ mount 0 }}",
-                                      .target = "{{target 0}}",
-                                      .options = {"lowerdir={{ overlay 2 0 }}",
-                                                  "x={{ overlay 0 1 }}/{{ source 0 }}", "ro"}},
-                                     before);
+  const auto formatted = FormatMount(
+      {.type = "overlay",
+       .source = "{{ mount 0 }}",
+       .target = "{{target 0}}",
+       .options = {"lowerdir={{ overlay 2 0 }}", "x={{ overlay 0 1 }}/{{ source 0 }}", "ro"}},
+      before);
   ASSERT_TRUE(formatted.ok()) << formatted.status();
-  EXPECT_EQ(*formatted,
-            (Mount{.type = "overlay",
-                   .source = "/m/0",
-                   .target = "t",
-                   .options = {"lowerdir=/m/2:/m/1:/m/0", "x=/m/0:/m/1//img", "ro"}}));
+  EXPECT_EQ(*formatted, (Mount{.type = "overlay",
+                               .source = "/m/0",
+                               .target = "t",
+                               .options = {"lowerdir=/m/2:/m/1:/m/0", "x=/m/0:/m/1//img", "ro"}}));
   for (const char* bad : {"{{ mount 3 }}", "{{ mount -1 }}", "{{ mount }}", "{{ exec 0 }}",
                           "{{ mount 0", "{{ overlay 0 3 }}"}) {
     EXPECT_TRUE(absl::IsInvalidArgument(FormatMount({.type = "", .source = bad}, before).status()))
@@ -76,9 +75,10 @@ TEST(MountPlanTest, OptionsOfMkdirAreTakenOut) {
   EXPECT_EQ((*taken)[2].uid, 5u);
   EXPECT_EQ((*taken)[2].gid, 6u);
   EXPECT_EQ(mount.options, std::vector<std::string>{"ro"});
-  for (const char* bad : {"X-containerd.mkdir.x=/a", "X-containerd.mkdir.path=",
-                          "X-containerd.mkdir.path=/a:9", "X-containerd.mkdir.path=/a:1777",
-                          "X-containerd.mkdir.path=/a:700:1", "X-containerd.mkdir.path=/a:700:x:1"}) {
+  for (const char* bad :
+       {"X-containerd.mkdir.x=/a", "X-containerd.mkdir.path=", "X-containerd.mkdir.path=/a:9",
+        "X-containerd.mkdir.path=/a:1777", "X-containerd.mkdir.path=/a:700:1",
+        "X-containerd.mkdir.path=/a:700:x:1"}) {
     Mount one = {.type = "bind", .source = "s", .target = "", .options = {bad}};
     EXPECT_TRUE(absl::IsInvalidArgument(TakeMkdirOptions(one).status())) << bad;
   }

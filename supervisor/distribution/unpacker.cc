@@ -617,11 +617,11 @@ std::shared_ptr<Unpacker::Session::Job> Unpacker::Session::TakeFed(const Digest&
   return nullptr;
 }
 
-bool Unpacker::Session::TryShare(const Digest& chain_id, const Digest& parent, const Digest& layer) {
+bool Unpacker::Session::TryShare(const Digest& chain_id, const Digest& parent,
+                                 const Digest& layer) {
   // Whatever the reason when it cannot be shared: the layer is unpacked then.
   const absl::Status shared = target_.snapshotter->Share(
-      chain_id.str(),
-      {.source = {}, .parent = parent.str(), .labels = {}, .layer = layer.str()});
+      chain_id.str(), {.source = {}, .parent = parent.str(), .labels = {}, .layer = layer.str()});
   if (shared.ok()) CrashPoint("layer.shared");
   return shared.ok();
 }
@@ -685,9 +685,8 @@ absl::Status Unpacker::Session::CommitLayer(Job& job, const Digest& chain_id, co
   // good as they are: one that a client of the containerd API committed was not compared with its
   // name.
   const bool alone = rebase_ && job.result.deferred.empty();
-  const absl::StatusOr<snapshot::Info> below = alone || parent.empty()
-                                                   ? snapshot::Info()
-                                                   : target_.snapshotter->Stat(parent.str());
+  const absl::StatusOr<snapshot::Info> below =
+      alone || parent.empty() ? snapshot::Info() : target_.snapshotter->Stat(parent.str());
   if (alone || parent.empty() || (below.ok() && !below->layer.empty()))
     options.layer = job.layer.digest.str();
   const absl::Status committed = target_.snapshotter->Commit(chain_id.str(), job.key, options);

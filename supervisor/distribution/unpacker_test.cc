@@ -18,13 +18,13 @@
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/file.h"
+#include "base/tar/writer.h"
 #include "base/temp_dir.h"
 #include "content-store/fake_store.h"
 #include "snapshotter/mount.h"
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
-#include "base/tar/writer.h"
 #include "supervisor/oci/manifest.h"
 
 namespace gantry::distribution {

@@ -28,8 +28,8 @@ struct BlobUsage {
   bool collectable = false;  // the next collection removes it
 };
 
-// Snapshots may share their files (Snapshotter::Share). One of them, which the next collection keeps
-// if it keeps any, has the bytes and the owners of all; the others have none.
+// Snapshots may share their files (Snapshotter::Share). One of them, which the next collection
+// keeps if it keeps any, has the bytes and the owners of all; the others have none.
 struct SnapshotUsage {
   Node snapshot;
   uint64_t directory = 0;  // snapshot::Info::directory

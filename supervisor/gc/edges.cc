@@ -54,11 +54,10 @@ absl::string_view SnapshotterOf(absl::string_view suffix) {
 // "content.l.0", "snapshot.overlayfs/x".
 std::optional<Node> Referenced(absl::string_view suffix, absl::string_view ns,
                                absl::string_view name) {
-  static constexpr std::pair<absl::string_view, Type> kKinds[] = {
-      {"content", Type::kContent},
-      {"image", Type::kImage},
-      {"container", Type::kContainer},
-      {"mount", Type::kMount}};
+  static constexpr std::pair<absl::string_view, Type> kKinds[] = {{"content", Type::kContent},
+                                                                  {"image", Type::kImage},
+                                                                  {"container", Type::kContainer},
+                                                                  {"mount", Type::kMount}};
   if (absl::ConsumePrefix(&suffix, "snapshot.")) {
     return Node{Type::kSnapshot, std::string(ns), std::string(name),
                 std::string(SnapshotterOf(suffix))};
@@ -288,8 +287,7 @@ class InventoryTaker {
       FollowLabels(id, activation.labels);
       if (IsRoot(activation.labels)) graph().AddRoot(id, Reach::kDeep);
       if (activation.lease.empty()) continue;
-      const Graph::Id lease =
-          graph().Intern({Type::kLease, activation.ns, activation.lease, ""});
+      const Graph::Id lease = graph().Intern({Type::kLease, activation.ns, activation.lease, ""});
       if (live_leases_.contains(lease)) graph().AddEdge(lease, id, Reach::kFlat);
     }
   }

@@ -113,7 +113,8 @@ absl::StatusOr<std::vector<snapshot::Mount>> SnapshotNamespace::Make(
         },
         Durability::kBuffered));
     // Saves the caller an unpack; without it the caller unpacks, whatever the reason.
-    if (!there) there = Share(target->second, {.parent = std::string(parent), .labels = present}).ok();
+    if (!there)
+      there = Share(target->second, {.parent = std::string(parent), .labels = present}).ok();
     if (there) {
       return absl::AlreadyExistsError(
           absl::StrCat("snapshot ", scope_.ns, "/", target->second, ": already exists"));
@@ -212,8 +213,7 @@ absl::Status SnapshotNamespace::Share(absl::string_view name,
           GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope_));
           if (options.layer.empty()) {
             GANTRY_ASSIGN_OR_RETURN(
-                const auto blob,
-                tx.GetShared(Family::kContent, MakeKey(scope_.ns, layer.layer)));
+                const auto blob, tx.GetShared(Family::kContent, MakeKey(scope_.ns, layer.layer)));
             held = blob.has_value();
           }
           return held ? LeaseStore::Attach(tx, scope_, Resource(name)) : absl::OkStatus();

@@ -174,7 +174,8 @@ TEST_F(SharedLayersTest, ANamespaceThatHoldsTheBlobsSharesTheDirectories) {
   SnapshotNamespace b = In("b", "l");
   ASSERT_TRUE(b.Share("base", {}).ok());
   ASSERT_TRUE(b.Share("top", {.source = {}, .parent = "base", .labels = {{"l", "v"}}}).ok());
-  for (const char* name : {"base", "top"}) EXPECT_EQ(DirectoryOf("a", name), DirectoryOf("b", name));
+  for (const char* name : {"base", "top"})
+    EXPECT_EQ(DirectoryOf("a", name), DirectoryOf("b", name));
   EXPECT_EQ(b.Stat("top")->parent, "base");
   EXPECT_EQ(b.Stat("top")->labels, (snapshot::Labels{{"l", "v"}}));
   EXPECT_EQ(Leased("b", "l"), "snapshots/native:base snapshots/native:top ");

@@ -2,9 +2,8 @@
 // directory, the calls and the codes of the containerd API.
 #include "supervisor/api/containerd/containerd_door.h"
 
-#include <unistd.h>
-
 #include <grpcpp/grpcpp.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <functional>
@@ -43,8 +42,8 @@
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
-#include "supervisor/core/stores.h"
 #include "supervisor/core/sandbox_service.h"
+#include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/distribution/resolver.h"
 #include "supervisor/gc/collector.h"

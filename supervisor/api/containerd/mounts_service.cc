@@ -90,11 +90,10 @@ class MountsService final : public Mounts::CallbackService, public DoorService {
                                    UpdateResponse* response) override {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       const auto& labels = request->info().labels();
-      GANTRY_ASSIGN_OR_RETURN(
-          const core::MountActivation updated,
-          mounts_.Update(call.context(), request->info().name(),
-                         Labels(labels.begin(), labels.end()),
-                         TextsOf(request->update_mask().paths())));
+      GANTRY_ASSIGN_OR_RETURN(const core::MountActivation updated,
+                              mounts_.Update(call.context(), request->info().name(),
+                                             Labels(labels.begin(), labels.end()),
+                                             TextsOf(request->update_mask().paths())));
       SetInfo(updated, response->mutable_info());
       return absl::OkStatus();
     });
