@@ -23,10 +23,75 @@ constexpr char kImage[] = "busybox:test";
 struct CrashCase {
   const char* point;
   // What the daemon is doing when it dies.
-  enum class During { kLoad, kRun, kExec, kStop, kRemove } during;
+  enum class During { kLoad, kLoadElsewhere, kRun, kExec, kStop, kRemove } during;
 };
 
+constexpr char kElsewhere[] = "elsewhere";
+
+size_t Layers(const Testbed& bed) {
+  const auto names = ListDirectory(bed.root() + "/snapshots/overlayfs/snapshots");
+  EXPECT_TRUE(names.ok()) << names.status();
+  return names.ok() ? names->size() : 0;
+}
+
+// The image is in the testbed's namespace. Loaded into another it adds no layer, and its layers
+// stay until both namespaces have removed it.
+void CheckSharing(Testbed& bed) {
+  ASSERT_TRUE(Ok(bed.Ctl({"gc"})));
+  const size_t layers = Layers(bed);
+  EXPECT_GT(layers, 0u);
+  const std::string archive = bed.scratch() + "/image.tar";
+  ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
+  ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "load", "-i", archive})));
+  // A layer of such an archive has no digest before it is read: it is unpacked meanwhile and
+  // dropped.
+  ASSERT_TRUE(Ok(bed.Ctl({"gc"})));
+  EXPECT_EQ(Layers(bed), layers);
+  ASSERT_TRUE(Ok(bed.Ctl({"rmi", kImage})));
+  ASSERT_TRUE(Ok(bed.Ctl({"gc"})));
+  EXPECT_EQ(Layers(bed), layers);
+  EXPECT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "run", "--rm", kImage, "true"})));
+  // And back again.
+  ASSERT_TRUE(Ok(bed.Ctl({"load", "-i", archive})));
+  ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "rmi", kImage})));
+  ASSERT_TRUE(Ok(bed.Ctl({"gc"})));
+  EXPECT_EQ(Layers(bed), layers);
+  EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", kImage, "true"})));
+  ASSERT_TRUE(Ok(bed.Ctl({"rmi", kImage})));
+  ASSERT_TRUE(Ok(bed.Ctl({"gc"})));
+  EXPECT_EQ(Layers(bed), 0u);
+  ASSERT_TRUE(bed.LoadBusybox(kImage));
+}
+
 class CrashTest : public testing::TestWithParam<CrashCase> {};
+
+TEST(SharedLayersTest, ASecondNamespaceAddsNoLayer) {
+  if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+  Testbed bed;
+  ASSERT_TRUE(bed.LoadBusybox(kImage));
+  CheckSharing(bed);
+}
+
+TEST(SharedLayersTest, ASecondNamespaceUnpacksNothing) {
+  if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+  Testbed bed;
+  const std::string root = bed.scratch() + "/root", archive = bed.scratch() + "/oci.tar";
+  ASSERT_TRUE(MakeBusyboxRoot(root).ok());
+  ImageOptions options;
+  options.names = {kImage};
+  ASSERT_TRUE(WriteOciArchive(archive, {root}, options).ok());
+  ASSERT_TRUE(Ok(bed.Ctl({"load", "-i", archive})));
+  const auto directories = [&] {
+    return ListDirectory(bed.root() + "/snapshots/overlayfs/snapshots").value();
+  };
+  const std::vector<std::string> before = directories();
+  ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "load", "-i", archive})));
+  EXPECT_EQ(directories(), before);
+  ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "create", "--name", "c", kImage})));
+  EXPECT_EQ(directories().size(), before.size() + 1);
+  EXPECT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "start", "c"})));
+  EXPECT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "rm", "-f", "c"})));
+}
 
 TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
   if (geteuid() != 0) GTEST_SKIP() << "containers need root";
@@ -36,7 +101,8 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
   if (image_first) {
     ASSERT_TRUE(bed.LoadBusybox(kImage));
   }
-  const bool container_first = image_first && crash.during != CrashCase::During::kRun;
+  const bool container_first = image_first && crash.during != CrashCase::During::kRun &&
+                               crash.during != CrashCase::During::kLoadElsewhere;
   if (container_first) bed.CtlOut({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
   bed.StopDaemon();
 
@@ -47,6 +113,12 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
       const std::string archive = bed.scratch() + "/image.tar";
       ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
       outcome = bed.Ctl({"load", "-i", archive});
+      break;
+    }
+    case CrashCase::During::kLoadElsewhere: {
+      const std::string archive = bed.scratch() + "/image.tar";
+      ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
+      outcome = bed.Ctl({"-n", kElsewhere, "load", "-i", archive});
       break;
     }
     case CrashCase::During::kRun:
@@ -73,6 +145,7 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
     ASSERT_TRUE(bed.LoadBusybox(kImage));
   }
   EXPECT_TRUE(Ok(bed.Ctl({"run", "--rm", kImage, "true"})));
+  if (crash.during == CrashCase::During::kLoadElsewhere) CheckSharing(bed);
 
   const std::string status = bed.Inspect("web", "{{.State.Status}}");
   if (status == "running") {
@@ -90,35 +163,35 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
       << "the name is still taken";
 }
 
-INSTANTIATE_TEST_SUITE_P(Points, CrashTest,
-                         testing::Values(CrashCase{"blob.renamed", CrashCase::During::kLoad},
-                                         CrashCase{"blob.renamed:2", CrashCase::During::kLoad},
-                                         CrashCase{"layer.committed", CrashCase::During::kLoad},
-                                         CrashCase{"image.whole", CrashCase::During::kLoad},
-                                         CrashCase{"image.recorded", CrashCase::During::kLoad},
-                                         CrashCase{"snapshot.prepared", CrashCase::During::kRun},
-                                         CrashCase{"container.recorded", CrashCase::During::kRun},
-                                         CrashCase{"task.created", CrashCase::During::kRun},
-                                         CrashCase{"exec.added", CrashCase::During::kExec},
-                                         CrashCase{"removal.recorded", CrashCase::During::kRemove},
-                                         CrashCase{"task.deleted", CrashCase::During::kRemove},
-                                         CrashCase{"snapshot.removed", CrashCase::During::kRemove},
-                                         CrashCase{"container.forgotten",
-                                                   CrashCase::During::kRemove},
-                                         CrashCase{"bundle.made", CrashCase::During::kRun},
-                                         CrashCase{"bundle.recorded", CrashCase::During::kRun},
-                                         CrashCase{"shim.forked", CrashCase::During::kRun},
-                                         CrashCase{"shim.listening", CrashCase::During::kRun},
-                                         CrashCase{"shim.recorded", CrashCase::During::kRun},
-                                         CrashCase{"bundle.unrecorded", CrashCase::During::kRemove},
-                                         CrashCase{"bundle.removed", CrashCase::During::kRemove}),
-                         [](const testing::TestParamInfo<CrashCase>& info) {
-                           std::string name = info.param.point;
-                           std::replace_if(
-                               name.begin(), name.end(),
-                               [](char c) { return c == '.' || c == ':'; }, '_');
-                           return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Points, CrashTest,
+    testing::Values(CrashCase{"blob.renamed", CrashCase::During::kLoad},
+                    CrashCase{"blob.renamed:2", CrashCase::During::kLoad},
+                    CrashCase{"layer.committed", CrashCase::During::kLoad},
+                    CrashCase{"layer.shared", CrashCase::During::kLoadElsewhere},
+                    CrashCase{"image.whole", CrashCase::During::kLoad},
+                    CrashCase{"image.recorded", CrashCase::During::kLoad},
+                    CrashCase{"snapshot.prepared", CrashCase::During::kRun},
+                    CrashCase{"container.recorded", CrashCase::During::kRun},
+                    CrashCase{"task.created", CrashCase::During::kRun},
+                    CrashCase{"exec.added", CrashCase::During::kExec},
+                    CrashCase{"removal.recorded", CrashCase::During::kRemove},
+                    CrashCase{"task.deleted", CrashCase::During::kRemove},
+                    CrashCase{"snapshot.removed", CrashCase::During::kRemove},
+                    CrashCase{"container.forgotten", CrashCase::During::kRemove},
+                    CrashCase{"bundle.made", CrashCase::During::kRun},
+                    CrashCase{"bundle.recorded", CrashCase::During::kRun},
+                    CrashCase{"shim.forked", CrashCase::During::kRun},
+                    CrashCase{"shim.listening", CrashCase::During::kRun},
+                    CrashCase{"shim.recorded", CrashCase::During::kRun},
+                    CrashCase{"bundle.unrecorded", CrashCase::During::kRemove},
+                    CrashCase{"bundle.removed", CrashCase::During::kRemove}),
+    [](const testing::TestParamInfo<CrashCase>& info) {
+      std::string name = info.param.point;
+      std::replace_if(
+          name.begin(), name.end(), [](char c) { return c == '.' || c == ':'; }, '_');
+      return name;
+    });
 
 }  // namespace
 }  // namespace gantry::integration

@@ -31,7 +31,8 @@ absl::StatusOr<std::unique_ptr<NativeSnapshotter>> NativeSnapshotter::Open(
 std::vector<Mount> NativeSnapshotter::MountsOf(const SnapshotRecord& record) const {
   const bool writable = record.info.kind == Kind::kActive;
   // A view shows its parent; only an active snapshot has a copy.
-  const uint64_t id = writable || record.ancestors.empty() ? record.id : record.ancestors.front();
+  const uint64_t id =
+      writable || record.ancestors.empty() ? record.info.directory : record.ancestors.front();
   return {{.type = "bind",
            .source = directories_.PathOf(id),
            .target = "",
@@ -44,7 +45,7 @@ absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Create(Kind kind, absl::st
   const std::string what = absl::StrCat("snapshot ", absl::CHexEscape(key));
   if (index_->Get(key).ok())
     return absl::AlreadyExistsError(absl::StrCat(what, ": already exists"));
-  uint64_t parent_id = 0;
+  uint64_t below_directory = 0;
   if (!parent.empty()) {
     const absl::StatusOr<SnapshotRecord> below = index_->Get(parent);
     if (absl::IsNotFound(below.status())) {
@@ -56,7 +57,7 @@ absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Create(Kind kind, absl::st
       return absl::InvalidArgumentError(
           absl::StrCat("parent snapshot ", absl::CHexEscape(parent), ": is not committed"));
     }
-    parent_id = below->id;
+    below_directory = below->info.directory;
   }
   const uint64_t id = index_->ReserveId();
   const std::string directory = directories_.PathOf(id);
@@ -65,12 +66,13 @@ absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Create(Kind kind, absl::st
     RemoveTree(directory).IgnoreError();
     index_->Forget(id);
   };
-  if (kind == Kind::kActive || parent_id == 0) {
+  if (kind == Kind::kActive || below_directory == 0) {
     if (mkdir(directory.c_str(), 0755) != 0 || chmod(directory.c_str(), 0755) != 0) {
       return ErrnoToStatus(errno, absl::StrCat(what, ": mkdir ", directory));
     }
-    if (parent_id != 0) {
-      if (absl::Status copied = CopyTree(directories_.PathOf(parent_id), directory); !copied.ok()) {
+    if (below_directory != 0) {
+      if (absl::Status copied = CopyTree(directories_.PathOf(below_directory), directory);
+          !copied.ok()) {
         return WithContext(copied, absl::StrCat(what, ": copy of parent"));
       }
     }
@@ -96,7 +98,7 @@ absl::StatusOr<snapshot::Usage> NativeSnapshotter::Usage(absl::string_view key) 
   GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record, index_->Get(key));
   if (record.info.kind == Kind::kCommitted) return record.usage;
   if (record.info.kind == Kind::kView && !record.ancestors.empty()) return snapshot::Usage();
-  return UsageOfTree(directories_.PathOf(record.id));
+  return UsageOfTree(directories_.PathOf(record.info.directory));
 }
 
 absl::StatusOr<std::vector<Mount>> NativeSnapshotter::Mounts(absl::string_view key) {
@@ -133,9 +135,23 @@ absl::Status NativeSnapshotter::Commit(absl::string_view name, absl::string_view
                      ": the native snapshotter cannot give a snapshot another parent; prepare it "
                      "on that parent"));
   }
-  GANTRY_ASSIGN_OR_RETURN(const snapshot::Usage usage, UsageOfTree(directories_.PathOf(record.id)));
+  GANTRY_ASSIGN_OR_RETURN(const snapshot::Usage usage,
+                          UsageOfTree(directories_.PathOf(record.info.directory)));
   if (options.sync) GANTRY_RETURN_IF_ERROR(directories_.Sync());
   return index_->Commit(name, key, usage, options).status();
+}
+
+absl::Status NativeSnapshotter::Share(absl::string_view name, const ShareOptions& options) {
+  // The directory has the files of every layer below: a parent that was not compared with its name
+  // does not show that its owner has them.
+  if (!options.parent.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord parent, index_->Get(options.parent));
+    if (parent.info.layer.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("snapshot ", absl::CHexEscape(options.parent), ": is not a layer"));
+    }
+  }
+  return index_->Share(name, options).status();
 }
 
 absl::Status NativeSnapshotter::Remove(absl::string_view key) {

@@ -1,7 +1,8 @@
 // Snapshots as plain copies: works on every file system, costs a copy per Prepare (a reflink where
 // there are any).
 //
-// Disk layout below `root`: snapshots/<id>/, the whole tree. Mounts are binds.
+// Disk layout below `root`: snapshots/<directory>/, the whole tree. Mounts are binds.
+// A directory holds the files of all layers below, so Share() wants a parent that is a layer too.
 //
 // Lifecycle: one per root. Thread-safe.
 #ifndef GANTRY_SNAPSHOTTER_NATIVE_SNAPSHOTTER_H_
@@ -38,6 +39,7 @@ class NativeSnapshotter final : public Snapshotter {
                                           const Labels& labels) override;
   absl::Status Commit(absl::string_view name, absl::string_view key,
                       const CommitOptions& options) override;
+  absl::Status Share(absl::string_view name, const ShareOptions& options) override;
   absl::Status Remove(absl::string_view key) override;
   absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) override;
   absl::Status Cleanup(const CancelToken* cancel) override;

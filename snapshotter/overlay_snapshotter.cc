@@ -132,9 +132,9 @@ std::string OverlaySnapshotter::Work(uint64_t id) const {
 // forgotten (the record is durable earlier than an empty directory).
 absl::Status OverlaySnapshotter::MakeFor(const SnapshotRecord& record) const {
   if (record.info.kind == Kind::kView && !record.ancestors.empty()) return absl::OkStatus();
-  const std::string layer = Layer(record.id);
-  if (mkdir(directories_.PathOf(record.id).c_str(), 0700) != 0 && errno != EEXIST) {
-    return ErrnoToStatus(errno, absl::StrCat("mkdir ", directories_.PathOf(record.id)));
+  const std::string layer = Layer(record.info.directory);
+  if (mkdir(directories_.PathOf(record.info.directory).c_str(), 0700) != 0 && errno != EEXIST) {
+    return ErrnoToStatus(errno, absl::StrCat("mkdir ", directories_.PathOf(record.info.directory)));
   }
   if (mkdir(layer.c_str(), 0755) == 0) {
     struct stat owner = {};
@@ -153,8 +153,8 @@ absl::Status OverlaySnapshotter::MakeFor(const SnapshotRecord& record) const {
     return ErrnoToStatus(errno, absl::StrCat("mkdir ", layer));
   }
   if (record.info.kind == Kind::kActive && !record.ancestors.empty() &&
-      mkdir(Work(record.id).c_str(), 0711) != 0 && errno != EEXIST) {
-    return ErrnoToStatus(errno, absl::StrCat("mkdir ", Work(record.id)));
+      mkdir(Work(record.info.directory).c_str(), 0711) != 0 && errno != EEXIST) {
+    return ErrnoToStatus(errno, absl::StrCat("mkdir ", Work(record.info.directory)));
   }
   return absl::OkStatus();
 }
@@ -170,7 +170,8 @@ std::vector<Mount> OverlaySnapshotter::MountsOf(const SnapshotRecord& record) co
   const bool writable = record.info.kind == Kind::kActive;
   if (record.ancestors.empty() || (!writable && record.ancestors.size() == 1)) {
     mount.type = "bind";
-    mount.source = Layer(record.ancestors.empty() ? record.id : record.ancestors.front());
+    mount.source =
+        Layer(record.ancestors.empty() ? record.info.directory : record.ancestors.front());
     mount.options.push_back(writable ? "rw" : "ro");
     mount.options.push_back("rbind");
     return {mount};
@@ -178,8 +179,8 @@ std::vector<Mount> OverlaySnapshotter::MountsOf(const SnapshotRecord& record) co
   mount.type = "overlay";
   mount.source = "overlay";
   if (writable) {
-    mount.options.push_back(absl::StrCat("workdir=", Work(record.id)));
-    mount.options.push_back(absl::StrCat("upperdir=", Layer(record.id)));
+    mount.options.push_back(absl::StrCat("workdir=", Work(record.info.directory)));
+    mount.options.push_back(absl::StrCat("upperdir=", Layer(record.info.directory)));
   }
   mount.options.push_back(absl::StrCat(
       "lowerdir=", absl::StrJoin(record.ancestors, ":", [this](std::string* out, uint64_t id) {
@@ -207,11 +208,12 @@ absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Create(Kind kind, absl::s
     const absl::StatusOr<SnapshotRecord> below = index_->Get(parent);
     if (below.ok()) {
       record.ancestors = below->ancestors;
-      record.ancestors.insert(record.ancestors.begin(), below->id);
+      record.ancestors.insert(record.ancestors.begin(), below->info.directory);
     }
   }
   record.info.kind = kind;
   record.info.labels = labels;
+  record.info.directory = record.id;
   if (absl::Status made = MakeFor(record); !made.ok()) {
     return WithContext(made, absl::StrCat("snapshot ", absl::CHexEscape(key)));
   }
@@ -235,7 +237,7 @@ absl::StatusOr<snapshot::Usage> OverlaySnapshotter::Usage(absl::string_view key)
   GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record, index_->Get(key));
   if (record.info.kind == Kind::kCommitted) return record.usage;
   if (record.info.kind == Kind::kView && !record.ancestors.empty()) return snapshot::Usage();
-  return UsageOfTree(Layer(record.id));
+  return UsageOfTree(Layer(record.info.directory));
 }
 
 absl::StatusOr<std::vector<Mount>> OverlaySnapshotter::Mounts(absl::string_view key) {
@@ -270,9 +272,13 @@ absl::Status OverlaySnapshotter::Commit(absl::string_view name, absl::string_vie
     return absl::FailedPreconditionError(
         absl::StrCat("snapshot ", absl::CHexEscape(key), ": is not active"));
   }
-  GANTRY_ASSIGN_OR_RETURN(const snapshot::Usage usage, UsageOfTree(Layer(record.id)));
+  GANTRY_ASSIGN_OR_RETURN(const snapshot::Usage usage, UsageOfTree(Layer(record.info.directory)));
   if (options.sync) GANTRY_RETURN_IF_ERROR(directories_.Sync());
   return index_->Commit(name, key, usage, options).status();
+}
+
+absl::Status OverlaySnapshotter::Share(absl::string_view name, const ShareOptions& options) {
+  return index_->Share(name, options).status();
 }
 
 absl::Status OverlaySnapshotter::Remove(absl::string_view key) {

@@ -1,9 +1,9 @@
 // Snapshots as overlayfs layers: each is a directory, a stack of them is one mount.
 //
-// Disk layout below `root`: snapshots/<id>/fs (0755, the layer) and, for active snapshots with a
-// parent, snapshots/<id>/work (0711, overlayfs' own). A view with parents has no directory.
-// Mounts are exactly containerd's: bind of fs without parents, overlay with lowerdir nearest parent
-// first otherwise.
+// Disk layout below `root`: snapshots/<directory>/fs (0755, the layer) and, for active snapshots
+// with a parent, snapshots/<directory>/work (0711, overlayfs' own). A view with parents has no
+// directory. Mounts are exactly containerd's: bind of fs without parents, overlay with lowerdir
+// nearest parent first otherwise.
 // Layers are independent of each other, so a layer can be unpacked before its parent (CanRebase()).
 //
 // Lifecycle: one per root. Thread-safe.
@@ -47,6 +47,7 @@ class OverlaySnapshotter final : public Snapshotter {
                                           const Labels& labels) override;
   absl::Status Commit(absl::string_view name, absl::string_view key,
                       const CommitOptions& options) override;
+  absl::Status Share(absl::string_view name, const ShareOptions& options) override;
   absl::Status Remove(absl::string_view key) override;
   absl::Status Walk(const std::function<absl::Status(const Info&)>& visit) override;
   absl::Status Cleanup(const CancelToken* cancel) override;

@@ -29,8 +29,8 @@ class SnapshotDirectories {
 
   std::string PathOf(uint64_t id) const;
 
-  // Removes directories that no record names. A removal that the index may still lose is synced
-  // first. `cancel` may be null.
+  // Removes directories that no record names, and rests between them, so that others are not held
+  // up. A removal that the index may still lose is synced first. `cancel` may be null.
   absl::Status Sweep(const CancelToken* cancel) const;
 
   // Everything on the file system below the root.

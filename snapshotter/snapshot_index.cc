@@ -19,7 +19,10 @@
 namespace gantry::snapshot {
 namespace {
 
+// Format 2 has directory, parent id and layer digest at its end; format 1 is written where they say
+// nothing new, so that most records stay as they were.
 constexpr char kFormat = 1;
+constexpr char kFormatShared = 2;
 constexpr size_t kKeyBytes = 4096;
 
 std::string What(absl::string_view key) {
@@ -89,8 +92,15 @@ class Fields {
   bool ok_ = true;
 };
 
+bool NeedsSharedFormat(const SnapshotRecord& record) {
+  const uint64_t nearest = record.ancestors.empty() ? 0 : record.ancestors.front();
+  return record.info.directory != record.id || record.parent_id != nearest ||
+         !record.info.layer.empty();
+}
+
 std::string Encode(const SnapshotRecord& record) {
-  std::string out(1, kFormat);
+  const bool shared = NeedsSharedFormat(record);
+  std::string out(1, shared ? kFormatShared : kFormat);
   PutNumber(out, record.id);
   PutNumber(out, static_cast<uint64_t>(record.info.kind));
   PutText(out, record.info.parent);
@@ -105,6 +115,11 @@ std::string Encode(const SnapshotRecord& record) {
     PutText(out, key);
     PutText(out, value);
   }
+  if (shared) {
+    PutNumber(out, record.info.directory);
+    PutNumber(out, record.parent_id);
+    PutText(out, record.info.layer);
+  }
   return out;
 }
 
@@ -112,7 +127,7 @@ absl::StatusOr<SnapshotRecord> Decode(absl::string_view key, absl::string_view b
   const auto damaged = [&] {
     return absl::DataLossError(absl::StrCat(What(key), ": its record is damaged"));
   };
-  if (bytes.empty() || bytes[0] != kFormat) return damaged();
+  if (bytes.empty() || (bytes[0] != kFormat && bytes[0] != kFormatShared)) return damaged();
   Fields fields(bytes.substr(1));
   SnapshotRecord record;
   record.id = fields.Number();
@@ -132,6 +147,14 @@ absl::StatusOr<SnapshotRecord> Decode(absl::string_view key, absl::string_view b
   for (uint64_t i = 0; i < labels && fields.ok(); ++i) {
     std::string label = fields.Text();
     record.info.labels[std::move(label)] = fields.Text();
+  }
+  record.info.directory = record.id;
+  record.parent_id = record.ancestors.empty() ? 0 : record.ancestors.front();
+  if (bytes[0] == kFormatShared) {
+    record.info.directory = fields.Number();
+    record.parent_id = fields.Number();
+    record.info.layer = fields.Text();
+    if (record.info.directory == 0) return damaged();
   }
   if (!fields.ok() || !fields.at_end() || record.id == 0) return damaged();
   return record;
@@ -190,11 +213,11 @@ absl::StatusOr<std::unique_ptr<SnapshotIndex>> SnapshotIndex::Open(
     rocksdb::DB* db, rocksdb::ColumnFamilyHandle* family, absl::string_view prefix) {
   std::unique_ptr<SnapshotIndex> index(new SnapshotIndex(db, family, prefix));
   uint64_t highest = 0;
-  // A damaged record does not keep the others from being used; who asks for it is told.
+  // A damaged record does not keep the others from being used; Get() of it fails.
   PrefixIterator it(db, family, index->RecordKey(""));
   for (; it.Valid(); it.Next()) {
     const absl::StatusOr<SnapshotRecord> record = Decode(it.suffix(), it.value());
-    if (record.ok()) highest = std::max(highest, record->id);
+    if (record.ok()) highest = std::max({highest, record->id, record->info.directory});
   }
   if (!it.status().ok()) return FromRocks(it.status(), "snapshot index: open");
   index->SkipIds(highest);
@@ -256,20 +279,27 @@ void SnapshotIndex::SkipIds(uint64_t highest) {
   next_id_ = std::max(next_id_, highest + 1);
 }
 
-absl::StatusOr<std::vector<uint64_t>> SnapshotIndex::AncestorsOn(absl::string_view parent) {
-  std::vector<uint64_t> ancestors;
-  if (parent.empty()) return ancestors;
-  const absl::StatusOr<SnapshotRecord> record = Get(parent);
-  if (absl::IsNotFound(record.status())) {
+absl::Status SnapshotIndex::StackOn(absl::string_view parent, SnapshotRecord& record) {
+  if (parent.empty()) return absl::OkStatus();
+  const absl::StatusOr<SnapshotRecord> below = Get(parent);
+  if (absl::IsNotFound(below.status())) {
     return absl::NotFoundError(absl::StrCat("parent ", What(parent), ": not found"));
   }
-  if (!record.ok()) return record.status();
-  if (record->info.kind != Kind::kCommitted) {
+  if (!below.ok()) return below.status();
+  if (below->info.kind != Kind::kCommitted) {
     return absl::InvalidArgumentError(absl::StrCat("parent ", What(parent), ": is not committed"));
   }
-  ancestors.push_back(record->id);
-  ancestors.insert(ancestors.end(), record->ancestors.begin(), record->ancestors.end());
-  return ancestors;
+  record.info.parent = std::string(parent);
+  record.parent_id = below->id;
+  record.ancestors = {below->info.directory};
+  record.ancestors.insert(record.ancestors.end(), below->ancestors.begin(), below->ancestors.end());
+  return absl::OkStatus();
+}
+
+absl::Status SnapshotIndex::CheckFree(absl::string_view key) {
+  const absl::Status taken = Get(key).status();
+  if (taken.ok()) return absl::AlreadyExistsError(absl::StrCat(What(key), ": already exists"));
+  return absl::IsNotFound(taken) ? absl::OkStatus() : taken;
 }
 
 absl::StatusOr<SnapshotRecord> SnapshotIndex::Create(uint64_t id, Kind kind, absl::string_view key,
@@ -280,21 +310,19 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Create(uint64_t id, Kind kind, abs
   record.id = id;
   record.info = {.kind = kind,
                  .name = std::string(key),
-                 .parent = std::string(parent),
+                 .parent = {},
                  .labels = labels,
                  .created_at = absl::Now(),
                  .updated_at = {}};
   record.info.updated_at = record.info.created_at;
+  record.info.directory = id;
 
   absl::MutexLock lock(&mu_);
-  const absl::Status taken = Get(key).status();
-  if (taken.ok()) return absl::AlreadyExistsError(absl::StrCat(What(key), ": already exists"));
-  if (!absl::IsNotFound(taken)) return taken;
-  GANTRY_ASSIGN_OR_RETURN(record.ancestors, AncestorsOn(parent));
+  GANTRY_RETURN_IF_ERROR(CheckFree(key));
+  GANTRY_RETURN_IF_ERROR(StackOn(parent, record));
   rocksdb::WriteBatch batch;
   Put(batch, record);
-  if (!record.ancestors.empty())
-    batch.Put(family_, ChildKey(record.ancestors.front(), id), rocksdb::Slice());
+  if (record.parent_id != 0) batch.Put(family_, ChildKey(record.parent_id, id), rocksdb::Slice());
   GANTRY_RETURN_IF_ERROR(Write(batch));
   reserved_.erase(id);
   return record;
@@ -311,9 +339,7 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Commit(absl::string_view name, abs
     if (record.info.kind != Kind::kActive) {
       return absl::FailedPreconditionError(absl::StrCat(What(key), ": is not active"));
     }
-    const absl::Status taken = Get(name).status();
-    if (taken.ok()) return absl::AlreadyExistsError(absl::StrCat(What(name), ": already exists"));
-    if (!absl::IsNotFound(taken)) return taken;
+    GANTRY_RETURN_IF_ERROR(CheckFree(name));
 
     rocksdb::WriteBatch batch;
     if (!options.parent.empty() && options.parent != record.info.parent) {
@@ -322,14 +348,14 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Commit(absl::string_view name, abs
             absl::StrCat(What(key), ": is stacked on ", What(record.info.parent),
                          " and cannot be moved onto ", What(options.parent)));
       }
-      GANTRY_ASSIGN_OR_RETURN(record.ancestors, AncestorsOn(options.parent));
-      record.info.parent = options.parent;
-      batch.Put(family_, ChildKey(record.ancestors.front(), record.id), rocksdb::Slice());
+      GANTRY_RETURN_IF_ERROR(StackOn(options.parent, record));
+      batch.Put(family_, ChildKey(record.parent_id, record.id), rocksdb::Slice());
     }
     batch.Delete(family_, RecordKey(key));
     record.info.kind = Kind::kCommitted;
     record.info.name = std::string(name);
     record.info.labels = options.labels;
+    record.info.layer = options.layer;
     record.info.created_at = record.info.updated_at = absl::Now();
     record.usage = usage;
     Put(batch, record);
@@ -337,6 +363,37 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Commit(absl::string_view name, abs
   }
   // Outside the lock: concurrent commits share a sync.
   if (options.sync) GANTRY_RETURN_IF_ERROR(Sync());
+  return record;
+}
+
+absl::StatusOr<SnapshotRecord> SnapshotIndex::Share(absl::string_view name,
+                                                    const ShareOptions& options) {
+  GANTRY_RETURN_IF_ERROR(CheckKey(name));
+  absl::MutexLock lock(&mu_);
+  GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord source, Get(options.source));
+  if (source.info.kind != Kind::kCommitted || source.info.layer.empty()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(What(options.source), ": is not a layer whose files can be shared"));
+  }
+  GANTRY_RETURN_IF_ERROR(CheckFree(name));
+  SnapshotRecord record;
+  record.id = next_id_++;
+  record.usage = source.usage;
+  record.info = {.kind = Kind::kCommitted,
+                 .name = std::string(name),
+                 .parent = {},
+                 .labels = options.labels,
+                 .created_at = absl::Now(),
+                 .updated_at = {},
+                 .layer = options.layer.empty() ? source.info.layer : options.layer,
+                 .directory = source.info.directory};
+  record.info.updated_at = record.info.created_at;
+  GANTRY_RETURN_IF_ERROR(StackOn(options.parent, record));
+  rocksdb::WriteBatch batch;
+  Put(batch, record);
+  if (record.parent_id != 0)
+    batch.Put(family_, ChildKey(record.parent_id, record.id), rocksdb::Slice());
+  GANTRY_RETURN_IF_ERROR(Write(batch));
   return record;
 }
 
@@ -385,8 +442,7 @@ absl::StatusOr<SnapshotRecord> SnapshotIndex::Remove(absl::string_view key) {
   if (!children.status().ok()) return FromRocks(children.status(), What(key));
   rocksdb::WriteBatch batch;
   batch.Delete(family_, RecordKey(key));
-  if (!record.ancestors.empty())
-    batch.Delete(family_, ChildKey(record.ancestors.front(), record.id));
+  if (record.parent_id != 0) batch.Delete(family_, ChildKey(record.parent_id, record.id));
   GANTRY_RETURN_IF_ERROR(Write(batch));
   return record;
 }
@@ -412,7 +468,7 @@ absl::StatusOr<std::vector<uint64_t>> SnapshotIndex::Orphans(const std::vector<u
   for (; it->Valid(); it->Next()) {
     // A record that cannot be read may name any of them: then nothing is an orphan.
     GANTRY_ASSIGN_OR_RETURN(const SnapshotRecord record, Decode(it->suffix(), it->value()));
-    named.insert(record.id);
+    named.insert(record.info.directory);
   }
   if (!it->status().ok()) return FromRocks(it->status(), "snapshot index: orphans");
   std::vector<uint64_t> orphans;

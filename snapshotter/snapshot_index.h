@@ -1,16 +1,19 @@
-// Which snapshots there are: key -> id, kind, parent, labels, times, usage. One fact, one place:
-// nothing else records a snapshot's parent or kind.
+// Which snapshots there are: key -> id, kind, parent, labels, times, usage, directory. One fact,
+// one place: nothing else records a snapshot's parent or kind.
 //
 // Lives in a RocksDB column family that is handed in; several indexes share one family under
 // different prefixes.
 //   <prefix>/k/<key>            record
 //   <prefix>/c/<parent id>/<id> child of parent
-// An id names the snapshot's directory; it is not given out again as long as SkipIds() has been
-// told of it.
+// An id is the snapshot's own; its directory is named by the id of the snapshot that made it.
+// Share() adds a record that names the directory of another: the records are the reference count of
+// a directory, and Orphans() finds those that no record names. An id is not given out again while a
+// record or a directory passed to SkipIds() has it.
 //
 // Durability: SetLabels() is on disk when it returns, and Commit() if CommitOptions::sync.
-// Create(), Remove() and other commits become so with the next synced write to the database (a
-// container or image record, say) or Sync(); until then a power cut undoes them, in reverse order.
+// Create(), Share(), Remove() and other commits become so with the next synced write to the
+// database (a container or image record, say) or Sync(); until then a power cut undoes them, in
+// reverse order.
 //
 // Thread-safe. Iteration sees one consistent state and holds no lock.
 #ifndef GANTRY_SNAPSHOTTER_SNAPSHOT_INDEX_H_
@@ -41,9 +44,10 @@ namespace gantry::snapshot {
 
 struct SnapshotRecord {
   uint64_t id = 0;
-  std::vector<uint64_t> ancestors;  // ids of what it is stacked on, nearest first
-  Info info;
-  snapshot::Usage usage;  // of a committed snapshot
+  uint64_t parent_id = 0;           // 0 for a base
+  std::vector<uint64_t> ancestors;  // directories of what it is stacked on, nearest first
+  Info info;                        // with the directory of its files; a view with parents has none
+  snapshot::Usage usage;            // of a committed snapshot
 };
 
 class SnapshotIndex {
@@ -70,6 +74,10 @@ class SnapshotIndex {
   absl::StatusOr<SnapshotRecord> Commit(absl::string_view name, absl::string_view key,
                                         const snapshot::Usage& usage, const CommitOptions& options);
 
+  // Codes of Snapshotter::Share. One step with the look at the source: a directory that is shared
+  // was not an orphan before and is none afterwards.
+  absl::StatusOr<SnapshotRecord> Share(absl::string_view name, const ShareOptions& options);
+
   absl::StatusOr<SnapshotRecord> SetLabels(absl::string_view key, const Labels& labels,
                                            const std::vector<std::string>& fields);
 
@@ -78,10 +86,11 @@ class SnapshotIndex {
 
   absl::Status Walk(const std::function<absl::Status(const SnapshotRecord&)>& visit);
 
-  // Those of `ids` (listed before the call) that neither a record nor a reservation names.
+  // Those of the directories `ids` (listed before the call) that neither a record nor a reservation
+  // names.
   absl::StatusOr<std::vector<uint64_t>> Orphans(const std::vector<uint64_t>& ids);
 
-  // Tells of ids already in use on disk, so that they are not handed out.
+  // Ids up to `highest` are in use on disk and are not handed out.
   void SkipIds(uint64_t highest);
 
   // Everything returned so far survives a power cut.
@@ -93,8 +102,10 @@ class SnapshotIndex {
   std::string RecordKey(absl::string_view key) const;
   std::string ChildKey(uint64_t parent_id, uint64_t id) const;
   std::string ChildPrefix(uint64_t parent_id) const;
-  // kNotFound and kInvalidArgument: `parent` cannot be stacked upon.
-  absl::StatusOr<std::vector<uint64_t>> AncestorsOn(absl::string_view parent);
+  // Stacks `record` on `parent`. kNotFound and kInvalidArgument: `parent` cannot be stacked upon.
+  absl::Status StackOn(absl::string_view parent, SnapshotRecord& record);
+  // kAlreadyExists: there is a record of `key`.
+  absl::Status CheckFree(absl::string_view key);
   void Put(rocksdb::WriteBatch& batch, const SnapshotRecord& record) const;
   absl::Status Write(rocksdb::WriteBatch& batch);
 

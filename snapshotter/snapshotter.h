@@ -38,6 +38,11 @@ struct Info {
   Labels labels;
   absl::Time created_at;
   absl::Time updated_at;
+  // Of a committed snapshot that holds one layer of an image: digest of the blob that it was unpacked
+  // from. "" unless CommitOptions::layer said so.
+  std::string layer = {};
+  // Number of the directory that holds the files. Snapshots with the same number share it.
+  uint64_t directory = 0;
 };
 
 // Disk blocks really used, hard links counted once.
@@ -53,6 +58,21 @@ struct CommitOptions {
   // False: the caller has made the files durable (one syncfs per image), and the record becomes so
   // with the caller's next synced write to the database.
   bool sync = true;
+  // Digest of the layer blob that was unpacked into the snapshot. Set only by a caller that compared
+  // the unpacked bytes with the diff id of the layer: other snapshots may then Share() the files.
+  std::string layer = {};
+};
+
+struct ShareOptions {
+  // The committed layer whose files are shared. Must be empty for a namespace's view, which looks
+  // for `name` in the other namespaces.
+  std::string source = {};
+  std::string parent = {};
+  Labels labels = {};
+  // Digest of a layer blob that the caller has unpacked and found to be this layer. Empty: the new
+  // snapshot has the layer digest of its source; a namespace's view then requires that the
+  // namespace holds that blob.
+  std::string layer = {};
 };
 
 class Snapshotter {
@@ -93,8 +113,17 @@ class Snapshotter {
   virtual absl::Status Commit(absl::string_view name, absl::string_view key,
                               const CommitOptions& options) = 0;
 
-  // Gone at once; its files go with the next Cleanup(). kFailedPrecondition: something is stacked
-  // on it.
+  // Makes committed `name` from the files of another committed layer. Nothing is copied: both
+  // records name one directory, which Cleanup() deletes after the last of them is removed. The
+  // record is durable with the caller's next synced write to the database.
+  //   kNotFound            no such source, or none that may be shared; no such parent
+  //   kInvalidArgument     the parent is not committed
+  //   kFailedPrecondition  the source is not a layer (Info::layer)
+  //   kAlreadyExists       name taken
+  virtual absl::Status Share(absl::string_view name, const ShareOptions& options) = 0;
+
+  // Gone at once; its files go with the next Cleanup(), unless another snapshot shares them.
+  // kFailedPrecondition: something is stacked on it.
   virtual absl::Status Remove(absl::string_view key) = 0;
 
   // Visits in key order from a consistent view; a status other than OK ends the walk and is

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 
@@ -241,6 +243,129 @@ TEST_F(OverlaySnapshotterTest, RootOnAFileSystemThatCannotIsRefused) {
   EXPECT_NE(status.message().find("native snapshotter"), absl::string_view::npos) << status;
 }
 
+// Layers whose files two records name.
+class SharedFilesTest : public testing::TestWithParam<SnapshotterCase> {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "mounting needs root";
+    Reopen();
+    Commit("a/base", "", "base", "sha256:1");
+    Commit("a/top", "a/base", "top", "sha256:2");
+    ASSERT_TRUE(snapshotter_->Share("b/base", {.source = "a/base"}).ok());
+    ASSERT_TRUE(snapshotter_->Share("b/top", {.source = "a/top", .parent = "b/base"}).ok());
+  }
+  void Reopen() {
+    snapshotter_.reset();
+    snapshotter_ = GetParam().make(directory_.Join("root"));
+  }
+  void Commit(const std::string& name, const std::string& parent, const std::string& file,
+              const std::string& layer) {
+    const absl::StatusOr<std::vector<Mount>> mounts =
+        snapshotter_->Prepare(name + " active", parent, {});
+    ASSERT_TRUE(mounts.ok()) << mounts.status();
+    ASSERT_TRUE(WriteFile(MountedDirectories(*mounts).at(0) + "/" + file, file).ok());
+    ASSERT_TRUE(snapshotter_
+                    ->Commit(name, name + " active",
+                             {.labels = {}, .parent = "", .sync = true, .layer = layer})
+                    .ok());
+  }
+  // The names in a view of `name`.
+  std::vector<std::string> FilesOf(const std::string& name) {
+    const absl::StatusOr<std::vector<Mount>> mounts = snapshotter_->View("view", name, {});
+    EXPECT_TRUE(mounts.ok()) << mounts.status();
+    const std::string at = directory_.Join("mnt");
+    EXPECT_TRUE(MakeDirectories(at).ok());
+    std::vector<std::string> names;
+    {
+      const absl::StatusOr<ScopedMount> mounted = ScopedMount::Create(*mounts, at);
+      EXPECT_TRUE(mounted.ok()) << mounted.status();
+      names = ListDirectory(at).value();
+    }
+    EXPECT_TRUE(snapshotter_->Remove("view").ok());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  size_t Directories() {
+    const std::string native = directory_.Join("root/native/snapshots");
+    return ListDirectory(access(native.c_str(), F_OK) == 0
+                             ? native
+                             : directory_.Join("root/overlay/snapshots"))
+        .value()
+        .size();
+  }
+
+  const std::vector<std::string> both_ = {"base", "top"};
+  TempDir directory_;
+  std::shared_ptr<Snapshotter> snapshotter_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Snapshotters, SharedFilesTest,
+                         testing::Values(SnapshotterCase{.name = "Overlay", .make = MakeOverlay},
+                                         SnapshotterCase{.name = "Native", .make = MakeNative}),
+                         [](const testing::TestParamInfo<SnapshotterCase>& info) {
+                           return info.param.name;
+                         });
+
+TEST_P(SharedFilesTest, BothRecordsShowTheSameFiles) {
+  EXPECT_EQ(FilesOf("a/top"), both_);
+  EXPECT_EQ(FilesOf("b/top"), both_);
+  EXPECT_EQ(FilesOf("b/base"), std::vector<std::string>{"base"});
+  EXPECT_EQ(Directories(), 2u);
+  const Info info = snapshotter_->Stat("b/top").value();
+  EXPECT_EQ(info.kind, Kind::kCommitted);
+  EXPECT_EQ(info.parent, "b/base");
+  EXPECT_EQ(info.layer, "sha256:2");
+  EXPECT_EQ(info.directory, snapshotter_->Stat("a/top")->directory);
+  EXPECT_EQ(snapshotter_->Usage("b/top")->size_bytes, snapshotter_->Usage("a/top")->size_bytes);
+}
+
+TEST_P(SharedFilesTest, FilesGoWithTheLastRecord) {
+  ASSERT_TRUE(snapshotter_->Remove("a/top").ok());
+  ASSERT_TRUE(snapshotter_->Remove("a/base").ok());
+  ASSERT_TRUE(snapshotter_->Cleanup(nullptr).ok());
+  EXPECT_EQ(FilesOf("b/top"), both_);
+  Reopen();
+  ASSERT_TRUE(snapshotter_->Cleanup(nullptr).ok());
+  EXPECT_EQ(FilesOf("b/top"), both_);
+  EXPECT_EQ(snapshotter_->Remove("b/base").code(), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(snapshotter_->Remove("b/top").ok());
+  ASSERT_TRUE(snapshotter_->Remove("b/base").ok());
+  ASSERT_TRUE(snapshotter_->Cleanup(nullptr).ok());
+  EXPECT_EQ(Directories(), 0u);
+}
+
+TEST_P(SharedFilesTest, ChildrenHoldTheirOwnParentOnly) {
+  ASSERT_TRUE(snapshotter_->Prepare("b/container", "b/top", {}).ok());
+  EXPECT_EQ(snapshotter_->Remove("b/top").code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(snapshotter_->Remove("a/top").ok());
+  EXPECT_TRUE(snapshotter_->Remove("a/base").ok());
+  ASSERT_TRUE(snapshotter_->Cleanup(nullptr).ok());
+  const Info container = snapshotter_->Stat("b/container").value();
+  EXPECT_NE(container.directory, snapshotter_->Stat("b/top")->directory);
+  ASSERT_TRUE(snapshotter_->Commit("b/image", "b/container", {}).ok());
+  EXPECT_EQ(FilesOf("b/image"), both_);
+  // Nothing that is made now may take the place of files that are in use.
+  Reopen();
+  Commit("c", "", "c", "");
+  EXPECT_EQ(FilesOf("b/image"), both_);
+}
+
+TEST_P(SharedFilesTest, WhatCannotBeSharedIsRefused) {
+  const auto share = [this](const std::string& name, const std::string& source,
+                            const std::string& parent) {
+    return snapshotter_->Share(name, {.source = source, .parent = parent}).code();
+  };
+  EXPECT_EQ(share("b/top", "a/top", "b/base"), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(share("n", "nowhere", ""), absl::StatusCode::kNotFound);
+  EXPECT_EQ(share("n", "a/top", "nowhere"), absl::StatusCode::kNotFound);
+  Commit("unnamed", "", "x", "");
+  EXPECT_EQ(share("n", "unnamed", ""), absl::StatusCode::kFailedPrecondition);
+  ASSERT_TRUE(snapshotter_->Prepare("active", "", {}).ok());
+  EXPECT_EQ(share("n", "active", ""), absl::StatusCode::kFailedPrecondition);
+  EXPECT_FALSE(snapshotter_->Share("n", {.source = "a/top", .parent = "active"}).ok());
+  EXPECT_EQ(snapshotter_->Stat("n").status().code(), absl::StatusCode::kNotFound);
+}
+
 class SnapshotIndexTest : public testing::Test {
  protected:
   TempDir directory_;
@@ -283,6 +408,45 @@ TEST_F(SnapshotIndexTest, IndexesUnderDifferentPrefixesDoNotMix) {
                   })
                   .ok());
   EXPECT_EQ(visited, 1);
+}
+
+TEST_F(SnapshotIndexTest, RecordsThatShareNothingAreWrittenAsBefore) {
+  const auto stored = [this](const char* key) {
+    std::string value;
+    EXPECT_TRUE(db_->Get(rocksdb::ReadOptions(), key, &value).ok());
+    return static_cast<int>(value.at(0));
+  };
+  Create("base-active", "");
+  ASSERT_TRUE(index_->Commit("base", "base-active", {}, {}).ok());
+  Create("layer-active", "");
+  CommitOptions layer;
+  layer.layer = "sha256:1";
+  ASSERT_TRUE(index_->Commit("layer", "layer-active", {}, layer).ok());
+  Create("child", "base");
+  ASSERT_TRUE(index_->Share("shared", {.source = "layer"}).ok());
+  Create("on shared", "shared");
+  EXPECT_EQ(stored("a/k/base"), 1);
+  EXPECT_EQ(stored("a/k/child"), 1);
+  EXPECT_EQ(stored("a/k/layer"), 2);
+  EXPECT_EQ(stored("a/k/shared"), 2);
+  EXPECT_EQ(stored("a/k/on shared"), 2);
+  const SnapshotRecord child = index_->Get("on shared").value();
+  EXPECT_EQ(child.parent_id, index_->Get("shared")->id);
+  EXPECT_EQ(child.ancestors, std::vector<uint64_t>{index_->Get("layer")->id});
+}
+
+TEST_F(SnapshotIndexTest, AFileIsAnOrphanWhenNoRecordNamesIt) {
+  const uint64_t directory = Create("active", "");
+  CommitOptions layer;
+  layer.layer = "sha256:1";
+  ASSERT_TRUE(index_->Commit("one", "active", {}, layer).ok());
+  const uint64_t two = index_->Share("two", {.source = "one"})->id;
+  EXPECT_NE(two, directory);
+  ASSERT_TRUE(index_->Remove("one").ok());
+  EXPECT_EQ(index_->Orphans({directory, two}).value(), std::vector<uint64_t>{two});
+  EXPECT_GT(OpenIndex(*db_, "a")->ReserveId(), two);
+  ASSERT_TRUE(index_->Remove("two").ok());
+  EXPECT_EQ(index_->Orphans({directory}).value(), std::vector<uint64_t>{directory});
 }
 
 TEST_F(SnapshotIndexTest, DamagedRecordsAreReported) {

@@ -62,6 +62,7 @@
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
 #include "supervisor/core/image_services.h"
+#include "supervisor/core/mount_activations.h"
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/removal_waits.h"
 #include "supervisor/core/restart_monitor.h"
@@ -328,6 +329,7 @@ struct Daemon::Parts {
   std::unique_ptr<distribution::Pusher> pusher;
   std::unique_ptr<distribution::Resolver> resolver;
   std::unique_ptr<distribution::Unpacker> unpacker;
+  std::unique_ptr<core::MountActivations> mounts;
   std::unique_ptr<gc::Collector> collector;
   std::unique_ptr<gc::Scheduler> scheduler;
 
@@ -601,6 +603,13 @@ absl::Status Daemon::OpenSnapshotters(Parts& p) {
                                           config.root + "/snapshots/native", std::move(index)));
     p.snapshotters.Add("native", *p.native);
   }
+  core::MountActivations::Parts mounts;
+  mounts.db = p.db.get();
+  mounts.root_directory = config.root;
+  mounts.state_directory = config.state;
+  mounts.boot_id = p.bundles->boot_id();
+  p.mounts = std::make_unique<core::MountActivations>(mounts);
+  GANTRY_RETURN_IF_ERROR(p.mounts->Open());
   return absl::OkStatus();
 }
 
@@ -633,6 +642,14 @@ absl::Status Daemon::OpenRegistries(Parts& p) {
 void Daemon::MakeCollector(Parts& p) {
   const Config& config = p.config;
   p.collector = std::make_unique<gc::Collector>(*p.db, *p.pool, p.snapshotters, p.clock);
+  p.collector->CollectMounts(*p.mounts);
+  // What could not be removed when its time was, for want of a descriptor, say.
+  p.collector->AlsoSweep([parts = &p] { return parts->blobs->RemoveHalfMade(); });
+  p.collector->AlsoSweep([parts = &p] { return parts->bundles->SweepLeftovers(); });
+  p.collector->AlsoSweep([parts = &p] {
+    return parts->container_records ? parts->container_records->leftovers().Sweep()
+                                    : absl::OkStatus();
+  });
   gc::SchedulerOptions schedule;
   schedule.pause_threshold = config.gc_pause_threshold;
   schedule.deletion_threshold = config.gc_deletion_threshold;
@@ -650,8 +667,6 @@ void Daemon::MakeCollector(Parts& p) {
           if (absl::IsCancelled(leftover)) continue;  // we are stopping
           LOG(WARNING) << "garbage collection: " << leftover << " (tried again next time)";
         }
-        if (absl::Status left = parts->blobs->RemoveHalfMade(); !left.ok())
-          LOG(WARNING) << "garbage collection: " << left << " (tried again next time)";
         if (parts->containerd_door) parts->containerd_door->PublishCollected(*run);
         malloc_trim(0);
       });
@@ -783,6 +798,7 @@ void Daemon::MakeDoors(Parts& p) {
   containerd_parts.events = &p.events;
   containerd_parts.subjects = p.subjects.get();
   containerd_parts.images = p.image_services.get();
+  containerd_parts.mounts = p.mounts.get();
   containerd_parts.gc = p.scheduler.get();
   containerd_parts.runtimes = p.runtimes.get();
   containerd_parts.workers = p.workers.get();

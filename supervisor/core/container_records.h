@@ -25,6 +25,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 
+#include "base/leftovers.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_context.h"
@@ -92,6 +93,9 @@ class ContainerRecords {
   // The id behind what a person typed.
   absl::StatusOr<std::string> ResolveId(const CallContext& context, absl::string_view container);
 
+  // Directories of containers that could not be removed; an id is never used again.
+  Leftovers& leftovers() { return leftovers_; }
+
   // The operation locks, for those that need no record or cut others short.
   OperationLocks& locks() { return locks_; }
 
@@ -109,6 +113,7 @@ class ContainerRecords {
 
   const Parts parts_;
   OperationLocks locks_;
+  Leftovers leftovers_;
 
   // Namespace and id of all whose state may name a time of restart, with the number of the last
   // notice. More may be here than wait: WaitingToRestart() looks at each and drops the others.

@@ -87,22 +87,22 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
     failed_.erase({context.ns, loaded.id()});
   }
   if (loaded.ours || loaded.damaged) {
-    // Nothing waits for it: the id is never used again, and what a crash leaves the next start
-    // sweeps.
+    // Nothing waits for it: the id is never used again. What a crash leaves the next start sweeps,
+    // what cannot be removed now the next collection.
     std::vector<std::string> directories = {parts_.records->Directory(context.ns, loaded.id())};
     v1::ContainerConfig config = loaded.config;
     if (loaded.damaged) config.set_auto_remove(true);  // it may have been
     const std::string generated =
         parts_.records->GeneratedDirectory(context.ns, loaded.id(), config);
     if (generated != directories.front()) directories.push_back(generated);
-    parts_.workers->Schedule(
-        [ns = context.ns, id = loaded.id(), directories = std::move(directories)] {
-          for (const std::string& directory : directories) {
-            if (const absl::Status files = RemoveTree(directory); !files.ok())
-              LOG(WARNING) << "ns=" << ns << " id=" << id
-                           << " files left until the next start: " << files;
-          }
-        });
+    parts_.workers->Schedule([records = parts_.records, ns = context.ns, id = loaded.id(),
+                              directories = std::move(directories)] {
+      for (const std::string& directory : directories) {
+        if (const absl::Status files = records->leftovers().Remove(directory); !files.ok())
+          LOG(WARNING) << "ns=" << ns << " id=" << id
+                       << " files left until the next collection: " << files;
+      }
+    });
   }
   parts_.events->Publish(context.ns,
                          Event(EventKind::kContainer, action::kDestroy, loaded.id()));

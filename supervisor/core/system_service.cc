@@ -68,6 +68,8 @@ absl::string_view TypeName(gc::Type type) {
       return "lease";
     case gc::Type::kIngest:
       return "ingest";
+    case gc::Type::kMount:
+      return "mount";
   }
   return "object";
 }

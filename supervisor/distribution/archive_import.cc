@@ -449,7 +449,9 @@ absl::Status Importer::TakeBlob(TarReader& reader, const TarEntry& entry, const 
   const auto judge = [&] {
     judged = true;
     blob.looks = Sniff(head);
-    if (sink_ == nullptr || blob.looks == Looks::kOther) return;
+    // A layer of another namespace is unpacked there, as a rule: its files can be shared once the
+    // image is known. If not, it is unpacked from the store.
+    if (sink_ == nullptr || blob.looks == Looks::kOther || adopted) return;
     Descriptor layer;
     layer.media_type = OciLayerType(blob.looks);
     layer.digest = expected;

@@ -460,6 +460,9 @@ class Unpacker::Session : public UnpackSession {
 
   absl::StatusOr<size_t> ClaimMissing(const std::vector<Digest>& chain_ids,
                                       std::vector<std::string>& claims);
+  // True: `chain_id` is committed now, with files that another snapshot has. `layer`: what was
+  // unpacked and found to be it; empty if nothing was.
+  bool TryShare(const Digest& chain_id, const Digest& parent, const Digest& layer);
   absl::Status UnpackBeside(const std::vector<Descriptor>& layers,
                             const std::vector<Digest>& diff_ids,
                             const std::vector<Digest>& chain_ids, size_t first,
@@ -614,6 +617,15 @@ std::shared_ptr<Unpacker::Session::Job> Unpacker::Session::TakeFed(const Digest&
   return nullptr;
 }
 
+bool Unpacker::Session::TryShare(const Digest& chain_id, const Digest& parent,
+                                 const Digest& layer) {
+  // Whatever the reason when it cannot be shared: the layer is unpacked then.
+  const absl::Status shared = target_.snapshotter->Share(
+      chain_id.str(), {.source = {}, .parent = parent.str(), .labels = {}, .layer = layer.str()});
+  if (shared.ok()) CrashPoint("layer.shared");
+  return shared.ok();
+}
+
 // The index of the first layer to unpack; everything from there on is claimed.
 absl::StatusOr<size_t> Unpacker::Session::ClaimMissing(const std::vector<Digest>& chain_ids,
                                                        std::vector<std::string>& claims) {
@@ -621,7 +633,8 @@ absl::StatusOr<size_t> Unpacker::Session::ClaimMissing(const std::vector<Digest>
   for (size_t i = 0; i < chain_ids.size(); ++i) {
     const std::string key = ClaimKey(chain_ids[i]);
     while (true) {
-      if (Present(chain_ids[i])) {
+      const Digest parent = i == 0 ? Digest() : chain_ids[i - 1];
+      if (Present(chain_ids[i]) || (first == i && TryShare(chain_ids[i], parent, Digest()))) {
         first = i + 1;
         break;
       }
@@ -668,6 +681,14 @@ absl::Status Unpacker::Session::CommitLayer(Job& job, const Digest& chain_id, co
   snapshot::CommitOptions options;
   if (rebase_) options.parent = parent.str();
   options.sync = !synced;
+  // What a layer takes from the layers below it (a whole tree, or a file that it links to) is as
+  // good as they are: one that a client of the containerd API committed was not compared with its
+  // name.
+  const bool alone = rebase_ && job.result.deferred.empty();
+  const absl::StatusOr<snapshot::Info> below =
+      alone || parent.empty() ? snapshot::Info() : target_.snapshotter->Stat(parent.str());
+  if (alone || parent.empty() || (below.ok() && !below->layer.empty()))
+    options.layer = job.layer.digest.str();
   const absl::Status committed = target_.snapshotter->Commit(chain_id.str(), job.key, options);
   if (absl::IsAlreadyExists(committed)) {
     // A client of the containerd API that unpacks by itself was faster.
@@ -739,6 +760,10 @@ absl::Status Unpacker::Session::UnpackBeside(const std::vector<Descriptor>& laye
     const Digest parent = at == 0 ? Digest() : chain_ids[at - 1];
     GANTRY_RETURN_IF_ERROR(CheckJob(*jobs[i]));
     result.cost += jobs[i]->result.cost;
+    if (TryShare(chain_ids[at], parent, jobs[i]->layer.digest)) {
+      Discard(*jobs[i]);
+      continue;
+    }
     GANTRY_RETURN_IF_ERROR(Complete(*jobs[i], parent));
     GANTRY_RETURN_IF_ERROR(CommitLayer(*jobs[i], chain_ids[at], parent, /*synced=*/true));
   }
@@ -756,6 +781,11 @@ absl::Status Unpacker::Session::UnpackStacked(const std::vector<Descriptor>& lay
     const Digest parent = i == 0 ? Digest() : chain_ids[i - 1];
     RunFromStore(job, parent.str());
     absl::Status status = CheckJob(job);
+    if (status.ok() && TryShare(chain_ids[i], parent, job.layer.digest)) {
+      Discard(job);
+      result.cost += job.result.cost;
+      continue;
+    }
     if (status.ok()) status = CommitLayer(job, chain_ids[i], parent, /*synced=*/false);
     if (!status.ok()) {
       Discard(job);

@@ -4,7 +4,9 @@
 // snapshot without parent, and take their parent at commit; they may be fed while they arrive. With
 // one that cannot (native), they are unpacked one after the other from the content store. A chain
 // ID is unpacked once however many sessions want it: the others wait for the first, and take over
-// when it fails.
+// when it fails. A chain ID that the snapshotter can share (Snapshotter::Share) is not unpacked at
+// all. A layer that was unpacked although another session committed the same chain ID meanwhile, or
+// although it is stored under another digest there, is dropped in favour of the shared one.
 //
 // Durability: the files of all layers of an image are synced once, then the snapshots are
 // committed, base first.
@@ -66,7 +68,7 @@ struct UnpackTarget {
 struct UnpackResult {
   content::Digest chain_id;  // of the whole image; empty for an image without layers
   int layers_unpacked = 0;
-  int layers_present = 0;
+  int layers_present = 0;  // or shared with another snapshot
   snapshot::ApplyCost cost;  // of the layers unpacked
   absl::Duration syncing;    // making them durable
 };

@@ -4,6 +4,7 @@
 #include <rocksdb/db.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <map>
 #include <memory>
@@ -17,13 +18,13 @@
 #include "base/cancel_token.h"
 #include "base/compression.h"
 #include "base/file.h"
+#include "base/tar/writer.h"
 #include "base/temp_dir.h"
 #include "content-store/fake_store.h"
 #include "snapshotter/mount.h"
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
-#include "base/tar/writer.h"
 #include "supervisor/oci/manifest.h"
 
 namespace gantry::distribution {
@@ -82,6 +83,13 @@ class CountingSnapshotter : public snapshot::Snapshotter {
                       const snapshot::CommitOptions& options) override {
     return below_.Commit(name, key, options);
   }
+  absl::Status Share(absl::string_view name, const snapshot::ShareOptions& options) override {
+    snapshot::ShareOptions elsewhere = options;
+    elsewhere.source = absl::StrCat(share_from, name);
+    if (share_from.empty() || (options.layer.empty() && !blobs_are_held))
+      return absl::NotFoundError("nothing to share");
+    return below_.Share(name, elsewhere);
+  }
   absl::Status Remove(absl::string_view key) override { return below_.Remove(key); }
   absl::Status Walk(const std::function<absl::Status(const snapshot::Info&)>& visit) override {
     return below_.Walk(visit);
@@ -90,6 +98,8 @@ class CountingSnapshotter : public snapshot::Snapshotter {
   bool CanRebase() const override { return below_.CanRebase(); }
 
   std::atomic<int> prepared{0};
+  std::string share_from;  // what precedes the names of layers elsewhere; "": there are none
+  bool blobs_are_held = true;
 
  private:
   snapshot::Snapshotter& below_;
@@ -174,6 +184,21 @@ class UnpackerTest : public testing::TestWithParam<bool> {
     return unpacker_.UnpackImage(Target(), image.manifest, cancel_, nullptr);
   }
 
+  // Unpacks `image` and leaves its layers as those of another namespace, "else/<chain id>".
+  void UnpackElsewhere(const Image& image) {
+    ASSERT_TRUE(Unpack(image).ok());
+    std::vector<Digest> chain = oci::ChainIds(image.diff_ids);
+    std::string parent;
+    for (const Digest& chain_id : chain) {
+      const std::string name = "else/" + chain_id.str();
+      ASSERT_TRUE(real_->Share(name, {.source = chain_id.str(), .parent = parent}).ok());
+      parent = name;
+    }
+    std::reverse(chain.begin(), chain.end());
+    for (const Digest& chain_id : chain) ASSERT_TRUE(real_->Remove(chain_id.str()).ok());
+    snapshotter_->share_from = "else/";
+  }
+
   // Path -> text below etc/ of a committed snapshot.
   std::map<std::string, std::string> Etc(const Digest& chain_id) {
     std::map<std::string, std::string> files;
@@ -252,6 +277,49 @@ TEST_P(UnpackerTest, WhatIsThereIsNotUnpackedAgain) {
   EXPECT_EQ(other->layers_present, 2);
   EXPECT_EQ(other->layers_unpacked, 1);
   EXPECT_EQ(Count(), std::make_pair(4, 0));
+}
+
+TEST_P(UnpackerTest, LayersThatAreUnpackedElsewhereAreShared) {
+  const Image image = MakeImage(ThreeLayers());
+  ASSERT_NO_FATAL_FAILURE(UnpackElsewhere(image));
+  const int before = snapshotter_->prepared;
+  auto result = Unpack(image);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->layers_unpacked, 0);
+  EXPECT_EQ(result->layers_present, 3);
+  EXPECT_EQ(snapshotter_->prepared, before);
+  const auto chain = oci::ChainIds(image.diff_ids);
+  EXPECT_EQ(Etc(chain[2]), (std::map<std::string, std::string>{{"b", "three"}, {"c", "two"}}));
+  EXPECT_EQ(real_->Stat(chain[2].str())->parent, chain[1].str());
+  // As after an unpack: the image keeps them.
+  EXPECT_FALSE(store_.Stat(image.config)->labels.empty());
+}
+
+TEST_P(UnpackerTest, WhatWasUnpackedForNothingIsDroppedForTheSharedOne) {
+  const Image image = MakeImage(ThreeLayers());
+  ASSERT_NO_FATAL_FAILURE(UnpackElsewhere(image));
+  snapshotter_->blobs_are_held = false;
+  auto result = Unpack(image);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_EQ(result->layers_unpacked, 3);
+  for (const Digest& chain_id : oci::ChainIds(image.diff_ids)) {
+    const auto here = real_->Stat(chain_id.str());
+    ASSERT_TRUE(here.ok()) << here.status();
+    EXPECT_EQ(here->directory, real_->Stat("else/" + chain_id.str())->directory);
+  }
+  EXPECT_EQ(Count(), std::make_pair(6, 0));
+}
+
+TEST_P(UnpackerTest, OnlyLayersThatWereComparedCanBeShared) {
+  const Image image = MakeImage({LayerTar({{"a", "one"}}), LayerTar({{"b", "two"}})});
+  const auto chain = oci::ChainIds(image.diff_ids);
+  // Of a client that unpacked by itself, or did not.
+  ASSERT_TRUE(real_->Prepare("client", "", {}).ok());
+  ASSERT_TRUE(real_->Commit(chain[0].str(), "client", {}).ok());
+  ASSERT_TRUE(Unpack(image).ok());
+  EXPECT_EQ(real_->Stat(chain[0].str())->layer, "");
+  // A copy of it is in each directory of the native snapshotter, and in none of the other.
+  EXPECT_EQ(real_->Stat(chain[1].str())->layer, GetParam() ? image.layers[1].digest.str() : "");
 }
 
 TEST_P(UnpackerTest, OneLayerMayAppearTwice) {

@@ -14,7 +14,7 @@ namespace gantry::gc {
 namespace {
 
 // Where the record of a node lies. Containers and sandboxes are never removed, snapshots are the
-// snapshotter's.
+// snapshotter's, mounts have no record here.
 std::optional<metadata::Family> FamilyOf(Type type) {
   switch (type) {
     case Type::kContent:
@@ -28,6 +28,7 @@ std::optional<metadata::Family> FamilyOf(Type type) {
     case Type::kSnapshot:
     case Type::kContainer:
     case Type::kSandbox:
+    case Type::kMount:
       break;
   }
   return std::nullopt;
@@ -43,7 +44,7 @@ int64_t Collection::freed_bytes() const {
 
 absl::StatusOr<bool> Collector::LooksClean(Collection& collection) {
   metadata::ReadView view(db_);
-  absl::StatusOr<Inventory> inventory = TakeInventory(view, snapshotters_, clock_.Now());
+  absl::StatusOr<Inventory> inventory = TakeInventory(view, snapshotters_, clock_.Now(), mounts_);
   GANTRY_RETURN_IF_ERROR(WithContext(inventory.status(), "garbage collection"));
   if (!inventory->dead_lease_rows.empty()) return false;
   const Graph& graph = inventory->graph;
@@ -69,7 +70,7 @@ absl::Status Collector::SweepRecords(absl::Duration gate_timeout, Collection& co
   const absl::Duration closed_at = clock_.Monotonic();
   absl::StatusOr<Inventory> inventory = [&] {
     metadata::ReadView view(db_);
-    return TakeInventory(view, snapshotters_, clock_.Now());
+    return TakeInventory(view, snapshotters_, clock_.Now(), mounts_);
   }();
   GANTRY_RETURN_IF_ERROR(WithContext(inventory.status(), "garbage collection"));
   const Graph& graph = inventory->graph;
@@ -83,6 +84,7 @@ absl::Status Collector::SweepRecords(absl::Duration gate_timeout, Collection& co
     if (kept[id]) continue;
     const Node& node = graph.node(id);
     if (node.type == Type::kSnapshot) snapshots.push_back(id);
+    if (node.type == Type::kMount) collection.removed.push_back(node);
     const std::optional<metadata::Family> family = FamilyOf(node.type);
     if (!family.has_value()) continue;
     GANTRY_RETURN_IF_ERROR(tx.Delete(*family, metadata::MakeKey(node.ns, node.name)));
@@ -149,6 +151,14 @@ absl::StatusOr<Collection> Collector::Collect(const CollectOptions& options) {
   for (const auto& [name, snapshotter] : snapshotters_.all()) {
     if (absl::Status cleaned = snapshotter->Cleanup(options.cancel); !cleaned.ok())
       collection.leftovers.push_back(cleaned);
+  }
+  for (const Node& node : collection.removed) {
+    if (node.type != Type::kMount) continue;
+    const absl::Status removed = mounts_->Remove(node.ns, node.name);
+    if (!removed.ok() && !absl::IsNotFound(removed)) collection.leftovers.push_back(removed);
+  }
+  for (const std::function<absl::Status()>& sweep : others_) {
+    if (absl::Status swept = sweep(); !swept.ok()) collection.leftovers.push_back(swept);
   }
   collection.removing = clock_.Monotonic() - removing_since;
   collection.total = clock_.Monotonic() - begun_at;

@@ -11,6 +11,7 @@
 #define GANTRY_SUPERVISOR_GC_COLLECTOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -30,6 +31,8 @@
 #include "supervisor/metadata/snapshotters.h"
 
 namespace gantry::gc {
+
+class MountSource;
 
 struct Collection {
   // Records that are gone: publish /images/delete, /snapshot/remove and /content/delete for theirs.
@@ -68,6 +71,13 @@ class Collector {
             const metadata::Snapshotters& snapshotters, const Clock& clock)
       : db_(db), blobs_(blobs), snapshotters_(snapshotters), clock_(clock) {}
 
+  // `sweep` runs at the end of each collection, in its thread: it removes files of other rooms that
+  // were left behind. A failure is one of Collection::leftovers. Before the first Collect().
+  void AlsoSweep(std::function<absl::Status()> sweep) { others_.push_back(std::move(sweep)); }
+
+  // Mounts are collected too. Before the first Collect(); `mounts` outlives the collector.
+  void CollectMounts(MountSource& mounts) { mounts_ = &mounts; }
+
   // kUnavailable: a writer inside the gate did not leave in time; nothing was changed, try later.
   // kDataLoss: a record does not parse: nothing is collected rather than the wrong thing.
   absl::StatusOr<Collection> Collect(const CollectOptions& options = {}) ABSL_LOCKS_EXCLUDED(mu_);
@@ -83,6 +93,8 @@ class Collector {
   metadata::BlobPool& blobs_;
   const metadata::Snapshotters& snapshotters_;
   const Clock& clock_;
+  std::vector<std::function<absl::Status()>> others_;
+  MountSource* mounts_ = nullptr;
 
   absl::Mutex mu_;  // held for a whole collection
 };

@@ -8,6 +8,7 @@
 #include "gtest/gtest.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/temp_dir.h"
 #include "supervisor/gc/world.h"
 #include "supervisor/metadata/sandbox_store.h"
@@ -74,6 +75,25 @@ TEST_F(CollectorTest, SnapshotsGoChildrenFirstAndTheirFilesToo) {
   EXPECT_EQ(collection.removed[0].name, "3");
   EXPECT_EQ(collection.removed[1].name, "2");
   EXPECT_EQ(collection.removed[2].name, "1");
+}
+
+TEST_F(CollectorTest, SharedFilesGoWithTheLastNamespaceThatHasThem) {
+  const Labels root = {{"containerd.io/gc.root", "yes"}};
+  world_.Layer("chain", world_.Blob("layer", root, "a"), root, "a");
+  world_.Blob("layer", root, "b");
+  ASSERT_TRUE(world_.Snapshots("b").Share("chain", {.source = {}, .labels = root}).ok());
+  const std::string file =
+      world_.Snapshots("b").View("view", "chain", root).value().front().source + "/file";
+  ASSERT_TRUE(world_.Snapshots("a").Update("chain", {}, {}).ok());
+  EXPECT_EQ(Removed(), Names{"snapshot:chain"});
+  EXPECT_TRUE(HasSnapshot("chain", "b"));
+  EXPECT_TRUE(ReadFile(file, 1 << 20).ok());
+
+  ASSERT_TRUE(world_.Snapshots("b").Update("chain", {}, {}).ok());
+  EXPECT_EQ(Removed(), Names{});  // the view stands on it
+  ASSERT_TRUE(world_.Snapshots("b").Remove("view").ok());
+  EXPECT_EQ(Removed(), Names{"snapshot:chain"});
+  EXPECT_FALSE(ReadFile(file, 1 << 20).ok());
 }
 
 // Calls back on each Now(), which the collector calls with each inventory.
@@ -298,6 +318,22 @@ TEST_F(CollectorTest, WhereNothingIsDeadNobodyIsStopped) {
   const Collection collection = world_.Collect();
   EXPECT_EQ(collection.objects, 2);
   EXPECT_EQ(collection.pause, absl::ZeroDuration());
+}
+
+TEST_F(CollectorTest, FilesOfOtherRoomsAreSweptWithEachRun) {
+  int swept = 0;
+  absl::Status answer;
+  world_.collector.AlsoSweep([&] {
+    ++swept;
+    return answer;
+  });
+  EXPECT_EQ(Removed(), Names{});
+  EXPECT_EQ(swept, 1);
+  answer = absl::ResourceExhaustedError("too many open files");
+  const auto collection = world_.collector.Collect({});
+  ASSERT_TRUE(collection.ok()) << collection.status();
+  EXPECT_EQ(collection->leftovers, std::vector<absl::Status>{answer});
+  EXPECT_EQ(swept, 2);
 }
 
 TEST_F(CollectorTest, ADamagedRecordStopsTheCollectionBeforeAnythingIsLost) {

@@ -25,9 +25,28 @@ bool IsOwner(Type type) {
     case Type::kContent:
     case Type::kSnapshot:
     case Type::kIngest:
+    case Type::kMount:
       break;
   }
   return false;
+}
+
+void CountSharedFilesOnce(std::vector<SnapshotUsage>& snapshots) {
+  std::map<std::pair<std::string, uint64_t>, std::vector<SnapshotUsage*>> sharers;
+  for (SnapshotUsage& each : snapshots)
+    sharers[{each.snapshot.snapshotter, each.directory}].push_back(&each);
+  for (auto& [directory, all] : sharers) {
+    if (all.size() < 2) continue;
+    const auto kept = std::find_if(all.begin(), all.end(),
+                                   [](const SnapshotUsage* each) { return !each->collectable; });
+    SnapshotUsage& holder = kept == all.end() ? *all.front() : **kept;
+    for (SnapshotUsage* each : all) {
+      if (each == &holder) continue;
+      holder.owners.insert(holder.owners.end(), each->owners.begin(), each->owners.end());
+      each->owners.clear();
+      each->size_bytes = each->inodes = 0;
+    }
+  }
 }
 
 }  // namespace
@@ -75,6 +94,7 @@ absl::StatusOr<DiskUsage> MeasureDiskUsage(metadata::Database& db, metadata::Blo
       GANTRY_RETURN_IF_ERROR(info.status());
       GANTRY_RETURN_IF_ERROR(size.status());
       usage.snapshots.push_back({.snapshot = node,
+                                 .directory = info->directory,
                                  .size_bytes = size->size_bytes,
                                  .inodes = size->inodes,
                                  .active = info->kind == snapshot::Kind::kActive,
@@ -96,6 +116,7 @@ absl::StatusOr<DiskUsage> MeasureDiskUsage(metadata::Database& db, metadata::Blo
               return std::tie(a.snapshot.snapshotter, a.snapshot.ns, a.snapshot.name) <
                      std::tie(b.snapshot.snapshotter, b.snapshot.ns, b.snapshot.name);
             });
+  CountSharedFilesOnce(usage.snapshots);
   return usage;
 }
 

@@ -28,8 +28,11 @@ struct BlobUsage {
   bool collectable = false;  // the next collection removes it
 };
 
+// Snapshots may share their files (Snapshotter::Share). One of them, which the next collection
+// keeps if it keeps any, has the bytes and the owners of all; the others have none.
 struct SnapshotUsage {
   Node snapshot;
+  uint64_t directory = 0;  // snapshot::Info::directory
   int64_t size_bytes = 0;
   int64_t inodes = 0;
   bool active = false;  // written to by a container

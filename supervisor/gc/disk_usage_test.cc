@@ -69,6 +69,39 @@ TEST_F(DiskUsageTest, WhatIsCollectableIsWhatACollectionFrees) {
   EXPECT_EQ(world_.Collect().freed_bytes(), 19);
 }
 
+TEST_F(DiskUsageTest, FilesThatSnapshotsShareAreCountedOnceWithAllTheirOwners) {
+  for (const std::string ns : {"a", "b"}) {
+    const content::Digest blob = world_.Blob("layer", {}, ns);
+    if (ns == "a") {
+      world_.Layer("chain", blob, {}, ns);
+    } else {
+      ASSERT_TRUE(world_.Snapshots(ns).Share("chain", {}).ok());
+    }
+    world_.Image("image " + ns,
+                 world_.Blob("manifest",
+                             {{"containerd.io/gc.ref.content.l.0", blob.str()},
+                              {"containerd.io/gc.ref.snapshot.native", "chain"}},
+                             ns),
+                 {}, ns);
+  }
+  DiskUsage usage = Measure();
+  ASSERT_EQ(usage.snapshots.size(), 2u);
+  EXPECT_EQ(usage.snapshots[0].directory, usage.snapshots[1].directory);
+  EXPECT_GE(usage.snapshots[0].size_bytes, 8192);
+  EXPECT_EQ(Owners(usage.snapshots[0].owners), "image:image a image:image b ");
+  EXPECT_EQ(usage.snapshots[1].size_bytes, 0);
+  EXPECT_EQ(usage.snapshots[1].inodes, 0);
+
+  // The bytes go over to the one that stays.
+  ASSERT_TRUE(world_.images.Delete(metadata::Scope{.ns = "a"}, "image a").ok());
+  usage = Measure();
+  EXPECT_TRUE(usage.snapshots[0].collectable);
+  EXPECT_EQ(usage.snapshots[0].size_bytes, 0);
+  EXPECT_FALSE(usage.snapshots[1].collectable);
+  EXPECT_GE(usage.snapshots[1].size_bytes, 8192);
+  EXPECT_EQ(Owners(usage.snapshots[1].owners), "image:image b ");
+}
+
 TEST_F(DiskUsageTest, SnapshotsAndIngestsNameTheirOwners) {
   world_.Committed("base", "");
   ASSERT_TRUE(world_.Snapshots().Prepare("c", "base", {}).ok());

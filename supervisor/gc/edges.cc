@@ -54,8 +54,10 @@ absl::string_view SnapshotterOf(absl::string_view suffix) {
 // "content.l.0", "snapshot.overlayfs/x".
 std::optional<Node> Referenced(absl::string_view suffix, absl::string_view ns,
                                absl::string_view name) {
-  static constexpr std::pair<absl::string_view, Type> kKinds[] = {
-      {"content", Type::kContent}, {"image", Type::kImage}, {"container", Type::kContainer}};
+  static constexpr std::pair<absl::string_view, Type> kKinds[] = {{"content", Type::kContent},
+                                                                  {"image", Type::kImage},
+                                                                  {"container", Type::kContainer},
+                                                                  {"mount", Type::kMount}};
   if (absl::ConsumePrefix(&suffix, "snapshot.")) {
     return Node{Type::kSnapshot, std::string(ns), std::string(name),
                 std::string(SnapshotterOf(suffix))};
@@ -72,8 +74,8 @@ std::optional<Node> Referenced(absl::string_view suffix, absl::string_view ns,
 class InventoryTaker {
  public:
   InventoryTaker(const metadata::ReadView& view, const metadata::Snapshotters& snapshotters,
-                 absl::Time now)
-      : view_(view), snapshotters_(snapshotters), now_(now) {}
+                 absl::Time now, MountSource* mounts)
+      : view_(view), snapshotters_(snapshotters), now_(now), mounts_(mounts) {}
 
   absl::StatusOr<Inventory> Take() {
     GANTRY_RETURN_IF_ERROR(Leases());
@@ -86,6 +88,7 @@ class InventoryTaker {
     for (const auto& [name, snapshotter] : snapshotters_.all()) {
       GANTRY_RETURN_IF_ERROR(Snapshots(name, *snapshotter));
     }
+    if (mounts_ != nullptr) Mounts();
     EvaluateConditions();
     return std::move(inventory_);
   }
@@ -278,6 +281,17 @@ class InventoryTaker {
         });
   }
 
+  void Mounts() {
+    for (const MountSource::Activation& activation : mounts_->Activations()) {
+      const Graph::Id id = Add(Type::kMount, activation.ns, activation.name);
+      FollowLabels(id, activation.labels);
+      if (IsRoot(activation.labels)) graph().AddRoot(id, Reach::kDeep);
+      if (activation.lease.empty()) continue;
+      const Graph::Id lease = graph().Intern({Type::kLease, activation.ns, activation.lease, ""});
+      if (live_leases_.contains(lease)) graph().AddEdge(lease, id, Reach::kFlat);
+    }
+  }
+
   absl::Status Snapshots(const std::string& snapshotter_name, snapshot::Snapshotter& snapshotter) {
     std::vector<std::pair<Graph::Id, Graph::Id>> parents;
     GANTRY_RETURN_IF_ERROR(snapshotter.Walk([&](const snapshot::Info& info) {
@@ -342,6 +356,7 @@ class InventoryTaker {
   const metadata::ReadView& view_;
   const metadata::Snapshotters& snapshotters_;
   const absl::Time now_;
+  MountSource* const mounts_;
   Inventory inventory_;
   absl::flat_hash_set<Graph::Id> live_leases_;
   absl::flat_hash_map<Graph::Id, absl::Time> used_at_;
@@ -351,9 +366,9 @@ class InventoryTaker {
 }  // namespace
 
 absl::StatusOr<Inventory> TakeInventory(const metadata::ReadView& view,
-                                        const metadata::Snapshotters& snapshotters,
-                                        absl::Time now) {
-  return InventoryTaker(view, snapshotters, now).Take();
+                                        const metadata::Snapshotters& snapshotters, absl::Time now,
+                                        MountSource* mounts) {
+  return InventoryTaker(view, snapshotters, now, mounts).Take();
 }
 
 }  // namespace gantry::gc

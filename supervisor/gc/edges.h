@@ -5,7 +5,7 @@
 //   containerd.io/gc.expire                             RFC 3339; leases and images end then, content and snapshots are roots until then;
 //                                                       unparsable: never
 //   containerd.io/gc.flat                               lease: keeps the listed objects and no further
-//   containerd.io/gc.ref.{content,image}[./...]         keeps that digest, that image
+//   containerd.io/gc.ref.{content,image,mount}[./...]   keeps that digest, that image, that activation of mounts
 //   containerd.io/gc.ref.snapshot.<snapshotter>[/...]   keeps that snapshot
 //   containerd.io/gc.bref.{container,content,image}[./...], gc.bref.snapshot.<snapshotter>[/...]
 //                                                       is kept by that object
@@ -14,6 +14,7 @@
 #ifndef GANTRY_SUPERVISOR_GC_EDGES_H_
 #define GANTRY_SUPERVISOR_GC_EDGES_H_
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,23 @@
 
 namespace gantry::gc {
 
+// Mounts that are activated: no records of the database, but kept and collected like them.
+class MountSource {
+ public:
+  struct Activation {
+    std::string ns;
+    std::string name;
+    std::string lease;  // "" for none
+    std::map<std::string, std::string> labels;
+  };
+
+  virtual ~MountSource() = default;
+  // Those that were complete before the gate was closed, and perhaps others.
+  virtual std::vector<Activation> Activations() = 0;
+  // Unmounts. Called with the gate open. kNotFound: it is gone already.
+  virtual absl::Status Remove(const std::string& ns, const std::string& name) = 0;
+};
+
 struct Inventory {
   Graph graph;
   // Rows of lease_resources that belong to an expired lease or to none.
@@ -38,9 +56,11 @@ struct Inventory {
   absl::Time next_expiry = absl::InfiniteFuture();
 };
 
-// Reads everything as of `view` and the snapshotters' indexes. Changes nothing.
+// Reads everything as of `view` and the snapshotters' indexes. Changes nothing. `mounts` may be
+// null.
 absl::StatusOr<Inventory> TakeInventory(const metadata::ReadView& view,
-                                        const metadata::Snapshotters& snapshotters, absl::Time now);
+                                        const metadata::Snapshotters& snapshotters, absl::Time now,
+                                        MountSource* mounts = nullptr);
 
 }  // namespace gantry::gc
 

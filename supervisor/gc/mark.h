@@ -14,7 +14,16 @@
 
 namespace gantry::gc {
 
-enum class Type : uint8_t { kContent, kSnapshot, kImage, kContainer, kSandbox, kLease, kIngest };
+enum class Type : uint8_t {
+  kContent,
+  kSnapshot,
+  kImage,
+  kContainer,
+  kSandbox,
+  kLease,
+  kIngest,
+  kMount,  // an activation of mounts
+};
 
 struct Node {
   Type type;

@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/temp_dir.h"
 #include "content-store/local_store.h"
 #include "snapshotter/native_snapshotter.h"
@@ -65,6 +66,19 @@ class World {
     metadata::SnapshotNamespace snapshots = Snapshots(ns, lease);
     EXPECT_TRUE(snapshots.Prepare("active " + name, parent, {}).ok());
     EXPECT_TRUE(snapshots.Commit(name, "active " + name, {.labels = labels, .parent = ""}).ok());
+  }
+
+  // A base layer that other namespaces may share, with a file of 8 KB.
+  void Layer(const std::string& name, const content::Digest& blob, const Labels& labels,
+             const std::string& ns) {
+    metadata::SnapshotNamespace snapshots = Snapshots(ns);
+    auto mounts = snapshots.Prepare("active " + name, "", {});
+    EXPECT_TRUE(mounts.ok()) << mounts.status();
+    EXPECT_TRUE(WriteFile(mounts->front().source + "/file", std::string(8192, 'x')).ok());
+    EXPECT_TRUE(snapshots
+                    .Commit(name, "active " + name,
+                            {.labels = labels, .parent = "", .sync = true, .layer = blob.str()})
+                    .ok());
   }
 
   void Image(const std::string& name, const content::Digest& target, const Labels& labels = {},

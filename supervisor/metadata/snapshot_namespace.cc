@@ -7,13 +7,14 @@
 #include "absl/strings/strip.h"
 
 #include "base/status_macros.h"
+#include "supervisor/metadata/key_space.h"
 #include "supervisor/metadata/validate.h"
 
 namespace gantry::metadata {
 namespace {
 
-// The caller will commit to the chain id this label gives; if that is there already, preparing is
-// needless.
+// The caller will commit to the chain id that this label gives; if a snapshot of that name exists,
+// there is nothing to prepare.
 constexpr char kTargetLabel[] = "containerd.io/snapshot.ref";
 
 constexpr char kSlash = '/';
@@ -111,6 +112,9 @@ absl::StatusOr<std::vector<snapshot::Mount>> SnapshotNamespace::Make(
                        : absl::OkStatus();
         },
         Durability::kBuffered));
+    // Saves the caller an unpack; without it the caller unpacks, whatever the reason.
+    if (!there)
+      there = Share(target->second, {.parent = std::string(parent), .labels = present}).ok();
     if (there) {
       return absl::AlreadyExistsError(
           absl::StrCat("snapshot ", scope_.ns, "/", target->second, ": already exists"));
@@ -163,6 +167,71 @@ absl::Status SnapshotNamespace::Commit(absl::string_view name, absl::string_view
   GANTRY_RETURN_IF_ERROR(below_.Commit(Below(name), Below(key), below));
   db_.NoteChange(/*deletion=*/false);
   return Detach(key);
+}
+
+absl::StatusOr<std::vector<snapshot::Info>> SnapshotNamespace::LayersElsewhere(
+    absl::string_view name, absl::string_view parent) {
+  std::vector<snapshot::Info> found;
+  ReadView view(db_);
+  GANTRY_RETURN_IF_ERROR(
+      view.Scan(Family::kNamespaces, "", [&](absl::string_view ns, absl::string_view) {
+        if (ns == scope_.ns) return absl::OkStatus();
+        const std::string prefix = absl::StrCat(ns, "/");
+        // A damaged record elsewhere is not this caller's concern.
+        absl::StatusOr<snapshot::Info> info = below_.Stat(absl::StrCat(prefix, name));
+        const std::string below = parent.empty() ? "" : absl::StrCat(prefix, parent);
+        if (info.ok() && info->kind == snapshot::Kind::kCommitted && !info->layer.empty() &&
+            info->parent == below) {
+          found.push_back(*std::move(info));
+        }
+        return absl::OkStatus();
+      }));
+  return found;
+}
+
+absl::Status SnapshotNamespace::Share(absl::string_view name,
+                                      const snapshot::ShareOptions& options) {
+  GANTRY_RETURN_IF_ERROR(scope_.Validate());
+  GANTRY_RETURN_IF_ERROR(ValidateName("snapshot name", name));
+  snapshot::ShareOptions below = options;
+  below.labels = PresentLabels(options.labels);
+  GANTRY_RETURN_IF_ERROR(ValidateLabels(below.labels));
+  if (!options.source.empty()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("snapshot ", name, ": a namespace chooses the source of a shared layer"));
+  }
+  if (!options.parent.empty()) {
+    GANTRY_RETURN_IF_ERROR(ValidateName("snapshot parent", options.parent));
+    below.parent = Below(options.parent);
+  }
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<snapshot::Info> layers,
+                          LayersElsewhere(name, options.parent));
+  for (const snapshot::Info& layer : layers) {
+    bool held = !options.layer.empty();
+    GANTRY_RETURN_IF_ERROR(db_.Run(
+        [&](Transaction& tx) -> absl::Status {
+          GANTRY_RETURN_IF_ERROR(EnterScope(tx, scope_));
+          if (options.layer.empty()) {
+            GANTRY_ASSIGN_OR_RETURN(
+                const auto blob, tx.GetShared(Family::kContent, MakeKey(scope_.ns, layer.layer)));
+            held = blob.has_value();
+          }
+          return held ? LeaseStore::Attach(tx, scope_, Resource(name)) : absl::OkStatus();
+        },
+        Durability::kBuffered));
+    if (!held) continue;
+    below.source = layer.name;
+    const absl::Status shared = below_.Share(Below(name), below);
+    // Removed since: another namespace may have one too.
+    if (absl::IsNotFound(shared) && below_.Stat(layer.name).status().code() == shared.code()) {
+      continue;
+    }
+    GANTRY_RETURN_IF_ERROR(shared);
+    db_.NoteChange(/*deletion=*/false);
+    return absl::OkStatus();
+  }
+  return absl::NotFoundError(
+      absl::StrCat("snapshot ", scope_.ns, "/", name, ": no layer of that name to share"));
 }
 
 absl::Status SnapshotNamespace::Remove(absl::string_view key) {

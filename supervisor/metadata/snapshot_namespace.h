@@ -1,9 +1,14 @@
 // One snapshotter as one namespace sees it, and as one lease fills it.
 //
 // Keeps no record of its own: it composes the key "<ns>/<key>" and lets the snapshotter's index be
-// the truth. Under a lease, a prepared, viewed or committed key is attached to it, a consumed or
-// removed one detached. Prepare() with the label containerd.io/snapshot.ref naming a committed
+// the truth. Under a lease, a prepared, viewed, committed or shared key is attached to it, a consumed
+// or removed one detached. Prepare() with the label containerd.io/snapshot.ref naming a committed
 // snapshot answers kAlreadyExists (and leases that snapshot).
+//
+// Share() looks for a layer of the same name, on a parent of the same name, in the other namespaces,
+// and takes it only if this namespace holds the blob of the layer or the caller has unpacked one
+// itself: no namespace sees content that it does not have. Prepare() with containerd.io/snapshot.ref
+// tries that first.
 //
 // Cheap to make, per call or for long. Thread-safe. Passes snapshotter_conformance. Semantics:
 // containerd "snapshots" service.
@@ -49,6 +54,7 @@ class SnapshotNamespace final : public snapshot::Snapshotter {
                                                     const snapshot::Labels& labels) override;
   absl::Status Commit(absl::string_view name, absl::string_view key,
                       const snapshot::CommitOptions& options) override;
+  absl::Status Share(absl::string_view name, const snapshot::ShareOptions& options) override;
   absl::Status Remove(absl::string_view key) override;
   absl::Status Walk(const std::function<absl::Status(const snapshot::Info&)>& visit) override;
   absl::Status Cleanup(const CancelToken* cancel) override;
@@ -60,6 +66,9 @@ class SnapshotNamespace final : public snapshot::Snapshotter {
   std::string Below(absl::string_view key) const;   // "" stays ""
   snapshot::Info Above(snapshot::Info info) const;  // takes the namespace off again
   LeaseResource Resource(absl::string_view key) const;
+  // Layers named `name` on `parent` in the other namespaces.
+  absl::StatusOr<std::vector<snapshot::Info>> LayersElsewhere(absl::string_view name,
+                                                              absl::string_view parent);
   // From the scope's lease, after the snapshot itself is gone or has another name.
   absl::Status Detach(absl::string_view key);
   absl::StatusOr<std::vector<snapshot::Mount>> Make(snapshot::Kind kind, absl::string_view key,

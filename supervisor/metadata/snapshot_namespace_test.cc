@@ -7,10 +7,12 @@
 
 #include "base/clock.h"
 #include "base/temp_dir.h"
+#include "content-store/local_store.h"
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
 #include "snapshotter/snapshotter_conformance.h"
+#include "supervisor/metadata/content_namespace.h"
 
 namespace gantry::metadata {
 namespace {
@@ -130,6 +132,97 @@ TEST_F(SnapshotNamespaceTest, PreparingWhatIsCommittedAlreadySaysSoAndLeasesIt) 
   EXPECT_TRUE(absl::IsAlreadyExists(leased.Prepare("second", "", target).status()));
   EXPECT_TRUE(absl::IsNotFound(plain.Stat("second").status()));
   EXPECT_EQ(Leased("a", "l"), "snapshots/native:sha256:chain ");
+}
+
+// Two layers of an image, "base" and "top", that namespace "a" has unpacked; every namespace named
+// here holds the blobs that Hold() gave it.
+class SharedLayersTest : public SnapshotNamespaceTest {
+ protected:
+  SharedLayersTest() {
+    SnapshotNamespace a = In("a");
+    Layer(a, "base", "", "blob 1");
+    Layer(a, "top", "base", "blob 2");
+    EXPECT_TRUE(In("b").Prepare("of its own", "", {}).ok());
+  }
+  static std::string Digest(const std::string& blob) {
+    return content::Digest::Sha256Of(blob).str();
+  }
+  static void Layer(SnapshotNamespace& snapshots, const std::string& name,
+                    const std::string& parent, const std::string& blob) {
+    ASSERT_TRUE(snapshots.Prepare("active " + name, parent, {}).ok());
+    snapshot::CommitOptions options;
+    if (!blob.empty()) options.layer = Digest(blob);
+    ASSERT_TRUE(snapshots.Commit(name, "active " + name, options).ok());
+  }
+  void Hold(const std::string& ns, const std::string& blob) {
+    ContentNamespace store(pool_, *db_, Clock::Real(), Scope{.ns = ns});
+    ASSERT_TRUE(content::WriteBlob(store, "ref", blob).ok());
+  }
+  uint64_t DirectoryOf(const std::string& ns, const std::string& name) {
+    return In(ns).Stat(name).value().directory;
+  }
+
+  std::unique_ptr<content::LocalStore> files_ =
+      content::LocalStore::Open(dir_.path() + "/content").value();
+  BlobPool pool_{*files_, *db_};
+};
+
+TEST_F(SharedLayersTest, ANamespaceThatHoldsTheBlobsSharesTheDirectories) {
+  Hold("b", "blob 1");
+  Hold("b", "blob 2");
+  MakeLease("b", "l");
+  SnapshotNamespace b = In("b", "l");
+  ASSERT_TRUE(b.Share("base", {}).ok());
+  ASSERT_TRUE(b.Share("top", {.source = {}, .parent = "base", .labels = {{"l", "v"}}}).ok());
+  for (const char* name : {"base", "top"})
+    EXPECT_EQ(DirectoryOf("a", name), DirectoryOf("b", name));
+  EXPECT_EQ(b.Stat("top")->parent, "base");
+  EXPECT_EQ(b.Stat("top")->labels, (snapshot::Labels{{"l", "v"}}));
+  EXPECT_EQ(Leased("b", "l"), "snapshots/native:base snapshots/native:top ");
+  EXPECT_TRUE(absl::IsAlreadyExists(b.Share("base", {})));
+  // Each namespace's record is its own.
+  EXPECT_TRUE(In("a").Remove("top").ok());
+  EXPECT_TRUE(b.Stat("top").ok());
+  EXPECT_TRUE(absl::IsFailedPrecondition(b.Remove("base")));
+}
+
+TEST_F(SharedLayersTest, ANamespaceWithoutTheBlobGetsNothing) {
+  EXPECT_TRUE(absl::IsNotFound(In("b").Share("base", {})));
+  Hold("b", "blob 2");
+  EXPECT_TRUE(absl::IsNotFound(In("b").Share("base", {})));
+  Hold("c", "blob 1");
+  EXPECT_TRUE(absl::IsNotFound(In("b").Share("base", {})));
+  EXPECT_TRUE(absl::IsNotFound(In("b").Stat("base").status()));
+  // One that has unpacked the same layer from another blob does hold the content.
+  EXPECT_TRUE(In("b").Share("base", {.source = {}, .layer = Digest("other compression")}).ok());
+  EXPECT_EQ(In("b").Stat("base")->layer, Digest("other compression"));
+}
+
+TEST_F(SharedLayersTest, OnlyALayerOnTheSameParentIsShared) {
+  for (const char* blob : {"blob 1", "blob 2"}) Hold("b", blob);
+  SnapshotNamespace b = In("b"), c = In("c");
+  EXPECT_TRUE(absl::IsNotFound(b.Share("top", {})));  // there it stands on "base"
+  EXPECT_TRUE(absl::IsNotFound(b.Share("top", {.source = {}, .parent = "base"})));
+  EXPECT_TRUE(absl::IsInvalidArgument(b.Share("base", {.source = "a/base"})));
+  // What a client committed under any name it likes was compared with nothing.
+  Layer(c, "claimed", "", "");
+  EXPECT_TRUE(absl::IsNotFound(b.Share("claimed", {})));
+  Layer(b, "base", "", "");
+  EXPECT_FALSE(b.Share("top", {.source = {}, .parent = "base"}).ok());
+  EXPECT_TRUE(absl::IsNotFound(b.Stat("top").status()));
+}
+
+TEST_F(SharedLayersTest, PrepareWithATargetSharesItAndSaysThatItIsThere) {
+  const auto target = [](const char* name) {
+    return snapshot::Labels{{"containerd.io/snapshot.ref", name}};
+  };
+  SnapshotNamespace b = In("b");
+  EXPECT_TRUE(b.Prepare("without blob", "", target("base")).ok());
+  Hold("b", "blob 1");
+  EXPECT_TRUE(absl::IsAlreadyExists(b.Prepare("k", "", target("base")).status()));
+  EXPECT_EQ(DirectoryOf("b", "base"), DirectoryOf("a", "base"));
+  EXPECT_EQ(b.Stat("base")->labels, target("base"));
+  EXPECT_TRUE(b.Prepare("k", "base", target("top")).ok());
 }
 
 TEST_F(SnapshotNamespaceTest, AnUnknownLeaseIsNotFoundAndNothingIsMade) {

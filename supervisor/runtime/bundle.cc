@@ -229,16 +229,16 @@ std::string BundleStore::SocketPathOf(const TaskKey& key) const {
 absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view config_json,
                                            LaunchRecord launch) {
   GANTRY_RETURN_IF_ERROR(CheckTaskKey(key));
-  RemoveLeftovers();
+  // What cannot be removed now is in nobody's way, unless it has this name.
+  leftovers_.Sweep().IgnoreError();
   const std::string path = PathOf(key);
   GANTRY_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(state_dir_, "/tasks/", key.ns), 0711));
-  if (mkdir(path.c_str(), 0700) != 0) {
-    if (errno == EEXIST) {
-      return absl::AlreadyExistsError(absl::StrCat("task ", key.ToString(), " exists"));
-    }
-    return ErrnoToStatus(errno, absl::StrCat("task ", key.ToString(), ": mkdir ", path));
+  if (absl::Status made = leftovers_.Make(path, 0700); absl::IsAlreadyExists(made)) {
+    return absl::AlreadyExistsError(absl::StrCat("task ", key.ToString(), " exists"));
+  } else if (!made.ok()) {
+    return WithContext(made, absl::StrCat("task ", key.ToString()));
   }
-  absl::Cleanup undo = [&] { (void)RemoveTree(path); };
+  absl::Cleanup undo = [&] { leftovers_.Remove(path).IgnoreError(); };
   CrashPoint("bundle.made");
 
   launch.boot_id = boot_id_;
@@ -299,28 +299,9 @@ absl::Status BundleStore::Remove(const TaskKey& key) {
   if (unlink(SocketPathOf(key).c_str()) != 0 && errno != ENOENT) {
     return ErrnoToStatus(errno, absl::StrCat("unlink ", SocketPathOf(key)));
   }
-  if (absl::Status removed = RemoveTree(path); !removed.ok()) {
-    absl::MutexLock lock(&mu_);
-    leftovers_.push_back(path);
-    return removed;
-  }
+  GANTRY_RETURN_IF_ERROR(leftovers_.Remove(path));
   CrashPoint("bundle.removed");
   return absl::OkStatus();
-}
-
-void BundleStore::RemoveLeftovers() {
-  std::vector<std::string> paths;
-  {
-    absl::MutexLock lock(&mu_);
-    if (leftovers_.empty()) return;
-    paths.swap(leftovers_);
-  }
-  std::vector<std::string> left;
-  for (std::string& path : paths) {
-    if (!RemoveTree(path).ok()) left.push_back(std::move(path));
-  }
-  absl::MutexLock lock(&mu_);
-  leftovers_.insert(leftovers_.end(), left.begin(), left.end());
 }
 
 absl::StatusOr<std::vector<FoundBundle>> BundleStore::List() const {

@@ -31,13 +31,12 @@
 #include <utility>
 #include <vector>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
+#include "base/leftovers.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/runtime/task_key.h"
 
@@ -121,8 +120,12 @@ class BundleStore {
   absl::StatusOr<Bundle> Load(const TaskKey& key) const;
 
   // Removes directory and socket whatever they hold; absent is success. Never follows symbolic
-  // links. What could not be removed, for want of descriptors say, is tried again by each Create().
+  // links. What could not be removed (no descriptor was free, say) has no launch record any more;
+  // SweepLeftovers() and each Create() try again.
   absl::Status Remove(const TaskKey& key);
+
+  // Removes what Remove(), or a Create() that failed, had to leave. Safe beside all other calls.
+  absl::Status SweepLeftovers() { return leftovers_.Sweep(); }
 
   absl::StatusOr<std::vector<FoundBundle>> List() const;
 
@@ -135,14 +138,11 @@ class BundleStore {
 
  private:
   BundleStore(std::string state_dir, std::string boot_id);
-  void RemoveLeftovers();
 
   const std::string state_dir_;
   const std::string boot_id_;
 
-  absl::Mutex mu_;
-  // Without a launch record already. Whoever takes them out removes them.
-  std::vector<std::string> leftovers_ ABSL_GUARDED_BY(mu_);
+  Leftovers leftovers_;  // directories of bundles
 };
 
 // kInvalidArgument unless both names are 1 to 255 bytes of letters, digits, '_', '.', '-', starting

@@ -70,6 +70,22 @@ TEST_F(BundleTest, WhatCouldNotBeRemovedIsRemovedWithTheNextCreation) {
   EXPECT_EQ(access(store->PathOf({"ns", "two"}).c_str(), F_OK), 0);
 }
 
+TEST_F(BundleTest, WhatAFailedCreationCouldNotRemoveIsSwept) {
+  const auto store = Open();
+  ASSERT_TRUE(store->Create({"ns", "one"}, "{}", {}).ok());
+  rlimit old;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+  const rlimit none = {3, old.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const absl::Status created = store->Create({"ns", "two"}, "{}", {}).status();
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &old), 0);
+  EXPECT_FALSE(created.ok());
+  EXPECT_EQ(access(store->PathOf({"ns", "two"}).c_str(), F_OK), 0);
+  EXPECT_TRUE(store->SweepLeftovers().ok());
+  EXPECT_NE(access(store->PathOf({"ns", "two"}).c_str(), F_OK), 0);
+  EXPECT_TRUE(store->Load({"ns", "one"}).ok());
+}
+
 TEST_F(BundleTest, DirectoryIsOpenToTheContainersRootOnly) {
   const auto store = Open();
   const auto mode = [](const std::string& path) {

@@ -99,11 +99,12 @@ void ContainerdDoor::PublishCollected(const gc::Collection& collection) {
                                                     core::action::kDelete, node.name));
         break;
       }
-      // Nobody is told of these: leases and ingests have no events, the others are not collected.
+      // Leases, ingests and mounts have no events, the others are not collected.
       case gc::Type::kContainer:
       case gc::Type::kSandbox:
       case gc::Type::kLease:
       case gc::Type::kIngest:
+      case gc::Type::kMount:
         break;
     }
   }

@@ -23,6 +23,7 @@ namespace gantry::core {
 class EventBus;
 class EventSubjects;
 struct ImageServices;
+class MountActivations;
 class SandboxService;
 class TaskService;
 struct Stores;
@@ -47,6 +48,7 @@ class ContainerdDoor {
     core::EventBus* events = nullptr;
     core::EventSubjects* subjects = nullptr;
     core::ImageServices* images = nullptr;
+    core::MountActivations* mounts = nullptr;
     gc::Scheduler* gc = nullptr;
     runtime::RuntimeProbe* runtimes = nullptr;  // may be null: no runtime is described then
     Executor* workers = nullptr;

@@ -3,6 +3,7 @@
 #include "supervisor/api/containerd/containerd_door.h"
 
 #include <grpcpp/grpcpp.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <functional>
@@ -40,8 +41,9 @@
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/image_services.h"
-#include "supervisor/core/stores.h"
+#include "supervisor/core/mount_activations.h"
 #include "supervisor/core/sandbox_service.h"
+#include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/distribution/resolver.h"
 #include "supervisor/gc/collector.h"
@@ -129,6 +131,14 @@ class DoorTest : public testing::Test {
     parts.events = &events_;
     parts.subjects = subjects_.get();
     parts.images = image_services_.get();
+    core::MountActivations::Parts mounts;
+    mounts.db = db_.get();
+    mounts.root_directory = dir_.path();
+    mounts.state_directory = dir_.path();
+    mounts.boot_id = "boot";
+    mounts_ = std::make_unique<core::MountActivations>(mounts);
+    ASSERT_TRUE(mounts_->Open().ok());
+    parts.mounts = mounts_.get();
     parts.gc = scheduler_.get();
     parts.workers = &workers_;
     parts.uuid = "11111111-2222-4333-8444-555555555555";
@@ -253,6 +263,7 @@ class DoorTest : public testing::Test {
   std::unique_ptr<core::TaskService> tasks_;
   std::unique_ptr<gc::Collector> collector_;
   std::unique_ptr<gc::Scheduler> scheduler_;
+  std::unique_ptr<core::MountActivations> mounts_;
   distribution::Resolver no_registry_{nullptr};  // no test here asks a registry
   std::unique_ptr<core::ImageServices> image_services_;
   std::unique_ptr<ContainerdDoor> door_;
@@ -843,6 +854,60 @@ TEST_F(DoorTest, PlainMountsAreTheClientsBusiness) {
   services::mounts::v1::InfoResponse answer;
   Context info_context;
   EXPECT_EQ(stub->Info(&info_context, info, &answer).error_code(), StatusCode::NOT_FOUND);
+}
+
+TEST_F(DoorTest, MountsThatAreChangedFirstAreActivated) {
+  auto stub = Stub<services::mounts::v1::Mounts>();
+  services::mounts::v1::ActivateRequest activate;
+  activate.set_name("m");
+  (*activate.mutable_labels())["l"] = "v";
+  containerd::types::Mount* mount = activate.add_mounts();
+  mount->set_type("mkdir/bind");
+  mount->set_source(dir_.path() + "/made");
+  mount->add_options("rbind");
+  mount->add_options("X-containerd.mkdir.path=" + dir_.path() + "/made");
+  services::mounts::v1::ActivateResponse activated;
+  Context activate_context;
+  ASSERT_TRUE(stub->Activate(&activate_context, activate, &activated).ok());
+  EXPECT_EQ(activated.info().name(), "m");
+  ASSERT_EQ(activated.info().system_size(), 1);
+  EXPECT_EQ(activated.info().system(0).type(), "bind");
+  EXPECT_EQ(activated.info().system(0).options_size(), 1);
+  EXPECT_EQ(access((dir_.path() + "/made").c_str(), F_OK), 0);
+  Context again;
+  EXPECT_EQ(stub->Activate(&again, activate, &activated).error_code(), StatusCode::ALREADY_EXISTS);
+
+  services::mounts::v1::UpdateRequest update;
+  update.mutable_info()->set_name("m");
+  (*update.mutable_info()->mutable_labels())["k"] = "w";
+  update.mutable_update_mask()->add_paths("labels.k");
+  services::mounts::v1::UpdateResponse updated;
+  Context update_context;
+  ASSERT_TRUE(stub->Update(&update_context, update, &updated).ok());
+  EXPECT_EQ(updated.info().labels_size(), 2);
+
+  const auto list = [&](const std::string& filter) {
+    services::mounts::v1::ListRequest request;
+    request.add_filters(filter);
+    Context context;
+    auto stream = stub->List(&context, request);
+    services::mounts::v1::ListMessage message;
+    int found = 0;
+    while (stream->Read(&message)) ++found;
+    EXPECT_TRUE(stream->Finish().ok());
+    return found;
+  };
+  EXPECT_EQ(list("name==m"), 1);
+  EXPECT_EQ(list("labels.k==w"), 1);
+  EXPECT_EQ(list("labels.k==v"), 0);
+
+  services::mounts::v1::DeactivateRequest deactivate;
+  deactivate.set_name("m");
+  google::protobuf::Empty empty;
+  Context deactivate_context;
+  EXPECT_TRUE(stub->Deactivate(&deactivate_context, deactivate, &empty).ok());
+  Context gone;
+  EXPECT_EQ(stub->Deactivate(&gone, deactivate, &empty).error_code(), StatusCode::NOT_FOUND);
 }
 
 TEST_F(DoorTest, ASandboxLivesFromCreateToShutdown) {
