@@ -67,7 +67,7 @@ std::string Text(const v1::ExplainRegistryResponse& explained,
     absl::StrAppend(&out, "   rule:        ", host.rule().empty() ? "default" : host.rule(),
                     host.source().empty() ? "" : absl::StrCat("  [", host.source(), "]"), "\n");
     std::string credential = host.credential().empty() ? "none" : host.credential();
-    if (credential == "request" && !client_credential.empty()) {
+    if (credential == "the request" && !client_credential.empty()) {
       credential = std::string(client_credential);
     }
     absl::StrAppend(&out, "   credential:  ", credential, "\n");

@@ -7,7 +7,10 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "absl/time/time.h"
 
 #include "base/status_macros.h"
 #include "proto/gantry/v1/images.pb.h"
@@ -18,12 +21,35 @@
 #include "supervisor/core/registry_call.h"
 #include "supervisor/distribution/puller.h"
 #include "supervisor/distribution/reference.h"
+#include "supervisor/metadata/lease_store.h"
 #include "supervisor/oci/manifest.h"
 
 namespace gantry::core {
 namespace {
 
 constexpr size_t kPiece = 1 << 20;
+// As long as what an interrupted pull has got, which this is to the next pull of the name.
+constexpr absl::Duration kUnrepairedPatience = absl::Hours(24);
+
+// Puts what a blob refers to into the care of the lease: the labels that kept it are gone.
+absl::Status HoldChildren(metadata::LeaseStore& leases, const metadata::Scope& scope,
+                          const content::Labels& labels) {
+  for (const auto& [label, child] : labels) {
+    absl::string_view kind = label;
+    if (!absl::ConsumePrefix(&kind, "containerd.io/gc.ref.")) continue;
+    metadata::LeaseResource resource = {.type = "", .id = child};
+    if (absl::ConsumePrefix(&kind, "snapshot.")) {
+      resource.type = absl::StrCat(metadata::kSnapshotResource, kind.substr(0, kind.find('/')));
+    } else if (absl::StartsWith(kind, "content")) {
+      resource.type = std::string(metadata::kContentResource);
+    } else {
+      continue;
+    }
+    GANTRY_RETURN_IF_ERROR(leases.AddResource({scope.ns, ""}, scope.lease, resource,
+                                              metadata::Durability::kBuffered));
+  }
+  return absl::OkStatus();
+}
 
 }  // namespace
 
@@ -130,8 +156,17 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageVerify::Verify(
             dropped = stores.blobs.files().Delete(blob.digest);
             if (!dropped.ok() && !absl::IsNotFound(dropped)) return dropped;
             RegistryCall call(request.auth(), reference.domain(), parts_.credentials, token.get());
-            GANTRY_RETURN_IF_ERROR(parts_.puller->FetchOne(
-                reference, blob, leased, distribution::PullOptions(), call.context));
+            const absl::Status fetched = parts_.puller->FetchOne(
+                reference, blob, leased, distribution::PullOptions(), call.context);
+            if (!fetched.ok()) {
+              // The rest of the image must not go with it: the registry may be back later.
+              if (before.ok())
+                GANTRY_RETURN_IF_ERROR(HoldChildren(stores.leases, lease.scope(), before->labels));
+              GANTRY_RETURN_IF_ERROR(lease.Keep(stores.clock,
+                                                absl::StrCat("pull ", reference.canonical()),
+                                                kUnrepairedPatience));
+              return fetched;
+            }
             if (before.ok() && !before->labels.empty()) {
               GANTRY_RETURN_IF_ERROR(leased.Update(blob.digest, before->labels, {}).status());
             }

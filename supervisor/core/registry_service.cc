@@ -33,7 +33,10 @@ absl::StatusOr<v1::ExplainRegistryResponse> RegistryService::ExplainRegistry(
                           distribution::Reference::Parse(request.reference()));
   RegistryCall call(request.auth(), reference.domain(), parts_.credentials, context.cancel);
   GANTRY_ASSIGN_OR_RETURN(distribution::Explanation explanation,
-                          parts_.resolver->Explain(reference, call.context));
+                          parts_.resolver->Explain(
+                              reference, call.context,
+                              request.offline() ? distribution::Resolver::Asking::kNobody
+                                                : distribution::Resolver::Asking::kRegistry));
   v1::ExplainRegistryResponse response;
   response.set_reference(reference.canonical());
   for (const std::string& file : explanation.lookup.looked_at) response.add_files_read(file);
@@ -66,7 +69,7 @@ absl::StatusOr<v1::ExplainRegistryResponse> RegistryService::ExplainRegistry(
     response.mutable_resolved()->set_media_type(explanation.result->media_type);
     response.mutable_resolved()->set_digest(explanation.result->digest.str());
     response.mutable_resolved()->set_size_bytes(explanation.result->size_bytes);
-  } else {
+  } else if (!request.offline()) {
     response.set_error(std::string(explanation.result.status().message()));
   }
   return response;

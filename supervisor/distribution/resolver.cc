@@ -355,7 +355,8 @@ absl::StatusOr<std::string> Resolver::CheckLogin(const std::string& domain,
   return host.origin();
 }
 
-absl::StatusOr<Explanation> Resolver::Explain(const Reference& ref, const CallContext& context) {
+absl::StatusOr<Explanation> Resolver::Explain(const Reference& ref, const CallContext& context,
+                                              Asking asking) {
   Explanation explanation;
   const HostsConfig* config = context.hosts != nullptr ? context.hosts : client_->options().hosts;
   GANTRY_ASSIGN_OR_RETURN(explanation.lookup, config->Lookup(ref.domain()));
@@ -364,7 +365,8 @@ absl::StatusOr<Explanation> Resolver::Explain(const Reference& ref, const CallCo
     explanation.attempts.push_back(attempt);
     if (context.on_attempt) context.on_attempt(attempt);
   };
-  absl::StatusOr<Resolved> resolved = Resolve(ref, recording);
+  absl::StatusOr<Resolved> resolved = absl::UnavailableError("no registry was asked");
+  if (asking == Asking::kRegistry) resolved = Resolve(ref, recording);
   if (resolved.ok()) {
     explanation.result = resolved->descriptor;
   } else {

@@ -67,8 +67,10 @@ class Resolver {
   absl::StatusOr<std::string> CheckLogin(const std::string& domain, const CallContext& context);
 
   // Resolve with everything it looked at and each answer it got. The status of the resolution is
-  // inside.
-  absl::StatusOr<Explanation> Explain(const Reference& ref, const CallContext& context);
+  // inside; with kNobody, which sends no request, it is kUnavailable.
+  enum class Asking { kRegistry, kNobody };
+  absl::StatusOr<Explanation> Explain(const Reference& ref, const CallContext& context,
+                                      Asking asking = Asking::kRegistry);
 
  private:
   RegistryClient* const client_;
