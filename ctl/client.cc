@@ -18,6 +18,7 @@
 #include "ctl/client_wire.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
+#include "proto/gantry/v1/networks.grpc.pb.h"
 #include "proto/gantry/v1/system.grpc.pb.h"
 
 namespace gantry::ctl {
@@ -56,6 +57,12 @@ std::string FlagOfField(absl::string_view field) {
       {"mac_address", "--mac-address"},
       {"memory_bytes", "--memory"},
       {"nano_cpus", "--cpus"},
+      {"aux_address", "--aux-address"},
+      {"gateway", "--gateway"},
+      {"ip_address", "--ip"},
+      {"ip_range", "--ip-range"},
+      {"options", "--opt"},
+      {"subnet", "--subnet"},
       {"network_mode", "--network"},
       {"pid_mode", "--pid"},
       {"port_bindings", "--publish"},
@@ -209,6 +216,11 @@ GANTRY_CTL_DUPLEX(v1::Containers, Run, v1::RunInput, v1::RunOutput)
 GANTRY_CTL_DUPLEX(v1::Containers, Attach, v1::AttachInput, v1::AttachOutput)
 GANTRY_CTL_DUPLEX(v1::Containers, Exec, v1::ExecInput, v1::ExecOutput)
 
+GANTRY_CTL_UNARY(v1::Networks, Create, v1::CreateNetworkRequest, v1::CreateNetworkResponse)
+GANTRY_CTL_UNARY(v1::Networks, List, v1::ListNetworksRequest, v1::ListNetworksResponse)
+GANTRY_CTL_UNARY(v1::Networks, Inspect, v1::InspectNetworkRequest, v1::InspectNetworkResponse)
+GANTRY_CTL_UNARY(v1::Networks, Remove, v1::RemoveNetworkRequest, v1::RemoveNetworkResponse)
+GANTRY_CTL_UNARY(v1::Networks, Prune, v1::PruneNetworksRequest, v1::PruneNetworksResponse)
 GANTRY_CTL_UNARY(v1::Images, List, v1::ListImagesRequest, v1::ListImagesResponse)
 GANTRY_CTL_UNARY(v1::Images, Inspect, v1::InspectImageRequest, v1::InspectImageResponse)
 GANTRY_CTL_UNARY(v1::Images, History, v1::ImageHistoryRequest, v1::ImageHistoryResponse)

@@ -68,6 +68,7 @@ Verb VersionVerb();
 std::vector<Verb> ContentVerbs();
 std::vector<Verb> LeaseVerbs();
 std::vector<Verb> NamespaceVerbs();
+std::vector<Verb> NetworkVerbs();
 std::vector<Verb> SnapshotVerbs();
 std::vector<Verb> TaskVerbs();
 

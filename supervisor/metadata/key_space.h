@@ -21,6 +21,7 @@
 //   content           ns / digest                    Content          collected; root with gc.root; -> labels
 //   ingests           ns / ref                       Ingest           collected; root until expires_at; -> expected content
 //   networks          ns / id                        Network          -
+//                     ns / id / container            NetworkEndpoint  - (the container's place in it)
 //   volumes           ns / name                      Volume           -
 //   sandbox_states    ns / id                        SandboxState     -
 //   snapshots         owned by snapshotter/snapshot_index.h        collected; root with gc.root; -> parent, labels

@@ -1,0 +1,247 @@
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "base/engine/network_json.h"
+#include "base/engine/value_syntax.h"
+#include "base/status_macros.h"
+#include "ctl/commands/commands.h"
+#include "ctl/commands/prune.h"
+#include "ctl/filters.h"
+#include "ctl/listing.h"
+#include "proto/gantry/v1/networks.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+class ListAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&quiet_, "quiet", 'q', "Print ids only");
+    flags.Bool(&no_trunc_, "no-trunc", 0, "Do not shorten");
+    flags.String(&format_, "format", 0, "template", "table, json, or a Go template");
+    filters_.AddFlags(flags);
+  }
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    v1::ListNetworksRequest request;
+    GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    v1::ListNetworksResponse response;
+    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    std::vector<Value> rows;
+    for (const v1::Network& network : response.networks())
+      rows.push_back(engine::NetworkRow(network, !no_trunc_));
+    Listing listing;
+    listing.headings = {{"ID", "NETWORK ID"}, {"Name", "NAME"},          {"Driver", "DRIVER"},
+                        {"Scope", "SCOPE"},   {"IPv4", "IPV4"},          {"IPv6", "IPV6"},
+                        {"Labels", "LABELS"}, {"CreatedAt", "CREATED AT"}, {"Internal", "INTERNAL"}};
+    listing.default_table = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
+    listing.quiet_field = "ID";
+    GANTRY_ASSIGN_OR_RETURN(const std::string text, Render(listing, rows, format_, quiet_));
+    context.Out(text);
+    return 0;
+  }
+
+ private:
+  bool quiet_ = false;
+  bool no_trunc_ = false;
+  std::string format_;
+  FilterFlags filters_;
+};
+
+class CreateAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.String(&driver_, "driver", 'd', "name", "Kind of network (default bridge)");
+    flags.Strings(&subnets_, "subnet", 0, "cidr", "Its addresses, for example 10.1.0.0/16");
+    flags.Strings(&gateways_, "gateway", 0, "ip", "Address of the host in it");
+    flags.Strings(&ranges_, "ip-range", 0, "cidr", "Give containers addresses from here");
+    flags.Strings(&auxiliary_, "aux-address", 0, "name=ip", "An address not to give out");
+    flags.Strings(&options_, "opt", 'o', "key=value", "Option of the driver");
+    flags.Strings(&labels_, "label", 0, "key=value", "Set a label");
+    flags.Bool(&internal_, "internal", 0, "Without a way to other networks");
+    flags.Bool(&ipv6_, "ipv6", 0, "With IPv6 addresses");
+    flags.Bool(&attachable_, "attachable", 0, "Recorded only");
+  }
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    v1::CreateNetworkRequest request;
+    request.set_name(args[0]);
+    request.set_driver(driver_);
+    request.set_internal(internal_);
+    request.set_ipv6(ipv6_);
+    request.set_attachable(attachable_);
+    for (const std::string& text : options_) {
+      auto [key, value] = engine::SplitAssignment(text);
+      (*request.mutable_options())[key] = value;
+    }
+    for (const std::string& text : labels_) {
+      auto [key, value] = engine::SplitAssignment(text);
+      (*request.mutable_labels())[key] = value;
+    }
+    if (subnets_.empty() && (!gateways_.empty() || !ranges_.empty() || !auxiliary_.empty())) {
+      return absl::InvalidArgumentError(
+          "--gateway, --ip-range and --aux-address need the --subnet that they are in");
+    }
+    for (const std::string& subnet : subnets_) request.add_pools()->set_subnet(subnet);
+    // With several subnets each belongs to the one of its family.
+    const auto pool_for = [&request](const std::string& address) {
+      const bool ipv6 = address.find(':') != std::string::npos;
+      for (v1::IpamPool& pool : *request.mutable_pools()) {
+        if ((pool.subnet().find(':') != std::string::npos) == ipv6) return &pool;
+      }
+      return request.mutable_pools(0);
+    };
+    for (const std::string& gateway : gateways_) pool_for(gateway)->set_gateway(gateway);
+    for (const std::string& range : ranges_) pool_for(range)->set_ip_range(range);
+    for (const std::string& text : auxiliary_) {
+      auto [name, address] = engine::SplitAssignment(text);
+      (*pool_for(address)->mutable_auxiliary_addresses())[name] = address;
+    }
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    v1::CreateNetworkResponse response;
+    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    context.Out(absl::StrCat(response.id(), "\n"));
+    return 0;
+  }
+
+ private:
+  std::string driver_;
+  std::vector<std::string> subnets_, gateways_, ranges_, auxiliary_, options_, labels_;
+  bool internal_ = false;
+  bool ipv6_ = false;
+  bool attachable_ = false;
+};
+
+class InspectNetworkAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.String(&format_, "format", 'f', "template", "json, or a Go template");
+    flags.Bool(&verbose_, "verbose", 'v', "Accepted; there is nothing more to show");
+  }
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    Value list = Value::EmptyList();
+    int exit_status = 0;
+    for (const std::string& name : args) {
+      v1::InspectNetworkRequest request;
+      request.set_network(name);
+      v1::InspectNetworkResponse response;
+      if (const absl::Status status = client->Call(request, &response); status.ok()) {
+        list.Append(engine::NetworkDocument(response.network()));
+      } else {
+        exit_status = 1;
+        context.Complain(status);
+      }
+    }
+    if (format_.empty() || format_ == "json") {
+      context.Out(absl::StrCat(format_.empty() ? list.ToPrettyJson(4) : list.ToJson(), "\n"));
+      return exit_status;
+    }
+    for (const Value& one : list.list()) {
+      GANTRY_ASSIGN_OR_RETURN(const std::string text, RenderOne(one, format_));
+      context.Out(text);
+    }
+    return exit_status;
+  }
+
+ private:
+  std::string format_;
+  bool verbose_ = false;
+};
+
+class RemoveAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&force_, "force", 'f', "Do not complain of a network that does not exist");
+  }
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    return ForEach(context, args, [&](const std::string& name) -> absl::StatusOr<std::string> {
+      v1::RemoveNetworkRequest request;
+      request.set_network(name);
+      v1::RemoveNetworkResponse response;
+      const absl::Status status = client->Call(request, &response);
+      if (force_ && absl::IsNotFound(status)) return std::string();
+      GANTRY_RETURN_IF_ERROR(status);
+      return name;
+    });
+  }
+
+ private:
+  bool force_ = false;
+};
+
+class PruneNetworksAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&force_, "force", 'f', "Do not ask");
+    filters_.AddFlag(flags, 0);
+  }
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    if (!force_) {
+      GANTRY_ASSIGN_OR_RETURN(
+          const bool agreed,
+          Agreed(context,
+                 "This will remove all custom networks not used by at least one container."));
+      if (!agreed) return 0;
+    }
+    v1::PruneNetworksRequest request;
+    GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    v1::PruneNetworksResponse response;
+    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    if (response.names().empty()) return 0;
+    std::string out = "Deleted Networks:\n";
+    for (const std::string& name : response.names()) absl::StrAppend(&out, name, "\n");
+    context.Out(absl::StrCat(out, "\n"));
+    return 0;
+  }
+
+ private:
+  bool force_ = false;
+  FilterFlags filters_;
+};
+
+}  // namespace
+
+std::vector<Verb> NetworkVerbs() {
+  return {{.name = "ls",
+           .aliases = {"list"},
+           .arguments = "[OPTIONS]",
+           .summary = "List networks",
+           .examples = "  ctl network ls --filter type=custom\n",
+           .max_args = 0,
+           .make = [] { return std::make_unique<ListAction>(); }},
+          {.name = "create",
+           .arguments = "[OPTIONS] NETWORK",
+           .summary = "Make a network",
+           .examples = "  ctl network create web\n"
+                       "  ctl network create --subnet 10.1.0.0/16 --gateway 10.1.0.1 db\n"
+                       "  ctl network create --internal back\n",
+           .min_args = 1,
+           .max_args = 1,
+           .make = [] { return std::make_unique<CreateAction>(); }},
+          {.name = "inspect",
+           .arguments = "[OPTIONS] NETWORK [NETWORK...]",
+           .summary = "Show everything about networks",
+           .examples = "  ctl network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' web\n",
+           .min_args = 1,
+           .make = [] { return std::make_unique<InspectNetworkAction>(); }},
+          {.name = "rm",
+           .aliases = {"remove"},
+           .arguments = "[OPTIONS] NETWORK [NETWORK...]",
+           .summary = "Remove networks without containers",
+           .examples = "  ctl network rm web db\n",
+           .min_args = 1,
+           .make = [] { return std::make_unique<RemoveAction>(); }},
+          {.name = "prune",
+           .arguments = "[OPTIONS]",
+           .summary = "Remove every network without containers",
+           .examples = "  ctl network prune -f\n",
+           .max_args = 0,
+           .make = [] { return std::make_unique<PruneNetworksAction>(); }}};
+}
+
+}  // namespace gantry::ctl

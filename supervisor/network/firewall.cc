@@ -1,0 +1,289 @@
+#include "supervisor/network/firewall.h"
+
+#include <nftables/libnftables.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+
+#include "base/status_macros.h"
+#include "supervisor/network/netns.h"
+
+namespace gantry::network {
+namespace {
+
+// Everything that does not depend on networks and ports. The networks' chains follow in the same
+// block: an element that leads to a chain is sent right behind its map, before later commands.
+//
+// from_outside: drops what comes from outside for 127.0.0.0/8 (a bridge with route_localnet would
+// take it), and what comes for a container's address by another way than its bridge, unless it
+// answers the container.
+// published: by destination port. Also for packets of the host itself, whose loopback addresses
+// entering-BRIDGE masquerades, because the container could not answer them.
+constexpr char kTable[] = R"(
+add table inet gantry
+delete table inet gantry
+table inet gantry {
+  map home4 { type ipv4_addr : verdict; flags interval; }
+  map home6 { type ipv6_addr : verdict; flags interval; }
+  map to_network { type ifname : verdict; }
+  map from_network { type ifname : verdict; }
+  map leaving { type ifname : verdict; }
+  map entering { type ifname : verdict; }
+  map ports4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
+  map ports6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
+  map ports4_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
+  map ports6_at { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+
+  chain from_outside {
+    type filter hook prerouting priority mangle; policy accept;
+    iifname != "lo" ip daddr 127.0.0.0/8 drop
+    ct state established,related accept
+    ip daddr vmap @home4
+    ip6 daddr vmap @home6
+  }
+  chain to_host {
+    type nat hook prerouting priority dstnat; policy accept;
+    fib daddr type local jump published
+  }
+  chain by_host {
+    type nat hook output priority -100; policy accept;
+    fib daddr type local jump published
+  }
+  chain published {
+    dnat ip to ip daddr . meta l4proto . th dport map @ports4_at
+    dnat ip to meta l4proto . th dport map @ports4
+    dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6_at
+    dnat ip6 to meta l4proto . th dport map @ports6
+  }
+  chain sources {
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname vmap @entering
+    iifname vmap @leaving
+  }
+  chain forward {
+    type filter hook forward priority filter; policy accept;
+    oifname vmap @to_network
+    iifname vmap @from_network
+  }
+)";
+
+constexpr char kUserTable[] = R"(
+add table inet gantry-user
+add chain inet gantry-user forward { type filter hook forward priority filter - 1; policy accept; }
+)";
+
+absl::Status CheckBridge(absl::string_view name) {
+  const bool plain =
+      !name.empty() && name.size() <= 15 && std::all_of(name.begin(), name.end(), [](char c) {
+        return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' ||
+               c == '.';
+      });
+  if (plain) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("\"", name, "\" cannot name a bridge: 1 to 15 letters, digits, - _ or ."));
+}
+
+// The chains of one network, for a block of the table, without the elements that lead to them.
+std::string Chains(const FirewallNetwork& network) {
+  const std::string& bridge = network.bridge;
+  const std::string name = absl::StrCat("\"", bridge, "\"");
+  std::string text;
+  const auto chain = [&](absl::string_view which, const std::vector<std::string>& rules) {
+    absl::StrAppend(&text, "  chain ", which, "-", bridge, " {\n    ",
+                    absl::StrJoin(rules, "\n    "), "\n  }\n");
+  };
+  chain("home", {absl::StrCat("iifname ", name, " return"), "drop"});
+
+  std::vector<std::string> to = {
+      "ct state established,related accept",
+      absl::StrCat("iifname ", name, network.between ? " accept" : " drop")};
+  // Only what a published port sent here.
+  if (!network.internal) to.push_back("ct status dnat accept");
+  to.push_back("drop");
+  chain("to", to);
+
+  chain("from", {"ct state established,related accept", network.internal ? "drop" : "accept"});
+
+  std::vector<std::string> leaving;
+  if (network.masquerade && !network.internal) {
+    for (const Prefix& subnet : network.subnets) {
+      leaving.push_back(absl::StrCat("oifname != ", name, " ",
+                                     subnet.family() == Family::kIpv4 ? "ip" : "ip6", " saddr ",
+                                     subnet.ToString(), " masquerade"));
+    }
+  }
+  chain("leaving", leaving);
+
+  // Published ports only. From a neighbour, or from the container itself, the answer would not come
+  // back by the host; all others see the client's own address.
+  std::vector<std::string> entering = {"ip saddr 127.0.0.0/8 masquerade"};
+  for (const Prefix& subnet : network.subnets) {
+    const absl::string_view ip = subnet.family() == Family::kIpv4 ? "ip" : "ip6";
+    entering.push_back(absl::StrCat(ip, " saddr ", subnet.ToString(), " ", ip, " daddr ",
+                                    subnet.ToString(), " ct status dnat masquerade"));
+  }
+  entering.push_back("ct status dnat accept");
+  chain("entering", entering);
+  return text;
+}
+
+// The elements that lead to them. `verb`: "add", "create" or "delete".
+std::string Jumps(absl::string_view verb, const FirewallNetwork& network) {
+  const std::string& bridge = network.bridge;
+  std::string text;
+  for (const Prefix& subnet : network.subnets) {
+    absl::StrAppend(&text, verb, " element inet gantry ",
+                    subnet.family() == Family::kIpv4 ? "home4" : "home6", " { ", subnet.ToString(),
+                    " : jump home-", bridge, " }\n");
+  }
+  const std::pair<const char*, const char*> maps[] = {{"to_network", "to"},
+                                                      {"from_network", "from"},
+                                                      {"leaving", "leaving"},
+                                                      {"entering", "entering"}};
+  for (const auto& [map, chain] : maps) {
+    absl::StrAppend(&text, verb, " element inet gantry ", map, " { \"", bridge, "\" : jump ", chain,
+                    "-", bridge, " }\n");
+  }
+  return text;
+}
+
+std::string Elements(absl::string_view verb, const std::vector<PublishedPort>& ports) {
+  std::string text;
+  for (const PublishedPort& port : ports) {
+    absl::StrAppend(&text, verb, " element inet gantry ports",
+                    port.container.family() == Family::kIpv4 ? "4" : "6",
+                    port.host.has_value() ? "_at" : "", " { ");
+    if (port.host.has_value()) absl::StrAppend(&text, port.host->ToString(), " . ");
+    absl::StrAppend(&text, ProtocolName(port.protocol), " . ", port.host_port, " : ",
+                    port.container.ToString(), " . ", port.container_port, " }\n");
+  }
+  return text;
+}
+
+absl::Status CheckPorts(const std::vector<PublishedPort>& ports) {
+  for (const PublishedPort& port : ports) {
+    if (port.host.has_value() && port.host->family() != port.container.family()) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "port ", port.host_port, " of ", port.host->ToString(), " cannot lead to ",
+          port.container.ToString(), ": the kernel does not translate between IPv4 and IPv6"));
+    }
+    if (port.host_port == 0 || port.container_port == 0)
+      return absl::InvalidArgumentError("port 0 cannot be published");
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::string_view ProtocolName(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::kUdp:
+      return "udp";
+    case Protocol::kSctp:
+      return "sctp";
+    case Protocol::kTcp:
+      break;
+  }
+  return "tcp";
+}
+
+absl::StatusOr<std::unique_ptr<Firewall>> Firewall::Open() {
+  nft_ctx* context = nft_ctx_new(NFT_CTX_DEFAULT);
+  if (context == nullptr) {
+    return absl::UnimplementedError(
+        "nftables cannot be used; is the kernel built with CONFIG_NF_TABLES?");
+  }
+  nft_ctx_buffer_output(context);
+  nft_ctx_buffer_error(context);
+  return std::unique_ptr<Firewall>(new Firewall(context));
+}
+
+absl::StatusOr<std::unique_ptr<Firewall>> Firewall::OpenIn(int netns) {
+  absl::StatusOr<std::unique_ptr<Firewall>> made;
+  GANTRY_RETURN_IF_ERROR(InNetns(netns, [&made] {
+    made = Open();
+    return made.status();
+  }));
+  return made;
+}
+
+Firewall::~Firewall() { nft_ctx_free(context_); }
+
+absl::Status Firewall::Run(const std::string& commands, absl::string_view what) {
+  absl::MutexLock lock(&mu_);
+  return RunLocked(commands, what);
+}
+
+absl::Status Firewall::RunLocked(const std::string& commands, absl::string_view what) {
+  if (nft_run_cmd_from_buffer(context_, commands.c_str()) == 0) return absl::OkStatus();
+  // Several lines, of which the first says what is wrong and where.
+  absl::string_view error = nft_ctx_get_error_buffer(context_);
+  error = error.substr(0, error.find('\n'));
+  const std::string text = absl::StrCat(what, ": nftables: ", error);
+  if (absl::StrContains(error, "File exists")) return absl::AlreadyExistsError(text);
+  if (absl::StrContains(error, "No such file or directory")) return absl::NotFoundError(text);
+  if (absl::StrContains(error, "Operation not permitted")) return absl::PermissionDeniedError(text);
+  return absl::InternalError(text);
+}
+
+absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
+                               const std::vector<PublishedPort>& ports) {
+  std::string text = absl::StrCat(kUserTable, kTable);
+  std::string elements;
+  for (const FirewallNetwork& network : networks) {
+    GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
+    absl::StrAppend(&text, Chains(network));
+    absl::StrAppend(&elements, Jumps("add", network));
+  }
+  GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
+  absl::StrAppend(&text, "}\n", elements, Elements("add", ports));
+  return Run(text, "writing the rules of all networks");
+}
+
+absl::Status Firewall::AddNetwork(const FirewallNetwork& network) {
+  GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
+  return Run(
+      absl::StrCat("table inet gantry {\n", Chains(network), "}\n", Jumps("create", network)),
+      absl::StrCat("writing the rules of bridge ", network.bridge));
+}
+
+absl::Status Firewall::RemoveNetwork(const FirewallNetwork& network) {
+  GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
+  std::string text = Jumps("delete", network);
+  for (const char* chain : {"home", "to", "from", "leaving", "entering"}) {
+    absl::StrAppend(&text, "flush chain inet gantry ", chain, "-", network.bridge,
+                    "\ndelete chain inet gantry ", chain, "-", network.bridge, "\n");
+  }
+  return Run(text, absl::StrCat("removing the rules of bridge ", network.bridge));
+}
+
+absl::Status Firewall::Publish(const std::vector<PublishedPort>& ports) {
+  GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
+  if (ports.empty()) return absl::OkStatus();
+  return Run(Elements("create", ports), "publishing ports");
+}
+
+absl::Status Firewall::Unpublish(const std::vector<PublishedPort>& ports) {
+  GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
+  if (ports.empty()) return absl::OkStatus();
+  return Run(Elements("delete", ports), "removing published ports");
+}
+
+absl::StatusOr<bool> Firewall::Stands() {
+  const absl::Status listed = Run("list chain inet gantry forward", "looking for our rules");
+  if (absl::IsNotFound(listed)) return false;
+  GANTRY_RETURN_IF_ERROR(listed);
+  return true;
+}
+
+absl::Status Firewall::Remove() {
+  return Run("add table inet gantry\ndelete table inet gantry",
+             "removing the rules of all networks");
+}
+
+}  // namespace gantry::network

@@ -1,0 +1,336 @@
+// Packets through real rules, in network namespaces of the tests' own: a host with two networks, a
+// container on each, and another machine. Needs root.
+#include "supervisor/network/firewall.h"
+
+#include <netinet/in.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "supervisor/network/links.h"
+#include "supervisor/network/netns.h"
+
+namespace gantry::network {
+namespace {
+
+using testing::HasSubstr;
+
+Address At(absl::string_view text) { return Address::Parse(text).value(); }
+Prefix Block(absl::string_view text) { return Prefix::Parse(text).value(); }
+
+// Time for a packet that may come, and for one that must not. A dropped SYN is only known by that
+// nothing comes.
+constexpr int kComesMs = 3000;
+constexpr int kStaysAwayMs = 300;
+
+struct Node {
+  UniqueFd ns;
+  std::unique_ptr<Links> links;
+};
+
+Node NewNode() {
+  Node node;
+  node.ns = NewNetns().value();
+  node.links = Links::OpenIn(node.ns.get()).value();
+  EXPECT_TRUE(node.links->SetUp("lo").ok());
+  return node;
+}
+
+void Write(const Node& node, const std::string& file, const std::string& value) {
+  EXPECT_TRUE(InNetns(node.ns.get(), [&] {
+                std::ofstream out("/proc/sys/net/" + file);
+                out << value << std::flush;
+                EXPECT_TRUE(out.good()) << file;
+                return absl::OkStatus();
+              }).ok());
+}
+
+UniqueFd SocketIn(const Node& node, int family) {
+  UniqueFd made;
+  EXPECT_TRUE(InNetns(node.ns.get(), [&] {
+                made.reset(socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+                return absl::OkStatus();
+              }).ok());
+  return made;
+}
+
+socklen_t Fill(const Address& address, uint16_t port, sockaddr_storage& storage) {
+  const std::string bytes = address.Bytes();
+  if (address.family() == Family::kIpv4) {
+    auto* in = reinterpret_cast<sockaddr_in*>(&storage);
+    in->sin_family = AF_INET;
+    in->sin_port = htons(port);
+    memcpy(&in->sin_addr, bytes.data(), bytes.size());
+    return sizeof *in;
+  }
+  auto* in = reinterpret_cast<sockaddr_in6*>(&storage);
+  in->sin6_family = AF_INET6;
+  in->sin6_port = htons(port);
+  memcpy(&in->sin6_addr, bytes.data(), bytes.size());
+  return sizeof *in;
+}
+
+int FamilyOf(const Address& address) {
+  return address.family() == Family::kIpv4 ? AF_INET : AF_INET6;
+}
+
+// A server in a container: who is connected to it, as it sees him.
+class Server {
+ public:
+  Server(const Node& node, const Address& any, uint16_t port)
+      : listener_(SocketIn(node, FamilyOf(any))) {
+    sockaddr_storage address = {};
+    const socklen_t length = Fill(any, port, address);
+    const int on = 1;
+    setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    EXPECT_EQ(bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), length), 0);
+    EXPECT_EQ(listen(listener_.get(), 16), 0);
+  }
+
+  // Connects from `client`; the client's address as the server sees it, "" if none comes.
+  std::string Connect(const Node& client, const Address& to, uint16_t port, int patience_ms) {
+    const UniqueFd fd = SocketIn(client, FamilyOf(to));
+    sockaddr_storage address = {};
+    const socklen_t length = Fill(to, port, address);
+    if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), length) != 0 &&
+        errno != EINPROGRESS)
+      return "";
+    pollfd ready = {listener_.get(), POLLIN, 0};
+    if (poll(&ready, 1, patience_ms) != 1) return "";
+    sockaddr_storage peer = {};
+    socklen_t peer_length = sizeof peer;
+    const UniqueFd accepted(
+        accept4(listener_.get(), reinterpret_cast<sockaddr*>(&peer), &peer_length, SOCK_CLOEXEC));
+    EXPECT_TRUE(accepted.valid());
+    // Both ways: the client must hear that it is connected.
+    pollfd connected = {fd.get(), POLLOUT, 0};
+    int error = 0;
+    socklen_t error_length = sizeof error;
+    if (poll(&connected, 1, kComesMs) != 1 ||
+        getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &error_length) != 0 || error != 0)
+      return "";
+    if (peer.ss_family == AF_INET) {
+      const auto* in = reinterpret_cast<const sockaddr_in*>(&peer);
+      return Address::FromBytes({reinterpret_cast<const char*>(&in->sin_addr), 4}).ToString();
+    }
+    const auto* in = reinterpret_cast<const sockaddr_in6*>(&peer);
+    return Address::FromBytes({reinterpret_cast<const char*>(&in->sin6_addr), 16}).ToString();
+  }
+
+ private:
+  UniqueFd listener_;
+};
+
+class FirewallTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "makes network namespaces, which needs root";
+    host_ = NewNode();
+    machine_ = NewNode();
+    web_ = NewNode();
+    neighbour_ = NewNode();
+    other_ = NewNode();
+    // The wire to the other machine is a bridge with one port.
+    Bridge("wire", {{At("192.0.2.1"), 24}, {At("2001:db8::1"), 64}});
+    Plug(machine_, "wire", "wire1", {{At("192.0.2.9"), 24}, {At("2001:db8::9"), 64}});
+    // As an attacker in the same wire has it.
+    ASSERT_TRUE(machine_.links->SetDefaultRoute(At("192.0.2.1")).ok());
+    ASSERT_TRUE(machine_.links->SetDefaultRoute(At("2001:db8::1")).ok());
+    Bridge("br-one", {{At("10.1.0.1"), 24}, {At("fd01::1"), 64}});
+    Plug(web_, "br-one", "web", {{At("10.1.0.2"), 24}, {At("fd01::2"), 64}});
+    Plug(neighbour_, "br-one", "neighbour", {{At("10.1.0.3"), 24}, {At("fd01::3"), 64}});
+    Bridge("br-two", {{At("10.2.0.1"), 24}, {At("fd02::1"), 64}});
+    Plug(other_, "br-two", "other", {{At("10.2.0.2"), 24}, {At("fd02::2"), 64}});
+    for (const Node* node : {&web_, &neighbour_}) {
+      ASSERT_TRUE(node->links->SetDefaultRoute(At("10.1.0.1")).ok());
+      ASSERT_TRUE(node->links->SetDefaultRoute(At("fd01::1")).ok());
+    }
+    ASSERT_TRUE(other_.links->SetDefaultRoute(At("10.2.0.1")).ok());
+    Write(host_, "ipv4/ip_forward", "1");
+    Write(host_, "ipv6/conf/all/forwarding", "1");
+    Write(host_, "ipv4/conf/br-one/route_localnet", "1");
+    one_.bridge = "br-one";
+    one_.subnets = {Block("10.1.0.0/24"), Block("fd01::/64")};
+    two_.bridge = "br-two";
+    two_.subnets = {Block("10.2.0.0/24"), Block("fd02::/64")};
+    firewall_ = Firewall::OpenIn(host_.ns.get()).value();
+    server_.emplace(web_, At("::"), uint16_t{80});
+  }
+
+  void Bridge(const std::string& name, std::vector<InterfaceAddress> addresses) {
+    BridgeSpec spec;
+    spec.name = name;
+    spec.addresses = std::move(addresses);
+    ASSERT_TRUE(host_.links->EnsureBridge(spec).ok());
+  }
+  void Plug(const Node& node, const std::string& bridge, const std::string& name,
+            const std::vector<InterfaceAddress>& addresses) {
+    VethSpec spec;
+    spec.host_name = name;
+    spec.bridge = bridge;
+    spec.container_name = "eth0";
+    spec.mac = MacAddress::Random();
+    spec.hairpin = true;
+    ASSERT_TRUE(host_.links->MakeVeth(spec, node.ns.get()).ok());
+    ASSERT_TRUE(node.links->Configure("eth0", addresses).ok());
+  }
+
+  // "::ffff:" is how a server for both families sees an IPv4 client.
+  std::string Seen(const Node& client, absl::string_view to, uint16_t port) {
+    std::string peer = server_->Connect(client, At(to), port, kComesMs);
+    if (peer.rfind("::ffff:", 0) == 0) peer = peer.substr(7);
+    return peer;
+  }
+  bool Blocked(const Node& client, absl::string_view to, uint16_t port) {
+    return server_->Connect(client, At(to), port, kStaysAwayMs).empty();
+  }
+
+  static PublishedPort Port(std::optional<Address> host, uint16_t port, absl::string_view to) {
+    PublishedPort published;
+    published.host = host;
+    published.host_port = port;
+    published.container = At(to);
+    published.container_port = 80;
+    return published;
+  }
+
+  Node host_, machine_, web_, neighbour_, other_;
+  FirewallNetwork one_, two_;
+  std::unique_ptr<Firewall> firewall_;
+  std::optional<Server> server_;
+};
+
+TEST_F(FirewallTest, PublishedPortIsReachedFromEverywhere) {
+  ASSERT_EQ(
+      firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2"), Port({}, 8080, "fd01::2")}),
+      absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+  EXPECT_EQ(Seen(machine_, "2001:db8::1", 8080), "2001:db8::9");
+  EXPECT_EQ(Seen(host_, "127.0.0.1", 8080), "10.1.0.1");
+  EXPECT_EQ(Seen(host_, "192.0.2.1", 8080), "192.0.2.1");
+  EXPECT_EQ(Seen(neighbour_, "192.0.2.1", 8080), "10.1.0.1");
+  EXPECT_EQ(Seen(web_, "192.0.2.1", 8080), "10.1.0.1");
+  EXPECT_EQ(Seen(other_, "192.0.2.1", 8080), "10.2.0.2");
+}
+
+TEST_F(FirewallTest, WhatIsNotPublishedStaysClosed) {
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  // The container's own address: from the wire and from another network, also the published port.
+  EXPECT_TRUE(Blocked(machine_, "10.1.0.2", 80));
+  EXPECT_TRUE(Blocked(machine_, "fd01::2", 80));
+  EXPECT_TRUE(Blocked(other_, "10.1.0.2", 80));
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8081));
+  // Within its network and from the host it is reached.
+  EXPECT_EQ(Seen(neighbour_, "10.1.0.2", 80), "10.1.0.3");
+  EXPECT_EQ(Seen(host_, "10.1.0.2", 80), "10.1.0.1");
+}
+
+TEST_F(FirewallTest, PortOfTheLoopbackAddressIsTheHostsOnly) {
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port(At("127.0.0.1"), 8080, "10.1.0.2")}),
+            absl::OkStatus());
+  EXPECT_EQ(Seen(host_, "127.0.0.1", 8080), "10.1.0.1");
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
+  EXPECT_TRUE(Blocked(neighbour_, "10.1.0.1", 8080));
+  // A machine on the wire, or a container, that sends to 127.0.0.1 by the host.
+  for (const Node* node : {&machine_, &neighbour_}) {
+    Write(*node, "ipv4/conf/eth0/route_localnet", "1");
+    ASSERT_TRUE(InNetns(node->ns.get(), [] {
+                  return system(
+                             "ip addr del 127.0.0.1/8 dev lo 2>/dev/null; "
+                             "ip route del table local 127.0.0.0/8 2>/dev/null; "
+                             "ip route del table local 127.0.0.1 2>/dev/null; true") == 0
+                             ? absl::OkStatus()
+                             : absl::InternalError("ip");
+                }).ok());
+    EXPECT_TRUE(Blocked(*node, "127.0.0.1", 8080));
+  }
+}
+
+TEST_F(FirewallTest, PortOfOneAddress) {
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port(At("192.0.2.1"), 8080, "10.1.0.2")}),
+            absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+  EXPECT_TRUE(Blocked(other_, "10.2.0.1", 8080));
+}
+
+TEST_F(FirewallTest, ContainersReachOutWithTheHostsAddress) {
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {}), absl::OkStatus());
+  Server outside(machine_, At("::"), 443);
+  EXPECT_EQ(outside.Connect(web_, At("192.0.2.9"), 443, kComesMs), "::ffff:192.0.2.1");
+  EXPECT_EQ(outside.Connect(web_, At("2001:db8::9"), 443, kComesMs), "2001:db8::1");
+}
+
+TEST_F(FirewallTest, InternalNetworkHasNoWayInOrOut) {
+  one_.internal = true;
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  Server outside(machine_, At("::"), 443);
+  EXPECT_EQ(outside.Connect(web_, At("192.0.2.9"), 443, kStaysAwayMs), "");
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
+  EXPECT_EQ(Seen(neighbour_, "10.1.0.2", 80), "10.1.0.3");
+}
+
+TEST_F(FirewallTest, PortsComeAndGoAsElements) {
+  ASSERT_EQ(firewall_->Replace({}, {}), absl::OkStatus());
+  ASSERT_EQ(firewall_->AddNetwork(one_), absl::OkStatus());
+  ASSERT_EQ(firewall_->AddNetwork(two_), absl::OkStatus());
+  EXPECT_EQ(firewall_->AddNetwork(one_).code(), absl::StatusCode::kAlreadyExists);
+  const std::vector<PublishedPort> ports = {Port({}, 8080, "10.1.0.2")};
+  ASSERT_EQ(firewall_->Publish(ports), absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+  // One of two that is taken: neither is published.
+  EXPECT_EQ(firewall_->Publish({Port({}, 8081, "10.1.0.2"), Port({}, 8080, "10.1.0.3")}).code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8081));
+  ASSERT_EQ(firewall_->Unpublish(ports), absl::OkStatus());
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
+  EXPECT_EQ(firewall_->Unpublish(ports).code(), absl::StatusCode::kNotFound);
+  ASSERT_EQ(firewall_->RemoveNetwork(one_), absl::OkStatus());
+  ASSERT_EQ(firewall_->AddNetwork(one_), absl::OkStatus());
+}
+
+TEST_F(FirewallTest, AdministratorsTableIsKept) {
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  ASSERT_TRUE(
+      InNetns(host_.ns.get(), [] {
+        return system("/usr/sbin/nft add rule inet gantry-user forward ip saddr 192.0.2.9 drop") ==
+                       0
+                   ? absl::OkStatus()
+                   : absl::InternalError("nft");
+      }).ok());
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
+}
+
+TEST_F(FirewallTest, FlushedRulesAreNoticedAndWrittenAgain) {
+  ASSERT_EQ(firewall_->Replace({one_}, {}), absl::OkStatus());
+  EXPECT_TRUE(firewall_->Stands().value());
+  ASSERT_EQ(firewall_->Remove(), absl::OkStatus());
+  EXPECT_FALSE(firewall_->Stands().value());
+  EXPECT_EQ(firewall_->Publish({Port({}, 8080, "10.1.0.2")}).code(), absl::StatusCode::kNotFound);
+  ASSERT_EQ(firewall_->Replace({one_}, {}), absl::OkStatus());
+  EXPECT_TRUE(firewall_->Stands().value());
+}
+
+TEST_F(FirewallTest, NamesAndPortsAreCheckedBeforeTheyReachTheRules) {
+  ASSERT_EQ(firewall_->Replace({}, {}), absl::OkStatus());
+  for (const char* name : {"", "a\" drop", "br*", "sixteen-letters-", "a b", "a;b"}) {
+    FirewallNetwork network;
+    network.bridge = name;
+    EXPECT_EQ(firewall_->AddNetwork(network).code(), absl::StatusCode::kInvalidArgument) << name;
+  }
+  EXPECT_EQ(firewall_->Publish({Port(At("::1"), 8080, "10.1.0.2")}).code(),
+            absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(firewall_->Publish({Port({}, 0, "10.1.0.2")}).code(),
+            absl::StatusCode::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace gantry::network
