@@ -57,8 +57,8 @@ class LocalStore final : public Store {
   // Makes every blob committed so far durable: one syncfs, nothing when all were synced already.
   absl::Status Sync();
 
-  // Removes what is left of ingests whose making or removal stopped half-way, for want of
-  // descriptors or of space. Beside writers; also done at Open().
+  // Removes what is left of ingests whose making or removal stopped half-way, because of a shortage
+  // of descriptors or of space. Beside writers; also done at Open().
   absl::Status RemoveHalfMade();
 
   // Re-reads the blob. kDataLoss: its bytes do not hash to its name.

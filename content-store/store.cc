@@ -56,7 +56,7 @@ absl::StatusOr<Digest> WriteBlob(Store& store, absl::string_view ref, absl::stri
       {.expected = digest, .size_bytes = static_cast<int64_t>(bytes.size()), .labels = labels});
   if (absl::IsAlreadyExists(committed.status())) return already_there();
   if (absl::IsFailedPrecondition(committed.status())) {
-    ingest->reset();  // lets go of the ref; an ingest that stays is resumed or collected
+    ingest->reset();  // releases the ref; an ingest that stays is resumed or collected
     store.AbortIngest(ref).IgnoreError();
   }
   return committed;

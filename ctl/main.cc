@@ -15,7 +15,8 @@ extern char** environ;
 
 int main(int argc, char** argv) {
   if (!gantry::OpenStandardFds()) return 125;
-  // gRPC starts threads that do next to nothing; a heap for each costs more than the command itself.
+  // gRPC starts threads that do next to nothing; a heap for each costs more than the command
+  // itself.
   mallopt(M_ARENA_MAX, 1);
   gantry::UseLazyEventEngine();
   std::map<std::string, std::string> environment;

@@ -13,7 +13,8 @@ std::vector<std::string> FuzzSeeds() {
           "{{range $i, $e := .List}}{{$i}}={{$e}};{{else}}none{{end}}",
           "{{if and (eq .Names \"a\") (not .Flag)}}yes{{else if .Flag}}maybe{{else}}no{{end}}",
           "{{with .Map}}{{index . \"k\"}}{{end}}{{printf \"%-10s|%5d|%q\" .ID 7 .Names}}",
-          "{{define \"a\"}}{{.}}{{end}}{{template \"a\" .ID}}{{block \"b\" .Map}}{{urlquery .k}}{{end}}",
+          "{{define \"a\"}}{{.}}{{end}}{{template \"a\" .ID}}{{block \"b\" .Map}}{{urlquery "
+          ".k}}{{end}}",
           "{{json .}}{{upper .ID | len}}{{join .List \",\"}}{{split .ID \":\"}}{{- /* x */ -}}"};
 }
 

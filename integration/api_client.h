@@ -73,7 +73,7 @@ class ApiClient {
   // Streams a blob; returns how many bytes came, or all of them in `out` unless null.
   absl::StatusOr<int64_t> ReadBlob(const std::string& digest, std::string* out = nullptr);
 
-  // A record with this spec (a JSON document), for a container that nobody need start.
+  // A record with this spec (a JSON document), for a container that is not started.
   absl::Status CreateContainer(const std::string& id, const std::string& image,
                                const std::string& spec, const std::string& snapshot_key = "");
 

@@ -93,7 +93,7 @@ class Daemon:
         return True
 
     def revive(self):
-        """Starts it again where it ended. It ends by itself where a sync failed for want of space, and is then started by its supervisor."""
+        """Starts it again where it ended. After a sync that failed on a full disk it ends without a signal; its supervisor starts it then."""
         for _ in range(20):
             if self.process.poll() is None or self.start():
                 return

@@ -44,7 +44,7 @@ cleanup() {
   exit "$status"
 }
 trap cleanup EXIT
-# What `read -t` waits at: nobody ever writes to it.
+# What `read -t` waits at: it is never written to.
 mkfifo "$work/tick"
 exec 9<> "$work/tick"
 

@@ -50,8 +50,8 @@ TEST_F(FilesTest, NamesThatAreNotUtf8AreCopiedBothWays) {
   EXPECT_EQ(Content(Here("dir/" + name)), "carried in");
   const Outcome missing = bed_->Ctl({"cp", "web:/root/x" + name, Here("none")});
   EXPECT_EQ(missing.code, 1);
-  EXPECT_TRUE(absl::StrContains(missing.err,
-                                "no such file or directory in container web: /root/xcaf"))
+  EXPECT_TRUE(
+      absl::StrContains(missing.err, "no such file or directory in container web: /root/xcaf"))
       << missing.err;
 }
 

@@ -706,8 +706,8 @@ TEST_F(RunTest, EventsTellWhatWasDoneToAContainer) {
 
 TEST_F(RunTest, EventsTellOfAllThatIsDoneThroughADoor) {
   const auto events = [this](const std::string& filter, const std::string& format) {
-    return bed_->CtlOut({"events", "--since", "10m", "--until", "0s", "--filter", filter,
-                         "--format", format});
+    return bed_->CtlOut(
+        {"events", "--since", "10m", "--until", "0s", "--filter", filter, "--format", format});
   };
   Detached("web", {"sleep", "1000"});
   EXPECT_EQ(bed_->Ctl({"exec", "web", "sh", "-c", "exit 4"}).code, 4);
@@ -726,8 +726,7 @@ TEST_F(RunTest, EventsTellOfAllThatIsDoneThroughADoor) {
             "extract-to-dir\narchive-path\npause\nunpause\nexport\ncommit\nupdate\nrename");
   EXPECT_EQ(events("event=exec_die", "{{.Actor.Attributes.exitCode}}"), "4");
   EXPECT_EQ(events("event=rename", "{{.Actor.Attributes.oldName}}"), "/web");
-  EXPECT_EQ(events("event=commit",
-                   "{{.Actor.Attributes.comment}} {{.Actor.Attributes.imageRef}}"),
+  EXPECT_EQ(events("event=commit", "{{.Actor.Attributes.comment}} {{.Actor.Attributes.imageRef}}"),
             "why made:1");
   EXPECT_TRUE(Ok(bed_->Ctl({"rm", "-f", "shop"})));
   EXPECT_TRUE(Ok(bed_->Ctl({"container", "prune", "-f"})));

@@ -510,7 +510,7 @@ std::vector<std::string> Testbed::Leaks() const {
       }
     }
   }
-  // Cgroups are named by container ids. One that is new and nobody else's is ours: other testbeds
+  // Cgroups are named by container ids. A new one without another owner is ours: other testbeds
   // have a bundle for theirs.
   std::set<std::string> foreign;
   for (const std::string& name : ListNames("/tmp")) {

@@ -47,7 +47,7 @@ Outcome RunProgram(std::vector<std::string> argv, const std::string& input = "",
                    absl::Duration timeout = absl::Seconds(60),
                    const std::map<std::string, std::string>& more_env = {});
 
-// Polls until `condition` holds; false at the deadline. For states that nobody reports.
+// Polls until `condition` holds; false at the deadline. For states that no event reports.
 bool Eventually(const std::function<bool()>& condition, absl::Duration limit = absl::Seconds(30));
 
 class Testbed {

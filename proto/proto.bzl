@@ -30,7 +30,7 @@ _PROTOC = " ".join([
     "&& sed -i -E 's/\\brequires\\(/requires_(/g' $(OUTS)",
 ])
 
-# Generated code is not ours to polish, and nobody debugs it line by line.
+# Generated code is not ours to polish, and it is not debugged line by line.
 _COPTS = [
     "-Wno-deprecated-declarations",
     "-Os",

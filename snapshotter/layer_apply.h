@@ -23,8 +23,8 @@
 #include "absl/types/span.h"
 
 #include "base/byte_stream.h"
-#include "snapshotter/mount.h"
 #include "base/tar/reader.h"
+#include "snapshotter/mount.h"
 
 namespace gantry {
 class CancelToken;

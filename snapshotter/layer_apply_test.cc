@@ -19,11 +19,11 @@
 #include "base/compression.h"
 #include "base/file.h"
 #include "base/subprocess.h"
+#include "base/tar/writer.h"
 #include "base/temp_dir.h"
 #include "base/unique_fd.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
-#include "base/tar/writer.h"
 
 namespace gantry::snapshot {
 namespace {

@@ -20,8 +20,8 @@
 #include "base/byte_stream.h"
 #include "base/compression.h"
 #include "base/file.h"
-#include "snapshotter/layer_apply.h"
 #include "base/tar/writer.h"
+#include "snapshotter/layer_apply.h"
 
 namespace gantry::snapshot {
 namespace {

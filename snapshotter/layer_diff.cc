@@ -28,11 +28,11 @@
 #include "base/cancel_token.h"
 #include "base/errno_status.h"
 #include "base/status_macros.h"
+#include "base/tar/writer.h"
 #include "base/unique_fd.h"
 #include "snapshotter/layer_paths.h"
 #include "snapshotter/private_mounts.h"
 #include "snapshotter/stream_digest.h"
-#include "base/tar/writer.h"
 
 namespace gantry::snapshot {
 namespace {

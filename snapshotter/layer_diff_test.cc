@@ -21,11 +21,11 @@
 #include "base/byte_stream.h"
 #include "base/cancel_token.h"
 #include "base/file.h"
+#include "base/tar/reader.h"
 #include "base/temp_dir.h"
 #include "snapshotter/layer_apply.h"
 #include "snapshotter/layer_test_tree.h"
 #include "snapshotter/mount.h"
-#include "base/tar/reader.h"
 
 namespace gantry::snapshot {
 namespace {

@@ -21,9 +21,9 @@
 #include "absl/strings/string_view.h"
 
 #include "base/errno_status.h"
+#include "base/tar/reader.h"
 #include "base/unique_fd.h"
 #include "snapshotter/layer_apply.h"
-#include "base/tar/reader.h"
 
 namespace gantry::snapshot {
 

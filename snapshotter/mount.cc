@@ -212,7 +212,7 @@ absl::StatusOr<UniqueFd> UserNamespaceWith(const std::vector<IdMap>& uid_map,
   if (pipe2(hold, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "id map: pipe");
   UniqueFd hold_read(hold[0]);
   UniqueFd hold_write(hold[1]);
-  // No exit signal: whoever reaps children by SIGCHLD never sees this one.
+  // No exit signal: code that reaps children on SIGCHLD never sees this one.
   const long pid = syscall(SYS_clone, CLONE_NEWUSER, nullptr, nullptr, nullptr, nullptr);
   if (pid < 0) return ErrnoToStatus(errno, "id map: new user namespace");
   if (pid == 0) {
@@ -588,7 +588,7 @@ absl::Status MountAllUnsynced(absl::Span<const Mount> mounts, const std::string&
     for (const std::string& option : mount.options) {
       absl::string_view work = option;
       if (!absl::ConsumePrefix(&work, "workdir=")) continue;
-      // What a mount of this kind leaves, so that nobody takes the tree for a synced one; the
+      // What a mount of this kind leaves, so that the tree is not taken for a synced one; the
       // kernel mounts it in no way until it is gone.
       GANTRY_RETURN_IF_ERROR(RemoveTree(absl::StrCat(work, "/work/incompat")));
       mount.options.push_back("volatile");

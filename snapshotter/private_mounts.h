@@ -1,4 +1,4 @@
-// A thread whose mounts nobody else sees, and one that sees nothing but one directory.
+// A thread whose mounts no other thread sees, and one that sees only one directory.
 #ifndef GANTRY_SNAPSHOTTER_PRIVATE_MOUNTS_H_
 #define GANTRY_SNAPSHOTTER_PRIVATE_MOUNTS_H_
 

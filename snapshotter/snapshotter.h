@@ -38,8 +38,8 @@ struct Info {
   Labels labels;
   absl::Time created_at;
   absl::Time updated_at;
-  // Of a committed snapshot that holds one layer of an image: digest of the blob that it was unpacked
-  // from. "" unless CommitOptions::layer said so.
+  // Of a committed snapshot that holds one layer of an image: digest of the blob that it was
+  // unpacked from. "" unless CommitOptions::layer said so.
   std::string layer = {};
   // Number of the directory that holds the files. Snapshots with the same number share it.
   uint64_t directory = 0;
@@ -58,8 +58,9 @@ struct CommitOptions {
   // False: the caller has made the files durable (one syncfs per image), and the record becomes so
   // with the caller's next synced write to the database.
   bool sync = true;
-  // Digest of the layer blob that was unpacked into the snapshot. Set only by a caller that compared
-  // the unpacked bytes with the diff id of the layer: other snapshots may then Share() the files.
+  // Digest of the layer blob that was unpacked into the snapshot. Set only by a caller that
+  // compared the unpacked bytes with the diff id of the layer: other snapshots may then Share() the
+  // files.
   std::string layer = {};
 };
 

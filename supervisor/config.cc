@@ -34,7 +34,7 @@ constexpr size_t kMaxConfigBytes = 1 << 20;
 constexpr int kMaxImportDepth = 8;
 constexpr char kContainerdAddress[] = "/run/containerd/containerd.sock";
 
-// Walks a parsed file and remembers which keys somebody asked for, so that the rest can be reported
+// Walks a parsed file and remembers which keys were asked for, so that the rest can be reported
 // by name.
 class Reader {
  public:
@@ -121,7 +121,7 @@ class Reader {
     return node == nullptr ? "" : node->value_or<std::string>("");
   }
 
-  // Dotted names of all leaves nobody took.
+  // Dotted names of all leaves that were not taken.
   std::vector<std::string> Untaken() const {
     std::vector<std::string> names;
     Collect(root_, {}, names);
@@ -446,7 +446,8 @@ std::string Help() {
   std::string out =
       "gantryd: the Gantry container supervisor\n\n"
       "Usage: gantryd [flags]\n"
-      "       gantryd [--config FILE] config default|dump|migrate\n\nFlags (each wins over the file; -x and --x are the same):\n";
+      "       gantryd [--config FILE] config default|dump|migrate\n\nFlags (each wins over the "
+      "file; -x and --x are the same):\n";
   for (const Flag& flag : Flags()) {
     std::string left = absl::StrCat("  ", flag.name, " ", flag.value_name);
     left.resize(std::max<size_t>(left.size() + 1, 30), ' ');

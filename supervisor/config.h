@@ -1,4 +1,4 @@
-// What the daemon was told: flags over file over built-in defaults.
+// The daemon's configuration: flags over file over built-in defaults.
 //
 // Two file dialects are read. Gantry's own (`/etc/gantry/config.toml`, see packaging/config.toml
 // for every key), and containerd's `config.toml` versions 2 to 4 with the files it imports,

@@ -150,7 +150,7 @@ uint64_t TakeAllDescriptors() {
   return given;
 }
 
-// A socket file that nobody answers at is left from a daemon that was killed. One that answers is
+// A socket file that does not answer is left from a daemon that was killed. One that answers is
 // somebody's.
 absl::Status TakeOverSocket(const std::string& path) {
   struct stat info;
@@ -827,7 +827,7 @@ absl::Status Daemon::Serve(Parts& p) {
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
   // Clients ping as they were configured to, often every ten seconds to the millisecond and with no
   // call open; a count of those that come a little early would cut the connection off in the end.
-  // Whoever may open this socket may do worse things than ping.
+  // A process that may open this socket may do worse things than ping.
   builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
   builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   // One client's flood is bounded, and leaves the others their turn. third_party/grpc_limits.cc
@@ -838,7 +838,7 @@ absl::Status Daemon::Serve(Parts& p) {
   grpc::ResourceQuota quota("gantryd");
   quota.Resize(kTransportBytes);
   builder.SetResourceQuota(quota);
-  // Nobody asks for gRPC's own statistics, which are kept call by call.
+  // gRPC's own statistics, kept call by call, are not used.
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
   for (const auto& service : p.gantry_door) builder.RegisterService(service.get());
   for (grpc::Service* service : p.containerd_door->services()) builder.RegisterService(service);
@@ -850,7 +850,8 @@ absl::Status Daemon::Serve(Parts& p) {
   p.listener->Start([server = p.server.get()](UniqueFd connection) {
     grpc::AddInsecureChannelFromFd(server, connection.release());
   });
-  // A path that has no room for the suffix is no reason to serve nobody: few publish events there.
+  // A path that has no room for the suffix is no reason to refuse to start: few publish events
+  // there.
   const std::string ttrpc_address = config.address + kTtrpcSuffix;
   absl::Status ttrpc = TakeOverSocket(ttrpc_address);
   if (ttrpc.ok()) {

@@ -92,8 +92,7 @@ DaemonMetrics::DaemonMetrics(core::Stores& stores, core::TaskService& tasks,
   subscription_ = events.Subscribe(
       [counts = events_](const core::Event& event) {
         absl::MutexLock lock(&counts->mu);
-        const auto count =
-            counts->by_topic.find(std::string(api::containerd_api::TopicOf(event)));
+        const auto count = counts->by_topic.find(std::string(api::containerd_api::TopicOf(event)));
         if (count != counts->by_topic.end()) ++count->second;
         return false;
       },
@@ -217,7 +216,7 @@ void DaemonMetrics::WriteCollections(api::MetricText& out) const {
   out.Single("gantry_gc_seconds_total", "counter", "Time spent collecting.",
              absl::ToDoubleSeconds(collecting_));
   out.Single("gantry_gc_pause_seconds_total", "counter",
-             "Time in which collections let nobody else write.", absl::ToDoubleSeconds(paused_));
+             "Time in which collections blocked other writers.", absl::ToDoubleSeconds(paused_));
   out.Single("gantry_gc_objects", "gauge", "Objects that the last collection looked at.",
              static_cast<double>(looked_at_));
 }

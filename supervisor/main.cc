@@ -141,8 +141,7 @@ int main(int argc, char** argv) {
     const absl::Status joined =
         gantry::JoinCgroup(gantry::kCgroupTree, config->cgroup_path, getpid());
     if (!joined.ok()) {
-      fprintf(stderr, "gantryd: setting cgroup.path: %s\n",
-              std::string(joined.message()).c_str());
+      fprintf(stderr, "gantryd: setting cgroup.path: %s\n", std::string(joined.message()).c_str());
       return 1;
     }
   }

@@ -1,6 +1,6 @@
 // The unix socket that clients connect to.
 //
-// Accepting is ours and not gRPC's: gRPC 1.51 gives a listening socket up for good when accept
+// Accepting is ours and not gRPC's: gRPC 1.51 closes a listening socket when accept
 // fails, so a daemon that ran out of descriptors once would be deaf until its restart. Here those
 // who connect meanwhile wait in the backlog, and are taken in when there are descriptors again.
 //
@@ -34,7 +34,7 @@ class SocketListener {
   //   others            the step that failed, named
   static absl::StatusOr<std::unique_ptr<SocketListener>> Listen(const std::string& path, uid_t uid,
                                                                 gid_t gid);
-  // Nobody is being accepted any more when it returns.
+  // No connection is being accepted any more when it returns.
   ~SocketListener();
   SocketListener(const SocketListener&) = delete;
   SocketListener& operator=(const SocketListener&) = delete;

@@ -6,8 +6,8 @@ namespace gantry {
 
 inline constexpr char kVersion[] = "0.1.0";
 
-// What containerd's clients are told: they choose their calls by it, so it is the version of the
-// API served, as a semantic version.
+// The version reported to containerd's clients: they choose their calls by it, so it is the version
+// of the API served, as a semantic version.
 inline constexpr char kContainerdApiVersion[] = "2.4.0+gantry";
 
 }  // namespace gantry

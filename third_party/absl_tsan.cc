@@ -89,7 +89,7 @@ class Unlocking {
 };
 
 // While one exists, a call gives the mutex up and takes it again. All of the call counts as the
-// taking, because nobody but the library knows where one ends and the other begins.
+// taking, because only the library knows where one ends and the other begins.
 class Waiting {
  public:
   explicit Waiting(void* mutex) : locking_(GivenUp(mutex)) {}
@@ -146,8 +146,8 @@ GANTRY_INTERPOSE(bool, _ZN4absl7debian35Mutex13ReaderTryLockEv, void* self) {
   return locking.Tried(real__ZN4absl7debian35Mutex13ReaderTryLockEv(self));
 }
 
-// The waits of a mutex suppose that it is held exclusively; nobody waits under a reader lock. Those
-// with a timeout call those with a deadline.
+// The waits of a mutex suppose that it is held exclusively; no thread waits under a reader lock.
+// Those with a timeout call those with a deadline.
 
 GANTRY_INTERPOSE(void, _ZN4absl7debian35Mutex5AwaitERKNS0_9ConditionE, void* self,
                  const Condition& condition) {

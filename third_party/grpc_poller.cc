@@ -5,7 +5,7 @@
 // thread. And each of them sleeps for 100 ms whenever nothing came for a second, so that now and
 // then a first call after a pause waits for that. Here it is one thread, which waits for as long as
 // it takes, and a second that looks after it: callbacks should not block, but one that does, for a
-// quarter of a second, stops nobody else.
+// quarter of a second, stops no other call.
 //
 // The linker sends gRPC's calls of the two functions that make and release the queue through these
 // wrappers.
@@ -95,7 +95,7 @@ void StandBy(grpc_completion_queue* queue) {
 }
 
 grpc::CompletionQueue* Start() {
-  auto* queue = new grpc::CompletionQueue;  // NOLINT(cppcoreguidelines-owning-memory): for good
+  auto* queue = new grpc::CompletionQueue;  // NOLINT(cppcoreguidelines-owning-memory): never freed
   // A thread inherits the mask it is made under: signals belong to the main thread.
   sigset_t all, before;
   sigfillset(&all);

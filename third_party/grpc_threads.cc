@@ -70,7 +70,7 @@ class Reserve {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
-  // A thread for work that the kernel made none for. False: there is none, and `thread` must be
+  // A thread for work for which the kernel made none. False: there is none, and `thread` must be
   // joinable.
   bool Take(pthread_t* thread, const pthread_attr_t* attributes, const Work& work) {
     int state = PTHREAD_CREATE_JOINABLE;
@@ -87,7 +87,7 @@ class Reserve {
       return true;
     }
     if (state != PTHREAD_CREATE_DETACHED) return false;
-    // Nobody may use the handle of a detached thread, so there need not be one yet.
+    // The handle of a detached thread is never used, so there need not be one yet.
     *thread = pthread_self();
     late_.push_back(work);
     return true;

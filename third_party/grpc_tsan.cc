@@ -35,7 +35,7 @@ extern "C" grpc_call_error grpc_call_start_batch(grpc_call* call, const grpc_op*
   return next(call, ops, nops, tag, reserved);
 }
 
-// Internal: whoever completes an operation calls it.
+// Internal: called by the thread that completes an operation.
 struct grpc_cq_completion;
 void grpc_cq_end_op(grpc_completion_queue* queue, void* tag, absl::Status status,
                     void (*done)(void*, grpc_cq_completion*), void* done_argument,

@@ -159,8 +159,8 @@ class Reader {
     const bool huge = number < 0 && value.number() > 0;
     if (huge || number < least || number > most) {
       if (status_.ok())
-        status_ = FieldError(path, absl::StrCat(value.Text(), " is not between ", least, " and ",
-                                                most));
+        status_ =
+            FieldError(path, absl::StrCat(value.Text(), " is not between ", least, " and ", most));
       return 0;
     }
     return number;
@@ -193,8 +193,8 @@ void ReadHealthCheck(Reader in, v1::HealthCheck& out) {
   in.Strings("Test", [&](std::string word) { out.add_test(std::move(word)); });
   if (out.test_size() > 0 && out.test(0) != "NONE" && out.test(0) != "CMD" &&
       out.test(0) != "CMD-SHELL" && !out.test(0).empty()) {
-    in.Refuse("Test", absl::StrCat("begins with \"", out.test(0),
-                                   "\"; there is NONE, CMD and CMD-SHELL"));
+    in.Refuse("Test",
+              absl::StrCat("begins with \"", out.test(0), "\"; there is NONE, CMD and CMD-SHELL"));
   }
   const std::pair<const char*, google::protobuf::Duration* (v1::HealthCheck::*)()> durations[] = {
       {"Interval", &v1::HealthCheck::mutable_interval},
@@ -241,11 +241,12 @@ void ReadConfig(Reader& in, v1::ContainerConfig& out) {
       in.Refuse("Env", absl::StrCat("\"", text, "\" has no name"));
     out.add_env(std::move(text));
   });
-  in.Strings("Cmd", [&](std::string word) { out.add_command(std::move(word)); }, true);
+  in.Strings(
+      "Cmd", [&](std::string word) { out.add_command(std::move(word)); }, true);
   if (in.Find("Entrypoint") != nullptr) {
     v1::StringList& entrypoint = *out.mutable_entrypoint();
-    in.Strings("Entrypoint", [&](std::string word) { entrypoint.add_values(std::move(word)); },
-               true);
+    in.Strings(
+        "Entrypoint", [&](std::string word) { entrypoint.add_values(std::move(word)); }, true);
     // [""] is how clients say "none".
     if (entrypoint.values_size() == 1 && entrypoint.values(0).empty()) entrypoint.clear_values();
   }
@@ -361,7 +362,7 @@ void ReadRestartPolicy(Reader in, v1::RestartPolicy& out) {
 
 void ReadBindOptions(Reader in, v1::Mount& out) {
   out.set_propagation(in.String("Propagation"));
-  constexpr const char* kKnown[] = {"",       "private", "rprivate", "shared",
+  constexpr const char* kKnown[] = {"",        "private", "rprivate", "shared",
                                     "rshared", "slave",   "rslave"};
   if (std::find(std::begin(kKnown), std::end(kKnown), out.propagation()) == std::end(kKnown))
     in.Refuse("Propagation", absl::StrCat("\"", out.propagation(), "\" is not known"));
@@ -440,25 +441,25 @@ void ReadMount(Reader& in, v1::Mount& out) {
 }
 
 void ReadPortBindings(Reader& in, v1::ContainerConfig& out) {
-  in.EachField("PortBindings", [&](const std::string& port, const Value& bindings,
-                                   const std::string& path) {
-    const absl::StatusOr<std::string> key = PortKey(port);
-    in.Parsed(key, "PortBindings", [](const std::string&) {});
-    if (!key.ok() || bindings.is_null()) return;
-    in.EachOf(bindings, path, [&](const Value& value, const std::string& at) {
-      Reader entry = in.At(value, at);
-      const std::string host_ip = entry.String("HostIp");
-      const std::string host_port = entry.String("HostPort");
-      // "[::1]:8080:80/tcp": an address has a place even without a port.
-      const bool v6 = absl::StrContains(host_ip, ":");
-      const std::string text =
-          absl::StrCat(host_ip.empty() ? "" : absl::StrCat(v6 ? "[" : "", host_ip, v6 ? "]" : "", ":"),
-                       host_ip.empty() && host_port.empty() ? "" : absl::StrCat(host_port, ":"), *key);
-      in.Parsed(ParsePublish(text), "PortBindings", [&](std::vector<v1::PortBinding> parsed) {
-        for (v1::PortBinding& binding : parsed) *out.add_port_bindings() = std::move(binding);
+  in.EachField(
+      "PortBindings", [&](const std::string& port, const Value& bindings, const std::string& path) {
+        const absl::StatusOr<std::string> key = PortKey(port);
+        in.Parsed(key, "PortBindings", [](const std::string&) {});
+        if (!key.ok() || bindings.is_null()) return;
+        in.EachOf(bindings, path, [&](const Value& value, const std::string& at) {
+          Reader entry = in.At(value, at);
+          const std::string host_ip = entry.String("HostIp");
+          const std::string host_port = entry.String("HostPort");
+          // "[::1]:8080:80/tcp": an address has a place even without a port.
+          const bool v6 = absl::StrContains(host_ip, ":");
+          const std::string text = absl::StrCat(
+              host_ip.empty() ? "" : absl::StrCat(v6 ? "[" : "", host_ip, v6 ? "]" : "", ":"),
+              host_ip.empty() && host_port.empty() ? "" : absl::StrCat(host_port, ":"), *key);
+          in.Parsed(ParsePublish(text), "PortBindings", [&](std::vector<v1::PortBinding> parsed) {
+            for (v1::PortBinding& binding : parsed) *out.add_port_bindings() = std::move(binding);
+          });
+        });
       });
-    });
-  });
 }
 
 template <typename Add>
@@ -477,13 +478,13 @@ void ReadHostConfig(Reader in, v1::ContainerConfig& out) {
     });
   });
   in.EachObject("Mounts", [&](Reader& entry) { ReadMount(entry, *out.add_mounts()); });
-  in.EachField("Tmpfs", [&](const std::string& target, const Value& options,
-                            const std::string& path) {
-    const std::string text =
-        absl::StrCat(target, ":", options.is_null() ? "" : in.StringAt(options, path));
-    in.Parsed(ParseTmpfs(text), "Tmpfs",
-              [&](v1::Mount mount) { *out.add_mounts() = std::move(mount); });
-  });
+  in.EachField("Tmpfs",
+               [&](const std::string& target, const Value& options, const std::string& path) {
+                 const std::string text =
+                     absl::StrCat(target, ":", options.is_null() ? "" : in.StringAt(options, path));
+                 in.Parsed(ParseTmpfs(text), "Tmpfs",
+                           [&](v1::Mount mount) { *out.add_mounts() = std::move(mount); });
+               });
   ReadList(in, "VolumesFrom", [&](std::string text) { out.add_volumes_from(std::move(text)); });
   out.set_container_id_file(in.String("ContainerIDFile"));
   Reader log = in.Object("LogConfig");
@@ -508,8 +509,7 @@ void ReadHostConfig(Reader in, v1::ContainerConfig& out) {
   if (in.Find("Init") != nullptr) out.set_init(in.Bool("Init"));
   ReadList(in, "CapAdd", [&](std::string text) { out.add_cap_add(std::move(text)); });
   ReadList(in, "CapDrop", [&](std::string text) { out.add_cap_drop(std::move(text)); });
-  ReadList(in, "SecurityOpt",
-           [&](std::string text) { out.add_security_options(std::move(text)); });
+  ReadList(in, "SecurityOpt", [&](std::string text) { out.add_security_options(std::move(text)); });
   ReadList(in, "GroupAdd", [&](std::string text) { out.add_group_add(std::move(text)); });
   ReadList(in, "Dns", [&](std::string text) { out.add_dns(std::move(text)); });
   ReadList(in, "DnsOptions", [&](std::string text) { out.add_dns_options(std::move(text)); });
@@ -556,20 +556,20 @@ void ReadHostConfig(Reader in, v1::ContainerConfig& out) {
 }
 
 void ReadNetworking(Reader in, v1::ContainerConfig& out) {
-  in.EachField("EndpointsConfig", [&](const std::string& name, const Value& value,
-                                      const std::string& path) {
-    v1::NetworkAttachment& network = *out.add_networks();
-    network.set_network(name);
-    if (value.is_null()) return;
-    Reader entry = in.At(value, path);
-    entry.Strings("Aliases", [&](std::string alias) { network.add_aliases(std::move(alias)); });
-    entry.Strings("Links", [&](std::string link) { network.add_links(std::move(link)); });
-    entry.StringMap("DriverOpts", network.mutable_driver_options());
-    network.set_mac_address(entry.String("MacAddress"));
-    Reader addresses = entry.Object("IPAMConfig");
-    network.set_ipv4_address(addresses.String("IPv4Address"));
-    network.set_ipv6_address(addresses.String("IPv6Address"));
-  });
+  in.EachField(
+      "EndpointsConfig", [&](const std::string& name, const Value& value, const std::string& path) {
+        v1::NetworkAttachment& network = *out.add_networks();
+        network.set_network(name);
+        if (value.is_null()) return;
+        Reader entry = in.At(value, path);
+        entry.Strings("Aliases", [&](std::string alias) { network.add_aliases(std::move(alias)); });
+        entry.Strings("Links", [&](std::string link) { network.add_links(std::move(link)); });
+        entry.StringMap("DriverOpts", network.mutable_driver_options());
+        network.set_mac_address(entry.String("MacAddress"));
+        Reader addresses = entry.Object("IPAMConfig");
+        network.set_ipv4_address(addresses.String("IPv4Address"));
+        network.set_ipv6_address(addresses.String("IPv6Address"));
+      });
 }
 
 }  // namespace

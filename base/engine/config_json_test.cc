@@ -161,8 +161,7 @@ TEST(ConfigFromJsonTest, HostConfigComesOutAsItWentIn) {
     EXPECT_EQ(out->ToJson(), value.ToJson()) << key;
   }
   // And once more gives the same configuration.
-  const v1::ContainerConfig again =
-      Host(shown.Find("HostConfig")->ToJson());
+  const v1::ContainerConfig again = Host(shown.Find("HostConfig")->ToJson());
   EXPECT_EQ(again.mounts_size(), details.config().mounts_size());
   EXPECT_EQ(again.resources().SerializeAsString(),
             details.config().resources().SerializeAsString());

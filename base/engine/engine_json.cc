@@ -51,7 +51,8 @@ std::string MountTypeWord(v1::Mount::Type type) {
   }
 }
 
-// What docker has in an object of its own for each type of mount; left out where all of it is unset.
+// What docker has in an object of its own for each type of mount; left out where all of it is
+// unset.
 void SetMountOptions(const v1::Mount& mount, Value& entry) {
   Value options;
   switch (mount.type()) {

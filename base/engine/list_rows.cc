@@ -68,7 +68,8 @@ std::vector<Named> Names(const v1::ImageSummary& image, bool digests) {
 }
 
 std::string Since(absl::Time created, absl::Time now) {
-  return created == absl::InfinitePast() ? "N/A" : absl::StrCat(HumanDuration(now - created), " ago");
+  return created == absl::InfinitePast() ? "N/A"
+                                         : absl::StrCat(HumanDuration(now - created), " ago");
 }
 
 std::string WholeSeconds(absl::Time time) {
@@ -119,8 +120,7 @@ Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now)
   row.Set("Networks", absl::StrJoin(c.networks(), ","));
   row.Set("Platform", c.platform().empty() ? Value() : Value(c.platform()));
   row.Set("Ports", PortsText(c));
-  row.Set("RunningFor",
-          absl::StrCat(HumanDuration(now - FromProto(c.created_at())), " ago"));
+  row.Set("RunningFor", absl::StrCat(HumanDuration(now - FromProto(c.created_at())), " ago"));
   row.Set("Size", c.has_size_rootfs_bytes()
                       ? absl::StrCat(HumanSize(c.size_rw_bytes()), " (virtual ",
                                      HumanSize(c.size_rootfs_bytes()), ")")
@@ -133,10 +133,9 @@ Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now)
 Value StatsRow(const v1::ContainerStats& s, absl::string_view asked, bool truncate) {
   Value row = Value::EmptyObject();
   const bool on = s.running();
-  row.Set("BlockIO",
-          on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.block_read_bytes())), " / ",
-                            HumanSize(static_cast<int64_t>(s.block_write_bytes())))
-             : "--");
+  row.Set("BlockIO", on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.block_read_bytes())), " / ",
+                                       HumanSize(static_cast<int64_t>(s.block_write_bytes())))
+                        : "--");
   row.Set("CPUPerc", on ? absl::StrFormat("%.2f%%", s.cpu_percent()) : "--");
   row.Set("Container", asked.empty() ? (truncate ? ShortId(s.id()) : s.id()) : std::string(asked));
   row.Set("ID", truncate ? ShortId(s.id()) : s.id());
@@ -145,10 +144,9 @@ Value StatsRow(const v1::ContainerStats& s, absl::string_view asked, bool trunca
                                         BinarySize(s.memory_limit_bytes()))
                          : "-- / --");
   row.Set("Name", s.name());
-  row.Set("NetIO",
-          on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.network_rx_bytes())), " / ",
-                            HumanSize(static_cast<int64_t>(s.network_tx_bytes())))
-             : "--");
+  row.Set("NetIO", on ? absl::StrCat(HumanSize(static_cast<int64_t>(s.network_rx_bytes())), " / ",
+                                     HumanSize(static_cast<int64_t>(s.network_tx_bytes())))
+                      : "--");
   row.Set("PIDs", on ? absl::StrCat(s.pids_current()) : "--");
   return row;
 }
@@ -188,8 +186,8 @@ Value HistoryRow(const v1::ImageHistoryResponse::Entry& entry, bool human, bool 
   row.Set("Comment", entry.comment());
   row.Set("CreatedAt", WholeSeconds(created));
   row.Set("CreatedBy", truncate ? Ellipsis(entry.created_by(), 45) : entry.created_by());
-  row.Set("CreatedSince", human || created == absl::InfinitePast() ? Since(created, now)
-                                                                   : WholeSeconds(created));
+  row.Set("CreatedSince",
+          human || created == absl::InfinitePast() ? Since(created, now) : WholeSeconds(created));
   row.Set("ID", entry.id().empty() ? "<missing>" : truncate ? ShortId(entry.id()) : entry.id());
   row.Set("Size", human ? HumanSize(entry.size_bytes()) : absl::StrCat(entry.size_bytes()));
   return row;
@@ -223,13 +221,12 @@ Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Valu
     return list;
   };
   Value out = Value::EmptyObject();
-  out.Set("Images", only(images, {"Containers", "CreatedAt", "CreatedSince", "Digest", "ID",
-                                  "Repository", "SharedSize", "Size", "Tag", "UniqueSize",
-                                  "VirtualSize"}));
-  out.Set("Containers",
-          only(containers, {"Command", "CreatedAt", "ID", "Image", "Labels", "LocalVolumes",
-                            "Mounts", "Names", "Networks", "Ports", "RunningFor", "Size", "State",
-                            "Status"}));
+  out.Set("Images",
+          only(images, {"Containers", "CreatedAt", "CreatedSince", "Digest", "ID", "Repository",
+                        "SharedSize", "Size", "Tag", "UniqueSize", "VirtualSize"}));
+  out.Set("Containers", only(containers, {"Command", "CreatedAt", "ID", "Image", "Labels",
+                                          "LocalVolumes", "Mounts", "Names", "Networks", "Ports",
+                                          "RunningFor", "Size", "State", "Status"}));
   out.Set("Volumes", Value::EmptyList());
   out.Set("BuildCache", Value::EmptyList());
   return out;

@@ -75,8 +75,8 @@ TEST(StatsRowTest, TheContainerIsWhatWasAskedForElseItsId) {
 TEST(DiskUsageDocumentTest, HasDockersKeys) {
   v1::ContainerSummary container;
   container.set_id("0123456789abcdef");
-  const Value document =
-      DiskUsageDocument(ImageRows(Image(), false, true, kNow), {ContainerRow(container, true, kNow)});
+  const Value document = DiskUsageDocument(ImageRows(Image(), false, true, kNow),
+                                           {ContainerRow(container, true, kNow)});
   EXPECT_EQ(KeysOf(document), "Images Containers Volumes BuildCache");
   EXPECT_EQ(KeysOf(document.Find("Images")->list()[0]),
             "Containers CreatedAt CreatedSince Digest ID Repository SharedSize Size Tag UniqueSize "
@@ -90,8 +90,8 @@ TEST(InfoDocumentTest, HasDockersKeys) {
   const Value info = InfoDocument(v1::InfoResponse());
   for (const char* key :
        {"Plugins", "CpuCfsPeriod", "Debug", "IndexServerAddress", "RegistryConfig",
-        "GenericResources", "Labels", "ExperimentalBuild", "Swarm", "LiveRestoreEnabled", "Isolation",
-        "InitBinary", "ContainerdCommit", "RuncCommit", "InitCommit", "CDISpecDirs"}) {
+        "GenericResources", "Labels", "ExperimentalBuild", "Swarm", "LiveRestoreEnabled",
+        "Isolation", "InitBinary", "ContainerdCommit", "RuncCommit", "InitCommit", "CDISpecDirs"}) {
     EXPECT_NE(info.Find(key), nullptr) << key;
   }
   EXPECT_TRUE(info.Find("Warnings")->is_null());

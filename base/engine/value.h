@@ -88,8 +88,8 @@ class Value {
 
   std::string ToJson() const;
   std::string ToPrettyJson(int indent) const;
-  // kInvalidArgument: not JSON, or nested deeper than 200. Bytes that are not UTF-8 are replaced; of
-  // a key that occurs twice the last value counts.
+  // kInvalidArgument: not JSON, or nested deeper than 200. Bytes that are not UTF-8 are replaced;
+  // of a key that occurs twice the last value counts.
   static absl::StatusOr<Value> FromJson(absl::string_view text);
 
  private:

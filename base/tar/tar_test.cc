@@ -19,9 +19,9 @@
 #include "base/byte_stream.h"
 #include "base/file.h"
 #include "base/subprocess.h"
-#include "base/temp_dir.h"
 #include "base/tar/reader.h"
 #include "base/tar/writer.h"
+#include "base/temp_dir.h"
 
 namespace gantry {
 namespace {

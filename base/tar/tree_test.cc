@@ -1,5 +1,3 @@
-#include "base/tar/tree_extractor.h"
-
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
@@ -12,6 +10,7 @@
 #include <sstream>
 
 #include "base/byte_stream.h"
+#include "base/tar/tree_extractor.h"
 #include "base/tar/tree_writer.h"
 #include "base/tar/writer.h"
 #include "base/temp_dir.h"
@@ -208,8 +207,8 @@ TEST_F(TreeTest, SparseArchivesAndGlobalHeadersOfOrdinaryTarAreRead) {
   const UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT, 0644));
   ASSERT_EQ(::ftruncate(file.get(), 8 << 20), 0);
   ASSERT_EQ(::pwrite(file.get(), "middle", 6, 4 << 20), 6);
-  for (const std::string format :
-       {"--format=gnu -S", "--format=pax -S", "--format=pax --pax-option=globexthdr.name=g,comment=x"}) {
+  for (const std::string format : {"--format=gnu -S", "--format=pax -S",
+                                   "--format=pax --pax-option=globexthdr.name=g,comment=x"}) {
     const std::string command = "tar -C " + directory_.path() + " " + format + " -cf " +
                                 directory_.path() + "/a.tar source";
     ASSERT_EQ(::system(command.c_str()), 0);

@@ -91,18 +91,22 @@ Listing DfListing() {
 absl::StatusOr<std::string> DetailTables(const std::vector<Value>& images,
                                          const std::vector<Value>& containers) {
   Listing listing;
-  listing.headings = {{"Repository", "REPOSITORY"},    {"Tag", "TAG"},
-                      {"ID", "IMAGE ID"},              {"CreatedSince", "CREATED"},
-                      {"Size", "SIZE"},                {"SharedSize", "SHARED SIZE"},
-                      {"UniqueSize", "UNIQUE SIZE"},   {"Containers", "CONTAINERS"}};
+  listing.headings = {{"Repository", "REPOSITORY"},
+                      {"Tag", "TAG"},
+                      {"ID", "IMAGE ID"},
+                      {"CreatedSince", "CREATED"},
+                      {"Size", "SIZE"},
+                      {"SharedSize", "SHARED SIZE"},
+                      {"UniqueSize", "UNIQUE SIZE"},
+                      {"Containers", "CONTAINERS"}};
   listing.default_table =
       "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t"
       "{{.UniqueSize}}\t{{.Containers}}";
   GANTRY_ASSIGN_OR_RETURN(const std::string image_table, Render(listing, images, "", false));
-  listing.headings = {{"ID", "CONTAINER ID"},         {"Image", "IMAGE"},
-                      {"Command", "COMMAND"},         {"LocalVolumes", "LOCAL VOLUMES"},
-                      {"Size", "SIZE"},               {"RunningFor", "CREATED"},
-                      {"Status", "STATUS"},           {"Names", "NAMES"}};
+  listing.headings = {{"ID", "CONTAINER ID"}, {"Image", "IMAGE"},
+                      {"Command", "COMMAND"}, {"LocalVolumes", "LOCAL VOLUMES"},
+                      {"Size", "SIZE"},       {"RunningFor", "CREATED"},
+                      {"Status", "STATUS"},   {"Names", "NAMES"}};
   listing.default_table =
       "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t"
       "{{.Status}}\t{{.Names}}";
@@ -156,8 +160,7 @@ class DfAction final : public Action {
     const absl::Time now = absl::Now();
     std::vector<Value> image_rows, container_rows;
     for (const v1::ImageSummary& image : found_images.images()) {
-      std::vector<Value> rows =
-          engine::ImageRows(image, /*digests=*/false, /*truncate=*/true, now);
+      std::vector<Value> rows = engine::ImageRows(image, /*digests=*/false, /*truncate=*/true, now);
       std::move(rows.begin(), rows.end(), std::back_inserter(image_rows));
     }
     for (v1::ContainerSummary& container : *found_containers.mutable_containers()) {

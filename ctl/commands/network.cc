@@ -34,9 +34,11 @@ class ListAction final : public Action {
     for (const v1::Network& network : response.networks())
       rows.push_back(engine::NetworkRow(network, !no_trunc_));
     Listing listing;
-    listing.headings = {{"ID", "NETWORK ID"}, {"Name", "NAME"},          {"Driver", "DRIVER"},
-                        {"Scope", "SCOPE"},   {"IPv4", "IPV4"},          {"IPv6", "IPV6"},
-                        {"Labels", "LABELS"}, {"CreatedAt", "CREATED AT"}, {"Internal", "INTERNAL"}};
+    listing.headings = {{"ID", "NETWORK ID"},    {"Name", "NAME"},
+                        {"Driver", "DRIVER"},    {"Scope", "SCOPE"},
+                        {"IPv4", "IPV4"},        {"IPv6", "IPV6"},
+                        {"Labels", "LABELS"},    {"CreatedAt", "CREATED AT"},
+                        {"Internal", "INTERNAL"}};
     listing.default_table = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
     listing.quiet_field = "ID";
     GANTRY_ASSIGN_OR_RETURN(const std::string text, Render(listing, rows, format_, quiet_));

@@ -53,7 +53,7 @@ class LeanClient {
   struct SessionDeleter {
     void operator()(nghttp2_session* session) const { nghttp2_session_del(session); }
   };
-  // What is to be written: bytes of `frames_` from `offset`, or somebody else's.
+  // What is to be written: bytes of `frames_` from `offset`, or a buffer of the caller.
   struct Piece {
     const char* bytes;
     size_t offset;

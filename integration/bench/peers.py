@@ -15,7 +15,7 @@ def enter_mount_namespace():
 
 
 def mount_free_controllers(work):
-    """Mounts as v1 what v2 holds and nobody uses; see enter_mount_namespace()."""
+    """Mounts as v1 the controllers that v2 holds without a user; see enter_mount_namespace()."""
     if os.path.exists("/sys/fs/cgroup/unified/cgroup.controllers"):
         for controller in open("/sys/fs/cgroup/unified/cgroup.controllers").read().split():
             os.makedirs(os.path.join(work, controller))

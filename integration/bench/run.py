@@ -193,7 +193,7 @@ def main():
                 for name, command in ways.items():
                     if pause:
                         time.sleep(2 * pause)  # what one contender does to keep the kernel's locks cheap must not help the next
-                    timed(command())  # the one before was somebody else's: the second in a row counts
+                    timed(command())  # the command before was another client's: the second in a row counts
                     time.sleep(pause)
                     times[name].append(timed(command()))
             for name in ways:
@@ -205,7 +205,7 @@ def main():
         subprocess.run(["crun", "--root", state + "/crun", "delete", "-f", "execs"], stderr=subprocess.DEVNULL)
         spec["process"]["args"] = ["sleep", "1000"]
         json.dump(spec, open(bundle + "/config.json", "w"))
-        # The container keeps what it inherits: no pipe of ours, whose end nobody would see.
+        # The container keeps what it inherits: no pipe of ours, whose end would never come.
         subprocess.run(["crun", "--root", state + "/crun", "run", "--detach", "--bundle", bundle, "execs"], check=True,
                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         execs = {"crun exec": lambda: ["crun", "--root", state + "/crun", "exec", "execs", "true"],

@@ -22,10 +22,10 @@
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
-#include "supervisor/core/record_facts.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/runtime_probe.h"
 

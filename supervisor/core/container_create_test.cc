@@ -43,8 +43,8 @@ class ContainerCreateTest : public ContainerFixture {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "mounting needs root";
-    scheduler_ = std::make_unique<gc::Scheduler>(
-        collector_, gc::SchedulerOptions(), [](const absl::StatusOr<gc::Collection>&) {});
+    scheduler_ = std::make_unique<gc::Scheduler>(collector_, gc::SchedulerOptions(),
+                                                 [](const absl::StatusOr<gc::Collection>&) {});
     catalog_ =
         std::make_unique<ImageCatalog>(ImageCatalog::Parts{&stores_, &events_, scheduler_.get()});
     unpack_ = std::make_unique<ImageUnpack>(
@@ -196,8 +196,7 @@ TEST_F(ContainerCreateTest, WhatIsUnsetComesFromTheImage) {
   EXPECT_EQ(process["user"]["additionalGids"], nlohmann::json({50, 100}));
   const std::vector<std::string> env = process["env"];
   EXPECT_THAT(env, AllOf(Contains("PATH=/bin"), Contains("LANG=de"), Not(Contains("LANG=C")),
-                         Contains("HOME=/home/ann"),
-                         Contains("HOSTNAME=" + id.substr(0, 12))));
+                         Contains("HOME=/home/ann"), Contains("HOSTNAME=" + id.substr(0, 12))));
   EXPECT_EQ(spec["hostname"], id.substr(0, 12));
   EXPECT_EQ(spec["linux"]["cgroupsPath"], "/gantry/" + id);
   EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_CREATED);

@@ -310,8 +310,8 @@ absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyTo
     UniqueFd base = OpenInRoot(root.fd, open.path(), O_RDONLY | O_DIRECTORY);
     if (!base.valid()) {
       if (errno == ENOTDIR)
-        return absl::InvalidArgumentError(absl::StrCat(
-            open.path(), " is not a directory in container ", loaded.ShownName()));
+        return absl::InvalidArgumentError(
+            absl::StrCat(open.path(), " is not a directory in container ", loaded.ShownName()));
       return root.Error(errno, open.path());
     }
     GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Decompressor> plain, OpenDecompressor(tar));
@@ -335,10 +335,9 @@ absl::Status ContainerFiles::Export(const CallContext& context, const std::strin
     TarWriter tar(out);
     TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true});
     // A copy of the root's mount alone shows what lies below the mounts of a running container:
-    // volumes may be of the same file system, and files are mounted too. The kernel refuses it where
-    // a mount was locked by a more privileged user namespace.
-    const UniqueFd bare(
-        open_tree(root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
+    // volumes may be of the same file system, and files are mounted too. The kernel refuses it
+    // where a mount was locked by a more privileged user namespace.
+    const UniqueFd bare(open_tree(root, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC));
     const int top = bare.valid() ? bare.get() : root;
     GANTRY_RETURN_IF_ERROR(
         tree.AddChildren(UniqueFd(openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), ""));

@@ -58,7 +58,7 @@ class ContainerFiles {
 
   enum class View {
     kWithMounts,  // as the container sees its files, bind mounts included; it may or may not run
-    kRootOnly,  // what is mounted matters to nobody: a container that does not run is seen without
+    kRootOnly,    // what is mounted does not matter: a container that does not run is seen without
   };
   // Runs `use` on the root of the container's file system, on a thread that has it as its own root.
   // `writable`: what was written is on disk when this returns.

@@ -64,10 +64,9 @@ class Resident {
     pid_ = fork();
     if (pid_ == 0) {
       prctl(PR_SET_PDEATHSIG, SIGKILL);
-      bool ok =
-          unshare(CLONE_NEWNS) == 0 &&
-          mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
-          mount(root.c_str(), root.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0;
+      bool ok = unshare(CLONE_NEWNS) == 0 &&
+                mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
+                mount(root.c_str(), root.c_str(), nullptr, MS_BIND | MS_REC, nullptr) == 0;
       for (const auto& [source, target] : binds)
         ok = ok && mount(source.c_str(), target.c_str(), nullptr, MS_BIND, nullptr) == 0;
       ok = ok && chdir(root.c_str()) == 0 && syscall(SYS_pivot_root, ".", ".") == 0 &&
@@ -196,9 +195,9 @@ class ContainerFilesTest : public ContainerFixture {
     StringSink out;
     TarWriter tar(out);
     for (const auto& [entry, bytes] : members) {
-      EXPECT_TRUE((entry.type == TarType::kFile ? tar.WriteFile(entry, bytes)
-                                                : tar.WriteEntry(entry))
-                      .ok());
+      EXPECT_TRUE(
+          (entry.type == TarType::kFile ? tar.WriteFile(entry, bytes) : tar.WriteEntry(entry))
+              .ok());
     }
     EXPECT_TRUE(tar.Finish().ok());
     return out.str();
@@ -242,8 +241,7 @@ class ContainerFilesEitherWayTest : public ContainerFilesTest,
   void Begin() {
     if (!GetParam()) return;
     resident_.emplace(root_);
-    launcher_.OnLaunch(
-        [pid = resident_->pid()](runtime::FakeShim& shim) { shim.SetNextPid(pid); });
+    launcher_.OnLaunch([pid = resident_->pid()](runtime::FakeShim& shim) { shim.SetNextPid(pid); });
     ASSERT_TRUE(Start(id_).ok());
   }
 
@@ -384,8 +382,10 @@ TEST_P(ContainerFilesEitherWayTest, ModesOwnersAndTimesSurviveTheWayOutAndIn) {
   request.set_container("web");
   request.set_path("/tool");
   StringSink out;
-  ASSERT_TRUE(
-      files_->CopyFrom(context_, request, [](const auto&) { return absl::OkStatus(); }, out).ok());
+  ASSERT_TRUE(files_
+                  ->CopyFrom(
+                      context_, request, [](const auto&) { return absl::OkStatus(); }, out)
+                  .ok());
   const absl::StatusOr<Members> read = Read(out.str());
   ASSERT_TRUE(read.ok()) << read.status();
   ASSERT_EQ(read->count("tool"), 1u);
@@ -649,11 +649,11 @@ TEST_F(ContainerFilesTest, ChangesAreThoseOfTheContainer) {
   ASSERT_TRUE(diff.ok()) << diff.status();
   std::vector<std::pair<std::string, v1::DiffResponse::Kind>> changes;
   for (const auto& change : diff->changes()) changes.emplace_back(change.path(), change.kind());
-  EXPECT_THAT(changes, ElementsAre(std::pair("/etc", v1::DiffResponse::MODIFIED),
-                                   std::pair(ToValidUtf8("/etc/added-\xff"),
-                                             v1::DiffResponse::ADDED),
-                                   std::pair("/etc/changed", v1::DiffResponse::MODIFIED),
-                                   std::pair("/etc/removed", v1::DiffResponse::DELETED)));
+  EXPECT_THAT(changes,
+              ElementsAre(std::pair("/etc", v1::DiffResponse::MODIFIED),
+                          std::pair(ToValidUtf8("/etc/added-\xff"), v1::DiffResponse::ADDED),
+                          std::pair("/etc/changed", v1::DiffResponse::MODIFIED),
+                          std::pair("/etc/removed", v1::DiffResponse::DELETED)));
   // The view of what it was made from is gone.
   std::vector<std::string> keys;
   ASSERT_TRUE(snapshots

@@ -69,7 +69,8 @@ absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
   for (const std::string& value : parsed.filters_.Values("is-task")) {
     GANTRY_RETURN_IF_ERROR(ParseTruth("is-task", value).status());
   }
-  GANTRY_ASSIGN_OR_RETURN(parsed.created_, CreatedBounds::Parse(parsed.filters_, absl::Now(), find));
+  GANTRY_ASSIGN_OR_RETURN(parsed.created_,
+                          CreatedBounds::Parse(parsed.filters_, absl::Now(), find));
   return parsed;
 }
 

@@ -1,4 +1,4 @@
-// One operation at a time per container: a lock that exists only while somebody holds it or waits
+// One operation at a time per container: a lock that exists only while it is held or waited
 // for it.
 //
 // The wait for a lock ends with the caller's deadline or cancellation. The holder works under a

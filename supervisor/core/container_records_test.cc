@@ -190,10 +190,10 @@ TEST_F(ContainerRecordsTest, WhoWaitedForTheLockSeesWhatItsHolderDid) {
     EXPECT_TRUE(loaded.ok()) << loaded.status();
     if (loaded.ok()) starting = loaded->state.starting();
   });
-  ASSERT_TRUE(records_
-                  ->UpdateState(
-                      first, [](record::v1::ContainerState& state) { state.set_starting(true); })
-                  .ok());
+  ASSERT_TRUE(
+      records_
+          ->UpdateState(first, [](record::v1::ContainerState& state) { state.set_starting(true); })
+          .ok());
   held.reset();
   waiter.join();
   EXPECT_TRUE(starting);
@@ -234,8 +234,8 @@ TEST_F(EventSubjectsTest, SaysNameImageAndLabelsAlsoOfWhatHasGone) {
   (*config.mutable_labels())["team"] = "blue";
   (*config.mutable_labels())["name"] = "a label cannot take the name's place";
   const std::string id = Make("web", config);
-  const auto what = UnorderedElementsAre(Pair("name", "web"), Pair("image", "image"),
-                                         Pair("team", "blue"));
+  const auto what =
+      UnorderedElementsAre(Pair("name", "web"), Pair("image", "image"), Pair("team", "blue"));
   EXPECT_THAT(subjects_.Of(kNs, id), what);
   ASSERT_TRUE(Remove(id).ok());
   EXPECT_THAT(subjects_.Of(kNs, id), what);

@@ -104,8 +104,7 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
       }
     });
   }
-  parts_.events->Publish(context.ns,
-                         Event(EventKind::kContainer, action::kDestroy, loaded.id()));
+  parts_.events->Publish(context.ns, Event(EventKind::kContainer, action::kDestroy, loaded.id()));
   v1::WaitContainerResponse response;
   response.set_exit_code(loaded.state.exit_code());
   parts_.tasks->EndNextExitWaits(context.ns, loaded.id());
@@ -158,7 +157,7 @@ void ContainerRemoval::Attempt(const std::string& ns, const std::string& id) {
   }
   const absl::Status removed =
       RemoveLocked(lock.Within(context), *loaded, /*force=*/true);  // logs and tries again
-  LOG_IF(INFO, removed.ok()) << "ns=" << ns << " id=" << id << " removed at last";
+  LOG_IF(INFO, removed.ok()) << "ns=" << ns << " id=" << id << " removed after retries";
 }
 
 }  // namespace gantry::core

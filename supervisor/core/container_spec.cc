@@ -141,7 +141,8 @@ void InheritHealthCheck(const oci::HealthCheck& image, v1::HealthCheck& check) {
   if (check.retries() == 0) check.set_retries(image.retries);
 }
 
-// What docker knows and this version does not: refused, so that nobody believes it to be in force.
+// What docker knows and this version does not: refused, so that it is never silently without
+// effect.
 absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
   static constexpr char kNoBridge[] =
       "needs a bridge network, which this version does not make; use the host's network";

@@ -323,18 +323,18 @@ TEST_F(ContainerViewTest, TopShowsTheContainersProcessesAndNoOther) {
 
 TEST_F(ContainerViewTest, TopRefusesWhatItCannotRead) {
   StartAsThisProcess("web");
-  for (const std::vector<std::string>& arguments : std::vector<std::vector<std::string>>{
-           {"-o", "comm"},
-           {"-o", "pid=X"},
-           {"-opid="},
-           {"-eo", "user,pid=nr"},
-           {"--no-headers"},
-           {"--help=all"},
-           {"-V"},
-           {"--this-is-no-option"},
-           {std::string("-e\0f", 4)},
-           {std::string(257, 'e')},
-           std::vector<std::string>(65, "-e")}) {
+  for (const std::vector<std::string>& arguments :
+       std::vector<std::vector<std::string>>{{"-o", "comm"},
+                                             {"-o", "pid=X"},
+                                             {"-opid="},
+                                             {"-eo", "user,pid=nr"},
+                                             {"--no-headers"},
+                                             {"--help=all"},
+                                             {"-V"},
+                                             {"--this-is-no-option"},
+                                             {std::string("-e\0f", 4)},
+                                             {std::string(257, 'e')},
+                                             std::vector<std::string>(65, "-e")}) {
     const absl::Status status = Top("web", arguments).status();
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << arguments[0] << ": " << status;
     EXPECT_THAT(std::string(status.message()), HasSubstr("top: "));

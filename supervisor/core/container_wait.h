@@ -34,7 +34,7 @@ class ContainerWait {
   };
   explicit ContainerWait(const Parts& parts) : parts_(parts) {}
 
-  // Calls `done` once with the answer, on any thread. Returns a function that gives up the wait
+  // Calls `done` once with the answer, on any thread. Returns a function that withdraws the wait
   // (kCancelled); call it at most once and not from `done`.
   std::function<void()> WaitAsync(
       const CallContext& context, const v1::WaitContainerRequest& request,

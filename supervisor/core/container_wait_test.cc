@@ -176,8 +176,7 @@ TEST_F(ContainerWaitTest, GivingUpAfterTheAnswerChangesNothing) {
   const std::string id = Make("web");
   ASSERT_TRUE(Start(id).ok());
   auto answer = std::make_shared<Answer>();
-  const std::function<void()> give_up =
-      Wait("web", v1::WaitContainerRequest::NOT_RUNNING, answer);
+  const std::function<void()> give_up = Wait("web", v1::WaitContainerRequest::NOT_RUNNING, answer);
   Shim(id).Exit("", 3);
   ASSERT_TRUE(answer->Await().ok());
   give_up();

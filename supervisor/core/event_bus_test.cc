@@ -80,8 +80,7 @@ TEST(EventBusTest, OneEventAlwaysHasRoom) {
 
 TEST(EventBusTest, HistoryIsBoundedByBytes) {
   EventBus bus(/*history=*/{100, 10000}, /*queue=*/{100, 1 << 20});
-  for (char c = 'a'; c < 'f'; ++c)
-    ASSERT_TRUE(PublishBytes(bus, std::string(4000, c)).ok());
+  for (char c = 'a'; c < 'f'; ++c) ASSERT_TRUE(PublishBytes(bus, std::string(4000, c)).ok());
   auto late = bus.Subscribe(nullptr, nullptr, absl::InfinitePast());
   EventPtr event = late->Pop();
   ASSERT_NE(event, nullptr);
@@ -120,8 +119,8 @@ TEST(EventBusTest, TellsOfRecoveryToWhoReconnects) {
 TEST(EventBusTest, RefusesMalformedTopics) {
   EventBus bus;
   for (const char* topic : {"", "tasks", "/", "//x", "/a/", "/a b", "/-x"}) {
-    EXPECT_TRUE(absl::IsInvalidArgument(
-        bus.PublishForeign("n", {topic, "t", ""}, absl::UnixEpoch())))
+    EXPECT_TRUE(
+        absl::IsInvalidArgument(bus.PublishForeign("n", {topic, "t", ""}, absl::UnixEpoch())))
         << topic;
   }
   EXPECT_TRUE(bus.PublishForeign("n", {"/my/own.topic", "t", ""}, absl::UnixEpoch()).ok());

@@ -97,9 +97,9 @@ absl::StatusOr<std::unique_ptr<EventFeed>> EventFeed::Open(EventBus& bus,
     since = absl::FromUnixSeconds(request.since().seconds()) +
             absl::Nanoseconds(request.since().nanos());
   }
-  std::shared_ptr<Subscription> subscription = bus.Subscribe(
-      [ns](const Event& event) { return event.ns == ns && !event.low_level; }, std::move(ready),
-      since);
+  std::shared_ptr<Subscription> subscription =
+      bus.Subscribe([ns](const Event& event) { return event.ns == ns && !event.low_level; },
+                    std::move(ready), since);
   return absl::WrapUnique(  // the constructor is private
       new EventFeed(subjects, std::move(filter), std::move(subscription)));
 }

@@ -115,8 +115,7 @@ TEST_F(EventFeedTest, FiltersKnowContainersByIdAndName) {
   EXPECT_THAT(Seen({{"type", "image"}}), ElementsAre("image tag web"));
   EXPECT_THAT(Seen({{"label!", "tier"}}), ElementsAre("image tag web"));
   EXPECT_THAT(Seen({{"label", "tier=front"}, {"label", "none"}}), ElementsAre());
-  EXPECT_THAT(Seen({{"scope", "local"}, {"container", "db"}}),
-              ElementsAre("container start d2bb"));
+  EXPECT_THAT(Seen({{"scope", "local"}, {"container", "db"}}), ElementsAre("container start d2bb"));
   EXPECT_THAT(Seen({{"scope", "swarm"}}), ElementsAre());
 }
 

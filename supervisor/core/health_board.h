@@ -1,5 +1,5 @@
 // The present health of containers that have a health check: written by the health monitor, read by
-// whoever shows a container.
+// the views of a container.
 //
 // Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_HEALTH_BOARD_H_

@@ -36,13 +36,13 @@ struct ProbeResult {
   absl::Time start;
   absl::Time end;
   int exit_code = 0;   // -1: it could not be run, or took too long
-  std::string output;  // its beginning, or why there is none
+  std::string output;  // its beginning, or why there is no output
 };
 
 // Most that is kept of a probe's output.
 constexpr size_t kMaxProbeOutput = 4096;
 
-// kInvalidArgument: a test that is none, a negative time, one below a millisecond.
+// kInvalidArgument: not a valid test, a negative time, one below a millisecond.
 absl::Status CheckHealthCheck(const v1::HealthCheck& check);
 
 // With docker's defaults filled in. Nothing: no check is wanted.

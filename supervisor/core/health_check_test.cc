@@ -1,9 +1,10 @@
-#include "proto/gantry/v1/container_config.pb.h"
-#include "proto/gantry/v1/container_health.pb.h"
 #include "supervisor/core/health_check.h"
 
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
+
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_health.pb.h"
 
 namespace gantry::core {
 namespace {

@@ -42,7 +42,7 @@ class Prober {
   // options.timeout at the latest.
   virtual void Probe(const std::string& ns, const std::string& container,
                      const HealthOptions& options, std::function<void(ProbeResult)> done) = 0;
-  // Ends what is under way, with a result that nobody wants any more; further probes end at once.
+  // Ends what is under way, with a result that is dropped; further probes end at once.
   virtual void Stop() = 0;
 };
 
@@ -92,7 +92,7 @@ class HealthMonitor {
   void ProbeNow(const Key& key, uint64_t generation);
   void Note(const Key& key, uint64_t generation, absl::Duration since_start,
             const ProbeResult& result);
-  // Keeps the monitor for as long as work is under way that somebody else ends. False: it stops.
+  // Keeps the monitor while work is under way that another thread ends. False: it stops.
   bool Enter();
   void Leave();
   void Publish(const Key& key, const std::string& status);

@@ -200,7 +200,7 @@ absl::StatusOr<v1::LoadedImage> ImageArchive::Import(const CallContext& context,
                           parts_.assembly->WriteImage(content, config, std::move(manifest)));
   CallContext leased = context;
   leased.lease = lease.scope().lease;
-  // Unpacked before it is named: a tar that is none, or a hostile one, never becomes an image.
+  // Unpacked before it is named: an invalid or hostile tar never becomes an image.
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           stores.Snapshots("", lease.scope()));
   distribution::UnpackTarget unpack;
@@ -255,9 +255,8 @@ absl::Status ImageArchive::Save(const CallContext& context, const v1::SaveReques
         image.target, [&](const std::string&) { return DaemonsCall(parts_.credentials, *token); },
         token.get()));
   }
-  GANTRY_RETURN_IF_ERROR(
-      distribution::ExportArchive(content, images, options, out, *token,
-                                  ArchiveProgress(progress, v1::Progress::WRITING)));
+  GANTRY_RETURN_IF_ERROR(distribution::ExportArchive(
+      content, images, options, out, *token, ArchiveProgress(progress, v1::Progress::WRITING)));
   for (const distribution::ExportImage& image : images) {
     const std::string id = image.target.digest.str();
     parts_.catalog->Announce(context, "save", image.target, id, id);

@@ -22,7 +22,7 @@ class IngestSink : public ByteSink {
   content::Ingest& ingest_;
 };
 
-// Hashes what goes by.
+// Hashes what passes through.
 class HashingSink : public ByteSink {
  public:
   explicit HashingSink(ByteSink& below) : below_(below) {}

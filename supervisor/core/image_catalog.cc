@@ -19,10 +19,10 @@
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/filters.h"
-#include "supervisor/core/record_facts.h"
 #include "supervisor/core/image_filters.h"
 #include "supervisor/core/image_names.h"
 #include "supervisor/core/lease_scope.h"
+#include "supervisor/core/record_facts.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/runnable_image.h"
 #include "supervisor/gc/scheduler.h"
@@ -414,10 +414,9 @@ absl::StatusOr<v1::PruneImagesResponse> ImageCatalog::Prune(const CallContext& c
   }
   // One collection for all of them.
   GANTRY_RETURN_IF_ERROR(parts_.gc->CollectAndWait(false, absl::Now() + absl::Minutes(2)));
-  parts_.events->Publish(
-      context.ns,
-      Event(EventKind::kImage, "prune", "",
-            {{"reclaimed", absl::StrCat(response.space_reclaimed_bytes())}}));
+  parts_.events->Publish(context.ns,
+                         Event(EventKind::kImage, "prune", "",
+                               {{"reclaimed", absl::StrCat(response.space_reclaimed_bytes())}}));
   return response;
 }
 

@@ -330,8 +330,8 @@ TEST_F(ImageCatalogTest, NamesComeAndGoWithEvents) {
     EXPECT_EQ(event->attributes.at("tier"), "front");
     seen.push_back(event->attributes.at("name"));
   }
-  EXPECT_THAT(seen, ElementsAre("tag", "one:2", "untag", "one:1", "untag", "one:2", "delete", id,
-                                "prune"));
+  EXPECT_THAT(
+      seen, ElementsAre("tag", "one:2", "untag", "one:1", "untag", "one:2", "delete", id, "prune"));
 }
 
 TEST_F(ImageCatalogTest, PruneTakesNoOtherFilters) {

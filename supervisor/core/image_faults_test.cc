@@ -30,12 +30,12 @@
 namespace gantry::core {
 namespace {
 
+using distribution::FakeRegistry;
 using ::testing::AllOf;
 using ::testing::Contains;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using distribution::FakeRegistry;
 
 class ImageFaultsTest : public ::testing::Test {
  protected:
@@ -46,8 +46,8 @@ class ImageFaultsTest : public ::testing::Test {
     push_ = std::make_unique<ImagePush>(ImagePush::Parts{&bed_.stores, bed_.catalog.get(),
                                                          far_.puller.get(), far_.pusher.get(),
                                                          nullptr, far_.hosts.get()});
-    verify_ = std::make_unique<ImageVerify>(ImageVerify::Parts{
-        &bed_.stores, bed_.catalog.get(), far_.puller.get(), nullptr, false});
+    verify_ = std::make_unique<ImageVerify>(
+        ImageVerify::Parts{&bed_.stores, bed_.catalog.get(), far_.puller.get(), nullptr, false});
     service_ = std::make_unique<RegistryService>(*far_.resolver, nullptr);
   }
 
@@ -60,11 +60,11 @@ class ImageFaultsTest : public ::testing::Test {
     Published out;
     oci::Manifest manifest;
     manifest.media_type = oci::kOciManifest;
-    out.config = registry_.AddBlob(
-        "app",
-        absl::StrCat(R"({"os":"linux","architecture":"amd64","author":")",
-                     std::string(bytes, 'a'), tag, "\"}"),
-        oci::kOciConfig);
+    out.config =
+        registry_.AddBlob("app",
+                          absl::StrCat(R"({"os":"linux","architecture":"amd64","author":")",
+                                       std::string(bytes, 'a'), tag, "\"}"),
+                          oci::kOciConfig);
     manifest.config = out.config;
     out.manifest =
         registry_.AddManifest("app", tag, oci::PrintManifest(manifest), oci::kOciManifest);
@@ -151,9 +151,8 @@ TEST_F(ImageFaultsTest, ACancelledPullNamesNothingAndKeepsWhatItGot) {
   EXPECT_EQ(pull_->pull_counts().failed, 1);
   EXPECT_EQ(pull_->pull_counts().running, 0);
   // A collection leaves it for the next attempt, which ends the keeping.
-  ASSERT_TRUE(bed_.world.collector
-                  .Collect({.full_sweep = true, .gate_timeout = absl::Seconds(60)})
-                  .ok());
+  ASSERT_TRUE(
+      bed_.world.collector.Collect({.full_sweep = true, .gate_timeout = absl::Seconds(60)}).ok());
   EXPECT_TRUE(bed_.Has(image.manifest));
   registry_.SetHook(nullptr);
   bed_.context.cancel = nullptr;
@@ -344,18 +343,16 @@ TEST_F(ImageFaultsTest, ARepairThatFailsKeepsTheRestOfTheImage) {
   EXPECT_FALSE(findings_.at(0).repaired());
   EXPECT_THAT(findings_.at(0).problem(), HasSubstr("; repair: "));
   // Its other blobs are not lost with it, however long the registry is away.
-  ASSERT_TRUE(bed_.world.collector
-                  .Collect({.full_sweep = true, .gate_timeout = absl::Seconds(60)})
-                  .ok());
+  ASSERT_TRUE(
+      bed_.world.collector.Collect({.full_sweep = true, .gate_timeout = absl::Seconds(60)}).ok());
   EXPECT_TRUE(bed_.Has(image.config));
   registry_.SetHook(nullptr);
   result = Verify(/*repair=*/true);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_EQ(result->repaired(), 1);
   EXPECT_EQ(result->blobs(), 2);
-  ASSERT_TRUE(bed_.world.collector
-                  .Collect({.full_sweep = true, .gate_timeout = absl::Seconds(60)})
-                  .ok());
+  ASSERT_TRUE(
+      bed_.world.collector.Collect({.full_sweep = true, .gate_timeout = absl::Seconds(60)}).ok());
   EXPECT_EQ(Verify()->damaged(), 0);
   ASSERT_TRUE(Pull("app:v1").ok());
   EXPECT_THAT(Kept(), IsEmpty());
@@ -455,8 +452,7 @@ TEST_F(ImageFaultsTest, ExplainSaysWhatWasAskedAndAnswered) {
   EXPECT_FALSE(explained->has_resolved());
   EXPECT_THAT(explained->error(), HasSubstr("app:nope"));
   request.set_reference("NOT/A:ref:at:all");
-  EXPECT_TRUE(
-      absl::IsInvalidArgument(service_->ExplainRegistry(bed_.context, request).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(service_->ExplainRegistry(bed_.context, request).status()));
 }
 
 TEST_F(ImageFaultsTest, ExplainOfflineAsksNobody) {
@@ -513,12 +509,11 @@ TEST(ImageProgressTest, EachStateOfATransferHasItsWord) {
     down(step);
     up(step);
   }
-  EXPECT_THAT(words, ElementsAre(v1::Progress::WAITING, v1::Progress::WAITING,
-                                 v1::Progress::DOWNLOADING, v1::Progress::UPLOADING,
-                                 v1::Progress::RETRYING, v1::Progress::RETRYING,
-                                 v1::Progress::DOWNLOADED, v1::Progress::UPLOADED,
-                                 v1::Progress::EXISTS, v1::Progress::EXISTS,
-                                 v1::Progress::MOUNTED, v1::Progress::MOUNTED));
+  EXPECT_THAT(words,
+              ElementsAre(v1::Progress::WAITING, v1::Progress::WAITING, v1::Progress::DOWNLOADING,
+                          v1::Progress::UPLOADING, v1::Progress::RETRYING, v1::Progress::RETRYING,
+                          v1::Progress::DOWNLOADED, v1::Progress::UPLOADED, v1::Progress::EXISTS,
+                          v1::Progress::EXISTS, v1::Progress::MOUNTED, v1::Progress::MOUNTED));
   // Nobody listens: nobody is called.
   EXPECT_FALSE(TransferProgress(nullptr, false));
   EXPECT_FALSE(ArchiveProgress(nullptr, v1::Progress::READING));

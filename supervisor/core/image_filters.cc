@@ -11,8 +11,7 @@ absl::StatusOr<ImageFilters> ImageFilters::Parse(
     const CreatedBounds::FindCreated& created_of) {
   ImageFilters out;
   GANTRY_ASSIGN_OR_RETURN(
-      out.filters_,
-      Filters::Parse(filters, {"before", "dangling", "reference", "since", "until"}));
+      out.filters_, Filters::Parse(filters, {"before", "dangling", "reference", "since", "until"}));
   for (const std::string& value : out.filters_.Values("dangling")) {
     GANTRY_ASSIGN_OR_RETURN(const bool dangling, ParseTruth("dangling", value));
     out.dangling_.push_back(dangling);
@@ -32,9 +31,9 @@ bool ImageFilters::Take(v1::ImageSummary& image) const {
   const std::vector<std::string>& references = filters_.Values("reference");
   if (references.empty()) return true;
   const auto fits = [&references](const std::string& name) {
-    return std::any_of(
-        references.begin(), references.end(),
-        [&name](const std::string& pattern) { return FitsReference(pattern, name); });
+    return std::any_of(references.begin(), references.end(), [&name](const std::string& pattern) {
+      return FitsReference(pattern, name);
+    });
   };
   const auto keep = [](google::protobuf::RepeatedPtrField<std::string>& names,
                        const std::function<bool(const std::string&)>& fits) {

@@ -9,10 +9,10 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/record/v1/record.pb.h"
-#include "base/utf8.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_filters.h"
 #include "supervisor/distribution/reference.h"
@@ -80,8 +80,7 @@ std::map<std::string, int64_t> PartsOf(content::Store& store,
   for (const auto& [digest, size] : tree.blobs) parts.emplace("blob " + digest.str(), size);
   for (const content::Descriptor& manifest : tree.manifests) {
     if (oci::IsAttestation(manifest) || !snapshots.ok()) continue;
-    absl::StatusOr<oci::Document> document =
-        budget.Read(store, manifest, manifest.digest.str(), 0);
+    absl::StatusOr<oci::Document> document = budget.Read(store, manifest, manifest.digest.str(), 0);
     if (!document.ok() || !document->manifest.has_value()) continue;
     absl::StatusOr<std::string> json =
         content::ReadBlob(store, document->manifest->config.digest, kMaxConfigBytes);

@@ -45,8 +45,8 @@ absl::Status HoldChildren(metadata::LeaseStore& leases, const metadata::Scope& s
     } else {
       continue;
     }
-    GANTRY_RETURN_IF_ERROR(leases.AddResource({scope.ns, ""}, scope.lease, resource,
-                                              metadata::Durability::kBuffered));
+    GANTRY_RETURN_IF_ERROR(
+        leases.AddResource({scope.ns, ""}, scope.lease, resource, metadata::Durability::kBuffered));
   }
   return absl::OkStatus();
 }
@@ -162,9 +162,8 @@ absl::StatusOr<v1::VerifyResponse::Result> ImageVerify::Verify(
               // The rest of the image must not go with it: the registry may be back later.
               if (before.ok())
                 GANTRY_RETURN_IF_ERROR(HoldChildren(stores.leases, lease.scope(), before->labels));
-              GANTRY_RETURN_IF_ERROR(lease.Keep(stores.clock,
-                                                absl::StrCat("pull ", reference.canonical()),
-                                                kUnrepairedPatience));
+              GANTRY_RETURN_IF_ERROR(lease.Keep(
+                  stores.clock, absl::StrCat("pull ", reference.canonical()), kUnrepairedPatience));
               return fetched;
             }
             if (before.ok() && !before->labels.empty()) {

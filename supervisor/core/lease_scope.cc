@@ -14,7 +14,7 @@ namespace gantry::core {
 namespace {
 
 constexpr char kInterrupted[] = "gantry.io/interrupted";
-// On every lease of a scope; its value is the work, or kUnnamed: an empty label is none.
+// On every lease of a scope; its value is the work, or kUnnamed: an empty label counts as absent.
 constexpr char kScope[] = "gantry.io/scope";
 constexpr char kUnnamed[] = "unnamed";
 

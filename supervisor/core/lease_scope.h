@@ -45,7 +45,7 @@ class LeaseScope {
   static absl::Status TakeOver(metadata::LeaseStore& leases, const Clock& clock,
                                const std::string& ns, absl::Duration patience);
 
-  // That work is done, or given up: what was kept of it goes with the next collection.
+  // That work is done or dropped: what was kept of it goes with the next collection.
   static absl::Status Forget(metadata::LeaseStore& leases, const std::string& ns,
                              absl::string_view work);
   // The same for all work of the namespace.

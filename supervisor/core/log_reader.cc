@@ -255,12 +255,12 @@ class ChangeWaiter {
     if (cancel != nullptr) {
       registration_ = cancel->OnCancel([fd = wake_.get()] {
         const uint64_t one = 1;
-        if (write(fd, &one, sizeof one) < 0) return;  // full: somebody has woken it already
+        if (write(fd, &one, sizeof one) < 0) return;  // full: it was woken already
       });
     }
   }
   void Wait() {
-    // Without an inotify instance to be had the second is the poll interval.
+    // When no inotify instance is left, one second is the poll interval.
     struct pollfd fds[2] = {{wake_.get(), POLLIN, 0}, {inotify_.get(), POLLIN, 0}};
     poll(fds, inotify_.valid() ? 2 : 1, 1000);
     char drop[4096];
@@ -285,7 +285,7 @@ absl::Status ReadLog(const std::string& path, const LogQuery& query,
   LogHold hold(path);
   GANTRY_ASSIGN_OR_RETURN(std::vector<OpenLog> logs, OpenAll(path));
   if (logs.empty() && !query.follow)
-    return absl::NotFoundError(absl::StrCat("log ", path, ": there is none"));
+    return absl::NotFoundError(absl::StrCat("log ", path, ": it does not exist"));
   int64_t newest = 0;
   for (const OpenLog& log : logs) newest = std::max(newest, log.number);
   hold.ReleaseThrough(query.follow ? newest : kEveryNumber);

@@ -47,8 +47,8 @@ class NetworkService {
   };
   explicit NetworkService(Parts parts) : parts_(std::move(parts)) {}
 
-  // kInvalidArgument: name, driver, option or pool; kAlreadyExists: the name, or a pool that another
-  // network has; kResourceExhausted: no free subnet.
+  // kInvalidArgument: name, driver, option or pool; kAlreadyExists: the name, or a pool that
+  // another network has; kResourceExhausted: no free subnet.
   absl::StatusOr<v1::CreateNetworkResponse> Create(const CallContext& context,
                                                    const v1::CreateNetworkRequest& request);
   absl::StatusOr<v1::ListNetworksResponse> List(const CallContext& context,

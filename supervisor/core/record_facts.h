@@ -7,7 +7,7 @@
 namespace gantry::record::v1 {
 class Container;
 class Image;
-}
+}  // namespace gantry::record::v1
 
 namespace gantry::core {
 

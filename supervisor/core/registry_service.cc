@@ -32,11 +32,11 @@ absl::StatusOr<v1::ExplainRegistryResponse> RegistryService::ExplainRegistry(
   GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
                           distribution::Reference::Parse(request.reference()));
   RegistryCall call(request.auth(), reference.domain(), parts_.credentials, context.cancel);
-  GANTRY_ASSIGN_OR_RETURN(distribution::Explanation explanation,
-                          parts_.resolver->Explain(
-                              reference, call.context,
-                              request.offline() ? distribution::Resolver::Asking::kNobody
-                                                : distribution::Resolver::Asking::kRegistry));
+  GANTRY_ASSIGN_OR_RETURN(
+      distribution::Explanation explanation,
+      parts_.resolver->Explain(reference, call.context,
+                               request.offline() ? distribution::Resolver::Asking::kNobody
+                                                 : distribution::Resolver::Asking::kRegistry));
   v1::ExplainRegistryResponse response;
   response.set_reference(reference.canonical());
   for (const std::string& file : explanation.lookup.looked_at) response.add_files_read(file);

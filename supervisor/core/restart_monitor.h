@@ -77,7 +77,7 @@ class RestartMonitor {
     absl::Duration delay = absl::ZeroDuration();  // of the last restart, or before another attempt
     absl::Time exited_at = absl::InfinitePast();  // what `delay` answers
     bool ours = false;                            // its task was started here
-    bool busy = false;                            // somebody looks at it
+    bool busy = false;                            // a thread works on it
     bool pending = false;                         // and shall look again
   };
 

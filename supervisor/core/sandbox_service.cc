@@ -141,8 +141,8 @@ absl::Status SandboxService::End(const Key& key, bool forget) {
   }
   for (const auto& call : due) call();
   if (!first) return absl::OkStatus();
-  events_.Publish(key.first, LowLevelEvent(EventKind::kSandbox, action::kExit, key.second,
-                                           SandboxFacts{at}));
+  events_.Publish(key.first,
+                  LowLevelEvent(EventKind::kSandbox, action::kExit, key.second, SandboxFacts{at}));
   return absl::OkStatus();
 }
 

@@ -57,8 +57,7 @@ TEST_F(SandboxServiceTest, ALifeIsToldInOrder) {
   EXPECT_TRUE(absl::IsFailedPrecondition(service_->Start("k8s.io", "pod").status()));
   ASSERT_TRUE(service_->Shutdown("k8s.io", "pod").ok());
   EXPECT_TRUE(absl::IsNotFound(service_->Get("k8s.io", "pod").status()));
-  EXPECT_EQ(Actions(), (std::vector<std::string>{"create", "start",
-                                                "exit"}));
+  EXPECT_EQ(Actions(), (std::vector<std::string>{"create", "start", "exit"}));
 }
 
 TEST_F(SandboxServiceTest, NamespacesAreApart) {

@@ -340,7 +340,7 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
   if (stat(root.c_str(), &info) == 0) total = static_cast<int64_t>(info.st_blocks) * 512;
   for (const auto& [name, size] : below_root) total += size;
   response.set_total_bytes(total);
-  // So that the kinds add up to the disk, and bytes nobody answers for are seen: directories, the
+  // So that the kinds add up to the disk, and bytes without an owner are seen: directories, the
   // last part of a block, work directories of snapshots, what transfers spool.
   int64_t rest = total;
   for (const v1::DiskUsageResponse::Kind& kind : response.kinds()) rest -= kind.size_bytes();

@@ -250,9 +250,9 @@ TEST_F(SystemServiceTest, WhatAContainerWroteAndLoggedIsTheContainers) {
   ASSERT_TRUE(WriteFile(mounts->front().source + "/data", std::string(70000, 'd')).ok());
   for (const char* directory : {"containers/default/web", "containers/default/swept-later"})
     ASSERT_TRUE(MakeDirectories(bed_.dir.Join(directory), 0700).ok());
-  ASSERT_TRUE(WriteFile(bed_.dir.Join("containers/default/web/container.log"),
-                        std::string(50000, 'l'))
-                  .ok());
+  ASSERT_TRUE(
+      WriteFile(bed_.dir.Join("containers/default/web/container.log"), std::string(50000, 'l'))
+          .ok());
   ASSERT_TRUE(WriteFile(bed_.dir.Join("containers/default/swept-later/container.log"),
                         std::string(30000, 'l'))
                   .ok());
@@ -308,8 +308,8 @@ TEST_F(SystemServiceTest, ACollectionRemovesWhatTheDryRunSaid) {
   const int before = bed_.Collections();
 
   const v1::GcResponse dry = Gc(/*dry_run=*/true);
-  EXPECT_THAT(Removed(dry), UnorderedElementsAre("content " + garbage.digest.str(),
-                                                 "snapshot default/old"));
+  EXPECT_THAT(Removed(dry),
+              UnorderedElementsAre("content " + garbage.digest.str(), "snapshot default/old"));
   EXPECT_GE(dry.space_reclaimed_bytes(), garbage.size_bytes);
   EXPECT_EQ(bed_.Collections(), before);
   EXPECT_TRUE(bed_.Has(garbage));
@@ -336,8 +336,7 @@ TEST_F(SystemServiceTest, ACollectionLeavesWhatALeaseOrAContainerHolds) {
   EXPECT_TRUE(bed_.world.Content().Stat(leased).ok());
   EXPECT_TRUE(bed_.world.Snapshots().Stat("base").ok());
   ASSERT_TRUE(bed_.world.containers.Delete({"default", ""}, "web").ok());
-  EXPECT_THAT(Removed(Gc()), UnorderedElementsAre("snapshot default/base",
-                                                  "snapshot default/web"));
+  EXPECT_THAT(Removed(Gc()), UnorderedElementsAre("snapshot default/base", "snapshot default/web"));
 }
 
 TEST_F(SystemServiceTest, ACollectionThatCannotRunIsAnError) {

@@ -81,7 +81,7 @@ absl::StatusOr<TaskService::Core::Operation> TaskService::Core::Begin(
   CancelToken::Registration on_cancel;
   if (cancel != nullptr) {
     patience = std::min(patience, cancel->remaining());
-    // Whoever waits below looks at its condition again.
+    // Threads that wait below check their condition again.
     on_cancel = cancel->OnCancel([task] { absl::MutexLock lock(&task->mu); });
   }
   absl::MutexLock lock(&task->mu);
@@ -230,7 +230,8 @@ void TaskService::Core::ApplyExited(Task& task, const std::string& exec_id, cons
   auto it = task.processes.find(exec_id);
   if (it == task.processes.end()) return;
   Task::Known& known = it->second;
-  // An exec id may be used again; the news of its former bearer is no news of this one.
+  // An exec id may be used again; an event of the exec that had it before does not concern this
+  // one.
   if (exit.pid != 0 && known.process.pid != 0 && exit.pid != known.process.pid) return;
   if (known.exit_told || (known.exit_published && !again)) return;
   if (exit.oom_killed) ApplyOom(task, false);
@@ -368,7 +369,7 @@ void TaskService::Core::OnStreamEnd(const std::weak_ptr<Task>& weak, const absl:
   const std::shared_ptr<Task> task = weak.lock();
   if (task == nullptr) return;
   const std::shared_ptr<runtime::Shim> shim = registry->Find(task->key);
-  // The end of a dead shim is told by the registry.
+  // The registry reports the end of a dead shim.
   if (shim == nullptr || shim->WaitGone(absl::ZeroDuration()).ok()) return;
   LOG(WARNING) << "ns=" << task->key.ns << " id=" << task->key.container_id
                << " event stream of the shim ended, it is asked anew: " << status;

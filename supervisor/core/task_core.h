@@ -215,8 +215,8 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
   // leaves.
   void OnShimGone(const std::shared_ptr<runtime::Shim>& shim);
 
-  // The end of a task that nobody deleted: exits of everything that ran, then the deletion, are
-  // published, and it is forgotten.
+  // The end of a task that was not deleted by a call: exits of everything that ran, then the
+  // deletion, are published, and it is forgotten.
   void Settle(const std::shared_ptr<Task>& task, const Exit& init_exit, const std::string& reason);
 
   void EndWaits();

@@ -121,7 +121,7 @@ void TaskService::Core::TakeUp(const std::shared_ptr<Task>& task,
                                const absl::StatusOr<shim::v1::InfoResponse>& info, bool gap) {
   const TaskKey& key = task->key;
   if (!info.ok() || info->namespace_() != key.ns || info->container_id() != key.container_id) {
-    // One that died meanwhile is told by the registry.
+    // The registry reports one that died meanwhile.
     if (registry->Find(key) != shim) return;
     Hand([self = shared_from_this(), task, shim, gap] { self->Ask(task, shim, gap); }, kPause);
     return;
@@ -135,7 +135,8 @@ void TaskService::Core::TakeUp(const std::shared_ptr<Task>& task,
     absl::MutexLock lock(&task->mu);
     if (task->deleted || task->shim != shim) return;
     if (never_created) {
-      // Its launch had not got as far as a container when the supervisor died: nobody knows of it.
+      // Its launch had not got as far as a container when the supervisor died: no client knows of
+      // it.
       task->ready = false;
     } else {
       was_unknown = task->processes[""].process.status == ProcessStatus::kUnknown;

@@ -64,7 +64,7 @@ absl::StatusOr<shim::v1::DeleteResponse> TaskService::Core::AskToDelete(
     bool done ABSL_GUARDED_BY(mu) = false;
     absl::StatusOr<shim::v1::DeleteResponse> answer ABSL_GUARDED_BY(mu) = absl::UnknownError("");
   };
-  // Shared: the answer may come when nobody waits for it any more.
+  // Shared: the answer may come after the wait has ended.
   auto call = std::make_shared<Call>();
   shim.client().DeleteAsync(request, kDeleteCall,
                             [call](absl::StatusOr<shim::v1::DeleteResponse> answer) {

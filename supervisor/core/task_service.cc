@@ -369,7 +369,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
     }
     for (const auto& call : done) call();
     if (absl::IsCancelled(added.status()) || absl::IsDeadlineExceeded(added.status())) {
-      // The shim may have added it all the same, for nobody.
+      // The shim may have added it all the same, without a client.
       core_->Hand([shim = shim, exec_id] {
         shim::v1::DeleteRequest undo;
         undo.set_exec_id(exec_id);
@@ -589,7 +589,7 @@ absl::StatusOr<shim::v1::StatsResponse> TaskService::Stats(const CallContext& co
 
 std::vector<absl::StatusOr<shim::v1::StatsResponse>> TaskService::Stats(
     const CallContext& context, const std::vector<std::string>& ids) {
-  // Shared with the calls, which may come back when nobody waits any more.
+  // Shared with the calls, which may come back after the wait has ended.
   struct Answers {
     absl::Mutex mu;
     size_t outstanding ABSL_GUARDED_BY(mu) = 0;

@@ -10,7 +10,7 @@
 //   if (the answer is known by now) board.AnswerOne(ticket, answer);
 //
 // or adds under the same lock under which it records the answer and takes the waiters. An owner
-// that forgets a subject takes its waiters first, because nobody else will answer them.
+// that forgets a subject takes its waiters first, because nothing else will answer them.
 //
 // Thread-safe. Callbacks run on the thread that answers, with no lock of the board held, and may
 // call the board. Take() leaves the calls to its caller, for owners that answer while they hold a

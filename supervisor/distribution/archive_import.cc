@@ -408,7 +408,7 @@ void Importer::Plan() {
   plan_ = std::move(plan);
 }
 
-// A layer of a platform that nobody asked for is stored and not unpacked.
+// A layer of a platform that was not asked for is stored and not unpacked.
 std::unique_ptr<LayerFeed> Importer::OpenFeed(const Descriptor& layer) {
   if (layer.digest.empty()) return sink_->OpenFeed(layer, Digest());
   Plan();

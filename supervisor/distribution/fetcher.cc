@@ -458,7 +458,7 @@ class Fetcher::RangeTransfer {
 
   absl::Mutex mutex_;
   size_t reading_;  // the range being handed on; written by the calling thread, under the lock
-  size_t next_ ABSL_GUARDED_BY(mutex_);  // the next one nobody works on
+  size_t next_ ABSL_GUARDED_BY(mutex_);  // the next one without a worker
   int64_t offset_;                       // written by the calling thread, under the lock
   bool ended_ ABSL_GUARDED_BY(mutex_) = false;
   absl::Status failure_ ABSL_GUARDED_BY(mutex_);
@@ -658,9 +658,9 @@ class Fetcher::BlobTransfer {
       return absl::FailedPreconditionError(
           absl::StrCat("foreign layer at ", url.without_query(), ": only https is accepted"));
     }
-    MemoCredentials nobody(nullptr);
+    MemoCredentials anonymous(nullptr);
     CallContext context = context_;
-    context.credentials = &nobody;
+    context.credentials = &anonymous;
     context.headers.clear();
     RegistryHost host;
     host.scheme = url.scheme;

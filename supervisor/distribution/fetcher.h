@@ -60,7 +60,7 @@ class Fetcher {
                                             const content::Descriptor& descriptor,
                                             const CallContext& context);
 
-  // Removes spooled ranges of blobs nobody has asked for since `older_than` ago; at start and after
+  // Removes spooled ranges of blobs not asked for since `older_than` ago; at start and after
   // a pull ends.
   absl::Status SweepSpool(absl::Duration older_than);
   void DropSpool(const content::Digest& digest);

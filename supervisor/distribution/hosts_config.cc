@@ -121,7 +121,7 @@ class HostReader {
           host.can_referrers = true;
         } else {
           return Wrong(item, "capabilities",
-                       absl::StrCat("\"", name, "\" is none of pull, resolve, push, referrers"));
+                       absl::StrCat("\"", name, "\" is not one of pull, resolve, push, referrers"));
         }
       }
     }

@@ -109,7 +109,7 @@ class HttpClient {
   virtual ~HttpClient() = default;
   virtual HttpResult Do(const HttpRequest& request, HttpReceiver& receiver) = 0;
 
-  // Closes connections nobody uses at the moment.
+  // Closes idle connections.
   virtual void DropIdle() = 0;
 };
 

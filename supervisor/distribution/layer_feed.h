@@ -1,5 +1,5 @@
-// Where the bytes of a layer go besides the content store, while they arrive: to whoever unpacks
-// them.
+// Where the bytes of a layer go besides the content store, while they arrive: to the thread that
+// unpacks them.
 //
 // A LayerSink is thread-safe; a LayerFeed has one writer.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_LAYER_FEED_H_
@@ -32,7 +32,7 @@ class LayerSink {
 
   // `layer` names what is coming: for a pull its digest, for an import at least its media type (the
   // digest may be empty). `diff_id` is set when the image's configuration is known already.
-  // Null: nobody wants the bytes (present already, being unpacked by another, or no layer at all).
+  // Null: the bytes are not wanted (present already, being unpacked by another, or no layer).
   virtual std::unique_ptr<LayerFeed> OpenFeed(const content::Descriptor& layer,
                                               const content::Digest& diff_id) = 0;
 };

@@ -29,7 +29,7 @@ namespace {
 
 constexpr int kMaxIndexDepth = 4;
 constexpr absl::Duration kProgressInterval = absl::Milliseconds(100);
-// How long we wait for somebody else's writer of the same ingest.
+// How long we wait for another writer of the same ingest.
 constexpr absl::Duration kForeignWriterPatience = absl::Minutes(5);
 
 // containerd's names, so that a download begun by one of its clients is continued here and the
@@ -652,7 +652,7 @@ absl::Status Puller::Walk::Download(const Job& job) {
         ingest.reset();
         store_.AbortIngest(open.ref).IgnoreError();
       }
-      // That nobody is left to ask says less than why nobody is left.
+      // Why no host is left says more than that none is left.
       if (!mismatch.ok() && absl::IsNotFound(status)) return mismatch;
       return absl::Status(status.code(),
                           absl::StrCat("image ", ref_.familiar(), ": ", status.message()));
@@ -683,7 +683,7 @@ absl::Status Puller::Walk::Download(const Job& job) {
                      " sent bytes that hash to ", actual, " for blob ", descriptor.digest.str()));
     Tell(descriptor, Progress::State::kRetrying, 0, mismatch.message());
     // A continued download may have been damaged before today; who sent the rest gets another
-    // chance. From the start, whoever took part is not asked again.
+    // chance. From the start, hosts that took part are not asked again.
     if (start == 0) avoid.insert(origins.begin(), origins.end());
   }
 }

@@ -91,7 +91,7 @@ class Puller {
 
   // Resolves and fetches. The caller holds a lease around it and writes the image record after it.
   //   kNotFound            no such image, or none for the platform (the platforms there are get named)
-  //   kFailedPrecondition  an image of a kind nobody can run (schema 1), or what on_image said
+  //   kFailedPrecondition  an image of a kind that cannot be run (schema 1), or what on_image said
   //   kDataLoss            the registry sent something else than it promised; nothing of it is kept
   //   kResourceExhausted   document too large or too deep, rate limit, disk full
   //   kUnauthenticated, kPermissionDenied, kUnavailable, kCancelled, kDeadlineExceeded

@@ -162,7 +162,7 @@ class RegistryClient {
   std::map<std::string, Answered> answered_ ABSL_GUARDED_BY(mutex_);  // by host
 };
 
-// The final word when several hosts were asked in vain: the error that says most about the image,
+// The error to report when several hosts failed: the one that says most about the image,
 // the others after it.
 absl::Status MostTelling(const std::vector<absl::Status>& failures);
 

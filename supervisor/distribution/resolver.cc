@@ -147,7 +147,7 @@ std::string NextPage(const RegistryResponse& response, const RegistryHost& host)
     if (!base.ok()) return "";
     absl::StatusOr<Url> next =
         base->Resolve(absl::string_view(value).substr(open + 1, close - open - 1));
-    // A list that continues on another host is none of ours.
+    // A list that continues on another host is not followed.
     if (!next.ok() || next->origin() != base->origin()) return "";
     return next->str();
   }

@@ -22,7 +22,7 @@ class Search {
   Search(content::Store& store, const oci::PlatformMatcher& platforms, WalkBudget& budget)
       : store_(store), platforms_(platforms), budget_(budget) {}
 
-  // The best match that is there. What was looked at in vain is not looked at again, however many
+  // The best match that is there. What did not fit is not looked at again, however many
   // indexes name it.
   absl::StatusOr<RunnableImage> At(const Descriptor& target, int depth) {
     if (auto it = in_vain_.find(target.digest); it != in_vain_.end()) return it->second;

@@ -1,5 +1,5 @@
-// What pull and push of one image have in common: whose call it is, what is told about it, and its
-// parts side by side.
+// What pull and push of one image have in common: whose call it is, what is reported about it, and
+// its parts side by side.
 //
 // One object per call, on the caller's stack. Thread-safe once constructed.
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_TRANSFER_SCOPE_H_

@@ -59,8 +59,8 @@ absl::Status WaitUntil(absl::Mutex& mu, CancelToken& cancel, Ready ready, Take t
   return taken ? absl::OkStatus() : cancel.Check();
 }
 
-// Rights to use a processor. Whoever waits for bytes gives his back meanwhile, so that a slow
-// download keeps nobody from unpacking.
+// Rights to use a processor. A thread that waits for bytes gives its right back, so that a slow
+// download does not block other unpacking.
 class Slots {
  public:
   explicit Slots(int count) : free_(std::max(1, count)) {}
@@ -104,7 +104,7 @@ class SlotHold {
   bool held_ = false;
 };
 
-// Chain IDs that somebody is unpacking.
+// Chain IDs that are being unpacked.
 class Claims {
  public:
   bool Try(const std::string& key) {
@@ -544,8 +544,8 @@ void Unpacker::Session::Expect(const std::vector<Descriptor>& layers,
     for (size_t i = 0; i < layers.size(); ++i)
       expected_.push_back({layers[i].digest, diff_ids[i], chain_ids[i]});
   }
-  // Base first and without gaps, so that whoever holds a chain ID holds or has seen all those below
-  // it: nobody can wait for one who waits for him.
+  // Base first and without gaps, so that a thread that holds a chain ID holds or has seen all those
+  // below it: threads cannot wait for each other in a circle.
   absl::MutexLock lock(&finish_mu_);
   for (const Digest& chain_id : chain_ids) {
     if (Present(chain_id)) continue;

@@ -68,7 +68,7 @@ struct UnpackTarget {
 struct UnpackResult {
   content::Digest chain_id;  // of the whole image; empty for an image without layers
   int layers_unpacked = 0;
-  int layers_present = 0;  // or shared with another snapshot
+  int layers_present = 0;    // or shared with another snapshot
   snapshot::ApplyCost cost;  // of the layers unpacked
   absl::Duration syncing;    // making them durable
 };

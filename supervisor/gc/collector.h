@@ -56,7 +56,7 @@ struct CollectOptions {
   // Looks at every file on disk, not only at those whose record went: after a start, and when a
   // person asks.
   bool full_sweep = false;
-  // How long to wait for those who are in the middle of a write of a few milliseconds; nobody else
+  // How long to wait for writers in the middle of a write of a few milliseconds; no other
   // can begin one meanwhile.
   absl::Duration gate_timeout = absl::Seconds(5);
   // Ends the run between two files; what is left the next one removes, of this daemon or of its

@@ -44,9 +44,12 @@ std::vector<std::string> ReadThrough(absl::string_view bytes, size_t piece) {
 
 std::vector<std::string> FuzzSeeds() {
   return {
-      "GET /v2/?a=b%20c HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\nHEAD / HTTP/1.0\r\n\r\n",
-      "POST /a HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhelloGET / HTTP/1.1\r\n\r\n",
-      "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x=\"y\"\r\nhello\r\n0\r\nA: b\r\n\r\n",
+      "GET /v2/?a=b%20c HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\nHEAD / "
+      "HTTP/1.0\r\n\r\n",
+      "POST /a HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhelloGET / "
+      "HTTP/1.1\r\n\r\n",
+      "PUT /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x=\"y\"\r\nhello\r\n0\r\nA: "
+      "b\r\n\r\n",
       "POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
       "GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
   };

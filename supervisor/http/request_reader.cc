@@ -5,16 +5,16 @@
 #define BOOST_DISABLE_ASSERTS
 
 #include <algorithm>
-#include <boost/asio/buffer.hpp>
-#include <boost/beast/http/buffer_body.hpp>
-#include <boost/beast/http/error.hpp>
-#include <boost/beast/http/parser.hpp>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/buffer_body.hpp>
+#include <boost/beast/http/error.hpp>
+#include <boost/beast/http/parser.hpp>
 
 #include "base/status_macros.h"
 
@@ -107,8 +107,7 @@ absl::StatusOr<RequestHead> RequestReader::ReadHead() {
     }
     begun = starved = true;
     boost::system::error_code error;
-    const size_t used =
-        parser.put(boost::asio::buffer(buffered_.data(), buffered_.size()), error);
+    const size_t used = parser.put(boost::asio::buffer(buffered_.data(), buffered_.size()), error);
     buffered_.erase(0, used);
     if (error && error != beast::error::need_more) return ToStatus(error);
     // What is not parsed yet is part of the header.
@@ -152,8 +151,7 @@ absl::StatusOr<size_t> RequestReader::ReadBody(char* buffer, size_t size) {
       GANTRY_RETURN_IF_ERROR(more);
     }
     boost::system::error_code error;
-    const size_t used =
-        parser.put(boost::asio::buffer(buffered_.data(), buffered_.size()), error);
+    const size_t used = parser.put(boost::asio::buffer(buffered_.data(), buffered_.size()), error);
     buffered_.erase(0, used);
     starved = buffered_.empty() || (error == beast::error::need_more && used == 0);
     if (error && error != beast::error::need_more && error != beast::error::need_buffer)
@@ -165,9 +163,7 @@ absl::StatusOr<size_t> RequestReader::ReadBody(char* buffer, size_t size) {
   return size - body.size;
 }
 
-bool RequestReader::body_complete() const {
-  return parser_ == nullptr || parser_->beast.is_done();
-}
+bool RequestReader::body_complete() const { return parser_ == nullptr || parser_->beast.is_done(); }
 
 std::string RequestReader::TakeBuffered() { return std::exchange(buffered_, std::string()); }
 

@@ -68,7 +68,7 @@ class RequestReader {
   absl::StatusOr<RequestHead> ReadHead();
 
   // At least one byte, or 0 at the end of the body.
-  //   kInvalidArgument    a chunk that is none, or the stream ended inside the body
+  //   kInvalidArgument    an invalid chunk, or the stream ended inside the body
   //   kResourceExhausted  the body is larger than Limits::body_bytes
   absl::StatusOr<size_t> ReadBody(char* buffer, size_t size);
   bool body_complete() const;

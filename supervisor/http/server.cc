@@ -94,7 +94,7 @@ absl::string_view Reason(int status) {
   }
 }
 
-// A line end inside a value would begin a field that nobody meant.
+// A line end inside a value would begin another field.
 std::string OneLine(absl::string_view text) {
   std::string out(text);
   for (char& c : out) {
@@ -270,7 +270,7 @@ class ServedExchange : public Exchange {
   bool Finish() {
     if (hijacked_) return false;
     if (!begun_ && !Respond(500, {}, "").ok()) return false;
-    // Without its end the client cannot tell a complete response from one that was given up.
+    // Without its end the client cannot tell a complete response from one that was cut off.
     if (!ended_ || close_) return false;
     char dropped[4096];
     int64_t bytes = 0;

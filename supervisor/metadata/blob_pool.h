@@ -3,7 +3,7 @@
 //
 // A blob's file is shared by the namespaces that have a record of it and goes when the last record
 // went. Between a namespace's "is it there?" and its record, a pin keeps the file; between the
-// sweeper's "does nobody have it?" and the unlink, the blob's lock keeps records away. Thread-safe.
+// sweeper's check for records and the unlink, the blob's lock keeps records away. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_METADATA_BLOB_POOL_H_
 #define GANTRY_SUPERVISOR_METADATA_BLOB_POOL_H_
 

@@ -2,8 +2,8 @@
 //
 // A record may exist without name (containerd's clients give none). Its state exists as long as it
 // does and holds its time of creation, so that lists of ids read states only. Deleting it takes
-// name and state along. Whether the image or snapshot exists is not checked. Events are the caller's
-// to publish. Thread-safe. Semantics: containerd "containers" service.
+// name and state along. Whether the image or snapshot exists is not checked. Events are the
+// caller's to publish. Thread-safe. Semantics: containerd "containers" service.
 #ifndef GANTRY_SUPERVISOR_METADATA_CONTAINER_STORE_H_
 #define GANTRY_SUPERVISOR_METADATA_CONTAINER_STORE_H_
 

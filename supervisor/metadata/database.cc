@@ -32,7 +32,7 @@ namespace gantry::metadata {
 namespace {
 
 // Long enough for the slowest disk's fsync of the transaction in front, short enough to break a
-// cycle before a client gives up.
+// cycle before a client's time is over.
 constexpr absl::Duration kLockTimeout = absl::Seconds(5);
 constexpr int kMaxRuns = 5;
 

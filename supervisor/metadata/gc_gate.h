@@ -50,7 +50,7 @@ class GcGate {
   // Waits for the collector to leave.
   Shared EnterShared() ABSL_LOCKS_EXCLUDED(mu_);
 
-  // Waits until no writer is inside and lets none in meanwhile; gives up after `timeout`, so that
+  // Waits until no writer is inside and lets none in meanwhile; returns after `timeout`, so that
   // one who is stuck inside stops the collector and not everybody else.
   std::optional<Exclusive> EnterExclusive(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mu_);
 

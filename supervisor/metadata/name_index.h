@@ -43,7 +43,7 @@ class NameIndex {
   absl::Status List(const Scope& scope,
                     const std::function<absl::Status(const NamedContainer&)>& visit);
 
-  // Parts of larger transactions. Claim() gives up the container's former name; kAlreadyExists:
+  // Parts of larger transactions. Claim() frees the container's former name; kAlreadyExists:
   // another container has the new one.
   static absl::Status Claim(Transaction& tx, const Scope& scope, const NamedContainer& container);
   static absl::Status Release(Transaction& tx, const Scope& scope, absl::string_view id);

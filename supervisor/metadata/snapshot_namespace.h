@@ -1,14 +1,14 @@
 // One snapshotter as one namespace sees it, and as one lease fills it.
 //
 // Keeps no record of its own: it composes the key "<ns>/<key>" and lets the snapshotter's index be
-// the truth. Under a lease, a prepared, viewed, committed or shared key is attached to it, a consumed
-// or removed one detached. Prepare() with the label containerd.io/snapshot.ref naming a committed
-// snapshot answers kAlreadyExists (and leases that snapshot).
+// the truth. Under a lease, a prepared, viewed, committed or shared key is attached to it, a
+// consumed or removed one detached. Prepare() with the label containerd.io/snapshot.ref naming a
+// committed snapshot answers kAlreadyExists (and leases that snapshot).
 //
-// Share() looks for a layer of the same name, on a parent of the same name, in the other namespaces,
-// and takes it only if this namespace holds the blob of the layer or the caller has unpacked one
-// itself: no namespace sees content that it does not have. Prepare() with containerd.io/snapshot.ref
-// tries that first.
+// Share() looks for a layer of the same name, on a parent of the same name, in the other
+// namespaces, and takes it only if this namespace holds the blob of the layer or the caller has
+// unpacked one itself: no namespace sees content that it does not have. Prepare() with
+// containerd.io/snapshot.ref tries that first.
 //
 // Cheap to make, per call or for long. Thread-safe. Passes snapshotter_conformance. Semantics:
 // containerd "snapshots" service.

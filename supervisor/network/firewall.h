@@ -3,7 +3,8 @@
 // One nftables table of ours, "inet gantry", which nothing else writes. A network has chains of its
 // own, found by its bridge's name in verdict maps; a published port is one element of a map. So a
 // packet's way does not grow with the number of networks or ports, and a container that comes or
-// goes changes elements only. Each change is one transaction: the kernel takes all of it or nothing.
+// goes changes elements only. Each change is one transaction: the kernel takes all of it or
+// nothing.
 //
 // The table "inet gantry-user" is the administrator's: made empty when it is missing, with a chain
 // "forward" in front of ours, and never touched again. A packet that it drops stays dropped.

@@ -7,9 +7,9 @@ namespace gantry::oci {
 namespace {
 
 using ::testing::ElementsAre;
-using ::testing::StartsWith;
 using ::testing::IsEmpty;
 using ::testing::Pair;
+using ::testing::StartsWith;
 
 ImageConfig Changed(std::initializer_list<const char*> instructions) {
   ImageConfig config;

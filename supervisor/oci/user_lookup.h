@@ -43,7 +43,7 @@ struct UserDatabase {
 
 // `root_fd` is a directory, the root file system. Never fails: see passwd_status.
 UserDatabase LoadUserDatabase(int root_fd);
-// kNotFound and the like when `root` itself cannot be opened.
+// kNotFound and other errors of open when `root` itself cannot be opened.
 absl::StatusOr<UserDatabase> LoadUserDatabase(const std::string& root);
 
 // `spec` is "", "user", "uid", "user:group", "uid:gid", ...: "" means 0. All digits is always a

@@ -205,8 +205,8 @@ absl::StatusOr<std::unique_ptr<BundleStore>> BundleStore::Open(std::string state
   auto store =
       std::unique_ptr<BundleStore>(new BundleStore(std::move(state_dir), std::move(boot_id)));
 
-  // A socket without a bundle is one that nobody would look for: a shim bound it after its bundle
-  // was given up.
+  // A socket without a bundle is one that is never looked for: a shim bound it after its bundle
+  // was abandoned.
   GANTRY_ASSIGN_OR_RETURN(const std::vector<FoundBundle> bundles, store->List());
   std::set<std::string> wanted;
   for (const FoundBundle& found : bundles) wanted.insert(SocketName(found.key));

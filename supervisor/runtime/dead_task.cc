@@ -385,8 +385,8 @@ absl::StatusOr<TaskExit> ReapDeadTask(const Bundle& bundle, absl::string_view re
 
   absl::StatusOr<TaskExit> exit = ReadTaskExit(bundle);
   if (!exit.ok()) {
-    // A damaged record is as good as none: what counts is that everybody is told the same from now
-    // on.
+    // A damaged record is as good as none: what counts is that every caller gets the same answer
+    // from now on.
     shim::ExitRecord record;
     record.name_space = bundle.key().ns;
     record.id = id;

@@ -25,7 +25,7 @@ struct TaskExit {
   uint32_t exit_status = 0;
   absl::Time exited_at;
   bool oom_killed = false;
-  bool synthesised = false;  // nobody saw the exit; exit_status is 137
+  bool synthesised = false;  // the exit was not seen; exit_status is 137
   std::string reason;        // why, when synthesised
 };
 

@@ -513,7 +513,7 @@ RuntimeProbe::~RuntimeProbe() {
 
 void RuntimeProbe::Warm() {
   if (state_->warm.joinable()) return;
-  // A failure is told to the first who needs a runtime.
+  // A failure is reported to the first call that needs a runtime.
   state_->warm = std::thread([this] { (void)Resolve(""); });
 }
 

@@ -81,7 +81,7 @@ UniqueFd ConnectNow(const std::string& path) {
   return fd;
 }
 
-// Whether anybody listens at a socket. Nobody does once its process is dead, however recently.
+// Whether a process listens at a socket. None does once it is dead, however recently.
 bool SomebodyListens(const std::string& path) {
   // Other errors, no descriptors left here for one, say nothing of the other side.
   return ConnectNow(path).valid() ||
@@ -421,7 +421,7 @@ class AttachCall : public grpc::ClientBidiReactor<pb::AttachInput, pb::AttachOut
     absl::MutexLock lock(&mu_);
     if (done_) return;
     context_.TryCancel();
-    StartReading();  // fails at once, and so lets go of the hold
+    StartReading();  // fails at once, which releases the hold
   }
 
   // Returns when no handler call runs or will run.

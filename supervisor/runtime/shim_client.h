@@ -121,9 +121,9 @@ class ShimClient {
   absl::Status Shutdown(const shim::v1::ShutdownRequest& request, CallOptions options = {});
 
   // on_event: in order, from a gRPC thread, one at a time; must not block for long (it holds up
-  // this shim's events only). on_end: the stream is over for good: OK, the shim said there is
+  // this shim's events only). on_end: the stream has ended: OK, the shim said there is
   // nothing more to come; kUnavailable, the shim cannot be reached any more (its death is the
-  // registry's news, by pidfd); kDataLoss, the shim no longer has the events asked for.
+  // registry reports its death, by pidfd); kDataLoss, the shim no longer has the events asked for.
   std::unique_ptr<EventStream> Events(uint64_t after,
                                       std::function<void(const shim::v1::Event&)> on_event,
                                       std::function<void(const absl::Status&)> on_end);

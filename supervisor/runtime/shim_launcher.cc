@@ -71,8 +71,8 @@ class ShimLauncher::Zygote {
     command.argv = {options.shim_path,       "--zygote",    "--fd",
                     absl::StrCat(kZygoteFd), "--log-level", options.log_level};
     AddOpenFiles(options.open_files, command.argv);
-    command.cwd =
-        std::string("/");  // not assigned from a literal: GCC 12 sees an overlap there that is none
+    command.cwd = std::string(
+        "/");  // not assigned from a literal: GCC 12 warns of an overlap there that does not exist
     command.stderr_fd = STDERR_FILENO;
     command.extra_fds = {{sockets.zygote.get(), kZygoteFd}};
     command.new_session = true;

@@ -19,8 +19,8 @@ namespace {
 
 constexpr uint32_t kKilledStatus = 137;
 
-// The answers that are still awaited. Shared with the calls, which may come back after nobody waits
-// any more.
+// The answers that are still awaited. Shared with the calls, which may come back after the wait has
+// ended any more.
 struct Answers {
   absl::Mutex mu;
   int outstanding ABSL_GUARDED_BY(mu) = 0;
@@ -111,7 +111,7 @@ Verdict Decide(const Observation& seen) {
     case Observation::Answer::kAnswered:
       return seen.init_status == shim::v1::STATUS_EMPTY ? Verdict::kReap : Verdict::kAdopt;
     case Observation::Answer::kSilent:
-      // A dead process does not keep a connection waiting: somebody is there.
+      // A dead process does not keep a connection waiting: the process is alive.
       if (seen.process != Observation::Process::kGone) return Verdict::kKeepUnknown;
       break;
     case Observation::Answer::kStranger:

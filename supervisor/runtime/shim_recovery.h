@@ -28,8 +28,8 @@
 namespace gantry::runtime {
 
 enum class Verdict {
-  kAdopt,  // the shim answers and is who it should be: use it
-  kReap,   // nothing was ever running, or nobody can want what is left: clean up, report nothing
+  kAdopt,        // the shim answers and is who it should be: use it
+  kReap,         // nothing was ever running, or what is left has no owner: clean up, report nothing
   kMarkExited,   // the container ran and is over, the shim is gone: report the exit, then clean up
   kKeepUnknown,  // the shim lives but does not answer: show the task as unknown, try again later
 };
@@ -53,7 +53,7 @@ struct Observation {
   Answer answer = Answer::kNobody;
   // As the shim tells it; STATUS_EMPTY: it was never asked to create.
   shim::v1::Status init_status = shim::v1::STATUS_UNKNOWN;
-  bool removal_finished = false;  // the shim was told to delete and had done all of its part
+  bool removal_finished = false;  // the shim had a delete call and had done all of its part
   bool exit_record = false;       // the shim wrote down how the init process ended
   bool init_was_started = false;  // a pid was recorded: the container existed
 };

@@ -1,4 +1,4 @@
-// The live shims, by task, and the news of their death.
+// The live shims, by task, and the reports of their death.
 //
 // A Shim is shared: a call in progress keeps it alive while the task is deleted from under it.
 // Death is noticed by the shim's pidfd in one epoll thread for all of them, whatever the shim's
@@ -71,8 +71,8 @@ class ShimRegistry {
   absl::Status Add(std::shared_ptr<Shim> shim);
   // Null when there is none.
   std::shared_ptr<Shim> Find(const TaskKey& key) const;
-  // Forgets it, so that its end is no news; null when it was not there (or its death was reported
-  // already).
+  // Forgets it, so that its end is not reported; null when it was not there (or its death was
+  // reported already).
   std::shared_ptr<Shim> Remove(const TaskKey& key);
   std::vector<std::shared_ptr<Shim>> List() const;
 

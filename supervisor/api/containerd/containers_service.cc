@@ -54,7 +54,7 @@ class ContainersService final : public ContainersBase, public DoorService {
   }
 
   // The records go out as they are stored: a thousand containers with their specifications are
-  // megabytes that nobody need parse.
+  // megabytes that need not be parsed.
   grpc::ServerUnaryReactor* List(grpc::CallbackServerContext* context,
                                  const grpc::ByteBuffer* request,
                                  grpc::ByteBuffer* response) override {

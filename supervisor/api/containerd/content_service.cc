@@ -468,9 +468,8 @@ class ContentService final : public ContentBase, public DoorService {
     return HandleOn(*room_.store_calls, *context, [=, this](Call& call) -> absl::Status {
       GANTRY_ASSIGN_OR_RETURN(Digest digest, Digest::Parse(request->digest()));
       GANTRY_RETURN_IF_ERROR(Open(call).Delete(digest));
-      room_.events->Publish(call.ns(),
-                            core::LowLevelEvent(core::EventKind::kContent, core::action::kDelete,
-                                                digest.str()));
+      room_.events->Publish(call.ns(), core::LowLevelEvent(core::EventKind::kContent,
+                                                           core::action::kDelete, digest.str()));
       return absl::OkStatus();
     });
   }

@@ -76,9 +76,9 @@ class NamespacesService final : public Namespaces::CallbackService, public DoorS
                                    google::protobuf::Empty*) override {
     return Handle(*context, [=, this](Call&) -> absl::Status {
       GANTRY_RETURN_IF_ERROR(namespaces_.Delete(request->name()));
-      room_.events->Publish(request->name(),
-                            core::LowLevelEvent(core::EventKind::kNamespace, core::action::kDelete,
-                                                request->name()));
+      room_.events->Publish(
+          request->name(),
+          core::LowLevelEvent(core::EventKind::kNamespace, core::action::kDelete, request->name()));
       return absl::OkStatus();
     });
   }

@@ -1,5 +1,7 @@
 // containerd.services.sandbox.v1: the store of sandbox records, and the controller "shim", which is
 // core's sandbox service.
+#include "supervisor/core/sandbox_service.h"
+
 #include <memory>
 #include <string>
 
@@ -14,7 +16,6 @@
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/work_call.h"
 #include "supervisor/api/grpc_status.h"
-#include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/metadata/filter.h"
 #include "supervisor/oci/platform.h"

@@ -207,7 +207,7 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
       GANTRY_RETURN_IF_ERROR(ReadAny(to, &destination));
       return Echo(call, source, destination);
     }
-    // As with containerd: a type that is none of the API's is of no class, a pair that nobody moves
+    // As with containerd: a type outside the API has no class, a pair that is not supported
     // is not implemented.
     for (const Any* one : {&from, &to}) {
       if (!absl::StartsWith(TypeName(*one), "containerd.")) {

@@ -114,7 +114,7 @@ class EventsReactor final : public grpc::ServerWriteReactor<v1::Event> {
   Executor& work_;
   const v1::EventsRequest request_;
   const Call call_;
-  std::shared_ptr<EventsReactor> self_;     // until gRPC is done
+  std::shared_ptr<EventsReactor> self_;    // until gRPC is done
   std::unique_ptr<core::EventFeed> feed_;  // set once, before ready_
   grpc::Alarm alarm_;
 

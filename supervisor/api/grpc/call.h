@@ -60,7 +60,7 @@ class Call {
   const core::CallContext& context() const { return context_; }
   operator const core::CallContext&() const { return context_; }
   CancelToken& cancel() { return cancel_; }
-  // When the client gives up; far away when it never does.
+  // The client's deadline; infinite when it set none.
   absl::Time deadline() const { return absl::Now() + cancel_.remaining(); }
 
  private:

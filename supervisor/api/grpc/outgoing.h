@@ -71,7 +71,7 @@ class StreamingCall : public Reactor {
 
   void OnCancel() override {
     {
-      // First: work that the token wakes must find nobody to send to.
+      // First: work that the token wakes must see that the client is gone.
       absl::MutexLock lock(&mu_);
       gone_ = true;
     }

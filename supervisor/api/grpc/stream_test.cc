@@ -1,8 +1,5 @@
 // Streaming calls behind a real server on a temporary socket: a service whose calls do what each
 // test says.
-#include "supervisor/api/grpc/list_stream.h"
-#include "supervisor/api/grpc/upload_stream.h"
-
 #include <grpc/grpc.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
@@ -21,7 +18,9 @@
 #include "proto/gantry/v1/images.grpc.pb.h"
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/lane.h"
+#include "supervisor/api/grpc/list_stream.h"
 #include "supervisor/api/grpc/outgoing.h"
+#include "supervisor/api/grpc/upload_stream.h"
 #include "supervisor/api/grpc/work_call.h"
 
 namespace gantry::api {
@@ -275,7 +274,7 @@ TEST_F(StreamTest, UploadWithoutOpeningMessageIsRefused) {
 TEST_F(StreamTest, UploadThatIsAbandonedWakesTheReader) {
   absl::Notification reading, ended;
   service_.load = [&](Call&, const v1::LoadRequest&, ByteSource& source,
-                     Sender<v1::LoadResponse>&) {
+                      Sender<v1::LoadResponse>&) {
     reading.Notify();
     char buffer[16];
     const absl::Status status = source.Read(buffer, sizeof(buffer)).status();
@@ -295,8 +294,7 @@ TEST_F(StreamTest, UploadThatIsAbandonedWakesTheReader) {
 }
 
 TEST_F(StreamTest, WorkThatStopsReadingEndsTheUpload) {
-  service_.load = [](Call&, const v1::LoadRequest&, ByteSource& source,
-                     Sender<v1::LoadResponse>&) {
+  service_.load = [](Call&, const v1::LoadRequest&, ByteSource& source, Sender<v1::LoadResponse>&) {
     char buffer[16];
     (void)source.Read(buffer, sizeof(buffer));
     return absl::InvalidArgumentError("not an archive");

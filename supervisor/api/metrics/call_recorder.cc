@@ -15,7 +15,7 @@ class Interceptor final : public grpc::experimental::Interceptor {
   Interceptor(CallRecorder& recorder, const grpc::experimental::ServerRpcInfo& info)
       : recorder_(recorder), method_(info.method()), begin_(Clock::Real().Monotonic()) {}
 
-  // Without a status of ours the call was given up on by the client.
+  // Without a status of ours the client cancelled the call.
   ~Interceptor() override {
     if (!recorded_) Record(grpc::StatusCode::CANCELLED);
   }
