@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 
 #include "base/engine/list_rows.h"
+#include "base/engine/units.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/filters.h"
