@@ -49,9 +49,10 @@ class ContainerCreateTest : public ContainerFixture {
         std::make_unique<ImageCatalog>(ImageCatalog::Parts{&stores_, &events_, scheduler_.get()});
     unpack_ = std::make_unique<ImageUnpack>(
         ImageUnpack::Parts{&stores_, &unpacker_, /*puller=*/nullptr, /*credentials=*/nullptr});
-    ContainerLifecycle::Parts parts;
+    ContainerLifecycle::Parts parts = {};
     parts.records = records_.get();
     parts.steps = steps_.get();
+    parts.runs = runs_.get();
     parts.removal = removal_.get();
     parts.view = view_.get();
     parts.stores = &stores_;
