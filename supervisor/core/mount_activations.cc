@@ -205,7 +205,10 @@ absl::Status MountActivations::MakeFileSystem(const std::string& path,
   if (!file.valid() || ftruncate(file.get(), option.size_bytes) != 0)
     return ErrnoToStatus(errno, absl::StrCat("create ", path));
   Command command;
-  command.argv = {absl::StrCat("mkfs.", option.file_system), "-q"};
+  // Where Debian has them, also when PATH is a user's and leaves it out.
+  const std::string program = absl::StrCat("mkfs.", option.file_system);
+  const std::string installed = absl::StrCat("/usr/sbin/", program);
+  command.argv = {access(installed.c_str(), X_OK) == 0 ? installed : program, "-q"};
   if (!option.uuid.empty() && option.file_system == "xfs") {
     command.argv.insert(command.argv.end(), {"-m", absl::StrCat("uuid=", option.uuid)});
   } else if (!option.uuid.empty()) {

@@ -328,7 +328,9 @@ TEST_F(ShimClientTest, AttachCarriesInputOutputAndTheExit) {
 
 TEST_F(ShimClientTest, AttachToNoProcessEndsWithNotFound) {
   Terminal terminal;
-  const auto stream = client_.Attach({}, &terminal);
+  shim::v1::AttachInput::Open open;
+  open.set_exec_id("nosuch");
+  const auto stream = client_.Attach(open, &terminal);
   ASSERT_TRUE(terminal.Await(&Terminal::done_));
   EXPECT_EQ(terminal.status_.code(), absl::StatusCode::kNotFound) << terminal.status_;
 }
