@@ -43,6 +43,7 @@
 #include "supervisor/api/containerd/ttrpc_server.h"
 #include "supervisor/api/gantry/containers.h"
 #include "supervisor/api/gantry/images.h"
+#include "supervisor/api/gantry/networks.h"
 #include "supervisor/api/gantry/system.h"
 #include "supervisor/api/metrics/metrics_server.h"
 #include "supervisor/core/container_files.h"
@@ -63,6 +64,7 @@
 #include "supervisor/core/health_monitor.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
+#include "supervisor/core/network_service.h"
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/removal_waits.h"
 #include "supervisor/core/restart_monitor.h"
@@ -84,6 +86,7 @@
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/oci/host_facts.h"
+#include "supervisor/metadata/network_store.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -317,6 +320,7 @@ struct Daemon::Parts {
   std::unique_ptr<metadata::NamespaceStore> namespaces;
   std::unique_ptr<metadata::SandboxStore> sandboxes;
   std::unique_ptr<metadata::NameIndex> names;
+  std::unique_ptr<metadata::NetworkStore> network_records;
   std::unique_ptr<core::Stores> stores;
 
   core::EventBus events;
@@ -341,6 +345,7 @@ struct Daemon::Parts {
   core::RemovalWaits removals;
   core::StartWaits starts;
   std::unique_ptr<core::ContainerRecords> container_records;
+  std::unique_ptr<core::NetworkService> networks;
   std::unique_ptr<core::ContainerRemoval> container_removal;
   std::unique_ptr<core::RunPreparer> run_preparer;
   std::unique_ptr<core::ContainerSteps> container_steps;
@@ -392,6 +397,13 @@ void Daemon::MakeContainerClasses(Parts& p) {
   removal.workers = p.workers.get();
   removal.waits = &p.removals;
   removal.starts = &p.starts;
+  core::NetworkService::Parts networks;
+  networks.store = p.network_records.get();
+  networks.clock = &p.clock;
+  networks.state_directory = p.config.state;
+  networks.host_id = PersistentUuid(p.config.root).value_or("");
+  p.networks = std::make_unique<core::NetworkService>(std::move(networks));
+  removal.networks = p.networks.get();
   p.container_removal = std::make_unique<core::ContainerRemoval>(removal);
 
   core::RunPreparer::Parts runs;
@@ -399,6 +411,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   runs.stores = p.stores.get();
   runs.tasks = p.tasks.get();
   runs.mount_points = &*p.mount_points;
+  runs.networks = p.networks.get();
   runs.log_max_size_bytes = p.config.log_max_size_bytes;
   runs.log_max_files = p.config.log_max_files;
   p.run_preparer = std::make_unique<core::RunPreparer>(runs);
@@ -418,6 +431,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   view.health = &p.health;
   view.tasks = p.tasks.get();
   view.default_runtime = p.config.default_runtime;
+  view.networks = p.networks.get();
   p.container_view = std::make_unique<core::ContainerView>(view);
 
   core::ContainerLifecycle::Parts lifecycle;
@@ -569,6 +583,7 @@ absl::Status Daemon::OpenStores(Parts& p) {
   p.leases = std::make_unique<metadata::LeaseStore>(*p.db, p.clock);
   p.namespaces = std::make_unique<metadata::NamespaceStore>(*p.db, p.snapshotters, p.clock);
   p.sandboxes = std::make_unique<metadata::SandboxStore>(*p.db, p.clock);
+  p.network_records = std::make_unique<metadata::NetworkStore>(*p.db);
   p.names = std::make_unique<metadata::NameIndex>(*p.db);
   p.stores.reset(new core::Stores{*p.db, *p.pool, p.snapshotters, p.clock, *p.images, *p.containers,
                                   *p.leases, *p.namespaces, *p.sandboxes, *p.names,
@@ -771,6 +786,15 @@ absl::Status Daemon::Recover(Parts& p) {
   p.workers->WaitIdle();
   GANTRY_RETURN_IF_ERROR(p.image_services->pull.Recover());
   p.health_monitor->Start();
+  // Before containers are started again. A host whose rules cannot be written still runs those
+  // without a network.
+  const absl::Status networks =
+      p.networks->Reconcile([&p](absl::string_view ns, absl::string_view id) {
+        const absl::StatusOr<core::Process> task =
+            p.tasks->Get(std::string(ns), std::string(id), "");
+        return task.ok() && task->status != core::ProcessStatus::kStopped;
+      });
+  LOG_IF(ERROR, !networks.ok()) << "networks: " << networks;
   GANTRY_RETURN_IF_ERROR(p.container_recovery->Reconcile());
   for (const auto& [ns, process] : p.tasks->List("")) {
     const bool paused = process.status == core::ProcessStatus::kPaused;
@@ -790,6 +814,7 @@ void Daemon::MakeDoors(Parts& p) {
        p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
       *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewNetworksDoor(*p.networks, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
   api::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();

@@ -26,6 +26,8 @@
 
 namespace gantry::core {
 
+class NetworkService;
+
 class ContainerRemoval {
  public:
   // Nothing is owned.
@@ -38,6 +40,7 @@ class ContainerRemoval {
     Executor* workers;
     RemovalWaits* waits;
     StartWaits* starts;
+    NetworkService* networks = nullptr;  // null: there are no networks
     absl::Duration first_pause = absl::Seconds(1);  // doubled with each attempt, at most a minute
   };
   explicit ContainerRemoval(const Parts& parts)

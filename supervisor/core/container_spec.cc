@@ -144,19 +144,41 @@ void InheritHealthCheck(const oci::HealthCheck& image, v1::HealthCheck& check) {
 // What docker knows and this version does not: refused, so that it is never silently without
 // effect.
 absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
-  static constexpr char kNoBridge[] =
-      "needs a bridge network, which this version does not make; use the host's network";
-  if (config.port_bindings_size() > 0 || config.publish_all_ports()) {
-    return FieldError("port_bindings", kNoBridge);
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(config));
+  const bool connected = network.kind == NetworkChoice::Kind::kNetwork;
+  const std::string why = absl::StrCat("needs a network of the container's own; with \"",
+                                       network.Print(), "\" it has no effect");
+  // docker drops ports with the host's network and says so; elsewhere they could not be reached.
+  if (config.port_bindings_size() > 0 && !connected && !network.host())
+    return FieldError("port_bindings", why);
+  for (const v1::PortBinding& port : config.port_bindings()) {
+    if (port.container_port() == 0 || port.container_port() > 65535)
+      return FieldError("port_bindings", "a container's port is from 1 to 65535");
+    if (!port.protocol().empty() && port.protocol() != "tcp" && port.protocol() != "udp" &&
+        port.protocol() != "sctp") {
+      return FieldError("port_bindings", absl::StrCat("\"", port.protocol(),
+                                                      "\" is not tcp, udp or sctp"));
+    }
   }
-  if (config.links_size() > 0) return FieldError("links", kNoBridge);
-  if (!config.mac_address().empty()) return FieldError("mac_address", kNoBridge);
-  for (const v1::NetworkAttachment& network : config.networks()) {
-    if (!network.ipv4_address().empty()) return FieldError("ipv4_address", kNoBridge);
-    if (!network.ipv6_address().empty()) return FieldError("ipv6_address", kNoBridge);
-    if (!network.mac_address().empty()) return FieldError("mac_address", kNoBridge);
-    if (network.aliases_size() > 0) return FieldError("aliases", kNoBridge);
-    if (network.links_size() > 0) return FieldError("links", kNoBridge);
+  if (config.publish_all_ports()) {
+    return FieldError("publish_all_ports",
+                      "is not supported yet; publish each port, for example with 8080:80");
+  }
+  static constexpr char kNoNames[] = "this version does not answer names in networks";
+  if (config.links_size() > 0) return FieldError("links", kNoNames);
+  if (!config.mac_address().empty() && !connected) return FieldError("mac_address", why);
+  for (const v1::NetworkAttachment& attachment : config.networks()) {
+    if (connected && attachment.network() != network.network) {
+      return FieldError("networks", absl::StrCat("a container has one network in this version; \"",
+                                                 attachment.network(), "\" is the second"));
+    }
+    if (!attachment.ipv4_address().empty() && !connected) return FieldError("ipv4_address", why);
+    if (!attachment.ipv6_address().empty() && !connected) return FieldError("ipv6_address", why);
+    if (!attachment.mac_address().empty()) {
+      return FieldError("networks", "give the container's MAC address outside of its networks");
+    }
+    if (attachment.aliases_size() > 0) return FieldError("aliases", kNoNames);
+    if (attachment.links_size() > 0) return FieldError("links", kNoNames);
   }
   if (config.volumes_from_size() > 0) {
     return FieldError("volumes_from", "this version keeps no volumes");
@@ -209,7 +231,6 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   if (config.hostname().size() > 63 || HasNul(config.hostname())) {
     return FieldError("hostname", "at most 63 characters");
   }
-  GANTRY_RETURN_IF_ERROR(ParseNetworkMode(config.network_mode()).status());
   GANTRY_RETURN_IF_ERROR(CheckUnsupported(config));
   GANTRY_RETURN_IF_ERROR(CheckHealthCheck(config.health_check()));
   GANTRY_RETURN_IF_ERROR(CheckNames(config));
@@ -491,9 +512,11 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   GANTRY_ASSIGN_OR_RETURN(out.resources, ToResources(in.resources()));
   out.cgroups_path = place.cgroups_path;
 
-  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, ParseNetworkMode(in.network_mode()));
-  const std::string network_namespace =
-      network.kind == NetworkChoice::Kind::kNone ? "private" : network.Print();
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(in));
+  // The namespace of one that is connected to a network is made, and named, at each start.
+  const bool own = network.kind == NetworkChoice::Kind::kNone ||
+                   network.kind == NetworkChoice::Kind::kNetwork;
+  const std::string network_namespace = own ? "private" : network.Print();
   GANTRY_ASSIGN_OR_RETURN(out.network,
                           ToNamespace("network_mode", network_namespace, "net", place));
   GANTRY_ASSIGN_OR_RETURN(out.pid, ToNamespace("pid_mode", in.pid_mode(), "pid", place));

@@ -66,6 +66,9 @@ void ContainerSteps::NoteStartFailed(LoadedContainer& loaded, const absl::Status
       metadata::Durability::kBuffered);
   if (!stored.ok())
     LOG(ERROR) << "ns=" << loaded.scope.ns << " id=" << loaded.id() << " " << stored;
+  CallContext context;
+  context.ns = loaded.scope.ns;
+  parts_.runs->EndRun(context, loaded);
   if (remove) parts_.removal->GoOn(loaded.scope.ns, loaded.id(), absl::ZeroDuration());
 }
 
@@ -153,6 +156,9 @@ absl::StatusOr<bool> ContainerSteps::SettleLocked(const CallContext& context,
 
 absl::Status ContainerSteps::NoteEnded(LoadedContainer& loaded, const Process& task,
                                        metadata::Durability durability) {
+  CallContext context;
+  context.ns = loaded.scope.ns;
+  parts_.runs->EndRun(context, loaded);
   const v1::RestartPolicy& policy = loaded.config.restart_policy();
   return parts_.records->UpdateState(
       loaded,

@@ -34,6 +34,7 @@
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/network_choice.h"
+#include "supervisor/core/network_service.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/shim_registry.h"
 
@@ -136,9 +137,19 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
   out.set_restart_count(static_cast<int32_t>(loaded.state.restart_count()));
   out.set_oom_killed(loaded.state.oom_killed());
   *out.mutable_labels() = loaded.config.labels();
-  const absl::StatusOr<NetworkChoice> network = ParseNetworkMode(loaded.config.network_mode());
+  const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
   out.set_network_mode(network.ok() ? network->Print() : loaded.config.network_mode());
   out.add_networks(out.network_mode());
+  if (parts_.networks != nullptr && network.ok() &&
+      network->kind == NetworkChoice::Kind::kNetwork) {
+    CallContext context;
+    context.ns = loaded.scope.ns;
+    const absl::StatusOr<NetworkService::Held> held = parts_.networks->Holds(context, loaded.id());
+    // Without it the container can still be shown.
+    if (held.ok()) {
+      for (const v1::PublishedPort& port : held->ports) *out.add_ports() = port;
+    }
+  }
   out.set_platform(loaded.config.platform());
   for (const v1::Mount& mount : loaded.config.mounts()) {
     v1::MountPoint* point = out.add_mounts();
@@ -333,6 +344,12 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
   }
   if (std::optional<v1::HealthState> health = parts_.health->Get(context.ns, loaded.id()))
     *details.mutable_health() = *std::move(health);
+  if (parts_.networks != nullptr && task.ok()) {
+    const absl::StatusOr<NetworkService::Held> held = parts_.networks->Holds(context, loaded.id());
+    if (held.ok()) {
+      for (const v1::NetworkEndpoint& one : held->endpoints) *details.add_endpoints() = one;
+    }
+  }
   details.set_error(loaded.state.error());
   if (task.ok() && !task->reason.empty()) details.set_error(task->reason);
   if (loaded.state.removing() && !loaded.state.removal_waits_for().empty())

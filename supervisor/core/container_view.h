@@ -34,6 +34,8 @@ class TopResponse;
 
 namespace gantry::core {
 
+class NetworkService;
+
 class ContainerFilter;
 
 class ContainerView {
@@ -45,6 +47,7 @@ class ContainerView {
     const HealthBoard* health;
     TaskService* tasks;
     std::string default_runtime;  // as configured, to be shown
+    NetworkService* networks = nullptr;  // null: there are no networks
   };
   explicit ContainerView(const Parts& parts) : parts_(parts) {}
 

@@ -5,8 +5,10 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 
 #include "base/field_error.h"
 #include "base/file.h"
@@ -28,11 +30,26 @@ std::string HostnameOf(const v1::ContainerConfig& config, const NetworkChoice& n
   return config.hostname().empty() ? std::string(container_id.substr(0, 12)) : config.hostname();
 }
 
+// A name server at the host's loopback address is out of a container's reach.
+std::string WithoutLoopbackServers(absl::string_view resolv) {
+  std::string kept;
+  for (absl::string_view line : absl::StrSplit(resolv, '\n', absl::SkipEmpty())) {
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    const bool loopback = words.size() > 1 && words[0] == "nameserver" &&
+                          (absl::StartsWith(words[1], "127.") || words[1] == "::1");
+    if (!loopback) absl::StrAppend(&kept, line, "\n");
+  }
+  return kept;
+}
+
 }  // namespace
 
 absl::Status WriteNameFiles(const std::string& directory, const v1::ContainerConfig& config,
-                            absl::string_view container_id, const std::string& host_etc) {
-  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, ParseNetworkMode(config.network_mode()));
+                            absl::string_view container_id,
+                            const std::vector<std::string>& addresses,
+                            const std::string& host_etc) {
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(config));
   const std::string hostname = HostnameOf(config, network, container_id);
   std::string hosts;
   std::string resolv;
@@ -45,7 +62,17 @@ absl::Status WriteNameFiles(const std::string& directory, const v1::ContainerCon
     hosts =
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
         "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
-    absl::StrAppend(&hosts, "127.0.1.1\t", hostname, "\n");
+    const std::string names =
+        config.domainname().empty()
+            ? hostname
+            : absl::StrCat(hostname, ".", config.domainname(), " ", hostname);
+    for (const std::string& address : addresses)
+      absl::StrAppend(&hosts, address, "\t", names, "\n");
+    if (addresses.empty()) absl::StrAppend(&hosts, "127.0.1.1\t", hostname, "\n");
+    if (network.kind == NetworkChoice::Kind::kNetwork) {
+      absl::StatusOr<std::string> text = ReadFile(host_etc + "/resolv.conf", kMaxHostFile);
+      if (text.ok()) resolv = WithoutLoopbackServers(*text);
+    }
   }
   for (const std::string& extra : config.extra_hosts()) {
     const size_t colon = extra.find(':');

@@ -1,9 +1,14 @@
 #include "supervisor/core/network_choice.h"
 
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
 #include "base/field_error.h"
+#include "base/status_macros.h"
+#include "proto/gantry/v1/container_config.pb.h"
 
 namespace gantry::core {
 
@@ -15,6 +20,8 @@ std::string NetworkChoice::Print() const {
       return "host";
     case Kind::kContainer:
       return absl::StrCat("container:", container);
+    case Kind::kNetwork:
+      return network;
   }
   return "";
 }
@@ -32,8 +39,29 @@ absl::StatusOr<NetworkChoice> ParseNetworkMode(absl::string_view network_mode) {
     choice.container = std::string(other);
     return choice;
   }
-  return FieldError("network_mode", absl::StrCat("there is no network \"", network_mode,
-                                                 "\"; use host, none or container:NAME"));
+  const bool name = absl::ascii_isalnum(static_cast<unsigned char>(network_mode.front())) &&
+                    std::all_of(network_mode.begin(), network_mode.end(), [](unsigned char c) {
+                      return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
+                    });
+  if (!name) {
+    return FieldError("network_mode",
+                      absl::StrCat("\"", network_mode,
+                                   "\" is not a network; use host, none, container:NAME or a "
+                                   "network's name"));
+  }
+  choice.kind = NetworkChoice::Kind::kNetwork;
+  choice.network = std::string(network_mode);
+  return choice;
+}
+
+absl::StatusOr<NetworkChoice> NetworkOf(const v1::ContainerConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(NetworkChoice choice, ParseNetworkMode(config.network_mode()));
+  const bool chosen = !config.network_mode().empty() && config.network_mode() != "default";
+  if (!chosen && config.port_bindings_size() > 0) {
+    choice.kind = NetworkChoice::Kind::kNetwork;
+    choice.network = "bridge";
+  }
+  return choice;
 }
 
 }  // namespace gantry::core

@@ -743,6 +743,49 @@ absl::Status NetworkService::Disconnect(const CallContext& context,
   return first;
 }
 
+absl::StatusOr<NetworkService::Held> NetworkService::Holds(const CallContext& context,
+                                                           absl::string_view container_id) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> places,
+                          parts_.store->EndpointsOf(context.ns, container_id));
+  Held held;
+  for (const StoredEndpoint& place : places) {
+    GANTRY_ASSIGN_OR_RETURN(const StoredNetwork network,
+                            parts_.store->Find({context.ns, ""}, place.network_id));
+    v1::NetworkEndpoint endpoint;
+    endpoint.set_network(network.record.name());
+    endpoint.set_network_id(network.record.id());
+    endpoint.set_endpoint_id(place.record.container_id());
+    endpoint.set_mac_address(place.record.mac_address());
+    for (const EndpointAddress& one : AddressesOf(place.record)) {
+      if (one.address.family() == Family::kIpv4) {
+        endpoint.set_ip_address(one.address.ToString());
+        endpoint.set_ip_prefix_len(one.length);
+      } else {
+        endpoint.set_global_ipv6_address(one.address.ToString());
+        endpoint.set_global_ipv6_prefix_len(one.length);
+      }
+    }
+    for (const auto& pool : network.settings.pools()) {
+      if (absl::StrContains(pool.gateway(), ':')) {
+        endpoint.set_ipv6_gateway(pool.gateway());
+      } else {
+        endpoint.set_gateway(pool.gateway());
+      }
+    }
+    held.endpoints.push_back(std::move(endpoint));
+    for (const network::PublishedPort& port : PortsOf(place.record)) {
+      v1::PublishedPort shown;
+      const bool ipv4 = port.container.family() == Family::kIpv4;
+      shown.set_ip(port.host.has_value() ? port.host->ToString() : ipv4 ? "0.0.0.0" : "::");
+      shown.set_private_port(port.container_port);
+      shown.set_public_port(port.host_port);
+      shown.set_protocol(std::string(network::ProtocolName(port.protocol)));
+      held.ports.push_back(std::move(shown));
+    }
+  }
+  return held;
+}
+
 absl::Status NetworkService::Reconcile(
     const std::function<bool(absl::string_view ns, absl::string_view container_id)>& runs) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetwork> networks, parts_.store->List(""));

@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/metadata/network_store.h"
@@ -77,6 +78,13 @@ class NetworkService {
                                 const v1::ContainerConfig& config);
   // Gives everything back. OK when it has no place. Idempotent.
   absl::Status Disconnect(const CallContext& context, absl::string_view container_id);
+
+  // What a container has of networks now: nothing unless it runs and is connected to one.
+  struct Held {
+    std::vector<v1::PublishedPort> ports;
+    std::vector<v1::NetworkEndpoint> endpoints;
+  };
+  absl::StatusOr<Held> Holds(const CallContext& context, absl::string_view container_id);
 
   // At the start: takes away the places of containers that do not run, and makes bridges and rules
   // as they should be. `runs` says whether a container does.

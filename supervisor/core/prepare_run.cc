@@ -4,8 +4,11 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+
+#include "glog/logging.h"
 
 #include "base/status_macros.h"
 #include "proto/shim/v1/shim.pb.h"
@@ -13,6 +16,7 @@
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
+#include "supervisor/core/network_service.h"
 #include "supervisor/oci/runtime_spec.h"
 
 namespace gantry::core {
@@ -24,9 +28,18 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   task.runtime = loaded.config.runtime();
   task.discard_rootfs = loaded.config.auto_remove();
 
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(loaded.config));
+  NetworkService::Place place;
+  if (network.kind == NetworkChoice::Kind::kNetwork) {
+    if (parts_.networks == nullptr) return absl::UnimplementedError("there are no networks");
+    GANTRY_ASSIGN_OR_RETURN(place, parts_.networks->Connect(context, network.network, loaded.id(),
+                                                            loaded.ShownName(), loaded.config));
+  }
+  absl::Cleanup undo = [&] { EndRun(context, loaded); };
+
   GANTRY_RETURN_IF_ERROR(
       WriteNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
-                     loaded.config, loaded.id()));
+                     loaded.config, loaded.id(), place.addresses));
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
@@ -34,9 +47,19 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
                           snapshots.Mounts(loaded.record.snapshot_key()));
   task.rootfs = parts_.mount_points->Below(std::move(layers));
 
-  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecOfRun(context, loaded));
+  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecOfRun(context, loaded, network, place.netns));
   GANTRY_ASSIGN_OR_RETURN(task.stdio, StdioOfRun(loaded));
+  std::move(undo).Cancel();
   return task;
+}
+
+void RunPreparer::EndRun(const CallContext& context, const LoadedContainer& loaded) {
+  const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
+  if (!network.ok() || network->kind != NetworkChoice::Kind::kNetwork || parts_.networks == nullptr)
+    return;
+  const absl::Status gone = parts_.networks->Disconnect(context, loaded.id());
+  LOG_IF(WARNING, !gone.ok()) << "ns=" << context.ns << " id=" << loaded.id()
+                              << " leaving its network: " << gone;
 }
 
 absl::StatusOr<int32_t> RunPreparer::InitPid(const CallContext& context,
@@ -52,10 +75,10 @@ absl::StatusOr<int32_t> RunPreparer::InitPid(const CallContext& context,
 }
 
 absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
-                                                   const LoadedContainer& loaded) {
+                                                   const LoadedContainer& loaded,
+                                                   const NetworkChoice& network,
+                                                   const std::string& netns) {
   const std::string& stored = loaded.record.spec().value();
-  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network,
-                          ParseNetworkMode(loaded.config.network_mode()));
   struct Shared {
     const char* type;  // in the spec
     const char* file;  // below /proc/PID/ns
@@ -75,6 +98,12 @@ absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
       GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
     }
     spec->SetNamespace(one.type, absl::StrCat("/proc/", pid, "/ns/", one.file));
+  }
+  if (!netns.empty()) {
+    if (!spec.has_value()) {
+      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
+    }
+    spec->SetNamespace("network", netns);
   }
   return spec.has_value() ? spec->Print() : stored;
 }

@@ -1,9 +1,9 @@
 // What a run of a container needs before its task is made: its network namespace, its name files,
 // its root file system and its spec, as they are at this start. PrepareRun() is the flow.
 //
-// Called with the container's operation lock held. Nothing that is prepared today outlives the task
-// or has to be released: files are written over by the next start, mounts are the shim's.
-// Thread-safe.
+// Called with the container's operation lock held. Its place in a network is given back by EndRun();
+// nothing else outlives the task or has to be released: files are written over by the next start,
+// mounts are the shim's. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_PREPARE_RUN_H_
 #define GANTRY_SUPERVISOR_CORE_PREPARE_RUN_H_
 
@@ -16,10 +16,13 @@
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/mount_points.h"
+#include "supervisor/core/network_choice.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 
 namespace gantry::core {
+
+class NetworkService;
 
 class RunPreparer {
  public:
@@ -29,20 +32,28 @@ class RunPreparer {
     Stores* stores;
     TaskService* tasks;
     const MountPoints* mount_points;
+    NetworkService* networks = nullptr;  // null: there are no networks
     int64_t log_max_size_bytes = 20 << 20;
     int32_t log_max_files = 5;
   };
   explicit RunPreparer(const Parts& parts) : parts_(parts) {}
 
-  // kFailedPrecondition: a container whose namespaces it shares does not run.
+  // Nothing is left after a failure.
+  //   kFailedPrecondition  a container whose namespaces it shares does not run
+  //   otherwise those of NetworkService::Connect()
   absl::StatusOr<CreateTask> PrepareRun(const CallContext& context, const LoadedContainer& loaded);
+  // Gives back what outlives the task. Failures are logged: the next start, of the container or of
+  // the daemon, tries again. Idempotent.
+  void EndRun(const CallContext& context, const LoadedContainer& loaded);
 
   // Pid of the first process of a container. kFailedPrecondition: it does not run.
   absl::StatusOr<int32_t> InitPid(const CallContext& context, absl::string_view container);
 
  private:
-  // The stored spec, with the namespaces that it shares with other containers as they are now.
-  absl::StatusOr<std::string> SpecOfRun(const CallContext& context, const LoadedContainer& loaded);
+  // The stored spec, with the namespaces that it shares with other containers as they are now, and
+  // the network namespace at `netns` ("": a fresh one).
+  absl::StatusOr<std::string> SpecOfRun(const CallContext& context, const LoadedContainer& loaded,
+                                        const NetworkChoice& network, const std::string& netns);
   absl::StatusOr<shim::v1::Stdio> StdioOfRun(const LoadedContainer& loaded);
 
   const Parts parts_;
