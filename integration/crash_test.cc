@@ -40,8 +40,7 @@ void CheckSharing(Testbed& bed) {
   ASSERT_TRUE(Ok(bed.Ctl({"gc"})));
   const size_t layers = Layers(bed);
   EXPECT_GT(layers, 0u);
-  const std::string archive = bed.scratch() + "/image.tar";
-  ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
+  const std::string archive = bed.scratch() + "/busybox.tar";  // as LoadBusybox() wrote it
   ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "load", "-i", archive})));
   // A layer of such an archive has no digest before it is read: it is unpacked meanwhile and
   // dropped.
@@ -87,10 +86,10 @@ TEST(SharedLayersTest, ASecondNamespaceUnpacksNothing) {
   const std::vector<std::string> before = directories();
   ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "load", "-i", archive})));
   EXPECT_EQ(directories(), before);
-  ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "create", "--name", "c", kImage})));
+  ASSERT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "create", "--name", "shared", kImage})));
   EXPECT_EQ(directories().size(), before.size() + 1);
-  EXPECT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "start", "c"})));
-  EXPECT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "rm", "-f", "c"})));
+  EXPECT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "start", "shared"})));
+  EXPECT_TRUE(Ok(bed.Ctl({"-n", kElsewhere, "rm", "-f", "shared"})));
 }
 
 TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
@@ -115,12 +114,9 @@ TEST_P(CrashTest, NothingListedIsUntrueAndNothingIsLeft) {
       outcome = bed.Ctl({"load", "-i", archive});
       break;
     }
-    case CrashCase::During::kLoadElsewhere: {
-      const std::string archive = bed.scratch() + "/image.tar";
-      ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
-      outcome = bed.Ctl({"-n", kElsewhere, "load", "-i", archive});
+    case CrashCase::During::kLoadElsewhere:
+      outcome = bed.Ctl({"-n", kElsewhere, "load", "-i", bed.scratch() + "/busybox.tar"});
       break;
-    }
     case CrashCase::During::kRun:
       outcome = bed.Ctl({"run", "-d", "--name", "web", kImage, "sleep", "1000"});
       break;

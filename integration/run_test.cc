@@ -107,11 +107,11 @@ TEST_F(RunTest, FlagsShapeTheContainer) {
 }
 
 TEST_F(RunTest, WhatCannotBeHadIsRefusedBeforeAnythingIsMade) {
-  const std::vector<std::vector<std::string>> kRefused = {{"-p", "80:80"},
+  const std::vector<std::vector<std::string>> kRefused = {{"--network", "none", "-p", "80:80"},
                                                           {"-P"},
                                                           {"--link", "db"},
                                                           {"--ip", "10.0.0.1"},
-                                                          {"--network", "mynet"},
+                                                          {"--network", "my net"},
                                                           {"--network-alias", "db"},
                                                           {"--userns", "private"},
                                                           {"--storage-opt", "size=1g"},
@@ -162,7 +162,7 @@ TEST_F(RunTest, ExecTakesUsersByName) {
             "1234\n99 50");
   EXPECT_EQ(bed_->CtlOut({"exec", "-u", "joe:staff", "users", "id", "-g"}), "50");
   const Outcome nobody = bed_->Ctl({"exec", "-u", "nosuchuser", "users", "id"});
-  EXPECT_EQ(nobody.code, 1);
+  EXPECT_EQ(nobody.code, 126);
   EXPECT_NE(nobody.err.find("nosuchuser"), std::string::npos) << nobody.err;
 }
 

@@ -69,8 +69,7 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
     if (!gone.ok() && !absl::IsNotFound(gone)) return gone;
   }
   if (const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
-      parts_.networks != nullptr && network.ok() &&
-      network->kind == NetworkChoice::Kind::kNetwork)
+      parts_.networks != nullptr && network.ok() && network->kind == NetworkChoice::Kind::kNetwork)
     GANTRY_RETURN_IF_ERROR(parts_.networks->Disconnect(context, loaded.id()));
   if (!loaded.record.snapshot_key().empty() && loaded.ours) {
     GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,

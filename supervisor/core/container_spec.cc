@@ -156,8 +156,8 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
       return FieldError("port_bindings", "a container's port is from 1 to 65535");
     if (!port.protocol().empty() && port.protocol() != "tcp" && port.protocol() != "udp" &&
         port.protocol() != "sctp") {
-      return FieldError("port_bindings", absl::StrCat("\"", port.protocol(),
-                                                      "\" is not tcp, udp or sctp"));
+      return FieldError("port_bindings",
+                        absl::StrCat("\"", port.protocol(), "\" is not tcp, udp or sctp"));
     }
   }
   if (config.publish_all_ports()) {
@@ -514,8 +514,8 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
 
   GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(in));
   // The namespace of one that is connected to a network is made, and named, at each start.
-  const bool own = network.kind == NetworkChoice::Kind::kNone ||
-                   network.kind == NetworkChoice::Kind::kNetwork;
+  const bool own =
+      network.kind == NetworkChoice::Kind::kNone || network.kind == NetworkChoice::Kind::kNetwork;
   const std::string network_namespace = own ? "private" : network.Print();
   GANTRY_ASSIGN_OR_RETURN(out.network,
                           ToNamespace("network_mode", network_namespace, "net", place));

@@ -109,7 +109,7 @@ TEST(CheckContainerConfigTest, RefusalsNameTheField) {
 TEST(CheckContainerConfigTest, WhatWouldBeIgnoredIsRefused) {
   using Change = void (*)(v1::ContainerConfig&);
   const std::pair<const char*, Change> kCases[] = {
-      {"port_bindings", [](auto& c) { c.set_publish_all_ports(true); }},
+      {"publish_all_ports", [](auto& c) { c.set_publish_all_ports(true); }},
       {"links", [](auto& c) { c.add_links("db"); }},
       {"mac_address", [](auto& c) { c.set_mac_address("02:00:00:00:00:01"); }},
       {"ipv4_address", [](auto& c) { c.add_networks()->set_ipv4_address("10.0.0.1"); }},

@@ -46,7 +46,7 @@ class ContainerView {
     Stores* stores;
     const HealthBoard* health;
     TaskService* tasks;
-    std::string default_runtime;  // as configured, to be shown
+    std::string default_runtime;         // as configured, to be shown
     NetworkService* networks = nullptr;  // null: there are no networks
   };
   explicit ContainerView(const Parts& parts) : parts_(parts) {}

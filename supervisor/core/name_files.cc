@@ -62,10 +62,9 @@ absl::Status WriteNameFiles(const std::string& directory, const v1::ContainerCon
     hosts =
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n"
         "ff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n";
-    const std::string names =
-        config.domainname().empty()
-            ? hostname
-            : absl::StrCat(hostname, ".", config.domainname(), " ", hostname);
+    const std::string names = config.domainname().empty()
+                                  ? hostname
+                                  : absl::StrCat(hostname, ".", config.domainname(), " ", hostname);
     for (const std::string& address : addresses)
       absl::StrAppend(&hosts, address, "\t", names, "\n");
     if (addresses.empty()) absl::StrAppend(&hosts, "127.0.1.1\t", hostname, "\n");

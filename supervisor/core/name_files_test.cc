@@ -24,7 +24,7 @@ class NameFilesTest : public testing::Test {
     EXPECT_TRUE(WriteFile(dir_.Join("etc/hosts"), "192.0.2.1 printer\n", 0644).ok());
     EXPECT_TRUE(WriteFile(dir_.Join("etc/resolv.conf"), "nameserver 192.0.2.53\n", 0644).ok());
   }
-  absl::Status Write() { return WriteNameFiles(dir_.path(), config_, kId, dir_.Join("etc")); }
+  absl::Status Write() { return WriteNameFiles(dir_.path(), config_, kId, {}, dir_.Join("etc")); }
   std::string Read(const std::string& name) {
     return ReadFile(dir_.Join(name), 1 << 16).value_or("cannot be read");
   }

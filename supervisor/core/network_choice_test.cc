@@ -3,6 +3,7 @@
 #include "gtest/gtest.h"
 
 #include "base/field_error.h"
+#include "proto/gantry/v1/container_config.pb.h"
 
 namespace gantry::core {
 namespace {
@@ -25,11 +26,36 @@ TEST(NetworkChoiceTest, HostAndAnotherContainerPrintAsTheyWereParsed) {
   EXPECT_EQ(shared.Print(), "container:web");
 }
 
-TEST(NetworkChoiceTest, AnUnknownNetworkIsAnErrorOfItsField) {
-  const absl::Status refused = ParseNetworkMode("bridge2").status();
-  EXPECT_TRUE(absl::IsInvalidArgument(refused));
-  EXPECT_EQ(FieldOf(refused), "network_mode");
-  EXPECT_NE(refused.message().find("bridge2"), absl::string_view::npos) << refused;
+TEST(NetworkChoiceTest, AnyOtherNameIsANetworks) {
+  for (const char* mode : {"bridge", "web", "Web_1.x-y", "0a1b2c"}) {
+    const absl::StatusOr<NetworkChoice> choice = ParseNetworkMode(mode);
+    ASSERT_TRUE(choice.ok()) << choice.status();
+    EXPECT_EQ(choice->kind, NetworkChoice::Kind::kNetwork);
+    EXPECT_EQ(choice->network, mode);
+    EXPECT_EQ(choice->Print(), mode);
+  }
+}
+
+TEST(NetworkChoiceTest, WhatNoNetworkIsCalledIsAnErrorOfItsField) {
+  for (const char* mode : {"my net", "-web", "web/1", "host:1"}) {
+    const absl::Status refused = ParseNetworkMode(mode).status();
+    EXPECT_TRUE(absl::IsInvalidArgument(refused)) << mode;
+    EXPECT_EQ(FieldOf(refused), "network_mode");
+    EXPECT_NE(refused.message().find(mode), absl::string_view::npos) << refused;
+  }
+}
+
+TEST(NetworkChoiceTest, PublishedPortsConnectToBridgeUnlessAnotherWasChosen) {
+  v1::ContainerConfig config;
+  EXPECT_EQ(NetworkOf(config)->kind, NetworkChoice::Kind::kNone);
+  config.add_port_bindings()->set_container_port(80);
+  EXPECT_EQ(NetworkOf(config)->network, "bridge");
+  config.set_network_mode("default");
+  EXPECT_EQ(NetworkOf(config)->network, "bridge");
+  config.set_network_mode("web");
+  EXPECT_EQ(NetworkOf(config)->network, "web");
+  config.set_network_mode("none");
+  EXPECT_EQ(NetworkOf(config)->kind, NetworkChoice::Kind::kNone);
 }
 
 }  // namespace

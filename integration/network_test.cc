@@ -1,0 +1,160 @@
+// Containers on networks: what a client of a published port, a neighbour and the next daemon see.
+//
+// The test, and with it the daemon, is in a network namespace of its own: bridges, rules and ports
+// are not the machine's.
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+
+#include "base/file.h"
+#include "base/subprocess.h"
+#include "base/unique_fd.h"
+#include "integration/testbed.h"
+
+namespace gantry::integration {
+namespace {
+
+constexpr char kImage[] = "busybox:test";
+constexpr uint16_t kPort = 28080;
+
+// What a server at the port says to who connects, "" when none does within three seconds.
+std::string Ask(const std::string& address, uint16_t port) {
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  sockaddr_in to = {};
+  to.sin_family = AF_INET;
+  to.sin_port = htons(port);
+  inet_pton(AF_INET, address.c_str(), &to.sin_addr);
+  (void)connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to);
+  std::string text;
+  char buffer[64];
+  pollfd ready = {fd.get(), POLLIN, 0};
+  while (poll(&ready, 1, 3000) == 1) {
+    const ssize_t got = read(fd.get(), buffer, sizeof buffer);
+    if (got <= 0) break;
+    text.append(buffer, static_cast<size_t>(got));
+  }
+  return text;
+}
+
+// Devices of this namespace that belong to containers.
+std::string Pairs() {
+  const auto devices = ReadFile("/proc/thread-self/net/dev", 1 << 20);
+  std::string found;
+  size_t at = 0;
+  while (devices.ok() && (at = devices->find("veth", at)) != std::string::npos) {
+    found += devices->substr(at, devices->find(':', at) - at) + " ";
+    ++at;
+  }
+  return found;
+}
+
+class NetworkTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+    ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+    Command up;
+    up.argv = {"ip", "link", "set", "lo", "up"};
+    const auto done = RunCommand(up);
+    ASSERT_TRUE(done.ok() && done->status.ok());
+    bed_ = std::make_unique<Testbed>();
+    ASSERT_TRUE(bed_->LoadBusybox(kImage));
+    bed_->CtlOut({"network", "create", "--subnet", "10.77.0.0/24", "web"});
+  }
+
+  // A container that says `word` to who connects to its port 80.
+  void Serve(const std::string& name, const std::string& word,
+             std::vector<std::string> options = {}) {
+    std::vector<std::string> args = {"run", "-d", "--name", name, "--network", "web"};
+    args.insert(args.end(), options.begin(), options.end());
+    args.insert(args.end(), {kImage, "nc", "-lk", "-p", "80", "-e", "echo", word});
+    bed_->CtlOut(args);
+  }
+  std::string Address(const std::string& name) {
+    return bed_->Inspect(name, "{{.NetworkSettings.Networks.web.IPAddress}}");
+  }
+
+  std::unique_ptr<Testbed> bed_;
+};
+
+TEST_F(NetworkTest, PublishedPortAnswersWhateverBecomesOfTheDaemon) {
+  Serve("server", "hello", {"-p", absl::StrCat(kPort, ":80")});
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "hello\n");
+  EXPECT_EQ(bed_->CtlOut({"port", "server"}), absl::StrCat("80/tcp -> 0.0.0.0:", kPort));
+  bed_->KillDaemon();
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "hello\n");
+  ASSERT_TRUE(bed_->StartDaemon());
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "hello\n");
+  bed_->CtlOut({"restart", "-t", "0", "server"});
+  EXPECT_TRUE(Eventually([] { return Ask("127.0.0.1", kPort) == "hello\n"; }));
+  bed_->CtlOut({"stop", "-t", "0", "server"});
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "");
+  EXPECT_EQ(Pairs(), "");
+  bed_->CtlOut({"rm", "server"});
+  bed_->CtlOut({"network", "rm", "web"});
+}
+
+TEST_F(NetworkTest, NeighboursReachEachOtherAndOtherNetworksDoNot) {
+  Serve("server", "hello");
+  const std::string address = Address("server");
+  EXPECT_EQ(address, "10.77.0.2");
+  const std::vector<std::string> ask = {kImage, "nc", "-w", "1", address, "80"};
+  std::vector<std::string> neighbour = {"run", "--rm", "--network", "web"};
+  neighbour.insert(neighbour.end(), ask.begin(), ask.end());
+  EXPECT_EQ(bed_->CtlOut(neighbour), "hello");
+  bed_->CtlOut({"network", "create", "--subnet", "10.78.0.0/24", "other"});
+  std::vector<std::string> stranger = {"run", "--rm", "--network", "other"};
+  stranger.insert(stranger.end(), ask.begin(), ask.end());
+  EXPECT_NE(bed_->Ctl(stranger).code, 0);
+  const auto hosts = bed_->CtlOut({"exec", "server", "cat", "/etc/hosts"});
+  EXPECT_TRUE(absl::StrContains(hosts, absl::StrCat(address, "\t"))) << hosts;
+  bed_->CtlOut({"rm", "-f", "server"});
+}
+
+TEST_F(NetworkTest, NetworkInUseAndPortInUseSayByWhom) {
+  Serve("server", "hello", {"-p", absl::StrCat(kPort, ":80")});
+  const Outcome removed = bed_->Ctl({"network", "rm", "web"});
+  EXPECT_EQ(removed.code, 1);
+  EXPECT_TRUE(absl::StrContains(removed.err, "container server")) << removed.err;
+  const Outcome second = bed_->Ctl(
+      {"run", "--rm", "--network", "web", "-p", absl::StrCat(kPort, ":81"), kImage, "true"});
+  EXPECT_EQ(second.code, 125);
+  EXPECT_TRUE(absl::StrContains(second.err, "port is already allocated; container server has it"))
+      << second.err;
+  EXPECT_EQ(bed_->Ctl({"run", "--rm", "--network", "nosuch", kImage, "true"}).code, 125);
+  bed_->CtlOut({"rm", "-f", "server"});
+  EXPECT_EQ(Pairs(), "");
+}
+
+// Wherever the daemon dies while a container comes or goes, the next one takes away what is left.
+TEST_F(NetworkTest, DeathInTheMiddleLeavesNothing) {
+  for (const char* point : {"endpoint.recorded", "netns.kept", "veth.made", "netns.gone"}) {
+    SCOPED_TRACE(point);
+    bed_->StopDaemon();
+    ASSERT_TRUE(bed_->StartDaemon({{"GANTRY_CRASH_POINT", point}}));
+    (void)bed_->Ctl(
+        {"run", "--rm", "--network", "web", "-p", absl::StrCat(kPort, ":80"), kImage, "true"});
+    EXPECT_EQ(bed_->WaitDaemonGone(), 137);
+    ASSERT_TRUE(bed_->StartDaemon());
+    EXPECT_TRUE(Eventually([&] { return bed_->CtlOut({"ps", "-aq"}).empty(); }));
+    EXPECT_EQ(Pairs(), "");
+    EXPECT_EQ(bed_->CtlOut({"run", "--rm", "--network", "web", "-p", absl::StrCat(kPort, ":80"),
+                            kImage, "echo", "again"}),
+              "again");
+  }
+}
+
+}  // namespace
+}  // namespace gantry::integration
