@@ -29,7 +29,9 @@ namespace {
 constexpr char kImage[] = "busybox:test";
 constexpr uint16_t kPort = 28080;
 
-// What a server at the port says to who connects, "" when none does within three seconds.
+constexpr char kRequest[] = "GET / HTTP/1.0\r\n\r\n";
+
+// The page of a server at the port, "" when none answers within three seconds.
 std::string Ask(const std::string& address, uint16_t port) {
   const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   sockaddr_in to = {};
@@ -37,15 +39,18 @@ std::string Ask(const std::string& address, uint16_t port) {
   to.sin_port = htons(port);
   inet_pton(AF_INET, address.c_str(), &to.sin_addr);
   (void)connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to);
+  pollfd ready = {fd.get(), POLLOUT, 0};
+  if (poll(&ready, 1, 3000) != 1 || write(fd.get(), kRequest, sizeof kRequest - 1) < 0) return "";
   std::string text;
   char buffer[64];
-  pollfd ready = {fd.get(), POLLIN, 0};
+  ready.events = POLLIN;
   while (poll(&ready, 1, 3000) == 1) {
     const ssize_t got = read(fd.get(), buffer, sizeof buffer);
     if (got <= 0) break;
     text.append(buffer, static_cast<size_t>(got));
   }
-  return text;
+  const size_t head = text.find("\r\n\r\n");
+  return head == std::string::npos ? "" : text.substr(head + 4);
 }
 
 // Devices of this namespace that belong to containers.
@@ -74,13 +79,17 @@ class NetworkTest : public testing::Test {
     bed_->CtlOut({"network", "create", "--subnet", "10.77.0.0/24", "web"});
   }
 
-  // A container that says `word` to who connects to its port 80.
+  // A container whose port 80 has a web server with the page `word`.
   void Serve(const std::string& name, const std::string& word,
              std::vector<std::string> options = {}) {
     std::vector<std::string> args = {"run", "-d", "--name", name, "--network", "web"};
     args.insert(args.end(), options.begin(), options.end());
-    args.insert(args.end(), {kImage, "nc", "-lk", "-p", "80", "-e", "echo", word});
+    args.insert(args.end(), {kImage, "sh", "-c",
+                             absl::StrCat("mkdir -p /www && echo ", word,
+                                          " > /www/index.html && exec busybox httpd -f -p 80 "
+                                          "-h /www")});
     bed_->CtlOut(args);
+    EXPECT_TRUE(Eventually([&] { return Ask(Address(name), 80) == word + "\n"; }));
   }
   std::string Address(const std::string& name) {
     return bed_->Inspect(name, "{{.NetworkSettings.Networks.web.IPAddress}}");
@@ -110,7 +119,10 @@ TEST_F(NetworkTest, NeighboursReachEachOtherAndOtherNetworksDoNot) {
   Serve("server", "hello");
   const std::string address = Address("server");
   EXPECT_EQ(address, "10.77.0.2");
-  const std::vector<std::string> ask = {kImage, "nc", "-w", "1", address, "80"};
+  const std::vector<std::string> ask = {
+      kImage, "sh", "-c",
+      absl::StrCat("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 1 ", address,
+                   " 80 | tail -n 1 | grep hello")};
   std::vector<std::string> neighbour = {"run", "--rm", "--network", "web"};
   neighbour.insert(neighbour.end(), ask.begin(), ask.end());
   EXPECT_EQ(bed_->CtlOut(neighbour), "hello");

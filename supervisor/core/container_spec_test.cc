@@ -88,7 +88,7 @@ TEST(CheckContainerConfigTest, RefusalsNameTheField) {
   };
   EXPECT_THAT(message([](auto& c) { c.add_env("=x"); }), StartsWith("env: "));
   EXPECT_THAT(message([](auto& c) { c.set_working_dir("rel"); }), StartsWith("working_dir: "));
-  EXPECT_THAT(message([](auto& c) { c.set_network_mode("mynet"); }), HasSubstr("host, none"));
+  EXPECT_THAT(message([](auto& c) { c.set_network_mode("my net"); }), HasSubstr("host, none"));
   EXPECT_THAT(message([](auto& c) { c.set_stop_signal("SIGNOPE"); }), HasSubstr("SIGNOPE"));
   EXPECT_THAT(message([](auto& c) { c.mutable_resources()->set_memory_bytes(1000); }),
               StartsWith("memory_bytes: "));

@@ -1,5 +1,6 @@
 #include "supervisor/network/firewall.h"
 
+#include <dlfcn.h>
 #include <nftables/libnftables.h>
 
 #include <algorithm>
@@ -76,6 +77,43 @@ constexpr char kUserTable[] = R"(
 add table inet gantry-user
 add chain inet gantry-user forward { type filter hook forward priority filter - 1; policy accept; }
 )";
+
+// libnftables, loaded with the first network: a daemon without networks neither needs it nor carries
+// its memory.
+struct Nftables {
+  decltype(&nft_ctx_new) ctx_new;
+  decltype(&nft_ctx_free) ctx_free;
+  decltype(&nft_ctx_buffer_output) buffer_output;
+  decltype(&nft_ctx_buffer_error) buffer_error;
+  decltype(&nft_ctx_get_error_buffer) error_buffer;
+  decltype(&nft_run_cmd_from_buffer) run;
+};
+
+template <typename Function>
+bool Find(void* library, const char* name, Function& function) {
+  function = reinterpret_cast<Function>(dlsym(library, name));
+  return function != nullptr;
+}
+
+// Never unloaded.
+const absl::StatusOr<Nftables>& Library() {
+  static const auto* const loaded = new absl::StatusOr<Nftables>([]() -> absl::StatusOr<Nftables> {
+    void* const library = dlopen("libnftables.so.1", RTLD_NOW | RTLD_LOCAL);
+    Nftables nft;
+    if (library != nullptr && Find(library, "nft_ctx_new", nft.ctx_new) &&
+        Find(library, "nft_ctx_free", nft.ctx_free) &&
+        Find(library, "nft_ctx_buffer_output", nft.buffer_output) &&
+        Find(library, "nft_ctx_buffer_error", nft.buffer_error) &&
+        Find(library, "nft_ctx_get_error_buffer", nft.error_buffer) &&
+        Find(library, "nft_run_cmd_from_buffer", nft.run))
+      return nft;
+    const char* why = dlerror();
+    return absl::UnimplementedError(
+        absl::StrCat("networks need libnftables (Debian package libnftables1): ",
+                     why == nullptr ? "a function is missing" : why));
+  }());
+  return *loaded;
+}
 
 absl::Status CheckBridge(absl::string_view name) {
   const bool plain =
@@ -193,13 +231,15 @@ absl::string_view ProtocolName(Protocol protocol) {
 }
 
 absl::StatusOr<std::unique_ptr<Firewall>> Firewall::Open() {
-  nft_ctx* context = nft_ctx_new(NFT_CTX_DEFAULT);
+  const absl::StatusOr<Nftables>& nft = Library();
+  GANTRY_RETURN_IF_ERROR(nft.status());
+  nft_ctx* context = nft->ctx_new(NFT_CTX_DEFAULT);
   if (context == nullptr) {
     return absl::UnimplementedError(
         "nftables cannot be used; is the kernel built with CONFIG_NF_TABLES?");
   }
-  nft_ctx_buffer_output(context);
-  nft_ctx_buffer_error(context);
+  nft->buffer_output(context);
+  nft->buffer_error(context);
   return std::unique_ptr<Firewall>(new Firewall(context));
 }
 
@@ -212,7 +252,7 @@ absl::StatusOr<std::unique_ptr<Firewall>> Firewall::OpenIn(int netns) {
   return made;
 }
 
-Firewall::~Firewall() { nft_ctx_free(context_); }
+Firewall::~Firewall() { Library()->ctx_free(context_); }
 
 absl::Status Firewall::Run(const std::string& commands, absl::string_view what) {
   absl::MutexLock lock(&mu_);
@@ -220,9 +260,10 @@ absl::Status Firewall::Run(const std::string& commands, absl::string_view what) 
 }
 
 absl::Status Firewall::RunLocked(const std::string& commands, absl::string_view what) {
-  if (nft_run_cmd_from_buffer(context_, commands.c_str()) == 0) return absl::OkStatus();
+  const Nftables& nft = *Library();
+  if (nft.run(context_, commands.c_str()) == 0) return absl::OkStatus();
   // Several lines, of which the first says what is wrong and where.
-  absl::string_view error = nft_ctx_get_error_buffer(context_);
+  absl::string_view error = nft.error_buffer(context_);
   error = error.substr(0, error.find('\n'));
   const std::string text = absl::StrCat(what, ": nftables: ", error);
   if (absl::StrContains(error, "File exists")) return absl::AlreadyExistsError(text);

@@ -56,7 +56,7 @@ struct PublishedPort {
 class Firewall {
  public:
   // In the namespace of the calling thread, or in another.
-  //   kUnimplemented  the kernel has no nftables
+  //   kUnimplemented  the kernel has no nftables, or its library is not installed
   static absl::StatusOr<std::unique_ptr<Firewall>> Open();
   static absl::StatusOr<std::unique_ptr<Firewall>> OpenIn(int netns);
   ~Firewall();
