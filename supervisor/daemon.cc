@@ -400,6 +400,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   core::NetworkService::Parts networks;
   networks.store = p.network_records.get();
   networks.clock = &p.clock;
+  networks.events = &p.events;
   networks.state_directory = p.config.state;
   networks.host_id = PersistentUuid(p.config.root).value_or("");
   p.networks = std::make_unique<core::NetworkService>(std::move(networks));

@@ -49,7 +49,7 @@ Value Registries() {
 Value Plugins() {
   Value out = Value::EmptyObject();
   out.Set("Volume", Value::EmptyList());
-  out.Set("Network", Words({"host", "null"}));
+  out.Set("Network", Words({"bridge", "host", "null"}));
   out.Set("Authorization", Value());
   out.Set("Log", Words({"json-file", "local", "none"}));
   return out;

@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 
 #include "base/status_macros.h"
@@ -32,7 +33,8 @@ bool Holds(const Values& values, const Value& value) {
 }  // namespace
 
 absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
-    const google::protobuf::RepeatedPtrField<v1::Filter>& filters, const FindCreated& find) {
+    const google::protobuf::RepeatedPtrField<v1::Filter>& filters, const FindCreated& find,
+    const FindImageId& find_image) {
   ContainerFilter parsed;
   GANTRY_ASSIGN_OR_RETURN(
       parsed.filters_, Filters::Parse(filters, {"ancestor", "before", "exited", "expose", "health",
@@ -69,9 +71,34 @@ absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
   for (const std::string& value : parsed.filters_.Values("is-task")) {
     GANTRY_RETURN_IF_ERROR(ParseTruth("is-task", value).status());
   }
+  for (const std::string& value : parsed.filters_.Values("ancestor")) {
+    std::string id = find_image(value);
+    if (!id.empty()) parsed.ancestors_.push_back(std::move(id));
+  }
+  GANTRY_ASSIGN_OR_RETURN(parsed.publish_,
+                          ParsePorts("publish", parsed.filters_.Values("publish")));
+  GANTRY_ASSIGN_OR_RETURN(parsed.expose_, ParsePorts("expose", parsed.filters_.Values("expose")));
   GANTRY_ASSIGN_OR_RETURN(parsed.created_,
                           CreatedBounds::Parse(parsed.filters_, absl::Now(), find));
   return parsed;
+}
+
+absl::StatusOr<std::vector<ContainerFilter::Ports>> ContainerFilter::ParsePorts(
+    absl::string_view key, const std::vector<std::string>& values) {
+  std::vector<Ports> all;
+  for (const std::string& value : values) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(value, absl::MaxSplits('/', 1));
+    const std::vector<absl::string_view> ends = absl::StrSplit(parts.first, '-');
+    Ports ports;
+    ports.protocol = parts.second.empty() ? "tcp" : std::string(parts.second);
+    if (ends.size() > 2 || !absl::SimpleAtoi(ends.front(), &ports.first) ||
+        !absl::SimpleAtoi(ends.back(), &ports.last) || ports.first > ports.last ||
+        ports.last > 65535)
+      return BadValue(key, value, "is not a port or a range, with or without /tcp, /udp or /sctp");
+    all.push_back(std::move(ports));
+  }
+  return all;
 }
 
 bool ContainerFilter::wants_active_only() const {
@@ -94,7 +121,8 @@ bool ContainerFilter::Matches(const v1::ContainerSummary& container) const {
     return absl::StartsWith(container.id(), value);
   };
   const auto is_ancestor = [&](const std::string& value) {
-    return IsAncestor(value, container.image(), container.image_id());
+    return IsAncestor(value, container.image(), container.image_id()) ||
+           Holds(ancestors_, container.image_id());
   };
   const auto health_fits = [&](const std::string& value) {
     return value == (container.health().empty() ? "none" : container.health());
@@ -108,14 +136,26 @@ bool ContainerFilter::Matches(const v1::ContainerSummary& container) const {
           return mount.source() == value || mount.destination() == value || mount.name() == value;
         });
   };
-  // No container is a swarm task, has an isolation or a port.
+  // As docker has it, by the container's own port.
+  const auto has_port = [&](const std::vector<Ports>& wanted, bool published) {
+    return wanted.empty() ||
+           std::any_of(container.ports().begin(), container.ports().end(),
+                       [&](const v1::PublishedPort& port) {
+                         return (!published || port.public_port() != 0) &&
+                                std::any_of(wanted.begin(), wanted.end(), [&](const Ports& one) {
+                                  return one.protocol == port.protocol() &&
+                                         port.private_port() >= one.first &&
+                                         port.private_port() <= one.last;
+                                });
+                       });
+  };
+  // No container is a swarm task or has an isolation.
   const auto is_false = [](const std::string& value) { return value == "false" || value == "0"; };
   const auto never = [](const std::string&) { return false; };
   return filters_.Any("id", id_fits) && filters_.Any("ancestor", is_ancestor) &&
          filters_.Any("health", health_fits) && filters_.Any("network", has_network) &&
          filters_.Any("volume", has_volume) && filters_.Any("is-task", is_false) &&
-         filters_.Any("publish", never) && filters_.Any("expose", never) &&
-         filters_.Any("isolation", never);
+         has_port(publish_, true) && has_port(expose_, false) && filters_.Any("isolation", never);
 }
 
 }  // namespace gantry::core

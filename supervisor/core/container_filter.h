@@ -25,10 +25,15 @@ class ContainerFilter {
   // When the container that a person names was created.
   using FindCreated = CreatedBounds::FindCreated;
 
+  // The id of the image that a person names; "" when there is none. So "ancestor" finds containers
+  // that were made by another name of the image.
+  using FindImageId = std::function<std::string(const std::string& image)>;
+
   // kInvalidArgument: unknown key, or a value that its key does not take; what `find` says of a
   // container in "before" or "since".
   static absl::StatusOr<ContainerFilter> Parse(
-      const google::protobuf::RepeatedPtrField<v1::Filter>& filters, const FindCreated& find);
+      const google::protobuf::RepeatedPtrField<v1::Filter>& filters, const FindCreated& find,
+      const FindImageId& find_image);
 
   bool Matches(const v1::ContainerSummary& container) const;
 
@@ -48,6 +53,17 @@ class ContainerFilter {
   std::vector<v1::ContainerState> states_;
   std::vector<uint32_t> exit_codes_;
   CreatedBounds created_;
+  std::vector<std::string> ancestors_;  // ids of the images in "ancestor" that exist
+  // Of "publish" and of "expose".
+  struct Ports {
+    uint32_t first;
+    uint32_t last;
+    std::string protocol;
+  };
+  static absl::StatusOr<std::vector<Ports>> ParsePorts(absl::string_view key,
+                                                       const std::vector<std::string>& values);
+  std::vector<Ports> publish_;
+  std::vector<Ports> expose_;
 };
 
 }  // namespace gantry::core

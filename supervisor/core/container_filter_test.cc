@@ -31,11 +31,14 @@ class ContainerFilterTest : public testing::Test {
       filter->set_key(key);
       filter->set_value(value);
     }
-    return ContainerFilter::Parse(filters, [](const std::string& container) {
-      return container == "old"   ? absl::StatusOr<absl::Time>(absl::FromUnixSeconds(500))
-             : container == "new" ? absl::StatusOr<absl::Time>(absl::FromUnixSeconds(1500))
-                                  : absl::NotFoundError("No such container");
-    });
+    return ContainerFilter::Parse(
+        filters,
+        [](const std::string& container) {
+          return container == "old"   ? absl::StatusOr<absl::Time>(absl::FromUnixSeconds(500))
+                 : container == "new" ? absl::StatusOr<absl::Time>(absl::FromUnixSeconds(1500))
+                                      : absl::NotFoundError("No such container");
+        },
+        [](const std::string& image) { return image == "mirror/os:12" ? "sha256:fedcba" : ""; });
   }
   bool Matches(const Pairs& pairs) {
     const absl::StatusOr<ContainerFilter> filter = Parse(pairs);
@@ -104,6 +107,29 @@ TEST_F(ContainerFilterTest, SaysWhetherStatesAreNamed) {
   EXPECT_TRUE(Parse({{"status", "exited"}})->names_states());
   EXPECT_TRUE(Parse({{"exited", "0"}})->names_states());
   EXPECT_FALSE(Parse({{"name", "web"}})->names_states());
+}
+
+TEST_F(ContainerFilterTest, AncestorByAnotherNameOfTheImage) {
+  EXPECT_TRUE(Matches({{"ancestor", "mirror/os:12"}}));
+  EXPECT_FALSE(Matches({{"ancestor", "mirror/os:13"}}));
+}
+
+TEST_F(ContainerFilterTest, PortsByNumberRangeAndProtocol) {
+  v1::PublishedPort* port = container_.add_ports();
+  port->set_private_port(80);
+  port->set_public_port(8080);
+  port->set_protocol("tcp");
+  for (const char* value : {"80", "80/tcp", "79-81", "1-65535/tcp"}) {
+    EXPECT_TRUE(Matches({{"publish", value}})) << value;
+    EXPECT_TRUE(Matches({{"expose", value}})) << value;
+  }
+  for (const char* value : {"8080", "80/udp", "81-90"})
+    EXPECT_FALSE(Matches({{"publish", value}})) << value;
+  port->set_public_port(0);
+  EXPECT_FALSE(Matches({{"publish", "80"}}));
+  EXPECT_TRUE(Matches({{"expose", "80"}}));
+  for (const char* value : {"", "x", "90-80", "70000", "1-2-3"})
+    EXPECT_FALSE(Parse({{"publish", value}}).ok()) << value;
 }
 
 }  // namespace

@@ -35,6 +35,7 @@
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/distribution/reference.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/shim_registry.h"
 
@@ -285,13 +286,21 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
     const CallContext& context, const v1::ListContainersRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(
       const ContainerFilter filter,
-      ContainerFilter::Parse(request.filters(),
-                             [&](const std::string& container) -> absl::StatusOr<absl::Time> {
-                               GANTRY_ASSIGN_OR_RETURN(LoadedContainer other,
-                                                       parts_.records->Load(context, container));
-                               return absl::FromUnixSeconds(other.record.created_at().seconds()) +
-                                      absl::Nanoseconds(other.record.created_at().nanos());
-                             }));
+      ContainerFilter::Parse(
+          request.filters(),
+          [&](const std::string& container) -> absl::StatusOr<absl::Time> {
+            GANTRY_ASSIGN_OR_RETURN(LoadedContainer other,
+                                    parts_.records->Load(context, container));
+            return absl::FromUnixSeconds(other.record.created_at().seconds()) +
+                   absl::Nanoseconds(other.record.created_at().nanos());
+          },
+          [&](const std::string& image) -> std::string {
+            const absl::StatusOr<distribution::Reference> reference =
+                distribution::Reference::Parse(image);
+            if (!reference.ok()) return "";
+            const auto record = parts_.stores->images.Get({context.ns, ""}, reference->canonical());
+            return record.ok() ? record->target().digest() : "";
+          }));
   Tasks tasks;
   for (auto& [ns, process] : parts_.tasks->List(context.ns))
     tasks.emplace(process.container_id, std::move(process));

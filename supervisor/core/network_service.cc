@@ -26,6 +26,8 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
+#include "supervisor/core/event.h"
+#include "supervisor/core/event_bus.h"
 #include "supervisor/core/filters.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/network/netns.h"
@@ -375,7 +377,10 @@ absl::StatusOr<StoredNetwork> NetworkService::MakeNetwork(const CallContext& con
   CrashPoint("network.recorded");
   absl::Status ready = MakeBridge(*kernel, made);
   if (ready.ok()) ready = kernel->firewall->AddNetwork(RulesOf(made));
-  if (ready.ok()) return made;
+  if (ready.ok()) {
+    Publish(made, action::kCreate);
+    return made;
+  }
   // A device that is not ours was left alone; ours goes.
   if (!absl::IsFailedPrecondition(ready)) (void)kernel->links->Delete(made.settings.device());
   const absl::Status undone = parts_.store->Delete({context.ns, ""}, made);
@@ -549,6 +554,7 @@ absl::StatusOr<v1::RemoveNetworkResponse> NetworkService::Remove(const CallConte
   if (absl::IsNotFound(gone)) gone = absl::OkStatus();
   if (found.settings.device_is_ours()) gone.Update(kernel->links->Delete(found.settings.device()));
   LOG_IF(WARNING, !gone.ok()) << "network " << found.record.name() << ": " << gone;
+  Publish(found, action::kDestroy);
   v1::RemoveNetworkResponse response;
   response.set_name(found.record.name());
   return response;
@@ -670,6 +676,7 @@ absl::StatusOr<NetworkService::Place> NetworkService::Connect(const CallContext&
     LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << container_id << " " << undone;
     return made;
   }
+  Publish(found, "connect", container_id);
   Place place;
   place.netns = NetnsPath(context.ns, container_id);
   for (const EndpointAddress& one : AddressesOf(endpoint.record))
@@ -731,7 +738,21 @@ absl::Status NetworkService::TakePlaceAway(const StoredEndpoint& endpoint) {
     return ErrnoToStatus(errno, absl::StrCat("unmounting ", path));
   if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, path);
   CrashPoint("netns.gone");
-  return parts_.store->RemoveEndpoint(endpoint);
+  GANTRY_RETURN_IF_ERROR(parts_.store->RemoveEndpoint(endpoint));
+  const absl::StatusOr<StoredNetwork> network =
+      parts_.store->Find({endpoint.ns, ""}, endpoint.network_id);
+  if (network.ok()) Publish(*network, "disconnect", endpoint.record.container_id());
+  return absl::OkStatus();
+}
+
+void NetworkService::Publish(const StoredNetwork& network, absl::string_view action,
+                             absl::string_view container_id) const {
+  if (parts_.events == nullptr) return;
+  Event::Attributes attributes = {{"name", network.record.name()},
+                                  {"type", network.record.driver()}};
+  if (!container_id.empty()) attributes.emplace("container", container_id);
+  parts_.events->Publish(
+      network.ns, Event(EventKind::kNetwork, action, network.record.id(), std::move(attributes)));
 }
 
 absl::Status NetworkService::Disconnect(const CallContext& context,

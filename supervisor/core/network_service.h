@@ -32,12 +32,15 @@
 
 namespace gantry::core {
 
+class EventBus;
+
 class NetworkService {
  public:
   // Nothing is owned.
   struct Parts {
     metadata::NetworkStore* store;
     const Clock* clock;
+    EventBus* events = nullptr;  // null: nothing is published
     // <state>/netns/<ns>/<id> is a container's network namespace: a mount that outlives the daemon.
     std::string state_directory;
     std::vector<network::PoolSource> pools = network::DefaultPools();
@@ -108,6 +111,9 @@ class NetworkService {
   absl::Status MakePlace(Kernel& kernel, const metadata::StoredNetwork& network,
                          const metadata::StoredEndpoint& endpoint);
   absl::Status TakePlaceAway(const metadata::StoredEndpoint& endpoint);
+  // Of docker's network events: create, destroy; connect and disconnect with a container.
+  void Publish(const metadata::StoredNetwork& network, absl::string_view action,
+               absl::string_view container_id = "") const;
   std::string NetnsPath(absl::string_view ns, absl::string_view container_id) const;
 
   const Parts parts_;

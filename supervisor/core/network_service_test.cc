@@ -10,6 +10,8 @@
 #include "gtest/gtest.h"
 
 #include "base/temp_dir.h"
+#include "supervisor/core/event.h"
+#include "supervisor/core/event_bus.h"
 #include "supervisor/metadata/database.h"
 #include "supervisor/network/netns.h"
 
@@ -44,6 +46,7 @@ class NetworkServiceTest : public testing::Test {
     NetworkService::Parts parts;
     parts.store = &*store_;
     parts.clock = &Clock::Real();
+    parts.events = &events_;
     parts.state_directory = directory_.path() + "/state";
     parts.host_id = "test";
     parts.host_netns = host_.get();
@@ -84,6 +87,7 @@ class NetworkServiceTest : public testing::Test {
   std::optional<metadata::NetworkStore> store_;
   std::unique_ptr<NetworkService> service_;
   CallContext context_;
+  EventBus events_;
 };
 
 TEST_F(NetworkServiceTest, NetworkIsABridgeWithTheGatewaysAddress) {
@@ -227,6 +231,24 @@ TEST_F(NetworkServiceTest, NextDaemonKeepsWhatRunsAndTakesTheRestAway) {
   EXPECT_THAT(service_->Inspect(context_, "web").value().endpoints(), SizeIs(1));
   EXPECT_TRUE(Connect("next", "web", Publishing("28081")).ok());
   EXPECT_FALSE(Connect("other", "web", Publishing("28080")).ok());
+}
+
+TEST_F(NetworkServiceTest, EventsAreDockersFour) {
+  const auto seen = events_.Subscribe(nullptr, [] {});
+  ASSERT_EQ(Make("web"), absl::OkStatus());
+  ASSERT_TRUE(Connect("a").ok());
+  ASSERT_TRUE(service_->Disconnect(context_, "a").ok());
+  ASSERT_TRUE(service_->Remove(context_, "web").ok());
+  std::vector<std::string> actions;
+  while (const EventPtr event = seen->Pop()) {
+    EXPECT_EQ(event->kind, EventKind::kNetwork);
+    EXPECT_EQ(event->attributes.at("name"), "web");
+    EXPECT_EQ(event->attributes.at("type"), "bridge");
+    EXPECT_EQ(event->attributes.count("container"),
+              event->action == "connect" || event->action == "disconnect" ? 1u : 0u);
+    actions.push_back(event->action);
+  }
+  EXPECT_THAT(actions, ElementsAre("create", "connect", "disconnect", "destroy"));
 }
 
 TEST_F(NetworkServiceTest, FilteredLists) {
