@@ -579,8 +579,12 @@ std::string PrintConfig(const Config& config) {
       << (config.gc_pause_threshold == static_cast<int64_t>(config.gc_pause_threshold) ? ".0" : "")
       << "\ndeletion_threshold = " << config.gc_deletion_threshold
       << "\nmutation_threshold = " << config.gc_mutation_threshold << "\n";
-  text("schedule_delay", absl::FormatDuration(config.gc_schedule_delay));
-  text("startup_delay", absl::FormatDuration(config.gc_startup_delay));
+  // With its unit also where it is zero, as the file that is shipped has it.
+  const auto duration = [&text](const char* key, absl::Duration value) {
+    text(key, value == absl::ZeroDuration() ? "0s" : absl::FormatDuration(value));
+  };
+  duration("schedule_delay", config.gc_schedule_delay);
+  duration("startup_delay", config.gc_startup_delay);
   for (const auto& [name, runtime] : config.runtimes) {
     out << "\n[runtimes." << Quote(name) << "]\n";
     text("path", runtime.path);

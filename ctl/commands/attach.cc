@@ -28,6 +28,10 @@ absl::StatusOr<int> AttachTo(Context& context, const std::string& container,
     return absl::FailedPreconditionError(
         absl::StrCat("container ", container, " is paused; `ctl unpause ", container, "` first"));
   }
+  if (!start && state == v1::CONTAINER_STATE_RESTARTING) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "container ", container, " is restarting, wait until the container is running"));
+  }
   if (!start && state != v1::CONTAINER_STATE_RUNNING) {
     return absl::FailedPreconditionError(absl::StrCat("container ", container,
                                                       " is not running; `ctl start -a ", container,

@@ -190,12 +190,13 @@ class ContainerFixture : public testing::Test {
     tasks_.reset();
   }
 
-  // A new daemon, which knows of the shims what RecoverShims() finds.
-  void BeginAgain() {
+  // A new daemon, which knows of the shims what RecoverShims() finds. `settled`: what its recovery
+  // hands to other threads has been done.
+  void BeginAgain(bool settled = true) {
     End();
     Begin();
     tasks_->Recover(runtime::RecoverShims(*bundles_, absl::Milliseconds(500)).value());
-    workers_->WaitIdle();
+    if (settled) workers_->WaitIdle();
     EXPECT_TRUE(recovery_->Reconcile().ok());
   }
 

@@ -112,7 +112,7 @@ TEST_F(ContainerRecoveryTest, StopDuringRecoveryKeepsItStopped) {
   Shim(id).Exit("", 1);
   // The shim is slow to take its task away; the stop comes in between.
   Shim(id).Freeze("Delete");
-  BeginAgain();
+  BeginAgain(/*settled=*/false);
   std::thread stopper([&] { EXPECT_TRUE(Stop(id, 1).ok()); });
   Shim(id).Unfreeze();
   stopper.join();
