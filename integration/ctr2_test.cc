@@ -122,6 +122,10 @@ TEST_F(Ctr2Test, ImagesComeAndGoThroughTheTransferServiceAndWithoutIt) {
   ASSERT_TRUE(Ok(Ctr({"images", "mount", kImage, target})));
   EXPECT_EQ(access((target + "/bin/busybox").c_str(), X_OK), 0);
   ASSERT_TRUE(Ok(Ctr({"images", "unmount", "--rm", target})));
+  // ctr has removed the lease that held its activation, and leaves that to the next collection.
+  ASSERT_TRUE(Ok(bed_->Ctl({"gc"})));
+  EXPECT_THAT(ReadFile("/proc/self/mountinfo", 1 << 22).value_or(""),
+              Not(HasSubstr(bed_->state() + "/activations/")));
 }
 
 TEST_F(Ctr2Test, ImagesArePushedAndPulled) {
