@@ -132,7 +132,7 @@ class GzipStream : public Decompressor {
 
  private:
   // After the end of a member: is there another one? Padding with zeros, as tape and block devices
-  // leave it, is none.
+  // leave it, does not count as one.
   absl::StatusOr<bool> NextMember() {
     while (!input_->ended()) {
       const absl::string_view rest = input_->view();

@@ -1,8 +1,8 @@
 // Compressed streams, told apart by their first bytes.
 //
 // gzip is inflated and deflated by ISA-L (several times zlib's speed), zstd by libzstd, xz and
-// bzip2 by libarchive. Nothing here limits how much comes out of little: who reads a stranger's
-// bytes counts them.
+// bzip2 by libarchive. There is no limit to the size of the output: callers that read untrusted
+// bytes count them.
 //
 // Streams are thread-compatible.
 

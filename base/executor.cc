@@ -69,7 +69,7 @@ void Executor::Run(Threads::iterator self) {
     };
     for (;;) {
       ++idle_;
-      // The last one stays: there may be none to be had when there is work again.
+      // The last thread stays, because it may be impossible to make one when there is work again.
       mu_.AwaitWithTimeout(absl::Condition(&has_news),
                            threads_.size() == 1 ? absl::InfiniteDuration() : linger_);
       --idle_;

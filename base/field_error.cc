@@ -11,8 +11,8 @@ namespace {
 constexpr absl::string_view kPayloadUrl = "gantry/field";
 constexpr absl::string_view kBadRequestUrl = "type.googleapis.com/google.rpc.BadRequest";
 
-// Four fixed message shapes of length-delimited fields: not worth generated code in a leaf that
-// every program links.
+// Four fixed message shapes of length-delimited fields: generated code would be
+// too much for a leaf that every program links.
 void PutVarint(uint64_t value, std::string* out) {
   while (value >= 0x80) {
     out->push_back(static_cast<char>(value | 0x80));

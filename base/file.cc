@@ -57,7 +57,7 @@ int OpenSubdirectory(int directory_fd, const char* name) {
   return static_cast<int>(::syscall(SYS_openat2, directory_fd, name, &how, sizeof(how)));
 }
 
-// Gives us the right to list and empty a directory of our own whose mode forbids it.
+// Sets the mode of one of our own directories so that it can be listed and emptied.
 void AllowOwner(int directory_fd, const char* name) {
   UniqueFd entry(::openat(directory_fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!entry.valid()) return;

@@ -67,7 +67,7 @@ LogHold::LogHold(const std::string& path) : directory_(OpenDirectory(path)) {
 void LogHold::ReleaseThrough(int64_t number) {
   if (!directory_.valid()) return;
   struct flock past = Range(F_UNLCK, 0, number + 1);
-  // Cutting a range in two may want memory that is not to be had: then more is held than needed.
+  // Splitting a range may fail for lack of memory: then more is held than needed.
   while (fcntl(directory_.get(), F_OFD_SETLK, &past) != 0 && errno == EINTR) {
   }
 }

@@ -33,7 +33,7 @@ class LogHold {
   // that is too slow misses lines.
   explicit LogHold(const std::string& path);
 
-  // Lets go of the files up to `number`: they are open, or read.
+  // Releases the files up to `number`, which are open or have been read.
   void ReleaseThrough(int64_t number);
 
   // True if a reader holds the file of this number. For writers, which must keep such a file.

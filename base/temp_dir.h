@@ -9,8 +9,8 @@
 
 namespace gantry {
 
-// Made under $TEST_TMPDIR (else /tmp), removed with everything in it at the end. A machine where
-// that fails is no place for a test: the program ends.
+// Made under $TEST_TMPDIR (else /tmp), removed with everything in it at the end. The
+// program ends when it cannot be made.
 class TempDir {
  public:
   TempDir();

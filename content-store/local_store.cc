@@ -483,7 +483,7 @@ absl::StatusOr<std::unique_ptr<LocalStore>> LocalStore::Open(const std::string& 
   for (const char* algorithm : kAlgorithms) {
     GANTRY_RETURN_IF_ERROR(OpenDirectoryAt(blobs_fd.get(), algorithm).status());
   }
-  // The directories themselves, so that a blob's directory sync is worth something.
+  // The directories themselves: syncing a blob's directory helps only if its own entry is on disk.
   if (fsync(blobs_fd.get()) != 0 || fsync(root_fd.get()) != 0) {
     return ErrnoToStatus(errno, absl::StrCat("content store: sync ", root));
   }

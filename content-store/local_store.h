@@ -85,8 +85,8 @@ class LocalStore final : public Store {
   const UniqueFd root_fd_;
   const UniqueFd blobs_fd_;
   const UniqueFd ingest_fd_;
-  // Write what is being hashed meanwhile. An ingest waits for its work here, not the other way
-  // round.
+  // Write bytes while they are being hashed. An ingest waits for its writes; a writer never waits
+  // for an ingest.
   Executor writers_;
 
   absl::Mutex mu_;

@@ -47,9 +47,9 @@ class Cgroup {
 
   // Everything but networks.
   v1::StatsResponse ReadStats() const;
-  // Processes the kernel killed in it for want of memory. 0 if it cannot be told.
+  // Processes in it that the kernel killed because memory ran out. 0 if that is not known.
   uint64_t ReadOomKills() const;
-  // Somebody has removed it, and its counters with it.
+  // It has been removed from outside, and its counters with it.
   bool Gone() const;
   // All processes, also of groups made inside.
   std::vector<pid_t> Processes() const;
@@ -68,7 +68,7 @@ class Cgroup {
   // Removes the group's directories, and those made inside. Only what is named `path` in its
   // hierarchy is touched (the spec's linux.cgroupsPath), so that a container which was put into a
   // foreign group does not take it along.
-  //   kFailedPrecondition  a directory goes by another name, or processes are left
+  //   kFailedPrecondition  a directory has another name, or processes are left
   absl::Status Remove(absl::string_view path) const;
 
  private:

@@ -145,7 +145,7 @@ absl::Status Container::MountControllers(const v1::Runtime& runtime) {
 
 std::string Container::RuntimeProgram(const v1::Runtime& runtime) const {
   if (!options_.sealed_runtime.valid() || runtime.path() != options_.runtime_path) return "";
-  // By a name of its own, which is what `ps` shows of it.
+  // The link has the program's name, because that is what `ps` shows.
   const std::string link = absl::StrCat(options_.bundle, "/runtime-",
                                         runtime.path().substr(runtime.path().rfind('/') + 1));
   const std::string copy = absl::StrCat("/proc/", getpid(), "/fd/", options_.sealed_runtime.get());
@@ -249,7 +249,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   {
     absl::MutexLock lock(&mu_);
     facts_ = std::move(facts);
-    // The runtime of an earlier, failed attempt is not used by anybody any more: op_mu is held.
+    // No operation uses the runtime of an earlier, failed attempt any more, because op_mu is held.
     runtime_ =
         std::make_unique<OciRuntime>(request.runtime(), RuntimeProgram(request.runtime()),
                                      options_.bundle, options_.id, facts_.oom_score_adj, reaper_);
@@ -315,7 +315,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     const absl::StatusOr<pid_t> created =
         runtime->Create(in_one_go, io->child_stdio(), limit * (1 - 2 * kCleanUpShare));
     if (!created.ok()) {
-      // Somebody else's container of this name is not ours to delete.
+      // The existing container of this name was made by another program and must not be deleted.
       if (absl::IsAlreadyExists(created.status())) std::move(delete_container).Cancel();
       return created.status();
     }
@@ -360,7 +360,7 @@ absl::StatusOr<v1::CreateResponse> Container::Create(const v1::CreateRequest& re
   }
   const absl::StatusOr<pid_t> pid = CreateInit(request, init_, limit);
   if (!pid.ok()) {
-    // Whoever attached ahead has been told; the next attempt starts afresh.
+    // Clients that attached ahead have their error; the next attempt starts with new streams.
     std::shared_ptr<ProcessIo> io = MakeIo();
     absl::MutexLock lock(&mu_);
     if (init_->io == nullptr) init_->io = std::move(io);
@@ -530,8 +530,8 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
     process_json.swap(process->process_json);
   }
   absl::Cleanup over = [&] { StartIsOver(process); };
-  // A process that could not be started is as it was created. Those who wait for its end are
-  // answered, with a status of its own: there may be no other try.
+  // A process that could not be started is in the state "created" again. Calls that wait for its
+  // end are answered with kNeverStartedStatus, because there may be no other attempt.
   absl::Cleanup failed = [&] {
     io->Close(absl::FailedPreconditionError("the process could not be started"));
     std::shared_ptr<ProcessIo> fresh = MakeIo();

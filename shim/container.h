@@ -129,7 +129,7 @@ class Container {
     std::string process_json;
     pid_t pid = 0;
     UniqueFd pidfd;
-    bool starting = false;  // an end that is seen now is told when the start has been
+    bool starting = false;  // an end that is seen now is reported after the start
     std::optional<Ended> early_end;
     bool reaped = false;
     uint32_t exit_status = 0;
@@ -167,18 +167,18 @@ class Container {
                                    absl::Duration limit);
   absl::Status StartInit(OciRuntime& runtime, absl::Duration limit) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<pid_t> RestoreInit(const ProcessPtr& init, absl::Duration limit);
-  // `added` is told before the start, if there is one.
+  // The event `added`, if given, is published before the start.
   absl::StatusOr<pid_t> StartExec(const ProcessPtr& process, absl::Duration limit,
                                   std::optional<v1::Event> added);
   // The runtime has made `pid`: keeps a handle on it and asks for its end. Under a Reaper::Hold.
   void Adopt(const ProcessPtr& process, pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);
-  // No start is under way any more: an end that came meanwhile is told now.
+  // No start is under way any more: an end that came during it is reported now.
   void StartIsOver(const ProcessPtr& process) ABSL_LOCKS_EXCLUDED(mu_);
   void EmitStarted(const ProcessPtr& process) ABSL_LOCKS_EXCLUDED(mu_);
   void FindCgroup(pid_t pid) ABSL_LOCKS_EXCLUDED(mu_);
   // Where the runtime puts it, unless systemd does.
   std::string CgroupPath() const ABSL_LOCKS_EXCLUDED(mu_);
-  // It has a place of its own, below groups that may have to be made.
+  // Its cgroup is below groups that are not shared by all containers and may have to be made.
   bool HasOwnParents() const ABSL_LOCKS_EXCLUDED(mu_);
   void WatchForOom();
   absl::Status WaitForEnd(const ProcessPtr& process, absl::Duration limit);
@@ -190,8 +190,8 @@ class Container {
                                                 absl::Duration limit);
   // Under the init process's op_mu.
   absl::Status UnmountRootfs() ABSL_LOCKS_EXCLUDED(mu_);
-  // After the end, beside whoever is told of it: to take an overlay down costs a millisecond, which
-  // a delete need not wait for.
+  // Runs after the end, while the exit is reported: unmounting an overlay takes a millisecond,
+  // which a delete then need not wait for.
   void UnmountRootfsEarly() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status DeleteRuntimeState(bool force, absl::Duration limit);
   absl::Status SignalDirectly(const Process& process, int signal) const ABSL_LOCKS_EXCLUDED(mu_);

@@ -1,4 +1,4 @@
-// The end of processes, told on the event loop, and the deletion of what they leave.
+// The end of processes, reported on the event loop, and the deletion of what they leave.
 #include <signal.h>
 
 #include <algorithm>
@@ -156,7 +156,7 @@ void Container::AnnounceEnd(const ProcessPtr& process, Ended end) {
   {
     absl::MutexLock lock(&mu_);
     process->exit_status = exit_status;
-    // A start is told when the runtime says so, which may be after the process has come and gone.
+    // A start is reported when the runtime returns, which may be after the end of the process.
     process->exited_at = std::max(end.at, process->started_at);
     callbacks = MarkStopped(*process, &answer);
     exited.set_exec_id(process->exec_id);
@@ -252,7 +252,7 @@ absl::Status Container::UnmountRootfs() {
     absl::MutexLock lock(&mu_);
     if (!std::exchange(rootfs_mounted_, false)) return absl::OkStatus();
   }
-  // Lazily if need be: nobody but this process sees the mount, and it ends soon.
+  // Lazily if necessary: only this process sees the mount, and it ends soon.
   const std::string rootfs = absl::StrCat(options_.bundle, "/rootfs");
   if (snapshot::UnmountAll(rootfs, /*lazy=*/false).ok()) return absl::OkStatus();
   return snapshot::UnmountAll(rootfs, /*lazy=*/true);

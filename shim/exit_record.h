@@ -1,7 +1,7 @@
 // What a returning supervisor must know about a container whose shim it can no longer ask: how the
 // init process ended, and how far removal had come.
 //
-//   <bundle>/exit.json   ExitRecord, written aside and renamed before the exit is announced to anybody
+//   <bundle>/exit.json   ExitRecord, written aside and renamed before the exit is announced
 //   <bundle>/deleted     empty; the runtime's state, the mounts and the cgroup are gone, only the bundle is left
 //
 // The bundle is on a tmpfs or other directory that a reboot empties, together with the processes it

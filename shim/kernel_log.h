@@ -1,6 +1,6 @@
 // What the kernel's log tells of a process that was killed. For when the cgroup's own counters are
-// gone: systemd removes a scope's group as soon as its last process has died, often before anybody
-// could read them.
+// gone: systemd removes a scope's group as soon as its last process has died, often before they
+// could be read.
 #ifndef GANTRY_SHIM_KERNEL_LOG_H_
 #define GANTRY_SHIM_KERNEL_LOG_H_
 
@@ -11,9 +11,9 @@
 
 namespace gantry::shim {
 
-// Whether the process was killed for want of memory after `since` (monotonic; a pid may have been
-// another's before). False where the log cannot be read, or does not know the pid because we see
-// another pid namespace than the kernel's. Does not block.
+// Whether the kernel killed the process because memory ran out after `since` (monotonic; a pid may
+// have been another's before). False where the log cannot be read, or does not know the pid because
+// we see another pid namespace than the kernel's. Does not block.
 bool KernelLogTellsOomKill(pid_t pid, absl::Duration since);
 
 // One record of /dev/kmsg.

@@ -12,7 +12,7 @@
 // Truncating or removing the file from outside is survived: the file is made anew.
 //
 // Rotation keeps `max_files` in all: path and the old ones, path.<number>, the highest number the
-// newest (base/rotated_log.h). What somebody follows and has not come to yet is kept longer, up to
+// newest (base/rotated_log.h). Files that a follower has not read yet are kept longer, up to
 // as much again as the log may have, or 16 MiB.
 //
 // Thread-compatible; lives on the event loop. Spec: docker's jsonfilelog, Kubernetes' "CRI
@@ -75,7 +75,7 @@ class LogSink {
   // Someone else renamed the file: go on in a new one of the old name.
   absl::Status Reopen();
 
-  // Not in the file so far for want of space or rights, since the last line that told of it.
+  // Lines that could not be written, for lack of space or rights, since the last line that said so.
   uint64_t dropped_lines() const { return dropped_lines_; }
   uint64_t total_dropped_lines() const { return total_dropped_lines_; }
 
@@ -91,7 +91,7 @@ class LogSink {
   absl::Status OpenFile();
   bool FileWasReplaced() const;
   absl::Status Rotate();
-  // Removes old files beyond `max_files` that nobody holds.
+  // Removes old files beyond `max_files` that no follower holds.
   void Trim();
 
   const LogOptions options_;

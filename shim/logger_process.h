@@ -17,7 +17,7 @@
 namespace gantry::shim {
 
 // Both ends of the pipes to it. The read ends are kept so that the logger's death raises no SIGPIPE
-// in the container; who is told of the death empties them.
+// in the container; the owner is informed of the death and empties them.
 struct LoggerPipes {
   UniqueFd stdout_write;
   UniqueFd stdout_read;

@@ -115,7 +115,7 @@ absl::StatusOr<bool> MountsMayMove(const std::string& rootfs,
       GANTRY_ASSIGN_OR_RETURN(place, ResolveInRoot(root.get(), mount.destination));
     }
     if (place != said || !plain) may_move = true;
-    // The content of a bind mount is somebody else's, links and all.
+    // The content of a bind mount may change at any time, and may hold links.
     for (const std::string& other : bind_places) {
       if (place != other && IsIn(place, other)) may_move = true;
     }

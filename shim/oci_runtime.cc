@@ -225,7 +225,7 @@ absl::Status OciRuntime::Call(absl::string_view verb, absl::Span<const std::stri
   }
 
   // Where it cannot be made, a shim that is killed now may leave what its runtime goes on to make;
-  // that is no reason to fail.
+  // the start does not fail because of that.
   const UniqueFd guard(open(absl::StrCat(bundle_, kRuntimeGuardFile).c_str(),
                             O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (guard.valid() && flock(guard.get(), LOCK_SH | LOCK_NB) == 0)
@@ -396,7 +396,7 @@ absl::string_view OciRuntime::ProgramName() const {
 bool OciRuntime::StartByHand() const {
   if (ProgramName() != "crun" || config_.state_root().empty()) return false;
   const std::string fifo = absl::StrCat(config_.state_root(), "/", id_, "/exec.fifo");
-  // Without O_NONBLOCK this would wait for an init that is no more.
+  // Without O_NONBLOCK this would wait for an init that has ended.
   const UniqueFd fd(open(fifo.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC | O_NOFOLLOW));
   struct stat stat;
   if (!fd.valid() || fstat(fd.get(), &stat) != 0 || !S_ISFIFO(stat.st_mode)) return false;

@@ -42,7 +42,7 @@ struct RuntimeStdio {
   int out = -1;
   int err = -1;
   std::string console_socket;  // path relative to the bundle, "" for none
-  // The end of what came out of `err` so far, where somebody else reads that. May be empty.
+  // The end of the output on `err` so far, where another component reads it. May be empty.
   std::function<std::string()> last_words;
 };
 

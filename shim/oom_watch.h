@@ -1,4 +1,5 @@
-// Tells, while a container runs, that the kernel killed for want of memory in its cgroup.
+// Reports, while a container runs, that the kernel killed a process in its cgroup because memory
+// ran out.
 //
 // cgroup v2: inotify on memory.events. v1: an eventfd registered with memory.oom_control. Where
 // neither can be had the watch is silent, and Cgroup::ReadOomKills() at the exit has the truth

@@ -6,7 +6,7 @@
 // order when it reads again. Space that was read is given back while more is written. The file is
 // part of the disk's free space only until a small reserve is left; Append() fails then.
 //
-// A file of its own rather than the container's log, because a log holds text (bytes that are no
+// A file of its own rather than the container's log, because a log holds text (bytes that are not
 // UTF-8 are replaced there) and is rotated.
 //
 // Thread-compatible.

@@ -18,7 +18,7 @@
 namespace gantry::shim {
 namespace {
 
-// How often a full FIFO is asked whether somebody still reads it.
+// How often a full FIFO is checked for a reader.
 constexpr absl::Duration kReaderCheckInterval = absl::Milliseconds(200);
 
 }  // namespace

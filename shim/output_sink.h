@@ -2,9 +2,9 @@
 // logger program.
 //
 // Never blocks. What a full FIFO or pipe does not take is kept as "pending"; the owner reads no
-// more from the process meanwhile. A FIFO that nobody reads any more makes nobody wait: what is in
-// it stays, further output is dropped until there is a reader. That a FIFO has no reader is found
-// out by letting go of our own read end for a moment.
+// more from the process meanwhile. A FIFO without a reader does not hold the process up: what is in
+// it stays, further output is dropped until there is a reader. Whether there is one is found out by
+// closing our own read end for a moment.
 //
 // Thread-compatible; lives on the event loop.
 #ifndef GANTRY_SHIM_OUTPUT_SINK_H_

@@ -1,10 +1,10 @@
 // Starts child processes and learns of their end: the shim is the subreaper of everything its
 // container leaves behind.
 //
-// Every child is reaped from one place, on the event loop, by SIGCHLD. Children somebody claimed
-// are reported to him; orphans are reaped and forgotten. While a Hold exists, orphans stay zombies:
-// a runtime that was just started may have made a process whose pid we are about to learn, and a
-// zombie keeps its pid, its parent and its cgroup readable.
+// Every child is reaped from one place, on the event loop, by SIGCHLD. The end of a claimed child
+// is reported to its owner; orphans are reaped and forgotten. While a Hold exists, orphans stay
+// zombies: a runtime that was just started may have made a process whose pid we are about to learn,
+// and a zombie keeps its pid, its parent and its cgroup readable.
 //
 // When several have ended, claims are reported in the order of their rank: execs before the init
 // process.
@@ -58,7 +58,7 @@ class Reaper {
   Reaper& operator=(const Reaper&) = delete;
   ~Reaper();
 
-  // kNotFound, kPermissionDenied: the program; others: no process to be had.
+  // kNotFound, kPermissionDenied: the program; others: no process could be made.
   absl::StatusOr<pid_t> Spawn(const SpawnRequest& request, OnExit on_exit) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Runs to the end; the answer is the wait status. After `timeout` the process group is killed and
@@ -81,8 +81,8 @@ class Reaper {
     Reaper* const reaper_;
   };
 
-  // Kills the children nobody claimed: what a runtime that hung or lied has left. Under a Hold;
-  // does nothing while there are other Holds.
+  // Kills the unclaimed children: what is left of a runtime that hung or returned wrongly. Under a
+  // Hold; does nothing while there are other Holds.
   void KillUnclaimed() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:

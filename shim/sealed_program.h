@@ -22,7 +22,7 @@ namespace gantry::shim {
 class SealedPrograms {
  public:
   // A descriptor of the copy of the program at `path`, owned by this object; made anew when the
-  // file has changed since. -1 when there is none to be had (no such program, too large, a kernel
+  // file has changed since. -1 when it cannot be made (no such program, too large, a kernel
   // that does not execute such memory): run it from its path, which says why if it cannot be run.
   int Find(const std::string& path);
 

@@ -19,8 +19,8 @@ namespace gantry::shim {
 inline constexpr char kShimGroup[] = "/gantry-shims";
 
 // Whether a child of `supervisor` with this /proc/<pid>/cgroup is in the group of a service whose
-// main process `supervisor` is. `exec_pid` is $SYSTEMD_EXEC_PID: who else runs inside of some
-// service is not its main process, and leaves things as they are.
+// main process `supervisor` is. `exec_pid` is $SYSTEMD_EXEC_PID. A daemon that is not the main
+// process of a service, but runs inside of one, stays in its group.
 bool InServiceOf(pid_t supervisor, absl::string_view exec_pid, absl::string_view proc_cgroup);
 
 // Moves this process, a child of the supervisor, into kShimGroup, and so all that it will fork. OK

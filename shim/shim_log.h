@@ -1,8 +1,8 @@
 // The shim's own log: a few lines about what went wrong, in <bundle>/shim.log.
 //
-// Not glog, and not the supervisor's stderr: a shim must not stop because whoever reads its stderr
-// has, and each megabyte counts fifty times over. The file is opened with the first line, is
-// bounded, and losing a line is no error.
+// Not glog, and not the supervisor's stderr: a shim must not stop because the reader of its stderr
+// has, and each megabyte counts once per container. The file is opened with the first line, is
+// bounded, and losing a line is not an error.
 //
 // Thread-safe after OpenShimLog(), which the shim calls once, before any other thread has something
 // to say.

@@ -74,9 +74,9 @@ absl::Status CleanDescriptors(std::initializer_list<UniqueFd*> kept) {
   return absl::OkStatus();
 }
 
-// A shim is a little sooner chosen than the daemon whose score it has inherited when memory runs
-// out; the container's processes begin with the score of their spec. Best effort: a process may
-// always raise its own score.
+// When memory runs out, a shim is chosen a little sooner than the daemon whose score it inherited;
+// the container's processes begin with the score of their spec. Best effort: a process may always
+// raise its own score.
 void RaiseOomScore() {
   constexpr char kFile[] = "/proc/self/oom_score_adj";
   const absl::StatusOr<std::string> text = ReadFile(kFile, 32);
@@ -120,7 +120,7 @@ absl::StatusOr<UniqueFd> Listen(const std::string& path) {
   return listener;
 }
 
-// Only the supervisor's user may speak to us, whoever else can reach the socket.
+// Only the supervisor's user may call the shim, even if others can reach the socket.
 bool PeerIsTrusted(int connection) {
   ucred peer = {};
   socklen_t size = sizeof(peer);
@@ -128,8 +128,8 @@ bool PeerIsTrusted(int connection) {
   return peer.uid == geteuid() || peer.uid == 0;
 }
 
-// A cgroup v1 hierarchy that is mounted nowhere yet; invalid if there is none to be had. To make
-// one takes a millisecond and more, to put it in its place next to nothing.
+// A cgroup v1 hierarchy that is mounted nowhere yet; invalid if it cannot be made. Making one
+// takes more than a millisecond, moving it to its place almost nothing.
 UniqueFd DetachedController(const std::string& controller) {
   const UniqueFd context(fsopen("cgroup", FSOPEN_CLOEXEC));
   if (!context.valid() ||
@@ -147,7 +147,7 @@ class ShimProcess {
  public:
   // From here on nothing of the parent's is shared but `kept`.
   absl::Status LeaveParent(std::initializer_list<UniqueFd*> kept);
-  // The socket listens afterwards: connections wait in the backlog until somebody serves.
+  // The socket listens afterwards: connections wait in the backlog until StartService().
   absl::Status TakeOn(const LaunchRequest& request);
   absl::Status StartService();
   // Returns only if it cannot.
@@ -219,8 +219,7 @@ absl::Status ShimProcess::Serve(const LaunchRequest& request, UniqueFd sealed_ru
   GANTRY_RETURN_IF_ERROR(loop_->Watch(term_signals.get(), EPOLLIN, [&](uint32_t) {
     signalfd_siginfo ignored;
     [[maybe_unused]] const ssize_t got = read(term_signals.get(), &ignored, sizeof(ignored));
-    // A container is not ended by somebody's sweep over all processes; whoever wants that asks the
-    // supervisor.
+    // SIGTERM to all processes of a host must not end containers; that is asked of the supervisor.
     if (!container.HasLiveProcess()) loop_->Stop();
   }));
 
@@ -271,7 +270,7 @@ void RunStandbyShim(UniqueFd assignment, const std::vector<std::string>& v1_cont
   ShimProcess shim;
   absl::Status status = shim.LeaveParent({&assignment});
   if (status.ok()) status = shim.StartService();
-  // No log yet, and nobody waits: the zygote forks the next shim when it is needed.
+  // There is no log yet, and no call waits: the zygote forks the next shim when it is needed.
   if (!status.ok()) _exit(1);
   std::map<std::string, UniqueFd> controllers;
   for (const std::string& controller : v1_controllers) {

@@ -11,7 +11,7 @@
 
 namespace gantry::shim {
 
-// Leaves the session, the mount namespace and all descriptors of whoever started it, listens on the
+// Leaves the session, the mount namespace and all descriptors of its parent, listens on the
 // socket, reports that through `ready` (which may be invalid), then serves until its container is
 // deleted. `sealed_runtime`, which may be invalid, is a copy of the program at request.runtime_path
 // to run in its place. Never returns.
@@ -26,7 +26,7 @@ namespace gantry::shim {
 // The same for a container that is not known yet: does all of the above that is the same for every
 // container, has `v1_controllers` ready to be mounted, then waits for a LaunchRequest on
 // `assignment` (zygote_protocol.h), tells `on_assigned` of it and goes on as RunShim(). Ends when
-// the socket does. Its mount namespace is a copy made now: whoever assigns sees to it that the
+// the socket does. Its mount namespace is a copy made now: the zygote assigns it only if the
 // host's mounts have not changed since.
 [[noreturn]] void RunStandbyShim(UniqueFd assignment,
                                  const std::vector<std::string>& v1_controllers,

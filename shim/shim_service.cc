@@ -57,7 +57,7 @@ class Tag {
   virtual void Proceed(bool ok) = 0;
 };
 
-// A tag that is a function; owned by whoever started the operation, for as long as that runs.
+// A tag that is a function; owned by the code that started the operation, as long as that runs.
 class FunctionTag final : public Tag {
  public:
   explicit FunctionTag(std::function<void(bool)> function) : function_(std::move(function)) {}

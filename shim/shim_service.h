@@ -4,7 +4,7 @@
 // memory in every shim. Calls that block run on worker threads; Wait, Events and Attach hold no
 // thread. Clients that vanish are forgotten at once.
 //
-// gRPC may be started before it is known whose calls will come: Start(), then Serve(), then
+// gRPC may be started before the container is known: Start(), then Serve(), then
 // connections, which are accepted elsewhere and handed over by AddConnection().
 //
 // Thread-safe once it serves.

@@ -158,7 +158,7 @@ absl::Status ProcessIo::OpenPipeOutput(int index, const std::string& uri_text) {
     case StdioUri::Kind::kFile: {
       GANTRY_ASSIGN_OR_RETURN(UniqueFd file, OpenForAppending(uri.path));
       if (!attachable_) {
-        // Nobody else wants it: the process writes there by itself.
+        // No client can attach, so the process writes there directly.
         child_fd = file.get();
         child_ends_.push_back(std::move(file));
         return absl::OkStatus();
@@ -329,10 +329,10 @@ void ProcessIo::TakeInput() {
     const UniqueFd place = std::move(self->stdin_place_);
     if (!place.valid() || self->closed_) return;
     self->stdin_fifo_ = OpenAgain(place.get(), O_RDONLY | O_NONBLOCK);
-    // A FIFO ends only after there was somebody to write.
+    // A FIFO reports its end only after it had a writer.
     self->stdin_fifo_keeper_ = OpenAgain(place.get(), O_WRONLY | O_NONBLOCK);
     if (!self->keeps_stdin_fifo_) self->stdin_fifo_keeper_.reset();
-    // Without a descriptor to be had there is no input.
+    // When no descriptor is left there is no input.
     if (!self->stdin_fifo_.valid()) self->stdin_closing_ = true;
     if (self->begun_) self->WatchStdinFifo();
   });
@@ -503,7 +503,7 @@ void ProcessIo::InstallConsole(UniqueFd console) {
 void ProcessIo::WatchOutput(int index) {
   const absl::Status status =
       context_.loop->Watch(outputs_[index]->source.get(), EPOLLIN, [this, index](uint32_t) {
-        // The callback may end in Close(), which gives up the last reference.
+        // The callback may end in Close(), which drops the last reference.
         const std::shared_ptr<ProcessIo> keep = shared_from_this();
         PumpOutput(index, kMaxPumpBytes);
       });
@@ -533,7 +533,7 @@ void ProcessIo::PumpOutput(int index, size_t max_bytes, bool for_clients) {
     if (count > 0) {
       total += static_cast<size_t>(count);
       Deliver(index, absl::string_view(buffer.data(), static_cast<size_t>(count)));
-      // A short read is the end of what is there: saves the read that would say so.
+      // A short read means that the pipe is empty, so the next read is saved.
       if (static_cast<size_t>(count) < buffer.size() && !exited_) break;
       continue;
     }

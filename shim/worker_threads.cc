@@ -28,8 +28,8 @@ void WorkerThreads::Run(std::function<void()> task) {
     std::thread([this] { ThreadMain(); }).detach();
     ++threads_;
   } catch (const std::system_error&) {
-    // No thread to be had: one of those that run will come to it. Without any, the shim is lost
-    // anyway.
+    // No thread could be made: one of the running threads will do this work. Without any, the shim
+    // cannot go on.
     if (threads_ == 0) throw;
   }
 }

@@ -49,8 +49,8 @@ void Warm() {
   [[maybe_unused]] const auto record = DecodeExitRecord(EncodeExitRecord(ExitRecord()));
 }
 
-// Fills the holes in the heap, for good. A shim would put its first objects there, each into a page
-// of ours that it would have to copy; from now on they come from fresh pages, side by side.
+// Fills the holes in the heap permanently. A shim would put its first objects there, each into a
+// page of ours that it would have to copy; from now on they come from fresh pages, side by side.
 void FillHeapHoles() {
   for (size_t size = 4096; size >= 16; size -= size > 512 ? 256 : 16) {
     for (;;) {
@@ -107,15 +107,15 @@ UniqueFd OpenPidfd(pid_t pid) {
   return UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
 }
 
-// A shim made ahead: forked, out of its parent's namespaces, gRPC started. It is told its container
-// when there is one, and ends with the zygote until then.
+// A shim made ahead: forked, out of its parent's namespaces, gRPC started. It gets its container
+// by an assignment, and until then ends with the zygote.
 //
 // It has a copy of the host's mounts from when it was made. A host whose mounts have changed since
-// needs a new one: volumes on a disk that was mounted meanwhile would be missing from it wherever
+// needs a new one: volumes on a disk that was mounted since then would be missing from it wherever
 // mounts do not propagate.
 class Standby {
  public:
-  // Invalid if there was no process to be had.
+  // Invalid if no process could be made.
   static Standby Fork(const std::vector<std::string>& v1_controllers, const ProcessTitle& title) {
     Standby standby;
     // Before the fork: a change in between is one too many, never one too few.
@@ -141,7 +141,7 @@ class Standby {
     pollfd news[2] = {{pidfd_.get(), POLLIN, 0}, {mounts_.get(), POLLPRI, 0}};
     return poll(news, 2, 0) == 0;
   }
-  // Told by POLLPRI when the host's mounts have changed; -1 if there is no shim that would care.
+  // Gives POLLPRI when the host's mounts have changed; -1 if there is no standby shim.
   int mounts_fd() const { return pidfd_.valid() ? mounts_.get() : -1; }
   // On success it is a shim like any other, and this object empty.
   bool Assign(const LaunchRequest& request, int ready_write, int sealed_runtime,
@@ -246,8 +246,8 @@ void RunZygote(UniqueFd socket, int argc, char** argv) {
       received->ready_write.reset();
       if (!SendLaunchReply(socket.get(), reply).ok()) return;
     }
-    // What one container needs the next most likely needs too. After the answer: nobody waits for
-    // this.
+    // The next container most likely needs the same. Done after the answer, so that no call waits
+    // for it.
     if (received->request.ok()) v1_controllers = received->request->v1_controllers;
     standby = Standby::Fork(v1_controllers, title);
   }

@@ -311,8 +311,8 @@ absl::StatusOr<LaunchReply> ReceiveLaunchReply(int socket, absl::Duration timeou
   GANTRY_ASSIGN_OR_RETURN(Datagram datagram, ReceiveWithFds(socket, kWhat));
   GANTRY_ASSIGN_OR_RETURN(LaunchReply reply, DecodeLaunchReply(datagram.bytes));
   if (reply.pid != 0 && datagram.fds.empty()) {
-    // The kernel drops what the receiver has no descriptor left for. Nobody could watch this shim,
-    // so there must be none; its number is its own, for the zygote has told it a moment ago.
+    // The kernel drops descriptors that the receiver has no room for. The shim could not be watched
+    // without one, so it is killed; the pid is still its own, because it was forked a moment ago.
     kill(reply.pid, SIGKILL);
     reply.pid = 0;
     reply.error = "no descriptor is left for its pidfd (raise the daemon's limit of open files)";
@@ -332,7 +332,8 @@ absl::Status ReadReadyReport(int ready_read, absl::Duration timeout) {
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (got < 0) return gantry::ErrnoToStatus(errno, kWhat);
     if (got > 0) report.append(buffer.data(), static_cast<size_t>(got));
-    // The pipe may be kept open for ever by whoever inherited it: a whole line is the end as well.
+    // Another process may have inherited the pipe and keep it open, so a whole line counts as the
+    // end.
     if (got > 0 && report.back() != '\n' && report.size() < 2 * kMaxReport) continue;
     break;
   }

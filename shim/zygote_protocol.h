@@ -37,7 +37,7 @@ enum class LogLevel : uint8_t { kDebug = 0, kInfo = 1, kWarning = 2, kError = 3 
 // "debug", "info", "warning"/"warn", "error". kInvalidArgument: another word.
 absl::StatusOr<LogLevel> ParseLogLevel(absl::string_view word);
 
-// Everything a shim is told at birth; what it runs comes by gRPC. The same facts as gantry-shim's
+// What a shim gets when it is made; what it runs comes by gRPC. The same facts as gantry-shim's
 // flags.
 struct LaunchRequest {
   std::string name_space;  // containerd tenancy, for messages and environment of loggers
@@ -52,7 +52,7 @@ struct LaunchRequest {
   // (CreateRequest.runtime.mount_v1_controllers): the next shim has it ready.
   std::vector<std::string> v1_controllers;
   LogLevel log_level = LogLevel::kInfo;
-  // The shim exits when nobody called Create for so long. 0: never.
+  // The shim exits when Create was not called for so long. 0: never.
   uint32_t idle_exit_seconds = 60;
 
   friend bool operator==(const LaunchRequest&, const LaunchRequest&) = default;

@@ -53,7 +53,8 @@ absl::StatusOr<ContainerFilter> ContainerFilter::Parse(
   }
   for (const std::string& value : parsed.filters_.Values("status")) {
     v1::ContainerState state;
-    if (!ParseStateName(value, &state)) return BadValue("status", value, "is not a state of a container");
+    if (!ParseStateName(value, &state))
+      return BadValue("status", value, "is not a state of a container");
     parsed.states_.push_back(state);
     // Those whose record is damaged are dead, too.
     if (state == v1::CONTAINER_STATE_DEAD) parsed.needs_record_ = true;

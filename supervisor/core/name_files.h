@@ -15,8 +15,9 @@ class ContainerConfig;
 namespace gantry::core {
 
 // Writes the three files into `directory`, over those that are there. With the host's network their
-// contents are the host's at this moment; in a network the name servers are, but for those that only
-// the host reaches. `addresses` are the container's own. `host_etc` is where the host's files are.
+// contents are the host's at this moment; in a network the name servers are, but for those that
+// only the host reaches. `addresses` are the container's own. `host_etc` is where the host's files
+// are.
 // kInvalidArgument: a field of the configuration.
 absl::Status WriteNameFiles(const std::string& directory, const v1::ContainerConfig& config,
                             absl::string_view container_id,

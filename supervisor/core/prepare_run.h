@@ -1,9 +1,9 @@
 // What a run of a container needs before its task is made: its network namespace, its name files,
 // its root file system and its spec, as they are at this start. PrepareRun() is the flow.
 //
-// Called with the container's operation lock held. Its place in a network is given back by EndRun();
-// nothing else outlives the task or has to be released: files are written over by the next start,
-// mounts are the shim's. Thread-safe.
+// Called with the container's operation lock held. Its place in a network is given back by
+// EndRun(); nothing else outlives the task or has to be released: files are written over by the
+// next start, mounts are the shim's. Thread-safe.
 #ifndef GANTRY_SUPERVISOR_CORE_PREPARE_RUN_H_
 #define GANTRY_SUPERVISOR_CORE_PREPARE_RUN_H_
 

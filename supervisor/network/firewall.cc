@@ -78,8 +78,8 @@ add table inet gantry-user
 add chain inet gantry-user forward { type filter hook forward priority filter - 1; policy accept; }
 )";
 
-// libnftables, loaded with the first network: a daemon without networks neither needs it nor carries
-// its memory.
+// libnftables, loaded with the first network: a daemon without networks neither needs it nor
+// carries its memory.
 struct Nftables {
   decltype(&nft_ctx_new) ctx_new;
   decltype(&nft_ctx_free) ctx_free;
