@@ -333,8 +333,11 @@ absl::Status RuntimeProbe::State::Hold(const std::vector<std::string>& controlle
     }
     absl::StatusOr<UniqueFd> mount = MountDetachedController(controller);
     // A daemon that has just been stopped had it mounted; the kernel takes a moment to take that
-    // down. Waited for once: a controller that the v2 tree uses stays busy.
-    for (int attempt = 0; attempt < kBusyAttempts && !mount.ok() && !waited.load(); ++attempt) {
+    // down. Waited for once: a controller that the v2 tree uses stays busy. Other errors do not
+    // pass: without the right to mount (EPERM) there is nothing to wait for.
+    for (int attempt = 0;
+         attempt < kBusyAttempts && absl::IsFailedPrecondition(mount.status()) && !waited.load();
+         ++attempt) {
       if (!stopping.Sleep(kBusyPause).ok()) break;
       mount = MountDetachedController(controller);
     }
