@@ -22,6 +22,7 @@ namespace {
 
 // Between two directories that a sweep removes.
 constexpr absl::Duration kLongestRest = absl::Milliseconds(5);
+constexpr size_t kBehind = 256;
 
 }  // namespace
 
@@ -62,7 +63,9 @@ absl::Status SnapshotDirectories::Sweep(const CancelToken* cancel) const {
     first.Update(RemoveTree(PathOf(id)));
     // Unlinking and the creation of containers share the journal of the file system: half of the
     // time is left to others. A sweep still removes hundreds of directories a second.
-    if (id != orphans.back()) absl::SleepFor(std::min(absl::Now() - begun, kLongestRest));
+    // Not when it has fallen behind: then space matters more than the others' turn.
+    if (id != orphans.back() && orphans.size() < kBehind)
+      absl::SleepFor(std::min(absl::Now() - begun, kLongestRest));
   }
   return first;
 }
