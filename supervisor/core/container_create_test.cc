@@ -24,6 +24,7 @@
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_unpack.h"
+#include "supervisor/distribution/puller.h"
 #include "supervisor/distribution/unpacker.h"
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/scheduler.h"
@@ -48,7 +49,7 @@ class ContainerCreateTest : public ContainerFixture {
     catalog_ =
         std::make_unique<ImageCatalog>(ImageCatalog::Parts{&stores_, &events_, scheduler_.get()});
     unpack_ = std::make_unique<ImageUnpack>(
-        ImageUnpack::Parts{&stores_, &unpacker_, /*puller=*/nullptr, /*credentials=*/nullptr});
+        ImageUnpack::Parts{&stores_, &unpacker_, &puller_, /*credentials=*/nullptr});
     ContainerLifecycle::Parts parts = {};
     parts.records = records_.get();
     parts.steps = steps_.get();
@@ -159,6 +160,8 @@ class ContainerCreateTest : public ContainerFixture {
   std::unique_ptr<gc::Scheduler> scheduler_;
   std::unique_ptr<ImageCatalog> catalog_;
   distribution::Unpacker unpacker_{distribution::UnpackerOptions()};
+  // Without a registry: every layer is in the store.
+  distribution::Puller puller_{nullptr, distribution::FetcherOptions()};
   std::unique_ptr<ImageUnpack> unpack_;
   std::unique_ptr<ContainerLifecycle> maker_;
   oci::ImageConfig image_;
