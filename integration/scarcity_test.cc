@@ -282,19 +282,28 @@ TEST_F(ScarcityTest, WithoutProcessesCallsFailWithTheRemedyAndTheDaemonServesOn)
 // they look by themselves.
 TEST_F(ScarcityTest, WithoutInotifyInstancesLogsAreFollowedAllTheSame) {
   std::vector<UniqueFd> taken;
-  while (true) {
-    UniqueFd fd(inotify_init1(IN_CLOEXEC));
-    if (!fd.valid()) break;
-    taken.push_back(std::move(fd));
-    ASSERT_LT(taken.size(), 100000u) << "this machine does not run out of them";
+  const auto take_all = [&taken] {
+    while (true) {
+      UniqueFd fd(inotify_init1(IN_CLOEXEC));
+      if (!fd.valid()) break;
+      taken.push_back(std::move(fd));
+      ASSERT_LT(taken.size(), 100000u) << "this machine does not run out of them";
+    }
+    ASSERT_EQ(errno, EMFILE);
+  };
+  // Other programs of the machine give some back now and then: until none was free all the while.
+  bool scarce = false;
+  for (int attempt = 0; attempt < 10 && !scarce; ++attempt) {
+    take_all();
+    const std::string name = absl::StrCat("chatty-", attempt);
+    bed_->CtlOut({"run", "-d", "--name", name, kImage, "sh", "-c",
+                  "for i in 1 2 3; do echo $i; sleep 0.2; done"});
+    const Outcome followed = bed_->Ctl({"logs", "--follow", name});
+    EXPECT_TRUE(Ok(followed));
+    EXPECT_EQ(followed.out, "1\n2\n3\n");
+    scarce = !UniqueFd(inotify_init1(IN_CLOEXEC)).valid();
   }
-  ASSERT_EQ(errno, EMFILE);
-  bed_->CtlOut({"run", "-d", "--name", "chatty", kImage, "sh", "-c",
-                "for i in 1 2 3; do echo $i; sleep 0.2; done"});
-  const Outcome followed = bed_->Ctl({"logs", "--follow", "chatty"});
-  EXPECT_TRUE(Ok(followed));
-  EXPECT_EQ(followed.out, "1\n2\n3\n");
-  EXPECT_FALSE(UniqueFd(inotify_init1(IN_CLOEXEC)).valid()) << "they were to be had";
+  EXPECT_TRUE(scarce) << "inotify instances were free each time";
   taken.clear();
   ExpectAllIsWell();
 }
