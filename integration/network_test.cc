@@ -38,6 +38,7 @@ std::string Ask(const std::string& address, uint16_t port) {
   to.sin_family = AF_INET;
   to.sin_port = htons(port);
   inet_pton(AF_INET, address.c_str(), &to.sin_addr);
+  // Not blocking: poll() says whether it comes about.
   (void)connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to);
   pollfd ready = {fd.get(), POLLOUT, 0};
   if (poll(&ready, 1, 3000) != 1 || write(fd.get(), kRequest, sizeof kRequest - 1) < 0) return "";

@@ -1,4 +1,4 @@
-// Shims that hang, answer late or are killed at a bad moment. Removals end, exits are told, and
+// Shims that hang, answer late or are killed at a bad moment. Removals end, exits are reported, and
 // nothing is left behind.
 #include <signal.h>
 #include <unistd.h>

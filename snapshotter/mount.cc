@@ -595,8 +595,8 @@ absl::Status MountAllUnsynced(absl::Span<const Mount> mounts, const std::string&
       break;
     }
   }
-  // An older kernel does not know the option; whatever else is wrong goes wrong again, and is told
-  // in terms of what was asked for.
+  // An older kernel does not know the option; any other error comes again, in terms of the
+  // mounts that were asked for.
   if (MountAll(unsynced, target).ok()) return absl::OkStatus();
   return MountAll(mounts, target);
 }

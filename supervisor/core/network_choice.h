@@ -29,8 +29,8 @@ struct NetworkChoice {
   std::string Print() const;
 };
 
-// "" and "default" are kNone; what is none of the words above is a network's name or id, which need
-// not exist. kInvalidArgument, of field network_mode: no network can have that name.
+// "" and "default" are kNone; any other word is a network's name or id, which need not exist.
+// kInvalidArgument, of field network_mode: no network can have that name.
 absl::StatusOr<NetworkChoice> ParseNetworkMode(absl::string_view network_mode);
 
 // The same with the rest of the configuration: a container that publishes ports and does not choose

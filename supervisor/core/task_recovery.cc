@@ -268,8 +268,8 @@ int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
     if (core_->Apply(task, recovered)) adopted.push_back(std::move(task));
   }
   // What the shims have to tell of the time without a supervisor is published before the doors
-  // open: clients that come back meanwhile are told it then, and never again. Few have anything to
-  // tell. Nothing here is waited for if it takes its time.
+  // open: clients that reconnect get it then, and only then. Few shims have anything to report. The
+  // wait ends at a deadline.
   const absl::Time deadline = absl::Now() + kCatchUp;
   for (const std::shared_ptr<Task>& task : adopted) {
     absl::MutexLock lock(&task->mu);

@@ -528,7 +528,7 @@ TEST_F(TaskRecoveryTest, AnExitWhileNoDaemonRanIsToldOnce) {
   const std::vector<Process> seen = exits_.Await(1);
   ASSERT_EQ(seen.size(), 1u);
   EXPECT_EQ(seen[0].exit_status, 7u);
-  // What the former daemon had not noted as seen is told again; the exit it never told.
+  // Events that the former daemon had not noted as seen are published again; so is the exit.
   const Actionlist actions = Actions();
   EXPECT_EQ(std::count(actions.begin(), actions.end(), "die"), 1);
 }
@@ -653,7 +653,7 @@ TEST_F(TaskRecoveryTest, StopDuringRecoveryLeavesTheTaskToTheNextDaemon) {
 }
 
 // A shim that is stopped for some of the time while daemons come and go, and an end at some moment:
-// it is told.
+// the exit is published.
 TEST_F(TaskRecoveryTest, AnExitIsToldWheneverItComesAndHoweverSlowTheShim) {
   const uint32_t seed = std::random_device()();
   SCOPED_TRACE(testing::Message() << "seed " << seed);

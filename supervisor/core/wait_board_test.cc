@@ -15,7 +15,7 @@ namespace {
 
 using Board = WaitBoard<std::string, int>;
 
-// What one waiter was told, in order.
+// The answers that one waiter got, in order.
 struct Told {
   std::vector<absl::StatusOr<int>> answers;
   Board::Callback callback() {

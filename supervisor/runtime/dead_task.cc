@@ -207,8 +207,8 @@ absl::Status KillAll(const std::vector<Cgroup>& cgroups, absl::Duration deadline
     std::vector<pollfd> waits;
     for (const pid_t pid : pids) {
       UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-      // Looked up after the descriptor was opened: whoever answers to the number now is whom it
-      // refers to, or it is dead.
+      // Looked up after the descriptor was opened: the process with this number now is the one
+      // that it refers to, or that one is dead.
       if (!pidfd.valid() || !IsMember(pid, cgroups)) continue;
       (void)syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
       waits.push_back(pollfd{pidfd.get(), POLLIN, 0});
@@ -262,8 +262,8 @@ absl::Status EndRuntime(const Bundle& bundle, absl::Duration deadline) {
       const std::string held = absl::StrCat("/proc/", pid, "/fd/", shim::kRuntimeGuardFd);
       if (!IsFile(held, file)) continue;
       const UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, pid, 0)));
-      // Looked up again: whoever has the number now is whom the descriptor refers to, or it is
-      // dead.
+      // Looked up again: the process with this number now is the one that the descriptor
+      // refers to, or that one is dead.
       if (!pidfd.valid() || !IsFile(held, file)) continue;
       if (names.size() < 8) names.push_back(Describe(pid));
       (void)syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
