@@ -151,6 +151,23 @@ TEST_F(NetworkTest, NetworkInUseAndPortInUseSayByWhom) {
   EXPECT_EQ(Pairs(), "");
 }
 
+// Another program takes every rule of the host away, as the reload of a firewall service does.
+TEST_F(NetworkTest, RulesComeBackByThemselves) {
+  Serve("server", "hello", {"-p", absl::StrCat(kPort, ":80")});
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(Ok(RunProgram({"/usr/sbin/nft", "flush", "ruleset"})));
+    EXPECT_TRUE(Eventually([] { return Ask("127.0.0.1", kPort) == "hello\n"; }));
+  }
+  // A container that starts meanwhile is no obstacle, nor one that ends.
+  ASSERT_TRUE(Ok(RunProgram({"/usr/sbin/nft", "flush", "ruleset"})));
+  Serve("second", "again", {"-p", absl::StrCat(kPort + 1, ":80")});
+  EXPECT_EQ(Ask("127.0.0.1", kPort + 1), "again\n");
+  ASSERT_TRUE(Ok(RunProgram({"/usr/sbin/nft", "flush", "ruleset"})));
+  bed_->CtlOut({"rm", "-f", "second"});
+  EXPECT_TRUE(Eventually([] { return Ask("127.0.0.1", kPort) == "hello\n"; }));
+  bed_->CtlOut({"rm", "-f", "server"});
+}
+
 // Wherever the daemon dies while a container comes or goes, the next one takes away what is left.
 TEST_F(NetworkTest, DeathInTheMiddleLeavesNothing) {
   for (const char* point : {"endpoint.recorded", "netns.kept", "veth.made", "netns.gone"}) {

@@ -252,17 +252,25 @@ absl::StatusOr<NetworkService::Kernel*> NetworkService::OpenKernel() {
     absl::MutexLock lock(&mu_);
     if (kernel_ != nullptr) return kernel_.get();
   }
+  // Once: a second Firewall would write rules that the first has changed meanwhile.
+  absl::MutexLock opening(&opening_);
+  {
+    absl::MutexLock lock(&mu_);
+    if (kernel_ != nullptr) return kernel_.get();
+  }
   auto opened = std::make_unique<Kernel>();
+  const std::string table = network::TableName(parts_.state_directory);
   if (parts_.host_netns >= 0) {
     GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::OpenIn(parts_.host_netns));
-    GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::OpenIn(parts_.host_netns));
+    GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::OpenIn(parts_.host_netns, table));
   } else {
     GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::Open());
-    GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::Open());
+    GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::Open(table));
   }
   GANTRY_RETURN_IF_ERROR(WriteRules(*opened));
+  GANTRY_ASSIGN_OR_RETURN(opened->guard, network::RulesGuard::Start(*opened->firewall));
   absl::MutexLock lock(&mu_);
-  if (kernel_ == nullptr) kernel_ = std::move(opened);
+  kernel_ = std::move(opened);
   return kernel_.get();
 }
 

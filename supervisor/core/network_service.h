@@ -5,7 +5,7 @@
 // exists in the kernel without a record, and what a crash leaves is taken away at the next start.
 // Nothing that a packet needs is in this process.
 //
-// Thread-safe. No lock is held over a kernel call.
+// Thread-safe. No lock is held over a kernel call but the first, which writes all rules.
 #ifndef GANTRY_SUPERVISOR_CORE_NETWORK_SERVICE_H_
 #define GANTRY_SUPERVISOR_CORE_NETWORK_SERVICE_H_
 
@@ -29,6 +29,7 @@
 #include "supervisor/network/firewall.h"
 #include "supervisor/network/ipam.h"
 #include "supervisor/network/links.h"
+#include "supervisor/network/rules_guard.h"
 
 namespace gantry::core {
 
@@ -98,6 +99,7 @@ class NetworkService {
   struct Kernel {
     std::unique_ptr<network::Links> links;
     std::unique_ptr<network::Firewall> firewall;
+    std::unique_ptr<network::RulesGuard> guard;  // of the firewall, which outlives it
   };
   // Opened with the first network: a host without networks gets no rules.
   absl::StatusOr<Kernel*> OpenKernel();
@@ -117,6 +119,7 @@ class NetworkService {
   std::string NetnsPath(absl::string_view ns, absl::string_view container_id) const;
 
   const Parts parts_;
+  absl::Mutex opening_ ABSL_ACQUIRED_BEFORE(mu_);
   absl::Mutex mu_;
   std::unique_ptr<Kernel> kernel_ ABSL_GUARDED_BY(mu_);
 };

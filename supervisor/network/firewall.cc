@@ -1,21 +1,30 @@
 #include "supervisor/network/firewall.h"
 
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <nftables/libnftables.h>
+#include <openssl/sha.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 
+#include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "supervisor/network/netns.h"
 
 namespace gantry::network {
 namespace {
+
+constexpr size_t kGenerations = 1000;
 
 // Everything that does not depend on networks and ports. The networks' chains follow in the same
 // block: an element that leads to a chain is sent right behind its map, before later commands.
@@ -26,9 +35,9 @@ namespace {
 // published: by destination port. Also for packets of the host itself, whose loopback addresses
 // entering-BRIDGE masquerades, because the container could not answer them.
 constexpr char kTable[] = R"(
-add table inet gantry
-delete table inet gantry
-table inet gantry {
+add table inet $table
+delete table inet $table
+table inet $table {
   map home4 { type ipv4_addr : verdict; flags interval; }
   map home6 { type ipv6_addr : verdict; flags interval; }
   map to_network { type ifname : verdict; }
@@ -175,7 +184,7 @@ std::string Jumps(absl::string_view verb, const FirewallNetwork& network) {
   const std::string& bridge = network.bridge;
   std::string text;
   for (const Prefix& subnet : network.subnets) {
-    absl::StrAppend(&text, verb, " element inet gantry ",
+    absl::StrAppend(&text, verb, " element inet $table ",
                     subnet.family() == Family::kIpv4 ? "home4" : "home6", " { ", subnet.ToString(),
                     " : jump home-", bridge, " }\n");
   }
@@ -184,23 +193,25 @@ std::string Jumps(absl::string_view verb, const FirewallNetwork& network) {
                                                       {"leaving", "leaving"},
                                                       {"entering", "entering"}};
   for (const auto& [map, chain] : maps) {
-    absl::StrAppend(&text, verb, " element inet gantry ", map, " { \"", bridge, "\" : jump ", chain,
+    absl::StrAppend(&text, verb, " element inet $table ", map, " { \"", bridge, "\" : jump ", chain,
                     "-", bridge, " }\n");
   }
   return text;
 }
 
-std::string Elements(absl::string_view verb, const std::vector<PublishedPort>& ports) {
-  std::string text;
-  for (const PublishedPort& port : ports) {
-    absl::StrAppend(&text, verb, " element inet gantry ports",
-                    port.container.family() == Family::kIpv4 ? "4" : "6",
-                    port.host.has_value() ? "_at" : "", " { ");
-    if (port.host.has_value()) absl::StrAppend(&text, port.host->ToString(), " . ");
-    absl::StrAppend(&text, ProtocolName(port.protocol), " . ", port.host_port, " : ",
-                    port.container.ToString(), " . ", port.container_port, " }\n");
-  }
+// Which map has the port, and by which key: no two ports have both.
+std::string Place(const PublishedPort& port) {
+  std::string text = absl::StrCat("ports", port.container.family() == Family::kIpv4 ? "4" : "6",
+                                  port.host.has_value() ? "_at" : "", " { ");
+  if (port.host.has_value()) absl::StrAppend(&text, port.host->ToString(), " . ");
+  absl::StrAppend(&text, ProtocolName(port.protocol), " . ", port.host_port);
   return text;
+}
+
+// `verb`: "add" or "delete".
+std::string Element(absl::string_view verb, const PublishedPort& port) {
+  return absl::StrCat(verb, " element inet $table ", Place(port), " : ", port.container.ToString(),
+                      " . ", port.container_port, " }\n");
 }
 
 absl::Status CheckPorts(const std::vector<PublishedPort>& ports) {
@@ -218,6 +229,15 @@ absl::Status CheckPorts(const std::vector<PublishedPort>& ports) {
 
 }  // namespace
 
+std::string TableName(absl::string_view state_directory) {
+  if (state_directory == "/run/gantry") return kTableName;
+  unsigned char hash[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(state_directory.data()), state_directory.size(),
+         hash);
+  return absl::StrCat(kTableName, "-",
+                      absl::BytesToHexString({reinterpret_cast<const char*>(hash), 4}));
+}
+
 absl::string_view ProtocolName(Protocol protocol) {
   switch (protocol) {
     case Protocol::kUdp:
@@ -230,9 +250,12 @@ absl::string_view ProtocolName(Protocol protocol) {
   return "tcp";
 }
 
-absl::StatusOr<std::unique_ptr<Firewall>> Firewall::Open() {
+absl::StatusOr<std::unique_ptr<Firewall>> Firewall::Open(absl::string_view table) {
   const absl::StatusOr<Nftables>& nft = Library();
   GANTRY_RETURN_IF_ERROR(nft.status());
+  GANTRY_ASSIGN_OR_RETURN(RulesetGeneration generation, RulesetGeneration::Open());
+  UniqueFd netns(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!netns.valid()) return ErrnoToStatus(errno, "cannot open the network namespace");
   nft_ctx* context = nft->ctx_new(NFT_CTX_DEFAULT);
   if (context == nullptr) {
     return absl::UnimplementedError(
@@ -240,13 +263,14 @@ absl::StatusOr<std::unique_ptr<Firewall>> Firewall::Open() {
   }
   nft->buffer_output(context);
   nft->buffer_error(context);
-  return std::unique_ptr<Firewall>(new Firewall(context));
+  return std::unique_ptr<Firewall>(
+      new Firewall(context, std::move(generation), std::move(netns), table));
 }
 
-absl::StatusOr<std::unique_ptr<Firewall>> Firewall::OpenIn(int netns) {
+absl::StatusOr<std::unique_ptr<Firewall>> Firewall::OpenIn(int netns, absl::string_view table) {
   absl::StatusOr<std::unique_ptr<Firewall>> made;
-  GANTRY_RETURN_IF_ERROR(InNetns(netns, [&made] {
-    made = Open();
+  GANTRY_RETURN_IF_ERROR(InNetns(netns, [&made, table] {
+    made = Open(table);
     return made.status();
   }));
   return made;
@@ -254,76 +278,174 @@ absl::StatusOr<std::unique_ptr<Firewall>> Firewall::OpenIn(int netns) {
 
 Firewall::~Firewall() { Library()->ctx_free(context_); }
 
-absl::Status Firewall::Run(const std::string& commands, absl::string_view what) {
-  absl::MutexLock lock(&mu_);
-  return RunLocked(commands, what);
+absl::StatusOr<RulesetEvents> Firewall::OpenEvents() {
+  absl::StatusOr<RulesetEvents> events = absl::UnknownError("");
+  GANTRY_RETURN_IF_ERROR(InNetns(netns_.get(), [&] {
+    events = RulesetEvents::Open(table_);
+    return events.status();
+  }));
+  return events;
 }
 
-absl::Status Firewall::RunLocked(const std::string& commands, absl::string_view what) {
+bool Firewall::Made(uint32_t generation) {
+  absl::MutexLock lock(&mu_);
+  return std::find(made_.begin(), made_.end(), generation) != made_.end();
+}
+
+absl::Status Firewall::Run(absl::string_view commands, absl::string_view what) {
   const Nftables& nft = *Library();
-  if (nft.run(context_, commands.c_str()) == 0) return absl::OkStatus();
+  const std::string text = absl::StrReplaceAll(commands, {{"$table", table_}});
+  const absl::StatusOr<uint32_t> before = generation_.Get();
+  if (nft.run(context_, text.c_str()) == 0) {
+    // If another program's transaction came between, nobody can say which is whose; the guard then
+    // writes the rules once too often.
+    const absl::StatusOr<uint32_t> after = generation_.Get();
+    if (before.ok() && after.ok() && *after == *before + 1) {
+      made_.push_back(*after);
+      if (made_.size() > kGenerations) made_.pop_front();
+    }
+    return absl::OkStatus();
+  }
   // Several lines, of which the first says what is wrong and where.
   absl::string_view error = nft.error_buffer(context_);
   error = error.substr(0, error.find('\n'));
-  const std::string text = absl::StrCat(what, ": nftables: ", error);
-  if (absl::StrContains(error, "File exists")) return absl::AlreadyExistsError(text);
-  if (absl::StrContains(error, "No such file or directory")) return absl::NotFoundError(text);
-  if (absl::StrContains(error, "Operation not permitted")) return absl::PermissionDeniedError(text);
-  return absl::InternalError(text);
+  const std::string said = absl::StrCat(what, ": nftables: ", error);
+  // An element of a map that leads elsewhere is "busy".
+  if (absl::StrContains(error, "File exists") ||
+      absl::StrContains(error, "Device or resource busy"))
+    return absl::AlreadyExistsError(said);
+  if (absl::StrContains(error, "No such file or directory")) return absl::NotFoundError(said);
+  if (absl::StrContains(error, "Operation not permitted")) return absl::PermissionDeniedError(said);
+  return absl::InternalError(said);
+}
+
+std::string Firewall::Everything() const {
+  std::string text = absl::StrCat(kUserTable, kTable);
+  std::string elements;
+  for (const auto& [bridge, network] : networks_) {
+    absl::StrAppend(&text, Chains(network));
+    absl::StrAppend(&elements, Jumps("add", network));
+  }
+  absl::StrAppend(&text, "}\n", elements);
+  for (const auto& [place, port] : ports_) absl::StrAppend(&text, Element("add", port));
+  return text;
+}
+
+absl::Status Firewall::Add(absl::string_view commands, absl::string_view what) {
+  absl::Status added = Run(commands, what);
+  return absl::IsNotFound(added) ? Run(Everything(), what) : added;
 }
 
 absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
                                const std::vector<PublishedPort>& ports) {
-  std::string text = absl::StrCat(kUserTable, kTable);
-  std::string elements;
-  for (const FirewallNetwork& network : networks) {
+  for (const FirewallNetwork& network : networks)
     GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
-    absl::StrAppend(&text, Chains(network));
-    absl::StrAppend(&elements, Jumps("add", network));
-  }
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
-  absl::StrAppend(&text, "}\n", elements, Elements("add", ports));
-  return Run(text, "writing the rules of all networks");
+  absl::MutexLock lock(&mu_);
+  networks_.clear();
+  ports_.clear();
+  for (const FirewallNetwork& network : networks) networks_[network.bridge] = network;
+  for (const PublishedPort& port : ports) ports_.emplace(Place(port), port);
+  return Run(Everything(), "writing the rules of all networks");
+}
+
+absl::Status Firewall::Restore() {
+  absl::MutexLock lock(&mu_);
+  return Run(Everything(), "writing the rules of all networks");
 }
 
 absl::Status Firewall::AddNetwork(const FirewallNetwork& network) {
   GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
-  return Run(
-      absl::StrCat("table inet gantry {\n", Chains(network), "}\n", Jumps("create", network)),
-      absl::StrCat("writing the rules of bridge ", network.bridge));
+  absl::MutexLock lock(&mu_);
+  if (!networks_.emplace(network.bridge, network).second) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("bridge ", network.bridge, " has the rules of a network already"));
+  }
+  const absl::Status added =
+      Add(absl::StrCat("table inet $table {\n", Chains(network), "}\n", Jumps("create", network)),
+          absl::StrCat("writing the rules of bridge ", network.bridge));
+  if (!added.ok()) networks_.erase(network.bridge);
+  return added;
 }
 
 absl::Status Firewall::RemoveNetwork(const FirewallNetwork& network) {
   GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
-  std::string text = Jumps("delete", network);
+  absl::MutexLock lock(&mu_);
+  const auto found = networks_.find(network.bridge);
+  if (found == networks_.end())
+    return absl::NotFoundError(absl::StrCat("bridge ", network.bridge, " has no rules"));
+  std::string text = Jumps("delete", found->second);
+  networks_.erase(found);
   for (const char* chain : {"home", "to", "from", "leaving", "entering"}) {
-    absl::StrAppend(&text, "flush chain inet gantry ", chain, "-", network.bridge,
-                    "\ndelete chain inet gantry ", chain, "-", network.bridge, "\n");
+    absl::StrAppend(&text, "flush chain inet $table ", chain, "-", network.bridge,
+                    "\ndelete chain inet $table ", chain, "-", network.bridge, "\n");
   }
-  return Run(text, absl::StrCat("removing the rules of bridge ", network.bridge));
+  const absl::Status removed =
+      Run(text, absl::StrCat("removing the rules of bridge ", network.bridge));
+  // A part of it may be in the kernel yet.
+  return absl::IsNotFound(removed) ? Run(Everything(), "writing the rules of all networks")
+                                   : removed;
 }
 
 absl::Status Firewall::Publish(const std::vector<PublishedPort>& ports) {
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   if (ports.empty()) return absl::OkStatus();
-  return Run(Elements("create", ports), "publishing ports");
+  absl::MutexLock lock(&mu_);
+  std::string text;
+  std::vector<std::string> places;
+  absl::Cleanup undo = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    for (const std::string& place : places) ports_.erase(place);
+  };
+  for (const PublishedPort& port : ports) {
+    std::string place = Place(port);
+    if (!ports_.emplace(place, port).second) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("port ", port.host_port, "/", ProtocolName(port.protocol), " of ",
+                       port.host.has_value() ? port.host->ToString() : "every address",
+                       " is published already"));
+    }
+    places.push_back(std::move(place));
+    absl::StrAppend(&text, Element("add", port));
+  }
+  GANTRY_RETURN_IF_ERROR(Add(text, "publishing ports"));
+  std::move(undo).Cancel();
+  return absl::OkStatus();
 }
 
 absl::Status Firewall::Unpublish(const std::vector<PublishedPort>& ports) {
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
-  if (ports.empty()) return absl::OkStatus();
-  return Run(Elements("delete", ports), "removing published ports");
+  absl::MutexLock lock(&mu_);
+  std::string text;
+  bool missing = false;
+  for (const PublishedPort& port : ports) {
+    if (ports_.erase(Place(port)) == 0) {
+      missing = true;
+    } else {
+      absl::StrAppend(&text, Element("delete", port));
+    }
+  }
+  if (!text.empty()) {
+    absl::Status removed = Run(text, "removing published ports");
+    if (absl::IsNotFound(removed)) removed = Run(Everything(), "removing published ports");
+    GANTRY_RETURN_IF_ERROR(removed);
+  }
+  return missing ? absl::NotFoundError("removing published ports: some were not published")
+                 : absl::OkStatus();
 }
 
 absl::StatusOr<bool> Firewall::Stands() {
-  const absl::Status listed = Run("list chain inet gantry forward", "looking for our rules");
+  absl::MutexLock lock(&mu_);
+  const absl::Status listed = Run("list chain inet $table forward", "looking for our rules");
   if (absl::IsNotFound(listed)) return false;
   GANTRY_RETURN_IF_ERROR(listed);
   return true;
 }
 
 absl::Status Firewall::Remove() {
-  return Run("add table inet gantry\ndelete table inet gantry",
+  absl::MutexLock lock(&mu_);
+  networks_.clear();
+  ports_.clear();
+  return Run("add table inet $table\ndelete table inet $table",
              "removing the rules of all networks");
 }
 

@@ -1,7 +1,7 @@
 // The rules of our networks: who may send what to a container, published ports, masquerading.
 //
-// One nftables table of ours, "inet gantry", which nothing else writes. A network has chains of its
-// own, found by its bridge's name in verdict maps; a published port is one element of a map. So a
+// One nftables table of ours, "inet gantry" by default, which nothing else writes. A network has
+// chains of its own, found by its bridge's name in verdict maps; a published port is one element of a map. So a
 // packet's way does not grow with the number of networks or ports, and a container that comes or
 // goes changes elements only. Each change is one transaction: the kernel takes all of it or
 // nothing.
@@ -9,15 +9,21 @@
 // The table "inet gantry-user" is the administrator's: made empty when it is missing, with a chain
 // "forward" in front of ours, and never touched again. A packet that it drops stays dropped.
 //
+// A Firewall remembers what it was told to write, so that Restore() needs nobody else: another
+// program may flush the kernel's rules at any moment, also between two changes of ours.
+//
 // Works in the network namespace that it was opened in, from any thread. Thread-safe.
 // docs/networks.md draws the way of a packet.
 #ifndef GANTRY_SUPERVISOR_NETWORK_FIREWALL_H_
 #define GANTRY_SUPERVISOR_NETWORK_FIREWALL_H_
 
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -26,11 +32,18 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 
+#include "base/unique_fd.h"
 #include "supervisor/network/address.h"
+#include "supervisor/network/ruleset_events.h"
 
 struct nft_ctx;
 
 namespace gantry::network {
+
+inline constexpr char kTableName[] = "gantry";
+// Of the daemon with this state directory: kTableName for the one in the usual place, another name
+// for each that runs beside it.
+std::string TableName(absl::string_view state_directory);
 
 enum class Protocol { kTcp, kUdp, kSctp };
 
@@ -57,14 +70,17 @@ class Firewall {
  public:
   // In the namespace of the calling thread, or in another.
   //   kUnimplemented  the kernel has no nftables, or its library is not installed
-  static absl::StatusOr<std::unique_ptr<Firewall>> Open();
-  static absl::StatusOr<std::unique_ptr<Firewall>> OpenIn(int netns);
+  // `table` names our tables: a daemon beside another has its own.
+  static absl::StatusOr<std::unique_ptr<Firewall>> Open(absl::string_view table = kTableName);
+  static absl::StatusOr<std::unique_ptr<Firewall>> OpenIn(int netns,
+                                                          absl::string_view table = kTableName);
   ~Firewall();
   Firewall(const Firewall&) = delete;
   Firewall& operator=(const Firewall&) = delete;
 
-  // The whole table, as it should be: at the start, and after another program flushed the rules.
-  // Connections that are open go on. Idempotent.
+  const std::string& table() const { return table_; }
+
+  // The whole table, as it should be: at the start. Connections that are open go on. Idempotent.
   absl::Status Replace(const std::vector<FirewallNetwork>& networks,
                        const std::vector<PublishedPort>& ports);
 
@@ -73,23 +89,51 @@ class Firewall {
   absl::Status AddNetwork(const FirewallNetwork& network);
   absl::Status Publish(const std::vector<PublishedPort>& ports);
 
-  // kNotFound: it is not there.
+  // kNotFound: it was not added. OK when another program has taken it out of the kernel.
   absl::Status RemoveNetwork(const FirewallNetwork& network);
   absl::Status Unpublish(const std::vector<PublishedPort>& ports);
 
-  // Whether the table is there.
+  // Writes everything that was added and not removed once more.
+  absl::Status Restore();
+
+  // Whether the tables are in the kernel.
   absl::StatusOr<bool> Stands();
-  // Takes it away, for a daemon that has no networks any more. OK when it is not there.
+  // Takes them away and forgets what they had, for a daemon that has no networks any more. OK when
+  // they are not there.
   absl::Status Remove();
 
+  // Changes to the rules of this namespace, by anyone.
+  absl::StatusOr<RulesetEvents> OpenEvents();
+  // Whether a transaction of this Firewall made this generation of the rules. Waits for the one
+  // that is being made. For the newest thousand.
+  bool Made(uint32_t generation);
+
  private:
-  explicit Firewall(nft_ctx* context) : context_(context) {}
-  absl::Status Run(const std::string& commands, absl::string_view what);
-  absl::Status RunLocked(const std::string& commands, absl::string_view what)
+  Firewall(nft_ctx* context, RulesetGeneration generation, UniqueFd netns, absl::string_view table)
+      : table_(table),
+        netns_(std::move(netns)),
+        context_(context),
+        generation_(std::move(generation)) {}
+  // All that stands, as commands.
+  std::string Everything() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // One transaction.
+  absl::Status Run(absl::string_view commands, absl::string_view what)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Run(), and when that fails because the rules are not in the kernel any more, all of them: the
+  // addition must be among the members below already.
+  absl::Status Add(absl::string_view commands, absl::string_view what)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const std::string table_;
+  const UniqueFd netns_;
 
   absl::Mutex mu_;  // one transaction at a time
   nft_ctx* const context_ ABSL_PT_GUARDED_BY(mu_);
+  RulesetGeneration generation_ ABSL_GUARDED_BY(mu_);
+  std::deque<uint32_t> made_ ABSL_GUARDED_BY(mu_);  // generations
+  // What stands: by bridge; by a map's name and key.
+  std::map<std::string, FirewallNetwork> networks_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, PublishedPort> ports_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::network

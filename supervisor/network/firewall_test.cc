@@ -11,6 +11,7 @@
 #include <fstream>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -182,6 +183,15 @@ class FirewallTest : public testing::Test {
     ASSERT_TRUE(node.links->Configure("eth0", addresses).ok());
   }
 
+  // As another program of the host.
+  void Nft(const std::string& commands) {
+    ASSERT_TRUE(InNetns(host_.ns.get(), [&] {
+                  return system(absl::StrCat("/usr/sbin/nft '", commands, "'").c_str()) == 0
+                             ? absl::OkStatus()
+                             : absl::InternalError(commands);
+                }).ok());
+  }
+
   // "::ffff:" is how a server for both families sees an IPv4 client.
   std::string Seen(const Node& client, absl::string_view to, uint16_t port) {
     std::string peer = server_->Connect(client, At(to), port, kComesMs);
@@ -297,26 +307,48 @@ TEST_F(FirewallTest, PortsComeAndGoAsElements) {
 
 TEST_F(FirewallTest, AdministratorsTableIsKept) {
   ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
-  ASSERT_TRUE(
-      InNetns(host_.ns.get(), [] {
-        return system("/usr/sbin/nft add rule inet gantry-user forward ip saddr 192.0.2.9 drop") ==
-                       0
-                   ? absl::OkStatus()
-                   : absl::InternalError("nft");
-      }).ok());
+  Nft("add rule inet gantry-user forward ip saddr 192.0.2.9 drop");
   EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
   ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
   EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
 }
 
 TEST_F(FirewallTest, FlushedRulesAreNoticedAndWrittenAgain) {
-  ASSERT_EQ(firewall_->Replace({one_}, {}), absl::OkStatus());
+  ASSERT_EQ(firewall_->Replace({one_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
   EXPECT_TRUE(firewall_->Stands().value());
-  ASSERT_EQ(firewall_->Remove(), absl::OkStatus());
+  Nft("flush ruleset");
   EXPECT_FALSE(firewall_->Stands().value());
-  EXPECT_EQ(firewall_->Publish({Port({}, 8080, "10.1.0.2")}).code(), absl::StatusCode::kNotFound);
-  ASSERT_EQ(firewall_->Replace({one_}, {}), absl::OkStatus());
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
+  ASSERT_EQ(firewall_->Restore(), absl::OkStatus());
   EXPECT_TRUE(firewall_->Stands().value());
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+}
+
+// Another program may flush the rules at any moment.
+TEST_F(FirewallTest, ChangesAfterAFlushWriteEverythingAnew) {
+  ASSERT_EQ(firewall_->Replace({one_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  Nft("flush ruleset");
+  ASSERT_EQ(firewall_->Publish({Port({}, 8081, "10.1.0.2")}), absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8081), "192.0.2.9");
+  Nft("flush ruleset");
+  ASSERT_EQ(firewall_->AddNetwork(two_), absl::OkStatus());
+  Nft("flush ruleset");
+  ASSERT_EQ(firewall_->Unpublish({Port({}, 8081, "10.1.0.2")}), absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8081));
+  Nft("flush ruleset");
+  ASSERT_EQ(firewall_->RemoveNetwork(two_), absl::OkStatus());
+  EXPECT_TRUE(firewall_->Stands().value());
+}
+
+TEST_F(FirewallTest, DaemonsBesideEachOtherHaveTablesOfTheirOwn) {
+  const auto second = Firewall::OpenIn(host_.ns.get(), "gantry-two").value();
+  ASSERT_EQ(firewall_->Replace({one_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  ASSERT_EQ(second->Replace({two_}, {}), absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+  ASSERT_EQ(second->Remove(), absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
 }
 
 TEST_F(FirewallTest, NamesAndPortsAreCheckedBeforeTheyReachTheRules) {
