@@ -1,6 +1,7 @@
 // One core behind all doors: what is made through one is seen and handled through every other, noun
 // by noun. The doors today are gantry.v1, by ctl, and containerd's API, by ctr and by calls of our
 // own.
+#include <signal.h>
 #include <unistd.h>
 
 #include <memory>
@@ -18,6 +19,7 @@
 #include "integration/api_client.h"
 #include "integration/testbed.h"
 #include "proto/containerd/services/namespaces/v1/namespace.grpc.pb.h"
+#include "proto/gantry/v1/containers.grpc.pb.h"
 
 namespace gantry::integration {
 namespace {
@@ -143,6 +145,81 @@ TEST_F(OneCoreTest, TasksAndExecs) {
   Ctr({"tasks", "delete", "theirs"});
   Ctr({"containers", "delete", "theirs"});
   EXPECT_EQ(Ctl({"ps", "-aq"}), "");
+}
+
+// An exec that one door made is found, ended and asked for its code through the other, also by the
+// next daemon.
+TEST_F(OneCoreTest, ExecsByTheirIds) {
+  const std::string id = Ctl({"run", "-d", "--name", "ours", kShort, "sleep", "1000"});
+  const std::unique_ptr<v1::Containers::Stub> engine = v1::Containers::NewStub(api_->channel());
+  const auto inspect = [&](const std::string& exec_id) {
+    v1::InspectExecRequest request;
+    request.set_exec_id(exec_id);
+    v1::InspectExecResponse response;
+    const grpc::Status status = engine->InspectExec(api_->Context().get(), request, &response);
+    EXPECT_TRUE(status.ok()) << exec_id << ": " << status.error_message();
+    return response.exec();
+  };
+  const auto exec_ids = [&] { return bed_->Inspect("ours", "{{json .ExecIDs}}"); };
+  EXPECT_EQ(exec_ids(), "null");
+
+  // By ctl.
+  Ctl({"exec", "-d", "ours", "sleep", "1001"});
+  const std::string ours(absl::StripSuffix(absl::StripPrefix(exec_ids(), "[\""), "\"]"));
+  // Through containerd's API, where clients choose the ids.
+  tasks_api::ExecProcessRequest add;
+  add.set_container_id(id);
+  add.set_exec_id("theirs");
+  add.mutable_spec()->set_type_url("types.containerd.io/opencontainers/runtime-spec/1/Process");
+  add.mutable_spec()->set_value(
+      R"({"args":["sleep","1002"],"cwd":"/","user":{"uid":0,"gid":0},"env":["PATH=/bin"]})");
+  google::protobuf::Empty empty;
+  ASSERT_TRUE(api_->tasks().Exec(api_->Context().get(), add, &empty).ok());
+  EXPECT_FALSE(inspect("theirs").running());
+  tasks_api::StartRequest start;
+  start.set_container_id(id);
+  start.set_exec_id("theirs");
+  tasks_api::StartResponse started;
+  ASSERT_TRUE(api_->tasks().Start(api_->Context().get(), start, &started).ok());
+
+  for (const bool restarted : {false, true}) {
+    SCOPED_TRACE(restarted);
+    if (restarted) {
+      bed_->KillDaemon();
+      ASSERT_TRUE(bed_->StartDaemon());
+    }
+    for (const std::string& exec_id : {ours, std::string("theirs")}) {
+      const v1::ExecDetails exec = inspect(exec_id);
+      EXPECT_TRUE(exec.running()) << exec_id;
+      EXPECT_EQ(exec.container_id(), id);
+      EXPECT_THAT(exec.config().command(), testing::ElementsAre("sleep", testing::_));
+      EXPECT_EQ(kill(exec.pid(), 0), 0) << exec_id;
+      EXPECT_THAT(exec_ids(), HasSubstr(exec_id));
+      tasks_api::GetRequest get;
+      get.set_container_id(id);
+      get.set_exec_id(exec_id);
+      tasks_api::GetResponse got;
+      EXPECT_TRUE(api_->tasks().Get(api_->Context().get(), get, &got).ok()) << exec_id;
+      EXPECT_EQ(got.process().pid(), static_cast<uint32_t>(exec.pid()));
+    }
+  }
+
+  // Each is ended through the door that did not make it.
+  v1::KillExecRequest kill_theirs;
+  kill_theirs.set_exec_id("theirs");
+  v1::KillExecResponse killed;
+  ASSERT_TRUE(engine->KillExec(api_->Context().get(), kill_theirs, &killed).ok());
+  tasks_api::KillRequest kill_ours;
+  kill_ours.set_container_id(id);
+  kill_ours.set_exec_id(ours);
+  kill_ours.set_signal(SIGKILL);
+  ASSERT_TRUE(api_->tasks().Kill(api_->Context().get(), kill_ours, &empty).ok());
+  for (const std::string& exec_id : {ours, std::string("theirs")}) {
+    EXPECT_TRUE(Eventually([&] { return inspect(exec_id).has_exit_code(); }));
+    EXPECT_EQ(inspect(exec_id).exit_code(), 137u) << exec_id;
+  }
+  EXPECT_EQ(exec_ids(), "null");
+  Ctl({"rm", "-f", "ours"});
 }
 
 TEST_F(OneCoreTest, Leases) {

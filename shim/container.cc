@@ -527,7 +527,7 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
     process->starting = true;
     io = process->io;
     open = process->io_open;
-    process_json.swap(process->process_json);
+    process_json = process->process_json;
   }
   absl::Cleanup over = [&] { StartIsOver(process); };
   // A process that could not be started is in the state "created" again. Calls that wait for its
@@ -543,7 +543,6 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
       absl::MutexLock lock(&mu_);
       process->io = std::move(fresh);
       process->io_open = false;
-      process->process_json = process_json;
       callbacks = TakeWaiters(*process);
     }
     for (const WaitCallback& callback : callbacks) callback(answer);

@@ -109,7 +109,11 @@ void Container::FillInfo(v1::InfoResponse* info) const {
   info->set_last_event(events_->last_number());
   absl::MutexLock lock(&mu_);
   FillState(*init_, info->mutable_init());
-  for (const auto& [id, process] : execs_) FillState(*process, info->add_execs());
+  for (const auto& [id, process] : execs_) {
+    v1::ProcessState* exec = info->add_execs();
+    FillState(*process, exec);
+    exec->set_process_json(process->process_json);
+  }
 }
 
 bool Container::IsEmpty() const {

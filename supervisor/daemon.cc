@@ -270,7 +270,7 @@ class ExitsOfContainers : public core::ExitObserver {
       : recovery_(recovery), execs_(execs), health_(health) {}
   void OnExit(const std::string& ns, const core::Process& process) override {
     if (!process.exec_id.empty())
-      execs_.NoteExit(ns, process.exec_id, process.exit_status, process.exited_at);
+      execs_.OnExit(ns, process);
     recovery_.OnExit(ns, process);
   }
   void OnTakenUp(const std::string& ns, const core::Process& process) override {
@@ -820,6 +820,7 @@ void Daemon::MakeDoors(Parts& p) {
   api::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();
   containerd_parts.tasks = p.tasks.get();
+  containerd_parts.execs = p.execs.get();
   containerd_parts.sandboxes = p.sandbox_service.get();
   containerd_parts.events = &p.events;
   containerd_parts.subjects = p.subjects.get();

@@ -386,6 +386,9 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
     absl::StatusOr<std::shared_ptr<runtime::Shim>> shim =
         parts_.tasks->Shim(context.ns, loaded.id());
     if (shim.ok()) details.set_shim_pid((*shim)->process().pid);
+    for (const Process& exec : parts_.tasks->Execs(context.ns, loaded.id())) {
+      if (exec.status != ProcessStatus::kStopped) details.add_exec_ids(exec.exec_id);
+    }
   }
   absl::StatusOr<metadata::SnapshotNamespace> snapshots =
       parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope);

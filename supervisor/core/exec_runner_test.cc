@@ -36,7 +36,7 @@ class ExecRunnerTest : public ContainerFixture, public ExitObserver {
 
   void OnExit(const std::string& ns, const Process& process) override {
     if (!process.exec_id.empty())
-      execs_->NoteExit(ns, process.exec_id, process.exit_status, process.exited_at);
+      execs_->OnExit(ns, process);
     recovery_->OnExit(ns, process);
   }
 

@@ -5,11 +5,13 @@
 
 #include <algorithm>
 #include <functional>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "nlohmann/json.hpp"
 
 #include "base/errno_status.h"
 #include "base/status_macros.h"
@@ -33,6 +35,47 @@ absl::StatusOr<std::string> NewExecId() {
     return absl::UnavailableError("exec: the kernel gives no random numbers");
   }
   return absl::StrCat(kExecPrefix, absl::BytesToHexString(bytes));
+}
+
+bool IsOurs(const std::string& exec_id) { return absl::StartsWith(exec_id, kExecPrefix); }
+
+// What a process document says of what its exec was asked for.
+std::shared_ptr<const v1::ExecConfig> ConfigOf(const Process& exec) {
+  auto config = std::make_shared<v1::ExecConfig>();
+  config->set_tty(exec.terminal);
+  if (exec.process_json == nullptr) return config;
+  const auto process =
+      nlohmann::json::parse(*exec.process_json, nullptr, /*allow_exceptions=*/false);
+  if (!process.is_object()) return config;
+  if (const auto args = process.find("args"); args != process.end() && args->is_array()) {
+    for (const nlohmann::json& argument : *args) {
+      if (argument.is_string()) config->add_command(argument.get<std::string>());
+    }
+  }
+  if (const auto cwd = process.find("cwd"); cwd != process.end() && cwd->is_string())
+    config->set_working_dir(cwd->get<std::string>());
+  if (const auto user = process.find("user"); user != process.end() && user->is_object()) {
+    const auto id = [&user](const char* name) {
+      const auto found = user->find(name);
+      return found != user->end() && found->is_number_unsigned() ? found->get<uint64_t>() : 0;
+    };
+    config->set_user(absl::StrCat(id("uid"), ":", id("gid")));
+  }
+  return config;
+}
+
+ExecState StateOfProcess(const Process& exec) {
+  ExecState state;
+  state.exec_id = exec.exec_id;
+  state.container_id = exec.container_id;
+  state.config = ConfigOf(exec);
+  state.started = exec.status != ProcessStatus::kCreated;
+  state.pid = exec.pid;
+  if (exec.status == ProcessStatus::kStopped) {
+    state.exit_code = exec.exit_status;
+    state.ended_at = exec.exited_at;
+  }
+  return state;
 }
 
 }  // namespace
@@ -81,7 +124,7 @@ absl::StatusOr<std::string> ExecService::Register(const LoadedContainer& loaded,
   const std::string id = state.exec_id;
   absl::MutexLock lock(&mu_);
   DropOld();
-  execs_.emplace(Key(loaded.scope.ns, id), std::move(state));
+  execs_.emplace(Key(loaded.scope.ns, id, loaded.id()), std::move(state));
   return id;
 }
 
@@ -91,13 +134,25 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Start(
   parts_.tasks->AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(const ExecState state, Inspect(context, exec_id));
   GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, LoadRunning(context, state.container_id));
+  if (!IsOurs(exec_id)) {
+    if (handler != nullptr) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("exec ", exec_id,
+                       ": its streams are those of the client that made it, start it detached"));
+    }
+    StartedExec started;
+    started.exec_id = exec_id;
+    started.container_id = state.container_id;
+    GANTRY_ASSIGN_OR_RETURN(started.pid, parts_.tasks->Start(context, state.container_id, exec_id));
+    return started;
+  }
   return StartIn(context, loaded, exec_id, *state.config, handler);
 }
 
 absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
     const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
     const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
-  const Key key(context.ns, exec_id);
+  const Key key(context.ns, exec_id, loaded.id());
   {
     absl::MutexLock lock(&mu_);
     const auto found = execs_.find(key);
@@ -128,18 +183,59 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
   absl::StatusOr<StartedExec> started = StartIn(context, loaded, exec_id, open.config(), handler);
   if (!started.ok()) {
     absl::MutexLock lock(&mu_);
-    execs_.erase({context.ns, exec_id});
+    execs_.erase(Key(context.ns, exec_id, loaded.id()));
   }
   return started;
 }
 
+absl::Status ExecService::Add(const CallContext& context, const std::string& container_id,
+                              const std::string& exec_id, const std::string& process_json,
+                              const shim::v1::Stdio& stdio) {
+  if (IsOurs(exec_id)) {
+    return absl::InvalidArgumentError(absl::StrCat("exec id \"", exec_id,
+                                                   "\": ids that begin with \"", kExecPrefix,
+                                                   "\" are given by gantryd, choose another"));
+  }
+  return parts_.tasks->Exec(context, container_id, exec_id, process_json, stdio, /*start=*/false)
+      .status();
+}
+
 absl::StatusOr<ExecState> ExecService::Inspect(const CallContext& context,
-                                               const std::string& exec_id) const {
-  absl::MutexLock lock(&mu_);
-  const auto found = execs_.find({context.ns, exec_id});
-  if (found == execs_.end())
-    return absl::NotFoundError(absl::StrCat("exec ", exec_id, ": not found"));
-  return found->second;
+                                               const std::string& exec_id,
+                                               const std::string& container) const {
+  std::string container_id;
+  if (!container.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(container_id, parts_.records->ResolveId(context, container));
+  }
+  std::map<std::string, ExecState> found;  // by container
+  {
+    absl::MutexLock lock(&mu_);
+    for (auto it = execs_.lower_bound(Key(context.ns, exec_id, container_id));
+         it != execs_.end() && std::get<0>(it->first) == context.ns &&
+         std::get<1>(it->first) == exec_id;
+         ++it) {
+      found.emplace(std::get<2>(it->first), it->second);
+    }
+  }
+  // An id that a client chose may be in use again: what lives counts. Of our ids those of this
+  // daemon have entries, unless they are forgotten.
+  if (!IsOurs(exec_id) || found.empty()) {
+    for (const Process& exec : parts_.tasks->FindExecs(context.ns, exec_id)) {
+      if (!IsOurs(exec_id) || exec.of_former_daemon)
+        found.insert_or_assign(exec.container_id, StateOfProcess(exec));
+    }
+  }
+  if (!container_id.empty()) {
+    const auto named = found.find(container_id);
+    if (named != found.end()) return named->second;
+  } else if (found.size() == 1) {
+    return found.begin()->second;
+  } else if (found.size() > 1) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("exec ", exec_id, ": ", found.size(),
+                     " containers have an exec of this id, name the container"));
+  }
+  return absl::NotFoundError(absl::StrCat("exec ", exec_id, ": not found"));
 }
 
 absl::Status ExecService::Resize(const CallContext& context, const std::string& exec_id,
@@ -151,10 +247,33 @@ absl::Status ExecService::Resize(const CallContext& context, const std::string& 
   return parts_.tasks->ResizePty(context, state.container_id, exec_id, size.width(), size.height());
 }
 
+ExecService::Execs::iterator ExecService::FindOurs(const std::string& ns,
+                                                   const std::string& exec_id) {
+  const auto found = execs_.lower_bound(Key(ns, exec_id, ""));
+  const bool is_it = IsOurs(exec_id) && found != execs_.end() && std::get<0>(found->first) == ns &&
+                     std::get<1>(found->first) == exec_id;
+  return is_it ? found : execs_.end();
+}
+
+void ExecService::OnExit(const std::string& ns, const Process& exec) {
+  absl::MutexLock lock(&mu_);
+  const auto ours = FindOurs(ns, exec.exec_id);
+  if (ours == execs_.end()) {
+    if (IsOurs(exec.exec_id) && !exec.of_former_daemon) return;  // Forget() was here
+    DropOld();
+    execs_.insert_or_assign(Key(ns, exec.exec_id, exec.container_id), StateOfProcess(exec));
+    return;
+  }
+  if (ours->second.exit_code.has_value()) return;
+  ours->second.started = true;
+  ours->second.exit_code = exec.exit_status;
+  ours->second.ended_at = exec.exited_at;
+}
+
 void ExecService::NoteExit(const std::string& ns, const std::string& exec_id, uint32_t exit_code,
                            absl::Time ended_at) {
   absl::MutexLock lock(&mu_);
-  const auto found = execs_.find({ns, exec_id});
+  const auto found = FindOurs(ns, exec_id);
   if (found == execs_.end() || found->second.exit_code.has_value()) return;
   found->second.started = true;
   found->second.exit_code = exit_code;
@@ -163,7 +282,8 @@ void ExecService::NoteExit(const std::string& ns, const std::string& exec_id, ui
 
 void ExecService::Forget(const std::string& ns, const std::string& exec_id) {
   absl::MutexLock lock(&mu_);
-  execs_.erase({ns, exec_id});
+  const auto found = FindOurs(ns, exec_id);
+  if (found != execs_.end()) execs_.erase(found);
 }
 
 absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
@@ -248,9 +368,12 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
 
 absl::Status ExecService::SignalExec(const CallContext& context, const std::string& container,
                                      const std::string& exec_id, const std::string& signal) {
-  GANTRY_ASSIGN_OR_RETURN(int number, ParseSignal(signal));
-  GANTRY_ASSIGN_OR_RETURN(std::string id, parts_.records->ResolveId(context, container));
-  return parts_.tasks->Kill(context, id, exec_id, static_cast<uint32_t>(number), false);
+  GANTRY_ASSIGN_OR_RETURN(const int number, ParseSignal(signal.empty() ? "KILL" : signal));
+  GANTRY_ASSIGN_OR_RETURN(const ExecState state, Inspect(context, exec_id, container));
+  if (!state.running())
+    return absl::FailedPreconditionError(absl::StrCat("exec ", exec_id, " is not running"));
+  return parts_.tasks->Kill(context, state.container_id, exec_id, static_cast<uint32_t>(number),
+                            false);
 }
 
 }  // namespace gantry::core

@@ -2,10 +2,14 @@
 //
 // An exec that was created and not started exists only here and costs the container nothing. The
 // state of an exec that has ended is kept for kKept, so that a client can ask for its exit code.
-// Execs of containerd's clients, and those of an earlier daemon, are not known here.
 //
-// Thread-safe. kNotFound: no such exec or container; kInvalidArgument: ambiguous prefix, bad
-// request; kFailedPrecondition: the state of the container or exec forbids it.
+// All execs can be looked at and handled here, whichever door made them: those of containerd's
+// clients, and those of an earlier daemon, are known as their shims report them. The ids that this
+// service gives are unique. The ids that containerd's clients choose are unique within a container
+// only; a call that gives such an id names the container where the id alone is ambiguous.
+//
+// Thread-safe. kNotFound: no such exec or container; kInvalidArgument: ambiguous prefix or exec id,
+// bad request; kFailedPrecondition: the state of the container or exec forbids it.
 #ifndef GANTRY_SUPERVISOR_CORE_EXEC_SERVICE_H_
 #define GANTRY_SUPERVISOR_CORE_EXEC_SERVICE_H_
 
@@ -14,7 +18,7 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
+#include <tuple>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
@@ -30,6 +34,9 @@
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/shim_client.h"
 
+namespace gantry::shim::v1 {
+class Stdio;
+}
 namespace gantry::v1 {
 class ExecConfig;
 class ExecInput_Open;
@@ -39,16 +46,18 @@ class TerminalSize;
 namespace gantry::core {
 
 // Exec ids that this service gives begin so; containerd's clients choose their own.
-inline constexpr char kExecPrefix[] = "gantry-exec-";
+inline constexpr char kExecPrefix[] = "gantry-exec-";  // reserved, see ExecService::Add()
 
 struct ExecState {
   std::string exec_id;
   std::string container_id;
-  std::shared_ptr<const v1::ExecConfig> config;  // shared with copies of the state
+  // Shared with copies of the state; never null. Of an exec that was not created by this service
+  // since the daemon's start: command, user (as UID:GID), working directory and terminal only.
+  std::shared_ptr<const v1::ExecConfig> config;
   bool started = false;
-  int32_t pid = 0;                    // once it was started
-  std::optional<uint32_t> exit_code;  // once it has ended
-  absl::Time created_at = absl::InfinitePast();
+  int32_t pid = 0;                               // once it was started
+  std::optional<uint32_t> exit_code;             // once it has ended
+  absl::Time created_at = absl::InfinitePast();  // InfinitePast: unknown
   absl::Time ended_at = absl::InfinitePast();
 
   bool running() const { return started && !exit_code.has_value(); }
@@ -87,22 +96,36 @@ class ExecService {
   // Create() and Start() in one; nothing stays when it fails.
   absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput_Open& open,
                                    runtime::AttachStream::Handler* handler);
-  absl::StatusOr<ExecState> Inspect(const CallContext& context, const std::string& exec_id) const;
+  // An exec under an id that the client chooses, of a process document and streams of its own
+  // making (containerd's API). The task has it from then on: it is started, waited for and deleted
+  // there.
+  //   kInvalidArgument  the id begins with kExecPrefix
+  //   kAlreadyExists    the container has an exec of this id
+  absl::Status Add(const CallContext& context, const std::string& container_id,
+                   const std::string& exec_id, const std::string& process_json,
+                   const shim::v1::Stdio& stdio);
+  // `container` (id, name or prefix) may be empty where the exec id is unique in the namespace.
+  absl::StatusOr<ExecState> Inspect(const CallContext& context, const std::string& exec_id,
+                                    const std::string& container = "") const;
   // kInvalidArgument: the size; kFailedPrecondition: it does not run.
   absl::Status Resize(const CallContext& context, const std::string& exec_id,
                       const v1::TerminalSize& size);
+  // `container` as for Inspect().
   absl::Status SignalExec(const CallContext& context, const std::string& container,
                           const std::string& exec_id, const std::string& signal);
 
-  // The exec has ended: called for each exit that is observed, and by those that see the end in the
-  // exec's stream, which may be sooner. Ids that are not known here are ignored.
+  // An exec has ended: called for each exit that is observed.
+  void OnExit(const std::string& ns, const Process& exec);
+  // Called where the end is seen in the exec's stream, which may be sooner. Only of execs that this
+  // service created; other ids are ignored.
   void NoteExit(const std::string& ns, const std::string& exec_id, uint32_t exit_code,
                 absl::Time ended_at);
   // Drops the state of an exec that nobody will ask for. The process is left alone.
   void Forget(const std::string& ns, const std::string& exec_id);
 
  private:
-  using Key = std::pair<std::string, std::string>;  // namespace, exec id
+  using Key = std::tuple<std::string, std::string, std::string>;  // namespace, exec id, container
+  using Execs = std::map<Key, ExecState>;
 
   // The container, if a process can be started in it now.
   absl::StatusOr<LoadedContainer> LoadRunning(const CallContext& context,
@@ -116,11 +139,15 @@ class ExecService {
                                      const std::string& exec_id, const v1::ExecConfig& config,
                                      runtime::AttachStream::Handler* handler);
   void DropOld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The entry of an exec with an id of ours; end() if there is none.
+  Execs::iterator FindOurs(const std::string& ns, const std::string& exec_id)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const Parts parts_;
 
   mutable absl::Mutex mu_;
-  std::map<Key, ExecState> execs_ ABSL_GUARDED_BY(mu_);
+  // Those that this service created, and those that have ended.
+  Execs execs_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::core

@@ -20,18 +20,42 @@ using testing::StartsWith;
 class ExecServiceTest : public ContainerFixture, public ExitObserver {
  protected:
   ExecServiceTest() {
+    MakeService();
+    id_ = Make("web");
+    EXPECT_TRUE(Start(id_).ok());
+  }
+  void MakeService() {
     execs_ = std::make_unique<ExecService>(
         ExecService::Parts{records_.get(), nullptr, tasks_.get(), &host_, &time_});
     tasks_->SetExitObserver(this);
-    id_ = Make("web");
-    EXPECT_TRUE(Start(id_).ok());
+  }
+  // A new daemon, whose tasks are what their shims report.
+  void RestartDaemon() {
+    End();
+    Begin();
+    MakeService();
+    tasks_->Recover(runtime::RecoverShims(*bundles_, kPatience).value());
+    workers_->WaitIdle();
+    EXPECT_TRUE(recovery_->Reconcile().ok());
+  }
+  // As containerd's door does.
+  absl::Status Add(const std::string& exec_id, const std::string& container = "") {
+    return execs_->Add(
+        context_, container.empty() ? id_ : container, exec_id,
+        R"({"args":["sleep","9"],"cwd":"/srv","user":{"uid":5,"gid":6},"terminal":false})", {});
+  }
+  absl::StatusOr<Exit> DeleteProcess(const std::string& exec_id) {
+    return tasks_->Delete(context_, id_, exec_id);
   }
   ~ExecServiceTest() override { End(); }
 
   // As the daemon does.
   void OnExit(const std::string& ns, const Process& process) override {
-    if (!process.exec_id.empty())
-      execs_->NoteExit(ns, process.exec_id, process.exit_status, time_.Now());
+    if (!process.exec_id.empty()) {
+      Process exec = process;
+      exec.exited_at = time_.Now();
+      execs_->OnExit(ns, exec);
+    }
     recovery_->OnExit(ns, process);
   }
 
@@ -243,6 +267,116 @@ TEST_F(ExecServiceTest, TheEndOfTheContainerEndsIt) {
   ASSERT_TRUE(StartDetached(exec_id).ok());
   ASSERT_TRUE(Remove(id_, /*force=*/true).ok());
   EXPECT_TRUE(Eventually([&] { return Inspect(exec_id).exit_code.has_value(); }));
+}
+
+TEST_F(ExecServiceTest, AnotherDoorsExecIsSeenStartedAndEndedHere) {
+  ASSERT_TRUE(Add("e").ok());
+  EXPECT_TRUE(absl::IsAlreadyExists(Add("e")));
+  ExecState state = Inspect("e");
+  EXPECT_EQ(state.container_id, id_);
+  EXPECT_FALSE(state.started);
+  EXPECT_THAT(state.config->command(), testing::ElementsAre("sleep", "9"));
+  EXPECT_EQ(state.config->user(), "5:6");
+  EXPECT_EQ(state.config->working_dir(), "/srv");
+  EXPECT_THAT(view_->Inspect(context_, id_, false)->exec_ids(), testing::ElementsAre("e"));
+
+  AttachClient client;
+  EXPECT_TRUE(absl::IsFailedPrecondition(execs_->Start(context_, "e", &client).status()));
+  ASSERT_TRUE(StartDetached("e").ok());
+  EXPECT_TRUE(Inspect("e").running());
+  EXPECT_GT(Inspect("e").pid, 0);
+  ASSERT_TRUE(execs_->SignalExec(context_, "web", "e", "KILL").ok());
+  ASSERT_TRUE(Eventually([&] { return Inspect("e").exit_code == 137u; }));
+  EXPECT_TRUE(absl::IsFailedPrecondition(execs_->SignalExec(context_, "", "e", "KILL")));
+  EXPECT_THAT(view_->Inspect(context_, id_, false)->exec_ids(), testing::IsEmpty());
+
+  // It belongs to its client, who deletes it. Its code stays for a while.
+  ASSERT_TRUE(DeleteProcess("e").ok());
+  EXPECT_EQ(Inspect("e").exit_code, 137u);
+  EXPECT_THAT(Inspect("e").config->command(), testing::ElementsAre("sleep", "9"));
+  time_.Advance(ExecService::kKept + absl::Seconds(1));
+  Create();
+  EXPECT_TRUE(absl::IsNotFound(execs_->Inspect(context_, "e").status()));
+}
+
+TEST_F(ExecServiceTest, AnIdThatIsUsedAgainMeansTheExecThatLives) {
+  ASSERT_TRUE(Add("e").ok());
+  ASSERT_TRUE(StartDetached("e").ok());
+  Shim(id_).Exit("e", 1);
+  ASSERT_TRUE(Eventually([&] { return Inspect("e").exit_code == 1u; }));
+  ASSERT_TRUE(DeleteProcess("e").ok());
+  ASSERT_TRUE(Add("e").ok());
+  EXPECT_FALSE(Inspect("e").started);
+  ASSERT_TRUE(StartDetached("e").ok());
+  EXPECT_TRUE(Inspect("e").running());
+  Shim(id_).Exit("e", 2);
+  ASSERT_TRUE(Eventually([&] { return Inspect("e").exit_code == 2u; }));
+  ASSERT_TRUE(DeleteProcess("e").ok());
+  EXPECT_EQ(Inspect("e").exit_code, 2u);
+}
+
+TEST_F(ExecServiceTest, AnIdOfSeveralContainersNeedsTheContainer) {
+  const std::string other = Make("db");
+  ASSERT_TRUE(Start(other).ok());
+  ASSERT_TRUE(Add("e").ok());
+  ASSERT_TRUE(Add("e", other).ok());
+  const absl::Status either = execs_->Inspect(context_, "e").status();
+  EXPECT_TRUE(absl::IsInvalidArgument(either)) << either;
+  EXPECT_THAT(std::string(either.message()), HasSubstr("name the container"));
+  EXPECT_EQ(execs_->Inspect(context_, "e", "db")->container_id, other);
+  EXPECT_EQ(execs_->Inspect(context_, "e", "web")->container_id, id_);
+  EXPECT_TRUE(absl::IsNotFound(execs_->Inspect(context_, "e", "nothing").status()));
+  // Also among those that have ended.
+  ASSERT_TRUE(tasks_->Start(context_, other, "e").ok());
+  Shim(other).Exit("e", 4);
+  ASSERT_TRUE(Eventually([&] { return execs_->Inspect(context_, "e", "db")->exit_code == 4u; }));
+  ASSERT_TRUE(tasks_->Delete(context_, other, "e").ok());
+  EXPECT_EQ(execs_->Inspect(context_, "e", "db")->exit_code, 4u);
+  EXPECT_FALSE(execs_->Inspect(context_, "e", "web")->started);
+  EXPECT_TRUE(absl::IsInvalidArgument(execs_->Inspect(context_, "e").status()));
+}
+
+TEST_F(ExecServiceTest, ClientsDoNotChooseIdsOfOurs) {
+  const absl::Status refused = Add(std::string(kExecPrefix) + "1");
+  EXPECT_TRUE(absl::IsInvalidArgument(refused)) << refused;
+  EXPECT_THAT(Shim(id_).calls(), testing::Not(testing::Contains("Exec")));
+}
+
+TEST_F(ExecServiceTest, WhatRunsIsKnownToTheNextDaemon) {
+  const std::string ours = Create(Command("serve"));
+  ASSERT_TRUE(StartDetached(ours).ok());
+  ASSERT_TRUE(Add("theirs").ok());
+  ASSERT_TRUE(StartDetached("theirs").ok());
+  const int pid = Inspect(ours).pid;
+  RestartDaemon();
+
+  const ExecState state = Inspect(ours);
+  EXPECT_TRUE(state.running());
+  EXPECT_EQ(state.container_id, id_);
+  EXPECT_EQ(state.pid, pid);
+  EXPECT_THAT(state.config->command(), testing::ElementsAre("serve"));
+  EXPECT_TRUE(absl::IsFailedPrecondition(StartDetached(ours)));
+  EXPECT_TRUE(Inspect("theirs").running());
+  EXPECT_THAT(view_->Inspect(context_, id_, false)->exec_ids(),
+              testing::UnorderedElementsAre(ours, "theirs"));
+
+  ASSERT_TRUE(execs_->SignalExec(context_, "", ours, "KILL").ok());
+  Shim(id_).Exit("theirs", 3);
+  ASSERT_TRUE(Eventually(
+      [&] { return Inspect(ours).exit_code == 137u && Inspect("theirs").exit_code == 3u; }));
+  // Ours is removed at its end, as ever; its code is kept.
+  ASSERT_TRUE(Eventually([&] { return absl::IsNotFound(tasks_->Get(kNs, id_, ours).status()); }));
+  EXPECT_EQ(Inspect(ours).exit_code, 137u);
+}
+
+TEST_F(ExecServiceTest, WhatEndedWithoutADaemonHasItsCodeInTheNextOne) {
+  const std::string ours = Create();
+  ASSERT_TRUE(StartDetached(ours).ok());
+  End();
+  Shim(id_).Exit(ours, 9);
+  RestartDaemon();
+  ASSERT_TRUE(Eventually([&] { return absl::IsNotFound(tasks_->Get(kNs, id_, ours).status()); }));
+  EXPECT_EQ(Inspect(ours).exit_code, 9u);
 }
 
 }  // namespace

@@ -8,8 +8,10 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 
 #include "base/cancel_token.h"
 #include "base/executor.h"
@@ -43,6 +45,17 @@ std::string ProcessText(const TaskKey& key, const std::string& exec_id) {
              ? absl::StrCat("task \"", key.container_id, "\" in namespace \"", key.ns, "\"")
              : absl::StrCat("exec \"", exec_id, "\" of task \"", key.container_id,
                             "\" in namespace \"", key.ns, "\"");
+}
+
+// The arguments of an OCI process document in one line; "" where it cannot be read.
+std::string CommandOf(const std::string& process_json) {
+  const auto process = nlohmann::json::parse(process_json, nullptr, /*allow_exceptions=*/false);
+  if (!process.is_object()) return "";
+  const auto args = process.find("args");
+  if (args == process.end() || !args->is_array()) return "";
+  return absl::StrJoin(*args, " ", [](std::string* out, const nlohmann::json& argument) {
+    if (argument.is_string()) absl::StrAppend(out, argument.get_ref<const std::string&>());
+  });
 }
 
 absl::Status NoSuchProcess(const TaskKey& key, const std::string& exec_id) {
@@ -112,6 +125,16 @@ std::shared_ptr<TaskService::Task> TaskService::Core::Find(const TaskKey& key) c
   absl::MutexLock lock(&map_mu);
   auto it = tasks.find(key);
   return it == tasks.end() ? nullptr : it->second;
+}
+
+std::vector<std::shared_ptr<TaskService::Task>> TaskService::Core::TasksOf(
+    const std::string& ns) const {
+  std::vector<std::shared_ptr<Task>> list;
+  absl::MutexLock lock(&map_mu);
+  for (const auto& [key, task] : tasks) {
+    if (ns.empty() || key.ns == ns) list.push_back(task);
+  }
+  return list;
 }
 
 void TaskService::Core::Forget(const std::shared_ptr<Task>& task) {

@@ -43,6 +43,8 @@ absl::Time FromProto(const google::protobuf::Timestamp& at);
 
 // "task "ID" in namespace "NS"", or of its exec.
 std::string ProcessText(const runtime::TaskKey& key, const std::string& exec_id);
+// The arguments of an OCI process document in one line; "" where it cannot be read.
+std::string CommandOf(const std::string& process_json);
 absl::Status NoSuchProcess(const runtime::TaskKey& key, const std::string& exec_id);
 
 // The number of the newest event this supervisor has handled, kept in the bundle so that a
@@ -65,7 +67,7 @@ class SeenEvents {
 struct TaskService::Task {
   struct Known {
     Process process;
-    std::string command;  // of an exec, in one line; "" where only an earlier daemon knew it
+    std::string command;  // of an exec, in one line
     bool created_published = false;
     bool started_published = false;
     bool oom_published = false;
@@ -127,6 +129,9 @@ struct TaskService::Core : std::enable_shared_from_this<TaskService::Core> {
 
   // ---- the map ----
   std::shared_ptr<Task> Find(const runtime::TaskKey& key) const;
+
+  // Of a namespace, or of all of them; in the order of their keys.
+  std::vector<std::shared_ptr<Task>> TasksOf(const std::string& ns) const;
 
   void Forget(const std::shared_ptr<Task>& task);
 

@@ -92,11 +92,17 @@ void TaskService::Core::Adopt(Task& task, const shim::v1::InfoResponse& info) {
   };
   adopt(task.processes[""], info.init());
   for (const auto& exec : info.execs()) {
-    Task::Known& known = task.processes[exec.exec_id()];
+    const auto [entry, fresh] = task.processes.try_emplace(exec.exec_id());
+    Task::Known& known = entry->second;
+    if (fresh) known.process.of_former_daemon = true;
     known.process.container_id = task.key.container_id;
     known.process.stdin_uri = exec.stdin();
     known.process.stdout_uri = exec.stdout();
     known.process.stderr_uri = exec.stderr();
+    if (!exec.process_json().empty()) {
+      known.process.process_json = std::make_shared<const std::string>(exec.process_json());
+      known.command = CommandOf(exec.process_json());
+    }
     adopt(known, exec);
   }
   task.applied_until = std::max(task.applied_until, task.seen.Read());

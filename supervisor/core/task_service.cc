@@ -9,12 +9,10 @@
 #include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "glog/logging.h"
-#include "nlohmann/json.hpp"
 
 #include "base/cancel_token.h"
 #include "base/crash_point.h"
@@ -67,17 +65,6 @@ void TaskService::AnnounceStart() {
 }
 
 namespace {
-
-// The arguments of an OCI process document in one line; "" where it cannot be read.
-std::string CommandOf(const std::string& process_json) {
-  const auto process = nlohmann::json::parse(process_json, nullptr, /*allow_exceptions=*/false);
-  if (!process.is_object()) return "";
-  const auto args = process.find("args");
-  if (args == process.end() || !args->is_array()) return "";
-  return absl::StrJoin(*args, " ", [](std::string* out, const nlohmann::json& argument) {
-    if (argument.is_string()) absl::StrAppend(out, argument.get_ref<const std::string&>());
-  });
-}
 
 // What containerd's runc options say, as far as we act on it.
 struct ChosenRuntime {
@@ -334,6 +321,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
   if (start) AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   auto& [task, shim] = reached;
+  auto document = std::make_shared<const std::string>(process_json);
   std::string command = CommandOf(process_json);
   {
     // Known before the shim is, so that the shim's events find it.
@@ -352,6 +340,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
     process.stdin_uri = stdio.stdin();
     process.stdout_uri = stdio.stdout();
     process.stderr_uri = stdio.stderr();
+    process.process_json = std::move(document);
   }
   shim::v1::ExecRequest request;
   request.set_exec_id(exec_id);
@@ -426,13 +415,7 @@ absl::StatusOr<Process> TaskService::Get(const std::string& ns, const std::strin
 }
 
 std::vector<std::pair<std::string, Process>> TaskService::List(const std::string& ns) const {
-  std::vector<std::shared_ptr<Task>> found;
-  {
-    absl::MutexLock lock(&core_->map_mu);
-    for (const auto& [key, task] : core_->tasks) {
-      if (ns.empty() || key.ns == ns) found.push_back(task);
-    }
-  }
+  const std::vector<std::shared_ptr<Task>> found = core_->TasksOf(ns);
   std::vector<std::pair<std::string, Process>> list;
   list.reserve(found.size());
   for (const auto& task : found) {
@@ -446,6 +429,29 @@ std::vector<std::pair<std::string, Process>> TaskService::List(const std::string
 
 bool TaskService::Exists(const std::string& ns, const std::string& id) const {
   return core_->Find({ns, id}) != nullptr;
+}
+
+std::vector<Process> TaskService::Execs(const std::string& ns, const std::string& id) const {
+  std::vector<Process> list;
+  const std::shared_ptr<Task> task = core_->Find({ns, id});
+  if (task == nullptr) return list;
+  absl::MutexLock lock(&task->mu);
+  for (const auto& [exec_id, known] : task->processes) {
+    if (!exec_id.empty() && task->ready) list.push_back(known.process);
+  }
+  return list;
+}
+
+std::vector<Process> TaskService::FindExecs(const std::string& ns,
+                                            const std::string& exec_id) const {
+  std::vector<Process> list;
+  for (const std::shared_ptr<Task>& task : core_->TasksOf(ns)) {
+    absl::MutexLock lock(&task->mu);
+    const auto found = task->processes.find(exec_id);
+    if (!exec_id.empty() && task->ready && found != task->processes.end())
+      list.push_back(found->second.process);
+  }
+  return list;
 }
 
 uint64_t TaskService::WaitAsync(const std::string& ns, const std::string& id,

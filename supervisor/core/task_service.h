@@ -70,6 +70,9 @@ struct Process {
   bool oom_killed = false;
   bool terminal = false;
   std::string stdin_uri, stdout_uri, stderr_uri;
+  // Of an exec: its OCI process document; null when an old shim does not report it.
+  std::shared_ptr<const std::string> process_json;
+  bool of_former_daemon = false;  // an exec that was made before this daemon started
   std::string reason;  // why it is kUnknown, or what killed the shim; "" otherwise
 };
 
@@ -163,6 +166,10 @@ class TaskService {
   // Init processes of a namespace ("" for all), in order of (namespace, id).
   std::vector<std::pair<std::string, Process>> List(const std::string& ns) const;
   bool Exists(const std::string& ns, const std::string& id) const;
+  // The execs that the container's shim has, ended ones too until they are deleted; by id.
+  std::vector<Process> Execs(const std::string& ns, const std::string& id) const;
+  // Those of this id, of any container of the namespace.
+  std::vector<Process> FindExecs(const std::string& ns, const std::string& exec_id) const;
 
   // Calls `done` once: when the process has ended (at once if it has), with kNotFound when there is
   // no such process or it is deleted or its creation failed, with kCancelled after CancelWait, with

@@ -258,6 +258,7 @@ class FakeShim::Service : public pb::Shim::WithCallbackMethod_Attach<pb::Shim::S
       return grpc::Status(grpc::StatusCode::ALREADY_EXISTS, "exec id is taken");
     }
     Add(request->exec_id(), request->stdio());
+    state_->processes[request->exec_id()].set_process_json(request->process_json());
     pb::Event added;
     added.mutable_exec_added()->set_exec_id(request->exec_id());
     state_->Append(std::move(added));

@@ -23,6 +23,7 @@ namespace gantry::core {
 class EventBus;
 class EventSubjects;
 struct ImageServices;
+class ExecService;
 class MountActivations;
 class SandboxService;
 class TaskService;
@@ -44,6 +45,7 @@ class ContainerdDoor {
   struct Parts {
     core::Stores* stores = nullptr;
     core::TaskService* tasks = nullptr;
+    core::ExecService* execs = nullptr;
     core::SandboxService* sandboxes = nullptr;
     core::EventBus* events = nullptr;
     core::EventSubjects* subjects = nullptr;

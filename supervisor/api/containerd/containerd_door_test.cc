@@ -39,6 +39,7 @@
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/exec_service.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
@@ -92,6 +93,9 @@ class DoorTest : public testing::Test {
     task_parts.events = &events_;
     task_parts.workers = &workers_;
     tasks_ = std::make_unique<core::TaskService>(task_parts);
+    core::ExecService::Parts exec_parts = {};
+    exec_parts.tasks = tasks_.get();
+    execs_ = std::make_unique<core::ExecService>(exec_parts);
     collector_ = std::make_unique<gc::Collector>(*db_, *blobs_, snapshotters_, clock_);
     // Collects when a call asks for it and not by itself: what these tests make has mostly nobody
     // who keeps it.
@@ -126,6 +130,7 @@ class DoorTest : public testing::Test {
     ContainerdDoor::Parts parts;
     parts.stores = stores_.get();
     parts.tasks = tasks_.get();
+    parts.execs = execs_.get();
     sandbox_service_ = std::make_unique<core::SandboxService>(*sandboxes_, events_, clock_);
     parts.sandboxes = sandbox_service_.get();
     parts.events = &events_;
@@ -261,6 +266,7 @@ class DoorTest : public testing::Test {
   std::unique_ptr<core::EventSubjects> subjects_;
   Executor workers_{"test", 4};
   std::unique_ptr<core::TaskService> tasks_;
+  std::unique_ptr<core::ExecService> execs_;
   std::unique_ptr<gc::Collector> collector_;
   std::unique_ptr<gc::Scheduler> scheduler_;
   std::unique_ptr<core::MountActivations> mounts_;

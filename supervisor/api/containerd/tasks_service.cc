@@ -29,6 +29,7 @@
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/work_call.h"
 #include "supervisor/api/grpc_status.h"
+#include "supervisor/core/exec_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/metadata/filter.h"
@@ -306,10 +307,8 @@ class TasksService final : public Tasks::CallbackService, public DoorService {
       stdio.set_stdout(request->stdout());
       stdio.set_stderr(request->stderr());
       stdio.set_terminal(request->terminal());
-      return DeleteError(tasks_
-                             .Exec(call.context(), request->container_id(), request->exec_id(),
-                                   process_json, stdio, /*start=*/false)
-                             .status());
+      return DeleteError(room_.execs->Add(call.context(), request->container_id(),
+                                          request->exec_id(), process_json, stdio));
     });
   }
 

@@ -510,6 +510,31 @@ class ContainersDoor final : public v1::Containers::CallbackService {
       return Answer(parts_.view->Diff(call, request->container()), response);
     });
   }
+  grpc::ServerUnaryReactor* InspectExec(grpc::CallbackServerContext* context,
+                                        const v1::InspectExecRequest* request,
+                                        v1::InspectExecResponse* response) override {
+    return HandleOn(work_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(
+          const core::ExecState state,
+          parts_.execs->Inspect(call, request->exec_id(), request->container()));
+      v1::ExecDetails* exec = response->mutable_exec();
+      exec->set_exec_id(state.exec_id);
+      exec->set_container_id(state.container_id);
+      *exec->mutable_config() = *state.config;
+      exec->set_running(state.running());
+      exec->set_pid(state.pid);
+      if (state.exit_code.has_value()) exec->set_exit_code(*state.exit_code);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* KillExec(grpc::CallbackServerContext* context,
+                                     const v1::KillExecRequest* request,
+                                     v1::KillExecResponse*) override {
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return parts_.execs->SignalExec(call, request->container(), request->exec_id(),
+                                      request->signal());
+    });
+  }
   grpc::ServerUnaryReactor* Resize(grpc::CallbackServerContext* context,
                                    const v1::ResizeRequest* request,
                                    v1::ResizeResponse* response) override {
