@@ -125,7 +125,7 @@ TEST_F(ContainerStreamsTest, ARestartByPolicyTakesOverThoseWhoWait) {
   Waiting waiting;
   AwaitStart(id, waiting);
   EXPECT_TRUE(Eventually([&] { return waiting.client.attached(); }));
-  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_RUNNING);
+  EXPECT_TRUE(Eventually([&] { return StateIs(id) == v1::CONTAINER_STATE_RUNNING; }));
 }
 
 TEST_F(ContainerStreamsTest, WhatRunsIsAttachedToAtOnce) {
