@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <map>
 #include <optional>
 #include <set>
 #include <utility>
@@ -47,6 +48,9 @@ constexpr char kDefaultDevice[] = "gantry0";
 constexpr char kDeviceOption[] = "com.docker.network.bridge.name";
 constexpr char kBetweenOption[] = "com.docker.network.bridge.enable_icc";
 constexpr char kMasqueradeOption[] = "com.docker.network.bridge.enable_ip_masquerade";
+// false: containers may send with addresses that are not theirs, as one that bridges or has a
+// virtual address must.
+constexpr char kCheckSourcesOption[] = "gantry.network.bridge.check_sources";
 constexpr char kBindOption[] = "com.docker.network.bridge.host_binding_ipv4";
 constexpr char kMtuOption[] = "com.docker.network.driver.mtu";
 
@@ -167,6 +171,22 @@ std::vector<network::PublishedPort> PortsOf(const record::v1::NetworkEndpoint& e
   return ports;
 }
 
+// What the container's device may send into the bridge.
+network::BridgePort BridgePortOf(network::Links& links, const StoredNetwork& network,
+                                 const record::v1::NetworkEndpoint& endpoint) {
+  network::BridgePort port;
+  port.device = endpoint.host_device();
+  port.mac = network::MacAddress::Parse(endpoint.mac_address()).value_or(network::MacAddress());
+  for (const EndpointAddress& one : AddressesOf(endpoint)) port.addresses.push_back(one.address);
+  port.check_sources = IsTrue(network.record.options(), kCheckSourcesOption, true);
+  port.between = IsTrue(network.record.options(), kBetweenOption, true);
+  if (!port.between) {
+    const absl::StatusOr<network::LinkInfo> bridge = links.Find(network.settings.device());
+    if (bridge.ok()) port.gateway = bridge->mac;
+  }
+  return port;
+}
+
 bool Collide(const record::v1::NetworkPort& a, const record::v1::NetworkPort& b) {
   return a.host_port() == b.host_port() && a.protocol() == b.protocol() &&
          (a.host_address().empty() || b.host_address().empty() ||
@@ -279,13 +299,20 @@ absl::Status NetworkService::WriteRules(Kernel& kernel) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> endpoints,
                           parts_.store->AllEndpoints());
   std::vector<network::FirewallNetwork> rules;
-  for (const StoredNetwork& one : networks) rules.push_back(RulesOf(one));
+  std::map<std::string, const StoredNetwork*> by_id;
+  for (const StoredNetwork& one : networks) {
+    rules.push_back(RulesOf(one));
+    by_id.emplace(one.record.id(), &one);
+  }
   std::vector<network::PublishedPort> ports;
+  std::vector<network::BridgePort> bridge_ports;
   for (const StoredEndpoint& one : endpoints) {
     const std::vector<network::PublishedPort> its = PortsOf(one.record);
     ports.insert(ports.end(), its.begin(), its.end());
+    if (const auto network = by_id.find(one.network_id); network != by_id.end())
+      bridge_ports.push_back(BridgePortOf(*kernel.links, *network->second, one.record));
   }
-  return kernel.firewall->Replace(rules, ports);
+  return kernel.firewall->Replace(rules, ports, bridge_ports);
 }
 
 absl::Status NetworkService::MakeBridge(Kernel& kernel, const StoredNetwork& network) {
@@ -417,8 +444,8 @@ absl::StatusOr<v1::CreateNetworkResponse> NetworkService::Create(
     return FieldError("driver", absl::StrCat("could not find plugin ", request.driver(),
                                              ": this version makes bridge networks only"));
   }
-  static constexpr const char* kKnown[] = {kDeviceOption, kBetweenOption, kMasqueradeOption,
-                                           kBindOption, kMtuOption};
+  static constexpr const char* kKnown[] = {kDeviceOption,       kBetweenOption, kMasqueradeOption,
+                                           kCheckSourcesOption, kBindOption,    kMtuOption};
   for (const auto& [key, value] : request.options()) {
     if (std::find(std::begin(kKnown), std::end(kKnown), key) == std::end(kKnown)) {
       return FieldError("options", absl::StrCat("\"", absl::CHexEscape(key),
@@ -715,6 +742,8 @@ absl::Status NetworkService::MakePlace(Kernel& kernel, const StoredNetwork& netw
   if (const auto mtu = network.record.options().find(kMtuOption);
       mtu != network.record.options().end())
     (void)absl::SimpleAtoi(mtu->second, &veth.mtu);
+  GANTRY_RETURN_IF_ERROR(kernel.firewall->Join(
+      BridgePortOf(*kernel.links, network, endpoint.record), PortsOf(endpoint.record)));
   GANTRY_RETURN_IF_ERROR(kernel.links->MakeVeth(veth, netns.get()));
   CrashPoint("veth.made");
 
@@ -731,16 +760,15 @@ absl::Status NetworkService::MakePlace(Kernel& kernel, const StoredNetwork& netw
       if (pool.gateway.has_value()) GANTRY_RETURN_IF_ERROR(inside->SetDefaultRoute(*pool.gateway));
     }
   }
-  return kernel.firewall->Publish(PortsOf(endpoint.record));
+  return absl::OkStatus();
 }
 
 absl::Status NetworkService::TakePlaceAway(const StoredEndpoint& endpoint) {
   GANTRY_ASSIGN_OR_RETURN(Kernel* const kernel, OpenKernel());
-  for (const network::PublishedPort& port : PortsOf(endpoint.record)) {
-    const absl::Status closed = kernel->firewall->Unpublish({port});
-    if (!closed.ok() && !absl::IsNotFound(closed)) return closed;
-  }
+  // The device goes first: none is without its rules.
   GANTRY_RETURN_IF_ERROR(kernel->links->Delete(endpoint.record.host_device()));
+  GANTRY_RETURN_IF_ERROR(
+      kernel->firewall->Leave(endpoint.record.host_device(), PortsOf(endpoint.record)));
   const std::string path = NetnsPath(endpoint.ns, endpoint.record.container_id());
   if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
     return ErrnoToStatus(errno, absl::StrCat("unmounting ", path));

@@ -9,13 +9,13 @@
 #include <cerrno>
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "glog/logging.h"
 
 #include "base/errno_status.h"
 #include "base/status_macros.h"
@@ -82,6 +82,64 @@ table inet $table {
   }
 )";
 
+// Frames of containers on their way into a bridge. The sets have the device in front, so that a
+// frame costs the same with one container as with a thousand.
+//
+// targets6: the address that a neighbour advertisement is about, which nft can only name as bytes
+// of the message. separate, between: neighbours that may not meet still reach published ports of
+// each other by the host; where the kernel passes bridged packets through the rules for routed ones
+// (br_netfilter), such a packet goes from port to port, so that only the MAC it was sent to tells it
+// from others. A router's advertisement or redirect would take over a neighbour's routes.
+constexpr char kBridgeTable[] = R"(
+add table bridge $table
+delete table bridge $table
+table bridge $table {
+  set members { type ifname; }
+  set macs { type ifname . ether_addr; }
+  set addresses4 { type ifname . ipv4_addr; }
+  set addresses6 { type ifname . ipv6_addr; }
+  set targets6 { typeof iifname . @th,64,128; }
+  set apart { type ifname; }
+  set gateways { type ifname . ether_addr; }
+
+  chain from_container {
+    type filter hook prerouting priority -300; policy accept;
+    iifname @apart jump separate
+    iifname @members goto sources
+  }
+  chain separate {
+    ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 return
+    iifname . ether daddr != @gateways drop
+  }
+  chain sources {
+    iifname . ether saddr != @macs drop
+    ether type vmap { ip : goto sources4, arp : goto sources_arp, ip6 : goto sources6 }
+    drop
+  }
+  chain sources4 {
+    iifname . ip saddr @addresses4 accept
+    drop
+  }
+  chain sources_arp {
+    iifname . arp saddr ether != @macs drop
+    arp saddr ip 0.0.0.0 accept
+    iifname . arp saddr ip @addresses4 accept
+    drop
+  }
+  chain sources6 {
+    icmpv6 type { nd-router-advert, nd-redirect } drop
+    icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @targets6 drop
+    iifname . ip6 saddr @addresses6 accept
+    ip6 saddr :: ip6 daddr ff02::/16 accept
+    drop
+  }
+  chain between {
+    type filter hook forward priority -300; policy accept;
+    ether daddr & 01:00:00:00:00:00 == 01:00:00:00:00:00 iifname @apart oifname @apart drop
+  }
+}
+)";
+
 constexpr char kUserTable[] = R"(
 add table inet gantry-user
 add chain inet gantry-user forward { type filter hook forward priority filter - 1; policy accept; }
@@ -132,7 +190,7 @@ absl::Status CheckBridge(absl::string_view name) {
       });
   if (plain) return absl::OkStatus();
   return absl::InvalidArgumentError(
-      absl::StrCat("\"", name, "\" cannot name a bridge: 1 to 15 letters, digits, - _ or ."));
+      absl::StrCat("\"", name, "\" cannot name a device: 1 to 15 letters, digits, - _ or ."));
 }
 
 // The chains of one network, for a block of the table, without the elements that lead to them.
@@ -146,10 +204,11 @@ std::string Chains(const FirewallNetwork& network) {
   };
   chain("home", {absl::StrCat("iifname ", name, " return"), "drop"});
 
-  std::vector<std::string> to = {
-      "ct state established,related accept",
-      absl::StrCat("iifname ", name, network.between ? " accept" : " drop")};
-  // Only what a published port sent here.
+  std::vector<std::string> to = {"ct state established,related accept"};
+  // From one port of the bridge to another, where the kernel lets bridged packets through here, or
+  // by the host's hand.
+  if (network.between) to.push_back(absl::StrCat("iifname ", name, " accept"));
+  // What a published port sent here, also for neighbours that may not reach each other otherwise.
   if (!network.internal) to.push_back("ct status dnat accept");
   to.push_back("drop");
   chain("to", to);
@@ -212,6 +271,46 @@ std::string Place(const PublishedPort& port) {
 std::string Element(absl::string_view verb, const PublishedPort& port) {
   return absl::StrCat(verb, " element inet $table ", Place(port), " : ", port.container.ToString(),
                       " . ", port.container_port, " }\n");
+}
+
+// What the kernel gives the device by itself (RFC 4291, appendix A).
+Address LinkLocal(const MacAddress& mac) {
+  const MacAddress::Bytes& b = mac.bytes();
+  const uint8_t bytes[16] = {
+      0xfe, 0x80, 0,    0,    0,    0,    0,   0, static_cast<uint8_t>(b[0] ^ 2),
+      b[1], b[2], 0xff, 0xfe, b[3], b[4], b[5]};
+  return Address::FromBytes({reinterpret_cast<const char*>(bytes), sizeof bytes});
+}
+
+// The commands for one port of a bridge. `verb`: "add" or "delete".
+std::string ElementsOf(absl::string_view verb, const BridgePort& port) {
+  const std::string device = absl::StrCat("\"", port.device, "\"");
+  std::string text;
+  const auto element = [&](absl::string_view set, absl::string_view more) {
+    absl::StrAppend(&text, verb, " element bridge $table ", set, " { ", device, more, " }\n");
+  };
+  if (!port.between) {
+    element("apart", "");
+    element("gateways", absl::StrCat(" . ", port.gateway.ToString()));
+  }
+  if (!port.check_sources) return text;
+  element("members", "");
+  element("macs", absl::StrCat(" . ", port.mac.ToString()));
+  const auto add6 = [&](const Address& address) {
+    element("addresses6", absl::StrCat(" . ", address.ToString()));
+    element("targets6", absl::StrCat(" . 0x", absl::BytesToHexString(address.Bytes())));
+  };
+  bool link_local = false;
+  for (const Address& address : port.addresses) {
+    if (address.family() == Family::kIpv4) {
+      element("addresses4", absl::StrCat(" . ", address.ToString()));
+    } else {
+      add6(address);
+      link_local |= address == LinkLocal(port.mac);
+    }
+  }
+  if (!link_local) add6(LinkLocal(port.mac));
+  return text;
 }
 
 absl::Status CheckPorts(const std::vector<PublishedPort>& ports) {
@@ -315,12 +414,13 @@ absl::Status Firewall::Run(absl::string_view commands, absl::string_view what) {
       absl::StrContains(error, "Device or resource busy"))
     return absl::AlreadyExistsError(said);
   if (absl::StrContains(error, "No such file or directory")) return absl::NotFoundError(said);
+  if (absl::StrContains(error, "not supported")) return absl::UnimplementedError(said);
   if (absl::StrContains(error, "Operation not permitted")) return absl::PermissionDeniedError(said);
   return absl::InternalError(said);
 }
 
 std::string Firewall::Everything() const {
-  std::string text = absl::StrCat(kUserTable, kTable);
+  std::string text = absl::StrCat(kUserTable, bridge_family_ ? kBridgeTable : "", kTable);
   std::string elements;
   for (const auto& [bridge, network] : networks_) {
     absl::StrAppend(&text, Chains(network));
@@ -328,30 +428,53 @@ std::string Firewall::Everything() const {
   }
   absl::StrAppend(&text, "}\n", elements);
   for (const auto& [place, port] : ports_) absl::StrAppend(&text, Element("add", port));
+  for (const auto& [device, port] : bridge_ports_)
+    absl::StrAppend(&text, PortElements("add", port));
   return text;
+}
+
+absl::Status Firewall::WriteEverything() {
+  constexpr char kWhat[] = "writing the rules of all networks";
+  absl::Status written = Run(Everything(), kWhat);
+  if (!absl::IsUnimplemented(written) || !bridge_family_) return written;
+  bridge_family_ = false;
+  written = Run(Everything(), kWhat);
+  LOG_IF(WARNING, written.ok())
+      << "this kernel has no nftables rules for bridges (CONFIG_NF_TABLES_BRIDGE): containers can "
+         "send with addresses that are not theirs, and enable_icc=false separates them only where "
+         "net.bridge.bridge-nf-call-iptables is 1";
+  return written;
 }
 
 absl::Status Firewall::Add(absl::string_view commands, absl::string_view what) {
   absl::Status added = Run(commands, what);
-  return absl::IsNotFound(added) ? Run(Everything(), what) : added;
+  return absl::IsNotFound(added) ? WriteEverything() : added;
+}
+
+std::string Firewall::PortElements(absl::string_view verb, const BridgePort& port) const {
+  return bridge_family_ ? ElementsOf(verb, port) : "";
 }
 
 absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
-                               const std::vector<PublishedPort>& ports) {
+                               const std::vector<PublishedPort>& ports,
+                               const std::vector<BridgePort>& bridge_ports) {
   for (const FirewallNetwork& network : networks)
     GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
+  for (const BridgePort& port : bridge_ports) GANTRY_RETURN_IF_ERROR(CheckBridge(port.device));
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   absl::MutexLock lock(&mu_);
   networks_.clear();
   ports_.clear();
+  bridge_ports_.clear();
+  for (const BridgePort& port : bridge_ports) bridge_ports_[port.device] = port;
   for (const FirewallNetwork& network : networks) networks_[network.bridge] = network;
   for (const PublishedPort& port : ports) ports_.emplace(Place(port), port);
-  return Run(Everything(), "writing the rules of all networks");
+  return WriteEverything();
 }
 
 absl::Status Firewall::Restore() {
   absl::MutexLock lock(&mu_);
-  return Run(Everything(), "writing the rules of all networks");
+  return WriteEverything();
 }
 
 absl::Status Firewall::AddNetwork(const FirewallNetwork& network) {
@@ -383,19 +506,11 @@ absl::Status Firewall::RemoveNetwork(const FirewallNetwork& network) {
   const absl::Status removed =
       Run(text, absl::StrCat("removing the rules of bridge ", network.bridge));
   // A part of it may be in the kernel yet.
-  return absl::IsNotFound(removed) ? Run(Everything(), "writing the rules of all networks")
-                                   : removed;
+  return absl::IsNotFound(removed) ? WriteEverything() : removed;
 }
 
-absl::Status Firewall::Publish(const std::vector<PublishedPort>& ports) {
-  GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
-  if (ports.empty()) return absl::OkStatus();
-  absl::MutexLock lock(&mu_);
-  std::string text;
-  std::vector<std::string> places;
-  absl::Cleanup undo = [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
-    for (const std::string& place : places) ports_.erase(place);
-  };
+absl::Status Firewall::Note(const std::vector<PublishedPort>& ports,
+                            std::vector<std::string>& places, std::string& text) {
   for (const PublishedPort& port : ports) {
     std::string place = Place(port);
     if (!ports_.emplace(place, port).second) {
@@ -407,9 +522,62 @@ absl::Status Firewall::Publish(const std::vector<PublishedPort>& ports) {
     places.push_back(std::move(place));
     absl::StrAppend(&text, Element("add", port));
   }
-  GANTRY_RETURN_IF_ERROR(Add(text, "publishing ports"));
-  std::move(undo).Cancel();
   return absl::OkStatus();
+}
+
+absl::Status Firewall::Publish(const std::vector<PublishedPort>& ports) {
+  GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
+  if (ports.empty()) return absl::OkStatus();
+  absl::MutexLock lock(&mu_);
+  std::string text;
+  std::vector<std::string> places;
+  absl::Status added = Note(ports, places, text);
+  if (added.ok()) added = Add(text, "publishing ports");
+  if (!added.ok()) {
+    for (const std::string& place : places) ports_.erase(place);
+  }
+  return added;
+}
+
+absl::Status Firewall::Join(const BridgePort& port, const std::vector<PublishedPort>& published) {
+  GANTRY_RETURN_IF_ERROR(CheckBridge(port.device));
+  GANTRY_RETURN_IF_ERROR(CheckPorts(published));
+  absl::MutexLock lock(&mu_);
+  if (!bridge_ports_.emplace(port.device, port).second)
+    return absl::AlreadyExistsError(absl::StrCat("device ", port.device, " has rules already"));
+  std::string text = PortElements("add", port);
+  std::vector<std::string> places;
+  absl::Status added = Note(published, places, text);
+  if (added.ok() && !text.empty())
+    added = Add(text, absl::StrCat("writing the rules of device ", port.device));
+  if (!added.ok()) {
+    for (const std::string& place : places) ports_.erase(place);
+    bridge_ports_.erase(port.device);
+  }
+  return added;
+}
+
+absl::Status Firewall::Leave(absl::string_view device,
+                             const std::vector<PublishedPort>& published) {
+  GANTRY_RETURN_IF_ERROR(CheckPorts(published));
+  absl::MutexLock lock(&mu_);
+  std::string text;
+  for (const PublishedPort& port : published) {
+    const auto found = ports_.find(Place(port));
+    // Another container may have it by now.
+    if (found == ports_.end() || found->second.container != port.container ||
+        found->second.container_port != port.container_port)
+      continue;
+    absl::StrAppend(&text, Element("delete", port));
+    ports_.erase(found);
+  }
+  if (const auto found = bridge_ports_.find(std::string(device)); found != bridge_ports_.end()) {
+    absl::StrAppend(&text, PortElements("delete", found->second));
+    bridge_ports_.erase(found);
+  }
+  if (text.empty()) return absl::OkStatus();
+  const absl::Status removed = Run(text, absl::StrCat("removing the rules of device ", device));
+  return absl::IsNotFound(removed) ? WriteEverything() : removed;
 }
 
 absl::Status Firewall::Unpublish(const std::vector<PublishedPort>& ports) {
@@ -426,7 +594,7 @@ absl::Status Firewall::Unpublish(const std::vector<PublishedPort>& ports) {
   }
   if (!text.empty()) {
     absl::Status removed = Run(text, "removing published ports");
-    if (absl::IsNotFound(removed)) removed = Run(Everything(), "removing published ports");
+    if (absl::IsNotFound(removed)) removed = WriteEverything();
     GANTRY_RETURN_IF_ERROR(removed);
   }
   return missing ? absl::NotFoundError("removing published ports: some were not published")
@@ -435,9 +603,13 @@ absl::Status Firewall::Unpublish(const std::vector<PublishedPort>& ports) {
 
 absl::StatusOr<bool> Firewall::Stands() {
   absl::MutexLock lock(&mu_);
-  const absl::Status listed = Run("list chain inet $table forward", "looking for our rules");
-  if (absl::IsNotFound(listed)) return false;
-  GANTRY_RETURN_IF_ERROR(listed);
+  std::vector<absl::string_view> chains = {"inet $table forward"};
+  if (bridge_family_) chains.push_back("bridge $table sources");
+  for (const absl::string_view chain : chains) {
+    const absl::Status listed = Run(absl::StrCat("list chain ", chain), "looking for our rules");
+    if (absl::IsNotFound(listed)) return false;
+    GANTRY_RETURN_IF_ERROR(listed);
+  }
   return true;
 }
 
@@ -445,8 +617,11 @@ absl::Status Firewall::Remove() {
   absl::MutexLock lock(&mu_);
   networks_.clear();
   ports_.clear();
-  return Run("add table inet $table\ndelete table inet $table",
-             "removing the rules of all networks");
+  bridge_ports_.clear();
+  return Run(
+      absl::StrCat("add table inet $table\ndelete table inet $table\n",
+                   bridge_family_ ? "add table bridge $table\ndelete table bridge $table" : ""),
+      "removing the rules of all networks");
 }
 
 }  // namespace gantry::network

@@ -1,6 +1,7 @@
 // The rules of our networks: who may send what to a container, published ports, masquerading.
 //
-// One nftables table of ours, "inet gantry" by default, which nothing else writes. A network has
+// Two nftables tables of ours, which nothing else writes. "inet gantry" is met by what is routed,
+// "bridge gantry" by every frame that a container sends into its bridge. A network has
 // chains of its own, found by its bridge's name in verdict maps; a published port is one element of a map. So a
 // packet's way does not grow with the number of networks or ports, and a container that comes or
 // goes changes elements only. Each change is one transaction: the kernel takes all of it or
@@ -34,6 +35,7 @@
 
 #include "base/unique_fd.h"
 #include "supervisor/network/address.h"
+#include "supervisor/network/links.h"
 #include "supervisor/network/ruleset_events.h"
 
 struct nft_ctx;
@@ -55,6 +57,22 @@ struct FirewallNetwork {
   bool internal = false;   // no way in or out but through the host itself
   bool masquerade = true;  // what leaves has the host's address
   bool between = true;     // containers of this network may reach each other
+};
+
+// The host's end of a container's pair of devices, in a network's bridge. What frames may come from
+// it: with the container's MAC and one of its addresses as their source, the IPv6 link-local one
+// that follows from the MAC and those of duplicate address detection included; ARP and neighbour
+// discovery about its own addresses only, and nothing that makes it a router. Only IPv4, IPv6 and
+// ARP.
+struct BridgePort {
+  std::string device;
+  MacAddress mac;
+  std::vector<Address> addresses;
+  bool check_sources = true;  // false: any frame may come from it
+  // Whether frames may go to the network's other ports. Otherwise only to `gateway`, the bridge's
+  // own MAC, and group frames to ports without this limit.
+  bool between = true;
+  MacAddress gateway;
 };
 
 // Packets to the host's port go to the container's.
@@ -82,7 +100,8 @@ class Firewall {
 
   // The whole table, as it should be: at the start. Connections that are open go on. Idempotent.
   absl::Status Replace(const std::vector<FirewallNetwork>& networks,
-                       const std::vector<PublishedPort>& ports);
+                       const std::vector<PublishedPort>& ports,
+                       const std::vector<BridgePort>& bridge_ports = {});
 
   // kAlreadyExists: a network with this bridge, or this host port, is there already.
   // kInvalidArgument: a bridge's name that no rule can hold.
@@ -92,6 +111,12 @@ class Firewall {
   // kNotFound: it was not added. OK when another program has taken it out of the kernel.
   absl::Status RemoveNetwork(const FirewallNetwork& network);
   absl::Status Unpublish(const std::vector<PublishedPort>& ports);
+
+  // A container joins a network, with its published ports, in one transaction; before its device is
+  // in the bridge. Errors: as Publish().
+  absl::Status Join(const BridgePort& port, const std::vector<PublishedPort>& published);
+  // What Join() did, backwards; OK also for what is not there.
+  absl::Status Leave(absl::string_view device, const std::vector<PublishedPort>& published);
 
   // Writes everything that was added and not removed once more.
   absl::Status Restore();
@@ -123,6 +148,14 @@ class Firewall {
   // addition must be among the members below already.
   absl::Status Add(absl::string_view commands, absl::string_view what)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Run(Everything()), without the table of the bridge family where the kernel has no such.
+  absl::Status WriteEverything() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Commands for a bridge port; none without that table.
+  std::string PortElements(absl::string_view verb, const BridgePort& port) const
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Notes the ports as published, and their elements in `text`.
+  absl::Status Note(const std::vector<PublishedPort>& ports, std::vector<std::string>& places,
+                    std::string& text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const std::string table_;
   const UniqueFd netns_;
@@ -131,9 +164,11 @@ class Firewall {
   nft_ctx* const context_ ABSL_PT_GUARDED_BY(mu_);
   RulesetGeneration generation_ ABSL_GUARDED_BY(mu_);
   std::deque<uint32_t> made_ ABSL_GUARDED_BY(mu_);  // generations
-  // What stands: by bridge; by a map's name and key.
+  // What stands: by bridge; by a map's name and key; by device.
   std::map<std::string, FirewallNetwork> networks_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, PublishedPort> ports_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, BridgePort> bridge_ports_ ABSL_GUARDED_BY(mu_);  // by device
+  bool bridge_family_ ABSL_GUARDED_BY(mu_) = true;  // the kernel filters frames of bridges
 };
 
 }  // namespace gantry::network
