@@ -24,6 +24,7 @@
 //                     ns / id / container            NetworkEndpoint  - (the container's place in it)
 //   volumes           ns / name                      Volume           -
 //   sandbox_states    ns / id                        SandboxState     -
+//   network_namespaces ns / container                NetworkNamespace - (the container's, while it runs)
 //   snapshots         owned by snapshotter/snapshot_index.h        collected; root with gc.root; -> parent, labels
 //                     snapshot keys in there are "<ns>/<key>", with a real slash: no namespace holds one
 //
@@ -80,13 +81,28 @@ enum class Family {
   kVolumes,
   kSnapshots,
   kSandboxStates,
+  kNetworkNamespaces,
 };
 
 // In the order of Family.
-inline constexpr std::array<absl::string_view, 16> kFamilyNames = {
-    "meta",     "namespaces", "images",    "containers",      "container_states", "container_names",
-    "names_of", "sandboxes",  "leases",    "lease_resources", "content",          "ingests",
-    "networks", "volumes",    "snapshots", "sandbox_states",
+inline constexpr std::array<absl::string_view, 17> kFamilyNames = {
+    "meta",
+    "namespaces",
+    "images",
+    "containers",
+    "container_states",
+    "container_names",
+    "names_of",
+    "sandboxes",
+    "leases",
+    "lease_resources",
+    "content",
+    "ingests",
+    "networks",
+    "volumes",
+    "snapshots",
+    "sandbox_states",
+    "network_namespaces",
 };
 
 // A family and the type of its values. `Record` is only named here: include record.pb.h to use one.

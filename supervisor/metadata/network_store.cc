@@ -41,6 +41,15 @@ absl::StatusOr<StoredEndpoint> ParseEndpoint(absl::string_view ns, absl::string_
   return endpoint;
 }
 
+absl::StatusOr<StoredNetns> ParseNetns(absl::string_view ns, absl::string_view value) {
+  StoredNetns netns;
+  netns.ns = std::string(ns);
+  if (!netns.record.ParseFromArray(value.data(), static_cast<int>(value.size())))
+    return absl::DataLossError(
+        absl::StrCat("record of a network namespace of ", ns, " does not parse"));
+  return netns;
+}
+
 std::string Serialize(const StoredNetwork& network) {
   record::v1::Network record = network.record;
   record.mutable_settings()->set_type_url("gantry.record.v1.NetworkSettings");
@@ -66,6 +75,20 @@ absl::Status Scan(Source& source, absl::string_view prefix, std::vector<StoredNe
                        }
                        return absl::OkStatus();
                      });
+}
+
+template <typename Source>
+absl::StatusOr<std::vector<StoredNetns>> ScanNetns(Source& source) {
+  std::vector<StoredNetns> all;
+  GANTRY_RETURN_IF_ERROR(
+      source.Scan(Family::kNetworkNamespaces, "",
+                  [&](absl::string_view key, absl::string_view value) -> absl::Status {
+                    GANTRY_ASSIGN_OR_RETURN(StoredNetns one,
+                                            ParseNetns(key.substr(0, key.find(kSeparator)), value));
+                    all.push_back(std::move(one));
+                    return absl::OkStatus();
+                  }));
+  return all;
 }
 
 }  // namespace
@@ -155,12 +178,13 @@ absl::StatusOr<record::v1::NetworkEndpoint> NetworkStore::AddEndpoint(
         const std::string key = MakeKey(network.ns, network.record.id(), endpoint.container_id());
         GANTRY_ASSIGN_OR_RETURN(const auto present, tx.GetForUpdate(Family::kNetworks, key));
         if (present.has_value()) {
-          return absl::AlreadyExistsError(absl::StrCat("container ", endpoint.container_name(),
-                                                       " is already connected to network ",
-                                                       network.record.name()));
+          return absl::AlreadyExistsError(
+              absl::StrCat("endpoint with name ", endpoint.container_name(),
+                           " already exists in network ", network.record.name()));
         }
         std::vector<StoredEndpoint> all;
-        GANTRY_RETURN_IF_ERROR(Scan(tx, "", nullptr, &all));
+        GANTRY_RETURN_IF_ERROR(
+            Scan(tx, MakePrefix(network.ns, network.record.id()), nullptr, &all));
         made = endpoint;
         GANTRY_RETURN_IF_ERROR(decide(all, made));
         return tx.Put(Family::kNetworks, key, made.SerializeAsString());
@@ -206,6 +230,71 @@ absl::StatusOr<std::vector<StoredEndpoint>> NetworkStore::AllEndpoints() {
   std::vector<StoredEndpoint> all;
   GANTRY_RETURN_IF_ERROR(Scan(view, "", nullptr, &all));
   return all;
+}
+
+absl::StatusOr<StoredNetns> NetworkStore::AddNetns(
+    absl::string_view ns, record::v1::NetworkNamespace netns,
+    const std::function<absl::Status(const std::vector<StoredNetns>& all,
+                                     record::v1::NetworkNamespace& made)>& decide) {
+  StoredNetns added;
+  added.ns = std::string(ns);
+  GANTRY_RETURN_IF_ERROR(db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        GANTRY_RETURN_IF_ERROR(tx.GetForUpdate(Family::kMeta, kChoice).status());
+        const std::string key = MakeKey(ns, netns.container_id());
+        GANTRY_ASSIGN_OR_RETURN(const auto present,
+                                tx.GetForUpdate(Family::kNetworkNamespaces, key));
+        if (present.has_value()) {
+          return absl::AlreadyExistsError(absl::StrCat("container ", netns.container_name(),
+                                                       " has a network namespace already"));
+        }
+        GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetns> all, ScanNetns(tx));
+        added.record = netns;
+        GANTRY_RETURN_IF_ERROR(decide(all, added.record));
+        return tx.Put(Family::kNetworkNamespaces, key, added.record.SerializeAsString());
+      },
+      Durability::kBuffered));
+  return added;
+}
+
+absl::Status NetworkStore::UpdateNetns(const StoredNetns& netns) {
+  return db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        const std::string key = MakeKey(netns.ns, netns.record.container_id());
+        GANTRY_ASSIGN_OR_RETURN(const auto present,
+                                tx.GetForUpdate(Family::kNetworkNamespaces, key));
+        if (!present.has_value()) {
+          return absl::NotFoundError(absl::StrCat("container ", netns.record.container_name(),
+                                                  " has no network namespace"));
+        }
+        return tx.Put(Family::kNetworkNamespaces, key, netns.record.SerializeAsString());
+      },
+      Durability::kBuffered);
+}
+
+absl::Status NetworkStore::RemoveNetns(const StoredNetns& netns) {
+  return db_.Run(
+      [&](Transaction& tx) {
+        return tx.Delete(Family::kNetworkNamespaces,
+                         MakeKey(netns.ns, netns.record.container_id()));
+      },
+      Durability::kBuffered);
+}
+
+absl::StatusOr<StoredNetns> NetworkStore::FindNetns(absl::string_view ns,
+                                                    absl::string_view container_id) {
+  GANTRY_ASSIGN_OR_RETURN(const auto stored,
+                          db_.Get(Family::kNetworkNamespaces, MakeKey(ns, container_id)));
+  if (!stored.has_value()) {
+    return absl::NotFoundError(
+        absl::StrCat("container ", container_id, " is not connected to a network"));
+  }
+  return ParseNetns(ns, *stored);
+}
+
+absl::StatusOr<std::vector<StoredNetns>> NetworkStore::AllNetns() {
+  const ReadView view(db_);
+  return ScanNetns(view);
 }
 
 }  // namespace gantry::metadata

@@ -1,7 +1,9 @@
-// Records of networks and of the places that containers have in them. Thread-safe.
+// Records of networks, of the places that containers have in them, and of the network namespaces
+// that hold these places. Thread-safe.
 //
 // A network is ns / id; a place is ns / id / container, in the same family, so that one scan of a
-// network's keys finds all that was given out of it.
+// network's keys finds all that was given out of it. Places and namespaces survive the daemon's
+// death, not the machine's: with it all that was made of them goes.
 #ifndef GANTRY_SUPERVISOR_METADATA_NETWORK_STORE_H_
 #define GANTRY_SUPERVISOR_METADATA_NETWORK_STORE_H_
 
@@ -34,6 +36,12 @@ struct StoredEndpoint {
   record::v1::NetworkEndpoint record;
 };
 
+// A container's network namespace, and the ports of the host that lead into it.
+struct StoredNetns {
+  std::string ns;
+  record::v1::NetworkNamespace record;
+};
+
 class NetworkStore {
  public:
   explicit NetworkStore(Database& db) : db_(db) {}
@@ -58,9 +66,8 @@ class NetworkStore {
   // kFailedPrecondition: containers have a place in it. kNotFound.
   absl::Status Delete(const Scope& scope, const StoredNetwork& network);
 
-  // Gives a container a place. `decide` is given all places of all networks, fills in addresses,
-  // devices and ports, and is called again when another change came between. Survives the daemon's
-  // death, not the machine's: with it all that was made of it goes.
+  // Gives a container a place. `decide` is given all places of this network, fills in addresses and
+  // devices, and is called again when another change came between.
   //   kAlreadyExists  the container has a place in this network
   //   kNotFound       the network was removed meanwhile
   //   what `decide` returned
@@ -77,6 +84,22 @@ class NetworkStore {
                                                           absl::string_view container_id);
   // Of all networks of all namespaces.
   absl::StatusOr<std::vector<StoredEndpoint>> AllEndpoints();
+
+  // Records a container's network namespace. `decide` is given those of all containers, fills in
+  // the ports, and is called again when another change came between.
+  //   kAlreadyExists  the container has one
+  //   what `decide` returned
+  absl::StatusOr<StoredNetns> AddNetns(
+      absl::string_view ns, record::v1::NetworkNamespace netns,
+      const std::function<absl::Status(const std::vector<StoredNetns>& all,
+                                       record::v1::NetworkNamespace& made)>& decide);
+  // kNotFound: it is gone.
+  absl::Status UpdateNetns(const StoredNetns& netns);
+  absl::Status RemoveNetns(const StoredNetns& netns);
+  // kNotFound: the container has none.
+  absl::StatusOr<StoredNetns> FindNetns(absl::string_view ns, absl::string_view container_id);
+  // Of all containers of all namespaces.
+  absl::StatusOr<std::vector<StoredNetns>> AllNetns();
 
  private:
   Database& db_;
