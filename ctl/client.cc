@@ -51,7 +51,13 @@ std::string FlagOfField(absl::string_view field) {
       {"ipc_mode", "--ipc"},
       {"ipv4_address", "--ip"},
       {"ipv6_address", "--ip6"},
+      {"configuration_from", "--config-from"},
+      {"driver", "--driver"},
+      {"ipv4", "--ipv4"},
+      {"link_local_addresses", "--link-local-ip"},
       {"links", "--link"},
+      {"networks", "--network"},
+      {"publish_all_ports", "--publish-all"},
       {"log.driver", "--log-driver"},
       {"log.options", "--log-opt"},
       {"mac_address", "--mac-address"},
@@ -220,6 +226,9 @@ GANTRY_CTL_UNARY(v1::Networks, Create, v1::CreateNetworkRequest, v1::CreateNetwo
 GANTRY_CTL_UNARY(v1::Networks, List, v1::ListNetworksRequest, v1::ListNetworksResponse)
 GANTRY_CTL_UNARY(v1::Networks, Inspect, v1::InspectNetworkRequest, v1::InspectNetworkResponse)
 GANTRY_CTL_UNARY(v1::Networks, Remove, v1::RemoveNetworkRequest, v1::RemoveNetworkResponse)
+GANTRY_CTL_UNARY(v1::Networks, Connect, v1::ConnectNetworkRequest, v1::ConnectNetworkResponse)
+GANTRY_CTL_UNARY(v1::Networks, Disconnect, v1::DisconnectNetworkRequest,
+                 v1::DisconnectNetworkResponse)
 GANTRY_CTL_UNARY(v1::Networks, Prune, v1::PruneNetworksRequest, v1::PruneNetworksResponse)
 GANTRY_CTL_UNARY(v1::Images, List, v1::ListImagesRequest, v1::ListImagesResponse)
 GANTRY_CTL_UNARY(v1::Images, Inspect, v1::InspectImageRequest, v1::InspectImageResponse)

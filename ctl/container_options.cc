@@ -1,5 +1,7 @@
 #include "ctl/container_options.h"
 
+#include <set>
+#include <string>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -199,6 +201,8 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.Alias("net-alias", "network-alias");
   flags.String(&ip_, "ip", 0, "address", "IPv4 address");
   flags.String(&ip6_, "ip6", 0, "address", "IPv6 address");
+  flags.Strings(&link_local_, "link-local-ip", 0, "address",
+                "Further address, in 169.254/16 or fe80::/10");
   flags.String(&mac_address_, "mac-address", 0, "address", "MAC address");
   flags.Strings(&publish_, "publish", 'p', "[host:]ctr[/proto]", "Publish a port");
   flags.Bool(&publish_all_, "publish-all", 'P', "Publish every exposed port");
@@ -394,8 +398,13 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     GANTRY_ASSIGN_OR_RETURN(v1::NetworkAttachment network, engine::ParseNetwork(text));
     *config.add_networks() = std::move(network);
   }
+  std::set<std::string> named;
   for (const v1::NetworkAttachment& network : config.networks()) {
     const std::string& mode = network.network();
+    if (!named.insert(mode).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("network \"", mode, "\" is specified multiple times"));
+    }
     if (config.networks_size() > 1 &&
         (mode == "host" || mode == "none" || absl::StartsWith(mode, "container:"))) {
       return absl::InvalidArgumentError(
@@ -403,16 +412,14 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
     }
   }
   if (!networks_.empty()) config.set_network_mode(config.networks(0).network());
-  if (!network_aliases_.empty() || !ip_.empty() || !ip6_.empty()) {
-    if (config.networks_size() > 1) {
-      return absl::InvalidArgumentError(
-          "with several networks write --network name=...,alias=...,ip=...");
-    }
+  if (!network_aliases_.empty() || !ip_.empty() || !ip6_.empty() || !link_local_.empty()) {
+    // Of several networks, they are about the first.
     v1::NetworkAttachment* network =
         config.networks_size() == 0 ? config.add_networks() : config.mutable_networks(0);
     for (const std::string& alias : network_aliases_) network->add_aliases(alias);
     if (!ip_.empty()) network->set_ipv4_address(ip_);
     if (!ip6_.empty()) network->set_ipv6_address(ip6_);
+    for (const std::string& address : link_local_) network->add_link_local_addresses(address);
   }
   config.set_mac_address(mac_address_);
   for (const std::string& text : publish_) {

@@ -41,7 +41,8 @@ std::string Ask(const std::string& address, uint16_t port) {
   // Not blocking: poll() says whether it comes about.
   (void)connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to);
   pollfd ready = {fd.get(), POLLOUT, 0};
-  if (poll(&ready, 1, 3000) != 1 || write(fd.get(), kRequest, sizeof kRequest - 1) < 0) return "";
+  if (poll(&ready, 1, 3000) != 1 || send(fd.get(), kRequest, sizeof kRequest - 1, MSG_NOSIGNAL) < 0)
+    return "";
   std::string text;
   char buffer[64];
   ready.events = POLLIN;
@@ -168,9 +169,77 @@ TEST_F(NetworkTest, RulesComeBackByThemselves) {
   bed_->CtlOut({"rm", "-f", "server"});
 }
 
+// A second network, connected to while the container runs: neighbours of both reach it, and the
+// published port goes where the default route goes.
+TEST_F(NetworkTest, NetworksComeAndGoWhileTheContainerRuns) {
+  Serve("server", "hello", {"-p", absl::StrCat(kPort, ":80")});
+  bed_->CtlOut({"network", "create", "--subnet", "10.78.0.0/24", "db"});
+  bed_->CtlOut({"network", "connect", "--ip", "10.78.0.9", "--alias", "cache", "db", "server"});
+  EXPECT_EQ(Ask("10.77.0.2", 80), "hello\n");
+  EXPECT_EQ(Ask("10.78.0.9", 80), "hello\n");
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "hello\n");
+  EXPECT_EQ(bed_->Inspect("server", "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"),
+            "10.78.0.9 10.77.0.2 ");
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"exec", "server", "ip", "route", "show", "default"}),
+                                "via 10.78.0.1"));
+  const Outcome twice = bed_->Ctl({"network", "connect", "db", "server"});
+  EXPECT_EQ(twice.code, 1);
+  EXPECT_TRUE(
+      absl::StrContains(twice.err, "endpoint with name server already exists in network db"))
+      << twice.err;
+  bed_->KillDaemon();
+  EXPECT_EQ(Ask("10.78.0.9", 80), "hello\n");
+  ASSERT_TRUE(bed_->StartDaemon());
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "hello\n");
+  bed_->CtlOut({"network", "disconnect", "db", "server"});
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "hello\n");
+  EXPECT_EQ(Ask("10.78.0.9", 80), "");
+  EXPECT_EQ(bed_->Ctl({"network", "disconnect", "db", "server"}).code, 1);
+  // Of one that is stopped it is remembered.
+  bed_->CtlOut({"stop", "-t", "0", "server"});
+  bed_->CtlOut({"network", "connect", "--ip", "10.78.0.10", "db", "server"});
+  bed_->CtlOut({"network", "disconnect", "web", "server"});
+  bed_->CtlOut({"start", "server"});
+  EXPECT_TRUE(Eventually([] { return Ask("10.78.0.10", 80) == "hello\n"; }));
+  EXPECT_TRUE(Eventually([] { return Ask("127.0.0.1", kPort) == "hello\n"; }));
+  EXPECT_EQ(Ask("10.77.0.2", 80), "");
+  bed_->CtlOut({"rm", "-f", "server"});
+  EXPECT_EQ(Pairs(), "");
+  bed_->CtlOut({"network", "rm", "web", "db"});
+}
+
+TEST_F(NetworkTest, ContainersOfAWireReachEachOtherAndNotTheHost) {
+  bed_->CtlOut({"network", "create", "-d", "macvlan", "--subnet", "10.79.0.0/24", "lan"});
+  bed_->CtlOut({"run", "-d", "--name", "server", "--network", "lan", kImage, "sh", "-c",
+                "mkdir -p /www && echo wire > /www/index.html && exec busybox httpd -f -p 80 -h "
+                "/www"});
+  const std::string address =
+      bed_->Inspect("server", "{{.NetworkSettings.Networks.lan.IPAddress}}");
+  EXPECT_EQ(address, "10.79.0.1");
+  EXPECT_TRUE(Eventually([&] {
+    return bed_->Ctl({"run", "--rm", "--network", "lan", kImage, "sh", "-c",
+                      absl::StrCat("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 1 ", address,
+                                   " 80 | grep wire")})
+               .out == "wire\n";
+  }));
+  EXPECT_EQ(Ask(address, 80), "");
+  bed_->CtlOut({"rm", "-f", "server"});
+  bed_->CtlOut({"network", "rm", "lan"});
+}
+
+TEST_F(NetworkTest, EveryExposedPortGetsOneOfTheHost) {
+  Serve("server", "hello", {"-P", "--expose", "80"});
+  const std::string port = bed_->CtlOut({"port", "server", "80"});
+  const size_t colon = port.rfind(':');
+  ASSERT_NE(colon, std::string::npos) << port;
+  EXPECT_EQ(Ask("127.0.0.1", static_cast<uint16_t>(std::stoi(port.substr(colon + 1)))), "hello\n");
+  bed_->CtlOut({"rm", "-f", "server"});
+}
+
 // Wherever the daemon dies while a container comes or goes, the next one takes away what is left.
 TEST_F(NetworkTest, DeathInTheMiddleLeavesNothing) {
-  for (const char* point : {"endpoint.recorded", "netns.kept", "veth.made", "netns.gone"}) {
+  for (const char* point : {"netns.recorded", "netns.kept", "endpoint.recorded", "veth.made",
+                            "veth.gone", "netns.gone"}) {
     SCOPED_TRACE(point);
     bed_->StopDaemon();
     ASSERT_TRUE(bed_->StartDaemon({{"GANTRY_CRASH_POINT", point}}));

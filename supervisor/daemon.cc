@@ -48,6 +48,7 @@
 #include "supervisor/api/metrics/metrics_server.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/container_networks.h"
 #include "supervisor/core/container_probe.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_recovery.h"
@@ -64,6 +65,8 @@
 #include "supervisor/core/health_monitor.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
+#include "supervisor/core/network_kernel.h"
+#include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/removal_waits.h"
@@ -269,8 +272,7 @@ class ExitsOfContainers : public core::ExitObserver {
                     core::HealthMonitor& health)
       : recovery_(recovery), execs_(execs), health_(health) {}
   void OnExit(const std::string& ns, const core::Process& process) override {
-    if (!process.exec_id.empty())
-      execs_.OnExit(ns, process);
+    if (!process.exec_id.empty()) execs_.OnExit(ns, process);
     recovery_.OnExit(ns, process);
   }
   void OnTakenUp(const std::string& ns, const core::Process& process) override {
@@ -345,7 +347,10 @@ struct Daemon::Parts {
   core::RemovalWaits removals;
   core::StartWaits starts;
   std::unique_ptr<core::ContainerRecords> container_records;
+  std::unique_ptr<core::NetworkKernel> network_kernel;
   std::unique_ptr<core::NetworkService> networks;
+  std::unique_ptr<core::NetworkPlaces> network_places;
+  std::unique_ptr<core::ContainerNetworks> container_networks;
   std::unique_ptr<core::ContainerRemoval> container_removal;
   std::unique_ptr<core::RunPreparer> run_preparer;
   std::unique_ptr<core::ContainerSteps> container_steps;
@@ -401,10 +406,14 @@ void Daemon::MakeContainerClasses(Parts& p) {
   networks.store = p.network_records.get();
   networks.clock = &p.clock;
   networks.events = &p.events;
-  networks.state_directory = p.config.state;
+  p.network_kernel = std::make_unique<core::NetworkKernel>(p.network_records.get(), p.config.state);
+  networks.kernel = p.network_kernel.get();
   networks.host_id = PersistentUuid(p.config.root).value_or("");
   p.networks = std::make_unique<core::NetworkService>(std::move(networks));
-  removal.networks = p.networks.get();
+  p.network_places = std::make_unique<core::NetworkPlaces>(
+      core::NetworkPlaces::Parts{p.network_records.get(), p.networks.get(), p.network_kernel.get(),
+                                 &p.events, p.config.state});
+  removal.networks = p.network_places.get();
   p.container_removal = std::make_unique<core::ContainerRemoval>(removal);
 
   core::RunPreparer::Parts runs;
@@ -412,7 +421,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   runs.stores = p.stores.get();
   runs.tasks = p.tasks.get();
   runs.mount_points = &*p.mount_points;
-  runs.networks = p.networks.get();
+  runs.networks = p.network_places.get();
   runs.log_max_size_bytes = p.config.log_max_size_bytes;
   runs.log_max_files = p.config.log_max_files;
   p.run_preparer = std::make_unique<core::RunPreparer>(runs);
@@ -432,7 +441,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   view.health = &p.health;
   view.tasks = p.tasks.get();
   view.default_runtime = p.config.default_runtime;
-  view.networks = p.networks.get();
+  view.networks = p.network_places.get();
   p.container_view = std::make_unique<core::ContainerView>(view);
 
   core::ContainerLifecycle::Parts lifecycle;
@@ -452,6 +461,9 @@ void Daemon::MakeContainerClasses(Parts& p) {
   lifecycle.init_path = FindProgram("", "gantry-init", "shim");
   p.container_lifecycle = std::make_unique<core::ContainerLifecycle>(lifecycle);
 
+  p.container_networks = std::make_unique<core::ContainerNetworks>(
+      core::ContainerNetworks::Parts{p.container_records.get(), p.stores.get(), p.tasks.get(),
+                                     p.networks.get(), p.network_places.get()});
   p.container_streams = std::make_unique<core::ContainerStreams>(core::ContainerStreams::Parts{
       p.container_records.get(), p.container_steps.get(), p.tasks.get(), &p.starts});
 
@@ -790,7 +802,7 @@ absl::Status Daemon::Recover(Parts& p) {
   // Before containers are started again. A host whose rules cannot be written still runs those
   // without a network.
   const absl::Status networks =
-      p.networks->Reconcile([&p](absl::string_view ns, absl::string_view id) {
+      p.network_places->Reconcile([&p](absl::string_view ns, absl::string_view id) {
         const absl::StatusOr<core::Process> task =
             p.tasks->Get(std::string(ns), std::string(id), "");
         return task.ok() && task->status != core::ProcessStatus::kStopped;
@@ -815,7 +827,8 @@ void Daemon::MakeDoors(Parts& p) {
        p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
       *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
-  p.gantry_door.push_back(api::gantry_v1::NewNetworksDoor(*p.networks, *p.calls));
+  p.gantry_door.push_back(
+      api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
   api::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();

@@ -342,6 +342,13 @@ absl::StatusOr<v1::NetworkAttachment> ParseNetwork(absl::string_view text) {
       network.set_ipv6_address(value);
     } else if (key == "mac-address") {
       network.set_mac_address(value);
+    } else if (key == "link-local-ip") {
+      network.add_link_local_addresses(value);
+    } else if (key == "gw-priority") {
+      int32_t priority = 0;
+      if (!absl::SimpleAtoi(value, &priority))
+        return Bad("network", text, absl::StrCat("gw-priority \"", value, "\" is not a number"));
+      network.set_gateway_priority(priority);
     } else if (key == "driver-opt") {
       const auto [name, setting] = SplitAssignment(value);
       (*network.mutable_driver_options())[name] = setting;

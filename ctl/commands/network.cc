@@ -1,7 +1,11 @@
+#include <arpa/inet.h>
+
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/engine/network_json.h"
@@ -15,6 +19,28 @@
 
 namespace gantry::ctl {
 namespace {
+
+// Whether an address, or the subnet ADDRESS/LENGTH, begins with the bits of `subnet`.
+bool SubnetHolds(const std::string& subnet, const std::string& address) {
+  const auto parse = [](absl::string_view text, std::array<unsigned char, 16>& bytes) {
+    const std::string alone(text.substr(0, text.find('/')));
+    bytes = {};
+    if (inet_pton(AF_INET, alone.c_str(), bytes.data()) == 1) return 32;
+    return inet_pton(AF_INET6, alone.c_str(), bytes.data()) == 1 ? 128 : 0;
+  };
+  std::array<unsigned char, 16> a, b;
+  const size_t slash = subnet.find('/');
+  int length = 0;
+  const int family = parse(subnet, a);
+  if (slash == std::string::npos || !absl::SimpleAtoi(subnet.substr(slash + 1), &length) ||
+      family == 0 || parse(address, b) != family || length < 0 || length > family)
+    return false;
+  for (int bit = 0; bit < length; ++bit) {
+    const int mask = 0x80 >> (bit % 8);
+    if (((a[bit / 8] ^ b[bit / 8]) & mask) != 0) return false;
+  }
+  return true;
+}
 
 class ListAction final : public Action {
  public:
@@ -64,8 +90,13 @@ class CreateAction final : public Action {
     flags.Strings(&options_, "opt", 'o', "key=value", "Option of the driver");
     flags.Strings(&labels_, "label", 0, "key=value", "Set a label");
     flags.Bool(&internal_, "internal", 0, "Without a way to other networks");
+    flags.Bool(&ipv4_, "ipv4", 0, "With IPv4 addresses (default true)");
     flags.Bool(&ipv6_, "ipv6", 0, "With IPv6 addresses");
     flags.Bool(&attachable_, "attachable", 0, "Recorded only");
+    flags.Bool(&config_only_, "config-only", 0, "Only holds settings for other networks");
+    flags.String(&config_from_, "config-from", 0, "network", "Take the settings of this network");
+    flags.String(&scope_, "scope", 0, "local", "Accepted: networks are of this machine");
+    flags.String(&ipam_driver_, "ipam-driver", 0, "default", "Accepted: there is one");
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     v1::CreateNetworkRequest request;
@@ -73,6 +104,17 @@ class CreateAction final : public Action {
     request.set_driver(driver_);
     request.set_internal(internal_);
     request.set_ipv6(ipv6_);
+    request.set_no_ipv4(!ipv4_);
+    request.set_configuration_only(config_only_);
+    request.set_configuration_from(config_from_);
+    if (!scope_.empty() && scope_ != "local") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--scope: \"", scope_, "\": networks of this engine are \"local\""));
+    }
+    if (!ipam_driver_.empty() && ipam_driver_ != "default") {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--ipam-driver: \"", ipam_driver_, "\" is not there; use \"default\""));
+    }
     request.set_attachable(attachable_);
     for (const std::string& text : options_) {
       auto [key, value] = engine::SplitAssignment(text);
@@ -87,13 +129,18 @@ class CreateAction final : public Action {
           "--gateway, --ip-range and --aux-address need the --subnet that they are in");
     }
     for (const std::string& subnet : subnets_) request.add_pools()->set_subnet(subnet);
-    // With several subnets each belongs to the one of its family.
+    // With several subnets each belongs to the one that holds it, or else to one of its family: the
+    // daemon says what is wrong with it.
     const auto pool_for = [&request](const std::string& address) {
-      const bool ipv6 = address.find(':') != std::string::npos;
+      v1::IpamPool* of_family = nullptr;
       for (v1::IpamPool& pool : *request.mutable_pools()) {
-        if ((pool.subnet().find(':') != std::string::npos) == ipv6) return &pool;
+        if (SubnetHolds(pool.subnet(), address)) return &pool;
+        if ((pool.subnet().find(':') == std::string::npos) ==
+                (address.find(':') == std::string::npos) &&
+            of_family == nullptr)
+          of_family = &pool;
       }
-      return request.mutable_pools(0);
+      return of_family != nullptr ? of_family : request.mutable_pools(0);
     };
     for (const std::string& gateway : gateways_) pool_for(gateway)->set_gateway(gateway);
     for (const std::string& range : ranges_) pool_for(range)->set_ip_range(range);
@@ -114,6 +161,71 @@ class CreateAction final : public Action {
   bool internal_ = false;
   bool ipv6_ = false;
   bool attachable_ = false;
+  bool ipv4_ = true;
+  bool config_only_ = false;
+  std::string config_from_, scope_, ipam_driver_;
+};
+
+class ConnectAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Strings(&aliases_, "alias", 0, "name", "Further name of the container in the network");
+    flags.Strings(&options_, "driver-opt", 0, "key=value", "Option of the driver");
+    flags.String(&priority_, "gw-priority", 0, "number",
+                 "The default route goes by the network with the highest");
+    flags.String(&ip_, "ip", 0, "address", "IPv4 address (default: a free one)");
+    flags.String(&ip6_, "ip6", 0, "address", "IPv6 address (default: a free one)");
+    flags.Strings(&link_local_, "link-local-ip", 0, "address",
+                  "Further address, in 169.254/16 or fe80::/10");
+  }
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    v1::ConnectNetworkRequest request;
+    request.set_container(args[1]);
+    v1::NetworkAttachment& attachment = *request.mutable_attachment();
+    attachment.set_network(args[0]);
+    for (const std::string& alias : aliases_) attachment.add_aliases(alias);
+    for (const std::string& text : options_) {
+      auto [key, value] = engine::SplitAssignment(text);
+      (*attachment.mutable_driver_options())[key] = value;
+    }
+    int32_t priority = 0;
+    if (!priority_.empty() && !absl::SimpleAtoi(priority_, &priority)) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--gw-priority: \"", priority_, "\" is not a number"));
+    }
+    attachment.set_gateway_priority(priority);
+    attachment.set_ipv4_address(ip_);
+    attachment.set_ipv6_address(ip6_);
+    for (const std::string& address : link_local_) attachment.add_link_local_addresses(address);
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    v1::ConnectNetworkResponse response;
+    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    return 0;
+  }
+
+ private:
+  std::vector<std::string> aliases_, options_, link_local_;
+  std::string priority_, ip_, ip6_;
+};
+
+class DisconnectAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&force_, "force", 'f', "Also what is left of a container that is gone");
+  }
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    v1::DisconnectNetworkRequest request;
+    request.set_network(args[0]);
+    request.set_container(args[1]);
+    request.set_force(force_);
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    v1::DisconnectNetworkResponse response;
+    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+    return 0;
+  }
+
+ private:
+  bool force_ = false;
 };
 
 class InspectNetworkAction final : public Action {
@@ -221,10 +333,27 @@ std::vector<Verb> NetworkVerbs() {
            .summary = "Make a network",
            .examples = "  ctl network create web\n"
                        "  ctl network create --subnet 10.1.0.0/16 --gateway 10.1.0.1 db\n"
-                       "  ctl network create --internal back\n",
+                       "  ctl network create --internal back\n"
+                       "  ctl network create -d macvlan -o parent=eth0 --subnet 192.168.1.0/24 "
+                       "--gateway 192.168.1.1 lan\n",
            .min_args = 1,
            .max_args = 1,
            .make = [] { return std::make_unique<CreateAction>(); }},
+          {.name = "connect",
+           .arguments = "[OPTIONS] NETWORK CONTAINER",
+           .summary = "Connect a container to a network, at once if it runs",
+           .examples = "  ctl network connect db web1\n"
+                       "  ctl network connect --alias cache --ip 10.1.0.9 db web1\n",
+           .min_args = 2,
+           .max_args = 2,
+           .make = [] { return std::make_unique<ConnectAction>(); }},
+          {.name = "disconnect",
+           .arguments = "[OPTIONS] NETWORK CONTAINER",
+           .summary = "Take a container off a network",
+           .examples = "  ctl network disconnect db web1\n",
+           .min_args = 2,
+           .max_args = 2,
+           .make = [] { return std::make_unique<DisconnectAction>(); }},
           {.name = "inspect",
            .arguments = "[OPTIONS] NETWORK [NETWORK...]",
            .summary = "Show everything about networks",

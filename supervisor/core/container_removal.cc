@@ -14,8 +14,7 @@
 #include "base/status_macros.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/event_bus.h"
-#include "supervisor/core/network_choice.h"
-#include "supervisor/core/network_service.h"
+#include "supervisor/core/network_places.h"
 
 namespace gantry::core {
 namespace {
@@ -68,9 +67,8 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
         parts_.tasks->Delete(context, loaded.id(), "", /*force=*/true).status();
     if (!gone.ok() && !absl::IsNotFound(gone)) return gone;
   }
-  if (const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
-      parts_.networks != nullptr && network.ok() && network->kind == NetworkChoice::Kind::kNetwork)
-    GANTRY_RETURN_IF_ERROR(parts_.networks->Disconnect(context, loaded.id()));
+  if (parts_.networks != nullptr)
+    GANTRY_RETURN_IF_ERROR(parts_.networks->Leave(context, loaded.id()));
   if (!loaded.record.snapshot_key().empty() && loaded.ours) {
     GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                             stores.Snapshots(loaded.record.snapshotter(), loaded.scope));

@@ -141,6 +141,49 @@ void InheritHealthCheck(const oci::HealthCheck& image, v1::HealthCheck& check) {
   if (check.retries() == 0) check.set_retries(image.retries);
 }
 
+// One network of a container's; `connected`: it has a network namespace of its own.
+absl::Status CheckAttachment(const v1::NetworkAttachment& attachment, bool connected,
+                             absl::string_view why) {
+  const bool addressed = !attachment.ipv4_address().empty() || !attachment.ipv6_address().empty();
+  const char* const address = attachment.ipv4_address().empty() ? "ipv6_address" : "ipv4_address";
+  if (!connected) {
+    if (addressed) return FieldError(address, why);
+    if (attachment.aliases_size() > 0) return FieldError("aliases", why);
+    if (attachment.link_local_addresses_size() > 0) return FieldError("link_local_addresses", why);
+    return absl::OkStatus();
+  }
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice choice, ParseNetworkMode(attachment.network()));
+  if (choice.kind != NetworkChoice::Kind::kNetwork) {
+    return FieldError("networks", absl::StrCat("\"", attachment.network(),
+                                               "\" cannot be combined with another network"));
+  }
+  if (choice.network == "bridge") {
+    if (addressed) {
+      return FieldError(address,
+                        "user-specified IP address is supported on user-defined networks only");
+    }
+    if (attachment.aliases_size() > 0) {
+      return FieldError("aliases",
+                        "network-scoped aliases are only supported for user-defined networks");
+    }
+  }
+  for (const std::string& alias : attachment.aliases()) {
+    if (!IsOneWord(alias) || alias.size() > 255)
+      return FieldError("aliases", absl::StrCat("\"", absl::CHexEscape(alias), "\" is not a name"));
+  }
+  for (const std::string& text : attachment.link_local_addresses()) {
+    const bool ipv4 = absl::StartsWith(text, "169.254.");
+    const bool ipv6 =
+        absl::StartsWithIgnoreCase(text, "fe8") || absl::StartsWithIgnoreCase(text, "fe9") ||
+        absl::StartsWithIgnoreCase(text, "fea") || absl::StartsWithIgnoreCase(text, "feb");
+    if (!IsAddress(text) || (!ipv4 && !ipv6)) {
+      return FieldError("link_local_addresses",
+                        absl::StrCat("invalid link local IP address: ", absl::CHexEscape(text)));
+    }
+  }
+  return absl::OkStatus();
+}
+
 // What docker knows and this version does not: refused, so that it is never silently without
 // effect.
 absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
@@ -160,25 +203,16 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
                         absl::StrCat("\"", port.protocol(), "\" is not tcp, udp or sctp"));
     }
   }
-  if (config.publish_all_ports()) {
-    return FieldError("publish_all_ports",
-                      "is not supported yet; publish each port, for example with 8080:80");
-  }
-  static constexpr char kNoNames[] = "this version does not answer names in networks";
-  if (config.links_size() > 0) return FieldError("links", kNoNames);
+  if (config.publish_all_ports() && !connected && !network.host())
+    return FieldError("publish_all_ports", why);
+  static constexpr char kNoLinks[] =
+      "this version has no links; use a network of your own, where "
+      "containers find each other by name";
+  if (config.links_size() > 0) return FieldError("links", kNoLinks);
   if (!config.mac_address().empty() && !connected) return FieldError("mac_address", why);
   for (const v1::NetworkAttachment& attachment : config.networks()) {
-    if (connected && attachment.network() != network.network) {
-      return FieldError("networks", absl::StrCat("a container has one network in this version; \"",
-                                                 attachment.network(), "\" is the second"));
-    }
-    if (!attachment.ipv4_address().empty() && !connected) return FieldError("ipv4_address", why);
-    if (!attachment.ipv6_address().empty() && !connected) return FieldError("ipv6_address", why);
-    if (!attachment.mac_address().empty()) {
-      return FieldError("networks", "give the container's MAC address outside of its networks");
-    }
-    if (attachment.aliases_size() > 0) return FieldError("aliases", kNoNames);
-    if (attachment.links_size() > 0) return FieldError("links", kNoNames);
+    GANTRY_RETURN_IF_ERROR(CheckAttachment(attachment, connected, why));
+    if (attachment.links_size() > 0) return FieldError("links", kNoLinks);
   }
   if (config.volumes_from_size() > 0) {
     return FieldError("volumes_from", "this version keeps no volumes");

@@ -34,7 +34,7 @@
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/network_choice.h"
-#include "supervisor/core/network_service.h"
+#include "supervisor/core/network_places.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/shim_registry.h"
@@ -140,12 +140,17 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
   *out.mutable_labels() = loaded.config.labels();
   const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
   out.set_network_mode(network.ok() ? network->Print() : loaded.config.network_mode());
-  out.add_networks(out.network_mode());
-  if (parts_.networks != nullptr && network.ok() &&
-      network->kind == NetworkChoice::Kind::kNetwork) {
+  const bool connected = network.ok() && network->kind == NetworkChoice::Kind::kNetwork;
+  if (connected) {
+    for (const v1::NetworkAttachment& one : AttachmentsOf(network->network, loaded.config))
+      out.add_networks(one.network());
+  } else {
+    out.add_networks(out.network_mode());
+  }
+  if (parts_.networks != nullptr && connected) {
     CallContext context;
     context.ns = loaded.scope.ns;
-    const absl::StatusOr<NetworkService::Held> held = parts_.networks->Holds(context, loaded.id());
+    const absl::StatusOr<NetworkPlaces::Held> held = parts_.networks->Holds(context, loaded.id());
     // Without it the container can still be shown.
     if (held.ok()) {
       for (const v1::PublishedPort& port : held->ports) *out.add_ports() = port;
@@ -354,7 +359,7 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
   if (std::optional<v1::HealthState> health = parts_.health->Get(context.ns, loaded.id()))
     *details.mutable_health() = *std::move(health);
   if (parts_.networks != nullptr && task.ok()) {
-    const absl::StatusOr<NetworkService::Held> held = parts_.networks->Holds(context, loaded.id());
+    const absl::StatusOr<NetworkPlaces::Held> held = parts_.networks->Holds(context, loaded.id());
     if (held.ok()) {
       for (const v1::NetworkEndpoint& one : held->endpoints) *details.add_endpoints() = one;
     }

@@ -34,7 +34,7 @@ class TopResponse;
 
 namespace gantry::core {
 
-class NetworkService;
+class NetworkPlaces;
 
 class ContainerFilter;
 
@@ -47,7 +47,7 @@ class ContainerView {
     const HealthBoard* health;
     TaskService* tasks;
     std::string default_runtime;         // as configured, to be shown
-    NetworkService* networks = nullptr;  // null: there are no networks
+    NetworkPlaces* networks = nullptr;  // null: there are no networks
   };
   explicit ContainerView(const Parts& parts) : parts_(parts) {}
 

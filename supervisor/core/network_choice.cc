@@ -1,6 +1,7 @@
 #include "supervisor/core/network_choice.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -57,11 +58,27 @@ absl::StatusOr<NetworkChoice> ParseNetworkMode(absl::string_view network_mode) {
 absl::StatusOr<NetworkChoice> NetworkOf(const v1::ContainerConfig& config) {
   GANTRY_ASSIGN_OR_RETURN(NetworkChoice choice, ParseNetworkMode(config.network_mode()));
   const bool chosen = !config.network_mode().empty() && config.network_mode() != "default";
-  if (!chosen && config.port_bindings_size() > 0) {
+  if (!chosen && (config.port_bindings_size() > 0 || config.publish_all_ports())) {
     choice.kind = NetworkChoice::Kind::kNetwork;
     choice.network = "bridge";
   }
   return choice;
+}
+
+std::vector<v1::NetworkAttachment> AttachmentsOf(absl::string_view network,
+                                                 const v1::ContainerConfig& config) {
+  std::vector<v1::NetworkAttachment> all(config.networks().begin(), config.networks().end());
+  const auto first = std::find_if(all.begin(), all.end(),
+                                  [network](const auto& one) { return one.network() == network; });
+  if (first == all.end()) {
+    v1::NetworkAttachment main;
+    main.set_network(std::string(network));
+    all.insert(all.begin(), std::move(main));
+  } else {
+    std::rotate(all.begin(), first, first + 1);
+  }
+  if (all.front().mac_address().empty()) all.front().set_mac_address(config.mac_address());
+  return all;
 }
 
 }  // namespace gantry::core

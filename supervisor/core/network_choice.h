@@ -3,13 +3,15 @@
 #define GANTRY_SUPERVISOR_CORE_NETWORK_CHOICE_H_
 
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 namespace gantry::v1 {
 class ContainerConfig;
-}
+class NetworkAttachment;
+}  // namespace gantry::v1
 
 namespace gantry::core {
 
@@ -36,6 +38,11 @@ absl::StatusOr<NetworkChoice> ParseNetworkMode(absl::string_view network_mode);
 // The same with the rest of the configuration: a container that publishes ports and does not choose
 // a network is connected to "bridge".
 absl::StatusOr<NetworkChoice> NetworkOf(const v1::ContainerConfig& config);
+
+// All networks of a configuration whose choice is kNetwork, with what it wants in each: the chosen
+// one in front, named in the list or not.
+std::vector<v1::NetworkAttachment> AttachmentsOf(absl::string_view network,
+                                                 const v1::ContainerConfig& config);
 
 }  // namespace gantry::core
 

@@ -1,17 +1,32 @@
 // Against the kernel: the service's host is a network namespace of the test's own. Needs root.
 #include "supervisor/core/network_service.h"
 
+#include <arpa/inet.h>
+#include <fcntl.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <set>
+#include <string>
+#include <vector>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "base/file.h"
+#include "base/subprocess.h"
 #include "base/temp_dir.h"
 #include "supervisor/core/event.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/network_kernel.h"
+#include "supervisor/core/network_places.h"
 #include "supervisor/metadata/database.h"
 #include "supervisor/network/netns.h"
 
@@ -35,22 +50,25 @@ class NetworkServiceTest : public testing::Test {
     Restart();
   }
   void TearDown() override {
-    if (service_ == nullptr) return;
-    // Places hold mounts below the directory.
-    EXPECT_TRUE(
-        service_->Reconcile([](absl::string_view, absl::string_view) { return false; }).ok());
+    if (places_ == nullptr) return;
+    // Namespaces are kept by mounts below the directory.
+    EXPECT_EQ(places_->Reconcile([](absl::string_view, absl::string_view) { return false; }),
+              absl::OkStatus());
   }
 
   // As the next daemon finds things.
   void Restart() {
+    kernel_ = std::make_unique<NetworkKernel>(&*store_, directory_.path() + "/state", host_.get());
     NetworkService::Parts parts;
     parts.store = &*store_;
     parts.clock = &Clock::Real();
+    parts.kernel = kernel_.get();
     parts.events = &events_;
-    parts.state_directory = directory_.path() + "/state";
     parts.host_id = "test";
-    parts.host_netns = host_.get();
+    parts.resolv_conf = directory_.path() + "/resolv.conf";
     service_ = std::make_unique<NetworkService>(parts);
+    places_ = std::make_unique<NetworkPlaces>(NetworkPlaces::Parts{
+        &*store_, service_.get(), kernel_.get(), &events_, directory_.path() + "/state"});
   }
 
   absl::Status Make(const std::string& name, const std::string& subnet = "") {
@@ -59,10 +77,10 @@ class NetworkServiceTest : public testing::Test {
     if (!subnet.empty()) request.add_pools()->set_subnet(subnet);
     return service_->Create(context_, request).status();
   }
-  absl::StatusOr<NetworkService::Place> Connect(const std::string& container,
-                                                const std::string& network = "web",
-                                                const v1::ContainerConfig& config = {}) {
-    return service_->Connect(context_, network, container, container + "-name", config);
+  absl::StatusOr<NetworkPlaces::Entered> Enter(const std::string& container,
+                                               const std::string& network = "web",
+                                               const v1::ContainerConfig& config = {}) {
+    return places_->Enter(context_, {container, container + "-name", ""}, network, config);
   }
   static v1::ContainerConfig Publishing(const std::string& host_port) {
     v1::ContainerConfig config;
@@ -80,12 +98,74 @@ class NetworkServiceTest : public testing::Test {
     return names;
   }
 
+  // Lines of a file of /proc/net, as a namespace has it.
+  static std::vector<std::string> LinesIn(const std::string& netns, const std::string& file) {
+    const UniqueFd fd(open(netns.c_str(), O_RDONLY | O_CLOEXEC));
+    std::string text;
+    EXPECT_EQ(network::InNetns(fd.get(),
+                               [&] {
+                                 absl::StatusOr<std::string> read =
+                                     ReadFile("/proc/thread-self/net/" + file, 1 << 16);
+                                 if (read.ok()) text = *std::move(read);
+                                 return read.status();
+                               }),
+              absl::OkStatus());
+    return absl::StrSplit(text, '\n', absl::SkipEmpty());
+  }
+  static std::set<std::string> DevicesIn(const std::string& netns) {
+    std::set<std::string> names;
+    const std::vector<std::string> lines = LinesIn(netns, "dev");
+    for (size_t i = 2; i < lines.size(); ++i) {
+      const std::string& line = lines[i];
+      names.insert(std::string(absl::StripAsciiWhitespace(line.substr(0, line.find(':')))));
+    }
+    return names;
+  }
+  // "eth0 10.7.0.1", "" without one.
+  static std::string DefaultRouteIn(const std::string& netns) {
+    std::string found;
+    for (const std::string& line : LinesIn(netns, "route")) {
+      const std::vector<std::string> fields = absl::StrSplit(line, '\t');
+      if (fields.size() < 8 || fields[1] != "00000000" || fields[7] != "00000000") continue;
+      uint32_t router = 0;
+      EXPECT_TRUE(absl::SimpleHexAtoi(fields[2], &router));
+      found += absl::StrCat(found.empty() ? "" : ", ", fields[0], " ",
+                            network::Address(network::Family::kIpv4, ntohl(router)).ToString());
+    }
+    return found;
+  }
+  // What the kernel's rules have of TCP ports of every address: "28080 -> 10.7.0.2:80".
+  std::vector<std::string> Published() {
+    std::string listed;
+    EXPECT_EQ(network::InNetns(host_.get(),
+                               [&] {
+                                 Command list;
+                                 list.argv = {"/usr/sbin/nft", "list", "table", "inet",
+                                              network::TableName(directory_.path() + "/state")};
+                                 const absl::StatusOr<CommandResult> done = RunCommand(list);
+                                 if (done.ok()) listed = done->out;
+                                 return done.status();
+                               }),
+              absl::OkStatus());
+    std::set<std::string> ports;
+    for (absl::string_view word : absl::StrSplit(listed, absl::ByAnyChar(",{}\n"))) {
+      const std::vector<absl::string_view> sides = absl::StrSplit(word, " : ");
+      if (sides.size() != 2 || !absl::StrContains(sides[0], "tcp . ")) continue;
+      ports.insert(
+          absl::StrCat(absl::StripAsciiWhitespace(sides[0].substr(sides[0].rfind(' '))), " -> ",
+                       absl::StrReplaceAll(absl::StripAsciiWhitespace(sides[1]), {{" . ", ":"}})));
+    }
+    return {ports.begin(), ports.end()};
+  }
+
   TempDir directory_;
   UniqueFd host_;
   std::unique_ptr<network::Links> links_;
   std::unique_ptr<metadata::Database> db_;
   std::optional<metadata::NetworkStore> store_;
+  std::unique_ptr<NetworkKernel> kernel_;
   std::unique_ptr<NetworkService> service_;
+  std::unique_ptr<NetworkPlaces> places_;
   CallContext context_;
   EventBus events_;
 };
@@ -141,13 +221,13 @@ TEST_F(NetworkServiceTest, BadRequestsNameTheFieldAndMakeNothing) {
 
 TEST_F(NetworkServiceTest, ContainersGetAddressesInOrderAndGiveThemBack) {
   ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
-  EXPECT_THAT(Connect("a").value().addresses, ElementsAre("10.7.0.2"));
-  EXPECT_THAT(Connect("b").value().addresses, ElementsAre("10.7.0.3"));
+  EXPECT_THAT(Enter("a").value().addresses, ElementsAre("10.7.0.2"));
+  EXPECT_THAT(Enter("b").value().addresses, ElementsAre("10.7.0.3"));
   EXPECT_THAT(Devices(), SizeIs(3));
-  ASSERT_TRUE(service_->Disconnect(context_, "a").ok());
-  ASSERT_TRUE(service_->Disconnect(context_, "a").ok());
+  ASSERT_TRUE(places_->Leave(context_, "a").ok());
+  ASSERT_TRUE(places_->Leave(context_, "a").ok());
   EXPECT_THAT(Devices(), SizeIs(2));
-  EXPECT_THAT(Connect("c").value().addresses, ElementsAre("10.7.0.2"));
+  EXPECT_THAT(Enter("c").value().addresses, ElementsAre("10.7.0.2"));
   const v1::Network network = service_->Inspect(context_, "web").value();
   ASSERT_EQ(network.endpoints_size(), 2);
   EXPECT_EQ(network.endpoints(0).container_name(), "b-name");
@@ -156,9 +236,9 @@ TEST_F(NetworkServiceTest, ContainersGetAddressesInOrderAndGiveThemBack) {
 
 TEST_F(NetworkServiceTest, ConnectingAgainTakesTheOldPlaceAway) {
   ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
-  ASSERT_TRUE(Connect("a").ok());
+  ASSERT_TRUE(Enter("a").ok());
   const std::set<std::string> before = Devices();
-  EXPECT_THAT(Connect("a").value().addresses, ElementsAre("10.7.0.2"));
+  EXPECT_THAT(Enter("a").value().addresses, ElementsAre("10.7.0.2"));
   EXPECT_EQ(Devices().size(), before.size());
 }
 
@@ -168,29 +248,29 @@ TEST_F(NetworkServiceTest, AddressThatWasAskedFor) {
   v1::NetworkAttachment* attachment = config.add_networks();
   attachment->set_network("web");
   attachment->set_ipv4_address("10.7.0.77");
-  EXPECT_THAT(Connect("a", "web", config).value().addresses, ElementsAre("10.7.0.77"));
-  EXPECT_EQ(Connect("b", "web", config).status().code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(Enter("a", "web", config).value().addresses, ElementsAre("10.7.0.77"));
+  EXPECT_EQ(Enter("b", "web", config).status().code(), absl::StatusCode::kAlreadyExists);
   attachment->set_ipv4_address("10.8.0.77");
-  EXPECT_EQ(Connect("b", "web", config).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Enter("b", "web", config).status().code(), absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(service_->Inspect(context_, "web").value().endpoints(), SizeIs(1));
 }
 
 TEST_F(NetworkServiceTest, PortHasOneHolderWhoIsNamed) {
   ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
-  ASSERT_TRUE(Connect("a", "web", Publishing("28080")).ok());
-  const absl::Status status = Connect("b", "web", Publishing("28080")).status();
+  ASSERT_TRUE(Enter("a", "web", Publishing("28080")).ok());
+  const absl::Status status = Enter("b", "web", Publishing("28080")).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("Bind for 0.0.0.0:28080/tcp failed: port is already allocated; container "
                         "a-name has it"));
   // A range goes on to the next.
-  EXPECT_TRUE(Connect("b", "web", Publishing("28080-28081")).ok());
-  EXPECT_EQ(Connect("c", "web", Publishing("28080-28081")).status().code(),
+  EXPECT_TRUE(Enter("b", "web", Publishing("28080-28081")).ok());
+  EXPECT_EQ(Enter("c", "web", Publishing("28080-28081")).status().code(),
             absl::StatusCode::kResourceExhausted);
-  ASSERT_TRUE(service_->Disconnect(context_, "a").ok());
-  EXPECT_TRUE(Connect("c", "web", Publishing("28080")).ok());
+  ASSERT_TRUE(places_->Leave(context_, "a").ok());
+  EXPECT_TRUE(Enter("c", "web", Publishing("28080")).ok());
   for (const char* bad : {"x", "0-5", "9-8", "70000", "1-2-3"}) {
-    EXPECT_EQ(Connect("d", "web", Publishing(bad)).status().code(),
+    EXPECT_EQ(Enter("d", "web", Publishing(bad)).status().code(),
               absl::StatusCode::kInvalidArgument)
         << bad;
   }
@@ -198,12 +278,12 @@ TEST_F(NetworkServiceTest, PortHasOneHolderWhoIsNamed) {
 
 TEST_F(NetworkServiceTest, NetworkInUseStays) {
   ASSERT_EQ(Make("web"), absl::OkStatus());
-  ASSERT_TRUE(Connect("a").ok());
+  ASSERT_TRUE(Enter("a").ok());
   const absl::Status status = service_->Remove(context_, "web").status();
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
   EXPECT_THAT(std::string(status.message()), HasSubstr("container a-name"));
   EXPECT_THAT(service_->Prune(context_, {}).value().names(), IsEmpty());
-  ASSERT_TRUE(service_->Disconnect(context_, "a").ok());
+  ASSERT_TRUE(places_->Leave(context_, "a").ok());
   EXPECT_THAT(service_->Prune(context_, {}).value().names(), ElementsAre("web"));
 }
 
@@ -211,33 +291,214 @@ TEST_F(NetworkServiceTest, DefaultNetworkIsMadeWhenItIsFirstUsed) {
   v1::ListNetworksResponse all = service_->List(context_, {}).value();
   ASSERT_EQ(all.networks_size(), 3);
   EXPECT_THAT(Devices(), IsEmpty());
-  ASSERT_TRUE(Connect("a", "bridge").ok());
+  ASSERT_TRUE(Enter("a", "bridge").ok());
   EXPECT_EQ(Devices().count("gantry0"), 1u);
   EXPECT_EQ(service_->List(context_, {}).value().networks_size(), 3);
   EXPECT_FALSE(service_->Remove(context_, "bridge").ok());
-  EXPECT_EQ(Connect("b", "nosuch").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(Enter("b", "nosuch").status().code(), absl::StatusCode::kNotFound);
 }
 
 TEST_F(NetworkServiceTest, NextDaemonKeepsWhatRunsAndTakesTheRestAway) {
   ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
-  ASSERT_TRUE(Connect("runs", "web", Publishing("28080")).ok());
-  ASSERT_TRUE(Connect("ended", "web", Publishing("28081")).ok());
+  ASSERT_TRUE(Enter("runs", "web", Publishing("28080")).ok());
+  ASSERT_TRUE(Enter("ended", "web", Publishing("28081")).ok());
   ASSERT_THAT(Devices(), SizeIs(3));
   Restart();
   ASSERT_EQ(
-      service_->Reconcile([](absl::string_view, absl::string_view id) { return id == "runs"; }),
+      places_->Reconcile([](absl::string_view, absl::string_view id) { return id == "runs"; }),
       absl::OkStatus());
   EXPECT_THAT(Devices(), SizeIs(2));
   EXPECT_THAT(service_->Inspect(context_, "web").value().endpoints(), SizeIs(1));
-  EXPECT_TRUE(Connect("next", "web", Publishing("28081")).ok());
-  EXPECT_FALSE(Connect("other", "web", Publishing("28080")).ok());
+  EXPECT_TRUE(Enter("next", "web", Publishing("28081")).ok());
+  EXPECT_FALSE(Enter("other", "web", Publishing("28080")).ok());
+}
+
+TEST_F(NetworkServiceTest, SeveralNetworksAndWhereTheDefaultRouteGoes) {
+  ASSERT_EQ(Make("zeta", "10.7.0.0/24"), absl::OkStatus());
+  ASSERT_EQ(Make("beta", "10.8.0.0/24"), absl::OkStatus());
+  ASSERT_EQ(Make("alpha", "10.9.0.0/24"), absl::OkStatus());
+  v1::ContainerConfig config = Publishing("28080");
+  config.add_networks()->set_network("beta");
+  config.add_networks()->set_network("zeta");
+  const NetworkPlaces::Entered entered = Enter("a", "zeta", config).value();
+  EXPECT_THAT(entered.addresses, ElementsAre("10.7.0.2", "10.8.0.2"));
+  EXPECT_THAT(DevicesIn(entered.netns), ElementsAre("eth0", "eth1", "lo"));
+  // By the name that sorts first.
+  EXPECT_EQ(DefaultRouteIn(entered.netns), "eth1 10.8.0.1");
+  EXPECT_THAT(Published(), ElementsAre("28080 -> 10.8.0.2:80"));
+
+  const NetworkClient client = {"a", "a-name", ""};
+  v1::NetworkAttachment attachment;
+  attachment.set_network("alpha");
+  ASSERT_EQ(places_->Connect(context_, client, attachment), absl::OkStatus());
+  EXPECT_EQ(DefaultRouteIn(entered.netns), "eth2 10.9.0.1");
+  EXPECT_THAT(Published(), ElementsAre("28080 -> 10.9.0.2:80"));
+  EXPECT_EQ(places_->Connect(context_, client, attachment).code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_THAT(places_->Holds(context_, "a").value().endpoints, SizeIs(3));
+
+  ASSERT_EQ(places_->Disconnect(context_, client, "alpha"), absl::OkStatus());
+  EXPECT_EQ(places_->Disconnect(context_, client, "alpha").code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(DefaultRouteIn(entered.netns), "eth1 10.8.0.1");
+  // A priority comes before the name.
+  attachment.set_gateway_priority(1);
+  attachment.set_ipv4_address("10.9.0.77");
+  ASSERT_EQ(places_->Connect(context_, client, attachment), absl::OkStatus());
+  EXPECT_EQ(DefaultRouteIn(entered.netns), "eth2 10.9.0.1");
+  EXPECT_THAT(Published(), ElementsAre("28080 -> 10.9.0.77:80"));
+  for (const char* network : {"alpha", "beta", "zeta"})
+    ASSERT_EQ(places_->Disconnect(context_, client, network), absl::OkStatus()) << network;
+  EXPECT_EQ(DefaultRouteIn(entered.netns), "");
+  EXPECT_THAT(Published(), IsEmpty());
+  EXPECT_THAT(DevicesIn(entered.netns), ElementsAre("lo"));
+  ASSERT_EQ(places_->Connect(context_, client, attachment), absl::OkStatus());
+  EXPECT_THAT(Published(), ElementsAre("28080 -> 10.9.0.77:80"));
+  ASSERT_EQ(places_->Leave(context_, "a"), absl::OkStatus());
+  EXPECT_THAT(Devices(), SizeIs(3));
+}
+
+TEST_F(NetworkServiceTest, WhatCannotBeConnectedLeavesTheRestAsItWas) {
+  ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
+  ASSERT_EQ(Make("db", "10.8.0.0/24"), absl::OkStatus());
+  const NetworkPlaces::Entered entered = Enter("a", "web", Publishing("28080")).value();
+  const NetworkClient client = {"a", "a-name", ""};
+  v1::NetworkAttachment attachment;
+  attachment.set_network("db");
+  for (const char* bad : {"nonsense", "10.8.1.7", "10.8.0.1"}) {
+    attachment.set_ipv4_address(bad);
+    EXPECT_FALSE(places_->Connect(context_, client, attachment).ok()) << bad;
+  }
+  attachment.set_ipv4_address("");
+  // The kernel refuses the name after the place has been recorded.
+  (*attachment.mutable_driver_options())["com.docker.network.endpoint.ifname"] = "a/b";
+  EXPECT_FALSE(places_->Connect(context_, client, attachment).ok());
+  EXPECT_EQ(places_->Connect(context_, {"b", "b-name", ""}, attachment).code(),
+            absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(service_->Inspect(context_, "db").value().endpoints(), IsEmpty());
+  EXPECT_THAT(DevicesIn(entered.netns), ElementsAre("eth0", "lo"));
+  EXPECT_THAT(Published(), ElementsAre("28080 -> 10.7.0.2:80"));
+  v1::ContainerConfig two;
+  two.add_networks()->set_network("web");
+  two.add_networks()->set_network("nosuch");
+  EXPECT_EQ(Enter("c", "web", two).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(service_->Inspect(context_, "web").value().endpoints(), SizeIs(1));
+  EXPECT_THAT(Devices(), SizeIs(3));
+}
+
+TEST_F(NetworkServiceTest, EveryExposedPortIsPublished) {
+  ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
+  v1::ContainerConfig config = Publishing("28080");
+  config.set_publish_all_ports(true);
+  for (const char* port : {"80/tcp", "53/udp", "90-91/tcp", "nonsense"})
+    config.add_exposed_ports(port);
+  ASSERT_TRUE(Enter("a", "web", config).ok());
+  std::vector<std::string> shown;
+  const NetworkPlaces::Held held = places_->Holds(context_, "a").value();
+  for (const v1::PublishedPort& one : held.ports) {
+    shown.push_back(absl::StrCat(one.private_port(), "/", one.protocol()));
+    EXPECT_GE(one.public_port(), 28080u);
+  }
+  EXPECT_THAT(shown, ElementsAre("80/tcp", "53/udp", "90/tcp", "91/tcp"));
+}
+
+TEST_F(NetworkServiceTest, StackedDriversShareAParent) {
+  network::BridgeSpec wire;
+  wire.name = "wire";
+  ASSERT_TRUE(links_->EnsureBridge(wire).ok());
+  v1::CreateNetworkRequest request;
+  request.set_name("lan");
+  request.set_driver("macvlan");
+  (*request.mutable_options())["parent"] = "wire";
+  request.add_pools()->set_subnet("10.7.0.0/24");
+  request.mutable_pools(0)->set_gateway("10.7.0.254");
+  ASSERT_TRUE(service_->Create(context_, request).ok());
+  const NetworkPlaces::Entered entered = Enter("a", "lan").value();
+  EXPECT_THAT(entered.addresses, ElementsAre("10.7.0.1"));
+  EXPECT_EQ(DefaultRouteIn(entered.netns), "eth0 10.7.0.254");
+  EXPECT_THAT(Devices(), ElementsAre("wire"));
+  ASSERT_EQ(places_->Leave(context_, "a"), absl::OkStatus());
+  // Without a parent it is a wire of its own, which goes with the network.
+  request.set_name("own");
+  request.clear_options();
+  request.clear_pools();
+  ASSERT_TRUE(service_->Create(context_, request).ok());
+  EXPECT_THAT(Devices(), SizeIs(3));
+  EXPECT_EQ(DefaultRouteIn(Enter("b", "own").value().netns), "");
+  ASSERT_EQ(places_->Leave(context_, "b"), absl::OkStatus());
+  for (const char* name : {"lan", "own"}) EXPECT_TRUE(service_->Remove(context_, name).ok());
+  EXPECT_THAT(Devices(), ElementsAre("wire"));
+  // What stands on it excludes others.
+  request.set_name("alone");
+  (*request.mutable_options())["parent"] = "wire";
+  (*request.mutable_options())["macvlan_mode"] = "passthru";
+  ASSERT_TRUE(service_->Create(context_, request).ok());
+  request.set_name("second");
+  (*request.mutable_options())["macvlan_mode"] = "bridge";
+  EXPECT_EQ(service_->Create(context_, request).status().code(), absl::StatusCode::kAlreadyExists);
+  (*request.mutable_options())["macvlan_mode"] = "sideways";
+  EXPECT_EQ(service_->Create(context_, request).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  (*request.mutable_options())["macvlan_mode"] = "bridge";
+  (*request.mutable_options())["parent"] = "nosuch";
+  EXPECT_EQ(service_->Create(context_, request).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(service_->Inspect(context_, "second").status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(NetworkServiceTest, SettingsThatOtherNetworksTake) {
+  v1::CreateNetworkRequest request;
+  request.set_name("settings");
+  request.set_configuration_only(true);
+  request.add_pools()->set_subnet("10.7.0.0/24");
+  (*request.mutable_options())["com.docker.network.driver.mtu"] = "1400";
+  ASSERT_TRUE(service_->Create(context_, request).ok());
+  EXPECT_THAT(Devices(), IsEmpty());
+  EXPECT_EQ(Enter("a", "settings").status().code(), absl::StatusCode::kFailedPrecondition);
+  v1::CreateNetworkRequest from;
+  from.set_name("web");
+  from.set_configuration_from("settings");
+  ASSERT_TRUE(service_->Create(context_, from).ok());
+  const v1::Network web = service_->Inspect(context_, "web").value();
+  EXPECT_EQ(web.pools(0).subnet(), "10.7.0.0/24");
+  EXPECT_EQ(links_->Find(web.device()).value().mtu, 1400u);
+  EXPECT_EQ(web.configuration_from(), "settings");
+  from.set_name("other");
+  from.add_pools()->set_subnet("10.9.0.0/24");
+  EXPECT_EQ(service_->Create(context_, from).status().code(), absl::StatusCode::kInvalidArgument);
+  from.clear_pools();
+  from.set_configuration_from("web");
+  EXPECT_EQ(service_->Create(context_, from).status().code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(NetworkServiceTest, AutomaticSubnetsLeaveNameServersAlone) {
+  std::ofstream(directory_.path() + "/resolv.conf")
+      << "search example\nnameserver 172.17.0.10\nnameserver fe80::1%eth0\nnameserver 172.18.9.9\n";
+  ASSERT_EQ(Make("web"), absl::OkStatus());
+  EXPECT_EQ(service_->Inspect(context_, "web").value().pools(0).subnet(), "172.19.0.0/16");
+  // Any free block of a size.
+  ASSERT_EQ(Make("small", "0.0.0.0/28"), absl::OkStatus());
+  EXPECT_EQ(service_->Inspect(context_, "small").value().pools(0).subnet(), "172.17.0.16/28");
+}
+
+TEST_F(NetworkServiceTest, OneOfTheFamiliesIsEnabled) {
+  v1::CreateNetworkRequest request;
+  request.set_name("web");
+  request.set_no_ipv4(true);
+  EXPECT_EQ(service_->Create(context_, request).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  request.set_ipv6(true);
+  ASSERT_TRUE(service_->Create(context_, request).ok());
+  const v1::Network web = service_->Inspect(context_, "web").value();
+  ASSERT_EQ(web.pools_size(), 1);
+  EXPECT_THAT(web.pools(0).subnet(), HasSubstr("::/64"));
+  EXPECT_THAT(Enter("a").value().addresses, ElementsAre(HasSubstr("::2")));
 }
 
 TEST_F(NetworkServiceTest, EventsAreDockersFour) {
   const auto seen = events_.Subscribe(nullptr, [] {});
   ASSERT_EQ(Make("web"), absl::OkStatus());
-  ASSERT_TRUE(Connect("a").ok());
-  ASSERT_TRUE(service_->Disconnect(context_, "a").ok());
+  ASSERT_TRUE(Enter("a").ok());
+  ASSERT_TRUE(places_->Leave(context_, "a").ok());
   ASSERT_TRUE(service_->Remove(context_, "web").ok());
   std::vector<std::string> actions;
   while (const EventPtr event = seen->Pop()) {
@@ -263,7 +524,7 @@ TEST_F(NetworkServiceTest, FilteredLists) {
   filter->set_key("dangling");
   filter->set_value("true");
   ASSERT_EQ(service_->List(context_, request).value().networks_size(), 1);
-  ASSERT_TRUE(Connect("a").ok());
+  ASSERT_TRUE(Enter("a").ok());
   EXPECT_EQ(service_->List(context_, request).value().networks_size(), 0);
 }
 

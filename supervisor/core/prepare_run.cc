@@ -15,7 +15,7 @@
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
-#include "supervisor/core/network_service.h"
+#include "supervisor/core/network_places.h"
 #include "supervisor/oci/runtime_spec.h"
 
 namespace gantry::core {
@@ -28,11 +28,12 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   task.discard_rootfs = loaded.config.auto_remove();
 
   GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(loaded.config));
-  NetworkService::Place place;
+  NetworkPlaces::Entered place;
   if (network.kind == NetworkChoice::Kind::kNetwork) {
     if (parts_.networks == nullptr) return absl::UnimplementedError("there are no networks");
-    GANTRY_ASSIGN_OR_RETURN(place, parts_.networks->Connect(context, network.network, loaded.id(),
-                                                            loaded.ShownName(), loaded.config));
+    const NetworkClient client = {loaded.id(), loaded.ShownName(), loaded.config.hostname()};
+    GANTRY_ASSIGN_OR_RETURN(
+        place, parts_.networks->Enter(context, client, network.network, loaded.config));
   }
   absl::Cleanup undo = [&] { EndRun(context, loaded); };
 
@@ -53,12 +54,10 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
 }
 
 void RunPreparer::EndRun(const CallContext& context, const LoadedContainer& loaded) {
-  const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
-  if (!network.ok() || network->kind != NetworkChoice::Kind::kNetwork || parts_.networks == nullptr)
-    return;
-  const absl::Status gone = parts_.networks->Disconnect(context, loaded.id());
+  if (parts_.networks == nullptr) return;
+  const absl::Status gone = parts_.networks->Leave(context, loaded.id());
   LOG_IF(WARNING, !gone.ok()) << "ns=" << context.ns << " id=" << loaded.id()
-                              << " leaving its network: " << gone;
+                              << " leaving its networks: " << gone;
 }
 
 absl::StatusOr<int32_t> RunPreparer::InitPid(const CallContext& context,

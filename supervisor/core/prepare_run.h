@@ -22,7 +22,7 @@
 
 namespace gantry::core {
 
-class NetworkService;
+class NetworkPlaces;
 
 class RunPreparer {
  public:
@@ -32,7 +32,7 @@ class RunPreparer {
     Stores* stores;
     TaskService* tasks;
     const MountPoints* mount_points;
-    NetworkService* networks = nullptr;  // null: there are no networks
+    NetworkPlaces* networks = nullptr;  // null: there are no networks
     int64_t log_max_size_bytes = 20 << 20;
     int32_t log_max_files = 5;
   };
@@ -40,7 +40,7 @@ class RunPreparer {
 
   // Nothing is left after a failure.
   //   kFailedPrecondition  a container whose namespaces it shares does not run
-  //   otherwise those of NetworkService::Connect()
+  //   otherwise those of NetworkPlaces::Enter()
   absl::StatusOr<CreateTask> PrepareRun(const CallContext& context, const LoadedContainer& loaded);
   // Gives back what outlives the task. Failures are logged: the next start, of the container or of
   // the daemon, tries again. Idempotent.

@@ -7,7 +7,10 @@
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
 #include <netlink/route/link/bridge.h>
+#include <netlink/route/link/ipvlan.h>
+#include <netlink/route/link/macvlan.h>
 #include <netlink/route/link/veth.h>
+#include <netlink/route/link/vlan.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
 #include <sys/random.h>
@@ -118,6 +121,18 @@ absl::Status CheckName(absl::string_view name) {
     return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(
       "\"", name, "\" cannot name a network device: 1 to 15 characters without / : and spaces"));
+}
+
+// Null without memory.
+RoutePtr DefaultRoute(Family family) {
+  RoutePtr route(rtnl_route_alloc());
+  const NlAddressPtr anywhere = ToNl(Address(family, 0), 0);
+  if (route == nullptr || anywhere == nullptr) return nullptr;
+  rtnl_route_set_family(route.get(), family == Family::kIpv4 ? AF_INET : AF_INET6);
+  rtnl_route_set_table(route.get(), RT_TABLE_MAIN);
+  rtnl_route_set_protocol(route.get(), RTPROT_STATIC);
+  rtnl_route_set_dst(route.get(), anywhere.get());
+  return route;
 }
 
 }  // namespace
@@ -256,6 +271,17 @@ absl::Status Links::ChangeUp(int index, absl::string_view name) {
                   absl::StrCat("bringing up network device ", name));
 }
 
+absl::Status Links::Adopt(int index, absl::string_view name, absl::string_view owner) {
+  const LinkPtr now(rtnl_link_alloc());
+  const LinkPtr wanted(rtnl_link_alloc());
+  if (now == nullptr || wanted == nullptr) return NoMemory();
+  rtnl_link_set_ifindex(now.get(), index);
+  rtnl_link_set_ifalias(wanted.get(), absl::StrCat(kOurs, owner).c_str());
+  rtnl_link_set_flags(wanted.get(), IFF_UP);
+  return NlStatus(rtnl_link_change(socket_, now.get(), wanted.get(), 0),
+                  absl::StrCat("bringing up ", name));
+}
+
 absl::Status Links::EnsureBridge(const BridgeSpec& spec) {
   absl::MutexLock lock(&mu_);
   absl::StatusOr<LinkInfo> found = FindLocked(spec.name);
@@ -338,14 +364,7 @@ absl::Status Links::MakeVeth(const VethSpec& spec, int netns) {
       absl::StrCat("making network devices ", spec.host_name, " and ", spec.container_name)));
   const absl::Status ready = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(const LinkInfo made, FindLocked(spec.host_name));
-    const LinkPtr now(rtnl_link_alloc());
-    const LinkPtr wanted(rtnl_link_alloc());
-    if (now == nullptr || wanted == nullptr) return NoMemory();
-    rtnl_link_set_ifindex(now.get(), made.index);
-    rtnl_link_set_ifalias(wanted.get(), absl::StrCat(kOurs, spec.owner).c_str());
-    rtnl_link_set_flags(wanted.get(), IFF_UP);
-    GANTRY_RETURN_IF_ERROR(NlStatus(rtnl_link_change(socket_, now.get(), wanted.get(), 0),
-                                    absl::StrCat("bringing up ", spec.host_name)));
+    GANTRY_RETURN_IF_ERROR(Adopt(made.index, spec.host_name, spec.owner));
     if (!spec.hairpin) return absl::OkStatus();
     const LinkPtr port(rtnl_link_bridge_alloc());
     if (port == nullptr) return NoMemory();
@@ -360,6 +379,78 @@ absl::Status Links::MakeVeth(const VethSpec& spec, int netns) {
     rtnl_link_delete(socket_, near.get());
   }
   return ready;
+}
+
+absl::Status Links::MakeStacked(const StackedSpec& spec, int netns) {
+  GANTRY_RETURN_IF_ERROR(CheckName(spec.container_name));
+  absl::MutexLock lock(&mu_);
+  GANTRY_ASSIGN_OR_RETURN(const LinkInfo parent, FindLocked(spec.parent));
+  const bool macvlan = spec.kind == StackedSpec::Kind::kMacvlan;
+  const LinkPtr link(macvlan ? rtnl_link_macvlan_alloc() : rtnl_link_ipvlan_alloc());
+  if (link == nullptr) return NoMemory();
+  const int mode = macvlan ? rtnl_link_macvlan_str2mode(spec.mode.c_str())
+                           : rtnl_link_ipvlan_str2mode(spec.mode.c_str());
+  if (mode < 0) {
+    return absl::InvalidArgumentError(absl::StrCat("requested ", macvlan ? "macvlan" : "ipvlan",
+                                                   " mode '", spec.mode, "' is not valid"));
+  }
+  rtnl_link_set_name(link.get(), spec.container_name.c_str());
+  rtnl_link_set_link(link.get(), parent.index);
+  rtnl_link_set_ns_fd(link.get(), netns);
+  if (spec.mtu != 0) rtnl_link_set_mtu(link.get(), spec.mtu);
+  if (spec.mac.has_value()) {
+    const NlAddressPtr mac = ToNl(*spec.mac);
+    if (mac == nullptr) return NoMemory();
+    rtnl_link_set_addr(link.get(), mac.get());
+  }
+  GANTRY_RETURN_IF_ERROR(
+      NlStatus(macvlan ? rtnl_link_macvlan_set_mode(link.get(), mode)
+                       : rtnl_link_ipvlan_set_mode(link.get(), static_cast<uint16_t>(mode)),
+               "setting the mode of a stacked device"));
+  return NlStatus(rtnl_link_add(socket_, link.get(), NLM_F_CREATE | NLM_F_EXCL),
+                  absl::StrCat("making network device ", spec.container_name, " on ", spec.parent));
+}
+
+absl::Status Links::EnsureWire(absl::string_view name, absl::string_view far_name,
+                               absl::string_view owner) {
+  GANTRY_RETURN_IF_ERROR(CheckName(name));
+  GANTRY_RETURN_IF_ERROR(CheckName(far_name));
+  absl::MutexLock lock(&mu_);
+  absl::StatusOr<LinkInfo> near = FindLocked(name);
+  if (absl::IsNotFound(near.status())) {
+    const LinkPtr pair(rtnl_link_veth_alloc());
+    if (pair == nullptr) return NoMemory();
+    rtnl_link_set_name(pair.get(), std::string(name).c_str());
+    const LinkPtr peer(rtnl_link_veth_get_peer(pair.get()));
+    rtnl_link_set_name(peer.get(), std::string(far_name).c_str());
+    GANTRY_RETURN_IF_ERROR(NlStatus(rtnl_link_add(socket_, pair.get(), NLM_F_CREATE | NLM_F_EXCL),
+                                    absl::StrCat("making network device ", name)));
+    near = FindLocked(name);
+  }
+  GANTRY_RETURN_IF_ERROR(near.status());
+  GANTRY_ASSIGN_OR_RETURN(const LinkInfo far, FindLocked(far_name));
+  GANTRY_RETURN_IF_ERROR(Adopt(far.index, far_name, owner));
+  return Adopt(near->index, name, owner);
+}
+
+absl::Status Links::EnsureVlan(absl::string_view name, absl::string_view parent, int vlan,
+                               absl::string_view owner) {
+  absl::MutexLock lock(&mu_);
+  absl::StatusOr<LinkInfo> found = FindLocked(name);
+  if (absl::IsNotFound(found.status())) {
+    GANTRY_ASSIGN_OR_RETURN(const LinkInfo below, FindLocked(parent));
+    const LinkPtr link(rtnl_link_vlan_alloc());
+    if (link == nullptr) return NoMemory();
+    rtnl_link_set_name(link.get(), std::string(name).c_str());
+    rtnl_link_set_link(link.get(), below.index);
+    GANTRY_RETURN_IF_ERROR(
+        NlStatus(rtnl_link_vlan_set_id(link.get(), static_cast<uint16_t>(vlan)), "VLAN's number"));
+    GANTRY_RETURN_IF_ERROR(NlStatus(rtnl_link_add(socket_, link.get(), NLM_F_CREATE | NLM_F_EXCL),
+                                    absl::StrCat("making network device ", name)));
+    found = FindLocked(name);
+  }
+  GANTRY_RETURN_IF_ERROR(found.status());
+  return Adopt(found->index, name, owner);
 }
 
 absl::Status Links::Configure(absl::string_view name,
@@ -377,21 +468,46 @@ absl::Status Links::SetUp(absl::string_view name) {
 }
 
 absl::Status Links::SetDefaultRoute(const Address& gateway) {
-  const RoutePtr route(rtnl_route_alloc());
+  const RoutePtr route = DefaultRoute(gateway.family());
   const NlAddressPtr via = ToNl(gateway, gateway.bits());
-  const NlAddressPtr anywhere = ToNl(Address(gateway.family(), 0), 0);
   rtnl_nexthop* hop = rtnl_route_nh_alloc();
-  if (route == nullptr || via == nullptr || anywhere == nullptr || hop == nullptr)
-    return NoMemory();
-  rtnl_route_set_family(route.get(), gateway.family() == Family::kIpv4 ? AF_INET : AF_INET6);
-  rtnl_route_set_table(route.get(), RT_TABLE_MAIN);
-  rtnl_route_set_protocol(route.get(), RTPROT_STATIC);
-  rtnl_route_set_dst(route.get(), anywhere.get());
+  if (route == nullptr || via == nullptr || hop == nullptr) return NoMemory();
   rtnl_route_nh_set_gateway(hop, via.get());
   rtnl_route_add_nexthop(route.get(), hop);  // the route's from here on
+  // IPv6 would put a second route beside the one that is there.
+  if (gateway.family() == Family::kIpv6) {
+    GANTRY_RETURN_IF_ERROR(RemoveDefaultRoute(gateway.family()));
+  }
   absl::MutexLock lock(&mu_);
   return NlStatus(rtnl_route_add(socket_, route.get(), NLM_F_REPLACE),
                   absl::StrCat("default route by ", gateway.ToString()));
+}
+
+absl::Status Links::SetDefaultRouteBy(absl::string_view device, Family family) {
+  GANTRY_ASSIGN_OR_RETURN(const LinkInfo link, Find(device));
+  const RoutePtr route = DefaultRoute(family);
+  rtnl_nexthop* hop = rtnl_route_nh_alloc();
+  if (route == nullptr || hop == nullptr) return NoMemory();
+  rtnl_route_set_scope(route.get(), RT_SCOPE_LINK);
+  rtnl_route_nh_set_ifindex(hop, link.index);
+  rtnl_route_add_nexthop(route.get(), hop);
+  if (family == Family::kIpv6) GANTRY_RETURN_IF_ERROR(RemoveDefaultRoute(family));
+  absl::MutexLock lock(&mu_);
+  return NlStatus(rtnl_route_add(socket_, route.get(), NLM_F_REPLACE),
+                  absl::StrCat("default route by ", device));
+}
+
+absl::Status Links::RemoveDefaultRoute(Family family) {
+  const RoutePtr route = DefaultRoute(family);
+  if (route == nullptr) return NoMemory();
+  // Any scope and any router.
+  rtnl_route_set_scope(route.get(), RT_SCOPE_NOWHERE);
+  absl::MutexLock lock(&mu_);
+  const int result = rtnl_route_delete(socket_, route.get(), 0);
+  if (result == -NLE_OBJ_NOTFOUND || result == -NLE_SEQ_MISMATCH) return absl::OkStatus();
+  // ESRCH, for which libnl has no number of its own: there is no such route.
+  if (result == -NLE_FAILURE || result == -NLE_NODEV) return absl::OkStatus();
+  return NlStatus(result, "removing the default route");
 }
 
 absl::Status Links::Delete(absl::string_view name) {

@@ -90,6 +90,19 @@ struct VethSpec {
   bool hairpin = false;  // the bridge may send a frame back where it came from
 };
 
+// A container's device on top of one of the host's: the two share a wire, and the container has no
+// end on the host's side.
+struct StackedSpec {
+  enum class Kind { kMacvlan, kIpvlan };
+  Kind kind = Kind::kMacvlan;
+  // macvlan: bridge, private, vepa, passthru; ipvlan: l2, l3, l3s.
+  std::string mode;
+  std::string parent;
+  std::string container_name;
+  std::optional<MacAddress> mac;  // without it that of the parent or the kernel's choice
+  uint32_t mtu = 0;
+};
+
 class Links {
  public:
   // In the namespace of the calling thread, or in another.
@@ -115,11 +128,34 @@ class Links {
   //   kAlreadyExists  a device has one of the names
   absl::Status MakeVeth(const VethSpec& spec, int netns);
 
+  // Makes the device in `netns`. ipvlan(8), macvlan: ip-link(8).
+  //   kNotFound            there is no such parent
+  //   kInvalidArgument     the mode is not one of the kind's
+  //   kAlreadyExists       a device of the namespace has the name
+  //   kFailedPrecondition  the parent is in use by what excludes it, as in mode passthru
+  absl::Status MakeStacked(const StackedSpec& spec, int netns);
+
+  // Makes a wire that leads nowhere, if it is not there, and brings it up: a pair of devices, so that
+  // every kernel that has containers can do it, and so that it has a carrier, without which the
+  // devices on it would have none either. Deleting the near end takes both. Idempotent.
+  absl::Status EnsureWire(absl::string_view name, absl::string_view far_name,
+                          absl::string_view owner);
+  // Makes the sub-interface of `parent` for one VLAN (1 to 4094), if it is not there, and brings it
+  // up. Idempotent.
+  //   kNotFound       there is no such parent
+  //   kUnimplemented  the kernel has no VLANs (module 8021q)
+  absl::Status EnsureVlan(absl::string_view name, absl::string_view parent, int vlan,
+                          absl::string_view owner);
+
   // For the far end, by a Links of its namespace.
   absl::Status Configure(absl::string_view name, const std::vector<InterfaceAddress>& addresses);
   absl::Status SetUp(absl::string_view name);
   // The default route of the gateway's family; replaces one that is there.
   absl::Status SetDefaultRoute(const Address& gateway);
+  // One without a router: everything is on the wire of the device.
+  absl::Status SetDefaultRouteBy(absl::string_view device, Family family);
+  // OK also when there is none.
+  absl::Status RemoveDefaultRoute(Family family);
 
   // OK also when there is no such device.
   absl::Status Delete(absl::string_view name);
@@ -136,6 +172,9 @@ class Links {
   absl::Status AddAddress(int index, const InterfaceAddress& one)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status ChangeUp(int index, absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Marks a device as ours and brings it up.
+  absl::Status Adopt(int index, absl::string_view name, absl::string_view owner)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   absl::Mutex mu_;  // one request at a time on the socket
   nl_sock* const socket_ ABSL_PT_GUARDED_BY(mu_);

@@ -11,9 +11,13 @@
 #include <set>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "base/file.h"
+#include "base/unique_fd.h"
 #include "supervisor/network/netns.h"
 
 namespace gantry::network {
@@ -21,6 +25,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 using testing::IsSupersetOf;
 
 Address At(absl::string_view text) { return Address::Parse(text).value(); }
@@ -197,6 +202,62 @@ TEST_F(LinksTest, RoutedBlocksAreThoseOfTheDevices) {
   const auto of_container = container_->RoutedBlocks();
   ASSERT_TRUE(of_container.ok());
   for (const TakenBlock& one : *of_container) EXPECT_NE(one.block.length(), 0) << one.owner;
+}
+
+TEST_F(LinksTest, StackedDeviceSharesTheParentsWire) {
+  Connect();
+  const UniqueFd second = NewNetns().value();
+  StackedSpec spec;
+  spec.mode = "bridge";
+  spec.parent = "br0";
+  spec.container_name = "eth0";
+  spec.mac = MacAddress::Random();
+  ASSERT_EQ(host_->MakeStacked(spec, second.get()), absl::OkStatus());
+  const std::unique_ptr<Links> inside = Links::OpenIn(second.get()).value();
+  const LinkInfo made = inside->Find("eth0").value();
+  EXPECT_EQ(made.kind, "macvlan");
+  EXPECT_EQ(made.mac, *spec.mac);
+  EXPECT_EQ(host_->MakeStacked(spec, second.get()).code(), absl::StatusCode::kAlreadyExists);
+  spec.container_name = "eth1";
+  spec.mode = "sideways";
+  EXPECT_EQ(host_->MakeStacked(spec, second.get()).code(), absl::StatusCode::kInvalidArgument);
+  spec.mode = "bridge";
+  spec.parent = "eth9";
+  EXPECT_EQ(host_->MakeStacked(spec, second.get()).code(), absl::StatusCode::kNotFound);
+}
+
+TEST_F(LinksTest, DefaultRouteMovesAndGoes) {
+  Connect();
+  const auto routes = [&] {
+    std::string text;
+    EXPECT_TRUE(InNetns(container_ns_.get(), [&text] {
+                  text = ReadFile("/proc/thread-self/net/route", 1 << 16).value();
+                  return absl::OkStatus();
+                }).ok());
+    // Device, destination 0.0.0.0 and the router, in host order.
+    std::vector<std::string> found;
+    for (absl::string_view line : absl::StrSplit(text, '\n')) {
+      const std::vector<absl::string_view> fields = absl::StrSplit(line, '\t');
+      if (fields.size() > 7 && fields[1] == "00000000" && fields[7] == "00000000")
+        found.push_back(absl::StrCat(fields[0], " ", fields[2]));
+    }
+    return found;
+  };
+  EXPECT_EQ(container_->RemoveDefaultRoute(Family::kIpv4), absl::OkStatus());
+  EXPECT_EQ(container_->RemoveDefaultRoute(Family::kIpv4), absl::OkStatus());
+  EXPECT_THAT(routes(), IsEmpty());
+  ASSERT_EQ(container_->SetDefaultRoute(At("10.7.0.1")), absl::OkStatus());
+  ASSERT_EQ(container_->SetDefaultRoute(At("10.7.0.9")), absl::OkStatus());
+  EXPECT_THAT(routes(), ElementsAre("eth0 0900070A"));
+  ASSERT_EQ(container_->SetDefaultRouteBy("eth0", Family::kIpv4), absl::OkStatus());
+  EXPECT_THAT(routes(), ElementsAre("eth0 00000000"));
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    EXPECT_EQ(container_->RemoveDefaultRoute(family), absl::OkStatus());
+    EXPECT_EQ(container_->RemoveDefaultRoute(family), absl::OkStatus());
+  }
+  EXPECT_THAT(routes(), IsEmpty());
+  ASSERT_EQ(container_->SetDefaultRoute(At("fd07::1")), absl::OkStatus());
+  ASSERT_EQ(container_->SetDefaultRoute(At("fd07::9")), absl::OkStatus());
 }
 
 TEST(MacAddressTest, ParsesAndPrints) {

@@ -5,6 +5,7 @@
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/lane.h"
 #include "supervisor/api/grpc/work_call.h"
+#include "supervisor/core/container_networks.h"
 #include "supervisor/core/network_service.h"
 
 namespace gantry::api::gantry_v1 {
@@ -15,8 +16,8 @@ constexpr size_t kShare = 32;
 
 class NetworksDoor final : public v1::Networks::CallbackService {
  public:
-  NetworksDoor(core::NetworkService& networks, Executor& work)
-      : networks_(networks), work_(work, kShare, Scoped::kDefault) {}
+  NetworksDoor(core::NetworkService& networks, core::ContainerNetworks& containers, Executor& work)
+      : networks_(networks), containers_(containers), work_(work, kShare, Scoped::kDefault) {}
 
   // Done to its end also when the client is gone: a network is whole or not there.
   grpc::ServerUnaryReactor* Create(grpc::CallbackServerContext* context,
@@ -60,15 +61,33 @@ class NetworksDoor final : public v1::Networks::CallbackService {
         Departure::kIgnored);
   }
 
+  grpc::ServerUnaryReactor* Connect(grpc::CallbackServerContext* context,
+                                    const v1::ConnectNetworkRequest* request,
+                                    v1::ConnectNetworkResponse*) override {
+    return HandleOn(
+        work_, *context, [=, this](Call& call) { return containers_.Connect(call, *request); },
+        Departure::kIgnored);
+  }
+  grpc::ServerUnaryReactor* Disconnect(grpc::CallbackServerContext* context,
+                                       const v1::DisconnectNetworkRequest* request,
+                                       v1::DisconnectNetworkResponse*) override {
+    return HandleOn(
+        work_, *context, [=, this](Call& call) { return containers_.Disconnect(call, *request); },
+        Departure::kIgnored);
+  }
+
  private:
   core::NetworkService& networks_;
+  core::ContainerNetworks& containers_;
   Lane work_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewNetworksDoor(core::NetworkService& networks, Executor& work) {
-  return std::make_unique<NetworksDoor>(networks, work);
+std::unique_ptr<grpc::Service> NewNetworksDoor(core::NetworkService& networks,
+                                               core::ContainerNetworks& containers,
+                                               Executor& work) {
+  return std::make_unique<NetworksDoor>(networks, containers, work);
 }
 
 }  // namespace gantry::api::gantry_v1

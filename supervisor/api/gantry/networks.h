@@ -10,13 +10,15 @@ namespace gantry {
 class Executor;
 }
 namespace gantry::core {
+class ContainerNetworks;
 class NetworkService;
-}
+}  // namespace gantry::core
 
 namespace gantry::api::gantry_v1 {
 
 // `work` runs the calls.
-std::unique_ptr<grpc::Service> NewNetworksDoor(core::NetworkService& networks, Executor& work);
+std::unique_ptr<grpc::Service> NewNetworksDoor(core::NetworkService& networks,
+                                               core::ContainerNetworks& containers, Executor& work);
 
 }  // namespace gantry::api::gantry_v1
 

@@ -1,0 +1,54 @@
+// Connects containers to networks and takes them off: at once where the container runs, and for its
+// next starts. Thread-safe.
+#ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_NETWORKS_H_
+#define GANTRY_SUPERVISOR_CORE_CONTAINER_NETWORKS_H_
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/core/task_service.h"
+
+namespace gantry::v1 {
+class ConnectNetworkRequest;
+class DisconnectNetworkRequest;
+}  // namespace gantry::v1
+
+namespace gantry::core {
+
+class NetworkPlaces;
+class NetworkService;
+
+class ContainerNetworks {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    ContainerRecords* records;
+    Stores* stores;
+    TaskService* tasks;
+    NetworkService* networks;
+    NetworkPlaces* places;
+  };
+  explicit ContainerNetworks(const Parts& parts) : parts_(parts) {}
+
+  // kNotFound: no such container or network. kAlreadyExists: it is connected to it, or another
+  // container has the address. kFailedPrecondition: it shares the network namespace of the host or
+  // of another container, or another client made it. kInvalidArgument: an address or option.
+  absl::Status Connect(const CallContext& context, const v1::ConnectNetworkRequest& request);
+  // kNotFound: no such container or network. kFailedPrecondition: it is not connected to it.
+  // With force, what is left of a container that is gone goes too.
+  absl::Status Disconnect(const CallContext& context, const v1::DisconnectNetworkRequest& request);
+
+ private:
+  absl::Status WriteConfig(LoadedContainer& loaded);
+  bool Runs(const CallContext& context, const LoadedContainer& loaded) const;
+
+  const Parts parts_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_CONTAINER_NETWORKS_H_

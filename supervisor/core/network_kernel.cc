@@ -1,0 +1,304 @@
+#include "supervisor/core/network_kernel.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+#include "base/errno_status.h"
+#include "base/status_macros.h"
+#include "base/unique_fd.h"
+#include "supervisor/core/network_records.h"
+#include "supervisor/network/netns.h"
+
+namespace gantry::core {
+namespace {
+
+using metadata::StoredEndpoint;
+using metadata::StoredNetns;
+using metadata::StoredNetwork;
+using network::Family;
+
+absl::Status WriteSysctl(const std::string& name, absl::string_view value) {
+  const std::string path = absl::StrCat("/proc/sys/net/", name);
+  const UniqueFd fd(open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!fd.valid() || write(fd.get(), value.data(), value.size()) < 0)
+    return ErrnoToStatus(errno, absl::StrCat("setting net/", name));
+  return absl::OkStatus();
+}
+
+// What the container's device may send into the bridge.
+network::BridgePort BridgePortOf(network::Links& links, const StoredNetwork& network,
+                                 const record::v1::NetworkEndpoint& place) {
+  network::BridgePort port;
+  port.device = place.host_device();
+  port.mac = network::MacAddress::Parse(place.mac_address()).value_or(network::MacAddress());
+  for (const network::InterfaceAddress& one : AddressesOf(place))
+    port.addresses.push_back(one.address);
+  for (const std::string& text : place.link_local_addresses()) {
+    if (absl::StatusOr<network::Address> address = network::Address::Parse(text); address.ok())
+      port.addresses.push_back(*address);
+  }
+  port.check_sources = IsOn(network.record.options(), kCheckSourcesOption, true);
+  port.between = IsOn(network.record.options(), kBetweenOption, true);
+  if (!port.between) {
+    const absl::StatusOr<network::LinkInfo> bridge = links.Find(network.settings.device());
+    if (bridge.ok()) port.gateway = bridge->mac;
+  }
+  return port;
+}
+
+bool IsBridge(const StoredNetwork& network) {
+  return network.record.driver() == "bridge" && !network.settings.configuration_only();
+}
+
+}  // namespace
+
+absl::StatusOr<NetworkKernel::Sockets*> NetworkKernel::Open() {
+  {
+    absl::MutexLock lock(&mu_);
+    if (sockets_ != nullptr) return sockets_.get();
+  }
+  // Once: a second Firewall would write rules that the first has changed meanwhile.
+  absl::MutexLock opening(&opening_);
+  {
+    absl::MutexLock lock(&mu_);
+    if (sockets_ != nullptr) return sockets_.get();
+  }
+  auto opened = std::make_unique<Sockets>();
+  if (host_netns_ >= 0) {
+    GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::OpenIn(host_netns_));
+    GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::OpenIn(host_netns_, table_));
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::Open());
+    GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::Open(table_));
+  }
+  GANTRY_RETURN_IF_ERROR(WriteRules(*opened));
+  GANTRY_ASSIGN_OR_RETURN(opened->guard, network::RulesGuard::Start(*opened->firewall));
+  absl::MutexLock lock(&mu_);
+  sockets_ = std::move(opened);
+  return sockets_.get();
+}
+
+absl::Status NetworkKernel::WriteRules() {
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  return WriteRules(*sockets);
+}
+
+absl::Status NetworkKernel::WriteRules(Sockets& sockets) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetwork> networks, store_->List(""));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> places, store_->AllEndpoints());
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetns> namespaces, store_->AllNetns());
+  std::vector<network::FirewallNetwork> rules;
+  std::map<std::string, const StoredNetwork*> by_id;
+  for (const StoredNetwork& one : networks) {
+    if (!IsBridge(one)) continue;
+    rules.push_back(RulesOf(one));
+    by_id.emplace(one.record.id(), &one);
+  }
+  std::map<std::pair<std::string, std::string>, std::vector<StoredEndpoint>> by_container;
+  std::vector<network::BridgePort> bridge_ports;
+  for (const StoredEndpoint& one : places) {
+    by_container[{one.ns, one.record.container_id()}].push_back(one);
+    if (const auto network = by_id.find(one.network_id); network != by_id.end())
+      bridge_ports.push_back(BridgePortOf(*sockets.links, *network->second, one.record));
+  }
+  std::vector<network::PublishedPort> ports;
+  for (const StoredNetns& one : namespaces) {
+    const std::vector<network::PublishedPort> its =
+        PortsOf(one.record, by_container[{one.ns, one.record.container_id()}]);
+    ports.insert(ports.end(), its.begin(), its.end());
+  }
+  return sockets.firewall->Replace(rules, ports, bridge_ports);
+}
+
+absl::StatusOr<std::vector<network::TakenBlock>> NetworkKernel::RoutedBlocks() {
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  return sockets->links->RoutedBlocks();
+}
+
+absl::StatusOr<bool> NetworkKernel::HasDevice(absl::string_view name) {
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  const absl::Status found = sockets->links->Find(name).status();
+  if (absl::IsNotFound(found)) return false;
+  GANTRY_RETURN_IF_ERROR(found);
+  return true;
+}
+
+absl::Status NetworkKernel::MakeNetwork(const StoredNetwork& network) {
+  if (network.settings.configuration_only()) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  if (!IsBridge(network)) return MakeParent(*sockets, network);
+  GANTRY_RETURN_IF_ERROR(MakeBridge(*sockets, network));
+  const absl::Status ruled = sockets->firewall->AddNetwork(RulesOf(network));
+  return absl::IsAlreadyExists(ruled) ? absl::OkStatus() : ruled;
+}
+
+absl::Status NetworkKernel::MakeBridge(Sockets& sockets, const StoredNetwork& network) {
+  network::BridgeSpec bridge;
+  bridge.name = network.settings.device();
+  bridge.owner = absl::StrCat("network ", network.record.id());
+  for (const auto& recorded : network.settings.pools()) {
+    const network::Pool pool = PoolOf(recorded);
+    if (pool.gateway.has_value()) bridge.addresses.push_back({*pool.gateway, pool.subnet.length()});
+  }
+  bridge.mtu = MtuOf(network);
+  GANTRY_RETURN_IF_ERROR(sockets.links->EnsureBridge(bridge));
+  const auto sysctls = [&]() -> absl::Status {
+    GANTRY_RETURN_IF_ERROR(WriteSysctl("ipv4/ip_forward", "1"));
+    // A connection to the host's 127.0.0.1 goes on to a container.
+    GANTRY_RETURN_IF_ERROR(
+        WriteSysctl(absl::StrCat("ipv4/conf/", bridge.name, "/route_localnet"), "1"));
+    // A host without IPv6 has no such files.
+    (void)WriteSysctl(absl::StrCat("ipv6/conf/", bridge.name, "/accept_ra"), "0");
+    return network.settings.ipv6() ? WriteSysctl("ipv6/conf/all/forwarding", "1")
+                                   : absl::OkStatus();
+  };
+  return host_netns_ >= 0 ? network::InNetns(host_netns_, sysctls) : sysctls();
+}
+
+absl::Status NetworkKernel::MakeParent(Sockets& sockets, const StoredNetwork& network) {
+  const std::string& device = network.settings.device();
+  const std::string owner = absl::StrCat("network ", network.record.id());
+  if (!network.settings.device_is_ours()) return sockets.links->Find(device).status();
+  const std::string parent = OptionOf(network.record.options(), kParentOption);
+  if (parent.empty()) {
+    // Without a device of the host below it the network is a wire of its own.
+    return sockets.links->EnsureWire(device, absl::StrCat("dp-", network.record.id().substr(0, 12)),
+                                     owner);
+  }
+  const size_t dot = parent.rfind('.');
+  int vlan = 0;
+  if (dot == std::string::npos || !absl::SimpleAtoi(parent.substr(dot + 1), &vlan))
+    return absl::InternalError(absl::StrCat("parent ", parent, " is not a VLAN's"));
+  return sockets.links->EnsureVlan(device, parent.substr(0, dot), vlan, owner);
+}
+
+absl::Status NetworkKernel::RemoveNetwork(const StoredNetwork& network) {
+  if (network.settings.configuration_only()) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  absl::Status gone;
+  if (IsBridge(network)) {
+    gone = sockets->firewall->RemoveNetwork(RulesOf(network));
+    if (absl::IsNotFound(gone)) gone = absl::OkStatus();
+  }
+  if (network.settings.device_is_ours())
+    gone.Update(sockets->links->Delete(network.settings.device()));
+  return gone;
+}
+
+absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const StoredEndpoint& place,
+                                      const OpenNetns& netns) {
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  const record::v1::NetworkEndpoint& record = place.record;
+  std::optional<network::MacAddress> mac;
+  if (!record.mac_address().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(mac, network::MacAddress::Parse(record.mac_address()));
+  }
+  if (IsBridge(network)) {
+    network::VethSpec veth;
+    veth.host_name = record.host_device();
+    veth.owner = absl::StrCat("endpoint ", record.container_id());
+    veth.bridge = network.settings.device();
+    veth.container_name = record.container_device();
+    veth.mac = mac.value_or(network::MacAddress());
+    veth.hairpin = true;
+    veth.mtu = MtuOf(network);
+    // The rules come before the device: none is without them.
+    GANTRY_RETURN_IF_ERROR(
+        sockets->firewall->Join(BridgePortOf(*sockets->links, network, record), {}));
+    if (const absl::Status made = sockets->links->MakeVeth(veth, netns.fd.get()); !made.ok()) {
+      const absl::Status undone = sockets->firewall->Leave(record.host_device(), {});
+      LOG_IF(ERROR, !undone.ok()) << "ns=" << place.ns << " id=" << record.container_id() << " "
+                                  << undone;
+      return made;
+    }
+  } else {
+    network::StackedSpec stacked;
+    const bool macvlan = network.record.driver() == "macvlan";
+    stacked.kind =
+        macvlan ? network::StackedSpec::Kind::kMacvlan : network::StackedSpec::Kind::kIpvlan;
+    stacked.mode =
+        OptionOf(network.record.options(), macvlan ? kMacvlanModeOption : kIpvlanModeOption);
+    if (stacked.mode.empty()) stacked.mode = macvlan ? "bridge" : "l2";
+    stacked.parent = network.settings.device();
+    stacked.container_name = record.container_device();
+    stacked.mac = mac;
+    stacked.mtu = MtuOf(network);
+    GANTRY_RETURN_IF_ERROR(sockets->links->MakeStacked(stacked, netns.fd.get()));
+  }
+  const absl::Status ready = [&]() -> absl::Status {
+    std::vector<network::InterfaceAddress> addresses = AddressesOf(record);
+    for (const std::string& text : record.link_local_addresses()) {
+      GANTRY_ASSIGN_OR_RETURN(const network::Address address, network::Address::Parse(text));
+      addresses.push_back({address, address.family() == Family::kIpv4 ? 16 : 64});
+    }
+    return netns.inside->Configure(record.container_device(), addresses);
+  }();
+  if (!ready.ok()) {
+    const absl::Status undone = RemovePlace(place, &netns);
+    LOG_IF(ERROR, !undone.ok()) << "ns=" << place.ns << " id=" << record.container_id() << " "
+                                << undone;
+  }
+  return ready;
+}
+
+absl::Status NetworkKernel::RemovePlace(const StoredEndpoint& place, const OpenNetns* netns) {
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  // The near end of a pair takes the far end with it.
+  if (!place.record.host_device().empty()) {
+    GANTRY_RETURN_IF_ERROR(sockets->links->Delete(place.record.host_device()));
+    return sockets->firewall->Leave(place.record.host_device(), {});
+  }
+  if (netns == nullptr) return absl::OkStatus();
+  return netns->inside->Delete(place.record.container_device());
+}
+
+absl::Status NetworkKernel::SetGateway(const OpenNetns& netns, Family family,
+                                       const std::optional<Gateway>& gateway) {
+  if (!gateway.has_value()) return netns.inside->RemoveDefaultRoute(family);
+  if (gateway->address.has_value()) return netns.inside->SetDefaultRoute(*gateway->address);
+  return netns.inside->SetDefaultRouteBy(gateway->device, family);
+}
+
+absl::Status NetworkKernel::Publish(const std::vector<network::PublishedPort>& ports) {
+  if (ports.empty()) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  return sockets->firewall->Publish(ports);
+}
+
+absl::Status NetworkKernel::Unpublish(const std::vector<network::PublishedPort>& ports) {
+  if (ports.empty()) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  // One transaction when all are there, as they are but after a crash.
+  const absl::Status together = sockets->firewall->Unpublish(ports);
+  if (!absl::IsNotFound(together)) return together;
+  for (const network::PublishedPort& port : ports) {
+    const absl::Status closed = sockets->firewall->Unpublish({port});
+    if (!closed.ok() && !absl::IsNotFound(closed)) return closed;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NetworkKernel::RemoveStrays(const std::vector<std::string>& kept) {
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<network::LinkInfo> links, sockets->links->List());
+  for (const network::LinkInfo& link : links) {
+    if (!absl::StartsWith(link.alias, absl::StrCat(network::kOurs, "endpoint ")) ||
+        std::find(kept.begin(), kept.end(), link.name) != kept.end())
+      continue;
+    const absl::Status gone = sockets->links->Delete(link.name);
+    LOG(INFO) << "network device " << link.name << " of a container that is not there: " << gone;
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace gantry::core

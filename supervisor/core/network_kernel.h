@@ -1,0 +1,102 @@
+// What the records of networks say, made in the kernel: devices, addresses, routes and rules.
+//
+// Holds no state of its own but the sockets, which are opened with the first network: a host
+// without networks gets no rules. Every call can be repeated, and nothing that a packet needs is in
+// this process, and no lock is held over a kernel call but the first, which writes all rules.
+// Thread-safe.
+//
+// The drivers are told apart here and nowhere else:
+//   bridge   a bridge of the host with the gateways' addresses, a pair of devices per place, rules
+//   macvlan  places are devices on top of one of the host's; no rules, no way to the host itself
+//   ipvlan   the same, with the parent's MAC address
+#ifndef GANTRY_SUPERVISOR_CORE_NETWORK_KERNEL_H_
+#define GANTRY_SUPERVISOR_CORE_NETWORK_KERNEL_H_
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+
+#include "base/unique_fd.h"
+#include "supervisor/core/gateway_choice.h"
+#include "supervisor/metadata/network_store.h"
+#include "supervisor/network/firewall.h"
+#include "supervisor/network/links.h"
+#include "supervisor/network/rules_guard.h"
+
+namespace gantry::core {
+
+// A container's network namespace, and a socket in it.
+struct OpenNetns {
+  UniqueFd fd;
+  std::unique_ptr<network::Links> inside;
+};
+
+class NetworkKernel {
+ public:
+  // `store` is not owned. `state_directory` is this daemon's, which its table of rules is named
+  // after. `host_netns`: the host's network namespace; -1: that of the process.
+  NetworkKernel(metadata::NetworkStore* store, const std::string& state_directory,
+                int host_netns = -1)
+      : store_(store), table_(network::TableName(state_directory)), host_netns_(host_netns) {}
+
+  // Subnets that the host reaches without a router: new networks leave them alone.
+  absl::StatusOr<std::vector<network::TakenBlock>> RoutedBlocks();
+
+  absl::StatusOr<bool> HasDevice(absl::string_view name);
+
+  // The network's devices and rules. Idempotent.
+  //   kNotFound            the parent of a macvlan or ipvlan network is not there
+  //   kFailedPrecondition  a device of that name is there and is of another kind; it is left alone
+  absl::Status MakeNetwork(const metadata::StoredNetwork& network);
+  // OK when nothing is there.
+  absl::Status RemoveNetwork(const metadata::StoredNetwork& network);
+
+  // The place's device in the container's namespace, up and with its addresses. Nothing stays after
+  // a failure.
+  absl::Status MakePlace(const metadata::StoredNetwork& network,
+                         const metadata::StoredEndpoint& place, const OpenNetns& netns);
+  // OK when nothing is there. `netns` may be null when the namespace ends anyway.
+  absl::Status RemovePlace(const metadata::StoredEndpoint& place, const OpenNetns* netns);
+
+  // The default route of one family; without a gateway there is none afterwards.
+  static absl::Status SetGateway(const OpenNetns& netns, network::Family family,
+                                 const std::optional<Gateway>& gateway);
+
+  absl::Status Publish(const std::vector<network::PublishedPort>& ports);
+  // Those that are not there are passed over.
+  absl::Status Unpublish(const std::vector<network::PublishedPort>& ports);
+
+  // All rules anew, from the records, in one transaction.
+  absl::Status WriteRules();
+  // Devices of ours that no record in `kept` names go.
+  absl::Status RemoveStrays(const std::vector<std::string>& kept);
+
+ private:
+  struct Sockets {
+    std::unique_ptr<network::Links> links;
+    std::unique_ptr<network::Firewall> firewall;
+    std::unique_ptr<network::RulesGuard> guard;  // of the firewall, which outlives it
+  };
+  absl::StatusOr<Sockets*> Open();
+  absl::Status WriteRules(Sockets& sockets);
+  absl::Status MakeBridge(Sockets& sockets, const metadata::StoredNetwork& network);
+  absl::Status MakeParent(Sockets& sockets, const metadata::StoredNetwork& network);
+
+  metadata::NetworkStore* const store_;
+  const std::string table_;
+  const int host_netns_;
+  absl::Mutex opening_ ABSL_ACQUIRED_BEFORE(mu_);
+  absl::Mutex mu_;
+  std::unique_ptr<Sockets> sockets_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_NETWORK_KERNEL_H_

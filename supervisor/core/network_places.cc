@@ -1,0 +1,494 @@
+#include "supervisor/core/network_places.h"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+#include "base/crash_point.h"
+#include "base/errno_status.h"
+#include "base/field_error.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "supervisor/core/event.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/network_choice.h"
+#include "supervisor/core/network_records.h"
+#include "supervisor/core/network_service.h"
+#include "supervisor/core/port_choice.h"
+#include "supervisor/network/netns.h"
+
+namespace gantry::core {
+namespace {
+
+using metadata::StoredEndpoint;
+using metadata::StoredNetns;
+using metadata::StoredNetwork;
+using network::Address;
+using network::Family;
+
+std::string HostDeviceName() {
+  unsigned char random[4] = {};
+  // Of four bytes the kernel's generator always gives all.
+  (void)!getrandom(random, sizeof random, 0);
+  const std::string hex =
+      absl::BytesToHexString({reinterpret_cast<const char*>(random), sizeof random});
+  return absl::StrCat("veth", hex.substr(0, 7));
+}
+
+// "eth" and the lowest number that none of the container's devices has, unless options say more.
+std::string DeviceName(const StoredNetwork& network, const v1::NetworkAttachment& attachment,
+                       const std::vector<PlaceInNetwork>& others) {
+  const std::string whole = OptionOf(attachment.driver_options(), kDeviceNameOption);
+  if (!whole.empty()) return whole;
+  std::string prefix = OptionOf(network.record.options(), kPrefixOption);
+  if (prefix.empty()) prefix = "eth";
+  for (int number = 0;; ++number) {
+    std::string name = absl::StrCat(prefix, number);
+    const bool taken = std::any_of(others.begin(), others.end(), [&](const PlaceInNetwork& one) {
+      return one.place.record.container_device() == name;
+    });
+    if (!taken) return name;
+  }
+}
+
+// The asked address of the pool's family, taken out of `asked`; without one the lowest free.
+absl::StatusOr<Address> AddressIn(const network::Pool& pool, const std::set<Address>& taken,
+                                  std::vector<Address>& asked, const StoredNetwork& network) {
+  const auto mine = std::find_if(asked.begin(), asked.end(), [&pool](const Address& one) {
+    return one.family() == pool.subnet.family() && pool.subnet.Contains(one);
+  });
+  if (mine == asked.end()) {
+    absl::StatusOr<Address> free = network::ChooseAddress(pool, taken);
+    if (absl::IsResourceExhausted(free.status())) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat("no available ", pool.subnet.family() == Family::kIpv4 ? "IPv4" : "IPv6",
+                       " addresses on this network's address pools: ", network.record.name(), " (",
+                       network.record.id(), ")"));
+    }
+    return free;
+  }
+  const Address address = *mine;
+  asked.erase(mine);
+  const absl::Status possible = network::CheckAddress(pool, taken, address);
+  if (absl::IsInvalidArgument(possible)) return FieldError("ip_address", possible.message());
+  GANTRY_RETURN_IF_ERROR(possible);
+  return address;
+}
+
+absl::StatusOr<std::vector<Address>> AskedAddresses(const v1::NetworkAttachment& attachment) {
+  std::vector<Address> asked;
+  for (const std::string& text : {attachment.ipv4_address(), attachment.ipv6_address()}) {
+    if (text.empty()) continue;
+    absl::StatusOr<Address> address = Address::Parse(text);
+    if (!address.ok()) return FieldError("ip_address", address.status().message());
+    asked.push_back(*address);
+  }
+  return asked;
+}
+
+// Fills in the addresses of a place. With several subnets of a family, one of them gives one.
+absl::Status ChooseAddresses(const StoredNetwork& network, const std::vector<StoredEndpoint>& all,
+                             std::vector<Address> asked, record::v1::NetworkEndpoint& made) {
+  std::set<Address> taken;
+  for (const StoredEndpoint& one : all) {
+    for (const network::InterfaceAddress& address : AddressesOf(one.record))
+      taken.insert(address.address);
+    if (!made.mac_address().empty() && one.record.mac_address() == made.mac_address()) {
+      return absl::AlreadyExistsError(absl::StrCat("MAC address ", made.mac_address(),
+                                                   " is already in use by container ",
+                                                   one.record.container_name()));
+    }
+  }
+  made.clear_addresses();
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    absl::StatusOr<Address> chosen;
+    const network::Pool* of = nullptr;
+    std::vector<network::Pool> pools;
+    for (const auto& recorded : network.settings.pools()) pools.push_back(PoolOf(recorded));
+    // The subnet that holds the asked address comes before the others of its family.
+    std::stable_sort(pools.begin(), pools.end(), [&](const auto& a, const auto& b) {
+      const auto holds = [&](const network::Pool& pool) {
+        return std::any_of(asked.begin(), asked.end(),
+                           [&](const Address& one) { return pool.subnet.Contains(one); });
+      };
+      return holds(a) && !holds(b);
+    });
+    for (const network::Pool& pool : pools) {
+      if (pool.subnet.family() != family) continue;
+      chosen = AddressIn(pool, taken, asked, network);
+      of = &pool;
+      if (!absl::IsResourceExhausted(chosen.status())) break;
+    }
+    if (of == nullptr) continue;
+    GANTRY_RETURN_IF_ERROR(chosen.status());
+    made.add_addresses(absl::StrCat(chosen->ToString(), "/", of->subnet.length()));
+  }
+  if (!asked.empty()) {
+    return FieldError("ip_address",
+                      absl::StrCat("invalid endpoint settings:\nno configured subnet contains "
+                                   "IP address ",
+                                   asked.front().ToString()));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string NetworkPlaces::NetnsPath(absl::string_view ns, absl::string_view container_id) const {
+  return absl::StrCat(parts_.state_directory, "/netns/", ns, "/", container_id);
+}
+
+absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& context,
+                                                            const NetworkClient& client,
+                                                            absl::string_view network,
+                                                            const v1::ContainerConfig& config) {
+  GANTRY_RETURN_IF_ERROR(Leave(context, client.id));
+  const std::vector<v1::NetworkAttachment> attachments = AttachmentsOf(network, config);
+  // Before anything is recorded: a name that is not there is the usual error.
+  GANTRY_ASSIGN_OR_RETURN(const StoredNetwork first,
+                          parts_.networks->FindOrMakeDefault(context, network));
+  const std::string default_address = OptionOf(first.record.options(), kBindOption);
+  record::v1::NetworkNamespace fresh;
+  fresh.set_container_id(client.id);
+  fresh.set_container_name(client.name);
+  const std::vector<v1::PortBinding> wanted = WantedPorts(config);
+  GANTRY_ASSIGN_OR_RETURN(
+      StoredNetns netns,
+      parts_.store->AddNetns(context.ns, std::move(fresh),
+                             [&](const std::vector<StoredNetns>& all,
+                                 record::v1::NetworkNamespace& made) -> absl::Status {
+                               made.clear_ports();
+                               for (const v1::PortBinding& binding : wanted) {
+                                 GANTRY_ASSIGN_OR_RETURN(
+                                     *made.add_ports(),
+                                     ChoosePort(binding, default_address, all, made));
+                               }
+                               return absl::OkStatus();
+                             }));
+  CrashPoint("netns.recorded");
+  absl::Cleanup undo = [&] {
+    const absl::Status undone = TakeAway(netns);
+    LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
+  };
+  Entered entered;
+  entered.netns = NetnsPath(context.ns, client.id);
+  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, MakeNetns(entered.netns));
+  CrashPoint("netns.kept");
+  std::vector<PlaceInNetwork> places;
+  for (const v1::NetworkAttachment& attachment : attachments) {
+    GANTRY_ASSIGN_OR_RETURN(PlaceInNetwork place, Add(context, client, attachment, places, open));
+    for (const network::InterfaceAddress& one : AddressesOf(place.place.record))
+      entered.addresses.push_back(one.address.ToString());
+    places.push_back(std::move(place));
+  }
+  GANTRY_RETURN_IF_ERROR(Route(netns, places, open));
+  std::move(undo).Cancel();
+  return entered;
+}
+
+absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path) {
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(path.substr(0, path.rfind('/')), 0700));
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.valid()) return ErrnoToStatus(errno, path);
+  OpenNetns made;
+  GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetns());
+  // The mount keeps it for as long as the container has it, whatever becomes of us.
+  const std::string source = absl::StrCat("/proc/self/fd/", made.fd.get());
+  if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("keeping the network namespace ", path));
+  GANTRY_ASSIGN_OR_RETURN(made.inside, network::Links::OpenIn(made.fd.get()));
+  GANTRY_RETURN_IF_ERROR(made.inside->SetUp("lo"));
+  return made;
+}
+
+absl::StatusOr<OpenNetns> NetworkPlaces::OpenNetnsAt(const std::string& path) const {
+  OpenNetns opened;
+  opened.fd = UniqueFd(open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!opened.fd.valid()) return ErrnoToStatus(errno, path);
+  GANTRY_ASSIGN_OR_RETURN(opened.inside, network::Links::OpenIn(opened.fd.get()));
+  return opened;
+}
+
+absl::StatusOr<PlaceInNetwork> NetworkPlaces::Add(const CallContext& context,
+                                                  const NetworkClient& client,
+                                                  const v1::NetworkAttachment& attachment,
+                                                  const std::vector<PlaceInNetwork>& others,
+                                                  const OpenNetns& netns) {
+  PlaceInNetwork added;
+  GANTRY_ASSIGN_OR_RETURN(added.network,
+                          parts_.networks->FindOrMakeDefault(context, attachment.network()));
+  const StoredNetwork& network = added.network;
+  if (network.settings.configuration_only()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("network ", network.record.name(),
+                     " holds settings for other networks; containers cannot be connected to it"));
+  }
+  record::v1::NetworkEndpoint fresh;
+  fresh.set_container_id(client.id);
+  fresh.set_container_name(client.name);
+  fresh.set_container_device(DeviceName(network, attachment, others));
+  if (network.record.driver() == "bridge") fresh.set_host_device(HostDeviceName());
+  if (!attachment.mac_address().empty()) {
+    absl::StatusOr<network::MacAddress> mac = network::MacAddress::Parse(attachment.mac_address());
+    if (!mac.ok()) return FieldError("mac_address", mac.status().message());
+    fresh.set_mac_address(mac->ToString());
+  } else if (network.record.driver() != "ipvlan") {
+    fresh.set_mac_address(network::MacAddress::Random().ToString());
+  }
+  fresh.add_names(client.name);
+  const auto also = [&fresh](const std::string& name) {
+    const auto& names = fresh.names();
+    if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end())
+      fresh.add_names(name);
+  };
+  for (const std::string& alias : attachment.aliases()) also(alias);
+  also(client.hostname);
+  fresh.set_gateway_priority(attachment.gateway_priority());
+  *fresh.mutable_options() = attachment.driver_options();
+  *fresh.mutable_link_local_addresses() = attachment.link_local_addresses();
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<Address> asked, AskedAddresses(attachment));
+  added.place.ns = context.ns;
+  added.place.network_id = network.record.id();
+  GANTRY_ASSIGN_OR_RETURN(
+      added.place.record,
+      parts_.store->AddEndpoint(
+          network, std::move(fresh),
+          [&](const std::vector<StoredEndpoint>& all, record::v1::NetworkEndpoint& made) {
+            return ChooseAddresses(network, all, asked, made);
+          }));
+  CrashPoint("endpoint.recorded");
+  if (absl::Status made = parts_.kernel->MakePlace(network, added.place, netns); !made.ok()) {
+    const absl::Status undone = parts_.store->RemoveEndpoint(added.place);
+    LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
+    return made;
+  }
+  CrashPoint("veth.made");
+  Publish(network, "connect", client.id);
+  return added;
+}
+
+absl::Status NetworkPlaces::Route(StoredNetns& netns, const std::vector<PlaceInNetwork>& places,
+                                  const OpenNetns& open) {
+  std::vector<StoredEndpoint> records;
+  for (const PlaceInNetwork& one : places) records.push_back(one.place);
+  const std::optional<Gateway> ipv4 = ChooseGateway(places, Family::kIpv4);
+  const std::optional<Gateway> ipv6 = ChooseGateway(places, Family::kIpv6);
+  StoredNetns now = netns;
+  now.record.set_gateway_network(ipv4.has_value() ? ipv4->network_id : "");
+  now.record.set_ipv6_gateway_network(ipv6.has_value() ? ipv6->network_id : "");
+  // The record first: rules that are written anew meanwhile are already the new ones.
+  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, records)));
+  GANTRY_RETURN_IF_ERROR(parts_.store->UpdateNetns(now));
+  netns = std::move(now);
+  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, ipv4));
+  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, ipv6));
+  const absl::Status published = parts_.kernel->Publish(PortsOf(netns.record, records));
+  // They are there already when all rules were written anew meanwhile.
+  return absl::IsAlreadyExists(published) ? absl::OkStatus() : published;
+}
+
+absl::StatusOr<std::vector<PlaceInNetwork>> NetworkPlaces::PlacesOf(
+    absl::string_view ns, absl::string_view container_id) {
+  GANTRY_ASSIGN_OR_RETURN(std::vector<StoredEndpoint> records,
+                          parts_.store->EndpointsOf(ns, container_id));
+  std::vector<PlaceInNetwork> places;
+  for (StoredEndpoint& record : records) {
+    PlaceInNetwork place;
+    GANTRY_ASSIGN_OR_RETURN(place.network,
+                            parts_.store->Find({std::string(ns), ""}, record.network_id));
+    place.place = std::move(record);
+    places.push_back(std::move(place));
+  }
+  return places;
+}
+
+absl::Status NetworkPlaces::Remove(const PlaceInNetwork& place, const OpenNetns* netns) {
+  GANTRY_RETURN_IF_ERROR(parts_.kernel->RemovePlace(place.place, netns));
+  CrashPoint("veth.gone");
+  GANTRY_RETURN_IF_ERROR(parts_.store->RemoveEndpoint(place.place));
+  Publish(place.network, "disconnect", place.place.record.container_id());
+  return absl::OkStatus();
+}
+
+absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
+  const std::string& id = netns.record.container_id();
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places, PlacesOf(netns.ns, id));
+  std::vector<StoredEndpoint> records;
+  for (const PlaceInNetwork& one : places) records.push_back(one.place);
+  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, records)));
+  absl::Status first;
+  for (const PlaceInNetwork& one : places) first.Update(Remove(one, nullptr));
+  GANTRY_RETURN_IF_ERROR(first);
+  const std::string path = NetnsPath(netns.ns, id);
+  if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
+    return ErrnoToStatus(errno, absl::StrCat("unmounting ", path));
+  if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, path);
+  CrashPoint("netns.gone");
+  return parts_.store->RemoveNetns(netns);
+}
+
+absl::Status NetworkPlaces::Leave(const CallContext& context, absl::string_view container_id) {
+  const absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, container_id);
+  if (absl::IsNotFound(netns.status())) return absl::OkStatus();
+  GANTRY_RETURN_IF_ERROR(netns.status());
+  return TakeAway(*netns);
+}
+
+absl::Status NetworkPlaces::Connect(const CallContext& context, const NetworkClient& client,
+                                    const v1::NetworkAttachment& attachment) {
+  absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, client.id);
+  if (absl::IsNotFound(netns.status())) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "container ", client.name, " has no network namespace that networks can be connected to"));
+  }
+  GANTRY_RETURN_IF_ERROR(netns.status());
+  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, OpenNetnsAt(NetnsPath(context.ns, client.id)));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<PlaceInNetwork> places, PlacesOf(context.ns, client.id));
+  GANTRY_ASSIGN_OR_RETURN(PlaceInNetwork added, Add(context, client, attachment, places, open));
+  places.push_back(added);
+  if (const absl::Status routed = Route(*netns, places, open); !routed.ok()) {
+    places.pop_back();
+    absl::Status undone = Remove(added, &open);
+    undone.Update(Route(*netns, places, open));
+    LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
+    return routed;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NetworkPlaces::Disconnect(const CallContext& context, const NetworkClient& client,
+                                       absl::string_view network) {
+  absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, client.id);
+  GANTRY_ASSIGN_OR_RETURN(const StoredNetwork found, parts_.store->Find({context.ns, ""}, network));
+  const absl::Status absent = absl::FailedPreconditionError(
+      absl::StrCat("container ", client.id, " is not connected to network ", found.record.name()));
+  if (absl::IsNotFound(netns.status())) return absent;
+  GANTRY_RETURN_IF_ERROR(netns.status());
+  GANTRY_ASSIGN_OR_RETURN(std::vector<PlaceInNetwork> places, PlacesOf(context.ns, client.id));
+  const auto it = std::find_if(places.begin(), places.end(), [&](const PlaceInNetwork& one) {
+    return one.network.record.id() == found.record.id();
+  });
+  if (it == places.end()) return absent;
+  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, OpenNetnsAt(NetnsPath(context.ns, client.id)));
+  const PlaceInNetwork leaving = *it;
+  // Ports are closed while it is known by which place they go.
+  std::vector<StoredEndpoint> records;
+  for (const PlaceInNetwork& one : places) records.push_back(one.place);
+  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns->record, records)));
+  places.erase(it);
+  GANTRY_RETURN_IF_ERROR(Remove(leaving, &open));
+  return Route(*netns, places, open);
+}
+
+absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& context,
+                                                         absl::string_view container_id) {
+  Held held;
+  const absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, container_id);
+  if (absl::IsNotFound(netns.status())) return held;
+  GANTRY_RETURN_IF_ERROR(netns.status());
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
+                          PlacesOf(context.ns, container_id));
+  std::vector<StoredEndpoint> records;
+  for (const auto& [network, place] : places) {
+    records.push_back(place);
+    v1::NetworkEndpoint endpoint;
+    endpoint.set_network(network.record.name());
+    endpoint.set_network_id(network.record.id());
+    endpoint.set_endpoint_id(place.record.container_id());
+    endpoint.set_mac_address(place.record.mac_address());
+    for (const network::InterfaceAddress& one : AddressesOf(place.record)) {
+      if (one.address.family() == Family::kIpv4) {
+        endpoint.set_ip_address(one.address.ToString());
+        endpoint.set_ip_prefix_len(one.length);
+      } else {
+        endpoint.set_global_ipv6_address(one.address.ToString());
+        endpoint.set_global_ipv6_prefix_len(one.length);
+      }
+    }
+    for (const auto& pool : network.settings.pools()) {
+      if (absl::StrContains(pool.gateway(), ':')) {
+        endpoint.set_ipv6_gateway(pool.gateway());
+      } else {
+        endpoint.set_gateway(pool.gateway());
+      }
+    }
+    *endpoint.mutable_driver_options() = place.record.options();
+    for (const std::string& name : place.record.names()) {
+      endpoint.add_dns_names(name);
+      if (name != place.record.container_name()) endpoint.add_aliases(name);
+    }
+    endpoint.add_dns_names(place.record.container_id().substr(0, 12));
+    held.endpoints.push_back(std::move(endpoint));
+  }
+  for (const network::PublishedPort& port : PortsOf(netns->record, records)) {
+    v1::PublishedPort shown;
+    const bool ipv4 = port.container.family() == Family::kIpv4;
+    shown.set_ip(port.host.has_value() ? port.host->ToString() : ipv4 ? "0.0.0.0" : "::");
+    shown.set_private_port(port.container_port);
+    shown.set_public_port(port.host_port);
+    shown.set_protocol(std::string(network::ProtocolName(port.protocol)));
+    held.ports.push_back(std::move(shown));
+  }
+  return held;
+}
+
+absl::Status NetworkPlaces::Reconcile(
+    const std::function<bool(absl::string_view ns, absl::string_view container_id)>& runs) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetwork> networks, parts_.store->List(""));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetns> namespaces, parts_.store->AllNetns());
+  if (networks.empty() && namespaces.empty()) return absl::OkStatus();
+  for (const StoredNetwork& one : networks) {
+    const absl::Status made = parts_.kernel->MakeNetwork(one);
+    LOG_IF(ERROR, !made.ok()) << "network " << one.record.name() << ": " << made;
+  }
+  std::set<std::pair<std::string, std::string>> staying;
+  for (const StoredNetns& one : namespaces) {
+    if (runs(one.ns, one.record.container_id())) {
+      staying.insert({one.ns, one.record.container_id()});
+      continue;
+    }
+    const absl::Status gone = TakeAway(one);
+    // One container's trouble keeps none of the others, nor the daemon, from starting.
+    LOG_IF(ERROR, !gone.ok()) << "ns=" << one.ns << " id=" << one.record.container_id() << " "
+                              << gone;
+  }
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> places, parts_.store->AllEndpoints());
+  std::vector<std::string> kept;
+  for (const StoredEndpoint& one : places) {
+    if (staying.count({one.ns, one.record.container_id()}) > 0) {
+      kept.push_back(one.record.host_device());
+    } else if (const absl::Status gone = parts_.store->RemoveEndpoint(one); !gone.ok()) {
+      LOG(ERROR) << "ns=" << one.ns << " id=" << one.record.container_id() << " " << gone;
+    }
+  }
+  GANTRY_RETURN_IF_ERROR(parts_.kernel->RemoveStrays(kept));
+  // Last: what has no record any more has no rule either.
+  return parts_.kernel->WriteRules();
+}
+
+void NetworkPlaces::Publish(const StoredNetwork& network, absl::string_view action,
+                            absl::string_view container_id) const {
+  if (parts_.events == nullptr) return;
+  parts_.events->Publish(network.ns,
+                         Event(EventKind::kNetwork, action, network.record.id(),
+                               Event::Attributes{{"container", std::string(container_id)},
+                                                 {"name", network.record.name()},
+                                                 {"type", network.record.driver()}}));
+}
+
+}  // namespace gantry::core

@@ -1,0 +1,119 @@
+// A container's places in networks, from its start to its end.
+//
+// Order of a start: the namespace is recorded, with its ports, then made; each place is recorded,
+// with its addresses, then made; last the default route and the ports. Order of an end: the same
+// backwards, records last. So nothing exists in the kernel without a record, and what a crash leaves
+// is taken away at the next start. While the container runs, places come and go one by one, and the
+// default route and the ports follow them (gateway_choice.h).
+//
+// Thread-safe. Calls for one container are made with its operation lock held. No other lock is held
+// over a kernel call.
+#ifndef GANTRY_SUPERVISOR_CORE_NETWORK_PLACES_H_
+#define GANTRY_SUPERVISOR_CORE_NETWORK_PLACES_H_
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "proto/gantry/v1/container_views.pb.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/gateway_choice.h"
+#include "supervisor/core/network_kernel.h"
+#include "supervisor/metadata/network_store.h"
+
+namespace gantry::v1 {
+class ContainerConfig;
+class NetworkAttachment;
+}  // namespace gantry::v1
+
+namespace gantry::core {
+
+class EventBus;
+class NetworkService;
+
+// The container that a call is about.
+struct NetworkClient {
+  std::string id;
+  std::string name;
+  std::string hostname;  // "" unless a person chose one
+};
+
+class NetworkPlaces {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    metadata::NetworkStore* store;
+    NetworkService* networks;
+    NetworkKernel* kernel;
+    EventBus* events = nullptr;  // null: nothing is published
+    // <state>/netns/<ns>/<id> is a container's network namespace: a mount that outlives the daemon.
+    std::string state_directory;
+  };
+  explicit NetworkPlaces(Parts parts) : parts_(std::move(parts)) {}
+
+  // What a container that is about to run gets.
+  struct Entered {
+    std::string netns;                   // path of its network namespace
+    std::vector<std::string> addresses;  // without prefix lengths, for its hosts file
+  };
+  // Connects a container that starts to the networks of its configuration, of which `network` is
+  // the first. Places of a run that has ended go first. Nothing stays after a failure.
+  //   kNotFound           there is no such network
+  //   kInvalidArgument    an address, port or option of the configuration
+  //   kAlreadyExists      an address or port that another container has; it is named
+  //   kResourceExhausted  no free address
+  absl::StatusOr<Entered> Enter(const CallContext& context, const NetworkClient& client,
+                                absl::string_view network, const v1::ContainerConfig& config);
+  // Gives everything back. OK when it has nothing. Idempotent.
+  absl::Status Leave(const CallContext& context, absl::string_view container_id);
+
+  // For one that runs.
+  //   kAlreadyExists       it is connected to it, or another container has the address
+  //   kFailedPrecondition  its network namespace is not one of ours
+  absl::Status Connect(const CallContext& context, const NetworkClient& client,
+                       const v1::NetworkAttachment& attachment);
+  // kFailedPrecondition: it is not connected to it.
+  absl::Status Disconnect(const CallContext& context, const NetworkClient& client,
+                          absl::string_view network);
+
+  // What a container has of networks now: nothing unless it runs and is connected to one.
+  struct Held {
+    std::vector<v1::PublishedPort> ports;
+    std::vector<v1::NetworkEndpoint> endpoints;
+  };
+  absl::StatusOr<Held> Holds(const CallContext& context, absl::string_view container_id);
+
+  // At the start: takes away the places of containers that do not run, and makes devices and rules
+  // as they should be. `runs` says whether a container does.
+  absl::Status Reconcile(
+      const std::function<bool(absl::string_view ns, absl::string_view container_id)>& runs);
+
+ private:
+  absl::StatusOr<OpenNetns> MakeNetns(const std::string& path);
+  absl::StatusOr<OpenNetns> OpenNetnsAt(const std::string& path) const;
+  absl::StatusOr<std::vector<PlaceInNetwork>> PlacesOf(absl::string_view ns,
+                                                       absl::string_view container_id);
+  // Records and makes one place.
+  absl::StatusOr<PlaceInNetwork> Add(const CallContext& context, const NetworkClient& client,
+                                     const v1::NetworkAttachment& attachment,
+                                     const std::vector<PlaceInNetwork>& others,
+                                     const OpenNetns& netns);
+  absl::Status Remove(const PlaceInNetwork& place, const OpenNetns* netns);
+  // Lets default routes and ports follow the places that there are.
+  absl::Status Route(metadata::StoredNetns& netns, const std::vector<PlaceInNetwork>& places,
+                     const OpenNetns& open);
+  absl::Status TakeAway(const metadata::StoredNetns& netns);
+  void Publish(const metadata::StoredNetwork& network, absl::string_view action,
+               absl::string_view container_id) const;
+  std::string NetnsPath(absl::string_view ns, absl::string_view container_id) const;
+
+  const Parts parts_;
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_NETWORK_PLACES_H_

@@ -1,0 +1,118 @@
+#include "supervisor/core/network_records.h"
+
+#include <algorithm>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_split.h"
+
+namespace gantry::core {
+
+using metadata::StoredEndpoint;
+using metadata::StoredNetwork;
+using network::Address;
+using network::Family;
+using network::Prefix;
+
+bool IsOn(const google::protobuf::Map<std::string, std::string>& options, const char* key,
+          bool otherwise) {
+  const auto it = options.find(key);
+  return it == options.end() ? otherwise : it->second == "true" || it->second == "1";
+}
+
+std::string OptionOf(const google::protobuf::Map<std::string, std::string>& options,
+                     const char* key) {
+  const auto it = options.find(key);
+  return it == options.end() ? std::string() : it->second;
+}
+
+uint32_t MtuOf(const StoredNetwork& network) {
+  uint32_t mtu = 0;
+  return absl::SimpleAtoi(OptionOf(network.record.options(), kMtuOption), &mtu) ? mtu : 0;
+}
+
+network::Pool PoolOf(const record::v1::NetworkPool& in) {
+  network::Pool pool;
+  pool.subnet = Prefix::Parse(in.subnet()).value_or(Prefix());
+  if (absl::StatusOr<Prefix> range = Prefix::Parse(in.ip_range()); range.ok()) pool.range = *range;
+  if (absl::StatusOr<Address> gateway = Address::Parse(in.gateway()); gateway.ok())
+    pool.gateway = *gateway;
+  for (const auto& [name, text] : in.auxiliary_addresses()) {
+    if (absl::StatusOr<Address> address = Address::Parse(text); address.ok())
+      pool.auxiliary.emplace(name, *address);
+  }
+  return pool;
+}
+
+record::v1::NetworkPool RecordOf(const network::Pool& pool) {
+  record::v1::NetworkPool out;
+  out.set_subnet(pool.subnet.ToString());
+  if (pool.range.has_value()) out.set_ip_range(pool.range->ToString());
+  if (pool.gateway.has_value()) out.set_gateway(pool.gateway->ToString());
+  for (const auto& [name, address] : pool.auxiliary)
+    (*out.mutable_auxiliary_addresses())[name] = address.ToString();
+  return out;
+}
+
+network::FirewallNetwork RulesOf(const StoredNetwork& network) {
+  network::FirewallNetwork rules;
+  rules.bridge = network.settings.device();
+  for (const auto& pool : network.settings.pools()) rules.subnets.push_back(PoolOf(pool).subnet);
+  rules.internal = network.settings.internal();
+  rules.masquerade = IsOn(network.record.options(), kMasqueradeOption, true);
+  rules.between = IsOn(network.record.options(), kBetweenOption, true);
+  return rules;
+}
+
+std::vector<network::InterfaceAddress> AddressesOf(const record::v1::NetworkEndpoint& endpoint) {
+  std::vector<network::InterfaceAddress> all;
+  for (const std::string& text : endpoint.addresses()) {
+    const std::vector<std::string> parts = absl::StrSplit(text, '/');
+    const absl::StatusOr<Address> address = Address::Parse(parts[0]);
+    int length = 0;
+    if (address.ok() && parts.size() == 2 && absl::SimpleAtoi(parts[1], &length))
+      all.push_back({*address, length});
+  }
+  return all;
+}
+
+std::optional<Address> AddressOf(const record::v1::NetworkEndpoint& endpoint, Family family) {
+  for (const network::InterfaceAddress& one : AddressesOf(endpoint)) {
+    if (one.address.family() == family) return one.address;
+  }
+  return std::nullopt;
+}
+
+network::Protocol ProtocolOf(absl::string_view name) {
+  if (name == "udp") return network::Protocol::kUdp;
+  return name == "sctp" ? network::Protocol::kSctp : network::Protocol::kTcp;
+}
+
+std::vector<network::PublishedPort> PortsOf(const record::v1::NetworkNamespace& netns,
+                                            const std::vector<StoredEndpoint>& places) {
+  std::vector<network::PublishedPort> ports;
+  for (const record::v1::NetworkPort& port : netns.ports()) {
+    network::PublishedPort published;
+    published.protocol = ProtocolOf(port.protocol());
+    published.host_port = static_cast<uint16_t>(port.host_port());
+    published.container_port = static_cast<uint16_t>(port.container_port());
+    if (absl::StatusOr<Address> host = Address::Parse(port.host_address()); host.ok())
+      published.host = *host;
+    for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+      if (published.host.has_value() && published.host->family() != family) continue;
+      const std::string& by =
+          family == Family::kIpv4 ? netns.gateway_network() : netns.ipv6_gateway_network();
+      const auto place =
+          std::find_if(places.begin(), places.end(),
+                       [&by](const StoredEndpoint& one) { return one.network_id == by; });
+      if (place == places.end()) continue;
+      const std::optional<Address> address = AddressOf(place->record, family);
+      if (!address.has_value()) continue;
+      published.container = *address;
+      ports.push_back(published);
+    }
+  }
+  return ports;
+}
+
+}  // namespace gantry::core

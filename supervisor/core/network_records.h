@@ -1,0 +1,65 @@
+// Records of networks as values that the kernel's side takes, and back. Pure.
+//
+// What was recorded was checked before: a value that does not parse is left out.
+#ifndef GANTRY_SUPERVISOR_CORE_NETWORK_RECORDS_H_
+#define GANTRY_SUPERVISOR_CORE_NETWORK_RECORDS_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+
+#include "proto/record/v1/network.pb.h"
+#include "supervisor/metadata/network_store.h"
+#include "supervisor/network/address.h"
+#include "supervisor/network/firewall.h"
+#include "supervisor/network/ipam.h"
+#include "supervisor/network/links.h"
+
+namespace gantry::core {
+
+// Options of networks and of places, by docker's names.
+inline constexpr char kDeviceOption[] = "com.docker.network.bridge.name";
+inline constexpr char kBetweenOption[] = "com.docker.network.bridge.enable_icc";
+inline constexpr char kMasqueradeOption[] = "com.docker.network.bridge.enable_ip_masquerade";
+// false: containers may send with addresses that are not theirs, as one that bridges or has a
+// virtual address must.
+inline constexpr char kCheckSourcesOption[] = "gantry.network.bridge.check_sources";
+inline constexpr char kBindOption[] = "com.docker.network.bridge.host_binding_ipv4";
+inline constexpr char kMtuOption[] = "com.docker.network.driver.mtu";
+inline constexpr char kPrefixOption[] = "com.docker.network.container_iface_prefix";
+inline constexpr char kDeviceNameOption[] = "com.docker.network.endpoint.ifname";
+inline constexpr char kParentOption[] = "parent";
+inline constexpr char kMacvlanModeOption[] = "macvlan_mode";
+inline constexpr char kIpvlanModeOption[] = "ipvlan_mode";
+
+// Whether one of docker's Boolean options is on.
+bool IsOn(const google::protobuf::Map<std::string, std::string>& options, const char* key,
+          bool otherwise);
+// "" where it is not set.
+std::string OptionOf(const google::protobuf::Map<std::string, std::string>& options,
+                     const char* key);
+// 0 where it is not set: the kernel's.
+uint32_t MtuOf(const metadata::StoredNetwork& network);
+
+network::Pool PoolOf(const record::v1::NetworkPool& in);
+record::v1::NetworkPool RecordOf(const network::Pool& pool);
+
+network::FirewallNetwork RulesOf(const metadata::StoredNetwork& network);
+
+// Addresses of a place, with the lengths of their subnets.
+std::vector<network::InterfaceAddress> AddressesOf(const record::v1::NetworkEndpoint& endpoint);
+std::optional<network::Address> AddressOf(const record::v1::NetworkEndpoint& endpoint,
+                                          network::Family family);
+
+network::Protocol ProtocolOf(absl::string_view name);
+
+// What the rules hold for a namespace: each of its ports once per family that a default route of
+// its has. `places` are those of this container.
+std::vector<network::PublishedPort> PortsOf(const record::v1::NetworkNamespace& netns,
+                                            const std::vector<metadata::StoredEndpoint>& places);
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_NETWORK_RECORDS_H_
