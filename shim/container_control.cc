@@ -233,7 +233,10 @@ absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limi
   const int signal = static_cast<int>(request.signal());
   if (process != init_) return SignalDirectly(*process, signal);
 
-  absl::Status result = runtime->Kill(request.signal(), request.all(), limit);
+  // Not by another start of the runtime, which would do the same.
+  absl::Status result = !request.all() && runtime->InitIsOnHost()
+                            ? SignalDirectly(*process, signal)
+                            : runtime->Kill(request.signal(), request.all(), limit);
   if (!result.ok() && signal == SIGKILL && !request.all() && !absl::IsNotFound(result)) {
     // A broken runtime must not keep a container alive.
     ShimLog(LogLevel::kWarning, absl::StrCat(result.message(), "; signalled directly"));

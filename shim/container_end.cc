@@ -307,8 +307,8 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteInit(bool force, absl::Durat
   if (!deleted) {
     const bool live = !never_ran && status != v1::STATUS_STOPPED;
     if (live && !force && status != v1::STATUS_CREATED) return WrongState("", status, "delete");
+    bool by_runtime = false;
     if (live) {
-      // Also thaws and kills what is in the cgroup.
       OciRuntime* runtime;
       Cgroup cgroup;
       {
@@ -316,11 +316,16 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteInit(bool force, absl::Durat
         runtime = runtime_.get();
         cgroup = cgroup_;
       }
-      const absl::Status runtime_status = runtime->Delete(/*force=*/true, limit);
-      if (!runtime_status.ok()) ShimLog(LogLevel::kWarning, runtime_status.message());
-      cgroup.Thaw();
+      // Starting the runtime to kill one process costs more than all the rest of the removal. What
+      // is left in the cgroup when that process has no pid namespace of its own, HandleEnd() kills.
+      by_runtime = !runtime->InitIsOnHost();
+      if (by_runtime) {
+        const absl::Status runtime_status = runtime->Delete(/*force=*/true, limit);
+        if (!runtime_status.ok()) ShimLog(LogLevel::kWarning, runtime_status.message());
+      }
       const absl::Status killed = SignalDirectly(*init_, SIGKILL);
       if (!killed.ok() && !absl::IsNotFound(killed)) return killed;
+      cgroup.Thaw();  // a frozen process does not die on cgroup v1
       GANTRY_RETURN_IF_ERROR(WaitForEnd(init_, limit));
     }
     for (const ProcessPtr& process : execs) {
@@ -328,7 +333,7 @@ absl::StatusOr<v1::DeleteResponse> Container::DeleteInit(bool force, absl::Durat
       if (!gone.ok()) ShimLog(LogLevel::kWarning, gone.status().message());
     }
     EndOutput(*init_, limit);
-    if (!never_ran) GANTRY_RETURN_IF_ERROR(DeleteRuntimeState(live, limit));
+    if (!never_ran) GANTRY_RETURN_IF_ERROR(DeleteRuntimeState(by_runtime, limit));
     if (HasOwnParents()) Cgroup::RemoveParents(CgroupPath());
     GANTRY_RETURN_IF_ERROR(UnmountRootfs());
     if (const absl::Status marked = MarkDeleted(options_.bundle); !marked.ok()) {

@@ -405,8 +405,10 @@ bool OciRuntime::StartByHand() const {
   return write(fd.get(), &go, 1) == 1;
 }
 
+bool OciRuntime::InitIsOnHost() const { return ProgramName() == "crun" || ProgramName() == "runc"; }
+
 bool OciRuntime::RemoveState() const {
-  if (ProgramName() != "crun" && ProgramName() != "runc") return false;
+  if (!InitIsOnHost()) return false;
   if (config_.state_root().empty() || config_.systemd_cgroup()) return false;
   return RemoveTree(absl::StrCat(config_.state_root(), "/", id_)).ok();
 }

@@ -80,6 +80,11 @@ class OciRuntime {
   // it was, or has ended; call Start(), which finds the words for it.
   bool StartByHand() const;
 
+  // Whether the pid that this runtime reports is the container's own first process, so that a signal
+  // to it is what `kill` does, and its end the container's: of crun and runc. Other runtimes may
+  // report the pid of a virtual machine or a sandbox.
+  bool InitIsOnHost() const;
+
   // Does by hand what `delete` does after the end of a container, at a fraction of the cost of
   // another program start. False: this runtime keeps its state in a way we do not know; call
   // Delete().

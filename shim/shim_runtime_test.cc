@@ -194,6 +194,32 @@ TEST_P(RealRuntimeTest, PausedProcessesStandStillAndCanBeKilled) {
   EXPECT_EQ(container.Kill(SIGKILL).code(), absl::StatusCode::kNotFound);
 }
 
+TEST_P(RealRuntimeTest, NoRuntimeIsStartedToKillOrToRemove) {
+  for (const bool kill_first : {false, true}) {
+    TestContainer container(GetParam(), {"sleep", "100"});
+    const std::string program = absl::StrCat(container.bundle(), "/", GetParam());
+    const std::string calls = container.bundle() + "/calls";
+    ASSERT_TRUE(WriteFile(program,
+                          absl::StrCat("#!/bin/sh\necho \"$@\" >> ", calls, "\nexec ",
+                                       container.create.runtime().path(), " \"$@\"\n"),
+                          0755)
+                    .ok());
+    container.create.mutable_runtime()->set_path(program);
+    container.Launch();
+    ASSERT_EQ(container.Create(), absl::OkStatus());
+    const pid_t pid = container.State().pid();
+    if (kill_first) {
+      ASSERT_EQ(container.Kill(SIGKILL), absl::OkStatus());
+      EXPECT_EQ(container.Wait(), 137);
+    }
+    EXPECT_EQ(container.Delete("", /*force=*/true), absl::OkStatus());
+    EXPECT_NE(kill(pid, 0), 0);
+    const absl::StatusOr<std::string> called = ReadFile(calls, 1 << 16);
+    ASSERT_TRUE(called.ok()) << called.status();
+    EXPECT_EQ(std::count(called->begin(), called->end(), '\n'), 1) << *called;
+  }
+}
+
 TEST_P(RealRuntimeTest, StatisticsLimitsAndProcesses) {
   TestContainer container(GetParam(), {"sh", "-c", "sleep 100 & wait"});
   container.spec["linux"]["resources"] = {{"memory", {{"limit", 64 << 20}}},
