@@ -299,14 +299,14 @@ absl::StatusOr<Cgroup> Cgroup::Find(pid_t pid) {
   GANTRY_ASSIGN_OR_RETURN(const std::string proc_cgroup,
                           ReadFile(absl::StrCat("/proc/", pid, "/cgroup"), kMaxFileBytes));
   GANTRY_ASSIGN_OR_RETURN(const std::string mountinfo,
-                          ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes));
+                          ReadFile("/proc/self/mountinfo", kMaxFileBytes));
   return Parse(proc_cgroup, mountinfo);
 }
 
 Cgroup Cgroup::AtPath(const std::string& path) {
   Cgroup cgroup;
   const absl::StatusOr<std::string> mountinfo =
-      ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes);
+      ReadFile("/proc/self/mountinfo", kMaxFileBytes);
   if (!mountinfo.ok() || path.size() < 2 || path[0] != '/' || absl::StrContains(path, "/..")) {
     return cgroup;
   }
@@ -422,14 +422,14 @@ absl::Status Cgroup::KillAll() const {
 
 void Cgroup::MakeParents(absl::string_view path) {
   const absl::StatusOr<std::string> mountinfo =
-      ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes);
+      ReadFile("/proc/self/mountinfo", kMaxFileBytes);
   if (!mountinfo.ok() || path.empty() || path[0] != '/' || absl::StrContains(path, "/..")) return;
   for (const CgroupMount& mount : ParseMounts(*mountinfo)) MakeCgroupParents(mount.point, path);
 }
 
 void Cgroup::RemoveParents(absl::string_view path) {
   const absl::StatusOr<std::string> mountinfo =
-      ReadFile("/proc/thread-self/mountinfo", kMaxFileBytes);
+      ReadFile("/proc/self/mountinfo", kMaxFileBytes);
   if (!mountinfo.ok() || path.empty() || path[0] != '/' || absl::StrContains(path, "/..")) return;
   for (const CgroupMount& mount : ParseMounts(*mountinfo))
     RemoveCgroupParents(absl::StrCat(mount.point, path));
