@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <climits>
 #include <optional>
 #include <thread>
 #include <type_traits>
@@ -783,6 +784,10 @@ absl::Status ShimService::State::StartServer() {
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
+  // No timers, and so no thread for them (third_party/grpc_few_threads.cc). A call whose deadline
+  // has passed is cancelled by its client; LimitOf() reads the deadline all the same.
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_DEADLINE_CHECKS, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, INT_MAX);
   builder.AddChannelArgument(GRPC_ARG_MAX_CHANNEL_TRACE_EVENT_MEMORY_PER_NODE, 0);
   queue_ = builder.AddCompletionQueue();
   server_ = builder.BuildAndStart();

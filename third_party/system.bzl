@@ -13,6 +13,16 @@ GRPC_LIMITS = [
     "_Z35grpc_chttp2_rst_stream_parser_parsePvP21grpc_chttp2_transportP18grpc_chttp2_streamRK10grpc_slicei",
 ]
 
+# What grpc_few_threads.cc answers.
+GRPC_FEW_THREADS = [
+    "_Z15grpc_timer_initP10grpc_timerN9grpc_core9TimestampEP12grpc_closure",
+    "_Z23grpc_timer_manager_initv",
+    "_Z27grpc_timer_manager_shutdownv",
+    "_ZN9grpc_core8Executor3RunEP12grpc_closureN4absl7debian36StatusENS_12ExecutorTypeENS_15ExecutorJobTypeE",
+    "_ZN9grpc_core8Executor7InitAllEv",
+    "pthread_create",
+]
+
 # What grpc_threads.cc answers: the constructor of gRPC's threads, and what it calls.
 GRPC_THREADS = [
     "_ZN9grpc_core6ThreadC1EPKcPFvPvES3_PbRKNS0_7OptionsE",

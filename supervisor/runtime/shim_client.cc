@@ -128,6 +128,8 @@ class ShimDialler {
     arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20000);
     arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
     arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+    // Unless it is given, gRPC starts a timer for what it calls never.
+    arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, INT_MAX);
     arguments.SetInt(GRPC_ARG_TCP_READ_CHUNK_SIZE, 4096);
     arguments.SetInt(GRPC_ARG_TCP_MIN_READ_CHUNK_SIZE, 256);
     arguments.SetInt(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, 64 << 10);
