@@ -16,7 +16,7 @@ ctl() { "$bin/ctl/ctl" "$@"; }
 
 start_daemon() {
   "$bin/supervisor/gantryd" --root "$work/root" --state "$work/state" --address "$GANTRY_ADDRESS" \
-    --shim "$bin/shim/gantry-shim" 2>> "$work/gantryd.log" &
+    --shim "$bin/shim/gantry-shim" --default-network none 2>> "$work/gantryd.log" &
   daemon=$!
   for _ in $(seq 200); do
     if ctl version > "$work/version" 2>&1; then return; fi

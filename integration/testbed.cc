@@ -259,7 +259,9 @@ testing::AssertionResult Testbed::SpawnDaemon(const std::map<std::string, std::s
   command.argv = options_.daemon_wrapper;
   for (const std::string& word :
        {Binary("supervisor/gantryd"), std::string("--shim"), Binary("shim/gantry-shim"),
-        std::string("--config"), base_ + "/config.toml"}) {
+        std::string("--config"), base_ + "/config.toml",
+        // Tests of networks say so, and are in network namespaces of their own.
+        std::string("--default-network"), std::string("none")}) {
     command.argv.push_back(word);
   }
   if (!options_.places_from_config) {

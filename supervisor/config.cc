@@ -22,6 +22,7 @@
 
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "supervisor/network/pool_source.h"
 #include "supervisor/service_cgroup.h"
 #include "supervisor/version.h"
 
@@ -206,6 +207,8 @@ void ReadGantry(Reader& in, Config& config) {
   in.Take({"cni", "bin_dirs"}, config.cni_bin_dirs);
   in.Take({"cni", "conf_dir"}, config.cni_conf_dir);
   for (const char* key : {"bin_dirs", "conf_dir"}) in.HasNoEffect({"cni", key});
+  in.Take({"network", "default"}, config.default_network);
+  in.Take({"network", "default_address_pools"}, config.default_address_pools);
   in.TakeInt({"logs", "max_size_bytes"}, config.log_max_size_bytes);
   in.TakeInt({"logs", "max_files"}, config.log_max_files);
   in.Take({"gc", "pause_threshold"}, config.gc_pause_threshold);
@@ -436,6 +439,9 @@ const std::vector<Flag>& Flags() {
        [](Config& c, std::string v) { c.metrics_address = std::move(v); }},
       {"--shim", "FILE", "the gantry-shim program (beside gantryd)",
        [](Config& c, std::string v) { c.shim_path = std::move(v); }},
+      {"--default-network", "NETWORK",
+       "of containers that do not choose one: bridge, none or host (bridge)",
+       [](Config& c, std::string v) { c.default_network = std::move(v); }},
       {"--log-level", "LEVEL", "trace, debug, info, warn, error, fatal or panic",
        [](Config& c, std::string v) { c.log_level = std::move(v); }},
   };
@@ -573,6 +579,9 @@ std::string PrintConfig(const Config& config) {
     list("bin_dirs", config.cni_bin_dirs);
     text("conf_dir", config.cni_conf_dir);
   }
+  out << "\n[network]\n";
+  text("default", config.default_network);
+  list("default_address_pools", config.default_address_pools);
   out << "\n[logs]\nmax_size_bytes = " << config.log_max_size_bytes
       << "\nmax_files = " << config.log_max_files << "\n";
   out << "\n[gc]\npause_threshold = " << absl::StrFormat("%g", config.gc_pause_threshold)
@@ -644,6 +653,17 @@ absl::Status CheckConfig(const Config& config) {
     return absl::InvalidArgumentError(absl::StrCat("setting registry.compressed_blobs = \"",
                                                    config.compressed_blobs,
                                                    "\": use keep or discard"));
+  }
+  if (config.default_network != "bridge" && config.default_network != "none" &&
+      config.default_network != "host") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "setting network.default = \"", config.default_network, "\": use bridge, none or host"));
+  }
+  for (const std::string& pool : config.default_address_pools) {
+    if (const absl::Status parsed = network::ParsePoolSource(pool).status(); !parsed.ok()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting network.default_address_pools: ", parsed.message()));
+    }
   }
   for (const std::string& path : ConfigPaths(config)) {
     if (path.empty() || path.front() != '/') {

@@ -65,6 +65,12 @@ struct Config {
   std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin"};
   std::string cni_conf_dir = "/etc/cni/net.d";
 
+  // Of a container that does not choose its network: "bridge", "none" or "host".
+  std::string default_network = "bridge";
+  // Where subnets of networks come from, as docker writes it: "base=10.0.0.0/8,size=24"; none: the
+  // built-in ones.
+  std::vector<std::string> default_address_pools;
+
   int64_t log_max_size_bytes = 20 << 20;
   int32_t log_max_files = 5;
 

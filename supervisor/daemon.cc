@@ -408,6 +408,12 @@ void Daemon::MakeContainerClasses(Parts& p) {
   networks.events = &p.events;
   p.network_kernel = std::make_unique<core::NetworkKernel>(p.network_records.get(), p.config.state);
   networks.kernel = p.network_kernel.get();
+  if (!p.config.default_address_pools.empty()) networks.pools.clear();
+  for (const std::string& text : p.config.default_address_pools) {
+    // Checked with the configuration.
+    const absl::StatusOr<network::PoolSource> pool = network::ParsePoolSource(text);
+    if (pool.ok()) networks.pools.push_back(*pool);
+  }
   networks.host_id = PersistentUuid(p.config.root).value_or("");
   p.networks = std::make_unique<core::NetworkService>(std::move(networks));
   p.network_places = std::make_unique<core::NetworkPlaces>(
@@ -458,6 +464,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   lifecycle.host = &p.host;
   lifecycle.runtimes = p.runtimes.get();
   lifecycle.state_directory = p.config.state;
+  lifecycle.default_network = p.config.default_network;
   lifecycle.init_path = FindProgram("", "gantry-init", "shim");
   p.container_lifecycle = std::make_unique<core::ContainerLifecycle>(lifecycle);
 

@@ -60,7 +60,7 @@ class Bench:
         _, self.archive = make_image(work)
         socket = work + "/gantry.sock"
         self.ctl = [self.programs + "/ctl", "--address", socket]
-        self.daemon = Daemon([self.programs + "/gantryd", "--root", work + "/root", "--state", self.state + "/gantry", "--address", socket,
+        self.daemon = Daemon([self.programs + "/gantryd", "--default-network", "none", "--root", work + "/root", "--state", self.state + "/gantry", "--address", socket,
                               "--docker-address", work + "/docker.sock", "--shim", self.programs + "/gantry-shim"],
                              self.ctl + ["version"], work + "/gantryd.log")
         self.daemon.start()

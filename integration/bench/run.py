@@ -139,7 +139,7 @@ def main():
         root, archive = make_image(work)
         gsock = work + "/gantry.sock"
         programs = install(BIN, work)
-        gantry = Daemon([programs + "/gantryd", "--root", work + "/groot", "--state", state + "/gantry", "--address", gsock,
+        gantry = Daemon([programs + "/gantryd", "--default-network", "none", "--root", work + "/groot", "--state", state + "/gantry", "--address", gsock,
                          "--docker-address", work + "/gdocker.sock", "--shim", programs + "/gantry-shim"],
                         [programs + "/ctl", "--address", gsock, "version"], work + "/gantryd.log")
         daemons.append(gantry)

@@ -91,6 +91,17 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
     const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
+  if (config.network_mode().empty() || config.network_mode() == "default") {
+    // Recorded as it is now: a change of the setting is about new containers. What publishes ports
+    // needs a network that has some.
+    GANTRY_ASSIGN_OR_RETURN(const NetworkChoice chosen, NetworkOf(config));
+    config.set_network_mode(chosen.kind == NetworkChoice::Kind::kNetwork ? chosen.network
+                                                                         : parts_.default_network);
+    for (v1::NetworkAttachment& one : *config.mutable_networks()) {
+      if (one.network().empty() || one.network() == "default")
+        one.set_network(config.network_mode());
+    }
+  }
   const std::string name(absl::StripPrefix(request.name(), "/"));
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(name));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));

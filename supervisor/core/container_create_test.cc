@@ -367,6 +367,20 @@ TEST_F(ContainerCreateTest, WhoseNamespacesAreSharedIsDecidedAtCreation) {
   EXPECT_EQ(stored.pid_mode(), "container:" + db);
 }
 
+TEST_F(ContainerCreateTest, NetworkThatIsNotChosenIsTheDaemonsAtCreation) {
+  WriteImageAs("docker.io/library/app:1");
+  const auto mode = [this](const v1::ContainerConfig& config) {
+    return records_->Load(context_, MustCreate(config, ""))->config.network_mode();
+  };
+  EXPECT_EQ(mode(Of("app:1")), "none");
+  v1::ContainerConfig config = Of("app:1");
+  config.set_network_mode("default");
+  config.add_port_bindings()->set_container_port(80);
+  EXPECT_EQ(mode(config), "bridge");
+  config.set_network_mode("web");
+  EXPECT_EQ(mode(config), "web");
+}
+
 TEST_F(ContainerCreateTest, OneThatIsToRunAtOnceSaysSo) {
   WriteImageAs("docker.io/library/app:1");
   const absl::StatusOr<v1::CreateContainerResponse> created =

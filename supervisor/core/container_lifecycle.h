@@ -72,6 +72,8 @@ class ContainerLifecycle {
     runtime::RuntimeProbe* runtimes;
     std::string state_directory;  // <state>/mounts/ holds mounts for the length of a call
     std::string init_path;        // static init for --init; "" none
+    // Of a container that does not choose its network.
+    std::string default_network = "none";
   };
   explicit ContainerLifecycle(const Parts& parts) : parts_(parts) {}
 

@@ -109,7 +109,34 @@ TEST(CheckContainerConfigTest, RefusalsNameTheField) {
 TEST(CheckContainerConfigTest, WhatWouldBeIgnoredIsRefused) {
   using Change = void (*)(v1::ContainerConfig&);
   const std::pair<const char*, Change> kCases[] = {
-      {"publish_all_ports", [](auto& c) { c.set_publish_all_ports(true); }},
+      {"publish_all_ports",
+       [](auto& c) {
+         c.set_publish_all_ports(true);
+         c.set_network_mode("none");
+       }},
+      {"ipv4_address",
+       [](auto& c) {
+         c.set_network_mode("bridge");
+         c.add_networks()->set_network("bridge");
+         c.mutable_networks(0)->set_ipv4_address("172.17.0.9");
+       }},
+      {"aliases",
+       [](auto& c) {
+         c.set_network_mode("web");
+         c.add_networks()->set_network("bridge");
+         c.mutable_networks(0)->add_aliases("db");
+       }},
+      {"networks",
+       [](auto& c) {
+         c.set_network_mode("web");
+         c.add_networks()->set_network("host");
+       }},
+      {"link_local_addresses",
+       [](auto& c) {
+         c.set_network_mode("web");
+         c.add_networks()->set_network("web");
+         c.mutable_networks(0)->add_link_local_addresses("10.0.0.1");
+       }},
       {"links", [](auto& c) { c.add_links("db"); }},
       {"mac_address", [](auto& c) { c.set_mac_address("02:00:00:00:00:01"); }},
       {"ipv4_address", [](auto& c) { c.add_networks()->set_ipv4_address("10.0.0.1"); }},

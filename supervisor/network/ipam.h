@@ -17,14 +17,9 @@
 #include "absl/strings/string_view.h"
 
 #include "supervisor/network/address.h"
+#include "supervisor/network/pool_source.h"
 
 namespace gantry::network {
-
-// A block that subnets of `length` bits are cut from.
-struct PoolSource {
-  Prefix base;
-  int length;
-};
 
 // 31 IPv4 networks: 172.17.0.0/16 to 172.31.0.0/16, then 192.168.0.0/16 in blocks of /20.
 std::vector<PoolSource> DefaultPools();

@@ -175,5 +175,16 @@ TEST(ChooseAddressTest, RandomOrders) {
   }
 }
 
+TEST(IpamTest, PoolsAsTheyAreConfigured) {
+  const PoolSource pool = ParsePoolSource("base=10.0.0.0/8,size=24").value();
+  EXPECT_EQ(pool.base.ToString(), "10.0.0.0/8");
+  EXPECT_EQ(pool.length, 24);
+  EXPECT_TRUE(ParsePoolSource("size=64,base=fd00::/48").ok());
+  for (const char* bad :
+       {"", "10.0.0.0/8", "base=10.0.0.0/8", "size=24", "base=10.0.0.0/8,size=7",
+        "base=10.0.0.0/8,size=33", "base=10.0.0.1/8,size=24", "base=10.0.0.0/8,size=24,more=1"})
+    EXPECT_FALSE(ParsePoolSource(bad).ok()) << bad;
+}
+
 }  // namespace
 }  // namespace gantry::network
