@@ -368,6 +368,80 @@ TEST_F(CommandsTest, CompletionOfCpOffersContainersAndFiles) {
   EXPECT_EQ(Ctl({"__complete", "--", "cp", "web-1:/et"}).out, "");
 }
 
+TEST_F(CommandsTest, CompletionKnowsNetworks) {
+  daemon_.containers.add_containers()->set_name("web-1");
+  daemon_.networks.add_networks()->set_name("bridge");
+  daemon_.networks.add_networks()->set_name("backend");
+  EXPECT_EQ(Ctl({"__complete", "--", "network", "rm", "b"}).out, "backend\nbridge\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "network", "connect", "ba"}).out, "backend\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "network", "connect", "backend", ""}).out, "web-1\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "--network", "br"}).out, "bridge\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "run", "--network=br"}).out, "--network=bridge\n");
+}
+
+TEST_F(CommandsTest, NetworkSettingsGoToTheSubnetThatHoldsThem) {
+  const Result made = Ctl({"network",
+                           "create",
+                           "-d",
+                           "macvlan",
+                           "-o",
+                           "parent=eth0",
+                           "--subnet",
+                           "10.1.0.0/24",
+                           "--subnet",
+                           "10.2.0.0/24",
+                           "--subnet",
+                           "fd00::/64",
+                           "--gateway",
+                           "10.2.0.1",
+                           "--gateway",
+                           "fd00::1",
+                           "--ip-range",
+                           "10.1.0.128/25",
+                           "--aux-address",
+                           "printer=10.2.0.9",
+                           "--label",
+                           "a=b",
+                           "--ipv4=true",
+                           "lan"});
+  EXPECT_EQ(made.status, 0) << made.err;
+  EXPECT_EQ(made.out, "0123456789abcdef\n");
+  const v1::CreateNetworkRequest request = daemon_.last_network();
+  ASSERT_EQ(request.pools_size(), 3);
+  EXPECT_EQ(request.pools(0).ip_range(), "10.1.0.128/25");
+  EXPECT_EQ(request.pools(0).gateway(), "");
+  EXPECT_EQ(request.pools(1).gateway(), "10.2.0.1");
+  EXPECT_EQ(request.pools(1).auxiliary_addresses().at("printer"), "10.2.0.9");
+  EXPECT_EQ(request.pools(2).gateway(), "fd00::1");
+  EXPECT_EQ(request.options().at("parent"), "eth0");
+  EXPECT_FALSE(request.no_ipv4());
+  EXPECT_EQ(Ctl({"network", "create", "--gateway", "10.1.0.1", "web"}).status, 1);
+  EXPECT_EQ(Ctl({"network", "create", "--scope", "swarm", "web"}).status, 1);
+  EXPECT_EQ(Ctl({"network", "create", "--ipv4=false", "--ipv6", "six"}).status, 0);
+  EXPECT_TRUE(daemon_.last_network().no_ipv4());
+}
+
+TEST_F(CommandsTest, NetworkConnectSaysAllThatIsWanted) {
+  EXPECT_EQ(Ctl({"network", "connect", "--alias", "cache", "--alias", "db", "--ip", "10.1.0.9",
+                 "--ip6", "fd00::9", "--link-local-ip", "169.254.1.1", "--gw-priority", "-5",
+                 "--driver-opt", "a=b", "web", "web-1"})
+                .status,
+            0);
+  const v1::NetworkAttachment attachment = daemon_.last_connection().attachment();
+  EXPECT_EQ(attachment.aliases_size(), 2);
+  EXPECT_EQ(attachment.ipv4_address(), "10.1.0.9");
+  EXPECT_EQ(attachment.ipv6_address(), "fd00::9");
+  EXPECT_EQ(attachment.link_local_addresses(0), "169.254.1.1");
+  EXPECT_EQ(attachment.gateway_priority(), -5);
+  EXPECT_EQ(attachment.driver_options().at("a"), "b");
+  EXPECT_EQ(Ctl({"network", "connect", "--gw-priority", "much", "web", "web-1"}).status, 1);
+  EXPECT_EQ(Ctl({"network", "connect", "web"}).status, 1);
+  EXPECT_EQ(Ctl({"network", "disconnect", "-f", "web", "web-1"}).status, 0);
+  const std::vector<std::string> calls = {"network connect web web-1",
+                                          "network disconnect web web-1 by force"};
+  EXPECT_EQ(daemon_.calls(), calls);
+}
+
 TEST_F(CommandsTest, CompletionOffersTheValuesOfFlags) {
   EXPECT_EQ(Ctl({"__complete", "--", "ps", "--filter", "status=ex"}).out, "status=exited\n");
   EXPECT_EQ(Ctl({"__complete", "--", "run", "--restart", "on"}).out, "on-failure\n");

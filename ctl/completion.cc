@@ -10,6 +10,7 @@
 #include "ctl/verb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -22,7 +23,6 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
   if (flag == "restart") return {"always", "no", "on-failure", "unless-stopped"};
   if (flag == "pull") return {"always", "missing", "never"};
   if (flag == "log-driver") return {"json-file", "local", "none"};
-  if (flag == "network") return {"host", "none"};
   if (flag == "type") return {"container", "image"};
   if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
   if (flag == "format") return {"json", "table"};
@@ -79,6 +79,12 @@ std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
     for (const auto& image : images.images()) {
       names.insert(names.end(), image.repo_tags().begin(), image.repo_tags().end());
     }
+    return names;
+  }
+  if (kind == "networks") {
+    v1::ListNetworksResponse networks;
+    if (!(*client)->Call(v1::ListNetworksRequest(), &networks, kPatience).ok()) return names;
+    for (const auto& network : networks.networks()) names.push_back(network.name());
     return names;
   }
   v1::ListContainersRequest request;
@@ -208,7 +214,10 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
   if (wants_value == nullptr && equals != std::string::npos) {
     // --flag=value in one word.
     const std::string name = current.substr(2, equals - 2);
-    for (const std::string& value : FlagValues(verb->name, name)) {
+    std::vector<std::string> values = FlagValues(verb->name, name);
+    if (const FlagSet::Flag* flag = flags.Find(name); values.empty() && flag != nullptr)
+      values = ObjectNames(context, flag->completes);
+    for (const std::string& value : values) {
       candidates.push_back(absl::StrCat("--", name, "=", value));
     }
   } else if (wants_value != nullptr) {
@@ -235,6 +244,8 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
       }
     }
     if (candidates.empty()) return {":files"};
+  } else if (verb->completes == "network-and-container") {
+    candidates = ObjectNames(context, past_first_argument ? "containers" : "networks");
   } else {
     candidates = ObjectNames(context, verb->completes);
   }

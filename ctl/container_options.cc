@@ -195,7 +195,10 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.Strings(&read_iops_, "device-read-iops", 0, "dev:rate", "Reads per second");
   flags.Strings(&write_iops_, "device-write-iops", 0, "dev:rate", "Writes per second");
 
-  flags.Strings(&networks_, "network", 0, "name", "Network: host, none, container:NAME, ...");
+  flags
+      .Strings(&networks_, "network", 0, "name",
+               "Network: a network's name, bridge, host, none or container:NAME")
+      .completes = "networks";
   flags.Alias("net", "network");
   flags.Strings(&network_aliases_, "network-alias", 0, "name", "Name in the network");
   flags.Alias("net-alias", "network-alias");

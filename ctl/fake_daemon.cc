@@ -9,6 +9,7 @@
 #include "base/field_error.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
+#include "proto/gantry/v1/networks.grpc.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -182,8 +183,47 @@ struct FakeDaemon::Server {
     Server& server_;
   };
 
+  class Networks final : public v1::Networks::Service {
+   public:
+    Networks(FakeDaemon& daemon, Server& server) : daemon_(daemon), server_(server) {}
+
+    grpc::Status List(grpc::ServerContext*, const v1::ListNetworksRequest*,
+                      v1::ListNetworksResponse* response) override {
+      *response = daemon_.networks;
+      return grpc::Status::OK;
+    }
+    grpc::Status Create(grpc::ServerContext* context, const v1::CreateNetworkRequest* request,
+                        v1::CreateNetworkResponse* response) override {
+      server_.Note(*context, absl::StrCat("network create ", request->name()));
+      absl::MutexLock lock(&server_.mu);
+      server_.last_network = *request;
+      response->set_id("0123456789abcdef");
+      return grpc::Status::OK;
+    }
+    grpc::Status Connect(grpc::ServerContext* context, const v1::ConnectNetworkRequest* request,
+                         v1::ConnectNetworkResponse*) override {
+      server_.Note(*context, absl::StrCat("network connect ", request->attachment().network(), " ",
+                                          request->container()));
+      absl::MutexLock lock(&server_.mu);
+      server_.last_connection = *request;
+      return grpc::Status::OK;
+    }
+    grpc::Status Disconnect(grpc::ServerContext* context,
+                            const v1::DisconnectNetworkRequest* request,
+                            v1::DisconnectNetworkResponse*) override {
+      server_.Note(*context,
+                   absl::StrCat("network disconnect ", request->network(), " ",
+                                request->container(), request->force() ? " by force" : ""));
+      return grpc::Status::OK;
+    }
+
+   private:
+    FakeDaemon& daemon_;
+    Server& server_;
+  };
+
   Server(FakeDaemon& daemon, const std::string& path)
-      : containers(daemon, *this), images(daemon, *this) {
+      : containers(daemon, *this), images(daemon, *this), networks(daemon, *this) {
     // Never destroyed: shutting gRPC down with its last user may wait ten seconds for one of its
     // pollers.
     grpc_init();
@@ -191,6 +231,7 @@ struct FakeDaemon::Server {
     builder.AddListeningPort("unix:" + path, grpc::InsecureServerCredentials());
     builder.RegisterService(&containers);
     builder.RegisterService(&images);
+    builder.RegisterService(&networks);
     server = builder.BuildAndStart();
   }
   ~Server() { server->Shutdown(std::chrono::system_clock::now()); }
@@ -208,9 +249,12 @@ struct FakeDaemon::Server {
   std::vector<std::string> calls ABSL_GUARDED_BY(mu);
   std::string name_space ABSL_GUARDED_BY(mu);
   v1::ContainerConfig last_config ABSL_GUARDED_BY(mu);
+  v1::CreateNetworkRequest last_network ABSL_GUARDED_BY(mu);
+  v1::ConnectNetworkRequest last_connection ABSL_GUARDED_BY(mu);
   bool pulled ABSL_GUARDED_BY(mu) = false;
   Containers containers;
   Images images;
+  Networks networks;
   std::unique_ptr<grpc::Server> server;
 };
 
@@ -225,6 +269,14 @@ std::vector<std::string> FakeDaemon::calls() const {
 v1::ContainerConfig FakeDaemon::last_config() const {
   absl::MutexLock lock(&server_->mu);
   return server_->last_config;
+}
+v1::CreateNetworkRequest FakeDaemon::last_network() const {
+  absl::MutexLock lock(&server_->mu);
+  return server_->last_network;
+}
+v1::ConnectNetworkRequest FakeDaemon::last_connection() const {
+  absl::MutexLock lock(&server_->mu);
+  return server_->last_connection;
 }
 std::string FakeDaemon::last_namespace() const {
   absl::MutexLock lock(&server_->mu);

@@ -14,6 +14,7 @@
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
 
 namespace gantry::ctl {
 
@@ -35,12 +36,15 @@ class FakeDaemon {
   Play play;
   v1::ListContainersResponse containers;
   v1::ListImagesResponse images;
+  v1::ListNetworksResponse networks;
   // By name; what is not here is kNotFound.
   std::map<std::string, v1::ContainerDetails> details;
 
   // What was asked, in order: "create NAME", "pull REFERENCE", "stop NAME", ...
   std::vector<std::string> calls() const;
   v1::ContainerConfig last_config() const;
+  v1::CreateNetworkRequest last_network() const;
+  v1::ConnectNetworkRequest last_connection() const;
   std::string last_namespace() const;
 
  private:

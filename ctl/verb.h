@@ -89,7 +89,7 @@ struct Verb {
   int max_args = -1;      // -1: any
   bool hands_on = false;  // from the first argument on nothing is an option of ours
   std::string completes =
-      {};  // its arguments: containers, running, stopped, images, objects, files
+      {};  // its arguments: containers, running, stopped, images, networks, objects, files
   int error_status = 1;
   bool hidden = false;
   std::function<std::unique_ptr<Action>()> make = {};  // empty: only a group

@@ -43,7 +43,7 @@ Value NetworkDocument(const v1::Network& network) {
   for (const v1::ConnectedContainer& one : network.endpoints()) {
     Value container = Value::EmptyObject();
     container.Set("Name", one.container_name());
-    container.Set("EndpointID", one.container_id());
+    container.Set("EndpointID", one.endpoint_id());
     container.Set("MacAddress", one.mac_address());
     std::string ipv4;
     std::string ipv6;

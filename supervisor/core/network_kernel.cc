@@ -56,6 +56,12 @@ network::BridgePort BridgePortOf(network::Links& links, const StoredNetwork& net
   return port;
 }
 
+bool HasIpv6(const std::vector<network::InterfaceAddress>& addresses) {
+  return std::any_of(addresses.begin(), addresses.end(), [](const network::InterfaceAddress& one) {
+    return one.address.family() == Family::kIpv6;
+  });
+}
+
 bool IsBridge(const StoredNetwork& network) {
   return network.record.driver() == "bridge" && !network.settings.configuration_only();
 }
@@ -241,6 +247,12 @@ absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const Stored
       GANTRY_ASSIGN_OR_RETURN(const network::Address address, network::Address::Parse(text));
       addresses.push_back({address, address.family() == Family::kIpv4 ? 16 : 64});
     }
+    if (HasIpv6(addresses)) {
+      GANTRY_RETURN_IF_ERROR(network::InNetns(netns.fd.get(), [&record] {
+        SetIpv6(record.container_device(), true);
+        return absl::OkStatus();
+      }));
+    }
     return netns.inside->Configure(record.container_device(), addresses);
   }();
   if (!ready.ok()) {
@@ -260,6 +272,11 @@ absl::Status NetworkKernel::RemovePlace(const StoredEndpoint& place, const OpenN
   }
   if (netns == nullptr) return absl::OkStatus();
   return netns->inside->Delete(place.record.container_device());
+}
+
+void NetworkKernel::SetIpv6(absl::string_view device, bool on) {
+  // A kernel without IPv6 has no such file, and is as it should be.
+  (void)WriteSysctl(absl::StrCat("ipv6/conf/", device, "/disable_ipv6"), on ? "0" : "1");
 }
 
 absl::Status NetworkKernel::SetGateway(const OpenNetns& netns, Family family,

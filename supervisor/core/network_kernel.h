@@ -65,6 +65,10 @@ class NetworkKernel {
   // OK when nothing is there. `netns` may be null when the namespace ends anyway.
   absl::Status RemovePlace(const metadata::StoredEndpoint& place, const OpenNetns* netns);
 
+  // Whether a device of the calling thread's namespace has IPv6; "default": those made later.
+  // Without effect on a kernel that has none.
+  static void SetIpv6(absl::string_view device, bool on);
+
   // The default route of one family; without a gateway there is none afterwards.
   static absl::Status SetGateway(const OpenNetns& netns, network::Family family,
                                  const std::optional<Gateway>& gateway);

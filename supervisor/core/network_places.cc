@@ -206,13 +206,16 @@ absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path) {
   const UniqueFd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!file.valid()) return ErrnoToStatus(errno, path);
   OpenNetns made;
-  GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetns());
+  GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetns([&made]() -> absl::Status {
+                            // A device gets IPv6 with an address of the network's, not one of its own making.
+                            NetworkKernel::SetIpv6("default", false);
+                            GANTRY_ASSIGN_OR_RETURN(made.inside, network::Links::Open());
+                            return made.inside->SetUp("lo");
+                          }));
   // The mount keeps it for as long as the container has it, whatever becomes of us.
   const std::string source = absl::StrCat("/proc/self/fd/", made.fd.get());
   if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
     return ErrnoToStatus(errno, absl::StrCat("keeping the network namespace ", path));
-  GANTRY_ASSIGN_OR_RETURN(made.inside, network::Links::OpenIn(made.fd.get()));
-  GANTRY_RETURN_IF_ERROR(made.inside->SetUp("lo"));
   return made;
 }
 
@@ -409,7 +412,7 @@ absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& cont
     v1::NetworkEndpoint endpoint;
     endpoint.set_network(network.record.name());
     endpoint.set_network_id(network.record.id());
-    endpoint.set_endpoint_id(place.record.container_id());
+    endpoint.set_endpoint_id(EndpointId(place));
     endpoint.set_mac_address(place.record.mac_address());
     for (const network::InterfaceAddress& one : AddressesOf(place.record)) {
       if (one.address.family() == Family::kIpv4) {

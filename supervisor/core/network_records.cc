@@ -1,9 +1,13 @@
 #include "supervisor/core/network_records.h"
 
+#include <openssl/sha.h>
+
 #include <algorithm>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
 namespace gantry::core {
@@ -62,6 +66,16 @@ network::FirewallNetwork RulesOf(const StoredNetwork& network) {
   rules.masquerade = IsOn(network.record.options(), kMasqueradeOption, true);
   rules.between = IsOn(network.record.options(), kBetweenOption, true);
   return rules;
+}
+
+std::string IdOf(absl::string_view text) {
+  unsigned char hash[SHA256_DIGEST_LENGTH];
+  SHA256(reinterpret_cast<const unsigned char*>(text.data()), text.size(), hash);
+  return absl::BytesToHexString({reinterpret_cast<const char*>(hash), sizeof hash});
+}
+
+std::string EndpointId(const StoredEndpoint& place) {
+  return IdOf(absl::StrCat(place.network_id, "/", place.record.container_id()));
 }
 
 std::vector<network::InterfaceAddress> AddressesOf(const record::v1::NetworkEndpoint& endpoint) {

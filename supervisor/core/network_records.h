@@ -48,6 +48,12 @@ record::v1::NetworkPool RecordOf(const network::Pool& pool);
 
 network::FirewallNetwork RulesOf(const metadata::StoredNetwork& network);
 
+// 64 hexadecimal digits that follow from a text.
+std::string IdOf(absl::string_view text);
+
+// A name of 64 hexadecimal digits for the place, as docker's clients expect one.
+std::string EndpointId(const metadata::StoredEndpoint& place);
+
 // Addresses of a place, with the lengths of their subnets.
 std::vector<network::InterfaceAddress> AddressesOf(const record::v1::NetworkEndpoint& endpoint);
 std::optional<network::Address> AddressOf(const record::v1::NetworkEndpoint& endpoint,

@@ -122,8 +122,9 @@ TEST(NetworkRequestTest, SubnetsPerFamilyAndDriver) {
 }
 
 TEST(NetworkRequestTest, NameServersAreBlocksOfOneAddress) {
-  const auto servers = NameServersIn("# nameserver 1.1.1.1\nnameserver 10.0.0.53\noptions x\n"
-                                     "nameserver\tfd00::53\nnameserver nonsense\nnameserver\n");
+  const auto servers = NameServersIn(
+      "# nameserver 1.1.1.1\nnameserver 10.0.0.53\noptions x\n"
+      "nameserver\tfd00::53\nnameserver nonsense\nnameserver\n");
   ASSERT_EQ(servers.size(), 2u);
   EXPECT_EQ(servers[0].block.ToString(), "10.0.0.53/32");
   EXPECT_EQ(servers[1].block.ToString(), "fd00::53/128");

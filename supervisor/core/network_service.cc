@@ -69,6 +69,8 @@ v1::Network Predefined(absl::string_view name) {
   v1::Network view;
   view.set_name(std::string(name));
   view.set_driver(name == "none" ? "null" : std::string(name));
+  // The same on every host: there is one of each.
+  view.set_id(IdOf(absl::StrCat("network ", name)));
   return view;
 }
 
@@ -222,6 +224,7 @@ absl::StatusOr<v1::Network> NetworkService::Inspect(const CallContext& context,
     endpoint->set_container_name(one.record.container_name());
     endpoint->set_mac_address(one.record.mac_address());
     *endpoint->mutable_addresses() = one.record.addresses();
+    endpoint->set_endpoint_id(EndpointId(one));
   }
   return view;
 }

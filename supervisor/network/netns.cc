@@ -23,13 +23,13 @@ absl::Status OnThread(const std::function<absl::Status()>& work) {
 
 }  // namespace
 
-absl::StatusOr<UniqueFd> NewNetns() {
+absl::StatusOr<UniqueFd> NewNetns(const std::function<absl::Status()>& work) {
   UniqueFd made;
-  GANTRY_RETURN_IF_ERROR(OnThread([&made] {
+  GANTRY_RETURN_IF_ERROR(OnThread([&]() -> absl::Status {
     if (unshare(CLONE_NEWNET) != 0) return ErrnoToStatus(errno, "cannot make a network namespace");
     made.reset(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
-    return made.valid() ? absl::OkStatus()
-                        : ErrnoToStatus(errno, "cannot open the new network namespace");
+    if (!made.valid()) return ErrnoToStatus(errno, "cannot open the new network namespace");
+    return work == nullptr ? absl::OkStatus() : work();
   }));
   return made;
 }

@@ -15,10 +15,10 @@
 namespace gantry::network {
 
 // A new namespace, empty but for a loopback device that is down. It lives as long as a descriptor,
-// a mount or a process holds it.
+// a mount or a process holds it. `work` is run in it, as by InNetns().
 //   kPermissionDenied   not root
 //   kResourceExhausted  no more threads or namespaces (user.max_net_namespaces)
-absl::StatusOr<UniqueFd> NewNetns();
+absl::StatusOr<UniqueFd> NewNetns(const std::function<absl::Status()>& work = nullptr);
 
 // Runs `work` on a thread inside the namespace and waits for its end. What `work` opens there
 // (sockets, files of /proc/sys/net) belongs to that namespace wherever it is used later.
