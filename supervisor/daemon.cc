@@ -406,7 +406,8 @@ void Daemon::MakeContainerClasses(Parts& p) {
   networks.store = p.network_records.get();
   networks.clock = &p.clock;
   networks.events = &p.events;
-  p.network_kernel = std::make_unique<core::NetworkKernel>(p.network_records.get(), p.config.state);
+  p.network_kernel = std::make_unique<core::NetworkKernel>(p.network_records.get(), p.config.state,
+                                                           p.workers.get());
   networks.kernel = p.network_kernel.get();
   if (!p.config.default_address_pools.empty()) networks.pools.clear();
   for (const std::string& text : p.config.default_address_pools) {

@@ -14,6 +14,7 @@
 #include "glog/logging.h"
 
 #include "base/errno_status.h"
+#include "base/executor.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "supervisor/core/network_records.h"
@@ -82,9 +83,11 @@ absl::StatusOr<NetworkKernel::Sockets*> NetworkKernel::Open() {
   auto opened = std::make_unique<Sockets>();
   if (host_netns_ >= 0) {
     GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::OpenIn(host_netns_));
+    GANTRY_ASSIGN_OR_RETURN(opened->removals, network::Links::OpenIn(host_netns_));
     GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::OpenIn(host_netns_, table_));
   } else {
     GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::Open());
+    GANTRY_ASSIGN_OR_RETURN(opened->removals, network::Links::Open());
     GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::Open(table_));
   }
   GANTRY_RETURN_IF_ERROR(WriteRules(*opened));
@@ -202,7 +205,8 @@ absl::Status NetworkKernel::RemoveNetwork(const StoredNetwork& network) {
 }
 
 absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const StoredEndpoint& place,
-                                      const OpenNetns& netns) {
+                                      const OpenNetns& netns,
+                                      const std::vector<network::PublishedPort>& ports) {
   GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
   const record::v1::NetworkEndpoint& record = place.record;
   std::optional<network::MacAddress> mac;
@@ -220,7 +224,7 @@ absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const Stored
     veth.mtu = MtuOf(network);
     // The rules come before the device: none is without them.
     GANTRY_RETURN_IF_ERROR(
-        sockets->firewall->Join(BridgePortOf(*sockets->links, network, record), {}));
+        sockets->firewall->Join(BridgePortOf(*sockets->links, network, record), ports));
     if (const absl::Status made = sockets->links->MakeVeth(veth, netns.fd.get()); !made.ok()) {
       const absl::Status undone = sockets->firewall->Leave(record.host_device(), {});
       LOG_IF(ERROR, !undone.ok()) << "ns=" << place.ns << " id=" << record.container_id() << " "
@@ -256,22 +260,34 @@ absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const Stored
     return netns.inside->Configure(record.container_device(), addresses);
   }();
   if (!ready.ok()) {
-    const absl::Status undone = RemovePlace(place, &netns);
+    const absl::Status undone = RemovePlace(place, netns);
     LOG_IF(ERROR, !undone.ok()) << "ns=" << place.ns << " id=" << record.container_id() << " "
                                 << undone;
   }
   return ready;
 }
 
-absl::Status NetworkKernel::RemovePlace(const StoredEndpoint& place, const OpenNetns* netns) {
+absl::Status NetworkKernel::RemovePlace(const StoredEndpoint& place, const OpenNetns& netns) {
+  if (!place.record.host_device().empty()) return RemovePair(place.record.host_device());
+  return netns.inside->Delete(place.record.container_device());
+}
+
+void NetworkKernel::RemovePlaceSoon(const StoredEndpoint& place) {
+  if (place.record.host_device().empty()) return;
+  const auto work = [this, device = place.record.host_device(), ns = place.ns,
+                     id = place.record.container_id()] {
+    const absl::Status gone = RemovePair(device);
+    LOG_IF(ERROR, !gone.ok()) << "ns=" << ns << " id=" << id << " removing " << device << ": "
+                              << gone;
+  };
+  if (later_ == nullptr || !later_->Schedule(work)) work();
+}
+
+absl::Status NetworkKernel::RemovePair(const std::string& host_device) {
   GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
-  // The near end of a pair takes the far end with it.
-  if (!place.record.host_device().empty()) {
-    GANTRY_RETURN_IF_ERROR(sockets->links->Delete(place.record.host_device()));
-    return sockets->firewall->Leave(place.record.host_device(), {});
-  }
-  if (netns == nullptr) return absl::OkStatus();
-  return netns->inside->Delete(place.record.container_device());
+  // The near end takes the far end with it. It goes before its rules: none is without them.
+  GANTRY_RETURN_IF_ERROR(sockets->removals->Delete(host_device));
+  return sockets->firewall->Leave(host_device, {});
 }
 
 void NetworkKernel::SetIpv6(absl::string_view device, bool on) {

@@ -30,6 +30,10 @@
 #include "supervisor/network/links.h"
 #include "supervisor/network/rules_guard.h"
 
+namespace gantry {
+class Executor;
+}
+
 namespace gantry::core {
 
 // A container's network namespace, and a socket in it.
@@ -41,10 +45,14 @@ struct OpenNetns {
 class NetworkKernel {
  public:
   // `store` is not owned. `state_directory` is this daemon's, which its table of rules is named
-  // after. `host_netns`: the host's network namespace; -1: that of the process.
+  // after. `later` (not owned; null: at once) removes devices, which takes the kernel some 10 ms
+  // each. `host_netns`: the host's network namespace; -1: that of the process.
   NetworkKernel(metadata::NetworkStore* store, const std::string& state_directory,
-                int host_netns = -1)
-      : store_(store), table_(network::TableName(state_directory)), host_netns_(host_netns) {}
+                Executor* later = nullptr, int host_netns = -1)
+      : store_(store),
+        table_(network::TableName(state_directory)),
+        later_(later),
+        host_netns_(host_netns) {}
 
   // Subnets that the host reaches without a router: new networks leave them alone.
   absl::StatusOr<std::vector<network::TakenBlock>> RoutedBlocks();
@@ -58,12 +66,17 @@ class NetworkKernel {
   // OK when nothing is there.
   absl::Status RemoveNetwork(const metadata::StoredNetwork& network);
 
-  // The place's device in the container's namespace, up and with its addresses. Nothing stays after
-  // a failure.
+  // The place's device in the container's namespace, up and with its addresses; and with the rules
+  // of a bridge's place, in one transaction, `ports`. Nothing but the ports stays after a failure.
   absl::Status MakePlace(const metadata::StoredNetwork& network,
-                         const metadata::StoredEndpoint& place, const OpenNetns& netns);
-  // OK when nothing is there. `netns` may be null when the namespace ends anyway.
-  absl::Status RemovePlace(const metadata::StoredEndpoint& place, const OpenNetns* netns);
+                         const metadata::StoredEndpoint& place, const OpenNetns& netns,
+                         const std::vector<network::PublishedPort>& ports = {});
+  // OK when nothing is there.
+  absl::Status RemovePlace(const metadata::StoredEndpoint& place, const OpenNetns& netns);
+  // The same for one whose namespace ends: soon, and whatever becomes of this process, because the
+  // kernel removes the devices of a namespace that has gone, and the next start those of ours that
+  // have no record.
+  void RemovePlaceSoon(const metadata::StoredEndpoint& place);
 
   // Whether a device of the calling thread's namespace has IPv6; "default": those made later.
   // Without effect on a kernel that has none.
@@ -85,16 +98,19 @@ class NetworkKernel {
  private:
   struct Sockets {
     std::unique_ptr<network::Links> links;
+    std::unique_ptr<network::Links> removals;  // others do not wait for these
     std::unique_ptr<network::Firewall> firewall;
     std::unique_ptr<network::RulesGuard> guard;  // of the firewall, which outlives it
   };
   absl::StatusOr<Sockets*> Open();
   absl::Status WriteRules(Sockets& sockets);
   absl::Status MakeBridge(Sockets& sockets, const metadata::StoredNetwork& network);
+  absl::Status RemovePair(const std::string& host_device);
   absl::Status MakeParent(Sockets& sockets, const metadata::StoredNetwork& network);
 
   metadata::NetworkStore* const store_;
   const std::string table_;
+  Executor* const later_;
   const int host_netns_;
   absl::Mutex opening_ ABSL_ACQUIRED_BEFORE(mu_);
   absl::Mutex mu_;

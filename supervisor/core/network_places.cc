@@ -50,6 +50,21 @@ std::string HostDeviceName() {
   return absl::StrCat("veth", hex.substr(0, 7));
 }
 
+std::vector<StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places) {
+  std::vector<StoredEndpoint> records;
+  for (const PlaceInNetwork& one : places) records.push_back(one.place);
+  return records;
+}
+
+// One that follows from the address, so that an address that goes to another container keeps its
+// MAC: what neighbours remember stays true. 02:42 begins a locally administered one.
+network::MacAddress MacOf(const Address& address) {
+  const std::string bytes = address.Bytes();
+  network::MacAddress::Bytes mac = {0x02, 0x42};
+  for (size_t i = 0; i < 4; ++i) mac[2 + i] = static_cast<uint8_t>(bytes[bytes.size() - 4 + i]);
+  return network::MacAddress(mac);
+}
+
 // "eth" and the lowest number that none of the container's devices has, unless options say more.
 std::string DeviceName(const StoredNetwork& network, const v1::NetworkAttachment& attachment,
                        const std::vector<PlaceInNetwork>& others) {
@@ -191,12 +206,25 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   CrashPoint("netns.kept");
   std::vector<PlaceInNetwork> places;
   for (const v1::NetworkAttachment& attachment : attachments) {
-    GANTRY_ASSIGN_OR_RETURN(PlaceInNetwork place, Add(context, client, attachment, places, open));
+    GANTRY_ASSIGN_OR_RETURN(PlaceInNetwork place, Record(context, client, attachment, places));
     for (const network::InterfaceAddress& one : AddressesOf(place.place.record))
       entered.addresses.push_back(one.address.ToString());
     places.push_back(std::move(place));
   }
-  GANTRY_RETURN_IF_ERROR(Route(netns, places, open));
+  CrashPoint("endpoint.recorded");
+  GANTRY_ASSIGN_OR_RETURN(const Gateways gateways, ChooseGateways(netns, places));
+  // With the first place in a bridge: the rules take both in one transaction.
+  std::vector<network::PublishedPort> ports = PortsOf(netns.record, RecordsOf(places));
+  for (const PlaceInNetwork& one : places) {
+    const bool bridged = one.network.record.driver() == "bridge";
+    GANTRY_RETURN_IF_ERROR(parts_.kernel->MakePlace(
+        one.network, one.place, open,
+        bridged ? std::exchange(ports, {}) : std::vector<network::PublishedPort>()));
+    CrashPoint("veth.made");
+    Publish(one.network, "connect", client.id);
+  }
+  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, gateways.ipv4));
+  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6));
   std::move(undo).Cancel();
   return entered;
 }
@@ -227,11 +255,10 @@ absl::StatusOr<OpenNetns> NetworkPlaces::OpenNetnsAt(const std::string& path) co
   return opened;
 }
 
-absl::StatusOr<PlaceInNetwork> NetworkPlaces::Add(const CallContext& context,
-                                                  const NetworkClient& client,
-                                                  const v1::NetworkAttachment& attachment,
-                                                  const std::vector<PlaceInNetwork>& others,
-                                                  const OpenNetns& netns) {
+absl::StatusOr<PlaceInNetwork> NetworkPlaces::Record(const CallContext& context,
+                                                     const NetworkClient& client,
+                                                     const v1::NetworkAttachment& attachment,
+                                                     const std::vector<PlaceInNetwork>& others) {
   PlaceInNetwork added;
   GANTRY_ASSIGN_OR_RETURN(added.network,
                           parts_.networks->FindOrMakeDefault(context, attachment.network()));
@@ -250,9 +277,8 @@ absl::StatusOr<PlaceInNetwork> NetworkPlaces::Add(const CallContext& context,
     absl::StatusOr<network::MacAddress> mac = network::MacAddress::Parse(attachment.mac_address());
     if (!mac.ok()) return FieldError("mac_address", mac.status().message());
     fresh.set_mac_address(mac->ToString());
-  } else if (network.record.driver() != "ipvlan") {
-    fresh.set_mac_address(network::MacAddress::Random().ToString());
   }
+  const bool mac_follows = fresh.mac_address().empty() && network.record.driver() != "ipvlan";
   fresh.add_names(client.name);
   const auto also = [&fresh](const std::string& name) {
     const auto& names = fresh.names();
@@ -267,39 +293,41 @@ absl::StatusOr<PlaceInNetwork> NetworkPlaces::Add(const CallContext& context,
   GANTRY_ASSIGN_OR_RETURN(const std::vector<Address> asked, AskedAddresses(attachment));
   added.place.ns = context.ns;
   added.place.network_id = network.record.id();
-  GANTRY_ASSIGN_OR_RETURN(
-      added.place.record,
-      parts_.store->AddEndpoint(
-          network, std::move(fresh),
-          [&](const std::vector<StoredEndpoint>& all, record::v1::NetworkEndpoint& made) {
-            return ChooseAddresses(network, all, asked, made);
-          }));
-  CrashPoint("endpoint.recorded");
-  if (absl::Status made = parts_.kernel->MakePlace(network, added.place, netns); !made.ok()) {
-    const absl::Status undone = parts_.store->RemoveEndpoint(added.place);
-    LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
-    return made;
-  }
-  CrashPoint("veth.made");
-  Publish(network, "connect", client.id);
+  GANTRY_ASSIGN_OR_RETURN(added.place.record,
+                          parts_.store->AddEndpoint(
+                              network, std::move(fresh),
+                              [&](const std::vector<StoredEndpoint>& all,
+                                  record::v1::NetworkEndpoint& made) -> absl::Status {
+                                if (mac_follows) made.clear_mac_address();
+                                GANTRY_RETURN_IF_ERROR(ChooseAddresses(network, all, asked, made));
+                                const std::vector<network::InterfaceAddress> addresses =
+                                    AddressesOf(made);
+                                if (mac_follows && !addresses.empty())
+                                  made.set_mac_address(MacOf(addresses.front().address).ToString());
+                                return absl::OkStatus();
+                              }));
   return added;
 }
 
-absl::Status NetworkPlaces::Route(StoredNetns& netns, const std::vector<PlaceInNetwork>& places,
-                                  const OpenNetns& open) {
-  std::vector<StoredEndpoint> records;
-  for (const PlaceInNetwork& one : places) records.push_back(one.place);
-  const std::optional<Gateway> ipv4 = ChooseGateway(places, Family::kIpv4);
-  const std::optional<Gateway> ipv6 = ChooseGateway(places, Family::kIpv6);
+absl::StatusOr<NetworkPlaces::Gateways> NetworkPlaces::ChooseGateways(
+    StoredNetns& netns, const std::vector<PlaceInNetwork>& places) {
+  Gateways chosen = {ChooseGateway(places, Family::kIpv4), ChooseGateway(places, Family::kIpv6)};
   StoredNetns now = netns;
-  now.record.set_gateway_network(ipv4.has_value() ? ipv4->network_id : "");
-  now.record.set_ipv6_gateway_network(ipv6.has_value() ? ipv6->network_id : "");
-  // The record first: rules that are written anew meanwhile are already the new ones.
-  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, records)));
+  now.record.set_gateway_network(chosen.ipv4.has_value() ? chosen.ipv4->network_id : "");
+  now.record.set_ipv6_gateway_network(chosen.ipv6.has_value() ? chosen.ipv6->network_id : "");
   GANTRY_RETURN_IF_ERROR(parts_.store->UpdateNetns(now));
   netns = std::move(now);
-  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, ipv4));
-  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, ipv6));
+  return chosen;
+}
+
+absl::Status NetworkPlaces::Reroute(StoredNetns& netns, const std::vector<PlaceInNetwork>& places,
+                                    const OpenNetns& open) {
+  const std::vector<StoredEndpoint> records = RecordsOf(places);
+  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, records)));
+  // The record before the kernel: rules that are written anew meanwhile are already the new ones.
+  GANTRY_ASSIGN_OR_RETURN(const Gateways gateways, ChooseGateways(netns, places));
+  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, gateways.ipv4));
+  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6));
   const absl::Status published = parts_.kernel->Publish(PortsOf(netns.record, records));
   // They are there already when all rules were written anew meanwhile.
   return absl::IsAlreadyExists(published) ? absl::OkStatus() : published;
@@ -320,7 +348,7 @@ absl::StatusOr<std::vector<PlaceInNetwork>> NetworkPlaces::PlacesOf(
   return places;
 }
 
-absl::Status NetworkPlaces::Remove(const PlaceInNetwork& place, const OpenNetns* netns) {
+absl::Status NetworkPlaces::Remove(const PlaceInNetwork& place, const OpenNetns& netns) {
   GANTRY_RETURN_IF_ERROR(parts_.kernel->RemovePlace(place.place, netns));
   CrashPoint("veth.gone");
   GANTRY_RETURN_IF_ERROR(parts_.store->RemoveEndpoint(place.place));
@@ -331,17 +359,18 @@ absl::Status NetworkPlaces::Remove(const PlaceInNetwork& place, const OpenNetns*
 absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
   const std::string& id = netns.record.container_id();
   GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places, PlacesOf(netns.ns, id));
-  std::vector<StoredEndpoint> records;
-  for (const PlaceInNetwork& one : places) records.push_back(one.place);
-  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, records)));
-  absl::Status first;
-  for (const PlaceInNetwork& one : places) first.Update(Remove(one, nullptr));
-  GANTRY_RETURN_IF_ERROR(first);
+  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, RecordsOf(places))));
   const std::string path = NetnsPath(netns.ns, id);
   if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
     return ErrnoToStatus(errno, absl::StrCat("unmounting ", path));
   if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, path);
   CrashPoint("netns.gone");
+  for (const PlaceInNetwork& one : places) {
+    parts_.kernel->RemovePlaceSoon(one.place);
+    GANTRY_RETURN_IF_ERROR(parts_.store->RemoveEndpoint(one.place));
+    CrashPoint("endpoint.forgotten");
+    Publish(one.network, "disconnect", id);
+  }
   return parts_.store->RemoveNetns(netns);
 }
 
@@ -362,16 +391,33 @@ absl::Status NetworkPlaces::Connect(const CallContext& context, const NetworkCli
   GANTRY_RETURN_IF_ERROR(netns.status());
   GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, OpenNetnsAt(NetnsPath(context.ns, client.id)));
   GANTRY_ASSIGN_OR_RETURN(std::vector<PlaceInNetwork> places, PlacesOf(context.ns, client.id));
-  GANTRY_ASSIGN_OR_RETURN(PlaceInNetwork added, Add(context, client, attachment, places, open));
-  places.push_back(added);
-  if (const absl::Status routed = Route(*netns, places, open); !routed.ok()) {
-    places.pop_back();
-    absl::Status undone = Remove(added, &open);
-    undone.Update(Route(*netns, places, open));
-    LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
-    return routed;
+  const auto stale = std::find_if(places.begin(), places.end(), [&](const PlaceInNetwork& one) {
+    return one.network.record.name() == attachment.network();
+  });
+  if (stale != places.end()) {
+    const PlaceInNetwork left = *stale;
+    places.erase(stale);
+    GANTRY_RETURN_IF_ERROR(Remove(left, open));
+    GANTRY_RETURN_IF_ERROR(Reroute(*netns, places, open));
   }
-  return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(const PlaceInNetwork added, Record(context, client, attachment, places));
+  CrashPoint("endpoint.recorded");
+  absl::Status made = parts_.kernel->MakePlace(added.network, added.place, open);
+  if (!made.ok()) {
+    made.Update(parts_.store->RemoveEndpoint(added.place));
+    return made;
+  }
+  CrashPoint("veth.made");
+  Publish(added.network, "connect", client.id);
+  places.push_back(added);
+  const absl::Status routed = Reroute(*netns, places, open);
+  if (!routed.ok()) {
+    places.pop_back();
+    absl::Status undone = Remove(added, open);
+    undone.Update(Reroute(*netns, places, open));
+    LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
+  }
+  return routed;
 }
 
 absl::Status NetworkPlaces::Disconnect(const CallContext& context, const NetworkClient& client,
@@ -390,12 +436,10 @@ absl::Status NetworkPlaces::Disconnect(const CallContext& context, const Network
   GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, OpenNetnsAt(NetnsPath(context.ns, client.id)));
   const PlaceInNetwork leaving = *it;
   // Ports are closed while it is known by which place they go.
-  std::vector<StoredEndpoint> records;
-  for (const PlaceInNetwork& one : places) records.push_back(one.place);
-  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns->record, records)));
+  GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns->record, RecordsOf(places))));
   places.erase(it);
-  GANTRY_RETURN_IF_ERROR(Remove(leaving, &open));
-  return Route(*netns, places, open);
+  GANTRY_RETURN_IF_ERROR(Remove(leaving, open));
+  return Reroute(*netns, places, open);
 }
 
 absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& context,

@@ -12,6 +12,7 @@
 #define GANTRY_SUPERVISOR_CORE_NETWORK_PLACES_H_
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -71,8 +72,9 @@ class NetworkPlaces {
   // Gives everything back. OK when it has nothing. Idempotent.
   absl::Status Leave(const CallContext& context, absl::string_view container_id);
 
-  // For one that runs.
-  //   kAlreadyExists       it is connected to it, or another container has the address
+  // For one that runs, and whose configuration does not have the network yet: a place in it is what
+  // a crash left, and goes first.
+  //   kAlreadyExists       another container has the address
   //   kFailedPrecondition  its network namespace is not one of ours
   absl::Status Connect(const CallContext& context, const NetworkClient& client,
                        const v1::NetworkAttachment& attachment);
@@ -97,15 +99,23 @@ class NetworkPlaces {
   absl::StatusOr<OpenNetns> OpenNetnsAt(const std::string& path) const;
   absl::StatusOr<std::vector<PlaceInNetwork>> PlacesOf(absl::string_view ns,
                                                        absl::string_view container_id);
-  // Records and makes one place.
-  absl::StatusOr<PlaceInNetwork> Add(const CallContext& context, const NetworkClient& client,
-                                     const v1::NetworkAttachment& attachment,
-                                     const std::vector<PlaceInNetwork>& others,
-                                     const OpenNetns& netns);
-  absl::Status Remove(const PlaceInNetwork& place, const OpenNetns* netns);
-  // Lets default routes and ports follow the places that there are.
-  absl::Status Route(metadata::StoredNetns& netns, const std::vector<PlaceInNetwork>& places,
-                     const OpenNetns& open);
+  // Records one place, with addresses that are free.
+  absl::StatusOr<PlaceInNetwork> Record(const CallContext& context, const NetworkClient& client,
+                                        const v1::NetworkAttachment& attachment,
+                                        const std::vector<PlaceInNetwork>& others);
+  // Takes one away while the container runs.
+  absl::Status Remove(const PlaceInNetwork& place, const OpenNetns& netns);
+  // By which of the places the default routes go.
+  struct Gateways {
+    std::optional<Gateway> ipv4;
+    std::optional<Gateway> ipv6;
+  };
+  // Chooses and records them.
+  absl::StatusOr<Gateways> ChooseGateways(metadata::StoredNetns& netns,
+                                          const std::vector<PlaceInNetwork>& places);
+  // Lets default routes and ports follow the places that there are now.
+  absl::Status Reroute(metadata::StoredNetns& netns, const std::vector<PlaceInNetwork>& places,
+                       const OpenNetns& open);
   absl::Status TakeAway(const metadata::StoredNetns& netns);
   void Publish(const metadata::StoredNetwork& network, absl::string_view action,
                absl::string_view container_id) const;

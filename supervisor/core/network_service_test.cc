@@ -58,7 +58,8 @@ class NetworkServiceTest : public testing::Test {
 
   // As the next daemon finds things.
   void Restart() {
-    kernel_ = std::make_unique<NetworkKernel>(&*store_, directory_.path() + "/state", host_.get());
+    kernel_ = std::make_unique<NetworkKernel>(&*store_, directory_.path() + "/state", nullptr,
+                                              host_.get());
     NetworkService::Parts parts;
     parts.store = &*store_;
     parts.clock = &Clock::Real();
@@ -333,8 +334,10 @@ TEST_F(NetworkServiceTest, SeveralNetworksAndWhereTheDefaultRouteGoes) {
   ASSERT_EQ(places_->Connect(context_, client, attachment), absl::OkStatus());
   EXPECT_EQ(DefaultRouteIn(entered.netns), "eth2 10.9.0.1");
   EXPECT_THAT(Published(), ElementsAre("28080 -> 10.9.0.2:80"));
-  EXPECT_EQ(places_->Connect(context_, client, attachment).code(),
-            absl::StatusCode::kAlreadyExists);
+  // Again, as after a crash in the middle.
+  ASSERT_EQ(places_->Connect(context_, client, attachment), absl::OkStatus());
+  EXPECT_EQ(DefaultRouteIn(entered.netns), "eth2 10.9.0.1");
+  EXPECT_THAT(Published(), ElementsAre("28080 -> 10.9.0.2:80"));
   EXPECT_THAT(places_->Holds(context_, "a").value().endpoints, SizeIs(3));
 
   ASSERT_EQ(places_->Disconnect(context_, client, "alpha"), absl::OkStatus());
@@ -356,6 +359,18 @@ TEST_F(NetworkServiceTest, SeveralNetworksAndWhereTheDefaultRouteGoes) {
   EXPECT_THAT(Published(), ElementsAre("28080 -> 10.9.0.77:80"));
   ASSERT_EQ(places_->Leave(context_, "a"), absl::OkStatus());
   EXPECT_THAT(Devices(), SizeIs(3));
+}
+
+TEST_F(NetworkServiceTest, AddressKeepsItsMacWithEachHolder) {
+  ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
+  ASSERT_TRUE(Enter("a").ok());
+  const std::string before = places_->Holds(context_, "a").value().endpoints.front().mac_address();
+  ASSERT_EQ(places_->Leave(context_, "a"), absl::OkStatus());
+  ASSERT_TRUE(Enter("b").ok());
+  const v1::NetworkEndpoint now = places_->Holds(context_, "b").value().endpoints.front();
+  EXPECT_EQ(now.ip_address(), "10.7.0.2");
+  EXPECT_EQ(now.mac_address(), before);
+  EXPECT_EQ(before, "02:42:0a:07:00:02");
 }
 
 TEST_F(NetworkServiceTest, WhatCannotBeConnectedLeavesTheRestAsItWas) {
