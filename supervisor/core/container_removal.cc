@@ -42,12 +42,17 @@ absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedCo
   }
   absl::Status removed;
   if (task.ok()) {
-    // From here on the container goes, also if the daemon dies now.
-    removed = parts_.records->UpdateState(loaded, [](record::v1::ContainerState& change) {
-      change.set_removing(true);
-      change.set_stopped_by_user(true);
-      change.clear_restart_at();
-    });
+    // From here on the container goes, also if the daemon dies now. After a power cut, before which
+    // no caller was told of a removal, it may be there: the write that deletes the record is synced,
+    // and carries this one along.
+    removed = parts_.records->UpdateState(
+        loaded,
+        [](record::v1::ContainerState& change) {
+          change.set_removing(true);
+          change.set_stopped_by_user(true);
+          change.clear_restart_at();
+        },
+        metadata::Durability::kBuffered);
     CrashPoint("removal.recorded");
     if (IsActive(state) || state == v1::CONTAINER_STATE_DEAD)
       parts_.records->Publish(loaded, "kill", {{"signal", absl::StrCat(SIGKILL)}});
