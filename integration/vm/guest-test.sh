@@ -51,7 +51,7 @@ make_image() {
   local applet
   mkdir -p /run/rootfs/{bin,etc,tmp,proc,sys,dev}
   cp /bin/busybox /run/rootfs/bin/busybox
-  for applet in awk cat echo env grep head ls ps seq sh sleep stat stty tail test touch true tty; do
+  for applet in awk cat echo env grep head httpd ip ls mkdir nslookup ps seq sh sleep stat stty tail test touch true tty wget; do
     ln -sf busybox "/run/rootfs/bin/$applet"
   done
   echo 'root:x:0:0:root:/:/bin/sh' > /run/rootfs/etc/passwd
@@ -308,6 +308,54 @@ ctr_checkpoints() {
   return $status
 }
 
+# Networks: the host has systemd's and Debian's own set-up; a client stands in a network namespace of its own, as another host.
+page_at() { equal "$(busybox wget -q -T 5 -O - "http://$1/")" "$2"; }
+page_at_for_client() { equal "$(ip netns exec client busybox wget -q -T 5 -O - "http://$1/")" "$2"; }
+server_address() { ctl inspect --format '{{.NetworkSettings.Networks.web.IPAddress}}' server; }
+network_is_made() {
+  ctl network create --subnet 10.77.0.0/24 web && ctl network create --subnet 10.78.0.0/24 other &&
+    ip netns add client && ip link add client0 type veth peer name eth0 netns client && ip addr add 10.99.0.1/24 dev client0 &&
+    ip link set client0 up && ip -n client addr add 10.99.0.2/24 dev eth0 && ip -n client link set eth0 up &&
+    ip -n client route add default via 10.99.0.1
+}
+server_runs() {
+  ctl run -d --name server --network web --network-alias pages -p 8080:80 -p 127.0.0.1:8081:80 "$image" \
+    sh -c 'mkdir /www; echo page > /www/index.html; exec httpd -f -p 80 -h /www' && eventually 60 page_at 127.0.0.1:8080 page
+}
+published_as_it_should_be() {
+  page_at 127.0.0.1:8081 page && page_at_for_client 10.99.0.1:8080 page &&
+    ! page_at_for_client 10.99.0.1:8081 page && ! page_at_for_client "$(server_address):80" page
+}
+neighbours_find_each_other() {
+  equal "$(ctl run --rm --network web "$image" wget -q -T 5 -O - http://server/)" page &&
+    equal "$(ctl run --rm --network web "$image" wget -q -T 5 -O - http://pages/)" page &&
+    ! ctl run --rm --network other "$image" wget -q -T 5 -O - "http://$(server_address)/" &&
+    ! ctl run --rm --network other "$image" nslookup server
+}
+network_is_added() {
+  ctl network connect --ip 10.78.0.9 other server && page_at 10.78.0.9 page && page_at 127.0.0.1:8080 page &&
+    equal "$(ctl run --rm --network other "$image" wget -q -T 5 -O - http://server/)" page && ctl network disconnect other server &&
+    page_at 127.0.0.1:8080 page
+}
+rules_come_back() {
+  nft flush ruleset && eventually 30 page_at 127.0.0.1:8080 page && systemctl restart nftables &&
+    eventually 30 page_at_for_client 10.99.0.1:8080 page && ! page_at_for_client "$(server_address):80" page
+}
+network_outlives_the_daemon() {
+  local daemon
+  daemon=$(systemctl show -P MainPID gantry)
+  systemctl kill -s KILL --kill-who=main gantry && page_at 127.0.0.1:8080 page && eventually 60 daemon_is_another "$daemon" &&
+    page_at_for_client 10.99.0.1:8080 page
+}
+default_network_is_a_bridge() {
+  shows 'inet 172\.' ctl run --rm "$image" ip addr show eth0 && ! ctl run --rm --network none "$image" ip addr show eth0
+}
+networks_are_gone() {
+  ctl rm -f server && ctl network rm web other && ip netns del client && eventually 30 no_pairs &&
+    equal "$(ip -o link show type bridge | grep -v ' gantry0:')" ""
+}
+no_pairs() { ! ip -o link | grep ': veth'; }
+
 cgroups() { find /sys/fs/cgroup -type d | grep -v '/vmhost.service' | sort; }
 # Groups that systemd made for something else are no business of ours; what all containers of a namespace are in stays.
 foreign='/(init\.scope|user\.slice|system\.slice/[^/]*\.(service|mount|socket|slice)|vm)$'
@@ -364,6 +412,15 @@ check "systemd has nothing to complain of" systemd_is_content
 check "saves an image" ctl save -o /run/saved.tar "$image"
 if command -v ctr > /run/ctr.path; then check "ctr imports and runs" ctr_works; fi
 if command -v ctr criu > /run/criu.path; then check "ctr makes a checkpoint and goes on from it" ctr_checkpoints; fi
+check "networks and a client beside the host" network_is_made
+check "a published port answers" server_runs
+check "ports are reached from where they should be" published_as_it_should_be
+check "neighbours find each other by name, strangers do not" neighbours_find_each_other
+check "a network comes and goes while the container runs" network_is_added
+check "rules come back after a flush and with the host's firewall" rules_come_back
+check "ports answer while the daemon is dead" network_outlives_the_daemon
+check "the default network is a bridge" default_network_is_a_bridge
+check "networks leave nothing" networks_are_gone
 check "nothing is left behind" nothing_is_left
 check "stops with its service" stops_with_the_service
 
