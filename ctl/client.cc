@@ -55,6 +55,7 @@ std::string FlagOfField(absl::string_view field) {
       {"configuration_from", "--config-from"},
       {"driver", "--driver"},
       {"ipv4", "--ipv4"},
+      {"driver_options", "--driver-opt"},
       {"link_local_addresses", "--link-local-ip"},
       {"links", "--link"},
       {"networks", "--network"},

@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
 #include "glog/logging.h"
 
 #include "base/errno_status.h"
@@ -157,7 +158,12 @@ absl::Status NetworkKernel::MakeBridge(Sockets& sockets, const StoredNetwork& ne
   bridge.owner = absl::StrCat("network ", network.record.id());
   for (const auto& recorded : network.settings.pools()) {
     const network::Pool pool = PoolOf(recorded);
-    if (pool.gateway.has_value()) bridge.addresses.push_back({*pool.gateway, pool.subnet.length()});
+    if (!pool.gateway.has_value()) continue;
+    // The address is then another router's, on a wire that is in the bridge as well.
+    if (pool.subnet.family() == Family::kIpv4 &&
+        IsOn(network.record.options(), kInhibitOption, false))
+      continue;
+    bridge.addresses.push_back({*pool.gateway, pool.subnet.length()});
   }
   bridge.mtu = MtuOf(network);
   GANTRY_RETURN_IF_ERROR(sockets.links->EnsureBridge(bridge));
@@ -251,9 +257,15 @@ absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const Stored
       GANTRY_ASSIGN_OR_RETURN(const network::Address address, network::Address::Parse(text));
       addresses.push_back({address, address.family() == Family::kIpv4 ? 16 : 64});
     }
-    if (HasIpv6(addresses)) {
-      GANTRY_RETURN_IF_ERROR(network::InNetns(netns.fd.get(), [&record] {
-        SetIpv6(record.container_device(), true);
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<DeviceSetting> settings, SettingsOf(record));
+    if (HasIpv6(addresses) || !settings.empty()) {
+      GANTRY_RETURN_IF_ERROR(network::InNetns(netns.fd.get(), [&]() -> absl::Status {
+        if (HasIpv6(addresses)) SetIpv6(record.container_device(), true);
+        for (const DeviceSetting& one : settings) {
+          absl::string_view name = one.path;
+          absl::ConsumePrefix(&name, "net/");
+          GANTRY_RETURN_IF_ERROR(WriteSysctl(std::string(name), one.value));
+        }
         return absl::OkStatus();
       }));
     }

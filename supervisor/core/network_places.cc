@@ -289,6 +289,7 @@ absl::StatusOr<PlaceInNetwork> NetworkPlaces::Record(const CallContext& context,
   also(client.hostname);
   fresh.set_gateway_priority(attachment.gateway_priority());
   *fresh.mutable_options() = attachment.driver_options();
+  GANTRY_RETURN_IF_ERROR(CheckPlaceOptions(fresh));
   *fresh.mutable_link_local_addresses() = attachment.link_local_addresses();
   GANTRY_ASSIGN_OR_RETURN(const std::vector<Address> asked, AskedAddresses(attachment));
   added.place.ns = context.ns;

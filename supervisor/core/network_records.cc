@@ -5,10 +5,13 @@
 #include <algorithm>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+
+#include "base/field_error.h"
 
 namespace gantry::core {
 
@@ -56,6 +59,43 @@ record::v1::NetworkPool RecordOf(const network::Pool& pool) {
   for (const auto& [name, address] : pool.auxiliary)
     (*out.mutable_auxiliary_addresses())[name] = address.ToString();
   return out;
+}
+
+absl::StatusOr<std::vector<DeviceSetting>> SettingsOf(const record::v1::NetworkEndpoint& place) {
+  std::vector<DeviceSetting> settings;
+  const std::string option = OptionOf(place.options(), kSysctlsOption);
+  for (absl::string_view one : absl::StrSplit(option, ',', absl::SkipEmpty())) {
+    const std::vector<absl::string_view> sides = absl::StrSplit(one, absl::MaxSplits('=', 1));
+    const std::vector<absl::string_view> parts = absl::StrSplit(sides[0], '.');
+    const auto plain = [](absl::string_view word) {
+      return !word.empty() && std::all_of(word.begin(), word.end(), [](unsigned char c) {
+        return absl::ascii_isalnum(c) || c == '_';
+      });
+    };
+    // Five words: nothing but the device can be meant.
+    if (sides.size() != 2 || parts.size() != 5 || parts[0] != "net" ||
+        (parts[1] != "ipv4" && parts[1] != "ipv6" && parts[1] != "mpls") ||
+        (parts[2] != "conf" && parts[2] != "neigh") || parts[3] != "IFNAME" || !plain(parts[4])) {
+      return FieldError("driver_options",
+                        absl::StrCat(kSysctlsOption, ": \"", absl::CHexEscape(one),
+                                     "\" is not net.FAMILY.conf.IFNAME.SETTING=VALUE"));
+    }
+    settings.push_back({absl::StrCat("net/", parts[1], "/", parts[2], "/", place.container_device(),
+                                     "/", parts[4]),
+                        std::string(sides[1])});
+  }
+  return settings;
+}
+
+absl::Status CheckPlaceOptions(const record::v1::NetworkEndpoint& place) {
+  for (const auto& [key, value] : place.options()) {
+    if (key == kDeviceNameOption || key == kSysctlsOption) continue;
+    return FieldError("driver_options", absl::StrCat("\"", absl::CHexEscape(key),
+                                                     "\" has no effect on a place in a "
+                                                     "network; known are ",
+                                                     kDeviceNameOption, " and ", kSysctlsOption));
+  }
+  return SettingsOf(place).status();
 }
 
 network::FirewallNetwork RulesOf(const StoredNetwork& network) {

@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
 #include "proto/record/v1/network.pb.h"
@@ -30,6 +32,8 @@ inline constexpr char kBindOption[] = "com.docker.network.bridge.host_binding_ip
 inline constexpr char kMtuOption[] = "com.docker.network.driver.mtu";
 inline constexpr char kPrefixOption[] = "com.docker.network.container_iface_prefix";
 inline constexpr char kDeviceNameOption[] = "com.docker.network.endpoint.ifname";
+inline constexpr char kSysctlsOption[] = "com.docker.network.endpoint.sysctls";
+inline constexpr char kInhibitOption[] = "com.docker.network.bridge.inhibit_ipv4";
 inline constexpr char kParentOption[] = "parent";
 inline constexpr char kMacvlanModeOption[] = "macvlan_mode";
 inline constexpr char kIpvlanModeOption[] = "ipvlan_mode";
@@ -45,6 +49,18 @@ uint32_t MtuOf(const metadata::StoredNetwork& network);
 
 network::Pool PoolOf(const record::v1::NetworkPool& in);
 record::v1::NetworkPool RecordOf(const network::Pool& pool);
+
+// What a place's options want of its device: files below /proc/sys and their values. The option is
+// "net.ipv4.conf.IFNAME.log_martians=1,net.ipv6.conf.IFNAME.accept_ra=2", with IFNAME for the
+// device's name.
+//   kInvalidArgument  another form, or settings of more than the device
+struct DeviceSetting {
+  std::string path;  // "net/ipv4/conf/eth0/log_martians"
+  std::string value;
+};
+absl::StatusOr<std::vector<DeviceSetting>> SettingsOf(const record::v1::NetworkEndpoint& place);
+// kInvalidArgument, of field driver_options: a key that has no effect, or a bad value.
+absl::Status CheckPlaceOptions(const record::v1::NetworkEndpoint& place);
 
 network::FirewallNetwork RulesOf(const metadata::StoredNetwork& network);
 

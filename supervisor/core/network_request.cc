@@ -91,7 +91,7 @@ absl::Status CheckOption(absl::string_view driver, const std::string& key,
                          const std::string& value) {
   static constexpr const char* kSwitches[] = {kIpv4Option, kIpv6Option};
   static constexpr const char* kBridgeSwitches[] = {kBetweenOption, kMasqueradeOption,
-                                                    kCheckSourcesOption};
+                                                    kCheckSourcesOption, kInhibitOption};
   const auto among = [&key](const auto& list) {
     return std::find(std::begin(list), std::end(list), key) != std::end(list);
   };

@@ -373,6 +373,41 @@ TEST_F(NetworkServiceTest, AddressKeepsItsMacWithEachHolder) {
   EXPECT_EQ(before, "02:42:0a:07:00:02");
 }
 
+TEST_F(NetworkServiceTest, SettingsOfADevice) {
+  ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
+  v1::ContainerConfig config;
+  v1::NetworkAttachment* attachment = config.add_networks();
+  attachment->set_network("web");
+  auto& options = *attachment->mutable_driver_options();
+  options["com.docker.network.endpoint.ifname"] = "lan0";
+  std::string& settings = options["com.docker.network.endpoint.sysctls"];
+  settings = "net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.neigh.IFNAME.gc_stale_time=77";
+  const NetworkPlaces::Entered entered = Enter("a", "web", config).value();
+  EXPECT_THAT(DevicesIn(entered.netns), ElementsAre("lan0", "lo"));
+  const UniqueFd fd(open(entered.netns.c_str(), O_RDONLY | O_CLOEXEC));
+  EXPECT_EQ(
+      network::InNetns(
+          fd.get(),
+          [] {
+            EXPECT_EQ(ReadFile("/proc/sys/net/ipv4/conf/lan0/log_martians", 9).value(), "1\n");
+            EXPECT_EQ(ReadFile("/proc/sys/net/ipv4/neigh/lan0/gc_stale_time", 9).value(), "77\n");
+            return absl::OkStatus();
+          }),
+      absl::OkStatus());
+  for (const char* bad : {"net.ipv4.ip_forward=1", "net.ipv4.conf.all.forwarding=1",
+                          "net.ipv4.conf.IFNAME.a/b=1", "kernel.x.conf.IFNAME.y=1",
+                          "net.ipv4.conf.IFNAME.log_martians", "net.ipv4.conf.IFNAME.=1"}) {
+    settings = bad;
+    EXPECT_EQ(Enter("b", "web", config).status().code(), absl::StatusCode::kInvalidArgument) << bad;
+  }
+  settings = "net.ipv4.conf.IFNAME.no_such_setting=1";
+  EXPECT_FALSE(Enter("b", "web", config).ok());
+  options.clear();
+  options["com.example"] = "1";
+  EXPECT_EQ(Enter("b", "web", config).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(Devices(), SizeIs(2));
+}
+
 TEST_F(NetworkServiceTest, WhatCannotBeConnectedLeavesTheRestAsItWas) {
   ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
   ASSERT_EQ(Make("db", "10.8.0.0/24"), absl::OkStatus());
