@@ -379,6 +379,20 @@ TEST_F(CommandsTest, CompletionKnowsNetworks) {
   EXPECT_EQ(Ctl({"__complete", "--", "run", "--network=br"}).out, "--network=bridge\n");
 }
 
+TEST_F(CommandsTest, InspectFindsNetworksToo) {
+  v1::Network& network = *daemon_.networks.add_networks();
+  network.set_name("backend");
+  network.set_driver("bridge");
+  const Result found = Ctl({"inspect", "-f", "{{.Driver}} {{.Name}}", "backend"});
+  EXPECT_EQ(found.out, "bridge backend\n") << found.err;
+  EXPECT_EQ(Ctl({"inspect", "--type", "network", "-f", "{{.Name}}", "backend"}).out, "backend\n");
+  EXPECT_EQ(Ctl({"inspect", "--type", "image", "backend"}).status, 1);
+  EXPECT_EQ(Ctl({"inspect", "--type", "volume", "backend"}).status, 1);
+  EXPECT_EQ(Ctl({"inspect", "nosuch"}).err, "Error: No such object: nosuch\n");
+  const Result bad = Ctl({"inspect", "-f", "{{.NoSuch}}", "backend"});
+  EXPECT_NE(bad.status, 0);
+}
+
 TEST_F(CommandsTest, NetworkSettingsGoToTheSubnetThatHoldsThem) {
   const Result made = Ctl({"network",
                            "create",
@@ -447,7 +461,7 @@ TEST_F(CommandsTest, CompletionOffersTheValuesOfFlags) {
   EXPECT_EQ(Ctl({"__complete", "--", "run", "--restart", "on"}).out, "on-failure\n");
   EXPECT_EQ(Ctl({"__complete", "--", "run", "--pull=a"}).out, "--pull=always\n");
   EXPECT_EQ(Ctl({"__complete", "--", "kill", "-s", "SIGT"}).out, "SIGTERM\n");
-  EXPECT_EQ(Ctl({"__complete", "--", "inspect", "--type", ""}).out, "container\nimage\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "inspect", "--type", ""}).out, "container\nimage\nnetwork\n");
   EXPECT_EQ(Ctl({"__complete", "--", "-H", "/tm"}).out, ":files\n");
 }
 

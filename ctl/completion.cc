@@ -23,7 +23,7 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
   if (flag == "restart") return {"always", "no", "on-failure", "unless-stopped"};
   if (flag == "pull") return {"always", "missing", "never"};
   if (flag == "log-driver") return {"json-file", "local", "none"};
-  if (flag == "type") return {"container", "image"};
+  if (flag == "type") return {"container", "image", "network"};
   if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
   if (flag == "format") return {"json", "table"};
   if (flag == "signal" || flag == "stop-signal") {
@@ -57,7 +57,8 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
         "before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="};
   }
   if (verb == "events")
-    return {"container=", "event=", "image=", "label=", "type=container", "type=image"};
+    return {
+        "container=", "event=", "image=", "label=", "type=container", "type=image", "type=network"};
   if (verb == "prune") return {"label!=", "label=", "until="};
   return {};
 }
@@ -70,7 +71,9 @@ std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   if (!client.ok()) return names;
   if (kind == "objects") {
     names = ObjectNames(context, "containers");
-    for (std::string& image : ObjectNames(context, "images")) names.push_back(std::move(image));
+    for (const char* other : {"images", "networks"}) {
+      for (std::string& name : ObjectNames(context, other)) names.push_back(std::move(name));
+    }
     return names;
   }
   if (kind == "images") {

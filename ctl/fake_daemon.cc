@@ -192,6 +192,22 @@ struct FakeDaemon::Server {
       *response = daemon_.networks;
       return grpc::Status::OK;
     }
+    grpc::Status Inspect(grpc::ServerContext*, const v1::InspectNetworkRequest* request,
+                         v1::InspectNetworkResponse* response) override {
+      for (const v1::Network& one : daemon_.networks.networks()) {
+        if (one.name() != request->network()) continue;
+        *response->mutable_network() = one;
+        return grpc::Status::OK;
+      }
+      return ToGrpc(
+          absl::NotFoundError(absl::StrCat("network ", request->network(), " not found")));
+    }
+    grpc::Status Prune(grpc::ServerContext* context, const v1::PruneNetworksRequest*,
+                       v1::PruneNetworksResponse* response) override {
+      server_.Note(*context, "network prune");
+      for (const v1::Network& one : daemon_.networks.networks()) response->add_names(one.name());
+      return grpc::Status::OK;
+    }
     grpc::Status Create(grpc::ServerContext* context, const v1::CreateNetworkRequest* request,
                         v1::CreateNetworkResponse* response) override {
       server_.Note(*context, absl::StrCat("network create ", request->name()));

@@ -1,12 +1,19 @@
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 
 #include "base/engine/absent_fields.h"
 #include "base/engine/engine_json.h"
+#include "base/engine/network_json.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -17,7 +24,8 @@ class InspectAction final : public Action {
 
   void AddFlags(FlagSet& flags) override {
     if (type_.empty()) {
-      flags.String(&type_, "type", 0, "kind", "container or image (default: whichever it is)");
+      flags.String(&type_, "type", 0, "kind",
+                   "container, image or network (default: which of them it is)");
     }
     flags.String(&format_, "format", 'f', "template", "json, or a Go template");
     if (type_ != "image") flags.Bool(&size_, "size", 's', "With the sizes of its file systems");
@@ -27,9 +35,9 @@ class InspectAction final : public Action {
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
-    if (!type_.empty() && type_ != "container" && type_ != "image") {
+    if (!type_.empty() && type_ != "container" && type_ != "image" && type_ != "network") {
       return absl::InvalidArgumentError(
-          absl::StrCat("--type: \"", type_, "\"; there is container and image"));
+          absl::StrCat("--type: \"", type_, "\"; there are container, image and network"));
     }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     std::vector<Found> found;
@@ -54,10 +62,12 @@ class InspectAction final : public Action {
       return exit_status;
     }
     for (const Found& one : found) {
-      GANTRY_ASSIGN_OR_RETURN(std::string text,
-                              RenderOne(one.value, format_, [&](const auto& path) {
-                                return engine::AbsentField(one.kind, path);
-                              }));
+      GANTRY_ASSIGN_OR_RETURN(
+          std::string text,
+          RenderOne(one.value, format_, [&](const auto& path) -> absl::optional<absl::string_view> {
+            if (!one.kind.has_value()) return absl::nullopt;
+            return engine::AbsentField(*one.kind, path);
+          }));
       context.Out(text);
     }
     return exit_status;
@@ -65,12 +75,12 @@ class InspectAction final : public Action {
 
  private:
   struct Found {
-    engine::Document kind;
+    std::optional<engine::Document> kind;  // none: no field of it is ever left out
     Value value;
   };
 
   absl::StatusOr<Found> Find(Client& client, const std::string& name) {
-    if (type_ != "image") {
+    if (type_.empty() || type_ == "container") {
       v1::InspectContainerRequest request;
       request.set_container(name);
       request.set_size(size_);
@@ -81,16 +91,23 @@ class InspectAction final : public Action {
       }
       if (!absl::IsNotFound(status) || type_ == "container") return status;
     }
-    v1::InspectImageRequest request;
-    request.set_image(name);
-    request.set_platform(platform_);
-    v1::InspectImageResponse response;
-    const absl::Status status = client.Call(request, &response);
-    if (status.ok()) {
-      return Found{engine::Document::kImage, engine::ImageDocument(response.image())};
+    if (type_ != "network") {
+      v1::InspectImageRequest request;
+      request.set_image(name);
+      request.set_platform(platform_);
+      v1::InspectImageResponse response;
+      const absl::Status status = client.Call(request, &response);
+      if (status.ok())
+        return Found{engine::Document::kImage, engine::ImageDocument(response.image())};
+      if (type_ == "image") return status;
+      // A name that is not valid for an image is not one's, instead of being an error.
+      if (!absl::IsNotFound(status) && !absl::IsInvalidArgument(status)) return status;
     }
-    // A name that is not valid for an image is not found, instead of being an error.
-    if (type_.empty() && absl::IsInvalidArgument(status)) return absl::NotFoundError("");
+    v1::InspectNetworkRequest request;
+    request.set_network(name);
+    v1::InspectNetworkResponse response;
+    const absl::Status status = client.Call(request, &response);
+    if (status.ok()) return Found{std::nullopt, engine::NetworkDocument(response.network())};
     return status;
   }
 
@@ -103,7 +120,7 @@ class InspectAction final : public Action {
 Verb InspectVerb() {
   return {.name = "inspect",
           .arguments = "[OPTIONS] NAME|ID [NAME|ID...]",
-          .summary = "Show everything about containers or images",
+          .summary = "Show everything about containers, images or networks",
           .examples =
               "  ctl inspect web\n"
               "  ctl inspect -f '{{.State.ExitCode}}' job\n"

@@ -301,15 +301,7 @@ class PruneNetworksAction final : public Action {
                  "This will remove all custom networks not used by at least one container."));
       if (!agreed) return 0;
     }
-    v1::PruneNetworksRequest request;
-    GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
-    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    v1::PruneNetworksResponse response;
-    GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
-    if (response.names().empty()) return 0;
-    std::string out = "Deleted Networks:\n";
-    for (const std::string& name : response.names()) absl::StrAppend(&out, name, "\n");
-    context.Out(absl::StrCat(out, "\n"));
+    GANTRY_RETURN_IF_ERROR(PruneNetworks(context, filters_));
     return 0;
   }
 
@@ -319,6 +311,19 @@ class PruneNetworksAction final : public Action {
 };
 
 }  // namespace
+
+absl::Status PruneNetworks(Context& context, const FilterFlags& filters) {
+  v1::PruneNetworksRequest request;
+  GANTRY_RETURN_IF_ERROR(filters.Fill(request.mutable_filters()));
+  GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+  v1::PruneNetworksResponse response;
+  GANTRY_RETURN_IF_ERROR(client->Call(request, &response));
+  if (response.names().empty()) return absl::OkStatus();
+  std::string out = "Deleted Networks:\n";
+  for (const std::string& name : response.names()) absl::StrAppend(&out, name, "\n");
+  context.Out(absl::StrCat(out, "\n"));
+  return absl::OkStatus();
+}
 
 std::vector<Verb> NetworkVerbs() {
   return {{.name = "ls",

@@ -16,7 +16,9 @@ namespace gantry::ctl {
 // True if the answer is yes. kFailedPrecondition: stdin cannot be asked.
 absl::StatusOr<bool> Agreed(Context& context, absl::string_view warning);
 
-// Removes, prints what was removed, and returns the bytes that were freed.
+// Removes and prints what was removed.
+absl::Status PruneNetworks(Context& context, const FilterFlags& filters);
+// The same, and returns the bytes that were freed.
 absl::StatusOr<int64_t> PruneContainers(Context& context, const FilterFlags& filters);
 absl::StatusOr<int64_t> PruneImages(Context& context, const FilterFlags& filters, bool all);
 

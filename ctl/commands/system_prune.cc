@@ -22,13 +22,17 @@ class SystemPruneAction final : public Action {
     if (!force_) {
       GANTRY_ASSIGN_OR_RETURN(
           bool agreed,
-          Agreed(
-              context,
-              all_ ? "This will remove all stopped containers, and all images without a container."
-                   : "This will remove all stopped containers and all dangling images."));
+          Agreed(context,
+                 all_
+                     ? "This will remove all stopped containers, all networks not used by at least "
+                       "one "
+                       "container, and all images without a container."
+                     : "This will remove all stopped containers, all networks not used by at least "
+                       "one container, and all dangling images."));
       if (!agreed) return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));
+    GANTRY_RETURN_IF_ERROR(PruneNetworks(context, filters_));
     GANTRY_ASSIGN_OR_RETURN(int64_t image_bytes, PruneImages(context, filters_, all_));
     bytes += image_bytes;
     context.Out(absl::StrCat("Total reclaimed space: ", engine::HumanSize(bytes), "\n"));
@@ -47,7 +51,7 @@ class SystemPruneAction final : public Action {
 Verb SystemPruneVerb() {
   return {.name = "prune",
           .arguments = "[OPTIONS]",
-          .summary = "Remove stopped containers and images that nothing needs",
+          .summary = "Remove stopped containers, and networks and images that nothing needs",
           .examples = "  ctl system prune -f\n",
           .max_args = 0,
           .make = [] { return std::make_unique<SystemPruneAction>(); }};
