@@ -10,8 +10,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -33,13 +35,16 @@ constexpr char kRequest[] = "GET / HTTP/1.0\r\n\r\n";
 
 // The page of a server at the port, "" when none answers within three seconds.
 std::string Ask(const std::string& address, uint16_t port) {
-  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  sockaddr_in to = {};
-  to.sin_family = AF_INET;
-  to.sin_port = htons(port);
-  inet_pton(AF_INET, address.c_str(), &to.sin_addr);
+  sockaddr_storage to = {};
+  auto* in = reinterpret_cast<sockaddr_in*>(&to);
+  auto* in6 = reinterpret_cast<sockaddr_in6*>(&to);
+  const bool ipv6 = inet_pton(AF_INET6, address.c_str(), &in6->sin6_addr) == 1;
+  if (!ipv6) inet_pton(AF_INET, address.c_str(), &in->sin_addr);
+  to.ss_family = ipv6 ? AF_INET6 : AF_INET;
+  in->sin_port = htons(port);  // at the same place in both
+  const UniqueFd fd(socket(to.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   // Not blocking: poll() says whether it comes about.
-  (void)connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to);
+  (void)connect(fd.get(), reinterpret_cast<sockaddr*>(&to), ipv6 ? sizeof *in6 : sizeof *in);
   pollfd ready = {fd.get(), POLLOUT, 0};
   if (poll(&ready, 1, 3000) != 1 || send(fd.get(), kRequest, sizeof kRequest - 1, MSG_NOSIGNAL) < 0)
     return "";
@@ -103,7 +108,8 @@ class NetworkTest : public testing::Test {
 TEST_F(NetworkTest, PublishedPortAnswersWhateverBecomesOfTheDaemon) {
   Serve("server", "hello", {"-p", absl::StrCat(kPort, ":80")});
   EXPECT_EQ(Ask("127.0.0.1", kPort), "hello\n");
-  EXPECT_EQ(bed_->CtlOut({"port", "server"}), absl::StrCat("80/tcp -> 0.0.0.0:", kPort));
+  EXPECT_EQ(bed_->CtlOut({"port", "server"}),
+            absl::StrCat("80/tcp -> 0.0.0.0:", kPort, "\n80/tcp -> [::]:", kPort));
   bed_->KillDaemon();
   EXPECT_EQ(Ask("127.0.0.1", kPort), "hello\n");
   ASSERT_TRUE(bed_->StartDaemon());
@@ -115,6 +121,38 @@ TEST_F(NetworkTest, PublishedPortAnswersWhateverBecomesOfTheDaemon) {
   EXPECT_TRUE(Eventually([] { return Pairs().empty(); }));
   bed_->CtlOut({"rm", "server"});
   bed_->CtlOut({"network", "rm", "web"});
+}
+
+// IPv6 addresses of the host lead to a container whether it has IPv6 itself or not.
+TEST_F(NetworkTest, PublishedPortAnswersAtIpv6AddressesOfTheHost) {
+  Serve("four", "hello",
+        {"-p", absl::StrCat(kPort, ":80"), "-p", absl::StrCat("[::1]:", kPort + 1, ":80"), "-p",
+         absl::StrCat("0.0.0.0:", kPort + 2, ":80")});
+  bed_->KillDaemon();
+  EXPECT_EQ(Ask("::1", kPort), "hello\n");
+  EXPECT_EQ(Ask("::1", kPort + 1), "hello\n");
+  EXPECT_EQ(Ask("127.0.0.1", kPort + 1), "");
+  EXPECT_EQ(Ask("127.0.0.1", kPort + 2), "hello\n");
+  EXPECT_EQ(Ask("::1", kPort + 2), "");
+  ASSERT_TRUE(bed_->StartDaemon());
+  // What a port of ours is taken by is said; the other family is free.
+  const Outcome second =
+      bed_->Ctl({"run", "--rm", "-p", absl::StrCat("[::]:", kPort + 1, ":80"), kImage, "true"});
+  EXPECT_TRUE(absl::StrContains(second.err, "container four has it")) << second.err;
+  bed_->CtlOut({"run", "--rm", "-p", absl::StrCat("[::]:", kPort + 2, ":80"), kImage, "true"});
+  bed_->CtlOut({"rm", "-f", "four"});
+  EXPECT_EQ(Ask("::1", kPort), "");
+
+  bed_->CtlOut({"network", "create", "--ipv6", "six"});
+  bed_->CtlOut({"run", "-d", "--name", "six", "--network", "six", "-p", absl::StrCat(kPort, ":80"),
+                kImage, "sh", "-c",
+                "mkdir -p /www && echo six > /www/index.html && exec busybox httpd -f -p 80 -h "
+                "/www"});
+  EXPECT_TRUE(Eventually([] { return Ask("::1", kPort) == "six\n"; }));
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "six\n");
+  EXPECT_EQ(Ask(bed_->Inspect("six", "{{.NetworkSettings.Networks.six.IPv6Gateway}}"), kPort),
+            "six\n");
+  bed_->CtlOut({"rm", "-f", "six"});
 }
 
 TEST_F(NetworkTest, NeighboursReachEachOtherAndOtherNetworksDoNot) {
@@ -234,6 +272,60 @@ TEST_F(NetworkTest, EveryExposedPortGetsOneOfTheHost) {
   ASSERT_NE(colon, std::string::npos) << port;
   EXPECT_EQ(Ask("127.0.0.1", static_cast<uint16_t>(std::stoi(port.substr(colon + 1)))), "hello\n");
   bed_->CtlOut({"rm", "-f", "server"});
+}
+
+// Containers come and go while the daemon is killed, in the middle of calls too: nothing of them
+// stays. GANTRY_NETWORK_CHAOS says how many, 60 otherwise.
+TEST_F(NetworkTest, ComingAndGoingUnderKillsLeavesNothing) {
+  const char* asked = getenv("GANTRY_NETWORK_CHAOS");
+  const int rounds = asked == nullptr ? 60 : atoi(asked);
+  const auto rules = [] {
+    const Outcome listed = RunProgram({"/usr/sbin/nft", "list", "ruleset"});
+    EXPECT_TRUE(Ok(listed));
+    return listed.out;
+  };
+  bed_->CtlOut(
+      {"run", "--rm", "--network", "web", "-p", absl::StrCat(kPort, ":80"), kImage, "true"});
+  EXPECT_TRUE(Eventually([] { return Pairs().empty(); }));
+  const std::string before = rules();
+  for (int i = 0; i < rounds; ++i) {
+    const std::string name = absl::StrCat("c", i);
+    const std::vector<std::string> run = {
+        "run",       "-d",  "--name", name,
+        "--network", "web", "-p",     absl::StrCat(kPort + i % 7, ":80"),
+        "-p",        "80",  kImage,   "sleep",
+        "600"};
+    const int kill = i % 10;
+    std::thread call([&] {
+      const Outcome started = bed_->Ctl(run);
+      // Only a call that the daemon's death met may fail.
+      if (kill != 3) {
+        EXPECT_TRUE(Ok(started));
+      }
+    });
+    if (kill == 3) bed_->KillDaemon();
+    call.join();
+    if (kill == 6) bed_->KillDaemon();
+    if (kill == 3 || kill == 6) {
+      ASSERT_TRUE(bed_->StartDaemon());
+    }
+    if (i % 2 == 0) (void)bed_->Ctl({"stop", "-t", "0", name});
+    std::thread removal([&] { (void)bed_->Ctl({"rm", "-f", name}); });
+    if (kill == 9) bed_->KillDaemon();
+    removal.join();
+    if (kill == 9) {
+      ASSERT_TRUE(bed_->StartDaemon());
+      (void)bed_->Ctl({"rm", "-f", name});
+    }
+  }
+  EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "");
+  EXPECT_TRUE(Eventually([] { return Pairs().empty(); })) << Pairs();
+  EXPECT_TRUE(Eventually([&] { return rules() == before; })) << rules();
+  // The first address is free again.
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", "--network", "web", kImage, "sh", "-c",
+                          "ip -4 -o addr show eth0 | grep -c 10.77.0.2/24"}),
+            "1");
+  bed_->CtlOut({"network", "rm", "web"});
 }
 
 // Wherever the daemon dies while a container comes or goes, the next one takes away what is left.

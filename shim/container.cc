@@ -23,6 +23,7 @@
 #include "base/status_macros.h"
 #include "shim/mask_check.h"
 #include "shim/mount_check.h"
+#include "shim/port_forward.h"
 #include "shim/process_words.h"
 #include "shim/proto_time.h"
 #include "shim/shim_log.h"
@@ -30,6 +31,8 @@
 
 namespace gantry::shim {
 namespace {
+
+constexpr size_t kMaxPortsBytes = 16 << 20;
 
 constexpr uint32_t kNeverStartedStatus = 255;
 constexpr size_t kMaxConfigBytes = 16 << 20;
@@ -60,6 +63,16 @@ void MakeLinkedDirectory(const std::string& rootfs, const std::string& path) {
   if (!real.ok() || *real == path) return;
   [[maybe_unused]] const absl::StatusOr<UniqueFd> made =
       OpenOrMakeInRoot(root.get(), path, /*directory=*/true);
+}
+
+// Of the file that the supervisor put beside the network namespace. Null: there is none.
+absl::StatusOr<std::unique_ptr<PortForward>> OpenPorts(const std::string& netns) {
+  if (netns.empty()) return nullptr;
+  absl::StatusOr<std::string> text = ReadFile(absl::StrCat(netns, ".ports"), kMaxPortsBytes);
+  if (absl::IsNotFound(text.status())) return nullptr;
+  GANTRY_RETURN_IF_ERROR(text.status());
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<ForwardedPort> ports, ParseForwardedPorts(*text));
+  return PortForward::Open(ports);
 }
 
 }  // namespace
@@ -229,6 +242,16 @@ void Container::EmitStarted(const ProcessPtr& process) {
   events_->Append(std::move(event));
 }
 
+void Container::ForwardPorts(std::unique_ptr<PortForward> forward) {
+  // Posted tasks are copied.
+  auto handed = std::make_shared<std::unique_ptr<PortForward>>(std::move(forward));
+  loop_->Post([this, handed] {
+    forward_ = std::move(*handed);
+    if (const absl::Status started = forward_->Start(loop_); !started.ok())
+      ShimLog(LogLevel::kError, absl::StrCat("ports are not forwarded: ", started.message()));
+  });
+}
+
 absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
                                             const ProcessPtr& init, absl::Duration limit) {
   GANTRY_ASSIGN_OR_RETURN(const std::string config,
@@ -244,6 +267,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   const bool fresh_dev = facts.fresh_dev;
   const std::string spec_root = facts.root_path;
   const std::string working_directory = facts.working_directory;
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<PortForward> forward, OpenPorts(facts.network_namespace));
   OciRuntime* runtime;
   std::shared_ptr<ProcessIo> io;
   {
@@ -341,6 +365,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   }
   std::move(unmount).Cancel();
   std::move(close_io).Cancel();
+  if (forward != nullptr) ForwardPorts(std::move(forward));
   return pid;
 }
 

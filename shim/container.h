@@ -50,6 +50,8 @@
 
 namespace gantry::shim {
 
+class PortForward;
+
 class Container {
  public:
   struct Options {
@@ -181,6 +183,8 @@ class Container {
   // Its cgroup is below groups that are not shared by all containers and may have to be made.
   bool HasOwnParents() const ABSL_LOCKS_EXCLUDED(mu_);
   void WatchForOom();
+  // From now on; connections that came before wait in the kernel's queue.
+  void ForwardPorts(std::unique_ptr<PortForward> forward);
   absl::Status WaitForEnd(const ProcessPtr& process, absl::Duration limit);
   // Takes in what an ended process has left in its pipes, and closes its streams; those of one that
   // never ran at once.
@@ -217,6 +221,7 @@ class Container {
 
   // Event loop only.
   std::unique_ptr<OomWatch> oom_watch_;
+  std::unique_ptr<PortForward> forward_;  // until the container's end
   std::optional<Ended> init_end_;  // waits for the execs
   EventLoop::TimerId init_end_timer_ = 0;
 

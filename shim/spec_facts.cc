@@ -65,6 +65,7 @@ class FactsReader final : public nlohmann::json_sax<Json> {
   }
   bool end_object() override {
     keys_.pop_back();
+    if (At({"linux", "namespaces", "[]"}) && type_ == "network") facts_.network_namespace = path_;
     if (At({"linux", "namespaces", "[]"}) && type_ == "pid" && path_.empty()) {
       facts_.private_pid_namespace = true;
     }

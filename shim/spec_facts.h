@@ -20,6 +20,7 @@ namespace gantry::shim {
 struct SpecFacts {
   // The end of the init process ends all others. False: none, or that of another container.
   bool private_pid_namespace = false;
+  std::string network_namespace;  // path of the one to be joined; "" a new one or the host's
   bool has_poststart_hooks = false;
   bool has_poststop_hooks = false;
   bool has_intel_rdt = false;

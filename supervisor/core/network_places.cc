@@ -56,6 +56,71 @@ std::vector<StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places)
   return records;
 }
 
+// A published port that the kernel cannot carry, and the container's shim therefore does
+// (shim/port_forward.h): at an IPv6 address of the host for a container without one, and at [::1].
+struct Forward {
+  network::Protocol protocol = network::Protocol::kTcp;
+  Address host;
+  uint16_t host_port = 0;
+  Address container;
+  uint16_t container_port = 0;
+  bool if_possible = false;  // nobody asked for this address in particular
+};
+
+std::vector<Forward> ForwardsOf(const record::v1::NetworkNamespace& netns,
+                                const std::vector<StoredEndpoint>& places) {
+  const auto published_by = [&places](const std::string& network, Family family) {
+    for (const StoredEndpoint& one : places) {
+      if (one.network_id == network) return AddressOf(one.record, family);
+    }
+    return std::optional<Address>();
+  };
+  const std::optional<Address> ipv4 = published_by(netns.gateway_network(), Family::kIpv4);
+  const std::optional<Address> ipv6 = published_by(netns.ipv6_gateway_network(), Family::kIpv6);
+  std::vector<Forward> forwards;
+  for (const record::v1::NetworkPort& port : netns.ports()) {
+    const absl::StatusOr<Address> host = Address::Parse(port.host_address());
+    if ((host.ok() && host->family() == Family::kIpv4) || port.protocol() == "sctp") continue;
+    const bool every = !host.ok() || host->is_unspecified();
+    Forward forward;
+    // The container's own IPv6 address is reached by the kernel, but for the loopback address.
+    if (ipv6.has_value()) {
+      if (!every && !host->is_loopback()) continue;
+      forward.host = Address(Family::kIpv6, 1);
+      forward.container = *ipv6;
+    } else if (ipv4.has_value()) {
+      forward.host = every ? Address(Family::kIpv6, 0) : *host;
+      forward.container = *ipv4;
+    } else {
+      continue;
+    }
+    forward.protocol = ProtocolOf(port.protocol());
+    forward.host_port = static_cast<uint16_t>(port.host_port());
+    forward.container_port = static_cast<uint16_t>(port.container_port());
+    forward.if_possible = !host.ok();
+    forwards.push_back(forward);
+  }
+  return forwards;
+}
+
+// What the shim reads when it creates the container, beside the namespace's mount.
+std::string ForwardsPath(absl::string_view netns) { return absl::StrCat(netns, ".ports"); }
+
+std::string ForwardsText(const std::vector<Forward>& forwards) {
+  std::string text;
+  for (const Forward& one : forwards) {
+    absl::StrAppend(&text, network::ProtocolName(one.protocol), " ", one.host.ToString(), " ",
+                    one.host_port, " ", one.container.ToString(), " ", one.container_port, " ",
+                    one.if_possible ? "if-possible" : "required", "\n");
+  }
+  return text;
+}
+
+bool HostHasIpv6() {
+  const absl::StatusOr<std::string> addresses = ReadFile("/proc/thread-self/net/if_inet6", 1 << 20);
+  return addresses.ok() && !addresses->empty();
+}
+
 // One that follows from the address, so that an address that goes to another container keeps its
 // MAC: what neighbours remember stays true. 02:42 begins a locally administered one.
 network::MacAddress MacOf(const Address& address) {
@@ -225,6 +290,9 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   }
   GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, gateways.ipv4));
   GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6));
+  if (const std::string forwards = ForwardsText(ForwardsOf(netns.record, RecordsOf(places)));
+      !forwards.empty())
+    GANTRY_RETURN_IF_ERROR(WriteFileAtomic(ForwardsPath(entered.netns), forwards, 0600));
   std::move(undo).Cancel();
   return entered;
 }
@@ -362,6 +430,8 @@ absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places, PlacesOf(netns.ns, id));
   GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, RecordsOf(places))));
   const std::string path = NetnsPath(netns.ns, id);
+  const std::string forwards = ForwardsPath(path);
+  if (unlink(forwards.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, forwards);
   if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
     return ErrnoToStatus(errno, absl::StrCat("unmounting ", path));
   if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, path);
@@ -483,14 +553,26 @@ absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& cont
     endpoint.add_dns_names(place.record.container_id().substr(0, 12));
     held.endpoints.push_back(std::move(endpoint));
   }
+  const auto show = [&held](const std::string& ip, network::Protocol protocol, uint16_t host_port,
+                            uint16_t container_port) {
+    v1::PublishedPort& shown = held.ports.emplace_back();
+    shown.set_ip(ip);
+    shown.set_private_port(container_port);
+    shown.set_public_port(host_port);
+    shown.set_protocol(std::string(network::ProtocolName(protocol)));
+  };
   for (const network::PublishedPort& port : PortsOf(netns->record, records)) {
-    v1::PublishedPort shown;
     const bool ipv4 = port.container.family() == Family::kIpv4;
-    shown.set_ip(port.host.has_value() ? port.host->ToString() : ipv4 ? "0.0.0.0" : "::");
-    shown.set_private_port(port.container_port);
-    shown.set_public_port(port.host_port);
-    shown.set_protocol(std::string(network::ProtocolName(port.protocol)));
-    held.ports.push_back(std::move(shown));
+    show(port.host.has_value() ? port.host->ToString()
+         : ipv4                ? "0.0.0.0"
+                               : "::",
+         port.protocol, port.host_port, port.container_port);
+  }
+  const bool host_has_ipv6 = HostHasIpv6();
+  for (const Forward& forward : ForwardsOf(netns->record, records)) {
+    // Shown above already: [::1] is one of "::".
+    if (forward.if_possible && (!host_has_ipv6 || forward.host.is_loopback())) continue;
+    show(forward.host.ToString(), forward.protocol, forward.host_port, forward.container_port);
   }
   return held;
 }

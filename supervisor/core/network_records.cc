@@ -142,27 +142,38 @@ network::Protocol ProtocolOf(absl::string_view name) {
   return name == "sctp" ? network::Protocol::kSctp : network::Protocol::kTcp;
 }
 
+namespace {
+
+// A container's address in the network that its default route of a family goes by.
+std::optional<Address> PublishedBy(const record::v1::NetworkNamespace& netns,
+                                   const std::vector<StoredEndpoint>& places, Family family) {
+  const std::string& by =
+      family == Family::kIpv4 ? netns.gateway_network() : netns.ipv6_gateway_network();
+  const auto place = std::find_if(places.begin(), places.end(), [&by](const StoredEndpoint& one) {
+    return one.network_id == by;
+  });
+  return place == places.end() ? std::nullopt : AddressOf(place->record, family);
+}
+
+}  // namespace
+
 std::vector<network::PublishedPort> PortsOf(const record::v1::NetworkNamespace& netns,
                                             const std::vector<StoredEndpoint>& places) {
   std::vector<network::PublishedPort> ports;
   for (const record::v1::NetworkPort& port : netns.ports()) {
-    network::PublishedPort published;
-    published.protocol = ProtocolOf(port.protocol());
-    published.host_port = static_cast<uint16_t>(port.host_port());
-    published.container_port = static_cast<uint16_t>(port.container_port());
-    if (absl::StatusOr<Address> host = Address::Parse(port.host_address()); host.ok())
-      published.host = *host;
+    const absl::StatusOr<Address> host = Address::Parse(port.host_address());
     for (const Family family : {Family::kIpv4, Family::kIpv6}) {
-      if (published.host.has_value() && published.host->family() != family) continue;
-      const std::string& by =
-          family == Family::kIpv4 ? netns.gateway_network() : netns.ipv6_gateway_network();
-      const auto place =
-          std::find_if(places.begin(), places.end(),
-                       [&by](const StoredEndpoint& one) { return one.network_id == by; });
-      if (place == places.end()) continue;
-      const std::optional<Address> address = AddressOf(place->record, family);
+      if (host.ok() && host->family() != family) continue;
+      // The kernel does not let [::1] out of the host: the container's shim forwards it.
+      if (host.ok() && family == Family::kIpv6 && host->is_loopback()) continue;
+      const std::optional<Address> address = PublishedBy(netns, places, family);
       if (!address.has_value()) continue;
+      network::PublishedPort published;
+      if (host.ok() && !host->is_unspecified()) published.host = *host;
+      published.protocol = ProtocolOf(port.protocol());
+      published.host_port = static_cast<uint16_t>(port.host_port());
       published.container = *address;
+      published.container_port = static_cast<uint16_t>(port.container_port());
       ports.push_back(published);
     }
   }
