@@ -6,6 +6,7 @@
 #include <openssl/sha.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <utility>
 
@@ -15,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "glog/logging.h"
 
 #include "base/errno_status.h"
@@ -32,7 +34,7 @@ constexpr size_t kGenerations = 1000;
 // from_outside: drops what comes from outside for 127.0.0.0/8 (a bridge with route_localnet would
 // take it), and what comes for a container's address by another way than its bridge, unless it
 // answers the container.
-// published: by destination port. Also for packets of the host itself, whose loopback addresses
+// published: by destination port. [::1] is left to the shims. Also for packets of the host itself, whose loopback addresses
 // entering-BRIDGE masquerades, because the container could not answer them.
 constexpr char kTable[] = R"(
 add table inet $table
@@ -67,6 +69,7 @@ table inet $table {
   chain published {
     dnat ip to ip daddr . meta l4proto . th dport map @ports4_at
     dnat ip to meta l4proto . th dport map @ports4
+    ip6 daddr ::1 return
     dnat ip6 to ip6 daddr . meta l4proto . th dport map @ports6_at
     dnat ip6 to meta l4proto . th dport map @ports6
   }
@@ -153,6 +156,7 @@ struct Nftables {
   decltype(&nft_ctx_buffer_output) buffer_output;
   decltype(&nft_ctx_buffer_error) buffer_error;
   decltype(&nft_ctx_get_error_buffer) error_buffer;
+  decltype(&nft_ctx_get_output_buffer) output_buffer;
   decltype(&nft_run_cmd_from_buffer) run;
 };
 
@@ -172,6 +176,7 @@ const absl::StatusOr<Nftables>& Library() {
         Find(library, "nft_ctx_buffer_output", nft.buffer_output) &&
         Find(library, "nft_ctx_buffer_error", nft.buffer_error) &&
         Find(library, "nft_ctx_get_error_buffer", nft.error_buffer) &&
+        Find(library, "nft_ctx_get_output_buffer", nft.output_buffer) &&
         Find(library, "nft_run_cmd_from_buffer", nft.run))
       return nft;
     const char* why = dlerror();
@@ -326,6 +331,27 @@ absl::Status CheckPorts(const std::vector<PublishedPort>& ports) {
   return absl::OkStatus();
 }
 
+// Chains of other programs that drop what is forwarded unless a rule of theirs accepts it, as "ip
+// filter FORWARD", of what `nft list chains` printed.
+std::vector<std::string> DroppingChains(absl::string_view listed) {
+  std::vector<std::string> found;
+  std::string table;
+  std::string chain;
+  for (const absl::string_view line : absl::StrSplit(listed, '\n')) {
+    const std::vector<absl::string_view> words =
+        absl::StrSplit(line, absl::ByAnyChar(" \t"), absl::SkipEmpty());
+    if (words.size() >= 3 && words[0] == "table") {
+      table = absl::StrCat(words[1], " ", words[2]);
+    } else if (words.size() >= 2 && words[0] == "chain") {
+      chain = std::string(words[1]);
+    } else if (absl::StrContains(line, " hook forward ") &&
+               absl::StrContains(line, "policy drop")) {
+      found.push_back(absl::StrCat(table, " ", chain));
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 std::string TableName(absl::string_view state_directory) {
@@ -463,6 +489,20 @@ absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
   for (const BridgePort& port : bridge_ports) GANTRY_RETURN_IF_ERROR(CheckBridge(port.device));
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   absl::MutexLock lock(&mu_);
+  // Host rules that drop are respected: a packet passes only when every program lets it.
+  if (Run("list chains", "looking at the rules of others").ok()) {
+    static std::atomic<bool> said{false};
+    const std::vector<std::string> dropping = DroppingChains(Library()->output_buffer(context_));
+    if (!dropping.empty() && !said.exchange(true)) {
+      LOG(WARNING) << "nftables chain " << dropping.front()
+                   << " drops what this host forwards: containers on networks reach out, and other "
+                      "hosts reach their published ports, only as far as its rules accept it. To "
+                      "let them: nft add rule "
+                   << dropping.front() << " ct status dnat accept; nft add rule "
+                   << dropping.front() << " ct state established,related accept; nft add rule "
+                   << dropping.front() << " iifname BRIDGE accept";
+    }
+  }
   networks_.clear();
   ports_.clear();
   bridge_ports_.clear();

@@ -313,6 +313,18 @@ TEST_F(FirewallTest, AdministratorsTableIsKept) {
   EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
 }
 
+// A host whose own rules drop what is forwarded, as ufw's and iptables' policies do.
+TEST_F(FirewallTest, DroppingPolicyOfTheHostIsRespected) {
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  Nft("add table ip filter");
+  Nft("add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }");
+  EXPECT_TRUE(Blocked(machine_, "192.0.2.1", 8080));
+  // What the warning advises.
+  Nft("add rule ip filter FORWARD ct status dnat accept");
+  Nft("add rule ip filter FORWARD ct state established,related accept");
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+}
+
 TEST_F(FirewallTest, FlushedRulesAreNoticedAndWrittenAgain) {
   ASSERT_EQ(firewall_->Replace({one_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
   EXPECT_TRUE(firewall_->Stands().value());
