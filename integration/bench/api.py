@@ -13,13 +13,13 @@ import subprocess
 import sys
 import tempfile
 
-from peers import Daemon, enter_mount_namespace, have, install, make_image, make_state, mount_free_controllers, sh, start_containerd, unmount_below
+from peers import Daemon, enter_namespaces, have, install, make_image, make_state, mount_free_controllers, sh, start_containerd, unmount_below
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "out", "bin"))
 IMAGE = "docker.io/library/bench:latest"
 
-enter_mount_namespace()
+enter_namespaces()
 
 
 def main():

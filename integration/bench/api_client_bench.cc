@@ -213,6 +213,19 @@ class Server {
     Unary(i, "/containerd.services.snapshots.v1.Snapshots/Remove", RemoveRequest(key));
   }
 
+  // What a lifecycle costs before there is a task.
+  void PrepareAndCreate(size_t i) {
+    ApiClient& c = client(i);
+    const std::string id = absl::StrCat("made-", ++serial_);
+    PrepareSnapshot(i, id);
+    Check(c.CreateContainer(id, settings_.image, SpecOf(id), id), "create container");
+    containers_api::DeleteContainerRequest forget;
+    google::protobuf::Empty nothing;
+    forget.set_id(id);
+    Check(FromGrpc(c.containers().Delete(c.Context().get(), forget, &nothing)), "delete container");
+    RemoveSnapshot(i, id);
+  }
+
   void Lifecycle(size_t i) {
     ApiClient& c = client(i);
     const std::string id = absl::StrCat("life-", ++serial_);
@@ -609,6 +622,7 @@ int Main(int argc, char** argv) {
        &ByHand::Write, true},
       {"content read, MB/s", &Server::ReadContent, static_cast<double>(kBlobBytes), &ByHand::Read},
       {"snapshot prepare+remove", &Server::PrepareAndRemove},
+      {"snapshot, container and back", &Server::PrepareAndCreate},
       {"lifecycle", &Server::Lifecycle},
   };
   ByHand by_hand(settings.scratch);

@@ -20,7 +20,7 @@ import time
 
 from concurrent.futures import ThreadPoolExecutor
 
-from peers import Daemon, enter_mount_namespace, install, make_image, make_state, mount_free_controllers, sh, unmount_below
+from peers import Daemon, enter_namespaces, install, make_image, make_state, mount_free_controllers, sh, unmount_below
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "out", "bin"))
@@ -29,7 +29,7 @@ SIZES = [int(size) for size in os.environ.get("BENCH_SIZES", "10 100 1000 5000")
 MOST_IMAGES = MOST_RUNNING = 1000
 CLIENTS = 4
 
-enter_mount_namespace()
+enter_namespaces()
 
 
 class Table:

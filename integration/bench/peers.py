@@ -7,15 +7,17 @@ import sys
 import time
 
 
-def enter_mount_namespace():
-    """crun refuses a cgroup v2 tree that holds a controller beside v1; a private mount namespace may mount that one as v1."""
+def enter_namespaces():
+    """Mounts and a network of their own for all contenders, so that the machine keeps its own as they are: daemons make bridges and firewall
+    rules, and crun refuses a cgroup v2 tree that holds a controller beside v1, which a private mount namespace may mount as v1."""
     if os.environ.get("GANTRY_BENCH_INSIDE") != "1":
         os.environ["GANTRY_BENCH_INSIDE"] = "1"
-        os.execvp("unshare", ["unshare", "-m", "--propagation", "private", sys.executable, os.path.abspath(sys.argv[0])] + sys.argv[1:])
+        os.execvp("unshare", ["unshare", "-m", "-n", "--propagation", "private", sys.executable, os.path.abspath(sys.argv[0])] + sys.argv[1:])
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
 
 
 def mount_free_controllers(work):
-    """Mounts as v1 the controllers that v2 holds without a user; see enter_mount_namespace()."""
+    """Mounts as v1 the controllers that v2 holds without a user; see enter_namespaces()."""
     if os.path.exists("/sys/fs/cgroup/unified/cgroup.controllers"):
         for controller in open("/sys/fs/cgroup/unified/cgroup.controllers").read().split():
             os.makedirs(os.path.join(work, controller))

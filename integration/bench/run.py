@@ -21,7 +21,7 @@ import tempfile
 import threading
 import time
 
-from peers import Daemon, enter_mount_namespace, have, install, make_image, make_state, mount_free_controllers, private_kib, sh, start_containerd, unmount_below
+from peers import Daemon, enter_namespaces, have, install, make_image, make_state, mount_free_controllers, private_kib, sh, start_containerd, unmount_below
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "..", "out", "bin"))
@@ -31,7 +31,7 @@ SECONDS = float(os.environ.get("BENCH_SECONDS", "5"))
 SETTLE = 6
 IMAGE = "docker.io/library/bench:latest"
 
-enter_mount_namespace()
+enter_namespaces()
 
 
 def children_named(name, below):
