@@ -26,6 +26,7 @@
 #include "shim/port_forward.h"
 #include "shim/process_words.h"
 #include "shim/proto_time.h"
+#include "shim/resolver.h"
 #include "shim/shim_log.h"
 #include "snapshotter/mount.h"
 
@@ -252,6 +253,16 @@ void Container::ForwardPorts(std::unique_ptr<PortForward> forward) {
   });
 }
 
+void Container::AnswerNames(std::unique_ptr<Resolver> resolver) {
+  // Posted tasks are copied.
+  auto handed = std::make_shared<std::unique_ptr<Resolver>>(std::move(resolver));
+  loop_->Post([this, handed] {
+    resolver_ = std::move(*handed);
+    if (const absl::Status started = resolver_->Start(loop_); !started.ok())
+      ShimLog(LogLevel::kError, absl::StrCat("names are not answered: ", started.message()));
+  });
+}
+
 absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
                                             const ProcessPtr& init, absl::Duration limit) {
   GANTRY_ASSIGN_OR_RETURN(const std::string config,
@@ -279,6 +290,11 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
                                      options_.bundle, options_.id, facts_.oom_score_adj, reaper_);
     runtime = runtime_.get();
     io = init->io;
+  }
+  std::unique_ptr<Resolver> resolver;
+  if (request.has_resolver()) {
+    GANTRY_ASSIGN_OR_RETURN(resolver,
+                            Resolver::Open(request.resolver().netns(), request.resolver().file()));
   }
   GANTRY_RETURN_IF_ERROR(MountControllers(request.runtime()));
   const bool own_parents = HasOwnParents();
@@ -366,6 +382,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   std::move(unmount).Cancel();
   std::move(close_io).Cancel();
   if (forward != nullptr) ForwardPorts(std::move(forward));
+  if (resolver != nullptr) AnswerNames(std::move(resolver));
   return pid;
 }
 

@@ -51,6 +51,7 @@
 namespace gantry::shim {
 
 class PortForward;
+class Resolver;
 
 class Container {
  public:
@@ -185,6 +186,8 @@ class Container {
   void WatchForOom();
   // From now on; connections that came before wait in the kernel's queue.
   void ForwardPorts(std::unique_ptr<PortForward> forward);
+  // From now on; queries that came before wait in the resolver's socket.
+  void AnswerNames(std::unique_ptr<Resolver> resolver);
   absl::Status WaitForEnd(const ProcessPtr& process, absl::Duration limit);
   // Takes in what an ended process has left in its pipes, and closes its streams; those of one that
   // never ran at once.
@@ -222,6 +225,7 @@ class Container {
   // Event loop only.
   std::unique_ptr<OomWatch> oom_watch_;
   std::unique_ptr<PortForward> forward_;  // until the container's end
+  std::unique_ptr<Resolver> resolver_;
   std::optional<Ended> init_end_;  // waits for the execs
   EventLoop::TimerId init_end_timer_ = 0;
 

@@ -66,6 +66,7 @@
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
 #include "supervisor/core/network_kernel.h"
+#include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/prepare_run.h"
@@ -348,6 +349,7 @@ struct Daemon::Parts {
   core::StartWaits starts;
   std::unique_ptr<core::ContainerRecords> container_records;
   std::unique_ptr<core::NetworkKernel> network_kernel;
+  std::unique_ptr<core::NetworkNames> network_names;
   std::unique_ptr<core::NetworkService> networks;
   std::unique_ptr<core::NetworkPlaces> network_places;
   std::unique_ptr<core::ContainerNetworks> container_networks;
@@ -416,10 +418,13 @@ void Daemon::MakeContainerClasses(Parts& p) {
     if (pool.ok()) networks.pools.push_back(*pool);
   }
   networks.host_id = PersistentUuid(p.config.root).value_or("");
+  p.network_names =
+      std::make_unique<core::NetworkNames>(p.network_records.get(), p.config.state);
+  networks.names = p.network_names.get();
   p.networks = std::make_unique<core::NetworkService>(std::move(networks));
   p.network_places = std::make_unique<core::NetworkPlaces>(
       core::NetworkPlaces::Parts{p.network_records.get(), p.networks.get(), p.network_kernel.get(),
-                                 &p.events, p.config.state});
+                                 &p.events, p.config.state, p.network_names.get()});
   removal.networks = p.network_places.get();
   p.container_removal = std::make_unique<core::ContainerRemoval>(removal);
 

@@ -44,6 +44,26 @@ absl::Status ContainerNetworks::WriteConfig(LoadedContainer& loaded) {
   return parts_.stores->containers.Update(loaded.scope, loaded.record, {"extensions"}).status();
 }
 
+NamesOfNetworks ContainerNetworks::NamesNow(const CallContext& context,
+                                            const LoadedContainer& loaded) const {
+  NamesOfNetworks names;
+  const auto held = parts_.places->NamesOf(context, loaded.id());
+  if (!held.ok()) return names;
+  names.addresses = held->addresses;
+  names.resolver = held->has_names;
+  return names;
+}
+
+void ContainerNetworks::ChangeNames(const CallContext& context, const LoadedContainer& loaded,
+                                    const NamesOfNetworks& before) {
+  absl::Status changed = parts_.places->ChangeNames(context, loaded.id(), loaded.config);
+  changed.Update(
+      UpdateNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
+                      loaded.config, loaded.id(), before, NamesNow(context, loaded)));
+  LOG_IF(WARNING, !changed.ok()) << "ns=" << context.ns << " id=" << loaded.id()
+                                 << " names after a change of its networks: " << changed;
+}
+
 absl::Status ContainerNetworks::Connect(const CallContext& context,
                                         const v1::ConnectNetworkRequest& request) {
   const std::string& wanted = request.attachment().network();
@@ -88,7 +108,9 @@ absl::Status ContainerNetworks::Connect(const CallContext& context,
   if (!connected) loaded.config.set_network_mode(network.record.name());
   *loaded.config.add_networks() = attachment;
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(loaded.config));
+  NamesOfNetworks before;
   if (runs) {
+    before = NamesNow(context, loaded);
     GANTRY_RETURN_IF_ERROR(
         parts_.places->Connect(lock.Within(context), ClientOf(loaded), attachment));
   }
@@ -98,6 +120,7 @@ absl::Status ContainerNetworks::Connect(const CallContext& context,
         parts_.places->Disconnect(context, ClientOf(loaded), network.record.id());
     LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << loaded.id() << " " << undone;
   }
+  if (written.ok() && runs) ChangeNames(context, loaded, before);
   return written;
 }
 
@@ -128,7 +151,9 @@ absl::Status ContainerNetworks::Disconnect(const CallContext& context,
   const auto it = std::find_if(attachments.begin(), attachments.end(),
                                [&](const auto& one) { return Names(one.network(), network); });
   if (it == attachments.end()) return absent;
-  if (Runs(context, loaded)) {
+  const bool runs = Runs(context, loaded);
+  const NamesOfNetworks before = runs ? NamesNow(context, loaded) : NamesOfNetworks();
+  if (runs) {
     const absl::Status gone =
         parts_.places->Disconnect(lock.Within(context), ClientOf(loaded), network.record.id());
     // What the configuration names need not be there: an earlier try may have got this far.
@@ -140,6 +165,7 @@ absl::Status ContainerNetworks::Disconnect(const CallContext& context,
   loaded.config.clear_mac_address();
   loaded.config.set_network_mode(attachments.empty() ? "none"
                                                      : loaded.config.networks(0).network());
+  if (runs) ChangeNames(context, loaded, before);
   return WriteConfig(loaded);
 }
 

@@ -9,6 +9,7 @@
 
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
+#include "supervisor/core/name_files.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
 
@@ -44,6 +45,11 @@ class ContainerNetworks {
 
  private:
   absl::Status WriteConfig(LoadedContainer& loaded);
+  // Its resolver and its hosts file, after a change while it runs. What fails is logged: the
+  // container is on its networks all the same, and its next start writes both.
+  void ChangeNames(const CallContext& context, const LoadedContainer& loaded,
+                   const NamesOfNetworks& before);
+  NamesOfNetworks NamesNow(const CallContext& context, const LoadedContainer& loaded) const;
   bool Runs(const CallContext& context, const LoadedContainer& loaded) const;
 
   const Parts parts_;

@@ -153,7 +153,6 @@ TEST(CheckContainerConfigTest, WhatWouldBeIgnoredIsRefused) {
       {"nano_cpus", [](auto& c) { c.mutable_resources()->set_nano_cpus(int64_t{100000} << 30); }},
       {"extra_hosts", [](auto& c) { c.add_extra_hosts("db:999"); }},
       {"extra_hosts", [](auto& c) { c.add_extra_hosts("db\n10.0.0.1 x:10.0.0.1"); }},
-      {"extra_hosts", [](auto& c) { c.add_extra_hosts("db:host-gateway"); }},
       {"dns", [](auto& c) { c.add_dns("example.com"); }},
       {"dns_search", [](auto& c) { c.add_dns_search("a\nnameserver 1.2.3.4"); }},
       {"dns_options", [](auto& c) { c.add_dns_options("a b"); }},

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <optional>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -265,15 +266,12 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
     const absl::Status undone = TakeAway(netns);
     LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
   };
-  Entered entered;
-  entered.netns = NetnsPath(context.ns, client.id);
-  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, MakeNetns(entered.netns));
+  const std::string path = NetnsPath(context.ns, client.id);
+  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, MakeNetns(path));
   CrashPoint("netns.kept");
   std::vector<PlaceInNetwork> places;
   for (const v1::NetworkAttachment& attachment : attachments) {
     GANTRY_ASSIGN_OR_RETURN(PlaceInNetwork place, Record(context, client, attachment, places));
-    for (const network::InterfaceAddress& one : AddressesOf(place.place.record))
-      entered.addresses.push_back(one.address.ToString());
     places.push_back(std::move(place));
   }
   CrashPoint("endpoint.recorded");
@@ -286,10 +284,15 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
         one.network, one.place, open,
         bridged ? std::exchange(ports, {}) : std::vector<network::PublishedPort>()));
     CrashPoint("veth.made");
+    GANTRY_RETURN_IF_ERROR(NamesChanged(one.network));
     Publish(one.network, "connect", client.id);
   }
   GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, gateways.ipv4));
   GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6));
+  GANTRY_RETURN_IF_ERROR(WriteResolver(context.ns, client.id, config, places));
+  Entered entered = NamesIn(places);
+  entered.netns = path;
+  if (parts_.names != nullptr) entered.resolver = parts_.names->ResolverPath(context.ns, client.id);
   if (const std::string forwards = ForwardsText(ForwardsOf(netns.record, RecordsOf(places)));
       !forwards.empty())
     GANTRY_RETURN_IF_ERROR(WriteFileAtomic(ForwardsPath(entered.netns), forwards, 0600));
@@ -422,7 +425,7 @@ absl::Status NetworkPlaces::Remove(const PlaceInNetwork& place, const OpenNetns&
   CrashPoint("veth.gone");
   GANTRY_RETURN_IF_ERROR(parts_.store->RemoveEndpoint(place.place));
   Publish(place.network, "disconnect", place.place.record.container_id());
-  return absl::OkStatus();
+  return NamesChanged(place.network);
 }
 
 absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
@@ -441,7 +444,9 @@ absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
     GANTRY_RETURN_IF_ERROR(parts_.store->RemoveEndpoint(one.place));
     CrashPoint("endpoint.forgotten");
     Publish(one.network, "disconnect", id);
+    GANTRY_RETURN_IF_ERROR(NamesChanged(one.network));
   }
+  if (parts_.names != nullptr) GANTRY_RETURN_IF_ERROR(parts_.names->ContainerRemoved(netns.ns, id));
   return parts_.store->RemoveNetns(netns);
 }
 
@@ -473,9 +478,11 @@ absl::Status NetworkPlaces::Connect(const CallContext& context, const NetworkCli
   }
   GANTRY_ASSIGN_OR_RETURN(const PlaceInNetwork added, Record(context, client, attachment, places));
   CrashPoint("endpoint.recorded");
-  absl::Status made = parts_.kernel->MakePlace(added.network, added.place, open);
+  absl::Status made = NamesChanged(added.network);
+  if (made.ok()) made = parts_.kernel->MakePlace(added.network, added.place, open);
   if (!made.ok()) {
     made.Update(parts_.store->RemoveEndpoint(added.place));
+    made.Update(NamesChanged(added.network));
     return made;
   }
   CrashPoint("veth.made");
@@ -511,6 +518,62 @@ absl::Status NetworkPlaces::Disconnect(const CallContext& context, const Network
   places.erase(it);
   GANTRY_RETURN_IF_ERROR(Remove(leaving, open));
   return Reroute(*netns, places, open);
+}
+
+absl::Status NetworkPlaces::NamesChanged(const StoredNetwork& network) {
+  return parts_.names == nullptr ? absl::OkStatus() : parts_.names->NetworkChanged(network);
+}
+
+NetworkPlaces::Entered NetworkPlaces::NamesIn(const std::vector<PlaceInNetwork>& places) const {
+  Entered names;
+  for (const PlaceInNetwork& one : places) {
+    for (const network::InterfaceAddress& address : AddressesOf(one.place.record))
+      names.addresses.push_back(address.address.ToString());
+    names.has_names =
+        names.has_names || (parts_.names != nullptr && NetworkNames::HasNames(one.network));
+  }
+  return names;
+}
+
+absl::Status NetworkPlaces::WriteResolver(absl::string_view ns, absl::string_view container_id,
+                                          const v1::ContainerConfig& config,
+                                          std::vector<PlaceInNetwork> places) {
+  if (parts_.names == nullptr) return absl::OkStatus();
+  // A name that several networks have is that of the one that gateways are chosen from first.
+  std::sort(places.begin(), places.end(), [](const PlaceInNetwork& a, const PlaceInNetwork& b) {
+    const auto rank = [](const PlaceInNetwork& one) {
+      return std::make_tuple(-one.place.record.gateway_priority(), one.network.settings.internal(),
+                             one.network.record.name());
+    };
+    return rank(a) < rank(b);
+  });
+  std::vector<StoredNetwork> networks;
+  for (PlaceInNetwork& one : places) networks.push_back(std::move(one.network));
+  return parts_.names->ContainerChanged(ns, container_id, config, networks);
+}
+
+absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::NamesOf(const CallContext& context,
+                                                              absl::string_view container_id) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
+                          PlacesOf(context.ns, container_id));
+  return NamesIn(places);
+}
+
+absl::Status NetworkPlaces::ChangeNames(const CallContext& context, absl::string_view container_id,
+                                        const v1::ContainerConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
+                          PlacesOf(context.ns, container_id));
+  return WriteResolver(context.ns, container_id, config, places);
+}
+
+absl::StatusOr<std::vector<std::string>> NetworkPlaces::HostGateways(const CallContext& context) {
+  GANTRY_ASSIGN_OR_RETURN(const StoredNetwork network,
+                          parts_.networks->FindOrMakeDefault(context, "bridge"));
+  std::vector<std::string> gateways;
+  for (const auto& pool : network.settings.pools()) {
+    if (!pool.gateway().empty()) gateways.push_back(pool.gateway());
+  }
+  return gateways;
 }
 
 absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& context,
@@ -605,6 +668,10 @@ absl::Status NetworkPlaces::Reconcile(
     } else if (const absl::Status gone = parts_.store->RemoveEndpoint(one); !gone.ok()) {
       LOG(ERROR) << "ns=" << one.ns << " id=" << one.record.container_id() << " " << gone;
     }
+  }
+  if (parts_.names != nullptr) {
+    const absl::Status named = parts_.names->Reconcile();
+    LOG_IF(ERROR, !named.ok()) << "names inside networks: " << named;
   }
   GANTRY_RETURN_IF_ERROR(parts_.kernel->RemoveStrays(kept));
   // Last: what has no record any more has no rule either.

@@ -24,6 +24,7 @@
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/gateway_choice.h"
 #include "supervisor/core/network_kernel.h"
+#include "supervisor/core/network_names.h"
 #include "supervisor/metadata/network_store.h"
 
 namespace gantry::v1 {
@@ -53,6 +54,7 @@ class NetworkPlaces {
     EventBus* events = nullptr;  // null: nothing is published
     // <state>/netns/<ns>/<id> is a container's network namespace: a mount that outlives the daemon.
     std::string state_directory;
+    NetworkNames* names = nullptr;  // null: names are not answered
   };
   explicit NetworkPlaces(Parts parts) : parts_(std::move(parts)) {}
 
@@ -60,6 +62,8 @@ class NetworkPlaces {
   struct Entered {
     std::string netns;                   // path of its network namespace
     std::vector<std::string> addresses;  // without prefix lengths, for its hosts file
+    bool has_names = false;              // on a network whose containers are found by name
+    std::string resolver;                // path of its resolver file, for its shim; "": none
   };
   // Connects a container that starts to the networks of its configuration, of which `network` is
   // the first. Places of a run that has ended go first. Nothing stays after a failure.
@@ -81,6 +85,16 @@ class NetworkPlaces {
   // kFailedPrecondition: it is not connected to it.
   absl::Status Disconnect(const CallContext& context, const NetworkClient& client,
                           absl::string_view network);
+
+  // For the name files of one that runs: addresses and has_names only.
+  absl::StatusOr<Entered> NamesOf(const CallContext& context, absl::string_view container_id);
+  // Its resolver knows its networks as they are now.
+  absl::Status ChangeNames(const CallContext& context, absl::string_view container_id,
+                           const v1::ContainerConfig& config);
+
+  // Addresses at which containers of all networks reach the host: the gateways of the default
+  // network, which is made if need be.
+  absl::StatusOr<std::vector<std::string>> HostGateways(const CallContext& context);
 
   // What a container has of networks now: nothing unless it runs and is connected to one.
   struct Held {
@@ -116,6 +130,10 @@ class NetworkPlaces {
   // Lets default routes and ports follow the places that there are now.
   absl::Status Reroute(metadata::StoredNetns& netns, const std::vector<PlaceInNetwork>& places,
                        const OpenNetns& open);
+  absl::Status NamesChanged(const metadata::StoredNetwork& network);
+  Entered NamesIn(const std::vector<PlaceInNetwork>& places) const;
+  absl::Status WriteResolver(absl::string_view ns, absl::string_view container_id,
+                             const v1::ContainerConfig& config, std::vector<PlaceInNetwork> places);
   absl::Status TakeAway(const metadata::StoredNetns& netns);
   void Publish(const metadata::StoredNetwork& network, absl::string_view action,
                absl::string_view container_id) const;

@@ -239,7 +239,8 @@ absl::StatusOr<v1::RemoveNetworkResponse> NetworkService::Remove(const CallConte
   GANTRY_RETURN_IF_ERROR(parts_.store->Delete({context.ns, ""}, found));
   CrashPoint("network.forgotten");
   // What stays after a failure has no record: the next start takes it away.
-  const absl::Status gone = parts_.kernel->RemoveNetwork(found);
+  absl::Status gone = parts_.kernel->RemoveNetwork(found);
+  if (parts_.names != nullptr) gone.Update(parts_.names->NetworkRemoved(found));
   LOG_IF(WARNING, !gone.ok()) << "network " << found.record.name() << ": " << gone;
   Publish(found, action::kDestroy);
   v1::RemoveNetworkResponse response;

@@ -16,6 +16,7 @@
 #include "proto/gantry/v1/networks.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/network_kernel.h"
+#include "supervisor/core/network_names.h"
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/network/ipam.h"
 
@@ -36,6 +37,7 @@ class NetworkService {
     std::string host_id;
     // Whose name servers automatic subnets leave alone.
     std::string resolv_conf = "/etc/resolv.conf";
+    NetworkNames* names = nullptr;  // null: names are not answered
   };
   explicit NetworkService(Parts parts) : parts_(std::move(parts)) {}
 

@@ -36,10 +36,13 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
         place, parts_.networks->Enter(context, client, network.network, loaded.config));
   }
   absl::Cleanup undo = [&] { EndRun(context, loaded); };
+  task.netns = place.netns;
+  task.resolver = place.resolver;
 
-  GANTRY_RETURN_IF_ERROR(
-      WriteNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
-                     loaded.config, loaded.id(), place.addresses));
+  NamesOfNetworks names;
+  names.addresses = place.addresses;
+  names.resolver = place.has_names;
+  GANTRY_RETURN_IF_ERROR(WriteFilesOfRun(context, loaded, network, std::move(names)));
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
@@ -51,6 +54,23 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   GANTRY_ASSIGN_OR_RETURN(task.stdio, StdioOfRun(loaded));
   std::move(undo).Cancel();
   return task;
+}
+
+absl::Status RunPreparer::WriteFilesOfRun(const CallContext& context, const LoadedContainer& loaded,
+                                          const NetworkChoice& network, NamesOfNetworks names) {
+  const std::string directory =
+      parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config);
+  if (network.kind == NetworkChoice::Kind::kContainer) {
+    GANTRY_ASSIGN_OR_RETURN(const std::string id,
+                            parts_.records->ResolveId(context, network.container));
+    GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other, parts_.records->Load(context, id));
+    return CopyNameFiles(parts_.records->GeneratedDirectory(context.ns, other.id(), other.config),
+                         directory);
+  }
+  if (parts_.networks != nullptr && NeedsHostGateway(loaded.config)) {
+    GANTRY_ASSIGN_OR_RETURN(names.host_gateways, parts_.networks->HostGateways(context));
+  }
+  return WriteNameFiles(directory, loaded.config, loaded.id(), names);
 }
 
 void RunPreparer::EndRun(const CallContext& context, const LoadedContainer& loaded) {

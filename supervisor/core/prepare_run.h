@@ -16,6 +16,7 @@
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/mount_points.h"
+#include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
@@ -54,6 +55,9 @@ class RunPreparer {
   // the network namespace at `netns` ("": a fresh one).
   absl::StatusOr<std::string> SpecOfRun(const CallContext& context, const LoadedContainer& loaded,
                                         const NetworkChoice& network, const std::string& netns);
+  // hostname, hosts and resolv.conf.
+  absl::Status WriteFilesOfRun(const CallContext& context, const LoadedContainer& loaded,
+                               const NetworkChoice& network, NamesOfNetworks names);
   absl::StatusOr<shim::v1::Stdio> StdioOfRun(const LoadedContainer& loaded);
 
   const Parts parts_;

@@ -147,6 +147,10 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   }
   request.set_start(create.start);
   request.set_discard_rootfs(create.discard_rootfs);
+  if (!create.resolver.empty()) {
+    request.mutable_resolver()->set_netns(create.netns);
+    request.mutable_resolver()->set_file(create.resolver);
+  }
   request.set_restore_image_path(create.restore_image_path);
 
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(create.spec_json));

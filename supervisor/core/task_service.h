@@ -89,6 +89,9 @@ struct CreateTask {
   std::vector<snapshot::Mount>
       rootfs;  // mounted by the shim at <bundle>/rootfs; empty: spec root.path stands by itself
   bool discard_rootfs = false;  // it ends with the container, and is not synced
+  // With a network: the paths of its namespace and of the file that its resolver is run by.
+  std::string netns;
+  std::string resolver;
   shim::v1::Stdio stdio;
   std::string runtime;  // name, absolute path, "io.containerd.runc.v2", or "" for the default
   std::string

@@ -30,6 +30,8 @@ constexpr absl::string_view kResolverHead = "gantry resolver 1\n";
 constexpr absl::string_view kNetwork = "network ";
 constexpr absl::string_view kName = "name ";
 constexpr absl::string_view kAddress = "address ";
+// What is printed with a backslash when a name is taken out of a message.
+constexpr absl::string_view kEscaped = "\".;\\()@$";
 constexpr size_t kMaxWord = 4096;
 constexpr size_t kMaxServers = 16;
 constexpr size_t kMaxNetworks = 256;
@@ -93,7 +95,8 @@ bool IsDnsName(absl::string_view name) {
       label = 0;
       continue;
     }
-    if (c <= ' ' || c >= 0x7f || c == '\\' || ++label > 63) return false;
+    if (c <= ' ' || c >= 0x7f || kEscaped.find(c) != absl::string_view::npos || ++label > 63)
+      return false;
   }
   return label > 0;
 }

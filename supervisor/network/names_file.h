@@ -38,7 +38,7 @@ inline constexpr size_t kMaxNamesBytes = 8 << 20;
 inline constexpr size_t kMaxResolverBytes = 256 << 10;
 
 // Whether a DNS message can carry it as names of networks and containers are written: 1 to 253
-// bytes, labels of 1 to 63 printable ASCII characters without backslash, separated by dots.
+// bytes, labels of 1 to 63 printable ASCII characters but " ; \ ( ) @ $, separated by dots.
 bool IsDnsName(absl::string_view name);
 
 // An address in network order: 4 or 16 bytes.
