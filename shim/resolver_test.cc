@@ -385,6 +385,22 @@ TEST_F(ResolverTest, QueriesGoOutFromRandomPortsWithRandomIds) {
   EXPECT_GT(ids.size(), 15u);
 }
 
+TEST_F(ResolverTest, QueriesUnderWayAtATimeHavePortsOfTheirOwn) {
+  Server silent("127.0.0.2", 0, [](const std::string&, bool) { return Strings(); });
+  config_.servers = {"127.0.0.2"};
+  Configure();
+  Start(silent.port());
+  const UniqueFd fd = Connect(SOCK_DGRAM);
+  for (uint16_t i = 0; i < 20; ++i) {
+    const std::string query = QueryMessage(i, "example.com", 1);
+    ASSERT_GT(send(fd.get(), query.data(), query.size(), 0), 0);
+  }
+  while (silent.udp_queries() < 20) std::this_thread::yield();
+  std::set<unsigned> ports;
+  for (const auto& [port, id] : silent.origins()) ports.insert(port);
+  EXPECT_EQ(ports.size(), 20u);
+}
+
 TEST_F(ResolverTest, ServersOfTheHostAreReadWhenTheyChange) {
   Server first("127.0.0.2", 0, [](const std::string& query, bool) {
     return Strings{AnswerMessage(query, "192.0.2.1")};
@@ -521,7 +537,7 @@ TEST_F(ResolverTest, SingleLabelsStayWhereAsked) {
   EXPECT_EQ(Addresses("api"), Set{"10.1.0.2"});
 }
 
-// Whoever floods the resolver, the loop's other work goes on, and what waits is bounded.
+// The loop's other work goes on, and what waits is bounded.
 TEST_F(ResolverTest, FloodOfForwardedQueriesIsBounded) {
   Server silent("127.0.0.2", 0, [](const std::string&, bool) { return Strings(); });
   config_.servers = {"127.0.0.2"};
@@ -555,6 +571,14 @@ TEST_F(ResolverTest, ConnectionsAreBoundedAndIdleOnesDoNotKeepOthersOut) {
   std::vector<UniqueFd> idle;
   for (size_t i = 0; i < Resolver::kMaxConnections; ++i) idle.push_back(Connect(SOCK_STREAM));
   EXPECT_EQ(Addresses("api"), Set{"10.1.0.2"});
+  const UniqueFd waiting = Connect(SOCK_STREAM);
+  const std::string asked = QueryMessage(1, "api", 1);
+  const std::string sent = Two(static_cast<unsigned>(asked.size())) + asked;
+  ASSERT_EQ(send(waiting.get(), sent.data(), sent.size(), MSG_NOSIGNAL),
+            static_cast<ssize_t>(sent.size()));
+  EXPECT_FALSE(Readable(waiting.get(), 200));
+  idle.pop_back();
+  EXPECT_EQ(AddressesIn(ReadMessage(waiting.get())), Strings{"10.1.0.2"});
   idle.pop_back();
   EXPECT_EQ(AddressesIn(AskOverTcp(QueryMessage(1, "api", 1))), Strings{"10.1.0.2"});
   // A client that only sends, and takes no answer, ends nothing but itself.
