@@ -225,8 +225,13 @@ TEST_F(NetworkNamesTest, ContainersOfANetworkFindEachOther) {
   EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"exec", "db", "nslookup", "api"}), "10.77.0.2"));
   EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"exec", "db", "ping", "-c", "1", "api"}),
                                 "1 packets received"));
-  bed_->CtlOut({"rm", "-f", "api"});
-  In("db", [] { EXPECT_EQ(Lookup("api"), "code 2"); });
+  bed_->CtlOut({"rename", "api", "front"});
+  In("db", [] {
+    EXPECT_EQ(Lookup("front"), "10.77.0.2");
+    EXPECT_EQ(Lookup("api"), "code 2");
+  });
+  bed_->CtlOut({"rm", "-f", "front"});
+  In("db", [] { EXPECT_EQ(Lookup("front"), "code 2"); });
   bed_->CtlOut({"rm", "-f", "db", "stranger"});
   bed_->CtlOut({"network", "rm", "web", "other"});
   for (const char* kind : {"networks", "containers"}) {

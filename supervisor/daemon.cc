@@ -470,6 +470,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   lifecycle.host = &p.host;
   lifecycle.runtimes = p.runtimes.get();
   lifecycle.state_directory = p.config.state;
+  lifecycle.networks = p.network_places.get();
   lifecycle.default_network = p.config.default_network;
   lifecycle.init_path = FindProgram("", "gantry-init", "shim");
   p.container_lifecycle = std::make_unique<core::ContainerLifecycle>(lifecycle);

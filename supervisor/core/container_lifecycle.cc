@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "absl/time/clock.h"
+#include "glog/logging.h"
 #include "nlohmann/json.hpp"
 
 #include "base/status_macros.h"
@@ -20,6 +21,7 @@
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/filters.h"
+#include "supervisor/core/network_places.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/oci/runtime_spec.h"
 
@@ -233,6 +235,13 @@ absl::Status ContainerLifecycle::Rename(const CallContext& context, const std::s
   }
   GANTRY_RETURN_IF_ERROR(parts_.stores->names.Rename(loaded.scope, loaded.id(), new_name));
   loaded.name = new_name;
+  if (parts_.networks != nullptr) {
+    const absl::Status told = parts_.networks->Rename(
+        context, {loaded.id(), loaded.ShownName(), loaded.config.hostname()});
+    // The next start has it right.
+    LOG_IF(WARNING, !told.ok()) << "ns=" << context.ns << " id=" << loaded.id()
+                                << " its new name in networks: " << told;
+  }
   parts_.records->Publish(loaded, "rename", {{"oldName", absl::StrCat("/", old_name)}});
   return absl::OkStatus();
 }

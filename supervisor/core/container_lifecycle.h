@@ -51,6 +51,8 @@ enum ContainerState : int;
 
 namespace gantry::core {
 
+class NetworkPlaces;
+
 // kRun: it is started at once, so one that a restart of the daemon finds not started was cut off.
 enum class CreateFor { kLater, kRun };
 
@@ -70,8 +72,9 @@ class ContainerLifecycle {
     ImageUnpack* unpack;
     const oci::HostFacts* host;
     runtime::RuntimeProbe* runtimes;
-    std::string state_directory;  // <state>/mounts/ holds mounts for the length of a call
-    std::string init_path;        // static init for --init; "" none
+    std::string state_directory;        // <state>/mounts/ holds mounts for the length of a call
+    std::string init_path;              // static init for --init; "" none
+    NetworkPlaces* networks = nullptr;  // null: there are no networks
     // Of a container that does not choose its network.
     std::string default_network = "none";
   };

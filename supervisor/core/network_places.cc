@@ -576,6 +576,28 @@ absl::StatusOr<std::vector<std::string>> NetworkPlaces::HostGateways(const CallC
   return gateways;
 }
 
+absl::Status NetworkPlaces::Rename(const CallContext& context, const NetworkClient& client) {
+  absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, client.id);
+  if (absl::IsNotFound(netns.status())) return absl::OkStatus();
+  GANTRY_RETURN_IF_ERROR(netns.status());
+  netns->record.set_container_name(client.name);
+  GANTRY_RETURN_IF_ERROR(parts_.store->UpdateNetns(*netns));
+  GANTRY_ASSIGN_OR_RETURN(std::vector<PlaceInNetwork> places, PlacesOf(context.ns, client.id));
+  for (PlaceInNetwork& one : places) {
+    record::v1::NetworkEndpoint& record = one.place.record;
+    // The container's name is the first, and may be an alias as well.
+    std::vector<std::string> names = {client.name};
+    for (const std::string& name : record.names()) {
+      if (name != record.container_name() && name != client.name) names.push_back(name);
+    }
+    record.mutable_names()->Assign(names.begin(), names.end());
+    record.set_container_name(client.name);
+    GANTRY_RETURN_IF_ERROR(parts_.store->UpdateEndpoint(one.place));
+    GANTRY_RETURN_IF_ERROR(NamesChanged(one.network));
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& context,
                                                          absl::string_view container_id) {
   Held held;

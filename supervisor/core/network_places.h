@@ -86,6 +86,9 @@ class NetworkPlaces {
   absl::Status Disconnect(const CallContext& context, const NetworkClient& client,
                           absl::string_view network);
 
+  // It is found by its new name, on all networks that it is connected to now.
+  absl::Status Rename(const CallContext& context, const NetworkClient& client);
+
   // For the name files of one that runs: addresses and has_names only.
   absl::StatusOr<Entered> NamesOf(const CallContext& context, absl::string_view container_id);
   // Its resolver knows its networks as they are now.

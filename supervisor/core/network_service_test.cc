@@ -373,6 +373,22 @@ TEST_F(NetworkServiceTest, AddressKeepsItsMacWithEachHolder) {
   EXPECT_EQ(before, "02:42:0a:07:00:02");
 }
 
+TEST_F(NetworkServiceTest, NewNameReplacesTheOldOne) {
+  ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
+  v1::ContainerConfig config = Publishing("28080");
+  config.add_networks()->set_network("web");
+  config.mutable_networks(0)->add_aliases("cache");
+  config.mutable_networks(0)->add_aliases("better");
+  ASSERT_TRUE(Enter("a", "web", config).ok());
+  ASSERT_EQ(places_->Rename(context_, {"a", "better", ""}), absl::OkStatus());
+  EXPECT_THAT(places_->Holds(context_, "a").value().endpoints.front().dns_names(),
+              ElementsAre("better", "cache", "a"));
+  EXPECT_EQ(service_->Inspect(context_, "web").value().endpoints(0).container_name(), "better");
+  EXPECT_THAT(std::string(Enter("b", "web", Publishing("28080")).status().message()),
+              HasSubstr("better"));
+  EXPECT_EQ(places_->Rename(context_, {"nosuch", "x", ""}), absl::OkStatus());
+}
+
 TEST_F(NetworkServiceTest, SettingsOfADevice) {
   ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
   v1::ContainerConfig config;

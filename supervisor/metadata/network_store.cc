@@ -193,6 +193,21 @@ absl::StatusOr<record::v1::NetworkEndpoint> NetworkStore::AddEndpoint(
   return made;
 }
 
+absl::Status NetworkStore::UpdateEndpoint(const StoredEndpoint& endpoint) {
+  return db_.Run(
+      [&](Transaction& tx) -> absl::Status {
+        const std::string key =
+            MakeKey(endpoint.ns, endpoint.network_id, endpoint.record.container_id());
+        GANTRY_ASSIGN_OR_RETURN(const auto present, tx.GetForUpdate(Family::kNetworks, key));
+        if (!present.has_value()) {
+          return absl::NotFoundError(absl::StrCat("container ", endpoint.record.container_name(),
+                                                  " is not connected to the network"));
+        }
+        return tx.Put(Family::kNetworks, key, endpoint.record.SerializeAsString());
+      },
+      Durability::kBuffered);
+}
+
 absl::Status NetworkStore::RemoveEndpoint(const StoredEndpoint& endpoint) {
   return db_.Run(
       [&](Transaction& tx) {

@@ -75,6 +75,8 @@ class NetworkStore {
       const StoredNetwork& network, record::v1::NetworkEndpoint endpoint,
       const std::function<absl::Status(const std::vector<StoredEndpoint>& all,
                                        record::v1::NetworkEndpoint& made)>& decide);
+  // kNotFound: it is gone.
+  absl::Status UpdateEndpoint(const StoredEndpoint& endpoint);
   absl::Status RemoveEndpoint(const StoredEndpoint& endpoint);
 
   // Places in one network, in order of container id.
