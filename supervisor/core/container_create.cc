@@ -20,6 +20,7 @@
 #include "snapshotter/mount.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/container_names.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/lease_scope.h"

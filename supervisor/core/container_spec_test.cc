@@ -9,7 +9,6 @@
 
 #include "base/field_error.h"
 #include "proto/gantry/v1/container_config.pb.h"
-#include "proto/shim/v1/shim.pb.h"
 
 namespace gantry::core {
 namespace {
@@ -251,22 +250,6 @@ TEST(ParseSignalTest, NamesAndNumbers) {
   EXPECT_EQ(*ParseSignal("SIGRTMAX-1"), SIGRTMAX - 1);
   for (const char* bad : {"", "0", "-1", "65", "TERMINATE", "SIG", "RTMIN+99"})
     EXPECT_FALSE(ParseSignal(bad).ok()) << bad;
-}
-
-TEST(ApplyLogOptionTest, SizesAndCounts) {
-  shim::v1::Log log;
-  ASSERT_TRUE(ApplyLogOption("max-size", "10m", log).ok());
-  EXPECT_EQ(log.max_size_bytes(), 10 << 20);
-  ASSERT_TRUE(ApplyLogOption("max-size", "7", log).ok());
-  EXPECT_EQ(log.max_size_bytes(), 7);
-  ASSERT_TRUE(ApplyLogOption("max-file", "3", log).ok());
-  EXPECT_EQ(log.max_files(), 3);
-  ASSERT_TRUE(ApplyLogOption("mode", "blocking", log).ok());
-  EXPECT_TRUE(log.block_when_full());
-  for (const char* bad : {"", "m", "-5m", "1x", "1.5m"})
-    EXPECT_FALSE(ApplyLogOption("max-size", bad, log).ok()) << bad;
-  EXPECT_FALSE(ApplyLogOption("max-file", "0", log).ok());
-  EXPECT_FALSE(ApplyLogOption("nope", "1", log).ok());
 }
 
 }  // namespace

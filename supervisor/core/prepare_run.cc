@@ -11,7 +11,7 @@
 
 #include "base/status_macros.h"
 #include "proto/shim/v1/shim.pb.h"
-#include "supervisor/core/container_spec.h"
+#include "supervisor/core/log_options.h"
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
