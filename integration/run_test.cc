@@ -636,6 +636,20 @@ TEST_F(RunTest, LogsHaveTailSinceAndTimestamps) {
   EXPECT_TRUE(absl::EndsWith(stamped, "Z 100")) << stamped;
 }
 
+TEST_F(RunTest, LogsHaveTheAttributesThatOptionsChoose) {
+  bed_->CtlOut({"run", "-d", "--name", "web", "--label", "tier=fr ont", "--label", "other=x", "-e",
+                "E=1", "--log-opt", "labels=tier,absent", "--log-opt", "env=E", kImage, "echo",
+                "hi"});
+  bed_->CtlOut({"wait", "web"});
+  EXPECT_EQ(bed_->CtlOut({"logs", "--details", "web"}), "E=1,tier=fr+ont hi");
+  EXPECT_EQ(bed_->CtlOut({"logs", "web"}), "hi");
+  bed_->CtlOut({"run", "-d", "--name", "plain", kImage, "echo", "hi"});
+  bed_->CtlOut({"wait", "plain"});
+  EXPECT_EQ(bed_->CtlOut({"logs", "--details", "plain"}), " hi");
+  EXPECT_THAT(bed_->Ctl({"run", "--rm", "--log-opt", "env-regex=(", kImage, "true"}).err,
+              HasSubstr("--log-opt env-regex"));
+}
+
 TEST_F(RunTest, LogsFollowToTheEnd) {
   Detached("web", {"sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"});
   const Outcome followed = bed_->Ctl({"logs", "--follow", "web"});

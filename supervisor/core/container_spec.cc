@@ -298,8 +298,7 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
                       absl::StrCat("\"", driver, "\" is not valid; use json-file, local or none"));
   }
   shim::v1::Log probe;
-  for (const auto& [key, value] : config.log().options())
-    GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, probe));
+  GANTRY_RETURN_IF_ERROR(ApplyLogOptions(config, probe));
   const std::string& restart = config.restart_policy().name();
   if (!restart.empty() && restart != "no" && restart != "always" && restart != "on-failure" &&
       restart != "unless-stopped") {

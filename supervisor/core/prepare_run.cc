@@ -121,8 +121,7 @@ absl::StatusOr<shim::v1::Stdio> RunPreparer::StdioOfRun(const LoadedContainer& l
   log->set_format(target->format);
   log->set_max_size_bytes(parts_.log_max_size_bytes);
   log->set_max_files(parts_.log_max_files);
-  for (const auto& [key, value] : loaded.config.log().options())
-    GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, *log));
+  GANTRY_RETURN_IF_ERROR(ApplyLogOptions(loaded.config, *log));
   return stdio;
 }
 

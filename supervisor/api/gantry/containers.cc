@@ -601,12 +601,15 @@ class ContainersDoor final : public v1::Containers::CallbackService {
         request->follow() ? followers_ : work_, *context,
         [this, request = *request](Call& call, Sender<v1::LogsResponse>& out) {
           return parts_.streams->Logs(call, request.container(), QueryOf(request),
-                                      [&out](const core::LogEntry& entry) {
+                                      [&](const core::LogEntry& entry) {
                                         v1::LogsResponse response;
                                         v1::LogsResponse::Entry* to = response.add_entries();
                                         to->set_stderr(entry.is_stderr);
                                         ToProto(entry.at, to->mutable_at());
                                         to->set_text(entry.text);
+                                        if (request.details())
+                                          to->mutable_attributes()->insert(entry.attributes.begin(),
+                                                                           entry.attributes.end());
                                         return out.SendMerging(std::move(response), MergeLogs);
                                       });
         },
