@@ -447,7 +447,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   view.stores = p.stores.get();
   view.health = &p.health;
   view.tasks = p.tasks.get();
-  view.default_runtime = p.config.default_runtime;
+  view.runtimes = p.runtimes.get();
   view.networks = p.network_places.get();
   p.container_view = std::make_unique<core::ContainerView>(view);
 

@@ -12,6 +12,7 @@
 #include "glog/logging.h"
 
 #include "base/crash_point.h"
+#include "base/field_error.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
@@ -106,6 +107,12 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   const std::string name(absl::StripPrefix(request.name(), "/"));
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(name));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
+  for (const std::string& other : config.volumes_from()) {
+    // "CONTAINER[:ro|:rw]"
+    const std::string container(other.substr(0, other.find(':')));
+    GANTRY_RETURN_IF_ERROR(parts_.records->ResolveId(context, container).status());
+    return FieldError("volumes_from", "this version keeps no volumes");
+  }
   if (!config.runtime().empty())
     GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
   GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,

@@ -215,9 +215,6 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
     GANTRY_RETURN_IF_ERROR(CheckAttachment(attachment, connected, why));
     if (attachment.links_size() > 0) return FieldError("links", kNoLinks);
   }
-  if (config.volumes_from_size() > 0) {
-    return FieldError("volumes_from", "this version keeps no volumes");
-  }
   if (!config.userns_mode().empty() && config.userns_mode() != "host") {
     return FieldError("userns_mode",
                       absl::StrCat("\"", config.userns_mode(),
@@ -309,6 +306,21 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   }
   if (config.auto_remove() && !restart.empty() && restart != "no") {
     return FieldError("auto_remove", "cannot be combined with a restart policy");
+  }
+  std::set<absl::string_view> limits;
+  for (const v1::Ulimit& limit : config.resources().ulimits()) {
+    const auto refuse = [&limit](absl::string_view why) {
+      return FieldError("ulimits", absl::StrCat("\"", limit.name(), "\": ", why));
+    };
+    if (absl::StartsWithIgnoreCase(limit.name(), "rlimit_") ||
+        !oci::ParseUlimit(absl::StrCat(limit.name(), "=0")).ok())
+      return refuse("there is no such limit");
+    if (!limits.insert(limit.name()).second) return refuse("given twice");
+    // -1 is "unlimited".
+    if (static_cast<uint64_t>(limit.soft()) > static_cast<uint64_t>(limit.hard())) {
+      return refuse(
+          absl::StrCat("the soft limit ", limit.soft(), " is above the hard limit ", limit.hard()));
+    }
   }
   return ToResources(config.resources()).status();
 }

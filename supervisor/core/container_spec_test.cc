@@ -141,7 +141,6 @@ TEST(CheckContainerConfigTest, WhatWouldBeIgnoredIsRefused) {
       {"ipv4_address", [](auto& c) { c.add_networks()->set_ipv4_address("10.0.0.1"); }},
       {"ipv6_address", [](auto& c) { c.add_networks()->set_ipv6_address("fd00::1"); }},
       {"aliases", [](auto& c) { c.add_networks()->add_aliases("db"); }},
-      {"volumes_from", [](auto& c) { c.add_volumes_from("db"); }},
       {"userns_mode", [](auto& c) { c.set_userns_mode("private"); }},
       {"storage_options", [](auto& c) { (*c.mutable_storage_options())["size"] = "1g"; }},
       {"health_check.test", [](auto& c) { c.mutable_health_check()->add_test("CMD"); }},

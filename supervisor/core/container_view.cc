@@ -1,6 +1,5 @@
 #include "supervisor/core/container_view.h"
 
-
 #include <algorithm>
 #include <cstdint>
 #include <optional>
@@ -24,6 +23,7 @@
 #include "supervisor/core/proto_time.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/oci/runtime_spec.h"
+#include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/runtime/shim_registry.h"
 
 namespace gantry::core {
@@ -310,9 +310,16 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
     details.set_error(std::string(ContainerRecords::CheckReadable(loaded).message()));
   details.set_driver(loaded.record.snapshotter());
   details.set_snapshot_key(loaded.record.snapshot_key());
-  details.set_runtime(!loaded.config.runtime().empty() ? loaded.config.runtime()
-                      : loaded.ours                    ? parts_.default_runtime
-                                                       : loaded.record.runtime().name());
+  if (!loaded.ours) {
+    details.set_runtime(loaded.record.runtime().name());
+  } else if (!loaded.config.runtime().empty()) {
+    details.set_runtime(loaded.config.runtime());
+  } else if (const absl::StatusOr<runtime::RuntimeInfo> chosen = parts_.runtimes->Resolve("");
+             chosen.ok()) {
+    details.set_runtime(chosen->name);
+  }
+  if (loaded.ours && loaded.config.cgroupns_mode().empty())
+    details.mutable_config()->set_cgroupns_mode("private");
   details.set_pod_id(loaded.record.sandbox());
   if (loaded.ours) {
     const std::optional<LogTarget> log = LogTargetOf(*parts_.records, loaded);
