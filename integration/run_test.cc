@@ -650,6 +650,19 @@ TEST_F(RunTest, LogsHaveTheAttributesThatOptionsChoose) {
               HasSubstr("--log-opt env-regex"));
 }
 
+TEST_F(RunTest, ACollectionTakesContainerDirectoriesThatNoRecordNames) {
+  const std::string id = Detached("web", {"sleep", "1000"});
+  const std::string top = bed_->root() + "/containers/" + bed_->ns() + "/";
+  const std::string left = top + "0123456789abcdef";
+  ASSERT_TRUE(MakeDirectories(left, 0710).ok());
+  ASSERT_TRUE(WriteFile(left + "/hosts", "", 0644).ok());
+  bed_->CtlOut({"gc"});
+  EXPECT_NE(access(left.c_str(), F_OK), 0);
+  EXPECT_EQ(access((top + id).c_str(), F_OK), 0);
+  EXPECT_EQ(bed_->CtlOut({"exec", "web", "echo", "well"}), "well");
+  bed_->CtlOut({"rm", "-f", "web"});
+}
+
 TEST_F(RunTest, LogsFollowToTheEnd) {
   Detached("web", {"sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"});
   const Outcome followed = bed_->Ctl({"logs", "--follow", "web"});

@@ -683,7 +683,7 @@ void Daemon::MakeCollector(Parts& p) {
   p.collector->AlsoSweep([parts = &p] { return parts->blobs->RemoveHalfMade(); });
   p.collector->AlsoSweep([parts = &p] { return parts->bundles->SweepLeftovers(); });
   p.collector->AlsoSweep([parts = &p] {
-    return parts->container_records ? parts->container_records->leftovers().Sweep()
+    return parts->container_records ? parts->container_records->directories().Sweep()
                                     : absl::OkStatus();
   });
   gc::SchedulerOptions schedule;

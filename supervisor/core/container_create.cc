@@ -147,9 +147,12 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   const std::string id = absl::BytesToHexString(RandomBytes(32));
   const std::string directories[] = {parts_.records->Directory(context.ns, id),
                                      parts_.records->GeneratedDirectory(context.ns, id, config)};
-  absl::Cleanup remove_directories = [this, &directories] {
+  const ContainerDirectories::Making making =
+      parts_.records->directories().Announce(context.ns, id);
+  absl::Cleanup remove_directories = [&directories] {
     for (const std::string& directory : directories) {
-      if (absl::Status removed = parts_.records->leftovers().Remove(directory); !removed.ok())
+      // What stays goes with the next collection.
+      if (absl::Status removed = RemoveTree(directory); !removed.ok())
         LOG(ERROR) << "undoing a failed create: " << removed;
     }
   };
