@@ -179,7 +179,7 @@ TEST_F(RunTest, ExecFailuresAreInTheRuntimesWordsOnly) {
 }
 
 // The pid that a shared namespace was found by is gone once the other container has been restarted,
-// or is somebody else's.
+// or belongs to another process.
 TEST_F(RunTest, SharedNamespacesAreThoseOfTheOtherContainerAsItRunsNow) {
   const auto netns = [this](const std::string& container) {
     return bed_->CtlOut({"exec", container, "readlink", "/proc/self/ns/net"});

@@ -157,7 +157,7 @@ uint64_t TakeAllDescriptors() {
 }
 
 // A socket file that does not answer is left from a daemon that was killed. One that answers is
-// somebody's.
+// in use.
 absl::Status TakeOverSocket(const std::string& path) {
   struct stat info;
   if (lstat(path.c_str(), &info) != 0) {
@@ -371,7 +371,7 @@ struct Daemon::Parts {
   std::unique_ptr<Executor> workers;
 
   // Calls that take their time, off gRPC's threads; and those that follow a log for as long as
-  // somebody looks.
+  // their client reads.
   std::unique_ptr<Executor> calls;
   std::unique_ptr<Executor> followers;
   std::vector<std::unique_ptr<grpc::Service>> gantry_door;

@@ -543,7 +543,7 @@ TEST(ImageProgressTest, EachStateOfATransferHasItsWord) {
                           v1::Progress::UPLOADING, v1::Progress::RETRYING, v1::Progress::RETRYING,
                           v1::Progress::DOWNLOADED, v1::Progress::UPLOADED, v1::Progress::EXISTS,
                           v1::Progress::EXISTS, v1::Progress::MOUNTED, v1::Progress::MOUNTED));
-  // Nobody listens: nobody is called.
+  // Without a listener there is nothing to call.
   EXPECT_FALSE(TransferProgress(nullptr, false));
   EXPECT_FALSE(ArchiveProgress(nullptr, v1::Progress::READING));
   EXPECT_FALSE(UnpackProgressTo(nullptr));
