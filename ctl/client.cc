@@ -76,6 +76,7 @@ std::string FlagOfField(absl::string_view field) {
       {"port_bindings", "--publish"},
       {"restart_policy", "--restart"},
       {"storage_options", "--storage-opt"},
+      {"ulimits", "--ulimit"},
       {"userns_mode", "--userns"},
       {"uts_mode", "--uts"},
       {"volumes_from", "--volumes-from"},

@@ -14,6 +14,7 @@
 #include "absl/strings/str_split.h"
 
 #include "base/status_macros.h"
+#include "ctl/text.h"
 
 namespace gantry::ctl {
 namespace {
@@ -291,18 +292,7 @@ absl::StatusOr<Value> CallTemplateFunction(const std::string& name,
   }
   if (name == "urlquery") {
     std::string out;
-    for (const Value& v : args) {
-      for (const char c : v.Text()) {
-        if (absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' ||
-            c == '.' || c == '~') {
-          out.push_back(c);
-        } else if (c == ' ') {
-          out.push_back('+');
-        } else {
-          absl::StrAppendFormat(&out, "%%%02X", static_cast<unsigned char>(c));
-        }
-      }
-    }
+    for (const Value& v : args) out += QueryEscaped(v.Text());
     return Value(std::move(out));
   }
   if (name == "lower" || name == "upper" || name == "title" || name == "html" || name == "js") {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_format.h"
 
 #include "base/utf8.h"
@@ -40,6 +41,21 @@ std::string Printable(absl::string_view text) {
       out.append(character.data(), character.size());
     }
     i += length;
+  }
+  return out;
+}
+
+std::string QueryEscaped(absl::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    if (absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' ||
+        c == '~') {
+      out.push_back(c);
+    } else if (c == ' ') {
+      out.push_back('+');
+    } else {
+      absl::StrAppendFormat(&out, "%%%02X", static_cast<unsigned char>(c));
+    }
   }
   return out;
 }

@@ -60,7 +60,7 @@ namespace {
 namespace pb = google::protobuf;
 
 constexpr absl::Duration kCallLimit = absl::Seconds(30);
-constexpr char kProbe[] = "/conformance/probe";  // topic of events that nobody is asked about
+constexpr char kProbe[] = "/conformance/probe";  // topic of events that are not compared
 constexpr char kProtos[] = "proto/containerd/";
 
 // The API's messages, read from their .proto files.
@@ -372,7 +372,7 @@ class Side {
       const grpc::Status status = call->Finish();
       Judge(step, method, *call, status);
       if (status.error_code() == grpc::StatusCode::UNAVAILABLE && step.code != status.error_code())
-        break;  // nobody is there any more
+        break;  // the daemon is gone
     }
     open_.clear();
   }

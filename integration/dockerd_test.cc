@@ -2,7 +2,7 @@
 // people do with docker.
 //
 // dockerd has directories, a socket and a network namespace of its own, so that its bridge and its
-// firewall rules are nobody else's and go with it. It sees the machine's mounts, as gantryd does:
+// firewall rules are its own and go with it. It sees the machine's mounts, as gantryd does:
 // that is where it mounts its root file systems.
 #include <fcntl.h>
 #include <poll.h>
@@ -317,7 +317,7 @@ TEST_F(DockerdTest, ContainersAndTheirExitsSurviveOurRestart) {
   EXPECT_EQ(Out({"exec", "long", "echo", "still"}), "still");
   EXPECT_EQ(Out({"run", "--rm", kImage, "echo", "new"}), "new");
   EXPECT_TRUE(Ok(Docker({"stop", "-t", "0", "long"})));
-  // No line was lost and none came twice while nobody supervised.
+  // No line was lost and none came twice while no daemon ran.
   const std::vector<std::string> lines =
       absl::StrSplit(Docker({"logs", "long"}).out, '\n', absl::SkipEmpty());
   ASSERT_GT(lines.size(), 3u);

@@ -424,7 +424,7 @@ TEST_F(DoorTest, APullThatIsGivenUpLeavesTheRegistry) {
   const std::string layer(64 << 20, 'x'), digest = Sha256(layer);
   registry.AddImage("app", "v1", {layer});
   std::atomic<bool> asked = false, gone = false;
-  // The layer comes for ever, a little at a time, until nobody listens.
+  // The layer comes in small pieces without an end, until the client has gone.
   registry.SetHook([&](const distribution::FakeRegistry::Request& request,
                        distribution::FakeRegistry::Connection& connection) {
     if (request.method != "GET" || !absl::EndsWith(request.path, digest)) return false;

@@ -129,7 +129,7 @@ state = "@base@/state"
                          keys));
     ASSERT_TRUE(bed_->StartDaemon());
   }
-  // Collections so far; -1 when nobody tells.
+  // Collections so far; -1 when the metrics do not say.
   int Runs() const {
     const std::string metrics = bed_->Metrics();
     const std::string name = "\ngantry_gc_runs_total ";
@@ -224,7 +224,7 @@ state = "@base@/state"
 )");
   ASSERT_TRUE(bed_->StartDaemon());
   ASSERT_TRUE(bed_->LoadBusybox("app:test"));
-  // Nobody starts it, but that its label wants it to run.
+  // Only its label asks for it to run.
   ASSERT_TRUE(
       Ok(bed_->Ctr({"containers", "create", "--label", "containerd.io/restart.status=running",
                     "docker.io/library/app:test", "kept", "sleep", "0.2"})));

@@ -153,8 +153,8 @@ class Client {
     const absl::Status committed = FromGrpc(
         api_.snapshots().Commit(api_.Context(absl::Seconds(60), lease).get(), commit, &nothing));
     Expect(committed, "commit");
-    // Somebody else's: nobody says that it lasts until our image is there, unless our lease has it
-    // too.
+    // Another client's snapshot: it may be collected before our image exists, unless our lease
+    // holds it too.
     if (absl::IsAlreadyExists(committed)) {
       leases_api::AddResourceRequest add;
       add.set_id(lease);
@@ -305,7 +305,7 @@ class Keepsakes {
     EndLease(lease);
   }
 
-  // Returns the blobs that nobody keeps from now on.
+  // Returns the blobs that nothing keeps from now on.
   std::vector<std::string> EndLeases() {
     for (const char* lease : {"kept-lease", "kept-flat"}) EndLease(lease);
     return {Sha256("leased"), Sha256("below the leased"), Sha256("leased flat")};
@@ -545,7 +545,7 @@ TEST_F(GcTest, RacesAndKillsLoseNothingAndLeaveNothing) {
   stop = true;
   for (std::thread& thread : threads) thread.join();
 
-  // What clients hold that were killed off is nobody's any more.
+  // The leases of the clients that were killed are not ended by them any more.
   leases_api::ListResponse leases;
   ASSERT_TRUE(api.leases().List(api.Context().get(), {}, &leases).ok());
   for (const leases_api::Lease& lease : leases.leases()) {

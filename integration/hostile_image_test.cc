@@ -1,5 +1,5 @@
 // Images and flags that try to reach out of the container while it is set up: device nodes and
-// directories that are links, working directories that are somebody's open handle. What is started
+// directories that are links, working directories that are open handles of other processes. What is started
 // may not reach the host's files; what cannot be started safely is refused.
 
 #include <sys/stat.h>

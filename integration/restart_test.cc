@@ -76,7 +76,7 @@ TEST_F(RestartTest, FiftyContainersAreAllInTheirTrueStateAfterAKill) {
   ASSERT_EQ(Listed().size(), 50u);
 
   bed_->KillDaemon();
-  // While nobody supervises: one ends, the others go on printing.
+  // While no daemon runs: one ends, the others go on printing.
   Open("early");
   const std::string early = bed_->state();
   ASSERT_TRUE(Eventually([&] {

@@ -179,7 +179,7 @@ TEST_F(RunTest, ExecFailuresAreInTheRuntimesWordsOnly) {
 }
 
 // The pid that a shared namespace was found by is gone once the other container has been restarted,
-// or is somebody else's.
+// or belongs to another process.
 TEST_F(RunTest, SharedNamespacesAreThoseOfTheOtherContainerAsItRunsNow) {
   const auto netns = [this](const std::string& container) {
     return bed_->CtlOut({"exec", container, "readlink", "/proc/self/ns/net"});
@@ -634,6 +634,33 @@ TEST_F(RunTest, LogsHaveTailSinceAndTimestamps) {
   EXPECT_EQ(bed_->CtlOut({"logs", "--until", "2000-01-01T00:00:00Z", "web"}), "");
   const std::string stamped = bed_->CtlOut({"logs", "-t", "--tail", "1", "web"});
   EXPECT_TRUE(absl::EndsWith(stamped, "Z 100")) << stamped;
+}
+
+TEST_F(RunTest, LogsHaveTheAttributesThatOptionsChoose) {
+  bed_->CtlOut({"run", "-d", "--name", "web", "--label", "tier=fr ont", "--label", "other=x", "-e",
+                "E=1", "--log-opt", "labels=tier,absent", "--log-opt", "env=E", kImage, "echo",
+                "hi"});
+  bed_->CtlOut({"wait", "web"});
+  EXPECT_EQ(bed_->CtlOut({"logs", "--details", "web"}), "E=1,tier=fr+ont hi");
+  EXPECT_EQ(bed_->CtlOut({"logs", "web"}), "hi");
+  bed_->CtlOut({"run", "-d", "--name", "plain", kImage, "echo", "hi"});
+  bed_->CtlOut({"wait", "plain"});
+  EXPECT_EQ(bed_->CtlOut({"logs", "--details", "plain"}), " hi");
+  EXPECT_THAT(bed_->Ctl({"run", "--rm", "--log-opt", "env-regex=(", kImage, "true"}).err,
+              HasSubstr("--log-opt env-regex"));
+}
+
+TEST_F(RunTest, ACollectionTakesContainerDirectoriesThatNoRecordNames) {
+  const std::string id = Detached("web", {"sleep", "1000"});
+  const std::string top = bed_->root() + "/containers/" + bed_->ns() + "/";
+  const std::string left = top + "0123456789abcdef";
+  ASSERT_TRUE(MakeDirectories(left, 0710).ok());
+  ASSERT_TRUE(WriteFile(left + "/hosts", "", 0644).ok());
+  bed_->CtlOut({"gc"});
+  EXPECT_NE(access(left.c_str(), F_OK), 0);
+  EXPECT_EQ(access((top + id).c_str(), F_OK), 0);
+  EXPECT_EQ(bed_->CtlOut({"exec", "web", "echo", "well"}), "well");
+  bed_->CtlOut({"rm", "-f", "web"});
 }
 
 TEST_F(RunTest, LogsFollowToTheEnd) {

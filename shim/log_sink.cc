@@ -80,6 +80,21 @@ void AppendJsonString(absl::string_view text, std::string& out) {
   }
 }
 
+std::string AttributesMember(const std::map<std::string, std::string>& attributes) {
+  if (attributes.empty()) return "";
+  std::string out = ",\"attrs\":";
+  char before = '{';
+  for (const auto& [name, value] : attributes) {
+    absl::StrAppend(&out, absl::string_view(&before, 1), "\"");
+    AppendJsonString(name, out);
+    out += "\":\"";
+    AppendJsonString(value, out);
+    out += '"';
+    before = ',';
+  }
+  return out + '}';
+}
+
 }  // namespace
 
 std::string FormatLogTime(absl::Time time) {
@@ -89,7 +104,10 @@ std::string FormatLogTime(absl::Time time) {
 }
 
 LogSink::LogSink(LogOptions options, std::function<absl::Time()> now)
-    : options_(std::move(options)), now_(std::move(now)), next_check_(absl::InfinitePast()) {}
+    : options_(std::move(options)),
+      attributes_(AttributesMember(options_.attributes)),
+      now_(std::move(now)),
+      next_check_(absl::InfinitePast()) {}
 
 absl::Status LogSink::Open() { return OpenFile(); }
 
@@ -175,8 +193,8 @@ void LogSink::AppendLine(LogStream stream, absl::string_view text, bool complete
       out += "{\"log\":\"";
       AppendJsonString(text, out);
       if (complete) out += "\\n";
-      absl::StrAppend(&out, "\",\"stream\":\"", StreamName(stream), "\",\"time\":\"", time,
-                      "\"}\n");
+      absl::StrAppend(&out, "\",\"stream\":\"", StreamName(stream), "\"", attributes_,
+                      ",\"time\":\"", time, "\"}\n");
       return;
     case LogOptions::Format::kCri:
       absl::StrAppend(&out, time, " ", StreamName(stream), complete ? " F " : " P ", text, "\n");

@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -45,6 +46,7 @@ struct LogOptions {
   int64_t max_size_bytes = 0;  // 0: never rotate
   int max_files = 1;
   bool block_when_full = false;
+  std::map<std::string, std::string> attributes;  // of every line; kJsonFile only
 };
 
 class LogSink {
@@ -95,6 +97,7 @@ class LogSink {
   void Trim();
 
   const LogOptions options_;
+  const std::string attributes_;  // the JSON member for them, "" if there are none
   const std::function<absl::Time()> now_;
 
   UniqueFd file_;

@@ -56,6 +56,17 @@ TEST_F(LogSinkTest, JsonFileHasOneObjectPerLine) {
       "{\"log\":\"two more\\n\",\"stream\":\"stdout\",\"time\":\"2023-11-14T22:13:20.5Z\"}\n");
 }
 
+TEST_F(LogSinkTest, AttributesAreInEveryLine) {
+  LogOptions options = Options();
+  options.attributes = {{"tier", "fr\"ont"}, {"E", "1"}};
+  LogSink sink = Sink(options);
+  sink.Write(LogStream::kStdout, "a\n");
+  EXPECT_EQ(
+      Text(),
+      "{\"log\":\"a\\n\",\"stream\":\"stdout\",\"attrs\":{\"E\":\"1\",\"tier\":\"fr\\\"ont\"},"
+      "\"time\":\"2023-11-14T22:13:20.5Z\"}\n");
+}
+
 TEST_F(LogSinkTest, CriMarksFullAndPartialLines) {
   LogSink sink = Sink(Options(Format::kCri));
   sink.Write(LogStream::kStdout, "hello\n" + std::string(16 * 1024 + 3, 'x') + "\n");

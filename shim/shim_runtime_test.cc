@@ -490,7 +490,7 @@ TEST_F(ShimTest, ASlowFifoReaderLosesNothing) {
   UniqueFd reader(open(fifo.c_str(), O_RDONLY | O_NONBLOCK));
   container.Launch();
   ASSERT_EQ(container.Create(), absl::OkStatus());
-  // Full long before its end; only then somebody begins to read.
+  // The pipe is full long before the end of the output; only then the reader begins.
   EXPECT_FALSE(Eventually([&] { return container.State().status() == v1::STATUS_STOPPED; },
                           absl::Milliseconds(500)));
   fcntl(reader.get(), F_SETFL, 0);

@@ -52,6 +52,7 @@ LogOptions LogOptionsOf(const v1::Log& log) {
       log.format() == v1::Log::CRI ? LogOptions::Format::kCri : LogOptions::Format::kJsonFile;
   options.max_size_bytes = log.max_size_bytes();
   options.max_files = std::max(1, log.max_files());
+  options.attributes.insert(log.attributes().begin(), log.attributes().end());
   options.block_when_full = log.block_when_full();
   return options;
 }

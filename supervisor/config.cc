@@ -105,8 +105,8 @@ class Reader {
     }
   }
 
-  // Read, so that it can be written out again, but nothing is done with it: named like a key that
-  // nobody knows.
+  // Read, so that it can be written out again, but nothing is done with it: reported like an
+  // unknown key.
   void HasNoEffect(const std::vector<std::string>& path) {
     taken_.erase(absl::StrJoin(path, "\x1f"));
   }

@@ -158,7 +158,7 @@ uint64_t TakeAllDescriptors() {
 }
 
 // A socket file that does not answer is left from a daemon that was killed. One that answers is
-// somebody's.
+// in use.
 absl::Status TakeOverSocket(const std::string& path) {
   struct stat info;
   if (lstat(path.c_str(), &info) != 0) {
@@ -373,7 +373,7 @@ struct Daemon::Parts {
   std::unique_ptr<Executor> workers;
 
   // Calls that take their time, off gRPC's threads; and those that follow a log for as long as
-  // somebody looks.
+  // their client reads.
   std::unique_ptr<Executor> calls;
   std::unique_ptr<Executor> followers;
   std::vector<std::unique_ptr<grpc::Service>> gantry_door;
@@ -452,7 +452,7 @@ void Daemon::MakeContainerClasses(Parts& p) {
   view.stores = p.stores.get();
   view.health = &p.health;
   view.tasks = p.tasks.get();
-  view.default_runtime = p.config.default_runtime;
+  view.runtimes = p.runtimes.get();
   view.networks = p.network_places.get();
   p.container_view = std::make_unique<core::ContainerView>(view);
 
@@ -689,7 +689,7 @@ void Daemon::MakeCollector(Parts& p) {
   p.collector->AlsoSweep([parts = &p] { return parts->blobs->RemoveHalfMade(); });
   p.collector->AlsoSweep([parts = &p] { return parts->bundles->SweepLeftovers(); });
   p.collector->AlsoSweep([parts = &p] {
-    return parts->container_records ? parts->container_records->leftovers().Sweep()
+    return parts->container_records ? parts->container_records->directories().Sweep()
                                     : absl::OkStatus();
   });
   gc::SchedulerOptions schedule;

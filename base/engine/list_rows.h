@@ -38,7 +38,7 @@ std::string LabelsText(const Map& labels) {
 
 // A row of `ps`.
 Value ContainerRow(const v1::ContainerSummary& container, bool truncate, absl::Time now);
-// One sample of `stats`. `asked` is the name that a person typed; "": nobody did.
+// One sample of `stats`. `asked` is the name that a person typed, or "".
 Value StatsRow(const v1::ContainerStats& stats, absl::string_view asked, bool truncate);
 // The rows of one image in `images`: one per tag, or one for what has none. With `digests`, digests
 // of repositories without a tag have a row, too.

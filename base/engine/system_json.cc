@@ -94,6 +94,9 @@ Value InfoDocument(const v1::InfoResponse& info) {
   out.Set("CPUShares", info.cpu_shares());
   out.Set("CPUSet", info.cpuset());
   out.Set("PidsLimit", info.pids_limit());
+  out.Set("IPv4Forwarding", info.ipv4_forwarding());
+  out.Set("BridgeNfIptables", info.bridge_nf_iptables());
+  out.Set("BridgeNfIp6tables", info.bridge_nf_ip6tables());
   out.Set("Debug", false);
   out.Set("OomKillDisable", info.oom_kill_disable());
   out.Set("SystemTime", JsonTime(FromProto(info.system_time())));

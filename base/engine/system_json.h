@@ -13,7 +13,7 @@ namespace gantry::engine {
 
 // GET /info. Keys of docker's that mean nothing here (swarm, plugins of others) have the value that
 // docker gives them on a host without these; our own follow at the end. Keys whose value the daemon
-// does not report (IPv4Forwarding, the proxies, counts of descriptors and listeners) are left out.
+// does not report (the proxies, counts of descriptors and listeners) are left out.
 Value InfoDocument(const v1::InfoResponse& info);
 
 // GET /version, which is also what `version --format json` has under "Server".

@@ -1,5 +1,9 @@
+#include <map>
+#include <string>
+
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 
 #include "base/engine/proto_time.h"
@@ -7,10 +11,20 @@
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/time_range.h"
+#include "ctl/text.h"
 #include "proto/gantry/v1/container_streams.pb.h"
 
 namespace gantry::ctl {
 namespace {
+
+// In the order of their names, escaped as docker escapes them.
+std::string AttributesOf(const v1::LogsResponse::Entry& entry) {
+  const std::map<std::string, std::string> sorted(entry.attributes().begin(),
+                                                  entry.attributes().end());
+  return absl::StrJoin(sorted, ",", [](std::string* out, const auto& attribute) {
+    absl::StrAppend(out, QueryEscaped(attribute.first), "=", QueryEscaped(attribute.second));
+  });
+}
 
 class LogsAction final : public Action {
  public:
@@ -62,13 +76,7 @@ class LogsAction final : public Action {
                                            absl::UTCTimeZone()),
                           " ");
         }
-        if (line_start && details_ && !entry.attributes().empty()) {
-          std::string attributes;
-          for (const auto& [key, value] : entry.attributes()) {
-            absl::StrAppend(&attributes, attributes.empty() ? "" : ",", key, "=", value);
-          }
-          absl::StrAppend(&out, attributes, " ");
-        }
+        if (line_start && details_) absl::StrAppend(&out, AttributesOf(entry), " ");
         out.append(entry.text());
         line_start = !entry.text().empty() && entry.text().back() == '\n';
       }

@@ -48,6 +48,13 @@ Value Document(const v1::ExplainRegistryResponse& explained) {
     resolved.Set("Size", explained.resolved().size_bytes());
   }
   out.Set("Resolved", std::move(resolved));
+  Value manifest;
+  if (explained.has_manifest()) {
+    manifest.Set("MediaType", explained.manifest().media_type());
+    manifest.Set("Digest", explained.manifest().digest());
+    manifest.Set("Size", explained.manifest().size_bytes());
+  }
+  out.Set("Manifest", std::move(manifest));
   out.Set("Error", explained.error());
   return out;
 }
@@ -88,6 +95,11 @@ std::string Text(const v1::ExplainRegistryResponse& explained,
                     explained.resolved().media_type(), ", ",
                     engine::HumanSize(explained.resolved().size_bytes()), "\n");
   }
+  if (explained.has_manifest()) {
+    absl::StrAppend(&out, "Manifest:    ", explained.manifest().digest(), "\n             ",
+                    explained.manifest().media_type(), ", ",
+                    engine::HumanSize(explained.manifest().size_bytes()), "\n");
+  }
   if (!explained.error().empty()) absl::StrAppend(&out, "\nError:       ", explained.error(), "\n");
   return out;
 }
@@ -95,7 +107,8 @@ std::string Text(const v1::ExplainRegistryResponse& explained,
 class RegistryExplainAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
-    flags.String(&platform_, "platform", 0, "os/arch", "Platform to resolve for");
+    flags.String(&platform_, "platform", 0, "os/arch",
+                 "Platform to choose from an index (default: the daemon's)");
     flags.Bool(&offline_, "offline", 0, "Say what would be asked, without asking a registry");
     flags.String(&format_, "format", 'f', "template", "json, or a Go template");
   }

@@ -2,8 +2,8 @@
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
-# The console's login prompt, when it starts, hangs up whoever writes there: us, and the tool that would report our status. So there
-# is none, what we say goes to a descriptor of our own, and so does the status, in the tool's words.
+# The console's login prompt, when it starts, hangs up every process that writes there: this script, and the tool that would report its
+# status. So the prompt is masked, what we say goes to a descriptor of our own, and so does the status, in the tool's words.
 [ "$(systemctl is-enabled serial-getty@ttyS0)" = masked ] || systemctl mask -q --now serial-getty@ttyS0
 exec > /dev/ttyS0 2>&1
 # What the kernel has to say of an OOM kill is not for there.

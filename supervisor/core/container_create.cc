@@ -12,6 +12,7 @@
 #include "glog/logging.h"
 
 #include "base/crash_point.h"
+#include "base/field_error.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
@@ -20,6 +21,7 @@
 #include "snapshotter/mount.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/container_names.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/lease_scope.h"
@@ -105,6 +107,12 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   const std::string name(absl::StripPrefix(request.name(), "/"));
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(name));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
+  for (const std::string& other : config.volumes_from()) {
+    // "CONTAINER[:ro|:rw]"
+    const std::string container(other.substr(0, other.find(':')));
+    GANTRY_RETURN_IF_ERROR(parts_.records->ResolveId(context, container).status());
+    return FieldError("volumes_from", "this version keeps no volumes");
+  }
   if (!config.runtime().empty())
     GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
   GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
@@ -139,9 +147,12 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   const std::string id = absl::BytesToHexString(RandomBytes(32));
   const std::string directories[] = {parts_.records->Directory(context.ns, id),
                                      parts_.records->GeneratedDirectory(context.ns, id, config)};
-  absl::Cleanup remove_directories = [this, &directories] {
+  const ContainerDirectories::Making making =
+      parts_.records->directories().Announce(context.ns, id);
+  absl::Cleanup remove_directories = [&directories] {
     for (const std::string& directory : directories) {
-      if (absl::Status removed = parts_.records->leftovers().Remove(directory); !removed.ok())
+      // What stays goes with the next collection.
+      if (absl::Status removed = RemoveTree(directory); !removed.ok())
         LOG(ERROR) << "undoing a failed create: " << removed;
     }
   };

@@ -266,6 +266,8 @@ TEST_F(ContainerCreateTest, WhatCannotBeMadeLeavesNothing) {
       {"app:1", [](auto& c) { c.set_runtime("gvisor"); }, absl::StatusCode::kNotFound, "gvisor"},
       {"app:1", [](auto& c) { c.set_network_mode("container:gone"); }, absl::StatusCode::kNotFound,
        "No such container: gone"},
+      {"app:1", [](auto& c) { c.add_volumes_from("gone:ro"); }, absl::StatusCode::kNotFound,
+       "No such container: gone"},
       {"app:1", [](auto& c) { c.set_init(true); }, absl::StatusCode::kFailedPrecondition,
        "gantry-init"},
       {"app:1",

@@ -641,7 +641,7 @@ TEST_F(ContainerFilesTest, ChangesAreThoseOfTheContainer) {
   Write(root_ + "/etc/changed", "newer");
   ASSERT_EQ(unlink((root_ + "/etc/removed").c_str()), 0);
   Write(root_ + "/etc/added-\xff", "x");
-  // What the runtime makes for its mounts is nobody's change.
+  // What the runtime makes for its mounts is not a change.
   for (const char* made : {"/proc", "/dev", "/var/mounted"}) Directory(root_ + made);
   Write(root_ + "/etc/hosts", "");
 

@@ -128,6 +128,7 @@ class ContainerFixture : public testing::Test {
     view.stores = &stores_;
     view.health = &health_;
     view.tasks = tasks_.get();
+    view.runtimes = runtimes_.get();
     view_ = std::make_unique<ContainerView>(view);
 
     ContainerLifecycle::Parts lifecycle;

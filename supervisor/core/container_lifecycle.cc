@@ -17,6 +17,7 @@
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "supervisor/core/container_intent.h"
+#include "supervisor/core/container_names.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/event_bus.h"

@@ -330,6 +330,19 @@ TEST(CheckContainerConfigTest, OptionsOutOfRangeNameTheirField) {
        [](auto& c) { (*c.mutable_log()->mutable_options())["max-size"] = "big"; }},
       {"restart_policy", [](auto& c) { c.mutable_restart_policy()->set_name("sometimes"); }},
       {"nano_cpus", [](auto& c) { c.mutable_resources()->set_nano_cpus(-1); }},
+      {"ulimits", [](auto& c) { c.mutable_resources()->add_ulimits()->set_name("nofiles"); }},
+      {"ulimits",
+       [](auto& c) {
+         v1::Ulimit* limit = c.mutable_resources()->add_ulimits();
+         limit->set_name("nofile");
+         limit->set_soft(-1);
+         limit->set_hard(1024);
+       }},
+      {"ulimits",
+       [](auto& c) {
+         c.mutable_resources()->add_ulimits()->set_name("core");
+         c.mutable_resources()->add_ulimits()->set_name("core");
+       }},
       {"nano_cpus", [](auto& c) { c.mutable_resources()->set_nano_cpus(1000); }},
   };
   for (const auto& [field, change] : kCases) {

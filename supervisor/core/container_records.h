@@ -25,10 +25,10 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 
-#include "base/leftovers.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_context.h"
+#include "supervisor/core/container_directories.h"
 #include "supervisor/core/container_locks.h"
 #include "supervisor/core/stores.h"
 
@@ -64,7 +64,10 @@ class ContainerRecords {
     // <state>/containers/<ns>/<id>/ holds the generated files of a container that removes itself.
     std::string state_directory;
   };
-  explicit ContainerRecords(const Parts& parts) : parts_(parts) {}
+  explicit ContainerRecords(const Parts& parts)
+      : parts_(parts),
+        directories_(parts.stores->containers, {parts.root_directory + "/containers",
+                                                parts.state_directory + "/containers"}) {}
 
   // A container whose record is damaged is loaded, too. CheckReadable() refuses it.
   absl::StatusOr<LoadedContainer> Load(const CallContext& context, absl::string_view container);
@@ -93,8 +96,8 @@ class ContainerRecords {
   // The id behind what a person typed.
   absl::StatusOr<std::string> ResolveId(const CallContext& context, absl::string_view container);
 
-  // Directories of containers that could not be removed; an id is never used again.
-  Leftovers& leftovers() { return leftovers_; }
+  // What is made and swept of the containers' directories.
+  ContainerDirectories& directories() { return directories_; }
 
   // The operation locks, for those that need no record or cut others short.
   OperationLocks& locks() { return locks_; }
@@ -113,7 +116,7 @@ class ContainerRecords {
 
   const Parts parts_;
   OperationLocks locks_;
-  Leftovers leftovers_;
+  ContainerDirectories directories_;
 
   // Namespace and id of all whose state may name a time of restart, with the number of the last
   // notice. More may be here than wait: WaitingToRestart() looks at each and drops the others.

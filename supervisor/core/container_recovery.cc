@@ -1,7 +1,6 @@
 #include "supervisor/core/container_recovery.h"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 #include <vector>
 
@@ -12,7 +11,6 @@
 
 #include "base/crash_point.h"
 #include "base/executor.h"
-#include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
@@ -174,7 +172,10 @@ absl::Status ContainerRecovery::Reconcile() {
       LOG_IF(ERROR, !reconciled.ok()) << "ns=" << ns << " id=" << id << " " << reconciled;
     }
   }
-  return SweepDirectories();
+  // What stays goes with the next collection.
+  const absl::Status swept = parts_.records->directories().Sweep();
+  LOG_IF(ERROR, !swept.ok()) << "directories of containers that are not there: " << swept;
+  return absl::OkStatus();
 }
 
 absl::Status ContainerRecovery::ReconcileOne(const LoadedContainer& listed) {
@@ -246,32 +247,6 @@ absl::Status ContainerRecovery::ReconcileWithoutTask(const std::string& ns, cons
     }));
   }
   ScheduleRestart(loaded);
-  return absl::OkStatus();
-}
-
-absl::Status ContainerRecovery::SweepDirectories() {
-  for (const std::string& top :
-       {parts_.root_directory + "/containers", parts_.state_directory + "/containers"}) {
-    const absl::StatusOr<std::vector<std::string>> namespaces = ListDirectory(top);
-    if (absl::IsNotFound(namespaces.status())) continue;
-    GANTRY_RETURN_IF_ERROR(namespaces.status());
-    for (const std::string& ns : *namespaces) {
-      std::set<std::string> known;
-      GANTRY_RETURN_IF_ERROR(parts_.stores->containers.ListStates(
-          {ns, ""}, [&known](absl::string_view id, const State*) {
-            known.emplace(id);
-            return absl::OkStatus();
-          }));
-      const std::string directory = absl::StrCat(top, "/", ns);
-      GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> ids, ListDirectory(directory));
-      for (const std::string& id : ids) {
-        if (known.count(id) > 0) continue;
-        const absl::Status removed = RemoveTree(absl::StrCat(directory, "/", id));
-        LOG(INFO) << "ns=" << ns << " id=" << id
-                  << " files of a container that is not there: " << removed;
-      }
-    }
-  }
   return absl::OkStatus();
 }
 

@@ -64,8 +64,6 @@ class ContainerRecovery : public ExitObserver {
   void StartAgain(const std::string& ns, const std::string& id);
   absl::Status ReconcileOne(const LoadedContainer& listed);
   absl::Status ReconcileWithoutTask(const std::string& ns, const std::string& id);
-  // Removes directories of containers that have no record: a crash came between the two.
-  absl::Status SweepDirectories();
 
   const Parts parts_;
   Delayed later_;

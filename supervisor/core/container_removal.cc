@@ -106,7 +106,7 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
     parts_.workers->Schedule([records = parts_.records, ns = context.ns, id = loaded.id(),
                               directories = std::move(directories)] {
       for (const std::string& directory : directories) {
-        if (const absl::Status files = records->leftovers().Remove(directory); !files.ok())
+        if (const absl::Status files = RemoveTree(directory); !files.ok())
           LOG(WARNING) << "ns=" << ns << " id=" << id
                        << " files left until the next collection: " << files;
       }

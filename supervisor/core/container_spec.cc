@@ -30,6 +30,7 @@
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/health_check.h"
+#include "supervisor/core/log_options.h"
 #include "supervisor/core/network_choice.h"
 
 namespace gantry::core {
@@ -209,9 +210,6 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
     GANTRY_RETURN_IF_ERROR(CheckAttachment(attachment, connected, why));
     if (attachment.links_size() > 0) return FieldError("links", kNoLinks);
   }
-  if (config.volumes_from_size() > 0) {
-    return FieldError("volumes_from", "this version keeps no volumes");
-  }
   if (!config.userns_mode().empty() && config.userns_mode() != "host") {
     return FieldError("userns_mode",
                       absl::StrCat("\"", config.userns_mode(),
@@ -227,21 +225,6 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
 
 // Docker's rule for names, with an end: a name appears in paths, tables and lookups, where "a/b",
 // ".." or 4 KB have no place.
-absl::Status CheckContainerName(absl::string_view name) {
-  constexpr size_t kMaxLength = 255;
-  const auto allowed = [](char c) {
-    return absl::ascii_isalnum(c) || c == '_' || c == '.' || c == '-';
-  };
-  if (name.size() >= 2 && name.size() <= kMaxLength && absl::ascii_isalnum(name[0]) &&
-      std::all_of(name.begin(), name.end(), allowed)) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(
-      absl::StrCat("Invalid container name (", absl::CHexEscape(name.substr(0, 64)),
-                   name.size() > 64 ? "..." : "",
-                   "), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed, 2 to ", kMaxLength, " of them"));
-}
-
 absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   if (config.image().empty()) return FieldError("image", "no image given");
   for (const std::string& entry : config.env()) {
@@ -307,8 +290,7 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
                       absl::StrCat("\"", driver, "\" is not valid; use json-file, local or none"));
   }
   shim::v1::Log probe;
-  for (const auto& [key, value] : config.log().options())
-    GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, probe));
+  GANTRY_RETURN_IF_ERROR(ApplyLogOptions(config, probe));
   const std::string& restart = config.restart_policy().name();
   if (!restart.empty() && restart != "no" && restart != "always" && restart != "on-failure" &&
       restart != "unless-stopped") {
@@ -319,6 +301,21 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   }
   if (config.auto_remove() && !restart.empty() && restart != "no") {
     return FieldError("auto_remove", "cannot be combined with a restart policy");
+  }
+  std::set<absl::string_view> limits;
+  for (const v1::Ulimit& limit : config.resources().ulimits()) {
+    const auto refuse = [&limit](absl::string_view why) {
+      return FieldError("ulimits", absl::StrCat("\"", limit.name(), "\": ", why));
+    };
+    if (absl::StartsWithIgnoreCase(limit.name(), "rlimit_") ||
+        !oci::ParseUlimit(absl::StrCat(limit.name(), "=0")).ok())
+      return refuse("there is no such limit");
+    if (!limits.insert(limit.name()).second) return refuse("given twice");
+    // -1 is "unlimited".
+    if (static_cast<uint64_t>(limit.soft()) > static_cast<uint64_t>(limit.hard())) {
+      return refuse(
+          absl::StrCat("the soft limit ", limit.soft(), " is above the hard limit ", limit.hard()));
+    }
   }
   return ToResources(config.resources()).status();
 }
@@ -556,60 +553,6 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   return out;
 }
 
-absl::Status ApplyLogOption(const std::string& key, const std::string& value, shim::v1::Log& log) {
-  if (key == "max-size") {
-    absl::string_view digits = value;
-    int64_t unit = 1;
-    if (!digits.empty() && (digits.back() == 'b' || digits.back() == 'B')) digits.remove_suffix(1);
-    if (!digits.empty() && !absl::ascii_isdigit(digits.back())) {
-      switch (absl::ascii_tolower(digits.back())) {
-        case 'k':
-          unit = int64_t{1} << 10;
-          break;
-        case 'm':
-          unit = int64_t{1} << 20;
-          break;
-        case 'g':
-          unit = int64_t{1} << 30;
-          break;
-        default:
-          unit = 0;
-      }
-      digits.remove_suffix(1);
-    }
-    int64_t number = 0;
-    if (value == "-1") {
-      log.set_max_size_bytes(0);
-      return absl::OkStatus();
-    }
-    if (unit == 0 || !absl::SimpleAtoi(digits, &number) || number <= 0 ||
-        number > (int64_t{1} << 50) / unit) {
-      return FieldError("log.options.max-size",
-                        absl::StrCat("\"", value, "\" is not a size such as 10m"));
-    }
-    log.set_max_size_bytes(number * unit);
-    return absl::OkStatus();
-  }
-  if (key == "max-file") {
-    int32_t number = 0;
-    if (!absl::SimpleAtoi(value, &number) || number < 1 || number > 1000) {
-      return FieldError("log.options.max-file",
-                        absl::StrCat("\"", value, "\" is not a number from 1 to 1000"));
-    }
-    log.set_max_files(number);
-    return absl::OkStatus();
-  }
-  if (key == "mode" && (value == "blocking" || value == "non-blocking")) {
-    log.set_block_when_full(value == "blocking");
-    return absl::OkStatus();
-  }
-  if (key == "max-buffer-size" || key == "compress" || key == "labels" || key == "env" ||
-      key == "tag") {
-    return absl::OkStatus();  // understood by docker, without effect on what is kept here
-  }
-  return FieldError("log.options", absl::StrCat("unknown option \"", key, "=", value, "\""));
-}
-
 absl::StatusOr<int> ParseSignal(absl::string_view text) {
   int number = 0;
   if (absl::SimpleAtoi(text, &number)) {
@@ -635,25 +578,6 @@ absl::StatusOr<int> ParseSignal(absl::string_view text) {
     }
   }
   return FieldError("signal", absl::StrCat("there is no signal \"", text, "\""));
-}
-
-std::string MakeUpName(uint64_t random) {
-  static constexpr const char* kFirst[] = {
-      "amber",   "brisk",  "calm",   "copper",  "crisp",  "dapper", "eager",  "early",
-      "fleet",   "gentle", "golden", "handy",   "humble", "ivory",  "jolly",  "keen",
-      "level",   "lively", "lucid",  "mellow",  "merry",  "modest", "nimble", "noble",
-      "patient", "plucky", "polite", "proud",   "quick",  "quiet",  "rapid",  "ready",
-      "rosy",    "sandy",  "silver", "sincere", "sober",  "solid",  "sunny",  "sturdy",
-      "swift",   "tidy",   "upbeat", "vivid",   "warm",   "wise",   "witty",  "zesty"};
-  static constexpr const char* kSecond[] = {
-      "anchor",  "barge",   "beacon",  "bollard", "bridge",  "buoy",    "cable",   "canal",
-      "capstan", "cargo",   "compass", "crane",   "davit",   "derrick", "dock",    "ferry",
-      "girder",  "gulf",    "hangar",  "harbor",  "hoist",   "hull",    "jetty",   "keel",
-      "ladder",  "lantern", "lever",   "lock",    "mast",    "mooring", "pallet",  "pier",
-      "piston",  "pulley",  "quay",    "rigger",  "rudder",  "sextant", "shackle", "sling",
-      "spindle", "strait",  "tackle",  "tender",  "trolley", "tugboat", "wharf",   "winch"};
-  return absl::StrCat(kFirst[random % std::size(kFirst)], "_",
-                      kSecond[(random >> 16) % std::size(kSecond)]);
 }
 
 }  // namespace gantry::core

@@ -18,14 +18,8 @@ namespace gantry::v1 {
 class ContainerConfig;
 class Resources;
 }  // namespace gantry::v1
-namespace gantry::shim::v1 {
-class Log;
-}  // namespace gantry::shim::v1
 
 namespace gantry::core {
-
-// Docker's rule for names, with an end. kInvalidArgument says it.
-absl::Status CheckContainerName(absl::string_view name);
 
 // Refuses what no container can have, before anything is made. kInvalidArgument names the option
 // and what to write instead.
@@ -56,15 +50,8 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& con
 // The limits alone, for create and update.
 absl::StatusOr<oci::Resources> ToResources(const v1::Resources& resources);
 
-// One `--log-opt`: max-size ("10m"), max-file ("3"), mode ("blocking", "non-blocking").
-// kInvalidArgument: anything else.
-absl::Status ApplyLogOption(const std::string& key, const std::string& value, shim::v1::Log& log);
-
 // "TERM", "SIGTERM", "15" -> 15. kInvalidArgument: no such signal.
 absl::StatusOr<int> ParseSignal(absl::string_view text);
-
-// Two words joined by an underscore; `random` decides which.
-std::string MakeUpName(uint64_t random);
 
 }  // namespace gantry::core
 

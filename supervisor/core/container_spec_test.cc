@@ -9,7 +9,6 @@
 
 #include "base/field_error.h"
 #include "proto/gantry/v1/container_config.pb.h"
-#include "proto/shim/v1/shim.pb.h"
 
 namespace gantry::core {
 namespace {
@@ -142,7 +141,6 @@ TEST(CheckContainerConfigTest, WhatWouldBeIgnoredIsRefused) {
       {"ipv4_address", [](auto& c) { c.add_networks()->set_ipv4_address("10.0.0.1"); }},
       {"ipv6_address", [](auto& c) { c.add_networks()->set_ipv6_address("fd00::1"); }},
       {"aliases", [](auto& c) { c.add_networks()->add_aliases("db"); }},
-      {"volumes_from", [](auto& c) { c.add_volumes_from("db"); }},
       {"userns_mode", [](auto& c) { c.set_userns_mode("private"); }},
       {"storage_options", [](auto& c) { (*c.mutable_storage_options())["size"] = "1g"; }},
       {"health_check.test", [](auto& c) { c.mutable_health_check()->add_test("CMD"); }},
@@ -250,22 +248,6 @@ TEST(ParseSignalTest, NamesAndNumbers) {
   EXPECT_EQ(*ParseSignal("SIGRTMAX-1"), SIGRTMAX - 1);
   for (const char* bad : {"", "0", "-1", "65", "TERMINATE", "SIG", "RTMIN+99"})
     EXPECT_FALSE(ParseSignal(bad).ok()) << bad;
-}
-
-TEST(ApplyLogOptionTest, SizesAndCounts) {
-  shim::v1::Log log;
-  ASSERT_TRUE(ApplyLogOption("max-size", "10m", log).ok());
-  EXPECT_EQ(log.max_size_bytes(), 10 << 20);
-  ASSERT_TRUE(ApplyLogOption("max-size", "7", log).ok());
-  EXPECT_EQ(log.max_size_bytes(), 7);
-  ASSERT_TRUE(ApplyLogOption("max-file", "3", log).ok());
-  EXPECT_EQ(log.max_files(), 3);
-  ASSERT_TRUE(ApplyLogOption("mode", "blocking", log).ok());
-  EXPECT_TRUE(log.block_when_full());
-  for (const char* bad : {"", "m", "-5m", "1x", "1.5m"})
-    EXPECT_FALSE(ApplyLogOption("max-size", bad, log).ok()) << bad;
-  EXPECT_FALSE(ApplyLogOption("max-file", "0", log).ok());
-  EXPECT_FALSE(ApplyLogOption("nope", "1", log).ok());
 }
 
 }  // namespace

@@ -32,6 +32,10 @@ class TopRequest;
 class TopResponse;
 }  // namespace gantry::v1
 
+namespace gantry::runtime {
+class RuntimeProbe;
+}
+
 namespace gantry::core {
 
 class NetworkPlaces;
@@ -46,7 +50,7 @@ class ContainerView {
     Stores* stores;
     const HealthBoard* health;
     TaskService* tasks;
-    std::string default_runtime;         // as configured, to be shown
+    runtime::RuntimeProbe* runtimes;    // says which one is the default
     NetworkPlaces* networks = nullptr;  // null: there are no networks
   };
   explicit ContainerView(const Parts& parts) : parts_(parts) {}

@@ -94,7 +94,7 @@ std::function<void()> ContainerWait::WaitAsync(
   uint64_t ticket;
   if (restarting || request.condition() == v1::WaitContainerRequest::NEXT_EXIT) {
     ticket = parts_.tasks->WaitNextExitAsync(ns, id, on_exit);
-    // What happened between the look and the wait answers nobody: a removal, and the end of a
+    // Two events between the look and the wait would not answer it: a removal, and the end of a
     // restart pause that no run follows.
     const absl::StatusOr<LoadedContainer> now = parts_.records->Load(context, id);
     if (absl::IsNotFound(now.status())) parts_.tasks->EndNextExitWaits(ns, id);

@@ -1,6 +1,6 @@
 // What an event says of its container besides the id: name, image, labels.
 //
-// Looked up when an event is read, because most events are read by nobody. The container may be
+// Looked up when an event is read, because most events have no reader. The container may be
 // gone by then (with --rm it usually is), so the removal of a record notes them here first; they
 // are kept for the last few thousand removed containers.
 //

@@ -120,7 +120,7 @@ class ExecService {
   // service created; other ids are ignored.
   void NoteExit(const std::string& ns, const std::string& exec_id, uint32_t exit_code,
                 absl::Time ended_at);
-  // Drops the state of an exec that nobody will ask for. The process is left alone.
+  // Drops the state of an exec whose caller has its result. The process is left alone.
   void Forget(const std::string& ns, const std::string& exec_id);
 
  private:

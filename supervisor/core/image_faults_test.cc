@@ -26,6 +26,7 @@
 #include "supervisor/distribution/registry_testbed.h"
 #include "supervisor/distribution/unpacker.h"
 #include "supervisor/oci/manifest.h"
+#include "supervisor/oci/platform.h"
 
 namespace gantry::core {
 namespace {
@@ -48,7 +49,7 @@ class ImageFaultsTest : public ::testing::Test {
                                                          nullptr, far_.hosts.get()});
     verify_ = std::make_unique<ImageVerify>(
         ImageVerify::Parts{&bed_.stores, bed_.catalog.get(), far_.puller.get(), nullptr, false});
-    service_ = std::make_unique<RegistryService>(*far_.resolver, nullptr);
+    service_ = std::make_unique<RegistryService>(*far_.resolver, far_.puller->fetcher(), nullptr);
   }
 
   // An image of settings only, whose configuration takes about so many bytes.
@@ -455,6 +456,34 @@ TEST_F(ImageFaultsTest, ExplainSaysWhatWasAskedAndAnswered) {
   EXPECT_TRUE(absl::IsInvalidArgument(service_->ExplainRegistry(bed_.context, request).status()));
 }
 
+TEST_F(ImageFaultsTest, ExplainChoosesFromAnIndexByPlatform) {
+  content::Descriptor host = Publish("host").manifest;
+  host.platform = oci::HostPlatform();
+  content::Descriptor other = Publish("other", 100).manifest;
+  other.platform = oci::ParsePlatform("linux/s390x").value();
+  oci::Index index;
+  index.media_type = oci::kOciIndex;
+  index.manifests = {other, host};
+  registry_.AddManifest("app", "both", oci::PrintIndex(index), oci::kOciIndex);
+  v1::ExplainRegistryRequest request;
+  request.set_reference(Full("app:both"));
+  const auto explain = [&](const std::string& platform) {
+    request.set_platform(platform);
+    return service_->ExplainRegistry(bed_.context, request);
+  };
+  absl::StatusOr<v1::ExplainRegistryResponse> explained = explain("");
+  ASSERT_TRUE(explained.ok()) << explained.status();
+  EXPECT_EQ(explained->resolved().media_type(), oci::kOciIndex);
+  EXPECT_EQ(explained->manifest().digest(), host.digest.str());
+  explained = explain("linux/s390x");
+  EXPECT_EQ(explained->manifest().digest(), other.digest.str());
+  explained = explain("linux/riscv64");
+  EXPECT_FALSE(explained->has_manifest());
+  EXPECT_THAT(explained->error(), HasSubstr("no image for platform linux/riscv64; there are"));
+  EXPECT_THAT(explained->error(), HasSubstr("linux/s390x"));
+  EXPECT_TRUE(absl::IsInvalidArgument(explain("a/b/c/d/e").status()));
+}
+
 TEST_F(ImageFaultsTest, ExplainOfflineAsksNobody) {
   Publish("v1");
   far_.Configure(registry_.host(), absl::StrCat("server = \"http://", registry_.host(), "\"\n"));
@@ -514,7 +543,7 @@ TEST(ImageProgressTest, EachStateOfATransferHasItsWord) {
                           v1::Progress::UPLOADING, v1::Progress::RETRYING, v1::Progress::RETRYING,
                           v1::Progress::DOWNLOADED, v1::Progress::UPLOADED, v1::Progress::EXISTS,
                           v1::Progress::EXISTS, v1::Progress::MOUNTED, v1::Progress::MOUNTED));
-  // Nobody listens: nobody is called.
+  // Without a listener there is nothing to call.
   EXPECT_FALSE(TransferProgress(nullptr, false));
   EXPECT_FALSE(ArchiveProgress(nullptr, v1::Progress::READING));
   EXPECT_FALSE(UnpackProgressTo(nullptr));

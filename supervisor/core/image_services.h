@@ -16,6 +16,7 @@
 #include "supervisor/core/image_unpack.h"
 #include "supervisor/core/image_verify.h"
 #include "supervisor/core/registry_service.h"
+#include "supervisor/distribution/puller.h"
 
 namespace gantry::core {
 
@@ -46,7 +47,7 @@ struct ImageServices {
         archive({p.stores, &catalog, &assembly, p.unpacker, p.puller, p.credentials,
                  p.discard_blobs, p.sync_blobs}),
         verify({p.stores, &catalog, p.puller, p.credentials, p.discard_blobs}),
-        registry(*p.resolver, p.credentials),
+        registry(*p.resolver, p.puller->fetcher(), p.credentials),
         transfer({p.stores, &catalog, &pull, &push, &unpack, p.unpacker}) {}
 
   ImageCatalog catalog;

@@ -48,6 +48,12 @@ std::optional<LogEntry> ParseLine(absl::string_view line) {
   entry.is_stderr = stream != json.end() && stream->is_string() &&
                     stream->get_ref<const std::string&>() == "stderr";
   entry.text = std::move(log->get_ref<std::string&>());
+  if (const auto attributes = json.find("attrs");
+      attributes != json.end() && attributes->is_object()) {
+    for (const auto& [name, value] : attributes->items()) {
+      if (value.is_string()) entry.attributes.emplace(name, value.get<std::string>());
+    }
+  }
   return entry;
 }
 

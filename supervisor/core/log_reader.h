@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -26,6 +27,7 @@ struct LogEntry {
   bool is_stderr = false;
   absl::Time at;
   std::string text;  // with its newline; a piece of a long line has none
+  std::map<std::string, std::string> attributes;  // chosen by the options of the log
 };
 
 struct LogQuery {

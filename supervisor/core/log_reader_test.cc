@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <map>
 #include <string>
 #include <thread>
 #include <vector>
@@ -57,6 +58,19 @@ TEST_F(LogReaderTest, ReadsRotatedFilesInOrder) {
   Append(path_ + ".10", Line(2, "b"));
   Append(path_, Line(3, "c"));
   EXPECT_THAT(Read({}), ElementsAre("a\n", "b\n", "c\n"));
+}
+
+TEST_F(LogReaderTest, AttributesComeWithTheirLine) {
+  Append(path_, R"({"log":"a\n","stream":"stdout","attrs":{"E":"1","odd":2},)"
+                R"("time":"2026-01-02T03:04:05Z"})"
+                "\n" +
+                    Line(6, "b"));
+  std::vector<std::map<std::string, std::string>> attributes;
+  ASSERT_TRUE(ReadLog(path_, {}, [&attributes](const LogEntry& entry) {
+                attributes.push_back(entry.attributes);
+                return absl::OkStatus();
+              }).ok());
+  EXPECT_THAT(attributes, ElementsAre(ElementsAre(testing::Pair("E", "1")), testing::IsEmpty()));
 }
 
 TEST_F(LogReaderTest, TailCountsAcrossFilesAndOnlyWantedStreams) {

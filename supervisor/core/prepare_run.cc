@@ -11,7 +11,7 @@
 
 #include "base/status_macros.h"
 #include "proto/shim/v1/shim.pb.h"
-#include "supervisor/core/container_spec.h"
+#include "supervisor/core/log_options.h"
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
@@ -141,8 +141,7 @@ absl::StatusOr<shim::v1::Stdio> RunPreparer::StdioOfRun(const LoadedContainer& l
   log->set_format(target->format);
   log->set_max_size_bytes(parts_.log_max_size_bytes);
   log->set_max_files(parts_.log_max_files);
-  for (const auto& [key, value] : loaded.config.log().options())
-    GANTRY_RETURN_IF_ERROR(ApplyLogOption(key, value, *log));
+  GANTRY_RETURN_IF_ERROR(ApplyLogOptions(loaded.config, *log));
   return stdio;
 }
 

@@ -1,6 +1,7 @@
 #include "supervisor/core/registry_service.h"
 
 #include <string>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -8,9 +9,12 @@
 #include "base/status_macros.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/registry_call.h"
+#include "supervisor/distribution/fetcher.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/resolver.h"
+#include "supervisor/oci/manifest.h"
+#include "supervisor/oci/platform.h"
 
 namespace gantry::core {
 
@@ -27,10 +31,44 @@ absl::StatusOr<v1::LoginResponse> RegistryService::Login(const CallContext& cont
   return response;
 }
 
+namespace {
+
+void SetDescriptor(const content::Descriptor& descriptor, v1::Descriptor& out) {
+  out.set_media_type(descriptor.media_type);
+  out.set_digest(descriptor.digest.str());
+  out.set_size_bytes(descriptor.size_bytes);
+}
+
+// The manifest of an index for a platform. kNotFound names the platforms that there are.
+absl::StatusOr<content::Descriptor> ChooseManifest(absl::string_view document,
+                                                   const content::Descriptor& index_descriptor,
+                                                   const oci::PlatformMatcher& platforms) {
+  GANTRY_ASSIGN_OR_RETURN(
+      const oci::Index index,
+      oci::ParseIndex(document, index_descriptor.media_type, index_descriptor.digest.str()));
+  const std::vector<content::Descriptor> fitting = oci::SelectManifests(index.manifests, platforms);
+  if (!fitting.empty()) return fitting.front();
+  std::vector<std::string> there;
+  for (const content::Descriptor& manifest : index.manifests) {
+    if (manifest.platform.has_value() && !oci::IsAttestation(manifest))
+      there.push_back(oci::FormatPlatform(*manifest.platform));
+  }
+  return absl::NotFoundError(absl::StrCat("no image for platform ", platforms.Describe(),
+                                          "; there are ", absl::StrJoin(there, ", ")));
+}
+
+}  // namespace
+
 absl::StatusOr<v1::ExplainRegistryResponse> RegistryService::ExplainRegistry(
     const CallContext& context, const v1::ExplainRegistryRequest& request) {
   GANTRY_ASSIGN_OR_RETURN(distribution::Reference reference,
                           distribution::Reference::Parse(request.reference()));
+  oci::PlatformMatcher platforms = oci::PlatformMatcher::Host();
+  if (!request.platform().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(const content::Platform platform,
+                            oci::ParsePlatform(request.platform()));
+    platforms = oci::PlatformMatcher::Only(platform);
+  }
   RegistryCall call(request.auth(), reference.domain(), parts_.credentials, context.cancel);
   GANTRY_ASSIGN_OR_RETURN(
       distribution::Explanation explanation,
@@ -66,9 +104,18 @@ absl::StatusOr<v1::ExplainRegistryResponse> RegistryService::ExplainRegistry(
     }
   }
   if (explanation.result.ok()) {
-    response.mutable_resolved()->set_media_type(explanation.result->media_type);
-    response.mutable_resolved()->set_digest(explanation.result->digest.str());
-    response.mutable_resolved()->set_size_bytes(explanation.result->size_bytes);
+    const content::Descriptor& resolved = *explanation.result;
+    SetDescriptor(resolved, *response.mutable_resolved());
+    if (!oci::IsIndexType(resolved.media_type)) return response;
+    const absl::StatusOr<std::string> document =
+        parts_.fetcher->FetchManifest(reference, resolved, call.context);
+    const absl::StatusOr<content::Descriptor> manifest =
+        document.ok() ? ChooseManifest(*document, resolved, platforms) : document.status();
+    if (manifest.ok()) {
+      SetDescriptor(*manifest, *response.mutable_manifest());
+    } else {
+      response.set_error(std::string(manifest.status().message()));
+    }
   } else if (!request.offline()) {
     response.set_error(std::string(explanation.result.status().message()));
   }

@@ -17,6 +17,7 @@ class LoginResponse;
 }  // namespace gantry::v1
 namespace gantry::distribution {
 class CredentialSource;
+class Fetcher;
 class Resolver;
 }  // namespace gantry::distribution
 
@@ -24,17 +25,21 @@ namespace gantry::core {
 
 class RegistryService {
  public:
-  RegistryService(distribution::Resolver& resolver, distribution::CredentialSource* credentials)
-      : parts_{&resolver, credentials} {}
+  RegistryService(distribution::Resolver& resolver, distribution::Fetcher& fetcher,
+                  distribution::CredentialSource* credentials)
+      : parts_{&resolver, &fetcher, credentials} {}
 
   absl::StatusOr<v1::LoginResponse> Login(const CallContext& context,
                                           const v1::LoginRequest& request);
+  // What stands in the way of resolving is part of the answer. kInvalidArgument: the reference or
+  // the platform.
   absl::StatusOr<v1::ExplainRegistryResponse> ExplainRegistry(
       const CallContext& context, const v1::ExplainRegistryRequest& request);
 
  private:
   struct Parts {
     distribution::Resolver* resolver;
+    distribution::Fetcher* fetcher;
     distribution::CredentialSource* credentials;  // the daemon's own
   };
   const Parts parts_;

@@ -13,7 +13,7 @@
 // An exit is answered after a second, then twice that, and so on up to `interval`; one that ran for
 // longer than `interval` begins anew. A task that was never there is the business of the client
 // that is about to make it, for `interval`. Paused and created ones are let alone. At the start of
-// the daemon nobody is waited for. A container that is removed takes a task that was started here
+// the daemon there is no such pause. A container that is removed takes a task that was started here
 // along.
 //
 // Life: construct -> Start() once tasks are recovered -> Stop() or destruction. Thread-safe.
@@ -89,8 +89,8 @@ class RestartMonitor {
   // How long an ended task has still to wait for its restart.
   absl::Duration LeftOfDelay(const Key& key, const Process& task);
   absl::Status Restart(const Key& key, const record::v1::Container& container, bool had_task);
-  // Clients look for a task before they remove a container; one that came in between would be
-  // nobody's.
+  // Clients look for a task before they remove a container; one that was started in
+  // between would stay.
   void RemoveTaskOfGone(const Key& key);
   absl::Status SetLabel(const Key& key, const std::string& label, const std::string& value);
   // The URI for a task's output; "" drops it.

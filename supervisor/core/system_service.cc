@@ -194,6 +194,13 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   info.set_cpuset(has("cpuset/cpuset.cpus", "cpuset"));
   info.set_pids_limit(has("pids", "pids"));
   info.set_oom_kill_disable(!unified);
+  const auto on = [](const char* setting) {
+    const absl::StatusOr<std::string> text = ReadFile(absl::StrCat("/proc/sys/net/", setting), 16);
+    return text.ok() && absl::StripAsciiWhitespace(*text) == "1";
+  };
+  info.set_ipv4_forwarding(on("ipv4/ip_forward"));
+  info.set_bridge_nf_iptables(on("bridge/bridge-nf-call-iptables"));
+  info.set_bridge_nf_ip6tables(on("bridge/bridge-nf-call-ip6tables"));
   if (!info.memory_limit()) info.add_warnings("No memory limit support");
   if (!info.swap_limit()) info.add_warnings("No swap limit support");
   if (!info.pids_limit()) info.add_warnings("No pids limit support");

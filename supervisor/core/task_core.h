@@ -39,6 +39,8 @@ constexpr absl::Duration kRuntimeCall = absl::Seconds(60);  // calls that run th
 constexpr absl::Duration kShortCall = absl::Seconds(10);    // calls the shim answers by itself
 constexpr absl::Duration kReapCall = absl::Seconds(10);  // cleaning up after a dead shim, one try
 
+constexpr char kCheckpoint[] = "/checkpoint";  // in a bundle: what its task is restored from
+
 absl::Time FromProto(const google::protobuf::Timestamp& at);
 
 // "task "ID" in namespace "NS"", or of its exec.

@@ -73,7 +73,7 @@ struct Process {
   // Of an exec: its OCI process document; null when an old shim does not report it.
   std::shared_ptr<const std::string> process_json;
   bool of_former_daemon = false;  // an exec that was made before this daemon started
-  std::string reason;  // why it is kUnknown, or what killed the shim; "" otherwise
+  std::string reason;             // why it is kUnknown, or what killed the shim; "" otherwise
 };
 
 struct Exit {
@@ -223,8 +223,8 @@ class TaskService {
   // when it answers. Takes about a second at most: what needs longer goes on by itself.
   int Recover(std::vector<runtime::RecoveredTask> found);
 
-  // Answers all waits, now and from now on, with kUnavailable. The first step of a stop: nobody
-  // waits when the server ends.
+  // Answers all waits, now and from now on, with kUnavailable. The first step of a stop: no
+  // call waits when the server ends.
   void EndWaits();
 
   // Stops listening to shims and answers all waits; containers run on. Calls that are under way may

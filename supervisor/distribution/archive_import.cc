@@ -134,8 +134,8 @@ const char* OciLayerType(Looks looks) {
 }
 
 // In the manifest that is written for a docker archive. Whatever is compressed is called gzip, zstd
-// too: so does containerd, and the manifest is to have the same digest. Who unpacks a layer goes by
-// its bytes.
+// too: so does containerd, and the manifest is to have the same digest. Unpacking looks at the
+// bytes.
 const char* DockerLayerType(Looks looks) {
   return looks == Looks::kGzip || looks == Looks::kZstd ? oci::kDockerLayerGzip : oci::kDockerLayer;
 }

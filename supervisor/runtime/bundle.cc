@@ -229,7 +229,7 @@ std::string BundleStore::SocketPathOf(const TaskKey& key) const {
 absl::StatusOr<Bundle> BundleStore::Create(const TaskKey& key, absl::string_view config_json,
                                            LaunchRecord launch) {
   GANTRY_RETURN_IF_ERROR(CheckTaskKey(key));
-  // What cannot be removed now is in nobody's way, unless it has this name.
+  // What cannot be removed now does no harm, unless it has this name.
   leftovers_.Sweep().IgnoreError();
   const std::string path = PathOf(key);
   GANTRY_RETURN_IF_ERROR(MakeDirectory(absl::StrCat(state_dir_, "/tasks/", key.ns), 0711));

@@ -235,7 +235,7 @@ TEST_F(ShimClientTest, DroppingTheStreamSilencesIt) {
   ASSERT_TRUE(collector.WaitFor(2));
   stream.reset();
   shim_->Exit("", 0);
-  // Whatever comes now comes to nobody; the shim notices that its reader has gone.
+  // Later events have no reader; the shim notices that it has gone.
   const absl::Time limit = absl::Now() + kLimit;
   while (shim_->event_streams() != 0 && absl::Now() < limit) absl::SleepFor(absl::Milliseconds(1));
   EXPECT_EQ(shim_->event_streams(), 0);

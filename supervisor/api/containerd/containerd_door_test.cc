@@ -39,8 +39,8 @@
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/core/event_bus.h"
-#include "supervisor/core/exec_service.h"
 #include "supervisor/core/event_subjects.h"
+#include "supervisor/core/exec_service.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
 #include "supervisor/core/sandbox_service.h"
@@ -97,8 +97,8 @@ class DoorTest : public testing::Test {
     exec_parts.tasks = tasks_.get();
     execs_ = std::make_unique<core::ExecService>(exec_parts);
     collector_ = std::make_unique<gc::Collector>(*db_, *blobs_, snapshotters_, clock_);
-    // Collects when a call asks for it and not by itself: what these tests make has mostly nobody
-    // who keeps it.
+    // Collects only when a call asks for it, because nothing refers to most of what these tests
+    // make.
     gc::SchedulerOptions schedule;
     schedule.startup_delay = absl::Hours(1);
     schedule.mutation_threshold = 1 << 30;
