@@ -284,10 +284,7 @@ TEST_F(NetworkTest, ComingAndGoingUnderKillsLeavesNothing) {
     EXPECT_TRUE(Ok(listed));
     return listed.out;
   };
-  bed_->CtlOut(
-      {"run", "--rm", "--network", "web", "-p", absl::StrCat(kPort, ":80"), kImage, "true"});
-  EXPECT_TRUE(Eventually([] { return Pairs().empty(); }));
-  const std::string before = rules();
+  const std::string before = rules();  // nothing has run yet
   for (int i = 0; i < rounds; ++i) {
     const std::string name = absl::StrCat("c", i);
     const std::vector<std::string> run = {
@@ -320,7 +317,8 @@ TEST_F(NetworkTest, ComingAndGoingUnderKillsLeavesNothing) {
   }
   EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "");
   EXPECT_TRUE(Eventually([] { return Pairs().empty(); })) << Pairs();
-  EXPECT_TRUE(Eventually([&] { return rules() == before; })) << rules();
+  EXPECT_TRUE(Eventually([&] { return rules() == before; }))
+      << "now: " << rules() << "before: " << before;
   // The first address is free again.
   EXPECT_EQ(bed_->CtlOut({"run", "--rm", "--network", "web", kImage, "sh", "-c",
                           "ip -4 -o addr show eth0 | grep -c 10.77.0.2/24"}),

@@ -210,19 +210,21 @@ def traffic(commands, inspect):
 
 
 def scale(ctl):
-    """Start-ups while the network fills."""
-    times = []
+    """Start-ups while the network fills, in turn with containers that have none."""
+    times = {"a published port": [], "no network": []}
     for i in range(CONTAINERS):
-        begin = time.monotonic()
-        run(ctl + ["run", "-d", "--name", "scale-%d" % i, "-p", "%d:80" % (30000 + i), IMAGE, "sleep", "3600"])
-        times.append((time.monotonic() - begin) * 1000)
-    few = min(20, CONTAINERS // 2)
-    first, last = statistics.median(times[1:1 + few]), statistics.median(times[-few:])
-    print("Start-up of container 1 to %d of a network, each with a published port: median of the first %d %.1f ms, of the last %d %.1f ms, "
-          "factor %.2f" % (CONTAINERS, few, first, few, last, last / first))
+        for kind, options in (("a published port", ["-p", "%d:80" % (30000 + i)]), ("no network", ["--network", "none"])):
+            begin = time.monotonic()
+            run(ctl + ["run", "-d", "--name", "scale-%d-%d" % (i, len(options[0]))] + options + [IMAGE, "sleep", "3600"])
+            times[kind].append((time.monotonic() - begin) * 1000)
+    few = max(1, min(20, CONTAINERS // 2))
+    print("Start-up of container 1 to %d of a network; median of the first and the last %d, ms" % (CONTAINERS, few))
+    table(["", "first", "last", "factor"],
+          [[kind, "%.1f" % statistics.median(all[:few]), "%.1f" % statistics.median(all[-few:]),
+            "%.2f" % (statistics.median(all[-few:]) / statistics.median(all[:few]))] for kind, all in times.items()])
     begin = time.monotonic()
-    run(ctl + ["rm", "-f"] + ["scale-%d" % i for i in range(CONTAINERS)])
-    print("Removal of all: %.1f ms each" % ((time.monotonic() - begin) * 1000 / CONTAINERS))
+    run(ctl + ["rm", "-f"] + run(ctl + ["ps", "-aq"]).split())
+    print("Removal of all: %.1f ms each" % ((time.monotonic() - begin) * 1000 / CONTAINERS / 2))
 
 
 def main():
