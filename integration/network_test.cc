@@ -128,6 +128,12 @@ TEST_F(NetworkTest, PublishedPortAnswersAtIpv6AddressesOfTheHost) {
   Serve("four", "hello",
         {"-p", absl::StrCat(kPort, ":80"), "-p", absl::StrCat("[::1]:", kPort + 1, ":80"), "-p",
          absl::StrCat("0.0.0.0:", kPort + 2, ":80")});
+  const std::string ports =
+      absl::StrCat("0.0.0.0:", kPort, "/tcp every host nftables\n", "[::]:", kPort,
+                   "/tcp every host shim\n", "[::1]:", kPort + 1, "/tcp this host shim\n",
+                   "0.0.0.0:", kPort + 2, "/tcp every host nftables");
+  EXPECT_EQ(bed_->CtlOut({"ports", "--format", "{{.Host}} {{.From}} {{.By}}"}), ports);
+  EXPECT_EQ(bed_->CtlOut({"ports", "-f", "name=nobody", "--format", "{{.Host}}"}), "");
   bed_->KillDaemon();
   EXPECT_EQ(Ask("::1", kPort), "hello\n");
   EXPECT_EQ(Ask("::1", kPort + 1), "hello\n");

@@ -1,6 +1,8 @@
 #include "ctl/commands/commands.h"
 
 namespace gantry::ctl {
+
+Verb PortsVerb();  // ports.cc
 namespace {
 
 // The same verb under another word.
@@ -31,13 +33,13 @@ Verb CommandTree() {
       "  -H, --address SOCKET   gantryd's socket (GANTRY_ADDRESS)\n"
       "  -n, --namespace NAME   namespace to work in (GANTRY_NAMESPACE)";
   root.verbs = {
-      RunVerb(),    CreateVerb(),  StartVerb(),   StopVerb(),       RestartVerb(), KillVerb(),
-      PauseVerb(),  UnpauseVerb(), WaitVerb(),    RmVerb(),         RenameVerb(),  UpdateVerb(),
-      PsVerb(),     InspectVerb(), LogsVerb(),    AttachVerb(),     ExecVerb(),    TopVerb(),
-      StatsVerb(),  PortVerb(),    CpVerb(),      DiffVerb(),       ExportVerb(),  CommitVerb(),
-      ImagesVerb(), PullVerb(),    PushVerb(),    LoadVerb(),       SaveVerb(),    ImportVerb(),
-      TagVerb(),    RmiVerb(),     HistoryVerb(), LoginVerb(),      LogoutVerb(),  EventsVerb(),
-      InfoVerb(),   VersionVerb(), GcVerb(),      CompletionVerb(), CompleteVerb()};
+      RunVerb(),    CreateVerb(),  StartVerb(),   StopVerb(),       RestartVerb(),  KillVerb(),
+      PauseVerb(),  UnpauseVerb(), WaitVerb(),    RmVerb(),         RenameVerb(),   UpdateVerb(),
+      PsVerb(),     InspectVerb(), LogsVerb(),    AttachVerb(),     ExecVerb(),     TopVerb(),
+      StatsVerb(),  PortVerb(),    CpVerb(),      DiffVerb(),       ExportVerb(),   CommitVerb(),
+      ImagesVerb(), PullVerb(),    PushVerb(),    LoadVerb(),       SaveVerb(),     ImportVerb(),
+      TagVerb(),    RmiVerb(),     HistoryVerb(), LoginVerb(),      LogoutVerb(),   EventsVerb(),
+      InfoVerb(),   VersionVerb(), GcVerb(),      CompletionVerb(), CompleteVerb(), PortsVerb()};
   root.verbs.push_back(Group("container", {}, "Manage containers",
                              {RunVerb(),
                               CreateVerb(),
