@@ -240,6 +240,33 @@ TEST_F(NetworkNamesTest, ContainersOfANetworkFindEachOther) {
   }
 }
 
+TEST_F(NetworkNamesTest, AliasesAndNetworksThatComeAndGo) {
+  Run("one", {"--network=web", "--network-alias", "api"});
+  Run("two", {"--network=web", "--network-alias", "api"});
+  bed_->CtlOut({"network", "create", "--subnet", "10.78.0.0/24", "other"});
+  Run("far", {"--network=other"});
+  Run("plain", {"--network=bridge"});
+  In("two", [] {
+    EXPECT_EQ(Lookup("api"), "10.77.0.2 10.77.0.3");
+    EXPECT_EQ(Lookup("far"), "code 2");
+  });
+  bed_->CtlOut({"network", "connect", "--alias", "distant", "other", "two"});
+  In("two", [] { EXPECT_EQ(Lookup("far"), "10.78.0.2"); });
+  In("far", [] { EXPECT_EQ(Lookup("distant"), "10.78.0.3"); });
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"exec", "two", "cat", "/etc/hosts"}), "10.78.0.3\t"));
+  bed_->CtlOut({"network", "disconnect", "other", "two"});
+  In("two", [] { EXPECT_EQ(Lookup("far"), "code 2"); });
+  In("far", [] { EXPECT_EQ(Lookup("distant"), "code 2"); });
+  EXPECT_FALSE(
+      absl::StrContains(bed_->CtlOut({"exec", "two", "cat", "/etc/hosts"}), "10.78.0.3\t"));
+  // One that began on a network without names.
+  bed_->CtlOut({"network", "connect", "web", "plain"});
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"exec", "plain", "nslookup", "one"}), "10.77.0.2"));
+  bed_->CtlOut({"rm", "-f", "one"});
+  In("two", [] { EXPECT_EQ(Lookup("api"), "10.77.0.3"); });
+  bed_->CtlOut({"rm", "-f", "two", "far", "plain"});
+}
+
 TEST_F(NetworkNamesTest, NamesAreAnsweredWhileTheDaemonIsDead) {
   Server host("127.0.0.53", "192.0.2.53");
   Run("api");
