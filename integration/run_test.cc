@@ -647,7 +647,7 @@ TEST_F(RunTest, LogsHaveTheAttributesThatOptionsChoose) {
   bed_->CtlOut({"wait", "plain"});
   EXPECT_EQ(bed_->CtlOut({"logs", "--details", "plain"}), " hi");
   EXPECT_THAT(bed_->Ctl({"run", "--rm", "--log-opt", "env-regex=(", kImage, "true"}).err,
-              HasSubstr("--log-opt env-regex"));
+              testing::HasSubstr("--log-opt env-regex"));
 }
 
 TEST_F(RunTest, ACollectionTakesContainerDirectoriesThatNoRecordNames) {
