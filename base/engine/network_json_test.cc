@@ -27,6 +27,7 @@ v1::Network Web() {
   v1::ConnectedContainer* container = network.add_endpoints();
   container->set_container_id("c0ffee");
   container->set_container_name("shop");
+  container->set_endpoint_id("e9d01");
   container->set_mac_address("02:42:0a:05:00:02");
   container->add_addresses("10.5.0.2/16");
   container->add_addresses("fd00:5::2/64");
@@ -62,7 +63,7 @@ TEST(NetworkJsonTest, PoolsShowOnlyWhatTheyHave) {
 
 TEST(NetworkJsonTest, AContainerHasOneAddressOfEachFamily) {
   EXPECT_EQ(Text(NetworkDocument(Web()), "Containers"),
-            R"({"c0ffee":{"Name":"shop","EndpointID":"c0ffee","MacAddress":"02:42:0a:05:00:02",)"
+            R"({"c0ffee":{"Name":"shop","EndpointID":"e9d01","MacAddress":"02:42:0a:05:00:02",)"
             R"("IPv4Address":"10.5.0.2/16","IPv6Address":"fd00:5::2/64"}})");
 }
 
