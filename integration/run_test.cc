@@ -108,7 +108,7 @@ TEST_F(RunTest, FlagsShapeTheContainer) {
 
 TEST_F(RunTest, WhatCannotBeHadIsRefusedBeforeAnythingIsMade) {
   const std::vector<std::vector<std::string>> kRefused = {{"--network", "none", "-p", "80:80"},
-                                                          {"-P"},
+                                                          {"--network", "none", "-P"},
                                                           {"--link", "db"},
                                                           {"--ip", "10.0.0.1"},
                                                           {"--network", "my net"},
