@@ -151,7 +151,7 @@ TEST_F(OneCoreTest, TasksAndExecs) {
 // next daemon.
 TEST_F(OneCoreTest, ExecsByTheirIds) {
   const std::string id = Ctl({"run", "-d", "--name", "ours", kShort, "sleep", "1000"});
-  const std::unique_ptr<v1::Containers::Stub> engine = v1::Containers::NewStub(api_->channel());
+  std::unique_ptr<v1::Containers::Stub> engine = v1::Containers::NewStub(api_->channel());
   const auto inspect = [&](const std::string& exec_id) {
     v1::InspectExecRequest request;
     request.set_exec_id(exec_id);
@@ -187,6 +187,9 @@ TEST_F(OneCoreTest, ExecsByTheirIds) {
     if (restarted) {
       bed_->KillDaemon();
       ASSERT_TRUE(bed_->StartDaemon());
+      // The old connection may still be taken for a good one.
+      api_ = std::make_unique<ApiClient>(bed_->address(), bed_->ns());
+      engine = v1::Containers::NewStub(api_->channel());
     }
     for (const std::string& exec_id : {ours, std::string("theirs")}) {
       const v1::ExecDetails exec = inspect(exec_id);
