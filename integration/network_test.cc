@@ -271,6 +271,15 @@ TEST_F(NetworkTest, ContainersOfAWireReachEachOtherAndNotTheHost) {
   bed_->CtlOut({"network", "rm", "lan"});
 }
 
+// Whatever held it for the container that has just ended.
+TEST_F(NetworkTest, PortIsFreeAsSoonAsItsContainerHasEnded) {
+  for (int i = 0; i < 12; ++i) {
+    const Outcome ran = bed_->Ctl(
+        {"run", "--rm", "--network", "web", "-p", absl::StrCat(kPort, ":80"), kImage, "true"});
+    ASSERT_EQ(ran.code, 0) << ran.err;
+  }
+}
+
 TEST_F(NetworkTest, EveryExposedPortGetsOneOfTheHost) {
   Serve("server", "hello", {"-P", "--expose", "80"});
   const std::string port = bed_->CtlOut({"port", "server", "80"});

@@ -243,10 +243,17 @@ void Container::EmitStarted(const ProcessPtr& process) {
   events_->Append(std::move(event));
 }
 
+bool Container::HasEnded() {
+  absl::MutexLock lock(&mu_);
+  return init_->status == v1::STATUS_STOPPED;
+}
+
 void Container::ForwardPorts(std::unique_ptr<PortForward> forward) {
   // Posted tasks are copied.
   auto handed = std::make_shared<std::unique_ptr<PortForward>>(std::move(forward));
   loop_->Post([this, handed] {
+    // A process that ended at once was announced before this; its ports are free again.
+    if (HasEnded()) return;
     forward_ = std::move(*handed);
     if (const absl::Status started = forward_->Start(loop_); !started.ok())
       ShimLog(LogLevel::kError, absl::StrCat("ports are not forwarded: ", started.message()));
@@ -257,6 +264,7 @@ void Container::AnswerNames(std::unique_ptr<Resolver> resolver) {
   // Posted tasks are copied.
   auto handed = std::make_shared<std::unique_ptr<Resolver>>(std::move(resolver));
   loop_->Post([this, handed] {
+    if (HasEnded()) return;
     resolver_ = std::move(*handed);
     if (const absl::Status started = resolver_->Start(loop_); !started.ok())
       ShimLog(LogLevel::kError, absl::StrCat("names are not answered: ", started.message()));

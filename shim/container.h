@@ -185,6 +185,8 @@ class Container {
   bool HasOwnParents() const ABSL_LOCKS_EXCLUDED(mu_);
   void WatchForOom();
   // From now on; connections that came before wait in the kernel's queue.
+  // The first process was announced as ended.
+  bool HasEnded() ABSL_LOCKS_EXCLUDED(mu_);
   void ForwardPorts(std::unique_ptr<PortForward> forward);
   // From now on; queries that came before wait in the resolver's socket.
   void AnswerNames(std::unique_ptr<Resolver> resolver);

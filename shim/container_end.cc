@@ -14,6 +14,7 @@
 #include "shim/exit_record.h"
 #include "shim/kernel_log.h"
 #include "shim/port_forward.h"
+#include "shim/resolver.h"
 #include "shim/process_words.h"
 #include "shim/proto_time.h"
 #include "shim/shim_log.h"
@@ -145,6 +146,7 @@ void Container::AnnounceEnd(const ProcessPtr& process, Ended end) {
   if (io != nullptr) io->ProcessExited();
   if (process == init_) {
     forward_.reset();
+    resolver_.reset();
     record.name_space = options_.name_space;
     record.id = options_.id;
     record.exit_status = exit_status;
