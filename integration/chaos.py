@@ -29,7 +29,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "bench"))
-from peers import enter_mount_namespace, install, make_image, unmount_below
+from peers import enter_namespaces, install, make_image, unmount_below
 
 BIN = os.path.abspath(os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "out", "bin")))
 CLIENTS = int(os.environ.get("CHAOS_CLIENTS", "4"))
@@ -707,5 +707,5 @@ def main():
     sys.exit(1 if failed_checks else 0)
 
 
-enter_mount_namespace()
+enter_namespaces()
 main()

@@ -2,6 +2,7 @@
 
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <nftables/libnftables.h>
 #include <openssl/sha.h>
 
@@ -263,20 +264,19 @@ std::string Jumps(absl::string_view verb, const FirewallNetwork& network) {
   return text;
 }
 
-// Which map has the port, and by which key: no two ports have both.
-std::string Place(const PublishedPort& port) {
-  std::string text = absl::StrCat("ports", port.container.family() == Family::kIpv4 ? "4" : "6",
-                                  port.host.has_value() ? "_at" : "", " { ");
-  if (port.host.has_value()) absl::StrAppend(&text, port.host->ToString(), " . ");
-  absl::StrAppend(&text, ProtocolName(port.protocol), " . ", port.host_port);
-  return text;
+SetElement ElementOf(const PublishedPort& port) {
+  SetElement element;
+  element.set = absl::StrCat("ports", port.container.family() == Family::kIpv4 ? "4" : "6",
+                             port.host.has_value() ? "_at" : "");
+  if (port.host.has_value()) element.key.push_back(AddressField(*port.host));
+  element.key.push_back(ProtocolField(ProtocolName(port.protocol), ProtocolNumber(port.protocol)));
+  element.key.push_back(PortField(port.host_port));
+  element.value = {AddressField(port.container), PortField(port.container_port)};
+  return element;
 }
 
-// `verb`: "add" or "delete".
-std::string Element(absl::string_view verb, const PublishedPort& port) {
-  return absl::StrCat(verb, " element inet $table ", Place(port), " : ", port.container.ToString(),
-                      " . ", port.container_port, " }\n");
-}
+// Which map has the port, and by which key: no two ports have both.
+std::string Place(const PublishedPort& port) { return ElementOf(port).Place(); }
 
 // What the kernel gives the device by itself (RFC 4291, appendix A).
 Address LinkLocal(const MacAddress& mac) {
@@ -287,35 +287,44 @@ Address LinkLocal(const MacAddress& mac) {
   return Address::FromBytes({reinterpret_cast<const char*>(bytes), sizeof bytes});
 }
 
-// The commands for one port of a bridge. `verb`: "add" or "delete".
-std::string ElementsOf(absl::string_view verb, const BridgePort& port) {
-  const std::string device = absl::StrCat("\"", port.device, "\"");
-  std::string text;
-  const auto element = [&](absl::string_view set, absl::string_view more) {
-    absl::StrAppend(&text, verb, " element bridge $table ", set, " { ", device, more, " }\n");
+ElementField MacField(const MacAddress& mac) {
+  const MacAddress::Bytes& bytes = mac.bytes();
+  return {mac.ToString(), {reinterpret_cast<const char*>(bytes.data()), bytes.size()}};
+}
+
+// What the sets hold of one port of a bridge.
+std::vector<SetElement> ElementsOf(const BridgePort& port) {
+  std::vector<SetElement> all;
+  const auto element = [&](absl::string_view set, std::vector<ElementField> more) {
+    SetElement one;
+    one.table = SetElement::Table::kBridge;
+    one.set = std::string(set);
+    one.key.push_back(DeviceField(port.device));
+    for (ElementField& field : more) one.key.push_back(std::move(field));
+    all.push_back(std::move(one));
   };
   if (!port.between) {
-    element("apart", "");
-    element("gateways", absl::StrCat(" . ", port.gateway.ToString()));
+    element("apart", {});
+    element("gateways", {MacField(port.gateway)});
   }
-  if (!port.check_sources) return text;
-  element("members", "");
-  element("macs", absl::StrCat(" . ", port.mac.ToString()));
+  if (!port.check_sources) return all;
+  element("members", {});
+  element("macs", {MacField(port.mac)});
   const auto add6 = [&](const Address& address) {
-    element("addresses6", absl::StrCat(" . ", address.ToString()));
-    element("targets6", absl::StrCat(" . 0x", absl::BytesToHexString(address.Bytes())));
+    element("addresses6", {AddressField(address)});
+    element("targets6", {AddressNumberField(address)});
   };
   bool link_local = false;
   for (const Address& address : port.addresses) {
     if (address.family() == Family::kIpv4) {
-      element("addresses4", absl::StrCat(" . ", address.ToString()));
+      element("addresses4", {AddressField(address)});
     } else {
       add6(address);
       link_local |= address == LinkLocal(port.mac);
     }
   }
   if (!link_local) add6(LinkLocal(port.mac));
-  return text;
+  return all;
 }
 
 absl::Status CheckPorts(const std::vector<PublishedPort>& ports) {
@@ -375,10 +384,23 @@ absl::string_view ProtocolName(Protocol protocol) {
   return "tcp";
 }
 
+uint8_t ProtocolNumber(Protocol protocol) {
+  switch (protocol) {
+    case Protocol::kUdp:
+      return IPPROTO_UDP;
+    case Protocol::kSctp:
+      return IPPROTO_SCTP;
+    case Protocol::kTcp:
+      break;
+  }
+  return IPPROTO_TCP;
+}
+
 absl::StatusOr<std::unique_ptr<Firewall>> Firewall::Open(absl::string_view table) {
   const absl::StatusOr<Nftables>& nft = Library();
   GANTRY_RETURN_IF_ERROR(nft.status());
   GANTRY_ASSIGN_OR_RETURN(RulesetGeneration generation, RulesetGeneration::Open());
+  GANTRY_ASSIGN_OR_RETURN(ElementSocket elements, ElementSocket::Open());
   UniqueFd netns(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
   if (!netns.valid()) return ErrnoToStatus(errno, "cannot open the network namespace");
   nft_ctx* context = nft->ctx_new(NFT_CTX_DEFAULT);
@@ -389,7 +411,7 @@ absl::StatusOr<std::unique_ptr<Firewall>> Firewall::Open(absl::string_view table
   nft->buffer_output(context);
   nft->buffer_error(context);
   return std::unique_ptr<Firewall>(
-      new Firewall(context, std::move(generation), std::move(netns), table));
+      new Firewall(context, std::move(generation), std::move(elements), std::move(netns), table));
 }
 
 absl::StatusOr<std::unique_ptr<Firewall>> Firewall::OpenIn(int netns, absl::string_view table) {
@@ -417,20 +439,27 @@ bool Firewall::Made(uint32_t generation) {
   return std::find(made_.begin(), made_.end(), generation) != made_.end();
 }
 
+absl::Status Firewall::Transact(const std::function<absl::Status()>& transaction) {
+  const absl::StatusOr<uint32_t> before = generation_.Get();
+  GANTRY_RETURN_IF_ERROR(transaction());
+  // If another program's transaction came between, it cannot be said which is whose; the guard then
+  // writes the rules once too often.
+  const absl::StatusOr<uint32_t> after = generation_.Get();
+  if (before.ok() && after.ok() && *after == *before + 1) {
+    made_.push_back(*after);
+    if (made_.size() > kGenerations) made_.pop_front();
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Firewall::Run(absl::string_view commands, absl::string_view what) {
+  return Transact([&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return RunCommands(commands, what); });
+}
+
+absl::Status Firewall::RunCommands(absl::string_view commands, absl::string_view what) {
   const Nftables& nft = *Library();
   const std::string text = absl::StrReplaceAll(commands, {{"$table", table_}});
-  const absl::StatusOr<uint32_t> before = generation_.Get();
-  if (nft.run(context_, text.c_str()) == 0) {
-    // If another program's transaction came between, nobody can say which is whose; the guard then
-    // writes the rules once too often.
-    const absl::StatusOr<uint32_t> after = generation_.Get();
-    if (before.ok() && after.ok() && *after == *before + 1) {
-      made_.push_back(*after);
-      if (made_.size() > kGenerations) made_.pop_front();
-    }
-    return absl::OkStatus();
-  }
+  if (nft.run(context_, text.c_str()) == 0) return absl::OkStatus();
   // Several lines, of which the first says what is wrong and where.
   absl::string_view error = nft.error_buffer(context_);
   error = error.substr(0, error.find('\n'));
@@ -453,9 +482,12 @@ std::string Firewall::Everything() const {
     absl::StrAppend(&elements, Jumps("add", network));
   }
   absl::StrAppend(&text, "}\n", elements);
-  for (const auto& [place, port] : ports_) absl::StrAppend(&text, Element("add", port));
-  for (const auto& [device, port] : bridge_ports_)
-    absl::StrAppend(&text, PortElements("add", port));
+  for (const auto& [place, port] : ports_)
+    absl::StrAppend(&text, ElementOf(port).Command("add", table_));
+  for (const auto& [device, port] : bridge_ports_) {
+    for (const SetElement& element : PortElements(port))
+      absl::StrAppend(&text, element.Command("add", table_));
+  }
   return text;
 }
 
@@ -477,8 +509,23 @@ absl::Status Firewall::Add(absl::string_view commands, absl::string_view what) {
   return absl::IsNotFound(added) ? WriteEverything() : added;
 }
 
-std::string Firewall::PortElements(absl::string_view verb, const BridgePort& port) const {
-  return bridge_family_ ? ElementsOf(verb, port) : "";
+std::vector<SetElement> Firewall::PortElements(const BridgePort& port) const {
+  return bridge_family_ ? ElementsOf(port) : std::vector<SetElement>();
+}
+
+absl::Status Firewall::AddElements(const std::vector<SetElement>& elements) {
+  if (elements.empty()) return absl::OkStatus();
+  const absl::Status added = Transact(
+      [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return elements_.Add(table_, elements); });
+  return absl::IsNotFound(added) ? WriteEverything() : added;
+}
+
+absl::Status Firewall::DeleteElements(const std::vector<SetElement>& elements) {
+  if (elements.empty()) return absl::OkStatus();
+  const absl::Status removed = Transact(
+      [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return elements_.Delete(table_, elements); });
+  // A part of it may be in the kernel yet.
+  return absl::IsNotFound(removed) ? WriteEverything() : removed;
 }
 
 absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
@@ -550,7 +597,7 @@ absl::Status Firewall::RemoveNetwork(const FirewallNetwork& network) {
 }
 
 absl::Status Firewall::Note(const std::vector<PublishedPort>& ports,
-                            std::vector<std::string>& places, std::string& text) {
+                            std::vector<std::string>& places, std::vector<SetElement>& elements) {
   for (const PublishedPort& port : ports) {
     std::string place = Place(port);
     if (!ports_.emplace(place, port).second) {
@@ -560,7 +607,7 @@ absl::Status Firewall::Note(const std::vector<PublishedPort>& ports,
                        " is published already"));
     }
     places.push_back(std::move(place));
-    absl::StrAppend(&text, Element("add", port));
+    elements.push_back(ElementOf(port));
   }
   return absl::OkStatus();
 }
@@ -569,10 +616,10 @@ absl::Status Firewall::Publish(const std::vector<PublishedPort>& ports) {
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   if (ports.empty()) return absl::OkStatus();
   absl::MutexLock lock(&mu_);
-  std::string text;
+  std::vector<SetElement> elements;
   std::vector<std::string> places;
-  absl::Status added = Note(ports, places, text);
-  if (added.ok()) added = Add(text, "publishing ports");
+  absl::Status added = Note(ports, places, elements);
+  if (added.ok()) added = AddElements(elements);
   if (!added.ok()) {
     for (const std::string& place : places) ports_.erase(place);
   }
@@ -585,11 +632,10 @@ absl::Status Firewall::Join(const BridgePort& port, const std::vector<PublishedP
   absl::MutexLock lock(&mu_);
   if (!bridge_ports_.emplace(port.device, port).second)
     return absl::AlreadyExistsError(absl::StrCat("device ", port.device, " has rules already"));
-  std::string text = PortElements("add", port);
+  std::vector<SetElement> elements = PortElements(port);
   std::vector<std::string> places;
-  absl::Status added = Note(published, places, text);
-  if (added.ok() && !text.empty())
-    added = Add(text, absl::StrCat("writing the rules of device ", port.device));
+  absl::Status added = Note(published, places, elements);
+  if (added.ok()) added = AddElements(elements);
   if (!added.ok()) {
     for (const std::string& place : places) ports_.erase(place);
     bridge_ports_.erase(port.device);
@@ -601,42 +647,36 @@ absl::Status Firewall::Leave(absl::string_view device,
                              const std::vector<PublishedPort>& published) {
   GANTRY_RETURN_IF_ERROR(CheckPorts(published));
   absl::MutexLock lock(&mu_);
-  std::string text;
+  std::vector<SetElement> elements;
   for (const PublishedPort& port : published) {
     const auto found = ports_.find(Place(port));
     // Another container may have it by now.
     if (found == ports_.end() || found->second.container != port.container ||
         found->second.container_port != port.container_port)
       continue;
-    absl::StrAppend(&text, Element("delete", port));
+    elements.push_back(ElementOf(port));
     ports_.erase(found);
   }
   if (const auto found = bridge_ports_.find(std::string(device)); found != bridge_ports_.end()) {
-    absl::StrAppend(&text, PortElements("delete", found->second));
+    for (SetElement& element : PortElements(found->second)) elements.push_back(std::move(element));
     bridge_ports_.erase(found);
   }
-  if (text.empty()) return absl::OkStatus();
-  const absl::Status removed = Run(text, absl::StrCat("removing the rules of device ", device));
-  return absl::IsNotFound(removed) ? WriteEverything() : removed;
+  return DeleteElements(elements);
 }
 
 absl::Status Firewall::Unpublish(const std::vector<PublishedPort>& ports) {
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   absl::MutexLock lock(&mu_);
-  std::string text;
+  std::vector<SetElement> elements;
   bool missing = false;
   for (const PublishedPort& port : ports) {
     if (ports_.erase(Place(port)) == 0) {
       missing = true;
     } else {
-      absl::StrAppend(&text, Element("delete", port));
+      elements.push_back(ElementOf(port));
     }
   }
-  if (!text.empty()) {
-    absl::Status removed = Run(text, "removing published ports");
-    if (absl::IsNotFound(removed)) removed = WriteEverything();
-    GANTRY_RETURN_IF_ERROR(removed);
-  }
+  GANTRY_RETURN_IF_ERROR(DeleteElements(elements));
   return missing ? absl::NotFoundError("removing published ports: some were not published")
                  : absl::OkStatus();
 }

@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -37,6 +38,7 @@
 #include "supervisor/network/address.h"
 #include "supervisor/network/links.h"
 #include "supervisor/network/ruleset_events.h"
+#include "supervisor/network/set_elements.h"
 
 struct nft_ctx;
 
@@ -50,6 +52,8 @@ std::string TableName(absl::string_view state_directory);
 enum class Protocol { kTcp, kUdp, kSctp };
 
 absl::string_view ProtocolName(Protocol protocol);
+// As in an IP header.
+uint8_t ProtocolNumber(Protocol protocol);
 
 struct FirewallNetwork {
   std::string bridge;
@@ -134,15 +138,22 @@ class Firewall {
   bool Made(uint32_t generation);
 
  private:
-  Firewall(nft_ctx* context, RulesetGeneration generation, UniqueFd netns, absl::string_view table)
+  Firewall(nft_ctx* context, RulesetGeneration generation, ElementSocket elements, UniqueFd netns,
+           absl::string_view table)
       : table_(table),
         netns_(std::move(netns)),
         context_(context),
-        generation_(std::move(generation)) {}
+        generation_(std::move(generation)),
+        elements_(std::move(elements)) {}
   // All that stands, as commands.
   std::string Everything() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // One transaction.
+  // Carries one transaction out and notes its generation as ours.
+  absl::Status Transact(const std::function<absl::Status()>& transaction)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // One transaction, by libnftables.
   absl::Status Run(absl::string_view commands, absl::string_view what)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status RunCommands(absl::string_view commands, absl::string_view what)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Run(), and when that fails because the rules are not in the kernel any more, all of them: the
   // addition must be among the members below already.
@@ -150,12 +161,18 @@ class Firewall {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Run(Everything()), without the table of the bridge family where the kernel has no such.
   absl::Status WriteEverything() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Commands for a bridge port; none without that table.
-  std::string PortElements(absl::string_view verb, const BridgePort& port) const
+  // Of a bridge port; none without that table.
+  std::vector<SetElement> PortElements(const BridgePort& port) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Notes the ports as published, and their elements in `text`.
+  // One transaction each. Where the rules are not in the kernel any more, all of them are written:
+  // what is added must be among the members below already, and what is deleted must not.
+  absl::Status AddElements(const std::vector<SetElement>& elements)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status DeleteElements(const std::vector<SetElement>& elements)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Notes the ports as published, and their elements in `elements`.
   absl::Status Note(const std::vector<PublishedPort>& ports, std::vector<std::string>& places,
-                    std::string& text) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+                    std::vector<SetElement>& elements) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const std::string table_;
   const UniqueFd netns_;
@@ -163,6 +180,7 @@ class Firewall {
   absl::Mutex mu_;  // one transaction at a time
   nft_ctx* const context_ ABSL_PT_GUARDED_BY(mu_);
   RulesetGeneration generation_ ABSL_GUARDED_BY(mu_);
+  ElementSocket elements_ ABSL_GUARDED_BY(mu_);
   std::deque<uint32_t> made_ ABSL_GUARDED_BY(mu_);  // generations
   // What stands: by bridge; by a map's name and key; by device.
   std::map<std::string, FirewallNetwork> networks_ ABSL_GUARDED_BY(mu_);
