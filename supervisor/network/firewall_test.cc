@@ -7,14 +7,20 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <fstream>
 #include <string>
+#include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "base/subprocess.h"
 #include "supervisor/network/links.h"
 #include "supervisor/network/netns.h"
 
@@ -192,6 +198,30 @@ class FirewallTest : public testing::Test {
                 }).ok());
   }
 
+  // The words of our tables as the kernel has them, sorted: the order of elements is chance.
+  std::vector<std::string> Listing() {
+    std::string text;
+    EXPECT_TRUE(InNetns(host_.ns.get(), [&] {
+                  for (const char* family : {"inet", "bridge"}) {
+                    Command list;
+                    list.argv = {"/usr/sbin/nft", "list", "table", family, "gantry"};
+                    const absl::StatusOr<CommandResult> done = RunCommand(list);
+                    if (!done.ok()) return done.status();
+                    text += done->out;
+                  }
+                  return absl::OkStatus();
+                }).ok());
+    std::vector<std::string> words;
+    for (absl::string_view word : absl::StrSplit(text, absl::ByAnyChar(",\n")))
+      words.emplace_back(absl::StripAsciiWhitespace(word));
+    for (std::string& word : words) {
+      // The first and last element of a set stand beside its braces.
+      word = absl::StrReplaceAll(word, {{"elements = { ", ""}, {" }", ""}});
+    }
+    std::sort(words.begin(), words.end());
+    return words;
+  }
+
   // "::ffff:" is how a server for both families sees an IPv4 client.
   std::string Seen(const Node& client, absl::string_view to, uint16_t port) {
     std::string peer = server_->Connect(client, At(to), port, kComesMs);
@@ -303,6 +333,33 @@ TEST_F(FirewallTest, PortsComeAndGoAsElements) {
   EXPECT_EQ(firewall_->Unpublish(ports).code(), absl::StatusCode::kNotFound);
   ASSERT_EQ(firewall_->RemoveNetwork(one_), absl::OkStatus());
   ASSERT_EQ(firewall_->AddNetwork(one_), absl::OkStatus());
+}
+
+// Elements are sent as messages of our own when a container comes, and as commands when everything
+// is written.
+TEST_F(FirewallTest, BothWaysOfWritingAnElementMakeTheSame) {
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {}), absl::OkStatus());
+  const std::vector<std::string> empty = Listing();
+  BridgePort port;
+  port.device = "veth-web";
+  port.mac = MacAddress::Parse("02:42:0a:01:00:02").value();
+  port.addresses = {At("10.1.0.2"), At("fd01::2")};
+  port.between = false;
+  port.gateway = MacAddress::Parse("02:00:00:00:00:01").value();
+  std::vector<PublishedPort> ports = {Port({}, 8080, "10.1.0.2"), Port({}, 8080, "fd01::2"),
+                                      Port(At("192.0.2.1"), 443, "10.1.0.2"),
+                                      Port(At("fd00::1"), 443, "fd01::2")};
+  ports.push_back(Port({}, 53, "10.1.0.2"));
+  ports.back().protocol = Protocol::kUdp;
+  ports.push_back(Port({}, 132, "10.1.0.2"));
+  ports.back().protocol = Protocol::kSctp;
+  ASSERT_EQ(firewall_->Join(port, ports), absl::OkStatus());
+  const std::vector<std::string> joined = Listing();
+  EXPECT_NE(joined, empty);
+  ASSERT_EQ(firewall_->Restore(), absl::OkStatus());
+  EXPECT_EQ(Listing(), joined);
+  ASSERT_EQ(firewall_->Leave(port.device, ports), absl::OkStatus());
+  EXPECT_EQ(Listing(), empty);
 }
 
 TEST_F(FirewallTest, AdministratorsTableIsKept) {
