@@ -22,6 +22,7 @@
 
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "supervisor/network/address.h"
 #include "supervisor/network/pool_source.h"
 #include "supervisor/service_cgroup.h"
 #include "supervisor/version.h"
@@ -208,6 +209,7 @@ void ReadGantry(Reader& in, Config& config) {
   in.Take({"cni", "conf_dir"}, config.cni_conf_dir);
   for (const char* key : {"bin_dirs", "conf_dir"}) in.HasNoEffect({"cni", key});
   in.Take({"network", "default"}, config.default_network);
+  in.Take({"network", "default_bind"}, config.default_bind);
   in.Take({"network", "default_address_pools"}, config.default_address_pools);
   in.TakeInt({"logs", "max_size_bytes"}, config.log_max_size_bytes);
   in.TakeInt({"logs", "max_files"}, config.log_max_files);
@@ -581,6 +583,7 @@ std::string PrintConfig(const Config& config) {
   }
   out << "\n[network]\n";
   text("default", config.default_network);
+  text("default_bind", config.default_bind);
   list("default_address_pools", config.default_address_pools);
   out << "\n[logs]\nmax_size_bytes = " << config.log_max_size_bytes
       << "\nmax_files = " << config.log_max_files << "\n";
@@ -658,6 +661,11 @@ absl::Status CheckConfig(const Config& config) {
       config.default_network != "host") {
     return absl::InvalidArgumentError(absl::StrCat(
         "setting network.default = \"", config.default_network, "\": use bridge, none or host"));
+  }
+  if (!config.default_bind.empty() && !network::Address::Parse(config.default_bind).ok()) {
+    return absl::InvalidArgumentError(absl::StrCat("setting network.default_bind = \"",
+                                                   config.default_bind,
+                                                   "\": must be an IP address of the host"));
   }
   for (const std::string& pool : config.default_address_pools) {
     if (const absl::Status parsed = network::ParsePoolSource(pool).status(); !parsed.ok()) {

@@ -67,6 +67,8 @@ struct Config {
 
   // Of a container that does not choose its network: "bridge", "none" or "host".
   std::string default_network = "bridge";
+  // Of published ports without an address of their own; "": every address of the host.
+  std::string default_bind;
   // Where subnets of networks come from, as docker writes it: "base=10.0.0.0/8,size=24"; none: the
   // built-in ones.
   std::vector<std::string> default_address_pools;

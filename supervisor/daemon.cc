@@ -418,13 +418,12 @@ void Daemon::MakeContainerClasses(Parts& p) {
     if (pool.ok()) networks.pools.push_back(*pool);
   }
   networks.host_id = PersistentUuid(p.config.root).value_or("");
-  p.network_names =
-      std::make_unique<core::NetworkNames>(p.network_records.get(), p.config.state);
+  p.network_names = std::make_unique<core::NetworkNames>(p.network_records.get(), p.config.state);
   networks.names = p.network_names.get();
   p.networks = std::make_unique<core::NetworkService>(std::move(networks));
-  p.network_places = std::make_unique<core::NetworkPlaces>(
-      core::NetworkPlaces::Parts{p.network_records.get(), p.networks.get(), p.network_kernel.get(),
-                                 &p.events, p.config.state, p.network_names.get()});
+  p.network_places = std::make_unique<core::NetworkPlaces>(core::NetworkPlaces::Parts{
+      p.network_records.get(), p.networks.get(), p.network_kernel.get(), &p.events, p.config.state,
+      p.network_names.get(), p.config.default_bind});
   removal.networks = p.network_places.get();
   p.container_removal = std::make_unique<core::ContainerRemoval>(removal);
 

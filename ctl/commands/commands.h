@@ -22,6 +22,7 @@ Verb KillVerb();
 Verb LogsVerb();
 Verb PauseVerb();
 Verb PortVerb();
+Verb PortsVerb();
 Verb PsVerb();
 Verb RenameVerb();
 Verb RestartVerb();

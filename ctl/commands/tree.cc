@@ -2,7 +2,6 @@
 
 namespace gantry::ctl {
 
-Verb PortsVerb();  // ports.cc
 namespace {
 
 // The same verb under another word.

@@ -16,6 +16,7 @@
 
 #include "base/errno_status.h"
 #include "base/executor.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "supervisor/core/network_records.h"
@@ -168,7 +169,11 @@ absl::Status NetworkKernel::MakeBridge(Sockets& sockets, const StoredNetwork& ne
   bridge.mtu = MtuOf(network);
   GANTRY_RETURN_IF_ERROR(sockets.links->EnsureBridge(bridge));
   const auto sysctls = [&]() -> absl::Status {
-    GANTRY_RETURN_IF_ERROR(WriteSysctl("ipv4/ip_forward", "1"));
+    if (ReadFile("/proc/sys/net/ipv4/ip_forward", 8).value_or("") != "1\n") {
+      GANTRY_RETURN_IF_ERROR(WriteSysctl("ipv4/ip_forward", "1"));
+      LOG(INFO) << "net.ipv4.ip_forward is 1 from now on, because of network "
+                << network.record.name() << "; this host forwards for others what its rules let";
+    }
     // A connection to the host's 127.0.0.1 goes on to a container.
     GANTRY_RETURN_IF_ERROR(
         WriteSysctl(absl::StrCat("ipv4/conf/", bridge.name, "/route_localnet"), "1"));

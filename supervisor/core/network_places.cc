@@ -243,7 +243,8 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   // Before anything is recorded: a name that is not there is the usual error.
   GANTRY_ASSIGN_OR_RETURN(const StoredNetwork first,
                           parts_.networks->FindOrMakeDefault(context, network));
-  const std::string default_address = OptionOf(first.record.options(), kBindOption);
+  std::string default_address = OptionOf(first.record.options(), kBindOption);
+  if (default_address.empty()) default_address = parts_.default_bind;
   record::v1::NetworkNamespace fresh;
   fresh.set_container_id(client.id);
   fresh.set_container_name(client.name);

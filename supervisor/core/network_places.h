@@ -55,6 +55,8 @@ class NetworkPlaces {
     // <state>/netns/<ns>/<id> is a container's network namespace: a mount that outlives the daemon.
     std::string state_directory;
     NetworkNames* names = nullptr;  // null: names are not answered
+    // Of published ports that name no address of the host, on networks that do not either.
+    std::string default_bind = {};
   };
   explicit NetworkPlaces(Parts parts) : parts_(std::move(parts)) {}
 

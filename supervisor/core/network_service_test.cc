@@ -452,6 +452,23 @@ TEST_F(NetworkServiceTest, WhatCannotBeConnectedLeavesTheRestAsItWas) {
   EXPECT_THAT(Devices(), SizeIs(3));
 }
 
+TEST_F(NetworkServiceTest, PortsWithoutAnAddressAreBoundAsConfigured) {
+  places_ = std::make_unique<NetworkPlaces>(
+      NetworkPlaces::Parts{&*store_, service_.get(), kernel_.get(), &events_,
+                           directory_.path() + "/state", nullptr, "127.0.0.1"});
+  ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
+  v1::ContainerConfig config = Publishing("28080");
+  config.add_port_bindings()->set_container_port(81);
+  config.mutable_port_bindings(1)->set_host_port("28081");
+  config.mutable_port_bindings(1)->set_host_ip("0.0.0.0");
+  ASSERT_TRUE(Enter("a", "web", config).ok());
+  std::vector<std::string> shown;
+  const NetworkPlaces::Held held = places_->Holds(context_, "a").value();
+  for (const v1::PublishedPort& one : held.ports)
+    shown.push_back(absl::StrCat(one.ip(), ":", one.public_port()));
+  EXPECT_THAT(shown, ElementsAre("127.0.0.1:28080", "0.0.0.0:28081"));
+}
+
 TEST_F(NetworkServiceTest, EveryExposedPortIsPublished) {
   ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
   v1::ContainerConfig config = Publishing("28080");
