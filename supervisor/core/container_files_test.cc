@@ -566,6 +566,8 @@ TEST_F(ContainerFilesTest, AReadOnlyRootStaysAsItIs) {
   v1::ContainerConfig config = Config();
   config.set_read_only_rootfs(true);
   ASSERT_TRUE(Remove(id_).ok());
+  // Its files go in the background, and the next one has the same id here.
+  workers_->WaitIdle();
   id_ = Make("web", config);
   root_ = RootOf(id_);
   Directory(root_ + "/d");
@@ -635,6 +637,8 @@ TEST_F(ContainerFilesTest, ChangesAreThoseOfTheContainer) {
   mount->set_source("/srv");
   mount->set_target("/var/mounted");
   ASSERT_TRUE(Remove(id_).ok());
+  // Its files go in the background, and the next one has the same id here.
+  workers_->WaitIdle();
   id_ = Make("web", config);
   ASSERT_TRUE(snapshots.Remove(id_).ok());
   root_ = snapshots.Prepare(id_, "base", {})->at(0).source;
