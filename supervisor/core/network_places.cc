@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/mount.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,14 +13,12 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
 #include "base/crash_point.h"
 #include "base/errno_status.h"
-#include "base/field_error.h"
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
@@ -31,6 +28,7 @@
 #include "supervisor/core/network_records.h"
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/port_choice.h"
+#include "supervisor/core/port_forwards.h"
 #include "supervisor/network/netns.h"
 
 namespace gantry::core {
@@ -42,190 +40,18 @@ using metadata::StoredNetwork;
 using network::Address;
 using network::Family;
 
-std::string HostDeviceName() {
-  unsigned char random[4] = {};
-  // Of four bytes the kernel's generator always gives all.
-  (void)!getrandom(random, sizeof random, 0);
-  const std::string hex =
-      absl::BytesToHexString({reinterpret_cast<const char*>(random), sizeof random});
-  return absl::StrCat("veth", hex.substr(0, 7));
-}
-
 std::vector<StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places) {
   std::vector<StoredEndpoint> records;
   for (const PlaceInNetwork& one : places) records.push_back(one.place);
   return records;
 }
 
-// A published port that the kernel cannot carry, and the container's shim therefore does
-// (shim/port_forward.h): at an IPv6 address of the host for a container without one, and at [::1].
-struct Forward {
-  network::Protocol protocol = network::Protocol::kTcp;
-  Address host;
-  uint16_t host_port = 0;
-  Address container;
-  uint16_t container_port = 0;
-  bool if_possible = false;  // nobody asked for this address in particular
-};
-
-std::vector<Forward> ForwardsOf(const record::v1::NetworkNamespace& netns,
-                                const std::vector<StoredEndpoint>& places) {
-  const auto published_by = [&places](const std::string& network, Family family) {
-    for (const StoredEndpoint& one : places) {
-      if (one.network_id == network) return AddressOf(one.record, family);
-    }
-    return std::optional<Address>();
-  };
-  const std::optional<Address> ipv4 = published_by(netns.gateway_network(), Family::kIpv4);
-  const std::optional<Address> ipv6 = published_by(netns.ipv6_gateway_network(), Family::kIpv6);
-  std::vector<Forward> forwards;
-  for (const record::v1::NetworkPort& port : netns.ports()) {
-    const absl::StatusOr<Address> host = Address::Parse(port.host_address());
-    if ((host.ok() && host->family() == Family::kIpv4) || port.protocol() == "sctp") continue;
-    const bool every = !host.ok() || host->is_unspecified();
-    Forward forward;
-    // The container's own IPv6 address is reached by the kernel, but for the loopback address.
-    if (ipv6.has_value()) {
-      if (!every && !host->is_loopback()) continue;
-      forward.host = Address(Family::kIpv6, 1);
-      forward.container = *ipv6;
-    } else if (ipv4.has_value()) {
-      forward.host = every ? Address(Family::kIpv6, 0) : *host;
-      forward.container = *ipv4;
-    } else {
-      continue;
-    }
-    forward.protocol = ProtocolOf(port.protocol());
-    forward.host_port = static_cast<uint16_t>(port.host_port());
-    forward.container_port = static_cast<uint16_t>(port.container_port());
-    forward.if_possible = !host.ok();
-    forwards.push_back(forward);
-  }
-  return forwards;
-}
-
 // What the shim reads when it creates the container, beside the namespace's mount.
 std::string ForwardsPath(absl::string_view netns) { return absl::StrCat(netns, ".ports"); }
-
-std::string ForwardsText(const std::vector<Forward>& forwards) {
-  std::string text;
-  for (const Forward& one : forwards) {
-    absl::StrAppend(&text, network::ProtocolName(one.protocol), " ", one.host.ToString(), " ",
-                    one.host_port, " ", one.container.ToString(), " ", one.container_port, " ",
-                    one.if_possible ? "if-possible" : "required", "\n");
-  }
-  return text;
-}
 
 bool HostHasIpv6() {
   const absl::StatusOr<std::string> addresses = ReadFile("/proc/thread-self/net/if_inet6", 1 << 20);
   return addresses.ok() && !addresses->empty();
-}
-
-// One that follows from the address, so that an address that goes to another container keeps its
-// MAC: what neighbours remember stays true. 02:42 begins a locally administered one.
-network::MacAddress MacOf(const Address& address) {
-  const std::string bytes = address.Bytes();
-  network::MacAddress::Bytes mac = {0x02, 0x42};
-  for (size_t i = 0; i < 4; ++i) mac[2 + i] = static_cast<uint8_t>(bytes[bytes.size() - 4 + i]);
-  return network::MacAddress(mac);
-}
-
-// "eth" and the lowest number that none of the container's devices has, unless options say more.
-std::string DeviceName(const StoredNetwork& network, const v1::NetworkAttachment& attachment,
-                       const std::vector<PlaceInNetwork>& others) {
-  const std::string whole = OptionOf(attachment.driver_options(), kDeviceNameOption);
-  if (!whole.empty()) return whole;
-  std::string prefix = OptionOf(network.record.options(), kPrefixOption);
-  if (prefix.empty()) prefix = "eth";
-  for (int number = 0;; ++number) {
-    std::string name = absl::StrCat(prefix, number);
-    const bool taken = std::any_of(others.begin(), others.end(), [&](const PlaceInNetwork& one) {
-      return one.place.record.container_device() == name;
-    });
-    if (!taken) return name;
-  }
-}
-
-// The asked address of the pool's family, taken out of `asked`; without one the lowest free.
-absl::StatusOr<Address> AddressIn(const network::Pool& pool, const std::set<Address>& taken,
-                                  std::vector<Address>& asked, const StoredNetwork& network) {
-  const auto mine = std::find_if(asked.begin(), asked.end(), [&pool](const Address& one) {
-    return one.family() == pool.subnet.family() && pool.subnet.Contains(one);
-  });
-  if (mine == asked.end()) {
-    absl::StatusOr<Address> free = network::ChooseAddress(pool, taken);
-    if (absl::IsResourceExhausted(free.status())) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("no available ", pool.subnet.family() == Family::kIpv4 ? "IPv4" : "IPv6",
-                       " addresses on this network's address pools: ", network.record.name(), " (",
-                       network.record.id(), ")"));
-    }
-    return free;
-  }
-  const Address address = *mine;
-  asked.erase(mine);
-  const absl::Status possible = network::CheckAddress(pool, taken, address);
-  if (absl::IsInvalidArgument(possible)) return FieldError("ip_address", possible.message());
-  GANTRY_RETURN_IF_ERROR(possible);
-  return address;
-}
-
-absl::StatusOr<std::vector<Address>> AskedAddresses(const v1::NetworkAttachment& attachment) {
-  std::vector<Address> asked;
-  for (const std::string& text : {attachment.ipv4_address(), attachment.ipv6_address()}) {
-    if (text.empty()) continue;
-    absl::StatusOr<Address> address = Address::Parse(text);
-    if (!address.ok()) return FieldError("ip_address", address.status().message());
-    asked.push_back(*address);
-  }
-  return asked;
-}
-
-// Fills in the addresses of a place. With several subnets of a family, one of them gives one.
-absl::Status ChooseAddresses(const StoredNetwork& network, const std::vector<StoredEndpoint>& all,
-                             std::vector<Address> asked, record::v1::NetworkEndpoint& made) {
-  std::set<Address> taken;
-  for (const StoredEndpoint& one : all) {
-    for (const network::InterfaceAddress& address : AddressesOf(one.record))
-      taken.insert(address.address);
-    if (!made.mac_address().empty() && one.record.mac_address() == made.mac_address()) {
-      return absl::AlreadyExistsError(absl::StrCat("MAC address ", made.mac_address(),
-                                                   " is already in use by container ",
-                                                   one.record.container_name()));
-    }
-  }
-  made.clear_addresses();
-  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
-    absl::StatusOr<Address> chosen;
-    const network::Pool* of = nullptr;
-    std::vector<network::Pool> pools;
-    for (const auto& recorded : network.settings.pools()) pools.push_back(PoolOf(recorded));
-    // The subnet that holds the asked address comes before the others of its family.
-    std::stable_sort(pools.begin(), pools.end(), [&](const auto& a, const auto& b) {
-      const auto holds = [&](const network::Pool& pool) {
-        return std::any_of(asked.begin(), asked.end(),
-                           [&](const Address& one) { return pool.subnet.Contains(one); });
-      };
-      return holds(a) && !holds(b);
-    });
-    for (const network::Pool& pool : pools) {
-      if (pool.subnet.family() != family) continue;
-      chosen = AddressIn(pool, taken, asked, network);
-      of = &pool;
-      if (!absl::IsResourceExhausted(chosen.status())) break;
-    }
-    if (of == nullptr) continue;
-    GANTRY_RETURN_IF_ERROR(chosen.status());
-    made.add_addresses(absl::StrCat(chosen->ToString(), "/", of->subnet.length()));
-  }
-  if (!asked.empty()) {
-    return FieldError("ip_address",
-                      absl::StrCat("invalid endpoint settings:\nno configured subnet contains "
-                                   "IP address ",
-                                   asked.front().ToString()));
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -340,45 +166,18 @@ absl::StatusOr<PlaceInNetwork> NetworkPlaces::Record(const CallContext& context,
         absl::StrCat("network ", network.record.name(),
                      " holds settings for other networks; containers cannot be connected to it"));
   }
-  record::v1::NetworkEndpoint fresh;
-  fresh.set_container_id(client.id);
-  fresh.set_container_name(client.name);
-  fresh.set_container_device(DeviceName(network, attachment, others));
-  if (network.record.driver() == "bridge") fresh.set_host_device(HostDeviceName());
-  if (!attachment.mac_address().empty()) {
-    absl::StatusOr<network::MacAddress> mac = network::MacAddress::Parse(attachment.mac_address());
-    if (!mac.ok()) return FieldError("mac_address", mac.status().message());
-    fresh.set_mac_address(mac->ToString());
-  }
-  const bool mac_follows = fresh.mac_address().empty() && network.record.driver() != "ipvlan";
-  fresh.add_names(client.name);
-  const auto also = [&fresh](const std::string& name) {
-    const auto& names = fresh.names();
-    if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end())
-      fresh.add_names(name);
-  };
-  for (const std::string& alias : attachment.aliases()) also(alias);
-  also(client.hostname);
-  fresh.set_gateway_priority(attachment.gateway_priority());
-  *fresh.mutable_options() = attachment.driver_options();
-  GANTRY_RETURN_IF_ERROR(CheckPlaceOptions(fresh));
-  *fresh.mutable_link_local_addresses() = attachment.link_local_addresses();
+  GANTRY_ASSIGN_OR_RETURN(record::v1::NetworkEndpoint fresh,
+                          NewPlace(network, client, attachment, others));
   GANTRY_ASSIGN_OR_RETURN(const std::vector<Address> asked, AskedAddresses(attachment));
   added.place.ns = context.ns;
   added.place.network_id = network.record.id();
-  GANTRY_ASSIGN_OR_RETURN(added.place.record,
-                          parts_.store->AddEndpoint(
-                              network, std::move(fresh),
-                              [&](const std::vector<StoredEndpoint>& all,
-                                  record::v1::NetworkEndpoint& made) -> absl::Status {
-                                if (mac_follows) made.clear_mac_address();
-                                GANTRY_RETURN_IF_ERROR(ChooseAddresses(network, all, asked, made));
-                                const std::vector<network::InterfaceAddress> addresses =
-                                    AddressesOf(made);
-                                if (mac_follows && !addresses.empty())
-                                  made.set_mac_address(MacOf(addresses.front().address).ToString());
-                                return absl::OkStatus();
-                              }));
+  GANTRY_ASSIGN_OR_RETURN(
+      added.place.record,
+      parts_.store->AddEndpoint(
+          network, std::move(fresh),
+          [&](const std::vector<StoredEndpoint>& all, record::v1::NetworkEndpoint& made) {
+            return ChooseAddresses(network, all, asked, attachment.mac_address().empty(), made);
+          }));
   return added;
 }
 
@@ -655,7 +454,7 @@ absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& cont
          port.protocol, port.host_port, port.container_port);
   }
   const bool host_has_ipv6 = HostHasIpv6();
-  for (const Forward& forward : ForwardsOf(netns->record, records)) {
+  for (const PortForward& forward : ForwardsOf(netns->record, records)) {
     // Shown above already: [::1] is one of "::".
     if (forward.if_possible && (!host_has_ipv6 || forward.host.is_loopback())) continue;
     show(forward.host.ToString(), forward.protocol, forward.host_port, forward.container_port);

@@ -25,6 +25,7 @@
 #include "supervisor/core/gateway_choice.h"
 #include "supervisor/core/network_kernel.h"
 #include "supervisor/core/network_names.h"
+#include "supervisor/core/place_choice.h"
 #include "supervisor/metadata/network_store.h"
 
 namespace gantry::v1 {
@@ -36,13 +37,6 @@ namespace gantry::core {
 
 class EventBus;
 class NetworkService;
-
-// The container that a call is about.
-struct NetworkClient {
-  std::string id;
-  std::string name;
-  std::string hostname;  // "" unless a person chose one
-};
 
 class NetworkPlaces {
  public:

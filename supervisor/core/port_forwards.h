@@ -1,0 +1,35 @@
+// Published ports that the kernel cannot carry, and that the container's shim therefore does
+// (shim/port_forward.h): at an IPv6 address of the host for a container without one, and at [::1].
+// Pure.
+#ifndef GANTRY_SUPERVISOR_CORE_PORT_FORWARDS_H_
+#define GANTRY_SUPERVISOR_CORE_PORT_FORWARDS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "supervisor/metadata/network_store.h"
+#include "supervisor/network/address.h"
+#include "supervisor/network/firewall.h"
+
+namespace gantry::core {
+
+struct PortForward {
+  network::Protocol protocol = network::Protocol::kTcp;
+  network::Address host;
+  uint16_t host_port = 0;
+  network::Address container;
+  uint16_t container_port = 0;
+  bool if_possible = false;  // this address in particular was not asked for
+};
+
+// `places`: those of this container.
+std::vector<PortForward> ForwardsOf(const record::v1::NetworkNamespace& netns,
+                                    const std::vector<metadata::StoredEndpoint>& places);
+
+// As the shim reads them, a line each.
+std::string ForwardsText(const std::vector<PortForward>& forwards);
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_PORT_FORWARDS_H_
