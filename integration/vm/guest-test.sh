@@ -51,7 +51,7 @@ make_image() {
   local applet
   mkdir -p /run/rootfs/{bin,etc,tmp,proc,sys,dev}
   cp /bin/busybox /run/rootfs/bin/busybox
-  for applet in awk cat echo env grep head httpd ip ls mkdir nslookup ps seq sh sleep stat stty tail test touch true tty wget; do
+  for applet in awk cat echo env grep head httpd ip ls mkdir nslookup ps seq sh sleep stat stty tail test nc touch true tty; do
     ln -sf busybox "/run/rootfs/bin/$applet"
   done
   echo 'root:x:0:0:root:/:/bin/sh' > /run/rootfs/etc/passwd
@@ -309,8 +309,15 @@ ctr_checkpoints() {
 }
 
 # Networks: the host has systemd's and Debian's own set-up; a client stands in a network namespace of its own, as another host.
-page_at() { equal "$(busybox wget -q -T 5 -O - "http://$1/")" "$2"; }
-page_at_for_client() { equal "$(ip netns exec client busybox wget -q -T 5 -O - "http://$1/")" "$2"; }
+# The last line of the page at $1, asked for by the command that follows, or by the host.
+page_of() {
+  local at=$1
+  shift
+  printf 'GET / HTTP/1.0\r\n\r\n' | "$@" busybox nc -w 5 "${at%:*}" "${at##*:}" | tail -n 1
+}
+page_at() { equal "$(page_of "$1")" "$2"; }
+page_at_for_client() { equal "$(page_of "$1" ip netns exec client)" "$2"; }
+page_at_for_neighbour() { equal "$(page_of "$2" ctl run -i --rm --network "$1" "$image")" "$3"; }
 server_address() { ctl inspect --format '{{.NetworkSettings.Networks.web.IPAddress}}' server; }
 network_is_made() {
   ctl network create --subnet 10.77.0.0/24 web && ctl network create --subnet 10.78.0.0/24 other &&
@@ -327,15 +334,16 @@ published_as_it_should_be() {
     ! page_at_for_client 10.99.0.1:8081 page && ! page_at_for_client "$(server_address):80" page
 }
 neighbours_find_each_other() {
-  equal "$(ctl run --rm --network web "$image" wget -q -T 5 -O - http://server/)" page &&
-    equal "$(ctl run --rm --network web "$image" wget -q -T 5 -O - http://pages/)" page &&
-    ! ctl run --rm --network other "$image" wget -q -T 5 -O - "http://$(server_address)/" &&
-    ! ctl run --rm --network other "$image" nslookup server
+  local address
+  address=$(server_address)
+  page_at_for_neighbour web "$address:80" page && ! page_at_for_neighbour other "$address:80" page &&
+    shows "$address" ctl run --rm --network web "$image" nslookup server &&
+    shows "$address" ctl run --rm --network web "$image" nslookup pages &&
+    ! shows "$address" ctl run --rm --network other "$image" nslookup server
 }
 network_is_added() {
-  ctl network connect --ip 10.78.0.9 other server && page_at 10.78.0.9 page && page_at 127.0.0.1:8080 page &&
-    equal "$(ctl run --rm --network other "$image" wget -q -T 5 -O - http://server/)" page && ctl network disconnect other server &&
-    page_at 127.0.0.1:8080 page
+  ctl network connect --ip 10.78.0.9 other server && page_at 10.78.0.9:80 page && page_at 127.0.0.1:8080 page &&
+    page_at_for_neighbour other 10.78.0.9:80 page && ctl network disconnect other server && page_at 127.0.0.1:8080 page
 }
 rules_come_back() {
   nft flush ruleset && eventually 30 page_at 127.0.0.1:8080 page && systemctl restart nftables &&
