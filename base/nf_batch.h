@@ -1,6 +1,6 @@
-// A transaction of nftables as netlink messages: put together from the front, sent at once, answered
-// at once. For the few messages that are sent so often, or from so small a program, that
-// libnftables would cost too much.
+// A transaction of nftables as netlink messages: put together from the front, sent and answered at
+// once. For the few messages that are sent so often, or from so small a program, that libnftables
+// would cost too much.
 //
 // Thread-compatible. linux/netfilter/nf_tables.h, nfnetlink.h.
 #ifndef GANTRY_BASE_NF_BATCH_H_

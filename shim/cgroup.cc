@@ -305,8 +305,7 @@ absl::StatusOr<Cgroup> Cgroup::Find(pid_t pid) {
 
 Cgroup Cgroup::AtPath(const std::string& path) {
   Cgroup cgroup;
-  const absl::StatusOr<std::string> mountinfo =
-      ReadFile("/proc/self/mountinfo", kMaxFileBytes);
+  const absl::StatusOr<std::string> mountinfo = ReadFile("/proc/self/mountinfo", kMaxFileBytes);
   if (!mountinfo.ok() || path.size() < 2 || path[0] != '/' || absl::StrContains(path, "/..")) {
     return cgroup;
   }
@@ -421,15 +420,13 @@ absl::Status Cgroup::KillAll() const {
 }
 
 void Cgroup::MakeParents(absl::string_view path) {
-  const absl::StatusOr<std::string> mountinfo =
-      ReadFile("/proc/self/mountinfo", kMaxFileBytes);
+  const absl::StatusOr<std::string> mountinfo = ReadFile("/proc/self/mountinfo", kMaxFileBytes);
   if (!mountinfo.ok() || path.empty() || path[0] != '/' || absl::StrContains(path, "/..")) return;
   for (const CgroupMount& mount : ParseMounts(*mountinfo)) MakeCgroupParents(mount.point, path);
 }
 
 void Cgroup::RemoveParents(absl::string_view path) {
-  const absl::StatusOr<std::string> mountinfo =
-      ReadFile("/proc/self/mountinfo", kMaxFileBytes);
+  const absl::StatusOr<std::string> mountinfo = ReadFile("/proc/self/mountinfo", kMaxFileBytes);
   if (!mountinfo.ok() || path.empty() || path[0] != '/' || absl::StrContains(path, "/..")) return;
   for (const CgroupMount& mount : ParseMounts(*mountinfo))
     RemoveCgroupParents(absl::StrCat(mount.point, path));

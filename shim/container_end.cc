@@ -14,9 +14,9 @@
 #include "shim/exit_record.h"
 #include "shim/kernel_log.h"
 #include "shim/port_forward.h"
-#include "shim/resolver.h"
 #include "shim/process_words.h"
 #include "shim/proto_time.h"
+#include "shim/resolver.h"
 #include "shim/shim_log.h"
 #include "snapshotter/mount.h"
 

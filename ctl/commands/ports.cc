@@ -28,8 +28,8 @@ struct Row {
   std::string by;
 };
 
-// The published ports of a container. What the kernel cannot carry goes by the shim: an IPv6 address
-// of the host for a container without one, and [::1].
+// The published ports of a container. The shim carries what the kernel cannot: an IPv6 address of
+// the host for a container without one, and [::1].
 void AddRows(const v1::ContainerDetails& container, std::vector<Row>& rows) {
   std::string ipv4;
   std::string ipv6;

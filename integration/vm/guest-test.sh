@@ -355,6 +355,21 @@ network_outlives_the_daemon() {
   systemctl kill -s KILL --kill-who=main gantry && page_at 127.0.0.1:8080 page && eventually 60 daemon_is_another "$daemon" &&
     page_at_for_client 10.99.0.1:8080 page
 }
+# Devices on top of one of the host's; a VLAN of it is made and removed with its network.
+wires_are_shared() {
+  local address
+  ip link add wire0 type veth peer name wire1 && ip link set wire0 up && ip link set wire1 up &&
+    ctl network create -d ipvlan -o parent=wire0 --subnet 10.79.0.0/24 lan &&
+    ctl network create -d macvlan -o parent=wire0.10 --subnet 10.80.0.0/24 vlan && ip -d link show wire0.10 | grep 'vlan .* id 10' &&
+    ctl run -d --name wired --network lan --network vlan "$image" \
+      sh -c 'mkdir /www; echo page > /www/index.html; exec httpd -f -p 80 -h /www' || return 1
+  for network in lan vlan; do
+    address=$(ctl inspect --format "{{.NetworkSettings.Networks.$network.IPAddress}}" wired)
+    eventually 30 page_at_for_neighbour "$network" "$address:80" page || return 1
+  done
+  exits_with 1 ctl network create -d ipvlan -o parent=wire0 --subnet 10.81.0.0/24 second &&
+    ctl rm -f wired && ctl network rm lan vlan && ! ip link show wire0.10 && ip link del wire0
+}
 default_network_is_a_bridge() {
   shows 'inet 172\.' ctl run --rm "$image" ip addr show eth0 && ! ctl run --rm --network none "$image" ip addr show eth0
 }
@@ -427,6 +442,7 @@ check "neighbours find each other by name, strangers do not" neighbours_find_eac
 check "a network comes and goes while the container runs" network_is_added
 check "rules come back after a flush and with the host's firewall" rules_come_back
 check "ports answer while the daemon is dead" network_outlives_the_daemon
+check "ipvlan, and macvlan on a VLAN of the parent" wires_are_shared
 check "the default network is a bridge" default_network_is_a_bridge
 check "networks leave nothing" networks_are_gone
 check "nothing is left behind" nothing_is_left

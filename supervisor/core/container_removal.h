@@ -40,7 +40,7 @@ class ContainerRemoval {
     Executor* workers;
     RemovalWaits* waits;
     StartWaits* starts;
-    NetworkPlaces* networks = nullptr;             // null: there are no networks
+    NetworkPlaces* networks = nullptr;              // null: there are no networks
     absl::Duration first_pause = absl::Seconds(1);  // doubled with each attempt, at most a minute
   };
   explicit ContainerRemoval(const Parts& parts)

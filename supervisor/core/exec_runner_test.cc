@@ -35,8 +35,7 @@ class ExecRunnerTest : public ContainerFixture, public ExitObserver {
   }
 
   void OnExit(const std::string& ns, const Process& process) override {
-    if (!process.exec_id.empty())
-      execs_->OnExit(ns, process);
+    if (!process.exec_id.empty()) execs_->OnExit(ns, process);
     recovery_->OnExit(ns, process);
   }
 

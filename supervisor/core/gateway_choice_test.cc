@@ -80,14 +80,11 @@ TEST(GatewayChoiceTest, EachFamilyHasItsOwn) {
 
 TEST(GatewayChoiceTest, InternalNetworksAndWiresWithoutRouterHaveNone) {
   EXPECT_EQ(Chosen({{"a", "10.1.0", "", 9, true}}), "none");
-  EXPECT_EQ(Chosen({{"a", "10.1.0", "", 9, true}, {"b", "10.2.0", ""}}),
-            "id-b by eth-b 10.2.0.1");
+  EXPECT_EQ(Chosen({{"a", "10.1.0", "", 9, true}, {"b", "10.2.0", ""}}), "id-b by eth-b 10.2.0.1");
   EXPECT_EQ(Chosen({{"a", "10.1.0", "", 0, false, "macvlan"}}), "none");
-  EXPECT_EQ(Chosen({{"a", "10.1.0", "", 0, false, "macvlan", "", true}}),
-            "id-a by eth-a 10.1.0.1");
+  EXPECT_EQ(Chosen({{"a", "10.1.0", "", 0, false, "macvlan", "", true}}), "id-a by eth-a 10.1.0.1");
   EXPECT_EQ(Chosen({{"a", "10.1.0", "", 0, false, "ipvlan", "l2"}}), "none");
-  EXPECT_EQ(Chosen({{"a", "10.1.0", "", 0, false, "ipvlan", "l3s"}}),
-            "id-a by eth-a the wire");
+  EXPECT_EQ(Chosen({{"a", "10.1.0", "", 0, false, "ipvlan", "l3s"}}), "id-a by eth-a the wire");
 }
 
 TEST(GatewayChoiceTest, RouterThatAPersonNamedInsteadOfTheBridge) {

@@ -35,8 +35,8 @@ constexpr size_t kGenerations = 1000;
 // from_outside: drops what comes from outside for 127.0.0.0/8 (a bridge with route_localnet would
 // take it), and what comes for a container's address by another way than its bridge, unless it
 // answers the container.
-// published: by destination port. [::1] is left to the shims. Also for packets of the host itself, whose loopback addresses
-// entering-BRIDGE masquerades, because the container could not answer them.
+// published: by destination port. [::1] is left to the shims. Also for packets of the host itself,
+// whose loopback addresses entering-BRIDGE masquerades, because the container could not answer them.
 constexpr char kTable[] = R"(
 add table inet $table
 delete table inet $table
@@ -92,8 +92,8 @@ table inet $table {
 // targets6: the address that a neighbour advertisement is about, which nft can only name as bytes
 // of the message. separate, between: neighbours that may not meet still reach published ports of
 // each other by the host; where the kernel passes bridged packets through the rules for routed ones
-// (br_netfilter), such a packet goes from port to port, so that only the MAC it was sent to tells it
-// from others. A router's advertisement or redirect would take over a neighbour's routes.
+// (br_netfilter), such a packet goes from port to port, so that only the MAC it was sent to tells
+// it from others. A router's advertisement or redirect would take over a neighbour's routes.
 constexpr char kBridgeTable[] = R"(
 add table bridge $table
 delete table bridge $table
