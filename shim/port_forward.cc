@@ -323,6 +323,7 @@ void PortForward::OnDatagrams(Listener& listener) {
     }
     Flow& flow = flows_.at(known->second);
     flow.last = MonotonicNanos();
+    // A datagram that cannot be passed on is lost, as on any network.
     (void)send(flow.fd.get(), buffer.data(), static_cast<size_t>(got), MSG_NOSIGNAL);
   }
 }
@@ -354,6 +355,7 @@ void PortForward::OnFlow(uint64_t number) {
       head->cmsg_len = CMSG_LEN(sizeof flow.to);
       std::memcpy(CMSG_DATA(head), &flow.to, sizeof flow.to);
     }
+    // As above.
     (void)sendmsg(flow.listener->fd.get(), &message, MSG_NOSIGNAL);
   }
 }

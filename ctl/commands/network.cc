@@ -172,7 +172,7 @@ class ConnectAction final : public Action {
     flags.Strings(&aliases_, "alias", 0, "name", "Further name of the container in the network");
     flags.Strings(&options_, "driver-opt", 0, "key=value", "Option of the driver");
     flags.String(&priority_, "gw-priority", 0, "number",
-                 "The default route goes by the network with the highest");
+                 "The network with the highest has the default route");
     flags.String(&ip_, "ip", 0, "address", "IPv4 address (default: a free one)");
     flags.String(&ip6_, "ip6", 0, "address", "IPv6 address (default: a free one)");
     flags.Strings(&link_local_, "link-local-ip", 0, "address",

@@ -5,7 +5,7 @@
 // this process, and no lock is held over a kernel call but the first, which writes all rules.
 // Thread-safe.
 //
-// The drivers are told apart here and nowhere else:
+// Only this file knows what the drivers are in the kernel:
 //   bridge   a bridge of the host with the gateways' addresses, a pair of devices per place, rules
 //   macvlan  places are devices on top of one of the host's; no rules, no way to the host itself
 //   ipvlan   the same, with the parent's MAC address

@@ -133,7 +133,7 @@ absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path) {
   if (!file.valid()) return ErrnoToStatus(errno, path);
   OpenNetns made;
   GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetns([&made]() -> absl::Status {
-                            // A device gets IPv6 with an address of the network's, not one of its own making.
+                            // A device gets IPv6 with an address of the network's only.
                             NetworkKernel::SetIpv6("default", false);
                             GANTRY_ASSIGN_OR_RETURN(made.inside, network::Links::Open());
                             return made.inside->SetUp("lo");

@@ -142,6 +142,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
         shim::v1::DeleteRequest undo;
         undo.set_exec_id(exec_id);
         undo.set_force(true);
+        // It need not be there, and the end of the container removes it in any case.
         (void)shim->client().Delete(undo, runtime::CallOptions{kShortCall, nullptr});
       });
     }

@@ -87,6 +87,7 @@ absl::StatusOr<uint32_t> RulesetGeneration::Get() {
 absl::StatusOr<RulesetEvents> RulesetEvents::Open(absl::string_view table) {
   absl::StatusOr<UniqueFd> fd = OpenSocket(1u << (NFNLGRP_NFTABLES - 1));
   if (!fd.ok()) return fd.status();
+  // With a smaller queue notifications may be lost, which Read() tells.
   if (setsockopt(fd->get(), SOL_SOCKET, SO_RCVBUFFORCE, &kQueueBytes, sizeof kQueueBytes) != 0)
     (void)setsockopt(fd->get(), SOL_SOCKET, SO_RCVBUF, &kQueueBytes, sizeof kQueueBytes);
   return RulesetEvents(*std::move(fd), table);

@@ -39,7 +39,8 @@ TEST(LaneTest, AConnectionKeepsToItsShareUntilItsAnswersAreTaken) {
   for (int i = 0; i < 5; ++i) ASSERT_TRUE(lane.Enter("busy", count(busy)));
   ASSERT_TRUE(lane.Enter("quiet", count(quiet)));
   executor.WaitIdle();
-  // No answer was taken yet: the work of two is done and the others wait, without holding up the other connection.
+  // No answer was taken yet: the work of two is done and the others wait, without holding up the
+  // other connection.
   EXPECT_EQ(busy, 2);
   EXPECT_EQ(quiet, 1);
   lane.Leave("quiet");
