@@ -22,8 +22,6 @@ namespace {
 
 namespace pb = google::protobuf;
 
-constexpr char kRoot[] = "proto/containerd/";
-
 class Table {
  public:
   void Add(std::vector<std::string> columns) {
@@ -44,10 +42,13 @@ class Describer {
  public:
   Describer(std::string file, Table& table) : file_(std::move(file)), table_(table) {}
 
-  void File(const pb::FileDescriptor& file) {
-    table_.Add(
-        {"file", file_, file.package(), file_, "-", "-", "-", "-", "-", "-", "-", "-",
-         file.syntax() == pb::FileDescriptor::SYNTAX_PROTO3 ? "syntax=proto3" : "syntax=proto2"});
+  // `row`: with a row for the file itself.
+  void File(const pb::FileDescriptor& file, bool row) {
+    const bool proto3 = file.syntax() == pb::FileDescriptor::SYNTAX_PROTO3;
+    if (row) {
+      table_.Add({"file", file_, file.package(), file_, "-", "-", "-", "-", "-", "-", "-", "-",
+                  proto3 ? "syntax=proto3" : "syntax=proto2"});
+    }
     for (int i = 0; i < file.message_type_count(); ++i) Message(*file.message_type(i));
     for (int i = 0; i < file.enum_type_count(); ++i) Enum(*file.enum_type(i));
     for (int i = 0; i < file.service_count(); ++i) Service(*file.service(i));
@@ -162,31 +163,53 @@ std::vector<std::string> Without(const std::multiset<std::string>& left,
   return result;
 }
 
-TEST(WireTest, ContainerdApiIsTheFactTable) {
-  std::ifstream in("proto/testdata/containerd.tsv");
-  ASSERT_TRUE(in.is_open());
+Table ReadFacts(const std::string& path) {
+  std::ifstream in(path);
+  EXPECT_TRUE(in.is_open()) << path;
   Table facts;
   std::string line;
   std::getline(in, line);
   while (std::getline(in, line)) facts.Add(absl::StrSplit(line, '\t'));
-  ASSERT_GT(facts.rows().size(), 1000u);
+  return facts;
+}
 
+// Describes the files below `directory`. With `one_file` the table has one file only, of that name,
+// which we keep as several.
+Table Describe(const std::string& directory, const std::string& one_file = "") {
   pb::compiler::DiskSourceTree tree;
   tree.MapPath("", ".");
   tree.MapPath("", "/usr/include");
   Errors errors;
   pb::compiler::Importer importer(&tree, &errors);
   Table ours;
-  for (const std::string& name : ProtoFiles(kRoot)) {
-    const pb::FileDescriptor* file = importer.Import(kRoot + name);
-    ASSERT_NE(file, nullptr) << name;
-    Describer(name, ours).File(*file);
+  bool first = true;
+  for (const std::string& name : ProtoFiles(directory)) {
+    const pb::FileDescriptor* file = importer.Import(directory + name);
+    EXPECT_NE(file, nullptr) << name;
+    if (file == nullptr) continue;
+    Describer(one_file.empty() ? name : one_file, ours).File(*file, one_file.empty() || first);
+    first = false;
   }
+  return ours;
+}
 
+void ExpectSame(const Table& facts, const Table& ours) {
   for (const std::string& row : Without(facts.rows(), ours.rows()))
     ADD_FAILURE() << "missing: " << row;
   for (const std::string& row : Without(ours.rows(), facts.rows()))
     ADD_FAILURE() << "extra:   " << row;
+}
+
+TEST(WireTest, ContainerdApiIsTheFactTable) {
+  const Table facts = ReadFacts("proto/testdata/containerd.tsv");
+  ASSERT_GT(facts.rows().size(), 1000u);
+  ExpectSame(facts, Describe("proto/containerd/"));
+}
+
+TEST(WireTest, CriIsTheFactTable) {
+  const Table facts = ReadFacts("proto/testdata/cri.tsv");
+  ASSERT_GT(facts.rows().size(), 800u);
+  ExpectSame(facts, Describe("proto/cri/v1/", "api.proto"));
 }
 
 }  // namespace
