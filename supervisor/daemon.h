@@ -45,7 +45,9 @@ class Daemon {
   static absl::Status OpenRegistries(Parts& p);
   static void MakeCollector(Parts& p);
   static absl::Status MakeServices(Parts& p);
-  static void MakeContainerClasses(Parts& p);
+  static void MakeNetworks(Parts& p);
+  static void MakeContainerLife(Parts& p);
+  static void MakeContainerUse(Parts& p);
   static absl::Status MakeSystemService(Parts& p);
   static void MakeHealthMonitor(Parts& p);
   static absl::Status Recover(Parts& p);

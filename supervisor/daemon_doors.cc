@@ -1,0 +1,205 @@
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/server_posix.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "glog/logging.h"
+
+#include "base/executor.h"
+#include "base/status_macros.h"
+#include "base/unique_fd.h"
+#include "supervisor/api/containerd/containerd_door.h"
+#include "supervisor/api/containerd/forward_event.h"
+#include "supervisor/api/containerd/ttrpc_server.h"
+#include "supervisor/api/gantry/containers.h"
+#include "supervisor/api/gantry/images.h"
+#include "supervisor/api/gantry/networks.h"
+#include "supervisor/api/gantry/system.h"
+#include "supervisor/api/metrics/metrics_server.h"
+#include "supervisor/core/container_files.h"
+#include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/container_networks.h"
+#include "supervisor/core/container_probe.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/container_recovery.h"
+#include "supervisor/core/container_removal.h"
+#include "supervisor/core/container_streams.h"
+#include "supervisor/core/container_view.h"
+#include "supervisor/core/container_wait.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_subjects.h"
+#include "supervisor/core/exec_runner.h"
+#include "supervisor/core/exec_service.h"
+#include "supervisor/core/health_monitor.h"
+#include "supervisor/core/image_services.h"
+#include "supervisor/core/mount_activations.h"
+#include "supervisor/core/network_service.h"
+#include "supervisor/core/restart_monitor.h"
+#include "supervisor/core/sandbox_service.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/core/system_service.h"
+#include "supervisor/core/task_service.h"
+#include "supervisor/daemon.h"
+#include "supervisor/daemon_metrics.h"
+#include "supervisor/daemon_parts.h"
+#include "supervisor/daemon_places.h"
+#include "supervisor/distribution/puller.h"
+#include "supervisor/distribution/pusher.h"
+#include "supervisor/distribution/unpacker.h"
+#include "supervisor/gc/collector.h"
+#include "supervisor/gc/scheduler.h"
+#include "supervisor/metadata/network_store.h"
+#include "supervisor/runtime/runtime_probe.h"
+#include "supervisor/socket_listener.h"
+#include "supervisor/version.h"
+
+namespace gantry {
+namespace {
+
+// containerd's second socket is the first one's path with this.
+constexpr char kTtrpcSuffix[] = ".ttrpc";
+
+// A client has a stream per container that it waits for.
+constexpr int kStreamsPerConnection = 8192;
+
+constexpr int kMetadataBytes = 16 << 10;
+
+// What one connection has to say at most before the next one's turn: some thousand requests.
+constexpr int kReadChunkBytes = 64 << 10;
+
+// What gRPC may hold of all connections' calls and messages before it ends calls. Far above what
+// clients need.
+constexpr size_t kTransportBytes = size_t{512} << 20;
+
+}  // namespace
+
+void Daemon::MakeDoors(Parts& p) {
+  const Config& config = p.config;
+  p.calls = std::make_unique<Executor>("call", 256);
+  p.followers = std::make_unique<Executor>("follow", 256);
+  p.gantry_door.push_back(api::gantry_v1::NewContainersDoor(
+      {p.container_records.get(), p.container_lifecycle.get(), p.container_streams.get(),
+       p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
+      *p.calls, *p.followers));
+  p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
+  p.gantry_door.push_back(
+      api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
+  api::ContainerdDoor::Parts containerd_parts;
+  containerd_parts.stores = p.stores.get();
+  containerd_parts.tasks = p.tasks.get();
+  containerd_parts.execs = p.execs.get();
+  containerd_parts.sandboxes = p.sandbox_service.get();
+  containerd_parts.events = &p.events;
+  containerd_parts.subjects = p.subjects.get();
+  containerd_parts.images = p.image_services.get();
+  containerd_parts.mounts = p.mounts.get();
+  containerd_parts.gc = p.scheduler.get();
+  containerd_parts.runtimes = p.runtimes.get();
+  containerd_parts.workers = p.workers.get();
+  containerd_parts.uuid = p.uuid;
+  containerd_parts.root_directory = config.root;
+  containerd_parts.version = kContainerdApiVersion;
+  p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
+
+  if (!config.metrics_address.empty())
+    p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, p.image_services->pull,
+                                                p.events, kVersion);
+  p.scheduler->Start();
+  p.restarts = std::make_unique<core::RestartMonitor>(core::RestartMonitor::Parts{
+      p.stores.get(), p.tasks.get(), &p.events, p.workers.get(), config.restart_interval});
+}
+
+absl::Status Daemon::Serve(Parts& p) {
+  const Config& config = p.config;
+  grpc::ServerBuilder builder;
+  if (p.metrics)
+    builder.experimental().SetInterceptorCreators(p.metrics->calls().NewInterceptors());
+  builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_receive_bytes));
+  builder.SetMaxSendMessageSize(static_cast<int>(config.max_send_bytes));
+  // Clients stream us blobs: windows of megabytes, not the protocol's 64 KiB.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 4 << 20);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_FRAME_SIZE, 1 << 20);
+  // Clients ping as they were configured to, often every ten seconds to the millisecond and with no
+  // call open; a count of those that come a little early would cut the connection off in the end.
+  // A process that may open this socket may do worse things than ping.
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PING_STRIKES, 0);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  // One client's flood is bounded, and leaves the others their turn. third_party/grpc_limits.cc
+  // holds those to it that do not hold themselves.
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, kStreamsPerConnection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_TCP_MAX_READ_CHUNK_SIZE, kReadChunkBytes);
+  grpc::ResourceQuota quota("gantryd");
+  quota.Resize(kTransportBytes);
+  builder.SetResourceQuota(quota);
+  // gRPC's own statistics, kept call by call, are not used.
+  builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
+  for (const auto& service : p.gantry_door) builder.RegisterService(service.get());
+  for (grpc::Service* service : p.containerd_door->services()) builder.RegisterService(service);
+  p.server = builder.BuildAndStart();
+  if (!p.server) return absl::InternalError("the gRPC server does not start");
+  GANTRY_ASSIGN_OR_RETURN(
+      p.listener, SocketListener::Listen(config.address, static_cast<uid_t>(config.socket_uid),
+                                         static_cast<gid_t>(config.socket_gid)));
+  p.listener->Start([server = p.server.get()](UniqueFd connection) {
+    grpc::AddInsecureChannelFromFd(server, connection.release());
+  });
+  // A path that has no room for the suffix is no reason to refuse to start: few publish events
+  // there.
+  const std::string ttrpc_address = config.address + kTtrpcSuffix;
+  absl::Status ttrpc = TakeOverSocket(ttrpc_address);
+  if (ttrpc.ok()) {
+    absl::StatusOr<std::unique_ptr<SocketListener>> listener =
+        SocketListener::Listen(ttrpc_address, static_cast<uid_t>(config.socket_uid),
+                               static_cast<gid_t>(config.socket_gid));
+    ttrpc = listener.status();
+    if (listener.ok()) p.ttrpc_listener = *std::move(listener);
+  }
+  LOG_IF(WARNING, !ttrpc.ok()) << "the ttrpc socket is not served: " << ttrpc;
+  if (p.ttrpc_listener) {
+    p.ttrpc_server = std::make_unique<api::TtrpcServer>(api::TtrpcMethods(p.events));
+    p.ttrpc_listener->Start([server = p.ttrpc_server.get()](UniqueFd connection) {
+      server->Adopt(std::move(connection));
+    });
+  }
+  if (p.metrics) {
+    GANTRY_ASSIGN_OR_RETURN(
+        p.metrics_server,
+        api::MetricsServer::Start(config.metrics_address,
+                                  [metrics = p.metrics.get()] { return metrics->Text(); }));
+    LOG(INFO) << "metrics on port " << p.metrics_server->port() << ", path /metrics";
+  }
+  return absl::OkStatus();
+}
+
+// The reverse of Serve(), MakeDoors() up to what calls still use, and what begins work by itself.
+// Any of it may be missing: a start that failed ends here too.
+void Daemon::StopServing(Parts& p) {
+  p.metrics_server.reset();
+  p.listener.reset();
+  p.ttrpc_listener.reset();
+  p.ttrpc_server.reset();
+  // What waits for a container (a stop with patience, its turn, an end) is answered now, so that
+  // the server does not have to cancel it; the next daemon goes on where it matters.
+  if (p.container_records) p.container_records->locks().Stop("gantryd is stopping");
+  p.removals.Close(absl::UnavailableError("gantryd stops; the container stays"));
+  p.starts.Close(absl::UnavailableError("gantryd stops; the container was not started"));
+  if (p.tasks) p.tasks->EndWaits();
+  if (p.sandbox_service) p.sandbox_service->EndWaits();
+  if (p.containerd_door) p.containerd_door->Stop();
+  if (p.server) {
+    p.server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
+    p.server->Wait();
+    unlink(p.config.address.c_str());
+  }
+}
+
+}  // namespace gantry
