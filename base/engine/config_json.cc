@@ -11,6 +11,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/field_reader.h"
 #include "base/engine/value_syntax.h"
 #include "base/field_error.h"
 #include "proto/gantry/v1/container_config.pb.h"
@@ -22,166 +23,6 @@ namespace {
 constexpr int64_t kLeastMemory = 6 << 20;
 constexpr int64_t kNanos = 1000000000;
 
-absl::string_view KindOf(const Value& value) {
-  if (value.is_null()) return "null";
-  if (value.is_bool()) return "a boolean";
-  if (value.is_string()) return "a string";
-  if (value.is_list()) return "an array";
-  if (value.is_object()) return "an object";
-  return "a number";
-}
-
-// Reads the fields of one object. The first thing that is wrong is kept in `status`, which all
-// objects of a document share; after it nothing is read any more. A field that is absent or null
-// leaves the target as it is.
-class Reader {
- public:
-  Reader(const Value& object, std::string path, absl::Status* status)
-      : object_(object), path_(std::move(path)), status_(*status) {
-    if (!object.is_object() && !object.is_null()) Wrong(object, path_, "an object");
-  }
-
-  bool ok() const { return status_.ok(); }
-  std::string PathOf(absl::string_view key) const {
-    return path_.empty() ? std::string(key) : absl::StrCat(path_, ".", key);
-  }
-  void Refuse(absl::string_view key, absl::string_view reason) {
-    if (status_.ok()) status_ = FieldError(PathOf(key), reason);
-  }
-
-  // Null pointer: absent, null, or something was wrong before.
-  const Value* Find(absl::string_view key) const {
-    if (!status_.ok() || !object_.is_object()) return nullptr;
-    const Value* value = object_.Find(key);
-    if (value == nullptr) {
-      for (const auto& [name, field] : object_.object().fields) {
-        if (absl::EqualsIgnoreCase(name, key)) value = &field;
-      }
-    }
-    return value == nullptr || value->is_null() ? nullptr : value;
-  }
-
-  std::string String(absl::string_view key) {
-    const Value* value = Find(key);
-    if (value == nullptr) return "";
-    return StringAt(*value, PathOf(key));
-  }
-  bool Bool(absl::string_view key) {
-    const Value* value = Find(key);
-    if (value == nullptr) return false;
-    if (value->is_bool()) return value->Truth();
-    Wrong(*value, PathOf(key), "a boolean");
-    return false;
-  }
-  // Checked against the bounds.
-  int64_t Integer(absl::string_view key, int64_t least = std::numeric_limits<int64_t>::min(),
-                  int64_t most = std::numeric_limits<int64_t>::max()) {
-    const Value* value = Find(key);
-    if (value == nullptr) return 0;
-    return IntegerAt(*value, PathOf(key), least, most);
-  }
-  // A list; docker also takes one string where `or_string`.
-  template <typename Add>
-  void Strings(absl::string_view key, Add add, bool or_string = false) {
-    const Value* value = Find(key);
-    if (value == nullptr) return;
-    if (or_string && value->is_string()) return add(value->string());
-    EachOf(*value, PathOf(key), [&](const Value& entry, const std::string& path) {
-      std::string text = StringAt(entry, path);
-      if (status_.ok()) add(std::move(text));
-    });
-  }
-  template <typename Map>
-  void StringMap(absl::string_view key, Map* map) {
-    EachField(key, [&](const std::string& name, const Value& value, const std::string& path) {
-      (*map)[name] = value.is_null() ? "" : StringAt(value, path);
-    });
-  }
-  // visit(name, value, path) of each field of the object at `key`.
-  template <typename Visit>
-  void EachField(absl::string_view key, Visit visit) {
-    const Value* value = Find(key);
-    if (value == nullptr) return;
-    if (!value->is_object()) return Wrong(*value, PathOf(key), "an object");
-    for (const auto& [name, field] : value->object().fields) {
-      if (!status_.ok()) return;
-      visit(name, field, absl::StrCat(PathOf(key), ".", name));
-    }
-  }
-  // visit(reader) of each object in the list at `key`.
-  template <typename Visit>
-  void EachObject(absl::string_view key, Visit visit) {
-    const Value* value = Find(key);
-    if (value == nullptr) return;
-    EachOf(*value, PathOf(key), [&](const Value& entry, const std::string& path) {
-      Reader reader(entry, path, &status_);
-      if (reader.ok()) visit(reader);
-    });
-  }
-  // visit(value, path) of each element of a list.
-  template <typename Visit>
-  void EachOf(const Value& list, const std::string& path, Visit visit) {
-    if (!list.is_list()) return Wrong(list, path, "an array");
-    for (size_t i = 0; i < list.list().size() && status_.ok(); ++i)
-      visit(list.list()[i], absl::StrCat(path, "[", i, "]"));
-  }
-  // The object at `key`; an empty one where there is none.
-  Reader Object(absl::string_view key) {
-    const Value* value = Find(key);
-    return Reader(value == nullptr ? Null() : *value, PathOf(key), &status_);
-  }
-
-  // The object that `value` is, for the fields of which `path` stands.
-  Reader At(const Value& value, std::string path) {
-    return Reader(value, std::move(path), &status_);
-  }
-
-  // A parser's answer: its message becomes the field's.
-  template <typename T, typename Take>
-  void Parsed(absl::StatusOr<T> parsed, absl::string_view key, Take take) {
-    if (!status_.ok()) return;
-    if (parsed.ok()) return take(*std::move(parsed));
-    status_ = FieldError(PathOf(key), parsed.status().message());
-  }
-
-  std::string StringAt(const Value& value, const std::string& path) {
-    if (value.is_string()) return value.string();
-    Wrong(value, path, "a string");
-    return "";
-  }
-  int64_t IntegerAt(const Value& value, const std::string& path, int64_t least, int64_t most) {
-    if (!value.is_integer()) {
-      Wrong(value, path, "a whole number");
-      return 0;
-    }
-    const int64_t number = value.integer();
-    // Numbers above the largest signed one come back negative.
-    const bool huge = number < 0 && value.number() > 0;
-    if (huge || number < least || number > most) {
-      if (status_.ok())
-        status_ =
-            FieldError(path, absl::StrCat(value.Text(), " is not between ", least, " and ", most));
-      return 0;
-    }
-    return number;
-  }
-  void Wrong(const Value& value, const std::string& path, absl::string_view expected) {
-    if (!status_.ok()) return;
-    status_ = FieldError(path.empty() ? "body" : path,
-                         absl::StrCat("is ", KindOf(value), ", not ", expected));
-  }
-
- private:
-  static const Value& Null() {
-    static const Value& null = *new Value();  // NOLINT(cppcoreguidelines-owning-memory): for ever
-    return null;
-  }
-
-  const Value& object_;
-  const std::string path_;
-  absl::Status& status_;
-};
-
 constexpr int64_t kMostInt32 = std::numeric_limits<int32_t>::max();
 
 void SetDuration(int64_t nanos, google::protobuf::Duration* out) {
@@ -189,7 +30,7 @@ void SetDuration(int64_t nanos, google::protobuf::Duration* out) {
   out->set_nanos(static_cast<int32_t>(nanos % kNanos));
 }
 
-void ReadHealthCheck(Reader in, v1::HealthCheck& out) {
+void ReadHealthCheck(FieldReader in, v1::HealthCheck& out) {
   in.Strings("Test", [&](std::string word) { out.add_test(std::move(word)); });
   if (out.test_size() > 0 && out.test(0) != "NONE" && out.test(0) != "CMD" &&
       out.test(0) != "CMD-SHELL" && !out.test(0).empty()) {
@@ -222,7 +63,7 @@ absl::StatusOr<std::string> PortKey(absl::string_view text) {
 }
 
 // The fields of Config.
-void ReadConfig(Reader& in, v1::ContainerConfig& out) {
+void ReadConfig(FieldReader& in, v1::ContainerConfig& out) {
   out.set_image(in.String("Image"));
   out.set_hostname(in.String("Hostname"));
   out.set_domainname(in.String("Domainname"));
@@ -269,9 +110,9 @@ void ReadConfig(Reader& in, v1::ContainerConfig& out) {
   });
 }
 
-void ReadRates(Reader& in, absl::string_view key, const char* rate_key,
+void ReadRates(FieldReader& in, absl::string_view key, const char* rate_key,
                google::protobuf::RepeatedPtrField<v1::DeviceRate>* out, int64_t most) {
-  in.EachObject(key, [&](Reader& entry) {
+  in.EachObject(key, [&](FieldReader& entry) {
     v1::DeviceRate& rate = *out->Add();
     rate.set_path(entry.String("Path"));
     rate.set_rate(static_cast<uint64_t>(entry.Integer(rate_key, 0, most)));
@@ -280,7 +121,7 @@ void ReadRates(Reader& in, absl::string_view key, const char* rate_key,
 }
 
 // The resources of HostConfig, which an update has too.
-void ReadResources(Reader& in, v1::Resources& out) {
+void ReadResources(FieldReader& in, v1::Resources& out) {
   constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
   const int64_t memory = in.Integer("Memory");
   if (memory < 0) in.Refuse("Memory", absl::StrCat(memory, " is negative"));
@@ -318,7 +159,7 @@ void ReadResources(Reader& in, v1::Resources& out) {
   ReadRates(in, "BlkioDeviceWriteBps", "Rate", out.mutable_blkio_device_write_bps(), kMost);
   ReadRates(in, "BlkioDeviceReadIOps", "Rate", out.mutable_blkio_device_read_iops(), kMost);
   ReadRates(in, "BlkioDeviceWriteIOps", "Rate", out.mutable_blkio_device_write_iops(), kMost);
-  in.EachObject("Devices", [&](Reader& entry) {
+  in.EachObject("Devices", [&](FieldReader& entry) {
     v1::Device& device = *out.add_devices();
     device.set_host_path(entry.String("PathOnHost"));
     device.set_container_path(entry.String("PathInContainer"));
@@ -335,7 +176,7 @@ void ReadResources(Reader& in, v1::Resources& out) {
   });
   in.Strings("DeviceCgroupRules",
              [&](std::string rule) { out.add_device_cgroup_rules(std::move(rule)); });
-  in.EachObject("Ulimits", [&](Reader& entry) {
+  in.EachObject("Ulimits", [&](FieldReader& entry) {
     const int64_t soft = entry.Integer("Soft", -1);
     const int64_t hard = entry.Integer("Hard", -1);
     const std::string text = absl::StrCat(entry.String("Name"), "=", soft, ":", hard);
@@ -344,7 +185,7 @@ void ReadResources(Reader& in, v1::Resources& out) {
   });
 }
 
-void ReadRestartPolicy(Reader in, v1::RestartPolicy& out) {
+void ReadRestartPolicy(FieldReader in, v1::RestartPolicy& out) {
   const std::string name = in.String("Name");
   const int64_t count = in.Integer("MaximumRetryCount", 0, kMostInt32);
   if (name.empty()) {
@@ -360,7 +201,7 @@ void ReadRestartPolicy(Reader in, v1::RestartPolicy& out) {
   out.set_maximum_retry_count(static_cast<int32_t>(count));
 }
 
-void ReadBindOptions(Reader in, v1::Mount& out) {
+void ReadBindOptions(FieldReader in, v1::Mount& out) {
   out.set_propagation(in.String("Propagation"));
   constexpr const char* kKnown[] = {"",        "private", "rprivate", "shared",
                                     "rshared", "slave",   "rslave"};
@@ -372,7 +213,7 @@ void ReadBindOptions(Reader in, v1::Mount& out) {
   out.set_read_only_force_recursive(in.Bool("ReadOnlyForceRecursive"));
 }
 
-void ReadMount(Reader& in, v1::Mount& out) {
+void ReadMount(FieldReader& in, v1::Mount& out) {
   const std::string type = in.String("Type");
   if (type == "bind") {
     out.set_type(v1::Mount::BIND);
@@ -402,11 +243,11 @@ void ReadMount(Reader& in, v1::Mount& out) {
   }
   if (in.Find("VolumeOptions") != nullptr) {
     if (out.type() != v1::Mount::VOLUME) in.Refuse("VolumeOptions", "belong to a volume");
-    Reader volume = in.Object("VolumeOptions");
+    FieldReader volume = in.Object("VolumeOptions");
     out.set_no_copy(volume.Bool("NoCopy"));
     out.set_subpath(volume.String("Subpath"));
     volume.StringMap("Labels", out.mutable_volume_labels());
-    Reader driver = volume.Object("DriverConfig");
+    FieldReader driver = volume.Object("DriverConfig");
     out.set_volume_driver(driver.String("Name"));
     driver.StringMap("Options", out.mutable_volume_options());
   }
@@ -416,7 +257,7 @@ void ReadMount(Reader& in, v1::Mount& out) {
   }
   if (in.Find("TmpfsOptions") != nullptr) {
     if (out.type() != v1::Mount::TMPFS) in.Refuse("TmpfsOptions", "belong to a tmpfs");
-    Reader tmpfs = in.Object("TmpfsOptions");
+    FieldReader tmpfs = in.Object("TmpfsOptions");
     out.set_tmpfs_size_bytes(tmpfs.Integer("SizeBytes", 0));
     out.set_tmpfs_mode(static_cast<uint32_t>(tmpfs.Integer("Mode", 0, 07777)));
     if (const Value* options = tmpfs.Find("Options")) {
@@ -440,14 +281,14 @@ void ReadMount(Reader& in, v1::Mount& out) {
     in.Refuse("Source", "is missing: the image");
 }
 
-void ReadPortBindings(Reader& in, v1::ContainerConfig& out) {
+void ReadPortBindings(FieldReader& in, v1::ContainerConfig& out) {
   in.EachField(
       "PortBindings", [&](const std::string& port, const Value& bindings, const std::string& path) {
         const absl::StatusOr<std::string> key = PortKey(port);
         in.Parsed(key, "PortBindings", [](const std::string&) {});
         if (!key.ok() || bindings.is_null()) return;
         in.EachOf(bindings, path, [&](const Value& value, const std::string& at) {
-          Reader entry = in.At(value, at);
+          FieldReader entry = in.At(value, at);
           const std::string host_ip = entry.String("HostIp");
           const std::string host_port = entry.String("HostPort");
           // "[::1]:8080:80/tcp": an address has a place even without a port.
@@ -463,11 +304,11 @@ void ReadPortBindings(Reader& in, v1::ContainerConfig& out) {
 }
 
 template <typename Add>
-void ReadList(Reader& in, absl::string_view key, Add add) {
+void ReadList(FieldReader& in, absl::string_view key, Add add) {
   in.Strings(key, [&](std::string text) { add(std::move(text)); });
 }
 
-void ReadHostConfig(Reader in, v1::ContainerConfig& out) {
+void ReadHostConfig(FieldReader in, v1::ContainerConfig& out) {
   const std::string volume_driver = in.String("VolumeDriver");
   ReadList(in, "Binds", [&](std::string text) {
     if (absl::StartsWith(text, ".") || absl::StartsWith(text, "~"))
@@ -477,7 +318,7 @@ void ReadHostConfig(Reader in, v1::ContainerConfig& out) {
       *out.add_mounts() = std::move(mount);
     });
   });
-  in.EachObject("Mounts", [&](Reader& entry) { ReadMount(entry, *out.add_mounts()); });
+  in.EachObject("Mounts", [&](FieldReader& entry) { ReadMount(entry, *out.add_mounts()); });
   in.EachField("Tmpfs",
                [&](const std::string& target, const Value& options, const std::string& path) {
                  const std::string text =
@@ -487,7 +328,7 @@ void ReadHostConfig(Reader in, v1::ContainerConfig& out) {
                });
   ReadList(in, "VolumesFrom", [&](std::string text) { out.add_volumes_from(std::move(text)); });
   out.set_container_id_file(in.String("ContainerIDFile"));
-  Reader log = in.Object("LogConfig");
+  FieldReader log = in.Object("LogConfig");
   out.mutable_log()->set_driver(log.String("Type"));
   log.StringMap("Config", out.mutable_log()->mutable_options());
   out.set_network_mode(in.String("NetworkMode"));
@@ -555,18 +396,18 @@ void ReadHostConfig(Reader in, v1::ContainerConfig& out) {
   ReadResources(in, *out.mutable_resources());
 }
 
-void ReadNetworking(Reader in, v1::ContainerConfig& out) {
+void ReadNetworking(FieldReader in, v1::ContainerConfig& out) {
   in.EachField(
       "EndpointsConfig", [&](const std::string& name, const Value& value, const std::string& path) {
         v1::NetworkAttachment& network = *out.add_networks();
         network.set_network(name);
         if (value.is_null()) return;
-        Reader entry = in.At(value, path);
+        FieldReader entry = in.At(value, path);
         entry.Strings("Aliases", [&](std::string alias) { network.add_aliases(std::move(alias)); });
         entry.Strings("Links", [&](std::string link) { network.add_links(std::move(link)); });
         entry.StringMap("DriverOpts", network.mutable_driver_options());
         network.set_mac_address(entry.String("MacAddress"));
-        Reader addresses = entry.Object("IPAMConfig");
+        FieldReader addresses = entry.Object("IPAMConfig");
         network.set_ipv4_address(addresses.String("IPv4Address"));
         network.set_ipv6_address(addresses.String("IPv6Address"));
       });
@@ -577,7 +418,7 @@ void ReadNetworking(Reader in, v1::ContainerConfig& out) {
 absl::StatusOr<v1::ContainerConfig> ConfigFromDocument(const Value& body) {
   v1::ContainerConfig config;
   absl::Status status;
-  Reader in(body, "", &status);
+  FieldReader in(body, "", &status);
   if (!body.is_object()) return FieldError("body", "is not a JSON object");
   ReadConfig(in, config);
   ReadHostConfig(in.Object("HostConfig"), config);
@@ -609,7 +450,7 @@ absl::Status UpdateFromDocument(const Value& body, v1::Resources& resources,
                                 v1::RestartPolicy& policy) {
   absl::Status status;
   if (!body.is_object()) return FieldError("body", "is not a JSON object");
-  Reader in(body, "", &status);
+  FieldReader in(body, "", &status);
   ReadResources(in, resources);
   ReadRestartPolicy(in.Object("RestartPolicy"), policy);
   return status;
