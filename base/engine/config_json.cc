@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/engine/field_reader.h"
+#include "base/engine/network_request_json.h"
 #include "base/engine/value_syntax.h"
 #include "base/field_error.h"
 #include "proto/gantry/v1/container_config.pb.h"
@@ -397,20 +398,14 @@ void ReadHostConfig(FieldReader in, v1::ContainerConfig& out) {
 }
 
 void ReadNetworking(FieldReader in, v1::ContainerConfig& out) {
-  in.EachField(
-      "EndpointsConfig", [&](const std::string& name, const Value& value, const std::string& path) {
-        v1::NetworkAttachment& network = *out.add_networks();
-        network.set_network(name);
-        if (value.is_null()) return;
-        FieldReader entry = in.At(value, path);
-        entry.Strings("Aliases", [&](std::string alias) { network.add_aliases(std::move(alias)); });
-        entry.Strings("Links", [&](std::string link) { network.add_links(std::move(link)); });
-        entry.StringMap("DriverOpts", network.mutable_driver_options());
-        network.set_mac_address(entry.String("MacAddress"));
-        FieldReader addresses = entry.Object("IPAMConfig");
-        network.set_ipv4_address(addresses.String("IPv4Address"));
-        network.set_ipv6_address(addresses.String("IPv6Address"));
-      });
+  in.EachField("EndpointsConfig",
+               [&](const std::string& name, const Value& value, const std::string& path) {
+                 v1::NetworkAttachment& network = *out.add_networks();
+                 network.set_network(name);
+                 if (value.is_null()) return;
+                 FieldReader entry = in.At(value, path);
+                 ReadEndpoint(entry, network);
+               });
 }
 
 }  // namespace

@@ -515,6 +515,7 @@ Value ImageDocument(const v1::ImageDetails& image) {
   }
   out.Set("Comment", std::move(comment));
   out.Set("Created", field("created", "0001-01-01T00:00:00Z"));
+  out.Set("DockerVersion", field("docker_version", ""));
   out.Set("Author", field("author", ""));
   out.Set("Config", field("config", Value::EmptyObject()));
   out.Set("Architecture", field("architecture", ""));
@@ -549,6 +550,14 @@ Value ImageDocument(const v1::ImageDetails& image) {
 
 Value EventDocument(const v1::Event& event) {
   Value out = Value::EmptyObject();
+  // What clients of the first versions look for.
+  if (event.type() == "container" || event.type() == "image") {
+    out.Set("status", event.action());
+    out.Set("id", event.id());
+    const auto from = event.attributes().find("image");
+    if (event.type() == "container" && from != event.attributes().end())
+      out.Set("from", from->second);
+  }
   out.Set("Type", event.type());
   out.Set("Action", event.action());
   Value actor = Value::EmptyObject();
@@ -559,14 +568,6 @@ Value EventDocument(const v1::Event& event) {
   const absl::Time at = FromProto(event.at());
   out.Set("time", absl::ToUnixSeconds(at));
   out.Set("timeNano", absl::ToUnixNanos(at));
-  if (event.type() == "container" || event.type() == "image") {
-    out.Set("status", event.action());
-    out.Set("id", event.id());
-    const auto from = event.attributes().find("image");
-    if (event.type() == "container" && from != event.attributes().end()) {
-      out.Set("from", from->second);
-    }
-  }
   return out;
 }
 

@@ -101,9 +101,9 @@ TEST(EventDocumentTest, HasDockersKeys) {
   (*event.mutable_attributes())["image"] = "busybox";
   event.mutable_at()->set_seconds(5);
   EXPECT_EQ(EventDocument(event).ToJson(),
-            R"({"Type":"container","Action":"start","Actor":{"ID":"abc","Attributes":)"
-            R"({"image":"busybox"}},"scope":"local","time":5,"timeNano":5000000000,)"
-            R"("status":"start","id":"abc","from":"busybox"})");
+            R"({"status":"start","id":"abc","from":"busybox","Type":"container",)"
+            R"("Action":"start","Actor":{"ID":"abc","Attributes":{"image":"busybox"}},)"
+            R"("scope":"local","time":5,"timeNano":5000000000})");
 }
 
 TEST(CommandTextTest, ArgumentsWithSpacesAreQuoted) {
