@@ -30,6 +30,9 @@
 namespace gantry {
 namespace {
 
+constexpr char kDockerAddressFlag[] = "--docker-address";
+// As an address: docker's clients are not served.
+constexpr char kNoDockerAddress[] = "none";
 constexpr char kConfigFile[] = "/etc/gantry/config.toml";
 
 constexpr size_t kMaxConfigBytes = 1 << 20;
@@ -88,6 +91,15 @@ class Reader {
       Wrong(path, *node, "a list of strings");
     } else {
       out = std::move(texts);
+    }
+  }
+  // A string, or a list of them.
+  void TakeOneOrMany(const std::vector<std::string>& path, std::vector<std::string>& out) {
+    if (const toml::node* node = Lookup(path); node != nullptr && node->is_string()) {
+      out = {""};
+      Take(path, out.front());
+    } else {
+      Take(path, out);
     }
   }
   // As Go reads one: a text such as "100ms", or a number of nanoseconds.
@@ -186,8 +198,7 @@ void ReadGantry(Reader& in, Config& config) {
   in.Take({"root"}, config.root);
   in.Take({"state"}, config.state);
   in.Take({"address"}, config.address);
-  in.Take({"docker_address"}, config.docker_address);
-  in.HasNoEffect({"docker_address"});
+  in.TakeOneOrMany({"docker_address"}, config.docker_addresses);
   in.Take({"metrics_address"}, config.metrics_address);
   in.Take({"shim"}, config.shim_path);
   in.Take({"log_level"}, config.log_level);
@@ -430,12 +441,10 @@ const std::vector<Flag>& Flags() {
        [](Config& c, std::string v) { c.state = std::move(v); }},
       {"--address", "SOCKET", "where ctl, ctr, nerdctl, dockerd and kubelet connect",
        [](Config& c, std::string v) { c.address = std::move(v); }},
-      {"--docker-address", "SOCKET",
-       "for docker's own clients, which are not served yet: of no effect",
-       [](Config& c, std::string v) {
-         c.docker_address = std::move(v);
-         c.ignored.emplace_back("--docker-address");
-       }},
+      {kDockerAddressFlag, "SOCKET",
+       "where docker, docker compose and its SDKs connect; may be repeated, none: off "
+       "(docker.sock in the state directory)",
+       [](Config& c, std::string v) { c.docker_addresses.push_back(std::move(v)); }},
       {"--metrics-address", "HOST:PORT",
        "serve Prometheus' metrics at http://HOST:PORT/metrics (off)",
        [](Config& c, std::string v) { c.metrics_address = std::move(v); }},
@@ -550,8 +559,7 @@ std::string PrintConfig(const Config& config) {
   text("root", config.root);
   text("state", config.state);
   text("address", config.address);
-  if (config.docker_address != Config().docker_address)
-    text("docker_address", config.docker_address);
+  if (!config.docker_addresses.empty()) list("docker_address", config.docker_addresses);
   text("metrics_address", config.metrics_address);
   text("shim", config.shim_path);
   text("log_level", config.log_level);
@@ -608,6 +616,12 @@ std::string PrintConfig(const Config& config) {
   return out.str();
 }
 
+std::vector<std::string> DockerAddresses(const Config& config) {
+  if (config.docker_addresses.empty()) return {config.state + "/docker.sock"};
+  if (config.docker_addresses.front() == kNoDockerAddress) return {};
+  return config.docker_addresses;
+}
+
 std::vector<std::string> ConfigPaths(const Config& config) {
   if (config.registry_config_path.empty()) return {};
   return absl::StrSplit(config.registry_config_path, ':');
@@ -616,8 +630,7 @@ std::vector<std::string> ConfigPaths(const Config& config) {
 absl::Status CheckConfig(const Config& config) {
   for (const auto& [name, path] : {std::pair<const char*, const std::string&>{"root", config.root},
                                    {"state", config.state},
-                                   {"address", config.address},
-                                   {"docker_address", config.docker_address}}) {
+                                   {"address", config.address}}) {
     if (path.empty() || path.front() != '/' || absl::StrContains(path, std::string(1, '\0'))) {
       return absl::InvalidArgumentError(
           absl::StrCat("setting ", name, " = \"", path, "\": must be an absolute path"));
@@ -631,8 +644,17 @@ absl::Status CheckConfig(const Config& config) {
     return absl::InvalidArgumentError(absl::StrCat("setting cgroup.path = \"", config.cgroup_path,
                                                    "\": must be the path of a cgroup"));
   }
+  std::vector<std::string> sockets = {config.address};
+  for (const std::string& address : config.docker_addresses) {
+    if (address == kNoDockerAddress && config.docker_addresses.size() == 1) continue;
+    if (address.empty() || address.front() != '/') {
+      return absl::InvalidArgumentError(absl::StrCat("setting docker_address = \"", address,
+                                                     "\": must be an absolute path, or none"));
+    }
+    sockets.push_back(address);
+  }
   // sun_path holds 108 bytes, the last of them NUL.
-  for (const std::string& socket : {config.address, config.docker_address}) {
+  for (const std::string& socket : sockets) {
     if (socket.size() > 107) {
       return absl::InvalidArgumentError(absl::StrCat(
           "socket path \"", socket, "\" has ", socket.size(), " characters; the kernel takes 107"));
@@ -800,6 +822,10 @@ absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
   const absl::Status read = ApplyConfigFile(file, config);
   if (!read.ok() && (file_given || !absl::IsNotFound(read)))
     return absl::Status(read.code(), absl::StrCat("configuration: ", read.message()));
+  // A list from the command line replaces that of the file.
+  for (const auto& [flag, value] : given) {
+    if (flag->name == kDockerAddressFlag) config.docker_addresses.clear();
+  }
   for (auto& [flag, value] : given) flag->set(config, value);
   GANTRY_RETURN_IF_ERROR(CheckConfig(config));
   return config;

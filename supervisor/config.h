@@ -35,8 +35,9 @@ struct Config {
   std::string root = "/var/lib/gantry";
   std::string state = "/run/gantry";
   std::string address = "/run/gantry/gantry.sock";
-  // For docker's own clients. Of no effect as long as they are not served, and reported so.
-  std::string docker_address = "/run/gantry/docker.sock";
+  // Where docker's own clients connect: paths of sockets. None: docker.sock in the state directory.
+  // The word "none": nowhere.
+  std::vector<std::string> docker_addresses;
   std::string metrics_address;  // "" off
   std::string shim_path;        // "" beside gantryd, else in PATH
   std::string log_level = "info";
@@ -106,6 +107,9 @@ std::vector<std::string> IgnoredByTable(const Config& config);
 // The value as Gantry's own dialect writes it: parsing the result gives the same Config. `ctl
 // config migrate` prints this.
 std::string PrintConfig(const Config& config);
+
+// The paths of docker's sockets, the default included; empty when they are off.
+std::vector<std::string> DockerAddresses(const Config& config);
 
 // The directories that registry_config_path names; none: the built-in places.
 std::vector<std::string> ConfigPaths(const Config& config);

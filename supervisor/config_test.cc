@@ -216,13 +216,21 @@ TEST(ConfigTest, WhatIsPrintedReadsBackTheSame) {
   EXPECT_THAT(again.ignored, ElementsAre("cni.bin_dirs", "cni.conf_dir"));
 }
 
-TEST(ConfigTest, AKeyThatDoesNothingYetIsNamed) {
+TEST(ConfigTest, DockersSocketsAreOneOrMany) {
   Config config;
+  config.state = "/run/x";
+  EXPECT_THAT(DockerAddresses(config), ElementsAre("/run/x/docker.sock"));
   ASSERT_TRUE(ApplyConfigText("docker_address = \"/run/d.sock\"\n", "f.toml", config).ok());
-  EXPECT_THAT(IgnoredByTable(config), ElementsAre("docker_address"));
-  // Carried along all the same, for when it does.
-  EXPECT_THAT(PrintConfig(config), HasSubstr("docker_address = \"/run/d.sock\"\n"));
-  EXPECT_THAT(PrintConfig(Config()), Not(HasSubstr("docker_address")));
+  EXPECT_THAT(DockerAddresses(config), ElementsAre("/run/d.sock"));
+  ASSERT_TRUE(ApplyConfigText("docker_address = [\"/a\", \"/b\"]\n", "f.toml", config).ok());
+  EXPECT_THAT(DockerAddresses(config), ElementsAre("/a", "/b"));
+  EXPECT_THAT(PrintConfig(config), HasSubstr("docker_address = [\"/a\", \"/b\"]\n"));
+  EXPECT_TRUE(CheckConfig(config).ok());
+  ASSERT_TRUE(ApplyConfigText("docker_address = \"none\"\n", "f.toml", config).ok());
+  EXPECT_THAT(DockerAddresses(config), ElementsAre());
+  EXPECT_TRUE(CheckConfig(config).ok());
+  ASSERT_TRUE(ApplyConfigText("docker_address = \"d.sock\"\n", "f.toml", config).ok());
+  EXPECT_EQ(CheckConfig(config).code(), absl::StatusCode::kInvalidArgument);
 }
 
 TEST(ConfigTest, TheFileWeShipShowsTheDefaults) {

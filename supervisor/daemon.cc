@@ -29,6 +29,7 @@
 #include "snapshotter/snapshot_index.h"
 #include "supervisor/api/containerd/containerd_door.h"
 #include "supervisor/api/containerd/ttrpc_server.h"
+#include "supervisor/api/docker/docker_door.h"
 #include "supervisor/api/metrics/metrics_server.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_lifecycle.h"

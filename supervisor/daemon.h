@@ -53,6 +53,7 @@ class Daemon {
   static absl::Status Recover(Parts& p);
   static void MakeDoors(Parts& p);
   static absl::Status Serve(Parts& p);
+  static absl::Status ServeDocker(Parts& p);
 
   // ---- the stop, in reverse ----
   static void StopServing(Parts& p);

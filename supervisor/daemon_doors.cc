@@ -1,3 +1,4 @@
+#include <grp.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server_posix.h>
@@ -13,11 +14,13 @@
 #include "glog/logging.h"
 
 #include "base/executor.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "supervisor/api/containerd/containerd_door.h"
 #include "supervisor/api/containerd/forward_event.h"
 #include "supervisor/api/containerd/ttrpc_server.h"
+#include "supervisor/api/docker/docker_door.h"
 #include "supervisor/api/gantry/containers.h"
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/networks.h"
@@ -78,6 +81,19 @@ constexpr int kReadChunkBytes = 64 << 10;
 // clients need.
 constexpr size_t kTransportBytes = size_t{512} << 20;
 
+// Who may use docker's sockets beside their owner: the group docker, where the host has one and the
+// configuration names no other.
+gid_t DockerGroup(const Config& config) {
+  if (config.socket_gid == 0) {
+    struct group entry;
+    struct group* found = nullptr;
+    char buffer[16 << 10];
+    if (getgrnam_r("docker", &entry, buffer, sizeof buffer, &found) == 0 && found != nullptr)
+      return found->gr_gid;
+  }
+  return static_cast<gid_t>(config.socket_gid);
+}
+
 }  // namespace
 
 void Daemon::MakeDoors(Parts& p) {
@@ -108,6 +124,20 @@ void Daemon::MakeDoors(Parts& p) {
   containerd_parts.root_directory = config.root;
   containerd_parts.version = kContainerdApiVersion;
   p.containerd_door = std::make_unique<api::ContainerdDoor>(containerd_parts);
+
+  api::docker::Parts docker_parts;
+  docker_parts.records = p.container_records.get();
+  docker_parts.lifecycle = p.container_lifecycle.get();
+  docker_parts.streams = p.container_streams.get();
+  docker_parts.view = p.container_view.get();
+  docker_parts.files = p.container_files.get();
+  docker_parts.wait = p.container_wait.get();
+  docker_parts.execs = p.execs.get();
+  docker_parts.images = p.image_services.get();
+  docker_parts.networks = p.networks.get();
+  docker_parts.container_networks = p.container_networks.get();
+  docker_parts.system = p.system_service.get();
+  p.docker_door = std::make_unique<api::DockerDoor>(docker_parts);
 
   if (!config.metrics_address.empty())
     p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, p.image_services->pull,
@@ -177,6 +207,23 @@ absl::Status Daemon::Serve(Parts& p) {
                                   [metrics = p.metrics.get()] { return metrics->Text(); }));
     LOG(INFO) << "metrics on port " << p.metrics_server->port() << ", path /metrics";
   }
+  return ServeDocker(p);
+}
+
+absl::Status Daemon::ServeDocker(Parts& p) {
+  const bool chosen = !p.config.docker_addresses.empty();
+  for (const std::string& path : DockerAddresses(p.config)) {
+    absl::Status served = MakeDirectories(path.substr(0, path.rfind('/')), 0711);
+    if (served.ok()) served = TakeOverSocket(path);
+    if (served.ok()) {
+      absl::StatusOr<UniqueFd> listener = SocketListener::Bind(
+          path, static_cast<uid_t>(p.config.socket_uid), DockerGroup(p.config));
+      served = listener.ok() ? p.docker_door->Serve(*std::move(listener)) : listener.status();
+    }
+    // A default that does not fit here, because its path is too long, is no reason not to start.
+    if (!served.ok() && chosen) return served;
+    LOG_IF(WARNING, !served.ok()) << "docker's clients are not served: " << served;
+  }
   return absl::OkStatus();
 }
 
@@ -195,6 +242,12 @@ void Daemon::StopServing(Parts& p) {
   if (p.tasks) p.tasks->EndWaits();
   if (p.sandbox_service) p.sandbox_service->EndWaits();
   if (p.containerd_door) p.containerd_door->Stop();
+  if (p.docker_door) {
+    p.docker_door->Stop();
+    if (p.server) {
+      for (const std::string& path : DockerAddresses(p.config)) unlink(path.c_str());
+    }
+  }
   if (p.server) {
     p.server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     p.server->Wait();

@@ -37,6 +37,7 @@ namespace gantry {
 
 namespace api {
 class ContainerdDoor;
+class DockerDoor;
 class MetricsServer;
 class TtrpcServer;
 }  // namespace api
@@ -206,6 +207,7 @@ struct Daemon::Parts {
   std::unique_ptr<SocketListener> ttrpc_listener;
   std::unique_ptr<SocketListener> listener;
   std::unique_ptr<api::MetricsServer> metrics_server;
+  std::unique_ptr<api::DockerDoor> docker_door;
 };
 
 }  // namespace gantry

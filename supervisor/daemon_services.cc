@@ -4,6 +4,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 #include "glog/logging.h"
 
 #include "base/clock.h"
@@ -263,6 +264,7 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.facts.state_directory = config.state;
   system_parts.facts.config_file = config.source;
   system_parts.facts.address = config.address;
+  system_parts.facts.docker_address = absl::StrJoin(DockerAddresses(config), " ");
   system_parts.facts.default_runtime = config.default_runtime;
   system_parts.facts.started_at = p.clock.Now();
   p.uuid = system_parts.facts.uuid;

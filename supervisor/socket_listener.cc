@@ -13,10 +13,12 @@
 #include <cstdint>
 #include <cstring>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
 #include "base/errno_status.h"
+#include "base/status_macros.h"
 
 namespace gantry {
 namespace {
@@ -27,8 +29,7 @@ constexpr int kRetryMillis = 100;
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SocketListener>> SocketListener::Listen(const std::string& path,
-                                                                       uid_t uid, gid_t gid) {
+absl::StatusOr<UniqueFd> SocketListener::Bind(const std::string& path, uid_t uid, gid_t gid) {
   const std::string what = absl::StrCat("socket ", path);
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
@@ -38,22 +39,29 @@ absl::StatusOr<std::unique_ptr<SocketListener>> SocketListener::Listen(const std
   }
   memcpy(address.sun_path, path.data(), path.size());
   UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!fd.valid() || !stop.valid()) return ErrnoToStatus(errno, what);
+  if (!fd.valid()) return ErrnoToStatus(errno, what);
   const mode_t before = umask(kNotOthers);
   const int bound = bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address));
   const int error = errno;
   umask(before);
   if (bound != 0) return ErrnoToStatus(error, absl::StrCat(what, ": bind"));
-  std::unique_ptr<SocketListener> listener(
-      new SocketListener(path, std::move(fd), std::move(stop)));
+  absl::Cleanup unlinked = [&path] { unlink(path.c_str()); };
   if (chown(path.c_str(), uid, gid) != 0) {
     return ErrnoToStatus(errno, absl::StrCat(what, ": chown"));
   }
-  if (listen(listener->socket_.get(), SOMAXCONN) != 0) {
+  if (listen(fd.get(), SOMAXCONN) != 0) {
     return ErrnoToStatus(errno, absl::StrCat(what, ": listen"));
   }
-  return listener;
+  std::move(unlinked).Cancel();
+  return fd;
+}
+
+absl::StatusOr<std::unique_ptr<SocketListener>> SocketListener::Listen(const std::string& path,
+                                                                       uid_t uid, gid_t gid) {
+  UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop.valid()) return ErrnoToStatus(errno, absl::StrCat("socket ", path));
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd fd, Bind(path, uid, gid));
+  return std::unique_ptr<SocketListener>(new SocketListener(path, std::move(fd), std::move(stop)));
 }
 
 SocketListener::~SocketListener() {

@@ -34,6 +34,8 @@ class SocketListener {
   //   others            the step that failed, named
   static absl::StatusOr<std::unique_ptr<SocketListener>> Listen(const std::string& path, uid_t uid,
                                                                 gid_t gid);
+  // The listening socket alone, for a server that accepts by itself.
+  static absl::StatusOr<UniqueFd> Bind(const std::string& path, uid_t uid, gid_t gid);
   // No connection is being accepted any more when it returns.
   ~SocketListener();
   SocketListener(const SocketListener&) = delete;

@@ -5,7 +5,7 @@
 namespace gantry::engine {
 
 inline constexpr char kApiVersion[] = "1.51";
-inline constexpr char kMinApiVersion[] = "1.41";
+inline constexpr char kMinApiVersion[] = "1.24";
 
 }  // namespace gantry::engine
 

@@ -103,7 +103,7 @@ TEST(VersionDocumentTest, HasTheApiVersions) {
   version.set_version("0.5");
   const Value document = VersionDocument(version);
   EXPECT_EQ(document.Find("ApiVersion")->string(), "1.51");
-  EXPECT_EQ(document.Find("MinAPIVersion")->string(), "1.41");
+  EXPECT_EQ(document.Find("MinAPIVersion")->string(), "1.24");
   EXPECT_EQ(document.Find("Version")->string(), "0.5");
   EXPECT_EQ(document.Find("Platform")->Find("Name")->string(), "Gantry");
 }

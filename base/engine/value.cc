@@ -4,8 +4,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "absl/base/attributes.h"
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "nlohmann/json.hpp"
@@ -30,7 +32,7 @@ std::string FormatDouble(double v) {
 // Builds a value from nlohmann's parser events.
 class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
  public:
-  explicit ValueBuilder(Value* out) : out_(out) {}
+  ValueBuilder(Value* out, Value::SameKeys same_keys) : out_(out), same_keys_(same_keys) {}
   const std::string& problem() const { return problem_; }
 
   bool null() override { return Add(Value()); }
@@ -50,7 +52,7 @@ class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
   bool end_object() override {
     Level level = std::move(open_.back());
     open_.pop_back();
-    return Add(ObjectOf(std::move(level.fields)));
+    return KeysAllowed(level.fields) && Add(ObjectOf(std::move(level.fields)));
   }
   bool start_array(size_t) override { return Open(/*object=*/false); }
   bool end_array() override {
@@ -95,6 +97,16 @@ class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
     }
     return true;
   }
+  bool KeysAllowed(const Fields& fields) {
+    if (same_keys_ == Value::SameKeys::kLastCounts) return true;
+    std::unordered_set<absl::string_view, absl::Hash<absl::string_view>> seen;
+    for (const auto& [key, value] : fields) {
+      if (seen.insert(key).second) continue;
+      problem_ = absl::StrCat("the key \"", key, "\" occurs twice in one object");
+      return false;
+    }
+    return true;
+  }
   // Of a key that occurs twice the last value counts, at the place of the first.
   static Value ObjectOf(Fields fields) {
     std::unordered_map<std::string, size_t> where;
@@ -111,6 +123,7 @@ class ValueBuilder final : public nlohmann::json_sax<nlohmann::json> {
   }
 
   Value* const out_;
+  const Value::SameKeys same_keys_;
   std::vector<Level> open_;
   std::string problem_;
 };
@@ -250,9 +263,9 @@ std::string Value::ToPrettyJson(int indent) const {
   return out;
 }
 
-absl::StatusOr<Value> Value::FromJson(absl::string_view text) {
+absl::StatusOr<Value> Value::FromJson(absl::string_view text, SameKeys same_keys) {
   Value value;
-  ValueBuilder builder(&value);
+  ValueBuilder builder(&value, same_keys);
   const std::string clean = ToValidUtf8(text);
   if (!nlohmann::json::sax_parse(clean, &builder))
     return absl::InvalidArgumentError(absl::StrCat("JSON: ", builder.problem()));

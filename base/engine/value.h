@@ -88,9 +88,11 @@ class Value {
 
   std::string ToJson() const;
   std::string ToPrettyJson(int indent) const;
-  // kInvalidArgument: not JSON, or nested deeper than 200. Bytes that are not UTF-8 are replaced;
-  // of a key that occurs twice the last value counts.
-  static absl::StatusOr<Value> FromJson(absl::string_view text);
+  // What becomes of a key that an object has twice.
+  enum class SameKeys { kLastCounts, kRefused };
+  // kInvalidArgument: not JSON, or nested deeper than 200. Bytes that are not UTF-8 are replaced.
+  static absl::StatusOr<Value> FromJson(absl::string_view text,
+                                        SameKeys same_keys = SameKeys::kLastCounts);
 
  private:
   void AppendJson(int indent, int depth, std::string* out) const;

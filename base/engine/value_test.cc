@@ -56,6 +56,13 @@ TEST(ValueTest, TheLastOfTwoEqualKeysCounts) {
   EXPECT_EQ(Value::FromJson(R"({"a":1,"b":2,"a":3})")->ToJson(), R"({"a":3,"b":2})");
 }
 
+TEST(ValueTest, AKeyThatOccursTwiceCanBeRefused) {
+  const auto strict = Value::SameKeys::kRefused;
+  EXPECT_EQ(Value::FromJson(R"({"a":{"b":1,"c":2,"b":3}})", strict).status(),
+            absl::InvalidArgumentError("JSON: the key \"b\" occurs twice in one object"));
+  EXPECT_TRUE(Value::FromJson(R"([{"a":1},{"a":2}])", strict).ok());
+}
+
 TEST(ValueTest, ManyFieldsAreReadInLinearTime) {
   std::string text = "{";
   for (int i = 0; i < 200000; ++i) text += "\"k" + std::to_string(i) + "\":0,";

@@ -156,6 +156,7 @@ class Socket : public Transport {
     absl::MutexLock lock(&release_);
     return std::move(fd_);
   }
+  int descriptor() const override { return fd_.get(); }
 
  private:
   absl::Status Wait(short events, absl::Duration deadline) const {
@@ -174,13 +175,15 @@ class Socket : public Transport {
 class ServedExchange : public Exchange {
  public:
   ServedExchange(Transport& transport, RequestReader& reader, const Limits& limits,
-                 RequestHead head, absl::Duration deadline, const std::atomic<bool>& stopping)
+                 RequestHead head, absl::Duration deadline, const std::atomic<bool>& stopping,
+                 PeerWatch& peers)
       : transport_(transport),
         reader_(reader),
         limits_(limits),
         head_(std::move(head)),
         deadline_(deadline),
-        stopping_(stopping) {
+        stopping_(stopping),
+        peers_(peers) {
     close_ = !head_.keep_alive;
   }
 
@@ -260,6 +263,11 @@ class ServedExchange : public Exchange {
     return taken;
   }
 
+  PeerWatch::Watch OnGone(std::function<void()> gone) override {
+    const int fd = transport_.descriptor();
+    return fd < 0 ? PeerWatch::Watch() : peers_.Add(fd, std::move(gone));
+  }
+
   Transport& transport() override { return transport_; }
   void AnsweredRaw() override {
     begun_ = true;
@@ -297,6 +305,7 @@ class ServedExchange : public Exchange {
   const RequestHead head_;
   const absl::Duration deadline_;
   const std::atomic<bool>& stopping_;
+  PeerWatch& peers_;
   bool close_ = false;
   bool begun_ = false;
   bool ended_ = false;
@@ -528,7 +537,8 @@ void Server::Serve(Connection& connection) {
     }
     in_body = true;
     exchange_end = Now() + limits.exchange_time;
-    ServedExchange exchange(transport, reader, limits, *std::move(head), exchange_end, stopping_);
+    ServedExchange exchange(transport, reader, limits, *std::move(head), exchange_end, stopping_,
+                            peers_);
     handler_(exchange);
     open = exchange.Finish();
     hijacked = exchange.hijacked();

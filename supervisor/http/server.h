@@ -29,6 +29,7 @@
 #include "absl/time/time.h"
 
 #include "base/unique_fd.h"
+#include "supervisor/http/peer_watch.h"
 #include "supervisor/http/request_reader.h"
 
 namespace gantry::http {
@@ -65,6 +66,8 @@ class Transport {
   virtual void Break() = 0;
   // The descriptor, which the transport gives up. An invalid one: this transport cannot.
   virtual UniqueFd Release() = 0;
+  // To watch for the departure of the client; -1: there is none.
+  virtual int descriptor() const { return -1; }
 };
 
 std::unique_ptr<Transport> SocketTransport(UniqueFd socket);
@@ -107,6 +110,10 @@ class Exchange {
   // owner.
   // kUnimplemented: the transport has no descriptor to give (TLS).
   virtual absl::StatusOr<Hijacked> Hijack() = 0;
+
+  // Calls `gone` when the client leaves or the server stops; see PeerWatch::Add(). Not for a
+  // connection that was taken. The watch ends before the handler returns.
+  virtual PeerWatch::Watch OnGone(std::function<void()> gone) = 0;
 
   // For bytes that this server would not write, in tests of clients. After AnsweredRaw() nothing
   // more is written for this request, whatever the transport was given.
@@ -162,6 +169,7 @@ class Server {
   const Options options_;
   const Handler handler_;
   int port_ = 0;
+  PeerWatch peers_;
   std::atomic<bool> stopping_ = false;
   std::atomic<int64_t> accepted_ = 0;
 

@@ -1,0 +1,40 @@
+#include "supervisor/api/docker/docker_door.h"
+
+#include <utility>
+
+#include "base/status_macros.h"
+#include "supervisor/api/docker/ping_routes.h"
+#include "supervisor/http/server.h"
+
+namespace gantry::api {
+namespace {
+
+// Each is a thread: attached clients, and those that follow logs and events, keep theirs.
+constexpr size_t kConnections = 2048;
+constexpr size_t kHeadBytes = 64 << 10;
+
+}  // namespace
+
+DockerDoor::DockerDoor(const docker::Parts& parts) {
+  (void)parts;
+  docker::AddPingRoutes(router_);
+}
+
+DockerDoor::~DockerDoor() { Stop(); }
+
+absl::Status DockerDoor::Serve(UniqueFd listener) {
+  http::Server::Options options;
+  options.thread_name = "docker";
+  options.limits.connections = kConnections;
+  options.limits.head_bytes = kHeadBytes;
+  GANTRY_ASSIGN_OR_RETURN(
+      std::unique_ptr<http::Server> server,
+      http::Server::Start(std::move(listener), std::move(options),
+                          [this](http::Exchange& exchange) { router_.Serve(exchange); }));
+  servers_.push_back(std::move(server));
+  return absl::OkStatus();
+}
+
+void DockerDoor::Stop() { servers_.clear(); }
+
+}  // namespace gantry::api
