@@ -23,19 +23,16 @@
 #ifndef GANTRY_SUPERVISOR_NETWORK_CNI_H_
 #define GANTRY_SUPERVISOR_NETWORK_CNI_H_
 
-#include <cstdint>
-#include <map>
 #include <memory>
-#include <optional>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 
+#include "supervisor/network/cni_request.h"
 #include "supervisor/network/cni_result.h"
 
 namespace gantry {
@@ -43,48 +40,6 @@ class CancelToken;
 }
 
 namespace gantry::network {
-
-struct CniPortMapping {
-  int32_t host_port = 0;
-  int32_t container_port = 0;
-  std::string protocol = "tcp";  // or udp, sctp
-  std::string host_ip;           // "" all
-};
-
-// Bits per second and bits; 0: no limit in this direction.
-struct CniBandwidth {
-  uint64_t ingress_rate = 0;
-  uint64_t ingress_burst = 0;
-  uint64_t egress_rate = 0;
-  uint64_t egress_burst = 0;
-};
-
-struct CniDns {
-  std::vector<std::string> servers;
-  std::vector<std::string> searches;
-  std::vector<std::string> options;
-};
-
-// What a pod asks of its network.
-struct CniRequest {
-  std::string container_id;  // of the pod
-  // A path that the plugins, which run in this process's mount namespace, can open: a bind mount
-  // of the namespace, or /proc/PID/ns/net. It must lead to the namespace until Remove() returns.
-  std::string netns;
-  std::string interface = "eth0";
-  // CNI_ARGS, in order, such as {"K8S_POD_NAME", "web"}. Neither may contain ';', names no '='.
-  std::vector<std::pair<std::string, std::string>> args;
-
-  // Capability arguments. A plugin gets those that its configuration declares a capability for.
-  std::vector<CniPortMapping> port_mappings;
-  std::optional<CniBandwidth> bandwidth;
-  std::optional<CniDns> dns;
-  std::vector<std::string> ips;  // wanted addresses, with prefix length
-  std::string mac;
-  std::string cgroup_path;
-  // Others: capability -> JSON text, as {"io.kubernetes.cri.pod-annotations", "{...}"}.
-  std::map<std::string, std::string> more;
-};
 
 struct CniAttachment {
   enum class State {

@@ -1,0 +1,119 @@
+#include "supervisor/network/cni_plugin.h"
+
+#include <unistd.h>
+
+#include <cstdint>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include <nlohmann/json.hpp>
+
+#include "base/errno_status.h"
+#include "base/status_macros.h"
+#include "base/subprocess.h"
+#include "supervisor/network/cni_config.h"
+#include "supervisor/oci/json_document.h"
+
+namespace gantry::network {
+namespace {
+
+using nlohmann::json;
+
+constexpr size_t kMaxWords = 1024;  // of what a plugin says, in an error
+
+std::vector<std::string> Environment(const CniRunner& runner, const CniParameters& parameters) {
+  std::vector<std::string> all;
+  for (char** one = environ; *one != nullptr; ++one) {
+    if (!absl::StartsWith(*one, "CNI_")) all.emplace_back(*one);
+  }
+  const auto set = [&all](absl::string_view name, absl::string_view value) {
+    all.push_back(absl::StrCat(name, "=", value));
+  };
+  set("CNI_COMMAND", parameters.command);
+  set("CNI_CONTAINERID", parameters.container_id);
+  set("CNI_NETNS", parameters.netns);
+  set("CNI_IFNAME", parameters.interface);
+  set("CNI_ARGS", parameters.args);
+  set("CNI_PATH", absl::StrJoin(runner.bin_dirs, ":"));
+  return all;
+}
+
+absl::StatusCode CodeOf(int64_t cni_code) {
+  switch (cni_code) {
+    case 1:  // version
+    case 2:  // unsupported field
+    case 4:  // environment
+    case 6:  // not decodable
+    case 7:  // configuration
+      return absl::StatusCode::kInvalidArgument;
+    case 3:
+      return absl::StatusCode::kNotFound;
+    default:  // 5 input or output, 11 try again, 50 and 51 not available, 100 and up the plugin's
+      return absl::StatusCode::kUnavailable;
+  }
+}
+
+std::string Shortened(absl::string_view text) {
+  text = absl::StripAsciiWhitespace(text);
+  return text.size() <= kMaxWords ? std::string(text)
+                                  : absl::StrCat(text.substr(0, kMaxWords), "...");
+}
+
+absl::Status Failure(const std::string& what, const CommandResult& result) {
+  const absl::StatusOr<json> said = oci::ParseJson(result.out, "");
+  if (said.ok() && said->is_object() && said->contains("code")) {
+    const json& code = said->at("code");
+    const auto text = [&said](const char* key) {
+      const auto found = said->find(key);
+      return found != said->end() && found->is_string() ? found->get<std::string>() : "";
+    };
+    std::string message = absl::StrCat(what, ": ", Shortened(text("msg")));
+    if (const std::string details = text("details"); !details.empty())
+      absl::StrAppend(&message, "; ", Shortened(details));
+    if (!code.is_number_integer()) return absl::UnavailableError(message);
+    absl::StrAppend(&message, " (code ", code.get<int64_t>(), ")");
+    return absl::Status(CodeOf(code.get<int64_t>()), message);
+  }
+  std::string message = absl::StrCat(what, ": ", result.status.ToString());
+  const std::string words = Shortened(result.err.empty() ? result.out : result.err);
+  if (!words.empty()) absl::StrAppend(&message, ", it printed: ", words);
+  return absl::UnavailableError(message);
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> FindCniPlugin(const CniRunner& runner, absl::string_view type) {
+  for (const std::string& directory : runner.bin_dirs) {
+    std::string path = absl::StrCat(directory, "/", type);
+    if (access(path.c_str(), X_OK) == 0) return path;
+  }
+  return absl::FailedPreconditionError(absl::StrCat(
+      "CNI plugin ", type, ": no such program in ", absl::StrJoin(runner.bin_dirs, " or "),
+      "; install it there, or name its directory in the configuration"));
+}
+
+absl::StatusOr<std::string> RunCniPlugin(const CniRunner& runner, absl::string_view type,
+                                         const CniParameters& parameters, const std::string& input,
+                                         CancelToken* cancel) {
+  GANTRY_ASSIGN_OR_RETURN(const std::string program, FindCniPlugin(runner, type));
+  Command command;
+  command.argv = {program};
+  command.env = Environment(runner, parameters);
+  command.timeout = runner.timeout;
+  const std::string what = absl::StrCat("CNI plugin ", type, ", ", parameters.command);
+  absl::StatusOr<CommandResult> result = RunCommand(command, input, kMaxCniBytes, cancel);
+  if (!result.ok()) return WithContext(result.status(), what);
+  // Standard error is for people: it may be as long as it likes.
+  const bool too_long = result->out.size() >= kMaxCniBytes;
+  if (too_long) result->out.resize(kMaxWords);
+  if (!result->status.ok()) return Failure(what, *result);
+  if (too_long) {
+    return absl::UnavailableError(
+        absl::StrCat(what, ": it printed more than ", kMaxCniBytes, " bytes"));
+  }
+  return std::move(result->out);
+}
+
+}  // namespace gantry::network
