@@ -22,6 +22,10 @@
 #include "base/tar/reader.h"
 #include "supervisor/distribution/archive.h"
 #include "supervisor/distribution/archive_layout.h"
+#include "supervisor/distribution/archive_names.h"
+#include "supervisor/distribution/bounded_source.h"
+#include "supervisor/distribution/image_tree.h"
+#include "supervisor/distribution/layer_looks.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/runnable_image.h"
 #include "supervisor/distribution/walk_budget.h"
@@ -39,233 +43,7 @@ using nlohmann::json;
 constexpr int64_t kMaxEntries = 200000;
 constexpr int kMaxLinks = 16;
 constexpr int kMaxPlans = 64;
-constexpr size_t kMaxNames = 10000;
 constexpr size_t kSniffBytes = 512;
-constexpr int64_t kExpansion = 1100;  // what deflate can do at most; only a bomb needs more
-constexpr int64_t kExpansionFree = int64_t{1} << 30;
-
-class CountedSource : public ByteSource {
- public:
-  explicit CountedSource(ByteSource& below) : below_(below) {}
-  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
-    GANTRY_ASSIGN_OR_RETURN(const size_t got, below_.Read(buffer, n));
-    count_ += static_cast<int64_t>(got);
-    return got;
-  }
-  int64_t count() const { return count_; }
-
- private:
-  ByteSource& below_;
-  int64_t count_ = 0;
-};
-
-// Refuses more than the archive may have, in all and per byte that came in.
-class BoundedSource : public ByteSource {
- public:
-  BoundedSource(ByteSource& below, const CountedSource& compressed, int64_t limit)
-      : below_(below), compressed_(compressed), limit_(limit) {}
-  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
-    GANTRY_ASSIGN_OR_RETURN(const size_t got, below_.Read(buffer, n));
-    count_ += static_cast<int64_t>(got);
-    if (count_ > limit_) {
-      return absl::ResourceExhaustedError(absl::StrCat("archive: more than ", limit_, " bytes"));
-    }
-    if (count_ > kExpansionFree && count_ / kExpansion > compressed_.count()) {
-      return absl::ResourceExhaustedError(absl::StrCat("archive: ", compressed_.count(),
-                                                       " bytes became ", count_,
-                                                       ", which no real archive does"));
-    }
-    return got;
-  }
-
- private:
-  ByteSource& below_;
-  const CountedSource& compressed_;
-  const int64_t limit_;
-  int64_t count_ = 0;
-};
-
-// "a/./b/" -> "a/b". Empty for what leads out of the archive or is its root.
-std::string CleanName(absl::string_view name) {
-  std::vector<absl::string_view> parts;
-  for (absl::string_view part : absl::StrSplit(name, '/', absl::SkipEmpty())) {
-    if (part == ".") continue;
-    if (part == "..") {
-      if (parts.empty()) return "";
-      parts.pop_back();
-      continue;
-    }
-    parts.push_back(part);
-  }
-  return absl::StrJoin(parts, "/");
-}
-
-absl::string_view BaseName(absl::string_view path) { return path.substr(path.rfind('/') + 1); }
-
-// The digest in "blobs/<algorithm>/<hex>"; empty for other names.
-absl::StatusOr<Digest> DigestInName(absl::string_view path) {
-  const std::vector<absl::string_view> parts = absl::StrSplit(path, '/');
-  if (parts.size() != 3 || parts[0] != "blobs") return Digest();
-  absl::StatusOr<Digest> digest = Digest::Parse(absl::StrCat(parts[1], ":", parts[2]));
-  if (!digest.ok())
-    return absl::InvalidArgumentError(
-        absl::StrCat("archive entry ", path, ": ", digest.status().message()));
-  return digest;
-}
-
-// What the first bytes of a blob look like.
-enum class Looks { kOther, kTar, kGzip, kZstd };
-
-Looks Sniff(absl::string_view head) {
-  switch (DetectCompression(head)) {
-    case Compression::kGzip:
-      return Looks::kGzip;
-    case Compression::kZstd:
-      return Looks::kZstd;
-    default:
-      return head.size() >= 262 && head.substr(257, 5) == "ustar" ? Looks::kTar : Looks::kOther;
-  }
-}
-
-const char* OciLayerType(Looks looks) {
-  return looks == Looks::kGzip   ? oci::kOciLayerGzip
-         : looks == Looks::kZstd ? oci::kOciLayerZstd
-                                 : oci::kOciLayer;
-}
-
-// In the manifest that is written for a docker archive. Whatever is compressed is called gzip, zstd
-// too: so does containerd, and the manifest is to have the same digest. Unpacking looks at the
-// bytes.
-const char* DockerLayerType(Looks looks) {
-  return looks == Looks::kGzip || looks == Looks::kZstd ? oci::kDockerLayerGzip : oci::kDockerLayer;
-}
-
-absl::StatusOr<std::string> CanonicalName(absl::string_view text) {
-  absl::StatusOr<Reference> reference = Reference::Parse(text);
-  if (!reference.ok()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("archive: image name: ", reference.status().message()));
-  }
-  return reference->canonical();
-}
-
-// A name with a digest promises what it stands for. An archive that breaks the promise would have
-// its image run in place of another.
-absl::Status CheckPromise(const std::string& name, const Digest& target) {
-  absl::StatusOr<Reference> reference = Reference::Parse(name);
-  if (!reference.ok() || reference->digest().empty() || reference->digest() == target)
-    return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("archive: image name ", name,
-                                                 ": the image of that name in the archive is ",
-                                                 target.str(), ", which is another one"));
-}
-
-// Reads, checks and completes the tree below one descriptor.
-class Tree {
- public:
-  Tree(content::Store& store, const oci::PlatformMatcher& platforms, bool label,
-       const CancelToken& cancel)
-      : store_(store), platforms_(platforms), label_(label), cancel_(cancel) {}
-
-  // OK: everything that must be there is. `what` names the image in messages.
-  absl::Status Check(const Descriptor& target, absl::string_view what) {
-    WalkBudget budget(&cancel_);
-    return Check(target, what, budget, 0);
-  }
-
-  // By config digest, the manifests that were complete.
-  const std::map<Digest, Descriptor>& by_config() const { return by_config_; }
-
- private:
-  absl::Status Present(const Descriptor& blob, absl::string_view what, absl::string_view role) {
-    absl::StatusOr<content::Info> info = store_.Stat(blob.digest);
-    if (absl::IsNotFound(info.status())) {
-      if (oci::IsForeignLayerType(blob.media_type)) {
-        return absl::FailedPreconditionError(
-            absl::StrCat(what, ": foreign layer ", blob.digest.str(), " is kept elsewhere (",
-                         blob.urls.empty() ? "no URL given" : absl::StrJoin(blob.urls, ", "),
-                         ") and not in the archive"));
-      }
-      return absl::FailedPreconditionError(absl::StrCat(
-          what, ": ", role, " ", blob.digest.str(), " is neither in the archive nor in the store"));
-    }
-    GANTRY_RETURN_IF_ERROR(info.status());
-    if (info->size_bytes != blob.size_bytes) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(what, ": ", role, " ", blob.digest.str(), " has ", info->size_bytes,
-                       " bytes, but the image says ", blob.size_bytes));
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status Check(const Descriptor& target, absl::string_view what, WalkBudget& budget,
-                     int depth) {
-    if (auto it = checked_.find(target.digest); it != checked_.end()) return it->second;
-    absl::Status status = CheckNew(target, what, budget, depth);
-    checked_[target.digest] = status;
-    return status;
-  }
-
-  absl::Status CheckNew(const Descriptor& target, absl::string_view what, WalkBudget& budget,
-                        int depth) {
-    if (absl::Status charged = budget.Charge(target.size_bytes, depth); !charged.ok())
-      return absl::Status(charged.code(), absl::StrCat(what, ": ", charged.message()));
-    const bool is_index = oci::IsIndexType(target.media_type);
-    GANTRY_RETURN_IF_ERROR(Present(target, what, is_index ? "index" : "manifest"));
-    GANTRY_ASSIGN_OR_RETURN(const std::string bytes,
-                            content::ReadBlob(store_, target.digest, oci::kMaxManifestBytes));
-    GANTRY_ASSIGN_OR_RETURN(const oci::Document document,
-                            oci::ParseDocument(bytes, target.media_type,
-                                               absl::StrCat(what, ": ", target.digest.str())));
-    if (document.manifest.has_value()) {
-      GANTRY_RETURN_IF_ERROR(Present(document.manifest->config, what, "config"));
-      for (const Descriptor& layer : document.manifest->layers)
-        GANTRY_RETURN_IF_ERROR(Present(layer, what, "layer"));
-      by_config_.emplace(document.manifest->config.digest, target);
-    } else {
-      GANTRY_RETURN_IF_ERROR(CheckIndex(*document.index, what, budget, depth));
-    }
-    if (!label_) return absl::OkStatus();
-    const content::Labels labels = oci::ChildLabels(document);
-    std::vector<std::string> fields;
-    for (const auto& [key, value] : labels) fields.push_back(absl::StrCat("labels.", key));
-    if (fields.empty()) return absl::OkStatus();
-    absl::Status labelled = store_.Update(target.digest, labels, fields).status();
-    return absl::IsUnimplemented(labelled) ? absl::OkStatus() : labelled;  // a store without labels
-  }
-
-  // What was left out may be missing as a whole, as long as there is something to use. A manifest
-  // that is there and asked for has to be complete.
-  absl::Status CheckIndex(const oci::Index& index, absl::string_view what, WalkBudget& budget,
-                          int depth) {
-    absl::Status missing;
-    bool usable = index.manifests.empty();
-    for (const Descriptor& child : index.manifests) {
-      if (!oci::IsIndexType(child.media_type) && !oci::IsManifestType(child.media_type)) continue;
-      const std::string name =
-          child.platform.has_value()
-              ? absl::StrCat(what, " (", oci::FormatPlatform(*child.platform), ")")
-              : std::string(what);
-      absl::Status status = Check(child, name, budget, depth + 1);
-      if (status.ok()) {
-        usable |= !oci::IsAttestation(child);
-        continue;
-      }
-      if (!absl::IsFailedPrecondition(status)) return status;
-      const bool wanted = !child.platform.has_value() || platforms_.Matches(*child.platform);
-      if (wanted && store_.Stat(child.digest).ok()) return status;
-      if (missing.ok() || wanted) missing = status;
-    }
-    return usable ? absl::OkStatus() : missing;
-  }
-
-  content::Store& store_;
-  const oci::PlatformMatcher& platforms_;
-  const bool label_;
-  const CancelToken& cancel_;
-  std::map<Digest, absl::Status> checked_;
-  std::map<Digest, Descriptor> by_config_;
-};
 
 class Importer {
  public:
@@ -294,7 +72,7 @@ class Importer {
   absl::StatusOr<Looks> LooksOfStored(const Digest& digest);
   absl::StatusOr<const Blob*> FindBlob(absl::string_view path, absl::string_view image);
   absl::StatusOr<std::vector<ImportedImage>> OciImages();
-  absl::Status AddDockerNames(const Tree& tree, std::vector<ImportedImage>& images);
+  absl::Status AddDockerNames(const ImageTree& tree, std::vector<ImportedImage>& images);
   absl::StatusOr<std::vector<ImportedImage>> DockerImages();
   absl::StatusOr<ImportedImage> DockerImage(const std::string& what, const std::string& config_path,
                                             const std::vector<std::string>& layer_paths);
@@ -303,13 +81,6 @@ class Importer {
   void Report(absl::string_view entry, int64_t offset, int64_t total) {
     if (progress_ != nullptr) progress_(entry, offset, total);
   }
-
-  struct DockerEntry {
-    std::string config;
-    std::vector<std::string> repo_tags;
-    std::vector<std::string> layers;
-  };
-  absl::StatusOr<std::vector<DockerEntry>> DockerManifest();
 
   content::Store& store_;
   LayerSink* const sink_;
@@ -350,16 +121,17 @@ absl::Status Importer::ReadAll(ByteSource& archive) {
 }
 
 absl::Status Importer::ReadEntry(TarReader& reader, const TarEntry& entry) {
-  const std::string path = CleanName(entry.path);
+  const std::string path = CleanEntryName(entry.path);
   if (path.empty()) return absl::OkStatus();
-  const std::string directory(path.substr(0, path.size() - BaseName(path).size()));
+  const std::string directory(path.substr(0, path.size() - EntryBaseName(path).size()));
   switch (entry.type) {
     case TarType::kSymlink:
-      links_[path] =
-          absl::StartsWith(entry.link_target, "/") ? "" : CleanName(directory + entry.link_target);
+      links_[path] = absl::StartsWith(entry.link_target, "/")
+                         ? ""
+                         : CleanEntryName(directory + entry.link_target);
       return absl::OkStatus();
     case TarType::kHardLink:
-      links_[path] = CleanName(entry.link_target);
+      links_[path] = CleanEntryName(entry.link_target);
       return absl::OkStatus();
     case TarType::kDirectory:
     case TarType::kCharDevice:
@@ -380,7 +152,7 @@ absl::Status Importer::ReadEntry(TarReader& reader, const TarEntry& entry) {
     return absl::OkStatus();
   }
   // Of each layer in the oldest docker format; nothing needs them.
-  if (!directory.empty() && (BaseName(path) == "json" || BaseName(path) == "VERSION"))
+  if (!directory.empty() && (EntryBaseName(path) == "json" || EntryBaseName(path) == "VERSION"))
     return absl::OkStatus();
   return TakeBlob(reader, entry, path);
 }
@@ -419,7 +191,7 @@ std::unique_ptr<LayerFeed> Importer::OpenFeed(const Descriptor& layer) {
 }
 
 absl::Status Importer::TakeBlob(TarReader& reader, const TarEntry& entry, const std::string& path) {
-  GANTRY_ASSIGN_OR_RETURN(const Digest expected, DigestInName(path));
+  GANTRY_ASSIGN_OR_RETURN(const Digest expected, DigestInEntryName(path));
   Blob blob{expected, entry.size_bytes, Looks::kOther};
   content::IngestOptions open;
   open.ref = absl::StrCat(ref_prefix_, next_ref_++);
@@ -448,7 +220,7 @@ absl::Status Importer::TakeBlob(TarReader& reader, const TarEntry& entry, const 
   bool judged = false;
   const auto judge = [&] {
     judged = true;
-    blob.looks = Sniff(head);
+    blob.looks = SniffLayer(head);
     // A layer of another namespace is unpacked there, as a rule: its files can be shared once the
     // image is known. If not, it is unpacked from the store.
     if (sink_ == nullptr || blob.looks == Looks::kOther || adopted) return;
@@ -522,12 +294,12 @@ absl::StatusOr<Looks> Importer::LooksOfStored(const Digest& digest) {
   GANTRY_ASSIGN_OR_RETURN(auto reader, store_.Open(digest));
   char head[kSniffBytes];
   GANTRY_ASSIGN_OR_RETURN(const size_t got, reader->ReadAt(0, head, sizeof(head)));
-  return Sniff(absl::string_view(head, got));
+  return SniffLayer(absl::string_view(head, got));
 }
 
 absl::StatusOr<const Importer::Blob*> Importer::FindBlob(absl::string_view path,
                                                          absl::string_view image) {
-  std::string at = CleanName(path);
+  std::string at = CleanEntryName(path);
   for (int hop = 0; hop < kMaxLinks && !at.empty(); ++hop) {
     if (auto blob = blobs_.find(at); blob != blobs_.end()) return &blob->second;
     auto link = links_.find(at);
@@ -535,53 +307,16 @@ absl::StatusOr<const Importer::Blob*> Importer::FindBlob(absl::string_view path,
     at = link->second;
   }
   // An archive may leave out what the receiver is known to have.
-  if (absl::StatusOr<Digest> digest = DigestInName(CleanName(path));
+  if (absl::StatusOr<Digest> digest = DigestInEntryName(CleanEntryName(path));
       digest.ok() && !digest->empty()) {
     if (absl::StatusOr<content::Info> info = store_.Stat(*digest); info.ok()) {
       Blob blob{*digest, info->size_bytes, Looks::kOther};
       GANTRY_ASSIGN_OR_RETURN(blob.looks, LooksOfStored(*digest));
-      return &(blobs_[CleanName(path)] = blob);
+      return &(blobs_[CleanEntryName(path)] = blob);
     }
   }
   return absl::FailedPreconditionError(
       absl::StrCat(image, ": ", path, " is neither in the archive nor in the store"));
-}
-
-absl::StatusOr<std::vector<Importer::DockerEntry>> Importer::DockerManifest() {
-  GANTRY_ASSIGN_OR_RETURN(const json list,
-                          oci::ParseJson(documents_["manifest.json"], "archive: manifest.json"));
-  const absl::Status bad = absl::InvalidArgumentError(
-      "archive: manifest.json: expected a list of Config, RepoTags and Layers");
-  if (!list.is_array()) return bad;
-  std::vector<DockerEntry> out;
-  size_t names = 0;
-  for (const json& item : list) {
-    if (!item.is_object() || !item.contains("Config") || !item["Config"].is_string()) return bad;
-    DockerEntry entry;
-    entry.config = item["Config"].get<std::string>();
-    for (const auto& [key, texts] :
-         {std::pair("RepoTags", &entry.repo_tags), std::pair("Layers", &entry.layers)}) {
-      if (!item.contains(key) || item[key].is_null()) continue;
-      if (!item[key].is_array()) return bad;
-      for (const json& text : item[key]) {
-        if (!text.is_string()) return bad;
-        texts->push_back(text.get<std::string>());
-      }
-    }
-    if (entry.layers.size() > oci::kMaxLayers) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("archive: manifest.json: ", entry.layers.size(), " layers, more than the ",
-                       oci::kMaxLayers, " accepted"));
-    }
-    names += entry.repo_tags.size();
-    // Each becomes a record that is synced to disk.
-    if (names > kMaxNames) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("archive: manifest.json: more than ", kMaxNames, " names of images"));
-    }
-    out.push_back(std::move(entry));
-  }
-  return out;
 }
 
 absl::StatusOr<std::string> Importer::NameOf(const Descriptor& entry) {
@@ -590,13 +325,13 @@ absl::StatusOr<std::string> Importer::NameOf(const Descriptor& entry) {
     return it == entry.annotations.end() ? std::string() : it->second;
   };
   if (std::string full = annotation(kImageNameAnnotation); !full.empty())
-    return CanonicalName(full);
+    return CanonicalImageName(full);
   const std::string tag = annotation(kRefNameAnnotation);
   if (!tag.empty()) {
     const bool full = absl::StrContains(tag, "/") || absl::StrContains(tag, ":");
-    if (full) return CanonicalName(tag);
+    if (full) return CanonicalImageName(tag);
     if (!options_.base_name.empty())
-      return CanonicalName(absl::StrCat(options_.base_name, ":", tag));
+      return CanonicalImageName(absl::StrCat(options_.base_name, ":", tag));
     return tag;
   }
   if (!options_.digest_base_name.empty())
@@ -615,7 +350,7 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
   }
   const std::string& text = documents_["index.json"];
   GANTRY_ASSIGN_OR_RETURN(const oci::Index index, oci::ParseIndex(text, "", "archive: index.json"));
-  Tree tree(store_, options_.platforms, /*label=*/true, cancel_);
+  ImageTree tree(store_, options_.platforms, /*label=*/true, cancel_);
   std::vector<ImportedImage> images;
   for (const Descriptor& entry : index.manifests) {
     if (!oci::IsIndexType(entry.media_type) && !oci::IsManifestType(entry.media_type)) {
@@ -628,7 +363,7 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
     GANTRY_ASSIGN_OR_RETURN(std::string name, NameOf(entry));
     GANTRY_RETURN_IF_ERROR(
         tree.Check(entry, absl::StrCat("image ", name.empty() ? entry.digest.str() : name)));
-    GANTRY_RETURN_IF_ERROR(CheckPromise(name, entry.digest));
+    GANTRY_RETURN_IF_ERROR(CheckNamePromise(name, entry.digest));
     Descriptor target = entry;
     target.annotations.erase(kImageNameAnnotation);
     target.annotations.erase(kRefNameAnnotation);
@@ -650,22 +385,23 @@ absl::StatusOr<std::vector<ImportedImage>> Importer::OciImages() {
 }
 
 // Some writers put tags into manifest.json only.
-absl::Status Importer::AddDockerNames(const Tree& tree, std::vector<ImportedImage>& images) {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<DockerEntry> entries, DockerManifest());
+absl::Status Importer::AddDockerNames(const ImageTree& tree, std::vector<ImportedImage>& images) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<DockerArchiveEntry> entries,
+                          ParseDockerManifest(documents_["manifest.json"]));
   std::set<std::string> known;
   std::multimap<Digest, size_t> nameless;  // -> place in `images`
   for (size_t i = 0; i < images.size(); ++i) {
     known.insert(images[i].name);
     if (images[i].name.empty()) nameless.emplace(images[i].target.digest, i);
   }
-  for (const DockerEntry& entry : entries) {
+  for (const DockerArchiveEntry& entry : entries) {
     absl::StatusOr<const Blob*> config = FindBlob(entry.config, "image");
     if (!config.ok()) continue;
     auto manifest = tree.by_config().find((*config)->digest);
     if (manifest == tree.by_config().end()) continue;
     for (const std::string& tag : entry.repo_tags) {
-      GANTRY_ASSIGN_OR_RETURN(std::string name, CanonicalName(tag));
-      GANTRY_RETURN_IF_ERROR(CheckPromise(name, manifest->second.digest));
+      GANTRY_ASSIGN_OR_RETURN(std::string name, CanonicalImageName(tag));
+      GANTRY_RETURN_IF_ERROR(CheckNamePromise(name, manifest->second.digest));
       if (!known.insert(name).second) continue;
       auto place = nameless.find(manifest->second.digest);
       if (place != nameless.end()) {
@@ -727,7 +463,8 @@ absl::StatusOr<ImportedImage> Importer::DockerImage(const std::string& what,
                                                     const std::vector<std::string>& layer_paths) {
   GANTRY_ASSIGN_OR_RETURN(const Blob* config_blob, FindBlob(config_path, what));
   // "<hex>.json": the name is a promise too.
-  if (absl::string_view hex = absl::StripSuffix(BaseName(config_path), ".json"); hex.size() == 64) {
+  if (absl::string_view hex = absl::StripSuffix(EntryBaseName(config_path), ".json");
+      hex.size() == 64) {
     absl::StatusOr<Digest> named = Digest::Parse(absl::StrCat("sha256:", hex));
     if (named.ok() && *named != config_blob->digest) {
       return absl::DataLossError(absl::StrCat(
@@ -781,18 +518,19 @@ absl::StatusOr<ImportedImage> Importer::DockerImage(const std::string& what,
 }
 
 absl::StatusOr<std::vector<ImportedImage>> Importer::DockerImages() {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<DockerEntry> entries, DockerManifest());
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<DockerArchiveEntry> entries,
+                          ParseDockerManifest(documents_["manifest.json"]));
   std::vector<ImportedImage> images;
-  for (const DockerEntry& entry : entries) {
+  for (const DockerArchiveEntry& entry : entries) {
     std::vector<std::string> names;
     for (const std::string& tag : entry.repo_tags) {
-      GANTRY_ASSIGN_OR_RETURN(std::string name, CanonicalName(tag));
+      GANTRY_ASSIGN_OR_RETURN(std::string name, CanonicalImageName(tag));
       names.push_back(std::move(name));
     }
     const std::string what = absl::StrCat("image ", names.empty() ? entry.config : names[0]);
     GANTRY_ASSIGN_OR_RETURN(ImportedImage image, DockerImage(what, entry.config, entry.layers));
     for (const std::string& name : names)
-      GANTRY_RETURN_IF_ERROR(CheckPromise(name, image.target.digest));
+      GANTRY_RETURN_IF_ERROR(CheckNamePromise(name, image.target.digest));
     if (names.empty()) {
       names.push_back(
           options_.digest_base_name.empty()

@@ -3,35 +3,30 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <memory>
-#include <optional>
 #include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/ascii.h"
-#include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
 #include "absl/synchronization/mutex.h"
 
 #include "base/cancel_token.h"
 #include "base/clock.h"
 #include "base/errno_status.h"
-#include "base/file.h"
 #include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "supervisor/distribution/credentials.h"
 #include "supervisor/distribution/http_client.h"
+#include "supervisor/distribution/range_sink.h"
+#include "supervisor/distribution/range_spool.h"
 #include "supervisor/oci/manifest.h"
 
 namespace gantry::distribution {
@@ -48,228 +43,9 @@ bool GaveUp(const absl::Status& status) {
   return absl::IsCancelled(status) || absl::IsDeadlineExceeded(status);
 }
 
-struct ContentRange {
-  int64_t first = 0;
-  int64_t last = 0;
-  int64_t total = -1;  // -1: "*"
-};
-
-// "bytes 0-99/1234"
-std::optional<ContentRange> ParseContentRange(absl::string_view text) {
-  if (!absl::ConsumePrefix(&text, "bytes ")) return std::nullopt;
-  size_t dash = text.find('-'), slash = text.find('/');
-  if (dash == absl::string_view::npos || slash == absl::string_view::npos || slash < dash)
-    return std::nullopt;
-  ContentRange range;
-  if (!absl::SimpleAtoi(text.substr(0, dash), &range.first) ||
-      !absl::SimpleAtoi(text.substr(dash + 1, slash - dash - 1), &range.last)) {
-    return std::nullopt;
-  }
-  absl::string_view total = text.substr(slash + 1);
-  if (total != "*" && !absl::SimpleAtoi(total, &range.total)) return std::nullopt;
-  if (range.first < 0 || range.last < range.first ||
-      (range.total >= 0 && range.last >= range.total))
-    return std::nullopt;
-  return range;
-}
-
 std::string BlobPath(const Reference& ref, const content::Digest& digest) {
   return absl::StrCat("/", ref.path(), "/blobs/", digest.str());
 }
-
-// Checks one answer against what was asked for and hands on the bytes from `offset`.
-class RangeSink : public ResponseSink {
- public:
-  // `end` is one past the last byte asked for; -1: all there is.
-  RangeSink(int64_t offset, int64_t end, int64_t size, std::atomic<int64_t>* received)
-      : offset_(offset), end_(end < 0 ? size : end), size_(size), received_(received) {}
-
-  absl::Status Begin(const RegistryResponse& head) override {
-    std::optional<int64_t> length;
-    int64_t value = 0;
-    if (absl::SimpleAtoi(head.header("content-length"), &value)) length = value;
-    if (head.status == 206) {
-      std::optional<ContentRange> range = ParseContentRange(head.header("content-range"));
-      if (!range) return Wrong("a partial answer without a usable Content-Range");
-      if (range->total >= 0 && range->total != size_) {
-        return Wrong(absl::StrCat("it says the blob has ", range->total,
-                                  " bytes, the manifest says ", size_));
-      }
-      if (range->first != offset_ || range->last >= end_) {
-        return Wrong(absl::StrCat("asked for bytes ", offset_, "-", end_ - 1, ", it sends ",
-                                  range->first, "-", range->last));
-      }
-      if (length && *length != range->last - range->first + 1)
-        return Wrong("Content-Length and Content-Range contradict each other");
-      end_ = range->last + 1;
-      partial_ = true;
-    } else if (head.status == 200) {
-      if (length && *length != size_) {
-        return Wrong(
-            absl::StrCat("it says the blob has ", *length, " bytes, the manifest says ", size_));
-      }
-      skip_ = offset_;
-      end_ = size_;
-    } else {
-      return Wrong(absl::StrCat("answers ", head.status, " where a blob is expected"));
-    }
-    return OnBegin();
-  }
-
-  absl::Status Write(absl::string_view bytes) override {
-    if (received_ != nullptr) received_->fetch_add(bytes.size(), std::memory_order_relaxed);
-    if (skip_ > 0) {
-      size_t n = std::min<int64_t>(skip_, bytes.size());
-      bytes.remove_prefix(n);
-      skip_ -= n;
-      if (bytes.empty()) return absl::OkStatus();
-    }
-    if (static_cast<int64_t>(bytes.size()) > end_ - offset_) {
-      return Wrong(absl::StrCat("it sends more than the ", size_, " bytes the manifest says"));
-    }
-    absl::Status status = Take(offset_, bytes);
-    if (!status.ok()) {
-      taker_failed_ = true;
-      return status;
-    }
-    offset_ += bytes.size();
-    return absl::OkStatus();
-  }
-
-  int64_t offset() const { return offset_; }
-  int64_t end() const { return end_; }
-  bool partial() const { return partial_; }
-  bool taker_failed() const { return taker_failed_; }
-  const absl::Status& contradiction() const { return contradiction_; }
-
- protected:
-  virtual absl::Status OnBegin() { return absl::OkStatus(); }
-  virtual absl::Status Take(int64_t offset, absl::string_view bytes) = 0;
-
- private:
-  absl::Status Wrong(absl::string_view why) {
-    contradiction_ = absl::DataLossError(why);
-    return contradiction_;
-  }
-
-  int64_t offset_;
-  int64_t end_;
-  const int64_t size_;
-  std::atomic<int64_t>* const received_;
-  int64_t skip_ = 0;
-  bool partial_ = false;
-  bool taker_failed_ = false;
-  absl::Status contradiction_;
-};
-
-// Early ranges of one blob: a sparse file as large as the blob, and beside it how many bytes of
-// each range are there. The count is written after the bytes, so what it promises was written;
-// after a power cut it may promise too much, which the digest then shows.
-class Spool {
- public:
-  static absl::StatusOr<std::unique_ptr<Spool>> Open(const std::string& directory,
-                                                     const content::Digest& digest, int64_t size,
-                                                     int64_t range_bytes) {
-    auto spool = std::make_unique<Spool>();
-    spool->have_.resize((size + range_bytes - 1) / range_bytes, 0);
-    if (!directory.empty()) {
-      GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
-      spool->data_path_ =
-          absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".data");
-      spool->map_path_ =
-          absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".map");
-      spool->data_.reset(
-          open(spool->data_path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-      // Another transfer of the same blob has it: this one keeps to memory.
-      if (spool->data_.valid() && flock(spool->data_.get(), LOCK_EX | LOCK_NB) == 0) {
-        spool->map_.reset(
-            open(spool->map_path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-        if (spool->map_.valid()) {
-          ssize_t bytes = pread(spool->map_.get(), spool->have_.data(),
-                                spool->have_.size() * sizeof(uint32_t), 0);
-          if (bytes < 0)
-            return ErrnoToStatus(errno, absl::StrCat("spool ", spool->map_path_, ": read"));
-          for (uint32_t& have : spool->have_) have = std::min<int64_t>(have, range_bytes);
-        }
-      }
-    }
-    if (!spool->map_.valid()) {
-      spool->data_path_.clear();
-      spool->map_path_.clear();
-      std::fill(spool->have_.begin(), spool->have_.end(), 0);
-      spool->data_.reset(memfd_create("gantry-ranges", MFD_CLOEXEC));
-      if (!spool->data_.valid()) return ErrnoToStatus(errno, "spool: memfd_create");
-    }
-    if (ftruncate(spool->data_.get(), size) != 0) return ErrnoToStatus(errno, "spool: set size");
-    spool->range_bytes_ = range_bytes;
-    return spool;
-  }
-
-  // True when something is left over from an earlier run.
-  static bool Left(const std::string& directory, const content::Digest& digest,
-                   int64_t range_bytes) {
-    if (directory.empty()) return false;
-    std::string path =
-        absl::StrCat(directory, "/", std::string(digest.hex()), ".", range_bytes, ".map");
-    return access(path.c_str(), F_OK) == 0;
-  }
-
-  int64_t have(size_t range) const { return have_[range]; }
-
-  absl::Status Put(int64_t offset, absl::string_view bytes) {
-    int64_t at = offset;
-    absl::string_view rest = bytes;
-    while (!rest.empty()) {
-      ssize_t n = pwrite(data_.get(), rest.data(), rest.size(), at);
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return ErrnoToStatus(errno, "spool of early ranges: write");
-      rest.remove_prefix(n);
-      at += n;
-    }
-    size_t range = offset / range_bytes_;
-    uint32_t have = static_cast<uint32_t>(at - static_cast<int64_t>(range) * range_bytes_);
-    if (map_.valid() &&
-        pwrite(map_.get(), &have, sizeof have, range * sizeof have) != sizeof have) {
-      return ErrnoToStatus(errno, "spool of early ranges: write map");
-    }
-    return absl::OkStatus();
-  }
-
-  // Called under the transfer's lock after Put().
-  void Grew(size_t range, int64_t have) { have_[range] = static_cast<uint32_t>(have); }
-
-  absl::StatusOr<size_t> Get(int64_t offset, char* buffer, size_t n) const {
-    while (true) {
-      ssize_t got = pread(data_.get(), buffer, n, offset);
-      if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return ErrnoToStatus(errno, "spool of early ranges: read");
-      return static_cast<size_t>(got);
-    }
-  }
-
-  // The bytes of a range were handed on; their space is given back.
-  void Release(size_t range) {
-    fallocate(data_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-              static_cast<int64_t>(range) * range_bytes_, range_bytes_);
-    uint32_t none = 0;
-    if (map_.valid() &&
-        pwrite(map_.get(), &none, sizeof none, range * sizeof none) != sizeof none) {
-      // The map then promises bytes of a hole, behind the offset anyone will ask from.
-      return;
-    }
-  }
-
-  void Remove() {
-    if (!map_path_.empty()) unlink(map_path_.c_str());
-    if (!data_path_.empty()) unlink(data_path_.c_str());
-  }
-
- private:
-  UniqueFd data_, map_;
-  std::string data_path_, map_path_;
-  std::vector<uint32_t> have_;
-  int64_t range_bytes_ = 0;
-};
 
 }  // namespace
 
@@ -278,7 +54,7 @@ class Spool {
 class Fetcher::RangeTransfer {
  public:
   RangeTransfer(RegistryClient& client, const RegistryHost& host, const RegistryRequest& request,
-                const CallContext& context, const FetchOptions& options, Spool& spool,
+                const CallContext& context, const FetchOptions& options, RangeSpool& spool,
                 int64_t offset, int64_t size, int64_t range_bytes, int workers)
       : client_(client),
         host_(host),
@@ -450,7 +226,7 @@ class Fetcher::RangeTransfer {
   const RegistryRequest& request_;
   CallContext context_;
   const FetchOptions& options_;
-  Spool& spool_;
+  RangeSpool& spool_;
   const int64_t size_;
   const int64_t range_bytes_;
   const int workers_;
@@ -558,7 +334,7 @@ class Fetcher::BlobTransfer {
     int failures = 0;
     bool ranges = fetcher.max_ranges_per_blob > 1;
     bool network_is_slow =
-        Spool::Left(fetcher.spool_directory, descriptor_.digest, fetcher.range_bytes);
+        RangeSpool::Left(fetcher.spool_directory, descriptor_.digest, fetcher.range_bytes);
     auto wrong = [&](const absl::Status& status) {
       return absl::Status(status.code(),
                           absl::StrCat("registry ", host.origin(), ": ", status.message()));
@@ -640,9 +416,9 @@ class Fetcher::BlobTransfer {
     absl::Cleanup give_back = [&] { fetcher_.range_connections_.fetch_sub(granted); };
     if (granted < 2)
       return absl::UnimplementedError("other blobs have all the connections there are");
-    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<Spool> spool,
-                            Spool::Open(fetcher.spool_directory, descriptor_.digest,
-                                        descriptor_.size_bytes, fetcher.range_bytes));
+    GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<RangeSpool> spool,
+                            RangeSpool::Open(fetcher.spool_directory, descriptor_.digest,
+                                             descriptor_.size_bytes, fetcher.range_bytes));
     RangeTransfer transfer(client_, host, request, context, options_, *spool, offset_,
                            descriptor_.size_bytes, fetcher.range_bytes, granted);
     Used(host);

@@ -19,6 +19,7 @@
 #include "base/processor_time.h"
 #include "base/status_macros.h"
 #include "supervisor/distribution/credentials.h"
+#include "supervisor/distribution/download_flights.h"
 #include "supervisor/distribution/transfer_scope.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/manifest.h"
@@ -56,81 +57,6 @@ absl::Status FromRegistry(const absl::Status& status) {
 }
 
 }  // namespace
-
-// Downloads that run in this process, by digest: who comes second waits.
-struct Puller::Flights {
-  struct Flight {
-    absl::Mutex mutex;
-    explicit Flight(std::string domain) : domain(std::move(domain)) {}
-
-    const std::string domain;  // of the registry that is asked
-    bool landed ABSL_GUARDED_BY(mutex) = false;
-    absl::Status status ABSL_GUARDED_BY(mutex);
-    absl::CondVar changed;
-  };
-
-  absl::Mutex mutex;
-  std::map<content::Digest, std::shared_ptr<Flight>> running ABSL_GUARDED_BY(mutex);
-
-  // The flight to wait for; null: the caller is the one who downloads and calls Land().
-  std::shared_ptr<Flight> Join(const content::Digest& digest, const std::string& domain) {
-    absl::MutexLock lock(&mutex);
-    auto [it, mine] = running.try_emplace(digest);
-    if (!mine) return it->second;
-    it->second = std::make_shared<Flight>(domain);
-    return nullptr;
-  }
-
-  // Whether the failure of that flight is ours as well. Who was turned away, gave up or asked
-  // another registry says nothing about us.
-  static bool Concerns(const Flight& flight, const absl::Status& outcome,
-                       const std::string& domain) {
-    return flight.domain == domain && (absl::IsUnavailable(outcome) || absl::IsDataLoss(outcome) ||
-                                       absl::IsResourceExhausted(outcome));
-  }
-
-  void Land(const content::Digest& digest, const absl::Status& status) {
-    std::shared_ptr<Flight> flight;
-    {
-      absl::MutexLock lock(&mutex);
-      auto it = running.find(digest);
-      flight = std::move(it->second);
-      running.erase(it);
-    }
-    absl::MutexLock lock(&flight->mutex);
-    flight->landed = true;
-    flight->status = status;
-    flight->changed.SignalAll();
-  }
-
-  // Lands when it goes out of scope, with the status that was last set.
-  struct Landing {
-    Landing(Flights& flights, const content::Digest& digest) : flights(flights), digest(digest) {}
-    ~Landing() { flights.Land(digest, status); }
-    Landing(const Landing&) = delete;
-    Landing& operator=(const Landing&) = delete;
-
-    Flights& flights;
-    const content::Digest digest;
-    absl::Status status = absl::CancelledError("given up");
-  };
-
-  // OK: it has landed, with `outcome`.
-  static absl::Status Wait(Flight& flight, CancelToken& cancel, absl::Status& outcome) {
-    CancelToken::Registration wake = cancel.OnCancel([&flight] {
-      absl::MutexLock lock(&flight.mutex);
-      flight.changed.SignalAll();
-    });
-    absl::MutexLock lock(&flight.mutex);
-    while (!flight.landed) {
-      absl::Status status = cancel.Check();
-      if (!status.ok()) return status;
-      flight.changed.WaitWithTimeout(&flight.mutex, cancel.remaining());
-    }
-    outcome = flight.status;
-    return absl::OkStatus();
-  }
-};
 
 // One pull: the tree of one reference into one store.
 class Puller::Walk {
@@ -293,15 +219,15 @@ absl::StatusOr<oci::Document> Puller::Walk::Document(const content::Descriptor& 
       }
       if (!absl::IsNotFound(bytes.status())) return bytes.status();
     }
-    std::shared_ptr<Flights::Flight> other =
+    std::shared_ptr<DownloadFlights::Flight> other =
         puller_.flights_->Join(descriptor.digest, ref_.domain());
     if (other != nullptr) {
       absl::Status outcome;
-      GANTRY_RETURN_IF_ERROR(Flights::Wait(*other, stop_, outcome));
-      if (Flights::Concerns(*other, outcome, ref_.domain())) return outcome;
+      GANTRY_RETURN_IF_ERROR(DownloadFlights::Wait(*other, stop_, outcome));
+      if (DownloadFlights::Concerns(*other, outcome, ref_.domain())) return outcome;
       continue;
     }
-    Flights::Landing landing(*puller_.flights_, descriptor.digest);
+    DownloadFlights::Landing landing(*puller_.flights_, descriptor.digest);
     Tell(descriptor, Progress::State::kMoving, 0);
     std::string bytes = known_bytes;
     if (bytes.empty()) {
@@ -558,16 +484,16 @@ absl::Status Puller::Walk::Blob(const Job& job) {
       Tell(descriptor, Progress::State::kSkipped, 0, "already unpacked");
       return absl::OkStatus();
     }
-    std::shared_ptr<Flights::Flight> other =
+    std::shared_ptr<DownloadFlights::Flight> other =
         puller_.flights_->Join(descriptor.digest, ref_.domain());
     if (other != nullptr) {
       Tell(descriptor, Progress::State::kWaiting, 0, "another pull is fetching it");
       absl::Status outcome;
-      GANTRY_RETURN_IF_ERROR(Flights::Wait(*other, stop_, outcome));
-      if (Flights::Concerns(*other, outcome, ref_.domain())) return outcome;
+      GANTRY_RETURN_IF_ERROR(DownloadFlights::Wait(*other, stop_, outcome));
+      if (DownloadFlights::Concerns(*other, outcome, ref_.domain())) return outcome;
       continue;  // found in the store, or ours to do now
     }
-    Flights::Landing landing(*puller_.flights_, descriptor.digest);
+    DownloadFlights::Landing landing(*puller_.flights_, descriptor.digest);
     landing.status = Download(job);
     if (absl::IsAlreadyExists(landing.status)) {
       landing.status = absl::OkStatus();
@@ -699,7 +625,7 @@ Puller::Puller(RegistryClient* client, FetcherOptions fetcher_options)
     : client_(client),
       resolver_(client),
       fetcher_(client, std::move(fetcher_options)),
-      flights_(std::make_unique<Flights>()) {}
+      flights_(std::make_unique<DownloadFlights>()) {}
 
 Puller::~Puller() = default;
 

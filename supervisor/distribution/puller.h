@@ -83,6 +83,8 @@ struct PulledImage {
   absl::Duration fetch_cost;           // processor time of receiving, hashing and storing
 };
 
+class DownloadFlights;
+
 class Puller {
  public:
   // `client` outlives the puller.
@@ -112,12 +114,11 @@ class Puller {
   Fetcher& fetcher();
 
  private:
-  struct Flights;
   class Walk;
   RegistryClient* const client_;
   Resolver resolver_;
   Fetcher fetcher_;
-  std::unique_ptr<Flights> flights_;
+  std::unique_ptr<DownloadFlights> flights_;
 };
 
 }  // namespace gantry::distribution

@@ -2,10 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstring>
-#include <deque>
-#include <map>
-#include <optional>
 #include <set>
 #include <thread>
 #include <utility>
@@ -24,6 +20,8 @@
 #include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "snapshotter/layer_apply.h"
+#include "supervisor/distribution/layer_pipe.h"
+#include "supervisor/distribution/unpack_slots.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/manifest.h"
 
@@ -37,291 +35,19 @@ constexpr int kMaxFeeds =
     32;  // threads that wait for bytes; beyond it layers are unpacked from the store
 constexpr int64_t kProgressStep = 1 << 20;
 
-// Waits until `ready` holds under `mu`, then calls `take` under it; or until the operation ends.
-// `ready` has no effects.
-template <typename Ready, typename Take>
-absl::Status WaitUntil(absl::Mutex& mu, CancelToken& cancel, Ready ready, Take take) {
-  bool cancelled = false;
-  CancelToken::Registration registration = cancel.OnCancel([&] {
-    absl::MutexLock lock(&mu);
-    cancelled = true;
-  });
-  bool taken = false;
-  {
-    absl::MutexLock lock(&mu);
-    const auto done = [&] { return cancelled || ready(); };
-    while (!mu.AwaitWithTimeout(absl::Condition(&done), cancel.remaining()) &&
-           cancel.Check().ok()) {
-    }
-    taken = ready();
-    if (taken) take();
-  }
-  return taken ? absl::OkStatus() : cancel.Check();
-}
-
-// Rights to use a processor. A thread that waits for bytes gives its right back, so that a slow
-// download does not block other unpacking.
-class Slots {
- public:
-  explicit Slots(int count) : free_(std::max(1, count)) {}
-
-  absl::Status Acquire(CancelToken& cancel) {
-    return WaitUntil(
-        mu_, cancel, [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return free_ > 0; },
-        [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { --free_; });
-  }
-  void Release() {
-    absl::MutexLock lock(&mu_);
-    ++free_;
-  }
-
- private:
-  absl::Mutex mu_;
-  int free_ ABSL_GUARDED_BY(mu_);
-};
-
-// One slot, held or lent.
-class SlotHold {
- public:
-  SlotHold(Slots& slots, CancelToken& cancel) : slots_(slots), cancel_(cancel) {}
-  ~SlotHold() { Release(); }
-  SlotHold(const SlotHold&) = delete;
-  SlotHold& operator=(const SlotHold&) = delete;
-
-  absl::Status Acquire() {
-    GANTRY_RETURN_IF_ERROR(slots_.Acquire(cancel_));
-    held_ = true;
-    return absl::OkStatus();
-  }
-  void Release() {
-    if (held_) slots_.Release();
-    held_ = false;
-  }
-
- private:
-  Slots& slots_;
-  CancelToken& cancel_;
-  bool held_ = false;
-};
-
-// Chain IDs that are being unpacked.
-class Claims {
- public:
-  bool Try(const std::string& key) {
-    absl::MutexLock lock(&mu_);
-    return held_.insert(key).second;
-  }
-  bool Held(const std::string& key) {
-    absl::MutexLock lock(&mu_);
-    return held_.count(key) > 0;
-  }
-  void Release(const std::string& key) {
-    absl::MutexLock lock(&mu_);
-    held_.erase(key);
-  }
-  // Waits until `key` is free; it may be taken again when this returns.
-  absl::Status Wait(const std::string& key, CancelToken& cancel) {
-    return WaitUntil(
-        mu_, cancel, [&]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return held_.count(key) == 0; }, [] {});
-  }
-
- private:
-  absl::Mutex mu_;
-  std::set<std::string> held_ ABSL_GUARDED_BY(mu_);
-};
-
-class BlobSource : public ByteSource {
- public:
-  BlobSource(std::unique_ptr<content::BlobReader> reader, int64_t offset)
-      : reader_(std::move(reader)), offset_(offset) {}
-  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
-    GANTRY_ASSIGN_OR_RETURN(const size_t got, reader_->ReadAt(offset_, buffer, n));
-    offset_ += static_cast<int64_t>(got);
-    return got;
-  }
-
- private:
-  const std::unique_ptr<content::BlobReader> reader_;
-  int64_t offset_;
-};
-
 }  // namespace
 
 struct Unpacker::Shared {
   explicit Shared(const UnpackerOptions& o) : options(o), slots(o.parallel_layers) {}
 
   const UnpackerOptions options;
-  Slots slots;
-  Claims claims;
+  ProcessorSlots slots;
+  ChainClaims claims;
   std::atomic<int64_t> feed_bytes{0};
   std::atomic<int> feeds{0};
 };
 
 namespace {
-
-// The bytes of a layer between who receives and who unpacks it.
-//
-// The first bytes are kept in memory; once more are kept than allowed, the rest is left to the
-// content store, which has them when Finish() is called.
-class Pipe {
- public:
-  Pipe(int64_t own_limit, int64_t total_limit, std::atomic<int64_t>& total, CancelToken& cancel)
-      : own_limit_(own_limit), total_limit_(total_limit), total_(total), cancel_(cancel) {
-    registration_ = cancel.OnCancel([this] {
-      absl::MutexLock lock(&mu_);
-      closed_ = true;
-    });
-  }
-  ~Pipe() {
-    registration_ = {};
-    total_ -= buffered_;
-  }
-
-  void Write(absl::string_view bytes) {
-    absl::MutexLock lock(&mu_);
-    const auto size = static_cast<int64_t>(bytes.size());
-    written_ += size;
-    if (spilled_ || closed_ || size == 0) return;
-    if (buffered_ + size > own_limit_ || total_ + size > total_limit_) {
-      spilled_ = true;
-      return;
-    }
-    chunks_.emplace_back(bytes.data(), bytes.size());
-    buffered_ += size;
-    total_ += size;
-  }
-
-  void Finish(const Digest& digest) {
-    absl::MutexLock lock(&mu_);
-    digest_ = digest;
-    finished_ = true;
-  }
-
-  // No more bytes will come.
-  void Close() {
-    absl::MutexLock lock(&mu_);
-    if (!finished_) closed_ = true;
-  }
-
-  struct Piece {
-    std::string bytes;  // empty: see the others
-    bool ended = false;
-    bool in_store = false;  // the rest is in the blob `digest`
-    Digest digest;
-  };
-
-  // True when Next() would answer at once.
-  bool ready() {
-    absl::MutexLock lock(&mu_);
-    return Ready();
-  }
-
-  // Waits for the next bytes.
-  absl::StatusOr<Piece> Next() {
-    absl::MutexLock lock(&mu_);
-    const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return Ready(); };
-    while (!mu_.AwaitWithTimeout(absl::Condition(&ready), cancel_.remaining())) {
-      GANTRY_RETURN_IF_ERROR(cancel_.Check());
-    }
-    Piece piece;
-    if (!chunks_.empty()) {
-      piece.bytes = std::move(chunks_.front());
-      chunks_.pop_front();
-      buffered_ -= static_cast<int64_t>(piece.bytes.size());
-      total_ -= static_cast<int64_t>(piece.bytes.size());
-      return piece;
-    }
-    if (closed_) {
-      GANTRY_RETURN_IF_ERROR(cancel_.Check());
-      return absl::AbortedError("the layer stopped arriving");
-    }
-    piece.digest = digest_;
-    piece.in_store = spilled_;
-    piece.ended = !spilled_;
-    return piece;
-  }
-
-  Digest digest() {
-    absl::MutexLock lock(&mu_);
-    return digest_;
-  }
-
-  // Nothing will come of it.
-  bool closed() {
-    absl::MutexLock lock(&mu_);
-    return closed_;
-  }
-
- private:
-  bool Ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    return !chunks_.empty() || finished_ || closed_;
-  }
-
-  const int64_t own_limit_;
-  const int64_t total_limit_;
-  std::atomic<int64_t>& total_;
-  CancelToken& cancel_;
-  CancelToken::Registration registration_;
-
-  absl::Mutex mu_;
-  std::deque<std::string> chunks_ ABSL_GUARDED_BY(mu_);
-  int64_t buffered_ ABSL_GUARDED_BY(mu_) = 0;
-  int64_t written_ ABSL_GUARDED_BY(mu_) = 0;
-  bool spilled_ ABSL_GUARDED_BY(mu_) = false;
-  bool finished_ ABSL_GUARDED_BY(mu_) = false;
-  bool closed_ ABSL_GUARDED_BY(mu_) = false;
-  Digest digest_ ABSL_GUARDED_BY(mu_);
-};
-
-// Reads a Pipe, then the blob; lends its processor slot to others while it waits.
-class PipeSource : public ByteSource {
- public:
-  PipeSource(Pipe& pipe, content::Store& store, SlotHold& slot)
-      : pipe_(pipe), store_(store), slot_(slot) {}
-
-  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
-    while (piece_.empty() && rest_ == nullptr) {
-      if (ended_) return size_t{0};
-      absl::StatusOr<Pipe::Piece> next = Wait();
-      GANTRY_RETURN_IF_ERROR(next.status());
-      ended_ = next->ended;
-      if (next->in_store) {
-        GANTRY_ASSIGN_OR_RETURN(auto reader, store_.Open(next->digest));
-        rest_ = std::make_unique<BlobSource>(std::move(reader), offset_);
-      }
-      text_ = std::move(next->bytes);
-      piece_ = text_;
-    }
-    size_t got = 0;
-    if (!piece_.empty()) {
-      got = std::min(n, piece_.size());
-      std::memcpy(buffer, piece_.data(), got);
-      piece_.remove_prefix(got);
-    } else {
-      GANTRY_ASSIGN_OR_RETURN(got, rest_->Read(buffer, n));
-    }
-    offset_ += static_cast<int64_t>(got);
-    return got;
-  }
-
- private:
-  absl::StatusOr<Pipe::Piece> Wait() {
-    if (pipe_.ready()) return pipe_.Next();
-    slot_.Release();
-    absl::StatusOr<Pipe::Piece> next = pipe_.Next();
-    GANTRY_RETURN_IF_ERROR(slot_.Acquire());
-    return next;
-  }
-
-  Pipe& pipe_;
-  content::Store& store_;
-  SlotHold& slot_;
-  std::string text_;
-  absl::string_view piece_;
-  int64_t offset_ = 0;
-  bool ended_ = false;
-  std::unique_ptr<BlobSource> rest_;
-};
 
 // Counts what passes and tells `report` now and then.
 class CountingSource : public ByteSource {
@@ -391,9 +117,9 @@ class Unpacker::Session : public UnpackSession {
   // One layer on its way into one active snapshot.
   struct Job {
     Descriptor layer;
-    Digest diff_id;              // expected; may be empty
-    std::unique_ptr<Pipe> pipe;  // null: read from the store
-    std::thread thread;          // of a fed job
+    Digest diff_id;                   // expected; may be empty
+    std::unique_ptr<LayerPipe> pipe;  // null: read from the store
+    std::thread thread;               // of a fed job
 
     // Written by the thread, read after it was joined.
     absl::Status status;
@@ -525,7 +251,7 @@ void Unpacker::Session::RunFromStore(Job& job, const std::string& parent) {
 void Unpacker::Session::RunFed(Job& job) {
   {
     SlotHold slot(shared_.slots, cancel_);
-    PipeSource source(*job.pipe, *target_.store, slot);
+    LayerPipeSource source(*job.pipe, *target_.store, slot);
     job.status = slot.Acquire();
     if (job.status.ok()) job.status = Apply(job, source, "");
   }
@@ -590,9 +316,9 @@ std::unique_ptr<LayerFeed> Unpacker::Session::OpenFeed(const Descriptor& layer,
   auto job = std::make_shared<Job>();
   job->layer = layer;
   job->diff_id = diff_id;
-  job->pipe =
-      std::make_unique<Pipe>(shared_.options.feed_buffer_bytes,
-                             shared_.options.total_feed_buffer_bytes, shared_.feed_bytes, cancel_);
+  job->pipe = std::make_unique<LayerPipe>(shared_.options.feed_buffer_bytes,
+                                          shared_.options.total_feed_buffer_bytes,
+                                          shared_.feed_bytes, cancel_);
   absl::StatusOr<std::thread> thread = NewThread([this, job = job.get()] { RunFed(*job); });
   if (!thread.ok()) {
     --shared_.feeds;
