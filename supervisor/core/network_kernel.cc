@@ -87,10 +87,12 @@ absl::StatusOr<NetworkKernel::Sockets*> NetworkKernel::Open() {
     GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::OpenIn(host_netns_));
     GANTRY_ASSIGN_OR_RETURN(opened->removals, network::Links::OpenIn(host_netns_));
     GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::OpenIn(host_netns_, table_));
+    GANTRY_ASSIGN_OR_RETURN(opened->announcer, network::Announcer::OpenIn(host_netns_));
   } else {
     GANTRY_ASSIGN_OR_RETURN(opened->links, network::Links::Open());
     GANTRY_ASSIGN_OR_RETURN(opened->removals, network::Links::Open());
     GANTRY_ASSIGN_OR_RETURN(opened->firewall, network::Firewall::Open(table_));
+    GANTRY_ASSIGN_OR_RETURN(opened->announcer, network::Announcer::Open());
   }
   GANTRY_RETURN_IF_ERROR(WriteRules(*opened));
   GANTRY_ASSIGN_OR_RETURN(opened->guard, network::RulesGuard::Start(*opened->firewall));
@@ -164,6 +166,7 @@ absl::Status NetworkKernel::MakeBridge(Sockets& sockets, const StoredNetwork& ne
     if (pool.subnet.family() == Family::kIpv4 &&
         IsOn(network.record.options(), kInhibitOption, false))
       continue;
+    if (ModeOf(network, pool.subnet.family()) == network::GatewayMode::kIsolated) continue;
     bridge.addresses.push_back({*pool.gateway, pool.subnet.length()});
   }
   bridge.mtu = MtuOf(network);
@@ -179,6 +182,9 @@ absl::Status NetworkKernel::MakeBridge(Sockets& sockets, const StoredNetwork& ne
         WriteSysctl(absl::StrCat("ipv4/conf/", bridge.name, "/route_localnet"), "1"));
     // A host without IPv6 has no such files.
     (void)WriteSysctl(absl::StrCat("ipv6/conf/", bridge.name, "/accept_ra"), "0");
+    // Not a link-local one either.
+    if (ModeOf(network, Family::kIpv6) == network::GatewayMode::kIsolated)
+      SetIpv6(bridge.name, false);
     return network.settings.ipv6() ? WriteSysctl("ipv6/conf/all/forwarding", "1")
                                    : absl::OkStatus();
   };
@@ -274,22 +280,72 @@ absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const Stored
         return absl::OkStatus();
       }));
     }
-    return netns.inside->Configure(record.container_device(), addresses);
+    GANTRY_RETURN_IF_ERROR(netns.inside->Configure(record.container_device(), addresses));
+    const std::string flag = OptionOf(network.record.options(), kIpvlanFlagOption);
+    return flag.empty() ? absl::OkStatus()
+                        : netns.inside->SetIpvlanFlag(record.container_device(), flag);
   }();
   if (!ready.ok()) {
     const absl::Status undone = RemovePlace(place, netns);
     LOG_IF(ERROR, !undone.ok()) << "ns=" << place.ns << " id=" << record.container_id() << " "
                                 << undone;
+    return ready;
   }
+  if (const absl::Status announced = Announce(*sockets, network, place, netns); !announced.ok())
+    LOG(WARNING) << "ns=" << place.ns << " id=" << record.container_id() << " " << announced;
   return ready;
 }
 
+absl::Status NetworkKernel::Announce(Sockets& sockets, const StoredNetwork& network,
+                                     const StoredEndpoint& place, const OpenNetns& netns) {
+  const auto& options = network.record.options();
+  const std::vector<network::InterfaceAddress> addresses = AddressesOf(place.record);
+  const std::string mode = OptionOf(options, kIpvlanModeOption);
+  if (addresses.empty() || mode == "l3" || mode == "l3s") return absl::OkStatus();
+  network::Announcement announcement;
+  if (place.record.mac_address().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(const network::LinkInfo link,
+                            netns.inside->Find(place.record.container_device()));
+    announcement.mac = link.mac;
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(announcement.mac,
+                            network::MacAddress::Parse(place.record.mac_address()));
+  }
+  const std::string times = OptionOf(options, kAnnounceTimesOption);
+  // Neighbours that remember a MAC address which follows from the address remember the right one.
+  if (times.empty() && announcement.mac == MacOf(addresses.front().address))
+    return absl::OkStatus();
+  int64_t milliseconds = 0;
+  (void)absl::SimpleAtoi(times, &announcement.times);  // checked when the network was made
+  if (absl::SimpleAtoi(OptionOf(options, kAnnounceMillisecondsOption), &milliseconds))
+    announcement.interval = absl::Milliseconds(milliseconds);
+  GANTRY_ASSIGN_OR_RETURN(const network::LinkInfo device,
+                          sockets.links->Find(network.settings.device()));
+  announcement.device = device.index;
+  for (const network::InterfaceAddress& one : addresses) {
+    announcement.addresses.push_back(one.address);
+    if (!IsBridge(network)) continue;
+    GANTRY_RETURN_IF_ERROR(
+        sockets.links->SetNeighbour(device.index, one.address, announcement.mac));
+  }
+  return sockets.announcer->Announce(EndpointId(place), std::move(announcement));
+}
+
 absl::Status NetworkKernel::RemovePlace(const StoredEndpoint& place, const OpenNetns& netns) {
+  GANTRY_RETURN_IF_ERROR(ForgetAnnouncement(place));
   if (!place.record.host_device().empty()) return RemovePair(place.record.host_device());
   return netns.inside->Delete(place.record.container_device());
 }
 
+absl::Status NetworkKernel::ForgetAnnouncement(const StoredEndpoint& place) {
+  GANTRY_ASSIGN_OR_RETURN(Sockets* const sockets, Open());
+  sockets->announcer->Forget(EndpointId(place));
+  return absl::OkStatus();
+}
+
 void NetworkKernel::RemovePlaceSoon(const StoredEndpoint& place) {
+  if (const absl::Status forgotten = ForgetAnnouncement(place); !forgotten.ok())
+    LOG(ERROR) << "ns=" << place.ns << " id=" << place.record.container_id() << " " << forgotten;
   if (place.record.host_device().empty()) return;
   const auto work = [this, device = place.record.host_device(), ns = place.ns,
                      id = place.record.container_id()] {

@@ -26,6 +26,7 @@
 #include "base/unique_fd.h"
 #include "supervisor/core/gateway_choice.h"
 #include "supervisor/metadata/network_store.h"
+#include "supervisor/network/announcer.h"
 #include "supervisor/network/firewall.h"
 #include "supervisor/network/links.h"
 #include "supervisor/network/rules_guard.h"
@@ -99,6 +100,7 @@ class NetworkKernel {
   struct Sockets {
     std::unique_ptr<network::Links> links;
     std::unique_ptr<network::Links> removals;  // others do not wait for these
+    std::unique_ptr<network::Announcer> announcer;
     std::unique_ptr<network::Firewall> firewall;
     std::unique_ptr<network::RulesGuard> guard;  // of the firewall, which outlives it
   };
@@ -106,6 +108,11 @@ class NetworkKernel {
   absl::Status WriteRules(Sockets& sockets);
   absl::Status MakeBridge(Sockets& sockets, const metadata::StoredNetwork& network);
   absl::Status RemovePair(const std::string& host_device);
+  // To the neighbours: which MAC address has the place's addresses, where the network's options ask
+  // for it, or where the MAC address does not follow from the address.
+  absl::Status Announce(Sockets& sockets, const metadata::StoredNetwork& network,
+                        const metadata::StoredEndpoint& place, const OpenNetns& netns);
+  absl::Status ForgetAnnouncement(const metadata::StoredEndpoint& place);
   absl::Status MakeParent(Sockets& sockets, const metadata::StoredNetwork& network);
 
   metadata::NetworkStore* const store_;

@@ -75,6 +75,7 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   fresh.set_container_id(client.id);
   fresh.set_container_name(client.name);
   const std::vector<v1::PortBinding> wanted = WantedPorts(config);
+  GANTRY_ASSIGN_OR_RETURN(const bool only_opened, OnlyOpensPorts(context, first, attachments));
   GANTRY_ASSIGN_OR_RETURN(
       StoredNetns netns,
       parts_.store->AddNetns(context.ns, std::move(fresh),
@@ -84,7 +85,8 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
                                for (const v1::PortBinding& binding : wanted) {
                                  GANTRY_ASSIGN_OR_RETURN(
                                      *made.add_ports(),
-                                     ChoosePort(binding, default_address, all, made));
+                                     only_opened ? OpenedPort(binding)
+                                                 : ChoosePort(binding, default_address, all, made));
                                }
                                return absl::OkStatus();
                              }));
@@ -125,6 +127,18 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
     GANTRY_RETURN_IF_ERROR(WriteFileAtomic(ForwardsPath(entered.netns), forwards, 0600));
   std::move(undo).Cancel();
   return entered;
+}
+
+absl::StatusOr<bool> NetworkPlaces::OnlyOpensPorts(
+    const CallContext& context, const StoredNetwork& first,
+    const std::vector<v1::NetworkAttachment>& attachments) {
+  if (!IsRouted(first)) return false;
+  for (const v1::NetworkAttachment& one : attachments) {
+    GANTRY_ASSIGN_OR_RETURN(const StoredNetwork network,
+                            parts_.networks->FindOrMakeDefault(context, one.network()));
+    if (!IsRouted(network)) return false;
+  }
+  return true;
 }
 
 absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path) {
@@ -447,6 +461,7 @@ absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& cont
     shown.set_protocol(std::string(network::ProtocolName(protocol)));
   };
   for (const network::PublishedPort& port : PortsOf(netns->record, records)) {
+    if (port.opened) continue;  // no port of the host leads to it
     const bool ipv4 = port.container.family() == Family::kIpv4;
     show(port.host.has_value() ? port.host->ToString()
          : ipv4                ? "0.0.0.0"

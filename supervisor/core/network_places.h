@@ -108,6 +108,10 @@ class NetworkPlaces {
       const std::function<bool(absl::string_view ns, absl::string_view container_id)>& runs);
 
  private:
+  // Whether no port of the host can lead to a container with these networks.
+  absl::StatusOr<bool> OnlyOpensPorts(const CallContext& context,
+                                      const metadata::StoredNetwork& first,
+                                      const std::vector<v1::NetworkAttachment>& attachments);
   absl::StatusOr<OpenNetns> MakeNetns(const std::string& path);
   absl::StatusOr<OpenNetns> OpenNetnsAt(const std::string& path) const;
   absl::StatusOr<std::vector<PlaceInNetwork>> PlacesOf(absl::string_view ns,

@@ -38,6 +38,34 @@ uint32_t MtuOf(const StoredNetwork& network) {
   return absl::SimpleAtoi(OptionOf(network.record.options(), kMtuOption), &mtu) ? mtu : 0;
 }
 
+absl::StatusOr<network::GatewayMode> ParseGatewayMode(absl::string_view text) {
+  if (text == "nat") return network::GatewayMode::kNat;
+  if (text == "nat-unprotected") return network::GatewayMode::kNatUnprotected;
+  if (text == "routed") return network::GatewayMode::kRouted;
+  if (text == "isolated") return network::GatewayMode::kIsolated;
+  return absl::InvalidArgumentError(absl::StrCat("unknown gateway mode ", absl::CHexEscape(text)));
+}
+
+network::GatewayMode ModeOf(const StoredNetwork& network, Family family) {
+  return ParseGatewayMode(OptionOf(network.record.options(),
+                                   family == Family::kIpv4 ? kIpv4ModeOption : kIpv6ModeOption))
+      .value_or(network::GatewayMode::kNat);
+}
+
+std::vector<std::string> TrustedDevices(
+    const google::protobuf::Map<std::string, std::string>& options) {
+  return absl::StrSplit(OptionOf(options, kTrustedOption), ':', absl::SkipEmpty());
+}
+
+bool IsRouted(const StoredNetwork& network) {
+  const auto routed = [&network](Family family) {
+    return ModeOf(network, family) == network::GatewayMode::kRouted;
+  };
+  return network.record.driver() == "bridge" &&
+         (network.settings.no_ipv4() || routed(Family::kIpv4)) &&
+         (!network.settings.ipv6() || routed(Family::kIpv6));
+}
+
 network::Pool PoolOf(const record::v1::NetworkPool& in) {
   network::Pool pool;
   pool.subnet = Prefix::Parse(in.subnet()).value_or(Prefix());
@@ -105,6 +133,15 @@ network::FirewallNetwork RulesOf(const StoredNetwork& network) {
   rules.internal = network.settings.internal();
   rules.masquerade = IsOn(network.record.options(), kMasqueradeOption, true);
   rules.between = IsOn(network.record.options(), kBetweenOption, true);
+  rules.ipv4_mode = ModeOf(network, Family::kIpv4);
+  rules.ipv6_mode = ModeOf(network, Family::kIpv6);
+  rules.trusted = TrustedDevices(network.record.options());
+  for (const char* option : {kIpv4SourceOption, kIpv6SourceOption}) {
+    const absl::StatusOr<Address> source =
+        Address::Parse(OptionOf(network.record.options(), option));
+    if (!source.ok()) continue;
+    (source->family() == Family::kIpv4 ? rules.ipv4_source : rules.ipv6_source) = *source;
+  }
   return rules;
 }
 
@@ -137,6 +174,14 @@ std::optional<Address> AddressOf(const record::v1::NetworkEndpoint& endpoint, Fa
   return std::nullopt;
 }
 
+network::MacAddress MacOf(const Address& address) {
+  // 02:42 begins a locally administered one.
+  const std::string bytes = address.Bytes();
+  network::MacAddress::Bytes mac = {0x02, 0x42};
+  for (size_t i = 0; i < 4; ++i) mac[2 + i] = static_cast<uint8_t>(bytes[bytes.size() - 4 + i]);
+  return network::MacAddress(mac);
+}
+
 network::Protocol ProtocolOf(absl::string_view name) {
   if (name == "udp") return network::Protocol::kUdp;
   return name == "sctp" ? network::Protocol::kSctp : network::Protocol::kTcp;
@@ -144,7 +189,8 @@ network::Protocol ProtocolOf(absl::string_view name) {
 
 namespace {
 
-// A container's address in the network that its default route of a family goes by.
+// A container's address in the network that its default route of a family goes by, if the host's
+// ports lead there.
 std::optional<Address> PublishedBy(const record::v1::NetworkNamespace& netns,
                                    const std::vector<StoredEndpoint>& places, Family family) {
   const std::string& by =
@@ -152,7 +198,21 @@ std::optional<Address> PublishedBy(const record::v1::NetworkNamespace& netns,
   const auto place = std::find_if(places.begin(), places.end(), [&by](const StoredEndpoint& one) {
     return one.network_id == by;
   });
-  return place == places.end() ? std::nullopt : AddressOf(place->record, family);
+  if (place == places.end() ||
+      (family == Family::kIpv4 ? place->record.routed_ipv4() : place->record.routed_ipv6()))
+    return std::nullopt;
+  return AddressOf(place->record, family);
+}
+
+// The places' own addresses at which the container's published ports are reached.
+std::vector<Address> OpenedAt(const std::vector<StoredEndpoint>& places, Family family) {
+  std::vector<Address> addresses;
+  for (const StoredEndpoint& one : places) {
+    if (!(family == Family::kIpv4 ? one.record.opens_ipv4() : one.record.opens_ipv6())) continue;
+    if (const std::optional<Address> address = AddressOf(one.record, family); address.has_value())
+      addresses.push_back(*address);
+  }
+  return addresses;
 }
 
 }  // namespace
@@ -166,14 +226,27 @@ std::vector<network::PublishedPort> PortsOf(const record::v1::NetworkNamespace& 
       if (host.ok() && host->family() != family) continue;
       // The kernel does not let [::1] out of the host: the container's shim forwards it.
       if (host.ok() && family == Family::kIpv6 && host->is_loopback()) continue;
-      const std::optional<Address> address = PublishedBy(netns, places, family);
-      if (!address.has_value()) continue;
       network::PublishedPort published;
-      if (host.ok() && !host->is_unspecified()) published.host = *host;
       published.protocol = ProtocolOf(port.protocol());
+      published.container_port = static_cast<uint16_t>(port.container_port());
+      // What is for the host itself is opened to nobody else.
+      if (!host.ok() || !host->is_loopback()) {
+        for (const Address& own : OpenedAt(places, family)) {
+          const bool there = std::any_of(ports.begin(), ports.end(), [&](const auto& one) {
+            return one.opened && one.protocol == published.protocol && one.container == own &&
+                   one.container_port == published.container_port;
+          });
+          if (there) continue;
+          network::PublishedPort& opened = ports.emplace_back(published);
+          opened.opened = true;
+          opened.container = own;
+        }
+      }
+      const std::optional<Address> address = PublishedBy(netns, places, family);
+      if (!address.has_value() || port.host_port() == 0) continue;
+      if (host.ok() && !host->is_unspecified()) published.host = *host;
       published.host_port = static_cast<uint16_t>(port.host_port());
       published.container = *address;
-      published.container_port = static_cast<uint16_t>(port.container_port());
       ports.push_back(published);
     }
   }

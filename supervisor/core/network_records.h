@@ -34,9 +34,20 @@ inline constexpr char kPrefixOption[] = "com.docker.network.container_iface_pref
 inline constexpr char kDeviceNameOption[] = "com.docker.network.endpoint.ifname";
 inline constexpr char kSysctlsOption[] = "com.docker.network.endpoint.sysctls";
 inline constexpr char kInhibitOption[] = "com.docker.network.bridge.inhibit_ipv4";
+// How each family of a bridge network is reached: nat, nat-unprotected, routed, isolated.
+inline constexpr char kIpv4ModeOption[] = "com.docker.network.bridge.gateway_mode_ipv4";
+inline constexpr char kIpv6ModeOption[] = "com.docker.network.bridge.gateway_mode_ipv6";
+inline constexpr char kTrustedOption[] = "com.docker.network.bridge.trusted_host_interfaces";
+inline constexpr char kDefaultBridgeOption[] = "com.docker.network.bridge.default_bridge";
+// The host's address that what leaves has.
+inline constexpr char kIpv4SourceOption[] = "com.docker.network.host_ipv4";
+inline constexpr char kIpv6SourceOption[] = "com.docker.network.host_ipv6";
+inline constexpr char kAnnounceTimesOption[] = "com.docker.network.advertise_addr_nmsgs";
+inline constexpr char kAnnounceMillisecondsOption[] = "com.docker.network.advertise_addr_ms";
 inline constexpr char kParentOption[] = "parent";
 inline constexpr char kMacvlanModeOption[] = "macvlan_mode";
 inline constexpr char kIpvlanModeOption[] = "ipvlan_mode";
+inline constexpr char kIpvlanFlagOption[] = "ipvlan_flag";
 
 // Whether one of docker's Boolean options is on.
 bool IsOn(const google::protobuf::Map<std::string, std::string>& options, const char* key,
@@ -46,6 +57,15 @@ std::string OptionOf(const google::protobuf::Map<std::string, std::string>& opti
                      const char* key);
 // 0 where it is not set: the kernel's.
 uint32_t MtuOf(const metadata::StoredNetwork& network);
+
+// kInvalidArgument: another word.
+absl::StatusOr<network::GatewayMode> ParseGatewayMode(absl::string_view text);
+network::GatewayMode ModeOf(const metadata::StoredNetwork& network, network::Family family);
+// Names of devices, joined by colons.
+std::vector<std::string> TrustedDevices(
+    const google::protobuf::Map<std::string, std::string>& options);
+// Whether published ports are reached at containers' own addresses only, in each of its families.
+bool IsRouted(const metadata::StoredNetwork& network);
 
 network::Pool PoolOf(const record::v1::NetworkPool& in);
 record::v1::NetworkPool RecordOf(const network::Pool& pool);
@@ -75,10 +95,14 @@ std::vector<network::InterfaceAddress> AddressesOf(const record::v1::NetworkEndp
 std::optional<network::Address> AddressOf(const record::v1::NetworkEndpoint& endpoint,
                                           network::Family family);
 
+// The MAC address that a place with this address has unless a person chose one.
+network::MacAddress MacOf(const network::Address& address);
+
 network::Protocol ProtocolOf(absl::string_view name);
 
 // What the rules hold for a namespace: each of its ports once per family that a default route of
-// its has. `places` are those of this container.
+// its has, and once per place that opens it at its own address. `places` are those of this
+// container.
 std::vector<network::PublishedPort> PortsOf(const record::v1::NetworkNamespace& netns,
                                             const std::vector<metadata::StoredEndpoint>& places);
 

@@ -90,16 +90,49 @@ absl::Status BadValue(const std::string& key, const std::string& value, absl::st
 absl::Status CheckOption(absl::string_view driver, const std::string& key,
                          const std::string& value) {
   static constexpr const char* kSwitches[] = {kIpv4Option, kIpv6Option};
-  static constexpr const char* kBridgeSwitches[] = {kBetweenOption, kMasqueradeOption,
-                                                    kCheckSourcesOption, kInhibitOption};
+  static constexpr const char* kBridgeSwitches[] = {
+      kBetweenOption, kMasqueradeOption, kCheckSourcesOption, kInhibitOption, kDefaultBridgeOption};
   const auto among = [&key](const auto& list) {
     return std::find(std::begin(list), std::end(list), key) != std::end(list);
   };
   const bool bridge = driver == "bridge";
   if (among(kSwitches) || (bridge && among(kBridgeSwitches))) {
     bool parsed = false;
-    if (absl::SimpleAtob(value, &parsed)) return absl::OkStatus();
-    return BadValue(key, value, "true or false");
+    if (!absl::SimpleAtob(value, &parsed)) return BadValue(key, value, "true or false");
+    if (key != kDefaultBridgeOption || !parsed) return absl::OkStatus();
+    return BadValue(key, value, "the default network is the one that is named bridge");
+  }
+  if (key == kAnnounceTimesOption || key == kAnnounceMillisecondsOption) {
+    const bool times = key == kAnnounceTimesOption;
+    uint32_t number = 0;
+    if (absl::SimpleAtoi(value, &number) && (times ? number <= 3 : number >= 100 && number <= 2000))
+      return absl::OkStatus();
+    return BadValue(key, value, times ? "0 to 3 announcements" : "100 to 2000 milliseconds");
+  }
+  if (bridge && (key == kIpv4ModeOption || key == kIpv6ModeOption)) {
+    const absl::Status known = ParseGatewayMode(value).status();
+    return known.ok() ? known : BadValue(key, value, known.message());
+  }
+  if (bridge && (key == kIpv4SourceOption || key == kIpv6SourceOption)) {
+    const Family family = key == kIpv4SourceOption ? Family::kIpv4 : Family::kIpv6;
+    const absl::StatusOr<Address> address = Address::Parse(value);
+    if (address.ok() && address->family() == family && !address->is_unspecified())
+      return absl::OkStatus();
+    return BadValue(
+        key, value,
+        family == Family::kIpv4 ? "an IPv4 address of the host" : "an IPv6 address of the host");
+  }
+  if (bridge && key == kTrustedOption) {
+    const std::vector<std::string> devices = absl::StrSplit(value, ':');
+    const bool plain = std::all_of(devices.begin(), devices.end(), [](const std::string& one) {
+      return !one.empty() && one.size() <= 15 &&
+             std::all_of(one.begin(), one.end(), [](unsigned char c) {
+               return isalnum(c) || c == '-' || c == '_' || c == '.';
+             });
+    });
+    return plain
+               ? absl::OkStatus()
+               : BadValue(key, value, "names of devices, joined by colons: letters, digits, - _ .");
   }
   if (key == kMtuOption) {
     uint32_t mtu = 0;
@@ -129,6 +162,8 @@ absl::Status CheckOption(absl::string_view driver, const std::string& key,
   if (driver == "macvlan" && key == kMacvlanModeOption)
     return one_of({"bridge", "private", "vepa", "passthru"}, "bridge");
   if (driver == "ipvlan" && key == kIpvlanModeOption) return one_of({"l2", "l3", "l3s"}, "l2");
+  if (driver == "ipvlan" && key == kIpvlanFlagOption)
+    return one_of({"bridge", "private", "vepa"}, "bridge");
   return FieldError("options", absl::StrCat("\"", absl::CHexEscape(key), "\" has no effect on a ",
                                             driver, " network"));
 }
@@ -175,7 +210,9 @@ bool IsAnyBlock(const network::Pool& pool) {
 }
 
 absl::Status CompletePool(const StoredNetwork& network, network::Pool& pool) {
-  const bool bridge = network.record.driver() == "bridge";
+  // Where the host has no address of its own in the network, none is kept free for it.
+  const bool bridge = network.record.driver() == "bridge" &&
+                      ModeOf(network, pool.subnet.family()) != network::GatewayMode::kIsolated;
   if (bridge || pool.gateway.has_value()) {
     const absl::Status complete = network::CompletePool(pool);
     return complete.ok() ? complete : FieldError("subnet", complete.message());
@@ -212,6 +249,13 @@ absl::StatusOr<StoredNetwork> NetworkOfRequest(const v1::CreateNetworkRequest& r
   made.settings.set_configuration_only(request.configuration_only());
   if (made.settings.no_ipv4() && !made.settings.ipv6())
     return FieldError("ipv4", "IPv4 or IPv6 must be enabled");
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    if (ModeOf(made, family) == network::GatewayMode::kIsolated && !request.internal() &&
+        !request.configuration_only()) {
+      return FieldError("options",
+                        "gateway mode 'isolated' can only be used for an internal network");
+    }
+  }
   if (request.configuration_only()) return made;
   GANTRY_RETURN_IF_ERROR(ChooseDevice(request, made));
   return made;

@@ -59,6 +59,28 @@ TEST(NetworkRequestTest, OptionsAreCheckedPerDriver) {
   EXPECT_NE(refused("", "com.docker.network.driver.mtu", "12"), "");
   EXPECT_NE(refused("", "com.docker.network.bridge.host_binding_ipv4", "here"), "");
   EXPECT_NE(refused("", "com.docker.network.container_iface_prefix", "a/b"), "");
+  EXPECT_EQ(refused("", "com.docker.network.bridge.gateway_mode_ipv4", "routed"), "");
+  EXPECT_EQ(refused("", "com.docker.network.bridge.gateway_mode_ipv6", "nat-unprotected"), "");
+  EXPECT_THAT(refused("", "com.docker.network.bridge.gateway_mode_ipv4", "open"),
+              HasSubstr("failed to parse com.docker.network.bridge.gateway_mode_ipv4 value: open "
+                        "(unknown gateway mode open)"));
+  EXPECT_THAT(refused("", "com.docker.network.bridge.gateway_mode_ipv4", "isolated"),
+              HasSubstr("gateway mode 'isolated' can only be used for an internal network"));
+  EXPECT_EQ(refused("", "com.docker.network.bridge.trusted_host_interfaces", "eth0:br-a.1"), "");
+  EXPECT_NE(refused("", "com.docker.network.bridge.trusted_host_interfaces", "eth0::x"), "");
+  EXPECT_NE(refused("", "com.docker.network.bridge.trusted_host_interfaces", "a\" drop"), "");
+  EXPECT_EQ(refused("", "com.docker.network.host_ipv4", "192.0.2.1"), "");
+  EXPECT_NE(refused("", "com.docker.network.host_ipv4", "fd00::1"), "");
+  EXPECT_EQ(refused("", "com.docker.network.host_ipv6", "fd00::1"), "");
+  EXPECT_NE(refused("", "com.docker.network.host_ipv6", "::"), "");
+  EXPECT_EQ(refused("macvlan", "com.docker.network.advertise_addr_nmsgs", "0"), "");
+  EXPECT_NE(refused("", "com.docker.network.advertise_addr_nmsgs", "4"), "");
+  EXPECT_EQ(refused("", "com.docker.network.advertise_addr_ms", "100"), "");
+  EXPECT_NE(refused("", "com.docker.network.advertise_addr_ms", "99"), "");
+  EXPECT_EQ(refused("", "com.docker.network.bridge.default_bridge", "false"), "");
+  EXPECT_NE(refused("", "com.docker.network.bridge.default_bridge", "true"), "");
+  EXPECT_EQ(refused("ipvlan", "ipvlan_flag", "vepa"), "");
+  EXPECT_NE(refused("ipvlan", "ipvlan_flag", "passthru"), "");
   EXPECT_NE(refused("", "parent", "eth0"), "");
   EXPECT_NE(refused("macvlan", "com.docker.network.bridge.enable_icc", "false"), "");
   EXPECT_EQ(refused("macvlan", "parent", "eth0.10"), "");

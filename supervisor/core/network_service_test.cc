@@ -27,6 +27,7 @@
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/network_kernel.h"
 #include "supervisor/core/network_places.h"
+#include "supervisor/core/network_records.h"
 #include "supervisor/metadata/database.h"
 #include "supervisor/network/netns.h"
 
@@ -135,8 +136,7 @@ class NetworkServiceTest : public testing::Test {
     }
     return found;
   }
-  // What the kernel's rules have of TCP ports of every address: "28080 -> 10.7.0.2:80".
-  std::vector<std::string> Published() {
+  std::string Rules() {
     std::string listed;
     EXPECT_EQ(network::InNetns(host_.get(),
                                [&] {
@@ -148,6 +148,23 @@ class NetworkServiceTest : public testing::Test {
                                  return done.status();
                                }),
               absl::OkStatus());
+    return listed;
+  }
+  // Ports at containers' own addresses: "10.7.0.2 . tcp . 80".
+  std::set<std::string> Opened() {
+    std::string listed = Rules();
+    listed.erase(0, listed.find("set open4"));
+    listed.erase(listed.find("chain"));
+    std::set<std::string> ports;
+    for (absl::string_view word : absl::StrSplit(listed, absl::ByAnyChar(",{}\n"))) {
+      if (absl::StrContains(word, " . tcp . "))
+        ports.emplace(absl::StripAsciiWhitespace(word.substr(word.find('=') + 1)));
+    }
+    return ports;
+  }
+  // What the kernel's rules have of TCP ports of every address: "28080 -> 10.7.0.2:80".
+  std::vector<std::string> Published() {
+    const std::string listed = Rules();
     std::set<std::string> ports;
     for (absl::string_view word : absl::StrSplit(listed, absl::ByAnyChar(",{}\n"))) {
       const std::vector<absl::string_view> sides = absl::StrSplit(word, " : ");
@@ -218,6 +235,81 @@ TEST_F(NetworkServiceTest, BadRequestsNameTheFieldAndMakeNothing) {
   EXPECT_EQ(service_->Create(context_, request).status().code(),
             absl::StatusCode::kInvalidArgument);
   EXPECT_THAT(Devices(), IsEmpty());
+}
+
+// Two containers may publish one port: no port of the host leads to either.
+TEST_F(NetworkServiceTest, RoutedNetworkOpensPortsAtTheContainersAddresses) {
+  v1::CreateNetworkRequest request;
+  request.set_name("web");
+  request.add_pools()->set_subnet("10.7.0.0/24");
+  (*request.mutable_options())[kIpv4ModeOption] = "routed";
+  ASSERT_TRUE(service_->Create(context_, request).ok());
+  ASSERT_TRUE(Enter("a", "web", Publishing("28080")).ok());
+  ASSERT_TRUE(Enter("b", "web", Publishing("28080")).ok());
+  EXPECT_THAT(Published(), IsEmpty());
+  EXPECT_THAT(Opened(), ElementsAre("10.7.0.2 . tcp . 80", "10.7.0.3 . tcp . 80"));
+  EXPECT_THAT(places_->Holds(context_, "a").value().ports, IsEmpty());
+  // On a network with translation as well, the host's port leads there, and both addresses answer
+  // as their networks say.
+  ASSERT_EQ(Make("nat", "10.8.0.0/24"), absl::OkStatus());
+  v1::ContainerConfig both = Publishing("28081");
+  both.add_networks()->set_network("nat");
+  both.add_networks()->set_network("web");
+  ASSERT_TRUE(Enter("c", "web", both).ok());
+  EXPECT_THAT(Published(), ElementsAre("28081 -> 10.8.0.2:80"));
+  EXPECT_THAT(Opened(), SizeIs(3));
+  Restart();
+  ASSERT_EQ(places_->Reconcile([](absl::string_view, absl::string_view id) { return id != "b"; }),
+            absl::OkStatus());
+  EXPECT_THAT(Opened(), ElementsAre("10.7.0.2 . tcp . 80", "10.7.0.4 . tcp . 80"));
+  ASSERT_TRUE(places_->Leave(context_, "a").ok());
+  ASSERT_TRUE(places_->Leave(context_, "c").ok());
+  EXPECT_THAT(Opened(), IsEmpty());
+}
+
+TEST_F(NetworkServiceTest, IsolatedNetworkHasNoAddressOfTheHost) {
+  v1::CreateNetworkRequest request;
+  request.set_name("lab");
+  request.set_internal(true);
+  request.add_pools()->set_subnet("10.7.0.0/24");
+  request.add_pools()->set_subnet("fd07::/64");
+  for (const char* option : {kIpv4ModeOption, kIpv6ModeOption})
+    (*request.mutable_options())[option] = "isolated";
+  ASSERT_TRUE(service_->Create(context_, request).ok());
+  const v1::Network network = service_->Inspect(context_, "lab").value();
+  const network::LinkInfo bridge = links_->Find(network.device()).value();
+  EXPECT_THAT(links_->Addresses(bridge.index).value(), IsEmpty());
+  // The address that would be the gateway's is a container's.
+  EXPECT_THAT(Enter("a", "lab").value().addresses, ElementsAre("10.7.0.1", "fd07::1"));
+  EXPECT_EQ(DefaultRouteIn(directory_.path() + "/state/netns/default/a"), "");
+}
+
+TEST_F(NetworkServiceTest, HostKnowsAChosenMacAddressAtOnce) {
+  ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
+  const v1::Network network = service_->Inspect(context_, "web").value();
+  ASSERT_EQ(network::InNetns(host_.get(),
+                             [&] {
+                               Command stale;
+                               stale.argv = {"ip",       "neigh",          "replace",
+                                             "10.7.0.2", "lladdr",         "02:00:00:00:00:01",
+                                             "dev",      network.device(), "nud",
+                                             "stale"};
+                               return RunCommand(stale).status();
+                             }),
+            absl::OkStatus());
+  v1::ContainerConfig config;
+  v1::NetworkAttachment* attachment = config.add_networks();
+  attachment->set_network("web");
+  attachment->set_mac_address("02:00:00:00:00:07");
+  ASSERT_TRUE(Enter("a", "web", config).ok());
+  std::string arp;
+  ASSERT_EQ(network::InNetns(host_.get(),
+                             [&] {
+                               arp = ReadFile("/proc/thread-self/net/arp", 1 << 16).value();
+                               return absl::OkStatus();
+                             }),
+            absl::OkStatus());
+  EXPECT_THAT(arp, HasSubstr("02:00:00:00:00:07"));
 }
 
 TEST_F(NetworkServiceTest, ContainersGetAddressesInOrderAndGiveThemBack) {

@@ -34,14 +34,6 @@ std::string HostDeviceName() {
   return absl::StrCat("veth", hex.substr(0, 7));
 }
 
-// 02:42 begins a locally administered one.
-network::MacAddress MacOf(const Address& address) {
-  const std::string bytes = address.Bytes();
-  network::MacAddress::Bytes mac = {0x02, 0x42};
-  for (size_t i = 0; i < 4; ++i) mac[2 + i] = static_cast<uint8_t>(bytes[bytes.size() - 4 + i]);
-  return network::MacAddress(mac);
-}
-
 // "eth" and the lowest number that none of the container's devices has, unless options say more.
 std::string DeviceName(const StoredNetwork& network, const v1::NetworkAttachment& attachment,
                        const std::vector<PlaceInNetwork>& others) {
@@ -107,6 +99,13 @@ absl::StatusOr<record::v1::NetworkEndpoint> NewPlace(const StoredNetwork& networ
   for (const std::string& alias : attachment.aliases()) also(alias);
   also(client.hostname);
   fresh.set_gateway_priority(attachment.gateway_priority());
+  if (network.record.driver() == "bridge" && !network.settings.internal()) {
+    const bool trusted = !TrustedDevices(network.record.options()).empty();
+    fresh.set_routed_ipv4(ModeOf(network, Family::kIpv4) == network::GatewayMode::kRouted);
+    fresh.set_routed_ipv6(ModeOf(network, Family::kIpv6) == network::GatewayMode::kRouted);
+    fresh.set_opens_ipv4(trusted || fresh.routed_ipv4());
+    fresh.set_opens_ipv6(trusted || fresh.routed_ipv6());
+  }
   *fresh.mutable_options() = attachment.driver_options();
   GANTRY_RETURN_IF_ERROR(CheckPlaceOptions(fresh));
   *fresh.mutable_link_local_addresses() = attachment.link_local_addresses();

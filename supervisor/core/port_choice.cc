@@ -192,6 +192,18 @@ std::vector<v1::PortBinding> WantedPorts(const v1::ContainerConfig& config) {
   return wanted;
 }
 
+absl::StatusOr<record::v1::NetworkPort> OpenedPort(const v1::PortBinding& binding) {
+  record::v1::NetworkPort port;
+  port.set_protocol(binding.protocol().empty() ? "tcp" : binding.protocol());
+  port.set_container_port(binding.container_port());
+  if (binding.host_ip().empty()) return port;
+  // It says which family is meant, and whether others than the host are.
+  absl::StatusOr<Address> address = Address::Parse(binding.host_ip());
+  if (!address.ok()) return FieldError("port_bindings", address.status().message());
+  port.set_host_address(address->ToString());
+  return port;
+}
+
 absl::StatusOr<record::v1::NetworkPort> ChoosePort(const v1::PortBinding& binding,
                                                    absl::string_view default_address,
                                                    const std::vector<metadata::StoredNetns>& all,

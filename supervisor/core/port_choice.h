@@ -22,6 +22,11 @@ namespace gantry::core {
 // has none.
 std::vector<v1::PortBinding> WantedPorts(const v1::ContainerConfig& config);
 
+// A binding on networks where no port of the host leads to the container: the port is opened at the
+// container's own addresses.
+//   kInvalidArgument    not an address
+absl::StatusOr<record::v1::NetworkPort> OpenedPort(const v1::PortBinding& binding);
+
 // The host port of one binding: the asked one; any free one for "" and "0"; the first free one of a
 // range. Free of the ports of `all` containers, of those `made` already has, and of the host's
 // programs. A binding without an address is for `default_address`, and without that for every

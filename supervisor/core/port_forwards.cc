@@ -17,7 +17,10 @@ std::vector<PortForward> ForwardsOf(const record::v1::NetworkNamespace& netns,
                                     const std::vector<StoredEndpoint>& places) {
   const auto published_by = [&places](const std::string& network, Family family) {
     for (const StoredEndpoint& one : places) {
-      if (one.network_id == network) return AddressOf(one.record, family);
+      if (one.network_id != network) continue;
+      const bool routed =
+          family == Family::kIpv4 ? one.record.routed_ipv4() : one.record.routed_ipv6();
+      return routed ? std::nullopt : AddressOf(one.record, family);
     }
     return std::optional<Address>();
   };
@@ -26,7 +29,9 @@ std::vector<PortForward> ForwardsOf(const record::v1::NetworkNamespace& netns,
   std::vector<PortForward> forwards;
   for (const record::v1::NetworkPort& port : netns.ports()) {
     const absl::StatusOr<Address> host = Address::Parse(port.host_address());
-    if ((host.ok() && host->family() == Family::kIpv4) || port.protocol() == "sctp") continue;
+    if ((host.ok() && host->family() == Family::kIpv4) || port.protocol() == "sctp" ||
+        port.host_port() == 0)
+      continue;
     const bool every = !host.ok() || host->is_unspecified();
     PortForward forward;
     // The container's own IPv6 address is reached by the kernel, but for the loopback address.

@@ -51,6 +51,8 @@ table inet $table {
   map ports6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
   map ports4_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
   map ports6_at { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+  set open4 { type ipv4_addr . inet_proto . inet_service; }
+  set open6 { type ipv6_addr . inet_proto . inet_service; }
 
   chain from_outside {
     type filter hook prerouting priority mangle; policy accept;
@@ -188,7 +190,7 @@ const absl::StatusOr<Nftables>& Library() {
   return *loaded;
 }
 
-absl::Status CheckBridge(absl::string_view name) {
+absl::Status CheckDevice(absl::string_view name) {
   const bool plain =
       !name.empty() && name.size() <= 15 && std::all_of(name.begin(), name.end(), [](char c) {
         return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' ||
@@ -197,6 +199,42 @@ absl::Status CheckBridge(absl::string_view name) {
   if (plain) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("\"", name, "\" cannot name a device: 1 to 15 letters, digits, - _ or ."));
+}
+
+absl::Status CheckNetwork(const FirewallNetwork& network) {
+  for (const std::string& device : network.trusted) GANTRY_RETURN_IF_ERROR(CheckDevice(device));
+  return CheckDevice(network.bridge);
+}
+
+// Whether packets from outside reach containers' own addresses only as far as rules let them.
+bool Guards(const FirewallNetwork& network, Family family) {
+  const GatewayMode mode = network.ModeOf(family);
+  return network.internal || (mode != GatewayMode::kNatUnprotected && mode != GatewayMode::kRouted);
+}
+
+// What a packet for one of the network's containers must match to pass.
+std::vector<std::string> RulesTo(const FirewallNetwork& network) {
+  std::vector<std::string> rules = {"ct state established,related accept"};
+  // From one port of the bridge to another, where the kernel lets bridged packets through here, or
+  // by the host's hand.
+  if (network.between) rules.push_back(absl::StrCat("iifname \"", network.bridge, "\" accept"));
+  // What a published port sent here, also for neighbours that may not reach each other otherwise.
+  if (!network.internal) rules.push_back("ct status dnat accept");
+  for (const Family family : {Family::kIpv4, Family::kIpv6}) {
+    if (network.internal) break;
+    const bool ipv4 = family == Family::kIpv4;
+    const GatewayMode mode = network.ModeOf(family);
+    const std::string of = absl::StrCat("meta nfproto ", ipv4 ? "ipv4" : "ipv6", " ");
+    if (mode == GatewayMode::kNatUnprotected) rules.push_back(of + "accept");
+    if (mode == GatewayMode::kRouted)
+      rules.push_back(absl::StrCat(of, "meta l4proto ", ipv4 ? "icmp" : "ipv6-icmp", " accept"));
+    if (mode == GatewayMode::kRouted || !network.trusted.empty()) {
+      rules.push_back(ipv4 ? "ip daddr . meta l4proto . th dport @open4 accept"
+                           : "ip6 daddr . meta l4proto . th dport @open6 accept");
+    }
+  }
+  rules.push_back("drop");
+  return rules;
 }
 
 // The chains of one network, for a block of the table, without the elements that lead to them.
@@ -208,25 +246,26 @@ std::string Chains(const FirewallNetwork& network) {
     absl::StrAppend(&text, "  chain ", which, "-", bridge, " {\n    ",
                     absl::StrJoin(rules, "\n    "), "\n  }\n");
   };
-  chain("home", {absl::StrCat("iifname ", name, " return"), "drop"});
-
-  std::vector<std::string> to = {"ct state established,related accept"};
-  // From one port of the bridge to another, where the kernel lets bridged packets through here, or
-  // by the host's hand.
-  if (network.between) to.push_back(absl::StrCat("iifname ", name, " accept"));
-  // What a published port sent here, also for neighbours that may not reach each other otherwise.
-  if (!network.internal) to.push_back("ct status dnat accept");
-  to.push_back("drop");
-  chain("to", to);
+  std::vector<std::string> home = {absl::StrCat("iifname ", name, " return")};
+  for (const std::string& device : network.trusted)
+    home.push_back(absl::StrCat("iifname \"", device, "\" return"));
+  home.push_back("drop");
+  chain("home", home);
+  chain("to", RulesTo(network));
 
   chain("from", {"ct state established,related accept", network.internal ? "drop" : "accept"});
 
   std::vector<std::string> leaving;
   if (network.masquerade && !network.internal) {
     for (const Prefix& subnet : network.subnets) {
-      leaving.push_back(absl::StrCat("oifname != ", name, " ",
-                                     subnet.family() == Family::kIpv4 ? "ip" : "ip6", " saddr ",
-                                     subnet.ToString(), " masquerade"));
+      const absl::string_view ip = subnet.family() == Family::kIpv4 ? "ip" : "ip6";
+      const std::optional<Address>& source =
+          subnet.family() == Family::kIpv4 ? network.ipv4_source : network.ipv6_source;
+      if (network.ModeOf(subnet.family()) == GatewayMode::kRouted) continue;
+      leaving.push_back(
+          absl::StrCat("oifname != ", name, " ", ip, " saddr ", subnet.ToString(), " ",
+                       source.has_value() ? absl::StrCat("snat ", ip, " to ", source->ToString())
+                                          : "masquerade"));
     }
   }
   chain("leaving", leaving);
@@ -249,6 +288,7 @@ std::string Jumps(absl::string_view verb, const FirewallNetwork& network) {
   const std::string& bridge = network.bridge;
   std::string text;
   for (const Prefix& subnet : network.subnets) {
+    if (!Guards(network, subnet.family())) continue;
     absl::StrAppend(&text, verb, " element inet $table ",
                     subnet.family() == Family::kIpv4 ? "home4" : "home6", " { ", subnet.ToString(),
                     " : jump home-", bridge, " }\n");
@@ -266,6 +306,13 @@ std::string Jumps(absl::string_view verb, const FirewallNetwork& network) {
 
 SetElement ElementOf(const PublishedPort& port) {
   SetElement element;
+  if (port.opened) {
+    element.set = port.container.family() == Family::kIpv4 ? "open4" : "open6";
+    element.key = {AddressField(port.container),
+                   ProtocolField(ProtocolName(port.protocol), ProtocolNumber(port.protocol)),
+                   PortField(port.container_port)};
+    return element;
+  }
   element.set = absl::StrCat("ports", port.container.family() == Family::kIpv4 ? "4" : "6",
                              port.host.has_value() ? "_at" : "");
   if (port.host.has_value()) element.key.push_back(AddressField(*port.host));
@@ -334,7 +381,7 @@ absl::Status CheckPorts(const std::vector<PublishedPort>& ports) {
           "port ", port.host_port, " of ", port.host->ToString(), " cannot lead to ",
           port.container.ToString(), ": the kernel does not translate between IPv4 and IPv6"));
     }
-    if (port.host_port == 0 || port.container_port == 0)
+    if ((port.host_port == 0 && !port.opened) || port.container_port == 0)
       return absl::InvalidArgumentError("port 0 cannot be published");
   }
   return absl::OkStatus();
@@ -531,9 +578,8 @@ absl::Status Firewall::DeleteElements(const std::vector<SetElement>& elements) {
 absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
                                const std::vector<PublishedPort>& ports,
                                const std::vector<BridgePort>& bridge_ports) {
-  for (const FirewallNetwork& network : networks)
-    GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
-  for (const BridgePort& port : bridge_ports) GANTRY_RETURN_IF_ERROR(CheckBridge(port.device));
+  for (const FirewallNetwork& network : networks) GANTRY_RETURN_IF_ERROR(CheckNetwork(network));
+  for (const BridgePort& port : bridge_ports) GANTRY_RETURN_IF_ERROR(CheckDevice(port.device));
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   absl::MutexLock lock(&mu_);
   // Host rules that drop are respected: a packet passes only when every program lets it.
@@ -565,7 +611,7 @@ absl::Status Firewall::Restore() {
 }
 
 absl::Status Firewall::AddNetwork(const FirewallNetwork& network) {
-  GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
+  GANTRY_RETURN_IF_ERROR(CheckNetwork(network));
   absl::MutexLock lock(&mu_);
   if (!networks_.emplace(network.bridge, network).second) {
     return absl::AlreadyExistsError(
@@ -579,7 +625,7 @@ absl::Status Firewall::AddNetwork(const FirewallNetwork& network) {
 }
 
 absl::Status Firewall::RemoveNetwork(const FirewallNetwork& network) {
-  GANTRY_RETURN_IF_ERROR(CheckBridge(network.bridge));
+  GANTRY_RETURN_IF_ERROR(CheckDevice(network.bridge));
   absl::MutexLock lock(&mu_);
   const auto found = networks_.find(network.bridge);
   if (found == networks_.end())
@@ -627,7 +673,7 @@ absl::Status Firewall::Publish(const std::vector<PublishedPort>& ports) {
 }
 
 absl::Status Firewall::Join(const BridgePort& port, const std::vector<PublishedPort>& published) {
-  GANTRY_RETURN_IF_ERROR(CheckBridge(port.device));
+  GANTRY_RETURN_IF_ERROR(CheckDevice(port.device));
   GANTRY_RETURN_IF_ERROR(CheckPorts(published));
   absl::MutexLock lock(&mu_);
   if (!bridge_ports_.emplace(port.device, port).second)

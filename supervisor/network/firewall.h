@@ -55,12 +55,31 @@ absl::string_view ProtocolName(Protocol protocol);
 // As in an IP header.
 uint8_t ProtocolNumber(Protocol protocol);
 
+// How packets get into a network and out of it, per family of addresses.
+enum class GatewayMode {
+  kNat,             // in by published ports of the host, out with the host's address
+  kNatUnprotected,  // as kNat, and each port of each container is reached at its own address
+  kRouted,          // no translation: published ports are reached at the container's own address
+  kIsolated,        // not even the host has an address in it; for internal networks
+};
+
 struct FirewallNetwork {
   std::string bridge;
   std::vector<Prefix> subnets;
   bool internal = false;   // no way in or out but through the host itself
   bool masquerade = true;  // what leaves has the host's address
   bool between = true;     // containers of this network may reach each other
+  GatewayMode ipv4_mode = GatewayMode::kNat;
+  GatewayMode ipv6_mode = GatewayMode::kNat;
+  // Devices of the host behind which published ports are reached at the container's own address.
+  std::vector<std::string> trusted;
+  // The host's address that what leaves has; without it the one of the device that it leaves by.
+  std::optional<Address> ipv4_source;
+  std::optional<Address> ipv6_source;
+
+  GatewayMode ModeOf(Family family) const {
+    return family == Family::kIpv4 ? ipv4_mode : ipv6_mode;
+  }
 };
 
 // The host's end of a container's pair of devices, in a network's bridge. What frames may come from
@@ -79,8 +98,10 @@ struct BridgePort {
   MacAddress gateway;
 };
 
-// Packets to the host's port go to the container's.
+// Packets to the host's port go to the container's; or, opened, packets to the container's own
+// address reach the port, in networks that let them as far as that.
 struct PublishedPort {
+  bool opened = false;          // then without `host` and `host_port`
   std::optional<Address> host;  // one address of the host; without it all of the container's family
   Protocol protocol = Protocol::kTcp;
   uint16_t host_port = 0;
@@ -108,7 +129,7 @@ class Firewall {
                        const std::vector<BridgePort>& bridge_ports = {});
 
   // kAlreadyExists: a network with this bridge, or this host port, is there already.
-  // kInvalidArgument: a bridge's name that no rule can hold.
+  // kInvalidArgument: a device's name that no rule can hold.
   absl::Status AddNetwork(const FirewallNetwork& network);
   absl::Status Publish(const std::vector<PublishedPort>& ports);
 

@@ -316,6 +316,65 @@ TEST_F(FirewallTest, InternalNetworkHasNoWayInOrOut) {
   EXPECT_EQ(Seen(neighbour_, "10.1.0.2", 80), "10.1.0.3");
 }
 
+// Without translation a published port is reached at the container's own address, and from a
+// machine that knows the way only.
+TEST_F(FirewallTest, RoutedNetworkIsReachedAtTheContainersAddress) {
+  one_.ipv4_mode = GatewayMode::kRouted;
+  PublishedPort port = Port({}, 0, "10.1.0.2");
+  port.opened = true;
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {port}), absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "10.1.0.2", 80), "192.0.2.9");
+  EXPECT_EQ(Seen(other_, "10.1.0.2", 80), "10.1.0.1");
+  Server unpublished(web_, At("::"), 81);
+  EXPECT_EQ(unpublished.Connect(machine_, At("10.1.0.2"), 81, kStaysAwayMs), "");
+  // The other family stays as it was.
+  EXPECT_TRUE(Blocked(machine_, "fd01::2", 80));
+  // What leaves has the container's own address.
+  Server outside(machine_, At("::"), 443);
+  EXPECT_EQ(outside.Connect(web_, At("192.0.2.9"), 443, kComesMs), "::ffff:10.1.0.2");
+  EXPECT_EQ(outside.Connect(web_, At("2001:db8::9"), 443, kComesMs), "2001:db8::1");
+  ASSERT_EQ(firewall_->Unpublish({port}), absl::OkStatus());
+  EXPECT_TRUE(Blocked(machine_, "10.1.0.2", 80));
+  ASSERT_EQ(firewall_->RemoveNetwork(one_), absl::OkStatus());
+  ASSERT_EQ(firewall_->AddNetwork(one_), absl::OkStatus());
+}
+
+TEST_F(FirewallTest, UnprotectedNetworkIsReachedAtEveryPort) {
+  one_.ipv4_mode = GatewayMode::kNatUnprotected;
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2")}), absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "10.1.0.2", 80), "192.0.2.9");
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+  Server outside(machine_, At("::"), 443);
+  EXPECT_EQ(outside.Connect(web_, At("192.0.2.9"), 443, kComesMs), "::ffff:192.0.2.1");
+  EXPECT_TRUE(Blocked(machine_, "fd01::2", 80));
+}
+
+TEST_F(FirewallTest, TrustedDeviceReachesPublishedPortsDirectly) {
+  one_.trusted = {"nosuch", "wire"};
+  PublishedPort direct = Port({}, 0, "10.1.0.2");
+  direct.opened = true;
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {Port({}, 8080, "10.1.0.2"), direct}),
+            absl::OkStatus());
+  EXPECT_EQ(Seen(machine_, "10.1.0.2", 80), "192.0.2.9");
+  EXPECT_EQ(Seen(machine_, "192.0.2.1", 8080), "192.0.2.9");
+  EXPECT_TRUE(Blocked(other_, "10.1.0.2", 80));
+  Server unpublished(web_, At("::"), 81);
+  EXPECT_EQ(unpublished.Connect(machine_, At("10.1.0.2"), 81, kStaysAwayMs), "");
+  one_.trusted = {"a\" accept"};
+  EXPECT_EQ(firewall_->Replace({one_}, {}).code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST_F(FirewallTest, WhatLeavesHasTheAddressThatANetworkNames) {
+  const auto second = InterfaceAddress{At("192.0.2.77"), 24};
+  Bridge("wire", {{At("192.0.2.1"), 24}, {At("2001:db8::1"), 64}, second});
+  one_.ipv4_source = second.address;
+  ASSERT_EQ(firewall_->Replace({one_, two_}, {}), absl::OkStatus());
+  Server outside(machine_, At("::"), 443);
+  EXPECT_EQ(outside.Connect(web_, At("192.0.2.9"), 443, kComesMs), "::ffff:192.0.2.77");
+  EXPECT_EQ(outside.Connect(web_, At("2001:db8::9"), 443, kComesMs), "2001:db8::1");
+  EXPECT_EQ(outside.Connect(other_, At("192.0.2.9"), 443, kComesMs), "::ffff:192.0.2.1");
+}
+
 TEST_F(FirewallTest, PortsComeAndGoAsElements) {
   ASSERT_EQ(firewall_->Replace({}, {}), absl::OkStatus());
   ASSERT_EQ(firewall_->AddNetwork(one_), absl::OkStatus());

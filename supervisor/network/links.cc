@@ -2,7 +2,11 @@
 
 #include <linux/if.h>
 #include <linux/if_addr.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
+#include <netlink/attr.h>
+#include <netlink/msg.h>
 #include <netlink/netlink.h>
 #include <netlink/route/addr.h>
 #include <netlink/route/link.h>
@@ -11,6 +15,7 @@
 #include <netlink/route/link/macvlan.h>
 #include <netlink/route/link/veth.h>
 #include <netlink/route/link/vlan.h>
+#include <netlink/route/neighbour.h>
 #include <netlink/route/nexthop.h>
 #include <netlink/route/route.h>
 #include <sys/random.h>
@@ -68,11 +73,15 @@ struct Put {
   void operator()(rtnl_route* route) const { rtnl_route_put(route); }
   void operator()(nl_addr* address) const { nl_addr_put(address); }
   void operator()(nl_cache* cache) const { nl_cache_free(cache); }
+  void operator()(rtnl_neigh* neighbour) const { rtnl_neigh_put(neighbour); }
+  void operator()(nl_msg* message) const { nlmsg_free(message); }
 };
 using LinkPtr = std::unique_ptr<rtnl_link, Put>;
 using AddressPtr = std::unique_ptr<rtnl_addr, Put>;
 using RoutePtr = std::unique_ptr<rtnl_route, Put>;
 using NlAddressPtr = std::unique_ptr<nl_addr, Put>;
+using NeighbourPtr = std::unique_ptr<rtnl_neigh, Put>;
+using MessagePtr = std::unique_ptr<nl_msg, Put>;
 using CachePtr = std::unique_ptr<nl_cache, Put>;
 
 absl::Status NoMemory() { return absl::ResourceExhaustedError("netlink: out of memory"); }
@@ -508,6 +517,54 @@ absl::Status Links::RemoveDefaultRoute(Family family) {
   // ESRCH, for which libnl has no number of its own: there is no such route.
   if (result == -NLE_FAILURE || result == -NLE_NODEV) return absl::OkStatus();
   return NlStatus(result, "removing the default route");
+}
+
+absl::Status Links::SetNeighbour(int index, const Address& address, const MacAddress& mac) {
+  const NeighbourPtr entry(rtnl_neigh_alloc());
+  const NlAddressPtr to = ToNl(address, address.bits());
+  const NlAddressPtr at = ToNl(mac);
+  if (entry == nullptr || to == nullptr || at == nullptr) return NoMemory();
+  rtnl_neigh_set_ifindex(entry.get(), index);
+  rtnl_neigh_set_dst(entry.get(), to.get());
+  rtnl_neigh_set_lladdr(entry.get(), at.get());
+  rtnl_neigh_set_state(entry.get(), NUD_STALE);
+  absl::MutexLock lock(&mu_);
+  // Without NLM_F_CREATE: an entry that is not there need not be made.
+  const absl::Status set = NlStatus(rtnl_neigh_add(socket_, entry.get(), NLM_F_REPLACE),
+                                    absl::StrCat("neighbour entry of ", address.ToString()));
+  return absl::IsNotFound(set) ? absl::OkStatus() : set;
+}
+
+absl::Status Links::SetIpvlanFlag(absl::string_view name, absl::string_view flag) {
+  uint16_t bits = 0;
+  if (flag == "private") {
+    bits = IPVLAN_F_PRIVATE;
+  } else if (flag == "vepa") {
+    bits = IPVLAN_F_VEPA;
+  } else if (flag != "bridge") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("\"", flag, "\" is not bridge, private or vepa"));
+  }
+  absl::MutexLock lock(&mu_);
+  GANTRY_ASSIGN_OR_RETURN(const LinkInfo link, FindLocked(name));
+  // libnl has no call for it.
+  const MessagePtr message(nlmsg_alloc_simple(RTM_NEWLINK, 0));
+  if (message == nullptr) return NoMemory();
+  ifinfomsg head = {};
+  head.ifi_index = link.index;
+  if (nlmsg_append(message.get(), &head, sizeof head, NLMSG_ALIGNTO) != 0) return NoMemory();
+  nlattr* const info = nla_nest_start(message.get(), IFLA_LINKINFO);
+  if (info == nullptr || nla_put_string(message.get(), IFLA_INFO_KIND, "ipvlan") != 0)
+    return NoMemory();
+  nlattr* const data = nla_nest_start(message.get(), IFLA_INFO_DATA);
+  if (data == nullptr || nla_put_u16(message.get(), IFLA_IPVLAN_FLAGS, bits) != 0)
+    return NoMemory();
+  nla_nest_end(message.get(), data);
+  nla_nest_end(message.get(), info);
+  nl_complete_msg(socket_, message.get());
+  int result = nl_send(socket_, message.get());
+  if (result >= 0) result = nl_wait_for_ack(socket_);
+  return NlStatus(result, absl::StrCat("setting ipvlan_flag ", flag, " of ", name));
 }
 
 absl::Status Links::Delete(absl::string_view name) {

@@ -157,6 +157,14 @@ class Links {
   // OK also when there is none.
   absl::Status RemoveDefaultRoute(Family family);
 
+  // This namespace's neighbour entry for an address, if it has one, leads to this MAC address.
+  absl::Status SetNeighbour(int index, const Address& address, const MacAddress& mac);
+
+  // Whether devices on the parent of this ipvlan device reach each other: "bridge" (they do),
+  // "private" (they do not), "vepa" (by a switch on the wire). One choice per parent.
+  //   kInvalidArgument  another word
+  absl::Status SetIpvlanFlag(absl::string_view name, absl::string_view flag);
+
   // OK also when there is no such device.
   absl::Status Delete(absl::string_view name);
 
