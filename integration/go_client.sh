@@ -14,7 +14,10 @@ case $name in
   ctr) version=v2.4.2 package=github.com/containerd/containerd/v2/cmd/ctr ;;
   nerdctl) version=v1.7.7 package=github.com/containerd/nerdctl/cmd/nerdctl ;;
   buildkitd | buildctl) version=v0.26.3 package=github.com/moby/buildkit/cmd/$name ;;
-  *) fail "go_client.sh: ctr, nerdctl, buildkitd or buildctl, not \"$name\"" ;;
+  # Kubernetes' suite for CRI is a test program; ginkgo runs it as several processes.
+  critest | crictl) version=v1.37.0 package=sigs.k8s.io/cri-tools/cmd/$name ;;
+  ginkgo) version=v2.32.1 package=github.com/onsi/ginkgo/v2/ginkgo ;;
+  *) fail "go_client.sh: ctr, nerdctl, buildkitd, buildctl, critest, crictl or ginkgo, not \"$name\"" ;;
 esac
 needs_go=1.26
 limit=300 # seconds, for a network that swallows packets
@@ -32,11 +35,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 "$go" mod init scratch > /dev/null 2>&1
-if ! timeout "$limit" "$go" get "$package@$version" > go.log 2>&1; then
+get=("$go" get) build=("$go" build)
+if [ "$name" = critest ]; then get+=(-t) build=("$go" test -c); fi
+if ! timeout "$limit" "${get[@]}" "$package@$version" > go.log 2>&1; then
   tail -n 20 go.log >&2
   fail "$package $version does not come with $("$go" version); Go $needs_go and a module proxy (GOPROXY) are needed"
 fi
-if ! CGO_ENABLED=0 timeout "$limit" "$go" build -o "$name" "$package" > go.log 2>&1; then
+if ! CGO_ENABLED=0 timeout "$limit" "${build[@]}" -o "$name" "$package" > go.log 2>&1; then
   tail -n 20 go.log >&2
   fail "$package $version does not build with $("$go" version)"
 fi
