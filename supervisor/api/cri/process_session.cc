@@ -104,11 +104,8 @@ class Inbox : public runtime::AttachStream::Handler {
 
 class ProcessSession {
  public:
-  ProcessSession(LinkConnection& connection, const LinkPurpose& purpose, bool report_exit)
-      : connection_(connection),
-        link_(connection.link()),
-        purpose_(purpose),
-        report_exit_(report_exit) {}
+  ProcessSession(LinkConnection& connection, const LinkPurpose& purpose, bool is_exec)
+      : connection_(connection), link_(connection.link()), purpose_(purpose), is_exec_(is_exec) {}
 
   void Run(absl::Duration creation_time, const OpenProcess& open) {
     if (inbox_.wake() < 0 || !Collect(creation_time).ok()) return;
@@ -120,7 +117,8 @@ class ProcessSession {
     stream_ = *std::move(stream);
     const absl::Status served = Serve();
     // Before the inbox ends: this waits for the stream's last call.
-    if (!served.ok() && !purpose_.tty && channels_.contains("stdin")) CloseStdin();
+    // Input that ends with its client is the shim's decision where the process is a container's.
+    if (!served.ok() && is_exec_ && !purpose_.tty && purpose_.in) CloseStdin();
     if (!served.ok()) stream_->Cancel();
     stream_.reset();
   }
@@ -224,6 +222,7 @@ class ProcessSession {
   }
 
   void WriteStdin(std::string data) {
+    if (stdin_closed_) return;
     shim::v1::AttachInput input;
     input.set_stdin(std::move(data));
     if (!stream_->Write(std::move(input))) held_ = true;
@@ -231,6 +230,11 @@ class ProcessSession {
 
   void CloseStdin() {
     if (std::exchange(stdin_closed_, true)) return;
+    // A container's input outlives its clients, unless it was made to end with the first.
+    if (!is_exec_) {
+      stream_->WritesDone();
+      return;
+    }
     shim::v1::AttachInput input;
     input.set_close_stdin(true);
     stream_->Write(std::move(input));
@@ -255,8 +259,9 @@ class ProcessSession {
       shim::v1::AttachInput input;
       input.mutable_resize()->set_width(length("Width"));
       input.mutable_resize()->set_height(length("Height"));
-      if (input.resize().width() > 0 && input.resize().height() > 0)
-        stream_->Write(std::move(input));
+      const bool valid = input.resize().width() > 0 && input.resize().height() > 0;
+      // After WritesDone() nothing can be written.
+      if (valid && (is_exec_ || !stdin_closed_)) stream_->Write(std::move(input));
     }
     if (size_text_.size() > kMaxSizeText) size_text_.clear();
   }
@@ -272,7 +277,7 @@ class ProcessSession {
   }
 
   void Succeed(uint32_t exit_code) {
-    const bool failed = report_exit_ && exit_code != 0;
+    const bool failed = is_exec_ && exit_code != 0;
     if (link_.has_status()) {
       SendTo("error", failed ? ExitText(exit_code) : SuccessText());
     } else if (failed) {
@@ -297,7 +302,7 @@ class ProcessSession {
   LinkConnection& connection_;
   StreamLink& link_;
   const LinkPurpose purpose_;
-  const bool report_exit_;
+  const bool is_exec_;
 
   std::map<std::string, uint32_t> channels_;  // by role
   std::map<uint32_t, std::string> roles_;     // by channel
@@ -314,8 +319,8 @@ class ProcessSession {
 }  // namespace
 
 void ServeProcess(LinkConnection& connection, const LinkPurpose& purpose,
-                  absl::Duration creation_time, bool report_exit, const OpenProcess& open) {
-  ProcessSession(connection, purpose, report_exit).Run(creation_time, open);
+                  absl::Duration creation_time, bool is_exec, const OpenProcess& open) {
+  ProcessSession(connection, purpose, is_exec).Run(creation_time, open);
 }
 
 }  // namespace gantry::api::cri

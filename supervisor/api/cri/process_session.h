@@ -20,11 +20,12 @@ using OpenProcess = std::function<absl::StatusOr<std::unique_ptr<runtime::Attach
     runtime::AttachStream::Handler* handler)>;
 
 // Waits until the client has opened its channels, at most `creation_time`; then opens the process's
-// streams and serves until the process has ended or the client has gone. With `report_exit` an exit
-// code other than 0 is a failure (exec). A client that goes leaves the process alone but for its
-// input, which ends unless it is a terminal. Blocks; does not close the connection.
+// streams and serves until the process has ended or the client has gone. Of an exec, an exit code
+// other than 0 is a failure, and its input ends with the client unless it is a terminal; a container
+// that a client was attached to goes on, its input as stdin_once says. Blocks; does not close the
+// connection.
 void ServeProcess(LinkConnection& connection, const LinkPurpose& purpose,
-                  absl::Duration creation_time, bool report_exit, const OpenProcess& open);
+                  absl::Duration creation_time, bool is_exec, const OpenProcess& open);
 
 }  // namespace gantry::api::cri
 

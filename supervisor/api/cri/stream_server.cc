@@ -165,14 +165,14 @@ class StreamServer::Work {
                               std::move(answer.link), stop_.get(), options_.idle_time);
     switch (request->kind) {
       case Request::Kind::kExec:
-        ServeProcess(connection, purpose, options_.creation_time, /*report_exit=*/true,
+        ServeProcess(connection, purpose, options_.creation_time, /*is_exec=*/true,
                      [&](runtime::AttachStream::Handler* handler) {
                        return targets_.exec(request->id, request->command, request->streams,
                                             handler);
                      });
         break;
       case Request::Kind::kAttach:
-        ServeProcess(connection, purpose, options_.creation_time, /*report_exit=*/false,
+        ServeProcess(connection, purpose, options_.creation_time, /*is_exec=*/false,
                      [&](runtime::AttachStream::Handler* handler) {
                        return targets_.attach(request->id, request->streams, handler);
                      });

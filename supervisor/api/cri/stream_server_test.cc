@@ -60,7 +60,10 @@ class FakeProcess {
       }
       return !process_->hold_;
     }
-    void WritesDone() override {}
+    void WritesDone() override {
+      absl::MutexLock lock(&process_->mu_);
+      process_->done_ = true;
+    }
     void Cancel() override {
       absl::MutexLock lock(&process_->mu_);
       process_->cancelled_ = true;
@@ -107,6 +110,7 @@ class FakeProcess {
   std::string sizes_;
   bool closed_ = false;
   bool cancelled_ = false;
+  bool done_ = false;  // WritesDone()
 
  private:
   bool Asked() const { return reads_ > 0 && handler_ != nullptr; }
@@ -435,6 +439,20 @@ TEST_F(StreamServerTest, ClientThatGoesEndsTheInputAndTheStreams) {
   process_.Await([](const FakeProcess& p) { return p.in_ == "x"; });
   client.Close();
   process_.Await([](const FakeProcess& p) { return p.cancelled_ && p.closed_; });
+}
+
+TEST_F(StreamServerTest, EndOfInputOfAnAttachIsLeftToTheShim) {
+  Client client(server_->port());
+  client.Spdy(server_->AttachUrl("c", {.in = true, .out = true}).value(), "v4.channel.k8s.io");
+  client.Open(1, {{"streamtype", "error"}});
+  client.Open(3, {{"streamtype", "stdin"}});
+  client.Open(5, {{"streamtype", "stdout"}});
+  client.SendOn(3, "x", /*last=*/true);
+  process_.Await([](const FakeProcess& p) { return p.done_ && p.in_ == "x"; });
+  process_.Out("still here");
+  client.Close();
+  process_.Await([](const FakeProcess& p) { return p.cancelled_; });
+  EXPECT_FALSE(process_.closed_);
 }
 
 TEST_F(StreamServerTest, ClientThatOpensNoStreamsIsLeft) {
