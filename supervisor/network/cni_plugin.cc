@@ -25,9 +25,16 @@ constexpr size_t kMaxWords = 1024;  // of what a plugin says, in an error
 
 std::vector<std::string> Environment(const CniRunner& runner, const CniParameters& parameters) {
   std::vector<std::string> all;
+  std::string path = "PATH=/usr/bin:/bin";
   for (char** one = environ; *one != nullptr; ++one) {
-    if (!absl::StartsWith(*one, "CNI_")) all.emplace_back(*one);
+    if (absl::StartsWith(*one, "PATH=")) {
+      path = *one;
+    } else if (!absl::StartsWith(*one, "CNI_")) {
+      all.emplace_back(*one);
+    }
   }
+  // Plugins run iptables, ip and the like, which a daemon of a narrow PATH would hide from them.
+  all.push_back(absl::StrCat(path, ":/usr/local/sbin:/usr/sbin:/sbin"));
   const auto set = [&all](absl::string_view name, absl::string_view value) {
     all.push_back(absl::StrCat(name, "=", value));
   };
