@@ -97,9 +97,16 @@ absl::StatusOr<std::unique_ptr<EventFeed>> EventFeed::Open(EventBus& bus,
     since = absl::FromUnixSeconds(request.since().seconds()) +
             absl::Nanoseconds(request.since().nanos());
   }
-  std::shared_ptr<Subscription> subscription =
-      bus.Subscribe([ns](const Event& event) { return event.ns == ns && !event.low_level; },
-                    std::move(ready), since);
+  absl::Time until = absl::InfiniteFuture();
+  if (request.has_until()) {
+    until = absl::FromUnixSeconds(request.until().seconds()) +
+            absl::Nanoseconds(request.until().nanos());
+  }
+  std::shared_ptr<Subscription> subscription = bus.Subscribe(
+      [ns, until](const Event& event) {
+        return event.ns == ns && !event.low_level && event.at <= until;
+      },
+      std::move(ready), since);
   return absl::WrapUnique(  // the constructor is private
       new EventFeed(subjects, std::move(filter), std::move(subscription)));
 }

@@ -91,6 +91,19 @@ TEST_F(EventFeedTest, AContainersEventHasItsNameImageAndLabels) {
   EXPECT_EQ(event->attributes().size(), 4);
 }
 
+TEST_F(EventFeedTest, WhatHappenedAfterUntilIsLeftOut) {
+  Happens(Event(EventKind::kContainer, action::kStart, "c1"));
+  v1::EventsRequest request = Request({});
+  request.mutable_until()->set_seconds(absl::ToUnixSeconds(absl::Now()) - 60);
+  auto feed = EventFeed::Open(bus_, subjects_, kNs, request, nullptr);
+  ASSERT_TRUE(feed.ok()) << feed.status();
+  EXPECT_FALSE((*feed)->Next().has_value());
+  request.mutable_until()->set_seconds(absl::ToUnixSeconds(absl::Now()) + 60);
+  feed = EventFeed::Open(bus_, subjects_, kNs, request, nullptr);
+  ASSERT_TRUE(feed.ok()) << feed.status();
+  EXPECT_TRUE((*feed)->Next().has_value());
+}
+
 TEST_F(EventFeedTest, LowLevelStepsAndOtherNamespacesAreLeftOut) {
   Happens(LowLevelEvent(EventKind::kContent, action::kCreate, "sha256:1"));
   ASSERT_TRUE(

@@ -484,6 +484,26 @@ TEST_F(ImageFaultsTest, ExplainChoosesFromAnIndexByPlatform) {
   EXPECT_TRUE(absl::IsInvalidArgument(explain("a/b/c/d/e").status()));
 }
 
+TEST_F(ImageFaultsTest, LookupTellsTheDescriptorAndThePlatforms) {
+  content::Descriptor host = Publish("v1").manifest;
+  absl::StatusOr<RemoteImage> found = service_->Lookup(bed_.context, Full("app:v1"), {});
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->descriptor.digest, host.digest);
+  EXPECT_EQ(found->platforms.size(), 1u);
+  host.platform = oci::ParsePlatform("linux/amd64").value();
+  content::Descriptor other = Publish("other", 100).manifest;
+  other.platform = oci::ParsePlatform("linux/s390x").value();
+  oci::Index index;
+  index.media_type = oci::kOciIndex;
+  index.manifests = {other, host};
+  registry_.AddManifest("app", "both", oci::PrintIndex(index), oci::kOciIndex);
+  found = service_->Lookup(bed_.context, Full("app:both"), {});
+  ASSERT_TRUE(found.ok()) << found.status();
+  EXPECT_EQ(found->descriptor.media_type, oci::kOciIndex);
+  EXPECT_EQ(found->platforms, (std::vector<std::string>{"linux/s390x", "linux/amd64"}));
+  EXPECT_TRUE(absl::IsNotFound(service_->Lookup(bed_.context, Full("app:nope"), {}).status()));
+}
+
 TEST_F(ImageFaultsTest, ExplainOfflineAsksNobody) {
   Publish("v1");
   far_.Configure(registry_.host(), absl::StrCat("server = \"http://", registry_.host(), "\"\n"));

@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
+#include "base/byte_stream.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "supervisor/core/registry_call.h"
@@ -13,6 +14,7 @@
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/resolver.h"
+#include "supervisor/oci/image_config.h"
 #include "supervisor/oci/manifest.h"
 #include "supervisor/oci/platform.h"
 
@@ -58,6 +60,39 @@ absl::StatusOr<content::Descriptor> ChooseManifest(absl::string_view document,
 }
 
 }  // namespace
+
+absl::StatusOr<RemoteImage> RegistryService::Lookup(const CallContext& context,
+                                                    absl::string_view text,
+                                                    const v1::RegistryAuth& auth) {
+  GANTRY_ASSIGN_OR_RETURN(const distribution::Reference reference,
+                          distribution::Reference::Parse(text));
+  RegistryCall call(auth, reference.domain(), parts_.credentials, context.cancel);
+  GANTRY_ASSIGN_OR_RETURN(const distribution::Resolved resolved,
+                          parts_.resolver->Resolve(reference, call.context));
+  RemoteImage image;
+  image.descriptor = resolved.descriptor;
+  const std::string what = image.descriptor.digest.str();
+  GANTRY_ASSIGN_OR_RETURN(const std::string document,
+                          parts_.fetcher->FetchManifest(reference, image.descriptor, call.context));
+  if (oci::IsIndexType(image.descriptor.media_type)) {
+    GANTRY_ASSIGN_OR_RETURN(const oci::Index index,
+                            oci::ParseIndex(document, image.descriptor.media_type, what));
+    for (const content::Descriptor& manifest : index.manifests) {
+      if (manifest.platform.has_value() && !oci::IsAttestation(manifest))
+        image.platforms.push_back(oci::FormatPlatform(*manifest.platform));
+    }
+    return image;
+  }
+  GANTRY_ASSIGN_OR_RETURN(const oci::Manifest manifest,
+                          oci::ParseManifest(document, image.descriptor.media_type, what));
+  StringSink json;
+  GANTRY_RETURN_IF_ERROR(
+      parts_.fetcher->FetchBlob(reference, manifest.config, {}, call.context, json));
+  // An artifact's configuration is none of an image.
+  const absl::StatusOr<oci::ImageConfig> config = oci::ParseImageConfig(json.str(), what);
+  if (config.ok()) image.platforms.push_back(oci::FormatPlatform(config->platform));
+  return image;
+}
 
 absl::StatusOr<v1::ExplainRegistryResponse> RegistryService::ExplainRegistry(
     const CallContext& context, const v1::ExplainRegistryRequest& request) {

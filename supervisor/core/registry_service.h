@@ -1,12 +1,17 @@
-// Questions to registries that move no image: whether a credential is good, and how a reference
-// would be resolved.
+// Questions to registries that move no image: whether a credential is good, what a reference points
+// at, and how it would be resolved.
 //
 // Thread-safe. References outlive the object.
 #ifndef GANTRY_SUPERVISOR_CORE_REGISTRY_SERVICE_H_
 #define GANTRY_SUPERVISOR_CORE_REGISTRY_SERVICE_H_
 
-#include "absl/status/statusor.h"
+#include <string>
+#include <vector>
 
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+#include "content-store/descriptor.h"
 #include "supervisor/core/call_context.h"
 
 namespace gantry::v1 {
@@ -14,6 +19,7 @@ class ExplainRegistryRequest;
 class ExplainRegistryResponse;
 class LoginRequest;
 class LoginResponse;
+class RegistryAuth;
 }  // namespace gantry::v1
 namespace gantry::distribution {
 class CredentialSource;
@@ -23,6 +29,12 @@ class Resolver;
 
 namespace gantry::core {
 
+// An image as its registry has it.
+struct RemoteImage {
+  content::Descriptor descriptor;
+  std::vector<std::string> platforms;  // "linux/arm64/v8"; of one manifest, that of its config
+};
+
 class RegistryService {
  public:
   RegistryService(distribution::Resolver& resolver, distribution::Fetcher& fetcher,
@@ -31,6 +43,10 @@ class RegistryService {
 
   absl::StatusOr<v1::LoginResponse> Login(const CallContext& context,
                                           const v1::LoginRequest& request);
+  // What a reference points at, without pulling it. kInvalidArgument: the reference; kNotFound,
+  // kUnauthenticated, kPermissionDenied, kUnavailable: as the registry says.
+  absl::StatusOr<RemoteImage> Lookup(const CallContext& context, absl::string_view reference,
+                                     const v1::RegistryAuth& auth);
   // What stands in the way of resolving is part of the answer. kInvalidArgument: the reference or
   // the platform.
   absl::StatusOr<v1::ExplainRegistryResponse> ExplainRegistry(
