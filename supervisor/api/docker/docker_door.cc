@@ -3,7 +3,12 @@
 #include <utility>
 
 #include "base/status_macros.h"
+#include "supervisor/api/docker/absent_routes.h"
+#include "supervisor/api/docker/image_routes.h"
+#include "supervisor/api/docker/image_transfer_routes.h"
+#include "supervisor/api/docker/network_routes.h"
 #include "supervisor/api/docker/ping_routes.h"
+#include "supervisor/api/docker/system_routes.h"
 #include "supervisor/http/server.h"
 
 namespace gantry::api {
@@ -16,8 +21,12 @@ constexpr size_t kHeadBytes = 64 << 10;
 }  // namespace
 
 DockerDoor::DockerDoor(const docker::Parts& parts) {
-  (void)parts;
   docker::AddPingRoutes(router_);
+  docker::AddImageRoutes(router_, parts);
+  docker::AddImageTransferRoutes(router_, parts);
+  docker::AddNetworkRoutes(router_, parts);
+  docker::AddSystemRoutes(router_, parts);
+  docker::AddAbsentRoutes(router_);
 }
 
 DockerDoor::~DockerDoor() { Stop(); }

@@ -1,0 +1,15 @@
+// The daemon itself: /info, /version, /auth, /system/df, /events.
+#ifndef GANTRY_SUPERVISOR_API_DOCKER_SYSTEM_ROUTES_H_
+#define GANTRY_SUPERVISOR_API_DOCKER_SYSTEM_ROUTES_H_
+
+#include "supervisor/api/docker/parts.h"
+
+namespace gantry::api::docker {
+
+class Router;
+
+void AddSystemRoutes(Router& router, const Parts& parts);
+
+}  // namespace gantry::api::docker
+
+#endif  // GANTRY_SUPERVISOR_API_DOCKER_SYSTEM_ROUTES_H_
