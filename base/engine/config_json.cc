@@ -377,17 +377,8 @@ void ReadHostConfig(FieldReader in, v1::ContainerConfig& out) {
     v1::StringList& paths = *out.mutable_readonly_paths();
     ReadList(in, "ReadonlyPaths", [&](std::string text) { paths.add_values(std::move(text)); });
   }
-  if (const Value* size = in.Find("ConsoleSize")) {
-    std::vector<uint32_t> sides;
-    in.EachOf(*size, in.PathOf("ConsoleSize"), [&](const Value& side, const std::string& path) {
-      sides.push_back(static_cast<uint32_t>(in.IntegerAt(side, path, 0, 65535)));
-    });
-    if (in.ok() && sides.size() != 2) in.Refuse("ConsoleSize", "is not [HEIGHT, WIDTH]");
-    if (in.ok() && sides[0] != 0 && sides[1] != 0) {
-      out.mutable_console_size()->set_height(sides[0]);
-      out.mutable_console_size()->set_width(sides[1]);
-    }
-  }
+  v1::TerminalSize console;
+  if (ReadConsoleSize(in, console)) *out.mutable_console_size() = console;
   const std::string isolation = in.String("Isolation");
   if (!isolation.empty() && isolation != "default")
     in.Refuse("Isolation", absl::StrCat("\"", isolation, "\" does not exist on Linux"));
@@ -409,6 +400,20 @@ void ReadNetworking(FieldReader in, v1::ContainerConfig& out) {
 }
 
 }  // namespace
+
+bool ReadConsoleSize(FieldReader& in, v1::TerminalSize& size) {
+  const Value* given = in.Find("ConsoleSize");
+  if (given == nullptr) return false;
+  std::vector<uint32_t> sides;
+  in.EachOf(*given, in.PathOf("ConsoleSize"), [&](const Value& side, const std::string& path) {
+    sides.push_back(static_cast<uint32_t>(in.IntegerAt(side, path, 0, 65535)));
+  });
+  if (in.ok() && sides.size() != 2) in.Refuse("ConsoleSize", "is not [HEIGHT, WIDTH]");
+  if (!in.ok() || sides[0] == 0 || sides[1] == 0) return false;
+  size.set_height(sides[0]);
+  size.set_width(sides[1]);
+  return true;
+}
 
 absl::StatusOr<v1::ContainerConfig> ConfigFromDocument(const Value& body) {
   v1::ContainerConfig config;

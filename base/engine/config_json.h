@@ -12,6 +12,7 @@ namespace gantry::v1 {
 class ContainerConfig;
 class Resources;
 class RestartPolicy;
+class TerminalSize;
 }  // namespace gantry::v1
 
 namespace gantry::engine {
@@ -23,6 +24,10 @@ namespace gantry::engine {
 // (base/field_error.h) whose field is the path in the document, "HostConfig.Memory".
 absl::StatusOr<v1::ContainerConfig> ConfigFromJson(absl::string_view body);
 absl::StatusOr<v1::ContainerConfig> ConfigFromDocument(const Value& body);
+
+class FieldReader;
+// "ConsoleSize": [HEIGHT, WIDTH] of a container or an exec. False: there is none, or it is zero.
+bool ReadConsoleSize(FieldReader& in, v1::TerminalSize& size);
 
 // The body of POST /containers/{id}/update. A policy without a name is none.
 absl::Status UpdateFromDocument(const Value& body, v1::Resources& resources,

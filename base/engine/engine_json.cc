@@ -378,36 +378,55 @@ Value NetworkSettings(const v1::ContainerDetails& container) {
   out.Set("IPv6Gateway", bridge.ipv6_gateway());
   out.Set("MacAddress", bridge.mac_address());
   Value networks = Value::EmptyObject();
-  const auto add = [&](const std::string& name, const v1::NetworkEndpoint& e) {
-    Value entry = Value::EmptyObject();
-    entry.Set("IPAMConfig", Value());
-    entry.Set("Links", ListOrNull(e.links()));
-    entry.Set("Aliases", ListOrNull(e.aliases()));
-    entry.Set("DriverOpts",
-              e.driver_options().empty() ? Value() : Value::StringMap(e.driver_options()));
-    entry.Set("NetworkID", e.network_id());
-    entry.Set("EndpointID", e.endpoint_id());
-    entry.Set("Gateway", e.gateway());
-    entry.Set("IPAddress", e.ip_address());
-    entry.Set("IPPrefixLen", e.ip_prefix_len());
-    entry.Set("IPv6Gateway", e.ipv6_gateway());
-    entry.Set("GlobalIPv6Address", e.global_ipv6_address());
-    entry.Set("GlobalIPv6PrefixLen", e.global_ipv6_prefix_len());
-    entry.Set("MacAddress", e.mac_address());
-    entry.Set("DNSNames", ListOrNull(e.dns_names()));
-    networks.Set(name, std::move(entry));
-  };
   for (const v1::NetworkEndpoint& endpoint : container.endpoints()) {
-    add(endpoint.network(), endpoint);
+    networks.Set(endpoint.network(), EndpointDocument(endpoint));
   }
   for (const std::string& network : container.summary().networks()) {
-    if (networks.Find(network) == nullptr) add(network, v1::NetworkEndpoint());
+    if (networks.Find(network) == nullptr)
+      networks.Set(network, EndpointDocument(v1::NetworkEndpoint()));
   }
   out.Set("Networks", std::move(networks));
   return out;
 }
 
 }  // namespace
+
+Value EndpointDocument(const v1::NetworkEndpoint& e) {
+  Value entry = Value::EmptyObject();
+  entry.Set("IPAMConfig", Value());
+  entry.Set("Links", ListOrNull(e.links()));
+  entry.Set("Aliases", ListOrNull(e.aliases()));
+  entry.Set("DriverOpts",
+            e.driver_options().empty() ? Value() : Value::StringMap(e.driver_options()));
+  entry.Set("NetworkID", e.network_id());
+  entry.Set("EndpointID", e.endpoint_id());
+  entry.Set("Gateway", e.gateway());
+  entry.Set("IPAddress", e.ip_address());
+  entry.Set("IPPrefixLen", e.ip_prefix_len());
+  entry.Set("IPv6Gateway", e.ipv6_gateway());
+  entry.Set("GlobalIPv6Address", e.global_ipv6_address());
+  entry.Set("GlobalIPv6PrefixLen", e.global_ipv6_prefix_len());
+  entry.Set("MacAddress", e.mac_address());
+  entry.Set("DNSNames", ListOrNull(e.dns_names()));
+  return entry;
+}
+
+Value MountPointsDocument(const v1::ContainerSummary& container) {
+  Value mounts = Value::EmptyList();
+  for (const v1::MountPoint& mount : container.mounts()) {
+    Value entry = Value::EmptyObject();
+    entry.Set("Type", mount.type());
+    if (!mount.name().empty()) entry.Set("Name", mount.name());
+    entry.Set("Source", mount.source());
+    entry.Set("Destination", mount.destination());
+    if (!mount.driver().empty()) entry.Set("Driver", mount.driver());
+    entry.Set("Mode", mount.mode());
+    entry.Set("RW", mount.read_write());
+    entry.Set("Propagation", mount.propagation());
+    mounts.Append(std::move(entry));
+  }
+  return mounts;
+}
 
 Value ContainerDocument(const v1::ContainerDetails& container) {
   const v1::ContainerSummary& c = container.summary();
@@ -467,20 +486,7 @@ Value ContainerDocument(const v1::ContainerDetails& container) {
   out.Set("GraphDriver", std::move(driver));
   if (c.has_size_rw_bytes()) out.Set("SizeRw", c.size_rw_bytes());
   if (c.has_size_rootfs_bytes()) out.Set("SizeRootFs", c.size_rootfs_bytes());
-  Value mounts = Value::EmptyList();
-  for (const v1::MountPoint& mount : c.mounts()) {
-    Value entry = Value::EmptyObject();
-    entry.Set("Type", mount.type());
-    if (!mount.name().empty()) entry.Set("Name", mount.name());
-    entry.Set("Source", mount.source());
-    entry.Set("Destination", mount.destination());
-    if (!mount.driver().empty()) entry.Set("Driver", mount.driver());
-    entry.Set("Mode", mount.mode());
-    entry.Set("RW", mount.read_write());
-    entry.Set("Propagation", mount.propagation());
-    mounts.Append(std::move(entry));
-  }
-  out.Set("Mounts", std::move(mounts));
+  out.Set("Mounts", MountPointsDocument(c));
   out.Set("Config", ConfigDocument(container));
   out.Set("NetworkSettings", NetworkSettings(container));
   Value gantry = Value::EmptyObject();

@@ -6,8 +6,10 @@
 
 namespace gantry::v1 {
 class ContainerDetails;
+class ContainerSummary;
 class Event;
 class ImageDetails;
+class NetworkEndpoint;
 }  // namespace gantry::v1
 
 namespace gantry::engine {
@@ -15,6 +17,10 @@ namespace gantry::engine {
 // An element of `inspect`, as the Engine API writes it.
 Value ContainerDocument(const v1::ContainerDetails& container);
 Value ImageDocument(const v1::ImageDetails& image);
+
+// Parts that lists of containers have, too: one of NetworkSettings.Networks, and Mounts.
+Value EndpointDocument(const v1::NetworkEndpoint& endpoint);
+Value MountPointsDocument(const v1::ContainerSummary& container);
 
 // An event as JSON, as `docker events --format json`.
 Value EventDocument(const v1::Event& event);

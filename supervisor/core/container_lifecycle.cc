@@ -74,9 +74,16 @@ absl::StatusOr<v1::StartContainerResponse> ContainerLifecycle::Start(
     response.set_already_running(true);
     return response;
   }
-  GANTRY_RETURN_IF_ERROR(
-      parts_.steps->StartLocked(lock.Within(context), loaded, /*restart_count=*/0).status());
-  return response;
+  const CallContext held = lock.Within(context);
+  const absl::Status started =
+      parts_.steps->StartLocked(held, loaded, /*restart_count=*/0).status();
+  if (started.ok()) return response;
+  if (loaded.ours && loaded.config.auto_remove() && !loaded.state.removing()) {
+    const absl::Status removed = parts_.removal->RemoveLocked(held, loaded, /*force=*/true);
+    LOG_IF(WARNING, !removed.ok()) << "ns=" << context.ns << " id=" << loaded.id()
+                                   << " it did not start and stays: " << removed;
+  }
+  return started;
 }
 
 absl::StatusOr<v1::StopContainerResponse> ContainerLifecycle::Stop(

@@ -108,6 +108,17 @@ TEST_F(ContainerLifecycleTest, ExitBeforeTheCreatesAnswerIsSettled) {
   EXPECT_EQ(Stored(id).exit_code(), 3u);
 }
 
+TEST_F(ContainerLifecycleTest, OneThatRemovesItselfAndDoesNotStartIsRemoved) {
+  v1::ContainerConfig config = Config();
+  config.set_auto_remove(true);
+  const std::string id = Make("web", config);
+  launcher_.OnLaunch([](runtime::FakeShim& shim) {
+    shim.FailCalls("Create", absl::InternalError("no such program"));
+  });
+  EXPECT_THAT(std::string(Start(id).message()), testing::HasSubstr("no such program"));
+  EXPECT_TRUE(absl::IsNotFound(view_->Inspect(context_, id, /*size=*/false).status()));
+}
+
 TEST_F(ContainerLifecycleTest, StartThatFailsSaysWhyAndCanBeRepeated) {
   const std::string id = Make("web");
   launcher_.OnLaunch([](runtime::FakeShim& shim) {

@@ -1,5 +1,6 @@
 #include "supervisor/http/server.h"
 
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -26,6 +27,8 @@ namespace {
 
 // Of a body that the handler did not read: so much is read and dropped to keep the connection.
 constexpr int64_t kMostDropped = 64 << 10;
+// A chunk of at most so many bytes is copied behind its header.
+constexpr size_t kJoined = 64 << 10;
 // How long a closed connection is read on.
 constexpr absl::Duration kLinger = absl::Seconds(1);
 // How long accept() is left alone when there is no descriptor for a connection.
@@ -150,10 +153,13 @@ class Socket : public Transport {
   }
   void Break() override {
     absl::MutexLock lock(&release_);
-    if (fd_.valid()) shutdown(fd_.get(), SHUT_RDWR);
+    const UniqueFd& fd = released_.valid() ? released_ : fd_;
+    if (fd.valid()) shutdown(fd.get(), SHUT_RDWR);
   }
   UniqueFd Release() override {
     absl::MutexLock lock(&release_);
+    // A handler that goes on with the connection itself is ended by Break(), too.
+    released_.reset(fcntl(fd_.get(), F_DUPFD_CLOEXEC, 3));
     return std::move(fd_);
   }
   int descriptor() const override { return fd_.get(); }
@@ -170,6 +176,7 @@ class Socket : public Transport {
 
   absl::Mutex release_;  // Break() comes from another thread
   UniqueFd fd_;
+  UniqueFd released_;  // a second descriptor of the connection that was given away
 };
 
 class ServedExchange : public Exchange {
@@ -238,7 +245,10 @@ class ServedExchange : public Exchange {
   absl::Status Write(absl::string_view bytes) override {
     if (no_body_ || bytes.empty()) return absl::OkStatus();
     if (!chunked_) return Send(bytes);
-    GANTRY_RETURN_IF_ERROR(Send(absl::StrCat(absl::Hex(bytes.size()), "\r\n")));
+    const std::string head = absl::StrCat(absl::Hex(bytes.size()), "\r\n");
+    // One packet for what is small.
+    if (bytes.size() <= kJoined) return Send(absl::StrCat(head, bytes, "\r\n"));
+    GANTRY_RETURN_IF_ERROR(Send(head));
     GANTRY_RETURN_IF_ERROR(Send(bytes));
     return Send("\r\n");
   }

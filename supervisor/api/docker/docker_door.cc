@@ -4,10 +4,16 @@
 
 #include "base/status_macros.h"
 #include "supervisor/api/docker/absent_routes.h"
+#include "supervisor/api/docker/activity_routes.h"
+#include "supervisor/api/docker/container_routes.h"
+#include "supervisor/api/docker/exec_routes.h"
+#include "supervisor/api/docker/file_routes.h"
 #include "supervisor/api/docker/image_routes.h"
 #include "supervisor/api/docker/image_transfer_routes.h"
+#include "supervisor/api/docker/lifecycle_routes.h"
 #include "supervisor/api/docker/network_routes.h"
 #include "supervisor/api/docker/ping_routes.h"
+#include "supervisor/api/docker/stream_routes.h"
 #include "supervisor/api/docker/system_routes.h"
 #include "supervisor/http/server.h"
 
@@ -27,6 +33,12 @@ DockerDoor::DockerDoor(const docker::Parts& parts) {
   docker::AddNetworkRoutes(router_, parts);
   docker::AddSystemRoutes(router_, parts);
   docker::AddAbsentRoutes(router_);
+  docker::AddContainerRoutes(router_, parts);
+  docker::AddLifecycleRoutes(router_, parts);
+  docker::AddActivityRoutes(router_, parts);
+  docker::AddStreamRoutes(router_, parts);
+  docker::AddFileRoutes(router_, parts);
+  docker::AddExecRoutes(router_, parts);
 }
 
 DockerDoor::~DockerDoor() { Stop(); }

@@ -185,8 +185,27 @@ absl::Status Request::ReplyError(int status, absl::string_view message) {
   return Reply(status, document);
 }
 
+absl::StatusOr<http::Hijacked> Request::Hijack() {
+  watch_ = {};
+  return exchange_.Hijack();
+}
+
 absl::Status Request::Begin(int status, absl::string_view content_type) {
   return exchange_.Begin(status, FieldsOf(content_type));
+}
+
+absl::Status LateBody::BeginOnce() {
+  return std::exchange(begun_, true) ? absl::OkStatus() : request_.Begin(200, content_type_);
+}
+
+absl::Status LateBody::Write(absl::string_view bytes) {
+  GANTRY_RETURN_IF_ERROR(BeginOnce());
+  return request_.WriteBytes(bytes);
+}
+
+absl::Status LateBody::End() {
+  GANTRY_RETURN_IF_ERROR(BeginOnce());
+  return request_.End();
 }
 
 absl::Status Request::Write(const Value& document) {

@@ -101,6 +101,8 @@ class Request {
   absl::Status End() { return exchange_.End(); }
   // The rest of an answer that was begun.
   ByteSink& out() { return out_; }
+  // Takes the connection; see hijack.h. From then on its client's departure shows there only.
+  absl::StatusOr<http::Hijacked> Hijack();
 
  private:
   class BodySource : public ByteSource {
@@ -133,6 +135,23 @@ class Request {
   OutSink out_;
   CancelToken cancel_;
   http::PeerWatch::Watch watch_;  // ends before the token
+};
+
+// The body of an answer whose header goes out with the first byte, so that an error before it is
+// answered as one.
+class LateBody : public ByteSink {
+ public:
+  LateBody(Request& request, absl::string_view content_type)
+      : request_(request), content_type_(content_type) {}
+  absl::Status Write(absl::string_view bytes) override;
+  absl::Status End();
+
+ private:
+  absl::Status BeginOnce();
+
+  Request& request_;
+  const std::string content_type_;
+  bool begun_ = false;
 };
 
 // The header fields that every answer has.

@@ -36,6 +36,15 @@ class Router {
   void Add(absl::string_view method, absl::string_view pattern, Handler handler,
            ApiVersion since = kOldest);
 
+  // The same with a function that is given `parts`, of which the route keeps a copy.
+  template <class Parts>
+  void Add(absl::string_view method, absl::string_view pattern, const Parts& parts,
+           absl::Status (*handle)(const Parts&, Request&), ApiVersion since = kOldest) {
+    Add(
+        method, pattern, [parts, handle](Request& request) { return handle(parts, request); },
+        since);
+  }
+
   struct Match {
     const Handler* handler = nullptr;
     ApiVersion version = kNewest;

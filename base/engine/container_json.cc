@@ -1,0 +1,279 @@
+#include "base/engine/container_json.h"
+
+#include <sys/stat.h>
+
+#include <cstdint>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+
+#include "base/engine/config_json.h"
+#include "base/engine/engine_json.h"
+#include "base/engine/field_reader.h"
+#include "base/engine/proto_time.h"
+#include "base/engine/state_words.h"
+#include "base/engine/units.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_files.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
+
+namespace gantry::engine {
+namespace {
+
+Value Ports(const v1::ContainerSummary& container) {
+  Value ports = Value::EmptyList();
+  for (const v1::PublishedPort& port : container.ports()) {
+    Value entry = Value::EmptyObject();
+    if (!port.ip().empty()) entry.Set("IP", port.ip());
+    entry.Set("PrivatePort", port.private_port());
+    if (port.public_port() != 0) entry.Set("PublicPort", port.public_port());
+    entry.Set("Type", port.protocol());
+    ports.Append(std::move(entry));
+  }
+  return ports;
+}
+
+// Go's io/fs.FileMode of a Linux mode.
+uint32_t GoFileMode(uint32_t mode) {
+  uint32_t out = mode & 0777;
+  switch (mode & S_IFMT) {
+    case S_IFDIR:
+      out |= uint32_t{1} << 31;
+      break;
+    case S_IFLNK:
+      out |= uint32_t{1} << 27;
+      break;
+    case S_IFBLK:
+      out |= uint32_t{1} << 26;
+      break;
+    case S_IFCHR:
+      out |= uint32_t{1} << 26 | uint32_t{1} << 21;
+      break;
+    case S_IFIFO:
+      out |= uint32_t{1} << 25;
+      break;
+    case S_IFSOCK:
+      out |= uint32_t{1} << 24;
+      break;
+    default:
+      break;
+  }
+  if ((mode & S_ISUID) != 0) out |= uint32_t{1} << 23;
+  if ((mode & S_ISGID) != 0) out |= uint32_t{1} << 22;
+  if ((mode & S_ISVTX) != 0) out |= uint32_t{1} << 20;
+  return out;
+}
+
+Value CpuDocument(const v1::ContainerStats& stats) {
+  Value usage = Value::EmptyObject();
+  usage.Set("total_usage", stats.cpu_total_nanos());
+  usage.Set("usage_in_kernelmode", stats.cpu_system_nanos());
+  usage.Set("usage_in_usermode", stats.cpu_user_nanos());
+  Value out = Value::EmptyObject();
+  out.Set("cpu_usage", std::move(usage));
+  if (stats.host_cpu_nanos() != 0) out.Set("system_cpu_usage", stats.host_cpu_nanos());
+  if (stats.host_cpu_nanos() != 0) out.Set("online_cpus", stats.online_cpus());
+  Value throttling = Value::EmptyObject();
+  throttling.Set("periods", stats.throttled_periods());
+  throttling.Set("throttled_periods", stats.throttled_periods());
+  throttling.Set("throttled_time", stats.throttled_nanos());
+  out.Set("throttling_data", std::move(throttling));
+  return out;
+}
+
+// All devices together, under the numbers of none.
+Value BlockDocument(const v1::ContainerStats& stats) {
+  Value bytes;
+  const auto add = [&bytes](const char* op, uint64_t value) {
+    Value entry = Value::EmptyObject();
+    entry.Set("major", 0);
+    entry.Set("minor", 0);
+    entry.Set("op", op);
+    entry.Set("value", value);
+    bytes.Append(std::move(entry));
+  };
+  if (stats.block_read_bytes() != 0 || stats.block_write_bytes() != 0) {
+    add("read", stats.block_read_bytes());
+    add("write", stats.block_write_bytes());
+  }
+  Value block = Value::EmptyObject();
+  block.Set("io_service_bytes_recursive", std::move(bytes));
+  for (const char* name :
+       {"io_serviced_recursive", "io_queue_recursive", "io_service_time_recursive",
+        "io_wait_time_recursive", "io_merged_recursive", "io_time_recursive", "sectors_recursive"})
+    block.Set(name, Value());
+  return block;
+}
+
+// What the kernel charges, from which clients take inactive pages of files away again.
+uint64_t ChargedMemory(const v1::ContainerStats& stats, bool* cgroup_v1) {
+  const auto& counters = stats.memory_stat();
+  auto inactive = counters.find("total_inactive_file");
+  *cgroup_v1 = inactive != counters.end();
+  if (inactive == counters.end()) inactive = counters.find("inactive_file");
+  return stats.memory_usage_bytes() + (inactive == counters.end() ? 0 : inactive->second);
+}
+
+}  // namespace
+
+Value ContainerSummaryDocument(const v1::ContainerSummary& container,
+                               const std::map<std::string, std::string>& network_ids,
+                               absl::Time now) {
+  Value out = Value::EmptyObject();
+  out.Set("Id", container.id());
+  Value names = Value::EmptyList();
+  if (!container.name().empty()) names.Append(absl::StrCat("/", container.name()));
+  out.Set("Names", std::move(names));
+  out.Set("Image", container.image());
+  out.Set("ImageID", container.image_id());
+  out.Set("Command", CommandText(container));
+  out.Set("Created", container.created_at().seconds());
+  out.Set("Ports", Ports(container));
+  if (container.has_size_rw_bytes() && container.size_rw_bytes() != 0)
+    out.Set("SizeRw", container.size_rw_bytes());
+  if (container.has_size_rootfs_bytes() && container.size_rootfs_bytes() != 0)
+    out.Set("SizeRootFs", container.size_rootfs_bytes());
+  out.Set("Labels", Value::StringMap(container.labels()));
+  out.Set("State", StateWord(container.state()));
+  out.Set("Status", StatusText(container, now));
+  Value host = Value::EmptyObject();
+  host.Set("NetworkMode", container.network_mode());
+  out.Set("HostConfig", std::move(host));
+  Value networks = Value::EmptyObject();
+  for (const std::string& network : container.networks()) {
+    v1::NetworkEndpoint endpoint;
+    const auto id = network_ids.find(network);
+    if (id != network_ids.end()) endpoint.set_network_id(id->second);
+    networks.Set(network, EndpointDocument(endpoint));
+  }
+  Value settings = Value::EmptyObject();
+  settings.Set("Networks", std::move(networks));
+  out.Set("NetworkSettings", std::move(settings));
+  out.Set("Mounts", MountPointsDocument(container));
+  return out;
+}
+
+Value TopDocument(const v1::TopResponse& top) {
+  Value out = Value::EmptyObject();
+  Value processes = Value::EmptyList();
+  for (const v1::StringList& row : top.processes())
+    processes.Append(Value::StringRange(row.values()));
+  out.Set("Processes", std::move(processes));
+  out.Set("Titles", Value::StringRange(top.titles()));
+  return out;
+}
+
+Value ChangesDocument(const v1::DiffResponse& diff) {
+  Value out;
+  for (const v1::DiffResponse::Change& change : diff.changes()) {
+    Value entry = Value::EmptyObject();
+    entry.Set("Path", change.path());
+    entry.Set("Kind", static_cast<int>(change.kind()));
+    out.Append(std::move(entry));
+  }
+  return out;
+}
+
+std::string PathStatHeader(const v1::PathStat& stat) {
+  Value out = Value::EmptyObject();
+  out.Set("name", stat.name());
+  out.Set("size", stat.size_bytes());
+  out.Set("mode", GoFileMode(stat.mode()));
+  out.Set("mtime", JsonTime(FromProto(stat.has_modified_at(), stat.modified_at())));
+  out.Set("linkTarget", stat.link_target());
+  return absl::Base64Escape(out.ToJson());
+}
+
+Value StatsDocument(const v1::ContainerStats& stats, const v1::ContainerStats& previous) {
+  Value out = Value::EmptyObject();
+  out.Set("read", JsonTime(FromProto(stats.has_read_at(), stats.read_at())));
+  out.Set("preread", JsonTime(FromProto(previous.has_read_at(), previous.read_at())));
+  Value pids = Value::EmptyObject();
+  if (stats.running()) pids.Set("current", stats.pids_current());
+  if (stats.pids_limit() != 0) pids.Set("limit", stats.pids_limit());
+  out.Set("pids_stats", std::move(pids));
+  out.Set("blkio_stats", BlockDocument(stats));
+  out.Set("num_procs", 0);
+  out.Set("storage_stats", Value::EmptyObject());
+  out.Set("cpu_stats", CpuDocument(stats));
+  out.Set("precpu_stats", CpuDocument(previous));
+  Value memory = Value::EmptyObject();
+  if (stats.running()) {
+    bool cgroup_v1 = false;
+    memory.Set("usage", ChargedMemory(stats, &cgroup_v1));
+    if (cgroup_v1) memory.Set("max_usage", stats.memory_max_usage_bytes());
+    Value counters = Value::EmptyObject();
+    for (const auto& [name, value] :
+         std::map<std::string, uint64_t>(stats.memory_stat().begin(), stats.memory_stat().end()))
+      counters.Set(name, value);
+    memory.Set("stats", std::move(counters));
+    memory.Set("limit", stats.memory_limit_bytes());
+  }
+  out.Set("memory_stats", std::move(memory));
+  out.Set("name", absl::StrCat("/", stats.name()));
+  out.Set("id", stats.id());
+  if (stats.network_rx_bytes() != 0 || stats.network_tx_bytes() != 0) {
+    // All interfaces together; clients add them up.
+    Value entry = Value::EmptyObject();
+    entry.Set("rx_bytes", stats.network_rx_bytes());
+    for (const char* name : {"rx_packets", "rx_errors", "rx_dropped"}) entry.Set(name, 0);
+    entry.Set("tx_bytes", stats.network_tx_bytes());
+    for (const char* name : {"tx_packets", "tx_errors", "tx_dropped"}) entry.Set(name, 0);
+    Value networks = Value::EmptyObject();
+    networks.Set("eth0", std::move(entry));
+    out.Set("networks", std::move(networks));
+  }
+  return out;
+}
+
+absl::Status ExecFromDocument(const Value& body, v1::ExecConfig& config) {
+  if (!body.is_object()) return absl::InvalidArgumentError("No exec command specified");
+  absl::Status status;
+  FieldReader in(body, "", &status);
+  config.set_user(in.String("User"));
+  config.set_privileged(in.Bool("Privileged"));
+  config.set_tty(in.Bool("Tty"));
+  config.set_attach_stdin(in.Bool("AttachStdin"));
+  config.set_attach_stdout(in.Bool("AttachStdout"));
+  config.set_attach_stderr(in.Bool("AttachStderr"));
+  config.set_working_dir(in.String("WorkingDir"));
+  in.Strings("Env", [&](std::string text) { config.add_env(std::move(text)); });
+  in.Strings(
+      "Cmd", [&](std::string text) { config.add_command(std::move(text)); }, true);
+  v1::TerminalSize console;
+  if (ReadConsoleSize(in, console)) *config.mutable_console_size() = console;
+  if (!status.ok()) return status;
+  if (config.command().empty()) return absl::InvalidArgumentError("No exec command specified");
+  return absl::OkStatus();
+}
+
+Value ExecDocument(const v1::ExecDetails& exec) {
+  const v1::ExecConfig& config = exec.config();
+  Value out = Value::EmptyObject();
+  out.Set("ID", exec.exec_id());
+  out.Set("Running", exec.running());
+  out.Set("ExitCode", exec.has_exit_code() ? Value(exec.exit_code()) : Value());
+  Value process = Value::EmptyObject();
+  process.Set("tty", config.tty());
+  process.Set("entrypoint", config.command().empty() ? "" : config.command(0));
+  Value arguments = Value::EmptyList();
+  for (int i = 1; i < config.command_size(); ++i) arguments.Append(config.command(i));
+  process.Set("arguments", std::move(arguments));
+  process.Set("privileged", config.privileged());
+  if (!config.user().empty()) process.Set("user", config.user());
+  out.Set("ProcessConfig", std::move(process));
+  out.Set("OpenStdin", config.attach_stdin());
+  out.Set("OpenStderr", config.attach_stderr());
+  out.Set("OpenStdout", config.attach_stdout());
+  out.Set("CanRemove", false);
+  out.Set("ContainerID", exec.container_id());
+  out.Set("DetachKeys", "");
+  out.Set("Pid", exec.pid());
+  return out;
+}
+
+}  // namespace gantry::engine

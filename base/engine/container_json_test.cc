@@ -1,0 +1,137 @@
+#include "base/engine/container_json.h"
+
+#include <sys/stat.h>
+
+#include <string>
+
+#include "absl/strings/escaping.h"
+#include "absl/time/time.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_files.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
+
+namespace gantry::engine {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(ContainerJsonTest, AListEntryHasDockersFields) {
+  v1::ContainerSummary container;
+  container.set_id("c1");
+  container.set_name("web");
+  container.set_image("nginx:1");
+  container.set_image_id("sha256:ab");
+  container.add_command("sh");
+  container.add_command("a b");
+  container.mutable_created_at()->set_seconds(1700000000);
+  container.mutable_started_at()->set_seconds(1700000000);
+  container.set_state(v1::CONTAINER_STATE_RUNNING);
+  (*container.mutable_labels())["k"] = "v";
+  container.set_network_mode("front");
+  container.add_networks("front");
+  v1::PublishedPort* port = container.add_ports();
+  port->set_ip("0.0.0.0");
+  port->set_private_port(80);
+  port->set_public_port(8080);
+  port->set_protocol("tcp");
+  port = container.add_ports();
+  port->set_private_port(443);
+  port->set_protocol("tcp");
+  EXPECT_EQ(
+      ContainerSummaryDocument(container, {{"front", "n1"}}, absl::FromUnixSeconds(1700000060))
+          .ToJson(),
+      R"({"Id":"c1","Names":["/web"],"Image":"nginx:1","ImageID":"sha256:ab","Command":"sh 'a b'",)"
+      R"("Created":1700000000,"Ports":[{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,)"
+      R"("Type":"tcp"},{"PrivatePort":443,"Type":"tcp"}],"Labels":{"k":"v"},"State":"running",)"
+      R"("Status":"Up About a minute","HostConfig":{"NetworkMode":"front"},"NetworkSettings":)"
+      R"({"Networks":{"front":{"IPAMConfig":null,"Links":null,"Aliases":null,"DriverOpts":null,)"
+      R"("NetworkID":"n1","EndpointID":"","Gateway":"","IPAddress":"","IPPrefixLen":0,)"
+      R"("IPv6Gateway":"","GlobalIPv6Address":"","GlobalIPv6PrefixLen":0,"MacAddress":"",)"
+      R"("DNSNames":null}}},"Mounts":[]})");
+}
+
+TEST(ContainerJsonTest, ModesOfPathsHaveGosBits) {
+  v1::PathStat stat;
+  stat.set_name("tmp");
+  stat.set_mode(S_IFDIR | S_ISVTX | 0755);
+  stat.mutable_modified_at()->set_seconds(1700000000);
+  std::string text;
+  ASSERT_TRUE(absl::Base64Unescape(PathStatHeader(stat), &text));
+  // Directory is bit 31, sticky bit 20.
+  EXPECT_EQ(text, R"({"name":"tmp","size":0,"mode":2148532717,"mtime":"2023-11-14T22:13:20Z",)"
+                  R"("linkTarget":""})");
+  stat.set_mode(S_IFLNK | 0777);
+  ASSERT_TRUE(absl::Base64Unescape(PathStatHeader(stat), &text));
+  EXPECT_THAT(text, HasSubstr(R"("mode":134218239)"));
+}
+
+TEST(ContainerJsonTest, StatsHoldTheSampleBefore) {
+  v1::ContainerStats before;
+  before.set_running(true);
+  before.mutable_read_at()->set_seconds(1700000000);
+  before.set_cpu_total_nanos(100);
+  before.set_host_cpu_nanos(1000);
+  before.set_online_cpus(2);
+  v1::ContainerStats now = before;
+  now.set_id("c1");
+  now.set_name("web");
+  now.mutable_read_at()->set_seconds(1700000001);
+  now.set_cpu_total_nanos(300);
+  now.set_host_cpu_nanos(3000);
+  now.set_memory_usage_bytes(450);
+  now.set_memory_limit_bytes(1000);
+  (*now.mutable_memory_stat())["inactive_file"] = 50;
+  now.set_pids_current(3);
+  now.set_network_rx_bytes(7);
+  now.set_block_read_bytes(4096);
+  const Value document = StatsDocument(now, before);
+  const std::string text = document.ToJson();
+  EXPECT_THAT(text, HasSubstr(R"("read":"2023-11-14T22:13:21Z","preread":"2023-11-14T22:13:20Z")"));
+  EXPECT_THAT(text, HasSubstr(R"("cpu_stats":{"cpu_usage":{"total_usage":300)"));
+  EXPECT_THAT(text, HasSubstr(R"("precpu_stats":{"cpu_usage":{"total_usage":100)"));
+  EXPECT_THAT(text, HasSubstr(R"("system_cpu_usage":3000,"online_cpus":2)"));
+  EXPECT_THAT(text, HasSubstr(R"("memory_stats":{"usage":500,"stats":{"inactive_file":50},)"
+                              R"("limit":1000})"));
+  EXPECT_THAT(text, HasSubstr(R"({"major":0,"minor":0,"op":"read","value":4096})"));
+  EXPECT_THAT(text, HasSubstr(R"("networks":{"eth0":{"rx_bytes":7,)"));
+}
+
+TEST(ContainerJsonTest, WhatDoesNotRunHasZeros) {
+  v1::ContainerStats stats;
+  stats.set_id("c1");
+  stats.set_name("web");
+  const std::string text = StatsDocument(stats, {}).ToJson();
+  EXPECT_THAT(text, HasSubstr(R"("read":"0001-01-01T00:00:00Z")"));
+  EXPECT_THAT(text, HasSubstr(R"("pids_stats":{})"));
+  EXPECT_THAT(text, HasSubstr(R"("memory_stats":{},"name":"/web","id":"c1"})"));
+}
+
+TEST(ContainerJsonTest, AnExecIsReadAndShown) {
+  v1::ExecDetails exec;
+  const absl::Status read = ExecFromDocument(
+      *Value::FromJson(R"({"Cmd":["sh","-c","x"],"Tty":true,"AttachStdin":true,"Env":["A=b"],)"
+                       R"("User":"7","ConsoleSize":[24,80]})"),
+      *exec.mutable_config());
+  ASSERT_TRUE(read.ok()) << read;
+  EXPECT_EQ(exec.config().console_size().width(), 80u);
+  exec.set_exec_id("e1");
+  exec.set_container_id("c1");
+  exec.set_exit_code(3);
+  EXPECT_EQ(ExecDocument(exec).ToJson(),
+            R"({"ID":"e1","Running":false,"ExitCode":3,"ProcessConfig":{"tty":true,)"
+            R"("entrypoint":"sh","arguments":["-c","x"],"privileged":false,"user":"7"},)"
+            R"("OpenStdin":true,"OpenStderr":false,"OpenStdout":false,"CanRemove":false,)"
+            R"("ContainerID":"c1","DetachKeys":"","Pid":0})");
+  for (const char* body :
+       {"null", "{}", R"({"Cmd":[]})", R"({"Cmd":[1]})", R"({"Cmd":"x","Tty":1})"})
+    EXPECT_TRUE(
+        absl::IsInvalidArgument(ExecFromDocument(*Value::FromJson(body), *exec.mutable_config())))
+        << body;
+}
+
+}  // namespace
+}  // namespace gantry::engine

@@ -1,0 +1,15 @@
+// Execs, further processes in running containers, as objects: create, start, size, details.
+#ifndef GANTRY_SUPERVISOR_API_DOCKER_EXEC_ROUTES_H_
+#define GANTRY_SUPERVISOR_API_DOCKER_EXEC_ROUTES_H_
+
+#include "supervisor/api/docker/parts.h"
+
+namespace gantry::api::docker {
+
+class Router;
+
+void AddExecRoutes(Router& router, const Parts& parts);
+
+}  // namespace gantry::api::docker
+
+#endif  // GANTRY_SUPERVISOR_API_DOCKER_EXEC_ROUTES_H_

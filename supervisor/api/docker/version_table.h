@@ -1,0 +1,19 @@
+// What documents of older API versions do not have: the one table of fields by version.
+//
+// Handlers make the newest document; what a client's version does not know is taken out before it is
+// sent. Query parameters and behaviour that depend on the version are with their handlers.
+#ifndef GANTRY_SUPERVISOR_API_DOCKER_VERSION_TABLE_H_
+#define GANTRY_SUPERVISOR_API_DOCKER_VERSION_TABLE_H_
+
+#include "base/engine/value.h"
+#include "supervisor/api/docker/api_version.h"
+
+namespace gantry::api::docker {
+
+enum class Document { kContainer, kContainerSummary };
+
+engine::Value ForVersion(Document document, ApiVersion version, engine::Value newest);
+
+}  // namespace gantry::api::docker
+
+#endif  // GANTRY_SUPERVISOR_API_DOCKER_VERSION_TABLE_H_

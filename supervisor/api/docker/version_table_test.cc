@@ -1,0 +1,35 @@
+#include "supervisor/api/docker/version_table.h"
+
+#include <string>
+
+#include "gtest/gtest.h"
+
+namespace gantry::api::docker {
+namespace {
+
+std::string Container(ApiVersion version) {
+  return ForVersion(Document::kContainer, version,
+                    *engine::Value::FromJson(
+                        R"({"HostConfig":{"CgroupnsMode":"host","Annotations":{"a":"b"},)"
+                        R"("Mounts":[{"Type":"bind","BindOptions":{"CreateMountpoint":true,)"
+                        R"("Propagation":"shared"}}]},"NetworkSettings":{"Networks":{"x":)"
+                        R"({"NetworkID":"1","DNSNames":["a"]},"y":null}}})"))
+      .ToJson();
+}
+
+TEST(VersionTableTest, OlderVersionsLackWhatCameLater) {
+  EXPECT_EQ(Container({1, 40}),
+            R"({"HostConfig":{"Mounts":[{"Type":"bind","BindOptions":{"Propagation":"shared"}}]},)"
+            R"("NetworkSettings":{"Networks":{"x":{"NetworkID":"1"},"y":null}}})");
+  EXPECT_EQ(Container({1, 43}),
+            R"({"HostConfig":{"CgroupnsMode":"host","Annotations":{"a":"b"},"Mounts":[{"Type":)"
+            R"("bind","BindOptions":{"CreateMountpoint":true,"Propagation":"shared"}}]},)"
+            R"("NetworkSettings":{"Networks":{"x":{"NetworkID":"1"},"y":null}}})");
+}
+
+TEST(VersionTableTest, TheNewestHasEverything) {
+  EXPECT_NE(Container(kNewest).find("DNSNames"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace gantry::api::docker
