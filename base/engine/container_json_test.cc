@@ -127,10 +127,10 @@ TEST(ContainerJsonTest, AnExecIsReadAndShown) {
             R"("OpenStdin":true,"OpenStderr":false,"OpenStdout":false,"CanRemove":false,)"
             R"("ContainerID":"c1","DetachKeys":"","Pid":0})");
   for (const char* body :
-       {"null", "{}", R"({"Cmd":[]})", R"({"Cmd":[1]})", R"({"Cmd":"x","Tty":1})"})
-    EXPECT_TRUE(
-        absl::IsInvalidArgument(ExecFromDocument(*Value::FromJson(body), *exec.mutable_config())))
-        << body;
+       {"null", "{}", R"({"Cmd":[]})", R"({"Cmd":[1]})", R"({"Cmd":"x","Tty":1})"}) {
+    v1::ExecConfig config;
+    EXPECT_TRUE(absl::IsInvalidArgument(ExecFromDocument(*Value::FromJson(body), config))) << body;
+  }
 }
 
 }  // namespace

@@ -140,6 +140,13 @@ TEST_F(ContainerOptionsTest, EachHasItsPlace) {
   }
 }
 
+TEST_F(ContainerOptionsTest, NoLimitOfProcessesIsNoWordOfIt) {
+  for (const int64_t none : {0, -1}) {
+    config_.mutable_resources()->set_pids_limit(none);
+    EXPECT_EQ(At(Spec(), "/linux/resources/pids"), Json()) << none;
+  }
+}
+
 TEST_F(ContainerOptionsTest, UlimitsAreNamedAsTheKernelNamesThem) {
   v1::Ulimit* limit = config_.mutable_resources()->add_ulimits();
   limit->set_name("nofile");

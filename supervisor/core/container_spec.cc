@@ -536,6 +536,8 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   out.sysctls.insert(in.sysctls().begin(), in.sysctls().end());
   if (in.has_oom_score_adj()) out.oom_score_adj = in.oom_score_adj();
   GANTRY_ASSIGN_OR_RETURN(out.resources, ToResources(in.resources()));
+  // A new group has no limit, and crun writes -1 as a number, which the kernel refuses.
+  if (out.resources.pids_limit.value_or(0) <= 0) out.resources.pids_limit.reset();
   out.cgroups_path = place.cgroups_path;
 
   GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(in));
