@@ -21,6 +21,7 @@
 #include "proto/gantry/v1/images.grpc.pb.h"
 #include "proto/gantry/v1/networks.grpc.pb.h"
 #include "proto/gantry/v1/system.grpc.pb.h"
+#include "proto/gantry/v1/volumes.grpc.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -237,6 +238,15 @@ GANTRY_CTL_UNARY(v1::Networks, Connect, v1::ConnectNetworkRequest, v1::ConnectNe
 GANTRY_CTL_UNARY(v1::Networks, Disconnect, v1::DisconnectNetworkRequest,
                  v1::DisconnectNetworkResponse)
 GANTRY_CTL_UNARY(v1::Networks, Prune, v1::PruneNetworksRequest, v1::PruneNetworksResponse)
+GANTRY_CTL_UNARY(v1::Volumes, Create, v1::CreateVolumeRequest, v1::CreateVolumeResponse)
+GANTRY_CTL_UNARY(v1::Volumes, List, v1::ListVolumesRequest, v1::ListVolumesResponse)
+GANTRY_CTL_UNARY(v1::Volumes, Inspect, v1::InspectVolumeRequest, v1::InspectVolumeResponse)
+GANTRY_CTL_UNARY(v1::Volumes, Remove, v1::RemoveVolumeRequest, v1::RemoveVolumeResponse)
+GANTRY_CTL_UNARY(v1::Volumes, Prune, v1::PruneVolumesRequest, v1::PruneVolumesResponse)
+GANTRY_CTL_UNARY(v1::Volumes, Rename, v1::RenameVolumeRequest, v1::RenameVolumeResponse)
+GANTRY_CTL_UNARY(v1::Volumes, Clone, v1::CloneVolumeRequest, v1::CloneVolumeResponse)
+GANTRY_CTL_READ(v1::Volumes, Export, v1::ExportVolumeRequest, v1::ExportVolumeResponse)
+GANTRY_CTL_WRITE(v1::Volumes, Import, v1::ImportVolumeRequest, v1::ImportVolumeResponse)
 GANTRY_CTL_UNARY(v1::Images, List, v1::ListImagesRequest, v1::ListImagesResponse)
 GANTRY_CTL_UNARY(v1::Images, Inspect, v1::InspectImageRequest, v1::InspectImageResponse)
 GANTRY_CTL_UNARY(v1::Images, History, v1::ImageHistoryRequest, v1::ImageHistoryResponse)

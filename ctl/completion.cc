@@ -11,6 +11,7 @@
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
+#include "proto/gantry/v1/volumes.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -23,7 +24,7 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
   if (flag == "restart") return {"always", "no", "on-failure", "unless-stopped"};
   if (flag == "pull") return {"always", "missing", "never"};
   if (flag == "log-driver") return {"json-file", "local", "none"};
-  if (flag == "type") return {"container", "image", "network"};
+  if (flag == "type") return {"container", "image", "network", "volume"};
   if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
   if (flag == "format") return {"json", "table"};
   if (flag == "signal" || flag == "stop-signal") {
@@ -58,7 +59,8 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
   }
   if (verb == "events")
     return {
-        "container=", "event=", "image=", "label=", "type=container", "type=image", "type=network"};
+        "container=",      "event=",     "image=",       "label=",
+        "type=container", "type=image", "type=network", "type=volume", "volume="};
   if (verb == "prune") return {"label!=", "label=", "until="};
   return {};
 }
@@ -71,7 +73,7 @@ std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   if (!client.ok()) return names;
   if (kind == "objects") {
     names = ObjectNames(context, "containers");
-    for (const char* other : {"images", "networks"}) {
+    for (const char* other : {"images", "networks", "volumes"}) {
       for (std::string& name : ObjectNames(context, other)) names.push_back(std::move(name));
     }
     return names;
@@ -82,6 +84,12 @@ std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
     for (const auto& image : images.images()) {
       names.insert(names.end(), image.repo_tags().begin(), image.repo_tags().end());
     }
+    return names;
+  }
+  if (kind == "volumes") {
+    v1::ListVolumesResponse volumes;
+    if (!(*client)->Call(v1::ListVolumesRequest(), &volumes, kPatience).ok()) return names;
+    for (const auto& volume : volumes.volumes()) names.push_back(volume.name());
     return names;
   }
   if (kind == "networks") {

@@ -10,6 +10,7 @@
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
 #include "proto/gantry/v1/networks.grpc.pb.h"
+#include "proto/gantry/v1/volumes.grpc.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -183,6 +184,37 @@ struct FakeDaemon::Server {
     Server& server_;
   };
 
+  class Volumes final : public v1::Volumes::Service {
+   public:
+    Volumes(FakeDaemon& daemon, Server& server) : daemon_(daemon), server_(server) {}
+
+    grpc::Status List(grpc::ServerContext*, const v1::ListVolumesRequest*,
+                      v1::ListVolumesResponse* response) override {
+      *response = daemon_.volumes;
+      return grpc::Status::OK;
+    }
+    grpc::Status Inspect(grpc::ServerContext*, const v1::InspectVolumeRequest* request,
+                         v1::InspectVolumeResponse* response) override {
+      for (const v1::Volume& one : daemon_.volumes.volumes()) {
+        if (one.name() != request->name()) continue;
+        *response->mutable_volume() = one;
+        return grpc::Status::OK;
+      }
+      return ToGrpc(absl::NotFoundError(absl::StrCat("get ", request->name(), ": no such volume")));
+    }
+    grpc::Status Prune(grpc::ServerContext* context, const v1::PruneVolumesRequest* request,
+                       v1::PruneVolumesResponse* response) override {
+      server_.Note(*context, request->all() ? "volume prune all" : "volume prune");
+      for (const v1::Volume& one : daemon_.volumes.volumes()) response->add_names(one.name());
+      response->set_space_reclaimed_bytes(1000);
+      return grpc::Status::OK;
+    }
+
+   private:
+    FakeDaemon& daemon_;
+    Server& server_;
+  };
+
   class Networks final : public v1::Networks::Service {
    public:
     Networks(FakeDaemon& daemon, Server& server) : daemon_(daemon), server_(server) {}
@@ -239,7 +271,10 @@ struct FakeDaemon::Server {
   };
 
   Server(FakeDaemon& daemon, const std::string& path)
-      : containers(daemon, *this), images(daemon, *this), networks(daemon, *this) {
+      : containers(daemon, *this),
+        images(daemon, *this),
+        networks(daemon, *this),
+        volumes(daemon, *this) {
     // Never destroyed: shutting gRPC down with its last user may wait ten seconds for one of its
     // pollers.
     grpc_init();
@@ -248,6 +283,7 @@ struct FakeDaemon::Server {
     builder.RegisterService(&containers);
     builder.RegisterService(&images);
     builder.RegisterService(&networks);
+    builder.RegisterService(&volumes);
     server = builder.BuildAndStart();
   }
   ~Server() { server->Shutdown(std::chrono::system_clock::now()); }
@@ -271,6 +307,7 @@ struct FakeDaemon::Server {
   Containers containers;
   Images images;
   Networks networks;
+  Volumes volumes;
   std::unique_ptr<grpc::Server> server;
 };
 

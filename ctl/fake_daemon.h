@@ -15,6 +15,7 @@
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
+#include "proto/gantry/v1/volumes.pb.h"
 
 namespace gantry::ctl {
 
@@ -37,6 +38,7 @@ class FakeDaemon {
   v1::ListContainersResponse containers;
   v1::ListImagesResponse images;
   v1::ListNetworksResponse networks;
+  v1::ListVolumesResponse volumes;
   // By name; what is not here is kNotFound.
   std::map<std::string, v1::ContainerDetails> details;
 

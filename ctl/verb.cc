@@ -31,7 +31,7 @@ bool IsDockersOnly(absl::string_view name) {
   static constexpr absl::string_view kNames[] = {
       "build",    "builder", "buildx", "checkpoint", "compose", "context",
       "manifest", "network", "node",   "plugin",     "search",  "secret",
-      "service",  "stack",   "swarm",  "trust",      "volume"};
+      "service",  "stack",   "swarm",  "trust"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 

@@ -115,7 +115,7 @@ TEST_F(RunTest, WhatCannotBeHadIsRefusedBeforeAnythingIsMade) {
                                                           {"--network-alias", "db"},
                                                           {"--userns", "private"},
                                                           {"--storage-opt", "size=1g"},
-                                                          {"-v", "data:/data"},
+                                                          {"-v", "d:/data"},
                                                           {"--volumes-from", "db"},
                                                           {"--cpus", "100000"},
                                                           {"--cpuset-cpus", "0-4095"},

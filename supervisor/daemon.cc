@@ -38,6 +38,7 @@
 #include "supervisor/core/container_removal.h"
 #include "supervisor/core/container_streams.h"
 #include "supervisor/core/container_view.h"
+#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/exec_runner.h"
 #include "supervisor/core/exec_service.h"
@@ -50,8 +51,11 @@
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/restart_monitor.h"
+#include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/volume_content.h"
+#include "supervisor/core/volume_service.h"
 #include "supervisor/daemon_parts.h"
 #include "supervisor/daemon_places.h"
 #include "supervisor/distribution/puller.h"
@@ -61,6 +65,7 @@
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
+#include "supervisor/metadata/volume_store.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
@@ -69,6 +74,7 @@
 #include "supervisor/runtime/shim_recovery.h"
 #include "supervisor/socket_listener.h"
 #include "supervisor/version.h"
+#include "supervisor/volume/local_driver.h"
 
 namespace gantry {
 namespace {
@@ -223,6 +229,18 @@ absl::Status Daemon::Recover(Parts& p) {
         return task.ok() && task->status != core::ProcessStatus::kStopped;
       });
   LOG_IF(ERROR, !networks.ok()) << "networks: " << networks;
+  // Before containers are made or removed.
+  absl::Status volumes = p.volumes->Reconcile();
+  std::vector<core::LoadedContainer> running;
+  for (const auto& [ns, process] : p.tasks->List("")) {
+    core::CallContext context;
+    context.ns = ns;
+    absl::StatusOr<core::LoadedContainer> loaded =
+        p.container_records->Load(context, process.container_id);
+    if (loaded.ok()) running.push_back(*std::move(loaded));
+  }
+  volumes.Update(p.run_volumes->Reconcile(running));
+  LOG_IF(ERROR, !volumes.ok()) << "volumes: " << volumes;
   GANTRY_RETURN_IF_ERROR(p.container_recovery->Reconcile());
   for (const auto& [ns, process] : p.tasks->List("")) {
     const bool paused = process.status == core::ProcessStatus::kPaused;

@@ -25,6 +25,7 @@
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/networks.h"
 #include "supervisor/api/gantry/system.h"
+#include "supervisor/api/gantry/volumes.h"
 #include "supervisor/api/metrics/metrics_server.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_lifecycle.h"
@@ -35,6 +36,7 @@
 #include "supervisor/core/container_removal.h"
 #include "supervisor/core/container_streams.h"
 #include "supervisor/core/container_view.h"
+#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/container_wait.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
@@ -45,10 +47,13 @@
 #include "supervisor/core/mount_activations.h"
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/restart_monitor.h"
+#include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/volume_content.h"
+#include "supervisor/core/volume_service.h"
 #include "supervisor/daemon.h"
 #include "supervisor/daemon_metrics.h"
 #include "supervisor/daemon_parts.h"
@@ -59,9 +64,11 @@
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
+#include "supervisor/metadata/volume_store.h"
 #include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/socket_listener.h"
 #include "supervisor/version.h"
+#include "supervisor/volume/local_driver.h"
 
 namespace gantry {
 namespace {
@@ -107,6 +114,7 @@ void Daemon::MakeDoors(Parts& p) {
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
   p.gantry_door.push_back(
       api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewVolumesDoor(*p.volumes, *p.volume_content, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
   api::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();

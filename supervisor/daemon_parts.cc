@@ -24,6 +24,7 @@
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/container_streams.h"
 #include "supervisor/core/container_view.h"
+#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/container_wait.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
@@ -40,11 +41,14 @@
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/removal_waits.h"
 #include "supervisor/core/restart_monitor.h"
+#include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/start_waits.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/volume_content.h"
+#include "supervisor/core/volume_service.h"
 #include "supervisor/daemon_metrics.h"
 #include "supervisor/distribution/credentials.h"
 #include "supervisor/distribution/hosts_config.h"
@@ -57,6 +61,7 @@
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
+#include "supervisor/metadata/volume_store.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
@@ -64,6 +69,7 @@
 #include "supervisor/runtime/shim_launcher.h"
 #include "supervisor/runtime/shim_recovery.h"
 #include "supervisor/socket_listener.h"
+#include "supervisor/volume/local_driver.h"
 
 namespace gantry {
 

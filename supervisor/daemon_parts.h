@@ -55,6 +55,7 @@ class ContainerRemoval;
 class ContainerSteps;
 class ContainerStreams;
 class ContainerView;
+class ContainerVolumes;
 class ContainerWait;
 class EventSubjects;
 class ExecRunner;
@@ -69,10 +70,13 @@ class NetworkPlaces;
 class NetworkService;
 class RestartMonitor;
 class RunPreparer;
+class RunVolumes;
 class SandboxService;
 struct Stores;
 class SystemService;
 class TaskService;
+class VolumeContent;
+class VolumeService;
 }  // namespace core
 namespace distribution {
 class DockerConfigCredentials;
@@ -98,6 +102,7 @@ class NameIndex;
 class NamespaceStore;
 class NetworkStore;
 class SandboxStore;
+class VolumeStore;
 }  // namespace metadata
 namespace runtime {
 class BundleStore;
@@ -105,6 +110,9 @@ class CgroupWarmer;
 class RuntimeProbe;
 class ShimLauncher;
 }  // namespace runtime
+namespace volume {
+class LocalDriver;
+}  // namespace volume
 class DaemonMetrics;
 class Executor;
 class SocketListener;
@@ -146,6 +154,8 @@ struct Daemon::Parts {
   std::unique_ptr<metadata::SandboxStore> sandboxes;
   std::unique_ptr<metadata::NameIndex> names;
   std::unique_ptr<metadata::NetworkStore> network_records;
+  std::unique_ptr<metadata::VolumeStore> volume_records;
+  std::unique_ptr<volume::LocalDriver> local_volumes;
   std::unique_ptr<core::Stores> stores;
 
   core::EventBus events;
@@ -170,6 +180,10 @@ struct Daemon::Parts {
   core::RemovalWaits removals;
   core::StartWaits starts;
   std::unique_ptr<core::ContainerRecords> container_records;
+  std::unique_ptr<core::VolumeService> volumes;
+  std::unique_ptr<core::RunVolumes> run_volumes;
+  std::unique_ptr<core::VolumeContent> volume_content;
+  std::unique_ptr<core::ContainerVolumes> container_volumes;
   std::unique_ptr<core::NetworkKernel> network_kernel;
   std::unique_ptr<core::NetworkNames> network_names;
   std::unique_ptr<core::NetworkService> networks;

@@ -21,6 +21,7 @@
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/container_streams.h"
 #include "supervisor/core/container_view.h"
+#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/container_wait.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
@@ -34,21 +35,26 @@
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/prepare_run.h"
+#include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/volume_content.h"
+#include "supervisor/core/volume_service.h"
 #include "supervisor/daemon.h"
 #include "supervisor/daemon_parts.h"
 #include "supervisor/daemon_places.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
+#include "supervisor/metadata/volume_store.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
 #include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/runtime/shim_launcher.h"
 #include "supervisor/version.h"
+#include "supervisor/volume/local_driver.h"
 
 namespace gantry {
 namespace {
@@ -149,6 +155,20 @@ void Daemon::MakeContainerLife(Parts& p) {
   records.state_directory = p.config.state;
   p.container_records = std::make_unique<core::ContainerRecords>(records);
 
+  core::VolumeService::Parts volumes;
+  volumes.store = p.volume_records.get();
+  volumes.local = p.local_volumes.get();
+  volumes.containers = p.container_records.get();
+  volumes.clock = &p.clock;
+  volumes.events = &p.events;
+  p.volumes = std::make_unique<core::VolumeService>(volumes);
+  p.run_volumes = std::make_unique<core::RunVolumes>(core::RunVolumes::Parts{
+      p.volume_records.get(), p.local_volumes.get(), p.volumes.get(), p.config.state});
+  p.volume_content = std::make_unique<core::VolumeContent>(
+      core::VolumeContent::Parts{p.volumes.get(), p.run_volumes.get(), p.local_volumes.get()});
+  p.container_volumes = std::make_unique<core::ContainerVolumes>(core::ContainerVolumes::Parts{
+      p.volumes.get(), p.container_records.get(), p.run_volumes.get(), p.config.state});
+
   core::ContainerRemoval::Parts removal;
   removal.records = p.container_records.get();
   removal.stores = p.stores.get();
@@ -159,6 +179,8 @@ void Daemon::MakeContainerLife(Parts& p) {
   removal.waits = &p.removals;
   removal.starts = &p.starts;
   removal.networks = p.network_places.get();
+  removal.volumes = p.volumes.get();
+  removal.run_volumes = p.run_volumes.get();
   p.container_removal = std::make_unique<core::ContainerRemoval>(removal);
 
   core::RunPreparer::Parts runs;
@@ -167,6 +189,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   runs.tasks = p.tasks.get();
   runs.mount_points = &*p.mount_points;
   runs.networks = p.network_places.get();
+  runs.volumes = p.run_volumes.get();
   runs.log_max_size_bytes = p.config.log_max_size_bytes;
   runs.log_max_files = p.config.log_max_files;
   p.run_preparer = std::make_unique<core::RunPreparer>(runs);
@@ -187,6 +210,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   view.tasks = p.tasks.get();
   view.runtimes = p.runtimes.get();
   view.networks = p.network_places.get();
+  view.volumes = p.volumes.get();
   p.container_view = std::make_unique<core::ContainerView>(view);
 
   core::ContainerLifecycle::Parts lifecycle;
@@ -203,6 +227,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   lifecycle.host = &p.host;
   lifecycle.runtimes = p.runtimes.get();
   lifecycle.state_directory = p.config.state;
+  lifecycle.volumes = p.container_volumes.get();
   lifecycle.networks = p.network_places.get();
   lifecycle.default_network = p.config.default_network;
   lifecycle.init_path = FindProgram("", "gantry-init", "shim");
@@ -258,6 +283,7 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.tasks = p.tasks.get();
   system_parts.runtimes = p.runtimes.get();
   system_parts.gc = p.scheduler.get();
+  system_parts.volumes = p.volumes.get();
   GANTRY_ASSIGN_OR_RETURN(system_parts.facts.uuid, PersistentUuid(config.root));
   system_parts.facts.version = kVersion;
   system_parts.facts.root_directory = config.root;

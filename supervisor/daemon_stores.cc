@@ -22,12 +22,16 @@
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/container_streams.h"
+#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
 #include "supervisor/core/network_kernel.h"
+#include "supervisor/core/run_volumes.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/volume_content.h"
+#include "supervisor/core/volume_service.h"
 #include "supervisor/daemon.h"
 #include "supervisor/daemon_metrics.h"
 #include "supervisor/daemon_parts.h"
@@ -43,7 +47,9 @@
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
+#include "supervisor/metadata/volume_store.h"
 #include "supervisor/runtime/bundle.h"
+#include "supervisor/volume/local_driver.h"
 
 namespace gantry {
 namespace {
@@ -77,6 +83,8 @@ absl::Status Daemon::OpenStores(Parts& p) {
   p.namespaces = std::make_unique<metadata::NamespaceStore>(*p.db, p.snapshotters, p.clock);
   p.sandboxes = std::make_unique<metadata::SandboxStore>(*p.db, p.clock);
   p.network_records = std::make_unique<metadata::NetworkStore>(*p.db);
+  p.volume_records = std::make_unique<metadata::VolumeStore>(*p.db);
+  GANTRY_ASSIGN_OR_RETURN(p.local_volumes, volume::LocalDriver::Open(config.root));
   p.names = std::make_unique<metadata::NameIndex>(*p.db);
   p.stores.reset(new core::Stores{*p.db, *p.pool, p.snapshotters, p.clock, *p.images, *p.containers,
                                   *p.leases, *p.namespaces, *p.sandboxes, *p.names,

@@ -100,6 +100,19 @@ void SetMountOptions(const v1::Mount& mount, Value& entry) {
   }
 }
 
+// Whether docker's short form, "NAME:TARGET:OPTIONS", says all of a volume.
+bool FitsBind(const v1::Mount& mount) {
+  return mount.subpath().empty() && mount.volume_labels().empty() &&
+         mount.volume_options().empty() &&
+         (mount.volume_driver().empty() || mount.volume_driver() == "local");
+}
+
+// A volume of which nothing but its place was asked for.
+bool IsBareAnonymous(const v1::Mount& mount) {
+  return mount.type() == v1::Mount::VOLUME && mount.source().empty() && FitsBind(mount) &&
+         !mount.read_only() && !mount.no_copy();
+}
+
 Value PortBindings(const google::protobuf::RepeatedPtrField<v1::PortBinding>& bindings) {
   Value out = Value::EmptyObject();
   for (const v1::PortBinding& binding : bindings) {
@@ -151,17 +164,21 @@ Value HostConfig(const v1::ContainerDetails& container) {
   Value mounts = Value::EmptyList();
   Value tmpfs = Value::EmptyObject();
   for (const v1::Mount& mount : config.mounts()) {
+    // Those of other containers and of the image were not asked for one by one; a bare anonymous
+    // volume is in Config.Volumes.
+    if (!mount.inherited_from().empty() || IsBareAnonymous(mount)) continue;
     if (mount.type() == v1::Mount::TMPFS && mount.tmpfs_size_bytes() == 0 &&
         mount.tmpfs_mode() == 0) {
       tmpfs.Set(mount.target(), absl::StrJoin(mount.options(), ","));
       continue;
     }
     if ((mount.type() == v1::Mount::BIND && mount.create_source()) ||
-        (mount.type() == v1::Mount::VOLUME && !mount.source().empty())) {
+        (mount.type() == v1::Mount::VOLUME && !mount.source().empty() && FitsBind(mount))) {
       std::vector<std::string> options;
       if (mount.read_only()) options.push_back("ro");
       if (!mount.propagation().empty()) options.push_back(mount.propagation());
       if (mount.no_copy()) options.push_back("nocopy");
+      options.insert(options.end(), mount.options().begin(), mount.options().end());
       binds.Append(absl::StrCat(mount.source(), ":", mount.target(), options.empty() ? "" : ":",
                                 absl::StrJoin(options, ",")));
       continue;
@@ -323,7 +340,8 @@ Value ConfigDocument(const v1::ContainerDetails& container) {
   out.Set("Image", config.image());
   Value volumes;
   for (const v1::Mount& mount : config.mounts()) {
-    if (mount.type() == v1::Mount::VOLUME && mount.source().empty()) {
+    if (mount.type() == v1::Mount::VOLUME && mount.source().empty() &&
+        (mount.inherited_from().empty() || mount.inherited_from() == "image")) {
       volumes.Set(mount.target(), Value::EmptyObject());
     }
   }

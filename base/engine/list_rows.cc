@@ -207,7 +207,8 @@ Value DiskUsageRow(const v1::DiskUsageResponse::Kind& kind) {
   return row;
 }
 
-Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Value>& containers) {
+Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Value>& containers,
+                        const std::vector<Value>& volumes) {
   const auto only = [](const std::vector<Value>& rows,
                        std::initializer_list<absl::string_view> keys) {
     Value list = Value::EmptyList();
@@ -227,7 +228,8 @@ Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Valu
   out.Set("Containers", only(containers, {"Command", "CreatedAt", "ID", "Image", "Labels",
                                           "LocalVolumes", "Mounts", "Names", "Networks", "Ports",
                                           "RunningFor", "Size", "State", "Status"}));
-  out.Set("Volumes", Value::EmptyList());
+  out.Set("Volumes", only(volumes, {"Availability", "Driver", "Group", "Labels", "Links",
+                                    "Mountpoint", "Name", "Scope", "Size", "Status"}));
   out.Set("BuildCache", Value::EmptyList());
   return out;
 }

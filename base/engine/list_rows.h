@@ -49,9 +49,10 @@ Value HistoryRow(const v1::ImageHistoryResponse::Entry& entry, bool human, bool 
                  absl::Time now);
 // A row of `system df`.
 Value DiskUsageRow(const v1::DiskUsageResponse::Kind& kind);
-// What `system df -v --format json` prints: the images and the containers in detail. There are no
-// volumes and no build cache.
-Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Value>& containers);
+// What `system df -v --format json` prints: images, containers and volumes in detail. There is no
+// build cache.
+Value DiskUsageDocument(const std::vector<Value>& images, const std::vector<Value>& containers,
+                        const std::vector<Value>& volumes);
 
 }  // namespace gantry::engine
 

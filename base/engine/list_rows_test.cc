@@ -76,7 +76,7 @@ TEST(DiskUsageDocumentTest, HasDockersKeys) {
   v1::ContainerSummary container;
   container.set_id("0123456789abcdef");
   const Value document = DiskUsageDocument(ImageRows(Image(), false, true, kNow),
-                                           {ContainerRow(container, true, kNow)});
+                                           {ContainerRow(container, true, kNow)}, {});
   EXPECT_EQ(KeysOf(document), "Images Containers Volumes BuildCache");
   EXPECT_EQ(KeysOf(document.Find("Images")->list()[0]),
             "Containers CreatedAt CreatedSince Digest ID Repository SharedSize Size Tag UniqueSize "

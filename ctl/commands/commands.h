@@ -72,6 +72,7 @@ std::vector<Verb> NamespaceVerbs();
 std::vector<Verb> NetworkVerbs();
 std::vector<Verb> SnapshotVerbs();
 std::vector<Verb> TaskVerbs();
+std::vector<Verb> VolumeVerbs();
 
 // ctl itself, and the daemon's settings.
 std::vector<Verb> ConfigVerbs();

@@ -7,6 +7,7 @@
 #include "base/engine/list_rows.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/units.h"
+#include "base/engine/volume_json.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
@@ -14,6 +15,7 @@
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/system.pb.h"
+#include "proto/gantry/v1/volumes.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -89,7 +91,8 @@ Listing DfListing() {
 
 // docker's tables of `system df -v`.
 absl::StatusOr<std::string> DetailTables(const std::vector<Value>& images,
-                                         const std::vector<Value>& containers) {
+                                         const std::vector<Value>& containers,
+                                         const std::vector<Value>& volumes) {
   Listing listing;
   listing.headings = {{"Repository", "REPOSITORY"},
                       {"Tag", "TAG"},
@@ -112,10 +115,12 @@ absl::StatusOr<std::string> DetailTables(const std::vector<Value>& images,
       "{{.Status}}\t{{.Names}}";
   GANTRY_ASSIGN_OR_RETURN(const std::string container_table,
                           Render(listing, containers, "", false));
+  listing.headings = {{"Name", "VOLUME NAME"}, {"Links", "LINKS"}, {"Size", "SIZE"}};
+  listing.default_table = "{{.Name}}\t{{.Links}}\t{{.Size}}";
+  GANTRY_ASSIGN_OR_RETURN(const std::string volume_table, Render(listing, volumes, "", false));
   return absl::StrCat(
       "Images space usage:\n\n", image_table, "\nContainers space usage:\n\n", container_table,
-      "\nLocal Volumes space usage:\n\n", AlignColumns("VOLUME NAME\tLINKS\tSIZE\n"),
-      "\nBuild cache usage: 0B\n\n",
+      "\nLocal Volumes space usage:\n\n", volume_table, "\nBuild cache usage: 0B\n\n",
       AlignColumns("CACHE ID\tCACHE TYPE\tSIZE\tCREATED\tLAST USED\tUSAGE\tSHARED\n"));
 }
 
@@ -157,6 +162,13 @@ class DfAction final : public Action {
     containers.set_size(true);
     v1::ListContainersResponse found_containers;
     GANTRY_RETURN_IF_ERROR(client.Call(containers, &found_containers));
+    v1::ListVolumesRequest volumes;
+    volumes.set_size(true);
+    v1::ListVolumesResponse found_volumes;
+    GANTRY_RETURN_IF_ERROR(client.Call(volumes, &found_volumes));
+    std::vector<Value> volume_rows;
+    for (const v1::Volume& volume : found_volumes.volumes())
+      volume_rows.push_back(engine::VolumeRow(volume));
     const absl::Time now = absl::Now();
     std::vector<Value> image_rows, container_rows;
     for (const v1::ImageSummary& image : found_images.images()) {
@@ -169,10 +181,11 @@ class DfAction final : public Action {
     }
     std::string text;
     if (format_.empty() || format_ == "table") {
-      GANTRY_ASSIGN_OR_RETURN(text, DetailTables(image_rows, container_rows));
+      GANTRY_ASSIGN_OR_RETURN(text, DetailTables(image_rows, container_rows, volume_rows));
     } else {
       GANTRY_ASSIGN_OR_RETURN(
-          text, RenderOne(engine::DiskUsageDocument(image_rows, container_rows), format_));
+          text,
+          RenderOne(engine::DiskUsageDocument(image_rows, container_rows, volume_rows), format_));
     }
     context.Out(text);
     return 0;

@@ -8,12 +8,14 @@
 #include "base/engine/absent_fields.h"
 #include "base/engine/engine_json.h"
 #include "base/engine/network_json.h"
+#include "base/engine/volume_json.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
 #include "ctl/listing.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
+#include "proto/gantry/v1/volumes.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -25,7 +27,7 @@ class InspectAction final : public Action {
   void AddFlags(FlagSet& flags) override {
     if (type_.empty()) {
       flags.String(&type_, "type", 0, "kind",
-                   "container, image or network (default: which of them it is)");
+                   "container, image, network or volume (default: which of them it is)");
     }
     flags.String(&format_, "format", 'f', "template", "json, or a Go template");
     if (type_ != "image") flags.Bool(&size_, "size", 's', "With the sizes of its file systems");
@@ -35,9 +37,10 @@ class InspectAction final : public Action {
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
-    if (!type_.empty() && type_ != "container" && type_ != "image" && type_ != "network") {
+    if (!type_.empty() && type_ != "container" && type_ != "image" && type_ != "network" &&
+        type_ != "volume") {
       return absl::InvalidArgumentError(
-          absl::StrCat("--type: \"", type_, "\"; there are container, image and network"));
+          absl::StrCat("--type: \"", type_, "\"; there are container, image, network and volume"));
     }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     std::vector<Found> found;
@@ -91,7 +94,7 @@ class InspectAction final : public Action {
       }
       if (!absl::IsNotFound(status) || type_ == "container") return status;
     }
-    if (type_ != "network") {
+    if (type_.empty() || type_ == "image") {
       v1::InspectImageRequest request;
       request.set_image(name);
       request.set_platform(platform_);
@@ -103,11 +106,19 @@ class InspectAction final : public Action {
       // A name that is not valid for an image is not one's, instead of being an error.
       if (!absl::IsNotFound(status) && !absl::IsInvalidArgument(status)) return status;
     }
-    v1::InspectNetworkRequest request;
-    request.set_network(name);
-    v1::InspectNetworkResponse response;
+    if (type_.empty() || type_ == "network") {
+      v1::InspectNetworkRequest request;
+      request.set_network(name);
+      v1::InspectNetworkResponse response;
+      const absl::Status status = client.Call(request, &response);
+      if (status.ok()) return Found{std::nullopt, engine::NetworkDocument(response.network())};
+      if (!absl::IsNotFound(status) || type_ == "network") return status;
+    }
+    v1::InspectVolumeRequest request;
+    request.set_name(name);
+    v1::InspectVolumeResponse response;
     const absl::Status status = client.Call(request, &response);
-    if (status.ok()) return Found{std::nullopt, engine::NetworkDocument(response.network())};
+    if (status.ok()) return Found{std::nullopt, engine::VolumeDocument(response.volume())};
     return status;
   }
 
@@ -120,7 +131,7 @@ class InspectAction final : public Action {
 Verb InspectVerb() {
   return {.name = "inspect",
           .arguments = "[OPTIONS] NAME|ID [NAME|ID...]",
-          .summary = "Show everything about containers, images or networks",
+          .summary = "Show everything about containers, images, networks or volumes",
           .examples =
               "  ctl inspect web\n"
               "  ctl inspect -f '{{.State.ExitCode}}' job\n"

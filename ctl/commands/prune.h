@@ -20,6 +20,7 @@ absl::StatusOr<bool> Agreed(Context& context, absl::string_view warning);
 absl::Status PruneNetworks(Context& context, const FilterFlags& filters);
 // The same, and returns the bytes that were freed.
 absl::StatusOr<int64_t> PruneContainers(Context& context, const FilterFlags& filters);
+absl::StatusOr<int64_t> PruneVolumes(Context& context, const FilterFlags& filters, bool all);
 absl::StatusOr<int64_t> PruneImages(Context& context, const FilterFlags& filters, bool all);
 
 }  // namespace gantry::ctl

@@ -1,3 +1,4 @@
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 #include "base/engine/units.h"
@@ -15,24 +16,34 @@ class SystemPruneAction final : public Action {
     // -f is --force here: filters have no letter.
     filters_.AddFlag(flags, 0);
     flags.Bool(&all_, "all", 'a', "Every image without a container, not only nameless ones");
-    flags.Bool(&volumes_, "volumes", 0, "Accepted for compatibility: there are no volumes");
+    flags.Bool(&volumes_, "volumes", 0, "Anonymous volumes that no container uses, too");
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    for (const std::string& text : filters_.texts) {
+      if (volumes_ && absl::StartsWith(text, "until=")) {
+        return absl::InvalidArgumentError(
+            "the \"until\" filter is not supported with \"--volumes\"");
+      }
+    }
     if (!force_) {
       GANTRY_ASSIGN_OR_RETURN(
           bool agreed,
           Agreed(context,
-                 all_
-                     ? "This will remove all stopped containers, all networks not used by at least "
-                       "one "
-                       "container, and all images without a container."
-                     : "This will remove all stopped containers, all networks not used by at least "
-                       "one container, and all dangling images."));
+                 absl::StrCat(
+                     "This will remove all stopped containers, all networks not used by at least "
+                     "one container, ",
+                     volumes_ ? "all anonymous volumes not used by at least one container, " : "",
+                     all_ ? "and all images without a container." : "and all dangling images.")));
       if (!agreed) return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));
     GANTRY_RETURN_IF_ERROR(PruneNetworks(context, filters_));
+    if (volumes_) {
+      GANTRY_ASSIGN_OR_RETURN(const int64_t volume_bytes,
+                              PruneVolumes(context, filters_, /*all=*/false));
+      bytes += volume_bytes;
+    }
     GANTRY_ASSIGN_OR_RETURN(int64_t image_bytes, PruneImages(context, filters_, all_));
     bytes += image_bytes;
     context.Out(absl::StrCat("Total reclaimed space: ", engine::HumanSize(bytes), "\n"));

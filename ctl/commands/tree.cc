@@ -71,6 +71,7 @@ Verb CommandTree() {
              ImportVerb(), TagVerb(), Named(RmiVerb(), "rm", {"rmi", "remove"}), HistoryVerb(),
              InspectImageVerb(), ImagePruneVerb(), ImageVerifyVerb()}));
   root.verbs.push_back(Group("network", {}, "Manage networks", NetworkVerbs()));
+  root.verbs.push_back(Group("volume", {}, "Manage volumes", VolumeVerbs()));
   root.verbs.push_back(Group("registry", {}, "Look at registries",
                              {RegistryExplainVerb(), LoginVerb(), LogoutVerb()}));
   root.verbs.push_back(Group("system", {}, "Manage the daemon",

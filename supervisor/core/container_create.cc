@@ -21,8 +21,10 @@
 #include "snapshotter/mount.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/container_mounts.h"
 #include "supervisor/core/container_names.h"
 #include "supervisor/core/container_spec.h"
+#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/name_files.h"
@@ -107,17 +109,13 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   const std::string name(absl::StripPrefix(request.name(), "/"));
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(name));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
-  for (const std::string& other : config.volumes_from()) {
-    // "CONTAINER[:ro|:rw]"
-    const std::string container(other.substr(0, other.find(':')));
-    GANTRY_RETURN_IF_ERROR(parts_.records->ResolveId(context, container).status());
-    return FieldError("volumes_from", "this version keeps no volumes");
-  }
+  NormalizeMounts(config);
   if (!config.runtime().empty())
     GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
   GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
                           parts_.images->Resolve(context, config.image(), config.platform()));
   GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
+  GANTRY_RETURN_IF_ERROR(parts_.volumes->AddMounts(context, image.config.volumes, config));
   // Says who makes the cgroup. The task keeps to it if the settings change before it starts.
   GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo oci_runtime,
                           parts_.runtimes->Resolve(config.runtime()));
@@ -174,7 +172,10 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   GANTRY_ASSIGN_OR_RETURN(oci::User user,
                           LookUpUser(chain_id, mounts, config.user(),
                                      {config.group_add().begin(), config.group_add().end()}));
+  GANTRY_ASSIGN_OR_RETURN(ContainerVolumes::Given volumes,
+                          parts_.volumes->Give(context, id, mounts, config));
   SpecPlace place;
+  place.mount_sources = volumes.sources();
   place.id = id;
   place.directory = directories[1];
   place.init_path = parts_.init_path;
@@ -226,6 +227,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
       return created.status();
   }
   CrashPoint("container.recorded");
+  volumes.Keep();
   std::move(remove_snapshot).Cancel();
   std::move(remove_directories).Cancel();
 

@@ -21,9 +21,11 @@
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "supervisor/core/container_fixture.h"
+#include "supervisor/core/container_volumes.h"
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_unpack.h"
+#include "supervisor/core/volume_service.h"
 #include "supervisor/distribution/puller.h"
 #include "supervisor/distribution/unpacker.h"
 #include "supervisor/gc/collector.h"
@@ -64,6 +66,16 @@ class ContainerCreateTest : public ContainerFixture {
     parts.host = &host_;
     parts.runtimes = runtimes_.get();
     parts.state_directory = dir_.Join("state");
+    VolumeService::Parts volumes;
+    volumes.store = &volume_store_;
+    volumes.local = local_volumes_.get();
+    volumes.containers = records_.get();
+    volumes.clock = &clock_;
+    volumes.events = &events_;
+    volumes_ = std::make_unique<VolumeService>(volumes);
+    given_ = std::make_unique<ContainerVolumes>(
+        ContainerVolumes::Parts{volumes_.get(), records_.get(), dir_.Join("state")});
+    parts.volumes = given_.get();
     maker_ = std::make_unique<ContainerLifecycle>(parts);
     image_.cmd = {"serve"};
     image_.platform.os = "linux";
@@ -163,6 +175,11 @@ class ContainerCreateTest : public ContainerFixture {
   // Without a registry: every layer is in the store.
   distribution::Puller puller_{nullptr, distribution::FetcherOptions()};
   std::unique_ptr<ImageUnpack> unpack_;
+  metadata::VolumeStore volume_store_{*db_};
+  std::unique_ptr<volume::LocalDriver> local_volumes_ =
+      volume::LocalDriver::Open(dir_.Join("root")).value();
+  std::unique_ptr<VolumeService> volumes_;
+  std::unique_ptr<ContainerVolumes> given_;
   std::unique_ptr<ContainerLifecycle> maker_;
   oci::ImageConfig image_;
   content::Descriptor target_;

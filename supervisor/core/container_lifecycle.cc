@@ -223,7 +223,8 @@ absl::StatusOr<v1::RemoveContainerResponse> ContainerLifecycle::Remove(
       LoadedContainer loaded,
       parts_.records->LoadLocked(context, request.container(), lock, Interruptible::kNo));
   GANTRY_RETURN_IF_ERROR(
-      parts_.removal->RemoveLocked(lock.Within(context), loaded, request.force()));
+      parts_.removal->RemoveLocked(lock.Within(context), loaded, request.force(),
+                                   request.volumes() ? VolumesGo::kYes : VolumesGo::kNo));
   v1::RemoveContainerResponse response;
   response.set_id(loaded.id());
   return response;

@@ -51,6 +51,7 @@ enum ContainerState : int;
 
 namespace gantry::core {
 
+class ContainerVolumes;
 class NetworkPlaces;
 
 // kRun: it is started at once, so one that a restart of the daemon finds not started was cut off.
@@ -72,6 +73,7 @@ class ContainerLifecycle {
     ImageUnpack* unpack;
     const oci::HostFacts* host;
     runtime::RuntimeProbe* runtimes;
+    ContainerVolumes* volumes;
     std::string state_directory;        // <state>/mounts/ holds mounts for the length of a call
     std::string init_path;              // static init for --init; "" none
     NetworkPlaces* networks = nullptr;  // null: there are no networks

@@ -329,7 +329,7 @@ TEST(CheckContainerConfigTest, OptionsOutOfRangeNameTheirField) {
        [](auto& c) {
          v1::Mount* mount = c.add_mounts();
          mount->set_type(v1::Mount::VOLUME);
-         mount->set_source("pgdata");
+         mount->set_source("not/a/name");
          mount->set_target("/data");
        }},
       {"log.driver", [](auto& c) { c.mutable_log()->set_driver("syslog"); }},

@@ -12,9 +12,12 @@
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "supervisor/core/container_mounts.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/network_places.h"
+#include "supervisor/core/run_volumes.h"
+#include "supervisor/core/volume_service.h"
 
 namespace gantry::core {
 namespace {
@@ -24,7 +27,9 @@ constexpr absl::Duration kLongestPause = absl::Minutes(1);
 }  // namespace
 
 absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedContainer& loaded,
-                                            bool force) {
+                                            bool force, VolumesGo volumes) {
+  const bool volumes_go =
+      volumes == VolumesGo::kYes || loaded.state.volumes_go() || loaded.config.auto_remove();
   const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   const v1::ContainerState state =
       StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr);
@@ -47,8 +52,9 @@ absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedCo
     // and carries this one along.
     removed = parts_.records->UpdateState(
         loaded,
-        [](record::v1::ContainerState& change) {
+        [volumes_go](record::v1::ContainerState& change) {
           change.set_removing(true);
+          change.set_volumes_go(volumes_go);
           change.set_stopped_by_user(true);
           change.clear_restart_at();
         },
@@ -57,15 +63,16 @@ absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedCo
     if (IsActive(state) || state == v1::CONTAINER_STATE_DEAD)
       parts_.records->Publish(loaded, "kill", {{"signal", absl::StrCat(SIGKILL)}});
   }
-  if (removed.ok()) removed = RemoveParts(context, loaded);
+  if (removed.ok()) removed = RemoveParts(context, loaded, volumes_go);
   if (removed.ok()) return removed;
-  TryAgain(loaded, removed);
+  TryAgain(loaded, volumes_go, removed);
   return absl::UnavailableError(
       absl::StrCat("container ", loaded.id(),
                    ": its removal goes on by itself; it waits for: ", removed.message()));
 }
 
-absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedContainer& loaded) {
+absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedContainer& loaded,
+                                           bool volumes_go) {
   Stores& stores = *parts_.stores;
   if (parts_.tasks->Exists(context.ns, loaded.id())) {
     const absl::Status gone =
@@ -74,6 +81,7 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
   }
   if (parts_.networks != nullptr)
     GANTRY_RETURN_IF_ERROR(parts_.networks->Leave(context, loaded.id()));
+  if (parts_.run_volumes != nullptr) parts_.run_volumes->Leave(context, loaded);
   if (!loaded.record.snapshot_key().empty() && loaded.ours) {
     GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                             stores.Snapshots(loaded.record.snapshotter(), loaded.scope));
@@ -81,6 +89,9 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
     if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
   }
   CrashPoint("snapshot.removed");
+  std::vector<std::string> volumes;
+  if (volumes_go && parts_.volumes != nullptr) volumes = AnonymousVolumes(loaded.config);
+  if (!volumes.empty()) GANTRY_RETURN_IF_ERROR(parts_.volumes->NoteGoing(context, volumes));
   parts_.subjects->Departs(context.ns, loaded.id());
   // The record of a container that removes itself, which a power cut brings back, is removed at the
   // next start.
@@ -90,6 +101,7 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
                                                            : metadata::Durability::kSynced);
   CrashPoint("container.forgotten");
   if (!deleted.ok() && !absl::IsNotFound(deleted)) return deleted;
+  if (!volumes.empty()) parts_.volumes->RemoveUnused(context, volumes);
   {
     absl::MutexLock lock(&mu_);
     failed_.erase({context.ns, loaded.id()});
@@ -123,7 +135,8 @@ absl::Status ContainerRemoval::RemoveParts(const CallContext& context, LoadedCon
   return absl::OkStatus();
 }
 
-void ContainerRemoval::TryAgain(const LoadedContainer& loaded, const absl::Status& why) {
+void ContainerRemoval::TryAgain(const LoadedContainer& loaded, bool volumes_go,
+                                const absl::Status& why) {
   const std::pair<std::string, std::string> key(loaded.scope.ns, loaded.id());
   int failed = 0;
   {
@@ -137,8 +150,9 @@ void ContainerRemoval::TryAgain(const LoadedContainer& loaded, const absl::Statu
   LoadedContainer changed = loaded;
   const absl::Status noted = parts_.records->UpdateState(
       changed,
-      [&why](record::v1::ContainerState& change) {
+      [&why, volumes_go](record::v1::ContainerState& change) {
         change.set_removing(true);
+        change.set_volumes_go(volumes_go);
         change.clear_restart_at();
         change.set_removal_waits_for(std::string(why.message()));
       },

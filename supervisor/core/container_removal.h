@@ -27,6 +27,12 @@
 namespace gantry::core {
 
 class NetworkPlaces;
+class RunVolumes;
+class VolumeService;
+
+// Whether a container's anonymous volumes go with it. Those of a container that removes itself do
+// in any case, and once begun, a removal keeps to what it was asked for.
+enum class VolumesGo { kNo, kYes };
 
 class ContainerRemoval {
  public:
@@ -41,6 +47,8 @@ class ContainerRemoval {
     RemovalWaits* waits;
     StartWaits* starts;
     NetworkPlaces* networks = nullptr;              // null: there are no networks
+    VolumeService* volumes = nullptr;               // null: there are no volumes
+    RunVolumes* run_volumes = nullptr;              // the same
     absl::Duration first_pause = absl::Seconds(1);  // doubled with each attempt, at most a minute
   };
   explicit ContainerRemoval(const Parts& parts)
@@ -49,7 +57,8 @@ class ContainerRemoval {
   // With the container's operation lock held.
   //   kFailedPrecondition  it is active and `force` is not set; nothing was done
   //   kUnavailable         removal has begun and goes on by itself; the message says what it waits for
-  absl::Status RemoveLocked(const CallContext& context, LoadedContainer& loaded, bool force);
+  absl::Status RemoveLocked(const CallContext& context, LoadedContainer& loaded, bool force,
+                            VolumesGo volumes = VolumesGo::kNo);
 
   // Goes on with a removal that was begun, on a worker, after `pause`.
   void GoOn(const std::string& ns, const std::string& id, absl::Duration pause);
@@ -58,8 +67,8 @@ class ContainerRemoval {
   void Stop() { later_.Stop(); }
 
  private:
-  absl::Status RemoveParts(const CallContext& context, LoadedContainer& loaded);
-  void TryAgain(const LoadedContainer& loaded, const absl::Status& why);
+  absl::Status RemoveParts(const CallContext& context, LoadedContainer& loaded, bool volumes_go);
+  void TryAgain(const LoadedContainer& loaded, bool volumes_go, const absl::Status& why);
   void Attempt(const std::string& ns, const std::string& id);
 
   const Parts parts_;

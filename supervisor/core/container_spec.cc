@@ -29,6 +29,7 @@
 #include "proto/gantry/v1/container_health.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/container_mounts.h"
 #include "supervisor/core/health_check.h"
 #include "supervisor/core/log_options.h"
 #include "supervisor/core/network_choice.h"
@@ -255,33 +256,7 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   if (const int64_t cpus = get_nprocs(); config.resources().nano_cpus() > cpus * 1000000000) {
     return FieldError("nano_cpus", absl::StrCat("from 0.01 to ", cpus, ": this host has no more"));
   }
-  for (const v1::Mount& mount : config.mounts()) {
-    if (mount.target().empty() || mount.target().front() != '/' || HasNul(mount.target())) {
-      return FieldError("mount",
-                        absl::StrCat("target \"", mount.target(), "\" is not an absolute path"));
-    }
-    switch (mount.type()) {
-      case v1::Mount::BIND:
-        if (mount.source().empty() || mount.source().front() != '/' || HasNul(mount.source())) {
-          return FieldError("mount", absl::StrCat("bind source \"", mount.source(),
-                                                  "\" is not an absolute path"));
-        }
-        break;
-      case v1::Mount::TMPFS:
-        break;
-      case v1::Mount::VOLUME:
-        return FieldError(
-            "mount",
-            absl::StrCat(mount.source().empty()
-                             ? absl::StrCat("target ", mount.target(), " asks for a volume")
-                             : absl::StrCat("\"", mount.source(), "\" names a volume"),
-                         ", which this version does not keep; give an absolute host path"));
-      default:
-        return FieldError("mount", absl::StrCat("target ", mount.target(),
-                                                ": this type of mount is not supported yet; use "
-                                                "bind or tmpfs"));
-    }
-  }
+  GANTRY_RETURN_IF_ERROR(CheckMounts(config));
   if (!config.stop_signal().empty())
     GANTRY_RETURN_IF_ERROR(ParseSignal(config.stop_signal()).status());
   const std::string& driver = config.log().driver();
@@ -465,35 +440,7 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
     out.init_path = place.init_path;
   }
 
-  for (const v1::Mount& mount : in.mounts()) {
-    oci::MountConfig spec;
-    spec.destination = mount.target();
-    spec.read_only = mount.read_only();
-    spec.recursive_read_only = mount.read_only() && mount.read_only_force_recursive();
-    spec.options.assign(mount.options().begin(), mount.options().end());
-    if (mount.type() == v1::Mount::TMPFS) {
-      spec.type = oci::MountConfig::Type::kTmpfs;
-      if (mount.tmpfs_size_bytes() > 0)
-        spec.options.push_back(absl::StrCat("size=", mount.tmpfs_size_bytes()));
-      if (mount.tmpfs_mode() > 0) {
-        spec.options.push_back(absl::StrFormat("mode=%o", mount.tmpfs_mode()));
-      }
-    } else {
-      spec.type = oci::MountConfig::Type::kBind;
-      spec.source = mount.source();
-      spec.non_recursive = mount.non_recursive();
-      spec.propagation = mount.propagation();
-      struct stat info;
-      if (stat(spec.source.c_str(), &info) != 0) {
-        if (!mount.create_source()) {
-          return FieldError("mount", absl::StrCat("bind source path does not exist: ", spec.source,
-                                                  " (-v would make it)"));
-        }
-        GANTRY_RETURN_IF_ERROR(MakeDirectories(spec.source, 0755));
-      }
-    }
-    out.mounts.push_back(std::move(spec));
-  }
+  GANTRY_RETURN_IF_ERROR(AppendMounts(in, place.mount_sources, out.mounts));
   // What a name server, a host name and its own name are; files of ours unless the person mounts
   // something there.
   for (const char* file : {"resolv.conf", "hostname", "hosts"}) {

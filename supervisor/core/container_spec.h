@@ -4,6 +4,7 @@
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_SPEC_H_
 
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,7 @@ struct SpecPlace {
   std::string directory;  // holds hostname, hosts and resolv.conf to be shown in the container
   std::string init_path;
   std::string cgroups_path;
+  std::map<std::string, std::string> mount_sources = {};  // of volumes, by target
   // Pid of another container's init process, for "container:NAME" modes.
   std::function<absl::StatusOr<int32_t>(absl::string_view container)> pid_of;
 };

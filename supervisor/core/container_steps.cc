@@ -127,6 +127,7 @@ absl::StatusOr<int32_t> ContainerSteps::CreateTaskOf(
     if (before_create) before_create(shim);
   };
   absl::StatusOr<int32_t> pid = parts_.tasks->Create(context, task);
+  parts_.runs->EndPreparation(loaded);
   if (pid.ok() && parts_.starts->size() > 0) {
     // Those who came while the process was being made.
     const absl::StatusOr<std::shared_ptr<runtime::Shim>> shim =

@@ -21,6 +21,7 @@
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/proto_time.h"
+#include "supervisor/core/volume_service.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -60,6 +61,34 @@ const Process* TaskOf(const absl::flat_hash_map<std::string, Process>& tasks,
 
 }  // namespace
 
+v1::MountPoint ContainerView::MountPointOf(const LoadedContainer& loaded,
+                                           const v1::Mount& mount) const {
+  v1::MountPoint point;
+  point.set_source(mount.source());
+  point.set_destination(mount.target());
+  point.set_read_write(!mount.read_only());
+  point.set_mode(mount.read_only() ? "ro" : "");
+  switch (mount.type()) {
+    case v1::Mount::TMPFS:
+      point.set_type("tmpfs");
+      break;
+    case v1::Mount::VOLUME:
+      point.set_type("volume");
+      point.set_name(mount.volume_name());
+      point.set_driver(mount.volume_driver().empty() ? "local" : mount.volume_driver());
+      if (parts_.volumes != nullptr)
+        point.set_source(parts_.volumes->DataDirectory(loaded.scope.ns, mount.volume_name()));
+      // docker's mode of a volume that has a name.
+      if (point.mode().empty() && !mount.source().empty()) point.set_mode("z");
+      break;
+    default:
+      point.set_type("bind");
+      point.set_propagation(mount.propagation().empty() ? "rprivate" : mount.propagation());
+      break;
+  }
+  return point;
+}
+
 v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
                                               const Process* task) const {
   v1::ContainerSummary out;
@@ -95,16 +124,8 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
     }
   }
   out.set_platform(loaded.config.platform());
-  for (const v1::Mount& mount : loaded.config.mounts()) {
-    v1::MountPoint* point = out.add_mounts();
-    point->set_type(mount.type() == v1::Mount::TMPFS ? "tmpfs" : "bind");
-    point->set_source(mount.source());
-    point->set_destination(mount.target());
-    point->set_read_write(!mount.read_only());
-    point->set_mode(mount.read_only() ? "ro" : "");
-    if (mount.type() == v1::Mount::BIND)
-      point->set_propagation(mount.propagation().empty() ? "rprivate" : mount.propagation());
-  }
+  for (const v1::Mount& mount : loaded.config.mounts())
+    *out.add_mounts() = MountPointOf(loaded, mount);
   out.set_state(StateOf(loaded.state, loaded.config.restart_policy(), task));
   if (loaded.damaged) out.set_state(v1::CONTAINER_STATE_DEAD);
   if (task != nullptr && task->status != ProcessStatus::kStopped) {

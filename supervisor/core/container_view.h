@@ -26,6 +26,8 @@ class ContainerSummary;
 class DiffResponse;
 class ListContainersRequest;
 class ListContainersResponse;
+class Mount;
+class MountPoint;
 class StatsRequest;
 class StatsResponse;
 class TopRequest;
@@ -39,6 +41,7 @@ class RuntimeProbe;
 namespace gantry::core {
 
 class NetworkPlaces;
+class VolumeService;
 
 class ContainerFilter;
 
@@ -50,8 +53,9 @@ class ContainerView {
     Stores* stores;
     const HealthBoard* health;
     TaskService* tasks;
-    runtime::RuntimeProbe* runtimes;    // says which one is the default
-    NetworkPlaces* networks = nullptr;  // null: there are no networks
+    runtime::RuntimeProbe* runtimes;         // says which one is the default
+    NetworkPlaces* networks = nullptr;       // null: there are no networks
+    const VolumeService* volumes = nullptr;  // says where volumes are; null: there are none
   };
   explicit ContainerView(const Parts& parts) : parts_(parts) {}
 
@@ -82,6 +86,7 @@ class ContainerView {
                                                      const v1::ListContainersRequest& request,
                                                      const ContainerFilter& filter,
                                                      const Tasks& tasks, bool active_only);
+  v1::MountPoint MountPointOf(const LoadedContainer& loaded, const v1::Mount& mount) const;
   v1::ContainerSummary Summarize(const LoadedContainer& loaded, const Process* task) const;
 
   const Parts parts_;

@@ -16,6 +16,7 @@
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_places.h"
+#include "supervisor/core/run_volumes.h"
 #include "supervisor/oci/runtime_spec.h"
 
 namespace gantry::core {
@@ -36,6 +37,7 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
         place, parts_.networks->Enter(context, client, network.network, loaded.config));
   }
   absl::Cleanup undo = [&] { EndRun(context, loaded); };
+  if (parts_.volumes != nullptr) GANTRY_RETURN_IF_ERROR(parts_.volumes->Enter(context, loaded));
   task.netns = place.netns;
   task.resolver = place.resolver;
 
@@ -73,7 +75,15 @@ absl::Status RunPreparer::WriteFilesOfRun(const CallContext& context, const Load
   return WriteNameFiles(directory, loaded.config, loaded.id(), names);
 }
 
+void RunPreparer::EndPreparation(const LoadedContainer& loaded) {
+  if (parts_.volumes != nullptr) parts_.volumes->Started(loaded);
+}
+
 void RunPreparer::EndRun(const CallContext& context, const LoadedContainer& loaded) {
+  if (parts_.volumes != nullptr) {
+    parts_.volumes->Started(loaded);
+    parts_.volumes->Leave(context, loaded);
+  }
   if (parts_.networks == nullptr) return;
   const absl::Status gone = parts_.networks->Leave(context, loaded.id());
   LOG_IF(WARNING, !gone.ok()) << "ns=" << context.ns << " id=" << loaded.id()

@@ -24,6 +24,7 @@
 namespace gantry::core {
 
 class NetworkPlaces;
+class RunVolumes;
 
 class RunPreparer {
  public:
@@ -34,6 +35,7 @@ class RunPreparer {
     TaskService* tasks;
     const MountPoints* mount_points;
     NetworkPlaces* networks = nullptr;  // null: there are no networks
+    RunVolumes* volumes = nullptr;      // null: there are no volumes
     int64_t log_max_size_bytes = 20 << 20;
     int32_t log_max_files = 5;
   };
@@ -43,6 +45,8 @@ class RunPreparer {
   //   kFailedPrecondition  a container whose namespaces it shares does not run
   //   otherwise those of NetworkPlaces::Enter()
   absl::StatusOr<CreateTask> PrepareRun(const CallContext& context, const LoadedContainer& loaded);
+  // Its task has been made, or not: gives back what only the making needed.
+  void EndPreparation(const LoadedContainer& loaded);
   // Gives back what outlives the task. Failures are logged: the next start, of the container or of
   // the daemon, tries again. Idempotent.
   void EndRun(const CallContext& context, const LoadedContainer& loaded);

@@ -31,6 +31,7 @@
 #include "snapshotter/tree_usage.h"
 #include "supervisor/core/proto_time.h"
 #include "supervisor/core/task_service.h"
+#include "supervisor/core/volume_service.h"
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/disk_usage.h"
 #include "supervisor/gc/scheduler.h"
@@ -325,6 +326,33 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
           named += size;
           return absl::OkStatus();
         }));
+  }
+  for (const std::string& ns : namespaces) {
+    if (parts_.volumes == nullptr) break;
+    CallContext of_namespace;
+    of_namespace.ns = ns;
+    v1::ListVolumesRequest list;
+    list.set_size(true);
+    GANTRY_ASSIGN_OR_RETURN(const v1::ListVolumesResponse listed,
+                            parts_.volumes->List(of_namespace, list));
+    for (const v1::Volume& volume : listed.volumes()) {
+      const int64_t size = std::max<int64_t>(volume.size_bytes(), 0);
+      const bool used = volume.container_ids_size() > 0;
+      volumes->set_total(volumes->total() + 1);
+      if (used) volumes->set_active(volumes->active() + 1);
+      volumes->set_size_bytes(volumes->size_bytes() + size);
+      if (!used) volumes->set_reclaimable_bytes(volumes->reclaimable_bytes() + size);
+      if (!request.verbose()) continue;
+      v1::DiskUsageResponse::Item* item = volumes->add_items();
+      item->set_type("volume");
+      item->set_id(absl::StrCat(ns, "/", volume.name()));
+      item->set_name(volume.name());
+      item->set_size_bytes(size);
+      item->set_unique_bytes(size);
+      item->set_references(volume.container_ids_size());
+      for (const std::string& id : volume.container_ids())
+        item->add_owners(absl::StrCat("container ", ns, "/", id));
+    }
   }
   // What is left are our own files: logs and generated files of containers, and the database.
   walker.join();

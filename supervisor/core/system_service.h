@@ -53,6 +53,8 @@ struct DaemonFacts {
   absl::Time started_at;
 };
 
+class VolumeService;
+
 class SystemService {
  public:
   struct Parts {
@@ -63,6 +65,7 @@ class SystemService {
     runtime::RuntimeProbe* runtimes;
     gc::Scheduler* gc;
     DaemonFacts facts;
+    VolumeService* volumes = nullptr;  // null: there are no volumes
   };
   explicit SystemService(Parts parts) : parts_(std::move(parts)) {}
 

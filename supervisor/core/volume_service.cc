@@ -1,0 +1,467 @@
+#include "supervisor/core/volume_service.h"
+
+#include <sys/random.h>
+
+#include <algorithm>
+#include <optional>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "glog/logging.h"
+
+#include "base/crash_point.h"
+#include "base/field_error.h"
+#include "base/status_macros.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/filters.h"
+#include "supervisor/core/proto_time.h"
+#include "supervisor/volume/options.h"
+
+namespace gantry::core {
+namespace {
+
+using metadata::StoredVolume;
+using volume::VolumeKey;
+
+constexpr char kLocal[] = "local";
+
+std::string RandomVolumeName() {
+  std::string random(32, '\0');
+  size_t done = 0;
+  while (done < random.size()) {
+    const ssize_t got = getrandom(random.data() + done, random.size() - done, 0);
+    if (got > 0) done += static_cast<size_t>(got);
+  }
+  return absl::BytesToHexString(random);
+}
+
+VolumeKey KeyOf(const StoredVolume& volume) { return {volume.ns, volume.record.name()}; }
+
+bool IsAnonymous(const StoredVolume& volume) {
+  return volume.record.labels().contains(kAnonymousVolumeLabel);
+}
+
+absl::Status InUse(absl::string_view doing, absl::string_view name, absl::string_view by) {
+  return absl::FailedPreconditionError(
+      absl::StrCat(doing, " ", name, ": volume is in use - [", by, "]"));
+}
+
+}  // namespace
+
+// Waits until no other call works on the volume, and keeps others waiting while it lives.
+class VolumeService::Turn {
+ public:
+  Turn(VolumeService& service, Key key) : service_(service), key_(std::move(key)) {
+    const auto free = [this]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+      return service_.busy_.count(key_) == 0;
+    };
+    absl::MutexLock lock(&service_.mu_, absl::Condition(&free));
+    service_.busy_.insert(key_);
+  }
+  ~Turn() {
+    absl::MutexLock lock(&service_.mu_);
+    service_.busy_.erase(key_);
+  }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  VolumeService& service_;
+  const Key key_;
+};
+
+VolumeHold::~VolumeHold() {
+  if (service_ != nullptr) service_->LetGo(key_);
+}
+
+VolumeHold::VolumeHold(VolumeHold&& other) noexcept
+    : service_(std::exchange(other.service_, nullptr)), key_(std::move(other.key_)) {}
+
+VolumeHold& VolumeHold::operator=(VolumeHold&& other) noexcept {
+  std::swap(service_, other.service_);
+  std::swap(key_, other.key_);
+  return *this;
+}
+
+void VolumeService::LetGo(const Key& key) {
+  absl::MutexLock lock(&mu_);
+  const auto held = held_.find(key);
+  if (held != held_.end() && --held->second == 0) held_.erase(held);
+}
+
+bool VolumeService::IsHeld(const Key& key) {
+  absl::MutexLock lock(&mu_);
+  return held_.count(key) > 0;
+}
+
+v1::Volume VolumeService::ViewOf(const StoredVolume& volume) const {
+  v1::Volume view;
+  view.set_name(volume.record.name());
+  view.set_driver(volume.record.driver());
+  view.set_mountpoint(parts_.local->DataDirectory(KeyOf(volume)));
+  *view.mutable_labels() = volume.record.labels();
+  *view.mutable_options() = volume.record.options();
+  *view.mutable_created_at() = volume.record.created_at();
+  view.set_scope("local");
+  view.set_size_bytes(-1);
+  return view;
+}
+
+absl::StatusOr<VolumeService::Users> VolumeService::UsersOf(const CallContext& context) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
+                          parts_.containers->LoadAll(context));
+  Users users;
+  for (const LoadedContainer& one : containers) {
+    for (const v1::Mount& mount : one.config.mounts()) {
+      if (mount.type() != v1::Mount::VOLUME || mount.volume_name().empty()) continue;
+      std::vector<std::string>& ids = users[mount.volume_name()];
+      // At several places in one container.
+      if (ids.empty() || ids.back() != one.id()) ids.push_back(one.id());
+    }
+  }
+  return users;
+}
+
+void VolumeService::Publish(const CallContext& context, absl::string_view action,
+                            const std::string& name, Event::Attributes attributes) {
+  if (parts_.events == nullptr) return;
+  parts_.events->Publish(context.ns,
+                         Event(EventKind::kVolume, action, name, std::move(attributes)));
+}
+
+absl::StatusOr<StoredVolume> VolumeService::FindOrMake(const CallContext& context,
+                                                       const v1::CreateVolumeRequest& request,
+                                                       const std::string& name, bool kept,
+                                                       bool going) {
+  const std::string driver = request.driver().empty() ? kLocal : request.driver();
+  absl::StatusOr<StoredVolume> found = parts_.store->Find({context.ns, ""}, name);
+  if (found.ok()) {
+    if (request.driver().empty() || found->record.driver() == driver) return found;
+    return absl::AlreadyExistsError(absl::StrCat("create ", name, ": driver '",
+                                                 found->record.driver(), "' already has volume '",
+                                                 name, "': volume name must be unique"));
+  }
+  if (!absl::IsNotFound(found.status())) return found.status();
+  if (driver != kLocal) {
+    return absl::NotFoundError(absl::StrCat("error looking up volume plugin ", driver,
+                                            ": plugin \"", driver, "\" not found"));
+  }
+  return MakeInTurn(context, request, name, kept, going, /*fill=*/nullptr);
+}
+
+absl::StatusOr<StoredVolume> VolumeService::MakeInTurn(
+    const CallContext& context, const v1::CreateVolumeRequest& request, const std::string& name,
+    bool kept, bool going, const std::function<absl::Status(const std::string&)>& fill) {
+  GANTRY_RETURN_IF_ERROR(
+      volume::CheckOptions(volume::Options(request.options().begin(), request.options().end())));
+  StoredVolume fresh;
+  fresh.ns = context.ns;
+  fresh.record.set_name(name);
+  fresh.record.set_driver(kLocal);
+  *fresh.record.mutable_options() = request.options();
+  *fresh.record.mutable_labels() = request.labels();
+  fresh.record.set_anonymous(IsAnonymous(fresh));
+  fresh.record.set_going(going);
+  SetTimestamp(parts_.clock->Now(), fresh.record.mutable_created_at());
+  GANTRY_RETURN_IF_ERROR(parts_.local->Make(KeyOf(fresh), kept));
+  absl::StatusOr<StoredVolume> made = StoredVolume();
+  if (fill) {
+    const absl::Status filled = fill(parts_.local->Directory(KeyOf(fresh)));
+    if (!filled.ok()) made = filled;
+  }
+  if (made.ok()) {
+    made = parts_.store->Create(
+        {context.ns, ""}, fresh.record,
+        kept ? metadata::Durability::kSynced : metadata::Durability::kBuffered);
+  }
+  if (!made.ok()) {
+    const absl::Status undone = parts_.local->Remove(KeyOf(fresh));
+    LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " volume=" << name << " " << undone;
+    return made.status();
+  }
+  CrashPoint("volume.recorded");
+  // A mark that stays is taken away by the next start.
+  const absl::Status noted = parts_.local->NoteRecorded(KeyOf(fresh));
+  LOG_IF(WARNING, !noted.ok()) << "ns=" << context.ns << " volume=" << name << " " << noted;
+  Publish(context, action::kCreate, name, {{"driver", kLocal}});
+  return made;
+}
+
+absl::StatusOr<v1::CreateVolumeResponse> VolumeService::Create(
+    const CallContext& context, const v1::CreateVolumeRequest& asked) {
+  v1::CreateVolumeRequest request = asked;
+  if (request.name().empty()) {
+    request.set_name(RandomVolumeName());
+    (*request.mutable_labels())[kAnonymousVolumeLabel] = "";
+  }
+  GANTRY_RETURN_IF_ERROR(volume::CheckVolumeName(request.name()));
+  const Turn turn(*this, {context.ns, request.name()});
+  GANTRY_ASSIGN_OR_RETURN(const StoredVolume made, FindOrMake(context, request, request.name(),
+                                                              /*kept=*/true, /*going=*/false));
+  v1::CreateVolumeResponse response;
+  *response.mutable_volume() = ViewOf(made);
+  return response;
+}
+
+absl::StatusOr<VolumeService::Held> VolumeService::Hold(const CallContext& context,
+                                                        const v1::CreateVolumeRequest& asked,
+                                                        bool kept) {
+  v1::CreateVolumeRequest request = asked;
+  const bool anonymous = request.name().empty();
+  if (anonymous) {
+    request.set_name(RandomVolumeName());
+    (*request.mutable_labels())[kAnonymousVolumeLabel] = "";
+  }
+  GANTRY_RETURN_IF_ERROR(volume::CheckVolumeName(request.name()));
+  const Turn turn(*this, {context.ns, request.name()});
+  GANTRY_ASSIGN_OR_RETURN(
+      const StoredVolume made,
+      FindOrMake(context, request, request.name(), kept || !anonymous, /*going=*/anonymous));
+  return HoldInTurn(made);
+}
+
+VolumeService::Held VolumeService::HoldInTurn(const StoredVolume& volume) {
+  Key key(volume.ns, volume.record.name());
+  Held held;
+  held.name = volume.record.name();
+  held.data_directory = parts_.local->DataDirectory(KeyOf(volume));
+  held.is_mount = volume::IsMounted(
+      volume::Options(volume.record.options().begin(), volume.record.options().end()));
+  {
+    absl::MutexLock lock(&mu_);
+    ++held_[key];
+  }
+  held.hold = VolumeHold(this, std::move(key));
+  return held;
+}
+
+absl::StatusOr<VolumeService::Held> VolumeService::HoldExisting(const CallContext& context,
+                                                                const std::string& name) {
+  const Turn turn(*this, {context.ns, name});
+  GANTRY_ASSIGN_OR_RETURN(const StoredVolume found, parts_.store->Find({context.ns, ""}, name));
+  return HoldInTurn(found);
+}
+
+absl::StatusOr<v1::CreateVolumeResponse> VolumeService::CreateFilled(
+    const CallContext& context, const v1::CreateVolumeRequest& request,
+    const std::function<absl::Status(const std::string&)>& fill) {
+  GANTRY_RETURN_IF_ERROR(volume::CheckVolumeName(request.name()));
+  const Turn turn(*this, {context.ns, request.name()});
+  if (parts_.store->Find({context.ns, ""}, request.name()).ok()) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("volume with name ", request.name(), " already exists"));
+  }
+  GANTRY_ASSIGN_OR_RETURN(const StoredVolume made,
+                          MakeInTurn(context, request, request.name(), /*kept=*/true,
+                                     /*going=*/false, fill));
+  v1::CreateVolumeResponse response;
+  *response.mutable_volume() = ViewOf(made);
+  return response;
+}
+
+absl::StatusOr<v1::RenameVolumeResponse> VolumeService::Rename(
+    const CallContext& context, const v1::RenameVolumeRequest& request) {
+  GANTRY_RETURN_IF_ERROR(volume::CheckVolumeName(request.new_name()));
+  if (request.name() == request.new_name())
+    return FieldError("new_name", absl::StrCat("\"", request.name(), "\" is its name already"));
+  // Always in this order: two renames in opposite directions do not wait for each other.
+  const auto& [first, second] = std::minmax(request.name(), request.new_name());
+  const Turn turn(*this, {context.ns, first});
+  const Turn other(*this, {context.ns, second});
+  GANTRY_ASSIGN_OR_RETURN(const StoredVolume found,
+                          parts_.store->Find({context.ns, ""}, request.name()));
+  GANTRY_RETURN_IF_ERROR(CheckUnused(context, "rename", request.name()));
+  if (parts_.store->Find({context.ns, ""}, request.new_name()).ok()) {
+    return absl::AlreadyExistsError(
+        absl::StrCat("volume with name ", request.new_name(), " already exists"));
+  }
+  const VolumeKey fresh = {context.ns, request.new_name()};
+  GANTRY_RETURN_IF_ERROR(parts_.local->Rename(KeyOf(found), request.new_name()));
+  CrashPoint("volume.directory_renamed");
+  const absl::Status recorded =
+      parts_.store->Rename({context.ns, ""}, request.name(), request.new_name());
+  if (!recorded.ok()) {
+    const absl::Status undone = parts_.local->UndoRename(fresh);
+    LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " volume=" << request.name() << " "
+                                << undone;
+    return recorded;
+  }
+  CrashPoint("volume.renamed");
+  const absl::Status noted = parts_.local->NoteRenamed(fresh);
+  LOG_IF(WARNING, !noted.ok()) << "ns=" << context.ns << " volume=" << request.new_name() << " "
+                               << noted;
+  Publish(context, "rename", request.new_name(), {{"oldName", request.name()}});
+  return v1::RenameVolumeResponse();
+}
+
+absl::StatusOr<v1::ListVolumesResponse> VolumeService::List(const CallContext& context,
+                                                            const v1::ListVolumesRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(const Filters filters,
+                          Filters::Parse(request.filters(), {"dangling", "driver", "name"}));
+  std::optional<bool> dangling;
+  for (const std::string& value : filters.Values("dangling")) {
+    GANTRY_ASSIGN_OR_RETURN(dangling, ParseTruth("dangling", value));
+  }
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredVolume> stored, parts_.store->List(context.ns));
+  GANTRY_ASSIGN_OR_RETURN(const Users users, UsersOf(context));
+  v1::ListVolumesResponse response;
+  for (const StoredVolume& one : stored) {
+    const auto used = users.find(one.record.name());
+    const bool fits =
+        filters.Any("driver", [&](const std::string& v) { return v == one.record.driver(); }) &&
+        filters.Any(
+            "name",
+            [&](const std::string& v) { return absl::StrContains(one.record.name(), v); }) &&
+        (!dangling.has_value() || *dangling == (used == users.end())) &&
+        filters.LabelsMatch(one.record.labels());
+    if (!fits) continue;
+    v1::Volume& view = *response.add_volumes() = ViewOf(one);
+    if (used != users.end()) {
+      for (const std::string& id : used->second) view.add_container_ids(id);
+    }
+    if (request.size()) view.set_size_bytes(parts_.local->SizeBytes(KeyOf(one)).value_or(-1));
+  }
+  return response;
+}
+
+absl::StatusOr<v1::InspectVolumeResponse> VolumeService::Inspect(
+    const CallContext& context, const v1::InspectVolumeRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(const StoredVolume found,
+                          parts_.store->Find({context.ns, ""}, request.name()));
+  v1::InspectVolumeResponse response;
+  v1::Volume& view = *response.mutable_volume() = ViewOf(found);
+  GANTRY_ASSIGN_OR_RETURN(const Users users, UsersOf(context));
+  const auto used = users.find(request.name());
+  if (used != users.end()) {
+    for (const std::string& id : used->second) view.add_container_ids(id);
+  }
+  if (request.size()) view.set_size_bytes(parts_.local->SizeBytes(KeyOf(found)).value_or(-1));
+  return response;
+}
+
+absl::Status VolumeService::CheckUnused(const CallContext& context, absl::string_view doing,
+                                        const std::string& name) {
+  if (IsHeld({context.ns, name})) {
+    return InUse(doing, name, "a container that is being created, or a copy that is being made");
+  }
+  GANTRY_ASSIGN_OR_RETURN(const Users users, UsersOf(context));
+  if (const auto used = users.find(name); used != users.end())
+    return InUse(doing, name, absl::StrJoin(used->second, ", "));
+  return absl::OkStatus();
+}
+
+absl::Status VolumeService::RemoveInTurn(const CallContext& context, const std::string& name) {
+  GANTRY_ASSIGN_OR_RETURN(const StoredVolume found, parts_.store->Find({context.ns, ""}, name));
+  GANTRY_RETURN_IF_ERROR(CheckUnused(context, "remove", name));
+  if (parts_.local->IsMounted(KeyOf(found))) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("remove ", name, ": volume has active mounts"));
+  }
+  GANTRY_RETURN_IF_ERROR(parts_.local->NoteGoing(KeyOf(found)));
+  CrashPoint("volume.going");
+  const absl::Status deleted = parts_.store->Delete({context.ns, ""}, name);
+  if (!deleted.ok()) {
+    const absl::Status undone = parts_.local->NoteRecorded(KeyOf(found));
+    LOG_IF(WARNING, !undone.ok()) << "ns=" << context.ns << " volume=" << name << " " << undone;
+    return deleted;
+  }
+  CrashPoint("volume.forgotten");
+  // What stays after a failure has no record: the next start takes it away.
+  const absl::Status gone = parts_.local->Remove(KeyOf(found));
+  LOG_IF(WARNING, !gone.ok()) << "ns=" << context.ns << " volume=" << name
+                              << " directory left until the next start: " << gone;
+  Publish(context, action::kDestroy, name, {{"driver", found.record.driver()}});
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::RemoveVolumeResponse> VolumeService::Remove(
+    const CallContext& context, const v1::RemoveVolumeRequest& request) {
+  const Turn turn(*this, {context.ns, request.name()});
+  const absl::Status removed = RemoveInTurn(context, request.name());
+  if (!removed.ok() && !(request.force() && absl::IsNotFound(removed))) return removed;
+  return v1::RemoveVolumeResponse();
+}
+
+absl::StatusOr<v1::PruneVolumesResponse> VolumeService::Prune(
+    const CallContext& context, const v1::PruneVolumesRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(const Filters filters, Filters::Parse(request.filters(), {"all"}));
+  bool all = request.all();
+  if (filters.Values("all").size() > 1)
+    return FieldError("filters", "invalid filter 'all': only one value is expected");
+  for (const std::string& value : filters.Values("all")) {
+    GANTRY_ASSIGN_OR_RETURN(all, ParseTruth("all", value));
+  }
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredVolume> stored, parts_.store->List(context.ns));
+  GANTRY_ASSIGN_OR_RETURN(const Users users, UsersOf(context));
+  v1::PruneVolumesResponse response;
+  for (const StoredVolume& one : stored) {
+    const std::string& name = one.record.name();
+    if (one.record.driver() != kLocal || !one.record.options().empty()) continue;
+    if (!all && !IsAnonymous(one)) continue;
+    if (!filters.LabelsMatch(one.record.labels()) || users.count(name) > 0) continue;
+    const Turn turn(*this, {context.ns, name});
+    const int64_t bytes = parts_.local->SizeBytes(KeyOf(one)).value_or(0);
+    const absl::Status removed = RemoveInTurn(context, name);
+    // Removed or taken into use meanwhile.
+    if (absl::IsNotFound(removed) || absl::IsFailedPrecondition(removed)) continue;
+    GANTRY_RETURN_IF_ERROR(removed);
+    response.add_names(name);
+    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + bytes);
+  }
+  Publish(context, "prune", "", {{"reclaimed", absl::StrCat(response.space_reclaimed_bytes())}});
+  return response;
+}
+
+absl::Status VolumeService::NoteGoing(const CallContext& context,
+                                      const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const absl::Status noted = parts_.store->SetGoing({context.ns, ""}, name, true);
+    if (!noted.ok() && !absl::IsNotFound(noted)) return noted;
+  }
+  return absl::OkStatus();
+}
+
+void VolumeService::NoteOwned(const CallContext& context, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const absl::Status noted = parts_.store->SetGoing({context.ns, ""}, name, false);
+    // The next start finds the container that uses it.
+    LOG_IF(WARNING, !noted.ok()) << "ns=" << context.ns << " volume=" << name << " " << noted;
+  }
+}
+
+void VolumeService::RemoveUnused(const CallContext& context,
+                                 const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    const Turn turn(*this, {context.ns, name});
+    absl::Status removed = RemoveInTurn(context, name);
+    // Another container's now, which may be removed without its volumes.
+    if (absl::IsFailedPrecondition(removed))
+      removed = parts_.store->SetGoing({context.ns, ""}, name, false);
+    LOG_IF(WARNING, !removed.ok() && !absl::IsNotFound(removed))
+        << "ns=" << context.ns << " volume=" << name << " " << removed;
+  }
+}
+
+absl::Status VolumeService::Reconcile() {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredVolume> stored, parts_.store->List(""));
+  std::set<Key> recorded;
+  std::map<std::string, std::vector<std::string>> going;  // namespace -> names
+  for (const StoredVolume& one : stored) {
+    recorded.insert({one.ns, one.record.name()});
+    if (one.record.going()) going[one.ns].push_back(one.record.name());
+  }
+  const absl::Status swept = parts_.local->Sweep([&recorded](const VolumeKey& volume) {
+    return recorded.count({volume.ns, volume.name}) > 0;
+  });
+  for (const auto& [ns, names] : going) {
+    CallContext context;
+    context.ns = ns;
+    RemoveUnused(context, names);
+  }
+  return swept;
+}
+
+}  // namespace gantry::core
