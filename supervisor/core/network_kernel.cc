@@ -8,6 +8,7 @@
 #include <map>
 #include <utility>
 
+#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -59,6 +60,14 @@ network::BridgePort BridgePortOf(network::Links& links, const StoredNetwork& net
   return port;
 }
 
+// Follows from the network, so that containers remember the right one of a bridge that is made anew.
+network::MacAddress BridgeMac(const StoredNetwork& network) {
+  network::MacAddress::Bytes bytes = {0x06};  // locally administered
+  const std::string id = absl::HexStringToBytes(network.record.id().substr(0, 10));
+  std::copy_n(id.begin(), std::min<size_t>(id.size(), 5), bytes.begin() + 1);
+  return network::MacAddress(bytes);
+}
+
 bool HasIpv6(const std::vector<network::InterfaceAddress>& addresses) {
   return std::any_of(addresses.begin(), addresses.end(), [](const network::InterfaceAddress& one) {
     return one.address.family() == Family::kIpv6;
@@ -96,6 +105,14 @@ absl::StatusOr<NetworkKernel::Sockets*> NetworkKernel::Open() {
   }
   GANTRY_RETURN_IF_ERROR(WriteRules(*opened));
   GANTRY_ASSIGN_OR_RETURN(opened->guard, network::RulesGuard::Start(*opened->firewall));
+  const auto deleted = [this, raw = opened.get()](const std::string& device) {
+    DeviceDeleted(*raw, device);
+  };
+  if (host_netns_ >= 0) {
+    GANTRY_ASSIGN_OR_RETURN(opened->link_guard, network::LinkGuard::StartIn(host_netns_, deleted));
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(opened->link_guard, network::LinkGuard::Start(deleted));
+  }
   absl::MutexLock lock(&mu_);
   sockets_ = std::move(opened);
   return sockets_.get();
@@ -170,6 +187,7 @@ absl::Status NetworkKernel::MakeBridge(Sockets& sockets, const StoredNetwork& ne
     bridge.addresses.push_back({*pool.gateway, pool.subnet.length()});
   }
   bridge.mtu = MtuOf(network);
+  bridge.mac = BridgeMac(network);
   GANTRY_RETURN_IF_ERROR(sockets.links->EnsureBridge(bridge));
   const auto sysctls = [&]() -> absl::Status {
     if (ReadFile("/proc/sys/net/ipv4/ip_forward", 8).value_or("") != "1\n") {
@@ -189,6 +207,48 @@ absl::Status NetworkKernel::MakeBridge(Sockets& sockets, const StoredNetwork& ne
                                    : absl::OkStatus();
   };
   return host_netns_ >= 0 ? network::InNetns(host_netns_, sysctls) : sysctls();
+}
+
+absl::Status NetworkKernel::MendBridge(Sockets& sockets, const StoredNetwork& network) {
+  absl::MutexLock lock(&mending_);
+  const std::string& device = network.settings.device();
+  const absl::Status found = sockets.links->Find(device).status();
+  if (!absl::IsNotFound(found)) return found;  // the other of the two was first
+  GANTRY_RETURN_IF_ERROR(MakeBridge(sockets, network));
+  // The network may have been removed, and its device looked for, before it was there again.
+  if (absl::IsNotFound(store_->Find({network.ns, ""}, network.record.id()).status()))
+    return sockets.links->Delete(device);
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> places, store_->Endpoints(network));
+  int back = 0;
+  for (const StoredEndpoint& one : places) {
+    const absl::Status enslaved =
+        sockets.links->Enslave(one.record.host_device(), device, /*hairpin=*/true);
+    if (enslaved.ok()) ++back;
+    // One that is coming or going has no device at this moment.
+    LOG_IF(ERROR, !enslaved.ok() && !absl::IsNotFound(enslaved))
+        << "ns=" << one.ns << " id=" << one.record.container_id() << " " << enslaved;
+  }
+  LOG(WARNING) << "another program deleted bridge " << device << " of network "
+               << network.record.name() << "; it was made anew, with " << back << " containers";
+  // They name the bridge's own MAC address, where containers may not reach each other.
+  return IsOn(network.record.options(), kBetweenOption, true) ? absl::OkStatus()
+                                                              : WriteRules(sockets);
+}
+
+void NetworkKernel::DeviceDeleted(Sockets& sockets, const std::string& device) {
+  // Containers', which come and go all the time.
+  if (absl::StartsWith(device, "veth") && device.size() == 11) return;
+  const absl::StatusOr<std::vector<StoredNetwork>> networks = store_->List("");
+  if (!networks.ok()) {
+    LOG(ERROR) << "device " << device << " was deleted: " << networks.status();
+    return;
+  }
+  for (const StoredNetwork& one : *networks) {
+    if (!IsBridge(one) || (!device.empty() && one.settings.device() != device)) continue;
+    const absl::Status mended = MendBridge(sockets, one);
+    LOG_IF(ERROR, !mended.ok()) << "bridge " << one.settings.device() << " of network "
+                                << one.record.name() << " is not there: " << mended;
+  }
 }
 
 absl::Status NetworkKernel::MakeParent(Sockets& sockets, const StoredNetwork& network) {
@@ -242,7 +302,12 @@ absl::Status NetworkKernel::MakePlace(const StoredNetwork& network, const Stored
     // The rules come before the device: none is without them.
     GANTRY_RETURN_IF_ERROR(
         sockets->firewall->Join(BridgePortOf(*sockets->links, network, record), ports));
-    if (const absl::Status made = sockets->links->MakeVeth(veth, netns.fd.get()); !made.ok()) {
+    absl::Status made = sockets->links->MakeVeth(veth, netns.fd.get());
+    if (absl::IsNotFound(made)) {
+      made = MendBridge(*sockets, network);
+      if (made.ok()) made = sockets->links->MakeVeth(veth, netns.fd.get());
+    }
+    if (!made.ok()) {
       const absl::Status undone = sockets->firewall->Leave(record.host_device(), {});
       LOG_IF(ERROR, !undone.ok()) << "ns=" << place.ns << " id=" << record.container_id() << " "
                                   << undone;

@@ -28,6 +28,7 @@
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/network/announcer.h"
 #include "supervisor/network/firewall.h"
+#include "supervisor/network/link_guard.h"
 #include "supervisor/network/links.h"
 #include "supervisor/network/rules_guard.h"
 
@@ -102,11 +103,16 @@ class NetworkKernel {
     std::unique_ptr<network::Links> removals;  // others do not wait for these
     std::unique_ptr<network::Announcer> announcer;
     std::unique_ptr<network::Firewall> firewall;
-    std::unique_ptr<network::RulesGuard> guard;  // of the firewall, which outlives it
+    std::unique_ptr<network::RulesGuard> guard;      // of the firewall, which outlives it
+    std::unique_ptr<network::LinkGuard> link_guard;  // of the bridges
   };
   absl::StatusOr<Sockets*> Open();
   absl::Status WriteRules(Sockets& sockets);
   absl::Status MakeBridge(Sockets& sockets, const metadata::StoredNetwork& network);
+  // Makes a bridge that another program deleted anew, and puts the places that stand on it back.
+  absl::Status MendBridge(Sockets& sockets, const metadata::StoredNetwork& network);
+  // A device has gone, of whatever kind and by whatever hand; "": any.
+  void DeviceDeleted(Sockets& sockets, const std::string& device);
   absl::Status RemovePair(const std::string& host_device);
   // To the neighbours: which MAC address has the place's addresses, where the network's options ask
   // for it, or where the MAC address does not follow from the address.
@@ -119,6 +125,8 @@ class NetworkKernel {
   const std::string table_;
   Executor* const later_;
   const int host_netns_;
+  absl::Mutex
+      mending_;  // held while a bridge is made anew, which the guard and a start may both do
   absl::Mutex opening_ ABSL_ACQUIRED_BEFORE(mu_);
   absl::Mutex mu_;
   std::unique_ptr<Sockets> sockets_ ABSL_GUARDED_BY(mu_);

@@ -110,8 +110,9 @@ absl::StatusOr<StoredNetwork> NetworkService::MakeNetwork(const CallContext& con
   }
   // A device that is of another kind is not ours, and was left alone.
   if (absl::IsFailedPrecondition(ready)) made.settings.set_device_is_ours(false);
-  absl::Status undone = parts_.kernel->RemoveNetwork(made);
-  undone.Update(parts_.store->Delete({context.ns, ""}, made));
+  // The record first: a bridge that goes while it has one is made anew.
+  absl::Status undone = parts_.store->Delete({context.ns, ""}, made);
+  undone.Update(parts_.kernel->RemoveNetwork(made));
   LOG_IF(ERROR, !undone.ok()) << "network " << made.record.name() << ": " << undone;
   return ready;
 }

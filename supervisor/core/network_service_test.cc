@@ -6,6 +6,7 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 #include <string>
@@ -17,6 +18,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -200,6 +203,41 @@ TEST_F(NetworkServiceTest, NetworkIsABridgeWithTheGatewaysAddress) {
   ASSERT_TRUE(service_->Remove(context_, network.id().substr(0, 6)).ok());
   EXPECT_THAT(Devices(), IsEmpty());
   EXPECT_EQ(service_->Inspect(context_, "web").status().code(), absl::StatusCode::kNotFound);
+}
+
+// Another program deletes it while a container is on it.
+TEST_F(NetworkServiceTest, DeletedBridgeComesBackWithItsContainers) {
+  ASSERT_EQ(Make("web", "10.7.0.0/24"), absl::OkStatus());
+  ASSERT_TRUE(Enter("a").ok());
+  const std::string device = service_->Inspect(context_, "web").value().device();
+  const network::LinkInfo before = links_->Find(device).value();
+  const auto enslaved = [&] {
+    const absl::StatusOr<network::LinkInfo> bridge = links_->Find(device);
+    if (!bridge.ok()) return size_t{0};
+    const std::vector<network::LinkInfo> links = links_->List().value();
+    return static_cast<size_t>(
+        std::count_if(links.begin(), links.end(),
+                      [&](const network::LinkInfo& one) { return one.master == bridge->index; }));
+  };
+  ASSERT_EQ(links_->Delete(device), absl::OkStatus());
+  const absl::Time deadline = absl::Now() + absl::Seconds(20);
+  while (enslaved() < 1 && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(5));
+  EXPECT_EQ(enslaved(), 1u);
+  const network::LinkInfo after = links_->Find(device).value();
+  EXPECT_NE(after.index, before.index);
+  EXPECT_EQ(after.mac, before.mac);
+  EXPECT_TRUE(after.up);
+  EXPECT_EQ(links_->Addresses(after.index).value().front().address.ToString(), "10.7.0.1");
+  // A start does not depend on who is first.
+  for (const char* next : {"b", "c", "d"}) {
+    ASSERT_EQ(links_->Delete(device), absl::OkStatus());
+    EXPECT_TRUE(Enter(next).ok()) << next;
+  }
+  EXPECT_EQ(enslaved(), 4u);
+  // A network that is removed stays removed.
+  for (const char* one : {"a", "b", "c", "d"}) ASSERT_TRUE(places_->Leave(context_, one).ok());
+  ASSERT_TRUE(service_->Remove(context_, "web").ok());
+  EXPECT_THAT(Devices(), IsEmpty());
 }
 
 TEST_F(NetworkServiceTest, SubnetsOfNetworksNeverOverlap) {

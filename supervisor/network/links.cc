@@ -299,7 +299,7 @@ absl::Status Links::EnsureBridge(const BridgeSpec& spec) {
     if (bridge == nullptr) return NoMemory();
     rtnl_link_set_name(bridge.get(), spec.name.c_str());
     // A bridge without an address of its own takes a port's, and changes it with its ports.
-    const NlAddressPtr mac = ToNl(MacAddress::Random());
+    const NlAddressPtr mac = ToNl(spec.mac.value_or(MacAddress::Random()));
     if (mac == nullptr) return NoMemory();
     rtnl_link_set_addr(bridge.get(), mac.get());
     if (spec.mtu != 0) rtnl_link_set_mtu(bridge.get(), spec.mtu);
@@ -374,20 +374,34 @@ absl::Status Links::MakeVeth(const VethSpec& spec, int netns) {
   const absl::Status ready = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) -> absl::Status {
     GANTRY_ASSIGN_OR_RETURN(const LinkInfo made, FindLocked(spec.host_name));
     GANTRY_RETURN_IF_ERROR(Adopt(made.index, spec.host_name, spec.owner));
-    if (!spec.hairpin) return absl::OkStatus();
-    const LinkPtr port(rtnl_link_bridge_alloc());
-    if (port == nullptr) return NoMemory();
-    rtnl_link_set_ifindex(port.get(), made.index);
-    rtnl_link_set_family(port.get(), AF_BRIDGE);
-    rtnl_link_bridge_set_flags(port.get(), RTNL_BRIDGE_HAIRPIN_MODE);
-    return NlStatus(rtnl_link_change(socket_, port.get(), port.get(), 0),
-                    absl::StrCat("letting ", spec.host_name, " send back"));
+    return spec.hairpin ? LetSendBack(made.index, spec.host_name) : absl::OkStatus();
   }();
   if (!ready.ok()) {
     // Takes the far end with it.
     rtnl_link_delete(socket_, near.get());
   }
   return ready;
+}
+
+absl::Status Links::LetSendBack(int index, absl::string_view name) {
+  const LinkPtr port(rtnl_link_bridge_alloc());
+  if (port == nullptr) return NoMemory();
+  rtnl_link_set_ifindex(port.get(), index);
+  rtnl_link_set_family(port.get(), AF_BRIDGE);
+  rtnl_link_bridge_set_flags(port.get(), RTNL_BRIDGE_HAIRPIN_MODE);
+  return NlStatus(rtnl_link_change(socket_, port.get(), port.get(), 0),
+                  absl::StrCat("letting ", name, " send back"));
+}
+
+absl::Status Links::Enslave(absl::string_view name, absl::string_view bridge, bool hairpin) {
+  absl::MutexLock lock(&mu_);
+  GANTRY_ASSIGN_OR_RETURN(const LinkInfo master, FindLocked(bridge));
+  GANTRY_ASSIGN_OR_RETURN(const LinkInfo device, FindLocked(name));
+  if (device.master != master.index) {
+    GANTRY_RETURN_IF_ERROR(NlStatus(rtnl_link_enslave_ifindex(socket_, master.index, device.index),
+                                    absl::StrCat("putting ", name, " into bridge ", bridge)));
+  }
+  return hairpin ? LetSendBack(device.index, name) : absl::OkStatus();
 }
 
 absl::Status Links::MakeStacked(const StackedSpec& spec, int netns) {

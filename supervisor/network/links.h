@@ -77,6 +77,9 @@ struct BridgeSpec {
   std::string owner;  // put behind kOurs
   std::vector<InterfaceAddress> addresses;
   uint32_t mtu = 0;  // 0: the kernel's
+  // Of a bridge that is made, so that one that is made anew is what its neighbours remember. Without
+  // it any.
+  std::optional<MacAddress> mac;
 };
 
 // A pair of devices: one end in a bridge of this namespace, the other in a container's.
@@ -127,6 +130,10 @@ class Links {
   //   kNotFound       the bridge does not exist
   //   kAlreadyExists  a device has one of the names
   absl::Status MakeVeth(const VethSpec& spec, int netns);
+
+  // Puts a device that is there already into a bridge, as MakeVeth() does.
+  //   kNotFound  the bridge or the device does not exist
+  absl::Status Enslave(absl::string_view name, absl::string_view bridge, bool hairpin);
 
   // Makes the device in `netns`. ipvlan(8), macvlan: ip-link(8).
   //   kNotFound            there is no such parent
@@ -180,6 +187,7 @@ class Links {
   absl::Status AddAddress(int index, const InterfaceAddress& one)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status ChangeUp(int index, absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status LetSendBack(int index, absl::string_view name) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Marks a device as ours and brings it up.
   absl::Status Adopt(int index, absl::string_view name, absl::string_view owner)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
