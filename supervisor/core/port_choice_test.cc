@@ -11,6 +11,7 @@
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "supervisor/core/network_records.h"
+#include "supervisor/core/port_forwards.h"
 
 namespace gantry::core {
 namespace {
@@ -139,6 +140,31 @@ TEST(PortChoiceTest, PortsAreTheKernelsWhereItCan) {
   EXPECT_THAT(carried("2001:db8::1", true), ElementsAre("kernel 2001:db8::1 fd01::2"));
   EXPECT_THAT(carried("2001:db8::1", false), ElementsAre());
   EXPECT_THAT(carried("127.0.0.1", true), ElementsAre("kernel 127.0.0.1 10.1.0.2"));
+}
+
+// The shim, which stands in for the kernel there, has no SCTP.
+TEST(PortChoiceTest, SctpThatNothingCarriesIsRefused) {
+  const auto refusal = [](const std::string& host, bool ipv6) {
+    StoredNetns netns;
+    netns.record.set_gateway_network("n");
+    netns.record.set_ipv6_gateway_network(ipv6 ? "n" : "");
+    record::v1::NetworkPort* port = netns.record.add_ports();
+    port->set_host_address(host);
+    port->set_host_port(8080);
+    port->set_protocol("sctp");
+    port->set_container_port(80);
+    StoredEndpoint place;
+    place.network_id = "n";
+    place.record.add_addresses("10.1.0.2/24");
+    if (ipv6) place.record.add_addresses("fd01::2/64");
+    return std::string(CheckCarried(netns.record, {place}).message());
+  };
+  EXPECT_EQ(refusal("", false), "");
+  EXPECT_EQ(refusal("127.0.0.1", false), "");
+  EXPECT_EQ(refusal("::", true), "");
+  EXPECT_THAT(refusal("::", false), HasSubstr("SCTP port 8080 cannot be published at [::]: the "
+                                              "container has no IPv6 address"));
+  EXPECT_THAT(refusal("::1", true), HasSubstr("does not let [::1] out of the host"));
 }
 
 }  // namespace

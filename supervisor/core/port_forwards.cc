@@ -1,10 +1,12 @@
 #include "supervisor/core/port_forwards.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 
+#include "base/field_error.h"
 #include "supervisor/core/network_records.h"
 
 namespace gantry::core {
@@ -52,6 +54,31 @@ std::vector<PortForward> ForwardsOf(const record::v1::NetworkNamespace& netns,
     forwards.push_back(forward);
   }
   return forwards;
+}
+
+absl::Status CheckCarried(const record::v1::NetworkNamespace& netns,
+                          const std::vector<StoredEndpoint>& places) {
+  const std::vector<network::PublishedPort> carried = PortsOf(netns, places);
+  for (const record::v1::NetworkPort& port : netns.ports()) {
+    const absl::StatusOr<Address> host = Address::Parse(port.host_address());
+    if (port.protocol() != "sctp" || !host.ok() || host->family() != Family::kIpv6) continue;
+    const bool by_kernel =
+        std::any_of(carried.begin(), carried.end(), [&](const network::PublishedPort& one) {
+          return one.protocol == network::Protocol::kSctp &&
+                 one.container.family() == Family::kIpv6 &&
+                 one.container_port == port.container_port();
+        });
+    if (by_kernel && !host->is_loopback()) continue;
+    return FieldError(
+        "port_bindings",
+        absl::StrCat("SCTP port ", port.host_port(), " cannot be published at [", host->ToString(),
+                     "]: ",
+                     host->is_loopback() ? "the kernel does not let [::1] out of the host"
+                                         : "the container has no IPv6 address that it leads to",
+                     ", and what stands in for the kernel there carries TCP and UDP only; publish "
+                     "it at an IPv4 address, or connect the container to a network with IPv6"));
+  }
+  return absl::OkStatus();
 }
 
 std::string ForwardsText(const std::vector<PortForward>& forwards) {

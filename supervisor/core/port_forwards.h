@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
+
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/network/address.h"
 #include "supervisor/network/firewall.h"
@@ -26,6 +28,12 @@ struct PortForward {
 // `places`: those of this container.
 std::vector<PortForward> ForwardsOf(const record::v1::NetworkNamespace& netns,
                                     const std::vector<metadata::StoredEndpoint>& places);
+
+// What of the namespace's ports neither the kernel nor the shim can carry, though it was asked for:
+// SCTP at [::1], and at IPv6 addresses of the host for a container without IPv6.
+//   kInvalidArgument  there is such a port; field port_bindings
+absl::Status CheckCarried(const record::v1::NetworkNamespace& netns,
+                          const std::vector<metadata::StoredEndpoint>& places);
 
 // As the shim reads them, a line each.
 std::string ForwardsText(const std::vector<PortForward>& forwards);

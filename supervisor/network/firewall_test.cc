@@ -375,6 +375,45 @@ TEST_F(FirewallTest, WhatLeavesHasTheAddressThatANetworkNames) {
   EXPECT_EQ(outside.Connect(other_, At("192.0.2.9"), 443, kComesMs), "::ffff:192.0.2.1");
 }
 
+// A packet of SCTP needs no SCTP in this kernel: the test writes it, and reads it, itself.
+TEST_F(FirewallTest, SctpPortIsPublished) {
+  PublishedPort port = Port({}, 8080, "10.1.0.2");
+  port.protocol = Protocol::kSctp;
+  ASSERT_EQ(firewall_->Replace({one_}, {port}), absl::OkStatus());
+  UniqueFd client, server;
+  for (const auto& [node, fd] : {std::pair(&machine_, &client), std::pair(&web_, &server)}) {
+    ASSERT_TRUE(InNetns(node->ns.get(), [fd = fd] {
+                  fd->reset(socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC, IPPROTO_SCTP));
+                  return absl::OkStatus();
+                }).ok());
+  }
+  // RFC 9260 section 3: ports, tag, checksum (CRC32c); INIT with tag 1, 64 KiB, a stream each way.
+  std::string packet(
+      "\x13\x88\x1f\x90\0\0\0\0\0\0\0\0"
+      "\1\0\0\x14\0\0\0\1\0\1\0\0\0\1\0\1\0\0\0\7",
+      32);
+  uint32_t crc = 0xffffffff;
+  for (const char byte : packet) {
+    crc ^= static_cast<uint8_t>(byte);
+    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ ((crc & 1) != 0 ? 0x82f63b78 : 0);
+  }
+  crc = ~crc;
+  memcpy(packet.data() + 8, &crc, sizeof crc);
+  sockaddr_storage to = {};
+  const socklen_t length = Fill(At("192.0.2.1"), 0, to);
+  ASSERT_EQ(sendto(client.get(), packet.data(), packet.size(), 0, reinterpret_cast<sockaddr*>(&to),
+                   length),
+            static_cast<ssize_t>(packet.size()))
+      << strerror(errno);
+  pollfd ready = {server.get(), POLLIN, 0};
+  ASSERT_EQ(poll(&ready, 1, kComesMs), 1)
+      << "conntrack of this kernel may have no SCTP "
+         "(CONFIG_NF_CT_PROTO_SCTP, module nf_conntrack_proto_sctp)";
+  unsigned char got[128] = {};
+  ASSERT_EQ(recv(server.get(), got, sizeof got, 0), 20 + 32);
+  EXPECT_EQ(got[22] << 8 | got[23], 80) << "the port was not translated";
+}
+
 TEST_F(FirewallTest, PortsComeAndGoAsElements) {
   ASSERT_EQ(firewall_->Replace({}, {}), absl::OkStatus());
   ASSERT_EQ(firewall_->AddNetwork(one_), absl::OkStatus());
