@@ -252,6 +252,47 @@ TEST_F(NetworkTest, NetworksComeAndGoWhileTheContainerRuns) {
   bed_->CtlOut({"network", "rm", "web", "db"});
 }
 
+// What the shim carries follows the default route as well, whatever dies meanwhile.
+TEST_F(NetworkTest, PortsAtIpv6AddressesFollowTheNetworksOfARunningContainer) {
+  Serve("server", "hello", {"-p", absl::StrCat(kPort, ":80")});
+  bed_->CtlOut({"network", "create", "--subnet", "10.78.0.0/24", "db"});
+  bed_->CtlOut({"network", "create", "--ipv6", "--subnet", "10.76.0.0/24", "api"});
+  EXPECT_EQ(Ask("::1", kPort), "hello\n");
+  const auto answers = [] { return Eventually([] { return Ask("::1", kPort) == "hello\n"; }); };
+  bed_->CtlOut({"network", "connect", "db", "server"});
+  EXPECT_TRUE(answers());
+  bed_->CtlOut({"network", "disconnect", "web", "server"});
+  EXPECT_TRUE(answers());
+  // A network with IPv6: only [::1] is left to the shim.
+  bed_->CtlOut({"network", "connect", "api", "server"});
+  EXPECT_TRUE(answers());
+  EXPECT_EQ(Ask(bed_->Inspect("server", "{{.NetworkSettings.Networks.api.IPv6Gateway}}"), kPort),
+            "hello\n");
+  bed_->CtlOut({"network", "disconnect", "api", "server"});
+  EXPECT_TRUE(answers());
+  // Without a way out no port leads to it; with one again they do.
+  bed_->CtlOut({"network", "disconnect", "db", "server"});
+  EXPECT_TRUE(Eventually([] { return Ask("::1", kPort).empty(); }));
+  EXPECT_EQ(Ask("127.0.0.1", kPort), "");
+  // The daemon dies with the network recorded and the shim not told yet: the next one tells it.
+  for (const char* point : {"ports.rerouted", "forwards.written"}) {
+    bed_->StopDaemon();
+    ASSERT_TRUE(bed_->StartDaemon({{"GANTRY_CRASH_POINT", point}}));
+    (void)bed_->Ctl({"network", "connect", "db", "server"});
+    EXPECT_EQ(bed_->WaitDaemonGone(), 137) << point;
+    EXPECT_EQ(Ask("::1", kPort), "");
+    ASSERT_TRUE(bed_->StartDaemon());
+    EXPECT_TRUE(Eventually([] { return Ask("::1", kPort) == "hello\n"; })) << point;
+    // Not said to be connected, so it may be tried again.
+    bed_->CtlOut({"network", "connect", "db", "server"});
+    EXPECT_TRUE(Eventually([] { return Ask("::1", kPort) == "hello\n"; })) << point;
+    bed_->CtlOut({"network", "disconnect", "db", "server"});
+    EXPECT_TRUE(Eventually([] { return Ask("::1", kPort).empty(); })) << point;
+  }
+  bed_->CtlOut({"rm", "-f", "server"});
+  EXPECT_EQ(Ask("::1", kPort), "");
+}
+
 TEST_F(NetworkTest, ContainersOfAWireReachEachOtherAndNotTheHost) {
   bed_->CtlOut({"network", "create", "-d", "macvlan", "--subnet", "10.79.0.0/24", "lan"});
   bed_->CtlOut({"run", "-d", "--name", "server", "--network", "lan", kImage, "sh", "-c",

@@ -66,14 +66,13 @@ void MakeLinkedDirectory(const std::string& rootfs, const std::string& path) {
       OpenOrMakeInRoot(root.get(), path, /*directory=*/true);
 }
 
-// Of the file that the supervisor put beside the network namespace. Null: there is none.
-absl::StatusOr<std::unique_ptr<PortForward>> OpenPorts(const std::string& netns) {
-  if (netns.empty()) return nullptr;
+// Of the file that the supervisor put beside the network namespace. Empty: there is none.
+absl::StatusOr<std::vector<ForwardedPort>> PortsBeside(const std::string& netns) {
+  if (netns.empty()) return std::vector<ForwardedPort>();
   absl::StatusOr<std::string> text = ReadFile(absl::StrCat(netns, ".ports"), kMaxPortsBytes);
-  if (absl::IsNotFound(text.status())) return nullptr;
+  if (absl::IsNotFound(text.status())) return std::vector<ForwardedPort>();
   GANTRY_RETURN_IF_ERROR(text.status());
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<ForwardedPort> ports, ParseForwardedPorts(*text));
-  return PortForward::Open(ports);
+  return ParseForwardedPorts(*text);
 }
 
 }  // namespace
@@ -252,12 +251,34 @@ void Container::ForwardPorts(std::unique_ptr<PortForward> forward) {
   // Posted tasks are copied.
   auto handed = std::make_shared<std::unique_ptr<PortForward>>(std::move(forward));
   loop_->Post([this, handed] {
-    // A process that ended at once was announced before this; its ports are free again.
-    if (HasEnded()) return;
+    // A process that ended at once was announced before this; its ports are free again. A change of
+    // its networks may have come before this as well.
+    if (HasEnded() || forward_ != nullptr) return;
     forward_ = std::move(*handed);
     if (const absl::Status started = forward_->Start(loop_); !started.ok())
       ShimLog(LogLevel::kError, absl::StrCat("ports are not forwarded: ", started.message()));
   });
+}
+
+void Container::ReadForwardedPorts() {
+  std::string netns;
+  {
+    absl::MutexLock lock(&mu_);
+    // Before its start it reads the file anyway; after its end its ports are free.
+    if (init_->status != v1::STATUS_RUNNING && init_->status != v1::STATUS_PAUSED &&
+        init_->status != v1::STATUS_CREATED)
+      return;
+    netns = facts_.network_namespace;
+  }
+  const absl::Status changed = [&]() -> absl::Status {
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<ForwardedPort> ports, PortsBeside(netns));
+    if (forward_ != nullptr) return forward_->Replace(ports);
+    if (ports.empty()) return absl::OkStatus();
+    GANTRY_ASSIGN_OR_RETURN(forward_, PortForward::Open(ports));
+    return forward_->Start(loop_);
+  }();
+  if (!changed.ok())
+    ShimLog(LogLevel::kError, absl::StrCat("forwarded ports changed: ", changed.message()));
 }
 
 void Container::AnswerNames(std::unique_ptr<Resolver> resolver) {
@@ -286,7 +307,12 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   const bool fresh_dev = facts.fresh_dev;
   const std::string spec_root = facts.root_path;
   const std::string working_directory = facts.working_directory;
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<PortForward> forward, OpenPorts(facts.network_namespace));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<ForwardedPort> ports,
+                          PortsBeside(facts.network_namespace));
+  std::unique_ptr<PortForward> forward;
+  if (!ports.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(forward, PortForward::Open(ports));
+  }
   OciRuntime* runtime;
   std::shared_ptr<ProcessIo> io;
   {

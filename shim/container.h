@@ -112,6 +112,10 @@ class Container {
   absl::Status CloseStdin(const std::string& exec_id);
   absl::Status ReopenLog();
 
+  // Forwards what the file beside the network namespace says now: the supervisor has written
+  // another. On the event loop. A failure is logged.
+  void ReadForwardedPorts();
+
  private:
   struct Ended {
     int wait_status;

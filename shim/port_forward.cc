@@ -4,6 +4,7 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <ctime>
@@ -139,16 +140,72 @@ PortForward::~PortForward() {
 
 absl::Status PortForward::Start(EventLoop* loop) {
   loop_ = loop;
-  for (Listener& listener : listeners_) {
-    GANTRY_RETURN_IF_ERROR(loop_->Watch(listener.fd.get(), EPOLLIN, [this, &listener](uint32_t) {
-      if (listener.port.udp) {
-        OnDatagrams(listener);
-      } else {
-        OnListener(listener);
-      }
-    }));
-  }
+  for (Listener& listener : listeners_) GANTRY_RETURN_IF_ERROR(Watch(listener));
   return absl::OkStatus();
+}
+
+absl::Status PortForward::Watch(Listener& listener) {
+  const uint32_t events = listener.port.udp || accepting_ ? uint32_t{EPOLLIN} : 0;
+  return loop_->Watch(listener.fd.get(), events, [this, &listener](uint32_t) {
+    if (listener.port.udp) {
+      OnDatagrams(listener);
+    } else {
+      OnListener(listener);
+    }
+  });
+}
+
+absl::Status PortForward::Replace(const std::vector<ForwardedPort>& ports) {
+  std::vector<ForwardedPort> fresh = ports;
+  // What goes makes room first: [::1] and [::] of one port cannot be had side by side.
+  for (auto it = listeners_.begin(); it != listeners_.end();) {
+    const auto kept = std::find_if(fresh.begin(), fresh.end(), [&it](const ForwardedPort& one) {
+      return one.udp == it->port.udp && one.host == it->port.host;
+    });
+    if (kept != fresh.end() && kept->container == it->port.container) {
+      it->port = *kept;
+      fresh.erase(kept);
+      ++it;
+      continue;
+    }
+    EndAll(*it);
+    if (kept != fresh.end()) {
+      it->port = *kept;
+      fresh.erase(kept);
+      ++it;
+      continue;
+    }
+    loop_->Unwatch(it->fd.get());
+    it = listeners_.erase(it);
+  }
+  absl::Status result;
+  for (const ForwardedPort& port : fresh) {
+    absl::StatusOr<UniqueFd> fd = Listen(port);
+    if (port.if_possible && absl::IsUnavailable(fd.status())) continue;
+    result.Update(fd.status());
+    if (!fd.ok()) continue;
+    listeners_.push_back({*std::move(fd), port});
+    result.Update(Watch(listeners_.back()));
+  }
+  return result;
+}
+
+void PortForward::EndAll(const Listener& listener) {
+  std::vector<uint64_t> ending;
+  for (const auto& [number, connection] : connections_) {
+    if (connection.listener == &listener) ending.push_back(number);
+  }
+  for (const uint64_t number : ending) Close(number);
+  for (auto it = flow_numbers_.begin(); it != flow_numbers_.end();) {
+    const auto flow = flows_.find(it->second);
+    if (flow->second.listener != &listener) {
+      ++it;
+      continue;
+    }
+    loop_->Unwatch(flow->second.fd.get());
+    flows_.erase(flow);
+    it = flow_numbers_.erase(it);
+  }
 }
 
 // --- TCP
@@ -186,6 +243,7 @@ void PortForward::OnListener(Listener& listener) {
     // Refused at once: the client's connection ends with this scope.
     if (connect(connection.container.fd.get(), to.get(), to.length) != 0 && errno != EINPROGRESS)
       continue;
+    connection.listener = &listener;
     const uint64_t number = next_++;
     const int client = connection.client.fd.get();
     const int container = connection.container.fd.get();

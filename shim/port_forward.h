@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 
 #include <cstdint>
+#include <cstring>
 #include <list>
 #include <map>
 #include <memory>
@@ -38,6 +39,9 @@ struct SocketAddress {
 
   // "10.1.0.2" or "fd00::2". kInvalidArgument: neither.
   static absl::StatusOr<SocketAddress> Parse(const std::string& address, uint16_t port);
+  friend bool operator==(const SocketAddress& a, const SocketAddress& b) {
+    return a.length == b.length && memcmp(&a.storage, &b.storage, a.length) == 0;
+  }
   const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&storage); }
   int family() const { return storage.ss_family; }
   std::string ToString() const;  // "[fd00::2]:80"
@@ -74,6 +78,12 @@ class PortForward {
   // Begins to forward. `loop` outlives this object.
   absl::Status Start(EventLoop* loop);
 
+  // Forwards these ports and no others, once it has been started. A port that stays goes on
+  // listening; what leads to another address of the container than before ends. After a failure the
+  // other ports are as asked.
+  //   as Open()
+  absl::Status Replace(const std::vector<ForwardedPort>& ports);
+
  private:
   struct Listener {
     UniqueFd fd;
@@ -86,6 +96,7 @@ class PortForward {
     bool ended = false;   // nothing more comes from here
   };
   struct Connection {
+    const Listener* listener = nullptr;
     Side client;
     Side container;
     bool connecting = true;
@@ -100,6 +111,9 @@ class PortForward {
   };
 
   explicit PortForward(std::list<Listener> listeners) : listeners_(std::move(listeners)) {}
+  absl::Status Watch(Listener& listener);
+  // Ends what came by this listener.
+  void EndAll(const Listener& listener);
   void OnListener(Listener& listener);
   void Accepting(bool on);
   void OnSide(uint64_t number, bool from_client, uint32_t events);

@@ -5,8 +5,10 @@
 #include <poll.h>
 
 #include <cstring>
+#include <future>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
@@ -93,6 +95,47 @@ class PortForwardTest : public testing::Test {
   std::unique_ptr<PortForward> forward_;
   std::thread thread_;
 };
+
+// The loop's thread does it; a listener that stays keeps its place in the queue of the kernel.
+TEST_F(PortForwardTest, PortsAreReplacedAndWhatLedElsewhereEnds) {
+  const UniqueFd first = Bound(At("127.0.0.1"), SOCK_STREAM);
+  const UniqueFd second = Bound(At("127.0.0.2"), SOCK_STREAM);
+  const uint16_t port = FreePort(SOCK_STREAM);
+  const uint16_t other = FreePort(SOCK_STREAM);
+  Forward({{false, false, At("::1", port), At("127.0.0.1", PortOf(first))}});
+  const auto replace = [this](std::vector<ForwardedPort> ports) {
+    std::promise<absl::Status> done;
+    loop_->Post([&] { done.set_value(forward_->Replace(ports)); });
+    return done.get_future().get();
+  };
+  const UniqueFd old_client = Connected(At("::1", port), SOCK_STREAM);
+  UniqueFd old_server(accept4(first.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  ASSERT_EQ(replace({{false, false, At("::1", port), At("127.0.0.2", PortOf(second))},
+                     {false, false, At("::1", other), At("127.0.0.1", PortOf(first))}}),
+            absl::OkStatus());
+  EXPECT_EQ(ReadAll(old_client), "");
+  const UniqueFd client = Connected(At("::1", port), SOCK_STREAM);
+  const UniqueFd server(accept4(second.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  WriteAll(client, "hello");
+  EXPECT_EQ(Datagram(server), "hello");
+  // What stays as it is goes on; a port that another program has is said, and the rest is done.
+  const UniqueFd holder = Bound(At("::1"), SOCK_STREAM);
+  EXPECT_EQ(replace({{false, false, At("::1", port), At("127.0.0.2", PortOf(second))},
+                     {false, false, At("::1", PortOf(holder)), At("127.0.0.1", PortOf(first))}})
+                .code(),
+            absl::StatusCode::kAlreadyExists);
+  WriteAll(client, "again");
+  EXPECT_EQ(Datagram(server), "again");
+  const UniqueFd refused(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const SocketAddress gone = At("::1", other);
+  EXPECT_NE(connect(refused.get(), gone.get(), gone.length), 0);
+  // From one address to every address of the same port.
+  ASSERT_EQ(replace({{false, false, At("::", port), At("127.0.0.2", PortOf(second))}}),
+            absl::OkStatus());
+  EXPECT_EQ(ReadAll(client), "");
+  const UniqueFd last = Connected(At("::1", port), SOCK_STREAM);
+  EXPECT_GE(accept4(second.get(), nullptr, nullptr, SOCK_CLOEXEC), 0);
+}
 
 TEST_F(PortForwardTest, BytesPassBothWaysAndEachEndIsPassedOn) {
   const UniqueFd server = Bound(At("127.0.0.1"), SOCK_STREAM);

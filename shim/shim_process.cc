@@ -90,7 +90,7 @@ void RaiseOomScore() {
 void SetSignals() {
   struct sigaction ignore = {};
   ignore.sa_handler = SIG_IGN;
-  for (const int signal : {SIGPIPE, SIGHUP, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU}) {
+  for (const int signal : {SIGPIPE, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU}) {
     sigaction(signal, &ignore, nullptr);
   }
   // Read from descriptors; blocked here, before there are threads, so that all of them inherit it.
@@ -98,6 +98,7 @@ void SetSignals() {
   sigemptyset(&mask);
   sigaddset(&mask, SIGCHLD);
   sigaddset(&mask, SIGTERM);
+  sigaddset(&mask, SIGHUP);
   sigprocmask(SIG_SETMASK, &mask, nullptr);
 }
 
@@ -221,6 +222,18 @@ absl::Status ShimProcess::Serve(const LaunchRequest& request, UniqueFd sealed_ru
     [[maybe_unused]] const ssize_t got = read(term_signals.get(), &ignored, sizeof(ignored));
     // SIGTERM to all processes of a host must not end containers; that is asked of the supervisor.
     if (!container.HasLiveProcess()) loop_->Stop();
+  }));
+
+  // The supervisor has written another file of forwarded ports. A shim of an earlier version
+  // ignores it.
+  sigset_t changed;
+  sigemptyset(&changed);
+  sigaddset(&changed, SIGHUP);
+  const UniqueFd changes(signalfd(-1, &changed, SFD_CLOEXEC | SFD_NONBLOCK));
+  GANTRY_RETURN_IF_ERROR(loop_->Watch(changes.get(), EPOLLIN, [&](uint32_t) {
+    signalfd_siginfo ignored;
+    [[maybe_unused]] const ssize_t got = read(changes.get(), &ignored, sizeof(ignored));
+    container.ReadForwardedPorts();
   }));
 
   if (request.idle_exit_seconds > 0) {

@@ -53,6 +53,7 @@
 #include "supervisor/runtime/cgroup_warmer.h"
 #include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/runtime/shim_launcher.h"
+#include "supervisor/runtime/shim_signal.h"
 #include "supervisor/version.h"
 #include "supervisor/volume/local_driver.h"
 
@@ -143,7 +144,10 @@ void Daemon::MakeNetworks(Parts& p) {
   p.networks = std::make_unique<core::NetworkService>(std::move(networks));
   p.network_places = std::make_unique<core::NetworkPlaces>(core::NetworkPlaces::Parts{
       p.network_records.get(), p.networks.get(), p.network_kernel.get(), &p.events, p.config.state,
-      p.network_names.get(), p.config.default_bind});
+      p.network_names.get(), p.config.default_bind,
+      [&p](const std::string& ns, const std::string& id) {
+        return runtime::SignalPortsChanged(*p.bundles, {ns, id});
+      }});
 }
 
 // What puts the steps of a container's life in order.

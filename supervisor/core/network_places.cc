@@ -46,8 +46,11 @@ std::vector<StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places)
   return records;
 }
 
-// What the shim reads when it creates the container, beside the namespace's mount.
+// What the shim forwards, beside the namespace's mount. It reads the file when it creates the
+// container, and whenever it is told that there is another.
 std::string ForwardsPath(absl::string_view netns) { return absl::StrCat(netns, ".ports"); }
+
+constexpr char kChanging[] = ".changing";
 
 bool HostHasIpv6() {
   const absl::StatusOr<std::string> addresses = ReadFile("/proc/thread-self/net/if_inet6", 1 << 20);
@@ -105,6 +108,7 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   }
   CrashPoint("endpoint.recorded");
   GANTRY_ASSIGN_OR_RETURN(const Gateways gateways, ChooseGateways(netns, places));
+  GANTRY_RETURN_IF_ERROR(CheckCarried(netns.record, RecordsOf(places)));
   // With the first place in a bridge: the rules take both in one transaction.
   std::vector<network::PublishedPort> ports = PortsOf(netns.record, RecordsOf(places));
   for (const PlaceInNetwork& one : places) {
@@ -216,7 +220,36 @@ absl::Status NetworkPlaces::Reroute(StoredNetns& netns, const std::vector<PlaceI
   GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6));
   const absl::Status published = parts_.kernel->Publish(PortsOf(netns.record, records));
   // They are there already when all rules were written anew meanwhile.
-  return absl::IsAlreadyExists(published) ? absl::OkStatus() : published;
+  if (!published.ok() && !absl::IsAlreadyExists(published)) return published;
+  CrashPoint("ports.rerouted");
+  return ForwardAgain(netns, records);
+}
+
+absl::Status NetworkPlaces::ForwardAgain(const StoredNetns& netns,
+                                         const std::vector<StoredEndpoint>& places) {
+  const std::string& id = netns.record.container_id();
+  const std::string path = ForwardsPath(NetnsPath(netns.ns, id));
+  const std::string wanted = ForwardsText(ForwardsOf(netns.record, places));
+  // There from before the change until the shim has been told of it.
+  const std::string changing = absl::StrCat(path, kChanging);
+  if (ReadFile(path, 1 << 20).value_or("") != wanted) {
+    GANTRY_RETURN_IF_ERROR(WriteFileAtomic(changing, "", 0600));
+    if (!wanted.empty()) {
+      GANTRY_RETURN_IF_ERROR(WriteFileAtomic(path, wanted, 0600));
+    } else if (unlink(path.c_str()) != 0 && errno != ENOENT) {
+      return ErrnoToStatus(errno, path);
+    }
+    CrashPoint("forwards.written");
+  } else if (access(changing.c_str(), F_OK) != 0) {
+    return absl::OkStatus();
+  }
+  if (parts_.ports_changed) {
+    const absl::Status told = parts_.ports_changed(netns.ns, id);
+    // One without a shim is about to end, and its ports with it.
+    if (!told.ok() && !absl::IsNotFound(told)) return told;
+  }
+  if (unlink(changing.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, changing);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<PlaceInNetwork>> NetworkPlaces::PlacesOf(
@@ -248,7 +281,9 @@ absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
   GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, RecordsOf(places))));
   const std::string path = NetnsPath(netns.ns, id);
   const std::string forwards = ForwardsPath(path);
-  if (unlink(forwards.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, forwards);
+  for (const std::string& file : {forwards, absl::StrCat(forwards, kChanging)}) {
+    if (unlink(file.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, file);
+  }
   if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
     return ErrnoToStatus(errno, absl::StrCat("unmounting ", path));
   if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, path);
@@ -505,6 +540,13 @@ absl::Status NetworkPlaces::Reconcile(
     } else if (const absl::Status gone = parts_.store->RemoveEndpoint(one); !gone.ok()) {
       LOG(ERROR) << "ns=" << one.ns << " id=" << one.record.container_id() << " " << gone;
     }
+  }
+  for (const StoredNetns& one : namespaces) {
+    const std::string& id = one.record.container_id();
+    if (one.record.ports().empty() || staying.count({one.ns, id}) == 0) continue;
+    absl::StatusOr<std::vector<StoredEndpoint>> its = parts_.store->EndpointsOf(one.ns, id);
+    const absl::Status forwarded = its.ok() ? ForwardAgain(one, *its) : its.status();
+    LOG_IF(ERROR, !forwarded.ok()) << "ns=" << one.ns << " id=" << id << " " << forwarded;
   }
   if (parts_.names != nullptr) {
     const absl::Status named = parts_.names->Reconcile();

@@ -51,6 +51,9 @@ class NetworkPlaces {
     NetworkNames* names = nullptr;  // null: names are not answered
     // Of published ports that name no address of the host, on networks that do not either.
     std::string default_bind = {};
+    // Has a running container's shim read anew which ports it forwards. Empty: none is told.
+    std::function<absl::Status(const std::string& ns, const std::string& container_id)>
+        ports_changed = {};
   };
   explicit NetworkPlaces(Parts parts) : parts_(std::move(parts)) {}
 
@@ -133,6 +136,9 @@ class NetworkPlaces {
   // Lets default routes and ports follow the places that there are now.
   absl::Status Reroute(metadata::StoredNetns& netns, const std::vector<PlaceInNetwork>& places,
                        const OpenNetns& open);
+  // Writes down what the shim is to forward, and has it read that, if it is not what it forwards.
+  absl::Status ForwardAgain(const metadata::StoredNetns& netns,
+                            const std::vector<metadata::StoredEndpoint>& places);
   absl::Status NamesChanged(const metadata::StoredNetwork& network);
   Entered NamesIn(const std::vector<PlaceInNetwork>& places) const;
   absl::Status WriteResolver(absl::string_view ns, absl::string_view container_id,
