@@ -35,6 +35,7 @@
 #include "supervisor/gc/collector.h"
 #include "supervisor/gc/disk_usage.h"
 #include "supervisor/gc/scheduler.h"
+#include "supervisor/network/legacy_tables.h"
 #include "supervisor/runtime/runtime_probe.h"
 
 namespace gantry::core {
@@ -205,6 +206,12 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   if (!info.memory_limit()) info.add_warnings("No memory limit support");
   if (!info.swap_limit()) info.add_warnings("No swap limit support");
   if (!info.pids_limit()) info.add_warnings("No pids limit support");
+  for (const std::string& program : network::LegacyProgramsThatDrop()) {
+    info.add_warnings(absl::StrCat(
+        "chain FORWARD of ", program,
+        " drops what this host forwards: published ports and the way out of containers' networks "
+        "are open only as far as its rules accept it"));
+  }
   return info;
 }
 

@@ -22,6 +22,7 @@
 
 #include "base/errno_status.h"
 #include "base/status_macros.h"
+#include "supervisor/network/legacy_tables.h"
 #include "supervisor/network/netns.h"
 
 namespace gantry::network {
@@ -583,18 +584,24 @@ absl::Status Firewall::Replace(const std::vector<FirewallNetwork>& networks,
   GANTRY_RETURN_IF_ERROR(CheckPorts(ports));
   absl::MutexLock lock(&mu_);
   // Host rules that drop are respected: a packet passes only when every program lets it.
+  std::vector<std::string> dropping;
   if (Run("list chains", "looking at the rules of others").ok()) {
-    static std::atomic<bool> said{false};
-    const std::vector<std::string> dropping = DroppingChains(Library()->output_buffer(context_));
-    if (!dropping.empty() && !said.exchange(true)) {
-      LOG(WARNING) << "nftables chain " << dropping.front()
-                   << " drops what this host forwards: containers on networks reach out, and other "
-                      "hosts reach their published ports, only as far as its rules accept it. To "
-                      "let them: nft add rule "
-                   << dropping.front() << " ct status dnat accept; nft add rule "
-                   << dropping.front() << " ct state established,related accept; nft add rule "
-                   << dropping.front() << " iifname BRIDGE accept";
-    }
+    for (const std::string& chain : DroppingChains(Library()->output_buffer(context_)))
+      dropping.push_back(absl::StrCat("nftables chain ", chain));
+  }
+  GANTRY_RETURN_IF_ERROR(InNetns(netns_.get(), [&dropping] {
+    for (const std::string& program : LegacyProgramsThatDrop())
+      dropping.push_back(absl::StrCat("chain FORWARD of ", program));
+    return absl::OkStatus();
+  }));
+  static std::atomic<bool> said{false};
+  if (!dropping.empty() && !said.exchange(true)) {
+    LOG(WARNING) << absl::StrJoin(dropping, " and ")
+                 << " drops what this host forwards: containers on networks reach out, and other "
+                    "hosts reach their published ports, only as far as its rules accept it. To let "
+                    "them, accept there what is established or related, what was translated (nft: "
+                    "ct status dnat; iptables: --ctstate DNAT), and what comes from the networks' "
+                    "bridges";
   }
   networks_.clear();
   ports_.clear();
