@@ -105,13 +105,20 @@ std::vector<std::string> LayerProgress::PullLines(const v1::Progress& step, cons
   const auto say = [&](absl::string_view status, int64_t current = 0, int64_t total = 0) {
     lines.push_back(StepLine(status, id, current, total));
   };
-  const bool fresh = step.state() != v1::Progress::EXISTS && Reach(id, Stage::kKnown);
-  if (fresh) say("Pulling fs layer");
+  if (step.state() == v1::Progress::WAITING) return lines;  // it may turn out to be here
+  if (step.state() == v1::Progress::EXISTS) {
+    if (stages_[id] != Stage::kUnknown) return lines;
+    stages_[id] = Stage::kDone;
+    say("Already exists");
+    if (something_came_) return lines;
+    held_back_.push_back(std::move(lines[0]));
+    return {};
+  }
+  lines.swap(held_back_);
+  something_came_ = true;
+  if (Reach(id, Stage::kKnown)) say("Pulling fs layer");
   const Stage now = stages_[id];
   switch (step.state()) {
-    case v1::Progress::WAITING:
-      if (fresh) say("Waiting");
-      break;
     case v1::Progress::DOWNLOADING:
       if (now > Stage::kMoving) break;
       Reach(id, Stage::kMoving);
@@ -136,9 +143,6 @@ std::vector<std::string> LayerProgress::PullLines(const v1::Progress& step, cons
       if (Reach(id, Stage::kMoved)) say("Download complete");
       if (Reach(id, Stage::kDone)) say("Pull complete");
       break;
-    case v1::Progress::EXISTS:
-      if (now == Stage::kUnknown && Reach(id, Stage::kDone)) say("Already exists");
-      break;
     default:
       break;
   }
@@ -150,12 +154,8 @@ std::vector<std::string> LayerProgress::PushLines(const v1::Progress& step, cons
   const auto say = [&](absl::string_view status, int64_t current = 0, int64_t total = 0) {
     lines.push_back(StepLine(status, id, current, total));
   };
-  const bool fresh = Reach(id, Stage::kKnown);
-  if (fresh) say("Preparing");
+  if (Reach(id, Stage::kKnown)) say("Preparing");
   switch (step.state()) {
-    case v1::Progress::WAITING:
-      if (fresh) say("Waiting");
-      break;
     case v1::Progress::UPLOADING:
       if (stages_[id] > Stage::kMoving) break;
       Reach(id, Stage::kMoving);

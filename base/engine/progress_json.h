@@ -2,7 +2,8 @@
 //
 // A transfer says what it does blob by blob and may do several things to a blob at once; docker's
 // clients show one line per layer, whose words come in a fixed order. A LayerProgress keeps that
-// order: what would go back is left out, and so is everything but layers.
+// order: what would go back is left out, and so is everything but layers. Of an image that is all
+// here nothing is said.
 #ifndef GANTRY_BASE_ENGINE_PROGRESS_JSON_H_
 #define GANTRY_BASE_ENGINE_PROGRESS_JSON_H_
 
@@ -62,6 +63,9 @@ class LayerProgress {
 
   const Work work_;
   std::map<std::string, Stage> stages_;  // by short id
+  // Of layers that are here, until one is not.
+  std::vector<std::string> held_back_;
+  bool something_came_ = false;
 };
 
 }  // namespace gantry::engine

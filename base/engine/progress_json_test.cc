@@ -45,10 +45,10 @@ TEST(ProgressJsonTest, TheBarIsFiftyWide) {
 
 TEST(ProgressJsonTest, APulledLayerGoesForwardOnly) {
   LayerProgress layers(LayerProgress::Work::kPull);
-  EXPECT_THAT(layers.Lines(Step(v1::Progress::WAITING)),
-              ElementsAre(Plain("Pulling fs layer"), Plain("Waiting")));
-  EXPECT_THAT(layers.Lines(Step(v1::Progress::DOWNLOADING, 500, 1000)),
-              ElementsAre(StepLine("Downloading", "0123456789ab", 500, 1000)));
+  EXPECT_THAT(layers.Lines(Step(v1::Progress::WAITING)), IsEmpty());
+  EXPECT_THAT(
+      layers.Lines(Step(v1::Progress::DOWNLOADING, 500, 1000)),
+      ElementsAre(Plain("Pulling fs layer"), StepLine("Downloading", "0123456789ab", 500, 1000)));
   // Unpacked while it arrives.
   EXPECT_THAT(layers.Lines(Step(v1::Progress::UNPACKING, 400, 1000)), IsEmpty());
   EXPECT_THAT(layers.Lines(Step(v1::Progress::VERIFYING)),
@@ -62,10 +62,24 @@ TEST(ProgressJsonTest, APulledLayerGoesForwardOnly) {
   EXPECT_THAT(layers.Lines(Step(v1::Progress::COMPLETE)), IsEmpty());
 }
 
-TEST(ProgressJsonTest, ALayerThatIsHereHasOneLine) {
+TEST(ProgressJsonTest, OfAnImageThatIsAllHereNothingIsSaid) {
   LayerProgress layers(LayerProgress::Work::kPull);
-  EXPECT_THAT(layers.Lines(Step(v1::Progress::EXISTS)), ElementsAre(Plain("Already exists")));
+  EXPECT_THAT(layers.Lines(Step(v1::Progress::WAITING)), IsEmpty());
   EXPECT_THAT(layers.Lines(Step(v1::Progress::EXISTS)), IsEmpty());
+}
+
+TEST(ProgressJsonTest, ALayerThatIsHereHasOneLineBesideOthersThatCome) {
+  LayerProgress layers(LayerProgress::Work::kPull);
+  EXPECT_THAT(layers.Lines(Step(v1::Progress::EXISTS)), IsEmpty());
+  v1::Progress other = Step(v1::Progress::DOWNLOADING, 1, 2);
+  other.set_id("sha256:fedcba9876543210");
+  EXPECT_THAT(layers.Lines(other),
+              ElementsAre(Plain("Already exists"), StepLine("Pulling fs layer", "fedcba987654"),
+                          StepLine("Downloading", "fedcba987654", 1, 2)));
+  EXPECT_THAT(layers.Lines(Step(v1::Progress::EXISTS)), IsEmpty());
+  other.set_id("sha256:aaaaaaaaaaaaaaaa");
+  other.set_state(v1::Progress::EXISTS);
+  EXPECT_THAT(layers.Lines(other), ElementsAre(StepLine("Already exists", "aaaaaaaaaaaa")));
 }
 
 TEST(ProgressJsonTest, OnlyLayersHaveLines) {

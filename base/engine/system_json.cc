@@ -78,6 +78,8 @@ Value InfoDocument(const v1::InfoResponse& info) {
   out.Set("Images", info.images());
   out.Set("Driver", info.snapshotter());
   Value status = Value::EmptyList();
+  // By this clients know a store of images in which an id is a manifest's digest.
+  status.Append(Words({"driver-type", "io.containerd.snapshotter.v1"}));
   const Value sorted = Value::StringMap(info.snapshotter_status());
   for (const auto& [key, value] : sorted.object().fields) {
     Value pair = Value::EmptyList();
@@ -156,6 +158,22 @@ Value VersionDocument(const v1::VersionResponse& version) {
   platform.Set("Name", kPlatform);
   out.Set("Platform", std::move(platform));
   Value components = Value::EmptyList();
+  Value details = Value::EmptyObject();
+  details.Set("ApiVersion", kApiVersion);
+  details.Set("Arch", version.arch());
+  details.Set("BuildTime", version.build_time());
+  details.Set("Experimental", "false");
+  details.Set("GitCommit", version.git_commit());
+  details.Set("GoVersion", "");
+  details.Set("KernelVersion", version.kernel_version());
+  details.Set("MinAPIVersion", kMinApiVersion);
+  details.Set("Os", version.os());
+  // docker's clients take the first of this name for the server itself.
+  Value engine = Value::EmptyObject();
+  engine.Set("Name", "Engine");
+  engine.Set("Version", version.version());
+  engine.Set("Details", std::move(details));
+  components.Append(std::move(engine));
   for (const auto& component : version.components()) {
     Value entry = Value::EmptyObject();
     entry.Set("Name", component.name());

@@ -44,7 +44,8 @@ TEST(SystemJsonTest, InfoListsRuntimesByNameAndDriverFactsInOrder) {
   runtime->set_name("crun");
   runtime->set_path("/usr/bin/crun");
   const Value document = InfoDocument(info);
-  EXPECT_EQ(Text(document, "DriverStatus"), R"([["a","1"],["b","2"]])");
+  EXPECT_EQ(Text(document, "DriverStatus"),
+            R"([["driver-type","io.containerd.snapshotter.v1"],["a","1"],["b","2"]])");
   EXPECT_EQ(Text(document, "DefaultRuntime"), "\"crun\"");
   EXPECT_EQ(Text(document, "Runtimes"),
             R"({"crun":{"path":"/usr/bin/crun","version":"","problem":""}})");
@@ -69,8 +70,13 @@ TEST(SystemJsonTest, VersionSaysWhichApiIsSpoken) {
   EXPECT_EQ(Text(document, "Version"), "\"1.2.3\"");
   EXPECT_EQ(Text(document, "Os"), "\"linux\"");
   EXPECT_EQ(Text(document, "Platform"), R"({"Name":"Gantry"})");
-  EXPECT_EQ(Text(document, "Components"),
-            R"([{"Name":"crun","Version":"1.8","Details":{"Path":"/usr/bin/crun"}}])");
+  const Value::List& components = document.Find("Components")->list();
+  ASSERT_EQ(components.size(), 2u);
+  EXPECT_EQ(Text(components[0], "Name"), "\"Engine\"");
+  EXPECT_EQ(Text(components[0], "Version"), "\"1.2.3\"");
+  EXPECT_EQ(Text(*components[0].Find("Details"), "Os"), "\"linux\"");
+  EXPECT_EQ(components[1].ToJson(),
+            R"({"Name":"crun","Version":"1.8","Details":{"Path":"/usr/bin/crun"}})");
   EXPECT_NE(Text(document, "ApiVersion"), "(none)");
   EXPECT_NE(Text(document, "MinAPIVersion"), "(none)");
 }

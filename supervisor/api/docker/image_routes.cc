@@ -76,6 +76,16 @@ absl::Status Tag(core::ImageServices& images, Request& request) {
   return request.ReplyEmpty(201);
 }
 
+// The beginnings by which clients tell the cases apart.
+absl::Status RemovalError(const absl::Status& status, const std::string& image) {
+  const bool many = absl::StrContains(status.message(), "several names");
+  return absl::FailedPreconditionError(
+      many ? absl::StrCat("conflict: unable to delete ", image, " (must be forced) - ",
+                          status.message())
+           : absl::StrCat("conflict: unable to remove repository reference \"", image,
+                          "\" (must force) - ", status.message()));
+}
+
 absl::Status Remove(core::ImageServices& images, Request& request) {
   v1::RemoveImageRequest asked;
   asked.set_image(request.Path("name"));
@@ -88,11 +98,7 @@ absl::Status Remove(core::ImageServices& images, Request& request) {
       images.catalog.Remove(request.lasting(), asked);
   if (!removed.ok()) {
     if (absl::IsFailedPrecondition(removed.status()))
-      return absl::FailedPreconditionError(absl::StrCat(
-          "conflict: unable to delete ", asked.image(),
-          absl::StrContains(removed.status().message(), "several names") ? " (must be forced) - "
-                                                                         : " (must force) - ",
-          removed.status().message()));
+      return RemovalError(removed.status(), asked.image());
     return ImageError(removed.status(), asked.image());
   }
   return request.Reply(200, engine::ImageRemovalsDocument(*removed));
