@@ -17,7 +17,8 @@ case $name in
   # Kubernetes' suite for CRI is a test program; ginkgo runs it as several processes.
   critest | crictl) version=v1.37.0 package=sigs.k8s.io/cri-tools/cmd/$name ;;
   ginkgo) version=v2.32.1 package=github.com/onsi/ginkgo/v2/ginkgo ;;
-  *) fail "go_client.sh: ctr, nerdctl, buildkitd, buildctl, critest, crictl or ginkgo, not \"$name\"" ;;
+  docker-compose) version=v2.40.3 package=github.com/docker/compose/v2/cmd ;;
+  *) fail "go_client.sh: ctr, nerdctl, buildkitd, buildctl, critest, crictl, ginkgo or docker-compose, not \"$name\"" ;;
 esac
 needs_go=1.26
 limit=300 # seconds, for a network that swallows packets
