@@ -3,6 +3,7 @@
 // whatever the image holds.
 //
 //   gantry-init [--] COMMAND [ARGUMENT...]
+//   gantry-init --pod     no command: holds the process namespace of a pod until SIGTERM
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -27,12 +28,27 @@ int Fail(const char* what, const char* which) {
   return error == ENOENT ? kNotFound : kNotExecutable;
 }
 
+// Until a signal that asks for its end.
+int HoldPod() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (int one : {SIGCHLD, SIGTERM, SIGINT}) sigaddset(&signals, one);
+  sigprocmask(SIG_BLOCK, &signals, nullptr);
+  while (true) {
+    const int signal = sigwaitinfo(&signals, nullptr);
+    if (signal == SIGTERM || signal == SIGINT) return 0;
+    while (waitpid(-1, nullptr, WNOHANG) > 0) {
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (!gantry::OpenStandardFds()) return kNotExecutable;
   int first = 1;
   if (first < argc && strcmp(argv[first], "--") == 0) ++first;
+  if (argc == 2 && strcmp(argv[1], "--pod") == 0) return HoldPod();
   if (first >= argc) {
     fprintf(stderr, "gantry-init: no command given\n");
     return kNotFound;

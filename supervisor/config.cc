@@ -218,7 +218,6 @@ void ReadGantry(Reader& in, Config& config) {
   in.Take({"registry", "pinned_images"}, config.pinned_images);
   in.Take({"cni", "bin_dirs"}, config.cni_bin_dirs);
   in.Take({"cni", "conf_dir"}, config.cni_conf_dir);
-  for (const char* key : {"bin_dirs", "conf_dir"}) in.HasNoEffect({"cni", key});
   in.Take({"network", "default"}, config.default_network);
   in.Take({"network", "default_bind"}, config.default_bind);
   in.Take({"network", "default_address_pools"}, config.default_address_pools);
@@ -332,8 +331,6 @@ void ReadContainerd(Reader& in, Config& config) {
     if (!bin_dir.empty()) config.cni_bin_dirs = {bin_dir};
     in.Take({"plugins", cri, "cni", "bin_dirs"}, config.cni_bin_dirs);
     in.Take({"plugins", cri, "cni", "conf_dir"}, config.cni_conf_dir);
-    for (const char* key : {"bin_dir", "bin_dirs", "conf_dir"})
-      in.HasNoEffect({"plugins", cri, "cni", key});
   }
   const char* const images = "io.containerd.cri.v1.images";
   in.Take({"plugins", images, "snapshotter"}, config.snapshotter);

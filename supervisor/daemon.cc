@@ -51,6 +51,7 @@
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/restart_monitor.h"
+#include "supervisor/core/pod_service.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/task_service.h"
@@ -158,7 +159,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
   MakeCollector(p);
   GANTRY_RETURN_IF_ERROR(MakeServices(p));
   GANTRY_RETURN_IF_ERROR(Recover(p));
-  MakeDoors(p);
+  GANTRY_RETURN_IF_ERROR(MakeDoors(p));
   GANTRY_RETURN_IF_ERROR(Serve(p));
   p.restarts->Start();
   malloc_trim(0);
@@ -242,6 +243,7 @@ absl::Status Daemon::Recover(Parts& p) {
   volumes.Update(p.run_volumes->Reconcile(running));
   LOG_IF(ERROR, !volumes.ok()) << "volumes: " << volumes;
   GANTRY_RETURN_IF_ERROR(p.container_recovery->Reconcile());
+  GANTRY_RETURN_IF_ERROR(p.pods->Recover());
   for (const auto& [ns, process] : p.tasks->List("")) {
     const bool paused = process.status == core::ProcessStatus::kPaused;
     if (paused || process.status == core::ProcessStatus::kRunning)
@@ -259,10 +261,12 @@ void Daemon::StopServices(Parts& p) {
   if (p.container_removal) p.container_removal->Stop();
   if (p.tasks) p.tasks->Stop();
   p.followers.reset();
+  p.cri_calls.reset();
   p.calls.reset();
   p.server.reset();
   p.containerd_door.reset();
   p.gantry_door.clear();
+  p.cri_door.clear();
   // With everything queued done: the services are all there.
   p.workers.reset();
 }

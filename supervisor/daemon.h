@@ -50,8 +50,9 @@ class Daemon {
   static void MakeContainerUse(Parts& p);
   static absl::Status MakeSystemService(Parts& p);
   static void MakeHealthMonitor(Parts& p);
+  static absl::Status MakePodService(Parts& p);
   static absl::Status Recover(Parts& p);
-  static void MakeDoors(Parts& p);
+  static absl::Status MakeDoors(Parts& p);
   static absl::Status Serve(Parts& p);
   static absl::Status ServeDocker(Parts& p);
 

@@ -20,6 +20,9 @@
 #include "supervisor/api/containerd/containerd_door.h"
 #include "supervisor/api/containerd/forward_event.h"
 #include "supervisor/api/containerd/ttrpc_server.h"
+#include "supervisor/api/cri/cri_door.h"
+#include "supervisor/api/cri/stream_server.h"
+#include "supervisor/api/cri/stream_targets.h"
 #include "supervisor/api/docker/docker_door.h"
 #include "supervisor/api/gantry/containers.h"
 #include "supervisor/api/gantry/images.h"
@@ -46,6 +49,7 @@
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/core/pod_service.h"
 #include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
@@ -103,7 +107,7 @@ gid_t DockerGroup(const Config& config) {
 
 }  // namespace
 
-void Daemon::MakeDoors(Parts& p) {
+absl::Status Daemon::MakeDoors(Parts& p) {
   const Config& config = p.config;
   p.calls = std::make_unique<Executor>("call", 256);
   p.followers = std::make_unique<Executor>("follow", 256);
@@ -147,12 +151,39 @@ void Daemon::MakeDoors(Parts& p) {
   docker_parts.system = p.system_service.get();
   p.docker_door = std::make_unique<api::DockerDoor>(docker_parts);
 
+  p.cri_calls = std::make_unique<Executor>("cri-call", 512);
+  absl::StatusOr<std::unique_ptr<api::cri::StreamServer>> cri_streams =
+      api::cri::StreamServer::Start(
+          {}, api::cri::CoreStreamTargets(api::cri::kNamespace, *p.execs, *p.container_streams,
+                                          [pods = p.pods.get()](const std::string& pod) {
+                                            core::CallContext context;
+                                            context.ns = api::cri::kNamespace;
+                                            return pods->NetnsPath(context, pod);
+                                          }));
+  GANTRY_RETURN_IF_ERROR(cri_streams.status());
+  p.cri_streams = *std::move(cri_streams);
+  api::cri::CriParts cri;
+  cri.streams = p.cri_streams.get();
+  cri.pods = p.pods.get();
+  cri.records = p.container_records.get();
+  cri.lifecycle = p.container_lifecycle.get();
+  cri.tasks = p.tasks.get();
+  cri.exec_runner = p.exec_runner.get();
+  cri.images = &p.image_services->catalog;
+  cri.pull = &p.image_services->pull;
+  cri.events = &p.events;
+  cri.root_directory = config.root;
+  cri.version = kVersion;
+  p.cri_door.push_back(api::cri::NewRuntimeService(cri, *p.cri_calls));
+  p.cri_door.push_back(api::cri::NewImageService(cri, *p.cri_calls));
+
   if (!config.metrics_address.empty())
     p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, p.image_services->pull,
                                                 p.events, kVersion);
   p.scheduler->Start();
   p.restarts = std::make_unique<core::RestartMonitor>(core::RestartMonitor::Parts{
       p.stores.get(), p.tasks.get(), &p.events, p.workers.get(), config.restart_interval});
+  return absl::OkStatus();
 }
 
 absl::Status Daemon::Serve(Parts& p) {
@@ -181,6 +212,7 @@ absl::Status Daemon::Serve(Parts& p) {
   // gRPC's own statistics, kept call by call, are not used.
   builder.AddChannelArgument(GRPC_ARG_ENABLE_CHANNELZ, 0);
   for (const auto& service : p.gantry_door) builder.RegisterService(service.get());
+  for (const auto& service : p.cri_door) builder.RegisterService(service.get());
   for (grpc::Service* service : p.containerd_door->services()) builder.RegisterService(service);
   p.server = builder.BuildAndStart();
   if (!p.server) return absl::InternalError("the gRPC server does not start");
@@ -238,6 +270,7 @@ absl::Status Daemon::ServeDocker(Parts& p) {
 // The reverse of Serve(), MakeDoors() up to what calls still use, and what begins work by itself.
 // Any of it may be missing: a start that failed ends here too.
 void Daemon::StopServing(Parts& p) {
+  p.cri_streams.reset();
   p.metrics_server.reset();
   p.listener.reset();
   p.ttrpc_listener.reset();

@@ -35,6 +35,9 @@ class Service;
 
 namespace gantry {
 
+namespace api::cri {
+class StreamServer;
+}  // namespace api::cri
 namespace api {
 class ContainerdDoor;
 class DockerDoor;
@@ -68,6 +71,7 @@ class NetworkKernel;
 class NetworkNames;
 class NetworkPlaces;
 class NetworkService;
+class PodService;
 class RestartMonitor;
 class RunPreparer;
 class RunVolumes;
@@ -104,6 +108,9 @@ class NetworkStore;
 class SandboxStore;
 class VolumeStore;
 }  // namespace metadata
+namespace network {
+class Cni;
+}  // namespace network
 namespace runtime {
 class BundleStore;
 class CgroupWarmer;
@@ -203,6 +210,8 @@ struct Daemon::Parts {
   std::unique_ptr<core::ExecRunner> exec_runner;
   std::unique_ptr<core::ContainerProber> prober;
   std::unique_ptr<core::HealthMonitor> health_monitor;
+  std::unique_ptr<network::Cni> cni;
+  std::unique_ptr<core::PodService> pods;
   std::unique_ptr<core::ExitObserver> exits;
   std::unique_ptr<core::RestartMonitor> restarts;
   // Runs what the services hand it; ends, with everything queued done, before they do.
@@ -213,6 +222,10 @@ struct Daemon::Parts {
   std::unique_ptr<Executor> calls;
   std::unique_ptr<Executor> followers;
   std::vector<std::unique_ptr<grpc::Service>> gantry_door;
+  // Calls of the kubelet, which waits in them for as long as its probes and stops take.
+  std::unique_ptr<Executor> cri_calls;
+  std::unique_ptr<api::cri::StreamServer> cri_streams;
+  std::vector<std::unique_ptr<grpc::Service>> cri_door;
   std::unique_ptr<api::ContainerdDoor> containerd_door;
   // Null unless asked for.
   std::unique_ptr<DaemonMetrics> metrics;

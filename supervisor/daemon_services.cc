@@ -34,6 +34,7 @@
 #include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/core/pod_service.h"
 #include "supervisor/core/prepare_run.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
@@ -48,6 +49,7 @@
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/metadata/volume_store.h"
+#include "supervisor/network/cni.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
@@ -121,7 +123,7 @@ absl::Status Daemon::MakeServices(Parts& p) {
 
   GANTRY_RETURN_IF_ERROR(MakeSystemService(p));
   MakeHealthMonitor(p);
-  return absl::OkStatus();
+  return MakePodService(p);
 }
 
 void Daemon::MakeNetworks(Parts& p) {
@@ -299,6 +301,31 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.facts.started_at = p.clock.Now();
   p.uuid = system_parts.facts.uuid;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
+  return absl::OkStatus();
+}
+
+absl::Status Daemon::MakePodService(Parts& p) {
+  network::Cni::Options cni;
+  cni.conf_dir = p.config.cni_conf_dir;
+  cni.bin_dirs = p.config.cni_bin_dirs;
+  cni.record_dir = p.config.root + "/cni";
+  GANTRY_ASSIGN_OR_RETURN(p.cni, network::Cni::Open(std::move(cni)));
+  core::PodService::Parts pods;
+  pods.stores = p.stores.get();
+  pods.sandboxes = p.sandbox_service.get();
+  pods.records = p.container_records.get();
+  pods.lifecycle = p.container_lifecycle.get();
+  pods.tasks = p.tasks.get();
+  pods.images = &p.image_services->catalog;
+  pods.unpack = &p.image_services->unpack;
+  pods.runtimes = p.runtimes.get();
+  pods.host = &p.host;
+  pods.events = &p.events;
+  pods.workers = p.workers.get();
+  pods.state_directory = p.config.state;
+  pods.init_path = FindProgram("", "gantry-init", "shim");
+  pods.cni = p.cni.get();
+  p.pods = std::make_unique<core::PodService>(pods);
   return absl::OkStatus();
 }
 

@@ -29,6 +29,7 @@
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
+#include "supervisor/core/pod_member.h"
 #include "supervisor/core/record_facts.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -92,7 +93,8 @@ absl::StatusOr<oci::User> ContainerLifecycle::LookUpUser(const std::string& chai
 }
 
 absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
-    const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose) {
+    const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose,
+    const PodMember* pod) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
   if (config.network_mode().empty() || config.network_mode() == "default") {
@@ -157,7 +159,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   for (const std::string& directory : directories)
     GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0710));
   // A run writes them itself, in a moment.
-  if (purpose == CreateFor::kLater)
+  if (purpose == CreateFor::kLater && pod == nullptr)
     GANTRY_RETURN_IF_ERROR(WriteNameFiles(directories[1], config, id));
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
@@ -183,7 +185,9 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   place.pid_of = [this, &context](absl::string_view other) {
     return parts_.runs->InitPid(context, other);
   };
+  if (pod != nullptr) place.directory = pod->directory;
   GANTRY_ASSIGN_OR_RETURN(oci::ContainerConfig spec_config, ToSpecConfig(config, place));
+  if (pod != nullptr) GANTRY_RETURN_IF_ERROR(pod->join(id, spec_config, user));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
 
   metadata::NewContainer fresh;
@@ -208,6 +212,18 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   google::protobuf::Any& image_extension = (*record.mutable_extensions())[kImageExtension];
   image_extension.set_type_url("gantry.record.v1.Descriptor");
   image_extension.set_value(target.SerializeAsString());
+  if (pod != nullptr) {
+    record.set_sandbox(pod->pod_id);
+    record.mutable_labels()->insert(pod->labels.begin(), pod->labels.end());
+    google::protobuf::Any& log = (*record.mutable_extensions())[kPodLogExtension];
+    log.set_type_url(kPodLogExtension);
+    log.set_value(pod->log_path);
+    for (const auto& [key, value] : pod->extensions) {
+      google::protobuf::Any& extension = (*record.mutable_extensions())[key];
+      extension.set_type_url(key);
+      extension.set_value(value);
+    }
+  }
   fresh.state.emplace();
   fresh.state->set_starting(purpose == CreateFor::kRun);
 

@@ -53,6 +53,7 @@ namespace gantry::core {
 
 class ContainerVolumes;
 class NetworkPlaces;
+struct PodMember;
 
 // kRun: it is started at once, so one that a restart of the daemon finds not started was cut off.
 enum class CreateFor { kLater, kRun };
@@ -84,10 +85,12 @@ class ContainerLifecycle {
 
   // Reserves the name, prepares the root file system, writes the record: in this order, each undone
   // if a later one fails.
+  // With `pod` it is made in that pod.
   // kNotFound: no such image (pull it first); kAlreadyExists: the name is taken, by whom.
   absl::StatusOr<v1::CreateContainerResponse> Create(const CallContext& context,
                                                      const v1::CreateContainerRequest& request,
-                                                     CreateFor purpose = CreateFor::kLater);
+                                                     CreateFor purpose = CreateFor::kLater,
+                                                     const PodMember* pod = nullptr);
   absl::StatusOr<v1::StartContainerResponse> Start(const CallContext& context,
                                                    const v1::StartContainerRequest& request);
   // A stop of the same container that is under way and has more patience is cut short.

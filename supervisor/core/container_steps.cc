@@ -27,6 +27,9 @@ namespace {
 
 constexpr absl::Duration kKillPatience = absl::Seconds(20);
 
+// Exit code of a container of a pod that could not be started.
+constexpr uint32_t kPodStartFailure = 128;
+
 }  // namespace
 
 absl::Status ContainerSteps::NoteStarted(LoadedContainer& loaded, int32_t pid,
@@ -53,7 +56,7 @@ void ContainerSteps::NoteStartFailed(LoadedContainer& loaded, const absl::Status
   const bool remove = loaded.config.auto_remove();
   const absl::Status stored = parts_.records->UpdateState(
       loaded,
-      [&why, remove](record::v1::ContainerState& state) {
+      [&why, &loaded, remove](record::v1::ContainerState& state) {
         // The intent is recorded, because this daemon may be stopping and then removes nothing.
         if (remove) state.set_removing(true);
         if (state.status() == record::v1::ContainerState::RUNNING)
@@ -62,6 +65,12 @@ void ContainerSteps::NoteStartFailed(LoadedContainer& loaded, const absl::Status
         state.clear_restart_at();
         state.set_error(std::string(why.message()));
         state.set_exit_code(StartFailureCode(why));
+        if (!loaded.record.sandbox().empty()) {
+          // A pod's client makes another one instead of starting it again.
+          state.set_status(record::v1::ContainerState::STOPPED);
+          state.set_exit_code(kPodStartFailure);
+          SetTimestamp(absl::Now(), state.mutable_finished_at());
+        }
       },
       metadata::Durability::kBuffered);
   if (!stored.ok())

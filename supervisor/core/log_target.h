@@ -7,6 +7,7 @@
 
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/container_records.h"
+#include "supervisor/core/pod_member.h"
 
 namespace gantry::core {
 
@@ -16,9 +17,15 @@ struct LogTarget {
 };
 
 // Nothing: the container keeps no log, or another client of the containerd API keeps it.
+// A container of a pod writes where its pod says, and its client rotates the file.
 inline std::optional<LogTarget> LogTargetOf(const ContainerRecords& records,
                                             const LoadedContainer& loaded) {
   if (!loaded.ours || loaded.config.log().driver() == "none") return std::nullopt;
+  const auto pod = loaded.record.extensions().find(kPodLogExtension);
+  if (pod != loaded.record.extensions().end()) {
+    if (pod->second.value().empty()) return std::nullopt;
+    return LogTarget{pod->second.value(), shim::v1::Log::CRI};
+  }
   return LogTarget{records.Directory(loaded.scope.ns, loaded.id()) + "/container.log"};
 }
 

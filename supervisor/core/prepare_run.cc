@@ -41,10 +41,13 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   task.netns = place.netns;
   task.resolver = place.resolver;
 
-  NamesOfNetworks names;
-  names.addresses = place.addresses;
-  names.resolver = place.has_names;
-  GANTRY_RETURN_IF_ERROR(WriteFilesOfRun(context, loaded, network, std::move(names)));
+  // A container of a pod is shown the pod's.
+  if (loaded.record.sandbox().empty()) {
+    NamesOfNetworks names;
+    names.addresses = place.addresses;
+    names.resolver = place.has_names;
+    GANTRY_RETURN_IF_ERROR(WriteFilesOfRun(context, loaded, network, std::move(names)));
+  }
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
@@ -149,6 +152,7 @@ absl::StatusOr<shim::v1::Stdio> RunPreparer::StdioOfRun(const LoadedContainer& l
   shim::v1::Log* log = stdio.mutable_log();
   log->set_path(target->path);
   log->set_format(target->format);
+  if (target->format == shim::v1::Log::CRI) return stdio;  // rotated by its reader
   log->set_max_size_bytes(parts_.log_max_size_bytes);
   log->set_max_files(parts_.log_max_files);
   GANTRY_RETURN_IF_ERROR(ApplyLogOptions(loaded.config, *log));

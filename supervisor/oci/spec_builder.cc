@@ -144,6 +144,15 @@ json MountToJson(absl::string_view destination, absl::string_view type, absl::st
           {"options", std::move(options)}};
 }
 
+json RangesToJson(const std::vector<IdRange>& ranges) {
+  json out = json::array();
+  for (const IdRange& range : ranges) {
+    out.push_back(
+        {{"containerID", range.container_id}, {"hostID", range.host_id}, {"size", range.length}});
+  }
+  return out;
+}
+
 std::vector<json> DefaultMounts(const ContainerConfig& config) {
   std::vector<std::string> sys = {"nosuid", "noexec", "nodev"};
   std::vector<std::string> cgroup = {"nosuid", "noexec", "nodev"};
@@ -163,7 +172,10 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
   // Shows the queues of the namespace the container is in, the host's too: no need for the host to
   // have it mounted.
   out.push_back(MountToJson("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
-  if (config.ipc.kind == NamespaceMode::Kind::kHost) {
+  if (!config.shm_path.empty()) {
+    out.push_back(MountToJson("/dev/shm", "bind", config.shm_path,
+                              {"rbind", "rprivate", "nosuid", "noexec", "nodev"}));
+  } else if (config.ipc.kind == NamespaceMode::Kind::kHost) {
     out.push_back(MountToJson("/dev/shm", "bind", "/dev/shm", {"rbind", "rprivate"}));
   } else {
     out.push_back(MountToJson(
@@ -208,6 +220,12 @@ absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& dest
     }
     return MountToJson(destination, "tmpfs", "tmpfs", std::move(options));
   }
+  if (mount.type == MountConfig::Type::kOverlay) {
+    std::vector<std::string> options = {
+        "ro", absl::StrCat("lowerdir=", absl::StrJoin(mount.layers, ":"))};
+    options.insert(options.end(), mount.options.begin(), mount.options.end());
+    return MountToJson(destination, "overlay", "overlay", std::move(options));
+  }
   GANTRY_ASSIGN_OR_RETURN(std::string source, CleanPath("mount source", mount.source));
   std::vector<std::string> options = {mount.non_recursive ? "bind" : "rbind"};
   std::string propagation = mount.propagation.empty() ? "rprivate" : mount.propagation;
@@ -219,7 +237,12 @@ absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& dest
   options.push_back(std::move(propagation));
   if (mount.read_only) options.push_back(mount.recursive_read_only ? "rro" : "ro");
   options.insert(options.end(), mount.options.begin(), mount.options.end());
-  return MountToJson(destination, "bind", source, std::move(options));
+  json out = MountToJson(destination, "bind", source, std::move(options));
+  if (!mount.uids.empty()) {
+    out["uidMappings"] = RangesToJson(mount.uids);
+    out["gidMappings"] = RangesToJson(mount.gids);
+  }
+  return out;
 }
 
 absl::StatusOr<json> BuildMounts(const ContainerConfig& config, bool& needs_shared_root,
@@ -399,8 +422,8 @@ const NamespaceMode* SysctlOwner(const std::string& key, const ContainerConfig& 
   return nullptr;
 }
 
-absl::StatusOr<json> BuildSysctls(const ContainerConfig& config) {
-  json out = json::object();
+absl::StatusOr<std::map<std::string, std::string>> BuildSysctls(const ContainerConfig& config) {
+  std::map<std::string, std::string> out;
   if (config.network.kind == NamespaceMode::Kind::kPrivate) {
     out["net.ipv4.ip_unprivileged_port_start"] = "0";
     out["net.ipv4.ping_group_range"] = "0 2147483647";
@@ -453,6 +476,10 @@ json BuildNamespaces(const ContainerConfig& config, const HostFacts& host) {
   add("ipc", config.ipc);
   if (host.cgroup_v2 || config.cgroup.kind == NamespaceMode::Kind::kPath)
     add("cgroup", config.cgroup);
+  if (!config.uids.empty()) {
+    add("user", config.user_namespace.empty() ? NamespaceMode::Private()
+                                              : NamespaceMode::Path(config.user_namespace));
+  }
   return out;
 }
 
@@ -498,6 +525,16 @@ absl::StatusOr<ProcessSpec> BuildProcess(const ContainerConfig& config, const Us
   if (user.uid == 0) {
     process.effective = capabilities;
     process.permitted = capabilities;
+  }
+  if (!config.ambient_capabilities.empty()) {
+    // What is ambient has to be inheritable and permitted; it is what a process of another user
+    // than root keeps over execve().
+    process.ambient = config.ambient_capabilities;
+    process.inheritable = config.ambient_capabilities;
+    if (user.uid != 0) {
+      process.permitted = config.ambient_capabilities;
+      process.effective = config.ambient_capabilities;
+    }
   }
   std::set<std::string> limited;
   for (const Rlimit& limit : config.rlimits) {
@@ -661,6 +698,10 @@ absl::StatusOr<Rlimit> ParseUlimit(absl::string_view text) {
   return Rlimit{absl::StrCat("RLIMIT_", name), parsed[0], parsed[1]};
 }
 
+absl::StatusOr<std::map<std::string, std::string>> CheckedSysctls(const ContainerConfig& config) {
+  return BuildSysctls(config);
+}
+
 absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User& user,
                                       const HostFacts& host) {
   std::vector<std::string> capabilities;
@@ -701,6 +742,11 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
 
   json& linux_part = out["linux"] = json::object();
   linux_part["namespaces"] = BuildNamespaces(config, host);
+  if (!config.uids.empty()) {
+    linux_part["uidMappings"] = RangesToJson(config.uids);
+    linux_part["gidMappings"] = RangesToJson(config.gids);
+  }
+  if (!config.mount_label.empty()) linux_part["mountLabel"] = config.mount_label;
   if (!config.cgroups_path.empty()) linux_part["cgroupsPath"] = config.cgroups_path;
   // A volume can only hand mounts in or out when the container's root follows the host's.
   if (shared_root) {
@@ -708,8 +754,8 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
   } else if (slave_root) {
     linux_part["rootfsPropagation"] = "slave";
   }
-  GANTRY_ASSIGN_OR_RETURN(json sysctls, BuildSysctls(config));
-  if (!sysctls.empty()) linux_part["sysctl"] = std::move(sysctls);
+  GANTRY_ASSIGN_OR_RETURN(const auto sysctls, BuildSysctls(config));
+  if (!sysctls.empty()) linux_part["sysctl"] = sysctls;
 
   json devices = json::array();
   json rules = json::array();

@@ -23,8 +23,17 @@
 
 namespace gantry::oci {
 
+// A range of ids of a user namespace.
+struct IdRange {
+  uint32_t container_id = 0;
+  uint32_t host_id = 0;
+  uint32_t length = 0;
+
+  friend bool operator==(const IdRange&, const IdRange&) = default;
+};
+
 struct MountConfig {
-  enum class Type { kBind, kTmpfs };
+  enum class Type { kBind, kTmpfs, kOverlay };
   Type type = Type::kBind;
   std::string source = {};       // absolute host path; unused for tmpfs
   std::string destination = {};  // absolute path in the container
@@ -33,6 +42,12 @@ struct MountConfig {
   bool non_recursive = false;             // "bind" rather than "rbind"
   std::string propagation = {};           // "rprivate" when empty
   std::vector<std::string> options = {};  // appended: "size=64m", "mode=1777", "noexec", ...
+  // Of kOverlay, which is read-only: its directories, uppermost first.
+  std::vector<std::string> layers = {};
+  // The ids of its files are shown by these; empty: as they are. Needs a runtime that knows
+  // idmapped mounts.
+  std::vector<IdRange> uids = {};
+  std::vector<IdRange> gids = {};
 
   friend bool operator==(const MountConfig&, const MountConfig&) = default;
 };
@@ -75,6 +90,7 @@ struct ContainerConfig {
   bool read_only_root = false;
   std::vector<MountConfig> mounts;
   int64_t shm_size_bytes = 67108864;
+  std::string shm_path;   // host directory to be shown at /dev/shm; "" for a tmpfs of its own
   std::string init_path;  // host path of a static init to run as process 1; "" for none
   std::vector<std::string> init_args = {"--"};  // between the init and the command line
 
@@ -86,6 +102,8 @@ struct ContainerConfig {
   std::string seccomp_profile;   // docker or runtime JSON; "" for the default
   std::string apparmor_profile;  // "" for the default, "unconfined"
   std::string selinux_label;
+  std::string mount_label;  // of SELinux, for what is mounted in the container
+  std::vector<std::string> ambient_capabilities;
   std::optional<std::vector<std::string>> masked_paths;  // unset: the defaults
   std::optional<std::vector<std::string>> readonly_paths;
   std::vector<DeviceConfig> devices;
@@ -101,6 +119,11 @@ struct ContainerConfig {
   NamespaceMode ipc;
   NamespaceMode uts;
   NamespaceMode cgroup;  // private only takes effect on cgroup v2
+  // The user namespace is the host's where there are no ranges; else a new one with these, or that
+  // at `user_namespace`, which has these.
+  std::vector<IdRange> uids;
+  std::vector<IdRange> gids;
+  std::string user_namespace;
 };
 
 // Applies one `--security-opt`: "no-new-privileges[=true|false]",
@@ -130,6 +153,10 @@ struct ExecConfig {
   int console_height = 0;
   bool privileged = false;
 };
+
+// A list of system controls as it is written to /proc/sys, names with dots. Those of namespaces
+// that are not private in `config` are refused, as in BuildSpec().
+absl::StatusOr<std::map<std::string, std::string>> CheckedSysctls(const ContainerConfig& config);
 
 // The process for an exec into a container that runs `spec`: same limits, labels and bounding set,
 // the user's own capabilities. `user` is only read when config.user is set.

@@ -1,0 +1,732 @@
+#include <algorithm>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
+#include "absl/time/time.h"
+#include <nlohmann/json.hpp>
+
+#include "base/cancel_token.h"
+#include "base/executor.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "proto/cri/v1/runtime_service.grpc.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
+#include "supervisor/api/cri/cri_door.h"
+#include "supervisor/api/cri/sampler.h"
+#include "supervisor/api/cri/stats.h"
+#include "supervisor/api/cri/stream_server.h"
+#include "supervisor/api/cri/translate.h"
+#include "supervisor/api/grpc/call.h"
+#include "supervisor/api/grpc/lane.h"
+#include "supervisor/api/grpc/list_stream.h"
+#include "supervisor/api/grpc/work_call.h"
+#include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/event_bus.h"
+#include "supervisor/core/exec_runner.h"
+#include "supervisor/core/pod_service.h"
+#include "supervisor/core/task_service.h"
+
+namespace gantry::api::cri {
+namespace {
+
+// The kubelet has one connection for everything.
+constexpr size_t kShare = 512;
+constexpr size_t kMaxProfileBytes = 4 << 20;
+constexpr size_t kExecOutputBytes = 16 << 20;  // of each stream
+constexpr size_t kItemsPerMessage = 100;
+// A stream of events looks this often whether its client has gone.
+constexpr absl::Duration kLook = absl::Milliseconds(250);
+
+constexpr char kRuntimeName[] = "gantry";
+constexpr char kKubeletVersion[] = "0.1.0";
+constexpr char kApiVersion[] = "v1";
+
+core::CallContext InNamespace(const Call& call) {
+  core::CallContext context = call.context();
+  context.ns = kNamespace;
+  context.lease.clear();
+  return context;
+}
+
+class RuntimeService final : public wire::RuntimeService::CallbackService {
+ public:
+  RuntimeService(const CriParts& parts, Executor& work)
+      : parts_(parts), lane_(work, kShare, Scoped::kNo), sampler_(parts) {}
+
+  grpc::ServerUnaryReactor* Version(grpc::CallbackServerContext* context,
+                                    const wire::VersionRequest*,
+                                    wire::VersionResponse* response) override {
+    return HandleQuick(
+        *context,
+        [=, this](Call&) {
+          response->set_version(kKubeletVersion);
+          response->set_runtime_name(kRuntimeName);
+          response->set_runtime_version(parts_.version);
+          response->set_runtime_api_version(kApiVersion);
+          return absl::OkStatus();
+        },
+        Scoped::kNo);
+  }
+
+  grpc::ServerUnaryReactor* Status(grpc::CallbackServerContext* context,
+                                   const wire::StatusRequest* request,
+                                   wire::StatusResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) {
+      FillStatus(call, request->verbose(), *response);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* RuntimeConfig(grpc::CallbackServerContext* context,
+                                          const wire::RuntimeConfigRequest*,
+                                          wire::RuntimeConfigResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call&) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<core::PodRuntime> runtimes,
+                              parts_.pods->Runtimes());
+      response->mutable_linux()->set_cgroup_driver(
+          runtimes.front().systemd_cgroup ? wire::SYSTEMD : wire::CGROUPFS);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* UpdateRuntimeConfig(grpc::CallbackServerContext* context,
+                                                const wire::UpdateRuntimeConfigRequest*,
+                                                wire::UpdateRuntimeConfigResponse*) override {
+    // Addresses of pods are the network plugins' matter.
+    return HandleQuick(
+        *context, [](Call&) { return absl::OkStatus(); }, Scoped::kNo);
+  }
+
+  // ---- pods ----
+  grpc::ServerUnaryReactor* RunPodSandbox(grpc::CallbackServerContext* context,
+                                          const wire::RunPodSandboxRequest* request,
+                                          wire::RunPodSandboxResponse* response) override {
+    return HandleOn(
+        lane_, *context,
+        [=, this](Call& call) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(const gantry::v1::PodConfig config,
+                                  ToPod(request->config(), request->runtime_handler()));
+          GANTRY_ASSIGN_OR_RETURN(
+              *response->mutable_pod_sandbox_id(),
+              parts_.pods->Run(InNamespace(call), config, request->config().SerializeAsString()));
+          return absl::OkStatus();
+        },
+        Departure::kIgnored);
+  }
+  grpc::ServerUnaryReactor* StopPodSandbox(grpc::CallbackServerContext* context,
+                                           const wire::StopPodSandboxRequest* request,
+                                           wire::StopPodSandboxResponse*) override {
+    return HandleOn(
+        lane_, *context,
+        [=, this](Call& call) {
+          return parts_.pods->Stop(InNamespace(call), request->pod_sandbox_id());
+        },
+        Departure::kIgnored);
+  }
+  grpc::ServerUnaryReactor* RemovePodSandbox(grpc::CallbackServerContext* context,
+                                             const wire::RemovePodSandboxRequest* request,
+                                             wire::RemovePodSandboxResponse*) override {
+    return HandleOn(
+        lane_, *context,
+        [=, this](Call& call) {
+          return parts_.pods->Remove(InNamespace(call), request->pod_sandbox_id());
+        },
+        Departure::kIgnored);
+  }
+  grpc::ServerUnaryReactor* PodSandboxStatus(grpc::CallbackServerContext* context,
+                                             const wire::PodSandboxStatusRequest* request,
+                                             wire::PodSandboxStatusResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(const core::Pod pod,
+                              parts_.pods->Get(InNamespace(call), request->pod_sandbox_id()));
+      *response->mutable_status() = ToSandboxStatus(pod);
+      if (request->verbose()) (*response->mutable_info())["info"] = PodInfo(pod);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* ListPodSandbox(grpc::CallbackServerContext* context,
+                                           const wire::ListPodSandboxRequest* request,
+                                           wire::ListPodSandboxResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) {
+      for (wire::PodSandbox& one : Sandboxes(call, request->filter()))
+        *response->add_items() = std::move(one);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerWriteReactor<wire::StreamPodSandboxesResponse>* StreamPodSandboxes(
+      grpc::CallbackServerContext* context,
+      const wire::StreamPodSandboxesRequest* request) override {
+    return HandleList<wire::StreamPodSandboxesResponse>(
+        lane_, *context,
+        [this, request = *request](Call& call, Sender<wire::StreamPodSandboxesResponse>& out) {
+          return SendInParts(Sandboxes(call, request.filter()), out,
+                             [](wire::StreamPodSandboxesResponse& message, wire::PodSandbox one) {
+                               *message.add_pod_sandboxes() = std::move(one);
+                             });
+        });
+  }
+
+  // ---- containers ----
+  grpc::ServerUnaryReactor* CreateContainer(grpc::CallbackServerContext* context,
+                                            const wire::CreateContainerRequest* request,
+                                            wire::CreateContainerResponse* response) override {
+    return HandleOn(
+        lane_, *context,
+        [=, this](Call& call) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(const core::PodContainer container,
+                                  ToContainer(request->pod_sandbox_id(), request->config(),
+                                              [](const std::string& path) {
+                                                return ReadFile(path, kMaxProfileBytes);
+                                              }));
+          GANTRY_ASSIGN_OR_RETURN(*response->mutable_container_id(),
+                                  parts_.pods->CreateContainer(InNamespace(call), container));
+          return absl::OkStatus();
+        },
+        Departure::kIgnored);
+  }
+  grpc::ServerUnaryReactor* StartContainer(grpc::CallbackServerContext* context,
+                                           const wire::StartContainerRequest* request,
+                                           wire::StartContainerResponse*) override {
+    return HandleOn(
+        lane_, *context,
+        [=, this](Call& call) {
+          return parts_.pods->StartContainer(InNamespace(call), request->container_id());
+        },
+        Departure::kIgnored);
+  }
+  grpc::ServerUnaryReactor* StopContainer(grpc::CallbackServerContext* context,
+                                          const wire::StopContainerRequest* request,
+                                          wire::StopContainerResponse*) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) {
+      return parts_.pods->StopContainer(InNamespace(call), request->container_id(),
+                                        absl::Seconds(request->timeout()));
+    });
+  }
+  grpc::ServerUnaryReactor* RemoveContainer(grpc::CallbackServerContext* context,
+                                            const wire::RemoveContainerRequest* request,
+                                            wire::RemoveContainerResponse*) override {
+    return HandleOn(
+        lane_, *context,
+        [=, this](Call& call) {
+          return parts_.pods->RemoveContainer(InNamespace(call), request->container_id());
+        },
+        Departure::kIgnored);
+  }
+  grpc::ServerUnaryReactor* ListContainers(grpc::CallbackServerContext* context,
+                                           const wire::ListContainersRequest* request,
+                                           wire::ListContainersResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(std::vector<wire::Container> found,
+                              Containers(call, request->filter()));
+      for (wire::Container& one : found) *response->add_containers() = std::move(one);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerWriteReactor<wire::StreamContainersResponse>* StreamContainers(
+      grpc::CallbackServerContext* context, const wire::StreamContainersRequest* request) override {
+    return HandleList<wire::StreamContainersResponse>(
+        lane_, *context,
+        [this, request = *request](Call& call,
+                                   Sender<wire::StreamContainersResponse>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(std::vector<wire::Container> found,
+                                  Containers(call, request.filter()));
+          return SendInParts(std::move(found), out,
+                             [](wire::StreamContainersResponse& message, wire::Container one) {
+                               *message.add_containers() = std::move(one);
+                             });
+        });
+  }
+  grpc::ServerUnaryReactor* ContainerStatus(grpc::CallbackServerContext* context,
+                                            const wire::ContainerStatusRequest* request,
+                                            wire::ContainerStatusResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      const core::CallContext in = InNamespace(call);
+      GANTRY_ASSIGN_OR_RETURN(const ContainerNow now, Load(in, request->container_id()));
+      const absl::StatusOr<core::Pod> pod = parts_.pods->Get(in, now.loaded.record.sandbox());
+      *response->mutable_status() = ToStatus(now, pod.ok() ? &*pod : nullptr);
+      if (request->verbose()) (*response->mutable_info())["info"] = VerboseInfo(now);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* ReopenContainerLog(grpc::CallbackServerContext* context,
+                                               const wire::ReopenContainerLogRequest* request,
+                                               wire::ReopenContainerLogResponse*) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      const core::CallContext in = InNamespace(call);
+      GANTRY_ASSIGN_OR_RETURN(const ContainerNow now, Load(in, request->container_id()));
+      GANTRY_RETURN_IF_ERROR(CheckRunning(now));
+      return parts_.tasks->ReopenLog(in, now.loaded.id());
+    });
+  }
+
+  grpc::ServerUnaryReactor* UpdateContainerResources(
+      grpc::CallbackServerContext* context, const wire::UpdateContainerResourcesRequest* request,
+      wire::UpdateContainerResourcesResponse*) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      const core::CallContext in = InNamespace(call);
+      GANTRY_ASSIGN_OR_RETURN(ContainerNow now, Load(in, request->container_id()));
+      GANTRY_ASSIGN_OR_RETURN(const oci::Resources change, ToResources(request->linux()));
+      MergeResources(request->linux(), *now.config.mutable_linux()->mutable_resources());
+      return parts_.pods->UpdateContainer(in, now.loaded.id(), change, kExtension,
+                                          now.config.SerializeAsString());
+    });
+  }
+  grpc::ServerUnaryReactor* UpdatePodSandboxResources(
+      grpc::CallbackServerContext* context, const wire::UpdatePodSandboxResourcesRequest* request,
+      wire::UpdatePodSandboxResourcesResponse*) override {
+    // The kubelet has set the pod's cgroup; there is nothing else that needs to know.
+    return HandleOn(lane_, *context, [=, this](Call& call) {
+      return parts_.pods->Get(InNamespace(call), request->pod_sandbox_id()).status();
+    });
+  }
+
+  // ---- what is used ----
+  grpc::ServerUnaryReactor* ContainerStats(grpc::CallbackServerContext* context,
+                                           const wire::ContainerStatsRequest* request,
+                                           wire::ContainerStatsResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      const core::CallContext in = InNamespace(call);
+      std::vector<ContainerNow> one;
+      GANTRY_ASSIGN_OR_RETURN(ContainerNow now, Load(in, request->container_id()));
+      one.push_back(std::move(now));
+      *response->mutable_stats() = ToStats(sampler_.Sample(in, std::move(one)).front());
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* ListContainerStats(
+      grpc::CallbackServerContext* context, const wire::ListContainerStatsRequest* request,
+      wire::ListContainerStatsResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples,
+                              Samples(call, request->filter()));
+      for (const ContainerSample& one : samples) *response->add_stats() = ToStats(one);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerWriteReactor<wire::StreamContainerStatsResponse>* StreamContainerStats(
+      grpc::CallbackServerContext* context,
+      const wire::StreamContainerStatsRequest* request) override {
+    return HandleList<wire::StreamContainerStatsResponse>(
+        lane_, *context,
+        [this, request = *request](
+            Call& call, Sender<wire::StreamContainerStatsResponse>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(std::vector<ContainerSample> samples,
+                                  Samples(call, request.filter()));
+          return SendInParts(
+              std::move(samples), out,
+              [](wire::StreamContainerStatsResponse& message, const ContainerSample& one) {
+                *message.add_container_stats() = ToStats(one);
+              });
+        });
+  }
+  grpc::ServerUnaryReactor* PodSandboxStats(grpc::CallbackServerContext* context,
+                                            const wire::PodSandboxStatsRequest* request,
+                                            wire::PodSandboxStatsResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      const core::CallContext in = InNamespace(call);
+      GANTRY_ASSIGN_OR_RETURN(const core::Pod pod, parts_.pods->Get(in, request->pod_sandbox_id()));
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples, SamplesOf(in, pod));
+      *response->mutable_stats() = ToPodStats(pod, samples);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* ListPodSandboxStats(
+      grpc::CallbackServerContext* context, const wire::ListPodSandboxStatsRequest* request,
+      wire::ListPodSandboxStatsResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxStats> all,
+                              PodStats(call, request->filter()));
+      for (wire::PodSandboxStats& one : all) *response->add_stats() = std::move(one);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerWriteReactor<wire::StreamPodSandboxStatsResponse>* StreamPodSandboxStats(
+      grpc::CallbackServerContext* context,
+      const wire::StreamPodSandboxStatsRequest* request) override {
+    return HandleList<wire::StreamPodSandboxStatsResponse>(
+        lane_, *context,
+        [this, request = *request](
+            Call& call, Sender<wire::StreamPodSandboxStatsResponse>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxStats> all,
+                                  PodStats(call, request.filter()));
+          return SendInParts(
+              std::move(all), out,
+              [](wire::StreamPodSandboxStatsResponse& message, wire::PodSandboxStats one) {
+                *message.add_pod_sandbox_stats() = std::move(one);
+              });
+        });
+  }
+  grpc::ServerUnaryReactor* ListMetricDescriptors(
+      grpc::CallbackServerContext* context, const wire::ListMetricDescriptorsRequest*,
+      wire::ListMetricDescriptorsResponse* response) override {
+    return HandleQuick(
+        *context,
+        [response](Call&) {
+          for (wire::MetricDescriptor& one : MetricDescriptors())
+            *response->add_descriptors() = std::move(one);
+          return absl::OkStatus();
+        },
+        Scoped::kNo);
+  }
+  grpc::ServerUnaryReactor* ListPodSandboxMetrics(
+      grpc::CallbackServerContext* context, const wire::ListPodSandboxMetricsRequest*,
+      wire::ListPodSandboxMetricsResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxMetrics> all, PodMetrics(call));
+      for (wire::PodSandboxMetrics& one : all) *response->add_pod_metrics() = std::move(one);
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerWriteReactor<wire::StreamPodSandboxMetricsResponse>* StreamPodSandboxMetrics(
+      grpc::CallbackServerContext* context, const wire::StreamPodSandboxMetricsRequest*) override {
+    return HandleList<wire::StreamPodSandboxMetricsResponse>(
+        lane_, *context,
+        [this](Call& call, Sender<wire::StreamPodSandboxMetricsResponse>& out) -> absl::Status {
+          GANTRY_ASSIGN_OR_RETURN(std::vector<wire::PodSandboxMetrics> all, PodMetrics(call));
+          return SendInParts(
+              std::move(all), out,
+              [](wire::StreamPodSandboxMetricsResponse& message, wire::PodSandboxMetrics one) {
+                *message.add_pod_sandbox_metrics() = std::move(one);
+              });
+        });
+  }
+
+  // Ends when the client leaves, or is too slow to read.
+  grpc::ServerWriteReactor<wire::ContainerEventResponse>* GetContainerEvents(
+      grpc::CallbackServerContext* context, const wire::GetEventsRequest*) override {
+    return HandleList<wire::ContainerEventResponse>(
+        lane_, *context,
+        [this](Call& call, Sender<wire::ContainerEventResponse>& out) {
+          return SendEvents(call, out);
+        },
+        kViewerPatience);
+  }
+
+  // ---- processes ----
+  grpc::ServerUnaryReactor* ExecSync(grpc::CallbackServerContext* context,
+                                     const wire::ExecSyncRequest* request,
+                                     wire::ExecSyncResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      const core::CallContext in = InNamespace(call);
+      GANTRY_ASSIGN_OR_RETURN(const ContainerNow now, Load(in, request->container_id()));
+      GANTRY_RETURN_IF_ERROR(CheckRunning(now));
+      if (request->cmd_size() == 0) return absl::InvalidArgumentError("cmd: is empty");
+      gantry::v1::ExecConfig config;
+      *config.mutable_command() = request->cmd();
+      core::ExecRunner::Limits limits;
+      limits.output_bytes = 2 * kExecOutputBytes;
+      if (request->timeout() > 0) limits.timeout = absl::Seconds(request->timeout());
+      core::RunResult result;
+      absl::Notification over;
+      parts_.exec_runner->RunToEnd(in.ns, now.loaded.id(), config, limits,
+                                   [&](core::RunResult done) {
+                                     result = std::move(done);
+                                     over.Notify();
+                                   });
+      over.WaitForNotification();
+      if (result.timed_out) {
+        return absl::DeadlineExceededError(absl::StrCat(
+            "exec in container ", now.loaded.id().substr(0, 12), ": the command was killed after ",
+            request->timeout(), " s: timeout exceeded: context deadline exceeded"));
+      }
+      if (!result.exit_code.has_value()) return result.error;
+      result.out.resize(std::min(result.out.size(), kExecOutputBytes));
+      result.err.resize(std::min(result.err.size(), kExecOutputBytes));
+      *response->mutable_stdout() = std::move(result.out);
+      *response->mutable_stderr() = std::move(result.err);
+      response->set_exit_code(static_cast<int32_t>(*result.exit_code));
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* Exec(grpc::CallbackServerContext* context,
+                                 const wire::ExecRequest* request,
+                                 wire::ExecResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckStreams(*request, request->container_id()));
+      GANTRY_ASSIGN_OR_RETURN(const ContainerNow now,
+                              Load(InNamespace(call), request->container_id()));
+      GANTRY_RETURN_IF_ERROR(CheckRunning(now));
+      GANTRY_ASSIGN_OR_RETURN(
+          *response->mutable_url(),
+          parts_.streams->ExecUrl(now.loaded.id(), {request->cmd().begin(), request->cmd().end()},
+                                  StreamsOf(*request)));
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* Attach(grpc::CallbackServerContext* context,
+                                   const wire::AttachRequest* request,
+                                   wire::AttachResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(CheckStreams(*request, request->container_id()));
+      GANTRY_ASSIGN_OR_RETURN(const ContainerNow now,
+                              Load(InNamespace(call), request->container_id()));
+      GANTRY_RETURN_IF_ERROR(CheckRunning(now));
+      GANTRY_ASSIGN_OR_RETURN(*response->mutable_url(),
+                              parts_.streams->AttachUrl(now.loaded.id(), StreamsOf(*request)));
+      return absl::OkStatus();
+    });
+  }
+  grpc::ServerUnaryReactor* PortForward(grpc::CallbackServerContext* context,
+                                        const wire::PortForwardRequest* request,
+                                        wire::PortForwardResponse* response) override {
+    return HandleOn(lane_, *context, [=, this](Call& call) -> absl::Status {
+      GANTRY_ASSIGN_OR_RETURN(const core::Pod pod,
+                              parts_.pods->Get(InNamespace(call), request->pod_sandbox_id()));
+      if (!pod.ready)
+        return absl::FailedPreconditionError(absl::StrCat("pod ", pod.id, ": is not ready"));
+      GANTRY_ASSIGN_OR_RETURN(
+          *response->mutable_url(),
+          parts_.streams->PortForwardUrl(pod.id, {request->port().begin(), request->port().end()}));
+      return absl::OkStatus();
+    });
+  }
+
+ private:
+  template <class Request>
+  static StreamChoice StreamsOf(const Request& request) {
+    StreamChoice streams;
+    streams.tty = request.tty();
+    streams.in = request.stdin();
+    streams.out = request.stdout();
+    streams.err = request.stderr();
+    return streams;
+  }
+  template <class Request>
+  static absl::Status CheckStreams(const Request& request, const std::string& id) {
+    if (id.empty()) return absl::InvalidArgumentError("container_id: is empty");
+    if (request.tty() && request.stderr())
+      return absl::InvalidArgumentError("tty: a terminal has no stderr of its own");
+    if (!request.stdin() && !request.stdout() && !request.stderr())
+      return absl::InvalidArgumentError("none of stdin, stdout and stderr is asked for");
+    return absl::OkStatus();
+  }
+
+  template <class Item, class Message, class Add>
+  static absl::Status SendInParts(std::vector<Item> items, Sender<Message>& out, const Add& add) {
+    Message message;
+    size_t count = 0;
+    for (Item& item : items) {
+      add(message, std::move(item));
+      if (++count % kItemsPerMessage != 0 && count != items.size()) continue;
+      GANTRY_RETURN_IF_ERROR(out.Send(std::exchange(message, Message())));
+    }
+    return absl::OkStatus();
+  }
+
+  void FillStatus(Call& call, bool verbose, wire::StatusResponse& response) {
+    wire::RuntimeCondition& ready = *response.mutable_status()->add_conditions();
+    ready.set_type("RuntimeReady");
+    const absl::StatusOr<std::vector<core::PodRuntime>> runtimes = parts_.pods->Runtimes();
+    ready.set_status(runtimes.ok());
+    if (!runtimes.ok()) {
+      ready.set_reason("RuntimeMissing");
+      ready.set_message(std::string(runtimes.status().message()));
+    }
+    wire::RuntimeCondition& network = *response.mutable_status()->add_conditions();
+    network.set_type("NetworkReady");
+    const absl::Status up = parts_.pods->NetworkReady(InNamespace(call));
+    network.set_status(up.ok());
+    if (!up.ok()) {
+      network.set_reason("NetworkPluginNotReady");
+      network.set_message(std::string(up.message()));
+    }
+    for (const core::PodRuntime& one : runtimes.value_or(std::vector<core::PodRuntime>())) {
+      wire::RuntimeHandler& handler = *response.add_runtime_handlers();
+      handler.set_name(one.name);
+      handler.mutable_features()->set_recursive_read_only_mounts(one.recursive_read_only);
+      handler.mutable_features()->set_user_namespaces(one.user_namespaces);
+    }
+    response.mutable_features()->set_supplemental_groups_policy(true);
+    if (!verbose) return;
+    const nlohmann::json config = {
+        {"rootDir", parts_.root_directory},
+        {"systemdCgroup", runtimes.ok() && runtimes->front().systemd_cgroup}};
+    (*response.mutable_info())["config"] = config.dump();
+    (*response.mutable_info())["cniconfig"] = parts_.pods->NetworkConfigJson();
+    (*response.mutable_info())["lastCNILoadStatus"] = parts_.pods->NetworkLoadStatus();
+  }
+
+  std::string PodInfo(const core::Pod& pod) {
+    const absl::StatusOr<core::Process> init = parts_.tasks->Get(kNamespace, pod.id, "");
+    nlohmann::json info = {{"pid", init.ok() ? init->pid : 0},
+                           {"netNamespaceClosed", !pod.ready},
+                           {"runtimeHandler", pod.config->runtime()},
+                           {"hostname", pod.config->hostname()},
+                           {"cgroupParent", pod.config->cgroup_parent()}};
+    info["cniResult"] =
+        nlohmann::json::parse(pod.network_json, nullptr, /*allow_exceptions=*/false);
+    if (info["cniResult"].is_discarded()) info["cniResult"] = nullptr;
+    return info.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  }
+
+  std::vector<wire::PodSandbox> Sandboxes(const Call& call, const wire::PodSandboxFilter& filter) {
+    std::vector<wire::PodSandbox> found;
+    for (const core::Pod& pod : parts_.pods->List(InNamespace(call))) {
+      if (!absl::StartsWith(pod.id, filter.id())) continue;
+      if (filter.has_state() && (filter.state().state() == wire::SANDBOX_READY) != pod.ready)
+        continue;
+      if (!LabelsFit(pod.config->labels(), filter.label_selector())) continue;
+      found.push_back(ToSandbox(pod));
+    }
+    return found;
+  }
+
+  absl::StatusOr<std::vector<ContainerSample>> Samples(const Call& call,
+                                                       const wire::ContainerStatsFilter& filter) {
+    const core::CallContext in = InNamespace(call);
+    GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all, parts_.pods->Containers(in));
+    std::vector<ContainerNow> wanted;
+    for (core::LoadedContainer& loaded : all) {
+      if (!absl::StartsWith(loaded.id(), filter.id())) continue;
+      if (!absl::StartsWith(loaded.record.sandbox(), filter.pod_sandbox_id())) continue;
+      ContainerNow now = WithTask(std::move(loaded));
+      if (StateOf(now) == wire::CONTAINER_EXITED) continue;
+      if (LabelsFit(now.config.labels(), filter.label_selector())) wanted.push_back(std::move(now));
+    }
+    return sampler_.Sample(in, std::move(wanted));
+  }
+  absl::StatusOr<std::vector<ContainerSample>> SamplesOf(const core::CallContext& in,
+                                                         const core::Pod& pod) {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all,
+                            parts_.pods->Containers(in, pod.id));
+    std::vector<ContainerNow> running;
+    for (core::LoadedContainer& loaded : all) {
+      ContainerNow now = WithTask(std::move(loaded));
+      if (StateOf(now) == wire::CONTAINER_RUNNING) running.push_back(std::move(now));
+    }
+    return sampler_.Sample(in, std::move(running));
+  }
+  absl::StatusOr<std::vector<wire::PodSandboxStats>> PodStats(
+      const Call& call, const wire::PodSandboxStatsFilter& filter) {
+    const core::CallContext in = InNamespace(call);
+    std::vector<wire::PodSandboxStats> out;
+    for (const core::Pod& pod : parts_.pods->List(in)) {
+      if (!pod.ready || !absl::StartsWith(pod.id, filter.id())) continue;
+      if (!LabelsFit(pod.config->labels(), filter.label_selector())) continue;
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<ContainerSample> samples, SamplesOf(in, pod));
+      out.push_back(ToPodStats(pod, samples));
+    }
+    return out;
+  }
+  absl::StatusOr<std::vector<wire::PodSandboxMetrics>> PodMetrics(const Call& call) {
+    const core::CallContext in = InNamespace(call);
+    std::vector<wire::PodSandboxMetrics> out;
+    for (const core::Pod& pod : parts_.pods->List(in)) {
+      if (!pod.ready) continue;
+      GANTRY_ASSIGN_OR_RETURN(std::vector<ContainerSample> samples, SamplesOf(in, pod));
+      sampler_.CountProcesses(in, samples);
+      out.push_back(ToMetrics(pod, samples));
+    }
+    return out;
+  }
+
+  absl::Status SendEvents(Call& call, Sender<wire::ContainerEventResponse>& out) {
+    const core::CallContext in = InNamespace(call);
+    absl::Mutex mu;
+    bool more = false;
+    const std::shared_ptr<core::Subscription> events = parts_.events->Subscribe(
+        [](const core::Event& event) {
+          return event.ns == kNamespace && (event.kind == core::EventKind::kContainer ||
+                                            event.kind == core::EventKind::kSandbox);
+        },
+        [&mu, &more] {
+          absl::MutexLock lock(&mu);
+          more = true;
+        });
+    const absl::Cleanup close = [&events] { events->Close(); };
+    while (true) {
+      GANTRY_RETURN_IF_ERROR(call.cancel().Check());
+      {
+        absl::MutexLock lock(&mu);
+        mu.AwaitWithTimeout(absl::Condition(&more), kLook);
+        more = false;
+      }
+      while (const core::EventPtr event = events->Pop()) {
+        std::optional<wire::ContainerEventResponse> answer = ToEvent(in, *event);
+        if (answer.has_value()) GANTRY_RETURN_IF_ERROR(out.Send(*std::move(answer)));
+      }
+      GANTRY_RETURN_IF_ERROR(events->status());
+    }
+  }
+
+  // Nothing for events that CRI does not have.
+  std::optional<wire::ContainerEventResponse> ToEvent(const core::CallContext& in,
+                                                      const core::Event& event) {
+    const bool of_pod = event.kind == core::EventKind::kSandbox;
+    wire::ContainerEventResponse out;
+    if (event.action == core::action::kCreate && event.low_level == of_pod) {
+      out.set_container_event_type(wire::CONTAINER_CREATED_EVENT);
+    } else if (event.action == core::action::kStart) {
+      out.set_container_event_type(wire::CONTAINER_STARTED_EVENT);
+    } else if (event.action == (of_pod ? core::action::kExit : core::action::kDie)) {
+      out.set_container_event_type(wire::CONTAINER_STOPPED_EVENT);
+    } else if (event.action == (of_pod ? core::action::kDelete : core::action::kDestroy)) {
+      out.set_container_event_type(wire::CONTAINER_DELETED_EVENT);
+    } else {
+      return std::nullopt;
+    }
+    std::string pod_id = of_pod ? event.id : "";
+    if (!of_pod) {
+      const absl::StatusOr<core::LoadedContainer> loaded = parts_.pods->Container(in, event.id);
+      if (loaded.ok()) pod_id = loaded->record.sandbox();
+    }
+    out.set_container_id(event.id);
+    out.set_created_at(absl::ToUnixNanos(event.at));
+    const absl::StatusOr<core::Pod> pod =
+        pod_id.empty() ? absl::NotFoundError("") : parts_.pods->Get(in, pod_id);
+    if (!pod.ok()) return out;
+    *out.mutable_pod_sandbox_status() = ToSandboxStatus(*pod);
+    absl::StatusOr<std::vector<core::LoadedContainer>> all = parts_.pods->Containers(in, pod_id);
+    if (!all.ok()) return out;
+    for (core::LoadedContainer& loaded : *all)
+      *out.add_containers_statuses() = ToStatus(WithTask(std::move(loaded)), &*pod);
+    return out;
+  }
+
+  absl::StatusOr<std::vector<wire::Container>> Containers(const Call& call,
+                                                          const wire::ContainerFilter& filter) {
+    const core::CallContext in = InNamespace(call);
+    GANTRY_ASSIGN_OR_RETURN(std::vector<core::LoadedContainer> all, parts_.pods->Containers(in));
+    std::vector<wire::Container> found;
+    for (core::LoadedContainer& loaded : all) {
+      if (!absl::StartsWith(loaded.id(), filter.id())) continue;
+      if (!absl::StartsWith(loaded.record.sandbox(), filter.pod_sandbox_id())) continue;
+      const ContainerNow now = WithTask(std::move(loaded));
+      if (!LabelsFit(now.config.labels(), filter.label_selector())) continue;
+      if (filter.has_state() && filter.state().state() != StateOf(now)) continue;
+      found.push_back(ToContainerItem(now));
+    }
+    return found;
+  }
+
+  ContainerNow WithTask(core::LoadedContainer loaded) {
+    absl::StatusOr<core::Process> task = parts_.tasks->Get(kNamespace, loaded.id(), "");
+    return Now(std::move(loaded),
+               task.ok() ? std::optional<core::Process>(*std::move(task)) : std::nullopt);
+  }
+  absl::StatusOr<ContainerNow> Load(const core::CallContext& in, const std::string& id) {
+    GANTRY_ASSIGN_OR_RETURN(core::LoadedContainer loaded, parts_.pods->Container(in, id));
+    return WithTask(std::move(loaded));
+  }
+  static absl::Status CheckRunning(const ContainerNow& now) {
+    if (StateOf(now) == wire::CONTAINER_RUNNING) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", now.loaded.id().substr(0, 12), ": is not running"));
+  }
+
+  const CriParts parts_;
+  Lane lane_;
+  Sampler sampler_;
+};
+
+}  // namespace
+
+std::unique_ptr<grpc::Service> NewRuntimeService(const CriParts& parts, Executor& work) {
+  return std::make_unique<RuntimeService>(parts, work);
+}
+
+}  // namespace gantry::api::cri

@@ -1,0 +1,47 @@
+// Looks at what containers use, and remembers the last look at each, for rates.
+//
+// Thread-safe.
+#ifndef GANTRY_SUPERVISOR_API_CRI_SAMPLER_H_
+#define GANTRY_SUPERVISOR_API_CRI_SAMPLER_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+
+#include "supervisor/api/cri/cri_door.h"
+#include "supervisor/api/cri/stats.h"
+#include "supervisor/core/call_context.h"
+
+namespace gantry::api::cri {
+
+class Sampler {
+ public:
+  explicit Sampler(const CriParts& parts) : parts_(parts) {}
+
+  // A container whose shim does not answer is there without numbers.
+  std::vector<ContainerSample> Sample(const core::CallContext& context,
+                                      std::vector<ContainerNow> containers);
+  // Fills in `processes`, which takes a walk through /proc.
+  void CountProcesses(const core::CallContext& context, std::vector<ContainerSample>& samples);
+
+ private:
+  struct Look {
+    int64_t at_nanos = 0;
+    uint64_t cpu_nanos = 0;
+    std::optional<uint64_t> nano_cores;
+  };
+  std::optional<uint64_t> Rate(const std::string& id, const shim::v1::StatsResponse& stats);
+
+  const CriParts parts_;
+  absl::Mutex mu_;
+  std::map<std::string, Look> looks_ ABSL_GUARDED_BY(mu_);  // by container
+};
+
+}  // namespace gantry::api::cri
+
+#endif  // GANTRY_SUPERVISOR_API_CRI_SAMPLER_H_

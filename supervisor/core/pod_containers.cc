@@ -1,0 +1,420 @@
+// Containers of pods.
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "glog/logging.h"
+
+#include "base/cancel_token.h"
+#include "base/errno_status.h"
+#include "base/field_error.h"
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "proto/gantry/v1/container_requests.pb.h"
+#include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/lease_scope.h"
+#include "supervisor/core/pod_cgroup.h"
+#include "supervisor/core/pod_entry.h"
+#include "supervisor/core/pod_member.h"
+#include "supervisor/core/pod_service.h"
+#include "supervisor/core/stores.h"
+#include "supervisor/oci/host_facts.h"
+#include "supervisor/runtime/runtime_probe.h"
+
+namespace gantry::core {
+namespace {
+
+constexpr absl::Duration kStartsEnd = absl::Seconds(30);
+
+std::string NameOf(const v1::PodConfig& pod, const PodContainer& container) {
+  const std::string name = absl::StrJoin(
+      {container.name, pod.name(), pod.group(), pod.uid(), absl::StrCat(container.attempt)}, "_");
+  // A name that does not fit says less; the pod's uid and the attempt make it unique.
+  constexpr size_t kMost = 250;
+  if (name.size() <= kMost) return name;
+  return absl::StrJoin({container.name.substr(0, 100), pod.name().substr(0, 60), pod.uid(),
+                        absl::StrCat(container.attempt)},
+                       "_");
+}
+
+bool SameRanges(const google::protobuf::RepeatedPtrField<v1::IdRange>& pod,
+                const std::vector<oci::IdRange>& container) {
+  if (static_cast<size_t>(pod.size()) != container.size()) return false;
+  for (int i = 0; i < pod.size(); ++i) {
+    const oci::IdRange one = {pod.Get(i).container_id(), pod.Get(i).host_id(), pod.Get(i).length()};
+    if (!(one == container[static_cast<size_t>(i)])) return false;
+  }
+  return true;
+}
+
+// Where the host's tree shows `path`: the propagation of the mount that it is in.
+enum class Sharing { kPrivate, kSlave, kShared };
+absl::StatusOr<Sharing> SharingOf(const std::string& path) {
+  GANTRY_ASSIGN_OR_RETURN(const std::string table,
+                          ReadFile("/proc/thread-self/mountinfo", 64 << 20));
+  size_t longest = 0;
+  Sharing sharing = Sharing::kPrivate;
+  for (absl::string_view line : absl::StrSplit(table, '\n', absl::SkipEmpty())) {
+    const std::vector<absl::string_view> words = absl::StrSplit(line, ' ');
+    if (words.size() < 7) continue;
+    const absl::string_view point = words[4];
+    const bool above =
+        point == "/" || path == point || absl::StartsWith(path, absl::StrCat(point, "/"));
+    // Of mounts on top of each other the last counts.
+    if (!above || point.size() < longest) continue;
+    longest = point.size();
+    sharing = Sharing::kPrivate;
+    for (size_t i = 6; i < words.size() && words[i] != "-"; ++i) {
+      if (absl::StartsWith(words[i], "shared:")) sharing = Sharing::kShared;
+      if (absl::StartsWith(words[i], "master:") && sharing == Sharing::kPrivate)
+        sharing = Sharing::kSlave;
+    }
+  }
+  return sharing;
+}
+
+absl::StatusOr<std::string> RealPath(const std::string& path) {
+  struct stat info;
+  if (stat(path.c_str(), &info) != 0) {
+    if (errno != ENOENT) return ErrnoToStatus(errno, absl::StrCat("mount source ", path));
+    GANTRY_RETURN_IF_ERROR(MakeDirectories(path, 0755));
+  }
+  char* const real = realpath(path.c_str(), nullptr);
+  if (real == nullptr) return ErrnoToStatus(errno, absl::StrCat("mount source ", path));
+  std::string result = real;
+  free(real);  // NOLINT(cppcoreguidelines-no-malloc): realpath()'s
+  return result;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> PodService::CreateContainer(const CallContext& context,
+                                                        const PodContainer& container) {
+  if (container.name.empty()) return FieldError("metadata", "a container needs a name");
+  GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, Find(context, container.pod));
+  const std::string name = NameOf(*entry->config, container);
+  return Together(context, absl::StrCat("container ", name), [&](const CallContext& alone) {
+    return CreateAlone(alone, entry, name, container);
+  });
+}
+
+absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
+                                                    const EntryPtr& entry, const std::string& name,
+                                                    const PodContainer& container) {
+  const v1::PodConfig& pod = *entry->config;
+  {
+    absl::MutexLock lock(&entry->mu);
+    if (entry->phase != Entry::Phase::kReady) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("pod ", entry->key.second.substr(0, 12), ": is not ready"));
+    }
+    ++entry->starting;
+  }
+  const absl::Cleanup over = [&entry] {
+    absl::MutexLock lock(&entry->mu);
+    --entry->starting;
+  };
+  if (!SameRanges(pod.uids(), container.uids) || !SameRanges(pod.gids(), container.gids)) {
+    return FieldError("userns_options", "a container's user namespace has to be that of its pod");
+  }
+  if (!container.cdi_devices.empty()) {
+    return FieldError("CDI_devices", absl::StrCat("\"", container.cdi_devices.front(),
+                                                  "\": this version does not know CDI; name the "
+                                                  "device's files in devices"));
+  }
+  if (container.config.privileged() && !pod.privileged())
+    return FieldError("privileged", "the pod was not made for privileged containers");
+
+  v1::CreateContainerRequest request;
+  request.set_name(name);
+  *request.mutable_config() = container.config;
+  v1::ContainerConfig& config = *request.mutable_config();
+  config.set_runtime(pod.runtime());
+  config.set_network_mode(pod.host_network() ? "host" : "none");
+  if (container.pid == PodContainer::Pid::kOfContainer) {
+    GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other,
+                            Container(context, container.pid_container));
+    if (other.record.sandbox() != entry->key.second)
+      return FieldError("target_id", "the container is not of this pod");
+    config.set_pid_mode(absl::StrCat("container:", other.id()));
+  }
+  if (container.log_path.empty()) config.mutable_log()->set_driver("none");
+
+  PodMember member;
+  member.pod_id = entry->key.second;
+  member.directory = Directory(entry->key);
+  member.extensions = container.extensions;
+  if (!container.log_path.empty()) {
+    if (pod.log_directory().empty()) return FieldError("log_path", "the pod has no log_directory");
+    member.log_path = absl::StrCat(pod.log_directory(), "/", container.log_path);
+  }
+  // What is made on the way is kept by the lease until the record refers to it.
+  GANTRY_ASSIGN_OR_RETURN(
+      LeaseScope lease,
+      LeaseScope::Create(parts_.stores->leases, parts_.stores->clock, context.ns, context.lease));
+  CallContext leased = context;
+  leased.lease = lease.scope().lease;
+  member.join = [&](const std::string& id, oci::ContainerConfig& spec, oci::User& user) {
+    return Join(leased, *entry, container, id, spec, user, member.labels);
+  };
+  absl::StatusOr<v1::CreateContainerResponse> created =
+      parts_.lifecycle->Create(context, request, CreateFor::kLater, &member);
+  if (absl::IsAlreadyExists(created.status())) {
+    // The answer to the first call was lost: the same request means the same container.
+    absl::StatusOr<LoadedContainer> other = parts_.records->Load(context, name);
+    if (other.ok() && other->record.sandbox() == entry->key.second &&
+        other->state.status() == record::v1::ContainerState::CREATED) {
+      const bool same = std::all_of(
+          container.extensions.begin(), container.extensions.end(), [&](const auto& one) {
+            const auto found = other->record.extensions().find(one.first);
+            return found != other->record.extensions().end() && found->second.value() == one.second;
+          });
+      if (same) return other->id();
+    }
+  }
+  GANTRY_RETURN_IF_ERROR(created.status());
+  return created->id();
+}
+
+absl::Status PodService::Join(const CallContext& context, const Entry& entry,
+                              const PodContainer& container, const std::string& id,
+                              oci::ContainerConfig& spec, oci::User& user,
+                              std::map<std::string, std::string>& labels) const {
+  const v1::PodConfig& pod = *entry.config;
+  const std::string directory = Directory(entry.key);
+  const auto joined = [&](bool host, const char* file) {
+    return host ? oci::NamespaceMode::Host()
+                : oci::NamespaceMode::Path(absl::StrCat(directory, "/", file));
+  };
+  spec.network = joined(pod.host_network(), "net");
+  spec.uts = joined(pod.host_network(), "uts");
+  spec.ipc = joined(pod.host_ipc(), "ipc");
+  spec.shm_path = pod.host_ipc() ? "" : directory + "/shm";
+  switch (container.pid) {
+    case PodContainer::Pid::kPod:
+      if (pod.host_pid()) {
+        spec.pid = oci::NamespaceMode::Host();
+      } else if (pod.shared_pid()) {
+        spec.pid = oci::NamespaceMode::Path(directory + "/pid");
+      }
+      break;
+    case PodContainer::Pid::kHost:
+      spec.pid = oci::NamespaceMode::Host();
+      break;
+    case PodContainer::Pid::kOwn:
+    case PodContainer::Pid::kOfContainer:  // set by pid_mode
+      break;
+  }
+  if (spec.privileged) spec.cgroup = oci::NamespaceMode::Host();
+  spec.mount_label = container.mount_label;
+  if (access("/sys/fs/selinux/enforce", F_OK) != 0) {
+    // Labels mean something on hosts with SELinux only.
+    spec.selinux_label.clear();
+    spec.mount_label.clear();
+  }
+  if (!parts_.host->apparmor && !spec.apparmor_profile.empty() &&
+      spec.apparmor_profile != "unconfined") {
+    return FieldError(
+        "apparmor", absl::StrCat("profile ", spec.apparmor_profile, ": this host has no AppArmor"));
+  }
+  spec.ambient_capabilities = container.ambient_capabilities;
+
+  char host[256] = {};
+  std::string hostname = pod.hostname();
+  if (pod.host_network() && gethostname(host, sizeof host - 1) == 0) hostname = host;
+  spec.hostname.clear();
+  if (!hostname.empty()) spec.env.insert(spec.env.begin(), absl::StrCat("HOSTNAME=", hostname));
+
+  GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo chosen,
+                          parts_.runtimes->Resolve(pod.runtime()));
+  spec.cgroups_path = PodCgroupsPath(id, pod.cgroup_parent(), chosen.systemd_cgroup);
+  spec.resources = container.resources;
+
+  std::vector<uint32_t> groups =
+      container.only_these_groups ? std::vector<uint32_t>() : std::move(user.additional_gids);
+  groups.push_back(user.gid);
+  groups.insert(groups.end(), container.groups.begin(), container.groups.end());
+  std::sort(groups.begin(), groups.end());
+  groups.erase(std::unique(groups.begin(), groups.end()), groups.end());
+  user.additional_gids = std::move(groups);
+
+  for (const PodMount& mount : container.mounts) {
+    GANTRY_ASSIGN_OR_RETURN(oci::MountConfig one, ToMount(context, mount, labels));
+    // What the kubelet mounts there replaces the pod's own file.
+    std::erase_if(spec.mounts, [&one](const oci::MountConfig& other) {
+      return other.destination == one.destination;
+    });
+    spec.mounts.push_back(std::move(one));
+  }
+  // The files of the pod are read-only where the root is.
+  for (oci::MountConfig& mount : spec.mounts) {
+    if (absl::StartsWith(mount.source, directory + "/")) mount.read_only = spec.read_only_root;
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<oci::MountConfig> PodService::ToMount(
+    const CallContext& context, const PodMount& mount,
+    std::map<std::string, std::string>& labels) const {
+  oci::MountConfig out;
+  out.destination = mount.target;
+  out.read_only = mount.read_only;
+  out.options = mount.options;
+  if (!mount.image.empty()) return ImageMount(context, mount, labels);
+  if (mount.source.empty() || mount.source.front() != '/') {
+    return FieldError("mounts",
+                      absl::StrCat("host path \"", mount.source, "\" is not an absolute path"));
+  }
+  if (mount.recursive_read_only &&
+      (!mount.read_only || mount.propagation != PodMount::Propagation::kPrivate)) {
+    return FieldError("mounts", absl::StrCat("RROUnsupported: ", mount.target,
+                                             ": recursive read-only needs readonly and private "
+                                             "propagation"));
+  }
+  GANTRY_ASSIGN_OR_RETURN(out.source, RealPath(mount.source));
+  out.recursive_read_only = mount.recursive_read_only;
+  out.uids = mount.uids;
+  out.gids = mount.gids;
+  if (mount.propagation == PodMount::Propagation::kPrivate) return out;
+  GANTRY_ASSIGN_OR_RETURN(const Sharing sharing, SharingOf(out.source));
+  if (mount.propagation == PodMount::Propagation::kBoth) {
+    if (sharing != Sharing::kShared) {
+      return FieldError("mounts", absl::StrCat("path ", mount.source,
+                                               " is mounted on the host but it is not a shared "
+                                               "mount; make it one (mount --make-shared)"));
+    }
+    out.propagation = "rshared";
+  } else {
+    if (sharing == Sharing::kPrivate) {
+      return FieldError("mounts", absl::StrCat("path ", mount.source,
+                                               " is mounted on the host but it is not a shared or "
+                                               "slave mount"));
+    }
+    out.propagation = "rslave";
+  }
+  return out;
+}
+
+absl::Status PodService::StartContainer(const CallContext& context, const std::string& container) {
+  GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, Container(context, container));
+  const std::string& id = loaded.id();
+  GANTRY_ASSIGN_OR_RETURN(const EntryPtr entry, Find(context, loaded.record.sandbox()));
+  {
+    absl::MutexLock lock(&entry->mu);
+    if (entry->phase != Entry::Phase::kReady) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "container ", id.substr(0, 12), ": its pod is not ready, so it cannot be started"));
+    }
+    ++entry->starting;
+  }
+  const absl::Cleanup over = [&entry] {
+    absl::MutexLock lock(&entry->mu);
+    --entry->starting;
+  };
+  if (loaded.state.status() != record::v1::ContainerState::CREATED) {
+    const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, id, "");
+    const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
+    // A repeated call.
+    if (runs) return absl::OkStatus();
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", id.substr(0, 12), ": it has run; make another one"));
+  }
+  v1::StartContainerRequest request;
+  request.set_container(id);
+  return parts_.lifecycle->Start(context, request).status();
+}
+
+absl::Status PodService::EndContainers(const CallContext& context, Entry& entry) {
+  // Those whose start was under way when the pod's phase changed come to an end in the second pass.
+  for (int pass = 0; pass < 2; ++pass) {
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
+                            Containers(context, entry.key.second));
+    for (const LoadedContainer& one : containers) {
+      if (!parts_.tasks->Exists(context.ns, one.id())) continue;
+      absl::Status killed = parts_.lifecycle->Kill(context, one.id(), "KILL");
+      if (killed.ok() || absl::IsFailedPrecondition(killed) || absl::IsNotFound(killed)) continue;
+      LOG(WARNING) << "ns=" << context.ns << " id=" << one.id() << " " << killed
+                   << "; it is ended from outside";
+      GANTRY_RETURN_IF_ERROR(EndTask(context, one.id()));
+    }
+    absl::MutexLock lock(&entry.mu);
+    const auto none = [&entry]()
+                          ABSL_EXCLUSIVE_LOCKS_REQUIRED(entry.mu) { return entry.starting == 0; };
+    if (none() && pass == 0) break;
+    if (!entry.mu.AwaitWithTimeout(absl::Condition(&none), kStartsEnd))
+      return absl::UnavailableError("a container of the pod is being started and does not end");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PodService::RemoveContainers(const CallContext& context, const Entry& entry) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
+                          Containers(context, entry.key.second));
+  for (const LoadedContainer& one : containers) {
+    v1::RemoveContainerRequest request;
+    request.set_container(one.id());
+    request.set_force(true);
+    const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
+    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status PodService::StopContainer(const CallContext& context, const std::string& container,
+                                       absl::Duration patience) {
+  const absl::StatusOr<LoadedContainer> loaded = Container(context, container);
+  if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
+  GANTRY_RETURN_IF_ERROR(loaded.status());
+  if (!parts_.tasks->Exists(context.ns, loaded->id())) return absl::OkStatus();
+  if (patience <= absl::ZeroDuration()) {
+    const absl::Status killed = parts_.lifecycle->Kill(context, loaded->id(), "KILL");
+    const bool over = absl::IsFailedPrecondition(killed) || absl::IsNotFound(killed);
+    return over ? absl::OkStatus() : killed;
+  }
+  v1::StopContainerRequest request;
+  request.set_container(loaded->id());
+  request.set_timeout_seconds(
+      static_cast<int32_t>(std::min(absl::ToInt64Seconds(patience), int64_t{INT32_MAX})));
+  const absl::Status stopped = parts_.lifecycle->Stop(context, request).status();
+  return absl::IsNotFound(stopped) ? absl::OkStatus() : stopped;
+}
+
+absl::Status PodService::RemoveContainer(const CallContext& context, const std::string& container) {
+  const absl::StatusOr<LoadedContainer> loaded = Container(context, container);
+  if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
+  GANTRY_RETURN_IF_ERROR(loaded.status());
+  v1::RemoveContainerRequest request;
+  request.set_container(loaded->id());
+  request.set_force(true);
+  const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
+  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
+}
+
+absl::StatusOr<LoadedContainer> PodService::Container(const CallContext& context,
+                                                      const std::string& container) const {
+  if (container.empty()) return absl::InvalidArgumentError("container_id: is empty");
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
+  if (loaded.record.sandbox().empty())
+    return absl::NotFoundError(absl::StrCat("container ", container, ": not of a pod"));
+  return loaded;
+}
+
+absl::StatusOr<std::vector<LoadedContainer>> PodService::Containers(const CallContext& context,
+                                                                    absl::string_view pod) const {
+  GANTRY_ASSIGN_OR_RETURN(std::vector<LoadedContainer> all, parts_.records->LoadAll(context));
+  std::erase_if(all, [pod](const LoadedContainer& one) {
+    return one.record.sandbox().empty() || (!pod.empty() && one.record.sandbox() != pod);
+  });
+  return all;
+}
+
+}  // namespace gantry::core

@@ -1,0 +1,237 @@
+// Pods: run, stop, remove, look at, and make containers in them.
+//
+//   (under way) -> ready -> stopped -> removed
+//
+// A pod is a sandbox whose record holds a gantry.v1.PodConfig and whose state SandboxService keeps.
+// The record is written before anything is made that could leak, and deleted after all of it is
+// gone, so a pod that a daemon left half-made is removed by the next. No process belongs to a pod,
+// but for one small init where its containers share a process namespace: that is a task by the
+// pod's id, without a container's record.
+//
+// Every call may be repeated at any moment. A repeated Run() or CreateContainer() joins the work
+// that is under way, whatever became of the first caller, and returns what there is when it is
+// done. Stop() and Remove() end what is under way for the pod. Lists are answered from memory.
+//
+// Thread-safe. kNotFound: no such pod or container. Ids may be given as unambiguous prefixes
+// (kInvalidArgument if one is not).
+#ifndef GANTRY_SUPERVISOR_CORE_POD_SERVICE_H_
+#define GANTRY_SUPERVISOR_CORE_POD_SERVICE_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+#include "proto/gantry/v1/pods.pb.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/pod_container.h"
+#include "supervisor/core/task_service.h"
+
+namespace gantry {
+class Executor;
+}
+namespace gantry::network {
+class Cni;
+}
+namespace gantry::oci {
+struct HostFacts;
+}
+namespace gantry::runtime {
+class RuntimeProbe;
+}
+
+namespace gantry::core {
+
+class ContainerLifecycle;
+class EventBus;
+class ImageCatalog;
+class ImageUnpack;
+class SandboxService;
+struct Stores;
+
+// One pod as it is now.
+struct Pod {
+  std::string id;
+  std::shared_ptr<const v1::PodConfig> config;
+  std::shared_ptr<const std::string> extension;  // the door's, as given to Run()
+  absl::Time created_at;
+  bool ready = false;
+  std::vector<std::string> addresses;  // the first is the one to show; none with the host's network
+  std::string network_json;            // what the network's plugins answered
+};
+
+// A runtime that pods can be run by.
+struct PodRuntime {
+  std::string name;  // "" the default one
+  bool recursive_read_only = false;
+  bool user_namespaces = false;
+  bool systemd_cgroup = false;
+};
+
+struct DiskUse {
+  int64_t bytes = 0;
+  int64_t inodes = 0;
+  absl::Time at;
+};
+
+struct ProcessUse {
+  uint64_t processes = 0;
+  uint64_t threads = 0;
+  uint64_t files = 0;
+  uint64_t sockets = 0;
+  uint64_t open_files_limit = 0;  // soft, of the first process
+};
+
+class PodService {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    Stores* stores;
+    SandboxService* sandboxes;
+    ContainerRecords* records;
+    ContainerLifecycle* lifecycle;
+    TaskService* tasks;
+    ImageCatalog* images;
+    ImageUnpack* unpack;
+    runtime::RuntimeProbe* runtimes;
+    const oci::HostFacts* host;
+    EventBus* events;
+    Executor* workers;
+    network::Cni* cni = nullptr;  // null: pods have loopback only, or the host's network
+    std::string state_directory;
+    std::string init_path;  // gantry-init; "": pods cannot share a process namespace
+  };
+  explicit PodService(const Parts& parts) : parts_(parts) {}
+  ~PodService();
+  PodService(const PodService&) = delete;
+  PodService& operator=(const PodService&) = delete;
+
+  // At the start, after tasks were recovered and before the doors open: reads the records, and
+  // removes what was left half-made, in the background.
+  absl::Status Recover();
+
+  // Returns the id once everything of the pod is up. `extension` is kept for the door. If it fails,
+  // nothing stays.
+  //   kAlreadyExists       there is one by that name with another configuration, or it was stopped
+  //   kInvalidArgument     the configuration
+  //   kNotFound            no such runtime
+  //   kUnavailable         the network is not ready
+  absl::StatusOr<std::string> Run(const CallContext& context, const v1::PodConfig& config,
+                                  const std::string& extension);
+  // Kills its containers and gives its network back. Idempotent.
+  //   kUnavailable         something of it does not end; repeat the call
+  absl::Status Stop(const CallContext& context, absl::string_view id);
+  // Stops it, removes its containers and then everything else. Idempotent, as Stop().
+  absl::Status Remove(const CallContext& context, absl::string_view id);
+
+  absl::StatusOr<Pod> Get(const CallContext& context, absl::string_view id) const;
+  std::vector<Pod> List(const CallContext& context) const;
+  // The default first, under its own name too. Those that are not installed are left out; an error
+  // is why there is no default.
+  absl::StatusOr<std::vector<PodRuntime>> Runtimes() const;
+  // Whether a pod can be given a network now: OK, or why not.
+  absl::Status NetworkReady(const CallContext& context) const;
+  // For people: the network as JSON, and what became of reading it.
+  std::string NetworkConfigJson() const;
+  std::string NetworkLoadStatus() const;
+  // Path of its network namespace; "" with the host's network.
+  absl::StatusOr<std::string> NetnsPath(const CallContext& context, absl::string_view id) const;
+
+  // Returns the id of the new container; its name is chosen by the pod's and its own.
+  //   kFailedPrecondition  the pod is not ready, or the image is not whole
+  //   kAlreadyExists       there is another container of that name
+  absl::StatusOr<std::string> CreateContainer(const CallContext& context,
+                                              const PodContainer& container);
+  // Of a container that was created and never started.
+  absl::Status StartContainer(const CallContext& context, const std::string& container);
+
+  // Idempotent: of one that has ended, or is not there, nothing is left to do. After `patience` it
+  // is killed; with none at once.
+  absl::Status StopContainer(const CallContext& context, const std::string& container,
+                             absl::Duration patience);
+  // Kills it if it runs. Its log stays. Idempotent.
+  absl::Status RemoveContainer(const CallContext& context, const std::string& container);
+  // Changes what `change` sets of its limits, in the kernel where it runs and for its start where it
+  // was not started. All is changed or nothing. `extension` replaces the door's of that name.
+  absl::Status UpdateContainer(const CallContext& context, const std::string& container,
+                               const oci::Resources& change, const std::string& extension_name,
+                               const std::string& extension);
+  // What the container has written to its root file system; looked at every ten seconds at most.
+  absl::StatusOr<DiskUse> DiskUseOf(const CallContext& context, const LoadedContainer& container);
+  // Open files, sockets and threads of its processes.
+  absl::StatusOr<ProcessUse> ProcessUseOf(const CallContext& context, const std::string& id) const;
+  // `container` is an id or a prefix of one; it has to be of a pod.
+  absl::StatusOr<LoadedContainer> Container(const CallContext& context,
+                                            const std::string& container) const;
+  // All containers of pods, or those of one pod.
+  absl::StatusOr<std::vector<LoadedContainer>> Containers(const CallContext& context,
+                                                          absl::string_view pod = "") const;
+
+ private:
+  struct Entry;
+  struct Flight;
+  using Key = std::pair<std::string, std::string>;  // namespace, id
+
+  // Runs `work` once for all who ask for the same name at the same time.
+  absl::StatusOr<std::string> Together(
+      const CallContext& context, const std::string& name,
+      const std::function<absl::StatusOr<std::string>(const CallContext& alone)>& work);
+
+  using EntryPtr = std::shared_ptr<Entry>;
+  // The right to make, stop or remove a pod, until destroyed: one call at a time has it.
+  class Operation;
+
+  absl::StatusOr<EntryPtr> Find(const CallContext& context, absl::string_view id) const;
+  Pod View(const Entry& entry) const;
+  std::string Directory(const Key& key) const;
+
+  absl::StatusOr<std::string> RunAlone(const CallContext& context, const v1::PodConfig& config,
+                                       const std::string& extension);
+  absl::Status Make(const CallContext& context, Entry& entry);
+  absl::Status MakeFiles(const Entry& entry);
+  absl::Status MakeNamespaces(const Entry& entry);
+  // Its network, by the plugins of CNI.
+  absl::Status Attach(const CallContext& context, Entry& entry);
+  absl::Status Detach(const CallContext& context, const Entry& entry);
+  void ReadAddresses(Entry& entry);
+  // The first process of a process namespace that its containers share.
+  absl::Status StartInit(const CallContext& context, const Entry& entry);
+
+  absl::Status StopEntry(const CallContext& context, Entry& entry);
+  absl::Status EndContainers(const CallContext& context, Entry& entry);
+  absl::Status EndTask(const CallContext& context, const std::string& id);
+  absl::Status RemoveContainers(const CallContext& context, const Entry& entry);
+
+  absl::StatusOr<std::string> CreateAlone(const CallContext& context, const EntryPtr& entry,
+                                          const std::string& name, const PodContainer& container);
+  // Adds to `labels` what the container's record has to refer to.
+  absl::Status Join(const CallContext& context, const Entry& entry, const PodContainer& container,
+                    const std::string& id, oci::ContainerConfig& spec, oci::User& user,
+                    std::map<std::string, std::string>& labels) const;
+  absl::StatusOr<oci::MountConfig> ToMount(const CallContext& context, const PodMount& mount,
+                                           std::map<std::string, std::string>& labels) const;
+  absl::StatusOr<oci::MountConfig> ImageMount(const CallContext& context, const PodMount& mount,
+                                              std::map<std::string, std::string>& labels) const;
+
+  const Parts parts_;
+
+  mutable absl::Mutex mu_;
+  std::map<Key, EntryPtr> pods_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, std::shared_ptr<Flight>> flights_ ABSL_GUARDED_BY(mu_);
+  std::map<Key, DiskUse> disk_uses_ ABSL_GUARDED_BY(mu_);  // of containers
+};
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_POD_SERVICE_H_
