@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every verb of crictl, once, in the order of a pod's life: crictl.sh CRICTL [FLAG...]. The last line has the counts.
+# Every verb of crictl, once, in the order of a pod's life: crictl.sh CRICTL FLAG...; one of the flags is
+# --config FILE, a file that it may change. The last line has the counts.
 set -uo pipefail
 
 crictl=("$@")
@@ -13,7 +14,7 @@ web=registry.k8s.io/e2e-test-images/nginx:1.14-2
 verb() {
   local name=$1 pattern=$2
   shift 2
-  if timeout 60 "${crictl[@]}" "$@" > "$work/out" 2>&1 < /dev/null && grep -qe "$pattern" "$work/out"; then
+  if timeout 60 "${crictl[@]}" "$@" > "$work/out" 2>&1 < /dev/null && { [ -z "$pattern" ] || grep -qe "$pattern" "$work/out"; }; then
     passed=$((passed + 1))
   else
     failed=$((failed + 1))
@@ -51,7 +52,7 @@ verb pods verbs pods
 verb inspectp SANDBOX_READY inspectp "$pod"
 verb create '^[0-9a-f]*$' create "$pod" "$work/box.json" "$work/pod.json"
 box=$(id_of)
-verb start . start "$box"
+verb start "" start "$box"
 verb ps Running ps
 verb inspect CONTAINER_RUNNING inspect "$box"
 verb exec hello exec "$box" echo hello
@@ -66,7 +67,7 @@ verb metricdescs . metricdescs
 verb metricsp . metricsp
 verb create . create "$pod" "$work/web.json" "$work/pod.json"
 server=$(id_of)
-verb start . start "$server"
+verb start "" start "$server"
 
 # Attach: what one line of input makes of it.
 if echo line | timeout 20 "${crictl[@]}" attach -i "$box" > "$work/attached" 2>&1; [ $? -le 124 ] && grep -q "got line" "$work/attached"; then
@@ -115,9 +116,9 @@ done
 timeout 10 "${crictl[@]}" events > "$work/events" 2>&1 &
 events=$!
 sleep 0.5
-verb run '^[0-9a-f]*$' create "$pod" "$work/short.json" "$work/pod.json"
+verb create '^[0-9a-f]*$' create "$pod" "$work/short.json" "$work/pod.json"
 short=$(id_of)
-verb start . start "$short"
+verb start "" start "$short"
 sleep 1
 kill "$events" 2> "$work/err"
 wait "$events" 2> "$work/err"
@@ -126,11 +127,14 @@ if grep -q "$short" "$work/events"; then passed=$((passed + 1)); else
   echo "FAILED crictl events: $(head -3 "$work/events")"
 fi
 verb ps Exited ps -a --state Exited
-verb stop . stop -t 1 "$box"
-verb rm . rm -f "$box" "$server" "$short"
-verb stopp . stopp "$pod"
-verb rmp . rmp "$pod"
-verb rmi . rmi "$web"
-verb config . config --list
+verb update-runtime-config "" update-runtime-config --pod-cidr 10.88.0.0/16
+verb completion crictl completion
+verb stop "" stop -t 1 "$box"
+verb rm "" rm -f "$box" "$server" "$short"
+verb stopp "" stopp "$pod"
+verb rmp "" rmp "$pod"
+verb rmi "" rmi "$web"
+verb config "" config --set timeout=7
+verb config 7 config --get timeout
 echo "crictl: $passed passed, $failed failed"
 [ "$failed" = 0 ]

@@ -76,13 +76,13 @@ conf_dir = "$work/net.d"
 END
 "$bin/supervisor/gantryd" --config "$work/config.toml" --shim "$bin/shim/gantry-shim" 2> "$work/gantryd.log" &
 daemon=$!
-endpoint=(--runtime-endpoint "unix://$work/gantry.sock" --image-endpoint "unix://$work/gantry.sock" --timeout 30s)
-for _ in $(seq 200); do
-  if "$crictl" "${endpoint[@]}" version > "$work/out" 2>&1; then break; fi
-  if ! kill -0 "$daemon" 2> "$work/err"; then break; fi
+touch "$work/crictl.yaml"
+endpoint=(--config "$work/crictl.yaml" --runtime-endpoint "unix://$work/gantry.sock" --image-endpoint "unix://$work/gantry.sock" --timeout 30s)
+for _ in $(seq 600); do
+  if [ -S "$work/gantry.sock" ] || ! kill -0 "$daemon" 2> "$work/err"; then break; fi
   sleep 0.1
 done
-if ! "$crictl" "${endpoint[@]}" version; then
+if ! timeout 60 "$crictl" "${endpoint[@]}" version; then
   tail -20 "$work/gantryd.log" >&2
   exit 1
 fi
