@@ -1,0 +1,763 @@
+#include "ctl/compose/container_config.h"
+
+#include <nettle/sha2.h>
+
+#include <functional>
+#include <set>
+#include <utility>
+
+#include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+#include "base/engine/units.h"
+#include "base/engine/value_syntax.h"
+#include "base/status_macros.h"
+#include "ctl/compose/print_yaml.h"
+#include "ctl/version.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
+
+namespace gantry::compose {
+namespace {
+
+std::string Sha256(const std::string& text) {
+  sha256_ctx context;
+  sha256_init(&context);
+  sha256_update(&context, text.size(), reinterpret_cast<const uint8_t*>(text.data()));
+  uint8_t digest[SHA256_DIGEST_SIZE];
+  sha256_digest(&context, sizeof digest, digest);
+  return absl::BytesToHexString(
+      absl::string_view(reinterpret_cast<const char*>(digest), sizeof digest));
+}
+
+const Node* Below(const Node& node, absl::string_view key) {
+  const Node* value = node.Find(key);
+  return value == nullptr || value->is_null() ? nullptr : value;
+}
+
+// Reads one service into a configuration. Each step says which key is wrong.
+class Translator {
+ public:
+  Translator(const Project& project, const Replica& replica,
+             const std::map<std::string, std::string>& containers)
+      : project_(project),
+        replica_(replica),
+        service_(*project.FindService(replica.service)),
+        containers_(containers) {}
+
+  absl::StatusOr<v1::ContainerConfig> Translate() {
+    for (const auto& step :
+         {&Translator::Process, &Translator::Labels, &Translator::Life, &Translator::Mounts,
+          &Translator::Security, &Translator::Namespaces, &Translator::Networks,
+          &Translator::Resources, &Translator::DeployLimits, &Translator::Refused}) {
+      GANTRY_RETURN_IF_ERROR((this->*step)());
+    }
+    return std::move(config_);
+  }
+
+ private:
+  absl::Status Bad(absl::string_view key, absl::string_view why) const {
+    const Node* at = service_.Find(key);
+    const std::string place = at == nullptr ? service_.at.Text() : at->at.Text();
+    return absl::InvalidArgumentError(absl::StrCat(place.empty() ? "" : place + ": ", "services.",
+                                                   replica_.service, ".", key, ": ", why));
+  }
+  absl::Status Bad(absl::string_view key, const absl::Status& status) const {
+    return Bad(key, status.message());
+  }
+
+  template <typename Set>
+  absl::Status Bytes(const Node& map, absl::string_view key, Set set) const {
+    const std::string text = map.TextOf(key);
+    if (text.empty()) return absl::OkStatus();
+    if (text == "-1") {
+      set(-1);
+      return absl::OkStatus();
+    }
+    const absl::StatusOr<int64_t> bytes = engine::ParseBytes(text);
+    if (!bytes.ok()) return Bad(key, bytes.status());
+    set(*bytes);
+    return absl::OkStatus();
+  }
+
+  template <typename Set>
+  absl::Status Number(absl::string_view key, Set set) const {
+    const std::string text = service_.TextOf(key);
+    if (text.empty()) return absl::OkStatus();
+    int64_t value = 0;
+    if (!absl::SimpleAtoi(text, &value))
+      return Bad(key, absl::StrCat("\"", text, "\": expected a number"));
+    set(value);
+    return absl::OkStatus();
+  }
+
+  template <typename Add>
+  void Each(absl::string_view key, Add add) const {
+    if (const Node* list = Below(service_, key)) {
+      for (const Node& item : list->items) add(item.text);
+    }
+  }
+
+  absl::Status Process() {
+    config_.set_image(ImageOf(project_, replica_.service));
+    config_.set_platform(service_.TextOf("platform"));
+    if (const Node* entrypoint = Below(service_, "entrypoint")) {
+      config_.mutable_entrypoint();
+      for (const Node& word : entrypoint->items)
+        config_.mutable_entrypoint()->add_values(word.text);
+    }
+    Each("command", [&](const std::string& word) { config_.add_command(word); });
+    if (const Node* environment = Below(service_, "environment")) {
+      for (const auto& [name, value] : environment->entries)
+        config_.add_env(value.is_null() ? name : absl::StrCat(name, "=", value.text));
+    }
+    config_.set_working_dir(service_.TextOf("working_dir"));
+    config_.set_user(service_.TextOf("user"));
+    Each("group_add", [&](const std::string& group) { config_.add_group_add(group); });
+    config_.set_hostname(service_.TextOf("hostname"));
+    config_.set_domainname(service_.TextOf("domainname"));
+    config_.set_tty(service_.TrueAt("tty"));
+    config_.set_open_stdin(service_.TrueAt("stdin_open"));
+    config_.set_attach_stdout(true);
+    config_.set_attach_stderr(true);
+    config_.set_stop_signal(service_.TextOf("stop_signal"));
+    if (const std::string text = service_.TextOf("stop_grace_period"); !text.empty()) {
+      const absl::StatusOr<absl::Duration> grace = engine::ParseDuration(text);
+      if (!grace.ok()) return Bad("stop_grace_period", grace.status());
+      config_.set_stop_timeout_seconds(
+          static_cast<int32_t>(absl::ToInt64Seconds(absl::Ceil(*grace, absl::Seconds(1)))));
+    }
+    if (!service_.TextOf("init").empty()) config_.set_init(service_.TrueAt("init"));
+    if (const Node* annotations = Below(service_, "annotations")) {
+      for (const auto& [key, value] : annotations->entries)
+        (*config_.mutable_annotations())[key] = value.text;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Labels() {
+    auto& labels = *config_.mutable_labels();
+    if (const Node* own = Below(service_, "labels")) {
+      for (const auto& [key, value] : own->entries) labels[key] = value.text;
+    }
+    labels[kProjectLabel] = project_.name;
+    labels[kServiceLabel] = replica_.service;
+    labels[kOneOffLabel] = replica_.one_off.empty() ? "False" : "True";
+    if (replica_.one_off.empty()) {
+      labels[kNumberLabel] = absl::StrCat(replica_.number);
+    } else {
+      labels[kSlugLabel] = replica_.one_off;
+    }
+    labels[kHashLabel] = ServiceHash(project_, replica_.service);
+    labels[kImageLabel] = replica_.image_digest;
+    labels[kDependsLabel] =
+        absl::StrJoin(DependenciesOf(service_), ",", [](std::string* out, const Dependency& one) {
+          absl::StrAppend(out, one.service, ":", ConditionWord(one.condition), ":",
+                          one.restart ? "true" : "false");
+        });
+    labels[kDirectoryLabel] = project_.directory;
+    labels[kFilesLabel] = absl::StrJoin(project_.files, ",");
+    if (!project_.env_files.empty()) labels[kEnvFileLabel] = absl::StrJoin(project_.env_files, ",");
+    labels[kVersionLabel] = ctl::kCtlVersion;
+    return absl::OkStatus();
+  }
+
+  absl::Status Life() {
+    std::string restart = service_.TextOf("restart");
+    const Node* deploy = Below(service_, "deploy");
+    if (const Node* policy = deploy == nullptr ? nullptr : Below(*deploy, "restart_policy")) {
+      const std::string condition = policy->TextOf("condition");
+      const std::string attempts = policy->TextOf("max_attempts");
+      restart = condition == "none" ? "no" : condition == "on-failure" ? "on-failure" : "always";
+      if (restart == "on-failure" && !attempts.empty()) absl::StrAppend(&restart, ":", attempts);
+    }
+    if (!restart.empty() && replica_.one_off.empty()) {
+      absl::StatusOr<v1::RestartPolicy> policy = engine::ParseRestartPolicy(restart);
+      if (!policy.ok()) return Bad("restart", policy.status());
+      *config_.mutable_restart_policy() = *std::move(policy);
+    }
+    if (const Node* logging = Below(service_, "logging")) {
+      config_.mutable_log()->set_driver(logging->TextOf("driver"));
+      if (const Node* options = Below(*logging, "options")) {
+        for (const auto& [key, value] : options->entries)
+          (*config_.mutable_log()->mutable_options())[key] = value.text;
+      }
+    }
+    config_.set_runtime(service_.TextOf("runtime"));
+    return Health();
+  }
+
+  absl::Status Health() {
+    const Node* health = Below(service_, "healthcheck");
+    if (health == nullptr) return absl::OkStatus();
+    v1::HealthCheck* check = config_.mutable_health_check();
+    if (health->TrueAt("disable")) {
+      check->add_test("NONE");
+      return absl::OkStatus();
+    }
+    if (const Node* test = Below(*health, "test")) {
+      for (const Node& word : test->items) check->add_test(word.text);
+    }
+    const auto duration = [&](const char* key, google::protobuf::Duration* out) -> absl::Status {
+      const absl::StatusOr<absl::Duration> value = engine::ParseDuration(health->TextOf(key));
+      if (!value.ok()) return Bad("healthcheck", absl::StrCat(key, ": ", value.status().message()));
+      const int64_t nanos = absl::ToInt64Nanoseconds(*value);
+      out->set_seconds(nanos / 1'000'000'000);
+      out->set_nanos(static_cast<int32_t>(nanos % 1'000'000'000));
+      return absl::OkStatus();
+    };
+    if (!health->TextOf("interval").empty())
+      GANTRY_RETURN_IF_ERROR(duration("interval", check->mutable_interval()));
+    if (!health->TextOf("timeout").empty())
+      GANTRY_RETURN_IF_ERROR(duration("timeout", check->mutable_timeout()));
+    if (!health->TextOf("start_period").empty())
+      GANTRY_RETURN_IF_ERROR(duration("start_period", check->mutable_start_period()));
+    if (!health->TextOf("start_interval").empty())
+      GANTRY_RETURN_IF_ERROR(duration("start_interval", check->mutable_start_interval()));
+    int32_t retries = 0;
+    if (absl::SimpleAtoi(health->TextOf("retries"), &retries)) check->set_retries(retries);
+    return absl::OkStatus();
+  }
+
+  absl::Status Mounts() {
+    if (const Node* volumes = Below(service_, "volumes")) {
+      for (const Node& volume : volumes->items) GANTRY_RETURN_IF_ERROR(Mount(volume));
+    }
+    absl::Status failed;
+    Each("tmpfs", [&](const std::string& text) {
+      absl::StatusOr<v1::Mount> mount = engine::ParseTmpfs(text);
+      if (!mount.ok() && failed.ok()) failed = Bad("tmpfs", mount.status());
+      if (mount.ok()) *config_.add_mounts() = *std::move(mount);
+    });
+    GANTRY_RETURN_IF_ERROR(failed);
+    if (const Node* from = Below(service_, "volumes_from")) {
+      for (const Node& item : from->items) {
+        absl::string_view text = item.text;
+        if (absl::ConsumePrefix(&text, "container:")) {
+          config_.add_volumes_from(std::string(text));
+          continue;
+        }
+        const size_t colon = text.find(':');
+        GANTRY_ASSIGN_OR_RETURN(const std::string id,
+                                ContainerOf(std::string(text.substr(0, colon)), "volumes_from"));
+        config_.add_volumes_from(absl::StrCat(id, colon == text.npos ? "" : text.substr(colon)));
+      }
+    }
+    config_.set_read_only_rootfs(service_.TrueAt("read_only"));
+    GANTRY_RETURN_IF_ERROR(
+        Bytes(service_, "shm_size", [&](int64_t bytes) { config_.set_shm_size_bytes(bytes); }));
+    if (const Node* options = Below(service_, "storage_opt")) {
+      for (const auto& [key, value] : options->entries)
+        (*config_.mutable_storage_options())[key] = value.text;
+    }
+    return FileMounts();
+  }
+
+  absl::Status Mount(const Node& volume) {
+    v1::Mount* mount = config_.add_mounts();
+    mount->set_target(volume.TextOf("target"));
+    mount->set_read_only(volume.TrueAt("read_only"));
+    const std::string type = volume.TextOf("type");
+    const std::string source = volume.TextOf("source");
+    if (type == "bind") {
+      mount->set_type(v1::Mount::BIND);
+      mount->set_source(source);
+      if (const Node* bind = Below(volume, "bind")) {
+        mount->set_create_source(bind->TextOf("create_host_path") != "false");
+        mount->set_propagation(bind->TextOf("propagation"));
+        const std::string recursive = bind->TextOf("recursive");
+        mount->set_non_recursive(recursive == "disabled");
+        mount->set_read_only_non_recursive(recursive == "writable");
+        mount->set_read_only_force_recursive(recursive == "readonly");
+      }
+    } else if (type == "tmpfs") {
+      mount->set_type(v1::Mount::TMPFS);
+      if (const Node* tmpfs = Below(volume, "tmpfs")) {
+        GANTRY_RETURN_IF_ERROR(
+            Bytes(*tmpfs, "size", [&](int64_t bytes) { mount->set_tmpfs_size_bytes(bytes); }));
+        uint32_t mode = 0;
+        const std::string text = tmpfs->TextOf("mode");
+        if (!text.empty() && !ParseMode(text, &mode))
+          return Bad("volumes", absl::StrCat("tmpfs mode \"", text, "\": expected octal digits"));
+        mount->set_tmpfs_mode(mode);
+      }
+    } else if (type == "image") {
+      mount->set_type(v1::Mount::IMAGE);
+      mount->set_source(source);
+      if (const Node* image = Below(volume, "image")) mount->set_subpath(image->TextOf("subpath"));
+    } else {
+      mount->set_type(v1::Mount::VOLUME);
+      const Node* volumes = project_.model.Find("volumes");
+      const Node* declared = volumes == nullptr || source.empty() ? nullptr : volumes->Find(source);
+      mount->set_source(declared == nullptr ? source : declared->TextOf("name"));
+      if (const Node* options = Below(volume, "volume")) {
+        mount->set_no_copy(options->TrueAt("nocopy"));
+        mount->set_subpath(options->TextOf("subpath"));
+        if (const Node* labels = Below(*options, "labels")) {
+          for (const auto& [key, value] : labels->entries)
+            (*mount->mutable_volume_labels())[key] = value.text;
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  static bool ParseMode(const std::string& text, uint32_t* mode) {
+    *mode = 0;
+    if (text.empty() || text.size() > 6) return false;
+    const size_t skip = absl::StartsWith(text, "0o") ? 2 : 0;
+    for (char c : text.substr(skip)) {
+      if (c < '0' || c > '7') return false;
+      *mode = *mode * 8 + static_cast<uint32_t>(c - '0');
+    }
+    return true;
+  }
+
+  // Secrets and configs that are files of the host.
+  absl::Status FileMounts() {
+    for (const auto& [kind, directory] : std::vector<std::pair<const char*, const char*>>{
+             {"secrets", "/run/secrets/"}, {"configs", "/"}}) {
+      const Node* files = Below(service_, kind);
+      const Node* declared = project_.model.Find(kind);
+      if (files == nullptr || declared == nullptr) continue;
+      for (const Node& file : files->items) {
+        const std::string source = file.TextOf("source");
+        const Node* resource = declared->Find(source);
+        const std::string path = resource == nullptr ? "" : resource->TextOf("file");
+        if (path.empty()) continue;
+        std::string target = file.TextOf("target");
+        if (target.empty()) target = source;
+        v1::Mount* mount = config_.add_mounts();
+        mount->set_type(v1::Mount::BIND);
+        mount->set_source(path);
+        mount->set_target(absl::StartsWith(target, "/") ? target : directory + target);
+        mount->set_read_only(true);
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Security() {
+    config_.set_privileged(service_.TrueAt("privileged"));
+    Each("cap_add", [&](const std::string& text) { config_.add_cap_add(text); });
+    Each("cap_drop", [&](const std::string& text) { config_.add_cap_drop(text); });
+    Each("security_opt", [&](const std::string& text) {
+      // docker's old spelling.
+      const size_t colon = text.find(':');
+      const bool old = text.find('=') == std::string::npos && colon != std::string::npos;
+      config_.add_security_options(
+          old ? absl::StrCat(text.substr(0, colon), "=", text.substr(colon + 1)) : text);
+    });
+    if (const Node* sysctls = Below(service_, "sysctls")) {
+      for (const auto& [key, value] : sysctls->entries)
+        (*config_.mutable_sysctls())[key] = value.text;
+    }
+    config_.set_cgroup_parent(service_.TextOf("cgroup_parent"));
+    return Number("oom_score_adj",
+                  [&](int64_t value) { config_.set_oom_score_adj(static_cast<int32_t>(value)); });
+  }
+
+  absl::StatusOr<std::string> ContainerOf(const std::string& service, absl::string_view key) const {
+    const auto found = containers_.find(service);
+    if (found == containers_.end()) {
+      return Bad(key, absl::StrCat("service \"", service, "\" has no container to share"));
+    }
+    return found->second;
+  }
+
+  absl::StatusOr<std::string> Mode(const char* key) const {
+    const std::string mode = service_.TextOf(key);
+    absl::string_view other = mode;
+    if (!absl::ConsumePrefix(&other, "service:")) return mode;
+    GANTRY_ASSIGN_OR_RETURN(const std::string id, ContainerOf(std::string(other), key));
+    return absl::StrCat("container:", id);
+  }
+
+  absl::Status Namespaces() {
+    GANTRY_ASSIGN_OR_RETURN(*config_.mutable_pid_mode(), Mode("pid"));
+    GANTRY_ASSIGN_OR_RETURN(*config_.mutable_ipc_mode(), Mode("ipc"));
+    config_.set_uts_mode(service_.TextOf("uts"));
+    config_.set_userns_mode(service_.TextOf("userns_mode"));
+    config_.set_cgroupns_mode(service_.TextOf("cgroup"));
+    return absl::OkStatus();
+  }
+
+  absl::Status Networks() {
+    GANTRY_ASSIGN_OR_RETURN(const std::string mode, Mode("network_mode"));
+    config_.set_network_mode(mode);
+    const Node* networks = Below(service_, "networks");
+    if (networks != nullptr && !networks->entries.empty()) Attach(*networks);
+    GANTRY_RETURN_IF_ERROR(Ports());
+    Each("dns", [&](const std::string& text) { config_.add_dns(text); });
+    Each("dns_search", [&](const std::string& text) { config_.add_dns_search(text); });
+    Each("dns_opt", [&](const std::string& text) { config_.add_dns_options(text); });
+    Each("extra_hosts", [&](const std::string& text) {
+      const size_t equals = text.find('=');
+      config_.add_extra_hosts(absl::StrCat(text.substr(0, equals), ":", text.substr(equals + 1)));
+    });
+    config_.set_mac_address(service_.TextOf("mac_address"));
+    return absl::OkStatus();
+  }
+
+  void Attach(const Node& networks) {
+    std::vector<std::pair<std::string, const Node*>> order;
+    for (const auto& [key, node] : networks.entries) order.emplace_back(key, &node);
+    const auto priority = [](const Node* node) {
+      int value = 0;
+      return absl::SimpleAtoi(node->TextOf("priority"), &value) ? value : 0;
+    };
+    std::stable_sort(order.begin(), order.end(), [&](const auto& a, const auto& b) {
+      return priority(a.second) > priority(b.second);
+    });
+    const Node* declared = project_.model.Find("networks");
+    for (const auto& [key, node] : order) {
+      const Node* network = declared == nullptr ? nullptr : declared->Find(key);
+      v1::NetworkAttachment* attachment = config_.add_networks();
+      attachment->set_network(network == nullptr ? key : network->TextOf("name"));
+      attachment->add_aliases(ContainerNameOf(project_, replica_));
+      if (replica_.one_off.empty()) attachment->add_aliases(replica_.service);
+      if (const Node* aliases = Below(*node, "aliases")) {
+        for (const Node& alias : aliases->items) {
+          if (replica_.one_off.empty()) attachment->add_aliases(alias.text);
+        }
+      }
+      attachment->set_ipv4_address(node->TextOf("ipv4_address"));
+      attachment->set_ipv6_address(node->TextOf("ipv6_address"));
+      attachment->set_mac_address(node->TextOf("mac_address"));
+      if (const Node* local = Below(*node, "link_local_ips")) {
+        for (const Node& address : local->items) attachment->add_link_local_addresses(address.text);
+      }
+      if (const Node* options = Below(*node, "driver_opts")) {
+        for (const auto& [name, value] : options->entries)
+          (*attachment->mutable_driver_options())[name] = value.text;
+      }
+      int gateway = 0;
+      if (absl::SimpleAtoi(node->TextOf("gw_priority"), &gateway))
+        attachment->set_gateway_priority(gateway);
+      if (const Node* links = Below(service_, "links")) {
+        for (const Node& link : links->items) AddLink(link.text, attachment);
+      }
+    }
+    config_.set_network_mode(config_.networks(0).network());
+  }
+
+  // SERVICE[:ALIAS]
+  void AddLink(const std::string& text, v1::NetworkAttachment* attachment) const {
+    const size_t colon = text.find(':');
+    const std::string service = text.substr(0, colon);
+    const auto id = containers_.find(service);
+    if (id == containers_.end()) return;
+    attachment->add_links(absl::StrCat(
+        id->second, ":", colon == std::string::npos ? service : text.substr(colon + 1)));
+  }
+
+  absl::Status Ports() {
+    if (const Node* ports = Below(service_, "ports");
+        ports != nullptr && replica_.one_off.empty()) {
+      for (const Node& port : ports->items) {
+        v1::PortBinding* binding = config_.add_port_bindings();
+        uint32_t target = 0;
+        if (!absl::SimpleAtoi(port.TextOf("target"), &target) || target == 0 || target > 65535) {
+          return Bad("ports", absl::StrCat("target \"", port.TextOf("target"),
+                                           "\": expected a port from 1 to 65535"));
+        }
+        binding->set_container_port(target);
+        binding->set_protocol(port.TextOf("protocol"));
+        binding->set_host_ip(port.TextOf("host_ip"));
+        binding->set_host_port(port.TextOf("published"));
+        config_.add_exposed_ports(absl::StrCat(target, "/", port.TextOf("protocol")));
+      }
+    }
+    Each("expose", [&](const std::string& text) {
+      config_.add_exposed_ports(text.find('/') == std::string::npos ? text + "/tcp" : text);
+    });
+    return absl::OkStatus();
+  }
+
+  absl::Status Resources() {
+    v1::Resources* r = config_.mutable_resources();
+    GANTRY_RETURN_IF_ERROR(
+        Bytes(service_, "mem_limit", [&](int64_t bytes) { r->set_memory_bytes(bytes); }));
+    GANTRY_RETURN_IF_ERROR(Bytes(service_, "mem_reservation",
+                                 [&](int64_t bytes) { r->set_memory_reservation_bytes(bytes); }));
+    GANTRY_RETURN_IF_ERROR(
+        Bytes(service_, "memswap_limit", [&](int64_t bytes) { r->set_memory_swap_bytes(bytes); }));
+    GANTRY_RETURN_IF_ERROR(
+        Number("mem_swappiness", [&](int64_t value) { r->set_memory_swappiness(value); }));
+    r->set_oom_kill_disable(service_.TrueAt("oom_kill_disable"));
+    if (const std::string cpus = service_.TextOf("cpus"); !cpus.empty()) {
+      const absl::StatusOr<int64_t> nanos = engine::ParseNanoCpus(cpus);
+      if (!nanos.ok()) return Bad("cpus", nanos.status());
+      r->set_nano_cpus(*nanos);
+    }
+    GANTRY_RETURN_IF_ERROR(Number("cpu_shares", [&](int64_t v) { r->set_cpu_shares(v); }));
+    GANTRY_RETURN_IF_ERROR(Number("cpu_period", [&](int64_t v) { r->set_cpu_period_micros(v); }));
+    GANTRY_RETURN_IF_ERROR(Number("cpu_quota", [&](int64_t v) { r->set_cpu_quota_micros(v); }));
+    GANTRY_RETURN_IF_ERROR(
+        Number("cpu_rt_period", [&](int64_t v) { r->set_cpu_rt_period_micros(v); }));
+    GANTRY_RETURN_IF_ERROR(
+        Number("cpu_rt_runtime", [&](int64_t v) { r->set_cpu_rt_runtime_micros(v); }));
+    r->set_cpuset_cpus(service_.TextOf("cpuset"));
+    GANTRY_RETURN_IF_ERROR(Number("pids_limit", [&](int64_t v) { r->set_pids_limit(v); }));
+    if (const Node* ulimits = Below(service_, "ulimits")) {
+      for (const auto& [name, limit] : ulimits->entries) {
+        const std::string text = limit.is_map() ? absl::StrCat(name, "=", limit.TextOf("soft"), ":",
+                                                               limit.TextOf("hard"))
+                                                : absl::StrCat(name, "=", limit.text);
+        absl::StatusOr<v1::Ulimit> parsed = engine::ParseUlimit(text);
+        if (!parsed.ok()) return Bad("ulimits", parsed.status());
+        *r->add_ulimits() = *std::move(parsed);
+      }
+    }
+    if (const Node* devices = Below(service_, "devices")) {
+      for (const Node& device : devices->items) {
+        v1::Device* out = r->add_devices();
+        out->set_host_path(device.TextOf("source"));
+        const std::string target = device.TextOf("target");
+        out->set_container_path(target.empty() ? out->host_path() : target);
+        const std::string permissions = device.TextOf("permissions");
+        out->set_permissions(permissions.empty() ? "rwm" : permissions);
+      }
+    }
+    Each("device_cgroup_rules", [&](const std::string& rule) { r->add_device_cgroup_rules(rule); });
+    return BlockIo(r);
+  }
+
+  absl::Status BlockIo(v1::Resources* r) {
+    const Node* blkio = Below(service_, "blkio_config");
+    if (blkio == nullptr) return absl::OkStatus();
+    uint32_t weight = 0;
+    if (absl::SimpleAtoi(blkio->TextOf("weight"), &weight)) r->set_blkio_weight(weight);
+    const auto rates = [&](const char* key, const char* what, auto add) -> absl::Status {
+      const Node* list = Below(*blkio, key);
+      if (list == nullptr) return absl::OkStatus();
+      for (const Node& item : list->items) {
+        const absl::StatusOr<int64_t> rate = engine::ParseBytes(item.TextOf(what));
+        if (!rate.ok())
+          return Bad("blkio_config", absl::StrCat(key, ": ", rate.status().message()));
+        v1::DeviceRate* out = add();
+        out->set_path(item.TextOf("path"));
+        out->set_rate(static_cast<uint64_t>(*rate));
+      }
+      return absl::OkStatus();
+    };
+    GANTRY_RETURN_IF_ERROR(
+        rates("weight_device", "weight", [&] { return r->add_blkio_weight_device(); }));
+    GANTRY_RETURN_IF_ERROR(
+        rates("device_read_bps", "rate", [&] { return r->add_blkio_device_read_bps(); }));
+    GANTRY_RETURN_IF_ERROR(
+        rates("device_write_bps", "rate", [&] { return r->add_blkio_device_write_bps(); }));
+    GANTRY_RETURN_IF_ERROR(
+        rates("device_read_iops", "rate", [&] { return r->add_blkio_device_read_iops(); }));
+    return rates("device_write_iops", "rate", [&] { return r->add_blkio_device_write_iops(); });
+  }
+
+  absl::Status DeployLimits() {
+    const Node* deploy = Below(service_, "deploy");
+    const Node* resources = deploy == nullptr ? nullptr : Below(*deploy, "resources");
+    if (resources == nullptr) return absl::OkStatus();
+    v1::Resources* r = config_.mutable_resources();
+    if (const Node* limits = Below(*resources, "limits")) {
+      if (const std::string cpus = limits->TextOf("cpus"); !cpus.empty()) {
+        const absl::StatusOr<int64_t> nanos = engine::ParseNanoCpus(cpus);
+        if (!nanos.ok()) return Bad("deploy", nanos.status());
+        r->set_nano_cpus(*nanos);
+      }
+      GANTRY_RETURN_IF_ERROR(
+          Bytes(*limits, "memory", [&](int64_t bytes) { r->set_memory_bytes(bytes); }));
+      int64_t pids = 0;
+      if (absl::SimpleAtoi(limits->TextOf("pids"), &pids)) r->set_pids_limit(pids);
+    }
+    if (const Node* reservations = Below(*resources, "reservations")) {
+      GANTRY_RETURN_IF_ERROR(Bytes(*reservations, "memory",
+                                   [&](int64_t bytes) { r->set_memory_reservation_bytes(bytes); }));
+      if (Below(*reservations, "devices") != nullptr) return NoDevices("deploy");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status NoDevices(const char* key) const {
+    return absl::FailedPreconditionError(absl::StrCat(
+        service_.at.Text(), ": services.", replica_.service, ".", key,
+        ": devices by capability are not served; name the device under devices:, by CDI name "
+        "(vendor.com/class=name) or path"));
+  }
+
+  // Never ignored in silence.
+  absl::Status Refused() {
+    if (Below(service_, "gpus") != nullptr) return NoDevices("gpus");
+    for (const char* key : {"provider", "models", "credential_spec", "use_api_socket"}) {
+      if (Below(service_, key) == nullptr || service_.TextOf(key) == "false") continue;
+      return absl::FailedPreconditionError(absl::StrCat(service_.Find(key)->at.Text(),
+                                                        ": services.", replica_.service, ".", key,
+                                                        ": not supported by ctl compose"));
+    }
+    return absl::OkStatus();
+  }
+
+  const Project& project_;
+  const Replica& replica_;
+  const Node& service_;
+  const std::map<std::string, std::string>& containers_;
+  v1::ContainerConfig config_;
+};
+
+}  // namespace
+
+std::string ContainerNameOf(const Project& project, const Replica& replica) {
+  if (!replica.one_off.empty()) {
+    return absl::StrCat(project.name, "-", replica.service, "-run-", replica.one_off.substr(0, 12));
+  }
+  const Node* service = project.FindService(replica.service);
+  const std::string own = service == nullptr ? "" : service->TextOf("container_name");
+  if (!own.empty()) return own;
+  return absl::StrCat(project.name, "-", replica.service, "-", replica.number);
+}
+
+std::string ServiceHash(const Project& project, const std::string& service) {
+  const Node* found = project.FindService(service);
+  if (found == nullptr) return "";
+  Node copy = *found;
+  for (const char* key :
+       {"build", "pull_policy", "scale", "depends_on", "profiles", "develop", "env_file", "attach"})
+    copy.Remove(key);
+  if (Node* deploy = copy.Find("deploy")) deploy->Remove("replicas");
+  return Sha256(PrintJson(copy, 0));
+}
+
+std::string ResourceHash(const Project& project, const std::string& kind, const std::string& key) {
+  const Node* section = project.model.Find(kind);
+  const Node* resource = section == nullptr ? nullptr : section->Find(key);
+  return resource == nullptr ? "" : Sha256(PrintJson(*resource, 0));
+}
+
+absl::StatusOr<v1::ContainerConfig> ContainerConfigOf(
+    const Project& project, const Replica& replica,
+    const std::map<std::string, std::string>& containers) {
+  return Translator(project, replica, containers).Translate();
+}
+
+std::map<std::string, std::string> ResourceLabels(const Project& project, const std::string& kind,
+                                                  const std::string& key) {
+  std::map<std::string, std::string> labels;
+  const Node* section = project.model.Find(kind);
+  const Node* resource = section == nullptr ? nullptr : section->Find(key);
+  if (resource != nullptr) {
+    if (const Node* own = Below(*resource, "labels")) {
+      for (const auto& [name, value] : own->entries) labels[name] = value.text;
+    }
+  }
+  labels[kProjectLabel] = project.name;
+  labels[kind == "networks" ? kNetworkLabel : kVolumeLabel] = key;
+  labels[kHashLabel] = ResourceHash(project, kind, key);
+  labels[kVersionLabel] = ctl::kCtlVersion;
+  return labels;
+}
+
+absl::StatusOr<v1::CreateNetworkRequest> NetworkRequestOf(const Project& project,
+                                                          const std::string& key) {
+  const Node* section = project.model.Find("networks");
+  const Node* network = section == nullptr ? nullptr : section->Find(key);
+  if (network == nullptr) return absl::NotFoundError(absl::StrCat("no such network: ", key));
+  v1::CreateNetworkRequest request;
+  request.set_name(network->TextOf("name"));
+  request.set_driver(network->TextOf("driver"));
+  request.set_internal(network->TrueAt("internal"));
+  request.set_attachable(network->TrueAt("attachable"));
+  request.set_ipv6(network->TrueAt("enable_ipv6"));
+  request.set_no_ipv4(network->TextOf("enable_ipv4") == "false");
+  if (const Node* options = Below(*network, "driver_opts")) {
+    for (const auto& [name, value] : options->entries)
+      (*request.mutable_options())[name] = value.text;
+  }
+  if (const Node* ipam = Below(*network, "ipam")) {
+    const std::string driver = ipam->TextOf("driver");
+    if (!driver.empty() && driver != "default") {
+      return absl::FailedPreconditionError(absl::StrCat(ipam->at.Text(), ": networks.", key,
+                                                        ".ipam.driver: \"", driver,
+                                                        "\" is not there; use default"));
+    }
+    if (const Node* pools = Below(*ipam, "config")) {
+      for (const Node& pool : pools->items) {
+        v1::IpamPool* out = request.add_pools();
+        out->set_subnet(pool.TextOf("subnet"));
+        out->set_ip_range(pool.TextOf("ip_range"));
+        out->set_gateway(pool.TextOf("gateway"));
+        if (const Node* auxiliary = Below(pool, "aux_addresses")) {
+          for (const auto& [name, value] : auxiliary->entries)
+            (*out->mutable_auxiliary_addresses())[name] = value.text;
+        }
+      }
+    }
+  }
+  for (const auto& [name, value] : ResourceLabels(project, "networks", key))
+    (*request.mutable_labels())[name] = value;
+  return request;
+}
+
+absl::StatusOr<std::vector<InjectedFile>> InjectedFilesOf(const Project& project,
+                                                          const std::string& service) {
+  std::vector<InjectedFile> out;
+  const Node* node = project.FindService(service);
+  if (node == nullptr) return out;
+  for (const auto& [kind, directory] : std::vector<std::pair<const char*, const char*>>{
+           {"secrets", "/run/secrets/"}, {"configs", "/"}}) {
+    const Node* files = Below(*node, kind);
+    const Node* declared = project.model.Find(kind);
+    if (files == nullptr || declared == nullptr) continue;
+    const std::string one = std::string(kind).substr(0, std::string(kind).size() - 1);
+    for (const Node& file : files->items) {
+      const std::string source = file.TextOf("source");
+      const Node* resource = declared->Find(source);
+      if (resource == nullptr || !resource->TextOf("file").empty()) continue;
+      if (resource->TrueAt("external")) {
+        return absl::FailedPreconditionError(
+            absl::StrCat("unsupported external ", one, " ", source));
+      }
+      if (node->TrueAt("read_only")) {
+        return absl::FailedPreconditionError(absl::StrCat("cannot create ", one, " \"", source,
+                                                          "\" in read-only service ", service,
+                                                          ": `file` is the sole supported option"));
+      }
+      InjectedFile injected;
+      const std::string variable = resource->TextOf("environment");
+      if (variable.empty()) {
+        injected.content = resource->TextOf("content");
+      } else {
+        const auto value = project.environment.find(variable);
+        if (value == project.environment.end()) {
+          return absl::FailedPreconditionError(absl::StrCat("environment variable \"", variable,
+                                                            "\" required by ", one, " \"", source,
+                                                            "\" is not set"));
+        }
+        injected.content = value->second;
+      }
+      std::string target = file.TextOf("target");
+      if (target.empty()) target = source;
+      injected.target = absl::StartsWith(target, "/") ? target : directory + target;
+      const std::string mode = file.TextOf("mode");
+      if (!mode.empty()) {
+        injected.mode = 0;
+        for (char c : absl::StripPrefix(mode, "0o")) {
+          if (c < '0' || c > '7') {
+            return absl::InvalidArgumentError(absl::StrCat(file.at.Text(), ": services.", service,
+                                                           ".", kind, ": mode \"", mode,
+                                                           "\": expected octal digits"));
+          }
+          injected.mode = injected.mode * 8 + static_cast<uint32_t>(c - '0');
+        }
+      }
+      if (!absl::SimpleAtoi(file.TextOf("uid"), &injected.uid)) injected.uid = 0;
+      if (!absl::SimpleAtoi(file.TextOf("gid"), &injected.gid)) injected.gid = 0;
+      out.push_back(std::move(injected));
+    }
+  }
+  return out;
+}
+
+}  // namespace gantry::compose

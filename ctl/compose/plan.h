@@ -1,0 +1,108 @@
+// From what a project wants and what is there to the steps between.
+//
+// Pure: the same input gives the same steps, so that `plan` and `up --dry-run` show exactly what `up`
+// does. A step says what it changes, why, and which steps it waits for.
+//
+//   images -> networks, volumes -> containers -> starts, each in the order of dependencies
+//
+// Rules: facts of docker compose's convergence. A container is made anew when its service's hash, its
+// image, its networks or its volumes are others than those it was made with.
+#ifndef GANTRY_CTL_COMPOSE_PLAN_H_
+#define GANTRY_CTL_COMPOSE_PLAN_H_
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "ctl/compose/project.h"
+
+namespace gantry::compose {
+
+enum class State { kCreated, kRunning, kPaused, kRestarting, kRemoving, kExited, kDead };
+
+struct ObservedContainer {
+  std::string id;
+  std::string name;
+  std::string service;
+  int number = 0;
+  bool one_off = false;
+  std::string hash;
+  std::string image_digest;  // it was made from
+  State state = State::kCreated;
+  uint32_t exit_code = 0;
+  std::string health;  // "", starting, healthy, unhealthy
+  std::vector<std::string> networks;
+  std::vector<std::string> volumes;  // names
+};
+
+struct ObservedResource {
+  std::string project;  // "": not made by compose
+  std::string hash;
+};
+
+struct Observed {
+  std::vector<ObservedContainer> containers;         // of the project, one-offs too
+  std::map<std::string, ObservedResource> networks;  // by name
+  std::map<std::string, ObservedResource> volumes;
+  std::map<std::string, std::string> images;  // reference -> digest of those that are here
+};
+
+struct UpOptions {
+  std::vector<std::string> services;  // none: all
+  bool no_deps = false;
+  bool force_recreate = false;
+  bool no_recreate = false;
+  bool remove_orphans = false;
+  bool ignore_orphans = false;
+  bool start = true;
+  std::string pull;  // "", always, missing, never
+  bool build = false;
+  bool no_build = false;
+  std::map<std::string, int> scale;
+};
+
+struct Step {
+  enum class Kind {
+    kPull,
+    kBuild,
+    kCreateNetwork,
+    kRecreateNetwork,
+    kCreateVolume,
+    kCreate,
+    kRecreate,
+    kRemove,
+    kStart,
+    kKeep,  // nothing to do: shown, so that everything is accounted for
+  };
+  Kind kind = Kind::kKeep;
+  std::string object;   // image, network, volume or container, by name
+  std::string service;  // of containers and images
+  std::string key;      // of networks and volumes
+  int number = 0;       // of containers
+  std::string id;       // of a container that is there
+  std::string reason;   // "configuration changed", ...
+  std::vector<size_t> after;
+};
+
+struct Plan {
+  std::vector<Step> steps;
+  std::vector<std::string> warnings;
+
+  // Whether any step changes something.
+  bool Changes() const;
+};
+
+//   kNotFound            "no such service: x"; an external network or volume that is not there
+//   kFailedPrecondition  an image that may not be pulled or built is not here
+absl::StatusOr<Plan> PlanUp(const Project& project, const Observed& observed,
+                            const UpOptions& options);
+
+// A line per step, as `plan` prints it: "recreate  container demo-web-1  (configuration changed)".
+std::string DescribeStep(const Step& step);
+
+}  // namespace gantry::compose
+
+#endif  // GANTRY_CTL_COMPOSE_PLAN_H_

@@ -1,0 +1,74 @@
+// A compose project: what its files say, in canonical form, after merging, interpolation and
+// profiles.
+//
+// Immutable once loaded (loader.h). `model` is what `config` prints; the functions here read it, so
+// that there is no second copy of anything.
+// Spec: compose-spec.
+#ifndef GANTRY_CTL_COMPOSE_PROJECT_H_
+#define GANTRY_CTL_COMPOSE_PROJECT_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+#include "ctl/compose/node.h"
+
+namespace gantry::compose {
+
+struct Project {
+  std::string name;
+  std::string directory;               // absolute
+  std::vector<std::string> files;      // absolute; "-" for stdin
+  std::vector<std::string> env_files;  // those of --env-file
+  // What interpolation sees: the environment over the env files.
+  std::map<std::string, std::string> environment;
+  // Keys in the order name, services, networks, volumes, secrets, configs, x-*. Services of inactive
+  // profiles are not in it.
+  Node model;
+  // Names of services that are off by their profiles.
+  std::vector<std::string> inactive;
+  // Lines for the error stream: obsolete keys, unset variables.
+  std::vector<std::string> warnings;
+
+  // Null: no service of that name is on.
+  const Node* FindService(absl::string_view service) const;
+  std::vector<std::string> ServiceNames() const;
+};
+
+struct Dependency {
+  enum class Condition { kStarted, kHealthy, kCompleted };
+  std::string service;
+  Condition condition = Condition::kStarted;
+  bool restart = false;
+  bool required = true;
+};
+
+// `depends_on`, in the order of the file.
+std::vector<Dependency> DependenciesOf(const Node& service);
+// "service_healthy"
+const char* ConditionWord(Dependency::Condition condition);
+
+// How many containers it has: scale, or deploy.replicas, or 1.
+int ScaleOf(const Node& service);
+
+// The image's name: `image`, or for a build PROJECT-SERVICE.
+std::string ImageOf(const Project& project, const std::string& service);
+
+// Services in an order in which each comes after those it depends on; of the rest of the tree only
+// what `wanted` needs (all services if it is empty). Dependencies are left out with `no_deps`.
+//   kNotFound  "no such service: x"
+absl::StatusOr<std::vector<std::string>> InDependencyOrder(const Project& project,
+                                                           const std::vector<std::string>& wanted,
+                                                           bool no_deps);
+
+// Keys of networks and volumes that `services` refer to.
+std::vector<std::string> UsedNetworks(const Project& project,
+                                      const std::vector<std::string>& services);
+std::vector<std::string> UsedVolumes(const Project& project,
+                                     const std::vector<std::string>& services);
+
+}  // namespace gantry::compose
+
+#endif  // GANTRY_CTL_COMPOSE_PROJECT_H_

@@ -1,0 +1,22 @@
+// Which keys a compose file may have, and of which shape their values are.
+//
+// Pure. One table holds the whole specification; unknown keys and wrong shapes are errors that name
+// file, line and the nearest right spelling. Keys that begin with "x-" are allowed everywhere but as
+// names of resources, where they are ordinary names.
+// Spec: compose-spec "schema/compose-spec.json".
+#ifndef GANTRY_CTL_COMPOSE_SCHEMA_H_
+#define GANTRY_CTL_COMPOSE_SCHEMA_H_
+
+#include "absl/status/status.h"
+
+#include "ctl/compose/node.h"
+
+namespace gantry::compose {
+
+// kInvalidArgument: "compose.yaml:3:5: services.web additional properties 'imagee' not allowed; did
+// you mean image?", "services.web.image must be a string".
+absl::Status CheckSchema(const Node& document);
+
+}  // namespace gantry::compose
+
+#endif  // GANTRY_CTL_COMPOSE_SCHEMA_H_
