@@ -174,6 +174,15 @@ absl::Status FlagSet::Apply(Flag* flag, absl::string_view shown, absl::string_vi
   return absl::InvalidArgumentError(absl::StrCat(shown, ": ", status.message()));
 }
 
+void FlagSet::Inherit(const FlagSet& other) {
+  for (const Flag& flag : other.flags_) {
+    if (Find(flag.name) != nullptr) continue;
+    Flag copy = flag;
+    if (copy.letter != 0 && FindLetter(copy.letter) != nullptr) copy.letter = 0;
+    flags_.push_back(std::move(copy));
+  }
+}
+
 absl::Status FlagSet::Parse(const std::vector<std::string>& args, bool stop_at_first_argument,
                             std::vector<std::string>* positional) {
   for (size_t i = 0; i < args.size(); ++i) {

@@ -50,6 +50,9 @@ class FlagSet {
   // Another spelling, not shown.
   void Alias(absl::string_view alias, absl::string_view name);
 
+  // Adds those options of `other` that this has no name for; a letter that is taken is left out.
+  void Inherit(const FlagSet& other);
+
   // Splits `args` into options, which are set, and `positional`. With `stop_at_first_argument`
   // everything from there on is positional.
   // kInvalidArgument: unknown option (the nearest known one is named), missing or bad value.

@@ -75,6 +75,12 @@ std::string GroupHelp(const std::vector<const Verb*>& way) {
     absl::StrAppend(&out, "  ", verb.name, std::string(width - verb.name.size() + 2, ' '),
                     verb.summary, "\n");
   }
+  if (group.group_flags) {
+    FlagSet flags;
+    Context nowhere({}, {});
+    group.group_flags(flags, nowhere);
+    absl::StrAppend(&out, "\nOptions, before the command:\n", flags.Help());
+  }
   absl::StrAppend(&out, "\n'", Path(way),
                   " COMMAND --help' shows a command's options and examples.\n");
   return out;
@@ -235,6 +241,21 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
       ++next;
       continue;
     }
+    if (group.group_flags && absl::StartsWith(rest[next], "-")) {
+      FlagSet flags;
+      group.group_flags(flags, context);
+      std::vector<std::string> behind;
+      const absl::Status status = flags.Parse(
+          std::vector<std::string>(rest.begin() + static_cast<int64_t>(next), rest.end()), true,
+          &behind);
+      if (!status.ok()) {
+        context.Complain(status);
+        context.Err(absl::StrCat("See '", Path(way), " --help'.\n"));
+        return kFlagStatus;
+      }
+      next = rest.size() - behind.size();
+      continue;
+    }
     const Verb* verb = FindVerb(group, rest[next]);
     if (verb == nullptr) {
       if (group.make) break;
@@ -268,6 +289,12 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
   const std::unique_ptr<Action> action = verb.make();
   FlagSet flags;
   action->AddFlags(flags);
+  for (const Verb* group : way) {
+    if (!group->group_flags) continue;
+    FlagSet inherited;
+    group->group_flags(inherited, context);
+    flags.Inherit(inherited);
+  }
   // `-h` stays free: it is `--hostname` of run, `--human` elsewhere.
   flags.Bool(&help, "help", flags.FindLetter('h') == nullptr ? 'h' : 0, "Show this text");
   std::vector<std::string> positional;

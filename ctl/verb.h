@@ -64,6 +64,8 @@ class Context {
   std::string address;
   std::string name_space;
   const Verb* root = nullptr;  // the tree, for help and completion
+  // Values of a group's own options (Verb::group_flags), by name.
+  std::map<std::string, std::vector<std::string>> group_values;
 
  private:
   const Streams streams_;
@@ -94,6 +96,9 @@ struct Verb {
   bool hidden = false;
   std::function<std::unique_ptr<Action>()> make = {};  // empty: only a group
   std::vector<Verb> verbs = {};
+  // Of a group: options that all its verbs take, before the verb's name or after it (there an option
+  // of the verb itself comes first). Their values go to Context::group_values.
+  std::function<void(FlagSet&, Context&)> group_flags = {};
 };
 
 // Runs one command line, without the program's own name. Returns the exit status.

@@ -36,6 +36,9 @@ Verb UnpauseVerb();
 Verb UpdateVerb();
 Verb WaitVerb();
 
+// Projects of several containers.
+Verb ComposeVerb();
+
 // Images.
 Verb HistoryVerb();
 Verb ImagePruneVerb();

@@ -70,6 +70,7 @@ Verb CommandTree() {
             {Named(ImagesVerb(), "ls", {"list"}), PullVerb(), PushVerb(), LoadVerb(), SaveVerb(),
              ImportVerb(), TagVerb(), Named(RmiVerb(), "rm", {"rmi", "remove"}), HistoryVerb(),
              InspectImageVerb(), ImagePruneVerb(), ImageVerifyVerb()}));
+  root.verbs.push_back(ComposeVerb());
   root.verbs.push_back(Group("network", {}, "Manage networks", NetworkVerbs()));
   root.verbs.push_back(Group("volume", {}, "Manage volumes", VolumeVerbs()));
   root.verbs.push_back(Group("registry", {}, "Look at registries",

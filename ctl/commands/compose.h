@@ -1,0 +1,105 @@
+// What the verbs of `ctl compose` share: the options before the verb, the project, the engine, and
+// what ^C means.
+#ifndef GANTRY_CTL_COMMANDS_COMPOSE_H_
+#define GANTRY_CTL_COMMANDS_COMPOSE_H_
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "ctl/compose/engine.h"
+#include "ctl/compose/loader.h"
+#include "ctl/compose/progress_board.h"
+#include "ctl/verb.h"
+
+namespace gantry::ctl {
+
+// The group's options as one run of ctl was given them (Context::group_values).
+class ProjectFlags {
+ public:
+  static void AddFlags(FlagSet& flags, Context& context);
+
+  // The project, its warnings printed. `services` are switched on with their profiles.
+  absl::StatusOr<compose::Project> Load(Context& context,
+                                        const std::vector<std::string>& services) const;
+  // The project where there are files, else only its name: for verbs that work on what is there.
+  absl::StatusOr<compose::Project> LoadOrName(Context& context,
+                                              const std::vector<std::string>& services) const;
+  compose::LoadOptions Options(Context& context, const std::vector<std::string>& services) const;
+  compose::LoadOptions* overrides() { return &overrides_; }
+
+  // "auto", "tty", "plain", "quiet"; kInvalidArgument: another word.
+  absl::StatusOr<compose::ProgressBoard::Style> ProgressStyle(Context& context) const;
+  int parallel(Context& context) const;
+
+ private:
+  compose::LoadOptions overrides_;  // what `config` changes
+};
+
+// While this lives, ^C and SIGTERM set a flag instead of ending ctl; a second one sets the other.
+// One at a time, because signals are the process's.
+class Interrupts {
+ public:
+  Interrupts();
+  ~Interrupts();
+  static const std::atomic<bool>& once();
+  static const std::atomic<bool>& twice();
+};
+
+std::unique_ptr<compose::ProgressBoard> MakeBoard(Context& context,
+                                                  compose::ProgressBoard::Style style,
+                                                  const std::string& title);
+
+// Containers of the project that a verb works on: of the services named, or all; in the order of
+// dependencies where `project` has a model, reversed for stops. kNotFound: "no such service: x".
+absl::StatusOr<std::vector<compose::ObservedContainer>> ContainersOf(
+    compose::Engine& engine, const compose::Project& project,
+    const std::vector<std::string>& services, bool all, bool one_offs, bool reversed);
+
+// The container of a service that `exec`, `port` and their like mean: --index, or the lowest number.
+absl::StatusOr<compose::ObservedContainer> ContainerNumbered(compose::Engine& engine,
+                                                             const compose::Project& project,
+                                                             const std::string& service,
+                                                             int64_t index, bool running);
+
+// "web-1": a container's name without its project, as logs show it.
+std::string ShortName(const compose::Project& project, const std::string& container);
+
+// One file each.
+Verb ComposeConfigVerb();
+std::vector<Verb> ComposeUpVerbs();       // up, create, plan, start, scale
+std::vector<Verb> ComposeDownVerbs();     // down, stop, restart, kill, rm, pause, unpause
+std::vector<Verb> ComposeListVerbs();     // ps, ls, images, port, top, version
+std::vector<Verb> ComposeOutputVerbs();   // logs, events, wait
+std::vector<Verb> ComposeProcessVerbs();  // exec, run
+
+// Does a plan with the board of `flags`: for `run`, whose own output comes after.
+absl::Status ApplyQuietly(Context& context, const ProjectFlags& flags, compose::Engine& engine,
+                          const compose::Project& project, const compose::Plan& plan);
+
+struct FollowOptions {
+  bool follow = true;
+  bool timestamps = false;
+  bool prefix = true;
+  bool color = true;
+  bool say_exits = false;  // "web-1 exited with code 0"
+  std::string tail, since, until;
+};
+// Prints the output of containers, a line at a time with the name before it, until all have ended
+// (follow) or all is printed. `on_exit` is called once for each that has ended for good, from any
+// thread. Ends soon after Interrupts::once().
+absl::Status PrintOutput(
+    Context& context, compose::Engine& engine, const compose::Project& project,
+    const std::vector<compose::ObservedContainer>& containers, const FollowOptions& options,
+    const std::function<void(const compose::ObservedContainer&, int)>& on_exit);
+
+}  // namespace gantry::ctl
+
+#endif  // GANTRY_CTL_COMMANDS_COMPOSE_H_

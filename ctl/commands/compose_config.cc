@@ -1,0 +1,136 @@
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+
+#include "base/file.h"
+#include "base/status_macros.h"
+#include "ctl/commands/compose.h"
+#include "ctl/compose/container_config.h"
+#include "ctl/compose/print_yaml.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+class ConfigAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&quiet_, "quiet", 'q', "Only check");
+    flags.String(&format_, "format", 0, "yaml|json", "How to print it (default yaml)");
+    flags.Bool(&services_, "services", 0, "Print the names of services");
+    flags.Bool(&volumes_, "volumes", 0, "Print the names of volumes");
+    flags.Bool(&networks_, "networks", 0, "Print the names of networks");
+    flags.Bool(&images_, "images", 0, "Print the names of images");
+    flags.Bool(&profiles_, "profiles", 0, "Print the names of profiles");
+    flags.Bool(&environment_, "environment", 0, "Print the variables that files can use");
+    flags.String(&hash_, "hash", 0, "service", "Print the hashes of services; * for all");
+    flags.Bool(&no_interpolate_, "no-interpolate", 0, "Leave variables as they are");
+    flags.Bool(&no_paths_, "no-path-resolution", 0, "Leave paths as they are");
+    flags.Bool(&no_consistency_, "no-consistency", 0, "Do not check that the parts fit together");
+    flags.Bool(&no_environment_, "no-env-resolution", 0, "Leave env_file as it is");
+    flags.String(&output_, "output", 'o', "file", "Write it there").completes = "files";
+  }
+
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    project_.overrides()->interpolate = !no_interpolate_;
+    project_.overrides()->resolve_paths = !no_paths_;
+    project_.overrides()->check_consistency = !no_consistency_;
+    project_.overrides()->resolve_environment = !no_environment_;
+    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, project_.Load(context, args));
+    if (quiet_) return 0;
+    std::string text;
+    const auto keys = [&](const char* section) {
+      const compose::Node* found = project.model.Find(section);
+      if (found == nullptr) return;
+      for (const auto& [key, value] : found->entries) absl::StrAppend(&text, key, "\n");
+    };
+    if (services_) {
+      keys("services");
+    } else if (volumes_) {
+      keys("volumes");
+    } else if (networks_) {
+      keys("networks");
+    } else if (images_) {
+      for (const std::string& service : project.ServiceNames())
+        absl::StrAppend(&text, compose::ImageOf(project, service), "\n");
+    } else if (profiles_) {
+      GANTRY_ASSIGN_OR_RETURN(text, Profiles(context));
+    } else if (environment_) {
+      for (const auto& [name, value] : project.environment)
+        absl::StrAppend(&text, name, "=", value, "\n");
+    } else if (!hash_.empty()) {
+      for (const std::string& service : project.ServiceNames()) {
+        if (hash_ == "*" || hash_ == service)
+          absl::StrAppend(&text, service, " ", compose::ServiceHash(project, service), "\n");
+      }
+      if (text.empty()) return absl::NotFoundError(absl::StrCat("no such service: ", hash_));
+    } else {
+      compose::PrintOptions print;
+      print.escape_dollars = !no_interpolate_;
+      compose::Node shown = project.model;
+      if (compose::Node* all = shown.Find("services"); all != nullptr && !args.empty()) {
+        for (const std::string& service : project.ServiceNames()) {
+          if (std::find(args.begin(), args.end(), service) == args.end()) all->Remove(service);
+        }
+      }
+      if (format_ == "json") {
+        text = absl::StrCat(compose::PrintJson(shown, 2, print), "\n");
+      } else if (format_.empty() || format_ == "yaml") {
+        text = compose::PrintYaml(shown, print);
+      } else {
+        return absl::InvalidArgumentError(
+            absl::StrCat("--format: \"", format_, "\": use yaml or json"));
+      }
+    }
+    if (!output_.empty()) {
+      GANTRY_RETURN_IF_ERROR(WriteFile(output_, text));
+      return 0;
+    }
+    context.Out(text);
+    return 0;
+  }
+
+ private:
+  // Of all services, also those that are off.
+  absl::StatusOr<std::string> Profiles(Context& context) {
+    compose::LoadOptions options = project_.Options(context, {});
+    options.profiles = {"*"};
+    GANTRY_ASSIGN_OR_RETURN(const compose::Project all, compose::LoadProject(options));
+    std::vector<std::string> names;
+    for (const std::string& service : all.ServiceNames()) {
+      const compose::Node* profiles = all.FindService(service)->Find("profiles");
+      if (profiles == nullptr) continue;
+      for (const compose::Node& profile : profiles->items) names.push_back(profile.text);
+    }
+    std::sort(names.begin(), names.end());
+    names.erase(std::unique(names.begin(), names.end()), names.end());
+    std::string text;
+    for (const std::string& name : names) absl::StrAppend(&text, name, "\n");
+    return text;
+  }
+
+  ProjectFlags project_;
+  bool quiet_ = false, services_ = false, volumes_ = false, networks_ = false, images_ = false,
+       profiles_ = false, environment_ = false, no_interpolate_ = false, no_paths_ = false,
+       no_consistency_ = false, no_environment_ = false;
+  std::string format_, hash_, output_;
+};
+
+}  // namespace
+
+Verb ComposeConfigVerb() {
+  return {.name = "config",
+          .aliases = {"convert"},
+          .arguments = "[OPTIONS] [SERVICE...]",
+          .summary = "Check the project's files and print what they mean",
+          .examples =
+              "  ctl compose config\n"
+              "  ctl compose config --services\n"
+              "  ctl compose -f compose.yaml -f debug.yaml config --format json\n",
+          .make = [] { return std::make_unique<ConfigAction>(); }};
+}
+
+}  // namespace gantry::ctl

@@ -1,0 +1,424 @@
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/time/clock.h"
+
+#include "base/status_macros.h"
+#include "ctl/commands/compose.h"
+#include "ctl/compose/apply.h"
+#include "ctl/compose/container_config.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_views.pb.h"
+#include "proto/gantry/v1/images.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
+#include "proto/gantry/v1/volumes.pb.h"
+
+namespace gantry::ctl {
+namespace {
+
+using compose::ObservedContainer;
+using compose::ProgressBoard;
+using Mark = compose::ProgressBoard::Mark;
+
+constexpr int kInterrupted = 130;
+
+// One call per container, several at a time; those of a service begin once the containers of the
+// services before it (in the list's order of services) are done where `ordered`.
+absl::Status EachContainer(
+    Context& context, const ProjectFlags& flags, ProgressBoard& board,
+    const std::vector<ObservedContainer>& containers, bool ordered, const char* doing,
+    const char* done, const std::function<absl::Status(const ObservedContainer& container)>& work) {
+  std::vector<std::vector<size_t>> after(containers.size());
+  if (ordered) {
+    size_t begin = 0;  // of the containers of the service before
+    size_t end = 0;
+    for (size_t i = 0; i < containers.size(); ++i) {
+      if (i > 0 && containers[i].service != containers[i - 1].service) {
+        begin = end;
+        end = i;
+      }
+      for (size_t before = begin; before < end; ++before) after[i].push_back(before);
+    }
+  }
+  return compose::InOrder(
+      containers.size(), flags.parallel(context), Interrupts::once(),
+      [&](size_t i) -> const std::vector<size_t>& { return after[i]; },
+      [&](size_t i) {
+        const std::string part = absl::StrCat("Container ", containers[i].name);
+        board.Update(part, doing, Mark::kWorking);
+        const absl::Status status = work(containers[i]);
+        board.Update(part, status.ok() ? done : "Error", status.ok() ? Mark::kDone : Mark::kFailed);
+        return status;
+      });
+}
+
+class DownAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&volumes_, "volumes", 'v', "Remove the project's volumes too");
+    flags.Bool(&orphans_, "remove-orphans", 0, "Remove containers of services that are gone");
+    flags.String(&images_, "rmi", 0, "which", "Remove images: local (without a name) or all");
+    flags.OptionalInt(&timeout_, "timeout", 't', "Seconds to stop before a kill");
+  }
+
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    if (!images_.empty() && images_ != "local" && images_ != "all")
+      return absl::InvalidArgumentError(absl::StrCat("--rmi: \"", images_, "\": use local or all"));
+    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.LoadOrName(context, args));
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    Interrupts interrupts;
+    compose::Engine engine(*client, Interrupts::once());
+    GANTRY_ASSIGN_OR_RETURN(
+        std::vector<ObservedContainer> containers,
+        ContainersOf(engine, project, args, /*all=*/true, /*one_offs=*/true, /*reversed=*/true));
+    const bool has_model = !project.model.entries.empty();
+    containers.erase(std::remove_if(containers.begin(), containers.end(),
+                                    [&](const ObservedContainer& one) {
+                                      if (orphans_ || !has_model) return false;
+                                      return one.one_off ||
+                                             project.FindService(one.service) == nullptr;
+                                    }),
+                     containers.end());
+    GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
+    const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "down");
+    const std::optional<int> timeout =
+        timeout_.has_value() ? std::optional<int>(static_cast<int>(*timeout_)) : std::nullopt;
+    GANTRY_RETURN_IF_ERROR(
+        EachContainer(context, flags_, *board, containers, /*ordered=*/true, "Stopping", "Removed",
+                      [&](const ObservedContainer& container) -> absl::Status {
+                        const std::string part = absl::StrCat("Container ", container.name);
+                        GANTRY_RETURN_IF_ERROR(engine.Stop(container.id, timeout));
+                        board->Update(part, "Removing", Mark::kWorking);
+                        return engine.Remove(container.id, /*force=*/true, volumes_);
+                      }));
+    size_t resources = 0;
+    if (args.empty()) {
+      GANTRY_RETURN_IF_ERROR(RemoveNetworks(engine, project, *board, &resources));
+      if (volumes_) GANTRY_RETURN_IF_ERROR(RemoveVolumes(engine, project, *board, &resources));
+      if (!images_.empty()) GANTRY_RETURN_IF_ERROR(RemoveImages(engine, project, *board));
+    }
+    board->Finish();
+    if (Interrupts::once()) return kInterrupted;
+    if (containers.empty() && resources == 0) {
+      context.Err(absl::StrCat("Warning: No resource found to remove for project \"", project.name,
+                               "\".\n"));
+    }
+    return 0;
+  }
+
+ private:
+  template <typename Filters>
+  static void OfProject(const compose::Project& project, Filters* filters) {
+    auto* filter = filters->Add();
+    filter->set_key("label");
+    filter->set_value(absl::StrCat(compose::kProjectLabel, "=", project.name));
+  }
+
+  // By the labels, so that networks of services that are gone go too. External ones have none.
+  static absl::Status RemoveNetworks(compose::Engine& engine, const compose::Project& project,
+                                     ProgressBoard& board, size_t* count) {
+    v1::ListNetworksRequest request;
+    OfProject(project, request.mutable_filters());
+    v1::ListNetworksResponse response;
+    GANTRY_RETURN_IF_ERROR(engine.client().Call(request, &response));
+    for (const v1::Network& network : response.networks()) {
+      ++*count;
+      const std::string part = absl::StrCat("Network ", network.name());
+      board.Update(part, "Removing", Mark::kWorking);
+      absl::StatusOr<bool> removed = engine.RemoveNetwork(network.name());
+      if (!removed.ok()) {
+        board.Update(part, "Error", Mark::kFailed);
+        return removed.status();
+      }
+      board.Update(part, *removed ? "Removed" : "Resource is still in use",
+                   *removed ? Mark::kDone : Mark::kWarning);
+    }
+    return absl::OkStatus();
+  }
+
+  static absl::Status RemoveVolumes(compose::Engine& engine, const compose::Project& project,
+                                    ProgressBoard& board, size_t* count) {
+    v1::ListVolumesRequest request;
+    OfProject(project, request.mutable_filters());
+    v1::ListVolumesResponse response;
+    GANTRY_RETURN_IF_ERROR(engine.client().Call(request, &response));
+    for (const v1::Volume& volume : response.volumes()) {
+      ++*count;
+      const std::string part = absl::StrCat("Volume ", volume.name());
+      board.Update(part, "Removing", Mark::kWorking);
+      v1::RemoveVolumeRequest remove;
+      remove.set_name(volume.name());
+      v1::RemoveVolumeResponse removed;
+      const absl::Status status = engine.client().Call(remove, &removed);
+      const bool in_use = absl::IsFailedPrecondition(status);
+      if (!status.ok() && !in_use && !absl::IsNotFound(status)) {
+        board.Update(part, "Error", Mark::kFailed);
+        return status;
+      }
+      board.Update(part, in_use ? "Resource is still in use" : "Removed",
+                   in_use ? Mark::kWarning : Mark::kDone);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status RemoveImages(compose::Engine& engine, const compose::Project& project,
+                            ProgressBoard& board) {
+    for (const std::string& service : project.ServiceNames()) {
+      if (images_ == "local" && !project.FindService(service)->TextOf("image").empty()) continue;
+      const std::string image = compose::ImageOf(project, service);
+      const std::string part = absl::StrCat("Image ", image);
+      board.Update(part, "Removing", Mark::kWorking);
+      v1::RemoveImageRequest request;
+      request.set_image(image);
+      v1::RemoveImageResponse response;
+      const absl::Status status = engine.client().Call(request, &response);
+      const bool in_use = absl::IsFailedPrecondition(status);
+      if (!status.ok() && !in_use && !absl::IsNotFound(status)) {
+        board.Update(part, "Error", Mark::kFailed);
+        return status;
+      }
+      board.Update(part, in_use ? "Resource is still in use" : "Removed",
+                   in_use ? Mark::kWarning : Mark::kDone);
+    }
+    return absl::OkStatus();
+  }
+
+  ProjectFlags flags_;
+  bool volumes_ = false, orphans_ = false;
+  std::string images_;
+  std::optional<int64_t> timeout_;
+};
+
+// stop, start, restart, kill, pause, unpause: one call for each container.
+class EachAction final : public Action {
+ public:
+  enum class Kind { kStop, kStart, kRestart, kKill, kPause, kUnpause };
+  explicit EachAction(Kind kind) : kind_(kind) {}
+
+  void AddFlags(FlagSet& flags) override {
+    if (kind_ == Kind::kStop || kind_ == Kind::kRestart)
+      flags.OptionalInt(&timeout_, "timeout", 't', "Seconds to stop before a kill");
+    if (kind_ == Kind::kRestart)
+      flags.Bool(&no_deps_, "no-deps", 0, "Accepted: those that depend on them are left alone");
+    if (kind_ == Kind::kKill) {
+      flags.String(&signal_, "signal", 's', "signal", "Signal to send (default SIGKILL)");
+      flags.Bool(&orphans_, "remove-orphans", 0, "Remove containers of services that are gone");
+    }
+    if (kind_ == Kind::kStart) {
+      flags.Bool(&wait_, "wait", 0, "Wait until all run or are healthy");
+      flags.OptionalInt(&wait_timeout_, "wait-timeout", 0, "Seconds that --wait waits");
+    }
+  }
+
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.LoadOrName(context, args));
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    Interrupts interrupts;
+    compose::Engine engine(*client, Interrupts::once());
+    const bool reversed = kind_ == Kind::kStop;
+    const bool all = kind_ == Kind::kStart || kind_ == Kind::kRestart || kind_ == Kind::kStop;
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<ObservedContainer> containers,
+                            ContainersOf(engine, project, args, all, /*one_offs=*/false, reversed));
+    if (containers.empty()) return Nothing(context, project, args);
+    GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
+    const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, Words().title);
+    const std::optional<int> timeout =
+        timeout_.has_value() ? std::optional<int>(static_cast<int>(*timeout_)) : std::nullopt;
+    const bool ordered = kind_ == Kind::kStop || kind_ == Kind::kStart;
+    const absl::Status status =
+        EachContainer(context, flags_, *board, containers, ordered, Words().doing, Words().done,
+                      [&](const ObservedContainer& container) -> absl::Status {
+                        switch (kind_) {
+                          case Kind::kStop:
+                            return engine.Stop(container.id, timeout);
+                          case Kind::kStart:
+                            if (project.FindService(container.service) != nullptr) {
+                              GANTRY_RETURN_IF_ERROR(engine.AwaitDependencies(
+                                  project, container.service, [](const std::string&, const char*) {}));
+                            }
+                            return engine.Start(container.id);
+                          case Kind::kRestart:
+                            return engine.Restart(container.id, timeout);
+                          case Kind::kKill:
+                            return engine.Kill(container.id, signal_);
+                          case Kind::kPause:
+                            return engine.Pause(container.id, true);
+                          case Kind::kUnpause:
+                            return engine.Pause(container.id, false);
+                        }
+                        return absl::OkStatus();
+                      });
+    board->Finish();
+    GANTRY_RETURN_IF_ERROR(status);
+    if (Interrupts::once()) return kInterrupted;
+    if (!wait_) return 0;
+    const absl::Time deadline = wait_timeout_.has_value()
+                                    ? absl::Now() + absl::Seconds(*wait_timeout_)
+                                    : absl::InfiniteFuture();
+    for (const ObservedContainer& container : containers)
+      GANTRY_RETURN_IF_ERROR(engine.AwaitReady(container.id, deadline, /*may_complete=*/false));
+    return 0;
+  }
+
+ private:
+  struct Wording {
+    const char* title;
+    const char* doing;
+    const char* done;
+  };
+  Wording Words() const {
+    switch (kind_) {
+      case Kind::kStop:
+        return {"stop", "Stopping", "Stopped"};
+      case Kind::kStart:
+        return {"start", "Starting", "Started"};
+      case Kind::kRestart:
+        return {"restart", "Restarting", "Started"};
+      case Kind::kKill:
+        return {"kill", "Killing", "Killed"};
+      case Kind::kPause:
+        return {"pause", "Pausing", "Paused"};
+      case Kind::kUnpause:
+        return {"unpause", "Unpausing", "Unpaused"};
+    }
+    return {"", "", ""};
+  }
+
+  absl::StatusOr<int> Nothing(Context& context, const compose::Project& project,
+                              const std::vector<std::string>& services) const {
+    if (project.model.entries.empty() && kind_ != Kind::kKill) {
+      return absl::NotFoundError(
+          absl::StrCat("no container found for project \"", project.name, "\": not found"));
+    }
+    if (kind_ == Kind::kKill) {
+      context.Err("No container to kill\n");
+      return 0;
+    }
+    if (kind_ == Kind::kStart) {
+      const std::vector<std::string> names = services.empty() ? project.ServiceNames() : services;
+      if (!names.empty()) {
+        return absl::NotFoundError(
+            absl::StrCat("service \"", names.front(), "\" has no container to start"));
+      }
+    }
+    return 0;
+  }
+
+  const Kind kind_;
+  ProjectFlags flags_;
+  std::optional<int64_t> timeout_, wait_timeout_;
+  std::string signal_;
+  bool no_deps_ = false, orphans_ = false, wait_ = false;
+};
+
+class RmAction final : public Action {
+ public:
+  void AddFlags(FlagSet& flags) override {
+    flags.Bool(&force_, "force", 'f', "Do not ask");
+    flags.Bool(&stop_, "stop", 's', "Stop them before");
+    flags.Bool(&volumes_, "volumes", 'v', "Remove anonymous volumes too");
+  }
+  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.LoadOrName(context, args));
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    Interrupts interrupts;
+    compose::Engine engine(*client, Interrupts::once());
+    GANTRY_ASSIGN_OR_RETURN(
+        std::vector<ObservedContainer> containers,
+        ContainersOf(engine, project, args, /*all=*/true, /*one_offs=*/true, /*reversed=*/true));
+    if (!stop_) {
+      containers.erase(std::remove_if(containers.begin(), containers.end(),
+                                      [](const ObservedContainer& one) {
+                                        return one.state == compose::State::kRunning ||
+                                               one.state == compose::State::kPaused ||
+                                               one.state == compose::State::kRestarting;
+                                      }),
+                       containers.end());
+    }
+    if (containers.empty()) {
+      context.Err("No stopped containers\n");
+      return 0;
+    }
+    std::vector<std::string> names;
+    for (const ObservedContainer& container : containers) names.push_back(container.name);
+    context.Err(absl::StrCat("Going to remove ", absl::StrJoin(names, ", "), "\n"));
+    if (!force_ && !Confirmed(context)) return 0;
+    GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
+    const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "rm");
+    GANTRY_RETURN_IF_ERROR(
+        EachContainer(context, flags_, *board, containers, /*ordered=*/false, "Removing", "Removed",
+                      [&](const ObservedContainer& container) -> absl::Status {
+                        if (stop_) GANTRY_RETURN_IF_ERROR(engine.Stop(container.id, std::nullopt));
+                        return engine.Remove(container.id, stop_, volumes_);
+                      }));
+    board->Finish();
+    return Interrupts::once() ? kInterrupted : 0;
+  }
+
+ private:
+  static bool Confirmed(Context& context) {
+    context.Err("Are you sure? [y/N] ");
+    char answer = 0;
+    const bool read = ::read(context.in_fd(), &answer, 1) == 1;
+    return read && (answer == 'y' || answer == 'Y');
+  }
+
+  ProjectFlags flags_;
+  bool force_ = false, stop_ = false, volumes_ = false;
+};
+
+template <EachAction::Kind kind>
+std::unique_ptr<Action> MakeEach() {
+  return std::make_unique<EachAction>(kind);
+}
+
+}  // namespace
+
+std::vector<Verb> ComposeDownVerbs() {
+  using Kind = EachAction::Kind;
+  const std::string arguments = "[OPTIONS] [SERVICE...]";
+  return {
+      {.name = "down",
+       .arguments = arguments,
+       .summary = "Stop and remove the containers and networks of a project",
+       .examples = "  ctl compose down\n"
+                   "  ctl compose down -v --remove-orphans\n"
+                   "  ctl compose -p demo down\n",
+       .make = [] { return std::make_unique<DownAction>(); }},
+      {.name = "start",
+       .arguments = arguments,
+       .summary = "Start containers that were created or stopped",
+       .make = MakeEach<Kind::kStart>},
+      {.name = "stop",
+       .arguments = arguments,
+       .summary = "Stop containers without removing them",
+       .make = MakeEach<Kind::kStop>},
+      {.name = "restart",
+       .arguments = arguments,
+       .summary = "Stop containers and start them again",
+       .make = MakeEach<Kind::kRestart>},
+      {.name = "kill",
+       .arguments = arguments,
+       .summary = "Signal running containers",
+       .make = MakeEach<Kind::kKill>},
+      {.name = "pause",
+       .arguments = arguments,
+       .summary = "Freeze every process of containers",
+       .make = MakeEach<Kind::kPause>},
+      {.name = "unpause",
+       .arguments = arguments,
+       .summary = "Let frozen containers go on",
+       .make = MakeEach<Kind::kUnpause>},
+      {.name = "rm", .arguments = arguments, .summary = "Remove stopped containers", .make = [] {
+         return std::make_unique<RmAction>();
+       }}};
+}
+
+}  // namespace gantry::ctl

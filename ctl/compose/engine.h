@@ -1,0 +1,110 @@
+// The daemon as a project sees it: what is there of the project, and the calls that change it.
+//
+// Each method is one intent of one container, network or image; the order is apply.h's. Ids of
+// containers that it made are kept, because later ones refer to them. Thread-safe.
+// Spec: facts of docker compose's convergence; labels in container_config.h.
+#ifndef GANTRY_CTL_COMPOSE_ENGINE_H_
+#define GANTRY_CTL_COMPOSE_ENGINE_H_
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+
+#include "ctl/client.h"
+#include "ctl/compose/plan.h"
+#include "ctl/compose/project.h"
+
+namespace gantry::v1 {
+class ContainerConfig;
+class ContainerSummary;
+class Filter;
+}  // namespace gantry::v1
+
+namespace gantry::compose {
+
+class Engine {
+ public:
+  // `client` and `cancelled` outlive this. Waits end with kCancelled soon after `cancelled` is set.
+  Engine(ctl::Client& client, const std::atomic<bool>& cancelled)
+      : client_(client), cancelled_(cancelled) {}
+
+  // ---- what is there ----
+  // Containers of a project, by the labels; of the services named, or of all. Newest first.
+  absl::StatusOr<std::vector<v1::ContainerSummary>> Containers(
+      const std::string& project, const std::vector<std::string>& services, bool all);
+  absl::StatusOr<Observed> Observe(const Project& project,
+                                   const std::vector<std::string>& services);
+  static ObservedContainer Describe(const v1::ContainerSummary& summary);
+
+  // ---- changes ----
+  absl::Status CreateNetwork(const Project& project, const std::string& key);
+  // Disconnects what is connected first.
+  absl::Status RecreateNetwork(const Project& project, const std::string& key);
+  absl::Status CreateVolume(const Project& project, const std::string& key);
+  // False: containers of others are connected to it, and it stays.
+  absl::StatusOr<bool> RemoveNetwork(const std::string& name);
+
+  // Remembers a container for those that share something with it.
+  void Know(const std::string& service, const std::string& id);
+  // `name`: instead of the usual one. `inherit`: a container whose anonymous volumes it takes over.
+  absl::StatusOr<std::string> CreateContainer(const Project& project, const std::string& service,
+                                              int number, const std::string& name = "",
+                                              const std::string& inherit = "",
+                                              const std::string& replaced = "");
+  // The same with a configuration that the caller has changed; no labels of ours are added.
+  absl::StatusOr<std::string> CreateFrom(const v1::ContainerConfig& config,
+                                         const std::string& name);
+  // Created anew under another name, then put in the place of the old one.
+  absl::StatusOr<std::string> RecreateContainer(const Project& project, const Step& step,
+                                                std::optional<int> timeout_seconds,
+                                                bool keep_anonymous_volumes);
+  // Secrets and configs that are not files, into a container that was created.
+  absl::Status Inject(const Project& project, const std::string& service, const std::string& id);
+  absl::Status Start(const std::string& id);
+  absl::Status Stop(const std::string& id, std::optional<int> timeout_seconds);
+  absl::Status Kill(const std::string& id, const std::string& signal);
+  absl::Status Restart(const std::string& id, std::optional<int> timeout_seconds);
+  absl::Status Remove(const std::string& id, bool force, bool volumes);
+  absl::Status Pause(const std::string& id, bool pause);
+
+  // Waits until the containers of each dependency meet its condition. `waiting` is called with the
+  // name of each container and what it is at: "Waiting", then "Healthy" or "Exited".
+  //   kFailedPrecondition  docker compose's words: "dependency failed to start: ..."
+  absl::Status AwaitDependencies(
+      const Project& project, const std::string& service,
+      const std::function<void(const std::string& container, const char* word)>& waiting);
+  // Waits until it runs (and is healthy, where it has a health check). kDeadlineExceeded.
+  absl::Status AwaitReady(const std::string& id, absl::Time deadline, bool may_complete);
+  // Exit code of the end that it comes to.
+  absl::StatusOr<int> AwaitExit(const std::string& id);
+
+  absl::StatusOr<std::string> ImageDigest(const std::string& image);
+  ctl::Client& client() { return client_; }
+
+ private:
+  std::map<std::string, std::string> KnownIds();
+  absl::StatusOr<ObservedContainer> Look(const std::string& id, bool* has_health_check);
+  absl::Status AwaitOne(const std::string& dependency, const Dependency& wanted,
+                        const ObservedContainer& first,
+                        const std::function<void(const std::string&, const char*)>& waiting);
+  // A moment between two looks. kCancelled.
+  absl::Status Breathe();
+
+  ctl::Client& client_;
+  const std::atomic<bool>& cancelled_;
+  absl::Mutex mutex_;
+  std::map<std::string, std::vector<std::string>> known_ ABSL_GUARDED_BY(mutex_);
+};
+
+}  // namespace gantry::compose
+
+#endif  // GANTRY_CTL_COMPOSE_ENGINE_H_

@@ -1,0 +1,223 @@
+// A compose project from its file to its containers, and back: what a person sees who types `ctl
+// compose`, also when the daemon or ctl is killed in the middle.
+//
+// The test, and with it the daemon, is in a network namespace of its own.
+
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "absl/time/clock.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "base/file.h"
+#include "base/subprocess.h"
+#include "integration/testbed.h"
+
+namespace gantry::integration {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+constexpr char kProject[] = R"(
+services:
+  web:
+    image: busybox:test
+    command: sleep 1000
+    init: true
+    environment: {WORD: "${WORD:-first}"}
+    volumes: ["data:/data", "/own"]
+    secrets: [token]
+    depends_on: {db: {condition: service_healthy}}
+  db:
+    image: busybox:test
+    command: ["sleep", "1000"]
+    init: true
+    healthcheck: {test: "test -e /data/ready || touch /data/ready", interval: 1s,
+                  start_period: 20s, start_interval: 200ms}
+    volumes: ["data:/data"]
+volumes: {data: }
+secrets: {token: {environment: TOKEN}}
+)";
+
+class ComposeTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+    ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+    Command up;
+    up.argv = {"ip", "link", "set", "lo", "up"};
+    const auto done = RunCommand(up);
+    ASSERT_TRUE(done.ok() && done->status.ok());
+    setenv("TOKEN", "s3cret", 1);
+    unsetenv("WORD");
+    bed_ = std::make_unique<Testbed>();
+    ASSERT_TRUE(bed_->LoadBusybox("busybox:test"));
+    file_ = bed_->scratch() + "/compose.yaml";
+    Write(kProject);
+  }
+
+  void Write(const std::string& text) { ASSERT_TRUE(WriteFileAtomic(file_, text, 0600).ok()); }
+  std::vector<std::string> Words(std::vector<std::string> args) const {
+    std::vector<std::string> words = {"compose", "-f", file_, "-p", "demo"};
+    words.insert(words.end(), args.begin(), args.end());
+    return words;
+  }
+  Outcome Compose(std::vector<std::string> args) const { return bed_->Ctl(Words(std::move(args))); }
+  std::string ComposeOut(std::vector<std::string> args) const {
+    return bed_->CtlOut(Words(std::move(args)));
+  }
+  std::string Id(const std::string& container) const { return bed_->Inspect(container, "{{.Id}}"); }
+  // Containers, networks and volumes of the project.
+  std::string Left() const {
+    const std::string label = "label=com.docker.compose.project=demo";
+    return absl::StrCat(bed_->CtlOut({"ps", "-aq", "-f", label}),
+                        bed_->CtlOut({"network", "ls", "-q", "-f", label}),
+                        bed_->CtlOut({"volume", "ls", "-q", "-f", label}));
+  }
+
+  std::unique_ptr<Testbed> bed_;
+  std::string file_;
+};
+
+TEST_F(ComposeTest, UpTwiceChangesNothingAndDownLeavesNothing) {
+  EXPECT_THAT(ComposeOut({"plan"}), HasSubstr("create    container demo-web-1"));
+  ComposeOut({"up", "-d"});
+  EXPECT_EQ(ComposeOut({"ps", "--format", "{{.Service}} {{.State}}"}), "db running\nweb running");
+  EXPECT_EQ(ComposeOut({"exec", "-T", "web", "cat", "/run/secrets/token"}), "s3cret");
+  EXPECT_THAT(ComposeOut({"exec", "-T", "web", "nslookup", "db"}), HasSubstr("Name:\tdb"));
+  EXPECT_EQ(Compose({"exec", "-T", "web", "sh", "-c", "exit 7"}).code, 7);
+  const std::string web = Id("demo-web-1");
+  const std::string db = Id("demo-db-1");
+
+  EXPECT_THAT(ComposeOut({"plan"}), HasSubstr("nothing to change"));
+  ComposeOut({"up", "-d"});
+  EXPECT_EQ(Id("demo-web-1"), web);
+  EXPECT_EQ(Id("demo-db-1"), db);
+
+  ComposeOut({"down", "-v", "-t", "1"});
+  EXPECT_EQ(Left(), "");
+}
+
+TEST_F(ComposeTest, ChangeRemakesThatServiceAndKeepsItsData) {
+  ComposeOut({"up", "-d"});
+  const std::string web = Id("demo-web-1");
+  const std::string db = Id("demo-db-1");
+  ComposeOut({"exec", "-T", "web", "sh", "-c", "echo kept > /own/file; echo shared > /data/file"});
+  setenv("WORD", "second", 1);
+  EXPECT_THAT(ComposeOut({"up", "--dry-run"}),
+              HasSubstr("recreate  container demo-web-1  (configuration changed)"));
+  ComposeOut({"up", "-d", "-t", "1"});
+  EXPECT_NE(Id("demo-web-1"), web);
+  EXPECT_EQ(Id("demo-db-1"), db);
+  EXPECT_EQ(ComposeOut({"exec", "-T", "web", "sh", "-c", "echo $WORD; cat /own/file /data/file"}),
+            "second\nkept\nshared");
+}
+
+TEST_F(ComposeTest, ScaleGoesUpAndBack) {
+  ComposeOut({"up", "-d", "--scale", "web=3"});
+  EXPECT_EQ(ComposeOut({"ps", "--format", "{{.Name}}", "web"}),
+            "demo-web-1\ndemo-web-2\ndemo-web-3");
+  ComposeOut({"up", "-d", "-t", "1"});
+  EXPECT_EQ(ComposeOut({"ps", "--format", "{{.Name}}", "web"}), "demo-web-1");
+}
+
+TEST_F(ComposeTest, ConditionsThatAreNotMetAreSaid) {
+  Write(R"(
+services:
+  web: {image: busybox:test, command: sleep 100, depends_on: {job: {condition: service_completed_successfully}}}
+  job: {image: busybox:test, command: sh -c "exit 3"}
+)");
+  const Outcome up = Compose({"up", "-d"});
+  EXPECT_EQ(up.code, 1);
+  EXPECT_THAT(up.err, HasSubstr("service \"job\" didn't complete successfully: exit 3"));
+  EXPECT_EQ(bed_->Inspect("demo-web-1", "{{.State.Status}}"), "created");
+}
+
+TEST_F(ComposeTest, AttachedUpEndsWithTheStatusAskedFor) {
+  Write(R"(
+services:
+  tests: {image: busybox:test, command: sh -c "echo running; exit 5"}
+  db: {image: busybox:test, command: sleep 1000, init: true}
+)");
+  const Outcome up = Compose({"up", "--exit-code-from", "tests"});
+  EXPECT_EQ(up.code, 5) << up.err;
+  EXPECT_THAT(up.out, HasSubstr("tests-1  | running\n"));
+  EXPECT_THAT(up.out, HasSubstr("tests-1 exited with code 5\n"));
+  EXPECT_EQ(bed_->Inspect("demo-db-1", "{{.State.Running}}"), "false");
+}
+
+TEST_F(ComposeTest, RunIsOneOff) {
+  ComposeOut({"up", "-d"});
+  const std::string web = Id("demo-web-1");
+  const Outcome run = Compose({"run", "--rm", "-T", "web", "sh", "-c", "hostname; exit 4"});
+  EXPECT_EQ(run.code, 4) << run.err;
+  EXPECT_EQ(Id("demo-web-1"), web);
+  EXPECT_EQ(ComposeOut({"ps", "-aq"}).size(), 64u * 2 + 1);
+}
+
+TEST_F(ComposeTest, OrphansStayUntilTheyAreAskedFor) {
+  ComposeOut({"up", "-d"});
+  Write("services: {web: {image: busybox:test, command: sleep 1000, init: true}}");
+  const Outcome up = Compose({"up", "-d", "-t", "1"});
+  EXPECT_EQ(up.code, 0) << up.err;
+  EXPECT_THAT(up.err, HasSubstr("Found orphan containers (demo-db-1)"));
+  EXPECT_NE(Id("demo-db-1"), "");
+  ComposeOut({"up", "-d", "--remove-orphans"});
+  EXPECT_EQ(bed_->CtlOut({"ps", "-a", "--format", "{{.Names}}"}), "demo-web-1");
+}
+
+TEST_F(ComposeTest, MistakesInTheFileChangeNothing) {
+  Write("services:\n  web:\n    image: busybox:test\n    networks: [hypig_net2]\n");
+  const Outcome up = Compose({"up", "-d"});
+  EXPECT_EQ(up.code, 1);
+  EXPECT_THAT(up.err, HasSubstr("compose.yaml:4:"));
+  EXPECT_THAT(up.err, HasSubstr("service \"web\" refers to undefined network hypig_net2"));
+  EXPECT_EQ(Left(), "");
+}
+
+// Whatever part of an `up` was done, the next one ends it, and nothing is there twice.
+TEST_F(ComposeTest, KilledAnywhereTheNextUpEndsWell) {
+  for (int round = 0; round < 6; ++round) {
+    absl::StatusOr<Process> up = bed_->SpawnCtl(Words({"up", "-d"}));
+    ASSERT_TRUE(up.ok()) << up.status();
+    absl::SleepFor(absl::Milliseconds(40 + 60 * round));
+    if (round % 2 == 0) {
+      kill(up->pid(), SIGKILL);
+    } else {
+      bed_->KillDaemon();
+    }
+    // Its end is what the kill, or the daemon's end, made of it.
+    (void)up->Wait();
+    if (round % 2 != 0) {
+      ASSERT_TRUE(bed_->StartDaemon());
+    }
+    const Outcome next = Compose({"up", "-d"});
+    ASSERT_EQ(next.code, 0) << "round " << round << ": " << next.err;
+    EXPECT_EQ(ComposeOut({"ps", "-a", "--format", "{{.Name}} {{.State}}"}),
+              "demo-db-1 running\ndemo-web-1 running");
+    ComposeOut({"exec", "-T", "web", "touch", absl::StrCat("/data/round", round)});
+    absl::StatusOr<Process> down = bed_->SpawnCtl(Words({"down", "-t", "1"}));
+    ASSERT_TRUE(down.ok()) << down.status();
+    absl::SleepFor(absl::Milliseconds(30 * round));
+    kill(down->pid(), SIGKILL);
+    (void)down->Wait();
+    ComposeOut({"down", "-t", "1"});
+    EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "") << "round " << round;
+  }
+  // No volume was lost on the way.
+  ComposeOut({"up", "-d"});
+  EXPECT_EQ(ComposeOut({"exec", "-T", "web", "sh", "-c", "ls /data | grep -c round"}), "6");
+}
+
+}  // namespace
+}  // namespace gantry::integration
