@@ -3,6 +3,7 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -11,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "yaml-cpp/eventhandler.h"
 #include "yaml-cpp/yaml.h"
 
 namespace gantry::compose {
@@ -37,6 +39,44 @@ bool IsNumber(absl::string_view text) {
   return rest.find_first_not_of("0123456789.eE+-") == absl::string_view::npos &&
          absl::SimpleAtod(rest, &value);
 }
+
+constexpr int kMaxDocuments = 100;
+
+// Counts what a text holds before anything is made of it, because yaml-cpp goes on for ever with
+// some texts: a "," where a document should begin is an empty document, again and again.
+class Counter : public YAML::EventHandler {
+ public:
+  // Ends the parser from inside a callback.
+  struct TooMuch : std::exception {
+    const char* what() const noexcept override { return "more documents or values than accepted"; }
+  };
+
+  void OnDocumentStart(const YAML::Mark&) override { Count(documents_, kMaxDocuments); }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override { Count(values_, kMaxYamlNodes); }
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override { Count(values_, kMaxYamlNodes); }
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {
+    Count(values_, kMaxYamlNodes);
+  }
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    Count(values_, kMaxYamlNodes);
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    Count(values_, kMaxYamlNodes);
+  }
+  void OnMapEnd() override {}
+
+ private:
+  static void Count(int& count, int most) {
+    if (++count > most) throw TooMuch();
+  }
+  int documents_ = 0;
+  int values_ = 0;
+};
 
 class Reader {
  public:
@@ -180,6 +220,11 @@ absl::StatusOr<std::vector<Node>> ReadYaml(const std::string& text, const std::s
   }
   std::vector<Node> documents;
   try {
+    std::istringstream counted(text);
+    YAML::Parser parser(counted);
+    Counter counter;
+    while (parser.HandleNextDocument(counter)) {
+    }
     Reader reader(file);
     for (const YAML::Node& document : YAML::LoadAll(text)) {
       if (!document.IsDefined() || document.IsNull()) continue;
@@ -190,6 +235,8 @@ absl::StatusOr<std::vector<Node>> ReadYaml(const std::string& text, const std::s
       GANTRY_ASSIGN_OR_RETURN(Node node, reader.Read(document, "", 0));
       documents.push_back(std::move(node));
     }
+  } catch (const Counter::TooMuch& error) {
+    return absl::ResourceExhaustedError(absl::StrCat(file, ": ", error.what()));
   } catch (const YAML::Exception& error) {
     return absl::InvalidArgumentError(absl::StrCat(file, ":", error.mark.line + 1, ":",
                                                    error.mark.column + 1, ": yaml: line ",

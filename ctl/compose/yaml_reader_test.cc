@@ -70,6 +70,11 @@ TEST(YamlReaderTest, MistakesNameTheirLine) {
   EXPECT_THAT(Error("a:\n  <<: 5\n"), HasSubstr("needs a mapping"));
 }
 
+// yaml-cpp reads such a text as documents without end.
+TEST(YamlReaderTest, CommaWhereADocumentBeginsEnds) {
+  EXPECT_TRUE(absl::IsResourceExhausted(ReadYaml(", 90]\n    a: [b]\nc: 1\n", "f").status()));
+}
+
 TEST(YamlReaderTest, BombsAndDepthsEndEarly) {
   std::string bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n";
   for (int i = 1; i < 12; ++i) {
