@@ -123,6 +123,24 @@ TEST_F(ComposeTest, ChangeRemakesThatServiceAndKeepsItsData) {
             "second\nkept\nshared");
 }
 
+TEST_F(ComposeTest, HooksRunAfterStartsAndBeforeStops) {
+  Write(R"(
+services:
+  web:
+    image: busybox:test
+    command: sleep 1000
+    init: true
+    volumes: ["data:/data"]
+    post_start: [{command: sh -c "echo $$WORD > /data/started", environment: [WORD=up]}]
+    pre_stop: [{command: ["touch", "/data/stopping"]}]
+volumes: {data: }
+)");
+  ComposeOut({"up", "-d"});
+  EXPECT_EQ(ComposeOut({"exec", "-T", "web", "cat", "/data/started"}), "up");
+  ComposeOut({"stop", "-t", "1"});
+  EXPECT_EQ(ComposeOut({"run", "--rm", "-T", "web", "ls", "/data"}), "started\nstopping");
+}
+
 TEST_F(ComposeTest, ScaleGoesUpAndBack) {
   ComposeOut({"up", "-d", "--scale", "web=3"});
   EXPECT_EQ(ComposeOut({"ps", "--format", "{{.Name}}", "web"}),

@@ -94,7 +94,8 @@ class DownAction final : public Action {
         EachContainer(context, flags_, *board, containers, /*ordered=*/true, "Stopping", "Removed",
                       [&](const ObservedContainer& container) -> absl::Status {
                         const std::string part = absl::StrCat("Container ", container.name);
-                        GANTRY_RETURN_IF_ERROR(engine.Stop(container.id, timeout));
+                        GANTRY_RETURN_IF_ERROR(engine.StopWithHooks(project, container.service,
+                                                                    container.id, timeout));
                         board->Update(part, "Removing", Mark::kWorking);
                         return engine.Remove(container.id, /*force=*/true, volumes_);
                       }));
@@ -232,29 +233,29 @@ class EachAction final : public Action {
     const std::optional<int> timeout =
         timeout_.has_value() ? std::optional<int>(static_cast<int>(*timeout_)) : std::nullopt;
     const bool ordered = kind_ == Kind::kStop || kind_ == Kind::kStart;
-    const absl::Status status =
-        EachContainer(context, flags_, *board, containers, ordered, Words().doing, Words().done,
-                      [&](const ObservedContainer& container) -> absl::Status {
-                        switch (kind_) {
-                          case Kind::kStop:
-                            return engine.Stop(container.id, timeout);
-                          case Kind::kStart:
-                            if (project.FindService(container.service) != nullptr) {
-                              GANTRY_RETURN_IF_ERROR(engine.AwaitDependencies(
-                                  project, container.service, [](const std::string&, const char*) {}));
-                            }
-                            return engine.Start(container.id);
-                          case Kind::kRestart:
-                            return engine.Restart(container.id, timeout);
-                          case Kind::kKill:
-                            return engine.Kill(container.id, signal_);
-                          case Kind::kPause:
-                            return engine.Pause(container.id, true);
-                          case Kind::kUnpause:
-                            return engine.Pause(container.id, false);
-                        }
-                        return absl::OkStatus();
-                      });
+    const absl::Status status = EachContainer(
+        context, flags_, *board, containers, ordered, Words().doing, Words().done,
+        [&](const ObservedContainer& container) -> absl::Status {
+          switch (kind_) {
+            case Kind::kStop:
+              return engine.StopWithHooks(project, container.service, container.id, timeout);
+            case Kind::kStart:
+              if (project.FindService(container.service) != nullptr) {
+                GANTRY_RETURN_IF_ERROR(engine.AwaitDependencies(
+                    project, container.service, [](const std::string&, const char*) {}));
+              }
+              return engine.Start(container.id);
+            case Kind::kRestart:
+              return engine.Restart(container.id, timeout);
+            case Kind::kKill:
+              return engine.Kill(container.id, signal_);
+            case Kind::kPause:
+              return engine.Pause(container.id, true);
+            case Kind::kUnpause:
+              return engine.Pause(container.id, false);
+          }
+          return absl::OkStatus();
+        });
     board->Finish();
     GANTRY_RETURN_IF_ERROR(status);
     if (Interrupts::once()) return kInterrupted;

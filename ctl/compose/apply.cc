@@ -43,7 +43,8 @@ class Applier {
                      [&] { return engine_.CreateVolume(project_, step.key); });
       case Step::Kind::kRemove:
         return Shown(Part(step), "Removing", "Removed", [&]() -> absl::Status {
-          GANTRY_RETURN_IF_ERROR(engine_.Stop(step.id, options_.timeout_seconds));
+          GANTRY_RETURN_IF_ERROR(
+              engine_.StopWithHooks(project_, step.service, step.id, options_.timeout_seconds));
           return engine_.Remove(step.id, /*force=*/true, /*volumes=*/false);
         });
       case Step::Kind::kKeep:
@@ -118,7 +119,10 @@ class Applier {
       board_.Update(Part(step), "Error", Mark::kFailed);
       return awaited;
     }
-    return Shown(Part(step), "Starting", "Started", [&] { return engine_.Start(id); });
+    return Shown(Part(step), "Starting", "Started", [&]() -> absl::Status {
+      GANTRY_RETURN_IF_ERROR(engine_.Start(id));
+      return engine_.RunHooks(project_, step.service, id, "post_start");
+    });
   }
 
   const Project& project_;

@@ -16,6 +16,7 @@
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_files.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
+#include "proto/gantry/v1/container_streams.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
@@ -263,7 +264,7 @@ absl::StatusOr<std::string> Engine::RecreateContainer(const Project& project, co
                                           keep_anonymous_volumes ? step.id : "", step.object));
   // A failure from here on leaves both; the next `up` sees the old one as outdated, and this one as
   // a container of the same number, of which one goes.
-  GANTRY_RETURN_IF_ERROR(Stop(step.id, timeout_seconds));
+  GANTRY_RETURN_IF_ERROR(StopWithHooks(project, step.service, step.id, timeout_seconds));
   GANTRY_RETURN_IF_ERROR(Remove(step.id, /*force=*/true, /*volumes=*/false));
   v1::RenameContainerRequest rename;
   rename.set_container(id);
@@ -312,6 +313,44 @@ absl::Status Engine::Inject(const Project& project, const std::string& service,
   return finished;
 }
 
+absl::Status Engine::RunHooks(const Project& project, const std::string& service,
+                              const std::string& id, const std::string& key) {
+  const Node* node = project.FindService(service);
+  const Node* hooks = node == nullptr ? nullptr : node->Find(key);
+  if (hooks == nullptr) return absl::OkStatus();
+  for (const Node& hook : hooks->items) {
+    auto stream = client_.OpenDuplex<v1::ExecInput, v1::ExecOutput>();
+    v1::ExecInput open;
+    open.mutable_open()->set_container(id);
+    v1::ExecConfig* config = open.mutable_open()->mutable_config();
+    if (const Node* command = hook.Find("command")) {
+      for (const Node& word : command->items) config->add_command(word.text);
+    }
+    if (const Node* environment = hook.Find("environment")) {
+      for (const auto& [name, value] : environment->entries)
+        config->add_env(absl::StrCat(name, "=", value.text));
+    }
+    config->set_user(hook.TextOf("user"));
+    config->set_working_dir(hook.TextOf("working_dir"));
+    config->set_privileged(hook.TrueAt("privileged"));
+    config->set_attach_stdout(true);
+    config->set_attach_stderr(true);
+    stream->Write(open);
+    v1::ExecOutput output;
+    std::optional<uint32_t> code;
+    while (stream->Read(&output)) {
+      if (output.has_exited()) code = output.exited().exit_code();
+    }
+    GANTRY_RETURN_IF_ERROR(stream->Finish());
+    if (code.value_or(1) != 0) {
+      return absl::FailedPreconditionError(absl::StrCat(hook.at.Text(), ": services.", service, ".",
+                                                        key, ": the command exited with status ",
+                                                        code.value_or(1)));
+    }
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Engine::Start(const std::string& id) {
   v1::StartContainerRequest request;
   request.set_container(id);
@@ -326,6 +365,18 @@ absl::Status Engine::Stop(const std::string& id, std::optional<int> timeout_seco
   v1::StopContainerResponse response;
   const absl::Status status = client_.Call(request, &response);
   return absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+absl::Status Engine::StopWithHooks(const Project& project, const std::string& service,
+                                   const std::string& id, std::optional<int> timeout_seconds) {
+  const Node* node = project.FindService(service);
+  if (node != nullptr && node->Find("pre_stop") != nullptr) {
+    bool unused = false;
+    const absl::StatusOr<ObservedContainer> now = Look(id, &unused);
+    if (now.ok() && now->state == State::kRunning)
+      GANTRY_RETURN_IF_ERROR(RunHooks(project, service, id, "pre_stop"));
+  }
+  return Stop(id, timeout_seconds);
 }
 
 absl::Status Engine::Kill(const std::string& id, const std::string& signal) {

@@ -69,8 +69,15 @@ class Engine {
                                                 bool keep_anonymous_volumes);
   // Secrets and configs that are not files, into a container that was created.
   absl::Status Inject(const Project& project, const std::string& service, const std::string& id);
+  // The commands below `key` (post_start, pre_stop) in a running container, one after the other.
+  // kFailedPrecondition: one ended with another status than 0.
+  absl::Status RunHooks(const Project& project, const std::string& service, const std::string& id,
+                        const std::string& key);
   absl::Status Start(const std::string& id);
   absl::Status Stop(const std::string& id, std::optional<int> timeout_seconds);
+  // After the service's pre_stop commands, where it runs.
+  absl::Status StopWithHooks(const Project& project, const std::string& service,
+                             const std::string& id, std::optional<int> timeout_seconds);
   absl::Status Kill(const std::string& id, const std::string& signal);
   absl::Status Restart(const std::string& id, std::optional<int> timeout_seconds);
   absl::Status Remove(const std::string& id, bool force, bool volumes);
