@@ -63,7 +63,8 @@ struct Config {
 
   // Where network plugins of pods and their settings lie. Of no effect as long as no pods are
   // served, and reported so; kept because PrintConfig() would lose them otherwise.
-  std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin"};
+  // The second directory is where Debian's plugins are.
+  std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin", "/usr/lib/cni"};
   std::string cni_conf_dir = "/etc/cni/net.d";
 
   // Of a container that does not choose its network: "bridge", "none" or "host".
