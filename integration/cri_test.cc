@@ -65,8 +65,9 @@ class CriTest : public testing::Test {
     return (runtime_.get()->*method)(&context, request, response);
   }
 
-  static wire::PodSandboxConfig PodConfig(const std::string& name) {
+  wire::PodSandboxConfig PodConfig(const std::string& name) const {
     wire::PodSandboxConfig config;
+    config.set_log_directory(bed_->scratch());
     config.mutable_metadata()->set_name(name);
     config.mutable_metadata()->set_uid("uid-" + name);
     config.mutable_metadata()->set_namespace_("tests");

@@ -208,7 +208,7 @@ TEST_F(DockerDoorTest, HostileRequestsAreRefusedAndChangeNothing) {
     EXPECT_THAT(Ask("POST", "/containers/create", body), StartsWith("HTTP/1.1 400"))
         << body.substr(0, 80);
   }
-  for (const std::string& target :
+  for (const char* target :
        {"/containers/..%2f..%2fetc/json", "/v1.41/../containers/json", "/containers/%00/json"})
     EXPECT_THAT(Ask("GET", target), StartsWith("HTTP/1.1 400")) << target;
   for (const std::string& raw :
