@@ -149,6 +149,7 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   docker_parts.networks = p.networks.get();
   docker_parts.container_networks = p.container_networks.get();
   docker_parts.system = p.system_service.get();
+  docker_parts.volumes = p.volumes.get();
   p.docker_door = std::make_unique<api::DockerDoor>(docker_parts);
 
   p.cri_calls = std::make_unique<Executor>("cri-call", 512);

@@ -6,6 +6,7 @@
 #include "supervisor/api/docker/absent_routes.h"
 #include "supervisor/api/docker/activity_routes.h"
 #include "supervisor/api/docker/container_routes.h"
+#include "supervisor/api/docker/disk_usage_routes.h"
 #include "supervisor/api/docker/exec_routes.h"
 #include "supervisor/api/docker/file_routes.h"
 #include "supervisor/api/docker/image_routes.h"
@@ -15,6 +16,7 @@
 #include "supervisor/api/docker/ping_routes.h"
 #include "supervisor/api/docker/stream_routes.h"
 #include "supervisor/api/docker/system_routes.h"
+#include "supervisor/api/docker/volume_routes.h"
 #include "supervisor/http/server.h"
 
 namespace gantry::api {
@@ -32,6 +34,8 @@ DockerDoor::DockerDoor(const docker::Parts& parts) {
   docker::AddImageTransferRoutes(router_, parts);
   docker::AddNetworkRoutes(router_, parts);
   docker::AddSystemRoutes(router_, parts);
+  docker::AddDiskUsageRoutes(router_, parts);
+  docker::AddVolumeRoutes(router_, parts);
   docker::AddAbsentRoutes(router_);
   docker::AddContainerRoutes(router_, parts);
   docker::AddLifecycleRoutes(router_, parts);

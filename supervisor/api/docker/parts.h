@@ -14,6 +14,7 @@ class ExecService;
 struct ImageServices;
 class NetworkService;
 class SystemService;
+class VolumeService;
 }  // namespace gantry::core
 
 namespace gantry::api::docker {
@@ -31,6 +32,7 @@ struct Parts {
   core::NetworkService* networks = nullptr;
   core::ContainerNetworks* container_networks = nullptr;
   core::SystemService* system = nullptr;
+  core::VolumeService* volumes = nullptr;
 };
 
 }  // namespace gantry::api::docker
