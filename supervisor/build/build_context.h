@@ -1,0 +1,61 @@
+// The files that a client sends to build from: a tar, compressed or not, becomes a tree on disk.
+//
+// The tree lies in a directory of its own, which is removed with the object; nothing changes in it
+// after Receive(). Everything belongs to root, whatever the tar says: what a context's files are
+// does not depend on who sends them. The tar is hostile: names and links do not lead out of the
+// directory, and what it may become is bounded.
+//
+// Thread-safe after Receive().
+#ifndef GANTRY_SUPERVISOR_BUILD_BUILD_CONTEXT_H_
+#define GANTRY_SUPERVISOR_BUILD_BUILD_CONTEXT_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "base/byte_stream.h"
+#include "base/unique_fd.h"
+
+namespace gantry {
+class CancelToken;
+}  // namespace gantry
+
+namespace gantry::build {
+
+class BuildContext {
+ public:
+  // `directory` is made and belongs to the object. `progress` gets the bytes received so far.
+  //   kInvalidArgument     a malformed tar, or a name in it that climbs out
+  //   kResourceExhausted   it unpacks to far more than it holds, or the disk is full
+  static absl::StatusOr<std::unique_ptr<BuildContext>> Receive(
+      ByteSource& tar, const std::string& directory, CancelToken* cancel,
+      const std::function<void(int64_t)>& progress);
+  static absl::StatusOr<std::unique_ptr<BuildContext>> Empty(const std::string& directory);
+  ~BuildContext();
+  BuildContext(const BuildContext&) = delete;
+  BuildContext& operator=(const BuildContext&) = delete;
+
+  int root() const { return root_.get(); }
+  const std::string& directory() const { return directory_; }
+
+  // A file of the context, by a path in it. kNotFound.
+  absl::StatusOr<std::string> ReadFile(const std::string& path) const;
+  // Takes the Dockerfile and the ignore file away where the ignore file names them: they were sent
+  // for the build only.
+  absl::Status DropIgnored(const std::string& dockerfile);
+
+ private:
+  BuildContext(std::string directory, UniqueFd root)
+      : directory_(std::move(directory)), root_(std::move(root)) {}
+
+  const std::string directory_;
+  const UniqueFd root_;
+};
+
+}  // namespace gantry::build
+
+#endif  // GANTRY_SUPERVISOR_BUILD_BUILD_CONTEXT_H_
