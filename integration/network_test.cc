@@ -259,6 +259,9 @@ TEST_F(NetworkTest, PortsAtIpv6AddressesFollowTheNetworksOfARunningContainer) {
   Serve("server", "hello", {"-p", absl::StrCat(kPort, ":80")});
   bed_->CtlOut({"network", "create", "--subnet", "10.78.0.0/24", "db"});
   bed_->CtlOut({"network", "create", "--ipv6", "--subnet", "10.76.0.0/24", "api"});
+  // One without a way out stays all the time.
+  bed_->CtlOut({"network", "create", "--internal", "inner"});
+  bed_->CtlOut({"network", "connect", "inner", "server"});
   EXPECT_EQ(Ask("::1", kPort), "hello\n");
   const auto answers = [] { return Eventually([] { return Ask("::1", kPort) == "hello\n"; }); };
   bed_->CtlOut({"network", "connect", "db", "server"});
