@@ -49,7 +49,8 @@ class VolumeTest : public testing::Test {
     ASSERT_EQ(chmod((root + "/data").c_str(), 0750), 0);
     const std::string tar = bed_->scratch() + "/with-volume.tar";
     ASSERT_EQ(RunProgram({"tar", "-C", root, "-cf", tar, "."}).code, 0);
-    ASSERT_TRUE(Ok(bed_->Ctl({"import", "--change", "VOLUME /data", tar, kVolumeImage})));
+    ASSERT_TRUE(Ok(bed_->Ctl(
+        {"import", "--change", "VOLUME /data", "--change", "CMD [\"true\"]", tar, kVolumeImage})));
   }
   std::string Sh(std::vector<std::string> flags, const std::string& script,
                  const std::string& image = kImage) {

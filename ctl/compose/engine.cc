@@ -252,7 +252,23 @@ absl::StatusOr<std::string> Engine::CreateContainer(const Project& project,
       kept->set_target(mount.destination());
     }
   }
-  return CreateFrom(config, name.empty() ? ContainerNameOf(project, replica) : name);
+  const std::string wanted = name.empty() ? ContainerNameOf(project, replica) : name;
+  absl::StatusOr<std::string> id = CreateFrom(config, wanted);
+  if (!absl::IsAlreadyExists(id.status())) return id;
+  // Another `up` of the same project may have asked for it just now: one that runs beside this, or
+  // one whose client was killed.
+  v1::InspectContainerRequest inspect;
+  inspect.set_container(wanted);
+  v1::InspectContainerResponse there;
+  if (!client_.Call(inspect, &there).ok()) return id;
+  const auto& labels = there.container().summary().labels();
+  const auto same = [&](const char* label) {
+    const auto found = labels.find(label);
+    return found != labels.end() && found->second == config.labels().at(label);
+  };
+  if (same(kProjectLabel) && same(kServiceLabel) && same(kHashLabel))
+    return there.container().summary().id();
+  return id;
 }
 
 absl::StatusOr<std::string> Engine::RecreateContainer(const Project& project, const Step& step,
