@@ -163,7 +163,7 @@ class Translator {
     labels[kDirectoryLabel] = project_.directory;
     labels[kFilesLabel] = absl::StrJoin(project_.files, ",");
     if (!project_.env_files.empty()) labels[kEnvFileLabel] = absl::StrJoin(project_.env_files, ",");
-    labels[kVersionLabel] = ctl::kCtlVersion;
+    labels[kVersionLabel] = absl::StrCat(kVersionPrefix, ctl::kCtlVersion);
     return absl::OkStatus();
   }
 
@@ -655,7 +655,7 @@ std::map<std::string, std::string> ResourceLabels(const Project& project, const 
   labels[kProjectLabel] = project.name;
   labels[kind == "networks" ? kNetworkLabel : kVolumeLabel] = key;
   labels[kHashLabel] = ResourceHash(project, kind, key);
-  labels[kVersionLabel] = ctl::kCtlVersion;
+  labels[kVersionLabel] = absl::StrCat(kVersionPrefix, ctl::kCtlVersion);
   return labels;
 }
 

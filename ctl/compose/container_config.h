@@ -32,6 +32,8 @@ inline constexpr char kDirectoryLabel[] = "com.docker.compose.project.working_di
 inline constexpr char kFilesLabel[] = "com.docker.compose.project.config_files";
 inline constexpr char kEnvFileLabel[] = "com.docker.compose.project.environment_file";
 inline constexpr char kVersionLabel[] = "com.docker.compose.version";
+// Of what ctl made: other tools' hashes are not compared with ours.
+inline constexpr char kVersionPrefix[] = "gantry-";
 inline constexpr char kReplaceLabel[] = "com.docker.compose.replace";
 inline constexpr char kSlugLabel[] = "com.docker.compose.slug";
 inline constexpr char kNetworkLabel[] = "com.docker.compose.network";

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
@@ -114,8 +115,10 @@ absl::StatusOr<Observed> Engine::Observe(const Project& project,
   const auto resource = [](const auto& labels) {
     const auto owner = labels.find(kProjectLabel);
     const auto hash = labels.find(kHashLabel);
+    const auto version = labels.find(kVersionLabel);
+    const bool ours = version != labels.end() && absl::StartsWith(version->second, kVersionPrefix);
     return ObservedResource{owner == labels.end() ? "" : owner->second,
-                            hash == labels.end() ? "" : hash->second};
+                            hash == labels.end() || !ours ? "" : hash->second};
   };
   for (const v1::Network& network : networks.networks())
     out.networks[network.name()] = resource(network.labels());

@@ -40,7 +40,7 @@ struct ObservedContainer {
 
 struct ObservedResource {
   std::string project;  // "": not made by compose
-  std::string hash;
+  std::string hash;     // "": made by another tool, and kept as it is
 };
 
 struct Observed {
