@@ -25,6 +25,7 @@
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_unpack.h"
+#include "supervisor/core/run_volumes.h"
 #include "supervisor/core/volume_service.h"
 #include "supervisor/distribution/puller.h"
 #include "supervisor/distribution/unpacker.h"
@@ -73,8 +74,10 @@ class ContainerCreateTest : public ContainerFixture {
     volumes.clock = &clock_;
     volumes.events = &events_;
     volumes_ = std::make_unique<VolumeService>(volumes);
-    given_ = std::make_unique<ContainerVolumes>(
-        ContainerVolumes::Parts{volumes_.get(), records_.get(), dir_.Join("state")});
+    run_volumes_ = std::make_unique<RunVolumes>(RunVolumes::Parts{
+        &volume_store_, local_volumes_.get(), volumes_.get(), dir_.Join("state")});
+    given_ = std::make_unique<ContainerVolumes>(ContainerVolumes::Parts{
+        volumes_.get(), records_.get(), run_volumes_.get(), dir_.Join("state")});
     parts.volumes = given_.get();
     maker_ = std::make_unique<ContainerLifecycle>(parts);
     image_.cmd = {"serve"};
@@ -179,6 +182,7 @@ class ContainerCreateTest : public ContainerFixture {
   std::unique_ptr<volume::LocalDriver> local_volumes_ =
       volume::LocalDriver::Open(dir_.Join("root")).value();
   std::unique_ptr<VolumeService> volumes_;
+  std::unique_ptr<RunVolumes> run_volumes_;
   std::unique_ptr<ContainerVolumes> given_;
   std::unique_ptr<ContainerLifecycle> maker_;
   oci::ImageConfig image_;
