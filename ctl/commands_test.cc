@@ -461,7 +461,7 @@ TEST_F(CommandsTest, CompletionOffersTheValuesOfFlags) {
   EXPECT_EQ(Ctl({"__complete", "--", "run", "--restart", "on"}).out, "on-failure\n");
   EXPECT_EQ(Ctl({"__complete", "--", "run", "--pull=a"}).out, "--pull=always\n");
   EXPECT_EQ(Ctl({"__complete", "--", "kill", "-s", "SIGT"}).out, "SIGTERM\n");
-  EXPECT_EQ(Ctl({"__complete", "--", "inspect", "--type", ""}).out, "container\nimage\nnetwork\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "inspect", "--type", ""}).out, "container\nimage\nnetwork\nvolume\n");
   EXPECT_EQ(Ctl({"__complete", "--", "-H", "/tm"}).out, ":files\n");
 }
 

@@ -385,41 +385,48 @@ std::unique_ptr<Action> MakeEach() {
 std::vector<Verb> ComposeDownVerbs() {
   using Kind = EachAction::Kind;
   const std::string arguments = "[OPTIONS] [SERVICE...]";
-  return {
-      {.name = "down",
-       .arguments = arguments,
-       .summary = "Stop and remove the containers and networks of a project",
-       .examples = "  ctl compose down\n"
-                   "  ctl compose down -v --remove-orphans\n"
-                   "  ctl compose -p demo down\n",
-       .make = [] { return std::make_unique<DownAction>(); }},
-      {.name = "start",
-       .arguments = arguments,
-       .summary = "Start containers that were created or stopped",
-       .make = MakeEach<Kind::kStart>},
-      {.name = "stop",
-       .arguments = arguments,
-       .summary = "Stop containers without removing them",
-       .make = MakeEach<Kind::kStop>},
-      {.name = "restart",
-       .arguments = arguments,
-       .summary = "Stop containers and start them again",
-       .make = MakeEach<Kind::kRestart>},
-      {.name = "kill",
-       .arguments = arguments,
-       .summary = "Signal running containers",
-       .make = MakeEach<Kind::kKill>},
-      {.name = "pause",
-       .arguments = arguments,
-       .summary = "Freeze every process of containers",
-       .make = MakeEach<Kind::kPause>},
-      {.name = "unpause",
-       .arguments = arguments,
-       .summary = "Let frozen containers go on",
-       .make = MakeEach<Kind::kUnpause>},
-      {.name = "rm", .arguments = arguments, .summary = "Remove stopped containers", .make = [] {
-         return std::make_unique<RmAction>();
-       }}};
+  return {{.name = "down",
+           .arguments = arguments,
+           .summary = "Stop and remove the containers and networks of a project",
+           .examples = "  ctl compose down\n"
+                       "  ctl compose down -v --remove-orphans\n"
+                       "  ctl compose -p demo down\n",
+           .make = [] { return std::make_unique<DownAction>(); }},
+          {.name = "start",
+           .arguments = arguments,
+           .summary = "Start containers that were created or stopped",
+           .examples = "  ctl compose start db\n",
+           .make = MakeEach<Kind::kStart>},
+          {.name = "stop",
+           .arguments = arguments,
+           .summary = "Stop containers without removing them",
+           .examples = "  ctl compose stop -t 30 web\n",
+           .make = MakeEach<Kind::kStop>},
+          {.name = "restart",
+           .arguments = arguments,
+           .summary = "Stop containers and start them again",
+           .examples = "  ctl compose restart web\n",
+           .make = MakeEach<Kind::kRestart>},
+          {.name = "kill",
+           .arguments = arguments,
+           .summary = "Signal running containers",
+           .examples = "  ctl compose kill -s HUP web\n",
+           .make = MakeEach<Kind::kKill>},
+          {.name = "pause",
+           .arguments = arguments,
+           .summary = "Freeze every process of containers",
+           .examples = "  ctl compose pause\n",
+           .make = MakeEach<Kind::kPause>},
+          {.name = "unpause",
+           .arguments = arguments,
+           .summary = "Let frozen containers go on",
+           .examples = "  ctl compose unpause\n",
+           .make = MakeEach<Kind::kUnpause>},
+          {.name = "rm",
+           .arguments = arguments,
+           .summary = "Remove stopped containers",
+           .examples = "  ctl compose rm -sf worker\n",
+           .make = [] { return std::make_unique<RmAction>(); }}};
 }
 
 }  // namespace gantry::ctl

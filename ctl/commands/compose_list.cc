@@ -326,31 +326,35 @@ class VersionAction final : public Action {
 }  // namespace
 
 std::vector<Verb> ComposeListVerbs() {
-  return {
-      {.name = "ps",
-       .arguments = "[OPTIONS] [SERVICE...]",
-       .summary = "List the containers of a project",
-       .examples = "  ctl compose ps -a\n"
-                   "  ctl compose ps --format json\n",
-       .make = [] { return std::make_unique<PsAction>(); }},
-      {.name = "ls",
-       .arguments = "[OPTIONS]",
-       .summary = "List projects",
-       .max_args = 0,
-       .make = [] { return std::make_unique<LsAction>(); }},
-      {.name = "images",
-       .arguments = "[OPTIONS] [SERVICE...]",
-       .summary = "List the images of a project's containers",
-       .make = [] { return std::make_unique<ImagesAction>(); }},
-      {.name = "port",
-       .arguments = "[OPTIONS] SERVICE PORT",
-       .summary = "Print where a port of a service is published",
-       .min_args = 2,
-       .max_args = 2,
-       .make = [] { return std::make_unique<PortAction>(); }},
-      {.name = "version", .summary = "Show the version of ctl compose", .max_args = 0, .make = [] {
-         return std::make_unique<VersionAction>();
-       }}};
+  return {{.name = "ps",
+           .arguments = "[OPTIONS] [SERVICE...]",
+           .summary = "List the containers of a project",
+           .examples = "  ctl compose ps -a\n"
+                       "  ctl compose ps --format json\n",
+           .make = [] { return std::make_unique<PsAction>(); }},
+          {.name = "ls",
+           .arguments = "[OPTIONS]",
+           .summary = "List projects",
+           .examples = "  ctl compose ls -a\n",
+           .max_args = 0,
+           .make = [] { return std::make_unique<LsAction>(); }},
+          {.name = "images",
+           .arguments = "[OPTIONS] [SERVICE...]",
+           .summary = "List the images of a project's containers",
+           .examples = "  ctl compose images\n",
+           .make = [] { return std::make_unique<ImagesAction>(); }},
+          {.name = "port",
+           .arguments = "[OPTIONS] SERVICE PORT",
+           .summary = "Print where a port of a service is published",
+           .examples = "  ctl compose port web 80\n",
+           .min_args = 2,
+           .max_args = 2,
+           .make = [] { return std::make_unique<PortAction>(); }},
+          {.name = "version",
+           .summary = "Show the version of ctl compose",
+           .examples = "  ctl compose version --short\n",
+           .max_args = 0,
+           .make = [] { return std::make_unique<VersionAction>(); }}};
 }
 
 }  // namespace gantry::ctl

@@ -366,10 +366,12 @@ std::vector<Verb> ComposeOutputVerbs() {
           {.name = "events",
            .arguments = "[OPTIONS] [SERVICE...]",
            .summary = "Watch what happens to the containers of a project",
+           .examples = "  ctl compose events --json\n",
            .make = [] { return std::make_unique<EventsAction>(); }},
           {.name = "wait",
            .arguments = "SERVICE [SERVICE...]",
            .summary = "Wait until the containers of services have ended",
+           .examples = "  ctl compose wait job\n",
            .min_args = 1,
            .make = [] { return std::make_unique<WaitAction>(); }}};
 }

@@ -457,6 +457,7 @@ std::vector<Verb> ComposeUpVerbs() {
           {.name = "create",
            .arguments = "[OPTIONS] [SERVICE...]",
            .summary = "Create the containers of a project without starting them",
+           .examples = "  ctl compose create\n",
            .make = [] { return std::make_unique<UpAction>(UpAction::Kind::kCreate); }},
           {.name = "scale",
            .arguments = "[OPTIONS] SERVICE=NUMBER...",
@@ -467,6 +468,7 @@ std::vector<Verb> ComposeUpVerbs() {
           {.name = "pull",
            .arguments = "[OPTIONS] [SERVICE...]",
            .summary = "Fetch the images of a project",
+           .examples = "  ctl compose pull --policy missing\n",
            .make = [] { return std::make_unique<PullAction>(); }}};
 }
 

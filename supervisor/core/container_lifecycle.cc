@@ -75,10 +75,11 @@ absl::StatusOr<v1::StartContainerResponse> ContainerLifecycle::Start(
     return response;
   }
   const CallContext held = lock.Within(context);
+  const bool removing = loaded.state.removing();  // before: a failed start may set it
   const absl::Status started =
       parts_.steps->StartLocked(held, loaded, /*restart_count=*/0).status();
   if (started.ok()) return response;
-  if (loaded.ours && loaded.config.auto_remove() && !loaded.state.removing()) {
+  if (loaded.ours && loaded.config.auto_remove() && !removing) {
     const absl::Status removed = parts_.removal->RemoveLocked(held, loaded, /*force=*/true);
     LOG_IF(WARNING, !removed.ok()) << "ns=" << context.ns << " id=" << loaded.id()
                                    << " it did not start and stays: " << removed;

@@ -23,7 +23,8 @@ std::vector<std::string> After(const std::string& commands) {
   std::vector<std::string> said;
   EXPECT_TRUE(NewNetns([&] {
                 if (!commands.empty()) {
-                  EXPECT_EQ(system(commands.c_str()), 0) << commands;
+                  const std::string whole = "PATH=/usr/sbin:/sbin:$PATH; " + commands;
+                  EXPECT_EQ(system(whole.c_str()), 0) << commands;
                 }
                 said = LegacyProgramsThatDrop();
                 return absl::OkStatus();
