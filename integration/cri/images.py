@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The images that Kubernetes' CRI suite wants, made of busybox and served by a registry on loopback.
 
-images.py BUSYBOX WEB-SERVER ARCH: prints the port once it serves, and serves until it is killed. Names are those of
+images.py BUSYBOX STAND-INS ARCH: prints the port once it serves, and serves until it is killed. Names are those of
 the suite without their registry: a mirror for registry.k8s.io, k8s.gcr.io and gcr.io leads here.
 """
 import gzip, hashlib, http.server, io, json, subprocess, sys, tarfile
 
-busybox, web_server, arch = sys.argv[1:4]
+busybox, stand_ins, arch = sys.argv[1:4]
 blobs = {}      # digest -> bytes
 manifests = {}  # (repository, tag or digest) -> digest
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -26,14 +26,15 @@ def layer(files):
     """files: path -> (kind, content, mode); a descriptor, and the digest of the uncompressed layer."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
-        for path, (kind, content, mode) in sorted(files.items()):
+        # Links behind what they link to. Hard ones: a spec masks one applet, and a mount on a symbolic link would mask all.
+        for path, (kind, content, mode) in sorted(files.items(), key=lambda one: (one[1][0] == "link", one[0])):
             info = tarfile.TarInfo(path)
             info.mode = mode
             if kind == "dir":
                 info.type = tarfile.DIRTYPE
                 tar.addfile(info)
             elif kind == "link":
-                info.type, info.linkname = tarfile.SYMTYPE, content
+                info.type, info.linkname = tarfile.LNKTYPE, content
                 tar.addfile(info)
             else:
                 info.size = len(content)
@@ -70,7 +71,10 @@ def make_images():
     base["bin/busybox"] = file(open(busybox, "rb").read(), 0o755)
     for applet in subprocess.check_output([busybox, "--list"], text=True).split():
         if applet != "busybox":
-            base["bin/" + applet] = ("link", "busybox", 0o777)
+            base["bin/" + applet] = ("link", "bin/busybox", 0o755)
+    programs = open(stand_ins, "rb").read()
+    for name in ("pgrep", "ipcs"):
+        base["usr/bin/" + name] = file(programs, 0o755)
     base["etc/passwd"] = file("root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33:www-data:/var/www:/bin/false\n"
                               "nobody:x:65534:65534:nobody:/home:/bin/false\n")
     base["etc/group"] = file("root:x:0:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n")
@@ -80,8 +84,11 @@ def make_images():
     publish(["pause:3.9", "pause:3.10", "pause:3.10.2"], [box],
             {"Env": [path], "Entrypoint": ["sleep", "2147483647"]})
 
-    nginx = layer({"usr/sbin/nginx": file(open(web_server, "rb").read(), 0o755)})
+    nginx = layer({"usr/sbin/nginx": file(programs, 0o755), "usr/sbin/httpd": file(programs, 0o755)})
     command = lambda port: {"Env": [path], "Cmd": ["nginx", str(port), "master process"]}
+    publish(["e2e-test-images/httpd:2.4.39-4"], [box, nginx], {"Env": [path], "Cmd": ["/usr/sbin/httpd", "80"]})
+    publish(["e2e-test-images/nonewprivs:1.3"], [box, layer({"nnp": file(programs, 0o4755)})],
+            {"Env": [path], "Cmd": ["/nnp"]})
     publish(["e2e-test-images/nginx:1.14-2"], [box, nginx], command(80))
     tools = "k8s-staging-cri-tools/"
     publish([f"{tools}hostnet-nginx-{arch}:latest"], [box, nginx], command(12003))

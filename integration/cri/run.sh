@@ -46,9 +46,9 @@ cleanup() {
 trap cleanup EXIT
 
 case $(uname -m) in x86_64) arch=amd64 ;; aarch64) arch=arm64 ;; *) arch=$(uname -m) ;; esac
-g++ -O1 -static -o "$work/web_server" "$here/web_server.cc"
+g++ -std=c++20 -O1 -static -o "$work/stand_ins" "$here/stand_ins.cc"
 mkfifo "$work/port"
-python3 "$here/images.py" "$(command -v busybox)" "$work/web_server" "$arch" > "$work/port" &
+python3 "$here/images.py" "$(command -v busybox)" "$work/stand_ins" "$arch" > "$work/port" &
 registry=$!
 read -r port < "$work/port"
 

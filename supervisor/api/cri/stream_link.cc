@@ -1,6 +1,7 @@
 #include "supervisor/api/cri/stream_link.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <utility>
@@ -22,6 +23,7 @@ namespace {
 // Channels of a process on a WebSocket.
 constexpr uint32_t kStdin = 0, kStdout = 1, kStderr = 2, kError = 3, kResize = 4;
 constexpr char kCloseSignal = static_cast<char>(255);  // version 5: the channel behind it is closed
+constexpr char kTunnelProtocol[] = "SPDY/3.1+portforward.k8s.io";
 constexpr size_t kMaxSocketMessage = 1 << 20;
 constexpr size_t kMaxPiece = 32 << 10;  // of what is sent, so that channels take turns
 
@@ -160,9 +162,8 @@ class SocketLink : public StreamLink {
     }
   }
   void Finish(uint32_t channel) override {
-    if (open_.erase(channel) == 0) return;
-    const std::string signal = {kCloseSignal, static_cast<char>(channel)};
-    if (version_ >= 5) socket_.SendBinary(signal);
+    // The close signal of version 5 is the client's alone: it would take the server's for a channel.
+    open_.erase(channel);
   }
   void Consumed(uint32_t, size_t) override {}
   void End() override { socket_.Close(http::CloseCode::kNormal); }
@@ -213,6 +214,62 @@ class SocketLink : public StreamLink {
   std::map<uint32_t, bool> open_;  // channels, and whether the client writes to them
 };
 
+// SPDY in the messages of a WebSocket, as clients of port-forward speak it that reach an API server
+// through proxies without SPDY.
+class TunnelLink : public StreamLink {
+ public:
+  TunnelLink() : socket_({.message_bytes = kMaxSocketMessage}), spdy_(/*version=*/0) {
+    half_close_ = true;
+  }
+
+  std::vector<LinkEvent> Begin() override { return {}; }
+
+  absl::StatusOr<std::vector<LinkEvent>> Feed(absl::string_view bytes) override {
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<http::WebSocketMessage> messages,
+                            socket_.Feed(bytes));
+    std::vector<LinkEvent> events;
+    for (const http::WebSocketMessage& one : messages) {
+      GANTRY_ASSIGN_OR_RETURN(std::vector<LinkEvent> fed, spdy_.Feed(one.data));
+      std::move(fed.begin(), fed.end(), std::back_inserter(events));
+    }
+    if (socket_.close_received()) {
+      LinkEvent event;
+      event.kind = LinkEvent::Kind::kClosed;
+      events.push_back(std::move(event));
+    }
+    return events;
+  }
+
+  void Accept(uint32_t channel) override { spdy_.Accept(channel); }
+  void Refuse(uint32_t channel) override { spdy_.Refuse(channel); }
+  void Send(uint32_t channel, absl::string_view data) override { spdy_.Send(channel, data); }
+  void Finish(uint32_t channel) override { spdy_.Finish(channel); }
+  void Consumed(uint32_t channel, size_t bytes) override { spdy_.Consumed(channel, bytes); }
+  void End() override {
+    spdy_.End();
+    Wrap();
+    socket_.Close(http::CloseCode::kNormal);
+  }
+  std::string TakeOutput() override {
+    Wrap();
+    return socket_.TakeOutput();
+  }
+  bool has_output() const override { return socket_.has_output() || spdy_.has_output(); }
+  size_t output_bytes() const override { return socket_.output_bytes() + spdy_.output_bytes(); }
+
+ private:
+  void Wrap() {
+    const std::string frames = spdy_.TakeOutput();
+    for (absl::string_view rest = frames; !rest.empty();
+         rest.remove_prefix(std::min(rest.size(), kMaxPiece))) {
+      socket_.SendBinary(rest.substr(0, kMaxPiece));
+    }
+  }
+
+  http::WebSocket socket_;
+  SpdyLink spdy_;
+};
+
 // ---- negotiation ----
 
 int VersionOf(absl::string_view protocol) {
@@ -234,12 +291,14 @@ LinkAnswer Refusal(int status, absl::string_view why) {
 }
 
 LinkAnswer NegotiateSocket(const http::RequestHead& head, const LinkPurpose& purpose) {
-  // Channels are one byte, of base64 one digit.
-  if (purpose.forward && (purpose.ports.empty() || purpose.ports.size() > 127))
-    return Refusal(400, "a WebSocket forwards the ports, 1 to 127, that its request names");
-  std::vector<std::string> supported = {"", "channel.k8s.io", "v4.channel.k8s.io"};
+  std::vector<std::string> supported;
+  if (purpose.forward) supported.emplace_back(kTunnelProtocol);
+  // Without a tunnel, the channels are one byte, of base64 one digit.
+  if (!purpose.forward || (!purpose.ports.empty() && purpose.ports.size() <= 127)) {
+    for (const char* one : {"", "channel.k8s.io", "v4.channel.k8s.io"}) supported.emplace_back(one);
+  }
   if (!purpose.forward) supported.push_back("v5.channel.k8s.io");
-  if (!purpose.forward || purpose.ports.size() <= 5) {
+  if (!purpose.forward || (!purpose.ports.empty() && purpose.ports.size() <= 5)) {
     supported.push_back("base64.channel.k8s.io");
     supported.push_back("v4.base64.channel.k8s.io");
   }
@@ -256,6 +315,10 @@ LinkAnswer NegotiateSocket(const http::RequestHead& head, const LinkPurpose& pur
   LinkAnswer answer;
   answer.status = 101;
   answer.fields = *std::move(fields);
+  if (protocol == kTunnelProtocol) {
+    answer.link = std::make_unique<TunnelLink>();
+    return answer;
+  }
   answer.link = std::make_unique<SocketLink>(purpose.forward ? 0 : VersionOf(protocol),
                                              absl::StrContains(protocol, "base64"), purpose);
   return answer;
