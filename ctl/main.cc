@@ -8,6 +8,7 @@
 
 #include "base/standard_fds.h"
 #include "ctl/commands/commands.h"
+#include "ctl/life/verbs.h"
 #include "ctl/verb.h"
 #include "third_party/grpc_event_engine.h"
 
@@ -26,7 +27,8 @@ int main(int argc, char** argv) {
     if (equals != std::string::npos) environment[text.substr(0, equals)] = text.substr(equals + 1);
   }
   gantry::ctl::Context context({}, std::move(environment));
-  const gantry::ctl::Verb root = gantry::ctl::CommandTree();
+  gantry::ctl::Verb root = gantry::ctl::CommandTree();
+  gantry::ctl::AddLifeVerbs(root);
   const int status =
       gantry::ctl::RunCommandLine(root, context, std::vector<std::string>(argv + 1, argv + argc));
   // Everything is written, nothing is buffered. Taking gRPC down in order could wait up to ten

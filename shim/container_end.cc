@@ -1,5 +1,6 @@
 // The end of processes, reported on the event loop, and the deletion of what they leave.
 #include <signal.h>
+#include <sys/wait.h>
 
 #include <algorithm>
 #include <utility>
@@ -9,6 +10,7 @@
 #include "absl/time/clock.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/status_macros.h"
 #include "shim/container.h"
 #include "shim/exit_record.h"
@@ -153,6 +155,12 @@ void Container::AnnounceEnd(const ProcessPtr& process, Ended end) {
     record.exited_at = end.at;
     if (const absl::Status status = WriteExitRecord(options_.bundle, record); !status.ok()) {
       ShimLog(LogLevel::kError, status.message());
+    }
+    if (WIFSIGNALED(end.wait_status)) {
+      // Apart from the record, whose status cannot tell an end by a signal from an exit with
+      // 128 and its number. Best effort: it serves explanations only.
+      (void)WriteFile(options_.bundle + "/exit.signal", absl::StrCat(WTERMSIG(end.wait_status)),
+                      0600);
     }
   }
   std::vector<WaitCallback> callbacks;

@@ -25,7 +25,9 @@
 #include "supervisor/api/cri/stream_targets.h"
 #include "supervisor/api/docker/docker_door.h"
 #include "supervisor/api/gantry/containers.h"
+#include "supervisor/api/gantry/doctor.h"
 #include "supervisor/api/gantry/images.h"
+#include "supervisor/api/gantry/life.h"
 #include "supervisor/api/gantry/networks.h"
 #include "supervisor/api/gantry/system.h"
 #include "supervisor/api/gantry/volumes.h"
@@ -119,6 +121,8 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   p.gantry_door.push_back(
       api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewVolumesDoor(*p.volumes, *p.volume_content, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewLifeDoor(*p.end_reports, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewDoctorDoor(*p.doctor, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
   api::ContainerdDoor::Parts containerd_parts;
   containerd_parts.stores = p.stores.get();

@@ -62,6 +62,9 @@ class ContainerVolumes;
 class ContainerWait;
 class EventSubjects;
 class ExecRunner;
+class Doctor;
+class EndReports;
+class RunEnds;
 class ExecService;
 class ExitObserver;
 class HealthMonitor;
@@ -198,6 +201,7 @@ struct Daemon::Parts {
   std::unique_ptr<core::ContainerNetworks> container_networks;
   std::unique_ptr<core::ContainerRemoval> container_removal;
   std::unique_ptr<core::RunPreparer> run_preparer;
+  std::unique_ptr<core::RunEnds> run_ends;
   std::unique_ptr<core::ContainerSteps> container_steps;
   std::unique_ptr<core::ContainerView> container_view;
   std::unique_ptr<core::ContainerLifecycle> container_lifecycle;
@@ -205,6 +209,8 @@ struct Daemon::Parts {
   std::unique_ptr<core::ContainerFiles> container_files;
   std::unique_ptr<core::ContainerWait> container_wait;
   std::unique_ptr<core::ExecService> execs;
+  std::unique_ptr<core::EndReports> end_reports;
+  std::unique_ptr<core::Doctor> doctor;
   std::unique_ptr<core::ContainerRecovery> container_recovery;
   std::unique_ptr<core::SystemService> system_service;
   std::unique_ptr<core::ExecRunner> exec_runner;

@@ -23,6 +23,8 @@
 #include "supervisor/core/container_view.h"
 #include "supervisor/core/container_volumes.h"
 #include "supervisor/core/container_wait.h"
+#include "supervisor/core/doctor.h"
+#include "supervisor/core/end_report.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/exec_runner.h"
@@ -36,6 +38,7 @@
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/prepare_run.h"
+#include "supervisor/core/run_end.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
@@ -66,10 +69,11 @@ namespace {
 class ExitsOfContainers : public core::ExitObserver {
  public:
   ExitsOfContainers(core::ContainerRecovery& recovery, core::ExecService& execs,
-                    core::HealthMonitor& health)
-      : recovery_(recovery), execs_(execs), health_(health) {}
+                    core::HealthMonitor& health, core::RunEnds& ends)
+      : recovery_(recovery), execs_(execs), health_(health), ends_(ends) {}
   void OnExit(const std::string& ns, const core::Process& process) override {
     if (!process.exec_id.empty()) execs_.OnExit(ns, process);
+    ends_.NoteEnded(ns, process);  // before the end is settled, which removes the bundle
     recovery_.OnExit(ns, process);
   }
   void OnTakenUp(const std::string& ns, const core::Process& process) override {
@@ -82,6 +86,7 @@ class ExitsOfContainers : public core::ExitObserver {
   core::ContainerRecovery& recovery_;
   core::ExecService& execs_;
   core::HealthMonitor& health_;
+  core::RunEnds& ends_;
 };
 
 }  // namespace
@@ -200,6 +205,8 @@ void Daemon::MakeContainerLife(Parts& p) {
   runs.log_max_files = p.config.log_max_files;
   p.run_preparer = std::make_unique<core::RunPreparer>(runs);
 
+  p.run_ends = std::make_unique<core::RunEnds>(
+      core::RunEnds::Parts{p.container_records.get(), p.tasks.get(), &p.events});
   core::ContainerSteps::Parts steps;
   steps.records = p.container_records.get();
   steps.stores = p.stores.get();
@@ -267,6 +274,13 @@ void Daemon::MakeContainerUse(Parts& p) {
 
   p.execs = std::make_unique<core::ExecService>(core::ExecService::Parts{
       p.container_records.get(), p.container_files.get(), p.tasks.get(), &p.host});
+
+  p.end_reports = std::make_unique<core::EndReports>(
+      core::EndReports::Parts{p.container_records.get(), p.container_streams.get(),
+                              p.container_files.get(), p.tasks.get(), &p.health, p.run_ends.get()});
+  p.doctor = std::make_unique<core::Doctor>(core::Doctor::Parts{p.stores.get(), p.tasks.get(),
+                                                                p.runtimes.get(), p.config.root,
+                                                                p.config.state, p.config.address});
 
   core::ContainerRecovery::Parts recovery;
   recovery.records = p.container_records.get();
@@ -344,7 +358,8 @@ void Daemon::MakeHealthMonitor(Parts& p) {
     return tasks->BundleDirectory(ns, id);
   };
   p.health_monitor = std::make_unique<core::HealthMonitor>(std::move(health_parts));
-  p.exits = std::make_unique<ExitsOfContainers>(*p.container_recovery, *p.execs, *p.health_monitor);
+  p.exits = std::make_unique<ExitsOfContainers>(*p.container_recovery, *p.execs, *p.health_monitor,
+                                                *p.run_ends);
   p.tasks->SetExitObserver(p.exits.get());
 }
 
