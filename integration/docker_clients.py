@@ -118,7 +118,7 @@ def py_push_pull(w):
     true(not any("error" in line for line in lines), lines)
     w.client.images.remove(REGISTRY + "/py:1")
     pulled = w.client.images.pull(REGISTRY + "/py", tag="1")
-    equal(pulled.tags, [REGISTRY + "/py:1"])
+    true(REGISTRY + "/py:1" in pulled.tags, pulled.tags)
     true(w.client.images.get_registry_data(REGISTRY + "/py:1").id.startswith("sha256:"))
     w.client.images.remove(REGISTRY + "/py:1")
 
