@@ -31,6 +31,7 @@
 #include "supervisor/api/containerd/ttrpc_server.h"
 #include "supervisor/api/docker/docker_door.h"
 #include "supervisor/api/metrics/metrics_server.h"
+#include "supervisor/build/build_executor.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_probe.h"
@@ -44,6 +45,7 @@
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
+#include "supervisor/core/image_build.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
 #include "supervisor/core/network_kernel.h"
@@ -244,6 +246,9 @@ absl::Status Daemon::Recover(Parts& p) {
   LOG_IF(ERROR, !volumes.ok()) << "volumes: " << volumes;
   GANTRY_RETURN_IF_ERROR(p.container_recovery->Reconcile());
   GANTRY_RETURN_IF_ERROR(p.pods->Recover());
+  GANTRY_RETURN_IF_ERROR(p.image_build->Recover());
+  if (const absl::Status builds = p.builder->Recover(); !builds.ok())
+    LOG(WARNING) << "files of former builds: " << builds;
   for (const auto& [ns, process] : p.tasks->List("")) {
     const bool paused = process.status == core::ProcessStatus::kPaused;
     if (paused || process.status == core::ProcessStatus::kRunning)

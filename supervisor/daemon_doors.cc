@@ -24,6 +24,7 @@
 #include "supervisor/api/cri/stream_server.h"
 #include "supervisor/api/cri/stream_targets.h"
 #include "supervisor/api/docker/docker_door.h"
+#include "supervisor/api/gantry/builds.h"
 #include "supervisor/api/gantry/containers.h"
 #include "supervisor/api/gantry/doctor.h"
 #include "supervisor/api/gantry/images.h"
@@ -32,6 +33,7 @@
 #include "supervisor/api/gantry/system.h"
 #include "supervisor/api/gantry/volumes.h"
 #include "supervisor/api/metrics/metrics_server.h"
+#include "supervisor/core/build_cache.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_networks.h"
@@ -118,6 +120,7 @@ absl::Status Daemon::MakeDoors(Parts& p) {
        p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
       *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewBuildsDoor(*p.builder, *p.build_cache, *p.calls));
   p.gantry_door.push_back(
       api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewVolumesDoor(*p.volumes, *p.volume_content, *p.calls));
@@ -154,7 +157,8 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   docker_parts.container_networks = p.container_networks.get();
   docker_parts.system = p.system_service.get();
   docker_parts.volumes = p.volumes.get();
-  p.docker_door = std::make_unique<api::DockerDoor>(docker_parts);
+  p.docker_door = std::make_unique<api::DockerDoor>(
+      docker_parts, api::docker::BuildParts{p.builder.get(), p.build_cache.get()});
 
   p.cri_calls = std::make_unique<Executor>("cri-call", 512);
   absl::StatusOr<std::unique_ptr<api::cri::StreamServer>> cri_streams =

@@ -44,10 +44,14 @@ class DockerDoor;
 class MetricsServer;
 class TtrpcServer;
 }  // namespace api
+namespace build {
+class BuildExecutor;
+}  // namespace build
 namespace content {
 class LocalStore;
 }  // namespace content
 namespace core {
+class BuildCache;
 class ContainerFiles;
 class ContainerLifecycle;
 class ContainerNetworks;
@@ -68,6 +72,7 @@ class RunEnds;
 class ExecService;
 class ExitObserver;
 class HealthMonitor;
+class ImageBuild;
 struct ImageServices;
 class MountActivations;
 class NetworkKernel;
@@ -212,6 +217,9 @@ struct Daemon::Parts {
   std::unique_ptr<core::EndReports> end_reports;
   std::unique_ptr<core::Doctor> doctor;
   std::unique_ptr<core::ContainerRecovery> container_recovery;
+  std::unique_ptr<core::ImageBuild> image_build;
+  std::unique_ptr<core::BuildCache> build_cache;
+  std::unique_ptr<build::BuildExecutor> builder;
   std::unique_ptr<core::SystemService> system_service;
   std::unique_ptr<core::ExecRunner> exec_runner;
   std::unique_ptr<core::ContainerProber> prober;

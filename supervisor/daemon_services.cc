@@ -11,6 +11,8 @@
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "content-store/local_store.h"
+#include "supervisor/build/build_executor.h"
+#include "supervisor/core/build_cache.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_networks.h"
@@ -31,6 +33,7 @@
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
+#include "supervisor/core/image_build.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/network_kernel.h"
 #include "supervisor/core/network_names.h"
@@ -64,6 +67,9 @@
 
 namespace gantry {
 namespace {
+
+// Ceiling of the build cache.
+constexpr int64_t kBuildCacheBytes = int64_t{20} << 30;
 
 // What follows from exits, and from tasks that are known again.
 class ExitsOfContainers : public core::ExitObserver {
@@ -292,6 +298,25 @@ void Daemon::MakeContainerUse(Parts& p) {
   recovery.root_directory = p.config.root;
   recovery.state_directory = p.config.state;
   p.container_recovery = std::make_unique<core::ContainerRecovery>(recovery);
+
+  core::ImageBuild::Parts images;
+  images.stores = p.stores.get();
+  images.catalog = &p.image_services->catalog;
+  images.unpack = &p.image_services->unpack;
+  images.pull = &p.image_services->pull;
+  images.assembly = &p.image_services->assembly;
+  images.records = p.container_records.get();
+  images.containers = p.container_lifecycle.get();
+  images.streams = p.container_streams.get();
+  images.waits = p.container_wait.get();
+  images.state_directory = p.config.state;
+  images.sync_blobs = [blobs = p.blobs.get()] { return blobs->Sync(); };
+  p.image_build = std::make_unique<core::ImageBuild>(images);
+  p.build_cache = std::make_unique<core::BuildCache>(
+      core::BuildCache::Parts{p.stores.get(), p.scheduler.get(), kBuildCacheBytes});
+  p.builder = std::make_unique<build::BuildExecutor>(build::BuildExecutor::Parts{
+      p.image_build.get(), p.build_cache.get(), p.config.root + "/builds",
+      p.config.state + "/builds", p.config.root + "/build-caches"});
 }
 
 absl::Status Daemon::MakeSystemService(Parts& p) {

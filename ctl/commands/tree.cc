@@ -1,3 +1,4 @@
+#include "ctl/commands/builder.h"
 #include "ctl/commands/commands.h"
 
 namespace gantry::ctl {
@@ -31,14 +32,15 @@ Verb CommandTree() {
       "Global options, before the command:\n"
       "  -H, --address SOCKET   gantryd's socket (GANTRY_ADDRESS)\n"
       "  -n, --namespace NAME   namespace to work in (GANTRY_NAMESPACE)";
-  root.verbs = {
-      RunVerb(),    CreateVerb(),  StartVerb(),   StopVerb(),       RestartVerb(),  KillVerb(),
-      PauseVerb(),  UnpauseVerb(), WaitVerb(),    RmVerb(),         RenameVerb(),   UpdateVerb(),
-      PsVerb(),     InspectVerb(), LogsVerb(),    AttachVerb(),     ExecVerb(),     TopVerb(),
-      StatsVerb(),  PortVerb(),    CpVerb(),      DiffVerb(),       ExportVerb(),   CommitVerb(),
-      ImagesVerb(), PullVerb(),    PushVerb(),    LoadVerb(),       SaveVerb(),     ImportVerb(),
-      TagVerb(),    RmiVerb(),     HistoryVerb(), LoginVerb(),      LogoutVerb(),   EventsVerb(),
-      InfoVerb(),   VersionVerb(), GcVerb(),      CompletionVerb(), CompleteVerb(), PortsVerb()};
+  root.verbs = {RunVerb(),        CreateVerb(),   StartVerb(),   StopVerb(),    RestartVerb(),
+                KillVerb(),       PauseVerb(),    UnpauseVerb(), WaitVerb(),    RmVerb(),
+                RenameVerb(),     UpdateVerb(),   PsVerb(),      InspectVerb(), LogsVerb(),
+                AttachVerb(),     ExecVerb(),     TopVerb(),     StatsVerb(),   PortVerb(),
+                CpVerb(),         DiffVerb(),     ExportVerb(),  CommitVerb(),  BuildVerb(),
+                ImagesVerb(),     PullVerb(),     PushVerb(),    LoadVerb(),    SaveVerb(),
+                ImportVerb(),     TagVerb(),      RmiVerb(),     HistoryVerb(), LoginVerb(),
+                LogoutVerb(),     EventsVerb(),   InfoVerb(),    VersionVerb(), GcVerb(),
+                CompletionVerb(), CompleteVerb(), PortsVerb()};
   root.verbs.push_back(Group("container", {}, "Manage containers",
                              {RunVerb(),
                               CreateVerb(),
@@ -67,10 +69,11 @@ Verb CommandTree() {
                               ContainerPruneVerb()}));
   root.verbs.push_back(
       Group("image", {}, "Manage images",
-            {Named(ImagesVerb(), "ls", {"list"}), PullVerb(), PushVerb(), LoadVerb(), SaveVerb(),
-             ImportVerb(), TagVerb(), Named(RmiVerb(), "rm", {"rmi", "remove"}), HistoryVerb(),
-             InspectImageVerb(), ImagePruneVerb(), ImageVerifyVerb()}));
+            {BuildVerb(), Named(ImagesVerb(), "ls", {"list"}), PullVerb(), PushVerb(), LoadVerb(),
+             SaveVerb(), ImportVerb(), TagVerb(), Named(RmiVerb(), "rm", {"rmi", "remove"}),
+             HistoryVerb(), InspectImageVerb(), ImagePruneVerb(), ImageVerifyVerb()}));
   root.verbs.push_back(ComposeVerb());
+  root.verbs.push_back(Group("builder", {}, "Manage builds and their cache", BuilderVerbs()));
   root.verbs.push_back(Group("network", {}, "Manage networks", NetworkVerbs()));
   root.verbs.push_back(Group("volume", {}, "Manage volumes", VolumeVerbs()));
   root.verbs.push_back(Group("registry", {}, "Look at registries",

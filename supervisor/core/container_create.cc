@@ -95,6 +95,23 @@ absl::StatusOr<oci::User> ContainerLifecycle::LookUpUser(const std::string& chai
 absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
     const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose,
     const PodMember* pod) {
+  return CreateOf(context, request, purpose, pod, [&](const v1::ContainerConfig& config) {
+    return parts_.images->Resolve(context, config.image(), config.platform());
+  });
+}
+
+absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateFrom(
+    const CallContext& context, const v1::CreateContainerRequest& request,
+    const ResolvedImage& image) {
+  return CreateOf(
+      context, request, CreateFor::kRun, nullptr,
+      [&](const v1::ContainerConfig&) -> absl::StatusOr<ResolvedImage> { return image; });
+}
+
+absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
+    const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose,
+    const PodMember* pod,
+    const std::function<absl::StatusOr<ResolvedImage>(const v1::ContainerConfig&)>& find_image) {
   Stores& stores = *parts_.stores;
   v1::ContainerConfig config = request.config();
   if (config.network_mode().empty() || config.network_mode() == "default") {
@@ -114,8 +131,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
   NormalizeMounts(config);
   if (!config.runtime().empty())
     GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
-  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image,
-                          parts_.images->Resolve(context, config.image(), config.platform()));
+  GANTRY_ASSIGN_OR_RETURN(ResolvedImage image, find_image(config));
   GANTRY_RETURN_IF_ERROR(MergeImageConfig(image.config, config));
   GANTRY_RETURN_IF_ERROR(parts_.volumes->AddMounts(context, image.config.volumes, config));
   // Says who makes the cgroup. The task keeps to it if the settings change before it starts.

@@ -8,6 +8,7 @@
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_LIFECYCLE_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_LIFECYCLE_H_
 
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -91,6 +92,11 @@ class ContainerLifecycle {
                                                      const v1::CreateContainerRequest& request,
                                                      CreateFor purpose = CreateFor::kLater,
                                                      const PodMember* pod = nullptr);
+  // The same from an image that has no name: a build's files so far. It is run at once. Nothing but
+  // the platform and the layers of `image` is looked at; the caller keeps them alive.
+  absl::StatusOr<v1::CreateContainerResponse> CreateFrom(const CallContext& context,
+                                                         const v1::CreateContainerRequest& request,
+                                                         const ResolvedImage& image);
   absl::StatusOr<v1::StartContainerResponse> Start(const CallContext& context,
                                                    const v1::StartContainerRequest& request);
   // A stop of the same container that is under way and has more patience is cut short.
@@ -118,6 +124,10 @@ class ContainerLifecycle {
                                                     const v1::PruneContainersRequest& request);
 
  private:
+  absl::StatusOr<v1::CreateContainerResponse> CreateOf(
+      const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose,
+      const PodMember* pod,
+      const std::function<absl::StatusOr<ResolvedImage>(const v1::ContainerConfig&)>& find_image);
   // Its state now; `task`, which may be null, is set to its task.
   v1::ContainerState StateNow(const LoadedContainer& loaded,
                               absl::StatusOr<Process>* task = nullptr) const;

@@ -12,7 +12,9 @@
 #include "absl/strings/strip.h"
 
 #include "base/status_macros.h"
+#include "proto/record/v1/build_cache.pb.h"
 #include "proto/record/v1/record.pb.h"
+#include "supervisor/metadata/build_cache_store.h"
 #include "supervisor/metadata/key_space.h"
 #include "supervisor/metadata/lease_store.h"
 #include "supervisor/metadata/record_store.h"
@@ -80,6 +82,7 @@ class InventoryTaker {
   absl::StatusOr<Inventory> Take() {
     GANTRY_RETURN_IF_ERROR(Leases());
     GANTRY_RETURN_IF_ERROR(LeaseResources());
+    GANTRY_RETURN_IF_ERROR(BuildCache());
     GANTRY_RETURN_IF_ERROR(Images());
     GANTRY_RETURN_IF_ERROR(Containers());
     GANTRY_RETURN_IF_ERROR(Sandboxes());
@@ -180,6 +183,24 @@ class InventoryTaker {
               lease.labels().contains(std::string(kFlatLabel)) ? Reach::kFlat : Reach::kDeep;
           live_leases_.insert(node);
           graph().AddRoot(node, reach);
+          return absl::OkStatus();
+        });
+  }
+
+  // A layer's snapshot keeps those below it by itself.
+  absl::Status BuildCache() {
+    const std::string prefix = metadata::MakePrefix(metadata::kBuildCachePrefix);
+    return view_.Scan(
+        metadata::Family::kMeta, prefix,
+        [&](absl::string_view key, absl::string_view value) -> absl::Status {
+          record::v1::BuildCacheRecord record;
+          if (!record.ParseFromArray(value.data(), static_cast<int>(value.size())))
+            return absl::DataLossError("a record of the build cache does not parse");
+          const std::string ns(Split(key.substr(prefix.size())).first);
+          graph().AddRoot(graph().Intern({Type::kContent, ns, record.digest(), ""}), Reach::kDeep);
+          graph().AddRoot(
+              graph().Intern({Type::kSnapshot, ns, record.chain_id(), record.snapshotter()}),
+              Reach::kDeep);
           return absl::OkStatus();
         });
   }

@@ -9,6 +9,7 @@
 #include "supervisor/api/docker/disk_usage_routes.h"
 #include "supervisor/api/docker/exec_routes.h"
 #include "supervisor/api/docker/file_routes.h"
+#include "supervisor/api/docker/build_routes.h"
 #include "supervisor/api/docker/image_routes.h"
 #include "supervisor/api/docker/image_transfer_routes.h"
 #include "supervisor/api/docker/lifecycle_routes.h"
@@ -28,7 +29,7 @@ constexpr size_t kHeadBytes = 64 << 10;
 
 }  // namespace
 
-DockerDoor::DockerDoor(const docker::Parts& parts) {
+DockerDoor::DockerDoor(const docker::Parts& parts, const docker::BuildParts& builds) {
   docker::AddPingRoutes(router_);
   docker::AddImageRoutes(router_, parts);
   docker::AddImageTransferRoutes(router_, parts);
@@ -36,6 +37,8 @@ DockerDoor::DockerDoor(const docker::Parts& parts) {
   docker::AddSystemRoutes(router_, parts);
   docker::AddDiskUsageRoutes(router_, parts);
   docker::AddVolumeRoutes(router_, parts);
+  // Before those that are absent, among which are what else builds have.
+  docker::AddBuildRoutes(router_, builds);
   docker::AddAbsentRoutes(router_);
   docker::AddContainerRoutes(router_, parts);
   docker::AddLifecycleRoutes(router_, parts);

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 
 #include "base/unique_fd.h"
+#include "supervisor/api/docker/build_routes.h"
 #include "supervisor/api/docker/parts.h"
 #include "supervisor/api/docker/router.h"
 
@@ -25,7 +26,7 @@ namespace gantry::api {
 
 class DockerDoor {
  public:
-  explicit DockerDoor(const docker::Parts& parts);
+  explicit DockerDoor(const docker::Parts& parts, const docker::BuildParts& builds = {});
   ~DockerDoor();
   DockerDoor(const DockerDoor&) = delete;
   DockerDoor& operator=(const DockerDoor&) = delete;

@@ -1,0 +1,268 @@
+// Images from Dockerfiles, through ctl and with the real runtimes.
+
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+#include "base/file.h"
+#include "integration/images.h"
+#include "integration/testbed.h"
+
+namespace gantry::integration {
+namespace {
+
+constexpr char kBase[] = "busybox:test";
+
+class BuildTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+    Testbed::Options options;
+    options.config = "[network]\ndefault = \"none\"\n";
+    bed_ = std::make_unique<Testbed>(options);
+    ASSERT_TRUE(bed_->LoadBusybox(kBase));
+    context_ = bed_->scratch() + "/context";
+    std::filesystem::create_directories(context_);
+  }
+  void File(const std::string& path, const std::string& content, mode_t mode = 0644) {
+    const std::string whole = absl::StrCat(context_, "/", path);
+    std::filesystem::create_directories(std::filesystem::path(whole).parent_path());
+    ASSERT_TRUE(WriteFile(whole, content, mode).ok());
+    ASSERT_EQ(chmod(whole.c_str(), mode), 0);
+  }
+  Outcome Build(const std::string& dockerfile, std::vector<std::string> args = {}) {
+    File("Dockerfile", dockerfile);
+    args.insert(args.begin(), {"build", "--progress", "plain", "-t", "made"});
+    args.push_back(context_);
+    return bed_->Ctl(std::move(args));
+  }
+  // What a command in a container of the built image prints.
+  std::string In(std::vector<std::string> command) {
+    command.insert(command.begin(), {"run", "--rm", "made"});
+    return bed_->CtlOut(std::move(command));
+  }
+  std::string Config(const std::string& format) {
+    return bed_->CtlOut({"image", "inspect", "--format", format, "made"});
+  }
+
+  std::unique_ptr<Testbed> bed_;
+  std::string context_;
+};
+
+TEST_F(BuildTest, AnImageOfAllInstructionsRuns) {
+  File("data/a.txt", "a\n");
+  File("data/deep/b.txt", "b\n");
+  File("run.sh", "#!/bin/sh\necho run\n", 0755);
+  const Outcome built = Build(
+      "ARG BASE=busybox:test\n"
+      "FROM $BASE\n"
+      "LABEL who=me\n"
+      "ENV A=1 B=\"two words\"\n"
+      "WORKDIR /srv/app\n"
+      "COPY data ./data/\n"
+      "COPY run.sh /usr/bin/\n"
+      "RUN echo \"$A $B\" > made.txt && mkdir -p /empty && echo hello\n"
+      "COPY <<E note\n"
+      "note of $A\n"
+      "E\n"
+      "EXPOSE 80\n"
+      "VOLUME /data\n"
+      "USER 7\n"
+      "STOPSIGNAL SIGINT\n"
+      "HEALTHCHECK NONE\n"
+      "ENTRYPOINT [\"cat\"]\n"
+      "CMD [\"made.txt\"]\n");
+  ASSERT_TRUE(Ok(built));
+  EXPECT_TRUE(absl::StrContains(built.err, "hello")) << built.err;
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", "made"}), "1 two words");
+  EXPECT_EQ(In({"data/deep/b.txt"}), "b");
+  EXPECT_EQ(In({"note"}), "note of 1");
+  EXPECT_EQ(Config("{{json .Config.Cmd}} {{.Config.User}} {{.Config.WorkingDir}} "
+                   "{{.Config.StopSignal}} {{index .Config.Labels \"who\"}}"),
+            "[\"made.txt\"] 7 /srv/app SIGINT me");
+  const std::string history =
+      bed_->CtlOut({"history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"});
+  EXPECT_TRUE(absl::StrContains(history, "COPY data ./data/ # buildkit")) << history;
+  EXPECT_TRUE(absl::StrContains(history, "WORKDIR /srv/app")) << history;
+  EXPECT_TRUE(absl::StrContains(
+      history,
+      "RUN /bin/sh -c echo \"$A $B\" > made.txt && mkdir -p /empty && echo hello # buildkit"))
+      << history;
+}
+
+TEST_F(BuildTest, StagesAreBuiltAsTheTargetNeedsThem) {
+  constexpr char kText[] =
+      "FROM busybox:test AS tools\n"
+      "RUN mkdir /out && echo tool > /out/tool\n"
+      "FROM busybox:test AS unused\n"
+      "RUN exit 9\n"
+      "FROM scratch AS files\n"
+      "COPY --from=tools /out /out\n"
+      "FROM busybox:test\n"
+      "COPY --from=files /out/tool /tool\n"
+      "CMD [\"cat\", \"/tool\"]\n";
+  ASSERT_TRUE(Ok(Build(kText)));
+  EXPECT_EQ(bed_->CtlOut({"run", "--rm", "made"}), "tool");
+  const Outcome failed = Build(kText, {"--target", "unused"});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_TRUE(absl::StrContains(failed.err,
+                                "Dockerfile:4: RUN exit 9: process \"/bin/sh -c exit "
+                                "9\" did not complete successfully: exit code: 9"))
+      << failed.err;
+  EXPECT_EQ(bed_->CtlOut({"ps", "-aq"}), "") << "a failed build left its container";
+}
+
+TEST_F(BuildTest, ASecondBuildTakesEverythingFromTheCache) {
+  File("a", "1\n");
+  constexpr char kText[] =
+      "FROM busybox:test\nWORKDIR /w\nCOPY a .\nRUN cat a > b && cat /proc/sys/kernel/random/uuid "
+      "> id\n";
+  ASSERT_TRUE(Ok(Build(kText)));
+  const std::string first = In({"cat", "/w/id"});
+  const std::string id = Config("{{.Id}}");
+  const Outcome again = Build(kText);
+  ASSERT_TRUE(Ok(again));
+  EXPECT_EQ(In({"cat", "/w/id"}), first);
+  EXPECT_EQ(Config("{{.Id}}"), id) << "the same build gave another image";
+  EXPECT_TRUE(absl::StrContains(again.err, "CACHED")) << again.err;
+  // Another content of what is copied, and of nothing else.
+  File("unread", "x");
+  File("a", "2\n");
+  ASSERT_TRUE(Ok(Build(kText)));
+  EXPECT_EQ(In({"cat", "/w/b"}), "2");
+  const std::string second = In({"cat", "/w/id"});
+  EXPECT_NE(second, first);
+  ASSERT_TRUE(Ok(Build(kText, {"--no-cache"})));
+  EXPECT_NE(In({"cat", "/w/id"}), second);
+
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"builder", "du"}), "RUN cat a"));
+  ASSERT_TRUE(Ok(bed_->Ctl({"builder", "prune", "-f"})));
+  EXPECT_EQ(bed_->CtlOut({"builder", "du", "-q"}), "");
+  EXPECT_EQ(In({"cat", "/w/b"}), "2") << "pruning the cache took an image's layers";
+}
+
+TEST_F(BuildTest, TheCacheSurvivesAKilledDaemonAndNothingIsLeftOfTheBuild) {
+  constexpr char kText[] =
+      "FROM busybox:test\nRUN cat /proc/sys/kernel/random/uuid > /id\nRUN sleep 100\n";
+  File("Dockerfile", kText);
+  absl::StatusOr<Process> client = bed_->SpawnCtl({"build", "-t", "made", context_});
+  ASSERT_TRUE(client.ok());
+  ASSERT_TRUE(Eventually([&] {
+    return bed_->CtlOut({"ps", "--format", "{{.Command}}"}) != "" &&
+           absl::StrContains(bed_->CtlOut({"ps", "--no-trunc"}), "sleep 100");
+  }));
+  bed_->KillDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  EXPECT_TRUE(Eventually([&] { return bed_->CtlOut({"ps", "-aq"}) == ""; }));
+  EXPECT_FALSE(std::filesystem::exists(bed_->root() + "/builds") &&
+               !std::filesystem::is_empty(bed_->root() + "/builds"));
+  const Outcome again = Build("FROM busybox:test\nRUN cat /proc/sys/kernel/random/uuid > /id\n");
+  ASSERT_TRUE(Ok(again));
+  EXPECT_TRUE(absl::StrContains(again.err, "CACHED")) << again.err;
+}
+
+TEST_F(BuildTest, CopiesFollowDockersRules) {
+  File("d/f", "f\n");
+  File("d/sub/g", "g\n", 0600);
+  File("one.txt", "1\n");
+  File("two.txt", "2\n");
+  std::filesystem::create_symlink("one.txt", context_ + "/link");
+  std::filesystem::create_directory_symlink("/etc", context_ + "/outside");
+  ASSERT_TRUE(
+      Ok(Build("FROM busybox:test\n"
+               "COPY d /x\n"
+               "COPY *.txt /texts/\n"
+               "COPY link /l/\n"
+               "COPY *.none /none/\n"
+               "COPY --chown=7:8 --chmod=0640 one.txt /owned\n"
+               "COPY --exclude=sub d /without\n"
+               "COPY --parents d/sub/g /kept/\n"
+               "ADD d /added\n")));
+  EXPECT_EQ(In({"cat", "/x/f", "/x/sub/g", "/l/link"}), "f\ng\n1");
+  EXPECT_EQ(In({"ls", "/texts"}), "one.txt\ntwo.txt");
+  EXPECT_EQ(In({"sh", "-c",
+                "stat -c '%a %u:%g' /owned /x/sub/g; ls /none 2>/dev/null; ls /without; cat "
+                "/kept/d/sub/g"}),
+            "640 7:8\n600 0:0\nf\ng");
+  const Outcome missing = Build("FROM busybox:test\nCOPY nothing /x\n");
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_TRUE(absl::StrContains(missing.err, "\"/nothing\": not found")) << missing.err;
+}
+
+TEST_F(BuildTest, LinksInTheContextDoNotLeadOutOfIt) {
+  ASSERT_TRUE(WriteFile(bed_->scratch() + "/secret", "outside\n").ok());
+  std::filesystem::create_symlink(bed_->scratch() + "/secret", context_ + "/file");
+  std::filesystem::create_directory_symlink("/", context_ + "/root");
+  for (const char* source : {"file", "root/etc/shadow", "../secret", "root/../secret"}) {
+    const Outcome built = Build(absl::StrCat("FROM busybox:test\nCOPY ", source, " /x\n"));
+    EXPECT_EQ(built.code, 1) << source;
+    EXPECT_TRUE(absl::StrContains(built.err, "not found")) << built.err;
+  }
+  const Outcome mounted =
+      Build("FROM busybox:test\nRUN --mount=type=bind,source=root,target=/m ls /m/etc/hostname\n");
+  EXPECT_EQ(mounted.code, 1);
+}
+
+TEST_F(BuildTest, MountsOfRun) {
+  File("input", "input\n");
+  File("token", "s3cret\n");
+  ASSERT_TRUE(Ok(Build(
+      "FROM busybox:test AS other\n"
+      "RUN echo other > /file\n"
+      "FROM busybox:test\n"
+      "RUN --mount=type=bind,target=/src cat /src/input > /a && ! touch /src/x\n"
+      "RUN --mount=type=bind,target=/src,rw touch /src/x && test -e /src/x\n"
+      "RUN --mount=type=bind,from=other,source=/file,target=/of cat /of > /b\n"
+      "RUN --mount=type=cache,target=/cache echo x >> /cache/count && wc -l < /cache/count > /c\n"
+      "RUN --mount=type=tmpfs,target=/t touch /t/x\n"
+      "RUN --mount=type=secret,id=token cat /run/secrets/token | wc -c > /d\n"
+      "RUN test ! -e /cache && test ! -e /src && test ! -e /of && test ! -e /run/secrets\n",
+      {"--secret", "id=token,src=" + context_ + "/token"})));
+  EXPECT_EQ(In({"cat", "/a", "/b", "/c", "/d"}), "input\nother\n1\n7");
+  const Outcome needs = Build("FROM busybox:test\nRUN --mount=type=secret,id=no,required true\n");
+  EXPECT_TRUE(absl::StrContains(needs.err, "secret no: not found")) << needs.err;
+}
+
+TEST_F(BuildTest, IgnoredFilesAreNotSent) {
+  File(".dockerignore", "*\n!kept\n");
+  File("kept", "k\n");
+  File("dropped", "d\n");
+  ASSERT_TRUE(Ok(Build("FROM busybox:test\nCOPY . /c\n")));
+  EXPECT_EQ(In({"ls", "-A", "/c"}), "kept");
+}
+
+TEST_F(BuildTest, OutputsAndInputs) {
+  const Outcome from_stdin =
+      bed_->Ctl({"build", "-q", "-t", "made", "-"}, "FROM busybox:test\nRUN echo x > /x\n");
+  ASSERT_TRUE(Ok(from_stdin));
+  EXPECT_TRUE(absl::StartsWith(from_stdin.out, "sha256:")) << from_stdin.out;
+  const std::string archive = bed_->scratch() + "/made.tar";
+  ASSERT_TRUE(
+      Ok(Build("FROM scratch\nCOPY Dockerfile /only\n", {"-o", "type=tar,dest=" + archive})));
+  EXPECT_EQ(RunProgram({"tar", "-tf", archive}).out, "only\n");
+  ASSERT_TRUE(
+      Ok(Build("FROM busybox:test\nRUN echo 2 > /x\n", {"-o", "type=docker,dest=" + archive})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"load", "-i", archive})));
+  EXPECT_EQ(In({"cat", "/x"}), "2");
+}
+
+TEST_F(BuildTest, ABuildThatIsCutOffEndsItsContainers) {
+  File("Dockerfile", "FROM busybox:test\nRUN sleep 100\n");
+  absl::StatusOr<Process> client = bed_->SpawnCtl({"build", "-t", "made", context_});
+  ASSERT_TRUE(client.ok());
+  ASSERT_TRUE(Eventually([&] {
+    return absl::StrContains(bed_->CtlOut({"ps", "--no-trunc"}), "sleep 100");
+  }));
+  ASSERT_TRUE(client->Kill(SIGKILL).ok());
+  EXPECT_TRUE(Eventually([&] { return bed_->CtlOut({"ps", "-aq"}) == ""; }));
+}
+
+}  // namespace
+}  // namespace gantry::integration

@@ -1,0 +1,59 @@
+// Builds an image from a Dockerfile: reads it, plans, and carries out the stages that the target
+// needs, side by side where they do not wait for each other. The flow is docs/flows.md (e).
+//
+// What a step does to files is done through core (image_build.h): a RUN is a container like any
+// other, COPY and ADD change a snapshot. A build that fails, is cancelled or whose daemon dies leaves
+// nothing but the layers of its finished steps in the build cache.
+//
+// Values are messages of gantry.v1. Thread-safe; each build takes a thread of the caller's and one
+// for each stage.
+//   kInvalidArgument    the Dockerfile or the request is wrong; the message has file and line
+//   kNotFound           no such target, base image, or source of COPY
+//   kAborted            a command of a RUN ended with another status than 0
+//   kCancelled          by the context
+#ifndef GANTRY_SUPERVISOR_BUILD_BUILD_EXECUTOR_H_
+#define GANTRY_SUPERVISOR_BUILD_BUILD_EXECUTOR_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "base/byte_stream.h"
+#include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/build/build_log.h"
+#include "supervisor/build/cache_mounts.h"
+#include "supervisor/core/build_cache.h"
+#include "supervisor/core/call_context.h"
+#include "supervisor/core/image_build.h"
+
+namespace gantry::build {
+
+class BuildExecutor {
+ public:
+  // Nothing is owned.
+  struct Parts {
+    core::ImageBuild* images;
+    core::BuildCache* cache;
+    std::string root_directory;   // <root>/builds/ holds contexts for the length of a build
+    std::string state_directory;  // <state>/builds/ holds secrets and scripts, on a tmpfs
+    std::string cache_directory;  // <root>/build-caches/ holds cache mounts
+  };
+  explicit BuildExecutor(const Parts& parts) : parts_(parts), caches_(parts.cache_directory) {}
+
+  // At start: removes the files of builds that a daemon which died had under way.
+  absl::Status Recover();
+
+  // `context` is read to its end where `request` says that there is one. What `events` is given
+  // last is the image.
+  absl::Status Build(const core::CallContext& call, const v1::BuildRequest::Open& request,
+                     ByteSource& context, const BuildEventFn& events);
+
+ private:
+  const Parts parts_;
+  CacheMounts caches_;
+};
+
+}  // namespace gantry::build
+
+#endif  // GANTRY_SUPERVISOR_BUILD_BUILD_EXECUTOR_H_

@@ -1,0 +1,495 @@
+#include "supervisor/build/build_run.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+
+#include "base/clock.h"
+#include "base/errno_status.h"
+#include "base/file.h"
+#include "base/in_root.h"
+#include "base/new_thread.h"
+#include "base/status_macros.h"
+#include "base/tar/tree_extractor.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/types.pb.h"
+#include "supervisor/build/file_copy.h"
+#include "supervisor/build/step_mounts.h"
+#include "supervisor/build/tar_source.h"
+#include "supervisor/oci/platform.h"
+#include "supervisor/oci/user_lookup.h"
+
+namespace gantry::build {
+namespace {
+
+std::string TimeText(absl::Time time) {
+  return absl::FormatTime(absl::RFC3339_full, time, absl::UTCTimeZone());
+}
+
+// Steps that progress counts: what makes or may make a layer.
+bool Counts(const Instruction& instruction) {
+  return instruction.keyword == Keyword::kRun || instruction.keyword == Keyword::kCopy ||
+         instruction.keyword == Keyword::kAdd || instruction.keyword == Keyword::kWorkdir;
+}
+
+// `owner` of --chown or USER, by the passwd and group files of the tree at `root`.
+absl::StatusOr<std::pair<uint32_t, uint32_t>> OwnerOf(int root, const std::string& owner,
+                                                      bool alone_is_group) {
+  std::string spec = owner;
+  uint32_t number = 0;
+  // A bare number is the group, too; a bare name brings its own.
+  if (alone_is_group && !absl::StrContains(spec, ':') && absl::SimpleAtoi(spec, &number))
+    spec = absl::StrCat(spec, ":", spec);
+  const oci::UserDatabase database = oci::LoadUserDatabase(root);
+  if (spec == "root") return std::make_pair(0u, 0u);
+  GANTRY_ASSIGN_OR_RETURN(const oci::User user, oci::ResolveUser(database, spec));
+  return std::make_pair(user.uid, user.gid);
+}
+
+}  // namespace
+
+BuildRun::BuildRun(const Parts& parts) : parts_(parts) {
+  for (const int index : parts_.plan->order) {
+    positions_[index] = instructions_ + 1;
+    instructions_ += 1 + static_cast<int>(parts_.plan->stages[index].instructions.size());
+  }
+}
+
+absl::StatusOr<const BuiltStage*> BuildRun::RunStages() {
+  std::vector<std::thread> threads;
+  for (const int index : parts_.plan->order) {
+    parts_.log->AddSender();
+    absl::StatusOr<std::thread> thread = NewThread([this, index] {
+      const absl::Status done = RunStage(index);
+      if (!done.ok()) {
+        {
+          absl::MutexLock lock(&mu_);
+          if (failure_.ok()) failure_ = done;
+        }
+        parts_.cancel->Cancel("another stage failed");
+      }
+      parts_.log->RemoveSender();
+    });
+    if (!thread.ok()) {
+      parts_.log->RemoveSender();
+      absl::MutexLock lock(&mu_);
+      if (failure_.ok()) failure_ = thread.status();
+      break;
+    }
+    threads.push_back(*std::move(thread));
+  }
+  parts_.log->Pump([this] { parts_.cancel->Cancel("the client has gone"); });
+  for (std::thread& thread : threads) thread.join();
+  absl::MutexLock lock(&mu_);
+  if (!failure_.ok()) return failure_;
+  return &done_.at(parts_.plan->target);
+}
+
+absl::StatusOr<const BuiltStage*> BuildRun::WaitFor(int index) {
+  absl::MutexLock lock(&mu_);
+  const auto over = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return done_.count(index) > 0 || !failure_.ok();
+  };
+  mu_.Await(absl::Condition(&over));
+  const auto found = done_.find(index);
+  if (found == done_.end()) return absl::CancelledError("a stage that this one needs failed");
+  return &found->second;
+}
+
+absl::StatusOr<core::BuildBase> BuildRun::BaseOf(const Stage& stage, v1::BuildStep& step) {
+  core::BuildBase base;
+  if (stage.base.kind == Source::Kind::kScratch) {
+    base.root.manifest.media_type = oci::kOciManifest;
+    base.config.working_dir = "/";
+    base.config.platform = oci::HostPlatform();
+    base.config.platform.variant.clear();
+    if (!parts_.platform.empty()) {
+      GANTRY_ASSIGN_OR_RETURN(base.config.platform, oci::ParsePlatform(parts_.platform));
+    }
+    return base;
+  }
+  v1::RegistryAuth auth;
+  for (const v1::BuildRegistryAuth& one : parts_.request->registries()) {
+    const std::string registry =
+        absl::StrContains(stage.base.image.substr(0, stage.base.image.find('/')), '.')
+            ? stage.base.image.substr(0, stage.base.image.find('/'))
+            : "docker.io";
+    if (one.registry() == registry) auth = one.auth();
+  }
+  return parts_.session->Base(
+      stage.base.image, stage.platform.empty() ? parts_.platform : stage.platform,
+      parts_.request->pull() ? core::ImageBuild::Session::Pull::kAlways
+                             : core::ImageBuild::Session::Pull::kMissing,
+      auth, [&](const v1::Progress& progress) {
+        parts_.log->Progress(step, progress.id(), progress.current_bytes(), progress.total_bytes());
+      });
+}
+
+absl::Status BuildRun::RunStage(int index) {
+  const Stage& stage = parts_.plan->stages[index];
+  BuiltStage built;
+  const StageEvaluator* before = nullptr;
+  core::BuildBase base;
+  // Before the first line, so that it is known how many steps there are.
+  v1::BuildStep from;
+  const bool single = parts_.plan->order.size() == 1;
+  if (stage.base.kind == Source::Kind::kStage) {
+    GANTRY_ASSIGN_OR_RETURN(const BuiltStage* below, WaitFor(stage.base.stage));
+    base.root = below->root;
+    base.config = below->evaluator->config();
+    before = below->evaluator.get();
+    from = parts_.log->Begin(stage.from, stage.from, positions_.at(index), instructions_, true);
+    from.set_image_id(base.root.chain_id());
+    GANTRY_RETURN_IF_ERROR(parts_.log->End(from));
+  } else {
+    from = parts_.log->Begin(absl::StrCat("[", single ? "" : stage.shown + " ", "1] ", stage.from),
+                             stage.from, positions_.at(index), instructions_);
+    absl::StatusOr<core::BuildBase> found = BaseOf(stage, from);
+    if (!found.ok()) {
+      const absl::Status failed = absl::Status(
+          found.status().code(), absl::StrCat(parts_.plan->file, ":", stage.line, ": ", stage.from,
+                                              ": ", found.status().message()));
+      parts_.log->Fail(from, failed);
+      return failed;
+    }
+    base = *std::move(found);
+    from.set_image_id(base.id.str());
+    GANTRY_RETURN_IF_ERROR(parts_.log->End(from));
+  }
+  built.root = base.root;
+  built.evaluator =
+      std::make_unique<StageEvaluator>(*parts_.plan, index, std::move(base.config), before);
+  GANTRY_ASSIGN_OR_RETURN(std::vector<Instruction> instructions, built.evaluator->TakeTriggers());
+  instructions.insert(instructions.end(), stage.instructions.begin(), stage.instructions.end());
+  const auto total = 1 + std::count_if(instructions.begin(), instructions.end(), Counts);
+  int position = 1;
+  // Triggers come before the first of the stage's own, and share its FROM's place.
+  int line =
+      positions_.at(index) - static_cast<int>(instructions.size() - stage.instructions.size());
+  for (const Instruction& instruction : instructions) {
+    GANTRY_RETURN_IF_ERROR(parts_.cancel->Check());
+    GANTRY_ASSIGN_OR_RETURN(const absl::optional<LayerStep> layer,
+                            built.evaluator->Next(instruction));
+    const int place = std::max(++line, positions_.at(index));
+    if (Counts(instruction)) ++position;
+    if (!layer.has_value()) {
+      v1::BuildStep step =
+          parts_.log->Begin(instruction.original, instruction.original, place, instructions_, true);
+      step.set_image_id(built.root.chain_id());
+      GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
+      continue;
+    }
+    v1::BuildStep step = parts_.log->Begin(absl::StrCat("[", single ? "" : stage.shown + " ",
+                                                        position, "/", total, "] ", layer->shown),
+                                           instruction.original, place, instructions_);
+    step.set_command(absl::StrJoin(layer->arguments, " "));
+    absl::StatusOr<core::BuildRoot> next =
+        DoStep(stage, built.root, *layer, step, *built.evaluator);
+    if (!next.ok()) {
+      const absl::Status failed = absl::Status(
+          next.status().code(), absl::StrCat(parts_.plan->file, ":", layer->line, ": ",
+                                             layer->shown, ": ", next.status().message()));
+      parts_.log->Fail(step, failed, step.exit_code());
+      return failed;
+    }
+    built.root = *std::move(next);
+  }
+  for (const Lint& lint : built.evaluator->lints())
+    parts_.log->Warn(lint.rule, lint.text, parts_.plan->file, lint.line);
+  absl::MutexLock lock(&mu_);
+  done_.emplace(index, std::move(built));
+  return absl::OkStatus();
+}
+
+bool BuildRun::MayReuse(const Stage& stage) const {
+  if (parts_.request->no_cache()) return false;
+  for (const std::string& name : parts_.request->no_cache_stages()) {
+    if (absl::AsciiStrToLower(name) == stage.name || name == absl::StrCat(stage.index))
+      return false;
+  }
+  return true;
+}
+
+absl::StatusOr<std::string> BuildRun::KeyOf(const core::BuildRoot& root, const LayerStep& layer) {
+  KeyWriter key;
+  key.Add("version", "1");
+  key.Add("below", root.chain_id());
+  key.Add("kind", absl::StrCat(static_cast<int>(layer.kind)));
+  key.Add("user", layer.user);
+  key.Add("directory", layer.working_dir);
+  key.Add("platform", parts_.platform);
+  if (layer.kind == LayerStep::Kind::kRun) {
+    for (const std::string& argument : layer.arguments) key.Add("argument", argument);
+    for (const std::string& entry : layer.environment) key.Add("environment", entry);
+    key.Add("script", layer.script);
+    key.Add("network", layer.network);
+    key.Add("network of the build", parts_.request->network_mode());
+    key.Add("security", layer.security);
+    GANTRY_RETURN_IF_ERROR(AddMounted(layer, key));
+  } else if (layer.kind != LayerStep::Kind::kWorkdir) {
+    GANTRY_RETURN_IF_ERROR(AddCopied(layer, key));
+  }
+  return key.digest().str();
+}
+
+absl::Status BuildRun::AddMounted(const LayerStep& layer, KeyWriter& key) {
+  for (const RunMount& mount : layer.mounts) {
+    key.Add("mount", absl::StrCat(static_cast<int>(mount.type)));
+    key.Add("target", mount.target);
+    key.Add("id", mount.id);
+    key.Add("variable", mount.environment);
+    key.Add("read-only", mount.read_only ? "1" : "0");
+    // What a cache or a secret holds does not count.
+    if (mount.type != RunMount::Type::kBind) continue;
+    LayerStep copied;
+    GANTRY_ASSIGN_OR_RETURN(copied.from, ResolveFrom(*parts_.plan, layer.stage, mount.from));
+    copied.sources.push_back({CopySource::Kind::kPath, mount.source, ""});
+    GANTRY_RETURN_IF_ERROR(AddCopied(copied, key));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status BuildRun::AddCopied(const LayerStep& layer, KeyWriter& key) {
+  key.Add("destination", layer.destination);
+  key.Add("owner", layer.owner);
+  key.Add("mode", layer.mode);
+  key.Add("parents", layer.parents ? "1" : "0");
+  key.Add("unpack", layer.unpack.has_value() ? (*layer.unpack ? "1" : "0") : "");
+  key.Add("checksum", layer.checksum);
+  GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules excludes,
+                          engine::IgnoreRules::FromPatterns(layer.excludes));
+  GANTRY_ASSIGN_OR_RETURN(const core::BuildRoot* from, RootOf(layer.from));
+  const auto add = [&](int root) -> absl::Status {
+    for (const CopySource& source : layer.sources) {
+      if (source.kind == CopySource::Kind::kHeredoc) {
+        key.Add("document", source.path);
+        key.Add("content", source.content);
+        continue;
+      }
+      if (source.kind != CopySource::Kind::kPath) continue;
+      key.Add("source", "");
+      GANTRY_ASSIGN_OR_RETURN(const std::vector<MatchedSource> matches,
+                              MatchSources(root, source.path, layer.parents));
+      GANTRY_RETURN_IF_ERROR(AddFiles(root, matches, excludes, parts_.cancel, key));
+    }
+    return absl::OkStatus();
+  };
+  if (from == nullptr) return add(parts_.context->root());
+  if (from->diff_ids.empty()) return absl::NotFoundError("there are no files in that stage");
+  return parts_.session->Look(
+      {from}, [&](const core::ImageBuild::Session::Trees& trees) { return add(trees.sources[0]); });
+}
+
+absl::StatusOr<core::BuildRoot> BuildRun::DoStep(const Stage& stage, const core::BuildRoot& root,
+                                                 const LayerStep& layer, v1::BuildStep& step,
+                                                 StageEvaluator& evaluator) {
+  GANTRY_ASSIGN_OR_RETURN(const std::string key, KeyOf(root, layer));
+  if (MayReuse(stage)) {
+    GANTRY_ASSIGN_OR_RETURN(absl::optional<core::BuildCache::Hit> hit,
+                            parts_.cache->Find(*parts_.session, root, key));
+    if (hit.has_value()) {
+      evaluator.Done(layer, true);
+      evaluator.config().history.back().created = TimeText(hit->made_at);
+      step.set_image_id(hit->root.chain_id());
+      GANTRY_RETURN_IF_ERROR(parts_.log->End(step, /*cached=*/true));
+      return std::move(hit->root);
+    }
+  }
+  core::BuildRoot next;
+  if (layer.kind == LayerStep::Kind::kRun) {
+    GANTRY_ASSIGN_OR_RETURN(next, DoRun(root, layer, step));
+  } else if (layer.kind == LayerStep::Kind::kWorkdir) {
+    GANTRY_ASSIGN_OR_RETURN(next, DoWorkdir(root, layer));
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(next, DoCopy(root, layer));
+  }
+  evaluator.Done(layer, true);
+  const absl::Time now = Clock::Real().Now();
+  evaluator.config().history.back().created = TimeText(now);
+  GANTRY_RETURN_IF_ERROR(parts_.cache->Put(*parts_.session, key, layer.shown, next, now));
+  step.set_image_id(next.chain_id());
+  GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
+  return next;
+}
+
+absl::Status BuildRun::Allowed(const std::string& entitlement) const {
+  for (const std::string& one : parts_.request->allow()) {
+    if (one == entitlement) return absl::OkStatus();
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat(entitlement, " is not allowed; ask for it with --allow ", entitlement));
+}
+
+absl::StatusOr<core::BuildRoot> BuildRun::DoRun(const core::BuildRoot& root, const LayerStep& layer,
+                                                v1::BuildStep& step) {
+  if (root.diff_ids.empty()) {
+    return absl::FailedPreconditionError(
+        "there is nothing to run in an image without files; begin with another base than scratch");
+  }
+  const v1::BuildRequest::Open& request = *parts_.request;
+  v1::ContainerConfig config;
+  config.mutable_entrypoint();  // present and empty: the command is the whole
+  for (const std::string& argument : layer.arguments) config.add_command(argument);
+  for (const std::string& entry : layer.environment) config.add_env(entry);
+  for (const auto& [name, value] : layer.proxies) config.add_env(absl::StrCat(name, "=", value));
+  config.set_working_dir(layer.working_dir);
+  config.set_user(layer.user);
+  config.set_hostname("buildkitsandbox");
+  config.set_network_mode(layer.network != "default" ? layer.network : request.network_mode());
+  if (config.network_mode() == "host" && layer.network == "host")
+    GANTRY_RETURN_IF_ERROR(Allowed("network.host"));
+  if (layer.security == "insecure") {
+    GANTRY_RETURN_IF_ERROR(Allowed("security.insecure"));
+    config.set_privileged(true);
+  }
+  if (!layer.devices.empty()) return absl::UnimplementedError("RUN --device is not supported");
+  *config.mutable_extra_hosts() = request.extra_hosts();
+  config.set_shm_size_bytes(request.shm_size_bytes());
+  *config.mutable_resources() = request.resources();
+  config.set_cgroup_parent(request.cgroup_parent());
+  StepMounts::Parts mount_parts;
+  mount_parts.session = parts_.session;
+  mount_parts.request = &request;
+  mount_parts.context = parts_.context;
+  mount_parts.caches = parts_.caches;
+  mount_parts.cancel = parts_.cancel;
+  mount_parts.scratch_directory = absl::StrCat(parts_.directory, "/step-", step.number());
+  mount_parts.state_directory = absl::StrCat(parts_.state_directory, "/step-", step.number());
+  mount_parts.root_of = [&](const std::string& from) -> absl::StatusOr<const core::BuildRoot*> {
+    GANTRY_ASSIGN_OR_RETURN(const Source source, ResolveFrom(*parts_.plan, layer.stage, from));
+    return RootOf(source);
+  };
+  StepMounts mounts(std::move(mount_parts));
+  GANTRY_RETURN_IF_ERROR(mounts.AddTo(layer, config));
+  GANTRY_ASSIGN_OR_RETURN(core::ImageBuild::Session::Ran ran,
+                          parts_.session->Run(
+                              root, config,
+                              [&](const std::string& id) {
+                                step.set_container(id);
+                                return parts_.log->Change(step);
+                              },
+                              [&](int stream, absl::string_view bytes) {
+                                return parts_.log->Output(step, stream, bytes);
+                              }));
+  if (ran.exit_code != 0) {
+    step.set_exit_code(ran.exit_code);
+    return absl::AbortedError(
+        absl::StrCat("process \"", absl::StrJoin(layer.arguments, " "),
+                     "\" did not complete successfully: exit code: ", ran.exit_code));
+  }
+  return *std::move(ran.root);
+}
+
+absl::StatusOr<core::BuildRoot> BuildRun::DoWorkdir(const core::BuildRoot& root,
+                                                    const LayerStep& layer) {
+  return parts_.session->Change(
+      root, "workdir", {}, [&](const core::ImageBuild::Session::Trees& trees) -> absl::Status {
+        FileCopyOptions options;
+        if (!layer.user.empty()) {
+          GANTRY_ASSIGN_OR_RETURN(options.owner, OwnerOf(trees.target, layer.user, false));
+        }
+        FileCopy copy(trees.target, trees.target, std::move(options));
+        return copy.MakeDirectory(layer.working_dir).status();
+      });
+}
+
+absl::StatusOr<const core::BuildRoot*> BuildRun::RootOf(const Source& source) {
+  switch (source.kind) {
+    case Source::Kind::kContext:
+      return nullptr;
+    case Source::Kind::kStage: {
+      GANTRY_ASSIGN_OR_RETURN(const BuiltStage* stage, WaitFor(source.stage));
+      return &stage->root;
+    }
+    case Source::Kind::kScratch:
+      return absl::InvalidArgumentError("there are no files in scratch");
+    case Source::Kind::kImage:
+      break;
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    const auto found = images_.find(source.image);
+    if (found != images_.end()) return found->second.get();
+  }
+  Stage stage;
+  stage.base = source;
+  v1::BuildStep step = parts_.log->Begin(absl::StrCat("[internal] FROM ", source.image));
+  absl::StatusOr<core::BuildBase> base = BaseOf(stage, step);
+  if (!base.ok()) {
+    parts_.log->Fail(step, base.status());
+    return base.status();
+  }
+  GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
+  absl::MutexLock lock(&mu_);
+  return images_.emplace(source.image, std::make_unique<core::BuildRoot>(base->root))
+      .first->second.get();
+}
+
+absl::StatusOr<core::BuildRoot> BuildRun::DoCopy(const core::BuildRoot& root,
+                                                 const LayerStep& layer) {
+  GANTRY_ASSIGN_OR_RETURN(const FileMode mode, FileMode::Parse(layer.mode));
+  GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules excludes,
+                          engine::IgnoreRules::FromPatterns(layer.excludes));
+  GANTRY_ASSIGN_OR_RETURN(const core::BuildRoot* from, RootOf(layer.from));
+  for (const CopySource& source : layer.sources) {
+    if (source.kind == CopySource::Kind::kUrl || source.kind == CopySource::Kind::kGit) {
+      return absl::UnimplementedError(absl::StrCat(
+          "ADD of ", source.path, " is not supported: download it before the build or in a RUN"));
+    }
+  }
+  std::vector<const core::BuildRoot*> sources;
+  if (from != nullptr && !from->diff_ids.empty()) sources.push_back(from);
+  return parts_.session->Change(
+      root, "copy", sources, [&](const core::ImageBuild::Session::Trees& trees) -> absl::Status {
+        const int source_root = from == nullptr         ? parts_.context->root()
+                                : trees.sources.empty() ? -1
+                                                        : trees.sources[0];
+        FileCopyOptions options;
+        options.mode = mode;
+        options.excludes = excludes;
+        options.cancel = parts_.cancel;
+        if (!layer.owner.empty()) {
+          GANTRY_ASSIGN_OR_RETURN(options.owner, OwnerOf(trees.target, layer.owner, true));
+        }
+        const auto owner = options.owner;
+        FileCopy copy(source_root, trees.target, std::move(options));
+        for (const CopySource& source : layer.sources) {
+          if (source.kind == CopySource::Kind::kHeredoc) {
+            GANTRY_RETURN_IF_ERROR(copy.Write(source.content, source.path, layer.destination));
+            continue;
+          }
+          GANTRY_ASSIGN_OR_RETURN(const std::vector<MatchedSource> matches,
+                                  MatchSources(source_root, source.path, layer.parents));
+          for (const MatchedSource& match : matches) {
+            if (layer.kind == LayerStep::Kind::kAdd && !match.directory &&
+                layer.unpack.value_or(true)) {
+              GANTRY_ASSIGN_OR_RETURN(const bool archive, IsArchive(source_root, match.path));
+              if (archive) {
+                GANTRY_ASSIGN_OR_RETURN(const UniqueFd directory,
+                                        copy.MakeDirectory(layer.destination));
+                GANTRY_RETURN_IF_ERROR(
+                    ExtractArchive(source_root, match.path, directory.get(), owner, parts_.cancel));
+                continue;
+              }
+            }
+            GANTRY_RETURN_IF_ERROR(copy.Copy(match, layer.destination, layer.parents));
+          }
+        }
+        return absl::OkStatus();
+      });
+}
+
+}  // namespace gantry::build

@@ -1,0 +1,93 @@
+// One build under way: what its stages share. Used by BuildExecutor only.
+//
+// Thread-safe between Start() and the end of the stages, of which each has a thread.
+#ifndef GANTRY_SUPERVISOR_BUILD_BUILD_RUN_H_
+#define GANTRY_SUPERVISOR_BUILD_BUILD_RUN_H_
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+
+#include "base/cancel_token.h"
+#include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/build/build_context.h"
+#include "supervisor/build/build_log.h"
+#include "supervisor/build/build_plan.h"
+#include "supervisor/build/cache_mounts.h"
+#include "supervisor/build/stage_evaluator.h"
+#include "supervisor/build/tree_digest.h"
+#include "supervisor/core/build_cache.h"
+#include "supervisor/core/image_build.h"
+
+namespace gantry::build {
+
+// A stage at its end.
+struct BuiltStage {
+  core::BuildRoot root;
+  std::unique_ptr<StageEvaluator> evaluator;
+};
+
+class BuildRun {
+ public:
+  struct Parts {
+    core::ImageBuild::Session* session;
+    core::BuildCache* cache;
+    const v1::BuildRequest::Open* request;
+    const BuildPlan* plan;
+    const BuildContext* context;
+    BuildLog* log;
+    CancelToken* cancel;  // ends all stages; the first failure cancels it
+    CacheMounts* caches;
+    std::string directory;        // of this build alone
+    std::string state_directory;  // the same, on a tmpfs
+    std::string platform;         // of the target, "" for the host's
+  };
+  explicit BuildRun(const Parts& parts);
+
+  // Carries out all stages of the plan. The target's stage, or why the first one failed.
+  absl::StatusOr<const BuiltStage*> RunStages();
+
+ private:
+  absl::Status RunStage(int index) ABSL_LOCKS_EXCLUDED(mu_);
+  // Waits for a stage that another thread carries out. kCancelled when it failed.
+  absl::StatusOr<const BuiltStage*> WaitFor(int index) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::StatusOr<core::BuildBase> BaseOf(const Stage& stage, v1::BuildStep& step);
+  // The files that a COPY or a mount takes from; null for the context.
+  absl::StatusOr<const core::BuildRoot*> RootOf(const Source& source) ABSL_LOCKS_EXCLUDED(mu_);
+
+  absl::StatusOr<core::BuildRoot> DoStep(const Stage& stage, const core::BuildRoot& root,
+                                         const LayerStep& layer, v1::BuildStep& step,
+                                         StageEvaluator& evaluator);
+  absl::StatusOr<core::BuildRoot> DoRun(const core::BuildRoot& root, const LayerStep& layer,
+                                        v1::BuildStep& step);
+  absl::StatusOr<core::BuildRoot> DoCopy(const core::BuildRoot& root, const LayerStep& layer);
+  absl::StatusOr<core::BuildRoot> DoWorkdir(const core::BuildRoot& root, const LayerStep& layer);
+  // A digest of all that the step reads: the files below it, its definition, and what it copies or
+  // mounts.
+  absl::StatusOr<std::string> KeyOf(const core::BuildRoot& root, const LayerStep& layer);
+  absl::Status AddCopied(const LayerStep& layer, KeyWriter& key);
+  absl::Status AddMounted(const LayerStep& layer, KeyWriter& key);
+  bool MayReuse(const Stage& stage) const;
+  absl::Status Allowed(const std::string& entitlement) const;
+
+  const Parts parts_;
+
+  // Of each stage's FROM, among the instructions of all stages that are built, from 1.
+  std::map<int, int> positions_;
+  int instructions_ = 0;  // of all of them
+
+  absl::Mutex mu_;
+  std::map<int, BuiltStage> done_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, std::unique_ptr<core::BuildRoot>> images_ ABSL_GUARDED_BY(mu_);
+  absl::Status failure_ ABSL_GUARDED_BY(mu_);  // the first
+};
+
+}  // namespace gantry::build
+
+#endif  // GANTRY_SUPERVISOR_BUILD_BUILD_RUN_H_

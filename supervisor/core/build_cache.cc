@@ -1,0 +1,173 @@
+#include "supervisor/core/build_cache.h"
+
+#include <algorithm>
+#include <tuple>
+#include <utility>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+
+#include "base/engine/units.h"
+#include "base/status_macros.h"
+#include "proto/gantry/v1/builds.pb.h"
+#include "proto/gantry/v1/types.pb.h"
+#include "supervisor/gc/scheduler.h"
+
+namespace gantry::core {
+namespace {
+
+int64_t SizeOf(const record::v1::BuildCacheRecord& record) {
+  return record.size_bytes() + record.unpacked_size_bytes();
+}
+
+v1::BuildCacheRecord Shown(const metadata::StoredCacheRecord& stored) {
+  v1::BuildCacheRecord out;
+  out.set_id(stored.key.substr(stored.key.find(':') + 1));
+  out.set_type("regular");
+  out.set_description(stored.record.description());
+  out.set_size_bytes(SizeOf(stored.record));
+  *out.mutable_created_at() = stored.record.created_at();
+  *out.mutable_last_used_at() = stored.record.last_used_at();
+  out.set_uses(stored.record.uses());
+  return out;
+}
+
+// Whether all filters select the record. `id` matches a prefix; `until` and `unused-for` the time
+// since the last use.
+absl::StatusOr<bool> Selects(const google::protobuf::RepeatedPtrField<v1::Filter>& filters,
+                             const metadata::StoredCacheRecord& stored, absl::Time now) {
+  for (const v1::Filter& filter : filters) {
+    const std::string id = stored.key.substr(stored.key.find(':') + 1);
+    if (filter.key() == "id") {
+      if (!absl::StartsWith(id, filter.value())) return false;
+    } else if (filter.key() == "type") {
+      if (filter.value() != "regular") return false;
+    } else if (filter.key() == "description") {
+      if (!absl::StrContains(stored.record.description(), filter.value())) return false;
+    } else if (filter.key() == "inuse" || filter.key() == "shared" || filter.key() == "private") {
+      if (filter.value() == "true" || filter.value() == "1") return false;
+    } else if (filter.key() == "until" || filter.key() == "unused-for") {
+      GANTRY_ASSIGN_OR_RETURN(const absl::Duration age, engine::ParseDuration(filter.value()));
+      if (absl::FromUnixSeconds(stored.record.last_used_at().seconds()) > now - age) return false;
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat(
+          "invalid filter '", filter.key(),
+          "': there is id, type, description, inuse, shared, private, until and ", "unused-for"));
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCache::Find(ImageBuild::Session& session,
+                                                                 const BuildRoot& root,
+                                                                 const std::string& key) {
+  const metadata::Scope scope{.ns = session.context().ns};
+  absl::StatusOr<record::v1::BuildCacheRecord> found = records_.Find(scope, key);
+  if (absl::IsNotFound(found.status())) return absl::optional<Hit>();
+  if (!found.ok()) return found.status();
+  content::Descriptor layer;
+  layer.media_type = found->media_type();
+  layer.size_bytes = found->size_bytes();
+  GANTRY_ASSIGN_OR_RETURN(layer.digest, content::Digest::Parse(found->digest()));
+  GANTRY_ASSIGN_OR_RETURN(const content::Digest diff_id, content::Digest::Parse(found->diff_id()));
+  absl::StatusOr<BuildRoot> reused = session.Reuse(root, layer, diff_id);
+  if (absl::IsNotFound(reused.status())) {
+    // Somebody removed the blob or the snapshot behind the cache's back.
+    GANTRY_RETURN_IF_ERROR(records_.Remove(scope, key));
+    return absl::optional<Hit>();
+  }
+  if (!reused.ok()) return reused.status();
+  // It may go while this build runs; the session keeps what is used.
+  const absl::Status touched = records_.Touch(scope, key, parts_.stores->clock.Now());
+  if (!touched.ok() && !absl::IsNotFound(touched)) return touched;
+  Hit hit;
+  hit.root = *std::move(reused);
+  hit.made_at = absl::FromUnixSeconds(found->created_at().seconds()) +
+                absl::Nanoseconds(found->created_at().nanos());
+  return absl::optional<Hit>(std::move(hit));
+}
+
+absl::Status BuildCache::Put(ImageBuild::Session& session, const std::string& key,
+                             const std::string& description, const BuildRoot& after,
+                             absl::Time made_at) {
+  const content::Descriptor& layer = after.manifest.layers.back();
+  record::v1::BuildCacheRecord record;
+  record.set_description(description);
+  record.set_media_type(layer.media_type);
+  record.set_digest(layer.digest.str());
+  record.set_size_bytes(layer.size_bytes);
+  record.set_diff_id(after.diff_ids.back().str());
+  record.set_snapshotter(parts_.stores->default_snapshotter);
+  record.set_chain_id(after.chain_id());
+  record.set_depth(static_cast<int>(after.diff_ids.size()));
+  const metadata::Scope scope{.ns = session.context().ns};
+  GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
+                          parts_.stores->Snapshots("", scope));
+  if (const absl::StatusOr<snapshot::Usage> usage = snapshots.Usage(record.chain_id()); usage.ok())
+    record.set_unpacked_size_bytes(usage->size_bytes);
+  const int64_t seconds = absl::ToUnixSeconds(made_at);
+  record.mutable_created_at()->set_seconds(seconds);
+  record.mutable_created_at()->set_nanos(
+      static_cast<int32_t>(absl::ToInt64Nanoseconds(made_at - absl::FromUnixSeconds(seconds))));
+  record.mutable_last_used_at()->set_seconds(seconds);
+  return records_.Put(scope, key, record);
+}
+
+absl::StatusOr<std::vector<metadata::StoredCacheRecord>> BuildCache::InOrder(
+    const std::string& ns) {
+  GANTRY_ASSIGN_OR_RETURN(std::vector<metadata::StoredCacheRecord> all, records_.List(ns));
+  std::sort(all.begin(), all.end(),
+            [](const metadata::StoredCacheRecord& a, const metadata::StoredCacheRecord& b) {
+              // Seconds: the steps of one build are used within one or a few.
+              return std::make_tuple(a.record.last_used_at().seconds(), -a.record.depth(), a.key) <
+                     std::make_tuple(b.record.last_used_at().seconds(), -b.record.depth(), b.key);
+            });
+  return all;
+}
+
+absl::StatusOr<v1::BuildCacheUsageResponse> BuildCache::Usage(
+    const CallContext& context, const v1::BuildCacheUsageRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::StoredCacheRecord> all, InOrder(context.ns));
+  v1::BuildCacheUsageResponse response;
+  for (auto stored = all.rbegin(); stored != all.rend(); ++stored) {
+    GANTRY_ASSIGN_OR_RETURN(const bool selected,
+                            Selects(request.filters(), *stored, parts_.stores->clock.Now()));
+    if (!selected) continue;
+    *response.add_records() = Shown(*stored);
+    response.set_total_bytes(response.total_bytes() + SizeOf(stored->record));
+  }
+  return response;
+}
+
+absl::StatusOr<v1::PruneBuildCacheResponse> BuildCache::Prune(
+    const CallContext& context, const v1::PruneBuildCacheRequest& request) {
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::StoredCacheRecord> all, InOrder(context.ns));
+  int64_t left = 0;
+  for (const metadata::StoredCacheRecord& stored : all) left += SizeOf(stored.record);
+  v1::PruneBuildCacheResponse response;
+  for (const metadata::StoredCacheRecord& stored : all) {
+    if (request.keep_bytes() > 0 && left <= request.keep_bytes()) break;
+    GANTRY_ASSIGN_OR_RETURN(const bool selected,
+                            Selects(request.filters(), stored, parts_.stores->clock.Now()));
+    if (!selected) continue;
+    GANTRY_RETURN_IF_ERROR(records_.Remove({.ns = context.ns}, stored.key));
+    left -= SizeOf(stored.record);
+    *response.add_removed() = Shown(stored);
+    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + SizeOf(stored.record));
+  }
+  if (!response.removed().empty() && parts_.gc != nullptr) parts_.gc->CollectSoon();
+  return response;
+}
+
+absl::Status BuildCache::KeepCeiling(const std::string& ns) {
+  if (parts_.max_bytes == 0) return absl::OkStatus();
+  CallContext context;
+  context.ns = ns;
+  v1::PruneBuildCacheRequest request;
+  request.set_keep_bytes(parts_.max_bytes);
+  return Prune(context, request).status();
+}
+
+}  // namespace gantry::core
