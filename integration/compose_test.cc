@@ -141,6 +141,21 @@ volumes: {data: }
   EXPECT_EQ(ComposeOut({"run", "--rm", "-T", "web", "ls", "/data"}), "started\nstopping");
 }
 
+TEST_F(ComposeTest, ServiceIsBuiltWhenItsImageIsNotHere) {
+  ASSERT_TRUE(WriteFileAtomic(bed_->scratch() + "/Dockerfile",
+                              "FROM busybox:test\nARG WORD\nRUN echo $WORD > /word\n"
+                              "CMD [\"cat\", \"/word\"]\n",
+                              0600)
+                  .ok());
+  Write("services: {web: {build: {context: ., args: {WORD: built}}}}");
+  ComposeOut({"up", "-d"});
+  ASSERT_TRUE(bed_->StatusBecomes("demo-web-1", "exited"));
+  EXPECT_THAT(ComposeOut({"logs", "--no-log-prefix"}), HasSubstr("built"));
+  EXPECT_THAT(ComposeOut({"plan"}), Not(HasSubstr("build ")));
+  ComposeOut({"down", "--rmi", "local"});
+  EXPECT_NE(bed_->Ctl({"image", "inspect", "demo-web"}).code, 0);
+}
+
 TEST_F(ComposeTest, ScaleGoesUpAndBack) {
   ComposeOut({"up", "-d", "--scale", "web=3"});
   EXPECT_EQ(ComposeOut({"ps", "--format", "{{.Name}}", "web"}),

@@ -133,9 +133,9 @@ class BuildAction final : public Action {
     flags.String(&metadata_file_, "metadata-file", 0, "file", "Write what was built there, as JSON")
         .completes = "files";
     // Of docker: they ask for what is done anyway.
-    flags.Bool(&ignored_, "load", 0, "").hidden = true;
-    flags.Bool(&ignored_, "rm", 0, "").hidden = true;
-    flags.Bool(&ignored_, "force-rm", 0, "").hidden = true;
+    flags.Bool(&ignored_, "load", 0, "Accepted: images are always in the store").hidden = true;
+    flags.Bool(&ignored_, "rm", 0, "Accepted: containers of steps never stay").hidden = true;
+    flags.Bool(&ignored_, "force-rm", 0, "Accepted: containers of steps never stay").hidden = true;
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {

@@ -215,6 +215,16 @@ absl::StatusOr<compose::ObservedContainer> ContainerNumbered(compose::Engine& en
   return absl::NotFoundError(absl::StrCat("service \"", service, "\" has no container"));
 }
 
+absl::StatusOr<int> RunVerbWith(Context& context, const Verb& verb,
+                                const std::vector<std::string>& words) {
+  const std::unique_ptr<Action> action = verb.make();
+  FlagSet flags;
+  action->AddFlags(flags);
+  std::vector<std::string> positional;
+  GANTRY_RETURN_IF_ERROR(flags.Parse(words, verb.hands_on, &positional));
+  return action->Run(context, positional);
+}
+
 std::string ShortName(const compose::Project& project, const std::string& container) {
   return std::string(absl::StripPrefix(container, absl::StrCat(project.name, "-")));
 }

@@ -69,6 +69,10 @@ absl::StatusOr<compose::ObservedContainer> ContainerNumbered(compose::Engine& en
                                                              const std::string& service,
                                                              int64_t index, bool running);
 
+// Another verb with a command line of its own.
+absl::StatusOr<int> RunVerbWith(Context& context, const Verb& verb,
+                                const std::vector<std::string>& words);
+
 // "web-1": a container's name without its project, as logs show it.
 std::string ShortName(const compose::Project& project, const std::string& container);
 

@@ -30,17 +30,6 @@ namespace {
 
 using compose::ObservedContainer;
 
-// Another verb with a command line of its own.
-absl::StatusOr<int> RunVerbWith(Context& context, const Verb& verb,
-                                const std::vector<std::string>& words) {
-  const std::unique_ptr<Action> action = verb.make();
-  FlagSet flags;
-  action->AddFlags(flags);
-  std::vector<std::string> positional;
-  GANTRY_RETURN_IF_ERROR(flags.Parse(words, verb.hands_on, &positional));
-  return action->Run(context, positional);
-}
-
 std::string RandomHex(size_t digits) {
   std::random_device random;
   std::string out;

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -14,6 +15,7 @@
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
+#include "ctl/commands/builder.h"
 #include "ctl/commands/compose.h"
 #include "ctl/commands/transfer.h"
 #include "ctl/compose/apply.h"
@@ -126,10 +128,59 @@ absl::Status PullOne(Context& context, ProgressBoard& board, const compose::Proj
                                                   ": ", status.message()));
 }
 
-absl::Status BuildOne(const compose::Step& step) {
-  return absl::FailedPreconditionError(absl::StrCat(
-      "service ", step.service, ": image ", step.object,
-      " has to be built, which ctl compose does not do; build it under that name, then go on"));
+// The words of `ctl build` for a service. kFailedPrecondition: a key that it has no option for.
+absl::StatusOr<std::vector<std::string>> BuildWords(const compose::Project& project,
+                                                    const compose::Step& step) {
+  const compose::Node& build = *project.FindService(step.service)->Find("build");
+  std::vector<std::string> words = {"--progress=plain", "-t", step.object};
+  std::string dockerfile;
+  for (const auto& [key, value] : build.entries) {
+    if (key == "context" || value.is_null() || absl::StartsWith(key, "x-")) continue;
+    if (key == "dockerfile") {
+      dockerfile = value.text;
+    } else if (key == "args" || key == "labels") {
+      for (const auto& [name, text] : value.entries) {
+        words.push_back(absl::StrCat(key == "args" ? "--build-arg=" : "--label=", name,
+                                     text.is_null() ? "" : absl::StrCat("=", text.text)));
+      }
+    } else if (key == "target" || key == "network" || key == "shm_size") {
+      words.push_back(absl::StrCat("--", key == "shm_size" ? "shm-size" : key, "=", value.text));
+    } else if (key == "no_cache" || key == "pull") {
+      if (value.text == "true") words.push_back(key == "pull" ? "--pull" : "--no-cache");
+    } else if (key == "tags") {
+      for (const compose::Node& tag : value.items) words.insert(words.end(), {"-t", tag.text});
+    } else if (key == "extra_hosts") {
+      for (const compose::Node& host : value.items)
+        words.push_back(absl::StrCat("--add-host=", host.text));
+    } else {
+      return absl::FailedPreconditionError(absl::StrCat(value.at.Text(), ": services.",
+                                                        step.service, ".build.", key,
+                                                        ": not supported by ctl compose"));
+    }
+  }
+  const std::string context = build.TextOf("context");
+  if (!dockerfile.empty()) {
+    words.insert(words.end(), {"-f", absl::StartsWith(dockerfile, "/")
+                                         ? dockerfile
+                                         : absl::StrCat(context, "/", dockerfile)});
+  }
+  words.push_back(context);
+  return words;
+}
+
+absl::Status BuildOne(Context& context, ProgressBoard& board, const compose::Project& project,
+                      const compose::Step& step) {
+  const std::string part = absl::StrCat("Image ", step.object);
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> words, BuildWords(project, step));
+  board.Update(part, "Building", ProgressBoard::Mark::kWorking);
+  const absl::StatusOr<int> status = RunVerbWith(context, BuildVerb(), words);
+  const bool built = status.ok() && *status == 0;
+  board.Update(part, built ? "Built" : "Error",
+               built ? ProgressBoard::Mark::kDone : ProgressBoard::Mark::kFailed);
+  if (!status.ok()) return status.status();
+  if (built) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("service ", step.service, ": image ", step.object, " was not built"));
 }
 
 class UpAction final : public Action {
@@ -214,7 +265,9 @@ class UpAction final : public Action {
     apply.timeout_seconds = up_.timeout();
     apply.renew_anonymous_volumes = up_.renew();
     apply.pull = [&](const compose::Step& step) { return PullOne(context, *board, project, step); };
-    apply.build = [](const compose::Step& step) { return BuildOne(step); };
+    apply.build = [&](const compose::Step& step) {
+      return BuildOne(context, *board, project, step);
+    };
     const absl::Status status =
         compose::Apply(project, plan, engine, *board, apply, Interrupts::once(), started);
     board->Finish();
@@ -436,7 +489,7 @@ absl::Status ApplyQuietly(Context& context, const ProjectFlags& flags, compose::
   compose::ApplyOptions apply;
   apply.parallel = flags.parallel(context);
   apply.pull = [&](const compose::Step& step) { return PullOne(context, *board, project, step); };
-  apply.build = [](const compose::Step& step) { return BuildOne(step); };
+  apply.build = [&](const compose::Step& step) { return BuildOne(context, *board, project, step); };
   return compose::Apply(project, plan, engine, *board, apply, kNever, nullptr);
 }
 

@@ -71,8 +71,8 @@ absl::StatusOr<Dockerfile> LoadDockerfile(const v1::BuildRequest::Open& request,
       if (other.ok()) text = std::move(other);
     }
   }
-  absl::StatusOr<Dockerfile> parsed = text.status();
-  if (text.ok()) parsed = ParseDockerfile(*text, name);
+  absl::StatusOr<Dockerfile> parsed =
+      text.ok() ? ParseDockerfile(*text, name) : absl::StatusOr<Dockerfile>(text.status());
   if (!parsed.ok()) {
     log.Fail(step, parsed.status());
     return parsed.status();

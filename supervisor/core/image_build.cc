@@ -381,6 +381,7 @@ absl::StatusOr<ImageBuild::Session::Ran> ImageBuild::Session::Run(
   v1::CreateContainerRequest request;
   *request.mutable_config() = config;
   v1::ContainerConfig& step = *request.mutable_config();
+  step.set_image(image.target.digest.str());  // it has no name
   step.set_attach_stdout(true);
   step.set_attach_stderr(true);
   step.mutable_log()->set_driver("none");
