@@ -254,6 +254,21 @@ TEST_F(NetworkTest, NetworksComeAndGoWhileTheContainerRuns) {
   bed_->CtlOut({"network", "rm", "web", "db"});
 }
 
+TEST_F(NetworkTest, OneThatWasTakenOffItsLastNetworkCanBeConnectedAgain) {
+  Serve("server", "hello", {});
+  bed_->CtlOut({"network", "disconnect", "web", "server"});
+  EXPECT_EQ(Ask("10.77.0.2", 80), "");
+  bed_->CtlOut({"network", "connect", "--ip", "10.77.0.9", "web", "server"});
+  EXPECT_TRUE(Eventually([] { return Ask("10.77.0.9", 80) == "hello\n"; }));
+  bed_->CtlOut({"rm", "-f", "server"});
+  // One that was started without a network has nothing that one could be connected to.
+  bed_->CtlOut({"run", "-d", "--name", "alone", "--network", "none", kImage, "sleep", "600"});
+  const Outcome refused = bed_->Ctl({"network", "connect", "web", "alone"});
+  EXPECT_EQ(refused.code, 1);
+  EXPECT_TRUE(absl::StrContains(refused.err, "private (none) mode")) << refused.err;
+  bed_->CtlOut({"rm", "-f", "alone"});
+}
+
 // What the shim carries follows the default route as well, whatever dies meanwhile.
 TEST_F(NetworkTest, PortsAtIpv6AddressesFollowTheNetworksOfARunningContainer) {
   Serve("server", "hello", {"-p", absl::StrCat(kPort, ":80")});

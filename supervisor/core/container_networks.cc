@@ -87,11 +87,12 @@ absl::Status ContainerNetworks::Connect(const CallContext& context,
         "any other network");
   }
   const bool runs = Runs(context, loaded);
-  if (wanted == "none" || (choice.kind == NetworkChoice::Kind::kNone && runs)) {
-    return absl::FailedPreconditionError(
-        "container cannot be connected to multiple networks with one of the networks in private "
-        "(none) mode");
-  }
+  const absl::Status isolated = absl::FailedPreconditionError(
+      "container cannot be connected to multiple networks with one of the networks in private "
+      "(none) mode");
+  const bool asked_for_none =
+      choice.kind == NetworkChoice::Kind::kNone && !loaded.config.networks().empty();
+  if (wanted == "none" || (asked_for_none && runs)) return isolated;
   GANTRY_ASSIGN_OR_RETURN(const metadata::StoredNetwork network,
                           parts_.networks->FindOrMakeDefault(context, wanted));
   const bool connected = choice.kind == NetworkChoice::Kind::kNetwork;
@@ -111,8 +112,13 @@ absl::Status ContainerNetworks::Connect(const CallContext& context,
   NamesOfNetworks before;
   if (runs) {
     before = NamesNow(context, loaded);
-    GANTRY_RETURN_IF_ERROR(
-        parts_.places->Connect(lock.Within(context), ClientOf(loaded), attachment));
+    const absl::Status placed =
+        parts_.places->Connect(lock.Within(context), ClientOf(loaded), attachment);
+    // One that was taken off its last network has a namespace that networks can be connected to;
+    // one that was started without a network has none.
+    if (choice.kind == NetworkChoice::Kind::kNone && absl::IsFailedPrecondition(placed))
+      return isolated;
+    GANTRY_RETURN_IF_ERROR(placed);
   }
   const absl::Status written = WriteConfig(loaded);
   if (!written.ok() && runs) {
