@@ -465,8 +465,8 @@ absl::StatusOr<std::vector<PodRuntime>> PodService::Runtimes() const {
     if (!info.ok()) continue;
     PodRuntime& one = out.emplace_back();
     one.name = name;
-    // In its own list of the mount options that it knows.
-    one.recursive_read_only = absl::StrContains(info->features_json, "\"rro\"");
+    // In its own list of the mount options that it knows. crun knew them before it had such a list.
+    one.recursive_read_only = info->is_crun || absl::StrContains(info->features_json, "\"rro\"");
     one.systemd_cgroup = info->systemd_cgroup;
   }
   return out;

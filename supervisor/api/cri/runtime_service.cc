@@ -17,6 +17,7 @@
 #include "proto/cri/v1/runtime_service.grpc.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "proto/gantry/v1/container_streams.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/api/cri/cri_door.h"
 #include "supervisor/api/cri/sampler.h"
 #include "supervisor/api/cri/stats.h"
@@ -29,6 +30,7 @@
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/exec_runner.h"
+#include "supervisor/core/image_catalog.h"
 #include "supervisor/core/pod_service.h"
 #include "supervisor/core/task_service.h"
 
@@ -177,13 +179,19 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
     return HandleOn(
         lane_, *context,
         [=, this](Call& call) -> absl::Status {
-          GANTRY_ASSIGN_OR_RETURN(const core::PodContainer container,
-                                  ToContainer(request->pod_sandbox_id(), request->config(),
-                                              [](const std::string& path) {
-                                                return ReadFile(path, kMaxProfileBytes);
-                                              }));
+          const core::CallContext in = InNamespace(call);
+          wire::ContainerConfig config = request->config();
+          // As they are now; shown in the container's status.
+          for (wire::Mount& mount : *config.mutable_mounts()) {
+            if (mount.has_image()) NameImageOf(in, mount);
+          }
+          GANTRY_ASSIGN_OR_RETURN(
+              const core::PodContainer container,
+              ToContainer(request->pod_sandbox_id(), config, [](const std::string& path) {
+                return ReadFile(path, kMaxProfileBytes);
+              }));
           GANTRY_ASSIGN_OR_RETURN(*response->mutable_container_id(),
-                                  parts_.pods->CreateContainer(InNamespace(call), container));
+                                  parts_.pods->CreateContainer(in, container));
           return absl::OkStatus();
         },
         Departure::kIgnored);
@@ -711,6 +719,12 @@ class RuntimeService final : public wire::RuntimeService::CallbackService {
   absl::StatusOr<ContainerNow> Load(const core::CallContext& in, const std::string& id) {
     GANTRY_ASSIGN_OR_RETURN(core::LoadedContainer loaded, parts_.pods->Container(in, id));
     return WithTask(std::move(loaded));
+  }
+  // An image that is not here is an error of the container's creation.
+  void NameImageOf(const core::CallContext& in, wire::Mount& mount) {
+    const auto records = parts_.images->Find(in, mount.image().image());
+    if (records.ok() && !records->empty())
+      mount.mutable_image()->set_image_ref(records->front().target().digest());
   }
   static absl::Status CheckRunning(const ContainerNow& now) {
     if (StateOf(now) == wire::CONTAINER_RUNNING) return absl::OkStatus();
