@@ -219,16 +219,26 @@ absl::StatusOr<size_t> StreamSource::Read(char* buffer, size_t n) {
   return taken;
 }
 
+absl::Status StreamSink::TakeGrant(CancelToken& cancel) {
+  GANTRY_ASSIGN_OR_RETURN(std::optional<google::protobuf::Any> message, stream_.Receive(cancel));
+  if (!message.has_value()) return Gone();
+  containerd::types::transfer::WindowUpdate update;
+  GANTRY_RETURN_IF_ERROR(ReadAny(*message, &update));
+  window_ += update.update();
+  if (first_grant_ == 0) first_grant_ = window_;
+  return absl::OkStatus();
+}
+
+void StreamSink::AwaitTaken() {
+  CancelToken patience(absl::Seconds(1), &cancel_);
+  // A client that has gone, or grants in another way, is not waited for longer.
+  while (window_ < first_grant_ && TakeGrant(patience).ok()) {
+  }
+}
+
 absl::Status StreamSink::Write(absl::string_view bytes) {
   while (!bytes.empty()) {
-    while (window_ <= 0) {
-      GANTRY_ASSIGN_OR_RETURN(std::optional<google::protobuf::Any> message,
-                              stream_.Receive(cancel_));
-      if (!message.has_value()) return Gone();
-      containerd::types::transfer::WindowUpdate update;
-      GANTRY_RETURN_IF_ERROR(ReadAny(*message, &update));
-      window_ += update.update();
-    }
+    while (window_ <= 0) GANTRY_RETURN_IF_ERROR(TakeGrant(cancel_));
     const size_t piece = std::min({bytes.size(), kMaxDataBytes, static_cast<size_t>(window_)});
     containerd::types::transfer::Data data;
     data.set_data(bytes.data(), piece);

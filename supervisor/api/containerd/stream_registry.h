@@ -143,11 +143,18 @@ class StreamSink final : public ByteSink {
  public:
   StreamSink(Stream& stream, CancelToken& cancel) : stream_(stream), cancel_(cancel) {}
   absl::Status Write(absl::string_view bytes) override;
+  // Waits until the client has granted as much room as at the beginning, which it does once it has
+  // taken the last bytes; a second at most. ctr ends with the answer of its call, whatever is still
+  // on the way to its file.
+  void AwaitTaken();
 
  private:
+  absl::Status TakeGrant(CancelToken& cancel);
+
   Stream& stream_;
   CancelToken& cancel_;
   int64_t window_ = 0;
+  int64_t first_grant_ = 0;
 };
 
 }  // namespace gantry::api::containerd_api

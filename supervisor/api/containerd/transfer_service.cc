@@ -403,6 +403,7 @@ class TransferService final : public Transfer::CallbackService, public DoorServi
     GANTRY_RETURN_IF_ERROR(room_.images->transfer.Export(
         ContextOf(call), order, sink,
         [&reporter](const v1::Progress& step) { reporter.Step(step); }));
+    sink.AwaitTaken();
     reporter.Say("Completed export");
     return absl::OkStatus();
   }
