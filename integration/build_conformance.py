@@ -113,7 +113,7 @@ def apply(layer, tree):
         if not entry.isdir():
             for one in [p for p in tree if p.startswith(path + "/")]:
                 del tree[one]
-        tree[path] = (kind, oct(entry.mode), entry.uid, entry.gid, entry.linkname, content)
+        tree[path] = (kind, oct(entry.mode & 0o7777), entry.uid, entry.gid, entry.linkname, content)
 
 
 def normal(config):

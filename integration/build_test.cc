@@ -247,6 +247,9 @@ TEST_F(BuildTest, OutputsAndInputs) {
   ASSERT_TRUE(
       Ok(Build("FROM scratch\nCOPY Dockerfile /only\n", {"-o", "type=tar,dest=" + archive})));
   EXPECT_EQ(RunProgram({"tar", "-tf", archive}).out, "only\n");
+  const std::string directory = bed_->scratch() + "/files";
+  ASSERT_TRUE(Ok(Build("FROM scratch\nCOPY Dockerfile /a/b\n", {"-o", directory})));
+  EXPECT_TRUE(std::filesystem::is_regular_file(directory + "/a/b"));
   ASSERT_TRUE(
       Ok(Build("FROM busybox:test\nRUN echo 2 > /x\n", {"-o", "type=docker,dest=" + archive})));
   ASSERT_TRUE(Ok(bed_->Ctl({"load", "-i", archive})));

@@ -20,6 +20,7 @@
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/tar/tree_extractor.h"
 #include "base/unique_fd.h"
 #include "ctl/commands/build_view.h"
 #include "ctl/commands/builder.h"
@@ -177,6 +178,7 @@ class BuildAction final : public Action {
       return 1;
     }
     GANTRY_RETURN_IF_ERROR(written);
+    GANTRY_RETURN_IF_ERROR(TakeApart());
     if (quiet_ || progress_ == "quiet") context.Out(absl::StrCat(built.image_id(), "\n"));
     return WriteFiles(built);
   }
@@ -278,6 +280,7 @@ class BuildAction final : public Action {
       // docker's short form: a directory, or - for a tar.
       open.mutable_output()->set_kind(v1::BuildOutput::FILES);
       destination_ = output_;
+      into_directory_ = output_ != "-";
       return absl::OkStatus();
     }
     std::map<std::string, std::string> fields = Fields(output_);
@@ -293,14 +296,17 @@ class BuildAction final : public Action {
       open.mutable_output()->set_kind(v1::BuildOutput::DOCKER);
     } else if (type == "oci") {
       open.mutable_output()->set_kind(v1::BuildOutput::OCI);
-    } else if (type == "tar") {
+    } else if (type == "tar" || type == "local") {
       open.mutable_output()->set_kind(v1::BuildOutput::FILES);
+      into_directory_ = type == "local";
+      if (into_directory_ && fields["dest"].empty())
+        return absl::InvalidArgumentError("--output type=local: name a directory with dest=");
     } else if (type == "cacheonly") {
       open.mutable_output()->set_kind(v1::BuildOutput::NONE);
       destination_.clear();
     } else {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--output type=", type, ": there is image, docker, oci, tar and cacheonly"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "--output type=", type, ": there is image, docker, oci, tar, local and cacheonly"));
     }
     return absl::OkStatus();
   }
@@ -449,12 +455,31 @@ class BuildAction final : public Action {
       context.OutRaw(bytes);
       return absl::OkStatus();
     }
+    if (into_directory_ && !file_out_.valid()) {
+      // Taken apart when all of it is there.
+      GANTRY_RETURN_IF_ERROR(MakeDirectories(destination_));
+      file_out_ = UniqueFd(open(destination_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+      if (!file_out_.valid()) return ErrnoToStatus(errno, destination_);
+    }
     if (!file_out_.valid()) {
       file_out_ =
           UniqueFd(open(destination_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
       if (!file_out_.valid()) return ErrnoToStatus(errno, destination_);
     }
     return WriteAll(file_out_.get(), bytes);
+  }
+
+  // The files of --output type=local, out of the tar that came.
+  absl::Status TakeApart() {
+    if (!into_directory_ || !file_out_.valid()) return absl::OkStatus();
+    if (lseek(file_out_.get(), 0, SEEK_SET) != 0) return ErrnoToStatus(errno, destination_);
+    const UniqueFd directory(open(destination_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!directory.valid()) return ErrnoToStatus(errno, destination_);
+    FdSource tar(file_out_.get());
+    ExtractOptions options;
+    options.owner =
+        geteuid() == 0 ? ExtractOptions::Owner::kArchive : ExtractOptions::Owner::kCaller;
+    return ExtractTree(tar, directory.get(), options).status();
   }
 
   absl::StatusOr<int> WriteFiles(const v1::BuiltImage& built) {
@@ -478,6 +503,7 @@ class BuildAction final : public Action {
       output_, progress_, id_file_, metadata_file_;
   bool no_cache_ = false, pull_ = false, quiet_ = false, ignored_ = false;
   std::string destination_;
+  bool into_directory_ = false;
   UniqueFd file_out_;
 };
 
