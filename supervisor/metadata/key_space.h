@@ -9,6 +9,7 @@
 //
 //   family            key                            value            to the garbage collector
 //   meta              "schema"                       decimal number   -
+//                     "build_cache" / ns / key       BuildCacheRecord root; -> its blob and its snapshot
 //   namespaces        ns                             Namespace        -
 //   images            ns / name                      Image            root unless gc.expire has passed; -> target content, labels
 //   containers        ns / id                        Container        root; -> (snapshotter, snapshot_key), labels
