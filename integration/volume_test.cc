@@ -472,6 +472,7 @@ TEST_F(VolumeTest, CyclesUnderKillOfTheDaemonLeaveNothing) {
         {"run", "--rm", "-v", "shared:/s", kVolumeImage, "sh", "-c", "echo y >> /s/other"});
     ASSERT_TRUE(running.ok()) << running.status();
     bed_->KillDaemon();
+    // Its daemon was killed: its end says nothing.
     running->Wait().status().IgnoreError();
     ASSERT_TRUE(bed_->StartDaemon());
   }

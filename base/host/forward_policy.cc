@@ -69,6 +69,7 @@ std::vector<std::string> DroppingForwardChains(bool* usable) {
   const UniqueFd netlink(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
   if (!netlink.valid()) return found;
   const struct timeval patience = {2, 0};
+  // Without it an answer that does not come is waited for; the kernel always answers.
   (void)setsockopt(netlink.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   struct {
     nlmsghdr head;

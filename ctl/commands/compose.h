@@ -63,7 +63,7 @@ absl::StatusOr<std::vector<compose::ObservedContainer>> ContainersOf(
     compose::Engine& engine, const compose::Project& project,
     const std::vector<std::string>& services, bool all, bool one_offs, bool reversed);
 
-// The container of a service that `exec`, `port` and their like mean: --index, or the lowest number.
+// The container of a service for `exec` and `port`: the one of --index, or of the lowest number.
 absl::StatusOr<compose::ObservedContainer> ContainerNumbered(compose::Engine& engine,
                                                              const compose::Project& project,
                                                              const std::string& service,

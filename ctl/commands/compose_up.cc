@@ -364,7 +364,7 @@ class UpAction final : public Action {
       if (!stop) return;
       context.Err("Aborting on container exit...\n");
       for (const ObservedContainer& other : all) {
-        // Its own end is what is waited for; what cannot be stopped is told by its output.
+        // An error shows in the output of the container that goes on.
         if (other.id != container.id) engine.Stop(other.id, up_.timeout()).IgnoreError();
       }
     };

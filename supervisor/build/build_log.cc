@@ -115,6 +115,7 @@ void BuildLog::Progress(const v1::BuildStep& step, const std::string& id, int64_
   response.mutable_progress()->set_current_bytes(current);
   response.mutable_progress()->set_total_bytes(total);
   if (std::this_thread::get_id() == owner_) {
+    // Progress only: a client that has gone is noticed at the step's end.
     (void)send_(std::move(response));
     return;
   }
