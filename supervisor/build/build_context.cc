@@ -10,63 +10,17 @@
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
-#include "base/compression.h"
 #include "base/engine/ignore_file.h"
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/in_root.h"
 #include "base/status_macros.h"
-#include "base/tar/tree_extractor.h"
+#include "supervisor/build/build_client.h"
 
 namespace gantry::build {
 namespace {
 
 constexpr int64_t kMaxFileBytes = 16 << 20;  // of a Dockerfile
-// A tar may become this much before it is asked how much it was.
-constexpr int64_t kFreeBytes = int64_t{1} << 30;
-constexpr int64_t kMaxExpansion = 1100;
-
-// Counts what passes.
-class Counted : public ByteSource {
- public:
-  explicit Counted(ByteSource& below) : below_(below) {}
-  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
-    absl::StatusOr<size_t> got = below_.Read(buffer, n);
-    if (got.ok()) total_ += static_cast<int64_t>(*got);
-    return got;
-  }
-  int64_t total() const { return total_; }
-
- private:
-  ByteSource& below_;
-  int64_t total_ = 0;
-};
-
-// Ends what unpacks to too much of what it was.
-class Bounded : public ByteSource {
- public:
-  Bounded(ByteSource& plain, const Counted& packed, const std::function<void(int64_t)>& progress)
-      : plain_(plain), packed_(packed), progress_(progress) {}
-  absl::StatusOr<size_t> Read(char* buffer, size_t n) override {
-    GANTRY_ASSIGN_OR_RETURN(const size_t got, plain_.Read(buffer, n));
-    total_ += static_cast<int64_t>(got);
-    if (total_ > kFreeBytes && total_ / kMaxExpansion > packed_.total())
-      return absl::ResourceExhaustedError("the context unpacks to far more than it holds");
-    if (progress_ && (total_ - told_ >= (1 << 20) || got == 0)) {
-      told_ = total_;
-      progress_(total_);
-    }
-    return got;
-  }
-
- private:
-  ByteSource& plain_;
-  const Counted& packed_;
-  const std::function<void(int64_t)>& progress_;
-  int64_t total_ = 0;
-  int64_t told_ = 0;
-};
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Empty(const std::string& directory) {
@@ -77,18 +31,11 @@ absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Empty(const std::str
 }
 
 absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Receive(
-    ByteSource& tar, const std::string& directory, CancelToken* cancel,
+    BuildClient& client, const std::string& directory, CancelToken* cancel,
     const std::function<void(int64_t)>& progress) {
   GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<BuildContext> context, Empty(directory));
-  Counted packed(tar);
-  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Decompressor> plain, OpenDecompressor(packed));
-  Bounded bounded(*plain, packed, progress);
-  ExtractOptions options;
-  options.owner = ExtractOptions::Owner::kRoot;
-  options.cancel = cancel;
-  if (absl::Status unpacked = ExtractTree(bounded, context->root(), options).status();
-      !unpacked.ok())
-    return WithContext(unpacked, "build context");
+  if (absl::Status filled = client.Files(context->root(), cancel, progress); !filled.ok())
+    return WithContext(filled, "build context");
   return context;
 }
 

@@ -1,9 +1,8 @@
-// The files that a client sends to build from: a tar, compressed or not, becomes a tree on disk.
+// The files that a client sends to build from, as a tree on disk.
 //
 // The tree lies in a directory of its own, which is removed with the object; nothing changes in it
-// after Receive(). Everything belongs to root, whatever the tar says: what a context's files are
-// does not depend on who sends them. The tar is hostile: names and links do not lead out of the
-// directory, and what it may become is bounded.
+// after Receive(). Everything belongs to root, whatever the client says: what a context's files are
+// does not depend on who sends them. How they come is the client's matter (build_client.h).
 //
 // Thread-safe after Receive().
 #ifndef GANTRY_SUPERVISOR_BUILD_BUILD_CONTEXT_H_
@@ -17,7 +16,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "base/byte_stream.h"
 #include "base/unique_fd.h"
 
 namespace gantry {
@@ -26,13 +24,14 @@ class CancelToken;
 
 namespace gantry::build {
 
+class BuildClient;
+
 class BuildContext {
  public:
   // `directory` is made and belongs to the object. `progress` gets the bytes received so far.
-  //   kInvalidArgument     a malformed tar, or a name in it that climbs out
-  //   kResourceExhausted   it unpacks to far more than it holds, or the disk is full
+  // Errors are those of BuildClient::Files().
   static absl::StatusOr<std::unique_ptr<BuildContext>> Receive(
-      ByteSource& tar, const std::string& directory, CancelToken* cancel,
+      BuildClient& client, const std::string& directory, CancelToken* cancel,
       const std::function<void(int64_t)>& progress);
   static absl::StatusOr<std::unique_ptr<BuildContext>> Empty(const std::string& directory);
   ~BuildContext();

@@ -43,13 +43,13 @@ std::string RandomName() {
 }
 
 absl::StatusOr<std::unique_ptr<BuildContext>> TakeContext(const v1::BuildRequest::Open& request,
-                                                          ByteSource& bytes,
+                                                          BuildClient& client,
                                                           const std::string& directory,
                                                           CancelToken* cancel, BuildLog& log) {
   if (!request.has_context()) return BuildContext::Empty(directory);
   v1::BuildStep step = log.Begin("[internal] load build context");
   absl::StatusOr<std::unique_ptr<BuildContext>> context = BuildContext::Receive(
-      bytes, directory, cancel,
+      client, directory, cancel,
       [&](int64_t received) { log.Progress(step, "transferring context", received, 0); });
   if (!context.ok()) {
     log.Fail(step, context.status());
@@ -59,15 +59,16 @@ absl::StatusOr<std::unique_ptr<BuildContext>> TakeContext(const v1::BuildRequest
   return context;
 }
 
+// `context` is null before it was received: the text is in the request.
 absl::StatusOr<Dockerfile> LoadDockerfile(const v1::BuildRequest::Open& request,
-                                          const BuildContext& context, BuildLog& log) {
+                                          const BuildContext* context, BuildLog& log) {
   std::string name = request.dockerfile().empty() ? "Dockerfile" : request.dockerfile();
   v1::BuildStep step = log.Begin(absl::StrCat("[internal] load build definition from ", name));
   absl::StatusOr<std::string> text = request.dockerfile_text();
-  if (text->empty()) {
-    text = context.ReadFile(name);
+  if (context != nullptr) {
+    text = context->ReadFile(name);
     if (absl::IsNotFound(text.status()) && request.dockerfile().empty()) {
-      absl::StatusOr<std::string> other = context.ReadFile("dockerfile");
+      absl::StatusOr<std::string> other = context->ReadFile("dockerfile");
       if (other.ok()) text = std::move(other);
     }
   }
@@ -223,7 +224,14 @@ absl::Status BuildExecutor::Recover() {
 }
 
 absl::Status BuildExecutor::Build(const core::CallContext& call,
-                                  const v1::BuildRequest::Open& request, ByteSource& bytes,
+                                  const v1::BuildRequest::Open& request, ByteSource& context,
+                                  const BuildEventFn& events) {
+  RequestClient client(request, context);
+  return Build(call, request, client, events);
+}
+
+absl::Status BuildExecutor::Build(const core::CallContext& call,
+                                  const v1::BuildRequest::Open& request, BuildClient& client,
                                   const BuildEventFn& events) {
   // Ends all stages, when the caller does or the first of them fails.
   CancelToken cancel(absl::InfiniteDuration(), call.cancel);
@@ -242,12 +250,19 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   };
   GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
   GANTRY_RETURN_IF_ERROR(MakeDirectories(state, 0700));
+  // A mistake in a Dockerfile that is there already is found before files are sent for it.
+  std::optional<Dockerfile> dockerfile;
+  if (!request.dockerfile_text().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, nullptr, log));
+  }
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BuildContext> tree,
-                          TakeContext(request, bytes, directory + "/context", &cancel, log));
-  GANTRY_ASSIGN_OR_RETURN(Dockerfile dockerfile, LoadDockerfile(request, *tree, log));
+                          TakeContext(request, client, directory + "/context", &cancel, log));
+  if (!dockerfile.has_value()) {
+    GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, tree.get(), log));
+  }
   GANTRY_RETURN_IF_ERROR(
       tree->DropIgnored(request.dockerfile().empty() ? "Dockerfile" : request.dockerfile()));
-  GANTRY_ASSIGN_OR_RETURN(const BuildPlan plan, PlanBuild(std::move(dockerfile), options));
+  GANTRY_ASSIGN_OR_RETURN(const BuildPlan plan, PlanBuild(*std::move(dockerfile), options));
   for (const Lint& lint : plan.lints) log.Warn(lint.rule, lint.text, plan.file, lint.line);
 
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<core::ImageBuild::Session> session,
@@ -256,6 +271,7 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   parts.session = session.get();
   parts.cache = parts_.cache;
   parts.request = &request;
+  parts.client = &client;
   parts.plan = &plan;
   parts.context = tree.get();
   parts.log = &log;

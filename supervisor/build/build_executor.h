@@ -21,6 +21,7 @@
 
 #include "base/byte_stream.h"
 #include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/build/build_client.h"
 #include "supervisor/build/build_log.h"
 #include "supervisor/build/cache_mounts.h"
 #include "supervisor/core/build_cache.h"
@@ -44,8 +45,13 @@ class BuildExecutor {
   // At start: removes the files of builds that a daemon which died had under way.
   absl::Status Recover();
 
-  // `context` is read to its end where `request` says that there is one. What `events` is given
-  // last is the image.
+  // `client` is asked for files where `request` says that there are any; a request that has the
+  // Dockerfile's text is parsed before that. Secrets and registries of the request are not looked
+  // at. What `events` is given last is the image.
+  absl::Status Build(const core::CallContext& call, const v1::BuildRequest::Open& request,
+                     BuildClient& client, const BuildEventFn& events);
+  // The same for a client that has said everything in its request: `context` is a tar, read to its
+  // end where there is one.
   absl::Status Build(const core::CallContext& call, const v1::BuildRequest::Open& request,
                      ByteSource& context, const BuildEventFn& events);
 

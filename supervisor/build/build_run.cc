@@ -121,14 +121,10 @@ absl::StatusOr<core::BuildBase> BuildRun::BaseOf(const Stage& stage, v1::BuildSt
     }
     return base;
   }
-  v1::RegistryAuth auth;
-  for (const v1::BuildRegistryAuth& one : parts_.request->registries()) {
-    const std::string registry =
-        absl::StrContains(stage.base.image.substr(0, stage.base.image.find('/')), '.')
-            ? stage.base.image.substr(0, stage.base.image.find('/'))
-            : "docker.io";
-    if (one.registry() == registry) auth = one.auth();
-  }
+  const std::string host = stage.base.image.substr(0, stage.base.image.find('/'));
+  GANTRY_ASSIGN_OR_RETURN(
+      const v1::RegistryAuth auth,
+      parts_.client->Credentials(absl::StrContains(host, '.') ? host : "docker.io", parts_.cancel));
   return parts_.session->Base(
       stage.base.image, stage.platform.empty() ? parts_.platform : stage.platform,
       parts_.request->pull() ? core::ImageBuild::Session::Pull::kAlways
@@ -363,6 +359,7 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoRun(const core::BuildRoot& root, con
   StepMounts::Parts mount_parts;
   mount_parts.session = parts_.session;
   mount_parts.request = &request;
+  mount_parts.client = parts_.client;
   mount_parts.context = parts_.context;
   mount_parts.caches = parts_.caches;
   mount_parts.cancel = parts_.cancel;

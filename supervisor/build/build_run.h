@@ -16,6 +16,7 @@
 
 #include "base/cancel_token.h"
 #include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/build/build_client.h"
 #include "supervisor/build/build_context.h"
 #include "supervisor/build/build_log.h"
 #include "supervisor/build/build_plan.h"
@@ -39,6 +40,7 @@ class BuildRun {
     core::ImageBuild::Session* session;
     core::BuildCache* cache;
     const v1::BuildRequest::Open* request;
+    BuildClient* client;
     const BuildPlan* plan;
     const BuildContext* context;
     BuildLog* log;

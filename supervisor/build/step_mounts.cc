@@ -145,21 +145,15 @@ absl::Status StepMounts::AddCache(const RunMount& mount, v1::ContainerConfig& co
 }
 
 absl::Status StepMounts::AddSecret(const RunMount& mount, v1::ContainerConfig& config) {
-  const v1::BuildSecret* secret = nullptr;
-  for (const v1::BuildSecret& one : parts_.request->secrets()) {
-    if (one.id() == mount.id) secret = &one;
-  }
-  if (secret == nullptr) {
-    if (mount.required)
-      return absl::NotFoundError(absl::StrCat("secret ", mount.id, ": not found"));
-    return absl::OkStatus();
-  }
+  const absl::StatusOr<std::string> secret = parts_.client->Secret(mount.id, parts_.cancel);
+  if (absl::IsNotFound(secret.status()) && !mount.required) return absl::OkStatus();
+  GANTRY_RETURN_IF_ERROR(secret.status());
   if (!mount.environment.empty())
-    config.add_env(absl::StrCat(mount.environment, "=", secret->value()));
+    config.add_env(absl::StrCat(mount.environment, "=", *secret));
   if (mount.target.empty()) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(MakeDirectories(parts_.state_directory, 0700));
   const std::string file = absl::StrCat(parts_.state_directory, "/secret-", ++copies_);
-  GANTRY_RETURN_IF_ERROR(WriteFile(file, secret->value(), 0400));
+  GANTRY_RETURN_IF_ERROR(WriteFile(file, *secret, 0400));
   if (chown(file.c_str(), mount.uid, mount.gid) != 0 ||
       chmod(file.c_str(), mount.mode.value_or(0400)) != 0)
     return ErrnoToStatus(errno, absl::StrCat("secret ", mount.id));

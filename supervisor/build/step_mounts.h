@@ -21,6 +21,7 @@
 #include "base/cancel_token.h"
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "supervisor/build/build_client.h"
 #include "supervisor/build/build_context.h"
 #include "supervisor/build/cache_mounts.h"
 #include "supervisor/build/run_mounts.h"
@@ -34,6 +35,7 @@ class StepMounts {
   struct Parts {
     core::ImageBuild::Session* session;
     const v1::BuildRequest::Open* request;
+    BuildClient* client;
     const BuildContext* context;
     CacheMounts* caches;
     CancelToken* cancel;

@@ -1,0 +1,63 @@
+// What a build asks of its client while it runs: the files to build from, secrets and credentials.
+//
+// One for each build, which it outlives. Files() is called once, on the thread of the build; the
+// others on the threads of its stages, several at once.
+//   kCancelled    by the token
+//   kUnavailable  the client has gone
+#ifndef GANTRY_SUPERVISOR_BUILD_BUILD_CLIENT_H_
+#define GANTRY_SUPERVISOR_BUILD_BUILD_CLIENT_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "base/byte_stream.h"
+#include "proto/gantry/v1/builds.pb.h"
+
+namespace gantry {
+class CancelToken;
+}  // namespace gantry
+
+namespace gantry::build {
+
+class BuildClient {
+ public:
+  virtual ~BuildClient() = default;
+
+  // Fills an empty directory, open as `directory`. Everything in it belongs to root. `progress`
+  // gets the bytes received so far.
+  //   kInvalidArgument     malformed, or a name that climbs out
+  //   kResourceExhausted   far more than was sent, or the disk is full
+  virtual absl::Status Files(int directory, CancelToken* cancel,
+                             const std::function<void(int64_t)>& progress) = 0;
+  // kNotFound: the client has no secret of that id.
+  virtual absl::StatusOr<std::string> Secret(const std::string& id, CancelToken* cancel) = 0;
+  // For a registry, host[:port] or "docker.io"; empty: the client has none for it.
+  virtual absl::StatusOr<v1::RegistryAuth> Credentials(const std::string& registry,
+                                                       CancelToken* cancel) = 0;
+};
+
+// A client that has said everything in its request; the files come as a tar, compressed or not.
+class RequestClient : public BuildClient {
+ public:
+  // Nothing is owned.
+  RequestClient(const v1::BuildRequest::Open& request, ByteSource& tar)
+      : request_(request), tar_(tar) {}
+
+  absl::Status Files(int directory, CancelToken* cancel,
+                     const std::function<void(int64_t)>& progress) override;
+  absl::StatusOr<std::string> Secret(const std::string& id, CancelToken* cancel) override;
+  absl::StatusOr<v1::RegistryAuth> Credentials(const std::string& registry,
+                                               CancelToken* cancel) override;
+
+ private:
+  const v1::BuildRequest::Open& request_;
+  ByteSource& tar_;
+};
+
+}  // namespace gantry::build
+
+#endif  // GANTRY_SUPERVISOR_BUILD_BUILD_CLIENT_H_
