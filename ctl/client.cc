@@ -237,6 +237,7 @@ GANTRY_CTL_UNARY(v1::Networks, Remove, v1::RemoveNetworkRequest, v1::RemoveNetwo
 GANTRY_CTL_UNARY(v1::Networks, Connect, v1::ConnectNetworkRequest, v1::ConnectNetworkResponse)
 GANTRY_CTL_UNARY(v1::Networks, Disconnect, v1::DisconnectNetworkRequest,
                  v1::DisconnectNetworkResponse)
+GANTRY_CTL_UNARY(v1::Networks, ListPorts, v1::ListPortsRequest, v1::ListPortsResponse)
 GANTRY_CTL_UNARY(v1::Networks, Prune, v1::PruneNetworksRequest, v1::PruneNetworksResponse)
 GANTRY_CTL_UNARY(v1::Volumes, Create, v1::CreateVolumeRequest, v1::CreateVolumeResponse)
 GANTRY_CTL_UNARY(v1::Volumes, List, v1::ListVolumesRequest, v1::ListVolumesResponse)

@@ -250,10 +250,13 @@ TEST_F(NetworkNamesTest, AliasesAndNetworksThatComeAndGo) {
     EXPECT_EQ(Lookup("api"), "10.77.0.2 10.77.0.3");
     EXPECT_EQ(Lookup("far"), "code 2");
   });
+  Run("joined", {"--network=container:two"});
   bed_->CtlOut({"network", "connect", "--alias", "distant", "other", "two"});
   In("two", [] { EXPECT_EQ(Lookup("far"), "10.78.0.2"); });
   In("far", [] { EXPECT_EQ(Lookup("distant"), "10.78.0.3"); });
   EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"exec", "two", "cat", "/etc/hosts"}), "10.78.0.3\t"));
+  EXPECT_TRUE(
+      absl::StrContains(bed_->CtlOut({"exec", "joined", "cat", "/etc/hosts"}), "10.78.0.3\t"));
   bed_->CtlOut({"network", "disconnect", "other", "two"});
   In("two", [] { EXPECT_EQ(Lookup("far"), "code 2"); });
   In("far", [] { EXPECT_EQ(Lookup("distant"), "code 2"); });
@@ -264,7 +267,37 @@ TEST_F(NetworkNamesTest, AliasesAndNetworksThatComeAndGo) {
   EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"exec", "plain", "nslookup", "one"}), "10.77.0.2"));
   bed_->CtlOut({"rm", "-f", "one"});
   In("two", [] { EXPECT_EQ(Lookup("api"), "10.77.0.3"); });
-  bed_->CtlOut({"rm", "-f", "two", "far", "plain"});
+  bed_->CtlOut({"rm", "-f", "joined", "two", "far", "plain"});
+}
+
+TEST_F(NetworkNamesTest, LinksLeadToContainersOfTheSameNetwork) {
+  Run("db");
+  Run("api", {"--network=web", "--link", "db:store"});
+  In("api", [] { EXPECT_EQ(Lookup("store"), "10.77.0.2"); });
+  In("db", [] { EXPECT_EQ(Lookup("store"), "code 2"); });
+  // On the default network, where containers do not find each other otherwise.
+  const auto refused = bed_->Ctl({"run", "--network=bridge", "--link", "nobody:x", kImage, "true"});
+  EXPECT_NE(refused.code, 0);
+  EXPECT_TRUE(absl::StrContains(refused.err, "could not get container for nobody")) << refused.err;
+  Run("cache", {"--network=bridge"});
+  Run("web", {"--network=bridge", "--link", "cache", "--link", "/cache:/web/fast"});
+  const auto address = [&] {
+    return bed_->Inspect("cache", "{{.NetworkSettings.Networks.bridge.IPAddress}}");
+  };
+  const std::string first = address();
+  In("web", [&] {
+    EXPECT_EQ(Lookup("fast"), first);
+    EXPECT_EQ(Lookup("cache"), first);
+  });
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"exec", "web", "ping", "-c", "1", "fast"}),
+                                "1 packets received"));
+  // It leads to where the other one is after its restart.
+  bed_->CtlOut({"stop", "-t", "0", "cache"});
+  Run("taker", {"--network=bridge"});
+  bed_->CtlOut({"start", "cache"});
+  EXPECT_NE(address(), first);
+  In("web", [&] { EXPECT_EQ(Lookup("fast"), address()); });
+  bed_->CtlOut({"rm", "-f", "db", "api", "cache", "web", "taker"});
 }
 
 TEST_F(NetworkNamesTest, NamesAreAnsweredWhileTheDaemonIsDead) {

@@ -20,6 +20,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "gtest/gtest.h"
 
 #include "base/file.h"
@@ -136,6 +137,18 @@ TEST_F(NetworkTest, PublishedPortAnswersAtIpv6AddressesOfTheHost) {
                    "0.0.0.0:", kPort + 2, "/tcp every host nftables");
   EXPECT_EQ(bed_->CtlOut({"ports", "--format", "{{.Host}} {{.From}} {{.By}}"}), ports);
   EXPECT_EQ(bed_->CtlOut({"ports", "-f", "name=nobody", "--format", "{{.Host}}"}), "");
+  // The rule that is named is one that the kernel has.
+  const std::string rule =
+      bed_->CtlOut({"ports", "-f", "name=four", "--format", "{{.To}} {{.Rule}}"});
+  const std::string first = rule.substr(0, rule.find('\n'));
+  const std::vector<std::string> words = absl::StrSplit(first, ' ');
+  ASSERT_GE(words.size(), 4u) << rule;
+  EXPECT_EQ(words[0], absl::StrCat(Address("four"), ":80"));
+  const Outcome map = RunProgram({"/usr/sbin/nft", "list", "map", words[1], words[2], words[3]});
+  EXPECT_TRUE(Ok(map)) << map.err;
+  EXPECT_TRUE(
+      absl::StrContains(map.out, absl::StrCat("tcp . ", kPort, " : ", Address("four"), " . 80")))
+      << map.out;
   bed_->KillDaemon();
   EXPECT_EQ(Ask("::1", kPort), "hello\n");
   EXPECT_EQ(Ask("::1", kPort + 1), "hello\n");

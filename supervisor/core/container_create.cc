@@ -29,6 +29,7 @@
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
+#include "supervisor/core/network_names.h"
 #include "supervisor/core/pod_member.h"
 #include "supervisor/core/record_facts.h"
 #include "supervisor/oci/runtime_spec.h"
@@ -143,6 +144,14 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
     GANTRY_ASSIGN_OR_RETURN(network.container,
                             parts_.records->ResolveId(context, network.container));
     config.set_network_mode(network.Print());
+  }
+  for (const std::string& link : config.links()) {
+    const std::string target = LinkTarget(link);
+    if (const absl::Status found = parts_.records->ResolveId(context, target).status();
+        !found.ok()) {
+      return FieldError(
+          "links", absl::StrCat("could not get container for ", target, ": ", found.message()));
+    }
   }
   for (std::string* mode : {config.mutable_pid_mode(), config.mutable_ipc_mode(),
                             config.mutable_uts_mode(), config.mutable_cgroupns_mode()}) {

@@ -47,7 +47,7 @@ absl::Status ContainerNetworks::WriteConfig(LoadedContainer& loaded) {
 NamesOfNetworks ContainerNetworks::NamesNow(const CallContext& context,
                                             const LoadedContainer& loaded) const {
   NamesOfNetworks names;
-  const auto held = parts_.places->NamesOf(context, loaded.id());
+  const auto held = parts_.places->NamesOf(context, loaded.id(), loaded.config);
   if (!held.ok()) return names;
   names.addresses = held->addresses;
   names.resolver = held->has_names;
@@ -60,8 +60,26 @@ void ContainerNetworks::ChangeNames(const CallContext& context, const LoadedCont
   changed.Update(
       UpdateNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
                       loaded.config, loaded.id(), before, NamesNow(context, loaded)));
+  changed.Update(CopyToJoined(context, loaded));
   LOG_IF(WARNING, !changed.ok()) << "ns=" << context.ns << " id=" << loaded.id()
                                  << " names after a change of its networks: " << changed;
+}
+
+absl::Status ContainerNetworks::CopyToJoined(const CallContext& context,
+                                             const LoadedContainer& loaded) {
+  const std::string mode = absl::StrCat("container:", loaded.id());
+  absl::Status all;
+  for (const auto& [ns, task] : parts_.tasks->List(context.ns)) {
+    const std::string& id = task.container_id;
+    if (task.status == ProcessStatus::kStopped || id == loaded.id()) continue;
+    const absl::StatusOr<LoadedContainer> other = parts_.records->Load(context, id);
+    // One that was removed meanwhile, or is another client's, joined nothing here.
+    if (!other.ok() || !other->ours || other->config.network_mode() != mode) continue;
+    all.Update(
+        CopyNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
+                      parts_.records->GeneratedDirectory(context.ns, id, other->config)));
+  }
+  return all;
 }
 
 absl::Status ContainerNetworks::Connect(const CallContext& context,
@@ -173,6 +191,16 @@ absl::Status ContainerNetworks::Disconnect(const CallContext& context,
                                                      : loaded.config.networks(0).network());
   if (runs) ChangeNames(context, loaded, before);
   return WriteConfig(loaded);
+}
+
+absl::Status ContainerNetworks::ListPorts(const CallContext& context,
+                                          const v1::ListPortsRequest& request,
+                                          v1::ListPortsResponse* response) {
+  for (const std::string& id : request.containers()) {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<v1::PortWay> ways, parts_.places->PortWays(context, id));
+    for (v1::PortWay& way : ways) *response->add_ways() = std::move(way);
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace gantry::core

@@ -16,6 +16,8 @@
 namespace gantry::v1 {
 class ConnectNetworkRequest;
 class DisconnectNetworkRequest;
+class ListPortsRequest;
+class ListPortsResponse;
 }  // namespace gantry::v1
 
 namespace gantry::core {
@@ -42,6 +44,9 @@ class ContainerNetworks {
   // kNotFound: no such container or network. kFailedPrecondition: it is not connected to it.
   // With force, what is left of a container that is gone goes too.
   absl::Status Disconnect(const CallContext& context, const v1::DisconnectNetworkRequest& request);
+  // For the containers that are named by their ids and have ports now.
+  absl::Status ListPorts(const CallContext& context, const v1::ListPortsRequest& request,
+                         v1::ListPortsResponse* response);
 
  private:
   absl::Status WriteConfig(LoadedContainer& loaded);
@@ -49,6 +54,8 @@ class ContainerNetworks {
   // container is on its networks all the same, and its next start writes both.
   void ChangeNames(const CallContext& context, const LoadedContainer& loaded,
                    const NamesOfNetworks& before);
+  // To the running containers that share its network namespace.
+  absl::Status CopyToJoined(const CallContext& context, const LoadedContainer& loaded);
   NamesOfNetworks NamesNow(const CallContext& context, const LoadedContainer& loaded) const;
   bool Runs(const CallContext& context, const LoadedContainer& loaded) const;
 

@@ -202,14 +202,21 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
   }
   if (config.publish_all_ports() && !connected && !network.host())
     return FieldError("publish_all_ports", why);
-  static constexpr char kNoLinks[] =
-      "this version has no links; use a network of your own, where "
-      "containers find each other by name";
-  if (config.links_size() > 0) return FieldError("links", kNoLinks);
+  // docker's words, which clients know.
+  const char* const sharing = network.host()                                    ? "host"
+                              : network.kind == NetworkChoice::Kind::kContainer ? "container"
+                                                                                : nullptr;
+  const absl::Status no_links = FieldError(
+      "links", sharing == nullptr
+                   ? why
+                   : absl::StrCat("conflicting options: ", sharing,
+                                  " type networking can't be used with links. This would result "
+                                  "in undefined behavior"));
+  if (config.links_size() > 0 && !connected) return no_links;
   if (!config.mac_address().empty() && !connected) return FieldError("mac_address", why);
   for (const v1::NetworkAttachment& attachment : config.networks()) {
     GANTRY_RETURN_IF_ERROR(CheckAttachment(attachment, connected, why));
-    if (attachment.links_size() > 0) return FieldError("links", kNoLinks);
+    if (attachment.links_size() > 0 && !connected) return no_links;
   }
   if (!config.userns_mode().empty() && config.userns_mode() != "host") {
     return FieldError("userns_mode",

@@ -58,6 +58,8 @@ std::pair<std::string, std::string> LinkOf(absl::string_view text) {
 
 }  // namespace
 
+std::string LinkTarget(absl::string_view link) { return LinkOf(link).second; }
+
 NetworkNames::NetworkNames(metadata::NetworkStore* store, std::string state_directory,
                            std::string host_resolv_conf)
     : store_(store),
@@ -76,10 +78,21 @@ bool NetworkNames::HasNames(const StoredNetwork& network) {
   return network.record.name() != kDefaultNetwork;
 }
 
+bool NetworkNames::HasLinks(const v1::ContainerConfig& config) {
+  return config.links_size() > 0 ||
+         std::any_of(config.networks().begin(), config.networks().end(),
+                     [](const v1::NetworkAttachment& one) { return one.links_size() > 0; });
+}
+
 absl::Status NetworkNames::NetworkChanged(const StoredNetwork& network) {
-  if (!HasNames(network)) return absl::OkStatus();
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(absl::StrCat(directory_, "/networks/", network.ns), 0700));
   absl::MutexLock lock(&mu_);
+  const std::string path = NetworkPath(network.ns, network.record.id());
+  if (!HasNames(network) && access(path.c_str(), F_OK) != 0) return absl::OkStatus();
+  return WriteNetwork(network);
+}
+
+absl::Status NetworkNames::WriteNetwork(const StoredNetwork& network) {
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(absl::StrCat(directory_, "/networks/", network.ns), 0700));
   GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredEndpoint> endpoints, store_->Endpoints(network));
   std::vector<network::NamedMember> members;
   for (const StoredEndpoint& one : endpoints) members.push_back(MemberOf(one.record));
@@ -100,7 +113,12 @@ absl::Status NetworkNames::ContainerChanged(absl::string_view ns, absl::string_v
   bool outside = false;
   for (const StoredNetwork& one : networks) {
     outside = outside || !one.settings.internal();
-    if (HasNames(one)) resolver.networks.push_back(NetworkPath(ns, one.record.id()));
+    if (!HasNames(one)) {
+      if (!HasLinks(config)) continue;
+      absl::MutexLock lock(&mu_);
+      GANTRY_RETURN_IF_ERROR(WriteNetwork(one));
+    }
+    resolver.networks.push_back(NetworkPath(ns, one.record.id()));
   }
   for (const v1::NetworkAttachment& attachment : config.networks()) {
     for (const std::string& link : attachment.links()) resolver.links.push_back(LinkOf(link));

@@ -28,6 +28,9 @@ class ContainerConfig;
 
 namespace gantry::core {
 
+// The container that a link leads to: NAME of "NAME", "NAME:ALIAS" or "/NAME:/OWN/ALIAS".
+std::string LinkTarget(absl::string_view link);
+
 class NetworkNames {
  public:
   // `store` outlives this object. `host_resolv_conf` names the servers that containers' queries are
@@ -35,11 +38,15 @@ class NetworkNames {
   NetworkNames(metadata::NetworkStore* store, std::string state_directory,
                std::string host_resolv_conf = "/etc/resolv.conf");
 
-  // Whether its containers are found by name: on all networks but the default one, as people know
-  // it of docker's.
+  // Whether all its containers find each other by name: on all networks but the default one, as
+  // people know it of docker's.
   static bool HasNames(const metadata::StoredNetwork& network);
+  // Whether a container with this configuration has links, "NAME:ALIAS". It finds the containers of
+  // all its networks by name, those of the default one too.
+  static bool HasLinks(const v1::ContainerConfig& config);
 
-  // After each change of the network's endpoints. Nothing to do without names.
+  // After each change of the network's endpoints. The default network's names are written from the
+  // first container with links on; until then there is nothing to do for it.
   //   kResourceExhausted  no space, or too many names
   absl::Status NetworkChanged(const metadata::StoredNetwork& network) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status NetworkRemoved(const metadata::StoredNetwork& network);
@@ -49,7 +56,8 @@ class NetworkNames {
   //   kInvalidArgument  a server or a link of the configuration
   absl::Status ContainerChanged(absl::string_view ns, absl::string_view container_id,
                                 const v1::ContainerConfig& config,
-                                const std::vector<metadata::StoredNetwork>& networks);
+                                const std::vector<metadata::StoredNetwork>& networks)
+      ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status ContainerRemoved(absl::string_view ns, absl::string_view container_id);
 
   // Where a container's resolver file is.
@@ -61,6 +69,8 @@ class NetworkNames {
 
  private:
   std::string NetworkPath(absl::string_view ns, absl::string_view network_id) const;
+  absl::Status WriteNetwork(const metadata::StoredNetwork& network)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   metadata::NetworkStore* const store_;
   const std::string directory_;

@@ -100,6 +100,26 @@ TEST_F(NetworkNamesTest, DefaultNetworkHasNoNames) {
             "gantry resolver 1\nhost-servers " + directory_.Join("resolv.conf") + "\n");
 }
 
+TEST_F(NetworkNamesTest, DefaultNetworkHasNamesFromTheFirstContainerWithLinksOn) {
+  const StoredNetwork bridge = Network("bridge", "2222");
+  Join(bridge, kId, "db", "172.17.0.2/16");
+  v1::ContainerConfig linked;
+  linked.add_links("db:store");
+  EXPECT_EQ(Resolver(linked, {bridge}),
+            "gantry resolver 1\nnetwork " + directory_.Join("names/networks/default/2222") +
+                "\nlink store db\nhost-servers " + directory_.Join("resolv.conf") + "\n");
+  EXPECT_NE(Names("2222").find("name db 172.17.0.2\n"), std::string::npos);
+  Join(bridge, "fedcba9876543210", "late", "172.17.0.3/16");
+  ASSERT_TRUE(names_->NetworkChanged(bridge).ok());
+  EXPECT_NE(Names("2222").find("name late 172.17.0.3\n"), std::string::npos);
+}
+
+TEST_F(NetworkNamesTest, TargetOfALinkInAllItsForms) {
+  EXPECT_EQ(LinkTarget("db"), "db");
+  EXPECT_EQ(LinkTarget("db:store"), "db");
+  EXPECT_EQ(LinkTarget("/db:/web/store"), "db");
+}
+
 TEST_F(NetworkNamesTest, ResolverFileHasNetworksLinksAndServers) {
   const StoredNetwork other = Network("other", "3333");
   v1::ContainerConfig config;

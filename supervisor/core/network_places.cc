@@ -22,6 +22,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
 #include "supervisor/core/event.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/network_choice.h"
@@ -123,7 +124,7 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, gateways.ipv4));
   GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6));
   GANTRY_RETURN_IF_ERROR(WriteResolver(context.ns, client.id, config, places));
-  Entered entered = NamesIn(places);
+  Entered entered = NamesIn(places, config);
   entered.netns = path;
   if (parts_.names != nullptr) entered.resolver = parts_.names->ResolverPath(context.ns, client.id);
   if (const std::string forwards = ForwardsText(ForwardsOf(netns.record, RecordsOf(places)));
@@ -373,13 +374,15 @@ absl::Status NetworkPlaces::NamesChanged(const StoredNetwork& network) {
   return parts_.names == nullptr ? absl::OkStatus() : parts_.names->NetworkChanged(network);
 }
 
-NetworkPlaces::Entered NetworkPlaces::NamesIn(const std::vector<PlaceInNetwork>& places) const {
+NetworkPlaces::Entered NetworkPlaces::NamesIn(const std::vector<PlaceInNetwork>& places,
+                                              const v1::ContainerConfig& config) const {
   Entered names;
   for (const PlaceInNetwork& one : places) {
     for (const network::InterfaceAddress& address : AddressesOf(one.place.record))
       names.addresses.push_back(address.address.ToString());
-    names.has_names =
-        names.has_names || (parts_.names != nullptr && NetworkNames::HasNames(one.network));
+    names.has_names = names.has_names ||
+                      (parts_.names != nullptr &&
+                       (NetworkNames::HasNames(one.network) || NetworkNames::HasLinks(config)));
   }
   return names;
 }
@@ -402,10 +405,11 @@ absl::Status NetworkPlaces::WriteResolver(absl::string_view ns, absl::string_vie
 }
 
 absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::NamesOf(const CallContext& context,
-                                                              absl::string_view container_id) {
+                                                              absl::string_view container_id,
+                                                              const v1::ContainerConfig& config) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
                           PlacesOf(context.ns, container_id));
-  return NamesIn(places);
+  return NamesIn(places, config);
 }
 
 absl::Status NetworkPlaces::ChangeNames(const CallContext& context, absl::string_view container_id,
@@ -455,9 +459,7 @@ absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& cont
   GANTRY_RETURN_IF_ERROR(netns.status());
   GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
                           PlacesOf(context.ns, container_id));
-  std::vector<StoredEndpoint> records;
   for (const auto& [network, place] : places) {
-    records.push_back(place);
     v1::NetworkEndpoint endpoint;
     endpoint.set_network(network.record.name());
     endpoint.set_network_id(network.record.id());
@@ -487,29 +489,62 @@ absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& cont
     endpoint.add_dns_names(place.record.container_id().substr(0, 12));
     held.endpoints.push_back(std::move(endpoint));
   }
-  const auto show = [&held](const std::string& ip, network::Protocol protocol, uint16_t host_port,
-                            uint16_t container_port) {
+  for (const v1::PortWay& way : WaysOf(*netns, places)) {
+    if (way.opened()) continue;  // no port of the host leads to it
     v1::PublishedPort& shown = held.ports.emplace_back();
-    shown.set_ip(ip);
-    shown.set_private_port(container_port);
-    shown.set_public_port(host_port);
-    shown.set_protocol(std::string(network::ProtocolName(protocol)));
-  };
-  for (const network::PublishedPort& port : PortsOf(netns->record, records)) {
-    if (port.opened) continue;  // no port of the host leads to it
-    const bool ipv4 = port.container.family() == Family::kIpv4;
-    show(port.host.has_value() ? port.host->ToString()
-         : ipv4                ? "0.0.0.0"
-                               : "::",
-         port.protocol, port.host_port, port.container_port);
-  }
-  const bool host_has_ipv6 = HostHasIpv6();
-  for (const PortForward& forward : ForwardsOf(netns->record, records)) {
-    // Shown above already: [::1] is one of "::".
-    if (forward.if_possible && (!host_has_ipv6 || forward.host.is_loopback())) continue;
-    show(forward.host.ToString(), forward.protocol, forward.host_port, forward.container_port);
+    shown.set_ip(way.address());
+    shown.set_private_port(way.container_port());
+    shown.set_public_port(way.port());
+    shown.set_protocol(way.protocol());
   }
   return held;
+}
+
+absl::StatusOr<std::vector<v1::PortWay>> NetworkPlaces::PortWays(const CallContext& context,
+                                                                 absl::string_view container_id) {
+  const absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, container_id);
+  if (absl::IsNotFound(netns.status())) return std::vector<v1::PortWay>();
+  GANTRY_RETURN_IF_ERROR(netns.status());
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
+                          PlacesOf(context.ns, container_id));
+  return WaysOf(*netns, places);
+}
+
+std::vector<v1::PortWay> NetworkPlaces::WaysOf(const StoredNetns& netns,
+                                               const std::vector<PlaceInNetwork>& places) const {
+  std::vector<v1::PortWay> ways;
+  const std::vector<StoredEndpoint> records = RecordsOf(places);
+  const auto add = [&](const std::string& address, uint16_t port, network::Protocol protocol,
+                       const network::Address& container, uint16_t container_port) -> v1::PortWay& {
+    v1::PortWay& way = ways.emplace_back();
+    way.set_container(netns.record.container_id());
+    way.set_address(address);
+    way.set_port(port);
+    way.set_protocol(std::string(network::ProtocolName(protocol)));
+    way.set_leads_to(container.ToString());
+    way.set_container_port(container_port);
+    return way;
+  };
+  const std::string table = network::TableName(parts_.state_directory);
+  for (const network::PublishedPort& port : PortsOf(netns.record, records)) {
+    const bool ipv4 = port.container.family() == Family::kIpv4;
+    const std::string host = port.host.has_value() ? port.host->ToString()
+                             : ipv4                ? "0.0.0.0"
+                                                   : "::";
+    v1::PortWay& way = add(port.opened ? port.container.ToString() : host,
+                           port.opened ? port.container_port : port.host_port, port.protocol,
+                           port.container, port.container_port);
+    way.set_opened(port.opened);
+    way.set_rule(network::RuleOf(port, table));
+  }
+  const bool host_has_ipv6 = HostHasIpv6();
+  for (const PortForward& forward : ForwardsOf(netns.record, records)) {
+    // Shown above already: [::1] is one of "::".
+    if (forward.if_possible && (!host_has_ipv6 || forward.host.is_loopback())) continue;
+    add(forward.host.ToString(), forward.host_port, forward.protocol, forward.container,
+        forward.container_port);
+  }
+  return ways;
 }
 
 absl::Status NetworkPlaces::Reconcile(

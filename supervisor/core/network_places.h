@@ -31,6 +31,7 @@
 namespace gantry::v1 {
 class ContainerConfig;
 class NetworkAttachment;
+class PortWay;
 }  // namespace gantry::v1
 
 namespace gantry::core {
@@ -61,7 +62,7 @@ class NetworkPlaces {
   struct Entered {
     std::string netns;                   // path of its network namespace
     std::vector<std::string> addresses;  // without prefix lengths, for its hosts file
-    bool has_names = false;              // on a network whose containers are found by name
+    bool has_names = false;              // it finds other containers by name
     std::string resolver;                // path of its resolver file, for its shim; "": none
   };
   // Connects a container that starts to the networks of its configuration, of which `network` is
@@ -89,7 +90,8 @@ class NetworkPlaces {
   absl::Status Rename(const CallContext& context, const NetworkClient& client);
 
   // For the name files of one that runs: addresses and has_names only.
-  absl::StatusOr<Entered> NamesOf(const CallContext& context, absl::string_view container_id);
+  absl::StatusOr<Entered> NamesOf(const CallContext& context, absl::string_view container_id,
+                                  const v1::ContainerConfig& config);
   // Its resolver knows its networks as they are now.
   absl::Status ChangeNames(const CallContext& context, absl::string_view container_id,
                            const v1::ContainerConfig& config);
@@ -104,6 +106,9 @@ class NetworkPlaces {
     std::vector<v1::NetworkEndpoint> endpoints;
   };
   absl::StatusOr<Held> Holds(const CallContext& context, absl::string_view container_id);
+  // The ways to its ports. None unless it runs and has some.
+  absl::StatusOr<std::vector<v1::PortWay>> PortWays(const CallContext& context,
+                                                    absl::string_view container_id);
 
   // At the start: takes away the places of containers that do not run, and makes devices and rules
   // as they should be. `runs` says whether a container does.
@@ -140,7 +145,10 @@ class NetworkPlaces {
   absl::Status ForwardAgain(const metadata::StoredNetns& netns,
                             const std::vector<metadata::StoredEndpoint>& places);
   absl::Status NamesChanged(const metadata::StoredNetwork& network);
-  Entered NamesIn(const std::vector<PlaceInNetwork>& places) const;
+  std::vector<v1::PortWay> WaysOf(const metadata::StoredNetns& netns,
+                                  const std::vector<PlaceInNetwork>& places) const;
+  Entered NamesIn(const std::vector<PlaceInNetwork>& places,
+                  const v1::ContainerConfig& config) const;
   absl::Status WriteResolver(absl::string_view ns, absl::string_view container_id,
                              const v1::ContainerConfig& config, std::vector<PlaceInNetwork> places);
   absl::Status TakeAway(const metadata::StoredNetns& netns);

@@ -35,79 +35,13 @@
 #include "absl/synchronization/mutex.h"
 
 #include "base/unique_fd.h"
-#include "supervisor/network/address.h"
-#include "supervisor/network/links.h"
+#include "supervisor/network/firewall_rules.h"
 #include "supervisor/network/ruleset_events.h"
 #include "supervisor/network/set_elements.h"
 
 struct nft_ctx;
 
 namespace gantry::network {
-
-inline constexpr char kTableName[] = "gantry";
-// Of the daemon with this state directory: kTableName for the one in the usual place, another name
-// for each that runs beside it.
-std::string TableName(absl::string_view state_directory);
-
-enum class Protocol { kTcp, kUdp, kSctp };
-
-absl::string_view ProtocolName(Protocol protocol);
-// As in an IP header.
-uint8_t ProtocolNumber(Protocol protocol);
-
-// How packets get into a network and out of it, per family of addresses.
-enum class GatewayMode {
-  kNat,             // in by published ports of the host, out with the host's address
-  kNatUnprotected,  // as kNat, and each port of each container is reached at its own address
-  kRouted,          // no translation: published ports are reached at the container's own address
-  kIsolated,        // not even the host has an address in it; for internal networks
-};
-
-struct FirewallNetwork {
-  std::string bridge;
-  std::vector<Prefix> subnets;
-  bool internal = false;   // no way in or out but through the host itself
-  bool masquerade = true;  // what leaves has the host's address
-  bool between = true;     // containers of this network may reach each other
-  GatewayMode ipv4_mode = GatewayMode::kNat;
-  GatewayMode ipv6_mode = GatewayMode::kNat;
-  // Devices of the host behind which published ports are reached at the container's own address.
-  std::vector<std::string> trusted;
-  // The host's address that what leaves has; without it the one of the device that it leaves by.
-  std::optional<Address> ipv4_source;
-  std::optional<Address> ipv6_source;
-
-  GatewayMode ModeOf(Family family) const {
-    return family == Family::kIpv4 ? ipv4_mode : ipv6_mode;
-  }
-};
-
-// The host's end of a container's pair of devices, in a network's bridge. What frames may come from
-// it: with the container's MAC and one of its addresses as their source, the IPv6 link-local one
-// that follows from the MAC and those of duplicate address detection included; ARP and neighbour
-// discovery about its own addresses only, and nothing that makes it a router. Only IPv4, IPv6 and
-// ARP.
-struct BridgePort {
-  std::string device;
-  MacAddress mac;
-  std::vector<Address> addresses;
-  bool check_sources = true;  // false: any frame may come from it
-  // Whether frames may go to the network's other ports. Otherwise only to `gateway`, the bridge's
-  // own MAC, and group frames to ports without this limit.
-  bool between = true;
-  MacAddress gateway;
-};
-
-// Packets to the host's port go to the container's; or, opened, packets to the container's own
-// address reach the port, in networks that let them as far as that.
-struct PublishedPort {
-  bool opened = false;          // then without `host` and `host_port`
-  std::optional<Address> host;  // one address of the host; without it all of the container's family
-  Protocol protocol = Protocol::kTcp;
-  uint16_t host_port = 0;
-  Address container;
-  uint16_t container_port = 0;
-};
 
 class Firewall {
  public:

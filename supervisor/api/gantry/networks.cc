@@ -75,6 +75,13 @@ class NetworksDoor final : public v1::Networks::CallbackService {
         work_, *context, [=, this](Call& call) { return containers_.Disconnect(call, *request); },
         Departure::kIgnored);
   }
+  grpc::ServerUnaryReactor* ListPorts(grpc::CallbackServerContext* context,
+                                      const v1::ListPortsRequest* request,
+                                      v1::ListPortsResponse* response) override {
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return containers_.ListPorts(call, *request, response);
+    });
+  }
 
  private:
   core::NetworkService& networks_;
