@@ -71,6 +71,11 @@ uint32_t GoFileMode(uint32_t mode) {
 Value CpuDocument(const v1::ContainerStats& stats) {
   Value usage = Value::EmptyObject();
   usage.Set("total_usage", stats.cpu_total_nanos());
+  if (!stats.per_cpu_nanos().empty()) {
+    Value each = Value::EmptyList();
+    for (const uint64_t nanos : stats.per_cpu_nanos()) each.Append(nanos);
+    usage.Set("percpu_usage", std::move(each));
+  }
   usage.Set("usage_in_kernelmode", stats.cpu_system_nanos());
   usage.Set("usage_in_usermode", stats.cpu_user_nanos());
   Value out = Value::EmptyObject();
@@ -78,35 +83,56 @@ Value CpuDocument(const v1::ContainerStats& stats) {
   if (stats.host_cpu_nanos() != 0) out.Set("system_cpu_usage", stats.host_cpu_nanos());
   if (stats.host_cpu_nanos() != 0) out.Set("online_cpus", stats.online_cpus());
   Value throttling = Value::EmptyObject();
-  throttling.Set("periods", stats.throttled_periods());
+  throttling.Set("periods", stats.cpu_periods());
   throttling.Set("throttled_periods", stats.throttled_periods());
   throttling.Set("throttled_time", stats.throttled_nanos());
   out.Set("throttling_data", std::move(throttling));
   return out;
 }
 
-// All devices together, under the numbers of none.
 Value BlockDocument(const v1::ContainerStats& stats) {
-  Value bytes;
-  const auto add = [&bytes](const char* op, uint64_t value) {
+  // Null while it has touched no device.
+  Value bytes, operations;
+  const auto add = [](Value& list, const v1::BlockDeviceCounters& device, const char* op,
+                      uint64_t value) {
     Value entry = Value::EmptyObject();
-    entry.Set("major", 0);
-    entry.Set("minor", 0);
+    entry.Set("major", device.major());
+    entry.Set("minor", device.minor());
     entry.Set("op", op);
     entry.Set("value", value);
-    bytes.Append(std::move(entry));
+    list.Append(std::move(entry));
   };
-  if (stats.block_read_bytes() != 0 || stats.block_write_bytes() != 0) {
-    add("read", stats.block_read_bytes());
-    add("write", stats.block_write_bytes());
+  for (const v1::BlockDeviceCounters& device : stats.devices()) {
+    add(bytes, device, "read", device.read_bytes());
+    add(bytes, device, "write", device.write_bytes());
+    add(operations, device, "read", device.read_operations());
+    add(operations, device, "write", device.write_operations());
   }
   Value block = Value::EmptyObject();
   block.Set("io_service_bytes_recursive", std::move(bytes));
+  block.Set("io_serviced_recursive", std::move(operations));
   for (const char* name :
-       {"io_serviced_recursive", "io_queue_recursive", "io_service_time_recursive",
-        "io_wait_time_recursive", "io_merged_recursive", "io_time_recursive", "sectors_recursive"})
+       {"io_queue_recursive", "io_service_time_recursive", "io_wait_time_recursive",
+        "io_merged_recursive", "io_time_recursive", "sectors_recursive"})
     block.Set(name, Value());
   return block;
+}
+
+Value InterfacesDocument(const v1::ContainerStats& stats) {
+  Value networks = Value::EmptyObject();
+  for (const v1::InterfaceCounters& one : stats.interfaces()) {
+    Value entry = Value::EmptyObject();
+    entry.Set("rx_bytes", one.rx_bytes());
+    entry.Set("rx_packets", one.rx_packets());
+    entry.Set("rx_errors", one.rx_errors());
+    entry.Set("rx_dropped", one.rx_dropped());
+    entry.Set("tx_bytes", one.tx_bytes());
+    entry.Set("tx_packets", one.tx_packets());
+    entry.Set("tx_errors", one.tx_errors());
+    entry.Set("tx_dropped", one.tx_dropped());
+    networks.Set(one.name(), std::move(entry));
+  }
+  return networks;
 }
 
 // What the kernel charges, from which clients take inactive pages of files away again.
@@ -144,7 +170,10 @@ Value ContainerSummaryDocument(const v1::ContainerSummary& container,
   host.Set("NetworkMode", container.network_mode());
   out.Set("HostConfig", std::move(host));
   Value networks = Value::EmptyObject();
+  for (const v1::NetworkEndpoint& endpoint : container.endpoints())
+    networks.Set(endpoint.network(), EndpointDocument(endpoint));
   for (const std::string& network : container.networks()) {
+    if (networks.Find(network) != nullptr) continue;
     v1::NetworkEndpoint endpoint;
     const auto id = network_ids.find(network);
     if (id != network_ids.end()) endpoint.set_network_id(id->second);
@@ -206,6 +235,7 @@ Value StatsDocument(const v1::ContainerStats& stats, const v1::ContainerStats& p
     bool cgroup_v1 = false;
     memory.Set("usage", ChargedMemory(stats, &cgroup_v1));
     if (cgroup_v1) memory.Set("max_usage", stats.memory_max_usage_bytes());
+    if (stats.memory_failures() != 0) memory.Set("failcnt", stats.memory_failures());
     Value counters = Value::EmptyObject();
     for (const auto& [name, value] :
          std::map<std::string, uint64_t>(stats.memory_stat().begin(), stats.memory_stat().end()))
@@ -216,17 +246,7 @@ Value StatsDocument(const v1::ContainerStats& stats, const v1::ContainerStats& p
   out.Set("memory_stats", std::move(memory));
   out.Set("name", absl::StrCat("/", stats.name()));
   out.Set("id", stats.id());
-  if (stats.network_rx_bytes() != 0 || stats.network_tx_bytes() != 0) {
-    // All interfaces together; clients add them up.
-    Value entry = Value::EmptyObject();
-    entry.Set("rx_bytes", stats.network_rx_bytes());
-    for (const char* name : {"rx_packets", "rx_errors", "rx_dropped"}) entry.Set(name, 0);
-    entry.Set("tx_bytes", stats.network_tx_bytes());
-    for (const char* name : {"tx_packets", "tx_errors", "tx_dropped"}) entry.Set(name, 0);
-    Value networks = Value::EmptyObject();
-    networks.Set("eth0", std::move(entry));
-    out.Set("networks", std::move(networks));
-  }
+  if (!stats.interfaces().empty()) out.Set("networks", InterfacesDocument(stats));
   return out;
 }
 
@@ -241,6 +261,7 @@ absl::Status ExecFromDocument(const Value& body, v1::ExecConfig& config) {
   config.set_attach_stdout(in.Bool("AttachStdout"));
   config.set_attach_stderr(in.Bool("AttachStderr"));
   config.set_working_dir(in.String("WorkingDir"));
+  config.set_detach_keys(in.String("DetachKeys"));
   in.Strings("Env", [&](std::string text) { config.add_env(std::move(text)); });
   in.Strings(
       "Cmd", [&](std::string text) { config.add_command(std::move(text)); }, true);
@@ -271,7 +292,7 @@ Value ExecDocument(const v1::ExecDetails& exec) {
   out.Set("OpenStdout", config.attach_stdout());
   out.Set("CanRemove", false);
   out.Set("ContainerID", exec.container_id());
-  out.Set("DetachKeys", "");
+  out.Set("DetachKeys", config.detach_keys());
   out.Set("Pid", exec.pid());
   return out;
 }

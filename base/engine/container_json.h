@@ -24,7 +24,8 @@ class TopResponse;
 
 namespace gantry::engine {
 
-// An element of GET /containers/json. `network_ids` are the ids of networks by their names.
+// An element of GET /containers/json. `network_ids` are the ids of networks by their names, for those
+// of a container that has no place in them now.
 Value ContainerSummaryDocument(const v1::ContainerSummary& container,
                                const std::map<std::string, std::string>& network_ids,
                                absl::Time now);

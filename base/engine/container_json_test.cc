@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/strings/escaping.h"
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -54,6 +55,25 @@ TEST(ContainerJsonTest, AListEntryHasDockersFields) {
       R"("DNSNames":null}}},"Mounts":[]})");
 }
 
+TEST(ContainerJsonTest, AListEntryHasTheAddressesOfARunningContainer) {
+  v1::ContainerSummary container;
+  container.add_networks("front");
+  container.add_networks("back");
+  v1::NetworkEndpoint* place = container.add_endpoints();
+  place->set_network("front");
+  place->set_network_id("n1");
+  place->set_endpoint_id("e1");
+  place->set_ip_address("10.0.0.2");
+  place->set_ip_prefix_len(16);
+  place->set_mac_address("02:42:0a:00:00:02");
+  const Value document =
+      ContainerSummaryDocument(container, {{"front", "n1"}, {"back", "n2"}}, absl::Now());
+  const std::string text = document.ToJson();
+  EXPECT_THAT(text, HasSubstr(R"("NetworkID":"n1","EndpointID":"e1","Gateway":"",)"
+                              R"("IPAddress":"10.0.0.2","IPPrefixLen":16)"));
+  EXPECT_THAT(text, HasSubstr(R"("NetworkID":"n2","EndpointID":"","Gateway":"")"));
+}
+
 TEST(ContainerJsonTest, ModesOfPathsHaveGosBits) {
   v1::PathStat stat;
   stat.set_name("tmp");
@@ -86,8 +106,19 @@ TEST(ContainerJsonTest, StatsHoldTheSampleBefore) {
   now.set_memory_limit_bytes(1000);
   (*now.mutable_memory_stat())["inactive_file"] = 50;
   now.set_pids_current(3);
-  now.set_network_rx_bytes(7);
-  now.set_block_read_bytes(4096);
+  for (const char* name : {"eth0", "eth1"}) {
+    v1::InterfaceCounters* interface = now.add_interfaces();
+    interface->set_name(name);
+    interface->set_rx_bytes(7);
+    interface->set_tx_packets(2);
+  }
+  v1::BlockDeviceCounters* device = now.add_devices();
+  device->set_major(8);
+  device->set_minor(16);
+  device->set_read_bytes(4096);
+  device->set_write_operations(5);
+  now.set_cpu_periods(9);
+  now.set_throttled_periods(4);
   const Value document = StatsDocument(now, before);
   const std::string text = document.ToJson();
   EXPECT_THAT(text, HasSubstr(R"("read":"2023-11-14T22:13:21Z","preread":"2023-11-14T22:13:20Z")"));
@@ -96,8 +127,12 @@ TEST(ContainerJsonTest, StatsHoldTheSampleBefore) {
   EXPECT_THAT(text, HasSubstr(R"("system_cpu_usage":3000,"online_cpus":2)"));
   EXPECT_THAT(text, HasSubstr(R"("memory_stats":{"usage":500,"stats":{"inactive_file":50},)"
                               R"("limit":1000})"));
-  EXPECT_THAT(text, HasSubstr(R"({"major":0,"minor":0,"op":"read","value":4096})"));
-  EXPECT_THAT(text, HasSubstr(R"("networks":{"eth0":{"rx_bytes":7,)"));
+  EXPECT_THAT(text, HasSubstr(R"({"major":8,"minor":16,"op":"read","value":4096})"));
+  EXPECT_THAT(text, HasSubstr(R"({"major":8,"minor":16,"op":"write","value":5})"));
+  EXPECT_THAT(text, HasSubstr(R"("networks":{"eth0":{"rx_bytes":7,"rx_packets":0,"rx_errors":0,)"
+                              R"("rx_dropped":0,"tx_bytes":0,"tx_packets":2,"tx_errors":0,)"
+                              R"("tx_dropped":0},"eth1":{"rx_bytes":7,)"));
+  EXPECT_THAT(text, HasSubstr(R"("throttling_data":{"periods":9,"throttled_periods":4,)"));
 }
 
 TEST(ContainerJsonTest, WhatDoesNotRunHasZeros) {
@@ -114,7 +149,7 @@ TEST(ContainerJsonTest, AnExecIsReadAndShown) {
   v1::ExecDetails exec;
   const absl::Status read = ExecFromDocument(
       *Value::FromJson(R"({"Cmd":["sh","-c","x"],"Tty":true,"AttachStdin":true,"Env":["A=b"],)"
-                       R"("User":"7","ConsoleSize":[24,80]})"),
+                       R"("User":"7","ConsoleSize":[24,80],"DetachKeys":"ctrl-a"})"),
       *exec.mutable_config());
   ASSERT_TRUE(read.ok()) << read;
   EXPECT_EQ(exec.config().console_size().width(), 80u);
@@ -125,7 +160,7 @@ TEST(ContainerJsonTest, AnExecIsReadAndShown) {
             R"({"ID":"e1","Running":false,"ExitCode":3,"ProcessConfig":{"tty":true,)"
             R"("entrypoint":"sh","arguments":["-c","x"],"privileged":false,"user":"7"},)"
             R"("OpenStdin":true,"OpenStderr":false,"OpenStdout":false,"CanRemove":false,)"
-            R"("ContainerID":"c1","DetachKeys":"","Pid":0})");
+            R"("ContainerID":"c1","DetachKeys":"ctrl-a","Pid":0})");
   for (const char* body :
        {"null", "{}", R"({"Cmd":[]})", R"({"Cmd":[1]})", R"({"Cmd":"x","Tty":1})"}) {
     v1::ExecConfig config;

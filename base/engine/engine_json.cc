@@ -396,12 +396,20 @@ Value NetworkSettings(const v1::ContainerDetails& container) {
   out.Set("IPv6Gateway", bridge.ipv6_gateway());
   out.Set("MacAddress", bridge.mac_address());
   Value networks = Value::EmptyObject();
+  const auto asked = [&container](const std::string& name,
+                                  const std::string& id) -> const v1::NetworkAttachment* {
+    for (const v1::NetworkAttachment& one : container.config().networks()) {
+      if (one.network() == name || (!id.empty() && one.network() == id)) return &one;
+    }
+    return nullptr;
+  };
   for (const v1::NetworkEndpoint& endpoint : container.endpoints()) {
-    networks.Set(endpoint.network(), EndpointDocument(endpoint));
+    networks.Set(endpoint.network(),
+                 EndpointDocument(endpoint, asked(endpoint.network(), endpoint.network_id())));
   }
   for (const std::string& network : container.summary().networks()) {
     if (networks.Find(network) == nullptr)
-      networks.Set(network, EndpointDocument(v1::NetworkEndpoint()));
+      networks.Set(network, EndpointDocument(v1::NetworkEndpoint(), asked(network, "")));
   }
   out.Set("Networks", std::move(networks));
   return out;
@@ -409,13 +417,30 @@ Value NetworkSettings(const v1::ContainerDetails& container) {
 
 }  // namespace
 
-Value EndpointDocument(const v1::NetworkEndpoint& e) {
+namespace {
+
+// The addresses that were asked for; null: none.
+Value AskedAddresses(const v1::NetworkAttachment& asked) {
+  Value out;
+  if (!asked.ipv4_address().empty()) out.Set("IPv4Address", asked.ipv4_address());
+  if (!asked.ipv6_address().empty()) out.Set("IPv6Address", asked.ipv6_address());
+  if (!asked.link_local_addresses().empty())
+    out.Set("LinkLocalIPs", Value::StringRange(asked.link_local_addresses()));
+  return out;
+}
+
+}  // namespace
+
+Value EndpointDocument(const v1::NetworkEndpoint& e, const v1::NetworkAttachment* asked) {
+  static const auto* const nothing = new v1::NetworkAttachment;
+  const v1::NetworkAttachment& wish = asked == nullptr ? *nothing : *asked;
   Value entry = Value::EmptyObject();
-  entry.Set("IPAMConfig", Value());
-  entry.Set("Links", ListOrNull(e.links()));
-  entry.Set("Aliases", ListOrNull(e.aliases()));
-  entry.Set("DriverOpts",
-            e.driver_options().empty() ? Value() : Value::StringMap(e.driver_options()));
+  entry.Set("IPAMConfig", AskedAddresses(wish));
+  entry.Set("Links", ListOrNull(e.links().empty() ? wish.links() : e.links()));
+  entry.Set("Aliases", ListOrNull(e.aliases().empty() ? wish.aliases() : e.aliases()));
+  const auto& options = e.driver_options().empty() ? wish.driver_options() : e.driver_options();
+  entry.Set("DriverOpts", options.empty() ? Value() : Value::StringMap(options));
+  if (asked != nullptr) entry.Set("GwPriority", wish.gateway_priority());
   entry.Set("NetworkID", e.network_id());
   entry.Set("EndpointID", e.endpoint_id());
   entry.Set("Gateway", e.gateway());
@@ -424,7 +449,7 @@ Value EndpointDocument(const v1::NetworkEndpoint& e) {
   entry.Set("IPv6Gateway", e.ipv6_gateway());
   entry.Set("GlobalIPv6Address", e.global_ipv6_address());
   entry.Set("GlobalIPv6PrefixLen", e.global_ipv6_prefix_len());
-  entry.Set("MacAddress", e.mac_address());
+  entry.Set("MacAddress", e.mac_address().empty() ? wish.mac_address() : e.mac_address());
   entry.Set("DNSNames", ListOrNull(e.dns_names()));
   return entry;
 }

@@ -9,6 +9,7 @@ class ContainerDetails;
 class ContainerSummary;
 class Event;
 class ImageDetails;
+class NetworkAttachment;
 class NetworkEndpoint;
 }  // namespace gantry::v1
 
@@ -19,7 +20,9 @@ Value ContainerDocument(const v1::ContainerDetails& container);
 Value ImageDocument(const v1::ImageDetails& image);
 
 // Parts that lists of containers have, too: one of NetworkSettings.Networks, and Mounts.
-Value EndpointDocument(const v1::NetworkEndpoint& endpoint);
+// `asked`: what the container's configuration asks of this network; null: nothing.
+Value EndpointDocument(const v1::NetworkEndpoint& endpoint,
+                       const v1::NetworkAttachment* asked = nullptr);
 Value MountPointsDocument(const v1::ContainerSummary& container);
 
 // An event as JSON, as `docker events --format json`.

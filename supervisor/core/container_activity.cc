@@ -133,6 +133,43 @@ absl::StatusOr<v1::TopResponse> ContainerView::Top(const CallContext& context,
   return response;
 }
 
+namespace {
+
+// Interfaces and devices, each by itself and all together.
+void CountTraffic(const shim::v1::StatsResponse& raw, v1::ContainerStats& stats) {
+  for (const auto& network : raw.networks()) {
+    v1::InterfaceCounters* counters = stats.add_interfaces();
+    counters->set_name(network.name());
+    counters->set_rx_bytes(network.rx_bytes());
+    counters->set_rx_packets(network.rx_packets());
+    counters->set_rx_errors(network.rx_errors());
+    counters->set_rx_dropped(network.rx_dropped());
+    counters->set_tx_bytes(network.tx_bytes());
+    counters->set_tx_packets(network.tx_packets());
+    counters->set_tx_errors(network.tx_errors());
+    counters->set_tx_dropped(network.tx_dropped());
+    stats.set_network_rx_bytes(stats.network_rx_bytes() + network.rx_bytes());
+    stats.set_network_tx_bytes(stats.network_tx_bytes() + network.tx_bytes());
+  }
+  std::sort(stats.mutable_interfaces()->begin(), stats.mutable_interfaces()->end(),
+            [](const v1::InterfaceCounters& a, const v1::InterfaceCounters& b) {
+              return a.name() < b.name();
+            });
+  for (const auto& device : raw.block_io()) {
+    v1::BlockDeviceCounters* counters = stats.add_devices();
+    counters->set_major(device.major());
+    counters->set_minor(device.minor());
+    counters->set_read_bytes(device.read_bytes());
+    counters->set_write_bytes(device.write_bytes());
+    counters->set_read_operations(device.read_ops());
+    counters->set_write_operations(device.write_ops());
+    stats.set_block_read_bytes(stats.block_read_bytes() + device.read_bytes());
+    stats.set_block_write_bytes(stats.block_write_bytes() + device.write_bytes());
+  }
+}
+
+}  // namespace
+
 absl::StatusOr<v1::StatsResponse> ContainerView::Stats(
     const CallContext& context, const v1::StatsRequest& request,
     std::map<std::string, v1::ContainerStats>& previous) {
@@ -185,6 +222,7 @@ absl::StatusOr<v1::StatsResponse> ContainerView::Stats(
       stats.set_cpu_user_nanos(raw->cpu_user_nanos());
       stats.set_cpu_system_nanos(raw->cpu_system_nanos());
       stats.set_host_cpu_nanos(HostCpuNanos());
+      stats.set_cpu_periods(raw->cpu_periods());
       stats.set_throttled_periods(raw->cpu_throttled_periods());
       stats.set_throttled_nanos(raw->cpu_throttled_nanos());
       const uint64_t inactive =
@@ -196,14 +234,9 @@ absl::StatusOr<v1::StatsResponse> ContainerView::Stats(
       if (stats.memory_limit_bytes() == 0) stats.set_memory_limit_bytes(memory_total);
       stats.set_memory_max_usage_bytes(raw->memory_max_usage_bytes());
       *stats.mutable_memory_stat() = raw->memory_stat();
-      for (const auto& network : raw->networks()) {
-        stats.set_network_rx_bytes(stats.network_rx_bytes() + network.rx_bytes());
-        stats.set_network_tx_bytes(stats.network_tx_bytes() + network.tx_bytes());
-      }
-      for (const auto& device : raw->block_io()) {
-        stats.set_block_read_bytes(stats.block_read_bytes() + device.read_bytes());
-        stats.set_block_write_bytes(stats.block_write_bytes() + device.write_bytes());
-      }
+      stats.set_memory_failures(raw->memory_failcnt());
+      *stats.mutable_per_cpu_nanos() = raw->cpu_per_cpu_nanos();
+      CountTraffic(*raw, stats);
       stats.set_pids_current(raw->pids_current());
       stats.set_pids_limit(raw->pids_limit() == UINT64_MAX ? 0 : raw->pids_limit());
       if (stats.memory_limit_bytes() > 0) {

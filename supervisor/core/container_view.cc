@@ -53,6 +53,11 @@ void SetSizes(metadata::SnapshotNamespace& snapshots, const std::string& snapsho
   summary.set_size_rootfs_bytes(total);
 }
 
+void SetPlaces(const NetworkPlaces::Held& held, v1::ContainerSummary& summary) {
+  for (const v1::PublishedPort& port : held.ports) *summary.add_ports() = port;
+  for (const v1::NetworkEndpoint& one : held.endpoints) *summary.add_endpoints() = one;
+}
+
 const Process* TaskOf(const absl::flat_hash_map<std::string, Process>& tasks,
                       absl::string_view id) {
   const auto it = tasks.find(id);
@@ -107,21 +112,11 @@ v1::ContainerSummary ContainerView::Summarize(const LoadedContainer& loaded,
   *out.mutable_labels() = loaded.config.labels();
   const absl::StatusOr<NetworkChoice> network = NetworkOf(loaded.config);
   out.set_network_mode(network.ok() ? network->Print() : loaded.config.network_mode());
-  const bool connected = network.ok() && network->kind == NetworkChoice::Kind::kNetwork;
-  if (connected) {
+  if (network.ok() && network->kind == NetworkChoice::Kind::kNetwork) {
     for (const v1::NetworkAttachment& one : AttachmentsOf(network->network, loaded.config))
       out.add_networks(one.network());
   } else {
     out.add_networks(out.network_mode());
-  }
-  if (parts_.networks != nullptr && connected) {
-    CallContext context;
-    context.ns = loaded.scope.ns;
-    const absl::StatusOr<NetworkPlaces::Held> held = parts_.networks->Holds(context, loaded.id());
-    // Without it the container can still be shown.
-    if (held.ok()) {
-      for (const v1::PublishedPort& port : held->ports) *out.add_ports() = port;
-    }
   }
   out.set_platform(loaded.config.platform());
   for (const v1::Mount& mount : loaded.config.mounts())
@@ -279,9 +274,18 @@ absl::StatusOr<v1::ListContainersResponse> ContainerView::List(
   std::sort(all.begin(), all.end(), [](const LoadedContainer& a, const LoadedContainer& b) {
     return Before(b.record.created_at(), a.record.created_at());
   });
+  absl::flat_hash_map<std::string, NetworkPlaces::Held> held;
+  if (parts_.networks != nullptr) {
+    absl::StatusOr<absl::flat_hash_map<std::string, NetworkPlaces::Held>> found =
+        parts_.networks->HoldAll(context);
+    // Without it the containers can still be shown.
+    if (found.ok()) held = *std::move(found);
+  }
   v1::ListContainersResponse response;
   for (const LoadedContainer& loaded : all) {
+    const auto places = held.find(loaded.id());
     v1::ContainerSummary summary = Summarize(loaded, TaskOf(tasks, loaded.id()));
+    if (places != held.end()) SetPlaces(places->second, summary);
     if (active_only && !IsActive(summary.state())) continue;
     if (!filter.Matches(summary)) continue;
     if (request.size() && !loaded.record.snapshot_key().empty()) {
@@ -302,6 +306,12 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   v1::ContainerDetails details;
   *details.mutable_summary() = Summarize(loaded, task.ok() ? &*task : nullptr);
+  if (parts_.networks != nullptr) {
+    const absl::StatusOr<NetworkPlaces::Held> held = parts_.networks->Holds(context, loaded.id());
+    // Without its places the container can still be shown.
+    if (held.ok()) SetPlaces(*held, *details.mutable_summary());
+  }
+  details.mutable_endpoints()->Swap(details.mutable_summary()->mutable_endpoints());
   *details.mutable_config() = loaded.config;
   absl::StatusOr<oci::RuntimeSpec> spec = oci::RuntimeSpec::Parse(loaded.record.spec().value());
   if (spec.ok()) {
@@ -317,12 +327,6 @@ absl::StatusOr<v1::ContainerDetails> ContainerView::Inspect(const CallContext& c
   }
   if (std::optional<v1::HealthState> health = parts_.health->Get(context.ns, loaded.id()))
     *details.mutable_health() = *std::move(health);
-  if (parts_.networks != nullptr && task.ok()) {
-    const absl::StatusOr<NetworkPlaces::Held> held = parts_.networks->Holds(context, loaded.id());
-    if (held.ok()) {
-      for (const v1::NetworkEndpoint& one : held->endpoints) *details.add_endpoints() = one;
-    }
-  }
   details.set_error(loaded.state.error());
   if (task.ok() && !task->reason.empty()) details.set_error(task->reason);
   if (loaded.state.removing() && !loaded.state.removal_waits_for().empty())

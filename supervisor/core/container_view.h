@@ -87,6 +87,7 @@ class ContainerView {
                                                      const ContainerFilter& filter,
                                                      const Tasks& tasks, bool active_only);
   v1::MountPoint MountPointOf(const LoadedContainer& loaded, const v1::Mount& mount) const;
+  // But for its places in networks.
   v1::ContainerSummary Summarize(const LoadedContainer& loaded, const Process* task) const;
 
   const Parts parts_;

@@ -453,12 +453,42 @@ absl::Status NetworkPlaces::Rename(const CallContext& context, const NetworkClie
 
 absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& context,
                                                          absl::string_view container_id) {
-  Held held;
   const absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, container_id);
-  if (absl::IsNotFound(netns.status())) return held;
+  if (absl::IsNotFound(netns.status())) return Held();
   GANTRY_RETURN_IF_ERROR(netns.status());
   GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
                           PlacesOf(context.ns, container_id));
+  return HeldOf(*netns, places);
+}
+
+absl::StatusOr<absl::flat_hash_map<std::string, NetworkPlaces::Held>> NetworkPlaces::HoldAll(
+    const CallContext& context) {
+  absl::flat_hash_map<std::string, Held> held;
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetns> namespaces, parts_.store->AllNetns());
+  if (namespaces.empty()) return held;
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<StoredNetwork> networks,
+                          parts_.store->List(context.ns));
+  // In order of the names of networks, as Holds() has them.
+  absl::flat_hash_map<std::string, std::vector<PlaceInNetwork>> places;
+  for (const StoredNetwork& network : networks) {
+    GANTRY_ASSIGN_OR_RETURN(std::vector<StoredEndpoint> endpoints,
+                            parts_.store->Endpoints(network));
+    for (StoredEndpoint& endpoint : endpoints) {
+      const std::string id = endpoint.record.container_id();
+      places[id].push_back({network, std::move(endpoint)});
+    }
+  }
+  for (const StoredNetns& netns : namespaces) {
+    if (netns.ns != context.ns) continue;
+    const std::string& id = netns.record.container_id();
+    held.emplace(id, HeldOf(netns, places[id]));
+  }
+  return held;
+}
+
+NetworkPlaces::Held NetworkPlaces::HeldOf(const StoredNetns& netns,
+                                          const std::vector<PlaceInNetwork>& places) const {
+  Held held;
   for (const auto& [network, place] : places) {
     v1::NetworkEndpoint endpoint;
     endpoint.set_network(network.record.name());
@@ -489,7 +519,7 @@ absl::StatusOr<NetworkPlaces::Held> NetworkPlaces::Holds(const CallContext& cont
     endpoint.add_dns_names(place.record.container_id().substr(0, 12));
     held.endpoints.push_back(std::move(endpoint));
   }
-  for (const v1::PortWay& way : WaysOf(*netns, places)) {
+  for (const v1::PortWay& way : WaysOf(netns, places)) {
     if (way.opened()) continue;  // no port of the host leads to it
     v1::PublishedPort& shown = held.ports.emplace_back();
     shown.set_ip(way.address());

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -106,6 +107,9 @@ class NetworkPlaces {
     std::vector<v1::NetworkEndpoint> endpoints;
   };
   absl::StatusOr<Held> Holds(const CallContext& context, absl::string_view container_id);
+  // The same of all containers of the namespace that have anything, by id: a few scans, where one
+  // call each reads the records of all networks for every container.
+  absl::StatusOr<absl::flat_hash_map<std::string, Held>> HoldAll(const CallContext& context);
   // The ways to its ports. None unless it runs and has some.
   absl::StatusOr<std::vector<v1::PortWay>> PortWays(const CallContext& context,
                                                     absl::string_view container_id);
@@ -145,6 +149,7 @@ class NetworkPlaces {
   absl::Status ForwardAgain(const metadata::StoredNetns& netns,
                             const std::vector<metadata::StoredEndpoint>& places);
   absl::Status NamesChanged(const metadata::StoredNetwork& network);
+  Held HeldOf(const metadata::StoredNetns& netns, const std::vector<PlaceInNetwork>& places) const;
   std::vector<v1::PortWay> WaysOf(const metadata::StoredNetns& netns,
                                   const std::vector<PlaceInNetwork>& places) const;
   Entered NamesIn(const std::vector<PlaceInNetwork>& places,

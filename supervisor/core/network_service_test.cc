@@ -469,6 +469,18 @@ TEST_F(NetworkServiceTest, SeveralNetworksAndWhereTheDefaultRouteGoes) {
   EXPECT_EQ(DefaultRouteIn(entered.netns), "eth2 10.9.0.1");
   EXPECT_THAT(Published(), ElementsAre("28080 -> 10.9.0.2:80"));
   EXPECT_THAT(places_->Holds(context_, "a").value().endpoints, SizeIs(3));
+  // In a list of all it has the same, in the same order.
+  ASSERT_TRUE(Enter("b", "beta").ok());
+  const auto all = places_->HoldAll(context_).value();
+  EXPECT_THAT(all, SizeIs(2));
+  const NetworkPlaces::Held one = places_->Holds(context_, "a").value();
+  ASSERT_THAT(all.at("a").endpoints, SizeIs(3));
+  for (size_t i = 0; i < 3; ++i) {
+    EXPECT_EQ(all.at("a").endpoints[i].SerializeAsString(), one.endpoints[i].SerializeAsString());
+  }
+  EXPECT_THAT(all.at("a").ports, SizeIs(one.ports.size()));
+  EXPECT_THAT(all.at("b").endpoints, SizeIs(1));
+  ASSERT_EQ(places_->Leave(context_, "b"), absl::OkStatus());
 
   ASSERT_EQ(places_->Disconnect(context_, client, "alpha"), absl::OkStatus());
   EXPECT_EQ(places_->Disconnect(context_, client, "alpha").code(),
