@@ -173,6 +173,20 @@ Value ImageInspectDocument(const v1::ImageDetails& image, int minor) {
   return out;
 }
 
+Value ImageSearchDocument(const v1::SearchImagesResponse& found) {
+  Value list = Value::EmptyList();
+  for (const v1::SearchImagesResponse::Result& result : found.results()) {
+    Value one = Value::EmptyObject();
+    one.Set("star_count", result.stars());
+    one.Set("is_official", result.official());
+    one.Set("name", result.name());
+    one.Set("is_automated", result.automated());
+    one.Set("description", result.description());
+    list.Append(std::move(one));
+  }
+  return list;
+}
+
 Value ImageHistoryDocument(const v1::ImageHistoryResponse& history) {
   Value list = Value::EmptyList();
   for (const v1::ImageHistoryResponse::Entry& entry : history.entries()) {

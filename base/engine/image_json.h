@@ -18,6 +18,7 @@ class ImageSummary;
 class ListImagesResponse;
 class PruneImagesResponse;
 class RemoveImageResponse;
+class SearchImagesResponse;
 }  // namespace gantry::v1
 
 namespace gantry::engine {
@@ -28,6 +29,9 @@ Value ImageListItem(const v1::ImageSummary& image, int minor);
 
 // GET /images/{name}/json: ImageDocument() (engine_json.h), with what older versions have beside.
 Value ImageInspectDocument(const v1::ImageDetails& image, int minor);
+
+// GET /images/search.
+Value ImageSearchDocument(const v1::SearchImagesResponse& found);
 
 // GET /images/{name}/history.
 Value ImageHistoryDocument(const v1::ImageHistoryResponse& history);

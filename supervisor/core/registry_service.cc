@@ -1,19 +1,25 @@
 #include "supervisor/core/registry_service.h"
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
 #include "base/byte_stream.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/images.pb.h"
+#include "supervisor/core/filters.h"
 #include "supervisor/core/registry_call.h"
 #include "supervisor/distribution/fetcher.h"
 #include "supervisor/distribution/hosts_config.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/resolver.h"
+#include "supervisor/distribution/url_source.h"
 #include "supervisor/oci/image_config.h"
 #include "supervisor/oci/manifest.h"
 #include "supervisor/oci/platform.h"
@@ -31,6 +37,73 @@ absl::StatusOr<v1::LoginResponse> RegistryService::Login(const CallContext& cont
   v1::LoginResponse response;
   response.set_status("Login Succeeded");
   return response;
+}
+
+namespace {
+
+constexpr int kFoundUsually = 25;
+constexpr int kFoundAtMost = 100;
+
+// "registry:5000/word" in the registry and what is looked for there.
+std::pair<std::string, std::string> SplitTerm(const std::string& term) {
+  const size_t slash = term.find('/');
+  const std::string first = term.substr(0, slash);
+  if (slash == std::string::npos ||
+      (!absl::StrContains(first, '.') && !absl::StrContains(first, ':') && first != "localhost"))
+    return {"docker.io", term};
+  std::string words = term.substr(slash + 1);
+  return {first == "index.docker.io" ? "docker.io" : first, std::move(words)};
+}
+
+}  // namespace
+
+absl::StatusOr<v1::SearchImagesResponse> RegistryService::Search(
+    const CallContext& context, const v1::SearchImagesRequest& request) {
+  const int limit = request.limit() == 0 ? kFoundUsually : request.limit();
+  if (limit < 1 || limit > kFoundAtMost) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("limit ", limit, " is outside the range of [1, ", kFoundAtMost, "]"));
+  }
+  GANTRY_ASSIGN_OR_RETURN(
+      const Filters filters,
+      Filters::Parse(request.filters(), {"is-official", "is-automated", "stars"}));
+  bool official = false, automated = false;
+  int64_t stars = 0;
+  for (const std::string& text : filters.Values("is-official")) {
+    GANTRY_ASSIGN_OR_RETURN(official, ParseTruth("is-official", text));
+  }
+  for (const std::string& text : filters.Values("is-automated")) {
+    GANTRY_ASSIGN_OR_RETURN(automated, ParseTruth("is-automated", text));
+  }
+  for (const std::string& text : filters.Values("stars")) {
+    int64_t least;
+    if (!absl::SimpleAtoi(text, &least))
+      return absl::InvalidArgumentError(absl::StrCat("invalid filter 'stars=", text, "'"));
+    stars = std::max(stars, least);
+  }
+  const auto [domain, words] = SplitTerm(request.term());
+  if (words.empty()) return absl::InvalidArgumentError("search: no term is given");
+  RegistryCall call(request.auth(), domain, parts_.credentials, context.cancel);
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<distribution::FoundRepository> found,
+                          parts_.resolver->Search(domain, words, limit, call.context));
+  v1::SearchImagesResponse response;
+  for (const distribution::FoundRepository& one : found) {
+    if (filters.Has("is-official") && one.official != official) continue;
+    if (filters.Has("is-automated") && one.automated != automated) continue;
+    if (one.stars < stars) continue;
+    v1::SearchImagesResponse::Result* result = response.add_results();
+    result->set_name(one.name);
+    result->set_description(one.description);
+    result->set_stars(one.stars);
+    result->set_official(one.official);
+    result->set_automated(one.automated);
+  }
+  return response;
+}
+
+absl::StatusOr<std::unique_ptr<ByteSource>> RegistryService::OpenUrl(const CallContext& context,
+                                                                     absl::string_view url) {
+  return distribution::UrlSource::Open(parts_.resolver->http(), url, context.cancel);
 }
 
 namespace {

@@ -5,12 +5,14 @@
 #ifndef GANTRY_SUPERVISOR_CORE_REGISTRY_SERVICE_H_
 #define GANTRY_SUPERVISOR_CORE_REGISTRY_SERVICE_H_
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "base/byte_stream.h"
 #include "content-store/descriptor.h"
 #include "supervisor/core/call_context.h"
 
@@ -20,6 +22,8 @@ class ExplainRegistryResponse;
 class LoginRequest;
 class LoginResponse;
 class RegistryAuth;
+class SearchImagesRequest;
+class SearchImagesResponse;
 }  // namespace gantry::v1
 namespace gantry::distribution {
 class CredentialSource;
@@ -47,6 +51,14 @@ class RegistryService {
   // kUnauthenticated, kPermissionDenied, kUnavailable: as the registry says.
   absl::StatusOr<RemoteImage> Lookup(const CallContext& context, absl::string_view reference,
                                      const v1::RegistryAuth& auth);
+  // Repositories that the registry's own search finds. kUnimplemented: it has none;
+  // kInvalidArgument: no term, a limit beyond 100, or a filter; others as the registry says.
+  absl::StatusOr<v1::SearchImagesResponse> Search(const CallContext& context,
+                                                  const v1::SearchImagesRequest& request);
+  // What an http or https URL holds, to be read as it arrives. The context's token outlives it.
+  // Errors: distribution/url_source.h.
+  absl::StatusOr<std::unique_ptr<ByteSource>> OpenUrl(const CallContext& context,
+                                                      absl::string_view url);
   // What stands in the way of resolving is part of the answer. kInvalidArgument: the reference or
   // the platform.
   absl::StatusOr<v1::ExplainRegistryResponse> ExplainRegistry(

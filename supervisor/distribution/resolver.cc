@@ -265,6 +265,61 @@ absl::StatusOr<std::vector<std::string>> Resolver::ListRepositories(const std::s
   return ListPages(*client_, hosts.back(), request, "repositories", memo_context);
 }
 
+absl::StatusOr<std::vector<FoundRepository>> Resolver::Search(const std::string& domain,
+                                                              const std::string& term, int limit,
+                                                              const CallContext& context) {
+  GANTRY_ASSIGN_OR_RETURN(Reference any, Reference::ParseName(absl::StrCat(domain, "/any/any")));
+  RegistryHost host;
+  if (any.domain() == "docker.io") {
+    // Its search is not where its images are.
+    host.host = "index.docker.io";
+    host.upstream_domain = any.domain();
+  } else {
+    const HostsConfig* config = context.hosts != nullptr ? context.hosts : client_->options().hosts;
+    GANTRY_ASSIGN_OR_RETURN(HostsLookup lookup, config->Lookup(any.domain()));
+    host = lookup.hosts.back();  // the registry itself: mirrors have no search
+  }
+  host.path = "/v1";
+  RegistryRequest request;
+  request.path = "/search";
+  request.query = {{"q", term}, {"n", absl::StrCat(limit)}};
+  request.headers = {{"Accept", "application/json"}};
+  const absl::StatusOr<RegistryResponse> response = client_->Send(host, request, context);
+  if (absl::IsNotFound(response.status())) {
+    return absl::UnimplementedError(
+        absl::StrCat("registry ", host.origin(), ": it has no search; only few registries do"));
+  }
+  GANTRY_RETURN_IF_ERROR(response.status());
+  const std::string what = absl::StrCat("registry ", host.origin(), ": its search");
+  const absl::StatusOr<nlohmann::json> page = oci::ParseJson(response->body, what);
+  if (!page.ok()) return absl::DataLossError(page.status().message());
+  std::vector<FoundRepository> found;
+  const auto results = page->is_object() ? page->find("results") : page->end();
+  if (!page->is_object() || results == page->end() || !results->is_array())
+    return absl::DataLossError(absl::StrCat(what, ": the answer holds no results"));
+  const auto text = [](const nlohmann::json& entry, const char* key) {
+    const auto value = entry.find(key);
+    return value != entry.end() && value->is_string() ? value->get<std::string>() : std::string();
+  };
+  const auto truth = [](const nlohmann::json& entry, const char* key) {
+    const auto value = entry.find(key);
+    return value != entry.end() && value->is_boolean() && value->get<bool>();
+  };
+  for (const nlohmann::json& entry : *results) {
+    if (static_cast<int>(found.size()) >= limit) break;
+    FoundRepository one;
+    if (entry.is_object()) one.name = text(entry, "name");
+    if (one.name.empty()) return absl::DataLossError(absl::StrCat(what, ": a result has no name"));
+    one.description = text(entry, "description");
+    const auto stars = entry.find("star_count");
+    if (stars != entry.end() && stars->is_number_integer()) one.stars = stars->get<int64_t>();
+    one.official = truth(entry, "is_official");
+    one.automated = truth(entry, "is_automated") || truth(entry, "is_trusted");
+    found.push_back(std::move(one));
+  }
+  return found;
+}
+
 absl::StatusOr<std::vector<content::Descriptor>> Resolver::Referrers(
     const Reference& ref, const content::Digest& subject, const std::string& artifact_type,
     const CallContext& context) {

@@ -6,6 +6,7 @@
 #ifndef GANTRY_SUPERVISOR_DISTRIBUTION_RESOLVER_H_
 #define GANTRY_SUPERVISOR_DISTRIBUTION_RESOLVER_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,15 @@ struct Resolved {
   content::Descriptor descriptor;
   std::string host;      // the origin that answered
   std::string manifest;  // its bytes, verified, when resolving had to read them; empty otherwise
+};
+
+// A repository that a registry's search found.
+struct FoundRepository {
+  std::string name;
+  std::string description;
+  int64_t stars = 0;
+  bool official = false;
+  bool automated = false;
 };
 
 struct Explanation {
@@ -49,6 +59,13 @@ class Resolver {
   absl::StatusOr<std::vector<std::string>> ListRepositories(const std::string& domain,
                                                             const CallContext& context);
 
+  // Asks the registry's search, /v1/search, which Docker Hub has and few others do; at most `limit`
+  // results of its first page. kUnimplemented: the registry has no search. kDataLoss: its answer is
+  // not one.
+  absl::StatusOr<std::vector<FoundRepository>> Search(const std::string& domain,
+                                                      const std::string& term, int limit,
+                                                      const CallContext& context);
+
   // Manifests that name `subject`; an empty `artifact_type` means all. Falls back to the
   // `<alg>-<hex>` tag.
   absl::StatusOr<std::vector<content::Descriptor>> Referrers(const Reference& ref,
@@ -71,6 +88,9 @@ class Resolver {
   enum class Asking { kRegistry, kNobody };
   absl::StatusOr<Explanation> Explain(const Reference& ref, const CallContext& context,
                                       Asking asking = Asking::kRegistry);
+
+  // What this object's requests go through.
+  HttpClient& http() const { return *client_->options().http; }
 
  private:
   RegistryClient* const client_;

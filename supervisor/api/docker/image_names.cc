@@ -45,9 +45,13 @@ absl::Status PullError(const absl::Status& status, absl::string_view name) {
                                             "login': ",
                                             status.message()));
   }
-  if (absl::IsNotFound(status))
-    return absl::NotFoundError(
-        absl::StrCat("manifest for ", name, " not found: ", status.message()));
+  // Clients know a missing image by "repository does not exist".
+  if (absl::IsNotFound(status)) {
+    return absl::NotFoundError(absl::StrCat("manifest for ", name,
+                                            " not found: the repository does not exist or "
+                                            "has no such tag or digest: ",
+                                            status.message()));
+  }
   return status;
 }
 

@@ -1,5 +1,8 @@
 #include "supervisor/api/docker/image_routes.h"
 
+#include <algorithm>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -112,12 +115,16 @@ absl::Status Prune(core::ImageServices& images, Request& request) {
   return request.Reply(200, engine::ImagePruneDocument(pruned));
 }
 
-// A search is a question to Docker Hub's index, which no other registry has.
-absl::Status Search(Request& request) {
-  return request.ReplyError(
-      501, absl::StrCat("search for \"", request.Query("term"),
-                        "\": searching Docker Hub is not supported; use https://hub.docker.com, or "
-                        "pull the image by its name"));
+absl::Status Search(core::ImageServices& images, Request& request) {
+  v1::SearchImagesRequest asked;
+  asked.set_term(request.Query("term"));
+  GANTRY_ASSIGN_OR_RETURN(const std::optional<int64_t> limit, request.Number("limit"));
+  asked.set_limit(static_cast<int32_t>(std::clamp<int64_t>(limit.value_or(0), -1, INT32_MAX)));
+  GANTRY_RETURN_IF_ERROR(request.FiltersInto(asked.mutable_filters()));
+  *asked.mutable_auth() = engine::RegistryAuthFromHeader(request.head().field("x-registry-auth"));
+  GANTRY_ASSIGN_OR_RETURN(const v1::SearchImagesResponse found,
+                          images.registry.Search(request.context(), asked));
+  return request.Reply(200, engine::ImageSearchDocument(found));
 }
 
 absl::Status Distribution(core::ImageServices& images, Request& request) {
@@ -173,7 +180,7 @@ void AddImageRoutes(Router& router, const Parts& parts) {
                [images, handler](Request& request) { return handler(*images, request); });
   };
   add("GET", "/images/json", List);
-  router.Add("GET", "/images/search", Search);
+  add("GET", "/images/search", Search);
   add("GET", "/images/{name...}/json", Inspect);
   add("GET", "/images/{name...}/history", History);
   add("POST", "/images/prune", Prune);

@@ -1,6 +1,7 @@
 #include "supervisor/api/docker/image_transfer_routes.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -80,11 +81,12 @@ absl::Status Pull(core::ImageServices& images, Request& request) {
   return out.Finish(absl::OkStatus());
 }
 
+// docker takes what has no scheme for http.
+std::string SourceUrl(const std::string& text) {
+  return absl::StrContains(text, "://") ? text : absl::StrCat("http://", text);
+}
+
 absl::Status Import(core::ImageServices& images, Request& request) {
-  if (request.Query("fromSrc") != "-") {
-    return absl::UnimplementedError(
-        "import from a URL is not supported; fetch it and send it in the body, with fromSrc=-");
-  }
   v1::ImportRequest::Open open;
   open.set_reference(NameWithTag(request.Query("repo"), request.Query("tag")));
   open.set_comment(request.Query("message"));
@@ -95,11 +97,21 @@ absl::Status Import(core::ImageServices& images, Request& request) {
       if (!line.empty()) open.add_changes(std::string(line));
     }
   }
-  open.set_total_bytes(LengthOf(request));
-  GANTRY_ASSIGN_OR_RETURN(const v1::LoadedImage imported,
-                          images.archive.Import(request.context(), open, request.body(), nullptr));
-  GANTRY_RETURN_IF_ERROR(Drain(request.body()));
   MessageStream out(request);
+  const core::CallContext context = request.context();
+  v1::LoadedImage imported;
+  if (request.Query("fromSrc") == "-") {
+    open.set_total_bytes(LengthOf(request));
+    GANTRY_ASSIGN_OR_RETURN(imported,
+                            images.archive.Import(context, open, request.body(), nullptr));
+    GANTRY_RETURN_IF_ERROR(Drain(request.body()));
+  } else {
+    const std::string url = SourceUrl(request.Query("fromSrc"));
+    out.SetPreamble(StatusLine(absl::StrCat("Downloading from ", url)));
+    GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<ByteSource> source,
+                            images.registry.OpenUrl(context, url));
+    GANTRY_ASSIGN_OR_RETURN(imported, images.archive.Import(context, open, *source, nullptr));
+  }
   GANTRY_RETURN_IF_ERROR(out.Send(StatusLine(imported.image_id())));
   return out.Finish(absl::OkStatus());
 }
@@ -165,7 +177,11 @@ absl::Status Load(core::ImageServices& images, Request& request) {
   if (!request.Flag("quiet")) progress = [&queue](const v1::Progress& step) { queue.Add(step); };
   const absl::StatusOr<std::vector<v1::LoadedImage>> loaded =
       images.archive.Load(request.context(), open, body, progress);
-  if (!loaded.ok()) return out.Finish(loaded.status());
+  if (!loaded.ok()) {
+    // Whatever fails, clients look for it among the messages.
+    GANTRY_RETURN_IF_ERROR(out.Send(""));
+    return out.Finish(loaded.status());
+  }
   GANTRY_RETURN_IF_ERROR(Drain(request.body()));
   GANTRY_RETURN_IF_ERROR(out.Send(queue.Take()));
   for (const v1::LoadedImage& image : *loaded) {

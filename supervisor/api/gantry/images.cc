@@ -101,6 +101,13 @@ class ImagesDoor final : public v1::Images::CallbackService {
       return Answer(images_.registry.ExplainRegistry(call, *request), response);
     });
   }
+  grpc::ServerUnaryReactor* Search(grpc::CallbackServerContext* context,
+                                   const v1::SearchImagesRequest* request,
+                                   v1::SearchImagesResponse* response) override {
+    return HandleOn(work_, *context, [=, this](Call& call) {
+      return Answer(images_.registry.Search(call, *request), response);
+    });
+  }
 
   grpc::ServerWriteReactor<v1::PullResponse>* Pull(grpc::CallbackServerContext* context,
                                                    const v1::PullRequest* request) override {
