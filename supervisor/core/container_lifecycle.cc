@@ -70,7 +70,13 @@ absl::StatusOr<v1::StartContainerResponse> ContainerLifecycle::Start(
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->LoadLocked(context, request.container(), lock));
   v1::StartContainerResponse response;
-  if (IsActive(StateNow(loaded))) {
+  const v1::ContainerState state = StateNow(loaded);
+  if (state == v1::CONTAINER_STATE_PAUSED) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", request.container(),
+                     ": cannot start a paused container, try unpause instead"));
+  }
+  if (IsActive(state)) {
     response.set_already_running(true);
     return response;
   }

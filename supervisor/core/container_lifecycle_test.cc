@@ -372,6 +372,16 @@ TEST_F(ContainerLifecycleTest, PausedIsKilledAndStopped) {
   }
 }
 
+TEST_F(ContainerLifecycleTest, PausedIsNotStarted) {
+  const std::string id = Make("web");
+  ASSERT_TRUE(Start(id).ok());
+  ASSERT_TRUE(lifecycle_->Pause(context_, id).ok());
+  const absl::Status started = Start(id);
+  EXPECT_TRUE(absl::IsFailedPrecondition(started)) << started;
+  EXPECT_THAT(std::string(started.message()), HasSubstr("try unpause instead"));
+  EXPECT_EQ(StateIs(id), v1::CONTAINER_STATE_PAUSED);
+}
+
 TEST_F(ContainerLifecycleTest, WhatDoesNotRunIsNeitherKilledNorPaused) {
   const std::string id = Make("web");
   EXPECT_TRUE(absl::IsFailedPrecondition(Kill(id)));

@@ -35,9 +35,12 @@ absl::Status ContainerRemoval::RemoveLocked(const CallContext& context, LoadedCo
       StateOf(loaded.state, loaded.config.restart_policy(), task.ok() ? &*task : nullptr);
   if (!force) {
     if (IsActive(state)) {
-      return absl::FailedPreconditionError(absl::StrCat("container ", loaded.id(), " is ",
-                                                        StateName(state),
-                                                        "; stop it first or force its removal"));
+      const std::string name = loaded.name.empty() ? loaded.id() : loaded.name;
+      return absl::FailedPreconditionError(
+          absl::StrCat("cannot remove container \"/", name, "\": container is ", StateName(state),
+                       state == v1::CONTAINER_STATE_PAUSED
+                           ? " and must be unpaused first, or force remove"
+                           : ": stop the container before removing or force remove"));
     }
     if (state == v1::CONTAINER_STATE_DEAD) {
       return absl::FailedPreconditionError(

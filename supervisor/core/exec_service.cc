@@ -128,6 +128,17 @@ absl::StatusOr<std::string> ExecService::Register(const LoadedContainer& loaded,
   return id;
 }
 
+absl::StatusOr<ExecState> ExecService::Startable(const CallContext& context,
+                                                 const std::string& exec_id) const {
+  GANTRY_ASSIGN_OR_RETURN(ExecState state, Inspect(context, exec_id));
+  if (state.started || state.exit_code.has_value()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("exec ", exec_id, " has already been started"));
+  }
+  GANTRY_RETURN_IF_ERROR(LoadRunning(context, state.container_id).status());
+  return state;
+}
+
 absl::StatusOr<ExecService::StartedExec> ExecService::Start(
     const CallContext& context, const std::string& exec_id,
     runtime::AttachStream::Handler* handler) {

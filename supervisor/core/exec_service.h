@@ -89,6 +89,9 @@ class ExecService {
   // Returns the id of the new exec. The container must be running.
   absl::StatusOr<std::string> Create(const CallContext& context, const std::string& container,
                                      const v1::ExecConfig& config);
+  // The exec, if it can be started now; for clients whose stream begins before Start() can fail.
+  // kFailedPrecondition: it was started before, or its container does not run.
+  absl::StatusOr<ExecState> Startable(const CallContext& context, const std::string& exec_id) const;
   // With a handler the streams are connected before the process starts; without, it runs detached.
   // kFailedPrecondition: it was started before. One that failed to start can be started again.
   absl::StatusOr<StartedExec> Start(const CallContext& context, const std::string& exec_id,

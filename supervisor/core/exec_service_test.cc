@@ -262,6 +262,26 @@ TEST_F(ExecServiceTest, OneThatWasCreatedIsNotStartedInAContainerThatHasEnded) {
   EXPECT_FALSE(Inspect(exec_id).started);
 }
 
+TEST_F(ExecServiceTest, WhetherItCanBeStartedIsKnownBefore) {
+  const std::string exec_id = Create();
+  EXPECT_EQ(execs_->Startable(context_, exec_id).value().exec_id, exec_id);
+  EXPECT_FALSE(Inspect(exec_id).started);
+  ASSERT_TRUE(lifecycle_->Pause(context_, id_).ok());
+  EXPECT_THAT(std::string(execs_->Startable(context_, exec_id).status().message()),
+              HasSubstr("is paused"));
+  ASSERT_TRUE(lifecycle_->Unpause(context_, id_).ok());
+  ASSERT_TRUE(StartDetached(exec_id).ok());
+  EXPECT_THAT(std::string(execs_->Startable(context_, exec_id).status().message()),
+              HasSubstr("already been started"));
+  EXPECT_TRUE(absl::IsNotFound(execs_->Startable(context_, "none").status()));
+  const std::string other = Create();
+  Shim(id_).Exit("", 0);
+  ASSERT_TRUE(Eventually([&] { return StateIs(id_) == v1::CONTAINER_STATE_EXITED; }));
+  const absl::Status ended = execs_->Startable(context_, other).status();
+  EXPECT_TRUE(absl::IsFailedPrecondition(ended)) << ended;
+  EXPECT_THAT(std::string(ended.message()), HasSubstr("is not running"));
+}
+
 TEST_F(ExecServiceTest, TheEndOfTheContainerEndsIt) {
   const std::string exec_id = Create();
   ASSERT_TRUE(StartDetached(exec_id).ok());

@@ -347,6 +347,7 @@ absl::Status ReadLog(const std::string& path, const LogQuery& query,
     }
     if (past_until || !more) break;
     if (absl::Now() > query.until) break;
+    if (query.caught_up != nullptr) GANTRY_RETURN_IF_ERROR(query.caught_up());
     changes->Wait();
     if (query.cancel != nullptr) GANTRY_RETURN_IF_ERROR(query.cancel->Check());
   }

@@ -39,6 +39,9 @@ struct LogQuery {
   bool follow = false;
   // With follow: false ends the reading once the file is read to its end. Null: for ever.
   std::function<bool()> more_may_come;
+  // With follow: called when everything that is there was emitted, before the wait for more. A
+  // status other than OK ends the reading and is returned. Null: not called.
+  std::function<absl::Status()> caught_up;
   CancelToken* cancel = nullptr;
 };
 

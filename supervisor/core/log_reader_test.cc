@@ -153,6 +153,26 @@ TEST_F(LogReaderTest, FollowsThroughRotationToTheEnd) {
   EXPECT_THAT(lines, ElementsAre("a\n", "b\n", "late in the old file\n", "c\n", "last\n"));
 }
 
+TEST_F(LogReaderTest, AFollowerKnowsWhenItHasEverything) {
+  for (int i = 0; i < 50; ++i) Append(path_, Line(1, "a"));
+  int seen = 0;
+  LogQuery query;
+  query.follow = true;
+  std::vector<int> caught_up;
+  query.caught_up = [&] {
+    caught_up.push_back(seen);
+    if (caught_up.size() == 2) return absl::AbortedError("enough");
+    Append(path_, Line(2, "b") + Line(3, "c"));
+    return absl::OkStatus();
+  };
+  const absl::Status status = ReadLog(path_, query, [&seen](const LogEntry&) {
+    ++seen;
+    return absl::OkStatus();
+  });
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_THAT(caught_up, ElementsAre(50, 52));
+}
+
 // Writes as a shim with room for two files does: a rotation after every third line, the older files
 // removed unless they are held.
 TEST_F(LogReaderTest, FollowMissesNothingHoweverFastFilesGo) {
