@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <sstream>
+#include <tuple>
 #include <utility>
 
 #define TOML_EXCEPTIONS 0  // as everywhere: third_party/BUILD.bazel
@@ -18,6 +19,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "toml++/toml.h"
 
 #include "base/file.h"
@@ -31,6 +33,7 @@ namespace gantry {
 namespace {
 
 constexpr char kDockerAddressFlag[] = "--docker-address";
+constexpr char kTlsVerifyFlag[] = "--tlsverify";  // without a value, as dockerd has it
 // As an address: docker's clients are not served.
 constexpr char kNoDockerAddress[] = "none";
 constexpr char kConfigFile[] = "/etc/gantry/config.toml";
@@ -199,6 +202,9 @@ void ReadGantry(Reader& in, Config& config) {
   in.Take({"state"}, config.state);
   in.Take({"address"}, config.address);
   in.TakeOneOrMany({"docker_address"}, config.docker_addresses);
+  in.Take({"docker_tls", "ca"}, config.docker_tls_ca);
+  in.Take({"docker_tls", "certificate"}, config.docker_tls_certificate);
+  in.Take({"docker_tls", "key"}, config.docker_tls_key);
   in.Take({"metrics_address"}, config.metrics_address);
   in.Take({"shim"}, config.shim_path);
   in.Take({"log_level"}, config.log_level);
@@ -439,9 +445,17 @@ const std::vector<Flag>& Flags() {
       {"--address", "SOCKET", "where ctl, ctr, nerdctl, dockerd and kubelet connect",
        [](Config& c, std::string v) { c.address = std::move(v); }},
       {kDockerAddressFlag, "SOCKET",
-       "where docker, docker compose and its SDKs connect; may be repeated, none: off "
-       "(docker.sock in the state directory)",
+       "where docker, docker compose and its SDKs connect: a path or tcp://HOST:PORT; may be "
+       "repeated, none: off (docker.sock in the state directory)",
        [](Config& c, std::string v) { c.docker_addresses.push_back(std::move(v)); }},
+      {kTlsVerifyFlag, "", "clients at tcp:// addresses must show a certificate; always so",
+       [](Config&, std::string) {}},
+      {"--tlscacert", "FILE", "who signs the certificates of clients at tcp:// addresses",
+       [](Config& c, std::string v) { c.docker_tls_ca = std::move(v); }},
+      {"--tlscert", "FILE", "the certificate that tcp:// addresses show",
+       [](Config& c, std::string v) { c.docker_tls_certificate = std::move(v); }},
+      {"--tlskey", "FILE", "its key",
+       [](Config& c, std::string v) { c.docker_tls_key = std::move(v); }},
       {"--metrics-address", "HOST:PORT",
        "serve Prometheus' metrics at http://HOST:PORT/metrics (off)",
        [](Config& c, std::string v) { c.metrics_address = std::move(v); }},
@@ -564,6 +578,13 @@ std::string PrintConfig(const Config& config) {
   text("default_runtime", config.default_runtime);
   out << "restrict_oom_score_adj = " << (config.restrict_oom_score_adj ? "true" : "false") << "\n";
   text("restart_interval", absl::FormatDuration(config.restart_interval));
+  if (!config.docker_tls_ca.empty() || !config.docker_tls_certificate.empty() ||
+      !config.docker_tls_key.empty()) {
+    out << "\n[docker_tls]\n";
+    text("ca", config.docker_tls_ca);
+    text("certificate", config.docker_tls_certificate);
+    text("key", config.docker_tls_key);
+  }
   out << "\n[grpc]\nmax_receive_bytes = " << config.max_receive_bytes
       << "\nmax_send_bytes = " << config.max_send_bytes << "\nuid = " << config.socket_uid
       << "\ngid = " << config.socket_gid << "\n";
@@ -619,10 +640,41 @@ std::vector<std::string> DockerAddresses(const Config& config) {
   return config.docker_addresses;
 }
 
+std::optional<std::string> TcpAddress(absl::string_view docker_address) {
+  if (!absl::ConsumePrefix(&docker_address, "tcp://")) return std::nullopt;
+  return std::string(docker_address);
+}
+
 std::vector<std::string> ConfigPaths(const Config& config) {
   if (config.registry_config_path.empty()) return {};
   return absl::StrSplit(config.registry_config_path, ':');
 }
+
+namespace {
+
+// An address that others reach over the network gives root on this host: without certificates on
+// both sides there is none.
+absl::Status CheckDockerTls(const Config& config, absl::string_view address) {
+  for (const auto& [name, flag, file] :
+       {std::tuple<const char*, const char*, const std::string&>{"ca", "--tlscacert",
+                                                                 config.docker_tls_ca},
+        {"certificate", "--tlscert", config.docker_tls_certificate},
+        {"key", "--tlskey", config.docker_tls_key}}) {
+    if (file.empty()) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting docker_address = \"", address,
+                       "\": served only with TLS and certificates of clients; docker_tls.", name,
+                       " (", flag, ") is missing"));
+    }
+    if (file.front() != '/') {
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting docker_tls.", name, " = \"", file, "\": must be an absolute path"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
 
 absl::Status CheckConfig(const Config& config) {
   for (const auto& [name, path] : {std::pair<const char*, const std::string&>{"root", config.root},
@@ -644,9 +696,14 @@ absl::Status CheckConfig(const Config& config) {
   std::vector<std::string> sockets = {config.address};
   for (const std::string& address : config.docker_addresses) {
     if (address == kNoDockerAddress && config.docker_addresses.size() == 1) continue;
+    if (TcpAddress(address).has_value()) {
+      GANTRY_RETURN_IF_ERROR(CheckDockerTls(config, address));
+      continue;
+    }
     if (address.empty() || address.front() != '/') {
-      return absl::InvalidArgumentError(absl::StrCat("setting docker_address = \"", address,
-                                                     "\": must be an absolute path, or none"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("setting docker_address = \"", address,
+                       "\": must be an absolute path, tcp://HOST:PORT, or none"));
     }
     sockets.push_back(address);
   }
@@ -796,7 +853,12 @@ absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
           absl::StrCat("unknown argument \"", word, "\"; see gantryd --help"));
     }
     std::string value(parts.second);
-    if (!absl::StrContains(word, '=')) {
+    if (found->value_name[0] == '\0') {
+      if (absl::StrContains(word, '=') && value != "true" && value != "1") {
+        return absl::InvalidArgumentError(
+            absl::StrCat("flag ", found->name, " = ", value, ": it cannot be turned off"));
+      }
+    } else if (!absl::StrContains(word, '=')) {
       if (++i == argc) {
         return absl::InvalidArgumentError(absl::StrCat(
             "flag ", found->name, " needs a value: ", found->name, " ", found->value_name));

@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,9 +36,13 @@ struct Config {
   std::string root = "/var/lib/gantry";
   std::string state = "/run/gantry";
   std::string address = "/run/gantry/gantry.sock";
-  // Where docker's own clients connect: paths of sockets. None: docker.sock in the state directory.
-  // The word "none": nowhere.
+  // Where docker's own clients connect: paths of sockets, and tcp://HOST:PORT, where both sides show
+  // certificates. None: docker.sock in the state directory. The word "none": nowhere.
   std::vector<std::string> docker_addresses;
+  // PEM files for tcp:// addresses: the CA that signs certificates of clients, and our own.
+  std::string docker_tls_ca;
+  std::string docker_tls_certificate;
+  std::string docker_tls_key;
   std::string metrics_address;  // "" off
   std::string shim_path;        // "" beside gantryd, else in PATH
   std::string log_level = "info";
@@ -109,8 +114,11 @@ std::vector<std::string> IgnoredByTable(const Config& config);
 // config migrate` prints this.
 std::string PrintConfig(const Config& config);
 
-// The paths of docker's sockets, the default included; empty when they are off.
+// The addresses of docker's sockets, the default included; empty when they are off.
 std::vector<std::string> DockerAddresses(const Config& config);
+
+// HOST:PORT of tcp://HOST:PORT; nullopt: a path.
+std::optional<std::string> TcpAddress(absl::string_view docker_address);
 
 // The directories that registry_config_path names; none: the built-in places.
 std::vector<std::string> ConfigPaths(const Config& config);

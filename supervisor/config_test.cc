@@ -231,6 +231,48 @@ TEST(ConfigTest, DockersSocketsAreOneOrMany) {
   EXPECT_EQ(CheckConfig(config).code(), absl::StatusCode::kInvalidArgument);
 }
 
+TEST(ConfigTest, DockersTcpAddressesNeedCertificates) {
+  Config config;
+  ASSERT_TRUE(
+      ApplyConfigText("docker_address = [\"/a\", \"tcp://0.0.0.0:2376\"]\n", "f.toml", config)
+          .ok());
+  EXPECT_EQ(TcpAddress("tcp://0.0.0.0:2376"), "0.0.0.0:2376");
+  EXPECT_EQ(TcpAddress("/a"), std::nullopt);
+  EXPECT_THAT(std::string(CheckConfig(config).message()),
+              HasSubstr("docker_tls.ca (--tlscacert) is missing"));
+  ASSERT_TRUE(ApplyConfigText("[docker_tls]\nca = \"/ca.pem\"\ncertificate = \"cert.pem\"\n",
+                              "f.toml", config)
+                  .ok());
+  EXPECT_THAT(std::string(CheckConfig(config).message()), HasSubstr("must be an absolute path"));
+  config.docker_tls_certificate = "/cert.pem";
+  EXPECT_THAT(std::string(CheckConfig(config).message()),
+              HasSubstr("docker_tls.key (--tlskey) is missing"));
+  config.docker_tls_key = "/key.pem";
+  EXPECT_TRUE(CheckConfig(config).ok()) << CheckConfig(config);
+  Config again;
+  ASSERT_TRUE(ApplyConfigText(PrintConfig(config), "f.toml", again).ok());
+  EXPECT_EQ(PrintConfig(again), PrintConfig(config));
+}
+
+TEST(ConfigTest, DockersTlsFlagsAreThoseOfDockerd) {
+  std::vector<std::string> words = {"gantryd",     "--docker-address", "tcp://127.0.0.1:2376",
+                                    "--tlsverify", "--tlscacert=/ca",  "--tlscert",
+                                    "/cert",       "--tlskey",         "/key"};
+  std::vector<char*> argv;
+  for (std::string& word : words) argv.push_back(word.data());
+  std::string text;
+  const absl::StatusOr<Config> config =
+      LoadConfig(static_cast<int>(argv.size()), argv.data(), &text);
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->docker_tls_ca, "/ca");
+  EXPECT_EQ(config->docker_tls_key, "/key");
+  words[3] = "--tlsverify=false";
+  argv[3] = words[3].data();
+  EXPECT_THAT(
+      std::string(LoadConfig(static_cast<int>(argv.size()), argv.data(), &text).status().message()),
+      HasSubstr("cannot be turned off"));
+}
+
 TEST(ConfigTest, TheFileWeShipShowsTheDefaults) {
   absl::StatusOr<std::string> text = ReadFile("packaging/config.toml", 1 << 20);
   ASSERT_TRUE(text.ok()) << text.status();

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -262,6 +263,12 @@ absl::Status Daemon::Serve(Parts& p) {
 absl::Status Daemon::ServeDocker(Parts& p) {
   const bool chosen = !p.config.docker_addresses.empty();
   for (const std::string& path : DockerAddresses(p.config)) {
+    if (const std::optional<std::string> tcp = TcpAddress(path); tcp.has_value()) {
+      GANTRY_RETURN_IF_ERROR(p.docker_door->ServeTcp(
+          *tcp,
+          {p.config.docker_tls_ca, p.config.docker_tls_certificate, p.config.docker_tls_key}));
+      continue;
+    }
     absl::Status served = MakeDirectories(path.substr(0, path.rfind('/')), 0711);
     if (served.ok()) served = TakeOverSocket(path);
     if (served.ok()) {
@@ -295,7 +302,9 @@ void Daemon::StopServing(Parts& p) {
   if (p.docker_door) {
     p.docker_door->Stop();
     if (p.server) {
-      for (const std::string& path : DockerAddresses(p.config)) unlink(path.c_str());
+      for (const std::string& path : DockerAddresses(p.config)) {
+        if (!TcpAddress(path).has_value()) unlink(path.c_str());
+      }
     }
   }
   if (p.server) {

@@ -266,8 +266,7 @@ class ServedExchange : public Exchange {
   absl::StatusOr<Hijacked> Hijack() override {
     Hijacked taken;
     taken.fd = transport_.Release();
-    if (!taken.fd.valid())
-      return absl::UnimplementedError("this connection cannot be taken over: it is encrypted");
+    if (!taken.fd.valid()) return absl::UnimplementedError("this connection cannot be taken over");
     taken.read_already = reader_.TakeBuffered();
     hijacked_ = true;
     return taken;
@@ -553,7 +552,7 @@ void Server::Serve(Connection& connection) {
     open = exchange.Finish();
     hijacked = exchange.hijacked();
   }
-  if (!hijacked) transport.Close();
+  hijacked ? transport.AwaitReleased() : transport.Close();
   absl::MutexLock lock(&mutex_);
   // From here on ~Server() does not touch the transport, and its descriptor is closed now.
   connection.done = true;

@@ -64,8 +64,11 @@ class Transport {
   virtual void Close() = 0;
   // Ends the reads and writes of other threads, now and later.
   virtual void Break() = 0;
-  // The descriptor, which the transport gives up. An invalid one: this transport cannot.
+  // The descriptor, which the transport gives up, or one whose bytes go through the transport. An
+  // invalid one: this transport cannot.
   virtual UniqueFd Release() = 0;
+  // After Release(): waits for the end of a connection whose bytes go through the transport.
+  virtual void AwaitReleased() {}
   // To watch for the departure of the client; -1: there is none.
   virtual int descriptor() const { return -1; }
 };
@@ -108,7 +111,7 @@ class Exchange {
 
   // Takes the connection. A response, such as 101, is written before, with Respond() or by the new
   // owner.
-  // kUnimplemented: the transport has no descriptor to give (TLS).
+  // kUnimplemented: the transport has no descriptor to give.
   virtual absl::StatusOr<Hijacked> Hijack() = 0;
 
   // Calls `gone` when the client leaves or the server stops; see PeerWatch::Add(). Not for a

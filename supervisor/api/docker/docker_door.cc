@@ -5,11 +5,11 @@
 #include "base/status_macros.h"
 #include "supervisor/api/docker/absent_routes.h"
 #include "supervisor/api/docker/activity_routes.h"
+#include "supervisor/api/docker/build_routes.h"
 #include "supervisor/api/docker/container_routes.h"
 #include "supervisor/api/docker/disk_usage_routes.h"
 #include "supervisor/api/docker/exec_routes.h"
 #include "supervisor/api/docker/file_routes.h"
-#include "supervisor/api/docker/build_routes.h"
 #include "supervisor/api/docker/image_routes.h"
 #include "supervisor/api/docker/image_transfer_routes.h"
 #include "supervisor/api/docker/lifecycle_routes.h"
@@ -19,6 +19,7 @@
 #include "supervisor/api/docker/system_routes.h"
 #include "supervisor/api/docker/volume_routes.h"
 #include "supervisor/http/server.h"
+#include "supervisor/http/tls_transport.h"
 
 namespace gantry::api {
 namespace {
@@ -26,6 +27,21 @@ namespace {
 // Each is a thread: attached clients, and those that follow logs and events, keep theirs.
 constexpr size_t kConnections = 2048;
 constexpr size_t kHeadBytes = 64 << 10;
+
+// Programs do not say where a request comes from, pages in browsers do. One of those must not use the
+// certificate that its browser has.
+bool IsFromAPage(const http::RequestHead& head) {
+  const std::string& site = head.field("sec-fetch-site");
+  return !head.field("origin").empty() || (!site.empty() && site != "none");
+}
+
+void RefusePage(http::Exchange& exchange) {
+  exchange.CloseAfter();
+  exchange
+      .Respond(403, {{"Content-Type", "application/json"}},
+               "{\"message\":\"requests of web pages are refused\"}\n")
+      .IgnoreError();
+}
 
 }  // namespace
 
@@ -51,14 +67,31 @@ DockerDoor::DockerDoor(const docker::Parts& parts, const docker::BuildParts& bui
 DockerDoor::~DockerDoor() { Stop(); }
 
 absl::Status DockerDoor::Serve(UniqueFd listener) {
+  return Start(std::move(listener), /*tls=*/nullptr);
+}
+
+absl::Status DockerDoor::ServeTcp(const std::string& address, const TlsFiles& files) {
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<http::TlsContext> tls,
+                          http::TlsContext::Load({files.ca, files.certificate, files.key}));
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd listener, http::ListenTcp(address));
+  tls_.push_back(std::move(tls));
+  return Start(std::move(listener), tls_.back().get());
+}
+
+absl::Status DockerDoor::Start(UniqueFd listener, const http::TlsContext* tls) {
   http::Server::Options options;
+  if (tls != nullptr)
+    options.transport = [tls](UniqueFd socket) { return tls->Accept(std::move(socket)); };
   options.thread_name = "docker";
   options.limits.connections = kConnections;
   options.limits.head_bytes = kHeadBytes;
-  GANTRY_ASSIGN_OR_RETURN(
-      std::unique_ptr<http::Server> server,
-      http::Server::Start(std::move(listener), std::move(options),
-                          [this](http::Exchange& exchange) { router_.Serve(exchange); }));
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<http::Server> server,
+                          http::Server::Start(std::move(listener), std::move(options),
+                                              [this, tls](http::Exchange& exchange) {
+                                                tls != nullptr&& IsFromAPage(exchange.head())
+                                                    ? RefusePage(exchange)
+                                                    : router_.Serve(exchange);
+                                              }));
   servers_.push_back(std::move(server));
   return absl::OkStatus();
 }

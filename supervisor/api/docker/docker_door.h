@@ -9,6 +9,7 @@
 #define GANTRY_SUPERVISOR_API_DOCKER_DOCKER_DOOR_H_
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -20,7 +21,8 @@
 
 namespace gantry::http {
 class Server;
-}
+class TlsContext;
+}  // namespace gantry::http
 
 namespace gantry::api {
 
@@ -33,13 +35,26 @@ class DockerDoor {
 
   // Takes connections from a listening socket, non-blocking.
   absl::Status Serve(UniqueFd listener);
+  // PEM files: the CA that signs certificates of clients, and the door's own.
+  struct TlsFiles {
+    std::string ca;
+    std::string certificate;
+    std::string key;
+  };
+  // Listens at HOST:PORT for clients with a certificate.
+  //   kInvalidArgument  the address, or one of the files
+  //   kUnavailable      the address is in use
+  absl::Status ServeTcp(const std::string& address, const TlsFiles& files);
   // Containers run on; clients of streams are cut off.
   void Stop();
 
   const docker::Router& router() const { return router_; }
 
  private:
+  absl::Status Start(UniqueFd listener, const http::TlsContext* tls);
+
   docker::Router router_;
+  std::vector<std::unique_ptr<http::TlsContext>> tls_;  // outlive the servers
   std::vector<std::unique_ptr<http::Server>> servers_;
 };
 
