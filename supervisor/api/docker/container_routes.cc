@@ -39,6 +39,13 @@ absl::Status InDockersWords(const absl::Status& error, absl::string_view name) {
   absl::string_view text = error.message();
   if (absl::IsNotFound(error) && absl::ConsumePrefix(&text, "no such image: "))
     return absl::NotFoundError(absl::StrCat("No such image: ", text));
+  // Of a log driver.
+  if (absl::IsInvalidArgument(error) && absl::ConsumePrefix(&text, "log.driver: \"") &&
+      absl::StrContains(text, "\" is not valid")) {
+    const absl::string_view driver = text.substr(0, text.find('"'));
+    return absl::InvalidArgumentError(absl::StrCat("error looking up logging plugin ", driver,
+                                                   ": plugin \"", driver, "\" not found"));
+  }
   if (!absl::IsAlreadyExists(error)) return error;
   const size_t at = text.find(" by container \"");
   if (at == absl::string_view::npos) return error;
@@ -138,13 +145,25 @@ absl::Status Update(const Parts& parts, Request& request) {
   return request.Reply(200, out);
 }
 
+// Clients take a conflict with these words for a removal that somebody else is about, and go on. One
+// that waits for something goes on by itself; what else is unavailable stays an error.
+absl::Status RemovalUnderWay(const Parts& parts, const Request& request, const absl::Status& why) {
+  const absl::StatusOr<v1::ContainerDetails> details =
+      parts.view->Inspect(request.lasting(), request.Path("id"), /*size=*/false);
+  if (!details.ok() || details->summary().state() != v1::CONTAINER_STATE_REMOVING) return why;
+  return absl::FailedPreconditionError(absl::StrCat("removal of container ", request.Path("id"),
+                                                    " is already in progress: ", why.message()));
+}
+
 absl::Status Remove(const Parts& parts, Request& request) {
   v1::RemoveContainerRequest remove;
   remove.set_container(request.Path("id"));
   remove.set_force(request.Flag("force"));
   remove.set_volumes(request.Flag("v"));
   remove.set_link(request.Flag("link"));
-  GANTRY_RETURN_IF_ERROR(parts.lifecycle->Remove(request.lasting(), remove).status());
+  const absl::Status removed = parts.lifecycle->Remove(request.lasting(), remove).status();
+  if (absl::IsUnavailable(removed)) return RemovalUnderWay(parts, request, removed);
+  GANTRY_RETURN_IF_ERROR(removed);
   return request.ReplyEmpty(204);
 }
 

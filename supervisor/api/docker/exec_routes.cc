@@ -17,6 +17,7 @@
 #include "supervisor/api/docker/request.h"
 #include "supervisor/api/docker/router.h"
 #include "supervisor/api/docker/stream_routes.h"
+#include "supervisor/core/container_records.h"
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/start_failure.h"
 
@@ -25,11 +26,15 @@ namespace {
 
 using engine::Value;
 
+absl::Status InDockersWords(const absl::Status& error, const Request& request) {
+  if (!absl::IsNotFound(error)) return error;
+  return absl::NotFoundError(absl::StrCat("No such exec instance: ", request.Path("id")));
+}
+
 absl::StatusOr<core::ExecState> FindExec(const Parts& parts, Request& request) {
   absl::StatusOr<core::ExecState> state =
       parts.execs->Inspect(request.lasting(), request.Path("id"));
-  if (absl::IsNotFound(state.status()))
-    return absl::NotFoundError(absl::StrCat("No such exec instance: ", request.Path("id")));
+  if (!state.ok()) return InDockersWords(state.status(), request);
   return state;
 }
 
@@ -37,6 +42,7 @@ absl::Status Create(const Parts& parts, Request& request) {
   GANTRY_ASSIGN_OR_RETURN(const Value body, request.Json());
   v1::ExecConfig config;
   GANTRY_RETURN_IF_ERROR(engine::ExecFromDocument(body, config));
+  GANTRY_RETURN_IF_ERROR(ParseDetachKeys(config.detach_keys()).status());
   GANTRY_ASSIGN_OR_RETURN(const std::string id,
                           parts.execs->Create(request.lasting(), request.Path("id"), config));
   Value out = Value::EmptyObject();
@@ -60,12 +66,11 @@ absl::Status Start(const Parts& parts, Request& request) {
   v1::TerminalSize size;
   const bool sized = engine::ReadConsoleSize(in, size);
   GANTRY_RETURN_IF_ERROR(malformed);
-  GANTRY_ASSIGN_OR_RETURN(const core::ExecState exec, FindExec(parts, request));
-  if (exec.started || exec.exit_code.has_value()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("exec ", exec.exec_id, " has already been started"));
-  }
   const core::CallContext context = request.lasting();
+  const absl::StatusOr<core::ExecState> startable =
+      parts.execs->Startable(context, request.Path("id"));
+  if (!startable.ok()) return InDockersWords(startable.status(), request);
+  const core::ExecState& exec = *startable;
   if (detach) {
     const absl::Status started = parts.execs->Start(context, exec.exec_id, nullptr).status();
     if (!started.ok()) {
@@ -82,7 +87,7 @@ absl::Status Start(const Parts& parts, Request& request) {
   options.input = exec.config->attach_stdin();
   options.input_ends_too = true;
   if (exec.config->tty()) {
-    GANTRY_ASSIGN_OR_RETURN(options.detach_keys, ParseDetachKeys(""));
+    GANTRY_ASSIGN_OR_RETURN(options.detach_keys, ParseDetachKeys(exec.config->detach_keys()));
   }
   GANTRY_ASSIGN_OR_RETURN(http::Hijacked client,
                           TakeConnection(request, StreamType(request.version(), terminal)));
@@ -103,6 +108,11 @@ absl::Status Start(const Parts& parts, Request& request) {
   if (result.end == ProcessStream::End::kExited) {
     parts.execs->NoteExit(kNamespace, exec.exec_id, result.exited.exit_status(),
                           engine::FromProto(result.exited.exited_at()));
+  }
+  if (result.end == ProcessStream::End::kDetached) {
+    const absl::StatusOr<core::LoadedContainer> loaded =
+        parts.records->Load(context, exec.container_id);
+    if (loaded.ok()) parts.records->Publish(*loaded, "exec_detach", {{"execID", exec.exec_id}});
   }
   process->Finish(std::move(client));
   return absl::OkStatus();

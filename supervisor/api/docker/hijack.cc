@@ -1,7 +1,9 @@
 #include "supervisor/api/docker/hijack.h"
 
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -28,6 +30,9 @@ constexpr size_t kReadBytes = 32 << 10;
 // How long a connection that has ended is read on: bytes that nobody read would make the kernel
 // cut off what the client has not received.
 constexpr absl::Duration kLinger = absl::Seconds(1);
+// Between two looks whether a client has read the header.
+constexpr absl::Duration kFirstLook = absl::Microseconds(50);
+constexpr absl::Duration kLastLook = absl::Milliseconds(2);
 constexpr char kDefaultDetachKeys[] = "ctrl-p,ctrl-q";
 
 bool WouldBlock(int error) { return error == EAGAIN || error == EWOULDBLOCK; }
@@ -280,7 +285,20 @@ std::string ProcessStream::Encode(FrameOf stream, std::string bytes) {
   return options_.terminal ? bytes : Frame(stream, bytes);
 }
 
+void ProcessStream::AwaitHeadTaken(int fd) {
+  if (std::exchange(head_taken_, true)) return;
+  const absl::Duration deadline = Clock::Real().Monotonic() + options_.head_patience;
+  absl::Duration pause = kFirstLook;
+  // What the other side has not read is still charged to this one.
+  for (int unread = 0; ioctl(fd, SIOCOUTQ, &unread) == 0 && unread > 0;
+       pause = std::min(2 * pause, kLastLook)) {
+    if (Clock::Real().Monotonic() >= deadline) return;
+    absl::SleepFor(pause);
+  }
+}
+
 absl::Status ProcessStream::Send(http::Hijacked& client, FrameOf stream, absl::string_view bytes) {
+  AwaitHeadTaken(client.fd.get());
   return SendAll(client.fd.get(), Encode(stream, std::string(bytes)));
 }
 
@@ -347,6 +365,7 @@ ProcessStream::Result ProcessStream::Run(http::Hijacked& client) {
       if (out.empty()) {
         out = TakeOutput();
         of_process = !out.empty();
+        if (of_process) AwaitHeadTaken(client.fd.get());
       }
     }
     {

@@ -79,6 +79,9 @@ class ProcessStream final : public runtime::AttachStream::Handler {
     // The client speaks WebSocket: messages instead of frames, in text before API 1.28.
     bool websocket = false;
     bool websocket_text = false;
+    // How long the first output waits for the client to have read the header of the answer: some
+    // clients read that through a buffer, and lose what came into it with the header.
+    absl::Duration head_patience = absl::Milliseconds(250);
   };
   explicit ProcessStream(Options options);
   ~ProcessStream() override;
@@ -122,6 +125,8 @@ class ProcessStream final : public runtime::AttachStream::Handler {
   void Forward(std::string bytes);
   // Output as the client wants it.
   std::string Encode(FrameOf stream, std::string bytes);
+  // Before the first output: waits for the client to take the header.
+  void AwaitHeadTaken(int fd);
   // The process's output at hand, encoded; "" when there is none.
   std::string TakeOutput();
 
@@ -132,6 +137,7 @@ class ProcessStream final : public runtime::AttachStream::Handler {
   DetachKeys keys_;
   http::WebSocket websocket_;
   bool input_over_ = false;
+  bool head_taken_ = false;  // or waited for long enough
 
   absl::Mutex mu_;
   std::unique_ptr<runtime::AttachStream> stream_ ABSL_GUARDED_BY(mu_);

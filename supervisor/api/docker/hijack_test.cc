@@ -1,6 +1,8 @@
 #include "supervisor/api/docker/hijack.h"
 
 #include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -152,6 +154,25 @@ TEST_F(ProcessStreamTest, OutputIsFramedAndTheExitEndsIt) {
   const ProcessStream::Result result = Join();
   EXPECT_EQ(result.end, ProcessStream::End::kExited);
   EXPECT_EQ(result.exited.exit_status(), 7u);
+}
+
+TEST_F(ProcessStreamTest, OutputDoesNotComeBeforeTheHeaderIsRead) {
+  ASSERT_EQ(send(client_.fd.get(), "head", 4, 0), 4);
+  ProcessStream::Options options;
+  options.head_patience = absl::Seconds(20);
+  Run(options);
+  process_->Use(std::make_unique<FakeStream>(seen_));
+  process_->OnOutput(Out("one"));
+  for (int i = 0; i < 50; ++i) {
+    int there = 0;
+    ASSERT_EQ(ioctl(peer_.get(), FIONREAD, &there), 0);
+    ASSERT_EQ(there, 4);
+    poll(nullptr, 0, 1);
+  }
+  EXPECT_EQ(Receive(4), "head");
+  EXPECT_EQ(Receive(11), Frame(FrameOf::kStdout, "one"));
+  peer_.reset();
+  EXPECT_EQ(Join().end, ProcessStream::End::kClientLeft);
 }
 
 TEST_F(ProcessStreamTest, InputThatCameEarlyWaitsForTheProcess) {

@@ -235,6 +235,7 @@ absl::Status Logs(const Parts& parts, Request& request) {
     batch.clear();
     return absl::OkStatus();
   };
+  query.caught_up = flush;
   const absl::Status read = parts.streams->Logs(
       request.context(), loaded.id(), query, [&](const core::LogEntry& entry) -> absl::Status {
         std::string line;
@@ -243,8 +244,7 @@ absl::Status Logs(const Parts& parts, Request& request) {
         line += entry.text;
         batch += terminal ? std::move(line)
                           : Frame(entry.is_stderr ? FrameOf::kStderr : FrameOf::kStdout, line);
-        // One that follows waits for no further line.
-        return query.follow || batch.size() >= kBatchBytes ? flush() : absl::OkStatus();
+        return batch.size() >= kBatchBytes ? flush() : absl::OkStatus();
       });
   GANTRY_RETURN_IF_ERROR(flush());
   if (!read.ok() && !request.cancel().cancelled() && !terminal)
