@@ -14,105 +14,27 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "base/file.h"
 #include "base/subprocess.h"
-#include "integration/images.h"
+#include "integration/docker_bed.h"
 #include "integration/testbed.h"
 #include "supervisor/api/docker/docker_client.h"
+#include "supervisor/distribution/fake_registry.h"
 
 namespace gantry::integration {
 namespace {
 
-using api::docker::AskDocker;
 using api::docker::DockerClient;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
 
-constexpr char kImage[] = "busybox:door";
-
-// Debian's, or a newer one beside it.
-std::string DockerProgram() {
-  for (const char* path : {"/usr/local/bin/docker", "/usr/bin/docker"}) {
-    if (access(path, X_OK) == 0) return path;
-  }
-  return "";
-}
-
-// What follows the header of a response.
-std::string BodyOf(const std::string& response) {
-  const size_t at = response.find("\r\n\r\n");
-  return at == std::string::npos ? "" : response.substr(at + 4);
-}
-
-class DockerDoorTest : public testing::Test {
- protected:
-  void SetUp() override {
-    if (geteuid() != 0) GTEST_SKIP() << "containers need root";
-    bed_ = std::make_unique<Testbed>();
-    ASSERT_TRUE(MakeDirectories(bed_->scratch() + "/client", 0755).ok());
-    const std::string archive = bed_->scratch() + "/image.tar";
-    ASSERT_TRUE(WriteBusyboxArchive(archive, kImage).ok());
-    ASSERT_TRUE(Ok(Ctl({"load", "-i", archive})));
-  }
-
-  void TearDown() override {
-    if (bed_ == nullptr) return;
-    const std::vector<std::string> ids =
-        absl::StrSplit(Ctl({"ps", "-aq"}).out, '\n', absl::SkipEmpty());
-    for (const std::string& id : ids) EXPECT_TRUE(Ok(Ctl({"rm", "-f", id})));
-    bed_.reset();
-  }
-
-  std::string Socket() const { return bed_->state() + "/docker.sock"; }
-
-  // In the namespace of docker's clients.
-  Outcome Ctl(std::vector<std::string> args) const {
-    std::vector<std::string> argv = bed_->CtlCommand({});
-    for (std::string& word : argv) {
-      if (word == bed_->ns()) word = "default";
-    }
-    argv.insert(argv.end(), args.begin(), args.end());
-    return RunProgram(std::move(argv));
-  }
-
-  std::string Ask(absl::string_view method, absl::string_view target,
-                  absl::string_view body = "") const {
-    return AskDocker(Socket(), method, target, body);
-  }
-  // The id of a new container.
-  std::string Create(const std::string& body, const std::string& name) const {
-    const std::string response =
-        Ask("POST", absl::StrCat("/v1.41/containers/create?name=", name), body);
-    EXPECT_THAT(response, StartsWith("HTTP/1.1 201"));
-    const size_t at = response.find("\"Id\":\"");
-    return at == std::string::npos ? "" : response.substr(at + 6, 64);
-  }
-
-  Outcome Docker(std::vector<std::string> args, const std::string& input = "") const {
-    std::vector<std::string> argv = {DockerProgram(), "--host", absl::StrCat("unix://", Socket())};
-    argv.insert(argv.end(), args.begin(), args.end());
-    return RunProgram(std::move(argv), input, absl::Seconds(120),
-                      {{"DOCKER_CONFIG", bed_->scratch() + "/client"}});
-  }
-  std::string Out(std::vector<std::string> args) const {
-    const Outcome outcome = Docker(std::move(args));
-    EXPECT_TRUE(Ok(outcome));
-    return std::string(absl::StripSuffix(outcome.out, "\n"));
-  }
-  // Gives the client a terminal.
-  Outcome OnTerminal(const std::string& words) const {
-    return RunProgram(
-        {"script", "-qec", absl::StrCat(DockerProgram(), " --host unix://", Socket(), " ", words),
-         "/dev/null"},
-        "", absl::Seconds(120), {{"DOCKER_CONFIG", bed_->scratch() + "/client"}});
-  }
-
-  std::unique_ptr<Testbed> bed_;
-};
+constexpr const char* kImage = kDoorImage;
 
 // ---- plain HTTP ----
 
@@ -195,6 +117,113 @@ TEST_F(DockerDoorTest, ExecsAreObjects) {
   EXPECT_THAT(Ask("GET", absl::StrCat("/exec/", id, "/json")), HasSubstr("\"ExitCode\":9"));
   EXPECT_THAT(Ask("POST", absl::StrCat("/exec/", id, "/start"), "{}"), StartsWith("HTTP/1.1 409"));
   EXPECT_THAT(Ask("GET", "/exec/none/json"), HasSubstr("No such exec instance: none"));
+
+  // Its own keys end the stream of an exec with a terminal, not the exec.
+  EXPECT_THAT(Ask("POST", "/containers/host/exec", R"({"Cmd":["cat"],"DetachKeys":"escape"})"),
+              StartsWith("HTTP/1.1 400"));
+  const std::string typed = CreateExec(
+      "host",
+      R"({"Cmd":["cat"],"Tty":true,"AttachStdin":true,"AttachStdout":true,"DetachKeys":"ctrl-x,q"})");
+  EXPECT_THAT(Ask("GET", absl::StrCat("/exec/", typed, "/json")),
+              HasSubstr("\"DetachKeys\":\"ctrl-x,q\""));
+  DockerClient client(Socket());
+  client.Send(absl::StrCat("POST /exec/", typed,
+                           "/start HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n"
+                           "Content-Type: application/json\r\nContent-Length: 12\r\n\r\n"
+                           "{\"Tty\":true}"));
+  client.ReadUntil("\r\n\r\n");
+  client.Send("typed\n");
+  EXPECT_THAT(client.ReadUntil("typed"), HasSubstr("typed"));
+  client.Send("\x18q");
+  client.ReadToEnd();
+  EXPECT_THAT(Ask("GET", absl::StrCat("/exec/", typed, "/json")), HasSubstr("\"Running\":true"));
+  EXPECT_THAT(Ask("GET", absl::StrCat("/events?since=1&until=", absl::ToUnixSeconds(absl::Now()),
+                                      ".9&filters={%22event%22:[%22exec_detach%22]}")),
+              HasSubstr(typed));
+
+  const std::string late = CreateExec("host", R"({"Cmd":["true"],"AttachStdout":true})");
+  EXPECT_THAT(Ask("POST", "/containers/host/kill"), StartsWith("HTTP/1.1 204"));
+  const std::string refused = Ask("POST", absl::StrCat("/exec/", late, "/start"), "{}");
+  EXPECT_THAT(refused, StartsWith("HTTP/1.1 409"));
+  EXPECT_THAT(refused, HasSubstr("is not running"));
+}
+
+TEST_F(DockerDoorTest, ListsHaveAddressesAndStatisticsEachInterface) {
+  for (const char* network : {"one", "two"}) {
+    EXPECT_THAT(Ask("POST", "/networks/create", absl::StrCat("{\"Name\":\"", network, "\"}")),
+                StartsWith("HTTP/1.1 201"));
+  }
+  Create(R"({"Image":"busybox:door","Cmd":["sleep","1000"],"HostConfig":{"NetworkMode":"one"},)"
+         R"("NetworkingConfig":{"EndpointsConfig":{"one":{"Aliases":["first"]}}}})",
+         "web");
+  EXPECT_THAT(Ask("POST", "/networks/two/connect", R"({"Container":"web"})"),
+              StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(Ask("POST", "/containers/web/start"), StartsWith("HTTP/1.1 204"));
+  const std::string inspected = Ask("GET", "/containers/web/json");
+  const std::string listed = Ask("GET", "/containers/json");
+  std::string address = inspected.substr(inspected.rfind("\"IPAddress\":\""));
+  address = address.substr(0, address.find(','));
+  EXPECT_GT(address.size(), std::string("\"IPAddress\":\"\"").size()) << inspected;
+  EXPECT_THAT(listed, HasSubstr(address));
+  EXPECT_THAT(listed, Not(HasSubstr("\"EndpointID\":\"\"")));
+  const std::string stats = Ask("GET", "/containers/web/stats?stream=0&one-shot=1");
+  EXPECT_THAT(stats, HasSubstr("\"eth0\":{\"rx_bytes\":"));
+  EXPECT_THAT(stats, HasSubstr("\"eth1\":{\"rx_bytes\":"));
+
+  EXPECT_THAT(Ask("POST", "/containers/web/pause"), StartsWith("HTTP/1.1 204"));
+  const std::string paused = Ask("POST", "/containers/web/start");
+  EXPECT_THAT(paused, StartsWith("HTTP/1.1 409"));
+  EXPECT_THAT(paused, HasSubstr("cannot start a paused container, try unpause instead"));
+  EXPECT_THAT(Ask("POST", "/containers/web/unpause"), StartsWith("HTTP/1.1 204"));
+  EXPECT_THAT(Ask("POST", "/containers/web/start"), StartsWith("HTTP/1.1 304"));
+  EXPECT_THAT(Ask("DELETE", "/containers/web?force=1"), StartsWith("HTTP/1.1 204"));
+  for (const char* network : {"one", "two"}) {
+    EXPECT_THAT(Ask("DELETE", absl::StrCat("/networks/", network)), StartsWith("HTTP/1.1 204"));
+  }
+}
+
+TEST_F(DockerDoorTest, ARegistryIsSearchedAndAnUrlImported) {
+  distribution::FakeRegistry registry;
+  const std::string tar = bed_->scratch() + "/root.tar";
+  ASSERT_TRUE(MakeDirectories(bed_->scratch() + "/root/etc", 0755).ok());
+  ASSERT_TRUE(WriteFile(bed_->scratch() + "/root/etc/note", "imported").ok());
+  ASSERT_TRUE(Ok(RunProgram({"tar", "cf", tar, "-C", bed_->scratch() + "/root", "."})));
+  const std::string bytes = ReadFile(tar, 1 << 20).value();
+  registry.SetHook([&bytes](const distribution::FakeRegistry::Request& request,
+                            distribution::FakeRegistry::Connection& connection) {
+    if (request.path == "/root.tar") return connection.Answer(200, {}, bytes);
+    if (request.path != "/v1/search") return false;
+    EXPECT_EQ(request.parameter("q"), "word");
+    EXPECT_EQ(request.parameter("n"), "2");
+    return connection.Answer(
+        200, {{"Content-Type", "application/json"}},
+        R"({"num_results":3,"results":[{"name":"a/word","description":"d","star_count":7,)"
+        R"("is_official":true},{"name":"b/word","star_count":1}]})");
+  });
+  const std::string found =
+      Ask("GET", absl::StrCat("/images/search?limit=2&term=", registry.host(), "/word"));
+  EXPECT_EQ(BodyOf(found),
+            R"([{"star_count":7,"is_official":true,"name":"a/word","is_automated":false,)"
+            R"("description":"d"},{"star_count":1,"is_official":false,"name":"b/word",)"
+            R"("is_automated":false,"description":""}])"
+            "\n");
+  EXPECT_THAT(BodyOf(Ask("GET", absl::StrCat("/images/search?limit=2&term=", registry.host(),
+                                             "/word&filters={%22stars%22:[%225%22]}"))),
+              Not(HasSubstr("b/word")));
+  EXPECT_THAT(Ask("GET", "/images/search?term=x&limit=101"), StartsWith("HTTP/1.1 400"));
+  const std::string nobody = Ask("GET", "/images/search?term=127.0.0.1:1/word");
+  EXPECT_THAT(nobody, StartsWith("HTTP/1.1 503"));
+  EXPECT_THAT(nobody, HasSubstr("127.0.0.1:1"));
+
+  const std::string imported =
+      Ask("POST", absl::StrCat("/images/create?fromSrc=", registry.origin(), "/root.tar&repo=imp"));
+  EXPECT_THAT(imported, StartsWith("HTTP/1.1 200"));
+  EXPECT_THAT(imported, HasSubstr("Downloading from http://127.0.0.1:"));
+  EXPECT_THAT(imported, HasSubstr("{\"status\":\"sha256:"));
+  EXPECT_THAT(Ask("GET", "/images/imp/json"), StartsWith("HTTP/1.1 200"));
+  const std::string absent =
+      Ask("POST", absl::StrCat("/images/create?fromSrc=", registry.origin(), "/none&repo=imp2"));
+  EXPECT_THAT(absent, StartsWith("HTTP/1.1 404"));
 }
 
 TEST_F(DockerDoorTest, HostileRequestsAreRefusedAndChangeNothing) {
