@@ -52,8 +52,8 @@
 #include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
-#include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/pod_service.h"
+#include "supervisor/core/restart_monitor.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/task_service.h"
@@ -143,11 +143,13 @@ Daemon::~Daemon() {
   Close(*parts_);
 }
 
-absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
+absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
+                                                      InheritedSockets sockets) {
   SetLogLevel(config.log_level);
   std::unique_ptr<Daemon> daemon(new Daemon);
   daemon->parts_ = std::make_unique<Parts>(config);
   Parts& p = *daemon->parts_;
+  p.inherited = std::move(sockets);
   const absl::Duration begin = p.clock.Monotonic();
   p.usual_open_files = TakeAllDescriptors();
   for (const std::string& keys : IgnoredByTable(config))
@@ -178,7 +180,7 @@ absl::Status Daemon::TakePlaces(Parts& p) {
   GANTRY_RETURN_IF_ERROR(
       MakeDirectories(config.address.substr(0, config.address.rfind('/')), 0711));
   GANTRY_ASSIGN_OR_RETURN(UniqueFd lock, metadata::LockRoot(config.root));
-  GANTRY_RETURN_IF_ERROR(TakeOverSocket(config.address));
+  if (!p.inherited.Has(config.address)) GANTRY_RETURN_IF_ERROR(TakeOverSocket(config.address));
   GANTRY_ASSIGN_OR_RETURN(p.bundles, runtime::BundleStore::Open(config.state));
   // The database waits for the disk and the shims take their time to answer: both while the rest
   // gets on.

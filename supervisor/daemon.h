@@ -7,11 +7,13 @@
 #define GANTRY_SUPERVISOR_DAEMON_H_
 
 #include <memory>
+#include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "supervisor/config.h"
+#include "supervisor/service_manager.h"
 
 namespace gantry {
 
@@ -21,7 +23,10 @@ class Daemon {
   // returns.
   //   kUnavailable         another daemon has the root directory or the socket; it is named
   //   kFailedPrecondition  the machine or a directory does not allow it; says what to change
-  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config);
+  // Doors whose socket is among `sockets` serve that one, and those named "docker" are served as
+  // docker's too; the others make theirs.
+  static absl::StatusOr<std::unique_ptr<Daemon>> Start(const Config& config,
+                                                       InheritedSockets sockets);
 
   // Stops serving and closes the stores. Containers run on. Where that takes more than a few
   // seconds, whatever the reason, it ends the process with status 0: nothing that was acknowledged
@@ -55,6 +60,7 @@ class Daemon {
   static absl::Status MakeDoors(Parts& p);
   static absl::Status Serve(Parts& p);
   static absl::Status ServeDocker(Parts& p);
+  static absl::Status ServeDockerAt(Parts& p, const std::string& path);
 
   // ---- the stop, in reverse ----
   static void StopServing(Parts& p);

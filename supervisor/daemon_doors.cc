@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -226,9 +227,15 @@ absl::Status Daemon::Serve(Parts& p) {
   for (grpc::Service* service : p.containerd_door->services()) builder.RegisterService(service);
   p.server = builder.BuildAndStart();
   if (!p.server) return absl::InternalError("the gRPC server does not start");
-  GANTRY_ASSIGN_OR_RETURN(
-      p.listener, SocketListener::Listen(config.address, static_cast<uid_t>(config.socket_uid),
-                                         static_cast<gid_t>(config.socket_gid)));
+  if (std::optional<UniqueFd> inherited = p.inherited.Take(config.address)) {
+    GANTRY_ASSIGN_OR_RETURN(p.listener,
+                            SocketListener::Adopt(config.address, *std::move(inherited)));
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(
+        p.listener, SocketListener::Listen(config.address, static_cast<uid_t>(config.socket_uid),
+                                           static_cast<gid_t>(config.socket_gid)));
+    p.own_sockets.insert(config.address);
+  }
   p.listener->Start([server = p.server.get()](UniqueFd connection) {
     grpc::AddInsecureChannelFromFd(server, connection.release());
   });
@@ -269,18 +276,34 @@ absl::Status Daemon::ServeDocker(Parts& p) {
           {p.config.docker_tls_ca, p.config.docker_tls_certificate, p.config.docker_tls_key}));
       continue;
     }
-    absl::Status served = MakeDirectories(path.substr(0, path.rfind('/')), 0711);
-    if (served.ok()) served = TakeOverSocket(path);
-    if (served.ok()) {
-      absl::StatusOr<UniqueFd> listener = SocketListener::Bind(
-          path, static_cast<uid_t>(p.config.socket_uid), DockerGroup(p.config));
-      served = listener.ok() ? p.docker_door->Serve(*std::move(listener)) : listener.status();
-    }
+    const absl::Status served = ServeDockerAt(p, path);
     // A default that does not fit here, because its path is too long, is no reason not to start.
     if (!served.ok() && chosen) return served;
     LOG_IF(WARNING, !served.ok()) << "docker's clients are not served: " << served;
   }
+  const bool off = chosen && DockerAddresses(p.config).empty();
+  for (InheritedSockets::Socket& socket :
+       off ? std::vector<InheritedSockets::Socket>() : p.inherited.TakeNamed("docker")) {
+    GANTRY_RETURN_IF_ERROR(p.docker_door->Serve(std::move(socket.fd)));
+    LOG(INFO) << "docker's clients are served on " << socket.path << " too";
+  }
+  for (const InheritedSockets::Socket& socket : p.inherited.left()) {
+    LOG(WARNING) << "socket " << socket.path << " from the service manager (" << socket.name
+                 << ") is none of address and docker_address; nothing answers there";
+  }
   return absl::OkStatus();
+}
+
+absl::Status Daemon::ServeDockerAt(Parts& p, const std::string& path) {
+  if (std::optional<UniqueFd> inherited = p.inherited.Take(path))
+    return p.docker_door->Serve(*std::move(inherited));
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(path.substr(0, path.rfind('/')), 0711));
+  GANTRY_RETURN_IF_ERROR(TakeOverSocket(path));
+  GANTRY_ASSIGN_OR_RETURN(
+      UniqueFd listener,
+      SocketListener::Bind(path, static_cast<uid_t>(p.config.socket_uid), DockerGroup(p.config)));
+  p.own_sockets.insert(path);
+  return p.docker_door->Serve(std::move(listener));
 }
 
 // The reverse of Serve(), MakeDoors() up to what calls still use, and what begins work by itself.
@@ -303,14 +326,14 @@ void Daemon::StopServing(Parts& p) {
     p.docker_door->Stop();
     if (p.server) {
       for (const std::string& path : DockerAddresses(p.config)) {
-        if (!TcpAddress(path).has_value()) unlink(path.c_str());
+        if (p.own_sockets.count(path) != 0) unlink(path.c_str());
       }
     }
   }
   if (p.server) {
     p.server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     p.server->Wait();
-    unlink(p.config.address.c_str());
+    if (p.own_sockets.count(p.config.address) != 0) unlink(p.config.address.c_str());
   }
 }
 

@@ -10,6 +10,7 @@
 #include <future>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,7 @@
 #include "supervisor/metadata/snapshotters.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/shim_recovery.h"
+#include "supervisor/service_manager.h"
 
 namespace grpc {
 class Server;
@@ -145,6 +147,8 @@ struct Daemon::Parts {
   std::string uuid;
 
   Config config;
+  InheritedSockets inherited;
+  std::set<std::string> own_sockets;  // those whose files are removed at the end
   const Clock& clock = Clock::Real();
   oci::HostFacts host;
 

@@ -5,8 +5,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -16,39 +14,23 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
 #include "glog/logging.h"
 
+#include "base/clock.h"
 #include "base/standard_fds.h"
 #include "supervisor/config.h"
 #include "supervisor/daemon.h"
 #include "supervisor/oci_hook.h"
 #include "supervisor/service_cgroup.h"
+#include "supervisor/service_manager.h"
 #include "third_party/grpc_threads.h"
 
 namespace {
-
-// Tells the service manager, when there is one, how we are.
-void Notify(const std::string& state) {
-  const char* path = getenv("NOTIFY_SOCKET");
-  if (path == nullptr || (path[0] != '/' && path[0] != '@')) return;
-  struct sockaddr_un address = {};
-  address.sun_family = AF_UNIX;
-  const size_t length = strlen(path);
-  if (length >= sizeof address.sun_path) return;
-  memcpy(address.sun_path, path, length);
-  if (path[0] == '@') address.sun_path[0] = '\0';
-  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return;
-  const socklen_t size = static_cast<socklen_t>(offsetof(struct sockaddr_un, sun_path) + length);
-  if (sendto(fd, state.data(), state.size(), MSG_NOSIGNAL,
-             reinterpret_cast<struct sockaddr*>(&address), size) < 0) {
-    PLOG(WARNING) << "telling the service manager " << state;
-  }
-  close(fd);
-}
 
 // Gives the pages of the program's files, which are clean, back to the page cache. What is needed
 // comes back by a minor fault each; the kernel maps sixteen pages around every one that was
@@ -153,16 +135,23 @@ int main(int argc, char** argv) {
   for (int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   signal(SIGPIPE, SIG_IGN);
+  gantry::ServiceManager manager = gantry::ServiceManager::FromEnvironment();
   gantry::ReserveGrpcThreads();
 
-  absl::StatusOr<std::unique_ptr<gantry::Daemon>> daemon = gantry::Daemon::Start(*config);
+  absl::StatusOr<std::unique_ptr<gantry::Daemon>> daemon =
+      gantry::Daemon::Start(*config, std::move(manager.sockets()));
   if (!daemon.ok()) {
     fprintf(stderr, "gantryd: %s\n", std::string(daemon.status().message()).c_str());
     return 1;
   }
-  Notify("READY=1");
+  manager.Notify("READY=1");
   IdleTrim trim;
+  gantry::SelfCheck check(config->address);
+  gantry::Watchdog watchdog(
+      manager.watchdog(), [&check] { return check.Answered(); },
+      [&manager] { manager.Notify("WATCHDOG=1"); });
   while (true) {
+    if (manager.watchdog() > absl::ZeroDuration()) watchdog.Tick(gantry::Clock::Real().Monotonic());
     const int signal = sigtimedwait(&signals, nullptr, &IdleTrim::kPeriod);
     if (signal < 0) {
       if (errno == EAGAIN) trim.Tick();
@@ -177,7 +166,7 @@ int main(int argc, char** argv) {
                  << again.status().message();
     }
   }
-  Notify("STOPPING=1");
+  manager.Notify("STOPPING=1");
   LOG(INFO) << "stopping; containers run on";
   // A second signal ends us at once.
   pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);

@@ -61,7 +61,16 @@ absl::StatusOr<std::unique_ptr<SocketListener>> SocketListener::Listen(const std
   UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop.valid()) return ErrnoToStatus(errno, absl::StrCat("socket ", path));
   GANTRY_ASSIGN_OR_RETURN(UniqueFd fd, Bind(path, uid, gid));
-  return std::unique_ptr<SocketListener>(new SocketListener(path, std::move(fd), std::move(stop)));
+  return std::unique_ptr<SocketListener>(
+      new SocketListener(path, /*owns_file=*/true, std::move(fd), std::move(stop)));
+}
+
+absl::StatusOr<std::unique_ptr<SocketListener>> SocketListener::Adopt(const std::string& path,
+                                                                      UniqueFd socket) {
+  UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop.valid()) return ErrnoToStatus(errno, absl::StrCat("socket ", path));
+  return std::unique_ptr<SocketListener>(
+      new SocketListener(path, /*owns_file=*/false, std::move(socket), std::move(stop)));
 }
 
 SocketListener::~SocketListener() {
@@ -70,7 +79,7 @@ SocketListener::~SocketListener() {
     PCHECK(write(stop_.get(), &one, sizeof(one)) == sizeof(one));
     thread_.join();
   }
-  unlink(path_.c_str());
+  if (owns_file_) unlink(path_.c_str());
 }
 
 void SocketListener::Start(OnConnection on_connection) {

@@ -70,6 +70,25 @@ TEST(SocketListenerTest, HandsOutConnectionsAndTakesItsFileAlong) {
   EXPECT_FALSE(Connect(path).valid());
 }
 
+TEST(SocketListenerTest, AnInheritedSocketOutlivesItsListener) {
+  TempDir directory;
+  const std::string path = directory.Join("sock");
+  auto socket = SocketListener::Bind(path, kSame, kSame);
+  ASSERT_TRUE(socket.ok()) << socket.status();
+  const UniqueFd held(fcntl(socket->get(), F_DUPFD_CLOEXEC, 0));  // as systemd holds it
+  Connections connections;
+  {
+    auto listener = SocketListener::Adopt(path, *std::move(socket));
+    ASSERT_TRUE(listener.ok()) << listener.status();
+    (*listener)->Start([&](UniqueFd connection) { connections.Add(std::move(connection)); });
+    EXPECT_TRUE(Connect(path).valid());
+    EXPECT_TRUE(connections.Reach(1));
+  }
+  const UniqueFd waits = Connect(path);
+  EXPECT_TRUE(waits.valid());
+  EXPECT_TRUE(UniqueFd(accept4(held.get(), nullptr, nullptr, SOCK_CLOEXEC)).valid());
+}
+
 TEST(SocketListenerTest, HearsAgainAfterDescriptorsWereShort) {
   TempDir directory;
   const std::string path = directory.Join("sock");
