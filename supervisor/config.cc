@@ -3,12 +3,10 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <cctype>
 #include <functional>
 #include <map>
 #include <optional>
 #include <set>
-#include <sstream>
 #include <tuple>
 #include <utility>
 
@@ -16,14 +14,16 @@
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include "toml++/toml.h"
 
 #include "base/file.h"
+#include "base/man_page.h"
 #include "base/status_macros.h"
+#include "supervisor/config_keys.h"
+#include "supervisor/config_reader.h"
 #include "supervisor/network/address.h"
 #include "supervisor/network/pool_source.h"
 #include "supervisor/service_cgroup.h"
@@ -42,215 +42,10 @@ constexpr size_t kMaxConfigBytes = 1 << 20;
 constexpr int kMaxImportDepth = 8;
 constexpr char kContainerdAddress[] = "/run/containerd/containerd.sock";
 
-// Walks a parsed file and remembers which keys were asked for, so that the rest can be reported
-// by name.
-class Reader {
- public:
-  Reader(const toml::table& table, std::string file) : root_(table), file_(std::move(file)) {}
-
-  // Sets `out` when the dotted `path` is there; records a wrong type as an error.
-  void Take(const std::vector<std::string>& path, std::string& out) {
-    if (const toml::node* node = Find(path)) {
-      if (auto value = node->value<std::string>())
-        out = *value;
-      else
-        Wrong(path, *node, "a string");
-    }
-  }
-  void Take(const std::vector<std::string>& path, bool& out) {
-    if (const toml::node* node = Find(path)) {
-      if (node->is_boolean())
-        out = *node->value<bool>();
-      else
-        Wrong(path, *node, "true or false");
-    }
-  }
-  void Take(const std::vector<std::string>& path, double& out) {
-    if (const toml::node* node = Find(path)) {
-      if (node->is_number())
-        out = *node->value<double>();
-      else
-        Wrong(path, *node, "a number");
-    }
-  }
-  template <typename Integer>
-  void TakeInt(const std::vector<std::string>& path, Integer& out) {
-    if (const toml::node* node = Find(path)) {
-      if (node->is_integer())
-        out = static_cast<Integer>(*node->value<int64_t>());
-      else
-        Wrong(path, *node, "a whole number");
-    }
-  }
-  void Take(const std::vector<std::string>& path, std::vector<std::string>& out) {
-    const toml::node* node = Find(path);
-    if (node == nullptr) return;
-    const toml::array* array = node->as_array();
-    std::vector<std::string> texts;
-    for (size_t i = 0; array != nullptr && i < array->size(); ++i) {
-      if (auto text = array->get(i)->value<std::string>()) texts.push_back(*std::move(text));
-    }
-    if (array == nullptr || texts.size() != array->size()) {
-      Wrong(path, *node, "a list of strings");
-    } else {
-      out = std::move(texts);
-    }
-  }
-  // A string, or a list of them.
-  void TakeOneOrMany(const std::vector<std::string>& path, std::vector<std::string>& out) {
-    if (const toml::node* node = Lookup(path); node != nullptr && node->is_string()) {
-      out = {""};
-      Take(path, out.front());
-    } else {
-      Take(path, out);
-    }
-  }
-  // As Go reads one: a text such as "100ms", or a number of nanoseconds.
-  void Take(const std::vector<std::string>& path, absl::Duration& out) {
-    if (const toml::node* node = Lookup(path); node != nullptr && node->is_integer()) {
-      (void)Find(path);
-      out = absl::Nanoseconds(*node->value<int64_t>());
-      return;
-    }
-    std::string text;
-    Take(path, text);
-    if (!text.empty() && !absl::ParseDuration(text, &out)) {
-      error_ =
-          absl::InvalidArgumentError(absl::StrCat(file_, ": ", absl::StrJoin(path, "."), " = \"",
-                                                  text, "\": not a duration such as \"100ms\""));
-    }
-  }
-
-  // Read, so that it can be written out again, but nothing is done with it: reported like an
-  // unknown key.
-  void HasNoEffect(const std::vector<std::string>& path) {
-    taken_.erase(absl::StrJoin(path, "\x1f"));
-  }
-
-  const toml::table* Table(const std::vector<std::string>& path) {
-    const toml::node* node = Lookup(path);
-    return node == nullptr ? nullptr : node->as_table();
-  }
-
-  // A text as it stands, "" when there is none. Does not count as taken.
-  std::string Peek(const std::vector<std::string>& path) const {
-    const toml::node* node = Lookup(path);
-    return node == nullptr ? "" : node->value_or<std::string>("");
-  }
-
-  // Dotted names of all leaves that were not taken.
-  std::vector<std::string> Untaken() const {
-    std::vector<std::string> names;
-    Collect(root_, {}, names);
-    return names;
-  }
-
-  const absl::Status& error() const { return error_; }
-
- private:
-  const toml::node* Lookup(const std::vector<std::string>& path) const {
-    const toml::node* node = &root_;
-    for (const std::string& part : path) {
-      const toml::table* table = node->as_table();
-      if (table == nullptr) return nullptr;
-      node = table->get(part);
-      if (node == nullptr) return nullptr;
-    }
-    return node;
-  }
-
-  const toml::node* Find(const std::vector<std::string>& path) {
-    const toml::node* node = Lookup(path);
-    if (node != nullptr) taken_.insert(absl::StrJoin(path, "\x1f"));
-    return node;
-  }
-
-  void Wrong(const std::vector<std::string>& path, const toml::node& node,
-             absl::string_view wanted) {
-    if (!error_.ok()) return;
-    error_ = absl::InvalidArgumentError(absl::StrCat(
-        file_, ":", node.source().begin.line, ": ", absl::StrJoin(path, "."), " must be ", wanted));
-  }
-
-  void Collect(const toml::table& table, std::vector<std::string> path,
-               std::vector<std::string>& names) const {
-    for (const auto& [key, node] : table) {
-      std::vector<std::string> here = path;
-      here.emplace_back(key.str());
-      if (const toml::table* inner = node.as_table(); inner != nullptr && !inner->empty()) {
-        Collect(*inner, here, names);
-      } else if (inner != nullptr) {
-        continue;  // says nothing
-      } else if (taken_.count(absl::StrJoin(here, "\x1f")) == 0) {
-        std::vector<std::string> shown;
-        for (const std::string& part : here) {
-          shown.push_back(absl::StrContains(part, '.') ? absl::StrCat("\"", part, "\"") : part);
-        }
-        names.push_back(absl::StrJoin(shown, "."));
-      }
-    }
-  }
-
-  const toml::table& root_;
-  const std::string file_;
-  std::set<std::string> taken_;
-  absl::Status error_;
-};
-
-void ReadGantry(Reader& in, Config& config) {
-  in.Take({"root"}, config.root);
-  in.Take({"state"}, config.state);
-  in.Take({"address"}, config.address);
-  in.TakeOneOrMany({"docker_address"}, config.docker_addresses);
-  in.Take({"docker_tls", "ca"}, config.docker_tls_ca);
-  in.Take({"docker_tls", "certificate"}, config.docker_tls_certificate);
-  in.Take({"docker_tls", "key"}, config.docker_tls_key);
-  in.Take({"metrics_address"}, config.metrics_address);
-  in.Take({"shim"}, config.shim_path);
-  in.Take({"log_level"}, config.log_level);
-  in.Take({"snapshotter"}, config.snapshotter);
-  in.Take({"default_runtime"}, config.default_runtime);
-  in.Take({"restrict_oom_score_adj"}, config.restrict_oom_score_adj);
-  in.Take({"restart_interval"}, config.restart_interval);
-  in.TakeInt({"grpc", "max_receive_bytes"}, config.max_receive_bytes);
-  in.TakeInt({"grpc", "max_send_bytes"}, config.max_send_bytes);
-  in.TakeInt({"grpc", "uid"}, config.socket_uid);
-  in.TakeInt({"grpc", "gid"}, config.socket_gid);
-  in.Take({"cgroup", "path"}, config.cgroup_path);
-  in.Take({"registry", "config_path"}, config.registry_config_path);
-  in.Take({"registry", "insecure_registries"}, config.insecure_registries);
-  in.TakeInt({"registry", "max_concurrent_downloads"}, config.max_concurrent_downloads);
-  in.Take({"registry", "compressed_blobs"}, config.compressed_blobs);
-  in.Take({"registry", "pinned_images"}, config.pinned_images);
-  in.Take({"cni", "bin_dirs"}, config.cni_bin_dirs);
-  in.Take({"cni", "conf_dir"}, config.cni_conf_dir);
-  in.Take({"network", "default"}, config.default_network);
-  in.Take({"network", "default_bind"}, config.default_bind);
-  in.Take({"network", "default_address_pools"}, config.default_address_pools);
-  in.TakeInt({"logs", "max_size_bytes"}, config.log_max_size_bytes);
-  in.TakeInt({"logs", "max_files"}, config.log_max_files);
-  in.Take({"gc", "pause_threshold"}, config.gc_pause_threshold);
-  in.TakeInt({"gc", "deletion_threshold"}, config.gc_deletion_threshold);
-  in.TakeInt({"gc", "mutation_threshold"}, config.gc_mutation_threshold);
-  in.Take({"gc", "schedule_delay"}, config.gc_schedule_delay);
-  in.Take({"gc", "startup_delay"}, config.gc_startup_delay);
-  if (const toml::table* runtimes = in.Table({"runtimes"})) {
-    for (const auto& [key, node] : *runtimes) {
-      const std::string name(key.str());
-      RuntimeConfig& runtime = config.runtimes[name];
-      in.Take({"runtimes", name, "path"}, runtime.path);
-      in.Take({"runtimes", name, "systemd_cgroup"}, runtime.systemd_cgroup);
-      in.Take({"runtimes", name, "no_pivot_root"}, runtime.no_pivot_root);
-      in.Take({"runtimes", name, "no_new_keyring"}, runtime.no_new_keyring);
-      in.Take({"runtimes", name, "state_root"}, runtime.state_root);
-    }
-  }
-}
-
 // One handler of the CRI section: its options are those of containerd's runc shim. A handler of
 // another shim (a virtual machine, say) has no counterpart here; nothing of it is taken, so that it
 // is reported.
-void ReadContainerdRuntime(Reader& in, const std::vector<std::string>& section,
+void ReadContainerdRuntime(ConfigReader& in, const std::vector<std::string>& section,
                            const std::string& name, Config& config) {
   const auto at = [&section](std::vector<std::string> tail) {
     std::vector<std::string> path = section;
@@ -275,7 +70,7 @@ void ReadContainerdRuntime(Reader& in, const std::vector<std::string>& section,
 
 // containerd's own layout. Plugin sections moved between versions; each place that one of them used
 // is looked at.
-void ReadContainerd(Reader& in, Config& config) {
+void ReadContainerd(ConfigReader& in, Config& config) {
   const Config before = config;
   int64_t version = 0;
   in.TakeInt({"version"}, version);
@@ -412,21 +207,6 @@ absl::Status ApplyFile(const std::string& file, int depth, std::set<std::string>
   return absl::OkStatus();
 }
 
-std::string Quote(absl::string_view text) {
-  std::string out = "\"";
-  for (char c : text) {
-    if (c == '"' || c == '\\') {
-      absl::StrAppend(&out, "\\", std::string(1, c));
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      absl::StrAppend(&out, "\\u00", absl::Hex(static_cast<unsigned char>(c), absl::kZeroPad2));
-    } else {
-      out.push_back(c);
-    }
-  }
-  out.push_back('"');
-  return out;
-}
-
 struct Flag {
   absl::string_view name;
   absl::string_view value_name;
@@ -474,8 +254,9 @@ std::string Help() {
   std::string out =
       "gantryd: the Gantry container supervisor\n\n"
       "Usage: gantryd [flags]\n"
-      "       gantryd [--config FILE] config default|dump|migrate\n\nFlags (each wins over the "
-      "file; -x and --x are the same):\n";
+      "       gantryd [--config FILE] config default|dump|migrate|reference\n\nFlags (each wins "
+      "over "
+      "the file; -x and --x are the same):\n";
   for (const Flag& flag : Flags()) {
     std::string left = absl::StrCat("  ", flag.name, " ", flag.value_name);
     left.resize(std::max<size_t>(left.size() + 1, 30), ' ');
@@ -491,6 +272,53 @@ std::string Help() {
   return out;
 }
 
+ManPage DaemonManual() {
+  ManPage page("gantryd", 8, absl::StrCat("gantry ", kVersion), "the Gantry container supervisor");
+  page.Section("SYNOPSIS");
+  page.Usage("gantryd", "[FLAGS]");
+  page.Usage("gantryd", "[--config FILE] config default|dump|migrate|reference");
+  page.Section("DESCRIPTION");
+  page.Paragraph(
+      "Keeps images and containers and serves ctl, containerd's clients, kubelet and docker's "
+      "clients. Each container has a process of its own, gantry-shim; containers run on while "
+      "gantryd is stopped, killed or upgraded. Must run as root; usually systemd starts it.");
+  page.Section("FLAGS");
+  page.Paragraph("Each wins over the configuration file.");
+  for (const Flag& flag : Flags()) {
+    absl::string_view name = flag.name;
+    absl::ConsumePrefix(&name, "--");
+    page.Option(0, name, flag.value_name, flag.help);
+  }
+  page.Option(0, "version", "", "print the version and exit");
+  page.Option(0, "help", "", "print the flags and exit");
+  page.Section("COMMANDS");
+  page.Item("config default", "Print the built-in configuration.");
+  page.Item("config dump", "Print the configuration as the file and the defaults give it.");
+  page.Item("config migrate", "Print a configuration of containerd as one of Gantry.");
+  page.Item("config reference", "Print every key with its meaning, as Markdown.");
+  page.Section("SIGNALS");
+  page.Item("SIGTERM, SIGINT", "Stop within 5 seconds. Containers run on.");
+  page.Item("SIGHUP", "Read the configuration again; runtimes and log level take effect.");
+  page.Section("ENVIRONMENT");
+  page.Item("NOTIFY_SOCKET, WATCHDOG_USEC",
+            "Readiness is reported to systemd, and the watchdog as long as the daemon answers on "
+            "its own socket.");
+  page.Item("LISTEN_FDS, LISTEN_FDNAMES",
+            "Sockets that systemd listens on take the place of those of the same path; the ones "
+            "named docker serve docker's clients, whatever their path.");
+  page.Section("FILES");
+  page.Item("/etc/gantry/config.toml", "The configuration; may be absent.");
+  page.Item("/var/lib/gantry", "Images, snapshots, volumes and records.");
+  page.Item("/run/gantry", "Sockets, and what lives until the next boot.");
+  page.SeeAlso({"ctl(1)", "gantry-config.toml(5)"});
+  return page;
+}
+
+absl::Status WriteManual(const std::string& directory) {
+  GANTRY_RETURN_IF_ERROR(WriteFileAtomic(directory + "/gantryd.8", DaemonManual().text(), 0644));
+  return WriteFileAtomic(directory + "/gantry-config.toml.5", ConfigManual().text(), 0644);
+}
+
 }  // namespace
 
 absl::Status ApplyConfigText(absl::string_view text, const std::string& file, Config& config) {
@@ -503,7 +331,7 @@ absl::Status ApplyConfigText(absl::string_view text, const std::string& file, Co
                      absl::string_view(error.description().data(), error.description().size())));
   }
   const toml::table& table = parsed.table();
-  Reader reader(table, file);
+  ConfigReader reader(table, file);
   config.source = file;
   if (const toml::node* version = table.get("version")) {
     if (!version->is_integer() || *version->value<int64_t>() < 2 ||
@@ -517,7 +345,7 @@ absl::Status ApplyConfigText(absl::string_view text, const std::string& file, Co
     config.containerd_dialect = true;
     ReadContainerd(reader, config);
   } else {
-    ReadGantry(reader, config);
+    ReadConfigKeys(reader, config);
   }
   GANTRY_RETURN_IF_ERROR(reader.error());
   for (std::string& name : reader.Untaken()) {
@@ -553,85 +381,6 @@ std::vector<std::string> IgnoredByTable(const Config& config) {
     lines.push_back(absl::StrCat(table, table.empty() ? "" : ": ", absl::StrJoin(keys, ", ")));
   }
   return lines;
-}
-
-std::string PrintConfig(const Config& config) {
-  std::ostringstream out;
-  auto text = [&out](const char* key, const std::string& value) {
-    out << key << " = " << Quote(value) << "\n";
-  };
-  auto list = [&out](const char* key, const std::vector<std::string>& values) {
-    out << key << " = ["
-        << absl::StrJoin(
-               values, ", ",
-               [](std::string* to, const std::string& value) { to->append(Quote(value)); })
-        << "]\n";
-  };
-  text("root", config.root);
-  text("state", config.state);
-  text("address", config.address);
-  if (!config.docker_addresses.empty()) list("docker_address", config.docker_addresses);
-  text("metrics_address", config.metrics_address);
-  text("shim", config.shim_path);
-  text("log_level", config.log_level);
-  text("snapshotter", config.snapshotter);
-  text("default_runtime", config.default_runtime);
-  out << "restrict_oom_score_adj = " << (config.restrict_oom_score_adj ? "true" : "false") << "\n";
-  text("restart_interval", absl::FormatDuration(config.restart_interval));
-  if (!config.docker_tls_ca.empty() || !config.docker_tls_certificate.empty() ||
-      !config.docker_tls_key.empty()) {
-    out << "\n[docker_tls]\n";
-    text("ca", config.docker_tls_ca);
-    text("certificate", config.docker_tls_certificate);
-    text("key", config.docker_tls_key);
-  }
-  out << "\n[grpc]\nmax_receive_bytes = " << config.max_receive_bytes
-      << "\nmax_send_bytes = " << config.max_send_bytes << "\nuid = " << config.socket_uid
-      << "\ngid = " << config.socket_gid << "\n";
-  if (!config.cgroup_path.empty()) {
-    out << "\n[cgroup]\n";
-    text("path", config.cgroup_path);
-  }
-  out << "\n[registry]\n";
-  text("config_path", config.registry_config_path);
-  std::vector<std::string> insecure;
-  for (const std::string& registry : config.insecure_registries)
-    insecure.push_back(Quote(registry));
-  out << "insecure_registries = [" << absl::StrJoin(insecure, ", ") << "]\n";
-  out << "max_concurrent_downloads = " << config.max_concurrent_downloads << "\n";
-  text("compressed_blobs", config.compressed_blobs);
-  list("pinned_images", config.pinned_images);
-  if (config.cni_bin_dirs != Config().cni_bin_dirs ||
-      config.cni_conf_dir != Config().cni_conf_dir) {
-    out << "\n[cni]\n";
-    list("bin_dirs", config.cni_bin_dirs);
-    text("conf_dir", config.cni_conf_dir);
-  }
-  out << "\n[network]\n";
-  text("default", config.default_network);
-  text("default_bind", config.default_bind);
-  list("default_address_pools", config.default_address_pools);
-  out << "\n[logs]\nmax_size_bytes = " << config.log_max_size_bytes
-      << "\nmax_files = " << config.log_max_files << "\n";
-  out << "\n[gc]\npause_threshold = " << absl::StrFormat("%g", config.gc_pause_threshold)
-      << (config.gc_pause_threshold == static_cast<int64_t>(config.gc_pause_threshold) ? ".0" : "")
-      << "\ndeletion_threshold = " << config.gc_deletion_threshold
-      << "\nmutation_threshold = " << config.gc_mutation_threshold << "\n";
-  // With its unit also where it is zero, as the file that is shipped has it.
-  const auto duration = [&text](const char* key, absl::Duration value) {
-    text(key, value == absl::ZeroDuration() ? "0s" : absl::FormatDuration(value));
-  };
-  duration("schedule_delay", config.gc_schedule_delay);
-  duration("startup_delay", config.gc_startup_delay);
-  for (const auto& [name, runtime] : config.runtimes) {
-    out << "\n[runtimes." << Quote(name) << "]\n";
-    text("path", runtime.path);
-    out << "systemd_cgroup = " << (runtime.systemd_cgroup ? "true" : "false")
-        << "\nno_pivot_root = " << (runtime.no_pivot_root ? "true" : "false")
-        << "\nno_new_keyring = " << (runtime.no_new_keyring ? "true" : "false") << "\n";
-    text("state_root", runtime.state_root);
-  }
-  return out.str();
 }
 
 std::vector<std::string> DockerAddresses(const Config& config) {
@@ -793,9 +542,10 @@ namespace {
 absl::StatusOr<std::string> ConfigVerb(absl::string_view verb, const std::string& file) {
   Config config;
   if (verb == "default") return PrintConfig(config);
+  if (verb == "reference") return ConfigReference();
   if (verb != "dump" && verb != "migrate") {
     return absl::InvalidArgumentError(
-        absl::StrCat("config \"", verb, "\": use default, dump or migrate"));
+        absl::StrCat("config \"", verb, "\": use default, dump, migrate or reference"));
   }
   const bool migrate = verb == "migrate";
   const std::string usual = migrate ? "/etc/containerd/config.toml" : kConfigFile;
@@ -826,6 +576,11 @@ absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
     if (word == "config") {
       verb = i + 1 < argc ? argv[++i] : "";
       continue;
+    }
+    if (word == "__man") {
+      GANTRY_RETURN_IF_ERROR(WriteManual(i + 1 < argc ? argv[i + 1] : "."));
+      text->clear();
+      return absl::CancelledError("manual");
     }
     if (word == "--version" || word == "-version" || word == "-v") {
       *text = absl::StrCat("gantryd ", kVersion, "\n");

@@ -3,11 +3,15 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
 #include "base/file.h"
 #include "base/temp_dir.h"
+#include "supervisor/config_keys.h"
 
 namespace gantry {
 namespace {
@@ -280,6 +284,36 @@ TEST(ConfigTest, TheFileWeShipShowsTheDefaults) {
   ASSERT_TRUE(ApplyConfigText(*text, "packaging/config.toml", shipped).ok());
   EXPECT_TRUE(shipped.ignored.empty());
   EXPECT_EQ(PrintConfig(shipped), PrintConfig(Config()));
+}
+
+TEST(ConfigTest, TheFileWeShipNamesEveryKey) {
+  absl::StatusOr<std::string> text = ReadFile("packaging/config.toml", 1 << 20);
+  ASSERT_TRUE(text.ok()) << text.status();
+  for (const ConfigKey& key : ConfigKeys()) {
+    const size_t dot = key.name.rfind('.');
+    const absl::string_view name =
+        dot == absl::string_view::npos ? key.name : key.name.substr(dot + 1);
+    EXPECT_TRUE(absl::StrContains(*text, absl::StrCat("\n", name, " = ")) ||
+                absl::StrContains(*text, absl::StrCat("\n# ", name, " = ")))
+        << key.name << " is not in packaging/config.toml";
+  }
+}
+
+TEST(ConfigTest, TheReferenceHasEveryKeyWithItsDefault) {
+  const std::string text = ConfigReference();
+  EXPECT_THAT(text, HasSubstr("## `[registry]`\n"));
+  EXPECT_THAT(text, HasSubstr("| `max_concurrent_downloads` | integer | `4` | Blobs of one pull"));
+  EXPECT_THAT(text, HasSubstr("| `docker_address` | string or list of strings | `[]` | "));
+  EXPECT_THAT(text, HasSubstr("| `schedule_delay` | duration | `\"0s\"` | "));
+  EXPECT_THAT(text, HasSubstr("| `systemd_cgroup` | boolean | `false` | "));
+  EXPECT_THAT(ConfigManual().text(), HasSubstr("\n.SH \"[registry]\"\n"));
+}
+
+TEST(ConfigTest, ThePageForUsersIsWhatTheCodePrints) {
+  absl::StatusOr<std::string> page = ReadFile("docs/user/configuration.md", 1 << 20);
+  ASSERT_TRUE(page.ok()) << page.status();
+  EXPECT_TRUE(absl::StrContains(*page, ConfigReference()))
+      << "docs/user/configuration.md is stale: packaging/make_reference.sh writes it anew";
 }
 
 TEST(ConfigTest, FlagsWinOverTheFile) {
