@@ -9,6 +9,7 @@
 #include "base/standard_fds.h"
 #include "ctl/commands/commands.h"
 #include "ctl/life/verbs.h"
+#include "ctl/manual/manual.h"
 #include "ctl/verb.h"
 #include "third_party/grpc_event_engine.h"
 
@@ -29,6 +30,7 @@ int main(int argc, char** argv) {
   gantry::ctl::Context context({}, std::move(environment));
   gantry::ctl::Verb root = gantry::ctl::CommandTree();
   gantry::ctl::AddLifeVerbs(root);
+  gantry::ctl::AddManualVerb(root);
   const int status =
       gantry::ctl::RunCommandLine(root, context, std::vector<std::string>(argv + 1, argv + argc));
   // Everything is written, nothing is buffered. Taking gRPC down in order could wait up to ten

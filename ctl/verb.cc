@@ -203,6 +203,16 @@ void Context::Complain(const absl::Status& status) {
       IsDaemonError(status) ? "Error response from daemon: " : "ctl: ", status.message(), "\n"));
 }
 
+FlagSet GlobalFlags() {
+  // What they would set; nobody parses with them.
+  static Context* const context = new Context({}, {});
+  static bool help = false;
+  static bool version = false;
+  FlagSet flags;
+  AddGlobalFlags(flags, *context, &help, &version);
+  return flags;
+}
+
 int RunCommandLine(const Verb& root, Context& context, const std::vector<std::string>& args) {
   context.root = &root;
   context.address = context.Environment("GANTRY_ADDRESS");

@@ -104,6 +104,9 @@ struct Verb {
 // Runs one command line, without the program's own name. Returns the exit status.
 int RunCommandLine(const Verb& root, Context& context, const std::vector<std::string>& args);
 
+// The options before a command, as the root's help shows them. They set nothing.
+FlagSet GlobalFlags();
+
 // Lines for a shell: the candidates for the last of `words`.
 std::vector<std::string> Complete(const Verb& root, Context& context,
                                   const std::vector<std::string>& words);
