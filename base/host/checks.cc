@@ -207,7 +207,7 @@ const Check kChecks[] = {
      "Raise fs.file-max.",
      [](const Observation& o) { return NearlyUsed(o.open_files, o.open_files_max, "open files"); }},
     {"daemon-open-files", Severity::kWarning, "The daemon may open few files.",
-     "Set LimitNOFILE=1048576 in its unit, as packaging/gantry.service does.",
+     "Set LimitNOFILE=1024:524288 in its unit, as gantry.service has it.",
      [](const Observation& o) {
        return If(o.open_files_limit < 4096, absl::StrCat("limit ", o.open_files_limit));
      }},

@@ -53,6 +53,6 @@ make_payload() {
     [ -x "$bin/$program" ] || die "$bin/$program is missing: ./dev build, or set GANTRY_BIN"
     strip -o "$1/bin/$(basename "$program")" "$bin/$program"
   done
-  cp "$root/packaging/gantry.service" "$1/"
+  cp "$root/packaging/systemd/gantry.service" "$1/"
   cp "$here/guest.sh" "$1/"
 }

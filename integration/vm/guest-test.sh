@@ -3,59 +3,13 @@
 set -uo pipefail
 . ./guest.sh
 
-passed=0 failed=0
-# check NAME COMMAND...: one behaviour.
-check() {
-  local name=$1 start=$SECONDS
-  shift
-  if "$@" > /run/check.out 2>&1; then
-    passed=$((passed + 1))
-    echo "ok      $name ($((SECONDS - start)) s)"
-  else
-    failed=$((failed + 1))
-    echo "FAILED  $name ($((SECONDS - start)) s)"
-    tail -25 /run/check.out | sed 's/^/        /'
-  fi
-}
-
-equal() {
-  [ "$1" = "$2" ] || {
-    printf 'got  "%s"\nwant "%s"\n' "$1" "$2"
-    return 1
-  }
-}
-
-exits_with() {
-  local want=$1 got=0
-  shift
-  "$@" || got=$?
-  equal "$got" "$want"
-}
-
-image=busybox:vm
-state_of() { ctl inspect --format '{{.State.Status}}' "$1"; }
-state_is() { equal "$(state_of "$1")" "$2"; }
-exit_code_is() { equal "$(ctl inspect --format '{{.State.ExitCode}}' "$1")" "$2"; }
-pid_of() { ctl inspect --format '{{.State.Pid}}' "$1"; }
 oom_score_of() { cat "/proc/$(pid_of "$1")/oom_score_adj"; }
 # The directory of a container's group in the v2 tree.
 cgroup_of() { echo "/sys/fs/cgroup$(sed -n 's/^0:://p' "/proc/$(pid_of "$1")/cgroup")"; }
-shows() { "${@:2}" | tee /dev/stderr | grep -q -- "$1"; }
 
 cgroup_is_v2() {
   equal "$(stat -f -c %T /sys/fs/cgroup)" cgroup2fs &&
     shows 'Cgroup Version: 2' ctl info && shows 'Cgroup Driver: cgroupfs' ctl info
-}
-
-make_image() {
-  local applet
-  mkdir -p /run/rootfs/{bin,etc,tmp,proc,sys,dev}
-  cp /bin/busybox /run/rootfs/bin/busybox
-  for applet in awk cat echo env grep head httpd ip ls mkdir nslookup ps seq sh sleep stat stty tail test nc touch true tty; do
-    ln -sf busybox "/run/rootfs/bin/$applet"
-  done
-  echo 'root:x:0:0:root:/:/bin/sh' > /run/rootfs/etc/passwd
-  tar -C /run/rootfs -cf /run/busybox.tar . && ctl import /run/busybox.tar "$image" > /run/import.out
 }
 
 prints() { equal "$(ctl run --rm --runtime "$runtime" "$image" echo hello)" hello; }
@@ -203,9 +157,6 @@ start_counters() {
       sh -c 'trap "exit 5" TERM; i=0; while true; do echo "n $i"; i=$((i + 1)); sleep 0.3; done' || return 1
   done
 }
-logs_have_no_gap() {
-  ctl logs "$1" | awk '$2 != n++ { print "line " n " is: " $0; bad = 1 } END { print n " lines"; exit bad || n < 3 }'
-}
 daemon_is_another() { [ "$(systemctl show -P MainPID gantry)" != "$1" ] && ctl version; }
 
 survives_restart() {
@@ -309,13 +260,6 @@ ctr_checkpoints() {
 }
 
 # Networks: the host has systemd's and Debian's own set-up; a client stands in a network namespace of its own, as another host.
-# The last line of the page at $1, asked for by the command that follows, or by the host.
-page_of() {
-  local at=$1
-  shift
-  printf 'GET / HTTP/1.0\r\n\r\n' | "$@" busybox nc -w 5 "${at%:*}" "${at##*:}" | tail -n 1
-}
-page_at() { equal "$(page_of "$1")" "$2"; }
 page_at_for_client() { equal "$(page_of "$1" ip netns exec client)" "$2"; }
 page_at_for_neighbour() { equal "$(page_of "$2" ctl run -i --rm --network "$1" "$image")" "$3"; }
 server_address() { ctl inspect --format '{{.NetworkSettings.Networks.web.IPAddress}}' server; }
@@ -448,9 +392,4 @@ check "networks leave nothing" networks_are_gone
 check "nothing is left behind" nothing_is_left
 check "stops with its service" stops_with_the_service
 
-if [ "$failed" != 0 ]; then
-  echo "-- the daemon's log"
-  journalctl --no-pager -b -u gantry | tail -60
-fi
-echo "$passed passed, $failed failed"
-[ "$failed" = 0 ]
+verdict
