@@ -17,3 +17,4 @@ replace() {
 }
 
 "$bin/supervisor/gantryd" config reference | replace "$root/docs/user/configuration.md"
+"$root/packaging/api_reference.py" | replace "$root/docs/user/api.md"
