@@ -32,6 +32,7 @@
 #include "supervisor/core/doctor.h"
 #include "supervisor/core/end_report.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_journal.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/exec_runner.h"
 #include "supervisor/core/exec_service.h"

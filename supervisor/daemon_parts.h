@@ -66,6 +66,7 @@ class ContainerStreams;
 class ContainerView;
 class ContainerVolumes;
 class ContainerWait;
+class EventJournal;
 class EventSubjects;
 class ExecRunner;
 class Doctor;
@@ -179,6 +180,7 @@ struct Daemon::Parts {
 
   core::EventBus events;
   std::unique_ptr<core::EventSubjects> subjects;
+  std::unique_ptr<core::EventJournal> journal;
   std::unique_ptr<distribution::HttpClient> http;
   std::unique_ptr<distribution::HostsConfig> hosts;
   std::unique_ptr<distribution::DockerConfigCredentials> credentials;

@@ -28,6 +28,7 @@
 #include "supervisor/core/doctor.h"
 #include "supervisor/core/end_report.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/event_journal.h"
 #include "supervisor/core/event_subjects.h"
 #include "supervisor/core/exec_runner.h"
 #include "supervisor/core/exec_service.h"
@@ -101,6 +102,10 @@ absl::Status Daemon::MakeServices(Parts& p) {
   const Config& config = p.config;
   p.workers = std::make_unique<Executor>("worker", 16);
   p.subjects = std::make_unique<core::EventSubjects>(*p.containers, *p.names);
+  absl::StatusOr<std::unique_ptr<core::EventJournal>> journal =
+      core::EventJournal::Open(p.config.root + "/events", p.events, *p.subjects);
+  LOG_IF(WARNING, !journal.ok()) << "events are not kept for after a restart: " << journal.status();
+  if (journal.ok()) p.journal = *std::move(journal);
   core::TaskService::Parts task_parts;
   task_parts.bundles = p.bundles.get();
   task_parts.runtimes = p.runtimes.get();
@@ -325,6 +330,7 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.stores = p.stores.get();
   system_parts.events = &p.events;
   system_parts.subjects = p.subjects.get();
+  system_parts.journal = p.journal.get();
   system_parts.tasks = p.tasks.get();
   system_parts.runtimes = p.runtimes.get();
   system_parts.gc = p.scheduler.get();

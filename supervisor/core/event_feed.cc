@@ -1,14 +1,17 @@
 #include "supervisor/core/event_feed.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/match.h"
 #include "absl/strings/string_view.h"
+#include "absl/time/clock.h"
 
 #include "base/status_macros.h"
 #include "base/utf8.h"
 #include "proto/gantry/v1/system.pb.h"
+#include "supervisor/core/event_journal.h"
 #include "supervisor/core/proto_time.h"
 
 namespace gantry::core {
@@ -34,6 +37,8 @@ absl::string_view WithoutTag(absl::string_view name) {
   return tagged ? name.substr(0, colon) : name;
 }
 
+}  // namespace
+
 v1::Event ToMessage(const Event& event, const EventSubjects& subjects) {
   v1::Event out;
   out.set_namespace_(event.ns);
@@ -49,8 +54,6 @@ v1::Event ToMessage(const Event& event, const EventSubjects& subjects) {
   }
   return out;
 }
-
-}  // namespace
 
 absl::StatusOr<EventFilter> EventFilter::Parse(
     const google::protobuf::RepeatedPtrField<v1::Filter>& filters) {
@@ -86,11 +89,9 @@ bool EventFilter::Matches(const v1::Event& event) const {
          filters_.LabelsMatch(event.attributes());
 }
 
-absl::StatusOr<std::unique_ptr<EventFeed>> EventFeed::Open(EventBus& bus,
-                                                           const EventSubjects& subjects,
-                                                           const std::string& ns,
-                                                           const v1::EventsRequest& request,
-                                                           std::function<void()> ready) {
+absl::StatusOr<std::unique_ptr<EventFeed>> EventFeed::Open(
+    EventBus& bus, const EventSubjects& subjects, const std::string& ns,
+    const v1::EventsRequest& request, std::function<void()> ready, EventJournal* journal) {
   GANTRY_ASSIGN_OR_RETURN(EventFilter filter, EventFilter::Parse(request.filters()));
   absl::Time since = absl::InfiniteFuture();
   if (request.has_since()) {
@@ -102,17 +103,41 @@ absl::StatusOr<std::unique_ptr<EventFeed>> EventFeed::Open(EventBus& bus,
     until = absl::FromUnixSeconds(request.until().seconds()) +
             absl::Nanoseconds(request.until().nanos());
   }
+  const absl::Time now = absl::Now();
   std::shared_ptr<Subscription> subscription = bus.Subscribe(
       [ns, until](const Event& event) {
         return event.ns == ns && !event.low_level && event.at <= until;
       },
       std::move(ready), since);
+  std::vector<v1::Event> earlier;
+  EventPtr first;
+  if (journal != nullptr && since < now) {
+    // The bus has everything from its oldest event on.
+    first = subscription->Pop();
+    const absl::Time before = std::min(first == nullptr ? now : first->at, until);
+    for (v1::Event& event : journal->Read(ns, since, before)) {
+      if (filter.Matches(event)) earlier.push_back(std::move(event));
+    }
+  }
   return absl::WrapUnique(  // the constructor is private
-      new EventFeed(subjects, std::move(filter), std::move(subscription)));
+      new EventFeed(subjects, std::move(filter), std::move(earlier), std::move(first),
+                    std::move(subscription)));
 }
 
+EventFeed::EventFeed(const EventSubjects& subjects, EventFilter filter,
+                     std::vector<v1::Event> earlier, EventPtr first,
+                     std::shared_ptr<Subscription> subscription)
+    : subjects_(subjects),
+      filter_(std::move(filter)),
+      earlier_(std::move(earlier)),
+      first_(std::move(first)),
+      subscription_(std::move(subscription)) {}
+EventFeed::~EventFeed() { Close(); }
+
 std::optional<v1::Event> EventFeed::Next() {
-  while (const EventPtr event = subscription_->Pop()) {
+  if (next_earlier_ < earlier_.size()) return std::move(earlier_[next_earlier_++]);
+  while (const EventPtr event = first_ != nullptr ? std::move(first_) : subscription_->Pop()) {
+    first_ = nullptr;
     v1::Event message = ToMessage(*event, subjects_);
     if (filter_.Matches(message)) return message;
   }

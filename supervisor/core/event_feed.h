@@ -4,10 +4,12 @@
 #ifndef GANTRY_SUPERVISOR_CORE_EVENT_FEED_H_
 #define GANTRY_SUPERVISOR_CORE_EVENT_FEED_H_
 
+#include <cstddef>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,6 +25,11 @@ class EventsRequest;
 }  // namespace gantry::v1
 
 namespace gantry::core {
+
+class EventJournal;
+
+// An event with what is known of its container.
+v1::Event ToMessage(const Event& event, const EventSubjects& subjects);
 
 // docker's keys: config, container, daemon, event, image, label, network, node, plugin, scope,
 // secret, service, type, volume. A container is meant by its id or name or the beginning of one, an
@@ -44,13 +51,15 @@ class EventFilter {
 // One listener. Thread-compatible; Close() from any thread.
 class EventFeed {
  public:
-  // `ready` as in EventBus::Subscribe(). kInvalidArgument: what EventFilter::Parse() refuses.
+  // `ready` as in EventBus::Subscribe(). What the bus no longer has comes from the journal; null:
+  // from nowhere. kInvalidArgument: what EventFilter::Parse() refuses.
   static absl::StatusOr<std::unique_ptr<EventFeed>> Open(EventBus& bus,
                                                          const EventSubjects& subjects,
                                                          const std::string& ns,
                                                          const v1::EventsRequest& request,
-                                                         std::function<void()> ready);
-  ~EventFeed() { Close(); }
+                                                         std::function<void()> ready,
+                                                         EventJournal* journal = nullptr);
+  ~EventFeed();
 
   // The next event, if one waits. nullopt with an OK status(): nothing now.
   std::optional<v1::Event> Next();
@@ -59,12 +68,14 @@ class EventFeed {
   void Close() { subscription_->Close(); }
 
  private:
-  EventFeed(const EventSubjects& subjects, EventFilter filter,
-            std::shared_ptr<Subscription> subscription)
-      : subjects_(subjects), filter_(std::move(filter)), subscription_(std::move(subscription)) {}
+  EventFeed(const EventSubjects& subjects, EventFilter filter, std::vector<v1::Event> earlier,
+            EventPtr first, std::shared_ptr<Subscription> subscription);
 
   const EventSubjects& subjects_;
   const EventFilter filter_;
+  std::vector<v1::Event> earlier_;  // from the journal, filtered
+  size_t next_earlier_ = 0;
+  EventPtr first_;  // taken off the subscription already
   const std::shared_ptr<Subscription> subscription_;
 };
 

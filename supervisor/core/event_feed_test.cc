@@ -1,5 +1,7 @@
 #include "supervisor/core/event_feed.h"
 
+#include <unistd.h>
+
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,11 +12,13 @@
 #include "gtest/gtest.h"
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/temp_dir.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/system.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/container_intent.h"
+#include "supervisor/core/event_journal.h"
 #include "supervisor/metadata/container_store.h"
 #include "supervisor/metadata/database.h"
 #include "supervisor/metadata/name_index.h"
@@ -67,6 +71,17 @@ class EventFeedTest : public testing::Test {
     return seen;
   }
 
+  // "type action id name" of all that waits.
+  static std::vector<std::string> All(EventFeed& feed) {
+    std::vector<std::string> all;
+    while (const std::optional<v1::Event> event = feed.Next()) {
+      const auto name = event->attributes().find("name");
+      all.push_back(absl::StrCat(event->type(), " ", event->action(), " ", event->id(), " ",
+                                 name == event->attributes().end() ? "" : name->second));
+    }
+    return all;
+  }
+
   TempDir dir_;
   FakeClock clock_{absl::FromUnixSeconds(1'700'000'000)};
   std::unique_ptr<metadata::Database> db_ = metadata::Database::Open(dir_.path()).value();
@@ -102,6 +117,85 @@ TEST_F(EventFeedTest, WhatHappenedAfterUntilIsLeftOut) {
   feed = EventFeed::Open(bus_, subjects_, kNs, request, nullptr);
   ASSERT_TRUE(feed.ok()) << feed.status();
   EXPECT_TRUE((*feed)->Next().has_value());
+}
+
+TEST_F(EventFeedTest, WhatARestartTookFromTheBusComesFromTheJournal) {
+  MakeContainer("c1", "web");
+  {
+    auto journal = EventJournal::Open(dir_.path() + "/events", bus_, subjects_);
+    ASSERT_TRUE(journal.ok()) << journal.status();
+    Happens(Event(EventKind::kContainer, action::kStart, "c1"));
+    bus_.Publish("other", Event(EventKind::kContainer, action::kStart, "c9"));
+    Happens(LowLevelEvent(EventKind::kContent, action::kCreate, "sha256:1"));
+    Happens(Event(EventKind::kImage, "tag", "bb:1"));
+  }
+  EventBus after;
+  auto journal = EventJournal::Open(dir_.path() + "/events", after, subjects_);
+  ASSERT_TRUE(journal.ok()) << journal.status();
+  after.Publish(kNs, Event(EventKind::kContainer, action::kDie, "c1"));
+  auto feed = EventFeed::Open(after, subjects_, kNs, Request({}), nullptr, journal->get());
+  ASSERT_TRUE(feed.ok()) << feed.status();
+  EXPECT_THAT(All(**feed),
+              ElementsAre("container start c1 web", "image tag bb:1 ", "container die c1 web"));
+  // Filters, and the end of the time asked for, apply to both.
+  v1::EventsRequest request = Request({{"type", "image"}});
+  feed = EventFeed::Open(after, subjects_, kNs, request, nullptr, journal->get());
+  ASSERT_TRUE(feed.ok()) << feed.status();
+  EXPECT_THAT(All(**feed), ElementsAre("image tag bb:1 "));
+  request = Request({});
+  request.mutable_until()->set_seconds(1);
+  feed = EventFeed::Open(after, subjects_, kNs, request, nullptr, journal->get());
+  ASSERT_TRUE(feed.ok()) << feed.status();
+  EXPECT_THAT(All(**feed), ElementsAre());
+}
+
+TEST_F(EventFeedTest, WhatTheBusDroppedComesFromTheJournalOnce) {
+  EventBus small({2, 1 << 20});
+  auto journal = EventJournal::Open(dir_.path() + "/events", small, subjects_);
+  ASSERT_TRUE(journal.ok()) << journal.status();
+  for (const char* id : {"c1", "c2", "c3", "c4", "c5"})
+    small.Publish(kNs, Event(EventKind::kContainer, action::kStart, id));
+  auto feed = EventFeed::Open(small, subjects_, kNs, Request({}), nullptr, journal->get());
+  ASSERT_TRUE(feed.ok()) << feed.status();
+  small.Publish(kNs, Event(EventKind::kContainer, action::kStart, "c6"));
+  EXPECT_THAT(All(**feed),
+              ElementsAre("container start c1 ", "container start c2 ", "container start c3 ",
+                          "container start c4 ", "container start c5 ", "container start c6 "));
+}
+
+TEST_F(EventFeedTest, AJournalStaysSmallAndOutlivesATornEnd) {
+  const std::string directory = dir_.path() + "/events";
+  std::vector<std::string> before;
+  {
+    auto journal = EventJournal::Open(directory, bus_, subjects_, 4000);
+    ASSERT_TRUE(journal.ok()) << journal.status();
+    for (int i = 0; i < 100; ++i) {
+      Happens(Event(EventKind::kContainer, action::kStart, absl::StrCat("c", i)));
+      if (i % 10 == 9) (*journal)->Read(kNs, absl::InfinitePast(), absl::InfiniteFuture());
+    }
+    for (const v1::Event& event :
+         (*journal)->Read(kNs, absl::InfinitePast(), absl::InfiniteFuture()))
+      before.push_back(event.id());
+  }
+  ASSERT_FALSE(before.empty());
+  EXPECT_EQ(before.back(), "c99");
+  EXPECT_LT(before.size(), 100u);
+  const absl::StatusOr<std::string> current = ReadFile(directory + "/journal", 1 << 20);
+  const absl::StatusOr<std::string> older = ReadFile(directory + "/journal.1", 1 << 20);
+  ASSERT_TRUE(current.ok() && older.ok());
+  EXPECT_LE(current->size(), 2000u);
+  EXPECT_LE(older->size(), 2000u);
+  // A power cut amid the last record.
+  ASSERT_EQ(truncate((directory + "/journal").c_str(), static_cast<off_t>(current->size()) - 3), 0);
+  EventBus after;
+  auto journal = EventJournal::Open(directory, after, subjects_, 4000);
+  ASSERT_TRUE(journal.ok()) << journal.status();
+  after.Publish(kNs, Event(EventKind::kContainer, action::kDie, "c99"));
+  const std::vector<v1::Event> events =
+      (*journal)->Read(kNs, absl::InfinitePast(), absl::InfiniteFuture());
+  ASSERT_EQ(events.size(), before.size());
+  EXPECT_EQ(events[events.size() - 2].id(), "c98");
+  EXPECT_EQ(events.back().action(), "die");
 }
 
 TEST_F(EventFeedTest, LowLevelStepsAndOtherNamespacesAreLeftOut) {

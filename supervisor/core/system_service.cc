@@ -436,7 +436,8 @@ absl::StatusOr<v1::GcResponse> SystemService::Gc(const CallContext& context,
 absl::StatusOr<std::unique_ptr<EventFeed>> SystemService::Listen(const CallContext& context,
                                                                  const v1::EventsRequest& request,
                                                                  std::function<void()> ready) {
-  return EventFeed::Open(*parts_.events, *parts_.subjects, context.ns, request, std::move(ready));
+  return EventFeed::Open(*parts_.events, *parts_.subjects, context.ns, request, std::move(ready),
+                         parts_.journal);
 }
 
 }  // namespace gantry::core

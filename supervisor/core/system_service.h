@@ -53,6 +53,7 @@ struct DaemonFacts {
   absl::Time started_at;
 };
 
+class EventJournal;
 class VolumeService;
 
 class SystemService {
@@ -66,6 +67,7 @@ class SystemService {
     gc::Scheduler* gc;
     DaemonFacts facts;
     VolumeService* volumes = nullptr;  // null: there are no volumes
+    EventJournal* journal = nullptr;   // null: only the bus is looked back at
   };
   explicit SystemService(Parts parts) : parts_(std::move(parts)) {}
 
