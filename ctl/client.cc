@@ -17,6 +17,7 @@
 #include "base/field_error.h"
 #include "base/unique_fd.h"
 #include "ctl/client_wire.h"
+#include "ctl/trace/command_trace.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
 #include "proto/gantry/v1/networks.grpc.pb.h"
@@ -165,6 +166,8 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
 
 void Wire::Prepare(const Client& client, absl::Duration timeout, grpc::ClientContext* context) {
   context->AddMetadata("containerd-namespace", client.name_space());
+  if (!CommandTrace::Traceparent().empty())
+    context->AddMetadata("traceparent", CommandTrace::Traceparent());
   if (timeout != absl::InfiniteDuration()) {
     context->set_deadline(absl::ToChronoTime(absl::Now() + timeout));
   }

@@ -178,6 +178,12 @@ class ShimService::State::UnaryCall final {
   void Answer(const absl::Status& status, const Response& response,
               std::function<void()> after = nullptr) {
     after_ = std::move(after);
+    // For the trace that the caller keeps: when the shim worked.
+    if (accepted_at_ != absl::InfinitePast()) {
+      context_.AddTrailingMetadata("gantry-served",
+                                   absl::StrCat(absl::ToUnixNanos(accepted_at_), " ",
+                                                absl::ToUnixNanos(absl::Now())));
+    }
     if (status.ok()) {
       responder_.Finish(response, grpc::Status::OK, &answered_);
     } else {
@@ -206,6 +212,7 @@ class ShimService::State::UnaryCall final {
       return;
     }
     if (!state_->stopping_) state_->Accept(method_, handler_);
+    if (context_.client_metadata().count("traceparent") != 0) accepted_at_ = absl::Now();
     (state_->*handler_)(this);
   }
   void OnDone() {
@@ -235,6 +242,7 @@ class ShimService::State::UnaryCall final {
   FunctionTag done_;
   FunctionTag answered_;
   std::function<void()> after_;
+  absl::Time accepted_at_ = absl::InfinitePast();  // of calls that are traced
   // Queue thread only.
   int references_ = 2;
   std::shared_ptr<UnaryCall> self_;

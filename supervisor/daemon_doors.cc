@@ -2,6 +2,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/server_posix.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -18,6 +19,9 @@
 #include "base/executor.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/trace/otlp.h"
+#include "base/trace/span.h"
+#include "base/trace/span_exporter.h"
 #include "base/unique_fd.h"
 #include "supervisor/api/containerd/containerd_door.h"
 #include "supervisor/api/containerd/forward_event.h"
@@ -35,6 +39,7 @@
 #include "supervisor/api/gantry/system.h"
 #include "supervisor/api/gantry/volumes.h"
 #include "supervisor/api/metrics/metrics_server.h"
+#include "supervisor/api/trace/call_tracer.h"
 #include "supervisor/core/build_cache.h"
 #include "supervisor/core/container_files.h"
 #include "supervisor/core/container_lifecycle.h"
@@ -188,6 +193,7 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   p.cri_door.push_back(api::cri::NewRuntimeService(cri, *p.cri_calls));
   p.cri_door.push_back(api::cri::NewImageService(cri, *p.cri_calls));
 
+  StartTracing(p);
   if (!config.metrics_address.empty())
     p.metrics = std::make_unique<DaemonMetrics>(*p.stores, *p.tasks, p.image_services->pull,
                                                 p.events, kVersion);
@@ -197,11 +203,28 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   return absl::OkStatus();
 }
 
+// A collector that is named wrongly is no reason not to start.
+void Daemon::StartTracing(Parts& p) {
+  const auto variable = [](const std::string& name) {
+    const char* value = getenv(name.c_str());
+    return std::string(value == nullptr ? "" : value);
+  };
+  absl::StatusOr<std::optional<trace::OtlpTarget>> target =
+      trace::TargetFromEnvironment(variable, "gantryd");
+  LOG_IF(ERROR, !target.ok()) << "no traces: " << target.status();
+  if (!target.ok() || !target->has_value()) return;
+  LOG(INFO) << "traces go to " << (*target)->host << ":" << (*target)->port << (*target)->path;
+  p.spans = std::make_unique<trace::SpanExporter>(**std::move(target));
+  trace::SetSink(p.spans.get());
+}
+
 absl::Status Daemon::Serve(Parts& p) {
   const Config& config = p.config;
   grpc::ServerBuilder builder;
-  if (p.metrics)
-    builder.experimental().SetInterceptorCreators(p.metrics->calls().NewInterceptors());
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  if (p.metrics) interceptors = p.metrics->calls().NewInterceptors();
+  if (p.spans) interceptors.push_back(api::NewCallTracer(*p.spans));
+  if (!interceptors.empty()) builder.experimental().SetInterceptorCreators(std::move(interceptors));
   builder.SetMaxReceiveMessageSize(static_cast<int>(config.max_receive_bytes));
   builder.SetMaxSendMessageSize(static_cast<int>(config.max_send_bytes));
   // Clients stream us blobs: windows of megabytes, not the protocol's 64 KiB.
@@ -335,6 +358,7 @@ void Daemon::StopServing(Parts& p) {
     p.server->Wait();
     if (p.own_sockets.count(p.config.address) != 0) unlink(p.config.address.c_str());
   }
+  trace::SetSink(nullptr);
 }
 
 }  // namespace gantry

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/executor.h"
+#include "base/trace/span_exporter.h"
 #include "content-store/local_store.h"
 #include "snapshotter/mount.h"
 #include "snapshotter/native_snapshotter.h"

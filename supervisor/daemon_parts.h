@@ -128,6 +128,9 @@ class CgroupWarmer;
 class RuntimeProbe;
 class ShimLauncher;
 }  // namespace runtime
+namespace trace {
+class SpanExporter;
+}  // namespace trace
 namespace volume {
 class LocalDriver;
 }  // namespace volume
@@ -249,6 +252,7 @@ struct Daemon::Parts {
   std::unique_ptr<api::ContainerdDoor> containerd_door;
   // Null unless asked for.
   std::unique_ptr<DaemonMetrics> metrics;
+  std::unique_ptr<trace::SpanExporter> spans;
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<api::TtrpcServer> ttrpc_server;
   std::unique_ptr<SocketListener> ttrpc_listener;

@@ -7,24 +7,78 @@
 #include <algorithm>
 #include <cerrno>
 #include <climits>
+#include <cstdint>
 #include <cstring>
 #include <deque>
+#include <optional>
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
 #include "grpcpp/alarm.h"
 #include "grpcpp/create_channel_posix.h"
 #include "grpcpp/grpcpp.h"
 
 #include "base/cancel_token.h"
+#include "base/trace/span.h"
 #include "base/unique_fd.h"
 #include "proto/shim/v1/shim.grpc.pb.h"
 
 namespace gantry::runtime {
 namespace {
+
+// One call as two spans: the daemon's, and the shim's, which says with its answer from when to when
+// it worked.
+class CallSpan {
+ public:
+  CallSpan(const char* name, const TaskKey& key, grpc::ClientContext& context) {
+    span_.context = trace::NewContext(trace::Current());
+    span_.parent_span_id = trace::Current().span_id;
+    span_.name = absl::StrCat("shim ", name);
+    span_.kind = trace::SpanKind::kClient;
+    span_.start = absl::Now();
+    span_.attributes = {{"container.id", key.id}, {"gantry.namespace", key.ns}};
+    context.AddMetadata(kTraceparent, trace::FormatTraceparent(span_.context));
+  }
+
+  void End(const grpc::Status& status, const grpc::ClientContext& context) {
+    trace::SpanSink* const sink = trace::Sink();
+    if (sink == nullptr || !span_.context.sampled) return;
+    span_.end = absl::Now();
+    span_.failed = !status.ok();
+    span_.error = status.error_message();
+    const auto& metadata = context.GetServerTrailingMetadata();
+    const auto it = metadata.find(kServed);
+    if (it != metadata.end()) {
+      const std::pair<absl::string_view, absl::string_view> times =
+          absl::StrSplit(absl::string_view(it->second.data(), it->second.size()), ' ');
+      int64_t start = 0;
+      int64_t end = 0;
+      if (absl::SimpleAtoi(times.first, &start) && absl::SimpleAtoi(times.second, &end)) {
+        trace::Span served = span_;
+        served.context = trace::NewContext(span_.context);
+        served.parent_span_id = span_.context.span_id;
+        served.kind = trace::SpanKind::kServer;
+        served.service = "gantry-shim";
+        served.start = absl::FromUnixNanos(start);
+        served.end = absl::FromUnixNanos(end);
+        sink->Add(std::move(served));
+      }
+    }
+    sink->Add(std::move(span_));
+  }
+
+ private:
+  static constexpr char kTraceparent[] = "traceparent";
+  static constexpr char kServed[] = "gantry-served";  // of the shim's answer: UNIX-NANOS UNIX-NANOS
+
+  trace::Span span_;
+};
 
 namespace pb = ::gantry::shim::v1;
 
@@ -174,7 +228,10 @@ struct ShimClient::Connection {
     context.set_deadline(After(timeout));
     Response response;
     const std::shared_ptr<Link> link = dialler->Get();
+    std::optional<CallSpan> span;
+    if (trace::Sink() != nullptr && trace::Current().valid()) span.emplace(name, key, context);
     const grpc::Status status = (link->stub.get()->*method)(&context, request, &response);
+    if (span.has_value()) span->End(status, context);
     if (status.ok()) return response;
     if (status.error_code() == grpc::StatusCode::UNAVAILABLE) dialler->Lost(link);
     if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {

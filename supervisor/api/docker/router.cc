@@ -11,6 +11,7 @@
 
 #include "base/engine/api_version.h"
 #include "base/status_macros.h"
+#include "base/trace/span.h"
 #include "supervisor/api/docker/request.h"
 #include "supervisor/http/server.h"
 
@@ -123,6 +124,12 @@ void Router::Serve(http::Exchange& exchange) const {
     return;
   }
   Request request(exchange, match->version, std::move(match->parameters));
+  std::string name;
+  for (const Route& route : routes_) {
+    if (trace::Sink() != nullptr && &route.handler == match->handler)
+      name = absl::StrCat(route.method, " ", route.pattern);
+  }
+  const trace::ScopedSpan span(name, head.field("traceparent"));
   const absl::Status status = (*match->handler)(request);
   if (status.ok()) return;
   if (!exchange.begun()) {

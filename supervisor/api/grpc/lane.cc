@@ -2,13 +2,15 @@
 
 #include <utility>
 
+#include "base/trace/span.h"
+
 namespace gantry::api {
 
 bool Lane::Enter(const std::string& connection, absl::AnyInvocable<void()> work) {
   absl::MutexLock lock(&mu_);
   // Under the lock, so that a thread that comes at once finds the work.
   if (!executor_.Schedule([this] { RunNext(); })) return false;
-  connections_[connection].waiting.push_back(std::move(work));
+  connections_[connection].waiting.push_back(trace::Bound(std::move(work)));
   return true;
 }
 

@@ -30,6 +30,7 @@
 #include "absl/time/time.h"
 
 #include "base/byte_stream.h"
+#include "base/trace/span.h"
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/lane.h"
 
@@ -91,6 +92,7 @@ class StreamingCall : public Reactor {
   // lane until it is over.
   void Enter(absl::AnyInvocable<void()> work) {
     entered_ = true;
+    const trace::ScopedContext scope(trace_);
     if (lane_.Enter(connection_, std::move(work))) return;
     entered_ = false;
     End(DaemonStopping());
@@ -135,6 +137,7 @@ class StreamingCall : public Reactor {
   // A step of the call on a thread of the lane, for those that hold none in between. False: the
   // daemon is stopping.
   bool Later(absl::AnyInvocable<void()> work) {
+    const trace::ScopedContext scope(trace_);
     return lane_.Schedule(connection_, std::move(work));
   }
 
@@ -145,6 +148,8 @@ class StreamingCall : public Reactor {
   grpc::CallbackServerContext& context_;
   Lane& lane_;
   const std::string connection_;
+  // Of the call's handler; messages come on any thread.
+  const trace::SpanContext trace_ = trace::Current();
   bool entered_ = false;  // set before the work can end the call
   Call call_;
   std::shared_ptr<void> self_;
