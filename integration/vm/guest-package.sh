@@ -104,7 +104,7 @@ changes_version() {
   wait $caller
   [ $status = 0 ] && version_is "$2" && [ "$(systemctl show -P MainPID gantry)" != "$daemon" ] && active gantry.service &&
     state_is web running && equal "$(pid_of web)" "$pid" && page_at 127.0.0.1:8080 page && logs_have_no_gap counter &&
-    shows 'log_level = "debug"' cat /etc/gantry/config.toml && equal "$(cat /run/calls.failed)" ""
+    grep '^log_level = "debug"' /etc/gantry/config.toml && equal "$(cat /run/calls.failed)" ""
 }
 removes_package() {
   local pid
@@ -118,7 +118,7 @@ removes_package() {
 }
 comes_back() {
   apt_get install "$second" && active gantry.service && state_is web running && equal "$(pid_of web)" "$(cat /run/web.pid)" &&
-    page_at 127.0.0.1:8080 page && shows 'log_level = "debug"' cat /etc/gantry/config.toml
+    page_at 127.0.0.1:8080 page && grep '^log_level = "debug"' /etc/gantry/config.toml
 }
 purges() {
   local left
