@@ -18,7 +18,8 @@ case $name in
   critest | crictl) version=v1.37.0 package=sigs.k8s.io/cri-tools/cmd/$name ;;
   ginkgo) version=v2.32.1 package=github.com/onsi/ginkgo/v2/ginkgo ;;
   docker-compose) version=v2.40.3 package=github.com/docker/compose/v2/cmd ;;
-  *) fail "go_client.sh: ctr, nerdctl, buildkitd, buildctl, critest, crictl, ginkgo or docker-compose, not \"$name\"" ;;
+  buildx) version=v0.29.1 package=github.com/docker/buildx/cmd/buildx ;;
+  *) fail "go_client.sh: ctr, nerdctl, buildkitd, buildctl, critest, crictl, ginkgo, docker-compose or buildx, not \"$name\"" ;;
 esac
 needs_go=1.26
 limit=300 # seconds, for a network that swallows packets
@@ -37,6 +38,8 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 "$go" mod init scratch > /dev/null 2>&1
 get=("$go" get) build=("$go" build)
+# It says its version to compose, which asks for one.
+if [ "$name" = buildx ]; then build+=(-ldflags "-X github.com/docker/buildx/version.Version=$version"); fi
 if [ "$name" = critest ]; then get+=(-t) build=("$go" test -c); fi
 if ! timeout "$limit" "${get[@]}" "$package@$version" > go.log 2>&1; then
   tail -n 20 go.log >&2

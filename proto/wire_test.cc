@@ -212,5 +212,12 @@ TEST(WireTest, CriIsTheFactTable) {
   ExpectSame(facts, Describe("proto/cri/v1/", "api.proto"));
 }
 
+// The parts of it that Gantry speaks; the table has no other rows.
+TEST(WireTest, BuildkitApiIsTheFactTable) {
+  const Table facts = ReadFacts("proto/testdata/buildkit.tsv");
+  ASSERT_GT(facts.rows().size(), 300u);
+  ExpectSame(facts, Describe("proto/buildkit/"));
+}
+
 }  // namespace
 }  // namespace gantry

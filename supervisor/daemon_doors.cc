@@ -23,6 +23,7 @@
 #include "base/trace/span.h"
 #include "base/trace/span_exporter.h"
 #include "base/unique_fd.h"
+#include "supervisor/api/buildkit/buildkit_door.h"
 #include "supervisor/api/containerd/containerd_door.h"
 #include "supervisor/api/containerd/forward_event.h"
 #include "supervisor/api/containerd/ttrpc_server.h"
@@ -164,8 +165,11 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   docker_parts.container_networks = p.container_networks.get();
   docker_parts.system = p.system_service.get();
   docker_parts.volumes = p.volumes.get();
+  p.buildkit_door = std::make_unique<api::BuildkitDoor>(api::BuildkitDoor::Parts{
+      p.builder.get(), p.build_cache.get(), config.state + "/builds", kVersion});
   p.docker_door = std::make_unique<api::DockerDoor>(
-      docker_parts, api::docker::BuildParts{p.builder.get(), p.build_cache.get()});
+      docker_parts,
+      api::docker::BuildParts{p.builder.get(), p.build_cache.get(), p.buildkit_door.get()});
 
   p.cri_calls = std::make_unique<Executor>("cri-call", 512);
   absl::StatusOr<std::unique_ptr<api::cri::StreamServer>> cri_streams =
@@ -353,6 +357,7 @@ void Daemon::StopServing(Parts& p) {
       }
     }
   }
+  if (p.buildkit_door) p.buildkit_door->Stop();
   if (p.server) {
     p.server->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(2));
     p.server->Wait();

@@ -11,6 +11,7 @@
 #include "snapshotter/native_snapshotter.h"
 #include "snapshotter/overlay_snapshotter.h"
 #include "snapshotter/snapshot_index.h"
+#include "supervisor/api/buildkit/buildkit_door.h"
 #include "supervisor/api/containerd/containerd_door.h"
 #include "supervisor/api/containerd/ttrpc_server.h"
 #include "supervisor/api/docker/docker_door.h"

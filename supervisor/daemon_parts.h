@@ -42,6 +42,7 @@ class StreamServer;
 }  // namespace api::cri
 namespace api {
 class ContainerdDoor;
+class BuildkitDoor;
 class DockerDoor;
 class MetricsServer;
 class TtrpcServer;
@@ -258,6 +259,7 @@ struct Daemon::Parts {
   std::unique_ptr<SocketListener> ttrpc_listener;
   std::unique_ptr<SocketListener> listener;
   std::unique_ptr<api::MetricsServer> metrics_server;
+  std::unique_ptr<api::BuildkitDoor> buildkit_door;
   std::unique_ptr<api::DockerDoor> docker_door;
 };
 

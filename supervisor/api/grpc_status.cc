@@ -58,9 +58,15 @@ absl::string_view ClassWords(absl::StatusCode code) {
   }
 }
 
-// The field that a request got wrong (base/field_error.h), as clients with protobuf expect it in
-// the trailer.
-std::string FieldDetails(const absl::Status& status) {
+// A payload of this name is the bytes of a google.rpc.Status for the trailer of that name, for
+// clients that look for more than code and message there.
+constexpr char kDetails[] = "grpc-status-details-bin";
+
+// What clients with protobuf expect in the trailer: details that were given, or the field that a
+// request got wrong (base/field_error.h).
+std::string DetailsOf(const absl::Status& status) {
+  if (const auto details = status.GetPayload(kDetails); details.has_value())
+    return std::string(*details);
   const std::string field = FieldOf(status);
   if (field.empty()) return "";
   return EncodeFieldError(FieldError(field, PrintableMessage(FieldReason(status))));
@@ -71,7 +77,7 @@ std::string FieldDetails(const absl::Status& status) {
 grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
   return grpc::Status(static_cast<grpc::StatusCode>(status.code()),
-                      PrintableMessage(status.message()), FieldDetails(status));
+                      PrintableMessage(status.message()), DetailsOf(status));
 }
 
 grpc::Status ToGrpcWithClass(const absl::Status& status) {

@@ -43,5 +43,12 @@ TEST(GrpcStatusTest, AFieldErrorKeepsItsField) {
   EXPECT_EQ(ToGrpc(absl::InvalidArgumentError("no field")).error_details(), "");
 }
 
+TEST(GrpcStatusTest, DetailsThatWereGivenGoOut) {
+  absl::Status status = absl::UnknownError("x");
+  status.SetPayload("grpc-status-details-bin", absl::Cord("\x08\x02"));
+  EXPECT_EQ(ToGrpc(status).error_details(), std::string("\x08\x02", 2));
+  EXPECT_EQ(ToGrpc(status).error_message(), "x");
+}
+
 }  // namespace
 }  // namespace gantry::api

@@ -42,10 +42,8 @@ absl::Status PluginsUnsupported(Request& request) {
 absl::Status NoBuilds(Request& request) {
   return request.ReplyError(
       501,
-      "BuildKit's protocol is not supported yet: build with docker's classic builder "
-      "(DOCKER_BUILDKIT=0), or with a BuildKit of your own (docker buildx create --driver remote, "
-      "or "
-      "buildkitd with its containerd worker on Gantry's socket) and load the result");
+      "this daemon does not build: build with a BuildKit of your own (docker buildx create --driver "
+      "remote, or buildkitd with its containerd worker on Gantry's socket) and load the result");
 }
 
 // There is no cache to take anything from; `system prune` asks for this beside the rest.

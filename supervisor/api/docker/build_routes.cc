@@ -14,6 +14,7 @@
 #include "proto/gantry/v1/builds.pb.h"
 #include "supervisor/api/docker/classic_build.h"
 #include "supervisor/api/docker/request.h"
+#include "supervisor/api/docker/session_build.h"
 #include "supervisor/build/build_executor.h"
 #include "supervisor/core/build_cache.h"
 
@@ -194,7 +195,11 @@ absl::Status Prune(core::BuildCache& cache, Request& request) {
 void AddBuildRoutes(Router& router, const BuildParts& parts) {
   if (parts.builder == nullptr) return;
   router.Add("POST", "/build",
-             [builder = parts.builder](Request& request) { return Build(*builder, request); });
+             [builder = parts.builder, buildkit = parts.buildkit](Request& request) {
+               if (request.Query("version") == "2" && buildkit != nullptr)
+                 return BuildInSession(*buildkit, request);
+               return Build(*builder, request);
+             });
   router.Add("POST", "/build/prune",
              [cache = parts.cache](Request& request) { return Prune(*cache, request); });
 }

@@ -6,6 +6,7 @@
 #include "supervisor/api/docker/absent_routes.h"
 #include "supervisor/api/docker/activity_routes.h"
 #include "supervisor/api/docker/build_routes.h"
+#include "supervisor/api/docker/buildkit_routes.h"
 #include "supervisor/api/docker/container_routes.h"
 #include "supervisor/api/docker/disk_usage_routes.h"
 #include "supervisor/api/docker/exec_routes.h"
@@ -46,7 +47,7 @@ void RefusePage(http::Exchange& exchange) {
 }  // namespace
 
 DockerDoor::DockerDoor(const docker::Parts& parts, const docker::BuildParts& builds) {
-  docker::AddPingRoutes(router_);
+  docker::AddPingRoutes(router_, builds.buildkit != nullptr);
   docker::AddImageRoutes(router_, parts);
   docker::AddImageTransferRoutes(router_, parts);
   docker::AddNetworkRoutes(router_, parts);
@@ -55,6 +56,7 @@ DockerDoor::DockerDoor(const docker::Parts& parts, const docker::BuildParts& bui
   docker::AddVolumeRoutes(router_, parts);
   // Before those that are absent, among which are what else builds have.
   docker::AddBuildRoutes(router_, builds);
+  docker::AddBuildkitRoutes(router_, builds.buildkit);
   docker::AddAbsentRoutes(router_);
   docker::AddContainerRoutes(router_, parts);
   docker::AddLifecycleRoutes(router_, parts);

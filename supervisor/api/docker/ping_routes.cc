@@ -6,8 +6,8 @@
 namespace gantry::api::docker {
 namespace {
 
-absl::Status Ping(Request& request) {
-  request.AddField("Builder-Version", "1");
+absl::Status Ping(bool buildkit, Request& request) {
+  request.AddField("Builder-Version", buildkit ? "2" : "1");
   request.AddField("Swarm", "inactive");
   request.AddField("Cache-Control", "no-cache, no-store, must-revalidate");
   request.AddField("Pragma", "no-cache");
@@ -17,9 +17,9 @@ absl::Status Ping(Request& request) {
 
 }  // namespace
 
-void AddPingRoutes(Router& router) {
-  router.Add("GET", "/_ping", Ping);
-  router.Add("HEAD", "/_ping", Ping);
+void AddPingRoutes(Router& router, bool buildkit) {
+  for (const char* method : {"GET", "HEAD"})
+    router.Add(method, "/_ping", [buildkit](Request& request) { return Ping(buildkit, request); });
 }
 
 }  // namespace gantry::api::docker

@@ -6,7 +6,8 @@ namespace gantry::api::docker {
 
 class Router;
 
-void AddPingRoutes(Router& router);
+// `buildkit`: builds are better asked for by BuildKit's protocol.
+void AddPingRoutes(Router& router, bool buildkit);
 
 }  // namespace gantry::api::docker
 

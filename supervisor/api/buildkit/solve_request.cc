@@ -1,0 +1,308 @@
+#include "supervisor/api/buildkit/solve_request.h"
+
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+
+#include "base/status_macros.h"
+
+namespace gantry::api::buildkit {
+namespace {
+
+// A client's upload as its session serves it.
+constexpr absl::string_view kUpload = "http://buildkit-session/";
+
+absl::StatusOr<int64_t> Number(absl::string_view what, absl::string_view text) {
+  int64_t number = 0;
+  if (!absl::SimpleAtoi(text, &number) || number < 0)
+    return absl::InvalidArgumentError(absl::StrCat(what, ": \"", text, "\" is not a number"));
+  return number;
+}
+
+absl::StatusOr<bool> Flag(absl::string_view what, absl::string_view text) {
+  bool flag = false;
+  if (!absl::SimpleAtob(text, &flag))
+    return absl::InvalidArgumentError(
+        absl::StrCat(what, ": \"", text, "\" is neither true nor false"));
+  return flag;
+}
+
+// Comma-separated values, of which one with a comma or a quote in it is in quotes.
+std::vector<std::string> Fields(absl::string_view text) {
+  std::vector<std::string> fields;
+  std::string field;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"') {
+      if (quoted && i + 1 < text.size() && text[i + 1] == '"') {
+        field.push_back('"');
+        ++i;
+      } else {
+        quoted = !quoted;
+      }
+    } else if (c == ',' && !quoted) {
+      fields.push_back(std::exchange(field, std::string()));
+    } else {
+      field.push_back(c);
+    }
+  }
+  fields.push_back(std::move(field));
+  return fields;
+}
+
+// "name=1.2.3.4,..."
+absl::Status ReadHosts(const std::string& text, v1::BuildRequest::Open& open) {
+  if (text.empty()) return absl::OkStatus();
+  for (const std::string& field : Fields(text)) {
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(field, absl::MaxSplits('=', 1));
+    if (parts.first.empty() || parts.second.empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat("add-hosts: \"", field, "\" is not NAME=ADDRESS"));
+    open.add_extra_hosts(absl::StrCat(parts.first, ":", parts.second));
+  }
+  return absl::OkStatus();
+}
+
+// "nofile=1024:2048,..."
+absl::Status ReadUlimits(const std::string& text, v1::BuildRequest::Open& open) {
+  if (text.empty()) return absl::OkStatus();
+  for (const std::string& field : Fields(text)) {
+    const std::pair<std::string, std::string> parts =
+        absl::StrSplit(field, absl::MaxSplits('=', 1));
+    const std::pair<std::string, std::string> limits =
+        absl::StrSplit(parts.second, absl::MaxSplits(':', 1));
+    int64_t soft = 0;
+    int64_t hard = 0;
+    if (parts.first.empty() || !absl::SimpleAtoi(limits.first, &soft) ||
+        !absl::SimpleAtoi(limits.second.empty() ? limits.first : limits.second, &hard))
+      return absl::InvalidArgumentError(
+          absl::StrCat("ulimit: \"", field, "\" is not NAME=SOFT[:HARD]"));
+    v1::Ulimit& ulimit = *open.mutable_resources()->add_ulimits();
+    ulimit.set_name(parts.first);
+    ulimit.set_soft(soft);
+    ulimit.set_hard(hard);
+  }
+  return absl::OkStatus();
+}
+
+// A name of an image that holds docker's Dockerfile frontend.
+bool IsDockerfileFrontend(absl::string_view image) {
+  image = image.substr(0, image.find('@'));
+  absl::ConsumePrefix(&image, "docker.io/");
+  for (const absl::string_view known : {"docker/dockerfile", "docker/dockerfile-upstream"}) {
+    absl::string_view rest = image;
+    if (absl::ConsumePrefix(&rest, known) && (rest.empty() || rest[0] == ':')) return true;
+  }
+  return false;
+}
+
+absl::Status ReadOption(const std::string& key, const std::string& value, Solve& solve) {
+  v1::BuildRequest::Open& open = solve.request;
+  absl::string_view name = key;
+  if (absl::ConsumePrefix(&name, "build-arg:")) {
+    if (name == "SOURCE_DATE_EPOCH" && !value.empty()) {
+      GANTRY_ASSIGN_OR_RETURN(const int64_t epoch, Number("SOURCE_DATE_EPOCH", value));
+      open.set_source_date_epoch(epoch);
+    }
+    if (name == "BUILDKIT_CACHE_MOUNT_NS") open.set_namespace_of_caches(value);
+    v1::BuildArgument& argument = *open.add_arguments();
+    argument.set_name(std::string(name));
+    argument.set_value(value);
+  } else if (absl::ConsumePrefix(&name, "label:")) {
+    (*open.mutable_labels())[std::string(name)] = value;
+  } else if (absl::ConsumePrefix(&name, "local-sessionid:")) {
+    // "UNIQUE:ID" or the id alone.
+    const std::string id = value.substr(value.find(':') + 1);
+    if (name == solve.sources.context) solve.sources.context_session = id;
+    if (name == solve.sources.dockerfile) solve.sources.dockerfile_session = id;
+  } else if (absl::StartsWith(key, "context:")) {
+    return absl::UnimplementedError(
+        absl::StrCat("build context \"", key.substr(8), "\": named contexts are not supported"));
+  } else if (absl::StartsWith(key, "attest:")) {
+    // A client asks for the smallest provenance by itself; what people ask for is refused.
+    if (key == "attest:provenance" && absl::StrContains(value, "inline-only=true"))
+      return absl::OkStatus();
+    if (absl::StrContains(value, "disabled=true") || value == "false") return absl::OkStatus();
+    return absl::UnimplementedError(
+        absl::StrCat(key.substr(7),
+                     ": attestations are not supported; --provenance=false "
+                     "--sbom=false"));
+  } else if (key == "target") {
+    open.set_target(value);
+  } else if (key == "no-cache") {
+    if (value.empty()) {
+      open.set_no_cache(true);
+    } else {
+      for (const absl::string_view stage : absl::StrSplit(value, ','))
+        open.add_no_cache_stages(std::string(stage));
+    }
+  } else if (key == "platform") {
+    if (absl::StrContains(value, ','))
+      return absl::UnimplementedError(
+          absl::StrCat("platform ", value, ": several platforms in one build are not supported"));
+    open.set_platform(value);
+  } else if (key == "multi-platform") {
+    GANTRY_ASSIGN_OR_RETURN(const bool asked, Flag(key, value));
+    if (asked) return absl::UnimplementedError("multi-platform images are not supported");
+  } else if (key == "force-network-mode") {
+    if (value != "default" && value != "sandbox") open.set_network_mode(value);
+  } else if (key == "add-hosts") {
+    return ReadHosts(value, open);
+  } else if (key == "ulimit") {
+    return ReadUlimits(value, open);
+  } else if (key == "shm-size") {
+    GANTRY_ASSIGN_OR_RETURN(const int64_t bytes, Number(key, value));
+    open.set_shm_size_bytes(bytes);
+  } else if (key == "cgroup-parent") {
+    open.set_cgroup_parent(value);
+  } else if (key == "image-resolve-mode") {
+    open.set_pull(value == "pull");
+  } else if (key == "requestid") {
+    return absl::UnimplementedError(
+        absl::StrCat(value, ": --check and --call are not supported, only builds are"));
+  } else if (key == "cache-imports" || key == "cache-from") {
+    solve.notes.push_back("caches of other places are not read: --cache-from has no effect");
+  } else if (key == "contextsubdir") {
+    return absl::UnimplementedError("contexts in a git repository or at a URL are not supported");
+  } else if (key == "hostname") {
+    solve.notes.push_back("the host name of RUN is not changed: hostname has no effect");
+  }
+  // filename, contextkey, dockerfilekey and context were read before; what else there is says how
+  // the client works, or is of a frontend that does not exist yet.
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<Solve> ReadFrontend(const std::string& frontend, const Attributes& attributes,
+                                   const std::vector<std::string>& entitlements) {
+  const auto find = [&](const char* key) {
+    const auto found = attributes.find(key);
+    return found == attributes.end() ? std::string() : found->second;
+  };
+  Solve solve;
+  if (frontend == "gateway.v0") {
+    if (!IsDockerfileFrontend(find("source")))
+      return absl::UnimplementedError(absl::StrCat(
+          "frontend ", find("source"), " is not supported: Gantry reads Dockerfiles itself"));
+    solve.notes.push_back(
+        absl::StrCat("the Dockerfile is read by Gantry itself, not by ", find("source")));
+  } else if (frontend != "dockerfile.v0") {
+    return absl::UnimplementedError(
+        absl::StrCat("frontend \"", frontend,
+                     "\" is not supported: Gantry builds Dockerfiles only; for others "
+                     "run buildkitd with its containerd worker on Gantry's socket"));
+  }
+  if (const std::string name = find("filename"); !name.empty()) solve.sources.filename = name;
+  if (const std::string name = find("contextkey"); !name.empty()) solve.sources.context = name;
+  if (const std::string name = find("dockerfilekey"); !name.empty())
+    solve.sources.dockerfile = name;
+  if (const std::string place = find("context"); !place.empty()) {
+    if (!absl::StartsWith(place, kUpload))
+      return absl::UnimplementedError(
+          absl::StrCat("context ", place,
+                       ": contexts in a git repository or at a URL are not "
+                       "supported; fetch it first, and build the directory"));
+    solve.sources.upload = place.substr(kUpload.size() - 1);
+    // The Dockerfile is in the upload, too, unless the client has one apart.
+    if (attributes.count("dockerfilekey") == 0) solve.sources.dockerfile.clear();
+    solve.sources.context.clear();
+  }
+  solve.request.set_dockerfile(solve.sources.filename);
+  solve.request.set_has_context(true);
+  for (const auto& [key, value] : attributes) GANTRY_RETURN_IF_ERROR(ReadOption(key, value, solve));
+  for (const std::string& one : entitlements) solve.request.add_allow(one);
+  return solve;
+}
+
+absl::StatusOr<Destination> ReadExporter(const std::string& type, const Attributes& attributes) {
+  Destination out;
+  if (type == "moby" || type == "image") {
+    out.kind = Destination::Kind::kImage;
+  } else if (type == "docker") {
+    out.kind = Destination::Kind::kDocker;
+  } else if (type == "oci") {
+    out.kind = Destination::Kind::kOci;
+  } else if (type == "tar") {
+    out.kind = Destination::Kind::kTar;
+  } else {
+    return absl::UnimplementedError(absl::StrCat("output type ", type, " is not supported"));
+  }
+  for (const auto& [key, value] : attributes) {
+    if (key == "name") {
+      if (value.empty()) continue;
+      for (const absl::string_view name : absl::StrSplit(value, ','))
+        out.names.emplace_back(absl::StripAsciiWhitespace(name));
+    } else if (key == "push") {
+      GANTRY_ASSIGN_OR_RETURN(const bool push, Flag(key, value));
+      // The docker driver pushes by itself after the build, for a daemon that does not.
+      if (push && type != "moby")
+        return absl::UnimplementedError("a build cannot push: docker push does it afterwards");
+    } else if (key == "tar" && value == "false") {
+      return absl::UnimplementedError(
+          absl::StrCat("output type ", type, " without tar is not supported"));
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> IgnorePatterns(absl::string_view text) {
+  absl::ConsumePrefix(&text, "\xEF\xBB\xBF");
+  std::vector<std::string> patterns;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (absl::StartsWith(line, "#")) continue;
+    line = absl::StripAsciiWhitespace(line);
+    if (line.empty()) continue;
+    const bool taken = absl::ConsumePrefix(&line, "!");
+    line = absl::StripAsciiWhitespace(line);
+    // Clean: no "." and "..", no empty parts, and relative.
+    std::vector<absl::string_view> parts;
+    for (const absl::string_view part : absl::StrSplit(line, '/', absl::SkipEmpty())) {
+      if (part == ".") continue;
+      if (part == ".." && !parts.empty() && parts.back() != "..") {
+        parts.pop_back();
+      } else if (part != ".." || line[0] != '/') {
+        parts.push_back(part);
+      }
+    }
+    std::string pattern = absl::StrJoin(parts, "/");
+    if (pattern.empty() && !line.empty()) pattern.push_back(line[0] == '/' ? '/' : '.');
+    if (pattern.empty()) continue;
+    patterns.push_back(taken ? absl::StrCat("!", pattern) : std::move(pattern));
+  }
+  return patterns;
+}
+
+Place PlaceOf(const std::string& file, absl::string_view message) {
+  Place place;
+  place.message = std::string(message);
+  absl::string_view rest = message;
+  if (!absl::ConsumePrefix(&rest, file) || !absl::ConsumePrefix(&rest, ":")) return place;
+  const size_t colon = rest.find(": ");
+  int line = 0;
+  if (colon != absl::string_view::npos && absl::SimpleAtoi(rest.substr(0, colon), &line)) {
+    place.line = line;
+    place.message = std::string(rest.substr(colon + 2));
+    return place;
+  }
+  // The parser's way: "FILE: dockerfile parse error on line 3: ..."
+  absl::string_view parsed = absl::StripLeadingAsciiWhitespace(rest);
+  constexpr absl::string_view kParse = "dockerfile parse error on line ";
+  if (!absl::StartsWith(parsed, kParse)) return place;
+  const absl::string_view after = parsed.substr(kParse.size());
+  if (absl::SimpleAtoi(after.substr(0, after.find(':')), &line)) {
+    place.line = line;
+    place.message = std::string(parsed);
+  }
+  return place;
+}
+
+}  // namespace gantry::api::buildkit

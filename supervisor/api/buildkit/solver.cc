@@ -1,0 +1,292 @@
+#include "supervisor/api/buildkit/solver.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include <memory>
+#include <optional>
+
+#include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "glog/logging.h"
+
+#include "base/byte_stream.h"
+#include "base/clock.h"
+#include "base/engine/value.h"
+#include "base/errno_status.h"
+#include "base/file.h"
+#include "base/in_root.h"
+#include "base/status_macros.h"
+#include "base/unique_fd.h"
+#include "proto/containerd/google/rpc/status.pb.h"
+#include "proto/gantry/v1/builds.pb.h"
+#include "supervisor/build/build_client.h"
+#include "supervisor/build/build_executor.h"
+
+namespace gantry::api::buildkit {
+namespace {
+
+using engine::Value;
+
+constexpr int64_t kMaxFileBytes = 16 << 20;  // of a Dockerfile or an ignore file
+// Under which docker's clients have the credentials of docker.io.
+constexpr char kDockerHub[] = "registry-1.docker.io";
+
+// A directory for some files of the client, for a moment.
+class Scratch {
+ public:
+  static absl::StatusOr<std::unique_ptr<Scratch>> Make(const std::string& below) {
+    GANTRY_RETURN_IF_ERROR(MakeDirectories(below, 0700));
+    std::string path = below + "/dockerfile-XXXXXX";
+    if (mkdtemp(path.data()) == nullptr) return ErrnoToStatus(errno, path);
+    auto scratch = std::unique_ptr<Scratch>(new Scratch(std::move(path)));
+    scratch->root_.reset(open(scratch->path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!scratch->root_.valid()) return ErrnoToStatus(errno, scratch->path_);
+    return scratch;
+  }
+  ~Scratch() {
+    if (const absl::Status removed = RemoveTree(path_); !removed.ok())
+      LOG(WARNING) << "files of a build: " << removed;
+  }
+
+  int root() const { return root_.get(); }
+  // nullopt: there is no such file.
+  absl::StatusOr<std::optional<std::string>> Read(const std::string& path) const {
+    const UniqueFd file = OpenInRoot(root(), path, O_RDONLY | O_NONBLOCK);
+    struct stat info;
+    if (!file.valid() && (errno == ENOENT || errno == ENOTDIR)) return std::nullopt;
+    if (!file.valid() || fstat(file.get(), &info) != 0) return ErrnoToStatus(errno, path);
+    if (!S_ISREG(info.st_mode))
+      return absl::InvalidArgumentError(absl::StrCat(path, " is not a regular file"));
+    FdSource source(file.get());
+    GANTRY_ASSIGN_OR_RETURN(std::string text, ReadAll(source, kMaxFileBytes));
+    return std::optional<std::string>(std::move(text));
+  }
+
+ private:
+  explicit Scratch(std::string path) : path_(std::move(path)) {}
+  const std::string path_;
+  UniqueFd root_;
+};
+
+// The client of a build, behind its sessions.
+class SessionClient : public build::BuildClient {
+ public:
+  SessionClient(std::shared_ptr<Session> own, std::shared_ptr<Session> dockerfile,
+                std::shared_ptr<Session> context, const SolveSources& sources)
+      : own_(std::move(own)),
+        dockerfile_(std::move(dockerfile)),
+        context_(std::move(context)),
+        sources_(sources) {}
+
+  // The Dockerfile, and with it what the context leaves out. nullopt: it is in the context.
+  absl::StatusOr<std::optional<std::string>> Dockerfile(const std::string& scratch_directory,
+                                                        CancelToken* cancel) {
+    if (sources_.dockerfile.empty()) return std::nullopt;
+    const std::string& name = sources_.filename;
+    const size_t slash = name.rfind('/');
+    const std::string base = slash == std::string::npos ? name : name.substr(slash + 1);
+    const std::string other = absl::StrCat(name.substr(0, name.size() - base.size()), "dockerfile");
+    Session::Files wanted;
+    wanted.name = sources_.dockerfile;
+    wanted.paths = {name, name + ".dockerignore"};
+    if (base == "Dockerfile") wanted.paths.push_back(other);
+    GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Scratch> files, Scratch::Make(scratch_directory));
+    GANTRY_RETURN_IF_ERROR(dockerfile_->Receive(wanted, files->root(), cancel, nullptr));
+    GANTRY_ASSIGN_OR_RETURN(std::optional<std::string> text, files->Read(name));
+    if (!text.has_value() && base == "Dockerfile") {
+      GANTRY_ASSIGN_OR_RETURN(text, files->Read(other));
+    }
+    if (!text.has_value())
+      return absl::NotFoundError(
+          absl::StrCat("failed to read dockerfile: open ", name, ": no such file or directory"));
+    if (text->empty())
+      return absl::InvalidArgumentError(
+          absl::StrCat("the Dockerfile (", name, ") cannot be empty"));
+    GANTRY_ASSIGN_OR_RETURN(std::optional<std::string> ignore, files->Read(name + ".dockerignore"));
+    if (!ignore.has_value() && !sources_.context.empty()) {
+      GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Scratch> more,
+                              Scratch::Make(scratch_directory));
+      wanted.name = sources_.context;
+      wanted.paths = {".dockerignore"};
+      GANTRY_RETURN_IF_ERROR(context_->Receive(wanted, more->root(), cancel, nullptr));
+      GANTRY_ASSIGN_OR_RETURN(ignore, more->Read(".dockerignore"));
+    }
+    if (ignore.has_value()) excludes_ = IgnorePatterns(*ignore);
+    return text;
+  }
+
+  absl::Status Files(int directory, CancelToken* cancel,
+                     const std::function<void(int64_t)>& progress) override {
+    if (sources_.context.empty()) {
+      return own_->Pull(sources_.upload, cancel, [&](ByteSource& tar) {
+        const v1::BuildRequest::Open nothing;
+        return build::RequestClient(nothing, tar).Files(directory, cancel, progress);
+      });
+    }
+    Session::Files wanted;
+    wanted.name = sources_.context;
+    wanted.excludes = excludes_;
+    return context_->Receive(wanted, directory, cancel, progress);
+  }
+
+  absl::StatusOr<std::string> Secret(const std::string& id, CancelToken* cancel) override {
+    return own_->Secret(id, cancel);
+  }
+
+  absl::StatusOr<v1::RegistryAuth> Credentials(const std::string& registry,
+                                               CancelToken* cancel) override {
+    GANTRY_ASSIGN_OR_RETURN(
+        const Session::Credentials given,
+        own_->CredentialsFor(registry == "docker.io" ? kDockerHub : registry, cancel));
+    v1::RegistryAuth auth;
+    if (given.secret.empty()) return auth;
+    auth.set_server_address(registry);
+    if (given.username.empty()) {
+      auth.set_identity_token(given.secret);
+    } else {
+      auth.set_username(given.username);
+      auth.set_password(given.secret);
+    }
+    return auth;
+  }
+
+ private:
+  const std::shared_ptr<Session> own_;
+  const std::shared_ptr<Session> dockerfile_;
+  const std::shared_ptr<Session> context_;
+  const SolveSources& sources_;
+  std::vector<std::string> excludes_;
+};
+
+v1::BuildOutput::Kind KindOf(Destination::Kind kind) {
+  switch (kind) {
+    case Destination::Kind::kImage:
+      return v1::BuildOutput::IMAGE;
+    case Destination::Kind::kDocker:
+      return v1::BuildOutput::DOCKER;
+    case Destination::Kind::kOci:
+      return v1::BuildOutput::OCI;
+    case Destination::Kind::kTar:
+      return v1::BuildOutput::FILES;
+  }
+  return v1::BuildOutput::IMAGE;
+}
+
+Attributes ResultsOf(const v1::BuiltImage& built, const std::vector<std::string>& names) {
+  Attributes results;
+  results["containerimage.digest"] = built.image_id();
+  if (!names.empty()) results["image.name"] = absl::StrJoin(names, ",");
+  Value descriptor = Value::EmptyObject();
+  descriptor.Set("mediaType", built.descriptor().media_type());
+  descriptor.Set("digest", built.descriptor().digest());
+  descriptor.Set("size", built.descriptor().size_bytes());
+  results["containerimage.descriptor"] = absl::Base64Escape(descriptor.ToJson());
+  return results;
+}
+
+}  // namespace
+
+absl::Status FailureOf(const absl::Status& failure, const std::string& file,
+                       const std::string& dockerfile) {
+  if (absl::IsCancelled(failure)) return failure;
+  const Place place = PlaceOf(file, failure.message());
+  absl::Status told = absl::UnknownError(place.message);
+  if (place.line == 0 || dockerfile.empty()) return told;
+  Value line = Value::EmptyObject();
+  line.Set("line", place.line);
+  Value range = Value::EmptyObject();
+  range.Set("start", line);
+  range.Set("end", std::move(line));
+  Value info = Value::EmptyObject();
+  info.Set("filename", file);
+  info.Set("data", absl::Base64Escape(dockerfile));
+  info.Set("language", "Dockerfile");
+  Value source = Value::EmptyObject();
+  source.Set("info", std::move(info));
+  source.Set("ranges", Value::EmptyList().Append(std::move(range)));
+  google::rpc::Status details;
+  details.set_code(static_cast<int>(absl::StatusCode::kUnknown));
+  details.set_message(place.message);
+  google::protobuf::Any& any = *details.add_details();
+  any.set_type_url("github.com/moby/buildkit/errdefs.Source+json");
+  any.set_value(source.ToJson());
+  told.SetPayload("grpc-status-details-bin", absl::Cord(details.SerializeAsString()));
+  return told;
+}
+
+absl::StatusOr<Attributes> Solver::Run(const core::CallContext& call, Job job,
+                                       const std::function<void(SolveProgress::Status)>& tell) {
+  std::string dockerfile;
+  absl::StatusOr<Attributes> results = RunNow(call, job, dockerfile, tell);
+  if (results.ok() || job.plain_failures) return results;
+  return FailureOf(results.status(), job.solve.sources.filename, dockerfile);
+}
+
+absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& job,
+                                          std::string& dockerfile,
+                                          const std::function<void(SolveProgress::Status)>& tell) {
+  const SolveSources& sources = job.solve.sources;
+  v1::BuildRequest::Open& request = job.solve.request;
+  if (job.destinations.size() > 1)
+    return absl::UnimplementedError("several outputs of one build are not supported");
+  Destination destination;
+  if (job.destinations.empty()) {
+    request.mutable_output()->set_kind(v1::BuildOutput::NONE);
+  } else {
+    destination = job.destinations[0];
+    request.mutable_output()->set_kind(KindOf(destination.kind));
+    for (const std::string& name : destination.names) request.add_tags(name);
+  }
+  GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<Session> own,
+                          sessions_.Find(job.session, call.cancel));
+  std::shared_ptr<Session> for_dockerfile = own;
+  std::shared_ptr<Session> for_context = own;
+  if (!sources.dockerfile_session.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(for_dockerfile,
+                            sessions_.Find(sources.dockerfile_session, call.cancel));
+  }
+  if (!sources.context_session.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(for_context, sessions_.Find(sources.context_session, call.cancel));
+  }
+  SessionClient client(own, for_dockerfile, for_context, sources);
+  GANTRY_ASSIGN_OR_RETURN(const std::optional<std::string> text,
+                          client.Dockerfile(directory_, call.cancel));
+  if (text.has_value()) {
+    dockerfile = *text;
+    request.set_dockerfile_text(*text);
+  }
+
+  SolveProgress progress(job.ref, sources.filename);
+  progress.SetDockerfile(dockerfile);
+  std::unique_ptr<Session::Output> output;
+  v1::BuiltImage built;
+  bool begun = false;
+  const absl::Status done =
+      builder_.Build(call, request, client, [&](v1::BuildResponse event) -> absl::Status {
+        if (event.event_case() == v1::BuildResponse::kData) {
+          if (output == nullptr) {
+            GANTRY_ASSIGN_OR_RETURN(output, own->OpenOutput(0, call.cancel));
+          }
+          return output->Write(event.data());
+        }
+        if (event.has_built()) built = event.built();
+        tell(progress.Add(event, Clock::Real().Now()));
+        // After the first step, to which they belong.
+        if (!std::exchange(begun, true)) {
+          for (const std::string& note : job.solve.notes) tell(progress.Note(note));
+        }
+        return absl::OkStatus();
+      });
+  GANTRY_RETURN_IF_ERROR(done);
+  if (output != nullptr) GANTRY_RETURN_IF_ERROR(output->Close());
+  return ResultsOf(built, destination.names);
+}
+
+}  // namespace gantry::api::buildkit
