@@ -8,11 +8,14 @@
 #include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
 
 #include "base/byte_stream.h"
 #include "base/engine/units.h"
@@ -24,7 +27,7 @@
 #include "base/unique_fd.h"
 #include "ctl/commands/build_view.h"
 #include "ctl/commands/builder.h"
-#include "ctl/commands/context_tar.h"
+#include "ctl/commands/context_files.h"
 #include "ctl/commands/transfer.h"
 #include "ctl/registry_config.h"
 #include "ctl/terminal.h"
@@ -63,6 +66,37 @@ class StreamSink : public ByteSink {
  private:
   Stream& stream_;
   std::string pending_;
+};
+
+// What the daemon wants of the contexts, from the thread that reads its messages to the one that
+// sends. Thread-safe.
+class Wants {
+ public:
+  void Add(const v1::ContextWants& wants) {
+    absl::MutexLock lock(&mu_);
+    indexes_.insert(indexes_.end(), wants.indexes().begin(), wants.indexes().end());
+    complete_ = wants.last();
+  }
+  // The daemon says nothing more.
+  void End() {
+    absl::MutexLock lock(&mu_);
+    ended_ = true;
+  }
+  // Those of the context that was listed last; nullopt: the build has ended.
+  absl::optional<std::vector<uint32_t>> Take() {
+    absl::MutexLock lock(&mu_);
+    const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return complete_ || ended_; };
+    mu_.Await(absl::Condition(&ready));
+    if (!complete_) return absl::nullopt;
+    complete_ = false;
+    return std::exchange(indexes_, {});
+  }
+
+ private:
+  absl::Mutex mu_;
+  std::vector<uint32_t> indexes_ ABSL_GUARDED_BY(mu_);
+  bool complete_ ABSL_GUARDED_BY(mu_) = false;
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 std::string RealPath(const std::string& path) {
@@ -144,6 +178,7 @@ class BuildAction final : public Action {
     v1::BuildRequest::Open& open = *request.mutable_open();
     GANTRY_RETURN_IF_ERROR(Fill(context, open));
     GANTRY_ASSIGN_OR_RETURN(const Input input, FindInput(context, args[0], open));
+    if (!input.directory.empty()) open.set_context_key(ContextKey(input));
     GANTRY_RETURN_IF_ERROR(AddCredentials(context, input.dockerfile_text, open));
     GANTRY_ASSIGN_OR_RETURN(const BuildView::Style style, StyleOf(context));
     const absl::optional<WindowSize> window = Window(context);
@@ -155,8 +190,9 @@ class BuildAction final : public Action {
     auto stream = client->OpenDuplex<v1::BuildRequest, v1::BuildResponse>();
     stream->Write(request);
     absl::Status sent;
+    Wants wants;
     std::thread sender([&] {
-      sent = SendContext(input, *stream);
+      sent = SendContext(input, wants, *stream);
       sent.ok() || absl::IsCancelled(sent) ? stream->WritesDone() : stream->Cancel();
     });
     v1::BuildResponse response;
@@ -164,10 +200,15 @@ class BuildAction final : public Action {
     absl::Status written;
     while (stream->Read(&response)) {
       if (response.has_built()) built = response.built();
+      if (response.has_wants()) {
+        wants.Add(response.wants());
+        continue;
+      }
       if (response.event_case() == v1::BuildResponse::kData && written.ok())
         written = WriteOutput(context, response.data());
       view.Update(response);
     }
+    wants.End();
     sender.join();
     view.Finish();
     const absl::Status finished = stream->Finish();
@@ -399,9 +440,9 @@ class BuildAction final : public Action {
     return input;
   }
 
-  static absl::Status SendContext(const Input& input, Stream& stream) {
-    StreamSink sink(stream);
+  static absl::Status SendContext(const Input& input, Wants& wants, Stream& stream) {
     if (input.tar >= 0) {
+      StreamSink sink(stream);
       GANTRY_RETURN_IF_ERROR(sink.Write(input.tar_start));
       FdSource source(input.tar);
       GANTRY_RETURN_IF_ERROR(CopyStream(source, sink).status());
@@ -410,8 +451,23 @@ class BuildAction final : public Action {
     if (input.directory.empty()) return absl::OkStatus();
     GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules rules,
                             ContextRules(input.directory, input.dockerfile_path));
-    GANTRY_RETURN_IF_ERROR(WriteContext(input.directory, rules, input.dockerfile, sink));
-    return sink.Flush();
+    GANTRY_ASSIGN_OR_RETURN(const ContextFiles files,
+                            ContextFiles::List(input.directory, rules, input.dockerfile));
+    const ContextFiles::Write write = [&](const v1::BuildRequest& part) {
+      return stream.Write(part);
+    };
+    GANTRY_RETURN_IF_ERROR(files.SendEntries(0, write));
+    const absl::optional<std::vector<uint32_t>> wanted = wants.Take();
+    if (!wanted.has_value()) return absl::OkStatus();
+    return files.SendContents(0, *wanted, write);
+  }
+
+  // Names the directory to the daemon. Builds that leave different files out have a key each.
+  static std::string ContextKey(const Input& input) {
+    std::string key = absl::StrCat(geteuid(), " ", RealPath(input.directory));
+    const std::string own_rules = input.dockerfile_path + ".dockerignore";
+    if (access(own_rules.c_str(), F_OK) == 0) absl::StrAppend(&key, " ", RealPath(own_rules));
+    return key;
   }
 
   static absl::Status AddCredentials(Context& context, const std::string& dockerfile,

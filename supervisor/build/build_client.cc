@@ -58,6 +58,10 @@ class Bounded : public ByteSource {
 
 }  // namespace
 
+absl::StatusOr<UniqueFd> BuildClient::Agent(const std::string& id, CancelToken*) {
+  return absl::NotFoundError(absl::StrCat("no SSH key \"", id, "\" forwarded from the client"));
+}
+
 absl::Status RequestClient::Files(int directory, CancelToken* cancel,
                                   const std::function<void(int64_t)>& progress) {
   Counted packed(tar_);

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 
 #include "base/byte_stream.h"
+#include "base/unique_fd.h"
 #include "proto/gantry/v1/builds.pb.h"
 
 namespace gantry {
@@ -22,6 +23,8 @@ class CancelToken;
 }  // namespace gantry
 
 namespace gantry::build {
+
+class ContextUpdate;
 
 class BuildClient {
  public:
@@ -33,11 +36,23 @@ class BuildClient {
   //   kResourceExhausted   far more than was sent, or the disk is full
   virtual absl::Status Files(int directory, CancelToken* cancel,
                              const std::function<void(int64_t)>& progress) = 0;
+  // Names a directory of the client whose files the daemon keeps from build to build; then Update()
+  // is called instead of Files(). `index` is 0 for the main context, then those of the request's
+  // `contexts`, in their order. "": this client always sends everything.
+  virtual std::string ContextKey(int index) const { return ""; }
+  // Brings the kept files in step with the client's, up to Wanted() contents; Finish() is the
+  // caller's.
+  virtual absl::Status Update(int index, ContextUpdate& update, CancelToken* cancel,
+                              const std::function<void(int64_t)>& progress) {
+    return absl::UnimplementedError("this client does not keep contexts");
+  }
   // kNotFound: the client has no secret of that id.
   virtual absl::StatusOr<std::string> Secret(const std::string& id, CancelToken* cancel) = 0;
   // For a registry, host[:port] or "docker.io"; empty: the client has none for it.
   virtual absl::StatusOr<v1::RegistryAuth> Credentials(const std::string& registry,
                                                        CancelToken* cancel) = 0;
+  // A connection to the client's SSH agent of that id: a stream socket. kNotFound: it gives none.
+  virtual absl::StatusOr<UniqueFd> Agent(const std::string& id, CancelToken* cancel);
 };
 
 // A client that has said everything in its request; the files come as a tar, compressed or not.

@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "glog/logging.h"
+#include "absl/strings/strip.h"
 
 #include "base/engine/ignore_file.h"
 #include "base/errno_status.h"
@@ -23,25 +23,43 @@ namespace {
 constexpr int64_t kMaxFileBytes = 16 << 20;  // of a Dockerfile
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Empty(const std::string& directory) {
-  GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
-  UniqueFd root(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!root.valid()) return ErrnoToStatus(errno, directory);
-  return std::unique_ptr<BuildContext>(new BuildContext(directory, std::move(root)));
+absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Empty(const Places& places) {
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(places.directory, 0700));
+  std::unique_ptr<BuildContext> context(new BuildContext());
+  context->directory_ = places.directory;
+  context->trash_ = places.trash;
+  context->root_ = UniqueFd(open(places.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!context->root_.valid()) return ErrnoToStatus(errno, places.directory);
+  return context;
 }
 
 absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Receive(
-    BuildClient& client, const std::string& directory, CancelToken* cancel,
+    BuildClient& client, int index, const Places& places, CancelToken* cancel,
     const std::function<void(int64_t)>& progress) {
-  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<BuildContext> context, Empty(directory));
+  const std::string key = client.ContextKey(index);
+  if (!key.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<ContextUpdate> update, places.kept->Begin(key));
+    if (absl::Status updated = client.Update(index, *update, cancel, progress); !updated.ok())
+      return WithContext(updated, "build context");
+    absl::StatusOr<std::unique_ptr<ContextTree>> tree = update->Finish();
+    if (!tree.ok()) return WithContext(tree.status(), "build context");
+    std::unique_ptr<BuildContext> context(new BuildContext());
+    context->kept_ = *std::move(tree);
+    return context;
+  }
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<BuildContext> context, Empty(places));
   if (absl::Status filled = client.Files(context->root(), cancel, progress); !filled.ok())
     return WithContext(filled, "build context");
   return context;
 }
 
 BuildContext::~BuildContext() {
-  if (absl::Status removed = RemoveTree(directory_); !removed.ok())
-    LOG(WARNING) << "the context of a build: " << removed;
+  if (!directory_.empty()) trash_->Take(directory_);
+}
+
+const std::string& BuildContext::DigestOf(absl::string_view path) const {
+  static const std::string& none = *new std::string();
+  return kept_ == nullptr ? none : kept_->DigestOf(absl::StripPrefix(path, "/"));
 }
 
 absl::StatusOr<std::string> BuildContext::ReadFile(const std::string& path) const {
@@ -66,6 +84,10 @@ absl::Status BuildContext::DropIgnored(const std::string& dockerfile) {
   for (const std::string& name : {std::string(".dockerignore"), dockerfile}) {
     // One at the top: others are named in the ignore file as the client saw it.
     if (name.empty() || name.find('/') != std::string::npos || !rules.Ignores(name)) continue;
+    if (kept_ != nullptr) {
+      GANTRY_RETURN_IF_ERROR(kept_->Drop(name));
+      continue;
+    }
     if (unlinkat(root(), name.c_str(), 0) != 0 && errno != ENOENT)
       return ErrnoToStatus(errno, name);
   }

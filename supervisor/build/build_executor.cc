@@ -44,12 +44,12 @@ std::string RandomName() {
 
 absl::StatusOr<std::unique_ptr<BuildContext>> TakeContext(const v1::BuildRequest::Open& request,
                                                           BuildClient& client,
-                                                          const std::string& directory,
+                                                          const BuildContext::Places& places,
                                                           CancelToken* cancel, BuildLog& log) {
-  if (!request.has_context()) return BuildContext::Empty(directory);
+  if (!request.has_context()) return BuildContext::Empty(places);
   v1::BuildStep step = log.Begin("[internal] load build context");
   absl::StatusOr<std::unique_ptr<BuildContext>> context = BuildContext::Receive(
-      client, directory, cancel,
+      client, 0, places, cancel,
       [&](int64_t received) { log.Progress(step, "transferring context", received, 0); });
   if (!context.ok()) {
     log.Fail(step, context.status());
@@ -219,7 +219,7 @@ absl::Status Export(const v1::BuildRequest::Open& request, core::ImageBuild::Ses
 }  // namespace
 
 absl::Status BuildExecutor::Recover() {
-  GANTRY_RETURN_IF_ERROR(RemoveTree(parts_.root_directory));
+  trash_.Recover();
   return RemoveTree(parts_.state_directory);
 }
 
@@ -243,10 +243,9 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   const std::string directory = absl::StrCat(parts_.root_directory, "/", name);
   const std::string state = absl::StrCat(parts_.state_directory, "/", name);
   absl::Cleanup remove = [&] {
-    for (const std::string& one : {directory, state}) {
-      if (absl::Status removed = RemoveTree(one); !removed.ok())
-        LOG(WARNING) << "files of a build: " << removed;
-    }
+    trash_.Take(directory);
+    if (absl::Status removed = RemoveTree(state); !removed.ok())
+      LOG(WARNING) << "files of a build: " << removed;
   };
   GANTRY_RETURN_IF_ERROR(MakeDirectories(directory, 0700));
   GANTRY_RETURN_IF_ERROR(MakeDirectories(state, 0700));
@@ -255,8 +254,9 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   if (!request.dockerfile_text().empty()) {
     GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, nullptr, log));
   }
+  const BuildContext::Places places = {directory + "/context", &contexts_, &trash_};
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BuildContext> tree,
-                          TakeContext(request, client, directory + "/context", &cancel, log));
+                          TakeContext(request, client, places, &cancel, log));
   if (!dockerfile.has_value()) {
     GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, tree.get(), log));
   }

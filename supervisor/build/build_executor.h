@@ -24,6 +24,8 @@
 #include "supervisor/build/build_client.h"
 #include "supervisor/build/build_log.h"
 #include "supervisor/build/cache_mounts.h"
+#include "supervisor/build/context_store.h"
+#include "supervisor/build/trash.h"
 #include "supervisor/core/build_cache.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_build.h"
@@ -36,11 +38,16 @@ class BuildExecutor {
   struct Parts {
     core::ImageBuild* images;
     core::BuildCache* cache;
-    std::string root_directory;   // <root>/builds/ holds contexts for the length of a build
-    std::string state_directory;  // <state>/builds/ holds secrets and scripts, on a tmpfs
-    std::string cache_directory;  // <root>/build-caches/ holds cache mounts
+    std::string root_directory;     // <root>/builds/ holds contexts for the length of a build
+    std::string state_directory;    // <state>/builds/ holds secrets and scripts, on a tmpfs
+    std::string cache_directory;    // <root>/build-caches/ holds cache mounts
+    std::string context_directory;  // <root>/build-contexts/ holds contexts between builds
   };
-  explicit BuildExecutor(const Parts& parts) : parts_(parts), caches_(parts.cache_directory) {}
+  explicit BuildExecutor(const Parts& parts)
+      : parts_(parts),
+        trash_(parts.root_directory),
+        caches_(parts.cache_directory),
+        contexts_(parts.context_directory, trash_) {}
 
   // At start: removes the files of builds that a daemon which died had under way.
   absl::Status Recover();
@@ -57,7 +64,9 @@ class BuildExecutor {
 
  private:
   const Parts parts_;
+  Trash trash_;
   CacheMounts caches_;
+  ContextStore contexts_;
 };
 
 }  // namespace gantry::build

@@ -268,6 +268,10 @@ absl::Status BuildRun::AddCopied(const LayerStep& layer, KeyWriter& key) {
   GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules excludes,
                           engine::IgnoreRules::FromPatterns(layer.excludes));
   GANTRY_ASSIGN_OR_RETURN(const core::BuildRoot* from, RootOf(layer.from));
+  const KnownDigestFn known =
+      from != nullptr ? KnownDigestFn() : [this](absl::string_view path) -> const std::string& {
+    return parts_.context->DigestOf(path);
+  };
   const auto add = [&](int root) -> absl::Status {
     for (const CopySource& source : layer.sources) {
       if (source.kind == CopySource::Kind::kHeredoc) {
@@ -279,7 +283,7 @@ absl::Status BuildRun::AddCopied(const LayerStep& layer, KeyWriter& key) {
       key.Add("source", "");
       GANTRY_ASSIGN_OR_RETURN(const std::vector<MatchedSource> matches,
                               MatchSources(root, source.path, layer.parents));
-      GANTRY_RETURN_IF_ERROR(AddFiles(root, matches, excludes, parts_.cancel, key));
+      GANTRY_RETURN_IF_ERROR(AddFiles(root, matches, excludes, parts_.cancel, key, known));
     }
     return absl::OkStatus();
   };

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/tar/writer.h"
 #include "base/temp_dir.h"
+#include "supervisor/build/build_client.h"
 #include "supervisor/build/build_context.h"
 #include "supervisor/build/file_mode.h"
 #include "supervisor/build/tree_digest.h"
@@ -181,29 +182,40 @@ std::string Tar(const std::vector<TarEntry>& entries) {
   return sink.str();
 }
 
-TEST(BuildContextTest, HostileArchivesAreRefusedAndLeaveNothing) {
-  TempDir directory;
+class BuildContextTest : public testing::Test {
+ protected:
+  // Whether a context is made of `tar`.
+  bool Receives(const std::string& tar) {
+    StringSource source(tar);
+    const v1::BuildRequest::Open request;
+    RequestClient client(request, source);
+    return BuildContext::Receive(client, 0, {directory_.Join("context"), nullptr, &trash_}, nullptr,
+                                 nullptr)
+        .ok();
+  }
+  TempDir directory_;
+  Trash trash_{directory_.Join("trash")};
+};
+
+TEST_F(BuildContextTest, HostileArchivesAreRefusedAndLeaveNothing) {
   TarEntry climbing;
   climbing.path = "../outside";
-  StringSource climb(Tar({climbing}));
-  EXPECT_FALSE(BuildContext::Receive(climb, directory.path() + "/context", nullptr, nullptr).ok());
-  EXPECT_FALSE(fs::exists(directory.path() + "/outside"));
-  EXPECT_FALSE(fs::exists(directory.path() + "/context"));
+  EXPECT_FALSE(Receives(Tar({climbing})));
+  EXPECT_FALSE(fs::exists(directory_.Join("outside")));
+  EXPECT_FALSE(fs::exists(directory_.Join("context")));
 
   TarEntry link;
   link.type = TarType::kSymlink;
   link.path = "out";
-  link.link_target = directory.path();
+  link.link_target = directory_.path();
   TarEntry behind;
   behind.path = "out/file";
-  StringSource through(Tar({link, behind}));
-  EXPECT_FALSE(
-      BuildContext::Receive(through, directory.path() + "/context", nullptr, nullptr).ok());
-  EXPECT_FALSE(fs::exists(directory.path() + "/file"));
+  EXPECT_FALSE(Receives(Tar({link, behind})));
+  EXPECT_FALSE(fs::exists(directory_.Join("file")));
 
-  StringSource garbage("this is no archive, however long it may be");
-  EXPECT_FALSE(
-      BuildContext::Receive(garbage, directory.path() + "/context", nullptr, nullptr).ok());
+  EXPECT_FALSE(Receives("this is no archive, however long it may be"));
+  trash_.Drain();
+  EXPECT_TRUE(fs::is_empty(directory_.Join("trash")));
 }
 
 }  // namespace

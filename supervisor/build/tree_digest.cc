@@ -34,8 +34,9 @@ absl::Status Failed(absl::string_view what) {
 
 class Walk {
  public:
-  Walk(const engine::IgnoreRules& excludes, CancelToken* cancel, KeyWriter& key)
-      : excludes_(excludes), cancel_(cancel), key_(key) {}
+  Walk(const engine::IgnoreRules& excludes, CancelToken* cancel, KeyWriter& key,
+       const KnownDigestFn& known)
+      : excludes_(excludes), cancel_(cancel), key_(key), known_(known) {}
 
   absl::Status Entry(int directory, const std::string& name, const std::string& shown,
                      const std::string& relative, int depth) {
@@ -57,20 +58,20 @@ class Walk {
     if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode))
       key_.Add("device", absl::StrCat(info.st_rdev));
     if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) return absl::OkStatus();
+    if (S_ISREG(info.st_mode) && known_ != nullptr) {
+      const std::string& digest = known_(shown);
+      if (!digest.empty()) {
+        if (!IsSameAsBefore(info, relative)) key_.Add("content", digest);
+        return absl::OkStatus();
+      }
+    }
     UniqueFd file(openat(directory, name.c_str(),
                          O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC |
                              (S_ISDIR(info.st_mode) ? O_DIRECTORY : 0)));
     if (!file.valid()) return Failed(shown);
     GANTRY_RETURN_IF_ERROR(Attributes(file.get()));
     if (S_ISDIR(info.st_mode)) return Directory(std::move(file), shown, relative, depth + 1);
-    if (info.st_nlink > 1) {
-      const auto [first, is_new] =
-          linked_.emplace(std::make_pair(info.st_dev, info.st_ino), relative);
-      if (!is_new) {
-        key_.Add("same", first->second);
-        return absl::OkStatus();
-      }
-    }
+    if (IsSameAsBefore(info, relative)) return absl::OkStatus();
     return Content(file.get(), shown);
   }
 
@@ -100,6 +101,15 @@ class Walk {
   }
 
  private:
+  // Another name of a file that was here already; then that is in the digest.
+  bool IsSameAsBefore(const struct stat& info, const std::string& relative) {
+    if (info.st_nlink <= 1) return false;
+    const auto [first, is_new] =
+        linked_.emplace(std::make_pair(info.st_dev, info.st_ino), relative);
+    if (!is_new) key_.Add("same", first->second);
+    return !is_new;
+  }
+
   absl::Status Attributes(int file) {
     char list[16 << 10];
     const ssize_t length = flistxattr(file, list, sizeof list);
@@ -135,6 +145,7 @@ class Walk {
   const engine::IgnoreRules& excludes_;
   CancelToken* const cancel_;
   KeyWriter& key_;
+  const KnownDigestFn& known_;
   std::map<std::pair<dev_t, ino_t>, std::string> linked_;
   std::unique_ptr<char[]> buffer_;
 };
@@ -147,9 +158,10 @@ void KeyWriter::Add(absl::string_view name, absl::string_view value) {
 }
 
 absl::Status AddFiles(int root, const std::vector<MatchedSource>& sources,
-                      const engine::IgnoreRules& excludes, CancelToken* cancel, KeyWriter& key) {
+                      const engine::IgnoreRules& excludes, CancelToken* cancel, KeyWriter& key,
+                      const KnownDigestFn& known) {
   for (const MatchedSource& source : sources) {
-    Walk walk(excludes, cancel, key);
+    Walk walk(excludes, cancel, key, known);
     key.Add("source", source.directory ? "directory" : source.name);
     key.Add("kept", source.below_pivot);
     if (source.directory) {

@@ -8,6 +8,7 @@
 #ifndef GANTRY_SUPERVISOR_BUILD_TREE_DIGEST_H_
 #define GANTRY_SUPERVISOR_BUILD_TREE_DIGEST_H_
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -34,9 +35,14 @@ class KeyWriter {
   content::Hasher hasher_;
 };
 
+// The digest of a regular file's content that is known without reading it, by its path in the tree,
+// "/a/b"; "" if it is not. Such a file has no attributes.
+using KnownDigestFn = std::function<const std::string&(absl::string_view path)>;
+
 // The files at `sources` in the tree at `root`, less what `excludes` leaves out of directories.
 absl::Status AddFiles(int root, const std::vector<MatchedSource>& sources,
-                      const engine::IgnoreRules& excludes, CancelToken* cancel, KeyWriter& key);
+                      const engine::IgnoreRules& excludes, CancelToken* cancel, KeyWriter& key,
+                      const KnownDigestFn& known = nullptr);
 
 }  // namespace gantry::build
 

@@ -4,6 +4,7 @@
 
 #include "base/executor.h"
 #include "proto/gantry/v1/builds.grpc.pb.h"
+#include "supervisor/api/gantry/build_stream.h"
 #include "supervisor/api/grpc/call.h"
 #include "supervisor/api/grpc/lane.h"
 #include "supervisor/api/grpc/outgoing.h"
@@ -27,9 +28,13 @@ class BuildsDoor final : public v1::Builds::CallbackService {
       grpc::CallbackServerContext* context) override {
     return HandleUpload<v1::BuildRequest, v1::BuildResponse>(
         work_, *context,
-        [this](Call& call, const v1::BuildRequest& request, ByteSource& bytes,
+        [this](Call& call, const v1::BuildRequest& request, auto& in,
                Sender<v1::BuildResponse>& out) -> absl::Status {
-          return builder_.Build(call, request.open(), bytes, [&out](v1::BuildResponse response) {
+          StreamedBuildClient client(
+              request.open(), in,
+              {[&in](v1::BuildRequest& message) { return in.Next(message, kPatience); },
+               [&out](v1::BuildResponse response) { return out.Send(std::move(response)); }});
+          return builder_.Build(call, request.open(), client, [&out](v1::BuildResponse response) {
             // Progress is dropped while the client is slow; its next message is better anyway.
             if (!response.has_progress()) return out.Send(std::move(response));
             out.Offer(std::move(response), false);

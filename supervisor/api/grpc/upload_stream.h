@@ -4,8 +4,8 @@
 //   HandleUpload()   answers go out meanwhile
 //   HandleReceive()  one answer, at the end
 //
-// The incoming message type `In` has the fields `open` and `data`. A client that sends nothing for
-// kPatience ends its call.
+// The incoming message type `In` has the fields `open` and `data`; work that wants other fields takes
+// whole messages with Next(). A client that sends nothing for kPatience ends its call.
 #ifndef GANTRY_SUPERVISOR_API_GRPC_UPLOAD_STREAM_H_
 #define GANTRY_SUPERVISOR_API_GRPC_UPLOAD_STREAM_H_
 
@@ -65,9 +65,33 @@ class Upload final : public Base, public ByteSource {
       return;
     }
     // One message waits here while gRPC holds the next back: that is the flow control.
-    chunk_ = std::move(*incoming_.mutable_data());
+    chunk_ = std::move(incoming_);
     chunk_offset_ = 0;
     has_chunk_ = true;
+  }
+
+  // The next message; false at their end, and after Interrupt(). For the work, instead of Read(), on
+  // one thread at a time.
+  absl::StatusOr<bool> Next(In& message, absl::Duration patience) {
+    absl::MutexLock lock(&this->mu_);
+    const auto something = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(this->mu_) {
+      return has_chunk_ || at_end_ || interrupted_ || this->gone_;
+    };
+    if (!this->mu_.AwaitWithTimeout(absl::Condition(&something), patience))
+      return this->GiveUp("sent nothing", patience);
+    if (!has_chunk_ || interrupted_) {
+      if (this->gone_) return ClientGone();
+      return false;
+    }
+    message = std::move(chunk_);
+    has_chunk_ = false;
+    if (!this->gone_ && !at_end_) this->StartRead(&incoming_);
+    return true;
+  }
+  // Ends a Next() that waits on another thread.
+  void Interrupt() {
+    absl::MutexLock lock(&this->mu_);
+    interrupted_ = true;
   }
 
   // For the work, on its own thread.
@@ -80,10 +104,11 @@ class Upload final : public Base, public ByteSource {
       if (!this->mu_.AwaitWithTimeout(absl::Condition(&something), patience_))
         return this->GiveUp("sent nothing", patience_);
       if (has_chunk_) {
-        const size_t taken = std::min(n, chunk_.size() - chunk_offset_);
-        std::memcpy(buffer, chunk_.data() + chunk_offset_, taken);
+        const std::string& data = chunk_.data();
+        const size_t taken = std::min(n, data.size() - chunk_offset_);
+        std::memcpy(buffer, data.data() + chunk_offset_, taken);
         chunk_offset_ += taken;
-        if (chunk_offset_ == chunk_.size()) {
+        if (chunk_offset_ == data.size()) {
           has_chunk_ = false;
           if (!this->gone_ && !at_end_) this->StartRead(&incoming_);
         }
@@ -114,13 +139,14 @@ class Upload final : public Base, public ByteSource {
   In incoming_;  // gRPC's while a read is under way
   In open_;
   bool opened_ = false;
-  std::string chunk_ ABSL_GUARDED_BY(this->mu_);
+  In chunk_ ABSL_GUARDED_BY(this->mu_);  // what was read last
   size_t chunk_offset_ ABSL_GUARDED_BY(this->mu_) = 0;
   bool has_chunk_ ABSL_GUARDED_BY(this->mu_) = false;
   bool at_end_ ABSL_GUARDED_BY(this->mu_) = false;
+  bool interrupted_ ABSL_GUARDED_BY(this->mu_) = false;
 };
 
-// Work: `absl::Status(Call&, const In& open, ByteSource&, Sender<Out>&)`.
+// Work: `absl::Status(Call&, const In& open, ByteSource&, Sender<Out>&)`; the source is an Upload.
 template <class In, class Out, class Work>
 grpc::ServerBidiReactor<In, Out>* HandleUpload(Lane& lane, grpc::CallbackServerContext& context,
                                                Work work, absl::Duration patience = kPatience) {

@@ -1,0 +1,237 @@
+#include "ctl/commands/context_files.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+#include "base/errno_status.h"
+#include "base/file.h"
+#include "base/in_root.h"
+#include "base/status_macros.h"
+
+namespace gantry::ctl {
+namespace {
+
+constexpr size_t kMaxRulesBytes = 1 << 20;
+constexpr size_t kEntriesInMessage = 2000;
+constexpr size_t kMessageBytes = 256 << 10;
+constexpr size_t kContentsInMessage = 256;
+// The kernel's clock for the times of files may be this much behind: a file that was changed so
+// recently may change again and keep its times.
+constexpr int64_t kSettledNanos = 50'000'000;
+
+int64_t Nanos(const timespec& time) { return time.tv_sec * 1'000'000'000 + time.tv_nsec; }
+
+class Lister {
+ public:
+  Lister(const engine::IgnoreRules& rules, const std::string& dockerfile,
+         std::vector<v1::ContextEntry>& entries)
+      : rules_(rules), dockerfile_(dockerfile), entries_(entries) {
+    timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    began_ = Nanos(now);
+  }
+
+  absl::Status Directory(UniqueFd directory, const std::string& path) {
+    std::unique_ptr<DIR, int (*)(DIR*)> stream(fdopendir(directory.get()), &closedir);
+    if (stream == nullptr) return ErrnoToStatus(errno, path);
+    const int fd = directory.release();
+    std::vector<std::string> names;
+    errno = 0;
+    while (const dirent* item = readdir(stream.get())) {
+      const absl::string_view name = item->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+    }
+    if (errno != 0) return ErrnoToStatus(errno, path);
+    std::sort(names.begin(), names.end());
+    for (const std::string& name : names) {
+      const std::string below = path.empty() ? name : absl::StrCat(path, "/", name);
+      GANTRY_RETURN_IF_ERROR(Entry(fd, name, below));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  // True if `path` or something below it is to be sent for the Dockerfile's sake.
+  bool LeadsToDockerfile(const std::string& path) const {
+    return path == dockerfile_ || dockerfile_.rfind(path + "/", 0) == 0 || path == ".dockerignore";
+  }
+
+  absl::Status Entry(int directory, const std::string& name, const std::string& path) {
+    struct stat info;
+    if (fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno == ENOENT) return absl::OkStatus();  // it was removed meanwhile
+      return ErrnoToStatus(errno, path);
+    }
+    if (!rules_.empty() && rules_.Ignores(path) && !LeadsToDockerfile(path) &&
+        !(S_ISDIR(info.st_mode) && rules_.MayContainTaken(path)))
+      return absl::OkStatus();
+    if (S_ISSOCK(info.st_mode)) return absl::OkStatus();
+    v1::ContextEntry& entry = entries_.emplace_back();
+    entry.set_path(path);
+    entry.set_mode(info.st_mode);
+    entry.set_mtime_seconds(info.st_mtim.tv_sec);
+    entry.set_mtime_nanos(static_cast<int32_t>(info.st_mtim.tv_nsec));
+    switch (info.st_mode & S_IFMT) {
+      case S_IFDIR: {
+        UniqueFd below(
+            openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+        if (!below.valid()) return ErrnoToStatus(errno, path);
+        return Directory(std::move(below), path);
+      }
+      case S_IFLNK: {
+        char target[4096];
+        const ssize_t n = readlinkat(directory, name.c_str(), target, sizeof target);
+        if (n < 0) return ErrnoToStatus(errno, path);
+        entry.set_link_target(target, static_cast<size_t>(n));
+        return absl::OkStatus();
+      }
+      case S_IFCHR:
+      case S_IFBLK:
+        entry.set_device_major(major(info.st_rdev));
+        entry.set_device_minor(minor(info.st_rdev));
+        return absl::OkStatus();
+      case S_IFREG:
+        break;
+      default:
+        return absl::OkStatus();
+    }
+    entry.set_size_bytes(info.st_size);
+    if (Nanos(info.st_ctim) + kSettledNanos < began_) {
+      const uint64_t version[] = {info.st_dev, info.st_ino,
+                                  static_cast<uint64_t>(Nanos(info.st_ctim))};
+      entry.set_version(version, sizeof version);
+    }
+    if (info.st_nlink > 1) {
+      const auto [first, is_new] = linked_.emplace(std::make_pair(info.st_dev, info.st_ino), path);
+      if (!is_new) entry.set_hard_link_to(first->second);
+    }
+    return absl::OkStatus();
+  }
+
+  const engine::IgnoreRules& rules_;
+  const std::string dockerfile_;
+  std::vector<v1::ContextEntry>& entries_;
+  int64_t began_ = 0;
+  std::map<std::pair<dev_t, ino_t>, std::string> linked_;
+};
+
+// Collects contents until they are a message.
+class ContentWriter {
+ public:
+  ContentWriter(uint32_t context, const ContextFiles::Write& write) : write_(write) {
+    message_.mutable_contents()->set_context(context);
+  }
+  absl::Status Add(uint32_t index, std::string data, bool end, bool missing = false) {
+    bytes_ += data.size();
+    v1::ContextContent& content = *message_.mutable_contents()->add_contents();
+    content.set_index(index);
+    content.set_data(std::move(data));
+    content.set_end(end);
+    content.set_missing(missing);
+    if (bytes_ < kMessageBytes &&
+        static_cast<size_t>(message_.contents().contents_size()) < kContentsInMessage)
+      return absl::OkStatus();
+    return Flush();
+  }
+  absl::Status Flush() {
+    if (message_.contents().contents().empty()) return absl::OkStatus();
+    const bool written = write_(message_);
+    message_.mutable_contents()->clear_contents();
+    bytes_ = 0;
+    // The reason is what the call ends with.
+    return written ? absl::OkStatus() : absl::CancelledError("the build has ended");
+  }
+
+ private:
+  const ContextFiles::Write& write_;
+  v1::BuildRequest message_;
+  size_t bytes_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<engine::IgnoreRules> ContextRules(const std::string& directory,
+                                                 const std::string& dockerfile) {
+  for (const std::string& path :
+       {absl::StrCat(dockerfile, ".dockerignore"), absl::StrCat(directory, "/.dockerignore")}) {
+    const absl::StatusOr<std::string> text = ReadFile(path, kMaxRulesBytes);
+    if (absl::IsNotFound(text.status())) continue;
+    if (!text.ok()) return text.status();
+    absl::StatusOr<engine::IgnoreRules> rules = engine::IgnoreRules::Parse(*text);
+    if (!rules.ok())
+      return absl::InvalidArgumentError(absl::StrCat(path, ": ", rules.status().message()));
+    return rules;
+  }
+  return engine::IgnoreRules();
+}
+
+absl::StatusOr<ContextFiles> ContextFiles::List(const std::string& directory,
+                                                const engine::IgnoreRules& rules,
+                                                const std::string& dockerfile) {
+  ContextFiles files;
+  files.directory_ = directory;
+  files.root_ = UniqueFd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  UniqueFd top(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!files.root_.valid() || !top.valid()) return ErrnoToStatus(errno, directory);
+  Lister lister(rules, dockerfile, files.entries_);
+  GANTRY_RETURN_IF_ERROR(lister.Directory(std::move(top), ""));
+  return files;
+}
+
+absl::Status ContextFiles::SendEntries(uint32_t context, const Write& write) const {
+  size_t at = 0;
+  do {
+    v1::BuildRequest message;
+    v1::ContextEntries& part = *message.mutable_entries();
+    part.set_context(context);
+    for (size_t end = std::min(entries_.size(), at + kEntriesInMessage); at < end; ++at)
+      *part.add_entries() = entries_[at];
+    part.set_last(at == entries_.size());
+    if (!write(message)) return absl::CancelledError("the build has ended");
+  } while (at < entries_.size());
+  return absl::OkStatus();
+}
+
+absl::Status ContextFiles::SendContents(uint32_t context, const std::vector<uint32_t>& wanted,
+                                        const Write& write) const {
+  ContentWriter out(context, write);
+  for (const uint32_t index : wanted) {
+    if (index >= entries_.size())
+      return absl::InternalError("the daemon wants a file that was not listed");
+    const std::string& path = entries_[index].path();
+    const UniqueFd file = OpenInRoot(root_.get(), path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    struct stat info;
+    if (!file.valid() && errno != ENOENT && errno != ELOOP && errno != ENOTDIR)
+      return ErrnoToStatus(errno, absl::StrCat(directory_, "/", path));
+    if (!file.valid() || fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) {
+      GANTRY_RETURN_IF_ERROR(out.Add(index, "", true, /*missing=*/true));
+      continue;
+    }
+    // As large as it was, so that a file that grows comes to an end.
+    int64_t left = info.st_size;
+    do {
+      std::string piece(static_cast<size_t>(std::min<int64_t>(left, kMessageBytes)), '\0');
+      const ssize_t n = read(file.get(), piece.data(), piece.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return ErrnoToStatus(errno, absl::StrCat(directory_, "/", path));
+      piece.resize(static_cast<size_t>(n));
+      left = n == 0 ? 0 : left - n;
+      GANTRY_RETURN_IF_ERROR(out.Add(index, std::move(piece), left == 0));
+    } while (left > 0);
+  }
+  return out.Flush();
+}
+
+}  // namespace gantry::ctl
