@@ -1,9 +1,12 @@
 // Images from Dockerfiles, through ctl and with the real runtimes.
 
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 
 #include "absl/strings/match.h"
@@ -12,6 +15,7 @@
 #include "gtest/gtest.h"
 
 #include "base/file.h"
+#include "base/unique_fd.h"
 #include "integration/images.h"
 #include "integration/testbed.h"
 
@@ -148,6 +152,62 @@ TEST_F(BuildTest, ASecondBuildTakesEverythingFromTheCache) {
   EXPECT_EQ(In({"cat", "/w/b"}), "2") << "pruning the cache took an image's layers";
 }
 
+TEST_F(BuildTest, WhatChangedInTheContextIsWhatTheImageHas) {
+  File("d/kept", "kept\n");
+  File("d/changed", "1\n");
+  File("d/gone", "gone\n");
+  constexpr char kText[] = "FROM busybox:test\nCOPY d /d\nRUN cat /d/* > /all\n";
+  ASSERT_TRUE(Ok(Build(kText)));
+  EXPECT_TRUE(absl::StrContains(bed_->CtlOut({"builder", "du"}), context_));
+  // The same size and time of modification: the time of the change tells.
+  struct stat info;
+  ASSERT_EQ(stat((context_ + "/d/changed").c_str(), &info), 0);
+  File("d/changed", "2\n");
+  const timespec times[2] = {info.st_mtim, info.st_mtim};
+  ASSERT_EQ(utimensat(AT_FDCWD, (context_ + "/d/changed").c_str(), times, 0), 0);
+  std::filesystem::remove(context_ + "/d/gone");
+  File("d/new", "new\n", 0600);
+  ASSERT_TRUE(Ok(Build(kText)));
+  EXPECT_EQ(In({"cat", "/all"}), "2\nkept\nnew");
+  EXPECT_EQ(In({"stat", "-c", "%a", "/d/new"}), "600");
+  // A daemon that died in the middle of a build leaves nothing half known.
+  bed_->KillDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  File("d/kept", "3\n");
+  ASSERT_TRUE(Ok(Build(kText)));
+  EXPECT_EQ(In({"cat", "/all"}), "2\n3\nnew");
+}
+
+TEST_F(BuildTest, NamedContextsAndAgents) {
+  File("a", "main\n");
+  const std::string other = bed_->scratch() + "/other";
+  std::filesystem::create_directories(other);
+  ASSERT_TRUE(WriteFile(other + "/a", "other\n").ok());
+  ASSERT_TRUE(
+      Ok(Build("FROM base\nCOPY a /main\nCOPY --from=more a /other\n"
+               "RUN --mount=from=more,target=/m cp /m/a /mounted\n",
+               {"--build-context", "more=" + other, "--build-context",
+                "base=docker-image://busybox:test"})));
+  EXPECT_EQ(In({"cat", "/main", "/other", "/mounted"}), "main\nother\nother");
+
+  const Outcome none = Build("FROM busybox:test\nRUN --mount=type=ssh,required true\n");
+  EXPECT_FALSE(none.status.ok());
+  EXPECT_TRUE(absl::StrContains(none.err, "no SSH key \"default\" forwarded")) << none.err;
+  const std::string agent = bed_->scratch() + "/agent";
+  const UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  ASSERT_LT(agent.size(), sizeof address.sun_path);
+  std::strcpy(address.sun_path, agent.c_str());
+  ASSERT_EQ(bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(listen(listener.get(), 4), 0);
+  ASSERT_TRUE(
+      Ok(Build("FROM busybox:test\n"
+               "RUN --mount=type=ssh,uid=7 stat -c %F%u%a $SSH_AUTH_SOCK > /seen\n",
+               {"--ssh", "default=" + agent})));
+  EXPECT_EQ(In({"cat", "/seen"}), "socket7600");
+}
+
 TEST_F(BuildTest, TheCacheSurvivesAKilledDaemonAndNothingIsLeftOfTheBuild) {
   constexpr char kText[] =
       "FROM busybox:test\nRUN cat /proc/sys/kernel/random/uuid > /id\nRUN sleep 100\n";
@@ -228,6 +288,55 @@ TEST_F(BuildTest, MountsOfRun) {
   EXPECT_EQ(In({"cat", "/a", "/b", "/c", "/d"}), "input\nother\n1\n7");
   const Outcome needs = Build("FROM busybox:test\nRUN --mount=type=secret,id=no,required true\n");
   EXPECT_TRUE(absl::StrContains(needs.err, "secret no: not found")) << needs.err;
+}
+
+TEST_F(BuildTest, StepsReachNothingOfTheHost) {
+  const std::string victim = bed_->scratch() + "/victim";
+  std::filesystem::create_directories(victim + "/b");
+  ASSERT_TRUE(WriteFile(victim + "/secret", "hidden-word\n").ok());
+  const auto untouched = [&] {
+    EXPECT_EQ(ReadFile(victim + "/secret", 100).value_or(""), "hidden-word\n");
+    std::vector<std::string> names;
+    for (const auto& one : std::filesystem::directory_iterator(victim))
+      names.push_back(one.path().filename().string());
+    EXPECT_THAT(names, testing::UnorderedElementsAre("b", "secret"));
+  };
+  // The mount point that is cleaned up afterwards leads elsewhere by then.
+  ASSERT_TRUE(
+      Ok(Build(absl::StrCat("FROM busybox:test\nRUN --mount=type=tmpfs,target=/a/b mv /a /z ",
+                            "&& ln -s ", victim, " /a || true\n"))));
+  untouched();
+  // Names of caches, and paths in the files of a stage, are not paths of the host.
+  ASSERT_TRUE(Ok(Build(
+      absl::StrCat("FROM busybox:test AS evil\nRUN ln -s ", victim, " /link && ln -s ", victim,
+                   "/secret /file\nFROM busybox:test\nRUN --mount=type=cache,id=../../../../..",
+                   victim, ",target=/c echo hi > /c/new\nRUN --mount=type=cache,id=", victim,
+                   ",target=/c echo hi > /c/new\n"))));
+  untouched();
+  for (const std::string& step :
+       {std::string("RUN --mount=from=evil,source=link,target=/m cat /m/secret"),
+        std::string("RUN --mount=from=evil,source=/file,target=/m cat /m"),
+        std::string(
+            "RUN --mount=type=cache,id=fresh,from=evil,source=/link,target=/m cat /m/secret"),
+        std::string("COPY --from=evil /link/secret /stolen"),
+        std::string("COPY --from=evil /file /stolen"),
+        absl::StrCat("COPY ../../../../../../../../..", victim, "/secret /stolen")}) {
+    const Outcome failed =
+        Build(absl::StrCat("FROM busybox:test AS evil\nRUN ln -s ", victim, " /link && ln -s ",
+                           victim, "/secret /file\nFROM busybox:test\n", step, "\n"));
+    EXPECT_FALSE(failed.status.ok()) << step;
+    EXPECT_FALSE(absl::StrContains(failed.err, "hidden-word")) << failed.err;
+  }
+  untouched();
+  // A frontend that a Dockerfile names is not fetched and not run.
+  ASSERT_TRUE(Ok(Build("# syntax=127.0.0.1:1/evil/frontend:1\nFROM busybox:test\nRUN true\n")));
+  // Nor does a repository's address become a command.
+  for (const char* source :
+       {"git@-oProxyCommand=touch${IFS}x:app.git", "ssh://-oProxyCommand=x/a.git",
+        "git@127.0.0.1:app.git#--upload-pack=x"}) {
+    const Outcome refused = Build(absl::StrCat("FROM busybox:test\nADD ", source, " /x\n"));
+    EXPECT_FALSE(refused.status.ok()) << source;
+  }
 }
 
 TEST_F(BuildTest, IgnoredFilesAreNotSent) {

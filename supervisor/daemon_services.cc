@@ -321,7 +321,7 @@ void Daemon::MakeContainerUse(Parts& p) {
       core::BuildCache::Parts{p.stores.get(), p.scheduler.get(), kBuildCacheBytes});
   p.builder = std::make_unique<build::BuildExecutor>(build::BuildExecutor::Parts{
       p.image_build.get(), p.build_cache.get(), p.config.root + "/builds",
-      p.config.state + "/builds", p.config.root + "/build-caches",
+      p.config.state + "/builds", p.config.root + "/build-caches", p.http.get(),
       p.config.root + "/build-contexts"});
 }
 

@@ -8,7 +8,6 @@
 #include <thread>
 #include <utility>
 
-#include "absl/base/thread_annotations.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -23,15 +22,18 @@
 #include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
-#include "base/tar/tree_extractor.h"
 #include "base/unique_fd.h"
+#include "ctl/commands/build_agents.h"
+#include "ctl/commands/build_target.h"
 #include "ctl/commands/build_view.h"
 #include "ctl/commands/builder.h"
 #include "ctl/commands/context_files.h"
 #include "ctl/commands/transfer.h"
+#include "ctl/progress.h"
 #include "ctl/registry_config.h"
 #include "ctl/terminal.h"
 #include "proto/gantry/v1/builds.pb.h"
+#include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -40,12 +42,10 @@ constexpr size_t kMaxDockerfileBytes = 16 << 20;
 constexpr size_t kMaxSecretBytes = 500 << 10;
 constexpr size_t kPieceBytes = 256 << 10;
 
-using Stream = DuplexStream<v1::BuildRequest, v1::BuildResponse>;
-
 // Pieces of the context, as messages.
 class StreamSink : public ByteSink {
  public:
-  explicit StreamSink(Stream& stream) : stream_(stream) {}
+  explicit StreamSink(const ContextFiles::Write& write) : write_(write) {}
   absl::Status Write(absl::string_view bytes) override {
     while (!bytes.empty()) {
       const size_t n = std::min(bytes.size(), kPieceBytes - pending_.size());
@@ -60,43 +60,12 @@ class StreamSink : public ByteSink {
     v1::BuildRequest part;
     part.set_data(std::exchange(pending_, std::string()));
     // The reason is what Finish() returns.
-    return stream_.Write(part) ? absl::OkStatus() : absl::CancelledError("the build has ended");
+    return write_(part) ? absl::OkStatus() : absl::CancelledError("the build has ended");
   }
 
  private:
-  Stream& stream_;
+  const ContextFiles::Write& write_;
   std::string pending_;
-};
-
-// What the daemon wants of the contexts, from the thread that reads its messages to the one that
-// sends. Thread-safe.
-class Wants {
- public:
-  void Add(const v1::ContextWants& wants) {
-    absl::MutexLock lock(&mu_);
-    indexes_.insert(indexes_.end(), wants.indexes().begin(), wants.indexes().end());
-    complete_ = wants.last();
-  }
-  // The daemon says nothing more.
-  void End() {
-    absl::MutexLock lock(&mu_);
-    ended_ = true;
-  }
-  // Those of the context that was listed last; nullopt: the build has ended.
-  absl::optional<std::vector<uint32_t>> Take() {
-    absl::MutexLock lock(&mu_);
-    const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return complete_ || ended_; };
-    mu_.Await(absl::Condition(&ready));
-    if (!complete_) return absl::nullopt;
-    complete_ = false;
-    return std::exchange(indexes_, {});
-  }
-
- private:
-  absl::Mutex mu_;
-  std::vector<uint32_t> indexes_ ABSL_GUARDED_BY(mu_);
-  bool complete_ ABSL_GUARDED_BY(mu_) = false;
-  bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 std::string RealPath(const std::string& path) {
@@ -105,16 +74,6 @@ std::string RealPath(const std::string& path) {
   std::string out = resolved;
   free(resolved);
   return out;
-}
-
-// "KEY=VALUE,KEY=VALUE" of --secret and --output.
-std::map<std::string, std::string> Fields(const std::string& text) {
-  std::map<std::string, std::string> fields;
-  for (absl::string_view part : absl::StrSplit(text, ',')) {
-    const std::pair<std::string, std::string> field = absl::StrSplit(part, absl::MaxSplits('=', 1));
-    fields[field.first] = field.second;
-  }
-  return fields;
 }
 
 // The registries of the images that a Dockerfile names: a guess that costs nothing when it is
@@ -143,6 +102,8 @@ class BuildAction final : public Action {
     flags.String(&file_, "file", 'f', "file", "Dockerfile (default: PATH/Dockerfile), - for stdin")
         .completes = "files";
     flags.Strings(&arguments_, "build-arg", 0, "NAME=VALUE", "Value of a variable of ARG");
+    flags.Strings(&contexts_, "build-context", 0, "NAME=PATH|URL|docker-image://REF",
+                  "More files or another image, for FROM and --from");
     flags.String(&target_, "target", 0, "stage", "Stage to build");
     flags.String(&platform_, "platform", 0, "os/arch", "Platform of the image");
     flags.Strings(&labels_, "label", 0, "KEY=VALUE", "Label of the image");
@@ -159,9 +120,12 @@ class BuildAction final : public Action {
     flags.String(&cgroup_parent_, "cgroup-parent", 0, "path", "Parent cgroup of RUN");
     flags.Strings(&secrets_, "secret", 0, "id=ID[,src=FILE|,env=NAME]",
                   "Secret for RUN --mount=type=secret");
+    flags.Strings(&agents_, "ssh", 0, "default|ID[=SOCKET]",
+                  "SSH agent for RUN --mount=type=ssh (default: SSH_AUTH_SOCK)");
     flags.Strings(&allow_, "allow", 0, "entitlement", "network.host or security.insecure");
     flags.String(&output_, "output", 'o', "type=KIND,dest=PATH",
-                 "image, docker, oci, tar, local or cacheonly (default: image)");
+                 "image, registry, docker, oci, tar, local or cacheonly (default: image)");
+    flags.Bool(&push_, "push", 0, "Push the image to the registries of its names");
     flags.Bool(&quiet_, "quiet", 'q', "Only the image's id");
     flags.String(&progress_, "progress", 0, "style", "auto, plain, tty, quiet or rawjson");
     flags.String(&id_file_, "iidfile", 0, "file", "Write the image's id there").completes = "files";
@@ -177,7 +141,10 @@ class BuildAction final : public Action {
     v1::BuildRequest request;
     v1::BuildRequest::Open& open = *request.mutable_open();
     GANTRY_RETURN_IF_ERROR(Fill(context, open));
-    GANTRY_ASSIGN_OR_RETURN(const Input input, FindInput(context, args[0], open));
+    if (push_ && tags_.empty())
+      return absl::InvalidArgumentError("--push: name the image with --tag");
+    GANTRY_ASSIGN_OR_RETURN(Input input, FindInput(context, args[0], open));
+    GANTRY_RETURN_IF_ERROR(FillContexts(input, open));
     if (!input.directory.empty()) open.set_context_key(ContextKey(input));
     GANTRY_RETURN_IF_ERROR(AddCredentials(context, input.dockerfile_text, open));
     GANTRY_ASSIGN_OR_RETURN(const BuildView::Style style, StyleOf(context));
@@ -188,24 +155,38 @@ class BuildAction final : public Action {
 
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     auto stream = client->OpenDuplex<v1::BuildRequest, v1::BuildResponse>();
-    stream->Write(request);
+    absl::Mutex writing;  // files and answers of agents are sent by threads of their own
+    const ContextFiles::Write write = [&](const v1::BuildRequest& part) {
+      absl::MutexLock lock(&writing);
+      return stream->Write(part);
+    };
+    write(request);
+    BuildAgents agents(agent_sockets_, write);
     absl::Status sent;
-    Wants wants;
+    ContextWanted wants;
     std::thread sender([&] {
-      sent = SendContext(input, wants, *stream);
-      sent.ok() || absl::IsCancelled(sent) ? stream->WritesDone() : stream->Cancel();
+      sent = SendContext(input, wants, write);
+      if (!sent.ok() && !absl::IsCancelled(sent)) {
+        stream->Cancel();
+      } else if (agent_sockets_.empty()) {
+        stream->WritesDone();
+      }
     });
     v1::BuildResponse response;
     v1::BuiltImage built;
     absl::Status written;
     while (stream->Read(&response)) {
       if (response.has_built()) built = response.built();
+      if (response.has_agent()) {
+        agents.Take(response.agent());
+        continue;
+      }
       if (response.has_wants()) {
         wants.Add(response.wants());
         continue;
       }
       if (response.event_case() == v1::BuildResponse::kData && written.ok())
-        written = WriteOutput(context, response.data());
+        written = result_.Write(context, response.data());
       view.Update(response);
     }
     wants.End();
@@ -219,7 +200,8 @@ class BuildAction final : public Action {
       return 1;
     }
     GANTRY_RETURN_IF_ERROR(written);
-    GANTRY_RETURN_IF_ERROR(TakeApart());
+    GANTRY_RETURN_IF_ERROR(result_.Finish());
+    if (push_) GANTRY_RETURN_IF_ERROR(Push(context));
     if (quiet_ || progress_ == "quiet") context.Out(absl::StrCat(built.image_id(), "\n"));
     return WriteFiles(built);
   }
@@ -232,7 +214,43 @@ class BuildAction final : public Action {
     std::string dockerfile_text;
     int tar = -1;  // a context that comes as a tar
     std::string tar_start;
+    std::vector<std::string> named;  // directories of --build-context, "" for one of another kind
   };
+
+  // An address that the daemon fetches itself.
+  static bool IsRemote(const std::string& path) {
+    return absl::StrContains(path, "://") || absl::StartsWith(path, "git@");
+  }
+
+  // Contexts beside the main one. Directories of this machine are sent after it, in their order.
+  absl::Status FillContexts(Input& input, v1::BuildRequest::Open& open) const {
+    for (const std::string& text : contexts_) {
+      const size_t equals = text.find('=');
+      if (equals == std::string::npos || equals == 0 || equals + 1 == text.size())
+        return absl::InvalidArgumentError(
+            absl::StrCat("--build-context ", text, ": write NAME=PATH or NAME=URL"));
+      v1::NamedContext& one = *open.add_contexts();
+      one.set_name(text.substr(0, equals));
+      const std::string value = text.substr(equals + 1);
+      std::string directory;
+      if (IsRemote(value)) {
+        one.set_source(value);
+      } else {
+        directory = RealPath(value);
+        struct stat info;
+        if (directory.empty() || stat(directory.c_str(), &info) != 0 || !S_ISDIR(info.st_mode))
+          return absl::NotFoundError(
+              absl::StrCat("--build-context ", text, ": there is no directory ", value));
+        if (input.tar >= 0)
+          return absl::InvalidArgumentError(
+              absl::StrCat("--build-context ", text, ": a directory cannot be sent beside a tar ",
+                           "from stdin; unpack the tar"));
+        one.set_key(absl::StrCat(geteuid(), " ", directory));
+      }
+      input.named.push_back(std::move(directory));
+    }
+    return absl::OkStatus();
+  }
 
   absl::Status Fill(Context& context, v1::BuildRequest::Open& open) {
     for (const std::string& tag : tags_) open.add_tags(tag);
@@ -279,6 +297,7 @@ class BuildAction final : public Action {
     }
     open.set_cgroup_parent(cgroup_parent_);
     for (const std::string& text : secrets_) GANTRY_RETURN_IF_ERROR(AddSecret(context, text, open));
+    GANTRY_RETURN_IF_ERROR(FillAgents(context, open));
     for (const std::string& one : allow_) open.add_allow(one);
     const std::string epoch = context.Environment("SOURCE_DATE_EPOCH");
     int64_t seconds = 0;
@@ -288,11 +307,33 @@ class BuildAction final : public Action {
             absl::StrCat("SOURCE_DATE_EPOCH: \"", epoch, "\" is not a number of seconds"));
       open.set_source_date_epoch(seconds);
     }
-    return FillOutput(open);
+    GANTRY_RETURN_IF_ERROR(result_.Parse(output_, open));
+    push_ = push_ || result_.push();
+    return absl::OkStatus();
+  }
+
+  absl::Status FillAgents(Context& context, v1::BuildRequest::Open& open) {
+    for (const std::string& text : agents_) {
+      const size_t equals = text.find('=');
+      const std::string id = text.substr(0, equals);
+      const std::string path = equals == std::string::npos ? context.Environment("SSH_AUTH_SOCK")
+                                                           : text.substr(equals + 1);
+      if (path.empty())
+        return absl::FailedPreconditionError(
+            absl::StrCat("--ssh ", text, ": SSH_AUTH_SOCK is not set; start an agent"));
+      struct stat info;
+      if (stat(path.c_str(), &info) != 0) return ErrnoToStatus(errno, absl::StrCat("--ssh ", text));
+      if (!S_ISSOCK(info.st_mode))
+        return absl::InvalidArgumentError(absl::StrCat(
+            "--ssh ", text, ": ", path, " is no socket of an agent; add a key with ssh-add"));
+      agent_sockets_[id] = path;
+      open.add_agents(id);
+    }
+    return absl::OkStatus();
   }
 
   absl::Status AddSecret(Context& context, const std::string& text, v1::BuildRequest::Open& open) {
-    std::map<std::string, std::string> fields = Fields(text);
+    std::map<std::string, std::string> fields = FieldsOf(text);
     const std::string id = fields["id"];
     if (id.empty())
       return absl::InvalidArgumentError(absl::StrCat("--secret ", text, ": no id; write id=NAME"));
@@ -315,43 +356,6 @@ class BuildAction final : public Action {
     return absl::OkStatus();
   }
 
-  absl::Status FillOutput(v1::BuildRequest::Open& open) {
-    if (output_.empty()) return absl::OkStatus();
-    if (!absl::StrContains(output_, '=')) {
-      // docker's short form: a directory, or - for a tar.
-      open.mutable_output()->set_kind(v1::BuildOutput::FILES);
-      destination_ = output_;
-      into_directory_ = output_ != "-";
-      return absl::OkStatus();
-    }
-    std::map<std::string, std::string> fields = Fields(output_);
-    const std::string type = fields["type"];
-    destination_ = fields.count("dest") > 0 ? fields["dest"] : "-";
-    if (type == "image") {
-      destination_.clear();
-    } else if (type == "docker") {
-      if (fields.count("dest") == 0) {
-        destination_.clear();
-        return absl::OkStatus();
-      }
-      open.mutable_output()->set_kind(v1::BuildOutput::DOCKER);
-    } else if (type == "oci") {
-      open.mutable_output()->set_kind(v1::BuildOutput::OCI);
-    } else if (type == "tar" || type == "local") {
-      open.mutable_output()->set_kind(v1::BuildOutput::FILES);
-      into_directory_ = type == "local";
-      if (into_directory_ && fields["dest"].empty())
-        return absl::InvalidArgumentError("--output type=local: name a directory with dest=");
-    } else if (type == "cacheonly") {
-      open.mutable_output()->set_kind(v1::BuildOutput::NONE);
-      destination_.clear();
-    } else {
-      return absl::InvalidArgumentError(absl::StrCat(
-          "--output type=", type, ": there is image, docker, oci, tar, local and cacheonly"));
-    }
-    return absl::OkStatus();
-  }
-
   absl::StatusOr<Input> FindInput(Context& context, const std::string& path,
                                   v1::BuildRequest::Open& open) {
     Input input;
@@ -364,10 +368,10 @@ class BuildAction final : public Action {
       open.set_dockerfile_text(input.dockerfile_text);
     }
     if (path == "-") return FromStdin(context, std::move(input), open);
-    if (absl::StrContains(path, "://") || absl::StartsWith(path, "git@")) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("context ", path, ": URLs and git repositories are not supported; fetch it ",
-                       "and name the directory"));
+    if (IsRemote(path)) {
+      open.set_remote_context(path);
+      if (file_ != "-") open.set_dockerfile(file_);
+      return input;
     }
     struct stat info;
     if (stat(path.c_str(), &info) != 0)
@@ -440,26 +444,39 @@ class BuildAction final : public Action {
     return input;
   }
 
-  static absl::Status SendContext(const Input& input, Wants& wants, Stream& stream) {
+  static absl::Status SendContext(const Input& input, ContextWanted& wants,
+                                  const ContextFiles::Write& write) {
     if (input.tar >= 0) {
-      StreamSink sink(stream);
+      StreamSink sink(write);
       GANTRY_RETURN_IF_ERROR(sink.Write(input.tar_start));
       FdSource source(input.tar);
       GANTRY_RETURN_IF_ERROR(CopyStream(source, sink).status());
       return sink.Flush();
     }
-    if (input.directory.empty()) return absl::OkStatus();
+    if (!input.directory.empty()) {
+      GANTRY_RETURN_IF_ERROR(
+          SendDirectory(0, input.directory, input.dockerfile_path, input.dockerfile, wants, write));
+    }
+    for (size_t i = 0; i < input.named.size(); ++i) {
+      if (input.named[i].empty()) continue;
+      GANTRY_RETURN_IF_ERROR(
+          SendDirectory(static_cast<uint32_t>(i + 1), input.named[i], "", "", wants, write));
+    }
+    return absl::OkStatus();
+  }
+
+  static absl::Status SendDirectory(uint32_t context, const std::string& directory,
+                                    const std::string& dockerfile_path,
+                                    const std::string& dockerfile, ContextWanted& wants,
+                                    const ContextFiles::Write& write) {
     GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules rules,
-                            ContextRules(input.directory, input.dockerfile_path));
+                            ContextRules(directory, dockerfile_path));
     GANTRY_ASSIGN_OR_RETURN(const ContextFiles files,
-                            ContextFiles::List(input.directory, rules, input.dockerfile));
-    const ContextFiles::Write write = [&](const v1::BuildRequest& part) {
-      return stream.Write(part);
-    };
-    GANTRY_RETURN_IF_ERROR(files.SendEntries(0, write));
+                            ContextFiles::List(directory, rules, dockerfile));
+    GANTRY_RETURN_IF_ERROR(files.SendEntries(context, write));
     const absl::optional<std::vector<uint32_t>> wanted = wants.Take();
-    if (!wanted.has_value()) return absl::OkStatus();
-    return files.SendContents(0, *wanted, write);
+    if (!wanted.has_value()) return absl::CancelledError("the build has ended");
+    return files.SendContents(context, *wanted, write);
   }
 
   // Names the directory to the daemon. Builds that leave different files out have a key each.
@@ -503,39 +520,27 @@ class BuildAction final : public Action {
     return *window;
   }
 
-  absl::Status WriteOutput(Context& context, const std::string& bytes) {
-    if (destination_ == "-") {
-      if (IsTerminal(context.out_fd()))
-        return absl::InvalidArgumentError(
-            "stdout is a terminal; redirect it, or name a file with dest=");
-      context.OutRaw(bytes);
-      return absl::OkStatus();
+  // Every name that the image got, after it is built.
+  absl::Status Push(Context& context) const {
+    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
+    for (const std::string& tag : tags_) {
+      GANTRY_ASSIGN_OR_RETURN(const ProgressView::Style style,
+                              ProgressStyle(quiet_ || progress_ == "quiet", "", context.err_fd()));
+      ProgressView view = MakeProgress(context, style, /*to_stderr=*/true);
+      v1::PushRequest request;
+      request.set_reference(tag);
+      GANTRY_ASSIGN_OR_RETURN(*request.mutable_auth(), AuthFor(context, tag));
+      auto stream = client->Open<v1::PushRequest, v1::PushResponse>(request);
+      v1::PushResponse response;
+      while (stream->Read(&response)) {
+        if (response.has_progress()) view.Update(response.progress());
+        if (response.event_case() == v1::PushResponse::kMessage) view.Message(response.message());
+      }
+      view.Finish();
+      if (const absl::Status pushed = stream->Finish(); !pushed.ok())
+        return absl::Status(pushed.code(), absl::StrCat("push ", tag, ": ", pushed.message()));
     }
-    if (into_directory_ && !file_out_.valid()) {
-      // Taken apart when all of it is there.
-      GANTRY_RETURN_IF_ERROR(MakeDirectories(destination_));
-      file_out_ = UniqueFd(open(destination_.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
-      if (!file_out_.valid()) return ErrnoToStatus(errno, destination_);
-    }
-    if (!file_out_.valid()) {
-      file_out_ =
-          UniqueFd(open(destination_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));
-      if (!file_out_.valid()) return ErrnoToStatus(errno, destination_);
-    }
-    return WriteAll(file_out_.get(), bytes);
-  }
-
-  // The files of --output type=local, out of the tar that came.
-  absl::Status TakeApart() {
-    if (!into_directory_ || !file_out_.valid()) return absl::OkStatus();
-    if (lseek(file_out_.get(), 0, SEEK_SET) != 0) return ErrnoToStatus(errno, destination_);
-    const UniqueFd directory(open(destination_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-    if (!directory.valid()) return ErrnoToStatus(errno, destination_);
-    FdSource tar(file_out_.get());
-    ExtractOptions options;
-    options.owner =
-        geteuid() == 0 ? ExtractOptions::Owner::kArchive : ExtractOptions::Owner::kCaller;
-    return ExtractTree(tar, directory.get(), options).status();
+    return absl::OkStatus();
   }
 
   absl::StatusOr<int> WriteFiles(const v1::BuiltImage& built) {
@@ -554,26 +559,27 @@ class BuildAction final : public Action {
   }
 
   std::vector<std::string> tags_, arguments_, labels_, no_cache_stages_, hosts_, ulimits_, secrets_,
-      allow_;
+      contexts_, agents_, allow_;
   std::string file_, target_, platform_, network_, shm_size_, memory_, cpuset_, cgroup_parent_,
       output_, progress_, id_file_, metadata_file_;
-  bool no_cache_ = false, pull_ = false, quiet_ = false, ignored_ = false;
-  std::string destination_;
-  bool into_directory_ = false;
-  UniqueFd file_out_;
+  bool no_cache_ = false, pull_ = false, push_ = false, quiet_ = false, ignored_ = false;
+  std::map<std::string, std::string> agent_sockets_;  // by id
+  BuildTarget result_;
 };
 
 }  // namespace
 
 Verb BuildVerb() {
   return {.name = "build",
-          .arguments = "[OPTIONS] PATH | -",
+          .arguments = "[OPTIONS] PATH | URL | -",
           .summary = "Build an image from a Dockerfile",
           .examples =
               "  ctl build -t app .\n"
               "  ctl build -t app -f docker/Dockerfile --build-arg VERSION=2 --target test .\n"
               "  echo 'FROM busybox' | ctl build -t mine -\n"
-              "  ctl build --secret id=token,src=token.txt .\n",
+              "  ctl build --secret id=token,src=token.txt .\n"
+              "  ctl build https://example.org/app.git#v1.2:docker\n"
+              "  ctl build --build-context assets=../assets .\n",
           .min_args = 1,
           .max_args = 1,
           .completes = "files",

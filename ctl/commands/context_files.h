@@ -3,17 +3,21 @@
 //
 // List() -> SendEntries() -> the daemon wants some -> SendContents()
 //
-// Thread-compatible.
+// Thread-compatible, but for ContextWanted.
 #ifndef GANTRY_CTL_COMMANDS_CONTEXT_FILES_H_
 #define GANTRY_CTL_COMMANDS_CONTEXT_FILES_H_
 
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/types/optional.h"
 
 #include "base/engine/ignore_file.h"
 #include "base/unique_fd.h"
@@ -51,6 +55,37 @@ class ContextFiles {
   std::string directory_;
   UniqueFd root_;
   std::vector<v1::ContextEntry> entries_;
+};
+
+// What the daemon wants of the contexts, from the thread that reads its messages to the one that
+// sends. Thread-safe.
+class ContextWanted {
+ public:
+  void Add(const v1::ContextWants& wants) {
+    absl::MutexLock lock(&mu_);
+    indexes_.insert(indexes_.end(), wants.indexes().begin(), wants.indexes().end());
+    complete_ = wants.last();
+  }
+  // The daemon says nothing more.
+  void End() {
+    absl::MutexLock lock(&mu_);
+    ended_ = true;
+  }
+  // Those of the context that was listed last; nullopt: the build has ended.
+  absl::optional<std::vector<uint32_t>> Take() {
+    absl::MutexLock lock(&mu_);
+    const auto ready = [this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return complete_ || ended_; };
+    mu_.Await(absl::Condition(&ready));
+    if (!complete_) return absl::nullopt;
+    complete_ = false;
+    return std::exchange(indexes_, {});
+  }
+
+ private:
+  absl::Mutex mu_;
+  std::vector<uint32_t> indexes_ ABSL_GUARDED_BY(mu_);
+  bool complete_ ABSL_GUARDED_BY(mu_) = false;
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace gantry::ctl

@@ -33,6 +33,14 @@ absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Empty(const Places& 
   return context;
 }
 
+absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Of(const std::string& directory) {
+  std::unique_ptr<BuildContext> context(new BuildContext());
+  context->directory_ = directory;
+  context->root_ = UniqueFd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!context->root_.valid()) return ErrnoToStatus(errno, directory);
+  return context;
+}
+
 absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Receive(
     BuildClient& client, int index, const Places& places, CancelToken* cancel,
     const std::function<void(int64_t)>& progress) {
@@ -54,7 +62,7 @@ absl::StatusOr<std::unique_ptr<BuildContext>> BuildContext::Receive(
 }
 
 BuildContext::~BuildContext() {
-  if (!directory_.empty()) trash_->Take(directory_);
+  if (trash_ != nullptr) trash_->Take(directory_);
 }
 
 const std::string& BuildContext::DigestOf(absl::string_view path) const {

@@ -44,6 +44,8 @@ class BuildContext {
       BuildClient& client, int index, const Places& places, CancelToken* cancel,
       const std::function<void(int64_t)>& progress);
   static absl::StatusOr<std::unique_ptr<BuildContext>> Empty(const Places& places);
+  // The files of a directory that somebody else removes.
+  static absl::StatusOr<std::unique_ptr<BuildContext>> Of(const std::string& directory);
   ~BuildContext();
   BuildContext(const BuildContext&) = delete;
   BuildContext& operator=(const BuildContext&) = delete;
@@ -64,7 +66,7 @@ class BuildContext {
 
   std::string directory_;
   UniqueFd root_;
-  Trash* trash_ = nullptr;
+  Trash* trash_ = nullptr;  // null: the directory is not this object's
   std::unique_ptr<ContextTree> kept_;
 };
 

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <thread>
@@ -12,7 +13,9 @@
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/time.h"
 #include "glog/logging.h"
@@ -30,10 +33,15 @@
 #include "supervisor/build/build_plan.h"
 #include "supervisor/build/build_run.h"
 #include "supervisor/build/dockerfile_parser.h"
+#include "supervisor/build/git_source.h"
+#include "supervisor/build/remote_files.h"
+#include "supervisor/build/tar_source.h"
 #include "supervisor/oci/platform.h"
 
 namespace gantry::build {
 namespace {
+
+constexpr size_t kMaxDockerfileBytes = 16 << 20;
 
 std::string RandomName() {
   std::string random(8, '\0');
@@ -59,12 +67,102 @@ absl::StatusOr<std::unique_ptr<BuildContext>> TakeContext(const v1::BuildRequest
   return context;
 }
 
+// A context that is neither files of the client nor nothing: a repository, or a URL that leads to an
+// archive of files or to a Dockerfile.
+struct RemoteContext {
+  std::unique_ptr<BuildContext> files;
+  std::string dockerfile_text;  // "": it is among the files
+};
+
+absl::StatusOr<RemoteContext> FetchContext(const std::string& address,
+                                           const BuildContext::Places& places, RemoteFiles& remote,
+                                           CancelToken* cancel,
+                                           const RemoteFiles::ProgressFn& progress) {
+  RemoteContext context;
+  if (IsGitUrl(address)) {
+    GANTRY_ASSIGN_OR_RETURN(const GitSource source, ParseGitSource(address));
+    GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::Tree tree, remote.Clone(source, cancel));
+    GANTRY_ASSIGN_OR_RETURN(context.files, BuildContext::Of(tree.directory));
+    return context;
+  }
+  if (!IsUrl(address))
+    return absl::InvalidArgumentError(absl::StrCat(
+        "context ", address, ": neither a directory, a git repository nor an http or https URL"));
+  GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::File file, remote.Get(address, cancel, progress));
+  GANTRY_ASSIGN_OR_RETURN(context.files, BuildContext::Empty(places));
+  const UniqueFd directory(open(file.directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!directory.valid()) return ErrnoToStatus(errno, file.directory);
+  GANTRY_ASSIGN_OR_RETURN(const bool archive, IsArchive(directory.get(), file.name));
+  if (archive) {
+    GANTRY_RETURN_IF_ERROR(ExtractArchive(directory.get(), file.name, context.files->root(),
+                                          std::make_pair(0u, 0u), cancel));
+    return context;
+  }
+  GANTRY_ASSIGN_OR_RETURN(
+      context.dockerfile_text,
+      ReadFile(absl::StrCat(file.directory, "/", file.name), kMaxDockerfileBytes));
+  return context;
+}
+
+absl::StatusOr<RemoteContext> TakeRemoteContext(const std::string& name, const std::string& address,
+                                                const BuildContext::Places& places,
+                                                RemoteFiles& remote, CancelToken* cancel,
+                                                BuildLog& log) {
+  v1::BuildStep step = log.Begin(absl::StrCat(
+      name.empty() ? "[internal]" : absl::StrCat("[context ", name, "]"), " load ",
+      IsGitUrl(address) ? "git source " : "remote build context ", WithoutPassword(address)));
+  absl::StatusOr<RemoteContext> context = FetchContext(
+      address, places, remote, cancel,
+      [&](int64_t received, int64_t total) { log.Progress(step, "downloading", received, total); });
+  if (!context.ok()) {
+    log.Fail(step, context.status());
+    return context.status();
+  }
+  GANTRY_RETURN_IF_ERROR(log.End(step));
+  return context;
+}
+
+// The contexts beside the main one, by name in lower case. Those of the client come in their order.
+absl::StatusOr<std::map<std::string, std::unique_ptr<BuildContext>>> TakeNamedContexts(
+    const v1::BuildRequest::Open& request, BuildClient& client, const std::string& directory,
+    BuildContext::Places places, RemoteFiles& remote, CancelToken* cancel, BuildLog& log) {
+  std::map<std::string, std::unique_ptr<BuildContext>> contexts;
+  for (int i = 0; i < request.contexts_size(); ++i) {
+    const v1::NamedContext& one = request.contexts(i);
+    const std::string name = absl::AsciiStrToLower(one.name());
+    if (absl::StartsWith(one.source(), "docker-image://")) continue;
+    places.directory = absl::StrCat(directory, "/context-", i + 1);
+    if (!one.source().empty()) {
+      GANTRY_ASSIGN_OR_RETURN(
+          RemoteContext context,
+          TakeRemoteContext(one.name(), one.source(), places, remote, cancel, log));
+      if (!context.dockerfile_text.empty())
+        return absl::InvalidArgumentError(
+            absl::StrCat("context ", one.name(), ": ", one.source(), " is no archive"));
+      contexts[name] = std::move(context.files);
+      continue;
+    }
+    v1::BuildStep step = log.Begin(absl::StrCat("[context ", one.name(), "] load from client"));
+    absl::StatusOr<std::unique_ptr<BuildContext>> context = BuildContext::Receive(
+        client, i + 1, places, cancel,
+        [&](int64_t received) { log.Progress(step, "transferring", received, 0); });
+    if (!context.ok()) {
+      log.Fail(step, context.status());
+      return WithContext(context.status(), absl::StrCat("context ", one.name()));
+    }
+    GANTRY_RETURN_IF_ERROR(log.End(step));
+    contexts[name] = *std::move(context);
+  }
+  return contexts;
+}
+
 // `context` is null before it was received: the text is in the request.
 absl::StatusOr<Dockerfile> LoadDockerfile(const v1::BuildRequest::Open& request,
-                                          const BuildContext* context, BuildLog& log) {
+                                          const std::string& given, const BuildContext* context,
+                                          BuildLog& log) {
   std::string name = request.dockerfile().empty() ? "Dockerfile" : request.dockerfile();
   v1::BuildStep step = log.Begin(absl::StrCat("[internal] load build definition from ", name));
-  absl::StatusOr<std::string> text = request.dockerfile_text();
+  absl::StatusOr<std::string> text = given;
   if (context != nullptr) {
     text = context->ReadFile(name);
     if (absl::IsNotFound(text.status()) && request.dockerfile().empty()) {
@@ -89,6 +187,8 @@ absl::StatusOr<PlanOptions> OptionsOf(const v1::BuildRequest::Open& request) {
         argument.has_value() ? absl::optional<std::string>(argument.value()) : absl::nullopt;
   }
   options.target = request.target();
+  for (const v1::NamedContext& context : request.contexts())
+    options.contexts[absl::AsciiStrToLower(context.name())] = context.source();
   options.build_platform = oci::HostPlatform();
   options.build_platform.variant.clear();
   options.target_platform = options.build_platform;
@@ -252,13 +352,27 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   // A mistake in a Dockerfile that is there already is found before files are sent for it.
   std::optional<Dockerfile> dockerfile;
   if (!request.dockerfile_text().empty()) {
-    GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, nullptr, log));
+    GANTRY_ASSIGN_OR_RETURN(dockerfile,
+                            LoadDockerfile(request, request.dockerfile_text(), nullptr, log));
   }
   const BuildContext::Places places = {directory + "/context", &contexts_, &trash_};
-  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<BuildContext> tree,
-                          TakeContext(request, client, places, &cancel, log));
+  RemoteFiles remote(parts_.http, directory + "/remote");
+  std::unique_ptr<BuildContext> tree;
+  std::string remote_dockerfile;
+  if (!request.remote_context().empty()) {
+    GANTRY_ASSIGN_OR_RETURN(RemoteContext fetched, TakeRemoteContext("", request.remote_context(),
+                                                                     places, remote, &cancel, log));
+    tree = std::move(fetched.files);
+    remote_dockerfile = std::move(fetched.dockerfile_text);
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(tree, TakeContext(request, client, places, &cancel, log));
+  }
+  GANTRY_ASSIGN_OR_RETURN(const auto contexts, TakeNamedContexts(request, client, directory, places,
+                                                                 remote, &cancel, log));
   if (!dockerfile.has_value()) {
-    GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, tree.get(), log));
+    GANTRY_ASSIGN_OR_RETURN(dockerfile,
+                            LoadDockerfile(request, remote_dockerfile,
+                                           remote_dockerfile.empty() ? tree.get() : nullptr, log));
   }
   GANTRY_RETURN_IF_ERROR(
       tree->DropIgnored(request.dockerfile().empty() ? "Dockerfile" : request.dockerfile()));
@@ -274,6 +388,8 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   parts.client = &client;
   parts.plan = &plan;
   parts.context = tree.get();
+  parts.contexts = &contexts;
+  parts.remote = &remote;
   parts.log = &log;
   parts.cancel = &cancel;
   parts.caches = &caches_;

@@ -30,6 +30,10 @@
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_build.h"
 
+namespace gantry::distribution {
+class HttpClient;
+}
+
 namespace gantry::build {
 
 class BuildExecutor {
@@ -38,10 +42,11 @@ class BuildExecutor {
   struct Parts {
     core::ImageBuild* images;
     core::BuildCache* cache;
-    std::string root_directory;     // <root>/builds/ holds contexts for the length of a build
-    std::string state_directory;    // <state>/builds/ holds secrets and scripts, on a tmpfs
-    std::string cache_directory;    // <root>/build-caches/ holds cache mounts
-    std::string context_directory;  // <root>/build-contexts/ holds contexts between builds
+    std::string root_directory;      // <root>/builds/ holds contexts for the length of a build
+    std::string state_directory;     // <state>/builds/ holds secrets and scripts, on a tmpfs
+    std::string cache_directory;     // <root>/build-caches/ holds cache mounts
+    distribution::HttpClient* http;  // for ADD of URLs and remote contexts
+    std::string context_directory;   // <root>/build-contexts/ holds contexts between builds
   };
   explicit BuildExecutor(const Parts& parts)
       : parts_(parts),

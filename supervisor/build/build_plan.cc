@@ -8,6 +8,8 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
+#include "absl/types/optional.h"
 
 #include "base/status_macros.h"
 #include "supervisor/build/dockerfile_words.h"
@@ -71,6 +73,21 @@ absl::Status SetGlobal(const Instruction& instruction, BuildPlan& plan) {
   return absl::OkStatus();
 }
 
+// What a context beside the main one stands for; nullopt: there is none of that name.
+absl::optional<Source> NamedContextOf(const BuildPlan& plan, absl::string_view name) {
+  const auto found = plan.contexts.find(absl::AsciiStrToLower(name));
+  if (found == plan.contexts.end()) return absl::nullopt;
+  absl::string_view image = found->second;
+  Source source;
+  if (absl::ConsumePrefix(&image, "docker-image://")) {
+    source.kind = Source::Kind::kImage;
+    source.image = std::string(image);
+  } else {
+    source.image = found->first;
+  }
+  return source;
+}
+
 absl::Status BeginStage(const Instruction& from, BuildPlan& plan) {
   Stage stage;
   stage.index = static_cast<int>(plan.stages.size());
@@ -110,7 +127,13 @@ absl::Status BeginStage(const Instruction& from, BuildPlan& plan) {
     plan.lints.push_back({"UndefinedArgInFrom",
                           absl::StrCat("FROM argument '", name, "' is not declared"), from.line});
   }
-  if (base == "scratch") {
+  if (const absl::optional<Source> named = NamedContextOf(plan, base); named.has_value()) {
+    stage.base = *named;
+    if (stage.base.kind == Source::Kind::kContext)
+      return absl::InvalidArgumentError(absl::StrCat(
+          "context \"", base,
+          "\" holds files and no image; copy from it instead: ", "COPY --from=", base));
+  } else if (base == "scratch") {
     stage.base.kind = Source::Kind::kScratch;
   } else {
     stage.base.kind = Source::Kind::kImage;
@@ -192,6 +215,8 @@ absl::StatusOr<Source> ResolveFrom(const BuildPlan& plan, int stage, const std::
         absl::StrCat("variable expansion is not supported for --from, define a new stage with ",
                      "FROM using ARG from global scope as a workaround: ", from));
   }
+  if (absl::optional<Source> named = NamedContextOf(plan, from); named.has_value())
+    return *std::move(named);
   const std::string name = absl::AsciiStrToLower(from);
   int number = 0;
   if (absl::SimpleAtoi(from, &number)) {
@@ -250,6 +275,7 @@ absl::StatusOr<BuildPlan> PlanBuild(Dockerfile dockerfile, const PlanOptions& op
   plan.escape = dockerfile.escape;
   plan.lints = std::move(dockerfile.lints);
   plan.args = options.args;
+  plan.contexts = options.contexts;
   SetPlatformGlobals(options, plan);
   for (Instruction& instruction : dockerfile.instructions) {
     absl::Status done;

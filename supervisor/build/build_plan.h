@@ -28,8 +28,9 @@ using BuildArgs = std::map<std::string, absl::optional<std::string>>;
 struct Source {
   enum class Kind { kContext, kScratch, kStage, kImage };
   Kind kind = Kind::kContext;
-  int stage = -1;     // of kStage
-  std::string image;  // of kImage: a reference as written
+  int stage = -1;  // of kStage
+  std::string
+      image;  // of kImage: a reference as written; of kContext: its name, "" for the main one
 
   friend bool operator==(const Source&, const Source&) = default;
 };
@@ -48,6 +49,9 @@ struct Stage {
 struct PlanOptions {
   BuildArgs args;
   std::string target;  // name or number; "" for the last stage
+  // Contexts beside the main one, by their names in lower case: "docker-image://REF", else files.
+  // They take the place of images and stages of that name.
+  std::map<std::string, std::string> contexts;
   content::Platform build_platform;
   content::Platform target_platform;
 };
@@ -61,6 +65,7 @@ struct BuildPlan {
   std::vector<int> order;
   std::map<std::string, std::string> globals;  // global ARGs with their values
   BuildArgs args;
+  std::map<std::string, std::string> contexts;  // as in the options
   std::vector<Lint> lints;
 };
 

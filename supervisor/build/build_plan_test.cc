@@ -80,5 +80,20 @@ TEST(BuildPlanTest, NamesOfStages) {
   EXPECT_EQ(Plan("FROM a AS x\nFROM b AS x\nFROM x")->stages[2].base.stage, 1);
 }
 
+TEST(BuildPlanTest, NamedContextsTakeThePlaceOfImagesAndStages) {
+  absl::StatusOr<Dockerfile> file = ParseDockerfile(
+      "FROM alpine AS tools\nFROM base\nCOPY --from=Assets /a /a\nCOPY --from=tools /b /b\n",
+      "Dockerfile");
+  ASSERT_TRUE(file.ok());
+  PlanOptions options;
+  options.contexts = {{"base", "docker-image://example.org/base:2"}, {"assets", ""}, {"tools", ""}};
+  const absl::StatusOr<BuildPlan> plan = PlanBuild(*std::move(file), options);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->stages[1].base, (Source{Source::Kind::kImage, -1, "example.org/base:2"}));
+  EXPECT_EQ(*ResolveFrom(*plan, 1, "Assets"), (Source{Source::Kind::kContext, -1, "assets"}));
+  EXPECT_EQ(*ResolveFrom(*plan, 1, "tools"), (Source{Source::Kind::kContext, -1, "tools"}));
+  EXPECT_EQ(plan->order, std::vector<int>{1});  // the stage of that name is not needed
+}
+
 }  // namespace
 }  // namespace gantry::build

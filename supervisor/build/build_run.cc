@@ -267,11 +267,13 @@ absl::Status BuildRun::AddCopied(const LayerStep& layer, KeyWriter& key) {
   key.Add("checksum", layer.checksum);
   GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules excludes,
                           engine::IgnoreRules::FromPatterns(layer.excludes));
-  GANTRY_ASSIGN_OR_RETURN(const core::BuildRoot* from, RootOf(layer.from));
-  const KnownDigestFn known =
-      from != nullptr ? KnownDigestFn() : [this](absl::string_view path) -> const std::string& {
-    return parts_.context->DigestOf(path);
-  };
+  GANTRY_ASSIGN_OR_RETURN(const StepFiles from, FilesOf(layer.from));
+  KnownDigestFn known;
+  if (from.context != nullptr) {
+    known = [&from](absl::string_view path) -> const std::string& {
+      return from.context->DigestOf(path);
+    };
+  }
   const auto add = [&](int root) -> absl::Status {
     for (const CopySource& source : layer.sources) {
       if (source.kind == CopySource::Kind::kHeredoc) {
@@ -279,7 +281,10 @@ absl::Status BuildRun::AddCopied(const LayerStep& layer, KeyWriter& key) {
         key.Add("content", source.content);
         continue;
       }
-      if (source.kind != CopySource::Kind::kPath) continue;
+      if (source.kind != CopySource::Kind::kPath) {
+        GANTRY_RETURN_IF_ERROR(AddRemote(layer, source, key));
+        continue;
+      }
       key.Add("source", "");
       GANTRY_ASSIGN_OR_RETURN(const std::vector<MatchedSource> matches,
                               MatchSources(root, source.path, layer.parents));
@@ -287,10 +292,75 @@ absl::Status BuildRun::AddCopied(const LayerStep& layer, KeyWriter& key) {
     }
     return absl::OkStatus();
   };
-  if (from == nullptr) return add(parts_.context->root());
-  if (from->diff_ids.empty()) return absl::NotFoundError("there are no files in that stage");
-  return parts_.session->Look(
-      {from}, [&](const core::ImageBuild::Session::Trees& trees) { return add(trees.sources[0]); });
+  if (from.root == nullptr) return add(from.context->root());
+  if (from.root->diff_ids.empty()) return absl::NotFoundError("there are no files in that stage");
+  return parts_.session->Look({from.root}, [&](const core::ImageBuild::Session::Trees& trees) {
+    return add(trees.sources[0]);
+  });
+}
+
+namespace {
+
+// The repository of an ADD with what its flags say.
+absl::StatusOr<GitSource> GitSourceOf(const LayerStep& layer, const CopySource& source) {
+  GANTRY_ASSIGN_OR_RETURN(GitSource git, ParseGitSource(source.path));
+  if (!layer.checksum.empty()) git.checksum = layer.checksum;
+  git.keep_git_dir = git.keep_git_dir || layer.keep_git_dir;
+  return git;
+}
+
+absl::Status CheckDigest(const std::string& expected, const RemoteFiles::File& file) {
+  if (expected.empty() || expected == file.digest) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("digest mismatch ", file.digest, ": ", expected));
+}
+
+}  // namespace
+
+absl::Status BuildRun::AddRemote(const LayerStep& layer, const CopySource& source, KeyWriter& key) {
+  if (source.kind == CopySource::Kind::kGit) {
+    GANTRY_ASSIGN_OR_RETURN(const GitSource git, GitSourceOf(layer, source));
+    GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::Tree tree, parts_.remote->Clone(git, parts_.cancel));
+    key.Add("commit", tree.commit);
+    key.Add("directory", git.directory);
+    key.Add("administration", git.keep_git_dir ? "1" : "0");
+    key.Add("submodules", git.submodules ? "1" : "0");
+    return absl::OkStatus();
+  }
+  key.Add("name", NameOfUrl(source.path));
+  // What the checksum names need not be fetched to be known.
+  if (!layer.checksum.empty()) {
+    GANTRY_RETURN_IF_ERROR(content::Digest::Parse(layer.checksum).status());
+    key.Add("content", layer.checksum);
+    return absl::OkStatus();
+  }
+  GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::File file,
+                          parts_.remote->Get(source.path, parts_.cancel, nullptr));
+  key.Add("content", file.digest);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BuildRun::Fetched> BuildRun::Fetch(const LayerStep& layer,
+                                                  const CopySource& source) {
+  Fetched fetched;
+  std::string directory;
+  if (source.kind == CopySource::Kind::kGit) {
+    GANTRY_ASSIGN_OR_RETURN(const GitSource git, GitSourceOf(layer, source));
+    GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::Tree tree, parts_.remote->Clone(git, parts_.cancel));
+    directory = tree.directory;
+    fetched.match.path = "/";
+    fetched.match.directory = true;
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(const RemoteFiles::File file,
+                            parts_.remote->Get(source.path, parts_.cancel, nullptr));
+    GANTRY_RETURN_IF_ERROR(CheckDigest(layer.checksum, file));
+    directory = file.directory;
+    fetched.match.path = absl::StrCat("/", file.name);
+    fetched.match.name = file.name;
+  }
+  fetched.root = UniqueFd(open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fetched.root.valid()) return ErrnoToStatus(errno, directory);
+  return fetched;
 }
 
 absl::StatusOr<core::BuildRoot> BuildRun::DoStep(const Stage& stage, const core::BuildRoot& root,
@@ -364,14 +434,13 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoRun(const core::BuildRoot& root, con
   mount_parts.session = parts_.session;
   mount_parts.request = &request;
   mount_parts.client = parts_.client;
-  mount_parts.context = parts_.context;
   mount_parts.caches = parts_.caches;
   mount_parts.cancel = parts_.cancel;
   mount_parts.scratch_directory = absl::StrCat(parts_.directory, "/step-", step.number());
   mount_parts.state_directory = absl::StrCat(parts_.state_directory, "/step-", step.number());
-  mount_parts.root_of = [&](const std::string& from) -> absl::StatusOr<const core::BuildRoot*> {
+  mount_parts.files_of = [&](const std::string& from) -> absl::StatusOr<StepFiles> {
     GANTRY_ASSIGN_OR_RETURN(const Source source, ResolveFrom(*parts_.plan, layer.stage, from));
-    return RootOf(source);
+    return FilesOf(source);
   };
   StepMounts mounts(std::move(mount_parts));
   GANTRY_RETURN_IF_ERROR(mounts.AddTo(layer, config));
@@ -407,13 +476,14 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoWorkdir(const core::BuildRoot& root,
       });
 }
 
-absl::StatusOr<const core::BuildRoot*> BuildRun::RootOf(const Source& source) {
+absl::StatusOr<StepFiles> BuildRun::FilesOf(const Source& source) {
   switch (source.kind) {
     case Source::Kind::kContext:
-      return nullptr;
+      return StepFiles{
+          nullptr, source.image.empty() ? parts_.context : parts_.contexts->at(source.image).get()};
     case Source::Kind::kStage: {
       GANTRY_ASSIGN_OR_RETURN(const BuiltStage* stage, WaitFor(source.stage));
-      return &stage->root;
+      return StepFiles{&stage->root, nullptr};
     }
     case Source::Kind::kScratch:
       return absl::InvalidArgumentError("there are no files in scratch");
@@ -423,7 +493,7 @@ absl::StatusOr<const core::BuildRoot*> BuildRun::RootOf(const Source& source) {
   {
     absl::MutexLock lock(&mu_);
     const auto found = images_.find(source.image);
-    if (found != images_.end()) return found->second.get();
+    if (found != images_.end()) return StepFiles{found->second.get(), nullptr};
   }
   Stage stage;
   stage.base = source;
@@ -435,8 +505,9 @@ absl::StatusOr<const core::BuildRoot*> BuildRun::RootOf(const Source& source) {
   }
   GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
   absl::MutexLock lock(&mu_);
-  return images_.emplace(source.image, std::make_unique<core::BuildRoot>(base->root))
-      .first->second.get();
+  return StepFiles{images_.emplace(source.image, std::make_unique<core::BuildRoot>(base->root))
+                       .first->second.get(),
+                   nullptr};
 }
 
 absl::StatusOr<core::BuildRoot> BuildRun::DoCopy(const core::BuildRoot& root,
@@ -444,18 +515,17 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoCopy(const core::BuildRoot& root,
   GANTRY_ASSIGN_OR_RETURN(const FileMode mode, FileMode::Parse(layer.mode));
   GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules excludes,
                           engine::IgnoreRules::FromPatterns(layer.excludes));
-  GANTRY_ASSIGN_OR_RETURN(const core::BuildRoot* from, RootOf(layer.from));
+  GANTRY_ASSIGN_OR_RETURN(const StepFiles from, FilesOf(layer.from));
+  std::map<const CopySource*, Fetched> fetched;
   for (const CopySource& source : layer.sources) {
-    if (source.kind == CopySource::Kind::kUrl || source.kind == CopySource::Kind::kGit) {
-      return absl::UnimplementedError(absl::StrCat(
-          "ADD of ", source.path, " is not supported: download it before the build or in a RUN"));
-    }
+    if (source.kind != CopySource::Kind::kUrl && source.kind != CopySource::Kind::kGit) continue;
+    GANTRY_ASSIGN_OR_RETURN(fetched[&source], Fetch(layer, source));
   }
   std::vector<const core::BuildRoot*> sources;
-  if (from != nullptr && !from->diff_ids.empty()) sources.push_back(from);
+  if (from.root != nullptr && !from.root->diff_ids.empty()) sources.push_back(from.root);
   return parts_.session->Change(
       root, "copy", sources, [&](const core::ImageBuild::Session::Trees& trees) -> absl::Status {
-        const int source_root = from == nullptr         ? parts_.context->root()
+        const int source_root = from.root == nullptr    ? from.context->root()
                                 : trees.sources.empty() ? -1
                                                         : trees.sources[0];
         FileCopyOptions options;
@@ -466,10 +536,23 @@ absl::StatusOr<core::BuildRoot> BuildRun::DoCopy(const core::BuildRoot& root,
           GANTRY_ASSIGN_OR_RETURN(options.owner, OwnerOf(trees.target, layer.owner, true));
         }
         const auto owner = options.owner;
-        FileCopy copy(source_root, trees.target, std::move(options));
+        FileCopy copy(source_root, trees.target, options);
         for (const CopySource& source : layer.sources) {
           if (source.kind == CopySource::Kind::kHeredoc) {
             GANTRY_RETURN_IF_ERROR(copy.Write(source.content, source.path, layer.destination));
+            continue;
+          }
+          if (const auto remote = fetched.find(&source); remote != fetched.end()) {
+            const auto& [root_of_it, match] = remote->second;
+            if (source.kind == CopySource::Kind::kUrl && layer.unpack.value_or(false)) {
+              GANTRY_ASSIGN_OR_RETURN(const UniqueFd directory,
+                                      copy.MakeDirectory(layer.destination));
+              GANTRY_RETURN_IF_ERROR(ExtractArchive(root_of_it.get(), match.path, directory.get(),
+                                                    owner, parts_.cancel));
+              continue;
+            }
+            FileCopy from_remote(root_of_it.get(), trees.target, options);
+            GANTRY_RETURN_IF_ERROR(from_remote.Copy(match, layer.destination, false));
             continue;
           }
           GANTRY_ASSIGN_OR_RETURN(const std::vector<MatchedSource> matches,

@@ -15,13 +15,17 @@
 #include "absl/synchronization/mutex.h"
 
 #include "base/cancel_token.h"
+#include "base/unique_fd.h"
 #include "proto/gantry/v1/builds.pb.h"
 #include "supervisor/build/build_client.h"
 #include "supervisor/build/build_context.h"
 #include "supervisor/build/build_log.h"
 #include "supervisor/build/build_plan.h"
 #include "supervisor/build/cache_mounts.h"
+#include "supervisor/build/file_copy.h"
+#include "supervisor/build/remote_files.h"
 #include "supervisor/build/stage_evaluator.h"
+#include "supervisor/build/step_mounts.h"
 #include "supervisor/build/tree_digest.h"
 #include "supervisor/core/build_cache.h"
 #include "supervisor/core/image_build.h"
@@ -43,6 +47,9 @@ class BuildRun {
     BuildClient* client;
     const BuildPlan* plan;
     const BuildContext* context;
+    // Beside the main one, by name.
+    const std::map<std::string, std::unique_ptr<BuildContext>>* contexts;
+    RemoteFiles* remote;
     BuildLog* log;
     CancelToken* cancel;  // ends all stages; the first failure cancels it
     CacheMounts* caches;
@@ -60,8 +67,8 @@ class BuildRun {
   // Waits for a stage that another thread carries out. kCancelled when it failed.
   absl::StatusOr<const BuiltStage*> WaitFor(int index) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<core::BuildBase> BaseOf(const Stage& stage, v1::BuildStep& step);
-  // The files that a COPY or a mount takes from; null for the context.
-  absl::StatusOr<const core::BuildRoot*> RootOf(const Source& source) ABSL_LOCKS_EXCLUDED(mu_);
+  // The files that a COPY or a mount takes from: a stage's or image's, else those of a context.
+  absl::StatusOr<StepFiles> FilesOf(const Source& source) ABSL_LOCKS_EXCLUDED(mu_);
 
   absl::StatusOr<core::BuildRoot> DoStep(const Stage& stage, const core::BuildRoot& root,
                                          const LayerStep& layer, v1::BuildStep& step,
@@ -74,7 +81,14 @@ class BuildRun {
   // mounts.
   absl::StatusOr<std::string> KeyOf(const core::BuildRoot& root, const LayerStep& layer);
   absl::Status AddCopied(const LayerStep& layer, KeyWriter& key);
+  absl::Status AddRemote(const LayerStep& layer, const CopySource& source, KeyWriter& key);
   absl::Status AddMounted(const LayerStep& layer, KeyWriter& key);
+  // A file or repository that ADD names, as a source of a copy below an open directory.
+  struct Fetched {
+    UniqueFd root;
+    MatchedSource match;
+  };
+  absl::StatusOr<Fetched> Fetch(const LayerStep& layer, const CopySource& source);
   bool MayReuse(const Stage& stage) const;
   absl::Status Allowed(const std::string& entitlement) const;
 

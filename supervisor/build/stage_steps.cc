@@ -10,6 +10,7 @@
 #include "base/status_macros.h"
 #include "supervisor/build/build_paths.h"
 #include "supervisor/build/dockerfile_words.h"
+#include "supervisor/build/git_source.h"
 #include "supervisor/build/stage_evaluator.h"
 
 namespace gantry::build {
@@ -17,17 +18,6 @@ namespace {
 
 constexpr const char* kProxies[] = {"HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY",
                                     "ALL_PROXY"};
-
-bool IsUrl(absl::string_view text) {
-  return absl::StartsWithIgnoreCase(text, "http://") ||
-         absl::StartsWithIgnoreCase(text, "https://");
-}
-
-bool IsGit(absl::string_view text) {
-  return absl::StartsWithIgnoreCase(text, "git://") || absl::StartsWithIgnoreCase(text, "ssh://") ||
-         absl::StartsWith(text, "git@") ||
-         (IsUrl(text) && absl::EndsWith(text.substr(0, text.find_first_of("#?")), ".git"));
-}
 
 }  // namespace
 
@@ -178,7 +168,8 @@ absl::StatusOr<LayerStep> StageEvaluator::CopyOrAdd(const Instruction& instructi
     GANTRY_ASSIGN_OR_RETURN(source.path, Expand(word));
     absl::StrAppend(&step.created_by, " ", source.path);
     absl::StrAppend(&shown, " ", source.path);
-    if (IsGit(source.path)) {
+    if (IsGitUrl(source.path)) {
+      GANTRY_RETURN_IF_ERROR(ParseGitSource(source.path).status());
       source.kind = CopySource::Kind::kGit;
     } else if (IsUrl(source.path)) {
       source.kind = CopySource::Kind::kUrl;

@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "glog/logging.h"
 
@@ -33,6 +34,7 @@ v1::Mount& Bind(const std::string& source, const std::string& target, bool read_
 
 StepMounts::~StepMounts() {
   views_.clear();
+  agents_.clear();
   for (const std::string& directory : {parts_.scratch_directory, parts_.state_directory}) {
     if (absl::Status removed = RemoveTree(directory); !removed.ok())
       LOG(WARNING) << "files of a build's step: " << removed;
@@ -59,10 +61,7 @@ absl::Status StepMounts::AddTo(const LayerStep& step, v1::ContainerConfig& confi
         GANTRY_RETURN_IF_ERROR(AddSecret(mount, config));
         break;
       case RunMount::Type::kSsh:
-        if (mount.required)
-          return absl::NotFoundError(
-              absl::StrCat("no SSH key \"", mount.id,
-                           "\" forwarded from the client: agents are not forwarded yet"));
+        GANTRY_RETURN_IF_ERROR(AddAgent(mount, step, config));
         break;
     }
   }
@@ -71,13 +70,15 @@ absl::Status StepMounts::AddTo(const LayerStep& step, v1::ContainerConfig& confi
 }
 
 absl::StatusOr<std::string> StepMounts::PathOf(const std::string& from, const std::string& source) {
-  GANTRY_ASSIGN_OR_RETURN(const core::BuildRoot* root, parts_.root_of(from));
-  std::string top = parts_.context->directory();
-  if (root != nullptr) {
-    if (root->diff_ids.empty())
+  GANTRY_ASSIGN_OR_RETURN(const StepFiles files, parts_.files_of(from));
+  std::string top;
+  if (files.root == nullptr) {
+    top = files.context->directory();
+  } else {
+    if (files.root->diff_ids.empty())
       return absl::NotFoundError(absl::StrCat("there are no files in ", from));
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<core::ImageBuild::Session::View> view,
-                            parts_.session->Mount(*root));
+                            parts_.session->Mount(*files.root));
     top = view->path();
     views_.push_back(std::move(view));
   }
@@ -148,8 +149,7 @@ absl::Status StepMounts::AddSecret(const RunMount& mount, v1::ContainerConfig& c
   const absl::StatusOr<std::string> secret = parts_.client->Secret(mount.id, parts_.cancel);
   if (absl::IsNotFound(secret.status()) && !mount.required) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(secret.status());
-  if (!mount.environment.empty())
-    config.add_env(absl::StrCat(mount.environment, "=", *secret));
+  if (!mount.environment.empty()) config.add_env(absl::StrCat(mount.environment, "=", *secret));
   if (mount.target.empty()) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(MakeDirectories(parts_.state_directory, 0700));
   const std::string file = absl::StrCat(parts_.state_directory, "/secret-", ++copies_);
@@ -158,6 +158,33 @@ absl::Status StepMounts::AddSecret(const RunMount& mount, v1::ContainerConfig& c
       chmod(file.c_str(), mount.mode.value_or(0400)) != 0)
     return ErrnoToStatus(errno, absl::StrCat("secret ", mount.id));
   Bind(file, mount.target, true, config);
+  return absl::OkStatus();
+}
+
+absl::Status StepMounts::AddAgent(const RunMount& mount, const LayerStep& step,
+                                  v1::ContainerConfig& config) {
+  // Whether the client has that agent is known once it was asked for a connection.
+  const absl::Status there = parts_.client->Agent(mount.id, parts_.cancel).status();
+  if (absl::IsNotFound(there) && !mount.required) return absl::OkStatus();
+  GANTRY_RETURN_IF_ERROR(there);
+  GANTRY_RETURN_IF_ERROR(MakeDirectories(parts_.state_directory, 0700));
+  const std::string name = absl::StrCat("agent-", ++copies_);
+  GANTRY_ASSIGN_OR_RETURN(
+      std::unique_ptr<AgentRelay> relay,
+      AgentRelay::Listen(parts_.state_directory, name,
+                         {mount.mode.value_or(0600), mount.uid, mount.gid},
+                         [client = parts_.client, cancel = parts_.cancel, id = mount.id] {
+                           return client->Agent(id, cancel);
+                         }));
+  agents_.push_back(std::move(relay));
+  const std::string target = mount.target.empty()
+                                 ? absl::StrCat("/run/buildkit/ssh_agent.", agents_.size() - 1)
+                                 : mount.target;
+  Bind(absl::StrCat(parts_.state_directory, "/", name), target, true, config);
+  for (const std::string& entry : step.environment) {
+    if (absl::StartsWith(entry, "SSH_AUTH_SOCK=")) return absl::OkStatus();
+  }
+  if (agents_.size() == 1) config.add_env(absl::StrCat("SSH_AUTH_SOCK=", target));
   return absl::OkStatus();
 }
 

@@ -21,6 +21,7 @@
 #include "base/cancel_token.h"
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "supervisor/build/agent_relay.h"
 #include "supervisor/build/build_client.h"
 #include "supervisor/build/build_context.h"
 #include "supervisor/build/cache_mounts.h"
@@ -30,19 +31,24 @@
 
 namespace gantry::build {
 
+// Files that a step reads from: those of a stage or an image, else of a context.
+struct StepFiles {
+  const core::BuildRoot* root = nullptr;
+  const BuildContext* context = nullptr;
+};
+
 class StepMounts {
  public:
   struct Parts {
     core::ImageBuild::Session* session;
     const v1::BuildRequest::Open* request;
     BuildClient* client;
-    const BuildContext* context;
     CacheMounts* caches;
     CancelToken* cancel;
     std::string scratch_directory;  // of this step, for copies
     std::string state_directory;    // of this step, for secrets and scripts
-    // The files of a mount's `from`; null for the context.
-    std::function<absl::StatusOr<const core::BuildRoot*>(const std::string& from)> root_of;
+    // The files of a mount's `from`.
+    std::function<absl::StatusOr<StepFiles>(const std::string& from)> files_of;
   };
   explicit StepMounts(Parts parts) : parts_(std::move(parts)) {}
   ~StepMounts();
@@ -57,6 +63,7 @@ class StepMounts {
   absl::Status AddBind(const RunMount& mount, v1::ContainerConfig& config);
   absl::Status AddCache(const RunMount& mount, v1::ContainerConfig& config);
   absl::Status AddSecret(const RunMount& mount, v1::ContainerConfig& config);
+  absl::Status AddAgent(const RunMount& mount, const LayerStep& step, v1::ContainerConfig& config);
   absl::Status AddScript(const LayerStep& step, v1::ContainerConfig& config);
   // A path on the host of `source` in the files that `from` names.
   absl::StatusOr<std::string> PathOf(const std::string& from, const std::string& source);
@@ -65,6 +72,7 @@ class StepMounts {
   const Parts parts_;
   std::vector<std::unique_ptr<core::ImageBuild::Session::View>> views_;
   std::vector<CacheMounts::Lease> caches_;
+  std::vector<std::unique_ptr<AgentRelay>> agents_;
   int copies_ = 0;
 };
 

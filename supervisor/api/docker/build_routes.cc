@@ -117,10 +117,7 @@ absl::Status FillMaps(const Request& request, v1::BuildRequest::Open& open) {
 }
 
 absl::StatusOr<v1::BuildRequest::Open> OpenOf(const Request& request) {
-  if (!request.Query("remote").empty())
-    return absl::UnimplementedError(
-        "builds from a URL, a git repository or a client's session are not supported: send the "
-        "context as a tar (DOCKER_BUILDKIT=0 docker build PATH does)");
+  const std::string& remote = request.Query("remote");
   const std::string& version = request.Query("version");
   if (version == "2")
     return absl::UnimplementedError(
@@ -129,7 +126,11 @@ absl::StatusOr<v1::BuildRequest::Open> OpenOf(const Request& request) {
     return absl::InvalidArgumentError(absl::StrCat("invalid version \"", version, "\""));
   if (request.Flag("squash")) return absl::UnimplementedError("squash is not supported");
   v1::BuildRequest::Open open;
-  open.set_has_context(true);
+  if (remote.empty()) {
+    open.set_has_context(true);
+  } else {
+    open.set_remote_context(remote);
+  }
   open.set_dockerfile(request.Query("dockerfile"));
   for (const std::string& tag : request.QueryAll("t")) {
     if (tag.find('@') != std::string::npos)

@@ -1,11 +1,18 @@
 #include "supervisor/api/gantry/build_stream.h"
 
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 
 #include "base/cancel_token.h"
+#include "base/errno_status.h"
+#include "base/file.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "supervisor/build/context_store.h"
 
@@ -52,7 +59,7 @@ absl::Status StreamedBuildClient::Update(int index, build::ContextUpdate& update
   bool last = false;
   while (!last) {
     if (cancel != nullptr) GANTRY_RETURN_IF_ERROR(cancel->Check());
-    GANTRY_ASSIGN_OR_RETURN(const bool some, stream_.next(message));
+    GANTRY_ASSIGN_OR_RETURN(const bool some, stream_.next(message, false));
     if (!some) return absl::DataLossError("the client ended before its listing");
     if (!message.has_entries() || message.entries().context() != static_cast<uint32_t>(index))
       return Unexpected(message, "entries");
@@ -65,7 +72,7 @@ absl::Status StreamedBuildClient::Update(int index, build::ContextUpdate& update
   int64_t told = 0;
   while (left > 0) {
     if (cancel != nullptr) GANTRY_RETURN_IF_ERROR(cancel->Check());
-    GANTRY_ASSIGN_OR_RETURN(const bool some, stream_.next(message));
+    GANTRY_ASSIGN_OR_RETURN(const bool some, stream_.next(message, false));
     if (!some) return absl::DataLossError("the client ended before its files");
     if (!message.has_contents() || message.contents().context() != static_cast<uint32_t>(index))
       return Unexpected(message, "contents");
@@ -81,6 +88,88 @@ absl::Status StreamedBuildClient::Update(int index, build::ContextUpdate& update
     }
   }
   return absl::OkStatus();
+}
+
+StreamedBuildClient::~StreamedBuildClient() {
+  std::thread answers;
+  std::map<uint32_t, Connection> connections;
+  {
+    absl::MutexLock lock(&mu_);
+    answers = std::move(answers_);
+  }
+  stream_.interrupt();
+  if (answers.joinable()) answers.join();
+  {
+    absl::MutexLock lock(&mu_);
+    connections = std::move(connections_);
+  }
+  for (auto& [number, connection] : connections) {
+    shutdown(connection.ours.get(), SHUT_RDWR);
+    connection.sender.join();
+  }
+}
+
+absl::StatusOr<UniqueFd> StreamedBuildClient::Agent(const std::string& id, CancelToken* cancel) {
+  if (std::find(request_.agents().begin(), request_.agents().end(), id) == request_.agents().end())
+    return RequestClient::Agent(id, cancel);
+  int ends[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("SSH agent ", id));
+  UniqueFd ours(ends[0]);
+  UniqueFd theirs(ends[1]);
+  absl::MutexLock lock(&mu_);
+  if (!answers_.joinable()) {
+    GANTRY_ASSIGN_OR_RETURN(answers_, NewThread([this] { TakeAnswers(); }));
+  }
+  const uint32_t number = static_cast<uint32_t>(connections_.size()) + 1;
+  v1::BuildResponse response;
+  response.mutable_agent()->set_connection(number);
+  response.mutable_agent()->set_agent(id);
+  GANTRY_RETURN_IF_ERROR(stream_.send(std::move(response)));
+  Connection connection;
+  GANTRY_ASSIGN_OR_RETURN(connection.sender,
+                          NewThread([this, number, fd = ours.get()] { SendFrom(number, fd); }));
+  connection.ours = std::move(ours);
+  connections_.emplace(number, std::move(connection));
+  return theirs;
+}
+
+void StreamedBuildClient::SendFrom(uint32_t number, int ours) {
+  std::string piece;
+  while (true) {
+    piece.resize(16 << 10);
+    const ssize_t n = read(ours, piece.data(), piece.size());
+    if (n < 0 && errno == EINTR) continue;
+    v1::BuildResponse response;
+    v1::AgentBytes& bytes = *response.mutable_agent();
+    bytes.set_connection(number);
+    if (n <= 0) {
+      bytes.set_closed(true);
+    } else {
+      piece.resize(static_cast<size_t>(n));
+      bytes.set_data(piece);
+    }
+    if (!stream_.send(std::move(response)).ok() || n <= 0) return;
+  }
+}
+
+void StreamedBuildClient::TakeAnswers() {
+  v1::BuildRequest message;
+  while (true) {
+    const absl::StatusOr<bool> some = stream_.next(message, true);
+    if (!some.ok() || !*some) return;
+    if (!message.has_agent()) continue;
+    int ours = -1;
+    {
+      absl::MutexLock lock(&mu_);
+      const auto found = connections_.find(message.agent().connection());
+      if (found == connections_.end()) continue;
+      ours = found->second.ours.get();  // open until the destructor, which waits for this thread
+    }
+    // A step that does not read ends with its build.
+    if (!message.agent().data().empty() && !WriteAll(ours, message.agent().data()).ok()) continue;
+    if (message.agent().closed()) shutdown(ours, SHUT_WR);
+  }
 }
 
 }  // namespace gantry::api::gantry_v1

@@ -5,14 +5,20 @@
 #ifndef GANTRY_SUPERVISOR_API_GANTRY_BUILD_STREAM_H_
 #define GANTRY_SUPERVISOR_API_GANTRY_BUILD_STREAM_H_
 
+#include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
+#include <thread>
 #include <utility>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 
 #include "base/byte_stream.h"
+#include "base/unique_fd.h"
 #include "proto/gantry/v1/builds.pb.h"
 #include "supervisor/build/build_client.h"
 
@@ -21,23 +27,40 @@ namespace gantry::api::gantry_v1 {
 class StreamedBuildClient final : public build::RequestClient {
  public:
   struct Stream {
-    // The next message; false at their end.
-    std::function<absl::StatusOr<bool>(v1::BuildRequest&)> next;
+    // The next message; false at their end and after interrupt(). `patient`: it may be a long time.
+    std::function<absl::StatusOr<bool>(v1::BuildRequest&, bool patient)> next;
+    std::function<void()> interrupt;
     std::function<absl::Status(v1::BuildResponse)> send;
   };
   // Neither `request` nor `data` is owned.
   StreamedBuildClient(const v1::BuildRequest::Open& request, ByteSource& data, Stream stream)
       : RequestClient(request, data), request_(request), stream_(std::move(stream)) {}
+  ~StreamedBuildClient() override;
 
   std::string ContextKey(int index) const override;
   absl::Status Update(int index, build::ContextUpdate& update, CancelToken* cancel,
                       const std::function<void(int64_t)>& progress) override;
+  absl::StatusOr<UniqueFd> Agent(const std::string& id, CancelToken* cancel) override
+      ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  // A connection to an agent of the client: our end of a pair of sockets, and the thread that sends
+  // what is written to the other end.
+  struct Connection {
+    UniqueFd ours;
+    std::thread sender;
+  };
+  // Takes what the client's agents answer, on a thread of its own from the first connection on.
+  void TakeAnswers() ABSL_LOCKS_EXCLUDED(mu_);
+  void SendFrom(uint32_t number, int ours);
   absl::Status Want(int index, build::ContextUpdate& update, size_t& wanted);
 
   const v1::BuildRequest::Open& request_;
   const Stream stream_;
+
+  absl::Mutex mu_;
+  std::map<uint32_t, Connection> connections_ ABSL_GUARDED_BY(mu_);
+  std::thread answers_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace gantry::api::gantry_v1

@@ -32,7 +32,10 @@ class BuildsDoor final : public v1::Builds::CallbackService {
                Sender<v1::BuildResponse>& out) -> absl::Status {
           StreamedBuildClient client(
               request.open(), in,
-              {[&in](v1::BuildRequest& message) { return in.Next(message, kPatience); },
+              {[&in](v1::BuildRequest& message, bool patient) {
+                 return in.Next(message, patient ? absl::InfiniteDuration() : kPatience);
+               },
+               [&in] { in.Interrupt(); },
                [&out](v1::BuildResponse response) { return out.Send(std::move(response)); }});
           return builder_.Build(call, request.open(), client, [&out](v1::BuildResponse response) {
             // Progress is dropped while the client is slow; its next message is better anyway.
