@@ -399,7 +399,7 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   BuildRun run(parts);
   absl::StatusOr<const BuiltStage*> stages = run.RunStages();
   // What a build that failed has made stays for the next one, up to the ceiling.
-  if (absl::Status kept = parts_.cache->KeepCeiling(call.ns); !kept.ok())
+  if (absl::Status kept = parts_.cache->KeepCeiling(); !kept.ok())
     LOG(WARNING) << "ns=" << call.ns << " build cache: " << kept;
   GANTRY_ASSIGN_OR_RETURN(const BuiltStage* target, std::move(stages));
 

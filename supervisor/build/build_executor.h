@@ -52,7 +52,10 @@ class BuildExecutor {
       : parts_(parts),
         trash_(parts.root_directory),
         caches_(parts.cache_directory),
-        contexts_(parts.context_directory, trash_) {}
+        contexts_(parts.context_directory, trash_) {
+    parts_.cache->Include(&caches_);
+    parts_.cache->Include(&contexts_);
+  }
 
   // At start: removes the files of builds that a daemon which died had under way.
   absl::Status Recover();

@@ -59,7 +59,13 @@ absl::StatusOr<CacheMounts::Lease> CacheMounts::Acquire(const RunMount& mount,
     const int kind = mount.sharing == RunMount::Sharing::kShared ? LOCK_SH : LOCK_EX;
     bool taken = false;
     while (!taken) {
-      if (flock(lease.lock.get(), kind | LOCK_NB) == 0) {
+      int error = 0;
+      {
+        absl::MutexLock held(&mu_);
+        if (flock(lease.lock.get(), kind | LOCK_NB) != 0) error = errno;
+      }
+      errno = error;
+      if (error == 0) {
         taken = true;
       } else if (errno != EWOULDBLOCK && errno != EINTR) {
         return ErrnoToStatus(errno, absl::StrCat("lock ", lease.path));
@@ -89,32 +95,52 @@ absl::StatusOr<CacheMounts::Lease> CacheMounts::Acquire(const RunMount& mount,
       absl::StrCat("cache mount ", mount.id, ": all of its ", kMaxCopies, " copies are in use"));
 }
 
-absl::StatusOr<std::vector<CacheMounts::Entry>> CacheMounts::List() {
-  std::vector<Entry> entries;
+absl::StatusOr<std::vector<CacheMounts::Directory>> CacheMounts::Directories() {
+  std::vector<Directory> directories;
   const absl::StatusOr<std::vector<std::string>> names = ListDirectory(directory_);
-  if (absl::IsNotFound(names.status())) return entries;
+  if (absl::IsNotFound(names.status())) return directories;
   if (!names.ok()) return names.status();
   for (const std::string& file : *names) {
     absl::string_view name = file;
     if (!absl::ConsumeSuffix(&name, kLockSuffix)) continue;
-    Entry entry;
-    entry.name = std::string(name);
+    Directory one;
+    one.id = std::string(name);
+    one.type = "exec.cachemount";
     const std::string path = absl::StrCat(directory_, "/", name);
     const UniqueFd lock(open((path + kLockSuffix).c_str(), O_RDWR | O_CLOEXEC));
     struct stat info;
-    if (!lock.valid() || fstat(lock.get(), &info) != 0) continue;
-    entry.in_use = flock(lock.get(), LOCK_EX | LOCK_NB) != 0;
-    entry.last_used_at = absl::TimeFromTimespec(info.st_mtim);
-    absl::StatusOr<std::string> id = ReadFile(path + kLockSuffix, 4096);
-    if (id.ok()) entry.id = *std::move(id);
-    entry.size_bytes = DiskUse(path);
-    entries.push_back(std::move(entry));
+    // The lock of one that was removed stays.
+    if (!lock.valid() || fstat(lock.get(), &info) != 0 || access(path.c_str(), F_OK) != 0) continue;
+    {
+      // Acquire() does not take this trial for another step.
+      absl::MutexLock held(&mu_);
+      one.in_use = flock(lock.get(), LOCK_EX | LOCK_NB) != 0;
+      if (!one.in_use) flock(lock.get(), LOCK_UN);
+    }
+    one.last_used_at = absl::TimeFromTimespec(info.st_mtim);
+    one.description = absl::StrCat("cache mount ", ReadFile(path + kLockSuffix, 4096).value_or(""));
+    one.size_bytes = SizeOf(one, path);
+    directories.push_back(std::move(one));
   }
-  return entries;
+  return directories;
 }
 
-absl::StatusOr<bool> CacheMounts::Remove(const std::string& name) {
-  const std::string path = absl::StrCat(directory_, "/", name);
+int64_t CacheMounts::SizeOf(const Directory& one, const std::string& path) {
+  {
+    absl::MutexLock held(&mu_);
+    const auto known = measured_.find(one.id);
+    if (known != measured_.end() && known->second.last_used_at == one.last_used_at)
+      return known->second.size_bytes;
+  }
+  const int64_t size_bytes = DiskUse(path);
+  if (one.in_use) return size_bytes;  // and a step may still write to it
+  absl::MutexLock held(&mu_);
+  measured_[one.id] = {one.last_used_at, size_bytes};
+  return size_bytes;
+}
+
+absl::StatusOr<bool> CacheMounts::RemoveDirectory(const std::string& id) {
+  const std::string path = absl::StrCat(directory_, "/", id);
   const UniqueFd lock(open((path + kLockSuffix).c_str(), O_RDWR | O_CLOEXEC));
   if (!lock.valid() || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return false;
   GANTRY_RETURN_IF_ERROR(RemoveTree(path));

@@ -9,16 +9,20 @@
 #ifndef GANTRY_SUPERVISOR_BUILD_CACHE_MOUNTS_H_
 #define GANTRY_SUPERVISOR_BUILD_CACHE_MOUNTS_H_
 
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 #include "base/unique_fd.h"
 #include "supervisor/build/run_mounts.h"
+#include "supervisor/core/build_cache_directories.h"
 
 namespace gantry {
 class CancelToken;
@@ -26,7 +30,7 @@ class CancelToken;
 
 namespace gantry::build {
 
-class CacheMounts {
+class CacheMounts : public core::BuildCacheDirectories {
  public:
   explicit CacheMounts(std::string directory) : directory_(std::move(directory)) {}
 
@@ -40,19 +44,20 @@ class CacheMounts {
   absl::StatusOr<Lease> Acquire(const RunMount& mount, const std::string& name_space,
                                 CancelToken* cancel);
 
-  struct Entry {
-    std::string name;
-    std::string id;
-    int64_t size_bytes = 0;
-    absl::Time last_used_at;
-    bool in_use = false;
-  };
-  absl::StatusOr<std::vector<Entry>> List();
-  // False: it is in use and stays.
-  absl::StatusOr<bool> Remove(const std::string& name);
+  // One that was not used since the last call is not measured again.
+  absl::StatusOr<std::vector<Directory>> Directories() override;
+  absl::StatusOr<bool> RemoveDirectory(const std::string& id) override;
 
  private:
+  struct Measured {
+    absl::Time last_used_at;
+    int64_t size_bytes = 0;
+  };
+  int64_t SizeOf(const Directory& one, const std::string& path) ABSL_LOCKS_EXCLUDED(mu_);
+
   const std::string directory_;
+  absl::Mutex mu_;  // also held for each attempt to take a lock
+  std::map<std::string, Measured> measured_ ABSL_GUARDED_BY(mu_);  // by name
 };
 
 }  // namespace gantry::build

@@ -392,9 +392,12 @@ absl::StatusOr<std::unique_ptr<ContextUpdate>> ContextStore::Begin(const std::st
     const std::string lock = tree->home_ + kLockSuffix;
     tree->lock_ = UniqueFd(open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     if (!tree->lock_.valid()) return ErrnoToStatus(errno, lock);
-    if (flock(tree->lock_.get(), LOCK_EX | LOCK_NB) != 0) {
-      ++copy;
-      continue;
+    {
+      absl::MutexLock held(&mu_);
+      if (flock(tree->lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+        ++copy;
+        continue;
+      }
     }
     // Remove() may have unlinked the name between the two calls.
     struct stat held, named;
@@ -408,8 +411,8 @@ absl::StatusOr<std::unique_ptr<ContextUpdate>> ContextStore::Begin(const std::st
       absl::StrCat("build context: all of its ", kMaxCopies, " copies are in use by other builds"));
 }
 
-absl::StatusOr<std::vector<ContextStore::Entry>> ContextStore::List() {
-  std::vector<Entry> entries;
+absl::StatusOr<std::vector<ContextStore::Directory>> ContextStore::Directories() {
+  std::vector<Directory> entries;
   const absl::StatusOr<std::vector<std::string>> names = ListDirectory(directory_);
   if (absl::IsNotFound(names.status())) return entries;
   if (!names.ok()) return names.status();
@@ -420,21 +423,27 @@ absl::StatusOr<std::vector<ContextStore::Entry>> ContextStore::List() {
     const UniqueFd lock(open(path.c_str(), O_RDWR | O_CLOEXEC));
     struct stat info;
     if (!lock.valid() || fstat(lock.get(), &info) != 0) continue;
-    Entry entry;
-    entry.name = std::string(name);
-    entry.in_use = flock(lock.get(), LOCK_EX | LOCK_NB) != 0;
+    Directory entry;
+    entry.id = std::string(name);
+    entry.type = "source.local";
+    {
+      // Begin() does not take this trial for another build.
+      absl::MutexLock held(&mu_);
+      entry.in_use = flock(lock.get(), LOCK_EX | LOCK_NB) != 0;
+      if (!entry.in_use) flock(lock.get(), LOCK_UN);
+    }
     entry.last_used_at = absl::TimeFromTimespec(info.st_mtim);
     const std::string note = ReadFile(path, 64 << 10).value_or("");
     const size_t blank = note.find(' ');
     if (blank != std::string::npos && absl::SimpleAtoi(note.substr(0, blank), &entry.size_bytes))
-      entry.key = note.substr(blank + 1);
+      entry.description = absl::StrCat("build context ", note.substr(blank + 1));
     entries.push_back(std::move(entry));
   }
   return entries;
 }
 
-absl::StatusOr<bool> ContextStore::Remove(const std::string& name) {
-  const std::string home = absl::StrCat(directory_, "/", name);
+absl::StatusOr<bool> ContextStore::RemoveDirectory(const std::string& id) {
+  const std::string home = absl::StrCat(directory_, "/", id);
   const std::string path = home + kLockSuffix;
   const UniqueFd lock(open(path.c_str(), O_RDWR | O_CLOEXEC));
   if (!lock.valid() || flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return false;

@@ -29,6 +29,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 
 #include "base/unique_fd.h"
@@ -36,6 +37,7 @@
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/record/v1/build_context.pb.h"
 #include "supervisor/build/trash.h"
+#include "supervisor/core/build_cache_directories.h"
 
 namespace gantry::build {
 
@@ -123,7 +125,7 @@ class ContextUpdate {
   int64_t received_bytes_ = 0;
 };
 
-class ContextStore {
+class ContextStore : public core::BuildCacheDirectories {
  public:
   // `trash` outlives this.
   ContextStore(std::string directory, Trash& trash)
@@ -131,20 +133,13 @@ class ContextStore {
 
   absl::StatusOr<std::unique_ptr<ContextUpdate>> Begin(const std::string& key);
 
-  struct Entry {
-    std::string name;
-    std::string key;
-    int64_t size_bytes = 0;
-    absl::Time last_used_at;
-    bool in_use = false;
-  };
-  absl::StatusOr<std::vector<Entry>> List();
-  // False: it is in use and stays.
-  absl::StatusOr<bool> Remove(const std::string& name);
+  absl::StatusOr<std::vector<Directory>> Directories() override;
+  absl::StatusOr<bool> RemoveDirectory(const std::string& id) override;
 
  private:
   const std::string directory_;
   Trash& trash_;
+  absl::Mutex mu_;  // held for each attempt to take a lock
 };
 
 }  // namespace gantry::build

@@ -195,18 +195,18 @@ TEST_F(ContextStoreTest, ATreeWithoutAnIndexOfThisBootIsThrownAway) {
 
 TEST_F(ContextStoreTest, AListHasSizeAndKeyAndARemovalSparesWhatIsInUse) {
   Sync({Regular("a", 3, "1")}, "xyz");
-  auto list = store_.List();
+  auto list = store_.Directories();
   ASSERT_TRUE(list.ok());
   ASSERT_EQ(list->size(), 1u);
   EXPECT_TRUE(list->front().in_use);
-  EXPECT_FALSE(*store_.Remove(list->front().name));
+  EXPECT_FALSE(*store_.RemoveDirectory(list->front().id));
   tree_.reset();
-  list = store_.List();
+  list = store_.Directories();
   EXPECT_FALSE(list->front().in_use);
   EXPECT_EQ(list->front().size_bytes, 3);
-  EXPECT_EQ(list->front().key, "/home/me/app");
-  EXPECT_TRUE(*store_.Remove(list->front().name));
-  EXPECT_TRUE(store_.List()->empty());
+  EXPECT_EQ(list->front().description, "build context /home/me/app");
+  EXPECT_TRUE(*store_.RemoveDirectory(list->front().id));
+  EXPECT_TRUE(store_.Directories()->empty());
   trash_.Drain();
   EXPECT_TRUE(ListDirectory(directory_.Join("trash"))->empty());
   EXPECT_EQ(Sync({Regular("a", 3, "1")}, "abc"), Paths{"a"});

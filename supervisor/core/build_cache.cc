@@ -11,6 +11,7 @@
 #include "base/status_macros.h"
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/types.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/gc/scheduler.h"
 
 namespace gantry::core {
@@ -35,20 +36,24 @@ v1::BuildCacheRecord Shown(const metadata::StoredCacheRecord& stored) {
 // Whether all filters select the record. `id` matches a prefix; `until` and `unused-for` the time
 // since the last use.
 absl::StatusOr<bool> Selects(const google::protobuf::RepeatedPtrField<v1::Filter>& filters,
-                             const metadata::StoredCacheRecord& stored, absl::Time now) {
+                             const v1::BuildCacheRecord& record, absl::Time now) {
   for (const v1::Filter& filter : filters) {
-    const std::string id = stored.key.substr(stored.key.find(':') + 1);
+    const bool yes = filter.value() == "true" || filter.value() == "1";
     if (filter.key() == "id") {
-      if (!absl::StartsWith(id, filter.value())) return false;
+      if (!absl::StartsWith(record.id(), filter.value())) return false;
     } else if (filter.key() == "type") {
-      if (filter.value() != "regular") return false;
+      if (filter.value() != record.type()) return false;
     } else if (filter.key() == "description") {
-      if (!absl::StrContains(stored.record.description(), filter.value())) return false;
-    } else if (filter.key() == "inuse" || filter.key() == "shared" || filter.key() == "private") {
-      if (filter.value() == "true" || filter.value() == "1") return false;
+      if (!absl::StrContains(record.description(), filter.value())) return false;
+    } else if (filter.key() == "inuse") {
+      if (yes != record.in_use()) return false;
+    } else if (filter.key() == "shared") {
+      if (yes != record.shared()) return false;
+    } else if (filter.key() == "private") {
+      if (yes == record.shared()) return false;
     } else if (filter.key() == "until" || filter.key() == "unused-for") {
       GANTRY_ASSIGN_OR_RETURN(const absl::Duration age, engine::ParseDuration(filter.value()));
-      if (absl::FromUnixSeconds(stored.record.last_used_at().seconds()) > now - age) return false;
+      if (absl::FromUnixSeconds(record.last_used_at().seconds()) > now - age) return false;
     } else {
       return absl::InvalidArgumentError(absl::StrCat(
           "invalid filter '", filter.key(),
@@ -115,59 +120,109 @@ absl::Status BuildCache::Put(ImageBuild::Session& session, const std::string& ke
   return records_.Put(scope, key, record);
 }
 
-absl::StatusOr<std::vector<metadata::StoredCacheRecord>> BuildCache::InOrder(
-    const std::string& ns) {
-  GANTRY_ASSIGN_OR_RETURN(std::vector<metadata::StoredCacheRecord> all, records_.List(ns));
-  std::sort(all.begin(), all.end(),
-            [](const metadata::StoredCacheRecord& a, const metadata::StoredCacheRecord& b) {
-              // Seconds: the steps of one build are used within one or a few.
-              return std::make_tuple(a.record.last_used_at().seconds(), -a.record.depth(), a.key) <
-                     std::make_tuple(b.record.last_used_at().seconds(), -b.record.depth(), b.key);
-            });
+absl::StatusOr<std::vector<BuildCache::Item>> BuildCache::InOrder(
+    const absl::optional<std::string>& ns) {
+  std::vector<std::string> namespaces;
+  if (ns.has_value()) {
+    namespaces.push_back(*ns);
+  } else {
+    GANTRY_RETURN_IF_ERROR(
+        parts_.stores->namespaces.List([&](const record::v1::Namespace& one) -> absl::Status {
+          namespaces.push_back(one.name());
+          return absl::OkStatus();
+        }));
+  }
+  std::vector<Item> all;
+  for (const std::string& name : namespaces) {
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::StoredCacheRecord> records,
+                            records_.List(name));
+    for (const metadata::StoredCacheRecord& stored : records) {
+      Item& item = all.emplace_back();
+      item.shown = Shown(stored);
+      item.ns = name;
+      item.key = stored.key;
+      item.depth = stored.record.depth();
+    }
+  }
+  for (BuildCacheDirectories* directories : directories_) {
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<BuildCacheDirectories::Directory> found,
+                            directories->Directories());
+    for (const BuildCacheDirectories::Directory& one : found) {
+      Item& item = all.emplace_back();
+      item.directories = directories;
+      item.shown.set_id(one.id);
+      item.shown.set_type(one.type);
+      item.shown.set_description(one.description);
+      item.shown.set_size_bytes(one.size_bytes);
+      item.shown.set_in_use(one.in_use);
+      item.shown.mutable_last_used_at()->set_seconds(absl::ToUnixSeconds(one.last_used_at));
+      *item.shown.mutable_created_at() = item.shown.last_used_at();
+    }
+  }
+  std::sort(all.begin(), all.end(), [](const Item& a, const Item& b) {
+    // Seconds: the steps of one build are used within one or a few.
+    return std::make_tuple(a.shown.last_used_at().seconds(), -a.depth, a.shown.id()) <
+           std::make_tuple(b.shown.last_used_at().seconds(), -b.depth, b.shown.id());
+  });
   return all;
+}
+
+absl::StatusOr<bool> BuildCache::Remove(const Item& item) {
+  if (item.directories != nullptr) return item.directories->RemoveDirectory(item.shown.id());
+  GANTRY_RETURN_IF_ERROR(records_.Remove({.ns = item.ns}, item.key));
+  return true;
 }
 
 absl::StatusOr<v1::BuildCacheUsageResponse> BuildCache::Usage(
     const CallContext& context, const v1::BuildCacheUsageRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::StoredCacheRecord> all, InOrder(context.ns));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<Item> all, InOrder(context.ns));
   v1::BuildCacheUsageResponse response;
-  for (auto stored = all.rbegin(); stored != all.rend(); ++stored) {
+  for (auto item = all.rbegin(); item != all.rend(); ++item) {
     GANTRY_ASSIGN_OR_RETURN(const bool selected,
-                            Selects(request.filters(), *stored, parts_.stores->clock.Now()));
+                            Selects(request.filters(), item->shown, parts_.stores->clock.Now()));
     if (!selected) continue;
-    *response.add_records() = Shown(*stored);
-    response.set_total_bytes(response.total_bytes() + SizeOf(stored->record));
+    *response.add_records() = item->shown;
+    response.set_total_bytes(response.total_bytes() + item->shown.size_bytes());
   }
   return response;
 }
 
 absl::StatusOr<v1::PruneBuildCacheResponse> BuildCache::Prune(
     const CallContext& context, const v1::PruneBuildCacheRequest& request) {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<metadata::StoredCacheRecord> all, InOrder(context.ns));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<Item> all, InOrder(context.ns));
   int64_t left = 0;
-  for (const metadata::StoredCacheRecord& stored : all) left += SizeOf(stored.record);
+  for (const Item& item : all) left += item.shown.size_bytes();
   v1::PruneBuildCacheResponse response;
-  for (const metadata::StoredCacheRecord& stored : all) {
+  for (const Item& item : all) {
     if (request.keep_bytes() > 0 && left <= request.keep_bytes()) break;
     GANTRY_ASSIGN_OR_RETURN(const bool selected,
-                            Selects(request.filters(), stored, parts_.stores->clock.Now()));
+                            Selects(request.filters(), item.shown, parts_.stores->clock.Now()));
     if (!selected) continue;
-    GANTRY_RETURN_IF_ERROR(records_.Remove({.ns = context.ns}, stored.key));
-    left -= SizeOf(stored.record);
-    *response.add_removed() = Shown(stored);
-    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + SizeOf(stored.record));
+    GANTRY_ASSIGN_OR_RETURN(const bool removed, Remove(item));
+    if (!removed) continue;
+    left -= item.shown.size_bytes();
+    *response.add_removed() = item.shown;
+    response.set_space_reclaimed_bytes(response.space_reclaimed_bytes() + item.shown.size_bytes());
   }
   if (!response.removed().empty() && parts_.gc != nullptr) parts_.gc->CollectSoon();
   return response;
 }
 
-absl::Status BuildCache::KeepCeiling(const std::string& ns) {
+absl::Status BuildCache::KeepCeiling() {
   if (parts_.max_bytes == 0) return absl::OkStatus();
-  CallContext context;
-  context.ns = ns;
-  v1::PruneBuildCacheRequest request;
-  request.set_keep_bytes(parts_.max_bytes);
-  return Prune(context, request).status();
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<Item> all, InOrder(absl::nullopt));
+  int64_t left = 0;
+  for (const Item& item : all) left += item.shown.size_bytes();
+  bool any = false;
+  for (const Item& item : all) {
+    if (left <= parts_.max_bytes) break;
+    GANTRY_ASSIGN_OR_RETURN(const bool removed, Remove(item));
+    if (!removed) continue;
+    left -= item.shown.size_bytes();
+    any = true;
+  }
+  if (any && parts_.gc != nullptr) parts_.gc->CollectSoon();
+  return absl::OkStatus();
 }
 
 }  // namespace gantry::core

@@ -19,18 +19,14 @@
 #include "absl/time/time.h"
 #include "absl/types/optional.h"
 
+#include "proto/gantry/v1/builds.pb.h"
 #include "proto/record/v1/build_cache.pb.h"
+#include "supervisor/core/build_cache_directories.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/image_build.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/metadata/build_cache_store.h"
 
-namespace gantry::v1 {
-class BuildCacheUsageRequest;
-class BuildCacheUsageResponse;
-class PruneBuildCacheRequest;
-class PruneBuildCacheResponse;
-}  // namespace gantry::v1
 namespace gantry::gc {
 class Scheduler;
 }
@@ -46,6 +42,10 @@ class BuildCache {
     int64_t max_bytes = 0;  // 0: no ceiling
   };
   explicit BuildCache(const Parts& parts) : parts_(parts), records_(parts.stores->db) {}
+
+  // These count, are listed and are removed like records, in every namespace. Before the first call
+  // of another method; outlives this.
+  void Include(BuildCacheDirectories* directories) { directories_.push_back(directories); }
 
   struct Hit {
     BuildRoot root;
@@ -63,15 +63,25 @@ class BuildCache {
                                                     const v1::BuildCacheUsageRequest& request);
   absl::StatusOr<v1::PruneBuildCacheResponse> Prune(const CallContext& context,
                                                     const v1::PruneBuildCacheRequest& request);
-  // After a build: takes away what is over the ceiling.
-  absl::Status KeepCeiling(const std::string& ns);
+  // After a build: takes away what is over the ceiling, of all namespaces together.
+  absl::Status KeepCeiling();
 
  private:
-  // Records in the order in which they go: least recently used first, and of one build the last
-  // layers before those that they stand on.
-  absl::StatusOr<std::vector<metadata::StoredCacheRecord>> InOrder(const std::string& ns);
+  struct Item {
+    v1::BuildCacheRecord shown;
+    std::string ns;
+    std::string key;                               // of a record
+    int depth = 0;                                 // of its layers
+    BuildCacheDirectories* directories = nullptr;  // null: a record
+  };
+  // In the order in which they go: least recently used first, and of one build the last layers
+  // before those that they stand on. `ns` nullopt: of all namespaces.
+  absl::StatusOr<std::vector<Item>> InOrder(const absl::optional<std::string>& ns);
+  // False: it is in use and stays.
+  absl::StatusOr<bool> Remove(const Item& item);
 
   const Parts parts_;
+  std::vector<BuildCacheDirectories*> directories_;
   metadata::BuildCacheStore records_;
 };
 

@@ -17,6 +17,9 @@ namespace {
 
 const RecordStore namespaces(kNamespaces);
 
+// The prefix of build_cache_store.h, whose records are not in a family of their own.
+constexpr absl::string_view kBuildCachePrefix = "build_cache";
+
 absl::Status NotFound(absl::string_view name) {
   return absl::NotFoundError(absl::StrCat("namespace \"", name, "\": not found"));
 }
@@ -24,16 +27,19 @@ absl::Status NotFound(absl::string_view name) {
 // Ends a walk that has seen enough.
 absl::Status Enough() { return absl::OutOfRangeError("enough"); }
 
-absl::StatusOr<bool> HasAny(Transaction& tx, Family family, absl::string_view ns) {
+absl::StatusOr<bool> HasAnyBelow(Transaction& tx, Family family, const std::string& prefix) {
   bool any = false;
-  absl::Status scanned =
-      tx.Scan(family, MakePrefix(ns), [&any](absl::string_view, absl::string_view) {
-        any = true;
-        return Enough();
-      });
+  absl::Status scanned = tx.Scan(family, prefix, [&any](absl::string_view, absl::string_view) {
+    any = true;
+    return Enough();
+  });
   if (any) return true;
   GANTRY_RETURN_IF_ERROR(scanned);
   return false;
+}
+
+absl::StatusOr<bool> HasAny(Transaction& tx, Family family, absl::string_view ns) {
+  return HasAnyBelow(tx, family, MakePrefix(ns));
 }
 
 absl::StatusOr<bool> HasSnapshots(snapshot::Snapshotter& snapshotter, absl::string_view ns) {
@@ -136,6 +142,9 @@ absl::Status NamespaceStore::Delete(absl::string_view name) {
       GANTRY_ASSIGN_OR_RETURN(bool any, HasSnapshots(*snapshotter, name));
       if (any) left.push_back(absl::StrCat("snapshots on \"", snapshotter_name, "\" snapshotter"));
     }
+    GANTRY_ASSIGN_OR_RETURN(const bool cached,
+                            HasAnyBelow(tx, Family::kMeta, MakePrefix(kBuildCachePrefix, name)));
+    if (cached) left.push_back("build cache records, which `ctl builder prune` removes");
     if (!left.empty()) {
       return absl::FailedPreconditionError(absl::StrCat(
           "namespace \"", name, "\" must be empty, but it still has ", absl::StrJoin(left, ", ")));
