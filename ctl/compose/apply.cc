@@ -8,6 +8,7 @@
 #include "absl/synchronization/mutex.h"
 
 #include "base/status_macros.h"
+#include "ctl/compose/service_update.h"
 
 namespace gantry::compose {
 namespace {
@@ -47,6 +48,8 @@ class Applier {
               engine_.StopWithHooks(project_, step.service, step.id, options_.timeout_seconds));
           return engine_.Remove(step.id, /*force=*/true, /*volumes=*/false);
         });
+      case Step::Kind::kProvide:
+        return absl::OkStatus();
       case Step::Kind::kKeep:
         SetId(index, step.id);
         engine_.Know(step.service, step.id);
@@ -66,6 +69,15 @@ class Applier {
                                         !options_.renew_anonymous_volumes));
           return Made(index, id);
         });
+      case Step::Kind::kUpdate:
+        return Update(index);
+      case Step::Kind::kRename:
+        return engine_.Rename(step.id, step.object);
+      case Step::Kind::kRestart:
+        return Shown(Part(step), "Restarting", "Restarted", [&]() -> absl::Status {
+          GANTRY_RETURN_IF_ERROR(AwaitDependencies(step));
+          return engine_.Restart(step.id, options_.timeout_seconds);
+        });
       case Step::Kind::kStart:
         return Start(step);
     }
@@ -75,9 +87,7 @@ class Applier {
   std::vector<std::string> Started() {
     absl::MutexLock lock(&mutex_);
     std::vector<std::string> out;
-    for (const std::string& id : ids_) {
-      if (!id.empty()) out.push_back(id);
-    }
+    for (const std::vector<std::string>& ids : ids_) out.insert(out.end(), ids.begin(), ids.end());
     return out;
   }
 
@@ -95,7 +105,7 @@ class Applier {
 
   void SetId(size_t index, const std::string& id) {
     absl::MutexLock lock(&mutex_);
-    ids_[index] = id;
+    ids_[index] = {id};
   }
 
   absl::Status Made(size_t index, const std::string& id) {
@@ -108,22 +118,84 @@ class Applier {
     std::string id;
     {
       absl::MutexLock lock(&mutex_);
-      id = ids_[step.after.front()];  // the step that made it
+      id = ids_[step.after.front()].front();  // the step that made it
     }
-    const absl::Status awaited = engine_.AwaitDependencies(
-        project_, step.service, [&](const std::string& container, absl::string_view word) {
-          board_.Update(absl::StrCat("Container ", container), word,
-                        word == "Waiting" ? Mark::kWorking : Mark::kDone);
-        });
-    if (!awaited.ok()) {
-      board_.Update(Part(step), "Error", Mark::kFailed);
-      return awaited;
-    }
+    GANTRY_RETURN_IF_ERROR(AwaitDependencies(step));
     return Shown(Part(step), "Starting", "Started", [&]() -> absl::Status {
       GANTRY_RETURN_IF_ERROR(engine_.Start(id));
       return engine_.RunHooks(project_, step.service, id, "post_start");
     });
   }
+
+  absl::Status AwaitDependencies(const Step& step) {
+    const absl::Status awaited = engine_.AwaitDependencies(
+        project_, step.service, [&](const std::string& container, absl::string_view word) {
+          board_.Update(absl::StrCat("Container ", container), word,
+                        word == "Waiting" ? Mark::kWorking : Mark::kDone);
+        });
+    if (!awaited.ok()) board_.Update(Part(step), "Error", Mark::kFailed);
+    return awaited;
+  }
+
+  absl::Status Update(size_t index) {
+    const Step& step = plan_.steps[index];
+    GANTRY_RETURN_IF_ERROR(AwaitDependencies(step));
+    Exchange exchange(*this, step);
+    std::vector<std::string> ids;
+    const absl::Status status =
+        UpdateService(step.service, step.members, step.policy, exchange, &ids);
+    for (const std::string& id : ids) engine_.Know(step.service, id);
+    absl::MutexLock lock(&mutex_);
+    ids_[index] = std::move(ids);
+    return status;
+  }
+
+  // The calls of one service's update.
+  class Exchange final : public ContainerExchange {
+   public:
+    Exchange(Applier& applier, const Step& step) : applier_(applier), step_(step) {}
+
+    absl::StatusOr<std::string> Create(const OldContainer& old) override {
+      Engine& engine = applier_.engine_;
+      GANTRY_ASSIGN_OR_RETURN(
+          const std::string id,
+          engine.CreateContainer(
+              applier_.project_, step_.service, old.number, Engine::TemporaryName(old.id, old.name),
+              applier_.options_.renew_anonymous_volumes ? "" : old.id, old.name));
+      GANTRY_RETURN_IF_ERROR(engine.Inject(applier_.project_, step_.service, id));
+      return id;
+    }
+    absl::Status Start(const std::string& id) override {
+      GANTRY_RETURN_IF_ERROR(applier_.engine_.Start(id));
+      return applier_.engine_.RunHooks(applier_.project_, step_.service, id, "post_start");
+    }
+    absl::Status Stop(const std::string& id) override {
+      return applier_.engine_.StopWithHooks(applier_.project_, step_.service, id,
+                                            applier_.options_.timeout_seconds);
+    }
+    absl::Status Remove(const std::string& id) override {
+      return applier_.engine_.Remove(id, /*force=*/true, /*volumes=*/false);
+    }
+    absl::Status Rename(const std::string& id, const std::string& name) override {
+      return applier_.engine_.Rename(id, name);
+    }
+    absl::Status AwaitReady(const std::string& id, const OldContainer& old) override {
+      return applier_.engine_.AwaitSteady(id, old.name, step_.policy.monitor);
+    }
+    absl::Status Pause(absl::Duration delay) override { return applier_.engine_.Rest(delay); }
+    void Show(const OldContainer& old, absl::string_view word, bool failed) override {
+      const bool done = word == "Recreated" || word == "Rolled back";
+      applier_.board_.Update(absl::StrCat("Container ", old.name), word,
+                             failed                  ? Mark::kFailed
+                             : word == "Rolled back" ? Mark::kWarning
+                             : done                  ? Mark::kDone
+                                                     : Mark::kWorking);
+    }
+
+   private:
+    Applier& applier_;
+    const Step& step_;
+  };
 
   const Project& project_;
   const Plan& plan_;
@@ -131,7 +203,8 @@ class Applier {
   ProgressBoard& board_;
   const ApplyOptions& options_;
   absl::Mutex mutex_;
-  std::vector<std::string> ids_ ABSL_GUARDED_BY(mutex_);  // of containers, by step
+  // Of containers, by step.
+  std::vector<std::vector<std::string>> ids_ ABSL_GUARDED_BY(mutex_);
 };
 
 }  // namespace

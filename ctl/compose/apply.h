@@ -1,7 +1,7 @@
 // Does the steps of a plan, several at a time, each once those that it waits for are done.
 //
-// The first failure stops what has not begun; steps under way are waited for. What was done stays, and
-// the next plan goes on from there: every step is idempotent in that sense.
+// The first failure stops what has not begun; steps under way are waited for. What was done stays,
+// and the next plan goes on from there: every step is idempotent in that sense.
 #ifndef GANTRY_CTL_COMPOSE_APPLY_H_
 #define GANTRY_CTL_COMPOSE_APPLY_H_
 

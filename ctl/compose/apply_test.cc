@@ -75,8 +75,9 @@ TEST(InOrderTest, InterruptBeginsNothingMore) {
 
 TEST(InOrderTest, NothingToDoIsDone) {
   const std::vector<size_t> none;
-  EXPECT_TRUE(InOrder(0, 4, kGoOn, [&](size_t) -> const std::vector<size_t>& { return none; },
-                      [](size_t) { return absl::OkStatus(); })
+  EXPECT_TRUE(InOrder(
+                  0, 4, kGoOn, [&](size_t) -> const std::vector<size_t>& { return none; },
+                  [](size_t) { return absl::OkStatus(); })
                   .ok());
 }
 

@@ -40,9 +40,6 @@ void MapFromTexts(Node& node) {
     node = std::move(map);
     return;
   }
-  for (auto& [key, value] : node.entries) {
-    if (value.is_scalar()) value.kind = Node::Kind::kString;
-  }
 }
 
 // Labels are text, also where nothing is said.
@@ -94,7 +91,7 @@ absl::Status CommandList(Node& node, const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status Ports(Node& node, const std::string& path) {
+absl::Status Ports(Node& node, const std::string& path, const CanonicalOptions& options) {
   Node out = At(node, Node::List());
   for (size_t i = 0; i < node.items.size(); ++i) {
     Node& item = node.items[i];
@@ -120,6 +117,10 @@ absl::Status Ports(Node& node, const std::string& path) {
       if (const std::string app = item.TextOf("app_protocol"); !app.empty())
         port.Set("app_protocol", Node::String(app));
       out.items.push_back(std::move(port));
+      continue;
+    }
+    if (options.variables && item.text.find('$') != std::string::npos) {
+      out.items.push_back(item);
       continue;
     }
     absl::StatusOr<std::vector<v1::PortBinding>> bindings = engine::ParsePublish(item.text);
@@ -160,7 +161,6 @@ absl::StatusOr<Node> ShortVolume(const Node& item, const std::string& path,
               Node::String(bind && options.resolve_paths ? ResolvePath(source, options) : source));
   mount.Set("target", Node::String(target));
   Node details = Node::Map();
-  if (bind) details.Set("create_host_path", Node::Bool(true));
   if (parts.size() == 3) {
     for (absl::string_view option : absl::StrSplit(parts[2], ',')) {
       if (option == "ro") mount.Set("read_only", Node::Bool(true));
@@ -171,6 +171,7 @@ absl::StatusOr<Node> ShortVolume(const Node& item, const std::string& path,
         details.Set("propagation", Node::String(option));
     }
   }
+  if (bind) details.Set("create_host_path", Node::Bool(true));
   mount.Set(bind ? "bind" : "volume", std::move(details));
   return mount;
 }
@@ -180,6 +181,7 @@ absl::Status Volumes(Node& node, const std::string& path, const CanonicalOptions
     Node& item = node.items[i];
     const std::string here = absl::StrCat(path, "[", i, "]");
     if (!item.is_map()) {
+      if (options.variables && item.text.find('$') != std::string::npos) continue;
       GANTRY_ASSIGN_OR_RETURN(item, ShortVolume(item, here, options));
       continue;
     }
@@ -195,14 +197,10 @@ absl::Status Volumes(Node& node, const std::string& path, const CanonicalOptions
       if (item.TextOf("source").empty()) return Bad(item, here, "source is missing");
       if (options.resolve_paths)
         item.Set("source", Node::String(ResolvePath(item.TextOf("source"), options)));
-      Node* details = item.Find("bind");
-      if (details == nullptr || details->is_null()) details = &item.Set("bind", Node::Map());
-      if (details->Find("create_host_path") == nullptr)
-        details->Set("create_host_path", Node::Bool(true));
     } else if (type == "volume") {
       Node* details = item.Find("volume");
-      if (details == nullptr || details->is_null()) details = &item.Set("volume", Node::Map());
-      if (Node* labels = details->Find("labels")) LabelMap(*labels);
+      Node* labels = details == nullptr ? nullptr : details->Find("labels");
+      if (labels != nullptr) LabelMap(*labels);
     }
   }
   return absl::OkStatus();
@@ -267,25 +265,50 @@ void NamesToMap(Node& node) {
   node = std::move(map);
 }
 
+// Of a build: a directory, unless it is the address of something else.
+void ContextPath(Node& context, const CanonicalOptions& options) {
+  const std::string& text = context.text;
+  if (!options.resolve_paths || text.empty() || text[0] == '$' ||
+      text.find("://") != std::string::npos || absl::StartsWith(text, "git@") ||
+      absl::StartsWith(text, "github.com/") || absl::StartsWith(text, "service:"))
+    return;
+  context.text = ResolvePath(text, options);
+}
+
+// "default", or "id=/path" of a key or an agent's socket.
+void SshKeys(Node& node, const CanonicalOptions& options) {
+  ListFromText(node);
+  Node list = At(node, Node::List());
+  for (const Node& item : node.items) list.items.push_back(item);
+  for (const auto& [id, path] : node.entries) {
+    const std::string text = path.text.empty() ? id : absl::StrCat(id, "=", path.text);
+    list.items.push_back(At(path, Node::String(text)));
+  }
+  for (Node& item : list.items) {
+    const size_t equals = item.text.find('=');
+    if (equals == std::string::npos || !options.resolve_paths) continue;
+    item.text = absl::StrCat(item.text.substr(0, equals + 1),
+                             ResolvePath(item.text.substr(equals + 1), options));
+  }
+  node = std::move(list);
+}
+
 void Build(Node& node, const CanonicalOptions& options) {
   if (node.is_scalar()) {
     Node build = At(node, Node::Map());
     build.Set("context", Node::String(node.text));
     node = std::move(build);
   }
-  if (node.Find("context") == nullptr) node.Set("context", Node::String("."));
-  if (node.Find("dockerfile") == nullptr && node.Find("dockerfile_inline") == nullptr)
-    node.Set("dockerfile", Node::String("Dockerfile"));
-  Node* context = node.Find("context");
-  if (options.resolve_paths && context->text.find("://") == std::string::npos &&
-      !absl::StartsWith(context->text, "git@") && !absl::StartsWith(context->text, "github.com/"))
-    context->text = ResolvePath(context->text, options);
-  for (const char* key : {"args"}) {
-    if (Node* map = node.Find(key)) MapFromTexts(*map);
-  }
+  if (Node* context = node.Find("context")) ContextPath(*context, options);
+  if (Node* arguments = node.Find("args")) MapFromTexts(*arguments);
   if (Node* labels = node.Find("labels")) LabelMap(*labels);
-  if (Node* contexts = node.Find("additional_contexts")) MapFromTexts(*contexts);
+  if (Node* contexts = node.Find("additional_contexts")) {
+    MapFromTexts(*contexts);
+    for (auto& [name, context] : contexts->entries) ContextPath(context, options);
+  }
   if (Node* hosts = node.Find("extra_hosts")) HostList(*hosts);
+  if (Node* secrets = node.Find("secrets")) Files(*secrets);
+  if (Node* ssh = node.Find("ssh")) SshKeys(*ssh, options);
 }
 
 absl::Status HealthCheck(Node& node, const std::string& path) {
@@ -306,12 +329,50 @@ absl::Status HealthCheck(Node& node, const std::string& path) {
 }
 
 void Gpus(Node& node) {
+  for (Node& request : node.items) {
+    if (Node* options = request.Find("options")) MapFromTexts(*options);
+  }
   if (!node.is_scalar()) return;
   Node list = At(node, Node::List());
   Node request = Node::Map();
-  request.Set("count", node.text == "all" ? Node::Number(-1) : Node::String(node.text));
+  Node count = Node::String(node.text);
+  if (node.text == "all") count = Node::Number(-1);
+  request.Set("count", std::move(count));
   list.items.push_back(std::move(request));
   node = std::move(list);
+}
+
+// A command that runs in a container: post_start, pre_stop, a watch's exec.
+absl::Status Hook(Node& hook, const std::string& path) {
+  if (Node* command = hook.Find("command")) GANTRY_RETURN_IF_ERROR(CommandList(*command, path));
+  if (Node* environment = hook.Find("environment")) MapFromTexts(*environment);
+  return absl::OkStatus();
+}
+
+absl::Status Watches(Node& develop, const std::string& path, const CanonicalOptions& options) {
+  Node* watch = develop.Find("watch");
+  if (watch == nullptr) return absl::OkStatus();
+  for (size_t i = 0; i < watch->items.size(); ++i) {
+    Node& item = watch->items[i];
+    const std::string here = absl::StrCat(path, ".watch.", i);
+    for (const char* key : {"path", "action"}) {
+      if (item.TextOf(key).empty())
+        return Bad(item, here, absl::StrCat("missing property '", key, "'"));
+    }
+    const std::string action = item.TextOf("action");
+    if (action != "sync" && action != "rebuild" && action != "restart" &&
+        action != "sync+restart" && action != "sync+exec") {
+      return Bad(item, here,
+                 absl::StrCat("action \"", action,
+                              "\": expected sync, rebuild, restart, sync+restart or sync+exec"));
+    }
+    if (options.resolve_paths) item.Find("path")->text = ResolvePath(item.TextOf("path"), options);
+    for (const char* key : {"ignore", "include"}) {
+      if (Node* patterns = item.Find(key)) ListFromText(*patterns);
+    }
+    if (Node* exec = item.Find("exec")) GANTRY_RETURN_IF_ERROR(Hook(*exec, here));
+  }
+  return absl::OkStatus();
 }
 
 // What networks, volumes, secrets and configs have in common.
@@ -373,7 +434,7 @@ absl::Status MakeServiceCanonical(Node& service, const std::string& path,
     } else if (key == "labels" || key == "annotations") {
       LabelMap(value);
     } else if (key == "ports") {
-      GANTRY_RETURN_IF_ERROR(Ports(value, here));
+      GANTRY_RETURN_IF_ERROR(Ports(value, here, options));
     } else if (key == "volumes") {
       GANTRY_RETURN_IF_ERROR(Volumes(value, here, options));
     } else if (key == "secrets" || key == "configs") {
@@ -407,19 +468,21 @@ absl::Status MakeServiceCanonical(Node& service, const std::string& path,
       }
     } else if (key == "deploy") {
       if (Node* labels = value.Find("labels")) LabelMap(*labels);
+      Node* resources = value.Find("resources");
+      Node* reservations = resources == nullptr ? nullptr : resources->Find("reservations");
+      if (reservations != nullptr) {
+        if (Node* devices = reservations->Find("devices")) Gpus(*devices);
+      }
     } else if (key == "develop") {
-      if (Node* watch = value.Find("watch")) {
-        for (Node& item : watch->items) {
-          if (Node* from = item.Find("path"); from != nullptr && options.resolve_paths)
-            from->text = ResolvePath(from->text, options);
-        }
+      GANTRY_RETURN_IF_ERROR(Watches(value, here, options));
+    } else if (key == "provider") {
+      if (Node* arguments = value.Find("options")) {
+        for (auto& [name, texts] : arguments->entries) ListFromText(texts);
       }
+    } else if (key == "pull_policy") {
+      if (value.text == "if_not_present") value.text = "missing";
     } else if (key == "post_start" || key == "pre_stop") {
-      for (Node& hook : value.items) {
-        if (Node* command = hook.Find("command"))
-          GANTRY_RETURN_IF_ERROR(CommandList(*command, here));
-        if (Node* environment = hook.Find("environment")) MapFromTexts(*environment);
-      }
+      for (Node& hook : value.items) GANTRY_RETURN_IF_ERROR(Hook(hook, here));
     }
   }
   return absl::OkStatus();

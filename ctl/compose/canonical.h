@@ -23,6 +23,8 @@ struct CanonicalOptions {
   std::string directory;  // absolute; relative paths start here
   std::string home;       // for "~"
   bool resolve_paths = true;
+  // The document was not interpolated: short forms that hold a variable stay as they are.
+  bool variables = false;
 };
 
 // `document` has passed CheckSchema(). kInvalidArgument: a value that is not of its syntax.

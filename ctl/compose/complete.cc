@@ -99,6 +99,67 @@ void ImpliedDependencies(Node& service) {
   }
 }
 
+// Labels of the service's label files, below its own.
+absl::Status ReadLabelFiles(const std::string& name, Node& service,
+                            const CompleteOptions& options) {
+  const Node* files = service.Find("label_file");
+  if (files == nullptr || files->is_null()) return absl::OkStatus();
+  Node labels = Node::Map();
+  for (const Node& file : files->items) {
+    const absl::StatusOr<std::string> text = options.read(file.text);
+    if (!text.ok()) {
+      return absl::NotFoundError(absl::StrCat(file.at.Text(), ": services.", name, ": label file ",
+                                              file.text, " not found: ", text.status().message()));
+    }
+    const Lookup none = [](const std::string&) { return std::optional<std::string>(); };
+    const OnUnset quiet = [](const std::string&) {};
+    const absl::StatusOr<std::vector<EnvEntry>> entries = ParseEnvFile(*text, none, quiet);
+    if (!entries.ok()) {
+      return absl::Status(entries.status().code(),
+                          absl::StrCat("services.", name, ": label file ", file.text, ": ",
+                                       entries.status().message()));
+    }
+    for (const EnvEntry& entry : *entries)
+      labels.Set(entry.key, Node::String(entry.value.value_or("")));
+  }
+  if (const Node* own = service.Find("labels")) {
+    for (const auto& [key, value] : own->entries) labels.Set(key, value);
+  }
+  service.Set("labels", std::move(labels));
+  service.Remove("label_file");
+  return absl::OkStatus();
+}
+
+// Defaults of a build. Arguments without value take the environment's, or are left out.
+void CompleteBuild(Node& build, const CompleteOptions& options) {
+  if (Node* arguments = build.Find("args"); arguments != nullptr && options.resolve_environment) {
+    Node resolved = Node::Map();
+    for (const auto& [key, value] : arguments->entries) {
+      const auto found = options.environment->find(key);
+      if (!value.is_null()) {
+        resolved.Set(key, value);
+      } else if (found != options.environment->end()) {
+        resolved.Set(key, Node::String(found->second));
+      }
+    }
+    *arguments = std::move(resolved);
+  }
+  if (!options.normalize) return;
+  if (build.TextOf("context").empty()) build.Set("context", Node::String(options.directory));
+  if (build.TextOf("dockerfile").empty() && build.TextOf("dockerfile_inline").empty())
+    build.Set("dockerfile", Node::String("Dockerfile"));
+}
+
+void NameSecretTargets(Node& service) {
+  Node* secrets = service.Find("secrets");
+  if (secrets == nullptr) return;
+  for (Node& secret : secrets->items) {
+    if (secret.TextOf("target").empty() && secret.is_map()) {
+      secret.Set("target", Node::String(absl::StrCat("/run/secrets/", secret.TextOf("source"))));
+    }
+  }
+}
+
 // The map below `key` of the document, made if it is not there.
 Node& Section(Node& document, const char* key) {
   Node* section = document.Find(key);
@@ -118,9 +179,15 @@ absl::StatusOr<Node> Complete(const std::string& project, Node merged,
       service = Node::Map();
       service.at = at;
     }
-    ImpliedDependencies(service);
-    if (options.resolve_environment)
+    if (options.resolve_environment) {
       GANTRY_RETURN_IF_ERROR(ResolveEnvironment(name, service, options));
+      GANTRY_RETURN_IF_ERROR(ReadLabelFiles(name, service, options));
+    }
+    if (Node* build = service.Find("build"); build != nullptr && build->is_map())
+      CompleteBuild(*build, options);
+    if (!options.normalize) continue;
+    ImpliedDependencies(service);
+    NameSecretTargets(service);
     const Node* networks = service.Find("networks");
     const bool none = networks == nullptr || networks->is_null() || networks->entries.empty();
     if (none && service.TextOf("network_mode").empty() && service.Find("provider") == nullptr) {
@@ -137,7 +204,7 @@ absl::StatusOr<Node> Complete(const std::string& project, Node merged,
   }
   for (const char* kind : {"networks", "volumes", "secrets", "configs"}) {
     Node* resources = merged.Find(kind);
-    if (resources == nullptr || !resources->is_map()) continue;
+    if (resources == nullptr || !resources->is_map() || !options.normalize) continue;
     for (auto& [key, resource] : resources->entries) {
       if (resource.is_null()) {
         const Position at = resource.at;

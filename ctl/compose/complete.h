@@ -18,7 +18,10 @@ namespace gantry::compose {
 
 struct CompleteOptions {
   const std::map<std::string, std::string>* environment = nullptr;
+  std::string directory;  // the project's
   bool resolve_environment = true;
+  // False: no names, networks, implied dependencies and other defaults are filled in.
+  bool normalize = true;
   std::function<absl::StatusOr<std::string>(const std::string& path)> read;
 };
 

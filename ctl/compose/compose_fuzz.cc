@@ -1,5 +1,5 @@
-// Compose files and what they bring with them: loading must end, and a project that loads must print
-// as text that loads to the same project.
+// Compose files and what they bring with them: loading must end, and a project that loads must
+// print as text that loads to the same project.
 #include <cstdlib>
 #include <string>
 #include <vector>

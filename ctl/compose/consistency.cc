@@ -17,6 +17,7 @@
 namespace gantry::compose {
 namespace {
 
+constexpr size_t kMaxChain = 5000;
 constexpr absl::string_view kEnding = ": invalid compose project";
 
 absl::Status Invalid(const Node& at, absl::string_view what, absl::string_view remedy = "") {
@@ -186,8 +187,8 @@ class Checker {
     if (count > 1 && !service.TextOf("container_name").empty()) {
       return Invalid(service,
                      absl::StrCat("services.", name,
-                                  ": can't set container_name and scale above 1, because the name "
-                                  "of a container must be unique"));
+                                  ": can't set container_name and a scale above 1, as container "
+                                  "name must be unique"));
     }
     return CheckLimits(name, service, deploy);
   }
@@ -246,6 +247,11 @@ class Checker {
     }
     state[name] = 1;
     path.push_back(name);
+    if (path.size() > kMaxChain) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(service->at.Text(),
+                       ": services depend on each other in a chain of more than ", kMaxChain));
+    }
     if (const Node* dependencies = service->Find("depends_on")) {
       for (const auto& [other, node] : dependencies->entries)
         GANTRY_RETURN_IF_ERROR(Visit(other, state, path));

@@ -17,6 +17,7 @@
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
+#include "ctl/compose/present.h"
 #include "ctl/compose/print_yaml.h"
 #include "ctl/version.h"
 #include "proto/gantry/v1/container_config.pb.h"
@@ -267,6 +268,7 @@ class Translator {
     if (type == "bind") {
       mount->set_type(v1::Mount::BIND);
       mount->set_source(source);
+      mount->set_create_source(true);
       if (const Node* bind = Below(volume, "bind")) {
         mount->set_create_source(bind->TextOf("create_host_path") != "false");
         mount->set_propagation(bind->TextOf("propagation"));
@@ -282,8 +284,8 @@ class Translator {
             Bytes(*tmpfs, "size", [&](int64_t bytes) { mount->set_tmpfs_size_bytes(bytes); }));
         uint32_t mode = 0;
         const std::string text = tmpfs->TextOf("mode");
-        if (!text.empty() && !ParseMode(text, &mode))
-          return Bad("volumes", absl::StrCat("tmpfs mode \"", text, "\": expected octal digits"));
+        if (!text.empty() && !absl::SimpleAtoi(text, &mode))
+          return Bad("volumes", absl::StrCat("tmpfs mode \"", text, "\": expected a number"));
         mount->set_tmpfs_mode(mode);
       }
     } else if (type == "image") {
@@ -305,17 +307,6 @@ class Translator {
       }
     }
     return absl::OkStatus();
-  }
-
-  static bool ParseMode(const std::string& text, uint32_t* mode) {
-    *mode = 0;
-    if (text.empty() || text.size() > 6) return false;
-    const size_t skip = absl::StartsWith(text, "0o") ? 2 : 0;
-    for (char c : text.substr(skip)) {
-      if (c < '0' || c > '7') return false;
-      *mode = *mode * 8 + static_cast<uint32_t>(c - '0');
-    }
-    return true;
   }
 
   // Secrets and configs that are files of the host.
@@ -591,7 +582,7 @@ class Translator {
   // Never ignored in silence.
   absl::Status Refused() {
     if (Below(service_, "gpus") != nullptr) return NoDevices("gpus");
-    for (const char* key : {"provider", "models", "credential_spec", "use_api_socket"}) {
+    for (const char* key : {"credential_spec", "use_api_socket"}) {
       if (Below(service_, key) == nullptr || service_.TextOf(key) == "false") continue;
       return absl::FailedPreconditionError(absl::StrCat(service_.Find(key)->at.Text(),
                                                         ": services.", replica_.service, ".", key,
@@ -627,13 +618,14 @@ std::string ServiceHash(const Project& project, const std::string& service) {
        {"build", "pull_policy", "scale", "depends_on", "profiles", "develop", "env_file", "attach"})
     copy.Remove(key);
   if (Node* deploy = copy.Find("deploy")) deploy->Remove("replicas");
-  return Sha256(PrintJson(copy, 0));
+  return Sha256(PrintJson(Present(copy, "services.service"), 0));
 }
 
 std::string ResourceHash(const Project& project, const std::string& kind, const std::string& key) {
   const Node* section = project.model.Find(kind);
   const Node* resource = section == nullptr ? nullptr : section->Find(key);
-  return resource == nullptr ? "" : Sha256(PrintJson(*resource, 0));
+  if (resource == nullptr) return "";
+  return Sha256(PrintJson(Present(*resource, absl::StrCat(kind, ".resource")), 0));
 }
 
 absl::StatusOr<v1::ContainerConfig> ContainerConfigOf(

@@ -1,7 +1,7 @@
 // What a service asks for, as the container that gantry.v1 is asked to create.
 //
-// Pure: the project is complete (complete.h). Labels are docker compose's, so that each tool sees the
-// other's projects.
+// Pure: the project is complete (complete.h). Labels are docker compose's, so that each tool sees
+// the other's projects.
 // Spec: compose-spec "Services top-level element"; labels com.docker.compose.*.
 #ifndef GANTRY_CTL_COMPOSE_CONTAINER_CONFIG_H_
 #define GANTRY_CTL_COMPOSE_CONTAINER_CONFIG_H_

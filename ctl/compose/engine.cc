@@ -28,6 +28,8 @@ namespace {
 
 // Between two looks at a container that something waits for.
 constexpr absl::Duration kLookAgain = absl::Milliseconds(100);
+// Of a file that is copied, in one message.
+constexpr size_t kPieceBytes = 256 << 10;
 
 void AddFilter(const std::string& key, const std::string& value,
                google::protobuf::RepeatedPtrField<v1::Filter>* filters) {
@@ -128,6 +130,8 @@ absl::StatusOr<Observed> Engine::Observe(const Project& project,
     out.volumes[volume.name()] = resource(volume.labels());
   std::set<std::string> asked;
   for (const std::string& service : services) {
+    const Node* node = project.FindService(service);
+    if (node != nullptr && node->Find("provider") != nullptr) continue;
     const std::string image = ImageOf(project, service);
     if (!asked.insert(image).second) continue;
     absl::StatusOr<std::string> digest = ImageDigest(image);
@@ -277,7 +281,7 @@ absl::StatusOr<std::string> Engine::CreateContainer(const Project& project,
 absl::StatusOr<std::string> Engine::RecreateContainer(const Project& project, const Step& step,
                                                       std::optional<int> timeout_seconds,
                                                       bool keep_anonymous_volumes) {
-  const std::string temporary = absl::StrCat(step.id.substr(0, 12), "_", step.object);
+  const std::string temporary = TemporaryName(step.id, step.object);
   GANTRY_ASSIGN_OR_RETURN(const std::string id,
                           CreateContainer(project, step.service, step.number, temporary,
                                           keep_anonymous_volumes ? step.id : "", step.object));
@@ -285,18 +289,35 @@ absl::StatusOr<std::string> Engine::RecreateContainer(const Project& project, co
   // a container of the same number, of which one goes.
   GANTRY_RETURN_IF_ERROR(StopWithHooks(project, step.service, step.id, timeout_seconds));
   GANTRY_RETURN_IF_ERROR(Remove(step.id, /*force=*/true, /*volumes=*/false));
-  v1::RenameContainerRequest rename;
-  rename.set_container(id);
-  rename.set_new_name(step.object);
-  v1::RenameContainerResponse renamed;
-  GANTRY_RETURN_IF_ERROR(client_.Call(rename, &renamed));
+  GANTRY_RETURN_IF_ERROR(Rename(id, step.object));
   return id;
+}
+
+std::string Engine::TemporaryName(const std::string& old_id, const std::string& name) {
+  return absl::StrCat(old_id.substr(0, 12), "_", name);
+}
+
+absl::Status Engine::Rename(const std::string& id, const std::string& name) {
+  v1::RenameContainerRequest request;
+  request.set_container(id);
+  request.set_new_name(name);
+  v1::RenameContainerResponse response;
+  return client_.Call(request, &response);
 }
 
 absl::Status Engine::Inject(const Project& project, const std::string& service,
                             const std::string& id) {
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<InjectedFile> files, InjectedFilesOf(project, service));
-  if (files.empty()) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<InjectedFile> injected,
+                          InjectedFilesOf(project, service));
+  std::vector<SyncedFile> files;
+  for (const InjectedFile& file : injected) {
+    files.push_back(
+        {file.target, file.content, "", false, file.mode, file.uid, file.gid, absl::UnixEpoch()});
+  }
+  return files.empty() ? absl::OkStatus() : CopyFiles(id, files);
+}
+
+absl::Status Engine::CopyFiles(const std::string& id, const std::vector<SyncedFile>& files) {
   v1::CopyToResponse response;
   auto stream = client_.OpenWriter<v1::CopyToRequest>(&response);
   v1::CopyToRequest open;
@@ -308,10 +329,14 @@ absl::Status Engine::Inject(const Project& project, const std::string& service,
    public:
     explicit Sink(ctl::WriteStream<v1::CopyToRequest>& stream) : stream_(stream) {}
     absl::Status Write(absl::string_view bytes) override {
-      v1::CopyToRequest part;
-      part.set_data(std::string(bytes));
-      // A refusal is the call's end, and Finish() tells why.
-      return stream_.Write(part) ? absl::OkStatus() : absl::CancelledError("the call has ended");
+      while (!bytes.empty()) {
+        v1::CopyToRequest part;
+        part.set_data(std::string(bytes.substr(0, kPieceBytes)));
+        bytes.remove_prefix(std::min(bytes.size(), kPieceBytes));
+        // A refusal is the call's end, and Finish() tells why.
+        if (!stream_.Write(part)) return absl::CancelledError("the call has ended");
+      }
+      return absl::OkStatus();
     }
 
    private:
@@ -319,17 +344,44 @@ absl::Status Engine::Inject(const Project& project, const std::string& service,
   };
   Sink sink(*stream);
   TarWriter writer(sink);
-  for (const InjectedFile& file : files) {
+  for (const SyncedFile& file : files) {
     TarEntry entry;
     entry.path = file.target.substr(1);
     entry.mode = file.mode;
     entry.uid = static_cast<uint32_t>(file.uid);
     entry.gid = static_cast<uint32_t>(file.gid);
-    if (!writer.WriteFile(std::move(entry), file.content).ok()) break;
+    const timespec modified = absl::ToTimespec(file.modified);
+    entry.mtime.seconds = modified.tv_sec;
+    entry.mtime.nanos = static_cast<int32_t>(modified.tv_nsec);
+    if (!file.link.empty()) {
+      entry.type = TarType::kSymlink;
+      entry.link_target = file.link;
+    } else if (file.folder) {
+      entry.type = TarType::kDirectory;
+    }
+    const bool plain = file.link.empty() && !file.folder;
+    if (!(plain ? writer.WriteFile(std::move(entry), file.content) : writer.WriteEntry(entry)).ok())
+      break;
   }
   const absl::Status finished = writer.Finish();
   GANTRY_RETURN_IF_ERROR(stream->Finish());
   return finished;
+}
+
+absl::Status Engine::RemoveFiles(const std::string& id, const std::vector<std::string>& paths) {
+  Node hook = Node::Map();
+  Node& command = hook.Set("command", Node::List());
+  for (const char* word : {"rm", "-rf", "--"}) command.Append(Node::String(word));
+  for (const std::string& path : paths) command.Append(Node::String(path));
+  hook.Set("user", Node::String("0"));
+  return RunHook(hook, absl::StrCat("removing ", paths.size(), " files"), id);
+}
+
+absl::Status Engine::RemoveImage(const std::string& image) {
+  v1::RemoveImageRequest request;
+  request.set_image(image);
+  v1::RemoveImageResponse response;
+  return client_.Call(request, &response);
 }
 
 absl::Status Engine::RunHooks(const Project& project, const std::string& service,
@@ -337,37 +389,39 @@ absl::Status Engine::RunHooks(const Project& project, const std::string& service
   const Node* node = project.FindService(service);
   const Node* hooks = node == nullptr ? nullptr : node->Find(key);
   if (hooks == nullptr) return absl::OkStatus();
-  for (const Node& hook : hooks->items) {
-    auto stream = client_.OpenDuplex<v1::ExecInput, v1::ExecOutput>();
-    v1::ExecInput open;
-    open.mutable_open()->set_container(id);
-    v1::ExecConfig* config = open.mutable_open()->mutable_config();
-    if (const Node* command = hook.Find("command")) {
-      for (const Node& word : command->items) config->add_command(word.text);
-    }
-    if (const Node* environment = hook.Find("environment")) {
-      for (const auto& [name, value] : environment->entries)
-        config->add_env(absl::StrCat(name, "=", value.text));
-    }
-    config->set_user(hook.TextOf("user"));
-    config->set_working_dir(hook.TextOf("working_dir"));
-    config->set_privileged(hook.TrueAt("privileged"));
-    config->set_attach_stdout(true);
-    config->set_attach_stderr(true);
-    stream->Write(open);
-    v1::ExecOutput output;
-    std::optional<uint32_t> code;
-    while (stream->Read(&output)) {
-      if (output.has_exited()) code = output.exited().exit_code();
-    }
-    GANTRY_RETURN_IF_ERROR(stream->Finish());
-    if (code.value_or(1) != 0) {
-      return absl::FailedPreconditionError(absl::StrCat(hook.at.Text(), ": services.", service, ".",
-                                                        key, ": the command exited with status ",
-                                                        code.value_or(1)));
-    }
-  }
+  for (const Node& hook : hooks->items)
+    GANTRY_RETURN_IF_ERROR(RunHook(hook, absl::StrCat("services.", service, ".", key), id));
   return absl::OkStatus();
+}
+
+absl::Status Engine::RunHook(const Node& hook, const std::string& place, const std::string& id) {
+  auto stream = client_.OpenDuplex<v1::ExecInput, v1::ExecOutput>();
+  v1::ExecInput open;
+  open.mutable_open()->set_container(id);
+  v1::ExecConfig* config = open.mutable_open()->mutable_config();
+  if (const Node* command = hook.Find("command")) {
+    for (const Node& word : command->items) config->add_command(word.text);
+  }
+  if (const Node* environment = hook.Find("environment")) {
+    for (const auto& [name, value] : environment->entries)
+      config->add_env(value.is_null() ? name : absl::StrCat(name, "=", value.text));
+  }
+  config->set_user(hook.TextOf("user"));
+  config->set_working_dir(hook.TextOf("working_dir"));
+  config->set_privileged(hook.TrueAt("privileged"));
+  config->set_attach_stdout(true);
+  config->set_attach_stderr(true);
+  stream->Write(open);
+  v1::ExecOutput output;
+  std::optional<uint32_t> code;
+  while (stream->Read(&output)) {
+    if (output.has_exited()) code = output.exited().exit_code();
+  }
+  GANTRY_RETURN_IF_ERROR(stream->Finish());
+  if (code.value_or(1) == 0) return absl::OkStatus();
+  const std::string at = hook.at.Text();
+  return absl::FailedPreconditionError(absl::StrCat(
+      at.empty() ? "" : at + ": ", place, ": the command exited with status ", code.value_or(1)));
 }
 
 absl::Status Engine::Start(const std::string& id) {
@@ -535,6 +589,167 @@ absl::Status Engine::AwaitReady(const std::string& id, absl::Time deadline, bool
     }
     GANTRY_RETURN_IF_ERROR(Breathe());
   }
+}
+
+absl::Status Engine::Restart(const std::string& id, std::optional<int> timeout_seconds) {
+  v1::RestartContainerRequest request;
+  request.set_container(id);
+  if (timeout_seconds.has_value()) request.set_timeout_seconds(*timeout_seconds);
+  v1::RestartContainerResponse response;
+  return client_.Call(request, &response);
+}
+
+absl::Status Engine::Remove(const std::string& id, bool force, bool volumes) {
+  v1::RemoveContainerRequest request;
+  request.set_container(id);
+  request.set_force(force);
+  request.set_volumes(volumes);
+  v1::RemoveContainerResponse response;
+  const absl::Status status = client_.Call(request, &response);
+  return absl::IsNotFound(status) ? absl::OkStatus() : status;
+}
+
+absl::Status Engine::Pause(const std::string& id, bool pause) {
+  if (pause) {
+    v1::PauseContainerRequest request;
+    request.set_container(id);
+    v1::PauseContainerResponse response;
+    return client_.Call(request, &response);
+  }
+  v1::UnpauseContainerRequest request;
+  request.set_container(id);
+  v1::UnpauseContainerResponse response;
+  return client_.Call(request, &response);
+}
+
+absl::Status Engine::Breathe() {
+  absl::SleepFor(kLookAgain);
+  return cancelled_ ? absl::CancelledError("interrupted") : absl::OkStatus();
+}
+
+absl::StatusOr<ObservedContainer> Engine::Look(const std::string& id, bool* has_health_check) {
+  v1::InspectContainerRequest request;
+  request.set_container(id);
+  v1::InspectContainerResponse response;
+  GANTRY_RETURN_IF_ERROR(client_.Call(request, &response));
+  const v1::HealthCheck& check = response.container().config().health_check();
+  *has_health_check = check.test_size() > 0 && check.test(0) != "NONE";
+  return Describe(response.container().summary());
+}
+
+absl::Status Engine::AwaitDependencies(
+    const Project& project, const std::string& service,
+    const std::function<void(const std::string&, const char*)>& waiting) {
+  for (const Dependency& dependency : DependenciesOf(*project.FindService(service))) {
+    const Node* other = project.FindService(dependency.service);
+    // A service that is off, or has no containers, is not waited for.
+    if (other == nullptr || other->Find("provider") != nullptr) continue;
+    if (dependency.condition == Dependency::Condition::kStarted) continue;
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<v1::ContainerSummary> containers,
+                            Containers(project.name, {dependency.service}, /*all=*/true));
+    bool any = false;
+    for (const v1::ContainerSummary& summary : containers) {
+      const ObservedContainer container = Describe(summary);
+      if (container.one_off) continue;
+      any = true;
+      const absl::Status status = AwaitOne(dependency.service, dependency, container, waiting);
+      if (status.ok() || (!dependency.required && !absl::IsCancelled(status))) continue;
+      return status;
+    }
+    if (!any && dependency.required && ScaleOf(*other) > 0) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(service, " is missing dependency ", dependency.service));
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::AwaitOne(const std::string& dependency, const Dependency& wanted,
+                              const ObservedContainer& first,
+                              const std::function<void(const std::string&, const char*)>& waiting) {
+  waiting(first.name, "Waiting");
+  while (true) {
+    bool has_health_check = false;
+    GANTRY_ASSIGN_OR_RETURN(const ObservedContainer now, Look(first.id, &has_health_check));
+    const bool ended = now.state == State::kExited || now.state == State::kDead;
+    if (wanted.condition == Dependency::Condition::kCompleted) {
+      if (ended) {
+        waiting(first.name, "Exited");
+        if (now.exit_code == 0) return absl::OkStatus();
+        return absl::FailedPreconditionError(absl::StrCat(
+            "service \"", dependency, "\" didn't complete successfully: exit ", now.exit_code));
+      }
+    } else {
+      if (!has_health_check) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "dependency failed to start: container ", now.name, " has no healthcheck configured"));
+      }
+      if (now.state == State::kRunning && now.health == "healthy") {
+        waiting(first.name, "Healthy");
+        return absl::OkStatus();
+      }
+      if (ended) {
+        return absl::FailedPreconditionError(absl::StrCat(
+            "dependency failed to start: container ", now.name, " exited (", now.exit_code, ")"));
+      }
+      if (now.health == "unhealthy") {
+        return absl::FailedPreconditionError(
+            absl::StrCat("dependency failed to start: container ", now.name, " is unhealthy"));
+      }
+    }
+    GANTRY_RETURN_IF_ERROR(Breathe());
+  }
+}
+
+absl::Status Engine::AwaitReady(const std::string& id, absl::Time deadline, bool may_complete) {
+  while (true) {
+    bool has_health_check = false;
+    GANTRY_ASSIGN_OR_RETURN(const ObservedContainer now, Look(id, &has_health_check));
+    if (now.state == State::kRunning && (!has_health_check || now.health == "healthy"))
+      return absl::OkStatus();
+    if (now.health == "unhealthy") {
+      return absl::FailedPreconditionError(absl::StrCat("container ", now.name, " is unhealthy"));
+    }
+    if (now.state == State::kExited || now.state == State::kDead) {
+      if (may_complete && now.exit_code == 0) return absl::OkStatus();
+      return absl::FailedPreconditionError(
+          absl::StrCat("container ", now.name, " exited (", now.exit_code, ")"));
+    }
+    if (absl::Now() > deadline) {
+      return absl::DeadlineExceededError(absl::StrCat("container ", now.name, " is not ready"));
+    }
+    GANTRY_RETURN_IF_ERROR(Breathe());
+  }
+}
+
+absl::Status Engine::AwaitSteady(const std::string& id, const std::string& name,
+                                 absl::Duration monitor) {
+  const absl::Time begin = absl::Now();
+  while (true) {
+    v1::InspectContainerRequest request;
+    request.set_container(id);
+    v1::InspectContainerResponse response;
+    GANTRY_RETURN_IF_ERROR(client_.Call(request, &response));
+    const v1::HealthCheck& check = response.container().config().health_check();
+    const bool checked = check.test_size() > 0 && check.test(0) != "NONE";
+    const ObservedContainer now = Describe(response.container().summary());
+    if (now.health == "unhealthy")
+      return absl::FailedPreconditionError(absl::StrCat("container ", now.name, " is unhealthy"));
+    if (now.state != State::kRunning) {
+      return absl::FailedPreconditionError(
+          absl::StrCat("container ", now.name, " exited (", now.exit_code, ")"));
+    }
+    if (response.container().summary().restart_count() > 0)
+      return absl::FailedPreconditionError(absl::StrCat("container ", now.name, " was restarted"));
+    if (checked ? now.health == "healthy" : absl::Now() - begin >= monitor) return absl::OkStatus();
+    GANTRY_RETURN_IF_ERROR(Breathe());
+  }
+}
+
+absl::Status Engine::Rest(absl::Duration duration) {
+  const absl::Time end = absl::Now() + duration;
+  while (absl::Now() < end) GANTRY_RETURN_IF_ERROR(Breathe());
+  return cancelled_ ? absl::CancelledError("interrupted") : absl::OkStatus();
 }
 
 absl::StatusOr<int> Engine::AwaitExit(const std::string& id) {

@@ -31,6 +31,18 @@ class Filter;
 
 namespace gantry::compose {
 
+// A file of the host on its way into a container.
+struct SyncedFile {
+  std::string target;  // absolute
+  std::string content;
+  std::string link;  // of a symbolic link
+  bool folder = false;
+  uint32_t mode = 0644;
+  int64_t uid = 0;
+  int64_t gid = 0;
+  absl::Time modified;
+};
+
 class Engine {
  public:
   // `client` and `cancelled` outlive this. Waits end with kCancelled soon after `cancelled` is set.
@@ -73,6 +85,14 @@ class Engine {
   // kFailedPrecondition: one ended with another status than 0.
   absl::Status RunHooks(const Project& project, const std::string& service, const std::string& id,
                         const std::string& key);
+  // One such command. `place` names it in errors.
+  absl::Status RunHook(const Node& hook, const std::string& place, const std::string& id);
+  // Files into a container, owned by root; folders that are missing are made.
+  absl::Status CopyFiles(const std::string& id, const std::vector<SyncedFile>& files);
+  // Files and folders of a running container, by its own `rm`.
+  absl::Status RemoveFiles(const std::string& id, const std::vector<std::string>& paths);
+  // kFailedPrecondition: something uses it.
+  absl::Status RemoveImage(const std::string& image);
   absl::Status Start(const std::string& id);
   absl::Status Stop(const std::string& id, std::optional<int> timeout_seconds);
   // After the service's pre_stop commands, where it runs.
@@ -82,6 +102,9 @@ class Engine {
   absl::Status Restart(const std::string& id, std::optional<int> timeout_seconds);
   absl::Status Remove(const std::string& id, bool force, bool volumes);
   absl::Status Pause(const std::string& id, bool pause);
+  absl::Status Rename(const std::string& id, const std::string& name);
+  // "0123456789ab_demo-web-1": of a successor while its predecessor is there.
+  static std::string TemporaryName(const std::string& old_id, const std::string& name);
 
   // Waits until the containers of each dependency meet its condition. `waiting` is called with the
   // name of each container and what it is at: "Waiting", then "Healthy" or "Exited".
@@ -91,6 +114,12 @@ class Engine {
       const std::function<void(const std::string& container, const char* word)>& waiting);
   // Waits until it runs (and is healthy, where it has a health check). kDeadlineExceeded.
   absl::Status AwaitReady(const std::string& id, absl::Time deadline, bool may_complete);
+  // Waits until it is healthy or, without a health check, has run for `monitor` without an end or a
+  // restart. `name` is its name in errors, because it has a temporary one.
+  // kFailedPrecondition: it is unhealthy, ended or was restarted.
+  absl::Status AwaitSteady(const std::string& id, const std::string& name, absl::Duration monitor);
+  // kCancelled.
+  absl::Status Rest(absl::Duration duration);
   // Exit code of the end that it comes to.
   absl::StatusOr<int> AwaitExit(const std::string& id);
 

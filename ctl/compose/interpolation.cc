@@ -117,7 +117,52 @@ class Template {
   const OnUnset& on_unset_;
 };
 
+void CollectFromText(absl::string_view text, std::map<std::string, Variable>& variables,
+                     int depth) {
+  if (depth > kMaxNesting) return;
+  while (true) {
+    const size_t dollar = text.find('$');
+    if (dollar == absl::string_view::npos || dollar + 1 == text.size()) return;
+    text.remove_prefix(dollar + 1);
+    if (text[0] == '$') {
+      text.remove_prefix(1);
+      continue;
+    }
+    const bool braced = text[0] == '{';
+    if (braced) text.remove_prefix(1);
+    size_t end = 0;
+    while (end < text.size() && NameChar(text[end])) ++end;
+    if (end == 0 || !NameStart(text[0])) continue;
+    Variable& variable = variables[std::string(text.substr(0, end))];
+    text.remove_prefix(end);
+    if (!braced) continue;
+    int open = 1;
+    size_t close = 0;
+    while (close < text.size()) {
+      if (text[close] == '{') ++open;
+      if (text[close] == '}' && --open == 0) break;
+      ++close;
+    }
+    absl::string_view rest = text.substr(0, close);
+    text.remove_prefix(close);
+    if (!rest.empty() && rest[0] == ':') rest.remove_prefix(1);
+    if (rest.empty()) continue;
+    const char operation = rest[0];
+    rest.remove_prefix(1);
+    if (operation == '?') variable.required = true;
+    if (operation == '-') variable.otherwise = std::string(rest);
+    if (operation == '+') variable.alternate = std::string(rest);
+    CollectFromText(rest, variables, depth + 1);
+  }
+}
+
 }  // namespace
+
+void CollectVariables(const Node& node, std::map<std::string, Variable>& variables) {
+  if (node.is_string()) CollectFromText(node.text, variables, 0);
+  for (const Node& item : node.items) CollectVariables(item, variables);
+  for (const auto& [key, value] : node.entries) CollectVariables(value, variables);
+}
 
 absl::StatusOr<std::string> Interpolate(absl::string_view text, const Lookup& lookup,
                                         const OnUnset& on_unset) {

@@ -8,6 +8,7 @@
 #define GANTRY_CTL_COMPOSE_INTERPOLATION_H_
 
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -32,6 +33,15 @@ absl::StatusOr<std::string> Interpolate(absl::string_view text, const Lookup& lo
 // All strings below `node`, which is at `path` ("services.web"). Errors name the place.
 absl::Status InterpolateNode(Node& node, const std::string& path, const Lookup& lookup,
                              const OnUnset& on_unset);
+
+// What a file says of a variable that it uses.
+struct Variable {
+  bool required = false;  // ${NAME?message}
+  std::string otherwise;  // the default
+  std::string alternate;  // ${NAME+alternate}
+};
+// Adds the variables of all strings below `node`; text that is no form of the above is passed over.
+void CollectVariables(const Node& node, std::map<std::string, Variable>& variables);
 
 }  // namespace gantry::compose
 

@@ -75,6 +75,7 @@ class Loader {
   absl::StatusOr<Project> Load() {
     GANTRY_RETURN_IF_ERROR(FindFiles());
     GANTRY_RETURN_IF_ERROR(ReadEnvironment());
+    GANTRY_RETURN_IF_ERROR(ReadNames());
     Node merged = Node::Map();
     for (const std::string& file : project_.files) {
       GANTRY_ASSIGN_OR_RETURN(Node one, LoadFile(file, project_.directory, project_.environment));
@@ -82,9 +83,12 @@ class Loader {
     }
     DropReset(merged);
     GANTRY_RETURN_IF_ERROR(ChooseName(merged));
+    project_.environment["COMPOSE_PROJECT_NAME"] = project_.name;
     GANTRY_RETURN_IF_ERROR(ChooseProfiles(merged));
     CompleteOptions complete;
     complete.environment = &project_.environment;
+    complete.directory = project_.directory;
+    complete.normalize = options_.normalize;
     complete.resolve_environment = options_.resolve_environment;
     complete.read = options_.read;
     GANTRY_ASSIGN_OR_RETURN(project_.model, Complete(project_.name, std::move(merged), complete));
@@ -104,7 +108,7 @@ class Loader {
   }
 
   std::string Absolute(const std::string& path, const std::string& directory) const {
-    return ResolvePath(path, {directory, home_, true});
+    return ResolvePath(path, {directory, home_});
   }
 
   absl::Status FindFiles() {
@@ -245,7 +249,7 @@ class Loader {
     };
     if (options_.interpolate)
       GANTRY_RETURN_IF_ERROR(InterpolateNode(document, "", lookup, UnsetWarning()));
-    GANTRY_RETURN_IF_ERROR(InFile(file, CheckSchema(document)));
+    GANTRY_RETURN_IF_ERROR(InFile(file, CheckSchema(document, !options_.interpolate)));
     if (document.Find("version") != nullptr) {
       document.Remove("version");
       if (obsolete_.insert(file).second) {
@@ -255,7 +259,9 @@ class Loader {
             "potential confusion"));
       }
     }
-    GANTRY_RETURN_IF_ERROR(MakeCanonical(document, {directory, home_, options_.resolve_paths}));
+    GANTRY_RETURN_IF_ERROR(
+        MakeCanonical(document, {directory, home_, options_.resolve_paths, !options_.interpolate}));
+    CollapseLists(document);
     GANTRY_RETURN_IF_ERROR(Include(document, file, directory, environment));
     return ExtendAll(document, file, directory, environment);
   }
@@ -329,6 +335,14 @@ class Loader {
       GANTRY_RETURN_IF_ERROR(Merge(merged, one, ""));
     }
     merged.Remove("name");
+    // A build without a context is at home where it was included from.
+    if (Node* services = merged.Find("services")) {
+      for (auto& [name, service] : services->entries) {
+        Node* build = service.Find("build");
+        if (build != nullptr && build->is_map() && build->TextOf("context").empty())
+          build->Set("context", Node::String(base));
+      }
+    }
     return merged;
   }
 
@@ -414,19 +428,42 @@ class Loader {
     for (Node& document : documents) {
       if (options_.interpolate)
         GANTRY_RETURN_IF_ERROR(InterpolateNode(document, "", lookup, UnsetWarning()));
-      GANTRY_RETURN_IF_ERROR(InFile(path, CheckSchema(document)));
-      GANTRY_RETURN_IF_ERROR(
-          MakeCanonical(document, {DirectoryOf(path), home_, options_.resolve_paths}));
+      GANTRY_RETURN_IF_ERROR(InFile(path, CheckSchema(document, !options_.interpolate)));
+      GANTRY_RETURN_IF_ERROR(MakeCanonical(
+          document, {DirectoryOf(path), home_, options_.resolve_paths, !options_.interpolate}));
       GANTRY_RETURN_IF_ERROR(Merge(merged, document, ""));
     }
     const Node* services = merged.Find("services");
     return services == nullptr ? Node::Map() : *services;
   }
 
-  // For ${COMPOSE_PROJECT_NAME} in the files themselves, before the files can say a name.
+  // `name:` of the files, before these are read as a whole: they may use ${COMPOSE_PROJECT_NAME}.
+  absl::Status ReadNames() {
+    if (!options_.project_name.empty()) return absl::OkStatus();
+    const auto lookup = [this](const std::string& name) -> std::optional<std::string> {
+      const auto found = project_.environment.find(name);
+      return found == project_.environment.end() ? std::nullopt : std::optional(found->second);
+    };
+    for (const std::string& file : project_.files) {
+      if (file == "-") continue;
+      const absl::StatusOr<std::string> text = options_.read(file);
+      // Most files have none, and what is wrong with a file is said when it is loaded.
+      if (!text.ok() || text->find("name:") == std::string::npos) continue;
+      const absl::StatusOr<std::vector<Node>> documents = ReadYaml(*text, file);
+      if (!documents.ok()) continue;
+      for (const Node& document : *documents) {
+        const std::string said = document.TextOf("name");
+        const absl::StatusOr<std::string> name =
+            options_.interpolate ? Interpolate(said, lookup, UnsetWarning()) : said;
+        if (name.ok() && !name->empty()) said_name_ = *name;
+      }
+    }
+    return absl::OkStatus();
+  }
+
   std::string NameSoFar() const {
     if (!options_.project_name.empty()) return options_.project_name;
-    return Normalized(BaseName(project_.directory));
+    return Normalized(said_name_.empty() ? BaseName(project_.directory) : said_name_);
   }
 
   absl::Status ChooseName(const Node& merged) {
@@ -483,6 +520,7 @@ class Loader {
   const LoadOptions& options_;
   std::string home_;
   Project project_;
+  std::string said_name_;
   std::set<std::string> unset_;
   std::set<std::string> obsolete_;
   std::vector<std::string> including_;

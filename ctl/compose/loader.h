@@ -6,8 +6,8 @@
 //   absl::StatusOr<Project> project = LoadProject(options);
 //
 // The steps, file by file: YAML (yaml_reader.h), interpolation, the schema, the canonical form,
-// `include` and `extends`, merging; then of the whole: defaults, environment, profiles, consistency.
-// Only reads. Errors name file, line and column where there is one.
+// `include` and `extends`, merging; then of the whole: defaults, environment, profiles,
+// consistency. Only reads. Errors name file, line and column where there is one.
 // Spec: compose-spec.
 #ifndef GANTRY_CTL_COMPOSE_LOADER_H_
 #define GANTRY_CTL_COMPOSE_LOADER_H_
@@ -35,6 +35,7 @@ struct LoadOptions {
   bool interpolate = true;
   bool resolve_paths = true;
   bool resolve_environment = true;  // env_file and bare names of `environment`
+  bool normalize = true;            // fill in names, networks and other defaults
   bool check_consistency = true;
   // Contents of a file; kNotFound: there is none. "-" is the standard input.
   std::function<absl::StatusOr<std::string>(const std::string& path)> read;

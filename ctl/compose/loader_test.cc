@@ -3,6 +3,7 @@
 #include <map>
 #include <string>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -383,6 +384,195 @@ TEST_F(LoaderTest, UnusedResourcesAreToldApart) {
       "volumes: {u: , v: }\nnetworks: {n: , m: }");
   EXPECT_THAT(UsedVolumes(project, {"web"}), ElementsAre("u"));
   EXPECT_THAT(UsedNetworks(project, {"web"}), ElementsAre("n"));
+}
+
+TEST_F(LoaderTest, BadValuesNameTheirPlace) {
+  for (const auto& [line, words] : std::vector<std::pair<std::string, std::string>>{
+           {"mem_limit: lots", "services.web.mem_limit: \"lots\": expected a size"},
+           {"cpus: many", "services.web.cpus: \"many\": expected a number"},
+           {"stop_grace_period: soon", "services.web.stop_grace_period: \"soon\": expected a"},
+           {"privileged: '${N}'", "services.web.privileged: \"7\": expected true or false"},
+           {"scale: '1.5'", "services.web.scale: \"1.5\": expected a whole number"}}) {
+    options_.environment["N"] = "7";
+    const std::string error = Error("services:\n  web:\n    image: x\n    " + line + "\n");
+    EXPECT_THAT(error, HasSubstr("/p/compose.yaml:4:5: " + words)) << line;
+  }
+}
+
+TEST_F(LoaderTest, ValuesHaveOneSpelling) {
+  const Project project = Load(
+      "services: {web: {image: x, mem_limit: 1g, cpus: '0.50', stop_grace_period: 90s, privileged: "
+      "'yes', ulimits: {nofile: '9'}, pull_policy: if_not_present, environment: {A: 1.50, B: 0x10},"
+      " secrets: [s]}}\nsecrets: {s: {file: ./s}}");
+  EXPECT_EQ(Web(project, "mem_limit"), "\"1073741824\"");
+  EXPECT_EQ(Web(project, "cpus"), "0.5");
+  EXPECT_EQ(Web(project, "stop_grace_period"), "\"1m30s\"");
+  EXPECT_EQ(Web(project, "ulimits"), "{\"nofile\":9}");
+  EXPECT_EQ(Web(project, "pull_policy"), "\"missing\"");
+  EXPECT_EQ(Web(project, "environment"), "{\"A\":\"1.5\",\"B\":\"16\"}");
+  EXPECT_EQ(Web(project, "secrets"), "[{\"source\":\"s\",\"target\":\"/run/secrets/s\"}]");
+}
+
+TEST_F(LoaderTest, VariablesStayWhereTheyAreNotInterpolated) {
+  options_.interpolate = false;
+  const Project project = Load(
+      "services: {web: {image: 'x:${TAG:-1}', ports: ['${P}:80'], privileged: '${T}', volumes: "
+      "['${D}:/d']}}");
+  EXPECT_EQ(Web(project, "image"), "\"x:${TAG:-1}\"");
+  EXPECT_EQ(Web(project, "ports"), "[\"${P}:80\"]");
+  EXPECT_EQ(Web(project, "privileged"), "\"${T}\"");
+  EXPECT_EQ(Web(project, "volumes"), "[\"${D}:/d\"]");
+}
+
+TEST_F(LoaderTest, LabelFilesLieBelowTheOwnLabels) {
+  files_["/p/l"] = "a=file\nb=\"two words\"\n";
+  const Project project = Load("services: {web: {image: x, label_file: l, labels: {a: own}}}");
+  EXPECT_EQ(Web(project, "labels"), "{\"a\":\"own\",\"b\":\"two words\"}");
+  EXPECT_EQ(Web(project, "label_file"), "(absent)");
+}
+
+TEST_F(LoaderTest, BuildArgumentsWithoutValueTakeTheEnvironments) {
+  options_.environment["B"] = "set";
+  const Project project = Load(
+      "services: {web: {build: {context: ., args: [A, B, C=], ssh: [default, 'k=./key'], "
+      "additional_contexts: {res: ./r, img: 'docker-image://x', other: 'service:web'}}}}");
+  EXPECT_EQ(
+      Web(project, "build"),
+      "{\"context\":\"/p\",\"args\":{\"B\":\"set\",\"C\":\"\"},\"ssh\":[\"default\",\"k=/p/key\"],"
+      "\"additional_contexts\":{\"res\":\"/p/r\",\"img\":\"docker-image://x\",\"other\":\"service:"
+      "web\"},\"dockerfile\":\"Dockerfile\"}");
+}
+
+TEST_F(LoaderTest, RepeatedItemsCollapseInOneFileToo) {
+  EXPECT_EQ(
+      Web(Load("services: {web: {image: x, cap_add: [A, B, A], expose: ['80', 80]}}"), "cap_add"),
+      "[\"A\",\"B\"]");
+  EXPECT_THAT(Error("services: {web: {image: x, volumes: ['/a:/d', '/b:/d']}}"),
+              HasSubstr("target /d already mounted as services.web.volumes[0]"));
+}
+
+// Files that were written to do harm: an error, in bounded time and memory.
+
+TEST_F(LoaderTest, HostileAliasesThatUnfoldWithoutEnd) {
+  std::string bomb = "x-a: &a [x, x, x, x, x, x, x, x, x, x]\n";
+  for (char c = 'b'; c <= 'i'; ++c) {
+    const std::string before(1, static_cast<char>(c - 1));
+    bomb += std::string("x-") + c + ": &" + c + " [";
+    for (int i = 0; i < 10; ++i) bomb += "*" + before + (i < 9 ? ", " : "]\n");
+  }
+  EXPECT_THAT(Error(bomb + "services: {web: {image: x}}\n"),
+              HasSubstr("unfolds to more than 500000 values"));
+}
+
+TEST_F(LoaderTest, HostileMergeKeysThatUnfoldWithoutEnd) {
+  std::string bomb = "x-a: &a {k: [x, x, x, x, x, x, x, x, x, x]}\n";
+  for (char c = 'b'; c <= 'i'; ++c) {
+    const std::string before(1, static_cast<char>(c - 1));
+    bomb += std::string("x-") + c + ": &" + c + " {";
+    for (int i = 0; i < 10; ++i)
+      bomb += "k" + std::to_string(i) + ": {<<: *" + before + "}" + (i < 9 ? ", " : "}\n");
+  }
+  EXPECT_THAT(Error(bomb + "services: {web: {image: x}}\n"), HasSubstr("unfolds to more than"));
+}
+
+TEST_F(LoaderTest, HostileDepth) {
+  EXPECT_THAT(Error("x-a: " + std::string(200, '[') + std::string(200, ']') +
+                    "\nservices: {web: {image: x}}\n"),
+              HasSubstr("nested deeper than 100 levels"));
+  std::string deep = "x-a:\n";
+  for (int i = 1; i < 200; ++i) deep += std::string(static_cast<size_t>(i), ' ') + "a:\n";
+  EXPECT_THAT(Error(deep), HasSubstr("nested deeper than 100 levels"));
+}
+
+TEST_F(LoaderTest, HostileSize) {
+  EXPECT_THAT(Error("services: {web: {image: x}}\n#" + std::string(10 << 20, 'x')),
+              HasSubstr("more than the 4194304 accepted"));
+}
+
+TEST_F(LoaderTest, HostileCyclesOfServices) {
+  EXPECT_THAT(Error("services: {a: {image: x, depends_on: [b]}, b: {image: x, depends_on: [c]}, "
+                    "c: {image: x, depends_on: [a]}}"),
+              HasSubstr("dependency cycle detected: a -> b -> c -> a"));
+  EXPECT_THAT(Error("services: {a: {image: x, network_mode: 'service:b'}, b: {image: x, links: "
+                    "[a]}}"),
+              HasSubstr("dependency cycle detected"));
+  EXPECT_THAT(Error("services: {a: {extends: b}, b: {extends: a}}"),
+              HasSubstr("Circular reference"));
+  EXPECT_THAT(Error("services: {a: {extends: a}}"), HasSubstr("Circular reference"));
+  std::string chain = "services: {s0: {image: x}";
+  for (int i = 1; i < 2000; ++i) {
+    chain +=
+        ", s" + std::to_string(i) + ": {image: x, depends_on: [s" + std::to_string(i - 1) + "]}";
+  }
+  EXPECT_EQ(Load(chain + "}").ServiceNames().size(), 2000u);
+}
+
+TEST_F(LoaderTest, HostileNumbersOfThings) {
+  std::string many = "services: {web: {image: x, environment: [A=1";
+  for (int i = 0; i < 30'000; ++i) many += ", a" + std::to_string(i) + "=1";
+  EXPECT_THAT(Error(many + "]}}"), HasSubstr("services.web.environment has 30001 entries"));
+  std::string chain = "services: {s0: {image: x}";
+  for (int i = 1; i < 6000; ++i) {
+    chain +=
+        ", s" + std::to_string(i) + ": {image: x, depends_on: [s" + std::to_string(i + 1) + "]}";
+  }
+  EXPECT_THAT(Error(chain + ", s6000: {image: x}}"), HasSubstr("in a chain of more than 5000"));
+}
+
+TEST_F(LoaderTest, HostileCyclesOfFiles) {
+  files_["/p/b.yaml"] = "include: [compose.yaml]\nservices: {b: {image: x}}";
+  EXPECT_THAT(Error("include: [b.yaml]\nservices: {a: {image: x}}"),
+              HasSubstr("include cycle detected"));
+  files_["/p/b.yaml"] = "services: {b: {extends: {file: compose.yaml, service: a}}}";
+  EXPECT_THAT(Error("services: {a: {extends: {file: b.yaml, service: b}}}"),
+              HasSubstr("Circular reference"));
+  // Not a cycle: each file includes the next one, without end.
+  options_.read = [](const std::string& path) -> absl::StatusOr<std::string> {
+    const size_t dot = path.rfind('.');
+    if (path == "/p/compose.yaml") return std::string("include: [f.1]\nservices: {}\n");
+    int number = 0;
+    if (path.rfind("/p/f.", 0) != 0 || !absl::SimpleAtoi(path.substr(dot + 1), &number))
+      return absl::NotFoundError("no such file");
+    return absl::StrCat("include: [f.", number + 1, "]\n");
+  };
+  EXPECT_THAT(Error(), HasSubstr("files are included and extended"));
+}
+
+TEST_F(LoaderTest, HostileFilesThatIncludeEachOtherTwice) {
+  for (int i = 0; i < 40; ++i) {
+    files_[absl::StrCat("/p/f", i)] = i == 39
+                                          ? "services: {s: {image: x}}"
+                                          : absl::StrCat("include: [f", i + 1, ", f", i + 1, "]");
+  }
+  EXPECT_THAT(Error("include: [f0]\n"), HasSubstr("files are included and extended"));
+}
+
+TEST_F(LoaderTest, HostileInterpolation) {
+  // A variable that names itself is text, and is not expanded again.
+  options_.environment["LOOP"] = "${LOOP}${LOOP}";
+  EXPECT_EQ(Web(Load("services: {web: {image: x, hostname: '${LOOP}'}}"), "hostname"),
+            "\"${LOOP}${LOOP}\"");
+  files_["/p/.env"] = "A=${B}\nB=${A}\n";
+  EXPECT_EQ(Web(Load("services: {web: {image: x, hostname: 'h${A}${B}'}}"), "hostname"), "\"h\"");
+  std::string nested = "x";
+  for (int i = 0; i < 100; ++i) nested = "${N:-" + nested + "}";
+  EXPECT_THAT(Error("services: {web: {image: '" + nested + "'}}"),
+              HasSubstr("nested deeper than 32 levels"));
+  options_.environment["BIG"] = std::string(64 << 10, 'x');
+  std::string repeated;
+  for (int i = 0; i < 64; ++i) repeated += "${BIG}";
+  EXPECT_THAT(Error("services: {web: {image: '" + repeated + "'}}"),
+              HasSubstr("larger than 1 MiB"));
+}
+
+// Files of the person who types the command may be anywhere: what counts is that it is said.
+TEST_F(LoaderTest, HostilePathsAreResolvedNotFollowedBlindly) {
+  const Project project =
+      Load("services: {web: {image: x, volumes: ['../../../../etc:/e', './a/../../b:/b']}}");
+  EXPECT_THAT(Web(project, "volumes"), HasSubstr("\"source\":\"/etc\""));
+  EXPECT_THAT(Web(project, "volumes"), HasSubstr("\"source\":\"/b\""));
+  EXPECT_THAT(Error("services: {web: {image: x, env_file: ../../../absent}}"),
+              HasSubstr("env file /absent not found"));
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -67,21 +69,22 @@ Identity IdentityAt(const std::string& pattern) {
   return nullptr;
 }
 
-absl::Status MergeLists(Node& base, const Node& over, const std::string& pattern) {
+void MergeLists(Node& base, const Node& over, const std::string& pattern) {
   const Identity identity = IdentityAt(pattern);
+  std::map<std::string, size_t> places;
+  if (identity != nullptr) {
+    for (size_t i = 0; i < base.items.size(); ++i) places.emplace(identity(base.items[i]), i);
+  }
   for (const Node& item : over.items) {
     if (identity != nullptr) {
-      const std::string id = identity(item);
-      const auto same = std::find_if(base.items.begin(), base.items.end(),
-                                     [&](const Node& there) { return identity(there) == id; });
-      if (same != base.items.end()) {
-        *same = item;
+      const auto [place, fresh] = places.emplace(identity(item), base.items.size());
+      if (!fresh) {
+        base.items[place->second] = item;
         continue;
       }
     }
     base.items.push_back(item);
   }
-  return absl::OkStatus();
 }
 
 }  // namespace
@@ -91,14 +94,18 @@ absl::Status Merge(Node& base, const Node& over, const std::string& path) {
     base = over;
     return absl::OkStatus();
   }
-  if (over.is_null()) return absl::OkStatus();
   const std::string pattern = Pattern(path);
+  // Null keeps what is there, but for a command: there it is the image's own.
+  if (over.is_null() && !ReplacedWhole(pattern)) return absl::OkStatus();
   if (over.tag == Node::Tag::kOverride || base.is_null() || base.tag == Node::Tag::kReset ||
       (base.is_scalar() && over.is_scalar()) || ReplacedWhole(pattern)) {
     base = over;
     return absl::OkStatus();
   }
-  if (base.is_list() && over.is_list()) return MergeLists(base, over, pattern);
+  if (base.is_list() && over.is_list()) {
+    MergeLists(base, over, pattern);
+    return absl::OkStatus();
+  }
   if (!base.is_map() || !over.is_map()) {
     return absl::InvalidArgumentError(absl::StrCat(over.at.Text(), ": cannot override ", path, ": ",
                                                    base.at.Text(), " has another kind of value"));
@@ -121,6 +128,23 @@ absl::Status Merge(Node& base, const Node& over, const std::string& path) {
     GANTRY_RETURN_IF_ERROR(Merge(*there, value, path.empty() ? key : absl::StrCat(path, ".", key)));
   }
   return absl::OkStatus();
+}
+
+void CollapseLists(Node& document) {
+  Node* services = document.Find("services");
+  if (services == nullptr) return;
+  for (auto& [name, service] : services->entries) {
+    for (auto& [key, value] : service.entries) {
+      if (!value.is_list() || key == "volumes") continue;
+      const std::string pattern = absl::StrCat("services.*.", key);
+      if (IdentityAt(pattern) == nullptr) continue;
+      const std::vector<Node> items = std::move(value.items);
+      value.items.clear();
+      Node over = Node::List();
+      over.items = items;
+      MergeLists(value, over, pattern);
+    }
+  }
 }
 
 void DropReset(Node& node) {

@@ -20,6 +20,10 @@ namespace gantry::compose {
 // kInvalidArgument: "cannot override services.web.x", where the shapes differ.
 absl::Status Merge(Node& base, const Node& over, const std::string& path);
 
+// Repeated items of the lists of one canonical document collapse as they would across two. Mounts
+// do not: two at one target are an error (consistency.h).
+void CollapseLists(Node& document);
+
 // What !reset left behind is taken out; also of a single file.
 void DropReset(Node& node);
 

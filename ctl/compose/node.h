@@ -1,7 +1,7 @@
 // One value of a compose file, with the place where it was written.
 //
-// A tree of maps that keep their order, lists and scalars. Scalars keep their text: what a number or
-// a boolean is depends on the key, because "80", 80 and ${PORT} may stand in the same place.
+// A tree of maps that keep their order, lists and scalars. Scalars keep their text: what a number
+// or a boolean is depends on the key, because "80", 80 and ${PORT} may stand in the same place.
 // Copying copies the tree; files are bounded (yaml_reader.h). Thread-compatible.
 // Spec: compose-spec "Fragments", "Merge and override".
 #ifndef GANTRY_CTL_COMPOSE_NODE_H_

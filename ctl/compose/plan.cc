@@ -1,8 +1,11 @@
 #include "ctl/compose/plan.h"
 
 #include <algorithm>
+#include <optional>
 #include <set>
+#include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -33,6 +36,7 @@ class Planner {
       if (project_.FindService(service) == nullptr)
         return absl::NotFoundError(absl::StrCat("no such service: ", service));
     }
+    Provided();
     GANTRY_RETURN_IF_ERROR(Images());
     GANTRY_RETURN_IF_ERROR(Networks());
     GANTRY_RETURN_IF_ERROR(Volumes());
@@ -48,6 +52,24 @@ class Planner {
   size_t Add(Step step) {
     plan_.steps.push_back(std::move(step));
     return plan_.steps.size() - 1;
+  }
+
+  // Services without containers.
+  void Provided() {
+    std::vector<std::string> made;
+    for (const std::string& name : order_) {
+      const Node* provider = project_.FindService(name)->Find("provider");
+      if (provider == nullptr) {
+        made.push_back(name);
+        continue;
+      }
+      Step step;
+      step.kind = Step::Kind::kProvide;
+      step.object = step.service = name;
+      step.reason = absl::StrCat("by ", provider->TextOf("type"));
+      Add(std::move(step));
+    }
+    order_ = std::move(made);
   }
 
   absl::Status Images() {
@@ -265,6 +287,7 @@ class Planner {
     add("volumes", volume_step_);
     // A container that shares with others needs their ids.
     for (const Dependency& dependency : DependenciesOf(service)) {
+      if (!Shares(service, dependency.service)) continue;
       for (const size_t step : Of(made_step_, dependency.service)) after.push_back(step);
     }
     return after;
@@ -296,11 +319,13 @@ class Planner {
                        return a->number < b->number;
                      });
     while (there.size() > static_cast<size_t>(std::max(0, wanted))) {
-      Remove(*there.back(), absl::StrCat("scale is ", wanted));
+      removed_[name].push_back(Remove(*there.back(), absl::StrCat("scale is ", wanted)));
       there.pop_back();
     }
     std::sort(there.begin(), there.end(),
               [](const auto* a, const auto* b) { return a->number < b->number; });
+    policy_.reset();
+    if (options_.start && !IsShared(name)) policy_ = UpdatePolicyOf(service, options_.rollback);
     for (const ObservedContainer* container : there) Existing(service, name, *container);
     for (int i = static_cast<int>(there.size()); i < wanted; ++i) {
       Step step;
@@ -313,6 +338,20 @@ class Planner {
     }
   }
 
+  // "0123456789ab_demo-web-1": the successor's name while both are there.
+  static bool LeftBehind(const std::string& name, const std::string& right) {
+    return name.size() == right.size() + 13 && name[12] == '_' && absl::EndsWith(name, right) &&
+           name.find_first_not_of("0123456789abcdef") == 12;
+  }
+
+  // Whether other services use this one's namespaces or volumes: these know its container by id.
+  bool IsShared(const std::string& name) const {
+    for (const std::string& other : order_) {
+      if (Shares(*project_.FindService(other), name)) return true;
+    }
+    return false;
+  }
+
   void Existing(const Node& service, const std::string& name, const ObservedContainer& container) {
     Step step;
     step.object = container.name;
@@ -323,6 +362,25 @@ class Planner {
     if (step.reason.empty()) {
       step.kind = Step::Kind::kKeep;
       if (Runs(container.state)) step.reason = "up to date";
+      const std::string right = ContainerNameOf(project_, {name, container.number, "", ""});
+      if (LeftBehind(container.name, right)) {
+        Step rename = step;
+        rename.kind = Step::Kind::kRename;
+        rename.object = step.object = right;
+        rename.reason = absl::StrCat("it is ", container.name);
+        rename.after = removed_[name];
+        step.after.push_back(Add(std::move(rename)));
+      }
+    } else if (policy_.has_value()) {
+      Step& update = updates_[name];
+      update.kind = Step::Kind::kUpdate;
+      update.object = update.service = name;
+      update.policy = *policy_;
+      if (update.reason.empty()) update.reason = step.reason;
+      update.members.push_back(
+          {container.id, container.name, container.number, Runs(container.state)});
+      remade_.insert(name);
+      return;
     } else {
       step.kind = Step::Kind::kRecreate;
       step.after = Needs(service, name);
@@ -331,11 +389,43 @@ class Planner {
     made_step_[name].push_back(Add(std::move(step)));
   }
 
+  // The starts of what a service depends on.
+  void AfterDependencies(const Node& service, std::vector<size_t>& after) const {
+    if (options_.no_deps) return;
+    for (const Dependency& dependency : DependenciesOf(service)) {
+      for (const size_t other : Of(start_step_, dependency.service)) after.push_back(other);
+    }
+  }
+
+  // What a running container of the service is restarted for: "" for nothing.
+  std::string RestartReason(const Node& service) const {
+    for (const Dependency& dependency : DependenciesOf(service)) {
+      if (dependency.restart && remade_.count(dependency.service) > 0)
+        return absl::StrCat(dependency.service, ", which it depends on, is made anew");
+    }
+    return "";
+  }
+
   void Starts(const std::string& name) {
     const Node& service = *project_.FindService(name);
+    if (const auto update = updates_.find(name); update != updates_.end()) {
+      update->second.after = Needs(service, name);
+      AfterDependencies(service, update->second.after);
+      start_step_[name].push_back(Add(std::move(update->second)));
+    }
     for (const size_t made : Of(made_step_, name)) {
       const Step from = plan_.steps[made];
-      if (from.kind == Step::Kind::kKeep && !from.reason.empty()) continue;  // it runs
+      if (from.kind == Step::Kind::kKeep && !from.reason.empty()) {  // it runs
+        const std::string why = options_.no_recreate ? "" : RestartReason(service);
+        if (why.empty()) continue;
+        Step restart = from;
+        restart.kind = Step::Kind::kRestart;
+        restart.reason = why;
+        restart.after = {made};
+        AfterDependencies(service, restart.after);
+        start_step_[name].push_back(Add(std::move(restart)));
+        continue;
+      }
       Step step;
       step.kind = Step::Kind::kStart;
       step.object = from.object;
@@ -343,12 +433,7 @@ class Planner {
       step.number = from.number;
       step.id = from.id;
       step.after.push_back(made);
-      if (!options_.no_deps) {
-        for (const Dependency& dependency : DependenciesOf(service)) {
-          for (const size_t other : Of(start_step_, dependency.service))
-            step.after.push_back(other);
-        }
-      }
+      AfterDependencies(service, step.after);
       start_step_[name].push_back(Add(std::move(step)));
     }
   }
@@ -363,15 +448,19 @@ class Planner {
   std::map<std::string, size_t> volume_step_;
   std::map<std::string, std::vector<size_t>> made_step_;  // by service
   std::map<std::string, std::vector<size_t>> start_step_;
-  std::set<std::string> renewed_;  // networks
-  std::set<std::string> remade_;   // services
+  std::set<std::string> renewed_;                       // networks
+  std::set<std::string> remade_;                        // services
+  std::map<std::string, std::vector<size_t>> removed_;  // by service
+  std::map<std::string, Step> updates_;                 // by service, added with the starts
+  std::optional<UpdatePolicy> policy_;                  // of the service that is looked at
 };
 
 }  // namespace
 
 bool Plan::Changes() const {
-  return std::any_of(steps.begin(), steps.end(),
-                     [](const Step& step) { return step.kind != Step::Kind::kKeep; });
+  return std::any_of(steps.begin(), steps.end(), [](const Step& step) {
+    return step.kind != Step::Kind::kKeep && step.kind != Step::Kind::kProvide;
+  });
 }
 
 absl::StatusOr<Plan> PlanUp(const Project& project, const Observed& observed,
@@ -409,11 +498,28 @@ std::string DescribeStep(const Step& step) {
     case Step::Kind::kRecreate:
       verb = "recreate";
       break;
+    case Step::Kind::kUpdate: {
+      const std::string names = absl::StrJoin(
+          step.members, ", ",
+          [](std::string* out, const OldContainer& one) { absl::StrAppend(out, one.name); });
+      return absl::StrFormat("%-9s %-9s %s  (%s; %s; %s)", "update", "service", step.object, names,
+                             step.reason, step.policy.Text());
+    }
+    case Step::Kind::kRename:
+      verb = "rename";
+      break;
+    case Step::Kind::kRestart:
+      verb = "restart";
+      break;
     case Step::Kind::kRemove:
       verb = "remove";
       break;
     case Step::Kind::kStart:
       verb = "start";
+      break;
+    case Step::Kind::kProvide:
+      verb = "provide";
+      noun = "service";
       break;
     case Step::Kind::kKeep:
       verb = "keep";

@@ -1,12 +1,12 @@
 // From what a project wants and what is there to the steps between.
 //
-// Pure: the same input gives the same steps, so that `plan` and `up --dry-run` show exactly what `up`
-// does. A step says what it changes, why, and which steps it waits for.
+// Pure: the same input gives the same steps, so that `plan` and `up --dry-run` show exactly what
+// `up` does. A step says what it changes, why, and which steps it waits for.
 //
 //   images -> networks, volumes -> containers -> starts, each in the order of dependencies
 //
-// Rules: facts of docker compose's convergence. A container is made anew when its service's hash, its
-// image, its networks or its volumes are others than those it was made with.
+// Rules: facts of docker compose's convergence. A container is made anew when its service's hash,
+// its image, its networks or its volumes are others than those it was made with.
 #ifndef GANTRY_CTL_COMPOSE_PLAN_H_
 #define GANTRY_CTL_COMPOSE_PLAN_H_
 
@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 
 #include "ctl/compose/project.h"
+#include "ctl/compose/service_update.h"
 
 namespace gantry::compose {
 
@@ -62,6 +63,8 @@ struct UpOptions {
   bool build = false;
   bool no_build = false;
   std::map<std::string, int> scale;
+  // A service whose new containers do not become ready goes back to the old ones.
+  bool rollback = false;
 };
 
 struct Step {
@@ -73,9 +76,13 @@ struct Step {
     kCreateVolume,
     kCreate,
     kRecreate,
+    kUpdate,  // containers of a service in exchange for new ones (service_update.h), started too
+    kRename,  // one that a killed `up` has left under a temporary name
     kRemove,
     kStart,
-    kKeep,  // nothing to do: shown, so that everything is accounted for
+    kRestart,
+    kProvide,  // a service that a program provides (provider.h): done before the plan is made
+    kKeep,     // nothing to do: shown, so that everything is accounted for
   };
   Kind kind = Kind::kKeep;
   std::string object;   // image, network, volume or container, by name
@@ -84,7 +91,10 @@ struct Step {
   int number = 0;       // of containers
   std::string id;       // of a container that is there
   std::string reason;   // "configuration changed", ...
-  std::vector<size_t> after;
+  // Of kUpdate.
+  std::vector<OldContainer> members = {};
+  UpdatePolicy policy = {};
+  std::vector<size_t> after = {};
 };
 
 struct Plan {

@@ -14,6 +14,7 @@
 namespace gantry::compose {
 namespace {
 
+using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -274,6 +275,63 @@ TEST_F(PlanTest, SharedNamespaceFollows) {
                           "start container demo-app-1", "start container demo-side-1"));
 }
 
+constexpr char kPair[] =
+    "services:\n"
+    "  web: {image: w, depends_on: {db: {condition: service_started, restart: true}}}\n"
+    "  db: {image: d}\n";
+
+TEST_F(PlanTest, RestartsWhatDependsOnARenewedService) {
+  Settle(Load(kPair));
+  const Project changed = Load(
+      std::string(kPair).replace(std::string(kPair).find("image: d"), 8, "image: d, tty: true"));
+  EXPECT_THAT(Lines(changed),
+              ElementsAre("recreate container demo-db-1 (configuration changed)",
+                          "keep container demo-web-1 (up to date)", "start container demo-db-1",
+                          "restart container demo-web-1 (db, which it depends on, is made anew)"));
+}
+
+TEST_F(PlanTest, RollbackExchangesAServiceAsAWhole) {
+  Settle(Load("services: {web: {image: w, scale: 2}, db: {image: d}}"));
+  options_.rollback = true;
+  const Project changed = Load("services: {web: {image: w, scale: 2, tty: true}, db: {image: d}}");
+  EXPECT_THAT(Lines(changed),
+              ElementsAre("keep container demo-db-1 (up to date)",
+                          "update service web (demo-web-1, demo-web-2; configuration changed; 1 at "
+                          "a time, the new one starts first, back on failure)"));
+}
+
+TEST_F(PlanTest, UpdateConfigNeedsNoOption) {
+  const std::string file =
+      "services: {web: {image: w, scale: 2, deploy: {update_config: {parallelism: 0, order: "
+      "start-first, failure_action: continue}}}}";
+  Settle(Load(file));
+  EXPECT_THAT(Lines(Load(file)), Each(HasSubstr("keep container")));
+  EXPECT_THAT(Lines(Load(std::string(file).replace(file.find("scale"), 5, "tty: true, scale"))),
+              ElementsAre(HasSubstr("update service web (demo-web-1, demo-web-2; configuration "
+                                    "changed; all at once, the new one starts first")));
+}
+
+TEST_F(PlanTest, ANameLeftByAKilledUpIsPutRight) {
+  const Project project = Load("services: {web: {image: w}}");
+  Settle(project);
+  ObservedContainer old = observed_.containers[0];
+  old.id = "id-old";
+  old.hash = "other";
+  observed_.containers[0].name = "0123456789ab_demo-web-1";
+  observed_.containers.push_back(old);
+  EXPECT_THAT(Lines(project), ElementsAre("remove container demo-web-1 (scale is 1)",
+                                          "rename container demo-web-1 (it is "
+                                          "0123456789ab_demo-web-1)",
+                                          "keep container demo-web-1 (up to date)"));
+}
+
+TEST_F(PlanTest, OneServiceSpelledInTwoWaysIsTheSame) {
+  Settle(Load("services: {web: {image: w, mem_limit: 1g, environment: {A: '1', B: x}}}"));
+  EXPECT_THAT(Lines(Load("services: {web: {environment: [B=x, A=1], mem_limit: 1024m, image: w, "
+                         "privileged: false}}")),
+              ElementsAre("keep container demo-web-1 (up to date)"));
+}
+
 TEST_F(PlanTest, ServiceBecomesTheContainerThatDockerComposeMakes) {
   const Project project = Load(R"(
 services:
@@ -335,9 +393,6 @@ TEST_F(PlanTest, OneOffHasNoPortsAndNoRestarts) {
 
 TEST_F(PlanTest, BadValuesNameServiceAndKey) {
   for (const auto& [key, words] : std::vector<std::pair<std::string, std::string>>{
-           {"mem_limit: lots", "services.web.mem_limit"},
-           {"cpus: many", "services.web.cpus"},
-           {"stop_grace_period: soon", "services.web.stop_grace_period"},
            {"restart: perhaps", "services.web.restart"},
            {"ports: [{target: 99999}]", "services.web.ports"},
            {"gpus: all", "services.web.gpus"}}) {

@@ -1,5 +1,5 @@
-// What happens to the parts of a project, as people follow it: on a terminal a line per part that is
-// redrawn in place, elsewhere a plain line per change.
+// What happens to the parts of a project, as people follow it: on a terminal a line per part that
+// is redrawn in place, elsewhere a plain line per change.
 //
 //   [+] up 2/3
 //    ✔ Network demo_default   Created   0.1s

@@ -47,8 +47,7 @@ TEST_F(ProgressBoardTest, TerminalIsRedrawnInPlace) {
 
 TEST_F(ProgressBoardTest, MoreThanTheScreenHoldsIsDrawnAtTheEnd) {
   ProgressBoard board(Style::kRedraw, "up", Into(), 80, 10);
-  for (int i = 0; i < 30; ++i)
-    board.Update(absl::StrCat("Container ", i), "Created", Mark::kDone);
+  for (int i = 0; i < 30; ++i) board.Update(absl::StrCat("Container ", i), "Created", Mark::kDone);
   const size_t before = text_.size();
   EXPECT_THAT(text_.substr(before - 600), HasSubstr("Container 29"));
   text_.clear();

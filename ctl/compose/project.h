@@ -24,8 +24,8 @@ struct Project {
   std::vector<std::string> env_files;  // those of --env-file
   // What interpolation sees: the environment over the env files.
   std::map<std::string, std::string> environment;
-  // Keys in the order name, services, networks, volumes, secrets, configs, x-*. Services of inactive
-  // profiles are not in it.
+  // Keys in the order name, services, networks, volumes, secrets, configs, x-*. Services of
+  // inactive profiles are not in it.
   Node model;
   // Names of services that are off by their profiles.
   std::vector<std::string> inactive;

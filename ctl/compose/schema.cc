@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "ctl/compose/value_forms.h"
 #include "ctl/flags.h"
 
 namespace gantry::compose {
@@ -32,7 +33,13 @@ struct Shape {
   const Shape* each = nullptr;
   // Of a list's items.
   const Shape* items = nullptr;
+  // How a scalar is spelled afterwards.
+  Form form = Form::kAsWritten;
 };
+
+constexpr Shape Scalar(unsigned allowed, Form form) {
+  return {allowed, nullptr, nullptr, nullptr, form};
+}
 
 using Keys = std::map<std::string, Shape>;
 
@@ -43,9 +50,18 @@ struct Tables {
   Tables(const Tables&) = delete;
 
   const Shape kOneText{kText};
-  const Shape kOneScalar{kScalar};
-  const Shape kScalarOrNull{kScalar | kNull};
-  const Shape kTextOrNumber{kText | kNumber};
+  const Shape kScalarOrNull = Scalar(kScalar | kNull, Form::kText);
+  const Shape kTextOrNumber = Scalar(kText | kNumber, Form::kText);
+  const Shape kFlag = Scalar(kBool, Form::kBoolean);
+  const Shape kFlagAsText = Scalar(kText | kBool, Form::kText);
+  const Shape kWhole = Scalar(kNumber, Form::kInteger);
+  const Shape kWholeOrText = Scalar(kText | kNumber, Form::kInteger);
+  const Shape kDecimalNumber = Scalar(kText | kNumber, Form::kDecimal);
+  const Shape kSize = Scalar(kText | kNumber, Form::kBytes);
+  const Shape kSizeText = Scalar(kText, Form::kBytes);
+  const Shape kTime = Scalar(kText, Form::kDuration);
+  const Shape kCountOrAll = Scalar(kText | kNumber, Form::kCount);
+  const Shape kFileMode = Scalar(kText | kNumber, Form::kFileMode);
 
   const Shape kTexts{kList | kNull, nullptr, nullptr, &kTextOrNumber};
   const Shape kTextOrTexts{kText | kList | kNull, nullptr, nullptr, &kTextOrNumber};
@@ -57,17 +73,24 @@ struct Tables {
   const Shape kHosts{kMap | kList | kNull, nullptr, &kTextOrList, &kOneText};
   const Shape kOptions{kMap | kNull, nullptr, &kScalarOrNull};
 
-  const Keys kUlimitKeys{{"soft", {kNumber | kText}}, {"hard", {kNumber | kText}}};
-  const Shape kUlimit{kNumber | kText | kMap, &kUlimitKeys};
+  const Keys kUlimitKeys{{"soft", kWholeOrText}, {"hard", kWholeOrText}};
+  const Shape kUlimit{kNumber | kText | kMap, &kUlimitKeys, nullptr, nullptr, Form::kInteger};
   const Shape kUlimits{kMap | kNull, nullptr, &kUlimit};
 
   const Keys kDeviceRequestKeys{{"capabilities", kTexts},
-                                {"count", {kText | kNumber}},
+                                {"count", kCountOrAll},
                                 {"device_ids", kTexts},
                                 {"driver", kOneText},
                                 {"options", kMapOrTexts}};
   const Shape kDeviceRequest{kMap, &kDeviceRequestKeys};
   const Shape kDeviceRequests{kList | kNull, nullptr, nullptr, &kDeviceRequest};
+
+  const Keys kFileReferenceKeys{{"gid", kTextOrNumber},
+                                {"mode", kFileMode},
+                                {"source", kOneText},
+                                {"target", kOneText},
+                                {"uid", kTextOrNumber}};
+  const Shape kFileReference{kText | kMap, &kFileReferenceKeys};
 
   const Keys kBuildKeys{{"additional_contexts", kHosts},
                         {"args", kMapOrTexts},
@@ -81,56 +104,55 @@ struct Tables {
                         {"isolation", kOneText},
                         {"labels", kMapOrTexts},
                         {"network", kOneText},
-                        {"no_cache", {kBool}},
+                        {"no_cache", kFlag},
                         {"no_cache_filter", kTextOrTexts},
                         {"platforms", kTexts},
-                        {"privileged", {kBool}},
-                        {"provenance", {kText | kBool}},
-                        {"pull", {kBool}},
-                        {"sbom", {kText | kBool}},
-                        {"secrets", {kList}},
-                        {"shm_size", kTextOrNumber},
+                        {"privileged", kFlag},
+                        {"provenance", kFlagAsText},
+                        {"pull", kFlag},
+                        {"sbom", kFlagAsText},
+                        {"secrets", {kList | kNull, nullptr, nullptr, &kFileReference}},
+                        {"shm_size", kSize},
                         {"ssh", {kMap | kList | kText | kNull}},
                         {"tags", kTexts},
                         {"target", kOneText},
                         {"ulimits", kUlimits}};
 
-  const Keys kDependencyKeys{{"condition", kOneText}, {"required", {kBool}}, {"restart", {kBool}}};
+  const Keys kDependencyKeys{{"condition", kOneText}, {"required", kFlag}, {"restart", kFlag}};
   const Shape kDependency{kMap, &kDependencyKeys};
 
-  const Keys kEnvFileKeys{{"format", kOneText}, {"path", kOneText}, {"required", {kBool}}};
+  const Keys kEnvFileKeys{{"format", kOneText}, {"path", kOneText}, {"required", kFlag}};
   const Shape kEnvFileItem{kText | kMap, &kEnvFileKeys};
 
-  const Keys kHealthKeys{{"disable", {kBool}},       {"interval", kOneText},
-                         {"retries", {kNumber}},     {"start_interval", kOneText},
-                         {"start_period", kOneText}, {"test", kTextOrTexts},
-                         {"timeout", kOneText}};
+  const Keys kHealthKeys{{"disable", kFlag},        {"interval", kTime},     {"retries", kWhole},
+                         {"start_interval", kTime}, {"start_period", kTime}, {"test", kTextOrTexts},
+                         {"timeout", kTime}};
 
   const Keys kLoggingKeys{{"driver", kOneText}, {"options", kOptions}};
 
   const Keys kServiceNetworkKeys{
-      {"aliases", kTexts},          {"driver_opts", kOptions},  {"gw_priority", {kNumber}},
+      {"aliases", kTexts},          {"driver_opts", kOptions},  {"gw_priority", kWhole},
       {"interface_name", kOneText}, {"ipv4_address", kOneText}, {"ipv6_address", kOneText},
-      {"link_local_ips", kTexts},   {"mac_address", kOneText},  {"priority", {kNumber}}};
+      {"link_local_ips", kTexts},   {"mac_address", kOneText},  {"priority", kWhole}};
   const Shape kServiceNetwork{kMap | kNull, &kServiceNetworkKeys};
 
-  const Keys kPortKeys{{"app_protocol", kOneText},   {"host_ip", kOneText},
-                       {"mode", kOneText},           {"name", kOneText},
-                       {"protocol", kOneText},       {"published", kTextOrNumber},
-                       {"target", {kNumber | kText}}};
+  const Keys kPortKeys{{"app_protocol", kOneText}, {"host_ip", kOneText},
+                       {"mode", kOneText},         {"name", kOneText},
+                       {"protocol", kOneText},     {"published", kTextOrNumber},
+                       {"target", kWholeOrText}};
   const Shape kPort{kText | kNumber | kMap, &kPortKeys};
 
-  const Keys kBindKeys{{"create_host_path", {kBool}},
+  const Keys kBindKeys{{"create_host_path", kFlag},
                        {"propagation", kOneText},
                        {"recursive", kOneText},
                        {"selinux", kOneText}};
-  const Keys kVolumeOptionKeys{{"labels", kMapOrTexts}, {"nocopy", {kBool}}, {"subpath", kOneText}};
-  const Keys kTmpfsKeys{{"mode", {kNumber | kText}}, {"size", kTextOrNumber}};
+  const Keys kVolumeOptionKeys{{"labels", kMapOrTexts}, {"nocopy", kFlag}, {"subpath", kOneText}};
+  const Keys kTmpfsKeys{{"mode", Scalar(kText | kNumber, Form::kTmpfsMode)}, {"size", kSize}};
   const Keys kImageMountKeys{{"subpath", kOneText}};
   const Keys kMountKeys{{"bind", {kMap | kNull, &kBindKeys}},
                         {"consistency", kOneText},
                         {"image", {kMap | kNull, &kImageMountKeys}},
-                        {"read_only", {kBool}},
+                        {"read_only", kFlag},
                         {"source", kOneText},
                         {"target", kOneText},
                         {"tmpfs", {kMap | kNull, &kTmpfsKeys}},
@@ -138,58 +160,72 @@ struct Tables {
                         {"volume", {kMap | kNull, &kVolumeOptionKeys}}};
   const Shape kMount{kText | kMap, &kMountKeys};
 
-  const Keys kFileReferenceKeys{{"gid", kTextOrNumber},
-                                {"mode", {kNumber | kText}},
-                                {"source", kOneText},
-                                {"target", kOneText},
-                                {"uid", kTextOrNumber}};
-  const Shape kFileReference{kText | kMap, &kFileReferenceKeys};
-
   const Keys kDeviceKeys{{"permissions", kOneText}, {"source", kOneText}, {"target", kOneText}};
   const Shape kDevice{kText | kMap, &kDeviceKeys};
 
-  const Keys kLimitKeys{{"cpus", kTextOrNumber}, {"memory", kTextOrNumber}, {"pids", {kNumber}}};
-  const Keys kReservationKeys{{"cpus", kTextOrNumber},
+  const Keys kLimitKeys{{"cpus", kDecimalNumber}, {"memory", kSizeText}, {"pids", kWhole}};
+  const Keys kReservationKeys{{"cpus", kDecimalNumber},
                               {"devices", kDeviceRequests},
                               {"generic_resources", {kList}},
-                              {"memory", kTextOrNumber}};
+                              {"memory", kSizeText}};
   const Keys kResourceKeys{{"limits", {kMap | kNull, &kLimitKeys}},
                            {"reservations", {kMap | kNull, &kReservationKeys}}};
-  const Keys kRestartKeys{{"condition", kOneText},
-                          {"delay", kOneText},
-                          {"max_attempts", {kNumber}},
-                          {"window", kOneText}};
+  const Keys kRestartKeys{
+      {"condition", kOneText}, {"delay", kTime}, {"max_attempts", kWhole}, {"window", kTime}};
+  const Keys kUpdateKeys{
+      {"delay", kTime},   {"failure_action", kOneText}, {"max_failure_ratio", kDecimalNumber},
+      {"monitor", kTime}, {"order", kOneText},          {"parallelism", kWhole}};
+  const Keys kPreferenceKeys{{"spread", kOneText}};
+  const Shape kPreference{kMap, &kPreferenceKeys};
+  const Keys kPlacementKeys{{"constraints", kTexts},
+                            {"max_replicas_per_node", kWhole},
+                            {"preferences", {kList | kNull, nullptr, nullptr, &kPreference}}};
   const Keys kDeployKeys{{"endpoint_mode", kOneText},
                          {"labels", kMapOrTexts},
                          {"mode", kOneText},
-                         {"placement", {kMap | kNull}},
-                         {"replicas", {kNumber | kText}},
+                         {"placement", {kMap | kNull, &kPlacementKeys}},
+                         {"replicas", kWholeOrText},
                          {"resources", {kMap | kNull, &kResourceKeys}},
                          {"restart_policy", {kMap | kNull, &kRestartKeys}},
-                         {"rollback_config", {kMap | kNull}},
-                         {"update_config", {kMap | kNull}}};
+                         {"rollback_config", {kMap | kNull, &kUpdateKeys}},
+                         {"update_config", {kMap | kNull, &kUpdateKeys}}};
 
   const Keys kExtendsKeys{{"file", kOneText}, {"service", kOneText}};
   const Keys kHookKeys{{"command", kTextOrTexts},
                        {"environment", kMapOrTexts},
-                       {"privileged", {kBool}},
+                       {"privileged", kFlag},
                        {"user", kTextOrNumber},
                        {"working_dir", kOneText}};
   const Shape kHook{kMap, &kHookKeys};
   const Shape kHooks{kList | kNull, nullptr, nullptr, &kHook};
-  const Keys kWatchKeys{{"action", kOneText},      {"exec", {kMap}},
-                        {"ignore", kTextOrTexts},  {"include", kTextOrTexts},
-                        {"initial_sync", {kBool}}, {"path", kOneText},
+  const Keys kWatchKeys{{"action", kOneText},     {"exec", kHook},
+                        {"ignore", kTextOrTexts}, {"include", kTextOrTexts},
+                        {"initial_sync", kFlag},  {"path", kOneText},
                         {"target", kOneText}};
   const Shape kWatch{kMap, &kWatchKeys};
   const Keys kDevelopKeys{{"watch", {kList | kNull, nullptr, nullptr, &kWatch}}};
-  const Keys kBlkioKeys{{"device_read_bps", {kList}},  {"device_read_iops", {kList}},
-                        {"device_write_bps", {kList}}, {"device_write_iops", {kList}},
-                        {"weight", {kNumber}},         {"weight_device", {kList}}};
+  const Keys kDeviceWeightKeys{{"path", kOneText}, {"weight", kWhole}};
+  const Shape kDeviceWeight{kMap, &kDeviceWeightKeys};
+  const Keys kRateKeys{{"path", kOneText}, {"rate", kSize}};
+  const Shape kRate{kMap, &kRateKeys};
+  const Shape kRates{kList | kNull, nullptr, nullptr, &kRate};
+  const Keys kBlkioKeys{{"device_read_bps", kRates},
+                        {"device_read_iops", kRates},
+                        {"device_write_bps", kRates},
+                        {"device_write_iops", kRates},
+                        {"weight", kWhole},
+                        {"weight_device", {kList | kNull, nullptr, nullptr, &kDeviceWeight}}};
+
+  const Keys kCredentialKeys{{"config", kOneText}, {"file", kOneText}, {"registry", kOneText}};
+  const Shape kScalarOrTexts{kScalar | kList, nullptr, nullptr, &kScalarOrNull, Form::kText};
+  const Keys kProviderKeys{{"options", {kMap | kNull, nullptr, &kScalarOrTexts}},
+                           {"type", kOneText}};
+  const Keys kServiceModelKeys{{"endpoint_var", kOneText}, {"model_var", kOneText}};
+  const Shape kServiceModel{kMap | kNull, &kServiceModelKeys};
 
   const Keys kServiceKeys{
       {"annotations", kMapOrTexts},
-      {"attach", {kBool}},
+      {"attach", kFlag},
       {"blkio_config", {kMap | kNull, &kBlkioKeys}},
       {"build", {kText | kMap, &kBuildKeys}},
       {"cap_add", kTexts},
@@ -199,16 +235,16 @@ struct Tables {
       {"command", kTextOrTexts},
       {"configs", {kList | kNull, nullptr, nullptr, &kFileReference}},
       {"container_name", kOneText},
-      {"cpu_count", {kNumber}},
-      {"cpu_percent", {kNumber}},
-      {"cpu_period", kTextOrNumber},
-      {"cpu_quota", kTextOrNumber},
-      {"cpu_rt_period", kTextOrNumber},
-      {"cpu_rt_runtime", kTextOrNumber},
-      {"cpu_shares", kTextOrNumber},
-      {"cpus", kTextOrNumber},
+      {"cpu_count", kWhole},
+      {"cpu_percent", Scalar(kNumber, Form::kDecimal)},
+      {"cpu_period", kWholeOrText},
+      {"cpu_quota", kWholeOrText},
+      {"cpu_rt_period", kWholeOrText},
+      {"cpu_rt_runtime", kWholeOrText},
+      {"cpu_shares", kWholeOrText},
+      {"cpus", kDecimalNumber},
       {"cpuset", kOneText},
-      {"credential_spec", {kMap}},
+      {"credential_spec", {kMap, &kCredentialKeys}},
       {"depends_on", {kList | kMap | kNull, nullptr, &kDependency, &kOneText}},
       {"deploy", {kMap | kNull, &kDeployKeys}},
       {"develop", {kMap | kNull, &kDevelopKeys}},
@@ -230,7 +266,7 @@ struct Tables {
       {"healthcheck", {kMap | kNull, &kHealthKeys}},
       {"hostname", kOneText},
       {"image", kOneText},
-      {"init", {kBool}},
+      {"init", kFlag},
       {"ipc", kOneText},
       {"isolation", kOneText},
       {"label_file", kTextOrTexts},
@@ -238,41 +274,41 @@ struct Tables {
       {"links", kTexts},
       {"logging", {kMap | kNull, &kLoggingKeys}},
       {"mac_address", kOneText},
-      {"mem_limit", kTextOrNumber},
-      {"mem_reservation", kTextOrNumber},
-      {"mem_swappiness", kTextOrNumber},
-      {"memswap_limit", kTextOrNumber},
-      {"models", {kList | kMap}},
+      {"mem_limit", kSize},
+      {"mem_reservation", kSize},
+      {"mem_swappiness", kSize},
+      {"memswap_limit", kSize},
+      {"models", {kList | kMap, nullptr, &kServiceModel, &kOneText}},
       {"network_mode", kOneText},
       {"networks", {kList | kMap | kNull, nullptr, &kServiceNetwork, &kOneText}},
-      {"oom_kill_disable", {kBool}},
-      {"oom_score_adj", {kNumber}},
+      {"oom_kill_disable", kFlag},
+      {"oom_score_adj", kWhole},
       {"pid", {kText | kNull}},
-      {"pids_limit", {kNumber | kText}},
+      {"pids_limit", kWholeOrText},
       {"platform", kOneText},
       {"ports", {kList | kNull, nullptr, nullptr, &kPort}},
       {"post_start", kHooks},
       {"pre_stop", kHooks},
-      {"privileged", {kBool}},
+      {"privileged", kFlag},
       {"profiles", kTexts},
-      {"provider", {kMap}},
+      {"provider", {kMap, &kProviderKeys}},
       {"pull_policy", kOneText},
-      {"read_only", {kBool}},
+      {"read_only", kFlag},
       {"restart", kOneText},
       {"runtime", kOneText},
-      {"scale", {kNumber}},
+      {"scale", kWhole},
       {"secrets", {kList | kNull, nullptr, nullptr, &kFileReference}},
       {"security_opt", kTexts},
-      {"shm_size", kTextOrNumber},
-      {"stdin_open", {kBool}},
-      {"stop_grace_period", kOneText},
+      {"shm_size", kSize},
+      {"stdin_open", kFlag},
+      {"stop_grace_period", kTime},
       {"stop_signal", kOneText},
       {"storage_opt", kOptions},
       {"sysctls", kMapOrTexts},
       {"tmpfs", kTextOrTexts},
-      {"tty", {kBool}},
+      {"tty", kFlag},
       {"ulimits", kUlimits},
-      {"use_api_socket", {kBool}},
+      {"use_api_socket", kFlag},
       {"user", kTextOrNumber},
       {"userns_mode", kOneText},
       {"uts", kOneText},
@@ -281,7 +317,8 @@ struct Tables {
       {"working_dir", kOneText},
   };
 
-  const Shape kExternal{kBool | kMap};
+  const Keys kExternalKeys{{"name", kOneText}};
+  const Shape kExternal{kBool | kMap, &kExternalKeys, nullptr, nullptr, Form::kBoolean};
   const Keys kIpamConfigKeys{{"aux_addresses", kOptions},
                              {"gateway", kOneText},
                              {"ip_range", kOneText},
@@ -290,10 +327,10 @@ struct Tables {
   const Keys kIpamKeys{{"config", {kList | kNull, nullptr, nullptr, &kIpamConfig}},
                        {"driver", kOneText},
                        {"options", kOptions}};
-  const Keys kNetworkKeys{{"attachable", {kBool}},   {"driver", kOneText},
-                          {"driver_opts", kOptions}, {"enable_ipv4", {kBool}},
-                          {"enable_ipv6", {kBool}},  {"external", kExternal},
-                          {"internal", {kBool}},     {"ipam", {kMap | kNull, &kIpamKeys}},
+  const Keys kNetworkKeys{{"attachable", kFlag},     {"driver", kOneText},
+                          {"driver_opts", kOptions}, {"enable_ipv4", kFlag},
+                          {"enable_ipv6", kFlag},    {"external", kExternal},
+                          {"internal", kFlag},       {"ipam", {kMap | kNull, &kIpamKeys}},
                           {"labels", kMapOrTexts},   {"name", kOneText}};
   const Keys kVolumeKeys{{"driver", kOneText},
                          {"driver_opts", kOptions},
@@ -312,7 +349,9 @@ struct Tables {
   const Shape kNetwork{kMap | kNull, &kNetworkKeys};
   const Shape kVolume{kMap | kNull, &kVolumeKeys};
   const Shape kFile{kMap | kNull, &kFileKeys};
-  const Shape kModel{kMap | kNull};
+  const Keys kModelKeys{
+      {"context_size", kWhole}, {"model", kOneText}, {"name", kOneText}, {"runtime_flags", kTexts}};
+  const Shape kModel{kMap | kNull, &kModelKeys};
 
   const Keys kTopKeys{{"configs", {kMap | kNull, nullptr, &kFile}},
                       {"include", {kList | kNull, nullptr, nullptr, &kInclude}},
@@ -359,8 +398,12 @@ std::string Expected(unsigned allowed) {
   return out;
 }
 
-absl::Status Check(const Node& node, const Shape& shape, const std::string& path) {
-  // A word for a number or a boolean is told by its value, when it is used.
+// `variables`: strings may hold ${VARIABLES}, and then stand for any scalar.
+absl::Status Check(Node& node, const Shape& shape, const std::string& path, bool variables) {
+  if (variables && node.is_string() && node.text.find('$') != std::string::npos &&
+      (shape.allowed & kScalar) != 0)
+    return absl::OkStatus();
+  // A string may stand for a number or a boolean.
   const bool castable = node.is_string() && (shape.allowed & (kNumber | kBool)) != 0 &&
                         (node.text == "true" || node.text == "false" ||
                          node.text.find_first_not_of("0123456789.-") == std::string::npos);
@@ -371,20 +414,25 @@ absl::Status Check(const Node& node, const Shape& shape, const std::string& path
   }
   if (node.is_list() && shape.items != nullptr) {
     for (size_t i = 0; i < node.items.size(); ++i)
-      GANTRY_RETURN_IF_ERROR(Check(node.items[i], *shape.items, absl::StrCat(path, "[", i, "]")));
+      GANTRY_RETURN_IF_ERROR(
+          Check(node.items[i], *shape.items, absl::StrCat(path, "[", i, "]"), variables));
+  }
+  if (const absl::Status formed = PutInForm(node, shape.form); !formed.ok()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(node.at.Text(), ": ", path, ": ", formed.message()));
   }
   if (!node.is_map()) return absl::OkStatus();
-  for (const auto& [key, value] : node.entries) {
+  for (auto& [key, value] : node.entries) {
     const std::string below = path.empty() ? key : absl::StrCat(path, ".", key);
     if (shape.each != nullptr) {
-      GANTRY_RETURN_IF_ERROR(Check(value, *shape.each, below));
+      GANTRY_RETURN_IF_ERROR(Check(value, *shape.each, below, variables));
       continue;
     }
     if (shape.keys == nullptr) continue;
     const auto known = shape.keys->find(key);
     if (known != shape.keys->end()) {
       // An explicit null keeps what an earlier file said.
-      if (!value.is_null()) GANTRY_RETURN_IF_ERROR(Check(value, known->second, below));
+      if (!value.is_null()) GANTRY_RETURN_IF_ERROR(Check(value, known->second, below, variables));
       continue;
     }
     if (absl::StartsWith(key, "x-")) continue;
@@ -400,9 +448,9 @@ absl::Status Check(const Node& node, const Shape& shape, const std::string& path
 
 }  // namespace
 
-absl::Status CheckSchema(const Node& document) {
+absl::Status CheckSchema(Node& document, bool variables) {
   static const Tables tables;
-  return Check(document, tables.kTop, "");
+  return Check(document, tables.kTop, "", variables);
 }
 
 }  // namespace gantry::compose

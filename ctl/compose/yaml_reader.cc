@@ -92,6 +92,11 @@ class Reader {
           absl::StrCat(*file_, ": unfolds to more than ", kMaxYamlNodes,
                        " values; does an alias (*name) repeat itself?"));
     }
+    if (!node.IsScalar() && node.size() > kMaxYamlEntries) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(At(node).Text(), ": ", path.empty() ? "the file" : path, " has ",
+                       node.size(), " entries, more than the ", kMaxYamlEntries, " accepted"));
+    }
     Node out;
     out.at = At(node);
     if (node.Tag() == "!reset") out.tag = Node::Tag::kReset;

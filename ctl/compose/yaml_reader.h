@@ -19,6 +19,7 @@ namespace gantry::compose {
 inline constexpr size_t kMaxYamlBytes = 4 << 20;
 inline constexpr int kMaxYamlNodes = 500'000;
 inline constexpr int kMaxYamlDepth = 100;
+inline constexpr size_t kMaxYamlEntries = 20'000;  // of one list or mapping
 
 // The documents of `text`, each a map; empty ones are left out. `file` names the text in errors.
 //   kInvalidArgument    not YAML, a key twice, a key that is no string; says the line
