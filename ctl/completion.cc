@@ -1,13 +1,16 @@
 // Completion half of verb.h: the shell asks `ctl __complete WORDS...` and gets one candidate a
 // line.
+#include "ctl/completion.h"
+
 #include <algorithm>
+#include <map>
 #include <set>
+#include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
-#include "ctl/verb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
@@ -26,6 +29,8 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
   if (flag == "log-driver") return {"json-file", "local", "none"};
   if (flag == "type") return {"container", "image", "network", "volume"};
   if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
+  if (flag == "progress") return {"auto", "plain", "quiet", "tty"};
+  if (flag == "ansi") return {"always", "auto", "never"};
   if (flag == "format") return {"json", "table"};
   if (flag == "signal" || flag == "stop-signal") {
     return {"SIGHUP",  "SIGINT",  "SIGQUIT", "SIGKILL", "SIGUSR1",
@@ -58,15 +63,21 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
         "before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="};
   }
   if (verb == "events")
-    return {
-        "container=",      "event=",     "image=",       "label=",
-        "type=container", "type=image", "type=network", "type=volume", "volume="};
+    return {"container=", "event=",       "image=",      "label=", "type=container",
+            "type=image", "type=network", "type=volume", "volume="};
   if (verb == "prune") return {"label!=", "label=", "until="};
   return {};
 }
 
+std::map<std::string, CompletionSource>& Sources() {
+  static std::map<std::string, CompletionSource> sources;
+  return sources;
+}
+
 std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   std::vector<std::string> names;
+  if (const auto source = Sources().find(std::string(kind)); source != Sources().end())
+    return source->second(context);
   if (kind.empty() || kind == "files") return names;
   if (kind == "shells") return {"bash", "fish", "zsh"};
   auto client = context.client();
@@ -174,6 +185,10 @@ complete -c ctl -f -a '(__ctl_complete)'
 
 }  // namespace
 
+void AddCompletionSource(const std::string& kind, CompletionSource source) {
+  Sources()[kind] = std::move(source);
+}
+
 std::vector<std::string> Complete(const Verb& root, Context& context,
                                   const std::vector<std::string>& words) {
   // `ctl help image ls` is about `ctl image ls`.
@@ -185,21 +200,30 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
   FlagSet flags;
   flags.String(&context.address, "address", 'H', "SOCKET", "").completes = "files";
   flags.String(&context.name_space, "namespace", 'n', "NAME", "");
+  // Options of the groups on the way: their values say what there is to choose from.
+  FlagSet group;
+  const auto take = [&](const FlagSet::Flag& flag, const std::string& value) {
+    // A value that is no good is the command's to refuse.
+    if (flag.name == "address" || flag.name == "namespace" || group.Find(flag.name) != nullptr)
+      flag.set(value).IgnoreError();
+  };
   const FlagSet::Flag* wants_value = nullptr;
   bool past_first_argument = false;
   for (size_t i = 0; i + 1 < words.size(); ++i) {
     const std::string& word = words[i];
     if (wants_value != nullptr) {
-      if (wants_value->name == "address" || wants_value->name == "namespace") {
-        (void)wants_value->set(word);
-      }
+      take(*wants_value, word);
       wants_value = nullptr;
       continue;
     }
     if (word.size() > 1 && word[0] == '-') {
-      const FlagSet::Flag* flag = FlagOfWord(flags, word);
-      if (flag != nullptr && !flag->value_name.empty() && !absl::StrContains(word, "=")) {
+      const size_t equals = word.find('=');
+      const FlagSet::Flag* flag = FlagOfWord(flags, word.substr(0, equals));
+      if (flag == nullptr || flag->value_name.empty()) continue;
+      if (equals == std::string::npos) {
         wants_value = flag;
+      } else {
+        take(*flag, word.substr(equals + 1));
       }
       continue;
     }
@@ -210,10 +234,16 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
       });
       if (found == verb->verbs.end()) return {};
       verb = &*found;
+      if (verb->group_flags) {
+        group = FlagSet();
+        verb->group_flags(group, context);
+        flags = group;
+      }
       if (verb->make) {
         flags = FlagSet();
         action = verb->make();
         action->AddFlags(flags);
+        flags.Inherit(group);
       }
       continue;
     }

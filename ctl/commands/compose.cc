@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "ctl/commands/commands.h"
+#include "ctl/completion.h"
 #include "ctl/terminal.h"
 #include "proto/gantry/v1/container_views.pb.h"
 
@@ -54,7 +55,7 @@ void ProjectFlags::AddFlags(FlagSet& flags, Context& context) {
   };
   add("file", 'f', "file", "Compose file; - is the standard input").get().completes = "files";
   add("project-name", 'p', "name", "Name of the project");
-  add("profile", 0, "name", "Switch a profile on; * for all");
+  add("profile", 0, "name", "Switch a profile on; * for all").get().completes = "profiles";
   add("env-file", 0, "file", "Variables for the files, instead of .env").get().completes = "files";
   add("project-directory", 0, "path", "Where relative paths start");
   add("progress", 0, "style", "auto, tty, plain or quiet");
@@ -229,16 +230,49 @@ std::string ShortName(const compose::Project& project, const std::string& contai
   return std::string(absl::StripPrefix(container, absl::StrCat(project.name, "-")));
 }
 
+namespace {
+
+// Of all services, also those that are off.
+std::vector<std::string> NamesForCompletion(Context& context) {
+  compose::LoadOptions options = ProjectFlags().Options(context, {});
+  options.profiles = {"*"};
+  options.check_consistency = false;
+  options.resolve_environment = false;
+  const absl::StatusOr<compose::Project> project = compose::LoadProject(options);
+  return project.ok() ? project->ServiceNames() : std::vector<std::string>();
+}
+
+std::vector<std::string> ProfilesForCompletion(Context& context) {
+  compose::LoadOptions options = ProjectFlags().Options(context, {});
+  options.profiles = {"*"};
+  options.check_consistency = false;
+  options.resolve_environment = false;
+  std::vector<std::string> names;
+  const absl::StatusOr<compose::Project> project = compose::LoadProject(options);
+  if (!project.ok()) return names;
+  for (const std::string& service : project->ServiceNames()) {
+    const compose::Node* profiles = project->FindService(service)->Find("profiles");
+    if (profiles == nullptr) continue;
+    for (const compose::Node& profile : profiles->items) names.push_back(profile.text);
+  }
+  return names;
+}
+
+}  // namespace
+
 Verb ComposeVerb() {
+  AddCompletionSource("services", NamesForCompletion);
+  AddCompletionSource("profiles", ProfilesForCompletion);
   Verb group;
   group.name = "compose";
   group.summary = "Run several containers as one project, described in a compose file";
   group.group_flags = ProjectFlags::AddFlags;
-  for (std::vector<Verb> some : {ComposeUpVerbs(), ComposeDownVerbs(), ComposeListVerbs(),
-                                 ComposeOutputVerbs(), ComposeProcessVerbs()}) {
+  for (std::vector<Verb> some : {ComposeUpVerbs(), ComposeImageVerbs(), ComposeDownVerbs(),
+                                 ComposeListVerbs(), ComposeOutputVerbs(), ComposeProcessVerbs()}) {
     for (Verb& verb : some) group.verbs.push_back(std::move(verb));
   }
   group.verbs.push_back(ComposeConfigVerb());
+  group.verbs.push_back(ComposeWatchVerb());
   return group;
 }
 

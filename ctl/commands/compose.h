@@ -78,11 +78,23 @@ std::string ShortName(const compose::Project& project, const std::string& contai
 
 // One file each.
 Verb ComposeConfigVerb();
-std::vector<Verb> ComposeUpVerbs();       // up, create, plan, start, scale
+Verb ComposeWatchVerb();
+std::vector<Verb> ComposeUpVerbs();       // up, create, plan, scale
+std::vector<Verb> ComposeImageVerbs();    // build, pull, push, export, commit
 std::vector<Verb> ComposeDownVerbs();     // down, stop, restart, kill, rm, pause, unpause
 std::vector<Verb> ComposeListVerbs();     // ps, ls, images, port, top, version
 std::vector<Verb> ComposeOutputVerbs();   // logs, events, wait
 std::vector<Verb> ComposeProcessVerbs();  // exec, run
+
+// Fetches, or builds, the image of a step. The board shows it as one line.
+absl::Status PullOne(Context& context, compose::ProgressBoard& board,
+                     const compose::Project& project, const compose::Step& step);
+absl::Status BuildOne(Context& context, compose::ProgressBoard& board,
+                      const compose::Project& project, const compose::Step& step);
+
+// Runs the providers among `services` and serves their models (provider.h): before a plan is made.
+absl::Status RunPrograms(Context& context, const ProjectFlags& flags, compose::Project& project,
+                         const std::vector<std::string>& services);
 
 // Does a plan with the board of `flags`: for `run`, whose own output comes after.
 absl::Status ApplyQuietly(Context& context, const ProjectFlags& flags, compose::Engine& engine,
@@ -94,6 +106,8 @@ struct FollowOptions {
   bool prefix = true;
   bool color = true;
   bool say_exits = false;  // "web-1 exited with code 0"
+  // Goes on when a container that has ended is started again; ends with ^C or the container.
+  bool outlive_exits = false;
   std::string tail, since, until;
 };
 // Prints the output of containers, a line at a time with the name before it, until all have ended

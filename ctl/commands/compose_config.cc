@@ -1,13 +1,17 @@
 #include <algorithm>
+#include <map>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "ctl/commands/compose.h"
 #include "ctl/compose/container_config.h"
+#include "ctl/compose/interpolation.h"
+#include "ctl/compose/present.h"
 #include "ctl/compose/print_yaml.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
@@ -24,10 +28,13 @@ class ConfigAction final : public Action {
     flags.Bool(&volumes_, "volumes", 0, "Print the names of volumes");
     flags.Bool(&networks_, "networks", 0, "Print the names of networks");
     flags.Bool(&images_, "images", 0, "Print the names of images");
+    flags.Bool(&models_, "models", 0, "Print the names of models");
+    flags.Bool(&variables_, "variables", 0, "Print the variables in the files, with defaults");
     flags.Bool(&profiles_, "profiles", 0, "Print the names of profiles");
     flags.Bool(&environment_, "environment", 0, "Print the variables that files can use");
     flags.String(&hash_, "hash", 0, "service", "Print the hashes of services; * for all");
     flags.Bool(&no_interpolate_, "no-interpolate", 0, "Leave variables as they are");
+    flags.Bool(&no_normalize_, "no-normalize", 0, "Do not fill in defaults");
     flags.Bool(&no_paths_, "no-path-resolution", 0, "Leave paths as they are");
     flags.Bool(&no_consistency_, "no-consistency", 0, "Do not check that the parts fit together");
     flags.Bool(&no_environment_, "no-env-resolution", 0, "Leave env_file as it is");
@@ -36,11 +43,22 @@ class ConfigAction final : public Action {
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     project_.overrides()->interpolate = !no_interpolate_;
+    project_.overrides()->normalize = !no_normalize_;
     project_.overrides()->resolve_paths = !no_paths_;
     project_.overrides()->check_consistency = !no_consistency_;
     project_.overrides()->resolve_environment = !no_environment_;
-    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, project_.Load(context, args));
+    if (variables_) return Variables(context, args);
+    GANTRY_ASSIGN_OR_RETURN(compose::Project project, project_.Load(context, args));
     if (quiet_) return 0;
+    // With services, they and what they depend on.
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> wanted,
+                            compose::InDependencyOrder(project, args, /*no_deps=*/false));
+    if (compose::Node* all = project.model.Find("services"); all != nullptr) {
+      for (const std::string& service : project.ServiceNames()) {
+        if (std::find(wanted.begin(), wanted.end(), service) == wanted.end()) all->Remove(service);
+      }
+    }
+    compose::DropUnused(project.model);
     std::string text;
     const auto keys = [&](const char* section) {
       const compose::Node* found = project.model.Find(section);
@@ -53,6 +71,8 @@ class ConfigAction final : public Action {
       keys("volumes");
     } else if (networks_) {
       keys("networks");
+    } else if (models_) {
+      keys("models");
     } else if (images_) {
       for (const std::string& service : project.ServiceNames())
         absl::StrAppend(&text, compose::ImageOf(project, service), "\n");
@@ -70,13 +90,9 @@ class ConfigAction final : public Action {
     } else {
       compose::PrintOptions print;
       print.escape_dollars = !no_interpolate_;
-      compose::Node shown = project.model;
-      if (compose::Node* all = shown.Find("services"); all != nullptr && !args.empty()) {
-        for (const std::string& service : project.ServiceNames()) {
-          if (std::find(args.begin(), args.end(), service) == args.end()) all->Remove(service);
-        }
-      }
+      compose::Node shown = compose::Present(project.model);
       if (format_ == "json") {
+        compose::AddJsonDefaults(shown);
         text = absl::StrCat(compose::PrintJson(shown, 2, print), "\n");
       } else if (format_.empty() || format_ == "yaml") {
         text = compose::PrintYaml(shown, print);
@@ -94,6 +110,29 @@ class ConfigAction final : public Action {
   }
 
  private:
+  // A table of what may be set from outside.
+  absl::StatusOr<int> Variables(Context& context, const std::vector<std::string>& args) {
+    project_.overrides()->interpolate = false;
+    project_.overrides()->check_consistency = false;
+    project_.overrides()->normalize = false;
+    compose::LoadOptions options = project_.Options(context, args);
+    options.profiles = {"*"};
+    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, compose::LoadProject(options));
+    std::map<std::string, compose::Variable> variables;
+    compose::CollectVariables(project.model, variables);
+    const auto line = [](absl::string_view name, absl::string_view required,
+                         absl::string_view otherwise, absl::string_view alternate) {
+      return absl::StrFormat("%-19s %-19s %-19s %s\n", name, required, otherwise, alternate);
+    };
+    std::string text = line("NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE");
+    for (const auto& [name, variable] : variables) {
+      absl::StrAppend(&text, line(name, variable.required ? "true" : "false", variable.otherwise,
+                                  variable.alternate));
+    }
+    context.Out(text);
+    return 0;
+  }
+
   // Of all services, also those that are off.
   absl::StatusOr<std::string> Profiles(Context& context) {
     compose::LoadOptions options = project_.Options(context, {});
@@ -114,8 +153,9 @@ class ConfigAction final : public Action {
 
   ProjectFlags project_;
   bool quiet_ = false, services_ = false, volumes_ = false, networks_ = false, images_ = false,
-       profiles_ = false, environment_ = false, no_interpolate_ = false, no_paths_ = false,
-       no_consistency_ = false, no_environment_ = false;
+       profiles_ = false, environment_ = false, no_interpolate_ = false, no_normalize_ = false,
+       models_ = false, variables_ = false, no_paths_ = false, no_consistency_ = false,
+       no_environment_ = false;
   std::string format_, hash_, output_;
 };
 
@@ -130,6 +170,7 @@ Verb ComposeConfigVerb() {
               "  ctl compose config\n"
               "  ctl compose config --services\n"
               "  ctl compose -f compose.yaml -f debug.yaml config --format json\n",
+          .completes = "services",
           .make = [] { return std::make_unique<ConfigAction>(); }};
 }
 

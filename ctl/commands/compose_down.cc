@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,6 +15,7 @@
 #include "ctl/commands/compose.h"
 #include "ctl/compose/apply.h"
 #include "ctl/compose/container_config.h"
+#include "ctl/compose/provider.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
@@ -29,24 +31,47 @@ using Mark = compose::ProgressBoard::Mark;
 
 constexpr int kInterrupted = 130;
 
-// One call per container, several at a time; those of a service begin once the containers of the
-// services before it (in the list's order of services) are done where `ordered`.
-absl::Status EachContainer(
-    Context& context, const ProjectFlags& flags, ProgressBoard& board,
-    const std::vector<ObservedContainer>& containers, bool ordered, const char* doing,
-    const char* done, const std::function<absl::Status(const ObservedContainer& container)>& work) {
+// Whether containers wait for each other.
+enum class Order {
+  kNone,
+  kAfterDependants,    // a service after those that depend on it: stops
+  kAfterDependencies,  // a service after those that it depends on: starts
+};
+
+// For each container, those before it in the list that it waits for.
+std::vector<std::vector<size_t>> WaitsFor(const compose::Project& project,
+                                          const std::vector<ObservedContainer>& containers,
+                                          Order order) {
   std::vector<std::vector<size_t>> after(containers.size());
-  if (ordered) {
-    size_t begin = 0;  // of the containers of the service before
-    size_t end = 0;
-    for (size_t i = 0; i < containers.size(); ++i) {
-      if (i > 0 && containers[i].service != containers[i - 1].service) {
-        begin = end;
-        end = i;
+  if (order == Order::kNone) return after;
+  std::map<std::string, std::vector<size_t>> of_service;
+  for (size_t i = 0; i < containers.size(); ++i) of_service[containers[i].service].push_back(i);
+  for (const auto& [name, indexes] : of_service) {
+    const compose::Node* service = project.FindService(name);
+    if (service == nullptr) continue;
+    for (const compose::Dependency& dependency : compose::DependenciesOf(*service)) {
+      const auto others = of_service.find(dependency.service);
+      if (others == of_service.end()) continue;
+      for (const size_t own : indexes) {
+        for (const size_t other : others->second) {
+          const bool first = order == Order::kAfterDependencies;
+          const size_t waits = first ? own : other;
+          const size_t for_it = first ? other : own;
+          if (for_it < waits) after[waits].push_back(for_it);
+        }
       }
-      for (size_t before = begin; before < end; ++before) after[i].push_back(before);
     }
   }
+  return after;
+}
+
+// One call per container, several at a time.
+absl::Status EachContainer(
+    Context& context, const ProjectFlags& flags, ProgressBoard& board,
+    const compose::Project& project, const std::vector<ObservedContainer>& containers, Order order,
+    const char* doing, const char* done,
+    const std::function<absl::Status(const ObservedContainer& container)>& work) {
+  const std::vector<std::vector<size_t>> after = WaitsFor(project, containers, order);
   return compose::InOrder(
       containers.size(), flags.parallel(context), Interrupts::once(),
       [&](size_t i) -> const std::vector<size_t>& { return after[i]; },
@@ -90,15 +115,22 @@ class DownAction final : public Action {
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "down");
     const std::optional<int> timeout =
         timeout_.has_value() ? std::optional<int>(static_cast<int>(*timeout_)) : std::nullopt;
-    GANTRY_RETURN_IF_ERROR(
-        EachContainer(context, flags_, *board, containers, /*ordered=*/true, "Stopping", "Removed",
-                      [&](const ObservedContainer& container) -> absl::Status {
-                        const std::string part = absl::StrCat("Container ", container.name);
-                        GANTRY_RETURN_IF_ERROR(engine.StopWithHooks(project, container.service,
-                                                                    container.id, timeout));
-                        board->Update(part, "Removing", Mark::kWorking);
-                        return engine.Remove(container.id, /*force=*/true, volumes_);
-                      }));
+    GANTRY_RETURN_IF_ERROR(EachContainer(
+        context, flags_, *board, project, containers, Order::kAfterDependants, "Stopping",
+        "Removed", [&](const ObservedContainer& container) -> absl::Status {
+          const std::string part = absl::StrCat("Container ", container.name);
+          GANTRY_RETURN_IF_ERROR(
+              engine.StopWithHooks(project, container.service, container.id, timeout));
+          board->Update(part, "Removing", Mark::kWorking);
+          return engine.Remove(container.id, /*force=*/true, volumes_);
+        }));
+    if (has_model) {
+      GANTRY_ASSIGN_OR_RETURN(std::vector<std::string> services,
+                              compose::InDependencyOrder(project, args, /*no_deps=*/true));
+      std::reverse(services.begin(), services.end());
+      compose::Project changed = project;
+      GANTRY_RETURN_IF_ERROR(compose::RunProviders(changed, services, "down", {}));
+    }
     size_t resources = 0;
     if (args.empty()) {
       GANTRY_RETURN_IF_ERROR(RemoveNetworks(engine, project, *board, &resources));
@@ -207,7 +239,7 @@ class EachAction final : public Action {
     if (kind_ == Kind::kStop || kind_ == Kind::kRestart)
       flags.OptionalInt(&timeout_, "timeout", 't', "Seconds to stop before a kill");
     if (kind_ == Kind::kRestart)
-      flags.Bool(&no_deps_, "no-deps", 0, "Accepted: those that depend on them are left alone");
+      flags.Bool(&no_deps_, "no-deps", 0, "Without those that depend on them with restart: true");
     if (kind_ == Kind::kKill) {
       flags.String(&signal_, "signal", 's', "signal", "Signal to send (default SIGKILL)");
       flags.Bool(&orphans_, "remove-orphans", 0, "Remove containers of services that are gone");
@@ -225,16 +257,22 @@ class EachAction final : public Action {
     compose::Engine engine(*client, Interrupts::once());
     const bool reversed = kind_ == Kind::kStop;
     const bool all = kind_ == Kind::kStart || kind_ == Kind::kRestart || kind_ == Kind::kStop;
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<ObservedContainer> containers,
-                            ContainersOf(engine, project, args, all, /*one_offs=*/false, reversed));
+    GANTRY_ASSIGN_OR_RETURN(
+        const std::vector<ObservedContainer> containers,
+        ContainersOf(engine, project,
+                     kind_ == Kind::kRestart ? WithDependants(project, args) : args, all,
+                     /*one_offs=*/false, reversed));
     if (containers.empty()) return Nothing(context, project, args);
     GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, Words().title);
     const std::optional<int> timeout =
         timeout_.has_value() ? std::optional<int>(static_cast<int>(*timeout_)) : std::nullopt;
-    const bool ordered = kind_ == Kind::kStop || kind_ == Kind::kStart;
+    const Order order = kind_ == Kind::kStop      ? Order::kAfterDependants
+                        : kind_ == Kind::kStart   ? Order::kAfterDependencies
+                        : kind_ == Kind::kRestart ? Order::kAfterDependencies
+                                                  : Order::kNone;
     const absl::Status status = EachContainer(
-        context, flags_, *board, containers, ordered, Words().doing, Words().done,
+        context, flags_, *board, project, containers, order, Words().doing, Words().done,
         [&](const ObservedContainer& container) -> absl::Status {
           switch (kind_) {
             case Kind::kStop:
@@ -269,6 +307,22 @@ class EachAction final : public Action {
   }
 
  private:
+  // The services, and those that depend on them with restart: true.
+  std::vector<std::string> WithDependants(const compose::Project& project,
+                                          std::vector<std::string> services) const {
+    if (no_deps_) return services;
+    for (size_t i = 0; i < services.size(); ++i) {
+      for (const std::string& other : project.ServiceNames()) {
+        if (std::find(services.begin(), services.end(), other) != services.end()) continue;
+        for (const compose::Dependency& one :
+             compose::DependenciesOf(*project.FindService(other))) {
+          if (one.restart && one.service == services[i]) services.push_back(other);
+        }
+      }
+    }
+    return services;
+  }
+
   struct Wording {
     const char* title;
     const char* doing;
@@ -354,8 +408,8 @@ class RmAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags_.ProgressStyle(context));
     const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "rm");
     GANTRY_RETURN_IF_ERROR(
-        EachContainer(context, flags_, *board, containers, /*ordered=*/false, "Removing", "Removed",
-                      [&](const ObservedContainer& container) -> absl::Status {
+        EachContainer(context, flags_, *board, project, containers, Order::kNone, "Removing",
+                      "Removed", [&](const ObservedContainer& container) -> absl::Status {
                         if (stop_) GANTRY_RETURN_IF_ERROR(engine.Stop(container.id, std::nullopt));
                         return engine.Remove(container.id, stop_, volumes_);
                       }));

@@ -331,6 +331,7 @@ std::vector<Verb> ComposeListVerbs() {
            .summary = "List the containers of a project",
            .examples = "  ctl compose ps -a\n"
                        "  ctl compose ps --format json\n",
+           .completes = "services",
            .make = [] { return std::make_unique<PsAction>(); }},
           {.name = "ls",
            .arguments = "[OPTIONS]",
@@ -342,6 +343,7 @@ std::vector<Verb> ComposeListVerbs() {
            .arguments = "[OPTIONS] [SERVICE...]",
            .summary = "List the images of a project's containers",
            .examples = "  ctl compose images\n",
+           .completes = "services",
            .make = [] { return std::make_unique<ImagesAction>(); }},
           {.name = "port",
            .arguments = "[OPTIONS] SERVICE PORT",
@@ -349,6 +351,7 @@ std::vector<Verb> ComposeListVerbs() {
            .examples = "  ctl compose port web 80\n",
            .min_args = 2,
            .max_args = 2,
+           .completes = "services",
            .make = [] { return std::make_unique<PortAction>(); }},
           {.name = "version",
            .summary = "Show the version of ctl compose",

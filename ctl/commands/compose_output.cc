@@ -54,8 +54,10 @@ class Printer {
               const std::function<void(const ObservedContainer&, int)>& on_exit) {
     absl::Time since = absl::InfinitePast();
     bool first = true;
+    bool down = false;  // its end was said, and it may be started again
     while (!Interrupts::once()) {
-      const absl::Status status = Once(container, index, since, first);
+      absl::Status status;
+      if (!down) status = Once(container, index, since, first);
       first = false;
       if (!options_.follow) {
         Note(status);
@@ -72,13 +74,18 @@ class Printer {
       }
       const ObservedContainer now = compose::Engine::Describe(response.container().summary());
       const bool ended = now.state == compose::State::kExited || now.state == compose::State::kDead;
+      if (ended && down) {
+        absl::SleepFor(kLookAgain);
+        continue;
+      }
       if (ended) {
         if (options_.say_exits) {
           Whole(container, index, absl::StrCat("exited with code ", now.exit_code, "\n"), true);
         }
         if (on_exit) on_exit(container, static_cast<int>(now.exit_code));
-        return;
+        if (!options_.outlive_exits) return;
       }
+      down = ended;
       absl::SleepFor(kLookAgain);
     }
   }
@@ -362,17 +369,20 @@ std::vector<Verb> ComposeOutputVerbs() {
            .summary = "Show what the containers of a project have printed",
            .examples = "  ctl compose logs --tail 20 -f\n"
                        "  ctl compose logs --no-log-prefix web\n",
+           .completes = "services",
            .make = [] { return std::make_unique<LogsAction>(); }},
           {.name = "events",
            .arguments = "[OPTIONS] [SERVICE...]",
            .summary = "Watch what happens to the containers of a project",
            .examples = "  ctl compose events --json\n",
+           .completes = "services",
            .make = [] { return std::make_unique<EventsAction>(); }},
           {.name = "wait",
            .arguments = "SERVICE [SERVICE...]",
            .summary = "Wait until the containers of services have ended",
            .examples = "  ctl compose wait job\n",
            .min_args = 1,
+           .completes = "services",
            .make = [] { return std::make_unique<WaitAction>(); }}};
 }
 

@@ -116,11 +116,14 @@ class RunAction final : public Action {
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
-    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.Load(context, {args[0]}));
+    GANTRY_ASSIGN_OR_RETURN(compose::Project project, flags_.Load(context, {args[0]}));
     if (project.FindService(args[0]) == nullptr)
       return absl::NotFoundError(absl::StrCat("no such service: ", args[0]));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     compose::Engine engine(*client, Never());
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> needed,
+                            compose::InDependencyOrder(project, {args[0]}, no_deps_));
+    GANTRY_RETURN_IF_ERROR(RunPrograms(context, flags_, project, needed));
     GANTRY_RETURN_IF_ERROR(Prepare(context, engine, project, args[0]));
     compose::Replica replica{args[0], 0, RandomHex(64), ""};
     GANTRY_ASSIGN_OR_RETURN(replica.image_digest,
@@ -131,10 +134,29 @@ class RunAction final : public Action {
     GANTRY_RETURN_IF_ERROR(
         Change(context, project, {args.begin() + 1, args.end()}, args[0], &config));
     const std::string name = name_.empty() ? compose::ContainerNameOf(project, replica) : name_;
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<compose::InjectedFile> files,
+                            compose::InjectedFilesOf(project, args[0]));
+    if (!files.empty()) return WithFiles(context, engine, project, config, name, args[0]);
     return Converse(context, *client, config, name);
   }
 
  private:
+  // Secrets and configs that are no files go in between creation and start.
+  absl::StatusOr<int> WithFiles(Context& context, compose::Engine& engine,
+                                const compose::Project& project, const v1::ContainerConfig& config,
+                                const std::string& name, const std::string& service) {
+    GANTRY_ASSIGN_OR_RETURN(const std::string id, engine.CreateFrom(config, name));
+    GANTRY_RETURN_IF_ERROR(engine.Inject(project, service, id));
+    if (detach_) {
+      GANTRY_RETURN_IF_ERROR(engine.Start(id));
+      context.Out(absl::StrCat(id, "\n"));
+      return 0;
+    }
+    std::vector<std::string> words = {"-a", id};
+    if (config.attach_stdin()) words.insert(words.begin(), "-i");
+    return RunVerbWith(context, StartVerb(), words);
+  }
+
   // Images, networks, volumes and the services it depends on.
   absl::Status Prepare(Context& context, compose::Engine& engine, const compose::Project& project,
                        const std::string& service) {
@@ -407,6 +429,7 @@ std::vector<Verb> ComposeProcessVerbs() {
                        "  ctl compose exec -T db pg_dump -U app app > dump.sql\n",
            .min_args = 2,
            .hands_on = true,
+           .completes = "services",
            .make = [] { return std::make_unique<ExecAction>(); }},
           {.name = "run",
            .arguments = "[OPTIONS] SERVICE [COMMAND] [ARG...]",
@@ -414,16 +437,19 @@ std::vector<Verb> ComposeProcessVerbs() {
            .examples = "  ctl compose run --rm web ./manage.py migrate\n",
            .min_args = 1,
            .hands_on = true,
+           .completes = "services",
            .make = [] { return std::make_unique<RunAction>(); }},
           {.name = "top",
            .arguments = "[SERVICE...]",
            .summary = "List the processes of a project's containers",
            .examples = "  ctl compose top web\n",
+           .completes = "services",
            .make = MakeOn<Kind::kTop>},
           {.name = "stats",
            .arguments = "[OPTIONS] [SERVICE...]",
            .summary = "Watch what a project's containers use",
            .examples = "  ctl compose stats --no-stream\n",
+           .completes = "services",
            .make = MakeOn<Kind::kStats>},
           {.name = "attach",
            .arguments = "[OPTIONS] SERVICE",
@@ -431,6 +457,7 @@ std::vector<Verb> ComposeProcessVerbs() {
            .examples = "  ctl compose attach web\n",
            .min_args = 1,
            .max_args = 1,
+           .completes = "services",
            .make = MakeOn<Kind::kAttach>},
           {.name = "cp",
            .arguments = "[OPTIONS] SERVICE:PATH PATH | PATH SERVICE:PATH",
@@ -438,6 +465,7 @@ std::vector<Verb> ComposeProcessVerbs() {
            .examples = "  ctl compose cp web:/etc/hosts .\n",
            .min_args = 2,
            .max_args = 2,
+           .completes = "services",
            .make = MakeOn<Kind::kCp>}};
 }
 

@@ -15,13 +15,12 @@
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
-#include "ctl/commands/builder.h"
 #include "ctl/commands/compose.h"
-#include "ctl/commands/transfer.h"
+#include "ctl/commands/compose_watch.h"
 #include "ctl/compose/apply.h"
 #include "ctl/compose/plan.h"
+#include "ctl/compose/provider.h"
 #include "proto/gantry/v1/container_views.pb.h"
-#include "proto/gantry/v1/images.pb.h"
 
 namespace gantry::ctl {
 namespace {
@@ -66,6 +65,10 @@ class UpFlags {
                "Remove containers of services that are gone");
     flags.Strings(&scale_, "scale", 0, "service=n", "Number of containers of a service");
     flags.Bool(&quiet_pull_, "quiet-pull", 0, "No progress of pulls");
+    if (starts) {
+      flags.Bool(&options_.rollback, "rollback", 0,
+                 "Go back to a service's old containers when the new ones do not become ready");
+    }
     flags.Bool(&yes_, "yes", 'y', "Accepted: nothing is asked");
     if (!starts) return;
     flags.Bool(&options_.no_deps, "no-deps", 0, "Without the services they depend on");
@@ -86,6 +89,9 @@ class UpFlags {
     if (context.Environment("COMPOSE_REMOVE_ORPHANS") == "true" ||
         context.Environment("COMPOSE_REMOVE_ORPHANS") == "1")
       out.remove_orphans = true;
+    if (context.Environment("COMPOSE_ROLLBACK") == "true" ||
+        context.Environment("COMPOSE_ROLLBACK") == "1")
+      out.rollback = true;
     out.ignore_orphans = context.Environment("COMPOSE_IGNORE_ORPHANS") == "true" ||
                          context.Environment("COMPOSE_IGNORE_ORPHANS") == "1";
     return out;
@@ -111,78 +117,6 @@ absl::StatusOr<compose::Plan> MakePlan(compose::Engine& engine, const compose::P
   return compose::PlanUp(project, observed, options);
 }
 
-// Fetches one image; the board shows its layers as one line.
-absl::Status PullOne(Context& context, ProgressBoard& board, const compose::Project& project,
-                     const compose::Step& step) {
-  const std::string part = absl::StrCat("Image ", step.object);
-  board.Update(part, "Pulling", ProgressBoard::Mark::kWorking);
-  ProgressView silent(
-      ProgressView::Style::kSilent, [](absl::string_view) {}, [] { return absl::Now(); });
-  const compose::Node* service = project.FindService(step.service);
-  const absl::Status status = PullImage(context, step.object, service->TextOf("platform"), false,
-                                        silent, [](const v1::PulledImage&) {});
-  board.Update(part, status.ok() ? "Pulled" : "Error",
-               status.ok() ? ProgressBoard::Mark::kDone : ProgressBoard::Mark::kFailed);
-  if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat("service ", step.service, ": image ", step.object,
-                                                  ": ", status.message()));
-}
-
-// The words of `ctl build` for a service. kFailedPrecondition: a key that it has no option for.
-absl::StatusOr<std::vector<std::string>> BuildWords(const compose::Project& project,
-                                                    const compose::Step& step) {
-  const compose::Node& build = *project.FindService(step.service)->Find("build");
-  std::vector<std::string> words = {"--progress=plain", "-t", step.object};
-  std::string dockerfile;
-  for (const auto& [key, value] : build.entries) {
-    if (key == "context" || value.is_null() || absl::StartsWith(key, "x-")) continue;
-    if (key == "dockerfile") {
-      dockerfile = value.text;
-    } else if (key == "args" || key == "labels") {
-      for (const auto& [name, text] : value.entries) {
-        words.push_back(absl::StrCat(key == "args" ? "--build-arg=" : "--label=", name,
-                                     text.is_null() ? "" : absl::StrCat("=", text.text)));
-      }
-    } else if (key == "target" || key == "network" || key == "shm_size") {
-      words.push_back(absl::StrCat("--", key == "shm_size" ? "shm-size" : key, "=", value.text));
-    } else if (key == "no_cache" || key == "pull") {
-      if (value.text == "true") words.push_back(key == "pull" ? "--pull" : "--no-cache");
-    } else if (key == "tags") {
-      for (const compose::Node& tag : value.items) words.insert(words.end(), {"-t", tag.text});
-    } else if (key == "extra_hosts") {
-      for (const compose::Node& host : value.items)
-        words.push_back(absl::StrCat("--add-host=", host.text));
-    } else {
-      return absl::FailedPreconditionError(absl::StrCat(value.at.Text(), ": services.",
-                                                        step.service, ".build.", key,
-                                                        ": not supported by ctl compose"));
-    }
-  }
-  const std::string context = build.TextOf("context");
-  if (!dockerfile.empty()) {
-    words.insert(words.end(), {"-f", absl::StartsWith(dockerfile, "/")
-                                         ? dockerfile
-                                         : absl::StrCat(context, "/", dockerfile)});
-  }
-  words.push_back(context);
-  return words;
-}
-
-absl::Status BuildOne(Context& context, ProgressBoard& board, const compose::Project& project,
-                      const compose::Step& step) {
-  const std::string part = absl::StrCat("Image ", step.object);
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> words, BuildWords(project, step));
-  board.Update(part, "Building", ProgressBoard::Mark::kWorking);
-  const absl::StatusOr<int> status = RunVerbWith(context, BuildVerb(), words);
-  const bool built = status.ok() && *status == 0;
-  board.Update(part, built ? "Built" : "Error",
-               built ? ProgressBoard::Mark::kDone : ProgressBoard::Mark::kFailed);
-  if (!status.ok()) return status.status();
-  if (built) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("service ", step.service, ": image ", step.object, " was not built"));
-}
-
 class UpAction final : public Action {
  public:
   enum class Kind { kUp, kCreate, kPlan, kScale };
@@ -202,13 +136,18 @@ class UpAction final : public Action {
     flags.OptionalInt(&wait_timeout_, "wait-timeout", 0, "Seconds that --wait waits");
     flags.Bool(&abort_, "abort-on-container-exit", 0, "Stop all when one ends");
     flags.Bool(&abort_failure_, "abort-on-container-failure", 0, "Stop all when one fails");
-    flags.String(&exit_code_from_, "exit-code-from", 0, "service",
-                 "Stop all when it ends, and end with its status");
-    flags.Strings(&attach_, "attach", 0, "service", "Print the output of these only");
-    flags.Strings(&no_attach_, "no-attach", 0, "service", "Do not print the output of these");
+    flags
+        .String(&exit_code_from_, "exit-code-from", 0, "service",
+                "Stop all when it ends, and end with its status")
+        .completes = "services";
+    flags.Strings(&attach_, "attach", 0, "service", "Print the output of these only").completes =
+        "services";
+    flags.Strings(&no_attach_, "no-attach", 0, "service", "Do not print the output of these")
+        .completes = "services";
     flags.Bool(&no_color_, "no-color", 0, "Without colours");
     flags.Bool(&no_prefix_, "no-log-prefix", 0, "Without the names before lines");
     flags.Bool(&timestamps_, "timestamps", 0, "With the time of each line");
+    flags.Bool(&watch_, "watch", 'w', "Sync, rebuild and restart when files change");
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
@@ -230,10 +169,21 @@ class UpAction final : public Action {
           "--abort-on-container-exit, --abort-on-container-failure and --exit-code-from need the "
           "output attached; leave -d out");
     }
-    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.Load(context, services));
+    if (watch_ && (detach_ || wait_ || no_start_ || abort_ || abort_failure_)) {
+      return absl::InvalidArgumentError(
+          "--watch needs the output attached; leave -d, --wait, --no-start and --abort-on-... out, "
+          "or use `ctl compose watch`");
+    }
+    GANTRY_ASSIGN_OR_RETURN(compose::Project project, flags_.Load(context, services));
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     Interrupts interrupts;
     compose::Engine engine(*client, Interrupts::once());
+    if (kind_ != Kind::kPlan && !dry_run_) {
+      GANTRY_ASSIGN_OR_RETURN(
+          const std::vector<std::string> needed,
+          compose::InDependencyOrder(project, options.services, options.no_deps));
+      GANTRY_RETURN_IF_ERROR(RunPrograms(context, flags_, project, needed));
+    }
     GANTRY_ASSIGN_OR_RETURN(const compose::Plan plan, MakePlan(engine, project, options));
     for (const std::string& warning : plan.warnings)
       context.Err(absl::StrCat("WARN ", warning, "\n"));
@@ -348,6 +298,7 @@ class UpAction final : public Action {
     follow.color = !no_color_;
     follow.timestamps = timestamps_;
     follow.say_exits = true;
+    if (watch_) return AttachAndWatch(context, engine, project, shown, follow);
     absl::Mutex mutex;
     std::optional<int> status;
     bool stopping = false;
@@ -371,6 +322,43 @@ class UpAction final : public Action {
     GANTRY_RETURN_IF_ERROR(PrintOutput(context, engine, project, shown, follow, on_exit));
     if (Interrupts::once()) return StopAll(context, engine, project, all);
     return status.value_or(0);
+  }
+
+  // Prints the output of containers, also of those that rebuilds make, until ^C.
+  absl::StatusOr<int> AttachAndWatch(Context& context, compose::Engine& engine,
+                                     const compose::Project& project,
+                                     const std::vector<ObservedContainer>& shown,
+                                     FollowOptions follow) {
+    follow.outlive_exits = true;
+    absl::Mutex mutex;
+    std::vector<std::thread> printers;
+    const auto print = [&](const std::vector<ObservedContainer>& containers) {
+      absl::MutexLock lock(&mutex);
+      printers.emplace_back([&context, &engine, &project, &follow, containers] {
+        const absl::Status status = PrintOutput(context, engine, project, containers, follow, {});
+        if (!status.ok()) context.Complain(status);
+      });
+    };
+    print(shown);
+    WatchOptions options;
+    options.on_renewed = [&](const std::vector<ObservedContainer>& renewed) {
+      std::vector<ObservedContainer> attached;
+      for (const ObservedContainer& one : renewed) {
+        if (Attached(project, one.service)) attached.push_back(one);
+      }
+      if (!attached.empty()) print(attached);
+    };
+    const absl::Status watched =
+        WatchProject(context, flags_, engine, project, options, Interrupts::once());
+    if (!watched.ok()) {
+      context.Complain(watched);
+      while (!Interrupts::once()) absl::SleepFor(absl::Milliseconds(50));
+    }
+    for (std::thread& printer : printers) printer.join();
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<ObservedContainer> containers,
+                            ContainersOf(engine, project, {}, /*all=*/false, /*one_offs=*/false,
+                                         /*reversed=*/true));
+    return StopAll(context, engine, project, containers);
   }
 
   // ^C: a stop with patience, which a second ^C cuts short.
@@ -414,72 +402,35 @@ class UpAction final : public Action {
   UpFlags up_;
   bool scale_no_deps_ = false, detach_ = false, no_start_ = false, dry_run_ = false, wait_ = false,
        abort_ = false, abort_failure_ = false, no_color_ = false, no_prefix_ = false,
-       timestamps_ = false;
+       timestamps_ = false, watch_ = false;
   std::optional<int64_t> wait_timeout_;
   std::string exit_code_from_;
   std::vector<std::string> attach_, no_attach_;
 };
 
-class PullAction final : public Action {
- public:
-  void AddFlags(FlagSet& flags) override {
-    flags.Bool(&deps_, "include-deps", 0, "Also of the services they depend on");
-    flags.Bool(&ignore_failures_, "ignore-pull-failures", 0, "Go on with those that can be had");
-    flags.Bool(&ignore_buildable_, "ignore-buildable", 0, "Leave out what can be built");
-    flags.String(&policy_, "policy", 0, "when", "missing or always");
-    flags.Bool(&quiet_, "quiet", 'q', "No progress");
-  }
-  absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
-    GANTRY_ASSIGN_OR_RETURN(const compose::Project project, flags_.Load(context, args));
-    GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
-    Interrupts interrupts;
-    compose::Engine engine(*client, Interrupts::once());
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> services,
-                            compose::InDependencyOrder(project, args, !deps_ && !args.empty()));
-    std::vector<compose::Step> steps;
-    for (const std::string& service : services) {
-      const compose::Node& node = *project.FindService(service);
-      const bool builds = node.Find("build") != nullptr;
-      if (node.TextOf("image").empty() || (builds && ignore_buildable_)) continue;
-      compose::Step step;
-      step.object = node.TextOf("image");
-      step.service = service;
-      const bool known = std::any_of(steps.begin(), steps.end(), [&](const compose::Step& one) {
-        return one.object == step.object;
-      });
-      if (known) continue;
-      if (policy_ == "missing" && engine.ImageDigest(step.object).ok()) continue;
-      steps.push_back(std::move(step));
-    }
-    GANTRY_ASSIGN_OR_RETURN(ProgressBoard::Style style, flags_.ProgressStyle(context));
-    if (quiet_) style = ProgressBoard::Style::kSilent;
-    const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "pull");
-    static const std::vector<size_t> kNone;
-    absl::Mutex mutex;
-    std::vector<absl::Status> failures;
-    const absl::Status status = compose::InOrder(
-        steps.size(), flags_.parallel(context), Interrupts::once(),
-        [](size_t) -> const std::vector<size_t>& { return kNone; },
-        [&](size_t i) {
-          const absl::Status pulled = PullOne(context, *board, project, steps[i]);
-          if (pulled.ok()) return pulled;
-          absl::MutexLock lock(&mutex);
-          failures.push_back(pulled);
-          return absl::OkStatus();
-        });
-    board->Finish();
-    GANTRY_RETURN_IF_ERROR(status);
-    for (const absl::Status& failure : failures) context.Complain(failure);
-    return failures.empty() || ignore_failures_ ? 0 : 1;
-  }
-
- private:
-  ProjectFlags flags_;
-  bool deps_ = false, ignore_failures_ = false, ignore_buildable_ = false, quiet_ = false;
-  std::string policy_;
-};
-
 }  // namespace
+
+absl::Status RunPrograms(Context& context, const ProjectFlags& flags, compose::Project& project,
+                         const std::vector<std::string>& services) {
+  if (!compose::NeedsPrograms(project, services)) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(const ProgressBoard::Style style, flags.ProgressStyle(context));
+  const std::unique_ptr<ProgressBoard> board = MakeBoard(context, style, "up");
+  compose::ProviderOptions options;
+  options.cancelled = &Interrupts::once();
+  options.info = [&](const std::string& service, const std::string& text) {
+    board->Update(absl::StrCat("Service ", service), text, ProgressBoard::Mark::kWorking);
+  };
+  absl::Status status = compose::RunProviders(project, services, "up", options);
+  if (status.ok()) status = compose::ServeModels(project, services, options);
+  if (status.ok()) {
+    for (const std::string& service : services) {
+      if (project.FindService(service)->Find("provider") != nullptr)
+        board->Update(absl::StrCat("Service ", service), "Provided", ProgressBoard::Mark::kDone);
+    }
+  }
+  board->Finish();
+  return status;
+}
 
 absl::Status ApplyQuietly(Context& context, const ProjectFlags& flags, compose::Engine& engine,
                           const compose::Project& project, const compose::Plan& plan) {
@@ -500,29 +451,30 @@ std::vector<Verb> ComposeUpVerbs() {
            .examples = "  ctl compose up -d\n"
                        "  ctl compose up --dry-run\n"
                        "  ctl compose up --wait --wait-timeout 60\n"
+                       "  ctl compose up -d --rollback\n"
+                       "  ctl compose up --watch\n"
                        "  ctl compose up --exit-code-from tests\n",
+           .completes = "services",
            .make = [] { return std::make_unique<UpAction>(UpAction::Kind::kUp); }},
           {.name = "plan",
            .arguments = "[OPTIONS] [SERVICE...]",
            .summary = "Show what `up` would change, and why",
            .examples = "  ctl compose plan\n",
+           .completes = "services",
            .make = [] { return std::make_unique<UpAction>(UpAction::Kind::kPlan); }},
           {.name = "create",
            .arguments = "[OPTIONS] [SERVICE...]",
            .summary = "Create the containers of a project without starting them",
            .examples = "  ctl compose create\n",
+           .completes = "services",
            .make = [] { return std::make_unique<UpAction>(UpAction::Kind::kCreate); }},
           {.name = "scale",
            .arguments = "[OPTIONS] SERVICE=NUMBER...",
            .summary = "Change the number of containers of services",
            .examples = "  ctl compose scale web=3 worker=5\n",
            .min_args = 1,
-           .make = [] { return std::make_unique<UpAction>(UpAction::Kind::kScale); }},
-          {.name = "pull",
-           .arguments = "[OPTIONS] [SERVICE...]",
-           .summary = "Fetch the images of a project",
-           .examples = "  ctl compose pull --policy missing\n",
-           .make = [] { return std::make_unique<PullAction>(); }}};
+           .completes = "services",
+           .make = [] { return std::make_unique<UpAction>(UpAction::Kind::kScale); }}};
 }
 
 }  // namespace gantry::ctl
