@@ -5,6 +5,7 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <memory>
@@ -13,6 +14,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
@@ -219,6 +221,70 @@ TEST_F(ComposeTest, MistakesInTheFileChangeNothing) {
 }
 
 // Whatever part of an `up` was done, the next one ends it, and nothing is there twice.
+constexpr char kRolling[] = R"(
+services:
+  web:
+    image: busybox:test
+    command: sleep 1000
+    init: true
+    environment: {WORD: "%s"}
+    healthcheck: {test: "test $$WORD != bad", interval: 200ms, retries: 2}
+)";
+
+TEST_F(ComposeTest, RollbackKeepsTheOldContainerServing) {
+  Write(absl::StrReplaceAll(kRolling, {{"%s", "good"}}));
+  ComposeOut({"up", "-d", "--wait"});
+  const std::string before = Id("demo-web-1");
+
+  Write(absl::StrReplaceAll(kRolling, {{"%s", "bad"}}));
+  EXPECT_THAT(ComposeOut({"plan", "--rollback"}),
+              HasSubstr("the new one starts first, back on failure"));
+  const Outcome failed = Compose({"up", "-d", "--rollback"});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_THAT(failed.err, HasSubstr("is unhealthy; the service is back at its last good state"));
+  EXPECT_EQ(Id("demo-web-1"), before);
+  EXPECT_EQ(bed_->Inspect("demo-web-1", "{{.State.Status}} {{.RestartCount}}"), "running 0");
+  EXPECT_EQ(ComposeOut({"ps", "-aq"}), before);
+
+  Write(absl::StrReplaceAll(kRolling, {{"%s", "better"}}));
+  ComposeOut({"up", "-d", "--rollback"});
+  EXPECT_NE(Id("demo-web-1"), before);
+  EXPECT_EQ(ComposeOut({"ps", "-a", "--format", "{{.Name}} {{.State}}"}), "demo-web-1 running");
+  EXPECT_EQ(ComposeOut({"exec", "-T", "web", "sh", "-c", "echo $WORD"}), "better");
+  ComposeOut({"down", "-t", "1"});
+}
+
+TEST_F(ComposeTest, WatchSyncsChangedFiles) {
+  const std::string src = bed_->scratch() + "/src";
+  ASSERT_EQ(mkdir(src.c_str(), 0755), 0);
+  ASSERT_EQ(mkdir((src + "/deep").c_str(), 0755), 0);
+  ASSERT_TRUE(WriteFile(src + "/first", "1").ok());
+  Write(
+      "services:\n  web:\n    image: busybox:test\n    command: sleep 1000\n    init: true\n"
+      "    develop:\n      watch:\n"
+      "        - {path: ./src, action: sync, target: /app, ignore: ['*.tmp'], initial_sync: "
+      "true}\n");
+  absl::StatusOr<Process> process = bed_->SpawnCtl(Words({"watch"}));
+  ASSERT_TRUE(process.ok()) << process.status();
+  const auto in_container = [&](const std::string& path) {
+    return Compose({"exec", "-T", "web", "cat", path}).out;
+  };
+  EXPECT_TRUE(Eventually([&] { return in_container("/app/first") == "1"; }));
+  ASSERT_TRUE(WriteFile(src + "/ignored.tmp", "no").ok());
+  ASSERT_TRUE(WriteFile(src + "/deep/second", "2").ok());
+  EXPECT_TRUE(Eventually([&] { return in_container("/app/deep/second") == "2"; }));
+  EXPECT_EQ(in_container("/app/ignored.tmp"), "");
+  ASSERT_EQ(unlink((src + "/first").c_str()), 0);
+  EXPECT_TRUE(Eventually([&] {
+    return Compose({"exec", "-T", "web", "test", "-e", "/app/first"}).code == 1;
+  }));
+  ASSERT_TRUE(process->Kill(SIGINT).ok());
+  const absl::StatusOr<ExitStatus> ended = process->Wait(absl::Seconds(30));
+  ASSERT_TRUE(ended.ok()) << ended.status();
+  EXPECT_EQ(ended->code, 130);
+  ComposeOut({"down", "-t", "1"});
+}
+
 TEST_F(ComposeTest, KilledAnywhereTheNextUpEndsWell) {
   for (int round = 0; round < 6; ++round) {
     absl::StatusOr<Process> up = bed_->SpawnCtl(Words({"up", "-d"}));
