@@ -591,137 +591,6 @@ absl::Status Engine::AwaitReady(const std::string& id, absl::Time deadline, bool
   }
 }
 
-absl::Status Engine::Restart(const std::string& id, std::optional<int> timeout_seconds) {
-  v1::RestartContainerRequest request;
-  request.set_container(id);
-  if (timeout_seconds.has_value()) request.set_timeout_seconds(*timeout_seconds);
-  v1::RestartContainerResponse response;
-  return client_.Call(request, &response);
-}
-
-absl::Status Engine::Remove(const std::string& id, bool force, bool volumes) {
-  v1::RemoveContainerRequest request;
-  request.set_container(id);
-  request.set_force(force);
-  request.set_volumes(volumes);
-  v1::RemoveContainerResponse response;
-  const absl::Status status = client_.Call(request, &response);
-  return absl::IsNotFound(status) ? absl::OkStatus() : status;
-}
-
-absl::Status Engine::Pause(const std::string& id, bool pause) {
-  if (pause) {
-    v1::PauseContainerRequest request;
-    request.set_container(id);
-    v1::PauseContainerResponse response;
-    return client_.Call(request, &response);
-  }
-  v1::UnpauseContainerRequest request;
-  request.set_container(id);
-  v1::UnpauseContainerResponse response;
-  return client_.Call(request, &response);
-}
-
-absl::Status Engine::Breathe() {
-  absl::SleepFor(kLookAgain);
-  return cancelled_ ? absl::CancelledError("interrupted") : absl::OkStatus();
-}
-
-absl::StatusOr<ObservedContainer> Engine::Look(const std::string& id, bool* has_health_check) {
-  v1::InspectContainerRequest request;
-  request.set_container(id);
-  v1::InspectContainerResponse response;
-  GANTRY_RETURN_IF_ERROR(client_.Call(request, &response));
-  const v1::HealthCheck& check = response.container().config().health_check();
-  *has_health_check = check.test_size() > 0 && check.test(0) != "NONE";
-  return Describe(response.container().summary());
-}
-
-absl::Status Engine::AwaitDependencies(
-    const Project& project, const std::string& service,
-    const std::function<void(const std::string&, const char*)>& waiting) {
-  for (const Dependency& dependency : DependenciesOf(*project.FindService(service))) {
-    const Node* other = project.FindService(dependency.service);
-    // A service that is off, or has no containers, is not waited for.
-    if (other == nullptr || other->Find("provider") != nullptr) continue;
-    if (dependency.condition == Dependency::Condition::kStarted) continue;
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<v1::ContainerSummary> containers,
-                            Containers(project.name, {dependency.service}, /*all=*/true));
-    bool any = false;
-    for (const v1::ContainerSummary& summary : containers) {
-      const ObservedContainer container = Describe(summary);
-      if (container.one_off) continue;
-      any = true;
-      const absl::Status status = AwaitOne(dependency.service, dependency, container, waiting);
-      if (status.ok() || (!dependency.required && !absl::IsCancelled(status))) continue;
-      return status;
-    }
-    if (!any && dependency.required && ScaleOf(*other) > 0) {
-      return absl::FailedPreconditionError(
-          absl::StrCat(service, " is missing dependency ", dependency.service));
-    }
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Engine::AwaitOne(const std::string& dependency, const Dependency& wanted,
-                              const ObservedContainer& first,
-                              const std::function<void(const std::string&, const char*)>& waiting) {
-  waiting(first.name, "Waiting");
-  while (true) {
-    bool has_health_check = false;
-    GANTRY_ASSIGN_OR_RETURN(const ObservedContainer now, Look(first.id, &has_health_check));
-    const bool ended = now.state == State::kExited || now.state == State::kDead;
-    if (wanted.condition == Dependency::Condition::kCompleted) {
-      if (ended) {
-        waiting(first.name, "Exited");
-        if (now.exit_code == 0) return absl::OkStatus();
-        return absl::FailedPreconditionError(absl::StrCat(
-            "service \"", dependency, "\" didn't complete successfully: exit ", now.exit_code));
-      }
-    } else {
-      if (!has_health_check) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "dependency failed to start: container ", now.name, " has no healthcheck configured"));
-      }
-      if (now.state == State::kRunning && now.health == "healthy") {
-        waiting(first.name, "Healthy");
-        return absl::OkStatus();
-      }
-      if (ended) {
-        return absl::FailedPreconditionError(absl::StrCat(
-            "dependency failed to start: container ", now.name, " exited (", now.exit_code, ")"));
-      }
-      if (now.health == "unhealthy") {
-        return absl::FailedPreconditionError(
-            absl::StrCat("dependency failed to start: container ", now.name, " is unhealthy"));
-      }
-    }
-    GANTRY_RETURN_IF_ERROR(Breathe());
-  }
-}
-
-absl::Status Engine::AwaitReady(const std::string& id, absl::Time deadline, bool may_complete) {
-  while (true) {
-    bool has_health_check = false;
-    GANTRY_ASSIGN_OR_RETURN(const ObservedContainer now, Look(id, &has_health_check));
-    if (now.state == State::kRunning && (!has_health_check || now.health == "healthy"))
-      return absl::OkStatus();
-    if (now.health == "unhealthy") {
-      return absl::FailedPreconditionError(absl::StrCat("container ", now.name, " is unhealthy"));
-    }
-    if (now.state == State::kExited || now.state == State::kDead) {
-      if (may_complete && now.exit_code == 0) return absl::OkStatus();
-      return absl::FailedPreconditionError(
-          absl::StrCat("container ", now.name, " exited (", now.exit_code, ")"));
-    }
-    if (absl::Now() > deadline) {
-      return absl::DeadlineExceededError(absl::StrCat("container ", now.name, " is not ready"));
-    }
-    GANTRY_RETURN_IF_ERROR(Breathe());
-  }
-}
-
 absl::Status Engine::AwaitSteady(const std::string& id, const std::string& name,
                                  absl::Duration monitor) {
   const absl::Time begin = absl::Now();
@@ -734,13 +603,13 @@ absl::Status Engine::AwaitSteady(const std::string& id, const std::string& name,
     const bool checked = check.test_size() > 0 && check.test(0) != "NONE";
     const ObservedContainer now = Describe(response.container().summary());
     if (now.health == "unhealthy")
-      return absl::FailedPreconditionError(absl::StrCat("container ", now.name, " is unhealthy"));
+      return absl::FailedPreconditionError(absl::StrCat("container ", name, " is unhealthy"));
     if (now.state != State::kRunning) {
       return absl::FailedPreconditionError(
-          absl::StrCat("container ", now.name, " exited (", now.exit_code, ")"));
+          absl::StrCat("container ", name, " exited (", now.exit_code, ")"));
     }
     if (response.container().summary().restart_count() > 0)
-      return absl::FailedPreconditionError(absl::StrCat("container ", now.name, " was restarted"));
+      return absl::FailedPreconditionError(absl::StrCat("container ", name, " was restarted"));
     if (checked ? now.health == "healthy" : absl::Now() - begin >= monitor) return absl::OkStatus();
     GANTRY_RETURN_IF_ERROR(Breathe());
   }

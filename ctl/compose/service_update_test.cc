@@ -18,7 +18,7 @@ using ::testing::UnorderedElementsAre;
 class FakeExchange final : public ContainerExchange {
  public:
   absl::StatusOr<std::string> Create(const OldContainer& old) override {
-    Note(absl::StrCat("create for ", old.id));
+    Note(absl::StrCat("create for ", old.id)).IgnoreError();
     return absl::StrCat("new-", old.number);
   }
   absl::Status Start(const std::string& id) override { return Note("start " + id); }
