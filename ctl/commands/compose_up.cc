@@ -18,6 +18,7 @@
 #include "ctl/commands/compose.h"
 #include "ctl/commands/compose_watch.h"
 #include "ctl/compose/apply.h"
+#include "ctl/compose/container_config.h"
 #include "ctl/compose/plan.h"
 #include "ctl/compose/provider.h"
 #include "proto/gantry/v1/container_views.pb.h"
@@ -113,6 +114,10 @@ absl::StatusOr<compose::Plan> MakePlan(compose::Engine& engine, const compose::P
                                        const compose::UpOptions& options) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<std::string> services,
                           compose::InDependencyOrder(project, options.services, options.no_deps));
+  for (const std::string& service : services) {
+    if (project.FindService(service)->Find("provider") == nullptr)
+      GANTRY_RETURN_IF_ERROR(compose::CheckService(project, service));
+  }
   GANTRY_ASSIGN_OR_RETURN(const compose::Observed observed, engine.Observe(project, services));
   return compose::PlanUp(project, observed, options);
 }

@@ -130,6 +130,7 @@ class Checker {
     std::map<std::string, size_t> targets;
     for (size_t i = 0; i < volumes->items.size(); ++i) {
       const Node& mount = volumes->items[i];
+      if (!mount.is_map()) continue;  // a variable that was not interpolated
       const std::string target = mount.TextOf("target");
       const auto [before, fresh] = targets.emplace(target, i);
       if (!fresh) {

@@ -1,12 +1,9 @@
 #include "ctl/compose/container_config.h"
 
-#include <nettle/sha2.h>
-
 #include <functional>
 #include <set>
 #include <utility>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -17,93 +14,35 @@
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
-#include "ctl/compose/present.h"
-#include "ctl/compose/print_yaml.h"
+#include "ctl/compose/service_limits.h"
+#include "ctl/compose/service_reader.h"
 #include "ctl/version.h"
 #include "proto/gantry/v1/container_config.pb.h"
-#include "proto/gantry/v1/networks.pb.h"
 
 namespace gantry::compose {
 namespace {
 
-std::string Sha256(const std::string& text) {
-  sha256_ctx context;
-  sha256_init(&context);
-  sha256_update(&context, text.size(), reinterpret_cast<const uint8_t*>(text.data()));
-  uint8_t digest[SHA256_DIGEST_SIZE];
-  sha256_digest(&context, sizeof digest, digest);
-  return absl::BytesToHexString(
-      absl::string_view(reinterpret_cast<const char*>(digest), sizeof digest));
-}
-
-const Node* Below(const Node& node, absl::string_view key) {
-  const Node* value = node.Find(key);
-  return value == nullptr || value->is_null() ? nullptr : value;
-}
-
 // Reads one service into a configuration. Each step says which key is wrong.
-class Translator {
+class Translator : private ServiceReader {
  public:
   Translator(const Project& project, const Replica& replica,
              const std::map<std::string, std::string>& containers)
-      : project_(project),
+      : ServiceReader(replica.service, *project.FindService(replica.service)),
+        project_(project),
         replica_(replica),
-        service_(*project.FindService(replica.service)),
         containers_(containers) {}
 
   absl::StatusOr<v1::ContainerConfig> Translate() {
-    for (const auto& step :
-         {&Translator::Process, &Translator::Labels, &Translator::Life, &Translator::Mounts,
-          &Translator::Security, &Translator::Namespaces, &Translator::Networks,
-          &Translator::Resources, &Translator::DeployLimits, &Translator::Refused}) {
+    for (const auto& step : {&Translator::Process, &Translator::Labels, &Translator::Life,
+                             &Translator::Mounts, &Translator::Security, &Translator::Namespaces,
+                             &Translator::Networks, &Translator::Refused}) {
       GANTRY_RETURN_IF_ERROR((this->*step)());
     }
+    GANTRY_RETURN_IF_ERROR(SetLimits(name_, service_, config_.mutable_resources()));
     return std::move(config_);
   }
 
  private:
-  absl::Status Bad(absl::string_view key, absl::string_view why) const {
-    const Node* at = service_.Find(key);
-    const std::string place = at == nullptr ? service_.at.Text() : at->at.Text();
-    return absl::InvalidArgumentError(absl::StrCat(place.empty() ? "" : place + ": ", "services.",
-                                                   replica_.service, ".", key, ": ", why));
-  }
-  absl::Status Bad(absl::string_view key, const absl::Status& status) const {
-    return Bad(key, status.message());
-  }
-
-  template <typename Set>
-  absl::Status Bytes(const Node& map, absl::string_view key, Set set) const {
-    const std::string text = map.TextOf(key);
-    if (text.empty()) return absl::OkStatus();
-    if (text == "-1") {
-      set(-1);
-      return absl::OkStatus();
-    }
-    const absl::StatusOr<int64_t> bytes = engine::ParseBytes(text);
-    if (!bytes.ok()) return Bad(key, bytes.status());
-    set(*bytes);
-    return absl::OkStatus();
-  }
-
-  template <typename Set>
-  absl::Status Number(absl::string_view key, Set set) const {
-    const std::string text = service_.TextOf(key);
-    if (text.empty()) return absl::OkStatus();
-    int64_t value = 0;
-    if (!absl::SimpleAtoi(text, &value))
-      return Bad(key, absl::StrCat("\"", text, "\": expected a number"));
-    set(value);
-    return absl::OkStatus();
-  }
-
-  template <typename Add>
-  void Each(absl::string_view key, Add add) const {
-    if (const Node* list = Below(service_, key)) {
-      for (const Node& item : list->items) add(item.text);
-    }
-  }
-
   absl::Status Process() {
     config_.set_image(ImageOf(project_, replica_.service));
     config_.set_platform(service_.TextOf("platform"));
@@ -470,118 +409,8 @@ class Translator {
     return absl::OkStatus();
   }
 
-  absl::Status Resources() {
-    v1::Resources* r = config_.mutable_resources();
-    GANTRY_RETURN_IF_ERROR(
-        Bytes(service_, "mem_limit", [&](int64_t bytes) { r->set_memory_bytes(bytes); }));
-    GANTRY_RETURN_IF_ERROR(Bytes(service_, "mem_reservation",
-                                 [&](int64_t bytes) { r->set_memory_reservation_bytes(bytes); }));
-    GANTRY_RETURN_IF_ERROR(
-        Bytes(service_, "memswap_limit", [&](int64_t bytes) { r->set_memory_swap_bytes(bytes); }));
-    GANTRY_RETURN_IF_ERROR(
-        Number("mem_swappiness", [&](int64_t value) { r->set_memory_swappiness(value); }));
-    r->set_oom_kill_disable(service_.TrueAt("oom_kill_disable"));
-    if (const std::string cpus = service_.TextOf("cpus"); !cpus.empty()) {
-      const absl::StatusOr<int64_t> nanos = engine::ParseNanoCpus(cpus);
-      if (!nanos.ok()) return Bad("cpus", nanos.status());
-      r->set_nano_cpus(*nanos);
-    }
-    GANTRY_RETURN_IF_ERROR(Number("cpu_shares", [&](int64_t v) { r->set_cpu_shares(v); }));
-    GANTRY_RETURN_IF_ERROR(Number("cpu_period", [&](int64_t v) { r->set_cpu_period_micros(v); }));
-    GANTRY_RETURN_IF_ERROR(Number("cpu_quota", [&](int64_t v) { r->set_cpu_quota_micros(v); }));
-    GANTRY_RETURN_IF_ERROR(
-        Number("cpu_rt_period", [&](int64_t v) { r->set_cpu_rt_period_micros(v); }));
-    GANTRY_RETURN_IF_ERROR(
-        Number("cpu_rt_runtime", [&](int64_t v) { r->set_cpu_rt_runtime_micros(v); }));
-    r->set_cpuset_cpus(service_.TextOf("cpuset"));
-    GANTRY_RETURN_IF_ERROR(Number("pids_limit", [&](int64_t v) { r->set_pids_limit(v); }));
-    if (const Node* ulimits = Below(service_, "ulimits")) {
-      for (const auto& [name, limit] : ulimits->entries) {
-        const std::string text = limit.is_map() ? absl::StrCat(name, "=", limit.TextOf("soft"), ":",
-                                                               limit.TextOf("hard"))
-                                                : absl::StrCat(name, "=", limit.text);
-        absl::StatusOr<v1::Ulimit> parsed = engine::ParseUlimit(text);
-        if (!parsed.ok()) return Bad("ulimits", parsed.status());
-        *r->add_ulimits() = *std::move(parsed);
-      }
-    }
-    if (const Node* devices = Below(service_, "devices")) {
-      for (const Node& device : devices->items) {
-        v1::Device* out = r->add_devices();
-        out->set_host_path(device.TextOf("source"));
-        const std::string target = device.TextOf("target");
-        out->set_container_path(target.empty() ? out->host_path() : target);
-        const std::string permissions = device.TextOf("permissions");
-        out->set_permissions(permissions.empty() ? "rwm" : permissions);
-      }
-    }
-    Each("device_cgroup_rules", [&](const std::string& rule) { r->add_device_cgroup_rules(rule); });
-    return BlockIo(r);
-  }
-
-  absl::Status BlockIo(v1::Resources* r) {
-    const Node* blkio = Below(service_, "blkio_config");
-    if (blkio == nullptr) return absl::OkStatus();
-    uint32_t weight = 0;
-    if (absl::SimpleAtoi(blkio->TextOf("weight"), &weight)) r->set_blkio_weight(weight);
-    const auto rates = [&](const char* key, const char* what, auto add) -> absl::Status {
-      const Node* list = Below(*blkio, key);
-      if (list == nullptr) return absl::OkStatus();
-      for (const Node& item : list->items) {
-        const absl::StatusOr<int64_t> rate = engine::ParseBytes(item.TextOf(what));
-        if (!rate.ok())
-          return Bad("blkio_config", absl::StrCat(key, ": ", rate.status().message()));
-        v1::DeviceRate* out = add();
-        out->set_path(item.TextOf("path"));
-        out->set_rate(static_cast<uint64_t>(*rate));
-      }
-      return absl::OkStatus();
-    };
-    GANTRY_RETURN_IF_ERROR(
-        rates("weight_device", "weight", [&] { return r->add_blkio_weight_device(); }));
-    GANTRY_RETURN_IF_ERROR(
-        rates("device_read_bps", "rate", [&] { return r->add_blkio_device_read_bps(); }));
-    GANTRY_RETURN_IF_ERROR(
-        rates("device_write_bps", "rate", [&] { return r->add_blkio_device_write_bps(); }));
-    GANTRY_RETURN_IF_ERROR(
-        rates("device_read_iops", "rate", [&] { return r->add_blkio_device_read_iops(); }));
-    return rates("device_write_iops", "rate", [&] { return r->add_blkio_device_write_iops(); });
-  }
-
-  absl::Status DeployLimits() {
-    const Node* deploy = Below(service_, "deploy");
-    const Node* resources = deploy == nullptr ? nullptr : Below(*deploy, "resources");
-    if (resources == nullptr) return absl::OkStatus();
-    v1::Resources* r = config_.mutable_resources();
-    if (const Node* limits = Below(*resources, "limits")) {
-      if (const std::string cpus = limits->TextOf("cpus"); !cpus.empty()) {
-        const absl::StatusOr<int64_t> nanos = engine::ParseNanoCpus(cpus);
-        if (!nanos.ok()) return Bad("deploy", nanos.status());
-        r->set_nano_cpus(*nanos);
-      }
-      GANTRY_RETURN_IF_ERROR(
-          Bytes(*limits, "memory", [&](int64_t bytes) { r->set_memory_bytes(bytes); }));
-      int64_t pids = 0;
-      if (absl::SimpleAtoi(limits->TextOf("pids"), &pids)) r->set_pids_limit(pids);
-    }
-    if (const Node* reservations = Below(*resources, "reservations")) {
-      GANTRY_RETURN_IF_ERROR(Bytes(*reservations, "memory",
-                                   [&](int64_t bytes) { r->set_memory_reservation_bytes(bytes); }));
-      if (Below(*reservations, "devices") != nullptr) return NoDevices("deploy");
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status NoDevices(const char* key) const {
-    return absl::FailedPreconditionError(absl::StrCat(
-        service_.at.Text(), ": services.", replica_.service, ".", key,
-        ": devices by capability are not served; name the device under devices:, by CDI name "
-        "(vendor.com/class=name) or path"));
-  }
-
   // Never ignored in silence.
   absl::Status Refused() {
-    if (Below(service_, "gpus") != nullptr) return NoDevices("gpus");
     for (const char* key : {"credential_spec", "use_api_socket"}) {
       if (Below(service_, key) == nullptr || service_.TextOf(key) == "false") continue;
       return absl::FailedPreconditionError(absl::StrCat(service_.Find(key)->at.Text(),
@@ -593,7 +422,6 @@ class Translator {
 
   const Project& project_;
   const Replica& replica_;
-  const Node& service_;
   const std::map<std::string, std::string>& containers_;
   v1::ContainerConfig config_;
 };
@@ -610,146 +438,17 @@ std::string ContainerNameOf(const Project& project, const Replica& replica) {
   return absl::StrCat(project.name, "-", replica.service, "-", replica.number);
 }
 
-std::string ServiceHash(const Project& project, const std::string& service) {
-  const Node* found = project.FindService(service);
-  if (found == nullptr) return "";
-  Node copy = *found;
-  for (const char* key :
-       {"build", "pull_policy", "scale", "depends_on", "profiles", "develop", "env_file", "attach"})
-    copy.Remove(key);
-  if (Node* deploy = copy.Find("deploy")) deploy->Remove("replicas");
-  return Sha256(PrintJson(Present(copy, "services.service"), 0));
-}
-
-std::string ResourceHash(const Project& project, const std::string& kind, const std::string& key) {
-  const Node* section = project.model.Find(kind);
-  const Node* resource = section == nullptr ? nullptr : section->Find(key);
-  if (resource == nullptr) return "";
-  return Sha256(PrintJson(Present(*resource, absl::StrCat(kind, ".resource")), 0));
-}
-
 absl::StatusOr<v1::ContainerConfig> ContainerConfigOf(
     const Project& project, const Replica& replica,
     const std::map<std::string, std::string>& containers) {
   return Translator(project, replica, containers).Translate();
 }
 
-std::map<std::string, std::string> ResourceLabels(const Project& project, const std::string& kind,
-                                                  const std::string& key) {
-  std::map<std::string, std::string> labels;
-  const Node* section = project.model.Find(kind);
-  const Node* resource = section == nullptr ? nullptr : section->Find(key);
-  if (resource != nullptr) {
-    if (const Node* own = Below(*resource, "labels")) {
-      for (const auto& [name, value] : own->entries) labels[name] = value.text;
-    }
-  }
-  labels[kProjectLabel] = project.name;
-  labels[kind == "networks" ? kNetworkLabel : kVolumeLabel] = key;
-  labels[kHashLabel] = ResourceHash(project, kind, key);
-  labels[kVersionLabel] = absl::StrCat(kVersionPrefix, ctl::kCtlVersion);
-  return labels;
-}
-
-absl::StatusOr<v1::CreateNetworkRequest> NetworkRequestOf(const Project& project,
-                                                          const std::string& key) {
-  const Node* section = project.model.Find("networks");
-  const Node* network = section == nullptr ? nullptr : section->Find(key);
-  if (network == nullptr) return absl::NotFoundError(absl::StrCat("no such network: ", key));
-  v1::CreateNetworkRequest request;
-  request.set_name(network->TextOf("name"));
-  request.set_driver(network->TextOf("driver"));
-  request.set_internal(network->TrueAt("internal"));
-  request.set_attachable(network->TrueAt("attachable"));
-  request.set_ipv6(network->TrueAt("enable_ipv6"));
-  request.set_no_ipv4(network->TextOf("enable_ipv4") == "false");
-  if (const Node* options = Below(*network, "driver_opts")) {
-    for (const auto& [name, value] : options->entries)
-      (*request.mutable_options())[name] = value.text;
-  }
-  if (const Node* ipam = Below(*network, "ipam")) {
-    const std::string driver = ipam->TextOf("driver");
-    if (!driver.empty() && driver != "default") {
-      return absl::FailedPreconditionError(absl::StrCat(ipam->at.Text(), ": networks.", key,
-                                                        ".ipam.driver: \"", driver,
-                                                        "\" is not there; use default"));
-    }
-    if (const Node* pools = Below(*ipam, "config")) {
-      for (const Node& pool : pools->items) {
-        v1::IpamPool* out = request.add_pools();
-        out->set_subnet(pool.TextOf("subnet"));
-        out->set_ip_range(pool.TextOf("ip_range"));
-        out->set_gateway(pool.TextOf("gateway"));
-        if (const Node* auxiliary = Below(pool, "aux_addresses")) {
-          for (const auto& [name, value] : auxiliary->entries)
-            (*out->mutable_auxiliary_addresses())[name] = value.text;
-        }
-      }
-    }
-  }
-  for (const auto& [name, value] : ResourceLabels(project, "networks", key))
-    (*request.mutable_labels())[name] = value;
-  return request;
-}
-
-absl::StatusOr<std::vector<InjectedFile>> InjectedFilesOf(const Project& project,
-                                                          const std::string& service) {
-  std::vector<InjectedFile> out;
-  const Node* node = project.FindService(service);
-  if (node == nullptr) return out;
-  for (const auto& [kind, directory] : std::vector<std::pair<const char*, const char*>>{
-           {"secrets", "/run/secrets/"}, {"configs", "/"}}) {
-    const Node* files = Below(*node, kind);
-    const Node* declared = project.model.Find(kind);
-    if (files == nullptr || declared == nullptr) continue;
-    const std::string one = std::string(kind).substr(0, std::string(kind).size() - 1);
-    for (const Node& file : files->items) {
-      const std::string source = file.TextOf("source");
-      const Node* resource = declared->Find(source);
-      if (resource == nullptr || !resource->TextOf("file").empty()) continue;
-      if (resource->TrueAt("external")) {
-        return absl::FailedPreconditionError(
-            absl::StrCat("unsupported external ", one, " ", source));
-      }
-      if (node->TrueAt("read_only")) {
-        return absl::FailedPreconditionError(absl::StrCat("cannot create ", one, " \"", source,
-                                                          "\" in read-only service ", service,
-                                                          ": `file` is the sole supported option"));
-      }
-      InjectedFile injected;
-      const std::string variable = resource->TextOf("environment");
-      if (variable.empty()) {
-        injected.content = resource->TextOf("content");
-      } else {
-        const auto value = project.environment.find(variable);
-        if (value == project.environment.end()) {
-          return absl::FailedPreconditionError(absl::StrCat("environment variable \"", variable,
-                                                            "\" required by ", one, " \"", source,
-                                                            "\" is not set"));
-        }
-        injected.content = value->second;
-      }
-      std::string target = file.TextOf("target");
-      if (target.empty()) target = source;
-      injected.target = absl::StartsWith(target, "/") ? target : directory + target;
-      const std::string mode = file.TextOf("mode");
-      if (!mode.empty()) {
-        injected.mode = 0;
-        for (char c : absl::StripPrefix(mode, "0o")) {
-          if (c < '0' || c > '7') {
-            return absl::InvalidArgumentError(absl::StrCat(file.at.Text(), ": services.", service,
-                                                           ".", kind, ": mode \"", mode,
-                                                           "\": expected octal digits"));
-          }
-          injected.mode = injected.mode * 8 + static_cast<uint32_t>(c - '0');
-        }
-      }
-      if (!absl::SimpleAtoi(file.TextOf("uid"), &injected.uid)) injected.uid = 0;
-      if (!absl::SimpleAtoi(file.TextOf("gid"), &injected.gid)) injected.gid = 0;
-      out.push_back(std::move(injected));
-    }
-  }
-  return out;
+absl::Status CheckService(const Project& project, const std::string& service) {
+  std::map<std::string, std::string> ids;
+  for (const std::string& other : project.ServiceNames()) ids[other] = "not-made-yet";
+  GANTRY_RETURN_IF_ERROR(ContainerConfigOf(project, {service, 1, "", ""}, ids).status());
+  return InjectedFilesOf(project, service).status();
 }
 
 }  // namespace gantry::compose

@@ -63,6 +63,9 @@ absl::StatusOr<v1::ContainerConfig> ContainerConfigOf(
     const Project& project, const Replica& replica,
     const std::map<std::string, std::string>& containers);
 
+// Whether a container of the service can be asked for, before anything is changed. As above.
+absl::Status CheckService(const Project& project, const std::string& service);
+
 absl::StatusOr<v1::CreateNetworkRequest> NetworkRequestOf(const Project& project,
                                                           const std::string& key);
 

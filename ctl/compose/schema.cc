@@ -398,6 +398,10 @@ std::string Expected(unsigned allowed) {
   return out;
 }
 
+bool IsOfForm(Node node, Form form) {
+  return form != Form::kAsWritten && PutInForm(node, form).ok();
+}
+
 // `variables`: strings may hold ${VARIABLES}, and then stand for any scalar.
 absl::Status Check(Node& node, const Shape& shape, const std::string& path, bool variables) {
   if (variables && node.is_string() && node.text.find('$') != std::string::npos &&
@@ -405,8 +409,8 @@ absl::Status Check(Node& node, const Shape& shape, const std::string& path, bool
     return absl::OkStatus();
   // A string may stand for a number or a boolean.
   const bool castable = node.is_string() && (shape.allowed & (kNumber | kBool)) != 0 &&
-                        (node.text == "true" || node.text == "false" ||
-                         node.text.find_first_not_of("0123456789.-") == std::string::npos);
+                        (node.text.find_first_not_of("0123456789.-") == std::string::npos ||
+                         IsOfForm(node, shape.form));
   if ((ShapeOf(node) & shape.allowed) == 0 && !castable) {
     return absl::InvalidArgumentError(absl::StrCat(node.at.Text(), ": ",
                                                    path.empty() ? "the file" : path, " must be a ",
