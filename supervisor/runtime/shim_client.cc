@@ -42,7 +42,7 @@ class CallSpan {
     span_.name = absl::StrCat("shim ", name);
     span_.kind = trace::SpanKind::kClient;
     span_.start = absl::Now();
-    span_.attributes = {{"container.id", key.id}, {"gantry.namespace", key.ns}};
+    span_.attributes = {{"container.id", key.container_id}, {"gantry.namespace", key.ns}};
     context.AddMetadata(kTraceparent, trace::FormatTraceparent(span_.context));
   }
 
