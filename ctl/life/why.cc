@@ -11,6 +11,7 @@
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
 #include "base/status_macros.h"
+#include "ctl/life/remedy_words.h"
 #include "ctl/life/verbs.h"
 #include "ctl/listing.h"
 #include "proto/gantry/v1/life.pb.h"
@@ -46,7 +47,7 @@ Value Document(const v1::EndReport& report) {
     one.Set("Cause", finding.cause());
     one.Set("Title", finding.title());
     one.Set("Detail", finding.detail());
-    one.Set("Remedy", finding.remedy());
+    one.Set("Remedy", WithFlags(finding.remedy()));
     findings.Append(std::move(one));
   }
   out.Set("Findings", std::move(findings));
@@ -83,7 +84,8 @@ std::string Text(const v1::EndReport& report) {
   for (const v1::EndFinding& finding : report.findings()) {
     absl::StrAppend(&out, "\n* ", finding.title(), "\n");
     if (!finding.detail().empty()) absl::StrAppend(&out, "    seen:   ", finding.detail(), "\n");
-    if (!finding.remedy().empty()) absl::StrAppend(&out, "    remedy: ", finding.remedy(), "\n");
+    if (!finding.remedy().empty())
+      absl::StrAppend(&out, "    remedy: ", WithFlags(finding.remedy()), "\n");
   }
   if (!report.restart().empty()) absl::StrAppend(&out, "\n", report.restart(), "\n");
   if (!report.command().empty())

@@ -4,6 +4,9 @@
 // The order of the table is the order of the findings: what is certain (the kernel's, the shim's
 // and the daemon's own knowledge, the image's files) before what the program's last output says,
 // and that before the bare exit status. There is always at least one finding.
+//
+// Remedies name no client's words: {name} stands for a field of ContainerConfig or Resources,
+// {!name} for a call of the API.
 #ifndef GANTRY_SUPERVISOR_CORE_END_CAUSES_H_
 #define GANTRY_SUPERVISOR_CORE_END_CAUSES_H_
 

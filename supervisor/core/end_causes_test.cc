@@ -263,6 +263,22 @@ TEST(EndCausesTest, WhatIsWrongHasARemedy) {
   }
 }
 
+// The words of a client's command line are for the client to add.
+TEST(EndCausesTest, RemediesNameFieldsAndNoFlags) {
+  for (const Case& one : Cases()) {
+    for (const v1::EndFinding& finding : ExplainEnd(one.facts)) {
+      EXPECT_FALSE(absl::StrContains(finding.remedy(), "`ctl ")) << finding.remedy();
+      for (const char* flag : {"--memory", "--user", "--read-only", "--ulimit", "--network",
+                               "--security-opt", "--cap-add", "--restart", "--mount", " -v ", " -p",
+                               "--workdir", "--device", "--pids-limit", "--health"})
+        EXPECT_FALSE(absl::StrContains(finding.remedy(), flag)) << finding.remedy();
+    }
+  }
+  EXPECT_TRUE(
+      absl::StrContains(ExplainEnd(Printed("touch: /etc/x: Read-only file system"))[0].remedy(),
+                        "{read_only_rootfs}"));
+}
+
 TEST(EndCausesTest, OutputOfARunThatSucceededIsNoCause) {
   const std::vector<v1::EndFinding> findings = ExplainEnd(Printed("Connection refused", 0));
   ASSERT_EQ(findings.size(), 1u);
