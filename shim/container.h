@@ -208,6 +208,8 @@ class Container {
   void UnmountRootfsEarly() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status DeleteRuntimeState(bool force, absl::Duration limit);
   absl::Status SignalDirectly(const Process& process, int signal) const ABSL_LOCKS_EXCLUDED(mu_);
+  // The same to all that it has started and that is still there.
+  absl::Status SignalSession(const Process& process, int signal) const;
   void FillState(const Process& process, v1::ProcessState* state) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

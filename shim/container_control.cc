@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "shim/container.h"
+#include "shim/process_session.h"
 #include "shim/process_words.h"
 #include "shim/proto_time.h"
 #include "shim/shim_log.h"
@@ -213,6 +214,25 @@ absl::Status Container::SignalDirectly(const Process& process, int signal) const
   return ErrnoToStatus(errno, absl::StrCat("signal ", signal, " to ", NameOf(process.exec_id)));
 }
 
+absl::Status Container::SignalSession(const Process& process, int signal) const {
+  pid_t leader;
+  Cgroup cgroup;
+  {
+    absl::MutexLock lock(&mu_);
+    leader = process.pid;
+    cgroup = cgroup_;
+  }
+  // Before the first signal: the children of what has ended belong to somebody else.
+  const std::vector<pid_t> others = SessionOf(leader, cgroup.Processes());
+  const absl::Status signalled = SignalDirectly(process, signal);
+  for (const pid_t pid : others) {
+    // A pid that was given away meanwhile is another process of this container, or none: pidfd_open
+    // and a second look would leave the same gap.
+    if (pid != leader) (void)kill(pid, signal);
+  }
+  return signalled;
+}
+
 absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limit) {
   GANTRY_ASSIGN_OR_RETURN(const ProcessPtr process, Find(request.exec_id()));
   if (request.signal() > static_cast<uint32_t>(SIGRTMAX)) {
@@ -231,7 +251,8 @@ absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limi
     if (process->pid == 0) return WrongState(request.exec_id(), status, "signal");
   }
   const int signal = static_cast<int>(request.signal());
-  if (process != init_) return SignalDirectly(*process, signal);
+  if (process != init_)
+    return request.all() ? SignalSession(*process, signal) : SignalDirectly(*process, signal);
 
   // Not by another start of the runtime, which would do the same.
   absl::Status result = !request.all() && runtime->InitIsOnHost()

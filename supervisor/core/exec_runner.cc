@@ -135,9 +135,9 @@ class ExecRunner::Run final : public runtime::AttachStream::Handler,
       Finish();
       if (over) return;
     }
-    // Its end removes it.
+    // Its end removes it. What it has started would go on without anybody who waits for it.
     const absl::Status killed =
-        runner_.tasks_.Kill(context_, container_id_, exec_id_, SIGKILL, /*all=*/false);
+        runner_.tasks_.Kill(context_, container_id_, exec_id_, SIGKILL, /*all=*/true);
     (void)killed;  // it ended by itself at the last moment, or goes with its container
   }
 
