@@ -26,7 +26,7 @@ constexpr absl::Duration kPatience = absl::Seconds(2);
 std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view flag) {
   if (flag == "restart") return {"always", "no", "on-failure", "unless-stopped"};
   if (flag == "pull") return {"always", "missing", "never"};
-  if (flag == "log-driver") return {"json-file", "local", "none"};
+  if (flag == "log-driver") return {"fluentd", "journald", "json-file", "local", "none", "syslog"};
   if (flag == "type") return {"container", "image", "network", "volume"};
   if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
   if (flag == "progress") return {"auto", "plain", "quiet", "tty"};

@@ -217,7 +217,8 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.Strings(&extra_hosts_, "add-host", 0, "name:address", "Line of /etc/hosts");
   flags.Strings(&links_, "link", 0, "container", "Name another container");
 
-  flags.String(&log_driver_, "log-driver", 0, "name", "json-file, local or none");
+  flags.String(&log_driver_, "log-driver", 0, "name",
+               "json-file, local, none, journald, syslog or fluentd");
   flags.Strings(&log_options_, "log-opt", 0, "key=value", "max-size, max-file, ...");
   flags.String(&health_cmd_, "health-cmd", 0, "command", "Command that checks health");
   flags.String(&health_interval_, "health-interval", 0, "duration", "Time between checks");

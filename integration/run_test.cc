@@ -132,7 +132,7 @@ TEST_F(RunTest, WhatCannotBeHadIsRefusedBeforeAnythingIsMade) {
                                                           {"--stop-signal", "NO"},
                                                           {"--security-opt", "bogus=1"},
                                                           {"--log-opt", "bogus=1"},
-                                                          {"--log-driver", "syslog"},
+                                                          {"--log-driver", "gelf"},
                                                           {"--runtime", "nosuch"},
                                                           {"--restart", "sometimes"},
                                                           {"--ulimit", "nofile=2:1"}};

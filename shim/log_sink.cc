@@ -303,8 +303,13 @@ void LogSink::Retry() {
 
 void LogSink::Write(LogStream stream, absl::string_view bytes) {
   std::string& partial = partial_[static_cast<int>(stream)];
-  const std::string time = FormatLogTime(now_());
+  const absl::Time at = now_();
+  const std::string time = FormatLogTime(at);
   std::string lines;
+  const auto append = [&](absl::string_view text, bool whole) {
+    AppendLine(stream, text, whole, time, lines);
+    if (on_line_) on_line_(stream, text, whole, at);
+  };
   while (!bytes.empty()) {
     const size_t newline = bytes.find('\n');
     const bool complete = newline != absl::string_view::npos;
@@ -312,18 +317,18 @@ void LogSink::Write(LogStream stream, absl::string_view bytes) {
     if (partial.size() + length > kMaxLineBytes) {
       const size_t take = kMaxLineBytes - partial.size();
       partial.append(bytes.data(), take);
-      AppendLine(stream, partial, /*complete=*/false, time, lines);
+      append(partial, /*whole=*/false);
       partial.clear();
       bytes.remove_prefix(take);
     } else if (!complete) {
       partial.append(bytes.data(), length);
       bytes = {};
     } else if (partial.empty()) {
-      AppendLine(stream, bytes.substr(0, length), /*complete=*/true, time, lines);
+      append(bytes.substr(0, length), /*whole=*/true);
       bytes.remove_prefix(length + 1);
     } else {
       partial.append(bytes.data(), length);
-      AppendLine(stream, partial, /*complete=*/true, time, lines);
+      append(partial, /*whole=*/true);
       partial.clear();
       bytes.remove_prefix(length + 1);
     }
@@ -335,9 +340,10 @@ void LogSink::Flush(LogStream stream) {
   std::string& partial = partial_[static_cast<int>(stream)];
   if (partial.empty()) return;
   std::string line;
+  const absl::Time at = now_();
   // json-file: no newline came, none is added. CRI: the last line of a stream counts as full.
-  AppendLine(stream, partial, options_.format == LogOptions::Format::kCri, FormatLogTime(now_()),
-             line);
+  AppendLine(stream, partial, options_.format == LogOptions::Format::kCri, FormatLogTime(at), line);
+  if (on_line_) on_line_(stream, partial, /*complete=*/true, at);
   partial.clear();
   Store(line);
 }

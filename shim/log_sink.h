@@ -28,6 +28,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
@@ -58,6 +59,12 @@ class LogSink {
 
   // Makes file and directory. An error is a warning only: writes try again.
   absl::Status Open();
+
+  // Called with each piece as it goes into the file: a line without its newline, or with `complete`
+  // false a part of one. Also of what the file does not take.
+  using OnLine =
+      std::function<void(LogStream stream, absl::string_view text, bool complete, absl::Time at)>;
+  void set_on_line(OnLine on_line) { on_line_ = std::move(on_line); }
 
   void Write(LogStream stream, absl::string_view bytes);
 
@@ -116,6 +123,7 @@ class LogSink {
   uint64_t total_dropped_lines_ = 0;
   std::string drop_reason_;
   std::string waiting_;  // formatted lines, with block_when_full
+  OnLine on_line_;       // may be empty
 };
 
 // "2026-11-21T09:24:06.5Z": RFC 3339 in UTC, up to nanoseconds, without trailing zeros.

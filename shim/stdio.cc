@@ -18,6 +18,7 @@
 #include "base/errno_status.h"
 #include "base/rotated_log.h"
 #include "base/status_macros.h"
+#include "shim/log_forward.h"
 #include "shim/logger_process.h"
 #include "shim/output_sink.h"
 #include "shim/shim_log.h"
@@ -34,6 +35,9 @@ constexpr size_t kMaxDrainBytes = 1 << 20;
 constexpr size_t kStdinHighWater = 64 * 1024;
 constexpr absl::Duration kLogRetryInterval = absl::Milliseconds(100);
 constexpr absl::Duration kMentionInterval = absl::Seconds(1);
+// How long a collector that is there may take for what the process left: two seconds.
+constexpr absl::Duration kForwardInterval = absl::Milliseconds(50);
+constexpr int kForwardRounds = 40;
 // After the exit of a process whose output others hold open: over when it was quiet for one round,
 // or after all rounds.
 constexpr absl::Duration kQuietInterval = absl::Seconds(1);
@@ -441,6 +445,7 @@ void ProcessIo::Close(absl::Status reason) {
 absl::Status ProcessIo::ReopenLog() {
   context_.loop->Post([self = shared_from_this()] {
     if (self->log_ == nullptr) return;
+    self->ConnectCollector();
     if (const absl::Status status = self->log_->Reopen(); !status.ok()) {
       ShimLog(LogLevel::kWarning, absl::StrCat("reopen: ", status.message()));
     }
@@ -461,6 +466,7 @@ void ProcessIo::BeginOnLoop() {
   }
   if (log_ != nullptr) {
     for (const Client& client : clients_) client.client->KeepIn(BacklogDirectory());
+    ConnectCollector();
   }
   if (logger_dead_) LoggerExited();
   for (int index = 0; index < 2; ++index) {
@@ -635,8 +641,38 @@ bool ProcessIo::AllDelivered() const {
       });
 }
 
+void ProcessIo::ConnectCollector() {
+  log_->set_on_line(nullptr);
+  forward_.reset();
+  // Kubernetes' logs are its own to send on.
+  if (stdio_.log().format() == v1::Log::CRI) return;
+  const absl::StatusOr<ForwardOptions> options = ReadForwardOptions(stdio_.log().path());
+  if (!options.ok()) {
+    if (!absl::IsNotFound(options.status()))
+      ShimLog(LogLevel::kWarning, options.status().message());
+    return;
+  }
+  forward_ = std::make_unique<LogForward>(context_.loop, *options);
+  log_->set_on_line([this](LogStream stream, absl::string_view text, bool complete, absl::Time at) {
+    forward_->Write(stream, text, complete, at);
+  });
+}
+
+bool ProcessIo::ForwardLags() {
+  if (forward_ == nullptr || forward_->waiting_bytes() == 0 || !forward_->problem().empty() ||
+      ++forward_rounds_ > kForwardRounds)
+    return false;
+  if (forward_timer_ == 0) {
+    forward_timer_ = context_.loop->After(kForwardInterval, [this] {
+      forward_timer_ = 0;
+      FinishIfDelivered();
+    });
+  }
+  return true;
+}
+
 void ProcessIo::FinishIfDelivered() {
-  if (exited_ && AllDelivered()) Finish(absl::OkStatus());
+  if (exited_ && AllDelivered() && !ForwardLags()) Finish(absl::OkStatus());
 }
 
 void ProcessIo::Finish(const absl::Status& reason) {
@@ -777,8 +813,23 @@ void ProcessIo::CloseOnLoop(const absl::Status& reason) {
   }
   for (const UniqueFd& keeper : logger_keepers_) context_.loop->Unwatch(keeper.get());
   logger_keepers_.clear();
-  if (log_ != nullptr) (void)log_->MentionDropped();
-  for (EventLoop::TimerId* timer : {&log_timer_, &mention_timer_, &quiet_timer_}) {
+  if (log_ != nullptr) {
+    (void)log_->MentionDropped();
+    log_->set_on_line(nullptr);
+    if (forward_ != nullptr) {
+      const uint64_t lost = forward_->dropped_lines() + forward_->waiting_lines();
+      if (lost > 0) {
+        log_->Write(
+            LogStream::kStderr,
+            absl::StrCat("[gantry] ", lost, lost == 1 ? " line was" : " lines were",
+                         " not delivered to the collector of this log: ",
+                         forward_->problem().empty() ? "it was too slow" : forward_->problem(),
+                         "\n"));
+      }
+    }
+  }
+  forward_.reset();
+  for (EventLoop::TimerId* timer : {&log_timer_, &mention_timer_, &quiet_timer_, &forward_timer_}) {
     context_.loop->CancelTimer(*timer);
   }
   Finish(reason);

@@ -51,6 +51,8 @@
 
 namespace gantry::shim {
 
+class LogForward;
+
 // A receiver of the output. Called on the event loop; must not block.
 class AttachedClient {
  public:
@@ -186,6 +188,10 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   void ReadStdinFifo();
   void EndStdin();
   void CheckQuiet(int rounds_left);
+  // Sends the log's lines where <log's path>.forward says; nowhere without the file.
+  void ConnectCollector();
+  // The collector of the log still takes what the process left, and is given a moment for it.
+  bool ForwardLags();
   bool AllDelivered() const;
   void FinishIfDelivered();
   void Finish(const absl::Status& reason);
@@ -209,6 +215,7 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
 
   // Set up by Open(), the loop's from Begin() on.
   std::unique_ptr<LogSink> log_;
+  std::unique_ptr<LogForward> forward_;  // the loop's, from Begin() on
   // stdout (or the terminal) and stderr; null when the process writes to where it goes itself.
   std::unique_ptr<Output> outputs_[2];
   std::vector<UniqueFd>
@@ -239,6 +246,8 @@ class ProcessIo : public std::enable_shared_from_this<ProcessIo> {
   EventLoop::TimerId log_timer_ = 0;
   EventLoop::TimerId mention_timer_ = 0;
   EventLoop::TimerId quiet_timer_ = 0;
+  EventLoop::TimerId forward_timer_ = 0;
+  int forward_rounds_ = 0;
   uint64_t next_waiter_ = 1;
   std::map<uint64_t, std::function<void()>> drain_waiters_;
 };

@@ -132,7 +132,11 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   p.gantry_door.push_back(
       api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewVolumesDoor(*p.volumes, *p.volume_content, *p.calls));
-  p.gantry_door.push_back(api::gantry_v1::NewLifeDoor(*p.end_reports, *p.calls));
+  p.gantry_door.push_back(api::gantry_v1::NewLifeDoor(
+      *p.end_reports,
+      {p.container_records.get(), p.stores.get(), p.tasks.get(), p.container_lifecycle.get(),
+       p.container_networks.get(), p.container_volumes.get(), p.runtimes.get()},
+      *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewDoctorDoor(*p.doctor, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewSystemDoor(*p.system_service, *p.calls));
   api::ContainerdDoor::Parts containerd_parts;

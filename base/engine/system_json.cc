@@ -51,7 +51,7 @@ Value Plugins() {
   out.Set("Volume", Value::EmptyList());
   out.Set("Network", Words({"bridge", "host", "null"}));
   out.Set("Authorization", Value());
-  out.Set("Log", Words({"json-file", "local", "none"}));
+  out.Set("Log", Words({"fluentd", "journald", "json-file", "local", "none", "syslog"}));
   return out;
 }
 

@@ -5,6 +5,7 @@
 
 namespace gantry::ctl {
 
+GANTRY_CTL_UNARY(v1::Life, Set, v1::SetContainerRequest, v1::SetContainerResponse)
 GANTRY_CTL_UNARY(v1::Life, ExplainEnd, v1::ExplainEndRequest, v1::ExplainEndResponse)
 GANTRY_CTL_UNARY(v1::Doctor, Examine, v1::ExamineRequest, v1::ExamineResponse)
 

@@ -7,9 +7,10 @@
 namespace gantry::ctl {
 
 Verb DoctorVerb();
+Verb SetVerb();
 Verb WhyVerb();
 
-// `why` at the root and in group "container", `doctor` at the root and in group "system".
+// `why` and `set` at the root and in group "container", `doctor` at the root and in group "system".
 void AddLifeVerbs(Verb& root);
 
 }  // namespace gantry::ctl

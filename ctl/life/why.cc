@@ -56,6 +56,15 @@ Value Document(const v1::EndReport& report) {
   out.Set("LogTail", Value::StringRange(report.log_tail()));
   out.Set("Command", Value::StringRange(report.command()));
   out.Set("Health", report.health().status());
+  if (report.has_log_delivery()) {
+    const v1::LogDelivery& delivered = report.log_delivery();
+    Value delivery = Value::EmptyObject();
+    delivery.Set("DeliveredLines", delivered.delivered_lines());
+    delivery.Set("DroppedLines", delivered.dropped_lines());
+    delivery.Set("WaitingBytes", delivered.waiting_bytes());
+    delivery.Set("Problem", delivered.problem());
+    out.Set("LogDelivery", std::move(delivery));
+  }
   return out;
 }
 
@@ -86,6 +95,13 @@ std::string Text(const v1::EndReport& report) {
     if (!finding.detail().empty()) absl::StrAppend(&out, "    seen:   ", finding.detail(), "\n");
     if (!finding.remedy().empty())
       absl::StrAppend(&out, "    remedy: ", WithFlags(finding.remedy()), "\n");
+  }
+  if (report.log_delivery().dropped_lines() > 0 || !report.log_delivery().problem().empty()) {
+    absl::StrAppend(
+        &out, "\nIts log driver has delivered ", report.log_delivery().delivered_lines(),
+        " lines and dropped ", report.log_delivery().dropped_lines(),
+        report.log_delivery().problem().empty() ? "" : "; now: ", report.log_delivery().problem(),
+        "\n");
   }
   if (!report.restart().empty()) absl::StrAppend(&out, "\n", report.restart(), "\n");
   if (!report.command().empty())

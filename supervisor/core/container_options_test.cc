@@ -91,7 +91,6 @@ TEST_F(ContainerOptionsTest, EachHasItsPlace) {
       {"working_dir", [](auto& c) { c.set_working_dir("/srv"); }, "/process/cwd", "/srv"},
       {"tty", [](auto& c) { c.set_tty(true); }, "/process/terminal", true},
       {"hostname", [](auto& c) { c.set_hostname("box"); }, "/hostname", "box"},
-      {"domainname", [](auto& c) { c.set_domainname("corp"); }, "/domainname", "corp"},
       {"read_only_rootfs", [](auto& c) { c.set_read_only_rootfs(true); }, "/root/readonly", true},
       {"oom_score_adj", [](auto& c) { c.set_oom_score_adj(77); }, "/process/oomScoreAdj", 77},
       {"annotations", [](auto& c) { (*c.mutable_annotations())["a"] = "b"; }, "/annotations/a",
@@ -332,7 +331,7 @@ TEST(CheckContainerConfigTest, OptionsOutOfRangeNameTheirField) {
          mount->set_source("not/a/name");
          mount->set_target("/data");
        }},
-      {"log.driver", [](auto& c) { c.mutable_log()->set_driver("syslog"); }},
+      {"log.driver", [](auto& c) { c.mutable_log()->set_driver("gelf"); }},
       {"log.options.max-size",
        [](auto& c) { (*c.mutable_log()->mutable_options())["max-size"] = "big"; }},
       {"restart_policy", [](auto& c) { c.mutable_restart_policy()->set_name("sometimes"); }},

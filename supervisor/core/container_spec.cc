@@ -55,7 +55,7 @@ absl::string_view ModesOf(absl::string_view file) {
 
 absl::StatusOr<oci::NamespaceMode> ToNamespace(absl::string_view field, absl::string_view mode,
                                                absl::string_view file, const SpecPlace& place) {
-  if (mode.empty() || mode == "private" || mode == "shareable")
+  if (mode.empty() || mode == "private" || mode == "shareable" || (file == "ipc" && mode == "none"))
     return oci::NamespaceMode::Private();
   if (mode == "host") return oci::NamespaceMode::Host();
   if (absl::ConsumePrefix(&mode, "container:")) {
@@ -267,12 +267,15 @@ absl::Status CheckContainerConfig(const v1::ContainerConfig& config) {
   if (!config.stop_signal().empty())
     GANTRY_RETURN_IF_ERROR(ParseSignal(config.stop_signal()).status());
   const std::string& driver = config.log().driver();
-  if (!driver.empty() && driver != "json-file" && driver != "local" && driver != "none") {
-    return FieldError("log.driver",
-                      absl::StrCat("\"", driver, "\" is not valid; use json-file, local or none"));
+  if (!driver.empty() && driver != "json-file" && driver != "local" && driver != "none" &&
+      !IsCollector(driver)) {
+    return FieldError("log.driver", absl::StrCat("\"", driver,
+                                                 "\" is not valid; use json-file, local, none, "
+                                                 "journald, syslog or fluentd"));
   }
   shim::v1::Log probe;
-  GANTRY_RETURN_IF_ERROR(ApplyLogOptions(config, probe));
+  LogCollector collector;
+  GANTRY_RETURN_IF_ERROR(ApplyLogOptions(config, LogOwner(), probe, collector));
   const std::string& restart = config.restart_policy().name();
   if (!restart.empty() && restart != "no" && restart != "always" && restart != "on-failure" &&
       restart != "unless-stopped") {
@@ -440,6 +443,7 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   out.root_path = "rootfs";
   out.read_only_root = in.read_only_rootfs();
   if (in.shm_size_bytes() != 0) out.shm_size_bytes = in.shm_size_bytes();
+  if (in.ipc_mode() == "none") out.shm_size_bytes = 0;  // its own IPC namespace, and no /dev/shm
   if (in.init()) {
     if (place.init_path.empty())
       return absl::FailedPreconditionError(
@@ -460,6 +464,7 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
     spec.type = oci::MountConfig::Type::kBind;
     spec.source = absl::StrCat(place.directory, "/", file);
     spec.destination = target;
+    spec.read_only = in.read_only_rootfs();
     out.mounts.push_back(std::move(spec));
   }
 

@@ -1,5 +1,6 @@
 #include "supervisor/core/end_report.h"
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -13,7 +14,9 @@
 #include "proto/gantry/v1/life.pb.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/end_causes.h"
+#include "supervisor/core/log_options.h"
 #include "supervisor/core/log_reader.h"
+#include "supervisor/core/log_target.h"
 #include "supervisor/core/program_check.h"
 #include "supervisor/oci/runtime_spec.h"
 
@@ -137,6 +140,15 @@ absl::StatusOr<v1::EndReport> EndReports::Explain(const CallContext& context,
   report.set_restart(RestartDecision(facts, loaded.state));
   for (std::string& line : facts.log_tail)
     report.add_log_tail(std::string(absl::StripSuffix(line, "\n")));
+  if (const std::optional<LogTarget> target = LogTargetOf(*parts_.records, loaded);
+      target.has_value() && IsCollector(loaded.config.log().driver())) {
+    const LogDelivered delivered = ReadLogDelivered(target->path);
+    v1::LogDelivery& delivery = *report.mutable_log_delivery();
+    delivery.set_delivered_lines(delivered.delivered_lines);
+    delivery.set_dropped_lines(delivered.dropped_lines);
+    delivery.set_waiting_bytes(delivered.waiting_bytes);
+    delivery.set_problem(delivered.problem);
+  }
   if (facts.health.has_value()) *report.mutable_health() = *facts.health;
   for (std::string& word : facts.command) report.add_command(std::move(word));
   return report;

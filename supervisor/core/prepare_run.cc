@@ -155,7 +155,12 @@ absl::StatusOr<shim::v1::Stdio> RunPreparer::StdioOfRun(const LoadedContainer& l
   if (target->format == shim::v1::Log::CRI) return stdio;  // rotated by its reader
   log->set_max_size_bytes(parts_.log_max_size_bytes);
   log->set_max_files(parts_.log_max_files);
-  GANTRY_RETURN_IF_ERROR(ApplyLogOptions(loaded.config, *log));
+  LogCollector collector;
+  GANTRY_RETURN_IF_ERROR(
+      ApplyLogOptions(loaded.config, LogOwnerOf(loaded.id(), loaded.ShownName(), loaded.image_id),
+                      *log, collector));
+  GANTRY_RETURN_IF_ERROR(
+      PlaceCollector(target->path, IsCollector(loaded.config.log().driver()), collector));
   return stdio;
 }
 

@@ -15,9 +15,18 @@ constexpr size_t kShare = 8;
 
 class LifeDoor final : public v1::Life::CallbackService {
  public:
-  LifeDoor(core::EndReports& ends, Executor& work)
-      : ends_(ends), work_(work, kShare, Scoped::kDefault) {}
+  LifeDoor(core::EndReports& ends, const core::ContainerSet::Parts& set, Executor& work)
+      : ends_(ends), set_(set), work_(work, kShare, Scoped::kDefault) {}
 
+  // Done to its end also when the client is gone: several changes belong together.
+  grpc::ServerUnaryReactor* Set(grpc::CallbackServerContext* context,
+                                const v1::SetContainerRequest* request,
+                                v1::SetContainerResponse* response) override {
+    return HandleOn(
+        work_, *context,
+        [=, this](Call& call) { return Answer(set_.Set(call, *request), response); },
+        Departure::kIgnored);
+  }
   grpc::ServerUnaryReactor* ExplainEnd(grpc::CallbackServerContext* context,
                                        const v1::ExplainEndRequest* request,
                                        v1::ExplainEndResponse* response) override {
@@ -28,13 +37,15 @@ class LifeDoor final : public v1::Life::CallbackService {
 
  private:
   core::EndReports& ends_;
+  core::ContainerSet set_;
   Lane work_;
 };
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> NewLifeDoor(core::EndReports& ends, Executor& work) {
-  return std::make_unique<LifeDoor>(ends, work);
+std::unique_ptr<grpc::Service> NewLifeDoor(core::EndReports& ends,
+                                           const core::ContainerSet::Parts& set, Executor& work) {
+  return std::make_unique<LifeDoor>(ends, set, work);
 }
 
 }  // namespace gantry::api::gantry_v1

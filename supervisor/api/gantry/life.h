@@ -6,17 +6,20 @@
 
 #include <memory>
 
+#include "supervisor/core/container_set.h"
+
 namespace gantry {
 class Executor;
 }
 namespace gantry::core {
 class EndReports;
-}
+}  // namespace gantry::core
 
 namespace gantry::api::gantry_v1 {
 
 // `work` runs the calls.
-std::unique_ptr<grpc::Service> NewLifeDoor(core::EndReports& ends, Executor& work);
+std::unique_ptr<grpc::Service> NewLifeDoor(core::EndReports& ends,
+                                           const core::ContainerSet::Parts& set, Executor& work);
 
 }  // namespace gantry::api::gantry_v1
 

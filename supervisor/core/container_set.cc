@@ -1,0 +1,411 @@
+#include "supervisor/core/container_set.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/string_view.h"
+#include "nlohmann/json.hpp"
+
+#include "base/field_error.h"
+#include "base/status_macros.h"
+#include "proto/gantry/v1/container_config.pb.h"
+#include "proto/gantry/v1/container_requests.pb.h"
+#include "proto/gantry/v1/life.pb.h"
+#include "proto/gantry/v1/networks.pb.h"
+#include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/container_intent.h"
+#include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/container_mounts.h"
+#include "supervisor/core/container_networks.h"
+#include "supervisor/core/container_spec.h"
+#include "supervisor/core/live_mounts.h"
+#include "supervisor/core/log_options.h"
+#include "supervisor/core/log_target.h"
+#include "supervisor/oci/runtime_spec.h"
+#include "supervisor/runtime/runtime_probe.h"
+
+namespace gantry::core {
+namespace {
+
+using Change = v1::SetContainerResponse::Change;
+
+constexpr char kProcessWaits[] = "a process keeps what it was started with";
+constexpr char kPortsWait[] = "ports are published when the container joins its networks";
+constexpr char kLogWaits[] = "the log is opened at the start";
+
+void Done(v1::SetContainerResponse& response, std::string what) {
+  Change* const change = response.add_changes();
+  change->set_what(std::move(what));
+  change->set_done(true);
+}
+
+// In force now unless the container runs.
+void AtStart(v1::SetContainerResponse& response, bool runs, std::string what, const char* why) {
+  Change* const change = response.add_changes();
+  change->set_what(std::move(what));
+  change->set_done(!runs);
+  if (runs) change->set_why(why);
+}
+
+std::string NameOfVariable(absl::string_view entry) {
+  return std::string(entry.substr(0, entry.find('=')));
+}
+
+void RemoveVariable(v1::ContainerConfig& config, absl::string_view name) {
+  auto& env = *config.mutable_env();
+  env.erase(std::remove_if(env.begin(), env.end(),
+                           [name](const std::string& one) { return NameOfVariable(one) == name; }),
+            env.end());
+}
+
+std::string PortText(const v1::PortBinding& port) {
+  return absl::StrCat(port.host_ip(), port.host_ip().empty() ? "" : ":", port.host_port(),
+                      port.host_port().empty() ? "" : ":", port.container_port(), "/",
+                      port.protocol().empty() ? "tcp" : port.protocol());
+}
+
+std::string ProtocolOf(const v1::PortBinding& port) {
+  return port.protocol().empty() ? "tcp" : port.protocol();
+}
+
+// What the container has that `wanted` means: what is unset there may be anything.
+bool IsMeant(const v1::PortBinding& has, const v1::PortBinding& wanted) {
+  return has.container_port() == wanted.container_port() && ProtocolOf(has) == ProtocolOf(wanted) &&
+         (wanted.host_ip().empty() || has.host_ip() == wanted.host_ip()) &&
+         (wanted.host_port().empty() || has.host_port() == wanted.host_port());
+}
+
+// False: nothing is mounted there.
+bool TakeMount(v1::ContainerConfig& config, const std::string& target) {
+  auto& mounts = *config.mutable_mounts();
+  const auto rest = std::remove_if(mounts.begin(), mounts.end(),
+                                   [&](const v1::Mount& one) { return one.target() == target; });
+  if (rest == mounts.end()) return false;
+  mounts.erase(rest, mounts.end());
+  return true;
+}
+
+// As the configuration of a new container has it.
+nlohmann::json MountDocument(const oci::MountConfig& mount) {
+  const bool tmpfs = mount.type == oci::MountConfig::Type::kTmpfs;
+  std::vector<std::string> options;
+  if (tmpfs) {
+    options = {"noexec", "nosuid", "nodev", "rprivate"};
+    for (const std::string& option : mount.options) {
+      // "exec" takes "noexec" back.
+      std::erase(options, absl::StrCat("no", option));
+      if (std::find(options.begin(), options.end(), option) == options.end())
+        options.push_back(option);
+    }
+    if (mount.read_only) options.push_back("ro");
+  } else {
+    options = {mount.non_recursive ? "bind" : "rbind", "rprivate"};
+    if (mount.read_only) options.push_back(mount.recursive_read_only ? "rro" : "ro");
+  }
+  return {{"destination", mount.destination},
+          {"type", tmpfs ? "tmpfs" : "bind"},
+          {"source", tmpfs ? "tmpfs" : mount.source},
+          {"options", options}};
+}
+
+bool IsBelow(const std::string& path, const std::string& directory) {
+  return absl::StartsWith(path, directory + "/");
+}
+
+bool IsEmpty(const v1::SetContainerRequest& request) {
+  v1::SetContainerRequest rest = request;
+  rest.clear_container();
+  return rest.ByteSizeLong() == 0;
+}
+
+}  // namespace
+
+absl::Status ApplySet(const v1::SetContainerRequest& request, bool runs,
+                      v1::ContainerConfig& config, v1::SetContainerResponse& response) {
+  for (const auto& [name, value] : request.labels()) {
+    if (name.empty()) return FieldError("labels", "a label without a name");
+    (*config.mutable_labels())[name] = value;
+    Done(response, absl::StrCat("label ", name));
+  }
+  for (const std::string& name : request.remove_labels()) {
+    if (config.mutable_labels()->erase(name) > 0) Done(response, absl::StrCat("no label ", name));
+  }
+  if (request.has_stop_signal()) {
+    GANTRY_RETURN_IF_ERROR(ParseSignal(request.stop_signal()).status());
+    config.set_stop_signal(request.stop_signal());
+    Done(response, "stop signal");
+  }
+  if (request.has_stop_timeout_seconds()) {
+    config.set_stop_timeout_seconds(request.stop_timeout_seconds());
+    Done(response, "stop timeout");
+  }
+  for (const std::string& entry : request.env()) {
+    const std::string name = NameOfVariable(entry);
+    if (name.empty() || !absl::StrContains(entry, "="))
+      return FieldError("env", absl::StrCat("\"", entry, "\" is not NAME=VALUE"));
+    RemoveVariable(config, name);
+    config.add_env(entry);
+    AtStart(response, runs, absl::StrCat("variable ", name), kProcessWaits);
+  }
+  for (const std::string& name : request.remove_env()) {
+    RemoveVariable(config, name);
+    AtStart(response, runs, absl::StrCat("no variable ", name), kProcessWaits);
+  }
+  if (request.has_entrypoint()) {
+    *config.mutable_entrypoint() = request.entrypoint();
+    AtStart(response, runs, "entry point", kProcessWaits);
+  }
+  if (request.has_command()) {
+    *config.mutable_command() = request.command().values();
+    AtStart(response, runs, "command", kProcessWaits);
+  }
+  if (config.entrypoint().values().empty() && config.command().empty())
+    return FieldError("command", "nothing would be left to run");
+  if (request.has_working_dir()) {
+    if (!absl::StartsWith(request.working_dir(), "/"))
+      return FieldError("working_dir", "it is not an absolute path");
+    config.set_working_dir(request.working_dir());
+    AtStart(response, runs, "working directory", kProcessWaits);
+  }
+  for (const v1::PortBinding& wanted : request.unpublish()) {
+    auto& ports = *config.mutable_port_bindings();
+    const auto rest = std::remove_if(ports.begin(), ports.end(), [&](const v1::PortBinding& has) {
+      return IsMeant(has, wanted);
+    });
+    if (rest == ports.end())
+      return FieldError("unpublish", absl::StrCat(PortText(wanted), " is not published"));
+    ports.erase(rest, ports.end());
+    AtStart(response, runs, absl::StrCat("no port ", PortText(wanted)), kPortsWait);
+  }
+  for (const v1::PortBinding& port : request.publish()) {
+    *config.add_port_bindings() = port;
+    AtStart(response, runs, absl::StrCat("port ", PortText(port)), kPortsWait);
+  }
+  for (const std::string& target : request.remove_mounts()) {
+    if (!TakeMount(config, target))
+      return FieldError("remove_mounts", absl::StrCat("nothing is mounted at ", target));
+    Done(response, absl::StrCat("no mount ", target));
+  }
+  for (const v1::Mount& mount : request.mounts()) {
+    if (mount.type() == v1::Mount::IMAGE || !mount.subpath().empty() ||
+        !mount.propagation().empty() || !mount.volume_options().empty()) {
+      return FieldError("mounts",
+                        absl::StrCat(mount.target(),
+                                     ": binds, tmpfs and whole volumes can be added, with "
+                                     "private propagation; others when it is made"));
+    }
+    (void)TakeMount(config, mount.target());  // a mount at the same place is replaced
+    *config.add_mounts() = mount;
+    Done(response, absl::StrCat("mount ", mount.target()));
+  }
+  if (request.has_log()) {
+    const std::string before = config.log().driver();
+    if (!request.log().driver().empty()) *config.mutable_log() = request.log();
+    for (const auto& [name, value] : request.log().options())
+      (*config.mutable_log()->mutable_options())[name] = value;
+    const bool moves = IsCollector(before) && before == config.log().driver();
+    if (moves) {
+      Done(response, "log options");
+    } else {
+      AtStart(response, runs, "log options", kLogWaits);
+    }
+  }
+  return CheckContainerConfig(config);
+}
+
+absl::StatusOr<v1::SetContainerResponse> ContainerSet::Set(const CallContext& context,
+                                                           const v1::SetContainerRequest& request) {
+  if (IsEmpty(request))
+    return absl::InvalidArgumentError("set: nothing is given that is to change");
+  v1::SetContainerResponse response;
+  const absl::Status set = [&]() -> absl::Status {
+    GANTRY_RETURN_IF_ERROR(SetConfig(context, request, response));
+    if (request.has_resources() || request.has_restart_policy()) {
+      v1::UpdateContainerRequest update;
+      update.set_container(request.container());
+      if (request.has_resources()) *update.mutable_resources() = request.resources();
+      if (request.has_restart_policy()) *update.mutable_restart_policy() = request.restart_policy();
+      GANTRY_ASSIGN_OR_RETURN(const v1::UpdateContainerResponse updated,
+                              parts_.lifecycle->Update(context, update));
+      for (const std::string& warning : updated.warnings()) response.add_warnings(warning);
+      if (request.has_resources()) Done(response, "limits");
+      if (request.has_restart_policy()) Done(response, "restart policy");
+    }
+    for (const std::string& network : request.disconnect()) {
+      v1::DisconnectNetworkRequest disconnect;
+      disconnect.set_container(request.container());
+      disconnect.set_network(network);
+      GANTRY_RETURN_IF_ERROR(parts_.networks->Disconnect(context, disconnect));
+      Done(response, absl::StrCat("no network ", network));
+    }
+    for (const v1::NetworkAttachment& attachment : request.connect()) {
+      v1::ConnectNetworkRequest connect;
+      connect.set_container(request.container());
+      *connect.mutable_attachment() = attachment;
+      GANTRY_RETURN_IF_ERROR(parts_.networks->Connect(context, connect));
+      Done(response, absl::StrCat("network ", attachment.network()));
+    }
+    return absl::OkStatus();
+  }();
+  if (set.ok()) return response;
+  if (response.changes().empty()) return set;
+  std::vector<std::string> done;
+  for (const Change& change : response.changes()) done.push_back(change.what());
+  return absl::Status(
+      set.code(),
+      absl::StrCat(set.message(), "; these changes before it stay: ", absl::StrJoin(done, ", ")));
+}
+
+absl::Status ContainerSet::SetConfig(const CallContext& context,
+                                     const v1::SetContainerRequest& request,
+                                     v1::SetContainerResponse& response) {
+  OperationLock lock;
+  GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
+                          parts_.records->LoadLocked(context, request.container(), lock));
+  if (!loaded.ours) {
+    return absl::FailedPreconditionError(absl::StrCat(
+        "container ", loaded.id(), " was made by another client; change it with that one"));
+  }
+  GANTRY_RETURN_IF_ERROR(ContainerRecords::CheckReadable(loaded));
+  const absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
+  const bool runs = task.ok() && task->status != ProcessStatus::kStopped;
+  const v1::ContainerConfig before = loaded.config;
+  v1::SetContainerResponse changed;
+  GANTRY_RETURN_IF_ERROR(ApplySet(request, runs, loaded.config, changed));
+  if (changed.changes().empty()) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec,
+                          oci::RuntimeSpec::Parse(loaded.record.spec().value()));
+  GANTRY_ASSIGN_OR_RETURN(
+      ContainerVolumes::Given volumes,
+      SetMounts(lock.Within(context), request, loaded, runs ? task->pid : 0, loaded.config, spec));
+  nlohmann::json& process = spec.document()["process"];
+  if (request.has_command() || request.has_entrypoint()) {
+    // What stands before the image's and the person's words is the init.
+    std::vector<std::string> args;
+    const size_t own = static_cast<size_t>(before.entrypoint().values_size()) +
+                       static_cast<size_t>(before.command_size());
+    const nlohmann::json& old = process["args"];
+    for (size_t i = 0; old.is_array() && i + own < old.size(); ++i)
+      args.push_back(old[i].get<std::string>());
+    args.insert(args.end(), loaded.config.entrypoint().values().begin(),
+                loaded.config.entrypoint().values().end());
+    args.insert(args.end(), loaded.config.command().begin(), loaded.config.command().end());
+    process["args"] = args;
+  }
+  if (request.env_size() > 0 || request.remove_env_size() > 0) {
+    std::vector<std::string> env;
+    const auto is_set = [&request](const std::string& name) {
+      return std::any_of(request.env().begin(), request.env().end(),
+                         [&](const std::string& one) { return NameOfVariable(one) == name; }) ||
+             std::find(request.remove_env().begin(), request.remove_env().end(), name) !=
+                 request.remove_env().end();
+    };
+    for (const nlohmann::json& one : process["env"]) {
+      if (one.is_string() && !is_set(NameOfVariable(one.get<std::string>())))
+        env.push_back(one.get<std::string>());
+    }
+    env.insert(env.end(), request.env().begin(), request.env().end());
+    process["env"] = env;
+  }
+  if (request.has_working_dir()) process["cwd"] = request.working_dir();
+  loaded.record.mutable_spec()->set_value(spec.Print());
+  for (const auto& [name, value] : request.labels())
+    (*loaded.record.mutable_labels())[name] = value;
+  for (const std::string& name : request.remove_labels())
+    loaded.record.mutable_labels()->erase(name);
+  WriteIntent(loaded.config, loaded.record);
+  GANTRY_RETURN_IF_ERROR(parts_.stores->containers
+                             .Update(loaded.scope, loaded.record, {"labels", "spec", "extensions"})
+                             .status());
+  volumes.Keep();
+  parts_.records->Publish(loaded, "update");
+  response.MergeFrom(changed);
+  const std::string& driver = loaded.config.log().driver();
+  if (runs && request.has_log() && IsCollector(driver) && driver == before.log().driver())
+    return MoveLog(lock.Within(context), loaded);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
+    const CallContext& context, const v1::SetContainerRequest& request,
+    const LoadedContainer& loaded, int32_t pid, v1::ContainerConfig& config,
+    oci::RuntimeSpec& spec) {
+  ContainerVolumes::Given given;
+  if (request.mounts().empty() && request.remove_mounts().empty()) return given;
+  // Parts of volumes are found by the number of their mount (RunVolumes::Place).
+  for (const v1::Mount& mount : loaded.config.mounts()) {
+    if (mount.subpath().empty()) continue;
+    return FieldError("mounts", absl::StrCat("it has a part of a volume at ", mount.target(),
+                                             ": make the container anew to change its mounts"));
+  }
+  v1::ContainerConfig added;
+  *added.mutable_mounts() = request.mounts();
+  NormalizeMounts(added);
+  for (v1::Mount& mount : *added.mutable_mounts()) mount.set_no_copy(true);
+  GANTRY_ASSIGN_OR_RETURN(given, parts_.volumes->Give(context, loaded.id(), {}, added));
+  std::vector<oci::MountConfig> mounts;
+  GANTRY_RETURN_IF_ERROR(AppendMounts(added, given.sources(), mounts));
+  GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo runtime,
+                          parts_.runtimes->Resolve(config.runtime()));
+
+  const bool recursive_read_only =
+      runtime.is_crun || absl::StrContains(runtime.features_json, "\"rro\"");
+  nlohmann::json& listed = spec.document()["mounts"];
+  if (!listed.is_array()) listed = nlohmann::json::array();
+  const auto take = [&listed](const std::string& target) {
+    listed.erase(std::remove_if(listed.begin(), listed.end(),
+                                [&](const nlohmann::json& one) {
+                                  return one.value("destination", "") == target;
+                                }),
+                 listed.end());
+  };
+  for (const std::string& target : request.remove_mounts()) {
+    take(target);
+    if (pid != 0) GANTRY_RETURN_IF_ERROR(RemoveLiveMount(pid, target));
+  }
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    oci::MountConfig& mount = mounts[i];
+    const v1::Mount& asked = added.mounts(static_cast<int>(i));
+    mount.recursive_read_only = recursive_read_only && asked.read_only() &&
+                                asked.type() == v1::Mount::BIND && !asked.non_recursive() &&
+                                !asked.read_only_non_recursive();
+    const bool replaces =
+        std::any_of(loaded.config.mounts().begin(), loaded.config.mounts().end(),
+                    [&](const v1::Mount& one) { return one.target() == mount.destination; });
+    take(mount.destination);
+    for (const nlohmann::json& one : listed) {
+      if (!IsBelow(one.value("destination", ""), mount.destination)) continue;
+      return FieldError("mounts",
+                        absl::StrCat(mount.destination, ": ", one.value("destination", ""),
+                                     " is mounted below it, and would be hidden"));
+    }
+    listed.push_back(MountDocument(mount));
+    if (pid != 0) {
+      if (replaces) GANTRY_RETURN_IF_ERROR(RemoveLiveMount(pid, mount.destination));
+      GANTRY_RETURN_IF_ERROR(AddLiveMount(pid, mount));
+    }
+    // With the name of its volume.
+    (void)TakeMount(config, mount.destination);
+    *config.add_mounts() = asked;
+  }
+  return given;
+}
+
+absl::Status ContainerSet::MoveLog(const CallContext& context, const LoadedContainer& loaded) {
+  const std::optional<LogTarget> target = LogTargetOf(*parts_.records, loaded);
+  if (!target.has_value()) return absl::OkStatus();
+  shim::v1::Log unused;
+  LogCollector collector;
+  GANTRY_RETURN_IF_ERROR(
+      ApplyLogOptions(loaded.config, LogOwnerOf(loaded.id(), loaded.ShownName(), loaded.image_id),
+                      unused, collector));
+  GANTRY_RETURN_IF_ERROR(PlaceCollector(target->path, /*wanted=*/true, collector));
+  return parts_.tasks->ReopenLog(context, loaded.id());
+}
+
+}  // namespace gantry::core

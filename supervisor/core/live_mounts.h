@@ -1,0 +1,33 @@
+// Mounts in the file system of a container that runs.
+//
+// Made in its mount namespace by a thread of ours that enters it. Paths are resolved in the
+// container's root, so that a link in it leads nowhere else; a mount point that is missing is made,
+// as at the container's start. They end with the container's mount namespace.
+//
+// Free functions, thread-safe. Root only. Linux 5.12.
+#ifndef GANTRY_SUPERVISOR_CORE_LIVE_MOUNTS_H_
+#define GANTRY_SUPERVISOR_CORE_LIVE_MOUNTS_H_
+
+#include <sys/types.h>
+
+#include <string>
+
+#include "absl/status/status.h"
+
+#include "supervisor/oci/spec_builder.h"
+
+namespace gantry::core {
+
+// Mounts over what is at its destination now. `pid` is the container's first process. A bind or a
+// tmpfs; propagation is private.
+//   kNotFound            the source is not there
+//   kFailedPrecondition  the mount point cannot be made: its root is read-only
+absl::Status AddLiveMount(pid_t pid, const oci::MountConfig& mount);
+
+// Takes away what is mounted there, also while it is in use: open files in it stay. OK when nothing
+// is.
+absl::Status RemoveLiveMount(pid_t pid, const std::string& destination);
+
+}  // namespace gantry::core
+
+#endif  // GANTRY_SUPERVISOR_CORE_LIVE_MOUNTS_H_
