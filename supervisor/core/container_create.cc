@@ -51,6 +51,11 @@ std::string RandomBytes(size_t n) {
   return bytes;
 }
 
+// mount_setattr(2) can be told to take the whole tree.
+bool KernelHasRecursiveReadOnly(const oci::HostFacts& host) {
+  return std::pair(host.kernel_major, host.kernel_minor) >= std::pair(5, 12);
+}
+
 uint64_t RandomNumber() {
   uint64_t number = 0;
   const std::string bytes = RandomBytes(sizeof number);
@@ -161,6 +166,13 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
     *mode = absl::StrCat("container:", other_id);
   }
 
+  // It is on the host's network by the host's name.
+  if (network.kind == NetworkChoice::Kind::kHost && config.hostname().empty() && pod == nullptr &&
+      (config.uts_mode().empty() || config.uts_mode() == "private")) {
+    char name[256] = {};
+    if (gethostname(name, sizeof name - 1) == 0) config.set_hostname(name);
+  }
+
   // What is made from here on is kept by the lease until the record refers to it.
   GANTRY_ASSIGN_OR_RETURN(
       LeaseScope lease, LeaseScope::Create(stores.leases, stores.clock, context.ns, context.lease));
@@ -212,6 +224,18 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
   };
   if (pod != nullptr) place.directory = pod->directory;
   GANTRY_ASSIGN_OR_RETURN(oci::ContainerConfig spec_config, ToSpecConfig(config, place));
+  // In its own list of the mount options that it knows. crun knew them before it had such a list.
+  const bool recursive_read_only =
+      KernelHasRecursiveReadOnly(*parts_.host) &&
+      (oci_runtime.is_crun || absl::StrContains(oci_runtime.features_json, "\"rro\""));
+  for (const v1::Mount& mount : config.mounts()) {
+    if (mount.type() != v1::Mount::BIND || !recursive_read_only || !mount.read_only() ||
+        mount.non_recursive() || mount.read_only_non_recursive())
+      continue;
+    for (oci::MountConfig& one : spec_config.mounts) {
+      if (one.destination == mount.target()) one.recursive_read_only = true;
+    }
+  }
   if (pod != nullptr) GANTRY_RETURN_IF_ERROR(pod->join(id, spec_config, user));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
 

@@ -177,7 +177,7 @@ std::vector<json> DefaultMounts(const ContainerConfig& config) {
                               {"rbind", "rprivate", "nosuid", "noexec", "nodev"}));
   } else if (config.ipc.kind == NamespaceMode::Kind::kHost) {
     out.push_back(MountToJson("/dev/shm", "bind", "/dev/shm", {"rbind", "rprivate"}));
-  } else {
+  } else if (config.shm_size_bytes > 0) {
     out.push_back(MountToJson(
         "/dev/shm", "tmpfs", "shm",
         {"nosuid", "noexec", "nodev", "mode=1777", absl::StrCat("size=", config.shm_size_bytes)}));
@@ -206,7 +206,7 @@ absl::StatusOr<json> UserMount(const MountConfig& mount, const std::string& dest
     }
   }
   if (mount.type == MountConfig::Type::kTmpfs) {
-    std::vector<std::string> options = {"noexec", "nosuid", "nodev"};
+    std::vector<std::string> options = {"noexec", "nosuid", "nodev", "rprivate"};
     if (mount.read_only) options.push_back("ro");
     // Runtimes differ in what wins, "noexec" or "exec" after it: only the last of two opposites is
     // kept.
@@ -426,8 +426,17 @@ absl::StatusOr<std::map<std::string, std::string>> BuildSysctls(const ContainerC
   std::map<std::string, std::string> out;
   if (config.network.kind == NamespaceMode::Kind::kPrivate) {
     out["net.ipv4.ip_unprivileged_port_start"] = "0";
-    out["net.ipv4.ping_group_range"] = "0 2147483647";
+    // Groups that the container's user namespace does not have cannot be named.
+    out["net.ipv4.ping_group_range"] =
+        absl::StrCat("0 ", config.gids.empty()
+                               ? INT32_MAX
+                               : config.gids.back().container_id + (config.gids.back().length - 1));
   }
+  // Runtimes older than version 1.1 of the specification know no other way. A user namespace of the
+  // container's own does not have the file, but its runtimes are newer.
+  if (!config.domainname.empty() && config.uids.empty() &&
+      config.uts.kind == NamespaceMode::Kind::kPrivate)
+    out["kernel.domainname"] = config.domainname;
   for (const auto& [name, value] : config.sysctls) {
     const bool bad_character = std::any_of(name.begin(), name.end(), [](char c) {
       return !(absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' ||
@@ -733,7 +742,8 @@ absl::StatusOr<RuntimeSpec> BuildSpec(const ContainerConfig& config, const User&
   out["process"] = ProcessToJson(process);
   out["root"] = {{"path", config.root_path}, {"readonly", config.read_only_root}};
   if (own_uts && !hostname.empty()) out["hostname"] = hostname;
-  if (own_uts && !config.domainname.empty()) out["domainname"] = config.domainname;
+  if (own_uts && !config.domainname.empty() && !config.uids.empty())
+    out["domainname"] = config.domainname;
   if (!config.annotations.empty()) out["annotations"] = config.annotations;
 
   bool shared_root = false;
