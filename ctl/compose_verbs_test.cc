@@ -142,6 +142,9 @@ TEST_F(ComposeVerbsTest, PsShowsTheProjectsContainers) {
   EXPECT_EQ(Compose({"ps", "--format", "{{.Name}} {{.Service}} {{.State}}"}).out,
             "demo-db-1 db running\ndemo-web-1 web running\n");
   EXPECT_EQ(Compose({"ps", "--services"}).out, "db\nweb\n");
+  (*daemon_.containers.mutable_containers(0)->mutable_labels())["com.docker.compose.oneoff"] =
+      "True";
+  EXPECT_EQ(Compose({"ps", "-q"}).out, "id-db-1\n");
   EXPECT_EQ(Compose({"ps", "absent"}).status, 1);
 }
 

@@ -73,7 +73,7 @@ class PsAction final : public Action {
     std::sort(containers.begin(), containers.end(),
               [](const auto& a, const auto& b) { return a.name() < b.name(); });
     std::vector<Value> rows;
-    std::vector<std::string> services;
+    std::vector<std::string> services, ids;
     const absl::Time now = absl::Now();
     for (const v1::ContainerSummary& container : containers) {
       const std::string service = LabelOf(container, compose::kServiceLabel);
@@ -85,6 +85,7 @@ class PsAction final : public Action {
         continue;
       if (std::find(services.begin(), services.end(), service) == services.end())
         services.push_back(service);
+      ids.push_back(container.id());
       row.Set("Name", container.name());
       row.Set("Project", project.name);
       row.Set("Service", service);
@@ -99,8 +100,7 @@ class PsAction final : public Action {
       return 0;
     }
     if (quiet_) {
-      for (const v1::ContainerSummary& container : containers)
-        context.Out(absl::StrCat(container.id(), "\n"));
+      for (const std::string& id : ids) context.Out(absl::StrCat(id, "\n"));
       return 0;
     }
     Listing listing;
