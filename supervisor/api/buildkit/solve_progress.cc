@@ -128,7 +128,10 @@ SolveProgress::Status SolveProgress::Add(const v1::BuildResponse& event, absl::T
       AddExported(event.built(), out);
       AddVertex(held_, out);
       break;
+    // Of clients of gantry.v1: here the session is asked for files and agents.
     case v1::BuildResponse::kData:
+    case v1::BuildResponse::kWants:
+    case v1::BuildResponse::kAgent:
     case v1::BuildResponse::EVENT_NOT_SET:
       break;
   }
