@@ -225,8 +225,10 @@ TEST_F(DockerCrowdTest, HostileHttpIsRefusedAndTheDoorServesOn) {
 
 size_t EntriesOf(const std::string& directory) {
   size_t count = 0;
-  const std::unique_ptr<DIR, decltype(&closedir)> open(opendir(directory.c_str()), &closedir);
-  while (open != nullptr && readdir(open.get()) != nullptr) ++count;
+  DIR* const open = opendir(directory.c_str());
+  if (open == nullptr) return 0;
+  while (readdir(open) != nullptr) ++count;
+  closedir(open);
   return count;
 }
 
@@ -436,7 +438,9 @@ class DockerTlsTest : public DockerDoorTest {
   }
   void TearDown() override {
     DockerDoorTest::TearDown();
-    if (!files_.empty()) EXPECT_TRUE(RemoveTree(files_).ok());
+    if (!files_.empty()) {
+      EXPECT_TRUE(RemoveTree(files_).ok());
+    }
   }
 
   std::string File(const std::string& name) const { return files_ + "/" + name; }

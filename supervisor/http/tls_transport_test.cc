@@ -29,7 +29,7 @@ namespace {
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-void Run(std::vector<std::string> argv) {
+void RunTool(std::vector<std::string> argv) {
   Command command;
   command.argv = std::move(argv);
   command.timeout = absl::Seconds(60);
@@ -44,9 +44,10 @@ class TlsTransportTest : public ::testing::Test {
     signal(SIGPIPE, SIG_IGN);
     files_ = new TempDir;
     for (const char* ca : {"ca", "stranger"}) {
-      Run({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
-           "-nodes", "-days", "2", "-subj", absl::StrCat("/CN=", ca), "-keyout",
-           File(absl::StrCat(ca, ".key")), "-out", File(absl::StrCat(ca, ".crt"))});
+      RunTool({"openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+               "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj",
+               absl::StrCat("/CN=", ca), "-keyout", File(absl::StrCat(ca, ".key")), "-out",
+               File(absl::StrCat(ca, ".crt"))});
     }
     Sign("server", "ca");
     Sign("client", "ca");
@@ -59,10 +60,12 @@ class TlsTransportTest : public ::testing::Test {
 
   static std::string File(const std::string& name) { return files_->path() + "/" + name; }
   static void Sign(const std::string& name, const std::string& ca) {
-    Run({"openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-subj", "/CN=" + name, "-keyout", File(name + ".key"), "-out", File(name + ".csr")});
-    Run({"openssl", "x509", "-req", "-in", File(name + ".csr"), "-CA", File(ca + ".crt"), "-CAkey",
-         File(ca + ".key"), "-CAcreateserial", "-days", "2", "-out", File(name + ".crt")});
+    RunTool({"openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1",
+             "-nodes", "-subj", "/CN=" + name, "-keyout", File(name + ".key"), "-out",
+             File(name + ".csr")});
+    RunTool({"openssl", "x509", "-req", "-in", File(name + ".csr"), "-CA", File(ca + ".crt"),
+             "-CAkey", File(ca + ".key"), "-CAcreateserial", "-days", "2", "-out",
+             File(name + ".crt")});
   }
 
   void Serve(Handler handler) {
