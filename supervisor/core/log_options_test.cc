@@ -156,17 +156,5 @@ TEST(LogCollectorsTest, WhatCannotBeDoneIsRefusedByItsField) {
             "log.options.fluentd-address");
 }
 
-TEST(LogCollectorsTest, NumbersNeedNoNameServer) {
-  shim::v1::LogForward forward;
-  forward.set_address("udp:127.0.0.1:514");
-  EXPECT_TRUE(ResolveCollector(forward).ok());
-  EXPECT_EQ(forward.address(), "udp:127.0.0.1:514");
-  forward.set_address("tcp:[::1]:514");
-  EXPECT_TRUE(ResolveCollector(forward).ok());
-  EXPECT_EQ(forward.address(), "tcp:[::1]:514");
-  forward.set_address("unix:/run/x");
-  EXPECT_TRUE(ResolveCollector(forward).ok());
-}
-
 }  // namespace
 }  // namespace gantry::core
