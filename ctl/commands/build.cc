@@ -145,6 +145,9 @@ class BuildAction final : public Action {
       return absl::InvalidArgumentError("--push: name the image with --tag");
     GANTRY_ASSIGN_OR_RETURN(Input input, FindInput(context, args[0], open));
     GANTRY_RETURN_IF_ERROR(FillContexts(input, open));
+    if (input.tar >= 0 && !agent_sockets_.empty())
+      return absl::InvalidArgumentError(
+          "--ssh: not beside a tar from stdin, whose end would be that of the agent; unpack it");
     if (!input.directory.empty()) open.set_context_key(ContextKey(input));
     GANTRY_RETURN_IF_ERROR(AddCredentials(context, input.dockerfile_text, open));
     GANTRY_ASSIGN_OR_RETURN(const BuildView::Style style, StyleOf(context));

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "base/file.h"
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
+#include "base/unique_fd.h"
 #include "content-store/digest.h"
 #include "supervisor/distribution/http_client.h"
 
@@ -199,7 +201,7 @@ class CloneTest : public RemoteFilesTest {
     return done.ok() ? done->out.substr(0, done->out.find('\n')) : "";
   }
   void Serve() {
-    const UniqueFd probe(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    UniqueFd probe(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address = {};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -207,6 +209,7 @@ class CloneTest : public RemoteFilesTest {
     ASSERT_EQ(bind(probe.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
     ASSERT_EQ(getsockname(probe.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
     const int port = ntohs(address.sin_port);
+    probe = UniqueFd();  // the port is the daemon's
     Command command;
     command.argv = {"/usr/lib/git-core/git-daemon",
                     "--listen=127.0.0.1",
