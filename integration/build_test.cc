@@ -1,5 +1,6 @@
 // Images from Dockerfiles, through ctl and with the real runtimes.
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -191,7 +192,7 @@ TEST_F(BuildTest, NamedContextsAndAgents) {
   EXPECT_EQ(In({"cat", "/main", "/other", "/mounted"}), "main\nother\nother");
 
   const Outcome none = Build("FROM busybox:test\nRUN --mount=type=ssh,required true\n");
-  EXPECT_FALSE(none.status.ok());
+  EXPECT_FALSE(none.ok());
   EXPECT_TRUE(absl::StrContains(none.err, "no SSH key \"default\" forwarded")) << none.err;
   const std::string agent = bed_->scratch() + "/agent";
   const UniqueFd listener(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
@@ -324,7 +325,7 @@ TEST_F(BuildTest, StepsReachNothingOfTheHost) {
     const Outcome failed =
         Build(absl::StrCat("FROM busybox:test AS evil\nRUN ln -s ", victim, " /link && ln -s ",
                            victim, "/secret /file\nFROM busybox:test\n", step, "\n"));
-    EXPECT_FALSE(failed.status.ok()) << step;
+    EXPECT_FALSE(failed.ok()) << step;
     EXPECT_FALSE(absl::StrContains(failed.err, "hidden-word")) << failed.err;
   }
   untouched();
@@ -335,7 +336,7 @@ TEST_F(BuildTest, StepsReachNothingOfTheHost) {
        {"git@-oProxyCommand=touch${IFS}x:app.git", "ssh://-oProxyCommand=x/a.git",
         "git@127.0.0.1:app.git#--upload-pack=x"}) {
     const Outcome refused = Build(absl::StrCat("FROM busybox:test\nADD ", source, " /x\n"));
-    EXPECT_FALSE(refused.status.ok()) << source;
+    EXPECT_FALSE(refused.ok()) << source;
   }
 }
 

@@ -19,6 +19,7 @@ namespace gantry::core {
 namespace {
 
 using testing::ElementsAre;
+using testing::HasSubstr;
 using testing::IsEmpty;
 
 class ContainerLifecycleTest : public ContainerFixture {
