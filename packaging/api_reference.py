@@ -73,6 +73,9 @@ def read_routes():
         target = refused if path.name.startswith("absent") else served
         for method, pattern in re.findall(r'\b(?:router\.Add|[Aa]dd)\(\s*"(GET|HEAD|POST|PUT|DELETE)",\s*"(/[^"]*)"', path.read_text()):
             target.add((pattern.replace("...", ""), method))
+        loop = r'for \(const char\* method : \{([^}]*)\}\)\s*\{?\s*(?:router\.Add|[Aa]dd)\(\s*method,\s*"(/[^"]*)"'
+        for methods, pattern in re.findall(loop, path.read_text()):
+            target |= {(pattern.replace("...", ""), method) for method in re.findall(r'"(\w+)"', methods)}
     return sorted(served), sorted(refused - served)
 
 
