@@ -1,17 +1,18 @@
 #!/usr/bin/env python3
-"""./dev test docker: docker's Python library and docker compose against Gantry's Docker door.
+"""./dev test docker: docker's Python library, docker compose and builds with buildx against Gantry's Docker door.
 
 Each check is one function below; the last line is "N passed, N failed, N left out". What needs a client that is not there is left out by
 name: docker-py comes with `pip install docker`, compose with a Go toolchain (go_client.sh docker-compose).
 
 The daemon runs in a network and a mount namespace of its own, with root, state and sockets below a temporary directory.
 
-Environment: GANTRY_BIN (built programs, default out/bin), GANTRY_COMPOSE (the docker-compose program; none: go_client.sh's), CLIENTS_ONLY (a
+Environment: GANTRY_BIN (built programs, default out/bin), GANTRY_COMPOSE, GANTRY_BUILDX (the programs of go_client.sh), CLIENTS_ONLY (a
 word: only checks with it in their names).
 """
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -50,6 +51,18 @@ class World:
         if code is not None and done.returncode != code:
             raise AssertionError("compose %s: code %d\n%s\n%s" % (" ".join(argv), done.returncode, done.stdout, done.stderr))
         return done
+
+    # The command line with its plugins.
+    def docker_cli(self, directory, *argv, code=0, env=None, binary=False):
+        done = subprocess.run(["docker"] + list(argv), cwd=directory, env=dict(self.env, **(env or {})), stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=not binary, timeout=180)
+        if done.returncode != code:
+            raise AssertionError("docker %s: code %d\n%s\n%s" % (" ".join(argv), done.returncode, done.stdout, done.stderr))
+        return done
+
+    def spawn_docker(self, directory, *argv):
+        return subprocess.Popen(["docker"] + list(argv), cwd=directory, env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL, start_new_session=True)
 
     def project(self, name, text, **files):
         directory = os.path.join(self.work, name)
@@ -340,7 +353,104 @@ networks:
         w.compose(directory, "down", "-t", "0")
 
 
-CHECKS = [one for name, one in list(globals().items()) if name.startswith(("py_", "compose_"))]
+# --- builds
+
+DOCKERFILE = """FROM bb:1 AS base
+ARG V=1
+RUN echo built $V > /out
+FROM bb:1
+COPY --from=base /out /out
+COPY . /c
+RUN --mount=type=secret,id=tok wc -c < /run/secrets/tok > /s
+CMD ["cat", "/out", "/c/file", "/s"]
+"""
+
+
+def build_project(w, name):
+    directory = os.path.join(w.work, name)
+    os.makedirs(directory)
+    for file, content in {"Dockerfile": DOCKERFILE, "file": "content\n", "x.log": "no\n", ".dockerignore": "*.log\nDockerfile\n", "tok": "s3cret"}.items():
+        open(os.path.join(directory, file), "w").write(content)
+    return directory
+
+
+def build_docker(w):
+    directory = build_project(w, "docker-build")
+    argv = ["build", "--progress", "plain", "--secret", "id=tok,src=tok", "--build-arg", "V=7", "-t", "built:1"]
+    done = w.docker_cli(directory, *argv, ".")
+    true("naming to built:1" in done.stderr, done.stderr)
+    equal(w.docker_cli(directory, "run", "--rm", "built:1").stdout, "built 7\ncontent\n6\n")
+    equal(w.docker_cli(directory, "run", "--rm", "built:1", "ls", "-A", "/c").stdout, ".dockerignore\nfile\ntok\n")
+    true("CACHED" in w.docker_cli(directory, *argv, ".").stderr, "nothing came from the cache")
+    w.docker_cli(directory, *argv, "--iidfile", "id", "--metadata-file", "meta", ".")
+    true(open(directory + "/id").read().startswith("sha256:"))
+    true("containerimage.digest" in open(directory + "/meta").read())
+    w.docker_cli(directory, "build", "--target", "base", "-o", "files", ".")
+    equal(open(directory + "/files/out").read(), "built 1\n")
+    with tarfile.open(fileobj=io.BytesIO(w.docker_cli(directory, "build", "--target", "base", "-o", "type=tar", ".", binary=True).stdout)) as tar:
+        true("out" in tar.getnames(), tar.getnames())
+    open(directory + "/bad", "w").write("FROM bb:1\nRUN exit 3\n")
+    failed = w.docker_cli(directory, "build", "-f", "bad", ".", code=1)
+    true(">>> RUN exit 3" in failed.stderr and "exit code: 3" in failed.stderr, failed.stderr)
+
+
+def build_buildx(w):
+    directory = build_project(w, "buildx")
+    open(directory + "/bake.hcl", "w").write('group "default" { targets = ["x", "y"] }\ntarget "x" {\n  target = "base"\n  tags = ["x:1"]\n}\n'
+                                            'target "y" {\n  target = "base"\n  args = { V = "2" }\n  tags = ["y:1"]\n}\n')
+    w.docker_cli(directory, "buildx", "bake", "-f", "bake.hcl")
+    equal(w.docker_cli(directory, "run", "--rm", "y:1", "cat", "/out").stdout, "built 2\n")
+    true("linux/" in w.docker_cli(directory, "buildx", "inspect").stdout)
+    true("RUN" in w.docker_cli(directory, "buildx", "du", "--verbose").stdout)
+    true("Completed" in w.docker_cli(directory, "buildx", "history", "ls").stdout)
+    w.docker_cli(directory, "builder", "prune", "-af")
+    true("RUN" not in w.docker_cli(directory, "buildx", "du", "--verbose").stdout)
+
+
+def build_interrupted(w):
+    directory = build_project(w, "interrupted")
+    open(directory + "/slow", "w").write("FROM bb:1\nRUN sleep 600\n")
+    for how in (signal.SIGINT, signal.SIGKILL):
+        build = w.spawn_docker(directory, "build", "-f", "slow", ".")
+        deadline = time.monotonic() + 60
+        while not w.docker_cli(directory, "ps", "-q").stdout and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.killpg(build.pid, how)
+        build.wait(timeout=60)
+        while w.docker_cli(directory, "ps", "-aq").stdout and time.monotonic() < deadline:
+            time.sleep(0.1)
+        equal(w.docker_cli(directory, "ps", "-aq").stdout, "")
+
+
+def build_compose(w):
+    directory = build_project(w, "compose-build")
+    open(directory + "/compose.yaml", "w").write("services:\n  a:\n    build: {context: ., target: base, args: {V: '9'}}\n    command: cat /out\n"
+                                                 "  b:\n    build: {dockerfile_inline: 'FROM bb:1\\nRUN echo inline > /in\\n', context: .}\n"
+                                                 "    command: cat /in\n")
+    for bake in ("true", "false"):
+        try:
+            w.docker_cli(directory, "compose", "build", "--no-cache", env={"COMPOSE_BAKE": bake})
+            done = w.docker_cli(directory, "compose", "up", "--build", env={"COMPOSE_BAKE": bake})
+            true("built 9" in done.stdout and "inline" in done.stdout, done.stdout)
+        finally:
+            w.docker_cli(directory, "compose", "down", "--rmi", "all", "-t", "0")
+
+
+CHECKS = [one for name, one in list(globals().items()) if name.startswith(("py_", "compose_", "build_")) and name != "build_project"]
+
+
+# Makes buildx and compose plugins of docker's command line. False: one of these is not there.
+def add_plugins(work, compose):
+    buildx = os.environ.get("GANTRY_BUILDX", "")
+    if not compose or not buildx or shutil.which("docker") is None:
+        return False
+    version = subprocess.run(["docker", "--version"], stdout=subprocess.PIPE, text=True).stdout.split()
+    if len(version) < 3 or int(version[2].split(".")[0]) < 23:
+        return False
+    os.makedirs(work + "/config/cli-plugins")
+    shutil.copy(buildx, work + "/config/cli-plugins/docker-buildx")
+    shutil.copy(compose, work + "/config/cli-plugins/docker-compose")
+    return True
 
 
 def main():
@@ -367,9 +477,14 @@ def main():
         daemons.append(daemon)
         subprocess.run(ctl + ["load", "-i", archive], check=True, stdout=subprocess.DEVNULL)
         world = World(work, sock, compose)
+        plugins = add_plugins(work, compose)
         for check in CHECKS:
             name = check.__name__
             if ONLY not in name:
+                continue
+            if name.startswith("build_") and not plugins:
+                print("left out: %s: no docker command line 23 or later, buildx or docker-compose" % name)
+                left += 1
                 continue
             if (name.startswith("py_") and world.client is None) or (name.startswith("compose_") and not compose) or (
                     name == "py_push_pull" and not registry):

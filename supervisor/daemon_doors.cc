@@ -170,7 +170,7 @@ absl::Status Daemon::MakeDoors(Parts& p) {
   docker_parts.system = p.system_service.get();
   docker_parts.volumes = p.volumes.get();
   p.buildkit_door = std::make_unique<api::BuildkitDoor>(api::BuildkitDoor::Parts{
-      p.builder.get(), p.build_cache.get(), config.state + "/builds", kVersion});
+      p.builder.get(), p.build_cache.get(), config.root + "/builds", kVersion});
   p.docker_door = std::make_unique<api::DockerDoor>(
       docker_parts,
       api::docker::BuildParts{p.builder.get(), p.build_cache.get(), p.buildkit_door.get()});

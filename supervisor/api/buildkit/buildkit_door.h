@@ -19,6 +19,7 @@
 
 #include "base/executor.h"
 #include "base/unique_fd.h"
+#include "supervisor/api/buildkit/build_history.h"
 #include "supervisor/api/buildkit/session.h"
 #include "supervisor/api/buildkit/solve_job.h"
 #include "supervisor/api/buildkit/solver.h"
@@ -39,7 +40,7 @@ class BuildkitDoor {
   struct Parts {
     build::BuildExecutor* builder;
     core::BuildCache* cache;
-    std::string directory;  // for the Dockerfiles of builds under way
+    std::string directory;  // for Dockerfiles and results of builds under way
     std::string version;
   };
   explicit BuildkitDoor(const Parts& parts);
@@ -61,6 +62,7 @@ class BuildkitDoor {
   const Parts parts_;
   buildkit::Sessions sessions_;
   buildkit::SolveJobs jobs_;
+  buildkit::BuildHistory history_;
   buildkit::Solver solver_;
 
   absl::Mutex mu_;

@@ -13,6 +13,7 @@
 #include "proto/buildkit/control.grpc.pb.h"
 #include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/types.pb.h"
+#include "supervisor/api/buildkit/build_history.h"
 #include "supervisor/api/buildkit/services.h"
 #include "supervisor/api/buildkit/solve_job.h"
 #include "supervisor/api/buildkit/solver.h"
@@ -83,11 +84,12 @@ absl::StatusOr<std::vector<Destination>> DestinationsOf(const control::SolveRequ
 
 class ControlService final : public control::Control::CallbackService {
  public:
-  ControlService(Solver& solver, SolveJobs& jobs, core::BuildCache& cache, std::string version,
-                 Executor& work)
+  ControlService(Solver& solver, SolveJobs& jobs, core::BuildCache& cache, BuildHistory& history,
+                 std::string version, Executor& work)
       : solver_(solver),
         jobs_(jobs),
         cache_(cache),
+        history_(history),
         version_(std::move(version)),
         work_(work, kShare, Scoped::kDefault) {}
 
@@ -171,6 +173,29 @@ class ControlService final : public control::Control::CallbackService {
         });
   }
 
+  grpc::ServerWriteReactor<control::BuildHistoryEvent>* ListenBuildHistory(
+      grpc::CallbackServerContext* context, const control::BuildHistoryRequest* request) override {
+    return HandleList<control::BuildHistoryEvent>(
+        work_, *context,
+        [=, this](Call& call, Sender<control::BuildHistoryEvent>& out) {
+          return history_.Listen(
+              *request, &call.cancel(),
+              [&](const control::BuildHistoryEvent& event) { return out.Send(event); });
+        },
+        kViewerPatience);
+  }
+
+  grpc::ServerUnaryReactor* UpdateBuildHistory(grpc::CallbackServerContext* context,
+                                               const control::UpdateBuildHistoryRequest* request,
+                                               control::UpdateBuildHistoryResponse*) override {
+    return HandleOn(work_, *context, [=, this](Call&) -> absl::Status {
+      if (request->delete_()) return history_.Remove(request->ref());
+      // There is nothing to write down of a build when it is finalized.
+      if (request->finalize()) return absl::OkStatus();
+      return history_.Pin(request->ref(), request->pinned());
+    });
+  }
+
  private:
   moby::buildkit::v1::types::BuildkitVersion Version() const {
     moby::buildkit::v1::types::BuildkitVersion version;
@@ -212,6 +237,7 @@ class ControlService final : public control::Control::CallbackService {
   Solver& solver_;
   SolveJobs& jobs_;
   core::BuildCache& cache_;
+  BuildHistory& history_;
   const std::string version_;
   Lane work_;
 };
@@ -219,9 +245,9 @@ class ControlService final : public control::Control::CallbackService {
 }  // namespace
 
 std::unique_ptr<grpc::Service> NewControlService(Solver& solver, SolveJobs& jobs,
-                                                 core::BuildCache& cache, std::string version,
-                                                 Executor& work) {
-  return std::make_unique<ControlService>(solver, jobs, cache, std::move(version), work);
+                                                 core::BuildCache& cache, BuildHistory& history,
+                                                 std::string version, Executor& work) {
+  return std::make_unique<ControlService>(solver, jobs, cache, history, std::move(version), work);
 }
 
 }  // namespace gantry::api::buildkit

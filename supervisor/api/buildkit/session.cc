@@ -24,6 +24,7 @@
 #include "proto/buildkit/secrets.grpc.pb.h"
 #include "proto/buildkit/upload.grpc.pb.h"
 #include "supervisor/api/buildkit/file_receiver.h"
+#include "supervisor/api/buildkit/file_sender.h"
 #include "supervisor/api/grpc_status.h"
 
 namespace gantry::api::buildkit {
@@ -35,6 +36,8 @@ constexpr char kDiffCopy[] = "/moby.filesync.v1.FileSync/DiffCopy";
 constexpr char kSendCopy[] = "/moby.filesync.v1.FileSend/DiffCopy";
 constexpr char kGetSecret[] = "/moby.buildkit.secrets.v1.Secrets/GetSecret";
 constexpr char kCredentials[] = "/moby.filesync.v1.Auth/Credentials";
+// Which of a build's outputs a call is about.
+constexpr char kExporterId[] = "buildkit-attachable-exporter-id";
 constexpr char kPull[] = "/moby.upload.v1.Upload/Pull";
 
 constexpr size_t kPieceBytes = 256 << 10;
@@ -133,7 +136,7 @@ class FileOutput : public Session::Output {
  public:
   FileOutput(const std::shared_ptr<grpc::Channel>& channel, int exporter, CancelToken* cancel)
       : cancel_(cancel), context_(cancel), stub_(channel) {
-    context_.Add("buildkit-attachable-exporter-id", {absl::StrCat(exporter)});
+    context_.Add(kExporterId, {absl::StrCat(exporter)});
     stream_ = stub_.DiffCopy(context_.get());
   }
   ~FileOutput() override {
@@ -269,6 +272,29 @@ absl::StatusOr<Session::Credentials> Session::CredentialsFor(const std::string& 
       WithContext(Ended(stub.Credentials(context.get(), request, &response), cancel),
                   absl::StrCat("credentials for ", host)));
   return Credentials{response.username(), response.secret()};
+}
+
+absl::Status Session::SendTree(int exporter, int directory, CancelToken* cancel) {
+  if (!Supports(kSendCopy)) return absl::NotFoundError("the client takes no files");
+  Context context(cancel);
+  context.Add(kExporterId, {absl::StrCat(exporter)});
+  // The service says that its messages are bytes of a file; of a tree they are packets.
+  const grpc::internal::RpcMethod method(kSendCopy, grpc::internal::RpcMethod::BIDI_STREAMING,
+                                         channel_);
+  const std::unique_ptr<GrpcPackets::Stream> stream(
+      grpc::internal::ClientReaderWriterFactory<fsutil::types::Packet, fsutil::types::Packet>::
+          Create(channel_.get(), method, context.get()));
+  GrpcPackets packets(*stream);
+  const absl::Status sent = SendFiles(packets, directory, cancel);
+  if (!sent.ok()) context.get()->TryCancel();
+  stream->WritesDone();
+  fsutil::types::Packet ignored;
+  while (stream->Read(&ignored)) {
+  }
+  const absl::Status ended = Ended(stream->Finish(), cancel);
+  // A stream that broke off says more than the packet that was missed.
+  if (absl::IsUnavailable(sent) && !ended.ok()) return ended;
+  return sent.ok() ? ended : sent;
 }
 
 absl::StatusOr<std::unique_ptr<Session::Output>> Session::OpenOutput(int exporter,

@@ -69,6 +69,9 @@ class Session {
     std::string secret;  // without a user name it is an identity token
   };
   absl::StatusOr<Credentials> CredentialsFor(const std::string& host, CancelToken* cancel);
+  // The files beneath an open directory, for the build's exporter of that number. Errors:
+  // SendFiles(). kNotFound: the client takes no files.
+  absl::Status SendTree(int exporter, int directory, CancelToken* cancel);
   // A file that the client writes to where its user asked for it. Destroyed before Close(): the
   // client is told that it is not whole.
   class Output : public ByteSink {

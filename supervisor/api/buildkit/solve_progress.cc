@@ -5,6 +5,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
+#include "base/engine/proto_time.h"
 #include "content-store/digest.h"
 #include "supervisor/api/buildkit/solve_request.h"
 
@@ -15,13 +16,6 @@ namespace control = moby::buildkit::v1;
 
 constexpr absl::string_view kDefinition = "[internal] load build definition";
 constexpr absl::string_view kExport = "exporting to image";
-
-void SetTime(absl::Time time, google::protobuf::Timestamp* out) {
-  const int64_t seconds = absl::ToUnixSeconds(time);
-  out->set_seconds(seconds);
-  out->set_nanos(
-      static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
-}
 
 }  // namespace
 
@@ -89,7 +83,7 @@ SolveProgress::Status SolveProgress::Add(const v1::BuildResponse& event, absl::T
       log.set_vertex(DigestOf(absl::StrCat(event.log().step())));
       log.set_stream(event.log().stream());
       log.set_msg(event.log().data());
-      SetTime(now, log.mutable_timestamp());
+      engine::ToProto(now, log.mutable_timestamp());
       break;
     }
     case v1::BuildResponse::kProgress: {
@@ -102,7 +96,7 @@ SolveProgress::Status SolveProgress::Add(const v1::BuildResponse& event, absl::T
       status.set_current(progress.current_bytes());
       status.set_total(progress.total_bytes());
       *status.mutable_started() = found->second.last.started_at();
-      SetTime(now, status.mutable_timestamp());
+      engine::ToProto(now, status.mutable_timestamp());
       *out.add_statuses() = status;
       break;
     }

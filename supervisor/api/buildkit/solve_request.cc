@@ -104,6 +104,14 @@ bool IsDockerfileFrontend(absl::string_view image) {
   return false;
 }
 
+// A URL, or a git repository as people write it.
+bool IsRemote(absl::string_view place) {
+  for (const char* prefix : {"https://", "http://", "git://", "ssh://", "git@", "github.com/"}) {
+    if (absl::StartsWith(place, prefix)) return true;
+  }
+  return false;
+}
+
 absl::Status ReadOption(const std::string& key, const std::string& value, Solve& solve) {
   v1::BuildRequest::Open& open = solve.request;
   absl::string_view name = key;
@@ -123,9 +131,15 @@ absl::Status ReadOption(const std::string& key, const std::string& value, Solve&
     const std::string id = value.substr(value.find(':') + 1);
     if (name == solve.sources.context) solve.sources.context_session = id;
     if (name == solve.sources.dockerfile) solve.sources.dockerfile_session = id;
-  } else if (absl::StartsWith(key, "context:")) {
-    return absl::UnimplementedError(
-        absl::StrCat("build context \"", key.substr(8), "\": named contexts are not supported"));
+  } else if (absl::ConsumePrefix(&name, "context:")) {
+    if (!absl::StartsWith(value, "docker-image://") && !IsRemote(value))
+      return absl::UnimplementedError(absl::StrCat("build context \"", name,
+                                                   "\": only images, URLs and git repositories are "
+                                                   "supported as named contexts, not ",
+                                                   value));
+    v1::NamedContext& context = *open.add_contexts();
+    context.set_name(std::string(name));
+    context.set_source(value);
   } else if (absl::StartsWith(key, "attest:")) {
     // A client asks for the smallest provenance by itself; what people ask for is refused.
     if (key == "attest:provenance" && absl::StrContains(value, "inline-only=true"))
@@ -171,7 +185,8 @@ absl::Status ReadOption(const std::string& key, const std::string& value, Solve&
   } else if (key == "cache-imports" || key == "cache-from") {
     solve.notes.push_back("caches of other places are not read: --cache-from has no effect");
   } else if (key == "contextsubdir") {
-    return absl::UnimplementedError("contexts in a git repository or at a URL are not supported");
+    return absl::UnimplementedError(
+        "contextsubdir is not supported: write the directory behind the URL, #REF:DIR");
   } else if (key == "hostname") {
     solve.notes.push_back("the host name of RUN is not changed: hostname has no effect");
   }
@@ -189,6 +204,8 @@ absl::StatusOr<Solve> ReadFrontend(const std::string& frontend, const Attributes
     return found == attributes.end() ? std::string() : found->second;
   };
   Solve solve;
+  solve.frontend = frontend;
+  solve.attributes = attributes;
   if (frontend == "gateway.v0") {
     if (!IsDockerfileFrontend(find("source")))
       return absl::UnimplementedError(absl::StrCat(
@@ -206,13 +223,14 @@ absl::StatusOr<Solve> ReadFrontend(const std::string& frontend, const Attributes
   if (const std::string name = find("dockerfilekey"); !name.empty())
     solve.sources.dockerfile = name;
   if (const std::string place = find("context"); !place.empty()) {
-    if (!absl::StartsWith(place, kUpload))
-      return absl::UnimplementedError(
-          absl::StrCat("context ", place,
-                       ": contexts in a git repository or at a URL are not "
-                       "supported; fetch it first, and build the directory"));
-    solve.sources.upload = place.substr(kUpload.size() - 1);
-    // The Dockerfile is in the upload, too, unless the client has one apart.
+    if (absl::StartsWith(place, kUpload)) {
+      solve.sources.upload = place.substr(kUpload.size() - 1);
+    } else if (IsRemote(place)) {
+      solve.request.set_remote_context(place);
+    } else {
+      return absl::UnimplementedError(absl::StrCat("context ", place, " is not supported"));
+    }
+    // The Dockerfile is in it, too, unless the client has one apart.
     if (attributes.count("dockerfilekey") == 0) solve.sources.dockerfile.clear();
     solve.sources.context.clear();
   }
@@ -233,6 +251,8 @@ absl::StatusOr<Destination> ReadExporter(const std::string& type, const Attribut
     out.kind = Destination::Kind::kOci;
   } else if (type == "tar") {
     out.kind = Destination::Kind::kTar;
+  } else if (type == "local") {
+    out.kind = Destination::Kind::kLocal;
   } else {
     return absl::UnimplementedError(absl::StrCat("output type ", type, " is not supported"));
   }

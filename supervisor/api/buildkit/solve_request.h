@@ -37,6 +37,9 @@ struct Solve {
   v1::BuildRequest::Open request;
   SolveSources sources;
   std::vector<std::string> notes;  // to be said once, when the build begins
+  // As they were asked for.
+  std::string frontend;
+  Attributes attributes;
 };
 
 // `frontend` is "dockerfile.v0", or "gateway.v0" with a Dockerfile frontend's image as "source".
@@ -50,6 +53,7 @@ struct Destination {
     kDocker,  // a docker archive, sent to the client
     kOci,     // the same as an OCI layout
     kTar,     // the files as a tar
+    kLocal,   // the files, in a directory of the client
   };
   Kind kind = Kind::kImage;
   std::vector<std::string> names;

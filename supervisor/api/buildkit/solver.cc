@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <memory>
 #include <optional>
@@ -23,6 +24,7 @@
 #include "base/file.h"
 #include "base/in_root.h"
 #include "base/status_macros.h"
+#include "base/tar/tree_extractor.h"
 #include "base/unique_fd.h"
 #include "proto/containerd/google/rpc/status.pb.h"
 #include "proto/gantry/v1/builds.pb.h"
@@ -73,6 +75,32 @@ class Scratch {
   explicit Scratch(std::string path) : path_(std::move(path)) {}
   const std::string path_;
   UniqueFd root_;
+};
+
+// The files of a result, which come as a tar and go to the client one by one.
+class TreeOutput {
+ public:
+  static absl::StatusOr<std::unique_ptr<TreeOutput>> Make(const std::string& below) {
+    auto output = std::make_unique<TreeOutput>();
+    GANTRY_ASSIGN_OR_RETURN(output->scratch_, Scratch::Make(below));
+    output->tar_.reset(open(below.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+    if (!output->tar_.valid()) return ErrnoToStatus(errno, below);
+    return output;
+  }
+  absl::Status Write(absl::string_view bytes) { return FdSink(tar_.get()).Write(bytes); }
+  absl::Status SendTo(Session& session, CancelToken* cancel) {
+    if (lseek(tar_.get(), 0, SEEK_SET) != 0) return ErrnoToStatus(errno, "files of a build");
+    FdSource tar(tar_.get());
+    ExtractOptions options;
+    options.owner = ExtractOptions::Owner::kArchive;
+    options.cancel = cancel;
+    GANTRY_RETURN_IF_ERROR(ExtractTree(tar, scratch_->root(), options).status());
+    return session.SendTree(0, scratch_->root(), cancel);
+  }
+
+ private:
+  std::unique_ptr<Scratch> scratch_;
+  UniqueFd tar_;
 };
 
 // The client of a build, behind its sessions.
@@ -174,6 +202,7 @@ v1::BuildOutput::Kind KindOf(Destination::Kind kind) {
     case Destination::Kind::kOci:
       return v1::BuildOutput::OCI;
     case Destination::Kind::kTar:
+    case Destination::Kind::kLocal:
       return v1::BuildOutput::FILES;
   }
   return v1::BuildOutput::IMAGE;
@@ -224,7 +253,19 @@ absl::Status FailureOf(const absl::Status& failure, const std::string& file,
 absl::StatusOr<Attributes> Solver::Run(const core::CallContext& call, Job job,
                                        const std::function<void(SolveProgress::Status)>& tell) {
   std::string dockerfile;
-  absl::StatusOr<Attributes> results = RunNow(call, job, dockerfile, tell);
+  BuildHistory::Record record;
+  record.set_ref(job.ref);
+  record.set_frontend(job.solve.frontend);
+  for (const auto& [key, value] : job.solve.attributes)
+    (*record.mutable_frontendattrs())[key] = value;
+  history_.Begin(std::move(record), Clock::Real().Now());
+  absl::StatusOr<Attributes> results =
+      RunNow(call, job, dockerfile, [&](SolveProgress::Status status) {
+        history_.Count(job.ref, status);
+        tell(std::move(status));
+      });
+  history_.End(job.ref, results.status(), results.ok() ? *results : Attributes(),
+               Clock::Real().Now());
   if (results.ok() || job.plain_failures) return results;
   return FailureOf(results.status(), job.solve.sources.filename, dockerfile);
 }
@@ -266,11 +307,16 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
   SolveProgress progress(job.ref, sources.filename);
   progress.SetDockerfile(dockerfile);
   std::unique_ptr<Session::Output> output;
+  std::unique_ptr<TreeOutput> tree;
+  if (destination.kind == Destination::Kind::kLocal) {
+    GANTRY_ASSIGN_OR_RETURN(tree, TreeOutput::Make(directory_));
+  }
   v1::BuiltImage built;
   bool begun = false;
   const absl::Status done =
       builder_.Build(call, request, client, [&](v1::BuildResponse event) -> absl::Status {
         if (event.event_case() == v1::BuildResponse::kData) {
+          if (tree != nullptr) return tree->Write(event.data());
           if (output == nullptr) {
             GANTRY_ASSIGN_OR_RETURN(output, own->OpenOutput(0, call.cancel));
           }
@@ -286,6 +332,7 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
       });
   GANTRY_RETURN_IF_ERROR(done);
   if (output != nullptr) GANTRY_RETURN_IF_ERROR(output->Close());
+  if (tree != nullptr) GANTRY_RETURN_IF_ERROR(tree->SendTo(*own, call.cancel));
   return ResultsOf(built, destination.names);
 }
 

@@ -14,6 +14,7 @@
 
 #include "absl/status/statusor.h"
 
+#include "supervisor/api/buildkit/build_history.h"
 #include "supervisor/api/buildkit/session.h"
 #include "supervisor/api/buildkit/solve_progress.h"
 #include "supervisor/api/buildkit/solve_request.h"
@@ -27,9 +28,13 @@ namespace gantry::api::buildkit {
 
 class Solver {
  public:
-  // `directory`: for the Dockerfiles of builds under way. Nothing is owned.
-  Solver(build::BuildExecutor& builder, Sessions& sessions, std::string directory)
-      : builder_(builder), sessions_(sessions), directory_(std::move(directory)) {}
+  // `directory`: for Dockerfiles and results of builds under way. Nothing is owned.
+  Solver(build::BuildExecutor& builder, Sessions& sessions, BuildHistory& history,
+         std::string directory)
+      : builder_(builder),
+        sessions_(sessions),
+        history_(history),
+        directory_(std::move(directory)) {}
 
   struct Job {
     std::string ref;
@@ -49,6 +54,7 @@ class Solver {
 
   build::BuildExecutor& builder_;
   Sessions& sessions_;
+  BuildHistory& history_;
   const std::string directory_;
 };
 

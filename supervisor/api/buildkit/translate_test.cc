@@ -68,7 +68,7 @@ TEST(ReadFrontendTest, DockersFrontendImageIsAnsweredByTheBuilderWithANote) {
 TEST(ReadFrontendTest, WhatIsNotServedIsRefusedAndMistakesAreSaid) {
   using Options = Attributes;
   for (const Options& options :
-       {Options{{"context:x", "local:x"}}, Options{{"context", "https://example.com/x.git"}},
+       {Options{{"context:x", "local:x"}}, Options{{"contextsubdir", "x"}},
         Options{{"platform", "linux/amd64,linux/arm64"}}, Options{{"requestid", "frontend.lint"}},
         Options{{"attest:sbom", ""}}}) {
     EXPECT_TRUE(absl::IsUnimplemented(ReadFrontend("dockerfile.v0", options, {}).status()))
@@ -83,6 +83,19 @@ TEST(ReadFrontendTest, WhatIsNotServedIsRefusedAndMistakesAreSaid) {
   // What a client adds by itself is no wish of its user.
   EXPECT_TRUE(
       ReadFrontend("dockerfile.v0", {{"attest:provenance", "mode=min,inline-only=true"}}, {}).ok());
+}
+
+TEST(ReadFrontendTest, ContextsMayLieElsewhere) {
+  const absl::StatusOr<Solve> solve = ReadFrontend(
+      "dockerfile.v0",
+      {{"context", "https://example.com/x.git#main"}, {"context:base", "docker-image://busybox:1"}},
+      {});
+  ASSERT_TRUE(solve.ok()) << solve.status();
+  EXPECT_EQ(solve->request.remote_context(), "https://example.com/x.git#main");
+  EXPECT_EQ(solve->sources.dockerfile, "");
+  ASSERT_EQ(solve->request.contexts_size(), 1);
+  EXPECT_EQ(solve->request.contexts(0).name(), "base");
+  EXPECT_EQ(solve->request.contexts(0).source(), "docker-image://busybox:1");
 }
 
 TEST(ReadFrontendTest, AnUploadedContextHasItsDockerfileInIt) {
@@ -114,6 +127,7 @@ TEST(ReadExporterTest, TypesAndNames) {
   EXPECT_EQ(moby->kind, Destination::Kind::kImage);
   EXPECT_EQ(moby->names, (Strings{"a:1", "b"}));
   EXPECT_EQ(ReadExporter("tar", {})->kind, Destination::Kind::kTar);
+  EXPECT_EQ(ReadExporter("local", {})->kind, Destination::Kind::kLocal);
   EXPECT_TRUE(absl::IsUnimplemented(ReadExporter("nope", {}).status()));
   EXPECT_TRUE(absl::IsUnimplemented(ReadExporter("oci", {{"tar", "false"}}).status()));
 }

@@ -9,9 +9,12 @@
 
 #include "base/engine/container_json.h"
 #include "base/engine/image_json.h"
+#include "base/engine/proto_time.h"
+#include "base/engine/units.h"
 #include "base/engine/value.h"
 #include "base/engine/volume_json.h"
 #include "base/status_macros.h"
+#include "proto/gantry/v1/builds.pb.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/system.pb.h"
@@ -19,6 +22,7 @@
 #include "supervisor/api/docker/request.h"
 #include "supervisor/api/docker/router.h"
 #include "supervisor/api/docker/version_table.h"
+#include "supervisor/core/build_cache.h"
 #include "supervisor/core/container_view.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/system_service.h"
@@ -81,7 +85,31 @@ absl::StatusOr<Value> Volumes(const Parts& parts, Request& request) {
   return list;
 }
 
-absl::Status DiskUsage(const Parts& parts, Request& request) {
+absl::StatusOr<Value> CacheRecords(core::BuildCache* cache, Request& request, int64_t* bytes) {
+  Value list = Value::EmptyList();
+  if (cache == nullptr) return list;
+  GANTRY_ASSIGN_OR_RETURN(const v1::BuildCacheUsageResponse found,
+                          cache->Usage(request.context(), v1::BuildCacheUsageRequest()));
+  for (const v1::BuildCacheRecord& record : found.records()) {
+    Value item = Value::EmptyObject();
+    item.Set("ID", record.id());
+    item.Set("Type", record.type());
+    item.Set("Description", record.description());
+    item.Set("InUse", record.in_use());
+    item.Set("Shared", record.shared());
+    item.Set("Size", record.size_bytes());
+    item.Set("CreatedAt", engine::JsonTime(engine::FromProto(record.created_at())));
+    item.Set("LastUsedAt", record.has_last_used_at()
+                               ? Value(engine::JsonTime(engine::FromProto(record.last_used_at())))
+                               : Value());
+    item.Set("UsageCount", record.uses());
+    list.Append(std::move(item));
+    *bytes += record.size_bytes();
+  }
+  return list;
+}
+
+absl::Status DiskUsage(const Parts& parts, core::BuildCache* cache, Request& request) {
   GANTRY_ASSIGN_OR_RETURN(const std::set<std::string> types, TypesOf(request));
   int64_t layers = 0;
   Value images;
@@ -101,20 +129,26 @@ absl::Status DiskUsage(const Parts& parts, Request& request) {
   if (types.contains("volume")) {
     GANTRY_ASSIGN_OR_RETURN(volumes, Volumes(parts, request));
   }
+  Value records;
+  int64_t cache_bytes = 0;
+  if (types.contains("build-cache")) {
+    GANTRY_ASSIGN_OR_RETURN(records, CacheRecords(cache, request, &cache_bytes));
+  }
   Value out = Value::EmptyObject();
   out.Set("LayersSize", layers);
   out.Set("Images", std::move(images));
   out.Set("Containers", std::move(containers));
   out.Set("Volumes", std::move(volumes));
-  out.Set("BuildCache", types.contains("build-cache") ? Value::EmptyList() : Value());
-  if (request.version() < ApiVersion{1, 42}) out.Set("BuilderSize", 0);
+  out.Set("BuildCache", std::move(records));
+  if (request.version() < ApiVersion{1, 42}) out.Set("BuilderSize", cache_bytes);
   return request.Reply(200, out);
 }
 
 }  // namespace
 
-void AddDiskUsageRoutes(Router& router, const Parts& parts) {
-  router.Add("GET", "/system/df", [parts](Request& request) { return DiskUsage(parts, request); });
+void AddDiskUsageRoutes(Router& router, const Parts& parts, core::BuildCache* cache) {
+  router.Add("GET", "/system/df",
+             [parts, cache](Request& request) { return DiskUsage(parts, cache, request); });
 }
 
 }  // namespace gantry::api::docker

@@ -4,11 +4,16 @@
 
 #include "supervisor/api/docker/parts.h"
 
+namespace gantry::core {
+class BuildCache;
+}
+
 namespace gantry::api::docker {
 
 class Router;
 
-void AddDiskUsageRoutes(Router& router, const Parts& parts);
+// `cache`: of builds; null: there are none.
+void AddDiskUsageRoutes(Router& router, const Parts& parts, core::BuildCache* cache);
 
 }  // namespace gantry::api::docker
 

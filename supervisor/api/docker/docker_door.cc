@@ -52,7 +52,7 @@ DockerDoor::DockerDoor(const docker::Parts& parts, const docker::BuildParts& bui
   docker::AddImageTransferRoutes(router_, parts);
   docker::AddNetworkRoutes(router_, parts);
   docker::AddSystemRoutes(router_, parts);
-  docker::AddDiskUsageRoutes(router_, parts);
+  docker::AddDiskUsageRoutes(router_, parts, builds.cache);
   docker::AddVolumeRoutes(router_, parts);
   // Before those that are absent, among which are what else builds have.
   docker::AddBuildRoutes(router_, builds);
