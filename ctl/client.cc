@@ -1,12 +1,8 @@
 #include "ctl/client.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <grpcpp/create_channel_posix.h>
 #include <limits.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include <utility>
 
@@ -15,8 +11,10 @@
 #include "absl/strings/strip.h"
 
 #include "base/field_error.h"
+#include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "ctl/client_wire.h"
+#include "ctl/dial.h"
 #include "ctl/trace/command_trace.h"
 #include "proto/gantry/v1/containers.grpc.pb.h"
 #include "proto/gantry/v1/images.grpc.pb.h"
@@ -94,12 +92,6 @@ std::string FlagOfField(absl::string_view field) {
 
 constexpr absl::string_view kDaemonErrorUrl = "gantry.v1/daemon-error";
 
-std::string WhatToDo(const std::string& address) {
-  return absl::StrCat("Is it running? Start it with `gantryd --address ", address,
-                      "` or `systemctl start gantry`; --address or GANTRY_ADDRESS chooses "
-                      "another socket");
-}
-
 }  // namespace
 
 bool IsDaemonError(const absl::Status& status) {
@@ -114,38 +106,7 @@ const std::string& Client::name_space() const { return state_->name_space; }
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& address,
                                                         const std::string& name_space) {
-  std::string path = address;
-  if (path.rfind("unix://", 0) == 0) path = path.substr(7);
-  if (absl::StrContains(path, "://")) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("cannot connect to ", address,
-                     ": only unix sockets are supported; write --address /path/to/socket"));
-  }
-  sockaddr_un name = {};
-  name.sun_family = AF_UNIX;
-  if (path.empty() || path.size() >= sizeof(name.sun_path)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("socket path \"", path, "\": ", path.empty() ? "empty" : "too long"));
-  }
-  memcpy(name.sun_path, path.data(), path.size());
-
-  // Connected here rather than by gRPC: the reason of a failure is plain, and no resolver or
-  // balancer has to start.
-  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (!fd.valid()) return absl::InternalError(absl::StrCat("socket: ", strerror(errno)));
-  if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof(name)) != 0) {
-    const int error = errno;
-    if (error == EACCES || error == EPERM) {
-      return absl::PermissionDeniedError(
-          absl::StrCat("cannot connect to gantryd at ", path, ": permission denied. ",
-                       "Run as root, or join the group that owns the socket"));
-    }
-    return absl::UnavailableError(absl::StrCat("cannot connect to gantryd at ", path, ": ",
-                                               error == ENOENT         ? "no such socket"
-                                               : error == ECONNREFUSED ? "nothing listens there"
-                                                                       : strerror(error),
-                                               ". ", WhatToDo(path)));
-  }
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd fd, Dial(address));
   ::fcntl(fd.get(), F_SETFL, ::fcntl(fd.get(), F_GETFL) | O_NONBLOCK);
 
   grpc::ChannelArguments arguments;
@@ -158,7 +119,7 @@ absl::StatusOr<std::unique_ptr<Client>> Client::Connect(const std::string& addre
   // them what is received comes at two thirds of the speed.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, INT_MAX);
   auto state = std::make_unique<State>();
-  state->address = path;
+  state->address = std::string(absl::StripPrefix(address, "unix://"));
   state->name_space = name_space;
   state->channel = grpc::CreateCustomInsecureChannelFromFd("gantryd", fd.release(), arguments);
   return std::unique_ptr<Client>(new Client(std::move(state)));
@@ -178,6 +139,11 @@ absl::Status Wire::ToStatus(const Client& client, const grpc::Status& status) {
   std::string message = status.error_message();
   const auto code = static_cast<absl::StatusCode>(status.error_code());
   const auto says = [&](absl::string_view part) { return absl::StrContains(message, part); };
+  if (IsSshAddress(client.address()) && code == absl::StatusCode::kUnavailable) {
+    return absl::UnavailableError(
+        absl::StrCat("lost the connection through ", client.address(), ": it runs `ctl system ",
+                     "dial-stdio` there. Is ctl installed there, and gantryd running?"));
+  }
   // What is not HTTP/2 at all: another program's socket.
   if (absl::EndsWith(client.address(), "docker.sock") && code == absl::StatusCode::kUnavailable) {
     return absl::UnavailableError(

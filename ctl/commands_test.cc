@@ -211,9 +211,11 @@ TEST_F(CommandsTest, LoadSendsTheWholeArchive) {
 
 TEST_F(CommandsTest, PullSaysWhatDockerSays) {
   const Result result = Ctl({"pull", "busybox"});
-  EXPECT_EQ(result.out,
-            "Using default tag: latest\nlayer: Pull complete\nDigest: sha256:d\n"
-            "Status: Downloaded newer image for busybox\nbusybox\n");
+  EXPECT_EQ(
+      result.out,
+      "Using default tag: latest\nlatest: Pulling from library/busybox\nlayer: Pull complete\n"
+      "Digest: sha256:d\n"
+      "Status: Downloaded newer image for busybox\nbusybox\n");
   EXPECT_EQ(Ctl({"pull", "-q", "busybox"}).out, "busybox\n");
 }
 
@@ -238,7 +240,77 @@ TEST_F(CommandsTest, AFilterWithoutAValueIsABadFlag) {
 
 TEST_F(CommandsTest, DockersGlobalFlagsAreTaken) {
   EXPECT_EQ(Ctl({"-D", "--log-level", "debug", "-c", "default", "ps"}).status, 0);
-  EXPECT_EQ(Ctl({"--context", "elsewhere", "ps"}).status, 125);
+  const Result elsewhere = Ctl({"--context", "elsewhere", "ps"});
+  EXPECT_EQ(elsewhere.status, 1);
+  EXPECT_EQ(elsewhere.err, "ctl: context \"elsewhere\": context not found\n");
+  EXPECT_EQ(Ctl({"--tlsverify", "ps"}).status, 1);
+  EXPECT_EQ(Ctl({"--log-level", "bogus", "ps"}).status, 1);
+}
+
+TEST_F(CommandsTest, GroupsExplainThemselvesAndKnowNoFlags) {
+  const Result bare = Ctl({"volume"});
+  EXPECT_EQ(bare.status, 0);
+  EXPECT_EQ(bare.out, "");
+  EXPECT_NE(bare.err.find("Usage:  ctl volume COMMAND"), std::string::npos) << bare.err;
+  const Result flag = Ctl({"volume", "--bogus"});
+  EXPECT_EQ(flag.status, 125);
+  EXPECT_NE(flag.err.find("unknown flag: --bogus"), std::string::npos) << flag.err;
+  EXPECT_EQ(Ctl({"plugin", "inspect", "x"}).out, "[]\n");
+}
+
+TEST_F(CommandsTest, HelpIsNotWiderThanATerminal) {
+  for (const char* verb : {"run", "build", "events", "ps"}) {
+    const Result help = Ctl({verb, "--help"});
+    std::stringstream lines(help.out.substr(0, help.out.find("\nExamples:")));
+    for (std::string line; std::getline(lines, line);) EXPECT_LE(line.size(), 80u) << line;
+  }
+}
+
+TEST_F(CommandsTest, ContextsNameDaemonsAndAreDockersFiles) {
+  EXPECT_EQ(Ctl({"context", "create", "lab", "--docker", "host=unix:///nowhere/lab.sock"}).out,
+            "lab\n");
+  EXPECT_EQ(Ctl({"context", "create", "lab", "--docker", "host=unix:///x"}).status, 1);
+  EXPECT_EQ(Ctl({"context", "ls", "-q"}).out, "default\nlab\n");
+  EXPECT_EQ(Ctl({"context", "inspect", "-f", "{{.Endpoints.docker.Host}}", "lab"}).out,
+            "unix:///nowhere/lab.sock\n");
+  const Result ps = Ctl({"--context", "lab", "ps"});
+  EXPECT_EQ(ps.status, 1);
+  EXPECT_NE(ps.err.find("context lab: cannot connect to gantryd at /nowhere/lab.sock"),
+            std::string::npos)
+      << ps.err;
+  EXPECT_EQ(Ctl({"--context", "lab", "-H", "/x", "ps"}).status, 1);
+  // GANTRY_ADDRESS comes before the current context.
+  EXPECT_EQ(Ctl({"context", "use", "lab"}).out, "lab\n");
+  EXPECT_EQ(Ctl({"ps"}).status, 0);
+  EXPECT_EQ(Ctl({"--context", "lab", "context", "rm", "lab"}).status, 1);
+  EXPECT_EQ(Ctl({"context", "rm", "-f", "lab"}).out, "lab\n");
+  EXPECT_EQ(Ctl({"context", "rm", "default"}).status, 1);
+}
+
+TEST_F(CommandsTest, AContextGoesThroughAFile) {
+  ASSERT_EQ(Ctl({"context", "create", "lab", "--docker", "host=ssh://me@lab"}).status, 0);
+  const Result exported = Ctl({"context", "export", "lab", "-"});
+  ASSERT_EQ(exported.status, 0) << exported.err;
+  EXPECT_EQ(Ctl({"context", "import", "copy", "-"}, exported.out).out, "copy\n");
+  EXPECT_EQ(Ctl({"context", "inspect", "-f", "{{.Endpoints.docker.Host}}", "copy"}).out,
+            "ssh://me@lab\n");
+  EXPECT_EQ(Ctl({"context", "import", "third", "-"}, "no archive").status, 1);
+}
+
+TEST_F(CommandsTest, ATemplateThatDoesNotParseHasDockersStatus) {
+  EXPECT_EQ(Ctl({"inspect", "-f", "{{.Name", "x"}).status, 64);
+  EXPECT_EQ(Ctl({"events", "--format", "{{end}}"}).status, 64);
+  EXPECT_TRUE(daemon_.calls().empty());
+}
+
+TEST_F(CommandsTest, ACidFileIsMadeBeforeTheContainer) {
+  EXPECT_EQ(Ctl({"run", "-d", "--cidfile", directory_.path() + "/none/cid", "busybox"}).status,
+            125);
+  EXPECT_TRUE(daemon_.calls().empty());
+  const std::string file = directory_.path() + "/left";
+  daemon_.play.create = absl::InvalidArgumentError("no");
+  EXPECT_EQ(Ctl({"run", "-d", "--cidfile", file, "busybox"}).status, 125);
+  EXPECT_NE(::access(file.c_str(), F_OK), 0);
 }
 
 TEST_F(CommandsTest, AnErrorAboutAFieldNamesTheFlag) {
@@ -331,10 +403,10 @@ TEST_F(CommandsTest, UsageErrorsHaveDockersStatusAndNameTheNearest) {
   const Result verb = Ctl({"stpo"});
   EXPECT_EQ(verb.status, 1);
   EXPECT_NE(verb.err.find("did you mean stop?"), std::string::npos) << verb.err;
-  const Result dockers = Ctl({"context", "ls"});
+  const Result dockers = Ctl({"swarm", "init"});
   EXPECT_EQ(dockers.status, 1);
   EXPECT_EQ(dockers.err,
-            "ctl: docker's command 'context' does not exist in ctl\nSee 'ctl --help'.\n");
+            "ctl: docker's command 'swarm' does not exist in ctl\nSee 'ctl --help'.\n");
   const Result few = Ctl({"stop"});
   EXPECT_EQ(few.status, 1);
   EXPECT_NE(few.err.find("requires at least 1 argument."), std::string::npos) << few.err;
@@ -460,8 +532,9 @@ TEST_F(CommandsTest, CompletionOffersTheValuesOfFlags) {
   EXPECT_EQ(Ctl({"__complete", "--", "ps", "--filter", "status=ex"}).out, "status=exited\n");
   EXPECT_EQ(Ctl({"__complete", "--", "run", "--restart", "on"}).out, "on-failure\n");
   EXPECT_EQ(Ctl({"__complete", "--", "run", "--pull=a"}).out, "--pull=always\n");
-  EXPECT_EQ(Ctl({"__complete", "--", "kill", "-s", "SIGT"}).out, "SIGTERM\n");
-  EXPECT_EQ(Ctl({"__complete", "--", "inspect", "--type", ""}).out, "container\nimage\nnetwork\nvolume\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "kill", "-s", "SIGTE"}).out, "SIGTERM\n");
+  EXPECT_EQ(Ctl({"__complete", "--", "inspect", "--type", ""}).out,
+            "container\nimage\nnetwork\nvolume\n");
   EXPECT_EQ(Ctl({"__complete", "--", "-H", "/tm"}).out, ":files\n");
 }
 

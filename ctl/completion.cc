@@ -11,6 +11,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
+#include "ctl/contexts.h"
+#include "ctl/global_flags.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "proto/gantry/v1/images.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
@@ -22,25 +24,33 @@ namespace {
 // A daemon that does not answer must not hang the shell.
 constexpr absl::Duration kPatience = absl::Seconds(2);
 
-// What may stand after a flag, where that is one of a few words.
-std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view flag) {
-  if (flag == "restart") return {"always", "no", "on-failure", "unless-stopped"};
-  if (flag == "pull") return {"always", "missing", "never"};
-  if (flag == "log-driver") return {"fluentd", "journald", "json-file", "local", "none", "syslog"};
-  if (flag == "type") return {"container", "image", "network", "volume"};
-  if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
-  if (flag == "progress") return {"auto", "plain", "quiet", "tty"};
-  if (flag == "ansi") return {"always", "auto", "never"};
-  if (flag == "format") return {"json", "table"};
-  if (flag == "signal" || flag == "stop-signal") {
-    return {"SIGHUP",  "SIGINT",  "SIGQUIT", "SIGKILL", "SIGUSR1",
-            "SIGUSR2", "SIGTERM", "SIGCONT", "SIGSTOP", "SIGWINCH"};
+// Values of --filter of one listing; a value that is open ends in =.
+std::vector<std::string> FilterValues(absl::string_view group, absl::string_view verb) {
+  const bool lists = verb == "ls" || verb == "list";
+  if (verb == "prune") return {"label!=", "label=", "until="};
+  if (verb == "images" || (group == "image" && lists)) {
+    return {
+        "before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="};
   }
-  if (flag != "filter") return {};
-  if (verb == "ps" || verb == "ls" || verb == "list") {
+  if (verb == "events") {
+    return {"container=",   "event=",       "image=",         "label=",      "network=",
+            "scope=local",  "type=builder", "type=container", "type=daemon", "type=image",
+            "type=network", "type=volume",  "volume="};
+  }
+  if (verb == "search") return {"is-official=false", "is-official=true", "stars="};
+  if (group == "volume" && lists) {
+    return {"dangling=false", "dangling=true", "driver=local", "label=", "name="};
+  }
+  if (group == "network" && lists) {
+    return {"dangling=false", "dangling=true", "driver=bridge", "driver=host", "driver=ipvlan",
+            "driver=macvlan", "driver=null",   "id=",           "label=",      "name=",
+            "scope=local",    "type=builtin",  "type=custom"};
+  }
+  if (verb == "ps" || (group == "container" && lists)) {
     return {"ancestor=",
             "before=",
             "exited=",
+            "expose=",
             "health=healthy",
             "health=none",
             "health=starting",
@@ -48,6 +58,8 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
             "id=",
             "label=",
             "name=",
+            "network=",
+            "publish=",
             "since=",
             "status=created",
             "status=dead",
@@ -58,14 +70,6 @@ std::vector<std::string> FlagValues(absl::string_view verb, absl::string_view fl
             "status=running",
             "volume="};
   }
-  if (verb == "images") {
-    return {
-        "before=", "dangling=false", "dangling=true", "label=", "reference=", "since=", "until="};
-  }
-  if (verb == "events")
-    return {"container=", "event=",       "image=",      "label=", "type=container",
-            "type=image", "type=network", "type=volume", "volume="};
-  if (verb == "prune") return {"label!=", "label=", "until="};
   return {};
 }
 
@@ -74,12 +78,117 @@ std::map<std::string, CompletionSource>& Sources() {
   return sources;
 }
 
+// What may stand after a flag, where that is one of a few words.
+std::vector<std::string> FlagValues(absl::string_view group, absl::string_view verb,
+                                    absl::string_view flag) {
+  static const auto* const kValues = new std::map<std::string, std::vector<std::string>>{
+      {"cgroupns", {"host", "private"}},
+      {"ipc", {"container:", "host", "none", "private", "shareable"}},
+      {"isolation", {"default"}},
+      {"log-driver", {"fluentd", "journald", "json-file", "local", "none", "syslog"}},
+      {"log-level", {"debug", "error", "fatal", "info", "warn"}},
+      {"log-opt",
+       {"compress=", "env=", "env-regex=", "labels=", "labels-regex=", "max-buffer-size=",
+        "max-file=", "max-size=", "mode=blocking", "mode=non-blocking", "tag="}},
+      {"mount", {"type=bind,", "type=tmpfs,", "type=volume,"}},
+      {"pid", {"container:", "host"}},
+      {"platform", {"linux/386", "linux/amd64", "linux/arm/v7", "linux/arm64"}},
+      {"ansi", {"always", "auto", "never"}},
+      {"progress", {"auto", "plain", "quiet", "rawjson", "tty"}},
+      {"pull", {"always", "missing", "never"}},
+      {"restart", {"always", "no", "on-failure", "unless-stopped"}},
+      {"runtime", {"crun", "runc"}},
+      {"security-opt",
+       {"apparmor=", "label=", "no-new-privileges", "seccomp=", "seccomp=unconfined",
+        "systempaths=unconfined"}},
+      {"type", {"container", "image", "network", "volume"}},
+      {"ulimit",
+       {"core=", "cpu=", "data=", "fsize=", "locks=", "memlock=", "msgqueue=", "nice=", "nofile=",
+        "nproc=", "rss=", "rtprio=", "rttime=", "sigpending=", "stack="}},
+      {"userns", {"host"}},
+      {"uts", {"host"}}};
+  if (flag == "filter") return FilterValues(group, verb);
+  if (flag == "attach" && verb == "run") return {"stderr", "stdin", "stdout"};
+  if (flag == "driver") {
+    return group == "network" ? std::vector<std::string>{"bridge", "ipvlan", "macvlan"}
+                              : std::vector<std::string>{"local"};
+  }
+  if (flag == "format") {
+    if (verb == "ps" || verb == "images" || verb == "ls") return {"json", "raw", "table"};
+    return {"json", "table"};
+  }
+  if (flag == "signal" || flag == "stop-signal") {
+    return {"SIGABRT", "SIGALRM", "SIGCONT", "SIGHUP",  "SIGINT",  "SIGKILL", "SIGQUIT", "SIGSTOP",
+            "SIGTERM", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGUSR1", "SIGUSR2", "SIGWINCH"};
+  }
+  if (flag == "cap-add" || flag == "cap-drop") {
+    return {"ALL",
+            "AUDIT_CONTROL",
+            "AUDIT_READ",
+            "AUDIT_WRITE",
+            "BLOCK_SUSPEND",
+            "BPF",
+            "CHECKPOINT_RESTORE",
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "DAC_READ_SEARCH",
+            "FOWNER",
+            "FSETID",
+            "IPC_LOCK",
+            "IPC_OWNER",
+            "KILL",
+            "LEASE",
+            "LINUX_IMMUTABLE",
+            "MAC_ADMIN",
+            "MAC_OVERRIDE",
+            "MKNOD",
+            "NET_ADMIN",
+            "NET_BIND_SERVICE",
+            "NET_BROADCAST",
+            "NET_RAW",
+            "PERFMON",
+            "SETFCAP",
+            "SETGID",
+            "SETPCAP",
+            "SETUID",
+            "SYS_ADMIN",
+            "SYS_BOOT",
+            "SYS_CHROOT",
+            "SYS_MODULE",
+            "SYS_NICE",
+            "SYS_PACCT",
+            "SYS_PTRACE",
+            "SYS_RAWIO",
+            "SYS_RESOURCE",
+            "SYS_TIME",
+            "SYS_TTY_CONFIG",
+            "SYSLOG",
+            "WAKE_ALARM"};
+  }
+  const auto found = kValues->find(std::string(flag));
+  return found == kValues->end() ? std::vector<std::string>() : found->second;
+}
+
+// Kinds of objects that a flag names, where the flag itself does not say.
+absl::string_view FlagObjects(const FlagSet::Flag& flag) {
+  if (!flag.completes.empty()) return flag.completes;
+  if (flag.name == "volumes-from" || flag.name == "link") return "containers";
+  return "";
+}
+
 std::vector<std::string> ObjectNames(Context& context, absl::string_view kind) {
   std::vector<std::string> names;
   if (const auto source = Sources().find(std::string(kind)); source != Sources().end())
     return source->second(context);
   if (kind.empty() || kind == "files") return names;
   if (kind == "shells") return {"bash", "fish", "zsh"};
+  if (kind == "contexts") {
+    auto records = ContextStore(context.environment()).List();
+    names.push_back(kDefaultContext);
+    if (!records.ok()) return names;
+    for (const ContextRecord& record : *records) names.push_back(record.name);
+    return names;
+  }
   auto client = context.client();
   if (!client.ok()) return names;
   if (kind == "objects") {
@@ -196,16 +305,18 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
     return Complete(root, context, {words.begin() + 1, words.end()});
   const std::string current = words.empty() ? "" : words.back();
   const Verb* verb = &root;
+  std::string group_name;  // the verb's
   std::unique_ptr<Action> action;
   FlagSet flags;
-  flags.String(&context.address, "address", 'H', "SOCKET", "").completes = "files";
-  flags.String(&context.name_space, "namespace", 'n', "NAME", "");
+  GlobalOptions options;
+  AddGlobalFlags(flags, context, &options);
   // Options of the groups on the way: their values say what there is to choose from.
   FlagSet group;
   const auto take = [&](const FlagSet::Flag& flag, const std::string& value) {
     // A value that is no good is the command's to refuse.
-    if (flag.name == "address" || flag.name == "namespace" || group.Find(flag.name) != nullptr)
-      flag.set(value).IgnoreError();
+    if (verb == &root || group.Find(flag.name) != nullptr) flag.set(value).IgnoreError();
+    // The global ones say whom to ask for names.
+    if (verb == &root && flag.name == "context") context.ChooseDaemon(false);
   };
   const FlagSet::Flag* wants_value = nullptr;
   bool past_first_argument = false;
@@ -233,6 +344,7 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
                std::find(v.aliases.begin(), v.aliases.end(), word) != v.aliases.end();
       });
       if (found == verb->verbs.end()) return {};
+      group_name = verb->name;
       verb = &*found;
       if (verb->group_flags) {
         group = FlagSet();
@@ -255,16 +367,16 @@ std::vector<std::string> Complete(const Verb& root, Context& context,
   if (wants_value == nullptr && equals != std::string::npos) {
     // --flag=value in one word.
     const std::string name = current.substr(2, equals - 2);
-    std::vector<std::string> values = FlagValues(verb->name, name);
+    std::vector<std::string> values = FlagValues(group_name, verb->name, name);
     if (const FlagSet::Flag* flag = flags.Find(name); values.empty() && flag != nullptr)
-      values = ObjectNames(context, flag->completes);
+      values = ObjectNames(context, FlagObjects(*flag));
     for (const std::string& value : values) {
       candidates.push_back(absl::StrCat("--", name, "=", value));
     }
   } else if (wants_value != nullptr) {
     if (wants_value->completes == "files") return {":files"};
-    candidates = FlagValues(verb->name, wants_value->name);
-    if (candidates.empty()) candidates = ObjectNames(context, wants_value->completes);
+    candidates = FlagValues(group_name, verb->name, wants_value->name);
+    if (candidates.empty()) candidates = ObjectNames(context, FlagObjects(*wants_value));
   } else if (absl::StartsWith(current, "-") && !(verb->hands_on && past_first_argument)) {
     for (const FlagSet::Flag& flag : flags.flags()) {
       if (!flag.hidden) candidates.push_back(absl::StrCat("--", flag.name));

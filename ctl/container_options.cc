@@ -163,7 +163,8 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
 
   flags.Strings(&volumes_, "volume", 'v', "[src:]dst[:opts]", "Bind mount or volume").completes =
       "files";
-  flags.Strings(&mounts_, "mount", 0, "spec", "type=bind|volume|tmpfs|image,src=...,dst=...");
+  flags.Strings(&mounts_, "mount", 0, "spec",
+                "type=bind|volume|tmpfs|image, src=, dst=, ... (commas between)");
   flags.Strings(&tmpfs_, "tmpfs", 0, "dst[:opts]", "Mount a tmpfs");
   flags.Strings(&volumes_from_, "volumes-from", 0, "container", "Mounts of another container");
   flags.String(&volume_driver_, "volume-driver", 0, "name", "Driver of new volumes");
@@ -171,6 +172,14 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.String(&shm_size_, "shm-size", 0, "bytes", "Size of /dev/shm (default 64m)");
   flags.Strings(&storage_options_, "storage-opt", 0, "key=value", "Option of the snapshotter");
 
+  flags
+      .Custom("isolation", 0, "name", "Only \"default\": the others are Windows'",
+              [](absl::string_view text) {
+                if (text.empty() || text == "default") return absl::OkStatus();
+                return absl::InvalidArgumentError(
+                    absl::StrCat("\"", text, "\" is not valid; use default"));
+              })
+      .completes = "";
   flags.Bool(&privileged_, "privileged", 0, "Every capability and device, no seccomp");
   flags.Strings(&cap_add_, "cap-add", 0, "capability", "Add a capability; ALL for all");
   flags.Strings(&cap_drop_, "cap-drop", 0, "capability", "Take a capability away; ALL for all");

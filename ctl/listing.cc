@@ -4,6 +4,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 
 #include "base/status_macros.h"
@@ -26,17 +27,24 @@ Value WithoutHidden(const Value& row) {
   return out;
 }
 
+// The line of the raw template that shows what -q shows.
+std::string RawLine(const Listing& listing) {
+  for (absl::string_view line : absl::StrSplit(listing.raw, '\n')) {
+    if (absl::StrContains(line, absl::StrCat("{{.", listing.quiet_field, "}}"))) {
+      return absl::StrCat(line, "\n");
+    }
+  }
+  return absl::StrCat("{{.", listing.quiet_field, "}}\n");
+}
+
 }  // namespace
 
 absl::StatusOr<std::string> Render(const Listing& listing, const std::vector<Value>& rows,
                                    absl::string_view format, bool quiet) {
   std::string out;
   if (format == "raw" && !listing.raw.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(
-        GoTemplate parsed,
-        GoTemplate::Parse(quiet ? absl::StrCat(listing.raw.substr(0, listing.raw.find(':')),
-                                               ": {{.", listing.quiet_field, "}}\n")
-                                : listing.raw));
+    GANTRY_ASSIGN_OR_RETURN(GoTemplate parsed,
+                            GoTemplate::Parse(quiet ? RawLine(listing) : listing.raw));
     for (const Value& row : rows) {
       GANTRY_ASSIGN_OR_RETURN(std::string block, parsed.Execute(row, true));
       absl::StrAppend(&out, block, quiet ? "" : "\n");

@@ -84,7 +84,7 @@ std::string Bar(double fraction, size_t width) {
 std::string ProgressView::Word(int state) const {
   switch (static_cast<Progress::State>(state)) {
     case Progress::WAITING:
-      return "Waiting";
+      return upload_ ? "Preparing" : "Pulling fs layer";
     case Progress::DOWNLOADING:
       return "Downloading";
     case Progress::VERIFYING:
@@ -96,7 +96,7 @@ std::string ProgressView::Word(int state) const {
     case Progress::COMPLETE:
       return complete_word_;
     case Progress::EXISTS:
-      return "Already exists";
+      return upload_ ? "Layer already exists" : "Already exists";
     case Progress::UPLOADING:
       return "Pushing";
     case Progress::UPLOADED:
@@ -139,6 +139,7 @@ void ProgressView::Update(const Progress& progress) {
   }
   // As in docker's view, only layers have lines.
   if (!progress.media_type().empty() && progress.media_type() != "layer") return;
+  if (!title_.empty() && !progress.id().empty()) Message(std::exchange(title_, ""));
   const auto [it, is_new] = index_.emplace(Key(progress.id()), items_.size());
   if (is_new) {
     items_.emplace_back();
@@ -155,6 +156,11 @@ void ProgressView::Update(const Progress& progress) {
   item.detail = Printable(progress.detail());
   if (Done(item.state)) item.current = item.total;
   if (style_ == Style::kLines) {
+    // As in docker's output to a file: what is done, not that something goes on.
+    if (item.state == Progress::DOWNLOADING || item.state == Progress::UPLOADING ||
+        item.state == Progress::UNPACKING) {
+      return;
+    }
     std::string said = Word(item.state);
     if (!item.detail.empty()) absl::StrAppend(&said, " ", item.detail);
     // Of the work as a whole only retries are reported.
@@ -184,7 +190,11 @@ void ProgressView::Message(absl::string_view text) {
 void ProgressView::Finish() {
   if (finished_) return;
   finished_ = true;
-  if (style_ == Style::kBars && !items_.empty()) Draw(true);
+  if (style_ != Style::kBars) return;
+  // Without a single layer there is no total to show.
+  const bool layers =
+      std::any_of(items_.begin(), items_.end(), [](const Item& item) { return !item.id.empty(); });
+  layers ? Draw(true) : Erase();
 }
 
 void ProgressView::Erase() {

@@ -33,6 +33,11 @@ class ProgressView {
   // The word for a finished layer; "Pull complete" by default.
   void SetCompleteWord(std::string word) { complete_word_ = std::move(word); }
 
+  // What is sent has words of its own.
+  void SetUpload() { upload_ = true; }
+  // A line that stays, above the first layer.
+  void SetTitle(std::string line) { title_ = std::move(line); }
+
   void Update(const v1::Progress& progress);
   // A line that stays.
   void Message(absl::string_view text);
@@ -64,6 +69,8 @@ class ProgressView {
   const absl::Time start_;
 
   std::string complete_word_ = "Pull complete";
+  std::string title_;  // not yet shown
+  bool upload_ = false;
   std::vector<Item> items_;
   std::map<std::string, size_t> index_;
   size_t drawn_lines_ = 0;

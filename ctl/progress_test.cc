@@ -30,14 +30,36 @@ class ProgressTest : public ::testing::Test {
   absl::Time now_ = absl::FromUnixSeconds(1000);
 };
 
-TEST_F(ProgressTest, LinesSayEachChangeOnce) {
+TEST_F(ProgressTest, WithoutALayerNothingStaysOnTheTerminal) {
+  auto view = View(ProgressView::Style::kBars);
+  view.Update(Step("", Progress::WAITING));
+  view.Finish();
+  const std::string erased = "\x1b[1A\x1b[J";
+  ASSERT_GE(out_.size(), erased.size());
+  EXPECT_EQ(out_.substr(out_.size() - erased.size()), erased);
+}
+
+TEST_F(ProgressTest, LinesOfAPushHaveItsWordsBelowATitle) {
+  auto view = View(ProgressView::Style::kLines);
+  view.SetUpload();
+  view.SetTitle("to there");
+  view.Update(Step("", Progress::WAITING));
+  EXPECT_EQ(out_, "");
+  view.Update(Step("a", Progress::WAITING));
+  view.Update(Step("a", Progress::UPLOADING, 1, 10));
+  view.Update(Step("a", Progress::UPLOADED));
+  view.Update(Step("b", Progress::EXISTS));
+  EXPECT_EQ(out_, "to there\na: Preparing\na: Pushed\nb: Layer already exists\n");
+}
+
+TEST_F(ProgressTest, LinesSayWhatIsDoneOnce) {
   auto view = View(ProgressView::Style::kLines);
   view.Update(Step("a", Progress::DOWNLOADING, 1, 10));
   view.Update(Step("a", Progress::DOWNLOADING, 5, 10));
   view.Update(Step("b", Progress::EXISTS));
   view.Update(Step("a", Progress::COMPLETE));
   view.Finish();
-  EXPECT_EQ(out_, "a: Downloading\nb: Already exists\na: Pull complete\n");
+  EXPECT_EQ(out_, "b: Already exists\na: Pull complete\n");
 }
 
 TEST_F(ProgressTest, LinesPassTheWholeOverUnlessItIsInTrouble) {
@@ -53,7 +75,7 @@ TEST_F(ProgressTest, LinesPassTheWholeOverUnlessItIsInTrouble) {
 TEST_F(ProgressTest, DigestsAreShortened) {
   auto view = View(ProgressView::Style::kLines);
   view.Update(Step("sha256:" + std::string(64, 'a'), Progress::WAITING));
-  EXPECT_EQ(out_, "aaaaaaaaaaaa: Waiting\n");
+  EXPECT_EQ(out_, "aaaaaaaaaaaa: Pulling fs layer\n");
 }
 
 TEST_F(ProgressTest, BlobsOfAnArchiveAreShortenedAndLoaded) {

@@ -10,12 +10,16 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/types/optional.h"
 
 #include "base/file.h"
+#include "ctl/contexts.h"
+#include "ctl/global_flags.h"
 #include "ctl/terminal.h"
 #include "ctl/text.h"
 #include "ctl/version.h"
@@ -28,10 +32,9 @@ constexpr int kFlagStatus = 125;
 // Commands that a docker user may type and that ctl does not have: none of ctl's is meant then,
 // however similar it is.
 bool IsDockersOnly(absl::string_view name) {
-  static constexpr absl::string_view kNames[] = {
-      "build",    "builder", "buildx", "checkpoint", "compose", "context",
-      "manifest", "network", "node",   "plugin",     "search",  "secret",
-      "service",  "stack",   "swarm",  "trust"};
+  static constexpr absl::string_view kNames[] = {"buildx", "checkpoint", "manifest", "node",
+                                                 "search", "secret",     "service",  "stack",
+                                                 "swarm",  "trust"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
@@ -56,6 +59,41 @@ std::string Path(const std::vector<const Verb*>& way) {
   return absl::StrJoin(names, " ");
 }
 
+// Breaks lines that are wider than `width` between words. What follows stands below the line's last
+// column, which two spaces set off, if that leaves room. Examples stay as they are: they are to be
+// copied.
+std::string Wrapped(absl::string_view text, size_t width) {
+  constexpr size_t kLeast = 24;  // columns that a wrapped text needs
+  std::string out;
+  bool examples = false;
+  for (absl::string_view line : absl::StrSplit(text, '\n')) {
+    if (line == "Examples:") examples = true;
+    size_t hang = line.find_first_not_of(' ');
+    const size_t column = line.rfind("  ", width);
+    if (column != line.npos && column + 2 > hang) hang = column + 2;
+    if (hang == line.npos || hang + kLeast > width) hang = 4;
+    size_t indent = 0;  // in front of what is left of the line
+    while (!examples && indent + line.size() > width) {
+      const size_t cut = line.rfind(' ', width - indent);
+      if (cut == line.npos || cut == 0 || (indent == 0 && cut <= hang)) break;
+      absl::StrAppend(&out, std::string(indent, ' '), line.substr(0, cut), "\n");
+      line.remove_prefix(cut + 1);
+      indent = hang;
+    }
+    out.append(indent, ' ');
+    absl::StrAppend(&out, line, "\n");
+  }
+  out.pop_back();
+  return out;
+}
+
+// As wide as the terminal that it goes to, 80 columns if it goes elsewhere.
+std::string ForScreen(absl::string_view text, int fd) {
+  constexpr size_t kColumns = 80;
+  const auto window = TerminalWindow(fd);
+  return Wrapped(text, window && window->width >= 40 ? window->width : kColumns);
+}
+
 std::string GroupHelp(const std::vector<const Verb*>& way) {
   const Verb& group = *way.back();
   std::string out =
@@ -75,7 +113,13 @@ std::string GroupHelp(const std::vector<const Verb*>& way) {
     absl::StrAppend(&out, "  ", verb.name, std::string(width - verb.name.size() + 2, ' '),
                     verb.summary, "\n");
   }
-  if (group.group_flags) {
+  if (way.size() == 1) {
+    FlagSet flags;
+    Context nowhere({}, {});
+    GlobalOptions unused;
+    AddGlobalFlags(flags, nowhere, &unused);
+    absl::StrAppend(&out, "\nGlobal options, before the command:\n", flags.Help());
+  } else if (group.group_flags) {
     FlagSet flags;
     Context nowhere({}, {});
     group.group_flags(flags, nowhere);
@@ -99,41 +143,8 @@ std::string VerbHelp(const std::vector<const Verb*>& way, const FlagSet& flags) 
   return out;
 }
 
-void AddGlobalFlags(FlagSet& flags, Context& context, bool* help, bool* version) {
-  flags.String(&context.address, "address", 'H', "SOCKET",
-               "gantryd's socket (GANTRY_ADDRESS; default /run/gantry/gantry.sock)");
-  flags.Alias("host", "address");
-  flags.String(&context.name_space, "namespace", 'n', "NAME",
-               "Namespace to work in (GANTRY_NAMESPACE; default \"default\")");
-  // Flags of docker's that wrappers and aliases pass; they have no effect here.
-  const auto ignored = [&](absl::string_view name, char letter, absl::string_view value_name) {
-    flags
-        .Custom(name, letter, value_name, "Accepted for compatibility with docker",
-                [](absl::string_view) { return absl::OkStatus(); })
-        .hidden = true;
-  };
-  ignored("debug", 'D', "");
-  ignored("log-level", 'l', "level");
-  flags
-      .Custom("config", 0, "DIR", "Directory of the client's configuration (DOCKER_CONFIG)",
-              [&context](absl::string_view dir) {
-                context.SetEnvironment("DOCKER_CONFIG", std::string(dir));
-                return absl::OkStatus();
-              })
-      .completes = "files";
-  flags
-      .Custom("context", 'c', "name", "Only \"default\", the daemon that --address names",
-              [](absl::string_view name) {
-                return name == "default" || name.empty()
-                           ? absl::OkStatus()
-                           : absl::InvalidArgumentError(
-                                 "there is only the context \"default\"; "
-                                 "--address chooses another daemon");
-              })
-      .hidden = true;
-  flags.Bool(help, "help", 'h', "Show this text");
-  flags.Bool(version, "version", 'v', "Show the version of ctl");
-}
+constexpr char kDefaultAddress[] = "/run/gantry/gantry.sock";
+constexpr absl::string_view kExitStatusUrl = "ctl/exit-status";
 
 absl::Status CheckArguments(const Verb& verb, const std::string& path, size_t given) {
   const auto n = static_cast<int>(given);
@@ -156,6 +167,11 @@ absl::Status CheckArguments(const Verb& verb, const std::string& path, size_t gi
 }
 
 }  // namespace
+
+absl::Status WithExitStatus(absl::Status status, int exit_status) {
+  status.SetPayload(kExitStatusUrl, absl::Cord(absl::StrCat(exit_status)));
+  return status;
+}
 
 Context::Context(Streams streams, std::map<std::string, std::string> environment)
     : streams_(streams), environment_(std::move(environment)) {}
@@ -190,11 +206,56 @@ std::string Context::Environment(const std::string& name) const {
 
 absl::StatusOr<Client*> Context::client() {
   if (client_ == nullptr) {
-    auto connected = Client::Connect(address, name_space);
-    if (!connected.ok()) return connected.status();
+    auto usable = UsableAddress();
+    if (!usable.ok()) return usable.status();
+    auto connected = Client::Connect(*usable, name_space);
+    if (!connected.ok()) {
+      if (context_name == kDefaultContext) return connected.status();
+      return absl::Status(connected.status().code(), absl::StrCat("context ", context_name, ": ",
+                                                                  connected.status().message()));
+    }
     client_ = *std::move(connected);
   }
   return client_.get();
+}
+
+void Context::ChooseDaemon(bool address_given) {
+  const bool context_given = !context_name.empty();
+  std::string wanted = context_name;
+  context_name = kDefaultContext;
+  if (address_given) {
+    if (context_given) {
+      choice_ = absl::InvalidArgumentError(
+          "conflicting options: cannot specify both --host and --context");
+    }
+    return;
+  }
+  const bool by_default = !context_given || wanted == kDefaultContext;
+  address = by_default ? Environment("GANTRY_ADDRESS") : "";
+  if (!address.empty()) return;
+  address = kDefaultAddress;
+  const ContextStore store(environment_);
+  if (!context_given) wanted = Environment("DOCKER_CONTEXT");
+  if (wanted.empty()) {
+    auto current = store.Current();
+    // A file that does not parse is the business of what stores something there.
+    if (current.ok()) wanted = *std::move(current);
+  }
+  if (wanted.empty() || wanted == kDefaultContext) return;
+  context_name = wanted;
+  auto record = store.Find(wanted);
+  if (!record.ok()) {
+    choice_ = record.status();
+  } else if (address = record->host(); address.empty()) {
+    choice_ = absl::FailedPreconditionError(
+        absl::StrCat("context \"", wanted, "\" names no daemon; ctl context update ", wanted,
+                     " --docker host=unix:///PATH says which"));
+  }
+}
+
+absl::StatusOr<std::string> Context::UsableAddress() const {
+  if (!choice_.ok()) return choice_;
+  return address;
 }
 
 void Context::Complain(const absl::Status& status) {
@@ -206,31 +267,33 @@ void Context::Complain(const absl::Status& status) {
 FlagSet GlobalFlags() {
   // What they would set; nobody parses with them.
   static Context* const context = new Context({}, {});
-  static bool help = false;
-  static bool version = false;
+  static GlobalOptions options;
   FlagSet flags;
-  AddGlobalFlags(flags, *context, &help, &version);
+  AddGlobalFlags(flags, *context, &options);
   return flags;
 }
 
 int RunCommandLine(const Verb& root, Context& context, const std::vector<std::string>& args) {
   context.root = &root;
-  context.address = context.Environment("GANTRY_ADDRESS");
-  if (context.address.empty()) context.address = "/run/gantry/gantry.sock";
   context.name_space = context.Environment("GANTRY_NAMESPACE");
   if (context.name_space.empty()) context.name_space = "default";
 
-  bool help = false;
-  bool version = false;
+  GlobalOptions options;
   FlagSet global;
-  AddGlobalFlags(global, context, &help, &version);
+  AddGlobalFlags(global, context, &options);
   std::vector<std::string> rest;
   if (const absl::Status status = global.Parse(args, true, &rest); !status.ok()) {
     context.Complain(status);
     context.Err(absl::StrCat("See '", root.name, " --help'.\n"));
     return kFlagStatus;
   }
-  if (version) {
+  context.ChooseDaemon(global.Seen("address"));
+  if (const absl::Status status = CheckGlobalOptions(options); !status.ok()) {
+    context.Complain(status);
+    return kUsageStatus;
+  }
+  bool help = options.help;
+  if (options.version) {
     context.Out(absl::StrCat("ctl version ", kCtlVersion, "\n"));
     return 0;
   }
@@ -269,6 +332,12 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
     const Verb* verb = FindVerb(group, rest[next]);
     if (verb == nullptr) {
       if (group.make) break;
+      if (absl::StartsWith(rest[next], "-") && way.size() > 1) {
+        std::vector<std::string> unused;
+        context.Complain(FlagSet().Parse({rest[next]}, true, &unused));
+        context.Err(absl::StrCat("See '", Path(way), " --help'.\n"));
+        return kFlagStatus;
+      }
       if (way.size() == 1 && IsDockersOnly(rest[next])) {
         context.Err(absl::StrCat("ctl: docker's command '", rest[next],
                                  "' does not exist in ctl\nSee 'ctl --help'.\n"));
@@ -291,8 +360,8 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
   }
   const Verb& verb = *way.back();
   if (!verb.make) {
-    (help || way.size() > 1 ? void(context.Out(GroupHelp(way)))
-                            : void(context.Err(GroupHelp(way))));
+    help ? context.Out(ForScreen(GroupHelp(way), context.out_fd()))
+         : context.Err(ForScreen(GroupHelp(way), context.err_fd()));
     return 0;
   }
 
@@ -311,7 +380,7 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
   const std::vector<std::string> verb_args(rest.begin() + static_cast<int64_t>(next), rest.end());
   absl::Status status = flags.Parse(verb_args, verb.hands_on, &positional);
   if (status.ok() && help) {
-    context.Out(VerbHelp(way, flags));
+    context.Out(ForScreen(VerbHelp(way, flags), context.out_fd()));
     return 0;
   }
   const int usage_status = status.ok() ? kUsageStatus : kFlagStatus;
@@ -325,7 +394,10 @@ int RunCommandLine(const Verb& root, Context& context, const std::vector<std::st
   auto result = action->Run(context, positional);
   if (!result.ok()) {
     context.Complain(result.status());
-    return verb.error_status;
+    const auto own = result.status().GetPayload(kExitStatusUrl);
+    int exit_status = verb.error_status;
+    if (own) (void)absl::SimpleAtoi(std::string(*own), &exit_status);
+    return exit_status;
   }
   return *result;
 }

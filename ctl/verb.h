@@ -61,7 +61,14 @@ class Context {
   // "Error response from daemon: ..." or "ctl: ..." on the error stream.
   void Complain(const absl::Status& status);
 
+  // The daemon: what --address, --context, GANTRY_ADDRESS, DOCKER_CONTEXT or the current context
+  // of docker's configuration says, the first of them that says anything. RunCommandLine() calls
+  // it; an error comes with the first use of client() only, so that contexts can be put right.
+  void ChooseDaemon(bool address_given);
+  absl::StatusOr<std::string> UsableAddress() const;
+
   std::string address;
+  std::string context_name;  // of the context that was chosen, "default" for none
   std::string name_space;
   const Verb* root = nullptr;  // the tree, for help and completion
   // Values of a group's own options (Verb::group_flags), by name.
@@ -71,15 +78,20 @@ class Context {
   const Streams streams_;
   std::map<std::string, std::string> environment_;
   std::unique_ptr<Client> client_;
+  absl::Status choice_;  // why `address` cannot be used
 };
 
 class Action {
  public:
   virtual ~Action() = default;
   virtual void AddFlags(FlagSet& flags) {}
-  // The exit status. An error is printed and becomes Verb::error_status.
+  // The exit status. An error is printed and becomes Verb::error_status, or what
+  // WithExitStatus() gave it.
   virtual absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) = 0;
 };
+
+// An error whose exit status is another one than its verb's.
+absl::Status WithExitStatus(absl::Status status, int exit_status);
 
 struct Verb {
   std::string name;
@@ -90,8 +102,9 @@ struct Verb {
   int min_args = 0;
   int max_args = -1;      // -1: any
   bool hands_on = false;  // from the first argument on nothing is an option of ours
-  std::string completes =
-      {};  // its arguments: containers, running, stopped, images, networks, objects, files
+  // Its arguments: containers, running, stopped, images, networks, volumes, contexts, objects,
+  // files.
+  std::string completes = {};
   int error_status = 1;
   bool hidden = false;
   std::function<std::unique_ptr<Action>()> make = {};  // empty: only a group

@@ -6,6 +6,8 @@ types, of error messages what kind of error they tell, and of help texts which c
 ctl_parity.list, with its reason, is passed over; anything else is printed and fails the run, and so does an entry of the list that nothing
 matches any more.
 
+Then ctl is driven in real terminals and shells (ctl_terminals.py).
+
 Both run in a network and a mount namespace of their own, with roots, states and sockets below a temporary directory. parity.py has the
 environment variables that are read.
 """
@@ -14,6 +16,7 @@ import re
 import sys
 
 from ctl_lines import CLIENT_CASES
+from ctl_terminals import checks
 from docker_lines import CASES
 from parity import HERE, ONLY, Stage, differences, fill, own, report, run
 
@@ -107,7 +110,14 @@ def main():
                 raise SystemExit("parity: load: %s" % (loaded,))
         cases = CASES + CLIENT_CASES
         found = list(differences(cases, theirs, ours, errors)) + list(help_differences(theirs, ours))
-        sys.exit(report(found, LIST, sum(len(lines) for name, lines in cases if ONLY in name)))
+        status = report(found, LIST, sum(len(lines) for name, lines in cases if ONLY in name))
+        passed = failed = 0
+        for name, wrong in checks(stage, ONLY):
+            passed, failed = passed + (wrong is None), failed + (wrong is not None)
+            if wrong is not None:
+                print("%s: %s" % (name, wrong))
+        print("terminals: %d passed, %d failed" % (passed, failed))
+        sys.exit(1 if failed else status)
 
 
 if __name__ == "__main__":

@@ -65,4 +65,16 @@ CASES = [
     ("system", ["system df", "system df --format '{{json .}}'", "system df -v", "container prune -f", "system prune -f"]),
     ("absent", ["node ls", "service ls", "stack ls", "secret ls", "config ls", "swarm leave", "plugin ls", "plugin inspect none"]),
     ("search", ["search nonsense"]),
+    # The chapters of docker's "get started": an image of one's own, its container, sharing it, volumes, bind mounts, several containers.
+    ("get-started", [
+        "!build -t getting-started {work}/app", "image ls --format {{.Repository}}:{{.Tag}} getting-started", "run -d -p 127.0.0.1:{port}:3000 --name gs getting-started",
+        "ps --format '{{.Image}} {{.Names}} {{.State}}'", "exec gs wget -qO- http://127.0.0.1:3000/index.html", "exec gs cat /app/built", "!port gs", "stop -t 0 gs", "rm gs",
+        "run -d --name gs getting-started", "rm -f gs", "tag getting-started {registry}/me/getting-started", "!push {registry}/me/getting-started",
+        "!rmi {registry}/me/getting-started", "!run --rm {registry}/me/getting-started cat /app/index.html", "volume create todo-db",
+        "run --rm --mount type=volume,src=todo-db,target=/etc/todos bb:1 sh -c 'echo milk > /etc/todos/list'",
+        "run --rm -v todo-db:/etc/todos bb:1 cat /etc/todos/list", "volume inspect -f {{.Name}} todo-db",
+        "run --rm --mount type=bind,src={work}/app,target=/src -w /src bb:1 cat index.html", "run --rm -v {work}/app:/app bb:1 ls /app",
+        "network create todo-app", "run -d --network todo-app --network-alias mysql --name db -v todo-db:/var/lib/mysql -e MYSQL_DATABASE=todos bb:1 sh -c 'echo ready; sleep 600'",
+        "logs db", "exec db sh -c 'echo $MYSQL_DATABASE'", "run --rm --network todo-app bb:1 sh -c 'ping -c 1 -W 5 mysql >/dev/null && echo reached'",
+        "image history -q --no-trunc bb:1", "rm -f db", "network rm todo-app", "volume rm todo-db", "!rmi getting-started", "!rmi {registry}/me/getting-started"]),
 ]

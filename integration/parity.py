@@ -141,7 +141,7 @@ def own(sock, work):
 def docker(sock, line, words):
     """What the docker command line makes of it with the daemon at this socket."""
     env = dict(os.environ, DOCKER_HOST="unix://" + sock, DOCKER_API_VERSION="1.41", DOCKER_CONFIG=words["work"] + "/config",
-               DOCKER_CLI_EXPERIMENTAL="enabled", LC_ALL="C")
+               DOCKER_CLI_EXPERIMENTAL="enabled", DOCKER_BUILDKIT="0", LC_ALL="C")
     return run([DOCKER] + fill(line, dict(words, **own(sock, words["work"]))), env)
 
 
@@ -255,6 +255,14 @@ def make_busybox(work):
     return work + "/image.tar"
 
 
+def make_app(work):
+    """The application of docker's "get started": something to build that answers on port 3000."""
+    os.mkdir(work + "/app")
+    open(work + "/app/index.html", "w").write("<h1>Get started</h1>\n")
+    open(work + "/app/Dockerfile", "w").write("FROM %s\nWORKDIR /app\nCOPY . .\nRUN echo built > built\nEXPOSE 3000\nCMD [\"httpd\", \"-f\", \"-p\", \"3000\"]\n"
+                                              % IMAGE)
+
+
 def start_registry(work):
     open(work + "/registry.yml", "w").write(
         "version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: %s/registry}}\nhttp: {addr: 127.0.0.1:5055}\n" % work)
@@ -288,6 +296,7 @@ class Stage:
         self.programs = install(BIN, work)
         archive = make_busybox(work)
         open(work + "/note", "w").write("note\n")
+        make_app(work)
         self.daemons.append(start_registry(work))
         self.ours = state + "/gantry-docker.sock"
         self.address = state + "/gantry.sock"

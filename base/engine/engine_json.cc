@@ -32,6 +32,19 @@ Value ListOrNull(const Range& range) {
   return range.size() == 0 ? Value() : Value::StringRange(range);
 }
 
+// Capabilities with their whole names, as docker keeps them whatever the client wrote.
+template <class Range>
+Value Capabilities(const Range& range) {
+  if (range.size() == 0) return Value();
+  Value list = Value::EmptyList();
+  for (const std::string& text : range) {
+    std::string name = absl::AsciiStrToUpper(text);
+    if (name != "ALL" && !absl::StartsWith(name, "CAP_")) name = absl::StrCat("CAP_", name);
+    list.Append(std::move(name));
+  }
+  return list;
+}
+
 int64_t DurationNanos(const google::protobuf::Duration& d) {
   return d.seconds() * 1000000000 + d.nanos();
 }
@@ -213,8 +226,8 @@ Value HostConfig(const v1::ContainerDetails& container) {
   host.Set("ConsoleSize", std::move(size));
   if (!config.annotations().empty())
     host.Set("Annotations", Value::StringMap(config.annotations()));
-  host.Set("CapAdd", ListOrNull(config.cap_add()));
-  host.Set("CapDrop", ListOrNull(config.cap_drop()));
+  host.Set("CapAdd", Capabilities(config.cap_add()));
+  host.Set("CapDrop", Capabilities(config.cap_drop()));
   host.Set("CgroupnsMode", config.cgroupns_mode());
   host.Set("Dns", Value::StringRange(config.dns()));
   host.Set("DnsOptions", Value::StringRange(config.dns_options()));

@@ -99,7 +99,7 @@ std::string PortsText(const v1::ContainerSummary& c) {
 Value ContainerRow(const v1::ContainerSummary& c, bool truncate, absl::Time now) {
   Value row = Value::EmptyObject();
   const std::string command = CommandText(c);
-  row.Set("Command", absl::StrCat("\"", truncate ? Ellipsis(command, 20) : command, "\""));
+  row.Set("Command", JsonQuote(truncate ? Ellipsis(command, 20) : command));
   row.Set("CreatedAt", TableTime(FromProto(c.created_at())));
   row.Set("ID", truncate ? ShortId(c.id()) : c.id());
   std::string image = c.image();
@@ -200,6 +200,7 @@ Value DiskUsageRow(const v1::DiskUsageResponse::Kind& kind) {
   row.Set("Active", absl::StrCat(kind.active()));
   row.Set("Size", HumanSize(kind.size_bytes()));
   row.Set("SizeBytes", kind.size_bytes());
+  // Without a share where there is nothing, as docker shows it.
   row.Set("Reclaimable", kind.size_bytes() > 0
                              ? absl::StrFormat("%s (%d%%)", HumanSize(kind.reclaimable_bytes()),
                                                kind.reclaimable_bytes() * 100 / kind.size_bytes())

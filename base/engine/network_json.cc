@@ -88,6 +88,7 @@ Value NetworkRow(const v1::Network& network, bool truncate) {
   row.Set("IPv4", HasFamily(network, false) || network.pools().empty() ? "true" : "false");
   row.Set("IPv6", HasFamily(network, true) ? "true" : "false");
   row.Set("Internal", network.internal() ? "true" : "false");
+  row.Set("LabelMap", sorted);  // not shown in JSON
   row.Set("Labels", labels);
   row.Set("Name", network.name());
   row.Set("Scope", "local");

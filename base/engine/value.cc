@@ -202,7 +202,11 @@ std::string Value::Text() const {
   if (is_string()) return string();
   std::string out;
   if (is_list()) {
-    for (const Value& v : list()) absl::StrAppend(&out, out.empty() ? "" : " ", v.Text());
+    bool first = true;
+    for (const Value& v : list()) {
+      absl::StrAppend(&out, first ? "" : " ", v.Text());
+      first = false;
+    }
     return absl::StrCat("[", out, "]");
   }
   for (const auto& [key, v] : object().fields) {

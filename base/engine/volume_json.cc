@@ -54,6 +54,7 @@ Value VolumeRow(const v1::Volume& volume) {
   row.Set("Availability", "N/A");
   row.Set("Driver", volume.driver());
   row.Set("Group", "N/A");
+  row.Set("LabelMap", sorted);  // not shown in JSON
   row.Set("Labels", labels);
   row.Set("Links", measured ? absl::StrCat(volume.container_ids_size()) : "N/A");
   row.Set("Mountpoint", volume.mountpoint());

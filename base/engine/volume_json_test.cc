@@ -45,7 +45,8 @@ TEST(VolumeJsonTest, RowIsDockers) {
   (*volume.mutable_labels())["b"] = "2";
   (*volume.mutable_labels())["a"] = "1";
   EXPECT_EQ(VolumeRow(volume).ToJson(),
-            R"({"Availability":"N/A","Driver":"local","Group":"N/A","Labels":"a=1,b=2",)"
+            R"({"Availability":"N/A","Driver":"local","Group":"N/A",)"
+            R"("LabelMap":{"a":"1","b":"2"},"Labels":"a=1,b=2",)"
             R"("Links":"N/A","Mountpoint":"/var/lib/gantry/volumes/data/_data","Name":"data",)"
             R"("Scope":"local","Size":"N/A","Status":"N/A"})");
 }

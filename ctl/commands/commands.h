@@ -58,13 +58,16 @@ Verb LogoutVerb();
 Verb RegistryExplainVerb();
 
 // Any object, and the daemon.
+std::vector<Verb> ContextVerbs();
 Verb DfVerb();
+Verb DialStdioVerb();
 Verb EventsVerb();
 Verb GcVerb();
 Verb InfoVerb();
 Verb InspectContainerVerb();
 Verb InspectImageVerb();
 Verb InspectVerb();
+std::vector<Verb> PluginVerbs();
 Verb SystemPruneVerb();
 Verb VersionVerb();
 

@@ -39,9 +39,9 @@ class StopEachAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
     flags.OptionalInt(
-        &timeout_, "time", 't',
+        &timeout_, "timeout", 't',
         "Seconds to wait before killing; -1 for ever (default: the container's, or 10)");
-    flags.Alias("timeout", "time");
+    flags.Alias("time", "timeout");
     flags.String(&signal_, "signal", 's', "signal", "Instead of the container's stop signal");
   }
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {

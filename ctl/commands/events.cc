@@ -32,6 +32,9 @@ std::string EventLine(const v1::Event& event) {
       attributes.empty() ? "" : absl::StrCat(" (", absl::StrJoin(attributes, ", "), ")"), "\n");
 }
 
+// docker's, for events only also where a template parses and then fails.
+constexpr int kBadTemplateStatus = 64;
+
 class EventsAction final : public Action {
  public:
   void AddFlags(FlagSet& flags) override {
@@ -42,6 +45,9 @@ class EventsAction final : public Action {
   }
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
+    if (const absl::Status status = GoTemplate::Parse(format_).status(); !status.ok()) {
+      return WithExitStatus(status, kBadTemplateStatus);
+    }
     v1::EventsRequest request;
     GANTRY_RETURN_IF_ERROR(SetTimeRange(since_, until_, request));
     GANTRY_RETURN_IF_ERROR(filters_.Fill(request.mutable_filters()));
@@ -53,11 +59,11 @@ class EventsAction final : public Action {
         context.Out(EventLine(event));
         continue;
       }
-      GANTRY_ASSIGN_OR_RETURN(
-          std::string text, RenderOne(engine::EventDocument(event), format_, [](const auto& path) {
-            return engine::AbsentField(engine::Document::kEvent, path);
-          }));
-      context.Out(text);
+      const auto text = RenderOne(engine::EventDocument(event), format_, [](const auto& path) {
+        return engine::AbsentField(engine::Document::kEvent, path);
+      });
+      if (!text.ok()) return WithExitStatus(text.status(), kBadTemplateStatus);
+      context.Out(*text);
     }
     GANTRY_RETURN_IF_ERROR(stream->Finish());
     return 0;

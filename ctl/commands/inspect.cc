@@ -20,6 +20,8 @@
 namespace gantry::ctl {
 namespace {
 
+constexpr int kBadTemplateStatus = 64;
+
 class InspectAction final : public Action {
  public:
   explicit InspectAction(std::string type) : type_(std::move(type)) {}
@@ -41,6 +43,10 @@ class InspectAction final : public Action {
         type_ != "volume") {
       return absl::InvalidArgumentError(
           absl::StrCat("--type: \"", type_, "\"; there are container, image, network and volume"));
+    }
+    // docker's status for a template that does not parse.
+    if (const absl::Status status = GoTemplate::Parse(format_).status(); !status.ok()) {
+      return WithExitStatus(status, kBadTemplateStatus);
     }
     GANTRY_ASSIGN_OR_RETURN(Client * client, context.client());
     std::vector<Found> found;

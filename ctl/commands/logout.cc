@@ -12,9 +12,8 @@ class LogoutAction final : public Action {
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     const std::string registry = args.empty() ? "docker.io" : args[0];
     GANTRY_ASSIGN_OR_RETURN(RegistryConfig config, RegistryConfig::Load(context.environment()));
-    GANTRY_ASSIGN_OR_RETURN(bool erased, config.Erase(registry));
-    context.Out(absl::StrCat(erased ? "Removing login credentials for " : "Not logged in to ",
-                             registry, "\n"));
+    context.Out(absl::StrCat("Removing login credentials for ", registry, "\n"));
+    GANTRY_RETURN_IF_ERROR(config.Erase(registry).status());
     return 0;
   }
 };

@@ -67,6 +67,7 @@ class ListAction final : public Action {
                         {"Internal", "INTERNAL"}};
     listing.default_table = "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}";
     listing.quiet_field = "ID";
+    listing.raw = "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n";
     GANTRY_ASSIGN_OR_RETURN(const std::string text, Render(listing, rows, format_, quiet_));
     context.Out(text);
     return 0;

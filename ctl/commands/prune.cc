@@ -17,10 +17,8 @@ absl::StatusOr<bool> Agreed(Context& context, absl::string_view warning) {
   char c = 0;
   ssize_t n;
   while ((n = ::read(context.in_fd(), &c, 1)) == 1 && c != '\n') answer.push_back(c);
-  if (n != 1 && answer.empty()) {
-    context.Out("\n");
-    return absl::FailedPreconditionError("no answer; --force removes without a question");
-  }
+  // As in docker no answer is a no, and no failure.
+  if (n != 1 && answer.empty()) context.Out("\n");
   return answer == "y" || answer == "Y" || answer == "yes";
 }
 

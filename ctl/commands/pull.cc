@@ -26,7 +26,7 @@ class PullAction final : public Action {
                             ProgressStyle(quiet_, format_, context.out_fd()));
     ProgressView view = MakeProgress(context, style, false);
     const bool plain = style == ProgressView::Style::kBars || style == ProgressView::Style::kLines;
-    if (plain && !all_tags_ && NamesNoTag(args[0])) {
+    if (plain && !all_tags_ && NamesNoTag(args[0]) && MayBeReference(args[0])) {
       context.Out("Using default tag: latest\n");
     }
     const absl::Status status =

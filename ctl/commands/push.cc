@@ -31,6 +31,12 @@ class PushAction final : public Action {
     request.set_platform(platform_);
     request.set_all_tags(all_tags_);
     GANTRY_ASSIGN_OR_RETURN(*request.mutable_auth(), AuthFor(context, args[0]));
+    view.SetUpload();
+    const bool plain = style == ProgressView::Style::kBars || style == ProgressView::Style::kLines;
+    if (plain && MayBeReference(args[0])) {
+      if (!all_tags_ && NamesNoTag(args[0])) context.Out("Using default tag: latest\n");
+      context.Out(absl::StrCat("The push refers to repository [", RepositoryOf(args[0]), "]\n"));
+    }
     auto stream = client->Open<v1::PushRequest, v1::PushResponse>(request);
     v1::PushResponse response;
     while (stream->Read(&response)) {

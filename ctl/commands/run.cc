@@ -1,10 +1,13 @@
-#include <sys/stat.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 #include "absl/strings/str_cat.h"
 
+#include "base/errno_status.h"
 #include "base/file.h"
 #include "base/status_macros.h"
+#include "base/unique_fd.h"
 #include "ctl/commands/commands.h"
 #include "ctl/commands/interactive.h"
 #include "ctl/commands/transfer.h"
@@ -18,32 +21,42 @@
 namespace gantry::ctl {
 namespace {
 
-// False for what the daemon will refuse to pull, so that only the refusal is shown.
-bool MayBeReference(absl::string_view image) {
-  image = image.substr(0, image.find('@'));
-  const size_t slash = image.find('/');
-  const absl::string_view first = image.substr(0, slash);
-  if (slash != image.npos && (first.find_first_of(".:") != first.npos || first == "localhost")) {
-    image.remove_prefix(slash + 1);
-  }
-  const absl::string_view repository = image.substr(0, image.rfind(':'));
-  return !repository.empty() && repository.find_first_not_of(
-                                    "abcdefghijklmnopqrstuvwxyz0123456789._-/") == repository.npos;
-}
-
 std::string CurrentDirectory() {
   char buffer[4096];
   return ::getcwd(buffer, sizeof(buffer)) == nullptr ? "/" : buffer;
 }
 
-absl::Status CheckCidFile(const std::string& path) {
-  struct stat st;
-  if (!path.empty() && ::stat(path.c_str(), &st) == 0) {
-    return absl::AlreadyExistsError(absl::StrCat(
-        "container id file ", path, " exists; remove it first, or choose another with --cidfile"));
+// The file of --cidfile, made before the container, so that a container is not made for nothing.
+// It goes away again unless an id is written to it.
+class CidFile {
+ public:
+  ~CidFile() {
+    if (!path_.empty() && !written_) ::unlink(path_.c_str());
   }
-  return absl::OkStatus();
-}
+  absl::Status Make(const std::string& path) {
+    if (path.empty()) return absl::OkStatus();
+    const UniqueFd fd(::open(path.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0644));
+    if (fd.valid()) {
+      path_ = path;
+      return absl::OkStatus();
+    }
+    if (errno == EEXIST) {
+      return absl::AlreadyExistsError(
+          absl::StrCat("container id file ", path,
+                       " exists; remove it first, or choose another with --cidfile"));
+    }
+    return ErrnoToStatus(errno, absl::StrCat("create the container id file ", path));
+  }
+  absl::Status Write(const std::string& id) {
+    if (path_.empty()) return absl::OkStatus();
+    written_ = true;
+    return WriteFile(path_, id);
+  }
+
+ private:
+  std::string path_;
+  bool written_ = false;
+};
 
 class RunAction final : public Action {
  public:
@@ -64,7 +77,7 @@ class RunAction final : public Action {
     GANTRY_ASSIGN_OR_RETURN(
         v1::ContainerConfig config,
         options_.Build(*flags_, args, context.environment(), CurrentDirectory()));
-    GANTRY_RETURN_IF_ERROR(CheckCidFile(options_.cidfile));
+    GANTRY_RETURN_IF_ERROR(cid_file_.Make(options_.cidfile));
     if (detach_ && !options_.attach.empty()) {
       context.Complain(absl::InvalidArgumentError("-d and -a cannot be combined"));
       return 1;
@@ -122,8 +135,7 @@ class RunAction final : public Action {
     for (const std::string& warning : created.warnings()) {
       context.Err(absl::StrCat("WARNING: ", warning, "\n"));
     }
-    if (options_.cidfile.empty()) return absl::OkStatus();
-    return WriteFile(options_.cidfile, id_);
+    return cid_file_.Write(id_);
   }
 
   absl::StatusOr<int> Create(Context& context, const v1::ContainerConfig& config, bool* not_found) {
@@ -197,6 +209,7 @@ class RunAction final : public Action {
   bool detach_ = false;
   bool signal_proxy_ = true;
   std::string detach_keys_;
+  CidFile cid_file_;
   std::string id_;
 };
 

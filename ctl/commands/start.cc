@@ -19,6 +19,9 @@ class StartAction final : public Action {
 
   absl::StatusOr<int> Run(Context& context, const std::vector<std::string>& args) override {
     if (attach_ || interactive_) {
+      if (!checkpoint_.empty()) {
+        return absl::InvalidArgumentError("--checkpoint cannot be combined with --attach");
+      }
       if (args.size() > 1) {
         return absl::InvalidArgumentError("can attach to one container at a time only");
       }

@@ -29,12 +29,14 @@ class SystemPruneAction final : public Action {
     if (!force_) {
       GANTRY_ASSIGN_OR_RETURN(
           bool agreed,
-          Agreed(context,
-                 absl::StrCat(
-                     "This will remove all stopped containers, all networks not used by at least "
-                     "one container, ",
-                     volumes_ ? "all anonymous volumes not used by at least one container, " : "",
-                     all_ ? "and all images without a container." : "and all dangling images.")));
+          Agreed(
+              context,
+              absl::StrCat(
+                  "This will remove:\n  - all stopped containers\n"
+                  "  - all networks not used by at least one container\n",
+                  volumes_ ? "  - all anonymous volumes not used by at least one container\n" : "",
+                  all_ ? "  - all images without at least one container associated to them\n"
+                       : "  - all dangling images\n")));
       if (!agreed) return 0;
     }
     GANTRY_ASSIGN_OR_RETURN(int64_t bytes, PruneContainers(context, filters_));

@@ -55,6 +55,13 @@ absl::Status PullImage(Context& context, const std::string& reference, const std
   request.set_platform(platform);
   request.set_all_tags(all_tags);
   GANTRY_ASSIGN_OR_RETURN(*request.mutable_auth(), AuthFor(context, reference));
+  if (!all_tags && MayBeReference(reference)) {
+    const std::string repository = RepositoryOf(reference);
+    const size_t slash = reference.rfind('/');
+    const size_t mark = reference.find_first_of("@:", slash == reference.npos ? 0 : slash);
+    view.SetTitle(absl::StrCat(mark == reference.npos ? "latest" : reference.substr(mark + 1),
+                               ": Pulling from ", repository.substr(repository.find('/') + 1)));
+  }
   auto stream = client->Open<v1::PullRequest, v1::PullResponse>(request);
   v1::PullResponse response;
   while (stream->Read(&response)) {
@@ -75,6 +82,30 @@ absl::Status PullImage(Context& context, const std::string& reference, const std
   }
   view.Finish();
   return stream->Finish();
+}
+
+bool MayBeReference(absl::string_view image) {
+  image = image.substr(0, image.find('@'));
+  const size_t slash = image.find('/');
+  const absl::string_view first = image.substr(0, slash);
+  if (slash != image.npos && (first.find_first_of(".:") != first.npos || first == "localhost")) {
+    image.remove_prefix(slash + 1);
+  }
+  const absl::string_view repository = image.substr(0, image.rfind(':'));
+  return !repository.empty() && repository.find_first_not_of(
+                                    "abcdefghijklmnopqrstuvwxyz0123456789._-/") == repository.npos;
+}
+
+std::string RepositoryOf(absl::string_view reference) {
+  reference = reference.substr(0, reference.find('@'));
+  const size_t slash = reference.rfind('/');
+  const size_t colon = reference.find(':', slash == reference.npos ? 0 : slash);
+  absl::string_view name = reference.substr(0, colon);
+  const std::string registry = RegistryOfReference(reference);
+  const absl::string_view first = name.substr(0, name.find('/'));
+  if (first == registry || first == "index.docker.io") name.remove_prefix(first.size() + 1);
+  const bool official = registry == "docker.io" && name.find('/') == name.npos;
+  return absl::StrCat(registry, official ? "/library/" : "/", name);
 }
 
 bool NamesNoTag(absl::string_view reference) {

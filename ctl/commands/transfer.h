@@ -33,10 +33,14 @@ absl::Status PullImage(Context& context, const std::string& reference, const std
                        bool all_tags, ProgressView& view,
                        const std::function<void(const v1::PulledImage&)>& on_pulled);
 
-// For run and create: true if the image is here.
 // True for a reference without a tag and without a digest; a port of the registry is not a tag.
 bool NamesNoTag(absl::string_view reference);
+// False for what the daemon will refuse to pull or push, so that only the refusal is shown.
+bool MayBeReference(absl::string_view reference);
+// The repository in full: "docker.io/library/busybox" of "busybox:1.36".
+std::string RepositoryOf(absl::string_view reference);
 
+// For run and create: true if the image is here.
 absl::StatusOr<bool> ImageExists(Context& context, const std::string& reference);
 
 // "Status: ..." of a pulled image, as docker says it.

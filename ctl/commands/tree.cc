@@ -27,11 +27,7 @@ Verb Group(const char* name, std::vector<std::string> aliases, const char* summa
 Verb CommandTree() {
   Verb root;
   root.name = "ctl";
-  root.summary =
-      "Runs containers through gantryd.\n\n"
-      "Global options, before the command:\n"
-      "  -H, --address SOCKET   gantryd's socket (GANTRY_ADDRESS)\n"
-      "  -n, --namespace NAME   namespace to work in (GANTRY_NAMESPACE)";
+  root.summary = "Runs containers through gantryd.";
   root.verbs = {RunVerb(),        CreateVerb(),   StartVerb(),   StopVerb(),    RestartVerb(),
                 KillVerb(),       PauseVerb(),    UnpauseVerb(), WaitVerb(),    RmVerb(),
                 RenameVerb(),     UpdateVerb(),   PsVerb(),      InspectVerb(), LogsVerb(),
@@ -76,10 +72,13 @@ Verb CommandTree() {
   root.verbs.push_back(Group("builder", {}, "Manage builds and their cache", BuilderVerbs()));
   root.verbs.push_back(Group("network", {}, "Manage networks", NetworkVerbs()));
   root.verbs.push_back(Group("volume", {}, "Manage volumes", VolumeVerbs()));
+  root.verbs.push_back(Group("context", {}, "Manage names of daemons", ContextVerbs()));
+  root.verbs.push_back(Group("plugin", {}, "Look for plugins", PluginVerbs()));
   root.verbs.push_back(Group("registry", {}, "Look at registries",
                              {RegistryExplainVerb(), LoginVerb(), LogoutVerb()}));
-  root.verbs.push_back(Group("system", {}, "Manage the daemon",
-                             {DfVerb(), EventsVerb(), InfoVerb(), SystemPruneVerb(), GcVerb()}));
+  root.verbs.push_back(
+      Group("system", {}, "Manage the daemon",
+            {DfVerb(), EventsVerb(), InfoVerb(), SystemPruneVerb(), GcVerb(), DialStdioVerb()}));
   root.verbs.push_back(
       Group("config", {}, "Look at and convert gantryd's settings", ConfigVerbs()));
   root.verbs.push_back(Group("content", {}, "Look at blobs", ContentVerbs()));

@@ -29,7 +29,7 @@ class VersionAction final : public Action {
     mine.Set("Os", "linux");
     mine.Set("Arch", "amd64");
     mine.Set("BuildTime", "");
-    mine.Set("Context", "default");
+    mine.Set("Context", context.context_name);
     document.Set("Client", std::move(mine));
 
     absl::Status status;
@@ -42,7 +42,12 @@ class VersionAction final : public Action {
       document.Set("Server", Value());
     }
     if (!format_.empty()) {
-      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(document, format_));
+      // Templates name fields as docker's program does, documents as its API.
+      const auto other_name = [](const auto& path) -> absl::optional<absl::string_view> {
+        if (path.size() == 2 && path[1] == "APIVersion") return "=ApiVersion";
+        return absl::nullopt;
+      };
+      GANTRY_ASSIGN_OR_RETURN(std::string text, RenderOne(document, format_, other_name));
       context.Out(text);
     } else {
       std::string out =

@@ -89,6 +89,7 @@ class ListVolumesAction final : public Action {
     listing.default_table =
         size_ ? "{{.Driver}}\t{{.Name}}\t{{.Links}}\t{{.Size}}" : "{{.Driver}}\t{{.Name}}";
     listing.quiet_field = "Name";
+    listing.raw = "name: {{.Name}}\ndriver: {{.Driver}}\n";
     GANTRY_ASSIGN_OR_RETURN(const std::string text, Render(listing, rows, format_, quiet_));
     context.Out(text);
     return 0;

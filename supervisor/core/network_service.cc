@@ -272,6 +272,10 @@ absl::StatusOr<v1::PruneNetworksResponse> NetworkService::Prune(
       return removed.status();
     }
   }
+  if (parts_.events != nullptr) {
+    parts_.events->Publish(
+        context.ns, Event(EventKind::kNetwork, "prune", "", Event::Attributes{{"reclaimed", "0"}}));
+  }
   return response;
 }
 

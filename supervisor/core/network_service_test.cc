@@ -739,6 +739,15 @@ TEST_F(NetworkServiceTest, EventsAreDockersFour) {
   EXPECT_THAT(actions, ElementsAre("create", "connect", "disconnect", "destroy"));
 }
 
+TEST_F(NetworkServiceTest, APruneIsAnEventToo) {
+  const auto seen = events_.Subscribe(nullptr, [] {});
+  ASSERT_TRUE(service_->Prune(context_, {}).ok());
+  const EventPtr event = seen->Pop();
+  ASSERT_NE(event, nullptr);
+  EXPECT_EQ(event->kind, EventKind::kNetwork);
+  EXPECT_EQ(event->action, "prune");
+}
+
 TEST_F(NetworkServiceTest, FilteredLists) {
   ASSERT_EQ(Make("web"), absl::OkStatus());
   v1::ListNetworksRequest request;

@@ -298,6 +298,21 @@ absl::StatusOr<v1::DiskUsageResponse> SystemService::DiskUsage(
         absl::StrCat(snapshot.snapshot.ns, "/", snapshot.snapshot.name), snapshot.size_bytes,
         snapshot.owners, snapshot.collectable);
   }
+  // An image that no container uses goes with `image prune -a`, and with it what only such images
+  // own.
+  const auto of_unused_images = [&used_images](const std::vector<gc::Node>& owners) {
+    return !owners.empty() && std::all_of(owners.begin(), owners.end(), [&](const gc::Node& owner) {
+      return owner.type == gc::Type::kImage && used_images.count(OwnerText(owner)) == 0;
+    });
+  };
+  for (const gc::BlobUsage& blob : usage.blobs) {
+    if (!blob.collectable && of_unused_images(blob.owners))
+      images->set_reclaimable_bytes(images->reclaimable_bytes() + blob.size_bytes);
+  }
+  for (const gc::SnapshotUsage& snapshot : usage.snapshots) {
+    if (!snapshot.active && !snapshot.collectable && of_unused_images(snapshot.owners))
+      images->set_reclaimable_bytes(images->reclaimable_bytes() + snapshot.size_bytes);
+  }
   for (const gc::IngestUsage& ingest : usage.ingests) {
     ingests->set_total(ingests->total() + 1);
     add(ingests, "ingest", absl::StrCat(ingest.ingest.ns, "/", ingest.ingest.name),

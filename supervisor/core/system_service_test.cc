@@ -188,6 +188,14 @@ TEST_F(SystemServiceTest, DiskUsageAddsUpToTheDisk) {
   EXPECT_GT(Kind(usage, "Metadata").size_bytes(), 0);
 }
 
+TEST_F(SystemServiceTest, AnImageThatNoContainerUsesIsReclaimable) {
+  const content::Descriptor image = bed_.Image(R"("author":"one")");
+  bed_.Record("docker.io/library/one:1", image);
+  const v1::DiskUsageResponse::Kind images = Kind(Df(), "Images");
+  EXPECT_GT(images.size_bytes(), 0);
+  EXPECT_EQ(images.reclaimable_bytes(), images.size_bytes());
+}
+
 TEST_F(SystemServiceTest, WhatNothingRefersToIsReclaimable) {
   const content::Descriptor image = bed_.Image(R"("author":"one")");
   bed_.Record("docker.io/library/one:1", image);
@@ -196,7 +204,7 @@ TEST_F(SystemServiceTest, WhatNothingRefersToIsReclaimable) {
   const v1::DiskUsageResponse::Kind images = Kind(usage, "Images");
   EXPECT_EQ(images.total(), 1);
   EXPECT_EQ(images.active(), 0);
-  EXPECT_EQ(images.reclaimable_bytes(), garbage.size_bytes);
+  EXPECT_EQ(images.reclaimable_bytes(), images.size_bytes());
   EXPECT_EQ(Item(images, garbage.digest.str()).state(), "collectable");
   EXPECT_EQ(Item(images, garbage.digest.str()).references(), 0);
   const v1::DiskUsageResponse::Item manifest = Item(images, image.digest.str());
