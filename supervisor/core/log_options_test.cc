@@ -1,6 +1,8 @@
 #include "supervisor/core/log_options.h"
 
+#include <fstream>
 #include <map>
+#include <sstream>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -8,6 +10,7 @@
 #include "gtest/gtest.h"
 
 #include "base/field_error.h"
+#include "base/temp_dir.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/shim/v1/shim.pb.h"
 
@@ -154,6 +157,37 @@ TEST(LogCollectorsTest, WhatCannotBeDoneIsRefusedByItsField) {
     EXPECT_EQ(FieldOf(Apply(options, "syslog").status()), field) << options.begin()->second;
   EXPECT_EQ(FieldOf(Apply({{"fluentd-address", "udp://h"}}, "fluentd").status()),
             "log.options.fluentd-address");
+}
+
+// What the shim reads, and what it writes.
+TEST(LogCollectorsTest, TheShimFindsTheCollectorBesideTheLog) {
+  const TempDir dir;
+  const std::string log = dir.path() + "/container.log";
+  const auto text = [](const std::string& path) {
+    std::ostringstream all;
+    all << std::ifstream(path).rdbuf();
+    return all.str();
+  };
+  LogCollector collector;
+  collector.protocol = "rfc5424";
+  collector.address = "tcp:[::1]:514";  // a number needs no name server
+  collector.tag = "a\nb";
+  collector.fields = {{"F", "x y"}};
+  ASSERT_TRUE(PlaceCollector(log, /*wanted=*/true, collector).ok());
+  EXPECT_EQ(text(log + ".forward"),
+            "protocol rfc5424\naddress tcp:[::1]:514\ntag a\\nb\nhost \nbuffer 1048576\n"
+            "facility 3\nsub_second 0\nfield F\nvalue x y\n");
+  EXPECT_EQ(ReadLogDelivered(log).delivered_lines, 0);
+  std::ofstream(log + ".delivery") << "delivered 5\ndropped 2\nwaiting 9\nproblem x: y z\n";
+  const LogDelivered delivered = ReadLogDelivered(log);
+  EXPECT_EQ(delivered.delivered_lines, 5);
+  EXPECT_EQ(delivered.dropped_lines, 2);
+  EXPECT_EQ(delivered.waiting_bytes, 9);
+  EXPECT_EQ(delivered.problem, "x: y z");
+  ASSERT_TRUE(PlaceCollector(log, /*wanted=*/false, collector).ok());
+  EXPECT_EQ(text(log + ".forward"), "");
+  EXPECT_EQ(text(log + ".delivery"), "");
+  EXPECT_TRUE(PlaceCollector(log, /*wanted=*/false, collector).ok());
 }
 
 }  // namespace
