@@ -65,7 +65,7 @@ TEST(EncodeForwardedTest, SyslogHasPriorityTimeAndTag) {
 TEST(EncodeForwardedTest, FluentdIsMessagePack) {
   ForwardOptions options = Options(Protocol::kFluentd);
   const std::string message = EncodeForwarded(options, LogStream::kStdout, "hi", true, kAt);
-  const std::string expected = std::string("\x93\xa3web\xce\x65\x53\xf1\x00\xde\x00\x02", 14) +
+  const std::string expected = std::string("\x93\xa3web\xce\x65\x53\xf1\x00\xde\x00\x02", 13) +
                                "\xa6source\xa6stdout\xa3log\xa2hi";
   EXPECT_EQ(message, expected);
   options.sub_second = true;

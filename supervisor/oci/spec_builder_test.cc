@@ -192,7 +192,7 @@ TEST(SpecBuilderTest, LaterTmpfsOptionsReplaceTheirOpposites) {
                     .read_only = true,
                     .options = {"exec", "mode=755", "rw", "noexec", "exec"}}};
   EXPECT_EQ((*Mount(Build(config), "/t"))["options"],
-            (json{"nosuid", "nodev", "mode=755", "rw", "exec"}));
+            (json{"nosuid", "nodev", "rprivate", "mode=755", "rw", "exec"}));
 }
 
 TEST(SpecBuilderTest, MountOverDevTakesItsChildrenAway) {
