@@ -608,7 +608,7 @@ absl::StatusOr<Config> LoadConfig(int argc, char** argv, std::string* text) {
           absl::StrCat("unknown argument \"", word, "\"; see gantryd --help"));
     }
     std::string value(parts.second);
-    if (found->value_name[0] == '\0') {
+    if (found->value_name.empty()) {
       if (absl::StrContains(word, '=') && value != "true" && value != "1") {
         return absl::InvalidArgumentError(
             absl::StrCat("flag ", found->name, " = ", value, ": it cannot be turned off"));

@@ -137,7 +137,7 @@ TEST(ConfigFromJsonTest, Networks) {
 TEST(ConfigFromJsonTest, HostConfigComesOutAsItWentIn) {
   const std::string host =
       R"({"Binds":["/src:/b:ro"],"PortBindings":{"80/tcp":[{"HostIp":"","HostPort":"8080"}]},)"
-      R"("RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3},"CapAdd":["NET_ADMIN"],)"
+      R"("RestartPolicy":{"Name":"on-failure","MaximumRetryCount":3},"CapAdd":["CAP_NET_ADMIN"],)"
       R"("Dns":["9.9.9.9"],"ExtraHosts":["a:1.2.3.4"],"GroupAdd":["7"],"IpcMode":"host",)"
       R"("OomScoreAdj":-5,"PidMode":"host","Privileged":true,"ReadonlyRootfs":true,)"
       R"("SecurityOpt":["no-new-privileges"],"Sysctls":{"net.core.somaxconn":"9"},)"

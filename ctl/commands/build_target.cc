@@ -38,6 +38,11 @@ absl::Status BuildTarget::Parse(const std::string& output_text, v1::BuildRequest
     return absl::OkStatus();
   }
   std::map<std::string, std::string> fields = FieldsOf(output_text);
+  for (const auto& [key, value] : fields) {
+    if (key != "type" && key != "dest" && key != "push")
+      return absl::InvalidArgumentError(
+          absl::StrCat("--output: \"", key, "\" is not supported; there is type, dest and push"));
+  }
   const std::string type = fields["type"];
   destination_ = fields.count("dest") > 0 ? fields["dest"] : "-";
   if (type == "image") {
