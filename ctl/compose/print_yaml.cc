@@ -12,6 +12,7 @@
 #include "absl/strings/str_split.h"
 
 #include "base/engine/value.h"
+#include "base/utf8.h"
 
 namespace gantry::compose {
 namespace {
@@ -118,13 +119,17 @@ bool Printable(uint32_t c) {
          (c >= 0xe000 && c <= 0xfffd && c != 0xfeff);
 }
 
-// The code point at `at`, which moves behind it; a byte that is no UTF-8 stands for itself.
+// A byte that is no UTF-8, from an env file: these are above all code points.
+constexpr uint32_t kNoCharacter = 0x110000;
+
+// The code point at `at`, which moves behind it, or kNoCharacter plus the byte.
 uint32_t NextCodePoint(absl::string_view text, size_t& at) {
+  const size_t bytes = Utf8CharacterBytes(text.substr(at));
   const unsigned char first = static_cast<unsigned char>(text[at++]);
-  const int more = first >= 0xf0 ? 3 : first >= 0xe0 ? 2 : first >= 0xc0 ? 1 : 0;
-  uint32_t c = more == 3 ? first & 7 : more == 2 ? first & 15 : more == 1 ? first & 31 : first;
-  for (int i = 0; i < more && at < text.size(); ++i)
-    c = c << 6 | (static_cast<unsigned char>(text[at++]) & 63);
+  if (bytes == 0) return kNoCharacter + first;
+  if (bytes == 1) return first;
+  uint32_t c = first & (0x7fu >> bytes);
+  for (size_t i = 1; i < bytes; ++i) c = c << 6 | (static_cast<unsigned char>(text[at++]) & 0x3fu);
   return c;
 }
 
@@ -189,6 +194,8 @@ std::string DoubleQuoted(const std::string& text) {
       out += found[1];
     } else if (c == 0) {
       out += "\\0";
+    } else if (c >= kNoCharacter) {
+      absl::StrAppend(&out, "\\x", absl::StrFormat("%02X", c - kNoCharacter));
     } else if (c <= 0xff) {
       absl::StrAppend(&out, "\\x", absl::StrFormat("%02X", c));
     } else if (c <= 0xffff) {

@@ -43,6 +43,13 @@ TEST(PrintYamlTest, LinesAreLiteral) {
   EXPECT_EQ(Shown("a \nb"), "\"a \\nb\"");
 }
 
+// Values of env files may hold any bytes.
+TEST(PrintYamlTest, BytesThatAreNoUtf8AreEscaped) {
+  EXPECT_EQ(Shown("a\xff"), "\"a\\xFF\"");
+  EXPECT_EQ(Shown("\xf0\x9f\x98\x80"), "\"\\U0001F600\"");
+  EXPECT_EQ(Shown("\xe2\x98\x83"), "\xe2\x98\x83");
+}
+
 TEST(PrintYamlTest, DollarsAreDoubled) { EXPECT_EQ(Shown("a$b"), "a$$b"); }
 
 // What is printed reads back as the same values.

@@ -1,5 +1,6 @@
 #include "ctl/compose/yaml_reader.h"
 
+#include <algorithm>
 #include <exception>
 #include <map>
 #include <memory>
@@ -12,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "base/utf8.h"
 #include "yaml-cpp/eventhandler.h"
 #include "yaml-cpp/yaml.h"
 
@@ -222,6 +224,13 @@ absl::StatusOr<std::vector<Node>> ReadYaml(const std::string& text, const std::s
   if (text.size() > kMaxYamlBytes) {
     return absl::ResourceExhaustedError(absl::StrCat(
         file, ": ", text.size(), " bytes, more than the ", kMaxYamlBytes, " accepted"));
+  }
+  if (!IsValidUtf8(text)) {
+    size_t at = 0;
+    while (const size_t bytes = Utf8CharacterBytes(absl::string_view(text).substr(at))) at += bytes;
+    return absl::InvalidArgumentError(absl::StrCat(
+        file, ":", 1 + std::count(text.begin(), text.begin() + static_cast<ptrdiff_t>(at), '\n'),
+        ": yaml: a byte that is no UTF-8; save the file as UTF-8"));
   }
   std::vector<Node> documents;
   try {

@@ -22,7 +22,7 @@ inline constexpr int kMaxYamlDepth = 100;
 inline constexpr size_t kMaxYamlEntries = 20'000;  // of one list or mapping
 
 // The documents of `text`, each a map; empty ones are left out. `file` names the text in errors.
-//   kInvalidArgument    not YAML, a key twice, a key that is no string; says the line
+//   kInvalidArgument    not YAML or not UTF-8, a key twice, a key that is no string; says the line
 //   kResourceExhausted  too large, too deep, or aliases that unfold without end
 absl::StatusOr<std::vector<Node>> ReadYaml(const std::string& text, const std::string& file);
 

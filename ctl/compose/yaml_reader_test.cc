@@ -90,5 +90,10 @@ TEST(YamlReaderTest, BombsAndDepthsEndEarly) {
   EXPECT_FALSE(ReadYaml("a: &a [*a]\n", "f").ok());
 }
 
+TEST(YamlReaderTest, BytesThatAreNoUtf8AreRefused) {
+  EXPECT_EQ(ReadYaml("a: b\nc: \xff\xff\n", "f.yaml").status().message(),
+            "f.yaml:2: yaml: a byte that is no UTF-8; save the file as UTF-8");
+}
+
 }  // namespace
 }  // namespace gantry::compose
