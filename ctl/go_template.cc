@@ -372,8 +372,10 @@ class Evaluator {
     }
     std::string out;
     if (value.is_list()) {
+      bool first = true;
       for (const Value& v : value.list()) {
-        absl::StrAppend(&out, out.empty() ? "" : " ", Text(Part(cell, "#", v)));
+        absl::StrAppend(&out, first ? "" : " ", Text(Part(cell, "#", v)));
+        first = false;
       }
       return absl::StrCat("[", out, "]");
     }

@@ -142,6 +142,7 @@ TEST(GoTemplateTest, Functions) {
             "/web  |00003|\"/web\"");
   EXPECT_EQ(Expand("{{truncate .Name 2}}{{pad \"x\" 1 2}}|"), "/w x  |");
   EXPECT_EQ(Expand("{{range split .Name \"e\"}}[{{.}}]{{end}}"), "[/w][b]");
+  EXPECT_EQ(Expand("{{split .Name \"/\"}}"), "[ web]");
 }
 
 TEST(GoTemplateTest, TrimMarkersAndComments) {
