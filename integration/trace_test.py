@@ -63,7 +63,7 @@ class Collector:
 
 def traced_run(collector, world, results):
     world.run_with({"TRACEPARENT": PARENT}, "ctl", "run", "--rm", "busybox", "true")
-    spans = collector.wait(lambda all: {"ctl", "gantryd", "gantry-shim"} <= {s["service"] for s in all} and
+    spans = collector.wait(lambda all: {"shim Create", "shim Start"} <= {s["name"] for s in all if s["service"] == "gantry-shim"} and
                            any(s["name"] == "ctl run" for s in all) and any(s["name"].endswith("Containers/Run") for s in all))
     where = "ctl run --rm"
     mine = [s for s in spans if s["traceId"] == PARENT[3:35]]

@@ -233,7 +233,8 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
         mount.non_recursive() || mount.read_only_non_recursive())
       continue;
     for (oci::MountConfig& one : spec_config.mounts) {
-      if (one.destination == mount.target()) one.recursive_read_only = true;
+      if (one.destination == mount.target())
+        one.recursive_read_only = MayHaveMountsBelow(one.source);
     }
   }
   if (pod != nullptr) GANTRY_RETURN_IF_ERROR(pod->join(id, spec_config, user));

@@ -229,6 +229,11 @@ std::vector<std::string> AnonymousVolumes(const v1::ContainerConfig& config) {
   return names;
 }
 
+bool MayHaveMountsBelow(const std::string& path) {
+  struct stat info;
+  return stat(path.c_str(), &info) != 0 || S_ISDIR(info.st_mode);
+}
+
 absl::Status AppendMounts(const v1::ContainerConfig& config,
                           const std::map<std::string, std::string>& sources,
                           std::vector<oci::MountConfig>& out) {
@@ -270,6 +275,7 @@ absl::Status AppendMounts(const v1::ContainerConfig& config,
         return absl::InternalError(absl::StrCat("mount ", mount.target(), " has no source"));
       spec.source = source->second;
     }
+    spec.recursive_read_only = spec.recursive_read_only && MayHaveMountsBelow(spec.source);
     out.push_back(std::move(spec));
   }
   return absl::OkStatus();

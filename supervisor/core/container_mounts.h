@@ -51,6 +51,10 @@ void NormalizeMounts(v1::ContainerConfig& config);
 // own in the request.
 std::vector<std::string> AnonymousVolumes(const v1::ContainerConfig& config);
 
+// Whether "recursively read-only" says more of a bind of this path than "read-only". Not of a file;
+// and runtimes refuse it there.
+bool MayHaveMountsBelow(const std::string& path);
+
 // What the spec has of the container's own mounts. `sources` are the host's directories of volumes,
 // by target.
 absl::Status AppendMounts(const v1::ContainerConfig& config,

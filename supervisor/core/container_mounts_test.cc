@@ -8,7 +8,10 @@
 #include "gtest/gtest.h"
 
 #include "base/field_error.h"
+#include "base/file.h"
+#include "base/temp_dir.h"
 #include "proto/gantry/v1/container_config.pb.h"
+#include "supervisor/oci/spec_builder.h"
 
 namespace gantry::core {
 namespace {
@@ -62,6 +65,23 @@ TEST(CheckMountsTest, OnePlaceHasOneMountHoweverItIsSpelled) {
   Add(config, v1::Mount::VOLUME, "data", "/a/b");
   Add(config, v1::Mount::TMPFS, "", "/a/./c/../b/");
   EXPECT_THAT(CheckMounts(config).message(), HasSubstr("Duplicate mount point: /a/b"));
+}
+
+TEST(AppendMountsTest, OnlyDirectoriesAreRecursivelyReadOnly) {
+  const TempDir directory;
+  ASSERT_TRUE(WriteFile(directory.Join("file"), "").ok());
+  v1::ContainerConfig config;
+  for (const std::string& source : {directory.path(), directory.Join("file")}) {
+    v1::Mount& mount = Add(config, v1::Mount::BIND, source, "/to" + source);
+    mount.set_read_only(true);
+    mount.set_read_only_force_recursive(true);
+  }
+  std::vector<oci::MountConfig> mounts;
+  ASSERT_TRUE(AppendMounts(config, {}, mounts).ok());
+  ASSERT_EQ(mounts.size(), 2u);
+  EXPECT_TRUE(mounts[0].recursive_read_only);
+  EXPECT_FALSE(mounts[1].recursive_read_only);
+  EXPECT_TRUE(mounts[1].read_only);
 }
 
 TEST(ParseVolumesFromTest, ModesAreAccessAndLabels) {

@@ -371,9 +371,9 @@ absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
   for (size_t i = 0; i < mounts.size(); ++i) {
     oci::MountConfig& mount = mounts[i];
     const v1::Mount& asked = added.mounts(static_cast<int>(i));
-    mount.recursive_read_only = recursive_read_only && asked.read_only() &&
-                                asked.type() == v1::Mount::BIND && !asked.non_recursive() &&
-                                !asked.read_only_non_recursive();
+    mount.recursive_read_only = recursive_read_only && MayHaveMountsBelow(mount.source) &&
+                                asked.read_only() && asked.type() == v1::Mount::BIND &&
+                                !asked.non_recursive() && !asked.read_only_non_recursive();
     const bool replaces =
         std::any_of(loaded.config.mounts().begin(), loaded.config.mounts().end(),
                     [&](const v1::Mount& one) { return one.target() == mount.destination; });

@@ -21,6 +21,7 @@
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "supervisor/core/container_lifecycle.h"
+#include "supervisor/core/container_mounts.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/pod_cgroup.h"
 #include "supervisor/core/pod_entry.h"
@@ -281,7 +282,7 @@ absl::StatusOr<oci::MountConfig> PodService::ToMount(
                                              "propagation"));
   }
   GANTRY_ASSIGN_OR_RETURN(out.source, RealPath(mount.source));
-  out.recursive_read_only = mount.recursive_read_only;
+  out.recursive_read_only = mount.recursive_read_only && MayHaveMountsBelow(out.source);
   out.uids = mount.uids;
   out.gids = mount.gids;
   if (mount.propagation == PodMount::Propagation::kPrivate) return out;
