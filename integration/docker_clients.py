@@ -24,8 +24,8 @@ import traceback
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "bench"))
 sys.path.insert(0, HERE)
-from peers import Daemon, enter_namespaces, install, make_state, mount_free_controllers, unmount_below  # noqa: E402
-from docker_parity import have, make_busybox, start_registry  # noqa: E402
+from peers import Daemon, enter_namespaces, have, install, make_state, mount_free_controllers, unmount_below  # noqa: E402
+from parity import make_busybox, start_registry  # noqa: E402
 
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "out", "bin"))
 ONLY = os.environ.get("CLIENTS_ONLY", "")
@@ -42,7 +42,7 @@ class World:
             import docker
             self.docker = docker
             self.client = docker.DockerClient(base_url="unix://" + sock, version="auto", timeout=60)
-        except ImportError:
+        except (ImportError, AttributeError):  # a directory of that name is a module, too
             self.docker = None
 
     def compose(self, directory, *argv, code=0):
@@ -425,7 +425,7 @@ def build_interrupted(w):
 def build_compose(w):
     directory = build_project(w, "compose-build")
     open(directory + "/compose.yaml", "w").write("services:\n  a:\n    build: {context: ., target: base, args: {V: '9'}}\n    command: cat /out\n"
-                                                 "  b:\n    build: {dockerfile_inline: 'FROM bb:1\\nRUN echo inline > /in\\n', context: .}\n"
+                                                 "  b:\n    build:\n      context: .\n      dockerfile_inline: |\n        FROM bb:1\n        RUN echo inline > /in\n"
                                                  "    command: cat /in\n")
     for bake in ("true", "false"):
         try:

@@ -26,8 +26,8 @@ import traceback
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "bench"))
 sys.path.insert(0, HERE)
-from peers import Daemon, enter_namespaces, install, make_state, mount_free_controllers, unmount_below  # noqa: E402
-from docker_parity import have, make_busybox, start_registry  # noqa: E402
+from peers import Daemon, enter_namespaces, have, install, make_state, mount_free_controllers, unmount_below  # noqa: E402
+from parity import make_busybox, start_registry  # noqa: E402
 
 BIN = os.environ.get("GANTRY_BIN", os.path.join(HERE, "..", "out", "bin"))
 ONLY, _, WORD = os.environ.get("SUITES_ONLY", "").partition(":")
@@ -90,7 +90,8 @@ def docker_py(w, kept):
     place = w.work + "/docker-py"
     os.makedirs(place)
     shutil.copytree(tests, place + "/tests")
-    env = dict(w.env, PYTHONPATH=kept + "/lib", HOME=place)
+    # The version that dockerd had when these tests were written.
+    env = dict(w.env, PYTHONPATH=kept + "/lib", HOME=place, DOCKER_TEST_API_VERSION="1.41")
     pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--rootdir", place, "-W", "ignore::DeprecationWarning"]
     found = subprocess.run(pytest + ["--collect-only", "tests/integration"], cwd=place, env=env, stdout=subprocess.PIPE, text=True).stdout
     names = [line for line in found.split("\n") if "::" in line]

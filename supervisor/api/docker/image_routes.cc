@@ -45,6 +45,16 @@ absl::Status List(core::ImageServices& images, Request& request) {
   return request.Reply(200, engine::ImageListDocument(found, request.version().minor));
 }
 
+// docker-compose 1 asks with the newest version and reads fields that left the API with 1.44
+// (ContainerConfig); without them it cannot make a container anew.
+int InspectMinor(const Request& request) {
+  constexpr int kWithContainerConfig = 43;
+  const bool old_compose =
+      absl::StartsWith(request.head().field("user-agent"), "docker-compose/1.");
+  return old_compose ? std::min(request.version().minor, kWithContainerConfig)
+                     : request.version().minor;
+}
+
 absl::Status Inspect(core::ImageServices& images, Request& request) {
   v1::InspectImageRequest asked;
   asked.set_image(request.Path("name"));
@@ -55,7 +65,7 @@ absl::Status Inspect(core::ImageServices& images, Request& request) {
         "conflicting options: manifests and platform options cannot both be set");
   const absl::StatusOr<v1::ImageDetails> found = images.catalog.Inspect(request.context(), asked);
   if (!found.ok()) return ImageError(found.status(), asked.image());
-  return request.Reply(200, engine::ImageInspectDocument(*found, request.version().minor));
+  return request.Reply(200, engine::ImageInspectDocument(*found, InspectMinor(request)));
 }
 
 absl::Status History(core::ImageServices& images, Request& request) {
