@@ -301,6 +301,59 @@ TEST_F(BuildkitDoorTest, ABuildFunctionOfTheClientIsServed) {
   EXPECT_EQ(In({"cat", "/f"}), "content\n");
 }
 
+// As bake does, whose targets share a session.
+TEST_F(BuildkitDoorTest, ASessionMayBeInsideOfACall) {
+  FileService files(Dockerfile("FROM busybox:door\nCOPY file /f\n"));
+  grpc::ServerBuilder builder;
+  builder.RegisterService(&files);
+  const std::unique_ptr<grpc::Server> server = builder.BuildAndStart();
+  int ends[2];
+  ASSERT_EQ(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+  const UniqueFd tunnel(ends[0]);
+  ASSERT_EQ(fcntl(ends[1], F_SETFL, O_RDWR | O_NONBLOCK), 0);
+  grpc::AddInsecureChannelFromFd(server.get(), ends[1]);
+
+  UniqueFd calls = Upgrade(Socket(), "/grpc", "");
+  const auto channel = grpc::CreateInsecureChannelFromFd("docker", calls.release());
+  const auto stub = control::Control::NewStub(channel);
+  grpc::ClientContext session;
+  session.AddMetadata("x-docker-expose-session-uuid", "session");
+  session.AddMetadata("x-docker-expose-session-grpc-method", "/moby.filesync.v1.FileSync/DiffCopy");
+  const auto stream = stub->Session(&session);
+  std::thread in([&] {
+    control::BytesMessage message;
+    while (stream->Read(&message)) {
+      absl::string_view left = message.data();
+      while (!left.empty()) {
+        const ssize_t sent = send(tunnel.get(), left.data(), left.size(), MSG_NOSIGNAL);
+        if (sent <= 0) return;
+        left.remove_prefix(static_cast<size_t>(sent));
+      }
+    }
+  });
+  std::thread out([&] {
+    char buffer[4096];
+    ssize_t got;
+    while ((got = recv(tunnel.get(), buffer, sizeof buffer, 0)) > 0) {
+      control::BytesMessage message;
+      message.set_data(buffer, static_cast<size_t>(got));
+      if (!stream->Write(message)) return;
+    }
+  });
+  control::SolveResponse response;
+  grpc::ClientContext context;
+  const grpc::Status solved = stub->Solve(&context, Request("build"), &response);
+  EXPECT_TRUE(solved.ok()) << solved.error_message();
+  // The client leaves: the call ends, and with it the session.
+  session.TryCancel();
+  in.join();
+  shutdown(tunnel.get(), SHUT_RDWR);
+  out.join();
+  EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+  server->Shutdown(std::chrono::system_clock::now());
+  EXPECT_EQ(In({"cat", "/f"}), "content\n");
+}
+
 TEST_F(BuildkitDoorTest, AMistakeIsShownWithItsPlaceInTheDockerfile) {
   Client client(Socket(), "session", Dockerfile("FROM busybox:door\nRUN exit 3\n"));
   control::SolveResponse response;

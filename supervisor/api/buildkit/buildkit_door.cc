@@ -30,8 +30,8 @@ absl::Status BuildkitDoor::ServeControl(UniqueFd connection) {
   if (stopped_) return absl::UnavailableError("the daemon is stopping");
   if (server_ == nullptr) {
     work_ = std::make_unique<Executor>("buildkit", kThreads);
-    services_.push_back(buildkit::NewControlService(solver_, jobs_, *parts_.cache, history_,
-                                                    parts_.version, *work_));
+    services_.push_back(buildkit::NewControlService(solver_, jobs_, sessions_, *parts_.cache,
+                                                    history_, parts_.version, *work_));
     services_.push_back(buildkit::NewGatewayService(jobs_, *work_));
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(kMaxMessageBytes);

@@ -15,6 +15,7 @@
 #include "proto/gantry/v1/types.pb.h"
 #include "supervisor/api/buildkit/build_history.h"
 #include "supervisor/api/buildkit/services.h"
+#include "supervisor/api/buildkit/session_call.h"
 #include "supervisor/api/buildkit/solve_job.h"
 #include "supervisor/api/buildkit/solver.h"
 #include "supervisor/api/grpc/list_stream.h"
@@ -84,10 +85,11 @@ absl::StatusOr<std::vector<Destination>> DestinationsOf(const control::SolveRequ
 
 class ControlService final : public control::Control::CallbackService {
  public:
-  ControlService(Solver& solver, SolveJobs& jobs, core::BuildCache& cache, BuildHistory& history,
-                 std::string version, Executor& work)
+  ControlService(Solver& solver, SolveJobs& jobs, Sessions& sessions, core::BuildCache& cache,
+                 BuildHistory& history, std::string version, Executor& work)
       : solver_(solver),
         jobs_(jobs),
+        sessions_(sessions),
         cache_(cache),
         history_(history),
         version_(std::move(version)),
@@ -113,6 +115,10 @@ class ControlService final : public control::Control::CallbackService {
             return out.Send(status);
           });
         });
+  }
+
+  SessionReactor* Session(grpc::CallbackServerContext* context) override {
+    return StartSessionCall(work_, *context, sessions_);
   }
 
   grpc::ServerUnaryReactor* ListWorkers(grpc::CallbackServerContext* context,
@@ -236,6 +242,7 @@ class ControlService final : public control::Control::CallbackService {
 
   Solver& solver_;
   SolveJobs& jobs_;
+  Sessions& sessions_;
   core::BuildCache& cache_;
   BuildHistory& history_;
   const std::string version_;
@@ -245,9 +252,11 @@ class ControlService final : public control::Control::CallbackService {
 }  // namespace
 
 std::unique_ptr<grpc::Service> NewControlService(Solver& solver, SolveJobs& jobs,
-                                                 core::BuildCache& cache, BuildHistory& history,
-                                                 std::string version, Executor& work) {
-  return std::make_unique<ControlService>(solver, jobs, cache, history, std::move(version), work);
+                                                 Sessions& sessions, core::BuildCache& cache,
+                                                 BuildHistory& history, std::string version,
+                                                 Executor& work) {
+  return std::make_unique<ControlService>(solver, jobs, sessions, cache, history,
+                                          std::move(version), work);
 }
 
 }  // namespace gantry::api::buildkit

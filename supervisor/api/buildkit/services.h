@@ -19,13 +19,15 @@ class BuildCache;
 namespace gantry::api::buildkit {
 
 class BuildHistory;
+class Sessions;
 class SolveJobs;
 class Solver;
 
 // moby.buildkit.v1.Control
 std::unique_ptr<grpc::Service> NewControlService(Solver& solver, SolveJobs& jobs,
-                                                 core::BuildCache& cache, BuildHistory& history,
-                                                 std::string version, Executor& work);
+                                                 Sessions& sessions, core::BuildCache& cache,
+                                                 BuildHistory& history, std::string version,
+                                                 Executor& work);
 // moby.buildkit.v1.frontend.LLBBridge: what a client calls while its build function runs. Of
 // definitions there is nothing; a Dockerfile frontend is planned, and built when the function
 // returns it.

@@ -282,8 +282,10 @@ absl::Status Session::SendTree(int exporter, int directory, CancelToken* cancel)
   const grpc::internal::RpcMethod method(kSendCopy, grpc::internal::RpcMethod::BIDI_STREAMING,
                                          channel_);
   const std::unique_ptr<GrpcPackets::Stream> stream(
-      grpc::internal::ClientReaderWriterFactory<fsutil::types::Packet, fsutil::types::Packet>::
-          Create(channel_.get(), method, context.get()));
+      grpc::internal::ClientReaderWriterFactory<fsutil::types::Packet,
+                                                fsutil::types::Packet>::Create(channel_.get(),
+                                                                               method,
+                                                                               context.get()));
   GrpcPackets packets(*stream);
   const absl::Status sent = SendFiles(packets, directory, cancel);
   if (!sent.ok()) context.get()->TryCancel();
