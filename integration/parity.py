@@ -47,6 +47,7 @@ WORDS = [
     (r"\b([0-9a-f]{2}:){5}[0-9a-f]{2}\b", "<mac>"),
     (r"/tmp/gantry-parity[^ \"]*", "<path>"),
     (r"size: \d+", "size: <number>"),
+    (r"\b1809[89]\b", "<port>"),  # one for each of the two
     (r"\b\d{19}\b|\b1[789]\d{8}\b", "<moment>"),
 ]
 
