@@ -30,8 +30,14 @@ UniqueFd OpenInRoot(int root, const std::string& path, int flags) {
   struct open_how how = {};
   how.flags = static_cast<uint64_t>(flags | O_CLOEXEC);
   how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  return UniqueFd(static_cast<int>(
-      syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how)));
+  // A ".." cannot be resolved while names or mounts change anywhere on the host: EAGAIN says so.
+  int fd = -1;
+  for (int tries = 0; tries < 1000; ++tries) {
+    fd = static_cast<int>(
+        syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how));
+    if (fd >= 0 || errno != EAGAIN) break;
+  }
+  return UniqueFd(fd);
 }
 
 absl::StatusOr<std::string> FollowLinksInRoot(int root, absl::string_view path) {
