@@ -330,7 +330,7 @@ nothing_is_left() {
   local left
   equal "$(ctl ps -aq)" "" &&
     equal "$(pgrep -x gantry-shim -a | grep -v zygote | wc -l)" "$(cat /run/shims.before)" &&
-    equal "$(findmnt -rno TARGET | grep -E '^/(run|var/lib)/gantry/' | grep -v '^/run/gantry/tasks$')" "" || return 1
+    equal "$(findmnt -rno TARGET | grep -E '^/(run|var/lib)/gantry/' | grep -v -E '^/run/gantry/(tasks|pods)$')" "" || return 1
   left=$(comm -13 /run/cgroups.before <(cgroups) | grep -Ev "$foreign")
   equal "$left" "" && equal "$(find /run/gantry/tasks /run/gantry/s -mindepth 2)" ""
 }
