@@ -226,8 +226,8 @@ absl::Status Container::SignalSession(const Process& process, int signal) const 
   const std::vector<pid_t> others = SessionOf(leader, cgroup.Processes());
   const absl::Status signalled = SignalDirectly(process, signal);
   for (const pid_t pid : others) {
-    // A pid that was given away meanwhile is another process of this container, or none: pidfd_open
-    // and a second look would leave the same gap.
+    // The list is as old as the line above. A pid that the host gives to another process in between
+    // would be met; pids are given anew only after all others were.
     if (pid != leader) (void)kill(pid, signal);
   }
   return signalled;

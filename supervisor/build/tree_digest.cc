@@ -81,7 +81,7 @@ class Walk {
     std::unique_ptr<DIR, int (*)(DIR*)> stream(again.valid() ? fdopendir(again.get()) : nullptr,
                                                &closedir);
     if (stream == nullptr) return Failed(shown);
-    (void)again.release();
+    (void)again.release();  // the stream closes it
     std::vector<std::string> names;
     errno = 0;
     while (const dirent* item = readdir(stream.get())) {

@@ -535,6 +535,7 @@ void Server::Serve(Connection& connection) {
       const int status = in_head ? RefusalOf(head.status()) : 0;
       if (status != 0) {
         const std::string body = absl::StrCat(std::string(head.status().message()), "\n");
+        // The connection ends next, whether the client takes this or not.
         transport
             .Write(absl::StrCat("HTTP/1.1 ", status, " ", Reason(status),
                                 "\r\nContent-Type: text/plain\r\nContent-Length: ", body.size(),

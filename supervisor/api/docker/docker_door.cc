@@ -38,6 +38,7 @@ bool IsFromAPage(const http::RequestHead& head) {
 
 void RefusePage(http::Exchange& exchange) {
   exchange.CloseAfter();
+  // Who does not take the refusal has gone; the connection ends either way.
   exchange
       .Respond(403, {{"Content-Type", "application/json"}},
                "{\"message\":\"requests of web pages are refused\"}\n")
