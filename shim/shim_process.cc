@@ -34,6 +34,7 @@
 #include "shim/reaper.h"
 #include "shim/shim_log.h"
 #include "shim/shim_service.h"
+#include "shim/state_record.h"
 #include "shim/version.h"
 #include "shim/worker_threads.h"
 
@@ -211,6 +212,13 @@ absl::Status ShimProcess::Serve(const LaunchRequest& request, UniqueFd sealed_ru
                        std::move(sealed_runtime), std::move(controllers)},
                       loop_.get(), reaper_.get(), &events_, &workers_);
   service_->Serve(&container);
+  const StateRecorder recorder(request.bundle, &events_, [&container](v1::InfoResponse* state) {
+    // The bundle goes once the deletion is announced.
+    if (container.IsDeleted()) return;
+    container.FillInfo(state);
+    state->set_shim_pid(getpid());
+    state->set_version(kVersion);
+  });
   GANTRY_RETURN_IF_ERROR(loop_->Watch(listener_.get(), EPOLLIN, [&](uint32_t) { Accept(); }));
 
   sigset_t term;

@@ -165,6 +165,7 @@ absl::StatusOr<std::unique_ptr<Daemon>> Daemon::Start(const Config& config,
   GANTRY_RETURN_IF_ERROR(Recover(p));
   GANTRY_RETURN_IF_ERROR(MakeDoors(p));
   GANTRY_RETURN_IF_ERROR(Serve(p));
+  p.tasks->Follow();
   p.restarts->Start();
   malloc_trim(0);
   LOG(INFO) << "gantryd " << kVersion << " ready on " << config.address << " with root "

@@ -93,6 +93,7 @@ struct TaskService::Task {
   std::shared_ptr<const TaskSetup> setup ABSL_GUARDED_BY(mu);
   bool ready ABSL_GUARDED_BY(mu) = false;  // Create has succeeded; lists show it
   bool deleted ABSL_GUARDED_BY(mu) = false;
+  bool to_follow ABSL_GUARDED_BY(mu) = false;  // Follow() has still to listen to its shim
   uint64_t history_until ABSL_GUARDED_BY(mu) =
       0;  // events up to here happened while no supervisor listened
   uint64_t applied_until ABSL_GUARDED_BY(mu) = 0;  // the shim's last event that was published

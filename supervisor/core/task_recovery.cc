@@ -247,7 +247,12 @@ bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
   }
   if (absl::Status added = registry->Add(recovered.shim); !added.ok())
     LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << added;
-  if (!recovered.info.has_value()) {
+  // What was recorded may be older than what a former supervisor was told.
+  const auto is_behind = [&]() ABSL_LOCKS_EXCLUDED(task->mu) {
+    absl::MutexLock lock(&task->mu);
+    return recovered.info_is_recorded && task->seen.Read() > recovered.info->last_event();
+  };
+  if (!recovered.info.has_value() || is_behind()) {
     LOG(WARNING) << "ns=" << key.ns << " id=" << key.container_id
                  << " is unknown until its shim answers: " << recovered.reason;
     Ask(task, recovered.shim, /*gap=*/false);
@@ -258,6 +263,9 @@ bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
     absl::MutexLock lock(&task->mu);
     Adopt(*task, *recovered.info);
     after = task->applied_until;
+    // Where nothing happened while no supervisor listened, connecting need not hold up the doors.
+    task->to_follow = recovered.info_is_recorded && after >= task->history_until;
+    if (task->to_follow) return true;
   }
   Listen(task, *recovered.shim, after);
   return true;
@@ -294,6 +302,27 @@ int TaskService::Recover(std::vector<runtime::RecoveredTask> found) {
   if (!core_->map_mu.AwaitWithDeadline(absl::Condition(&reaped), deadline))
     LOG(WARNING) << "cleaning up after " << core_->reaps_under_way << " tasks goes on";
   return alive;
+}
+
+void TaskService::Follow() {
+  for (const std::shared_ptr<Task>& task : core_->TasksOf("")) {
+    {
+      absl::MutexLock lock(&task->mu);
+      if (!task->to_follow) continue;
+      task->to_follow = false;
+    }
+    core_->Hand([core = core_, task] {
+      std::shared_ptr<runtime::Shim> shim;
+      uint64_t after = 0;
+      {
+        absl::MutexLock lock(&task->mu);
+        if (task->deleted || task->shim == nullptr || task->stream != nullptr) return;
+        shim = task->shim;
+        after = task->applied_until;
+      }
+      core->Listen(task, *shim, after);
+    });
+  }
 }
 
 }  // namespace gantry::core

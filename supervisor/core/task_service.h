@@ -222,6 +222,9 @@ class TaskService {
   // on. A shim that does not answer is kept as kUnknown, never deleted on a guess, and taken up
   // when it answers. Takes about a second at most: what needs longer goes on by itself.
   int Recover(std::vector<runtime::RecoveredTask> found);
+  // Once the doors are open: listens to the shims whose recorded state Recover() took over. Until
+  // then their tasks are as recorded; nothing that happens meanwhile is missed. Returns at once.
+  void Follow();
 
   // Answers all waits, now and from now on, with kUnavailable. The first step of a stop: no
   // call waits when the server ends.

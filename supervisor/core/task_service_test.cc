@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/synchronization/notification.h"
@@ -511,6 +512,13 @@ class TaskRecoveryTest : public TaskServiceTest {
     }
     return found;
   }
+  // The number up to which this daemon has noted a container's events.
+  uint64_t SeenEventsOf(const std::string& id) {
+    uint64_t number = 0;
+    const absl::StatusOr<std::string> text =
+        ReadFile(bundles_->Load({kNs, id})->path() + "/events.seen", 64);
+    return text.ok() && absl::SimpleAtoi(*text, &number) ? number : 0;
+  }
   int Recover(runtime::RecoveredTask found) {
     std::vector<runtime::RecoveredTask> all;
     all.push_back(std::move(found));
@@ -531,6 +539,54 @@ TEST_F(TaskRecoveryTest, AnExitWhileNoDaemonRanIsToldOnce) {
   // Events that the former daemon had not noted as seen are published again; so is the exit.
   const Actionlist actions = Actions();
   EXPECT_EQ(std::count(actions.begin(), actions.end(), "die"), 1);
+}
+
+TEST_F(TaskRecoveryTest, ARecordedStateIsListenedToOnceTheDoorsAreOpen) {
+  ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
+  ASSERT_TRUE(Eventually([&] { return SeenEventsOf("c") == 2u; }));
+  End();
+  Begin();
+  runtime::RecoveredTask found = Found(runtime::Verdict::kAdopt, true);
+  found.info_is_recorded = true;
+  const int streams = Shim("c").event_streams();
+  EXPECT_EQ(Recover(std::move(found)), 1);
+  EXPECT_EQ(tasks_->Get(kNs, "c", "")->status, ProcessStatus::kRunning);
+  EXPECT_EQ(Shim("c").event_streams(), streams);
+  Answer answer;
+  tasks_->WaitAsync(kNs, "c", "", answer.callback());
+  Shim("c").Exit("", 7);  // before anybody listens
+  tasks_->Follow();
+  EXPECT_EQ(answer.Await()->status, 7u);
+  EXPECT_EQ(exits_.Await(1).size(), 1u);
+}
+
+TEST_F(TaskRecoveryTest, WhatHappenedAfterTheRecordedStateIsToldBeforeTheDoorsOpen) {
+  ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
+  ASSERT_TRUE(Eventually([&] { return SeenEventsOf("c") == 2u; }));
+  End();
+  Shim("c").Exit("", 7);
+  Begin();
+  runtime::RecoveredTask found = Found(runtime::Verdict::kAdopt, true);
+  found.info_is_recorded = true;
+  EXPECT_EQ(Recover(std::move(found)), 1);
+  EXPECT_EQ(exits_.Await(1).size(), 1u);
+  const Actionlist actions = Actions();
+  EXPECT_EQ(std::count(actions.begin(), actions.end(), "die"), 1);
+}
+
+TEST_F(TaskRecoveryTest, ARecordBehindWhatAFormerDaemonSawIsNotBelieved) {
+  ASSERT_TRUE(tasks_->Create(context_, Wanted("c")).ok());
+  runtime::RecoveredTask found = Found(runtime::Verdict::kAdopt, true);  // running
+  Shim("c").Exit("", 7);
+  ASSERT_TRUE(Eventually([&] { return SeenEventsOf("c") == 3u; }));
+  End();
+  Begin();
+  found.shim = launcher_.Adopt(*found.bundle);
+  found.info_is_recorded = true;
+  EXPECT_EQ(Recover(std::move(found)), 1);
+  ASSERT_TRUE(
+      Eventually([&] { return tasks_->Get(kNs, "c", "")->status == ProcessStatus::kStopped; }));
+  EXPECT_EQ(tasks_->Get(kNs, "c", "")->exit_status, 7u);
 }
 
 TEST_F(TaskRecoveryTest, AShimThatAnswersLateIsTakenUp) {

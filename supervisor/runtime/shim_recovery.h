@@ -1,5 +1,8 @@
 // After a restart: finds the bundles, looks who still answers, and says what each task is now.
 //
+// A shim that lives and has recorded its state is not asked: a machine with a thousand containers
+// knows them again in a fraction of a second.
+//
 // Three steps. Observe() gathers facts about one bundle and changes nothing; Decide() turns them
 // into a verdict and is a pure function; Recover() does both for all bundles side by side, each
 // with the same deadline, and connects those to adopt. What a verdict asks for is carried out by
@@ -28,7 +31,7 @@
 namespace gantry::runtime {
 
 enum class Verdict {
-  kAdopt,        // the shim answers and is who it should be: use it
+  kAdopt,        // the shim answers, or has recorded its state, and is who it should be: use it
   kReap,         // nothing was ever running, or what is left has no owner: clean up, report nothing
   kMarkExited,   // the container ran and is over, the shim is gone: report the exit, then clean up
   kKeepUnknown,  // the shim lives but does not answer: show the task as unknown, try again later
@@ -48,7 +51,7 @@ struct Observation {
     kNobody,    // no socket, or connection refused
     kSilent,    // connected or in progress, but no answer by the deadline
     kStranger,  // answered for another task
-    kAnswered,
+    kAnswered,  // or its process lives and has recorded what it would answer
   };
   Answer answer = Answer::kNobody;
   // As the shim tells it; STATUS_EMPTY: it was never asked to create.
@@ -67,7 +70,8 @@ struct RecoveredTask {
   // or damaged.
   std::optional<Bundle> bundle;
   std::shared_ptr<Shim> shim;  // whenever its process lives: to use, to shut down, or to ask again
-  std::optional<shim::v1::InfoResponse> info;  // when it answered
+  std::optional<shim::v1::InfoResponse> info;  // when it answered, or recorded its state
+  bool info_is_recorded = false;               // the shim was not asked: see state_record.h
   std::optional<TaskExit> exit;                // kMarkExited: recorded by the shim, or synthesised
 };
 

@@ -2,6 +2,10 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <string>
+#include <vector>
+
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "gtest/gtest.h"
@@ -134,6 +138,61 @@ TEST_F(RecoverTest, RunningTaskIsAdoptedWithAShimThatAnswers) {
   EXPECT_EQ(tasks[0].info->init().status(), shim::v1::STATUS_RUNNING);
   ASSERT_NE(tasks[0].shim, nullptr);
   EXPECT_TRUE(tasks[0].shim->client().Pause().ok());
+}
+
+// What a shim leaves in its bundle of a running container.
+shim::v1::InfoResponse Recorded(const Bundle& bundle, int32_t shim_pid) {
+  shim::v1::InfoResponse state;
+  state.set_namespace_(bundle.key().ns);
+  state.set_container_id(bundle.key().container_id);
+  state.set_shim_pid(shim_pid);
+  state.set_last_event(2);
+  state.mutable_init()->set_status(shim::v1::STATUS_RUNNING);
+  state.mutable_init()->set_pid(77);
+  return state;
+}
+
+TEST_F(RecoverTest, ShimThatRecordedItsStateIsNotAsked) {
+  const Bundle bundle = Make("web");
+  const auto shim = Serve(bundle);
+  Run(bundle);
+  ASSERT_TRUE(
+      WriteFile(bundle.path() + "/state", Recorded(bundle, getpid()).SerializeAsString()).ok());
+  shim->Freeze();
+  const std::vector<RecoveredTask> tasks = Recover(absl::Milliseconds(100));
+  ASSERT_EQ(tasks.size(), 1u);
+  EXPECT_EQ(tasks[0].verdict, Verdict::kAdopt) << tasks[0].reason;
+  EXPECT_TRUE(tasks[0].info_is_recorded);
+  EXPECT_EQ(tasks[0].info->init().pid(), 77);
+  EXPECT_NE(tasks[0].shim, nullptr);
+  const std::vector<std::string> calls = shim->calls();
+  EXPECT_EQ(std::count(calls.begin(), calls.end(), "Info"), 0);
+}
+
+TEST_F(RecoverTest, RecordThatProvesNothingIsPassedOver) {
+  const Bundle bundle = Make("web");
+  const auto shim = Serve(bundle);
+  Run(bundle);
+  for (const std::string& bytes :
+       {std::string("damaged"), Recorded(bundle, getpid() + 1).SerializeAsString()}) {
+    ASSERT_TRUE(WriteFile(bundle.path() + "/state", bytes).ok());
+    const std::vector<RecoveredTask> tasks = Recover();
+    ASSERT_EQ(tasks.size(), 1u);
+    EXPECT_EQ(tasks[0].verdict, Verdict::kAdopt) << tasks[0].reason;
+    EXPECT_FALSE(tasks[0].info_is_recorded);
+    EXPECT_NE(tasks[0].info->init().pid(), 77);
+  }
+}
+
+TEST_F(RecoverTest, RecordOfAShimThatIsGoneIsNotItsLastWord) {
+  const Bundle bundle = Make("web");
+  ASSERT_TRUE(bundle.WriteShimProcess({getpid(), ReadStartTime(getpid()).value() + 1}).ok());
+  ASSERT_TRUE(
+      WriteFile(bundle.path() + "/state", Recorded(bundle, getpid()).SerializeAsString()).ok());
+  const std::vector<RecoveredTask> tasks = Recover();
+  ASSERT_EQ(tasks.size(), 1u);
+  EXPECT_EQ(tasks[0].shim, nullptr);
+  EXPECT_FALSE(tasks[0].info.has_value());
 }
 
 TEST_F(RecoverTest, ShimThatWasNotYetWrittenDownIsFoundByItsSocket) {
