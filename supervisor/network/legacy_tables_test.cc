@@ -10,6 +10,7 @@
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
+#include "base/temp_dir.h"
 #include "supervisor/network/netns.h"
 
 namespace gantry::network {
@@ -21,9 +22,13 @@ using testing::IsEmpty;
 // What is said in a new namespace after these commands.
 std::vector<std::string> After(const std::string& commands) {
   std::vector<std::string> said;
+  // The program's usual lock is in /run, which a test may not write to.
+  const TempDir locks;
   EXPECT_TRUE(NewNetns([&] {
                 if (!commands.empty()) {
-                  const std::string whole = "PATH=/usr/sbin:/sbin:$PATH; " + commands;
+                  const std::string whole =
+                      "PATH=/usr/sbin:/sbin:$PATH; export XTABLES_LOCKFILE=" + locks.Join("lock") +
+                      "; " + commands;
                   EXPECT_EQ(system(whole.c_str()), 0) << commands;
                 }
                 said = LegacyProgramsThatDrop();
