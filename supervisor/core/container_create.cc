@@ -239,6 +239,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
   }
   if (pod != nullptr) GANTRY_RETURN_IF_ERROR(pod->join(id, spec_config, user));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
+  if (pod != nullptr && pod->finish != nullptr) GANTRY_RETURN_IF_ERROR(pod->finish(id, spec));
 
   metadata::NewContainer fresh;
   record::v1::Container& record = fresh.record;
