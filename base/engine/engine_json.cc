@@ -484,6 +484,21 @@ Value MountPointsDocument(const v1::ContainerSummary& container) {
   return mounts;
 }
 
+Value ManifestDocument(const v1::ImageManifest& manifest) {
+  Value out = Value::EmptyObject();
+  out.Set("mediaType", manifest.media_type());
+  out.Set("digest", manifest.digest());
+  out.Set("size", manifest.size_bytes());
+  const std::vector<std::string> parts = absl::StrSplit(manifest.platform(), '/');
+  if (parts.size() < 2) return out;
+  Value platform = Value::EmptyObject();
+  platform.Set("architecture", parts[1]);
+  platform.Set("os", parts[0]);
+  if (parts.size() > 2) platform.Set("variant", parts[2]);
+  out.Set("platform", std::move(platform));
+  return out;
+}
+
 Value ContainerDocument(const v1::ContainerDetails& container) {
   const v1::ContainerSummary& c = container.summary();
   Value out = Value::EmptyObject();
@@ -545,6 +560,8 @@ Value ContainerDocument(const v1::ContainerDetails& container) {
   out.Set("Mounts", MountPointsDocument(c));
   out.Set("Config", ConfigDocument(container));
   out.Set("NetworkSettings", NetworkSettings(container));
+  if (c.has_image_manifest())
+    out.Set("ImageManifestDescriptor", ManifestDocument(c.image_manifest()));
   Value gantry = Value::EmptyObject();
   gantry.Set("Bundle", container.bundle_path());
   gantry.Set("CgroupPath", container.cgroup_path());

@@ -27,6 +27,7 @@
 #include "supervisor/core/container_volumes.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/lease_scope.h"
+#include "supervisor/core/manifest_record.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_names.h"
@@ -263,6 +264,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
   google::protobuf::Any& image_extension = (*record.mutable_extensions())[kImageExtension];
   image_extension.set_type_url("gantry.record.v1.Descriptor");
   image_extension.set_value(target.SerializeAsString());
+  WriteManifest(image.manifest, image.config.platform, record);
   if (pod != nullptr) {
     record.set_sandbox(pod->pod_id);
     record.mutable_labels()->insert(pod->labels.begin(), pod->labels.end());

@@ -17,13 +17,17 @@ std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& recor
     return std::nullopt;
   v1::ContainerConfig config;
   if (!config.ParseFromString(intent->second.value())) return std::nullopt;
-  *config.mutable_labels() = record.labels();
+  // A record has no labels without a value, as containerd's have none; those are here.
+  for (const auto& [name, value] : record.labels()) (*config.mutable_labels())[name] = value;
   return config;
 }
 
 void WriteIntent(const v1::ContainerConfig& config, record::v1::Container& record) {
   v1::ContainerConfig stored = config;
   stored.clear_labels();
+  for (const auto& [name, value] : config.labels()) {
+    if (value.empty()) stored.mutable_labels()->insert({name, value});
+  }
   google::protobuf::Any& intent = (*record.mutable_extensions())[kExtension];
   intent.set_type_url(kType);
   intent.set_value(stored.SerializeAsString());

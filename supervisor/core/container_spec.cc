@@ -321,31 +321,23 @@ absl::Status MergeImageConfig(const oci::ImageConfig& image, v1::ContainerConfig
         absl::StrCat("image ", config.image(), " has no command: say what to run after its name"));
   }
 
+  // The container's own come first, then those of the image that it does not name. A bare NAME takes
+  // the image's away and stays in the record, as docker shows it.
   std::vector<std::string> env;
   std::map<std::string, size_t> where;
-  auto set = [&](const std::string& entry) {
-    const std::string name(EnvName(entry));
-    auto [it, fresh] = where.emplace(name, env.size());
+  for (const std::string& entry : config.env()) {
+    const auto [it, fresh] = where.emplace(std::string(EnvName(entry)), env.size());
     if (fresh) {
       env.push_back(entry);
     } else {
       env[it->second] = entry;
     }
-  };
-  for (const std::string& entry : image.env) set(entry);
-  std::set<std::string> dropped;
-  for (const std::string& entry : config.env()) {
-    if (absl::StrContains(entry, '=')) {
-      set(entry);
-      dropped.erase(std::string(EnvName(entry)));
-    } else {
-      dropped.insert(entry);
-    }
+  }
+  for (const std::string& entry : image.env) {
+    if (where.count(std::string(EnvName(entry))) == 0) env.push_back(entry);
   }
   config.clear_env();
-  for (const std::string& entry : env) {
-    if (dropped.count(std::string(EnvName(entry))) == 0) config.add_env(entry);
-  }
+  for (std::string& entry : env) config.add_env(std::move(entry));
 
   if (config.working_dir().empty() && !image.working_dir.empty()) {
     // Images name relative directories too; the builder that made them started at the root.
@@ -430,7 +422,9 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   out.id = place.id;
   out.args.assign(in.entrypoint().values().begin(), in.entrypoint().values().end());
   out.args.insert(out.args.end(), in.command().begin(), in.command().end());
-  out.env.assign(in.env().begin(), in.env().end());
+  for (const std::string& entry : in.env()) {
+    if (absl::StrContains(entry, '=')) out.env.push_back(entry);
+  }
   out.working_dir = in.working_dir();
   out.user = in.user();
   out.group_add.assign(in.group_add().begin(), in.group_add().end());

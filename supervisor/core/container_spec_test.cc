@@ -47,7 +47,7 @@ TEST(MergeImageConfigTest, EnvironmentOfTheUserWinsAndCanTakeAway) {
   config.add_env("C");
   config.add_env("D=user");
   ASSERT_TRUE(MergeImageConfig(image, config).ok());
-  EXPECT_THAT(config.env(), ElementsAre("A=image", "B=user", "D=user"));
+  EXPECT_THAT(config.env(), ElementsAre("B=user", "C", "D=user", "A=image"));
 }
 
 TEST(MergeImageConfigTest, ARelativeWorkingDirectoryOfAnImageIsBelowTheRoot) {

@@ -131,6 +131,7 @@ void SetAttributes(const v1::ContainerConfig& config, shim::v1::Log& log) {
   }
   const Choice env(config, "env");
   for (const std::string& entry : config.env()) {
+    if (!absl::StrContains(entry, '=')) continue;  // takes the image's away
     const std::pair<std::string, std::string> parts =
         absl::StrSplit(entry, absl::MaxSplits('=', 1));
     if (env.Includes(parts.first)) attributes[parts.first] = parts.second;

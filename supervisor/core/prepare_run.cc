@@ -1,25 +1,60 @@
 #include "supervisor/core/prepare_run.h"
 
+#include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "glog/logging.h"
 
 #include "base/status_macros.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/link_environment.h"
 #include "supervisor/core/log_options.h"
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
+#include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/oci/runtime_spec.h"
 
 namespace gantry::core {
+namespace {
+
+// What its links on the default bridge add to its environment, as the others are now.
+absl::StatusOr<std::vector<std::pair<std::string, std::string>>> LinkVariables(
+    const RunPreparer::Parts& parts, const CallContext& context, const LoadedContainer& loaded,
+    const NetworkChoice& network) {
+  std::vector<std::pair<std::string, std::string>> all;
+  // On other networks docker never had them.
+  if (network.kind != NetworkChoice::Kind::kNetwork || network.network != "bridge") return all;
+  for (const std::string& link : loaded.config.links()) {
+    GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other,
+                            parts.records->Load(context, LinkTarget(link)));
+    GANTRY_ASSIGN_OR_RETURN(const NetworkPlaces::Held held,
+                            parts.networks->Holds(context, other.id()));
+    LinkedContainer linked;
+    linked.alias = LinkAlias(link);
+    for (const v1::NetworkEndpoint& endpoint : held.endpoints) {
+      if (endpoint.network() == network.network) linked.address = endpoint.ip_address();
+    }
+    // One that does not run has no address yet.
+    if (linked.address.empty()) continue;
+    linked.exposed_ports = {other.config.exposed_ports().begin(),
+                            other.config.exposed_ports().end()};
+    linked.env = {other.config.env().begin(), other.config.env().end()};
+    for (auto& variable : LinkEnvironment(loaded.ShownName(), linked))
+      all.push_back(std::move(variable));
+  }
+  return all;
+}
+
+}  // namespace
 
 absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
                                                    const LoadedContainer& loaded) {
@@ -135,6 +170,21 @@ absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
       GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
     }
     spec->SetNamespace("network", netns);
+  }
+  GANTRY_ASSIGN_OR_RETURN(const auto variables, LinkVariables(parts_, context, loaded, network));
+  if (!variables.empty()) {
+    if (!spec.has_value()) {
+      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
+    }
+    // What it was given itself counts.
+    const std::vector<std::string> own = spec->env();
+    for (const auto& [name, value] : variables) {
+      const std::string prefix = name + "=";
+      if (std::none_of(own.begin(), own.end(), [&prefix](const std::string& entry) {
+            return absl::StartsWith(entry, prefix);
+          }))
+        spec->SetEnv(name, value);
+    }
   }
   return spec.has_value() ? spec->Print() : stored;
 }
