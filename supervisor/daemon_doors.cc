@@ -36,6 +36,7 @@
 #include "supervisor/api/gantry/doctor.h"
 #include "supervisor/api/gantry/images.h"
 #include "supervisor/api/gantry/life.h"
+#include "supervisor/api/gantry/manifests.h"
 #include "supervisor/api/gantry/networks.h"
 #include "supervisor/api/gantry/system.h"
 #include "supervisor/api/gantry/volumes.h"
@@ -128,6 +129,8 @@ absl::Status Daemon::MakeDoors(Parts& p) {
        p.container_view.get(), p.container_files.get(), p.container_wait.get(), p.execs.get()},
       *p.calls, *p.followers));
   p.gantry_door.push_back(api::gantry_v1::NewImagesDoor(*p.image_services, *p.calls));
+  p.gantry_door.push_back(
+      api::gantry_v1::NewManifestsDoor(p.image_services->manifests, *p.calls));
   p.gantry_door.push_back(api::gantry_v1::NewBuildsDoor(*p.builder, *p.build_cache, *p.calls));
   p.gantry_door.push_back(
       api::gantry_v1::NewNetworksDoor(*p.networks, *p.container_networks, *p.calls));

@@ -24,6 +24,7 @@
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "ctl/commands/build_agents.h"
+#include "ctl/commands/build_limits.h"
 #include "ctl/commands/build_target.h"
 #include "ctl/commands/build_view.h"
 #include "ctl/commands/builder.h"
@@ -116,6 +117,7 @@ class BuildAction final : public Action {
     flags.String(&shm_size_, "shm-size", 0, "bytes", "Size of /dev/shm");
     flags.String(&memory_, "memory", 'm', "bytes", "Memory limit of RUN");
     flags.String(&cpuset_, "cpuset-cpus", 0, "list", "CPUs of RUN");
+    limits_.AddFlags(flags);
     flags.Strings(&ulimits_, "ulimit", 0, "NAME=SOFT[:HARD]", "Limit of a process of RUN");
     flags.String(&cgroup_parent_, "cgroup-parent", 0, "path", "Parent cgroup of RUN");
     flags.Strings(&secrets_, "secret", 0, "id=ID[,src=FILE|,env=NAME]",
@@ -294,6 +296,7 @@ class BuildAction final : public Action {
       open.mutable_resources()->set_memory_bytes(bytes);
     }
     if (!cpuset_.empty()) open.mutable_resources()->set_cpuset_cpus(cpuset_);
+    if (limits_.any()) GANTRY_RETURN_IF_ERROR(limits_.Fill(open.mutable_resources()));
     for (const std::string& ulimit : ulimits_) {
       GANTRY_ASSIGN_OR_RETURN(*open.mutable_resources()->add_ulimits(),
                               engine::ParseUlimit(ulimit));
@@ -563,6 +566,7 @@ class BuildAction final : public Action {
 
   std::vector<std::string> tags_, arguments_, labels_, no_cache_stages_, hosts_, ulimits_, secrets_,
       contexts_, agents_, allow_;
+  BuildLimits limits_;
   std::string file_, target_, platform_, network_, shm_size_, memory_, cpuset_, cgroup_parent_,
       output_, progress_, id_file_, metadata_file_;
   bool no_cache_ = false, pull_ = false, push_ = false, quiet_ = false, ignored_ = false;
