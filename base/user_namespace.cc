@@ -87,6 +87,36 @@ absl::StatusOr<NewNamespaces> NewNamespaces::Make(const IdMaps& maps, int flags)
   return made;
 }
 
+absl::StatusOr<NewNamespaces> NewNamespaces::MakeIn(int user_namespace, int flags) {
+  int hold[2];
+  int ready[2];
+  if (pipe2(hold, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "namespaces: pipe");
+  UniqueFd hold_read(hold[0]);
+  NewNamespaces made;
+  made.hold_ = UniqueFd(hold[1]);
+  if (pipe2(ready, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "namespaces: pipe");
+  const UniqueFd ready_read(ready[0]);
+  UniqueFd ready_write(ready[1]);
+  // A process of its own, because a thread cannot change its user namespace alone.
+  const long pid = syscall(SYS_clone, 0, nullptr, nullptr, nullptr, nullptr);
+  if (pid < 0) return ErrnoToStatus(errno, "namespaces: new process");
+  if (pid == 0) {
+    close(hold[1]);
+    int result = 0;
+    if (setns(user_namespace, CLONE_NEWUSER) != 0 || unshare(flags) != 0) result = errno;
+    (void)!write(ready[1], &result, sizeof result);
+    char unused;
+    (void)!read(hold[0], &unused, 1);
+    _exit(0);
+  }
+  made.pid_ = static_cast<pid_t>(pid);
+  ready_write.reset();
+  int result = EIO;
+  if (read(ready_read.get(), &result, sizeof result) != sizeof result) result = EIO;
+  if (result != 0) return ErrnoToStatus(result, "new namespaces in a user namespace");
+  return made;
+}
+
 absl::StatusOr<UniqueFd> NewNamespaces::Open(const char* kind) const {
   const std::string path = absl::StrCat("/proc/", pid_, "/ns/", kind);
   UniqueFd fd(open(path.c_str(), O_RDONLY | O_CLOEXEC));

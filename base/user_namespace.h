@@ -30,6 +30,9 @@ class NewNamespaces {
   //   kPermissionDenied    the kernel or a security module forbids user namespaces
   static absl::StatusOr<NewNamespaces> Make(const IdMaps& maps, int flags = 0);
 
+  // Those of `flags` alone, owned by a user namespace that there is.
+  static absl::StatusOr<NewNamespaces> MakeIn(int user_namespace, int flags);
+
   // "user", "net", "ipc", "uts".
   absl::StatusOr<UniqueFd> Open(const char* kind) const;
 

@@ -170,7 +170,7 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.String(&volume_driver_, "volume-driver", 0, "name", "Driver of new volumes");
   flags.Bool(&read_only_, "read-only", 0, "Root file system read-only");
   flags.String(&shm_size_, "shm-size", 0, "bytes", "Size of /dev/shm (default 64m)");
-  flags.Strings(&storage_options_, "storage-opt", 0, "key=value", "Option of the snapshotter");
+  flags.Strings(&storage_options_, "storage-opt", 0, "key=value", "size=N: how large its layer may grow");
 
   flags
       .Custom("isolation", 0, "name", "Only \"default\": the others are Windows'",
@@ -186,7 +186,8 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.Strings(&security_options_, "security-opt", 0, "option",
                 "no-new-privileges, seccomp=FILE|unconfined, apparmor=, label=, ...");
   flags.Strings(&sysctls_, "sysctl", 0, "key=value", "Kernel parameter inside");
-  flags.String(&userns_, "userns", 0, "mode", "User namespace");
+  flags.String(&userns_, "userns", 0, "mode",
+               "User namespace: host, remap[:USER[:GROUP]], auto[:size=N]");
   flags.String(&pid_, "pid", 0, "mode", "Process namespace: host, container:NAME");
   flags.String(&ipc_, "ipc", 0, "mode", "IPC namespace: private, shareable, none, host, ...");
   flags.String(&uts_, "uts", 0, "mode", "UTS namespace: host");

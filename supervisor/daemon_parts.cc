@@ -40,6 +40,7 @@
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
+#include "supervisor/core/id_choice.h"
 #include "supervisor/core/image_build.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/mount_activations.h"
@@ -82,6 +83,7 @@
 #include "supervisor/runtime/shim_recovery.h"
 #include "supervisor/socket_listener.h"
 #include "supervisor/volume/local_driver.h"
+#include "supervisor/volume/plugin_driver.h"
 
 namespace gantry {
 

@@ -76,6 +76,7 @@ class RunEnds;
 class ExecService;
 class ExitObserver;
 class HealthMonitor;
+class IdChoice;
 class ImageBuild;
 struct ImageServices;
 class MountActivations;
@@ -134,6 +135,7 @@ class SpanExporter;
 }  // namespace trace
 namespace volume {
 class LocalDriver;
+class PluginDrivers;
 }  // namespace volume
 class DaemonMetrics;
 class Executor;
@@ -219,6 +221,8 @@ struct Daemon::Parts {
   std::unique_ptr<core::RunEnds> run_ends;
   std::unique_ptr<core::ContainerSteps> container_steps;
   std::unique_ptr<core::ContainerView> container_view;
+  std::unique_ptr<core::IdChoice> id_choice;
+  std::unique_ptr<volume::PluginDrivers> volume_plugins;
   std::unique_ptr<core::ContainerLifecycle> container_lifecycle;
   std::unique_ptr<core::ContainerStreams> container_streams;
   std::unique_ptr<core::ContainerFiles> container_files;

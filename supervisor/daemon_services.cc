@@ -7,6 +7,7 @@
 #include "absl/strings/str_join.h"
 #include "glog/logging.h"
 
+#include "base/errno_status.h"
 #include "base/clock.h"
 #include "base/executor.h"
 #include "base/status_macros.h"
@@ -34,6 +35,7 @@
 #include "supervisor/core/exec_service.h"
 #include "supervisor/core/health_board.h"
 #include "supervisor/core/health_monitor.h"
+#include "supervisor/core/id_choice.h"
 #include "supervisor/core/image_build.h"
 #include "supervisor/core/image_services.h"
 #include "supervisor/core/network_kernel.h"
@@ -46,6 +48,7 @@
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
+#include "supervisor/core/subordinate_ids.h"
 #include "supervisor/core/system_service.h"
 #include "supervisor/core/task_service.h"
 #include "supervisor/core/volume_content.h"
@@ -65,6 +68,7 @@
 #include "supervisor/runtime/shim_signal.h"
 #include "supervisor/version.h"
 #include "supervisor/volume/local_driver.h"
+#include "supervisor/volume/plugin_driver.h"
 
 namespace gantry {
 namespace {
@@ -133,6 +137,14 @@ absl::Status Daemon::MakeServices(Parts& p) {
   p.image_services = std::make_unique<core::ImageServices>(image_parts);
 
   GANTRY_ASSIGN_OR_RETURN(p.mount_points, core::MountPoints::Open(config.root));
+  // Before anything is made that a daemon with a wrong setting would leave behind.
+  if (!config.userns_remap.empty()) {
+    if (const absl::Status usable = core::RemapOf("/etc", config.userns_remap).status();
+        !usable.ok()) {
+      return WithContext(
+          usable, absl::StrCat("setting user_namespaces.remap = \"", config.userns_remap, "\""));
+    }
+  }
   MakeNetworks(p);
   MakeContainerLife(p);
   MakeContainerUse(p);
@@ -177,15 +189,19 @@ void Daemon::MakeContainerLife(Parts& p) {
   records.state_directory = p.config.state;
   p.container_records = std::make_unique<core::ContainerRecords>(records);
 
+  p.volume_plugins = std::make_unique<volume::PluginDrivers>(
+      volume::PluginPlaces{p.config.volume_plugin_sockets, p.config.volume_plugin_specs});
   core::VolumeService::Parts volumes;
+  volumes.plugins = p.volume_plugins.get();
   volumes.store = p.volume_records.get();
   volumes.local = p.local_volumes.get();
   volumes.containers = p.container_records.get();
   volumes.clock = &p.clock;
   volumes.events = &p.events;
   p.volumes = std::make_unique<core::VolumeService>(volumes);
-  p.run_volumes = std::make_unique<core::RunVolumes>(core::RunVolumes::Parts{
-      p.volume_records.get(), p.local_volumes.get(), p.volumes.get(), p.config.state});
+  p.run_volumes = std::make_unique<core::RunVolumes>(
+      core::RunVolumes::Parts{p.volume_records.get(), p.local_volumes.get(), p.volumes.get(),
+                              p.config.state, p.volume_plugins.get(), p.workers.get()});
   p.volume_content = std::make_unique<core::VolumeContent>(
       core::VolumeContent::Parts{p.volumes.get(), p.run_volumes.get(), p.local_volumes.get()});
   p.container_volumes = std::make_unique<core::ContainerVolumes>(core::ContainerVolumes::Parts{
@@ -237,7 +253,14 @@ void Daemon::MakeContainerLife(Parts& p) {
   view.volumes = p.volumes.get();
   p.container_view = std::make_unique<core::ContainerView>(view);
 
+  core::IdChoice::Parts ids;
+  ids.remap = p.config.userns_remap;
+  ids.auto_user = p.config.userns_auto_user;
+  ids.in_use = [records = p.container_records.get()] { return records->IdsInUse(); };
+  p.id_choice = std::make_unique<core::IdChoice>(std::move(ids));
+
   core::ContainerLifecycle::Parts lifecycle;
+  lifecycle.ids = p.id_choice.get();
   lifecycle.records = p.container_records.get();
   lifecycle.steps = p.container_steps.get();
   lifecycle.runs = p.run_preparer.get();
@@ -344,6 +367,7 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.facts.address = config.address;
   system_parts.facts.docker_address = absl::StrJoin(DockerAddresses(config), " ");
   system_parts.facts.default_runtime = config.default_runtime;
+  system_parts.facts.userns_remap = config.userns_remap;
   system_parts.facts.started_at = p.clock.Now();
   p.uuid = system_parts.facts.uuid;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));

@@ -14,11 +14,13 @@
 #include "base/crash_point.h"
 #include "base/field_error.h"
 #include "base/file.h"
+#include "base/project_quota.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_requests.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "snapshotter/mount.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_mounts.h"
@@ -26,6 +28,7 @@
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_volumes.h"
 #include "supervisor/core/event_bus.h"
+#include "supervisor/core/id_choice.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/manifest_record.h"
 #include "supervisor/core/name_files.h"
@@ -41,6 +44,8 @@ namespace {
 
 constexpr char kSpecType[] = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 constexpr char kRuntimeName[] = "io.containerd.runc.v2";
+// How large the layer of a container may grow, in bytes.
+constexpr char kMaxSizeLabel[] = "containerd.io/snapshot/max-size";
 
 std::string RandomBytes(size_t n) {
   std::string bytes(n, '\0');
@@ -55,6 +60,18 @@ std::string RandomBytes(size_t n) {
 // mount_setattr(2) can be told to take the whole tree.
 bool KernelHasRecursiveReadOnly(const oci::HostFacts& host) {
   return std::pair(host.kernel_major, host.kernel_minor) >= std::pair(5, 12);
+}
+
+// Ids of the containers whose namespaces it shares.
+std::vector<std::string> SharedContainers(const v1::ContainerConfig& config,
+                                          const NetworkChoice& network) {
+  std::vector<std::string> ids;
+  if (network.kind == NetworkChoice::Kind::kContainer) ids.push_back(network.container);
+  for (const std::string* mode : {&config.pid_mode(), &config.ipc_mode()}) {
+    absl::string_view other = *mode;
+    if (absl::ConsumePrefix(&other, "container:")) ids.emplace_back(other);
+  }
+  return ids;
 }
 
 uint64_t RandomNumber() {
@@ -99,6 +116,35 @@ absl::StatusOr<oci::User> ContainerLifecycle::LookUpUser(const std::string& chai
   return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
 }
 
+absl::StatusOr<IdChoice::Chosen> ContainerLifecycle::ChooseIds(const CallContext& context,
+                                                               const NetworkChoice& network,
+                                                               v1::ContainerConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(const UsernsMode mode, ParseUsernsMode(config.userns_mode()));
+  std::vector<LoadedContainer> shared;
+  for (const std::string& other : SharedContainers(config, network)) {
+    GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, other));
+    shared.push_back(std::move(loaded));
+  }
+  IdChoice::Chosen chosen;
+  if (!shared.empty() && mode.kind == UsernsMode::Kind::kDefault) {
+    SetIds(IdsOf(shared.front().config), config);
+  } else if (parts_.ids != nullptr) {
+    GANTRY_ASSIGN_OR_RETURN(chosen, parts_.ids->Choose(mode));
+    SetIds(chosen.ids(), config);
+  }
+  for (const LoadedContainer& other : shared) {
+    if (IdsOf(config) == IdsOf(other.config)) continue;
+    // A namespace is of use only to who has the user namespace that owns it.
+    return FieldError("userns_mode",
+                      absl::StrCat("container ", other.ShownName(),
+                                   ", whose namespaces are to be shared, has other ids; with no "
+                                   "mode of its own a container gets the same"));
+  }
+  if (config.uids().empty()) return chosen;
+  GANTRY_RETURN_IF_ERROR(CheckWithIds(config));
+  return chosen;
+}
+
 absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
     const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose,
     const PodMember* pod) {
@@ -132,6 +178,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
         one.set_network(config.network_mode());
     }
   }
+  if (pod == nullptr) SetIds({}, config);
   const std::string name(absl::StripPrefix(request.name(), "/"));
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(name));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
@@ -166,6 +213,12 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
     GANTRY_ASSIGN_OR_RETURN(std::string other_id, parts_.records->ResolveId(context, other));
     *mode = absl::StrCat("container:", other_id);
   }
+
+  IdChoice::Chosen ids;
+  if (pod == nullptr) {
+    GANTRY_ASSIGN_OR_RETURN(ids, ChooseIds(context, network, config));
+  }
+  GANTRY_RETURN_IF_ERROR(CheckMappedMounts(config));
 
   // It is on the host's network by the host's name.
   if (network.kind == NetworkChoice::Kind::kHost && config.hostname().empty() && pod == nullptr &&
@@ -202,7 +255,22 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           stores.Snapshots("", lease.scope()));
-  GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> mounts, snapshots.Prepare(id, chain_id, {}));
+  snapshot::Labels labels;
+  const auto size = config.storage_options().find("size");
+  const bool limited = size != config.storage_options().end();
+  if (limited) {
+    if (stores.default_snapshotter != "overlayfs") {
+      return FieldError("storage_options",
+                        absl::StrCat("the snapshotter ", stores.default_snapshotter, " has none"));
+    }
+    GANTRY_ASSIGN_OR_RETURN(const int64_t bytes, ParseTreeSize(size->second));
+    labels[kMaxSizeLabel] = absl::StrCat(bytes);
+  }
+  absl::StatusOr<std::vector<snapshot::Mount>> prepared = snapshots.Prepare(id, chain_id, labels);
+  if (limited && absl::IsFailedPrecondition(prepared.status()))
+    return FieldError("storage_options", prepared.status().message());
+  GANTRY_RETURN_IF_ERROR(prepared.status());
+  const std::vector<snapshot::Mount> mounts = *std::move(prepared);
   CrashPoint("snapshot.prepared");
   absl::Cleanup remove_snapshot = [&snapshots, &id] {
     if (absl::Status removed = snapshots.Remove(id); !removed.ok())
@@ -235,9 +303,10 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
       continue;
     for (oci::MountConfig& one : spec_config.mounts) {
       if (one.destination == mount.target())
-        one.recursive_read_only = MayHaveMountsBelow(one.source);
+        one.recursive_read_only = MayHaveMountsBelow(mount.source());
     }
   }
+  spec_config.limited_files = limited || volumes.limited();
   if (pod != nullptr) GANTRY_RETURN_IF_ERROR(pod->join(id, spec_config, user));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
   if (pod != nullptr && pod->finish != nullptr) GANTRY_RETURN_IF_ERROR(pod->finish(id, spec));

@@ -42,9 +42,11 @@
 #include "base/tar/tree_writer.h"
 #include "base/tar/writer.h"
 #include "base/unique_fd.h"
+#include "base/user_namespace.h"
 #include "proto/gantry/v1/container_files.pb.h"
 #include "snapshotter/layer_diff.h"
 #include "snapshotter/private_mounts.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/image_assembly.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/distribution/reference.h"
@@ -184,6 +186,14 @@ absl::Status MountBinds(int root, const std::string& spec_json) {
 absl::Status ContainerFiles::WithRootfs(const CallContext& context, const LoadedContainer& loaded,
                                         bool writable, View view,
                                         const std::function<absl::Status(int root_fd)>& use) {
+  return WithRootfsAndIds(context, loaded, writable, view,
+                          [&use](int root_fd, const IdMaps&) { return use(root_fd); });
+}
+
+absl::Status ContainerFiles::WithRootfsAndIds(
+    const CallContext& context, const LoadedContainer& loaded, bool writable, View view,
+    const std::function<absl::Status(int root_fd, const IdMaps& ids)>& use) {
+  const IdMaps ids = IdsOf(loaded.config);
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (task.ok() &&
       (task->status == ProcessStatus::kRunning || task->status == ProcessStatus::kPaused)) {
@@ -211,7 +221,8 @@ absl::Status ContainerFiles::WithRootfs(const CallContext& context, const Loaded
         result = ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": its root"));
         return;
       }
-      result = use(root.get());
+      result = ActAsRootOf(ids);
+      if (result.ok()) result = use(root.get(), ids);
     });
     if (!worker.ok())
       return WithContext(worker.status(),
@@ -252,7 +263,8 @@ absl::Status ContainerFiles::WithRootfs(const CallContext& context, const Loaded
     if (fchdir(root.get()) != 0 || chroot(".") != 0)
       return ErrnoToStatus(errno, absl::StrCat("enter ", at));
     umask(0);
-    GANTRY_RETURN_IF_ERROR(use(root.get()));
+    // On disk files have the ids that the container sees.
+    GANTRY_RETURN_IF_ERROR(use(root.get(), IdMaps()));
     // What was written is on disk before it is acknowledged.
     if (writable && !read_only && syncfs(root.get()) != 0)
       return ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": sync its files"));
@@ -279,13 +291,13 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
                                       ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->Load(context, request.container()));
-  const auto copy = [&](int root_fd) -> absl::Status {
+  const auto copy = [&](int root_fd, const IdMaps& ids) -> absl::Status {
     const Root root{root_fd, loaded.ShownName()};
     GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, StatIn(root, request.path()));
     GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(request.path()));
     GANTRY_RETURN_IF_ERROR(begin(stat));
     TarWriter tar(out, TarWriter::Seconds::kExact);
-    TreeWriter tree(tar, {.cancel = context.cancel});
+    TreeWriter tree(tar, {.cancel = context.cancel, .ids = ids});
     if (split.name.empty()) {
       UniqueFd directory = OpenInRoot(root.fd, split.parent, O_RDONLY | O_DIRECTORY);
       if (!directory.valid()) return root.Error(errno, request.path());
@@ -297,7 +309,7 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
     }
     return tar.Finish();
   };
-  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, View::kWithMounts, copy));
+  GANTRY_RETURN_IF_ERROR(WithRootfsAndIds(context, loaded, false, View::kWithMounts, copy));
   parts_.records->Publish(loaded, "archive-path");
   return absl::OkStatus();
 }
@@ -305,7 +317,7 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
 absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
                                     ByteSource& tar) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, open.container()));
-  const auto extract = [&](int root_fd) -> absl::Status {
+  const auto extract = [&](int root_fd, const IdMaps& ids) -> absl::Status {
     const Root root{root_fd, loaded.ShownName()};
     UniqueFd base = OpenInRoot(root.fd, open.path(), O_RDONLY | O_DIRECTORY);
     if (!base.valid()) {
@@ -321,9 +333,10 @@ absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyTo
     options.follow_links = true;
     options.no_overwrite_dir_non_dir = open.no_overwrite_dir_non_dir();
     options.cancel = context.cancel;
+    options.ids = ids;
     return ExtractTree(*plain, base.get(), options).status();
   };
-  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, true, View::kWithMounts, extract));
+  GANTRY_RETURN_IF_ERROR(WithRootfsAndIds(context, loaded, true, View::kWithMounts, extract));
   parts_.records->Publish(loaded, "extract-to-dir");
   return absl::OkStatus();
 }
@@ -331,9 +344,9 @@ absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyTo
 absl::Status ContainerFiles::Export(const CallContext& context, const std::string& container,
                                     ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
-  const auto write = [&](int root) -> absl::Status {
+  const auto write = [&](int root, const IdMaps& ids) -> absl::Status {
     TarWriter tar(out);
-    TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true});
+    TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true, .ids = ids});
     // A copy of the root's mount alone shows what lies below the mounts of a running container:
     // volumes may be of the same file system, and files are mounted too. The kernel refuses it
     // where a mount was locked by a more privileged user namespace.
@@ -343,7 +356,7 @@ absl::Status ContainerFiles::Export(const CallContext& context, const std::strin
         tree.AddChildren(UniqueFd(openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), ""));
     return tar.Finish();
   };
-  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, View::kRootOnly, write));
+  GANTRY_RETURN_IF_ERROR(WithRootfsAndIds(context, loaded, false, View::kRootOnly, write));
   parts_.records->Publish(loaded, "export");
   return absl::OkStatus();
 }

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/escaping.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
@@ -220,6 +221,28 @@ absl::Status AddImageVolumes(const std::set<std::string>& volumes, v1::Container
   return absl::OkStatus();
 }
 
+absl::Status CheckMappedMounts(const v1::ContainerConfig& config) {
+  for (const v1::Mount& mount : config.mounts()) {
+    if (!mount.map_ids()) continue;
+    if (config.uids().empty()) {
+      return Invalid(mount, "idmap: the container has the host's ids; give it its own (--userns)");
+    }
+    if (absl::StrContains(mount.propagation(), "shared") ||
+        absl::StrContains(mount.propagation(), "slave")) {
+      return Invalid(mount, absl::StrCat("idmap and propagation ", mount.propagation(),
+                                         " cannot be combined: what is mounted later would have "
+                                         "other ids"));
+    }
+  }
+  return absl::OkStatus();
+}
+
+bool HasPlace(const v1::ContainerConfig& config, const v1::Mount& mount) {
+  const std::string& driver = mount.volume_driver();
+  return !mount.subpath().empty() || (mount.map_ids() && !config.uids().empty()) ||
+         (!driver.empty() && driver != "local");
+}
+
 std::vector<std::string> AnonymousVolumes(const v1::ContainerConfig& config) {
   std::vector<std::string> names;
   for (const v1::Mount& mount : config.mounts()) {
@@ -269,13 +292,17 @@ absl::Status AppendMounts(const v1::ContainerConfig& config,
         }
         GANTRY_RETURN_IF_ERROR(MakeDirectories(spec.source, 0755));
       }
+      if (const auto place = sources.find(mount.target()); place != sources.end())
+        spec.source = place->second;
     } else {
       const auto source = sources.find(mount.target());
       if (source == sources.end())
         return absl::InternalError(absl::StrCat("mount ", mount.target(), " has no source"));
       spec.source = source->second;
     }
-    spec.recursive_read_only = spec.recursive_read_only && MayHaveMountsBelow(spec.source);
+    spec.recursive_read_only =
+        spec.recursive_read_only &&
+        MayHaveMountsBelow(mount.type() == v1::Mount::BIND ? mount.source() : spec.source);
     out.push_back(std::move(spec));
   }
   return absl::OkStatus();

@@ -338,6 +338,11 @@ absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
   ContainerVolumes::Given given;
   if (request.mounts().empty() && request.remove_mounts().empty()) return given;
   // Parts of volumes are found by the number of their mount (RunVolumes::Place).
+  if (!loaded.config.uids().empty()) {
+    return FieldError("mounts",
+                      "it has ids of its own, by which its mounts are shown: make the container "
+                      "anew to change them");
+  }
   for (const v1::Mount& mount : loaded.config.mounts()) {
     if (mount.subpath().empty()) continue;
     return FieldError("mounts", absl::StrCat("it has a part of a volume at ", mount.target(),
@@ -348,6 +353,12 @@ absl::StatusOr<ContainerVolumes::Given> ContainerSet::SetMounts(
   NormalizeMounts(added);
   for (v1::Mount& mount : *added.mutable_mounts()) mount.set_no_copy(true);
   GANTRY_ASSIGN_OR_RETURN(given, parts_.volumes->Give(context, loaded.id(), {}, added));
+  for (const v1::Mount& mount : added.mounts()) {
+    if (!HasPlace(added, mount)) continue;
+    return FieldError("mounts", absl::StrCat(mount.target(),
+                                             ": parts of volumes and volumes of other drivers are "
+                                             "mounted at a start only: make the container anew"));
+  }
   std::vector<oci::MountConfig> mounts;
   GANTRY_RETURN_IF_ERROR(AppendMounts(added, given.sources(), mounts));
   GANTRY_ASSIGN_OR_RETURN(const runtime::RuntimeInfo runtime,

@@ -24,11 +24,13 @@
 
 #include "base/field_error.h"
 #include "base/file.h"
+#include "base/project_quota.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/container_health.pb.h"
 #include "proto/gantry/v1/types.pb.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_mounts.h"
 #include "supervisor/core/health_check.h"
 #include "supervisor/core/log_options.h"
@@ -218,13 +220,12 @@ absl::Status CheckUnsupported(const v1::ContainerConfig& config) {
     GANTRY_RETURN_IF_ERROR(CheckAttachment(attachment, connected, why));
     if (attachment.links_size() > 0 && !connected) return no_links;
   }
-  if (!config.userns_mode().empty() && config.userns_mode() != "host") {
-    return FieldError("userns_mode",
-                      absl::StrCat("\"", config.userns_mode(),
-                                   "\": this version knows only the host's, \"host\""));
-  }
-  if (!config.storage_options().empty()) {
-    return FieldError("storage_options", "the overlayfs snapshotter has no options");
+  GANTRY_RETURN_IF_ERROR(ParseUsernsMode(config.userns_mode()).status());
+  for (const auto& [key, value] : config.storage_options()) {
+    if (key != "size")
+      return FieldError("storage_options", absl::StrCat("unknown option ", key, "; use size=N"));
+    if (const absl::Status size = ParseTreeSize(value).status(); !size.ok())
+      return FieldError("storage_options", size.message());
   }
   return absl::OkStatus();
 }
@@ -492,6 +493,9 @@ absl::StatusOr<oci::ContainerConfig> ToSpecConfig(const v1::ContainerConfig& in,
   // A new group has no limit, and crun writes -1 as a number, which the kernel refuses.
   if (out.resources.pids_limit.value_or(0) <= 0) out.resources.pids_limit.reset();
   out.cgroups_path = place.cgroups_path;
+  IdMaps ids = IdsOf(in);
+  out.uids = std::move(ids.uids);
+  out.gids = std::move(ids.gids);
 
   GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(in));
   // The namespace of one that is connected to a network is made, and named, at each start.

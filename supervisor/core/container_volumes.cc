@@ -32,6 +32,7 @@ void ContainerVolumes::Given::Swap(Given& other) noexcept {
   std::swap(service_, other.service_);
   std::swap(context_, other.context_);
   std::swap(goes_with_container_, other.goes_with_container_);
+  std::swap(limited_, other.limited_);
   std::swap(sources_, other.sources_);
   std::swap(anonymous_, other.anonymous_);
   std::swap(holds_, other.holds_);
@@ -74,6 +75,8 @@ absl::StatusOr<ContainerVolumes::Given> ContainerVolumes::Give(
   };
   for (int i = 0; i < config.mounts_size(); ++i) {
     v1::Mount& mount = *config.mutable_mounts(i);
+    if (mount.type() == v1::Mount::BIND && HasPlace(config, mount))
+      given.sources_[mount.target()] = parts_.runs->Place(id, i);
     if (mount.type() != v1::Mount::VOLUME) continue;
     v1::CreateVolumeRequest request;
     // One of volumes_from has its name already.
@@ -86,12 +89,16 @@ absl::StatusOr<ContainerVolumes::Given> ContainerVolumes::Give(
                             parts_.volumes->Hold(context, request, /*kept=*/!config.auto_remove()));
     if (anonymous) given.anonymous_.push_back(held.name);
     mount.set_volume_name(held.name);
+    given.limited_ |= held.limited;
+    if (held.driver != "local") mount.set_volume_driver(held.driver);
+    // One of volumes_from may come from a container with other ids.
+    if (held.maps_ids) mount.set_map_ids(!config.uids().empty());
     given.sources_[mount.target()] =
-        mount.subpath().empty() ? held.data_directory : parts_.runs->Place(id, i);
+        HasPlace(config, mount) ? parts_.runs->Place(id, i) : held.data_directory;
     // A part of a volume must be there before, so the volume is not empty.
     if (!mount.no_copy() && mount.subpath().empty()) {
       if (held.is_mount) {
-        GANTRY_RETURN_IF_ERROR(parts_.runs->Mount(context, held.name, user));
+        GANTRY_ASSIGN_OR_RETURN(held.data_directory, parts_.runs->Mount(context, held.name, user));
         mounted.push_back(held.name);
       }
       fillable.push_back(

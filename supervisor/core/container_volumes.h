@@ -52,6 +52,8 @@ class ContainerVolumes {
     }
     // Directories of the host, by the place where the container sees them.
     const std::map<std::string, std::string>& sources() const { return sources_; }
+    // A volume among them has a size.
+    bool limited() const { return limited_; }
     // The container's record is written.
     void Keep();
 
@@ -62,6 +64,7 @@ class ContainerVolumes {
     VolumeService* service_ = nullptr;
     CallContext context_;
     bool goes_with_container_ = false;  // the container removes itself
+    bool limited_ = false;
     std::map<std::string, std::string> sources_;
     std::vector<std::string> anonymous_;
     std::vector<VolumeHold> holds_;

@@ -18,6 +18,7 @@
 #include "base/unique_fd.h"
 #include "proto/gantry/v1/container_streams.pb.h"
 #include "proto/shim/v1/shim.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_state.h"
 #include "supervisor/core/start_failure.h"
@@ -337,6 +338,9 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
   started.exec_id = exec_id;
   started.container_id = loaded.id();
   shim::v1::Stdio stdio;
+  const IdMaps ids = IdsOf(loaded.config);
+  stdio.set_owner_uid(HostIdOf(ids.uids, 0).value_or(0));
+  stdio.set_owner_gid(HostIdOf(ids.gids, 0).value_or(0));
   stdio.set_terminal(config.tty());
   stdio.set_attachable(handler != nullptr);
   stdio.set_await_client(handler != nullptr);

@@ -23,6 +23,7 @@
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/event.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/network_choice.h"
@@ -52,6 +53,18 @@ std::vector<StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places)
 std::string ForwardsPath(absl::string_view netns) { return absl::StrCat(netns, ".ports"); }
 
 constexpr char kChanging[] = ".changing";
+
+std::string UserNamespacePath(absl::string_view netns) { return absl::StrCat(netns, ".user"); }
+
+// A mount keeps a namespace for as long as the container has it, whatever becomes of us.
+absl::Status Keep(int ns, const std::string& path) {
+  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  if (!file.valid()) return ErrnoToStatus(errno, path);
+  const std::string source = absl::StrCat("/proc/self/fd/", ns);
+  if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
+    return ErrnoToStatus(errno, absl::StrCat("keeping the namespace ", path));
+  return absl::OkStatus();
+}
 
 bool HostHasIpv6() {
   const absl::StatusOr<std::string> addresses = ReadFile("/proc/thread-self/net/if_inet6", 1 << 20);
@@ -100,7 +113,8 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
     LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
   };
   const std::string path = NetnsPath(context.ns, client.id);
-  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, MakeNetns(path));
+  const IdMaps ids = IdsOf(config);
+  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, MakeNetns(path, ids, client.user_namespace));
   CrashPoint("netns.kept");
   std::vector<PlaceInNetwork> places;
   for (const v1::NetworkAttachment& attachment : attachments) {
@@ -126,6 +140,7 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   GANTRY_RETURN_IF_ERROR(WriteResolver(context.ns, client.id, config, places));
   Entered entered = NamesIn(places, config);
   entered.netns = path;
+  if (!ids.empty()) entered.user_namespace = UserNamespacePath(path);
   if (parts_.names != nullptr) entered.resolver = parts_.names->ResolverPath(context.ns, client.id);
   if (const std::string forwards = ForwardsText(ForwardsOf(netns.record, RecordsOf(places)));
       !forwards.empty())
@@ -146,21 +161,29 @@ absl::StatusOr<bool> NetworkPlaces::OnlyOpensPorts(
   return true;
 }
 
-absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path) {
+absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path, const IdMaps& ids,
+                                                   const std::string& owner) {
   GANTRY_RETURN_IF_ERROR(MakeDirectories(path.substr(0, path.rfind('/')), 0700));
-  const UniqueFd file(open(path.c_str(), O_RDONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
-  if (!file.valid()) return ErrnoToStatus(errno, path);
   OpenNetns made;
-  GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetns([&made]() -> absl::Status {
-                            // A device gets IPv6 with an address of the network's only.
-                            NetworkKernel::SetIpv6("default", false);
-                            GANTRY_ASSIGN_OR_RETURN(made.inside, network::Links::Open());
-                            return made.inside->SetUp("lo");
-                          }));
-  // The mount keeps it for as long as the container has it, whatever becomes of us.
-  const std::string source = absl::StrCat("/proc/self/fd/", made.fd.get());
-  if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
-    return ErrnoToStatus(errno, absl::StrCat("keeping the network namespace ", path));
+  const auto prepare = [&made]() -> absl::Status {
+    // A device gets IPv6 with an address of the network's only.
+    NetworkKernel::SetIpv6("default", false);
+    GANTRY_ASSIGN_OR_RETURN(made.inside, network::Links::Open());
+    return made.inside->SetUp("lo");
+  };
+  if (ids.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetns(prepare));
+  } else if (!owner.empty()) {
+    const UniqueFd users(open(owner.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!users.valid()) return ErrnoToStatus(errno, owner);
+    GANTRY_RETURN_IF_ERROR(Keep(users.get(), UserNamespacePath(path)));
+    GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetnsIn(users.get(), prepare));
+  } else {
+    GANTRY_ASSIGN_OR_RETURN(network::OwnedNetns owned, network::NewOwnedNetns(ids, prepare));
+    GANTRY_RETURN_IF_ERROR(Keep(owned.user_namespace.get(), UserNamespacePath(path)));
+    made.fd = std::move(owned.netns);
+  }
+  GANTRY_RETURN_IF_ERROR(Keep(made.fd.get(), path));
   return made;
 }
 
@@ -285,9 +308,11 @@ absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
   for (const std::string& file : {forwards, absl::StrCat(forwards, kChanging)}) {
     if (unlink(file.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, file);
   }
-  if (umount2(path.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
-    return ErrnoToStatus(errno, absl::StrCat("unmounting ", path));
-  if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, path);
+  for (const std::string& kept : {path, UserNamespacePath(path)}) {
+    if (umount2(kept.c_str(), MNT_DETACH) != 0 && errno != EINVAL && errno != ENOENT)
+      return ErrnoToStatus(errno, absl::StrCat("unmounting ", kept));
+    if (unlink(kept.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, kept);
+  }
   CrashPoint("netns.gone");
   for (const PlaceInNetwork& one : places) {
     parts_.kernel->RemovePlaceSoon(one.place);

@@ -21,6 +21,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
 
+#include "base/id_map.h"
 #include "proto/gantry/v1/container_views.pb.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/gateway_choice.h"
@@ -49,6 +50,7 @@ class NetworkPlaces {
     NetworkKernel* kernel;
     EventBus* events = nullptr;  // null: nothing is published
     // <state>/netns/<ns>/<id> is a container's network namespace: a mount that outlives the daemon.
+    // So is <id>.user, the user namespace of a container that has its own ids.
     std::string state_directory;
     NetworkNames* names = nullptr;  // null: names are not answered
     // Of published ports that name no address of the host, on networks that do not either.
@@ -62,6 +64,7 @@ class NetworkPlaces {
   // What a container that is about to run gets.
   struct Entered {
     std::string netns;                   // path of its network namespace
+    std::string user_namespace;          // path of the one that owns it; "": the host's
     std::vector<std::string> addresses;  // without prefix lengths, for its hosts file
     bool has_names = false;              // it finds other containers by name
     std::string resolver;                // path of its resolver file, for its shim; "": none
@@ -124,7 +127,9 @@ class NetworkPlaces {
   absl::StatusOr<bool> OnlyOpensPorts(const CallContext& context,
                                       const metadata::StoredNetwork& first,
                                       const std::vector<v1::NetworkAttachment>& attachments);
-  absl::StatusOr<OpenNetns> MakeNetns(const std::string& path);
+  // With ids it belongs to the user namespace at `owner`, to a new one without.
+  absl::StatusOr<OpenNetns> MakeNetns(const std::string& path, const IdMaps& ids,
+                                      const std::string& owner);
   absl::StatusOr<OpenNetns> OpenNetnsAt(const std::string& path) const;
   absl::StatusOr<std::vector<PlaceInNetwork>> PlacesOf(absl::string_view ns,
                                                        absl::string_view container_id);

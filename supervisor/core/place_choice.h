@@ -23,6 +23,9 @@ struct NetworkClient {
   std::string id;
   std::string name;
   std::string hostname;  // "" unless a person chose one
+  // Path of the user namespace that its network namespace is to belong to; "": the host's, or a
+  // new one with ids of its own.
+  std::string user_namespace = {};
 };
 
 // A place but for its addresses. `others`: the container's in other networks, whose device names are

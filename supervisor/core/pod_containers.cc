@@ -20,9 +20,11 @@
 #include "base/file.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_requests.pb.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_mounts.h"
 #include "supervisor/core/lease_scope.h"
+#include "supervisor/core/mount_sharing.h"
 #include "supervisor/core/pod_cgroup.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_member.h"
@@ -55,32 +57,6 @@ bool SameRanges(const google::protobuf::RepeatedPtrField<v1::IdRange>& pod,
     if (!(one == container[static_cast<size_t>(i)])) return false;
   }
   return true;
-}
-
-// Where the host's tree shows `path`: the propagation of the mount that it is in.
-enum class Sharing { kPrivate, kSlave, kShared };
-absl::StatusOr<Sharing> SharingOf(const std::string& path) {
-  GANTRY_ASSIGN_OR_RETURN(const std::string table,
-                          ReadFile("/proc/thread-self/mountinfo", 64 << 20));
-  size_t longest = 0;
-  Sharing sharing = Sharing::kPrivate;
-  for (absl::string_view line : absl::StrSplit(table, '\n', absl::SkipEmpty())) {
-    const std::vector<absl::string_view> words = absl::StrSplit(line, ' ');
-    if (words.size() < 7) continue;
-    const absl::string_view point = words[4];
-    const bool above =
-        point == "/" || path == point || absl::StartsWith(path, absl::StrCat(point, "/"));
-    // Of mounts on top of each other the last counts.
-    if (!above || point.size() < longest) continue;
-    longest = point.size();
-    sharing = Sharing::kPrivate;
-    for (size_t i = 6; i < words.size() && words[i] != "-"; ++i) {
-      if (absl::StartsWith(words[i], "shared:")) sharing = Sharing::kShared;
-      if (absl::StartsWith(words[i], "master:") && sharing == Sharing::kPrivate)
-        sharing = Sharing::kSlave;
-    }
-  }
-  return sharing;
 }
 
 absl::StatusOr<std::string> RealPath(const std::string& path) {
@@ -141,6 +117,8 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   v1::ContainerConfig& config = *request.mutable_config();
   config.set_runtime(pod.runtime());
   config.set_network_mode(pod.host_network() ? "host" : "none");
+  *config.mutable_uids() = pod.uids();
+  *config.mutable_gids() = pod.gids();
   if (container.pid == PodContainer::Pid::kOfContainer) {
     GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other,
                             Container(context, container.pid_container));
@@ -199,6 +177,7 @@ absl::Status PodService::Join(const CallContext& context, const Entry& entry,
   spec.network = joined(pod.host_network(), "net");
   spec.uts = joined(pod.host_network(), "uts");
   spec.ipc = joined(pod.host_ipc(), "ipc");
+  if (pod.uids_size() > 0) spec.user_namespace = directory + "/user";
   spec.shm_path = pod.host_ipc() ? "" : directory + "/shm";
   switch (container.pid) {
     case PodContainer::Pid::kPod:
@@ -286,22 +265,9 @@ absl::StatusOr<oci::MountConfig> PodService::ToMount(
   out.uids = mount.uids;
   out.gids = mount.gids;
   if (mount.propagation == PodMount::Propagation::kPrivate) return out;
-  GANTRY_ASSIGN_OR_RETURN(const Sharing sharing, SharingOf(out.source));
-  if (mount.propagation == PodMount::Propagation::kBoth) {
-    if (sharing != Sharing::kShared) {
-      return FieldError("mounts", absl::StrCat("path ", mount.source,
-                                               " is mounted on the host but it is not a shared "
-                                               "mount; make it one (mount --make-shared)"));
-    }
-    out.propagation = "rshared";
-  } else {
-    if (sharing == Sharing::kPrivate) {
-      return FieldError("mounts", absl::StrCat("path ", mount.source,
-                                               " is mounted on the host but it is not a shared or "
-                                               "slave mount"));
-    }
-    out.propagation = "rslave";
-  }
+  out.propagation = mount.propagation == PodMount::Propagation::kBoth ? "rshared" : "rslave";
+  if (const absl::Status spreads = CheckPropagation(out.source, out.propagation); !spreads.ok())
+    return FieldError("mounts", spreads.message());
   return out;
 }
 

@@ -14,8 +14,11 @@
 #include "base/status_macros.h"
 #include "proto/shim/v1/shim.pb.h"
 #include "supervisor/core/link_environment.h"
+#include "snapshotter/mount.h"
+#include "supervisor/core/container_ids.h"
 #include "supervisor/core/log_options.h"
 #include "supervisor/core/log_target.h"
+#include "supervisor/core/mount_sharing.h"
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_names.h"
@@ -63,11 +66,20 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   task.runtime = loaded.config.runtime();
   task.discard_rootfs = loaded.config.auto_remove();
 
+  for (const v1::Mount& mount : loaded.config.mounts()) {
+    if (mount.type() == v1::Mount::BIND)
+      GANTRY_RETURN_IF_ERROR(CheckPropagation(mount.source(), mount.propagation()));
+  }
   GANTRY_ASSIGN_OR_RETURN(const NetworkChoice network, NetworkOf(loaded.config));
+  const IdMaps ids = IdsOf(loaded.config);
+  std::string users;
+  if (!ids.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(users, SharedUserNamespace(context, loaded, network));
+  }
   NetworkPlaces::Entered place;
   if (network.kind == NetworkChoice::Kind::kNetwork) {
     if (parts_.networks == nullptr) return absl::UnimplementedError("there are no networks");
-    const NetworkClient client = {loaded.id(), loaded.ShownName(), loaded.config.hostname()};
+    const NetworkClient client = {loaded.id(), loaded.ShownName(), loaded.config.hostname(), users};
     GANTRY_ASSIGN_OR_RETURN(
         place, parts_.networks->Enter(context, client, network.network, loaded.config));
   }
@@ -82,15 +94,18 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
     names.addresses = place.addresses;
     names.resolver = place.has_names;
     GANTRY_RETURN_IF_ERROR(WriteFilesOfRun(context, loaded, network, std::move(names)));
+    GANTRY_RETURN_IF_ERROR(GiveNameFilesTo(
+        ids, parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config)));
   }
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
                           parts_.stores->Snapshots(loaded.record.snapshotter(), loaded.scope));
   GANTRY_ASSIGN_OR_RETURN(std::vector<snapshot::Mount> layers,
                           snapshots.Mounts(loaded.record.snapshot_key()));
-  task.rootfs = parts_.mount_points->Below(std::move(layers));
+  task.rootfs = snapshot::WithIds(parts_.mount_points->Below(std::move(layers)), ids);
+  if (users.empty()) users = place.user_namespace;
 
-  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecOfRun(context, loaded, network, place.netns));
+  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecOfRun(context, loaded, network, place.netns, users));
   GANTRY_ASSIGN_OR_RETURN(task.stdio, StdioOfRun(loaded));
   std::move(undo).Cancel();
   return task;
@@ -140,10 +155,24 @@ absl::StatusOr<int32_t> RunPreparer::InitPid(const CallContext& context,
   return process->pid;
 }
 
+absl::StatusOr<std::string> RunPreparer::SharedUserNamespace(const CallContext& context,
+                                                             const LoadedContainer& loaded,
+                                                             const NetworkChoice& network) {
+  for (const std::string& mode :
+       {network.Print(), loaded.config.pid_mode(), loaded.config.ipc_mode()}) {
+    absl::string_view other = mode;
+    if (!absl::ConsumePrefix(&other, "container:")) continue;
+    GANTRY_ASSIGN_OR_RETURN(const int32_t pid, InitPid(context, other));
+    return absl::StrCat("/proc/", pid, "/ns/user");
+  }
+  return std::string();
+}
+
 absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
                                                    const LoadedContainer& loaded,
                                                    const NetworkChoice& network,
-                                                   const std::string& netns) {
+                                                   const std::string& netns,
+                                                   const std::string& user_namespace) {
   const std::string& stored = loaded.record.spec().value();
   struct Shared {
     const char* type;  // in the spec
@@ -186,6 +215,12 @@ absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
         spec->SetEnv(name, value);
     }
   }
+  if (!user_namespace.empty()) {
+    if (!spec.has_value()) {
+      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
+    }
+    spec->SetNamespace("user", user_namespace);
+  }
   return spec.has_value() ? spec->Print() : stored;
 }
 
@@ -197,6 +232,10 @@ absl::StatusOr<shim::v1::Stdio> RunPreparer::StdioOfRun(const LoadedContainer& l
   stdio.set_stdin_once(loaded.config.stdin_once());
   stdio.set_width(loaded.config.console_size().width());
   stdio.set_height(loaded.config.console_size().height());
+  // Else its processes could not open their own streams by name, as /dev/stdout.
+  const IdMaps ids = IdsOf(loaded.config);
+  stdio.set_owner_uid(HostIdOf(ids.uids, 0).value_or(0));
+  stdio.set_owner_gid(HostIdOf(ids.gids, 0).value_or(0));
   const std::optional<LogTarget> target = LogTargetOf(*parts_.records, loaded);
   if (!target.has_value()) return stdio;
   shim::v1::Log* log = stdio.mutable_log();

@@ -174,6 +174,12 @@ absl::StatusOr<v1::InfoResponse> SystemService::Info(const CallContext& context)
   if (access("/proc/sys/kernel/seccomp", F_OK) == 0)
     info.add_security_options("name=seccomp,profile=builtin");
   if (access("/sys/module/apparmor", F_OK) == 0) info.add_security_options("name=apparmor");
+  if (parts_.volumes != nullptr) {
+    for (std::string& driver : parts_.volumes->Drivers())
+      info.add_volume_drivers(std::move(driver));
+  }
+  info.set_userns_remap(facts.userns_remap);
+  if (!facts.userns_remap.empty()) info.add_security_options("name=userns");
   info.set_log_driver("json-file");
   GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&info](const record::v1::Namespace& ns) {
     info.add_namespaces(ns.name());

@@ -50,6 +50,7 @@ struct DaemonFacts {
   std::string address;
   std::string docker_address;
   std::string default_runtime;
+  std::string userns_remap;  // the setting; "": containers have the host's ids
   absl::Time started_at;
 };
 
