@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
+#include "base/engine/device_request.h"
 #include "base/engine/units.h"
 #include "base/engine/value_syntax.h"
 #include "base/status_macros.h"
@@ -196,7 +197,9 @@ void ContainerOptions::AddFlags(FlagSet& flags) {
   flags.OptionalInt(&oom_score_adj_, "oom-score-adj", 0,
                     "Preference of the OOM killer (-1000 to 1000)");
   flags.Bool(&oom_kill_disable_, "oom-kill-disable", 0, "No OOM killer for it");
-  flags.Strings(&devices_, "device", 0, "host[:ctr[:rwm]]", "Device");
+  flags.Strings(&devices_, "device", 0, "host[:ctr[:rwm]]",
+                "Device, or a CDI name: vendor.com/class=name");
+  flags.Strings(&gpus_, "gpus", 0, "all|n|device=id", "GPUs, as CDI files describe them");
   flags.Strings(&device_rules_, "device-cgroup-rule", 0, "rule", "Rule for the device cgroup");
   flags.Strings(&ulimits_, "ulimit", 0, "name=soft[:hard]", "Resource limit");
   flags.Strings(&blkio_weight_device_, "blkio-weight-device", 0, "dev:weight", "Block I/O weight");
@@ -383,8 +386,10 @@ absl::StatusOr<v1::ContainerConfig> ContainerOptions::Build(
   GANTRY_RETURN_IF_ERROR(resources_.Fill(resources));
   resources->set_oom_kill_disable(oom_kill_disable_);
   for (const std::string& text : devices_) {
-    GANTRY_ASSIGN_OR_RETURN(v1::Device device, engine::ParseDevice(text));
-    *resources->add_devices() = std::move(device);
+    GANTRY_RETURN_IF_ERROR(engine::AddDevice(text, config));
+  }
+  for (const std::string& text : gpus_) {
+    GANTRY_ASSIGN_OR_RETURN(*config.add_device_requests(), engine::ParseGpus(text));
   }
   copy(device_rules_, resources->mutable_device_cgroup_rules());
   for (const std::string& text : ulimits_) {

@@ -1,9 +1,11 @@
 // What a container sees, may do and keeps, with real containers, and changes of it while it runs.
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
@@ -83,6 +85,120 @@ TEST_F(LifeTest, AProbeThatTakesTooLongEndsWithAllThatItStarted) {
   int left = 99;
   EXPECT_TRUE(absl::SimpleAtoi(Exec("ch", "ps | grep -c '[s]leep 77' || true"), &left));
   EXPECT_LE(left, 3);  // of one probe that is under way
+}
+
+TEST_F(LifeTest, ProcessesAreLimitedUnlessTheContainerSaysOtherwise) {
+  Testbed::Options options;
+  options.config = "[limits]\npids = 20\n";
+  Start(std::move(options));
+  // Beyond the limit a fork fails; the shell says so and goes on.
+  const std::string forks = "i=0; while [ $i -lt 40 ]; do sleep 1000 & i=$((i+1)); done; echo end";
+  const auto run = [&](std::vector<std::string> flags) {
+    std::vector<std::string> args = {"run", "--rm"};
+    args.insert(args.end(), flags.begin(), flags.end());
+    args.insert(args.end(), {kImage, "sh", "-c", forks});
+    return bed_->Ctl(std::move(args));
+  };
+  EXPECT_TRUE(absl::StrContains(run({}).err, "can't fork"));
+  const Outcome unlimited = run({"--pids-limit", "-1"});
+  EXPECT_EQ(unlimited.out, "end\n") << unlimited.err;
+  EXPECT_EQ(run({"--pids-limit", "100"}).out, "end\n");
+  ASSERT_TRUE(Ok(bed_->Ctl({"create", "--name", "cl", kImage, "true"})));
+  EXPECT_EQ(bed_->Inspect("cl", "{{.HostConfig.PidsLimit}}"), "<nil>");
+}
+
+// What it writes to them is kept from the host's disk, and lasts over a restart as it did before.
+TEST_F(LifeTest, GeneratedFilesAreBounded) {
+  Testbed::Options options;
+  options.config = "[limits]\ngenerated_files_bytes = 65536\n";
+  Start(std::move(options));
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "cg", kImage, "sleep", "1000"})));
+  const std::string fill =
+      "head -c 1000000 /dev/zero >> /etc/hosts 2>/dev/null && echo all; "
+      "[ $(wc -c < /etc/hosts) -le 65536 ] && echo bounded";
+  EXPECT_EQ(Exec("cg", fill), "bounded");
+  EXPECT_EQ(Exec("cg",
+                 "echo nameserver 192.0.2.7 > /etc/resolv.conf 2>/dev/null; "
+                 "echo '192.0.2.1 note' > /etc/hosts; echo nameserver 192.0.2.7 > "
+                 "/etc/resolv.conf; cat /etc/hosts /etc/resolv.conf"),
+            "192.0.2.1 note\nnameserver 192.0.2.7");
+  // The file on the host is as it was while the container runs, and what the container made of it
+  // afterwards.
+  const std::string id = bed_->Inspect("cg", "{{.Id}}");
+  const std::string file =
+      absl::StrCat(bed_->root(), "/containers/", bed_->ns(), "/", id, "/resolv.conf");
+  absl::StatusOr<std::string> text = ReadFile(file, 1 << 20);
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_FALSE(absl::StrContains(*text, "192.0.2.7"));
+  ASSERT_TRUE(Ok(bed_->Ctl({"restart", "-t", "0", "cg"})));
+  EXPECT_EQ(Exec("cg", "cat /etc/resolv.conf"), "nameserver 192.0.2.7");
+  // A daemon that was killed meanwhile makes no difference.
+  bed_->KillDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  ASSERT_TRUE(Ok(bed_->Ctl({"network", "create", "later"})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"network", "connect", "later", "cg"})));
+  EXPECT_EQ(Exec("cg",
+                 "grep -c cg /etc/hosts | grep -v '^0' > /dev/null; wc -l < /etc/hosts | "
+                 "grep -qv '^0' && echo lines"),
+            "lines");
+  ASSERT_TRUE(Ok(bed_->Ctl({"rm", "-f", "cg"})));
+  ASSERT_TRUE(Ok(bed_->Ctl({"network", "rm", "later"})));
+}
+
+TEST_F(LifeTest, AnExecEndsWithItsClient) {
+  Start();
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "ce", kImage, "sleep", "1000"})));
+  // Of its processes one is in a session of its own, and one takes no notice of SIGTERM.
+  const std::string work =
+      "setsid sleep 701 & trap '' TERM; sh -c \"trap '' TERM; sleep 702; sleep 702\" & "
+      "echo ready; wait; sleep 703; sleep 703";
+  absl::StatusOr<Process> client = bed_->SpawnCtl({"exec", "ce", "sh", "-c", work});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const std::string count = "ps | grep -c '[s]leep 70' || true";
+  EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "3" || Exec("ce", count) == "4"; }));
+  client->Kill(SIGKILL);
+  EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "0"; })) << Exec("ce", "ps");
+  EXPECT_EQ(Exec("ce", "ps | grep -c '[s]leep 1000'"), "1");
+
+  // A detached one has no client.
+  ASSERT_TRUE(Ok(bed_->Ctl({"exec", "-d", "ce", "sleep", "704"})));
+  // Nor does the end of the daemon end any.
+  absl::StatusOr<Process> other = bed_->SpawnCtl({"exec", "ce", "sleep", "705"});
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "2"; }));
+  bed_->StopDaemon();
+  ASSERT_TRUE(bed_->StartDaemon());
+  EXPECT_EQ(Exec("ce", count), "2");
+}
+
+TEST_F(LifeTest, AnExecGoesOnWithoutItsClientWhereThatIsConfigured) {
+  Testbed::Options options;
+  options.config = "[limits]\nexecs_end_with_client = false\n";
+  Start(std::move(options));
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "ce", kImage, "sleep", "1000"})));
+  absl::StatusOr<Process> client = bed_->SpawnCtl({"exec", "ce", "sleep", "701"});
+  ASSERT_TRUE(client.ok()) << client.status();
+  const std::string count = "ps | grep -c '[s]leep 701' || true";
+  EXPECT_TRUE(Eventually([&] { return Exec("ce", count) == "1"; }));
+  client->Kill(SIGKILL);
+  // What would end it has been sent when a later exec has been served.
+  EXPECT_EQ(Exec("ce", "sleep 1; " + count), "1");
+}
+
+// A daemon that dies cannot time its probes any more; their shim does.
+TEST_F(LifeTest, AProbeEndsThoughItsDaemonDied) {
+  Start();
+  ASSERT_TRUE(Ok(bed_->Ctl({"run", "-d", "--name", "cp", "--health-cmd", "sleep 777",
+                            "--health-interval", "1s", "--health-timeout", "1s", kImage, "sh", "-c",
+                            "while true; do ps | grep -c '[s]leep 777' > /probes; sleep 0.2; "
+                            "done"})));
+  const auto pid = bed_->Inspect("cp", "{{.State.Pid}}");
+  const std::string file = absl::StrCat("/proc/", pid, "/root/probes");
+  const auto probes = [&] { return ReadFile(file, 64).value_or(""); };
+  EXPECT_TRUE(Eventually([&] { return probes() == "1\n"; }));
+  bed_->KillDaemon();
+  EXPECT_TRUE(Eventually([&] { return probes() == "0\n"; })) << probes();
+  ASSERT_TRUE(bed_->StartDaemon());
 }
 
 }  // namespace

@@ -330,6 +330,17 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     GANTRY_ASSIGN_OR_RETURN(resolver,
                             Resolver::Open(request.resolver().netns(), request.resolver().file()));
   }
+  if (request.has_bounded_files()) {
+    const v1::BoundedFiles& wanted = request.bounded_files();
+    GANTRY_ASSIGN_OR_RETURN(
+        BoundedFiles files,
+        BoundedFiles::Make(wanted.directory(), {wanted.names().begin(), wanted.names().end()},
+                           wanted.max_bytes(), absl::StrCat(options_.bundle, "/files")));
+    absl::MutexLock lock(&mu_);
+    bounded_files_ = std::move(files);
+    keep_bounded_files_ = !request.discard_rootfs();
+  }
+  absl::Cleanup end_bounded_files = [this] { EndBoundedFiles(); };
   GANTRY_RETURN_IF_ERROR(MountControllers(request.runtime()));
   const bool own_parents = HasOwnParents();
   if (own_parents) Cgroup::MakeParents(CgroupPath());
@@ -414,6 +425,7 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
     if (!request.restore_image_path().empty()) restore_ = request;
   }
   std::move(unmount).Cancel();
+  std::move(end_bounded_files).Cancel();
   std::move(close_io).Cancel();
   if (forward != nullptr) ForwardPorts(std::move(forward));
   if (resolver != nullptr) AnswerNames(std::move(resolver));
@@ -550,6 +562,7 @@ absl::StatusOr<v1::ExecResponse> Container::Exec(const v1::ExecRequest& request,
   process->status = v1::STATUS_CREATED;
   process->stdio = request.stdio();
   process->process_json = request.process_json();
+  if (request.has_time_limit()) process->time_limit = FromDuration(request.time_limit());
   process->io = MakeIo();
   {
     absl::MutexLock lock(&mu_);
@@ -648,6 +661,7 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
   Adopt(process, *pid);
   if (added.has_value()) events_->Append(*std::move(added));
   EmitStarted(process);
+  LimitTime(process);
   return *pid;
 }
 

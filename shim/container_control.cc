@@ -214,7 +214,7 @@ absl::Status Container::SignalDirectly(const Process& process, int signal) const
   return ErrnoToStatus(errno, absl::StrCat("signal ", signal, " to ", NameOf(process.exec_id)));
 }
 
-absl::Status Container::SignalSession(const Process& process, int signal) const {
+absl::Status Container::SignalSession(const Process& process, int signal, absl::Duration grace) {
   pid_t leader;
   Cgroup cgroup;
   {
@@ -223,14 +223,51 @@ absl::Status Container::SignalSession(const Process& process, int signal) const 
     cgroup = cgroup_;
   }
   // Before the first signal: the children of what has ended belong to somebody else.
-  const std::vector<pid_t> others = SessionOf(leader, cgroup.Processes());
-  const absl::Status signalled = SignalDirectly(process, signal);
-  for (const pid_t pid : others) {
-    // The list is as old as the line above. A pid that the host gives to another process in between
-    // would be met; pids are given anew only after all others were.
-    if (pid != leader) (void)kill(pid, signal);
+  std::vector<ProcessId> members = SessionOf(leader, cgroup.Processes());
+  // Fails for one that was reaped, whose pid may have been another's in the line above.
+  GANTRY_RETURN_IF_ERROR(SignalDirectly(process, signal));
+  for (const ProcessId& member : members) {
+    if (member.pid != leader) (void)SignalProcess(member, signal);
   }
-  return signalled;
+  if (signal == SIGKILL) {
+    KillSession(std::move(members), cgroup);
+  } else if (grace > absl::ZeroDuration()) {
+    loop_->Post([this, grace, cgroup, members = std::move(members)] {
+      loop_->After(grace, [this, cgroup, members] {
+        workers_->Run([members, cgroup] { KillSession(members, cgroup); });
+      });
+    });
+  }
+  return absl::OkStatus();
+}
+
+void Container::LimitTime(const ProcessPtr& process) {
+  if (process->time_limit == absl::InfiniteDuration()) return;
+  loop_->Post([this, process] {
+    loop_->After(process->time_limit, [this, process] {
+      workers_->Run([this, process] {
+        // Fails for one that has ended.
+        if (SignalSession(*process, SIGKILL).ok())
+          ShimLog(LogLevel::kInfo, absl::StrCat(NameOf(process->exec_id), ": its time was over"));
+      });
+    });
+  });
+}
+
+void Container::KillSession(std::vector<ProcessId> members, const Cgroup& cgroup) {
+  // What it starts meanwhile comes in a later round. What starts faster than this needs the
+  // container's limit of processes.
+  constexpr int kRounds = 16;
+  for (int round = 0; round < kRounds && !members.empty(); ++round) {
+    std::vector<ProcessId> now = SessionSince(members, cgroup.Processes());
+    bool met = false;
+    for (const ProcessId& member : now) met |= SignalProcess(member, SIGKILL);
+    if (!met) return;
+    members.insert(members.end(), now.begin(), now.end());
+    std::sort(members.begin(), members.end(),
+              [](const ProcessId& a, const ProcessId& b) { return a.pid < b.pid; });
+    members.erase(std::unique(members.begin(), members.end()), members.end());
+  }
 }
 
 absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limit) {
@@ -251,8 +288,10 @@ absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limi
     if (process->pid == 0) return WrongState(request.exec_id(), status, "signal");
   }
   const int signal = static_cast<int>(request.signal());
-  if (process != init_)
-    return request.all() ? SignalSession(*process, signal) : SignalDirectly(*process, signal);
+  if (process != init_) {
+    return request.all() ? SignalSession(*process, signal, FromDuration(request.grace()))
+                         : SignalDirectly(*process, signal);
+  }
 
   // Not by another start of the runtime, which would do the same.
   absl::Status result = !request.all() && runtime->InitIsOnHost()

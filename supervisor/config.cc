@@ -160,6 +160,10 @@ void ReadContainerd(ConfigReader& in, Config& config) {
     if (!bin_dir.empty()) config.cni_bin_dirs = {bin_dir};
     in.Take({"plugins", cri, "cni", "bin_dirs"}, config.cni_bin_dirs);
     in.Take({"plugins", cri, "cni", "conf_dir"}, config.cni_conf_dir);
+    in.Take({"plugins", cri, "cdi_spec_dirs"}, config.cdi_spec_dirs);
+    bool cdi = true;
+    in.Take({"plugins", cri, "enable_cdi"}, cdi);
+    if (!cdi) config.cdi_spec_dirs.clear();
   }
   ReadContainerdStreams(in, config);
   ReadContainerdNri(in, config);
@@ -496,6 +500,20 @@ absl::Status CheckConfig(const Config& config) {
     if (time <= absl::ZeroDuration()) {
       return absl::InvalidArgumentError(absl::StrCat(
           "setting ", name, " = ", absl::FormatDuration(time), ": must be more than zero"));
+    }
+  }
+  for (const std::string& directory : config.cdi_spec_dirs) {
+    if (directory.empty() || directory.front() != '/') {
+      return absl::InvalidArgumentError(absl::StrCat("setting cdi.spec_dirs: \"", directory,
+                                                     "\" must be an absolute path"));
+    }
+  }
+  for (const auto& [name, number] :
+       {std::pair<const char*, int64_t>{"limits.pids", config.default_pids_limit},
+        {"limits.generated_files_bytes", config.generated_files_bytes}}) {
+    if (number < 0) {
+      return absl::InvalidArgumentError(absl::StrCat("setting ", name, " = ", number,
+                                                     ": must be above zero, or 0 for no limit"));
     }
   }
   if (!config.cgroup_path.empty() && !IsCgroupPath(config.cgroup_path)) {

@@ -343,6 +343,7 @@ absl::Status Daemon::ServeDockerAt(Parts& p, const std::string& path) {
 // The reverse of Serve(), MakeDoors() up to what calls still use, and what begins work by itself.
 // Any of it may be missing: a start that failed ends here too.
 void Daemon::StopServing(Parts& p) {
+  if (p.execs) p.execs->Stop();
   p.cri_streams.reset();
   p.metrics_server.reset();
   p.listener.reset();

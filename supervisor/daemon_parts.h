@@ -26,6 +26,7 @@
 #include "supervisor/core/start_waits.h"
 #include "supervisor/daemon.h"
 #include "supervisor/metadata/snapshotters.h"
+#include "supervisor/oci/cdi/device_files.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/shim_recovery.h"
 #include "supervisor/service_manager.h"
@@ -158,6 +159,7 @@ struct Daemon::Parts {
   std::set<std::string> own_sockets;  // those whose files are removed at the end
   const Clock& clock = Clock::Real();
   oci::HostFacts host;
+  const oci::cdi::DeviceFiles device_files;
 
   std::unique_ptr<runtime::BundleStore> bundles;
   std::unique_ptr<runtime::RuntimeProbe> runtimes;

@@ -230,6 +230,8 @@ void Daemon::MakeContainerLife(Parts& p) {
   runs.volumes = p.run_volumes.get();
   runs.log_max_size_bytes = p.config.log_max_size_bytes;
   runs.log_max_files = p.config.log_max_files;
+  runs.devices = &p.device_files;
+  runs.generated_files_bytes = p.config.generated_files_bytes;
   p.run_preparer = std::make_unique<core::RunPreparer>(runs);
 
   p.run_ends = std::make_unique<core::RunEnds>(
@@ -241,6 +243,10 @@ void Daemon::MakeContainerLife(Parts& p) {
   steps.removal = p.container_removal.get();
   steps.runs = p.run_preparer.get();
   steps.starts = &p.starts;
+  steps.before_self_removal = [&p](const core::LoadedContainer& loaded,
+                                   const core::Process* ended) {
+    if (p.end_reports) p.end_reports->NoteRemoval(loaded, ended);
+  };
   p.container_steps = std::make_unique<core::ContainerSteps>(steps);
 
   core::ContainerView::Parts view;
@@ -277,6 +283,8 @@ void Daemon::MakeContainerLife(Parts& p) {
   lifecycle.volumes = p.container_volumes.get();
   lifecycle.networks = p.network_places.get();
   lifecycle.default_network = p.config.default_network;
+  lifecycle.devices = &p.device_files;
+  lifecycle.default_pids_limit = p.config.default_pids_limit;
   lifecycle.init_path = FindProgram("", "gantry-init", "shim");
   p.container_lifecycle = std::make_unique<core::ContainerLifecycle>(lifecycle);
 }
@@ -306,15 +314,16 @@ void Daemon::MakeContainerUse(Parts& p) {
   wait.removals = &p.removals;
   p.container_wait = std::make_unique<core::ContainerWait>(wait);
 
-  p.execs = std::make_unique<core::ExecService>(core::ExecService::Parts{
-      p.container_records.get(), p.container_files.get(), p.tasks.get(), &p.host});
+  p.execs = std::make_unique<core::ExecService>(
+      core::ExecService::Parts{p.container_records.get(), p.container_files.get(), p.tasks.get(),
+                               &p.host, &p.clock, p.config.execs_end_with_client});
 
   p.end_reports = std::make_unique<core::EndReports>(
       core::EndReports::Parts{p.container_records.get(), p.container_streams.get(),
                               p.container_files.get(), p.tasks.get(), &p.health, p.run_ends.get()});
-  p.doctor = std::make_unique<core::Doctor>(core::Doctor::Parts{p.stores.get(), p.tasks.get(),
-                                                                p.runtimes.get(), p.config.root,
-                                                                p.config.state, p.config.address});
+  p.doctor = std::make_unique<core::Doctor>(core::Doctor::Parts{
+      p.stores.get(), p.tasks.get(), p.runtimes.get(), p.config.root, p.config.state,
+      p.config.address, p.network_records.get(), p.volume_records.get()});
 
   core::ContainerRecovery::Parts recovery;
   recovery.records = p.container_records.get();
@@ -370,6 +379,7 @@ absl::Status Daemon::MakeSystemService(Parts& p) {
   system_parts.facts.userns_remap = config.userns_remap;
   system_parts.facts.started_at = p.clock.Now();
   p.uuid = system_parts.facts.uuid;
+  system_parts.devices = &p.device_files;
   p.system_service = std::make_unique<core::SystemService>(std::move(system_parts));
   return absl::OkStatus();
 }

@@ -12,6 +12,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
+#include "base/engine/device_request.h"
 #include "base/engine/proto_time.h"
 #include "base/engine/state_words.h"
 #include "base/engine/units.h"
@@ -281,7 +282,7 @@ Value HostConfig(const v1::ContainerDetails& container) {
   }
   host.Set("Devices", std::move(devices));
   host.Set("DeviceCgroupRules", ListOrNull(r.device_cgroup_rules()));
-  host.Set("DeviceRequests", Value());
+  host.Set("DeviceRequests", DeviceRequestsDocument(config));
   host.Set("MemoryReservation", r.memory_reservation_bytes());
   host.Set("MemorySwap", r.memory_swap_bytes());
   host.Set("MemorySwappiness", r.has_memory_swappiness() ? Value(r.memory_swappiness()) : Value());

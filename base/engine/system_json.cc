@@ -140,7 +140,17 @@ Value InfoDocument(const v1::InfoResponse& info) {
   out.Set("RuncCommit", UnknownCommit());
   out.Set("InitCommit", UnknownCommit());
   out.Set("SecurityOptions", Value::StringRange(info.security_options()));
-  out.Set("CDISpecDirs", Value::EmptyList());
+  out.Set("CDISpecDirs", Value::StringRange(info.cdi_spec_dirs()));
+  if (!info.discovered_devices().empty()) {
+    Value devices = Value::EmptyList();
+    for (const auto& device : info.discovered_devices()) {
+      Value entry = Value::EmptyObject();
+      entry.Set("Source", device.source());
+      entry.Set("ID", device.id());
+      devices.Append(std::move(entry));
+    }
+    out.Set("DiscoveredDevices", std::move(devices));
+  }
   out.Set("Warnings", ListOrNull(info.warnings()));
   // Ours.
   out.Set("CgroupControllers", Value::StringRange(info.cgroup_controllers()));

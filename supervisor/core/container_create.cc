@@ -2,6 +2,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include <map>
+#include <string>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -27,8 +29,10 @@
 #include "supervisor/core/container_names.h"
 #include "supervisor/core/container_spec.h"
 #include "supervisor/core/container_volumes.h"
+#include "supervisor/core/device_requests.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/id_choice.h"
+#include "supervisor/core/image_mounts.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/manifest_record.h"
 #include "supervisor/core/name_files.h"
@@ -182,6 +186,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
   const std::string name(absl::StripPrefix(request.name(), "/"));
   if (!request.name().empty()) GANTRY_RETURN_IF_ERROR(CheckContainerName(name));
   GANTRY_RETURN_IF_ERROR(CheckContainerConfig(config));
+  if (parts_.devices != nullptr) GANTRY_RETURN_IF_ERROR(CheckDevices(config, *parts_.devices));
   NormalizeMounts(config);
   if (!config.runtime().empty())
     GANTRY_RETURN_IF_ERROR(parts_.runtimes->Resolve(config.runtime()).status());
@@ -307,6 +312,11 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
     }
   }
   spec_config.limited_files = limited || volumes.limited();
+  std::map<std::string, std::string> image_labels;
+  GANTRY_RETURN_IF_ERROR(ImageMounts({&stores, parts_.images, parts_.unpack})
+                             .AddTo(leased, config, spec_config.mounts, image_labels));
+  if (config.resources().pids_limit() == 0 && parts_.default_pids_limit > 0 && pod == nullptr)
+    spec_config.resources.pids_limit = parts_.default_pids_limit;
   if (pod != nullptr) GANTRY_RETURN_IF_ERROR(pod->join(id, spec_config, user));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
   if (pod != nullptr && pod->finish != nullptr) GANTRY_RETURN_IF_ERROR(pod->finish(id, spec));
@@ -315,6 +325,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
   record::v1::Container& record = fresh.record;
   record.set_id(id);
   *record.mutable_labels() = config.labels();
+  record.mutable_labels()->insert(image_labels.begin(), image_labels.end());
   record.set_image(image.names.empty() ? image.target.digest.str() : image.names.front());
   for (const std::string& name : image.names) {
     if (name == config.image() || absl::EndsWith(name, "/" + config.image()))

@@ -1,5 +1,7 @@
 #include "supervisor/core/container_intent.h"
 
+#include "absl/strings/match.h"
+
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 
@@ -8,6 +10,12 @@ namespace {
 
 constexpr char kExtension[] = "gantry";
 constexpr char kType[] = "gantry.v1.ContainerConfig";
+
+bool KeepsShownImage(absl::string_view label) {
+  return absl::StartsWith(label, "containerd.io/gc.ref.content.image-volume.") ||
+         (absl::StartsWith(label, "containerd.io/gc.ref.snapshot.") &&
+          absl::StrContains(label, "/image-volume-"));
+}
 
 }  // namespace
 
@@ -18,7 +26,10 @@ std::optional<v1::ContainerConfig> ReadIntent(const record::v1::Container& recor
   v1::ContainerConfig config;
   if (!config.ParseFromString(intent->second.value())) return std::nullopt;
   // A record has no labels without a value, as containerd's have none; those are here.
-  for (const auto& [name, value] : record.labels()) (*config.mutable_labels())[name] = value;
+  for (const auto& [key, value] : record.labels()) {
+    // What keeps the images that it is shown is the daemon's business (image_mounts.h).
+    if (!KeepsShownImage(key)) (*config.mutable_labels())[key] = value;
+  }
   return config;
 }
 

@@ -128,8 +128,15 @@ absl::Status CheckMount(const v1::Mount& mount) {
         return Invalid(mount, "subpath must be a relative path within the volume");
       return absl::OkStatus();
     }
+    case v1::Mount::IMAGE:
+      if (mount.source().empty()) return Invalid(mount, "field Source must not be empty");
+      if (!mount.propagation().empty())
+        return Invalid(mount, absl::StrCat("invalid mode: ", mount.propagation()));
+      if (!IsLocal(mount.subpath()))
+        return Invalid(mount, "subpath must be a relative path within the image");
+      return absl::OkStatus();
     default:
-      return Invalid(mount, "this type is not supported yet; use bind, volume or tmpfs");
+      return FieldError("mount", "mount type unknown");
   }
 }
 
@@ -275,6 +282,7 @@ absl::Status AppendMounts(const v1::ContainerConfig& config,
       out.push_back(std::move(spec));
       continue;
     }
+    if (mount.type() == v1::Mount::IMAGE) continue;  // ImageMounts::AddTo()
     spec.type = oci::MountConfig::Type::kBind;
     // SELinux's labels (z, Z) are no options of a mount.
     for (const std::string& option : mount.options()) {

@@ -15,6 +15,7 @@
 #include "proto/gantry/v1/networks.pb.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/container_spec.h"
+#include "supervisor/core/live_name_files.h"
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
@@ -57,12 +58,24 @@ NamesOfNetworks ContainerNetworks::NamesNow(const CallContext& context,
 void ContainerNetworks::ChangeNames(const CallContext& context, const LoadedContainer& loaded,
                                     const NamesOfNetworks& before) {
   absl::Status changed = parts_.places->ChangeNames(context, loaded.id(), loaded.config);
-  changed.Update(
-      UpdateNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
-                      loaded.config, loaded.id(), before, NamesNow(context, loaded)));
+  // What it sees, and what its next start begins with.
+  for (const std::string& directory :
+       {parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
+        LiveNameFiles(*parts_.tasks, context.ns, loaded.id())}) {
+    if (directory.empty()) continue;
+    changed.Update(
+        UpdateNameFiles(directory, loaded.config, loaded.id(), before, NamesNow(context, loaded)));
+  }
   changed.Update(CopyToJoined(context, loaded));
   LOG_IF(WARNING, !changed.ok()) << "ns=" << context.ns << " id=" << loaded.id()
                                  << " names after a change of its networks: " << changed;
+}
+
+std::string ContainerNetworks::FilesNow(const CallContext& context,
+                                        const LoadedContainer& loaded) const {
+  std::string live = LiveNameFiles(*parts_.tasks, context.ns, loaded.id());
+  return live.empty() ? parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config)
+                      : live;
 }
 
 absl::Status ContainerNetworks::CopyToJoined(const CallContext& context,
@@ -75,9 +88,12 @@ absl::Status ContainerNetworks::CopyToJoined(const CallContext& context,
     const absl::StatusOr<LoadedContainer> other = parts_.records->Load(context, id);
     // One that was removed meanwhile, or is another client's, joined nothing here.
     if (!other.ok() || !other->ours || other->config.network_mode() != mode) continue;
-    all.Update(
-        CopyNameFiles(parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config),
-                      parts_.records->GeneratedDirectory(context.ns, id, other->config)));
+    const std::string from = FilesNow(context, loaded);
+    const std::string to = FilesNow(context, *other);
+    if (const std::string kept = parts_.records->GeneratedDirectory(context.ns, id, other->config);
+        kept != to)
+      all.Update(CopyNameFiles(from, kept));
+    all.Update(CopyNameFiles(from, to));
   }
   return all;
 }

@@ -73,6 +73,8 @@ class ContainerNetworks {
                    const NamesOfNetworks& before);
   // To the running containers that share its network namespace.
   absl::Status CopyToJoined(const CallContext& context, const LoadedContainer& loaded);
+  // The directory with its name files as it sees them now.
+  std::string FilesNow(const CallContext& context, const LoadedContainer& loaded) const;
   NamesOfNetworks NamesNow(const CallContext& context, const LoadedContainer& loaded) const;
   bool Runs(const CallContext& context, const LoadedContainer& loaded) const;
 

@@ -1,6 +1,7 @@
 #include "supervisor/core/exec_service.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/random.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "absl/strings/escaping.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "glog/logging.h"
 #include "nlohmann/json.hpp"
 
 #include "base/errno_status.h"
@@ -158,12 +160,13 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Start(
     GANTRY_ASSIGN_OR_RETURN(started.pid, parts_.tasks->Start(context, state.container_id, exec_id));
     return started;
   }
-  return StartIn(context, loaded, exec_id, *state.config, handler);
+  return StartIn(context, loaded, exec_id, *state.config, handler, absl::InfiniteDuration());
 }
 
 absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
     const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
-    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
+    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler,
+    absl::Duration time_limit) {
   const Key key(context.ns, exec_id, loaded.id());
   {
     absl::MutexLock lock(&mu_);
@@ -174,7 +177,8 @@ absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
     }
     found->second.started = true;
   }
-  absl::StatusOr<StartedExec> started = Launch(context, loaded, exec_id, config, handler);
+  absl::StatusOr<StartedExec> started =
+      Launch(context, loaded, exec_id, config, handler, time_limit);
   absl::MutexLock lock(&mu_);
   const auto found = execs_.find(key);
   if (found == execs_.end()) return started;
@@ -186,13 +190,15 @@ absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
   return started;
 }
 
-absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
-    const CallContext& context, const v1::ExecInput::Open& open,
-    runtime::AttachStream::Handler* handler) {
+absl::StatusOr<ExecService::StartedExec> ExecService::Exec(const CallContext& context,
+                                                           const v1::ExecInput::Open& open,
+                                                           runtime::AttachStream::Handler* handler,
+                                                           absl::Duration time_limit) {
   parts_.tasks->AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, LoadRunning(context, open.container()));
   GANTRY_ASSIGN_OR_RETURN(const std::string exec_id, Register(loaded, open.config()));
-  absl::StatusOr<StartedExec> started = StartIn(context, loaded, exec_id, open.config(), handler);
+  absl::StatusOr<StartedExec> started =
+      StartIn(context, loaded, exec_id, open.config(), handler, time_limit);
   if (!started.ok()) {
     absl::MutexLock lock(&mu_);
     execs_.erase(Key(context.ns, exec_id, loaded.id()));
@@ -300,7 +306,8 @@ void ExecService::Forget(const std::string& ns, const std::string& exec_id) {
 
 absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
     const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
-    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
+    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler,
+    absl::Duration time_limit) {
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec,
                           oci::RuntimeSpec::Parse(loaded.record.spec().value()));
   oci::ExecConfig exec;
@@ -349,15 +356,16 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
   stdio.set_width(config.console_size().width());
   stdio.set_height(config.console_size().height());
   if (handler == nullptr) {
-    absl::StatusOr<int32_t> pid = parts_.tasks->Exec(
-        context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio, /*start=*/true);
+    absl::StatusOr<int32_t> pid =
+        parts_.tasks->Exec(context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio,
+                           /*start=*/true, time_limit);
     if (!pid.ok()) return NamingTheContainer(pid.status(), loaded.ShownName(), process);
     started.pid = *pid;
     return started;
   }
   GANTRY_RETURN_IF_ERROR(parts_.tasks
                              ->Exec(context, loaded.id(), started.exec_id,
-                                    oci::PrintProcess(process), stdio, /*start=*/false)
+                                    oci::PrintProcess(process), stdio, /*start=*/false, time_limit)
                              .status());
   GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim,
                           parts_.tasks->Shim(context.ns, loaded.id()));
@@ -379,6 +387,31 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
   }
   started.pid = *pid;
   return started;
+}
+
+void ExecService::ClientLeft(const std::string& ns, const std::string& container_id,
+                             const std::string& exec_id) {
+  if (!parts_.ends_with_client || stopping_ || exec_id.empty()) return;
+  bool tty = false;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto ours = FindOurs(ns, exec_id);
+    if (ours == execs_.end() || !ours->second.running()) return;
+    tty = ours->second.config->tty();
+  }
+  CallContext context;
+  context.ns = ns;
+  // A terminal that is gone hangs up.
+  const absl::Status ended =
+      parts_.tasks->Kill(context, container_id, exec_id,
+                         static_cast<uint32_t>(tty ? SIGHUP : SIGTERM), /*all=*/true, kGrace);
+  if (ended.ok()) {
+    LOG(INFO) << "ns=" << ns << " id=" << container_id << " exec " << exec_id
+              << ": its client has gone; it is ended";
+  } else if (!absl::IsNotFound(ended) && !absl::IsFailedPrecondition(ended)) {
+    LOG(WARNING) << "ns=" << ns << " id=" << container_id << " exec " << exec_id
+                 << ": its client has gone, and it goes on: " << ended;
+  }
 }
 
 absl::Status ExecService::SignalExec(const CallContext& context, const std::string& container,

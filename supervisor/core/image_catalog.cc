@@ -62,6 +62,14 @@ std::string ImageOfContainer(const record::v1::Container& container) {
   return target.digest();
 }
 
+std::vector<std::string> ShownImages(const record::v1::Container& container) {
+  std::vector<std::string> ids;
+  for (const auto& [key, value] : container.labels()) {
+    if (absl::StartsWith(key, kShownImageLabel)) ids.push_back(value);
+  }
+  return ids;
+}
+
 std::string ImageCatalog::DanglingName(const content::Digest& digest) {
   return absl::StrCat(kDanglingPrefix, digest.str());
 }
@@ -311,7 +319,10 @@ absl::StatusOr<std::string> ImageCatalog::UserOf(const CallContext& context,
         record::v1::Container container;
         if (!container.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())))
           return absl::OkStatus();
-        if (ImageOfContainer(container) == digest) user = std::string(id);
+        const std::vector<std::string> shown = ShownImages(container);
+        if (ImageOfContainer(container) == digest ||
+            std::find(shown.begin(), shown.end(), digest) != shown.end())
+          user = std::string(id);
         return absl::OkStatus();
       }));
   return user;

@@ -260,6 +260,9 @@ absl::StatusOr<absl::flat_hash_map<std::string, int32_t>> ImageCatalog::Users(
       {context.ns, ""}, metadata::Filter(), [&](const record::v1::Container& container) {
         const std::string digest = ImageOfContainer(container);
         if (!digest.empty()) ++users[digest];
+        for (const std::string& shown : ShownImages(container)) {
+          if (shown != digest) ++users[shown];
+        }
         return absl::OkStatus();
       }));
   return users;

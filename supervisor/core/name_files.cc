@@ -202,6 +202,10 @@ absl::Status GiveNameFilesTo(const IdMaps& ids, const std::string& directory) {
   return absl::OkStatus();
 }
 
+std::vector<std::string> NameFileNames() {
+  return {"hostname", "hosts", "resolv.conf", "resolv.conf.hash"};
+}
+
 absl::Status CopyNameFiles(const std::string& other, const std::string& directory) {
   for (const char* name : {"/hostname", "/hosts", "/resolv.conf"}) {
     const absl::StatusOr<std::string> text = ReadFile(other + name, kMaxHostFile);

@@ -60,6 +60,9 @@ absl::Status UpdateNameFiles(const std::string& directory, const v1::ContainerCo
 // ids.
 absl::Status GiveNameFilesTo(const IdMaps& ids, const std::string& directory);
 
+// The names of the files that a container has in its directory, with what lies beside them.
+std::vector<std::string> NameFileNames();
+
 // Writes into `directory` what the container whose files are in `other` has, for one that shares
 // its network.
 absl::Status CopyNameFiles(const std::string& other, const std::string& directory);

@@ -23,6 +23,7 @@
 #include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_lifecycle.h"
 #include "supervisor/core/container_mounts.h"
+#include "supervisor/core/image_mounts.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/mount_sharing.h"
 #include "supervisor/core/pod_cgroup.h"
@@ -103,11 +104,6 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   if (!SameRanges(pod.uids(), container.uids) || !SameRanges(pod.gids(), container.gids)) {
     return FieldError("userns_options", "a container's user namespace has to be that of its pod");
   }
-  if (!container.cdi_devices.empty()) {
-    return FieldError("CDI_devices", absl::StrCat("\"", container.cdi_devices.front(),
-                                                  "\": this version does not know CDI; name the "
-                                                  "device's files in devices"));
-  }
   if (container.config.privileged() && !pod.privileged())
     return FieldError("privileged", "the pod was not made for privileged containers");
 
@@ -116,6 +112,11 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   *request.mutable_config() = container.config;
   v1::ContainerConfig& config = *request.mutable_config();
   config.set_runtime(pod.runtime());
+  if (!container.cdi_devices.empty()) {
+    v1::DeviceRequest& devices = *config.add_device_requests();
+    devices.set_driver("cdi");
+    for (const std::string& name : container.cdi_devices) devices.add_device_ids(name);
+  }
   config.set_network_mode(pod.host_network() ? "host" : "none");
   *config.mutable_uids() = pod.uids();
   *config.mutable_gids() = pod.gids();
@@ -240,6 +241,25 @@ absl::Status PodService::Join(const CallContext& context, const Entry& entry,
     if (absl::StartsWith(mount.source, directory + "/")) mount.read_only = spec.read_only_root;
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<oci::MountConfig> PodService::ImageMount(
+    const CallContext& context, const PodMount& mount,
+    std::map<std::string, std::string>& labels) const {
+  // The kubelet reads the first word.
+  const auto failed = [&mount](absl::string_view why) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("ImageVolumeMountFailed: ", mount.target, ": ", why));
+  };
+  if (!mount.source.empty()) return failed("it has a host path as well as an image");
+  if (!mount.read_only) return failed("an image can only be mounted read-only");
+  const ImageMounts images({parts_.stores, parts_.images, parts_.unpack});
+  absl::StatusOr<ImageMounts::Shown> shown =
+      images.Show(context, mount.image, mount.image_path, labels);
+  if (!shown.ok()) return failed(shown.status().message());
+  shown->mount.destination = mount.target;
+  shown->mount.options = mount.options;
+  return std::move(shown->mount);
 }
 
 absl::StatusOr<oci::MountConfig> PodService::ToMount(

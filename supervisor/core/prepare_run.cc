@@ -16,6 +16,8 @@
 #include "supervisor/core/link_environment.h"
 #include "snapshotter/mount.h"
 #include "supervisor/core/container_ids.h"
+#include "supervisor/core/device_requests.h"
+#include "supervisor/core/live_name_files.h"
 #include "supervisor/core/log_options.h"
 #include "supervisor/core/log_target.h"
 #include "supervisor/core/mount_sharing.h"
@@ -96,6 +98,12 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
     GANTRY_RETURN_IF_ERROR(WriteFilesOfRun(context, loaded, network, std::move(names)));
     GANTRY_RETURN_IF_ERROR(GiveNameFilesTo(
         ids, parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config)));
+    if (parts_.generated_files_bytes > 0) {
+      task.bounded_directory =
+          parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config);
+      task.bounded_names = NameFileNames();
+      task.bounded_bytes = parts_.generated_files_bytes;
+    }
   }
 
   GANTRY_ASSIGN_OR_RETURN(metadata::SnapshotNamespace snapshots,
@@ -119,8 +127,11 @@ absl::Status RunPreparer::WriteFilesOfRun(const CallContext& context, const Load
     GANTRY_ASSIGN_OR_RETURN(const std::string id,
                             parts_.records->ResolveId(context, network.container));
     GANTRY_ASSIGN_OR_RETURN(const LoadedContainer other, parts_.records->Load(context, id));
-    return CopyNameFiles(parts_.records->GeneratedDirectory(context.ns, other.id(), other.config),
-                         directory);
+    const std::string live = LiveNameFiles(*parts_.tasks, context.ns, other.id());
+    return CopyNameFiles(
+        live.empty() ? parts_.records->GeneratedDirectory(context.ns, other.id(), other.config)
+                     : live,
+        directory);
   }
   if (parts_.networks != nullptr && NeedsHostGateway(loaded.config)) {
     GANTRY_ASSIGN_OR_RETURN(names.host_gateways, parts_.networks->HostGateways(context));
@@ -193,6 +204,12 @@ absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
       GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
     }
     spec->SetNamespace(one.type, absl::StrCat("/proc/", pid, "/ns/", one.file));
+  }
+  if (loaded.config.device_requests_size() > 0 && parts_.devices != nullptr) {
+    if (!spec.has_value()) {
+      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
+    }
+    GANTRY_RETURN_IF_ERROR(AddDevices(loaded.config, *parts_.devices, *spec));
   }
   if (!netns.empty()) {
     if (!spec.has_value()) {

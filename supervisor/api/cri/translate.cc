@@ -8,6 +8,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
+#include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
 #include <nlohmann/json.hpp>
 
@@ -18,6 +19,9 @@
 
 namespace gantry::api::cri {
 namespace {
+
+// A device plugin's key follows; the value names CDI devices.
+constexpr char kCdiAnnotation[] = "cdi.k8s.io/";
 
 namespace v1 = gantry::v1;
 
@@ -359,6 +363,12 @@ absl::StatusOr<core::PodContainer> ToContainer(const std::string& pod,
     out.mounts.push_back(std::move(one));
   }
   for (const wire::CDIDevice& device : in.cdi_devices()) out.cdi_devices.push_back(device.name());
+  // The older way of device plugins; what is named in both ways is had once.
+  for (const auto& [key, value] : in.annotations()) {
+    if (!absl::StartsWith(key, kCdiAnnotation)) continue;
+    for (const absl::string_view name : absl::StrSplit(value, ','))
+      out.cdi_devices.emplace_back(name);
+  }
   GANTRY_RETURN_IF_ERROR(ReadSecurity(in.linux().security_context(), read, out));
   GANTRY_ASSIGN_OR_RETURN(out.resources, ToResources(in.linux().resources()));
   config.set_oom_score_adj(static_cast<int32_t>(in.linux().resources().oom_score_adj()));
