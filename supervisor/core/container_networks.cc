@@ -24,7 +24,7 @@ namespace gantry::core {
 namespace {
 
 NetworkClient ClientOf(const LoadedContainer& loaded) {
-  return {loaded.id(), loaded.ShownName(), loaded.config.hostname()};
+  return core::ClientOf(loaded.id(), loaded.ShownName(), loaded.config);
 }
 
 // Whether the configuration names this network, by its name or its id.
@@ -207,6 +207,20 @@ absl::Status ContainerNetworks::Disconnect(const CallContext& context,
                                                      : loaded.config.networks(0).network());
   if (runs) ChangeNames(context, loaded, before);
   return WriteConfig(loaded);
+}
+
+absl::Status ContainerNetworks::SetPorts(const CallContext& context, const LoadedContainer& loaded,
+                                         const v1::ContainerConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(const NetworkChoice choice, NetworkOf(loaded.config));
+  if (choice.kind != NetworkChoice::Kind::kNetwork) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("container ", loaded.ShownName(),
+                     choice.kind == NetworkChoice::Kind::kNone
+                         ? " is on no network"
+                         : " shares its network namespace with the host or another container",
+                     ", so no port can lead to it while it runs"));
+  }
+  return parts_.places->ChangePorts(context, ClientOf(loaded), choice.network, config);
 }
 
 absl::Status ContainerNetworks::ListPorts(const CallContext& context,

@@ -31,10 +31,8 @@
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/port_choice.h"
 #include "supervisor/core/port_forwards.h"
-#include "supervisor/network/netns.h"
 
 namespace gantry::core {
-namespace {
 
 using metadata::StoredEndpoint;
 using metadata::StoredNetns;
@@ -42,17 +40,7 @@ using metadata::StoredNetwork;
 using network::Address;
 using network::Family;
 
-std::vector<StoredEndpoint> RecordsOf(const std::vector<PlaceInNetwork>& places) {
-  std::vector<StoredEndpoint> records;
-  for (const PlaceInNetwork& one : places) records.push_back(one.place);
-  return records;
-}
-
-// What the shim forwards, beside the namespace's mount. It reads the file when it creates the
-// container, and whenever it is told that there is another.
-std::string ForwardsPath(absl::string_view netns) { return absl::StrCat(netns, ".ports"); }
-
-constexpr char kChanging[] = ".changing";
+namespace {
 
 std::string UserNamespacePath(absl::string_view netns) { return absl::StrCat(netns, ".user"); }
 
@@ -64,11 +52,6 @@ absl::Status Keep(int ns, const std::string& path) {
   if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0)
     return ErrnoToStatus(errno, absl::StrCat("keeping the namespace ", path));
   return absl::OkStatus();
-}
-
-bool HostHasIpv6() {
-  const absl::StatusOr<std::string> addresses = ReadFile("/proc/thread-self/net/if_inet6", 1 << 20);
-  return addresses.ok() && !addresses->empty();
 }
 
 }  // namespace
@@ -86,8 +69,6 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   // Before anything is recorded: a name that is not there is the usual error.
   GANTRY_ASSIGN_OR_RETURN(const StoredNetwork first,
                           parts_.networks->FindOrMakeDefault(context, network));
-  std::string default_address = OptionOf(first.record.options(), kBindOption);
-  if (default_address.empty()) default_address = parts_.default_bind;
   record::v1::NetworkNamespace fresh;
   fresh.set_container_id(client.id);
   fresh.set_container_name(client.name);
@@ -98,14 +79,8 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
       parts_.store->AddNetns(context.ns, std::move(fresh),
                              [&](const std::vector<StoredNetns>& all,
                                  record::v1::NetworkNamespace& made) -> absl::Status {
-                               made.clear_ports();
-                               for (const v1::PortBinding& binding : wanted) {
-                                 GANTRY_ASSIGN_OR_RETURN(
-                                     *made.add_ports(),
-                                     only_opened ? OpenedPort(binding)
-                                                 : ChoosePort(binding, default_address, all, made));
-                               }
-                               return absl::OkStatus();
+                               return ChoosePorts(wanted, DefaultAddress(first), only_opened, all,
+                                                  made);
                              }));
   CrashPoint("netns.recorded");
   absl::Cleanup undo = [&] {
@@ -149,18 +124,6 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   return entered;
 }
 
-absl::StatusOr<bool> NetworkPlaces::OnlyOpensPorts(
-    const CallContext& context, const StoredNetwork& first,
-    const std::vector<v1::NetworkAttachment>& attachments) {
-  if (!IsRouted(first)) return false;
-  for (const v1::NetworkAttachment& one : attachments) {
-    GANTRY_ASSIGN_OR_RETURN(const StoredNetwork network,
-                            parts_.networks->FindOrMakeDefault(context, one.network()));
-    if (!IsRouted(network)) return false;
-  }
-  return true;
-}
-
 absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path, const IdMaps& ids,
                                                    const std::string& owner) {
   GANTRY_RETURN_IF_ERROR(MakeDirectories(path.substr(0, path.rfind('/')), 0700));
@@ -172,7 +135,7 @@ absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path, cons
     return made.inside->SetUp("lo");
   };
   if (ids.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(made.fd, network::NewNetns(prepare));
+    GANTRY_ASSIGN_OR_RETURN(made, parts_.kernel->TakeNetns());
   } else if (!owner.empty()) {
     const UniqueFd users(open(owner.c_str(), O_RDONLY | O_CLOEXEC));
     if (!users.valid()) return ErrnoToStatus(errno, owner);
@@ -249,33 +212,6 @@ absl::Status NetworkPlaces::Reroute(StoredNetns& netns, const std::vector<PlaceI
   return ForwardAgain(netns, records);
 }
 
-absl::Status NetworkPlaces::ForwardAgain(const StoredNetns& netns,
-                                         const std::vector<StoredEndpoint>& places) {
-  const std::string& id = netns.record.container_id();
-  const std::string path = ForwardsPath(NetnsPath(netns.ns, id));
-  const std::string wanted = ForwardsText(ForwardsOf(netns.record, places));
-  // There from before the change until the shim has been told of it.
-  const std::string changing = absl::StrCat(path, kChanging);
-  if (ReadFile(path, 1 << 20).value_or("") != wanted) {
-    GANTRY_RETURN_IF_ERROR(WriteFileAtomic(changing, "", 0600));
-    if (!wanted.empty()) {
-      GANTRY_RETURN_IF_ERROR(WriteFileAtomic(path, wanted, 0600));
-    } else if (unlink(path.c_str()) != 0 && errno != ENOENT) {
-      return ErrnoToStatus(errno, path);
-    }
-    CrashPoint("forwards.written");
-  } else if (access(changing.c_str(), F_OK) != 0) {
-    return absl::OkStatus();
-  }
-  if (parts_.ports_changed) {
-    const absl::Status told = parts_.ports_changed(netns.ns, id);
-    // One without a shim is about to end, and its ports with it.
-    if (!told.ok() && !absl::IsNotFound(told)) return told;
-  }
-  if (unlink(changing.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, changing);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<std::vector<PlaceInNetwork>> NetworkPlaces::PlacesOf(
     absl::string_view ns, absl::string_view container_id) {
   GANTRY_ASSIGN_OR_RETURN(std::vector<StoredEndpoint> records,
@@ -305,7 +241,7 @@ absl::Status NetworkPlaces::TakeAway(const StoredNetns& netns) {
   GANTRY_RETURN_IF_ERROR(parts_.kernel->Unpublish(PortsOf(netns.record, RecordsOf(places))));
   const std::string path = NetnsPath(netns.ns, id);
   const std::string forwards = ForwardsPath(path);
-  for (const std::string& file : {forwards, absl::StrCat(forwards, kChanging)}) {
+  for (const std::string& file : {forwards, ChangingForwardsPath(path)}) {
     if (unlink(file.c_str()) != 0 && errno != ENOENT) return ErrnoToStatus(errno, file);
   }
   for (const std::string& kept : {path, UserNamespacePath(path)}) {
@@ -553,53 +489,6 @@ NetworkPlaces::Held NetworkPlaces::HeldOf(const StoredNetns& netns,
     shown.set_protocol(way.protocol());
   }
   return held;
-}
-
-absl::StatusOr<std::vector<v1::PortWay>> NetworkPlaces::PortWays(const CallContext& context,
-                                                                 absl::string_view container_id) {
-  const absl::StatusOr<StoredNetns> netns = parts_.store->FindNetns(context.ns, container_id);
-  if (absl::IsNotFound(netns.status())) return std::vector<v1::PortWay>();
-  GANTRY_RETURN_IF_ERROR(netns.status());
-  GANTRY_ASSIGN_OR_RETURN(const std::vector<PlaceInNetwork> places,
-                          PlacesOf(context.ns, container_id));
-  return WaysOf(*netns, places);
-}
-
-std::vector<v1::PortWay> NetworkPlaces::WaysOf(const StoredNetns& netns,
-                                               const std::vector<PlaceInNetwork>& places) const {
-  std::vector<v1::PortWay> ways;
-  const std::vector<StoredEndpoint> records = RecordsOf(places);
-  const auto add = [&](const std::string& address, uint16_t port, network::Protocol protocol,
-                       const network::Address& container, uint16_t container_port) -> v1::PortWay& {
-    v1::PortWay& way = ways.emplace_back();
-    way.set_container(netns.record.container_id());
-    way.set_address(address);
-    way.set_port(port);
-    way.set_protocol(std::string(network::ProtocolName(protocol)));
-    way.set_leads_to(container.ToString());
-    way.set_container_port(container_port);
-    return way;
-  };
-  const std::string table = network::TableName(parts_.state_directory);
-  for (const network::PublishedPort& port : PortsOf(netns.record, records)) {
-    const bool ipv4 = port.container.family() == Family::kIpv4;
-    const std::string host = port.host.has_value() ? port.host->ToString()
-                             : ipv4                ? "0.0.0.0"
-                                                   : "::";
-    v1::PortWay& way = add(port.opened ? port.container.ToString() : host,
-                           port.opened ? port.container_port : port.host_port, port.protocol,
-                           port.container, port.container_port);
-    way.set_opened(port.opened);
-    way.set_rule(network::RuleOf(port, table));
-  }
-  const bool host_has_ipv6 = HostHasIpv6();
-  for (const PortForward& forward : ForwardsOf(netns.record, records)) {
-    // Shown above already: [::1] is one of "::".
-    if (forward.if_possible && (!host_has_ipv6 || forward.host.is_loopback())) continue;
-    add(forward.host.ToString(), forward.host_port, forward.protocol, forward.container,
-        forward.container_port);
-  }
-  return ways;
 }
 
 absl::Status NetworkPlaces::Reconcile(

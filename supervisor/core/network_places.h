@@ -90,6 +90,13 @@ class NetworkPlaces {
   absl::Status Disconnect(const CallContext& context, const NetworkClient& client,
                           absl::string_view network);
 
+  // Of one that runs: its published ports become those of the configuration, whose first network is
+  // `network`. What it has and keeps is not touched; whatever fails leaves all as it was.
+  //   kFailedPrecondition  its network namespace is not one of ours
+  //   otherwise as Enter()
+  absl::Status ChangePorts(const CallContext& context, const NetworkClient& client,
+                           absl::string_view network, const v1::ContainerConfig& config);
+
   // It is found by its new name, on all networks that it is connected to now.
   absl::Status Rename(const CallContext& context, const NetworkClient& client);
 
@@ -123,6 +130,8 @@ class NetworkPlaces {
       const std::function<bool(absl::string_view ns, absl::string_view container_id)>& runs);
 
  private:
+  // Where ports that name no address of the host are published, of a container with this network.
+  std::string DefaultAddress(const metadata::StoredNetwork& first) const;
   // Whether no port of the host can lead to a container with these networks.
   absl::StatusOr<bool> OnlyOpensPorts(const CallContext& context,
                                       const metadata::StoredNetwork& first,

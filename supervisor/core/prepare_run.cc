@@ -81,7 +81,8 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   NetworkPlaces::Entered place;
   if (network.kind == NetworkChoice::Kind::kNetwork) {
     if (parts_.networks == nullptr) return absl::UnimplementedError("there are no networks");
-    const NetworkClient client = {loaded.id(), loaded.ShownName(), loaded.config.hostname(), users};
+    NetworkClient client = ClientOf(loaded.id(), loaded.ShownName(), loaded.config);
+    client.user_namespace = users;
     GANTRY_ASSIGN_OR_RETURN(
         place, parts_.networks->Enter(context, client, network.network, loaded.config));
   }
