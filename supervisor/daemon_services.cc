@@ -348,6 +348,12 @@ void Daemon::MakeContainerUse(Parts& p) {
   images.waits = p.container_wait.get();
   images.state_directory = p.config.state;
   images.sync_blobs = [blobs = p.blobs.get()] { return blobs->Sync(); };
+  images.push = &p.image_services->push;
+  images.puller = p.puller.get();
+  images.resolver = p.resolver.get();
+  images.unpacker = p.unpacker.get();
+  images.credentials = p.credentials.get();
+  images.hosts = p.hosts.get();
   p.image_build = std::make_unique<core::ImageBuild>(images);
   p.build_cache = std::make_unique<core::BuildCache>(
       core::BuildCache::Parts{p.stores.get(), p.scheduler.get(), kBuildCacheBytes});

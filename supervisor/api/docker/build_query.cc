@@ -141,6 +141,13 @@ absl::StatusOr<v1::BuildRequest::Open> BuildQuery(const Request& request) {
   for (std::string& host : request.QueryAll("extrahosts")) open.add_extra_hosts(std::move(host));
   // docker's classic builder asks nobody.
   open.add_allow("network.host");
+  GANTRY_ASSIGN_OR_RETURN(const Value caches, JsonQuery(request, "cachefrom"));
+  if (caches.is_list()) {
+    for (const Value& one : caches.list()) {
+      if (one.is_string() && !one.string().empty())
+        open.add_cache_from()->set_reference(one.string());
+    }
+  }
   GANTRY_RETURN_IF_ERROR(FillMaps(request, open));
   GANTRY_RETURN_IF_ERROR(FillResources(request, open));
   FillCredentials(request, open);
