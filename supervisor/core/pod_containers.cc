@@ -29,7 +29,9 @@
 #include "supervisor/core/pod_cgroup.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_member.h"
+#include "supervisor/core/pod_plugins.h"
 #include "supervisor/core/pod_service.h"
+#include "supervisor/core/pod_view.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/runtime_probe.h"
@@ -146,8 +148,19 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   member.join = [&](const std::string& id, oci::ContainerConfig& spec, oci::User& user) {
     return Join(leased, *entry, container, id, spec, user, member.labels);
   };
+  // Until it is on record: a plugin that joins finds it there.
+  const std::unique_ptr<PluginRound> round = BeginMaking();
+  std::string asked;  // the id of what plugins were asked about
+  if (round != nullptr && !round->round.empty()) {
+    member.finish = [&](const std::string& id, oci::RuntimeSpec& spec) {
+      asked = id;
+      std::vector<std::string> cdi;
+      return AskToCreate(*round, *entry, container, id, spec, cdi);
+    };
+  }
   absl::StatusOr<v1::CreateContainerResponse> created =
       parts_.lifecycle->Create(context, request, CreateFor::kLater, &member);
+  if (!created.ok() && !asked.empty()) TellNotCreated(*round, *entry, container, asked);
   if (absl::IsAlreadyExists(created.status())) {
     // The answer to the first call was lost: the same request means the same container.
     absl::StatusOr<LoadedContainer> other = parts_.records->Load(context, name);
@@ -162,6 +175,7 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
     }
   }
   GANTRY_RETURN_IF_ERROR(created.status());
+  TellCreated(context, round.get(), *entry, created->id());
   return created->id();
 }
 
@@ -208,6 +222,15 @@ absl::Status PodService::Join(const CallContext& context, const Entry& entry,
         "apparmor", absl::StrCat("profile ", spec.apparmor_profile, ": this host has no AppArmor"));
   }
   spec.ambient_capabilities = container.ambient_capabilities;
+  spec.annotations = {{pod_annotation::kType, "container"},
+                      {pod_annotation::kPodId, entry.key.second},
+                      {pod_annotation::kPodName, pod.name()},
+                      {pod_annotation::kPodNamespace, pod.group()},
+                      {pod_annotation::kPodUid, pod.uid()},
+                      {pod_annotation::kLogDirectory, pod.log_directory()},
+                      {pod_annotation::kContainerName, container.name},
+                      {pod_annotation::kImageName, container.config.image()},
+                      {pod_annotation::kHandler, pod.runtime()}};
 
   char host[256] = {};
   std::string hostname = pod.hostname();
@@ -315,9 +338,21 @@ absl::Status PodService::StartContainer(const CallContext& context, const std::s
     return absl::FailedPreconditionError(
         absl::StrCat("container ", id.substr(0, 12), ": it has run; make another one"));
   }
+  const std::unique_ptr<PluginRound> round = BeginMaking();
+  if (const absl::Status refused = AskToStart(context, round.get(), loaded); !refused.ok()) {
+    const absl::Status noted = NoteStartRefused(context, id, refused);
+    LOG_IF(ERROR, !noted.ok()) << "ns=" << context.ns << " id=" << id << " " << noted;
+    return refused;
+  }
   v1::StartContainerRequest request;
   request.set_container(id);
-  return parts_.lifecycle->Start(context, request).status();
+  const absl::Status started = parts_.lifecycle->Start(context, request).status();
+  if (started.ok()) {
+    TellStarted(context, round.get(), id);
+  } else {
+    TellEnded(context, loaded);
+  }
+  return started;
 }
 
 absl::Status PodService::EndContainers(const CallContext& context, Entry& entry) {
@@ -340,19 +375,36 @@ absl::Status PodService::EndContainers(const CallContext& context, Entry& entry)
     if (!entry.mu.AwaitWithTimeout(absl::Condition(&none), kStartsEnd))
       return absl::UnavailableError("a container of the pod is being started and does not end");
   }
+  if (parts_.plugins == nullptr) return absl::OkStatus();
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> ended,
+                          Containers(context, entry.key.second));
+  for (const LoadedContainer& one : ended) {
+    if (one.state.status() != record::v1::ContainerState::CREATED) TellEnded(context, one);
+  }
   return absl::OkStatus();
 }
 
 absl::Status PodService::RemoveContainers(const CallContext& context, const Entry& entry) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
                           Containers(context, entry.key.second));
-  for (const LoadedContainer& one : containers) {
-    v1::RemoveContainerRequest request;
-    request.set_container(one.id());
-    request.set_force(true);
-    const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
-    if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  for (const LoadedContainer& one : containers)
+    GANTRY_RETURN_IF_ERROR(RemoveLoaded(context, one));
+  return absl::OkStatus();
+}
+
+absl::Status PodService::RemoveLoaded(const CallContext& context, const LoadedContainer& loaded) {
+  // Plugins see the end before the removal.
+  if (parts_.plugins != nullptr) {
+    GANTRY_RETURN_IF_ERROR(StopContainer(context, loaded.id(), absl::ZeroDuration()));
+    TellEnded(context, loaded);
   }
+  const std::unique_ptr<PluginRound> round = BeginEnding();
+  v1::RemoveContainerRequest request;
+  request.set_container(loaded.id());
+  request.set_force(true);
+  const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
+  if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
+  TellContainerRemoved(context, round.get(), loaded);
   return absl::OkStatus();
 }
 
@@ -362,28 +414,27 @@ absl::Status PodService::StopContainer(const CallContext& context, const std::st
   if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(loaded.status());
   if (!parts_.tasks->Exists(context.ns, loaded->id())) return absl::OkStatus();
+  absl::Status stopped;
   if (patience <= absl::ZeroDuration()) {
-    const absl::Status killed = parts_.lifecycle->Kill(context, loaded->id(), "KILL");
-    const bool over = absl::IsFailedPrecondition(killed) || absl::IsNotFound(killed);
-    return over ? absl::OkStatus() : killed;
+    stopped = parts_.lifecycle->Kill(context, loaded->id(), "KILL");
+    if (absl::IsFailedPrecondition(stopped)) stopped = absl::OkStatus();  // it is over
+  } else {
+    v1::StopContainerRequest request;
+    request.set_container(loaded->id());
+    request.set_timeout_seconds(
+        static_cast<int32_t>(std::min(absl::ToInt64Seconds(patience), int64_t{INT32_MAX})));
+    stopped = parts_.lifecycle->Stop(context, request).status();
   }
-  v1::StopContainerRequest request;
-  request.set_container(loaded->id());
-  request.set_timeout_seconds(
-      static_cast<int32_t>(std::min(absl::ToInt64Seconds(patience), int64_t{INT32_MAX})));
-  const absl::Status stopped = parts_.lifecycle->Stop(context, request).status();
-  return absl::IsNotFound(stopped) ? absl::OkStatus() : stopped;
+  if (absl::IsNotFound(stopped)) return absl::OkStatus();
+  if (stopped.ok()) TellEnded(context, *loaded);
+  return stopped;
 }
 
 absl::Status PodService::RemoveContainer(const CallContext& context, const std::string& container) {
   const absl::StatusOr<LoadedContainer> loaded = Container(context, container);
   if (absl::IsNotFound(loaded.status())) return absl::OkStatus();
   GANTRY_RETURN_IF_ERROR(loaded.status());
-  v1::RemoveContainerRequest request;
-  request.set_container(loaded->id());
-  request.set_force(true);
-  const absl::Status removed = parts_.lifecycle->Remove(context, request).status();
-  return absl::IsNotFound(removed) ? absl::OkStatus() : removed;
+  return RemoveLoaded(context, *loaded);
 }
 
 absl::StatusOr<LoadedContainer> PodService::Container(const CallContext& context,

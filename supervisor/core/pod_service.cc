@@ -29,6 +29,7 @@
 #include "supervisor/core/name_files.h"
 #include "supervisor/core/pod_entry.h"
 #include "supervisor/core/pod_namespaces.h"
+#include "supervisor/core/pod_plugins.h"
 #include "supervisor/core/sandbox_service.h"
 #include "supervisor/core/stores.h"
 #include "supervisor/metadata/record_values.h"
@@ -165,6 +166,8 @@ absl::Status PodService::Recover() {
             entry->phase = !state.ok() || !state->started  ? Entry::Phase::kMaking
                            : state->stopped_at.has_value() ? Entry::Phase::kStopped
                                                            : Entry::Phase::kReady;
+            entry->shown_to_plugins = entry->phase != Entry::Phase::kMaking;
+            entry->stop_told = entry->phase == Entry::Phase::kStopped;
             if (entry->phase == Entry::Phase::kMaking) halves.push_back(key);
           }
           ReadAddresses(*entry);
@@ -302,6 +305,10 @@ absl::Status PodService::Make(const CallContext& context, Entry& entry) {
   GANTRY_RETURN_IF_ERROR(Attach(running, entry));
   CrashPoint("pod.attached");
   if (entry.config->shared_pid()) GANTRY_RETURN_IF_ERROR(StartInit(running, entry));
+  // Until it can be seen: a plugin that joins sees it then.
+  const std::unique_ptr<PluginRound> round = BeginMaking();
+  GANTRY_RETURN_IF_ERROR(AskToRun(round.get(), entry));
+  GANTRY_RETURN_IF_ERROR(entry.making.Check());
   GANTRY_RETURN_IF_ERROR(parts_.sandboxes->Start(key.first, key.second).status());
   CrashPoint("pod.started");
   absl::MutexLock lock(&entry.mu);
@@ -376,6 +383,7 @@ absl::Status PodService::StopEntry(const CallContext& context, Entry& entry) {
   }
   GANTRY_RETURN_IF_ERROR(EndContainers(context, entry));
   GANTRY_RETURN_IF_ERROR(EndTask(context, key.second));
+  TellStopped(entry);
   GANTRY_RETURN_IF_ERROR(Detach(context, entry));
   GANTRY_RETURN_IF_ERROR(RemovePodNamespaces(Directory(key)));
   const absl::Status stopped = parts_.sandboxes->Stop(key.first, key.second);
@@ -402,6 +410,8 @@ absl::Status PodService::Remove(const CallContext& context, absl::string_view id
   CrashPoint("pod.gone");
   const absl::Status shut = parts_.sandboxes->Shutdown(key.first, key.second);
   if (!shut.ok() && !absl::IsNotFound(shut)) return shut;
+  const std::unique_ptr<PluginRound> round = BeginEnding();
+  TellRemoved(round.get(), entry);
   const absl::Status deleted = parts_.stores->sandboxes.Delete({key.first, ""}, key.second);
   if (absl::IsNotFound(deleted)) return absl::OkStatus();  // another call was first
   GANTRY_RETURN_IF_ERROR(deleted);
