@@ -48,6 +48,8 @@ absl::StatusOr<UniqueFd> NewUserNamespace(const IdMaps& maps);
 // maps, on whatever file system; its rights stay those of the host's root. For threads that end
 // with their work: there is no way back. Nothing with no maps.
 absl::Status ActAsRootOf(const IdMaps& maps);
+// Whether the calling thread does. False with no maps.
+bool ActsAsRootOf(const IdMaps& maps);
 
 }  // namespace gantry
 

@@ -125,10 +125,10 @@ TEST_F(BuildExchangeTest, CachesInARegistryAndInImages) {
   if (!started.ok()) GTEST_SKIP() << started.status();
   const std::string host = (*started)->host();
   constexpr char kText[] = "FROM busybox:test\nRUN cat /proc/sys/kernel/random/uuid > /id\n";
-  ASSERT_TRUE(Ok(Build(kText, {"--cache-to", absl::StrCat("type=registry,mode=max,ref=", host,
-                                                          "/app:cache"),
-                               "--cache-to", "type=inline", "-o",
-                               absl::StrCat("type=registry,name=", host, "/app:v1")})));
+  ASSERT_TRUE(Ok(Build(
+      kText,
+      {"--cache-to", absl::StrCat("type=registry,mode=max,ref=", host, "/app:cache"), "--cache-to",
+       "type=inline", "-o", absl::StrCat("type=registry,name=", host, "/app:v1")})));
   const std::string id = In(*bed_, {"cat", "/id"});
   for (const char* from : {"/app:cache", "/app:v1"}) {
     const std::unique_ptr<Testbed> other = Bed();
@@ -142,8 +142,8 @@ TEST_F(BuildExchangeTest, CachesInARegistryAndInImages) {
   }
   // One that cannot be written ends the build, unless it shall not matter.
   EXPECT_FALSE(Build(kText, {"--cache-to", "127.0.0.1:1/none"}).ok());
-  EXPECT_TRUE(Ok(
-      Build(kText, {"--cache-to", "type=registry,ignore-error=true,ref=127.0.0.1:1/none"})));
+  EXPECT_TRUE(
+      Ok(Build(kText, {"--cache-to", "type=registry,ignore-error=true,ref=127.0.0.1:1/none"})));
 }
 
 TEST_F(BuildExchangeTest, ACacheWithOtherBytesIsNotTaken) {

@@ -1,5 +1,5 @@
-// Builds that are cut off: the daemon killed, the client gone, the disk full, at each step. Nothing is
-// left of them, and the next build takes over what was finished.
+// Builds that are cut off: the daemon killed, the client gone, the disk full, at each step. Nothing
+// is left of them, and the next build takes over what was finished.
 #include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -31,13 +31,16 @@ constexpr char kSteps[] =
     "RUN echo side > /side\n"
     "FROM busybox:test\n"
     "COPY file /file\n"
-    "RUN --mount=type=cache,target=/gate touch /gate/at1; while test ! -e /gate/go1; do sleep 0.05; "
+    "RUN --mount=type=cache,target=/gate touch /gate/at1; while test ! -e /gate/go1; do sleep "
+    "0.05; "
     "done; echo 1 > /one\n"
     "WORKDIR /w\n"
-    "RUN --mount=type=cache,target=/gate touch /gate/at2; while test ! -e /gate/go2; do sleep 0.05; "
+    "RUN --mount=type=cache,target=/gate touch /gate/at2; while test ! -e /gate/go2; do sleep "
+    "0.05; "
     "done; echo 2 > two\n"
     "COPY --from=side /side /side\n"
-    "RUN --mount=type=cache,target=/gate touch /gate/at3; while test ! -e /gate/go3; do sleep 0.05; "
+    "RUN --mount=type=cache,target=/gate touch /gate/at3; while test ! -e /gate/go3; do sleep "
+    "0.05; "
     "done; echo 3 > three\n";
 constexpr int kGates = 3;
 
@@ -74,9 +77,7 @@ class BuildFaultsTest : public testing::Test {
     const std::string directory = Gate();
     return !directory.empty() && std::filesystem::exists(absl::StrCat(directory, "/at", gate));
   }
-  void Open(int gate) const {
-    ASSERT_TRUE(WriteFile(absl::StrCat(Gate(), "/go", gate), "").ok());
-  }
+  void Open(int gate) const { ASSERT_TRUE(WriteFile(absl::StrCat(Gate(), "/go", gate), "").ok()); }
   // Steps up to `gate` are let through; true once the build stands there.
   bool RunTo(int gate) {
     for (int i = 1; i < gate; ++i) {
@@ -99,15 +100,15 @@ class BuildFaultsTest : public testing::Test {
     for (int i = 1; i <= kGates; ++i) Open(i);
     const Outcome built = bed_->Ctl(Command());
     ASSERT_TRUE(Ok(built));
-    for (int i = 1; i <= kGates; ++i)
-      std::filesystem::remove(absl::StrCat(Gate(), "/at", i));
+    for (int i = 1; i <= kGates; ++i) std::filesystem::remove(absl::StrCat(Gate(), "/at", i));
     int hits = 0;
     for (size_t at = built.err.find("CACHED"); at != std::string::npos;
          at = built.err.find("CACHED", at + 1))
       ++hits;
     EXPECT_GE(hits, cached) << built.err;
-    EXPECT_EQ(bed_->CtlOut({"run", "--rm", "made", "cat", "/file", "/one", "two", "/side", "three"}),
-              "file\n1\n2\nside\n3");
+    EXPECT_EQ(
+        bed_->CtlOut({"run", "--rm", "made", "cat", "/file", "/one", "two", "/side", "three"}),
+        "file\n1\n2\nside\n3");
   }
 
   std::unique_ptr<Testbed> bed_;
@@ -156,15 +157,17 @@ TEST_F(BuildFaultsTest, AFullDiskIsNamedAndTheNextBuildGoesOn) {
   // By a command, by a copy, by the context.
   const std::string big = bed_->scratch() + "/big";
   std::filesystem::create_directories(big);
-  ASSERT_TRUE(Ok(RunProgram({"dd", "if=/dev/urandom", "of=" + big + "/file", "bs=1M", "count=80"})));
+  ASSERT_TRUE(
+      Ok(RunProgram({"dd", "if=/dev/urandom", "of=" + big + "/file", "bs=1M", "count=80"})));
   const std::pair<std::string, std::string> cases[] = {
-      {context_, "FROM busybox:test\nRUN echo kept > /kept\n"
-                 "RUN dd if=/dev/urandom of=/full bs=1M count=200\n"},
+      {context_,
+       "FROM busybox:test\nRUN echo kept > /kept\n"
+       "RUN dd if=/dev/urandom of=/full bs=1M count=200\n"},
       {big, "FROM busybox:test\nRUN echo kept > /kept\nCOPY file /a\nCOPY file /b\n"}};
   for (const auto& [directory, text] : cases) {
     ASSERT_TRUE(WriteFile(directory + "/Dockerfile", text).ok());
-    const Outcome failed = bed_->Ctl({"build", "--progress", "plain", "-t", "made", directory}, "",
-                                     absl::Minutes(2));
+    const Outcome failed =
+        bed_->Ctl({"build", "--progress", "plain", "-t", "made", directory}, "", absl::Minutes(2));
     EXPECT_NE(failed.code, 0);
     EXPECT_THAT(failed.err, testing::HasSubstr("No space left on device"));
     ExpectNothingLeft();

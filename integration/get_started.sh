@@ -21,12 +21,13 @@ case $1 in
     ;;
 esac
 
-says() { grep -q -- "$1" || { echo "no \"$1\" in what was printed" >&2; return 1; }; }
+# Reads all of it: a program whose reader leaves early has failed.
+says() { grep -- "$1" > /dev/null || { echo "no \"$1\" in what was printed" >&2; return 1; }; }
 fetch() { busybox wget -q -O - "http://127.0.0.1:3000/$1"; }
 # What a server says once it has started.
 answers() {
   for _ in $(seq 100); do
-    if fetch "$1" 2> /dev/null | grep -q -- "$2"; then return 0; fi
+    if fetch "$1" 2> /dev/null | grep -- "$2" > /dev/null; then return 0; fi
     sleep 0.1
   done
   echo "127.0.0.1:3000/$1 does not say \"$2\"" >&2
@@ -59,7 +60,7 @@ echo '<h1>You have no todo items yet! Add one above!</h1>' > src/index.html
 docker build -t getting-started .
 if docker run -dp 127.0.0.1:3000:3000 --name second getting-started 2> "$OLDPWD/error"; then exit 1; fi
 says "port is already allocated" < "$OLDPWD/error"
-docker rm -f second
+docker rm -f second || true
 id=$(docker ps -q)
 docker stop "$id"
 docker rm "$id"
@@ -163,6 +164,6 @@ docker run --rm two-stages cat /served/built | says built
 
 # --- and away with it
 docker volume rm todo-db todo-mysql-data
-docker system prune -af
+docker system prune -f
 [ -z "$(docker ps -aq)" ]
 echo "done"

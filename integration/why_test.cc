@@ -1,5 +1,6 @@
 // `ctl why` on real containers that die in many ways, and `ctl doctor` on a real host.
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -65,6 +66,9 @@ class WhyTest : public testing::Test {
  protected:
   void SetUp() override {
     if (geteuid() != 0) GTEST_SKIP() << "containers need root";
+    // A test makes a network; nothing of it is seen outside.
+    ASSERT_EQ(unshare(CLONE_NEWNET), 0);
+    ASSERT_TRUE(Ok(RunProgram({"ip", "link", "set", "lo", "up"})));
     bed_ = std::make_unique<Testbed>();
     const std::string root = bed_->scratch() + "/deaths";
     ASSERT_NO_FATAL_FAILURE(MakeImageOfDeaths(root));

@@ -332,9 +332,11 @@ absl::StatusOr<pid_t> Container::CreateInit(const v1::CreateRequest& request,
   }
   if (request.has_bounded_files()) {
     const v1::BoundedFiles& wanted = request.bounded_files();
+    // Those that a container sees, and what lies beside them for the supervisor (core/name_files.h).
     GANTRY_ASSIGN_OR_RETURN(
         BoundedFiles files,
-        BoundedFiles::Make(wanted.directory(), {wanted.names().begin(), wanted.names().end()},
+        BoundedFiles::Make(wanted.directory(),
+                           {"hostname", "hosts", "resolv.conf", "resolv.conf.hash"},
                            wanted.max_bytes(), absl::StrCat(options_.bundle, "/files")));
     absl::MutexLock lock(&mu_);
     bounded_files_ = std::move(files);
@@ -562,7 +564,6 @@ absl::StatusOr<v1::ExecResponse> Container::Exec(const v1::ExecRequest& request,
   process->status = v1::STATUS_CREATED;
   process->stdio = request.stdio();
   process->process_json = request.process_json();
-  if (request.has_time_limit()) process->time_limit = FromDuration(request.time_limit());
   process->io = MakeIo();
   {
     absl::MutexLock lock(&mu_);
@@ -661,7 +662,6 @@ absl::StatusOr<pid_t> Container::StartExec(const ProcessPtr& process, absl::Dura
   Adopt(process, *pid);
   if (added.has_value()) events_->Append(*std::move(added));
   EmitStarted(process);
-  LimitTime(process);
   return *pid;
 }
 

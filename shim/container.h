@@ -136,7 +136,6 @@ class Container {
         false;  // of an exec; a failed start closes its streams, the next one opens others
     v1::Stdio stdio;
     std::string process_json;
-    absl::Duration time_limit = absl::InfiniteDuration();
     pid_t pid = 0;
     UniqueFd pidfd;
     bool starting = false;  // an end that is seen now is reported after the start
@@ -213,13 +212,10 @@ class Container {
   void UnmountRootfsEarly() ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status DeleteRuntimeState(bool force, absl::Duration limit);
   absl::Status SignalDirectly(const Process& process, int signal) const ABSL_LOCKS_EXCLUDED(mu_);
-  // The same to all that it has started and that is still there; with a `grace` above zero, what is
-  // there after that is killed. A SIGKILL is repeated for what is started meanwhile.
-  absl::Status SignalSession(const Process& process, int signal,
-                             absl::Duration grace = absl::ZeroDuration()) ABSL_LOCKS_EXCLUDED(mu_);
+  // The same to all that it has started and that is still there. What a SIGTERM or SIGHUP has not
+  // ended after a moment is killed; a SIGKILL is repeated for what is started meanwhile.
+  absl::Status SignalSession(const Process& process, int signal) ABSL_LOCKS_EXCLUDED(mu_);
   static void KillSession(std::vector<ProcessId> members, const Cgroup& cgroup);
-  // Of an exec that has just begun: its end when its time is over.
-  void LimitTime(const ProcessPtr& process);
   void FillState(const Process& process, v1::ProcessState* state) const
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

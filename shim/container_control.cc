@@ -3,8 +3,10 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -21,6 +23,9 @@
 
 namespace gantry::shim {
 namespace {
+
+// Between the signal that asks an exec and what it started to end, and the one that ends them.
+constexpr absl::Duration kSessionGrace = absl::Seconds(3);
 
 // Interfaces as the process sees them; none when it shares the host's.
 void ReadNetworks(pid_t pid, v1::StatsResponse* stats) {
@@ -214,7 +219,7 @@ absl::Status Container::SignalDirectly(const Process& process, int signal) const
   return ErrnoToStatus(errno, absl::StrCat("signal ", signal, " to ", NameOf(process.exec_id)));
 }
 
-absl::Status Container::SignalSession(const Process& process, int signal, absl::Duration grace) {
+absl::Status Container::SignalSession(const Process& process, int signal) {
   pid_t leader;
   Cgroup cgroup;
   {
@@ -231,27 +236,14 @@ absl::Status Container::SignalSession(const Process& process, int signal, absl::
   }
   if (signal == SIGKILL) {
     KillSession(std::move(members), cgroup);
-  } else if (grace > absl::ZeroDuration()) {
-    loop_->Post([this, grace, cgroup, members = std::move(members)] {
-      loop_->After(grace, [this, cgroup, members] {
+  } else if (signal == SIGTERM || signal == SIGHUP) {
+    loop_->Post([this, cgroup, members = std::move(members)] {
+      loop_->After(kSessionGrace, [this, cgroup, members] {
         workers_->Run([members, cgroup] { KillSession(members, cgroup); });
       });
     });
   }
   return absl::OkStatus();
-}
-
-void Container::LimitTime(const ProcessPtr& process) {
-  if (process->time_limit == absl::InfiniteDuration()) return;
-  loop_->Post([this, process] {
-    loop_->After(process->time_limit, [this, process] {
-      workers_->Run([this, process] {
-        // Fails for one that has ended.
-        if (SignalSession(*process, SIGKILL).ok())
-          ShimLog(LogLevel::kInfo, absl::StrCat(NameOf(process->exec_id), ": its time was over"));
-      });
-    });
-  });
 }
 
 void Container::KillSession(std::vector<ProcessId> members, const Cgroup& cgroup) {
@@ -289,8 +281,7 @@ absl::Status Container::Kill(const v1::KillRequest& request, absl::Duration limi
   }
   const int signal = static_cast<int>(request.signal());
   if (process != init_) {
-    return request.all() ? SignalSession(*process, signal, FromDuration(request.grace()))
-                         : SignalDirectly(*process, signal);
+    return request.all() ? SignalSession(*process, signal) : SignalDirectly(*process, signal);
   }
 
   // Not by another start of the runtime, which would do the same.

@@ -1,9 +1,8 @@
-// absl::Time and absl::Duration as the protocol writes them.
+// absl::Time as the protocol writes it.
 #ifndef GANTRY_SHIM_PROTO_TIME_H_
 #define GANTRY_SHIM_PROTO_TIME_H_
 
 #include "absl/time/time.h"
-#include "google/protobuf/duration.pb.h"
 #include "google/protobuf/timestamp.pb.h"
 
 namespace gantry::shim {
@@ -16,10 +15,6 @@ inline void SetTimestamp(absl::Time time, google::protobuf::Timestamp* timestamp
   timestamp->set_seconds(seconds);
   timestamp->set_nanos(
       static_cast<int32_t>(absl::ToInt64Nanoseconds(time - absl::FromUnixSeconds(seconds))));
-}
-
-inline absl::Duration FromDuration(const google::protobuf::Duration& duration) {
-  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
 }
 
 }  // namespace gantry::shim

@@ -30,6 +30,7 @@
 #include "base/status_macros.h"
 #include "base/unique_fd.h"
 #include "base/user_namespace.h"
+#include "snapshotter/id_mapped.h"
 #include "snapshotter/loop_device.h"
 
 namespace gantry::snapshot {
@@ -350,13 +351,12 @@ absl::Status MountOverlayRelative(const Mount& mount, const Parsed& parsed,
 // Hands overlayfs an id-mapped copy of each layer. Paths by descriptors are short, so that the page
 // that mount(2) takes has room for some two hundred layers; fsconfig(2) takes more, but only from
 // Linux 6.8 on.
-absl::Status MountOverlayMapped(const Mount& mount, const Parsed& parsed,
-                                const std::string& target) {
+absl::Status MountOverlayMapped(const Mount& mount, const Parsed& parsed, const std::string& target,
+                                int user_namespace) {
   const std::string what = Describe(mount, target);
-  GANTRY_ASSIGN_OR_RETURN(const UniqueFd user_namespace, NewUserNamespace(parsed.ids));
   std::vector<UniqueFd> keep;
   const auto map = [&](const std::string& directory) -> absl::StatusOr<std::string> {
-    absl::StatusOr<UniqueFd> tree = CloneMount(directory, false, 0, user_namespace.get());
+    absl::StatusOr<UniqueFd> tree = CloneMount(directory, false, 0, user_namespace);
     if (!tree.ok()) return WithContext(tree.status(), what);
     keep.push_back(*std::move(tree));
     return absl::StrCat("/proc/self/fd/", keep.back().get());
@@ -406,11 +406,11 @@ absl::Status MountOverlayMapped(const Mount& mount, const Parsed& parsed,
 // With its upper directory mapped: overlayfs makes files there, such as whiteouts, as whoever
 // mounted it, and the host's root is nobody on that mount.
 absl::Status MountOverlayAsMappedRoot(const Mount& mount, const Parsed& parsed,
-                                      const std::string& target) {
+                                      const std::string& target, int user_namespace) {
   absl::Status result;
   absl::StatusOr<std::thread> thread = NewThread([&] {
     result = ActAsRootOf(parsed.ids);
-    if (result.ok()) result = MountOverlayMapped(mount, parsed, target);
+    if (result.ok()) result = MountOverlayMapped(mount, parsed, target, user_namespace);
   });
   if (!thread.ok()) return WithContext(thread.status(), Describe(mount, target));
   thread->join();
@@ -449,8 +449,9 @@ absl::Status MountOne(const Mount& mount, const Parsed& parsed, const std::strin
   const std::string data = absl::StrJoin(parsed.data, ",");
   const bool is_long = data.size() >= static_cast<size_t>(getpagesize());
   if (mount.type == "overlay" && parsed.id_mapped()) {
-    return parsed.map_upper ? MountOverlayAsMappedRoot(mount, parsed, target)
-                            : MountOverlayMapped(mount, parsed, target);
+    GANTRY_ASSIGN_OR_RETURN(const UniqueFd users, NewUserNamespace(parsed.ids));
+    return parsed.map_upper ? MountOverlayAsMappedRoot(mount, parsed, target, users.get())
+                            : MountOverlayMapped(mount, parsed, target, users.get());
   }
   if (mount.type == "overlay" && is_long) {
     const absl::Status appended = MountOverlayByAppending(mount, parsed, target);

@@ -3,8 +3,6 @@
 // Options are containerd's: words that name a mount flag ("ro", "rbind", "nosuid") become flags,
 // "uidmap=" and "gidmap=" make an id-mapped mount, "loop" mounts the file system in the file that
 // is the source, all others are handed to the file system.
-// An id-mapped overlay has its lower directories mapped, as containerd's has; with kMapUpper the
-// upper one too, so that files have the ids of the container on disk.
 // Linked into the shim: depends on nothing but base.
 #ifndef GANTRY_SNAPSHOTTER_MOUNT_H_
 #define GANTRY_SNAPSHOTTER_MOUNT_H_
@@ -17,11 +15,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/types/span.h"
 
-#include "base/id_map.h"
-
 namespace gantry::snapshot {
-
-inline constexpr char kMapUpper[] = "x-gantry.map-upper";
 
 struct Mount {
   std::string type;  // "bind", "overlay", ...
@@ -35,10 +29,6 @@ struct Mount {
 // The directories, topmost first, that together are what `mounts` show: upper (if any), then
 // lowers; the source of a bind. Empty: these mounts are not made of plain directories.
 std::vector<std::string> MountedDirectories(absl::Span<const Mount> mounts);
-
-// The same mounts, showing all files by the host's ids of a user namespace; on disk they keep those
-// inside. `mounts` are plain binds and overlays.
-std::vector<Mount> WithIds(std::vector<Mount> mounts, const IdMaps& ids);
 
 // Mounts in order at `target`, an existing directory. A failure undoes what was mounted. Option
 // strings of any length work.

@@ -18,6 +18,7 @@
 #include "base/subprocess.h"
 #include "base/temp_dir.h"
 #include "base/user_namespace.h"
+#include "snapshotter/id_mapped.h"
 
 namespace gantry::snapshot {
 namespace {

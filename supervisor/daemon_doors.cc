@@ -82,6 +82,7 @@
 #include "supervisor/gc/scheduler.h"
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/metadata/volume_store.h"
+#include "supervisor/nri/plugins.h"
 #include "supervisor/runtime/runtime_probe.h"
 #include "supervisor/socket_listener.h"
 #include "supervisor/version.h"
@@ -179,14 +180,18 @@ absl::Status Daemon::MakeDoors(Parts& p) {
       api::docker::BuildParts{p.builder.get(), p.build_cache.get(), p.buildkit_door.get()});
 
   p.cri_calls = std::make_unique<Executor>("cri-call", 512);
+  api::cri::StreamServer::Options stream_options;
+  stream_options.address = config.cri_stream_address;
+  stream_options.idle_time = config.cri_stream_idle_time;
   absl::StatusOr<std::unique_ptr<api::cri::StreamServer>> cri_streams =
       api::cri::StreamServer::Start(
-          {}, api::cri::CoreStreamTargets(api::cri::kNamespace, *p.execs, *p.container_streams,
-                                          [pods = p.pods.get()](const std::string& pod) {
-                                            core::CallContext context;
-                                            context.ns = api::cri::kNamespace;
-                                            return pods->NetnsPath(context, pod);
-                                          }));
+          stream_options,
+          api::cri::CoreStreamTargets(api::cri::kNamespace, *p.execs, *p.container_streams,
+                                      [pods = p.pods.get()](const std::string& pod) {
+                                        core::CallContext context;
+                                        context.ns = api::cri::kNamespace;
+                                        return pods->NetnsPath(context, pod);
+                                      }));
   GANTRY_RETURN_IF_ERROR(cri_streams.status());
   p.cri_streams = *std::move(cri_streams);
   api::cri::CriParts cri;
@@ -291,6 +296,7 @@ absl::Status Daemon::Serve(Parts& p) {
       server->Adopt(std::move(connection));
     });
   }
+  ServeNri(p);
   if (p.metrics) {
     GANTRY_ASSIGN_OR_RETURN(
         p.metrics_server,
@@ -299,6 +305,26 @@ absl::Status Daemon::Serve(Parts& p) {
     LOG(INFO) << "metrics on port " << p.metrics_server->port() << ", path /metrics";
   }
   return ServeDocker(p);
+}
+
+// A socket that cannot be had is no reason not to start: most hosts have no plugins.
+void Daemon::ServeNri(Parts& p) {
+  const std::string path = NriSocket(p.config);
+  if (p.nri == nullptr || path.empty()) return;
+  absl::Status served = MakeDirectories(path.substr(0, path.rfind('/')), 0700);
+  if (served.ok()) served = TakeOverSocket(path);
+  if (served.ok()) {
+    absl::StatusOr<std::unique_ptr<SocketListener>> listener =
+        SocketListener::Listen(path, /*uid=*/0, /*gid=*/0);
+    served = listener.status();
+    if (listener.ok()) p.nri_listener = *std::move(listener);
+  }
+  if (!served.ok()) {
+    LOG(WARNING) << "plugins of NRI cannot connect: " << served;
+    return;
+  }
+  p.nri_listener->Start(
+      [plugins = p.nri.get()](UniqueFd connection) { plugins->Adopt(std::move(connection)); });
 }
 
 absl::Status Daemon::ServeDocker(Parts& p) {
@@ -349,6 +375,7 @@ void Daemon::StopServing(Parts& p) {
   p.listener.reset();
   p.ttrpc_listener.reset();
   p.ttrpc_server.reset();
+  p.nri_listener.reset();
   // What waits for a container (a stop with patience, its turn, an end) is answered now, so that
   // the server does not have to cancel it; the next daemon goes on where it matters.
   if (p.container_records) p.container_records->locks().Stop("gantryd is stopping");

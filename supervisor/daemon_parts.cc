@@ -75,6 +75,7 @@
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/metadata/volume_store.h"
 #include "supervisor/network/cni.h"
+#include "supervisor/nri/plugins.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"

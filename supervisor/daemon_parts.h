@@ -125,6 +125,9 @@ class VolumeStore;
 namespace network {
 class Cni;
 }  // namespace network
+namespace nri {
+class Plugins;
+}  // namespace nri
 namespace runtime {
 class BundleStore;
 class CgroupWarmer;
@@ -241,6 +244,7 @@ struct Daemon::Parts {
   std::unique_ptr<core::ContainerProber> prober;
   std::unique_ptr<core::HealthMonitor> health_monitor;
   std::unique_ptr<network::Cni> cni;
+  std::unique_ptr<nri::Plugins> nri;  // null: off
   std::unique_ptr<core::PodService> pods;
   std::unique_ptr<core::ExitObserver> exits;
   std::unique_ptr<core::RestartMonitor> restarts;
@@ -263,6 +267,7 @@ struct Daemon::Parts {
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<api::TtrpcServer> ttrpc_server;
   std::unique_ptr<SocketListener> ttrpc_listener;
+  std::unique_ptr<SocketListener> nri_listener;
   std::unique_ptr<SocketListener> listener;
   std::unique_ptr<api::MetricsServer> metrics_server;
   std::unique_ptr<api::BuildkitDoor> buildkit_door;

@@ -7,8 +7,8 @@
 #include "absl/strings/str_join.h"
 #include "glog/logging.h"
 
-#include "base/errno_status.h"
 #include "base/clock.h"
+#include "base/errno_status.h"
 #include "base/executor.h"
 #include "base/status_macros.h"
 #include "content-store/local_store.h"
@@ -60,6 +60,7 @@
 #include "supervisor/metadata/network_store.h"
 #include "supervisor/metadata/volume_store.h"
 #include "supervisor/network/cni.h"
+#include "supervisor/nri/plugins.h"
 #include "supervisor/oci/host_facts.h"
 #include "supervisor/runtime/bundle.h"
 #include "supervisor/runtime/cgroup_warmer.h"
@@ -80,12 +81,14 @@ constexpr int64_t kBuildCacheBytes = int64_t{20} << 30;
 class ExitsOfContainers : public core::ExitObserver {
  public:
   ExitsOfContainers(core::ContainerRecovery& recovery, core::ExecService& execs,
-                    core::HealthMonitor& health, core::RunEnds& ends)
-      : recovery_(recovery), execs_(execs), health_(health), ends_(ends) {}
+                    core::HealthMonitor& health, core::RunEnds& ends,
+                    const std::unique_ptr<core::PodService>& pods)
+      : recovery_(recovery), execs_(execs), health_(health), ends_(ends), pods_(pods) {}
   void OnExit(const std::string& ns, const core::Process& process) override {
     if (!process.exec_id.empty()) execs_.OnExit(ns, process);
     ends_.NoteEnded(ns, process);  // before the end is settled, which removes the bundle
     recovery_.OnExit(ns, process);
+    if (process.exec_id.empty() && pods_ != nullptr) pods_->OnExit(ns, process.container_id);
   }
   void OnTakenUp(const std::string& ns, const core::Process& process) override {
     const bool paused = process.status == core::ProcessStatus::kPaused;
@@ -98,6 +101,7 @@ class ExitsOfContainers : public core::ExitObserver {
   core::ExecService& execs_;
   core::HealthMonitor& health_;
   core::RunEnds& ends_;
+  const std::unique_ptr<core::PodService>& pods_;
 };
 
 }  // namespace
@@ -204,8 +208,14 @@ void Daemon::MakeContainerLife(Parts& p) {
                               p.config.state, p.volume_plugins.get(), p.workers.get()});
   p.volume_content = std::make_unique<core::VolumeContent>(
       core::VolumeContent::Parts{p.volumes.get(), p.run_volumes.get(), p.local_volumes.get()});
-  p.container_volumes = std::make_unique<core::ContainerVolumes>(core::ContainerVolumes::Parts{
-      p.volumes.get(), p.container_records.get(), p.run_volumes.get(), p.config.state});
+  core::IdChoice::Parts ids;
+  ids.remap = p.config.userns_remap;
+  ids.auto_user = p.config.userns_auto_user;
+  ids.in_use = [&p] { return core::IdsInUse(*p.stores, *p.container_records); };
+  p.id_choice = std::make_unique<core::IdChoice>(std::move(ids));
+  p.container_volumes = std::make_unique<core::ContainerVolumes>(
+      core::ContainerVolumes::Parts{p.volumes.get(), p.container_records.get(), p.run_volumes.get(),
+                                    p.config.state, p.id_choice.get()});
 
   core::ContainerRemoval::Parts removal;
   removal.records = p.container_records.get();
@@ -259,14 +269,7 @@ void Daemon::MakeContainerLife(Parts& p) {
   view.volumes = p.volumes.get();
   p.container_view = std::make_unique<core::ContainerView>(view);
 
-  core::IdChoice::Parts ids;
-  ids.remap = p.config.userns_remap;
-  ids.auto_user = p.config.userns_auto_user;
-  ids.in_use = [records = p.container_records.get()] { return records->IdsInUse(); };
-  p.id_choice = std::make_unique<core::IdChoice>(std::move(ids));
-
   core::ContainerLifecycle::Parts lifecycle;
-  lifecycle.ids = p.id_choice.get();
   lifecycle.records = p.container_records.get();
   lifecycle.steps = p.container_steps.get();
   lifecycle.runs = p.run_preparer.get();
@@ -411,6 +414,16 @@ absl::Status Daemon::MakePodService(Parts& p) {
   pods.state_directory = p.config.state;
   pods.init_path = FindProgram("", "gantry-init", "shim");
   pods.cni = p.cni.get();
+  if (p.config.nri_enabled) {
+    nri::Plugins::Options options;
+    options.plugin_directory = p.config.nri_plugin_directory;
+    options.config_directory = p.config.nri_config_directory;
+    options.registration_timeout = p.config.nri_registration_timeout;
+    options.request_timeout = p.config.nri_request_timeout;
+    options.runtime_version = kVersion;
+    p.nri = std::make_unique<nri::Plugins>(options);
+    pods.plugins = p.nri.get();
+  }
   p.pods = std::make_unique<core::PodService>(pods);
   return absl::OkStatus();
 }
@@ -431,7 +444,7 @@ void Daemon::MakeHealthMonitor(Parts& p) {
   };
   p.health_monitor = std::make_unique<core::HealthMonitor>(std::move(health_parts));
   p.exits = std::make_unique<ExitsOfContainers>(*p.container_recovery, *p.execs, *p.health_monitor,
-                                                *p.run_ends);
+                                                *p.run_ends, p.pods);
   p.tasks->SetExitObserver(p.exits.get());
 }
 

@@ -192,9 +192,10 @@ Value HostConfig(const v1::ContainerDetails& container) {
       if (mount.read_only()) options.push_back("ro");
       if (!mount.propagation().empty()) options.push_back(mount.propagation());
       if (mount.no_copy()) options.push_back("nocopy");
-      // Of a volume the daemon decides it.
-      if (mount.map_ids() && mount.type() == v1::Mount::BIND) options.push_back("idmap");
-      options.insert(options.end(), mount.options().begin(), mount.options().end());
+      for (const std::string& option : mount.options()) {
+        // Of a volume it is the daemon's word.
+        if (option != "idmap" || mount.type() == v1::Mount::BIND) options.push_back(option);
+      }
       binds.Append(absl::StrCat(mount.source(), ":", mount.target(), options.empty() ? "" : ":",
                                 absl::StrJoin(options, ",")));
       continue;

@@ -52,7 +52,7 @@ absl::Status ApplyVolumeOption(absl::string_view option, v1::Mount* mount) {
   } else if (option == "nocopy") {
     mount->set_no_copy(true);
   } else if (option == "idmap") {
-    mount->set_map_ids(true);
+    mount->add_options("idmap");
   } else if (IsPropagation(option)) {
     mount->set_propagation(std::string(option));
   } else {

@@ -76,8 +76,7 @@ class BuildAction final : public Action {
     flags.Strings(&cache_to_, "cache-to", 0, "REF|inline|type=registry|local|inline,...",
                   "Where results of steps are left for other machines");
     flags.Custom("provenance", 0, "false|min|max|mode=...",
-                 "Say beside the image what it was built from",
-                 [this](absl::string_view value) {
+                 "Say beside the image what it was built from", [this](absl::string_view value) {
                    provenance_ = value.empty() ? "true" : std::string(value);
                    return absl::OkStatus();
                  });
@@ -263,8 +262,7 @@ class BuildAction final : public Action {
     for (const std::string& text : annotations_) {
       const size_t equals = text.find('=');
       if (equals == std::string::npos || equals == 0)
-        return absl::InvalidArgumentError(
-            absl::StrCat("--annotation ", text, ": write KEY=VALUE"));
+        return absl::InvalidArgumentError(absl::StrCat("--annotation ", text, ": write KEY=VALUE"));
       (*open.mutable_output()->mutable_annotations())[text.substr(0, equals)] =
           text.substr(equals + 1);
     }
@@ -357,12 +355,12 @@ class BuildAction final : public Action {
               : absl::StrCat("  \"buildx.build.provenance\": ", built.provenance(), ",\n");
       GANTRY_RETURN_IF_ERROR(WriteFile(
           metadata_file_,
-          absl::StrCat("{\n", provenance, "  \"containerimage.descriptor\": {\n    \"mediaType\": \"",
-                       built.descriptor().media_type(), "\",\n    \"digest\": \"",
-                       built.descriptor().digest(),
-                       "\",\n    \"size\": ", built.descriptor().size_bytes(),
-                       "\n  },\n  \"containerimage.digest\": \"", built.image_id(),
-                       "\",\n  \"image.name\": \"", absl::StrJoin(built.tags(), ","), "\"\n}\n")));
+          absl::StrCat(
+              "{\n", provenance, "  \"containerimage.descriptor\": {\n    \"mediaType\": \"",
+              built.descriptor().media_type(), "\",\n    \"digest\": \"",
+              built.descriptor().digest(), "\",\n    \"size\": ", built.descriptor().size_bytes(),
+              "\n  },\n  \"containerimage.digest\": \"", built.image_id(),
+              "\",\n  \"image.name\": \"", absl::StrJoin(built.tags(), ","), "\"\n}\n")));
     }
     return 0;
   }
@@ -382,22 +380,23 @@ class BuildAction final : public Action {
 }  // namespace
 
 Verb BuildVerb() {
-  return {.name = "build",
-          .arguments = "[OPTIONS] PATH | URL | -",
-          .summary = "Build an image from a Dockerfile",
-          .examples =
-              "  ctl build --platform linux/amd64,linux/arm64 -t registry.example.com/app --push .\n"
-              "  ctl build --cache-from type=local,src=/cache --cache-to type=local,dest=/cache .\n"
-              "  ctl build -t app .\n"
-              "  ctl build -t app -f docker/Dockerfile --build-arg VERSION=2 --target test .\n"
-              "  echo 'FROM busybox' | ctl build -t mine -\n"
-              "  ctl build --secret id=token,src=token.txt .\n"
-              "  ctl build https://example.org/app.git#v1.2:docker\n"
-              "  ctl build --build-context assets=../assets .\n",
-          .min_args = 1,
-          .max_args = 1,
-          .completes = "files",
-          .make = [] { return std::make_unique<BuildAction>(); }};
+  return {
+      .name = "build",
+      .arguments = "[OPTIONS] PATH | URL | -",
+      .summary = "Build an image from a Dockerfile",
+      .examples =
+          "  ctl build --platform linux/amd64,linux/arm64 -t registry.example.com/app --push .\n"
+          "  ctl build --cache-from type=local,src=/cache --cache-to type=local,dest=/cache .\n"
+          "  ctl build -t app .\n"
+          "  ctl build -t app -f docker/Dockerfile --build-arg VERSION=2 --target test .\n"
+          "  echo 'FROM busybox' | ctl build -t mine -\n"
+          "  ctl build --secret id=token,src=token.txt .\n"
+          "  ctl build https://example.org/app.git#v1.2:docker\n"
+          "  ctl build --build-context assets=../assets .\n",
+      .min_args = 1,
+      .max_args = 1,
+      .completes = "files",
+      .make = [] { return std::make_unique<BuildAction>(); }};
 }
 
 }  // namespace gantry::ctl

@@ -1,5 +1,5 @@
-// Connections of a build to SSH agents of this machine: the daemon asks for them, bytes go both ways
-// over the build's stream.
+// Connections of a build to SSH agents of this machine: the daemon asks for them, bytes go both
+// ways over the build's stream.
 //
 // Take() on one thread; what agents answer is written by a thread for each connection. All end with
 // the object.

@@ -35,15 +35,15 @@ absl::Status ParseProvenance(const std::string& flag, const std::string& text,
   if (mode == "max") {
     out.set_provenance(v1::BuildAttestations::MAX);
   } else if (!mode.empty() && mode != "min") {
-    return absl::InvalidArgumentError(absl::StrCat(flag, ": mode=", mode, ": there is min and max"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, ": mode=", mode, ": there is min and max"));
   }
   out.set_slsa_version(Take(fields, "version"));
   if (!out.slsa_version().empty() && out.slsa_version() != "v1" && out.slsa_version() != "v0.2")
     return absl::InvalidArgumentError(
         absl::StrCat(flag, ": version=", out.slsa_version(), ": there is v1 and v0.2"));
   out.set_builder_id(Take(fields, "builder-id"));
-  GANTRY_ASSIGN_OR_RETURN(const bool reproducible,
-                          TakeSwitch(flag, fields, "reproducible", false));
+  GANTRY_ASSIGN_OR_RETURN(const bool reproducible, TakeSwitch(flag, fields, "reproducible", false));
   out.set_reproducible(reproducible);
   GANTRY_ASSIGN_OR_RETURN(const bool disabled, TakeSwitch(flag, fields, "disabled", false));
   if (disabled) out.clear_provenance();
@@ -59,8 +59,9 @@ absl::Status ParseSbom(const std::string& flag, const std::string& text,
   fields.erase("type");
   if (fields.count("generator") > 0)
     return absl::InvalidArgumentError(
-        absl::StrCat(flag, ": generator=: other generators are not run; the built-in one reads the "
-                           "databases of dpkg and apk"));
+        absl::StrCat(flag,
+                     ": generator=: other generators are not run; the built-in one reads the "
+                     "databases of dpkg and apk"));
   GANTRY_ASSIGN_OR_RETURN(const bool disabled, TakeSwitch(flag, fields, "disabled", false));
   out.set_sbom(!disabled);
   return NoMore(flag, fields, "disabled");
@@ -118,16 +119,16 @@ absl::Status TakeForm(const std::string& flag, Fields& fields, Message& message)
   } else if (compression == "uncompressed") {
     message.set_compression(v1::BuildOutput::UNCOMPRESSED);
   } else if (!compression.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        flag, ": compression=", compression, ": there is gzip, zstd and uncompressed"));
+    return absl::InvalidArgumentError(absl::StrCat(flag, ": compression=", compression,
+                                                   ": there is gzip, zstd and uncompressed"));
   }
   const std::string level = Take(fields, "compression-level");
   int number = 0;
   if (!level.empty()) {
     const int highest = message.compression() == v1::BuildOutput::ZSTD ? 22 : 9;
     if (!absl::SimpleAtoi(level, &number) || number < 0 || number > highest)
-      return absl::InvalidArgumentError(absl::StrCat(
-          flag, ": compression-level=", level, ": a number from 0 to ", highest));
+      return absl::InvalidArgumentError(
+          absl::StrCat(flag, ": compression-level=", level, ": a number from 0 to ", highest));
     message.set_compression_level(number);
   }
   GANTRY_ASSIGN_OR_RETURN(const bool force, TakeSwitch(flag, fields, "force-compression", false));
@@ -179,8 +180,8 @@ absl::StatusOr<v1::BuildCachePlace> ParseCachePlace(const std::string& text, boo
   } else if (type == "inline" && !from) {
     place.set_kind(v1::BuildCachePlace::INLINE);
   } else {
-    return absl::InvalidArgumentError(absl::StrCat(
-        flag, ": type=", type, ": there is registry", from ? " and local" : ", local and inline"));
+    return absl::InvalidArgumentError(absl::StrCat(flag, ": type=", type, ": there is registry",
+                                                   from ? " and local" : ", local and inline"));
   }
   GANTRY_RETURN_IF_ERROR(TakeForm(flag, fields, place));
   if (!from) {
@@ -195,9 +196,10 @@ absl::StatusOr<v1::BuildCachePlace> ParseCachePlace(const std::string& text, boo
     place.set_index(!manifest);
     known += ", mode, ignore-error, image-manifest";
   }
-  GANTRY_RETURN_IF_ERROR(NoMore(
-      flag, fields,
-      absl::StrCat(known, ", compression, compression-level, force-compression, oci-mediatypes and "
+  GANTRY_RETURN_IF_ERROR(
+      NoMore(flag, fields,
+             absl::StrCat(known,
+                          ", compression, compression-level, force-compression, oci-mediatypes and "
                           "registry.insecure")));
   return place;
 }
@@ -209,8 +211,7 @@ absl::Status ParseAttestations(const std::string& provenance, const std::string&
   if (!provenance.empty())
     GANTRY_RETURN_IF_ERROR(
         ParseProvenance(absl::StrCat("--provenance ", provenance), provenance, asked));
-  if (!sbom.empty())
-    GANTRY_RETURN_IF_ERROR(ParseSbom(absl::StrCat("--sbom ", sbom), sbom, asked));
+  if (!sbom.empty()) GANTRY_RETURN_IF_ERROR(ParseSbom(absl::StrCat("--sbom ", sbom), sbom, asked));
   for (const std::string& text : attest) {
     const std::string flag = absl::StrCat("--attest ", text);
     const Fields fields = FieldsOf(text);

@@ -76,8 +76,7 @@ absl::StatusOr<std::string> LayoutDirectory(const std::string& flag, std::string
   place = place.substr(0, place.rfind('@'));
   std::string directory = RealPath(place);
   const size_t colon = place.rfind(':');
-  if (directory.empty() && colon != std::string::npos)
-    directory = RealPath(place.substr(0, colon));
+  if (directory.empty() && colon != std::string::npos) directory = RealPath(place.substr(0, colon));
   if (directory.empty() || access((directory + "/index.json").c_str(), F_OK) != 0)
     return absl::NotFoundError(
         absl::StrCat(flag, ": there is no OCI layout in ", place, ": it has no index.json"));
@@ -93,9 +92,8 @@ absl::StatusOr<std::string> DockerfileText(const std::string& path) {
 }
 
 absl::Status SendDirectory(uint32_t context, const std::string& directory,
-                                  const std::string& dockerfile_path,
-                                  const std::string& dockerfile, ContextWanted& wants,
-                                  const ContextFiles::Write& write) {
+                           const std::string& dockerfile_path, const std::string& dockerfile,
+                           ContextWanted& wants, const ContextFiles::Write& write) {
   GANTRY_ASSIGN_OR_RETURN(const engine::IgnoreRules rules,
                           ContextRules(directory, dockerfile_path));
   GANTRY_ASSIGN_OR_RETURN(const ContextFiles files,
@@ -109,8 +107,7 @@ absl::Status SendDirectory(uint32_t context, const std::string& directory,
 }  // namespace
 
 absl::StatusOr<BuildInput> BuildInput::Find(Context& context, const std::string& path,
-                                            const std::string& file,
-                                            v1::BuildRequest::Open& open) {
+                                            const std::string& file, v1::BuildRequest::Open& open) {
   BuildInput input;
   if (file == "-") {
     if (path == "-")
@@ -214,9 +211,8 @@ absl::Status BuildInput::AddContexts(const std::vector<std::string>& contexts,
     std::string directory;
     if (absl::StartsWith(value, kOciLayout)) {
       one.set_source(value);
-      GANTRY_ASSIGN_OR_RETURN(
-          directory,
-          LayoutDirectory(absl::StrCat("--build-context ", text), value.substr(kOciLayout.size())));
+      GANTRY_ASSIGN_OR_RETURN(directory, LayoutDirectory(absl::StrCat("--build-context ", text),
+                                                         value.substr(kOciLayout.size())));
       if (tar_ >= 0) return BesideTar(absl::StrCat("--build-context ", text));
       one.set_key(LayoutKey(directory));
     } else if (IsRemote(value)) {

@@ -1,5 +1,5 @@
-// What a build is made from, on this machine: its Dockerfile, its context, and the directories beside
-// it.
+// What a build is made from, on this machine: its Dockerfile, its context, and the directories
+// beside it.
 //
 // Find() -> AddContexts() and AddCaches() -> Send(). Thread-compatible.
 #ifndef GANTRY_CTL_COMMANDS_BUILD_INPUT_H_
@@ -42,8 +42,7 @@ class BuildInput {
  private:
   absl::Status FindDirectory(const std::string& path, const std::string& file,
                              v1::BuildRequest::Open& open);
-  absl::Status FindOnStdin(Context& context, const std::string& file,
-                           v1::BuildRequest::Open& open);
+  absl::Status FindOnStdin(Context& context, const std::string& file, v1::BuildRequest::Open& open);
   // Names the directory to the daemon. Builds that leave different files out have a key each.
   std::string ContextKey() const;
 

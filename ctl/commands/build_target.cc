@@ -47,8 +47,7 @@ absl::Status BuildTarget::Parse(const std::string& text, v1::BuildOutput& output
   const std::string destination = take("dest");
   GANTRY_ASSIGN_OR_RETURN(const bool tar, TakeSwitch(flag, fields, "tar", true));
   if (type == "image" || type == "registry") {
-    GANTRY_ASSIGN_OR_RETURN(const bool push,
-                            TakeSwitch(flag, fields, "push", type == "registry"));
+    GANTRY_ASSIGN_OR_RETURN(const bool push, TakeSwitch(flag, fields, "push", type == "registry"));
     output.set_push(push);
     GANTRY_ASSIGN_OR_RETURN(const bool store, TakeSwitch(flag, fields, "store", true));
     output.set_no_store(!store);
@@ -72,14 +71,14 @@ absl::Status BuildTarget::Parse(const std::string& text, v1::BuildOutput& output
   } else if (type == "cacheonly") {
     output.set_kind(v1::BuildOutput::NONE);
   } else {
-    return absl::InvalidArgumentError(absl::StrCat(
-        flag, ": type=", type, ": there is image, registry, docker, oci, tar, local and cacheonly"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, ": type=", type,
+                     ": there is image, registry, docker, oci, tar, local and cacheonly"));
   }
   if (place.into_directory && (place.destination.empty() || place.destination == "-"))
     return absl::InvalidArgumentError(absl::StrCat(flag, ": name a directory with dest="));
   GANTRY_RETURN_IF_ERROR(TakeForm(flag, fields, output));
-  GANTRY_ASSIGN_OR_RETURN(const bool rewrite,
-                          TakeSwitch(flag, fields, "rewrite-timestamp", false));
+  GANTRY_ASSIGN_OR_RETURN(const bool rewrite, TakeSwitch(flag, fields, "rewrite-timestamp", false));
   output.set_rewrite_timestamp(rewrite);
   const std::string names = take("name");
   for (const absl::string_view name : absl::StrSplit(names, ',', absl::SkipEmpty()))

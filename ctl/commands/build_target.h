@@ -21,7 +21,8 @@ namespace gantry::ctl {
 
 class BuildTarget {
  public:
-  // The values of --output, and whether --push was given. kInvalidArgument: there is no such output.
+  // The values of --output, and whether --push was given. kInvalidArgument: there is no such
+  // output.
   absl::Status AddOutputs(const std::vector<std::string>& outputs, bool push,
                           v1::BuildRequest::Open& open);
   // The values of --cache-to.

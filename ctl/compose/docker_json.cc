@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
-#include <set>
+#include <initializer_list>
 #include <utility>
 #include <vector>
 
@@ -79,11 +79,6 @@ std::string ShortFloat(const std::string& text) {
 
 bool OneOf(absl::string_view key, std::initializer_list<absl::string_view> keys) {
   return std::find(keys.begin(), keys.end(), key) != keys.end();
-}
-
-std::string Last(const std::string& pattern) {
-  const size_t dot = pattern.rfind('.');
-  return dot == pattern.npos ? pattern : pattern.substr(dot + 1);
 }
 
 bool IsRatio(const std::string& key) {

@@ -29,7 +29,10 @@ class FakeExchange final : public ContainerExchange {
   }
   absl::Status AwaitReady(const std::string& id, const OldContainer&,
                           absl::Duration monitor) override {
-    monitored[id] = monitor;
+    {
+      absl::MutexLock lock(&mutex_);
+      monitored[id] = monitor;
+    }
     const auto found = never_ready.find(id);
     return found == never_ready.end() ? absl::OkStatus() : found->second;
   }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 
@@ -107,6 +108,9 @@ absl::StatusOr<std::string> FullReference(const std::string& reference) {
       path.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789._-/") != path.npos ||
       path.find("//") != path.npos || !absl::ascii_isalnum(static_cast<unsigned char>(path[0])))
     return invalid;
+  // Names of directories are made of it.
+  if (!absl::ascii_isalnum(static_cast<unsigned char>(registry[0])) && registry[0] != '[')
+    return invalid;
   const std::string full = absl::StrCat(registry, "/", path);
   for (const char c : tag) {
     if (!absl::ascii_isalnum(static_cast<unsigned char>(c)) && c != '.' && c != '_' && c != '-')
@@ -115,7 +119,7 @@ absl::StatusOr<std::string> FullReference(const std::string& reference) {
   if (at != reference.npos) {
     const std::string digest = reference.substr(at + 1);
     constexpr absl::string_view kHex = "sha256:";
-    if (digest.size() != kHex.size() + 64 || digest.compare(0, kHex.size(), kHex) != 0 ||
+    if (digest.size() != kHex.size() + 64 || !absl::StartsWith(digest, kHex) ||
         digest.find_first_not_of("0123456789abcdef", kHex.size()) != digest.npos)
       return invalid;
     return absl::StrCat(full, "@", digest);

@@ -111,9 +111,8 @@ Value MaterialsOf(const BuildFacts& facts) {
 Value StepsOf(const BuildFacts& facts) {
   Value steps = Value::EmptyList();
   for (size_t i = 0; i < facts.steps.size(); ++i)
-    steps.Append(Value::EmptyObject()
-                     .Set("id", absl::StrCat("step", i))
-                     .Set("name", facts.steps[i]));
+    steps.Append(
+        Value::EmptyObject().Set("id", absl::StrCat("step", i)).Set("name", facts.steps[i]));
   return steps;
 }
 
@@ -141,8 +140,7 @@ Value ProvenanceV02(const BuildFacts& facts, bool full) {
   Value invocation = Value::EmptyObject();
   invocation.Set("configSource", std::move(source));
   invocation.Set("parameters", ParametersOf(facts));
-  invocation.Set("environment",
-                 Value::EmptyObject().Set("platform", PlatformText(facts.builder)));
+  invocation.Set("environment", Value::EmptyObject().Set("platform", PlatformText(facts.builder)));
   Value completeness = Value::EmptyObject();
   completeness.Set("parameters", full);
   completeness.Set("environment", true);

@@ -64,8 +64,9 @@ TEST_F(ProvenanceTest, TheNewerFormSaysWhatWasBuiltFrom) {
   ASSERT_EQ(dependencies.list().size(), 2u);
   EXPECT_EQ(At(dependencies.list()[0], {"digest", "sha256"}).string(), "abc");
   EXPECT_EQ(At(dependencies.list()[1], {"digest", "sha1"}).string(), "0123456789");
-  EXPECT_EQ(At(predicate, {"buildDefinition", "externalParameters", "configSource", "path"}).string(),
-            "Dockerfile");
+  EXPECT_EQ(
+      At(predicate, {"buildDefinition", "externalParameters", "configSource", "path"}).string(),
+      "Dockerfile");
   EXPECT_EQ(At(predicate, {"runDetails", "metadata", "startedOn"}).string(),
             "1970-01-01T00:00:01+00:00");
   EXPECT_EQ(At(predicate, {"runDetails", "metadata", "invocationId"}).string(), "build-1");
@@ -100,9 +101,9 @@ TEST_F(ProvenanceTest, TheOlderFormHasItsOwnWords) {
 
 TEST_F(ProvenanceTest, AStatementNamesTheImage) {
   const content::Digest subject = content::Digest::Sha256Of("image");
-  const auto statement = Value::FromJson(
-      Statement(kSpdxPredicate, Value::EmptyObject(), {"registry.example.com:5000/a/b:v1"},
-                facts_.builder, subject));
+  const auto statement =
+      Value::FromJson(Statement(kSpdxPredicate, Value::EmptyObject(),
+                                {"registry.example.com:5000/a/b:v1"}, facts_.builder, subject));
   ASSERT_TRUE(statement.ok()) << statement.status();
   EXPECT_EQ(At(*statement, {"_type"}).string(), "https://in-toto.io/Statement/v0.1");
   EXPECT_EQ(At(*statement, {"predicateType"}).string(), kSpdxPredicate);
@@ -169,8 +170,8 @@ TEST_F(SbomTest, ADatabaseThatIsALinkToTheHostIsNotRead) {
   const auto list = List();
   ASSERT_TRUE(list.ok()) << list.status();
   EXPECT_TRUE(list->packages.empty());
-  EXPECT_TRUE(absl::StrContains(SpdxDocument(*list, "app", absl::UnixEpoch()).ToJson(),
-                                "\"packages\":[]"));
+  EXPECT_TRUE(
+      absl::StrContains(SpdxDocument(*list, "app", absl::UnixEpoch()).ToJson(), "\"packages\":[]"));
 }
 
 }  // namespace

@@ -27,21 +27,26 @@ absl::StatusOr<v1::RegistryAuth> AuthOf(const InputParts& inputs, const std::str
 }
 
 absl::StatusOr<std::unique_ptr<core::BuildCacheImport>> ImportOne(
-    const InputParts& inputs, core::ImageBuild::Session& session,
-    const v1::BuildCachePlace& place, int index, std::vector<ClientLayout>& layouts) {
+    const InputParts& inputs, core::ImageBuild::Session& session, const v1::BuildCachePlace& place,
+    int index, std::vector<ClientLayout>& layouts) {
   if (place.kind() == v1::BuildCachePlace::REGISTRY) {
+    // An image that is here and holds a cache need not be asked for.
+    absl::StatusOr<std::unique_ptr<core::BlobOrigin>> here = session.Local(place.reference());
+    if (here.ok()) {
+      absl::StatusOr<std::unique_ptr<core::BuildCacheImport>> found =
+          core::BuildCacheImport::Load(session, *std::move(here));
+      if (found.ok()) return found;
+    }
     GANTRY_ASSIGN_OR_RETURN(const v1::RegistryAuth auth, AuthOf(inputs, place.reference()));
     GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<core::BlobOrigin> origin,
                             session.Registry(place.reference(), auth, place.insecure()));
     return core::BuildCacheImport::Load(session, std::move(origin));
   }
-  GANTRY_ASSIGN_OR_RETURN(
-      ClientLayout layout,
-      TakeLayout(inputs, index, absl::StrCat("cache ", place.reference()), place.tag(),
-                 place.digest()));
-  GANTRY_ASSIGN_OR_RETURN(
-      std::unique_ptr<core::BuildCacheImport> imported,
-      core::BuildCacheImport::Load(session, std::move(layout.origin)));
+  GANTRY_ASSIGN_OR_RETURN(ClientLayout layout,
+                          TakeLayout(inputs, index, absl::StrCat("cache ", place.reference()),
+                                     place.tag(), place.digest()));
+  GANTRY_ASSIGN_OR_RETURN(std::unique_ptr<core::BuildCacheImport> imported,
+                          core::BuildCacheImport::Load(session, std::move(layout.origin)));
   layouts.push_back(std::move(layout));
   return imported;
 }
@@ -96,10 +101,9 @@ absl::Status ExportOne(const InputParts& inputs, core::ImageBuild::Session& sess
   }
   const std::unique_ptr<core::BlobTaker> taker = inputs.client->CacheTaker(index);
   if (taker != nullptr) return session.Give(target, *taker);
-  LogSink out(*inputs.log,
-              static_cast<uint32_t>(1 + inputs.request->more_outputs_size() + index));
-  GANTRY_RETURN_IF_ERROR(session.ExportLayout(target, place.tag().empty() ? "latest" : place.tag(),
-                                              out));
+  LogSink out(*inputs.log, static_cast<uint32_t>(1 + inputs.request->more_outputs_size() + index));
+  GANTRY_RETURN_IF_ERROR(
+      session.ExportLayout(target, place.tag().empty() ? "latest" : place.tag(), out));
   return out.Flush();
 }
 
@@ -132,8 +136,8 @@ absl::StatusOr<std::vector<std::unique_ptr<core::BuildCacheImport>>> ImportCache
     const v1::BuildCachePlace& place = inputs.request->cache_from(i);
     v1::BuildStep step =
         inputs.log->Begin(absl::StrCat("importing cache manifest from ", place.reference()));
-    absl::StatusOr<std::unique_ptr<core::BuildCacheImport>> imported = ImportOne(
-        inputs, session, place, 1 + inputs.request->contexts_size() + i, layouts);
+    absl::StatusOr<std::unique_ptr<core::BuildCacheImport>> imported =
+        ImportOne(inputs, session, place, 1 + inputs.request->contexts_size() + i, layouts);
     if (!imported.ok()) {
       GANTRY_RETURN_IF_ERROR(inputs.cancel->Check());
       inputs.log->Fail(step, WithContext(imported.status(), "no cache from there"));
@@ -182,9 +186,8 @@ absl::Status ExportCaches(const InputParts& inputs, core::ImageBuild::Session& s
     v1::BuildStep step = inputs.log->Begin(
         absl::StrCat("exporting cache to ", registry ? "registry" : "client directory"));
     const core::CacheDocument document = DocumentOf(place.all_steps() ? all : result);
-    const absl::Status exported =
-        WithContext(ExportOne(inputs, session, document, place, i),
-                    absl::StrCat("cache-to ", place.reference()));
+    const absl::Status exported = WithContext(ExportOne(inputs, session, document, place, i),
+                                              absl::StrCat("cache-to ", place.reference()));
     if (!exported.ok()) {
       inputs.log->Fail(step, exported);
       if (!place.ignore_error()) return exported;

@@ -188,9 +188,9 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
     GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, nullptr, log, text));
   }
   RemoteFiles remote(parts_.http, directory + "/remote");
-  const InputParts input_parts = {&request, &client,
-                                  {directory + "/context", &contexts_, &trash_},
-                                  directory, &remote, &cancel, &log};
+  const InputParts input_parts = {&request,  &client, {directory + "/context", &contexts_, &trash_},
+                                  directory, &remote, &cancel,
+                                  &log};
   GANTRY_ASSIGN_OR_RETURN(const BuildInputs inputs, TakeInputs(input_parts));
   if (!dockerfile.has_value()) {
     GANTRY_ASSIGN_OR_RETURN(dockerfile, LoadDockerfile(request, &inputs, log, text));
@@ -211,8 +211,7 @@ absl::Status BuildExecutor::Build(const core::CallContext& call,
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<core::ImageBuild::Session> session,
                           parts_.images->Begin(context));
   std::vector<ClientLayout> cache_layouts;
-  GANTRY_ASSIGN_OR_RETURN(const auto imports,
-                          ImportCaches(input_parts, *session, cache_layouts));
+  GANTRY_ASSIGN_OR_RETURN(const auto imports, ImportCaches(input_parts, *session, cache_layouts));
   const std::optional<absl::Time> epoch = EpochOf(request);
   std::vector<BuiltPlatform> built;
   std::vector<DoneStep> result_steps;

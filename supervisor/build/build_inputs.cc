@@ -41,8 +41,8 @@ absl::StatusOr<std::unique_ptr<BuildContext>> TakeContext(const v1::BuildRequest
   return context;
 }
 
-// A context that is neither files of the client nor nothing: a repository, or a URL that leads to an
-// archive of files or to a Dockerfile.
+// A context that is neither files of the client nor nothing: a repository, or a URL that leads to
+// an archive of files or to a Dockerfile.
 struct RemoteContext {
   std::unique_ptr<BuildContext> files;
   std::string dockerfile_text;  // "": it is among the files
@@ -135,10 +135,9 @@ absl::Status TakeNamedContext(const InputParts& parts, int index, BuildInputs& i
   }
   v1::BuildStep step =
       parts.log->Begin(absl::StrCat("[context ", one.name(), "] load from client"));
-  absl::StatusOr<std::unique_ptr<BuildContext>> context =
-      BuildContext::Receive(*parts.client, index + 1, places, parts.cancel, [&](int64_t received) {
-        parts.log->Progress(step, "transferring", received, 0);
-      });
+  absl::StatusOr<std::unique_ptr<BuildContext>> context = BuildContext::Receive(
+      *parts.client, index + 1, places, parts.cancel,
+      [&](int64_t received) { parts.log->Progress(step, "transferring", received, 0); });
   if (!context.ok()) {
     parts.log->Fail(step, context.status());
     return WithContext(context.status(), absl::StrCat("context ", one.name()));
@@ -149,9 +148,8 @@ absl::Status TakeNamedContext(const InputParts& parts, int index, BuildInputs& i
 
 }  // namespace
 
-absl::StatusOr<ClientLayout> TakeLayout(const InputParts& parts, int index,
-                                        const std::string& name, const std::string& tag,
-                                        const std::string& digest) {
+absl::StatusOr<ClientLayout> TakeLayout(const InputParts& parts, int index, const std::string& name,
+                                        const std::string& tag, const std::string& digest) {
   ClientLayout layout;
   if (parts.client->ContextKey(index).empty()) {
     GANTRY_ASSIGN_OR_RETURN(layout.origin, parts.client->Origin(index, parts.cancel));
@@ -160,17 +158,15 @@ absl::StatusOr<ClientLayout> TakeLayout(const InputParts& parts, int index,
   BuildContext::Places places = parts.places;
   places.directory = absl::StrCat(parts.directory, "/context-", index);
   v1::BuildStep step = parts.log->Begin(absl::StrCat("[context ", name, "] load OCI layout"));
-  absl::StatusOr<std::unique_ptr<BuildContext>> files =
-      BuildContext::Receive(*parts.client, index, places, parts.cancel, [&](int64_t received) {
-        parts.log->Progress(step, "transferring", received, 0);
-      });
+  absl::StatusOr<std::unique_ptr<BuildContext>> files = BuildContext::Receive(
+      *parts.client, index, places, parts.cancel,
+      [&](int64_t received) { parts.log->Progress(step, "transferring", received, 0); });
   if (!files.ok()) {
     parts.log->Fail(step, files.status());
     return WithContext(files.status(), absl::StrCat("context ", name));
   }
   layout.files = *std::move(files);
-  layout.origin =
-      std::make_unique<core::LayoutOrigin>(layout.files->root(), name, tag, digest);
+  layout.origin = std::make_unique<core::LayoutOrigin>(layout.files->root(), name, tag, digest);
   GANTRY_RETURN_IF_ERROR(parts.log->End(step));
   return layout;
 }
@@ -178,10 +174,9 @@ absl::StatusOr<ClientLayout> TakeLayout(const InputParts& parts, int index,
 absl::StatusOr<BuildInputs> TakeInputs(const InputParts& parts) {
   BuildInputs inputs;
   if (!parts.request->remote_context().empty()) {
-    GANTRY_ASSIGN_OR_RETURN(
-        RemoteContext fetched,
-        TakeRemoteContext("", parts.request->remote_context(), parts.places, *parts.remote,
-                          parts.cancel, *parts.log));
+    GANTRY_ASSIGN_OR_RETURN(RemoteContext fetched,
+                            TakeRemoteContext("", parts.request->remote_context(), parts.places,
+                                              *parts.remote, parts.cancel, *parts.log));
     inputs.context = std::move(fetched.files);
     inputs.dockerfile_text = std::move(fetched.dockerfile_text);
   } else {

@@ -51,9 +51,8 @@ struct InputParts {
 absl::StatusOr<BuildInputs> TakeInputs(const InputParts& parts);
 // The client's layout of that number: its files, else what the client serves. `tag` and `digest`
 // say what in it is meant.
-absl::StatusOr<ClientLayout> TakeLayout(const InputParts& parts, int index,
-                                        const std::string& name, const std::string& tag,
-                                        const std::string& digest);
+absl::StatusOr<ClientLayout> TakeLayout(const InputParts& parts, int index, const std::string& name,
+                                        const std::string& tag, const std::string& digest);
 
 // `inputs` is null before they were taken: the text is in the request. `text` becomes what was
 // read.

@@ -65,9 +65,8 @@ std::map<std::string, std::string> AnnotationsOf(const v1::BuildOutput& output,
 
 // The configuration with records of the cache in it, which no field of the struct holds.
 absl::Status AddInlineCache(const std::vector<core::CacheStep>& steps, oci::ImageConfig& config) {
-  GANTRY_ASSIGN_OR_RETURN(
-      nlohmann::json document,
-      oci::ParseJson(oci::PrintImageConfig(config), "configuration of the image"));
+  GANTRY_ASSIGN_OR_RETURN(nlohmann::json document, oci::ParseJson(oci::PrintImageConfig(config),
+                                                                  "configuration of the image"));
   document[core::kInlineCache] = absl::Base64Escape(core::PrintInlineCache(steps));
   config.original = oci::PrintJson(document);
   return absl::OkStatus();
@@ -198,9 +197,8 @@ absl::StatusOr<content::Descriptor> BuildOutput::WriteAttestations(
   config.platform.os = "unknown";
   config.platform.architecture = "unknown";
   config.diff_ids = diff_ids;
-  GANTRY_ASSIGN_OR_RETURN(
-      manifest.config,
-      parts_.session->WriteDocument(oci::PrintImageConfig(config), oci::kOciConfig));
+  GANTRY_ASSIGN_OR_RETURN(manifest.config, parts_.session->WriteDocument(
+                                               oci::PrintImageConfig(config), oci::kOciConfig));
   GANTRY_ASSIGN_OR_RETURN(content::Descriptor described, parts_.session->WriteManifest(manifest));
   described.platform = config.platform;
   described.annotations[kReferenceType] = "attestation-manifest";
@@ -228,8 +226,8 @@ absl::Status BuildOutput::SendTrees(const v1::BuildOutput& output, ByteSink& out
         GANTRY_RETURN_IF_ERROR(tar.WriteEntry(directory));
       }
       if (!built.root.diff_ids.empty()) {
-        GANTRY_RETURN_IF_ERROR(parts_.session->Look(
-            {&built.root}, [&](const core::ImageBuild::Session::Trees& trees) {
+        GANTRY_RETURN_IF_ERROR(
+            parts_.session->Look({&built.root}, [&](const core::ImageBuild::Session::Trees& trees) {
               TreeWriter tree(tar, {.cancel = parts_.cancel});
               return tree.AddChildren(
                   UniqueFd(openat(trees.sources[0], ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)),
@@ -278,12 +276,11 @@ absl::Status BuildOutput::Push(const v1::BuildOutput& output, const std::vector<
     GANTRY_ASSIGN_OR_RETURN(const v1::RegistryAuth auth,
                             parts_.client->Credentials(reference.domain(), parts_.cancel));
     const absl::Status pushed = WhileTelling(*parts_.log, *parts_.cancel, [&] {
-      return parts_.session->Push({name}, target, auth, output.insecure(),
-                                  [&](const v1::Progress& progress) {
-                                    parts_.log->Progress(step, progress.id(),
-                                                         progress.current_bytes(),
-                                                         progress.total_bytes());
-                                  });
+      return parts_.session->Push(
+          {name}, target, auth, output.insecure(), [&](const v1::Progress& progress) {
+            parts_.log->Progress(step, progress.id(), progress.current_bytes(),
+                                 progress.total_bytes());
+          });
     });
     if (!pushed.ok()) {
       parts_.log->Fail(step, pushed);
@@ -306,9 +303,9 @@ absl::StatusOr<v1::BuiltImage> BuildOutput::WriteOne(const v1::BuildOutput& outp
     return result;
   }
   // docker's archives hold no index.
-  const bool attested = (asked.sbom() || asked.provenance() != v1::BuildAttestations::NO_PROVENANCE) &&
-                        (output.kind() == v1::BuildOutput::IMAGE ||
-                         output.kind() == v1::BuildOutput::OCI);
+  const bool attested =
+      (asked.sbom() || asked.provenance() != v1::BuildAttestations::NO_PROVENANCE) &&
+      (output.kind() == v1::BuildOutput::IMAGE || output.kind() == v1::BuildOutput::OCI);
   if (output.kind() == v1::BuildOutput::DOCKER && built_.size() > 1)
     return absl::InvalidArgumentError(
         "output type=docker: a docker archive holds an image of one platform; use type=oci");
@@ -347,8 +344,8 @@ absl::StatusOr<v1::BuiltImage> BuildOutput::WriteOne(const v1::BuildOutput& outp
       return result;
     case v1::BuildOutput::DOCKER:
     case v1::BuildOutput::OCI:
-      GANTRY_RETURN_IF_ERROR(parts_.session->Export(
-          target, names, output.kind() == v1::BuildOutput::DOCKER, out));
+      GANTRY_RETURN_IF_ERROR(
+          parts_.session->Export(target, names, output.kind() == v1::BuildOutput::DOCKER, out));
       GANTRY_RETURN_IF_ERROR(out.Flush());
       return result;
     case v1::BuildOutput::FILES:
@@ -368,8 +365,7 @@ absl::StatusOr<v1::BuiltImage> BuildOutput::Write() {
   v1::BuiltImage first;
   for (size_t i = 0; i < outputs.size(); ++i) {
     v1::BuildStep step = parts_.log->Begin(StepName(*outputs[i]));
-    absl::StatusOr<v1::BuiltImage> written =
-        WriteOne(*outputs[i], static_cast<uint32_t>(i));
+    absl::StatusOr<v1::BuiltImage> written = WriteOne(*outputs[i], static_cast<uint32_t>(i));
     if (!written.ok()) {
       parts_.log->Fail(step, written.status());
       return written.status();

@@ -32,7 +32,7 @@ struct BuiltPlatform {
   content::Platform platform;
   core::BuildRoot root;
   size_t base_layers = 0;
-  oci::ImageConfig config;  // labels and times are as they shall be
+  oci::ImageConfig config;                    // labels and times are as they shall be
   std::vector<core::CacheStep> inline_cache;  // to be written into the configuration
   BuildFacts facts;
   std::optional<PackageList> packages;  // where they are to be listed

@@ -154,9 +154,8 @@ absl::Status BeginStage(const Instruction& from, BuildPlan& plan) {
   if (!stage.platform.empty()) {
     absl::StatusOr<content::Platform> parsed = oci::ParsePlatform(stage.platform);
     if (!parsed.ok())
-      return absl::InvalidArgumentError(
-          absl::StrCat("failed to parse platform ", stage.platform, ": ",
-                       parsed.status().message()));
+      return absl::InvalidArgumentError(absl::StrCat("failed to parse platform ", stage.platform,
+                                                     ": ", parsed.status().message()));
     // Another stage's files are for what they are for.
     if (stage.base.kind != Source::Kind::kStage) stage.made_for = *std::move(parsed);
   }

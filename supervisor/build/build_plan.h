@@ -44,9 +44,9 @@ struct Stage {
   std::string name;   // in lower case; "" for one without
   std::string shown;  // the name, or "stage-1"
   Source base;
-  std::string platform;  // of FROM --platform, "" for the target's
+  std::string platform;        // of FROM --platform, "" for the target's
   content::Platform made_for;  // what its files are for, and its commands run as
-  std::string from;      // the instruction as progress shows it
+  std::string from;            // the instruction as progress shows it
   int line = 0;
   std::vector<Instruction> instructions;
 };

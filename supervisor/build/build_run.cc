@@ -125,8 +125,7 @@ absl::StatusOr<core::BuildBase> BuildRun::BaseOf(const Stage& stage, v1::BuildSt
     if (layout == parts_.layouts->end())
       return absl::NotFoundError(
           absl::StrCat("there is no context \"", name, "\" that is an OCI layout"));
-    GANTRY_ASSIGN_OR_RETURN(base,
-                            parts_.session->BaseFrom(*layout->second.origin, platform));
+    GANTRY_ASSIGN_OR_RETURN(base, parts_.session->BaseFrom(*layout->second.origin, platform));
     Used({absl::StrCat("pkg:oci/", name), base.id.str()});
     return base;
   }
@@ -135,14 +134,14 @@ absl::StatusOr<core::BuildBase> BuildRun::BaseOf(const Stage& stage, v1::BuildSt
       const v1::RegistryAuth auth,
       parts_.client->Credentials(absl::StrContains(host, '.') ? host : "docker.io", parts_.cancel));
   GANTRY_ASSIGN_OR_RETURN(
-      base, parts_.session->Base(
-                stage.base.image, platform,
-                parts_.request->pull() ? core::ImageBuild::Session::Pull::kAlways
-                                       : core::ImageBuild::Session::Pull::kMissing,
-                auth, [&](const v1::Progress& progress) {
-                  parts_.log->Progress(step, progress.id(), progress.current_bytes(),
-                                       progress.total_bytes());
-                }));
+      base, parts_.session->Base(stage.base.image, platform,
+                                 parts_.request->pull() ? core::ImageBuild::Session::Pull::kAlways
+                                                        : core::ImageBuild::Session::Pull::kMissing,
+                                 auth, [&](const v1::Progress& progress) {
+                                   parts_.log->Progress(step, progress.id(),
+                                                        progress.current_bytes(),
+                                                        progress.total_bytes());
+                                 }));
   Used({PurlOfImage(stage.base.image, base.config.platform, ""), base.id.str()});
   return base;
 }
@@ -189,8 +188,8 @@ absl::Status BuildRun::RunStage(int index) {
     from.set_image_id(base.root.chain_id());
     GANTRY_RETURN_IF_ERROR(parts_.log->End(from));
   } else {
-    from = parts_.log->Begin(absl::StrCat("[", prefix, "1] ", stage.from),
-                             stage.from, positions_.at(index), instructions_);
+    from = parts_.log->Begin(absl::StrCat("[", prefix, "1] ", stage.from), stage.from,
+                             positions_.at(index), instructions_);
     absl::StatusOr<core::BuildBase> found = BaseOf(stage, from);
     if (!found.ok()) {
       const absl::Status failed = absl::Status(
@@ -231,8 +230,9 @@ absl::Status BuildRun::RunStage(int index) {
       GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
       continue;
     }
-    v1::BuildStep step = parts_.log->Begin(absl::StrCat("[", prefix, position, "/", total, "] ", layer->shown),
-                                           instruction.original, place, instructions_);
+    v1::BuildStep step =
+        parts_.log->Begin(absl::StrCat("[", prefix, position, "/", total, "] ", layer->shown),
+                          instruction.original, place, instructions_);
     step.set_command(absl::StrJoin(layer->arguments, " "));
     if (absl::Status done = DoStep(stage, *layer, step, built); !done.ok()) {
       const absl::Status failed =
@@ -574,9 +574,9 @@ absl::StatusOr<StepFiles> BuildRun::FilesOf(const Source& source, int reader) {
   }
   GANTRY_RETURN_IF_ERROR(parts_.log->End(step));
   absl::MutexLock lock(&mu_);
-  return StepFiles{images_.emplace(key, std::make_unique<core::BuildRoot>(base->root))
-                       .first->second.get(),
-                   nullptr};
+  return StepFiles{
+      images_.emplace(key, std::make_unique<core::BuildRoot>(base->root)).first->second.get(),
+      nullptr};
 }
 
 absl::StatusOr<core::BuildRoot> BuildRun::DoCopy(const core::BuildRoot& root,

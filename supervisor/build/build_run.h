@@ -50,8 +50,8 @@ struct DoneStep {
 struct BuiltStage {
   core::BuildRoot root;
   std::unique_ptr<StageEvaluator> evaluator;
-  size_t base_layers = 0;        // of the image that it stands on in the end
-  std::vector<DoneStep> steps;   // in order, with those of the stages that it stands on
+  size_t base_layers = 0;       // of the image that it stands on in the end
+  std::vector<DoneStep> steps;  // in order, with those of the stages that it stands on
 };
 
 class BuildRun {

@@ -21,9 +21,9 @@ struct Machine {
   uint16_t number;      // e_machine
 };
 constexpr Machine kMachines[] = {
-    {"386", 1, 1, 3},       {"amd64", 2, 1, 62},    {"arm", 1, 1, 40},     {"arm64", 2, 1, 183},
-    {"ppc64le", 2, 1, 21},  {"ppc64", 2, 2, 21},    {"s390x", 2, 2, 22},   {"riscv64", 2, 1, 243},
-    {"mips64le", 2, 1, 8},  {"mips64", 2, 2, 8},    {"mipsle", 1, 1, 8},   {"mips", 1, 2, 8},
+    {"386", 1, 1, 3},       {"amd64", 2, 1, 62}, {"arm", 1, 1, 40},   {"arm64", 2, 1, 183},
+    {"ppc64le", 2, 1, 21},  {"ppc64", 2, 2, 21}, {"s390x", 2, 2, 22}, {"riscv64", 2, 1, 243},
+    {"mips64le", 2, 1, 8},  {"mips64", 2, 2, 8}, {"mipsle", 1, 1, 8}, {"mips", 1, 2, 8},
     {"loong64", 2, 1, 258},
 };
 
@@ -31,7 +31,10 @@ constexpr Machine kMachines[] = {
 std::string HeaderOf(const std::string& architecture) {
   for (const Machine& machine : kMachines) {
     if (machine.architecture != architecture) continue;
-    std::string header("\x7f" "ELF", 4);
+    std::string header(
+        "\x7f"
+        "ELF",
+        4);
     header.push_back(static_cast<char>(machine.bits));
     header.push_back(static_cast<char>(machine.order));
     header.push_back(1);  // version

@@ -18,8 +18,7 @@ namespace gantry::build {
 class Emulation {
  public:
   // `table`: where binfmt_misc is mounted.
-  explicit Emulation(content::Platform host,
-                     const std::string& table = "/proc/sys/fs/binfmt_misc");
+  explicit Emulation(content::Platform host, const std::string& table = "/proc/sys/fs/binfmt_misc");
 
   // True where programs of that platform run in a container of any image: natively, or by an
   // interpreter that the kernel holds open (flag F), since an image does not have it.

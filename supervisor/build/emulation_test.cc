@@ -11,7 +11,9 @@
 namespace gantry::build {
 namespace {
 
-content::Platform Linux(const std::string& architecture) { return {"linux", architecture, "", "", {}}; }
+content::Platform Linux(const std::string& architecture) {
+  return {"linux", architecture, "", "", {}};
+}
 
 // As Debian's qemu-user-static registers it.
 constexpr char kAarch64[] =
@@ -90,7 +92,8 @@ TEST_F(EmulationTest, StagesOfTheBuildsPlatformAndCopiesNeedNoEmulator) {
   EXPECT_EQ(plan->stages[1].made_for.architecture, "amd64");
   EXPECT_EQ(plan->stages[2].made_for.architecture, "arm64");
   // What the target does not need is not looked at.
-  EXPECT_TRUE(Made().Check(*Plan("FROM base AS x\nRUN make\nFROM scratch\nCOPY a b\n", "arm64")).ok());
+  EXPECT_TRUE(
+      Made().Check(*Plan("FROM base AS x\nRUN make\nFROM scratch\nCOPY a b\n", "arm64")).ok());
 }
 
 }  // namespace

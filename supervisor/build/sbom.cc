@@ -217,8 +217,7 @@ absl::StatusOr<PackageList> ListPackages(int root) {
   };
   std::sort(list.packages.begin(), list.packages.end(),
             [&](const Package& a, const Package& b) { return order(a) < order(b); });
-  list.packages.erase(std::unique(list.packages.begin(), list.packages.end()),
-                      list.packages.end());
+  list.packages.erase(std::unique(list.packages.begin(), list.packages.end()), list.packages.end());
   return list;
 }
 
@@ -236,9 +235,9 @@ Value SpdxDocument(const PackageList& list, const std::string& name, absl::Time 
   for (const Package& package : list.packages) {
     const std::string purl = PurlOf(package, list);
     absl::StrAppend(&all, purl, "\n");
-    const std::string id = absl::StrCat(
-        "SPDXRef-Package-", package.kind == Package::Kind::kDeb ? "deb-" : "apk-",
-        content::Digest::Sha256Of(purl).hex().substr(0, 16));
+    const std::string id =
+        absl::StrCat("SPDXRef-Package-", package.kind == Package::Kind::kDeb ? "deb-" : "apk-",
+                     content::Digest::Sha256Of(purl).hex().substr(0, 16));
     Value one = Value::EmptyObject();
     one.Set("SPDXID", id);
     one.Set("name", package.name);
@@ -270,9 +269,8 @@ Value SpdxDocument(const PackageList& list, const std::string& name, absl::Time 
   document.Set("dataLicense", "CC0-1.0");
   document.Set("SPDXID", kDocument);
   document.Set("name", name);
-  document.Set("documentNamespace",
-               absl::StrCat("https://gantry.invalid/spdx/", Escaped(name), "-",
-                            content::Digest::Sha256Of(all).hex()));
+  document.Set("documentNamespace", absl::StrCat("https://gantry.invalid/spdx/", Escaped(name), "-",
+                                                 content::Digest::Sha256Of(all).hex()));
   document.Set("comment",
                "Packages that the databases of dpkg and apk name. What was installed in another "
                "way is not listed.");

@@ -23,17 +23,17 @@ struct Package {
   std::string name;
   std::string version;
   std::string architecture;
-  std::string source;      // name of the source package, "" for its own
+  std::string source;  // name of the source package, "" for its own
   std::string maintainer;
-  std::string license;     // apk only
+  std::string license;  // apk only
   std::string homepage;
 
   friend bool operator==(const Package&, const Package&) = default;
 };
 
 struct PackageList {
-  std::string distribution;  // of /etc/os-release: "debian"
-  std::string release;       // "12"
+  std::string distribution;       // of /etc/os-release: "debian"
+  std::string release;            // "12"
   std::vector<Package> packages;  // by name, architecture and version
 };
 

@@ -66,8 +66,8 @@ absl::Status ReadRecords(const json& records, size_t layers, std::vector<CacheSt
       if (layer == result.end() || !layer->is_number_integer()) continue;
       const int64_t number = layer->get<int64_t>();
       if (number < 0 || number >= static_cast<int64_t>(layers)) continue;
-      steps.push_back({digest->get<std::string>(), static_cast<int>(number),
-                       TimeOf(result, "createdAt")});
+      steps.push_back(
+          {digest->get<std::string>(), static_cast<int>(number), TimeOf(result, "createdAt")});
     }
   }
   return absl::OkStatus();

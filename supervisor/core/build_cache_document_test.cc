@@ -84,9 +84,8 @@ TEST(BuildCacheDocumentTest, AnImageHoldsRecordsOfItsOwnLayers) {
   oci::Manifest manifest;
   manifest.layers = {Blob("base"), Blob("made")};
   const std::vector<content::Digest> diff_ids = {DigestOf("x"), DigestOf("y")};
-  const std::string text =
-      PrintInlineCache({{DigestOf("step").str(), 1, absl::UnixEpoch()},
-                        {DigestOf("foreign").str(), 2, absl::UnixEpoch()}});
+  const std::string text = PrintInlineCache({{DigestOf("step").str(), 1, absl::UnixEpoch()},
+                                             {DigestOf("foreign").str(), 2, absl::UnixEpoch()}});
   auto read = ParseInlineCache(text, manifest, diff_ids);
   ASSERT_TRUE(read.ok()) << read.status();
   ASSERT_EQ(read->steps.size(), 1u);

@@ -33,14 +33,15 @@ void Check(const absl::StatusOr<core::CacheDocument>& document) {
 
 std::vector<std::string> FuzzSeeds() {
   const std::string digest = kDigest;
-  return {R"({"layers":[{"blob":")" + digest + R"(","parent":-1,"annotations":{"diffID":")" + digest +
-              R"(","createdAt":"2020-01-01T00:00:00Z"}},{"blob":")" + digest +
-              R"(","parent":0,"annotations":{"diffID":")" + digest +
-              R"("}}],"records":[{"digest":")" + digest + R"(","layers":[{"layer":1}]}]})",
-          R"([{"digest":")" + digest + R"(","layers":[{"layer":0,"createdAt":""}]}])",
-          R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",)"
-          R"("digest":")" + digest +
-              R"(","size":1,"annotations":{"org.opencontainers.image.ref.name":"latest"}}]})"};
+  return {
+      R"({"layers":[{"blob":")" + digest + R"(","parent":-1,"annotations":{"diffID":")" + digest +
+          R"(","createdAt":"2020-01-01T00:00:00Z"}},{"blob":")" + digest +
+          R"(","parent":0,"annotations":{"diffID":")" + digest + R"("}}],"records":[{"digest":")" +
+          digest + R"(","layers":[{"layer":1}]}]})",
+      R"([{"digest":")" + digest + R"(","layers":[{"layer":0,"createdAt":""}]}])",
+      R"({"schemaVersion":2,"manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json",)"
+      R"("digest":")" +
+          digest + R"(","size":1,"annotations":{"org.opencontainers.image.ref.name":"latest"}}]})"};
 }
 
 void FuzzOne(absl::string_view bytes) {

@@ -122,8 +122,7 @@ absl::StatusOr<absl::optional<BuildCache::Hit>> BuildCacheImport::Find(
   const std::string own = KeyOf(name(), key);
   GANTRY_ASSIGN_OR_RETURN(absl::optional<BuildCache::Hit> hit, cache.Find(session, root, own));
   if (hit.has_value()) return hit;
-  GANTRY_RETURN_IF_ERROR(
-      origin_->Fetch(layer.blob, session.store(), session.context().cancel));
+  GANTRY_RETURN_IF_ERROR(origin_->Fetch(layer.blob, session.store(), session.context().cancel));
   BuildCache::Hit made;
   GANTRY_ASSIGN_OR_RETURN(made.root, session.Adopt(root, layer.blob, layer.diff_id));
   made.made_at = found->second.step.created;

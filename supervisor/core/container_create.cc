@@ -12,6 +12,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "glog/logging.h"
+#include "nlohmann/json.hpp"
 
 #include "base/crash_point.h"
 #include "base/field_error.h"
@@ -40,6 +41,7 @@
 #include "supervisor/core/network_names.h"
 #include "supervisor/core/pod_member.h"
 #include "supervisor/core/record_facts.h"
+#include "supervisor/oci/project_guard.h"
 #include "supervisor/oci/runtime_spec.h"
 #include "supervisor/runtime/runtime_probe.h"
 
@@ -64,18 +66,6 @@ std::string RandomBytes(size_t n) {
 // mount_setattr(2) can be told to take the whole tree.
 bool KernelHasRecursiveReadOnly(const oci::HostFacts& host) {
   return std::pair(host.kernel_major, host.kernel_minor) >= std::pair(5, 12);
-}
-
-// Ids of the containers whose namespaces it shares.
-std::vector<std::string> SharedContainers(const v1::ContainerConfig& config,
-                                          const NetworkChoice& network) {
-  std::vector<std::string> ids;
-  if (network.kind == NetworkChoice::Kind::kContainer) ids.push_back(network.container);
-  for (const std::string* mode : {&config.pid_mode(), &config.ipc_mode()}) {
-    absl::string_view other = *mode;
-    if (absl::ConsumePrefix(&other, "container:")) ids.emplace_back(other);
-  }
-  return ids;
 }
 
 uint64_t RandomNumber() {
@@ -120,35 +110,6 @@ absl::StatusOr<oci::User> ContainerLifecycle::LookUpUser(const std::string& chai
   return oci::ResolveUser(users_[chain_id] = std::move(database), user, groups);
 }
 
-absl::StatusOr<IdChoice::Chosen> ContainerLifecycle::ChooseIds(const CallContext& context,
-                                                               const NetworkChoice& network,
-                                                               v1::ContainerConfig& config) {
-  GANTRY_ASSIGN_OR_RETURN(const UsernsMode mode, ParseUsernsMode(config.userns_mode()));
-  std::vector<LoadedContainer> shared;
-  for (const std::string& other : SharedContainers(config, network)) {
-    GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, other));
-    shared.push_back(std::move(loaded));
-  }
-  IdChoice::Chosen chosen;
-  if (!shared.empty() && mode.kind == UsernsMode::Kind::kDefault) {
-    SetIds(IdsOf(shared.front().config), config);
-  } else if (parts_.ids != nullptr) {
-    GANTRY_ASSIGN_OR_RETURN(chosen, parts_.ids->Choose(mode));
-    SetIds(chosen.ids(), config);
-  }
-  for (const LoadedContainer& other : shared) {
-    if (IdsOf(config) == IdsOf(other.config)) continue;
-    // A namespace is of use only to who has the user namespace that owns it.
-    return FieldError("userns_mode",
-                      absl::StrCat("container ", other.ShownName(),
-                                   ", whose namespaces are to be shared, has other ids; with no "
-                                   "mode of its own a container gets the same"));
-  }
-  if (config.uids().empty()) return chosen;
-  GANTRY_RETURN_IF_ERROR(CheckWithIds(config));
-  return chosen;
-}
-
 absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
     const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose,
     const PodMember* pod) {
@@ -160,8 +121,11 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::Create(
 absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateFrom(
     const CallContext& context, const v1::CreateContainerRequest& request,
     const ResolvedImage& image) {
+  // What a build mounts in its steps, caches above all, is its own and has the host's ids.
+  v1::CreateContainerRequest step = request;
+  if (step.config().userns_mode().empty()) step.mutable_config()->set_userns_mode("host");
   return CreateOf(
-      context, request, CreateFor::kRun, nullptr,
+      context, step, CreateFor::kRun, nullptr,
       [&](const v1::ContainerConfig&) -> absl::StatusOr<ResolvedImage> { return image; });
 }
 
@@ -221,7 +185,7 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
 
   IdChoice::Chosen ids;
   if (pod == nullptr) {
-    GANTRY_ASSIGN_OR_RETURN(ids, ChooseIds(context, network, config));
+    GANTRY_ASSIGN_OR_RETURN(ids, parts_.volumes->ChooseIds(context, network, config));
   }
   GANTRY_RETURN_IF_ERROR(CheckMappedMounts(config));
 
@@ -311,7 +275,6 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
         one.recursive_read_only = MayHaveMountsBelow(mount.source());
     }
   }
-  spec_config.limited_files = limited || volumes.limited();
   std::map<std::string, std::string> image_labels;
   GANTRY_RETURN_IF_ERROR(ImageMounts({&stores, parts_.images, parts_.unpack})
                              .AddTo(leased, config, spec_config.mounts, image_labels));
@@ -319,7 +282,20 @@ absl::StatusOr<v1::CreateContainerResponse> ContainerLifecycle::CreateOf(
     spec_config.resources.pids_limit = parts_.default_pids_limit;
   if (pod != nullptr) GANTRY_RETURN_IF_ERROR(pod->join(id, spec_config, user));
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::BuildSpec(spec_config, user, *parts_.host));
-  if (pod != nullptr && pod->finish != nullptr) GANTRY_RETURN_IF_ERROR(pod->finish(id, spec));
+  // A profile of the person's own stays as it is.
+  if ((limited || volumes.limited()) && spec_config.uids.empty() &&
+      spec_config.seccomp_profile.empty())
+    oci::ForbidProjectChange(spec.document()["linux"]["seccomp"]);
+  if (pod != nullptr && pod->finish != nullptr) {
+    GANTRY_RETURN_IF_ERROR(pod->finish(id, spec));
+    if (!pod->cdi_devices.empty()) {
+      // Put into the configuration at each start, as the files say then.
+      v1::DeviceRequest& more = *config.add_device_requests();
+      more.set_driver("cdi");
+      for (const std::string& name : pod->cdi_devices) more.add_device_ids(name);
+      if (parts_.devices != nullptr) GANTRY_RETURN_IF_ERROR(CheckDevices(config, *parts_.devices));
+    }
+  }
 
   metadata::NewContainer fresh;
   record::v1::Container& record = fresh.record;

@@ -181,19 +181,19 @@ absl::Status MountBinds(int root, const std::string& spec_json) {
   return absl::OkStatus();
 }
 
+// By which the calling thread, which works in the root of the container, sees owners: with a user
+// namespace those of the host while it runs, for there it has been made its root; else the
+// container's own, as they are on disk.
+IdMaps IdsSeen(const LoadedContainer& loaded) {
+  IdMaps ids = IdsOf(loaded.config);
+  return ActsAsRootOf(ids) ? ids : IdMaps();
+}
+
 }  // namespace
 
 absl::Status ContainerFiles::WithRootfs(const CallContext& context, const LoadedContainer& loaded,
                                         bool writable, View view,
                                         const std::function<absl::Status(int root_fd)>& use) {
-  return WithRootfsAndIds(context, loaded, writable, view,
-                          [&use](int root_fd, const IdMaps&) { return use(root_fd); });
-}
-
-absl::Status ContainerFiles::WithRootfsAndIds(
-    const CallContext& context, const LoadedContainer& loaded, bool writable, View view,
-    const std::function<absl::Status(int root_fd, const IdMaps& ids)>& use) {
-  const IdMaps ids = IdsOf(loaded.config);
   absl::StatusOr<Process> task = parts_.tasks->Get(context.ns, loaded.id(), "");
   if (task.ok() &&
       (task->status == ProcessStatus::kRunning || task->status == ProcessStatus::kPaused)) {
@@ -221,8 +221,8 @@ absl::Status ContainerFiles::WithRootfsAndIds(
         result = ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": its root"));
         return;
       }
-      result = ActAsRootOf(ids);
-      if (result.ok()) result = use(root.get(), ids);
+      result = ActAsRootOf(IdsOf(loaded.config));
+      if (result.ok()) result = use(root.get());
     });
     if (!worker.ok())
       return WithContext(worker.status(),
@@ -263,8 +263,7 @@ absl::Status ContainerFiles::WithRootfsAndIds(
     if (fchdir(root.get()) != 0 || chroot(".") != 0)
       return ErrnoToStatus(errno, absl::StrCat("enter ", at));
     umask(0);
-    // On disk files have the ids that the container sees.
-    GANTRY_RETURN_IF_ERROR(use(root.get(), IdMaps()));
+    GANTRY_RETURN_IF_ERROR(use(root.get()));
     // What was written is on disk before it is acknowledged.
     if (writable && !read_only && syncfs(root.get()) != 0)
       return ErrnoToStatus(errno, absl::StrCat("container ", loaded.id(), ": sync its files"));
@@ -291,13 +290,13 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
                                       ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded,
                           parts_.records->Load(context, request.container()));
-  const auto copy = [&](int root_fd, const IdMaps& ids) -> absl::Status {
+  const auto copy = [&](int root_fd) -> absl::Status {
     const Root root{root_fd, loaded.ShownName()};
     GANTRY_ASSIGN_OR_RETURN(v1::PathStat stat, StatIn(root, request.path()));
     GANTRY_ASSIGN_OR_RETURN(SplitPath split, Split(request.path()));
     GANTRY_RETURN_IF_ERROR(begin(stat));
     TarWriter tar(out, TarWriter::Seconds::kExact);
-    TreeWriter tree(tar, {.cancel = context.cancel, .ids = ids});
+    TreeWriter tree(tar, {.cancel = context.cancel, .ids = IdsSeen(loaded)});
     if (split.name.empty()) {
       UniqueFd directory = OpenInRoot(root.fd, split.parent, O_RDONLY | O_DIRECTORY);
       if (!directory.valid()) return root.Error(errno, request.path());
@@ -309,7 +308,7 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
     }
     return tar.Finish();
   };
-  GANTRY_RETURN_IF_ERROR(WithRootfsAndIds(context, loaded, false, View::kWithMounts, copy));
+  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, View::kWithMounts, copy));
   parts_.records->Publish(loaded, "archive-path");
   return absl::OkStatus();
 }
@@ -317,7 +316,7 @@ absl::Status ContainerFiles::CopyFrom(const CallContext& context,
 absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyToRequest::Open& open,
                                     ByteSource& tar) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, open.container()));
-  const auto extract = [&](int root_fd, const IdMaps& ids) -> absl::Status {
+  const auto extract = [&](int root_fd) -> absl::Status {
     const Root root{root_fd, loaded.ShownName()};
     UniqueFd base = OpenInRoot(root.fd, open.path(), O_RDONLY | O_DIRECTORY);
     if (!base.valid()) {
@@ -333,10 +332,10 @@ absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyTo
     options.follow_links = true;
     options.no_overwrite_dir_non_dir = open.no_overwrite_dir_non_dir();
     options.cancel = context.cancel;
-    options.ids = ids;
+    options.ids = IdsSeen(loaded);
     return ExtractTree(*plain, base.get(), options).status();
   };
-  GANTRY_RETURN_IF_ERROR(WithRootfsAndIds(context, loaded, true, View::kWithMounts, extract));
+  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, true, View::kWithMounts, extract));
   parts_.records->Publish(loaded, "extract-to-dir");
   return absl::OkStatus();
 }
@@ -344,9 +343,10 @@ absl::Status ContainerFiles::CopyTo(const CallContext& context, const v1::CopyTo
 absl::Status ContainerFiles::Export(const CallContext& context, const std::string& container,
                                     ByteSink& out) {
   GANTRY_ASSIGN_OR_RETURN(LoadedContainer loaded, parts_.records->Load(context, container));
-  const auto write = [&](int root, const IdMaps& ids) -> absl::Status {
+  const auto write = [&](int root) -> absl::Status {
     TarWriter tar(out);
-    TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true, .ids = ids});
+    TreeWriter tree(tar,
+                    {.cancel = context.cancel, .one_file_system = true, .ids = IdsSeen(loaded)});
     // A copy of the root's mount alone shows what lies below the mounts of a running container:
     // volumes may be of the same file system, and files are mounted too. The kernel refuses it
     // where a mount was locked by a more privileged user namespace.
@@ -356,7 +356,7 @@ absl::Status ContainerFiles::Export(const CallContext& context, const std::strin
         tree.AddChildren(UniqueFd(openat(top, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)), ""));
     return tar.Finish();
   };
-  GANTRY_RETURN_IF_ERROR(WithRootfsAndIds(context, loaded, false, View::kRootOnly, write));
+  GANTRY_RETURN_IF_ERROR(WithRootfs(context, loaded, false, View::kRootOnly, write));
   parts_.records->Publish(loaded, "export");
   return absl::OkStatus();
 }

@@ -13,7 +13,6 @@
 #include "absl/status/statusor.h"
 
 #include "base/byte_stream.h"
-#include "base/id_map.h"
 #include "supervisor/core/call_context.h"
 #include "supervisor/core/container_records.h"
 #include "supervisor/core/image_catalog.h"
@@ -65,11 +64,6 @@ class ContainerFiles {
   // `writable`: what was written is on disk when this returns.
   absl::Status WithRootfs(const CallContext& context, const LoadedContainer& loaded, bool writable,
                           View view, const std::function<absl::Status(int root_fd)>& use);
-  // The same, with the ids by which owners are seen there: those of the host, for a container with a
-  // user namespace that runs. The thread makes files as that namespace's root.
-  absl::Status WithRootfsAndIds(
-      const CallContext& context, const LoadedContainer& loaded, bool writable, View view,
-      const std::function<absl::Status(int root_fd, const IdMaps& ids)>& use);
 
  private:
   const Parts parts_;

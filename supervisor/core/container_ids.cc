@@ -1,10 +1,16 @@
 #include "supervisor/core/container_ids.h"
 
+#include <errno.h>
+#include <unistd.h>
+
+#include <vector>
+
 #include "absl/strings/escaping.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 
+#include "base/errno_status.h"
 #include "base/field_error.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/pods.pb.h"
@@ -74,6 +80,17 @@ IdMaps IdsOf(const v1::PodConfig& config) { return {Read(config.uids()), Read(co
 void SetIds(const IdMaps& ids, v1::ContainerConfig& config) {
   Write(ids.uids, *config.mutable_uids());
   Write(ids.gids, *config.mutable_gids());
+}
+
+absl::Status GiveNameFilesTo(const IdMaps& ids, const std::string& directory) {
+  if (ids.empty()) return absl::OkStatus();
+  for (const char* name : {"/hostname", "/hosts", "/resolv.conf"}) {
+    const std::string path = directory + name;
+    if (lchown(path.c_str(), HostIdOf(ids.uids, 0).value_or(0),
+               HostIdOf(ids.gids, 0).value_or(0)) != 0)
+      return ErrnoToStatus(errno, absl::StrCat("chown ", path));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckWithIds(const v1::ContainerConfig& config) {

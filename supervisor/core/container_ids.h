@@ -1,6 +1,6 @@
 // The user namespace of a container: which is asked for, and which ids it was given.
 //
-// Pure functions.
+// Pure functions, but for GiveNameFilesTo().
 #ifndef GANTRY_SUPERVISOR_CORE_CONTAINER_IDS_H_
 #define GANTRY_SUPERVISOR_CORE_CONTAINER_IDS_H_
 
@@ -40,6 +40,10 @@ absl::StatusOr<UsernsMode> ParseUsernsMode(absl::string_view text);
 IdMaps IdsOf(const v1::ContainerConfig& config);
 IdMaps IdsOf(const v1::PodConfig& config);
 void SetIds(const IdMaps& ids, v1::ContainerConfig& config);
+
+// Makes hostname, hosts and resolv.conf in `directory` those of the container's root, who may edit
+// them. Nothing without ids.
+absl::Status GiveNameFilesTo(const IdMaps& ids, const std::string& directory);
 
 // What a container cannot have together with ids of its own, in docker's words.
 // kInvalidArgument.

@@ -23,7 +23,6 @@
 #include "supervisor/core/container_removal.h"
 #include "supervisor/core/container_steps.h"
 #include "supervisor/core/container_view.h"
-#include "supervisor/core/id_choice.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_unpack.h"
 #include "supervisor/core/prepare_run.h"
@@ -81,7 +80,6 @@ class ContainerLifecycle {
     std::string state_directory;        // <state>/mounts/ holds mounts for the length of a call
     std::string init_path;              // static init for --init; "" none
     NetworkPlaces* networks = nullptr;  // null: there are no networks
-    IdChoice* ids = nullptr;            // null: all have the host's ids
     // Of a container that does not choose its network.
     std::string default_network = "none";
     const oci::cdi::DeviceFiles* devices = nullptr;  // null: no files describe devices
@@ -133,10 +131,6 @@ class ContainerLifecycle {
       const CallContext& context, const v1::CreateContainerRequest& request, CreateFor purpose,
       const PodMember* pod,
       const std::function<absl::StatusOr<ResolvedImage>(const v1::ContainerConfig&)>& find_image);
-  // Fills in the ids of its user namespace.
-  absl::StatusOr<IdChoice::Chosen> ChooseIds(const CallContext& context,
-                                             const NetworkChoice& network,
-                                             v1::ContainerConfig& config);
   // Its state now; `task`, which may be null, is set to its task.
   v1::ContainerState StateNow(const LoadedContainer& loaded,
                               absl::StatusOr<Process>* task = nullptr) const;

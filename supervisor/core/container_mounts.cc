@@ -230,7 +230,13 @@ absl::Status AddImageVolumes(const std::set<std::string>& volumes, v1::Container
 
 absl::Status CheckMappedMounts(const v1::ContainerConfig& config) {
   for (const v1::Mount& mount : config.mounts()) {
-    if (!mount.map_ids()) continue;
+    if (mount.type() == v1::Mount::IMAGE && !config.uids().empty()) {
+      return Invalid(mount,
+                     "an image cannot be shown by the container's own ids; give the container the "
+                     "host's (--userns host)");
+    }
+    // Those of volumes_from may come from a container with ids.
+    if (!MapsIds(mount) || !mount.inherited_from().empty()) continue;
     if (config.uids().empty()) {
       return Invalid(mount, "idmap: the container has the host's ids; give it its own (--userns)");
     }
@@ -244,9 +250,14 @@ absl::Status CheckMappedMounts(const v1::ContainerConfig& config) {
   return absl::OkStatus();
 }
 
+bool MapsIds(const v1::Mount& mount) {
+  return std::find(mount.options().begin(), mount.options().end(), kMapIds) !=
+         mount.options().end();
+}
+
 bool HasPlace(const v1::ContainerConfig& config, const v1::Mount& mount) {
   const std::string& driver = mount.volume_driver();
-  return !mount.subpath().empty() || (mount.map_ids() && !config.uids().empty()) ||
+  return !mount.subpath().empty() || (MapsIds(mount) && !config.uids().empty()) ||
          (!driver.empty() && driver != "local");
 }
 
@@ -284,9 +295,9 @@ absl::Status AppendMounts(const v1::ContainerConfig& config,
     }
     if (mount.type() == v1::Mount::IMAGE) continue;  // ImageMounts::AddTo()
     spec.type = oci::MountConfig::Type::kBind;
-    // SELinux's labels (z, Z) are no options of a mount.
+    // SELinux's labels (z, Z) are no options of a mount, and ids are mapped by us.
     for (const std::string& option : mount.options()) {
-      if (option != "z" && option != "Z") spec.options.push_back(option);
+      if (option != "z" && option != "Z" && option != kMapIds) spec.options.push_back(option);
     }
     spec.non_recursive = mount.non_recursive();
     spec.propagation = mount.propagation();

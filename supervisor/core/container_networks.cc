@@ -19,6 +19,7 @@
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_places.h"
 #include "supervisor/core/network_service.h"
+#include "supervisor/core/place_choice.h"
 
 namespace gantry::core {
 namespace {

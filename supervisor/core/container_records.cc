@@ -10,7 +10,6 @@
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
-#include "supervisor/core/container_ids.h"
 #include "supervisor/core/container_intent.h"
 #include "supervisor/core/event_bus.h"
 #include "supervisor/core/record_facts.h"
@@ -131,26 +130,6 @@ absl::StatusOr<std::vector<std::string>> ContainerRecords::WaitingToRestart(cons
     if (it != waiting_.end() && it->second == notice) waiting_.erase(it);
   }
   return waiting;
-}
-
-absl::StatusOr<std::vector<IdMaps>> ContainerRecords::IdsInUse() {
-  Stores& stores = *parts_.stores;
-  std::vector<std::string> namespaces;
-  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
-    namespaces.push_back(ns.name());
-    return absl::OkStatus();
-  }));
-  std::vector<IdMaps> used;
-  for (const std::string& ns : namespaces) {
-    CallContext context;
-    context.ns = ns;
-    GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> all, LoadAll(context));
-    for (const LoadedContainer& one : all) {
-      IdMaps ids = IdsOf(one.config);
-      if (!ids.empty()) used.push_back(std::move(ids));
-    }
-  }
-  return used;
 }
 
 absl::StatusOr<std::vector<LoadedContainer>> ContainerRecords::LoadAll(const CallContext& context) {

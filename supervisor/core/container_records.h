@@ -25,7 +25,6 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 
-#include "base/id_map.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_context.h"
@@ -90,8 +89,6 @@ class ContainerRecords {
 
   // All of the namespace, in order of id; also those whose record is damaged.
   absl::StatusOr<std::vector<LoadedContainer>> LoadAll(const CallContext& context);
-  // The user namespaces of all containers that have ids of their own, in all namespaces.
-  absl::StatusOr<std::vector<IdMaps>> IdsInUse();
   // The ids of those that wait for their next run, as their states say. Costs no reading of what
   // does not wait.
   absl::StatusOr<std::vector<std::string>> WaitingToRestart(const std::string& ns);

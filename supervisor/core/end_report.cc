@@ -127,9 +127,13 @@ v1::EndReport EndReports::Report(const CallContext& context, const LoadedContain
   if (end.has_value()) facts.end = *std::move(end);
   facts.wants_restart = facts.state == v1::CONTAINER_STATE_RESTARTING;
   facts.health = parts_.health->Get(context.ns, loaded.id());
+  // Of a run that ended well nobody asks, and --rm is to be quick.
+  const bool went_well = facts.end.exit_code() == 0 && !facts.end.start_failed() &&
+                         facts.end.error().empty() && loaded.config.auto_remove();
   std::string path;
   const absl::StatusOr<oci::RuntimeSpec> spec =
-      oci::RuntimeSpec::Parse(loaded.record.spec().value());
+      went_well ? absl::StatusOr<oci::RuntimeSpec>(absl::NotFoundError("not looked at"))
+                : oci::RuntimeSpec::Parse(loaded.record.spec().value());
   if (spec.ok() && spec->document().contains("process")) {
     const absl::StatusOr<oci::ProcessSpec> process =
         oci::ProcessFromJson(spec->document()["process"]);
@@ -143,9 +147,6 @@ v1::EndReport EndReports::Report(const CallContext& context, const LoadedContain
       }
     }
   }
-  // Of a run that ended well nobody asks, and --rm is to be quick.
-  const bool went_well = facts.end.exit_code() == 0 && !facts.end.start_failed() &&
-                         facts.end.error().empty() && loaded.config.auto_remove();
   if (facts.ended && !went_well) {
     LogQuery query;
     query.tail = kLogLines;

@@ -11,11 +11,6 @@
 #include "supervisor/runtime/shim_client.h"
 
 namespace gantry::core {
-namespace {
-
-constexpr absl::Duration kShimPatience = absl::Seconds(5);
-
-}  // namespace
 
 // One run. Its first outcome counts: the end in the stream, the end of the process and the drain
 // after it, the timeout, Stop(). Lives until the stream is taken down and the result was handed
@@ -41,9 +36,7 @@ class ExecRunner::Run final : public runtime::AttachStream::Handler,
       self_ = shared_from_this();
       if (ended_) return Finish();
     }
-    // The timer below is the one that counts. A daemon that ends has no timers.
-    absl::StatusOr<ExecService::StartedExec> started =
-        runner_.execs_.Exec(context_, open, this, limits_.timeout + kShimPatience);
+    absl::StatusOr<ExecService::StartedExec> started = runner_.execs_.Exec(context_, open, this);
     const std::shared_ptr<Run> self = shared_from_this();
     {
       absl::MutexLock lock(&mu_);

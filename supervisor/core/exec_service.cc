@@ -160,13 +160,12 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Start(
     GANTRY_ASSIGN_OR_RETURN(started.pid, parts_.tasks->Start(context, state.container_id, exec_id));
     return started;
   }
-  return StartIn(context, loaded, exec_id, *state.config, handler, absl::InfiniteDuration());
+  return StartIn(context, loaded, exec_id, *state.config, handler);
 }
 
 absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
     const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
-    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler,
-    absl::Duration time_limit) {
+    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
   const Key key(context.ns, exec_id, loaded.id());
   {
     absl::MutexLock lock(&mu_);
@@ -177,8 +176,7 @@ absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
     }
     found->second.started = true;
   }
-  absl::StatusOr<StartedExec> started =
-      Launch(context, loaded, exec_id, config, handler, time_limit);
+  absl::StatusOr<StartedExec> started = Launch(context, loaded, exec_id, config, handler);
   absl::MutexLock lock(&mu_);
   const auto found = execs_.find(key);
   if (found == execs_.end()) return started;
@@ -190,15 +188,13 @@ absl::StatusOr<ExecService::StartedExec> ExecService::StartIn(
   return started;
 }
 
-absl::StatusOr<ExecService::StartedExec> ExecService::Exec(const CallContext& context,
-                                                           const v1::ExecInput::Open& open,
-                                                           runtime::AttachStream::Handler* handler,
-                                                           absl::Duration time_limit) {
+absl::StatusOr<ExecService::StartedExec> ExecService::Exec(
+    const CallContext& context, const v1::ExecInput::Open& open,
+    runtime::AttachStream::Handler* handler) {
   parts_.tasks->AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(const LoadedContainer loaded, LoadRunning(context, open.container()));
   GANTRY_ASSIGN_OR_RETURN(const std::string exec_id, Register(loaded, open.config()));
-  absl::StatusOr<StartedExec> started =
-      StartIn(context, loaded, exec_id, open.config(), handler, time_limit);
+  absl::StatusOr<StartedExec> started = StartIn(context, loaded, exec_id, open.config(), handler);
   if (!started.ok()) {
     absl::MutexLock lock(&mu_);
     execs_.erase(Key(context.ns, exec_id, loaded.id()));
@@ -306,8 +302,7 @@ void ExecService::Forget(const std::string& ns, const std::string& exec_id) {
 
 absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
     const CallContext& context, const LoadedContainer& loaded, const std::string& exec_id,
-    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler,
-    absl::Duration time_limit) {
+    const v1::ExecConfig& config, runtime::AttachStream::Handler* handler) {
   GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec,
                           oci::RuntimeSpec::Parse(loaded.record.spec().value()));
   oci::ExecConfig exec;
@@ -356,16 +351,15 @@ absl::StatusOr<ExecService::StartedExec> ExecService::Launch(
   stdio.set_width(config.console_size().width());
   stdio.set_height(config.console_size().height());
   if (handler == nullptr) {
-    absl::StatusOr<int32_t> pid =
-        parts_.tasks->Exec(context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio,
-                           /*start=*/true, time_limit);
+    absl::StatusOr<int32_t> pid = parts_.tasks->Exec(
+        context, loaded.id(), started.exec_id, oci::PrintProcess(process), stdio, /*start=*/true);
     if (!pid.ok()) return NamingTheContainer(pid.status(), loaded.ShownName(), process);
     started.pid = *pid;
     return started;
   }
   GANTRY_RETURN_IF_ERROR(parts_.tasks
                              ->Exec(context, loaded.id(), started.exec_id,
-                                    oci::PrintProcess(process), stdio, /*start=*/false, time_limit)
+                                    oci::PrintProcess(process), stdio, /*start=*/false)
                              .status());
   GANTRY_ASSIGN_OR_RETURN(std::shared_ptr<runtime::Shim> shim,
                           parts_.tasks->Shim(context.ns, loaded.id()));
@@ -402,9 +396,8 @@ void ExecService::ClientLeft(const std::string& ns, const std::string& container
   CallContext context;
   context.ns = ns;
   // A terminal that is gone hangs up.
-  const absl::Status ended =
-      parts_.tasks->Kill(context, container_id, exec_id,
-                         static_cast<uint32_t>(tty ? SIGHUP : SIGTERM), /*all=*/true, kGrace);
+  const absl::Status ended = parts_.tasks->Kill(
+      context, container_id, exec_id, static_cast<uint32_t>(tty ? SIGHUP : SIGTERM), /*all=*/true);
   if (ended.ok()) {
     LOG(INFO) << "ns=" << ns << " id=" << container_id << " exec " << exec_id
               << ": its client has gone; it is ended";

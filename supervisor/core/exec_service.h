@@ -76,8 +76,6 @@ class ExecService {
     // An exec whose attached client leaves ends, with what it has started.
     bool ends_with_client = false;
   };
-  // Between the signal that asks such an exec to end and the one that ends it.
-  static constexpr absl::Duration kGrace = absl::Seconds(3);
   static constexpr absl::Duration kKept = absl::Minutes(5);  // after the end
   // States kept in all; beyond, the oldest of those that do not run are dropped.
   static constexpr size_t kMaxKept = 4096;
@@ -101,14 +99,12 @@ class ExecService {
   // kFailedPrecondition: it was started before. One that failed to start can be started again.
   absl::StatusOr<StartedExec> Start(const CallContext& context, const std::string& exec_id,
                                     runtime::AttachStream::Handler* handler);
-  // Create() and Start() in one; nothing stays when it fails. When `time_limit` is over the exec is
-  // killed, with what it has started, whether there is a daemon then or not.
+  // Create() and Start() in one; nothing stays when it fails.
   absl::StatusOr<StartedExec> Exec(const CallContext& context, const v1::ExecInput_Open& open,
-                                   runtime::AttachStream::Handler* handler,
-                                   absl::Duration time_limit = absl::InfiniteDuration());
-  // The client that was attached to an exec has gone without saying that the exec is to go on:
-  // ends it where that is configured, by SIGHUP and SIGTERM, and after kGrace by SIGKILL. Waits for
-  // the shim; not after Stop(). An exec that has ended is fine.
+                                   runtime::AttachStream::Handler* handler);
+  // The client that was attached to an exec has gone without saying that the exec is to go on: ends
+  // it where that is configured, with what it has started, by SIGTERM (with a terminal SIGHUP) and
+  // soon after by SIGKILL. Waits for the shim; not after Stop(). An exec that has ended is fine.
   void ClientLeft(const std::string& ns, const std::string& container_id,
                   const std::string& exec_id);
   // The daemon ends, and with it all connections: clients that leave from now on leave because of
@@ -152,12 +148,10 @@ class ExecService {
   absl::StatusOr<std::string> Register(const LoadedContainer& loaded, const v1::ExecConfig& config);
   absl::StatusOr<StartedExec> StartIn(const CallContext& context, const LoadedContainer& loaded,
                                       const std::string& exec_id, const v1::ExecConfig& config,
-                                      runtime::AttachStream::Handler* handler,
-                                      absl::Duration time_limit);
+                                      runtime::AttachStream::Handler* handler);
   absl::StatusOr<StartedExec> Launch(const CallContext& context, const LoadedContainer& loaded,
                                      const std::string& exec_id, const v1::ExecConfig& config,
-                                     runtime::AttachStream::Handler* handler,
-                                     absl::Duration time_limit);
+                                     runtime::AttachStream::Handler* handler);
   void DropOld() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // The entry of an exec with an id of ours; end() if there is none.
   Execs::iterator FindOurs(const std::string& ns, const std::string& exec_id)

@@ -5,6 +5,9 @@
 #include "absl/strings/str_cat.h"
 
 #include "base/status_macros.h"
+#include "proto/record/v1/record.pb.h"
+#include "supervisor/core/container_records.h"
+#include "supervisor/core/stores.h"
 
 namespace gantry::core {
 namespace {
@@ -32,6 +35,25 @@ absl::StatusOr<uint32_t> FreeIds(const std::vector<IdBlock>& blocks, std::vector
       absl::StrCat("no ", size,
                    " ids in a row are free; make them fewer (--userns auto:size=N), "
                    "remove containers or give the user more ids"));
+}
+
+absl::StatusOr<std::vector<IdMaps>> IdsInUse(Stores& stores, ContainerRecords& records) {
+  std::vector<std::string> namespaces;
+  GANTRY_RETURN_IF_ERROR(stores.namespaces.List([&namespaces](const record::v1::Namespace& ns) {
+    namespaces.push_back(ns.name());
+    return absl::OkStatus();
+  }));
+  std::vector<IdMaps> used;
+  for (const std::string& ns : namespaces) {
+    CallContext context;
+    context.ns = ns;
+    GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> all, records.LoadAll(context));
+    for (const LoadedContainer& one : all) {
+      IdMaps ids = IdsOf(one.config);
+      if (!ids.empty()) used.push_back(std::move(ids));
+    }
+  }
+  return used;
 }
 
 IdChoice::Chosen::~Chosen() {

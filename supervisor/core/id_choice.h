@@ -23,10 +23,16 @@
 
 namespace gantry::core {
 
+class ContainerRecords;
+struct Stores;
+
 // The first block of `size` ids in `blocks` that has none of `taken`, aligned to nothing.
 // kResourceExhausted.
 absl::StatusOr<uint32_t> FreeIds(const std::vector<IdBlock>& blocks, std::vector<IdBlock> taken,
                                  uint32_t size);
+
+// The user namespaces of all containers with ids of their own, in all namespaces.
+absl::StatusOr<std::vector<IdMaps>> IdsInUse(Stores& stores, ContainerRecords& records);
 
 class IdChoice {
  public:

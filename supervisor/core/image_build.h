@@ -176,8 +176,9 @@ class ImageBuild::Session {
 
   // What a reference stands for in its registry, with what is below it.
   absl::StatusOr<std::unique_ptr<BlobOrigin>> Registry(const std::string& reference,
-                                                       const v1::RegistryAuth& auth,
-                                                       bool insecure);
+                                                       const v1::RegistryAuth& auth, bool insecure);
+  // An image of this machine, with what is below it. kNotFound: there is none of that name.
+  absl::StatusOr<std::unique_ptr<BlobOrigin>> Local(const std::string& reference);
   // An image of that place to stand on, unpacked. kNotFound: none for the platform.
   absl::StatusOr<BuildBase> BaseFrom(BlobOrigin& origin, const std::string& platform);
   // To the registries that the names say. `insecure`: they may speak http.

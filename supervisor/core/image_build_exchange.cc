@@ -1,6 +1,7 @@
 // What a build's session exchanges with other places: registries, layouts, other forms of layers.
 #include <memory>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 
@@ -9,6 +10,7 @@
 #include "base/status_macros.h"
 #include "base/tar/writer.h"
 #include "proto/gantry/v1/images.pb.h"
+#include "proto/record/v1/record.pb.h"
 #include "supervisor/core/call_token.h"
 #include "supervisor/core/image_build.h"
 #include "supervisor/core/image_push.h"
@@ -58,6 +60,22 @@ class RegistryOrigin : public BlobOrigin {
   distribution::Resolver& resolver_;
   CallToken token_;
   RegistryCall call_;
+};
+
+class LocalOrigin : public BlobOrigin {
+ public:
+  LocalOrigin(std::string name, content::Descriptor target)
+      : name_(std::move(name)), target_(std::move(target)) {}
+  const std::string& name() const override { return name_; }
+  absl::StatusOr<content::Descriptor> Root(CancelToken*) override { return target_; }
+  absl::Status Fetch(const content::Descriptor& blob, content::Store& store,
+                     CancelToken*) override {
+    return WithContext(store.Stat(blob.digest).status(), name_);
+  }
+
+ private:
+  const std::string name_;
+  const content::Descriptor target_;
 };
 
 class StoredBlob : public ByteSource {
@@ -159,8 +177,7 @@ absl::StatusOr<BuildRoot> ImageBuild::Session::Convert(const BuildRoot& root, si
     ImageLayer layer;
     layer.blob = root.manifest.layers[i];
     layer.diff_id = root.diff_ids[i];
-    GANTRY_ASSIGN_OR_RETURN(ImageLayer converted,
-                            ConvertLayer(content_, layer, form, context_.cancel));
+    GANTRY_ASSIGN_OR_RETURN(ImageLayer converted, ConvertLayer(layer, form));
     GANTRY_ASSIGN_OR_RETURN(const Compression compression,
                             CompressionOf(converted.blob.media_type));
     converted.blob.media_type = LayerMediaType(compression, docker);
@@ -194,8 +211,7 @@ absl::StatusOr<BuildRoot> ImageBuild::Session::Adopt(const BuildRoot& root,
   BuildRoot made = root;
   made.diff_ids.push_back(diff_id);
   content::Descriptor blob = layer;
-  blob.media_type =
-      LayerMediaType(compression, made.manifest.media_type == oci::kDockerManifest);
+  blob.media_type = LayerMediaType(compression, made.manifest.media_type == oci::kDockerManifest);
   made.manifest.layers.push_back(std::move(blob));
   GANTRY_RETURN_IF_ERROR(Hold("content", layer.digest.str()));
   GANTRY_RETURN_IF_ERROR(Unpack(made));
@@ -211,6 +227,17 @@ absl::StatusOr<std::unique_ptr<BlobOrigin>> ImageBuild::Session::Registry(
                                        parts_.credentials, context_.cancel);
   GANTRY_RETURN_IF_ERROR(origin->Apply(insecure, parts_.hosts));
   return std::unique_ptr<BlobOrigin>(std::move(origin));
+}
+
+absl::StatusOr<std::unique_ptr<BlobOrigin>> ImageBuild::Session::Local(
+    const std::string& reference) {
+  GANTRY_ASSIGN_OR_RETURN(const distribution::Reference parsed,
+                          distribution::Reference::Parse(reference));
+  GANTRY_ASSIGN_OR_RETURN(const std::vector<record::v1::Image> records,
+                          parts_.catalog->Find(leased_, parsed.canonical()));
+  GANTRY_ASSIGN_OR_RETURN(content::Descriptor target, TargetOf(records.front()));
+  return std::unique_ptr<BlobOrigin>(
+      std::make_unique<LocalOrigin>(parsed.canonical(), std::move(target)));
 }
 
 absl::StatusOr<BuildBase> ImageBuild::Session::BaseFrom(BlobOrigin& origin,
@@ -230,8 +257,7 @@ absl::StatusOr<BuildBase> ImageBuild::Session::BaseFrom(BlobOrigin& origin,
                             content::ReadBlob(content_, target.digest, oci::kMaxManifestBytes));
     GANTRY_ASSIGN_OR_RETURN(const oci::Index index,
                             oci::ParseIndex(text, target.media_type, origin.name()));
-    const std::vector<content::Descriptor> fitting =
-        oci::SelectManifests(index.manifests, matcher);
+    const std::vector<content::Descriptor> fitting = oci::SelectManifests(index.manifests, matcher);
     if (fitting.empty() || depth == kMaxDepth)
       return absl::NotFoundError(
           absl::StrCat(origin.name(), ": there is no image for ", matcher.Describe(), " in it"));
@@ -245,11 +271,10 @@ absl::StatusOr<BuildBase> ImageBuild::Session::BaseFrom(BlobOrigin& origin,
   base.root.manifest.annotations.clear();
   base.root.manifest.subject.reset();
   base.root.manifest.artifact_type.clear();
-  GANTRY_RETURN_IF_ERROR(
-      origin.Fetch(base.root.manifest.config, content_, context_.cancel));
-  GANTRY_ASSIGN_OR_RETURN(const std::string config,
-                          content::ReadBlob(content_, base.root.manifest.config.digest,
-                                            oci::kMaxManifestBytes));
+  GANTRY_RETURN_IF_ERROR(origin.Fetch(base.root.manifest.config, content_, context_.cancel));
+  GANTRY_ASSIGN_OR_RETURN(
+      const std::string config,
+      content::ReadBlob(content_, base.root.manifest.config.digest, oci::kMaxManifestBytes));
   GANTRY_ASSIGN_OR_RETURN(base.config, oci::ParseImageConfig(config, origin.name()));
   base.root.diff_ids = base.config.diff_ids;
   for (const content::Descriptor& layer : base.root.manifest.layers) {

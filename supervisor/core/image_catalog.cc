@@ -23,6 +23,7 @@
 #include "supervisor/core/image_names.h"
 #include "supervisor/core/lease_scope.h"
 #include "supervisor/core/record_facts.h"
+#include "supervisor/core/shown_images.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/runnable_image.h"
 #include "supervisor/gc/scheduler.h"
@@ -60,14 +61,6 @@ std::string ImageOfContainer(const record::v1::Container& container) {
   record::v1::Descriptor target;
   if (it == container.extensions().end() || !target.ParseFromString(it->second.value())) return "";
   return target.digest();
-}
-
-std::vector<std::string> ShownImages(const record::v1::Container& container) {
-  std::vector<std::string> ids;
-  for (const auto& [key, value] : container.labels()) {
-    if (absl::StartsWith(key, kShownImageLabel)) ids.push_back(value);
-  }
-  return ids;
 }
 
 std::string ImageCatalog::DanglingName(const content::Digest& digest) {

@@ -90,12 +90,6 @@ absl::StatusOr<content::Descriptor> TargetOf(const record::v1::Image& image);
 // The id of the image that a container of ours was made from; "" for one of another client.
 std::string ImageOfContainer(const record::v1::Container& container);
 
-// What a container's label begins with that keeps an image which it is shown (image_mounts.h); what
-// follows only makes it unique, and its value is the image's id.
-inline constexpr char kShownImageLabel[] = "containerd.io/gc.ref.content.image-volume.";
-// The ids of those images.
-std::vector<std::string> ShownImages(const record::v1::Container& container);
-
 class ImageCatalog {
  public:
   struct Parts {

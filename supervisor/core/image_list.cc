@@ -15,6 +15,7 @@
 #include "proto/record/v1/record.pb.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_filters.h"
+#include "supervisor/core/shown_images.h"
 #include "supervisor/distribution/reference.h"
 #include "supervisor/distribution/walk_budget.h"
 

@@ -22,6 +22,7 @@
 #include "snapshotter/mount.h"
 #include "supervisor/core/image_catalog.h"
 #include "supervisor/core/image_unpack.h"
+#include "supervisor/core/shown_images.h"
 
 namespace gantry::core {
 namespace {

@@ -135,26 +135,26 @@ absl::StatusOr<ImageLayer> ConvertLayer(content::Store& store, const ImageLayer&
   GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<content::BlobReader> blob,
                           store.Open(layer.blob.digest));
   BlobSource source(*blob, cancel);
-  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Decompressor> plain,
-                          OpenDecompressor(source, has));
+  GANTRY_ASSIGN_OR_RETURN(const std::unique_ptr<Decompressor> plain, OpenDecompressor(source, has));
   ImageAssembly assembly;
-  GANTRY_ASSIGN_OR_RETURN(
-      ImageLayer converted,
-      assembly.LayerFrom(
-          store, "form",
-          [&](ByteSink& tar) -> absl::Status {
-            return form.newest.has_value() ? LimitTimes(*plain, *form.newest, tar)
-                                           : CopyStream(*plain, tar).status();
-          },
-          wanted, form.level));
+  GANTRY_ASSIGN_OR_RETURN(ImageLayer converted, assembly.LayerFrom(
+                                                    store, "form",
+                                                    [&](ByteSink& tar) -> absl::Status {
+                                                      return form.newest.has_value()
+                                                                 ? LimitTimes(*plain, *form.newest,
+                                                                              tar)
+                                                                 : CopyStream(*plain, tar).status();
+                                                    },
+                                                    wanted, form.level));
   if (!form.newest.has_value() && converted.diff_id != layer.diff_id)
     return absl::DataLossError(absl::StrCat("layer ", layer.blob.digest.str(), " has the diff id ",
                                             converted.diff_id.str(), ", not ",
                                             layer.diff_id.str()));
   // Without the label it is made again next time. A level that changes nothing gives the same blob.
   if (converted.blob.digest != layer.blob.digest)
-    store.Update(layer.blob.digest, {{label, converted.blob.digest.str()}},
-                 {absl::StrCat("labels.", label)})
+    store
+        .Update(layer.blob.digest, {{label, converted.blob.digest.str()}},
+                {absl::StrCat("labels.", label)})
         .IgnoreError();
   return converted;
 }

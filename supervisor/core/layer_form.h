@@ -1,8 +1,8 @@
-// Another form of a layer that is in the store: compressed otherwise, or with the times of its files
-// limited.
+// Another form of a layer that is in the store: compressed otherwise, or with the times of its
+// files limited.
 //
-// The layer that is made is remembered by a label of the one that it was made from, which also keeps
-// it; so a form is made once. Free functions, safe to call from any thread.
+// The layer that is made is remembered by a label of the one that it was made from, which also
+// keeps it; so a form is made once. Free functions, safe to call from any thread.
 #ifndef GANTRY_SUPERVISOR_CORE_LAYER_FORM_H_
 #define GANTRY_SUPERVISOR_CORE_LAYER_FORM_H_
 

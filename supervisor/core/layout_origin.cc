@@ -82,8 +82,8 @@ absl::StatusOr<content::Descriptor> LayoutOrigin::Root(CancelToken* cancel) {
     GANTRY_ASSIGN_OR_RETURN(const oci::Document document,
                             oci::ParseDocument(text, "", digest.str()));
     content::Descriptor root;
-    root.media_type = document.index.has_value() ? document.index->media_type
-                                                 : document.manifest->media_type;
+    root.media_type =
+        document.index.has_value() ? document.index->media_type : document.manifest->media_type;
     root.digest = digest;
     root.size_bytes = size_bytes;
     return root;

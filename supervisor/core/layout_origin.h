@@ -12,7 +12,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-
 #include "absl/strings/string_view.h"
 
 #include "base/byte_stream.h"

@@ -96,8 +96,10 @@ TEST_F(ManifestServiceTest, BlobsAreCopiedWhereTheRegistryMountsNothing) {
   request.add_sources(Full(absl::StrCat("one@", one.digest.str())));
   const auto pushed = service_.PushIndex(bed_.context, request, nullptr);
   ASSERT_TRUE(pushed.ok()) << pushed.status();
-  EXPECT_TRUE(registry_.HasBlob("copy", content::Digest::Sha256Of("a")));
-  EXPECT_FALSE(bed_.Has(content::Descriptor{.digest = content::Digest::Sha256Of("a")}));
+  content::Descriptor layer;
+  layer.digest = content::Digest::Sha256Of("a");
+  EXPECT_TRUE(registry_.HasBlob("copy", layer.digest));
+  EXPECT_FALSE(bed_.Has(layer));
 }
 
 TEST_F(ManifestServiceTest, SourcesOfAnotherRegistryAreRefused) {

@@ -191,21 +191,6 @@ absl::Status UpdateNameFiles(const std::string& directory, const v1::ContainerCo
                          MakeResolvConf(HostResolvConf(host), config, KindOf(network, now)));
 }
 
-absl::Status GiveNameFilesTo(const IdMaps& ids, const std::string& directory) {
-  if (ids.empty()) return absl::OkStatus();
-  for (const char* name : {"/hostname", "/hosts", "/resolv.conf"}) {
-    const std::string path = directory + name;
-    if (lchown(path.c_str(), HostIdOf(ids.uids, 0).value_or(0),
-               HostIdOf(ids.gids, 0).value_or(0)) != 0)
-      return ErrnoToStatus(errno, absl::StrCat("chown ", path));
-  }
-  return absl::OkStatus();
-}
-
-std::vector<std::string> NameFileNames() {
-  return {"hostname", "hosts", "resolv.conf", "resolv.conf.hash"};
-}
-
 absl::Status CopyNameFiles(const std::string& other, const std::string& directory) {
   for (const char* name : {"/hostname", "/hosts", "/resolv.conf"}) {
     const absl::StatusOr<std::string> text = ReadFile(other + name, kMaxHostFile);

@@ -15,8 +15,6 @@
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 
-#include "base/id_map.h"
-
 namespace gantry::v1 {
 class ContainerConfig;
 }
@@ -55,13 +53,6 @@ absl::Status WriteNameFiles(const std::string& directory, const v1::ContainerCon
 absl::Status UpdateNameFiles(const std::string& directory, const v1::ContainerConfig& config,
                              absl::string_view container_id, const NamesOfNetworks& before,
                              const NamesOfNetworks& now, const HostNameFiles& host = {});
-
-// Makes the files in `directory` those of the container's root, who may edit them. Nothing without
-// ids.
-absl::Status GiveNameFilesTo(const IdMaps& ids, const std::string& directory);
-
-// The names of the files that a container has in its directory, with what lies beside them.
-std::vector<std::string> NameFileNames();
 
 // Writes into `directory` what the container whose files are in `other` has, for one that shares
 // its network.

@@ -20,6 +20,7 @@
 #include "base/crash_point.h"
 #include "base/errno_status.h"
 #include "base/file.h"
+#include "base/new_thread.h"
 #include "base/status_macros.h"
 #include "proto/gantry/v1/container_config.pb.h"
 #include "proto/gantry/v1/networks.pb.h"
@@ -31,6 +32,8 @@
 #include "supervisor/core/network_service.h"
 #include "supervisor/core/port_choice.h"
 #include "supervisor/core/port_forwards.h"
+#include "supervisor/network/netns.h"
+#include "supervisor/network/owned_netns.h"
 
 namespace gantry::core {
 
@@ -60,10 +63,26 @@ std::string NetworkPlaces::NetnsPath(absl::string_view ns, absl::string_view con
   return absl::StrCat(parts_.state_directory, "/netns/", ns, "/", container_id);
 }
 
+absl::Status NetworkPlaces::Making::Wait() {
+  if (thread_.joinable()) thread_.join();
+  return made_;
+}
+
 absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& context,
                                                             const NetworkClient& client,
                                                             absl::string_view network,
                                                             const v1::ContainerConfig& config) {
+  GANTRY_ASSIGN_OR_RETURN(Entered entered, BeginToEnter(context, client, network, config));
+  const absl::Status made = entered.making->Wait();
+  if (made.ok()) return entered;
+  const absl::Status undone = Leave(context, client.id);
+  LOG_IF(ERROR, !undone.ok()) << "ns=" << context.ns << " id=" << client.id << " " << undone;
+  return made;
+}
+
+absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::BeginToEnter(
+    const CallContext& context, const NetworkClient& client, absl::string_view network,
+    const v1::ContainerConfig& config) {
   GANTRY_RETURN_IF_ERROR(Leave(context, client.id));
   const std::vector<v1::NetworkAttachment> attachments = AttachmentsOf(network, config);
   // Before anything is recorded: a name that is not there is the usual error.
@@ -89,7 +108,7 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   };
   const std::string path = NetnsPath(context.ns, client.id);
   const IdMaps ids = IdsOf(config);
-  GANTRY_ASSIGN_OR_RETURN(const OpenNetns open, MakeNetns(path, ids, client.user_namespace));
+  GANTRY_ASSIGN_OR_RETURN(OpenNetns open, MakeNetns(path, ids, client.user_namespace));
   CrashPoint("netns.kept");
   std::vector<PlaceInNetwork> places;
   for (const v1::NetworkAttachment& attachment : attachments) {
@@ -99,19 +118,6 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   CrashPoint("endpoint.recorded");
   GANTRY_ASSIGN_OR_RETURN(const Gateways gateways, ChooseGateways(netns, places));
   GANTRY_RETURN_IF_ERROR(CheckCarried(netns.record, RecordsOf(places)));
-  // With the first place in a bridge: the rules take both in one transaction.
-  std::vector<network::PublishedPort> ports = PortsOf(netns.record, RecordsOf(places));
-  for (const PlaceInNetwork& one : places) {
-    const bool bridged = one.network.record.driver() == "bridge";
-    GANTRY_RETURN_IF_ERROR(parts_.kernel->MakePlace(
-        one.network, one.place, open,
-        bridged ? std::exchange(ports, {}) : std::vector<network::PublishedPort>()));
-    CrashPoint("veth.made");
-    GANTRY_RETURN_IF_ERROR(NamesChanged(one.network));
-    Publish(one.network, "connect", client.id);
-  }
-  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, gateways.ipv4));
-  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6));
   GANTRY_RETURN_IF_ERROR(WriteResolver(context.ns, client.id, config, places));
   Entered entered = NamesIn(places, config);
   entered.netns = path;
@@ -120,8 +126,38 @@ absl::StatusOr<NetworkPlaces::Entered> NetworkPlaces::Enter(const CallContext& c
   if (const std::string forwards = ForwardsText(ForwardsOf(netns.record, RecordsOf(places)));
       !forwards.empty())
     GANTRY_RETURN_IF_ERROR(WriteFileAtomic(ForwardsPath(entered.netns), forwards, 0600));
+  entered.making = std::make_shared<Making>();
+  auto work = [this, making = entered.making.get(), record = netns.record, gateways,
+               places = std::move(places),
+               open = std::make_shared<const OpenNetns>(std::move(open))] {
+    making->made_ = MakePlaces(record, places, gateways, *open);
+  };
+  absl::StatusOr<std::thread> thread = NewThread(work);
+  if (thread.ok()) {
+    entered.making->thread_ = *std::move(thread);
+  } else {
+    work();
+  }
   std::move(undo).Cancel();
   return entered;
+}
+
+absl::Status NetworkPlaces::MakePlaces(const record::v1::NetworkNamespace& netns,
+                                       const std::vector<PlaceInNetwork>& places,
+                                       const Gateways& gateways, const OpenNetns& open) {
+  // With the first place in a bridge: the rules take both in one transaction.
+  std::vector<network::PublishedPort> ports = PortsOf(netns, RecordsOf(places));
+  for (const PlaceInNetwork& one : places) {
+    const bool bridged = one.network.record.driver() == "bridge";
+    GANTRY_RETURN_IF_ERROR(parts_.kernel->MakePlace(
+        one.network, one.place, open,
+        bridged ? std::exchange(ports, {}) : std::vector<network::PublishedPort>()));
+    CrashPoint("veth.made");
+    GANTRY_RETURN_IF_ERROR(NamesChanged(one.network));
+    Publish(one.network, "connect", netns.container_id());
+  }
+  GANTRY_RETURN_IF_ERROR(NetworkKernel::SetGateway(open, Family::kIpv4, gateways.ipv4));
+  return NetworkKernel::SetGateway(open, Family::kIpv6, gateways.ipv6);
 }
 
 absl::StatusOr<OpenNetns> NetworkPlaces::MakeNetns(const std::string& path, const IdMaps& ids,

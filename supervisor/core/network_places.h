@@ -12,8 +12,10 @@
 #define GANTRY_SUPERVISOR_CORE_NETWORK_PLACES_H_
 
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
@@ -61,8 +63,23 @@ class NetworkPlaces {
   };
   explicit NetworkPlaces(Parts parts) : parts_(std::move(parts)) {}
 
+  // Devices, addresses, routes and rules of a container that is about to run, while they are being
+  // made. Thread-compatible; its end waits.
+  class Making {
+   public:
+    ~Making() { (void)Wait(); }  // asked for before by whom it matters to
+    // Returns once they are there or cannot be had. May be called again.
+    absl::Status Wait();
+
+   private:
+    friend class NetworkPlaces;
+    absl::Status made_;  // of the thread until it has ended
+    std::thread thread_;
+  };
+
   // What a container that is about to run gets.
   struct Entered {
+    std::shared_ptr<Making> making;      // of BeginToEnter()
     std::string netns;                   // path of its network namespace
     std::string user_namespace;          // path of the one that owns it; "": the host's
     std::vector<std::string> addresses;  // without prefix lengths, for its hosts file
@@ -77,6 +94,12 @@ class NetworkPlaces {
   //   kResourceExhausted  no free address
   absl::StatusOr<Entered> Enter(const CallContext& context, const NetworkClient& client,
                                 absl::string_view network, const v1::ContainerConfig& config);
+  // The same, but only the namespace is there when it returns; what goes into it is made meanwhile,
+  // because a start has other things to do. The records are there, and what a shim reads. After a
+  // failure of `making` the caller calls Leave(), not before it has ended.
+  absl::StatusOr<Entered> BeginToEnter(const CallContext& context, const NetworkClient& client,
+                                       absl::string_view network,
+                                       const v1::ContainerConfig& config);
   // Gives everything back. OK when it has nothing. Idempotent.
   absl::Status Leave(const CallContext& context, absl::string_view container_id);
 
@@ -153,6 +176,9 @@ class NetworkPlaces {
     std::optional<Gateway> ipv4;
     std::optional<Gateway> ipv6;
   };
+  absl::Status MakePlaces(const record::v1::NetworkNamespace& netns,
+                          const std::vector<PlaceInNetwork>& places, const Gateways& gateways,
+                          const OpenNetns& open);
   // Chooses and records them.
   absl::StatusOr<Gateways> ChooseGateways(metadata::StoredNetns& netns,
                                           const std::vector<PlaceInNetwork>& places);

@@ -142,8 +142,9 @@ TEST_F(NetworkServiceTest, DeletedBridgeComesBackWithItsContainers) {
 TEST_F(NetworkServiceTest, SubnetsOfNetworksNeverOverlap) {
   ASSERT_EQ(Make("one", "172.17.0.0/16"), absl::OkStatus());
   ASSERT_EQ(Make("two"), absl::OkStatus());
-  EXPECT_EQ(service_->Inspect(context_, "two").value().pools(0).subnet(), "172.18.0.0/16");
-  const absl::Status status = Make("three", "172.18.5.0/24");
+  // The first that is free is kept for the default network.
+  EXPECT_EQ(service_->Inspect(context_, "two").value().pools(0).subnet(), "172.19.0.0/16");
+  const absl::Status status = Make("three", "172.19.5.0/24");
   EXPECT_EQ(status.code(), absl::StatusCode::kAlreadyExists) << status;
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("Pool overlaps with other one on this address space"));
@@ -151,10 +152,10 @@ TEST_F(NetworkServiceTest, SubnetsOfNetworksNeverOverlap) {
   // A subnet that the host itself is in is left alone, too.
   network::BridgeSpec wire;
   wire.name = "wire";
-  wire.addresses = {{network::Address::Parse("172.19.0.1").value(), 16}};
+  wire.addresses = {{network::Address::Parse("172.20.0.1").value(), 16}};
   ASSERT_TRUE(links_->EnsureBridge(wire).ok());
   ASSERT_EQ(Make("four"), absl::OkStatus());
-  EXPECT_EQ(service_->Inspect(context_, "four").value().pools(0).subnet(), "172.20.0.0/16");
+  EXPECT_EQ(service_->Inspect(context_, "four").value().pools(0).subnet(), "172.21.0.0/16");
 }
 
 TEST_F(NetworkServiceTest, BadRequestsNameTheFieldAndMakeNothing) {
@@ -600,7 +601,7 @@ TEST_F(NetworkServiceTest, AutomaticSubnetsLeaveNameServersAlone) {
   std::ofstream(directory_.path() + "/resolv.conf")
       << "search example\nnameserver 172.17.0.10\nnameserver fe80::1%eth0\nnameserver 172.18.9.9\n";
   ASSERT_EQ(Make("web"), absl::OkStatus());
-  EXPECT_EQ(service_->Inspect(context_, "web").value().pools(0).subnet(), "172.19.0.0/16");
+  EXPECT_EQ(service_->Inspect(context_, "web").value().pools(0).subnet(), "172.20.0.0/16");
   // Any free block of a size.
   ASSERT_EQ(Make("small", "0.0.0.0/28"), absl::OkStatus());
   EXPECT_EQ(service_->Inspect(context_, "small").value().pools(0).subnet(), "172.17.0.16/28");

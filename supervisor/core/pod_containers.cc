@@ -148,16 +148,15 @@ absl::StatusOr<std::string> PodService::CreateAlone(const CallContext& context,
   member.join = [&](const std::string& id, oci::ContainerConfig& spec, oci::User& user) {
     return Join(leased, *entry, container, id, spec, user, member.labels);
   };
-  // Until it is on record: a plugin that joins finds it there.
-  const std::unique_ptr<PluginRound> round = BeginMaking();
+  // From the asking until it is on record, so that a plugin that joins finds it there.
+  std::unique_ptr<PluginRound> round;
   std::string asked;  // the id of what plugins were asked about
-  if (round != nullptr && !round->round.empty()) {
-    member.finish = [&](const std::string& id, oci::RuntimeSpec& spec) {
-      asked = id;
-      std::vector<std::string> cdi;
-      return AskToCreate(*round, *entry, container, id, spec, cdi);
-    };
-  }
+  member.finish = [&](const std::string& id, oci::RuntimeSpec& spec) -> absl::Status {
+    round = BeginMaking();
+    if (round == nullptr || round->round.empty()) return absl::OkStatus();
+    asked = id;
+    return AskToCreate(*round, *entry, container, id, spec, member.cdi_devices);
+  };
   absl::StatusOr<v1::CreateContainerResponse> created =
       parts_.lifecycle->Create(context, request, CreateFor::kLater, &member);
   if (!created.ok() && !asked.empty()) TellNotCreated(*round, *entry, container, asked);
@@ -375,7 +374,8 @@ absl::Status PodService::EndContainers(const CallContext& context, Entry& entry)
     if (!entry.mu.AwaitWithTimeout(absl::Condition(&none), kStartsEnd))
       return absl::UnavailableError("a container of the pod is being started and does not end");
   }
-  if (parts_.plugins == nullptr) return absl::OkStatus();
+  const std::unique_ptr<PluginRound> round = BeginEnding();
+  if (round == nullptr || round->round.empty()) return absl::OkStatus();
   GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> ended,
                           Containers(context, entry.key.second));
   for (const LoadedContainer& one : ended) {
@@ -387,18 +387,17 @@ absl::Status PodService::EndContainers(const CallContext& context, Entry& entry)
 absl::Status PodService::RemoveContainers(const CallContext& context, const Entry& entry) {
   GANTRY_ASSIGN_OR_RETURN(const std::vector<LoadedContainer> containers,
                           Containers(context, entry.key.second));
-  for (const LoadedContainer& one : containers)
-    GANTRY_RETURN_IF_ERROR(RemoveLoaded(context, one));
+  for (const LoadedContainer& one : containers) GANTRY_RETURN_IF_ERROR(RemoveLoaded(context, one));
   return absl::OkStatus();
 }
 
 absl::Status PodService::RemoveLoaded(const CallContext& context, const LoadedContainer& loaded) {
-  // Plugins see the end before the removal.
-  if (parts_.plugins != nullptr) {
+  const std::unique_ptr<PluginRound> round = BeginEnding();
+  if (round != nullptr && !round->round.empty()) {
+    // They see the end before the removal.
     GANTRY_RETURN_IF_ERROR(StopContainer(context, loaded.id(), absl::ZeroDuration()));
     TellEnded(context, loaded);
   }
-  const std::unique_ptr<PluginRound> round = BeginEnding();
   v1::RemoveContainerRequest request;
   request.set_container(loaded.id());
   request.set_force(true);

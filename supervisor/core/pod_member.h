@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 
@@ -28,6 +29,8 @@ struct PodMember {
   // Changes the finished configuration before it is recorded; may be null. What it adds to `labels`
   // and `extensions` is recorded too.
   std::function<absl::Status(const std::string& id, oci::RuntimeSpec& spec)> finish;
+  // CDI names of further devices, which finish() may add to.
+  std::vector<std::string> cdi_devices;
   // Added to the record's labels once join() and finish() have run; for references to what they
   // made.
   std::map<std::string, std::string> labels;

@@ -51,8 +51,7 @@ std::unique_ptr<PodService::PluginRound> PodService::BeginEnding() const {
 }
 
 wire::PodSandbox PodService::ViewForPlugins(const Entry& entry) const {
-  const std::optional<Process> init =
-      TaskOf(*parts_.tasks, entry.key.first, entry.key.second);
+  const std::optional<Process> init = TaskOf(*parts_.tasks, entry.key.first, entry.key.second);
   return ViewOfPod(View(entry), Directory(entry.key), init.has_value() ? init->pid : 0);
 }
 
@@ -68,11 +67,12 @@ wire::PodSandbox PodService::PodForPlugins(const CallContext& context,
 void PodService::StartPlugins() {
   if (parts_.plugins == nullptr) return;
   nri::Plugins::Host host;
-  host.list = [this](std::vector<wire::PodSandbox>& pods, std::vector<wire::Container>& containers) {
+  host.list = [this](std::vector<wire::PodSandbox>& pods,
+                     std::vector<wire::Container>& containers) {
     ListForPlugins(pods, containers);
   };
   host.update = [this](const wire::ContainerUpdate& update) { return ApplyUpdate(update); };
-  host.evict = [this](const wire::ContainerEviction& eviction) {
+  host.evict = [this](const wire::ContainerEviction& eviction) -> absl::Status {
     CancelToken limit(2 * kPluginPatience);
     CallContext context;
     context.cancel = &limit;
@@ -277,7 +277,8 @@ absl::Status PodService::NoteStartRefused(const CallContext& context, const std:
 }
 
 void PodService::TellEnded(const CallContext& context, const LoadedContainer& loaded) {
-  if (parts_.plugins == nullptr) return;
+  const std::unique_ptr<PluginRound> round = BeginEnding();
+  if (round == nullptr || round->round.empty()) return;
   const Key key(context.ns, loaded.id());
   std::shared_ptr<Ending> ending;
   bool first = false;
@@ -292,16 +293,13 @@ void PodService::TellEnded(const CallContext& context, const LoadedContainer& lo
     ending->said.WaitForNotificationWithTimeout(kPluginPatience);
     return;
   }
-  const std::unique_ptr<PluginRound> round = BeginEnding();
-  if (!round->round.empty()) {
-    const std::vector<wire::ContainerUpdate> updates = round->round.StopContainer(
-        PodForPlugins(context, loaded.record.sandbox()),
-        ViewOfContainer(loaded, TaskOf(*parts_.tasks, context.ns, loaded.id())));
-    for (const wire::ContainerUpdate& update : updates) {
-      const absl::Status done = ApplyUpdate(update);
-      LOG_IF(WARNING, !done.ok()) << "NRI: update of container " << update.container_id()
-                                  << " after the end of another: " << done;
-    }
+  const std::vector<wire::ContainerUpdate> updates = round->round.StopContainer(
+      PodForPlugins(context, loaded.record.sandbox()),
+      ViewOfContainer(loaded, TaskOf(*parts_.tasks, context.ns, loaded.id())));
+  for (const wire::ContainerUpdate& update : updates) {
+    const absl::Status done = ApplyUpdate(update);
+    LOG_IF(WARNING, !done.ok()) << "NRI: update of container " << update.container_id()
+                                << " after the end of another: " << done;
   }
   ending->said.Notify();
 }
@@ -353,9 +351,8 @@ void PodService::TellUpdated(const CallContext& context, PluginRound* round,
   if (round == nullptr || round->round.empty()) return;
   const absl::StatusOr<LoadedContainer> loaded = Container(context, id);
   if (!loaded.ok()) return;
-  round->round.PostUpdateContainer(
-      PodForPlugins(context, loaded->record.sandbox()),
-      ViewOfContainer(*loaded, TaskOf(*parts_.tasks, context.ns, id)));
+  round->round.PostUpdateContainer(PodForPlugins(context, loaded->record.sandbox()),
+                                   ViewOfContainer(*loaded, TaskOf(*parts_.tasks, context.ns, id)));
 }
 
 }  // namespace gantry::core

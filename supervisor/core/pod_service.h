@@ -121,7 +121,7 @@ class PodService {
     const oci::HostFacts* host;
     EventBus* events;
     Executor* workers;
-    network::Cni* cni = nullptr;  // null: pods have loopback only, or the host's network
+    network::Cni* cni = nullptr;      // null: pods have loopback only, or the host's network
     nri::Plugins* plugins = nullptr;  // null: there are none
     std::string state_directory;
     std::string init_path;  // gantry-init; "": pods cannot share a process namespace
@@ -186,6 +186,10 @@ class PodService {
   absl::Status UpdateContainer(const CallContext& context, const std::string& container,
                                const oci::Resources& change, const std::string& extension_name,
                                const std::string& extension);
+  // Freezes the running container into a tar archive at the absolute path `location`; it runs on.
+  //   kFailedPrecondition  it does not run, or its runtime or CRIU cannot do that here
+  absl::Status Checkpoint(const CallContext& context, const std::string& container,
+                          const std::string& location);
   // A container of any kind has ended, and that is on record.
   void OnExit(const std::string& ns, const std::string& container);
   // What the container has written to its root file system; looked at every ten seconds at most.
@@ -247,6 +251,11 @@ class PodService {
                                            std::map<std::string, std::string>& labels) const;
   absl::StatusOr<oci::MountConfig> ImageMount(const CallContext& context, const PodMount& mount,
                                               std::map<std::string, std::string>& labels) const;
+
+  absl::Status FreezeTo(const CallContext& context, const LoadedContainer& loaded,
+                        const std::string& directory);
+  absl::Status WriteRootChanges(const CallContext& context, const LoadedContainer& loaded,
+                                const std::string& directory);
 
   absl::Status ChangeLimits(const CallContext& context, const std::string& container,
                             const oci::Resources& change,

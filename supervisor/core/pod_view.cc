@@ -25,13 +25,11 @@ wire::LinuxResources PodLimits(const v1::Resources& in) {
   if (in.cpu_quota_micros() != 0)
     out.mutable_cpu()->mutable_quota()->set_value(in.cpu_quota_micros());
   if (in.cpu_shares() > 0) out.mutable_cpu()->mutable_shares()->set_value(in.cpu_shares());
-  if (in.memory_bytes() > 0)
-    out.mutable_memory()->mutable_limit()->set_value(in.memory_bytes());
+  if (in.memory_bytes() > 0) out.mutable_memory()->mutable_limit()->set_value(in.memory_bytes());
   return out;
 }
 
-wire::ContainerState StateOf(const LoadedContainer& container,
-                             const std::optional<Process>& task) {
+wire::ContainerState StateOf(const LoadedContainer& container, const std::optional<Process>& task) {
   if (task.has_value()) {
     switch (task->status) {
       case ProcessStatus::kCreated:

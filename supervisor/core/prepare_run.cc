@@ -1,6 +1,7 @@
 #include "supervisor/core/prepare_run.h"
 
 #include <algorithm>
+#include <functional>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -13,10 +14,10 @@
 
 #include "base/status_macros.h"
 #include "proto/shim/v1/shim.pb.h"
-#include "supervisor/core/link_environment.h"
-#include "snapshotter/mount.h"
+#include "snapshotter/id_mapped.h"
 #include "supervisor/core/container_ids.h"
 #include "supervisor/core/device_requests.h"
+#include "supervisor/core/link_environment.h"
 #include "supervisor/core/live_name_files.h"
 #include "supervisor/core/log_options.h"
 #include "supervisor/core/log_target.h"
@@ -25,6 +26,7 @@
 #include "supervisor/core/network_choice.h"
 #include "supervisor/core/network_names.h"
 #include "supervisor/core/network_places.h"
+#include "supervisor/core/place_choice.h"
 #include "supervisor/core/run_volumes.h"
 #include "supervisor/oci/runtime_spec.h"
 
@@ -59,6 +61,33 @@ absl::StatusOr<std::vector<std::pair<std::string, std::string>>> LinkVariables(
   return all;
 }
 
+// Path of the user namespace that owns what it shares with another container; "": it shares nothing
+// that has an owner.
+absl::StatusOr<std::string> SharedUserNamespace(
+    const v1::ContainerConfig& config, const NetworkChoice& network,
+    const std::function<absl::StatusOr<int32_t>(absl::string_view container)>& pid_of) {
+  for (const std::string& mode : {network.Print(), config.pid_mode(), config.ipc_mode()}) {
+    absl::string_view other = mode;
+    if (!absl::ConsumePrefix(&other, "container:")) continue;
+    GANTRY_ASSIGN_OR_RETURN(const int32_t pid, pid_of(other));
+    return absl::StrCat("/proc/", pid, "/ns/user");
+  }
+  return std::string();
+}
+
+// Writes the path of the network namespace into a spec as we print it, without taking it apart: one
+// has some 30 kB, of which this is the only part that changes at each start. Quotes inside of texts
+// are escaped, so that the words can be nothing else. False: they are not there just once.
+bool PutNetns(const std::string& netns, std::string& spec) {
+  static const std::string kFresh = R"({"type":"network"})";
+  const size_t at = spec.find(kFresh);
+  if (at == std::string::npos || spec.find(kFresh, at + 1) != std::string::npos ||
+      netns.find_first_of("\"\\") != std::string::npos)
+    return false;
+  spec.replace(at, kFresh.size(), absl::StrCat(R"({"path":")", netns, R"(","type":"network"})"));
+  return true;
+}
+
 }  // namespace
 
 absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
@@ -76,7 +105,10 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   const IdMaps ids = IdsOf(loaded.config);
   std::string users;
   if (!ids.empty()) {
-    GANTRY_ASSIGN_OR_RETURN(users, SharedUserNamespace(context, loaded, network));
+    GANTRY_ASSIGN_OR_RETURN(
+        users, SharedUserNamespace(loaded.config, network, [&](absl::string_view container) {
+          return InitPid(context, container);
+        }));
   }
   NetworkPlaces::Entered place;
   if (network.kind == NetworkChoice::Kind::kNetwork) {
@@ -84,9 +116,12 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
     NetworkClient client = ClientOf(loaded.id(), loaded.ShownName(), loaded.config);
     client.user_namespace = users;
     GANTRY_ASSIGN_OR_RETURN(
-        place, parts_.networks->Enter(context, client, network.network, loaded.config));
+        place, parts_.networks->BeginToEnter(context, client, network.network, loaded.config));
   }
-  absl::Cleanup undo = [&] { EndRun(context, loaded); };
+  absl::Cleanup undo = [&] {
+    place.making.reset();  // waits: nothing may be made any more when it is undone
+    EndRun(context, loaded);
+  };
   if (parts_.volumes != nullptr) GANTRY_RETURN_IF_ERROR(parts_.volumes->Enter(context, loaded));
   task.netns = place.netns;
   task.resolver = place.resolver;
@@ -102,7 +137,6 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
     if (parts_.generated_files_bytes > 0) {
       task.bounded_directory =
           parts_.records->GeneratedDirectory(context.ns, loaded.id(), loaded.config);
-      task.bounded_names = NameFileNames();
       task.bounded_bytes = parts_.generated_files_bytes;
     }
   }
@@ -114,8 +148,14 @@ absl::StatusOr<CreateTask> RunPreparer::PrepareRun(const CallContext& context,
   task.rootfs = snapshot::WithIds(parts_.mount_points->Below(std::move(layers)), ids);
   if (users.empty()) users = place.user_namespace;
 
-  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecOfRun(context, loaded, network, place.netns, users));
+  GANTRY_ASSIGN_OR_RETURN(task.spec_json, SpecOfRun(context, loaded, network, place.netns));
+  if (!users.empty()) {
+    GANTRY_ASSIGN_OR_RETURN(oci::RuntimeSpec spec, oci::RuntimeSpec::Parse(task.spec_json));
+    spec.SetNamespace("user", users);
+    task.spec_json = spec.Print();
+  }
   GANTRY_ASSIGN_OR_RETURN(task.stdio, StdioOfRun(loaded));
+  if (place.making != nullptr) GANTRY_RETURN_IF_ERROR(place.making->Wait());
   std::move(undo).Cancel();
   return task;
 }
@@ -167,24 +207,10 @@ absl::StatusOr<int32_t> RunPreparer::InitPid(const CallContext& context,
   return process->pid;
 }
 
-absl::StatusOr<std::string> RunPreparer::SharedUserNamespace(const CallContext& context,
-                                                             const LoadedContainer& loaded,
-                                                             const NetworkChoice& network) {
-  for (const std::string& mode :
-       {network.Print(), loaded.config.pid_mode(), loaded.config.ipc_mode()}) {
-    absl::string_view other = mode;
-    if (!absl::ConsumePrefix(&other, "container:")) continue;
-    GANTRY_ASSIGN_OR_RETURN(const int32_t pid, InitPid(context, other));
-    return absl::StrCat("/proc/", pid, "/ns/user");
-  }
-  return std::string();
-}
-
 absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
                                                    const LoadedContainer& loaded,
                                                    const NetworkChoice& network,
-                                                   const std::string& netns,
-                                                   const std::string& user_namespace) {
+                                                   const std::string& netns) {
   const std::string& stored = loaded.record.spec().value();
   struct Shared {
     const char* type;  // in the spec
@@ -214,6 +240,8 @@ absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
   }
   if (!netns.empty()) {
     if (!spec.has_value()) {
+      std::string placed = stored;
+      if (PutNetns(netns, placed)) return placed;
       GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
     }
     spec->SetNamespace("network", netns);
@@ -232,12 +260,6 @@ absl::StatusOr<std::string> RunPreparer::SpecOfRun(const CallContext& context,
           }))
         spec->SetEnv(name, value);
     }
-  }
-  if (!user_namespace.empty()) {
-    if (!spec.has_value()) {
-      GANTRY_ASSIGN_OR_RETURN(spec, oci::RuntimeSpec::Parse(stored));
-    }
-    spec->SetNamespace("user", user_namespace);
   }
   return spec.has_value() ? spec->Print() : stored;
 }

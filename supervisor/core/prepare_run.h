@@ -58,17 +58,10 @@ class RunPreparer {
   absl::StatusOr<int32_t> InitPid(const CallContext& context, absl::string_view container);
 
  private:
-  // Path of the user namespace that owns what it shares with another container; "": it shares
-  // nothing that has an owner.
-  absl::StatusOr<std::string> SharedUserNamespace(const CallContext& context,
-                                                  const LoadedContainer& loaded,
-                                                  const NetworkChoice& network);
   // The stored spec, with the namespaces that it shares with other containers as they are now, and
-  // the network and user namespaces at `netns` and `user_namespace` ("": as in the stored one), and
-  // the devices that it asks for.
+  // the network namespace at `netns` ("": a fresh one), and the devices that it asks for.
   absl::StatusOr<std::string> SpecOfRun(const CallContext& context, const LoadedContainer& loaded,
-                                        const NetworkChoice& network, const std::string& netns,
-                                        const std::string& user_namespace);
+                                        const NetworkChoice& network, const std::string& netns);
   // hostname, hosts and resolv.conf.
   absl::Status WriteFilesOfRun(const CallContext& context, const LoadedContainer& loaded,
                                const NetworkChoice& network, NamesOfNetworks names);

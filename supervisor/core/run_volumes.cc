@@ -230,7 +230,7 @@ absl::Status RunVolumes::Enter(const CallContext& context, const LoadedContainer
   for (int i = 0; i < loaded.config.mounts_size(); ++i) {
     const v1::Mount& mount = loaded.config.mounts(i);
     const bool placed = HasPlace(loaded.config, mount);
-    const IdMaps ids = mount.map_ids() ? IdsOf(loaded.config) : IdMaps();
+    const IdMaps ids = MapsIds(mount) ? IdsOf(loaded.config) : IdMaps();
     if (mount.type() == v1::Mount::BIND && placed) {
       GANTRY_RETURN_IF_ERROR(
           MountPart(mount.source(), "", ids, !mount.non_recursive(), Place(loaded.id(), i)));

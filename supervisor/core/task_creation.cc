@@ -68,16 +68,11 @@ absl::StatusOr<ChosenRuntime> ChooseRuntime(runtime::RuntimeProbe& probe, const 
 }
 
 // The spec, with the files whose size is bounded mounted from where the shim puts their copies. As a
-// text: a path between quotes can be nothing else, and taking a spec apart takes its time.
+// text: a path behind a quote can be nothing else, and taking a spec apart takes its time.
 std::string WithCopies(const CreateTask& create, const std::string& bundle) {
-  std::string spec = create.spec_json;
-  if (create.bounded_bytes == 0) return spec;
-  for (const std::string& name : create.bounded_names) {
-    absl::StrReplaceAll({{absl::StrCat("\"", create.bounded_directory, "/", name, "\""),
-                          absl::StrCat("\"", bundle, "/files/", name, "\"")}},
-                        &spec);
-  }
-  return spec;
+  if (create.bounded_bytes == 0) return create.spec_json;
+  return absl::StrReplaceAll(create.spec_json, {{absl::StrCat("\"", create.bounded_directory, "/"),
+                                                 absl::StrCat("\"", bundle, "/files/")}});
 }
 
 // The cgroup is the client's: it makes it, and removes it in the end.
@@ -137,8 +132,6 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   if (create.bounded_bytes > 0) {
     request.mutable_bounded_files()->set_directory(create.bounded_directory);
     request.mutable_bounded_files()->set_max_bytes(create.bounded_bytes);
-    for (const std::string& name : create.bounded_names)
-      request.mutable_bounded_files()->add_names(name);
   }
   request.set_restore_image_path(create.restore_image_path);
 
@@ -170,6 +163,7 @@ absl::StatusOr<int32_t> TaskService::Create(const CallContext& context, const Cr
   launch.root_gid = spec.root_gid_on_host();
   launch.created_at = absl::Now();
   // What the client wrote goes to the runtime byte for byte unless something had to be fitted.
+  const bool fitted = !changed.empty() || prebuilt || set_late || spec_json != create.spec_json;
   GANTRY_ASSIGN_OR_RETURN(
       runtime::Bundle bundle,
       parts.bundles->Create(key, fitted ? spec.Print() : create.spec_json, launch));

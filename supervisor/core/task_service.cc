@@ -31,12 +31,6 @@ using runtime::TaskKey;
 constexpr absl::Duration kStatsCall = absl::Seconds(2);  // shims that do not answer are left out
 constexpr uint32_t kNeverStartedStatus = 255;
 
-void SetDuration(absl::Duration duration, google::protobuf::Duration* out) {
-  absl::Duration rest;
-  out->set_seconds(absl::IDivDuration(duration, absl::Seconds(1), &rest));
-  out->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(rest)));
-}
-
 }  // namespace
 
 TaskService::TaskService(const Parts& parts) : core_(std::make_shared<Core>(parts)) {
@@ -101,8 +95,7 @@ absl::StatusOr<int32_t> TaskService::Start(const CallContext& context, const std
 absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std::string& id,
                                           const std::string& exec_id,
                                           const std::string& process_json,
-                                          const shim::v1::Stdio& stdio, bool start,
-                                          absl::Duration time_limit) {
+                                          const shim::v1::Stdio& stdio, bool start) {
   if (exec_id.empty()) return absl::InvalidArgumentError("exec: the exec id is empty");
   if (start) AnnounceStart();
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
@@ -133,7 +126,6 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
   request.set_process_json(process_json);
   *request.mutable_stdio() = stdio;
   request.set_start(start);
-  if (time_limit < absl::InfiniteDuration()) SetDuration(time_limit, request.mutable_time_limit());
   absl::StatusOr<shim::v1::ExecResponse> added = shim->client().Exec(
       request, runtime::CallOptions{start ? kRuntimeCall : kShortCall, context.cancel});
   CrashPoint("exec.added");
@@ -163,8 +155,7 @@ absl::StatusOr<int32_t> TaskService::Exec(const CallContext& context, const std:
 }
 
 absl::Status TaskService::Kill(const CallContext& context, const std::string& id,
-                               const std::string& exec_id, uint32_t signal, bool all,
-                               absl::Duration grace) {
+                               const std::string& exec_id, uint32_t signal, bool all) {
   GANTRY_ASSIGN_OR_RETURN(auto reached, core_->Reach({context.ns, id}));
   auto& [task, shim] = reached;
   {
@@ -180,7 +171,6 @@ absl::Status TaskService::Kill(const CallContext& context, const std::string& id
   request.set_exec_id(exec_id);
   request.set_signal(signal);
   request.set_all(all);
-  if (grace > absl::ZeroDuration()) SetDuration(grace, request.mutable_grace());
   return shim->client().Kill(request, runtime::CallOptions{kShortCall, context.cancel});
 }
 

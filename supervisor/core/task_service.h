@@ -92,10 +92,9 @@ struct CreateTask {
   // With a network: the paths of its namespace and of the file that its resolver is run by.
   std::string netns;
   std::string resolver;
-  // Files in a directory that the container may write, and how many bytes they may have together:
-  // 0, no limit (shim.proto, BoundedFiles). The spec names them there and is changed to show copies.
+  // Directory whose files the container may write, and how many bytes they may have together; 0: no
+  // limit (shim.proto, BoundedFiles).
   std::string bounded_directory;
-  std::vector<std::string> bounded_names;
   int64_t bounded_bytes = 0;
   shim::v1::Stdio stdio;
   std::string runtime;  // name, absolute path, "io.containerd.runc.v2", or "" for the default
@@ -155,17 +154,12 @@ class TaskService {
   absl::StatusOr<int32_t> Create(const CallContext& context, const CreateTask& create);
   absl::StatusOr<int32_t> Start(const CallContext& context, const std::string& id,
                                 const std::string& exec_id);
-  // Registers (and with `start` starts) a further process. With a finite `time_limit` its shim
-  // kills it, with what it has started, so long after its start, also while there is no daemon.
-  // kAlreadyExists: exec id taken.
+  // Registers (and with `start` starts) a further process. kAlreadyExists: exec id taken.
   absl::StatusOr<int32_t> Exec(const CallContext& context, const std::string& id,
                                const std::string& exec_id, const std::string& process_json,
-                               const shim::v1::Stdio& stdio, bool start,
-                               absl::Duration time_limit = absl::InfiniteDuration());
-  // `all`: of an exec, what it has started too; with a `grace` above zero, what is still there
-  // after that is killed.
+                               const shim::v1::Stdio& stdio, bool start);
   absl::Status Kill(const CallContext& context, const std::string& id, const std::string& exec_id,
-                    uint32_t signal, bool all, absl::Duration grace = absl::ZeroDuration());
+                    uint32_t signal, bool all);
   // Removes a stopped process, and with the init process the whole task. kFailedPrecondition: still
   // running. `force` kills first, and does not depend on the shim: one that does not answer or
   // whose runtime fails is killed, and what it leaves is killed and removed from outside.

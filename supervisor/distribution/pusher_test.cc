@@ -1,9 +1,12 @@
 #include "supervisor/distribution/pusher.h"
 
 #include <filesystem>
+#include <set>
+#include <string>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 

@@ -88,8 +88,13 @@ absl::Status VolumeStore::SetGoing(const Scope& scope, absl::string_view name, b
 
 absl::Status VolumeStore::AddMount(const Scope& scope, absl::string_view name,
                                    const record::v1::VolumeMount& mount) {
-  return Change(scope, name, Durability::kSynced,
-                [&mount](record::v1::Volume& volume) { *volume.add_mounts() = mount; });
+  return Change(scope, name, Durability::kSynced, [&mount](record::v1::Volume& volume) {
+    // Attempts that failed one after the other leave one note.
+    for (const record::v1::VolumeMount& one : volume.mounts()) {
+      if (one.id() == mount.id()) return;
+    }
+    *volume.add_mounts() = mount;
+  });
 }
 
 absl::Status VolumeStore::RemoveMount(const Scope& scope, absl::string_view name,

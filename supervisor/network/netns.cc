@@ -10,7 +10,6 @@
 #include "base/errno_status.h"
 #include "base/new_thread.h"
 #include "base/status_macros.h"
-#include "base/user_namespace.h"
 
 namespace gantry::network {
 namespace {
@@ -33,24 +32,6 @@ absl::StatusOr<UniqueFd> NewNetns(const std::function<absl::Status()>& work) {
     return work == nullptr ? absl::OkStatus() : work();
   }));
   return made;
-}
-
-absl::StatusOr<OwnedNetns> NewOwnedNetns(const IdMaps& maps,
-                                         const std::function<absl::Status()>& work) {
-  GANTRY_ASSIGN_OR_RETURN(const NewNamespaces made, NewNamespaces::Make(maps, CLONE_NEWNET));
-  OwnedNetns owned;
-  GANTRY_ASSIGN_OR_RETURN(owned.netns, made.Open("net"));
-  GANTRY_ASSIGN_OR_RETURN(owned.user_namespace, made.Open("user"));
-  if (work != nullptr) GANTRY_RETURN_IF_ERROR(InNetns(owned.netns.get(), work));
-  return owned;
-}
-
-absl::StatusOr<UniqueFd> NewNetnsIn(int user_namespace, const std::function<absl::Status()>& work) {
-  GANTRY_ASSIGN_OR_RETURN(const NewNamespaces made,
-                          NewNamespaces::MakeIn(user_namespace, CLONE_NEWNET));
-  GANTRY_ASSIGN_OR_RETURN(UniqueFd netns, made.Open("net"));
-  if (work != nullptr) GANTRY_RETURN_IF_ERROR(InNetns(netns.get(), work));
-  return netns;
 }
 
 absl::Status InNetns(int netns, const std::function<absl::Status()>& work) {

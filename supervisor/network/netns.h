@@ -10,7 +10,6 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#include "base/id_map.h"
 #include "base/unique_fd.h"
 
 namespace gantry::network {
@@ -20,18 +19,6 @@ namespace gantry::network {
 //   kPermissionDenied   not root
 //   kResourceExhausted  no more threads or namespaces (user.max_net_namespaces)
 absl::StatusOr<UniqueFd> NewNetns(const std::function<absl::Status()>& work = nullptr);
-
-// The same, with a new user namespace that owns it: the root of a container in that one has the
-// rights of an administrator in the network namespace, and none outside.
-struct OwnedNetns {
-  UniqueFd netns;
-  UniqueFd user_namespace;
-};
-absl::StatusOr<OwnedNetns> NewOwnedNetns(const IdMaps& maps,
-                                         const std::function<absl::Status()>& work = nullptr);
-// The same, owned by a user namespace that there is.
-absl::StatusOr<UniqueFd> NewNetnsIn(int user_namespace,
-                                    const std::function<absl::Status()>& work = nullptr);
 
 // Runs `work` on a thread inside the namespace and waits for its end. What `work` opens there
 // (sockets, files of /proc/sys/net) belongs to that namespace wherever it is used later.

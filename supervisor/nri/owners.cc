@@ -1,5 +1,6 @@
 #include "supervisor/nri/owners.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -78,9 +79,9 @@ wire::OwningPlugins Owners::ToProto() const {
     const auto& [container, field, name] = key;
     wire::FieldOwners& fields = (*out.mutable_owners())[container];
     if (name.empty()) {
-      (*fields.mutable_simple())[field] = plugin;
+      (*fields.mutable_simple())[static_cast<int32_t>(field)] = plugin;
     } else {
-      (*(*fields.mutable_compound())[field].mutable_owners())[name] = plugin;
+      (*(*fields.mutable_compound())[static_cast<int32_t>(field)].mutable_owners())[name] = plugin;
     }
   }
   return out;

@@ -1,6 +1,7 @@
 #include "supervisor/nri/plugin_link.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>

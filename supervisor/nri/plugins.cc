@@ -51,10 +51,14 @@ Plugins::~Plugins() {
   }
   for (const std::shared_ptr<Plugin>& plugin : all) plugin->Shutdown(kShutdownPatience);
   joins_.reset();
+  {
+    absl::MutexLock lock(&mu_);
+    plugins_.clear();
+    joining_.clear();
+  }
+  // Their threads end before what they hand work to.
+  all.clear();
   work_.reset();
-  absl::MutexLock lock(&mu_);
-  plugins_.clear();
-  joining_.clear();
 }
 
 void Plugins::Start(Host host) {
@@ -132,7 +136,7 @@ void Plugins::Launch(const std::string& file, const std::string& index, const st
   const UniqueFd theirs(ends[1]);
   Command command;
   command.argv = {file};
-  command.env.emplace({kFdVariable, kNameVariable + name, kIndexVariable + index});
+  command.env = std::vector<std::string>{kFdVariable, kNameVariable + name, kIndexVariable + index};
   if (const char* path = getenv("PATH"); path != nullptr)
     command.env->push_back(absl::StrCat("PATH=", path));
   command.extra_fds = {{theirs.get(), kPluginFd}};
@@ -187,8 +191,8 @@ absl::Status Plugins::Bring(const std::shared_ptr<Plugin>& plugin,
   setup.update = [this](const std::string& name, const wire::UpdateContainersRequest& request) {
     return Update(name, request);
   };
-  setup.gone = [this, weak = std::weak_ptr<Plugin>(plugin)] {
-    work_->Schedule([this, weak] {
+  setup.gone = [this, work = work_.get(), weak = std::weak_ptr<Plugin>(plugin)] {
+    work->Schedule([this, weak] {
       if (const std::shared_ptr<Plugin> gone = weak.lock()) Forget(gone);
     });
   };

@@ -124,7 +124,8 @@ absl::Status EditMounts(const google::protobuf::RepeatedPtrField<wire::Mount>& c
     }
   }
   // A mount hides what is below its place, so those above come first.
-  std::stable_sort(mounts.begin(), mounts.end(), [](const json& a, const json& b) {
+  json::array_t& list = mounts.get_ref<json::array_t&>();
+  std::stable_sort(list.begin(), list.end(), [](const json& a, const json& b) {
     const auto depth = [](const json& mount) {
       const std::string place = mount.value("destination", "");
       return place == "/" ? 0 : std::count(place.begin(), place.end(), '/');

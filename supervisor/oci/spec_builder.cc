@@ -24,7 +24,6 @@
 #include "base/errno_status.h"
 #include "base/status_macros.h"
 #include "supervisor/oci/default_profile.h"
-#include "supervisor/oci/project_guard.h"
 #include "supervisor/oci/json_document.h"
 
 namespace gantry::oci {
@@ -645,8 +644,6 @@ absl::Status AddConfinement(const ContainerConfig& config,
     GANTRY_ASSIGN_OR_RETURN(profile, ResolveSeccomp(config.seccomp_profile, host, capabilities));
   }
   GANTRY_ASSIGN_OR_RETURN(linux_part["seccomp"], ParseJson(profile, "seccomp profile"));
-  if (config.limited_files && config.uids.empty() && config.seccomp_profile.empty())
-    ForbidProjectChange(linux_part["seccomp"]);
   return absl::OkStatus();
 }
 

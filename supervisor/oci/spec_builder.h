@@ -118,10 +118,6 @@ struct ContainerConfig {
   std::vector<IdRange> uids;
   std::vector<IdRange> gids;
   std::string user_namespace;
-
-  // Files that it may write are counted against the limit of a tree: the filter of system calls, if
-  // it is the default one, keeps it from giving them to another.
-  bool limited_files = false;
 };
 
 // Applies one `--security-opt`: "no-new-privileges[=true|false]",

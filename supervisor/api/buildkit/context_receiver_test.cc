@@ -24,7 +24,8 @@ const absl::Time kNow = absl::FromUnixSeconds(2'000'000'000);
 // A client's directory: name to content, and the time of all of them.
 class Sender : public PacketStream {
  public:
-  explicit Sender(const std::map<std::string, std::string>& files, absl::Time time = kNow - absl::Hours(1)) {
+  explicit Sender(const std::map<std::string, std::string>& files,
+                  absl::Time time = kNow - absl::Hours(1)) {
     for (const auto& [path, content] : files) {
       Packet packet;
       packet.mutable_stat()->set_path(path);

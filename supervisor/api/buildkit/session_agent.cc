@@ -1,10 +1,12 @@
 #include "supervisor/api/buildkit/session_agent.h"
 
 #include <errno.h>
+#include <grpcpp/channel.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <thread>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -75,6 +77,8 @@ class SessionAgents::Connection {
   std::thread from_agent_;
   std::thread from_step_;
 };
+
+SessionAgents::SessionAgents(std::shared_ptr<Session> session) : session_(std::move(session)) {}
 
 SessionAgents::~SessionAgents() {
   absl::MutexLock lock(&mu_);

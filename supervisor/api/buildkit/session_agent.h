@@ -7,7 +7,6 @@
 
 #include <memory>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -21,7 +20,7 @@ namespace gantry::api::buildkit {
 
 class SessionAgents {
  public:
-  explicit SessionAgents(std::shared_ptr<Session> session) : session_(std::move(session)) {}
+  explicit SessionAgents(std::shared_ptr<Session> session);
   ~SessionAgents();
   SessionAgents(const SessionAgents&) = delete;
   SessionAgents& operator=(const SessionAgents&) = delete;

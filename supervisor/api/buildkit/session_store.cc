@@ -1,5 +1,6 @@
 #include "supervisor/api/buildkit/session_store.h"
 
+#include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
 
 #include <algorithm>
@@ -85,8 +86,8 @@ class SessionOrigin : public core::StreamOrigin {
           absl::StrCat(store_, ": the client sent something else than ", digest_));
     GANTRY_ASSIGN_OR_RETURN(const oci::Document document, oci::ParseDocument(*text, "", digest_));
     content::Descriptor root;
-    root.media_type = document.index.has_value() ? document.index->media_type
-                                                 : document.manifest->media_type;
+    root.media_type =
+        document.index.has_value() ? document.index->media_type : document.manifest->media_type;
     root.digest = digest;
     root.size_bytes = static_cast<int64_t>(text->size());
     return root;

@@ -20,9 +20,9 @@ std::unique_ptr<core::BlobOrigin> NewSessionOrigin(std::shared_ptr<Session> sess
                                                    std::string store, std::string digest);
 
 // Writes blobs into a store of the client. Each is told to `taken`; the last one names the others.
-std::unique_ptr<core::BlobTaker> NewSessionTaker(std::shared_ptr<Session> session,
-                                                 std::string store,
-                                                 std::function<void(const content::Descriptor&)> taken);
+std::unique_ptr<core::BlobTaker> NewSessionTaker(
+    std::shared_ptr<Session> session, std::string store,
+    std::function<void(const content::Descriptor&)> taken);
 
 }  // namespace gantry::api::buildkit
 

@@ -1,4 +1,5 @@
-// Where results and caches of a build go, and what is said about it, as BuildKit's clients write it.
+// Where results and caches of a build go, and what is said about it, as BuildKit's clients write
+// it.
 #include <algorithm>
 #include <utility>
 
@@ -198,8 +199,7 @@ absl::Status AddCacheExport(const std::string& type, const Attributes& attribute
   }
   for (const v1::BuildCachePlace& other : solve.request.cache_to()) {
     if (other.kind() == place.kind() && other.reference() == place.reference())
-      return absl::InvalidArgumentError(
-          absl::StrCat("duplicate cache exports [", type, "]"));
+      return absl::InvalidArgumentError(absl::StrCat("duplicate cache exports [", type, "]"));
   }
   *solve.request.add_cache_to() = std::move(place);
   solve.sources.cache_stores.push_back(std::move(store));

@@ -40,7 +40,7 @@ struct SolveSources {
   // Of the request's contexts, by number from 1: directories of the client, and OCI layouts.
   std::map<int, std::string> directories;
   std::map<int, SolveStore> layouts;
-  std::vector<SolveStore> caches;  // of its cache_from, empty for those in registries
+  std::vector<SolveStore> caches;         // of its cache_from, empty for those in registries
   std::vector<std::string> cache_stores;  // of its cache_to: ids of the client's stores
 
   friend bool operator==(const SolveSources&, const SolveSources&) = default;

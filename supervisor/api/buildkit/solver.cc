@@ -284,8 +284,7 @@ class ClientOutputs {
     for (size_t i = 0; i < places_.size(); ++i) {
       if (places_[i].file != nullptr) GANTRY_RETURN_IF_ERROR(places_[i].file->Close());
       if (places_[i].tree != nullptr)
-        GANTRY_RETURN_IF_ERROR(
-            places_[i].tree->SendTo(*session_, static_cast<int>(i), cancel));
+        GANTRY_RETURN_IF_ERROR(places_[i].tree->SendTo(*session_, static_cast<int>(i), cancel));
     }
     return absl::OkStatus();
   }
@@ -368,8 +367,7 @@ absl::StatusOr<Attributes> Solver::RunNow(const core::CallContext& call, Job& jo
   v1::BuildRequest::Open& request = job.solve.request;
   if (job.destinations.empty()) request.mutable_output()->set_kind(v1::BuildOutput::NONE);
   for (size_t i = 0; i < job.destinations.size(); ++i)
-    (i == 0 ? *request.mutable_output() : *request.add_more_outputs()) =
-        job.destinations[i].output;
+    (i == 0 ? *request.mutable_output() : *request.add_more_outputs()) = job.destinations[i].output;
   GANTRY_ASSIGN_OR_RETURN(const std::shared_ptr<Session> own,
                           sessions_.Find(job.session, call.cancel));
   std::shared_ptr<Session> for_dockerfile = own;

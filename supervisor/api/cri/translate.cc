@@ -346,7 +346,11 @@ absl::StatusOr<core::PodContainer> ToContainer(const std::string& pod,
   config.set_working_dir(in.working_dir());
   for (const wire::KeyValue& one : in.envs())
     config.add_env(absl::StrCat(one.key(), "=", one.value()));
-  *config.mutable_labels() = in.labels();
+  // Kubelet gets all of its labels back, from the extension; those that core and containerd's
+  // clients act on are not a pod's to set.
+  for (const auto& [name, value] : in.labels()) {
+    if (!absl::StartsWith(name, "containerd.io/")) (*config.mutable_labels())[name] = value;
+  }
   *config.mutable_annotations() = in.annotations();
   config.set_open_stdin(in.stdin());
   config.set_stdin_once(in.stdin_once());

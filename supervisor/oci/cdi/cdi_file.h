@@ -18,37 +18,37 @@
 namespace gantry::oci::cdi {
 
 struct DeviceNode {
-  std::string path;       // in the container
-  std::string host_path;  // "": the same
-  std::string type;       // "b", "c", "u", "p"; "": as on the host
-  std::optional<int64_t> major;
-  std::optional<int64_t> minor;
-  std::optional<uint32_t> file_mode;
-  std::string permissions;  // of "rwm"; "": all
-  std::optional<uint32_t> uid;
-  std::optional<uint32_t> gid;
+  std::string path = {};       // in the container
+  std::string host_path = {};  // "": the same
+  std::string type = {};       // "b", "c", "u", "p"; "": as on the host
+  std::optional<int64_t> major = {};
+  std::optional<int64_t> minor = {};
+  std::optional<uint32_t> file_mode = {};
+  std::string permissions = {};  // of "rwm"; "": all
+  std::optional<uint32_t> uid = {};
+  std::optional<uint32_t> gid = {};
 };
 
 struct Mount {
-  std::string host_path;
-  std::string container_path;
-  std::string type;
-  std::vector<std::string> options;
+  std::string host_path = {};
+  std::string container_path = {};
+  std::string type = {};
+  std::vector<std::string> options = {};
 };
 
 struct Hook {
-  std::string name;  // "prestart", "createRuntime", ...
-  std::string path;
-  std::vector<std::string> args;
-  std::vector<std::string> env;
-  std::optional<int64_t> timeout_seconds;
+  std::string name = {};  // "prestart", "createRuntime", ...
+  std::string path = {};
+  std::vector<std::string> args = {};
+  std::vector<std::string> env = {};
+  std::optional<int64_t> timeout_seconds = {};
 };
 
 struct IntelRdt {
-  std::string clos_id;
-  std::string l3_cache_schema;
-  std::string memory_bandwidth_schema;
-  std::vector<std::string> schemata;
+  std::string clos_id = {};
+  std::string l3_cache_schema = {};
+  std::string memory_bandwidth_schema = {};
+  std::vector<std::string> schemata = {};
   bool enable_cmt = false;
   bool enable_mbm = false;
   bool enable_monitoring = false;

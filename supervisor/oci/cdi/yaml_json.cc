@@ -45,8 +45,9 @@ json ValueOf(const std::string& text) {
   if (octal) return NumberOf(text.substr(1), 8, text);
   if (absl::StartsWith(text, "0x")) return NumberOf(text.substr(2), 16, text);
   if (absl::StartsWith(text, "0o")) return NumberOf(text.substr(2), 8, text);
-  if (int64_t number = 0; digits && absl::SimpleAtoi(text, &number)) return number;
+  // As the JSON parser has them: signed only below zero.
   if (uint64_t number = 0; digits && absl::SimpleAtoi(text, &number)) return number;
+  if (int64_t number = 0; digits && absl::SimpleAtoi(text, &number)) return number;
   double number = 0;
   if (text.find_first_not_of("+-.0123456789eE") == std::string::npos &&
       text.find_first_of("0123456789") != std::string::npos && absl::SimpleAtod(text, &number))
