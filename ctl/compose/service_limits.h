@@ -1,5 +1,4 @@
-// A service's limits and devices: mem_limit, cpus, ulimits, devices, gpus, blkio_config,
-// deploy.resources.
+// A service's limits and devices: mem_limit, cpus, ulimits, devices, blkio_config, deploy.resources.
 #ifndef GANTRY_CTL_COMPOSE_SERVICE_LIMITS_H_
 #define GANTRY_CTL_COMPOSE_SERVICE_LIMITS_H_
 
@@ -10,14 +9,15 @@
 #include "ctl/compose/node.h"
 
 namespace gantry::v1 {
-class ContainerConfig;
+class Resources;
 }  // namespace gantry::v1
 
 namespace gantry::compose {
 
-// `name` is the service's, for errors. Sets resources and device_requests. kInvalidArgument: a value
-// is not of its syntax.
-absl::Status SetLimits(const std::string& name, const Node& service, v1::ContainerConfig* config);
+// `name` is the service's, for errors.
+//   kInvalidArgument     a value is not of its syntax
+//   kFailedPrecondition  devices by capability, which are not served
+absl::Status SetLimits(const std::string& name, const Node& service, v1::Resources* resources);
 
 }  // namespace gantry::compose
 

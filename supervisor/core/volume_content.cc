@@ -36,16 +36,14 @@ class MountedVolume {
         context_(context),
         name_(name),
         user_(absl::StrCat("content of ", next_.fetch_add(1))),
-        at_(runs.Mount(context, name, user_)) {}
+        status_(runs.Mount(context, name, user_)) {}
   ~MountedVolume() {
-    if (at_.ok()) runs_.Unmount(context_, name_, user_);
+    if (status_.ok()) runs_.Unmount(context_, name_, user_);
   }
   MountedVolume(const MountedVolume&) = delete;
   MountedVolume& operator=(const MountedVolume&) = delete;
 
-  const absl::Status& status() const { return at_.status(); }
-  // Where its data is.
-  const std::string& at() const { return *at_; }
+  const absl::Status& status() const { return status_; }
 
  private:
   static inline std::atomic<uint64_t> next_ = 0;
@@ -53,7 +51,7 @@ class MountedVolume {
   const CallContext& context_;
   const std::string& name_;
   const std::string user_;
-  const absl::StatusOr<std::string> at_;
+  const absl::Status status_;
 };
 
 absl::StatusOr<UniqueFd> OpenData(const std::string& path) {
@@ -70,7 +68,7 @@ absl::Status VolumeContent::Export(const CallContext& context, const std::string
                           parts_.volumes->HoldExisting(context, name));
   const MountedVolume mounted(*parts_.runs, context, name);
   GANTRY_RETURN_IF_ERROR(mounted.status());
-  GANTRY_ASSIGN_OR_RETURN(UniqueFd data, OpenData(mounted.at()));
+  GANTRY_ASSIGN_OR_RETURN(UniqueFd data, OpenData(held.data_directory));
   TarWriter tar(out);
   TreeWriter tree(tar, {.cancel = context.cancel, .one_file_system = true});
   GANTRY_RETURN_IF_ERROR(tree.AddChildren(std::move(data), ""));
@@ -94,13 +92,13 @@ absl::Status VolumeContent::Import(const CallContext& context, const std::string
   };
   // One file system, and nobody else's copy under way.
   const volume::VolumeKey key = {context.ns, name};
-  if (!held.data_directory.empty() && !parts_.local->IsMounted(key)) {
+  if (!parts_.local->IsMounted(key)) {
     GANTRY_ASSIGN_OR_RETURN(
         const bool was_empty,
         volume::FillVolumeWith(parts_.local->Directory(key), unpack, /*sync=*/true));
     if (was_empty) return absl::OkStatus();
   }
-  return unpack(mounted.at());
+  return unpack(held.data_directory);
 }
 
 absl::StatusOr<v1::CloneVolumeResponse> VolumeContent::Clone(
@@ -120,7 +118,7 @@ absl::StatusOr<v1::CloneVolumeResponse> VolumeContent::Clone(
                        absl::FormatTime("%Y%m%dT%H%M%E3SZ", absl::Now(), absl::UTCTimeZone())));
     }
   }
-  GANTRY_ASSIGN_OR_RETURN(const UniqueFd source, OpenData(mounted.at()));
+  GANTRY_ASSIGN_OR_RETURN(const UniqueFd source, OpenData(held.data_directory));
   GANTRY_ASSIGN_OR_RETURN(
       v1::CreateVolumeResponse created,
       parts_.volumes->CreateFilled(context, made, [&](const std::string& directory) {

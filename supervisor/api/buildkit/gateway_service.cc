@@ -49,7 +49,6 @@ constexpr const char* kBuildCaps[] = {
     "exec.mount.tmpfs",
     "exec.mount.tmpfs.size",
     "exec.mount.secret",
-    "exec.mount.ssh",
     "exec.secretenv",
     "file.base",
     "constraints",
@@ -57,9 +56,6 @@ constexpr const char* kBuildCaps[] = {
     "meta.ignorecache",
     "meta.description",
     "exporter.sourcedateepoch",
-    "exporter.image.attestations",
-    "exporter.multiple",
-    "source.ocilayout",
 };
 
 class GatewayService final : public frontend::LLBBridge::CallbackService {
@@ -110,7 +106,8 @@ class GatewayService final : public frontend::LLBBridge::CallbackService {
       }
       const frontend::Result& result = request->result();
       std::string name = result.ref().id();
-      // Of several platforms all are one plan, which has one name.
+      if (result.has_refs() && result.refs().refs_size() > 1)
+        return absl::UnimplementedError("results for several platforms are not supported");
       for (const auto& [platform, ref] : result.refs().refs()) name = ref.id();
       job.Return(std::move(name));
       return absl::OkStatus();
