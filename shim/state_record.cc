@@ -51,7 +51,7 @@ void StateRecorder::Write() {
   absl::MutexLock lock(&mu_);
   v1::InfoResponse state;
   fill_(&state);
-  if (state.init().status() == v1::STATUS_EMPTY) return;  // deleted
+  if (state.container_id().empty()) return;  // deleted
   const absl::Status written = WriteRecord(path_, state);
   if (written.ok() || failure_logged_) return;
   failure_logged_ = true;

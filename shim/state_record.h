@@ -35,7 +35,8 @@ absl::StatusOr<v1::InfoResponse> ReadStateRecord(const std::string& bundle);
 // Thread-safe. Events that are being appended while it is destroyed may still reach `fill`.
 class StateRecorder {
  public:
-  // `fill` makes the answer; `events` outlives this.
+  // `fill` makes the answer, or leaves it empty once there is nothing to record; `events` outlives
+  // this.
   StateRecorder(std::string bundle, EventLog* events, std::function<void(v1::InfoResponse*)> fill);
   ~StateRecorder();
   StateRecorder(const StateRecorder&) = delete;
