@@ -223,8 +223,9 @@ TEST_F(RestartTest, KilledShimMakesItsContainerDeadWithAReasonAndNothingIsLeft) 
   const pid_t shim = bed_->ShimPid(id);
   ASSERT_GT(shim, 0);
   ASSERT_EQ(kill(shim, SIGKILL), 0);
-  ASSERT_TRUE(Eventually([&] { return bed_->Inspect("web", "{{.State.Status}}") != "running"; }));
-  EXPECT_EQ(bed_->Inspect("web", "{{.State.ExitCode}}"), "137");
+  // It is dead from when the shim is missed, and has a status once what the shim left is cleaned up.
+  ASSERT_TRUE(Eventually([&] { return bed_->Inspect("web", "{{.State.ExitCode}}") == "137"; }));
+  EXPECT_NE(bed_->Inspect("web", "{{.State.Status}}"), "running");
   EXPECT_NE(bed_->Inspect("web", "{{.State.Error}}"), "") << "no reason is given";
   EXPECT_TRUE(Eventually([&] { return !Alive(init); }))
       << "the container's process outlived its shim";
@@ -246,10 +247,14 @@ TEST_F(RestartTest, ShimKilledWhileTheDaemonIsAwayIsNoticedAtStart) {
   EXPECT_TRUE(Eventually([&] { return !Alive(init); }));
 }
 
-// Its news may come between the record's being read and its being brought in line.
+// A shim that has recorded nothing is asked and listened to before the doors open: its exit may come
+// between the record's being read and its being brought in line.
 TEST_F(RestartTest, ExitDuringTheStartKeepsItsStatus) {
-  Detached("web", "while [ ! -e /gate/end ]; do sleep 0.05; done; exit 5");
+  const std::string id = Detached("web", "while [ ! -e /gate/end ]; do sleep 0.05; done; exit 5");
   bed_->KillDaemon();
+  const std::string recorded =
+      absl::StrCat(bed_->state(), "/tasks/", bed_->ns(), "/", id, "/state");
+  ASSERT_EQ(unlink(recorded.c_str()), 0) << recorded;
   const std::string settled = bed_->scratch() + "/settled";
   ASSERT_TRUE(
       bed_->SpawnDaemon({{"GANTRY_CRASH_POINT", absl::StrCat("reconcile.listed@", settled)}}));
@@ -259,6 +264,21 @@ TEST_F(RestartTest, ExitDuringTheStartKeepsItsStatus) {
   ASSERT_TRUE(WriteFile(settled, "").ok());
   ASSERT_TRUE(Eventually([&] { return bed_->Ctl({"version"}).ok(); }));
   EXPECT_EQ(bed_->Inspect("web", "{{.State.Status}} {{.State.ExitCode}}"), "exited 5");
+}
+
+// One that has is listened to once the doors are open, and tells what happened until then.
+TEST_F(RestartTest, ExitBeforeAnybodyListensIsKnownOnceTheDoorsAreOpen) {
+  Detached("web", "while [ ! -e /gate/end ]; do sleep 0.05; done; exit 5");
+  bed_->KillDaemon();
+  const std::string settled = bed_->scratch() + "/settled";
+  ASSERT_TRUE(
+      bed_->SpawnDaemon({{"GANTRY_CRASH_POINT", absl::StrCat("reconcile.listed@", settled)}}));
+  ASSERT_TRUE(Eventually([&] { return access((settled + ".reached").c_str(), F_OK) == 0; }));
+  Open("end");
+  ASSERT_TRUE(WriteFile(settled, "").ok());
+  ASSERT_TRUE(Eventually([&] { return bed_->Ctl({"version"}).ok(); }));
+  EXPECT_TRUE(bed_->StatusBecomes("web", "exited"));
+  EXPECT_EQ(bed_->Inspect("web", "{{.State.ExitCode}}"), "5");
 }
 
 TEST_F(RestartTest, KilledZygoteIsReplacedByTheNextStart) {
