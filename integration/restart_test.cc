@@ -223,7 +223,8 @@ TEST_F(RestartTest, KilledShimMakesItsContainerDeadWithAReasonAndNothingIsLeft) 
   const pid_t shim = bed_->ShimPid(id);
   ASSERT_GT(shim, 0);
   ASSERT_EQ(kill(shim, SIGKILL), 0);
-  // It is dead from when the shim is missed, and has a status once what the shim left is cleaned up.
+  // The container is "dead" as soon as its shim is missed. The exit code follows when what the shim
+  // left has been cleaned up.
   ASSERT_TRUE(Eventually([&] { return bed_->Inspect("web", "{{.State.ExitCode}}") == "137"; }));
   EXPECT_NE(bed_->Inspect("web", "{{.State.Status}}"), "running");
   EXPECT_NE(bed_->Inspect("web", "{{.State.Error}}"), "") << "no reason is given";
@@ -247,8 +248,8 @@ TEST_F(RestartTest, ShimKilledWhileTheDaemonIsAwayIsNoticedAtStart) {
   EXPECT_TRUE(Eventually([&] { return !Alive(init); }));
 }
 
-// A shim that has recorded nothing is asked and listened to before the doors open: its exit may come
-// between the record's being read and its being brought in line.
+// A shim without a state record is asked and listened to before the doors open. The exit may arrive
+// after the container's record was read and before it is reconciled.
 TEST_F(RestartTest, ExitDuringTheStartKeepsItsStatus) {
   const std::string id = Detached("web", "while [ ! -e /gate/end ]; do sleep 0.05; done; exit 5");
   bed_->KillDaemon();
@@ -266,7 +267,7 @@ TEST_F(RestartTest, ExitDuringTheStartKeepsItsStatus) {
   EXPECT_EQ(bed_->Inspect("web", "{{.State.Status}} {{.State.ExitCode}}"), "exited 5");
 }
 
-// One that has is listened to once the doors are open, and tells what happened until then.
+// A shim with a state record is listened to once the doors are open. It then reports the exit.
 TEST_F(RestartTest, ExitBeforeAnybodyListensIsKnownOnceTheDoorsAreOpen) {
   Detached("web", "while [ ! -e /gate/end ]; do sleep 0.05; done; exit 5");
   bed_->KillDaemon();

@@ -247,7 +247,7 @@ bool TaskService::Core::Apply(const std::shared_ptr<Task>& task,
   }
   if (absl::Status added = registry->Add(recovered.shim); !added.ok())
     LOG(ERROR) << "ns=" << key.ns << " id=" << key.container_id << " " << added;
-  // What was recorded may be older than what a former supervisor was told.
+  // The state record may be older than the last event that a former supervisor handled.
   const auto is_behind = [&]() ABSL_LOCKS_EXCLUDED(task->mu) {
     absl::MutexLock lock(&task->mu);
     return recovered.info_is_recorded && task->seen.Read() > recovered.info->last_event();

@@ -57,7 +57,7 @@ class SessionCall final : public OutgoingCall<SessionReactor, BytesMessage>,
     const std::shared_ptr<SessionCall> self = shared_from_this();
     if (!Later([self] { self->Outgoing(); })) return End(DaemonStopping());
     StartRead(&incoming_);
-    // Ends the call: the client is told by that.
+    // Ends the call, which the client sees.
     Enter([self] {
       const absl::Status served = self->sessions_.Serve(self->offer_, std::move(self->theirs_));
       self->Cut();
